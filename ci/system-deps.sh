@@ -1,0 +1,22 @@
+#!/usr/bin/env bash
+# Installs the programs that the tests use beside Python, where they are missing and this is Debian or Ubuntu as root.
+set -euo pipefail
+
+missing=()
+for pair in g++:g++ make:make curl:curl redis-server:redis-server nginx:nginx chromium:chromium \
+  chromedriver:chromium-driver node:nodejs npm:npm; do
+  command -v "${pair%:*}" >/dev/null || missing+=("${pair#*:}")
+done
+
+if [ ${#missing[@]} -eq 0 ]; then
+  echo 'system-deps: everything is there'
+elif [ "$(id -u)" -eq 0 ] && command -v apt-get >/dev/null; then
+  echo "system-deps: installing ${missing[*]}"
+  export DEBIAN_FRONTEND=noninteractive
+  # In single-user mode the packages do not start their services: the tests start their own, on their own ports.
+  export RUNLEVEL=1
+  apt-get update -qq
+  apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+else
+  echo "system-deps: not root on a machine with apt-get; missing: ${missing[*]}" >&2
+fi
