@@ -1,0 +1,157 @@
+"""The vocabulary of `gai.events.v1`: event types, wire names, key order.
+
+Owns what an event may hold and in which order it is written. Knows nothing of
+how it is encoded, where it came from or who reads it.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, Literal, TypedDict
+
+SCHEMA: Final = "gai.events.v1"
+
+ENVELOPE_KEYS: Final = ("schema", "ts", "trace_id", "request_id")
+"""Keys that the compact envelope writes on the first event of a stream only."""
+
+KEYS: Final = (
+    # Frozen: never reordered, never removed.
+    "schema",
+    "type",
+    "ts",
+    "seq",
+    "trace_id",
+    "request_id",
+    "step",
+    "call_id",
+    "provider",
+    "model",
+    "text",
+    "audio",
+    "tool_call",
+    "tool_result",
+    "citations",
+    "safety",
+    "usage",
+    "finish_reason",
+    "error",
+    # Additive, in this order; a new key goes to the end.
+    "stream_id",
+    "finish_reason_raw",
+    "index",
+    "choice",
+    "block",
+    "signature",
+    "redacted",
+    "arguments",
+    "refusal",
+    "image",
+    "server_tool",
+    "json",
+    "reason",
+    "from",
+    "to",
+    "from_seq",
+    "continued",
+    "provider_metadata",
+)
+"""Every top-level key in the order in which it is written; unknown keys follow in their own order."""
+
+KEY_RANK: Final = {key: rank for rank, key in enumerate(KEYS)}
+
+TYPES: Final = frozenset(
+    "start text.delta audio.delta tool.call tool.result citations safety step.end finish error done "
+    "reasoning.delta reasoning.signature refusal.delta tool.call.start tool.call.delta server_tool image "
+    "json.snapshot usage stream.reset stream.gap warning".split()
+)
+
+FinishReason = Literal["stop", "length", "tool_calls", "content_filter", "cancelled", "pause", "other"]
+FINISH_REASONS: Final = frozenset(FinishReason.__args__)  # type: ignore[attr-defined]  # typing has no public accessor
+
+Event = TypedDict(
+    "Event",
+    {
+        "schema": str,
+        "type": str,
+        "ts": int,
+        "seq": int,
+        "trace_id": str,
+        "request_id": str,
+        "step": int,
+        "call_id": str,
+        "provider": str,
+        "model": str,
+        "text": str,
+        "audio": dict[str, Any],
+        "tool_call": dict[str, Any],
+        "tool_result": Any,
+        "citations": list[dict[str, Any]],
+        "safety": dict[str, Any],
+        "usage": dict[str, Any],
+        "finish_reason": str,
+        "error": dict[str, Any],
+        "stream_id": str,
+        "finish_reason_raw": str,
+        "index": int,
+        "choice": int,
+        "block": int,
+        "signature": str,
+        "redacted": bool,
+        "arguments": str,
+        "refusal": str,
+        "image": dict[str, Any],
+        "server_tool": dict[str, Any],
+        "json": Any,
+        "reason": str,
+        "from": int,
+        "to": int,
+        "from_seq": int,
+        "continued": str,
+        "provider_metadata": dict[str, Any],
+        "finished": bool,
+    },
+    total=False,
+)
+"""One event as a plain `dict`, exactly the JSON object that goes on the wire."""
+
+
+class JSONText:
+    """A value that is JSON text already and is written as it stands.
+
+    `tool_call.input` is the model's own JSON: a 20-digit integer or `1.10` would not
+    survive a round trip through Python numbers. Inside the package events carry the
+    text; `gai_fast.decode` hands out the parsed value.
+
+    Args:
+        text: Valid JSON without white space outside its strings.
+        value: What the text says, parsed, integers exact.
+    """
+
+    __slots__ = ("text", "value")
+
+    def __init__(self, text: str, value: Any) -> None:
+        self.text = text
+        self.value = value
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, JSONText) and other.text == self.text
+
+    def __hash__(self) -> int:
+        return hash(self.text)
+
+    def __repr__(self) -> str:
+        return f"JSONText({self.text!r})"
+
+
+def done(finished: bool) -> Event:
+    """The last object of a stream; the same bytes in both envelopes."""
+    return {"type": "done", "finished": finished}
+
+
+def is_empty(value: object) -> bool:
+    """Whether a key with this value is left out of an event (CONTRACT §5: "absent when empty")."""
+    return value is None or (isinstance(value, (str, list, dict)) and not value)
+
+
+def join_surrogates(text: str) -> str:
+    """The text with halves of surrogate pairs joined; a half without its other becomes U+FFFD."""
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")

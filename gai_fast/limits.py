@@ -1,0 +1,144 @@
+"""Every size, count and time limit that is not configurable, in one place.
+
+Upstreams and clients are not trusted: whatever grows with what they send has a
+bound here, with the reason beside it. Configurable limits have their defaults in
+`settings.py`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+KIB: Final = 1024
+MIB: Final = 1024 * KIB
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Sizes in bytes, times in seconds, unless the name says otherwise."""
+
+    response_head: int = 64 * KIB
+    """An upstream's status line and headers together: what OpenAI itself accepts as a request head."""
+
+    event: int = 8 * MIB
+    """One SSE event, SSE line or NDJSON line: a base64 image of a few MiB fits, an endless line does not."""
+
+    error_body: int = 256 * KIB
+    """What is read of the body of an upstream's error; the rest adds nothing to a message."""
+
+    held_answer: int = 128 * MIB
+    """Bytes of an upstream's stream that is gathered into one JSON answer: 128,000 tokens in frames of 400 bytes are
+    50 MiB."""
+
+    whole_answer: int = 32 * MIB
+    """A whole JSON answer to a streamed request: four events of the largest size."""
+
+    error_message: int = 2 * KIB
+    """Characters of an upstream's message that are passed on: a page of HTML is no message."""
+
+    json_depth: int = 64
+    """Nesting of a request body: a deeper schema exhausts the C stack of some parser on the way (CVE-2025-67221)."""
+
+    arguments_depth: int = 256
+    """Nesting of tool arguments that are still parsed; deeper text is passed on as text."""
+
+    tool_calls: int = 1024
+    """Open tool calls of one answer: each holds its arguments in memory."""
+
+    choices: int = 128
+    """Choices of one answer, which is what OpenAI lets a request ask for; each has a state of its own."""
+
+    content_blocks: int = 1024
+    """Open content blocks of one answer: each has a state of its own."""
+
+    default_max_tokens: int = 4096
+    """Tokens asked for where an API demands a bound and the request gives none: every model in use has it."""
+
+    max_tokens: int = 100_000_000
+    """The most tokens a request may ask for: ten times the longest context in service, so more is a slip."""
+
+    identifier: int = 128
+    """Characters of a request id or an event id: longer event ids make every cross-origin reconnect a preflight."""
+
+    event_name: int = 128
+    """Characters of an SSE event name we write."""
+
+    retry_digits: int = 32
+    """Digits of an SSE `retry:`: a decimal of any length costs quadratic time, and no interval needs more."""
+
+    integer_digits: int = 4300
+    """Digits of an integer in JSON that is still parsed: CPython's own bound against quadratic time."""
+
+    idempotency_key: int = 255
+    """Characters of an idempotency key, as Stripe takes them."""
+
+    malformed_chunks: int = 3
+    """Malformed chunks in a row that end a stream: one is noise, three are a broken peer."""
+
+    retry_after_ms: int = 120_000
+    """The longest `Retry-After` that is passed on: the OpenAI SDK gives up beyond it (`_base_client.py`)."""
+
+    encoder_capacity: int = 4 * KIB
+    """First size of an encoder's buffer: twenty text deltas."""
+
+    held_frame: int = 4 * KIB
+    """The beginning of a frame that waits for its rest to be copied: longer ones are parsed, so that bytes that come
+    one by one are not looked at again and again."""
+
+    feed_slice: int = 64 * KIB
+    """Bytes that a parser handles between two looks at its limits."""
+
+    stream_turn: int = 256 * KIB
+    """Bytes of one stream that are handled in one turn of the loop, so that one fast upstream starves nobody."""
+
+    backlog: int = 4096
+    """Connections the kernel holds before accept: with 128 the 129th of a burst waits a second for its SYN retry."""
+
+    pool_idle: float = 30.0
+    """Seconds an idle upstream connection is kept: below the 60 s of most load balancers, which close silently."""
+
+    pool_waiting: int = 1024
+    """Requests that wait for a connection of one upstream: as many again as the pool has by default, so that a wait is
+    about one answer long; what comes on top is better told so at once."""
+
+    pool_stale: float = 1.0
+    """Seconds after the request in which a reused connection that closes without a byte counts as one that had been
+    dead: a round trip or two. Later it may have been at work, and the request is not sent again by itself."""
+
+    upstream_tail: float = 1.0
+    """Seconds in which an upstream may end its response after its last event: a round trip or two. Longer, and a new
+    connection costs less than the wait."""
+
+    connect_stagger: float = 0.25
+    """Seconds until the next address of a host is tried beside the first (RFC 8305 §5 recommends 250 ms)."""
+
+    timer_tick: float = 0.05
+    """Seconds between two looks at the timers: no timeout here is shorter than a second by default."""
+
+    timer_late: float = 1.0
+    """Seconds by which the loop may be late before the timers let the sockets be read first."""
+
+    request_line: int = 8190
+    """Bytes of a request's target: aiohttp's own default."""
+
+    header_field: int = 8192
+    """Bytes of one header field of a request, as nginx takes them. Not the number above: by it the parser's error tells
+    a target that is too long (414) from a header (431)."""
+
+    client_idle: float = 75.0
+    """Seconds an idle client connection is kept: longer than the 60 s for which nginx and ALB keep theirs, so that they
+    never send a request into a connection that is being closed."""
+
+    closing: float = 1.0
+    """Seconds that a server which stops gives its handlers to end, and its clients to take their last bytes."""
+
+    lingering: float = 2.0
+    """Seconds for which what a refused client still sends is read and dropped: closing at once would reset the
+    connection, and the client would never see why."""
+
+    config_file: int = 1 * MIB
+    """Bytes of a configuration file: a larger one is the wrong file."""
+
+
+LIMITS: Final = Limits()

@@ -1,0 +1,131 @@
+"""What a running gateway is configured to do, resolved: no environment, no files, no defaults left to look up.
+
+`server/config.py` makes these from the configuration; the asyncio layer reads them. One `Settings` is one immutable
+snapshot: a request keeps the one it began with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+MIB = 1 << 20
+
+
+class Secret:
+    """A value that no `repr`, format or traceback shows; `reveal()` is the one way to it."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: str) -> None:
+        self._value = value
+
+    def reveal(self) -> str:
+        """The secret itself, for a header that is about to be written."""
+        return self._value
+
+    def __repr__(self) -> str:
+        return "Secret(…)"
+
+    __str__ = __repr__
+
+
+@dataclass(frozen=True, slots=True)
+class StreamSettings:
+    """How one stream behaves. Times in seconds, sizes in bytes."""
+
+    heartbeat: float = 15.0
+    """Silence towards a client after which a keep-alive is written, 0: never; well below the 60 s of nginx and ALB."""
+    commit_after: float = 2.0
+    """How long the response head is held for the upstream's first event."""
+    flush_interval: float = 0.0
+    """How long output may be gathered before it is written; 0: once per turn of the loop."""
+    timestamps: bool = False
+    """`ts` on every event of a compact stream."""
+    envelope: Literal["compact", "full"] | None = None
+    """The envelope where the client names none; `None`: compact for SSE, full for NDJSON."""
+    usage: Literal["asked", "always"] = "asked"
+    """Whether clients of the OpenAI dialect get usage that they did not ask for."""
+    on_malformed: Literal["skip", "error"] = "skip"
+    """What becomes of a chunk that cannot be read."""
+    write_timeout: float = 30.0
+    """How long a client may take no byte before it is cut off."""
+    client_buffer: int = 262144
+    """Unsent bytes of one client above which the upstream is no longer read."""
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamSettings:
+    """One `[[upstream]]`."""
+
+    name: str
+    provider: str
+    """An adapter's name, `name` or `name:api`."""
+    base_url: str
+    api_key: Secret | None = None
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    connect_timeout: float = 5.0
+    first_event_timeout: float = 60.0
+    idle_timeout: float = 60.0
+    total_timeout: float = 600.0
+    max_connections: int = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSettings:
+    """One `[[model]]`, or the one that `<upstream>/<id>` names."""
+
+    name: str
+    upstream: UpstreamSettings
+    id: str
+    stream: StreamSettings = StreamSettings()
+
+
+@dataclass(frozen=True, slots=True)
+class ServerSettings:
+    """`[server]`. Times in seconds, sizes in bytes."""
+
+    host: str = "127.0.0.1"
+    port: int = 8080
+    workers: int = 1
+    allow_get_start: bool = False
+    cors_origins: tuple[str, ...] = ()
+    allowed_hosts: tuple[str, ...] = ()
+    header_timeout: float = 10.0
+    body_timeout: float = 30.0
+    max_body: int = 10 * MIB
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    access_log: bool = False
+    insecure: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """One snapshot of the whole configuration."""
+
+    server: ServerSettings = ServerSettings()
+    stream: StreamSettings = StreamSettings()
+    upstreams: Mapping[str, UpstreamSettings] = field(default_factory=dict)
+    models: Mapping[str, ModelSettings] = field(default_factory=dict)
+    """By name, in the order of the configuration, `demo` last."""
+    default_model: str | None = None
+    notices: tuple[str, ...] = ()
+    """What start-up should tell the operator, one sentence each."""
+
+    def model(self, name: str | None) -> ModelSettings | None:
+        """The model a request means (CONTRACT §3, Routing), or `None` where there is no such model.
+
+        Args:
+            name: A `[[model]]`'s name, `<upstream>/<id>`, or `None` for the default.
+        """
+        if name is None:
+            name = self.default_model or next(iter(self.models), None)
+        if name is None:
+            return None
+        if name in self.models:
+            return self.models[name]
+        upstream, slash, identifier = name.partition("/")
+        if slash and identifier and upstream in self.upstreams:
+            return ModelSettings(name, self.upstreams[upstream], identifier, self.stream)
+        return None
