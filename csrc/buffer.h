@@ -1,0 +1,98 @@
+/* A growing byte buffer: reserve once, write, advance.
+ *
+ * Owns memory and nothing else; what may be written while somebody looks at the memory is the caller's business.
+ * It can begin in memory that it does not own (a stack array, a caller's buffer) and moves to the heap when that is
+ * outgrown. Plain C, no Python.h: a failed allocation is -1.
+ */
+#ifndef GAI_BUFFER_H
+#define GAI_BUFFER_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct {
+    uint8_t *data;
+    size_t size;
+    size_t capacity;
+    int borrowed; /* data is not ours to free or to resize */
+} gai_buffer;
+
+static inline void gai_borrow(gai_buffer *buffer, void *memory, size_t capacity) {
+    buffer->data = (uint8_t *)memory;
+    buffer->size = 0;
+    buffer->capacity = capacity;
+    buffer->borrowed = 1;
+}
+
+static inline void gai_release(gai_buffer *buffer) {
+    if (!buffer->borrowed) {
+        free(buffer->data);
+    }
+    gai_borrow(buffer, NULL, 0);
+}
+
+/* Out of line on purpose: the call that finds room is the one that has to be short. */
+#if defined(__GNUC__)
+__attribute__((noinline, cold, unused))
+#endif
+static int gai_grow(gai_buffer *buffer, size_t room) {
+    size_t needed = buffer->size + room;
+    size_t capacity = buffer->capacity * 2;
+    if (needed < room || needed > SIZE_MAX / 4) {
+        return -1;
+    }
+    if (capacity < needed) {
+        capacity = needed;
+    }
+    if (capacity < 64) {
+        capacity = 64;
+    }
+    uint8_t *data = (uint8_t *)(buffer->borrowed ? malloc(capacity) : realloc(buffer->data, capacity));
+    if (data == NULL) {
+        return -1;
+    }
+    if (buffer->borrowed && buffer->size) {
+        memcpy(data, buffer->data, buffer->size);
+    }
+    buffer->data = data;
+    buffer->capacity = capacity;
+    buffer->borrowed = 0;
+    return 0;
+}
+
+/* Room for `room` more bytes, or -1. */
+static inline int gai_reserve(gai_buffer *buffer, size_t room) {
+    return buffer->capacity - buffer->size >= room ? 0 : gai_grow(buffer, room);
+}
+
+/* Writes what a gai_reserve before has made room for. */
+static inline void gai_put(gai_buffer *buffer, const void *data, size_t size) {
+    if (size) {
+        memcpy(buffer->data + buffer->size, data, size);
+        buffer->size += size;
+    }
+}
+
+static inline int gai_append(gai_buffer *buffer, const void *data, size_t size) {
+    if (gai_reserve(buffer, size) < 0) {
+        return -1;
+    }
+    gai_put(buffer, data, size);
+    return 0;
+}
+
+/* Empties the buffer, and gives memory back where it has outgrown `keep` by far. */
+static inline void gai_clear(gai_buffer *buffer, size_t keep) {
+    buffer->size = 0;
+    if (!buffer->borrowed && buffer->capacity / 4 > keep) {
+        uint8_t *data = (uint8_t *)realloc(buffer->data, keep ? keep : 1);
+        if (data != NULL) {
+            buffer->data = data;
+            buffer->capacity = keep ? keep : 1;
+        }
+    }
+}
+
+#endif

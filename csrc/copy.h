@@ -1,0 +1,238 @@
+/* The inside of a JSON string in UTF-8 → the same string with our escapes, in one pass.
+ *
+ * Reads up to the closing quote. What a JSON parser and our encoder would make of the string is what is written: our own
+ * escapes and plain characters are copied, `\/` and \uXXXX become what the encoder writes for their character. Whatever
+ * a parser would refuse, or would not decode to whole characters (raw controls, invalid UTF-8, half a surrogate pair, an
+ * unknown escape), is a GAI_COPY_MISS: the full path decides.
+ *
+ * Nothing grows: a character takes at most as many bytes as it came with. So room for the input is room for the output,
+ * and 16 bytes more for the vector's overhang.
+ */
+#ifndef GAI_COPY_H
+#define GAI_COPY_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#if defined(__SSE2__)
+#include <emmintrin.h>
+#endif
+
+#include "escape.h"
+#include "utf8.h"
+
+#define GAI_COPY_ROOM 16
+
+enum {
+    GAI_COPY_DONE = 0, /* *in stands at the closing quote */
+    GAI_COPY_MORE = 1, /* the input ended before */
+    GAI_COPY_MISS = 2,
+};
+
+static inline int gai_hex4(const uint8_t *in, uint32_t *value) {
+    uint32_t v = 0;
+    for (int i = 0; i < 4; i++) {
+        uint8_t c = in[i];
+        if ((uint8_t)(c - '0') < 10) {
+            v = v << 4 | (uint32_t)(c - '0');
+        } else if ((uint8_t)((c | 0x20) - 'a') < 6) {
+            v = v << 4 | (uint32_t)((c | 0x20) - 'a' + 10);
+        } else {
+            return 0;
+        }
+    }
+    *value = v;
+    return 1;
+}
+
+/* How many bytes the valid UTF-8 sequence at `in` has (RFC 3629 §4): 0 where it is invalid, -1 where it is cut off. */
+static inline int gai_utf8_length(const uint8_t *in, const uint8_t *end) {
+    uint8_t lead = in[0];
+    uint8_t low = 0x80, high = 0xBF;
+    int length;
+    if (lead < 0xC2) {
+        return 0;
+    }
+    if (lead < 0xE0) {
+        length = 2;
+    } else if (lead < 0xF0) {
+        length = 3;
+        low = lead == 0xE0 ? 0xA0 : 0x80;
+        high = lead == 0xED ? 0x9F : 0xBF;
+    } else if (lead < 0xF5) {
+        length = 4;
+        low = lead == 0xF0 ? 0x90 : 0x80;
+        high = lead == 0xF4 ? 0x8F : 0xBF;
+    } else {
+        return 0;
+    }
+    for (int i = 1; i < length; i++) {
+        if (in + i == end) {
+            return -1;
+        }
+        if (in[i] < low || in[i] > high) {
+            return 0;
+        }
+        low = 0x80;
+        high = 0xBF;
+    }
+    return length;
+}
+
+/* One escape; `in` stands at the backslash. */
+static inline int gai_copy_escape(const uint8_t **in, const uint8_t *end, uint8_t **out) {
+    const uint8_t *at = *in;
+    uint32_t c, low;
+    if (end - at < 2) {
+        return GAI_COPY_MORE;
+    }
+    switch (at[1]) {
+    case '"': case '\\': case 'b': case 'f': case 'n': case 'r': case 't':
+        (*out)[0] = '\\';
+        (*out)[1] = at[1];
+        *out += 2;
+        *in = at + 2;
+        return GAI_COPY_DONE;
+    case '/':
+        *(*out)++ = '/';
+        *in = at + 2;
+        return GAI_COPY_DONE;
+    case 'u':
+        break;
+    default:
+        return GAI_COPY_MISS;
+    }
+    if (end - at < 6) {
+        return GAI_COPY_MORE;
+    }
+    if (!gai_hex4(at + 2, &c) || gai_is_low_surrogate(c)) {
+        return GAI_COPY_MISS;
+    }
+    at += 6;
+    if (gai_is_high_surrogate(c)) {
+        if (end - at < 6) {
+            return GAI_COPY_MORE;
+        }
+        if (at[0] != '\\' || at[1] != 'u' || !gai_hex4(at + 2, &low) || !gai_is_low_surrogate(low)) {
+            return GAI_COPY_MISS;
+        }
+        c = 0x10000u + ((c & 0x3FFu) << 10) + (low & 0x3FFu);
+        at += 6;
+    }
+    *out = c < 0x80 ? gai_put_ascii(*out, c) : gai_put_utf8(*out, c);
+    *in = at;
+    return GAI_COPY_DONE;
+}
+
+/* Copies up to the closing quote. `*characters` grows by the code points copied. */
+static inline int gai_copy_string(const uint8_t **in, const uint8_t *end, uint8_t **out, size_t *characters) {
+    const uint8_t *at = *in;
+    uint8_t *to = *out;
+    size_t count = 0;
+    for (;;) {
+        size_t plain = 0;
+#if defined(__SSE2__)
+        while (end - at >= 16) {
+            __m128i x = _mm_loadu_si128((const __m128i *)at);
+            /* Signed: bytes of 0x80 and more are negative, so they are below 0x20 like the controls. */
+            __m128i special = _mm_or_si128(
+                _mm_cmplt_epi8(x, _mm_set1_epi8(0x20)),
+                _mm_or_si128(_mm_cmpeq_epi8(x, _mm_set1_epi8('"')), _mm_cmpeq_epi8(x, _mm_set1_epi8('\\'))));
+            unsigned mask = (unsigned)_mm_movemask_epi8(special);
+            _mm_storeu_si128((__m128i *)to, x);
+            plain = mask ? (size_t)__builtin_ctz(mask) : 16;
+            at += plain;
+            to += plain;
+            count += plain;
+            if (mask) {
+                break;
+            }
+        }
+#endif
+        if (at == end) {
+            return GAI_COPY_MORE;
+        }
+        uint8_t c = *at;
+        if (c == '"') {
+            *in = at;
+            *out = to;
+            *characters += count;
+            return GAI_COPY_DONE;
+        }
+        if (c == '\\') {
+            int status = gai_copy_escape(&at, end, &to);
+            if (status != GAI_COPY_DONE) {
+                return status;
+            }
+        } else if (c >= 0x80) {
+            /* Runs of other scripts stay in here: a look at sixteen bytes for each character would cost more. */
+            do {
+                int length = gai_utf8_length(at, end);
+                if (length <= 0) {
+                    return length ? GAI_COPY_MORE : GAI_COPY_MISS;
+                }
+                memcpy(to, at, (size_t)length);
+                at += length;
+                to += length;
+                count++;
+            } while (at < end && *at >= 0x80);
+            continue;
+        } else if (c < 0x20) {
+            return GAI_COPY_MISS;
+        } else {
+            *to++ = c;
+            at++;
+        }
+        count++;
+    }
+}
+
+/* Holes that are looked at and left out. Each returns a status and moves *in behind what it took. */
+
+/* A string of printable ASCII without escapes, up to its closing quote. */
+static inline int gai_skip_string(const uint8_t **in, const uint8_t *end) {
+    const uint8_t *at = *in;
+    for (; at < end; at++) {
+        if (*at == '"') {
+            *in = at;
+            return GAI_COPY_DONE;
+        }
+        if (*at < 0x20 || *at > 0x7E || *at == '\\') {
+            return GAI_COPY_MISS;
+        }
+    }
+    return GAI_COPY_MORE;
+}
+
+/* A whole number as JSON writes it (RFC 8259 §6), at most 19 digits; the digit run must end within the input. */
+static inline int gai_skip_number(const uint8_t **in, const uint8_t *end) {
+    const uint8_t *at = *in;
+    const uint8_t *first;
+    if (at < end && *at == '-') {
+        at++;
+    }
+    first = at;
+    while (at < end && (uint8_t)(*at - '0') < 10) {
+        at++;
+    }
+    if (at == end) {
+        return GAI_COPY_MORE;
+    }
+    if (at == first || at - first > 19 || (*first == '0' && at - first > 1)) {
+        return GAI_COPY_MISS;
+    }
+    *in = at;
+    return GAI_COPY_DONE;
+}
+
+static inline int gai_skip_blanks(const uint8_t **in, const uint8_t *end) {
+    const uint8_t *at = *in;
+    while (at < end && (*at == ' ' || *at == '\t')) {
+        at++;
+    }
+    *in = at;
+    return at == end ? GAI_COPY_MORE : GAI_COPY_DONE;
+}
+
+#endif

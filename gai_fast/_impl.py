@@ -1,0 +1,67 @@
+"""The native/pure switch: all kernels from one implementation, chosen once at import.
+
+`GAI_FAST_NO_EXTENSIONS=1` runs pure Python, `GAI_FAST_REQUIRE_EXTENSIONS=1` fails rather than fall back. Only a missing
+`_native` module means "not built": any other error while importing it is a fault and is raised. Type checkers see the
+pure side.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Literal
+
+__all__ = [
+    "IMPLEMENTATION",
+    "DeltaCopier",
+    "Frame",
+    "LineFramer",
+    "NDJSONEncoder",
+    "NDJSONParser",
+    "Part",
+    "SSEEncoder",
+    "SSEEvent",
+    "SSEFramer",
+    "SSEParser",
+    "compact_json",
+    "encode_json",
+    "encode_ndjson",
+    "encode_sse",
+    "escape",
+    "parse_exact",
+]
+
+IMPLEMENTATION: Literal["native", "pure"] = "pure"
+
+
+def _is_set(name: str) -> bool:
+    return os.environ.get(name, "") not in ("", "0")
+
+
+if TYPE_CHECKING or _is_set("GAI_FAST_NO_EXTENSIONS"):
+    from gai_fast import _pure as _kernels
+else:
+    try:
+        from gai_fast import _native as _kernels
+
+        IMPLEMENTATION = "native"
+    except ModuleNotFoundError as missing:
+        if not (missing.name or "").startswith("gai_fast._native") or _is_set("GAI_FAST_REQUIRE_EXTENSIONS"):
+            raise
+        from gai_fast import _pure as _kernels
+
+DeltaCopier = _kernels.DeltaCopier
+Frame = _kernels.Frame
+LineFramer = _kernels.LineFramer
+NDJSONEncoder = _kernels.NDJSONEncoder
+NDJSONParser = _kernels.NDJSONParser
+Part = _kernels.Part
+SSEEncoder = _kernels.SSEEncoder
+SSEEvent = _kernels.SSEEvent
+SSEFramer = _kernels.SSEFramer
+SSEParser = _kernels.SSEParser
+compact_json = _kernels.compact_json
+encode_json = _kernels.encode_json
+encode_ndjson = _kernels.encode_ndjson
+encode_sse = _kernels.encode_sse
+escape = _kernels.escape
+parse_exact = _kernels.parse_exact

@@ -1,0 +1,33 @@
+"""The kernels in C (Cython): the same names, bytes and errors as `gai_fast._pure`, which says what they mean.
+
+Off the hot path both sides share one function: reading JSON (`compact_json`, `parse_exact`) is orjson's and `json`'s C
+code already, and what the native writer meets but does not know (a dataclass, an integer over 64 bits, a value that
+must be refused) goes to `_pure`. Import the names from `gai_fast._impl`.
+"""
+
+from gai_fast._native.encoders import NDJSONEncoder, SSEEncoder, encode_ndjson, encode_sse
+from gai_fast._native.jsontext import encode_json, escape
+from gai_fast._native.parsers import LineFramer, NDJSONParser, SSEFramer, SSEParser
+from gai_fast._native.relay import DeltaCopier
+from gai_fast._pure.jsontext import compact_json, parse_exact
+from gai_fast._pure.parsers import Frame, SSEEvent
+from gai_fast._pure.relay import Part
+
+__all__ = [
+    "DeltaCopier",
+    "Frame",
+    "LineFramer",
+    "NDJSONEncoder",
+    "NDJSONParser",
+    "Part",
+    "SSEEncoder",
+    "SSEEvent",
+    "SSEFramer",
+    "SSEParser",
+    "compact_json",
+    "encode_json",
+    "encode_ndjson",
+    "encode_sse",
+    "escape",
+    "parse_exact",
+]

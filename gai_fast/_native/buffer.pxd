@@ -1,0 +1,29 @@
+"""The memory an encoder writes into, and what the kernels append to it.
+
+A `gai_buffer` is filled by `encoders` and `jsontext`; `WriteBuffer` is one that Python code can look at. Whoever writes
+into a `WriteBuffer` asks `exports` first: memory that somebody looks at is never resized.
+"""
+
+from gai_fast._native.c cimport gai_append, gai_buffer, gai_reserve
+
+
+cdef class WriteBuffer:
+    cdef gai_buffer bytes
+    cdef size_t keep        # bytes it begins with and shrinks back to
+    cdef Py_ssize_t exports  # memoryviews that look at it
+
+
+cdef inline int reserve(gai_buffer *out, size_t room) except -1:
+    if gai_reserve(out, room) < 0:
+        raise MemoryError
+    return 0
+
+
+cdef inline int append(gai_buffer *out, const void *data, size_t size) except -1:
+    if gai_append(out, data, size) < 0:
+        raise MemoryError
+    return 0
+
+
+cdef inline int append_bytes(gai_buffer *out, bytes data) except -1:
+    return append(out, <const char *>data, len(data))

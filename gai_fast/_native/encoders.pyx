@@ -1,0 +1,644 @@
+"""Events and objects → SSE frames and NDJSON lines: `gai_fast/_pure/encoders.py` is the specification.
+
+A delta is written straight into the buffer: no bytes object, no dict, no Python call but the clock's. Any other event
+is written key by key; where one of its values knows no fast way (`jsontext.write_value`), the pure functions write the
+whole object.
+"""
+
+from cpython.buffer cimport PyBUF_WRITABLE, PyBuffer_Release, PyObject_CheckBuffer, PyObject_GetBuffer
+from cpython.bytes cimport PyBytes_FromStringAndSize
+from cpython.dict cimport PyDict_GetItemWithError
+from cpython.object cimport PyObject
+from cpython.ref cimport Py_DECREF, Py_INCREF
+from libc.stdint cimport uint8_t, uint64_t
+from libc.string cimport memcpy
+
+import operator
+
+from gai_fast._native.buffer cimport WriteBuffer, append, append_bytes, reserve
+from gai_fast._native.c cimport (
+    GAI_INTEGER_ROOM,
+    PyUnicode_DATA,
+    PyUnicode_GET_LENGTH,
+    PyUnicode_IS_ASCII,
+    gai_borrow,
+    gai_buffer,
+    gai_clear,
+    gai_find_line_end,
+    gai_put,
+    gai_put_unsigned,
+    gai_release,
+    gai_reserve,
+)
+from gai_fast._native.jsontext cimport put_string, write_value
+from gai_fast._native.jsontext import escape
+from gai_fast._pure import encoders as pure
+from gai_fast._pure import faults
+from gai_fast._pure.jsontext import encode_json as pure_encode_json
+from gai_fast._pure.jsontext import well_formed
+from gai_fast.events import KEY_RANK, KEYS, SCHEMA
+from gai_fast.limits import LIMITS
+
+cdef extern from *:
+    """
+    #if defined(__GNUC__)
+    #define gai_lowest(mask) __builtin_ctzll(mask)
+    #else
+    #error "a compiler with __builtin_ctzll is needed"
+    #endif
+    """
+    int gai_lowest(uint64_t mask) nogil
+
+cdef enum:
+    # Ranks of the keys that an encoder itself may write: their places in events.KEYS.
+    RANK_SCHEMA = 0
+    RANK_TYPE = 1
+    RANK_TS = 2
+    RANK_SEQ = 3
+    RANK_TRACE_ID = 4
+    RANK_REQUEST_ID = 5
+    RANK_OTHERS = 6
+    RANKS = 64  # as many as a mask has bits
+
+assert KEYS[:RANK_OTHERS] == ("schema", "type", "ts", "seq", "trace_id", "request_id") and len(KEYS) <= RANKS
+
+cdef bytes TEXT_DELTA = b"text.delta"
+cdef bytes REASONING_DELTA = b"reasoning.delta"
+cdef bytes SCHEMA_MEMBER = b'"schema":"%b",' % SCHEMA.encode()
+cdef tuple MEMBERS = tuple(b',"%b":' % key.encode() for key in KEYS)
+cdef dict RANK_OF = dict(KEY_RANK)
+cdef size_t NAME_LIMIT = LIMITS.event_name
+cdef size_t ID_LIMIT = LIMITS.identifier
+cdef object CAPACITY = LIMITS.encoder_capacity
+
+
+# ---- single values -------------------------------------------------------------------------------------------------
+
+
+def encode_sse(data, *, event=None, id=None, retry=None):
+    """One SSE frame. See `gai_fast._pure.encoders.encode_sse`."""
+    cdef gai_buffer out
+    cdef uint8_t[512] memory
+    gai_borrow(&out, memory, sizeof(memory))
+    try:
+        if event is not None:
+            append(&out, b"event: ", 7)
+            write_field(&out, "event", event, NAME_LIMIT, "event_name")
+        if id is not None:
+            append(&out, b"id: ", 4)
+            write_field(&out, "id", id, ID_LIMIT, "identifier")
+        if retry is not None:
+            write_retry(&out, pure.checked_retry(retry))
+        if isinstance(data, (bytes, bytearray, memoryview)):
+            data = bytes(data).decode("utf-8", "replace")
+        if isinstance(data, str):
+            write_lines(&out, b"data: ", <str>data)
+            append(&out, b"\n", 1)
+        else:
+            append(&out, b"data: ", 6)
+            write_json(&out, data)
+            append(&out, b"\n\n", 2)
+        return PyBytes_FromStringAndSize(<char *>out.data, out.size)
+    finally:
+        gai_release(&out)
+
+
+def encode_ndjson(obj):
+    """The object as one line of JSON, with its LF. See `gai_fast._pure.encoders.encode_ndjson`."""
+    cdef gai_buffer out
+    cdef uint8_t[512] memory
+    gai_borrow(&out, memory, sizeof(memory))
+    try:
+        write_json(&out, obj)
+        append(&out, b"\n", 1)
+        return PyBytes_FromStringAndSize(<char *>out.data, out.size)
+    finally:
+        gai_release(&out)
+
+
+cdef int write_json(gai_buffer *out, object value) except -1:
+    cdef size_t begin = out.size
+    if not write_value(out, value, 0):
+        out.size = begin
+        append_bytes(out, pure_encode_json(value))
+    return 0
+
+
+cdef bint is_printable(object text, size_t limit):
+    """Whether every character is printable ASCII and there are not too many: then no rule is left to ask."""
+    cdef const uint8_t *data
+    cdef size_t length, i
+    if type(text) is not str or not PyUnicode_IS_ASCII(text):
+        return False
+    data = <const uint8_t *>PyUnicode_DATA(text)
+    length = PyUnicode_GET_LENGTH(text)
+    if length > limit:
+        return False
+    for i in range(length):
+        if data[i] < 0x20 or data[i] > 0x7E:
+            return False
+    return True
+
+
+cdef int write_field(gai_buffer *out, str name, object value, size_t limit, str limit_name) except -1:
+    """The value and its line end, where it may stand in one line."""
+    if not is_printable(value, limit):
+        pure.field_value(name, value, limit, limit_name)
+    return write_name(out, <str>value)
+
+
+cdef int write_name(gai_buffer *out, str value) except -1:
+    if PyUnicode_IS_ASCII(value):
+        append(out, PyUnicode_DATA(value), PyUnicode_GET_LENGTH(value))
+    else:
+        append_bytes(out, value.encode("utf-8"))
+    return append(out, b"\n", 1)
+
+
+cdef int write_retry(gai_buffer *out, object retry) except -1:
+    return append_bytes(out, b"retry: %d\n" % retry)
+
+
+cdef int write_lines(gai_buffer *out, bytes prefix, str text) except -1:
+    """Every line of the text behind the prefix; CRLF, CR and LF end one, nothing else does."""
+    cdef bytes written
+    cdef const uint8_t *data
+    cdef size_t length, end
+    if PyUnicode_IS_ASCII(text):
+        data = <const uint8_t *>PyUnicode_DATA(text)
+        length = PyUnicode_GET_LENGTH(text)
+    else:
+        try:
+            written = text.encode("utf-8")
+        except UnicodeEncodeError:
+            written = well_formed(text).encode("utf-8")
+        data = <const uint8_t *><const char *>written
+        length = len(written)
+    while True:
+        end = gai_find_line_end(data, length)
+        append_bytes(out, prefix)
+        append(out, data, end)
+        append(out, b"\n", 1)
+        if end == length:
+            return 0
+        if data[end] == c"\r" and end + 1 < length and data[end + 1] == c"\n":
+            end += 1
+        data += end + 1
+        length -= end + 1
+
+
+# ---- encoders ------------------------------------------------------------------------------------------------------
+
+
+cdef class EncoderView:
+    """The block in which an encoder's memory can be read without a copy; leaving it empties the buffer."""
+
+    def __cinit__(self, _Encoder encoder):
+        self._encoder = encoder
+
+    def __enter__(self):
+        self._encoder.refuse_while_viewed()
+        self._view = memoryview(self._encoder._buffer)
+        self._encoder._viewed = True
+        return self._view
+
+    def __exit__(self, *_):
+        cdef _Encoder encoder = self._encoder
+        if self._view is None:
+            return
+        encoder._viewed = False
+        try:
+            self._view.release()
+        except BufferError:
+            pass  # somebody looks at it still: the count of exports below tells the same
+        self._view = None
+        if encoder._buffer.exports:
+            # A transport still holds the memory: it keeps it, unchanged, and the encoder goes on with new memory.
+            encoder._buffer = WriteBuffer(encoder._buffer.keep)
+        else:
+            gai_clear(&encoder._buffer.bytes, encoder._buffer.keep)
+
+
+cdef class _Encoder:
+    """What both framings share. See `gai_fast._pure.encoders`."""
+
+    def __cinit__(self):
+        self._buffer = WriteBuffer(1)  # `prepare` brings the real one; a subclass may forget to call it
+        self._trace_member = self._request_member = b""
+        self._first = True
+
+    def text_delta(self, text, /):
+        """Appends a `text.delta` event."""
+        self.append_delta(TEXT_DELTA, text)
+
+    def reasoning_delta(self, text, /):
+        """Appends a `reasoning.delta` event."""
+        self.append_delta(REASONING_DELTA, text)
+
+    def text_delta_into(self, buffer, offset, text):
+        """Writes a `text.delta` event into the caller's own memory; returns the bytes written."""
+        return self.place_delta(TEXT_DELTA, buffer, offset, text)
+
+    def reasoning_delta_into(self, buffer, offset, text):
+        """Writes a `reasoning.delta` event into the caller's own memory; returns the bytes written."""
+        return self.place_delta(REASONING_DELTA, buffer, offset, text)
+
+    def event_into(self, buffer, offset, event):
+        """Writes any event into the caller's own memory; returns the bytes written."""
+        cdef gai_buffer out
+        cdef uint8_t[512] memory
+        cdef long long seq
+        gai_borrow(&out, memory, sizeof(memory))
+        try:
+            seq = self.write_event(&out, event, None)
+            place(&out, buffer, offset)
+            self.count(seq)
+            return out.size
+        finally:
+            gai_release(&out)
+
+    def append_frames(self, bytes frames not None, long long count):
+        """Appends frames that were written elsewhere, and counts their events."""
+        self.refuse_while_viewed()
+        append_bytes(&self._buffer.bytes, frames)
+        self.count(self._seq + count)
+
+    def take(self):
+        """The pending bytes; the buffer is empty afterwards."""
+        self.refuse_while_viewed()
+        taken = PyBytes_FromStringAndSize(<char *>self._buffer.bytes.data, self._buffer.bytes.size)
+        gai_clear(&self._buffer.bytes, self._buffer.keep)
+        return taken
+
+    def view(self):
+        """A context manager that gives the pending bytes as a read-only `memoryview`, without a copy."""
+        return EncoderView(self)
+
+    def __len__(self):
+        """Bytes pending."""
+        return self._buffer.bytes.size
+
+    @property
+    def seq(self):
+        """The last number given; 0 before the first event."""
+        return self._seq
+
+    cdef int prepare(
+        self, object envelope, object stream_id, object request_id, object trace_id, object clock, object capacity,
+        object timestamps
+    ) except -1:
+        self._full, self._envelope = pure.checked_envelope(envelope, request_id, trace_id)
+        self._stream_id = pure.checked_stream_id(stream_id)
+        self._trace_member = self.member("trace_id")
+        self._request_member = self.member("request_id")
+        self._clock = clock
+        self._timestamps = timestamps
+        self._buffer = WriteBuffer(pure.checked_capacity(capacity))
+        return 0
+
+    cdef bytes member(self, str key):
+        value = self._envelope.get(key)
+        return b"" if value is None else b',"%b":%b' % (key.encode(), escape(value))
+
+    cdef int refuse_while_viewed(self) except -1:
+        if self._viewed:
+            raise faults.viewed()
+        return 0
+
+    cdef bint tells(self) noexcept:
+        return self._full or self._first
+
+    cdef long long clock_ts(self, bint wanted) except -2:
+        if not wanted or self._clock is None:
+            return -1
+        return pure.checked_ts(self._clock())
+
+    cdef int count(self, long long seq) except -1:
+        if seq >= 0:
+            self._seq = seq
+            self._first = False
+        return 0
+
+    cdef int put_sse_head(self, gai_buffer *out, const char *name, size_t size, long long seq) noexcept:
+        """`event:` and, where the stream has an id and the event a number, `id:`."""
+        cdef size_t id_size = 0 if self._stream_id is None else PyUnicode_GET_LENGTH(self._stream_id)
+        if gai_reserve(out, size + id_size + GAI_INTEGER_ROOM + 14) < 0:
+            return -1
+        gai_put(out, b"event: ", 7)
+        gai_put(out, name, size)
+        gai_put(out, b"\n", 1)
+        if id_size and seq >= 0:
+            gai_put(out, b"id: ", 4)
+            gai_put(out, PyUnicode_DATA(self._stream_id), id_size)
+            gai_put(out, b".", 1)
+            out.size = gai_put_unsigned(out.data + out.size, seq) - out.data
+            gai_put(out, b"\n", 1)
+        return 0
+
+    cdef int put_delta(self, gai_buffer *out, bytes name, str text, long long ts) noexcept:
+        cdef size_t size = len(name), ids = len(self._trace_member) + len(self._request_member), schema = len(SCHEMA_MEMBER)
+        cdef bint told = self.tells()
+        if self._sse and self.put_sse_head(out, name, size, self._seq + 1) < 0:
+            return -1
+        if gai_reserve(out, size + ids + schema + 2 * GAI_INTEGER_ROOM + 40) < 0:
+            return -1
+        if self._sse:
+            gai_put(out, b"data: ", 6)
+        gai_put(out, b"{", 1)
+        if told:
+            gai_put(out, <const char *>SCHEMA_MEMBER, schema)
+        gai_put(out, b'"type":"', 8)
+        gai_put(out, <const char *>name, size)
+        gai_put(out, b'"', 1)
+        if ts >= 0:
+            gai_put(out, b',"ts":', 6)
+            out.size = gai_put_unsigned(out.data + out.size, ts) - out.data
+        gai_put(out, b',"seq":', 7)
+        out.size = gai_put_unsigned(out.data + out.size, self._seq + 1) - out.data
+        if told:
+            gai_put(out, <const char *>self._trace_member, len(self._trace_member))
+            gai_put(out, <const char *>self._request_member, len(self._request_member))
+        if PyUnicode_GET_LENGTH(text):
+            gai_put(out, b',"text":', 8)
+            if put_string(out, text) < 0:
+                return -1
+        if gai_reserve(out, 3) < 0:
+            return -1
+        gai_put(out, b"}\n\n", 3 if self._sse else 2)
+        return 0
+
+    cdef int append_delta(self, bytes name, object text) except -1:
+        cdef gai_buffer *out
+        cdef size_t begin
+        cdef long long ts = -1
+        if not isinstance(text, str):
+            raise faults.not_text("text", text)
+        self.refuse_while_viewed()
+        if self._clock is not None:
+            ts = self.clock_ts(self.tells() or self._timestamps)
+            self.refuse_while_viewed()  # the clock is the caller's code
+        out = &self._buffer.bytes
+        begin = out.size
+        if self.put_delta(out, name, <str>text, ts) < 0:
+            out.size = begin
+            raise MemoryError
+        self._seq += 1
+        self._first = False
+        return 0
+
+    cdef Py_ssize_t place_delta(self, bytes name, object buffer, object offset, object text) except -1:
+        cdef gai_buffer out
+        cdef uint8_t[512] memory
+        cdef long long ts
+        if not isinstance(text, str):
+            raise faults.not_text("text", text)
+        ts = self.clock_ts(self.tells() or self._timestamps)
+        gai_borrow(&out, memory, sizeof(memory))
+        try:
+            if self.put_delta(&out, name, <str>text, ts) < 0:
+                raise MemoryError
+            place(&out, buffer, offset)
+            self.count(self._seq + 1)
+            return out.size
+        finally:
+            gai_release(&out)
+
+    cdef int append_event(self, object event, object retry) except -1:
+        # Written beside the buffer: Python code that runs meanwhile (the clock, a finalizer) finds no half a frame in it.
+        cdef gai_buffer out
+        cdef uint8_t[1024] memory
+        cdef long long seq
+        self.refuse_while_viewed()
+        gai_borrow(&out, memory, sizeof(memory))
+        try:
+            seq = self.write_event(&out, event, retry)
+            self.refuse_while_viewed()
+            append(&self._buffer.bytes, out.data, out.size)
+            self.count(seq)
+        finally:
+            gai_release(&out)
+        return 0
+
+    cdef long long write_event(self, gai_buffer *out, object event, object retry) except -2:
+        cdef long long seq = -1, ts = -1
+        cdef bint told = False, done
+        cdef size_t begin
+        cdef object name, own
+        cdef bytes encoded
+        if retry is not None:
+            pure.checked_retry(retry)
+        if type(event) is not dict and isinstance(event, dict):
+            event = dict(event)
+        name = (<dict>event).get("type") if type(event) is dict else None
+        if not is_printable(name, NAME_LIMIT) or not PyUnicode_GET_LENGTH(name):
+            name = pure.event_type(event)
+        done = name == "done"
+        if done:
+            encoded = pure.encode_done(event)
+        else:
+            own = (<dict>event).get("seq")
+            seq = self._seq + 1 if own is None else pure.event_seq(event, self._seq)
+            told = self.tells()
+            ts = self.clock_ts((told or self._timestamps) and (<dict>event).get("ts") is None)
+        if self._sse:
+            self.write_sse_head(out, <str>name, seq)
+            if retry is not None:
+                write_retry(out, retry)
+            append(out, b"data: ", 6)
+        begin = out.size
+        if done:
+            append_bytes(out, encoded)
+        elif not self.write_members(out, <dict>event, seq, ts, told):
+            out.size = begin
+            append_bytes(out, self.encode_slowly(event, seq, ts, told))
+        append(out, b"\n\n", 2 if self._sse else 1)
+        return seq
+
+    cdef int write_sse_head(self, gai_buffer *out, str name, long long seq) except -1:
+        cdef bytes encoded = name.encode("utf-8")
+        if self.put_sse_head(out, <const char *>encoded, len(encoded), seq) < 0:
+            raise MemoryError
+        return 0
+
+    cdef bytes encode_slowly(self, dict event, long long seq, long long ts, bint told):
+        cdef dict envelope = {"seq": seq}
+        if told:
+            envelope.update(self._envelope)
+        if ts >= 0:
+            envelope["ts"] = ts
+        return pure_encode_json(pure.ordered(event, envelope))
+
+    cdef int write_members(self, gai_buffer *out, dict event, long long seq, long long ts, bint told) except -1:
+        """The object, keys in `events.KEYS` order; 0 where a value knows no fast way (see `write_value`)."""
+        cdef PyObject *values[RANKS]
+        cdef uint64_t held = 0, left
+        cdef bint unknown = False
+        cdef PyObject *found
+        cdef int rank
+        try:
+            for key, value in event.items():
+                if type(key) is not str:
+                    return 0
+                if is_empty(value):
+                    continue
+                found = PyDict_GetItemWithError(RANK_OF, key)
+                if found is NULL:
+                    unknown = True
+                    continue
+                rank = <object>found
+                Py_INCREF(value)
+                values[rank] = <PyObject *>value
+                held |= <uint64_t>1 << rank
+            append(out, b"{", 1)
+            if held >> RANK_SCHEMA & 1:
+                append(out, b'"schema":', 9)
+                if not write_value(out, <object>values[RANK_SCHEMA], 1):
+                    return 0
+                append(out, b",", 1)
+            elif told:
+                append_bytes(out, SCHEMA_MEMBER)
+            append(out, b'"type":', 7)
+            if not write_value(out, <object>values[RANK_TYPE], 1):
+                return 0
+            if held >> RANK_TS & 1:
+                if not write_member(out, RANK_TS, <object>values[RANK_TS]):
+                    return 0
+            elif ts >= 0:
+                append_bytes(out, <bytes>MEMBERS[RANK_TS])
+                write_unsigned(out, ts)
+            append_bytes(out, <bytes>MEMBERS[RANK_SEQ])
+            write_unsigned(out, seq)
+            if held >> RANK_TRACE_ID & 1:
+                if not write_member(out, RANK_TRACE_ID, <object>values[RANK_TRACE_ID]):
+                    return 0
+            elif told:
+                append_bytes(out, self._trace_member)
+            if held >> RANK_REQUEST_ID & 1:
+                if not write_member(out, RANK_REQUEST_ID, <object>values[RANK_REQUEST_ID]):
+                    return 0
+            elif told:
+                append_bytes(out, self._request_member)
+            left = held >> RANK_OTHERS << RANK_OTHERS
+            while left:
+                rank = gai_lowest(left)
+                left &= left - 1
+                if not write_member(out, rank, <object>values[rank]):
+                    return 0
+        finally:
+            while held:
+                rank = gai_lowest(held)
+                held &= held - 1
+                Py_DECREF(<object>values[rank])
+        if unknown and not write_unknown(out, event):
+            return 0
+        append(out, b"}", 1)
+        return 1
+
+
+cdef bint is_empty(object value):
+    """`events.is_empty`."""
+    cdef type kind = type(value)
+    if value is None:
+        return True
+    if kind is str:
+        return PyUnicode_GET_LENGTH(value) == 0
+    if kind is dict or kind is list:
+        return not value
+    return isinstance(value, (str, list, dict)) and not value
+
+
+cdef int write_unsigned(gai_buffer *out, long long value) except -1:
+    reserve(out, GAI_INTEGER_ROOM)
+    out.size = gai_put_unsigned(out.data + out.size, value) - out.data
+    return 0
+
+
+cdef int write_member(gai_buffer *out, int rank, object value) except -1:
+    append_bytes(out, <bytes>MEMBERS[rank])
+    return write_value(out, value, 1)
+
+
+cdef int write_unknown(gai_buffer *out, dict event) except -1:
+    """The keys that are not in `events.KEYS`, in their own order."""
+    for key, value in event.items():
+        if key in RANK_OF or is_empty(value):
+            continue
+        append(out, b",", 1)
+        if not write_value(out, key, 1):
+            return 0
+        append(out, b":", 1)
+        if not write_value(out, value, 1):
+            return 0
+    return 1
+
+
+cdef int place(gai_buffer *out, object buffer, object offset) except -1:
+    """Copies the frame into the caller's memory, or says what it lacks."""
+    cdef Py_buffer view
+    if not PyObject_CheckBuffer(buffer):
+        raise faults.bad_buffer()
+    try:
+        PyObject_GetBuffer(buffer, &view, PyBUF_WRITABLE)
+    except BufferError:
+        raise faults.bad_buffer() from None
+    try:
+        begin = operator.index(offset)
+        if begin < 0:
+            raise faults.bad_offset()
+        if view.len - begin < <Py_ssize_t>out.size:
+            raise faults.BufferTooSmall(out.size)
+        memcpy(<char *>view.buf + <Py_ssize_t>begin, out.data, out.size)
+    finally:
+        PyBuffer_Release(&view)
+    return 0
+
+
+cdef class SSEEncoder(_Encoder):
+    """Encodes `gai.events.v1` as SSE into one reusable buffer. See `gai_fast._pure.encoders.SSEEncoder`."""
+
+    def __init__(
+        self, envelope="compact", stream_id=None, request_id=None, trace_id=None, clock=None, capacity=CAPACITY, *,
+        timestamps=False
+    ):
+        self._sse = True
+        self.prepare(envelope, stream_id, request_id, trace_id, clock, capacity, timestamps)
+
+    def event(self, event, retry=None):
+        """Appends any event; `retry`: milliseconds for a `retry:` line."""
+        self.append_event(event, retry)
+
+    def comment(self, text):
+        r"""Appends a comment, each line as `: line\n`, and no blank line."""
+        cdef gai_buffer out
+        cdef uint8_t[512] memory
+        if not isinstance(text, str):
+            raise faults.not_text("comment", text)
+        self.refuse_while_viewed()
+        gai_borrow(&out, memory, sizeof(memory))
+        try:
+            write_lines(&out, b": ", <str>text)
+            self.refuse_while_viewed()
+            append(&self._buffer.bytes, out.data, out.size)
+        finally:
+            gai_release(&out)
+
+
+cdef class NDJSONEncoder(_Encoder):
+    """Encodes `gai.events.v1` as NDJSON into one reusable buffer. See `gai_fast._pure.encoders.NDJSONEncoder`."""
+
+    def __init__(
+        self, envelope="full", stream_id=None, request_id=None, trace_id=None, clock=None, capacity=CAPACITY, *,
+        timestamps=False
+    ):
+        self.prepare(envelope, stream_id, request_id, trace_id, clock, capacity, timestamps)
+
+    def event(self, event):
+        """Appends any event."""
+        self.append_event(event, None)
+
+    def comment(self, text):
+        """Appends an empty line."""
+        if not isinstance(text, str):
+            raise faults.not_text("comment", text)
+        self.refuse_while_viewed()
+        append(&self._buffer.bytes, b"\n", 1)

@@ -1,0 +1,28 @@
+"""The kernels in plain Python: the specification that `_native` equals byte for byte, error for error.
+
+Layer 1: no asyncio, logging, clock or environment in here. Import the names from `gai_fast._impl`.
+"""
+
+from gai_fast._pure.encoders import NDJSONEncoder, SSEEncoder, encode_ndjson, encode_sse
+from gai_fast._pure.jsontext import compact_json, encode_json, escape, parse_exact
+from gai_fast._pure.parsers import Frame, LineFramer, NDJSONParser, SSEEvent, SSEFramer, SSEParser
+from gai_fast._pure.relay import DeltaCopier, Part
+
+__all__ = [
+    "DeltaCopier",
+    "Frame",
+    "LineFramer",
+    "NDJSONEncoder",
+    "NDJSONParser",
+    "Part",
+    "SSEEncoder",
+    "SSEEvent",
+    "SSEFramer",
+    "SSEParser",
+    "compact_json",
+    "encode_json",
+    "encode_ndjson",
+    "encode_sse",
+    "escape",
+    "parse_exact",
+]

@@ -1,0 +1,501 @@
+"""Events and objects → SSE frames and NDJSON lines: CONTRACT §5 and §7.
+
+Owns the two envelopes, the numbering and the two framings, and the reusable buffer behind them. Knows nothing of
+formats other than gai's own, of connections, or of what an event means.
+"""
+
+from __future__ import annotations
+
+import operator
+import re
+import unicodedata
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any, Final
+
+from gai_fast._pure import faults
+from gai_fast._pure.jsontext import encode_json, well_formed
+from gai_fast.events import KEY_RANK, KEYS, SCHEMA, is_empty
+from gai_fast.limits import LIMITS
+
+_LINE_END: Final = re.compile(r"\r\n|\r|\n")
+"""WHATWG HTML 9.2.5; never `str.splitlines`, which also splits at U+2028, U+0085 and more."""
+
+_PRINTABLE: Final = re.compile(r"[ -~]*")
+_STREAM_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,100}")
+_UNSAFE: Final = frozenset(("Cc", "Cf", "Cs", "Zl", "Zp"))
+_EXACT_END: Final = 2**53
+"""The integers below it are those that every JSON reader keeps exact (RFC 8259 §6)."""
+
+
+# ---- single values -------------------------------------------------------------------------------------------------
+
+
+def encode_sse(data: Any, *, event: str | None = None, id: str | None = None, retry: int | None = None) -> bytes:
+    """One SSE frame, fields in the order `event`, `id`, `retry`, `data`, then the blank line.
+
+    Args:
+        data: `str` and bytes-like: the text as it is, one `data:` line for each of its lines (CRLF, CR and LF end a
+            line, nothing else does; bytes are UTF-8, invalid ones become U+FFFD). Anything else: as JSON.
+        event: The event's name; no control or format characters, at most `limits.event_name` characters.
+        id: The event's id, likewise, at most `limits.identifier`. Empty: the client forgets its last id.
+        retry: Milliseconds until a client reconnects, 0 or more.
+
+    Raises:
+        ValueError: A field that must not be written, or `data` that JSON cannot say.
+    """
+    lines = []
+    if event is not None:
+        lines.append(f"event: {field_value('event', event, LIMITS.event_name, 'event_name')}\n")
+    if id is not None:
+        lines.append(f"id: {field_value('id', id, LIMITS.identifier, 'identifier')}\n")
+    if retry is not None:
+        lines.append(f"retry: {checked_retry(retry)}\n")
+    head = "".join(lines).encode()
+    if isinstance(data, (bytes, bytearray, memoryview)):
+        data = bytes(data).decode("utf-8", "replace")
+    if isinstance(data, str):
+        return head + _prefixed("data: ", data) + b"\n"
+    return b"%bdata: %b\n\n" % (head, encode_json(data))
+
+
+def encode_ndjson(obj: Any) -> bytes:
+    """The object as one line of JSON, with its LF.
+
+    Raises:
+        ValueError: JSON cannot say it.
+    """
+    return encode_json(obj) + b"\n"
+
+
+def field_value(name: str, value: str, limit: int, limit_name: str) -> str:
+    """The value, where it may be written into a field of one line.
+
+    Line ends would forge fields; other controls cannot travel back in a `Last-Event-ID` header, NUL makes a client
+    ignore the id, and format characters hide what is there.
+    """
+    if not isinstance(value, str):
+        raise faults.not_text(name, value)
+    if len(value) > limit:
+        raise faults.field_too_long(name, limit, limit_name)
+    if not _PRINTABLE.fullmatch(value):
+        for character in value:
+            if unicodedata.category(character) in _UNSAFE:
+                raise faults.field_unsafe(name, character)
+    return str.__str__(value)  # of a subclass the text, not what its own __str__ or __format__ makes of it
+
+
+def checked_retry(retry: int) -> int:
+    """The milliseconds, where `retry:` may say them."""
+    if type(retry) is not int or not 0 <= retry < 10**LIMITS.retry_digits:
+        raise faults.bad_retry(LIMITS.retry_digits)
+    return retry
+
+
+def _prefixed(prefix: str, text: str) -> bytes:
+    written = "".join(f"{prefix}{line}\n" for line in _LINE_END.split(text))
+    try:
+        return written.encode()
+    except UnicodeEncodeError:
+        return well_formed(written).encode()
+
+
+# ---- one event -----------------------------------------------------------------------------------------------------
+
+
+def event_type(event: dict[str, Any]) -> str:
+    """The event's type, which becomes the SSE event's name."""
+    if not isinstance(event, dict):
+        raise faults.not_an_event(event)
+    name = event.get("type")
+    if not isinstance(name, str) or not name:
+        raise faults.no_type()
+    return field_value("type", name, LIMITS.event_name, "event_name")
+
+
+def event_seq(event: dict[str, Any], last: int) -> int:
+    """The event's own number, else the one after the last."""
+    seq = event.get("seq")
+    if seq is None:
+        return last + 1
+    if type(seq) is not int or not 0 <= seq < _EXACT_END:
+        raise faults.bad_seq()
+    return seq
+
+
+def checked_ts(ts: float) -> int:
+    """What the clock says, as whole milliseconds."""
+    if not 0 <= ts < _EXACT_END:
+        raise faults.bad_clock()
+    return int(ts)
+
+
+def ordered(event: dict[str, Any], envelope: dict[str, Any]) -> dict[str, Any]:
+    """The event as it is written: the envelope's keys where the event has none, empty ones left out, in order."""
+    held = {key: value for key, value in event.items() if not is_empty(value)}
+    for key, value in envelope.items():
+        held.setdefault(key, value)
+    return {key: held[key] for key in sorted(held, key=_rank)}
+
+
+def _rank(key: str) -> int:
+    return KEY_RANK.get(key, len(KEYS))
+
+
+def encode_done(event: dict[str, Any]) -> bytes:
+    """`done` is the same bytes in both envelopes, whatever else the event holds."""
+    finished = event.get("finished")
+    if not isinstance(finished, bool):
+        raise faults.bad_finished()
+    return b'{"type":"done","finished":true}' if finished else b'{"type":"done","finished":false}'
+
+
+# ---- encoders ------------------------------------------------------------------------------------------------------
+
+
+class EncoderView:
+    """The block in which an encoder's memory can be read without a copy; leaving it empties the buffer."""
+
+    __slots__ = ("_encoder", "_view")
+
+    def __init__(self, encoder: _Encoder) -> None:
+        self._encoder = encoder
+        self._view: memoryview | None = None
+
+    def __enter__(self) -> memoryview:
+        encoder = self._encoder
+        encoder._refuse_while_viewed()
+        encoder._viewed = True
+        self._view = memoryview(encoder._buffer).toreadonly()
+        return self._view
+
+    def __exit__(self, *_: object) -> None:
+        encoder, view = self._encoder, self._view
+        if view is None:
+            return
+        self._view = None
+        encoder._viewed = False
+        try:
+            view.release()
+            encoder._buffer.clear()
+        except BufferError:
+            # A transport still holds the memory: it keeps it, unchanged, and the encoder goes on with new memory.
+            encoder._buffer = bytearray()
+
+
+class _Encoder(ABC):
+    """What both framings share: envelope, numbering, buffer.
+
+    Args:
+        envelope: `"compact"` (schema, ts and the ids on the first event only) or `"full"` (on every event).
+        stream_id: The stream's id; SSE frames then have an `id:` line. 1 to 100 characters of `[A-Za-z0-9_-]`.
+        request_id: Written into the envelope where given.
+        trace_id: Likewise.
+        clock: Returns milliseconds since the epoch, below 2**53; without it only events that bring a `ts` have one.
+        capacity: Bytes the buffer has at first, and shrinks back to.
+        timestamps: With the compact envelope: `ts` on every event.
+
+    Raises:
+        ValueError: An argument that is none of the above.
+    """
+
+    __slots__ = (
+        "_buffer",
+        "_clock",
+        "_envelope",
+        "_first",
+        "_full",
+        "_seq",
+        "_stream_id",
+        "_timestamps",
+        "_viewed",
+    )
+
+    def __init__(
+        self,
+        envelope: str,
+        stream_id: str | None = None,
+        request_id: str | None = None,
+        trace_id: str | None = None,
+        clock: Callable[[], int] | None = None,
+        capacity: int = LIMITS.encoder_capacity,
+        *,
+        timestamps: bool = False,
+    ) -> None:
+        self._full, self._envelope = checked_envelope(envelope, request_id, trace_id)
+        self._stream_id = checked_stream_id(stream_id)
+        self._clock = clock
+        self._timestamps = timestamps
+        checked_capacity(capacity)
+        self._buffer = bytearray()
+        self._viewed = False
+        self._first = True
+        self._seq = 0
+
+    def text_delta(self, text: str, /) -> None:
+        """Appends a `text.delta` event.
+
+        Raises:
+            ValueError: Not a `str`.
+            BufferError: A view is exported.
+        """
+        self._append(_delta("text.delta", text), None)
+
+    def reasoning_delta(self, text: str, /) -> None:
+        """Appends a `reasoning.delta` event; raises as `text_delta` does."""
+        self._append(_delta("reasoning.delta", text), None)
+
+    def text_delta_into(self, buffer: Any, offset: int, text: str) -> int:
+        """Writes a `text.delta` event into the caller's own memory.
+
+        Args:
+            buffer: A writable, contiguous buffer.
+            offset: Where the frame begins, in bytes.
+            text: The text.
+
+        Returns:
+            Bytes written.
+
+        Raises:
+            BufferError: Too small; `.needed` says how many bytes the frame has. Nothing was written, no number given.
+            TypeError: Not a writable, contiguous buffer.
+            ValueError: A negative offset, or not a `str`.
+        """
+        return self._place(_delta("text.delta", text), buffer, offset)
+
+    def reasoning_delta_into(self, buffer: Any, offset: int, text: str) -> int:
+        """Writes a `reasoning.delta` event into the caller's own memory, as `text_delta_into` does."""
+        return self._place(_delta("reasoning.delta", text), buffer, offset)
+
+    def event_into(self, buffer: Any, offset: int, event: dict[str, Any]) -> int:
+        """Writes any event into the caller's own memory, as `text_delta_into` does."""
+        return self._place(event, buffer, offset)
+
+    def append_frames(self, frames: bytes, count: int) -> None:
+        """Appends frames that were written elsewhere, and counts their events.
+
+        Raises:
+            BufferError: A view is exported.
+        """
+        self._refuse_while_viewed()
+        self._buffer += frames
+        self._count(self._seq + count)
+
+    def take(self) -> bytes:
+        """The pending bytes; the buffer is empty afterwards.
+
+        Raises:
+            BufferError: A view is exported.
+        """
+        self._refuse_while_viewed()
+        taken = bytes(self._buffer)
+        self._buffer.clear()
+        return taken
+
+    def view(self) -> EncoderView:
+        """A context manager that gives the pending bytes as a read-only `memoryview`, without a copy.
+
+        Inside the block nothing can be written. Leaving it empties the buffer, as `take` does. What still holds the
+        memory then (a transport that was given a slice) keeps it unchanged.
+        """
+        return EncoderView(self)
+
+    def __len__(self) -> int:
+        """Bytes pending."""
+        return len(self._buffer)
+
+    @property
+    def seq(self) -> int:
+        """The last number given; 0 before the first event."""
+        return self._seq
+
+    def _append(self, event: dict[str, Any], retry: int | None) -> None:
+        self._refuse_while_viewed()
+        frame, seq = self._encode(event, retry)
+        self._buffer += frame
+        self._count(seq)
+
+    def _place(self, event: dict[str, Any], buffer: Any, offset: int) -> int:
+        frame, seq = self._encode(event, None)
+        place(frame, buffer, offset)
+        self._count(seq)
+        return len(frame)
+
+    def _count(self, seq: int | None) -> None:
+        if seq is not None:
+            self._seq = seq
+            self._first = False
+
+    def _encode(self, event: dict[str, Any], retry: int | None) -> tuple[bytes, int | None]:
+        """The frame, and the number it carries; nothing is counted yet."""
+        if retry is not None:
+            checked_retry(retry)
+        name = event_type(event)
+        if name == "done":
+            return self._frame(name, None, encode_done(event), retry), None
+        seq = event_seq(event, self._seq)
+        envelope: dict[str, Any] = {"seq": seq}
+        told = self._full or self._first
+        if told:
+            envelope.update(self._envelope)
+        if self._clock is not None and (told or self._timestamps) and event.get("ts") is None:
+            envelope["ts"] = checked_ts(self._clock())
+        return self._frame(name, seq, encode_json(ordered(event, envelope)), retry), seq
+
+    @abstractmethod
+    def _frame(self, name: str, seq: int | None, written: bytes, retry: int | None) -> bytes:
+        """The framing around one event's JSON; `seq` is `None` for `done`."""
+
+    def _refuse_while_viewed(self) -> None:
+        if self._viewed:
+            raise faults.viewed()
+
+
+class SSEEncoder(_Encoder):
+    """Encodes `gai.events.v1` as SSE into one reusable buffer. Belongs to one thread at a time."""
+
+    __slots__ = ()
+    __doc__ = f"{__doc__}\n\n{_Encoder.__doc__}"
+
+    def __init__(
+        self,
+        envelope: str = "compact",
+        stream_id: str | None = None,
+        request_id: str | None = None,
+        trace_id: str | None = None,
+        clock: Callable[[], int] | None = None,
+        capacity: int = LIMITS.encoder_capacity,
+        *,
+        timestamps: bool = False,
+    ) -> None:
+        super().__init__(envelope, stream_id, request_id, trace_id, clock, capacity, timestamps=timestamps)
+
+    def event(self, event: dict[str, Any], retry: int | None = None) -> None:
+        """Appends any event.
+
+        Args:
+            event: A `gai_fast.Event`; keys are written in `events.KEYS` order, unknown ones last, empty ones not.
+            retry: Milliseconds for a `retry:` line, for the first frame of a resumable stream.
+
+        Raises:
+            ValueError: No usable `type`, a bad `seq`, or a value that JSON cannot say. Nothing was written.
+            BufferError: A view is exported.
+        """
+        self._append(event, retry)
+
+    def comment(self, text: str) -> None:
+        r"""Appends a comment, each line as `: line\n`, and no blank line: OpenAI's Python SDK takes that for an event.
+
+        Raises:
+            ValueError: Not a `str`.
+            BufferError: A view is exported.
+        """
+        if not isinstance(text, str):
+            raise faults.not_text("comment", text)
+        self._refuse_while_viewed()
+        self._buffer += _prefixed(": ", text)
+
+    def _frame(self, name: str, seq: int | None, written: bytes, retry: int | None) -> bytes:
+        event_id = None if self._stream_id is None or seq is None else f"{self._stream_id}.{seq}"
+        head = f"event: {name}\n"
+        if event_id is not None:
+            head += f"id: {event_id}\n"
+        if retry is not None:
+            head += f"retry: {retry}\n"
+        return b"%bdata: %b\n\n" % (head.encode(), written)
+
+
+class NDJSONEncoder(_Encoder):
+    """Encodes `gai.events.v1` as NDJSON into one reusable buffer. Belongs to one thread at a time."""
+
+    __slots__ = ()
+    __doc__ = f"{__doc__}\n\n{_Encoder.__doc__}"
+
+    def __init__(
+        self,
+        envelope: str = "full",
+        stream_id: str | None = None,
+        request_id: str | None = None,
+        trace_id: str | None = None,
+        clock: Callable[[], int] | None = None,
+        capacity: int = LIMITS.encoder_capacity,
+        *,
+        timestamps: bool = False,
+    ) -> None:
+        super().__init__(envelope, stream_id, request_id, trace_id, clock, capacity, timestamps=timestamps)
+
+    def event(self, event: dict[str, Any]) -> None:
+        """Appends any event.
+
+        Args:
+            event: A `gai_fast.Event`; keys are written in `events.KEYS` order, unknown ones last, empty ones not.
+
+        Raises:
+            ValueError: No usable `type`, a bad `seq`, or a value that JSON cannot say. Nothing was written.
+            BufferError: A view is exported.
+        """
+        self._append(event, None)
+
+    def comment(self, text: str) -> None:
+        """Appends an empty line: NDJSON has no comments, and readers skip blank lines.
+
+        Raises:
+            ValueError: Not a `str`.
+            BufferError: A view is exported.
+        """
+        if not isinstance(text, str):
+            raise faults.not_text("comment", text)
+        self._refuse_while_viewed()
+        self._buffer += b"\n"
+
+    def _frame(self, name: str, seq: int | None, written: bytes, retry: int | None) -> bytes:
+        return written + b"\n"
+
+
+def _delta(name: str, text: str) -> dict[str, Any]:
+    if not isinstance(text, str):
+        raise faults.not_text("text", text)
+    return {"type": name, "text": text}
+
+
+def checked_envelope(envelope: str, request_id: str | None, trace_id: str | None) -> tuple[bool, dict[str, Any]]:
+    """Whether the envelope is the full one, and the keys it writes, empty ones left out."""
+    if envelope not in ("compact", "full"):
+        raise faults.bad_envelope(envelope)
+    written = {"schema": SCHEMA, "trace_id": trace_id, "request_id": request_id}
+    for key, value in written.items():
+        if value is not None and not isinstance(value, str):
+            raise faults.not_text(key, value)
+    return envelope == "full", {key: value for key, value in written.items() if value}
+
+
+def checked_stream_id(stream_id: str | None) -> str | None:
+    """The stream's id, where it can stand in an `id:` line and in a URL."""
+    if stream_id is not None and not (isinstance(stream_id, str) and _STREAM_ID.fullmatch(stream_id)):
+        raise faults.bad_stream_id()
+    return stream_id if stream_id is None else str.__str__(stream_id)
+
+
+def checked_capacity(capacity: int) -> int:
+    """The buffer's first size in bytes. A `bytearray` grows by itself: here it is only checked."""
+    if type(capacity) is not int or capacity < 1:
+        raise faults.bad_capacity()
+    return capacity
+
+
+def place(frame: bytes, buffer: Any, offset: int) -> None:
+    """Copies the frame into the caller's memory, or says what it lacks."""
+    try:
+        target = memoryview(buffer)
+    except TypeError:
+        raise faults.bad_buffer() from None
+    with target:
+        if target.readonly or not target.c_contiguous:
+            raise faults.bad_buffer()
+        begin = operator.index(offset)
+        if begin < 0:
+            raise faults.bad_offset()
+        if target.nbytes - begin < len(frame):
+            raise faults.BufferTooSmall(len(frame))
+        with target.cast("B") as octets:
+            octets[begin : begin + len(frame)] = frame

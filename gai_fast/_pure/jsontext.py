@@ -1,0 +1,237 @@
+"""JSON text, written and read exactly: CONTRACT §5 "Bytes".
+
+Owns how a value becomes bytes and how text becomes a value where a digit more or a half surrogate matters. Knows
+nothing of events or framing. `orjson` does what it can do; what it refuses or would round (integers over 64 bits, lone
+surrogates) is done here.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from dataclasses import fields, is_dataclass
+from decimal import Decimal
+from enum import Enum
+from math import isfinite
+from typing import Any, Final, NoReturn
+
+import orjson
+
+from gai_fast._pure import faults
+from gai_fast.events import JSONText
+from gai_fast.limits import LIMITS
+
+
+def well_formed(text: str) -> str:
+    """The text without surrogates: two halves that meet are joined, a lone one becomes U+FFFD."""
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+
+
+def escape(text: str) -> bytes:
+    r"""The JSON string that says the text, with its quotes, in UTF-8.
+
+    Escapes are `\" \\ \b \t \n \f \r` and `\u00xx` (lower case) for other C0 controls; all else stands as it is.
+    Surrogate halves that meet are joined, a lone one becomes U+FFFD.
+
+    Raises:
+        ValueError: Not a `str` (also a `TypeError`).
+    """
+    if not isinstance(text, str):
+        raise faults.not_text("text", text)
+    try:
+        return orjson.dumps(text)
+    except TypeError:
+        return orjson.dumps(well_formed(text))
+
+
+def encode_json(value: Any) -> bytes:
+    """The value as canonical JSON: UTF-8, no white space, keys in their own order.
+
+    The bytes are orjson's for what orjson can write (dataclasses, `datetime`, `UUID` and `Enum` included). Besides:
+    integers of any length, lone surrogates as U+FFFD, `JSONText` verbatim at any depth.
+
+    NaN and infinities are refused. orjson writes them as `null`, so only a value whose JSON holds `null` is looked
+    through again: all others pay one search for four bytes.
+
+    Raises:
+        ValueError: NaN, an infinity, a key that is not `str`, an unknown type (each with its path), or more than
+            `limits.arguments_depth` levels. It is a `TypeError` as well.
+    """
+    try:
+        try:
+            written = orjson.dumps(value, default=_fragment)
+        except TypeError:
+            parts: list[bytes] = []
+            _write(value, parts.append, "$", 0)
+            return b"".join(parts)
+        if b"null" in written:
+            _refuse_non_finite(value, "$")
+        return written
+    except RecursionError:
+        raise faults.too_deep(LIMITS.arguments_depth) from None
+
+
+def _fragment(value: object) -> orjson.Fragment:
+    if isinstance(value, JSONText):
+        return orjson.Fragment(_verbatim(value, "$"))
+    raise TypeError
+
+
+def _verbatim(value: JSONText, path: str) -> bytes:
+    # Outside its strings a line end is white space to JSON, but it would end the frame that the text is written into.
+    if "\n" in value.text or "\r" in value.text:
+        raise faults.line_end_in_json(path)
+    try:
+        return value.text.encode()
+    except UnicodeEncodeError:
+        return well_formed(value.text).encode()
+
+
+def _plain(value: Any) -> Any:
+    """What orjson writes in place of an enum's member or a dataclass."""
+    if isinstance(value, Enum):
+        return value.value
+    if is_dataclass(value) and not isinstance(value, type):
+        return {field.name: getattr(value, field.name) for field in fields(value)}
+    return value
+
+
+def _refuse_non_finite(value: Any, path: str) -> None:
+    value = _plain(value)
+    if isinstance(value, float):
+        if not isfinite(value):
+            raise faults.not_finite(path)
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            _refuse_non_finite(item, f"{path}.{key}")
+    elif isinstance(value, (list, tuple)):
+        for index, item in enumerate(value):
+            _refuse_non_finite(item, f"{path}[{index}]")
+
+
+def _write(value: Any, write: Callable[[bytes], None], path: str, depth: int) -> None:
+    """Writes what orjson refuses, one value after the other, or says which of them JSON cannot say."""
+    value = _plain(value)
+    if isinstance(value, str):
+        write(escape(value))
+    elif isinstance(value, JSONText):
+        write(_verbatim(value, path))
+    elif isinstance(value, float):
+        if not isfinite(value):
+            raise faults.not_finite(path)
+        write(orjson.dumps(float(value)))
+    elif isinstance(value, int) and not isinstance(value, bool):
+        # Decimal writes integers of any length; str() refuses those over `sys.get_int_max_str_digits()`.
+        write(str(Decimal(value)).encode())
+    elif isinstance(value, (dict, list, tuple)):
+        if depth == LIMITS.arguments_depth:
+            raise faults.too_deep(LIMITS.arguments_depth)
+        if isinstance(value, dict):
+            separator = b"{"
+            for key, item in value.items():
+                if not isinstance(key, str):
+                    raise faults.key_not_text(path, key)
+                write(separator + escape(key) + b":")
+                _write(item, write, f"{path}.{key}", depth + 1)
+                separator = b","
+            write(b"}" if value else b"{}")
+        else:
+            separator = b"["
+            for index, item in enumerate(value):
+                write(separator)
+                _write(item, write, f"{path}[{index}]", depth + 1)
+                separator = b","
+            write(b"]" if value else b"[]")
+    else:
+        try:
+            write(orjson.dumps(value))
+        except TypeError:
+            raise faults.unknown_type(path, value) from None
+
+
+def compact_json(text: str) -> str | None:
+    """The JSON text without white space outside its strings, everything else verbatim.
+
+    Args:
+        text: Any text.
+
+    Returns:
+        The compact text, or `None` where it is not JSON (RFC 8259; `NaN` and `Infinity` are not). `parse_exact` takes
+        every text that comes back.
+
+    Raises:
+        ValueError: Not a `str` (also a `TypeError`).
+    """
+    if not isinstance(text, str):
+        raise faults.not_text("text", text)
+    try:
+        parse_exact(text)
+    except ValueError:
+        return None
+    return "".join(_TOKEN.findall(text))
+
+
+def parse_exact(text: str) -> Any:
+    """The value that a JSON text says, integers exact.
+
+    orjson reads it unless a long run of digits may be an integer over 64 bits, which orjson rounds; `json` reads that,
+    and what orjson refuses but RFC 8259 allows (escaped lone surrogates, which stay in the value).
+
+    Raises:
+        ValueError: Not JSON (says why and where), more than `limits.arguments_depth` levels, or an integer of more
+            than `limits.integer_digits` digits.
+    """
+    if not isinstance(text, str):
+        raise faults.not_text("text", text)
+    value = _parse(text)
+    if text.count("[") + text.count("{") > LIMITS.arguments_depth and _depth(text) > LIMITS.arguments_depth:
+        raise faults.too_deep(LIMITS.arguments_depth)
+    return value
+
+
+def _parse(text: str) -> Any:
+    if not _LONG_DIGITS.search(text):
+        try:
+            return orjson.loads(text)
+        except orjson.JSONDecodeError:
+            pass  # json decides: it reads more, and its error texts are the ones we show
+    try:
+        return _DECODER.decode(text)
+    except json.JSONDecodeError as error:
+        raise faults.not_json(error.msg, error.pos) from None
+    except RecursionError:
+        raise faults.too_deep(LIMITS.arguments_depth) from None
+
+
+def _depth(text: str) -> int:
+    """How deep a valid text nests."""
+    depth = deepest = 0
+    for token in _BRACKET.findall(text):
+        if token in "[{":
+            depth += 1
+            deepest = max(deepest, depth)
+        elif token in "]}":
+            depth -= 1
+    return deepest
+
+
+def _integer(digits: str) -> int:
+    if len(digits) > LIMITS.integer_digits:
+        raise faults.integer_too_long(LIMITS.integer_digits)
+    return int(digits)
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise faults.not_json(f"{name} is no JSON value", 0)
+
+
+LONG_DIGITS: Final = 19
+"""Digits in a row from which on an integer may be too long for 64 bits: 2**63 has 19, 2**64 has 20."""
+
+_LONG_DIGITS: Final = re.compile(f"[0-9]{{{LONG_DIGITS}}}")
+_DECODER: Final = json.JSONDecoder(parse_int=_integer, parse_constant=_refuse_constant)
+_STRING: Final = r'"[^"\\]*(?:\\.[^"\\]*)*"'
+# Both are used on valid JSON only: on an open string they would search in quadratic time.
+_TOKEN: Final = re.compile(_STRING + r'|[^ \t\n\r"]+')
+_BRACKET: Final = re.compile(_STRING + r"|[\[\]{}]")

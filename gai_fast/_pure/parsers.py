@@ -1,0 +1,414 @@
+"""Bytes → SSE events, SSE blocks and NDJSON lines, incrementally: WHATWG HTML 9.2.6.
+
+Owns the one SSE grammar, which parser and framer share, and the limits on what is held. Knows nothing of what the data
+says or where the bytes came from. The result never depends on how the bytes were cut into reads (but for the LF of a
+CRLF that comes late, see `SSEFramer`); each byte is searched once.
+"""
+
+from __future__ import annotations
+
+import re
+from abc import ABC, abstractmethod
+from typing import Any, Final, Generic, NamedTuple, TypeVar
+
+from gai_fast._pure import faults
+from gai_fast._pure.jsontext import parse_exact
+from gai_fast.limits import LIMITS
+
+_BOM: Final = b"\xef\xbb\xbf"
+_SSE_END: Final = re.compile(rb"[\r\n]")
+_DIGITS: Final = re.compile(rb"[0-9]+")
+
+Item = TypeVar("Item")
+
+
+class SSEEvent(NamedTuple):
+    """One dispatched event: its type (`message` where the stream named none), data and the last id at that point."""
+
+    type: str
+    data: str
+    last_event_id: str
+
+
+class Frame(NamedTuple):
+    """One SSE block or NDJSON line, with the very bytes it came in.
+
+    Args:
+        raw: The bytes, with comments and the blank line; all `raw` joined are the input.
+        name: The `event` field, else empty.
+        data: The `data` fields joined with LF; the line in NDJSON; `None` where there is none.
+        stray: Lines that are neither a known field nor a comment, joined with LF: some servers send a bare JSON error.
+    """
+
+    raw: bytes
+    name: str
+    data: str | None
+    stray: str | None
+
+
+class _Feed(ABC, Generic[Item]):
+    """Bytes in, lines cut, items out. What is held: the unfinished line, and from `_mark` on what came before it."""
+
+    __slots__ = ("_broken", "_buffer", "_first", "_limit", "_mark", "_searched", "_start")
+
+    def __init__(self, limit: int = LIMITS.event) -> None:
+        self._limit = limit
+        self._reset()
+
+    def _reset(self) -> None:
+        self._buffer = bytearray()
+        self._mark = 0
+        self._start = 0
+        self._searched = 0
+        self._first = True
+        self._broken: str | None = None
+
+    def feed(self, data: Any) -> list[Item]:
+        """Takes the next bytes.
+
+        Args:
+            data: Any contiguous bytes-like object.
+
+        Returns:
+            What is complete now.
+
+        Raises:
+            ValueError: Bytes that cannot be taken or a passed limit (`faults.FeedError`; its `before` holds what this
+                call had completed). After a passed limit every further call raises too.
+            TypeError: Not bytes-like.
+        """
+        try:
+            view = memoryview(data)
+        except TypeError:
+            raise faults.not_bytes(data) from None
+        if not view.c_contiguous:
+            raise faults.not_bytes(data)
+        if self._broken is not None:
+            raise faults.FeedError(self._broken)
+        with view:
+            del self._buffer[: self._mark]
+            self._start -= self._mark
+            self._searched -= self._mark
+            self._mark = 0
+            self._buffer += view
+        items: list[Item] = []
+        try:
+            while (line := self._next_line()) is not None:
+                self._take_line(line, items)
+        except faults.FeedError as error:
+            error.before = items
+            raise
+        return items
+
+    def _next_line(self) -> bytes | None:
+        """The next complete line without its end."""
+        begin = self._start
+        end = self._find_end()
+        if end > begin and self._held() + end - begin > self._limit:
+            fault = self._too_long()
+            self._reset()
+            self._broken = str(fault)
+            raise fault
+        if end == len(self._buffer):
+            self._searched = end
+            return None
+        self._pass_end(end)
+        return self._content(begin, end)
+
+    def _content(self, begin: int, end: int) -> bytes:
+        line = bytes(self._buffer[begin:end])
+        if self._first:
+            self._first = False
+            return line.removeprefix(_BOM)
+        return line
+
+    @abstractmethod
+    def _find_end(self) -> int:
+        """Where the line ends; the end of the buffer where it does not."""
+
+    @abstractmethod
+    def _pass_end(self, end: int) -> None:
+        """Moves past the line's end."""
+
+    @abstractmethod
+    def _held(self) -> int:
+        """Bytes held besides the current line, as far as the limit counts them."""
+
+    @abstractmethod
+    def _too_long(self) -> faults.FeedError: ...
+
+    @abstractmethod
+    def _take_line(self, line: bytes, items: list[Item]) -> None: ...
+
+
+class _SSEFeed(_Feed[Item]):
+    """The SSE grammar: lines, fields, blocks. A comment counts towards the limit only where its bytes are kept."""
+
+    __slots__ = ("_data", "_id", "_late_lf", "_name", "_retry", "_size", "_stray")
+
+    _keeps_raw = False
+
+    def __init__(self, limit: int = LIMITS.event) -> None:
+        self._id = ""
+        self._retry: int | None = None
+        super().__init__(limit)
+
+    def _reset(self) -> None:
+        super()._reset()
+        self._late_lf = False
+        self._clear_block()
+
+    def _clear_block(self) -> None:
+        self._name = ""
+        self._data: list[bytes] = []
+        self._stray: list[bytes] = []
+        self._size = 0
+
+    def _next_line(self) -> bytes | None:
+        if self._late_lf and self._start < len(self._buffer):
+            # The LF of a CRLF whose CR ended a line in an earlier read.
+            self._late_lf = False
+            self._start += self._buffer[self._start] == 0x0A
+            self._searched = self._start
+        return super()._next_line()
+
+    def _find_end(self) -> int:
+        found = _SSE_END.search(self._buffer, self._searched)
+        return found.start() if found else len(self._buffer)
+
+    def _pass_end(self, end: int) -> None:
+        after = end + 1
+        if self._buffer[end] == 0x0D:
+            # A CR ends the line at once: waiting for a LF would hold an event back until the next one comes.
+            if after == len(self._buffer):
+                self._late_lf = True
+            elif self._buffer[after] == 0x0A:
+                after += 1
+        self._start = self._searched = after
+
+    def _held(self) -> int:
+        return self._size
+
+    def _too_long(self) -> faults.FeedError:
+        return faults.event_too_long(self._limit)
+
+    def _take_line(self, line: bytes, items: list[Item]) -> None:
+        if line:
+            self._take_field(line)
+        else:
+            self._end_block(items)
+            self._clear_block()
+
+    def _take_field(self, line: bytes) -> None:
+        if line.startswith(b":"):
+            self._size += len(line) + 1 if self._keeps_raw else 0
+            return
+        self._size += len(line) + 1
+        field, _, value = line.partition(b":")
+        value = value.removeprefix(b" ")
+        if field == b"data":
+            self._data.append(value)
+        elif field == b"event":
+            self._name = _text(value)
+        elif field == b"id":
+            if b"\0" not in value:
+                self._id = _text(value)
+        elif field == b"retry":
+            if len(value) <= LIMITS.retry_digits and _DIGITS.fullmatch(value):
+                self._retry = int(value)
+        else:
+            self._stray.append(line)
+
+    def _joined_data(self) -> str | None:
+        return _text(b"\n".join(self._data)) if self._data else None
+
+    @abstractmethod
+    def _end_block(self, items: list[Item]) -> None:
+        """A blank line came, or the input's lenient end."""
+
+
+class SSEParser(_SSEFeed[SSEEvent]):
+    """An incremental EventSource parser (WHATWG HTML 9.2.6). Belongs to one thread at a time.
+
+    UTF-8 is decoded with replacement; a byte order mark at the very start is dropped; an event is there with the byte
+    that ends its blank line.
+
+    Args:
+        limit: Bytes that one line, or the lines of one event together, may have. Comments between them do not add up.
+    """
+
+    __slots__ = ("_last_event_id",)
+
+    def __init__(self, limit: int = LIMITS.event) -> None:
+        super().__init__(limit)
+        self._last_event_id = ""
+
+    @property
+    def retry(self) -> int | None:
+        """Milliseconds of the last valid `retry:`, from its line on."""
+        return self._retry
+
+    @property
+    def last_event_id(self) -> str:
+        """The last id a blank line has confirmed."""
+        return self._last_event_id
+
+    def close(self, lenient: bool = False) -> list[SSEEvent]:
+        """Ends the input. The parser can then read another connection; `retry` and `last_event_id` stay.
+
+        Args:
+            lenient: An unfinished last event counts. WHATWG drops it.
+        """
+        events: list[SSEEvent] = []
+        if lenient:
+            if self._start < len(self._buffer):
+                self._take_field(self._content(self._start, len(self._buffer)))
+            self._end_block(events)
+        self._id = self._last_event_id
+        self._reset()
+        return events
+
+    def _take_line(self, line: bytes, items: list[SSEEvent]) -> None:
+        super()._take_line(line, items)
+        self._mark = self._start
+
+    def _end_block(self, items: list[SSEEvent]) -> None:
+        self._last_event_id = self._id
+        data = self._joined_data()
+        if data is not None:
+            items.append(SSEEvent(self._name or "message", data, self._id))
+
+
+class SSEFramer(_SSEFeed[Frame]):
+    """Cuts an SSE stream into blocks and keeps their bytes, for a relay that passes them on.
+
+    The `raw` of all frames of `feed` and `close` joined are the input. Where a block ends with CR LF and the LF comes
+    with a later read, it begins the next frame's `raw`.
+
+    Args:
+        limit: Bytes that one block may have.
+    """
+
+    __slots__ = ()
+
+    _keeps_raw = True
+
+    @property
+    def at_boundary(self) -> bool:
+        """Whether no part of a block is held."""
+        return self._size == 0 and self._start == len(self._buffer)
+
+    def close(self) -> list[Frame]:
+        """Ends the input: the unfinished rest, if there is any, as a last frame."""
+        frames: list[Frame] = []
+        if self._start < len(self._buffer):
+            line = self._content(self._start, len(self._buffer))
+            self._start = len(self._buffer)
+            if line:
+                self._take_field(line)
+        if self._mark < len(self._buffer):
+            self._end_block(frames)
+        self._reset()
+        return frames
+
+    def _end_block(self, items: list[Frame]) -> None:
+        raw = bytes(self._buffer[self._mark : self._start])
+        self._mark = self._start
+        stray = _text(b"\n".join(self._stray)) if self._stray else None
+        items.append(Frame(raw, self._name, self._joined_data(), stray))
+
+
+class _LineFeed(_Feed[Item]):
+    """Lines of NDJSON: LF ends one, a CR before it is white space; U+2028 and U+0085 are data."""
+
+    __slots__ = ("_number",)
+
+    def _reset(self) -> None:
+        super()._reset()
+        self._number = 1
+
+    def _find_end(self) -> int:
+        found = self._buffer.find(b"\n", self._searched)
+        return len(self._buffer) if found < 0 else found
+
+    def _pass_end(self, end: int) -> None:
+        self._start = self._searched = end + 1
+
+    def _held(self) -> int:
+        return 0
+
+    def _too_long(self) -> faults.FeedError:
+        return faults.line_too_long(self._number, self._limit)
+
+    def _take_line(self, line: bytes, items: list[Item]) -> None:
+        raw = bytes(self._buffer[self._mark : self._start])
+        self._mark = self._start
+        number, self._number = self._number, self._number + 1
+        self._end_line(line.strip(b" \t\r"), raw, number, items)
+
+    def close(self) -> list[Item]:
+        """Ends the input: a last line without a LF counts."""
+        items: list[Item] = []
+        try:
+            if self._start < len(self._buffer):
+                line = self._content(self._start, len(self._buffer))
+                self._start = len(self._buffer)
+                self._take_line(line, items)
+        finally:
+            self._reset()
+        return items
+
+    @abstractmethod
+    def _end_line(self, line: bytes, raw: bytes, number: int, items: list[Item]) -> None: ...
+
+
+class NDJSONParser(_LineFeed[Any]):
+    """Reads one JSON value a line; blank lines are skipped, integers stay exact. Belongs to one thread at a time.
+
+    A line that is not JSON is a `ValueError` that names its number and is left out: the next `feed` goes on after it.
+
+    Args:
+        limit: Bytes that one line may have.
+    """
+
+    __slots__ = ()
+
+    def _end_line(self, line: bytes, raw: bytes, number: int, items: list[Any]) -> None:
+        if line:
+            items.append(parse_line(line, number))
+
+
+class LineFramer(_LineFeed[Frame]):
+    """Cuts NDJSON into lines and keeps their bytes; `data` is `None` for a blank line.
+
+    Args:
+        limit: Bytes that one line may have.
+    """
+
+    __slots__ = ()
+
+    @property
+    def at_boundary(self) -> bool:
+        """Whether no part of a line is held."""
+        return self._start == len(self._buffer)
+
+    def _end_line(self, line: bytes, raw: bytes, number: int, items: list[Frame]) -> None:
+        items.append(Frame(raw, "", _text(line) if line else None, None))
+
+
+def parse_line(line: bytes, number: int) -> Any:
+    """The value of one line of NDJSON.
+
+    Raises:
+        FeedError: Not UTF-8 or not JSON, with the line's number.
+    """
+    try:
+        return parse_exact(line.decode())
+    except UnicodeDecodeError as error:
+        raise faults.bad_line(number, faults.not_utf8(error.start)) from None
+    except ValueError as error:
+        raise faults.bad_line(number, str(error)) from None
+
+
+def _text(octets: bytes) -> str:
+    return octets.decode("utf-8", "replace")

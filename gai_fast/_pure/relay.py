@@ -1,0 +1,89 @@
+"""The relay's way through a stream's frames: `DeltaCopier`.
+
+Most frames of a stream equal the one before but for the text of a delta. A copier may learn such a frame and what it
+became, and write what later frames of its kind become without parsing them. That it does so must not be visible: what
+comes out of a stream is the same, byte for byte, as if every frame had taken the full path.
+
+This one is the definition: it never copies, every frame takes the full path. Knows nothing of providers or formats.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, TypeAlias
+
+from gai_fast._pure.parsers import Frame, LineFramer, SSEFramer
+from gai_fast.events import Event
+
+Part: TypeAlias = bytes | Literal["seq", "ts", "text"]
+"""A piece of what a delta is written as: bytes as they are, or where a value goes."""
+
+
+class DeltaCopier:
+    """Cuts a stream into frames and copies those it has learned.
+
+    Args:
+        framer: Cuts what is not copied.
+        passes: Frames are passed on as they are; otherwise what they become is written.
+    """
+
+    __slots__ = ("_data", "_framer")
+
+    def __init__(self, framer: SSEFramer | LineFramer, passes: bool) -> None:
+        self._framer = framer
+        self._data: bytes | None = None
+
+    def feed(self, data: bytes) -> None:
+        """Takes the next bytes; `next` is then called until it returns `None`."""
+        self._data = data
+
+    def next(self, seq: int, ts: int) -> list[Frame] | None:
+        """The next frames that must take the full path; `None`: none is left in what was fed.
+
+        What was copied before them is to be had from `take_copied` now.
+
+        Args:
+            seq: The number of the stream's last event.
+            ts: Milliseconds since the epoch.
+
+        Raises:
+            FeedError: A frame is larger than the framer's limit; `.before` holds the frames in front of it.
+        """
+        data, self._data = self._data, None
+        return None if data is None else self._framer.feed(data)
+
+    def close(self) -> list[Frame]:
+        """Ends the input: the unfinished rest, if there is any, as a last frame."""
+        return self._framer.close()
+
+    def learn(
+        self,
+        frame: Frame,
+        event: Event,
+        key: str,
+        members: frozenset[str],
+        ignored: frozenset[str],
+        parts: Sequence[Part],
+    ) -> None:
+        """Learns what a frame became.
+
+        Args:
+            frame: The frame.
+            event: The one delta that it became.
+            key: Which of the event's keys holds its text.
+            members: Names of JSON members whose string, and nothing else, is the text of a delta.
+            ignored: Names of members whose value nothing depends on.
+            parts: What the event is written as, the text exactly once; empty where frames are passed on.
+        """
+
+    def forget(self) -> None:
+        """Forgets everything: the stream has changed its shape."""
+
+    def take_copied(self) -> tuple[bytes, int, list[tuple[Event, int, str]]]:
+        """What was copied since the last call.
+
+        Returns:
+            The bytes to write, how many frames they hold, and for each kind of delta its event as it was learned, the
+            code points copied, and the text (of `arguments` only, which an adapter collects).
+        """
+        return b"", 0, []

@@ -1,0 +1,87 @@
+"""`gai_fast/_impl.py`: one implementation, all or nothing, and no fault hidden."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from gai_fast import _impl
+from tests.kernels import load
+
+ROOT = Path(__file__).parents[2]
+SWITCHES = ("GAI_FAST_NO_EXTENSIONS", "GAI_FAST_REQUIRE_EXTENSIONS")
+
+# Runs in a fresh interpreter: stands in for a `_native` module that is missing or broken, then imports the switch.
+SCRIPT = """
+import importlib.abc, sys
+class Finder(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name == "gai_fast._native.parsers":
+            raise {error}
+sys.meta_path.insert(0, Finder()) if {error!r} != "None" else None
+from gai_fast import _impl
+names = ("escape", "SSEEncoder", "SSEFramer", "NDJSONParser")
+homes = {{getattr(_impl, name).__module__.split(".")[1] for name in names}}
+print(_impl.IMPLEMENTATION, *sorted(homes))
+"""
+MISSING = "ModuleNotFoundError(name, name=name)"
+
+
+def run(error: str = "None", **switches: str) -> subprocess.CompletedProcess[str]:
+    environment = {name: value for name, value in os.environ.items() if name not in SWITCHES}
+    return subprocess.run(
+        [sys.executable, "-c", SCRIPT.format(error=error)],
+        env={**environment, **switches},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+
+
+def test_the_switch_has_every_name_of_one_implementation() -> None:
+    kernels = load(_impl.IMPLEMENTATION)
+    assert set(_impl.__all__) == {*kernels.__all__, "IMPLEMENTATION"}
+    assert all(getattr(_impl, name) is getattr(kernels, name) for name in kernels.__all__)
+
+
+def test_both_implementations_have_the_same_names(both: tuple[ModuleType, ModuleType]) -> None:
+    native, pure = both
+    assert native.__all__ == pure.__all__
+    for name in pure.__all__:
+        public = {member for member in dir(getattr(pure, name)) if not member.startswith("_")}
+        assert public == {member for member in dir(getattr(native, name)) if not member.startswith("_")}, name
+    assert (native.SSEEvent, native.Frame) == (pure.SSEEvent, pure.Frame)
+
+
+def test_native_is_taken_where_it_is_built() -> None:
+    load("native")
+    assert run().stdout == "native _native\n"
+
+
+def test_no_extensions_runs_pure() -> None:
+    assert run(GAI_FAST_NO_EXTENSIONS="1").stdout == "pure _pure\n"
+
+
+def test_a_missing_module_of_ours_means_not_built() -> None:
+    assert run(MISSING).stdout == "pure _pure\n"
+
+
+def test_required_extensions_that_are_missing_are_a_failure() -> None:
+    result = run(MISSING, GAI_FAST_REQUIRE_EXTENSIONS="1")
+    assert result.returncode == 1
+    assert "ModuleNotFoundError: gai_fast._native.parsers" in result.stderr
+
+
+@pytest.mark.parametrize("error", ["ImportError('undefined symbol')", "ModuleNotFoundError('orjson', name='orjson')"])
+def test_any_other_import_error_is_a_fault(error: str) -> None:
+    load("native")
+    result = run(error)
+    assert result.returncode == 1
+    assert error.split("'")[1] in result.stderr

@@ -1,0 +1,7 @@
+"""The rules of the kernels hold for both implementations, so each of these tests runs on both."""
+
+from tests.kernels import kernels, use_profile
+
+__all__ = ["kernels"]
+
+use_profile()

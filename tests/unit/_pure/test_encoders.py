@@ -1,0 +1,507 @@
+"""`encode_sse`, `encode_ndjson` and the two encoders, on both implementations."""
+
+from __future__ import annotations
+
+import array
+import json
+from pickle import PickleBuffer
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from gai_fast.events import KEYS, JSONText
+from gai_fast.limits import LIMITS
+
+STREAM = "s-7_" + "x" * 18
+
+
+def clock() -> int:
+    return 1_700_000_000_000
+
+
+# ---- encode_sse, encode_ndjson -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("data", "fields", "frame"),
+    [
+        ("x", {}, b"data: x\n\n"),
+        ("", {}, b"data: \n\n"),
+        (" a", {}, b"data:  a\n\n"),
+        ("a\r\nb\rc\nd", {}, b"data: a\ndata: b\ndata: c\ndata: d\n\n"),
+        ("\n", {}, b"data: \ndata: \n\n"),
+        ("a\r\r\n", {}, b"data: a\ndata: \ndata: \n\n"),
+        ("a\u2028b\u0085c\x0bd\x00", {}, "data: a\u2028b\u0085c\x0bd\x00\n\n".encode()),
+        ("\ud83d\ude00\ud800\n", {}, "data: 😀\ufffd\ndata: \n\n".encode()),
+        (b"a\n\xff\xe2\x82", {}, "data: a\ndata: \ufffd\ufffd\n\n".encode()),
+        (bytearray(b"x"), {}, b"data: x\n\n"),
+        (memoryview(b"xyz")[::2], {}, b"data: xz\n\n"),
+        (None, {}, b"data: null\n\n"),
+        ({"a": "b\nc", "n": 10**20}, {}, b'data: {"a":"b\\nc","n":100000000000000000000}\n\n'),
+        ([1, 2], {"event": "x", "id": " 5", "retry": 0}, b"event: x\nid:  5\nretry: 0\ndata: [1,2]\n\n"),
+        ("x", {"id": ""}, b"id: \ndata: x\n\n"),
+        ("x", {"event": "é<", "id": "豆"}, "event: é<\nid: 豆\ndata: x\n\n".encode()),
+    ],
+)
+def test_a_frame_has_its_fields_in_order(kernels: ModuleType, data: Any, fields: dict[str, Any], frame: bytes) -> None:
+    assert kernels.encode_sse(data, **fields) == frame
+
+
+@pytest.mark.parametrize("field", ["event", "id"])
+@pytest.mark.parametrize(
+    "value",
+    ["a\nb", "a\r", "\x00", "a\x1bb", "a\x7f", "a\x85", "a\u202eb", "\u00ad", "\ufeff", "\u2028", "\u2029", "\ud800"],
+)
+def test_a_field_of_one_line_takes_no_control_or_format_characters(kernels: ModuleType, field: str, value: str) -> None:
+    with pytest.raises(ValueError, match=rf"^{field} must not hold control or format characters \(U\+[0-9A-F]{{4}}\)$"):
+        kernels.encode_sse("x", **{field: value})
+
+
+@pytest.mark.parametrize(("field", "limit"), [("event", LIMITS.event_name), ("id", LIMITS.identifier)])
+@pytest.mark.parametrize("character", ["a", "é"])
+def test_a_field_of_one_line_is_bounded(kernels: ModuleType, field: str, limit: int, character: str) -> None:
+    assert kernels.encode_sse("x", **{field: character * limit})
+    with pytest.raises(ValueError, match=rf"{field} is longer than {limit} characters \(limits\."):
+        kernels.encode_sse("x", **{field: character * (limit + 1)})
+
+
+@pytest.mark.parametrize("field", ["event", "id"])
+@pytest.mark.parametrize("value", [5, b"x", True])
+def test_a_field_of_one_line_is_text(kernels: ModuleType, field: str, value: object) -> None:
+    with pytest.raises(ValueError, match=f"{field} must be str, not {type(value).__name__}"):
+        kernels.encode_sse("x", **{field: value})
+
+
+@pytest.mark.parametrize("retry", ["10", True, -1, 1.5, 10**32])
+def test_retry_is_an_integer_of_milliseconds(kernels: ModuleType, retry: object) -> None:
+    with pytest.raises(ValueError, match="retry must be an int of milliseconds"):
+        kernels.encode_sse("x", retry=retry)
+
+
+def test_ndjson_is_one_line(kernels: ModuleType) -> None:
+    assert kernels.encode_ndjson({"a": "b\n"}) == b'{"a":"b\\n"}\n'
+    assert kernels.encode_ndjson("x") == b'"x"\n'
+    with pytest.raises(ValueError, match="NaN"):
+        kernels.encode_ndjson(float("nan"))
+    with pytest.raises(ValueError, match="set is not a JSON type"):
+        kernels.encode_sse(set())
+
+
+# ---- golden lines --------------------------------------------------------------------------------------------------
+
+EVENTS: list[dict[str, Any]] = [
+    {"type": "start", "provider": "demo", "model": "tale", "stream_id": STREAM, "provider_metadata": {"id": "u1"}},
+    {"type": "text.delta", "text": 'Once "upon"\n\ta tïme\x00 😀/'},
+    {"type": "reasoning.delta", "text": "hm"},
+    {"type": "reasoning.signature", "signature": "c2ln", "redacted": True, "block": 0},
+    {"type": "refusal.delta", "text": "no"},
+    {"type": "tool.call.start", "call_id": "c1", "index": 0, "tool_call": {"name": "f"}},
+    {"type": "tool.call.delta", "call_id": "c1", "index": 0, "arguments": '{"n":1'},
+    {
+        "type": "tool.call",
+        "call_id": "c1",
+        "tool_call": {"name": "f", "input": JSONText('{"n":12345678901234567890}', 0)},
+    },
+    {"type": "tool.result", "call_id": "c1", "tool_result": {"ok": False}},
+    {"type": "citations", "citations": [{"uri": "u", "title": "t", "start": 0, "end": 4}]},
+    {"type": "safety", "safety": {"category": "c", "action": "a", "score": 0.5}},
+    {"type": "step.end", "step": 1},
+    {"type": "usage", "usage": {"input_tokens": 1, "output_tokens": 2, "total_tokens": 3}},
+    {"type": "finish", "provider": "demo", "model": "tale", "finish_reason": "stop", "finish_reason_raw": "STOP"},
+    {"type": "error", "error": {"code": "network", "message": "cut", "temporary": True}},
+    {"type": "done", "finished": True},
+]
+GOLDEN = (
+    (
+        '{"schema":"gai.events.v1","type":"start","ts":1700000000000,"seq":1,"trace_id":"t","request_id":"r","provider":"demo",'
+        '"model":"tale","stream_id":"STREAM","provider_metadata":{"id":"u1"}}\n'
+        '{"schema":"gai.events.v1","type":"text.delta","ts":1700000000000,"seq":2,"trace_id":"t","request_id":"r",'
+        '"text":"Once \\"upon\\"\\n\\ta tïme\\u0000 😀/"}\n'
+        '{"schema":"gai.events.v1","type":"reasoning.delta","ts":1700000000000,"seq":3,"trace_id":"t","request_id":"r",'
+        '"text":"hm"}\n'
+        '{"schema":"gai.events.v1","type":"reasoning.signature","ts":1700000000000,"seq":4,"trace_id":"t","request_id":"r",'
+        '"block":0,"signature":"c2ln","redacted":true}\n'
+        '{"schema":"gai.events.v1","type":"refusal.delta","ts":1700000000000,"seq":5,"trace_id":"t","request_id":"r",'
+        '"text":"no"}\n'
+        '{"schema":"gai.events.v1","type":"tool.call.start","ts":1700000000000,"seq":6,"trace_id":"t","request_id":"r",'
+        '"call_id":"c1","tool_call":{"name":"f"},"index":0}\n'
+        '{"schema":"gai.events.v1","type":"tool.call.delta","ts":1700000000000,"seq":7,"trace_id":"t","request_id":"r",'
+        '"call_id":"c1","index":0,"arguments":"{\\"n\\":1"}\n'
+        '{"schema":"gai.events.v1","type":"tool.call","ts":1700000000000,"seq":8,"trace_id":"t","request_id":"r",'
+        '"call_id":"c1","tool_call":{"name":"f","input":{"n":12345678901234567890}}}\n'
+        '{"schema":"gai.events.v1","type":"tool.result","ts":1700000000000,"seq":9,"trace_id":"t","request_id":"r",'
+        '"call_id":"c1","tool_result":{"ok":false}}\n'
+        '{"schema":"gai.events.v1","type":"citations","ts":1700000000000,"seq":10,"trace_id":"t","request_id":"r",'
+        '"citations":[{"uri":"u","title":"t","start":0,"end":4}]}\n'
+        '{"schema":"gai.events.v1","type":"safety","ts":1700000000000,"seq":11,"trace_id":"t","request_id":"r",'
+        '"safety":{"category":"c","action":"a","score":0.5}}\n'
+        '{"schema":"gai.events.v1","type":"step.end","ts":1700000000000,"seq":12,"trace_id":"t","request_id":"r","step":1}\n'
+        '{"schema":"gai.events.v1","type":"usage","ts":1700000000000,"seq":13,"trace_id":"t","request_id":"r",'
+        '"usage":{"input_tokens":1,"output_tokens":2,"total_tokens":3}}\n'
+        '{"schema":"gai.events.v1","type":"finish","ts":1700000000000,"seq":14,"trace_id":"t","request_id":"r",'
+        '"provider":"demo","model":"tale","finish_reason":"stop","finish_reason_raw":"STOP"}\n'
+        '{"schema":"gai.events.v1","type":"error","ts":1700000000000,"seq":15,"trace_id":"t","request_id":"r",'
+        '"error":{"code":"network","message":"cut","temporary":true}}\n'
+        '{"type":"done","finished":true}\n'
+    )
+    .replace("STREAM", STREAM)
+    .encode()
+)
+
+
+def test_the_full_envelope_is_byte_exact(kernels: ModuleType) -> None:
+    encoder = kernels.NDJSONEncoder(trace_id="t", request_id="r", clock=clock)
+    for event in EVENTS:
+        encoder.event(event)
+    assert encoder.take() == GOLDEN
+
+
+def test_the_compact_envelope_tells_the_first_event_only(kernels: ModuleType) -> None:
+    encoder = kernels.SSEEncoder("compact", STREAM, "r", "t", clock)
+    encoder.event({"type": "start", "model": "m"}, retry=3000)
+    encoder.text_delta("é")
+    encoder.reasoning_delta("")
+    encoder.event({"type": "start", "model": "again"})
+    encoder.event({"finished": False, "type": "done", "seq": 9, "text": "x"})
+    assert encoder.take().decode() == (
+        f"event: start\nid: {STREAM}.1\nretry: 3000\n"
+        'data: {"schema":"gai.events.v1","type":"start","ts":1700000000000,"seq":1,"trace_id":"t","request_id":"r",'
+        '"model":"m"}\n\n'
+        f'event: text.delta\nid: {STREAM}.2\ndata: {{"type":"text.delta","seq":2,"text":"é"}}\n\n'
+        f'event: reasoning.delta\nid: {STREAM}.3\ndata: {{"type":"reasoning.delta","seq":3}}\n\n'
+        f'event: start\nid: {STREAM}.4\ndata: {{"type":"start","seq":4,"model":"again"}}\n\n'
+        'event: done\ndata: {"type":"done","finished":false}\n\n'
+    )
+    assert encoder.seq == 4
+
+
+def test_an_encoder_without_arguments_names_the_schema_once(kernels: ModuleType) -> None:
+    encoder = kernels.SSEEncoder()
+    encoder.text_delta("a")
+    encoder.text_delta("b")
+    assert encoder.take() == (
+        b'event: text.delta\ndata: {"schema":"gai.events.v1","type":"text.delta","seq":1,"text":"a"}\n\n'
+        b'event: text.delta\ndata: {"type":"text.delta","seq":2,"text":"b"}\n\n'
+    )
+
+
+def test_timestamps_stand_on_every_event_where_asked(kernels: ModuleType) -> None:
+    encoder = kernels.NDJSONEncoder("compact", request_id="r", clock=clock, timestamps=True)
+    encoder.text_delta("a")
+    encoder.text_delta("b")
+    encoder.event({"type": "usage", "usage": {"input_tokens": 1}})
+    encoder.event({"type": "done", "finished": True})
+    lines = [json.loads(line) for line in encoder.take().splitlines()]
+    assert [line.get("ts") for line in lines] == [clock(), clock(), clock(), None]
+    assert [line.get("request_id") for line in lines] == ["r", None, None, None]
+
+
+def test_what_an_event_brings_wins(kernels: ModuleType) -> None:
+    encoder = kernels.NDJSONEncoder(request_id="r", trace_id="t", clock=clock)
+    own = {"request_id": "r2", "trace_id": "t2", "ts": 5, "seq": 7, "schema": "s", "type": "text.delta", "text": "x"}
+    encoder.event(own)
+    encoder.event({"type": "text.delta", "text": "y", "request_id": "", "ts": None, "seq": None})
+    first, second = encoder.take().splitlines()
+    assert first == (b'{"schema":"s","type":"text.delta","ts":5,"seq":7,"trace_id":"t2","request_id":"r2","text":"x"}')
+    assert second == (
+        b'{"schema":"gai.events.v1","type":"text.delta","ts":1700000000000,"seq":8,"trace_id":"t","request_id":"r",'
+        b'"text":"y"}'
+    )
+
+
+def test_keys_come_in_the_contracts_order_whatever_the_dicts(kernels: ModuleType) -> None:
+    event = {key: [key] for key in reversed(KEYS)} | {"type": "x", "seq": 1}
+    event = {"zz": 1, **event, "aa": 2, "é": "\ud800", "empty": ""}
+    encoder = kernels.NDJSONEncoder()
+    encoder.event(event)
+    assert list(json.loads(encoder.take())) == [*KEYS, "zz", "aa", "é"]
+
+
+@pytest.mark.parametrize("empty", [None, "", [], {}])
+def test_empty_values_are_left_out_and_zero_is_not_empty(kernels: ModuleType, empty: object) -> None:
+    encoder = kernels.NDJSONEncoder("compact")
+    encoder.text_delta("first")
+    encoder.take()
+    encoder.event({"type": "x", "text": empty, "other": empty, "step": 0, "redacted": False, "json": {"kept": empty}})
+    kept = json.dumps(empty)
+    assert encoder.take() == f'{{"type":"x","seq":2,"step":0,"redacted":false,"json":{{"kept":{kept}}}}}\n'.encode()
+
+
+def test_values_beyond_the_fast_way_are_written_too(kernels: ModuleType) -> None:
+    class Text(str):
+        __slots__ = ()
+
+    encoder = kernels.SSEEncoder("full", request_id="r", clock=clock)
+    encoder.event(type("E", (dict,), {})(type=Text("x"), json={Text("k"): 10**30}, text=Text("t")))
+    encoder.text_delta(Text("u\ud800"))
+    assert encoder.take().decode() == (
+        'event: x\ndata: {"schema":"gai.events.v1","type":"x","ts":1700000000000,"seq":1,"request_id":"r","text":"t",'
+        '"json":{"k":1%s}}\n\n'
+        'event: text.delta\ndata: {"schema":"gai.events.v1","type":"text.delta","ts":1700000000000,"seq":2,'
+        '"request_id":"r","text":"u\ufffd"}\n\n' % ("0" * 30)
+    )
+
+
+@pytest.mark.parametrize(
+    ("event", "text"),
+    [
+        ({}, "an event needs a type"),
+        ({"type": ""}, "an event needs a type"),
+        ({"type": 5}, "an event needs a type"),
+        ({"type": "a\nb"}, "type must not hold control or format characters"),
+        ({"type": "\u202e"}, "type must not hold control or format characters"),
+        ({"type": "x" * 129}, "type is longer than 128 characters"),
+        (None, "an event must be a dict, not NoneType"),
+        ([("type", "x")], "an event must be a dict, not list"),
+        ({"type": "x", "seq": "1"}, "seq must be an int"),
+        ({"type": "x", "seq": True}, "seq must be an int"),
+        ({"type": "x", "seq": -1}, "seq must be an int"),
+        ({"type": "x", "seq": 2**53}, "seq must be an int"),
+        ({"type": "x", "json": float("nan")}, "NaN"),
+        ({"type": "x", "other": [{1: 2}]}, r"\$\.other\[0\]: a key must be str"),
+        ({"type": "x", 5: 1}, "a key must be str, not int"),
+        ({"type": "done"}, "a done event needs finished"),
+        ({"type": "done", "finished": 1}, "a done event needs finished"),
+    ],
+)
+def test_a_bad_event_writes_nothing_and_takes_no_number(kernels: ModuleType, event: Any, text: str) -> None:
+    for encoder in (kernels.SSEEncoder(), kernels.NDJSONEncoder()):
+        encoder.comment("kept")
+        pending = len(encoder)
+        with pytest.raises(ValueError, match=text):
+            encoder.event(event)
+        assert (len(encoder), encoder.seq) == (pending, 0)
+        encoder.text_delta("a")
+        assert b'"schema":"gai.events.v1","type":"text.delta","seq":1' in encoder.take()
+
+
+def test_a_bad_retry_writes_nothing(kernels: ModuleType) -> None:
+    encoder = kernels.SSEEncoder()
+    with pytest.raises(ValueError, match="retry must be"):
+        encoder.event({"type": "x"}, retry=-1)
+    encoder.event({"type": "done", "finished": True}, 5)
+    assert encoder.take() == b'event: done\nretry: 5\ndata: {"type":"done","finished":true}\n\n'
+
+
+@pytest.mark.parametrize("method", ["text_delta", "reasoning_delta", "comment"])
+@pytest.mark.parametrize("value", [None, 5, b"x"])
+def test_a_delta_is_text(kernels: ModuleType, method: str, value: object) -> None:
+    for encoder in (kernels.SSEEncoder(), kernels.NDJSONEncoder()):
+        with pytest.raises(ValueError, match=f"must be str, not {type(value).__name__}"):
+            getattr(encoder, method)(value)
+        assert (len(encoder), encoder.seq) == (0, 0)
+
+
+def test_a_comment_prefixes_every_line_and_ends_no_block(kernels: ModuleType) -> None:
+    encoder = kernels.SSEEncoder()
+    encoder.comment("ping")
+    encoder.comment("a\r\n\ndata: evil\rid: 0\u2028\ud800")
+    assert encoder.take().decode() == ": ping\n: a\n: \n: data: evil\n: id: 0\u2028\ufffd\n"
+    lines = kernels.NDJSONEncoder()
+    lines.comment("a\nb")
+    assert lines.take() == b"\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        ({"envelope": "big"}, "envelope must be 'compact' or 'full', not 'big'"),
+        ({"envelope": None}, "envelope must be"),
+        ({"stream_id": ""}, "stream_id must be"),
+        ({"stream_id": "a.b"}, "stream_id must be"),
+        ({"stream_id": "a\n"}, "stream_id must be"),
+        ({"stream_id": "x" * 101}, "stream_id must be"),
+        ({"stream_id": 5}, "stream_id must be"),
+        ({"request_id": 5}, "request_id must be str, not int"),
+        ({"trace_id": b"x"}, "trace_id must be str, not bytes"),
+        ({"capacity": 0}, "capacity must be an int"),
+        ({"capacity": True}, "capacity must be an int"),
+        ({"capacity": 1.5}, "capacity must be an int"),
+    ],
+)
+def test_bad_arguments_are_refused(kernels: ModuleType, arguments: dict[str, Any], text: str) -> None:
+    for kind in (kernels.SSEEncoder, kernels.NDJSONEncoder):
+        with pytest.raises(ValueError, match=text):
+            kind(**arguments)
+
+
+@pytest.mark.parametrize("moment", [-1, 2**53, float("nan"), float("inf")])
+def test_a_clock_that_lies_is_refused(kernels: ModuleType, moment: float) -> None:
+    encoder = kernels.NDJSONEncoder(clock=lambda: moment)
+    with pytest.raises(ValueError, match="clock must return milliseconds"):
+        encoder.text_delta("a")
+    assert (len(encoder), encoder.seq) == (0, 0)
+
+
+def test_a_clock_of_fractions_is_cut_to_milliseconds(kernels: ModuleType) -> None:
+    encoder = kernels.NDJSONEncoder(clock=lambda: 5.9)
+    encoder.text_delta("a")
+    assert b'"ts":5,' in encoder.take()
+
+
+def test_the_envelopes_ids_are_escaped(kernels: ModuleType) -> None:
+    encoder = kernels.NDJSONEncoder(request_id='"\n\ud800')
+    encoder.text_delta("a")
+    encoder.event({"type": "x", "json": 10**30})
+    for line in encoder.take().splitlines():
+        assert json.loads(line)["request_id"] == '"\n\ufffd'
+
+
+# ---- the buffer ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("capacity", [1, 7, LIMITS.encoder_capacity])
+def test_a_buffer_of_any_capacity_holds_everything(kernels: ModuleType, capacity: int) -> None:
+    encoder = kernels.SSEEncoder(capacity=capacity)
+    texts = ["", "a", "é" * 100, "豆" * 5000, "\n" * 5000, "😀" * 5000, "a" * 200_000, "b"]
+    for _ in range(2):
+        for text in texts:
+            encoder.text_delta(text)
+        taken = encoder.take()
+        assert len(encoder) == 0
+        assert encoder.take() == b""
+        events = kernels.SSEParser().feed(taken)
+        assert [json.loads(event.data).get("text", "") for event in events] == texts
+
+
+def test_a_view_shows_what_is_pending_and_empties_on_leaving(kernels: ModuleType) -> None:
+    encoder = kernels.NDJSONEncoder()
+    encoder.text_delta("a")
+    expected = b'{"schema":"gai.events.v1","type":"text.delta","seq":1,"text":"a"}\n'
+    with encoder.view() as view:
+        assert isinstance(view, memoryview)
+        assert (view.readonly, view.format, view.itemsize, len(view)) == (True, "B", 1, len(expected))
+        assert view == expected
+        assert len(encoder) == len(expected)
+    assert len(encoder) == 0
+    with pytest.raises(ValueError, match="released"):
+        bytes(view)
+    with encoder.view() as view:
+        assert bytes(view) == b""
+
+
+def test_nothing_is_written_while_a_view_is_out(kernels: ModuleType) -> None:
+    encoder = kernels.SSEEncoder()
+    encoder.text_delta("a")
+    with encoder.view() as view:
+        before = bytes(view)
+        for call in (
+            lambda: encoder.text_delta("b"),
+            lambda: encoder.reasoning_delta("b"),
+            lambda: encoder.event({"type": "x"}),
+            lambda: encoder.event({}),
+            lambda: encoder.comment("c"),
+            encoder.take,
+            encoder.view().__enter__,
+        ):
+            with pytest.raises(BufferError, match="memory is exported"):
+                call()
+        assert (view, encoder.seq) == (before, 1)
+        own = bytearray(200)
+        assert encoder.text_delta_into(own, 0, "b") > 0
+    encoder.text_delta("c")
+    assert encoder.take() == b'event: text.delta\ndata: {"type":"text.delta","seq":3,"text":"c"}\n\n'
+
+
+def test_leaving_by_an_exception_empties_too(kernels: ModuleType) -> None:
+    encoder = kernels.SSEEncoder()
+    encoder.text_delta("a")
+    with pytest.raises(KeyError), encoder.view():
+        raise KeyError
+    assert len(encoder) == 0
+    encoder.text_delta("b")
+
+
+@pytest.mark.parametrize("hold", [memoryview, lambda view: view[1:5], PickleBuffer])
+def test_memory_that_is_still_held_is_never_written_again(kernels: ModuleType, hold: Any) -> None:
+    encoder = kernels.SSEEncoder()
+    encoder.text_delta("a" * 50)
+    with encoder.view() as view:
+        held = hold(view)
+        expected = bytes(held)
+    assert len(encoder) == 0
+    for _ in range(200):
+        encoder.text_delta("b" * 50)
+    assert bytes(held) == expected
+    assert encoder.take().count(b"\n\n") == 200
+
+
+def test_a_block_that_was_never_entered_changes_nothing(kernels: ModuleType) -> None:
+    encoder = kernels.SSEEncoder()
+    encoder.text_delta("a")
+    pending = len(encoder)
+    encoder.view().__exit__(None, None, None)
+    assert len(encoder) == pending
+
+
+# ---- into the caller's memory --------------------------------------------------------------------------------------
+
+INTO = [
+    ("text_delta_into", "text_delta", "hé\n"),
+    ("reasoning_delta_into", "reasoning_delta", "x" * 3000),
+    ("event_into", "event", {"type": "tool.call", "call_id": "c", "json": [10**30]}),
+    ("event_into", "event", {"type": "done", "finished": False}),
+]
+
+
+@pytest.mark.parametrize(("into", "method", "value"), INTO)
+@pytest.mark.parametrize("name", ["SSEEncoder", "NDJSONEncoder"])
+def test_into_writes_the_bytes_that_take_would_give(
+    kernels: ModuleType, name: str, into: str, method: str, value: Any
+) -> None:
+    twin = getattr(kernels, name)(request_id="r")
+    getattr(twin, method)(value)
+    expected = twin.take()
+    for offset in (0, 5):
+        encoder = getattr(kernels, name)(request_id="r")
+        memory = bytearray(b"#" * (offset + len(expected) + 3))
+        assert getattr(encoder, into)(memory, offset, value) == len(expected)
+        assert memory == b"#" * offset + expected + b"###"
+        assert (encoder.seq, len(encoder)) == (twin.seq, 0)
+
+
+@pytest.mark.parametrize(("into", "method", "value"), INTO)
+def test_a_buffer_that_is_too_small_is_left_alone(kernels: ModuleType, into: str, method: str, value: Any) -> None:
+    twin = kernels.SSEEncoder()
+    getattr(twin, method)(value)
+    expected = twin.take()
+    encoder = kernels.SSEEncoder()
+    for room, offset in ((0, 0), (len(expected) - 1, 0), (len(expected) + 4, 5), (3, 10), (3, 10**30)):
+        memory = bytearray(b"#" * room)
+        with pytest.raises(BufferError, match=f"{len(expected)} bytes are needed") as raised:
+            getattr(encoder, into)(memory, offset, value)
+        assert raised.value.needed == len(expected)  # type: ignore[attr-defined]  # the contract's own attribute
+        assert memory == b"#" * room
+        assert encoder.seq == 0
+    memory = bytearray(len(expected))
+    assert getattr(encoder, into)(memory, 0, value) == len(expected)
+    assert memory == expected
+
+
+def test_any_writable_contiguous_memory_will_do(kernels: ModuleType) -> None:
+    numbers = array.array("I", [0] * 40)
+    size = kernels.NDJSONEncoder().text_delta_into(numbers, 0, "a")
+    assert numbers.tobytes()[:size] == b'{"schema":"gai.events.v1","type":"text.delta","seq":1,"text":"a"}\n'
+    memory = bytearray(100)
+    assert kernels.NDJSONEncoder().text_delta_into(memoryview(memory)[10:], 0, "a") == size
+    assert memory[10 : 10 + size] == numbers.tobytes()[:size]
+
+
+@pytest.mark.parametrize(
+    "buffer", [b"x" * 200, memoryview(bytes(200)), memoryview(bytearray(400))[::2], None, "x" * 200]
+)
+def test_memory_that_cannot_be_written_is_refused(kernels: ModuleType, buffer: Any) -> None:
+    encoder = kernels.SSEEncoder()
+    with pytest.raises(TypeError, match="a writable, contiguous buffer is needed"):
+        encoder.text_delta_into(buffer, 0, "a")
+    assert encoder.seq == 0
+
+
+def test_an_offset_counts_from_the_front(kernels: ModuleType) -> None:
+    encoder = kernels.SSEEncoder()
+    with pytest.raises(ValueError, match="offset must be 0 or more"):
+        encoder.text_delta_into(bytearray(200), -1, "a")
+    with pytest.raises(TypeError):
+        encoder.text_delta_into(bytearray(200), 1.5, "a")
+    assert encoder.seq == 0
