@@ -1,0 +1,211 @@
+"""A provider's recorded or live bytes as events, without a server: `decode`, `adecode`, `read_events`.
+
+Owns how the library drives a relay and what its callers see: plain dicts with keys in order. The clock and the ids of
+a decoded stream come from here.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping
+from typing import Any, Literal
+
+from gai_fast._impl import NDJSONParser, SSEParser, parse_exact
+from gai_fast.errors import Error
+from gai_fast.events import KEY_RANK, SCHEMA, Event, JSONText, is_empty
+from gai_fast.ids import new_request_id
+from gai_fast.providers import get_provider
+from gai_fast.relay import Relay
+
+Envelope = Literal["compact", "full"]
+
+# What reading a source may raise that says the source broke; anything else is the caller's bug and passes through.
+_BROKEN = (OSError, EOFError, TimeoutError)
+
+
+def decode(
+    provider: str,
+    chunks: Iterable[bytes],
+    *,
+    status: int = 200,
+    headers: Mapping[str, str] | None = None,
+    envelope: Envelope = "compact",
+) -> Iterator[Event]:
+    """The events of one upstream answer.
+
+    Args:
+        provider: A provider's name, `name` or `name:api`.
+        chunks: The body, cut anywhere.
+        status: The HTTP status of the answer.
+        headers: Its headers; names in any case.
+        envelope: `compact` (schema, ts and request_id on the first event) or `full` (on every event).
+
+    Yields:
+        Events as `gai.events.v1` says, `done` last. What the provider said or how it broke is an `error` event, and so
+        is an `OSError`, `EOFError` or `TimeoutError` of `chunks`.
+
+    Raises:
+        ValueError: At the call: no such provider or envelope.
+    """
+    return _decoded(_Decoding(provider, status, headers, envelope), chunks)
+
+
+def _decoded(decoding: _Decoding, chunks: Iterable[bytes]) -> Iterator[Event]:
+    yield from decoding.events()
+    source = iter(chunks)
+    while not decoding.is_over:
+        try:
+            chunk = next(source)
+        except StopIteration:
+            decoding.end(None)
+        except _BROKEN as problem:
+            decoding.end(problem)
+        else:
+            decoding.feed(chunk)
+        yield from decoding.events()
+
+
+def adecode(
+    provider: str,
+    chunks: AsyncIterable[bytes],
+    *,
+    status: int = 200,
+    headers: Mapping[str, str] | None = None,
+    envelope: Envelope = "compact",
+) -> AsyncIterator[Event]:
+    """`decode` for asynchronous chunks."""
+    return _adecoded(_Decoding(provider, status, headers, envelope), chunks)
+
+
+async def _adecoded(decoding: _Decoding, chunks: AsyncIterable[bytes]) -> AsyncIterator[Event]:
+    for event in decoding.events():
+        yield event
+    source = aiter(chunks)
+    while not decoding.is_over:
+        try:
+            chunk = await anext(source)
+        except StopAsyncIteration:
+            decoding.end(None)
+        except _BROKEN as problem:
+            decoding.end(problem)
+        else:
+            decoding.feed(chunk)
+        for event in decoding.events():
+            yield event
+
+
+class OrderedEvents:
+    """A relay's sink that numbers events and orders their keys, as an encoder would write them.
+
+    Args:
+        envelope: `compact` or `full`.
+        plain: Give `tool_call.input` as parsed values; otherwise as JSON text.
+    """
+
+    def __init__(self, envelope: Envelope, *, plain: bool = True) -> None:
+        if envelope not in ("compact", "full"):
+            raise ValueError(f"unknown envelope {envelope!r}; known: 'compact', 'full'")
+        self._full = envelope == "full"
+        self._plain = plain
+        self._seq = 0
+        self._request_id = new_request_id()
+        self._events: list[Event] = []
+
+    def event(self, event: Event) -> None:
+        """Takes one event."""
+        if event["type"] == "done":
+            self._events.append(event)
+            return
+        self._seq += 1
+        whole: dict[str, Any] = {**event, "seq": self._seq}
+        if self._full or self._seq == 1:
+            whole |= {"schema": SCHEMA, "ts": time.time_ns() // 1_000_000, "request_id": self._request_id}
+        if self._plain and event["type"] == "tool.call":
+            call = event["tool_call"]
+            if isinstance(call["input"], JSONText):
+                whole["tool_call"] = {**call, "input": call["input"].value}
+        ordered = {key: whole[key] for key in sorted(whole, key=KEY_RANK.__getitem__) if not is_empty(whole[key])}
+        self._events.append(ordered)  # type: ignore[arg-type]  # the keys are those of an event
+
+    def take(self) -> list[Event]:
+        """The events since the last call."""
+        events, self._events = self._events, []
+        return events
+
+
+class _Decoding:
+    """One relay that a caller drives with chunks."""
+
+    def __init__(self, provider: str, status: int, headers: Mapping[str, str] | None, envelope: Envelope) -> None:
+        self._sink = OrderedEvents(envelope)
+        self._relay = Relay(get_provider(provider).adapter(), self._sink)
+        self._relay.receive_head(status, {name.lower(): value for name, value in (headers or {}).items()})
+
+    @property
+    def is_over(self) -> bool:
+        return self._relay.is_over
+
+    def feed(self, chunk: bytes) -> None:
+        self._relay.receive_data(chunk, _now_ms())
+
+    def end(self, problem: BaseException | None) -> None:
+        error = None
+        if isinstance(problem, TimeoutError):
+            error = Error("timeout", "the answer stopped coming", reason="idle")
+        elif problem is not None:
+            error = Error("network", f"the answer broke off: {type(problem).__name__}", reason="truncated")
+        self._relay.receive_eof(error, _now_ms())
+
+    def events(self) -> list[Event]:
+        return self._sink.take()
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+async def read_events(source: AsyncIterable[bytes]) -> AsyncIterator[Event]:
+    """The events in a byte source of format `gai`, SSE or NDJSON; the first byte tells which.
+
+    Args:
+        source: The body of a response, cut anywhere.
+
+    Yields:
+        Events as they were written.
+
+    Raises:
+        ValueError: Data that is no JSON object, or a limit that was passed.
+    """
+    parser: SSEParser | NDJSONParser | None = None
+    held = b""
+    async for chunk in source:
+        if parser is None:
+            held += chunk
+            first = held.removeprefix(_BOM).lstrip(b" \t\r\n")[:1]
+            if not first or _BOM.startswith(held):
+                continue
+            parser, chunk = NDJSONParser() if first == b"{" else SSEParser(), held
+        try:
+            items: list[Any] = parser.feed(chunk)
+        except ValueError as problem:
+            # What the same chunk held before the fault, so that the cuts of the source change nothing.
+            for item in getattr(problem, "before", ()):
+                yield _event_in(item)
+            raise
+        for item in items:
+            yield _event_in(item)
+    if parser is not None:
+        for item in parser.close():
+            yield _event_in(item)
+
+
+def _event_in(item: Any) -> Event:
+    if isinstance(item, tuple):  # an `SSEEvent`; a line of NDJSON is parsed already
+        _, data, _ = item
+        item = parse_exact(data)
+    if not isinstance(item, dict):
+        raise ValueError(f"not an event: a JSON {type(item).__name__}")
+    return item  # type: ignore[return-value]  # an event by the contract of the source
+
+
+_BOM = b"\xef\xbb\xbf"

@@ -1,0 +1,211 @@
+"""What a stream amounts to: the events of one answer, collected.
+
+Owns `Result` and how events become one. Knows nothing of how the events came.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from gai_fast._impl import encode_json
+from gai_fast.errors import Error
+from gai_fast.events import Event, JSONText
+
+
+@dataclass(slots=True)
+class ToolCallResult:
+    """One complete call.
+
+    Args:
+        call_id: The provider's id, or one of ours, unique in the answer.
+        name: The tool.
+        input: The arguments, parsed, integers exact; a `str` where they are not JSON.
+        arguments: The argument text as it came, `{}` where none came.
+    """
+
+    call_id: str
+    name: str
+    input: Any
+    arguments: str
+
+
+@dataclass(slots=True)
+class Result:
+    """One answer. Of several choices the first; everything before a `stream.reset` is dropped.
+
+    Args:
+        text: The visible text.
+        reasoning: The reasoning text.
+        refusal: The text of a refusal.
+        tool_calls: The complete calls, in order.
+        citations: All citations, in order.
+        finish_reason: One of `events.FINISH_REASONS`; `None` where the stream failed.
+        finish_reason_raw: The provider's word for it.
+        usage: Token counts as CONTRACT §5 says, or `None`.
+        error: What the stream failed with, or `None`.
+        message: The answer as a message that can be appended to the next request's `messages`, signatures included.
+        metrics: Times and rates of the stream; empty where nobody measured.
+        provider: The adapter's name.
+        model: The model that answered.
+    """
+
+    text: str = ""
+    reasoning: str = ""
+    refusal: str = ""
+    tool_calls: list[ToolCallResult] = field(default_factory=list)
+    citations: list[dict[str, Any]] = field(default_factory=list)
+    finish_reason: str | None = None
+    finish_reason_raw: str | None = None
+    usage: dict[str, Any] | None = None
+    error: Error | None = None
+    message: dict[str, Any] = field(default_factory=lambda: {"role": "assistant", "content": []})
+    metrics: dict[str, Any] = field(default_factory=dict)
+    provider: str | None = None
+    model: str | None = None
+
+    def raise_for_error(self) -> Result:
+        """This result.
+
+        Raises:
+            Error: The stream failed.
+        """
+        if self.error is not None:
+            raise self.error
+        return self
+
+
+class Collector:
+    """Gathers the events of one stream; a sink for a relay.
+
+    Args:
+        plain: Hand out `tool_call.input` as parsed values, as library users see them; otherwise as JSON text.
+    """
+
+    def __init__(self, *, plain: bool = True) -> None:
+        self._plain = plain
+        self._start: Event = {}
+        self._clear()
+
+    def _clear(self) -> None:
+        self._texts: dict[str, list[str]] = {"text.delta": [], "reasoning.delta": [], "refusal.delta": []}
+        self._parts: list[dict[str, Any]] = []
+        self._arguments: dict[str, list[str]] = {}
+        self._call_signatures: dict[str, str] = {}
+        self._calls: list[ToolCallResult] = []
+        self._citations: list[dict[str, Any]] = []
+        self._usage: dict[str, Any] | None = None
+        self._end: Event = {}
+
+    def event(self, event: Event) -> None:
+        """Takes one event; order matters, unknown types are ignored."""
+        kind = event["type"]
+        if event.get("choice"):
+            return
+        if kind in self._texts:
+            # An encoder leaves an empty text out.
+            text = event.get("text", "")
+            self._texts[kind].append(text)
+            self._text_part("reasoning" if kind == "reasoning.delta" else "text", text)
+        elif kind == "tool.call.delta":
+            self._arguments.setdefault(event["call_id"], []).append(event.get("arguments", ""))
+        elif kind == "tool.call":
+            self._call(event)
+        elif kind == "reasoning.signature":
+            self._signature(event)
+        elif kind == "citations":
+            self._citations += event["citations"]
+        elif kind == "start":
+            self._start = event
+        elif kind == "usage":
+            self._usage = event["usage"]
+        elif kind in ("finish", "error"):
+            self._end = event
+            self._usage = event.get("usage", self._usage)
+        elif kind == "stream.reset":
+            self._clear()
+
+    def _text_part(self, kind: str, text: str) -> None:
+        last = self._parts[-1] if self._parts else {}
+        # A signature closes its block: what follows is a new part.
+        if last.get("type") == kind and "signature" not in last:
+            last["pieces"].append(text)
+        else:
+            self._parts.append({"type": kind, "pieces": [text]})
+
+    def _signature(self, event: Event) -> None:
+        if "call_id" in event:
+            self._call_signatures[event["call_id"]] = event["signature"]
+            return
+        last = self._parts[-1] if self._parts else {}
+        if event.get("redacted"):
+            self._parts.append({"type": "reasoning", "pieces": [], "signature": event["signature"], "redacted": True})
+        elif last.get("type") == "reasoning" and "signature" not in last:
+            last["signature"] = event["signature"]
+        else:
+            self._parts.append({"type": "reasoning", "pieces": [], "signature": event["signature"]})
+
+    def _call(self, event: Event) -> None:
+        call, call_id = event["tool_call"], event["call_id"]
+        value = call["input"]
+        parsed = value.value if isinstance(value, JSONText) else value
+        kept = parsed if self._plain else value
+        said = "".join(self._arguments.get(call_id, ()))
+        if not said.strip():
+            said = encode_json(value).decode()
+        self._calls.append(ToolCallResult(call_id, call.get("name", ""), kept, said))
+        if event.get("signature"):
+            self._call_signatures[call_id] = event["signature"]
+        self._parts.append({"type": "tool_call", "call_id": call_id, "name": call.get("name", ""), "input": kept})
+
+    def result(self) -> Result:
+        """What has been collected so far."""
+        provider = self._end.get("provider") or self._start.get("provider")
+        error = self._end.get("error")
+        return Result(
+            text="".join(self._texts["text.delta"]),
+            reasoning="".join(self._texts["reasoning.delta"]),
+            refusal="".join(self._texts["refusal.delta"]),
+            tool_calls=list(self._calls),
+            citations=list(self._citations),
+            finish_reason=self._end.get("finish_reason"),
+            finish_reason_raw=self._end.get("finish_reason_raw"),
+            usage=self._usage,
+            error=None if error is None else Error.from_payload(error, provider),
+            message={"role": "assistant", "content": [self._part(part, provider) for part in self._parts]},
+            provider=provider,
+            model=self._end.get("model") or self._start.get("model"),
+        )
+
+    def _part(self, part: dict[str, Any], provider: str | None) -> dict[str, Any]:
+        if part["type"] == "tool_call":
+            signature = self._call_signatures.get(part["call_id"])
+            return {**part, "signature": signature} if signature else part
+        whole = {"type": part["type"], "text": "".join(part["pieces"])}
+        if part["type"] == "reasoning":
+            whole |= {key: part[key] for key in ("signature", "redacted") if key in part}
+            if provider:
+                whole["provider"] = provider
+        return whole
+
+
+def collect(events: Iterable[Event]) -> Result:
+    """Collects the events of one stream.
+
+    Example:
+        >>> collect([{"type": "start", "provider": "demo"}, {"type": "text.delta", "text": "Hi"}]).text
+        'Hi'
+    """
+    collector = Collector()
+    for event in events:
+        collector.event(event)
+    return collector.result()
+
+
+async def acollect(events: AsyncIterable[Event]) -> Result:
+    """`collect` for asynchronous events."""
+    collector = Collector()
+    async for event in events:
+        collector.event(event)
+    return collector.result()
