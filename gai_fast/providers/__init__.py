@@ -1,0 +1,62 @@
+"""The providers: a registration line each, loaded when first asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+from functools import cache
+from importlib import import_module
+from typing import Final
+
+from gai_fast.providers._base import API, Adapter, Target, UpstreamRequest
+
+__all__ = ["API", "PROVIDERS", "Adapter", "Target", "UpstreamRequest", "get_provider", "provider_names"]
+
+# A provider's module holds `APIS`: its `API` objects by the name after the colon, "" for the plain name.
+PROVIDERS: Final = {
+    "openai": "gai_fast.providers.openai",
+    "anthropic": "gai_fast.providers.anthropic",
+    "groq": "gai_fast.providers.groq",
+    "mistral": "gai_fast.providers.mistral",
+    "xai": "gai_fast.providers.xai",
+    "deepseek": "gai_fast.providers.deepseek",
+    "openrouter": "gai_fast.providers.openrouter",
+    "azure": "gai_fast.providers.azure",
+    "perplexity": "gai_fast.providers.perplexity",
+    "openai-compatible": "gai_fast.providers.openai_compatible",
+    "demo": "gai_fast.providers.demo",
+}
+
+# Known to the contract, not built yet: named where somebody configures them.
+UNBUILT_KEY_VARIABLES: Final = {"gemini": "GEMINI_API_KEY", "cohere": "COHERE_API_KEY", "ollama": "OLLAMA_HOST"}
+
+
+@cache
+def get_provider(name: str) -> API:
+    """The API that a provider name means (CONTRACT §2 "Provider names").
+
+    Args:
+        name: `name` or `name:api`.
+
+    Raises:
+        ValueError: No such provider, or no such API of it; the text names the nearest known one.
+    """
+    provider, _, api = name.partition(":")
+    module = PROVIDERS.get(provider)
+    if module is None:
+        raise ValueError(f"unknown provider {name!r}{_nearest(provider, PROVIDERS)}")
+    apis: dict[str, API] = import_module(module).APIS
+    if api not in apis:
+        known = sorted(f"{provider}:{key}" if key else provider for key in apis)
+        raise ValueError(f"provider {provider!r} has no API {api!r}; known: {', '.join(known)}")
+    return apis[api]
+
+
+def provider_names() -> tuple[str, ...]:
+    """The names that can be configured, without APIs."""
+    return tuple(PROVIDERS)
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    close = get_close_matches(name, list(known), 1)
+    return f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(known)}"

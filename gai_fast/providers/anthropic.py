@@ -1,0 +1,478 @@
+"""Anthropic Messages: `https://api.anthropic.com/v1/messages`.
+
+Source: PROVIDERS §3, read from anthropic-python 2.10 (API version 2026-10-21).
+
+    message_start → (content_block_start → content_block_delta* → content_block_stop)* → message_delta+ → message_stop
+
+`ping` and unknown events may stand anywhere, `error` may come at any time. What is unusual:
+
+* Content comes in blocks by index. A call is complete when its block is closed.
+* Usage in `message_start` holds the input; every `message_delta` overwrites what it names with totals. Cached tokens
+  are beside the input, not in it.
+* A signature replaces the one before it; citations come before the text that they are for, so they are told when their
+  block closes and the span is known.
+* A refusal may have no content block at all.
+* Faulty proxies send `message_start` twice. The same message again changes nothing; another message amid the first is
+  a failure, since the two cannot be told apart any more.
+* Version 2026-10-21 refuses sampling parameters: a request with one is sent under 2023-06-01.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from msgspec import UNSET
+from orjson import Fragment
+
+from gai_fast._impl import encode_json
+from gai_fast.errors import Error, InvalidRequest, Malformed, Said
+from gai_fast.events import Event
+from gai_fast.limits import LIMITS
+from gai_fast.providers._base import (
+    API,
+    Adapter,
+    Target,
+    ToolCall,
+    ToolCalls,
+    UpstreamRequest,
+    citation,
+    count,
+    counted_usage,
+    error_object,
+    media_type,
+    members,
+    parse_chunk,
+    said_of,
+    server_tool,
+    text_of,
+    too_many,
+)
+from gai_fast.request import (
+    AssistantMessage,
+    ImagePart,
+    NamedTool,
+    Reasoning,
+    ReasoningPart,
+    Request,
+    SystemMessage,
+    TextPart,
+    ToolCallPart,
+    ToolMessage,
+)
+
+_VERSION: Final = "2026-10-21"
+_SAMPLING_VERSION: Final = "2023-06-01"
+_SAMPLING: Final = ("temperature", "top_p", "top_k")
+
+_FINISH_WORDS: Final = {
+    "end_turn": "stop",
+    "stop_sequence": "stop",
+    "max_tokens": "length",
+    "tool_use": "tool_calls",
+    "pause_turn": "pause",
+    "refusal": "content_filter",
+    "model_context_window_exceeded": "length",
+}
+_TOOL_CHOICES: Final = {"auto": "auto", "none": "none", "required": "any"}
+
+
+# ---- requests --------------------------------------------------------------------------------------------------------
+
+
+class Anthropic(API):
+    """The official SDK takes the host as `base_url` and appends `/v1` itself."""
+
+    provider = "anthropic"
+    base_url = "https://api.anthropic.com"
+    key_variable = "ANTHROPIC_API_KEY"
+
+    def adapter(self, model: str | None = None) -> AnthropicAdapter:
+        return AnthropicAdapter(self, model)
+
+    def said(self, body: Any) -> Said | None:
+        error = error_object(body)
+        return None if error is None else said_of(error, error.get("details"))
+
+    def build_request(self, request: Request, target: Target) -> UpstreamRequest:
+        if request.seed is not UNSET:
+            raise self.unsupported("seed")
+        body: dict[str, Any] = {
+            "model": target.model,
+            "max_tokens": request.max_tokens or LIMITS.default_max_tokens,
+            "messages": self._messages(request),
+            "stream": True,
+        }
+        system = [
+            {"type": "text", "text": text}
+            for message in request.conversation
+            if isinstance(message, SystemMessage)
+            for text in _texts(message)
+            if text
+        ]
+        if system:
+            body["system"] = system
+        if request.tools:
+            body["tools"] = [
+                {"name": tool.name}
+                | ({"description": tool.description} if tool.description else {})
+                | {"input_schema": Fragment(bytes(tool.parameters))}
+                | ({} if tool.strict is UNSET else {"strict": tool.strict})
+                for tool in request.tools
+            ]
+        if isinstance(request.tool_choice, NamedTool):
+            body["tool_choice"] = {"type": "tool", "name": request.tool_choice.name}
+        elif request.tool_choice:
+            body["tool_choice"] = {"type": _TOOL_CHOICES[request.tool_choice]}
+        output = self._output(request)
+        if output:
+            body["output_config"] = output
+        if request.reasoning:
+            body |= _thinking(request.reasoning, body["max_tokens"] if request.max_tokens is UNSET else 0)
+        for key, value in (("temperature", request.temperature), ("top_p", request.top_p)):
+            if value is not UNSET:
+                body[key] = value
+        if request.stop:
+            body["stop_sequences"] = request.stop
+        body |= request.provider_options.get(self.provider, {})
+        return UpstreamRequest("/v1/messages", encode_json(body), self._headers(body, target))
+
+    def _headers(self, body: dict[str, Any], target: Target) -> list[tuple[str, str]]:
+        version = _SAMPLING_VERSION if any(key in body for key in _SAMPLING) else _VERSION
+        headers = [
+            ("content-type", "application/json"),
+            ("accept", "text/event-stream"),
+            ("anthropic-version", version),
+        ]
+        return [*headers, ("x-api-key", target.api_key)] if target.api_key else headers
+
+    def _output(self, request: Request) -> dict[str, Any]:
+        """`output_config`: how hard to think, and the schema of the answer."""
+        output: dict[str, Any] = {}
+        if request.reasoning and request.reasoning.effort:
+            output["effort"] = "low" if request.reasoning.effort == "minimal" else request.reasoning.effort
+        wanted = request.response_format
+        if wanted and wanted.type == "json":
+            raise self.unsupported("response_format: json without a schema")
+        if wanted and wanted.type == "json_schema":
+            if not wanted.schema:
+                raise InvalidRequest(message="`response_format` needs a `schema`", reason="validation")
+            output["format"] = {"type": "json_schema", "schema": Fragment(bytes(wanted.schema))}
+        return output
+
+    def _messages(self, request: Request) -> list[dict[str, Any]]:
+        """The turns. Neighbours of one role are one turn: the results of parallel calls must come together."""
+        turns: list[dict[str, Any]] = []
+        for message in request.conversation:
+            if isinstance(message, SystemMessage):
+                continue
+            role = "assistant" if isinstance(message, AssistantMessage) else "user"
+            blocks = self._blocks(message)
+            if turns and turns[-1]["role"] == role:
+                turns[-1]["content"] += blocks
+            elif blocks:
+                turns.append({"role": role, "content": blocks})
+        return turns
+
+    def _blocks(self, message: Any) -> list[dict[str, Any]]:
+        if isinstance(message, ToolMessage):
+            result = {
+                "type": "tool_result",
+                "tool_use_id": message.call_id,
+                "content": self._blocks_of(message.content),
+            }
+            return [result | {"is_error": True} if message.is_error else result]
+        return self._blocks_of(message.content)
+
+    def _blocks_of(self, content: Any) -> list[dict[str, Any]]:
+        parts = [TextPart(text=content)] if isinstance(content, str) else content
+        return [block for block in map(self._content, parts) if block]
+
+    def _content(self, part: Any) -> dict[str, Any]:
+        """The block for a part; empty where nothing is to be sent: no text, or reasoning that is not Claude's own."""
+        if isinstance(part, TextPart):
+            return {"type": "text", "text": part.text} if part.text else {}
+        if isinstance(part, ImagePart):
+            if part.url:
+                return {"type": "image", "source": {"type": "url", "url": part.url}}
+            source = {"type": "base64", "media_type": media_type(part), "data": part.data}
+            return {"type": "image", "source": source}
+        if isinstance(part, ReasoningPart):
+            if not part.signature or (part.provider and part.provider != self.provider):
+                return {}
+            if part.redacted:
+                return {"type": "redacted_thinking", "data": part.signature}
+            return {"type": "thinking", "thinking": part.text, "signature": part.signature}
+        if isinstance(part, ToolCallPart):
+            arguments = bytes(part.input)
+            if not arguments.startswith(b"{"):
+                raise self.unsupported("messages: a tool_call whose input is no object")
+            return {"type": "tool_use", "id": part.call_id, "name": part.name, "input": Fragment(arguments)}
+        raise self.unsupported(f"messages: {type(part).__struct_config__.tag} parts")
+
+
+def _texts(message: SystemMessage) -> list[str]:
+    return [message.content] if isinstance(message.content, str) else [part.text for part in message.content]
+
+
+def _thinking(wanted: Reasoning, default_bound: int) -> dict[str, Any]:
+    """The `thinking` field; a budget comes out of `max_tokens`, so a default bound is raised by it."""
+    if wanted.max_tokens is UNSET:
+        return {"thinking": {"type": "adaptive"}} if wanted.effort else {}
+    thinking = {"thinking": {"type": "enabled", "budget_tokens": wanted.max_tokens}}
+    return thinking | ({"max_tokens": default_bound + wanted.max_tokens} if default_bound else {})
+
+
+# ---- answers ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class _Block:
+    """One content block that is open."""
+
+    begin: int
+    """Code points of the answer's text before it."""
+    call: ToolCall | None = None
+    server_tool: str = ""
+    """The id of the run, where the provider runs the tool itself."""
+    given: str = ""
+    """JSON text of the input that the block began with."""
+    pieces: list[str] = field(default_factory=list)
+    """Input of a tool that the provider runs, as it comes."""
+    signature: str = ""
+    citations: list[dict[str, Any]] = field(default_factory=list)
+
+
+class AnthropicAdapter(Adapter):
+    """Reads the events of a message."""
+
+    def __init__(self, api: API, model: str | None = None) -> None:
+        super().__init__(api, model)
+        self._identifier = ""
+        self._blocks: dict[int, _Block] = {}
+        self._spoke = False
+        self._calls = ToolCalls()
+        self._server_tools: dict[str, str] = {}
+        """Names of the tools that the provider runs itself, by the id of the run."""
+        self._characters = 0
+        self._counts: dict[str, Any] = {}
+        self._reason = ""
+
+    def receive(self, name: str, data: str) -> list[Event]:
+        if name == "error":
+            raise self.told(data)
+        chunk = parse_chunk(data)
+        said = self.api.said(chunk)
+        if said is not None:
+            raise self.error(said)
+        if not isinstance(chunk, dict):
+            raise Malformed(f"a chunk is a JSON {type(chunk).__name__}, not an object")
+        events = self._read(chunk.get("type") or name, chunk, data)
+        return events if self.started or not events else self.start(None, None) + events
+
+    def _read(self, kind: str, chunk: dict[str, Any], data: str) -> list[Event]:
+        match kind:
+            case "content_block_delta":
+                return self._delta(self._block(_index(chunk)), chunk["delta"])
+            case "content_block_start":
+                block = chunk["content_block"]
+                given = next(members(data, "content_block", "input"), "") if block.get("input") else ""
+                return self._open(_index(chunk), block, given)
+            case "content_block_stop":
+                return self._close(_index(chunk))
+            case "message_start":
+                return self._begin(chunk["message"], data, "message")
+            case "message_delta":
+                self._count(chunk.get("usage"))
+                return self._end(chunk.get("delta") or {})
+            case "message_stop":
+                self.ended = True
+        return []
+
+    def receive_whole(self, answer: Any, text: str = "") -> list[Event]:
+        if not isinstance(answer, dict) or not isinstance(answer.get("content"), list):
+            raise Malformed("an answer without content")
+        events = self._begin(answer, text) + self._end(answer)
+        self.ended = True
+        return events
+
+    def finish(self) -> list[Event]:
+        if not self._reason and not self.ended:
+            raise self.truncated()
+        reason = _FINISH_WORDS.get(self._reason, "other")
+        if self._calls and (reason == "stop" or not self._reason):
+            reason = "tool_calls"
+        events = self.start(None, None) + self.abort()
+        if reason in ("stop", "tool_calls"):
+            events += self._calls.close_all()
+        return [*events, self.end(reason, self._reason)]
+
+    def abort(self) -> list[Event]:
+        # A call whose block is open is cut off, however complete its text looks (CONTRACT §5 "Ends").
+        return [event for index, block in self._blocks.items() for event in self._told_at_close(index, block)]
+
+    # -- the message --
+
+    def _begin(self, message: dict[str, Any], text: str, *path: str) -> list[Event]:
+        """The head of a message, and the blocks it holds already.
+
+        Args:
+            message: The raw message.
+            text: The JSON text it stands in; empty: there is none.
+            path: Where in it.
+        """
+        identifier, model = text_of(message.get("id")), text_of(message.get("model"))
+        if self._spoke and identifier != self._identifier:
+            raise Error(
+                "provider_unavailable",
+                f"{self.api.provider} began another message amid the first",
+                reason="spliced_answer",
+                provider=self.api.provider,
+            )
+        self._identifier = identifier
+        self._count(message.get("usage"))
+        blocks = () if self._spoke else message.get("content") or ()
+        inputs = members(text, *path, "content", "input") if text else iter(())
+        events: list[Event] = []
+        for index, block in enumerate(blocks):
+            given = next(inputs, "") or encode_json(block["input"]).decode() if "input" in block else ""
+            events += self._open(index, block, given)
+            self._block(index).citations += map(_source, block.get("citations") or ())
+            events += self._close(index)
+        return self.start(identifier, model) + events
+
+    def _end(self, delta: dict[str, Any]) -> list[Event]:
+        """Why the message ends; more than one may say so, the last wins."""
+        self._reason = text_of(delta.get("stop_reason")) or self._reason
+        category = (delta.get("stop_details") or {}).get("category")
+        return [{"type": "safety", "safety": {"category": category, "action": "refused"}}] if category else []
+
+    def _count(self, usage: Mapping[str, Any] | None) -> None:
+        """Totals so far: what is named overwrites, the rest stays."""
+        if not usage:
+            return
+        self._counts |= {key: value for key, value in usage.items() if value is not None}
+        into = count(self._counts.get("input_tokens"))
+        cached = count(self._counts.get("cache_read_input_tokens")) or 0
+        written = count(self._counts.get("cache_creation_input_tokens")) or 0
+        self.usage = counted_usage(
+            None if into is None else into + cached + written,
+            count(self._counts.get("output_tokens")),
+            cached=cached,
+            written=written,
+            reasoning=count(self._counts.get("output_tokens_details", {}).get("thinking_tokens")),
+        )
+
+    # -- blocks --
+
+    def _block(self, index: int) -> _Block:
+        block = self._blocks.get(index)
+        if block is None:
+            if len(self._blocks) >= LIMITS.content_blocks:
+                raise too_many("content_blocks", LIMITS.content_blocks)
+            block = self._blocks[index] = _Block(self._characters)
+        return block
+
+    def _open(self, index: int, raw: dict[str, Any], given: str) -> list[Event]:
+        """A block begins; what it holds already counts.
+
+        Args:
+            index: Its place in the message.
+            raw: The raw block.
+            given: JSON text of its input, where the block has one already.
+        """
+        self._spoke = True
+        self._blocks.pop(index, None)
+        block, kind = self._block(index), text_of(raw.get("type"))
+        if kind == "text":
+            return self._text(raw.get("text"))
+        if kind == "thinking":
+            block.signature = text_of(raw.get("signature"))
+            return _reasoning(raw.get("thinking"))
+        if kind == "redacted_thinking" and raw.get("data"):
+            data = text_of(raw["data"])
+            return [{"type": "reasoning.signature", "block": index, "signature": data, "redacted": True}]
+        block.given = "" if given in ("", "{}") else given
+        if kind == "tool_use":
+            block.call, events = self._calls.open(text_of(raw.get("id")), text_of(raw.get("name")))
+            return events
+        if kind.endswith("tool_use"):
+            block.server_tool = text_of(raw["id"])
+            self._server_tools[block.server_tool] = text_of(raw.get("name"))
+        elif kind.endswith("tool_result"):
+            identifier, output = text_of(raw["tool_use_id"]), raw.get("content")
+            failed = raw.get("is_error") or (isinstance(output, dict) and output.get("error_code"))
+            name = self._server_tools.get(identifier, kind.removesuffix("_tool_result"))
+            return [server_tool(identifier, name, "failed" if failed else "completed", output=output)]
+        return []
+
+    def _delta(self, block: _Block, delta: dict[str, Any]) -> list[Event]:
+        match delta.get("type"):
+            case "text_delta":
+                return self._text(delta["text"])
+            case "input_json_delta":
+                piece = text_of(delta["partial_json"])
+                if block.call is not None:
+                    return self._calls.add(block.call, piece)
+                block.pieces.append(piece)
+            case "thinking_delta":
+                return _reasoning(delta["thinking"])
+            case "signature_delta":
+                block.signature = text_of(delta["signature"])
+            case "citations_delta":
+                block.citations.append(_source(delta["citation"]))
+        return []
+
+    def _close(self, index: int) -> list[Event]:
+        block = self._blocks.pop(index, None)
+        if block is None:
+            return []
+        events = self._told_at_close(index, block)
+        if block.call is not None:
+            if not block.call.pieces and block.given:
+                events += self._calls.add(block.call, block.given)
+            # Text that is not JSON may have been cut by `max_tokens`, which is said only later.
+            events += self._calls.close(block.call, cut_off=bool(block.call.arguments.strip()))
+        elif block.server_tool:
+            arguments = "".join(block.pieces) or block.given
+            events.append(server_tool(block.server_tool, self._server_tools[block.server_tool], "started", arguments))
+        return events
+
+    def _told_at_close(self, index: int, block: _Block) -> list[Event]:
+        events: list[Event] = []
+        if block.signature:
+            events.append({"type": "reasoning.signature", "block": index, "signature": block.signature})
+        if block.citations:
+            # What was cited and what it is cited for: the text of the whole block.
+            span = {"start": block.begin, "end": self._characters} if self._characters else {}
+            events.append({"type": "citations", "citations": [source | span for source in block.citations]})
+        return events
+
+    def _text(self, text: Any) -> list[Event]:
+        text = text_of(text)
+        self._characters += len(text)
+        return [{"type": "text.delta", "text": text}] if text else []
+
+
+def _reasoning(text: Any) -> list[Event]:
+    text = text_of(text)
+    return [{"type": "reasoning.delta", "text": text}] if text else []
+
+
+def _source(raw: dict[str, Any]) -> dict[str, Any]:
+    """What a citation cites; a document without an address is named by its place in the request."""
+    uri = raw.get("url") or raw.get("source") or raw.get("file_id")
+    if not uri and "document_index" in raw:
+        uri = f"document:{raw['document_index']}"
+    return citation(uri, raw.get("title") or raw.get("document_title"))
+
+
+def _index(chunk: dict[str, Any]) -> int:
+    index = count(chunk["index"])
+    if index is None:
+        raise Malformed("the index of a content block is no number")
+    return index
+
+
+APIS: Final[dict[str, API]] = {"": Anthropic()}

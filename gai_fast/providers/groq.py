@@ -1,0 +1,63 @@
+"""Groq: the chat dialect at `https://api.groq.com/openai/v1/chat/completions`.
+
+Source: PROVIDERS §5, read from groq-python 1.7. Besides the dialect:
+
+* `x_groq` on the first and the last chunk: usage, told unasked (newer answers repeat it at the top level), and the text
+  of a failure in the middle of a stream.
+* `delta.executed_tools[]` of compound systems: tools that Groq ran itself, first the call, later the whole with output.
+* Status 498 is exceeded capacity.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Final
+
+from gai_fast.errors import Said
+from gai_fast.events import Event
+from gai_fast.providers._base import API, server_tool, text_of
+from gai_fast.providers._chat import ChatAdapter, ChatAPI, Choice
+
+
+class Groq(ChatAPI):
+    """The official SDK takes the host as `base_url` and appends `/openai/v1` itself."""
+
+    provider = "groq"
+    base_url = "https://api.groq.com"
+    key_variable = "GROQ_API_KEY"
+    path = "/openai/v1/chat/completions"
+    max_tokens_field = "max_completion_tokens"
+    stream_options: ClassVar = {}
+
+    def adapter(self, model: str | None = None) -> GroqAdapter:
+        return GroqAdapter(self, model)
+
+
+class GroqAdapter(ChatAdapter):
+    """Reads `x_groq` and executed tools beside the dialect."""
+
+    def failure(self, chunk: Any) -> Said | None:
+        said = super().failure(chunk)
+        if said is None and isinstance(chunk, dict) and chunk.get("x_groq") and chunk["x_groq"].get("error"):
+            return self.api.said({"error": chunk["x_groq"]["error"]})
+        return said
+
+    def usage_in(self, chunk: dict[str, Any]) -> Any:
+        return chunk.get("usage") or (chunk.get("x_groq") or {}).get("usage")
+
+    def read_message(self, choice: Choice, message: dict[str, Any], part: str) -> list[Event]:
+        executed = [_executed(tool) for tool in message.get("executed_tools") or ()]
+        return executed + super().read_message(choice, message, part)
+
+
+def _executed(tool: dict[str, Any]) -> Event:
+    output = tool.get("output") or (tool.get("search_results") or {}).get("results")
+    return server_tool(
+        f"executed_{tool.get('index') or 0}",
+        text_of(tool.get("type")) or text_of(tool.get("name")),
+        "completed" if output else "started",
+        text_of(tool.get("arguments")),
+        output,
+    )
+
+
+APIS: Final[dict[str, API]] = {"": Groq()}

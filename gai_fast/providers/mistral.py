@@ -1,0 +1,73 @@
+"""Mistral: the chat dialect at `https://api.mistral.ai/v1/chat/completions`.
+
+Source: PROVIDERS §6, read from mistralai 3.7. Besides the dialect:
+
+* `stream_options` used to be refused (422), and usage always comes with the finish chunk: it is not sent.
+* `delta.content` is text or a list of typed parts: text, thinking, references to documents that were passed in.
+* A tool call's id may be the string `"null"` and its name empty; both mean that the fragment has none. Arguments may be
+  a JSON object.
+* Finish words `error` and `model_length`; the seed is called `random_seed`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Final
+
+from gai_fast.events import Event
+from gai_fast.providers._base import API, Target, UpstreamRequest, text_of
+from gai_fast.providers._chat import ChatAdapter, ChatAPI, Choice
+from gai_fast.request import AssistantMessage, ReasoningPart
+
+
+class Mistral(ChatAPI):
+    """The official SDK takes the host as its server URL and appends `/v1` itself."""
+
+    provider = "mistral"
+    base_url = "https://api.mistral.ai"
+    key_variable = "MISTRAL_API_KEY"
+    path = "/v1/chat/completions"
+    seed_field = "random_seed"
+    stream_options: ClassVar = {}
+    finish_words: ClassVar = {**ChatAPI.finish_words, "model_length": "length"}
+
+    def adapter(self, model: str | None = None) -> MistralAdapter:
+        return MistralAdapter(self, model)
+
+    def build_passthrough(self, body: Mapping[str, Any], target: Target) -> UpstreamRequest:
+        return super().build_passthrough({key: body[key] for key in body if key != "stream_options"}, target)
+
+    def assistant(self, message: AssistantMessage) -> dict[str, Any]:
+        whole = super().assistant(message)
+        thoughts = whole.pop("thinking", None)
+        if thoughts:
+            text = [{"type": "text", "text": whole["content"]}] if whole["content"] else []
+            whole["content"] = thoughts + text
+        return whole
+
+    def earlier_reasoning(self, parts: list[ReasoningPart], *, has_calls: bool) -> dict[str, Any]:
+        return {"thinking": [_thinking(part) for part in parts if part.text]}
+
+
+def _thinking(part: ReasoningPart) -> dict[str, Any]:
+    thought: dict[str, Any] = {"type": "thinking", "thinking": [{"type": "text", "text": part.text}]}
+    return thought | {"signature": part.signature} if part.signature else thought
+
+
+class MistralAdapter(ChatAdapter):
+    """Reads references, and takes `"null"` for no id."""
+
+    def call_id_in(self, call: dict[str, Any]) -> str:
+        identifier = text_of(call.get("id"))
+        return "" if identifier == "null" else identifier
+
+    def read_part(self, choice: Choice, part: dict[str, Any]) -> list[Event]:
+        if part.get("type") == "reference":
+            at = choice.characters
+            return self.citations(
+                {"uri": str(reference), "start": at, "end": at} for reference in part.get("reference_ids") or ()
+            )
+        return super().read_part(choice, part)
+
+
+APIS: Final[dict[str, API]] = {"": Mistral()}

@@ -1,0 +1,68 @@
+"""Any other server that speaks the chat dialect, and the legacy one as `openai-compatible:completions`.
+
+Source: PROVIDERS §10: vLLM, llama.cpp, LM Studio, Ollama's `/v1`, Together, Moonshot, Databricks, Cloudflare, Google's
+OpenAI endpoint and whoever else. What they add to the dialect:
+
+* Moonshot puts usage into `choices[0].usage`.
+* Together says `eos` for a stop; servers of DeepSeek's and Mistral's models say those providers' words.
+* Databricks sends reasoning as a part of content, `{"type": "reasoning", "summary": […]}`.
+* Google's endpoint gives its tool calls no index and wants their `thought_signature` back.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Final
+
+from gai_fast.events import Event
+from gai_fast.providers._base import API, text_of
+from gai_fast.providers._chat import ChatAdapter, ChatAPI, Choice
+from gai_fast.providers._completions import CompletionsAPI
+from gai_fast.request import ReasoningPart, ToolCallPart
+
+_PROVIDER: Final = "openai-compatible"
+
+
+class Compatible(ChatAPI):
+    """`base_url` is what the OpenAI SDK would be given, usually ending in `/v1`; there is no default."""
+
+    provider = _PROVIDER
+    finish_words: ClassVar = {**ChatAPI.finish_words, "eos": "stop", "model_length": "length"}
+    failure_words = ChatAPI.failure_words | {"insufficient_system_resource"}
+
+    def adapter(self, model: str | None = None) -> CompatibleAdapter:
+        return CompatibleAdapter(self, model)
+
+    def earlier_reasoning(self, parts: list[ReasoningPart], *, has_calls: bool) -> dict[str, Any]:
+        return {"reasoning_content": "".join(part.text for part in parts)}
+
+    def earlier_call(self, call: ToolCallPart) -> dict[str, Any]:
+        whole = super().earlier_call(call)
+        return whole | {"extra_content": {"google": {"thought_signature": call.signature}}} if call.signature else whole
+
+
+class CompatibleAdapter(ChatAdapter):
+    """Reads what these servers add."""
+
+    def usage_in(self, chunk: dict[str, Any]) -> Any:
+        choices = chunk.get("choices") or ()
+        return chunk.get("usage") or next((choice["usage"] for choice in choices if choice.get("usage")), None)
+
+    def read_part(self, choice: Choice, part: dict[str, Any]) -> list[Event]:
+        if part.get("type") != "reasoning":
+            return super().read_part(choice, part)
+        events: list[Event] = []
+        for summary in part.get("summary") or ():
+            if summary.get("text"):
+                events.append({"type": "reasoning.delta", "text": text_of(summary["text"])})
+            if summary.get("signature"):
+                events.append({"type": "reasoning.signature", "signature": text_of(summary["signature"])})
+        return events
+
+
+class CompatibleCompletions(CompletionsAPI):
+    """The legacy API of such a server."""
+
+    provider = _PROVIDER
+
+
+APIS: Final[dict[str, API]] = {"": Compatible(), "completions": CompatibleCompletions()}
