@@ -1,0 +1,79 @@
+"""What the tests of all providers share: chunks in, events out, and how a request's body is read back."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, cast
+
+from gai_fast.events import Event, JSONText
+from gai_fast.providers import Target, UpstreamRequest, get_provider
+from gai_fast.request import parse_request
+
+
+def chunk(delta: Any = None, *, finish: str | None = None, index: int = 0, **keys: Any) -> dict[str, Any]:
+    """One chunk of the chat dialect."""
+    choice = {"index": index, "delta": delta or {}, "finish_reason": finish}
+    return {"id": "c1", "model": "m1", "choices": [choice], **keys}
+
+
+def call(arguments: Any = "", *, name: str | None = None, **keys: Any) -> dict[str, Any]:
+    """A delta with one fragment of a tool call."""
+    function = {"arguments": arguments} if name is None else {"name": name, "arguments": arguments}
+    return {"tool_calls": [{**keys, "function": function}]}
+
+
+def read(provider: str, *chunks: Any, done: bool = True) -> list[Event]:
+    """The events of a stream, `start` and `finish` included; `done` sends the chat dialect's end mark."""
+    adapter = get_provider(provider).adapter()
+    events = []
+    for one in [*chunks, *(["[DONE]"] if done else [])]:
+        events += adapter.receive("", one if isinstance(one, str) else json.dumps(one))
+    return plain(events + adapter.finish())
+
+
+def read_whole(provider: str, answer: Any, text: str | None = None) -> list[Event]:
+    """The events of an answer that is one JSON object."""
+    adapter = get_provider(provider).adapter()
+    return plain(adapter.receive_whole(answer, json.dumps(answer) if text is None else text) + adapter.finish())
+
+
+def plain(events: list[Event]) -> list[Event]:
+    """The events with arguments as their JSON text, so that digits can be compared."""
+    said = []
+    for event in events:
+        given = event.get("tool_call", {}).get("input")
+        if isinstance(given, JSONText):
+            event = cast(Event, {**event, "tool_call": {**event["tool_call"], "input": given.text}})
+        said.append(event)
+    return said
+
+
+def of_type(events: list[Event], *kinds: str) -> list[Event]:
+    return [event for event in events if event["type"] in kinds]
+
+
+def between(events: list[Event]) -> list[Event]:
+    """All but `start` and `finish`."""
+    return [event for event in events if event["type"] not in ("start", "finish")]
+
+
+def text_of(events: list[Event], kind: str = "text.delta") -> str:
+    return "".join(event["text"] for event in of_type(events, kind) if "choice" not in event)
+
+
+def calls_of(events: list[Event]) -> list[tuple[str, str, Any]]:
+    """Complete calls as (call_id, name, input)."""
+    complete = of_type(events, "tool.call")
+    return [(event["call_id"], event["tool_call"]["name"], event["tool_call"]["input"]) for event in complete]
+
+
+def request(provider: str, *, model: str = "m1", api_key: str | None = "k", **fields: Any) -> UpstreamRequest:
+    """What is sent for a native request; without messages it asks "Hi"."""
+    if "messages" not in fields:
+        fields.setdefault("query", "Hi")
+    return get_provider(provider).build_request(parse_request(json.dumps(fields).encode()), Target(model, api_key))
+
+
+def body(provider: str, **fields: Any) -> Any:
+    """The JSON body of `request`."""
+    return json.loads(request(provider, **fields).body)

@@ -1,0 +1,532 @@
+"""Anthropic Messages."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from gai_fast.errors import Error, InvalidRequest, Malformed, Unsupported
+from gai_fast.events import Event
+from gai_fast.limits import LIMITS
+from gai_fast.providers import get_provider
+from tests.unit.providers import answers
+from tests.unit.providers.answers import between, body, calls_of, of_type, plain, read_whole, request, text_of
+
+PING = {"type": "ping"}
+STOP = {"type": "message_stop"}
+
+
+def head(identifier: str = "msg_1", **keys: Any) -> dict[str, Any]:
+    message = {"id": identifier, "type": "message", "role": "assistant", "model": "claude", "content": [], **keys}
+    return {"type": "message_start", "message": message}
+
+
+def begin(index: int, kind: str, **keys: Any) -> dict[str, Any]:
+    return {"type": "content_block_start", "index": index, "content_block": {"type": kind, **keys}}
+
+
+def delta(index: int, kind: str, **keys: Any) -> dict[str, Any]:
+    return {"type": "content_block_delta", "index": index, "delta": {"type": kind, **keys}}
+
+
+def end(index: int) -> dict[str, Any]:
+    return {"type": "content_block_stop", "index": index}
+
+
+def tail(reason: str | None = "end_turn", **keys: Any) -> dict[str, Any]:
+    return {"type": "message_delta", "delta": {"stop_reason": reason, "stop_sequence": None}, **keys}
+
+
+def said(text: str, index: int = 0) -> list[dict[str, Any]]:
+    return [begin(index, "text", text=""), delta(index, "text_delta", text=text), end(index)]
+
+
+def tool(index: int = 0, *pieces: str, identifier: str = "toolu_1", given: Any = None) -> list[dict[str, Any]]:
+    """A call whose block is not closed yet."""
+    fragments = [delta(index, "input_json_delta", partial_json=piece) for piece in pieces]
+    return [begin(index, "tool_use", id=identifier, name="f", input=given or {}), *fragments]
+
+
+def read(*chunks: Any) -> list[Event]:
+    return answers.read("anthropic", *chunks, done=False)
+
+
+class TestText:
+    def test_deltas_become_events_between_start_and_finish(self) -> None:
+        blocks = [begin(0, "text", text=""), PING, delta(0, "text_delta", text="Hi"), end(0)]
+        assert read(head(), *blocks, tail(), STOP) == [
+            {"type": "start", "provider": "anthropic", "model": "claude", "provider_metadata": {"id": "msg_1"}},
+            {"type": "text.delta", "text": "Hi"},
+            {
+                "type": "finish",
+                "provider": "anthropic",
+                "model": "claude",
+                "finish_reason": "stop",
+                "finish_reason_raw": "end_turn",
+            },
+        ]
+
+    def test_what_a_block_begins_with_counts(self) -> None:
+        blocks = [begin(0, "thinking", thinking="hm", signature="s"), end(0), begin(1, "text", text="Hi"), end(1)]
+        events = read(head(), *blocks, tail(), STOP)
+        assert (text_of(events, "reasoning.delta"), text_of(events)) == ("hm", "Hi")
+        assert of_type(events, "reasoning.signature") == [{"type": "reasoning.signature", "block": 0, "signature": "s"}]
+
+    def test_unknown_events_blocks_and_deltas_are_ignored(self) -> None:
+        blocks = [begin(0, "compaction", content=None), delta(0, "compaction_delta", content="…"), end(0)]
+        assert between(read(head(), {"type": "unheard_of"}, *blocks, end(7), tail(), STOP)) == []
+
+    def test_the_event_name_is_taken_where_the_data_has_no_type(self) -> None:
+        adapter = get_provider("anthropic").adapter()
+        assert adapter.receive("message_start", '{"message":{"id":"m","model":"claude"}}')[0]["type"] == "start"
+        adapter.receive("message_stop", "{}")
+        assert adapter.ended
+
+    def test_start_comes_first_even_where_the_head_is_missing(self) -> None:
+        assert [event["type"] for event in read(*said("Hi"), tail(), STOP)] == ["start", "text.delta", "finish"]
+
+
+class TestReasoning:
+    def test_the_signature_is_told_when_the_block_closes_and_replaces(self) -> None:
+        blocks = [
+            begin(0, "thinking", thinking="", signature=""),
+            delta(0, "thinking_delta", thinking="hm"),
+            delta(0, "signature_delta", signature="old"),
+            delta(0, "signature_delta", signature="new"),
+            end(0),
+        ]
+        assert between(read(head(), *blocks, *said("a", 1), tail(), STOP)) == [
+            {"type": "reasoning.delta", "text": "hm"},
+            {"type": "reasoning.signature", "block": 0, "signature": "new"},
+            {"type": "text.delta", "text": "a"},
+        ]
+
+    def test_a_redacted_block_is_its_data(self) -> None:
+        events = read(head(), begin(2, "redacted_thinking", data="opaque"), end(2), tail(), STOP)
+        assert between(events) == [
+            {"type": "reasoning.signature", "block": 2, "signature": "opaque", "redacted": True},
+        ]
+
+    def test_what_an_open_block_holds_is_told_at_the_end(self) -> None:
+        blocks = [begin(0, "thinking", thinking="hm"), delta(0, "signature_delta", signature="s")]
+        events = read(head(), *blocks, tail("max_tokens"), STOP)
+        assert of_type(events, "reasoning.signature") == [{"type": "reasoning.signature", "block": 0, "signature": "s"}]
+
+
+class TestTools:
+    def test_a_call_is_complete_when_its_block_closes(self) -> None:
+        events = read(head(), *said("Let me."), *tool(1, "", '{"x"', ": 1}"), end(1), tail("tool_use"), STOP)
+        assert between(events)[1:] == [
+            {"type": "tool.call.start", "call_id": "toolu_1", "tool_call": {"name": "f"}, "index": 0},
+            {"type": "tool.call.delta", "call_id": "toolu_1", "index": 0, "arguments": '{"x"'},
+            {"type": "tool.call.delta", "call_id": "toolu_1", "index": 0, "arguments": ": 1}"},
+            {"type": "tool.call", "call_id": "toolu_1", "tool_call": {"name": "f", "input": '{"x":1}'}},
+        ]
+        assert events[-1]["finish_reason"] == "tool_calls"
+
+    def test_a_call_without_arguments_has_an_empty_object(self) -> None:
+        events = read(head(), *tool(0, ""), end(0), tail("tool_use"), STOP)
+        assert calls_of(events) == [("toolu_1", "f", "{}")]
+
+    def test_parallel_calls_are_numbered_among_calls(self) -> None:
+        first, second = tool(1, '{"n":1}'), tool(3, '{"n":2}', identifier="toolu_2")
+        events = read(head(), *first, end(1), *second, end(3), tail("tool_use"), STOP)
+        assert [event["index"] for event in of_type(events, "tool.call.start")] == [0, 1]
+        assert [call_id for call_id, _, _ in calls_of(events)] == ["toolu_1", "toolu_2"]
+
+    def test_arguments_that_come_with_the_block_are_taken_verbatim(self) -> None:
+        start = json.dumps(tool(0, given={"n": 1})[0]).replace('{"n": 1}', '{"n": 12345678901234567890, "f": 1.10}')
+        events = read(head(), start, end(0), tail("tool_use"), STOP)
+        assert calls_of(events) == [("toolu_1", "f", '{"n":12345678901234567890,"f":1.10}')]
+
+    def test_fragments_replace_what_came_with_the_block(self) -> None:
+        events = read(head(), *tool(0, '{"n":2}', given={"n": 1}), end(0), tail("tool_use"), STOP)
+        assert calls_of(events) == [("toolu_1", "f", '{"n":2}')]
+
+    @pytest.mark.parametrize(
+        ("chunks", "reason", "told"),
+        [
+            ([*tool(0, '{"n":'), end(0)], "max_tokens", 0),  # closed, but not JSON beside `length`
+            (tool(0, '{"n":1}'), "max_tokens", 0),  # JSON, but not closed
+            ([*tool(0, '{"n":1}'), end(0)], "max_tokens", 1),
+            ([*tool(0, "nonsense"), end(0)], "tool_use", 1),  # the provider says that it is complete
+            (tool(0, '{"n":1}'), "tool_use", 1),
+        ],
+    )
+    def test_a_call_that_is_cut_off_is_not_told(self, chunks: list[Any], reason: str, told: int) -> None:
+        events = read(head(), *chunks, tail(reason), STOP)
+        assert len(calls_of(events)) == told
+        assert len(of_type(events, "tool.call.start")) == 1
+
+    def test_an_open_call_is_cut_off_by_an_error(self) -> None:
+        adapter = get_provider("anthropic").adapter()
+        for one in (head(), *tool(0, '{"n":1}')):
+            adapter.receive("", json.dumps(one))
+        assert calls_of(plain(adapter.abort())) == []
+
+    def test_tools_of_the_provider_are_told_from_begin_to_end(self) -> None:
+        result = [{"type": "web_search_result", "url": "u", "title": "t"}]
+        blocks = [
+            begin(0, "server_tool_use", id="srv_1", name="web_search", input={}),
+            delta(0, "input_json_delta", partial_json='{"query":'),
+            delta(0, "input_json_delta", partial_json='"x"}'),
+            end(0),
+            begin(1, "web_search_tool_result", tool_use_id="srv_1", content=result),
+            end(1),
+            begin(2, "mcp_tool_use", id="mcp_1", name="ask", input={"q": 1}, server_name="s"),
+            end(2),
+            begin(3, "mcp_tool_result", tool_use_id="mcp_1", is_error=True, content=[]),
+            end(3),
+            begin(4, "bash_code_execution_tool_result", tool_use_id="lost", content={"error_code": "unavailable"}),
+            end(4),
+        ]
+        assert [event["server_tool"] for event in between(read(head(), *blocks, tail(), STOP))] == [
+            {"id": "srv_1", "name": "web_search", "status": "started", "input": {"query": "x"}},
+            {"id": "srv_1", "name": "web_search", "status": "completed", "output": result},
+            {"id": "mcp_1", "name": "ask", "status": "started", "input": {"q": 1}},
+            {"id": "mcp_1", "name": "ask", "status": "failed"},
+            {"id": "lost", "name": "bash_code_execution", "status": "failed", "output": {"error_code": "unavailable"}},
+        ]
+
+
+def test_citations_are_for_the_text_of_their_block() -> None:
+    sources: list[dict[str, Any]] = [
+        {"type": "web_search_result_location", "url": "u", "title": "t", "cited_text": "c"},
+        {"type": "search_result_location", "source": "s", "title": None},
+        {"type": "char_location", "file_id": "file_1", "document_title": "d", "start_char_index": 0},
+        {"type": "page_location", "document_index": 3, "document_title": None},
+    ]
+    cited = [delta(1, "citations_delta", citation=source) for source in sources]
+    blocks = [begin(1, "text", text="", citations=[]), *cited, delta(1, "text_delta", text="Grün 🌍"), end(1)]
+    events = between(read(head(), *said("See: "), *blocks, tail(), STOP))
+    span = {"start": 5, "end": 11}
+    assert events[1:] == [
+        {"type": "text.delta", "text": "Grün 🌍"},
+        {
+            "type": "citations",
+            "citations": [
+                {"uri": "u", "title": "t", **span},
+                {"uri": "s", **span},
+                {"uri": "file_1", "title": "d", **span},
+                {"uri": "document:3", **span},
+            ],
+        },
+    ]
+
+
+class TestEnd:
+    @pytest.mark.parametrize(
+        ("word", "reason"),
+        [
+            ("end_turn", "stop"),
+            ("stop_sequence", "stop"),
+            ("max_tokens", "length"),
+            ("model_context_window_exceeded", "length"),
+            ("tool_use", "tool_calls"),
+            ("pause_turn", "pause"),
+            ("refusal", "content_filter"),
+            ("compaction", "other"),
+        ],
+    )
+    def test_words_are_mapped_and_kept(self, word: str, reason: str) -> None:
+        finish = read(head(), tail(word), STOP)[-1]
+        assert (finish["finish_reason"], finish["finish_reason_raw"]) == (reason, word)
+
+    def test_a_refusal_says_its_category(self) -> None:
+        refused = tail("refusal")
+        refused["delta"]["stop_details"] = {"type": "refusal", "category": "cyber", "explanation": "…"}
+        assert between(read(head(), PING, refused, STOP)) == [
+            {"type": "safety", "safety": {"category": "cyber", "action": "refused"}}
+        ]
+        refused["delta"]["stop_details"]["category"] = None
+        assert between(read(head(), refused, STOP)) == []
+
+    def test_the_last_reason_wins(self) -> None:
+        assert read(head(), tail("end_turn"), tail(None), tail("max_tokens"), STOP)[-1]["finish_reason"] == "length"
+
+    def test_a_reason_is_enough_where_the_end_mark_is_missing(self) -> None:
+        assert read(head(), tail())[-1]["finish_reason"] == "stop"
+
+    def test_an_end_mark_without_a_reason_is_other_or_tool_calls(self) -> None:
+        assert read(head(), STOP)[-1]["finish_reason"] == "other"
+        assert read(head(), *tool(), end(0), STOP)[-1]["finish_reason"] == "tool_calls"
+
+    def test_neither_is_truncated(self) -> None:
+        with pytest.raises(Error) as failed:
+            read(head(), *said("Hi"))
+        assert (failed.value.code, failed.value.reason) == ("network", "truncated")
+
+
+class TestUsage:
+    def test_cached_tokens_are_added_to_the_input(self) -> None:
+        counts = {
+            "input_tokens": 10,
+            "cache_creation_input_tokens": 3,
+            "cache_read_input_tokens": 5,
+            "output_tokens": 1,
+        }
+        assert read(head(usage=counts), tail(usage={"output_tokens": 7}), STOP)[-1]["usage"] == {
+            "input_tokens": 18,
+            "output_tokens": 7,
+            "total_tokens": 25,
+            "cached_input_tokens": 5,
+            "cache_write_input_tokens": 3,
+        }
+
+    def test_totals_overwrite_and_what_is_absent_stays(self) -> None:
+        later = [
+            tail(None, usage={"output_tokens": 4, "input_tokens": None}),
+            tail(usage={"input_tokens": 61, "output_tokens": 9, "output_tokens_details": {"thinking_tokens": 4}}),
+        ]
+        assert read(head(usage={"input_tokens": 43, "output_tokens": 1}), *later, STOP)[-1]["usage"] == {
+            "input_tokens": 61,
+            "output_tokens": 9,
+            "total_tokens": 70,
+            "reasoning_tokens": 4,
+        }
+
+    def test_no_usage_is_none(self) -> None:
+        assert "usage" not in read(head(), tail(), STOP)[-1]
+
+
+class TestErrors:
+    @pytest.mark.parametrize("name", ["error", ""])
+    def test_an_error_may_come_at_any_time(self, name: str) -> None:
+        adapter = get_provider("anthropic").adapter()
+        adapter.receive("message_start", json.dumps(head()))
+        with pytest.raises(Error, match="Overloaded") as failed:
+            adapter.receive(name, '{"type":"error","error":{"type":"overloaded_error","message":"Overloaded"}}')
+        assert (failed.value.code, failed.value.temporary) == ("overloaded", True)
+
+    @pytest.mark.parametrize(
+        ("status", "error", "code", "temporary"),
+        [
+            (400, {"type": "invalid_request_error", "message": "bad"}, "invalid_request", False),
+            (400, {"type": "invalid_request_error", "message": "prompt is too long"}, "context_length_exceeded", False),
+            (401, {"type": "authentication_error", "message": "m"}, "unauthorized", False),
+            (402, {"type": "billing_error", "message": "m"}, "forbidden", False),
+            (413, {"type": "request_too_large", "message": "m"}, "invalid_request", False),
+            (429, {"type": "rate_limit_error", "message": "m"}, "rate_limited", True),
+            (429, {"type": "rate_limit_error", "message": "m", "details": {"error_code": "ramp_limit_exceeded"}},
+             "rate_limited", True),
+            (429, {"type": "rate_limit_error", "details": {"error_code": "contract_spend_limit_reached"}},
+             "rate_limited", False),
+            (500, {"type": "api_error", "message": "m"}, "internal", False),
+            (504, {"type": "timeout_error", "message": "m"}, "timeout", True),
+            (529, {"type": "overloaded_error", "message": "m"}, "overloaded", True),
+        ],
+    )  # fmt: skip
+    def test_its_types_become_codes(self, status: int, error: Any, code: str, temporary: bool) -> None:
+        told = json.dumps({"type": "error", "error": error, "request_id": "req_1"}).encode()
+        found = get_provider("anthropic").decode_error(status, {}, told)
+        assert (found.code, found.temporary, found.details) == (code, temporary, error)
+
+    def test_the_same_message_again_changes_nothing(self) -> None:
+        events = read(head(), *said("Hi"), head(), tail(), STOP)
+        assert [event["type"] for event in events] == ["start", "text.delta", "finish"]
+
+    def test_another_message_before_any_content_takes_its_place(self) -> None:
+        assert (
+            read(head("msg_1", usage={"input_tokens": 1}), head("msg_2", model="c2"), tail(), STOP)[-1]["model"] == "c2"
+        )
+
+    def test_another_message_amid_the_first_is_a_failure(self) -> None:
+        with pytest.raises(Error) as failed:
+            read(head("msg_1"), *said("Hi"), head("msg_2"))
+        assert (failed.value.code, failed.value.reason) == ("provider_unavailable", "spliced_answer")
+
+    @pytest.mark.parametrize(
+        "one",
+        [7, [], {"type": "content_block_stop", "index": "x"}, delta(0, "text_delta", text=1), head(model=[])],
+    )
+    def test_other_shapes_are_malformed(self, one: Any) -> None:
+        with pytest.raises(Malformed):
+            read(one)
+
+    def test_open_blocks_have_a_limit(self) -> None:
+        adapter = get_provider("anthropic").adapter()
+        for index in range(LIMITS.content_blocks):
+            adapter.receive("", json.dumps(begin(index, "text", text="")))
+        with pytest.raises(Error, match="content blocks") as failed:
+            adapter.receive("", json.dumps(begin(LIMITS.content_blocks, "text", text="")))
+        assert failed.value.reason == "content_blocks"
+
+
+class TestWholeAnswer:
+    TEXT = """{"id":"msg_1","type":"message","role":"assistant","model":"claude","stop_reason":"tool_use",
+      "usage":{"input_tokens":4,"output_tokens":2},
+      "content":[
+        {"type":"thinking","thinking":"hm","signature":"s"},
+        {"type":"redacted_thinking","data":"opaque"},
+        {"type":"text","text":"Hi","citations":[{"type":"web_search_result_location","url":"u","title":"t"}]},
+        {"type":"server_tool_use","id":"srv_1","name":"web_search","input":{"query":"x"}},
+        {"type":"tool_use","id":"toolu_1","name":"f","input":{"n": 12345678901234567890}},
+        {"type":"tool_use","id":"toolu_2","name":"g","input":{}}]}"""
+
+    def test_it_has_the_events_of_a_stream(self) -> None:
+        events = read_whole("anthropic", json.loads(self.TEXT), self.TEXT)
+        assert [event["type"] for event in events] == [
+            "start",
+            "reasoning.delta",
+            "reasoning.signature",
+            "reasoning.signature",
+            "text.delta",
+            "citations",
+            "server_tool",
+            "tool.call.start",
+            "tool.call.delta",
+            "tool.call",
+            "tool.call.start",
+            "tool.call",
+            "finish",
+        ]
+        assert calls_of(events) == [("toolu_1", "f", '{"n":12345678901234567890}'), ("toolu_2", "g", "{}")]
+        assert of_type(events, "citations")[0]["citations"] == [{"uri": "u", "title": "t", "start": 0, "end": 2}]
+        assert events[-1]["usage"] == {"input_tokens": 4, "output_tokens": 2, "total_tokens": 6}
+
+    def test_arguments_are_written_anew_where_the_text_is_not_given(self) -> None:
+        answer = json.loads(self.TEXT)
+        assert calls_of(read_whole("anthropic", answer, "")) == calls_of(read_whole("anthropic", answer, self.TEXT))
+
+    @pytest.mark.parametrize("answer", [7, {}, {"content": "Hi"}])
+    def test_without_content_it_is_no_answer(self, answer: Any) -> None:
+        with pytest.raises(Malformed):
+            read_whole("anthropic", answer)
+
+
+class TestRequest:
+    def test_a_query_is_a_user_turn(self) -> None:
+        sent = request("anthropic", model="claude", api_key="secret", query="Hi")
+        assert (sent.method, sent.path) == ("POST", "/v1/messages")
+        assert dict(sent.headers) == {
+            "content-type": "application/json",
+            "accept": "text/event-stream",
+            "anthropic-version": "2026-10-21",
+            "x-api-key": "secret",
+        }
+        assert json.loads(sent.body) == {
+            "model": "claude",
+            "max_tokens": LIMITS.default_max_tokens,
+            "messages": [{"role": "user", "content": [{"type": "text", "text": "Hi"}]}],
+            "stream": True,
+        }
+        assert "x-api-key" not in dict(request("anthropic", api_key=None).headers)
+
+    @pytest.mark.parametrize(
+        ("fields", "version"),
+        [
+            ({}, "2026-10-21"),
+            ({"temperature": 0}, "2023-06-01"),
+            ({"top_p": 1}, "2023-06-01"),
+            ({"provider_options": {"anthropic": {"top_k": 5}}}, "2023-06-01"),
+        ],
+    )
+    def test_sampling_parameters_decide_the_version(self, fields: dict[str, Any], version: str) -> None:
+        assert dict(request("anthropic", **fields).headers)["anthropic-version"] == version
+
+    def test_messages_of_every_role(self) -> None:
+        messages = [
+            {"role": "system", "content": [{"type": "text", "text": "Be brief."}]},
+            {"role": "user", "content": [
+                {"type": "text", "text": "Look:"},
+                {"type": "image", "url": "https://x/y.png"},
+                {"type": "image", "data": "AAAA", "media_type": "image/png"},
+            ]},
+            {"role": "assistant", "content": [
+                {"type": "reasoning", "text": "hm", "signature": "s", "provider": "anthropic"},
+                {"type": "reasoning", "signature": "opaque", "redacted": True},
+                {"type": "reasoning", "text": "unsigned"},
+                {"type": "reasoning", "text": "foreign", "signature": "x", "provider": "openrouter"},
+                {"type": "text", "text": ""},
+                {"type": "tool_call", "call_id": "a", "name": "f", "input": {"n": 1}},
+                {"type": "tool_call", "call_id": "b", "name": "g"},
+            ]},
+            {"role": "tool", "call_id": "a", "content": "4 °C"},
+            {"role": "tool", "call_id": "b", "content": [{"type": "image", "url": "https://z"}], "is_error": True},
+            {"role": "user", "content": "So?"},
+        ]  # fmt: skip
+        sent = body("anthropic", system="First.", messages=messages)
+        assert sent["system"] == [{"type": "text", "text": "First."}, {"type": "text", "text": "Be brief."}]
+        image = {"type": "image", "source": {"type": "url", "url": "https://z"}}
+        assert sent["messages"] == [
+            {"role": "user", "content": [
+                {"type": "text", "text": "Look:"},
+                {"type": "image", "source": {"type": "url", "url": "https://x/y.png"}},
+                {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "AAAA"}},
+            ]},
+            {"role": "assistant", "content": [
+                {"type": "thinking", "thinking": "hm", "signature": "s"},
+                {"type": "redacted_thinking", "data": "opaque"},
+                {"type": "tool_use", "id": "a", "name": "f", "input": {"n": 1}},
+                {"type": "tool_use", "id": "b", "name": "g", "input": {}},
+            ]},
+            {"role": "user", "content": [
+                {"type": "tool_result", "tool_use_id": "a", "content": [{"type": "text", "text": "4 °C"}]},
+                {"type": "tool_result", "tool_use_id": "b", "content": [image], "is_error": True},
+                {"type": "text", "text": "So?"},
+            ]},
+        ]  # fmt: skip
+
+    def test_tools_keep_their_schema_verbatim(self) -> None:
+        tools = [{"name": "f", "description": "d", "strict": True, "parameters": {"maximum": 2**70}}, {"name": "g"}]
+        assert body("anthropic", tools=tools)["tools"] == [
+            {"name": "f", "description": "d", "input_schema": {"maximum": 2**70}, "strict": True},
+            {"name": "g", "input_schema": {"type": "object"}},
+        ]
+
+    @pytest.mark.parametrize(
+        ("choice", "sent"),
+        [
+            ("auto", {"type": "auto"}),
+            ("none", {"type": "none"}),
+            ("required", {"type": "any"}),
+            ({"name": "f"}, {"type": "tool", "name": "f"}),
+        ],
+    )
+    def test_the_choice_of_a_tool(self, choice: Any, sent: Any) -> None:
+        assert body("anthropic", tool_choice=choice)["tool_choice"] == sent
+
+    def test_an_answer_by_a_schema_and_stop_sequences(self) -> None:
+        wanted = {"type": "json_schema", "schema": {"type": "object"}}
+        sent = body("anthropic", response_format=wanted, stop=["x"], max_tokens=9)
+        assert sent["output_config"] == {"format": {"type": "json_schema", "schema": {"type": "object"}}}
+        assert (sent["stop_sequences"], sent["max_tokens"]) == (["x"], 9)
+        assert "output_config" not in body("anthropic", response_format={"type": "text"})
+
+    @pytest.mark.parametrize(("effort", "sent"), [("minimal", "low"), ("high", "high")])
+    def test_effort_lets_the_model_decide_how_long_to_think(self, effort: str, sent: str) -> None:
+        told = body("anthropic", reasoning={"effort": effort})
+        assert (told["thinking"], told["output_config"]) == ({"type": "adaptive"}, {"effort": sent})
+
+    def test_a_budget_is_added_to_the_default_bound_only(self) -> None:
+        told = body("anthropic", reasoning={"max_tokens": 2000})
+        assert told["thinking"] == {"type": "enabled", "budget_tokens": 2000}
+        assert told["max_tokens"] == LIMITS.default_max_tokens + 2000
+        assert body("anthropic", reasoning={"max_tokens": 2000}, max_tokens=3000)["max_tokens"] == 3000
+        assert "thinking" not in body("anthropic", reasoning={})
+
+    def test_options_of_this_provider_go_last(self) -> None:
+        assert (
+            body("anthropic", provider_options={"anthropic": {"max_tokens": 5}, "openai": {"x": 1}})["max_tokens"] == 5
+        )
+
+    @pytest.mark.parametrize(
+        ("fields", "named"),
+        [
+            ({"seed": 0}, "seed"),
+            ({"response_format": {"type": "json"}}, "response_format: json"),
+            ({"messages": [{"role": "user", "content": [{"type": "audio", "data": "A", "media_type": "a/b"}]}]},
+             "messages: audio parts"),
+            ({"messages": [{"role": "assistant", "content": [
+                {"type": "tool_call", "call_id": "a", "name": "f", "input": "{oops"}]}]}, "messages: a tool_call"),
+        ],
+    )  # fmt: skip
+    def test_what_it_cannot_do_is_refused_by_name(self, fields: dict[str, Any], named: str) -> None:
+        with pytest.raises(Unsupported, match=f"anthropic does not support `{named}"):
+            request("anthropic", **fields)
+
+    def test_a_schema_must_be_there(self) -> None:
+        with pytest.raises(InvalidRequest, match="needs a `schema`"):
+            request("anthropic", response_format={"type": "json_schema"})

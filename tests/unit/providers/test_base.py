@@ -1,0 +1,276 @@
+"""What every provider builds on: error bodies, counts, calls, verbatim JSON."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from gai_fast.errors import Error, InvalidRequest, Malformed, Unsupported
+from gai_fast.limits import LIMITS
+from gai_fast.providers import Target, get_provider
+from gai_fast.providers._base import (
+    ToolCalls,
+    citation,
+    count,
+    counted_usage,
+    error_object,
+    image_url,
+    members,
+    parse_chunk,
+    parse_object,
+    said_of,
+    server_tool,
+    text_of,
+)
+from gai_fast.request import ImagePart
+from tests.unit.providers.answers import plain
+
+
+class TestErrorObject:
+    @pytest.mark.parametrize(
+        ("body", "message", "words", "status"),
+        [
+            ({"error": {"message": "m", "type": "t", "code": "c"}}, "m", ("c", "t"), None),
+            ({"error": "text"}, "text", (), None),
+            ({"code": "c", "error": "text"}, "text", ("c",), None),
+            ({"object": "error", "message": "m", "code": "1300", "raw_status_code": 429}, "m", ("1300",), 429),
+            (
+                {"type": "error", "error": {"type": "overloaded_error", "message": "m"}},
+                "m",
+                ("overloaded_error",),
+                None,
+            ),
+            (
+                [{"error": {"code": 403, "status": "PERMISSION_DENIED", "message": "m"}}],
+                "m",
+                ("PERMISSION_DENIED",),
+                403,
+            ),
+            ({"message": "Unauthorized", "request_id": "r"}, "Unauthorized", (), None),
+            ({"detail": [{"loc": ["body", "n"], "msg": "too big", "type": "v"}]}, "body.n: too big", (), None),
+            ({"detail": "Not Found"}, "Not Found", (), None),
+            ({"error": {"message": {"detail": "inner"}}}, "inner", (), None),
+            ({"error": {"message": "m", "code": "400", "type": None}}, "m", (), 400),
+        ],
+    )
+    def test_every_shape_is_understood(
+        self, body: Any, message: str, words: tuple[str, ...], status: int | None
+    ) -> None:
+        error = error_object(body)
+        assert error is not None
+        said = said_of(error)
+        assert (said.message, said.words, said.status) == (message, words, status)
+
+    @pytest.mark.parametrize(
+        "body",
+        [
+            None,
+            1,
+            "text",
+            [],
+            {},
+            {"error": None},
+            {"error": {}},
+            {"error": ""},
+            {"choices": [], "message": "no error"},
+        ],
+    )
+    def test_what_is_no_error_is_none(self, body: Any) -> None:
+        assert error_object(body) is None
+
+    def test_words_of_an_inner_object_come_first(self) -> None:
+        said = said_of({"message": "m", "code": "outer"}, {"error_type": "inner"})
+        assert said.words == ("inner", "outer")
+
+    def test_the_object_is_kept_as_it_came(self) -> None:
+        error = {"message": "m", "type": "t", "param": "p", "code": None, "extra": [1]}
+        assert said_of(error).details == error
+
+
+class TestDecodeError:
+    def test_a_json_body_speaks(self) -> None:
+        body = b'{"error":{"message":"slow down","type":"tokens","code":"rate_limit_exceeded"}}'
+        error = get_provider("openai").decode_error(429, {"retry-after": "7"}, body)
+        assert (error.code, error.message, error.retry_after_ms) == ("rate_limited", "slow down", 7000)
+        assert error.provider == "openai"
+        assert error.phase == "first_event"
+
+    def test_plain_text_is_the_message(self) -> None:
+        assert get_provider("openai").decode_error(502, {}, b"upstream is gone\n").message == "upstream is gone"
+
+    @pytest.mark.parametrize("body", [b"<html>secret</html>", b""])
+    def test_markup_and_silence_are_told_by_the_status(self, body: bytes) -> None:
+        error = get_provider("openai").decode_error(503, {}, body)
+        assert (error.code, error.message) == ("provider_unavailable", "openai answered with status 503")
+
+
+@pytest.mark.parametrize(
+    ("value", "number"),
+    [
+        (7, 7), ("12", 12), (3.0, 3), (0, 0), (None, None), (True, None), (-1, None), (1.5, None), ("1.5", None),
+        ("+5", None), ("", None), ("٣", None), ("9" * 30, None), (2**60, None), ([], None), ({}, None),
+    ],
+)  # fmt: skip
+def test_only_whole_numbers_of_sane_size_count(value: Any, number: int | None) -> None:
+    assert count(value) == number
+
+
+class TestUsage:
+    def test_keys_stand_in_order_and_zero_parts_are_absent(self) -> None:
+        usage = counted_usage(10, 5, cached=0, written=2, reasoning=1)
+        assert list(usage.items()) == [
+            ("input_tokens", 10),
+            ("output_tokens", 5),
+            ("total_tokens", 15),
+            ("cache_write_input_tokens", 2),
+            ("reasoning_tokens", 1),
+        ]
+
+    def test_reasoning_outside_the_output_is_added_where_the_total_shows_it(self) -> None:
+        assert counted_usage(307, 26, reasoning=227, total=560)["output_tokens"] == 253
+        assert counted_usage(15, 78, reasoning=64, total=93)["output_tokens"] == 78
+        assert counted_usage(15, 78, reasoning=64, total=1)["output_tokens"] == 78
+
+    def test_what_the_provider_left_out_stays_out(self) -> None:
+        assert counted_usage(None, 5, total=9) == {"output_tokens": 5}
+
+
+class TestToolCalls:
+    def test_indices_are_dense_and_ids_unique(self) -> None:
+        calls = ToolCalls()
+        opened = [calls.open(identifier, "f")[0] for identifier in ("a", "a", None, "call_2", "a")]
+        assert [call.index for call in opened] == [0, 1, 2, 3, 4]
+        assert len({call.call_id for call in opened}) == 5
+        assert opened[0].call_id == "a"
+
+    def test_a_call_has_a_start_its_fragments_and_its_end(self) -> None:
+        calls = ToolCalls()
+        call, events = calls.open("a", "f")
+        events += calls.add(call, '{ "x"') + calls.add(call, "") + calls.add(call, ": 1 }") + calls.close(call)
+        assert plain(events) == [
+            {"type": "tool.call.start", "call_id": "a", "tool_call": {"name": "f"}, "index": 0},
+            {"type": "tool.call.delta", "call_id": "a", "index": 0, "arguments": '{ "x"'},
+            {"type": "tool.call.delta", "call_id": "a", "index": 0, "arguments": ": 1 }"},
+            {"type": "tool.call", "call_id": "a", "tool_call": {"name": "f", "input": '{"x":1}'}},
+        ]
+        assert calls.close(call) == []
+
+    def test_a_name_that_comes_late_is_told_before_the_fragments(self) -> None:
+        calls = ToolCalls()
+        call, events = calls.open("a", "")
+        assert events == calls.add(call, "{") == []
+        assert [event["type"] for event in calls.add(call, "}", "f")] == [
+            "tool.call.start",
+            "tool.call.delta",
+            "tool.call.delta",
+        ]
+
+    def test_a_call_without_a_name_is_told_all_the_same(self) -> None:
+        calls = ToolCalls()
+        call, _ = calls.open("a", "")
+        assert [event["type"] for event in calls.close(call)] == ["tool.call.start", "tool.call"]
+
+    @pytest.mark.parametrize(
+        ("arguments", "value"),
+        [
+            ("", "{}"),
+            (" \n", "{}"),
+            ('{"n": 12345678901234567890, "f": 1.10}', '{"n":12345678901234567890,"f":1.10}'),
+            ("{oops", "{oops"),
+            ("null", "null"),
+        ],
+    )
+    def test_arguments_are_kept_verbatim_without_white_space(self, arguments: str, value: str) -> None:
+        calls = ToolCalls()
+        call, _ = calls.open("a", "f")
+        calls.add(call, arguments)
+        assert plain(calls.close(call))[0]["tool_call"]["input"] == value
+
+    @pytest.mark.parametrize(("arguments", "told"), [("", 0), ('{"a":', 0), ('{"a":1}', 1)])
+    def test_a_call_cut_off_is_told_only_if_its_text_is_json(self, arguments: str, told: int) -> None:
+        calls = ToolCalls()
+        call, _ = calls.open("a", "f")
+        calls.add(call, arguments)
+        assert len(calls.close_all(cut_off=True)) == told
+
+    def test_halves_of_a_character_in_two_fragments_are_joined(self) -> None:
+        calls = ToolCalls()
+        call, _ = calls.open("a", "f")
+        calls.add(call, '{"x":"\ud83c')
+        calls.add(call, '\udf0d"}')
+        assert plain(calls.close(call))[0]["tool_call"]["input"] == '{"x":"🌍"}'
+
+    def test_there_is_a_limit(self) -> None:
+        calls = ToolCalls()
+        for _ in range(LIMITS.tool_calls):
+            calls.open(None, "f")
+        with pytest.raises(Error, match=f"more than {LIMITS.tool_calls} tool calls") as failed:
+            calls.open(None, "f")
+        assert (failed.value.code, failed.value.reason) == ("provider_unavailable", "tool_calls")
+
+
+class TestMembers:
+    TEXT = ' {"a" : [ {"b": {"c": 1.10}}, {"x": 0}, {"b": {"c":[1 , {"c": 2}]}}, 7 ], "b": {"c": "no"}} '
+
+    def test_texts_come_verbatim_and_in_order(self) -> None:
+        assert list(members(self.TEXT, "a", "b", "c")) == ["1.10", '[1 , {"c": 2}]']
+
+    def test_nothing_is_found_where_nothing_is(self) -> None:
+        assert list(members(self.TEXT, "a", "b", "z")) == []
+        assert list(members("{}", "a")) == list(members('{"a":[]}', "a", "b")) == list(members("7", "a")) == []
+
+
+class TestChunks:
+    def test_half_a_surrogate_pair_is_read(self) -> None:
+        assert parse_chunk('{"a":"\\ud83c"}') == {"a": "\ud83c"}
+
+    @pytest.mark.parametrize("data", ["{", "nonsense", '{"a":NaN}'])
+    def test_what_is_not_json_is_malformed(self, data: str) -> None:
+        with pytest.raises(Malformed, match="not JSON"):
+            parse_chunk(data)
+
+    def test_what_is_no_object_is_malformed(self) -> None:
+        with pytest.raises(Malformed, match="a JSON list, not an object"):
+            parse_object("[]")
+        assert parse_object("{}") == {}
+
+    def test_a_text_is_text_or_absent(self) -> None:
+        assert (text_of(None), text_of("a")) == ("", "a")
+        with pytest.raises(Malformed, match="JSON int"):
+            text_of(1)
+
+
+def test_a_citation_leaves_out_what_says_nothing() -> None:
+    assert citation("u", "t", 0, 4) == {"uri": "u", "title": "t", "start": 0, "end": 4}
+    assert citation("u", "", 0, 0) == {"uri": "u"}
+    assert citation(None, None, "x", 4) == {}
+
+
+def test_the_input_of_a_server_tool_is_its_value_or_its_text() -> None:
+    assert server_tool("i", "search", "started", '{"q":"x"}')["server_tool"]["input"] == {"q": "x"}
+    assert server_tool("i", "search", "started", '{"q"')["server_tool"]["input"] == '{"q"'
+    assert server_tool("i", "search", "completed")["server_tool"] == {
+        "id": "i",
+        "name": "search",
+        "status": "completed",
+    }
+
+
+def test_an_image_is_its_url_or_its_data_in_one() -> None:
+    assert image_url(ImagePart(url="https://x/y.png")) == "https://x/y.png"
+    assert image_url(ImagePart(data="AAAA", media_type="image/png")) == "data:image/png;base64,AAAA"
+    with pytest.raises(InvalidRequest, match="media_type"):
+        image_url(ImagePart(data="AAAA"))
+
+
+def test_an_api_without_a_dialect_takes_no_foreign_request() -> None:
+    with pytest.raises(Unsupported, match="anthropic does not take this request"):
+        get_provider("anthropic").build_passthrough({}, Target("m"))
+
+
+def test_an_error_event_is_told_in_whatever_shape_it_is() -> None:
+    adapter = get_provider("openai").adapter()
+    assert adapter.told('{"error":{"message":"m","code":"rate_limit_exceeded"}}').code == "rate_limited"
+    assert adapter.told('{"odd":1}').message == '{"odd":1}'
+    assert adapter.told("it broke").message == "it broke"

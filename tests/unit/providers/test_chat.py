@@ -1,0 +1,593 @@
+"""The chat dialect, by the provider that has the fewest rules of its own."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from gai_fast.errors import Error, Malformed, Unsupported
+from gai_fast.limits import LIMITS
+from gai_fast.providers import Target, get_provider
+from gai_fast.request import parse_request
+from tests.unit.providers.answers import (
+    between,
+    body,
+    call,
+    calls_of,
+    chunk,
+    of_type,
+    plain,
+    read,
+    read_whole,
+    request,
+    text_of,
+)
+
+# DeepSeek adds nothing to how the dialect is read; what it refuses is in its own test.
+DIALECT = "deepseek"
+
+
+class TestText:
+    def test_deltas_become_events_between_start_and_finish(self) -> None:
+        events = read(
+            DIALECT, chunk({"role": "assistant", "content": ""}), chunk({"content": "Hi"}), chunk(finish="stop")
+        )
+        assert events == [
+            {"type": "start", "provider": DIALECT, "model": "m1", "provider_metadata": {"id": "c1"}},
+            {"type": "text.delta", "text": "Hi"},
+            {
+                "type": "finish",
+                "provider": DIALECT,
+                "model": "m1",
+                "finish_reason": "stop",
+                "finish_reason_raw": "stop",
+            },
+        ]
+
+    def test_refusal_and_reasoning_have_events_of_their_own(self) -> None:
+        events = read(DIALECT, chunk({"reasoning_content": "hm", "content": None}), chunk({"refusal": "no"}))
+        assert between(events) == [{"type": "reasoning.delta", "text": "hm"}, {"type": "refusal.delta", "text": "no"}]
+
+    def test_reasoning_goes_before_the_text_of_the_same_chunk(self) -> None:
+        events = read(DIALECT, chunk({"content": "b", "reasoning": "a"}))
+        assert [event["text"] for event in between(events)] == ["a", "b"]
+
+    def test_reasoning_that_is_said_under_two_names_counts_once(self) -> None:
+        details = [{"type": "reasoning.text", "text": "hm", "index": 0}]
+        delta = {"reasoning_content": "hm", "reasoning": "hm", "reasoning_details": details}
+        assert text_of(read(DIALECT, chunk(delta)), "reasoning.delta") == "hm"
+
+    def test_reasoning_details_are_read_where_they_say_more(self) -> None:
+        details = [
+            {"type": "reasoning.summary", "summary": "hm", "index": 0},
+            {"type": "reasoning.text", "text": "", "signature": "s1", "index": 0},
+            {"type": "reasoning.encrypted", "data": "s2", "index": 1},
+        ]
+        assert between(read(DIALECT, chunk({"reasoning_details": details}))) == [
+            {"type": "reasoning.delta", "text": "hm"},
+            {"type": "reasoning.signature", "block": 0, "signature": "s1"},
+            {"type": "reasoning.signature", "block": 1, "signature": "s2"},
+        ]
+
+    def test_content_may_be_a_list_of_parts(self) -> None:
+        parts = [
+            {"type": "thinking", "thinking": [{"type": "text", "text": "hm"}], "signature": "s"},
+            {"type": "thinking", "thinking": "so"},
+            {"type": "text", "text": "a"},
+            "b",
+            {"type": "refusal", "refusal": "no"},
+            {"type": "unheard_of", "text": "c"},
+        ]
+        assert between(read(DIALECT, chunk({"content": parts}))) == [
+            {"type": "reasoning.delta", "text": "hm"},
+            {"type": "reasoning.signature", "signature": "s"},
+            {"type": "reasoning.delta", "text": "so"},
+            {"type": "text.delta", "text": "a"},
+            {"type": "text.delta", "text": "b"},
+            {"type": "refusal.delta", "text": "no"},
+        ]
+
+    def test_audio_has_its_transcript_as_text(self) -> None:
+        deltas = [{"id": "a", "transcript": "Hi"}, {"data": "AAAA"}, {"expires_at": 1}]
+        assert between(read(DIALECT, *(chunk({"audio": delta}) for delta in deltas))) == [
+            {"type": "text.delta", "text": "Hi"},
+            {"type": "audio.delta", "audio": {"chunk": "AAAA", "format": "pcm16"}},
+        ]
+
+    def test_annotations_are_citations_in_each_of_their_shapes(self) -> None:
+        annotations = [
+            {"type": "url_citation", "url_citation": {"url": "u1", "title": "t1", "start_index": 0, "end_index": 3}},
+            {"type": "url_citation", "url": "u2", "title": "", "start_index": 0, "end_index": 0},
+            {"type": "file_citation", "file_citation": {"file_id": "f", "filename": "a.txt"}},
+            {"type": "unheard_of", "x": 1},
+        ]
+        assert between(read(DIALECT, chunk({"annotations": annotations}))) == [
+            {
+                "type": "citations",
+                "citations": [
+                    {"uri": "u1", "title": "t1", "start": 0, "end": 3},
+                    {"uri": "u2"},
+                    {"uri": "f", "title": "a.txt"},
+                ],
+            }
+        ]
+
+
+class TestTolerance:
+    @pytest.mark.parametrize(
+        "odd",
+        [
+            {"id": "c1", "model": "m1"},
+            {"id": "c1", "model": "m1", "choices": None},
+            {"id": "c1", "model": "m1", "choices": [], "usage": None},
+            {"id": "c1", "model": "m1", "choices": [{"index": 0, "delta": None, "finish_reason": ""}]},
+            {"id": "c1", "model": "m1", "choices": [{"delta": {"role": "", "content": None, "tool_calls": None}}]},
+            {"id": "c1", "model": "m1", "error": None, "choices": []},
+            "   ",
+        ],
+    )
+    def test_chunks_that_say_nothing_are_taken(self, odd: Any) -> None:
+        events = read(DIALECT, odd, chunk({"content": "a"}), odd, chunk(finish="stop"), odd)
+        assert [event["type"] for event in events] == ["start", "text.delta", "finish"]
+
+    def test_the_end_mark_is_a_prefix(self) -> None:
+        adapter = get_provider(DIALECT).adapter()
+        assert adapter.receive("", "[DONE] and more") == []
+        assert adapter.ended
+
+    @pytest.mark.parametrize(
+        "data",
+        [
+            "7",
+            "[]",
+            '{"choices":[{"index":"x","delta":{}}]}',
+            '{"choices":[{"index":-1,"delta":{}}]}',
+            '{"choices":[{"delta":{"content":5}}]}',
+            '{"model":5,"choices":[]}',
+        ],
+    )
+    def test_other_shapes_are_malformed(self, data: str) -> None:
+        with pytest.raises(Malformed):
+            get_provider(DIALECT).adapter().receive("", data)
+
+    def test_an_answer_that_comes_whole_in_one_chunk_is_read_once(self) -> None:
+        whole = {"index": 0, "message": {"content": "Hi"}, "finish_reason": "stop"}
+        assert text_of(read(DIALECT, {"id": "c1", "choices": [whole]})) == "Hi"
+        assert text_of(read(DIALECT, chunk({"content": "Hi"}), {"id": "c1", "choices": [whole]})) == "Hi"
+
+    def test_start_waits_for_a_chunk_that_says_something(self) -> None:
+        events = read(DIALECT, {"id": "", "model": "", "choices": []}, chunk({"content": "a"}))
+        assert events[0]["model"] == "m1"
+
+    def test_the_model_asked_for_is_told_where_the_provider_names_none(self) -> None:
+        adapter = get_provider(DIALECT).adapter("asked")
+        assert adapter.receive("", '{"id":"c","choices":[]}')[0]["model"] == "asked"
+
+    def test_the_last_model_named_is_the_one_that_answered(self) -> None:
+        assert read(DIALECT, chunk({}), chunk({"content": "a"}, model="m2"))[-1]["model"] == "m2"
+
+
+class TestToolCalls:
+    def test_fragments_are_one_call(self) -> None:
+        events = read(
+            DIALECT,
+            chunk(call("", index=0, id="a", type="function", name="f")),
+            chunk(call('{"x"', index=0)),
+            chunk(call(": 1}", index=0)),
+            chunk(finish="tool_calls"),
+        )
+        assert between(events) == [
+            {"type": "tool.call.start", "call_id": "a", "tool_call": {"name": "f"}, "index": 0},
+            {"type": "tool.call.delta", "call_id": "a", "index": 0, "arguments": '{"x"'},
+            {"type": "tool.call.delta", "call_id": "a", "index": 0, "arguments": ": 1}"},
+            {"type": "tool.call", "call_id": "a", "tool_call": {"name": "f", "input": '{"x":1}'}},
+        ]
+        assert events[-1]["finish_reason"] == "tool_calls"
+
+    @pytest.mark.parametrize(
+        "deltas",
+        [
+            [call("", index=0, id="a", name="f"), call('{"n":1}', index=0),
+             call("", index=1, id="b", name="g"), call('{"n":2}', index=1)],
+            # Every call is number 0: a new id opens a new slot.
+            [call('{"n":1}', index=0, id="a", name="f"), call('{"n":2}', index=0, id="b", name="g")],
+            [call("", index=0, id="a", name="f"), call('{"n":1}', index=0),
+             call("", index=0, id="b", name="g"), call('{"n":2}', index=0)],
+            # No index: what has no id continues the call before it.
+            [call("", id="a", name="f"), call('{"n":1}'), call("", id="b", name="g"), call('{"n":2}')],
+            # Fragments of two calls take turns, told apart by their ids.
+            [call("", index=0, id="a", name="f"), call("", index=0, id="b", name="g"),
+             call('{"n":1}', index=0, id="a"), call('{"n":2}', index=0, id="b")],
+            # The id is repeated on every fragment.
+            [call("", index=0, id="a", name="f"), call('{"n":1}', index=0, id="a", name="f"),
+             call("", index=3, id="b", name="g"), call('{"n":2}', index=3, id="b", name="g")],
+        ],
+        ids=["indices", "all-zero", "all-zero-in-fragments", "no-index", "taking-turns", "repeated-ids"],
+    )  # fmt: skip
+    def test_parallel_calls_are_told_apart(self, deltas: list[dict[str, Any]]) -> None:
+        events = read(DIALECT, *map(chunk, deltas), chunk(finish="tool_calls"))
+        assert calls_of(events) == [("a", "f", '{"n":1}'), ("b", "g", '{"n":2}')]
+        assert [event["index"] for event in of_type(events, "tool.call.start")] == [0, 1]
+
+    @pytest.mark.parametrize("keys", [{}, {"index": 0}, {"index": 0, "id": ""}])
+    def test_whole_calls_without_ids_are_told_apart_by_their_names(self, keys: dict[str, Any]) -> None:
+        deltas = [call('{"n":1}', name="f", **keys), call('{"n":2}', name="f", **keys)]
+        found = calls_of(read(DIALECT, *map(chunk, deltas)))
+        assert [(name, arguments) for _, name, arguments in found] == [("f", '{"n":1}'), ("f", '{"n":2}')]
+        assert found[0][0] != found[1][0]
+
+    def test_a_name_repeated_on_every_fragment_opens_no_call(self) -> None:
+        deltas = [call('{"n"', index=0, name="f"), call(":1}", index=0, name="f"), call("", index=0, name="f")]
+        assert len(calls_of(read(DIALECT, *map(chunk, deltas)))) == 1
+
+    def test_empty_arguments_are_an_empty_object(self) -> None:
+        events = read(DIALECT, chunk(call("", index=0, id="a", name="f")), chunk(finish="tool_calls"))
+        assert calls_of(events) == [("a", "f", "{}")]
+        assert of_type(events, "tool.call.delta") == []
+
+    def test_argument_objects_are_taken_verbatim(self) -> None:
+        raw = (
+            '{"choices":[{"delta":{"tool_calls":['
+            '{"id":"a","function":{"name":"f","arguments":"{}"}},'
+            '{"id":"b","function":{"name":"g","arguments":{"n": 12345678901234567890, "f": 1.10}}},'
+            '{"id":"c","function":{"name":"h","arguments":null}}]}}]}'
+        )
+        events = read(DIALECT, raw)
+        assert calls_of(events) == [
+            ("a", "f", "{}"),
+            ("b", "g", '{"n":12345678901234567890,"f":1.10}'),
+            ("c", "h", "{}"),
+        ]
+        assert of_type(events, "tool.call.delta")[1]["arguments"] == '{"n": 12345678901234567890, "f": 1.10}'
+
+    def test_the_deprecated_function_call_is_a_call(self) -> None:
+        deltas = [{"function_call": {"name": "f", "arguments": ""}}, {"function_call": {"arguments": '{"x":1}'}}]
+        events = read(DIALECT, *map(chunk, deltas), chunk(finish="function_call"))
+        assert calls_of(events) == [("call_0", "f", '{"x":1}')]
+        assert (events[-1]["finish_reason"], events[-1]["finish_reason_raw"]) == ("tool_calls", "function_call")
+
+    def test_a_custom_tool_is_called_with_text(self) -> None:
+        custom = {"index": 0, "id": "a", "type": "custom", "custom": {"name": "sql", "input": "SELECT 1"}}
+        assert calls_of(read(DIALECT, chunk({"tool_calls": [custom]}))) == [("a", "sql", "SELECT 1")]
+
+    def test_a_signature_belongs_to_its_call(self) -> None:
+        extra = {"google": {"thought_signature": "s"}}
+        events = read(DIALECT, chunk(call("{}", id="a", name="f", extra_content=extra)))
+        assert of_type(events, "reasoning.signature") == [
+            {"type": "reasoning.signature", "call_id": "a", "signature": "s"}
+        ]
+        assert events[-2]["type"] == "tool.call"
+
+
+class TestChoices:
+    def test_further_choices_are_marked_and_stay_apart(self) -> None:
+        events = read(
+            DIALECT,
+            chunk({"content": "a"}),
+            chunk({"content": "b", "reasoning": "r"}, index=1),
+            chunk(call('{"n":1}', index=0, id="same", name="f")),
+            chunk(call('{"n":2}', index=0, id="same", name="f"), index=1),
+            chunk(finish="tool_calls", index=1),
+            chunk(finish="stop"),
+        )
+        first = [event for event in between(events) if "choice" not in event]
+        second = [event for event in between(events) if event.get("choice") == 1]
+        assert len(first) + len(second) == len(between(events))
+        assert text_of(first) == "a"
+        assert calls_of(first) == [("same", "f", '{"n":1}')]
+        assert calls_of(second) == [("same", "f", '{"n":2}')]
+        assert [event["index"] for event in of_type(second, "tool.call.start")] == [0]
+        assert events[-1]["finish_reason_raw"] == "stop"
+
+    def test_the_end_of_another_choice_is_no_end(self) -> None:
+        with pytest.raises(Error) as failed:
+            read(DIALECT, chunk({"content": "a"}), chunk(finish="stop", index=1), done=False)
+        assert failed.value.reason == "truncated"
+
+    def test_there_is_a_limit(self) -> None:
+        adapter = get_provider(DIALECT).adapter()
+        for index in range(LIMITS.choices):
+            adapter.receive("", json.dumps(chunk(index=index)))
+        with pytest.raises(Error, match="choices") as failed:
+            adapter.receive("", json.dumps(chunk(index=LIMITS.choices)))
+        assert failed.value.code == "provider_unavailable"
+
+
+class TestEnd:
+    @pytest.mark.parametrize(
+        ("word", "reason"),
+        [
+            ("stop", "stop"),
+            ("length", "length"),
+            ("tool_calls", "tool_calls"),
+            ("content_filter", "content_filter"),
+            ("abort", "other"),
+        ],
+    )
+    def test_words_are_mapped_and_kept(self, word: str, reason: str) -> None:
+        finish = read(DIALECT, chunk(finish=word))[-1]
+        assert (finish["finish_reason"], finish["finish_reason_raw"]) == (reason, word)
+
+    def test_a_reason_is_enough_where_the_end_mark_is_missing(self) -> None:
+        assert read(DIALECT, chunk(finish="stop"), done=False)[-1]["finish_reason"] == "stop"
+
+    def test_an_end_mark_without_a_reason_is_other(self) -> None:
+        finish = read(DIALECT, chunk({"content": "a"}))[-1]
+        assert finish["finish_reason"] == "other"
+        assert "finish_reason_raw" not in finish
+
+    def test_neither_is_truncated(self) -> None:
+        with pytest.raises(Error) as failed:
+            read(DIALECT, chunk({"content": "a"}), done=False)
+        assert (failed.value.code, failed.value.reason) == ("network", "truncated")
+
+    @pytest.mark.parametrize("word", ["stop", None])
+    def test_an_answer_with_a_call_ends_with_tool_calls(self, word: str | None) -> None:
+        assert read(DIALECT, chunk(call("{}", name="f"), finish=word))[-1]["finish_reason"] == "tool_calls"
+
+    @pytest.mark.parametrize(("word", "told"), [("length", 0), ("content_filter", 0), ("tool_calls", 1), ("stop", 1)])
+    def test_a_call_that_is_not_json_is_cut_off_beside_length(self, word: str, told: int) -> None:
+        events = read(DIALECT, chunk(call('{"n":', name="f")), chunk(finish=word))
+        assert len(calls_of(events)) == told
+
+    def test_complete_calls_are_told_before_an_error(self) -> None:
+        adapter = get_provider(DIALECT).adapter()
+        for delta in (call('{"n":1}', index=0, id="a", name="f"), call('{"n":', index=1, id="b", name="g")):
+            adapter.receive("", json.dumps(chunk(delta)))
+        assert [call_id for call_id, _, _ in calls_of(plain(adapter.abort()))] == ["a"]
+
+    def test_a_failure_instead_of_a_reason_is_an_error_after_the_text(self) -> None:
+        adapter = get_provider(DIALECT).adapter()
+        assert text_of(adapter.receive("", json.dumps(chunk({"content": "a"}, finish="error")))) == "a"
+        with pytest.raises(Error) as failed:
+            adapter.finish()
+        assert (failed.value.code, failed.value.reason) == ("internal", "error")
+
+
+class TestErrors:
+    @pytest.mark.parametrize(
+        ("said", "code"),
+        [
+            ({"error": {"message": "The server had an error", "type": "server_error"}}, "internal"),
+            (
+                {"error": {"message": "prompt is too long", "type": "BadRequestError", "code": 400}},
+                "context_length_exceeded",
+            ),
+            ({"error": "model is overloaded"}, "overloaded"),
+            ({"object": "error", "message": "m", "type": "BadRequestError", "code": 400}, "invalid_request"),
+            ({**chunk(finish="stop"), "error": {"code": 502, "message": "m"}}, "provider_unavailable"),
+            ([{"error": {"code": 429, "status": "RESOURCE_EXHAUSTED", "message": "m"}}], "rate_limited"),
+        ],
+    )
+    def test_every_shape_is_seen_before_the_chunk_counts_as_content(self, said: Any, code: str) -> None:
+        with pytest.raises(Error) as failed:
+            read(DIALECT, chunk({"content": "a"}), said)
+        assert failed.value.code == code
+
+    @pytest.mark.parametrize("data", ['{"odd":"shape"}', "out of memory", '{"error":{"message":"m"}}'])
+    def test_an_event_named_error_is_one(self, data: str) -> None:
+        with pytest.raises(Error):
+            get_provider(DIALECT).adapter().receive("error", data)
+
+    def test_usage_beside_an_error_is_kept(self) -> None:
+        adapter = get_provider(DIALECT).adapter()
+        with pytest.raises(Error):
+            adapter.receive(
+                "", '{"error":{"message":"m"},"choices":[],"usage":{"prompt_tokens":4,"completion_tokens":1}}'
+            )
+        assert adapter.usage == {"input_tokens": 4, "output_tokens": 1, "total_tokens": 5}
+
+
+class TestUsage:
+    def test_the_last_usage_wins_on_whichever_chunk_it_is(self) -> None:
+        events = read(
+            DIALECT,
+            chunk({"content": "a"}, usage={"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}),
+            chunk(finish="stop"),
+            {"choices": [], "usage": {"prompt_tokens": "15", "completion_tokens": 78.0, "total_tokens": 93}},
+            {"choices": [], "usage": {"prompt_tokens": None}},
+        )
+        assert events[-1]["usage"] == {"input_tokens": 15, "output_tokens": 78, "total_tokens": 93}
+
+    @pytest.mark.parametrize(
+        ("usage", "parts"),
+        [
+            ({"prompt_tokens_details": {"cached_tokens": 3, "cache_write_tokens": 2}}, (3, 2, None)),
+            ({"completion_tokens_details": {"reasoning_tokens": 4}}, (None, None, 4)),
+            ({"prompt_tokens_details": None, "completion_tokens_details": None}, (None, None, None)),
+            ({"prompt_tokens_details": {"cached_tokens": 0}, "num_cached_tokens": 5}, (5, None, None)),
+            ({"prompt_cache_hit_tokens": 6, "reasoning_tokens": 2}, (6, None, 2)),
+        ],
+    )
+    def test_parts_are_found_under_their_names(self, usage: dict[str, Any], parts: tuple[int | None, ...]) -> None:
+        told = read(DIALECT, chunk(finish="stop", usage={"input_tokens": 10, "output_tokens": 8, **usage}))[-1]["usage"]
+        assert told["total_tokens"] == 18
+        found = (told.get("cached_input_tokens"), told.get("cache_write_input_tokens"), told.get("reasoning_tokens"))
+        assert found == parts
+
+
+class TestWholeAnswer:
+    ANSWER = {
+        "id": "c1",
+        "model": "m1",
+        "object": "chat.completion",
+        "choices": [
+            {
+                "index": 0,
+                "finish_reason": "tool_calls",
+                "message": {
+                    "role": "assistant",
+                    "content": "Hi",
+                    "reasoning_content": "hm",
+                    "tool_calls": [
+                        {"type": "function", "function": {"name": "f", "arguments": '{"n":1}'}},
+                        {"type": "function", "function": {"name": "g", "arguments": {"n": 2}}},
+                    ],
+                },
+            },
+            {"index": 1, "finish_reason": "stop", "message": {"content": "Ho"}},
+        ],
+        "usage": {"prompt_tokens": 4, "completion_tokens": 1},
+    }
+
+    def test_it_has_the_events_of_a_stream(self) -> None:
+        events = read_whole(DIALECT, self.ANSWER)
+        assert (events[0]["type"], events[-1]["type"]) == ("start", "finish")
+        assert (text_of(events, "reasoning.delta"), text_of(events)) == ("hm", "Hi")
+        assert calls_of(events) == [("call_0", "f", '{"n":1}'), ("call_1", "g", '{"n":2}')]
+        assert [event["text"] for event in events if event.get("choice") == 1] == ["Ho"]
+        assert events[-1]["usage"]["total_tokens"] == 5
+
+    def test_argument_objects_are_written_anew_where_the_text_is_not_given(self) -> None:
+        assert calls_of(read_whole(DIALECT, self.ANSWER, text="")) == calls_of(read_whole(DIALECT, self.ANSWER))
+
+    def test_audio_has_the_format_that_was_asked_for(self) -> None:
+        answer = {"choices": [{"message": {"audio": {"id": "a", "data": "AAAA", "transcript": "Hi"}}}]}
+        assert of_type(read_whole(DIALECT, answer), "audio.delta")[0]["audio"] == {"chunk": "AAAA"}
+
+    @pytest.mark.parametrize("answer", [{}, {"choices": []}, {"id": "x"}, 7])
+    def test_without_choices_it_is_no_answer(self, answer: Any) -> None:
+        with pytest.raises(Malformed):
+            read_whole(DIALECT, answer)
+
+    def test_without_a_reason_it_ends_with_other(self) -> None:
+        assert read_whole(DIALECT, {"choices": [{"message": {"content": "Hi"}}]})[-1]["finish_reason"] == "other"
+
+
+class TestRequest:
+    def test_a_query_is_a_user_message(self) -> None:
+        sent = request(DIALECT, model="m1", api_key="secret", query="Hi")
+        assert (sent.method, sent.path) == ("POST", "/chat/completions")
+        assert dict(sent.headers) == {
+            "content-type": "application/json",
+            "accept": "text/event-stream",
+            "authorization": "Bearer secret",
+        }
+        assert json.loads(sent.body) == {
+            "model": "m1",
+            "messages": [{"role": "user", "content": "Hi"}],
+            "stream": True,
+            "stream_options": {"include_usage": True},
+        }
+
+    def test_no_key_is_no_header(self) -> None:
+        assert "authorization" not in dict(request(DIALECT, api_key=None).headers)
+
+    def test_the_stream_is_asked_for_even_where_the_client_wants_none(self) -> None:
+        assert body(DIALECT, stream=False)["stream"] is True
+
+    def test_messages_of_every_role(self) -> None:
+        messages = [
+            {"role": "system", "content": [{"type": "text", "text": "Be"}, {"type": "text", "text": " brief."}]},
+            {"role": "user", "content": [
+                {"type": "text", "text": "Look:"},
+                {"type": "image", "url": "https://x/y.png"},
+                {"type": "image", "data": "AAAA", "media_type": "image/png"},
+            ]},
+            {"role": "assistant", "content": [
+                {"type": "text", "text": "Let me"}, {"type": "text", "text": " look."},
+                {"type": "tool_call", "call_id": "a", "name": "f", "input": {"n": 12345678901234567890}},
+            ]},
+            {"role": "tool", "call_id": "a", "content": [{"type": "text", "text": "4 °C"}]},
+            {"role": "assistant", "content": [{"type": "tool_call", "call_id": "b", "name": "f"}]},
+            {"role": "assistant", "content": "So."},
+        ]  # fmt: skip
+        assert body(DIALECT, system="First.", messages=messages, query="Last?")["messages"] == [
+            {"role": "system", "content": "First."},
+            {"role": "system", "content": "Be brief."},
+            {"role": "user", "content": [
+                {"type": "text", "text": "Look:"},
+                {"type": "image_url", "image_url": {"url": "https://x/y.png"}},
+                {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}},
+            ]},
+            {"role": "assistant", "content": "Let me look.", "tool_calls": [
+                {"id": "a", "type": "function", "function": {"name": "f", "arguments": '{"n": 12345678901234567890}'}}
+            ]},
+            {"role": "tool", "tool_call_id": "a", "content": "4 °C"},
+            {"role": "assistant", "content": None, "tool_calls": [
+                {"id": "b", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+            ]},
+            {"role": "assistant", "content": "So."},
+            {"role": "user", "content": "Last?"},
+        ]  # fmt: skip
+
+    @pytest.mark.parametrize(
+        ("message", "named"),
+        [
+            (
+                {"role": "user", "content": [{"type": "audio", "data": "A", "media_type": "audio/wav"}]},
+                "audio parts in user messages",
+            ),
+            (
+                {"role": "user", "content": [{"type": "file", "data": "A", "media_type": "a/b"}]},
+                "file parts in user messages",
+            ),
+            (
+                {"role": "tool", "call_id": "a", "content": [{"type": "image", "url": "https://x"}]},
+                "image parts in tool messages",
+            ),
+            (
+                {"role": "assistant", "content": [{"type": "image", "url": "https://x"}]},
+                "image parts in assistant messages",
+            ),
+        ],
+    )
+    def test_parts_that_have_no_place_are_refused_by_name(self, message: Any, named: str) -> None:
+        with pytest.raises(Unsupported, match=f"{DIALECT} does not support `messages: {named}"):
+            request(DIALECT, messages=[message])
+
+    def test_tools_keep_their_schema_verbatim(self) -> None:
+        tools = [{"name": "f", "description": "d", "strict": True, "parameters": {"type": "object", "maximum": 1e400}}]
+        raw = json.dumps({"query": "q", "tools": tools}).replace("Infinity", "1e400")
+        sent = get_provider(DIALECT).build_request(parse_request(raw.encode()), Target("m1"))
+        assert b'"parameters":{"type": "object", "maximum": 1e400}' in sent.body
+        assert body(DIALECT, tools=[{"name": "g"}])["tools"] == [
+            {"type": "function", "function": {"name": "g", "parameters": {"type": "object"}}}
+        ]
+
+    @pytest.mark.parametrize(
+        ("choice", "sent"),
+        [
+            ("auto", "auto"),
+            ("none", "none"),
+            ("required", "required"),
+            ({"name": "f"}, {"type": "function", "function": {"name": "f"}}),
+        ],
+    )
+    def test_the_choice_of_a_tool(self, choice: Any, sent: Any) -> None:
+        assert body(DIALECT, tool_choice=choice)["tool_choice"] == sent
+
+    def test_how_the_answer_is_drawn(self) -> None:
+        sent = body(DIALECT, temperature=0, top_p=0.5, max_tokens=9, seed=0, stop=["x"], reasoning={"effort": "low"})
+        assert {
+            key: sent[key] for key in ("temperature", "top_p", "max_tokens", "seed", "stop", "reasoning_effort")
+        } == {
+            "temperature": 0,
+            "top_p": 0.5,
+            "max_tokens": 9,
+            "seed": 0,
+            "stop": ["x"],
+            "reasoning_effort": "low",
+        }
+
+    def test_a_budget_for_reasoning_has_no_place(self) -> None:
+        with pytest.raises(Unsupported, match=r"`reasoning\.max_tokens`"):
+            request(DIALECT, reasoning={"max_tokens": 5})
+
+    @pytest.mark.parametrize(("kind", "sent"), [("text", "text"), ("json", "json_object")])
+    def test_the_format_of_the_answer(self, kind: str, sent: str) -> None:
+        assert body(DIALECT, response_format={"type": kind})["response_format"] == {"type": sent}
+
+    def test_options_of_this_provider_go_last(self) -> None:
+        options = {DIALECT: {"top_k": 3, "temperature": 1}, "other": {"top_k": 9}}
+        sent = body(DIALECT, temperature=0.5, provider_options=options)
+        assert (sent["top_k"], sent["temperature"]) == (3, 1)
+
+    def test_a_request_of_the_dialect_passes_with_its_model_replaced(self) -> None:
+        asked = {"model": "fast", "n": 2, "seed": 2**70, "messages": [], "unheard_of": [1.5]}
+        sent = get_provider(DIALECT).build_passthrough(asked, Target("m1", "k"))
+        assert json.loads(sent.body) == {**asked, "model": "m1"}
+        assert asked["model"] == "fast"
+        assert dict(sent.headers)["authorization"] == "Bearer k"

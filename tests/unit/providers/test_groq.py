@@ -1,0 +1,73 @@
+"""What Groq adds to the chat dialect."""
+
+from __future__ import annotations
+
+import pytest
+
+from gai_fast.errors import Error
+from gai_fast.providers import get_provider
+from tests.unit.providers.answers import between, body, chunk, read, request, text_of
+
+USAGE = {"prompt_tokens": 17, "completion_tokens": 11, "total_tokens": 28, "queue_time": 0.1}
+
+
+def test_reasoning_has_its_own_member() -> None:
+    events = read(
+        "groq", chunk({"reasoning": "hm", "channel": "analysis"}), chunk({"content": "a"}), chunk(finish="stop")
+    )
+    assert (text_of(events, "reasoning.delta"), text_of(events)) == ("hm", "a")
+
+
+def test_usage_is_told_in_x_groq_and_perhaps_twice() -> None:
+    first = chunk({"content": "a"}, x_groq={"id": "req_1", "seed": 1})
+    for last in ({"x_groq": {"usage": USAGE}}, {"x_groq": {"usage": USAGE}, "usage": USAGE}, {"usage": USAGE}):
+        usage = read("groq", first, chunk(finish="stop", **last))[-1]["usage"]
+        assert usage == {"input_tokens": 17, "output_tokens": 11, "total_tokens": 28}
+
+
+def test_a_failure_in_x_groq_is_an_error() -> None:
+    with pytest.raises(Error, match="over capacity") as failed:
+        read("groq", chunk({"content": "a"}), chunk({}, x_groq={"id": "req_1", "error": "over capacity"}))
+    assert failed.value.provider == "groq"
+
+
+def test_a_named_error_says_what_the_model_wrote() -> None:
+    data = '{"error":{"message":"m","code":"tool_use_failed","failed_generation":"{","status_code":400}}'
+    with pytest.raises(Error) as failed:
+        get_provider("groq").adapter().receive("error", data)
+    assert (failed.value.code, failed.value.reason) == ("invalid_request", "tool_use_failed")
+    assert failed.value.details is not None
+    assert failed.value.details["failed_generation"] == "{"
+
+
+def test_executed_tools_are_run_by_the_provider() -> None:
+    begun = {"index": 0, "type": "search", "arguments": '{"query":"x"}'}
+    ended = {**begun, "output": "found", "search_results": {"results": []}}
+    events = read("groq", chunk({"executed_tools": [begun]}), chunk({"executed_tools": [ended]}), chunk(finish="stop"))
+    tool = {"id": "executed_0", "name": "search", "status": "started", "input": {"query": "x"}}
+    assert between(events) == [
+        {"type": "server_tool", "server_tool": tool},
+        {"type": "server_tool", "server_tool": {**tool, "status": "completed", "output": "found"}},
+    ]
+
+
+def test_a_citation_may_name_a_document() -> None:
+    cited = {"type": "document_citation", "document_citation": {"document_id": "d1", "start_index": 0, "end_index": 4}}
+    events = read("groq", chunk({"annotations": [cited]}))
+    assert between(events) == [{"type": "citations", "citations": [{"uri": "d1", "start": 0, "end": 4}]}]
+
+
+def test_a_wait_in_the_message_is_read() -> None:
+    body = b'{"error":{"message":"Please try again in 5.289s.","type":"tokens","code":"rate_limit_exceeded"}}'
+    assert get_provider("groq").decode_error(429, {}, body).retry_after_ms == 5289
+
+
+def test_flex_capacity_is_overload() -> None:
+    assert get_provider("groq").decode_error(498, {}, b'{"error":{"message":"m"}}').code == "overloaded"
+
+
+def test_the_path_begins_at_the_host_and_usage_is_not_asked_for() -> None:
+    assert request("groq").path == "/openai/v1/chat/completions"
+    sent = body("groq", max_tokens=5)
+    assert sent["max_completion_tokens"] == 5
+    assert "stream_options" not in sent

@@ -1,0 +1,50 @@
+"""The registry: names, and what is behind them."""
+
+from __future__ import annotations
+
+import pytest
+
+from gai_fast.providers import get_provider, provider_names
+
+
+@pytest.mark.parametrize("name", provider_names())
+def test_every_name_has_an_api_that_says_its_name(name: str) -> None:
+    assert get_provider(name).provider == name
+
+
+def test_an_api_is_named_after_a_colon() -> None:
+    assert get_provider("openai:completions").provider == "openai"
+    assert get_provider("openai-compatible:completions").provider == "openai-compatible"
+
+
+def test_an_unknown_provider_names_the_nearest() -> None:
+    with pytest.raises(ValueError, match="unknown provider 'opnai'; did you mean 'openai'"):
+        get_provider("opnai")
+    with pytest.raises(ValueError, match="known: openai, anthropic"):
+        get_provider("zzz")
+
+
+def test_an_unknown_api_names_the_known() -> None:
+    with pytest.raises(ValueError, match="'openai' has no API 'chat'; known: openai, openai:completions"):
+        get_provider("openai:chat")
+
+
+@pytest.mark.parametrize(
+    ("name", "base_url", "key_variable"),
+    [
+        ("openai", "https://api.openai.com/v1", "OPENAI_API_KEY"),
+        ("anthropic", "https://api.anthropic.com", "ANTHROPIC_API_KEY"),
+        ("groq", "https://api.groq.com", "GROQ_API_KEY"),
+        ("mistral", "https://api.mistral.ai", "MISTRAL_API_KEY"),
+        ("xai", "https://api.x.ai/v1", "XAI_API_KEY"),
+        ("deepseek", "https://api.deepseek.com", "DEEPSEEK_API_KEY"),
+        ("openrouter", "https://openrouter.ai/api/v1", "OPENROUTER_API_KEY"),
+        ("perplexity", "https://api.perplexity.ai", "PERPLEXITY_API_KEY"),
+        ("azure", "", "AZURE_OPENAI_API_KEY"),
+        ("openai-compatible", "", ""),
+        ("demo", "", ""),
+    ],
+)
+def test_defaults_are_those_of_the_official_sdk(name: str, base_url: str, key_variable: str) -> None:
+    api = get_provider(name)
+    assert (api.base_url, api.key_variable) == (base_url, key_variable)

@@ -1,0 +1,74 @@
+"""What OpenAI itself adds to the chat dialect."""
+
+from __future__ import annotations
+
+import pytest
+
+from gai_fast.errors import Error
+from tests.unit.providers.answers import between, body, chunk, of_type, read, request
+
+
+def test_padding_is_declined_and_the_bound_has_its_new_name() -> None:
+    sent = body("openai", max_tokens=5)
+    assert sent["stream_options"] == {"include_usage": True, "include_obfuscation": False}
+    assert sent["max_completion_tokens"] == 5
+    assert "max_tokens" not in sent
+    assert body("openai:completions", max_tokens=5)["max_tokens"] == 5
+
+
+def test_reasoning_of_earlier_turns_is_not_sent_back() -> None:
+    parts = [{"type": "reasoning", "text": "hm", "signature": "s"}, {"type": "text", "text": "Hi"}]
+    assert body("openai", messages=[{"role": "assistant", "content": parts}])["messages"] == [
+        {"role": "assistant", "content": "Hi"}
+    ]
+
+
+def test_an_answer_by_a_schema() -> None:
+    wanted = {"type": "json_schema", "name": "n", "schema": {"type": "object"}, "strict": True}
+    assert body("openai", response_format=wanted)["response_format"] == {
+        "type": "json_schema",
+        "json_schema": {"name": "n", "strict": True, "schema": {"type": "object"}},
+    }
+    unnamed = body("openai", response_format={"type": "json_schema", "schema": {}})["response_format"]
+    assert unnamed["json_schema"] == {"name": "answer", "schema": {}}
+
+
+def test_what_moderation_flagged_is_told() -> None:
+    flagged = {"categories": {"violence": True, "hate": False}, "category_scores": {"violence": 0.9, "hate": 0.1}}
+    results = {"type": "moderation_results", "results": [flagged]}
+    failed = {"type": "error", "code": "x", "message": "m"}
+    events = read("openai", chunk(finish="stop"), {"choices": [], "moderation": {"input": results, "output": failed}})
+    assert between(events) == [
+        {"type": "safety", "safety": {"category": "violence", "action": "flagged", "score": 0.9}}
+    ]
+
+
+def test_padding_and_log_probabilities_say_nothing() -> None:
+    one = chunk({"content": "a"}, obfuscation="xyz")
+    one["choices"][0]["logprobs"] = {"content": [{"token": "a", "logprob": -0.1, "bytes": [97], "top_logprobs": []}]}
+    assert between(read("openai", one)) == [{"type": "text.delta", "text": "a"}]
+
+
+def test_several_choices_each_have_an_answer() -> None:
+    events = read("openai", chunk({"content": "a"}), chunk({"content": "b"}, index=1), chunk(finish="stop"))
+    assert of_type(events, "text.delta")[1] == {"type": "text.delta", "text": "b", "choice": 1}
+
+
+@pytest.mark.parametrize(
+    ("code", "expected", "temporary"),
+    [
+        ("rate_limit_exceeded", "rate_limited", True),
+        ("insufficient_quota", "rate_limited", False),
+        ("context_length_exceeded", "context_length_exceeded", False),
+        ("string_above_max_length", "invalid_request", False),
+        ("model_not_found", "not_found", False),
+    ],
+)
+def test_its_codes_say_more_than_their_type(code: str, expected: str, temporary: bool) -> None:
+    with pytest.raises(Error) as failed:
+        read("openai", {"error": {"message": "m", "type": "invalid_request_error", "param": None, "code": code}})
+    assert (failed.value.code, failed.value.temporary, failed.value.reason) == (expected, temporary, code)
+
+
+def test_the_path_is_relative_to_the_version() -> None:
+    assert request("openai").path == "/chat/completions"

@@ -1,0 +1,95 @@
+"""What OpenRouter adds to the chat dialect."""
+
+from __future__ import annotations
+
+import pytest
+
+from gai_fast.errors import Error
+from gai_fast.providers import get_provider
+from tests.unit.providers.answers import between, body, chunk, read
+
+
+def test_reasoning_is_said_twice_and_told_once_with_its_signature() -> None:
+    def detail(**keys: object) -> dict[str, object]:
+        return {"type": "reasoning.text", "format": "anthropic-claude-v1", "index": 0, **keys}
+
+    events = read(
+        "openrouter",
+        chunk({"content": "", "reasoning": "hm", "reasoning_details": [detail(text="hm")]}),
+        chunk({"content": "", "reasoning": None, "reasoning_details": [detail(signature="s")]}),
+        chunk({"content": "a", "reasoning": None, "reasoning_details": []}),
+    )
+    assert between(events) == [
+        {"type": "reasoning.delta", "text": "hm"},
+        {"type": "reasoning.signature", "block": 0, "signature": "s"},
+        {"type": "text.delta", "text": "a"},
+    ]
+
+
+def test_an_error_in_a_chunk_is_an_error_whatever_its_choices_say() -> None:
+    broken = chunk(
+        {"content": ""},
+        finish="error",
+        error={"code": 502, "message": "m", "metadata": {"error_type": "rate_limit_exceeded"}},
+    )
+    with pytest.raises(Error) as failed:
+        read("openrouter", chunk({"content": "a"}), broken)
+    assert (failed.value.code, failed.value.reason) == ("rate_limited", "rate_limit_exceeded")
+
+
+def test_its_finish_reason_is_the_raw_word() -> None:
+    one = chunk(finish="length")
+    one["choices"][0]["native_finish_reason"] = "max_output_tokens"
+    assert read("openrouter", one)[-1]["finish_reason_raw"] == "length"
+
+
+def test_images_come_as_data_urls() -> None:
+    images = [
+        {"type": "image_url", "image_url": {"url": url}} for url in ("data:image/png;base64,AAAA", "https://x/y.png")
+    ]
+    assert between(read("openrouter", chunk({"images": images}))) == [
+        {"type": "image", "image": {"data": "AAAA", "media_type": "image/png"}}
+    ]
+
+
+def test_web_sources_are_citations() -> None:
+    cited = {
+        "type": "url_citation",
+        "url_citation": {"url": "u", "title": "t", "content": "…", "start_index": 0, "end_index": 0},
+    }
+    assert between(read("openrouter", chunk({"annotations": [cited]}))) == [
+        {"type": "citations", "citations": [{"uri": "u", "title": "t"}]}
+    ]
+
+
+@pytest.mark.parametrize(
+    ("status", "code"), [(402, "forbidden"), (429, "rate_limited"), (524, "timeout"), (529, "overloaded")]
+)
+def test_its_errors_carry_the_status_as_a_number(status: int, code: str) -> None:
+    body = b'{"error":{"message":"Provider returned error","code":%d},"user_id":"u"}' % status
+    assert get_provider("openrouter").decode_error(status, {}, body).code == code
+
+
+def test_effort_and_budget_are_one_object() -> None:
+    assert body("openrouter", reasoning={"effort": "low", "max_tokens": 9})["reasoning"] == {
+        "effort": "low",
+        "max_tokens": 9,
+    }
+    assert "stream_options" not in body("openrouter")
+
+
+def test_reasoning_goes_back_as_details() -> None:
+    parts = [
+        {"type": "reasoning", "text": "hm", "signature": "s"},
+        {"type": "reasoning", "text": "so"},
+        {"type": "reasoning", "signature": "e"},
+        {"type": "reasoning", "signature": "r", "redacted": True},
+    ]
+    assert body("openrouter", messages=[{"role": "assistant", "content": parts}])["messages"][0][
+        "reasoning_details"
+    ] == [
+        {"type": "reasoning.text", "text": "hm", "index": 0, "signature": "s"},
+        {"type": "reasoning.text", "text": "so", "index": 1},
+        {"type": "reasoning.encrypted", "data": "e", "index": 2},
+        {"type": "reasoning.encrypted", "data": "r", "index": 3},
+    ]

@@ -1,0 +1,54 @@
+"""What Perplexity adds to the chat dialect."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.unit.providers.answers import body, chunk, of_type, read, text_of
+
+SOURCES: dict[str, Any] = {
+    "citations": ["https://a", "https://b"],
+    "search_results": [{"title": "A", "url": "https://a", "date": None}, {"title": "B", "url": "https://b"}],
+}
+
+
+def test_sources_are_repeated_and_told_once() -> None:
+    events = read("perplexity", *[chunk({"content": "a"}, **SOURCES)] * 3)
+    assert of_type(events, "citations") == [
+        {"type": "citations", "citations": [{"uri": "https://a", "title": "A"}, {"uri": "https://b", "title": "B"}]}
+    ]
+    assert text_of(events) == "aaa"
+
+
+@pytest.mark.parametrize("given", ["citations", "search_results"])
+def test_either_list_will_do(given: str) -> None:
+    found = of_type(read("perplexity", chunk({"content": "a"}, **{given: SOURCES[given]})), "citations")
+    assert [one["uri"] for one in found[0]["citations"]] == ["https://a", "https://b"]
+
+
+def test_usage_is_cumulative() -> None:
+    def told(out: int, **keys: Any) -> dict[str, Any]:
+        return {"usage": {"prompt_tokens": 5, "completion_tokens": out, "total_tokens": 5 + out, **keys}}
+
+    events = read("perplexity", chunk({"content": "a"}, **told(1)), chunk(finish="stop", **told(3)))
+    assert events[-1]["usage"] == {"input_tokens": 5, "output_tokens": 3, "total_tokens": 8}
+    assert of_type(events, "usage") == []
+
+
+@pytest.mark.parametrize(("total", "out"), [(15, 10), (8, 3)])
+def test_reasoning_is_added_only_where_the_total_says_so(total: int, out: int) -> None:
+    usage = {"prompt_tokens": 5, "completion_tokens": 3, "reasoning_tokens": 7, "total_tokens": total}
+    told = read("perplexity", chunk(finish="stop", usage=usage))[-1]["usage"]
+    assert (told["output_tokens"], told["reasoning_tokens"]) == (out, 7)
+
+
+def test_the_last_chunk_holds_the_message_again() -> None:
+    last = chunk({"content": ""}, finish="stop", object="chat.completion.done")
+    last["choices"][0]["message"] = {"role": "assistant", "content": "ab"}
+    assert text_of(read("perplexity", chunk({"content": "a"}), chunk({"content": "b"}), last)) == "ab"
+
+
+def test_usage_is_not_asked_for() -> None:
+    assert "stream_options" not in body("perplexity")
