@@ -1,0 +1,48 @@
+"""The wire formats: a registration line each, loaded when first asked for."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib import import_module
+from typing import Final
+
+from gai_fast.formats._base import (
+    Encoder,
+    Format,
+    Framing,
+    PassthroughEncoder,
+    StreamContext,
+    StreamEncoder,
+)
+
+__all__ = [
+    "FORMATS",
+    "Encoder",
+    "Format",
+    "Framing",
+    "PassthroughEncoder",
+    "StreamContext",
+    "StreamEncoder",
+    "get_format",
+]
+
+# A format's module holds `FORMAT`.
+FORMATS: Final = {
+    "gai": "gai_fast.formats.gai",
+    "openai": "gai_fast.formats.openai",
+    "simple": "gai_fast.formats.simple",
+}
+
+
+@cache
+def get_format(name: str) -> Format:
+    """The format of this name.
+
+    Raises:
+        ValueError: No such format; the text names the known ones.
+    """
+    module = FORMATS.get(name)
+    if module is None:
+        raise ValueError(f"unknown format {name!r}; known: {', '.join(FORMATS)}")
+    found: Format = import_module(module).FORMAT
+    return found

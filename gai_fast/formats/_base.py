@@ -1,0 +1,258 @@
+"""What every wire format builds on: the interface between a stream's events and a client's bytes.
+
+A format is one `Format` object (what it is called, what it may be framed in, how it tells errors); `encoder()` makes
+one encoder per stream. An encoder is a sink for the relay's events and holds the bytes until they are taken. Nothing
+here awaits, opens anything or reads a clock.
+"""
+
+from __future__ import annotations
+
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Final, Literal, Protocol
+
+from gai_fast._impl import Part, encode_json
+from gai_fast.errors import Error
+from gai_fast.events import Event
+from gai_fast.relay import DeltaSink, FrameSink
+from gai_fast.request import Request
+from gai_fast.result import Collector, Result
+
+Framing = Literal["sse", "ndjson"]
+
+MEDIA_TYPES: dict[str, str] = {"sse": "text/event-stream; charset=utf-8", "ndjson": "application/x-ndjson"}
+
+
+@dataclass(frozen=True, slots=True)
+class StreamContext:
+    """What an encoder needs to know of its stream.
+
+    Args:
+        stream_id: The stream's id (`x-gai-stream-id`).
+        request_id: Told in the envelope and in errors.
+        trace_id: The 32 hex digits of `traceparent`, where there is one.
+        model: The model as the client asked for it.
+        clock: Milliseconds since the epoch.
+        envelope: As the client or the configuration says; `None`: the framing's own.
+        timestamps: `ts` on every event.
+        ids: Write `id:` lines: the stream is resumable.
+        retry_ms: Written inside the first frame of a resumable stream.
+        usage: Whether usage is told in formats where clients must ask for it.
+    """
+
+    stream_id: str
+    request_id: str
+    trace_id: str | None
+    model: str
+    clock: Callable[[], int]
+    envelope: Literal["compact", "full"] | None = None
+    timestamps: bool = False
+    ids: bool = False
+    retry_ms: int | None = None
+    usage: bool = True
+
+
+class Encoder(Protocol):
+    """Encodes one stream into one buffer."""
+
+    def event(self, event: Event) -> None:
+        """Writes what the format says for this event, which may be nothing."""
+
+    def heartbeat(self) -> None:
+        """Writes a keep-alive; only ever called between two events."""
+
+    def take(self) -> bytes:
+        """The bytes written since the last call."""
+
+
+class StreamEncoder(Encoder, DeltaSink, Protocol):
+    """An encoder of a stream, which is written as it comes."""
+
+
+class PassthroughEncoder(Encoder, FrameSink, Protocol):
+    """An encoder that also takes the upstream's own frames; of a stream it is a `StreamEncoder` too."""
+
+
+class Format(ABC):
+    """One wire format: stateless, shared by all streams."""
+
+    name: ClassVar[str]
+    framings: ClassVar[tuple[Framing, ...]] = ("sse", "ndjson")
+
+    @abstractmethod
+    def encoder(self, framing: Framing, context: StreamContext) -> StreamEncoder:
+        """A fresh encoder for one stream."""
+
+    @abstractmethod
+    def whole(self, context: StreamContext) -> Encoder:
+        """An encoder whose bytes, at the end, are the answer as one JSON object (`"stream": false`)."""
+
+    def passthrough(self, framing: Framing, context: StreamContext, *, whole: bool) -> PassthroughEncoder | None:
+        """An encoder for an upstream that speaks this very dialect, or `None` where the bytes must be translated.
+
+        Args:
+            framing: What the client asked for.
+            context: The stream.
+            whole: The answer is one JSON object.
+        """
+        return None
+
+    def parse_request(self, body: dict[str, Any]) -> tuple[Request, list[str]]:
+        """A native request for a client's request in this dialect.
+
+        Args:
+            body: The client's JSON object.
+
+        Returns:
+            The request, and the paths of the fields that have no place in it.
+
+        Raises:
+            InvalidRequest: The text names the field.
+        """
+        raise Error("unsupported", f"format {self.name!r} has no request of its own")
+
+    def error_body(self, error: Error, request_id: str) -> bytes:
+        """The body of a response that is an error, where no stream has begun."""
+        payload = {**error.payload(), "request_id": request_id}
+        return encode_json({"error": payload})
+
+    def media_type(self, framing: Framing) -> str:
+        """The `content-type` of a stream."""
+        return MEDIA_TYPES[framing]
+
+
+# No model says these: a text of private-use characters, and numbers no clock and no stream comes to.
+TEXT_MARK: Final = "\U000f6a3d\U0010c5e9"
+SEQ_MARK: Final = 8_888_888_777_000_001
+TS_MARK: Final = 8_888_888_777_000_002
+
+_PART_OF_MARK: Final[Mapping[bytes, Part]] = {
+    TEXT_MARK.encode(): "text",
+    b"%d" % SEQ_MARK: "seq",
+    b"%d" % TS_MARK: "ts",
+}
+_MARKS: Final = re.compile(b"(" + b"|".join(map(re.escape, _PART_OF_MARK)) + b")")
+
+
+def split_at_marks(frame: bytes) -> Sequence[Part] | None:
+    """What a frame is made of; `None` where its text does not stand in it exactly once."""
+    parts: list[Part] = [_PART_OF_MARK.get(piece, piece) for piece in _MARKS.split(frame) if piece]
+    return parts if parts.count("text") == 1 else None
+
+
+class DataEncoder(ABC):
+    """An encoder of a format whose frames are one `data:` line each; in NDJSON the same objects stand one a line.
+
+    Owns the framing, the keep-alive, the `id:` lines and the buffer. A format says in `_encode` which objects an event
+    becomes.
+
+    Args:
+        framing: What the client asked for.
+        context: The stream.
+    """
+
+    __slots__ = ("_frame_at", "_ids", "_lead", "_out", "_retry_ms", "_seq", "_sse", "_trail")
+
+    def __init__(self, framing: Framing, context: StreamContext) -> None:
+        self._sse = framing == "sse"
+        self._lead, self._trail = (b"data: ", b"\n\n") if self._sse else (b"", b"\n")
+        self._ids = context.stream_id.encode() if self._sse and context.ids else b""
+        self._retry_ms = context.retry_ms
+        self._out = bytearray()
+        self._frame_at = -1
+        self._seq = 0
+
+    def event(self, event: Event) -> None:
+        """Writes what the format says for this event, which may be nothing."""
+        if not self._ids:
+            self._encode(event)
+            return
+        self._frame_at = -1
+        self._encode(event)
+        if event["type"] != "done":
+            self._seq = event.get("seq", self._seq + 1)
+            self._stamp()
+
+    @property
+    def seq(self) -> int:
+        """The number of the last event."""
+        return self._seq
+
+    def delta_parts(self, event: Event, key: str) -> Sequence[Part] | None:
+        """How a delta like this one is written: found by writing one whose text is a mark."""
+        if self._ids:
+            return None
+        written, self._out = self._out, bytearray()
+        try:
+            self._encode({**event, key: TEXT_MARK})  # type: ignore[misc]  # the key depends on the type
+            return split_at_marks(bytes(self._out))
+        finally:
+            self._out = written
+
+    def append_frames(self, frames: bytes, count: int) -> None:
+        """Takes deltas that are written already."""
+        self._out += frames
+
+    def heartbeat(self) -> None:
+        """Writes a keep-alive."""
+        self._out += b": ping\n" if self._sse else b"\n"
+
+    def take(self) -> bytes:
+        """The bytes written since the last call."""
+        taken = bytes(self._out)
+        self._out.clear()
+        return taken
+
+    @abstractmethod
+    def _encode(self, event: Event) -> None:
+        """Writes the event's objects with `_frame`."""
+
+    def _frame(self, data: bytes) -> None:
+        self._frame_at = len(self._out)
+        self._out += self._lead + data + self._trail
+
+    def _stamp(self) -> None:
+        # Only the event's last frame: a client that was cut off between two of them has not seen the event. Never a
+        # block of its own: OpenAI's Python SDK takes that for an event.
+        if self._frame_at < 0:
+            return
+        lines = b"id: %b.%d\n" % (self._ids, self._seq)
+        if self._retry_ms is not None:
+            lines += b"retry: %d\n" % self._retry_ms
+            self._retry_ms = None
+        self._out[self._frame_at : self._frame_at] = lines
+
+
+class WholeEncoder(ABC):
+    """An encoder of the answer as one JSON object, there once the stream has finished.
+
+    After an error it has no bytes: the error has a status and a body of its own (`Format.error_body`).
+
+    Args:
+        context: The stream.
+    """
+
+    def __init__(self, context: StreamContext) -> None:
+        self._context = context
+        self._collector = Collector(plain=False)
+        self._out = b""
+
+    def event(self, event: Event) -> None:
+        """Takes one event; the one that says `done` makes the answer."""
+        self._collector.event(event)
+        if event["type"] == "done" and event["finished"]:
+            self._out = self._answer(self._collector.result())
+
+    def heartbeat(self) -> None:  # noqa: B027  # nothing is what it does for every format
+        """Nothing: the status is still open, so nothing has been sent that could be kept alive."""
+
+    def take(self) -> bytes:
+        """The answer, once."""
+        taken, self._out = self._out, b""
+        return taken
+
+    @abstractmethod
+    def _answer(self, result: Result) -> bytes:
+        """The answer's JSON."""

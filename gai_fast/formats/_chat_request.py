@@ -1,0 +1,393 @@
+"""Requests of OpenAI's Chat Completions, read as native ones.
+
+Owns which field of the dialect becomes which of ours, which say nothing to us, and which have no place. What an answer
+of our own OpenAI format holds (reasoning, signatures) is taken back. Knows no provider and no route.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+from gai_fast._impl import compact_json, encode_json
+from gai_fast.errors import InvalidRequest, Unsupported
+from gai_fast.events import JSONText
+from gai_fast.request import Request, parse_request
+
+# Fields that are the same in a native request, and are checked there.
+_SAME: Final = ("model", "temperature", "top_p", "seed", "metadata")
+
+# Fields that are read one by one below.
+_READ: Final = frozenset(
+    "messages stream n stop max_tokens max_completion_tokens reasoning_effort response_format "
+    "tools functions tool_choice function_call".split()
+)
+
+# Fields that change nothing a caller could see in the answer: accounts, caches, storage, and what the route has read.
+_HARMLESS: Final = frozenset(
+    "prediction prompt_cache_key prompt_cache_options prompt_cache_retention safety_identifier store stream_options "
+    "user".split()
+)
+
+# Values that ask for what happens anyway.
+_NEUTRAL: Final[Mapping[str, tuple[Any, ...]]] = {
+    "frequency_penalty": (0,),
+    "logit_bias": ({},),
+    "logprobs": (False,),
+    "modalities": (["text"],),
+    "parallel_tool_calls": (True,),
+    "presence_penalty": (0,),
+    "service_tier": ("auto", "default"),
+    "top_logprobs": (0,),
+    "verbosity": ("medium",),
+}
+
+# OpenRouter's names for whose signature it is.
+DETAIL_FORMATS: Final = {
+    "anthropic": "anthropic-claude-v1",
+    "azure": "azure-openai-responses-v1",
+    "gemini": "google-gemini-v1",
+    "openai": "openai-responses-v1",
+    "xai": "xai-responses-v1",
+}
+_DETAIL_PROVIDERS: Final = {detail: provider for provider, detail in DETAIL_FORMATS.items()}
+
+_EFFORTS: Final = frozenset(("minimal", "low", "medium", "high"))
+_AUDIO_TYPES: Final = {"mp3": "audio/mpeg", "wav": "audio/wav"}
+
+
+def read_chat_request(body: Mapping[str, Any]) -> tuple[Request, list[str]]:
+    """A chat request as a native one.
+
+    Args:
+        body: The client's JSON object.
+
+    Returns:
+        The request (`stream` is false where the client does not say), and the paths of the fields that have no place in
+        it, in their order.
+
+    Raises:
+        InvalidRequest: The text names the field by its path.
+        Unsupported: `n` > 1.
+    """
+    reader = _RequestReader()
+    return parse_request(encode_json(reader.read(body))), reader.lost
+
+
+class _RequestReader:
+    """Reads one chat request; `lost` gathers the paths of what has no place in a native one.
+
+    Nulls are absent. Members are checked where their shape changes on the way; the native request checks the rest.
+    """
+
+    def __init__(self) -> None:
+        self.lost: list[str] = []
+        self._functions: dict[str, str] = {}
+
+    def read(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        """The native request's JSON object."""
+        native: dict[str, Any] = {key: body[key] for key in _SAME if body.get(key) is not None}
+        native["stream"] = _member(body, "stream", "$", bool) or False
+        messages = _member(body, "messages", "$", list)
+        if not messages:
+            raise _invalid("`messages` must hold at least one message", "$.messages")
+        native["messages"] = [self._message(message, f"$.messages[{at}]") for at, message in enumerate(messages)]
+
+        if (_member(body, "n", "$", int) or 1) > 1:
+            raise Unsupported(message="`n` > 1 needs a model whose upstream speaks this API itself", reason="n")
+        stop = _member(body, "stop", "$", str, list)
+        if stop is not None:
+            native["stop"] = [stop] if isinstance(stop, str) else stop
+        for key in ("max_tokens", "max_completion_tokens"):
+            limit = _member(body, key, "$", int)
+            if limit is not None:
+                native["max_tokens"] = limit
+        effort = _member(body, "reasoning_effort", "$", str)
+        if effort in _EFFORTS:
+            native["reasoning"] = {"effort": effort}
+        elif effort is not None:
+            self.lost.append("reasoning_effort")
+        response_format = _member(body, "response_format", "$", dict)
+        if response_format is not None:
+            native["response_format"] = self._response_format(response_format)
+        native["tools"] = self._tools(body)
+        choice = self._tool_choice(body)
+        if choice is not None:
+            native["tool_choice"] = choice
+
+        known = {*_SAME, *_READ, *_HARMLESS}
+        known.update(key for key, values in _NEUTRAL.items() if body.get(key) in values)
+        if not native["tools"]:
+            known.add("parallel_tool_calls")
+        self._rest(body, "$", known)
+        return native
+
+    def _rest(self, holder: Mapping[str, Any], path: str, known: Iterable[str]) -> None:
+        """What is left of an object is lost."""
+        self.lost += [f"{path}.{key}"[2:] for key, value in holder.items() if key not in known and value is not None]
+
+    # -- messages --
+
+    def _message(self, message: Any, path: str) -> dict[str, Any]:
+        _expect(message, path, dict)
+        role = _required(message, "role", path, str)
+        if role in ("system", "developer"):
+            self._rest(message, path, ("role", "content"))
+            return {"role": "system", "content": self._content(message, path)}
+        if role == "user":
+            self._rest(message, path, ("role", "content"))
+            return {"role": "user", "content": self._content(message, path)}
+        if role == "assistant":
+            return self._assistant(message, path)
+        if role == "tool":
+            self._rest(message, path, ("role", "content", "tool_call_id", "name"))
+            call_id = _required(message, "tool_call_id", path, str)
+            return {"role": "tool", "call_id": call_id, "content": self._content(message, path)}
+        if role == "function":
+            self._rest(message, path, ("role", "content", "name"))
+            name = _required(message, "name", path, str)
+            if name not in self._functions:
+                raise _invalid("No `function_call` of this name came before", f"{path}.name")
+            return {"role": "tool", "call_id": self._functions[name], "content": self._content(message, path)}
+        raise _invalid("The role is none of system, developer, user, assistant, tool, function", f"{path}.role")
+
+    def _content(self, message: Mapping[str, Any], path: str) -> str | list[dict[str, Any]]:
+        content = _member(message, "content", path, str, list)
+        if content is None:
+            raise _invalid("Object missing required field `content`", path)
+        return content if isinstance(content, str) else self._parts(content, f"{path}.content")
+
+    def _parts(self, content: list[Any], path: str) -> list[dict[str, Any]]:
+        parts = (self._part(part, f"{path}[{at}]") for at, part in enumerate(content))
+        return [part for part in parts if part is not None]
+
+    def _part(self, part: Any, path: str) -> dict[str, Any] | None:
+        _expect(part, path, dict)
+        kind = _required(part, "type", path, str)
+        if kind in ("text", "refusal"):
+            self._rest(part, path, ("type", kind))
+            return {"type": "text", "text": _required(part, kind, path, str)}
+        if kind == "image_url":
+            self._rest(part, path, ("type", kind))
+            image = _required(part, kind, path, dict)
+            # `detail` is a hint about cost, not about what is seen.
+            self._rest(image, f"{path}.{kind}", ("url", "detail"))
+            url = _required(image, "url", f"{path}.{kind}", str)
+            if not url.startswith("data:"):
+                return {"type": "image", "url": url}
+            return {"type": "image", **_data_url(url, f"{path}.{kind}.url")}
+        if kind == "input_audio":
+            self._rest(part, path, ("type", kind))
+            audio = _required(part, kind, path, dict)
+            form = _required(audio, "format", f"{path}.{kind}", str)
+            data = _required(audio, "data", f"{path}.{kind}", str)
+            return {"type": "audio", "data": data, "media_type": _AUDIO_TYPES.get(form, f"audio/{form}")}
+        if kind == "file":
+            return self._file(part, path)
+        self.lost.append(path[2:])
+        return None
+
+    def _file(self, part: Mapping[str, Any], path: str) -> dict[str, Any] | None:
+        file = _required(part, "file", path, dict)
+        data = _member(file, "file_data", f"{path}.file", str)
+        if data is None:  # a `file_id` names a file that only OpenAI has
+            self.lost.append(path[2:])
+            return None
+        self._rest(part, path, ("type", "file"))
+        native = {"type": "file", **_data_url(data, f"{path}.file.file_data")}
+        filename = _member(file, "filename", f"{path}.file", str)
+        return native if filename is None else {**native, "filename": filename}
+
+    def _assistant(self, message: Mapping[str, Any], path: str) -> dict[str, Any]:
+        # What a client has of an earlier answer comes back whole; `annotations` tell a model nothing.
+        self._rest(
+            message,
+            path,
+            "role content refusal tool_calls function_call reasoning_content reasoning reasoning_details "
+            "annotations".split(),
+        )
+        parts = self._reasoning(message, path)
+        content = _member(message, "content", path, str, list)
+        if isinstance(content, list):
+            parts += self._parts(content, f"{path}.content")
+        elif content:
+            parts.append({"type": "text", "text": content})
+        refusal = _member(message, "refusal", path, str)
+        if refusal:
+            parts.append({"type": "text", "text": refusal})
+        for at, call in enumerate(_member(message, "tool_calls", path, list) or ()):
+            part = self._tool_call(call, f"{path}.tool_calls[{at}]")
+            if part is not None:
+                parts.append(part)
+        legacy = _member(message, "function_call", path, dict)
+        if legacy is not None:
+            call_id = f"call_{len(self._functions)}"
+            part = self._function(legacy, f"{path}.function_call", call_id)
+            self._functions[part["name"]] = call_id
+            parts.append(part)
+        return {"role": "assistant", "content": parts}
+
+    def _reasoning(self, message: Mapping[str, Any], path: str) -> list[dict[str, Any]]:
+        text = _member(message, "reasoning_content", path, str) or _member(message, "reasoning", path, str)
+        parts: list[dict[str, Any]] = []
+        index: Any = None
+        for at, detail in enumerate(_member(message, "reasoning_details", path, list) or ()):
+            here = f"{path}.reasoning_details[{at}]"
+            part = self._reasoning_detail(detail, here)
+            # A client that kept the deltas of OpenRouter sends a block in pieces of one index.
+            same = parts and index is not None and detail.get("index") == index
+            if same and "signature" not in parts[-1] and "redacted" not in part:
+                parts[-1] = {**parts[-1], **part, "text": parts[-1]["text"] + part["text"]}
+            else:
+                parts.append(part)
+            index = detail.get("index")
+        if not text or any(part["text"] for part in parts):
+            return parts
+        for part in parts:
+            if "redacted" not in part:
+                part["text"] = text
+                return parts
+        return [{"type": "reasoning", "text": text}, *parts]
+
+    def _reasoning_detail(self, detail: Any, path: str) -> dict[str, Any]:
+        _expect(detail, path, dict)
+        provider = _DETAIL_PROVIDERS.get(_member(detail, "format", path, str) or "")
+        part: dict[str, Any] = {"type": "reasoning", "text": ""}
+        if provider is not None:
+            part["provider"] = provider
+        kind = _required(detail, "type", path, str)
+        if kind == "reasoning.encrypted":
+            return {**part, "signature": _required(detail, "data", path, str), "redacted": True}
+        part["text"] = _member(detail, "summary" if kind == "reasoning.summary" else "text", path, str) or ""
+        signature = _member(detail, "signature", path, str)
+        return {**part, "signature": signature} if signature else part
+
+    def _tool_call(self, call: Any, path: str) -> dict[str, Any] | None:
+        _expect(call, path, dict)
+        if (_member(call, "type", path, str) or "function") != "function":
+            self.lost.append(path[2:])
+            return None
+        self._rest(call, path, ("id", "type", "index", "function", "extra_content"))
+        function = _required(call, "function", path, dict)
+        part = self._function(function, f"{path}.function", _required(call, "id", path, str))
+        extra = _member(call, "extra_content", path, dict) or {}
+        google = _member(extra, "google", f"{path}.extra_content", dict) or {}
+        signature = _member(google, "thought_signature", f"{path}.extra_content.google", str)
+        return {**part, "signature": signature} if signature else part
+
+    def _function(self, function: Mapping[str, Any], path: str, call_id: str) -> dict[str, Any]:
+        text = _member(function, "arguments", path, str) or ""
+        compact = compact_json(text) if text.strip() else "{}"
+        return {
+            "type": "tool_call",
+            "call_id": call_id,
+            "name": _required(function, "name", path, str),
+            # What is no JSON is passed on as the text it is: it is what the model said.
+            "input": text if compact is None else JSONText(compact, None),
+        }
+
+    # -- tools and format --
+
+    def _tools(self, body: Mapping[str, Any]) -> list[dict[str, Any]]:
+        tools: list[dict[str, Any]] = []
+        for at, tool in enumerate(_member(body, "tools", "$", list) or ()):
+            path = f"$.tools[{at}]"
+            _expect(tool, path, dict)
+            if (_member(tool, "type", path, str) or "function") != "function":
+                self.lost.append(path[2:])
+                continue
+            self._rest(tool, path, ("type", "function"))
+            tools.append(self._tool(_required(tool, "function", path, dict), f"{path}.function"))
+        for at, function in enumerate(_member(body, "functions", "$", list) or ()):
+            _expect(function, f"$.functions[{at}]", dict)
+            tools.append(self._tool(function, f"$.functions[{at}]"))
+        return tools
+
+    def _tool(self, function: Mapping[str, Any], path: str) -> dict[str, Any]:
+        self._rest(function, path, ("name", "description", "parameters", "strict"))
+        tool = {
+            "name": _required(function, "name", path, str),
+            "description": _member(function, "description", path, str),
+            "parameters": _member(function, "parameters", path, dict),
+            "strict": _member(function, "strict", path, bool),
+        }
+        return {key: value for key, value in tool.items() if value is not None}
+
+    def _tool_choice(self, body: Mapping[str, Any]) -> str | dict[str, Any] | None:
+        choice = _member(body, "tool_choice", "$", str, dict)
+        if isinstance(choice, dict):
+            if (_member(choice, "type", "$.tool_choice", str) or "function") != "function":
+                self.lost.append("tool_choice")
+                return None
+            function = _required(choice, "function", "$.tool_choice", dict)
+            return {"name": _required(function, "name", "$.tool_choice.function", str)}
+        if choice is not None:
+            return str(choice)
+        legacy: str | dict[str, Any] | None = _member(body, "function_call", "$", str, dict)
+        if isinstance(legacy, dict):
+            return {"name": _required(legacy, "name", "$.function_call", str)}
+        return legacy
+
+    def _response_format(self, asked: Mapping[str, Any]) -> dict[str, Any]:
+        path = "$.response_format"
+        kind = _required(asked, "type", path, str)
+        self._rest(asked, path, ("type", "json_schema"))
+        if kind != "json_schema":
+            return {"type": "json" if kind == "json_object" else kind}
+        given = _required(asked, "json_schema", path, dict)
+        path += ".json_schema"
+        self._rest(given, path, ("name", "description", "schema", "strict"))
+        schema = _member(given, "schema", path, dict)
+        description = _member(given, "description", path, str)
+        if schema is not None and description is not None:
+            schema = {"description": description, **schema}
+        native = {
+            "type": kind,
+            "name": _member(given, "name", path, str),
+            "schema": schema,
+            "strict": _member(given, "strict", path, bool),
+        }
+        return {key: value for key, value in native.items() if value is not None}
+
+
+_JSON_TYPES: Final = {str: "str", dict: "object", list: "array", bool: "bool", int: "int", float: "float"}
+
+
+def _member(holder: Mapping[str, Any], key: str, path: str, *kinds: type) -> Any:
+    """A member, `None` where it is absent or null.
+
+    Raises:
+        InvalidRequest: It is of none of the types.
+    """
+    value = holder.get(key)
+    if value is not None:
+        _expect(value, f"{path}.{key}", *kinds)
+    return value
+
+
+def _required(holder: Mapping[str, Any], key: str, path: str, *kinds: type) -> Any:
+    value = _member(holder, key, path, *kinds)
+    if value is None:
+        raise _invalid(f"Object missing required field `{key}`", path)
+    return value
+
+
+def _expect(value: Any, path: str, *kinds: type) -> None:
+    # The exact type: `True` is no number.
+    if type(value) not in kinds:
+        expected = " | ".join(_JSON_TYPES[kind] for kind in kinds)
+        raise _invalid(f"Expected `{expected}`, got `{_JSON_TYPES.get(type(value), 'null')}`", path)
+
+
+def _invalid(what: str, path: str) -> InvalidRequest:
+    return InvalidRequest(message=f"The request is not valid: {what} - at `{path}`", reason="validation")
+
+
+def _data_url(url: str, path: str) -> dict[str, str]:
+    """The parts of a `data:` URL (RFC 2397); only base64 carries bytes that a provider takes."""
+    head, comma, data = url.partition(",")
+    scheme, _, media = head.partition(":")
+    media_type, *parameters = media.split(";")
+    if scheme != "data" or not comma or "base64" not in parameters or not media_type:
+        raise _invalid("Expected a URL of the form `data:<media type>;base64,<data>`", path)
+    return {"data": data, "media_type": media_type}

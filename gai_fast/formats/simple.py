@@ -1,0 +1,52 @@
+"""`simple`: the visible text and nothing else, for a page with ten lines of JavaScript.
+
+A delta is `{"content": "…"}`, a failure `{"error": "…"}`; in SSE `[DONE]` says that the answer is complete and never
+follows an error. A refusal is text. The whole answer is one `{"content": "…"}` with all the text.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from gai_fast._impl import escape
+from gai_fast.events import Event
+from gai_fast.formats._base import DataEncoder, Encoder, Format, Framing, StreamContext, StreamEncoder, WholeEncoder
+from gai_fast.result import Result
+
+_TEXT = ("text.delta", "refusal.delta")
+
+
+class _Simple(DataEncoder):
+    __slots__ = ()
+
+    def _encode(self, event: Event) -> None:
+        kind = event["type"]
+        if kind in _TEXT:
+            if not event.get("choice"):
+                self._frame(b'{"content":%b}' % escape(event["text"]))
+        elif kind == "error":
+            self._frame(b'{"error":%b}' % escape(event["error"]["message"]))
+        elif kind == "done" and event["finished"] and self._sse:
+            self._frame(b"[DONE]")
+
+
+class _Whole(WholeEncoder):
+    def _answer(self, result: Result) -> bytes:
+        return b'{"content":%b}' % escape(result.text + result.refusal)
+
+
+class SimpleFormat(Format):
+    """Plain text in the smallest frames there are."""
+
+    name: ClassVar[str] = "simple"
+
+    def encoder(self, framing: Framing, context: StreamContext) -> StreamEncoder:
+        """An encoder of `{"content"}` frames."""
+        return _Simple(framing, context)
+
+    def whole(self, context: StreamContext) -> Encoder:
+        """One `{"content": "…"}`."""
+        return _Whole(context)
+
+
+FORMAT = SimpleFormat()

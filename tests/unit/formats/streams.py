@@ -1,0 +1,81 @@
+"""What the tests of all formats share: a stream's context, its events, and how bytes are read back."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import Any, cast
+
+from gai_fast.events import Event, JSONText
+from gai_fast.formats import Encoder, StreamContext
+
+STREAM_ID = "abcdefghijklmnopqrstuv"
+NOW_MS = 1_700_000_000_123
+CREATED = 1_700_000_000
+
+START: Event = {"type": "start", "provider": "test", "model": "test-model", "stream_id": STREAM_ID}
+DONE: Event = {"type": "done", "finished": True}
+NOT_DONE: Event = {"type": "done", "finished": False}
+ERROR: Event = {
+    "type": "error",
+    "error": {"code": "network", "message": 'cut "off"', "temporary": True, "reason": "truncated"},
+}
+USAGE = {"input_tokens": 10, "output_tokens": 20, "total_tokens": 30}
+
+
+def context(**changes: Any) -> StreamContext:
+    given: dict[str, Any] = {
+        "stream_id": STREAM_ID,
+        "request_id": "req_1",
+        "trace_id": None,
+        "model": "asked-model",
+        "clock": lambda: NOW_MS,
+    }
+    return StreamContext(**{**given, **changes})
+
+
+def _event(keys: dict[str, Any]) -> Event:
+    return cast(Event, keys)
+
+
+def text(said: str, **keys: Any) -> Event:
+    return _event({"type": "text.delta", "text": said, **keys})
+
+
+def finish(reason: str = "stop", **keys: Any) -> Event:
+    return _event({"type": "finish", "provider": "test", "model": "test-model", "finish_reason": reason, **keys})
+
+
+def call(call_id: str = "call_1", arguments: str = '{"city":"Oslo"}', **keys: Any) -> Event:
+    value = JSONText(arguments, json.loads(arguments))
+    return _event({"type": "tool.call", "call_id": call_id, "tool_call": {"name": "weather", "input": value}, **keys})
+
+
+def call_start(call_id: str = "call_1", index: int = 0, **keys: Any) -> Event:
+    return _event(
+        {"type": "tool.call.start", "call_id": call_id, "tool_call": {"name": "weather"}, "index": index, **keys}
+    )
+
+
+def call_delta(arguments: str, call_id: str = "call_1", index: int = 0, **keys: Any) -> Event:
+    return _event({"type": "tool.call.delta", "call_id": call_id, "index": index, "arguments": arguments, **keys})
+
+
+def encoded(encoder: Encoder, events: Iterable[Event]) -> bytes:
+    for event in events:
+        encoder.event(event)
+    return encoder.take()
+
+
+def data_of(body: bytes) -> list[str]:
+    """The data of each SSE frame, which must be one `data:` line and a blank line."""
+    frames = body.decode().split("\n\n")
+    assert frames.pop() == ""
+    lines = [frame.split("\n")[-1] for frame in frames]
+    assert all(line.startswith("data: ") for line in lines)
+    return [line.removeprefix("data: ") for line in lines]
+
+
+def objects_of(body: bytes) -> list[Any]:
+    """The objects of an SSE body, without `[DONE]`."""
+    return [json.loads(data) for data in data_of(body) if data != "[DONE]"]
