@@ -1,0 +1,1 @@
+"""The asyncio layer: timers, upstream connections, client writers, sessions. It moves bytes and decides nothing."""

@@ -1,0 +1,379 @@
+"""The connections to one upstream: made, kept, lent, counted.
+
+Owns: where a connection may go (DNS, forbidden addresses, TCP, TLS), how many there are, who waits for one, how long an
+idle one is kept, and the one transparent retry of a pooled connection that was dead. It must not know: what an answer
+means, other retries, other upstreams. The proxy environment is not read: an upstream is what the configuration says.
+
+A resolved address is checked and then connected to as it is, so no second look-up can give another one (DNS rebinding;
+RELIABILITY T25).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import ipaddress
+import os
+import socket
+import ssl
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import chain, zip_longest
+from typing import Any, Final
+
+from gai_fast.errors import Error
+from gai_fast.limits import LIMITS
+from gai_fast.net.timers import TimerHandle, TimerWheel
+from gai_fast.net.upstream import (
+    Exchange,
+    Origin,
+    Receiver,
+    Timeouts,
+    UpstreamConnection,
+    encode_request,
+    is_ip_address,
+)
+
+_Address = tuple[socket.AddressFamily, Any]
+"""A family and a socket address of it, resolved."""
+
+
+@dataclass(frozen=True, slots=True)
+class PoolStats:
+    """Counts of one pool. Now: `open` sockets, `idle` among them, `connecting`, `pending` requests that wait for a
+    connection. So far: `opened` connections, `reused` ones, `retried` requests whose pooled connection was dead."""
+
+    open: int
+    idle: int
+    connecting: int
+    pending: int
+    opened: int
+    reused: int
+    retried: int
+
+
+class UpstreamPool:
+    """Keep-alive connections to one upstream; belongs to one loop and its thread.
+
+    Args:
+        base_url: http or https; see `Origin.parse`.
+        timers: The loop's wheel; its clock is the pool's.
+        connect_timeout: Seconds for DNS, TCP and TLS together.
+        idle_timeout: Seconds without a byte of an answer while reading is on.
+        total_timeout: Seconds from `open` to the end of the answer, waiting included.
+        max_connections: Connections in all, idle and connecting ones included; more requests wait, first come, first
+            served, up to `limits.pool_waiting`.
+        ssl_context: For https; the system's trusted authorities, TLS ≥ 1.2 and a checked host name where not given.
+        loop: The running one where not given.
+
+    Raises:
+        ValueError: `base_url` is not acceptable.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        *,
+        timers: TimerWheel,
+        connect_timeout: float,
+        idle_timeout: float,
+        total_timeout: float,
+        max_connections: int,
+        ssl_context: ssl.SSLContext | None = None,
+        loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        self.origin = Origin.parse(base_url)
+        self._timers = timers
+        self._timeouts = Timeouts(connect_timeout, idle_timeout, total_timeout)
+        self._max_connections = max_connections
+        self._ssl = (ssl_context or default_ssl_context()) if self.origin.scheme == "https" else None
+        self._loop = loop or asyncio.get_running_loop()
+        self._open: set[UpstreamConnection] = set()
+        self._idle: dict[UpstreamConnection, float] = {}  # → since when; the longest idle first
+        self._connecting: dict[asyncio.Task[None], Exchange] = {}
+        self._waiting: OrderedDict[Exchange, None] = OrderedDict()
+        self._expiry: TimerHandle | None = None
+        self._closed = False
+        self._emptied = asyncio.Event()
+        self._emptied.set()
+        self._opened = self._reused = self._retried = 0
+
+    def open(
+        self, method: str, path: str, headers: Sequence[tuple[str, str]], body: bytes, receiver: Receiver
+    ) -> Exchange:
+        """Starts a request and returns at once; the receiver is called in a later turn of the loop.
+
+        Args:
+            path: From the base URL on, with its query; begins with `/`.
+            headers: All but those that the connection sets: `Host`, `Content-Length`, `Accept-Encoding`, ….
+
+        Raises:
+            ValueError: What would break the request's framing; see `encode_request`.
+        """
+        request = encode_request(self.origin, method, path, headers, body)
+        exchange = Exchange(self.origin.peer, method, request, receiver, self._timeouts, self._timers)
+        if self._closed:
+            self._loop.call_soon(exchange.fail, self._gone())
+        elif self._serve(exchange):
+            pass
+        elif len(self._waiting) < LIMITS.pool_waiting:
+            self._waiting[exchange] = None
+            exchange.begin_waiting(functools.partial(self._waiting.pop, exchange, None))
+        else:
+            text = f"{len(self._waiting)} requests wait for a connection to {self.origin.peer} (max_connections)"
+            self._loop.call_soon(exchange.fail, Error("overloaded", text, reason="upstream_pool"))
+        return exchange
+
+    async def close(self) -> None:
+        """Ends all connections, and exchanges with `network`, reason `closed`; returns when the sockets are gone."""
+        self._closed = True
+        if self._expiry is not None:
+            self._expiry.cancel()
+        connecting = dict(self._connecting)
+        for exchange in [*self._waiting, *connecting.values()]:
+            exchange.fail(self._gone())
+        await asyncio.gather(*connecting, return_exceptions=True)
+        for connection in tuple(self._open):
+            connection.fail(self._gone())
+        await self._emptied.wait()
+
+    @property
+    def stats(self) -> PoolStats:
+        """The counts at this moment."""
+        return PoolStats(
+            open=len(self._open),
+            idle=len(self._idle),
+            connecting=len(self._connecting),
+            pending=len(self._waiting),
+            opened=self._opened,
+            reused=self._reused,
+            retried=self._retried,
+        )
+
+    # ---- who gets which connection
+
+    def _serve(self, exchange: Exchange) -> bool:
+        """Gives an exchange an idle connection, or room for its own; or says that there is neither."""
+        while self._idle:
+            connection, _ = self._idle.popitem()  # the last one used is the least likely to have been closed
+            if not connection.is_closing:
+                self._reused += 1
+                exchange.begin(connection, reused=True)
+                return True
+        if len(self._open) + len(self._connecting) < self._max_connections:
+            self._connect(exchange)
+            return True
+        return False
+
+    def _serve_waiting(self) -> None:
+        while self._waiting and not self._closed:
+            exchange = next(iter(self._waiting))
+            if not self._serve(exchange):
+                return
+            del self._waiting[exchange]
+
+    def _connect(self, exchange: Exchange) -> None:
+        task = self._loop.create_task(self._connect_for(exchange))
+        self._connecting[task] = exchange
+        task.add_done_callback(self._connect_ended)
+        exchange.begin_connecting(task.cancel)
+
+    def _connect_ended(self, task: asyncio.Task[None]) -> None:
+        del self._connecting[task]
+        self._serve_waiting()
+
+    async def _connect_for(self, exchange: Exchange) -> None:
+        try:
+            connection = await self._dial()
+        except Error as error:
+            exchange.fail(error)
+            return
+        self._opened += 1
+        if connection.is_closing:
+            text = f"{self.origin.peer} closed the connection, or spoke, before it was asked: check base_url"
+            exchange.fail(Error("network", text, reason="reset"))
+        else:
+            exchange.begin(connection, reused=False)
+
+    def _gone(self) -> Error:
+        return Error("network", f"the connections to {self.origin.peer} are being closed", reason="closed")
+
+    # ---- what connections tell (upstream.Keeper)
+
+    def connection_made(self, connection: UpstreamConnection) -> None:
+        """There is a socket."""
+        self._open.add(connection)
+        self._emptied.clear()
+
+    def connection_free(self, connection: UpstreamConnection) -> None:
+        """A connection may carry the next exchange."""
+        self._idle[connection] = self._timers.clock()
+        if self._waiting:
+            self._serve_waiting()
+        elif self._expiry is None:
+            self._expire()
+
+    def connection_lost(self, connection: UpstreamConnection, exchange: Exchange | None, exc: Exception | None) -> None:
+        """A socket is gone; a request on a pooled one that was dead gets a fresh one, before anybody who waits."""
+        self._open.discard(connection)
+        if not self._open:
+            self._emptied.set()
+        self._idle.pop(connection, None)
+        if exchange is not None:
+            if exchange.has_met_a_dead_connection and not self._closed:
+                self._retried += 1
+                self._connect(exchange)
+            else:
+                exchange.connection_lost(exc)
+        self._serve_waiting()
+
+    def _expire(self) -> None:
+        """Closes what has been idle for too long, and comes back for the rest."""
+        self._expiry = None
+        now = self._timers.clock()
+        for connection, since in tuple(self._idle.items()):
+            if now < since + LIMITS.pool_idle:
+                self._expiry = self._timers.schedule(since + LIMITS.pool_idle, self._expire)
+                return
+            del self._idle[connection]
+            connection.abort()
+
+    # ---- how a connection is made
+
+    async def _dial(self) -> UpstreamConnection:
+        """A connection to an address that was checked.
+
+        Raises:
+            Error: `network`, with the reasons `dns`, `forbidden_address`, `connect`, `tls`.
+        """
+        peer = self.origin.peer
+        addresses = await self._resolve()
+        if any(is_forbidden_address(address[0]) for _, address in addresses):
+            text = f"{peer} is a link-local or metadata address, which no upstream may have: check base_url"
+            raise Error("network", text, reason="forbidden_address")
+        try:
+            sock = await _connect_first(self._loop, addresses)
+        except OSError as exc:
+            text = f"cannot connect to {peer} ({_said(exc)}): check base_url, and that the upstream is running"
+            raise Error("network", text, reason="connect") from exc
+        try:
+            _, connection = await self._loop.create_connection(
+                functools.partial(UpstreamConnection, self),
+                sock=sock,
+                ssl=self._ssl,
+                server_hostname=None if self._ssl is None else self.origin.host,
+            )
+        except OSError as exc:
+            if self._ssl is None:
+                raise Error("network", f"cannot connect to {peer} ({_said(exc)})", reason="connect") from exc
+            text = f"no TLS with {peer} ({_said(exc)}): check base_url, its certificate and the trusted authorities"
+            raise Error("network", text, reason="tls") from exc
+        return connection
+
+    async def _resolve(self) -> list[_Address]:
+        host, port = self.origin.host, self.origin.port
+        if is_ip_address(host):
+            return [(socket.AF_INET6 if ":" in host else socket.AF_INET, (host, port))]
+        try:
+            found = await self._loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        except OSError as exc:
+            text = f"the host name {host} cannot be resolved ({_said(exc)}): check base_url and the DNS"
+            raise Error("network", text, reason="dns") from exc
+        return [(family, address) for family, _, _, _, address in found]
+
+
+@functools.cache
+def default_ssl_context() -> ssl.SSLContext:
+    """The system's trusted authorities, TLS ≥ 1.2, host name checked. One for all: each costs 20 ms and a MiB."""
+    context = ssl.create_default_context()
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_alpn_protocols(["http/1.1"])
+    return context
+
+
+def is_forbidden_address(address: str) -> bool:
+    """Whether an IP address is link-local or a cloud's metadata service, also where it is wrapped in IPv6."""
+    ip = ipaddress.ip_address(address)
+    if isinstance(ip, ipaddress.IPv6Address):
+        nat64 = ipaddress.IPv4Address(ip.packed[-4:]) if ip in _NAT64 else None
+        ip = ip.ipv4_mapped or ip.sixtofour or nat64 or ip
+    return any(ip in network for network in _FORBIDDEN)
+
+
+_NAT64: Final = ipaddress.ip_network("64:ff9b::/96")
+_FORBIDDEN: Final = tuple(
+    map(
+        ipaddress.ip_network,
+        (
+            "169.254.0.0/16",  # link-local: the metadata service of AWS, Google, Azure and most others
+            "fe80::/10",
+            "fd00:ec2::254/128",  # AWS
+            "fd20:ce::254/128",  # Google
+            "100.100.100.200/32",  # Alibaba
+            "168.63.129.16/32",  # Azure's host agent
+            "192.0.0.192/32",  # Oracle
+        ),
+    )
+)
+
+
+async def _connect_first(loop: asyncio.AbstractEventLoop, addresses: list[_Address]) -> socket.socket:
+    """The socket that connects first, families alternating, each address a little after the one before (RFC 8305).
+
+    Raises:
+        OSError: None did; what the last one said.
+    """
+    first = [address for address in addresses if address[0] == addresses[0][0]]
+    other = [address for address in addresses if address[0] != addresses[0][0]]
+    left = [address for address in chain(*zip_longest(first, other)) if address is not None]
+    attempts: list[asyncio.Task[socket.socket]] = []
+    pending: set[asyncio.Task[socket.socket]] = set()
+    winner: socket.socket | None = None
+    failure: BaseException = OSError("no address")
+    try:
+        while left or pending:
+            if left:
+                attempts.append(loop.create_task(_connect_one(loop, *left.pop(0))))
+                pending.add(attempts[-1])
+            done, pending = await asyncio.wait(
+                pending,
+                timeout=LIMITS.connect_stagger if left else None,
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+            for task in done:
+                failed = task.exception()
+                if failed is None:
+                    winner = task.result()
+                    return winner
+                failure = failed
+        raise failure
+    finally:
+        for task in attempts:
+            if not task.done():
+                task.cancel()
+            elif task.exception() is None and task.result() is not winner:
+                task.result().close()
+
+
+async def _connect_one(loop: asyncio.AbstractEventLoop, family: socket.AddressFamily, address: Any) -> socket.socket:
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setblocking(False)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        await loop.sock_connect(sock, address)
+    except BaseException:  # a cancelled attempt, too, must not leave its socket open
+        sock.close()
+        raise
+    return sock
+
+
+def _said(exc: OSError) -> str:
+    """What the system said, without the address that asyncio puts in its place."""
+    if isinstance(exc, ssl.SSLCertVerificationError):
+        return exc.verify_message
+    if isinstance(exc, ssl.SSLError):
+        return exc.strerror or "handshake failed"
+    if isinstance(exc, socket.gaierror) or exc.errno is None:
+        return exc.strerror or type(exc).__name__
+    return os.strerror(exc.errno)

@@ -1,0 +1,136 @@
+"""One timer wheel per loop: every heartbeat and every timeout of every stream.
+
+Owns: when a callback runs. It knows nothing of streams. A stream has one or two timers that mostly never fire, so
+what must be cheap is to set and to cancel one, not to fire it; who is active keeps its timer and looks at the clock
+when it fires (`upstream.Exchange`).
+
+1. A timer never fires early; it fires at most one tick late, and the loop's own lateness more.
+2. With no timer set nothing runs: the loop has at most one handle of ours, for the earliest tick that holds a timer.
+3. Where the loop stood still (a blocking call, SIGSTOP), what reached the sockets meanwhile is read first: the wheel
+   waits one tick more, or a busy upstream would be taken for a silent one. uvloop runs timers before it reads.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import math
+from collections.abc import Callable
+
+from gai_fast.limits import LIMITS
+
+
+def _nothing() -> None: ...
+
+
+class TimerHandle:
+    """A callback that waits for its time. Made by `TimerWheel.schedule`."""
+
+    __slots__ = ("_callback", "_home", "_wheel")
+
+    def __init__(self, wheel: TimerWheel, home: dict[TimerHandle, None], callback: Callable[[], object]) -> None:
+        self._wheel = wheel
+        self._home = home
+        self._callback = callback
+
+    def cancel(self) -> None:
+        """Makes sure that the callback never runs from now on; harmless after it ran, and twice."""
+        if self in self._home:
+            del self._home[self]
+            self._wheel._removed()
+        self._callback = _nothing  # whose owner most often refers to this: it would wait for the garbage collector
+
+
+class TimerWheel:
+    """All timers of one loop; belongs to its thread.
+
+    Args:
+        loop: The loop it runs on.
+        tick: Resolution, in seconds.
+        clock: Monotonic seconds; the loop's own where not given. `call_at` of the loop must follow the same clock.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        tick: float = LIMITS.timer_tick,
+        clock: Callable[[], float] | None = None,
+    ) -> None:
+        self.clock: Callable[[], float] = clock or loop.time
+        self._loop = loop
+        self._tick = tick
+        self._slots: dict[int, dict[TimerHandle, None]] = {}  # tick number → its timers
+        self._numbers: list[int] = []  # the heap of the keys of _slots
+        self._first = 0  # the lowest tick that may still be given to a timer
+        self._count = 0
+        self._handle: asyncio.TimerHandle | None = None
+        self._armed = 0  # the tick that _handle is for
+        self._waited = False  # whether the extra tick of rule 3 has been given
+
+    def __len__(self) -> int:
+        return self._count
+
+    def schedule(self, deadline: float, callback: Callable[[], object]) -> TimerHandle:
+        """Runs a callback once the clock shows `deadline` (seconds) or more; one that is past runs with the next tick.
+
+        What the callback raises goes to the loop's exception handler and harms no other timer.
+        """
+        number = math.ceil(deadline / self._tick)
+        if number * self._tick < deadline:  # the quotient was rounded down
+            number += 1
+        number = max(number, self._first)
+        home = self._slots.get(number)
+        if home is None:
+            home = self._slots[number] = {}
+            heapq.heappush(self._numbers, number)
+        timer = TimerHandle(self, home, callback)
+        home[timer] = None
+        self._count += 1
+        self._arm(number)
+        return timer
+
+    def _removed(self) -> None:
+        self._count -= 1
+        if not self._count:
+            self._slots.clear()
+            self._numbers.clear()
+            self._disarm()
+
+    def _disarm(self) -> None:
+        if self._handle is not None:
+            self._handle.cancel()
+            self._handle = None
+
+    def _arm(self, number: int) -> None:
+        if self._handle is not None:
+            if self._armed <= number:
+                return
+            self._handle.cancel()
+        self._armed = number
+        self._handle = self._loop.call_at(number * self._tick, self._wake)
+
+    def _wake(self) -> None:
+        self._handle = None
+        now = self.clock()
+        if now - self._armed * self._tick > LIMITS.timer_late and not self._waited:
+            self._waited = True
+            self._handle = self._loop.call_at(now + self._tick, self._wake)
+            return
+        self._waited = False
+        # A callback that sets a timer for the past gets the next tick, so this loop ends.
+        self._first = math.floor(now / self._tick) + 1
+        try:
+            while self._numbers and self._numbers[0] * self._tick <= now:
+                home = self._slots[self._numbers[0]]
+                if not home:
+                    del self._slots[heapq.heappop(self._numbers)]
+                    continue
+                timer = home.popitem()[0]
+                self._count -= 1
+                timer._callback()
+        finally:
+            if self._count:
+                self._arm(self._numbers[0])
+            else:
+                self._slots.clear()
+                self._numbers.clear()

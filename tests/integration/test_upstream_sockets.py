@@ -1,0 +1,683 @@
+"""The upstream leg on real sockets, on asyncio's loop and on uvloop; every scenario ends without sockets or tasks."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import socket
+import ssl
+import stat
+import struct
+import subprocess
+import warnings
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+import uvloop
+
+from gai_fast.errors import Error
+from gai_fast.limits import LIMITS
+from gai_fast.net.pool import UpstreamPool
+from gai_fast.net.timers import TimerWheel
+from gai_fast.net.upstream import Exchange
+
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+CHUNKED = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+SCENARIO_SECONDS = 8
+PIECE = b"%x\r\n%b\r\n" % (LIMITS.feed_slice, b"x" * LIMITS.feed_slice)
+
+Handler = Callable[["Peer"], Awaitable[None]]
+
+
+class Peer:
+    """One connection, seen from the server."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, requests: list[bytes]) -> None:
+        self.reader = reader
+        self.writer = writer
+        self.requests = requests
+        self.sent = 0
+
+    async def request(self) -> bytes:
+        """The next request; `EOFError` where there is none."""
+        head = await self.reader.readuntil(b"\r\n\r\n")
+        self.requests.append(head)
+        length = head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0]
+        return head + await self.reader.readexactly(int(length or 0))
+
+    async def send(self, data: bytes) -> None:
+        self.writer.write(data)
+        await self.writer.drain()
+        self.sent += len(data)
+
+    def reset(self) -> None:
+        self.writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.writer.transport.abort()
+
+    async def until_gone(self) -> None:
+        """Returns when the client has closed."""
+        try:
+            while await self.reader.read(LIMITS.feed_slice):
+                pass
+        except OSError:
+            pass
+
+
+class Receiver:
+    def __init__(self) -> None:
+        self.status: int | None = None
+        self.headers: dict[str, str] = {}
+        self.body = bytearray()
+        self.ends: list[Error | None] = []
+        self.changed = asyncio.Event()
+
+    def head_received(self, status: int, headers: dict[str, str]) -> None:
+        self.status, self.headers = status, headers
+        self.changed.set()
+
+    def body_received(self, data: bytes) -> None:
+        assert not self.ends
+        self.body += data
+        self.changed.set()
+
+    def exchange_ended(self, error: Error | None) -> None:
+        self.ends.append(error)
+        self.changed.set()
+
+    async def until(self, condition: Callable[[], object]) -> None:
+        while not condition():
+            self.changed.clear()
+            await self.changed.wait()
+
+    async def success(self) -> bytes:
+        await self.until(lambda: self.ends)
+        assert self.ends == [None]
+        return bytes(self.body)
+
+    async def failure(self) -> tuple[str, str | None, str | None]:
+        await self.until(lambda: self.ends)
+        assert len(self.ends) == 1
+        assert self.ends[0] is not None
+        return self.ends[0].code, self.ends[0].reason, self.ends[0].phase
+
+
+class Authority:
+    """Certificates, made by the openssl command."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._new_key("ca")
+        self._openssl(
+            *("req -x509 -new -key ca.key -out ca.pem -days 2 -subj /CN=gai-fast-tests").split(),
+            *("-addext", "keyUsage=critical,keyCertSign,cRLSign"),
+        )
+        self.issue("good", "DNS:localhost,IP:127.0.0.1")
+        self.issue("elsewhere", "DNS:elsewhere.example")
+        self.issue("expired", "DNS:localhost,IP:127.0.0.1", days=-1)
+        self._new_key("own")
+        self._openssl(
+            *"req -x509 -new -key own.key -out own.pem -days 2 -subj /CN=localhost -addext".split(),
+            "subjectAltName=DNS:localhost,IP:127.0.0.1",
+        )
+
+    def issue(self, name: str, names: str, days: int = 2) -> None:
+        (self.folder / f"{name}.ext").write_text(
+            f"subjectAltName={names}\nauthorityKeyIdentifier=keyid\nsubjectKeyIdentifier=hash\n"
+        )
+        self._new_key(name)
+        self._openssl(*f"req -new -key {name}.key -out {name}.csr -subj /CN={name}".split())
+        self._openssl(
+            *f"x509 -req -in {name}.csr -CA ca.pem -CAkey ca.key -CAcreateserial -out {name}.pem".split(),
+            *f"-days {days} -extfile {name}.ext".split(),
+        )
+
+    def _new_key(self, name: str) -> None:
+        self._openssl(*f"ecparam -name prime256v1 -genkey -noout -out {name}.key".split())
+
+    def _openssl(self, *arguments: str) -> None:
+        done = subprocess.run(["openssl", *arguments], cwd=self.folder, capture_output=True, timeout=20, check=False)
+        assert done.returncode == 0, done.stderr.decode()
+
+    def server(self, name: str) -> ssl.SSLContext:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(self.folder / f"{name}.pem", self.folder / f"{name}.key")
+        return context
+
+    def client(self) -> ssl.SSLContext:
+        return ssl.create_default_context(cafile=str(self.folder / "ca.pem"))
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return Authority(tmp_path_factory.mktemp("tls"))
+
+
+class Net:
+    """Servers and pools of one scenario."""
+
+    def __init__(self, authority: Authority) -> None:
+        self.authority = authority
+        self.timers = TimerWheel(asyncio.get_running_loop())
+        self.pools: list[UpstreamPool] = []
+
+    @asynccontextmanager
+    async def serve(self, handler: Handler, certificate: str | ssl.SSLContext | None = None) -> AsyncIterator[Served]:
+        served = Served(handler)
+        context = self.authority.server(certificate) if isinstance(certificate, str) else certificate
+        served.server = await asyncio.start_server(served.accept, "127.0.0.1", 0, ssl=context, limit=LIMITS.event)
+        try:
+            yield served
+        finally:
+            for pool in self.pools:
+                await pool.close()
+            served.server.close()
+            for task in served.tasks:
+                task.cancel()
+            await asyncio.gather(*served.tasks, return_exceptions=True)
+            await served.server.wait_closed()
+
+    def pool(self, served: Served | str, scheme: str = "http", host: str = "127.0.0.1", **options: Any) -> UpstreamPool:
+        settings: dict[str, Any] = {
+            "connect_timeout": 10,
+            "idle_timeout": 10,
+            "total_timeout": 20,
+            "max_connections": 10,
+            **options,
+        }
+        if scheme == "https":
+            settings.setdefault("ssl_context", self.authority.client())
+        url = served if isinstance(served, str) else f"{scheme}://{host}:{served.port}/v1"
+        pool = UpstreamPool(url, timers=self.timers, **settings)
+        self.pools.append(pool)
+        return pool
+
+
+class Served:
+    """One listening server and what it saw."""
+
+    server: asyncio.Server
+
+    def __init__(self, handler: Handler) -> None:
+        self.handler = handler
+        self.connections = 0
+        self.requests: list[bytes] = []
+        self.peers: list[Peer] = []
+        self.tasks: list[asyncio.Task[None]] = []
+        self.finished = 0
+
+    @property
+    def port(self) -> int:
+        port: int = self.server.sockets[0].getsockname()[1]
+        return port
+
+    def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        self.tasks.append(asyncio.get_running_loop().create_task(self._run(Peer(reader, writer, self.requests))))
+
+    async def _run(self, peer: Peer) -> None:
+        self.peers.append(peer)
+        try:
+            await self.handler(peer)
+        except (OSError, EOFError):
+            pass  # the client went away
+        finally:
+            self.finished += 1
+            peer.writer.transport.abort()
+
+    async def until_finished(self, count: int) -> None:
+        while self.finished < count:
+            await asyncio.sleep(0.01)
+
+
+def open_(pool: UpstreamPool, body: bytes = b"{}") -> tuple[Exchange, Receiver]:
+    receiver = Receiver()
+    return pool.open("POST", "/chat", [("Authorization", "Bearer k")], body, receiver), receiver
+
+
+def open_sockets() -> int:
+    """Sockets of this process."""
+    count = 0
+    for entry in Path("/dev/fd").iterdir():
+        with suppress(OSError):  # the folder's own descriptor
+            count += stat.S_ISSOCK(os.fstat(int(entry.name)).st_mode)
+    return count
+
+
+def on_both_loops(scenario: Callable[[Net], Awaitable[None]]) -> Callable[..., None]:
+    """A test that runs the scenario on each loop, bounded in time, and looks for what it left behind."""
+
+    @pytest.mark.parametrize("factory", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
+    def test(factory: Callable[[], asyncio.AbstractEventLoop], authority: Authority) -> None:
+        problems: list[Any] = []
+
+        async def main() -> None:
+            asyncio.get_running_loop().set_exception_handler(lambda _, context: problems.append(context))
+            before = open_sockets()
+            net = Net(authority)
+            async with asyncio.timeout(SCENARIO_SECONDS):
+                await scenario(net)
+                for pool in net.pools:
+                    assert pool.stats.open == pool.stats.connecting == pool.stats.pending == 0
+                assert len(net.timers) == 0
+                while len(asyncio.all_tasks()) > 1 or open_sockets() > before:
+                    await asyncio.sleep(0.01)
+
+        with asyncio.Runner(loop_factory=factory) as runner:
+            runner.run(main())
+        gc.collect()
+        assert problems == []
+
+    test.__name__ = scenario.__name__  # type: ignore[attr-defined]  # a coroutine function has one
+    return test
+
+
+# ---- answers ---------------------------------------------------------------------------------------------------------
+
+
+async def answer_all(peer: Peer) -> None:
+    while True:
+        await peer.request()
+        await peer.send(OK)
+
+
+@on_both_loops
+async def test_an_answer_that_comes_byte_by_byte_is_the_same_answer(net: Net) -> None:
+    data = CHUNKED + b"5\r\nhello\r\n7\r\n, world\r\n0\r\nTrailer: x\r\n\r\n"
+
+    async def handler(peer: Peer) -> None:
+        assert (await peer.request()).startswith(b"POST /v1/chat HTTP/1.1\r\nHost: 127.0.0.1:")
+        for n in range(len(data)):
+            await peer.send(data[n : n + 1])
+            await asyncio.sleep(0)
+        await answer_all(peer)
+
+    async with net.serve(handler) as served:
+        pool = net.pool(served)
+        _, receiver = open_(pool)
+        assert await receiver.success() == b"hello, world"
+        assert receiver.headers["content-type"] == "text/event-stream"
+        assert await open_(pool)[1].success() == b"ok"
+        assert served.connections == 1
+
+
+@on_both_loops
+async def test_one_connection_serves_request_after_request(net: Net) -> None:
+    async with net.serve(answer_all) as served:
+        pool = net.pool(served)
+        for _ in range(50):
+            assert await open_(pool)[1].success() == b"ok"
+        assert (served.connections, len(served.requests)) == (1, 50)
+        assert (pool.stats.reused, pool.stats.idle) == (49, 1)
+
+
+@on_both_loops
+async def test_two_hundred_at_once_share_ten_connections(net: Net) -> None:
+    async with net.serve(answer_all) as served:
+        pool = net.pool(served, max_connections=10)
+        opened = [open_(pool, b"%d" % n) for n in range(200)]
+        for _, receiver in opened:
+            assert await receiver.success() == b"ok"
+        assert (served.connections, len(served.requests)) == (10, 200)
+
+
+@on_both_loops
+async def test_a_large_request_is_sent_whole_and_an_early_answer_ends_its_connection(net: Net) -> None:
+    body = b"x" * LIMITS.event
+    early = True
+
+    async def handler(peer: Peer) -> None:
+        if early:
+            await peer.reader.readuntil(b"\r\n\r\n")
+            await peer.send(OK)
+            await peer.until_gone()
+        else:
+            assert (await peer.request()).endswith(body)
+            await peer.send(OK)
+
+    async with net.serve(handler) as served:
+        pool = net.pool(served)
+        assert await open_(pool, body)[1].success() == b"ok"
+        early = False
+        assert await open_(pool, body)[1].success() == b"ok"
+        assert served.connections == 2
+
+
+@on_both_loops
+async def test_a_name_with_several_addresses_finds_the_one_that_listens(net: Net) -> None:
+    async with net.serve(answer_all) as served:
+        assert await open_(net.pool(served, host="localhost"))[1].success() == b"ok"
+
+
+# ---- pooled connections that are dead --------------------------------------------------------------------------------
+
+
+@on_both_loops
+async def test_a_server_that_closes_after_each_answer_without_saying_so_costs_no_error_and_no_second_request(
+    net: Net,
+) -> None:
+    async def handler(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(OK)
+
+    async with net.serve(handler) as served:
+        pool = net.pool(served)
+        for n in range(300):
+            assert await open_(pool)[1].success() == b"ok"
+            await asyncio.sleep(0.001 * (n % 2))
+        assert len(served.requests) == 300
+
+
+@on_both_loops
+async def test_a_pooled_connection_that_fails_at_the_next_request_costs_one_retry(net: Net) -> None:
+    resets = True
+
+    async def handler(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(OK)
+        await peer.reader.readexactly(1)
+        if resets:
+            peer.reset()
+
+    async with net.serve(handler) as served:
+        pool = net.pool(served)
+        for resets in (True, False):  # noqa: B007  # the handler reads it
+            assert await open_(pool)[1].success() == b"ok"
+            assert await open_(pool)[1].success() == b"ok"
+            exchange, receiver = open_(pool)
+            assert await receiver.success() == b"ok"
+            assert not exchange.reused
+        assert pool.stats.retried >= 2
+
+
+# ---- faults ----------------------------------------------------------------------------------------------------------
+
+
+@on_both_loops
+async def test_a_refused_connection_is_told(net: Net) -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        pool = net.pool(f"http://127.0.0.1:{unused.getsockname()[1]}")
+        exchange, receiver = open_(pool)
+        assert await receiver.failure() == ("network", "connect", "connect")
+        assert "Connection refused" in str(receiver.ends[0])
+        assert not exchange.sent
+        await pool.close()
+
+
+async def _cut(net: Net, data: bytes, how: str, certificate: str | None = None) -> tuple[Receiver, Any]:
+    """An answer that breaks off after `data`."""
+
+    async def handler(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(data)
+        await asyncio.sleep(0.02)
+        if how == "reset":
+            peer.reset()
+        elif how == "half-close":
+            peer.writer.write_eof()
+            await peer.until_gone()
+
+    async with net.serve(handler, certificate) as served:
+        _, receiver = open_(net.pool(served, "https" if certificate else "http"))
+        failure = await receiver.failure()
+        await served.until_finished(1)
+        return receiver, failure
+
+
+@on_both_loops
+async def test_an_answer_that_breaks_off_is_told_after_what_had_come(net: Net) -> None:
+    part = CHUNKED + b"5\r\nhello\r\n5\r\nwo"
+    for how, reason in (("close", "truncated"), ("half-close", "truncated"), ("reset", "reset")):
+        receiver, failure = await _cut(net, part, how)
+        assert failure == ("network", reason, "mid_stream")
+        assert receiver.body == b"hellowo"
+        _, failure = await _cut(net, b"HTTP/1.1 200 OK\r\nCont", how)
+        assert failure == ("network", reason, "first_event")
+    receiver, failure = await _cut(net, part, "close", "good")
+    assert failure == ("network", "truncated", "mid_stream")
+    assert receiver.body == b"hellowo"
+
+
+@on_both_loops
+async def test_an_answer_that_ends_with_its_connection_is_complete(net: Net) -> None:
+    async def handler(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(b"HTTP/1.0 200 OK\r\n\r\nhello")
+
+    for certificate in (None, "good"):
+        async with net.serve(handler, certificate) as served:
+            pool = net.pool(served, "https" if certificate else "http")
+            assert await open_(pool)[1].success() == b"hello"
+
+
+@on_both_loops
+async def test_a_head_without_end_is_cut_off_and_the_connection_closed(net: Net) -> None:
+    async def handler(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(b"HTTP/1.1 200 OK\r\n")
+        while True:
+            await peer.send(b"X-Filler: " + b"x" * 100 + b"\r\n")
+
+    async with net.serve(handler) as served:
+        _, receiver = open_(net.pool(served))
+        assert await receiver.failure() == ("provider_unavailable", "head_too_large", "first_event")
+        await served.until_finished(1)
+
+
+@on_both_loops
+async def test_a_redirect_is_not_followed(net: Net) -> None:
+    async with net.serve(answer_all) as target:
+
+        async def handler(peer: Peer) -> None:
+            await peer.request()
+            await peer.send(
+                b"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:%d/\r\nContent-Length: 0\r\n\r\n" % target.port
+            )
+            await peer.until_gone()
+
+        async with net.serve(handler) as served:
+            _, receiver = open_(net.pool(served))
+            assert await receiver.failure() == ("provider_unavailable", "redirect", "first_event")
+            await served.until_finished(1)
+        assert target.connections == 0
+
+
+@on_both_loops
+async def test_a_compressed_answer_nobody_asked_for_is_refused(net: Net) -> None:
+    async def handler(peer: Peer) -> None:
+        assert b"\r\nAccept-Encoding: identity\r\n" in await peer.request()
+        await peer.send(b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 99999\r\n\r\n\x1f\x8b")
+        await peer.until_gone()
+
+    async with net.serve(handler) as served:
+        _, receiver = open_(net.pool(served))
+        assert await receiver.failure() == ("provider_unavailable", "content_encoding", "first_event")
+        await served.until_finished(1)
+
+
+# ---- time ------------------------------------------------------------------------------------------------------------
+
+
+@on_both_loops
+async def test_silence_and_slowness_are_timeouts_and_the_server_sees_the_close(net: Net) -> None:
+    async def silent(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(CHUNKED + b"1\r\na\r\n")
+        await peer.until_gone()
+
+    async def slow(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(CHUNKED)
+        while not peer.reader.at_eof():
+            await peer.send(b"1\r\na\r\n")
+            await asyncio.sleep(0.01)
+
+    async with net.serve(silent) as served:
+        _, receiver = open_(net.pool(served, idle_timeout=0.2))
+        assert await receiver.failure() == ("timeout", "idle", "mid_stream")
+        await served.until_finished(1)
+    async with net.serve(slow) as served:
+        _, receiver = open_(net.pool(served, idle_timeout=5, total_timeout=0.3))
+        assert await receiver.failure() == ("timeout", "total", "mid_stream")
+        await served.until_finished(1)
+
+
+@on_both_loops
+async def test_a_handshake_that_stalls_is_a_connect_timeout_and_can_be_closed(net: Net) -> None:
+    async with net.serve(Peer.until_gone) as served:
+        _, receiver = open_(net.pool(served, "https", connect_timeout=0.2))
+        assert await receiver.failure() == ("timeout", "connect", "connect")
+        exchange, silent = open_(net.pool(served, "https"))
+        while served.connections < 2:
+            await asyncio.sleep(0.01)
+        exchange.close()
+        await served.until_finished(2)
+        assert silent.ends == []
+
+
+# ---- closing ---------------------------------------------------------------------------------------------------------
+
+
+@on_both_loops
+async def test_the_server_sees_a_close_at_once_before_the_head_and_after(net: Net) -> None:
+    seen: list[float] = []
+
+    async def handler(peer: Peer) -> None:
+        await peer.request()
+        if served.connections > 1:
+            await peer.send(CHUNKED + b"1\r\na\r\n")
+        await peer.until_gone()
+        seen.append(asyncio.get_running_loop().time())
+
+    for certificate in (None, "good"):
+        async with net.serve(handler, certificate) as served:
+            pool = net.pool(served, "https" if certificate else "http")
+            exchange, receiver = open_(pool)
+            while not served.requests:
+                await asyncio.sleep(0.01)
+            exchange.close()
+            await served.until_finished(1)
+            assert (receiver.status, receiver.ends) == (None, [])
+            exchange, receiver = open_(pool)
+            await receiver.until(lambda receiver=receiver: receiver.body)
+            exchange.close()
+            await served.until_finished(2)
+            assert receiver.ends == []
+            assert pool.stats.idle == 0
+
+
+@on_both_loops
+async def test_many_closed_at_any_moment_leave_nothing_behind_and_no_byte_reaches_another(net: Net) -> None:
+    async def handler(peer: Peer) -> None:
+        while True:
+            request = await peer.request()
+            name = request.rpartition(b"\r\n\r\n")[2]
+            await peer.send(CHUNKED)
+            for _ in range(3):
+                await peer.send(b"%x\r\n%b\r\n" % (len(name), name))
+                await asyncio.sleep(0)
+            await peer.send(b"0\r\n\r\n")
+
+    async with net.serve(handler) as served:
+        pool = net.pool(served, max_connections=8)
+        for n in range(300):
+            name = b"<%d>" % n
+            exchange, receiver = open_(pool, name)
+            for _ in range(n % 23):
+                await asyncio.sleep(0)
+            if n % 3:
+                exchange.close()
+                assert receiver.body in (b"", name, name * 2, name * 3)
+            else:
+                assert await receiver.success() == name * 3
+
+
+# ---- backpressure ----------------------------------------------------------------------------------------------------
+
+
+@on_both_loops
+async def test_pausing_reaches_the_server_and_no_idle_time_passes(net: Net) -> None:
+    pieces = 2 * LIMITS.whole_answer // LIMITS.feed_slice
+
+    async def handler(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(CHUNKED)
+        for _ in range(pieces):
+            await peer.send(PIECE)
+        await peer.send(b"0\r\n\r\n")
+        await peer.until_gone()
+
+    for certificate in (None, "good"):
+        async with net.serve(handler, certificate) as served:
+            pool = net.pool(served, "https" if certificate else "http", idle_timeout=0.3)
+            exchange, receiver = open_(pool)
+            exchange.pause_reading()  # before there is a connection
+            while not (served.peers and served.peers[0].sent):
+                await asyncio.sleep(0.01)
+            sent = -1
+            while sent != served.peers[0].sent:  # until the server is stuck
+                sent = served.peers[0].sent
+                await asyncio.sleep(0.4)
+            assert sent < LIMITS.whole_answer
+            assert (receiver.status, receiver.ends) == (None, [])
+            exchange.resume_reading()
+            await receiver.until(lambda receiver=receiver: receiver.body)
+            exchange.pause_reading()
+            await asyncio.sleep(0.05)
+            had = len(receiver.body)
+            await asyncio.sleep(0.4)
+            assert len(receiver.body) == had < pieces * LIMITS.feed_slice
+            exchange.resume_reading()
+            assert len(await receiver.success()) == pieces * LIMITS.feed_slice
+
+
+# ---- TLS -------------------------------------------------------------------------------------------------------------
+
+
+@on_both_loops
+async def test_a_certificate_of_a_trusted_authority_is_accepted_for_name_and_address(net: Net) -> None:
+    async with net.serve(answer_all, "good") as served:
+        for host in ("localhost", "127.0.0.1"):
+            pool = net.pool(served, "https", host)
+            for _ in range(3):
+                assert await open_(pool)[1].success() == b"ok"
+        assert served.connections == 2
+
+
+@on_both_loops
+async def test_every_other_certificate_is_refused_and_nothing_is_sent(net: Net) -> None:
+    old = net.authority.server("good")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        old.minimum_version, old.maximum_version = ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_1
+    old.set_ciphers("ALL:@SECLEVEL=0")
+    for certificate in ("own", "elsewhere", "expired", old):
+        async with net.serve(answer_all, certificate) as served:
+            exchange, receiver = open_(net.pool(served, "https"))
+            assert await receiver.failure() == ("network", "tls", "connect")
+            assert not exchange.sent
+            assert served.requests == []
+    async with net.serve(answer_all, "good") as served:  # without our authority
+        _, receiver = open_(net.pool(served, "https", ssl_context=None))
+        assert await receiver.failure() == ("network", "tls", "connect")
+        assert served.requests == []
+
+
+@on_both_loops
+async def test_tls_towards_a_plain_port_and_the_other_way_round_is_told(net: Net) -> None:
+    async def plain(peer: Peer) -> None:
+        await peer.reader.read(1)
+        await peer.send(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
+
+    async with net.serve(plain) as served:
+        _, receiver = open_(net.pool(served, "https"))
+        assert await receiver.failure() == ("network", "tls", "connect")
+    async with net.serve(answer_all, "good") as served:
+        _, receiver = open_(net.pool(served, "http"))
+        code, reason, _ = await receiver.failure()
+        assert code == "network"
+        assert reason in ("protocol", "truncated", "reset")

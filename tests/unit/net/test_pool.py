@@ -1,0 +1,578 @@
+from __future__ import annotations
+
+import asyncio
+import errno
+import gc
+import socket
+import ssl
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from gai_fast.limits import LIMITS
+from gai_fast.net.pool import PoolStats, UpstreamPool, default_ssl_context, is_forbidden_address
+from gai_fast.net.timers import TimerWheel
+
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n"
+
+
+class Bench:
+    """A pool and the receivers of what it was asked for, in order."""
+
+    def __init__(self, loop: Any, timers: TimerWheel, make_recorder: Any, base_url: str, **options: Any) -> None:
+        settings: dict[str, Any] = {
+            "connect_timeout": 5,
+            "idle_timeout": 60,
+            "total_timeout": 600,
+            "max_connections": 10,
+            **options,
+        }
+        self.loop = loop
+        self.pool = UpstreamPool(base_url, timers=timers, loop=loop, **settings)
+        self.make_recorder = make_recorder
+        self.receivers: list[Any] = []
+
+    def open(self, body: bytes = b"{}") -> Any:
+        self.receivers.append(self.make_recorder())
+        return self.pool.open("POST", "/chat", [("Authorization", "Bearer k")], body, self.receivers[-1])
+
+    def counts(self, *names: str) -> tuple[int, ...]:
+        return tuple(getattr(self.pool.stats, name) for name in names)
+
+    @property
+    def transports(self) -> list[Any]:
+        return list(self.loop.transports)
+
+
+@pytest.fixture
+def make_bench(loop: Any, timers: TimerWheel, make_recorder: Any) -> Callable[..., Bench]:
+    return lambda base_url="http://192.0.2.1/v1", **options: Bench(loop, timers, make_recorder, base_url, **options)
+
+
+@pytest.fixture
+def bench(make_bench: Callable[..., Bench]) -> Bench:
+    return make_bench()
+
+
+# ---- who gets which connection ---------------------------------------------------------------------------------------
+
+
+async def test_open_returns_at_once_and_calls_nothing(bench: Bench, settle: Any) -> None:
+    exchange = bench.open()
+    assert (exchange.sent, exchange.reused, bench.receivers[0].calls) == (False, False, [])
+    await settle()
+    assert exchange.sent
+    assert bench.transports[0].written[0].startswith(b"POST /v1/chat HTTP/1.1\r\nHost: 192.0.2.1\r\n")
+    assert bench.transports[0].written[0].endswith(b"\r\n\r\n{}")
+
+
+async def test_a_request_that_would_break_the_framing_is_refused_before_anything_happens(bench: Bench) -> None:
+    with pytest.raises(ValueError, match="'x'"):
+        bench.pool.open("POST", "/", [("x", "a\r\nb")], b"", bench.make_recorder())
+    assert bench.pool.stats == PoolStats(open=0, idle=0, connecting=0, pending=0, opened=0, reused=0, retried=0)
+    assert not bench.loop.handles
+
+
+async def test_a_connection_carries_one_request_after_another(bench: Bench, settle: Any) -> None:
+    for n in range(5):
+        exchange = bench.open()
+        await settle()
+        assert exchange.reused == (n > 0)
+        bench.transports[0].feed(OK)
+        assert bench.receivers[n].body == b"ok"
+    assert len(bench.transports) == 1
+    assert bench.counts("open", "idle", "opened", "reused") == (1, 1, 1, 4)
+
+
+async def test_the_last_used_connection_is_taken_first(bench: Bench, settle: Any) -> None:
+    for _ in range(3):
+        bench.open()
+    await settle()
+    for n in (0, 2, 1):
+        bench.transports[n].feed(OK)
+    bench.open()
+    bench.open()
+    assert [len(transport.written) for transport in bench.transports] == [1, 2, 2]
+
+
+async def test_no_more_connections_than_allowed_and_those_who_wait_are_served_in_order(
+    make_bench: Callable[..., Bench], settle: Any
+) -> None:
+    bench = make_bench(max_connections=2)
+    for n in range(6):
+        bench.open(b"%d" % n)
+    await settle()
+    assert bench.counts("open", "pending") == (2, 4)
+    for n in range(4):
+        bench.transports[n % 2].feed(OK)
+        assert bench.transports[n % 2].written[-1].endswith(b"\r\n\r\n%d" % (n + 2))
+    assert bench.counts("open", "pending", "opened", "reused") == (2, 0, 2, 4)
+
+
+async def test_a_lost_connection_makes_room_for_who_waits(make_bench: Callable[..., Bench], settle: Any) -> None:
+    bench = make_bench(max_connections=1)
+    first = bench.open(b"0")
+    bench.open(b"1")
+    bench.open(b"2")
+    await settle()
+    first.close()
+    await settle()
+    assert bench.transports[1].written[0].endswith(b"1")
+    bench.transports[1].lose(ConnectionResetError())
+    await settle()
+    assert bench.receivers[1].error.reason == "reset"
+    assert bench.transports[2].written[0].endswith(b"2")
+    assert bench.counts("open", "pending") == (1, 0)
+
+
+async def test_a_failed_connect_makes_room_for_who_waits(make_bench: Callable[..., Bench], settle: Any) -> None:
+    bench = make_bench(max_connections=1)
+    bench.loop.refuse["192.0.2.1"] = ConnectionRefusedError(errno.ECONNREFUSED, "Connect call failed ('192.0.2.1')")
+    for _ in range(3):
+        bench.open()
+    for _ in range(3):
+        await settle()
+    assert [receiver.error.reason for receiver in bench.receivers] == ["connect"] * 3
+    assert bench.counts("open", "connecting", "pending") == (0, 0, 0)
+
+
+async def test_who_waits_can_leave(make_bench: Callable[..., Bench], settle: Any) -> None:
+    bench = make_bench(max_connections=1)
+    exchanges = [bench.open(b"%d" % n) for n in range(3)]
+    await settle()
+    exchanges[1].close()
+    assert bench.counts("pending") == (1,)
+    bench.transports[0].feed(OK)
+    assert bench.transports[0].written[-1].endswith(b"2")
+    assert bench.receivers[1].calls == []
+
+
+async def test_the_queue_is_bounded(make_bench: Callable[..., Bench], settle: Any) -> None:
+    bench = make_bench(max_connections=1)
+    for _ in range(1 + LIMITS.pool_waiting):
+        bench.open()
+    bench.open()
+    left = bench.open()
+    left.close()
+    assert bench.receivers[-2].calls == []
+    await settle()
+    error = bench.receivers[-2].error
+    assert (error.code, error.reason, error.phase) == ("overloaded", "upstream_pool", "connect")
+    assert bench.receivers[-1].calls == []
+    assert bench.counts("pending") == (LIMITS.pool_waiting,)
+    await bench.pool.close()
+
+
+# ---- what is kept ----------------------------------------------------------------------------------------------------
+
+
+async def test_a_connection_is_not_kept_after_a_close_or_a_broken_answer(bench: Bench, settle: Any) -> None:
+    for data in (b"", HEAD, HEAD + b"part", OK + b"extra", b"nonsense"):
+        exchange = bench.open()
+        await settle()
+        transport = bench.transports[-1]
+        transport.feed(data)
+        exchange.close()
+        await settle()
+        assert transport.aborted
+        assert bench.counts("open", "idle") == (0, 0)
+
+
+async def test_an_idle_connection_that_closes_or_speaks_is_forgotten(bench: Bench, settle: Any) -> None:
+    spoil: list[Callable[..., Any]] = [
+        lambda transport: transport.eof(),
+        lambda transport: transport.lose(ConnectionResetError()),
+        lambda transport: transport.feed(OK),
+    ]
+    for act in spoil:
+        bench.open()
+        await settle()
+        bench.transports[-1].feed(OK)
+        act(bench.transports[-1])
+        exchange = bench.open()  # even before the loop has reported the loss
+        await settle()
+        assert not exchange.reused
+        exchange.close()
+        await settle()
+    assert bench.counts("open", "retried") == (0, 0)
+
+
+async def test_an_idle_connection_is_closed_when_its_time_is_up(bench: Bench, settle: Any) -> None:
+    for _ in range(2):
+        bench.open()
+    await settle()
+    bench.transports[0].feed(OK)
+    bench.loop.advance(10)
+    bench.transports[1].feed(OK)
+    bench.loop.advance(LIMITS.pool_idle - 10.1)
+    assert not bench.transports[0].aborted
+    bench.loop.advance(0.2)
+    assert [transport.aborted for transport in bench.transports] == [True, False]
+    bench.loop.advance(10)
+    await settle()
+    assert bench.counts("open", "idle") == (0, 0)
+    assert not bench.loop.handles
+
+
+async def test_an_idle_time_begins_with_each_use(bench: Bench, settle: Any) -> None:
+    for _ in range(5):
+        bench.open()
+        await settle()
+        bench.transports[0].feed(OK)
+        bench.loop.advance(LIMITS.pool_idle - 1)
+    assert bench.counts("open", "opened") == (1, 1)
+
+
+# ---- the transparent retry -------------------------------------------------------------------------------------------
+
+
+async def pooled(bench: Bench, settle: Any) -> Any:
+    """An exchange on a connection that had been idle."""
+    bench.open()
+    await settle()
+    bench.transports[0].feed(OK)
+    exchange = bench.open(b"again")
+    assert exchange.reused
+    return exchange
+
+
+@pytest.mark.parametrize("exc", [None, ConnectionResetError(), BrokenPipeError()])
+async def test_a_pooled_connection_that_was_dead_costs_one_retry_on_a_fresh_one(
+    bench: Bench, settle: Any, exc: Exception | None
+) -> None:
+    exchange = await pooled(bench, settle)
+    bench.transports[0].lose(exc)
+    await settle()
+    assert bench.receivers[1].calls == []
+    assert (exchange.sent, exchange.reused) == (True, False)
+    assert bench.transports[1].written[0].endswith(b"again")
+    bench.transports[1].feed(OK)
+    assert bench.receivers[1].ends == [None]
+    assert bench.counts("open", "idle", "opened", "retried") == (1, 1, 2, 1)
+
+
+async def test_there_is_no_second_retry(bench: Bench, settle: Any) -> None:
+    await pooled(bench, settle)
+    bench.transports[0].eof()
+    await settle()
+    bench.transports[1].eof()
+    await settle()
+    assert bench.receivers[1].error.reason == "truncated"
+    assert len(bench.transports) == 2
+
+
+async def test_a_retry_goes_before_those_who_wait(make_bench: Callable[..., Bench], settle: Any) -> None:
+    bench = make_bench(max_connections=1)
+    await pooled(bench, settle)
+    bench.open(b"later")
+    bench.transports[0].eof()
+    await settle()
+    assert bench.transports[1].written[0].endswith(b"again")
+    assert bench.counts("open", "pending") == (1, 1)
+
+
+async def test_a_retry_can_be_closed_and_can_fail(bench: Bench, settle: Any) -> None:
+    exchange = await pooled(bench, settle)
+    bench.loop.refuse["192.0.2.1"] = ConnectionRefusedError(errno.ECONNREFUSED, "")
+    bench.transports[0].eof()
+    await settle()
+    assert (bench.receivers[1].error.reason, bench.receivers[1].error.phase) == ("connect", "connect")
+    assert not exchange.sent
+
+
+@pytest.mark.parametrize("data", [b"H", HEAD, HEAD + b"x"])
+async def test_nothing_is_sent_again_once_a_byte_of_an_answer_has_come(bench: Bench, settle: Any, data: bytes) -> None:
+    await pooled(bench, settle)
+    bench.transports[0].feed(data)
+    bench.transports[0].lose(ConnectionResetError())
+    await settle()
+    assert bench.receivers[1].error.reason == "reset"
+    assert len(bench.transports) == 1
+
+
+async def test_nothing_is_sent_again_where_the_upstream_may_have_been_at_work(bench: Bench, settle: Any) -> None:
+    await pooled(bench, settle)
+    bench.loop.advance(LIMITS.pool_stale + 0.1)
+    bench.transports[0].eof()
+    await settle()
+    assert bench.receivers[1].error.reason == "truncated"
+    assert len(bench.transports) == 1
+
+
+async def test_a_fresh_connection_that_closes_without_an_answer_is_no_case_for_a_retry(
+    bench: Bench, settle: Any
+) -> None:
+    bench.open()
+    await settle()
+    bench.transports[0].eof()
+    await settle()
+    assert bench.receivers[0].error.reason == "truncated"
+    assert bench.counts("retried") == (0,)
+
+
+# ---- how a connection is made ----------------------------------------------------------------------------------------
+
+
+async def test_a_literal_address_is_not_looked_up(make_bench: Callable[..., Bench], settle: Any) -> None:
+    for base_url, address in (("http://127.0.0.1:1", "127.0.0.1"), ("http://[::1]:1", "::1")):
+        bench = make_bench(base_url)
+        bench.loop.names = AssertionError("looked up")
+        bench.open()
+        await settle()
+        assert bench.loop.connects[-1] == address
+
+
+async def test_families_alternate_and_the_next_address_is_tried_when_one_refuses(
+    make_bench: Callable[..., Bench], settle: Any
+) -> None:
+    bench = make_bench("http://api.example.com")
+    v6 = [(socket.AF_INET6, 1, 6, "", (f"2001:db8::{n}", 80, 0, 0)) for n in (1, 2)]
+    v4 = [(socket.AF_INET, 1, 6, "", (f"192.0.2.{n}", 80)) for n in (1, 2, 3)]
+    bench.loop.names = v6 + v4
+    for address in ("2001:db8::1", "192.0.2.1", "2001:db8::2", "192.0.2.2"):
+        bench.loop.refuse[address] = OSError(errno.ENETUNREACH, "")
+    bench.open()
+    await settle()
+    await settle()
+    assert bench.loop.connects == ["2001:db8::1", "192.0.2.1", "2001:db8::2", "192.0.2.2", "192.0.2.3"]
+    bench.transports[0].feed(OK)
+    assert bench.receivers[0].ends == [None]
+
+
+async def test_an_address_that_never_answers_does_not_hold_up_the_next(make_bench: Callable[..., Bench]) -> None:
+    bench = make_bench("http://api.example.com")
+    bench.loop.names = [
+        (socket.AF_INET6, 1, 6, "", ("2001:db8::1", 80, 0, 0)),
+        (socket.AF_INET, 1, 6, "", ("192.0.2.1", 80)),
+    ]
+    bench.loop.refuse["2001:db8::1"] = None
+    exchange = bench.open()
+    async with asyncio.timeout(10):
+        while not exchange.sent:
+            await asyncio.sleep(0.01)
+    assert bench.loop.connects == ["2001:db8::1", "192.0.2.1"]
+    assert len(asyncio.all_tasks()) <= 2  # the losing attempt is cancelled
+
+
+async def test_what_the_system_says_of_a_failed_connect_is_passed_on(bench: Bench, settle: Any) -> None:
+    bench.loop.refuse["192.0.2.1"] = ConnectionRefusedError(errno.ECONNREFUSED, "Connect call failed ('192.0.2.1', 80)")
+    exchange = bench.open()
+    await settle()
+    error = bench.receivers[0].error
+    assert (error.code, error.reason, error.phase, exchange.sent) == ("network", "connect", "connect", False)
+    assert error.message == (
+        "cannot connect to 192.0.2.1:80 (Connection refused): check base_url, and that the upstream is running"
+    )
+
+
+async def test_a_name_that_does_not_resolve_is_told(make_bench: Callable[..., Bench], settle: Any) -> None:
+    bench = make_bench("https://nowhere.invalid")
+    bench.loop.names = socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+    bench.open()
+    await settle()
+    error = bench.receivers[0].error
+    assert (error.code, error.reason) == ("network", "dns")
+    assert "nowhere.invalid" in error.message
+    assert "Name or service not known" in error.message
+
+
+async def test_tls_checks_the_name_that_was_configured(make_bench: Callable[..., Bench], settle: Any) -> None:
+    for base_url, name in (("https://api.example.com", "api.example.com"), ("https://192.0.2.1", "192.0.2.1")):
+        bench = make_bench(base_url)
+        bench.open()
+        await settle()
+        assert bench.loop.tls[-1] == (default_ssl_context(), name)
+    bench = make_bench("http://api.example.com")
+    bench.open()
+    await settle()
+    assert bench.loop.tls[-1] == (None, None)
+
+
+def test_the_default_tls_verifies_and_refuses_old_versions() -> None:
+    context = default_ssl_context()
+    assert context.verify_mode is ssl.CERT_REQUIRED
+    assert context.check_hostname
+    assert context.minimum_version >= ssl.TLSVersion.TLSv1_2
+
+
+@pytest.mark.parametrize("failure", [ssl.SSLError(1, "bad"), ConnectionResetError(), ConnectionAbortedError("slow")])
+async def test_a_failed_handshake_is_told(make_bench: Callable[..., Bench], settle: Any, failure: Exception) -> None:
+    bench = make_bench("https://api.example.com")
+    bench.loop.tls_failure = failure
+    bench.open()
+    await settle()
+    error = bench.receivers[0].error
+    assert (error.code, error.reason, error.phase) == ("network", "tls", "connect")
+    assert "api.example.com:443" in error.message
+
+
+async def test_a_connection_that_breaks_before_it_is_used_is_told(bench: Bench, settle: Any) -> None:
+    bench.loop.tls_failure = ConnectionResetError()
+    bench.open()
+    await settle()
+    assert (bench.receivers[0].error.code, bench.receivers[0].error.reason) == ("network", "connect")
+
+
+async def test_a_peer_that_closes_or_speaks_first_gets_no_request(bench: Bench, settle: Any) -> None:
+    made = bench.loop.create_connection
+
+    async def speaks_first(factory: Any, **options: Any) -> Any:
+        transport, protocol = await made(factory, **options)
+        transport.feed(b"SSH-2.0-x\r\n")
+        return transport, protocol
+
+    bench.loop.create_connection = speaks_first
+    exchange = bench.open()
+    await settle()
+    assert (bench.receivers[0].error.code, bench.receivers[0].error.reason) == ("network", "reset")
+    assert not exchange.sent
+    assert bench.transports[0].written == []
+    assert bench.counts("open", "connecting") == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("address", "forbidden"),
+    [
+        ("169.254.169.254", True),
+        ("169.254.0.1", True),
+        ("fe80::1", True),
+        ("fe80::1%1", True),
+        ("febf::1", True),
+        ("::ffff:169.254.169.254", True),
+        ("64:ff9b::a9fe:a9fe", True),
+        ("2002:a9fe:a9fe::1", True),
+        ("fd00:ec2::254", True),
+        ("fd20:ce::254", True),
+        ("100.100.100.200", True),
+        ("168.63.129.16", True),
+        ("192.0.0.192", True),
+        ("127.0.0.1", False),
+        ("::1", False),
+        ("10.0.0.1", False),
+        ("192.168.1.1", False),
+        ("fd12::1", False),
+        ("::ffff:10.0.0.1", False),
+        ("104.18.7.192", False),
+        ("2606:4700::1", False),
+    ],
+)
+def test_link_local_and_metadata_addresses_are_forbidden_and_private_ones_are_not(
+    address: str, forbidden: bool
+) -> None:
+    assert is_forbidden_address(address) is forbidden
+
+
+async def test_a_forbidden_address_is_never_connected_to(make_bench: Callable[..., Bench], settle: Any) -> None:
+    for base_url in ("http://169.254.169.254/latest", "http://metadata.example", "http://[fe80::1]"):
+        bench = make_bench(base_url)
+        bench.loop.names = [
+            (socket.AF_INET, 1, 6, "", ("192.0.2.1", 80)),
+            (socket.AF_INET, 1, 6, "", ("169.254.169.254", 80)),
+        ]
+        bench.open()
+        await settle()
+        error = bench.receivers[0].error
+        assert (error.code, error.reason, error.phase) == ("network", "forbidden_address", "connect")
+        assert bench.loop.connects == []
+
+
+async def test_closing_while_connecting_stops_the_attempt(bench: Bench, settle: Any) -> None:
+    bench.loop.gate = asyncio.Event()
+    early = bench.open()
+    early.close()  # before its task has begun
+    late = bench.open()
+    await settle()
+    late.close()
+    await settle()
+    assert bench.counts("open", "connecting") == (0, 0)
+    assert not bench.transports
+    assert not [receiver for receiver in bench.receivers if receiver.calls]
+    assert len(asyncio.all_tasks()) == 1
+
+
+async def test_a_pause_before_the_connection_is_there_holds_afterwards(bench: Bench, settle: Any) -> None:
+    bench.open().pause_reading()
+    await settle()
+    assert bench.transports[0].paused
+
+
+async def test_a_slow_connect_ends_with_connect_timeout(bench: Bench, settle: Any) -> None:
+    bench.loop.gate = asyncio.Event()
+    bench.open()
+    await settle()
+    bench.loop.advance(5.1)
+    await settle()
+    assert (bench.receivers[0].error.code, bench.receivers[0].error.reason) == ("timeout", "connect")
+    assert bench.counts("open", "connecting") == (0, 0)
+
+
+# ---- the end ---------------------------------------------------------------------------------------------------------
+
+
+async def test_closing_the_pool_ends_everything(make_bench: Callable[..., Bench], settle: Any) -> None:
+    bench = make_bench(max_connections=3)
+    for _ in range(2):
+        bench.open()
+    await settle()
+    bench.transports[0].feed(OK)
+    bench.transports[1].feed(HEAD + b"part")
+    bench.open()
+    bench.loop.gate = asyncio.Event()
+    for _ in range(2):
+        bench.open()
+    await settle()
+    assert bench.counts("open", "idle", "connecting", "pending") == (2, 0, 1, 1)
+    await bench.pool.close()
+    for receiver in bench.receivers[1:]:
+        assert (receiver.error.code, receiver.error.reason) == ("network", "closed")
+    assert bench.counts("open", "idle", "connecting", "pending") == (0, 0, 0, 0)
+    assert not bench.loop.handles
+    assert len(asyncio.all_tasks()) == 1
+    bench.open()
+    await settle()
+    assert bench.receivers[-1].error.reason == "closed"
+    await bench.pool.close()
+
+
+async def test_closing_a_pool_with_idle_connections_closes_them(bench: Bench, settle: Any) -> None:
+    bench.open()
+    await settle()
+    bench.transports[0].feed(OK)
+    await bench.pool.close()
+    assert bench.transports[0].aborted
+    assert bench.counts("open") == (0,)
+    assert not bench.loop.handles
+
+
+async def test_ten_thousand_closed_exchanges_leave_nothing_behind_and_no_byte_reaches_another(
+    make_bench: Callable[..., Bench], settle: Any
+) -> None:
+    bench = make_bench(max_connections=4)
+    for n in range(10_000):
+        exchange = bench.open(b"%d" % n)
+        if n % 4:
+            await settle()
+            transport = bench.transports[-1]
+            assert transport.written[-1].endswith(b"\r\n\r\n%d" % n)
+            assert len(transport.written) == 1
+            if n % 4 > 1:
+                transport.feed(HEAD + (b"secret" if n % 4 == 3 else b""))
+        exchange.close()
+        bench.receivers.clear()
+        bench.loop.transports.clear()
+    await settle()
+    assert bench.counts("open", "connecting", "pending") == (0, 0, 0)
+    assert not bench.loop.handles
+
+
+async def test_a_pool_keeps_nothing_of_an_exchange_that_is_over(bench: Bench, settle: Any) -> None:
+    exchange = bench.open()
+    await settle()
+    bench.transports[0].feed(OK)
+    receiver = weakref.ref(bench.receivers.pop())
+    del exchange
+    gc.collect()
+    assert receiver() is None
