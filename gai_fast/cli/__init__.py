@@ -1,0 +1,118 @@
+"""The command line: one file per command, each imported only when it is called.
+
+Owns what all commands share: the group, the flags' environment variables, exit codes (CONTRACT §2), and how data and
+problems are printed. Importing this package imports no server and no loop.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from functools import partial
+from importlib import import_module
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, Final
+
+import click
+
+from gai_fast._version import __version__
+
+if TYPE_CHECKING:
+    from gai_fast.server.config import Loaded
+
+__all__ = [
+    "COMMANDS",
+    "ConfigFailure",
+    "Failure",
+    "StartupFailure",
+    "config_option",
+    "json_option",
+    "load_config",
+    "main",
+    "option",
+    "print_json",
+]
+
+COMMANDS: Final = ("serve", "check", "decode", "mock", "chat", "models", "config", "version")
+"""The order in which `--help` lists them."""
+
+
+class Failure(click.ClickException):
+    """A failure while running: exit code 1."""
+
+    exit_code = 1
+
+    def show(self, file: IO[Any] | None = None) -> None:
+        for line in self.message.splitlines():
+            click.echo(f"error: {line}", err=file is None, file=file)
+
+
+class ConfigFailure(Failure):
+    """A configuration that cannot be used: exit code 2, as for a wrong flag."""
+
+    exit_code = 2
+
+
+class StartupFailure(Failure):
+    """The server cannot start, though the configuration is right: exit code 3, as uvicorn has it."""
+
+    exit_code = 3
+
+
+# Every flag has an environment variable, and `--help` says which.
+option = partial(click.option, show_envvar=True, show_default=True)
+config_option = option(
+    "-c",
+    "--config",
+    "config_path",
+    type=click.Path(path_type=Path),
+    envvar="GAI_FAST_CONFIG",
+    help="Configuration file; by default gai-fast.toml here, if it exists.",
+)
+json_option = option("--json", is_flag=True, help="Print JSON.")
+
+
+def load_config(path: Path | None, flags: Mapping[str, Any] | None = None) -> Loaded:
+    """The configuration that a command runs with.
+
+    Raises:
+        ConfigFailure: It cannot be used.
+    """
+    from gai_fast.server.config import ConfigError, find, read
+
+    try:
+        return read(find(path), flags=flags)
+    except ConfigError as problem:
+        raise ConfigFailure(str(problem)) from None
+
+
+def print_json(value: Any) -> None:
+    """Prints one JSON document, readable by people too."""
+    click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+class _Main(click.Group):
+    """Imports a command's module only when the command is called or listed."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = import_module(f"gai_fast.cli.{cmd_name}").command
+        command.name = cmd_name
+        return command
+
+
+@click.group(
+    cls=_Main,
+    context_settings={
+        "auto_envvar_prefix": "GAI_FAST",
+        "help_option_names": ["-h", "--help"],
+        "max_content_width": 100,
+    },
+)
+@click.version_option(__version__, prog_name="gai-fast", message="%(prog)s %(version)s")
+def main() -> None:
+    """gai-fast: a streaming LLM gateway."""

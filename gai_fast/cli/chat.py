@@ -1,0 +1,182 @@
+"""`gai-fast chat`: talks to a model in the terminal, in this process, without a server."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json as json_module
+import re
+import signal
+import sys
+from contextlib import aclosing
+from difflib import get_close_matches
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from gai_fast.cli import Failure, config_option, json_option, load_config, option
+from gai_fast.cli.asking import ask
+from gai_fast.cli.serve import offered, run_async
+from gai_fast.errors import Error
+from gai_fast.formats import StreamContext, get_format
+from gai_fast.ids import new_request_id
+from gai_fast.net.engine import Engine, now_ms
+from gai_fast.request import parse_request
+from gai_fast.result import Collector, Result
+from gai_fast.server.config import wants_color
+
+if TYPE_CHECKING:
+    from gai_fast.events import Event
+    from gai_fast.net.session import Session
+    from gai_fast.settings import ModelSettings, Settings
+
+# What a model says may not move the cursor, set the title or answer for the user (CWE-150).
+_TERMINAL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
+
+def _is_terminal() -> bool:
+    return sys.stdout.isatty()
+
+
+class _Printer:
+    """Prints an answer as it comes: text; reasoning dimmed, and only to a terminal."""
+
+    def __init__(self) -> None:
+        self._is_terminal = _is_terminal()
+        self._color = self._is_terminal and wants_color()
+        self._kind = ""
+        self._last = "\n"
+
+    def event(self, event: Event) -> None:
+        kind = event["type"]
+        if event.get("choice"):
+            return
+        if kind in ("text.delta", "refusal.delta"):
+            self._write("text", event["text"])
+        elif kind == "reasoning.delta" and self._is_terminal:
+            self._write("reasoning", event["text"])
+        elif kind == "tool.call":
+            call = event["tool_call"]
+            click.echo(f"\n[{call['name']} is called; chat runs no tools]", err=True)
+        elif kind == "done" and self._last != "\n":
+            click.echo()
+
+    def _write(self, kind: str, text: str) -> None:
+        if self._is_terminal:
+            text = _TERMINAL.sub("", text)
+        if self._kind not in ("", kind):
+            click.echo("\n")
+        self._kind = kind
+        self._last = text[-1:] or self._last
+        click.echo(click.style(text, dim=True) if kind == "reasoning" and self._color else text, nl=False)
+
+
+class _JSONPrinter:
+    """Prints the events as NDJSON."""
+
+    def __init__(self, model: str) -> None:
+        context = StreamContext("", new_request_id(), None, model, now_ms, envelope="full")
+        self._encoder = get_format("gai").encoder("ndjson", context)
+
+    def event(self, event: Event) -> None:
+        self._encoder.event(event)
+        click.echo(self._encoder.take(), nl=False)
+
+
+class Conversation:
+    """What was said so far, and with whom."""
+
+    def __init__(self, settings: Settings, model: ModelSettings, *, as_json: bool) -> None:
+        self._settings = settings
+        self._model = model
+        self._as_json = as_json
+        self._messages: list[dict[str, Any]] = []
+
+    def say(self, prompt: str) -> Result:
+        """Asks, prints the answer as it comes, and remembers both where there was an answer.
+
+        Raises:
+            Error: There was none.
+        """
+        question = {"role": "user", "content": prompt}
+        collector = Collector()
+        body = json_module.dumps({"messages": [*self._messages, question]}, ensure_ascii=False)
+        run_async(self._ask(body.encode("utf-8", "replace"), collector))
+        result = collector.result().raise_for_error()
+        if result.message["content"]:
+            self._messages += [question, result.message]
+        return result
+
+    async def _ask(self, body: bytes, collector: Collector) -> None:
+        loop = asyncio.get_running_loop()
+        engine = Engine(self._settings, loop)
+        printer = _JSONPrinter(self._model.name) if self._as_json else _Printer()
+
+        def cancel_on_interrupt(session: Session) -> None:
+            loop.add_signal_handler(signal.SIGINT, session.cancel)
+
+        try:
+            async with aclosing(ask(engine, self._model, parse_request(body), cancel_on_interrupt)) as events:
+                async for event in events:
+                    collector.event(event)
+                    printer.event(event)
+        finally:
+            loop.remove_signal_handler(signal.SIGINT)
+            await engine.close()
+
+
+def _chosen(settings: Settings, name: str | None) -> ModelSettings:
+    model = settings.model(name)
+    if model is None:
+        known = offered(settings)
+        close = get_close_matches(name or "", known, 1)
+        near = f"did you mean {close[0]}?" if close else f"known: {', '.join(known) or 'none'}"
+        raise click.BadParameter(f"there is no model {name!r}; {near}", param_hint="--model")
+    return model
+
+
+@click.command()
+@config_option
+@option("-m", "--model", help="The model to ask; by default the configuration's.")
+@json_option
+@click.argument("prompt", required=False)
+def command(config_path: Path | None, model: str | None, json: bool, prompt: str | None) -> None:
+    """Stream an answer to the terminal.
+
+    PROMPT - reads it from the standard input; without one a conversation begins. Ctrl-C cancels the answer, Ctrl-D ends
+    the conversation.
+    """
+    settings = load_config(config_path).settings
+    conversation = Conversation(settings, _chosen(settings, model), as_json=json)
+    if prompt is None:
+        _converse(conversation)
+        return
+    text = sys.stdin.read() if prompt == "-" else prompt
+    if not text.strip():
+        raise click.BadParameter("the prompt is empty", param_hint="PROMPT")
+    try:
+        result = conversation.say(text)
+    except Error as problem:
+        raise Failure(f"{problem.code}: {problem}") from None
+    if result.finish_reason == "cancelled":
+        raise click.exceptions.Exit(1)
+
+
+def _converse(conversation: Conversation) -> None:
+    with contextlib.suppress(ImportError):
+        import readline  # noqa: F401  # line editing and history for input()
+    sign = "> " if sys.stdin.isatty() else ""
+    while True:
+        try:
+            prompt = input(sign)
+        except (EOFError, KeyboardInterrupt):
+            if sign:
+                click.echo()
+            return
+        if not prompt.strip():
+            continue
+        try:
+            conversation.say(prompt)
+        except Error as problem:
+            click.echo(f"error: {problem.code}: {problem}", err=True)

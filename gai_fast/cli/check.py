@@ -1,0 +1,116 @@
+"""`gai-fast check`: is the configuration right, and do the upstreams answer?"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import aclosing
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from gai_fast.cli import ConfigFailure, config_option, json_option, load_config, option, print_json
+
+if TYPE_CHECKING:
+    from gai_fast.net.engine import Engine
+    from gai_fast.settings import Settings, UpstreamSettings
+
+PROBE_SECONDS = 10.0
+PROBE_TOKENS = 16
+"""The smallest bound that reasoning models accept."""
+NO_MODEL = "gai-fast-probe"
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """What became of one question to one upstream."""
+
+    upstream: str
+    model: str
+    ok: bool
+    ms: int
+    message: str
+
+
+async def _probe(engine: Engine, upstream: UpstreamSettings) -> Probe:
+    """Asks the upstream's first model, or where it has none for one that does not exist: to be told so is an answer."""
+    from gai_fast.cli.asking import ask
+    from gai_fast.errors import Error
+    from gai_fast.request import Request
+    from gai_fast.settings import ModelSettings
+
+    known = next((one for one in engine.settings.models.values() if one.upstream is upstream), None)
+    model = known or ModelSettings(NO_MODEL, upstream, NO_MODEL)
+    begun = time.monotonic()
+    ok, message = False, f"no answer within {PROBE_SECONDS:g} s"
+    try:
+        async with (
+            asyncio.timeout(PROBE_SECONDS),
+            aclosing(ask(engine, model, Request(query="Hi", max_tokens=PROBE_TOKENS))) as events,
+        ):
+            async for event in events:
+                if event["type"] == "finish":
+                    ok, message = True, "answers"
+                elif event["type"] == "error":
+                    code, said = event["error"]["code"], event["error"]["message"]
+                    ok = known is None and code in ("not_found", "invalid_request") and "model" in said.lower()
+                    message = "answers; no [[model]] names it" if ok else f"{code}: {said}"
+    except TimeoutError:
+        pass
+    except Error as problem:
+        message = f"{problem.code}: {problem}"
+    return Probe(upstream.name, model.id, ok, round((time.monotonic() - begun) * 1000), message)
+
+
+async def _probe_all(settings: Settings, found: list[Probe]) -> None:
+    from gai_fast.net.engine import Engine
+
+    engine = Engine(settings, asyncio.get_running_loop())
+    try:
+        found += await asyncio.gather(*(_probe(engine, one) for one in settings.upstreams.values()))
+    finally:
+        await engine.close()
+
+
+@click.command()
+@config_option
+@option("--probe", is_flag=True, help="Ask each upstream's first model for a few tokens.")
+@json_option
+def command(config_path: Path | None, probe: bool, json: bool) -> None:
+    """Validate the configuration: line, key, nearest known name.
+
+    Exit code 2 where it is wrong, 1 where a probed upstream does not answer.
+    """
+    try:
+        settings = load_config(config_path).settings
+    except ConfigFailure as problem:
+        if json:
+            print_json({"ok": False, "problems": problem.message.splitlines()})
+            raise click.exceptions.Exit(problem.exit_code) from None
+        raise
+    probes: list[Probe] = []
+    if probe:
+        from gai_fast.cli.serve import run_async
+
+        run_async(_probe_all(settings, probes))
+    failed = not all(one.ok for one in probes)
+    own = [model for model in settings.models.values() if model.upstream.name in settings.upstreams]
+    if json:
+        counts = {"ok": not failed, "problems": [], "upstreams": len(settings.upstreams), "models": len(own)}
+        print_json({**counts, **({"probes": [asdict(one) for one in probes]} if probe else {})})
+    else:
+        demo = " and the demo" if len(own) < len(settings.models) else ""
+        click.echo(f"config OK ({_count(len(settings.upstreams), 'upstream')}, {_count(len(own), 'model')}{demo})")
+        for notice in settings.notices:
+            click.echo(f"note: {notice}")
+        width = max((len(one.upstream) for one in probes), default=0)
+        for one in probes:
+            click.echo(f"{one.upstream:{width}}  {'ok' if one.ok else 'FAILED':6}  {one.ms:5} ms  {one.message}")
+    if failed:
+        raise click.exceptions.Exit(1)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"

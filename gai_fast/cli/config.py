@@ -1,0 +1,200 @@
+"""`gai-fast config`: writes a first configuration, shows the one in force, describes every key.
+
+Everything here is made from the tables of `server/config.py`; what a key means is not repeated.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from gai_fast.cli import ConfigFailure, Failure, config_option, json_option, load_config, option, print_json
+from gai_fast.providers import get_provider, provider_names
+from gai_fast.server.config import (
+    DEFAULT_FILE,
+    DEFAULTS,
+    LISTS,
+    REQUIRED,
+    SECTIONS,
+    ConfigError,
+    Key,
+    Loaded,
+    Value,
+    read,
+)
+
+REDACTED = "[redacted]"
+
+
+@click.group()
+def command() -> None:
+    """Write, show or describe the configuration."""
+
+
+# ---- init ----------------------------------------------------------------------------------------------------------
+
+
+@command.command()
+@click.argument("file", type=click.Path(path_type=Path), default=DEFAULT_FILE)
+@option("--force", is_flag=True, envvar="GAI_FAST_CONFIG_INIT_FORCE", help="Overwrite the file.")
+def init(file: Path, force: bool) -> None:
+    """Write a commented configuration for the keys that are in the environment."""
+    try:
+        found = read(None)
+    except ConfigError as problem:
+        raise ConfigFailure(str(problem)) from None
+    try:
+        with file.open("w" if force else "x", encoding="utf-8") as target:
+            target.write(starter(found.upstreams))
+    except FileExistsError:
+        raise ConfigFailure(f"{file} exists: --force overwrites it") from None
+    except OSError as problem:
+        raise Failure(f"cannot write {file}: {problem.strerror}") from None
+    names = [table["name"].value for table in found.upstreams]
+    click.echo(f"wrote {file}, with {', '.join(names) or 'an example'}")
+    for notice in found.settings.notices:
+        click.echo(f"note: {notice}")
+
+
+def starter(upstreams: Sequence[Mapping[str, Value]]) -> str:
+    """A configuration with every key in a comment.
+
+    Args:
+        upstreams: Those to configure; none: a commented example.
+    """
+    lines = [
+        "# The configuration of gai-fast. `gai-fast check` validates it, `gai-fast config show` shows it resolved."
+    ]
+    for section in SECTIONS:
+        if section not in LISTS:
+            lines += ["", f"[{section}]", *_comments(section, SECTIONS[section])]
+    example = provider_names()[0]
+    known = [{name: value.value for name, value in table.items()} for table in upstreams]
+    mark = "" if known else "# "
+    for table in known or [
+        {"name": example, "provider": example, "api_key": f"env:{get_provider(example).key_variable}"}
+    ]:
+        lines += ["", f"{mark}[[upstream]]", *(f"{mark}{name} = {toml(value)}" for name, value in table.items())]
+        rest = {name: key for name, key in SECTIONS["upstream"].items() if name not in table}
+        lines += _comments("upstream", rest, base_url=get_provider(table["provider"]).base_url)
+    model = {"name": "fast", "upstream": known[0]["name"] if known else example, "id": "the upstream's own name for it"}
+    lines += [
+        "",
+        "# A name of your own for a model; any key of [stream] may follow. Without one, ask for <upstream>/<id>.",
+    ]
+    lines += ["# [[model]]", *(f"# {name} = {toml(value)}" for name, value in model.items())]
+    return "\n".join(lines) + "\n"
+
+
+def _comments(section: str, keys: Mapping[str, Key], **defaults: Any) -> Iterator[str]:
+    for name, key in keys.items():
+        default = {**DEFAULTS[section], **defaults}.get(name)
+        yield f"# {name} = {toml(_example(key) if default is None else default)}  # {key.about}"
+
+
+def _example(key: Key) -> Any:
+    """A value for a key whose default is none."""
+    return key.schema["enum"][0] if "enum" in key.schema else "fast"
+
+
+def toml(value: Any) -> str:
+    """A value as TOML."""
+    if isinstance(value, Mapping):
+        inner = ", ".join(f"{json.dumps(name)} = {toml(item)}" for name, item in value.items())
+        return f"{{ {inner} }}" if inner else "{}"
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(toml, value))}]"
+    if isinstance(value, str):
+        # A JSON string is a TOML basic string, but for DEL.
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    return {True: "true", False: "false"}[value] if isinstance(value, bool) else str(value)
+
+
+# ---- show ----------------------------------------------------------------------------------------------------------
+
+
+@command.command()
+@config_option
+@option("--origin", is_flag=True, envvar="GAI_FAST_CONFIG_SHOW_ORIGIN", help="Say where each value comes from.")
+@json_option
+def show(config_path: Path | None, origin: bool, json: bool) -> None:
+    """Print the configuration in force: defaults filled in, secrets left out."""
+    loaded = load_config(config_path)
+    sections = in_force(loaded)
+    if json:
+        print_json(_plain(sections, origin))
+        return
+    for notice in loaded.settings.notices:
+        click.echo(f"# {notice}")
+    for section, tables in sections.items():
+        for table in tables if isinstance(tables, list) else [tables]:
+            click.echo(f"[[{section}]]" if section in LISTS else f"[{section}]")
+            for name, value in table.items():
+                if value.value is not None:
+                    click.echo(f"{name} = {toml(value.value)}{f'  # {value.origin}' if origin else ''}")
+            click.echo()
+
+
+def in_force(loaded: Loaded) -> dict[str, dict[str, Value] | list[dict[str, Value]]]:
+    """Every key's value and origin, defaults included; header values redacted, keys only as references."""
+    upstreams = []
+    for table in loaded.upstreams:
+        default = {"base_url": loaded.settings.upstreams[table["name"].value].base_url}
+        whole = _with_defaults("upstream", table, **default)
+        headers = whole["headers"]
+        whole["headers"] = Value(dict.fromkeys(headers.value, REDACTED), headers.origin)
+        upstreams.append(whole)
+    models = [{"id": Value(table["name"].value, "default"), **table} for table in loaded.models]
+    return {
+        "server": _with_defaults("server", loaded.server),
+        "stream": _with_defaults("stream", loaded.stream),
+        "upstream": upstreams,
+        "model": [{name: table[name] for name in SECTIONS["model"] if name in table} for table in models],
+    }
+
+
+def _with_defaults(section: str, table: Mapping[str, Value], **defaults: Any) -> dict[str, Value]:
+    known = {**DEFAULTS[section], **defaults}
+    return {name: table.get(name, Value(known.get(name), "default")) for name in SECTIONS[section]}
+
+
+def _plain(value: Any, origin: bool) -> Any:
+    if isinstance(value, Value):
+        return {"value": value.value, "origin": value.origin} if origin else value.value
+    if isinstance(value, dict):
+        return {name: _plain(item, origin) for name, item in value.items()}
+    return [_plain(item, origin) for item in value]
+
+
+# ---- schema --------------------------------------------------------------------------------------------------------
+
+
+@command.command()
+def schema() -> None:
+    """Print the JSON Schema of the configuration file, for editors."""
+    print_json(json_schema())
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON Schema of `gai-fast.toml`."""
+    properties: dict[str, Any] = {}
+    for section, keys in SECTIONS.items():
+        table: dict[str, Any] = {"type": "object", "additionalProperties": False, "properties": {}}
+        for name, key in keys.items():
+            default = DEFAULTS[section].get(name)
+            said = {} if default is None else {"default": default}
+            table["properties"][name] = {"description": key.about, **key.schema, **said}
+        if section in REQUIRED:
+            table["required"] = list(REQUIRED[section])
+        properties[section] = {"type": "array", "items": table} if section in LISTS else table
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "gai-fast.toml",
+        "type": "object",
+        "additionalProperties": False,
+        "properties": properties,
+    }

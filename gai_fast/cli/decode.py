@@ -1,0 +1,93 @@
+"""`gai-fast decode`: a recorded response body as events."""
+
+from __future__ import annotations
+
+import io
+import sys
+
+import click
+
+from gai_fast.cli import Failure, option
+from gai_fast.formats import FORMATS, StreamContext, get_format
+from gai_fast.ids import new_request_id, new_stream_id
+from gai_fast.net.engine import now_ms
+from gai_fast.providers import get_provider, provider_names
+from gai_fast.relay import Relay
+from gai_fast.server.config import check_provider
+
+READ_SIZE = 65536
+
+
+def _provider(context: click.Context, parameter: click.Parameter, value: str) -> str:
+    try:
+        return check_provider(value)
+    except ValueError as problem:
+        raise click.BadParameter(str(problem)) from None
+
+
+def _headers(context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
+    headers = {}
+    for value in values:
+        name, colon, text = value.partition(":")
+        if not colon or not name.strip():
+            raise click.BadParameter(f"{value!r} is not of the form 'name: value'")
+        headers[name.strip().lower()] = text.strip()
+    return headers
+
+
+@click.command()
+@option(
+    "--provider",
+    required=True,
+    callback=_provider,
+    metavar="NAME",
+    help=f"Whose answer it is: {', '.join(provider_names())}; NAME:API where there are several.",
+)
+@option("--status", type=click.IntRange(100, 599), default=200, help="The answer's HTTP status.")
+@option("--header", multiple=True, callback=_headers, metavar="'NAME: VALUE'", help="One of its headers.")
+@option("--format", type=click.Choice(list(FORMATS)), default="gai", help="What to print.")
+@option("--framing", type=click.Choice(["ndjson", "sse"]), default="ndjson", help="How to frame it.")
+@click.argument("file", type=click.File("rb"), default="-")
+def command(
+    provider: str, status: int, header: dict[str, str], format: str, framing: str, file: io.BufferedReader
+) -> None:
+    """Read a recorded response body and print its normalized events.
+
+    FILE is the body as it came; - or nothing reads the standard input, as it comes. What the provider said, an error
+    too, is data: the exit code is 0.
+    """
+    chosen = get_format(format)
+    taken = next((known for known in chosen.framings if known == framing), None)
+    if taken is None:
+        raise click.BadParameter(f"format {format} has no framing {framing}", param_hint="--framing")
+    context = StreamContext(
+        stream_id=new_stream_id(),
+        request_id=new_request_id(),
+        trace_id=None,
+        model="",
+        clock=now_ms,
+        envelope="full",
+    )
+    encoder = chosen.encoder(taken, context)
+    relay = Relay(get_provider(provider).adapter(), encoder)
+    relay.receive_head(status, header)
+    while not relay.is_over and (chunk := _read(file)):
+        relay.receive_data(chunk, now_ms())
+        _write(encoder.take())
+    if not relay.is_over:
+        relay.receive_eof(None, now_ms())
+    _write(encoder.take())
+
+
+def _read(file: io.BufferedReader) -> bytes:
+    """What there is: a pipe's bytes are not held back until there are many."""
+    try:
+        return file.read1(READ_SIZE)
+    except OSError as problem:
+        raise Failure(f"cannot read {file.name}: {problem.strerror}") from None
+
+
+def _write(data: bytes) -> None:
+    if data:
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()

@@ -1,0 +1,37 @@
+"""`gai-fast models`: what can be asked for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from gai_fast.cli import config_option, json_option, load_config, print_json
+
+
+@click.command()
+@config_option
+@json_option
+def command(config_path: Path | None, json: bool) -> None:
+    """List the models that a request may name."""
+    settings = load_config(config_path).settings
+    default = settings.model(None)
+    models = [
+        {"name": model.name, "upstream": model.upstream.name, "provider": model.upstream.provider, "id": model.id}
+        for model in settings.models.values()
+    ]
+    if json:
+        upstreams = [
+            {"name": upstream.name, "provider": upstream.provider, "base_url": upstream.base_url}
+            for upstream in settings.upstreams.values()
+        ]
+        print_json({"default": default and default.name, "models": models, "upstreams": upstreams})
+        return
+    rows = [
+        (name, f"{model.id} of {model.upstream.name}" if model.upstream.name in settings.upstreams else "a recording")
+        for name, model in settings.models.items()
+    ]
+    rows += [(f"{name}/<id>", f"any model of {name}") for name in settings.upstreams]
+    width = max((len(name) for name, _ in rows), default=0)
+    for name, what in rows:
+        click.echo(f"{name:{width}}  {what}{'  (default)' if default and name == default.name else ''}")

@@ -1,0 +1,136 @@
+"""`gai-fast serve`: the server, and what it says when it is up."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import json
+import logging
+import shlex
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any
+
+import click
+from click.core import ParameterSource
+
+from gai_fast._version import __version__
+from gai_fast.cli import Failure, StartupFailure, config_option, load_config, option
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from gai_fast.server.config import Loaded
+    from gai_fast.settings import ServerSettings, Settings
+
+QUERY = "Tell me a short story about a lighthouse keeper."
+
+
+def banner(url: str, loaded: Loaded) -> str:
+    """What the server says when it is up; the examples are whole lines from the first column, to be pasted.
+
+    Args:
+        url: Where it listens: scheme, host and port.
+        loaded: The configuration.
+    """
+    settings = loaded.settings
+    # A wildcard address is one to listen on, not one to call.
+    url = url.replace("//0.0.0.0:", "//127.0.0.1:").replace("//[::]:", "//[::1]:")
+    lines = [f"gai-fast {__version__} on {url}", f"playground: {url}/"]
+    if loaded.path is not None:
+        lines.append(f"configuration: {loaded.path}")
+    lines.append(f"models: {', '.join(offered(settings)) or 'none: add an [[upstream]]'}")
+    lines += [f"note: {notice}" for notice in settings.notices]
+    model = settings.model(None)
+    if model is not None:
+        lines += ["", *examples(url, model.name)]
+    return "\n".join(lines)
+
+
+def offered(settings: Settings) -> list[str]:
+    """What a request's `model` may be."""
+    return [*settings.models, *(f"{name}/<id>" for name in settings.upstreams)]
+
+
+def examples(url: str, model: str) -> list[str]:
+    """A curl line and a snippet for the openai package, each followed by an empty line."""
+    body = json.dumps({"model": model, "query": QUERY}, ensure_ascii=False)
+    return [
+        f"curl -N {url}/api/v1/stream -H 'content-type: application/json' -d {shlex.quote(body)}",
+        "",
+        "from openai import OpenAI",
+        f'client = OpenAI(base_url="{url}/v1", api_key="none")',
+        f'messages = [{{"role": "user", "content": {json.dumps(QUERY)}}}]',
+        f"stream = client.chat.completions.create(model={model!r}, messages=messages, stream=True)",
+        "for chunk in stream:",
+        '    print("".join(choice.delta.content or "" for choice in chunk.choices), end="", flush=True)',
+        "",
+    ]
+
+
+def run_async(main: Coroutine[Any, Any, None]) -> None:
+    """Runs a coroutine on the fastest loop that is installed."""
+    try:
+        import uvloop
+    except ModuleNotFoundError:
+        asyncio.run(main)
+    else:
+        uvloop.run(main)
+
+
+def _log(server: ServerSettings) -> None:
+    """Log lines go to the standard error; those of other packages only where something is wrong."""
+    level = logging.getLevelNamesMapping()[server.log_level.upper()]
+    logging.basicConfig(level=max(level, logging.WARNING), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.getLogger("gai_fast").setLevel(level)
+    logging.getLogger("gai_fast.access").disabled = not server.access_log
+
+
+async def _serve(settings: Settings, ready: Callable[[str], None]) -> None:
+    from gai_fast.server.app import serve
+
+    await serve(settings, ready=ready)
+
+
+@click.command()
+@config_option
+@option("--host", envvar="GAI_FAST_HOST", show_default="127.0.0.1", help="Address to listen on.")
+@option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    envvar="GAI_FAST_PORT",
+    show_default="8080",
+    help="Port to listen on; 0 chooses a free one.",
+)
+@option(
+    "--workers",
+    type=click.IntRange(1),
+    envvar="GAI_FAST_WORKERS",
+    show_default="1",
+    help="Processes; more than 1 is not supported yet.",
+)
+@click.pass_context
+def command(context: click.Context, /, config_path: Path | None, **given: Any) -> None:
+    """Run the gateway.
+
+    Without a configuration file, every provider whose usual key is in the environment can be asked, and so can the
+    embedded model demo.
+    """
+    flags = {name: given[name] for name in given if context.get_parameter_source(name) is ParameterSource.COMMANDLINE}
+    loaded = load_config(config_path, flags)
+    server = loaded.settings.server
+    is_up = False
+    _log(server)
+
+    def ready(url: str) -> None:
+        nonlocal is_up
+        is_up = True
+        click.echo(banner(url, loaded))
+
+    try:
+        run_async(_serve(loaded.settings, ready))
+    except OSError as problem:
+        if is_up:
+            raise Failure(f"the server stopped: {problem}") from problem
+        taken = "in use by another program: choose one with --port"
+        reason = taken if problem.errno == errno.EADDRINUSE else problem.strerror or problem
+        raise StartupFailure(f"cannot listen on {server.host}:{server.port}: {reason}") from None

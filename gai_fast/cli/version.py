@@ -1,0 +1,44 @@
+"""`gai-fast version`: what a bug report needs."""
+
+from __future__ import annotations
+
+import platform
+from importlib.metadata import PackageNotFoundError, version
+
+import click
+
+from gai_fast import IMPLEMENTATION
+from gai_fast._version import __version__
+from gai_fast.cli import json_option, print_json
+
+DEPENDENCIES = ("aiohttp", "click", "httptools", "msgspec", "orjson", "uvloop")
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+@click.command()
+@json_option
+def command(json: bool) -> None:
+    """Print versions, and whether the native kernels are in use."""
+    python = f"{platform.python_implementation()} {platform.python_version()}"
+    system = f"{platform.system()} {platform.machine()}"
+    dependencies = {name: _version(name) for name in DEPENDENCIES}
+    if json:
+        print_json(
+            {
+                "version": __version__,
+                "implementation": IMPLEMENTATION,
+                "python": python,
+                "platform": system,
+                "dependencies": dependencies,
+            }
+        )
+        return
+    click.echo(f"gai-fast {__version__} ({IMPLEMENTATION}, {python}, {system})")
+    for name, installed in dependencies.items():
+        click.echo(f"{name} {installed or 'not installed'}")

@@ -1,0 +1,129 @@
+"""The running server: its routes, its socket, its end.
+
+Owns the order in which things start and stop. Decides nothing about a request.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import socket
+from collections.abc import Callable
+
+from gai_fast.limits import LIMITS
+from gai_fast.net.engine import Engine
+from gai_fast.providers import get_provider
+from gai_fast.server.connection import Server
+from gai_fast.server.operations import OperationRoutes
+from gai_fast.server.router import Router
+from gai_fast.server.streams import StreamRoutes
+from gai_fast.settings import ServerSettings, Settings
+
+logger = logging.getLogger("gai_fast.server")
+
+
+def build_router(engine: Engine) -> Router:
+    """The route table of a server (CONTRACT §4)."""
+    settings = engine.settings
+    only_demo = all(get_provider(upstream.provider).recording for upstream in settings.upstreams.values())
+    router = Router(settings.server, only_demo=only_demo)
+    streams, operations = StreamRoutes(engine), OperationRoutes(settings)
+    router.add("POST", "/api/v1/stream", streams.native)
+    router.add("GET", "/api/v1/stream", streams.event_source)
+    router.add("POST", "/api/v1/streams", streams.start)
+    router.add("DELETE", "/api/v1/streams/", streams.cancel)
+    router.add("POST", "/v1/chat/completions", streams.chat_completions)
+    router.add("GET", "/v1/models", operations.models)
+    router.add("GET", "/v1/models/", operations.model)
+    router.add("GET", "/healthz", operations.healthz)
+    router.add("GET", "/readyz", operations.readyz)
+    router.add("GET", "/version", operations.version)
+    router.add("GET", "/", operations.playground)
+    router.add("GET", "/playground/", operations.asset)
+    return router
+
+
+async def serve(settings: Settings, *, ready: Callable[[str], None]) -> None:
+    """Serves until SIGINT or SIGTERM.
+
+    Args:
+        settings: The configuration.
+        ready: Called once with the base URL, when the server takes requests.
+
+    Raises:
+        OSError: The address cannot be bound.
+    """
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    running = await start(settings)
+    try:
+        ready(running.url)
+        await stop.wait()
+    finally:
+        await running.close()
+
+
+class Running:
+    """A server that takes requests. Made by `start`."""
+
+    def __init__(self, engine: Engine, server: Server, listener: asyncio.Server, url: str) -> None:
+        self.engine = engine
+        self.url = url
+        self._server = server
+        self._listener = listener
+
+    async def close(self) -> None:
+        """Stops: no new connection, every stream and every connection ended."""
+        self._listener.close()
+        self._server.pre_shutdown()
+        await self.engine.close()
+        await self._server.close(LIMITS.closing)
+
+
+async def start(settings: Settings) -> Running:
+    """Starts a server on the running loop.
+
+    Raises:
+        OSError: The address cannot be bound.
+    """
+    loop = asyncio.get_running_loop()
+    engine = Engine(settings, loop)
+    server = Server(
+        build_router(engine).handle,
+        timers=engine.timers,
+        header_timeout=settings.server.header_timeout,
+        write_timeout=settings.stream.write_timeout,
+        max_body=settings.server.max_body,
+    )
+    listening = bind(settings.server)
+    listener = await loop.create_server(server, sock=listening, backlog=LIMITS.backlog)
+    return Running(engine, server, listener, base_url(settings.server.host, listening.getsockname()[1]))
+
+
+def bind(settings: ServerSettings) -> socket.socket:
+    """The listening socket.
+
+    Raises:
+        OSError: The address is in use, or not this machine's.
+    """
+    address = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+    listening = socket.socket(address[0], socket.SOCK_STREAM)
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if address[0] == socket.AF_INET6:
+            listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        listening.bind(address[4])
+        listening.setblocking(False)
+    except OSError:
+        listening.close()
+        raise
+    return listening
+
+
+def base_url(host: str, port: int) -> str:
+    """The URL under which a bound address is reached."""
+    shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]", "": "127.0.0.1"}.get(host, f"[{host}]" if ":" in host else host)
+    return f"http://{shown}:{port}"

@@ -1,0 +1,778 @@
+"""The configuration: file, environment and flags in, one `Settings` out.
+
+The only place that reads the environment. Owns every key's name, what its value may be, where it may come from
+(flag > environment > file > default) and how a mistake is told: what, where, and the nearest name that is known.
+Opens no socket and knows no provider by name but the embedded `demo`.
+
+A key is one entry in a table below; its default stands in `settings.py`. Keys of CONTRACT §3 whose time has not come
+stand in `LATER` and are refused with "not supported yet".
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import re
+import socket
+import tomllib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import MISSING, dataclass, fields
+from difflib import get_close_matches
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Final
+from urllib.parse import SplitResult, urlsplit
+
+from gai_fast.errors import GaiFastError
+from gai_fast.limits import LIMITS
+from gai_fast.net.pool import is_forbidden_address
+from gai_fast.providers import UNBUILT_KEY_VARIABLES, get_provider, provider_names
+from gai_fast.settings import ModelSettings, Secret, ServerSettings, Settings, StreamSettings, UpstreamSettings
+
+DEFAULT_FILE: Final = Path("gai-fast.toml")
+"""Read where no file is named and this one is in the working directory; the command line says so."""
+DEMO: Final = "demo"
+PREFIX: Final = "GAI_FAST_"
+FLAGS: Final = ("host", "port", "workers")
+"""Keys of `[server]` that have a flag, and so a variable of only the key's name."""
+
+
+class ConfigError(GaiFastError):
+    """The configuration cannot be used.
+
+    Args:
+        problems: One line each: where (file and line, variable or flag), what, and what to write instead. No secrets.
+    """
+
+    def __init__(self, *problems: str) -> None:
+        self.problems = problems
+        super().__init__("\n".join(problems))
+
+
+# ---- what a value may be -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """One key.
+
+    Args:
+        about: What it is for, in one sentence.
+        schema: What its value may be, as JSON Schema.
+        read: The value for a TOML value; its `ValueError` says what the value must be, and never holds it.
+        secret: A mistaken value is not shown.
+    """
+
+    about: str
+    schema: Mapping[str, Any]
+    read: Callable[[Any], Any]
+    secret: bool = False
+
+
+def _switch(about: str) -> Key:
+    def read(value: Any) -> bool:
+        if not isinstance(value, bool):
+            raise ValueError("must be true or false")
+        return value
+
+    return Key(about, {"type": "boolean"}, read)
+
+
+_LARGEST: Final = 2**53 - 1
+"""Above it JSON readers disagree."""
+_LONGEST: Final = 10_000_000.0
+"""Seconds, 115 days: the loops' timers overflow far above it, and nothing useful is longer."""
+
+
+def _whole(about: str, least: int, most: int = _LARGEST) -> Key:
+    def read(value: Any) -> int:
+        if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+            bounds = f"at least {least}" if most == _LARGEST else f"{least} to {most}"
+            raise ValueError(f"must be a whole number, {bounds}")
+        return value
+
+    return Key(about, {"type": "integer", "minimum": least, "maximum": most}, read)
+
+
+def _seconds(about: str, *, zero: bool = False) -> Key:
+    def read(value: Any) -> float:
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not number or not (0 < value <= _LONGEST or (zero and value == 0)):
+            raise ValueError(f"must be seconds, {'0 or more' if zero else 'more than 0'}, at most {_LONGEST:.0f}")
+        return float(value)
+
+    least = {"minimum": 0} if zero else {"exclusiveMinimum": 0}
+    return Key(about, {"type": "number", **least, "maximum": _LONGEST}, read)
+
+
+def _choice(about: str, *names: str) -> Key:
+    def read(value: Any) -> str:
+        if value not in names:
+            raise ValueError(f"must be {' or '.join(names)}")
+        return str(value)
+
+    return Key(about, {"enum": list(names)}, read)
+
+
+def _text(about: str, check: Callable[[str], str], pattern: str | None = None, *, secret: bool = False) -> Key:
+    def read(value: Any) -> str:
+        if not isinstance(value, str) or not value.strip():
+            raise ValueError("must be a string that is not empty")
+        if _CONTROL.search(value):
+            raise ValueError("must not contain control characters")
+        return check(value)
+
+    schema: dict[str, Any] = {"type": "string", "minLength": 1}
+    return Key(about, {**schema, "pattern": pattern} if pattern else schema, read, secret)
+
+
+def _texts(about: str, check: Callable[[str], str]) -> Key:
+    def read(value: Any) -> tuple[str, ...]:
+        if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+            raise ValueError("must be a list of strings")
+        return tuple(check(item) for item in value)
+
+    return Key(about, {"type": "array", "items": {"type": "string"}}, read)
+
+
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,63}")
+_TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110 §5.6.2
+_REFERENCE: Final = re.compile(r"env:[A-Za-z_][A-Za-z0-9_]*|file:.+")
+_PRINTABLE: Final = re.compile(r"[!-~]+")
+_HOST_NAME: Final = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_])?\.?")
+
+
+def _any(value: str) -> str:
+    return value
+
+
+def _host(value: str) -> str:
+    bare = value[1:-1] if value.startswith("[") and value.endswith("]") else value
+    if _address(bare) is None and not _HOST_NAME.fullmatch(bare):
+        raise ValueError("must be an address or a host name, without scheme or port")
+    return bare
+
+
+def _origin(value: str) -> str:
+    """RFC 6454 §7: scheme, host and port, as browsers write it."""
+    url = _split(value)
+    origin = f"{url.scheme}://{url.netloc}".lower()
+    usual = {"http": 80, "https": 443}.get(url.scheme, url.port)
+    if not url.hostname or "@" in url.netloc or value.lower() != origin or url.port == usual:
+        raise ValueError('must be whole origins such as "https://app.example.com": no wildcard, path or usual port')
+    return origin
+
+
+def _upstream_name(value: str) -> str:
+    if not _NAME.fullmatch(value):
+        raise ValueError("must be 1 to 64 characters of A-Z a-z 0-9 . _ : - (a request may say <upstream>/<id>)")
+    return value
+
+
+def _model_name(value: str) -> str:
+    if len(value) > 256:
+        raise ValueError("must have at most 256 characters")
+    return value
+
+
+def check_provider(value: str) -> str:
+    """A provider's name, as it is.
+
+    Raises:
+        ValueError: There is none of this name, or not yet.
+    """
+    if value.partition(":")[0] in UNBUILT_KEY_VARIABLES:
+        raise ValueError(f"names {value}, which is not supported yet")
+    try:
+        get_provider(value)
+    except ValueError as problem:
+        raise ValueError(f"cannot be used: {problem}") from None
+    return value
+
+
+def _base_url(value: str) -> str:
+    """What may be asked: RELIABILITY (d) 41."""
+    url = _split(value)
+    if url.scheme not in ("http", "https"):
+        raise ValueError("must begin with http:// or https://")
+    if "@" in url.netloc:
+        raise ValueError("must not hold a user or a password: use api_key or headers")
+    if url.query or url.fragment or "?" in value or "#" in value:
+        raise ValueError("must not hold a query or a fragment")
+    if not url.hostname:
+        raise ValueError("must name a host")
+    address = _address(url.hostname)  # names are looked at when they have been resolved, at every connect
+    if address is not None and is_forbidden_address(str(address)):
+        raise ValueError("must not be a link-local or metadata address")
+    return value.rstrip("/")
+
+
+def _split(value: str) -> SplitResult:
+    # urlsplit drops tabs and line ends in silence, and takes a backslash for what it is not.
+    if not _PRINTABLE.fullmatch(value) or "\\" in value:
+        raise ValueError("must be a URL of printable ASCII characters")
+    try:
+        url = urlsplit(value)
+        _ = url.port  # raises where it is no number
+    except ValueError:
+        raise ValueError("must be a URL") from None
+    return url
+
+
+def _reference(value: str) -> str:
+    if not _REFERENCE.fullmatch(value):
+        raise ValueError('must be "env:NAME" or "file:PATH": a key itself does not belong into the file')
+    return value
+
+
+# What the connection's own code writes, or what belongs to one hop (RFC 9110 §7.6.1).
+_RESERVED: Final = frozenset(
+    "connection keep-alive proxy-connection proxy-authenticate proxy-authorization te trailer transfer-encoding "
+    "upgrade host content-length content-type accept accept-encoding expect".split()
+)
+
+
+def _headers(value: Any) -> Mapping[str, str]:
+    if not isinstance(value, dict):
+        raise ValueError('must be a table of strings, such as { "x-team" = "search" }')
+    seen: set[str] = set()
+    for name, text in value.items():
+        if not _TOKEN.fullmatch(name):
+            raise ValueError("must have header names of RFC 9110 token characters")
+        if name.lower() in _RESERVED:
+            raise ValueError(f"must not set {name}: the gateway writes it")
+        if name.lower() in seen:
+            raise ValueError(f"must not set {name} twice")
+        seen.add(name.lower())
+        if not isinstance(text, str) or not re.fullmatch(r"[\t -~\x80-\xff]*", text):
+            raise ValueError(f"must have a string without control characters for {name}")
+    return MappingProxyType(dict(value))
+
+
+def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """The address that a host is, in any notation that the resolver takes for one (`2852039166`, `0xa9fe.0xa9fe`)."""
+    try:
+        return ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        pass
+    try:
+        return ipaddress.IPv4Address(socket.inet_aton(host)) if host.isascii() and " " not in host else None
+    except OSError:
+        return None
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach a server that binds to this host."""
+    address = _address(host)
+    return host.lower() == "localhost" if address is None else address.is_loopback
+
+
+# ---- the keys ------------------------------------------------------------------------------------------------------
+
+SERVER: Final[Mapping[str, Key]] = {
+    "host": _text("Address to listen on; one that is not loopback needs `insecure` until keys have come.", _host),
+    "port": _whole("Port to listen on; 0 chooses a free one.", 0, 65535),
+    "workers": _whole("Processes; more than 1 is not supported yet.", 1),
+    "allow_get_start": _switch("Whether GET /api/v1/stream?q=… may start a stream; for `demo` it always may."),
+    "cors_origins": _texts("Origins whose pages may call; matched exactly.", _origin),
+    "allowed_hosts": _texts("Host headers that are taken on loopback, beside the loopback names.", _host),
+    "default_model": _text("The model of a request that names none.", _model_name),
+    "header_timeout": _seconds("How long a client may take to send a request's head."),
+    "body_timeout": _seconds("How long a client may take to send a request's body."),
+    "max_body": _whole("Bytes of a request's body.", 1),
+    "log_level": _choice("The least important log lines that are written.", "debug", "info", "warning", "error"),
+    "access_log": _switch("One log line for every request, at its end."),
+    "insecure": _switch("Allow an address that is not loopback without a key."),
+    "demo": _switch("Offer the embedded model `demo`."),
+}
+STREAM: Final[Mapping[str, Key]] = {
+    "heartbeat": _seconds("Silence towards a client after which a keep-alive is sent; 0: never.", zero=True),
+    "commit_after": _seconds("How long the response head waits for the upstream's first event.", zero=True),
+    "flush_interval": _seconds("How long output may be gathered; 0: once per turn of the loop.", zero=True),
+    "timestamps": _switch("`ts` on every event of a compact stream."),
+    "envelope": _choice("The envelope where the client names none.", "compact", "full"),
+    "usage": _choice("Whether OpenAI clients get usage that they did not ask for.", "asked", "always"),
+    "on_malformed": _choice("What becomes of a chunk of the upstream that cannot be read.", "skip", "error"),
+}
+UPSTREAM: Final[Mapping[str, Key]] = {
+    "name": _text("What [[model]] and <upstream>/<id> call it.", _upstream_name, f"^{_NAME.pattern}$"),
+    "provider": _text("An adapter's name.", check_provider),
+    "base_url": _text(
+        "As the provider's official SDK takes it; by default the provider's own.", _base_url, secret=True
+    ),
+    "api_key": _text("Where the key is: env:NAME or file:PATH.", _reference, f"^({_REFERENCE.pattern})$", secret=True),
+    "headers": Key(
+        "Headers that are sent with every request.",
+        {"type": "object", "additionalProperties": {"type": "string"}},
+        _headers,
+        secret=True,
+    ),
+    "connect_timeout": _seconds("To connect, TLS included."),
+    "first_event_timeout": _seconds("To the first chunk that the adapter can use."),
+    "idle_timeout": _seconds("Between two reads of a stream."),
+    "total_timeout": _seconds("For the whole answer."),
+    "max_connections": _whole("Connections at a time.", 1),
+}
+MODEL: Final[Mapping[str, Key]] = {
+    "name": _text("What clients ask for.", _model_name),
+    "upstream": _text("The name of an [[upstream]].", _any),
+    "id": _text("What the upstream is asked for; by default the name.", _any),
+    **STREAM,
+}
+SECTIONS: Final[Mapping[str, Mapping[str, Key]]] = {
+    "server": SERVER,
+    "stream": STREAM,
+    "upstream": UPSTREAM,
+    "model": MODEL,
+}
+LISTS: Final = ("upstream", "model")
+REQUIRED: Final[Mapping[str, tuple[str, ...]]] = {"upstream": ("name", "provider"), "model": ("name", "upstream")}
+
+_LATER_STREAM: Final = frozenset(
+    "retry on_disconnect detach_ttl on_midstream_failure on_unsupported write_timeout client_buffer".split()
+)
+LATER: Final[Mapping[str, frozenset[str]]] = {
+    "": frozenset("key store idempotency limits processor".split()),
+    "server": frozenset("grace tls_cert tls_key".split()),
+    "stream": _LATER_STREAM,
+    "upstream": frozenset("retries breaker".split()),
+    "model": frozenset("fallback fallback_on prefill".split()) | _LATER_STREAM,
+}
+_LIST_SECTIONS: Final = frozenset({*LISTS, "key", "processor"})
+
+
+def _title(section: str) -> str:
+    return f"[[{section}]]" if section in _LIST_SECTIONS else f"[{section}]"
+
+
+def _defaults(kind: type[Any]) -> dict[str, Any]:
+    return {item.name: item.default for item in fields(kind) if item.default is not MISSING}
+
+
+DEFAULTS: Final[Mapping[str, Mapping[str, Any]]] = {
+    "server": {**_defaults(ServerSettings), "default_model": None, "demo": True},
+    "stream": _defaults(StreamSettings),
+    "upstream": {**_defaults(UpstreamSettings), "headers": {}},
+    "model": {},
+}
+
+
+def wants_color(environ: Mapping[str, str] | None = None) -> bool:
+    """Whether the user allows colours: https://no-color.org."""
+    return not (os.environ if environ is None else environ).get("NO_COLOR")
+
+
+# ---- where things stand --------------------------------------------------------------------------------------------
+
+Place = tuple[str | int, ...]
+
+# A string can hold what looks like a key, a comment what looks like a string.
+_LEXEME: Final = re.compile(
+    r"""(?P<comment>#[^\n]*)|(?P<long>\"{3}(?:\\.|[^\\])*?\"{3,5}|'{3}.*?'{3,5})|"(?:\\.|[^"\\\n])*"|'[^'\n]*'""", re.S
+)
+_KEY_PATH: Final = (
+    r"""(?:[A-Za-z0-9_-]+|"[^"\n]*"|'[^'\n]*')(?:[ \t]*\.[ \t]*(?:[A-Za-z0-9_-]+|"[^"\n]*"|'[^'\n]*'))*"""
+)
+_LINE: Final = re.compile(
+    rf"^[ \t]*(?:\[\[[ \t]*(?P<item>{_KEY_PATH})[ \t]*\]\]"
+    rf"|\[[ \t]*(?P<table>{_KEY_PATH})[ \t]*\]"
+    rf"|(?P<key>{_KEY_PATH})[ \t]*=)"
+)
+
+
+def line_numbers(source: str) -> dict[Place, int]:
+    """The line of every table and key that begins a line of its own, from 1.
+
+    Args:
+        source: Valid TOML.
+    """
+    blanked = _LEXEME.sub(
+        lambda found: "\n" * found[0].count("\n") if found.lastgroup in ("long", "comment") else found[0], source
+    )
+    lines: dict[Place, int] = {}
+    counts: dict[str, int] = {}
+    here: Place = ()
+    for number, text in enumerate(blanked.split("\n"), 1):
+        found = _LINE.match(text)
+        if found is None:
+            continue
+        names = [
+            name.strip().strip("\"'") for name in re.findall(r"\"[^\"]*\"|'[^']*'|[^.\s]+", found[found.lastgroup or 0])
+        ]
+        if found["item"]:
+            counts[names[0]] = counts.get(names[0], -1) + 1
+        if found["key"]:
+            at: Place = (*here, *names)
+        else:
+            at = here = (names[0], *([counts[names[0]]] if names[0] in counts else []), *names[1:])
+        for length in range(1, len(at) + 1):  # a dotted key is also the first place of the tables it names
+            lines.setdefault(at[:length], number)
+    return lines
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """One key's value and where it comes from."""
+
+    value: Any
+    origin: str
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A configuration, read and resolved, and where each part of it comes from."""
+
+    settings: Settings
+    path: Path | None
+    """The file it was read from."""
+    server: dict[str, Value]
+    stream: dict[str, Value]
+    upstreams: list[dict[str, Value]]
+    models: list[dict[str, Value]]
+
+
+class _Reader:
+    """One reading: gathers values with their origins, and problems, so that all of them are told at once."""
+
+    def __init__(self, path: Path | None, environ: Mapping[str, str]) -> None:
+        self.path = path
+        self.environ = environ
+        self.problems: list[str] = []
+        self.lines: dict[Place, int] = {}
+
+    def where(self, *at: str | int) -> str:
+        """File and line of a key, or of what it stands in."""
+        for length in range(len(at), 0, -1):
+            if at[:length] in self.lines:
+                return f"{self.path}:{self.lines[at[:length]]}"
+        return str(self.path)
+
+    def problem(self, where: str, what: str) -> None:
+        self.problems.append(f"{where}: {what}")
+
+    def document(self) -> dict[str, Any]:
+        """The file's tables.
+
+        Raises:
+            ConfigError: It cannot be read, or is not TOML.
+        """
+        assert self.path is not None
+        try:
+            with self.path.open("rb") as file:
+                content = file.read(LIMITS.config_file + 1)
+        except OSError as problem:
+            raise ConfigError(f"{self.path}: cannot be read: {problem.strerror}") from None
+        if len(content) > LIMITS.config_file:
+            raise ConfigError(f"{self.path}: larger than {LIMITS.config_file} bytes: this is not a configuration")
+        try:
+            source = content.decode("utf-8-sig").replace("\r\n", "\n")
+        except UnicodeDecodeError as problem:
+            line = content.count(b"\n", 0, problem.start) + 1
+            raise ConfigError(f"{self.path}:{line}: not UTF-8") from None
+        try:
+            document = tomllib.loads(source)
+        except (ValueError, RecursionError) as problem:
+            raise ConfigError(_syntax(self.path, problem, source)) from None
+        self.lines = line_numbers(source)
+        return document
+
+    def table(self, section: str, given: Any, *at: str | int) -> dict[str, Value]:
+        """The known keys of one table of the file."""
+        keys, values = SECTIONS[section], {}
+        for name, value in given.items():
+            where = self.where(*at, name)
+            if name not in keys:
+                self.problem(where, _unknown(name, section))
+                continue
+            read = self.read(section, name, value, where)
+            if read is not None:
+                values[name] = Value(read, where)
+        for name in REQUIRED.get(section, ()):
+            if name not in given:
+                self.problem(self.where(*at), f"`{name}` is missing in {_title(section)}")
+        if "provider" in values and "base_url" not in given:
+            api = get_provider(values["provider"].value)
+            if not api.base_url and not api.recording:
+                self.problem(self.where(*at), f"`base_url` is missing in [[upstream]]: {api.provider} has no default")
+        return values
+
+    def read(self, section: str, name: str, value: Any, where: str) -> Any:
+        """One value, or `None` where it cannot be used, which has then been told."""
+        key = SECTIONS[section][name]
+        try:
+            read = key.read(value)
+        except ValueError as problem:
+            shown = f", not {_shown(value)}" if str(problem).startswith("must") and not key.secret else ""
+            self.problem(where, f"`{name}` in {_title(section)} {problem}{shown}")
+            return None
+        if section == "server" and name == "workers" and read > 1:
+            self.problem(where, f"`workers` = {read} is not supported yet: only 1")
+            return None
+        return read
+
+    def variables(self, section: str) -> dict[str, Value]:
+        """The keys of a section that the environment sets."""
+        values: dict[str, Value] = {}
+        for name, key in SECTIONS[section].items():
+            names = [f"{PREFIX}{section}__{name}".upper()]
+            if section == "server" and name in FLAGS:
+                names.insert(0, f"{PREFIX}{name}".upper())
+            variable = next((variable for variable in names if self.environ.get(variable)), None)
+            if variable is None:
+                continue
+            read = self.read(section, name, _from_text(self.environ[variable], key), variable)
+            if read is not None:
+                values[name] = Value(read, variable)
+        return values
+
+    def check_variables(self) -> None:
+        """Variables that look as if they set a key, and do not."""
+        known, later = (
+            {f"{PREFIX}{section}__{name}".upper() for section in ("server", "stream") for name in table[section]}
+            for table in (SECTIONS, LATER)
+        )
+        for variable in sorted(self.environ):
+            section, separator, _ = variable.removeprefix(PREFIX).partition("__")
+            if not variable.startswith(PREFIX) or not separator or variable in known:
+                continue
+            if variable in later or section.lower() in LATER[""]:
+                self.problem(variable, "not supported yet")
+            elif section.lower() in LISTS:
+                self.problem(variable, f"[[{section.lower()}]] is set in the file only")
+            else:
+                self.problem(variable, f"no such setting{_nearest(variable, known)}")
+
+    def secret(self, reference: Value) -> Secret | None:
+        """The key that a reference means."""
+        kind, _, name = reference.value.partition(":")
+        if kind == "env":
+            text = self.environ.get(name, "")
+            missing = f"the environment variable {name} is not set"
+        else:
+            path = Path(name) if self.path is None else self.path.parent / name
+            missing = f"the file {path} is empty"
+            try:
+                with path.open("rb") as file:
+                    text = file.read(LIMITS.response_head).decode("ascii", "replace").strip()
+            except OSError as problem:
+                text, missing = "", f"the file {path} cannot be read: {problem.strerror}"
+        if not text:
+            self.problem(reference.origin, f"`api_key`: {missing}")
+            return None
+        if not _PRINTABLE.fullmatch(text):
+            self.problem(
+                reference.origin, f"`api_key`: what {reference.value} holds is no key: one printable ASCII word"
+            )
+            return None
+        return Secret(text)
+
+
+def _syntax(path: Path, problem: Exception, source: str) -> str:
+    text = "nested too deep" if isinstance(problem, RecursionError) else str(problem)
+    at = re.search(r" \((?:at line (\d+), column (\d+)|at end of document)\)$", text)
+    if at is None:
+        return f"{path}: {text}"
+    line = at[1] or str(source.count("\n") + 1)
+    return f"{path}:{line}{f':{at[2]}' if at[2] else ''}: {text[: at.start()]}"
+
+
+def _shown(value: Any) -> str:
+    text = ("true" if value else "false") if isinstance(value, bool) else repr(value)
+    return text if len(text) <= 60 else f"{text[:59]}…"
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    candidates = sorted(known)
+    close = get_close_matches(name, candidates, 1)
+    if close:
+        return f"; did you mean {close[0]}?"
+    return f"; known: {', '.join(candidates)}" if candidates else ""
+
+
+def _unknown(name: str, section: str) -> str:
+    if name in LATER[section]:
+        return f"`{name}` in {_title(section)} is not supported yet"
+    return f"unknown key {_shown(name)} in {_title(section)}{_nearest(name, {*SECTIONS[section], *LATER[section]})}"
+
+
+def _unknown_section(name: str, value: Any) -> str:
+    if name in LATER[""]:
+        return f"{_title(name)} is not supported yet"
+    home = next((section for section in ("server", "stream") if name in SECTIONS[section]), None)
+    if home and not isinstance(value, dict):
+        return f"`{name}` belongs under [{home}]"
+    return f"unknown section {_shown(name)}{_nearest(f'[{name}]', map(_title, {*SECTIONS, *LATER['']}))}"
+
+
+def _from_text(text: str, key: Key) -> Any:
+    """A variable's text as the TOML value that it stands for; as it is where it stands for none."""
+    match key.schema.get("type"):
+        case "boolean":
+            words = {"true": True, "1": True, "yes": True, "on": True}
+            words |= {"false": False, "0": False, "no": False, "off": False}
+            return words.get(text.lower(), text)
+        case "integer" if re.fullmatch(r"[0-9]{1,18}", text):
+            return int(text)
+        case "number" if re.fullmatch(r"[0-9]{1,18}(\.[0-9]{1,18})?", text):
+            return float(text)
+        case "array":
+            return [item.strip() for item in text.split(",") if item.strip()]
+    return text
+
+
+# ---- from values to settings ---------------------------------------------------------------------------------------
+
+
+def find(path: Path | None) -> Path | None:
+    """The file to read: the one that was named, else `gai-fast.toml` in the working directory, else none."""
+    return path if path is not None or not DEFAULT_FILE.is_file() else DEFAULT_FILE
+
+
+def load(
+    path: Path | None, *, environ: Mapping[str, str] | None = None, flags: Mapping[str, Any] | None = None
+) -> Settings:
+    """Reads a configuration.
+
+    Args:
+        path: The file; `None`: zero configuration, from the environment alone.
+        environ: The environment; by default this process's.
+        flags: Keys of `FLAGS` that the command line sets; `None` values count as not given.
+
+    Raises:
+        ConfigError: It cannot be used; everything that is wrong with it is told at once where that is possible.
+    """
+    return read(path, environ=environ, flags=flags).settings
+
+
+def read(
+    path: Path | None, *, environ: Mapping[str, str] | None = None, flags: Mapping[str, Any] | None = None
+) -> Loaded:
+    """As `load`, and says where each value comes from.
+
+    Raises:
+        ConfigError: As `load`.
+    """
+    reader = _Reader(path, os.environ if environ is None else environ)
+    document = {} if path is None else reader.document()
+    given: dict[str, dict[str, Value]] = {"server": {}, "stream": {}}
+    upstreams: list[dict[str, Value]] = []
+    models: list[dict[str, Value]] = []
+    for name, value in document.items():
+        if name not in SECTIONS:
+            reader.problem(reader.where(name), _unknown_section(name, value))
+        elif name in LISTS and not (isinstance(value, list) and all(isinstance(item, dict) for item in value)):
+            reader.problem(reader.where(name), f"[{name}] must be [[{name}]]: there may be several")
+        elif name in LISTS:
+            tables = upstreams if name == "upstream" else models
+            tables.extend(reader.table(name, item, name, index) for index, item in enumerate(value))
+        elif not isinstance(value, dict):
+            reader.problem(reader.where(name), f"{_shown(name)} must be one table, [{name}]")
+        else:
+            given[name] = reader.table(name, value, name)
+    reader.check_variables()
+    for section, values in given.items():
+        values.update(reader.variables(section))
+    for name, value in (flags or {}).items():
+        if value is not None and (value := reader.read("server", name, value, f"--{name}")) is not None:
+            given["server"][name] = Value(value, f"--{name}")
+
+    notices: list[str] = []
+    if path is None:
+        upstreams, notices = _from_keys(reader.environ)
+    settings = _settings(reader, given["server"], given["stream"], upstreams, models, tuple(notices))
+    if reader.problems:
+        raise ConfigError(*reader.problems)
+    return Loaded(settings, path, given["server"], given["stream"], upstreams, models)
+
+
+def _from_keys(environ: Mapping[str, str]) -> tuple[list[dict[str, Value]], list[str]]:
+    """Zero configuration: an upstream for every provider whose usual key is there, and what to say of it."""
+    upstreams, notices = [], []
+    for name in provider_names():
+        api = get_provider(name)
+        if api.key_variable and api.base_url and environ.get(api.key_variable):
+            values = {"name": name, "provider": name, "api_key": f"env:{api.key_variable}"}
+            upstreams.append({key: Value(value, api.key_variable) for key, value in values.items()})
+    for name, variable in UNBUILT_KEY_VARIABLES.items():
+        if environ.get(variable):
+            notices.append(f"{variable} is set, but {name} is not supported yet: it is left out")
+    return upstreams, notices
+
+
+def _settings(
+    reader: _Reader,
+    server: dict[str, Value],
+    stream: dict[str, Value],
+    upstream_tables: Sequence[dict[str, Value]],
+    model_tables: Sequence[dict[str, Value]],
+    notices: tuple[str, ...],
+) -> Settings:
+    """The whole; what had a problem is left out, and the problem told."""
+    named = _by_name(reader, "upstream", upstream_tables)
+    upstreams = {name: made for name, table in named.items() if (made := _upstream(reader, table)) is not None}
+    base = _stream_settings(stream)
+    models: dict[str, ModelSettings] = {}
+    for name, table in _by_name(reader, "model", model_tables).items():
+        target = table.get("upstream")
+        if target is None:
+            continue
+        if target.value in upstreams:
+            own = {**stream, **{key: value for key, value in table.items() if key in STREAM}}
+            identifier = table["id"].value if "id" in table else name
+            models[name] = ModelSettings(name, upstreams[target.value], identifier, _stream_settings(own))
+        elif target.value not in named:
+            near = _nearest(target.value, named) if named else ": there is no [[upstream]]"
+            reader.problem(target.origin, f"no [[upstream]] is named {_shown(target.value)}{near}")
+    if "demo" not in server or server["demo"].value:
+        models.setdefault(DEMO, ModelSettings(DEMO, UpstreamSettings(DEMO, DEMO, ""), DEMO, base))
+
+    values = {name: value.value for name, value in server.items()}
+    values.pop("demo", None)
+    default_model = values.pop("default_model", None)
+    settings = Settings(
+        server=ServerSettings(**values),
+        stream=base,
+        upstreams=MappingProxyType(upstreams),
+        models=MappingProxyType(models),
+        default_model=default_model,
+        notices=notices,
+    )
+    # What follows would blame the default model for a table that has been told already.
+    if not reader.problems and default_model is not None and settings.model(default_model) is None:
+        what = f"`default_model` in [server]: no model is named {_shown(default_model)}"
+        reader.problem(server["default_model"].origin, what + _nearest(default_model, models))
+    host = settings.server.host
+    if not is_loopback(host) and not settings.server.insecure:
+        what = f"{host} is open to other machines, and there are no keys"
+        how = "`insecure = true` in [server] (GAI_FAST_SERVER__INSECURE=true) allows that"
+        reader.problem(server["host"].origin, f"{what}: {how}")
+    return settings
+
+
+def _by_name(reader: _Reader, section: str, tables: Iterable[dict[str, Value]]) -> dict[str, dict[str, Value]]:
+    found: dict[str, dict[str, Value]] = {}
+    for table in tables:
+        name = table.get("name")
+        if name is not None and found.setdefault(name.value, table) is not table:
+            first = found[name.value]["name"].origin
+            reader.problem(name.origin, f"a second {_title(section)} is named {_shown(name.value)}, as at {first}")
+    return found
+
+
+def _upstream(reader: _Reader, table: dict[str, Value]) -> UpstreamSettings | None:
+    if "provider" not in table:
+        return None
+    values = {name: value.value for name, value in table.items()}
+    api = get_provider(values["provider"])
+    if "api_key" in table:
+        values["api_key"] = reader.secret(table["api_key"])
+    elif "base_url" not in values and reader.environ.get(api.key_variable):
+        # As the provider's own SDK does; never for another host, which would be told a key it has no right to.
+        values["api_key"] = reader.secret(Value(f"env:{api.key_variable}", api.key_variable))
+    values.setdefault("base_url", api.base_url)
+    return UpstreamSettings(**values)
+
+
+def _stream_settings(values: Mapping[str, Value]) -> StreamSettings:
+    return StreamSettings(**{name: value.value for name, value in values.items()})

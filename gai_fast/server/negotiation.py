@@ -1,0 +1,124 @@
+"""What a request asks for besides its body: framing, format, envelope, ids.
+
+Owns the reading of headers and query parameters (CONTRACT §4 "Framing and format", "Headers"). Knows no route.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final, Literal, cast
+
+from gai_fast.errors import Error
+from gai_fast.formats import Format, Framing, get_format
+from gai_fast.ids import new_request_id
+from gai_fast.limits import LIMITS
+
+_REQUEST_ID: Final = re.compile(rf"[A-Za-z0-9._~-]{{1,{LIMITS.identifier}}}")
+_TRACEPARENT: Final = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}")
+
+# What each media range of an `Accept` header means for a stream. A stream asked for as JSON is SSE: the OpenAI SDK
+# sends `Accept: application/json` for streams too.
+_RANGES: Final[Mapping[str, Framing]] = {
+    "text/event-stream": "sse",
+    "text/*": "sse",
+    "*/*": "sse",
+    "application/json": "sse",
+    "application/x-ndjson": "ndjson",
+    "application/ndjson": "ndjson",
+    "application/*": "sse",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Negotiated:
+    """How an answer is written."""
+
+    format: Format
+    framing: Framing
+    envelope: Literal["compact", "full"] | None
+
+
+def negotiate(query: Mapping[str, str], accept: str | None, *, default_format: str) -> Negotiated:
+    """The format, framing and envelope of an answer.
+
+    Args:
+        query: The query parameters.
+        accept: The `Accept` header, or `None`.
+        default_format: The route's own format.
+
+    Raises:
+        InvalidRequest: No framing that the client accepts (406), or an unknown value; the text names it.
+        Unsupported: An unknown format.
+    """
+    name = query.get("format", default_format)
+    try:
+        wanted = get_format(name)
+    except ValueError as problem:
+        raise Error("unsupported", str(problem), reason="format") from None
+    envelope = query.get("envelope")
+    if envelope not in (None, "compact", "full"):
+        raise Error("invalid_request", "unknown envelope; known: compact, full", reason="envelope")
+    framing = _framing(query.get("framing"), accept)
+    if framing not in wanted.framings:
+        raise Error(
+            "invalid_request", f"format {name!r} cannot be framed as {framing}", reason="not_acceptable", status=406
+        )
+    return Negotiated(wanted, framing, cast('Literal["compact", "full"] | None', envelope))
+
+
+def _framing(parameter: str | None, accept: str | None) -> Framing:
+    if parameter is not None:
+        if parameter not in ("sse", "ndjson"):
+            raise Error("invalid_request", "unknown framing; known: sse, ndjson", reason="framing")
+        return cast("Framing", parameter)
+    if not accept:
+        return "sse"
+    best: tuple[float, Framing] | None = None
+    for item in accept.split(","):
+        media, *parameters = (part.strip().lower() for part in item.split(";"))
+        framing = _RANGES.get(media)
+        quality = _quality(parameters)
+        if framing is not None and quality > 0 and (best is None or quality > best[0]):
+            best = quality, framing
+    if best is None:
+        raise Error(
+            "invalid_request",
+            "no acceptable media type; a stream is text/event-stream or application/x-ndjson",
+            reason="not_acceptable",
+            status=406,
+        )
+    return best[1]
+
+
+def _quality(parameters: list[str]) -> float:
+    for parameter in parameters:
+        if _QUALITY.fullmatch(parameter):
+            return float(parameter[2:])
+    return 1.0
+
+
+_QUALITY: Final = re.compile(r"q=(0(\.[0-9]{0,3})?|1(\.0{0,3})?)")
+
+
+def request_id(given: str | None) -> str:
+    """The client's own request id where it is fit to be echoed, else a new one."""
+    return given if given is not None and _REQUEST_ID.fullmatch(given) else new_request_id()
+
+
+def trace_id(traceparent: str | None) -> str | None:
+    """The trace id of a W3C `traceparent` header, or `None` where there is no valid one.
+
+    All-zero ids and version `ff` are invalid; of unknown higher versions the first 55 characters are read (W3C Trace
+    Context, 3.2 and 4.3).
+    """
+    if traceparent is None:
+        return None
+    found = _TRACEPARENT.match(traceparent)
+    if found is None or found[1] == "ff" or not found[2].strip("0") or not found[3].strip("0"):
+        return None
+    rest = traceparent[found.end() :]
+    if rest and (found[1] == "00" or not rest.startswith("-")):
+        return None
+    return found[2]

@@ -1,0 +1,103 @@
+"""The routes that are no streams: health, version, the list of models, the playground.
+
+Knows nothing of streams or upstreams beyond the names that the configuration gives them.
+"""
+
+from __future__ import annotations
+
+import platform
+from importlib.resources import files
+from typing import Any, Final
+
+from gai_fast import __version__
+from gai_fast._impl import IMPLEMENTATION
+from gai_fast.errors import Error
+from gai_fast.server.connection import Reply
+from gai_fast.server.router import Incoming
+from gai_fast.server.streams import json_reply
+from gai_fast.settings import ModelSettings, Settings
+
+_ASSETS: Final = {
+    "index.html": "text/html; charset=utf-8",
+    "app.js": "text/javascript; charset=utf-8",
+    "style.css": "text/css; charset=utf-8",
+    "icon.svg": "image/svg+xml",
+}
+_POLICY: Final = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+
+# The models of a configuration have no date of their own; a fixed one keeps the answer the same at every call.
+_CREATED: Final = 0
+_CREATED_AT: Final = "1970-01-01T00:00:00Z"
+
+
+class OperationRoutes:
+    """Handlers over one configuration."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._assets = {name: files("gai_fast.server").joinpath("playground", name).read_bytes() for name in _ASSETS}
+
+    async def healthz(self, incoming: Incoming) -> Reply:
+        """The process answers."""
+        return json_reply(incoming, {"status": "ok"})
+
+    async def readyz(self, incoming: Incoming) -> Reply:
+        """The process takes streams."""
+        return json_reply(incoming, {"status": "ready", "upstreams": list(self._settings.upstreams)})
+
+    async def version(self, incoming: Incoming) -> Reply:
+        """What runs here."""
+        return json_reply(
+            incoming,
+            {"version": __version__, "implementation": IMPLEMENTATION, "python": platform.python_version()},
+        )
+
+    async def models(self, incoming: Incoming) -> Reply:
+        """`GET /v1/models`: the union of the shapes that the OpenAI and the Anthropic SDK read."""
+        data = [_model(model) for model in self._settings.models.values()]
+        ends = {"first_id": data[0]["id"], "last_id": data[-1]["id"]} if data else {"first_id": None, "last_id": None}
+        return json_reply(incoming, {"object": "list", "data": data, "has_more": False, **ends})
+
+    async def model(self, incoming: Incoming) -> Reply:
+        """`GET /v1/models/{id}`."""
+        model = self._settings.models.get(incoming.tail)
+        if model is None:
+            raise Error("not_found", "there is no model of this name", reason="model")
+        return json_reply(incoming, _model(model))
+
+    async def playground(self, incoming: Incoming) -> Reply:
+        """`GET /`."""
+        return self._asset("index.html", incoming)
+
+    async def asset(self, incoming: Incoming) -> Reply:
+        """`GET /playground/…`."""
+        if incoming.tail not in self._assets:
+            raise Error("not_found", "there is no such file", reason="route")
+        return self._asset(incoming.tail, incoming)
+
+    def _asset(self, name: str, incoming: Incoming) -> Reply:
+        headers = [
+            ("content-type", _ASSETS[name]),
+            ("cache-control", "no-cache"),
+            ("content-security-policy", _POLICY),
+            ("x-content-type-options", "nosniff"),
+            ("referrer-policy", "no-referrer"),
+            ("cross-origin-resource-policy", "same-origin"),
+            ("x-request-id", incoming.request_id),
+        ]
+        return Reply(200, self._assets[name], headers)
+
+
+def _model(model: ModelSettings) -> dict[str, Any]:
+    return {
+        "id": model.name,
+        "object": "model",
+        "created": _CREATED,
+        "owned_by": model.upstream.name,
+        "type": "model",
+        "display_name": model.name,
+        "created_at": _CREATED_AT,
+    }

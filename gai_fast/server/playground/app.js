@@ -1,0 +1,737 @@
+// The playground: one page, one request at a time, no dependencies.
+// Model text only ever reaches the page as text nodes.
+
+const LOG_ROWS = 2000; // what a browser lays out without effort
+const ROW_CHARACTERS = 4000; // an image in base64 is no reading matter
+const CANCEL_BOUND = 2000; // ms that a cancelled stream has to end by itself
+const SMOOTH_LAG = 350; // ms that the smooth display stays behind
+const SMOOTH_END = 250; // ms to show what is left when the stream has ended
+
+// ---- parsers: text in any pieces → records ----------------------------------------------------------------------
+
+/** Splits text into lines that end in LF, CR or CRLF, whatever the pieces. */
+class Lines {
+  #rest = "";
+  #afterCR = false;
+
+  feed(text) {
+    if (this.#afterCR && text !== "") {
+      this.#afterCR = false;
+      if (text[0] === "\n") text = text.slice(1);
+    }
+    const lines = [];
+    let start = 0;
+    for (const end of text.matchAll(/\r\n?|\n/g)) {
+      lines.push(this.#rest + text.slice(start, end.index));
+      this.#rest = "";
+      start = end.index + end[0].length;
+      this.#afterCR = end[0] === "\r" && start === text.length; // its LF may be in the next piece
+    }
+    this.#rest += text.slice(start);
+    return lines;
+  }
+}
+
+/** Server-Sent Events (WHATWG HTML §9.2.6): `feed` returns `[{type, data, id}]`. */
+export class SSEParser {
+  #lines = new Lines();
+  #type = "";
+  #data = [];
+  #id = "";
+
+  feed(text) {
+    const events = [];
+    for (const line of this.#lines.feed(text)) {
+      if (line === "") {
+        const data = this.#data.join("\n");
+        if (this.#data.length) events.push({ type: this.#type || "message", data, id: this.#id });
+        this.#type = "";
+        this.#data = [];
+        continue;
+      }
+      const colon = line.indexOf(":");
+      const field = colon < 0 ? line : line.slice(0, colon);
+      const value = colon < 0 ? "" : line.slice(line[colon + 1] === " " ? colon + 2 : colon + 1);
+      if (field === "data") this.#data.push(value);
+      else if (field === "event") this.#type = value;
+      else if (field === "id" && !value.includes("\0")) this.#id = value;
+    }
+    return events;
+  }
+}
+
+/** One JSON text a line, empty lines skipped: `feed` returns `[{data}]`. */
+export class NDJSONParser {
+  #lines = new Lines();
+
+  feed(text) {
+    return this.#lines.feed(text).filter((line) => line.trim() !== "").map((data) => ({ data }));
+  }
+}
+
+// ---- formats: one object of the wire → what it means for a run; returns whether it carries generated content -------
+
+const FORMATS = {
+  gai(run, event) {
+    switch (event.type) {
+      case "start":
+        run.source = [event.provider, event.model].filter(Boolean).join(" · ");
+        return false;
+      case "text.delta":
+      case "refusal.delta":
+        if (!event.choice) run.answer.push(event.text);
+        return true;
+      case "reasoning.delta":
+        if (!event.choice) run.reasoning.push(event.text);
+        return true;
+      case "tool.call":
+        run.note(`Tool call: ${event.tool_call.name}(${JSON.stringify(event.tool_call.input)})`);
+        return true;
+      case "citations":
+        for (const { title, uri } of event.citations) run.note(`Source: ${[title, uri].filter(Boolean).join(", ")}`);
+        return false;
+      case "warning":
+        run.note(`Warning: ${event.reason}`);
+        return false;
+      case "stream.reset":
+        run.clear();
+        return false;
+      case "stream.gap":
+        run.clear();
+        run.answer.push(event.text);
+        return false;
+      case "usage":
+        run.usage = event.usage;
+        return false;
+      case "finish":
+        run.finish = event.finish_reason;
+        run.usage = event.usage ?? run.usage;
+        return false;
+      case "error":
+        run.usage = event.usage ?? run.usage;
+        run.fail(event.error);
+        return false;
+      case "done":
+        run.complete = true;
+        return false;
+      default:
+        return /^(audio|image|tool\.call)/.test(event.type);
+    }
+  },
+
+  openai(run, chunk) {
+    if (chunk.error) run.fail(chunk.error);
+    run.source ||= chunk.model ?? "";
+    if (chunk.usage) {
+      run.usage = {
+        input_tokens: chunk.usage.prompt_tokens,
+        output_tokens: chunk.usage.completion_tokens,
+        cached_input_tokens: chunk.usage.prompt_tokens_details?.cached_tokens,
+        reasoning_tokens: chunk.usage.completion_tokens_details?.reasoning_tokens,
+      };
+    }
+    for (const warning of chunk.x_gai?.warnings ?? []) run.note(`Warning: ${warning.reason ?? warning}`);
+    let content = false;
+    for (const { index, delta, finish_reason } of chunk.choices ?? []) {
+      const text = delta?.content || delta?.refusal;
+      content ||= Boolean(text || delta?.reasoning_content || delta?.tool_calls);
+      if (index) continue;
+      run.reasoning.push(delta?.reasoning_content ?? "");
+      run.answer.push(text ?? "");
+      if (finish_reason) {
+        run.finish = chunk.x_gai?.finish_reason ?? finish_reason;
+        run.complete = true; // NDJSON has no [DONE]
+      }
+    }
+    return content;
+  },
+
+  simple(run, { content, error }) {
+    if (error) run.fail(typeof error === "string" ? { message: error } : error);
+    run.answer.push(content ?? "");
+    return Boolean(content);
+  },
+};
+
+// ---- code to copy --------------------------------------------------------------------------------------------------
+
+const shell = (text) => `'${text.replaceAll("'", "'\\''")}'`;
+// A JSON string is a string literal of Python and of JavaScript, too.
+const literal = (text) => JSON.stringify(text);
+
+const SHOW = {
+  python: {
+    gai: 'if event["type"] == "text.delta":\n            print(event["text"], end="", flush=True)',
+    openai: 'for choice in event["choices"]:\n            print(choice["delta"].get("content") or "", end="", flush=True)',
+    simple: 'print(event["content"], end="", flush=True)',
+  },
+  javascript: {
+    gai: 'if (event.type === "text.delta") process.stdout.write(event.text);',
+    openai: 'process.stdout.write(event.choices[0]?.delta.content ?? "");',
+    simple: "process.stdout.write(event.content);",
+  },
+};
+
+/** The request as source text: `{curl, python, javascript}`. A key is named, never written. */
+export function snippets({ origin, framing, format, model, query, key }) {
+  const url = `${origin}/api/v1/stream?framing=${framing}&format=${format}`;
+  const body = JSON.stringify({ model: model || undefined, query });
+  const pairs = [...(model ? [["model", model]] : []), ["query", query]];
+
+  const curl = [
+    `curl -N ${shell(url)}`,
+    "  -H 'content-type: application/json'",
+    ...(key ? ['  -H "authorization: Bearer $GAI_API_KEY"'] : []),
+    `  -d ${shell(body)}`,
+  ].join(" \\\n");
+
+  const sdk = `import os
+
+from openai import OpenAI  # pip install openai
+
+client = OpenAI(base_url=${literal(`${origin}/v1`)}, api_key=${key ? 'os.environ["GAI_API_KEY"]' : '"unused"'})
+stream = client.chat.completions.create(
+    model=${literal(model)},
+    messages=[{"role": "user", "content": ${literal(query)}}],
+    stream=True,
+)
+for chunk in stream:
+    for choice in chunk.choices:
+        print(choice.delta.content or "", end="", flush=True)
+`;
+
+  const stdlib = `import json
+import os
+import urllib.request
+
+request = urllib.request.Request(
+    ${literal(url)},
+    data=json.dumps({${pairs.map((pair) => pair.map(literal).join(": ")).join(", ")}}).encode(),
+    headers={"content-type": "application/json"${key ? ', "authorization": "Bearer " + os.environ["GAI_API_KEY"]' : ""}},
+)
+with urllib.request.urlopen(request) as response:
+    for line in response:
+        line = line.decode()${framing === "sse" ? '.removeprefix("data: ")' : ""}
+        if not line.startswith("{"):
+            continue
+        event = json.loads(line)
+        if "error" in event:
+            raise SystemExit(event["error"])
+        ${SHOW.python[format]}
+`;
+
+  const javascript = `// Node.js: save as playground.mjs
+const response = await fetch(${literal(url)}, {
+  method: "POST",
+  headers: { "content-type": "application/json"${key ? ", authorization: `Bearer ${process.env.GAI_API_KEY}`" : ""} },
+  body: JSON.stringify({ ${pairs.map(([name, value]) => `${name}: ${literal(value)}`).join(", ")} }),
+});
+if (!response.ok) throw new Error(await response.text());
+
+let rest = "";
+for await (const text of response.body.pipeThrough(new TextDecoderStream())) {
+  const lines = (rest + text).split("\\n");
+  rest = lines.pop();
+  for (const line of lines) {
+    const data = line${framing === "sse" ? '.replace(/^data: /, "")' : ""};
+    if (!data.startsWith("{")) continue;
+    const event = JSON.parse(data);
+    if (event.error) throw new Error(JSON.stringify(event.error));
+    ${SHOW.javascript[format]}
+  }
+}
+`;
+
+  const python = format === "openai" && framing === "sse" && model ? sdk : stdlib;
+  return { curl, python: key ? python : python.replace(/^import os\n\n?/m, ""), javascript };
+}
+
+// ---- the page ------------------------------------------------------------------------------------------------------
+
+const $ = (id) => document.getElementById(id);
+const authorization = (key) => (key ? { authorization: `Bearer ${key}` } : {});
+const count = (value) => value?.toLocaleString("en") ?? "?";
+
+/** Changes what is in a pane; keeps its end in view unless the reader scrolled up. */
+function following(pane, change) {
+  const isAtEnd = pane.scrollHeight - pane.scrollTop - pane.clientHeight < 24;
+  change();
+  if (isAtEnd) pane.scrollTop = pane.scrollHeight;
+}
+
+/** Text that appears as it comes, or smoothly: a queue that one animation frame after the other empties. */
+class Display {
+  text = "";
+  #node = document.createTextNode("");
+  #shown = 0;
+  #frame = 0;
+  #last = 0;
+  #deadline = 0;
+  #drained = () => {};
+
+  constructor(element) {
+    element.replaceChildren(this.#node);
+  }
+
+  push(text) {
+    if (text === "") return;
+    this.text += text;
+    this.#wake();
+  }
+
+  clear() {
+    this.text = this.#node.data = "";
+    this.#shown = 0;
+  }
+
+  /** No more text comes; resolves once all of it is on the page. */
+  end() {
+    this.#deadline = performance.now() + SMOOTH_END;
+    return new Promise((resolve) => {
+      this.#drained = resolve;
+      this.#wake();
+    });
+  }
+
+  #wake() {
+    if (this.#frame) return;
+    this.#last = performance.now();
+    this.#frame = requestAnimationFrame((now) => this.#tick(now));
+  }
+
+  #tick(now) {
+    this.#frame = 0;
+    const waiting = this.text.length - this.#shown;
+    const within = this.#deadline ? Math.max(1, this.#deadline - this.#last) : SMOOTH_LAG;
+    const share = $("smooth").checked ? Math.min(1, Math.max(0, now - this.#last) / within) : 1;
+    let end = this.#shown + Math.min(waiting, Math.max(1, Math.round(waiting * share)));
+    if (/[\ud800-\udbff]/.test(this.text.charAt(end - 1))) end += 1; // never half a character
+    if (waiting) {
+      following($("reading"), () => this.#node.appendData(this.text.slice(this.#shown, end)));
+      this.#shown = Math.min(end, this.text.length);
+    }
+    if (this.#shown < this.text.length) {
+      this.#last = now;
+      this.#frame = requestAnimationFrame((next) => this.#tick(next));
+    } else {
+      this.#drained();
+    }
+  }
+}
+
+/** The raw events, the newest `LOG_ROWS` of them; follows the end unless the reader scrolled up. */
+class Log {
+  #pane = $("log");
+  #rows = [];
+  #dropped = 0;
+  #frame = 0;
+
+  clear() {
+    this.#rows = [];
+    this.#dropped = 0;
+    this.#pane.replaceChildren();
+    $("dropped").textContent = "";
+  }
+
+  push(milliseconds, type, data) {
+    this.#rows.push([milliseconds, type, data]);
+    if (this.#rows.length > LOG_ROWS) this.#dropped += this.#rows.splice(0, this.#rows.length - LOG_ROWS).length;
+    this.#frame ||= requestAnimationFrame(() => this.#flush());
+  }
+
+  text() {
+    const cells = (row) => [...row.children].map((cell) => cell.textContent);
+    return [...this.#pane.children].map((row) => cells(row).join("\t")).join("\n");
+  }
+
+  #flush() {
+    this.#frame = 0;
+    following(this.#pane, () => {
+      this.#pane.append(...this.#rows.map((row) => this.#row(...row)));
+      this.#rows = [];
+      while (this.#pane.childElementCount > LOG_ROWS) {
+        this.#pane.firstElementChild.remove();
+        this.#dropped += 1;
+      }
+    });
+    if (this.#dropped) $("dropped").textContent = `the last ${count(LOG_ROWS)}; ${count(this.#dropped)} older dropped`;
+  }
+
+  #row(milliseconds, type, data) {
+    const [row, time, name, code] = ["div", "time", "b", "code"].map((tag) => document.createElement(tag));
+    time.textContent = (milliseconds / 1000).toFixed(3);
+    name.textContent = type;
+    name.dataset.kind = type === "error" ? "error" : /^(finish|done|\[DONE\])$/.test(type) ? "end" : "";
+    const isLong = data.length > ROW_CHARACTERS;
+    code.textContent = isLong ? `${data.slice(0, ROW_CHARACTERS)}… (${count(data.length)} characters)` : data;
+    row.append(time, name, code);
+    return row;
+  }
+}
+
+/** One request and all that is known of it. */
+class Run {
+  started = performance.now();
+  controller = new AbortController();
+  id = "";
+  requestId = "";
+  source = ""; // who answers
+  first = 0; // arrival of the first content, ms after `started`
+  last = 0; // arrival of the newest content
+  ended = 0;
+  events = 0;
+  deltas = 0;
+  usage = null;
+  finish = "";
+  error = null;
+  complete = false;
+  cancelled = false;
+
+  constructor(settings) {
+    this.settings = settings;
+    this.answer = new Display($("answer"));
+    this.reasoning = new Display($("reasoning-text"));
+  }
+
+  clear() {
+    this.answer.clear();
+    this.reasoning.clear();
+    $("notes").replaceChildren();
+  }
+
+  note(text) {
+    const item = document.createElement("li");
+    item.textContent = text;
+    following($("reading"), () => $("notes").append(item));
+  }
+
+  fail(error) {
+    this.error ??= error;
+  }
+
+  elapsed() {
+    return this.ended || performance.now() - this.started;
+  }
+
+  /** One record of the wire, which arrived `at` ms after the start. */
+  receive({ type, data }, at) {
+    this.events += 1;
+    if (data === "[DONE]") {
+      this.complete = true;
+      log.push(at, "[DONE]", "");
+      return;
+    }
+    const event = JSON.parse(data);
+    log.push(at, event.type ?? (event.error ? "error" : type ?? "message"), data);
+    if (FORMATS[this.settings.format](this, event)) {
+      this.first ||= at;
+      this.last = at;
+      this.deltas += 1;
+    }
+  }
+
+  async follow() {
+    const { framing, format, model, query, key } = this.settings;
+    const response = await fetch(`/api/v1/stream?framing=${framing}&format=${format}`, {
+      method: "POST",
+      headers: { "content-type": "application/json", ...authorization(key) },
+      body: JSON.stringify({ model: model || undefined, query }),
+      cache: "no-store",
+      signal: this.controller.signal,
+    });
+    this.id = response.headers.get("x-gai-stream-id") ?? "";
+    this.requestId = response.headers.get("x-request-id") ?? "";
+    if (!response.ok) {
+      this.fail(await refusal(response));
+      return;
+    }
+    const parser = framing === "sse" ? new SSEParser() : new NDJSONParser();
+    const decoder = new TextDecoder();
+    const reader = response.body.getReader();
+    for (let part = await reader.read(); !part.done; part = await reader.read()) {
+      const at = performance.now() - this.started;
+      for (const record of parser.feed(decoder.decode(part.value, { stream: true }))) this.receive(record, at);
+    }
+    this.complete ||= format === "simple" && framing === "ndjson"; // the one pair without an end mark
+    if (this.complete || this.cancelled) return;
+    this.fail({ code: "network", message: "The stream ended without its end mark." });
+  }
+
+  /** Asks the server, so that the stream ends with its partial usage; closes the connection where that fails. */
+  async cancel() {
+    if (this.cancelled || !this.id) this.controller.abort();
+    this.cancelled = true;
+    if (this.controller.signal.aborted) return;
+    const bound = setTimeout(() => this.controller.abort(), CANCEL_BOUND);
+    this.controller.signal.addEventListener("abort", () => clearTimeout(bound));
+    try {
+      const answer = await fetch(`/api/v1/streams/${encodeURIComponent(this.id)}`, {
+        method: "DELETE",
+        headers: authorization(this.settings.key),
+        signal: this.controller.signal,
+      });
+      if (!answer.ok) this.controller.abort();
+    } catch {
+      this.controller.abort();
+    }
+  }
+}
+
+/** The error in a response that is not a stream. */
+async function refusal(response) {
+  const body = await response.text();
+  let error;
+  try {
+    error = JSON.parse(body).error;
+  } catch {
+    // HTML or nothing at all, from something between the page and the server
+  }
+  if (typeof error !== "object" || error === null) error = { message: body.slice(0, 500) || response.statusText };
+  return { ...error, status: response.status };
+}
+
+// ---- what the page shows of a run ------------------------------------------------------------------------------------
+
+const duration = (ms) => (ms < 1000 ? `${Math.round(ms)} ms` : `${(ms / 1000).toFixed(2)} s`);
+const number = (value) => (value < 10 ? value.toFixed(1) : count(Math.round(value)));
+
+function show(id, value, hint = "") {
+  $(id).textContent = value;
+  $(`${id}-hint`).textContent = hint;
+}
+
+function showNumbers(run) {
+  const { usage, first, last, deltas } = run;
+  const elapsed = run.elapsed();
+  $("source").textContent = run.source;
+  show("ttft", first ? duration(first) : "–");
+  show("total", duration(elapsed));
+  show("count", count(run.events), run.events ? `${count(deltas)} deltas` : "");
+
+  // An answer that came in one piece has no rate of its own: then the whole request counts.
+  const end = run.ended ? last : elapsed;
+  const span = end - first >= 1 ? end - first : elapsed;
+  const basis = span === elapsed ? "over all the time" : "after the first";
+  const amount = usage?.output_tokens ?? deltas;
+  $("rate-label").textContent = usage?.output_tokens === undefined && run.deltas ? "Deltas/s" : "Tokens/s";
+  const known = first && amount && (run.ended || span >= 250);
+  show("rate", known ? number((amount * 1000) / span) : "–", run.ended && known ? basis : "");
+
+  if (usage) {
+    const { reasoning_tokens: reasoning, cached_input_tokens: cached } = usage;
+    const details = [usage.source, reasoning && `${count(reasoning)} reasoning`, cached && `${count(cached)} cached`];
+    const amounts = `${count(usage.input_tokens)} → ${count(usage.output_tokens)}`;
+    show("usage", amounts, details.filter(Boolean).join(", ") || "in → out");
+  } else {
+    show("usage", "–", run.ended ? "not reported" : "");
+  }
+  show("finish", run.finish || (run.error ? "error" : run.cancelled && run.ended ? "cancelled" : "–"));
+  $("reasoning").hidden = run.reasoning.text === "";
+}
+
+function showStatus(state, text) {
+  $("status").dataset.state = state;
+  if ($("status").textContent !== text) $("status").textContent = text;
+}
+
+function showError(run) {
+  const { error } = run;
+  $("error").hidden = !error;
+  if (!error) return;
+  const status = error.status ? `HTTP ${error.status}` : "";
+  $("error-code").textContent = error.code || error.type || status || "error";
+  $("error-message").textContent = error.message ?? "";
+  const wait = error.retry_after_ms;
+  $("error-details").textContent = [
+    status,
+    error.reason && `reason ${error.reason}`,
+    error.phase && `phase ${error.phase}`,
+    error.temporary && (wait ? `temporary: retry after ${duration(wait)}` : "temporary"),
+    (error.request_id || run.requestId) && `request ${error.request_id || run.requestId}`,
+  ].filter(Boolean).join(" · ");
+}
+
+// ---- sending ---------------------------------------------------------------------------------------------------------
+
+const log = new Log();
+let current = null;
+
+function settings() {
+  const chosen = (name) => document.querySelector(`input[name="${name}"]:checked`).value;
+  return {
+    framing: chosen("framing"),
+    format: chosen("format"),
+    model: $("model").value || $("model-other").value.trim(),
+    query: $("prompt").value,
+    key: $("key").value,
+  };
+}
+
+async function send() {
+  if (current) return;
+  const run = (current = new Run(settings()));
+  log.clear();
+  run.clear();
+  $("answer").ariaBusy = "true";
+  setRunning(true);
+  showError(run);
+  const live = () => {
+    showNumbers(run);
+    showStatus("busy", run.cancelled ? "Cancelling…" : run.first ? "Streaming" : "Waiting for the first token");
+  };
+  live();
+  const timer = setInterval(live, 100);
+  $("result").scrollIntoView({ block: "nearest" });
+
+  try {
+    await run.follow();
+  } catch (error) {
+    const code = error instanceof SyntaxError ? "internal" : "network"; // an event that is no JSON; no connection
+    if (!run.cancelled) run.fail({ code, message: `${error.message} (reported by this browser)` });
+  } finally {
+    run.ended = performance.now() - run.started;
+    run.controller.abort(); // whatever is still open, with its timer
+    clearInterval(timer);
+  }
+  await Promise.all([run.answer.end(), run.reasoning.end()]);
+
+  showNumbers(run);
+  showError(run);
+  const cancelled = run.finish ? run.finish === "cancelled" : run.cancelled;
+  if (run.error) showStatus("bad", "Failed");
+  else if (cancelled) showStatus("idle", "Cancelled");
+  else showStatus("good", "Complete");
+  $("answer").ariaBusy = "false";
+  current = null;
+  setRunning(false);
+}
+
+function setRunning(running) {
+  const [from, to] = running ? [$("send"), $("cancel")] : [$("cancel"), $("send")];
+  const focused = document.activeElement === from;
+  to.disabled = false;
+  if (focused) to.focus();
+  from.disabled = true;
+}
+
+// ---- models, settings, theme -----------------------------------------------------------------------------------------
+
+const STORED = "gai-fast.playground";
+const THEMES = ["auto", "light", "dark"];
+
+function stored() {
+  try {
+    return Object(JSON.parse(localStorage.getItem(STORED)));
+  } catch {
+    return {}; // storage is switched off, or holds something else
+  }
+}
+
+function store() {
+  const { framing, format, model } = settings();
+  const theme = document.documentElement.dataset.theme;
+  try {
+    localStorage.setItem(STORED, JSON.stringify({ framing, format, model, smooth: $("smooth").checked, theme }));
+  } catch {
+    // the page works without it
+  }
+}
+
+function setTheme(theme) {
+  document.documentElement.dataset.theme = theme;
+  $("theme").textContent = `Theme: ${theme}`;
+}
+
+/** Offers the server's models, and selects the wanted one where it is offered or names its upstream. */
+async function loadModels(wanted, insist) {
+  let ids = [];
+  $("model-hint").textContent = "";
+  try {
+    const response = await fetch("/v1/models", { headers: authorization(settings().key), cache: "no-store" });
+    if (response.ok) ids = (await response.json()).data.map((model) => model.id);
+    else if (response.status === 401) $("model-hint").textContent = "This server needs an API key.";
+    else $("model-hint").textContent = `The models could not be listed: HTTP ${response.status}.`;
+  } catch {
+    $("model-hint").textContent = "The models could not be listed: the server does not answer.";
+  }
+  if (wanted && !ids.includes(wanted) && (insist || wanted.includes("/"))) ids.push(wanted);
+  $("model").replaceChildren(...ids.map((id) => new Option(id, id)), new Option("Other…", ""));
+  $("model").value = ids.includes(wanted) ? wanted : (ids[0] ?? "");
+  $("model-other").hidden = $("model").value !== "";
+}
+
+// ---- copying ---------------------------------------------------------------------------------------------------------
+
+async function copy(text) {
+  try {
+    await navigator.clipboard.writeText(text);
+    return true;
+  } catch {
+    // No clipboard API outside a secure context: the old way needs a selection.
+    const area = document.createElement("textarea");
+    area.value = text;
+    area.className = "offscreen";
+    document.body.append(area);
+    area.select();
+    const copied = document.execCommand("copy");
+    area.remove();
+    return copied;
+  }
+}
+
+const SOURCES = { answer: () => current?.answer.text ?? $("answer").textContent, events: () => log.text() };
+
+async function copyFrom(button) {
+  button.dataset.label ??= button.textContent;
+  const kind = button.dataset.copy;
+  const text = SOURCES[kind]?.() ?? snippets({ origin: location.origin, ...settings() })[kind];
+  button.textContent = (await copy(text)) ? "Copied" : "Not copied";
+  button.focus();
+  clearTimeout(button.timer);
+  button.timer = setTimeout(() => (button.textContent = button.dataset.label), 1500);
+}
+
+// ---- wiring ----------------------------------------------------------------------------------------------------------
+
+const saved = stored();
+const asked = new URLSearchParams(location.search);
+const isApple = /Mac|iPhone|iPad/.test(navigator.platform);
+
+setTheme(THEMES.includes(saved.theme) ? saved.theme : "auto");
+for (const name of ["framing", "format"]) {
+  for (const input of document.getElementsByName(name)) input.checked ||= input.value === saved[name];
+}
+$("smooth").checked = saved.smooth === true;
+$("send-keys").textContent = isApple ? "⌘ ↵" : "Ctrl ↵";
+setRunning(false); // some browsers keep the buttons' state over a reload
+if (asked.has("q")) $("prompt").value = asked.get("q");
+loadModels(asked.get("model") ?? saved.model, asked.has("model"));
+
+$("composer").addEventListener("submit", (event) => {
+  event.preventDefault();
+  send();
+});
+$("composer").addEventListener("change", store);
+$("cancel").addEventListener("click", () => current?.cancel());
+$("model").addEventListener("change", () => {
+  $("model-other").hidden = $("model").value !== "";
+  if ($("model").value === "") $("model-other").focus();
+});
+$("key").addEventListener("change", () => loadModels(settings().model, false));
+$("theme").addEventListener("click", () => {
+  setTheme(THEMES[(THEMES.indexOf(document.documentElement.dataset.theme) + 1) % THEMES.length]);
+  store();
+});
+document.addEventListener("click", (event) => {
+  const button = event.target.closest("[data-copy]");
+  if (button) copyFrom(button);
+});
+document.addEventListener("keydown", (event) => {
+  if (event.isComposing) return;
+  if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) {
+    event.preventDefault();
+    $("composer").requestSubmit();
+  } else if (event.key === "Escape") {
+    current?.cancel();
+  }
+});

@@ -1,0 +1,280 @@
+"""From a parsed request to a handler: the guards that hold for every route, the route table, errors as responses.
+
+Owns the `Host` rule, CORS, HTTP versions and methods, the reading of bodies and the access log. Knows no provider and
+no event.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import logging
+import re
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Final
+from urllib.parse import parse_qsl
+
+from aiohttp import web
+
+from gai_fast.errors import Error
+from gai_fast.formats import get_format
+from gai_fast.server.connection import Headers, Reply, Written, error_reply, id_headers
+from gai_fast.server.negotiation import request_id, trace_id
+from gai_fast.settings import ServerSettings
+
+access = logging.getLogger("gai_fast.access")
+
+Handler = Callable[["Incoming"], Awaitable[Reply | Written]]
+
+_ALLOWED_HEADERS: Final = (
+    "authorization, content-type, accept, x-api-key, api-key, anthropic-version, anthropic-beta, "
+    "anthropic-dangerous-direct-browser-access, idempotency-key, x-idempotency-key, x-request-id, traceparent, "
+    "tracestate, last-event-id, x-stainless-arch, x-stainless-lang, x-stainless-os, x-stainless-package-version, "
+    "x-stainless-retry-count, x-stainless-runtime, x-stainless-runtime-version, x-stainless-timeout, "
+    "x-stainless-helper-method, x-stainless-poll-helper, x-stainless-custom-poll-interval"
+)
+_EXPOSED_HEADERS: Final = "x-request-id, request-id, x-gai-stream-id, retry-after, retry-after-ms, x-should-retry"
+_QUERY_FIELDS: Final = 64
+"""Query parameters of a request: no route knows ten."""
+
+_HOST: Final = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::([0-9]{0,5}))?")
+_MAX_PORT: Final = 65535
+_ABSOLUTE: Final = re.compile(r"https?://([^/]*)(/.*)?", re.I)
+"""Absolute-form (RFC 9112, 3.2.2), without its query."""
+_WEB_ORIGIN: Final = re.compile(r"https?://(\[[0-9a-f:.]+\]|[a-z0-9.-]+)(?::[0-9]{1,5})?")
+
+
+@dataclass(slots=True)
+class Incoming:
+    """One request, past the guards.
+
+    Args:
+        http: As aiohttp parsed it.
+        path: The path as it was sent; nothing is decoded, so no alias reaches a handler.
+        request_id: The caller's or ours.
+        trace_id: Of `traceparent`.
+        query: The query parameters, decoded; the last of a name counts.
+        host: Whom the request is for.
+        cors: What the answer says of the caller's origin.
+        is_foreign: Whether a web page of another origin, which is not allowed, makes this request.
+        tail: What follows the prefix of a prefix route.
+    """
+
+    http: web.BaseRequest
+    path: str
+    request_id: str
+    trace_id: str | None = None
+    query: Mapping[str, str] = field(default_factory=dict)
+    host: str = ""
+    cors: Headers = field(default_factory=list)
+    is_foreign: bool = False
+    tail: str = ""
+
+    async def json_body(self, settings: ServerSettings) -> bytes:
+        """The body of a POST.
+
+        Raises:
+            InvalidRequest: Not `application/json` (415), too large (413), a transfer that is not understood.
+            Timeout: It did not arrive within `body_timeout` (408).
+        """
+        http = self.http
+        media, _, parameters = http.headers.get("Content-Type", "").partition(";")
+        charset = parameters.replace('"', "").strip().lower()
+        if media.strip().lower() != "application/json" or charset not in ("", "charset=utf-8"):
+            raise Error(
+                "invalid_request", "the body must be application/json in UTF-8", reason="content_type", status=415
+            )
+        if http.headers.get("Content-Encoding", "identity").strip().lower() != "identity":
+            raise Error("invalid_request", "a compressed body is not taken", reason="content_encoding", status=415)
+        too_large = Error(
+            "invalid_request", f"the body is larger than {settings.max_body} bytes", reason="max_body", status=413
+        )
+        if http.content_length is not None and http.content_length > settings.max_body:
+            raise too_large
+        self._answer_expectation()
+        try:
+            async with asyncio.timeout(settings.body_timeout):
+                return await http.read()
+        except web.HTTPRequestEntityTooLarge:
+            raise too_large from None
+        except TimeoutError:
+            raise Error("timeout", "the body did not arrive in time", reason="body_timeout", status=408) from None
+        except web.RequestPayloadError:
+            raise Error("invalid_request", "the body's transfer coding is broken", reason="http") from None
+
+    def _answer_expectation(self) -> None:
+        expectation = self.http.headers.get("Expect")
+        if expectation is None or self.http.version < (1, 1):  # RFC 9110, 10.1.1
+            return
+        if expectation.lower() != "100-continue":
+            raise Error("invalid_request", "only 100-continue can be expected", reason="expect", status=417)
+        if self.http.transport is not None:
+            self.http.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+
+class Router:
+    """The route table.
+
+    Args:
+        settings: `[server]`.
+        only_demo: Whether nothing but the demo model is configured: loopback pages may then use it.
+    """
+
+    def __init__(self, settings: ServerSettings, *, only_demo: bool) -> None:
+        self._settings = settings
+        self._only_demo = only_demo
+        self._on_loopback = is_loopback(settings.host)
+        self._allowed_hosts = {host.lower() for host in settings.allowed_hosts}
+        self._exact: dict[str, dict[str, Handler]] = {}
+        self._prefixes: dict[str, dict[str, Handler]] = {}
+
+    def add(self, method: str, path: str, handler: Handler, *, head: bool = True) -> None:
+        """A route; a path that ends in `/` besides the root is a prefix, and `Incoming.tail` is what follows.
+
+        Args:
+            method: The HTTP method.
+            path: The path or the prefix.
+            handler: Answers it.
+            head: Where the method is GET: the handler answers HEAD too; what it returns must be a whole reply.
+        """
+        table = self._prefixes if path.endswith("/") and path != "/" else self._exact
+        table.setdefault(path, {})[method] = handler
+        if method == "GET" and head:
+            table[path]["HEAD"] = handler
+
+    async def handle(self, http: web.BaseRequest) -> Reply | Written:
+        """Answers a request; what a handler raises becomes the error body of its route."""
+        began = time.monotonic()
+        traced = trace_id(http.headers.get("traceparent"))
+        incoming = Incoming(http, http.raw_path, request_id(http.headers.get("X-Request-Id")), traced)
+        must_close = True
+        try:
+            self._accept(incoming)
+            must_close = False
+            reply = await self._answer(incoming)
+        except Error as error:
+            body = get_format("openai" if incoming.path.startswith("/v1/") else "gai").error_body(
+                error, incoming.request_id
+            )
+            # A body that was not read to its end would be taken for the next request.
+            must_close = must_close or not http.content.is_eof()
+            extra = [*incoming.cors, *_allow(error)]
+            reply = error_reply(error, incoming.request_id, body, extra, close=must_close)
+        if access.isEnabledFor(logging.INFO):
+            path, taken = http.raw_path.partition("?")[0], time.monotonic() - began
+            access.info("%s %s %r %d %.3f %s", http.remote, http.method, path, reply.status, taken, incoming.request_id)
+        return reply
+
+    def _accept(self, incoming: Incoming) -> None:
+        """Fills in what the head of a request says.
+
+        Raises:
+            Error: The request is none that may be answered; its connection is of no further use.
+        """
+        http = incoming.http
+        if http.version not in ((1, 0), (1, 1)):
+            raise Error(
+                "invalid_request", "only HTTP/1.0 and HTTP/1.1 are spoken here", reason="http_version", status=505
+            )
+        # aiohttp's parser refuses every other coding but lets an empty value pass.
+        if http.headers.get("Transfer-Encoding", "chunked").lower() != "chunked":
+            raise Error("invalid_request", "the only transfer coding taken is chunked", reason="http")
+        target, _, query = http.raw_path.partition("?")
+        incoming.host = http.headers.get("Host", "")
+        if not target.startswith("/") and target != "*":
+            absolute = _ABSOLUTE.fullmatch(target)
+            if absolute is None:
+                raise Error("invalid_request", "the request's target is none of a resource", reason="http")
+            incoming.host, target = absolute[1], absolute[2] or "/"  # not the header counts
+        incoming.path = target
+        self._check_host(incoming.host, is_missing=http.version == (1, 0) and "Host" not in http.headers)
+        self._check_origin(incoming)
+        try:
+            incoming.query = dict(
+                parse_qsl(query, keep_blank_values=True, max_num_fields=_QUERY_FIELDS, errors="strict")
+            )
+        except ValueError:
+            raise Error("invalid_request", "the query string cannot be read", reason="query") from None
+
+    def _check_host(self, host: str, *, is_missing: bool) -> None:
+        found = _HOST.fullmatch(host)
+        if not is_missing and (found is None or int(found[2] or 0) > _MAX_PORT):
+            raise Error("invalid_request", "the request must have one valid Host header", reason="host")
+        if self._on_loopback:
+            name = "" if found is None else found[1]
+            if not is_loopback(name.strip("[]")) and self._allowed_hosts.isdisjoint((host.lower(), name.lower())):
+                raise Error("forbidden", "this Host is not served here (see allowed_hosts)", reason="host")
+
+    def _check_origin(self, incoming: Incoming) -> None:
+        allowed = self._settings.cors_origins
+        any_loopback = self._only_demo and not allowed
+        if not allowed and not any_loopback:
+            is_allowed = False
+        else:
+            incoming.cors = [("vary", "Origin")]
+        origin = incoming.http.headers.get("Origin")
+        if origin is None:
+            return
+        page = _WEB_ORIGIN.fullmatch(origin)
+        is_allowed = origin in allowed or (any_loopback and page is not None and is_loopback(page[1].strip("[]")))
+        incoming.is_foreign = not is_allowed and origin.partition("://")[2] != incoming.host
+        if is_allowed:
+            incoming.cors += [
+                ("access-control-allow-origin", origin),
+                ("access-control-expose-headers", _EXPOSED_HEADERS),
+            ]
+
+    async def _answer(self, incoming: Incoming) -> Reply | Written:
+        method = incoming.http.method
+        if method == "OPTIONS" and "Access-Control-Request-Method" in incoming.http.headers:
+            return self._preflight(incoming)
+        methods = self._find(incoming)
+        if method in methods:
+            return await methods[method](incoming)
+        allow = ", ".join(sorted({*methods, "OPTIONS"}))
+        if method == "OPTIONS":
+            return Reply(204, headers=[("allow", allow), *id_headers(incoming.request_id), *incoming.cors])
+        error = Error("invalid_request", "this route does not take this method", reason="method", status=405)
+        error.details = {"allow": allow}
+        raise error
+
+    def _find(self, incoming: Incoming) -> Mapping[str, Handler]:
+        if incoming.path == "*":
+            return {}
+        if incoming.path in self._exact:
+            return self._exact[incoming.path]
+        for prefix, methods in self._prefixes.items():
+            if incoming.path.startswith(prefix):
+                incoming.tail = incoming.path.removeprefix(prefix)
+                return methods
+        raise Error("not_found", "there is no such route", reason="route")
+
+    def _preflight(self, incoming: Incoming) -> Reply:
+        if not incoming.cors:
+            raise Error("forbidden", "this origin is not allowed (see cors_origins)", reason="origin")
+        return Reply(
+            204,
+            headers=[
+                *incoming.cors,
+                *id_headers(incoming.request_id),
+                ("access-control-allow-methods", "GET, POST, DELETE, OPTIONS"),
+                ("access-control-allow-headers", _ALLOWED_HEADERS),
+                ("access-control-max-age", "600"),
+            ],
+        )
+
+
+def _allow(error: Error) -> Headers:
+    return [("allow", str((error.details or {})["allow"]))] if error.status == 405 else []
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a name or address means this machine only."""
+    if host.lower().rstrip(".") == "localhost" or host.lower().endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,362 @@
+"""The routes that stream: native, the demo's plain GET, OpenAI chat completions, cancel.
+
+Owns how an HTTP request becomes a call, and the HTTP side of a stream. What the answer says is not its business.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import difflib
+import logging
+import re
+from typing import Any, Final, cast
+
+import msgspec
+
+from gai_fast._impl import encode_json
+from gai_fast.errors import Error
+from gai_fast.formats import Encoder, PassthroughEncoder, StreamContext, StreamEncoder, get_format
+from gai_fast.ids import new_stream_id
+from gai_fast.net.engine import Call, Engine, now_ms
+from gai_fast.net.session import Clock, Session
+from gai_fast.net.writer import ResponseWriter
+from gai_fast.providers import get_provider
+from gai_fast.request import Request, check_json_depth, parse_request
+from gai_fast.server.connection import Connection, Headers, Reply, Written, error_reply, head_bytes
+from gai_fast.server.negotiation import Negotiated, negotiate
+from gai_fast.server.router import Incoming
+from gai_fast.settings import ModelSettings
+
+access = logging.getLogger("gai_fast.access")
+
+_STREAM_ID: Final = re.compile(r"[A-Za-z0-9_-]{22,128}")
+_RETRY_MS: Final = 3000
+
+
+class StreamRoutes:
+    """Handlers over one engine."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._settings = engine.settings
+
+    # -- routes --
+
+    async def native(self, incoming: Incoming) -> Reply | Written:
+        """`POST /api/v1/stream`."""
+        request = parse_request(await incoming.json_body(self._settings.server))
+        _refuse_later_features(incoming, request)
+        negotiated = negotiate(incoming.query, _accept(incoming, request.stream), default_format="gai")
+        return await self._answer_native(incoming, request, negotiated, ids=False)
+
+    async def start(self, incoming: Incoming) -> Reply | Written:
+        """`POST /api/v1/streams`: needs the log that durable streams bring."""
+        raise Error("unsupported", "streams that are not followed are not supported yet", reason="resumable")
+
+    async def event_source(self, incoming: Incoming) -> Reply | Written:
+        """`GET /api/v1/stream?q=…`, for a browser's plain `EventSource`."""
+        if incoming.is_foreign:
+            raise Error("forbidden", "a page of another origin may not start a stream", reason="origin")
+        query = incoming.query.get("q")
+        if not query:
+            raise Error("invalid_request", "the query parameter `q` is missing", reason="query")
+        model = self._model(incoming.query.get("model"))
+        is_demo = bool(get_provider(model.upstream.provider).recording)
+        if not is_demo and not self._settings.server.allow_get_start:
+            raise Error("forbidden", "a GET starts no stream here (see allow_get_start)", reason="get_start")
+        if "Last-Event-ID" in incoming.http.headers:
+            # An EventSource comes back after every end: nothing but 204 stops it, and it must never generate again.
+            return Reply(204, headers=[*incoming.cors, ("x-request-id", incoming.request_id)])
+        negotiated = negotiate(incoming.query, incoming.http.headers.get("Accept"), default_format="gai")
+        return await self._answer_native(incoming, Request(query=query, model=model.name), negotiated, ids=True)
+
+    async def chat_completions(self, incoming: Incoming) -> Reply | Written:
+        """`POST /v1/chat/completions`."""
+        body = _json_object(await incoming.json_body(self._settings.server))
+        _refuse_idempotency(incoming)
+        name, stream = body.get("model"), body.get("stream")
+        if not isinstance(name, str | None) or not isinstance(stream, bool | None):
+            raise Error("invalid_request", "`model` must be a string and `stream` a boolean", reason="validation")
+        negotiated = negotiate(incoming.query, _accept(incoming, bool(stream)), default_format="openai")
+        model = self._model(name)
+        asked = bool((body.get("stream_options") or {}).get("include_usage"))
+        context = self._context(incoming, negotiated, model, usage=asked or model.stream.usage == "always")
+        characters = _characters(body.get("messages"))
+        api = get_provider(model.upstream.provider)
+        frames: PassthroughEncoder | None = None
+        if api.dialect == negotiated.format.name:
+            frames = negotiated.format.passthrough(negotiated.framing, context, whole=not stream)
+        if frames is not None:
+            call = Call(
+                model=model,
+                build=lambda api, target: api.build_passthrough(body, target),
+                output=frames,
+                deltas=cast("StreamEncoder", frames) if stream else None,
+                frames=frames,
+                hold=not stream,
+                dialect=negotiated.format.name,
+                prompt_characters=characters,
+            )
+            return await self._answer(incoming, negotiated, context, call)
+        request, rest = get_format("openai").parse_request(body)
+        if rest:
+            raise Error("unsupported", f"model {model.name!r} cannot be asked for {', '.join(rest)}", reason="field")
+        output, deltas = _encoder(negotiated, context, whole=not stream)
+        call = Call(
+            model=model,
+            build=lambda api, target: api.build_request(request, target),
+            output=output,
+            deltas=deltas,
+            hold=not stream,
+            dialect=negotiated.format.name,
+            prompt_characters=characters,
+        )
+        return await self._answer(incoming, negotiated, context, call)
+
+    async def cancel(self, incoming: Incoming) -> Reply:
+        """`DELETE /api/v1/streams/{id}`."""
+        session = self._engine.streams.get(incoming.tail) if _STREAM_ID.fullmatch(incoming.tail) else None
+        if session is None:
+            raise Error("not_found", "there is no such stream, or it has ended", reason="stream")
+        session.cancel()
+        return json_reply(incoming, {"id": incoming.tail, "state": "cancelled"}, status=202)
+
+    # -- from a request to a stream --
+
+    async def _answer_native(
+        self, incoming: Incoming, request: Request, negotiated: Negotiated, *, ids: bool
+    ) -> Reply | Written:
+        model = self._model(request.model if isinstance(request.model, str) else None)
+        context = self._context(incoming, negotiated, model, ids=ids)
+        output, deltas = _encoder(negotiated, context, whole=not request.stream)
+        call = Call(
+            model=model,
+            build=lambda api, target: api.build_request(request, target),
+            output=output,
+            deltas=deltas,
+            hold=not request.stream,
+            dialect=negotiated.format.name,
+            prompt_characters=request.characters,
+        )
+        return await self._answer(incoming, negotiated, context, call)
+
+    def _context(
+        self, incoming: Incoming, negotiated: Negotiated, model: ModelSettings, *, usage: bool = True, ids: bool = False
+    ) -> StreamContext:
+        return StreamContext(
+            stream_id=new_stream_id(),
+            request_id=incoming.request_id,
+            trace_id=incoming.trace_id,
+            model=model.name,
+            clock=Clock(now_ms),
+            envelope=negotiated.envelope or model.stream.envelope,
+            timestamps=model.stream.timestamps,
+            ids=ids,
+            retry_ms=_RETRY_MS if ids else None,
+            usage=usage,
+        )
+
+    async def _answer(
+        self, incoming: Incoming, negotiated: Negotiated, context: StreamContext, call: Call
+    ) -> Reply | Written:
+        media_type = "application/json" if call.hold else negotiated.format.media_type(negotiated.framing)
+        client = HTTPClient(self._engine, incoming, context, call, media_type)
+        client.attach(self._engine.start(call, client, context.stream_id, cast("Clock", context.clock)))
+        try:
+            error = await client.done
+        finally:
+            client.detach()
+        if error is not None:
+            body = get_format("openai" if incoming.path.startswith("/v1/") else "gai").error_body(
+                error, incoming.request_id
+            )
+            extra = [*incoming.cors, ("x-gai-stream-id", context.stream_id)]
+            return error_reply(error, incoming.request_id, body, extra)
+        return Written(incoming.http.keep_alive)
+
+    def _model(self, name: str | None) -> ModelSettings:
+        model = self._settings.model(name)
+        if model is not None:
+            return model
+        if name is None:
+            raise Error("not_found", "no model is configured", reason="model")
+        close = difflib.get_close_matches(name[:256], self._settings.models, 1)
+        hint = f"; did you mean {close[0]!r}?" if close else "; GET /v1/models lists them"
+        raise Error("not_found", f"there is no model of this name{hint}", reason="model")
+
+
+def _encoder(negotiated: Negotiated, context: StreamContext, *, whole: bool) -> tuple[Encoder, StreamEncoder | None]:
+    """The encoder of an answer; the same again where it takes deltas that are written already."""
+    if whole:
+        return negotiated.format.whole(context), None
+    encoder = negotiated.format.encoder(negotiated.framing, context)
+    return encoder, encoder
+
+
+class HTTPClient:
+    """The HTTP side of one stream: a `Client` for the session, a `Stream` for the connection."""
+
+    def __init__(self, engine: Engine, incoming: Incoming, context: StreamContext, call: Call, media_type: str) -> None:
+        http = incoming.http
+        loop = asyncio.get_running_loop()
+        transport = http.transport
+        if transport is None:
+            raise ConnectionResetError("the client left before its stream began")
+        self.done: asyncio.Future[Error | None] = loop.create_future()
+        self._incoming = incoming
+        self._connection = cast("Connection", http.protocol)
+        self._whole = call.hold
+        self._chunked = http.version >= (1, 1)
+        self._headers = _stream_headers(incoming, context, media_type)
+        self._session: Session | None = None
+        transport.set_write_buffer_limits(high=call.model.stream.client_buffer)
+        self._writer = ResponseWriter(
+            transport,
+            timers=engine.timers,
+            clock=loop.time,
+            write_timeout=call.model.stream.write_timeout,
+            chunked=self._chunked,
+            on_end=self._resolve,
+        )
+
+    def attach(self, session: Session) -> None:
+        """The stream runs: from here on the connection tells it what happens to the client."""
+        self._session = session
+        self._connection.stream = self
+        if self._incoming.http.transport is None:
+            self.connection_lost()
+        elif self._connection.writing_paused:
+            session.pause()
+
+    def detach(self) -> None:
+        """The handler is done; a stream that still runs has lost its client."""
+        if self._connection.stream is self:
+            self._connection.stream = None
+        if self._session is not None:
+            self._session.client_lost()
+            self._session = None
+
+    # -- Client --
+
+    def commit(self) -> None:
+        """The head of a stream."""
+        if not self._whole:
+            framing = [("transfer-encoding", "chunked")] if self._chunked else []
+            self._writer.start(head_bytes(200, [*self._headers, *framing], self._keep_alive))
+
+    def flush(self) -> None:
+        """The head alone."""
+        self._writer.flush_head()
+
+    def write(self, data: bytes) -> None:
+        """Bytes of the stream."""
+        self._writer.write(data)
+
+    def end(self, data: bytes) -> None:
+        """The last bytes."""
+        if self._whole:
+            length = [("content-length", str(len(data)))]
+            self._writer.send_whole(head_bytes(200, [*self._headers, *length], self._keep_alive), data)
+        else:
+            self._writer.end(data)
+
+    def fail(self, error: Error) -> None:
+        """No stream: the response is this error."""
+        if not self.done.done():
+            self.done.set_result(error)
+
+    @property
+    def _keep_alive(self) -> bool:
+        return self._incoming.http.keep_alive and self._chunked
+
+    # -- Stream --
+
+    def connection_lost(self) -> None:
+        """The client is gone."""
+        self._writer.lost()
+        if self._session is not None:
+            self._session.client_lost()
+
+    def pause_writing(self) -> None:
+        """The client is slow."""
+        if self._session is not None:
+            self._session.pause()
+
+    def resume_writing(self) -> None:
+        """The client has caught up."""
+        if self._session is not None:
+            self._session.resume()
+
+    def _resolve(self) -> None:
+        if not self.done.done():
+            self.done.set_result(None)
+
+
+def _stream_headers(incoming: Incoming, context: StreamContext, media_type: str) -> Headers:
+    return [
+        ("content-type", media_type),
+        ("cache-control", "no-cache, no-store, no-transform"),
+        ("x-accel-buffering", "no"),
+        ("x-content-type-options", "nosniff"),
+        ("x-request-id", incoming.request_id),
+        ("request-id", incoming.request_id),
+        ("x-gai-stream-id", context.stream_id),
+        *incoming.cors,
+    ]
+
+
+def json_reply(incoming: Incoming, value: Any, *, status: int = 200) -> Reply:
+    """A JSON response that is no stream."""
+    headers = [
+        ("content-type", "application/json"),
+        ("cache-control", "no-store"),
+        ("x-request-id", incoming.request_id),
+        ("request-id", incoming.request_id),
+        *incoming.cors,
+    ]
+    return Reply(status, encode_json(value), headers)
+
+
+def _accept(incoming: Incoming, stream: bool) -> str | None:
+    """What the client accepts; of an answer that is one JSON object the framing does not matter."""
+    return incoming.http.headers.get("Accept") if stream else None
+
+
+def _refuse_later_features(incoming: Incoming, request: Request) -> None:
+    _refuse_idempotency(incoming)
+    for field, is_there in (
+        ("resumable", request.resumable),
+        ("idempotency_key", isinstance(request.idempotency_key, str)),
+        ("json_snapshots", isinstance(request.json_snapshots, int)),
+    ):
+        if is_there:
+            raise Error("unsupported", f"`{field}` is not supported yet", reason=field)
+
+
+def _refuse_idempotency(incoming: Incoming) -> None:
+    for header in ("Idempotency-Key", "X-Idempotency-Key"):
+        if header in incoming.http.headers:
+            raise Error("unsupported", f"`{header}` is not supported yet", reason="idempotency_key")
+
+
+def _json_object(body: bytes) -> dict[str, Any]:
+    """A client's JSON object: integers exact, the last of duplicate keys counts."""
+    check_json_depth(body)
+    try:
+        value = msgspec.json.decode(body)
+    except msgspec.DecodeError as problem:
+        raise Error("invalid_request", f"the body is not JSON: {problem}", reason="json") from None
+    if not isinstance(value, dict):
+        raise Error("invalid_request", "the body must be a JSON object", reason="validation")
+    return value
+
+
+def _characters(messages: Any) -> int:
+    """The characters of the texts in a client's messages, whatever their shape."""
+    if isinstance(messages, str):
+        return len(messages)
+    if isinstance(messages, list):
+        return sum(map(_characters, messages))
+    if isinstance(messages, dict):
+        return _characters(messages.get("content")) + _characters(messages.get("text"))
+    return 0

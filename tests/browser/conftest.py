@@ -1,0 +1,193 @@
+"""What the browser tests run against: a slow fake upstream, the real server in front of it, one Chromium."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import socket
+import sys
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from typing import Any
+
+import aiohttp
+import pytest
+import pytest_asyncio
+
+from tests.browser import chromium
+
+BOUND = 30.0
+"""Seconds that anything here may take."""
+
+PIECES = [
+    "Grüße, ",
+    "<b>world</b> ",
+    "<img src=x onerror=alert(1)> ",
+    "👩‍🚀 𝒢 ",
+    'and "quotes"',
+    "\n\n",
+    "w" * 400,
+    ".",
+]
+STORY = "".join(PIECES)
+
+
+class Upstream:
+    """An OpenAI-compatible upstream whose first word of the prompt says how it behaves.
+
+    `endless` streams until its connection is closed, `silent` waits for that without a word, `refuse` answers 400,
+    `break` sends an error object after some text, `think` reasons first, `many` sends thousands of pieces at once,
+    `quick` does not wait between the pieces.
+
+    Attributes:
+        prompts: What it was asked, newest last.
+        closed: Set when the connection of an `endless` or `silent` answer was closed.
+    """
+
+    def __init__(self) -> None:
+        self.prompts: list[str] = []
+        self.closed = asyncio.Event()
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Answers the requests of one connection."""
+        with suppress(asyncio.IncompleteReadError, ConnectionError):
+            while True:
+                head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").lower()
+                length = int(head.partition("content-length:")[2].split("\r\n")[0])
+                body = json.loads(await reader.readexactly(length))
+                await self._answer(body, reader, writer)
+        writer.close()
+
+    async def _answer(self, body: dict[str, Any], reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        content = body["messages"][-1]["content"]
+        prompt = content if isinstance(content, str) else "".join(part["text"] for part in content)
+        self.prompts.append(prompt)
+        behaviour = prompt.split(maxsplit=1)[0]
+        if behaviour == "refuse":
+            error = {
+                "message": "Too long a prompt.",
+                "type": "invalid_request_error",
+                "code": "context_length_exceeded",
+            }
+            text = json.dumps({"error": error})
+            head = f"HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\ncontent-length: {len(text)}\r\n\r\n"
+            writer.write((head + text).encode())
+            await writer.drain()
+            return
+
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n")
+        pause = 0.0 if behaviour in ("quick", "many") else 0.06
+
+        async def send(payload: dict[str, Any] | str) -> None:
+            data = payload if isinstance(payload, str) else json.dumps(payload)
+            frame = f"data: {data}\n\n".encode()
+            writer.write(b"%x\r\n%b\r\n" % (len(frame), frame))
+            await writer.drain()
+
+        async def choice(delta: dict[str, Any], finish_reason: str | None = None) -> None:
+            one = {"index": 0, "delta": delta, "finish_reason": finish_reason}
+            await send({"id": "c1", "object": "chat.completion.chunk", "created": 1, "model": "m-1", "choices": [one]})
+            await asyncio.sleep(pause)
+
+        if behaviour in ("endless", "silent"):
+            self.closed.clear()
+            gone = asyncio.create_task(reader.read(1))
+            with suppress(ConnectionError):
+                while behaviour == "endless" and not gone.done():
+                    await choice({"content": "on and "})
+            await asyncio.wait([gone])
+            self.closed.set()
+            raise ConnectionResetError
+        if behaviour == "think":
+            for word in ("Let ", "me ", "see."):
+                await choice({"reasoning_content": word})
+        for piece in ["x "] * 2500 if behaviour == "many" else PIECES:
+            await choice({"content": piece})
+            if behaviour == "break":
+                await send({"error": {"message": "The engine is overloaded.", "code": "overloaded_error"}})
+                break
+        else:
+            await choice({}, "stop")
+            usage = {"prompt_tokens": 7, "completion_tokens": 1234, "total_tokens": 1241}
+            await send({"id": "c1", "object": "chat.completion.chunk", "model": "m-1", "choices": [], "usage": usage})
+        await send("[DONE]")
+        writer.write(b"0\r\n\r\n")
+        await writer.drain()
+
+
+def required(path: str | None, what: str) -> str:
+    """The path of a program; without it the test is skipped, or fails where everything is required."""
+    if path is None:
+        complaint = f"{what} is not installed (ci/system-deps.sh does it)"
+        if os.environ.get("GAI_FAST_REQUIRE_ALL") == "1":
+            pytest.fail(complaint)
+        pytest.skip(complaint)
+    return path
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def browser(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[chromium.Chromium]:
+    required(chromium.executable(), "Chromium")
+    async with chromium.launch(tmp_path_factory.mktemp("chromium")) as running:
+        yield running
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def upstream() -> AsyncIterator[tuple[Upstream, int]]:
+    fake = Upstream()
+    server = await asyncio.start_server(fake.serve, "127.0.0.1", 0)
+    yield fake, server.sockets[0].getsockname()[1]
+    server.close()
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def origin(upstream: tuple[Upstream, int], tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str]:
+    """The URL of a running `gai-fast serve` with the fake upstream behind the model `fake`."""
+    folder = tmp_path_factory.mktemp("server")
+    config = folder / "gai-fast.toml"
+    config.write_text(
+        f'[[upstream]]\nname = "up"\nprovider = "openai-compatible"\nbase_url = "http://127.0.0.1:{upstream[1]}/v1"\n'
+        '[[model]]\nname = "fake"\nupstream = "up"\n[[model]]\nname = "second"\nupstream = "up"\n'
+    )
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    url = f"http://127.0.0.1:{port}"
+    output = folder / "output.txt"
+    with output.open("wb") as stream:
+        command = [sys.executable, "-m", "gai_fast", "serve", "-c", str(config), "--port", str(port)]
+        process = await asyncio.create_subprocess_exec(*command, stdout=stream, stderr=stream)
+    try:
+        async with asyncio.timeout(BOUND), aiohttp.ClientSession() as http:
+            while True:
+                assert process.returncode is None, output.read_text()
+                with suppress(aiohttp.ClientConnectionError):
+                    async with http.get(f"{url}/readyz") as answer:
+                        if answer.status == 200:
+                            break
+                await asyncio.sleep(0.05)
+        yield url
+    finally:
+        if process.returncode is None:
+            process.terminate()
+            try:
+                async with asyncio.timeout(10):
+                    await process.wait()
+            except TimeoutError:
+                process.kill()
+                await process.wait()
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def page(browser: chromium.Chromium, origin: str) -> AsyncIterator[chromium.Page]:
+    """The playground, loaded; at the end nothing but the answers that a test provoked was reported to the console."""
+    async with browser.page() as tab:
+        await tab.open(f"{origin}/")
+        await tab.until("document.querySelector('#model').value === 'fake'")
+        yield tab
+        assert [problem for problem in tab.problems if not problem.endswith(PROVOKED)] == []
+
+
+PROVOKED = tuple(f"format={name}" for name in ("gai", "openai", "simple"))
+"""How the console names a stream that was refused: the end of its address."""

@@ -1,0 +1,459 @@
+"""The playground in a real browser, served by the real server: what a person sees."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from tests.browser.chromium import Chromium, Page
+from tests.browser.conftest import BOUND, STORY, Upstream, required
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+PAIRS = list(itertools.product(("sse", "ndjson"), ("gai", "openai", "simple")))
+AWKWARD = "quick it's \"$HOME\" `id` ${x} \\n %s é 👩‍🚀\n</script> 'end"
+"""A prompt that breaks every kind of careless quoting."""
+
+
+async def choose(page: Page, framing: str, format: str) -> None:
+    for name, value in (("framing", framing), ("format", format)):
+        await page.evaluate(f"document.querySelector('[name={name}][value={value}]').click()")
+
+
+async def send(page: Page, prompt: str) -> None:
+    """Writes a prompt and sends it; collects the lengths that the shown answer goes through."""
+    await page.evaluate(
+        f"""(() => {{
+          document.querySelector('#prompt').value = {json.dumps(prompt)};
+          const answer = document.querySelector('#answer');
+          window.lengths = [];
+          new MutationObserver(() => window.lengths.push(answer.textContent.length))
+            .observe(answer, {{subtree: true, childList: true, characterData: true}});
+          document.querySelector('#send').click();
+        }})()"""
+    )
+
+
+async def ended(page: Page) -> None:
+    await page.until("!document.querySelector('#send').disabled")
+
+
+async def text(page: Page, selector: str) -> str:
+    return str(await page.evaluate(f"document.querySelector({selector!r}).textContent"))
+
+
+async def test_the_answer_grows_in_steps(page: Page) -> None:
+    await send(page, "slowly")
+    await ended(page)
+    lengths = await page.evaluate("window.lengths.filter((length) => length > 0)")
+    assert lengths == sorted(lengths)
+    assert len(set(lengths)) >= 3
+    assert await text(page, "#answer") == STORY
+    assert await text(page, "#status") == "Complete"
+
+
+async def test_the_numbers_of_a_stream_are_shown(page: Page) -> None:
+    await send(page, "slowly")
+    await ended(page)
+    units = "/^[0-9.,]+ (ms|s)$/"
+    assert await page.evaluate(f"{units}.test(document.querySelector('#ttft').textContent)")
+    assert await page.evaluate(f"{units}.test(document.querySelector('#total').textContent)")
+    assert await text(page, "#rate-label") == "Tokens/s"
+    assert await page.evaluate("/^[0-9,.]+$/.test(document.querySelector('#rate').textContent)")
+    assert await text(page, "#usage") == "7 → 1,234"
+    assert await text(page, "#finish") == "stop"
+    assert int(await text(page, "#count")) == await page.evaluate("document.querySelector('#log').childElementCount")
+
+
+async def test_without_usage_the_rate_counts_deltas_and_says_so(page: Page) -> None:
+    await choose(page, "sse", "simple")
+    await send(page, "slowly")
+    await ended(page)
+    assert await text(page, "#rate-label") == "Deltas/s"
+    assert await text(page, "#usage-hint") == "not reported"
+
+
+async def test_the_raw_events_are_listed_as_they_came(page: Page) -> None:
+    await send(page, "slowly")
+    await ended(page)
+    rows = "[...document.querySelectorAll('#log > div')]"
+    kinds = await page.evaluate(f"{rows}.map((row) => row.querySelector('b').textContent)")
+    assert kinds[0] == "start"
+    assert set(kinds[1:-2]) == {"text.delta"}
+    assert kinds[-2:] == ["finish", "done"]
+    events = await page.evaluate(f"{rows}.map((row) => JSON.parse(row.querySelector('code').textContent))")
+    assert "".join(event["text"] for event in events if event["type"] == "text.delta") == STORY
+
+
+async def test_the_list_of_raw_events_is_bounded(page: Page) -> None:
+    await send(page, "many")
+    await ended(page)
+    assert await text(page, "#answer") == "x " * 2500
+    await page.until("document.querySelector('#log > div:last-child b')?.textContent === 'done'")
+    assert await page.evaluate("document.querySelector('#log').childElementCount") == 2000
+    assert "older dropped" in await text(page, "#dropped")
+
+
+@pytest.mark.parametrize("by", ["button", "key"])
+@pytest.mark.parametrize(("framing", "format"), [("sse", "gai"), ("ndjson", "openai"), ("sse", "simple")])
+async def test_cancel_stops_the_upstream_and_keeps_the_text(
+    page: Page, upstream: tuple[Upstream, int], framing: str, format: str, by: str
+) -> None:
+    await choose(page, framing, format)
+    await send(page, "endless")
+    await page.until("document.querySelector('#answer').textContent.length > 20")
+    if by == "button":
+        await page.evaluate("document.querySelector('#cancel').click()")
+    else:
+        await page.press("Escape")
+    async with asyncio.timeout(BOUND):
+        await upstream[0].closed.wait()
+    await ended(page)
+    assert await text(page, "#status") == "Cancelled"
+    assert await text(page, "#finish") == "cancelled"
+    assert (await text(page, "#answer")).startswith("on and on and")
+    assert await page.evaluate("document.querySelector('#error').hidden")
+
+
+async def test_cancel_stops_an_upstream_that_has_not_said_a_word(page: Page, upstream: tuple[Upstream, int]) -> None:
+    asked = len(upstream[0].prompts)
+    await send(page, "silent")
+    async with asyncio.timeout(BOUND):
+        while len(upstream[0].prompts) == asked:
+            await asyncio.sleep(0.01)
+    await page.evaluate("document.querySelector('#cancel').click()")
+    async with asyncio.timeout(BOUND):
+        await upstream[0].closed.wait()
+    await ended(page)
+    assert await text(page, "#status") == "Cancelled"
+
+
+async def test_cancel_ends_the_stream_with_its_finish_event(page: Page) -> None:
+    """The server is asked first, so that the partial usage is known; the connection is not just dropped."""
+    await send(page, "endless")
+    await page.until("document.querySelector('#answer').textContent.length > 20")
+    await page.evaluate("document.querySelector('#cancel').click()")
+    await ended(page)
+    await page.until("document.querySelector('#log > div:last-child b').textContent === 'done'")
+    assert '"finish_reason":"cancelled"' in await text(page, "#log > div:nth-last-child(2) code")
+
+
+@pytest.mark.parametrize(("framing", "format"), PAIRS)
+async def test_every_framing_and_format_shows_the_same_text(page: Page, framing: str, format: str) -> None:
+    await choose(page, framing, format)
+    await send(page, "slowly")
+    await ended(page)
+    assert await text(page, "#answer") == STORY
+    assert await text(page, "#status") == "Complete"
+    assert await page.evaluate("document.querySelector('#error').hidden")
+
+
+async def test_the_smooth_display_ends_with_the_same_text(page: Page) -> None:
+    await page.evaluate("document.querySelector('#smooth').click()")
+    await send(page, "slowly")
+    await ended(page)
+    assert await text(page, "#answer") == STORY
+    assert len(set(await page.evaluate("window.lengths"))) >= 3
+
+
+async def test_model_text_is_never_markup(page: Page) -> None:
+    await send(page, "slowly")
+    await ended(page)
+    assert await page.evaluate("document.querySelectorAll('#answer *, #log img').length") == 0
+
+
+async def test_reasoning_is_shown_apart_from_the_answer(page: Page) -> None:
+    assert await page.evaluate("document.querySelector('#reasoning').hidden")
+    await send(page, "think")
+    await ended(page)
+    assert not await page.evaluate("document.querySelector('#reasoning').hidden")
+    assert await text(page, "#reasoning-text") == "Let me see."
+    assert await text(page, "#answer") == STORY
+
+
+@pytest.mark.parametrize(("framing", "format"), PAIRS)
+async def test_a_refused_request_shows_code_status_message_and_request_id(
+    page: Page, framing: str, format: str
+) -> None:
+    await choose(page, framing, format)
+    await send(page, "refuse")
+    await ended(page)
+    assert await text(page, "#status") == "Failed"
+    assert await text(page, "#error-code") == "context_length_exceeded"
+    assert "Too long a prompt." in await text(page, "#error-message")
+    details = await text(page, "#error-details")
+    assert "HTTP 400" in details
+    assert "request " in details
+
+
+@pytest.mark.parametrize(("framing", "format"), PAIRS)
+async def test_an_error_in_the_stream_is_shown_beside_the_text_so_far(page: Page, framing: str, format: str) -> None:
+    await choose(page, framing, format)
+    await send(page, "break")
+    await ended(page)
+    assert await text(page, "#status") == "Failed"
+    assert "overloaded" in await text(page, "#error")
+    assert await text(page, "#answer") == "Grüße, "
+
+
+async def test_a_server_out_of_reach_is_an_error(page: Page) -> None:
+    await page.command("Network.enable")
+    offline = {"offline": True, "latency": 0, "downloadThroughput": -1, "uploadThroughput": -1}
+    await page.command("Network.emulateNetworkConditions", **offline)
+    await send(page, "slowly")
+    await ended(page)
+    assert await text(page, "#error-code") == "network"
+    assert await text(page, "#status") == "Failed"
+
+
+async def test_ctrl_enter_sends(page: Page) -> None:
+    await page.evaluate("document.querySelector('#prompt').value = 'quick'; document.querySelector('#prompt').focus()")
+    await page.press("Enter", ctrl=True)
+    await page.until("document.querySelector('#status').textContent === 'Complete'")
+    assert await text(page, "#answer") == STORY
+
+
+async def test_the_address_prefills_and_never_sends(page: Page, origin: str, upstream: tuple[Upstream, int]) -> None:
+    asked = len(upstream[0].prompts)
+    await page.open(f"{origin}/?model=second&q=Tell%20me%20more")
+    await page.until("document.querySelector('#model').value === 'second'")
+    assert await page.evaluate("document.querySelector('#prompt').value") == "Tell me more"
+    assert await text(page, "#status") == "Ready"
+    assert len(upstream[0].prompts) == asked
+
+
+async def test_settings_are_kept_and_the_key_is_not(page: Page, origin: str) -> None:
+    await choose(page, "ndjson", "openai")
+    await page.evaluate("document.querySelector('#smooth').click()")
+    await page.evaluate(
+        """for (const [id, value] of [['model', 'second'], ['key', 'secret-key']]) {
+          document.getElementById(id).value = value;
+          document.getElementById(id).dispatchEvent(new Event('change', {bubbles: true}));
+        }"""
+    )
+    await page.open(f"{origin}/?")
+    await page.until("document.querySelector('#model').value === 'second'")
+    checked = "[...document.querySelectorAll(':checked')].map((input) => input.value)"
+    assert await page.evaluate(checked) == ["second", "ndjson", "openai", "on"]
+    assert await page.evaluate("document.querySelector('#key').value") == ""
+    assert "secret-key" not in await page.evaluate("JSON.stringify({...localStorage, ...sessionStorage})")
+
+
+async def test_the_page_works_without_storage(page: Page, origin: str) -> None:
+    denied = "Object.defineProperty(window, 'localStorage', {get() { throw new DOMException('', 'SecurityError') }})"
+    await page.command("Page.addScriptToEvaluateOnNewDocument", source=denied)
+    await page.open(f"{origin}/?storage=denied")
+    await page.until("document.querySelector('#model').value === 'fake'")
+    await choose(page, "ndjson", "gai")
+    await send(page, "quick")
+    await ended(page)
+    assert await text(page, "#answer") == STORY
+
+
+@pytest.mark.parametrize("width", [320, 360, 700, 1000, 1440])
+async def test_nothing_scrolls_sideways(browser: Chromium, origin: str, width: int) -> None:
+    async with browser.page(width=width, height=740, mobile=width < 500) as page:
+        await page.open(f"{origin}/")
+        for prompt in ("slowly", "refuse"):
+            await send(page, prompt)
+            await ended(page)
+            assert await page.evaluate("document.documentElement.scrollWidth") <= width
+            for pane in ("#reading", "#log", "#composer"):
+                fits = (
+                    f"(({{scrollWidth, clientWidth}}) => scrollWidth <= clientWidth)(document.querySelector('{pane}'))"
+                )
+                assert await page.evaluate(fits), pane
+
+
+CONTRAST = """(() => {
+  const channels = (colour) => {
+    const pixel = new OffscreenCanvas(1, 1).getContext('2d');
+    pixel.fillStyle = colour;
+    pixel.fillRect(0, 0, 1, 1);
+    return [...pixel.getImageData(0, 0, 1, 1).data];
+  };
+  const luminance = (rgb) => {
+    const [r, g, b] = rgb.map((c) => c / 255).map((c) => (c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4));
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  };
+  const ground = (element) => {
+    const colour = channels(getComputedStyle(element).backgroundColor);
+    return colour[3] === 255 || !element.parentElement ? colour.slice(0, 3) : ground(element.parentElement);
+  };
+  const selectors = ['h1', 'h1 span', '#theme', 'label[for=prompt]', '#prompt', '#model', '.hint', '#answer',
+    '.segments input:checked + span', '.segments input:not(:checked) + span', '#send', '#status', '.copies button',
+    '#numbers dt', '#numbers dd', '#log time', '#log b', '#log code', '#error-code', '#error-message',
+    '#error-details'];
+  return selectors.map((selector) => {
+    const element = document.querySelector(selector);
+    const [light, dark] = [channels(getComputedStyle(element).color).slice(0, 3), ground(element)].map(luminance)
+      .sort((a, b) => b - a);
+    return [selector, (light + 0.05) / (dark + 0.05)];
+  });
+})()"""
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("prompt", ["slowly", "break"])
+async def test_text_is_readable_in_both_schemes(browser: Chromium, origin: str, scheme: str, prompt: str) -> None:
+    """WCAG 2.2, 1.4.3: a contrast of at least 4.5."""
+    async with browser.page(scheme=scheme) as page:
+        await page.open(f"{origin}/")
+        await page.until("document.querySelector('#model').value === 'fake'")
+        await send(page, prompt)
+        await ended(page)
+        await page.until("document.querySelector('#log b')")
+        assert [(selector, ratio) for selector, ratio in await page.evaluate(CONTRAST) if ratio < 4.5] == []
+
+
+async def test_the_theme_button_overrules_the_system(page: Page) -> None:
+    ground = "getComputedStyle(document.body).backgroundColor"
+    system = await page.evaluate(ground)
+    seen = []
+    for _ in range(3):
+        await page.evaluate("document.querySelector('#theme').click()")
+        seen.append((await text(page, "#theme"), await page.evaluate(ground) == system))
+    assert seen == [("Theme: light", True), ("Theme: dark", False), ("Theme: auto", True)]
+
+
+async def test_every_control_has_a_name(page: Page) -> None:
+    await page.command("Accessibility.enable")
+    tree = await page.command("Accessibility.getFullAXTree")
+    controls = {"button", "textbox", "combobox", "radio", "switch", "link", "log", "region", "form"}
+    nodes = [node for node in tree["nodes"] if not node["ignored"] and node["role"]["value"] in controls]
+    assert len(nodes) > 15
+    assert [node["role"]["value"] for node in nodes if not node.get("name", {}).get("value")] == []
+
+
+async def test_the_page_runs_under_a_strict_policy(page: Page, origin: str) -> None:
+    async with aiohttp.ClientSession() as http, http.get(f"{origin}/") as answer:
+        policy = answer.headers["content-security-policy"]
+    assert "default-src 'none'" in policy
+    assert "unsafe" not in policy
+    assert await page.evaluate("performance.getEntriesByType('resource').every(({name}) => name.startsWith(origin))")
+
+
+# ---- the parsers of the page ----------------------------------------------------------------------------------------
+
+STREAM = (
+    ": ping\r\nevent: a\r\nid: 7\ndata: one\rdata:two\r\n\r\ndata\n\nevent: lost\r\r"
+    "retry: 5\ndata:  three ü👩‍🚀\nignored: x\n\n: ping\n\ndata: [DONE]\r\n\rdata: unfinished\n"
+)
+EVENTS = [
+    {"type": "a", "data": "one\ntwo", "id": "7"},
+    {"type": "message", "data": "", "id": "7"},
+    {"type": "message", "data": " three ü👩‍🚀", "id": "7"},
+    {"type": "message", "data": "[DONE]", "id": "7"},
+]
+
+
+@pytest.mark.parametrize(
+    ("parser", "source", "expected"),
+    [
+        ("SSEParser", STREAM, EVENTS),
+        (
+            "NDJSONParser",
+            '{"a":1}\r\n\n  \n{"b":"ü"}\r{"c":3}\n{"cut',
+            [{"data": d} for d in ('{"a":1}', '{"b":"ü"}', '{"c":3}')],
+        ),
+    ],
+)
+async def test_the_parsers_read_the_same_however_the_text_is_cut(
+    page: Page, parser: str, source: str, expected: list[dict[str, str]]
+) -> None:
+    results = await page.evaluate(
+        f"""import('/playground/app.js').then(({{{parser}}}) => {{
+          const text = {json.dumps(source)};
+          const read = (pieces) => {{
+            const parser = new {parser}();
+            return JSON.stringify(pieces.flatMap((piece) => parser.feed(piece)));
+          }};
+          const results = new Set([read([text]), read(text.split(''))]);
+          for (let at = 0; at <= text.length; at += 1) results.add(read([text.slice(0, at), '', text.slice(at)]));
+          return [...results];
+        }})"""
+    )
+    assert [json.loads(result) for result in results] == [expected]
+
+
+# ---- code to copy ---------------------------------------------------------------------------------------------------
+
+
+async def copied(page: Page, kind: str) -> str:
+    button = f"document.querySelector('[data-copy={kind}]')"
+    await page.command("Page.bringToFront")
+    await page.evaluate(f"{button}.click()")
+    await page.until(f"{button}.textContent === 'Copied'")
+    return str(await page.evaluate("navigator.clipboard.readText()"))
+
+
+@pytest.mark.parametrize(
+    ("kind", "framing", "format"),
+    [
+        ("curl", "ndjson", "simple"),
+        ("python", "sse", "gai"),
+        ("python", "ndjson", "openai"),
+        ("python", "sse", "openai"),
+        ("python", "sse", "simple"),
+        ("javascript", "sse", "gai"),
+        ("javascript", "sse", "openai"),
+        ("javascript", "ndjson", "simple"),
+    ],
+)
+async def test_copied_code_sends_the_prompt_and_prints_the_answer(
+    page: Page, upstream: tuple[Upstream, int], tmp_path: Path, kind: str, framing: str, format: str
+) -> None:
+    await choose(page, framing, format)
+    await page.evaluate(f"document.querySelector('#prompt').value = {json.dumps(AWKWARD)}")
+    source = await copied(page, kind)
+    names = {"curl": "snippet.sh", "python": "snippet.py", "javascript": "snippet.mjs"}
+    script = tmp_path / names[kind]
+    script.write_text(source)
+    programs = {"curl": "/bin/sh", "python": sys.executable, "javascript": shutil.which("node")}
+    if kind == "curl":
+        required(shutil.which("curl"), "curl")
+    process = await asyncio.create_subprocess_exec(
+        required(programs[kind], "Node.js"),
+        str(script),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    try:
+        async with asyncio.timeout(BOUND):
+            output, complaints = await process.communicate()
+    finally:
+        if process.returncode is None:
+            process.kill()
+    assert process.returncode == 0, complaints.decode()
+    shown = output.decode()
+    if kind == "curl":
+        shown = "".join(json.loads(line)["content"] for line in shown.splitlines())
+    assert shown == STORY
+    assert upstream[0].prompts[-1] == AWKWARD
+
+
+async def test_copied_code_names_the_key_and_never_holds_it(page: Page) -> None:
+    await page.evaluate("document.querySelector('#key').value = 'secret-key'")
+    for pair in PAIRS:
+        await choose(page, *pair)
+        for kind in ("curl", "python", "javascript"):
+            source = await copied(page, kind)
+            assert "GAI_API_KEY" in source
+            assert "secret-key" not in source
+
+
+async def test_the_answer_can_be_copied_where_there_is_no_clipboard_api(page: Page) -> None:
+    await send(page, "quick")
+    await ended(page)
+    await page.evaluate("Object.defineProperty(navigator, 'clipboard', {value: undefined, configurable: true})")
+    await page.evaluate("document.querySelector('[data-copy=answer]').click()")
+    await page.until("document.querySelector('[data-copy=answer]').textContent === 'Copied'")
+    await page.evaluate("delete navigator.clipboard")
+    assert await page.evaluate("navigator.clipboard.readText()") == STORY

@@ -1,0 +1,241 @@
+"""`gai-fast` as a user runs it: real processes, real sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import shlex
+import shutil
+import signal
+import socket
+import sys
+import urllib.request
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import gai_fast
+from gai_fast.cli.mock import WORDS, Fault, Mock, OpenAIAnswer
+
+TEXT = " ".join(WORDS[:8])
+PACKAGE = str(Path(gai_fast.__file__).parents[1])
+PATIENCE = 30
+
+
+def environment(**values: str) -> dict[str, str]:
+    """This process's environment without what would configure the gateway."""
+    kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "GAI_FAST_NO_EXTENSIONS") if name in os.environ}
+    return {**kept, "PYTHONPATH": PACKAGE, **values}
+
+
+class Process:
+    """One run of the command line."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self.process = process
+        assert process.stdout is not None
+        self.stdout = process.stdout
+
+    async def until(self, mark: bytes) -> str:
+        """What it prints, up to a mark."""
+        return (await asyncio.wait_for(self.stdout.readuntil(mark), PATIENCE)).decode()
+
+    async def end(self, given: bytes | None = None) -> tuple[int, str, str]:
+        """Its exit code, and the rest of what it printed."""
+        output, errors = await asyncio.wait_for(self.process.communicate(given), PATIENCE)
+        assert self.process.returncode is not None
+        return self.process.returncode, output.decode(), errors.decode()
+
+
+@contextlib.asynccontextmanager
+async def gai(
+    *arguments: str, cwd: Path, program: tuple[str, ...] = ("-m", "gai_fast"), **environ: str
+) -> AsyncIterator[Process]:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        *program,
+        *arguments,
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        cwd=cwd,
+        env=environment(**environ),
+    )
+    try:
+        yield Process(process)
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+
+
+async def run(*arguments: str, cwd: Path, given: bytes | None = None, **environ: str) -> tuple[int, str, str]:
+    async with gai(*arguments, cwd=cwd, **environ) as process:
+        return await process.end(given)
+
+
+@pytest.fixture
+async def mock() -> AsyncIterator[Mock]:
+    async with Mock(deltas=8) as mock:
+        yield mock
+
+
+@pytest.fixture
+def config(tmp_path: Path, mock: Mock) -> Path:
+    """A configuration whose upstreams are the mock, in both dialects."""
+    file = tmp_path / "gai-fast.toml"
+    file.write_text(
+        f"[server]\nport = 0\n"
+        f'[[upstream]]\nname = "chat"\nprovider = "openai"\nbase_url = "{mock.url}/v1"\napi_key = "env:KEY"\n'
+        f'[[upstream]]\nname = "messages"\nprovider = "anthropic"\nbase_url = "{mock.url}"\n'
+        f'[[model]]\nname = "it\'s fast"\nupstream = "chat"\nid = "gpt"\n'
+        f'[[model]]\nname = "deep"\nupstream = "messages"\nid = "claude"\n'
+    )
+    return file
+
+
+class TestServe:
+    async def test_the_banners_examples_work_as_pasted(self, config: Path, mock: Mock, tmp_path: Path) -> None:
+        async with gai("serve", cwd=tmp_path, KEY="sk-hidden") as server:
+            banner = await server.until(b"flush=True)\n")
+            assert "\x1b" not in banner
+            assert "hidden" not in banner
+            assert "configuration: gai-fast.toml\n" in banner
+            lines = banner.splitlines()
+            [curl] = [line for line in lines if line.startswith("curl ")]
+            await self.call(curl)
+            snippet = "\n".join(lines[lines.index("from openai import OpenAI") :])
+            async with gai(snippet, cwd=tmp_path, program=("-c",)) as client:
+                assert await client.end() == (0, TEXT, "")
+            assert [request.body["model"] for request in mock.requests] == ["gpt"] * len(mock.requests)
+            assert {request.headers["authorization"] for request in mock.requests} == {"Bearer sk-hidden"}
+            server.process.send_signal(signal.SIGINT)
+            code, _, errors = await server.end()
+            assert (code, errors) == (0, "")
+
+    async def call(self, curl: str) -> None:
+        """Runs the line, and where there is no curl what it says."""
+        words = shlex.split(curl)
+        request = urllib.request.Request(words[2], words[-1].encode(), dict([words[4].split(": ")]))
+
+        def without_curl() -> bytes:
+            with urllib.request.urlopen(request, timeout=PATIENCE) as response:
+                return bytes(response.read())
+
+        async def with_curl() -> bytes:
+            process = await asyncio.create_subprocess_shell(
+                curl, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL
+            )
+            return (await asyncio.wait_for(process.communicate(), PATIENCE))[0]
+
+        answer = await (with_curl() if shutil.which("curl") else asyncio.to_thread(without_curl))
+        assert answer.endswith(b'event: done\ndata: {"type":"done","finished":true}\n\n')
+
+    async def test_without_anything_the_demo_is_served_and_term_ends_it(self, tmp_path: Path) -> None:
+        async with gai("serve", "--port", "0", cwd=tmp_path) as server:
+            banner = await server.until(b"flush=True)\n")
+            assert "models: demo\n" in banner
+            await self.call(next(line for line in banner.splitlines() if line.startswith("curl ")))
+            server.process.send_signal(signal.SIGTERM)
+            assert (await server.end())[0] == 0
+
+    async def test_a_port_in_use_is_one_clear_line(self, tmp_path: Path) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            port = taken.getsockname()[1]
+            assert await run("serve", "--port", str(port), cwd=tmp_path) == (
+                3,
+                "",
+                f"error: cannot listen on 127.0.0.1:{port}: in use by another program: choose one with --port\n",
+            )
+
+    async def test_binding_openly_is_refused(self, tmp_path: Path) -> None:
+        code, output, errors = await run("serve", cwd=tmp_path, GAI_FAST_HOST="0.0.0.0")
+        assert (code, output) == (2, "")
+        assert errors.startswith("error: GAI_FAST_HOST: 0.0.0.0 is open to other machines")
+        assert errors.count("\n") == 1
+
+
+class TestChat:
+    async def test_it_streams_from_both_dialects_without_a_server(self, config: Path, mock: Mock) -> None:
+        for model, path in (("it's fast", "/v1/chat/completions"), ("deep", "/v1/messages")):
+            got = await run("chat", "-c", str(config), "-m", model, "hi", cwd=config.parent, KEY="k")
+            assert got == (0, TEXT + "\n", "")
+            assert mock.requests[-1].path == path
+
+    async def test_a_conversation_is_kept(self, config: Path, mock: Mock) -> None:
+        assert await run("chat", cwd=config.parent, given=b"one\ntwo\n", KEY="k") == (0, f"{TEXT}\n{TEXT}\n", "")
+        assert [message["role"] for message in mock.requests[-1].body["messages"]] == ["user", "assistant", "user"]
+
+    async def test_an_interrupt_cancels_the_answer(self, config: Path, mock: Mock) -> None:
+        mock.rate, mock.deltas = 20, 10_000
+        async with gai("chat", "hi", cwd=config.parent, KEY="k") as chat:
+            await chat.until(b"Once")
+            chat.process.send_signal(signal.SIGINT)
+            code, output, errors = await chat.end()
+        assert (code, errors) == (1, "")
+        assert output.endswith("\n")
+        await asyncio.wait_for(mock.requests[0].closed.wait(), PATIENCE)
+        assert mock.requests[0].answered_at is None
+
+    async def test_a_break_is_told_after_what_came(self, config: Path, mock: Mock) -> None:
+        mock.fault = Fault("reset", 3)
+        code, output, errors = await run("chat", "hi", cwd=config.parent, KEY="k")
+        assert (code, output) == (1, " ".join(WORDS[:3]) + "\n")
+        assert errors.startswith("error: network: ")
+
+
+class TestCheck:
+    async def test_probe_asks_each_upstream(self, config: Path, mock: Mock) -> None:
+        code, output, errors = await run("check", "--probe", "--json", cwd=config.parent, KEY="k")
+        assert (code, errors) == (0, "")
+        probes = json.loads(output)["probes"]
+        assert [(probe["upstream"], probe["model"], probe["ok"]) for probe in probes] == [
+            ("chat", "gpt", True),
+            ("messages", "claude", True),
+        ]
+        assert sorted(request.path for request in mock.requests) == ["/v1/chat/completions", "/v1/messages"]
+
+    async def test_an_upstream_that_fails_is_a_failure(self, config: Path, mock: Mock) -> None:
+        mock.fault = Fault("500")
+        code, output, _ = await run("check", "--probe", cwd=config.parent, KEY="sk-hidden")
+        assert code == 1
+        assert "hidden" not in output
+        assert output.splitlines()[0] == "config OK (2 upstreams, 2 models and the demo)"
+        assert [line.split()[:2] for line in output.splitlines()[1:]] == [["chat", "FAILED"], ["messages", "FAILED"]]
+
+    @pytest.mark.parametrize(
+        ("said", "code"), [("The model `gai-fast-probe` does not exist", 0), ("There is no such URL", 1)]
+    )
+    async def test_an_upstream_without_a_model_answers_by_refusing_one(
+        self, tmp_path: Path, mock: Mock, said: str, code: int
+    ) -> None:
+        """A wrong base_url is refused as well, but with no word of the model."""
+
+        class Refusing(OpenAIAnswer):
+            required = ("what nobody sends",)
+
+            @classmethod
+            def error(cls, status: int, message: str) -> dict[str, Any]:
+                return super().error(status, said)
+
+        mock.dialects["openai"] = Refusing
+        (tmp_path / "c.toml").write_text(f'[[upstream]]\nname = "chat"\nprovider = "openai"\nbase_url = "{mock.url}"\n')
+        got = await run("check", "-c", "c.toml", "--probe", cwd=tmp_path)
+        assert (got[0], mock.requests[0].body["model"]) == (code, "gai-fast-probe")
+
+
+class TestDecode:
+    async def test_a_pipe_is_decoded_as_it_comes(self, tmp_path: Path) -> None:
+        async with gai("decode", "--provider", "openai", cwd=tmp_path) as decode:
+            stdin = decode.process.stdin
+            assert stdin is not None
+            stdin.write(b'data: {"choices":[{"index":0,"delta":{"content":"Hi"}}]}\n\n')
+            await stdin.drain()
+            assert '"text":"Hi"' in await decode.until(b'"Hi"}\n')
+            code, output, errors = await decode.end(b"")
+        assert (code, errors) == (0, "")
+        assert '"reason":"truncated"' in output

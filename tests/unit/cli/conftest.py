@@ -1,0 +1,33 @@
+"""The command line in this process, in an empty folder and with an empty environment."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from gai_fast.cli import main
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name in os.environ:
+        if name.startswith("GAI_FAST_") or name.endswith("_API_KEY") or name in ("OLLAMA_HOST", "NO_COLOR"):
+            monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def run() -> Run:
+    """Runs a command: `run("check", "--json", env={…}, input="…")`."""
+
+    def run(*arguments: str, **options: object) -> Result:
+        return CliRunner().invoke(main, list(arguments), **options)  # type: ignore[arg-type]  # invoke's own names
+
+    return run

@@ -1,0 +1,147 @@
+"""`gai-fast chat`: what is printed, and what is remembered. `integration/test_cli.py` talks to a mock."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gai_fast.cli import chat
+from gai_fast.request import Request
+
+from .conftest import Run
+
+Events = list[dict[str, Any]]
+START = {"type": "start", "provider": "openai", "model": "m"}
+FINISH = {"type": "finish", "provider": "openai", "model": "m", "finish_reason": "stop"}
+DONE = {"type": "done", "finished": True}
+ERROR = {"type": "error", "error": {"code": "overloaded", "message": "too busy", "temporary": True}}
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> tuple[list[Request], list[Events]]:
+    """What the model was asked, and what it will answer, one list of events for each question."""
+    requests: list[Request] = []
+    answers: list[Events] = []
+
+    async def ask(engine: Any, model: Any, request: Request, started: Any) -> AsyncGenerator[Any, None]:
+        requests.append(request)
+        for event in answers.pop(0):
+            yield event
+
+    monkeypatch.setattr(chat, "ask", ask)
+    return requests, answers
+
+
+def text(*pieces: str) -> Events:
+    return [START, *({"type": "text.delta", "text": piece} for piece in pieces), FINISH, DONE]
+
+
+Asked = tuple[list[Request], list[Events]]
+
+
+def test_the_text_is_printed_and_the_line_ended(run: Run, asked: Asked) -> None:
+    asked[1].append(text("Hel", "lo"))
+    result = run("chat", "hi")
+    assert (result.exit_code, result.output) == (0, "Hello\n")
+    assert asked[0][0].messages[0].content == "hi"
+
+
+def test_a_line_that_has_ended_is_not_ended_again(run: Run, asked: Asked) -> None:
+    asked[1].append(text("Hello\n"))
+    assert run("chat", "hi").output == "Hello\n"
+
+
+def test_a_dash_reads_the_prompt_from_the_standard_input(run: Run, asked: Asked) -> None:
+    asked[1].append(text("ok"))
+    run("chat", "-", input="one\ntwo é\n")
+    assert asked[0][0].messages[0].content == "one\ntwo é\n"
+
+
+def test_reasoning_and_control_codes_stay_out_of_a_pipe(run: Run, asked: Asked) -> None:
+    asked[1].append([START, {"type": "reasoning.delta", "text": "hm"}, *text("ok")[1:]])
+    assert run("chat", "hi", color=True).output == "ok\n"
+
+
+def test_on_a_terminal_reasoning_is_dimmed_and_control_characters_are_left_out(
+    run: Run, asked: Asked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gai_fast.cli.chat._is_terminal", lambda: True)
+    answer = [START, {"type": "reasoning.delta", "text": "h\x1bm"}, *text("o\x1b[31mk\x9b\n\tx")[1:]]
+    asked[1].extend([answer, answer])
+    assert run("chat", "hi", color=True).output == "\x1b[2mhm\x1b[0m\n\no[31mk\n\tx\n"
+    assert run("chat", "hi", color=True, env={"NO_COLOR": "1"}).output == "hm\n\no[31mk\n\tx\n"
+
+
+def test_a_refusal_is_text_and_other_choices_are_left_out(run: Run, asked: Asked) -> None:
+    other = {"type": "text.delta", "text": "x", "choice": 1}
+    asked[1].append([START, other, {"type": "refusal.delta", "text": "No."}, FINISH, DONE])
+    assert run("chat", "hi").output == "No.\n"
+
+
+def test_a_tool_call_is_named_beside_the_answer(run: Run, asked: Asked) -> None:
+    call = {"type": "tool.call", "call_id": "c", "tool_call": {"name": "weather", "input": {}}}
+    asked[1].append([START, call, FINISH, DONE])
+    result = run("chat", "hi")
+    assert result.stdout == ""
+    assert "weather" in result.stderr
+
+
+def test_an_error_is_told_beside_what_came_before_it(run: Run, asked: Asked) -> None:
+    asked[1].append([START, {"type": "text.delta", "text": "Hel"}, ERROR, {"type": "done", "finished": False}])
+    result = run("chat", "hi")
+    assert (result.exit_code, result.stdout, result.stderr) == (1, "Hel\n", "error: overloaded: too busy\n")
+
+
+def test_a_cancelled_answer_is_a_failure(run: Run, asked: Asked) -> None:
+    asked[1].append([START, {**FINISH, "finish_reason": "cancelled"}, DONE])
+    assert run("chat", "hi").exit_code == 1
+
+
+def test_json_prints_full_events(run: Run, asked: Asked) -> None:
+    asked[1].append(text("é"))
+    lines = run("chat", "--json", "hi").output.splitlines()
+    assert len(lines) == 4
+    assert all('"schema":"gai.events.v1"' in line for line in lines[:-1])
+    assert lines[-1] == '{"type":"done","finished":true}'
+
+
+def test_without_a_prompt_each_line_is_a_turn_of_one_conversation(run: Run, asked: Asked) -> None:
+    asked[1].extend([text("one"), [START, ERROR, {"type": "done", "finished": False}], text("three")])
+    result = run("chat", input="first\n\nsecond\nthird\n")
+    assert (result.exit_code, result.stdout, result.stderr) == (0, "one\nthree\n", "error: overloaded: too busy\n")
+    roles = [[(message.role_name, message.content) for message in said(request)] for request in asked[0]]
+    assert roles == [
+        [("UserMessage", "first")],
+        [("UserMessage", "first"), ("AssistantMessage", "one"), ("UserMessage", "second")],
+        [("UserMessage", "first"), ("AssistantMessage", "one"), ("UserMessage", "third")],
+    ]
+
+
+class Said:
+    def __init__(self, message: Any) -> None:
+        self.role_name = type(message).__name__
+        content = message.content
+        self.content = content if isinstance(content, str) else "".join(part.text for part in content)
+
+
+def said(request: Request) -> list[Said]:
+    return [Said(message) for message in request.messages]
+
+
+def test_an_unknown_model_is_told_with_the_nearest(run: Run, folder: Path) -> None:
+    result = run("chat", "-m", "dmo", "hi")
+    assert result.exit_code == 2
+    assert "there is no model 'dmo'; did you mean demo?" in result.output
+    result = run("chat", "hi", env={"GAI_FAST_SERVER__DEMO": "false"})
+    assert result.exit_code == 2
+    assert "known: none" in result.output
+
+
+def test_an_empty_prompt_is_a_usage_error(run: Run) -> None:
+    for arguments, given in ((["chat", " "], None), (["chat", "-"], "\n")):
+        result = run(*arguments, input=given)
+        assert result.exit_code == 2
+        assert "the prompt is empty" in result.output

@@ -1,0 +1,37 @@
+"""`gai-fast check`: what is said of a right and of a wrong configuration. `integration/test_cli.py` probes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from .conftest import Run
+
+UPSTREAM = '[[upstream]]\nname = "main"\nprovider = "openai"\nbase_url = "http://127.0.0.1:9"\n'
+MODEL = '[[model]]\nname = "fast"\nupstream = "main"\n'
+
+
+def test_a_right_configuration_is_counted(run: Run, folder: Path) -> None:
+    (folder / "c.toml").write_text(UPSTREAM + MODEL + MODEL.replace("fast", "slow"))
+    result = run("check", "-c", "c.toml")
+    assert (result.exit_code, result.output) == (0, "config OK (1 upstream, 2 models and the demo)\n")
+    shown = json.loads(run("check", "-c", "c.toml", "--json").output)
+    assert shown == {"ok": True, "problems": [], "upstreams": 1, "models": 2}
+
+
+def test_zero_configuration_is_checked_with_its_notices(run: Run) -> None:
+    result = run("check", env={"OPENAI_API_KEY": "k", "OLLAMA_HOST": "x", "GAI_FAST_SERVER__DEMO": "false"})
+    assert result.output.splitlines() == [
+        "config OK (1 upstream, 0 models)",
+        "note: OLLAMA_HOST is set, but ollama is not supported yet: it is left out",
+    ]
+
+
+def test_a_wrong_one_is_told_line_by_line(run: Run, folder: Path) -> None:
+    (folder / "c.toml").write_text("[server]\nprot = 1\n\n[[key]]\n")
+    lines = ["c.toml:2: unknown key 'prot' in [server]; did you mean port?", "c.toml:4: [[key]] is not supported yet"]
+    result = run("check", "-c", "c.toml")
+    assert (result.exit_code, result.output.splitlines()) == (2, [f"error: {line}" for line in lines])
+    result = run("check", "-c", "c.toml", "--json")
+    assert result.exit_code == 2
+    assert json.loads(result.output) == {"ok": False, "problems": lines}

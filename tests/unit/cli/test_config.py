@@ -1,0 +1,144 @@
+"""`gai-fast config`: the written file is valid, the shown one whole and without secrets, the schema complete."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gai_fast.cli.config import json_schema, toml
+from gai_fast.server.config import SECTIONS, load
+
+from .conftest import Run
+
+SECRETS = {"OPENAI_API_KEY": "sk-hidden-1", "ANTHROPIC_API_KEY": "sk-hidden-2", "GEMINI_API_KEY": "sk-hidden-3"}
+FILE = """
+[server]
+port = 9000
+[[upstream]]
+name = "main"
+provider = "openai"
+base_url = "http://127.0.0.1:9/v1"
+api_key = "env:OPENAI_API_KEY"
+headers = { authorization = "Bearer sk-hidden-4" }
+[[model]]
+name = "fast"
+upstream = "main"
+heartbeat = 3
+"""
+
+
+class TestInit:
+    def test_it_writes_an_upstream_for_each_key_that_is_there(self, run: Run, folder: Path) -> None:
+        result = run("config", "init", env=SECRETS)
+        assert result.exit_code == 0
+        assert result.output.startswith("wrote gai-fast.toml, with openai, anthropic\nnote: GEMINI_API_KEY is set")
+        text = (folder / "gai-fast.toml").read_text()
+        assert "hidden" not in text
+        settings = load(folder / "gai-fast.toml", environ=SECRETS)
+        assert list(settings.upstreams) == ["openai", "anthropic"]
+
+    def test_without_keys_the_file_is_valid_and_all_example(self, run: Run, folder: Path) -> None:
+        assert run("config", "init").exit_code == 0
+        assert not load(folder / "gai-fast.toml", environ={}).upstreams
+
+    @pytest.mark.parametrize("environ", [{}, {"OPENAI_API_KEY": "sk"}])
+    def test_every_comment_that_holds_a_key_is_valid_too(self, run: Run, folder: Path, environ: dict[str, str]) -> None:
+        run("config", "init", "x.toml", env=environ)
+        lines = (folder / "x.toml").read_text().splitlines()
+        active = [line.removeprefix("# ") if " = " in line or line.startswith("# [[") else line for line in lines]
+        (folder / "x.toml").write_text("\n".join(active))
+        document = tomllib.loads("\n".join(active))
+        document["server"].pop("default_model")
+        for section, keys in SECTIONS.items():
+            tables = document[section] if section in ("upstream", "model") else [document[section]]
+            assert section == "model" or set(keys) - {"default_model"} == set(tables[0])
+        assert load(folder / "x.toml", environ={"OPENAI_API_KEY": "sk"}).models["fast"].upstream.name == "openai"
+
+    def test_it_overwrites_only_where_it_is_told_to(self, run: Run, folder: Path) -> None:
+        (folder / "gai-fast.toml").write_text("mine")
+        result = run("config", "init")
+        assert (result.exit_code, result.output) == (2, "error: gai-fast.toml exists: --force overwrites it\n")
+        assert (folder / "gai-fast.toml").read_text() == "mine"
+        assert run("config", "init", "--force").exit_code == 0
+        assert (folder / "gai-fast.toml").read_text() != "mine"
+
+    def test_a_file_that_cannot_be_written_is_a_failure(self, run: Run) -> None:
+        result = run("config", "init", "no/such/folder.toml")
+        assert (result.exit_code, result.output) == (
+            1,
+            "error: cannot write no/such/folder.toml: No such file or directory\n",
+        )
+
+
+class TestShow:
+    @pytest.fixture(autouse=True)
+    def file(self, folder: Path) -> None:
+        (folder / "c.toml").write_text(FILE)
+
+    def test_it_shows_every_key_as_toml_without_secrets(self, run: Run) -> None:
+        result = run("config", "show", "-c", "c.toml", env=SECRETS)
+        assert result.exit_code == 0
+        assert "hidden" not in result.output
+        document = tomllib.loads(result.output)
+        assert document["server"]["port"] == 9000
+        assert document["server"]["host"] == "127.0.0.1"
+        assert document["upstream"][0]["api_key"] == "env:OPENAI_API_KEY"
+        assert document["upstream"][0]["headers"] == {"authorization": "[redacted]"}
+        assert document["upstream"][0]["idle_timeout"] == 60.0
+        assert document["model"] == [{"name": "fast", "upstream": "main", "id": "fast", "heartbeat": 3.0}]
+
+    def test_json_holds_the_same(self, run: Run) -> None:
+        result = run("config", "show", "-c", "c.toml", "--json", env=SECRETS)
+        assert "hidden" not in result.output
+        shown = json.loads(result.output)
+        assert shown["server"]["port"] == 9000
+        assert shown["server"]["default_model"] is None
+        assert shown["upstream"][0]["headers"] == {"authorization": "[redacted]"}
+
+    def test_origin_says_where_each_value_comes_from(self, run: Run) -> None:
+        environ = {**SECRETS, "GAI_FAST_HOST": "127.0.0.2"}
+        text = run("config", "show", "-c", "c.toml", "--origin", env=environ).output
+        assert "port = 9000  # c.toml:3\n" in text
+        assert 'host = "127.0.0.2"  # GAI_FAST_HOST\n' in text
+        assert "workers = 1  # default\n" in text
+        shown = json.loads(run("config", "show", "-c", "c.toml", "--origin", "--json", env=environ).output)
+        assert shown["server"]["port"] == {"value": 9000, "origin": "c.toml:3"}
+        assert shown["model"][0]["id"] == {"value": "fast", "origin": "default"}
+
+    def test_zero_configuration_is_shown_with_its_notices(self, run: Run) -> None:
+        text = run("config", "show", env=SECRETS).output
+        assert text.startswith("# GEMINI_API_KEY is set, but gemini is not supported yet: it is left out\n")
+        assert [table["name"] for table in tomllib.loads(text)["upstream"]] == ["openai", "anthropic"]
+
+
+class TestSchema:
+    def test_it_describes_every_key_with_its_default(self, run: Run) -> None:
+        schema = json.loads(run("config", "schema").output)
+        assert schema == json.loads(json.dumps(json_schema()))
+        assert schema["additionalProperties"] is False
+        for section, keys in SECTIONS.items():
+            table = schema["properties"][section]
+            table = table.get("items", table)
+            assert set(table["properties"]) == set(keys)
+            assert table["additionalProperties"] is False
+            assert all(key["description"] for key in table["properties"].values())
+        assert schema["properties"]["server"]["properties"]["port"] == {
+            "description": "Port to listen on; 0 chooses a free one.",
+            "type": "integer",
+            "minimum": 0,
+            "maximum": 65535,
+            "default": 8080,
+        }
+        assert schema["properties"]["upstream"]["items"]["required"] == ["name", "provider"]
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["", 'a"b\\c', "é🐈\u2028", "\x7f\x00\n", True, 3, 1.5, 1e7, [], ["a", "b"], {}, {"x-y": "1", 'q"': "2"}],
+)
+def test_toml_is_read_back_as_it_was(value: Any) -> None:
+    assert tomllib.loads(f"v = {toml(value)}") == {"v": value}

@@ -1,0 +1,111 @@
+"""`cli/__init__.py`: the group, its help, and what all commands share."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+
+import gai_fast
+from gai_fast._version import __version__
+from gai_fast.cli import COMMANDS, ConfigFailure, Failure, StartupFailure, main
+
+from .conftest import Run
+
+ROOT = Path(gai_fast.__file__).parents[1]
+
+
+def commands(group: click.Group, name: str = "gai-fast") -> Iterator[click.Context]:
+    """A context for every command, groups included."""
+    with click.Context(group, info_name=name, **group.context_settings) as context:
+        yield context
+        for child in group.list_commands(context):
+            command = group.get_command(context, child)
+            assert command is not None
+            inner = click.Context(command, context, info_name=child, **command.context_settings)
+            if isinstance(command, click.Group):
+                for grandchild in command.list_commands(inner):
+                    last = command.get_command(inner, grandchild)
+                    assert last is not None
+                    yield click.Context(last, inner, info_name=grandchild)
+            yield inner
+
+
+def test_help_lists_every_command(run: Run) -> None:
+    result = run("--help")
+    assert result.exit_code == 0
+    for name in COMMANDS:
+        assert f"\n  {name} " in result.output
+
+
+@pytest.mark.parametrize("name", ["replay", "bench", "top", "doctor", "completion", "nope"])
+def test_a_command_that_is_not_there_is_a_usage_error(run: Run, name: str) -> None:
+    result = run(name)
+    assert result.exit_code == 2
+    assert f"No such command '{name}'" in result.output
+
+
+def test_every_flag_has_an_environment_variable_and_help_shows_it() -> None:
+    seen = set()
+    for context in commands(main):
+        for parameter in context.command.get_params(context):
+            if isinstance(parameter, click.Option) and parameter.name not in ("_click_default_help", "help", "version"):
+                said = (parameter.get_help_record(context) or ("", ""))[1]
+                assert "env var: GAI_FAST_" in said, (context.command_path, parameter.name)
+                seen.add(parameter.name)
+    assert {"host", "port", "config_path", "provider", "fail", "origin", "force"} <= seen
+
+
+def test_the_flags_that_set_a_key_have_only_the_keys_name(run: Run) -> None:
+    shown = " ".join(run("serve", "--help").output.split())
+    for name in ("HOST", "PORT", "WORKERS", "CONFIG"):
+        assert f"GAI_FAST_{name}" in shown
+
+
+def test_version_flag(run: Run) -> None:
+    assert run("--version").output == f"gai-fast {__version__}\n"
+
+
+def test_importing_the_command_line_imports_no_server() -> None:
+    code = "import sys, gai_fast.cli; print([m for m in ('aiohttp', 'uvloop', 'gai_fast.server') if m in sys.modules])"
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=True, cwd=ROOT
+    )
+    assert result.stdout == "[]\n"
+
+
+@pytest.mark.parametrize(("kind", "code"), [(Failure, 1), (ConfigFailure, 2), (StartupFailure, 3)])
+def test_failures_have_their_exit_codes_and_a_line_for_each_problem(
+    kind: type[Failure], code: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    failure = kind("one\ntwo")
+    failure.show()
+    assert failure.exit_code == code
+    assert capsys.readouterr().err == "error: one\nerror: two\n"
+
+
+def test_a_configuration_is_found_in_the_working_directory_or_named(run: Run) -> None:
+    Path("gai-fast.toml").write_text("[server]\nprot = 1\n")
+    assert run("check").output == "error: gai-fast.toml:2: unknown key 'prot' in [server]; did you mean port?\n"
+    assert run("check").exit_code == 2
+    assert run("check", env={"GAI_FAST_CONFIG": "other.toml"}).output.startswith("error: other.toml: cannot be read")
+
+
+def test_a_reader_that_leaves_is_no_traceback() -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "gai_fast", "config", "schema"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        cwd=ROOT,
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdout.close()
+    errors = process.stderr.read()
+    process.stderr.close()
+    assert process.wait(30) == 1
+    assert errors == b""

@@ -1,0 +1,173 @@
+"""`gai-fast serve`: the banner, the flags, and what keeps it from starting. `integration/test_cli.py` runs it."""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import errno
+import json
+import logging
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gai_fast.cli.serve import banner, run_async
+from gai_fast.server import app
+from gai_fast.server.config import read
+from gai_fast.settings import Settings
+
+from .conftest import Run
+
+UPSTREAM = '[[upstream]]\nname = "main"\nprovider = "openai"\nbase_url = "http://127.0.0.1:9"\n'
+
+
+@pytest.fixture(autouse=True)
+def untouched_logging() -> Iterator[None]:
+    root, ours, access = logging.getLogger(), logging.getLogger("gai_fast"), logging.getLogger("gai_fast.access")
+    handlers, levels, disabled = root.handlers[:], (root.level, ours.level), access.disabled
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(levels[0])
+    ours.setLevel(levels[1])
+    access.disabled = disabled
+
+
+class TestBanner:
+    def lines(self, text: str, folder: Path, url: str = "http://127.0.0.1:8080") -> list[str]:
+        (folder / "c.toml").write_text(text)
+        return banner(url, read(folder / "c.toml", environ={})).splitlines()
+
+    def test_it_names_the_url_the_playground_the_file_and_the_models(self, folder: Path) -> None:
+        lines = self.lines(UPSTREAM, folder)
+        assert "http://127.0.0.1:8080" in lines[0]
+        assert lines[1:4] == [
+            "playground: http://127.0.0.1:8080/",
+            f"configuration: {folder}/c.toml",
+            "models: demo, main/<id>",
+        ]
+
+    @pytest.mark.parametrize("name", ["demo", "it's", 'a "b" \\ $HOME `x` é', "main/gpt-5"])
+    def test_its_examples_survive_any_model_name(self, folder: Path, name: str) -> None:
+        model = f'[[model]]\nname = {json.dumps(name)}\nupstream = "main"\n'
+        lines = self.lines(UPSTREAM + model, folder)
+        [curl] = [line for line in lines if line.startswith("curl ")]
+        words = shlex.split(curl)
+        assert words[:3] == ["curl", "-N", "http://127.0.0.1:8080/api/v1/stream"]
+        assert json.loads(words[-1])["model"] == name
+        snippet = ast.parse("\n".join(lines[lines.index("from openai import OpenAI") :]))
+        models = [
+            keyword.value.value
+            for node in ast.walk(snippet)
+            if isinstance(node, ast.Call)
+            for keyword in node.keywords
+            if keyword.arg == "model" and isinstance(keyword.value, ast.Constant)
+        ]
+        assert models == [name]
+
+    def test_an_address_to_listen_on_becomes_one_to_call(self, folder: Path) -> None:
+        for listening, calling in (("0.0.0.0", "127.0.0.1"), ("[::]", "[::1]")):
+            lines = self.lines("", folder, f"http://{listening}:80")
+            assert f"curl -N http://{calling}:80/api/v1/stream" in "\n".join(lines)
+
+    def test_without_a_model_there_is_no_example(self, folder: Path) -> None:
+        lines = self.lines("[server]\ndemo = false\n", folder)
+        assert lines[-1] == "models: none: add an [[upstream]]"
+
+    def test_notices_are_told(self) -> None:
+        text = banner("http://127.0.0.1:1", read(None, environ={"GEMINI_API_KEY": "x"}))
+        assert "note: GEMINI_API_KEY is set" in text
+
+
+class TestCommand:
+    @pytest.fixture
+    def served(self, monkeypatch: pytest.MonkeyPatch) -> list[Settings]:
+        """What the server was started with."""
+        served: list[Settings] = []
+
+        async def serve(settings: Settings, *, ready: Any) -> None:
+            served.append(settings)
+            ready("http://127.0.0.1:1")
+
+        monkeypatch.setattr(app, "serve", serve)
+        return served
+
+    def test_flags_win_over_the_environment_and_that_over_the_file(
+        self, run: Run, served: list[Settings], folder: Path
+    ) -> None:
+        (folder / "gai-fast.toml").write_text("[server]\nport = 1\nheader_timeout = 2\n")
+        two = {"GAI_FAST_PORT": "2"}
+        for arguments, environ, port in (([], {}, 1), ([], two, 2), (["--port", "3"], two, 3)):
+            assert run("serve", *arguments, env=environ).exit_code == 0
+            assert served[-1].server.port == port
+            assert served[-1].server.header_timeout == 2.0
+
+    @pytest.mark.parametrize(
+        ("arguments", "said"),
+        [
+            (["--host", "0.0.0.0"], "error: --host: 0.0.0.0 is open to other machines"),
+            (["--workers", "2"], "not supported yet"),
+            (["--port", "65536"], "is not in the range"),
+            (["--store", "memory://"], "No such option"),
+            (["-c", "none.toml"], "none.toml: cannot be read"),
+        ],
+    )
+    def test_what_is_wrong_is_told_before_anything_listens(
+        self, run: Run, served: list[Settings], arguments: list[str], said: str
+    ) -> None:
+        result = run("serve", *arguments)
+        assert result.exit_code == 2
+        assert said in result.output
+        assert not served
+
+    @pytest.mark.parametrize(
+        ("problem", "said"),
+        [
+            (OSError(errno.EADDRINUSE, "Address already in use"), "in use by another program: choose one with --port"),
+            (OSError(errno.EADDRNOTAVAIL, "Cannot assign requested address"), "Cannot assign requested address"),
+        ],
+    )
+    def test_an_address_that_cannot_be_bound_is_a_start_up_failure(
+        self, run: Run, monkeypatch: pytest.MonkeyPatch, problem: OSError, said: str
+    ) -> None:
+        async def serve(settings: Settings, *, ready: Any) -> None:
+            raise problem
+
+        monkeypatch.setattr(app, "serve", serve)
+        result = run("serve")
+        assert (result.exit_code, result.output) == (3, f"error: cannot listen on 127.0.0.1:8080: {said}\n")
+
+    def test_a_failure_of_the_running_server_is_a_failure(self, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+        async def serve(settings: Settings, *, ready: Any) -> None:
+            ready("http://127.0.0.1:1")
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        monkeypatch.setattr(app, "serve", serve)
+        result = run("serve")
+        assert result.exit_code == 1
+        assert "error: the server stopped: [Errno 28] No space left on device\n" in result.output
+
+    @pytest.mark.parametrize(("level", "root"), [("debug", "WARNING"), ("error", "ERROR")])
+    def test_the_log_level_is_ours_and_access_lines_are_off_by_default(
+        self, run: Run, served: list[Settings], level: str, root: str
+    ) -> None:
+        logging.getLogger().handlers.clear()
+        assert run("serve", env={"GAI_FAST_SERVER__LOG_LEVEL": level}).exit_code == 0
+        assert logging.getLevelName(logging.getLogger().level) == root
+        assert logging.getLevelName(logging.getLogger("gai_fast").level) == level.upper()
+        assert logging.getLogger("gai_fast.access").disabled
+        assert run("serve", env={"GAI_FAST_SERVER__ACCESS_LOG": "true"}).exit_code == 0
+        assert not logging.getLogger("gai_fast.access").disabled
+
+
+def test_without_uvloop_asyncio_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        loops.append(type(asyncio.get_running_loop()).__module__.partition(".")[0])
+
+    loops: list[str] = []
+    run_async(main())
+    monkeypatch.setitem(__import__("sys").modules, "uvloop", None)
+    run_async(main())
+    assert loops == ["uvloop", "asyncio"]

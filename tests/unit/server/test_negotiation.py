@@ -1,0 +1,103 @@
+"""What headers and query parameters ask for."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from gai_fast.errors import Error
+from gai_fast.server.negotiation import negotiate, request_id, trace_id
+
+UUID7 = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
+
+
+@pytest.mark.parametrize(
+    ("accept", "framing"),
+    [
+        (None, "sse"),
+        ("", "sse"),
+        ("*/*", "sse"),
+        ("text/event-stream", "sse"),
+        ("application/json", "sse"),
+        ("application/x-ndjson", "ndjson"),
+        ("Application/X-NDJSON; charset=utf-8", "ndjson"),
+        ("application/x-ndjson;q=0.5, text/event-stream", "sse"),
+        ("text/event-stream;q=0.1, application/x-ndjson;q=0.9", "ndjson"),
+        ("application/x-ndjson;q=0, */*", "sse"),
+        ("image/png, text/event-stream", "sse"),
+    ],
+)
+def test_the_accept_header_chooses_the_framing(accept: str | None, framing: str) -> None:
+    assert negotiate({}, accept, default_format="gai").framing == framing
+
+
+@pytest.mark.parametrize("accept", ["image/png", "application/x-ndjson;q=0", "text/html"])
+def test_an_accept_header_without_a_stream_type_is_406(accept: str) -> None:
+    with pytest.raises(Error) as refused:
+        negotiate({}, accept, default_format="gai")
+    assert (refused.value.code, refused.value.status) == ("invalid_request", 406)
+
+
+def test_the_framing_parameter_wins_over_the_accept_header() -> None:
+    assert negotiate({"framing": "ndjson"}, "text/event-stream", default_format="gai").framing == "ndjson"
+    assert negotiate({"framing": "sse"}, "image/png", default_format="gai").framing == "sse"
+
+
+def test_the_format_parameter_wins_over_the_routes_own() -> None:
+    assert negotiate({}, None, default_format="openai").format.name == "openai"
+    assert negotiate({"format": "simple"}, None, default_format="openai").format.name == "simple"
+
+
+@pytest.mark.parametrize(
+    ("query", "code"),
+    [
+        ({"framing": "websocket"}, "invalid_request"),
+        ({"envelope": "none"}, "invalid_request"),
+        ({"format": "gal"}, "unsupported"),
+        ({"format": ""}, "unsupported"),
+    ],
+)
+def test_an_unknown_name_is_400_and_the_known_ones_are_named(query: dict[str, str], code: str) -> None:
+    with pytest.raises(Error) as refused:
+        negotiate(query, None, default_format="gai")
+    assert (refused.value.code, refused.value.status) == (code, 400)
+    assert "known: " in refused.value.message
+
+
+@pytest.mark.parametrize("envelope", ["compact", "full"])
+def test_the_envelope_parameter_is_passed_on(envelope: str) -> None:
+    assert negotiate({"envelope": envelope}, None, default_format="gai").envelope == envelope
+
+
+@pytest.mark.parametrize("given", ["a", "req_1.2~3-4", "x" * 128])
+def test_a_request_id_that_is_fit_to_be_echoed_is_kept(given: str) -> None:
+    assert request_id(given) == given
+
+
+@pytest.mark.parametrize("given", [None, "", "x" * 129, "a b", "a\r\nb", "ä", "a/b", "<a>"])
+def test_any_other_request_id_is_replaced_by_a_uuid7(given: str | None) -> None:
+    assert UUID7.fullmatch(request_id(given))
+
+
+TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
+
+
+@pytest.mark.parametrize(
+    ("traceparent", "expected"),
+    [
+        (f"00-{TRACE}-00f067aa0ba902b7-01", TRACE),
+        (f"cc-{TRACE}-00f067aa0ba902b7-01-what-comes-later", TRACE),
+        (None, None),
+        ("", None),
+        (f"ff-{TRACE}-00f067aa0ba902b7-01", None),
+        (f"00-{'0' * 32}-00f067aa0ba902b7-01", None),
+        (f"00-{TRACE}-{'0' * 16}-01", None),
+        (f"00-{TRACE.upper()}-00f067aa0ba902b7-01", None),
+        (f"00-{TRACE}-00f067aa0ba902b7-01-more", None),
+        (f"cc-{TRACE}-00f067aa0ba902b7-01x", None),
+        (f"00-{TRACE[:-1]}-00f067aa0ba902b7-01", None),
+    ],
+)
+def test_the_trace_id_is_read_as_w3c_trace_context_says(traceparent: str | None, expected: str | None) -> None:
+    assert trace_id(traceparent) == expected
