@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal
 
 __all__ = [
     "IMPLEMENTATION",
+    "ChunkedBody",
     "DeltaCopier",
     "Frame",
     "LineFramer",
@@ -49,6 +50,7 @@ else:
             raise
         from gai_fast import _pure as _kernels
 
+ChunkedBody = _kernels.ChunkedBody
 DeltaCopier = _kernels.DeltaCopier
 Frame = _kernels.Frame
 LineFramer = _kernels.LineFramer

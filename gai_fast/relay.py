@@ -506,6 +506,8 @@ class Relay:
         if "\ud800" <= text[-1:] <= "\udbff":
             self._halves[place] = {**event, key: text[-1]}  # type: ignore[misc]  # as above
             text = text[:-1]
+            # What follows must meet the half, so it must not be copied.
+            self._copier.forget()
         text = join_surrogates(text)
         return {**event, key: text}, text  # type: ignore[misc]  # as above
 

@@ -5,6 +5,7 @@ code already, and what the native writer meets but does not know (a dataclass, a
 must be refused) goes to `_pure`. Import the names from `gai_fast._impl`.
 """
 
+from gai_fast._native.chunked import ChunkedBody
 from gai_fast._native.encoders import NDJSONEncoder, SSEEncoder, encode_ndjson, encode_sse
 from gai_fast._native.jsontext import encode_json, escape
 from gai_fast._native.parsers import LineFramer, NDJSONParser, SSEFramer, SSEParser
@@ -14,6 +15,7 @@ from gai_fast._pure.parsers import Frame, SSEEvent
 from gai_fast._pure.relay import Part
 
 __all__ = [
+    "ChunkedBody",
     "DeltaCopier",
     "Frame",
     "LineFramer",

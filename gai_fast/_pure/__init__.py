@@ -3,12 +3,14 @@
 Layer 1: no asyncio, logging, clock or environment in here. Import the names from `gai_fast._impl`.
 """
 
+from gai_fast._pure.chunked import ChunkedBody
 from gai_fast._pure.encoders import NDJSONEncoder, SSEEncoder, encode_ndjson, encode_sse
 from gai_fast._pure.jsontext import compact_json, encode_json, escape, parse_exact
 from gai_fast._pure.parsers import Frame, LineFramer, NDJSONParser, SSEEvent, SSEFramer, SSEParser
 from gai_fast._pure.relay import DeltaCopier, Part
 
 __all__ = [
+    "ChunkedBody",
     "DeltaCopier",
     "Frame",
     "LineFramer",

@@ -36,8 +36,9 @@ from dataclasses import dataclass
 from typing import Final, Protocol, cast
 from urllib.parse import urlsplit
 
-from httptools import HttpParserError, HttpResponseParser
+from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
+from gai_fast._impl import ChunkedBody
 from gai_fast._version import __version__
 from gai_fast.errors import Code, Error, Phase
 from gai_fast.limits import LIMITS
@@ -191,12 +192,11 @@ def encode_request(origin: Origin, method: str, path: str, headers: Sequence[tup
 # ---- what comes back -----------------------------------------------------------------------------------------------
 
 
-class _Enough(Exception):
-    """Stops httptools from within a callback; why, stands in the reader."""
+_HEAD_END: Final = b"\r\n\r\n"
 
 
 class ResponseReader:
-    """The bytes of one answer, taken apart. Sans-IO.
+    """The bytes of one answer, taken apart: the head by httptools, the body by its framing. Sans-IO.
 
     After each `feed` look at `head`, the bytes it returned, then `error` and `complete`, in this order: that is the
     order in which they came.
@@ -207,19 +207,19 @@ class ResponseReader:
     """
 
     __slots__ = (
-        "_framed",
+        "_chunks",
         "_head_bytes",
         "_headers",
         "_is_head",
+        "_keep_alive",
+        "_left",
         "_parser",
         "_peer",
-        "_pieces",
-        "_unproductive",
+        "_tail",
         "complete",
         "error",
         "head",
         "is_reusable",
-        "on_body",
     )
 
     def __init__(self, peer: str, method: str = "POST") -> None:
@@ -229,45 +229,74 @@ class ResponseReader:
         self.is_reusable = False
         self._peer = peer
         self._is_head = method == "HEAD"
-        self._framed = False  # whether the end of the body shows in the bytes, not in an EOF
+        self._keep_alive = False
+        self._chunks: ChunkedBody | None = None
+        self._left: int | None = None  # bytes of a body whose length the head tells
         self._headers: dict[str, str] = {}
         self._head_bytes = 0
-        self._unproductive = 0  # bytes since the last byte of a body
-        self._pieces: list[bytes] = []
-        self.on_body = self._pieces.append
-        self._parser: HttpResponseParser | None = HttpResponseParser(self)
+        self._tail = b""  # the last bytes of a head that goes on
+        self._parser: HttpResponseParser | None = None
 
     def feed(self, data: bytes) -> bytes:
         """Takes what one read brought, returns the bytes of the body in it; not to be called after the end."""
-        parser = cast(HttpResponseParser, self._parser)
-        try:
-            parser.feed_data(data)
-        except HttpParserError as exc:
+        if self.head is None:
+            data = self._feed_head(data)
+            if self.head is None:
+                return b""
             if self.complete:
-                self.is_reusable = False  # what followed was not asked for
-            elif self.error is None:
-                self._refuse("network", "protocol", f"sent what is not valid HTTP/1.1 ({exc}): check base_url")
-        pieces = self._pieces
-        if pieces:
-            body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-            pieces.clear()
-            self._unproductive = 0
+                self.is_reusable = self._keep_alive and not data  # what follows was not asked for
+                return b""
+        if self._chunks is not None:
+            return self._feed_chunks(self._chunks, data)
+        if self._left is not None:
+            body, rest = data[: self._left], len(data) - self._left
+            self._left -= len(body)
+            if not self._left:
+                self.complete = True
+                self.is_reusable = self._keep_alive and not rest
             return body
-        self._unproductive += len(data)
-        if self._unproductive > LIMITS.response_head and not self.complete and self.error is None:
-            self._too_large()
-        return b""
+        return data
 
     def feed_eof(self) -> None:
         """The peer closed: sets `complete` where that is how this answer ends, else `error`."""
-        if self.head is not None and not self._framed:
+        if self.head is not None and self._chunks is None and self._left is None:
             self.complete = True
         else:
             self._refuse("network", "truncated", "closed the connection before the end of its answer")
 
-    def release(self) -> None:
-        """Lets go of the parser, whose references to this object would otherwise wait for the garbage collector."""
-        self._parser = None
+    def _feed_head(self, data: bytes) -> bytes:
+        """Feeds httptools with heads, interim ones too, and with nothing behind the last; returns what is there."""
+        while data and self.head is None and self.error is None:
+            seen = self._tail + data
+            end = seen.find(_HEAD_END)
+            # No parser sees a byte of a body: the end of the head is looked for before it is fed.
+            size = len(data) if end < 0 else end + len(_HEAD_END) - len(self._tail)
+            self._tail = seen[-len(_HEAD_END) + 1 :] if end < 0 else b""
+            self._head_bytes += size
+            if self._parser is None:
+                self._parser = HttpResponseParser(self)
+            try:
+                self._parser.feed_data(data[:size])
+            except (HttpParserError, HttpParserUpgrade) as exc:
+                if self.error is None and not self.complete:
+                    self._refuse("network", "protocol", f"sent what is not valid HTTP/1.1 ({exc}): check base_url")
+            if self.error is None and self._head_bytes > LIMITS.response_head:
+                self._too_large()
+            if end >= 0 or self.error is not None:
+                self._parser = None  # it refers to this object: the garbage collector should not have to come
+            data = data[size:]
+        return data
+
+    def _feed_chunks(self, chunks: ChunkedBody, data: bytes) -> bytes:
+        body = chunks.feed(data)
+        if chunks.broken:
+            self._refuse("network", "protocol", "broke the chunked coding of its answer: check base_url")
+        elif chunks.overhead > LIMITS.response_head:
+            self._too_large()
+        elif chunks.complete:
+            self.complete = True
+            self.is_reusable = self._keep_alive and not chunks.rest
+        return body
 
     def _refuse(self, code: Code, reason: str, text: str) -> None:
         self.error = Error(code, f"{self._peer} {text}", reason=reason)
@@ -276,21 +305,12 @@ class ResponseReader:
         text = f"sent more than {LIMITS.response_head} bytes of headers (limit response_head)"
         self._refuse("provider_unavailable", "head_too_large", text)
 
-    # httptools calls these; `on_body` is the list's own append.
-
-    def on_message_begin(self) -> None:
-        if self.complete:
-            raise _Enough
+    # httptools calls these.
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self._head_bytes += len(name) + len(value) + len(b": \r\n")
-        if self._head_bytes > LIMITS.response_head:
-            self._too_large()
-            raise _Enough
-        if self.head is None:  # else it is a trailer, and nothing here needs one
-            key, text = name.decode("latin-1").lower(), value.decode("latin-1").strip(" \t")
-            headers = self._headers
-            headers[key] = f"{headers[key]}, {text}" if key in headers else text
+        key, text = name.decode("latin-1").lower(), value.decode("latin-1").strip(" \t")
+        headers = self._headers
+        headers[key] = f"{headers[key]}, {text}" if key in headers else text
 
     def on_headers_complete(self) -> None:
         parser, headers = cast(HttpResponseParser, self._parser), self._headers
@@ -311,16 +331,14 @@ class ResponseReader:
             self._refuse("provider_unavailable", "content_encoding", text)
         else:
             self.head = status, headers
-            self._framed = "content-length" in headers or "transfer-encoding" in headers
-            if not self._is_head:
-                return
-            self.complete = True
-        raise _Enough
-
-    def on_message_complete(self) -> None:
-        if self.head is not None:  # else it was the end of an interim answer
-            self.complete = True
-            self.is_reusable = cast(HttpResponseParser, self._parser).should_keep_alive()
+            self._keep_alive = parser.should_keep_alive()
+            if self._is_head or status == 204:  # RFC 9112 §6.3: these have no body whatever their head says
+                self.complete = True
+            elif "transfer-encoding" in headers:
+                self._chunks = ChunkedBody()
+            elif "content-length" in headers:
+                self._left = int(headers["content-length"])
+                self.complete = not self._left
 
 
 # ---- one request and its answer ------------------------------------------------------------------------------------
@@ -538,8 +556,6 @@ class Exchange:
         self._state = _ENDED
         self._abandon = _nothing
         self._connection = self._request = None
-        if self._response is not None:
-            self._response.release()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

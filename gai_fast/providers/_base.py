@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
@@ -151,6 +151,7 @@ class Adapter(ABC):
         self.model = model
         self.started = False
         self.usage: dict[str, Any] | None = None
+        self._gathered: list[Event] = []
 
     @abstractmethod
     def receive(self, name: str, data: str) -> list[Event]:
@@ -197,6 +198,19 @@ class Adapter(ABC):
     def abort(self) -> list[Event]:
         """What is complete though the answer is not: called once before an `error`."""
         return []
+
+    def gather(self, events: Iterable[Event]) -> list[Event]:
+        """The events, and before them those of an earlier chunk that could be read in part only.
+
+        A call that such a chunk began is begun: its start must be told before what follows.
+
+        Args:
+            events: As they are made; what is raised while they are passes through.
+        """
+        for event in events:
+            self._gathered.append(event)  # one by one: an extension by a generator that raises may keep nothing
+        told, self._gathered = self._gathered, []
+        return told
 
     def start(self, identifier: str | None, model: str | None) -> list[Event]:
         """The `start` event, once; the relay adds the ids it owns.
@@ -336,10 +350,12 @@ class ToolCalls:
 
     def _announce(self, call: ToolCall) -> list[Event]:
         call.announced = True
-        start: Event = {"type": "tool.call.start", "call_id": call.call_id}
-        if call.name:
-            start["tool_call"] = {"name": call.name}
-        start["index"] = call.index
+        start: Event = {
+            "type": "tool.call.start",
+            "call_id": call.call_id,
+            "tool_call": {"name": call.name},
+            "index": call.index,
+        }
         # Fragments that came before the name are told now, in one.
         return [start, *self._delta(call, call.arguments)]
 

@@ -7,7 +7,7 @@ one of them does differently stands in its own file.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Final
 
@@ -274,10 +274,9 @@ class ChatAdapter(Adapter):
             part: What a choice calls its content: `delta`, or `message` in a whole answer.
             text: The chunk's JSON text.
         """
-        if isinstance(chunk, dict):
-            usage = self.usage_in(chunk)
-            if usage:
-                self.usage = self.count_usage(usage) or self.usage
+        usage = self.usage_in(chunk) if isinstance(chunk, dict) else None
+        if usage:
+            self.usage = self.count_usage(usage) or self.usage
         said = self.failure(chunk)
         if said is not None:
             raise self.error(said)
@@ -285,22 +284,23 @@ class ChatAdapter(Adapter):
             raise Malformed(f"a chunk is a JSON {type(chunk).__name__}, not an object")
         if part == "message" or '"tool_calls"' in text:
             _put_arguments_as_text(chunk, part, text)
-        events: list[Event] = []
-        self.copyable = True
-        for raw in chunk.get("choices") or ():
-            choice = self._choice(raw.get("index"))
-            said_now = self._read_choice(choice, raw, part)
-            if choice.number:
-                for event in said_now:
-                    event["choice"] = choice.number
-            events += said_now
-        events += self.extras(chunk)
         identifier, model = text_of(chunk.get("id")), text_of(chunk.get("model"))
+        self.copyable = not usage  # the last usage counts, also where it is an earlier one again
+        events = self.gather(self._content(chunk, part))
         if self.started:
             self.model = model or self.model
             return events
         # A chunk that says nothing at all (Azure's first) is no start: its model is not known yet.
         return self.start(identifier, model) + events if identifier or model or events else []
+
+    def _content(self, chunk: dict[str, Any], part: str) -> Iterator[Event]:
+        for raw in chunk.get("choices") or ():
+            choice = self._choice(raw.get("index"))
+            for event in self._read_choice(choice, raw, part):
+                if choice.number:
+                    event["choice"] = choice.number
+                yield event
+        yield from self.extras(chunk)
 
     def _choice(self, index: Any) -> Choice:
         choice = self.choices.get(0 if index is None else index)
@@ -313,16 +313,18 @@ class ChatAdapter(Adapter):
             choice = self.choices[number] = Choice(number)
         return choice
 
-    def _read_choice(self, choice: Choice, raw: dict[str, Any], part: str) -> list[Event]:
+    def _read_choice(self, choice: Choice, raw: dict[str, Any], part: str) -> Iterator[Event]:
         message = self.message_in(raw, part)
-        if message is None and not choice.spoke:  # some proxies put the whole answer into one chunk
-            message, part = raw.get("message"), "message"
-        events = self.read_message(choice, message, part) if message else []
-        choice.spoke = choice.spoke or bool(events)
+        if message is None and not choice.spoke and raw.get("message"):
+            # Some proxies put the whole answer into one chunk; a second one would say it again.
+            message, part, self.copyable = raw["message"], "message", False
+        if message:
+            for event in self.read_message(choice, message, part):
+                choice.spoke = True
+                yield event
         choice.reason = str(raw.get("finish_reason") or choice.reason)
-        return events
 
-    def read_message(self, choice: Choice, message: dict[str, Any], part: str) -> list[Event]:
+    def read_message(self, choice: Choice, message: dict[str, Any], part: str) -> Iterator[Event]:
         """The events of one delta, or of a whole message.
 
         Args:
@@ -330,33 +332,31 @@ class ChatAdapter(Adapter):
             message: The raw object.
             part: `delta` or `message`.
         """
-        events: list[Event] = []
         reasoning = message.get("reasoning_content") or message.get("reasoning")
         if isinstance(reasoning, str) and reasoning:
-            events.append({"type": "reasoning.delta", "text": reasoning})
+            yield {"type": "reasoning.delta", "text": reasoning}
         details = message.get("reasoning_details")
         if details:
-            events += _reasoning_details(details, with_text=not events)
+            yield from _reasoning_details(details, with_text=not reasoning)
         content = message.get("content")
         if isinstance(content, list):
             for piece in content:
-                events += self.read_part(choice, {"type": "text", "text": piece} if isinstance(piece, str) else piece)
+                yield from self.read_part(choice, {"type": "text", "text": piece} if isinstance(piece, str) else piece)
         elif content:
-            events += self.text(choice, content)
+            yield from self.text(choice, content)
         if message.get("refusal"):
-            events.append({"type": "refusal.delta", "text": text_of(message["refusal"])})
+            yield {"type": "refusal.delta", "text": text_of(message["refusal"])}
         if message.get("audio"):
-            events += self._audio(choice, message["audio"], "" if part == "message" else _STREAMED_AUDIO)
+            yield from self._audio(choice, message["audio"], "" if part == "message" else _STREAMED_AUDIO)
         for position, call in enumerate(message.get("tool_calls") or ()):
             index = count(call.get("index"))
             if index is None and part == "message":
                 index = position
-            events += self._call_fragment(choice, call, index)
+            yield from self._call_fragment(choice, call, index)
         if message.get("function_call"):
-            events += self._call_fragment(choice, {"function": message["function_call"]}, _FUNCTION_CALL)
+            yield from self._call_fragment(choice, {"function": message["function_call"]}, _FUNCTION_CALL)
         if message.get("annotations"):
-            events += self.citations([_annotation(annotation) for annotation in message["annotations"]])
-        return events
+            yield from self.citations([_annotation(annotation) for annotation in message["annotations"]])
 
     def text(self, choice: Choice, text: Any) -> list[Event]:
         """Visible text."""
@@ -387,28 +387,28 @@ class ChatAdapter(Adapter):
 
     # -- tool calls --
 
-    def _call_fragment(self, choice: Choice, raw: dict[str, Any], index: int | None) -> list[Event]:
+    def _call_fragment(self, choice: Choice, raw: dict[str, Any], index: int | None) -> Iterator[Event]:
         """One fragment of a call, for the call that PROVIDERS §0.8 says it belongs to."""
         function = raw.get("function") or raw.get("custom") or {}
         name = text_of(function.get("name"))
         arguments = text_of(function.get("arguments", function.get("input")))
         identifier = self.call_id_in(raw)
         call = self._call_of(choice, identifier, index, starts_anew=bool(name and arguments))
-        events: list[Event] = []
+        begun: list[Event] = []
         if call is None:
-            call, events = choice.calls.open(identifier, name)
+            call, begun = choice.calls.open(identifier, name)
             if identifier:
                 choice.named[identifier] = call
         choice.last = call
         if index is not None:
             choice.slots[index] = call
-        events += choice.calls.add(call, arguments, name)
+        yield from begun
+        yield from choice.calls.add(call, arguments, name)
         # A name or an id may begin another call next time: only bare fragments are all alike.
         self.copyable = not name and not identifier
         signature = ((raw.get("extra_content") or {}).get("google") or {}).get("thought_signature")
         if signature:
-            events.append({"type": "reasoning.signature", "call_id": call.call_id, "signature": text_of(signature)})
-        return events
+            yield {"type": "reasoning.signature", "call_id": call.call_id, "signature": text_of(signature)}
 
     def _call_of(self, choice: Choice, identifier: str, index: int | None, *, starts_anew: bool) -> ToolCall | None:
         """The call in progress that a fragment continues, or `None` where it begins one.
@@ -444,13 +444,14 @@ class ChatAdapter(Adapter):
             raise self.truncated()
         if first.reason in self.api.failure_words:
             raise self.error(Said(words=(first.reason,)))
-        events = self.start(None, None)
+        events = self.start(None, None) + self.gather(())
         for choice in self.choices.values():
             events += self._close(choice, cut_off=self._outcome(choice) not in ("stop", "tool_calls"))
         return [*events, self.end(self._outcome(first), first.reason)]
 
     def abort(self) -> list[Event]:
-        return [event for choice in self.choices.values() for event in self._close(choice, cut_off=True)]
+        closed = (event for choice in self.choices.values() for event in self._close(choice, cut_off=True))
+        return self.gather(closed)
 
     def _close(self, choice: Choice, *, cut_off: bool) -> list[Event]:
         events = choice.calls.close_all(cut_off=cut_off)

@@ -45,5 +45,7 @@ class CompletionsAPI(ChatAPI):
 class CompletionsAdapter(ChatAdapter):
     """Reads `choices[].text`."""
 
+    text_members = frozenset({"text"})
+
     def message_in(self, choice: dict[str, Any], part: str) -> dict[str, Any] | None:
         return {"content": choice.get("text")}

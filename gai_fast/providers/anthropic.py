@@ -19,8 +19,9 @@ Source: PROVIDERS §3, read from anthropic-python 2.10 (API version 2026-10-21).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any, Final
 
 from msgspec import UNSET
@@ -247,6 +248,9 @@ class _Block:
 class AnthropicAdapter(Adapter):
     """Reads the events of a message."""
 
+    # Not `partial_json`: what a fragment means depends on whether its block is still open.
+    text_members = frozenset({"text", "thinking"})
+
     def __init__(self, api: API, model: str | None = None) -> None:
         super().__init__(api, model)
         self._identifier = ""
@@ -268,10 +272,13 @@ class AnthropicAdapter(Adapter):
             raise self.error(said)
         if not isinstance(chunk, dict):
             raise Malformed(f"a chunk is a JSON {type(chunk).__name__}, not an object")
-        events = self._read(chunk.get("type") or name, chunk, data)
+        kind = chunk.get("type") or name
+        # A block may begin with text as well, but it begins.
+        self.copyable = kind == "content_block_delta"
+        events = self.gather(self._read(kind, chunk, data))
         return events if self.started or not events else self.start(None, None) + events
 
-    def _read(self, kind: str, chunk: dict[str, Any], data: str) -> list[Event]:
+    def _read(self, kind: str, chunk: dict[str, Any], data: str) -> Iterable[Event]:
         match kind:
             case "content_block_delta":
                 return self._delta(self._block(_index(chunk)), chunk["delta"])
@@ -293,7 +300,7 @@ class AnthropicAdapter(Adapter):
     def receive_whole(self, answer: Any, text: str = "") -> list[Event]:
         if not isinstance(answer, dict) or not isinstance(answer.get("content"), list):
             raise Malformed("an answer without content")
-        events = self._begin(answer, text) + self._end(answer)
+        events = self.gather(chain(self._begin(answer, text), self._end(answer)))
         self.ended = True
         return events
 
@@ -303,18 +310,23 @@ class AnthropicAdapter(Adapter):
         reason = _FINISH_WORDS.get(self._reason, "other")
         if self._calls and (reason == "stop" or not self._reason):
             reason = "tool_calls"
-        events = self.start(None, None) + self.abort()
+        events = self.start(None, None) + self.abort()  # what open blocks hold besides calls is told all the same
         if reason in ("stop", "tool_calls"):
             events += self._calls.close_all()
         return [*events, self.end(reason, self._reason)]
 
     def abort(self) -> list[Event]:
         # A call whose block is open is cut off, however complete its text looks (CONTRACT §5 "Ends").
-        return [event for index, block in self._blocks.items() for event in self._told_at_close(index, block)]
+        held = (event for index, block in self._blocks.items() for event in self._told_at_close(index, block))
+        return self.gather(held)
+
+    def copied(self, event: Event, characters: int, text: str) -> None:
+        if event["type"] == "text.delta":
+            self._characters += characters
 
     # -- the message --
 
-    def _begin(self, message: dict[str, Any], text: str, *path: str) -> list[Event]:
+    def _begin(self, message: dict[str, Any], text: str, *path: str) -> Iterator[Event]:
         """The head of a message, and the blocks it holds already.
 
         Args:
@@ -332,15 +344,14 @@ class AnthropicAdapter(Adapter):
             )
         self._identifier = identifier
         self._count(message.get("usage"))
+        yield from self.start(identifier, model)
         blocks = () if self._spoke else message.get("content") or ()
         inputs = members(text, *path, "content", "input") if text else iter(())
-        events: list[Event] = []
         for index, block in enumerate(blocks):
             given = next(inputs, "") or encode_json(block["input"]).decode() if "input" in block else ""
-            events += self._open(index, block, given)
+            yield from self._open(index, block, given)
             self._block(index).citations += map(_source, block.get("citations") or ())
-            events += self._close(index)
-        return self.start(identifier, model) + events
+            yield from self._close(index)
 
     def _end(self, delta: dict[str, Any]) -> list[Event]:
         """Why the message ends; more than one may say so, the last wins."""

@@ -10,6 +10,7 @@ Source: PROVIDERS §5, read from groq-python 1.7. Besides the dialect:
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, ClassVar, Final
 
 from gai_fast.errors import Said
@@ -44,9 +45,9 @@ class GroqAdapter(ChatAdapter):
     def usage_in(self, chunk: dict[str, Any]) -> Any:
         return chunk.get("usage") or (chunk.get("x_groq") or {}).get("usage")
 
-    def read_message(self, choice: Choice, message: dict[str, Any], part: str) -> list[Event]:
-        executed = [_executed(tool) for tool in message.get("executed_tools") or ()]
-        return executed + super().read_message(choice, message, part)
+    def read_message(self, choice: Choice, message: dict[str, Any], part: str) -> Iterator[Event]:
+        yield from map(_executed, message.get("executed_tools") or ())
+        yield from super().read_message(choice, message, part)
 
 
 def _executed(tool: dict[str, Any]) -> Event:

@@ -12,6 +12,7 @@ Source: PROVIDERS §10, read from openrouter 1.3. Besides the dialect:
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, ClassVar, Final
 
 from msgspec import UNSET
@@ -56,17 +57,18 @@ def _detail(part: ReasoningPart, index: int) -> dict[str, Any]:
 class OpenRouterAdapter(ChatAdapter):
     """Reads images beside the dialect."""
 
-    def read_message(self, choice: Choice, message: dict[str, Any], part: str) -> list[Event]:
-        images = [_image(text_of(image["image_url"]["url"])) for image in message.get("images") or ()]
-        return super().read_message(choice, message, part) + [image for image in images if image]
+    def read_message(self, choice: Choice, message: dict[str, Any], part: str) -> Iterator[Event]:
+        yield from super().read_message(choice, message, part)
+        for image in message.get("images") or ():
+            yield from _image(text_of(image["image_url"]["url"]))
 
 
-def _image(url: str) -> Event:
+def _image(url: str) -> list[Event]:
     """The event for a data URL; an image that would have to be fetched is none of ours."""
-    head, comma, data = url.partition(";base64,")
-    if not comma or not data or not head.startswith("data:"):
-        return {}
-    return {"type": "image", "image": {"data": data, "media_type": head.removeprefix("data:")}}
+    head, _, data = url.partition(";base64,")
+    if not data or not head.startswith("data:"):
+        return []
+    return [{"type": "image", "image": {"data": data, "media_type": head.removeprefix("data:")}}]
 
 
 APIS: Final[dict[str, API]] = {"": OpenRouter()}

@@ -30,8 +30,9 @@ def build_router(engine: Engine) -> Router:
     router = Router(settings.server, only_demo=only_demo)
     streams, operations = StreamRoutes(engine), OperationRoutes(settings)
     router.add("POST", "/api/v1/stream", streams.native)
-    router.add("GET", "/api/v1/stream", streams.event_source)
+    router.add("GET", "/api/v1/stream", streams.event_source, head=False)
     router.add("POST", "/api/v1/streams", streams.start)
+    router.add("GET", "/api/v1/streams/", streams.follow, head=False)
     router.add("DELETE", "/api/v1/streams/", streams.cancel)
     router.add("POST", "/v1/chat/completions", streams.chat_completions)
     router.add("GET", "/v1/models", operations.models)
@@ -80,7 +81,7 @@ class Running:
         self._listener.close()
         self._server.pre_shutdown()
         await self.engine.close()
-        await self._server.close(LIMITS.closing)
+        await self._server.close()
 
 
 async def start(settings: Settings) -> Running:

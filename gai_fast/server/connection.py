@@ -346,11 +346,11 @@ class Server(web.Server):
         if not self._open:
             self._emptied.set()
 
-    async def close(self, timeout: float) -> None:
-        """Ends every connection: handlers and clients that take their last bytes have `timeout` seconds each."""
-        await self.shutdown(timeout)
+    async def close(self) -> None:
+        """Ends every connection; handlers, and clients that take their last bytes, have `limits.closing` seconds."""
+        await self.shutdown(LIMITS.closing)
         try:
-            async with asyncio.timeout(timeout):
+            async with asyncio.timeout(LIMITS.closing):
                 await self._emptied.wait()
         except TimeoutError:
             for transport in tuple(self._open.values()):

@@ -8,11 +8,12 @@ from __future__ import annotations
 import platform
 from importlib.resources import files
 from typing import Any, Final
+from urllib.parse import unquote
 
 from gai_fast import __version__
 from gai_fast._impl import IMPLEMENTATION
 from gai_fast.errors import Error
-from gai_fast.server.connection import Reply
+from gai_fast.server.connection import Reply, id_headers
 from gai_fast.server.router import Incoming
 from gai_fast.server.streams import json_reply
 from gai_fast.settings import ModelSettings, Settings
@@ -63,7 +64,7 @@ class OperationRoutes:
 
     async def model(self, incoming: Incoming) -> Reply:
         """`GET /v1/models/{id}`."""
-        model = self._settings.models.get(incoming.tail)
+        model = self._settings.model(unquote(incoming.tail))
         if model is None:
             raise Error("not_found", "there is no model of this name", reason="model")
         return json_reply(incoming, _model(model))
@@ -86,7 +87,7 @@ class OperationRoutes:
             ("x-content-type-options", "nosniff"),
             ("referrer-policy", "no-referrer"),
             ("cross-origin-resource-policy", "same-origin"),
-            ("x-request-id", incoming.request_id),
+            *id_headers(incoming.request_id),
         ]
         return Reply(200, self._assets[name], headers)
 

@@ -210,9 +210,7 @@ class Router:
     def _check_origin(self, incoming: Incoming) -> None:
         allowed = self._settings.cors_origins
         any_loopback = self._only_demo and not allowed
-        if not allowed and not any_loopback:
-            is_allowed = False
-        else:
+        if allowed or any_loopback:
             incoming.cors = [("vary", "Origin")]
         origin = incoming.http.headers.get("Origin")
         if origin is None:

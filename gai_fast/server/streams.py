@@ -7,11 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import difflib
-import logging
-import re
 from typing import Any, Final, cast
-
-import msgspec
 
 from gai_fast._impl import encode_json
 from gai_fast.errors import Error
@@ -21,15 +17,22 @@ from gai_fast.net.engine import Call, Engine, now_ms
 from gai_fast.net.session import Clock, Session
 from gai_fast.net.writer import ResponseWriter
 from gai_fast.providers import get_provider
-from gai_fast.request import Request, check_json_depth, parse_request
-from gai_fast.server.connection import Connection, Headers, Reply, Written, error_reply, head_bytes
-from gai_fast.server.negotiation import Negotiated, negotiate
+from gai_fast.request import Request, parse_object, parse_request
+from gai_fast.server.connection import (
+    Connection,
+    Headers,
+    Reply,
+    Written,
+    error_reply,
+    head_bytes,
+    id_headers,
+    json_headers,
+    may_keep_alive,
+)
+from gai_fast.server.negotiation import Negotiated, negotiate, request_id
 from gai_fast.server.router import Incoming
 from gai_fast.settings import ModelSettings
 
-access = logging.getLogger("gai_fast.access")
-
-_STREAM_ID: Final = re.compile(r"[A-Za-z0-9_-]{22,128}")
 _RETRY_MS: Final = 3000
 
 
@@ -45,6 +48,8 @@ class StreamRoutes:
     async def native(self, incoming: Incoming) -> Reply | Written:
         """`POST /api/v1/stream`."""
         request = parse_request(await incoming.json_body(self._settings.server))
+        if isinstance(request.request_id, str) and "X-Request-Id" not in incoming.http.headers:
+            incoming.request_id = request_id(request.request_id)
         _refuse_later_features(incoming, request)
         negotiated = negotiate(incoming.query, _accept(incoming, request.stream), default_format="gai")
         return await self._answer_native(incoming, request, negotiated, ids=False)
@@ -66,20 +71,21 @@ class StreamRoutes:
             raise Error("forbidden", "a GET starts no stream here (see allow_get_start)", reason="get_start")
         if "Last-Event-ID" in incoming.http.headers:
             # An EventSource comes back after every end: nothing but 204 stops it, and it must never generate again.
-            return Reply(204, headers=[*incoming.cors, ("x-request-id", incoming.request_id)])
+            return Reply(204, headers=[*incoming.cors, *id_headers(incoming.request_id)])
         negotiated = negotiate(incoming.query, incoming.http.headers.get("Accept"), default_format="gai")
         return await self._answer_native(incoming, Request(query=query, model=model.name), negotiated, ids=True)
 
     async def chat_completions(self, incoming: Incoming) -> Reply | Written:
         """`POST /v1/chat/completions`."""
-        body = _json_object(await incoming.json_body(self._settings.server))
+        body = parse_object(await incoming.json_body(self._settings.server))
         _refuse_idempotency(incoming)
         name, stream = body.get("model"), body.get("stream")
         if not isinstance(name, str | None) or not isinstance(stream, bool | None):
             raise Error("invalid_request", "`model` must be a string and `stream` a boolean", reason="validation")
         negotiated = negotiate(incoming.query, _accept(incoming, bool(stream)), default_format="openai")
         model = self._model(name)
-        asked = bool((body.get("stream_options") or {}).get("include_usage"))
+        options = body.get("stream_options")
+        asked = isinstance(options, dict) and options.get("include_usage") is True
         context = self._context(incoming, negotiated, model, usage=asked or model.stream.usage == "always")
         characters = _characters(body.get("messages"))
         api = get_provider(model.upstream.provider)
@@ -113,13 +119,21 @@ class StreamRoutes:
         )
         return await self._answer(incoming, negotiated, context, call)
 
+    async def follow(self, incoming: Incoming) -> Reply | Written:
+        """`GET /api/v1/streams/{id}`: needs the log as well."""
+        self._session(incoming)
+        raise Error("unsupported", "streams cannot be followed by their id yet", reason="resumable")
+
     async def cancel(self, incoming: Incoming) -> Reply:
         """`DELETE /api/v1/streams/{id}`."""
-        session = self._engine.streams.get(incoming.tail) if _STREAM_ID.fullmatch(incoming.tail) else None
+        self._session(incoming).cancel()
+        return json_reply(incoming, {"id": incoming.tail, "state": "cancelled"}, status=202)
+
+    def _session(self, incoming: Incoming) -> Session:
+        session = self._engine.streams.get(incoming.tail)
         if session is None:
             raise Error("not_found", "there is no such stream, or it has ended", reason="stream")
-        session.cancel()
-        return json_reply(incoming, {"id": incoming.tail, "state": "cancelled"}, status=202)
+        return session
 
     # -- from a request to a stream --
 
@@ -172,7 +186,7 @@ class StreamRoutes:
             )
             extra = [*incoming.cors, ("x-gai-stream-id", context.stream_id)]
             return error_reply(error, incoming.request_id, body, extra)
-        return Written(incoming.http.keep_alive)
+        return Written(may_keep_alive(incoming.http))
 
     def _model(self, name: str | None) -> ModelSettings:
         model = self._settings.model(name)
@@ -206,10 +220,12 @@ class HTTPClient:
         self._incoming = incoming
         self._connection = cast("Connection", http.protocol)
         self._whole = call.hold
+        self._keep_alive = may_keep_alive(http)
         self._chunked = http.version >= (1, 1)
         self._headers = _stream_headers(incoming, context, media_type)
         self._session: Session | None = None
         transport.set_write_buffer_limits(high=call.model.stream.client_buffer)
+        self._connection.limit_silence(call.model.stream.write_timeout)
         self._writer = ResponseWriter(
             transport,
             timers=engine.timers,
@@ -235,6 +251,7 @@ class HTTPClient:
         if self._session is not None:
             self._session.client_lost()
             self._session = None
+        self._writer.release()
 
     # -- Client --
 
@@ -265,10 +282,6 @@ class HTTPClient:
         if not self.done.done():
             self.done.set_result(error)
 
-    @property
-    def _keep_alive(self) -> bool:
-        return self._incoming.http.keep_alive and self._chunked
-
     # -- Stream --
 
     def connection_lost(self) -> None:
@@ -298,8 +311,7 @@ def _stream_headers(incoming: Incoming, context: StreamContext, media_type: str)
         ("cache-control", "no-cache, no-store, no-transform"),
         ("x-accel-buffering", "no"),
         ("x-content-type-options", "nosniff"),
-        ("x-request-id", incoming.request_id),
-        ("request-id", incoming.request_id),
+        *id_headers(incoming.request_id),
         ("x-gai-stream-id", context.stream_id),
         *incoming.cors,
     ]
@@ -307,14 +319,7 @@ def _stream_headers(incoming: Incoming, context: StreamContext, media_type: str)
 
 def json_reply(incoming: Incoming, value: Any, *, status: int = 200) -> Reply:
     """A JSON response that is no stream."""
-    headers = [
-        ("content-type", "application/json"),
-        ("cache-control", "no-store"),
-        ("x-request-id", incoming.request_id),
-        ("request-id", incoming.request_id),
-        *incoming.cors,
-    ]
-    return Reply(status, encode_json(value), headers)
+    return Reply(status, encode_json(value), [*json_headers(incoming.request_id), *incoming.cors])
 
 
 def _accept(incoming: Incoming, stream: bool) -> str | None:
@@ -337,18 +342,6 @@ def _refuse_idempotency(incoming: Incoming) -> None:
     for header in ("Idempotency-Key", "X-Idempotency-Key"):
         if header in incoming.http.headers:
             raise Error("unsupported", f"`{header}` is not supported yet", reason="idempotency_key")
-
-
-def _json_object(body: bytes) -> dict[str, Any]:
-    """A client's JSON object: integers exact, the last of duplicate keys counts."""
-    check_json_depth(body)
-    try:
-        value = msgspec.json.decode(body)
-    except msgspec.DecodeError as problem:
-        raise Error("invalid_request", f"the body is not JSON: {problem}", reason="json") from None
-    if not isinstance(value, dict):
-        raise Error("invalid_request", "the body must be a JSON object", reason="validation")
-    return value
 
 
 def _characters(messages: Any) -> int:

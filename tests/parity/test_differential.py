@@ -19,7 +19,9 @@ Both = tuple[ModuleType, ModuleType]
 TEXT = st.text(
     st.one_of(
         st.characters(exclude_categories=[]),
-        st.sampled_from('\n\r"\\\x00\x1f\x7f\x80\u0085\u07ff\u0800\u2028\ud800\udbff\udc00\udfff\ufeff\uffff😀 a'),
+        st.sampled_from(
+            '\n\r"\\\x00\x1f\x7f\x80\u0085\u07ff\u0800\u2028\ud800\udbff\udc00\udfff\ufeff\uffff\U00010000\U0010ffff a'
+        ),
     ),
     max_size=40,
 )

@@ -40,6 +40,10 @@ def nested(depth: int) -> list[Any]:
         ('"\\\b\t\n\f\r', rb'"\"\\\b\t\n\f\r"'),
         ("\x00\x0b\x1f", rb'"\u0000\u000b\u001f"'),
         ("é\u0085\u2028豆😀", '"é\u0085\u2028豆😀"'.encode()),
+        # the borders of UTF-8's lengths
+        ("\x80\u07ff", '"\x80\u07ff"'.encode()),
+        ("\u0800\ud7ff\ue000\uffff", '"\u0800\ud7ff\ue000\uffff"'.encode()),
+        ("\U00010000\U0010ffff", '"\U00010000\U0010ffff"'.encode()),
     ],
 )
 def test_only_what_must_be_escaped_is(kernels: ModuleType, text: str, written: bytes) -> None:

@@ -1,0 +1,73 @@
+"""HTTP/1.1 chunked bodies (RFC 9112 §7.1): the chunks' data out of one read after the other.
+
+A model's stream comes as one small chunk per token; taking them apart is most of what reading an upstream costs. Knows
+nothing of heads: whoever parsed the head says that the body is chunked.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+# Each is what may stand of a line so far; 15 digits are more bytes than any stream has.
+_SIZE: Final = re.compile(rb"([0-9A-Fa-f]{1,15})(?:[ \t;][^\r\n\0]*)?(?:\r(\n)?)?|")
+_DATA_END: Final = re.compile(rb"\r?|\r(\n)")
+_TRAILER: Final = re.compile(rb"[^\r\n\0]*(?:\r(\n)?)?")
+
+
+class ChunkedBody:
+    """Takes a chunked body apart. Nothing more may be fed once it is `complete` or `broken`.
+
+    Attributes:
+        broken: What came is not chunked coding; what came before that is returned.
+        complete: The last chunk and its trailers have come.
+        rest: Bytes of the last feed that stand behind the end.
+        overhead: Bytes since the last byte of a chunk: sizes, extensions, trailers. The caller limits it.
+    """
+
+    __slots__ = ("_left", "_line", "_wanted", "broken", "complete", "overhead", "rest")
+
+    def __init__(self) -> None:
+        self.broken = False
+        self.complete = False
+        self.rest = 0
+        self.overhead = 0
+        self._wanted = _SIZE  # the kind of line that comes next, or behind the data
+        self._left = 0  # bytes of data before it
+        self._line = b""
+
+    def feed(self, data: bytes) -> bytes:
+        """The data of the chunks in these bytes."""
+        pieces: list[bytes] = []
+        at = 0
+        while at < len(data) and not self.complete and not self.broken:
+            if self._left:
+                piece = data[at : at + self._left]
+                pieces.append(piece)
+                at += len(piece)
+                self._left -= len(piece)
+                self.overhead = 0
+                continue
+            end = data.find(b"\n", at) + 1 or len(data)
+            self.overhead += end - at
+            self._line += data[at:end]
+            at = end
+            self._look_at_line()
+        self.rest = len(data) - at
+        return b"".join(pieces)
+
+    def _look_at_line(self) -> None:
+        found = self._wanted.fullmatch(self._line)
+        if found is None:
+            self.broken = True
+            return
+        if not found[found.re.groups]:
+            return  # the line goes on
+        line, self._line = self._line, b""
+        if self._wanted is _SIZE:
+            self._left = int(found[1], 16)
+            self._wanted = _DATA_END if self._left else _TRAILER
+        elif self._wanted is _DATA_END:
+            self._wanted = _SIZE
+        else:
+            self.complete = line == b"\r\n"
