@@ -6,11 +6,11 @@ a decoded stream come from here.
 
 from __future__ import annotations
 
-import time
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping
 from typing import Any, Literal
 
 from gai_fast._impl import NDJSONParser, SSEParser, parse_exact
+from gai_fast.clock import now_ms
 from gai_fast.errors import Error
 from gai_fast.events import KEY_RANK, SCHEMA, Event, JSONText, is_empty
 from gai_fast.ids import new_request_id
@@ -119,7 +119,7 @@ class OrderedEvents:
         self._seq += 1
         whole: dict[str, Any] = {**event, "seq": self._seq}
         if self._full or self._seq == 1:
-            whole |= {"schema": SCHEMA, "ts": time.time_ns() // 1_000_000, "request_id": self._request_id}
+            whole |= {"schema": SCHEMA, "ts": now_ms(), "request_id": self._request_id}
         if self._plain and event["type"] == "tool.call":
             call = event["tool_call"]
             if isinstance(call["input"], JSONText):
@@ -146,7 +146,8 @@ class _Decoding:
         return self._relay.is_over
 
     def feed(self, chunk: bytes) -> None:
-        self._relay.receive_data(chunk, _now_ms())
+        # Any bytes-like object; `bytes()` alone would take an integer for a size.
+        self._relay.receive_data(chunk if type(chunk) is bytes else bytes(memoryview(chunk)), now_ms())
 
     def end(self, problem: BaseException | None) -> None:
         error = None
@@ -154,14 +155,10 @@ class _Decoding:
             error = Error("timeout", "the answer stopped coming", reason="idle")
         elif problem is not None:
             error = Error("network", f"the answer broke off: {type(problem).__name__}", reason="truncated")
-        self._relay.receive_eof(error, _now_ms())
+        self._relay.receive_eof(error, now_ms())
 
     def events(self) -> list[Event]:
         return self._sink.take()
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000
 
 
 async def read_events(source: AsyncIterable[bytes]) -> AsyncIterator[Event]:

@@ -126,6 +126,10 @@ class Limits:
     """Bytes of one header field of a request, as nginx takes them. Not the number above: by it the parser's error tells
     a target that is too long (414) from a header (431)."""
 
+    kernel_unsent: int = 128 * KIB
+    """Bytes for a client that the kernel holds beyond what is under way: more would only hide whether a slow client
+    still takes any, and by its own measure the kernel holds up to 4 MiB."""
+
     client_idle: float = 75.0
     """Seconds an idle client connection is kept: longer than the 60 s for which nginx and ALB keep theirs, so that they
     never send a request into a connection that is being closed."""

@@ -212,7 +212,7 @@ def parse_object(body: bytes) -> dict[str, Any]:
 def _decoded(decoder: msgspec.json.Decoder[_T], body: bytes) -> _T:
     try:
         body.decode()
-        check_json_depth(body)
+        _check_depth(body)
         return decoder.decode(body)
     except UnicodeDecodeError as problem:
         raise _not_json(f"it is not UTF-8 (byte {problem.start})") from None
@@ -228,7 +228,7 @@ def _decoded(decoder: msgspec.json.Decoder[_T], body: bytes) -> _T:
         raise _not_json(f"a string holds half of a surrogate pair (byte {half.start()})") from None
 
 
-def check_json_depth(body: bytes) -> None:
+def _check_depth(body: bytes) -> None:
     """Refuses JSON nested deeper than `limits.json_depth`, before any parser recurses into it.
 
     Raises:

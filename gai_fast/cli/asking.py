@@ -9,10 +9,11 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable
 from typing import Final
 
+from gai_fast.clock import now_ms
 from gai_fast.errors import Error
 from gai_fast.events import Event
 from gai_fast.ids import new_stream_id
-from gai_fast.net.engine import Call, Engine, now_ms
+from gai_fast.net.engine import Call, Engine
 from gai_fast.net.session import Clock, Session
 from gai_fast.request import Request
 from gai_fast.settings import ModelSettings

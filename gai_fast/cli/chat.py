@@ -18,10 +18,11 @@ import click
 from gai_fast.cli import Failure, config_option, json_option, load_config, option
 from gai_fast.cli.asking import ask
 from gai_fast.cli.serve import offered, run_async
+from gai_fast.clock import now_ms
 from gai_fast.errors import Error
 from gai_fast.formats import StreamContext, get_format
 from gai_fast.ids import new_request_id
-from gai_fast.net.engine import Engine, now_ms
+from gai_fast.net.engine import Engine
 from gai_fast.request import parse_request
 from gai_fast.result import Collector, Result
 from gai_fast.server.config import wants_color

@@ -8,9 +8,9 @@ import sys
 import click
 
 from gai_fast.cli import Failure, option
+from gai_fast.clock import now_ms
 from gai_fast.formats import FORMATS, StreamContext, get_format
 from gai_fast.ids import new_request_id, new_stream_id
-from gai_fast.net.engine import now_ms
 from gai_fast.providers import get_provider, provider_names
 from gai_fast.relay import Relay
 from gai_fast.server.config import check_provider

@@ -125,8 +125,8 @@ class Format(ABC):
 
 # No model says these: a text of private-use characters, and numbers no clock and no stream comes to.
 TEXT_MARK: Final = "\U000f6a3d\U0010c5e9"
-SEQ_MARK: Final = 8_888_888_777_000_001
-TS_MARK: Final = 8_888_888_777_000_002
+SEQ_MARK: Final = int("8" * 15 + "1")
+TS_MARK: Final = int("8" * 15 + "2")
 
 _PART_OF_MARK: Final[Mapping[bytes, Part]] = {
     TEXT_MARK.encode(): "text",

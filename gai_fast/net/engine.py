@@ -7,7 +7,6 @@ server both stand on it.
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -19,11 +18,6 @@ from gai_fast.net.timers import TimerWheel
 from gai_fast.providers import API, Target, UpstreamRequest, get_provider
 from gai_fast.relay import DeltaSink, FrameSink, Relay
 from gai_fast.settings import ModelSettings, Settings, UpstreamSettings
-
-
-def now_ms() -> int:
-    """Milliseconds since the epoch."""
-    return time.time_ns() // 1_000_000
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ RELIABILITY T25).
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import ipaddress
 import os
@@ -97,6 +98,7 @@ class UpstreamPool:
         self._closed = False
         self._emptied = asyncio.Event()
         self._emptied.set()
+        self._making: set[asyncio.Task[tuple[asyncio.Transport, UpstreamConnection]]] = set()
         self._opened = self._reused = self._retried = 0
 
     def open(
@@ -134,6 +136,7 @@ class UpstreamPool:
         for exchange in [*self._waiting, *connecting.values()]:
             exchange.fail(self._gone())
         await asyncio.gather(*connecting, return_exceptions=True)
+        await asyncio.gather(*self._making, return_exceptions=True)
         for connection in tuple(self._open):
             connection.fail(self._gone())
         await self._emptied.wait()
@@ -257,19 +260,30 @@ class UpstreamPool:
         except OSError as exc:
             text = f"cannot connect to {peer} ({_said(exc)}): check base_url, and that the upstream is running"
             raise Error("network", text, reason="connect") from exc
+        making = self._loop.create_task(self._make_transport(sock))
+        self._making.add(making)
+        making.add_done_callback(self._making.discard)
         try:
-            _, connection = await self._loop.create_connection(
-                functools.partial(UpstreamConnection, self),
-                sock=sock,
-                ssl=self._ssl,
-                server_hostname=None if self._ssl is None else self.origin.host,
-            )
+            # uvloop closes the transport of a cancelled create_connection without ever telling its protocol so.
+            _, connection = await asyncio.shield(making)
+        except asyncio.CancelledError:
+            making.add_done_callback(_abort_made)
+            raise
         except OSError as exc:
             if self._ssl is None:
                 raise Error("network", f"cannot connect to {peer} ({_said(exc)})", reason="connect") from exc
             text = f"no TLS with {peer} ({_said(exc)}): check base_url, its certificate and the trusted authorities"
             raise Error("network", text, reason="tls") from exc
         return connection
+
+    async def _make_transport(self, sock: socket.socket) -> tuple[asyncio.Transport, UpstreamConnection]:
+        return await self._loop.create_connection(
+            functools.partial(UpstreamConnection, self),
+            sock=sock,
+            ssl=self._ssl,
+            server_hostname=None if self._ssl is None else self.origin.host,
+            ssl_handshake_timeout=None if self._ssl is None else self._timeouts.connect,
+        )
 
     async def _resolve(self) -> list[_Address]:
         host, port = self.origin.host, self.origin.port
@@ -318,6 +332,12 @@ _FORBIDDEN: Final = tuple(
 )
 
 
+def _abort_made(making: asyncio.Task[tuple[asyncio.Transport, UpstreamConnection]]) -> None:
+    """Ends a connection that nobody waits for any more."""
+    if not making.cancelled() and making.exception() is None:
+        making.result()[0].abort()
+
+
 async def _connect_first(loop: asyncio.AbstractEventLoop, addresses: list[_Address]) -> socket.socket:
     """The socket that connects first, families alternating, each address a little after the one before (RFC 8305).
 
@@ -357,14 +377,12 @@ async def _connect_first(loop: asyncio.AbstractEventLoop, addresses: list[_Addre
 
 
 async def _connect_one(loop: asyncio.AbstractEventLoop, family: socket.AddressFamily, address: Any) -> socket.socket:
-    sock = socket.socket(family, socket.SOCK_STREAM)
-    try:
+    with contextlib.ExitStack() as stack:  # a cancelled attempt, too, must not leave its socket open
+        sock = stack.enter_context(socket.socket(family, socket.SOCK_STREAM))
         sock.setblocking(False)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         await loop.sock_connect(sock, address)
-    except BaseException:  # a cancelled attempt, too, must not leave its socket open
-        sock.close()
-        raise
+        stack.pop_all()
     return sock
 
 

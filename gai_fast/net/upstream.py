@@ -240,20 +240,21 @@ class ResponseReader:
     def feed(self, data: bytes) -> bytes:
         """Takes what one read brought, returns the bytes of the body in it; not to be called after the end."""
         if self.head is None:
-            data = self._feed_head(data)
-            if self.head is None:
+            rest = self._feed_head(data)
+            if rest is None:
                 return b""
+            data = rest
             if self.complete:
                 self.is_reusable = self._keep_alive and not data  # what follows was not asked for
                 return b""
         if self._chunks is not None:
             return self._feed_chunks(self._chunks, data)
         if self._left is not None:
-            body, rest = data[: self._left], len(data) - self._left
+            body, extra = data[: self._left], len(data) > self._left
             self._left -= len(body)
             if not self._left:
                 self.complete = True
-                self.is_reusable = self._keep_alive and not rest
+                self.is_reusable = self._keep_alive and not extra
             return body
         return data
 
@@ -264,8 +265,8 @@ class ResponseReader:
         else:
             self._refuse("network", "truncated", "closed the connection before the end of its answer")
 
-    def _feed_head(self, data: bytes) -> bytes:
-        """Feeds httptools with heads, interim ones too, and with nothing behind the last; returns what is there."""
+    def _feed_head(self, data: bytes) -> bytes | None:
+        """Feeds httptools with heads, interim ones too; returns what stands behind the last, `None` before its end."""
         while data and self.head is None and self.error is None:
             seen = self._tail + data
             end = seen.find(_HEAD_END)
@@ -285,7 +286,7 @@ class ResponseReader:
             if end >= 0 or self.error is not None:
                 self._parser = None  # it refers to this object: the garbage collector should not have to come
             data = data[size:]
-        return data
+        return None if self.head is None else data
 
     def _feed_chunks(self, chunks: ChunkedBody, data: bytes) -> bytes:
         body = chunks.feed(data)

@@ -93,11 +93,16 @@ class ResponseWriter:
         self._stop_watch()
         self._finish()
 
-    def release(self) -> None:
-        """Nobody writes any more: only a client that has not taken all yet is still watched."""
+    def release(self) -> bool:
+        """Nobody writes any more. A client that has not taken all yet is still watched, until `lost`.
+
+        Returns:
+            Whether the client has taken all.
+        """
         self._on_end = _nothing
-        if not self._transport.get_write_buffer_size():
+        if self._watch is not None and not self._transport.get_write_buffer_size():
             self._stop_watch()
+        return self._watch is None
 
     def _send(self, data: bytes) -> None:
         if self._transport.is_closing():

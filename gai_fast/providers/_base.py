@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
@@ -149,9 +149,10 @@ class Adapter(ABC):
     def __init__(self, api: API, model: str | None = None) -> None:
         self.api = api
         self.model = model
+        self.named = False
+        """Whether the provider has said which model answers; what it says first holds."""
         self.started = False
         self.usage: dict[str, Any] | None = None
-        self._gathered: list[Event] = []
 
     @abstractmethod
     def receive(self, name: str, data: str) -> list[Event]:
@@ -199,19 +200,6 @@ class Adapter(ABC):
         """What is complete though the answer is not: called once before an `error`."""
         return []
 
-    def gather(self, events: Iterable[Event]) -> list[Event]:
-        """The events, and before them those of an earlier chunk that could be read in part only.
-
-        A call that such a chunk began is begun: its start must be told before what follows.
-
-        Args:
-            events: As they are made; what is raised while they are passes through.
-        """
-        for event in events:
-            self._gathered.append(event)  # one by one: an extension by a generator that raises may keep nothing
-        told, self._gathered = self._gathered, []
-        return told
-
     def start(self, identifier: str | None, model: str | None) -> list[Event]:
         """The `start` event, once; the relay adds the ids it owns.
 
@@ -219,8 +207,8 @@ class Adapter(ABC):
             identifier: The provider's own id of the answer.
             model: The model as the provider reports it.
         """
-        if model:
-            self.model = model
+        if model and not self.named:
+            self.model, self.named = model, True
         if self.started:
             return []
         self.started = True
@@ -300,10 +288,10 @@ class ToolCall:
     """One call in progress."""
 
     call_id: str
-    index: int
     name: str = ""
+    index: int | None = None
+    """Its number among the calls that have been told, once it is one of them."""
     pieces: list[str] = field(default_factory=list)
-    announced: bool = False
     closed: bool = False
 
     @property
@@ -323,6 +311,8 @@ class ToolCalls:
 
     def __init__(self) -> None:
         self.calls: list[ToolCall] = []
+        self.told: list[ToolCall] = []
+        """Those that have a start, by their index; a call that has no name yet has none."""
 
     def __bool__(self) -> bool:
         return bool(self.calls)
@@ -339,17 +329,18 @@ class ToolCalls:
         """
         if len(self.calls) >= LIMITS.tool_calls:
             raise too_many("tool_calls", LIMITS.tool_calls)
-        index = len(self.calls)
+        number = len(self.calls)
         taken = {call.call_id for call in self.calls}
-        identifier = call_id or f"call_{index}"
+        identifier = call_id or f"call_{number}"
         while identifier in taken:
-            identifier += f"_{index}"
-        call = ToolCall(identifier, index, name)
+            identifier += f"_{number}"
+        call = ToolCall(identifier, name)
         self.calls.append(call)
         return call, self._announce(call) if name else []
 
     def _announce(self, call: ToolCall) -> list[Event]:
-        call.announced = True
+        call.index = len(self.told)
+        self.told.append(call)
         start: Event = {
             "type": "tool.call.start",
             "call_id": call.call_id,
@@ -360,7 +351,7 @@ class ToolCalls:
         return [start, *self._delta(call, call.arguments)]
 
     def _delta(self, call: ToolCall, arguments: str) -> list[Event]:
-        if not arguments:
+        if call.index is None or not arguments:
             return []
         return [{"type": "tool.call.delta", "call_id": call.call_id, "index": call.index, "arguments": arguments}]
 
@@ -372,8 +363,7 @@ class ToolCalls:
             events = self._announce(call)
         if arguments:
             call.pieces.append(arguments)
-            if call.announced:
-                events += self._delta(call, arguments)
+            events += self._delta(call, arguments)
         return events
 
     def close(self, call: ToolCall, *, cut_off: bool = False) -> list[Event]:
@@ -400,7 +390,7 @@ class ToolCalls:
             "tool_call": {"name": call.name, "input": value},
         }
         # A call that never got a name is told all the same.
-        return [complete] if call.announced else [*self._announce(call), complete]
+        return [complete] if call.index is not None else [*self._announce(call), complete]
 
     def close_all(self, *, cut_off: bool = False) -> list[Event]:
         """`close` for every call that is still open, in order."""

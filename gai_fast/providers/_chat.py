@@ -218,6 +218,17 @@ _STREAMED_AUDIO: Final = "pcm16"
 """The only audio format that OpenAI streams on this API."""
 
 
+@dataclass(frozen=True, slots=True)
+class CallFragment:
+    """A piece of a tool call as one chunk has it; empty where it says nothing."""
+
+    index: int | None
+    identifier: str
+    name: str
+    arguments: str
+    signature: str
+
+
 @dataclass(slots=True)
 class Choice:
     """One choice of an answer."""
@@ -286,21 +297,27 @@ class ChatAdapter(Adapter):
             _put_arguments_as_text(chunk, part, text)
         identifier, model = text_of(chunk.get("id")), text_of(chunk.get("model"))
         self.copyable = not usage  # the last usage counts, also where it is an earlier one again
-        events = self.gather(self._content(chunk, part))
-        if self.started:
-            self.model = model or self.model
+        # Everything is read before anything is done, so that a chunk that cannot be read leaves no call half begun.
+        read: list[tuple[Choice, Event | CallFragment]] = []
+        for raw in chunk.get("choices") or ():
+            choice = self._choice(raw.get("index"))
+            read += ((choice, step) for step in self._read_choice(choice, raw, part))
+        extras = self.extras(chunk)
+        events: list[Event] = []
+        for choice, step in read:
+            events += self._done(choice, step)
+        events += extras
+        if self.started and self.named:
             return events
         # A chunk that says nothing at all (Azure's first) is no start: its model is not known yet.
         return self.start(identifier, model) + events if identifier or model or events else []
 
-    def _content(self, chunk: dict[str, Any], part: str) -> Iterator[Event]:
-        for raw in chunk.get("choices") or ():
-            choice = self._choice(raw.get("index"))
-            for event in self._read_choice(choice, raw, part):
-                if choice.number:
-                    event["choice"] = choice.number
-                yield event
-        yield from self.extras(chunk)
+    def _done(self, choice: Choice, step: Event | CallFragment) -> list[Event]:
+        events = self._call_fragment(choice, step) if isinstance(step, CallFragment) else [step]
+        if choice.number:
+            for event in events:
+                event["choice"] = choice.number
+        return events
 
     def _choice(self, index: Any) -> Choice:
         choice = self.choices.get(0 if index is None else index)
@@ -313,19 +330,19 @@ class ChatAdapter(Adapter):
             choice = self.choices[number] = Choice(number)
         return choice
 
-    def _read_choice(self, choice: Choice, raw: dict[str, Any], part: str) -> Iterator[Event]:
+    def _read_choice(self, choice: Choice, raw: dict[str, Any], part: str) -> Iterator[Event | CallFragment]:
         message = self.message_in(raw, part)
         if message is None and not choice.spoke and raw.get("message"):
             # Some proxies put the whole answer into one chunk; a second one would say it again.
             message, part, self.copyable = raw["message"], "message", False
         if message:
-            for event in self.read_message(choice, message, part):
+            for step in self.read_message(choice, message, part):
                 choice.spoke = True
-                yield event
+                yield step
         choice.reason = str(raw.get("finish_reason") or choice.reason)
 
-    def read_message(self, choice: Choice, message: dict[str, Any], part: str) -> Iterator[Event]:
-        """The events of one delta, or of a whole message.
+    def read_message(self, choice: Choice, message: dict[str, Any], part: str) -> Iterator[Event | CallFragment]:
+        """The events and the fragments of calls of one delta, or of a whole message.
 
         Args:
             choice: Where it belongs.
@@ -352,9 +369,9 @@ class ChatAdapter(Adapter):
             index = count(call.get("index"))
             if index is None and part == "message":
                 index = position
-            yield from self._call_fragment(choice, call, index)
+            yield self._fragment(call, index)
         if message.get("function_call"):
-            yield from self._call_fragment(choice, {"function": message["function_call"]}, _FUNCTION_CALL)
+            yield self._fragment({"function": message["function_call"]}, _FUNCTION_CALL)
         if message.get("annotations"):
             yield from self.citations([_annotation(annotation) for annotation in message["annotations"]])
 
@@ -387,54 +404,50 @@ class ChatAdapter(Adapter):
 
     # -- tool calls --
 
-    def _call_fragment(self, choice: Choice, raw: dict[str, Any], index: int | None) -> Iterator[Event]:
-        """One fragment of a call, for the call that PROVIDERS §0.8 says it belongs to."""
+    def _fragment(self, raw: dict[str, Any], index: int | None) -> CallFragment:
         function = raw.get("function") or raw.get("custom") or {}
-        name = text_of(function.get("name"))
-        arguments = text_of(function.get("arguments", function.get("input")))
-        identifier = self.call_id_in(raw)
-        call = self._call_of(choice, identifier, index, starts_anew=bool(name and arguments))
-        begun: list[Event] = []
+        return CallFragment(
+            index,
+            self.call_id_in(raw),
+            text_of(function.get("name")),
+            text_of(function.get("arguments", function.get("input"))),
+            text_of(((raw.get("extra_content") or {}).get("google") or {}).get("thought_signature")),
+        )
+
+    def _call_fragment(self, choice: Choice, fragment: CallFragment) -> list[Event]:
+        """The events of a fragment, for the call that PROVIDERS §0.8 says it belongs to."""
+        call = self._call_of(choice, fragment)
+        events: list[Event] = []
         if call is None:
-            call, begun = choice.calls.open(identifier, name)
-            if identifier:
-                choice.named[identifier] = call
+            call, events = choice.calls.open(fragment.identifier, fragment.name)
+            if fragment.identifier:
+                choice.named[fragment.identifier] = call
         choice.last = call
-        if index is not None:
-            choice.slots[index] = call
-        yield from begun
-        yield from choice.calls.add(call, arguments, name)
+        if fragment.index is not None:
+            choice.slots[fragment.index] = call
+        events += choice.calls.add(call, fragment.arguments, fragment.name)
         # A name or an id may begin another call next time: only bare fragments are all alike.
-        self.copyable = not name and not identifier
-        signature = ((raw.get("extra_content") or {}).get("google") or {}).get("thought_signature")
-        if signature:
-            yield {"type": "reasoning.signature", "call_id": call.call_id, "signature": text_of(signature)}
+        self.copyable = self.copyable and not fragment.name and not fragment.identifier
+        if fragment.signature:
+            events.append({"type": "reasoning.signature", "call_id": call.call_id, "signature": fragment.signature})
+        return events
 
-    def _call_of(self, choice: Choice, identifier: str, index: int | None, *, starts_anew: bool) -> ToolCall | None:
-        """The call in progress that a fragment continues, or `None` where it begins one.
-
-        Args:
-            choice: The choice.
-            identifier: The provider's id, empty where the fragment has none.
-            index: The index, where the fragment has one.
-            starts_anew: The fragment has a name and arguments, as the first of a call has.
-        """
+    def _call_of(self, choice: Choice, fragment: CallFragment) -> ToolCall | None:
+        """The call in progress that a fragment continues, or `None` where it begins one."""
+        index, identifier = fragment.index, fragment.identifier
         call = choice.last if index is None else choice.slots.get(index)
         if identifier:
-            if index is None or call is not None:
-                return choice.named.get(identifier)
-            return None
+            return choice.named.get(identifier) if index is None or call is not None else None
         # Servers that number every call 0 and give no ids: what is complete JSON already takes no further name.
-        if call is not None and starts_anew and call.arguments.endswith("}") and compact_json(call.arguments):
-            return None
-        return call
+        begins = call is not None and fragment.name and fragment.arguments and call.arguments.endswith("}")
+        return None if begins and call is not None and compact_json(call.arguments) else call
 
     def copied(self, event: Event, characters: int, text: str) -> None:
         choice = self.choices[event.get("choice", 0)]
         if event["type"] == "text.delta":
             choice.characters += characters
         elif event["type"] == "tool.call.delta":
-            choice.calls.calls[event["index"]].pieces.append(text)
+            choice.calls.told[event["index"]].pieces.append(text)
 
     # -- the end --
 
@@ -444,14 +457,13 @@ class ChatAdapter(Adapter):
             raise self.truncated()
         if first.reason in self.api.failure_words:
             raise self.error(Said(words=(first.reason,)))
-        events = self.start(None, None) + self.gather(())
+        events = self.start(None, None)
         for choice in self.choices.values():
             events += self._close(choice, cut_off=self._outcome(choice) not in ("stop", "tool_calls"))
         return [*events, self.end(self._outcome(first), first.reason)]
 
     def abort(self) -> list[Event]:
-        closed = (event for choice in self.choices.values() for event in self._close(choice, cut_off=True))
-        return self.gather(closed)
+        return [event for choice in self.choices.values() for event in self._close(choice, cut_off=True)]
 
     def _close(self, choice: Choice, *, cut_off: bool) -> list[Event]:
         events = choice.calls.close_all(cut_off=cut_off)

@@ -19,9 +19,8 @@ Source: PROVIDERS §3, read from anthropic-python 2.10 (API version 2026-10-21).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from itertools import chain
 from typing import Any, Final
 
 from msgspec import UNSET
@@ -275,13 +274,13 @@ class AnthropicAdapter(Adapter):
         kind = chunk.get("type") or name
         # A block may begin with text as well, but it begins.
         self.copyable = kind == "content_block_delta"
-        events = self.gather(self._read(kind, chunk, data))
+        events = self._read(kind, chunk, data)
         return events if self.started or not events else self.start(None, None) + events
 
-    def _read(self, kind: str, chunk: dict[str, Any], data: str) -> Iterable[Event]:
+    def _read(self, kind: str, chunk: dict[str, Any], data: str) -> list[Event]:
         match kind:
             case "content_block_delta":
-                return self._delta(self._block(_index(chunk)), chunk["delta"])
+                return self._delta(_index(chunk), chunk["delta"])
             case "content_block_start":
                 block = chunk["content_block"]
                 given = next(members(data, "content_block", "input"), "") if block.get("input") else ""
@@ -289,7 +288,7 @@ class AnthropicAdapter(Adapter):
             case "content_block_stop":
                 return self._close(_index(chunk))
             case "message_start":
-                return self._begin(chunk["message"], data, "message")
+                return self._begin(chunk["message"])
             case "message_delta":
                 self._count(chunk.get("usage"))
                 return self._end(chunk.get("delta") or {})
@@ -300,9 +299,15 @@ class AnthropicAdapter(Adapter):
     def receive_whole(self, answer: Any, text: str = "") -> list[Event]:
         if not isinstance(answer, dict) or not isinstance(answer.get("content"), list):
             raise Malformed("an answer without content")
-        events = self.gather(chain(self._begin(answer, text), self._end(answer)))
+        events = self._begin(answer)
+        inputs = members(text, "content", "input") if text else iter(())
+        for index, block in enumerate(answer["content"]):
+            given = next(inputs, "") or encode_json(block["input"]).decode() if "input" in block else ""
+            events += self._open(index, block, given)
+            self._block(index).citations += map(_source, block.get("citations") or ())
+            events += self._close(index)
         self.ended = True
-        return events
+        return events + self._end(answer)
 
     def finish(self) -> list[Event]:
         if not self._reason and not self.ended:
@@ -317,8 +322,7 @@ class AnthropicAdapter(Adapter):
 
     def abort(self) -> list[Event]:
         # A call whose block is open is cut off, however complete its text looks (CONTRACT §5 "Ends").
-        held = (event for index, block in self._blocks.items() for event in self._told_at_close(index, block))
-        return self.gather(held)
+        return [event for index, block in self._blocks.items() for event in self._told_at_close(index, block)]
 
     def copied(self, event: Event, characters: int, text: str) -> None:
         if event["type"] == "text.delta":
@@ -326,14 +330,8 @@ class AnthropicAdapter(Adapter):
 
     # -- the message --
 
-    def _begin(self, message: dict[str, Any], text: str, *path: str) -> Iterator[Event]:
-        """The head of a message, and the blocks it holds already.
-
-        Args:
-            message: The raw message.
-            text: The JSON text it stands in; empty: there is none.
-            path: Where in it.
-        """
+    def _begin(self, message: dict[str, Any]) -> list[Event]:
+        """The head of a message."""
         identifier, model = text_of(message.get("id")), text_of(message.get("model"))
         if self._spoke and identifier != self._identifier:
             raise Error(
@@ -344,14 +342,7 @@ class AnthropicAdapter(Adapter):
             )
         self._identifier = identifier
         self._count(message.get("usage"))
-        yield from self.start(identifier, model)
-        blocks = () if self._spoke else message.get("content") or ()
-        inputs = members(text, *path, "content", "input") if text else iter(())
-        for index, block in enumerate(blocks):
-            given = next(inputs, "") or encode_json(block["input"]).decode() if "input" in block else ""
-            yield from self._open(index, block, given)
-            self._block(index).citations += map(_source, block.get("citations") or ())
-            yield from self._close(index)
+        return self.start(identifier, model)
 
     def _end(self, delta: dict[str, Any]) -> list[Event]:
         """Why the message ends; more than one may say so, the last wins."""
@@ -418,21 +409,22 @@ class AnthropicAdapter(Adapter):
             return [server_tool(identifier, name, "failed" if failed else "completed", output=output)]
         return []
 
-    def _delta(self, block: _Block, delta: dict[str, Any]) -> list[Event]:
+    def _delta(self, index: int, delta: dict[str, Any]) -> list[Event]:
         match delta.get("type"):
+            # Text changes no block, so that such deltas may be copied.
             case "text_delta":
                 return self._text(delta["text"])
+            case "thinking_delta":
+                return _reasoning(delta["thinking"])
             case "input_json_delta":
-                piece = text_of(delta["partial_json"])
+                block, piece = self._block(index), text_of(delta["partial_json"])
                 if block.call is not None:
                     return self._calls.add(block.call, piece)
                 block.pieces.append(piece)
-            case "thinking_delta":
-                return _reasoning(delta["thinking"])
             case "signature_delta":
-                block.signature = text_of(delta["signature"])
+                self._block(index).signature = text_of(delta["signature"])
             case "citations_delta":
-                block.citations.append(_source(delta["citation"]))
+                self._block(index).citations.append(_source(delta["citation"]))
         return []
 
     def _close(self, index: int) -> list[Event]:

@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Final
 from gai_fast.errors import Said
 from gai_fast.events import Event
 from gai_fast.providers._base import API, server_tool, text_of
-from gai_fast.providers._chat import ChatAdapter, ChatAPI, Choice
+from gai_fast.providers._chat import CallFragment, ChatAdapter, ChatAPI, Choice
 
 
 class Groq(ChatAPI):
@@ -45,7 +45,7 @@ class GroqAdapter(ChatAdapter):
     def usage_in(self, chunk: dict[str, Any]) -> Any:
         return chunk.get("usage") or (chunk.get("x_groq") or {}).get("usage")
 
-    def read_message(self, choice: Choice, message: dict[str, Any], part: str) -> Iterator[Event]:
+    def read_message(self, choice: Choice, message: dict[str, Any], part: str) -> Iterator[Event | CallFragment]:
         yield from map(_executed, message.get("executed_tools") or ())
         yield from super().read_message(choice, message, part)
 

@@ -20,7 +20,7 @@ from msgspec import UNSET
 from gai_fast.errors import Said
 from gai_fast.events import Event
 from gai_fast.providers._base import API, error_object, said_of, text_of
-from gai_fast.providers._chat import ChatAdapter, ChatAPI, Choice
+from gai_fast.providers._chat import CallFragment, ChatAdapter, ChatAPI, Choice
 from gai_fast.request import Reasoning, ReasoningPart
 
 
@@ -57,7 +57,7 @@ def _detail(part: ReasoningPart, index: int) -> dict[str, Any]:
 class OpenRouterAdapter(ChatAdapter):
     """Reads images beside the dialect."""
 
-    def read_message(self, choice: Choice, message: dict[str, Any], part: str) -> Iterator[Event]:
+    def read_message(self, choice: Choice, message: dict[str, Any], part: str) -> Iterator[Event | CallFragment]:
         yield from super().read_message(choice, message, part)
         for image in message.get("images") or ():
             yield from _image(text_of(image["image_url"]["url"]))

@@ -110,13 +110,14 @@ def bind(settings: ServerSettings) -> socket.socket:
     Raises:
         OSError: The address is in use, or not this machine's.
     """
-    address = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-    listening = socket.socket(address[0], socket.SOCK_STREAM)
+    found = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    family, kind, protocol, _, address = found[0]
+    listening = socket.socket(family, kind, protocol)
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if address[0] == socket.AF_INET6:
+        if family == socket.AF_INET6:
             listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
-        listening.bind(address[4])
+        listening.bind(address)
         listening.setblocking(False)
     except OSError:
         listening.close()

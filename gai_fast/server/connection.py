@@ -18,6 +18,7 @@ import logging
 import socket
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from email.utils import formatdate
 from functools import lru_cache
 from http import HTTPStatus
@@ -26,7 +27,7 @@ from typing import Any, Protocol, cast
 from aiohttp import web
 from aiohttp.http_exceptions import LineTooLong
 from aiohttp.http_parser import RawRequestMessage
-from aiohttp.streams import StreamReader
+from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 from aiohttp.web_protocol import RequestHandler, _ErrInfo
 
 from gai_fast._impl import encode_json
@@ -47,7 +48,7 @@ class Reply:
         status: The HTTP status.
         body: Its bytes.
         headers: Without `content-length` and `connection`, which are added.
-        close: Close the connection afterwards.
+        close: Close the connection afterwards: not all of the request has been read, or nobody knows where it ends.
     """
 
     __slots__ = ("body", "close", "headers", "keep_alive", "status")
@@ -65,7 +66,10 @@ class Reply:
         transport = request.transport
         if transport is not None and not transport.is_closing():
             transport.write(self.to_bytes(keep_alive=self.keep_alive, head_only=request.method == "HEAD"))
-            await cast(Connection, request.protocol).drain(request)
+            connection = cast(Connection, request.protocol)
+            await connection.drain(request)
+            if self.close:
+                await connection.linger()
 
     def to_bytes(self, *, keep_alive: bool, head_only: bool = False) -> bytes:
         """The response as it goes on the wire."""
@@ -140,23 +144,28 @@ class Stream(Protocol):
 class Connection(RequestHandler):
     """One client connection."""
 
-    __slots__ = ("_head_timer", "_server", "stream")
+    __slots__ = ("_head_timer", "_lost", "_server", "stream")
 
     def __init__(self, server: Server, *, loop: asyncio.AbstractEventLoop, **kwargs: Any) -> None:
         super().__init__(server, loop=loop, **kwargs)
         self._server = server
         self._head_timer: TimerHandle | None = None
+        self._lost: asyncio.Future[None] | None = None  # whoever lingers waits for it
         self.stream: Stream | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """A client has connected: its first request head is due."""
         super().connection_made(transport)
         self._server.opened(self, cast(asyncio.WriteTransport, transport))
+        if hasattr(socket, "TCP_NOTSENT_LOWAT"):
+            self._set_tcp_option(socket.TCP_NOTSENT_LOWAT, LIMITS.kernel_unsent)
         self.limit_silence(self._server.write_timeout)
         self._expect_head()
 
     def data_received(self, data: bytes) -> None:
         """Bytes of a request; a head that is not complete yet has a time limit."""
+        if self._lost is not None:
+            return
         before = self._request_count
         super().data_received(data)
         if self._request_count != before:
@@ -167,7 +176,7 @@ class Connection(RequestHandler):
 
     def eof_received(self) -> None:
         """A client that says no more is gone, as for nginx; what is unsent must not keep its stream alive."""
-        if self.stream is not None and self.transport is not None:
+        if self._current_request is not None and self.stream is not None and self.transport is not None:
             self.transport.abort()
 
     def connection_lost(self, exc: BaseException | None) -> None:
@@ -178,6 +187,8 @@ class Connection(RequestHandler):
             stream.connection_lost()
         super().connection_lost(exc)
         self._server.lost(self)
+        if self._lost is not None and not self._lost.done():
+            self._lost.set_result(None)
 
     def pause_writing(self) -> None:
         """The high-water mark is passed."""
@@ -201,6 +212,8 @@ class Connection(RequestHandler):
         """A request that cannot be parsed, or a bug of ours: JSON, without a word of the request."""
         if isinstance(exc, ConnectionError):
             error = Error("network", "The client left before its request was complete", reason="client_gone")
+        elif status == HTTPStatus.REQUEST_TIMEOUT:
+            error = Error("timeout", "The request head did not arrive in time", reason="header_timeout", status=status)
         elif status >= 500:
             logger.error("a handler failed: %s", type(exc).__name__, exc_info=exc)
             error = Error("internal", "The server failed to handle this request")
@@ -223,14 +236,33 @@ class Connection(RequestHandler):
             if self.transport is not None:
                 self.transport.abort()
 
+    async def linger(self) -> None:
+        """Half-closes and drops what still comes (RFC 9112, 9.6).
+
+        Closing at once would reset the connection under a client that still sends, and take the answer back.
+        """
+        if self.transport is None or self.transport.is_closing():
+            return
+        self._lost = self._loop.create_future()
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        self.transport.resume_reading()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LIMITS.lingering):
+                await self._lost
+
     def limit_silence(self, seconds: float) -> None:
         """Lets the kernel give up a client that acknowledges nothing for so long, where the kernel can (Linux).
 
         A client whose machine is gone says no more, and what is written to it fits into the kernel's buffers for long.
         """
+        if hasattr(socket, "TCP_USER_TIMEOUT"):
+            self._set_tcp_option(socket.TCP_USER_TIMEOUT, max(1, int(seconds * 1000)))
+
+    def _set_tcp_option(self, option: int, value: int) -> None:
         handle = None if self.transport is None else self.transport.get_extra_info("socket")
-        if handle is not None and hasattr(socket, "TCP_USER_TIMEOUT"):
-            handle.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, max(1, int(seconds * 1000)))
+        if handle is not None:
+            handle.setsockopt(socket.IPPROTO_TCP, option, value)
 
     def _end_broken_body(self) -> None:
         """Where the parser gave up within a body: aiohttp would let its reader wait for the rest."""
@@ -249,10 +281,9 @@ class Connection(RequestHandler):
 
     def _no_head(self) -> None:
         self._head_timer = None
-        if self.transport is not None:
-            error = Error("timeout", "The request head did not arrive in time", reason="header_timeout", status=408)
-            self.transport.write(error_reply(error, new_request_id(), close=True).to_bytes(keep_alive=False))
-            self.force_close()
+        if self._waiter is not None and not self._waiter.done():
+            self._messages.append((_ErrInfo(HTTPStatus.REQUEST_TIMEOUT, TimeoutError(), ""), EMPTY_PAYLOAD))
+            self._waiter.set_result(None)
 
 
 _TOO_MANY_HEADERS = "Too many headers received"
@@ -322,7 +353,7 @@ class Server(web.Server):
             max_line_size=LIMITS.request_line,
             max_field_size=LIMITS.header_field,
             keepalive_timeout=LIMITS.client_idle,
-            lingering_time=LIMITS.lingering,
+            lingering_time=0.0,  # see `linger`
         )
         self.timers = timers
         self.header_timeout = header_timeout

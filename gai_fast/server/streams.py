@@ -10,10 +10,11 @@ import difflib
 from typing import Any, Final, cast
 
 from gai_fast._impl import encode_json
+from gai_fast.clock import now_ms
 from gai_fast.errors import Error
 from gai_fast.formats import Encoder, PassthroughEncoder, StreamContext, StreamEncoder, get_format
 from gai_fast.ids import new_stream_id
-from gai_fast.net.engine import Call, Engine, now_ms
+from gai_fast.net.engine import Call, Engine
 from gai_fast.net.session import Clock, Session
 from gai_fast.net.writer import ResponseWriter
 from gai_fast.providers import get_provider
@@ -246,12 +247,11 @@ class HTTPClient:
 
     def detach(self) -> None:
         """The handler is done; a stream that still runs has lost its client."""
-        if self._connection.stream is self:
-            self._connection.stream = None
         if self._session is not None:
             self._session.client_lost()
             self._session = None
-        self._writer.release()
+        if self._writer.release() and self._connection.stream is self:
+            self._connection.stream = None
 
     # -- Client --
 

@@ -143,7 +143,13 @@ class FakeLoop:
                 raise failure
 
     async def create_connection(
-        self, factory: Callable[[], Any], *, sock: socket.socket, ssl: Any, server_hostname: str | None
+        self,
+        factory: Callable[[], Any],
+        *,
+        sock: socket.socket,
+        ssl: Any,
+        server_hostname: str | None,
+        ssl_handshake_timeout: float | None,
     ) -> tuple[FakeTransport, Any]:
         assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
         sock.close()

@@ -2,69 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from gai_fast.net.writer import ResponseWriter
+from tests.unit.net.fakes import FakeTime, FakeTransport
 
 HEAD = b"HTTP/1.1 200 OK\r\n\r\n"
-
-
-class FakeTransport:
-    def __init__(self) -> None:
-        self.written: list[bytes] = []
-        self.unsent = 0
-        self.aborted = False
-
-    def write(self, data: bytes) -> None:
-        self.written.append(data)
-        self.unsent += len(data)
-
-    def get_write_buffer_size(self) -> int:
-        return self.unsent
-
-    def is_closing(self) -> bool:
-        return self.aborted
-
-    def abort(self) -> None:
-        self.aborted = True
-
-
-class FakeTimer:
-    def __init__(self, callback: Callable[[], object]) -> None:
-        self.callback: Callable[[], object] | None = callback
-
-    def cancel(self) -> None:
-        self.callback = None
-
-
-class FakeTimers:
-    """Runs what is due when the test says so."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-        self.waiting: list[tuple[float, FakeTimer]] = []
-
-    def clock(self) -> float:
-        return self.now
-
-    def schedule(self, deadline: float, callback: Callable[[], object]) -> FakeTimer:
-        timer = FakeTimer(callback)
-        self.waiting.append((deadline, timer))
-        return timer
-
-    def advance(self, seconds: float) -> None:
-        self.now += seconds
-        due = [timer for deadline, timer in self.waiting if deadline <= self.now]
-        self.waiting = [(deadline, timer) for deadline, timer in self.waiting if deadline > self.now]
-        for timer in due:
-            if timer.callback is not None:
-                timer.callback()
 
 
 class Fixture:
     def __init__(self, *, chunked: bool = True) -> None:
         self.transport = FakeTransport()
-        self.timers = FakeTimers()
+        self.timers = FakeTime()
         self.ends = 0
         self.writer = ResponseWriter(
             self.transport,

@@ -216,6 +216,19 @@ def test_citations_are_for_the_text_of_their_block() -> None:
     ]
 
 
+def test_deltas_that_are_copied_count_for_the_span_of_citations() -> None:
+    adapter = get_provider("anthropic").adapter()
+    for one in (head(), begin(0, "text", text="")):
+        adapter.receive("", json.dumps(one))
+        assert not adapter.copyable
+    told = adapter.receive("", json.dumps(delta(0, "text_delta", text="a")))[0]
+    assert adapter.copyable
+    adapter.copied(told, 4, "")
+    adapter.copied({"type": "reasoning.delta", "text": "hm"}, 2, "")
+    adapter.receive("", json.dumps(delta(0, "citations_delta", citation={"url": "u"})))
+    assert adapter.receive("", json.dumps(end(0)))[0]["citations"] == [{"uri": "u", "start": 0, "end": 5}]
+
+
 class TestEnd:
     @pytest.mark.parametrize(
         ("word", "reason"),
@@ -327,10 +340,9 @@ class TestErrors:
         events = read(head(), *said("Hi"), head(), tail(), STOP)
         assert [event["type"] for event in events] == ["start", "text.delta", "finish"]
 
-    def test_another_message_before_any_content_takes_its_place(self) -> None:
-        assert (
-            read(head("msg_1", usage={"input_tokens": 1}), head("msg_2", model="c2"), tail(), STOP)[-1]["model"] == "c2"
-        )
+    def test_another_message_before_any_content_corrects_the_usage(self) -> None:
+        heads = [head("msg_1", usage={"input_tokens": 1, "output_tokens": 1}), head("msg_2", usage={"input_tokens": 2})]
+        assert read(*heads, tail(), STOP)[-1]["usage"]["input_tokens"] == 2
 
     def test_another_message_amid_the_first_is_a_failure(self) -> None:
         with pytest.raises(Error) as failed:
@@ -468,6 +480,11 @@ class TestRequest:
                 {"type": "text", "text": "So?"},
             ]},
         ]  # fmt: skip
+
+    def test_a_turn_with_nothing_to_send_is_left_out(self) -> None:
+        unsigned = {"role": "assistant", "content": [{"type": "reasoning", "text": "hm"}]}
+        turns = body("anthropic", messages=[{"role": "user", "content": "a"}, unsigned], query="b")["messages"]
+        assert turns == [{"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]}]
 
     def test_tools_keep_their_schema_verbatim(self) -> None:
         tools = [{"name": "f", "description": "d", "strict": True, "parameters": {"maximum": 2**70}}, {"name": "g"}]

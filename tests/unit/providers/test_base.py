@@ -8,7 +8,7 @@ import pytest
 
 from gai_fast.errors import Error, InvalidRequest, Malformed, Unsupported
 from gai_fast.limits import LIMITS
-from gai_fast.providers import Target, get_provider
+from gai_fast.providers import Adapter, Target, get_provider
 from gai_fast.providers._base import (
     ToolCalls,
     citation,
@@ -141,6 +141,7 @@ class TestToolCalls:
         calls = ToolCalls()
         opened = [calls.open(identifier, "f")[0] for identifier in ("a", "a", None, "call_2", "a")]
         assert [call.index for call in opened] == [0, 1, 2, 3, 4]
+        assert calls.told == opened
         assert len({call.call_id for call in opened}) == 5
         assert opened[0].call_id == "a"
 
@@ -165,6 +166,13 @@ class TestToolCalls:
             "tool.call.delta",
             "tool.call.delta",
         ]
+
+    def test_calls_are_numbered_as_they_are_told(self) -> None:
+        calls = ToolCalls()
+        nameless, _ = calls.open("a", "")
+        _, (start,) = calls.open("b", "f")
+        assert (start["call_id"], start["index"]) == ("b", 0)
+        assert calls.close(nameless)[0]["index"] == 1
 
     def test_a_call_without_a_name_is_told_all_the_same(self) -> None:
         calls = ToolCalls()
@@ -267,6 +275,10 @@ def test_an_image_is_its_url_or_its_data_in_one() -> None:
 def test_an_api_without_a_dialect_takes_no_foreign_request() -> None:
     with pytest.raises(Unsupported, match="anthropic does not take this request"):
         get_provider("anthropic").build_passthrough({}, Target("m"))
+
+
+def test_an_adapter_has_nothing_to_tell_before_an_error_unless_it_says_so() -> None:
+    assert Adapter.abort(get_provider("openai").adapter()) == []
 
 
 def test_an_error_event_is_told_in_whatever_shape_it_is() -> None:

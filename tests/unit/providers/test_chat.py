@@ -64,17 +64,21 @@ class TestText:
             {"type": "reasoning.summary", "summary": "hm", "index": 0},
             {"type": "reasoning.text", "text": "", "signature": "s1", "index": 0},
             {"type": "reasoning.encrypted", "data": "s2", "index": 1},
+            {"type": "reasoning.encrypted", "data": "s3"},
+            {"type": "reasoning.text", "text": ""},
         ]
         assert between(read(DIALECT, chunk({"reasoning_details": details}))) == [
             {"type": "reasoning.delta", "text": "hm"},
             {"type": "reasoning.signature", "block": 0, "signature": "s1"},
             {"type": "reasoning.signature", "block": 1, "signature": "s2"},
+            {"type": "reasoning.signature", "signature": "s3"},
         ]
 
     def test_content_may_be_a_list_of_parts(self) -> None:
         parts = [
             {"type": "thinking", "thinking": [{"type": "text", "text": "hm"}], "signature": "s"},
             {"type": "thinking", "thinking": "so"},
+            {"type": "thinking", "thinking": []},
             {"type": "text", "text": "a"},
             "b",
             {"type": "refusal", "refusal": "no"},
@@ -165,8 +169,8 @@ class TestTolerance:
         adapter = get_provider(DIALECT).adapter("asked")
         assert adapter.receive("", '{"id":"c","choices":[]}')[0]["model"] == "asked"
 
-    def test_the_last_model_named_is_the_one_that_answered(self) -> None:
-        assert read(DIALECT, chunk({}), chunk({"content": "a"}, model="m2"))[-1]["model"] == "m2"
+    def test_the_first_model_named_is_the_one_that_answers(self) -> None:
+        assert read(DIALECT, chunk({}, model=None), chunk({}), chunk({"content": "a"}, model="m2"))[-1]["model"] == "m1"
 
 
 class TestToolCalls:
@@ -456,6 +460,46 @@ class TestWholeAnswer:
         assert read_whole(DIALECT, {"choices": [{"message": {"content": "Hi"}}]})[-1]["finish_reason"] == "other"
 
 
+class TestCopied:
+    """Deltas that the relay copies without asking count as if they had been read."""
+
+    def test_text_counts_and_arguments_are_kept(self) -> None:
+        adapter = get_provider("mistral").adapter()
+        text = adapter.receive("", json.dumps(chunk({"content": "a"})))[-1]
+        adapter.receive("", json.dumps(chunk(call("", index=0, id="a", name="f"))))
+        fragment = adapter.receive("", json.dumps(chunk(call('{"n"', index=0))))[-1]
+        adapter.copied(text, 4, "")
+        adapter.copied(fragment, 3, ":1}")
+        adapter.copied({"type": "reasoning.delta", "text": "hm"}, 2, "")
+        reference = adapter.receive("", json.dumps(chunk({"content": [{"type": "reference", "reference_ids": [1]}]})))
+        assert reference[0]["citations"][0]["start"] == 5
+        assert calls_of(plain(adapter.abort())) == [("a", "f", '{"n":1}')]
+
+    @pytest.mark.parametrize(
+        ("one", "copyable"),
+        [
+            (chunk({"content": "a"}), True),
+            (chunk({"content": "a"}, usage={"prompt_tokens": 1}), False),
+            (chunk(call("{", index=0)), True),
+            (chunk(call("{", index=0, id="a")), False),
+            (chunk(call("{", index=0, name="f")), False),
+            ({"choices": [{"message": {"content": "a"}}]}, False),
+        ],
+    )
+    def test_what_depends_on_more_than_its_bytes_is_not_copied(self, one: Any, copyable: bool) -> None:
+        adapter = get_provider(DIALECT).adapter()
+        adapter.receive("", json.dumps(one))
+        assert adapter.copyable is copyable
+
+    def test_a_chunk_that_cannot_be_read_leaves_no_call_half_begun(self) -> None:
+        adapter = get_provider(DIALECT).adapter()
+        broken = chunk(call("{}", index=0, id="a", name="f"))
+        broken["choices"].append({"index": 1, "delta": {"content": 5}})
+        with pytest.raises(Malformed):
+            adapter.receive("", json.dumps(broken))
+        assert adapter.abort() == []
+
+
 class TestRequest:
     def test_a_query_is_a_user_message(self) -> None:
         sent = request(DIALECT, model="m1", api_key="secret", query="Hi")
@@ -579,6 +623,10 @@ class TestRequest:
     @pytest.mark.parametrize(("kind", "sent"), [("text", "text"), ("json", "json_object")])
     def test_the_format_of_the_answer(self, kind: str, sent: str) -> None:
         assert body(DIALECT, response_format={"type": kind})["response_format"] == {"type": sent}
+
+    def test_an_answer_by_a_schema_may_leave_it_out(self) -> None:
+        wanted = body("openai", response_format={"type": "json_schema"})["response_format"]
+        assert wanted == {"type": "json_schema", "json_schema": {"name": "answer"}}
 
     def test_options_of_this_provider_go_last(self) -> None:
         options = {DIALECT: {"top_k": 3, "temperature": 1}, "other": {"top_k": 9}}

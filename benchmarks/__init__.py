@@ -1,0 +1,1 @@
+"""Measurements of gai-fast beside what else could do its work; see README.md. Not part of the distribution."""

@@ -1,0 +1,261 @@
+"""Runs scenarios: contenders take turns (A B A B …), every answer is checked, and what was wrong has no time.
+
+A result holds a sample for every turn, or the reason why it has none. The figures of a sample are of one load; the
+report makes medians of them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import subprocess
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from benchmarks.contenders import CHAT, Contender, Place, Route, Task
+from benchmarks.macro.environments import CACHE, ROOT, tool
+from benchmarks.macro.running import Fault, Process, free_port, pinned
+from benchmarks.macro.scenarios import WORDS, Scenario
+
+LIMIT_SECONDS: Final = 60
+WARM_UP_MILLISECONDS: Final = 200
+LOOK_SECONDS: Final = 0.1
+DIRECT: Final = "no relay"
+"""The upstream asked directly: what the tools themselves and the loopback cost."""
+
+Sample = dict[str, Any]
+Result = dict[str, Any]
+"""`{"samples": [...]}` or `{"fault": "why"}`."""
+Step = Callable[[Scenario, str], None]
+"""Called before every turn, with the contender's name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Whom the client asks.
+
+    Args:
+        process: The relay, `None` where the upstream itself is asked.
+        request: The file of the bytes that are sent.
+        most_streams: Streams it is asked to hold open.
+    """
+
+    port: int
+    route: Route
+    process: Process | None
+    request: Path
+    most_streams: int
+
+
+class Measuring:
+    """One run.
+
+    Args:
+        contenders: Who takes part, each with the interpreter of its environment.
+        folder: An empty folder for files of this run.
+        step: Told of progress.
+
+    Raises:
+        Fault: The tools cannot be built.
+    """
+
+    def __init__(self, contenders: Sequence[tuple[Contender, Path]], folder: Path, step: Step) -> None:
+        self._contenders = {contender.name: (contender, python) for contender, python in contenders}
+        self._folder = folder
+        self._step = step
+        self._load = tool("load")
+        self._provider = tool("upstream")
+        self._words = folder / "words"
+        self._words.write_text("".join(f"{word}\n" for word in WORDS), encoding="utf-8")
+
+    def names(self, scenario: Scenario) -> list[str]:
+        """Who takes part in a scenario."""
+        direct = [DIRECT] if scenario.kind in ("paced", "first") else []
+        return direct + [name for name, (one, _) in self._contenders.items() if _route(one, scenario) is not None]
+
+    def turns(self, scenario: Scenario) -> int:
+        """How often `step` is called for a scenario."""
+        return len(self.names(scenario)) * scenario.rounds * len(scenario.connections)
+
+    def run(self, scenario: Scenario) -> dict[str, Result]:
+        """The results of all who take part.
+
+        Raises:
+            Fault: The upstream cannot be started.
+        """
+        results: dict[str, Result] = {name: {"samples": []} for name in self.names(scenario)}
+        # What one holds in memory is measured in fresh processes one by one; for the rest all are up, idle but one.
+        groups = [[name] for name in results] if scenario.kind == "streams" else [list(results)]
+        with ExitStack() as stack:
+            provider = self._start_provider(stack, scenario)
+            for group in groups:
+                with ExitStack() as own:
+                    self._run(own, scenario, {name: results[name] for name in group}, provider)
+        return results
+
+    def _run(self, stack: ExitStack, scenario: Scenario, results: dict[str, Result], provider: int) -> None:
+        targets: dict[str, Target] = {}
+        for name, result in results.items():
+            with _told(result):
+                targets[name] = self._start(stack, scenario, name, provider)
+        for name, target in targets.items():
+            with _told(results[name]):
+                self._warm_up(scenario, name, target)
+        for _ in range(scenario.rounds):
+            for connections in scenario.connections:
+                for name, target in targets.items():
+                    if "fault" in results[name]:
+                        continue
+                    self._step(scenario, name)
+                    with _told(results[name]):
+                        results[name]["samples"].append(self._measure(scenario, target, connections))
+
+    # ---- processes
+
+    def _start_provider(self, stack: ExitStack, scenario: Scenario) -> int:
+        port = free_port()
+        if scenario.kind == "memory":
+            return port
+        options = {
+            "port": port,
+            "events": scenario.events,
+            "words": self._words,
+            "interval_us": scenario.interval_us,
+            "vary": int(scenario.vary),
+        }
+        command = pinned([self._provider, *_assigned(options)], relay=False)
+        process = Process("the fake provider", command, self._folder / "provider.log", {}, self._folder)
+        stack.callback(process.stop)
+        process.wait_until_it_listens(port, LIMIT_SECONDS)
+        return port
+
+    def _start(self, stack: ExitStack, scenario: Scenario, name: str, provider: int) -> Target:
+        key = f"{scenario.key}-{len(list(self._folder.iterdir()))}"
+        request = self._folder / f"{key}.http"
+        if name == DIRECT:
+            request.write_bytes(_request(CHAT, provider))
+            return Target(provider, CHAT, None, request, scenario.connections[-1])
+        contender, python = self._contenders[name]
+        route = _route(contender, scenario)
+        assert route is not None
+        folder = self._folder / key
+        folder.mkdir()
+        upstream = "" if scenario.kind == "memory" else f"http://127.0.0.1:{provider}"
+        place = Place(python, free_port(), upstream, folder, CACHE)
+        task = Task(place.port, f"{upstream}{CHAT.path}" if upstream else "", scenario.events, str(self._words))
+        variables = {"PYTHONPATH": str(ROOT), **contender.environment, **task.environment}
+        command = pinned(contender.command(place), relay=True)
+        process = Process(name, command, self._folder / f"{key}.log", variables, folder)
+        stack.callback(process.stop)
+        request.write_bytes(_request(route, place.port))
+        return Target(place.port, route, process, request, contender.most_streams)
+
+    def _warm_up(self, scenario: Scenario, name: str, target: Target) -> None:
+        if target.process is not None:
+            target.process.wait_until_it_listens(target.port, self._contenders[name][0].start_seconds)
+        connections = min(32, target.most_streams, scenario.connections[-1])
+        load = {"conns": connections, "milliseconds": WARM_UP_MILLISECONDS}
+        _checked(self._drive(scenario, target, load))
+
+    # ---- turns
+
+    def _measure(self, scenario: Scenario, target: Target, connections: int) -> Sample:
+        if scenario.kind == "streams":
+            return self._measure_streams(scenario, target, min(connections, target.most_streams))
+        # The streams of many users are not in step: their deltas are spread over the interval.
+        ramp = scenario.interval_us // connections
+        load = {"conns": connections, "milliseconds": scenario.milliseconds, "ramp_us": ramp}
+        before = target.process.cpu_seconds if target.process else 0.0
+        sample = _checked(self._drive(scenario, target, load))
+        if target.process is not None:
+            target.process.check()
+            cpu = target.process.cpu_seconds - before
+            sample["cpu_us_per_event"] = cpu * 1e6 / sample["events"]
+            sample["cpu_us_per_answer"] = cpu * 1e6 / sample["answers"]
+            sample["cpu_share"] = cpu / sample["seconds"]
+        return sample
+
+    def _measure_streams(self, scenario: Scenario, target: Target, connections: int) -> Sample:
+        process = target.process
+        assert process is not None
+        before = most = process.resident_kib
+        ended = threading.Event()
+
+        def watch() -> None:
+            nonlocal most
+            while not ended.wait(LOOK_SECONDS):
+                most = max(most, process.resident_kib)
+
+        watcher = threading.Thread(target=watch)
+        watcher.start()
+        try:
+            load = {"conns": connections, "requests": connections, "ramp_us": 300}
+            sample = _checked(self._drive(scenario, target, load))
+        finally:
+            ended.set()
+            watcher.join()
+        # The first level's start is what all levels are compared with: freed memory is kept for the next one.
+        return sample | {"resident_kib_before": before, "resident_kib_most": most}
+
+    def _drive(self, scenario: Scenario, target: Target, load: dict[str, int]) -> Sample:
+        options = {
+            "port": target.port,
+            "request": target.request,
+            "events": scenario.events,
+            "words": self._words,
+            "key": target.route.key,
+            "end": target.route.end,
+            "limit": LIMIT_SECONDS,
+            **load,
+        }
+        command = pinned([self._load, *_assigned(options)], relay=False)
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=2 * LIMIT_SECONDS, check=False)
+        except subprocess.TimeoutExpired:
+            raise Fault(f"the client did not end within {2 * LIMIT_SECONDS} s") from None
+        if done.returncode:
+            raise Fault(f"the client gave up: {done.stderr.strip()}")
+        sample: Sample = json.loads(done.stdout)
+        return sample
+
+
+def _checked(sample: Sample) -> Sample:
+    """A sample in which every answer was right.
+
+    Raises:
+        Fault: One was not.
+    """
+    bad, all_of_them = sample["wrong"] + sample["failed"], sample["answers"] + sample["wrong"] + sample["failed"]
+    if bad:
+        raise Fault(f"WRONG: {bad:,} of {all_of_them:,} answers: {sample['why']}")
+    if not sample["answers"]:
+        raise Fault("no answer ended in time")
+    return sample
+
+
+@contextlib.contextmanager
+def _told(result: Result) -> Iterator[None]:
+    """Where something fails, that is the result, and the samples before it count for nothing."""
+    try:
+        yield
+    except Fault as fault:
+        result.clear()
+        result["fault"] = str(fault)
+
+
+def _route(contender: Contender, scenario: Scenario) -> Route | None:
+    return contender.memory if scenario.kind == "memory" else contender.route
+
+
+def _request(route: Route, port: int) -> bytes:
+    body = json.dumps(route.body).encode()
+    head = f"POST {route.path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nAccept: text/event-stream\r\n"
+    return f"{head}Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
+
+
+def _assigned(options: dict[str, Any]) -> list[str]:
+    return [f"{name}={value}" for name, value in options.items()]

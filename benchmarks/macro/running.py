@@ -1,0 +1,139 @@
+"""Processes: where they run, when they are ready, what they cost, how they end.
+
+CPU is the kernel's own accounting of a process and all its descendants, from `/proc` (Linux): it holds on a noisy
+machine where wall time does not. Knows nothing of what is measured.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+STOP_SECONDS: Final = 10.0
+TICK: Final = os.sysconf("SC_CLK_TCK")
+PAGE_KIB: Final = os.sysconf("SC_PAGE_SIZE") // 1024
+
+
+class Fault(Exception):
+    """A process did not do what it was started for; the text says why."""
+
+
+def cores() -> tuple[int, int] | None:
+    """The core of the relay, and the one that upstream and client share; `None` where processes cannot be pinned."""
+    usable = sorted(os.sched_getaffinity(0))
+    return (usable[0], usable[-1]) if len(usable) > 1 and shutil.which("taskset") else None
+
+
+def pinned(command: Sequence[str], *, relay: bool) -> list[str]:
+    """A command on its core."""
+    pair = cores()
+    return [*(("taskset", "-c", str(pair[0 if relay else 1])) if pair else ()), *command]
+
+
+def free_port() -> int:
+    """A port on loopback that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+class Process:
+    """A process with its descendants, in a group of its own.
+
+    Args:
+        name: For messages.
+        command: What to run.
+        log: Where its output goes.
+        environment: Variables besides this process's own.
+        folder: Its working directory.
+    """
+
+    def __init__(
+        self, name: str, command: Sequence[str], log: Path, environment: Mapping[str, str], folder: Path
+    ) -> None:
+        self.name = name
+        self._log = log
+        try:
+            with log.open("wb") as output:
+                self._process = subprocess.Popen(
+                    command,
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=subprocess.STDOUT,
+                    env={**os.environ, **environment},
+                    cwd=folder,
+                    process_group=0,
+                )
+        except OSError as problem:
+            raise Fault(f"{name} cannot be started: {problem}") from None
+
+    def wait_until_it_listens(self, port: int, seconds: float) -> None:
+        """Returns when the port is open.
+
+        Raises:
+            Fault: The process ended, or the port stayed closed.
+        """
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            self.check()
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", port)) == 0:
+                    return
+            time.sleep(0.02)
+        raise Fault(f"{self.name} does not listen after {seconds:g} s: {self._last_words()}")
+
+    def check(self) -> None:
+        """Raises:
+        Fault: The process has ended.
+        """
+        if self._process.poll() is not None:
+            raise Fault(f"{self.name} ended with code {self._process.returncode}: {self._last_words()}")
+
+    def _last_words(self) -> str:
+        lines = [line for line in self._log.read_text(errors="replace").splitlines() if line.strip()]
+        return lines[-1].strip() if lines else "it said nothing"
+
+    @property
+    def cpu_seconds(self) -> float:
+        """User and system time of the whole tree so far."""
+        return sum(int(fields[11]) + int(fields[12]) for fields in self._stats()) / TICK
+
+    @property
+    def resident_kib(self) -> int:
+        """Resident memory of the whole tree."""
+        return sum(int(fields[21]) * PAGE_KIB for fields in self._stats())
+
+    def _stats(self) -> Iterator[list[str]]:
+        """The fields of `/proc/PID/stat` from the state on (proc(5)), of every process of the tree."""
+        everybody = {}
+        for entry in Path("/proc").iterdir():
+            if entry.name.isdigit():
+                with contextlib.suppress(OSError):  # it has just ended
+                    everybody[int(entry.name)] = (entry / "stat").read_text().rpartition(") ")[2].split()
+        tree = {self._process.pid}
+        size = 0
+        while len(tree) != size:
+            size = len(tree)
+            tree |= {pid for pid, fields in everybody.items() if int(fields[1]) in tree}
+        return (everybody[pid] for pid in tree if pid in everybody)
+
+    def stop(self) -> None:
+        """Ends the whole group: SIGTERM, and SIGKILL for who stays."""
+        self._signal(signal.SIGTERM)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(STOP_SECONDS)
+        self._signal(signal.SIGKILL)
+        self._process.wait()
+
+    def _signal(self, number: int) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, number)

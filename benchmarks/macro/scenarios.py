@@ -1,0 +1,141 @@
+"""What is measured: the shapes of load, in a quick and a full edition."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Literal
+
+Kind = Literal["burst", "paced", "first", "streams", "memory"]
+"""Answers as fast as they go · answers as fast as models are · one answer at a time · many open answers · answers that
+the contender makes itself."""
+
+WORDS: Final = (
+    " the",
+    " lighthouse",
+    " keeper",
+    " said",
+    ",",
+    " “nobody comes here”",
+    ".\\n\\n",
+    " Übermut",
+    ' \\"and',
+    ' so\\"',
+    " 🌊",
+    " it",
+    " was",
+    " extraordinarily",
+    " quiet",
+    " that night",
+)
+"""The texts of the deltas, over and over, as bodies of JSON strings: short, as tokens are, with the escapes and the
+characters outside ASCII that prose has."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """One shape of load.
+
+    Args:
+        key: In the results.
+        title: In the report.
+        about: What happens, in a sentence.
+        kind: What is read from it.
+        events: Deltas of an answer.
+        connections: Answers at once; of kind `streams`, each number of them in turn.
+        rounds: Times that the contenders take turns.
+        milliseconds: How long one turn lasts; answers that have begun are waited for.
+        interval_us: Between two deltas; 0: the whole answer is there at once.
+        vary: Whether the upstream's frames differ in more than their text.
+    """
+
+    key: str
+    title: str
+    about: str
+    kind: Kind
+    events: int
+    connections: tuple[int, ...]
+    rounds: int
+    milliseconds: int = 0
+    interval_us: int = 0
+    vary: bool = False
+
+
+def scenarios(*, quick: bool) -> list[Scenario]:
+    """All of them; quick: a fifth of the time."""
+    rounds = 3 if quick else 5
+    turn = 1000 if quick else 2000
+    levels = (500,) if quick else (500, 1000, 2000, 4000)
+    return [
+        Scenario(
+            "burst-1000",
+            "Burst of 1,000",
+            "answers of 1,000 deltas that are there at once, 32 connections",
+            "burst",
+            1000,
+            (32,),
+            rounds,
+            turn,
+        ),
+        Scenario(
+            "burst-100",
+            "Burst of 100",
+            "answers of 100 deltas that are there at once, 32 connections",
+            "burst",
+            100,
+            (32,),
+            rounds,
+            turn,
+        ),
+        Scenario(
+            "burst-100-varying",
+            "Burst of 100, varying frames",
+            "the same with padding of changing length in every frame, as OpenAI sends it",
+            "burst",
+            100,
+            (32,),
+            rounds,
+            turn,
+            vary=True,
+        ),
+        Scenario(
+            "paced",
+            "Paced",
+            "answers of 100 deltas 10 ms apart, 200 connections",
+            "paced",
+            100,
+            (200,),
+            2 if quick else 5,
+            1900,
+            interval_us=10_000,
+        ),
+        Scenario(
+            "first",
+            "First token",
+            "one connection, one answer of 10 deltas after the other",
+            "first",
+            10,
+            (1,),
+            2 if quick else 5,
+            500 if quick else 1000,
+        ),
+        Scenario(
+            "streams",
+            "Open streams",
+            f"{' to '.join(f'{level:,}' for level in (levels[0], levels[-1])[: len(levels)])} answers open at once",
+            "streams",
+            12,
+            levels,
+            1,
+            interval_us=250_000 if quick else 800_000,
+        ),
+        Scenario(
+            "memory",
+            "From memory",
+            "answers of 100 events that the contender makes itself, 32 connections; no upstream",
+            "memory",
+            100,
+            (32,),
+            rounds,
+            turn,
+        ),
+    ]

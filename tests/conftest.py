@@ -1,0 +1,60 @@
+"""What all tests share: where the recordings are, what a missing thing means, and that no loop swallows an error."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+
+from tests.kernels import is_set, use_profile
+
+use_profile()
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="session")
+def unavailable() -> Callable[[str], NoReturn]:
+    """Says what this machine lacks: a skip, or a failure where `GAI_FAST_REQUIRE_ALL` is set."""
+
+    def told(what: str) -> NoReturn:
+        if is_set("GAI_FAST_REQUIRE_ALL"):
+            pytest.fail(f"required here, and missing: {what}")
+        pytest.skip(f"missing on this machine: {what}")
+
+    return told
+
+
+@pytest.fixture(scope="session")
+def corpus() -> Path:
+    """The folder of recorded provider streams, which is not part of this repository: `GAI_FAST_CORPUS` names it."""
+    folder = Path(os.environ.get("GAI_FAST_CORPUS") or ROOT / "../shared/streams")
+    if not (folder / "expected.json").is_file():
+        pytest.skip("no recordings: GAI_FAST_CORPUS names their folder")
+    return folder.resolve()
+
+
+class _LoopErrors(logging.Handler):
+    """Every loop, uvloop's too, reports what nobody handles to the logger `asyncio`."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self.messages: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.messages.append(self.format(record))
+
+
+@pytest.fixture(autouse=True)
+def loop_errors() -> Iterator[list[str]]:
+    """Fails the test when a callback, a protocol or a forgotten task raised; a test that means it clears the list."""
+    handler = _LoopErrors()
+    logger = logging.getLogger("asyncio")
+    logger.addHandler(handler)
+    yield handler.messages
+    logger.removeHandler(handler)
+    assert not handler.messages, "an event loop had to report:\n" + "\n".join(handler.messages)

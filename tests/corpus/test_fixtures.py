@@ -1,0 +1,81 @@
+"""Every provider's grammar by small answers of our own: `fixtures/<provider>/<case>.sse` and the events they mean.
+
+The events are the bytes of the gai format, so key order, numbering and the digits of arguments count. Fixtures are
+written by hand from the shapes in the providers' documentation; none is a copy of a recording.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from gai_fast.providers import get_provider, provider_names
+from gai_fast.relay import Relay
+from tests.kernels import cuts, is_set
+
+FIXTURES = Path(__file__).parent / "fixtures"
+CASES = sorted(FIXTURES.glob("*/*.sse"))
+
+MATRIX = frozenset(
+    "text reasoning one_tool parallel_tools no_arg_tool citations refusal usage midstream_error early_eof "
+    "keep_alive".split()
+)
+"""What is shown for every provider that streams."""
+
+
+def decoded(provider: str, chunks: list[bytes], kernels: ModuleType) -> bytes:
+    """The events of an answer, as NDJSON without time and ids."""
+    encoder = kernels.NDJSONEncoder(envelope="compact")
+    relay = Relay(get_provider(provider).adapter(), encoder)
+    relay.receive_head(200, {"content-type": "text/event-stream"})
+    for chunk in chunks:
+        relay.receive_data(chunk)
+    relay.receive_eof()
+    return bytes(encoder.take())
+
+
+def splits(body: bytes) -> Iterator[list[bytes]]:
+    """How the body may arrive; `GAI_FAST_EXHAUSTIVE=1`: cut in two at every place as well."""
+    yield from cuts(body)
+    if is_set("GAI_FAST_EXHAUSTIVE"):
+        yield from ([body[:at], body[at:]] for at in range(1, len(body)))
+
+
+@pytest.fixture
+def one_implementation(kernels: ModuleType, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """All that a relay and an adapter take from the kernels, from one implementation."""
+    monkeypatch.setattr("gai_fast.relay.SSEFramer", kernels.SSEFramer)
+    for module in ("_base", "_chat"):
+        monkeypatch.setattr(f"gai_fast.providers.{module}.compact_json", kernels.compact_json)
+    monkeypatch.setattr("gai_fast.providers._base.parse_exact", kernels.parse_exact)
+    return kernels
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.parent.name}/{case.stem}")
+def test_events_are_the_expected_at_every_split(case: Path, one_implementation: ModuleType) -> None:
+    body = case.read_bytes()
+    expected = case.with_suffix(".events.ndjson").read_bytes()
+    provider = case.parent.name.replace("-completions", ":completions")
+    for chunks in splits(body):
+        assert decoded(provider, chunks, one_implementation).decode() == expected.decode()
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.parent.name}/{case.stem}")
+def test_every_prefix_has_one_end(case: Path, one_implementation: ModuleType) -> None:
+    body = case.read_bytes()
+    for length in range(0, len(body), 1 if is_set("GAI_FAST_EXHAUSTIVE") else 17):
+        lines = decoded(case.parent.name.replace("-completions", ":completions"), [body[:length]], one_implementation)
+        kinds = [line.split(b'"type":"')[1].split(b'"')[0] for line in lines.splitlines()]
+        assert kinds[0] in (b"start", b"error")
+        assert kinds[-1] == b"done"
+        assert sum(kind in (b"finish", b"error") for kind in kinds) == 1
+        assert kinds[-2] in (b"finish", b"error")
+
+
+@pytest.mark.parametrize("provider", provider_names())
+def test_the_matrix_is_complete(provider: str) -> None:
+    shown = {case.stem for case in CASES if case.parent.name == provider}
+    assert shown >= MATRIX

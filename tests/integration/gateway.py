@@ -1,0 +1,534 @@
+"""A gateway in this process, upstreams that do as they are told, and clients that see every byte.
+
+A scenario runs on asyncio's loop and on uvloop, bounded in time; afterwards no task, socket, timer, stream, unhandled
+exception or error in the log may be left of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import gc
+import inspect
+import json
+import logging
+import socket
+import struct
+from collections.abc import Awaitable, Callable, Iterable
+from contextlib import AsyncExitStack, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+import uvloop
+
+from gai_fast.cli.mock import Mock
+from gai_fast.server.app import Running, start
+from gai_fast.settings import ModelSettings, Secret, ServerSettings, Settings, StreamSettings, UpstreamSettings
+
+SCENARIO_SECONDS = 30
+WAIT_SECONDS = 10
+KEY = "sk-canary-0123456789"
+QUERY = {"query": "Tell me a story"}
+MESSAGES = [{"role": "user", "content": "Tell me a story"}]
+SSE_HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+LAST_CHUNK = b"0\r\n\r\n"
+DONE = b"data: [DONE]\n\n"
+
+
+def chunk(data: bytes) -> bytes:
+    """One HTTP chunk."""
+    return b"%x\r\n%b\r\n" % (len(data), data)
+
+
+def delta(text: str, **more: Any) -> bytes:
+    """One SSE frame of the chat dialect."""
+    choice = {"index": 0, "delta": {"content": text}, "finish_reason": None, **more}
+    said = {"id": "c1", "object": "chat.completion.chunk", "created": 1, "model": "mock", "choices": [choice]}
+    return b"data: %b\n\n" % json.dumps(said).encode()
+
+
+FINISH = delta("", delta={}, finish_reason="stop")
+
+
+class Reader(asyncio.StreamReader):
+    """A stream reader for connections that may be cut."""
+
+    async def read_up_to(self, size: int) -> bytes:
+        try:
+            return await self.readexactly(size)
+        except asyncio.IncompleteReadError as cut:
+            return cut.partial
+
+
+class Response:
+    """One response, as far as it has been read."""
+
+    def __init__(self, reader: Reader, status: int, headers: dict[str, str], version: str) -> None:
+        self.status = status
+        self.headers = headers
+        self.version = version
+        self.body = bytearray()
+        self.ended = False
+        """The body is complete by HTTP's rules."""
+        self.pieces = 0
+        """HTTP chunks read."""
+        self._reader = reader
+        self._is_chunked = headers.get("transfer-encoding") == "chunked"
+        self._length = int(headers["content-length"]) if "content-length" in headers else None
+
+    async def more(self) -> bool:
+        """Reads one chunk or one piece; false at the end, the improper one as well."""
+        if self.ended:
+            return False
+        if self._is_chunked:
+            line = await self._reader.readline()
+            if not line.endswith(b"\r\n"):
+                return False
+            size = int(line, 16)
+            data = await self._reader.read_up_to(size + 2)
+            if len(data) != size + 2:
+                self.body += data
+                return False
+            assert data.endswith(b"\r\n")
+            self.body += data[:-2]
+            self.pieces += 1
+            self.ended = size == 0
+            return not self.ended
+        limit = 65536 if self._length is None else self._length - len(self.body)
+        data = await self._reader.read(limit)
+        self.body += data
+        self.ended = not data if self._length is None else len(self.body) == self._length
+        return bool(data) and not self.ended
+
+    async def until(self, marker: bytes) -> Response:
+        """Reads until the body holds these bytes."""
+        while marker not in self.body:
+            assert await self.more(), f"the response ended without {marker!r}: {self.body!r}"
+        return self
+
+    async def rest(self) -> Response:
+        """Reads to the end."""
+        with suppress(ConnectionError):
+            while await self.more():
+                pass
+        return self
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+    @property
+    def error(self) -> dict[str, Any]:
+        error: dict[str, Any] = self.json["error"]
+        return error
+
+    @property
+    def data(self) -> list[str]:
+        """What the `data:` lines of an SSE body say, one each."""
+        return [line[6:] for line in self.body.decode().split("\n") if line.startswith("data: ")]
+
+    @property
+    def events(self) -> list[dict[str, Any]]:
+        """The objects of a stream, SSE or NDJSON, without `[DONE]`."""
+        is_sse = self.headers["content-type"].startswith("text/event-stream")
+        lines = self.data if is_sse else self.body.decode().splitlines()
+        return [json.loads(line) for line in lines if line not in ("", "[DONE]")]
+
+    @property
+    def types(self) -> list[str]:
+        return [event["type"] for event in self.events]
+
+    @property
+    def text(self) -> str:
+        return "".join(event["text"] for event in self.events if event["type"] == "text.delta")
+
+
+class Client:
+    """One client connection, in bytes."""
+
+    def __init__(self, host: str, reader: Reader, writer: asyncio.StreamWriter) -> None:
+        self.host = host
+        self.reader = reader
+        self.writer = writer
+
+    def send(self, data: bytes) -> None:
+        self.writer.write(data)
+
+    async def send_in_pieces(self, data: bytes, size: int) -> None:
+        for index in range(0, len(data), size):
+            if self.writer.is_closing():
+                return
+            self.writer.write(data[index : index + size])
+            await self.writer.drain()
+            await asyncio.sleep(0)
+
+    def request(self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None) -> None:
+        self.send(request_bytes(self.host, method, path, body, headers))
+
+    async def response(self) -> Response:
+        """The head of the next response; interim ones are left out."""
+        async with asyncio.timeout(WAIT_SECONDS):
+            while True:
+                head = (await self.reader.readuntil(b"\r\n\r\n")).decode("ascii")
+                first, *lines = head.removesuffix("\r\n\r\n").split("\r\n")
+                version, status, _ = first.split(" ", 2)
+                if status != "100":
+                    break
+        headers: dict[str, str] = {}
+        for line in lines:
+            name, _, value = line.partition(": ")
+            name = name.lower()
+            headers[name] = f"{headers[name]}, {value}" if name in headers else value
+        return Response(self.reader, int(status), headers, version)
+
+    async def ask(self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None) -> Response:
+        """A whole exchange."""
+        self.request(method, path, body, headers)
+        response = await self.response()
+        if method == "HEAD" or response.status == 204:
+            response.ended = True
+        async with asyncio.timeout(WAIT_SECONDS):
+            return await response.rest()
+
+    async def is_closed(self) -> bool:
+        """Waits for the server's end of the connection; false where more bytes come."""
+        async with asyncio.timeout(WAIT_SECONDS):
+            try:
+                return await self.reader.read(1) == b""
+            except ConnectionError:
+                return True
+
+    async def is_open(self) -> bool:
+        """Whether the connection takes another request."""
+        return (await self.ask("GET", "/healthz")).status == 200
+
+    def close(self) -> None:
+        self.writer.close()
+
+    def reset(self) -> None:
+        """Closes with RST."""
+        handle = self.writer.get_extra_info("socket")
+        handle.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.writer.transport.abort()
+
+
+def request_bytes(host: str, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None) -> bytes:
+    """A request; an object is sent as JSON."""
+    lines = {"host": host, **(headers or {})}
+    data = b""
+    if body is not None:
+        data = body if isinstance(body, bytes) else json.dumps(body).encode()
+        lines = {"content-type": "application/json", "content-length": str(len(data)), **lines}
+    head = "".join(f"{name}: {value}\r\n" for name, value in lines.items())
+    return f"{method} {path} HTTP/1.1\r\n{head}\r\n".encode() + data
+
+
+class Peer:
+    """One connection, seen from an upstream."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader = reader
+        self.writer = writer
+        self.head = b""
+        self.body = b""
+        self.sent = 0
+
+    async def request(self) -> bytes:
+        """The body of the next request; `EOFError` where there is none."""
+        self.head = await self.reader.readuntil(b"\r\n\r\n")
+        length = self.head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0]
+        self.body = await self.reader.readexactly(int(length or 0))
+        return self.body
+
+    async def send(self, *pieces: bytes) -> None:
+        for data in pieces:
+            self.writer.write(data)
+            await self.writer.drain()
+            self.sent += len(data)
+
+    async def answer(self, status: str, body: bytes, *headers: str) -> None:
+        """A whole response."""
+        lines = "".join(f"{line}\r\n" for line in (f"Content-Length: {len(body)}", *headers))
+        await self.send(f"HTTP/1.1 {status}\r\n{lines}\r\n".encode() + body)
+
+    def reset(self) -> None:
+        handle = self.writer.get_extra_info("socket")
+        handle.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.writer.transport.abort()
+
+    async def until_gone(self) -> None:
+        """Returns when the gateway has closed."""
+        with suppress(OSError):
+            while await self.reader.read(65536):
+                pass
+
+
+Handler = Callable[[Peer], Awaitable[None]]
+
+
+class Upstream:
+    """A server that answers by a handler per connection, and what it saw."""
+
+    def __init__(self, handler: Handler) -> None:
+        self.handler = handler
+        self.peers: list[Peer] = []
+        self.finished = 0
+        self.closed_at: list[float] = []
+        """Loop times at which handlers ended."""
+        self._server: asyncio.Server | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+
+    @property
+    def url(self) -> str:
+        assert self._server is not None
+        return f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+
+    async def start(self) -> None:
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
+
+    async def stop(self) -> None:
+        assert self._server is not None
+        self._server.close()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._server.wait_closed()
+
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._tasks.append(asyncio.get_running_loop().create_task(self._run(Peer(reader, writer))))
+
+    async def _run(self, peer: Peer) -> None:
+        self.peers.append(peer)
+        try:
+            await self.handler(peer)
+        except (OSError, EOFError):
+            pass  # the gateway went away
+        finally:
+            self.finished += 1
+            self.closed_at.append(asyncio.get_running_loop().time())
+            peer.writer.transport.abort()
+
+    async def until_finished(self, count: int = 1) -> None:
+        await until(lambda: self.finished >= count)
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Waits for a condition."""
+    async with asyncio.timeout(WAIT_SECONDS):
+        while not condition():
+            await asyncio.sleep(0.002)
+
+
+def settings_for(url: str | None, *, demo: bool = False, **options: Any) -> Settings:
+    """A configuration: model `m` speaks OpenAI's dialect, `claude` Anthropic's; each option goes where it belongs."""
+
+    def chosen(kind: type) -> dict[str, Any]:
+        names = {field.name for field in dataclasses.fields(kind)} & options.keys()
+        return {name: options.pop(name) for name in names}
+
+    stream = StreamSettings(**chosen(StreamSettings))
+    limits = chosen(UpstreamSettings)
+    server = ServerSettings(**{"port": 0, **chosen(ServerSettings)})
+    assert not options, options
+    upstreams: dict[str, UpstreamSettings] = {}
+    models: dict[str, ModelSettings] = {}
+    if url is not None:
+        upstreams["up"] = UpstreamSettings("up", "openai-compatible", f"{url}/v1", Secret(KEY), **limits)
+        upstreams["anthropic"] = UpstreamSettings("anthropic", "anthropic", url, Secret(KEY), **limits)
+        models["m"] = ModelSettings("m", upstreams["up"], "mock", stream)
+        models["claude"] = ModelSettings("claude", upstreams["anthropic"], "mock", stream)
+    if url is None or demo:
+        upstreams["demo"] = UpstreamSettings("demo", "demo", "")
+        models["demo"] = ModelSettings("demo", upstreams["demo"], "demo", stream)
+    return Settings(server=server, stream=stream, upstreams=upstreams, models=models)
+
+
+class Gateway:
+    """A running gateway."""
+
+    def __init__(self, net: Net, running: Running) -> None:
+        self.net = net
+        self.running = running
+        self.url = running.url
+        self.host = running.url.removeprefix("http://")
+
+    @property
+    def streams(self) -> int:
+        """Streams under way."""
+        return len(self.running.engine.streams)
+
+    async def connect(self, receive_buffer: int | None = None) -> Client:
+        """A new connection."""
+        return await self.net.connect(self.host, receive_buffer)
+
+    async def ask(self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None) -> Response:
+        """One exchange on a connection of its own."""
+        client = await self.connect()
+        response = await client.ask(method, path, body, headers)
+        client.close()
+        return response
+
+    async def stream(self, body: Any = None, path: str = "/api/v1/stream", **headers: str) -> tuple[Client, Response]:
+        """Asks for a stream; the response's head has been read."""
+        client = await self.connect()
+        client.request("POST", path, body or QUERY, {name.replace("_", "-"): value for name, value in headers.items()})
+        return client, await client.response()
+
+    async def chat(self, *, stream: bool = True, **more: Any) -> Response:
+        """A whole chat completion."""
+        return await self.ask(
+            "POST", "/v1/chat/completions", {"model": "m", "messages": MESSAGES, "stream": stream, **more}
+        )
+
+
+class _Errors(logging.Handler):
+    def __init__(self, texts: list[str]) -> None:
+        super().__init__(logging.WARNING)
+        self._texts = texts
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._texts.append(f"{record.name}: {record.getMessage()}")
+
+
+class Net:
+    """The servers of one scenario."""
+
+    def __init__(self, stack: AsyncExitStack) -> None:
+        self.stack = stack
+        self.logged: list[str] = []
+        """Warnings and errors in the log; a scenario that expects one takes it out."""
+        self.gateways: list[Gateway] = []
+
+    async def mock(self, **options: Any) -> Mock:
+        return await self.stack.enter_async_context(Mock(**options))
+
+    async def upstream(self, handler: Handler) -> Upstream:
+        upstream = Upstream(handler)
+        await upstream.start()
+        self.stack.push_async_callback(upstream.stop)
+        return upstream
+
+    async def connect(self, host: str, receive_buffer: int | None = None) -> Client:
+        """A client's connection to `host:port`."""
+        handle = socket.socket()
+        if receive_buffer is not None:
+            handle.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        handle.setblocking(False)
+        loop = asyncio.get_running_loop()
+        address, _, port = host.partition(":")
+        try:
+            await loop.sock_connect(handle, (address, int(port)))
+        except OSError:
+            handle.close()
+            raise
+        reader = Reader(limit=1 << 20, loop=loop)
+        transport, protocol = await loop.create_connection(
+            lambda: asyncio.StreamReaderProtocol(reader, loop=loop), sock=handle
+        )
+        client = Client(host, reader, asyncio.StreamWriter(transport, protocol, reader, loop))
+        self.stack.callback(client.close)
+        return client
+
+    async def gateway(self, upstream: Mock | Upstream | str | None = None, **options: Any) -> Gateway:
+        url = upstream if isinstance(upstream, str | None) else upstream.url
+        running = await start(settings_for(url, **options))
+        self.gateways.append(Gateway(self, running))
+        self.stack.push_async_callback(running.close)
+        return self.gateways[-1]
+
+
+BOTH_LOOPS = pytest.mark.parametrize(
+    "factory", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"]
+)
+UVLOOP = pytest.mark.parametrize("factory", [uvloop.new_event_loop], ids=["uvloop"])
+
+
+def on_both_loops(scenario: Callable[..., Awaitable[None]]) -> Callable[..., None]:
+    """A test that runs the scenario on each loop; arguments after the first are pytest's."""
+    return _test(scenario, BOTH_LOOPS)
+
+
+def on_uvloop(scenario: Callable[..., Awaitable[None]]) -> Callable[..., None]:
+    """A test of what is decided above the loop: one loop is enough."""
+    return _test(scenario, UVLOOP)
+
+
+def _test(scenario: Callable[..., Awaitable[None]], loops: pytest.MarkDecorator) -> Callable[..., None]:
+    def test(factory: Callable[[], asyncio.AbstractEventLoop], **arguments: Any) -> None:
+        run(factory, lambda net: scenario(net, **arguments))
+
+    signature = inspect.signature(scenario)
+    factory = inspect.Parameter("factory", inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    test.__signature__ = signature.replace(  # type: ignore[attr-defined]  # pytest reads it
+        parameters=[factory, *list(signature.parameters.values())[1:]]
+    )
+    test.__name__ = scenario.__name__  # type: ignore[attr-defined]  # a coroutine function has one
+    test.__doc__ = scenario.__doc__
+    test.pytestmark = [*getattr(scenario, "pytestmark", ()), loops.mark]  # type: ignore[attr-defined]  # as pytest does
+    return test
+
+
+def run(factory: Callable[[], asyncio.AbstractEventLoop], scenario: Callable[[Net], Awaitable[None]]) -> None:
+    """Runs one scenario and looks for what it left behind."""
+    problems: list[Any] = []
+    logged: list[str] = []
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _, context: problems.append(context))
+        # The executor's threads and the loop's own files come first, so that what is counted is the scenario's.
+        await loop.getaddrinfo("127.0.0.1", 1)
+        await _listen_once(loop)
+        before = _open_files()
+        async with asyncio.timeout(SCENARIO_SECONDS):
+            async with AsyncExitStack() as stack:
+                net = Net(stack)
+                net.logged = logged
+                await scenario(net)
+            for gateway in net.gateways:
+                assert gateway.streams == 0
+                assert len(gateway.running.engine.timers) == 0
+            with suppress(TimeoutError):
+                await until(lambda: not _left(before))
+            assert not _left(before), _left(before)
+
+    handler = _Errors(logged)
+    loggers = [logging.getLogger(name) for name in ("gai_fast", "aiohttp", "asyncio")]
+    for logger in loggers:
+        logger.addHandler(handler)
+    try:
+        with asyncio.Runner(loop_factory=factory) as runner:
+            runner.run(main())
+        gc.collect()
+    finally:
+        for logger in loggers:
+            logger.removeHandler(handler)
+    assert not problems, problems
+    assert not logged, logged
+
+
+async def _listen_once(loop: asyncio.AbstractEventLoop) -> None:
+    server = await loop.create_server(asyncio.Protocol, "127.0.0.1", 0)
+    server.close()
+    await server.wait_closed()
+
+
+def _open_files() -> dict[str, str]:
+    found = {}
+    for path in Path("/dev/fd").iterdir():
+        with suppress(OSError):  # the folder's own
+            found[path.name] = str(path.readlink())
+    return found
+
+
+def _left(before: dict[str, str]) -> list[str]:
+    """What a scenario left behind."""
+    tasks = [repr(task) for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+    files = _open_files()
+    return tasks + ([str(files)] if len(files) > len(before) else [])
+
+
+def joined(pieces: Iterable[dict[str, Any]]) -> str:
+    """The text of OpenAI's chunks."""
+    return "".join(choice["delta"].get("content") or "" for piece in pieces for choice in piece.get("choices", ()))

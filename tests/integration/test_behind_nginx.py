@@ -1,0 +1,148 @@
+"""A real nginx in front, buffering as it does by default: frames arrive one by one, and a lost client is passed on."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from gai_fast.cli.mock import Fault
+from tests.integration.gateway import (
+    DONE,
+    FINISH,
+    LAST_CHUNK,
+    MESSAGES,
+    QUERY,
+    SSE_HEAD,
+    Client,
+    Net,
+    Peer,
+    chunk,
+    delta,
+    on_both_loops,
+    until,
+)
+
+M = {**QUERY, "model": "m"}
+CONFIGURATION = """
+daemon off; master_process off; pid {folder}/nginx.pid; error_log {folder}/error.log warn;
+events {{ worker_connections 64; }}
+http {{
+  access_log off;
+  client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy; fastcgi_temp_path {folder}/fastcgi;
+  uwsgi_temp_path {folder}/uwsgi; scgi_temp_path {folder}/scgi;
+  server {{
+    listen 127.0.0.1:{port};
+    location / {{ proxy_pass http://{gateway}; proxy_http_version {version}; proxy_set_header Connection ""; }}
+  }}
+}}
+"""
+
+
+def nginx() -> str:
+    """The program; without it the test is skipped, or fails where everything is required."""
+    found = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
+    if found is None:
+        complaint = "nginx is not installed (ci/system-deps.sh does it)"
+        if os.environ.get("GAI_FAST_REQUIRE_ALL") == "1":
+            pytest.fail(complaint)
+        pytest.skip(complaint)
+    return found
+
+
+@asynccontextmanager
+async def in_front_of(net: Net, gateway: str, folder: Path, version: str) -> AsyncIterator[str]:
+    """Runs nginx before a gateway; yields its `host:port`."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    configuration = folder / f"nginx-{version}.conf"
+    configuration.write_text(CONFIGURATION.format(folder=folder, port=port, gateway=gateway, version=version))
+    process = await asyncio.create_subprocess_exec(
+        nginx(), "-p", str(folder), "-c", str(configuration), stdout=-3, stderr=-3
+    )
+    try:
+        host = f"127.0.0.1:{port}"
+        async with asyncio.timeout(10):
+            while True:
+                try:
+                    (await net.connect(host)).close()
+                    break
+                except OSError:
+                    assert process.returncode is None, (folder / "error.log").read_text()
+                    await asyncio.sleep(0.02)
+        yield host
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
+
+
+@on_both_loops
+async def test_frames_arrive_as_they_are_sent_and_a_lost_client_is_passed_on(net: Net, tmp_path: Path) -> None:
+    nginx()
+    go = asyncio.Event()
+
+    async def handler(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(SSE_HEAD, chunk(delta("first ")))
+        await go.wait()
+        await peer.send(chunk(delta("second")), chunk(FINISH), chunk(DONE), LAST_CHUNK)
+
+    upstream = await net.upstream(handler)
+    gateway = await net.gateway(upstream)
+    for version in ("1.0", "1.1"):
+        async with in_front_of(net, gateway.host, tmp_path, version) as host:
+            for path, body in (
+                ("/api/v1/stream", M),
+                ("/api/v1/stream?framing=ndjson", M),
+                ("/v1/chat/completions", {"model": "m", "messages": MESSAGES, "stream": True}),
+            ):
+                go.clear()
+                client = await net.connect(host)
+                client.request("POST", path, body)
+                response = await client.response()
+                async with asyncio.timeout(5):
+                    await response.until(b"first")
+                assert b"second" not in response.body
+                go.set()
+                await response.rest()
+                assert response.ended
+                assert b"second" in response.body
+                client.close()
+            go.clear()
+            client = await net.connect(host)
+            client.request("POST", "/api/v1/stream", M)
+            await (await client.response()).until(b"first")
+            finished = upstream.finished
+            client.close()
+            await until(lambda finished=finished: gateway.streams == 0)
+            go.set()
+            await upstream.until_finished(finished + 1)
+
+
+@on_both_loops
+async def test_errors_keep_their_status_and_their_place(net: Net, tmp_path: Path) -> None:
+    nginx()
+
+    async def ask(host: str) -> Client:
+        client = await net.connect(host)
+        client.request("POST", "/api/v1/stream", M)
+        return client
+
+    mock = await net.mock(fault=Fault("429"))
+    gateway = await net.gateway(mock)
+    async with in_front_of(net, gateway.host, tmp_path, "1.1") as host:
+        response = await (await (await ask(host)).response()).rest()
+        assert (response.status, response.error["code"]) == (429, "rate_limited")
+        assert response.headers["retry-after"] == "1"
+        mock.fault = Fault("cut", 3)
+        response = await (await (await ask(host)).response()).rest()
+        assert response.ended
+        assert response.types[-2:] == ["error", "done"]

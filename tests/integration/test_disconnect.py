@@ -1,0 +1,281 @@
+"""A client that goes away, at whatever moment, closes the upstream connection within 100 ms."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+
+import pytest
+
+from gai_fast.cli.mock import Fault
+from tests.integration.gateway import (
+    KEY,
+    MESSAGES,
+    QUERY,
+    SSE_HEAD,
+    Client,
+    Gateway,
+    Net,
+    Peer,
+    Upstream,
+    chunk,
+    delta,
+    on_both_loops,
+    request_bytes,
+    until,
+)
+
+NATIVE = "/api/v1/stream"
+CHAT = "/v1/chat/completions"
+M = {**QUERY, "model": "m"}
+TRIES = 3
+LIMIT_SECONDS = 0.1
+REQUESTS = {
+    "native": ("POST", NATIVE, M),
+    "ndjson": ("POST", f"{NATIVE}?framing=ndjson", M),
+    "one JSON answer": ("POST", NATIVE, {**M, "stream": False}),
+    "GET": ("GET", f"{NATIVE}?q=hi&model=m", None),
+    "OpenAI": ("POST", CHAT, {"model": "m", "messages": MESSAGES, "stream": True}),
+    "OpenAI, one answer": ("POST", CHAT, {"model": "m", "messages": MESSAGES}),
+    "translated": ("POST", CHAT, {"model": "claude", "messages": MESSAGES, "stream": True}),
+}
+LEAVING: dict[str, Callable[[Client], object]] = {
+    "close": Client.close,
+    "reset": Client.reset,
+    "half-close": lambda client: client.writer.write_eof(),
+}
+
+Scene = Callable[[Peer], Awaitable[None]]
+
+
+async def silent(peer: Peer) -> None:
+    """Before the first token: not even a head."""
+    await peer.request()
+
+
+async def head_only(peer: Peer) -> None:
+    """The head, and no event."""
+    await peer.request()
+    await peer.send(SSE_HEAD)
+
+
+async def mid_stream(peer: Peer) -> None:
+    """In the middle of a steady stream."""
+    await peer.request()
+    await peer.send(SSE_HEAD)
+    with suppress(OSError):
+        for _ in range(100):
+            await peer.send(chunk(delta("word ")))
+            await asyncio.sleep(0.005)
+
+
+async def stalled(peer: Peer) -> None:
+    """Some events, then silence."""
+    await peer.request()
+    await peer.send(SSE_HEAD, chunk(delta("word ")), chunk(b"data: {"))
+
+
+async def best_of(
+    net: Net, gateway: Gateway, upstream: Upstream, start: bytes, leave: Callable[[Client], object]
+) -> float:
+    """The shortest time from a client's leaving to the upstream's seeing it."""
+    loop = asyncio.get_running_loop()
+    taken = []
+    for _ in range(TRIES):
+        seen = len(upstream.peers)
+        client = await gateway.connect()
+        client.send(start)
+        await until(lambda seen=seen: len(upstream.peers) > seen and upstream.peers[-1].head)
+        await asyncio.sleep(0.015)
+        assert upstream.finished == seen
+        assert gateway.streams == 1
+        left_at = loop.time()
+        leave(client)
+        await upstream.until_finished(seen + 1)
+        taken.append(upstream.closed_at[-1] - left_at)
+        await until(lambda: not gateway.streams)
+        client.close()
+    return min(taken)
+
+
+@on_both_loops
+@pytest.mark.parametrize("scene", [silent, head_only, mid_stream, stalled])
+@pytest.mark.parametrize("name", REQUESTS)
+async def test_a_client_that_leaves_closes_the_upstream_at_once(net: Net, scene: Scene, name: str) -> None:
+    async def handler(peer: Peer) -> None:
+        watch = asyncio.ensure_future(scene(peer))
+        while not peer.head:
+            await asyncio.sleep(0.001)
+        await asyncio.sleep(0.005)
+        await peer.until_gone()
+        watch.cancel()
+        with suppress(asyncio.CancelledError, OSError):
+            await watch
+
+    upstream = await net.upstream(handler)
+    gateway = await net.gateway(upstream, allow_get_start=True)
+    method, path, body = REQUESTS[name]
+    start = request_bytes(gateway.host, method, path, body)
+    assert await best_of(net, gateway, upstream, start, Client.close) <= LIMIT_SECONDS
+
+
+@on_both_loops
+@pytest.mark.parametrize("leaving", LEAVING)
+@pytest.mark.parametrize("commit_after", [0.001, 60.0], ids=["committed", "held"])
+async def test_however_it_leaves(net: Net, leaving: str, commit_after: float) -> None:
+    async def handler(peer: Peer) -> None:
+        await peer.request()
+        await peer.until_gone()
+
+    upstream = await net.upstream(handler)
+    gateway = await net.gateway(upstream, commit_after=commit_after, heartbeat=0.05)
+    start = request_bytes(gateway.host, "POST", NATIVE, M)
+    assert await best_of(net, gateway, upstream, start, LEAVING[leaving]) <= LIMIT_SECONDS
+
+
+@on_both_loops
+@pytest.mark.parametrize("leaving", LEAVING)
+async def test_a_client_that_leaves_without_having_read_closes_the_upstream_too(net: Net, leaving: str) -> None:
+    piece = chunk(delta("x" * 10_000))
+
+    async def handler(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(SSE_HEAD)
+        while True:
+            await peer.send(piece)
+
+    loop = asyncio.get_running_loop()
+    upstream = await net.upstream(handler)
+    gateway = await net.gateway(upstream)
+    taken = []
+    for n in range(TRIES):
+        client = await gateway.connect(receive_buffer=4096)
+        client.writer.transport.pause_reading()  # type: ignore[attr-defined]  # a transport of a socket has it
+        client.send(request_bytes(gateway.host, "POST", NATIVE, M))
+        sent = -1
+        while sent != (sent := upstream.peers[-1].sent if len(upstream.peers) > n else 0) or not sent:
+            await asyncio.sleep(0.05)
+        assert gateway.streams == 1
+        left_at = loop.time()
+        LEAVING[leaving](client)
+        await upstream.until_finished(n + 1)
+        taken.append(upstream.closed_at[-1] - left_at)
+        client.writer.transport.abort()
+    assert min(taken) <= LIMIT_SECONDS
+
+
+@on_both_loops
+async def test_a_client_that_leaves_while_the_upstream_is_connected_to_stops_that(net: Net) -> None:
+    # A listener whose queue is full neither accepts nor refuses: its peers stay in their connect.
+    with socket.socket() as full:
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        address = full.getsockname()
+        fillers = [socket.socket() for _ in range(4)]
+        try:
+            for filler in fillers:
+                filler.setblocking(False)
+                filler.connect_ex(address)
+            gateway = await net.gateway(f"http://127.0.0.1:{address[1]}", connect_timeout=20)
+            for path, body in ((NATIVE, M), (NATIVE, {**M, "stream": False})):
+                client = await gateway.connect()
+                client.request("POST", path, body)
+                await until(lambda: gateway.streams == 1)
+                (pool,) = gateway.running.engine._pools.values()
+                await until(lambda pool=pool: pool.stats.connecting == 1)
+                client.close()
+                await until(lambda pool=pool: pool.stats.connecting == 0)
+                assert gateway.streams == 0
+        finally:
+            for filler in fillers:
+                filler.close()
+
+
+@on_both_loops
+async def test_a_client_that_leaves_while_it_waits_for_a_connection_gives_its_place_up(net: Net) -> None:
+    mock = await net.mock(ttft=60)
+    gateway = await net.gateway(mock, max_connections=1)
+    first, second = await gateway.connect(), await gateway.connect()
+    first.request("POST", NATIVE, M)
+    await until(lambda: mock.requests)
+    second.request("POST", NATIVE, M)
+    await until(lambda: gateway.streams == 2)
+    second.close()
+    await until(lambda: gateway.streams == 1)
+    first.close()
+    await until(lambda: gateway.streams == 0)
+    await asyncio.wait_for(mock.requests[0].closed.wait(), 5)
+    assert len(mock.requests) == 1
+
+
+@on_both_loops
+async def test_a_client_that_leaves_a_queue_of_requests_runs_none_of_the_rest(net: Net) -> None:
+    mock = await net.mock(ttft=60)
+    gateway = await net.gateway(mock)
+    client = await gateway.connect()
+    client.send(request_bytes(gateway.host, "POST", NATIVE, M) * 5)
+    await until(lambda: mock.requests)
+    client.close()
+    await asyncio.wait_for(mock.requests[0].closed.wait(), 5)
+    await asyncio.sleep(0.05)
+    assert len(mock.requests) == 1
+
+
+@on_both_loops
+async def test_a_client_that_leaves_the_demo_stops_it(net: Net) -> None:
+    gateway = await net.gateway()
+    for stream in (True, False):
+        client = await gateway.connect()
+        client.request("POST", NATIVE, {**QUERY, "stream": stream})
+        if stream:
+            await (await client.response()).until(b"text.delta")
+        else:
+            await until(lambda: gateway.streams)
+        client.close()
+        await until(lambda: gateway.streams == 0)
+
+
+@on_both_loops
+async def test_a_storm_of_leaving_clients_leaves_nothing_and_mixes_no_answers(net: Net) -> None:
+    async def handler(peer: Peer) -> None:
+        while True:
+            name = (await peer.request()).partition(b'"name":"')[2].partition(b'"')[0].decode()
+            await peer.send(SSE_HEAD)
+            for _ in range(4):
+                await peer.send(chunk(delta(name)))
+                await asyncio.sleep(0)
+            await peer.send(chunk(delta("", delta={}, finish_reason="stop")), chunk(b"data: [DONE]\n\n"), b"0\r\n\r\n")
+
+    gateway = await net.gateway(await net.upstream(handler), max_connections=8)
+
+    async def one(number: int) -> None:
+        client = await gateway.connect()
+        name = f"<{number}>"
+        body = {"model": "m", "messages": [{"role": "user", "content": "x", "name": name}], "stream": True}
+        client.request("POST", CHAT, body)
+        if number % 3:
+            for _ in range(number % 29):
+                await asyncio.sleep(0)
+            (Client.reset if number % 2 else Client.close)(client)
+            return
+        response = await (await client.response()).rest()
+        assert [event["choices"][0]["delta"].get("content") for event in response.events[:-1]] == [name] * 4
+        client.close()
+
+    for start in range(0, 300, 50):
+        await asyncio.gather(*map(one, range(start, start + 50)))
+    await until(lambda: gateway.streams == 0)
+
+
+@on_both_loops
+async def test_the_fake_upstream_sees_it_as_well(net: Net) -> None:
+    mock = await net.mock(rate=20, deltas=1000, fault=Fault("stall", 5))
+    gateway = await net.gateway(mock)
+    for model in ("m", "claude"):
+        client, response = await gateway.stream({**QUERY, "model": model})
+        await response.until(b"upon")
+        client.close()
+        await asyncio.wait_for(mock.requests[-1].closed.wait(), 5)
+        assert mock.requests[-1].headers["authorization" if model == "m" else "x-api-key"].endswith(KEY)

@@ -1,0 +1,266 @@
+"""A gateway in a process of its own: what it holds after many streams, and what a client that stops reading costs it.
+
+The upstream is another process and the clients are this one, so that the figures are the gateway's alone.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gai_fast.limits import KIB, MIB
+
+ROOT = Path(__file__).parents[2]
+STREAMS = 1500
+STUCK = 40
+
+UPSTREAM = """
+import asyncio, json, sys
+
+def delta(text, **more):
+    choice = {"index": 0, "delta": {"content": text}, "finish_reason": None, **more}
+    data = b"data: %b\\n\\n" % json.dumps({"id": "c", "model": "m", "choices": [choice]}).encode()
+    return b"%x\\r\\n%b\\r\\n" % (len(data), data)
+
+HEAD = b"HTTP/1.1 200 OK\\r\\ncontent-type: text/event-stream\\r\\ntransfer-encoding: chunked\\r\\n\\r\\n"
+FEW = [delta("word ")] * 20
+END = delta("", finish_reason="stop") + b"e\\r\\ndata: [DONE]\\n\\n\\r\\n0\\r\\n\\r\\n"
+MUCH = delta("word " * 2000)
+
+async def serve(reader, writer):
+    try:
+        while True:
+            head = await reader.readuntil(b"\\r\\n\\r\\n")
+            length = int(head.lower().partition(b"content-length: ")[2].partition(b"\\r\\n")[0])
+            body = await reader.readexactly(length)
+            writer.write(HEAD)
+            while b"endless" in body:
+                writer.write(MUCH)
+                await writer.drain()
+            for piece in FEW:
+                writer.write(piece)
+                await writer.drain()
+                await asyncio.sleep(0)
+            writer.write(END)
+    except (OSError, EOFError):
+        pass
+    finally:
+        writer.transport.abort()
+
+async def main():
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    print(server.sockets[0].getsockname()[1], flush=True)
+    await asyncio.Event().wait()
+
+asyncio.run(main())
+"""
+
+GATEWAY = """
+import asyncio, gc, json, os, sys
+from collections import Counter
+from gai_fast.server.app import start
+from gai_fast.settings import ModelSettings, ServerSettings, Settings, StreamSettings, UpstreamSettings
+
+def kinds():
+    names = ("Session", "Relay", "HTTPClient", "ResponseWriter", "Exchange", "Connection", "UpstreamConnection", "Task",
+             "TimerHandle", "Incoming", "Reply")
+    return Counter(type(thing).__name__ for thing in gc.get_objects() if type(thing).__name__ in names)
+
+async def main(port):
+    upstream = UpstreamSettings("up", "openai-compatible", f"http://127.0.0.1:{port}/v1")
+    settings = Settings(
+        server=ServerSettings(port=0), upstreams={"up": upstream}, models={"m": ModelSettings("m", upstream, "x")}
+    )
+    running = await start(settings)
+    print(running.url.rpartition(":")[2], flush=True)
+    loop = asyncio.get_running_loop()
+    while await loop.run_in_executor(None, sys.stdin.readline):
+        gc.collect()
+        facts = {
+            "files": len(os.listdir("/dev/fd")), "tasks": len(asyncio.all_tasks()),
+            "streams": len(running.engine.streams), "timers": len(running.engine.timers),
+            "kinds": kinds(), "objects": len(gc.get_objects()),
+        }
+        print(json.dumps(facts), flush=True)
+    await running.close()
+
+if sys.argv[2] == "uvloop":
+    import uvloop
+    uvloop.run(main(int(sys.argv[1])))
+else:
+    asyncio.run(main(int(sys.argv[1])))
+"""
+
+
+class Child:
+    """A script in a process of its own; its first line is the port it listens on."""
+
+    def __init__(self, source: str, *arguments: str) -> None:
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        self.process = subprocess.Popen(
+            [sys.executable, "-W", "error", "-c", source, *arguments],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environment,
+        )
+        self.port = int(self._line())
+
+    def _line(self) -> str:
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        if not line:
+            raise AssertionError(self.process.communicate(timeout=10)[1])
+        return line
+
+    def facts(self) -> dict[str, Any]:
+        """What the gateway holds."""
+        assert self.process.stdin is not None
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
+        facts: dict[str, Any] = json.loads(self._line())
+        return facts
+
+    @property
+    def memory(self) -> int:
+        """Resident bytes."""
+        said = subprocess.run(["ps", "-o", "rss=", "-p", str(self.process.pid)], capture_output=True, check=True)
+        return int(said.stdout) * KIB
+
+    def stop(self) -> None:
+        """Ends it: the gateway by the end of its input, and without a word on the standard error."""
+        try:
+            _, errors = self.process.communicate(timeout=15)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            raise
+        assert errors == ""
+        assert self.process.returncode == 0
+
+    def kill(self) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.communicate(timeout=10)
+
+
+@contextmanager
+def running(loop: str) -> Iterator[Child]:
+    upstream = Child(UPSTREAM)
+    try:
+        gateway = Child(GATEWAY, str(upstream.port), loop)
+        try:
+            yield gateway
+            gateway.stop()
+        finally:
+            gateway.kill()
+    finally:
+        upstream.kill()
+
+
+def asked(port: int, path: str, body: dict[str, Any], receive_buffer: int | None = None) -> socket.socket:
+    """A client that has asked."""
+    client = socket.socket()
+    if receive_buffer is not None:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+    client.settimeout(20)
+    client.connect(("127.0.0.1", port))
+    data = json.dumps(body).encode()
+    head = f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
+    client.sendall(f"{head}Content-Length: {len(data)}\r\n\r\n".encode() + data)
+    return client
+
+
+def one_stream(port: int, number: int) -> None:
+    """One stream of some kind: read to its end, left at some moment, or refused."""
+    native = {"model": "m", "query": "hi"}
+    openai = {"model": "m", "messages": [{"role": "user", "content": "hi"}], "stream": True}
+    path, body = (
+        ("/api/v1/stream", native),
+        ("/v1/chat/completions", openai),
+        ("/api/v1/stream?framing=ndjson", native),
+        ("/api/v1/stream", {**native, "stream": False}),
+        ("/api/v1/stream", {**native, "model": "nobody"}),
+    )[number % 5]
+    with asked(port, path, body) as client:
+        if number % 7 == 0:
+            return
+        got = client.recv(100)
+        if number % 7 == 1:
+            return
+        while not got.endswith((b"0\r\n\r\n", b"}")):
+            more = client.recv(1 << 16)
+            assert more
+            got += more
+
+
+def settled(gateway: Child) -> dict[str, Any]:
+    """What it holds once what was under way has ended."""
+    for _ in range(100):
+        facts = gateway.facts()
+        if not facts["streams"] and facts["timers"] <= 1 and facts["kinds"].get("Connection", 0) == 0:
+            return facts
+        time.sleep(0.05)
+    raise AssertionError(facts)
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+def test_after_many_streams_nothing_is_left_of_them(loop: str) -> None:
+    with running(loop) as gateway:
+        for number in range(200):
+            one_stream(gateway.port, number)
+        before, memory = settled(gateway), gateway.memory
+        for number in range(STREAMS):
+            one_stream(gateway.port, number)
+        after = settled(gateway)
+        # Idle upstream connections are kept, each with its socket; how many there are varies.
+        kept = after["kinds"].get("UpstreamConnection", 0) - before["kinds"].get("UpstreamConnection", 0)
+        assert after["files"] - before["files"] == kept
+        assert after["tasks"] == before["tasks"]
+        for kind in ("Session", "Relay", "HTTPClient", "ResponseWriter", "Exchange", "Incoming", "Reply"):
+            assert after["kinds"].get(kind, 0) == 0, kind
+        assert after["objects"] - before["objects"] < STREAMS / 5
+        assert gateway.memory - memory < 4 * MIB
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+@pytest.mark.parametrize("path", ["/api/v1/stream", "/v1/chat/completions"])
+def test_a_client_that_stops_reading_costs_a_bounded_amount(
+    loop: str, path: str, record_property: Callable[[str, object], None]
+) -> None:
+    body = {"model": "m", "messages": [{"role": "user", "content": "endless"}], "stream": True}
+    with running(loop) as gateway, ExitStack() as clients:
+        for _ in range(3):
+            clients.enter_context(asked(gateway.port, path, body, 4 * KIB))
+        stopped_growing(gateway)
+        before = gateway.memory
+        for _ in range(STUCK):
+            clients.enter_context(asked(gateway.port, path, body, 4 * KIB))
+        each = (stopped_growing(gateway) - before) / STUCK
+        record_property("bytes per stopped client", each)
+        assert gateway.facts()["streams"] == STUCK + 3
+        # The high-water mark of 256 KiB, one read of the upstream on top of it, and the objects of a stream.
+        assert each < 768 * KIB
+
+
+def stopped_growing(gateway: Child) -> int:
+    """The gateway's memory once every upstream is paused."""
+    last, same = 0, 0
+    for _ in range(200):
+        now = gateway.memory
+        same = same + 1 if now == last else 0
+        if same == 8:
+            return now
+        last = now
+        time.sleep(0.05)
+    raise AssertionError(f"{last} bytes and growing")

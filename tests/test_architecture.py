@@ -1,0 +1,375 @@
+"""The house of DESIGN, enforced: who imports whom, where a decision may stand, what every module has.
+
+Read from the sources with `ast`, so that nothing of ours has to be imported to be judged.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+import gai_fast
+from gai_fast.formats import FORMATS
+from gai_fast.providers import PROVIDERS, UNBUILT_KEY_VARIABLES
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "gai_fast"
+
+# The longest prefix of a module's name decides; whatever is not named here fails the first test.
+LAYERS = {
+    "events": 0, "request": 0, "errors": 0, "limits": 0, "settings": 0, "_version": 0,
+    "_impl": 1, "_native": 1, "_pure": 1,
+    "providers": 2, "formats": 2, "processors": 2, "relay": 2, "result": 2,
+    "net": 3, "stores": 3,
+    "": 4, "__main__": 4, "decoding": 4, "ids": 4, "clock": 4, "server": 4, "integrations": 4, "cli": 4,
+}  # fmt: skip
+
+# What a layer must not touch: it gets time, bytes and ids handed in.
+FORBIDDEN = {
+    1: {"asyncio", "logging", "os", "time", "socket"},
+    2: {"asyncio", "socket", "aiohttp", "time", "os"},
+}
+SWITCH = "_impl"
+"""The one module of layer 1 that reads the environment, and the only way to the kernels."""
+
+ENVIRONMENT = {SWITCH, "server.config"}
+KINDS = ("providers", "formats", "processors")
+
+# Where a provider's name may stand, beside `providers/` and `formats/` (DESIGN, "The house").
+ROUTES = {"server.router", "server.streams"}
+NAMED = {"server.config": {"demo"}, "cli.mock": {"openai", "anthropic", "gemini", "cohere", "ollama"}}
+
+# How many bytes, tokens or milliseconds is a question for `limits.py`.
+LARGEST_LITERAL = 1024
+
+WITHOUT_TESTS = {"__init__", "__main__", "_version"}
+
+
+@dataclass(frozen=True)
+class Module:
+    """One of our sources; `name` is without `gai_fast.`, and empty for the package itself."""
+
+    name: str
+    path: Path
+
+    @property
+    def layer(self) -> int:
+        return LAYERS[self.name.partition(".")[0]]
+
+    @property
+    def is_package(self) -> bool:
+        return self.path.name == "__init__.py"
+
+    @property
+    def kind(self) -> str:
+        """`providers` and its like, or nothing."""
+        top = self.name.partition(".")[0]
+        return top if top in KINDS else ""
+
+    @property
+    def tree(self) -> ast.Module:
+        return parsed(self.path)
+
+    def at(self, node: ast.stmt | ast.expr | ast.excepthandler) -> str:
+        return f"{self.path.relative_to(ROOT)}:{node.lineno}"
+
+
+@cache
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(), path)
+
+
+def name_of(path: Path) -> str:
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = [Module(name_of(path), path) for path in sorted(PACKAGE.rglob("*.py"))]
+NAMES = {module.name for module in MODULES}
+NATIVE_SOURCES = sorted([*PACKAGE.rglob("*.pyx"), *PACKAGE.rglob("*.pxd")])
+TEXTS = sorted(
+    path
+    for folder, endings in ((PACKAGE, {".py", ".pyx", ".pxd", ".js", ".css", ".html", ".svg"}), (ROOT / "csrc", {".h"}))
+    for path in folder.rglob("*")
+    if path.suffix in endings
+)
+
+
+def imports(module: Module) -> Iterator[tuple[ast.stmt, str]]:
+    """Every import, wherever it stands: our modules by their name here, others by their top-level name."""
+    for node in ast.walk(module.tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield node, ours(alias.name)
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                package = f"gai_fast.{module.name}".rstrip(".").split(".")
+                keep = len(package) - node.level + module.is_package
+                base = ".".join([*package[:keep], *filter(None, [base])])
+            for alias in node.names:
+                inner = f"{base}.{alias.name}"
+                yield node, ours(inner if inner.removeprefix("gai_fast.") in NAMES else base)
+
+
+def ours(name: str) -> str:
+    """`gai_fast.x` as `gai_fast:x`, another package by its first name."""
+    top, _, rest = name.partition(".")
+    return f"gai_fast:{rest}" if top == "gai_fast" else top
+
+
+def violations(found: Iterable[str]) -> str:
+    return "\n".join(found)
+
+
+# ---- layers ----------------------------------------------------------------------------------------------------------
+
+
+def test_every_module_has_its_place_in_the_house() -> None:
+    assert {module.name.partition(".")[0] for module in MODULES} <= LAYERS.keys()
+
+
+def test_a_layer_imports_only_lower_layers_and_its_own() -> None:
+    assert not violations(
+        f"{module.at(node)}: layer {module.layer} imports {target}"
+        for module in MODULES
+        for node, target in imports(module)
+        if target.startswith("gai_fast:") and LAYERS[target.removeprefix("gai_fast:").partition(".")[0]] > module.layer
+    )
+
+
+def test_a_layer_does_not_touch_what_is_handed_to_it() -> None:
+    assert not violations(
+        f"{module.at(node)}: layer {module.layer} imports {target}"
+        for module in MODULES
+        for node, target in imports(module)
+        if target in FORBIDDEN.get(module.layer, ()) and (module.name, target) != (SWITCH, "os")
+    )
+
+
+def test_the_native_sources_do_not_either() -> None:
+    line = re.compile(r"^\s*(?:from|cimport|import)\s+([A-Za-z_][\w.]*)", re.M)
+    allowed = {"gai_fast._native", "gai_fast._pure", "gai_fast.events", "gai_fast.limits"}
+    assert not violations(
+        f"{path.relative_to(ROOT)}: imports {name}"
+        for path in NATIVE_SOURCES
+        for name in line.findall(path.read_text())
+        if name.partition(".")[0] in FORBIDDEN[1]
+        or (name.startswith("gai_fast") and not any(name == one or name.startswith(f"{one}.") for one in allowed))
+    )
+
+
+def test_only_the_switch_and_the_kernels_import_the_kernels() -> None:
+    assert not violations(
+        f"{module.at(node)}: imports {target}"
+        for module in MODULES
+        for node, target in imports(module)
+        if re.match(r"gai_fast:(_native|_pure)\b", target)
+        if module.name != SWITCH and not re.match(r"(_native|_pure)\b", module.name)
+    )
+
+
+def test_providers_formats_and_processors_know_neither_each_other_nor_their_like() -> None:
+    """Modules that begin with an underscore are what those of a kind share; the package registers them by name."""
+    assert not violations(
+        f"{module.at(node)}: imports {target}"
+        for module in MODULES
+        if module.kind
+        for node, target in imports(module)
+        for kind, _, name in [target.removeprefix("gai_fast:").partition(".")]
+        if target.startswith("gai_fast:") and kind in KINDS
+        if kind != module.kind or not name.startswith("_")
+    )
+
+
+def test_the_relay_and_the_result_are_given_their_parts() -> None:
+    assert not violations(
+        f"{module.at(node)}: imports {target}"
+        for module in MODULES
+        if module.layer == 2 and not module.kind
+        for node, target in imports(module)
+        if re.match(rf"gai_fast:({'|'.join(KINDS)})\b(?!\._base)", target)
+    )
+
+
+def test_the_environment_is_read_in_one_place() -> None:
+    assert not violations(
+        f"{module.at(node)}: reads the environment"
+        for module in MODULES
+        if module.name not in ENVIRONMENT
+        for node in ast.walk(module.tree)
+        if isinstance(node, ast.Attribute) and node.attr in ("environ", "getenv", "environb")
+    )
+
+
+# ---- what may stand where --------------------------------------------------------------------------------------------
+
+
+def test_no_providers_name_stands_outside_its_home() -> None:
+    names = PROVIDERS.keys() | UNBUILT_KEY_VARIABLES.keys()
+    assert not violations(
+        f"{module.at(node)}: {node.value!r}"
+        for module in MODULES
+        if module.kind not in ("providers", "formats") and module.name not in ROUTES
+        for node in ast.walk(module.tree)
+        if isinstance(node, ast.Constant) and node.value in names - NAMED.get(module.name, set())
+    )
+
+
+def table_nodes(module: Module) -> set[ast.AST]:
+    """All inside the displays that a module binds to a constant's name."""
+    nodes: set[ast.AST] = set()
+    for statement in module.tree.body:
+        match statement:
+            case ast.Assign([ast.Name(name)], value) | ast.AnnAssign(ast.Name(name), _, value) if name.isupper():
+                if isinstance(value, (ast.Dict, ast.Set, ast.Tuple, ast.List, ast.Call)):
+                    nodes.update(ast.walk(value))
+    return nodes
+
+
+def test_a_large_number_is_a_limit_or_stands_in_a_table() -> None:
+    assert not violations(
+        f"{module.at(node)}: {node.value}"
+        for module in MODULES
+        if 1 <= module.layer <= 3
+        for node in ast.walk(module.tree)
+        if isinstance(node, ast.Constant) and type(node.value) is int and node.value >= LARGEST_LITERAL
+        if node not in table_nodes(module)
+    )
+
+
+def test_no_exception_is_caught_that_is_not_named() -> None:
+    def broad(node: ast.expr | None) -> bool:
+        if isinstance(node, ast.Tuple):
+            return any(map(broad, node.elts))
+        return node is None or (isinstance(node, ast.Name) and node.id in ("Exception", "BaseException"))
+
+    assert not violations(
+        f"{module.at(node)}: a broad except"
+        for module in MODULES
+        for node in ast.walk(module.tree)
+        if isinstance(node, ast.ExceptHandler) and broad(node.type)
+    )
+
+
+def lines(paths: Iterable[Path]) -> Iterator[tuple[str, str]]:
+    for path in paths:
+        for number, line in enumerate(path.read_text().splitlines(), 1):
+            yield f"{path.relative_to(ROOT)}:{number}", line
+
+
+def test_nothing_is_left_to_be_done() -> None:
+    left = re.compile(r"\b(TODO|FIXME|XXX)\b")
+    assert not violations(f"{where}: {line.strip()}" for where, line in lines(TEXTS) if left.search(line))
+
+
+@pytest.mark.parametrize("mark", [r"type: ignore", r"noqa", r"pragma: no cover"])
+def test_what_silences_a_check_says_which_and_why(mark: str) -> None:
+    named = re.compile(rf"# {mark}(\[[a-z, -]+\]|: [A-Z0-9, ]+)  # \S")
+    assert not violations(
+        f"{where}: {line.strip()}"
+        for where, line in lines(path for path in TEXTS if path.suffix == ".py")
+        if re.search(rf"# {mark}", line) and not named.search(line)
+    )
+
+
+def test_no_path_or_address_of_a_machine_is_left_in_the_sources() -> None:
+    own = re.compile(r"/work/|/tmp/w|/home/|/root/|/Users/")
+    assert not violations(f"{where}: {line.strip()}" for where, line in lines(TEXTS) if own.search(line))
+
+
+# ---- what every module has -------------------------------------------------------------------------------------------
+
+
+def test_every_module_says_what_it_owns() -> None:
+    assert not violations(str(module.path) for module in MODULES if not ast.get_docstring(module.tree))
+
+
+def test_every_module_has_its_test_module() -> None:
+    """`gai_fast/x/_y.py` is tested in `tests/unit/x/test_y.py`; in `parity` or `integration` where it is about that."""
+
+    def is_tested(module: Module) -> bool:
+        path = module.path.relative_to(PACKAGE)
+        name = path.with_name(f"test_{path.stem.lstrip('_')}.py")
+        return any((ROOT / "tests" / folder / name).is_file() for folder in ("unit", "parity", "integration"))
+
+    assert not violations(
+        str(module.path.relative_to(ROOT))
+        for module in MODULES
+        if module.path.stem not in WITHOUT_TESTS and not is_tested(module)
+    )
+
+
+# Heavy packages of others are loaded once: what is tried is whether ours need one another in a certain order.
+IMPORT_EACH_ALONE = """
+import contextlib, importlib, os, sys, traceback
+for package in ("aiohttp.web", "click", "httptools", "msgspec", "orjson", "uvloop"):
+    with contextlib.suppress(ModuleNotFoundError):
+        importlib.import_module(package)
+failed = []
+for name in sys.argv[1:]:
+    child = os.fork()
+    if not child:
+        try:
+            importlib.import_module(name)
+        except BaseException:
+            traceback.print_exc()
+            os._exit(1)
+        os._exit(0)
+    if os.waitpid(child, 0)[1]:
+        failed.append(name)
+sys.exit(f"cannot be imported alone: {', '.join(failed)}" if failed else 0)
+"""
+
+
+@pytest.mark.timeout(60)
+def test_every_module_imports_alone_and_without_a_warning() -> None:
+    names = [f"gai_fast.{module.name}".rstrip(".") for module in MODULES]
+    if gai_fast.IMPLEMENTATION == "pure":
+        names.remove("gai_fast._native")
+    names.remove("gai_fast.__main__")
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", IMPORT_EACH_ALONE, *names],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=50,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_every_public_name_is_there_and_explained() -> None:
+    assert list(gai_fast.__all__) == sorted(gai_fast.__all__, key=lambda name: (not name.isupper(), name))
+    for name in gai_fast.__all__:
+        value = getattr(gai_fast, name)
+        if callable(value):
+            assert (inspect.getdoc(value) or "").strip(), name
+
+
+# ---- one file and one registration line ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("kind", "registered"), [("providers", PROVIDERS), ("formats", FORMATS)])
+def test_every_module_of_a_kind_is_registered_and_every_registered_one_is_there(
+    kind: str, registered: dict[str, str]
+) -> None:
+    there = {f"gai_fast.{module.name}" for module in MODULES if module.kind == kind and not module.is_package}
+    assert set(registered.values()) == {name for name in there if not name.rpartition(".")[2].startswith("_")}
+    assert [name.replace("-", "_") for name in registered] == [path.rpartition(".")[2] for path in registered.values()]
+
+
+def test_every_provider_has_its_fixtures() -> None:
+    fixtures = {path.name for path in (ROOT / "tests/corpus/fixtures").iterdir()}
+    assert {name.replace("-", "_") for name in PROVIDERS} <= {name.replace("-", "_") for name in fixtures}

@@ -1,0 +1,143 @@
+"""Time that goes on only when told, for everything that has timers; a transport and clients without sockets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from gai_fast.errors import Error
+from gai_fast.events import Event
+
+
+class FakeTransport:
+    """A client's connection: what was written, and how much of it the test says is unsent."""
+
+    def __init__(self) -> None:
+        self.written: list[bytes] = []
+        self.unsent = 0
+        self.aborted = False
+
+    def write(self, data: bytes) -> None:
+        self.written.append(data)
+        self.unsent += len(data)
+
+    def get_write_buffer_size(self) -> int:
+        return self.unsent
+
+    def is_closing(self) -> bool:
+        return self.aborted
+
+    def abort(self) -> None:
+        self.aborted = True
+
+
+class FakeTimer:
+    def __init__(self, callback: Callable[[], object]) -> None:
+        self.callback: Callable[[], object] | None = callback
+
+    def cancel(self) -> None:
+        self.callback = None
+
+
+class FakeTime:
+    """A timer wheel and the timers of a loop; what is due runs, each at its own time, when the test advances."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.waiting: list[tuple[float, FakeTimer]] = []
+
+    def time(self) -> float:
+        return self.now
+
+    clock = time
+
+    def schedule(self, deadline: float, callback: Callable[[], object]) -> FakeTimer:
+        timer = FakeTimer(callback)
+        self.waiting.append((deadline, timer))
+        return timer
+
+    call_at = schedule
+
+    def call_later(self, delay: float, callback: Callable[[], object]) -> FakeTimer:
+        return self.schedule(self.now + delay, callback)
+
+    def call_soon(self, callback: Callable[[], object]) -> FakeTimer:
+        return self.schedule(self.now, callback)
+
+    @property
+    def armed(self) -> int:
+        """Timers that were neither cancelled nor run."""
+        return sum(timer.callback is not None for _, timer in self.waiting)
+
+    def advance(self, seconds: float) -> None:
+        end = self.now + seconds
+        while due := [item for item in self.waiting if item[0] <= end]:
+            item = min(due, key=lambda item: item[0])
+            self.waiting.remove(item)
+            self.now = max(self.now, item[0])
+            callback, item[1].callback = item[1].callback, None
+            if callback is not None:
+                callback()
+        self.now = end
+
+
+class FakeOutput:
+    """Writes an event as its type in angle brackets."""
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+        self.bytes = b""
+
+    def event(self, event: Event) -> None:
+        self.events.append(event)
+        self.bytes += b"<%b>" % event["type"].encode()
+
+    def heartbeat(self) -> None:
+        self.bytes += b"<ping>"
+
+    def take(self) -> bytes:
+        taken, self.bytes = self.bytes, b""
+        return taken
+
+
+class FakeClient:
+    """A client's leg that writes down what it is told."""
+
+    def __init__(self) -> None:
+        self.calls: list[Any] = []
+
+    def commit(self) -> None:
+        self.calls.append("commit")
+
+    def flush(self) -> None:
+        self.calls.append("flush")
+
+    def write(self, data: bytes) -> None:
+        self.calls.append(data)
+
+    def end(self, data: bytes) -> None:
+        self.calls.append(("end", data))
+
+    def fail(self, error: Error) -> None:
+        self.calls.append(error)
+
+    def taken(self) -> list[Any]:
+        """What came since the last call."""
+        calls, self.calls = self.calls, []
+        return calls
+
+
+class FakeExchange:
+    """A request under way."""
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+
+    def pause_reading(self) -> None:
+        self.calls.append("pause")
+
+    def resume_reading(self) -> None:
+        self.calls.append("resume")
+
+    def close(self) -> None:
+        self.calls.append("close")

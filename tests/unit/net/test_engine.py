@@ -1,0 +1,176 @@
+"""From a call to a session with an open upstream."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from typing import Any
+
+import orjson
+import pytest
+
+from gai_fast.clock import now_ms
+from gai_fast.errors import Error, Unsupported
+from gai_fast.net import engine as module
+from gai_fast.net.engine import Call, Engine
+from gai_fast.net.session import Clock, Session
+from gai_fast.request import parse_request
+from gai_fast.settings import ModelSettings, Secret, Settings, StreamSettings, UpstreamSettings
+from tests.unit.net.fakes import FakeClient, FakeExchange, FakeOutput
+
+SSE = {"content-type": "text/event-stream"}
+UPSTREAM = UpstreamSettings(
+    "up", "openai-compatible", "http://127.0.0.1:9/v1", Secret("sk-canary"), max_connections=7, idle_timeout=5.5
+)
+MODEL = ModelSettings("m", UPSTREAM, "real-id", StreamSettings(commit_after=60))
+DEMO = ModelSettings("demo", UpstreamSettings("demo", "demo", ""), "demo")
+REQUEST = parse_request(b'{"query":"hi"}')
+
+
+class FakePool:
+    """Hands out exchanges that the test plays."""
+
+    made: list[FakePool] = []
+
+    def __init__(self, base_url: str, **options: Any) -> None:
+        self.base_url = base_url
+        self.options = options
+        self.asked: list[tuple[Any, ...]] = []
+        self.is_closed = False
+        self.problem: Exception | None = None
+        FakePool.made.append(self)
+
+    def open(self, *arguments: Any) -> FakeExchange:
+        if self.problem is not None:
+            raise self.problem
+        self.asked.append(arguments)
+        return FakeExchange()
+
+    async def close(self) -> None:
+        self.is_closed = True
+
+
+@pytest.fixture(autouse=True)
+def pools(monkeypatch: pytest.MonkeyPatch) -> list[FakePool]:
+    FakePool.made = []
+    monkeypatch.setattr(module, "UpstreamPool", FakePool)
+    return FakePool.made
+
+
+def call(model: ModelSettings = MODEL, **more: Any) -> Call:
+    build = more.pop("build", lambda api, target: api.build_request(REQUEST, target))
+    return Call(model=model, build=build, output=FakeOutput(), **more)
+
+
+def start(engine: Engine, what: Call, stream_id: str = "s1") -> tuple[Session, FakeClient]:
+    client = FakeClient()
+    return engine.start(what, client, stream_id, Clock(now_ms)), client
+
+
+@pytest.fixture
+async def engine() -> Engine:
+    return Engine(Settings(), asyncio.get_running_loop())
+
+
+async def test_the_upstream_is_asked_for_its_own_model_with_its_own_key(engine: Engine, pools: list[FakePool]) -> None:
+    session, _ = start(engine, call())
+    ((method, path, headers, body, receiver),) = pools[0].asked
+    assert (method, path) == ("POST", "/chat/completions")
+    assert orjson.loads(body)["model"] == "real-id"
+    assert ("authorization", "Bearer sk-canary") in [(name.lower(), value) for name, value in headers]
+    assert receiver is session
+    assert pools[0].base_url == UPSTREAM.base_url
+    assert pools[0].options["max_connections"] == 7
+    assert pools[0].options["idle_timeout"] == 5.5
+    assert pools[0].options["timers"] is engine.timers
+
+
+async def test_configured_headers_replace_the_providers_own(engine: Engine, pools: list[FakePool]) -> None:
+    upstream = dataclasses.replace(UPSTREAM, headers={"Authorization": "Other", "X-More": "1"})
+    start(engine, call(dataclasses.replace(MODEL, upstream=upstream)))
+    headers = pools[0].asked[0][2]
+    assert [value for name, value in headers if name.lower() == "authorization"] == ["Other"]
+    assert ("X-More", "1") in headers
+
+
+async def test_streams_of_an_upstream_share_a_pool(engine: Engine, pools: list[FakePool]) -> None:
+    start(engine, call(), "s1")
+    start(engine, call(), "s2")
+    other = dataclasses.replace(UPSTREAM, name="other")
+    start(engine, call(dataclasses.replace(MODEL, upstream=other)), "s3")
+    assert [len(pool.asked) for pool in pools] == [2, 1]
+
+
+async def test_a_stream_is_known_by_its_id_until_it_ends_for_its_client(engine: Engine) -> None:
+    session, client = start(engine, call())
+    assert engine.streams == {"s1": session}
+    session.head_received(200, SSE)
+    session.body_received(b'data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\ndata: [DONE]\n\n')
+    assert engine.streams == {}
+    assert client.calls[0] == "commit"
+    session, _ = start(engine, call(), "s2")
+    session.client_lost()
+    assert engine.streams == {}
+
+
+async def test_the_start_tells_the_id_and_the_upstreams_name(engine: Engine) -> None:
+    what = call()
+    session, _ = start(engine, what, "some-id")
+    session.head_received(200, SSE)
+    session.body_received(b'data: {"id":"c","model":"x","choices":[]}\n\n')
+    (event,) = what.output.events  # type: ignore[attr-defined]  # a FakeOutput
+    assert event["stream_id"] == "some-id"
+    assert event["provider_metadata"] == {"id": "c", "upstream": "up"}
+
+
+async def test_a_refusal_of_our_key_names_the_upstream_and_not_the_key(engine: Engine) -> None:
+    session, client = start(engine, call())
+    session.head_received(401, {"content-type": "application/json"})
+    session.body_received(b'{"error":{"message":"bad key sk-canary","code":"invalid_api_key"}}')
+    session.exchange_ended(None)
+    (error,) = client.calls
+    assert (error.code, error.reason, error.status) == ("provider_unavailable", "upstream_credentials", 502)
+    assert "'up'" in str(error)
+    assert "canary" not in str(error)
+
+
+async def test_what_cannot_be_asked_leaves_nothing_behind(engine: Engine, pools: list[FakePool]) -> None:
+    def refuse(api: Any, target: Any) -> Any:
+        raise Unsupported(message="no")
+
+    with pytest.raises(Unsupported):
+        start(engine, call(build=refuse))
+    assert engine.streams == {}
+    assert pools == []
+    start(engine, call())
+    engine.streams["s1"].client_lost()
+    pools[0].problem = ValueError("a path")
+    with pytest.raises(ValueError, match="a path"):
+        start(engine, call())
+    assert engine.streams == {}
+    assert len(engine.timers) == 0
+
+
+async def test_the_demo_is_a_recording_and_opens_nothing(engine: Engine, pools: list[FakePool]) -> None:
+    what = call(DEMO)
+    session, _ = start(engine, what)
+    while not what.output.events:  # type: ignore[attr-defined]  # a FakeOutput
+        await asyncio.sleep(0.01)
+    assert pools == []
+    session.cancel()
+    assert engine.streams == {}
+
+
+async def test_closing_tells_every_stream_and_closes_every_pool(engine: Engine, pools: list[FakePool]) -> None:
+    _, waiting = start(engine, call(), "s1")
+    running, told = start(engine, call(), "s2")
+    running.head_received(200, SSE)
+    running.body_received(b'data: {"choices":[{"index":0,"delta":{"content":"a"}}]}\n\n')
+    await engine.close()
+    assert engine.streams == {}
+    assert pools[0].is_closed
+    (error,) = waiting.calls
+    assert isinstance(error, Error)
+    assert (error.code, error.reason, error.status) == ("overloaded", "shutdown", 503)
+    assert told.calls[-1] == ("end", b"<error><done>")
+    assert len(engine.timers) == 0

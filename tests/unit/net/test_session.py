@@ -1,0 +1,327 @@
+"""When the head is committed, what is written when, and what becomes of a stream that one side leaves."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from gai_fast.errors import Error
+from gai_fast.limits import LIMITS
+from gai_fast.net import session as module
+from gai_fast.net.session import Clock, Session
+from gai_fast.providers import get_provider
+from gai_fast.relay import Relay
+from gai_fast.settings import StreamSettings, UpstreamSettings
+from tests.unit.net.fakes import FakeClient, FakeExchange, FakeOutput, FakeTime
+
+SSE = {"content-type": "text/event-stream"}
+
+
+def frame(content: str = "x", finish: str | None = None) -> bytes:
+    choice = {"index": 0, "delta": {"content": content}, "finish_reason": finish}
+    return b"data: %b\n\n" % json.dumps({"id": "c", "model": "m", "choices": [choice]}).encode()
+
+
+ERROR = b'data: {"error":{"message":"Overloaded","type":"overloaded_error"}}\n\n'
+DONE = b"data: [DONE]\n\n"
+
+
+class Fixture:
+    def __init__(self, *, hold: bool = False, first_event_timeout: float = 60.0, **stream: Any) -> None:
+        self.time = FakeTime()
+        self.client, self.output, self.exchange = FakeClient(), FakeOutput(), FakeExchange()
+        self.ends = 0
+        self.relay = Relay(get_provider("openai-compatible").adapter("m"), self.output, prompt_characters=8)
+        self.session = Session(
+            self.relay,
+            self.output,
+            self.client,
+            clock=Clock(lambda: int(self.time.now * 1000)),
+            stream=StreamSettings(**stream),
+            upstream=UpstreamSettings("up", "openai-compatible", "http://x", first_event_timeout=first_event_timeout),
+            timers=self.time,  # type: ignore[arg-type]  # what is used of it
+            loop=self.time,  # type: ignore[arg-type]  # as above
+            hold=hold,
+            on_end=self._ended,
+        )
+
+    def _ended(self) -> None:
+        self.ends += 1
+
+    def start(self) -> Fixture:
+        self.session.start(lambda session: self.exchange)
+        return self
+
+    def receive(self, *frames: bytes) -> list[Any]:
+        """One read of the upstream; what the client is told then."""
+        self.session.body_received(b"".join(frames))
+        return self.client.taken()
+
+    def streaming(self) -> Fixture:
+        """Past the head and the first event."""
+        self.start().session.head_received(200, SSE)
+        assert self.receive(frame()) == ["commit", b"<start><text.delta>"]
+        return self
+
+
+# ---- the head --------------------------------------------------------------------------------------------------------
+
+
+def test_the_head_waits_for_the_first_event_and_goes_out_with_it() -> None:
+    stream = Fixture().start()
+    stream.session.head_received(200, SSE)
+    assert stream.client.taken() == []
+    assert stream.receive(b": comment\n\n", frame()[:9]) == []
+    assert stream.receive(frame()[9:]) == ["commit", b"<start><text.delta>"]
+    stream.time.advance(5)
+    assert stream.client.taken() == []
+
+
+def test_the_head_goes_out_alone_after_commit_after() -> None:
+    stream = Fixture(commit_after=2).start()
+    stream.time.advance(1.9)
+    assert stream.client.taken() == []
+    stream.time.advance(0.2)
+    assert stream.client.taken() == ["commit", "flush"]
+    stream.session.head_received(200, SSE)
+    assert stream.receive(frame()) == [b"<start><text.delta>"]
+
+
+def test_a_failure_before_the_head_is_the_response() -> None:
+    stream = Fixture().start()
+    stream.session.head_received(429, {})
+    stream.session.body_received(b"slow down")
+    stream.session.exchange_ended(None)
+    (error,) = stream.client.taken()
+    assert (error.code, error.phase, error.status) == ("rate_limited", "first_event", 429)
+    assert stream.ends == 1
+    assert stream.time.armed == 0
+
+
+def test_a_failure_after_the_head_is_told_in_band_and_ends_the_response() -> None:
+    stream = Fixture(commit_after=2).start()
+    stream.time.advance(3)
+    stream.client.taken()
+    stream.session.exchange_ended(Error("network", "gone", reason="reset"))
+    assert stream.client.taken() == [("end", b"<error><done>")]
+    assert stream.time.armed == 0
+
+
+def test_an_error_as_the_first_event_is_the_response_and_closes_the_upstream() -> None:
+    stream = Fixture().start()
+    stream.session.head_received(200, SSE)
+    (error,) = stream.receive(ERROR)
+    assert error.code == "overloaded"
+    assert stream.exchange.calls == ["close"]
+
+
+def test_an_error_behind_content_is_told_in_band_even_where_both_came_in_one_read() -> None:
+    stream = Fixture().start()
+    stream.session.head_received(200, SSE)
+    assert stream.receive(frame(), ERROR) == ["commit", ("end", b"<start><text.delta><error><done>")]
+
+
+def test_an_answer_that_is_one_object_is_committed_only_at_its_end() -> None:
+    stream = Fixture(hold=True, heartbeat=1, commit_after=1).start()
+    stream.session.head_received(200, SSE)
+    assert stream.receive(frame()) == []
+    stream.time.advance(10)
+    assert stream.receive(frame("", "stop"), DONE) == ["commit", ("end", b"<start><text.delta><finish><done>")]
+
+
+def test_an_answer_that_is_one_object_fails_with_its_status_whenever_that_is() -> None:
+    stream = Fixture(hold=True).start()
+    stream.session.head_received(200, SSE)
+    (error,) = stream.receive(frame(), ERROR)
+    assert error.code == "overloaded"
+
+
+def test_an_answer_that_is_one_object_is_not_gathered_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "LIMITS", dataclasses.replace(LIMITS, held_answer=500))
+    stream = Fixture(hold=True).start()
+    stream.session.head_received(200, SSE)
+    assert stream.receive(frame()) == []
+    (error,) = stream.receive(frame("x" * 500))
+    assert (error.code, error.reason) == ("provider_unavailable", "answer_too_large")
+    assert stream.exchange.calls == ["close"]
+
+
+# ---- time ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_heartbeat_comes_after_so_much_silence_and_again() -> None:
+    stream = Fixture(heartbeat=15).streaming()
+    stream.time.advance(14.9)
+    assert stream.client.taken() == []
+    stream.time.advance(0.2)
+    assert stream.client.taken() == [b"<ping>"]
+    stream.time.advance(15)
+    assert stream.client.taken() == [b"<ping>"]
+
+
+def test_whatever_is_written_puts_the_heartbeat_off() -> None:
+    stream = Fixture(heartbeat=15).streaming()
+    stream.time.advance(10)
+    stream.receive(frame())
+    stream.time.advance(14.9)
+    assert stream.client.taken() == []
+    stream.time.advance(0.2)
+    assert stream.client.taken() == [b"<ping>"]
+
+
+def test_before_the_head_there_is_no_heartbeat_and_after_it_there_is() -> None:
+    stream = Fixture(heartbeat=1, commit_after=5).start()
+    stream.time.advance(4.9)
+    assert stream.client.taken() == []
+    stream.time.advance(0.2)
+    assert stream.client.taken() == ["commit", "flush"]
+    stream.time.advance(2)
+    assert set(stream.client.taken()) == {b"<ping>"}
+
+
+def test_a_heartbeat_of_zero_is_none() -> None:
+    stream = Fixture(heartbeat=0).streaming()
+    stream.time.advance(1000)
+    assert stream.client.taken() == []
+
+
+def test_a_client_that_takes_nothing_gets_no_heartbeat() -> None:
+    stream = Fixture(heartbeat=1).streaming()
+    stream.session.pause()
+    stream.time.advance(10)
+    assert stream.client.taken() == []
+    stream.session.resume()
+    stream.time.advance(2)
+    assert b"<ping>" in stream.client.taken()
+
+
+def test_the_first_event_has_a_time_limit() -> None:
+    stream = Fixture(first_event_timeout=10, commit_after=60).start()
+    stream.session.head_received(200, SSE)
+    stream.time.advance(9)
+    stream.receive(b": ping\n\n")
+    stream.time.advance(1.1)
+    (error,) = stream.client.taken()
+    assert (error.code, error.reason, error.phase) == ("timeout", "first_event", "first_event")
+    assert "'up'" in str(error)
+    assert stream.exchange.calls == ["close"]
+
+
+def test_after_the_first_event_that_limit_is_none() -> None:
+    stream = Fixture(first_event_timeout=10, heartbeat=0).streaming()
+    stream.time.advance(100)
+    assert stream.client.taken() == []
+    assert stream.ends == 0
+
+
+def test_output_is_gathered_for_flush_interval() -> None:
+    stream = Fixture(flush_interval=0.5, heartbeat=0).start()
+    stream.session.head_received(200, SSE)
+    assert stream.receive(frame()) == ["commit"]
+    assert stream.receive(frame()) == []
+    stream.time.advance(0.6)
+    assert stream.client.taken() == [b"<start><text.delta><text.delta>"]
+    assert stream.receive(frame()) == []
+    assert stream.receive(frame("", "stop"), DONE) == [("end", b"<text.delta><finish><done>")]
+    assert stream.time.armed == 1, "only the end of the upstream's response is waited for"
+
+
+def test_gathering_ends_where_client_buffer_does() -> None:
+    stream = Fixture(flush_interval=10, client_buffer=1000, heartbeat=0).start()
+    stream.session.head_received(200, SSE)
+    stream.receive(frame())
+    assert stream.receive(frame("x" * 1000)) == [b"<start><text.delta><text.delta>"]
+    assert stream.receive(frame()) == []
+
+
+# ---- the client ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("prepare", [Fixture.start, Fixture.streaming])
+def test_a_client_that_is_gone_closes_the_upstream_and_hears_nothing(prepare: Callable[[Fixture], Fixture]) -> None:
+    stream = prepare(Fixture(heartbeat=1))
+    stream.session.client_lost()
+    assert stream.exchange.calls == ["close"]
+    assert stream.ends == 1
+    assert stream.time.armed == 0
+    stream.session.client_lost()
+    stream.session.cancel()
+    stream.session.fail(Error("internal"))
+    stream.session.body_received(frame())
+    stream.session.exchange_ended(None)
+    assert stream.client.taken() == []
+    assert stream.ends == 1
+
+
+def test_a_slow_client_pauses_the_upstream() -> None:
+    stream = Fixture().streaming()
+    stream.session.pause()
+    stream.session.resume()
+    assert stream.exchange.calls == ["pause", "resume"]
+    stream.session.exchange_ended(None)
+    stream.session.pause()
+    stream.session.resume()
+    assert stream.exchange.calls == ["pause", "resume"]
+
+
+def test_cancelling_closes_the_upstream_and_tells_the_client() -> None:
+    stream = Fixture().streaming()
+    stream.session.cancel()
+    assert stream.client.taken() == [("end", b"<finish><done>")]
+    assert stream.output.events[-2]["finish_reason"] == "cancelled"
+    assert stream.output.events[-2]["usage"]["source"] == "partial"
+    assert stream.exchange.calls == ["close"]
+    assert stream.time.armed == 0
+
+
+def test_cancelling_before_the_first_event_is_a_whole_stream() -> None:
+    stream = Fixture().start()
+    stream.session.cancel()
+    assert stream.client.taken() == ["commit", ("end", b"<start><finish><done>")]
+
+
+# ---- the upstream ----------------------------------------------------------------------------------------------------
+
+
+def test_a_stream_ends_once_and_leaves_no_timer() -> None:
+    stream = Fixture(heartbeat=1).streaming()
+    assert stream.receive(frame("", "stop"), DONE) == [("end", b"<finish><done>")]
+    assert stream.ends == 1
+    stream.session.body_received(frame())
+    stream.session.exchange_ended(None)
+    stream.session.client_lost()
+    assert stream.client.taken() == []
+    assert stream.exchange.calls == ["resume"]
+    assert stream.time.armed == 0
+
+
+def test_an_upstream_may_end_its_response_after_its_last_event_for_a_moment() -> None:
+    stream = Fixture(heartbeat=0).streaming()
+    stream.receive(frame("", "stop"), DONE)
+    stream.session.client_lost()
+    assert stream.exchange.calls == ["resume"], "closing now would cost a connection that can be used again"
+    stream.time.advance(LIMITS.upstream_tail + 0.1)
+    assert stream.exchange.calls == ["resume", "close"]
+
+
+def test_an_upstream_that_cannot_be_asked_leaves_no_timer() -> None:
+    stream = Fixture()
+
+    def refuse(session: Session) -> FakeExchange:
+        raise ValueError("no path")
+
+    with pytest.raises(ValueError, match="no path"):
+        stream.session.start(refuse)
+    assert stream.time.armed == 0
+
+
+def test_the_clock_is_read_when_told() -> None:
+    now = 1
+    clock = Clock(lambda: now)
+    now = 2
+    assert clock() == 1
+    assert clock.tick() == clock() == 2

@@ -1,0 +1,92 @@
+"""`gai_fast/events.py`: the vocabulary is frozen, and what "empty" and "joined" mean."""
+
+from __future__ import annotations
+
+from typing import get_args
+
+import pytest
+
+from gai_fast import events
+from gai_fast.events import ENVELOPE_KEYS, FINISH_REASONS, KEY_RANK, KEYS, TYPES, Event, FinishReason, JSONText
+
+# CONTRACT §5, word for word: this order is bytes on the wire.
+FROZEN = (
+    "schema type ts seq trace_id request_id step call_id provider model text audio tool_call tool_result citations "
+    "safety usage finish_reason error"
+).split()
+ADDITIVE = (
+    "stream_id finish_reason_raw index choice block signature redacted arguments refusal image server_tool json reason "
+    "from to from_seq continued provider_metadata"
+).split()
+
+
+def test_keys_are_written_in_the_order_of_the_contract() -> None:
+    assert list(KEYS) == FROZEN + ADDITIVE
+    assert sorted(KEYS, key=KEY_RANK.__getitem__) == list(KEYS)
+
+
+def test_an_event_may_hold_these_keys_and_what_done_says() -> None:
+    assert set(Event.__annotations__) == {*KEYS, "finished"}
+
+
+def test_the_envelope_is_made_of_keys() -> None:
+    assert ENVELOPE_KEYS == ("schema", "ts", "trace_id", "request_id")
+    assert set(ENVELOPE_KEYS) <= set(KEYS)
+    assert events.SCHEMA == "gai.events.v1"
+
+
+def test_types_are_those_of_the_contract() -> None:
+    assert (
+        set(
+            "start text.delta audio.delta tool.call tool.result citations safety step.end finish error done "
+            "reasoning.delta reasoning.signature refusal.delta tool.call.start tool.call.delta server_tool image "
+            "json.snapshot usage stream.reset stream.gap warning".split()
+        )
+        == TYPES
+    )
+
+
+def test_finish_reasons_are_seven() -> None:
+    assert frozenset("stop length tool_calls content_filter cancelled pause other".split()) == FINISH_REASONS
+    assert frozenset(get_args(FinishReason)) == FINISH_REASONS
+
+
+def test_done_says_nothing_but_whether_the_stream_finished() -> None:
+    assert list(events.done(True).items()) == [("type", "done"), ("finished", True)]
+    assert list(events.done(False).items()) == [("type", "done"), ("finished", False)]
+
+
+@pytest.mark.parametrize("value", [None, "", [], {}])
+def test_these_are_empty_and_left_out(value: object) -> None:
+    assert events.is_empty(value)
+
+
+@pytest.mark.parametrize("value", [0, False, 0.0, " ", [None], {"a": None}, JSONText("{}", {})])
+def test_these_say_something_and_stay(value: object) -> None:
+    assert not events.is_empty(value)
+
+
+def test_json_text_is_equal_by_its_text_not_by_its_value() -> None:
+    one, same, other = JSONText("1.0", 1.0), JSONText("1.0", 1.0), JSONText("1", 1)
+    assert one == same
+    assert hash(one) == hash(same)
+    assert one != other
+    assert one != 1.0
+    assert repr(one) == "JSONText('1.0')"
+
+
+@pytest.mark.parametrize(
+    ("text", "joined"),
+    [
+        ("plain ä€😀", "plain ä€😀"),
+        ("\ud83d\ude00", "😀"),
+        ("a\ud83d", "a\ufffd"),
+        ("\ude00b", "\ufffdb"),
+        ("\ude00\ud83d", "\ufffd\ufffd"),
+        ("\ud83dx\ude00", "\ufffdx\ufffd"),
+        ("\ud83d\ud83d\ude00", "\ufffd😀"),
+        ("", ""),
+    ],
+)
+def test_halves_that_meet_are_one_character_and_a_lone_one_is_replaced(text: str, joined: str) -> None:
+    assert events.join_surrogates(text) == joined

@@ -1,0 +1,903 @@
+"""`gai_fast/relay.py`: whatever an upstream does, a client sees a legal stream with one end.
+
+The upstream is `Adapter` below: chunks are JSON objects whose members say what they become.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+from typing import Any, ClassVar, Literal, cast
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gai_fast.errors import Error, Malformed, for_client
+from gai_fast.events import TYPES, Event
+from gai_fast.limits import LIMITS
+from gai_fast.providers import Adapter as AnyAdapter
+from gai_fast.providers._base import API, Target, UpstreamRequest, parse_object
+from gai_fast.relay import TRANSITIONS, IllegalTransition, Relay, State
+from gai_fast.request import Request
+from tests.kernels import cuts
+from tests.legal import check_any_cut, check_legal, relaying, sse
+
+DELTAS = {"text": "text.delta", "think": "reasoning.delta", "refuse": "refusal.delta", "args": "tool.call.delta"}
+END = "[END]"
+
+
+class FakeAPI(API):
+    """An API that nobody asks anything."""
+
+    provider = "fake"
+
+    def __init__(self, framing: Literal["sse", "ndjson"] = "sse") -> None:
+        self.framing = framing  # type: ignore[misc]  # of one API here, of all elsewhere
+
+    def build_request(self, request: Request, target: Target) -> UpstreamRequest:
+        raise NotImplementedError
+
+    def adapter(self, model: str | None = None) -> FakeAdapter:
+        return FakeAdapter(self, model)
+
+
+class FakeAdapter(AnyAdapter):
+    """`{"text": …}` and its like are deltas, `{"events": […]}` is passed on, `{"end": word}` says why it finished."""
+
+    def __init__(self, api: API, model: str | None = None) -> None:
+        super().__init__(api, model)
+        self.reason = ""
+        self.complete: list[Event] = []
+        self.aborted = 0
+
+    def receive(self, name: str, data: str) -> list[Event]:
+        if data == END:
+            self.ended = True
+            return []
+        return self._read(parse_object(data))
+
+    def receive_whole(self, answer: Any, text: str = "") -> list[Event]:
+        if "answer" not in answer:
+            raise Malformed("an answer without an answer")
+        self.whole_text = text
+        return self._read(answer["answer"])
+
+    def _read(self, chunk: dict[str, Any]) -> list[Event]:
+        said = self.api.said(chunk)
+        if said is not None:
+            raise self.error(said)
+        events = self.start(chunk.get("id"), chunk.get("model"))
+        for member, kind in DELTAS.items():
+            if member in chunk:
+                event = {"type": kind, "arguments" if member == "args" else "text": chunk[member] + ""}
+                events.append(cast(Event, {**event, **chunk.get("keys", {})}))
+        events += chunk.get("events", [])
+        if "complete" in chunk:
+            self.complete.append(chunk["complete"])
+        self.usage = chunk.get("usage", self.usage)
+        self.reason = chunk.get("end", self.reason)
+        return events
+
+    def finish(self) -> list[Event]:
+        if self.reason == "broken":
+            raise Error("internal", "fake failed", reason="broken")
+        if not self.reason and not self.ended:
+            raise self.truncated()
+        return [*self.start(None, None), *self.complete, self.end(self.reason or "other", self.reason)]
+
+    def abort(self) -> list[Event]:
+        self.aborted += 1
+        return self.complete
+
+
+class Recorder:
+    """A sink that keeps what it gets."""
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+
+    def event(self, event: Event) -> None:
+        self.events.append(event)
+
+
+class Frames(Recorder):
+    """A sink of the upstream's dialect; `calls` are what it got, in order."""
+
+    def __init__(self, *, whole: bool = False) -> None:
+        super().__init__()
+        self.whole = whole
+        self.calls: list[tuple[str, Any]] = []
+
+    def event(self, event: Event) -> None:
+        super().event(event)
+        self.calls.append(("event", event["type"]))
+
+    def frame(self, raw: bytes, *, last: bool) -> None:
+        self.calls.append(("last" if last else "frame", raw))
+
+    @property
+    def raw(self) -> bytes:
+        return b"".join(raw for kind, raw in self.calls if kind != "event")
+
+
+def chunk(**members: Any) -> dict[str, Any]:
+    return members
+
+
+HELLO = chunk(id="m1", model="big", text="Hello")
+STOP = chunk(end="stop")
+
+
+class Stream:
+    """One relay and everything that comes out of it."""
+
+    def __init__(
+        self, framing: Literal["sse", "ndjson"] = "sse", *, frames: Frames | None = None, **options: Any
+    ) -> None:
+        self.adapter = FakeAdapter(FakeAPI(framing))
+        self.sink = frames or Recorder()
+        self.relay = Relay(self.adapter, self.sink, frames=frames, **options)
+
+    @property
+    def events(self) -> list[Event]:
+        return self.sink.events
+
+    @property
+    def kinds(self) -> list[str]:
+        return [event["type"] for event in self.events]
+
+    @property
+    def error(self) -> dict[str, Any]:
+        return self.events[-2]["error"]
+
+    def send(self, *pieces: Any) -> Stream:
+        for piece in pieces:
+            self.relay.receive_data(sse(piece))
+        return self
+
+    def end(self, error: Error | None = None) -> Stream:
+        self.relay.receive_eof(error)
+        check_legal(self.events)
+        return self
+
+
+def relayed(*pieces: Any, **options: Any) -> Stream:
+    """The stream of these chunks (bytes are taken as they are), to the clean end of its body."""
+    return Stream(**options).send(*pieces).end()
+
+
+# ---- the table -------------------------------------------------------------------------------------------------------
+
+
+def in_state(state: State) -> Stream:
+    stream = Stream()
+    if state is not State.IDLE:
+        stream.send(HELLO)
+    stream.relay.state = state
+    return stream
+
+
+LEGAL = {
+    State.IDLE: {"start", "error"},
+    State.STREAMING: TYPES - {"start", "done", "stream.reset", "stream.gap"},
+    State.FINISHED: {"done"},
+    State.FAILED: {"done"},
+    State.CLOSED: set[str](),
+}
+
+
+def test_the_table_allows_exactly_what_the_contract_does() -> None:
+    assert {state: set(events) for state, events in TRANSITIONS.items()} == LEGAL
+
+
+@pytest.mark.parametrize(
+    ("state", "kind"),
+    [
+        (state, kind)
+        for state, legal in LEGAL.items()
+        for kind in sorted(TYPES | {"unheard.of"} - legal)
+        if kind not in legal
+    ],
+)
+def test_an_illegal_event_is_our_bug_and_never_reaches_the_client(state: State, kind: str) -> None:
+    stream = in_state(state)
+    before = list(stream.events)
+    with pytest.raises(
+        IllegalTransition, match=rf"stream: '{re.escape(kind)}' is not allowed in state '{state.value}'"
+    ):
+        stream.relay._emit(cast(Event, {"type": kind, "text": "x", "arguments": "{}"}))
+    assert (stream.events, stream.relay.state) == (before, state)
+
+
+# ---- how a stream begins and ends ------------------------------------------------------------------------------------
+
+
+def test_an_answer_is_a_start_its_deltas_one_finish_and_done() -> None:
+    stream = relayed(HELLO, chunk(text=" world"), STOP, END, stream_id="s1", upstream="main")
+    assert stream.events == [
+        {
+            "type": "start",
+            "provider": "fake",
+            "model": "big",
+            "stream_id": "s1",
+            "provider_metadata": {"id": "m1", "upstream": "main"},
+        },
+        {"type": "text.delta", "text": "Hello"},
+        {"type": "text.delta", "text": " world"},
+        {"type": "finish", "provider": "fake", "model": "big", "finish_reason": "stop", "finish_reason_raw": "stop"},
+        {"type": "done", "finished": True},
+    ]
+    assert stream.relay.error is None
+
+
+def test_rule_3_finish_is_held_until_the_end_mark() -> None:
+    stream = Stream().send(HELLO, STOP, chunk(usage={"input_tokens": 1}))
+    assert stream.kinds == ["start", "text.delta"]
+    assert not stream.relay.is_over
+    stream.send(END)
+    assert stream.kinds[-2:] == ["finish", "done"]
+    assert stream.events[-2]["usage"] == {"input_tokens": 1}
+
+
+def test_rule_3_or_until_the_end_of_the_body() -> None:
+    assert relayed(HELLO, STOP).kinds[-2:] == ["finish", "done"]
+
+
+def test_an_end_mark_without_a_reason_is_finish_other() -> None:
+    assert relayed(HELLO, END).events[-2]["finish_reason"] == "other"
+
+
+def test_an_end_mark_alone_is_an_empty_answer() -> None:
+    assert relayed(END).kinds == ["start", "finish", "done"]
+
+
+def test_rule_4_a_body_that_ends_before_the_reason_is_truncated() -> None:
+    stream = relayed(HELLO)
+    assert stream.error["code"] == "network"
+    assert stream.error["reason"] == "truncated"
+    assert stream.error["phase"] == "mid_stream"
+    assert stream.error["temporary"]
+
+
+@pytest.mark.parametrize("body", [[], [b""], [b"\n\n"], [b": ping\n\n"], [b"\xef\xbb"], [b"data"]])
+def test_rule_4_a_body_without_an_event_is_an_error_without_a_start(body: list[bytes]) -> None:
+    stream = relayed(*body)
+    assert stream.kinds == ["error", "done"]
+    assert (stream.error["reason"], stream.error["phase"]) == ("truncated", "first_event")
+
+
+def test_rule_4_a_body_that_breaks_before_the_reason_is_what_broke_it() -> None:
+    stream = Stream().send(HELLO).end(Error("timeout", "idle", reason="idle"))
+    assert (stream.error["code"], stream.error["reason"], stream.error["phase"]) == ("timeout", "idle", "mid_stream")
+
+
+def test_rule_4_a_body_that_breaks_after_the_reason_is_a_finish() -> None:
+    stream = Stream().send(HELLO, STOP).end(Error("network", "reset", reason="reset"))
+    assert stream.kinds[-2:] == ["finish", "done"]
+
+
+def test_a_reason_that_is_a_failure_is_an_error_however_the_body_ends() -> None:
+    for broke in (None, Error("network", "reset", reason="reset")):
+        stream = Stream().send(HELLO, chunk(end="broken")).end(broke)
+        assert (stream.error["code"], stream.error["reason"]) == ("internal", "broken")
+    assert relayed(HELLO, chunk(end="broken"), END).error["reason"] == "broken"
+
+
+def test_nothing_counts_after_the_end() -> None:
+    stream = relayed(HELLO, STOP, END)
+    seen = list(stream.events)
+    stream.send(HELLO, b"garbage", END)
+    stream.relay.receive_head(500, {})
+    stream.relay.receive_eof(Error("network"))
+    stream.relay.fail(Error("internal"))
+    stream.relay.cancel()
+    assert stream.events == seen
+
+
+def test_what_follows_the_end_mark_in_one_read_is_not_looked_at() -> None:
+    assert relayed(sse(HELLO, STOP, END, HELLO, chunk(error={"message": "late"}))).kinds[-2:] == ["finish", "done"]
+
+
+# ---- errors ----------------------------------------------------------------------------------------------------------
+
+
+def test_an_error_in_the_stream_ends_it() -> None:
+    stream = relayed(HELLO, chunk(error={"message": "Overloaded", "type": "overloaded_error"}), HELLO)
+    assert stream.kinds == ["start", "text.delta", "error", "done"]
+    assert stream.error == {
+        "code": "overloaded",
+        "message": "Overloaded",
+        "temporary": True,
+        "phase": "mid_stream",
+        "reason": "overloaded_error",
+    }
+    assert isinstance(stream.relay.error, Error)
+
+
+def test_before_the_first_delta_the_phase_is_first_event() -> None:
+    assert relayed(chunk(error="no")).error["phase"] == "first_event"
+    assert relayed(chunk(id="m1"), chunk(usage={}), chunk(error="no")).error["phase"] == "first_event"
+
+
+@pytest.mark.parametrize("delta", [*DELTAS, "audio"])
+def test_after_a_delta_of_any_kind_the_phase_is_mid_stream(delta: str) -> None:
+    audio = chunk(events=[{"type": "audio.delta", "audio": {"chunk": "aGk="}}])
+    call = chunk(events=[{"type": "tool.call.start", "call_id": "c", "index": 0}])
+    first = audio if delta == "audio" else chunk(**{delta: "x"}, keys={"call_id": "c", "index": 0})
+    assert relayed(call, first, chunk(error="no")).error["phase"] == "mid_stream"
+
+
+def test_a_phase_that_was_known_already_stays() -> None:
+    stream = Stream()
+    stream.relay.fail(Error("network", "refused", phase="connect"))
+    assert stream.error["phase"] == "connect"
+
+
+def test_calls_that_are_complete_are_told_before_the_error() -> None:
+    start = {"type": "tool.call.start", "call_id": "c", "index": 0}
+    call = {"type": "tool.call", "call_id": "c", "tool_call": {"name": "f", "input": {}}}
+    stream = relayed(HELLO, chunk(events=[start], complete=call), chunk(error="no"))
+    assert stream.kinds[-3:] == ["tool.call", "error", "done"]
+    assert stream.adapter.aborted == 1
+
+
+def test_an_error_is_translated_before_it_is_told() -> None:
+    stream = relayed(
+        HELLO, chunk(error={"message": "Incorrect API key sk-1", "code": "invalid_api_key"}),
+        translate=lambda error: for_client(error, "main"),
+    )  # fmt: skip
+    assert (stream.error["code"], stream.error["reason"]) == ("provider_unavailable", "upstream_credentials")
+    assert stream.error["phase"] == "mid_stream"
+    assert "sk-1" not in json.dumps(stream.events)
+    assert stream.relay.error is not None
+    assert stream.relay.error.status == 502
+
+
+@pytest.mark.parametrize(
+    "line",
+    [b'{"error": {"message": "Overloaded"}}', b'error: {"error": "Overloaded"}', b'error:[{"error":"Overloaded"}]'],
+)
+@pytest.mark.parametrize("end", [b"\n\n", b"\n", b""])
+def test_a_bare_error_amid_the_stream_is_heard(line: bytes, end: bytes) -> None:
+    stream = relayed(HELLO, line + end)
+    assert (stream.error["code"], stream.error["message"]) == ("overloaded", "Overloaded")
+
+
+@pytest.mark.parametrize("line", [b"garbage", b"error: sorry", b'{"fine": true}', b"foo: bar", b"[1]"])
+def test_other_lines_that_are_no_sse_mean_nothing(line: bytes) -> None:
+    assert relayed(HELLO, line + b"\n\n", STOP).kinds == ["start", "text.delta", "finish", "done"]
+
+
+# ---- the head --------------------------------------------------------------------------------------------------------
+
+
+def answered(status: int, *pieces: bytes, content_type: str = "", **headers: str) -> Stream:
+    stream = Stream()
+    stream.relay.receive_head(status, {"content-type": content_type, **headers})
+    return stream.send(*pieces).end()
+
+
+@pytest.mark.parametrize(
+    "content_type",
+    ["", "text/event-stream", "Text/Event-Stream; charset=utf-8", "application/json", "application/x-ndjson",
+     "application/problem+json"],
+)  # fmt: skip
+def test_a_stream_may_call_itself_so(content_type: str) -> None:
+    assert answered(200, sse(HELLO, STOP), content_type=content_type).kinds[-2:] == ["finish", "done"]
+
+
+@pytest.mark.parametrize(
+    "content_type", ["text/html", "text/plain", "application/octet-stream", "image/png", "garbage"]
+)
+def test_another_content_type_is_unavailable_and_its_body_is_not_told(content_type: str) -> None:
+    stream = answered(200, sse(HELLO, STOP), content_type=content_type)
+    assert stream.kinds == ["error", "done"]
+    assert (stream.error["code"], stream.error["reason"]) == ("provider_unavailable", "content_type")
+    assert "Hello" not in stream.error["message"]
+
+
+@pytest.mark.parametrize("body", [b"<html>secret", b"\n <!DOCTYPE html>secret", b"\xef\xbb\xbf<?xml?>secret"])
+def test_markup_is_unavailable_whatever_it_calls_itself(body: bytes) -> None:
+    for pieces in cuts(body):
+        stream = answered(200, *pieces, content_type="text/event-stream")
+        assert (stream.error["code"], stream.error["reason"]) == ("provider_unavailable", "content_type")
+        assert "secret" not in stream.error["message"]
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308, 304])
+def test_a_redirect_is_not_followed(status: int) -> None:
+    stream = answered(status, location="http://169.254.169.254/")
+    assert (stream.error["code"], stream.error["reason"]) == ("provider_unavailable", "redirect")
+    assert "169.254" not in stream.error["message"]
+
+
+@pytest.mark.parametrize("cut", [0, 5, None])
+def test_the_body_of_an_error_is_read_as_far_as_it_comes(cut: int | None) -> None:
+    body = b'{"error": {"message": "Slow down", "type": "rate_limit_error"}}'[:cut]
+    for pieces in cuts(body):
+        stream = Stream()
+        stream.relay.receive_head(429, {"retry-after": "7", "content-type": "text/html"})
+        stream.send(*pieces).end(None if cut is None else Error("network", "reset"))
+        assert (stream.error["code"], stream.error["retry_after_ms"]) == ("rate_limited", 7000)
+        assert stream.error["phase"] == "first_event"
+        assert cut is not None or stream.error["message"] == "Slow down"
+
+
+def test_of_an_oversized_error_body_the_limit_is_read_and_no_more_is_waited_for() -> None:
+    stream = Stream()
+    stream.relay.receive_head(500, {})
+    stream.send(b"x" * (LIMITS.error_body - 1))
+    assert stream.events == []
+    stream.send(b"x" * 10**6)
+    assert stream.relay.is_over
+    check_legal(stream.events)
+    assert len(stream.error["message"]) == LIMITS.error_message
+    assert len(stream.relay._buffer) == LIMITS.error_body
+
+
+def test_a_date_of_retry_after_counts_from_the_time_of_the_call() -> None:
+    stream = Stream()
+    stream.relay.receive_head(503, {"retry-after": "Fri, 15 Jan 2027 08:00:07 GMT"})
+    stream.relay.receive_eof(None, 1_800_000_000_000)
+    assert stream.error["retry_after_ms"] == 7000
+
+
+# ---- whole answers ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("before", [b"", b"\n\n \t", b"\xef\xbb\xbf", b"\xef\xbb\xbf\n"])
+def test_a_whole_json_answer_is_a_legal_stream(before: bytes) -> None:
+    body = before + json.dumps({"answer": {**HELLO, **STOP}}, indent=1, ensure_ascii=False).encode() + b"\n\n"
+    for pieces in cuts(body):
+        stream = relayed(*pieces)
+        assert stream.kinds == ["start", "text.delta", "finish", "done"]
+
+
+def test_the_text_of_a_whole_answer_comes_with_it_so_that_digits_survive() -> None:
+    stream = relayed(b'\xef\xbb\xbf {"answer": {"end": "stop"}, "n": 1.10}\n')
+    assert stream.adapter.whole_text == '{"answer": {"end": "stop"}, "n": 1.10}'
+
+
+@pytest.mark.parametrize("body", [{"error": {"message": "Overloaded"}}, [{"error": {"message": "Overloaded"}}]])
+def test_a_json_error_under_200_is_that_error(body: Any) -> None:
+    stream = relayed(json.dumps(body).encode())
+    assert stream.kinds == ["error", "done"]
+    assert (stream.error["code"], stream.error["phase"]) == ("overloaded", "first_event")
+
+
+@pytest.mark.parametrize(
+    "body", [b'{"strange": true}', b"[]", b"[1, 2]", b'{"answer": 5}', b'{"answer": {}} {}', b"{]"]
+)
+def test_json_that_is_no_answer_is_unavailable(body: bytes) -> None:
+    assert (relayed(body).error["code"], relayed(body).error["reason"]) == ("provider_unavailable", "malformed_chunk")
+
+
+def test_a_whole_answer_that_is_cut_is_truncated_wherever_the_cut_is() -> None:
+    body = json.dumps({"answer": {**HELLO, "x": ['a"]}', {}], **STOP}}).encode()
+    for cut in range(1, len(body)):
+        assert relayed(body[:cut]).error["reason"] == "truncated"
+        broke = Stream().send(body[:cut]).end(Error("network", "reset", reason="reset"))
+        assert broke.error["reason"] == "reset"
+
+
+def test_a_whole_answer_that_breaks_after_its_last_byte_is_an_answer() -> None:
+    body = json.dumps({"answer": {**HELLO, **STOP}}).encode()
+    assert Stream().send(body).end(Error("network", "reset")).kinds[-2:] == ["finish", "done"]
+
+
+def test_a_whole_answer_without_an_end_of_size_is_refused() -> None:
+    stream = Stream().send(b"[")
+    blanks = b" " * (1 << 20)
+    for _ in range(LIMITS.whole_answer >> 20):
+        stream.send(blanks)
+    assert stream.relay.is_over
+    assert (stream.error["code"], stream.error["reason"]) == ("provider_unavailable", "answer_too_large")
+
+
+def test_lines_of_ndjson_are_no_whole_answer() -> None:
+    body = b"".join(json.dumps(one).encode() + b"\n" for one in (HELLO, chunk(text="!"), STOP))
+    for pieces in cuts(b"\n\xef" + body):
+        assert relayed(*pieces, framing="ndjson").kinds[-2:] == ["finish", "done"]
+    assert relayed(body, framing="ndjson").kinds == ["start", "text.delta", "text.delta", "finish", "done"]
+    assert relayed(body.rstrip(), framing="ndjson").kinds[-2:] == ["finish", "done"]
+    assert relayed(body[:-5], framing="ndjson").error["reason"] == "truncated"
+
+
+# ---- framing ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "before", [b"", b"\n\n\r\n", b"\xef\xbb\xbf", b": OPENROUTER PROCESSING\n\n", b"event: ping\n\n"]
+)
+@pytest.mark.parametrize("newline", [b"\n", b"\r\n", b"\r"])
+def test_what_stands_before_the_first_event_does_not_matter(before: bytes, newline: bytes) -> None:
+    for pieces in cuts(before + sse(HELLO, STOP, END).replace(b"\n", newline)):
+        assert relayed(*pieces).kinds == ["start", "text.delta", "finish", "done"]
+
+
+def test_the_last_event_may_lack_its_blank_line() -> None:
+    assert relayed(sse(HELLO), b"data: " + json.dumps(STOP).encode()).kinds[-2:] == ["finish", "done"]
+    assert relayed(sse(HELLO, STOP), b"data: " + END.encode()).kinds[-2:] == ["finish", "done"]
+    assert relayed(sse(HELLO), b'data: {"error": "Overloaded"}\n').error["code"] == "overloaded"
+
+
+def test_a_half_event_is_never_shown_and_is_no_malformed_chunk() -> None:
+    last = b"data: " + json.dumps(chunk(text="lost", end="stop")).encode()
+    for cut in range(len(last)):
+        stream = relayed(sse(HELLO), last[:cut])
+        assert stream.kinds == ["start", "text.delta", "error", "done"]
+        assert stream.error["reason"] == "truncated"
+
+
+def test_an_oversized_event_ends_the_stream_after_what_came_before_it() -> None:
+    body = sse(HELLO) + b"data: " + b"x" * (LIMITS.event + 1)
+    edges = [0, 5, len(sse(HELLO)), len(sse(HELLO)) + 10, len(body)]
+    for pieces in ([body], [body[begin:end] for begin, end in itertools.pairwise(edges)]):
+        stream = Stream().send(*pieces)
+        check_legal(stream.events)
+        assert stream.kinds == ["start", "text.delta", "error", "done"]
+        assert (stream.error["code"], stream.error["reason"]) == ("provider_unavailable", "event_too_large")
+
+
+@pytest.mark.timeout(20)
+def test_blanks_before_the_first_event_are_bounded_and_cost_linear_time() -> None:
+    stream = Stream()
+    for _ in range(200_000):
+        stream.relay.receive_data(b"\n")
+    assert stream.events == []
+    for _ in range(LIMITS.event >> 20):
+        stream.relay.receive_data(b" " * (1 << 20))
+    check_legal(stream.events)
+    assert (stream.error["code"], stream.error["reason"]) == ("provider_unavailable", "event_too_large")
+
+
+# ---- what cannot be read ---------------------------------------------------------------------------------------------
+
+WRONG = [
+    *("not json", "{", "[]", "5", "null", '"text"', "{}x"),
+    *('{"text": 5}', '{"text": null}', '{"events": 5}', '{"text": "x", "keys": 5}'),
+    *("[" * 100_000, '{"n": ' + "9" * 5000 + "}"),
+]
+
+
+@pytest.mark.parametrize("wrong", WRONG, ids=range(len(WRONG)))
+def test_rule_5_a_chunk_that_cannot_be_read_is_left_out_and_told(wrong: str) -> None:
+    stream = relayed(HELLO, wrong, chunk(text="!"), STOP)
+    assert stream.kinds == ["start", "text.delta", "warning", "text.delta", "finish", "done"]
+    assert stream.events[2] == {"type": "warning", "reason": "malformed_chunk"}
+
+
+@pytest.mark.parametrize("wrong", WRONG, ids=range(len(WRONG)))
+def test_rule_5_or_it_ends_the_stream(wrong: str) -> None:
+    stream = relayed(HELLO, wrong, chunk(text="!"), STOP, on_malformed="error")
+    assert stream.kinds == ["start", "text.delta", "error", "done"]
+    assert (stream.error["code"], stream.error["reason"]) == ("provider_unavailable", "malformed_chunk")
+
+
+def test_rule_5_the_third_in_a_row_is_an_error() -> None:
+    stream = relayed(HELLO, "x", "x", b": a comment\n\n", b"a stray line\n\n", "x", HELLO)
+    assert stream.kinds == ["start", "text.delta", "warning", "warning", "error", "done"]
+    assert (stream.error["code"], stream.error["reason"]) == ("provider_unavailable", "malformed_chunk")
+
+
+def test_rule_5_a_good_chunk_begins_the_count_anew() -> None:
+    stream = relayed(HELLO, "x", "x", chunk(usage={}), "x", "x", STOP)
+    assert stream.kinds.count("warning") == 4
+    assert stream.kinds[-2:] == ["finish", "done"]
+
+
+def test_a_warning_before_the_start_is_told_right_after_it() -> None:
+    stream = relayed("x", "x", HELLO, STOP)
+    assert stream.kinds == ["start", "warning", "warning", "text.delta", "finish", "done"]
+    assert relayed("x", END).kinds == ["start", "warning", "finish", "done"]
+
+
+def test_a_stream_that_never_starts_tells_no_warning() -> None:
+    assert relayed("x", chunk(error="no")).kinds == ["error", "done"]
+    assert relayed("x", "x", "x").kinds == ["error", "done"]
+
+
+def test_a_start_that_was_lost_with_a_malformed_chunk_comes_with_the_next() -> None:
+    assert relayed({"id": "m1", "text": 5}, chunk(text="Hi"), STOP).kinds == [
+        "start", "warning", "text.delta", "finish", "done",
+    ]  # fmt: skip
+
+
+def test_a_message_about_a_malformed_chunk_does_not_quote_it() -> None:
+    for wrong in ("my private words", '{"text": ["my private words"]}', '["my private words"]'):
+        assert "private" not in relayed(HELLO, wrong, on_malformed="error").error["message"]
+
+
+class Particular(Recorder):
+    """A sink that cannot write everything, as an encoder cannot write infinity."""
+
+    def event(self, event: Event) -> None:
+        if event["type"] in self.refuses:
+            raise ValueError("cannot be written")
+        super().event(event)
+
+    refuses: ClassVar[set[str]] = {"server_tool"}
+
+
+def test_what_the_sink_cannot_write_is_a_malformed_chunk() -> None:
+    sink = Particular()
+    relay = Relay(FakeAdapter(FakeAPI()), sink)
+    relay.receive_data(sse(HELLO, chunk(events=[{"type": "server_tool", "server_tool": {}}]), STOP))
+    relay.receive_eof()
+    check_legal(sink.events)
+    assert [event["type"] for event in sink.events] == ["start", "text.delta", "warning", "finish", "done"]
+
+
+# ---- surrogates ------------------------------------------------------------------------------------------------------
+
+
+def spoken(*chunks: Any) -> list[Event]:
+    return relayed(*chunks, STOP).events[1:-2]
+
+
+@pytest.mark.parametrize(
+    ("member", "key"), [("text", "text"), ("think", "text"), ("refuse", "text"), ("args", "arguments")]
+)
+def test_halves_in_two_deltas_are_one_character(member: str, key: str) -> None:
+    call = chunk(events=[{"type": "tool.call.start", "call_id": "c", "index": 0}])
+    keys = {"call_id": "c", "index": 0} if member == "args" else {}
+    said = spoken(call, chunk(**{member: "a\ud83d"}, keys=keys), chunk(**{member: "\ude00b"}, keys=keys))[1:]
+    assert said == [{"type": DELTAS[member], key: "a", **keys}, {"type": DELTAS[member], key: "😀b", **keys}]
+
+
+@pytest.mark.parametrize(
+    ("deltas", "expected"),
+    [
+        (["\ud83d", "\ude00"], ["😀"]),
+        (["\ud83d", "x"], ["\ufffdx"]),
+        (["\ud83d", "\ud83d", "\ude00"], ["\ufffd", "😀"]),
+        (["\ude00"], ["\ufffd"]),
+        (["\ud83d"], ["\ufffd"]),  # noqa: PT014  # ruff takes all halves for equal
+        (["a\ud83db\ude00"], ["a\ufffdb\ufffd"]),
+        (["\ud83d\ude00"], ["😀"]),
+    ],
+)
+def test_a_half_that_stays_alone_is_replaced(deltas: list[str], expected: list[str]) -> None:
+    assert [event["text"] for event in spoken(*(chunk(text=text) for text in deltas))] == expected
+
+
+def test_halves_of_different_choices_kinds_and_calls_are_not_joined() -> None:
+    start = [{"type": "tool.call.start", "call_id": f"c{index}", "index": index} for index in (0, 1)]
+    high, low = "\ud83d", "\ude00"
+    said = spoken(
+        chunk(events=start),
+        chunk(text=high), chunk(text=high, keys={"choice": 1}), chunk(think=high),
+        chunk(args=high, keys={"call_id": "c0", "index": 0}), chunk(args=high, keys={"call_id": "c1", "index": 1}),
+        chunk(args=low + "1", keys={"call_id": "c1", "index": 1}),
+        chunk(args=low + "0", keys={"call_id": "c0", "index": 0}),
+        chunk(think=low + "t"), chunk(text=low + "1", keys={"choice": 1}), chunk(text=low + "0"),
+    )[2:]  # fmt: skip
+    assert said == [
+        {"type": "tool.call.delta", "arguments": "😀1", "call_id": "c1", "index": 1},
+        {"type": "tool.call.delta", "arguments": "😀0", "call_id": "c0", "index": 0},
+        {"type": "reasoning.delta", "text": "😀t"},
+        {"type": "text.delta", "text": "😀1", "choice": 1},
+        {"type": "text.delta", "text": "😀0"},
+    ]
+
+
+def test_usage_and_warnings_between_two_halves_do_not_part_them() -> None:
+    usage = chunk(events=[{"type": "usage", "usage": {"input_tokens": 1}}])
+    assert [event["type"] for event in spoken(chunk(text="\ud83d"), usage, "x", chunk(text="\ude00"))] == [
+        "usage", "warning", "text.delta",
+    ]  # fmt: skip
+
+
+def test_whatever_else_comes_between_parts_them() -> None:
+    said = spoken(chunk(text="\ud83d"), chunk(events=[{"type": "citations", "citations": [{}]}]), chunk(text="\ude00"))
+    assert [event.get("text") for event in said] == ["\ufffd", None, "\ufffd"]
+
+
+@pytest.mark.parametrize("last", [STOP, chunk(error="no")])
+def test_a_half_is_told_before_the_end(last: dict[str, Any]) -> None:
+    stream = relayed(HELLO, chunk(text="\ud83d"), last)
+    assert stream.events[2] == {"type": "text.delta", "text": "\ufffd"}
+    assert stream.kinds[3] in ("finish", "error")
+
+
+def test_a_half_that_was_all_there_was_makes_the_error_one_of_mid_stream() -> None:
+    stream = relayed(chunk(text="\ud83d"))
+    assert stream.kinds == ["start", "text.delta", "error", "done"]
+    assert stream.error["phase"] == "mid_stream"
+
+
+# ---- passthrough -----------------------------------------------------------------------------------------------------
+
+
+def passed(*pieces: bytes, eof: Error | None = None, whole: bool = False, **options: Any) -> Frames:
+    sink = Frames(whole=whole)
+    Stream(frames=sink, **options).send(*pieces).end(eof)
+    return sink
+
+
+CLEAN = (
+    b"\xef\xbb\xbf\n: hi\n\nevent: ping\n\n" + sse(HELLO) + b": keep\r\n\r\n" + b"odd: line\n\n"
+    + sse(chunk(text="ä€😀")).replace(b"\n", b"\r\n") + b"id: 5\nretry: 10\nevent: x\n" + sse(STOP) + sse(END)
+)  # fmt: skip
+
+
+def test_the_frames_of_a_clean_stream_are_its_bytes_however_they_are_cut() -> None:
+    for pieces in cuts(CLEAN):
+        assert passed(*pieces).raw == CLEAN
+
+
+def test_a_frame_comes_before_the_events_it_told() -> None:
+    calls = passed(sse(HELLO, STOP, END)).calls
+    assert calls == [
+        ("frame", sse(HELLO)),
+        ("event", "start"),
+        ("event", "text.delta"),
+        ("frame", sse(STOP)),
+        ("last", sse(END)),
+        ("event", "finish"),
+        ("event", "done"),
+    ]
+
+
+def test_the_frame_that_tells_the_failure_is_the_last() -> None:
+    failure = sse(chunk(error={"message": "Overloaded"}))
+    assert passed(sse(HELLO), failure, sse(HELLO, END)).calls[3:] == [
+        ("last", failure), ("event", "error"), ("event", "done"),
+    ]  # fmt: skip
+
+
+def test_a_failure_that_is_kept_from_the_client_is_not_passed_on_either() -> None:
+    secret = sse(chunk(error={"message": "Incorrect API key sk-1", "code": "invalid_api_key"}))
+    for failure in (secret, b'error: {"error": "invalid api key sk-1"}\n\n'):
+        sink = passed(sse(HELLO), failure, translate=lambda error: for_client(error, "main"))
+        assert b"sk-1" not in sink.raw
+        assert sink.calls[-2:] == [("event", "error"), ("event", "done")]
+
+
+def test_a_malformed_frame_is_left_out_and_told() -> None:
+    sink = passed(sse(HELLO, "x", STOP, END))
+    assert sink.raw == sse(HELLO, STOP, END)
+    assert ("event", "warning") in sink.calls
+
+
+def test_a_cut_frame_is_left_out() -> None:
+    sink = passed(sse(HELLO) + sse(STOP)[:-5])
+    assert sink.raw == sse(HELLO)
+    assert sink.calls[-2:] == [("event", "error"), ("event", "done")]
+
+
+@pytest.mark.parametrize("end", [b"", b"\n", b"\r\n", b"\r"])
+def test_a_last_frame_gets_the_blank_line_it_lacks(end: bytes) -> None:
+    sink = passed(sse(HELLO) + sse(STOP)[:-2] + end)
+    assert sink.raw == sse(HELLO, STOP)
+    assert sink.calls[-2:] == [("event", "finish"), ("event", "done")]
+
+
+def test_a_whole_answer_is_one_last_frame_where_the_client_wants_it_whole() -> None:
+    body = b' {"answer": {"text": "Hi", "end": "stop"}}\n'
+    assert passed(body, whole=True).calls == [
+        ("last", body), ("event", "start"), ("event", "text.delta"), ("event", "finish"), ("event", "done"),
+    ]  # fmt: skip
+    assert passed(body, whole=False).raw == b""
+
+
+def test_a_whole_answer_that_is_an_error_is_not_passed_on() -> None:
+    assert passed(b'{"error": "no"}', whole=True).calls == [("event", "error"), ("event", "done")]
+
+
+# ---- cancel, fail, usage ---------------------------------------------------------------------------------------------
+
+MOMENTS: list[list[Any]] = [
+    [],
+    ["x"],
+    [HELLO],
+    [HELLO, "x"],
+    [HELLO, chunk(text="\ud83d")],
+    [HELLO, STOP],
+    [b"data: {"],
+    [b"{"],
+]
+
+
+@pytest.mark.parametrize("pieces", MOMENTS, ids=range(len(MOMENTS)))
+def test_a_cancelled_stream_finishes_at_any_moment(pieces: list[Any]) -> None:
+    stream = Stream().send(*pieces)
+    stream.relay.cancel()
+    stream.send(HELLO, END).end()
+    assert stream.events[-2]["finish_reason"] == "cancelled"
+    assert "finish_reason_raw" not in stream.events[-2]
+    assert stream.events[-1]["finished"]
+    assert stream.relay.error is None
+
+
+@pytest.mark.parametrize("pieces", MOMENTS, ids=range(len(MOMENTS)))
+def test_a_stream_fails_at_any_moment(pieces: list[Any]) -> None:
+    stream = Stream().send(*pieces)
+    stream.relay.fail(Error("overloaded", "draining"))
+    stream.send(HELLO, END).end()
+    assert stream.error["code"] == "overloaded"
+    assert stream.relay.error is not None
+
+
+def test_what_was_used_up_to_a_cancel_is_the_providers_last_word() -> None:
+    stream = Stream(prompt_characters=100).send(HELLO, chunk(usage={"input_tokens": 7, "output_tokens": 1}))
+    stream.relay.cancel()
+    assert stream.events[-2]["usage"] == {"input_tokens": 7, "output_tokens": 1, "source": "partial"}
+
+
+def test_or_an_estimate_of_four_characters_a_token() -> None:
+    stream = Stream(prompt_characters=10).send(HELLO, chunk(think="think"))
+    stream.relay.fail(Error("timeout"))
+    assert stream.events[-2]["usage"] == {"input_tokens": 3, "output_tokens": 3, "total_tokens": 6, "source": "partial"}
+
+
+def test_nothing_was_used_where_nothing_began_and_nothing_is_estimated_unasked() -> None:
+    stream = Stream(prompt_characters=10)
+    stream.relay.fail(Error("timeout"))
+    assert "usage" not in stream.events[0]
+    stream = Stream().send(HELLO)
+    stream.relay.cancel()
+    assert "usage" not in stream.events[-2]
+
+
+def test_usage_that_the_provider_never_told_is_estimated_at_the_finish() -> None:
+    stream = relayed(HELLO, STOP, prompt_characters=10)
+    assert stream.events[-2]["usage"] == {
+        "input_tokens": 3,
+        "output_tokens": 2,
+        "total_tokens": 5,
+        "source": "estimated",
+    }
+    assert "usage" not in relayed(HELLO, STOP).events[-2]
+    told = relayed(HELLO, chunk(usage={"input_tokens": 1}), STOP, prompt_characters=10)
+    assert told.events[-2]["usage"] == {"input_tokens": 1}
+
+
+# ---- any stream ------------------------------------------------------------------------------------------------------
+
+TEXTS = st.text(st.sampled_from('a"\\\n é€😀\ud83d\ude00'), max_size=4)
+FAKE = st.one_of(
+    TEXTS.map(lambda text: chunk(text=text or "-")),
+    TEXTS.map(lambda text: chunk(text=text or "-", keys={"choice": 1})),
+    TEXTS.map(lambda text: chunk(think=text or "-")),
+    st.sampled_from(["malformed", "{", '{"text": 5}', b": ping\n\n", b"event: ping\n\n", b"stray\n\n", b"\n", STOP]),
+    st.sampled_from([chunk(usage={"input_tokens": 3}), chunk(id="m2", model="other")]),
+    st.sampled_from(
+        [{"type": "usage", "usage": {"input_tokens": 1}}, {"type": "citations", "citations": [{"uri": "u"}]}]
+    ).map(lambda event: chunk(events=[event])),
+)
+FAKE_ENDS = st.sampled_from(
+    [[], [STOP], [STOP, END], [END], [chunk(error="Overloaded")], [chunk(end="broken")], [b'{"error":"x"}']]
+)
+
+
+@given(st.lists(FAKE, max_size=12), FAKE_ENDS, st.integers(0), st.lists(st.integers(0), max_size=6))
+def test_any_stream_cut_anywhere_is_legal_and_a_prefix_of_what_was_produced(
+    chunks: list[Any], end: list[Any], cut: int, edges: list[int]
+) -> None:
+    body = sse(*chunks, *end)
+    check_any_cut(relaying(lambda: FakeAdapter(FakeAPI())), body, cut, edges)
+
+
+@given(st.lists(FAKE, max_size=8), FAKE_ENDS, st.integers(0), st.sampled_from(["cancel", "fail"]))
+def test_any_stream_can_be_ended_at_any_byte(chunks: list[Any], end: list[Any], cut: int, how: str) -> None:
+    body = sse(*chunks, *end)
+    stream = Stream()
+    at = cut % (len(body) + 1)
+    stream.relay.receive_data(body[:at])
+    if how == "cancel":
+        stream.relay.cancel()
+    else:
+        stream.relay.fail(Error("internal"))
+    stream.relay.receive_data(body[at:])
+    stream.end()
+
+
+@given(st.lists(st.binary(max_size=20), max_size=6), st.sampled_from([200, 204, 302, 404, 503]), st.text(max_size=20))
+def test_any_bytes_are_a_legal_stream(pieces: list[bytes], status: int, content_type: str) -> None:
+    for framing in ("sse", "ndjson"):
+        stream = Stream(framing)
+        stream.relay.receive_head(status, {"content-type": content_type})
+        stream.send(*pieces).end()

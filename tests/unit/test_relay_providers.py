@@ -1,0 +1,212 @@
+"""`gai_fast/relay.py` with real adapters: any stream, cut and split anywhere, is legal, and copying changes nothing.
+
+Streams are made of all that the dialects allow and of much that they do not.
+"""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gai_fast.formats import Framing, StreamContext, get_format
+from gai_fast.providers import get_provider
+from gai_fast.relay import DeltaSink, Relay
+from tests.legal import check_any_cut, relaying, split, sse
+
+TEXTS = st.text(st.sampled_from('a"\\\n é€😀\ud83d\ude00'), max_size=4)
+FRAGMENTS = st.sampled_from(["", "{", '"a": 1', "}", '{"a": 12345678901234567890}', "\ud83d", "not json"])
+MALFORMED = """
+malformed
+{
+[]
+5
+{"choices": 5}
+{"choices": [5]}
+{"choices": [{"delta": 5}]}
+{"choices": [{"delta": {"content": 5}}]}
+{"choices": [{"delta": {"tool_calls": 5}}]}
+{"type": "content_block_delta"}
+{"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta"}}
+{"type": "content_block_start", "index": "x"}
+{"type": "message_start", "message": 5}
+{"type": []}
+""".split("\n")
+NOISE = st.sampled_from([*MALFORMED, b": ping\n\n", b"event: ping\n\n", b"stray\n\n", b"\n"])
+CUT = st.integers(0)
+EDGES = st.lists(st.integers(0), max_size=6)
+
+
+# ---- the chat dialect ------------------------------------------------------------------------------------------------
+
+
+def chunk(delta: dict[str, Any], finish: str | None = None, choice: int = 0, **keys: Any) -> dict[str, Any]:
+    return {"id": "c", "model": "m", "choices": [{"index": choice, "delta": delta, "finish_reason": finish}], **keys}
+
+
+def call(arguments: str, **keys: Any) -> dict[str, Any]:
+    name = {"name": "f"} if "id" in keys else {}
+    return chunk({"tool_calls": [{"function": {**name, "arguments": arguments}, **keys}]})
+
+
+INDICES = st.sampled_from([{}, {"index": 0}, {"index": 1}, {"index": 7}])
+IDS = st.sampled_from([{}, {"id": "a"}, {"id": "b"}, {"id": ""}, {"id": None}])
+SAID = st.sampled_from(["content", "content", "content", "reasoning_content", "refusal"])
+OPENAI = st.one_of(
+    NOISE,
+    st.builds(lambda key, text, choice: chunk({key: text}, choice=choice), SAID, TEXTS, st.sampled_from([0, 0, 1])),
+    st.builds(lambda arguments, index, name: call(arguments, **index, **name), FRAGMENTS, INDICES, IDS),
+    st.sampled_from(
+        [
+            chunk({}, "stop"),
+            chunk({}, "length"),
+            chunk({}, "tool_calls"),
+            chunk({"role": "assistant", "content": ""}),
+            chunk({"content": None}),
+            chunk({"tool_calls": [{"index": 0, "id": "x", "function": {"name": "f", "arguments": 5}}]}),
+            {"choices": []},
+            {"choices": [], "usage": {"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3}},
+        ]
+    ),
+)
+OPENAI_ENDS = st.sampled_from(
+    [
+        [],
+        [chunk({}, "stop")],
+        [chunk({}, "stop"), "[DONE]"],
+        [chunk({}, "tool_calls"), "[DONE]"],
+        [chunk({}, "length"), "[DONE]"],
+        ["[DONE]"],
+        [{"error": {"message": "Overloaded"}}],
+        [b'{"error": "x"}'],
+    ]
+)
+
+
+@given(st.lists(OPENAI, max_size=12), OPENAI_ENDS, CUT, EDGES)
+def test_any_stream_of_openai_is_legal(chunks: list[Any], end: list[Any], cut: int, edges: list[int]) -> None:
+    check_any_cut(relaying(get_provider("openai").adapter), sse(*chunks, *end), cut, edges)
+
+
+# ---- Anthropic's -----------------------------------------------------------------------------------------------------
+
+
+def delta(index: int, kind: str, **said: str) -> dict[str, Any]:
+    return {"type": "content_block_delta", "index": index, "delta": {"type": f"{kind}_delta", **said}}
+
+
+def begin(index: int, block: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "content_block_start", "index": index, "content_block": block}
+
+
+def end_of(reason: str) -> list[dict[str, Any]]:
+    return [{"type": "message_delta", "delta": {"stop_reason": reason}, "usage": {"output_tokens": 2}}]
+
+
+BLOCKS = st.sampled_from(
+    [
+        {"type": "text", "text": ""},
+        {"type": "text", "text": "Hi"},
+        {"type": "thinking", "thinking": ""},
+        {"type": "redacted_thinking", "data": "blob"},
+        {"type": "tool_use", "id": "t1", "name": "f", "input": {}},
+        {"type": "tool_use", "id": "t2", "name": "g", "input": {"n": 12345678901234567890}},
+        {"type": "server_tool_use", "id": "s1", "name": "web_search", "input": {}},
+        {"type": "unheard_of"},
+    ]
+)
+BLOCK = st.integers(0, 2)
+MESSAGE = {"id": "m", "model": "claude", "usage": {"input_tokens": 3}, "content": []}
+MESSAGE_START = {"type": "message_start", "message": MESSAGE}
+STOP = {"type": "message_stop"}
+ANTHROPIC = st.one_of(
+    NOISE,
+    st.builds(begin, BLOCK, BLOCKS),
+    st.builds(lambda index, text: delta(index, "text", text=text), BLOCK, TEXTS),
+    st.builds(lambda index, text: delta(index, "thinking", thinking=text), BLOCK, TEXTS),
+    st.builds(lambda index, text: delta(index, "input_json", partial_json=text), BLOCK, FRAGMENTS),
+    st.builds(lambda index: delta(index, "signature", signature="sig"), BLOCK),
+    st.builds(lambda index: {"type": "content_block_stop", "index": index}, BLOCK),
+    st.sampled_from([MESSAGE_START, {"type": "ping"}, {"type": "unheard.of"}, *end_of("end_turn")]),
+)
+ANTHROPIC_ENDS = st.sampled_from(
+    [
+        [],
+        end_of("tool_use"),
+        [*end_of("end_turn"), STOP],
+        [*end_of("max_tokens"), STOP],
+        [STOP],
+        [{"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}}],
+    ]
+)
+
+
+@given(st.booleans(), st.lists(ANTHROPIC, max_size=14), ANTHROPIC_ENDS, CUT, EDGES)
+def test_any_stream_of_anthropic_is_legal(
+    begins: bool, chunks: list[Any], end: list[Any], cut: int, edges: list[int]
+) -> None:
+    body = sse(*([MESSAGE_START] if begins else []), *chunks, *end)
+    check_any_cut(relaying(get_provider("anthropic").adapter), body, cut, edges)
+
+
+# ---- deltas that are copied ------------------------------------------------------------------------------------------
+
+
+def encoded(provider: str, format_name: str, framing: Framing, pieces: list[bytes], *, copying: bool) -> bytes:
+    """What a client of this format gets."""
+    context = StreamContext("abcdefghijklmnopqrstuv", "r", None, "m", lambda: 1)
+    encoder = get_format(format_name).encoder(framing, context)
+    deltas = cast(DeltaSink, encoder) if copying else None
+    relay = Relay(get_provider(provider).adapter(), encoder, deltas=deltas, prompt_characters=10)
+    written = b""
+    for piece in pieces:
+        relay.receive_data(piece, 1)
+        written += encoder.take()
+    relay.receive_eof(None, 1)
+    return written + encoder.take()
+
+
+FORMATS = st.sampled_from(
+    [("gai", "sse"), ("gai", "ndjson"), ("openai", "sse"), ("openai", "ndjson"), ("simple", "sse")]
+)
+RUNS = st.lists(TEXTS, min_size=1, max_size=5)
+ALIKE = st.one_of(
+    st.builds(
+        lambda key, texts, choice: [chunk({key: text}, choice=choice) for text in texts],
+        SAID,
+        RUNS,
+        st.sampled_from([0, 0, 0, 1]),
+    ),
+    st.builds(
+        lambda texts, pads: [chunk({"content": text}, obfuscation=pad) for text, pad in zip(texts, pads, strict=False)],
+        RUNS,
+        st.lists(st.text(max_size=5), min_size=5),
+    ),
+    st.just([call("{", index=0, id="a"), call('"x', index=0), call('y"', index=0), call(":1}", index=0)]),
+    NOISE.map(lambda noise: [noise]),
+)
+
+
+@given(FORMATS, st.lists(ALIKE, max_size=6), OPENAI_ENDS, EDGES, st.booleans())
+def test_copied_deltas_of_openai_are_what_events_would_have_become(
+    client: tuple[str, Framing], runs: list[list[Any]], end: list[Any], edges: list[int], crlf: bool
+) -> None:
+    body = sse(*(chunk for run in runs for chunk in run), *end).replace(b"\n", b"\r\n" if crlf else b"\n")
+    pieces = split(body, edges)
+    assert encoded("openai", *client, pieces, copying=True) == encoded("openai", *client, [body], copying=False)
+
+
+@given(FORMATS, st.lists(st.lists(ANTHROPIC, max_size=6), max_size=4), ANTHROPIC_ENDS, EDGES)
+def test_copied_deltas_of_anthropic_are_what_events_would_have_become(
+    client: tuple[str, Framing], runs: list[list[Any]], end: list[Any], edges: list[int]
+) -> None:
+    body = sse(MESSAGE_START, *(chunk for run in runs for chunk in run * 2), *end)
+    pieces = split(body, edges)
+    assert encoded("anthropic", *client, pieces, copying=True) == encoded("anthropic", *client, [body], copying=False)
+
+
+def test_half_a_character_is_joined_amid_deltas_that_are_copied() -> None:
+    chunks = [chunk({"content": text}) for text in ("ab", "cd", "x\ud83d", "\ude00", "y\ud83d", "ef", "gh")]
+    written = encoded("openai", "simple", "sse", [sse(*chunks, chunk({}, "stop"))], copying=True).decode()
+    assert written.replace('data: {"content":"', "").replace('"}\n\n', "") == "abcdx😀y\ufffdefghdata: [DONE]\n\n"

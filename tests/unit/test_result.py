@@ -1,0 +1,291 @@
+"""`gai_fast/result.py`: what the events of an answer amount to, and that its message can be sent back."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from typing import Any, cast
+
+import pytest
+
+from gai_fast import errors
+from gai_fast._impl import encode_json
+from gai_fast.events import Event, JSONText
+from gai_fast.request import AssistantMessage, ReasoningPart, ToolCallPart, parse_request
+from gai_fast.result import Collector, Result, ToolCallResult, acollect, collect
+
+START = {"type": "start", "provider": "anthropic", "model": "asked"}
+FINISH = {"type": "finish", "provider": "anthropic", "model": "answered", "finish_reason": "stop"}
+DONE = {"type": "done", "finished": True}
+
+
+def text(said: str, kind: str = "text.delta", **keys: Any) -> dict[str, Any]:
+    return {"type": kind, "text": said, **keys}
+
+
+def fragment(arguments: str, call_id: str = "c1", **keys: Any) -> dict[str, Any]:
+    return {"type": "tool.call.delta", "call_id": call_id, "index": 0, "arguments": arguments, **keys}
+
+
+def call(value: Any, call_id: str = "c1", name: str = "weather", **keys: Any) -> dict[str, Any]:
+    return {"type": "tool.call", "call_id": call_id, "tool_call": {"name": name, "input": value}, **keys}
+
+
+def signature(said: str, **keys: Any) -> dict[str, Any]:
+    return {"type": "reasoning.signature", "signature": said, **keys}
+
+
+def collected(*events: dict[str, Any], end: dict[str, Any] = FINISH) -> Result:
+    return collect(cast("list[Event]", [START, *events, end, DONE]))
+
+
+def parts(*events: dict[str, Any]) -> list[dict[str, Any]]:
+    message = collected(*events).message
+    assert message["role"] == "assistant"
+    return cast("list[dict[str, Any]]", message["content"])
+
+
+# ---- the fields ------------------------------------------------------------------------------------------------------
+
+
+def test_texts_of_each_kind_are_joined() -> None:
+    result = collected(
+        text("Hm", "reasoning.delta"),
+        text("Hel"),
+        text("lo"),
+        text(".", "reasoning.delta"),
+        text("No", "refusal.delta"),
+    )
+    assert (result.text, result.reasoning, result.refusal) == ("Hello", "Hm.", "No")
+
+
+def test_the_finish_says_who_answered_and_why_it_ended() -> None:
+    result = collected(end={**FINISH, "finish_reason": "length", "finish_reason_raw": "max_tokens"})
+    assert (result.finish_reason, result.finish_reason_raw) == ("length", "max_tokens")
+    assert (result.provider, result.model) == ("anthropic", "answered")
+    assert result.error is None
+    assert result.raise_for_error() is result
+
+
+def test_the_start_says_who_answered_where_the_end_does_not() -> None:
+    result = collected(end={"type": "error", "error": {"code": "network"}})
+    assert (result.provider, result.model) == ("anthropic", "asked")
+
+
+def test_of_several_usages_the_last_wins() -> None:
+    first, last = {"input_tokens": 1}, {"input_tokens": 2}
+    assert collected().usage is None
+    assert collected({"type": "usage", "usage": first}).usage == first
+    assert collected({"type": "usage", "usage": first}, end={**FINISH, "usage": last}).usage == last
+    assert collected({"type": "usage", "usage": first}, {"type": "usage", "usage": last}).usage == last
+
+
+def test_citations_are_gathered_in_order() -> None:
+    one, two, three = ({"uri": uri} for uri in "abc")
+    result = collected({"type": "citations", "citations": [one, two]}, {"type": "citations", "citations": [three]})
+    assert result.citations == [one, two, three]
+
+
+def test_a_failure_is_kept_with_all_that_came_before_it_and_raised_on_demand() -> None:
+    error = {"code": "rate_limited", "message": "slow", "temporary": False, "retry_after_ms": 5, "phase": "mid_stream"}
+    usage = {"input_tokens": 3, "source": "partial"}
+    result = collected(text("Hel"), end={"type": "error", "error": error, "usage": usage})
+    assert result.text == "Hel"
+    assert result.finish_reason is None
+    assert result.usage == usage
+    assert type(result.error) is errors.RateLimited
+    assert result.error.payload() == error
+    assert result.error.provider == "anthropic"
+    with pytest.raises(errors.RateLimited, match="slow"):
+        result.raise_for_error()
+
+
+def test_a_stream_without_events_is_an_empty_result() -> None:
+    result = collect([])
+    assert result == Result()
+    assert result.message == {"role": "assistant", "content": []}
+    assert result.metrics == {}
+
+
+def test_unknown_events_and_those_for_eyes_only_change_nothing() -> None:
+    asides = [
+        {"type": kind}
+        for kind in ("of.a.later.version", "warning", "safety", "server_tool", "image", "step.end", "tool.result")
+    ]
+    assert collected(text("a"), *asides, text("b")) == collected(text("a"), text("b"))
+
+
+def test_further_choices_stay_out() -> None:
+    second: dict[str, Any] = {"choice": 1}
+    result = collected(
+        text("a"), text("B", **second), text("B", "reasoning.delta", **second), fragment("{}", **second),
+        call({}, **second), signature("B", **second), {"type": "citations", "citations": [{}], **second},
+        text("c", choice=0),
+    )  # fmt: skip
+    assert result == collected(text("a"), text("c"))
+
+
+def test_an_empty_text_is_no_text_and_no_fault() -> None:
+    """An encoder leaves an empty `text` out of the event."""
+    assert collected({"type": "text.delta"}, text("a"), {"type": "reasoning.delta"}).text == "a"
+    assert collected({"type": "tool.call.delta", "call_id": "c1"}, call({})).tool_calls[0].arguments == "{}"
+
+
+def test_everything_before_a_reset_is_dropped() -> None:
+    before = [
+        text("a"),
+        text("b", "reasoning.delta"),
+        signature("s"),
+        fragment("{"),
+        call({}),
+        {"type": "usage", "usage": {"x": 1}},
+    ]
+    again = {"type": "start", "provider": "groq", "model": "other"}
+    fresh = collected(text("z"))
+    result = collected(
+        *before, {"type": "citations", "citations": [{}]}, {"type": "stream.reset", "reason": "retry"}, again, text("z")
+    )
+    assert result == fresh
+
+
+def test_a_reset_whose_fresh_attempt_fails_still_knows_who_answered() -> None:
+    result = collected(text("a"), {"type": "stream.reset"}, end={"type": "error", "error": {"code": "network"}})
+    assert (result.text, result.provider, result.model) == ("", "anthropic", "asked")
+
+
+async def test_asynchronous_events_amount_to_the_same() -> None:
+    async def events() -> AsyncIterator[Event]:
+        for event in (START, text("a"), fragment("{}"), call({}), FINISH, DONE):
+            yield cast(Event, event)
+
+    assert await acollect(events()) == collected(text("a"), fragment("{}"), call({}))
+
+
+# ---- calls -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_call_has_its_parsed_input_and_its_text_as_it_came() -> None:
+    value = {"city": "Oslo", "n": 12345678901234567890}
+    result = collected(fragment('{ "city": "Oslo",'), fragment(' "n": 12345678901234567890}'), call(value))
+    assert result.tool_calls == [ToolCallResult("c1", "weather", value, '{ "city": "Oslo", "n": 12345678901234567890}')]
+
+
+def test_calls_keep_their_order_and_their_own_fragments() -> None:
+    result = collected(
+        fragment("[1", "a"), fragment("[2", "b"), fragment("]", "a"), fragment("]", "b"), call([2], "b"), call([1], "a")
+    )  # fmt: skip
+    assert [(one.call_id, one.arguments) for one in result.tool_calls] == [("b", "[2]"), ("a", "[1]")]
+
+
+@pytest.mark.parametrize("came", [[], [""], ["", " \n"]])
+def test_arguments_that_never_came_are_an_empty_object(came: list[str]) -> None:
+    assert collected(*map(fragment, came), call({})).tool_calls[0].arguments == "{}"
+
+
+def test_arguments_that_only_the_call_itself_held_are_written_canonically() -> None:
+    assert collected(call({"a": [1, "ä"]})).tool_calls[0].arguments == '{"a":[1,"ä"]}'
+    assert collected(call(JSONText('{"a":1.10}', {"a": 1.1}))).tool_calls[0].arguments == '{"a":1.10}'
+
+
+def test_arguments_that_are_not_json_are_a_string() -> None:
+    result = collected(fragment("{oops"), call("{oops"))
+    assert (result.tool_calls[0].input, result.tool_calls[0].arguments) == ("{oops", "{oops")
+
+
+def test_a_call_that_was_cut_off_is_no_call() -> None:
+    assert collected(fragment('{"a')).tool_calls == []
+
+
+def test_inside_the_package_input_stays_json_text() -> None:
+    value = JSONText('{"n":12345678901234567890}', {"n": 12345678901234567890})
+    for plain, kept in ((True, value.value), (False, value)):
+        collector = Collector(plain=plain)
+        collector.event(cast(Event, call(value)))
+        result = collector.result()
+        assert result.tool_calls[0].input == kept
+        assert result.message["content"][0]["input"] == kept
+
+
+# ---- the message -----------------------------------------------------------------------------------------------------
+
+
+def test_parts_are_in_the_order_in_which_they_came() -> None:
+    assert parts(text("a"), text("Hm", "reasoning.delta"), text("b"), text("c"), call({}), text("d")) == [
+        {"type": "text", "text": "a"},
+        {"type": "reasoning", "text": "Hm", "provider": "anthropic"},
+        {"type": "text", "text": "bc"},
+        {"type": "tool_call", "call_id": "c1", "name": "weather", "input": {}},
+        {"type": "text", "text": "d"},
+    ]
+
+
+def test_a_signature_closes_its_reasoning() -> None:
+    assert parts(text("a", "reasoning.delta"), signature("s1"), text("b", "reasoning.delta"), signature("s2")) == [
+        {"type": "reasoning", "text": "a", "signature": "s1", "provider": "anthropic"},
+        {"type": "reasoning", "text": "b", "signature": "s2", "provider": "anthropic"},
+    ]
+
+
+def test_a_signature_without_reasoning_is_a_part_of_its_own() -> None:
+    assert parts(text("a"), signature("s")) == [
+        {"type": "text", "text": "a"},
+        {"type": "reasoning", "text": "", "signature": "s", "provider": "anthropic"},
+    ]
+
+
+def test_a_redacted_block_never_joins_the_reasoning_before_it() -> None:
+    assert parts(text("a", "reasoning.delta"), signature("blob", redacted=True), signature("s")) == [
+        {"type": "reasoning", "text": "a", "provider": "anthropic"},
+        {"type": "reasoning", "text": "", "signature": "blob", "redacted": True, "provider": "anthropic"},
+        {"type": "reasoning", "text": "", "signature": "s", "provider": "anthropic"},
+    ]
+
+
+@pytest.mark.parametrize(
+    "events",
+    [
+        [signature("s", call_id="c1"), call({})],
+        [call({}), signature("s", call_id="c1")],
+        [call({}, signature="s")],
+    ],
+)
+def test_the_signature_of_a_call_stands_on_the_call(events: list[dict[str, Any]]) -> None:
+    assert parts(*events, call({}, "c2")) == [
+        {"type": "tool_call", "call_id": "c1", "name": "weather", "input": {}, "signature": "s"},
+        {"type": "tool_call", "call_id": "c2", "name": "weather", "input": {}},
+    ]
+
+
+def test_a_refusal_is_text_where_a_message_has_no_field_for_it() -> None:
+    assert parts(text("I cannot", "refusal.delta")) == [{"type": "text", "text": "I cannot"}]
+
+
+def test_the_message_can_be_sent_back_as_it_is() -> None:
+    """CONTRACT §4: "can be appended to `messages` as it is"."""
+    big = {"n": 12345678901234567890}
+    message = collected(
+        text("Hm", "reasoning.delta"), signature("s"), signature("blob", redacted=True), text("a"),
+        text("no", "refusal.delta"), call(big, signature="t"), call("{oops", "c2"), call(None, "c3"),
+    ).message  # fmt: skip
+    request = parse_request(
+        json.dumps({"messages": [{"role": "user", "content": "q"}, message], "query": "?"}).encode()
+    )
+    sent = request.messages[1]
+    assert isinstance(sent, AssistantMessage)
+    assert not isinstance(sent.content, str)
+    reasoning, redacted, said, first, second, third = sent.content
+    assert reasoning == ReasoningPart(text="Hm", signature="s", provider="anthropic")
+    assert redacted == ReasoningPart(signature="blob", redacted=True, provider="anthropic")
+    assert said.text == "ano"  # type: ignore[union-attr]  # a TextPart
+    assert isinstance(first, ToolCallPart)
+    assert (json.loads(bytes(first.input)), first.signature) == (big, "t")
+    assert [json.loads(bytes(one.input)) for one in (second, third)] == ["{oops", None]  # type: ignore[union-attr]  # calls
+
+
+def test_so_can_one_whose_input_is_json_text() -> None:
+    collector = Collector(plain=False)
+    collector.event(cast(Event, call(JSONText('{"x":1.10}', {"x": 1.1}))))
+    body = b'{"messages":[' + encode_json(collector.result().message) + b"]}"
+    part = parse_request(body).messages[0].content[0]
+    assert isinstance(part, ToolCallPart)
+    assert bytes(part.input) == b'{"x":1.10}'

@@ -1,0 +1,99 @@
+"""`gai_fast/settings.py`: secrets stay secret, snapshots stay as they are, and how a model's name is resolved."""
+
+from __future__ import annotations
+
+from typing import get_args, get_type_hints
+
+import pytest
+
+from gai_fast.settings import ModelSettings, Secret, ServerSettings, Settings, StreamSettings, UpstreamSettings
+
+OPENROUTER = UpstreamSettings(
+    "openrouter", "openrouter", "https://openrouter.ai/api/v1", Secret("sk-secret"), {"x-key": "sk-header"}
+)
+DEMO = UpstreamSettings("demo", "demo", "")
+FAST = ModelSettings("fast", OPENROUTER, "openai/gpt-5-mini")
+BACKUP = ModelSettings("backup", OPENROUTER, "openai/gpt-5")
+
+
+def configured(**changes: object) -> Settings:
+    given: dict[str, object] = {
+        "upstreams": {"openrouter": OPENROUTER, "demo": DEMO},
+        "models": {"fast": FAST, "backup": BACKUP},
+    }
+    return Settings(**{**given, **changes})  # type: ignore[arg-type]  # a test's shorthand
+
+
+def test_a_secret_is_told_only_by_reveal() -> None:
+    secret = Secret("sk-secret")
+    assert secret.reveal() == "sk-secret"
+    for shown in (repr(secret), str(secret), f"{secret}", f"{secret!r:>20}", "%s" % secret):  # noqa: UP031  # the old way must be as safe
+        assert "sk-secret" not in shown
+
+
+def test_no_representation_of_the_settings_shows_a_key_or_a_header() -> None:
+    shown = repr(configured())
+    assert "sk-secret" not in shown
+    assert "sk-header" not in shown
+
+
+@pytest.mark.parametrize("kind", [Settings, ServerSettings, StreamSettings, UpstreamSettings, ModelSettings])
+def test_a_snapshot_cannot_be_changed(kind: type) -> None:
+    assert kind.__dataclass_params__.frozen  # type: ignore[attr-defined]  # dataclasses have no public accessor
+
+
+@pytest.mark.parametrize(
+    ("asked", "found"),
+    [
+        ("fast", FAST),
+        ("backup", BACKUP),
+        ("openrouter/openai/gpt-5", ModelSettings("openrouter/openai/gpt-5", OPENROUTER, "openai/gpt-5")),
+        ("demo/x", ModelSettings("demo/x", DEMO, "x")),
+        ("nosuch", None),
+        ("nosuch/gpt-5", None),
+        ("openrouter", None),
+        ("openrouter/", None),
+        ("/gpt-5", None),
+        ("", None),
+        ("FAST", None),
+        ("../fast", None),
+    ],
+)
+def test_a_model_is_a_configured_name_or_an_upstream_and_an_id(asked: str, found: ModelSettings | None) -> None:
+    assert configured().model(asked) == found
+
+
+def test_a_configured_name_with_a_slash_comes_before_an_upstream() -> None:
+    shadow = ModelSettings("openrouter/x", DEMO, "shadow")
+    assert configured(models={"openrouter/x": shadow}).model("openrouter/x") is shadow
+
+
+def test_no_model_means_the_default_then_the_first_then_none() -> None:
+    assert configured(default_model="backup").model(None) is BACKUP
+    assert configured().model(None) is FAST
+    assert configured(models={}).model(None) is None
+
+
+def test_a_default_may_name_an_upstream_and_an_id() -> None:
+    assert configured(default_model="openrouter/x").model(None) == ModelSettings("openrouter/x", OPENROUTER, "x")
+
+
+def test_a_model_without_an_entry_gets_the_stream_settings_of_all() -> None:
+    quiet = StreamSettings(heartbeat=0)
+    found = configured(stream=quiet).model("openrouter/x")
+    assert found is not None
+    assert found.stream is quiet
+
+
+def test_defaults_are_those_of_the_contract() -> None:
+    """CONTRACT §3, the table of keys."""
+    stream, upstream, server = StreamSettings(), UpstreamSettings("u", "p", "b"), ServerSettings()
+    assert (stream.heartbeat, stream.commit_after, stream.flush_interval) == (15, 2, 0)
+    assert (stream.timestamps, stream.on_malformed, stream.usage) == (False, "skip", "asked")
+    assert (stream.write_timeout, stream.client_buffer) == (30, 262144)
+    assert (upstream.connect_timeout, upstream.first_event_timeout, upstream.idle_timeout) == (5, 60, 60)
+    assert (upstream.total_timeout, upstream.max_connections) == (600, 1000)
+    assert (server.host, server.port, server.workers, server.max_body) == ("127.0.0.1", 8080, 1, 10 * 2**20)
+    assert (server.header_timeout, server.body_timeout) == (10, 30)
+    assert (server.allow_get_start, server.access_log, server.insecure) == (False, False, False)
+    assert server.log_level in get_args(get_type_hints(ServerSettings)["log_level"])
