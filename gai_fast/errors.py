@@ -50,6 +50,16 @@ Code = Literal[
 Phase = Literal["connect", "first_event", "mid_stream"]
 
 
+class ErrorPayload(dict[str, Any]):
+    """The `error` object of an event, a plain dict to everybody.
+
+    Attributes:
+        details: The upstream's own error object, for encoders of its dialect; never written otherwise.
+    """
+
+    details: Mapping[str, Any] | None = None
+
+
 class GaiFastError(Exception):
     """The root of every exception this package defines."""
 
@@ -115,7 +125,7 @@ class Error(GaiFastError):
         """Whether the same request may succeed later."""
         return self.temporary
 
-    def payload(self) -> dict[str, Any]:
+    def payload(self) -> ErrorPayload:
         """The `error` object of an event, keys in order, absent when empty."""
         said = {
             "code": self.code,
@@ -125,7 +135,9 @@ class Error(GaiFastError):
             "phase": self.phase,
             "reason": self.reason,
         }
-        return {key: value for key, value in said.items() if value is not None}
+        payload = ErrorPayload((key, value) for key, value in said.items() if value is not None)
+        payload.details = self.details
+        return payload
 
     @classmethod
     def from_payload(cls, payload: Mapping[str, Any], provider: str | None = None) -> Error:
@@ -139,6 +151,7 @@ class Error(GaiFastError):
             retry_after_ms=payload.get("retry_after_ms"),
             phase=payload.get("phase"),
             provider=provider,
+            details=payload.details if isinstance(payload, ErrorPayload) else None,
         )
 
 

@@ -348,12 +348,13 @@ class Relay:
     def _learn(self, frame: Frame, events: list[Event]) -> None:
         """Shows the copier a frame that became one delta; anything else may have changed what such frames become."""
         adapter = self._adapter
-        if not events or self._deltas is None or not adapter.text_members:
+        if self._deltas is None or not adapter.text_members:
             return
         key = _DELTAS.get(events[0]["type"]) if len(events) == 1 else None
-        if key is None:
+        if not adapter.copyable or (events and key is None) or key == "arguments":
+            # Fragments of a call that came as two kinds of frame would be handed over out of their order.
             self._copier.forget()
-        elif adapter.copyable and not self._halves:
+        if key is not None and adapter.copyable and not self._halves:
             parts = self._deltas.delta_parts(events[0], key)
             if parts is not None:
                 self._copier.learn(frame, events[0], key, adapter.text_members, adapter.ignored_members, parts)

@@ -245,7 +245,8 @@ class Connection(RequestHandler):
             return
         self._lost = self._loop.create_future()
         if self.transport.can_write_eof():
-            self.transport.write_eof()
+            with suppress(OSError):  # the client may have reset the connection, which we shall hear later
+                self.transport.write_eof()
         self.transport.resume_reading()
         with suppress(TimeoutError):
             async with asyncio.timeout(LIMITS.lingering):

@@ -160,10 +160,9 @@ class Router:
             body = get_format("openai" if incoming.path.startswith("/v1/") else "gai").error_body(
                 error, incoming.request_id
             )
-            # A body that was not read to its end would be taken for the next request.
-            must_close = must_close or not http.content.is_eof()
-            extra = [*incoming.cors, *_allow(error)]
-            reply = error_reply(error, incoming.request_id, body, extra, close=must_close)
+            reply = error_reply(error, incoming.request_id, body, [*incoming.cors, *_allow(error)], close=must_close)
+        if isinstance(reply, Reply) and not http.content.is_eof():
+            reply.close = True  # a body that was not read to its end would be taken for the next request
         if access.isEnabledFor(logging.INFO):
             path, taken = http.raw_path.partition("?")[0], time.monotonic() - began
             access.info("%s %s %r %d %.3f %s", http.remote, http.method, path, reply.status, taken, incoming.request_id)

@@ -140,6 +140,21 @@ async def test_a_client_that_never_reads_is_cut_off_after_write_timeout(net: Net
 
 
 @on_both_loops
+async def test_a_client_that_never_reads_the_rest_of_a_stream_that_has_ended_is_cut_off_too(net: Net) -> None:
+    async def handler(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(SSE_HEAD, *[PIECE] * 30, chunk(FINISH), chunk(DONE), LAST_CHUNK)
+
+    gateway = await net.gateway(await net.upstream(handler), write_timeout=0.3)
+    client = await stopped_client(gateway, NATIVE, M)
+    await until(lambda: unsent(gateway))
+    await until(lambda: not gateway.streams)
+    assert unsent(gateway)
+    await until(lambda: not gateway.running._server._open)
+    client.close()
+
+
+@on_both_loops
 async def test_a_client_that_reads_slowly_is_kept(net: Net) -> None:
     upstream = await net.upstream(blast)
     gateway = await net.gateway(upstream, write_timeout=0.6, client_buffer=16 * KIB)

@@ -283,11 +283,11 @@ async def test_heartbeats_do_not_disturb_it(net: Net, path: str) -> None:
             frames = tuple(
                 f"event: {event['type']}\ndata: {json.dumps(event)}\n\n".encode() for event in ANTHROPIC_CALL
             )
-        await asyncio.sleep(0.2)
+        await asyncio.sleep(0.15)
         await peer.send(SSE_HEAD)
         for frame in frames:
             await peer.send(chunk(frame[:10]))
-            await asyncio.sleep(0.12)
+            await asyncio.sleep(0.08)
             await peer.send(chunk(frame[10:]))
         await peer.send(chunk(DONE), LAST_CHUNK)
 

@@ -780,6 +780,31 @@ async def test_a_connection_carries_request_after_request(net: Net) -> None:
 
 
 @on_both_loops
+async def test_a_body_that_nobody_reads_is_not_the_next_request(net: Net) -> None:
+    gateway = await net.gateway(await net.mock())
+    smuggled = request_bytes(gateway.host, "GET", "/version")
+    for method, path, status in (
+        ("GET", "/healthz", 200),
+        ("GET", "/nothing", 404),
+        ("DELETE", "/api/v1/streams/x", 404),
+        ("POST", "/healthz", 405),
+        ("OPTIONS", "/healthz", 204),
+        ("GET", "/api/v1/stream?q=a&model=m", 403),
+    ):
+        for whole in (True, False):
+            client = await gateway.connect()
+            client.request(method, path, headers={"content-length": str(len(smuggled) + (not whole))})
+            client.send(smuggled)
+            response = await client.response()
+            response.ended = status == 204
+            assert (await response.rest()).status == status
+            if response.headers.get("connection") == "close":
+                assert await client.is_closed()
+            else:
+                assert await client.is_open()
+
+
+@on_both_loops
 async def test_requests_in_a_row_are_answered_in_order(net: Net) -> None:
     gateway = await net.gateway(await net.mock(deltas=3, rate=100))
     client = await gateway.connect()
