@@ -92,6 +92,12 @@ class Limits:
     stream_turn: int = 256 * KIB
     """Bytes of one stream that are handled in one turn of the loop, so that one fast upstream starves nobody."""
 
+    heap_block: int = 4 * MIB
+    """Freed blocks up to this size stay in the process: the largest read is 256 KiB."""
+
+    heap_kept: int = 64 * MIB
+    """Freed memory that the process keeps at its end: a burst of some hundred streams."""
+
     backlog: int = 4096
     """Connections the kernel holds before accept: with 128 the 129th of a burst waits a second for its SYN retry."""
 

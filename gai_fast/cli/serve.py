@@ -86,8 +86,9 @@ def _log(server: ServerSettings) -> None:
 
 
 async def _serve(settings: Settings, ready: Callable[[str], None]) -> None:
-    from gai_fast.server.app import serve
+    from gai_fast.server.app import serve, tune_process
 
+    tune_process()
     await serve(settings, ready=ready)
 
 

@@ -6,6 +6,8 @@ Owns the order in which things start and stop. Decides nothing about a request.
 from __future__ import annotations
 
 import asyncio
+import ctypes
+import gc
 import logging
 import signal
 import socket
@@ -102,6 +104,23 @@ async def start(settings: Settings) -> Running:
     listening = bind(settings.server)
     listener = await loop.create_server(server, sock=listening, backlog=LIMITS.backlog)
     return Running(engine, server, listener, base_url(settings.server.host, listening.getsockname()[1]))
+
+
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # mallopt(3)
+
+
+def tune_process() -> None:
+    """For a process that does nothing but serve: keeps freed memory, and spares the collector what start-up made.
+
+    Reads and writes of a burst are 64 to 256 KiB each; mapping, clearing and unmapping their pages was 30 % of the CPU
+    of a burst of 1,000 deltas. Only glibc has the call for that; other C libraries are left alone.
+    """
+    gc.collect()
+    gc.freeze()
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(_M_MMAP_THRESHOLD, LIMITS.heap_block)
+        mallopt(_M_TRIM_THRESHOLD, LIMITS.heap_kept)
 
 
 def bind(settings: ServerSettings) -> socket.socket:

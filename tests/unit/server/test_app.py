@@ -6,6 +6,8 @@ import asyncio
 import os
 import signal
 import socket
+import subprocess
+import sys
 
 import pytest
 
@@ -101,3 +103,11 @@ async def test_a_started_server_says_where_it_is_and_closes_twice_without_harm()
     assert (await reader.read()).endswith(b'{"status":"ok"}')
     writer.close()
     await running.close()
+
+
+def test_tuning_leaves_a_process_that_works() -> None:
+    code = (
+        "import gc, gai_fast.server.app as app; app.tune_process()\nprint(gc.get_freeze_count() > 0, len(bytes(10**7)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=True)
+    assert done.stdout.split() == ["True", "10000000"]
