@@ -268,6 +268,8 @@ class UpstreamPool:
             _, connection = await asyncio.shield(making)
         except asyncio.CancelledError:
             making.add_done_callback(_abort_made)
+            with contextlib.suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)  # a handshake that is under way ends now
             raise
         except OSError as exc:
             if self._ssl is None:
@@ -282,7 +284,6 @@ class UpstreamPool:
             sock=sock,
             ssl=self._ssl,
             server_hostname=None if self._ssl is None else self.origin.host,
-            ssl_handshake_timeout=None if self._ssl is None else self._timeouts.connect,
         )
 
     async def _resolve(self) -> list[_Address]:

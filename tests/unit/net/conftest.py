@@ -149,7 +149,6 @@ class FakeLoop:
         sock: socket.socket,
         ssl: Any,
         server_hostname: str | None,
-        ssl_handshake_timeout: float | None,
     ) -> tuple[FakeTransport, Any]:
         assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
         sock.close()
