@@ -76,7 +76,8 @@ def test_a_missing_module_of_ours_means_not_built() -> None:
 def test_required_extensions_that_are_missing_are_a_failure() -> None:
     result = run(MISSING, GAI_FAST_REQUIRE_EXTENSIONS="1")
     assert result.returncode == 1
-    assert "ModuleNotFoundError: gai_fast._native.parsers" in result.stderr
+    assert "ModuleNotFoundError" in result.stderr
+    assert "gai_fast._native." in result.stderr
 
 
 @pytest.mark.parametrize("error", ["ImportError('undefined symbol')", "ModuleNotFoundError('orjson', name='orjson')"])
