@@ -23,6 +23,7 @@ from tests.integration.gateway import (
     chunk,
     delta,
     on_both_loops,
+    on_uvloop,
     request_bytes,
     until,
 )
@@ -100,7 +101,7 @@ async def best_of(
     return min(taken)
 
 
-@on_both_loops
+@on_uvloop
 @pytest.mark.parametrize("scene", [silent, head_only, mid_stream, stalled])
 @pytest.mark.parametrize("name", REQUESTS)
 async def test_a_client_that_leaves_closes_the_upstream_at_once(net: Net, scene: Scene, name: str) -> None:

@@ -403,7 +403,7 @@ async def test_heartbeats_come_before_the_first_event_and_between_events_never_i
         await go[2].wait()
         await peer.send(chunk(FINISH), chunk(DONE), LAST_CHUNK)
 
-    gateway = await net.gateway(await net.upstream(handler), commit_after=0.05, heartbeat=0.1)
+    gateway = await net.gateway(await net.upstream(handler), commit_after=0.05, heartbeat=0.05)
     _, response = await gateway.stream(OPENAI if path == CHAT else M, path)
     ping = b"\n" if "ndjson" in path else b": ping\n"
     assert await response.more()

@@ -91,6 +91,15 @@ def test_a_receiver_may_pause_while_it_receives() -> None:
     assert receiver.calls[-1][1] == b"b"
 
 
+def test_a_receiver_that_pauses_at_the_last_byte_hears_of_the_end_later() -> None:
+    time, receiver, exchange = play()
+    receiver.pause_at = b"c"
+    time.advance(10)
+    assert receiver.calls[-1] == (3, b"c")
+    exchange.resume_reading()
+    assert receiver.calls[-1] == (10, None)
+
+
 def test_closed_it_plays_no_more_and_never_ends() -> None:
     for moment in (0, 0.5, 1, 2, 3):
         time, receiver, exchange = play()
