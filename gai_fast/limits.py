@@ -126,15 +126,29 @@ class Limits:
     """Seconds by which the loop may be late before the timers let the sockets be read first."""
 
     request_line: int = 8190
-    """Bytes of a request's target: aiohttp's own default."""
+    """Bytes of a request's target: the common 8 KiB less two, as most servers and proxies take them."""
 
-    header_field: int = 8192
-    """Bytes of one header field of a request, as nginx takes them. Not the number above: by it the parser's error tells
-    a target that is too long (414) from a header (431)."""
+    request_head: int = 64 * KIB
+    """The headers of a request together: what OpenAI itself accepts."""
+
+    header_field: int = 8 * KIB
+    """One header of a request, name and value: as nginx takes them."""
+
+    request_headers: int = 128
+    """Headers of a request, its trailers among them: clients and their proxies send some thirty."""
+
+    header_overhead: int = 4
+    """What a header costs besides its name and value: `: ` and its line end."""
 
     kernel_unsent: int = 128 * KIB
     """Bytes for a client that the kernel holds beyond what is under way: more would only hide whether a slow client
     still takes any, and by its own measure the kernel holds up to 4 MiB."""
+
+    pipelined: int = 16
+    """Requests of one client that wait for the answers before them; beyond it is not read."""
+
+    max_body_digits: int = 18
+    """Digits of a content length: more are beyond every limit."""
 
     client_idle: float = 75.0
     """Seconds an idle client connection is kept: longer than the 60 s for which nginx and ALB keep theirs, so that they

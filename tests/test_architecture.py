@@ -37,12 +37,15 @@ LAYERS = {
 # What a layer must not touch: it gets time, bytes and ids handed in.
 FORBIDDEN = {
     1: {"asyncio", "logging", "os", "time", "socket"},
-    2: {"asyncio", "socket", "aiohttp", "time", "os"},
+    2: {"asyncio", "socket", "httptools", "time", "os"},
 }
 SWITCH = "_impl"
 """The one module of layer 1 that reads the environment, and the only way to the kernels."""
 
 ENVIRONMENT = {SWITCH, "server.config"}
+CATCHES_ALL = {"server.connection"}
+"""Where a handler's bug ends: the client gets a 500, and the loop's exception handler the exception."""
+
 KINDS = ("providers", "formats", "processors")
 
 # Where a provider's name may stand, beside `providers/` and `formats/` (DESIGN, "The house").
@@ -257,6 +260,7 @@ def test_no_exception_is_caught_that_is_not_named() -> None:
     assert not violations(
         f"{module.at(node)}: a broad except"
         for module in MODULES
+        if module.name not in CATCHES_ALL
         for node in ast.walk(module.tree)
         if isinstance(node, ast.ExceptHandler) and broad(node.type)
     )
@@ -313,7 +317,7 @@ def test_every_module_has_its_test_module() -> None:
 # Heavy packages of others are loaded once: what is tried is whether ours need one another in a certain order.
 IMPORT_EACH_ALONE = """
 import contextlib, importlib, os, sys, traceback
-for package in ("aiohttp.web", "click", "httptools", "msgspec", "orjson", "uvloop"):
+for package in ("click", "httptools", "msgspec", "orjson", "uvloop"):
     with contextlib.suppress(ModuleNotFoundError):
         importlib.import_module(package)
 failed = []

@@ -11,7 +11,7 @@ from gai_fast import IMPLEMENTATION
 from gai_fast._version import __version__
 from gai_fast.cli import json_option, print_json
 
-DEPENDENCIES = ("aiohttp", "click", "httptools", "msgspec", "orjson", "uvloop")
+DEPENDENCIES = ("click", "httptools", "msgspec", "orjson", "uvloop")
 
 
 def _version(name: str) -> str | None:

@@ -81,7 +81,6 @@ class Running:
     async def close(self) -> None:
         """Stops: no new connection, every stream and every connection ended."""
         self._listener.close()
-        self._server.pre_shutdown()
         await self.engine.close()
         await self._server.close()
 
@@ -94,10 +93,15 @@ async def start(settings: Settings) -> Running:
     """
     loop = asyncio.get_running_loop()
     engine = Engine(settings, loop)
+    router = build_router(engine)
     server = Server(
-        build_router(engine).handle,
+        router.handle,
+        router.refuse,
+        router.log,
         timers=engine.timers,
+        loop=loop,
         header_timeout=settings.server.header_timeout,
+        body_timeout=settings.server.body_timeout,
         write_timeout=settings.stream.write_timeout,
         max_body=settings.server.max_body,
     )

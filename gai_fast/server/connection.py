@@ -1,131 +1,86 @@
-"""Client connections: aiohttp parses requests, we answer.
+"""Client connections: HTTP/1.1 requests in, responses out, over httptools.
 
-Everything this package relies on in aiohttp beyond its public interface stands in this file, and
-`tests/integration/test_aiohttp_contract.py` fails when a release changes it: `RequestHandler` (its constructor, the
-protocol callbacks, `handle_error`, `_current_request`, `_messages`, `_waiter`, `_request_count`), `_ErrInfo` for what
-the parser refuses, `web.Server.__call__`, and that a handler may return any object with `prepare`, `write_eof` and
-`keep_alive`.
+Owns the parsing of requests within limits, the order of pipelined ones, what becomes of requests that cannot be parsed
+(a JSON error that echoes nothing of them), keep-alive, and every time a client may take: for a request's head and body,
+for a byte of a response. Knows no route.
 
-What aiohttp does not do and is done here: a time limit for request heads, JSON bodies for requests that cannot be
-parsed (which echo nothing of them), an end for bodies that cannot be parsed, telling a running stream at once that its
-client is gone or slow, an end for clients that take nothing.
+1. Requests are answered one after the other. Where more than `limits.pipelined` of them wait, or more bytes than one
+   body may have, no more is read.
+2. Every answer ends once: with `send`, with `answered`, or with the connection.
+3. Whatever a client does or leaves undone, a timer of its connection is set; once the connection is lost none is.
+
+Handlers are called, not awaited: a request costs no task, no payload stream and no writer, and a stream learns of a
+lost or slow client at once (docs/architecture.md, "Departures", tells why no framework's server is used).
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
+import enum
 import socket
-import time
-from collections.abc import Awaitable, Callable, Mapping
-from contextlib import suppress
-from email.utils import formatdate
-from functools import lru_cache
-from http import HTTPStatus
-from typing import Any, Protocol, cast
+from collections import deque
+from collections.abc import Callable
+from typing import Final, Protocol, cast
 
-from aiohttp import web
-from aiohttp.http_exceptions import LineTooLong
-from aiohttp.http_parser import RawRequestMessage
-from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
-from aiohttp.web_protocol import RequestHandler, _ErrInfo
+from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 
-from gai_fast._impl import encode_json
+from gai_fast._impl import ChunkedBody
 from gai_fast.errors import Error
 from gai_fast.ids import new_request_id
 from gai_fast.limits import LIMITS
 from gai_fast.net.timers import TimerHandle, TimerWheel
-
-logger = logging.getLogger("gai_fast.server")
-
-Headers = list[tuple[str, str]]
+from gai_fast.server.replies import Reply, error_reply
 
 
-class Reply:
-    """A whole response, written in one piece.
+class HTTPRequest:
+    """One request, whole.
 
-    Args:
-        status: The HTTP status.
-        body: Its bytes.
-        headers: Without `content-length` and `connection`, which are added.
-        close: Close the connection afterwards: not all of the request has been read, or nobody knows where it ends.
+    Attributes:
+        method: As it was sent.
+        target: The request target as it was sent; nothing is decoded.
+        is_http_1_1: HTTP/1.1, otherwise 1.0.
+        headers: By lower-case name; repeated ones joined with ", ".
+        body: All of it.
+        is_welcome: Its head was looked at, and is no reason to refuse it.
+        keep_alive: Another request may follow on the connection.
+        connection: Where it came from.
+        request_id: Set by whoever answers it.
+        began: Monotonic seconds at its last byte.
     """
 
-    __slots__ = ("body", "close", "headers", "keep_alive", "status")
+    __slots__ = (
+        "began",
+        "body",
+        "connection",
+        "headers",
+        "is_http_1_1",
+        "is_welcome",
+        "keep_alive",
+        "method",
+        "request_id",
+        "target",
+    )
 
-    def __init__(self, status: int, body: bytes = b"", headers: Headers | None = None, *, close: bool = False) -> None:
-        self.status = status
-        self.body = body
-        self.headers = headers or []
-        self.close = close
-        self.keep_alive = False
-
-    async def prepare(self, request: web.BaseRequest) -> None:
-        """Called by aiohttp when the handler has returned."""
-        self.keep_alive = may_keep_alive(request) and not self.close
-        transport = request.transport
-        if transport is not None and not transport.is_closing():
-            transport.write(self.to_bytes(keep_alive=self.keep_alive, head_only=request.method == "HEAD"))
-            connection = cast(Connection, request.protocol)
-            await connection.drain(request)
-            if self.close:
-                await connection.linger()
-
-    def to_bytes(self, *, keep_alive: bool, head_only: bool = False) -> bytes:
-        """The response as it goes on the wire."""
-        headers = self.headers
-        if self.status not in (204, 304):  # RFC 9110, 8.6: these never have a length
-            headers = [*headers, ("content-length", str(len(self.body)))]
-        head = head_bytes(self.status, headers, keep_alive)
-        return head if head_only else head + self.body
-
-    async def write_eof(self, data: bytes = b"") -> None:
-        """Called by aiohttp after `prepare`: everything is written already."""
-
-
-class Written:
-    """Tells aiohttp that a handler has written its response itself."""
-
-    __slots__ = ("keep_alive", "status")
-
-    def __init__(self, keep_alive: bool, status: int = 200) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        method: str,
+        target: str,
+        headers: dict[str, str],
+        *,
+        is_http_1_1: bool,
+        keep_alive: bool,
+    ) -> None:
+        self.connection = connection
+        self.method = method
+        self.target = target
+        self.headers = headers
+        self.is_http_1_1 = is_http_1_1
         self.keep_alive = keep_alive
-        self.status = status
-
-    async def prepare(self, request: web.BaseRequest) -> None:
-        """Nothing is left to do."""
-
-    async def write_eof(self, data: bytes = b"") -> None:
-        """Nothing is left to do."""
-
-
-_REASONS: Mapping[int, str] = {status.value: status.phrase for status in HTTPStatus}
-
-
-def may_keep_alive(request: web.BaseRequest) -> bool:
-    """Whether the connection may carry another request: never in HTTP/1.0, whose clients would have to be told so."""
-    return request.keep_alive and request.version >= (1, 1)
-
-
-def head_bytes(status: int, headers: Headers, keep_alive: bool) -> bytes:
-    """A response head.
-
-    Raises:
-        ValueError: A header holds a line end or a NUL; the text names it.
-    """
-    lines = [f"HTTP/1.1 {status} {_REASONS.get(status, 'Error')}", f"date: {_date(int(time.time()))}"]
-    for name, value in headers:
-        if not value.isprintable() or not value.isascii():
-            raise ValueError(f"header {name!r} cannot be written: it holds control or non-ASCII characters")
-        lines.append(f"{name}: {value}")
-    if not keep_alive:
-        lines.append("connection: close")
-    return ("\r\n".join(lines) + "\r\n\r\n").encode("ascii")
-
-
-@lru_cache(maxsize=1)
-def _date(second: int) -> str:
-    return formatdate(second, usegmt=True)
+        self.body = b""
+        self.is_welcome = False
+        self.request_id = ""
+        self.began = 0.0
 
 
 class Stream(Protocol):
@@ -141,235 +96,572 @@ class Stream(Protocol):
         """The client has caught up."""
 
 
-class Connection(RequestHandler):
-    """One client connection."""
+def _headers_too_large() -> Error:
+    return Error("invalid_request", "The request's headers are too large", reason="headers_too_large", status=431)
 
-    __slots__ = ("_head_timer", "_lost", "_server", "stream")
 
-    def __init__(self, server: Server, *, loop: asyncio.AbstractEventLoop, **kwargs: Any) -> None:
-        super().__init__(server, loop=loop, **kwargs)
+class _Stop(Exception):
+    """Stops httptools from within a callback."""
+
+
+class _Wait(enum.Enum):
+    """What a connection waits for from its client."""
+
+    REQUEST = "the next request"
+    HEAD = "the rest of a head"
+    BODY = "the rest of a body"
+    TAKING = "its answer to be taken"
+    NOTHING = "its end"
+
+
+_LOOKS: Final = 4
+"""Looks at a client within its `write_timeout`: one that takes nothing is cut off at most a quarter of it too late."""
+
+
+class Connection(asyncio.Protocol):
+    """One client connection.
+
+    Attributes:
+        transport: Where it is written.
+        answering: The request that is being answered.
+        stream: The stream that answers it, where one does.
+        write_timeout: Seconds after which a client that takes nothing is given up; the last stream's where one has run.
+    """
+
+    __slots__ = (
+        "_armed",
+        "_body",
+        "_body_size",
+        "_declined",
+        "_due",
+        "_head_size",
+        "_header_count",
+        "_headers",
+        "_is_deaf",
+        "_is_paused",
+        "_is_reading",
+        "_loop",
+        "_parser",
+        "_queue",
+        "_request",
+        "_server",
+        "_taken",
+        "_taken_at",
+        "_target",
+        "_timer",
+        "_unproductive",
+        "_wait",
+        "_waiting",
+        "_written",
+        "answering",
+        "stream",
+        "transport",
+        "write_timeout",
+    )
+
+    def __init__(self, server: Server) -> None:
         self._server = server
-        self._head_timer: TimerHandle | None = None
-        self._lost: asyncio.Future[None] | None = None  # whoever lingers waits for it
+        self._loop = server.loop
+        self._parser: HttpRequestParser | None = HttpRequestParser(self)
+        self.transport: asyncio.Transport
         self.stream: Stream | None = None
+        self.answering: HTTPRequest | None = None
+        self.write_timeout = server.write_timeout
+        self._queue: deque[HTTPRequest | Reply] = deque()
+        self._is_deaf = False  # nothing more is read of this client
+        self._is_paused = False
+        self._is_reading = True
+        self._wait = _Wait.REQUEST
+        self._timer: TimerHandle | None = None
+        self._armed = self._due = 0.0
+        self._written = self._taken = 0
+        self._taken_at = 0.0
+        # the request that is being parsed
+        self._request: HTTPRequest | None = None
+        self._target = b""
+        self._headers: dict[str, str] = {}
+        self._head_size = self._header_count = 0
+        self._body: list[bytes] = []
+        self._body_size = 0
+        self._declined: ChunkedBody | int | None = None  # the body of a declined upgrade, or bytes left of it
+        self._unproductive = 0  # bytes since the last head or piece of a body
+        self._waiting = 0  # bytes of the bodies in the queue
+
+    # -- asyncio --
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """A client has connected: its first request head is due."""
-        super().connection_made(transport)
-        self._server.opened(self, cast(asyncio.WriteTransport, transport))
-        if hasattr(socket, "TCP_NOTSENT_LOWAT"):
-            self._set_tcp_option(socket.TCP_NOTSENT_LOWAT, LIMITS.kernel_unsent)
-        self.limit_silence(self._server.write_timeout)
-        self._expect_head()
+        """A client has connected: its first head is due."""
+        self.transport = cast("asyncio.Transport", transport)
+        self._set_option("TCP_NODELAY", 1)
+        self._set_option("TCP_NOTSENT_LOWAT", LIMITS.kernel_unsent)
+        self._limit_silence(self.write_timeout)
+        self._server.opened(self)
+        self._await(_Wait.HEAD)
 
     def data_received(self, data: bytes) -> None:
-        """Bytes of a request; a head that is not complete yet has a time limit."""
-        if self._lost is not None:
+        """Bytes of requests."""
+        if self._is_deaf or self._parser is None:
             return
-        before = self._request_count
-        super().data_received(data)
-        if self._request_count != before:
-            self._stop_head_timer()
-            self._end_broken_body()
-        elif self._head_timer is None and self._waiter is not None:
-            self._expect_head()
+        self._parse(data)
+        self._refuse_early()
+        if self._is_full and self._is_reading:
+            self._is_reading = False
+            self.transport.pause_reading()
+        if self.answering is None:
+            self._next()
+
+    @property
+    def _is_full(self) -> bool:
+        return len(self._queue) > LIMITS.pipelined or self._waiting > self._server.max_body
+
+    def _parse(self, data: bytes) -> None:
+        while data and not self._is_deaf:
+            if self._declined is not None:
+                data = self._take_declined(self._declined, data)
+                continue
+            self._unproductive += len(data)
+            try:
+                cast("HttpRequestParser", self._parser).feed_data(data)
+                data = b""
+            except HttpParserUpgrade as upgrade:
+                # Declined: the request is answered as any other, and what follows is its body or the next one.
+                self._parser = HttpRequestParser(self)
+                data = data[upgrade.args[0] :]
+            except HttpParserError:
+                if not self._is_deaf:
+                    self._refuse(Error("invalid_request", "The request is not valid HTTP/1.1", reason="http"))
+        # httptools holds a header until it is whole, and tells nothing of one that never is.
+        if self._unproductive > LIMITS.request_head and not self._is_deaf:
+            self._refuse(_headers_too_large())
+
+    def _take_declined(self, body: ChunkedBody | int, data: bytes) -> bytes:
+        """Bytes of the body of a request that asked for an upgrade, which llhttp takes for another protocol's."""
+        if isinstance(body, int):
+            piece, rest = data[:body], data[body:]
+            self._declined = body - len(piece)
+            is_whole = not self._declined
+        else:
+            piece = body.feed(data)
+            rest = data[len(data) - body.rest :]
+            is_whole = body.complete
+            if body.broken or body.overhead > LIMITS.request_head:
+                self._refuse(Error("invalid_request", "The request is not valid HTTP/1.1", reason="http"))
+                return b""
+        self._take_body(piece)
+        if is_whole and not self._is_deaf:
+            self._declined = None
+            self._complete()
+        return rest
+
+    def _limit_silence(self, seconds: float) -> None:
+        """Lets the kernel give up a client that acknowledges nothing for so long, where the kernel can (Linux).
+
+        A client whose machine is gone says no more, and what is written to it fits into the kernel's buffers for long.
+        """
+        self._set_option("TCP_USER_TIMEOUT", max(1, int(seconds * 1000)))
+
+    def _set_option(self, name: str, value: int) -> None:
+        handle, option = self.transport.get_extra_info("socket"), getattr(socket, name, None)
+        if handle is not None and option is not None:
+            handle.setsockopt(socket.IPPROTO_TCP, option, value)
 
     def eof_received(self) -> None:
         """A client that says no more is gone, as for nginx; what is unsent must not keep its stream alive."""
-        if self._current_request is not None and self.stream is not None and self.transport is not None:
+        if self.stream is not None:
             self.transport.abort()
 
-    def connection_lost(self, exc: BaseException | None) -> None:
-        """The client is gone; the stream learns of it before anything else."""
-        self._stop_head_timer()
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The client is gone; its stream learns of it at once."""
+        self._is_deaf = True
+        # What refers back to this goes: it is freed now, not when the collector comes.
+        self._parser = self._request = self.answering = None
+        self._body = []
+        self._queue.clear()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         stream, self.stream = self.stream, None
         if stream is not None:
             stream.connection_lost()
-        super().connection_lost(exc)
         self._server.lost(self)
-        if self._lost is not None and not self._lost.done():
-            self._lost.set_result(None)
 
     def pause_writing(self) -> None:
         """The high-water mark is passed."""
-        super().pause_writing()
+        self._is_paused = True
         if self.stream is not None:
             self.stream.pause_writing()
 
     def resume_writing(self) -> None:
         """The client has caught up."""
-        super().resume_writing()
+        self._is_paused = False
         if self.stream is not None:
             self.stream.resume_writing()
+        elif self.answering is None:
+            self._next()
 
-    def handle_error(  # type: ignore[override]  # a Reply is all that aiohttp needs, see the module's docstring
-        self,
-        request: web.BaseRequest,
-        status: int = 500,
-        exc: BaseException | None = None,
-        message: str | None = None,
-    ) -> Reply:
-        """A request that cannot be parsed, or a bug of ours: JSON, without a word of the request."""
-        if isinstance(exc, ConnectionError):
-            error = Error("network", "The client left before its request was complete", reason="client_gone")
-        elif status == HTTPStatus.REQUEST_TIMEOUT:
-            error = Error("timeout", "The request head did not arrive in time", reason="header_timeout", status=status)
-        elif status >= 500:
-            logger.error("a handler failed: %s", type(exc).__name__, exc_info=exc)
-            error = Error("internal", "The server failed to handle this request")
-        elif isinstance(exc, LineTooLong) and exc.args[1] == LIMITS.request_line:
-            error = Error("invalid_request", "The request line is too long", reason="uri_too_long", status=414)
-        elif isinstance(exc, LineTooLong) or message == _TOO_MANY_HEADERS:
-            error = Error(
-                "invalid_request", "The request's headers are too large", reason="headers_too_large", status=431
+    # -- httptools --
+
+    def on_message_begin(self) -> None:
+        if self._wait is _Wait.REQUEST:
+            self._await(_Wait.HEAD)
+        self._target = b""
+        self._headers = {}
+        self._head_size = self._header_count = 0
+        self._request = None
+
+    def on_url(self, url: bytes) -> None:
+        self._target += url
+        if len(self._target) > LIMITS.request_line:
+            self._refuse(Error("invalid_request", "The request line is too long", reason="uri_too_long", status=414))
+            raise _Stop
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._head_size += len(name) + len(value) + LIMITS.header_overhead
+        self._header_count += 1
+        if (
+            self._head_size > LIMITS.request_head
+            or self._header_count > LIMITS.request_headers
+            or len(name) + len(value) > LIMITS.header_field
+        ):
+            self._refuse(_headers_too_large())
+            raise _Stop
+        if self._request is not None:
+            return  # a trailer: nothing here needs one
+        headers, key = self._headers, name.decode("latin-1").lower()
+        text = value.decode("latin-1").strip(" \t")
+        headers[key] = f"{headers[key]}, {text}" if key in headers else text
+
+    def on_headers_complete(self) -> None:
+        parser, headers = cast("HttpRequestParser", self._parser), self._headers
+        version = parser.get_http_version()
+        self._unproductive = 0
+        request = self._request = HTTPRequest(
+            self,
+            parser.get_method().decode("ascii"),
+            self._target.decode("latin-1"),
+            headers,
+            is_http_1_1=version == "1.1",
+            # HTTP/1.0 clients would have to be told that a connection is kept.
+            keep_alive=version == "1.1" and parser.should_keep_alive(),
+        )
+        self._body = []
+        self._body_size = 0
+        refusal = self._refusal(request, version)
+        if refusal is not None:
+            self._refuse(refusal)
+            raise _Stop
+        if "content-length" in headers or "transfer-encoding" in headers:
+            self._await(_Wait.BODY)
+
+    def _refusal(self, request: HTTPRequest, version: str) -> Error | Reply | None:
+        """Why a request is refused by its head alone."""
+        headers = request.headers
+        if version not in ("1.0", "1.1"):
+            return Error(
+                "invalid_request", "only HTTP/1.0 and HTTP/1.1 are spoken here", reason="http_version", status=505
             )
+        if headers.get("transfer-encoding", "chunked").lower() != "chunked":
+            return Error("invalid_request", "the only transfer coding taken is chunked", reason="http")
+        length = headers.get("content-length", "0")
+        if len(length) > LIMITS.max_body_digits or int(length) > self._server.max_body:
+            return self._too_large()
+        expectation = headers.get("expect")
+        if expectation is not None and request.is_http_1_1:  # RFC 9110, 10.1.1
+            if expectation.lower() != "100-continue":
+                return Error("invalid_request", "only 100-continue can be expected", reason="expect", status=417)
+            refusal = self._refusal_of_head(request)
+            if refusal is not None:
+                return refusal
+            if self.answering is None and not self._queue:
+                self.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        return None
+
+    def _refuse_early(self) -> None:
+        """A body that is still to come is not waited for where the head alone is reason enough to refuse it."""
+        request = self._request
+        if request is not None and not request.is_welcome and not self._is_deaf:
+            refusal = self._refusal_of_head(request)
+            if refusal is not None:
+                self._refuse(refusal)
+
+    def _refusal_of_head(self, request: HTTPRequest) -> Reply | None:
+        request.is_welcome = True
+        return self._server.refuse(request)
+
+    def _too_large(self) -> Error:
+        text = f"the body is larger than {self._server.max_body} bytes"
+        return Error("invalid_request", text, reason="max_body", status=413)
+
+    def on_body(self, data: bytes) -> None:
+        self._unproductive = 0
+        self._take_body(data)
+        if self._is_deaf:
+            raise _Stop
+
+    def _take_body(self, data: bytes) -> None:
+        self._body.append(data)
+        self._body_size += len(data)
+        if self._body_size > self._server.max_body:
+            self._refuse(self._too_large())
+
+    def on_message_complete(self) -> None:
+        if self._request is None:
+            return
+        headers = self._request.headers
+        # Of an upgrade (CONNECT is one too) llhttp reads no body; read as the next request it would be a smuggled one.
+        if not self._body and cast("HttpRequestParser", self._parser).should_upgrade():
+            length = int(headers.get("content-length", 0))
+            if length or "transfer-encoding" in headers:
+                self._declined = length or ChunkedBody()
+                return
+        self._complete()
+
+    def _complete(self) -> None:
+        request = cast("HTTPRequest", self._request)
+        request.body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
+        request.began = self._loop.time()
+        self._body = []
+        self._request = None
+        self._waiting += len(request.body)
+        self._queue.append(request)
+        self._wait = _Wait.REQUEST
+        self._unproductive = 0
+
+    # -- answers --
+
+    def write(self, data: bytes) -> None:
+        """Bytes of an answer."""
+        if not self.transport.is_closing():
+            self.transport.write(data)
+            self._written += len(data)
+
+    def begin_stream(self, stream: Stream, *, high_water: int, write_timeout: float) -> None:
+        """The answer that is being given is a stream.
+
+        Args:
+            stream: Told what happens to the client, until `answered` or `send`.
+            high_water: Unsent bytes above which it is told to pause.
+            write_timeout: Seconds after which a client that takes nothing is given up.
+        """
+        self.stream = stream
+        if self.answering is not None:
+            self.answering.body = b""  # read by now: it is not kept for as long as the stream runs
+        if write_timeout != self.write_timeout:
+            self.write_timeout = write_timeout
+            self._limit_silence(write_timeout)
+        self.transport.set_write_buffer_limits(high=high_water)
+        self._arm(self._loop.time() + write_timeout / _LOOKS)
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether more than the high-water mark is unsent."""
+        return self._is_paused
+
+    def answered(self, status: int, *, keep_alive: bool) -> None:
+        """The answer that was being given is complete.
+
+        Args:
+            status: Its HTTP status.
+            keep_alive: The next request may be answered on this connection.
+        """
+        request, self.answering = self.answering, None
+        self.stream = None
+        if request is not None:
+            self._server.log(request, status)
+        if not keep_alive:
+            self._is_deaf = True
+            self._queue.clear()
+            self.transport.close()
+            self._await(_Wait.TAKING)
+        elif self._queue:
+            self._loop.call_soon(self._next)
         else:
-            error = Error("invalid_request", "The request is not valid HTTP/1.1", reason="http")
-        return error_reply(error, new_request_id(), close=True)
+            self._await(self._wait)
 
-    async def drain(self, request: web.BaseRequest) -> None:
-        """Waits while too much is unsent: whoever asks and asks and reads nothing must not fill the memory."""
+    def send(self, reply: Reply) -> None:
+        """A whole answer to the request that is being answered."""
+        request = self.answering
+        keep_alive = request is not None and request.keep_alive and not reply.close
+        head_only = request is not None and request.method == "HEAD"
+        self.write(reply.to_bytes(keep_alive=keep_alive, head_only=head_only))
+        if reply.close and not self.transport.is_closing():
+            self._linger(reply.status)
+        else:
+            self.answered(reply.status, keep_alive=keep_alive)
+
+    def _next(self) -> None:
+        """Answers the next request, where there is one and the client takes what it is given."""
+        if self.answering is not None or not self._queue or self._is_paused or self.transport.is_closing():
+            return
+        now = self._loop.time()
+        if not self.transport.get_write_buffer_size():
+            self._taken_at = now  # whoever owes nothing has not been slow
+        self._arm(now + self.write_timeout / _LOOKS)
+        request = self._queue.popleft()
+        if isinstance(request, Reply):
+            self.send(request)
+            return
+        self._waiting -= len(request.body)
+        if not self._is_reading and not self._is_full:
+            self._is_reading = True
+            self.transport.resume_reading()
+        self.answering = request
+        written = self._written
         try:
-            async with asyncio.timeout(self._server.write_timeout):
-                await request.writer.drain()
-        except TimeoutError:
-            if self.transport is not None:
-                self.transport.abort()
+            reply = self._server.handle(request)
+            if reply is not None:
+                self.send(reply)
+        except Exception as problem:  # noqa: BLE001  # a bug of ours; raised from here it would cut the client off
+            context = {"message": "a request could not be handled", "exception": problem, "protocol": self}
+            self._loop.call_exception_handler(context)
+            self._fail(request, is_begun=self._written != written)
 
-    async def linger(self) -> None:
+    def _fail(self, request: HTTPRequest, *, is_begun: bool) -> None:
+        """Ends an answer that failed for a bug; one that has begun must not look complete."""
+        stream, self.stream = self.stream, None
+        if stream is not None:
+            stream.connection_lost()
+        if is_begun or self.answering is not request:
+            self.transport.abort()
+            return
+        error = Error("internal", "The server failed to handle this request")
+        self.send(error_reply(error, request.request_id or new_request_id(), close=True))
+
+    def _refuse(self, refusal: Error | Reply) -> None:
+        """What comes from this client is no request: it is told so after what it asked before, and heard no more."""
+        self._is_deaf = True
+        if isinstance(refusal, Error):
+            refusal = error_reply(refusal, new_request_id(), close=True)
+        refusal.close = True
+        self._queue.append(refusal)
+
+    def _linger(self, status: int) -> None:
         """Half-closes and drops what still comes (RFC 9112, 9.6).
 
         Closing at once would reset the connection under a client that still sends, and take the answer back.
         """
-        if self.transport is None or self.transport.is_closing():
-            return
-        self._lost = self._loop.create_future()
+        request, self.answering = self.answering, None
+        self.stream = None
+        if request is not None:
+            self._server.log(request, status)
+        self._is_deaf = True
+        self._queue.clear()
+        if not self._is_reading:  # what is not read is not dropped
+            self._is_reading = True
+            self.transport.resume_reading()
         if self.transport.can_write_eof():
-            with suppress(OSError):  # the client may have reset the connection, which we shall hear later
-                self.transport.write_eof()
-        self.transport.resume_reading()
-        with suppress(TimeoutError):
-            async with asyncio.timeout(LIMITS.lingering):
-                await self._lost
+            self.transport.write_eof()
+        self._await(_Wait.NOTHING)
 
-    def limit_silence(self, seconds: float) -> None:
-        """Lets the kernel give up a client that acknowledges nothing for so long, where the kernel can (Linux).
+    # -- time --
 
-        A client whose machine is gone says no more, and what is written to it fits into the kernel's buffers for long.
-        """
-        if hasattr(socket, "TCP_USER_TIMEOUT"):
-            self._set_tcp_option(socket.TCP_USER_TIMEOUT, max(1, int(seconds * 1000)))
+    def _await(self, wait: _Wait) -> None:
+        """Notes what the client has to do next; while it is answered its time for that does not run."""
+        self._wait = wait
+        if self.answering is None:
+            self._due = self._loop.time() + self._seconds(wait)
+            self._arm(self._due)
 
-    def _set_tcp_option(self, option: int, value: int) -> None:
-        handle = None if self.transport is None else self.transport.get_extra_info("socket")
-        if handle is not None:
-            handle.setsockopt(socket.IPPROTO_TCP, option, value)
+    def _seconds(self, wait: _Wait) -> float:
+        if wait is _Wait.REQUEST:
+            return LIMITS.client_idle
+        if wait is _Wait.HEAD:
+            return self._server.header_timeout
+        if wait is _Wait.BODY:
+            return self._server.body_timeout
+        return self.write_timeout / _LOOKS if wait is _Wait.TAKING else LIMITS.lingering
 
-    def _end_broken_body(self) -> None:
-        """Where the parser gave up within a body: aiohttp would let its reader wait for the rest."""
-        request = self._current_request
-        if request is not None and isinstance(self._messages[-1][0], _ErrInfo) and not request.content.is_eof():
-            request.content.set_exception(web.RequestPayloadError())
+    def _arm(self, at: float) -> None:
+        """Sees to it that `_look` is called no later than then; it may be called earlier, for nothing."""
+        if self._timer is None or at < self._armed:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._armed = at
+            self._timer = self._server.timers.schedule(at, self._look)
 
-    def _expect_head(self) -> None:
-        due = self._loop.time() + self._server.header_timeout
-        self._head_timer = self._server.timers.schedule(due, self._no_head)
+    def _look(self) -> None:
+        self._timer = None
+        now = self._loop.time()
+        owes = self.answering is not None or self.transport.get_write_buffer_size()
+        if owes and self._wait is not _Wait.NOTHING:
+            self._look_at_taking(now)
+        elif now < self._due:
+            self._arm(self._due)
+        elif self._wait is _Wait.NOTHING:
+            self.transport.abort()
+        elif self._wait is _Wait.HEAD:
+            self._late(Error("timeout", "The request head did not arrive in time", reason="header_timeout", status=408))
+        elif self._wait is _Wait.BODY:
+            self._late(Error("timeout", "the body did not arrive in time", reason="body_timeout", status=408))
+        else:
+            self.transport.close()
 
-    def _stop_head_timer(self) -> None:
-        if self._head_timer is not None:
-            self._head_timer.cancel()
-            self._head_timer = None
+    def _late(self, error: Error) -> None:
+        self._refuse(error)
+        self._next()
 
-    def _no_head(self) -> None:
-        self._head_timer = None
-        if self._waiter is not None and not self._waiter.done():
-            self._messages.append((_ErrInfo(HTTPStatus.REQUEST_TIMEOUT, TimeoutError(), ""), EMPTY_PAYLOAD))
-            self._waiter.set_result(None)
-
-
-_TOO_MANY_HEADERS = "Too many headers received"
-"""aiohttp's own words; there is no class for it."""
-
-
-def error_reply(
-    error: Error, request_id: str, body: bytes | None = None, headers: Headers | None = None, *, close: bool = False
-) -> Reply:
-    """The response for an error.
-
-    Args:
-        error: What went wrong.
-        request_id: Told in the body and in both request-id headers.
-        body: In the format of the route; the native shape where not given.
-        headers: More headers.
-        close: Close the connection afterwards.
-    """
-    if body is None:
-        body = encode_json({"error": {**error.payload(), "request_id": request_id}})
-    return Reply(error.status, body, [*(headers or []), *error_headers(error, request_id)], close=close)
-
-
-def error_headers(error: Error, request_id: str) -> Headers:
-    """The headers of an error response (CONTRACT §4 "Headers")."""
-    headers = [*json_headers(request_id)]
-    if error.code != "internal" or error.phase is None:
-        headers.append(("x-should-retry", "true" if error.temporary else "false"))
-    if error.temporary and error.retry_after_ms is not None:
-        headers.append(("retry-after", str(-(-error.retry_after_ms // 1000))))
-        headers.append(("retry-after-ms", str(error.retry_after_ms)))
-    return headers
+    def _look_at_taking(self, now: float) -> None:
+        """Cuts off a client that has taken nothing for `write_timeout`."""
+        unsent = self.transport.get_write_buffer_size()
+        taken = self._written - unsent
+        if not unsent or taken != self._taken:
+            self._taken, self._taken_at = taken, now
+        elif now - self._taken_at >= self.write_timeout:
+            self.transport.abort()
+            return
+        self._arm(now + self.write_timeout / _LOOKS)
 
 
-def id_headers(request_id: str) -> Headers:
-    """The request id, as the OpenAI and as the Anthropic SDK look for it."""
-    return [("x-request-id", request_id), ("request-id", request_id)]
+Handle = Callable[[HTTPRequest], "Reply | None"]
 
 
-def json_headers(request_id: str) -> Headers:
-    """The headers of a JSON response that is no stream."""
-    return [("content-type", "application/json"), ("cache-control", "no-store"), *id_headers(request_id)]
-
-
-Handler = Callable[[web.BaseRequest], Awaitable[Any]]
-
-
-class Server(web.Server):
+class Server:
     """Makes a `Connection` for every client.
 
     Args:
-        handler: Answers a request.
+        handle: Answers a request: with a reply, or with `None` where a stream has begun.
+        refuse: The reply to a request of which only the head has come, where that is reason enough to refuse it.
+        log: Told of every answered request and its status.
         timers: The loop's timer wheel.
+        loop: The running loop.
         header_timeout: Seconds for a request head.
+        body_timeout: Seconds for a request body.
         write_timeout: Seconds after which a client that takes nothing is given up.
         max_body: Bytes of a request body.
     """
 
     def __init__(
-        self, handler: Handler, *, timers: TimerWheel, header_timeout: float, write_timeout: float, max_body: int
+        self,
+        handle: Handle,
+        refuse: Handle,
+        log: Callable[[HTTPRequest, int], None],
+        *,
+        timers: TimerWheel,
+        loop: asyncio.AbstractEventLoop,
+        header_timeout: float,
+        body_timeout: float,
+        write_timeout: float,
+        max_body: int,
     ) -> None:
-        super().__init__(
-            handler,
-            request_factory=self._request,
-            access_log=None,
-            auto_decompress=False,
-            max_line_size=LIMITS.request_line,
-            max_field_size=LIMITS.header_field,
-            keepalive_timeout=LIMITS.client_idle,
-            lingering_time=0.0,  # see `linger`
-        )
+        self.handle = handle
+        self.refuse = refuse
+        self.log = log
         self.timers = timers
+        self.loop = loop
         self.header_timeout = header_timeout
+        self.body_timeout = body_timeout
         self.write_timeout = write_timeout
-        self._max_body = max_body
-        self._open: dict[Connection, asyncio.WriteTransport] = {}
+        self.max_body = max_body
+        self._open: dict[Connection, asyncio.Transport] = {}
         self._emptied = asyncio.Event()
         self._emptied.set()
 
-    def __call__(self) -> RequestHandler:
-        return Connection(self, loop=self._loop, **self._kwargs)
+    def __call__(self) -> Connection:
+        return Connection(self)
 
-    def opened(self, connection: Connection, transport: asyncio.WriteTransport) -> None:
+    def opened(self, connection: Connection) -> None:
         """A client has connected."""
-        self._open[connection] = transport
+        self._open[connection] = connection.transport
         self._emptied.clear()
 
     def lost(self, connection: Connection) -> None:
@@ -379,8 +671,9 @@ class Server(web.Server):
             self._emptied.set()
 
     async def close(self) -> None:
-        """Ends every connection; handlers, and clients that take their last bytes, have `limits.closing` seconds."""
-        await self.shutdown(LIMITS.closing)
+        """Ends every connection; clients that take their last bytes have `limits.closing` seconds."""
+        for transport in tuple(self._open.values()):
+            transport.close()
         try:
             async with asyncio.timeout(LIMITS.closing):
                 await self._emptied.wait()
@@ -388,13 +681,3 @@ class Server(web.Server):
             for transport in tuple(self._open.values()):
                 transport.abort()
             await self._emptied.wait()
-
-    def _request(
-        self,
-        message: RawRequestMessage,
-        payload: StreamReader,
-        protocol: RequestHandler,
-        writer: Any,
-        task: asyncio.Task[None],
-    ) -> web.BaseRequest:
-        return web.BaseRequest(message, payload, protocol, writer, task, self._loop, client_max_size=self._max_body)

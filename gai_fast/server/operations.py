@@ -13,7 +13,7 @@ from urllib.parse import unquote
 from gai_fast import __version__
 from gai_fast._impl import IMPLEMENTATION
 from gai_fast.errors import Error
-from gai_fast.server.connection import Reply, id_headers
+from gai_fast.server.replies import Reply, id_headers
 from gai_fast.server.router import Incoming
 from gai_fast.server.streams import json_reply
 from gai_fast.settings import ModelSettings, Settings
@@ -41,39 +41,39 @@ class OperationRoutes:
         self._settings = settings
         self._assets = {name: files("gai_fast.server").joinpath("playground", name).read_bytes() for name in _ASSETS}
 
-    async def healthz(self, incoming: Incoming) -> Reply:
+    def healthz(self, incoming: Incoming) -> Reply:
         """The process answers."""
         return json_reply(incoming, {"status": "ok"})
 
-    async def readyz(self, incoming: Incoming) -> Reply:
+    def readyz(self, incoming: Incoming) -> Reply:
         """The process takes streams."""
         return json_reply(incoming, {"status": "ready", "upstreams": list(self._settings.upstreams)})
 
-    async def version(self, incoming: Incoming) -> Reply:
+    def version(self, incoming: Incoming) -> Reply:
         """What runs here."""
         return json_reply(
             incoming,
             {"version": __version__, "implementation": IMPLEMENTATION, "python": platform.python_version()},
         )
 
-    async def models(self, incoming: Incoming) -> Reply:
+    def models(self, incoming: Incoming) -> Reply:
         """`GET /v1/models`: the union of the shapes that the OpenAI and the Anthropic SDK read."""
         data = [_model(model) for model in self._settings.models.values()]
         ends = {"first_id": data[0]["id"], "last_id": data[-1]["id"]} if data else {"first_id": None, "last_id": None}
         return json_reply(incoming, {"object": "list", "data": data, "has_more": False, **ends})
 
-    async def model(self, incoming: Incoming) -> Reply:
+    def model(self, incoming: Incoming) -> Reply:
         """`GET /v1/models/{id}`."""
         model = self._settings.model(unquote(incoming.tail))
         if model is None:
             raise Error("not_found", "there is no model of this name", reason="model")
         return json_reply(incoming, _model(model))
 
-    async def playground(self, incoming: Incoming) -> Reply:
+    def playground(self, incoming: Incoming) -> Reply:
         """`GET /`."""
         return self._asset("index.html", incoming)
 
-    async def asset(self, incoming: Incoming) -> Reply:
+    def asset(self, incoming: Incoming) -> Reply:
         """`GET /playground/…`."""
         if incoming.tail not in self._assets:
             raise Error("not_found", "there is no such file", reason="route")

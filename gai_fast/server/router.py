@@ -1,32 +1,31 @@
 """From a parsed request to a handler: the guards that hold for every route, the route table, errors as responses.
 
-Owns the `Host` rule, CORS, HTTP versions and methods, the reading of bodies and the access log. Knows no provider and
-no event.
+Owns the `Host` rule, CORS, methods, media types of bodies, the shape of errors and the access log. Knows no provider
+and no event.
 """
 
 from __future__ import annotations
 
-import asyncio
 import ipaddress
 import logging
 import re
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 from urllib.parse import parse_qsl
 
-from aiohttp import web
-
 from gai_fast.errors import Error
 from gai_fast.formats import get_format
-from gai_fast.server.connection import Headers, Reply, Written, error_reply, id_headers
+from gai_fast.server.connection import HTTPRequest
 from gai_fast.server.negotiation import request_id, trace_id
+from gai_fast.server.replies import Headers, Reply, error_reply, id_headers
 from gai_fast.settings import ServerSettings
 
 access = logging.getLogger("gai_fast.access")
 
-Handler = Callable[["Incoming"], Awaitable[Reply | Written]]
+Handler = Callable[["Incoming"], Reply | None]
+"""Answers a request; `None`: a stream has begun, which ends the answer itself."""
 
 _ALLOWED_HEADERS: Final = (
     "authorization, content-type, accept, x-api-key, api-key, anthropic-version, anthropic-beta, "
@@ -51,7 +50,7 @@ class Incoming:
     """One request, past the guards.
 
     Args:
-        http: As aiohttp parsed it.
+        http: As it was parsed.
         path: The path as it was sent; nothing is decoded, so no alias reaches a handler.
         request_id: The caller's or ours.
         trace_id: Of `traceparent`.
@@ -62,7 +61,7 @@ class Incoming:
         tail: What follows the prefix of a prefix route.
     """
 
-    http: web.BaseRequest
+    http: HTTPRequest
     path: str
     request_id: str
     trace_id: str | None = None
@@ -72,46 +71,28 @@ class Incoming:
     is_foreign: bool = False
     tail: str = ""
 
-    async def json_body(self, settings: ServerSettings) -> bytes:
+    def refusal(self, error: Error, headers: Headers, *, close: bool = False) -> Reply:
+        """The response for an error, in the shape that clients of the route expect."""
+        shape = get_format("openai" if self.path.startswith("/v1/") else "gai")
+        body = shape.error_body(error, self.request_id)
+        return error_reply(error, self.request_id, body, [*self.cors, *headers], close=close)
+
+    def json_body(self) -> bytes:
         """The body of a POST.
 
         Raises:
-            InvalidRequest: Not `application/json` (415), too large (413), a transfer that is not understood.
-            Timeout: It did not arrive within `body_timeout` (408).
+            InvalidRequest: Not `application/json` in UTF-8, or compressed (415).
         """
-        http = self.http
-        media, _, parameters = http.headers.get("Content-Type", "").partition(";")
+        headers = self.http.headers
+        media, _, parameters = headers.get("content-type", "").partition(";")
         charset = parameters.replace('"', "").strip().lower()
         if media.strip().lower() != "application/json" or charset not in ("", "charset=utf-8"):
             raise Error(
                 "invalid_request", "the body must be application/json in UTF-8", reason="content_type", status=415
             )
-        if http.headers.get("Content-Encoding", "identity").strip().lower() != "identity":
+        if headers.get("content-encoding", "identity").strip().lower() != "identity":
             raise Error("invalid_request", "a compressed body is not taken", reason="content_encoding", status=415)
-        too_large = Error(
-            "invalid_request", f"the body is larger than {settings.max_body} bytes", reason="max_body", status=413
-        )
-        if http.content_length is not None and http.content_length > settings.max_body:
-            raise too_large
-        self._answer_expectation()
-        try:
-            async with asyncio.timeout(settings.body_timeout):
-                return await http.read()
-        except web.HTTPRequestEntityTooLarge:
-            raise too_large from None
-        except TimeoutError:
-            raise Error("timeout", "the body did not arrive in time", reason="body_timeout", status=408) from None
-        except web.RequestPayloadError:
-            raise Error("invalid_request", "the body's transfer coding is broken", reason="http") from None
-
-    def _answer_expectation(self) -> None:
-        expectation = self.http.headers.get("Expect")
-        if expectation is None or self.http.version < (1, 1):  # RFC 9110, 10.1.1
-            return
-        if expectation.lower() != "100-continue":
-            raise Error("invalid_request", "only 100-continue can be expected", reason="expect", status=417)
-        if self.http.transport is not None:
-            self.http.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        return self.http.body
 
 
 class Router:
@@ -144,29 +125,40 @@ class Router:
         if method == "GET" and head:
             table[path]["HEAD"] = handler
 
-    async def handle(self, http: web.BaseRequest) -> Reply | Written:
-        """Answers a request; what a handler raises becomes the error body of its route."""
-        if http.transport is None:  # aiohttp would fail to read the body with a RuntimeError
-            return Written(False)
-        began = time.monotonic()
+    def handle(self, http: HTTPRequest) -> Reply | None:
+        """Answers a request, or begins a stream; what a handler raises becomes the error body of its route."""
         traced = trace_id(http.headers.get("traceparent"))
-        incoming = Incoming(http, http.raw_path, request_id(http.headers.get("X-Request-Id")), traced)
+        incoming = Incoming(http, http.target, request_id(http.headers.get("x-request-id")), traced)
+        http.request_id = incoming.request_id
         must_close = True
         try:
             self._accept(incoming)
             must_close = False
-            reply = await self._answer(incoming)
+            return self._answer(incoming)
         except Error as error:
-            body = get_format("openai" if incoming.path.startswith("/v1/") else "gai").error_body(
-                error, incoming.request_id
-            )
-            reply = error_reply(error, incoming.request_id, body, [*incoming.cors, *_allow(error)], close=must_close)
-        if isinstance(reply, Reply) and not http.content.is_eof():
-            reply.close = True  # a body that was not read to its end would be taken for the next request
+            return incoming.refusal(error, _allow(error), close=must_close)
+
+    def refuse(self, http: HTTPRequest) -> Reply | None:
+        """The refusal of a request of which only the head has come, where it can be told already."""
+        incoming = Incoming(http, http.target, request_id(http.headers.get("x-request-id")))
+        try:
+            self._accept(incoming)
+            methods = self._find(incoming)
+            if http.method == "POST" and "POST" in methods:
+                incoming.json_body()
+            elif http.method not in methods and http.method != "OPTIONS":
+                raise _not_allowed(_allowed(methods))
+        except Error as error:
+            return incoming.refusal(error, _allow(error), close=True)
+        return None
+
+    def log(self, http: HTTPRequest, status: int) -> None:
+        """Writes a line of the access log; of a stream at its end."""
         if access.isEnabledFor(logging.INFO):
-            path, taken = http.raw_path.partition("?")[0], time.monotonic() - began
-            access.info("%s %s %r %d %.3f %s", http.remote, http.method, path, reply.status, taken, incoming.request_id)
-        return reply
+            taken = time.monotonic() - http.began
+            peer = http.connection.transport.get_extra_info("peername")
+            path = http.target.partition("?")[0]
+            access.info("%s %s %r %d %.3f %s", peer and peer[0], http.method, path, status, taken, http.request_id)
 
     def _accept(self, incoming: Incoming) -> None:
         """Fills in what the head of a request says.
@@ -175,23 +167,18 @@ class Router:
             Error: The request is none that may be answered; its connection is of no further use.
         """
         http = incoming.http
-        if http.version not in ((1, 0), (1, 1)):
-            raise Error(
-                "invalid_request", "only HTTP/1.0 and HTTP/1.1 are spoken here", reason="http_version", status=505
-            )
-        # aiohttp's parser refuses every other coding but lets an empty value pass.
-        if http.headers.get("Transfer-Encoding", "chunked").lower() != "chunked":
-            raise Error("invalid_request", "the only transfer coding taken is chunked", reason="http")
-        target, _, query = http.raw_path.partition("?")
-        incoming.host = http.headers.get("Host", "")
+        target, _, query = http.target.partition("?")
+        incoming.host = http.headers.get("host", "")
         if not target.startswith("/") and target != "*":
             absolute = _ABSOLUTE.fullmatch(target)
             if absolute is None:
                 raise Error("invalid_request", "the request's target is none of a resource", reason="http")
             incoming.host, target = absolute[1], absolute[2] or "/"  # not the header counts
         incoming.path = target
-        self._check_host(incoming.host, is_missing=http.version == (1, 0) and "Host" not in http.headers)
+        self._check_host(incoming.host, is_missing=not http.is_http_1_1 and "host" not in http.headers)
         self._check_origin(incoming)
+        if not query:
+            return
         try:
             incoming.query = dict(
                 parse_qsl(query, keep_blank_values=True, max_num_fields=_QUERY_FIELDS, errors="strict")
@@ -213,7 +200,7 @@ class Router:
         any_loopback = self._only_demo and not allowed
         if allowed or any_loopback:
             incoming.cors = [("vary", "Origin")]
-        origin = incoming.http.headers.get("Origin")
+        origin = incoming.http.headers.get("origin")
         if origin is None:
             return
         page = _WEB_ORIGIN.fullmatch(origin)
@@ -225,19 +212,17 @@ class Router:
                 ("access-control-expose-headers", _EXPOSED_HEADERS),
             ]
 
-    async def _answer(self, incoming: Incoming) -> Reply | Written:
+    def _answer(self, incoming: Incoming) -> Reply | None:
         method = incoming.http.method
-        if method == "OPTIONS" and "Access-Control-Request-Method" in incoming.http.headers:
+        if method == "OPTIONS" and "access-control-request-method" in incoming.http.headers:
             return self._preflight(incoming)
         methods = self._find(incoming)
         if method in methods:
-            return await methods[method](incoming)
-        allow = ", ".join(sorted({*methods, "OPTIONS"}))
+            return methods[method](incoming)
+        allow = _allowed(methods)
         if method == "OPTIONS":
             return Reply(204, headers=[("allow", allow), *id_headers(incoming.request_id), *incoming.cors])
-        error = Error("invalid_request", "this route does not take this method", reason="method", status=405)
-        error.details = {"allow": allow}
-        raise error
+        raise _not_allowed(allow)
 
     def _find(self, incoming: Incoming) -> Mapping[str, Handler]:
         if incoming.path == "*":
@@ -263,6 +248,16 @@ class Router:
                 ("access-control-max-age", "600"),
             ],
         )
+
+
+def _allowed(methods: Mapping[str, Handler]) -> str:
+    return ", ".join(sorted({*methods, "OPTIONS"}))
+
+
+def _not_allowed(allow: str) -> Error:
+    error = Error("invalid_request", "this route does not take this method", reason="method", status=405)
+    error.details = {"allow": allow}
+    return error
 
 
 def _allow(error: Error) -> Headers:

@@ -5,7 +5,6 @@ Owns how an HTTP request becomes a call, and the HTTP side of a stream. What the
 
 from __future__ import annotations
 
-import asyncio
 import difflib
 from typing import Any, Final, cast
 
@@ -19,18 +18,8 @@ from gai_fast.net.session import Clock, Session
 from gai_fast.net.writer import ResponseWriter
 from gai_fast.providers import get_provider
 from gai_fast.request import Request, parse_object, parse_request
-from gai_fast.server.connection import (
-    Connection,
-    Headers,
-    Reply,
-    Written,
-    error_reply,
-    head_bytes,
-    id_headers,
-    json_headers,
-    may_keep_alive,
-)
 from gai_fast.server.negotiation import Negotiated, negotiate, request_id
+from gai_fast.server.replies import Headers, Reply, head_bytes, id_headers, json_headers
 from gai_fast.server.router import Incoming
 from gai_fast.settings import ModelSettings
 
@@ -46,20 +35,20 @@ class StreamRoutes:
 
     # -- routes --
 
-    async def native(self, incoming: Incoming) -> Reply | Written:
+    def native(self, incoming: Incoming) -> None:
         """`POST /api/v1/stream`."""
-        request = parse_request(await incoming.json_body(self._settings.server))
-        if isinstance(request.request_id, str) and "X-Request-Id" not in incoming.http.headers:
+        request = parse_request(incoming.json_body())
+        if isinstance(request.request_id, str) and "x-request-id" not in incoming.http.headers:
             incoming.request_id = request_id(request.request_id)
         _refuse_later_features(incoming, request)
         negotiated = negotiate(incoming.query, _accept(incoming, request.stream), default_format="gai")
-        return await self._answer_native(incoming, request, negotiated, ids=False)
+        self._answer_native(incoming, request, negotiated, ids=False)
 
-    async def start(self, incoming: Incoming) -> Reply | Written:
+    def start(self, incoming: Incoming) -> Reply:
         """`POST /api/v1/streams`: needs the log that durable streams bring."""
         raise Error("unsupported", "streams that are not followed are not supported yet", reason="resumable")
 
-    async def event_source(self, incoming: Incoming) -> Reply | Written:
+    def event_source(self, incoming: Incoming) -> Reply | None:
         """`GET /api/v1/stream?q=…`, for a browser's plain `EventSource`."""
         if incoming.is_foreign:
             raise Error("forbidden", "a page of another origin may not start a stream", reason="origin")
@@ -70,15 +59,16 @@ class StreamRoutes:
         is_demo = bool(get_provider(model.upstream.provider).recording)
         if not is_demo and not self._settings.server.allow_get_start:
             raise Error("forbidden", "a GET starts no stream here (see allow_get_start)", reason="get_start")
-        if "Last-Event-ID" in incoming.http.headers:
+        if "last-event-id" in incoming.http.headers:
             # An EventSource comes back after every end: nothing but 204 stops it, and it must never generate again.
             return Reply(204, headers=[*incoming.cors, *id_headers(incoming.request_id)])
-        negotiated = negotiate(incoming.query, incoming.http.headers.get("Accept"), default_format="gai")
-        return await self._answer_native(incoming, Request(query=query, model=model.name), negotiated, ids=True)
+        negotiated = negotiate(incoming.query, incoming.http.headers.get("accept"), default_format="gai")
+        self._answer_native(incoming, Request(query=query, model=model.name), negotiated, ids=True)
+        return None
 
-    async def chat_completions(self, incoming: Incoming) -> Reply | Written:
+    def chat_completions(self, incoming: Incoming) -> None:
         """`POST /v1/chat/completions`."""
-        body = parse_object(await incoming.json_body(self._settings.server))
+        body = parse_object(incoming.json_body())
         _refuse_idempotency(incoming)
         name, stream = body.get("model"), body.get("stream")
         if not isinstance(name, str | None) or not isinstance(stream, bool | None):
@@ -104,7 +94,8 @@ class StreamRoutes:
                 dialect=negotiated.format.name,
                 prompt_characters=characters,
             )
-            return await self._answer(incoming, negotiated, context, call)
+            self._answer(incoming, negotiated, context, call)
+            return
         request, rest = get_format("openai").parse_request(body)
         if rest:
             raise Error("unsupported", f"model {model.name!r} cannot be asked for {', '.join(rest)}", reason="field")
@@ -118,14 +109,14 @@ class StreamRoutes:
             dialect=negotiated.format.name,
             prompt_characters=characters,
         )
-        return await self._answer(incoming, negotiated, context, call)
+        self._answer(incoming, negotiated, context, call)
 
-    async def follow(self, incoming: Incoming) -> Reply | Written:
+    def follow(self, incoming: Incoming) -> Reply:
         """`GET /api/v1/streams/{id}`: needs the log as well."""
         self._session(incoming)
         raise Error("unsupported", "streams cannot be followed by their id yet", reason="resumable")
 
-    async def cancel(self, incoming: Incoming) -> Reply:
+    def cancel(self, incoming: Incoming) -> Reply:
         """`DELETE /api/v1/streams/{id}`."""
         self._session(incoming).cancel()
         return json_reply(incoming, {"id": incoming.tail, "state": "cancelled"}, status=202)
@@ -138,9 +129,7 @@ class StreamRoutes:
 
     # -- from a request to a stream --
 
-    async def _answer_native(
-        self, incoming: Incoming, request: Request, negotiated: Negotiated, *, ids: bool
-    ) -> Reply | Written:
+    def _answer_native(self, incoming: Incoming, request: Request, negotiated: Negotiated, *, ids: bool) -> None:
         model = self._model(request.model if isinstance(request.model, str) else None)
         context = self._context(incoming, negotiated, model, ids=ids)
         output, deltas = _encoder(negotiated, context, whole=not request.stream)
@@ -153,7 +142,7 @@ class StreamRoutes:
             dialect=negotiated.format.name,
             prompt_characters=request.characters,
         )
-        return await self._answer(incoming, negotiated, context, call)
+        self._answer(incoming, negotiated, context, call)
 
     def _context(
         self, incoming: Incoming, negotiated: Negotiated, model: ModelSettings, *, usage: bool = True, ids: bool = False
@@ -171,23 +160,10 @@ class StreamRoutes:
             usage=usage,
         )
 
-    async def _answer(
-        self, incoming: Incoming, negotiated: Negotiated, context: StreamContext, call: Call
-    ) -> Reply | Written:
+    def _answer(self, incoming: Incoming, negotiated: Negotiated, context: StreamContext, call: Call) -> None:
         media_type = "application/json" if call.hold else negotiated.format.media_type(negotiated.framing)
-        client = HTTPClient(self._engine, incoming, context, call, media_type)
+        client = HTTPClient(incoming, context, call, media_type)
         client.attach(self._engine.start(call, client, context.stream_id, cast("Clock", context.clock)))
-        try:
-            error = await client.done
-        finally:
-            client.detach()
-        if error is not None:
-            body = get_format("openai" if incoming.path.startswith("/v1/") else "gai").error_body(
-                error, incoming.request_id
-            )
-            extra = [*incoming.cors, ("x-gai-stream-id", context.stream_id)]
-            return error_reply(error, incoming.request_id, body, extra)
-        return Written(may_keep_alive(incoming.http))
 
     def _model(self, name: str | None) -> ModelSettings:
         model = self._settings.model(name)
@@ -211,55 +187,35 @@ def _encoder(negotiated: Negotiated, context: StreamContext, *, whole: bool) -> 
 class HTTPClient:
     """The HTTP side of one stream: a `Client` for the session, a `Stream` for the connection."""
 
-    def __init__(self, engine: Engine, incoming: Incoming, context: StreamContext, call: Call, media_type: str) -> None:
+    __slots__ = ("_connection", "_context", "_headers", "_incoming", "_keep_alive", "_session", "_whole", "_writer")
+
+    def __init__(self, incoming: Incoming, context: StreamContext, call: Call, media_type: str) -> None:
         http = incoming.http
-        loop = asyncio.get_running_loop()
-        transport = http.transport
-        if transport is None:
-            raise ConnectionResetError("the client left before its stream began")
-        self.done: asyncio.Future[Error | None] = loop.create_future()
         self._incoming = incoming
-        self._connection = cast("Connection", http.protocol)
+        self._context = context
+        self._connection = http.connection
         self._whole = call.hold
-        self._keep_alive = may_keep_alive(http)
-        self._chunked = http.version >= (1, 1)
+        self._keep_alive = http.keep_alive
         self._headers = _stream_headers(incoming, context, media_type)
         self._session: Session | None = None
-        transport.set_write_buffer_limits(high=call.model.stream.client_buffer)
-        self._connection.limit_silence(call.model.stream.write_timeout)
-        self._writer = ResponseWriter(
-            transport,
-            timers=engine.timers,
-            clock=loop.time,
-            write_timeout=call.model.stream.write_timeout,
-            chunked=self._chunked,
-            on_end=self._resolve,
-        )
+        self._writer = ResponseWriter(self._connection.write, chunked=http.is_http_1_1)
+        stream = call.model.stream
+        self._connection.begin_stream(self, high_water=stream.client_buffer, write_timeout=stream.write_timeout)
 
     def attach(self, session: Session) -> None:
-        """The stream runs: from here on the connection tells it what happens to the client."""
+        """The stream runs: from here on it learns what happens to the client."""
+        if self._connection.stream is not self:
+            return  # it has ended already
         self._session = session
-        self._connection.stream = self
-        if self._incoming.http.transport is None:
-            self.connection_lost()
-        elif self._connection.writing_paused:
+        if self._connection.is_paused:
             session.pause()
-
-    def detach(self) -> None:
-        """The handler is done; a stream that still runs has lost its client."""
-        if self._session is not None:
-            self._session.client_lost()
-            self._session = None
-        if self._writer.release() and self._connection.stream is self:
-            self._connection.stream = None
 
     # -- Client --
 
     def commit(self) -> None:
         """The head of a stream."""
         if not self._whole:
-            framing = [("transfer-encoding", "chunked")] if self._chunked else []
-            self._writer.start(head_bytes(200, [*self._headers, *framing], self._keep_alive))
+            self._writer.start(head_bytes(200, [*self._headers, *self._writer.framing], self._keep_alive))
 
     def flush(self) -> None:
         """The head alone."""
@@ -273,22 +229,24 @@ class HTTPClient:
         """The last bytes."""
         if self._whole:
             length = [("content-length", str(len(data)))]
-            self._writer.send_whole(head_bytes(200, [*self._headers, *length], self._keep_alive), data)
+            self._connection.write(head_bytes(200, [*self._headers, *length], self._keep_alive) + data)
         else:
             self._writer.end(data)
+        self._session = None
+        self._connection.answered(200, keep_alive=self._keep_alive)
 
     def fail(self, error: Error) -> None:
         """No stream: the response is this error."""
-        if not self.done.done():
-            self.done.set_result(error)
+        self._session = None
+        self._connection.send(self._incoming.refusal(error, [("x-gai-stream-id", self._context.stream_id)]))
 
     # -- Stream --
 
     def connection_lost(self) -> None:
         """The client is gone."""
-        self._writer.lost()
-        if self._session is not None:
-            self._session.client_lost()
+        session, self._session = self._session, None
+        if session is not None:
+            session.client_lost()
 
     def pause_writing(self) -> None:
         """The client is slow."""
@@ -299,10 +257,6 @@ class HTTPClient:
         """The client has caught up."""
         if self._session is not None:
             self._session.resume()
-
-    def _resolve(self) -> None:
-        if not self.done.done():
-            self.done.set_result(None)
 
 
 def _stream_headers(incoming: Incoming, context: StreamContext, media_type: str) -> Headers:
@@ -324,7 +278,7 @@ def json_reply(incoming: Incoming, value: Any, *, status: int = 200) -> Reply:
 
 def _accept(incoming: Incoming, stream: bool) -> str | None:
     """What the client accepts; of an answer that is one JSON object the framing does not matter."""
-    return incoming.http.headers.get("Accept") if stream else None
+    return incoming.http.headers.get("accept") if stream else None
 
 
 def _refuse_later_features(incoming: Incoming, request: Request) -> None:
@@ -339,7 +293,7 @@ def _refuse_later_features(incoming: Incoming, request: Request) -> None:
 
 
 def _refuse_idempotency(incoming: Incoming) -> None:
-    for header in ("Idempotency-Key", "X-Idempotency-Key"):
+    for header in ("idempotency-key", "x-idempotency-key"):
         if header in incoming.http.headers:
             raise Error("unsupported", f"`{header}` is not supported yet", reason="idempotency_key")
 

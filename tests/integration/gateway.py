@@ -494,7 +494,7 @@ def run(factory: Callable[[], asyncio.AbstractEventLoop], scenario: Callable[[Ne
             assert not _left(before), _left(before)
 
     handler = _Errors(logged)
-    loggers = [logging.getLogger(name) for name in ("gai_fast", "aiohttp", "asyncio")]
+    loggers = [logging.getLogger(name) for name in ("gai_fast", "asyncio")]
     for logger in loggers:
         logger.addHandler(handler)
     try:

@@ -396,10 +396,10 @@ async def test_delete_cancels_a_stream_and_tells_its_follower(net: Net) -> None:
 async def test_a_stream_without_an_event_yet_and_one_json_answer_can_be_cancelled(net: Net) -> None:
     mock = await net.mock(ttft=60)
     gateway = await net.gateway(mock)
-    for stream in (True, False):
+    for asked, stream in enumerate((True, False), 1):
         client = await gateway.connect()
         client.request("POST", "/api/v1/stream", {**QUERY, "model": "m", "stream": stream})
-        await until(lambda: gateway.streams)
+        await until(lambda asked=asked: gateway.streams and len(mock.requests) == asked)
         (name,) = gateway.running.engine.streams
         assert (await gateway.ask("DELETE", f"/api/v1/streams/{name}")).status == 202
         response = await (await client.response()).rest()
@@ -420,8 +420,8 @@ GARBAGE: dict[str, tuple[bytes, int, str]] = {
     "a header that is a word of our dialect": (b"GET / HTTP/1.1\r\nHost: H\r\ncanary77 : a\r\n\r\n", 400, "http"),
     "a folded header": (b"GET / HTTP/1.1\r\nHost: H\r\nX: a\r\n canary77\r\n\r\n", 400, "http"),
     "a NUL in a header": (b"GET / HTTP/1.1\r\nHost: H\r\nX: canary77\x00\r\n\r\n", 400, "http"),
-    "no Host": (b"GET /canary77 HTTP/1.1\r\n\r\n", 400, "http"),
-    "two Hosts": (b"GET /canary77 HTTP/1.1\r\nHost: H\r\nHost: H\r\n\r\n", 400, "http"),
+    "no Host": (b"GET /canary77 HTTP/1.1\r\n\r\n", 400, "host"),
+    "two Hosts": (b"GET /canary77 HTTP/1.1\r\nHost: H\r\nHost: H\r\n\r\n", 400, "host"),
     "a bare LF": (b"GET /canary77 HTTP/1.1\nHost: H\r\n\r\n", 400, "http"),
     "a lower-case method": (b"get /canary77 HTTP/1.1\r\nHost: H\r\n\r\n", 400, "http"),
     "an unknown method": (b"CANARY77 / HTTP/1.1\r\nHost: H\r\n\r\n", 400, "http"),
@@ -792,6 +792,10 @@ async def test_a_body_that_nobody_reads_is_not_the_next_request(net: Net) -> Non
         ("GET", "/api/v1/stream?q=a&model=m", 403),
     ):
         for whole in (True, False):
+            if not whole and status not in (404, 405):
+                continue  # what is not refused by its head is answered when it is whole
+            if not whole and method == "DELETE":
+                continue
             client = await gateway.connect()
             client.request(method, path, headers={"content-length": str(len(smuggled) + (not whole))})
             client.send(smuggled)

@@ -20,4 +20,4 @@ def test_json_holds_the_dependencies(run: Run) -> None:
     shown = json.loads(run("version", "--json").output)
     assert shown["version"] == __version__
     assert shown["implementation"] == IMPLEMENTATION
-    assert shown["dependencies"]["aiohttp"]
+    assert shown["dependencies"]["httptools"]

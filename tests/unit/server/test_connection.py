@@ -1,141 +1,66 @@
-"""The bytes of a response, errors as responses, and what a connection tells its stream; without sockets."""
+"""One client connection: parsing, order, limits, times, and what its stream hears; without sockets."""
 
 from __future__ import annotations
 
 import asyncio
+import dataclasses
+import gc
 import json
-import logging
 import socket
-from email.utils import parsedate_to_datetime
-from typing import Any
+import weakref
+from collections.abc import Callable
+from typing import Any, cast
 
 import pytest
 
 from gai_fast.errors import Error
 from gai_fast.limits import LIMITS
-from gai_fast.net.timers import TimerWheel
-from gai_fast.server.connection import (
-    Connection,
-    Reply,
-    Server,
-    Written,
-    error_headers,
-    error_reply,
-    head_bytes,
-    id_headers,
-    may_keep_alive,
-)
+from gai_fast.server import connection as module
+from gai_fast.server.connection import Connection, HTTPRequest, Server
+from gai_fast.server.replies import Reply, error_reply
+from tests.unit.net.fakes import FakeTime
 
-GET = b"GET /healthz HTTP/1.1\r\nHost: h\r\n\r\n"
+HEADER, BODY, WRITE = 10, 20, 40
+"""Seconds that the fixture gives a client."""
+
+GET = b"GET /a HTTP/1.1\r\nHost: h\r\n\r\n"
+NEXT = b"GET /b HTTP/1.1\r\nHost: h\r\n\r\n"
 
 
-def parsed(data: bytes) -> tuple[str, dict[str, str], bytes]:
-    head, _, body = data.partition(b"\r\n\r\n")
-    first, *lines = head.decode("ascii").split("\r\n")
-    return first, dict(line.split(": ", 1) for line in lines), body
+def post(body: bytes = b"", *headers: str, length: int | None = None) -> bytes:
+    lines = ["POST /p HTTP/1.1", "Host: h", f"Content-Length: {len(body) if length is None else length}", *headers]
+    return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
 
 
-# ---- bytes -----------------------------------------------------------------------------------------------------------
-
-
-def test_a_head_has_a_date_and_says_when_the_connection_ends() -> None:
-    first, headers, _ = parsed(head_bytes(200, [("x-a", "1")], True))
-    assert first == "HTTP/1.1 200 OK"
-    assert headers.keys() == {"date", "x-a"}
-    assert headers["date"].endswith(" GMT")
-    assert parsedate_to_datetime(headers["date"])
-    first, headers, _ = parsed(head_bytes(529, [], False))
-    assert first == "HTTP/1.1 529 Error"
-    assert headers["connection"] == "close"
-
-
-@pytest.mark.parametrize("value", ["a\r\nb", "a\nb", "a\x00", "é", "a\x7f", "\u2028"])
-def test_a_header_that_would_break_out_of_its_line_is_an_error(value: str) -> None:
-    with pytest.raises(ValueError, match="header 'x-a' cannot be written"):
-        head_bytes(200, [("x-a", value)], True)
-
-
-@pytest.mark.parametrize("status", [204, 304])
-def test_a_status_without_a_body_has_no_length(status: int) -> None:
-    assert "content-length" not in parsed(Reply(status).to_bytes(keep_alive=True))[1]
-
-
-def test_a_reply_has_the_length_of_its_body_also_where_that_is_not_sent() -> None:
-    reply = Reply(200, b"body", [("content-type", "text/plain")])
-    for head_only, body in ((False, b"body"), (True, b"")):
-        _, headers, sent = parsed(reply.to_bytes(keep_alive=True, head_only=head_only))
-        assert headers["content-length"] == "4"
-        assert sent == body
-
-
-def test_an_error_reply_tells_the_request_in_body_and_headers() -> None:
-    reply = error_reply(Error("invalid_request", "no", reason="json"), "req-1")
-    assert reply.status == 400
-    assert json.loads(reply.body) == {
-        "error": {
-            "code": "invalid_request",
-            "message": "no",
-            "temporary": False,
-            "reason": "json",
-            "request_id": "req-1",
-        }
-    }
-    headers = dict(reply.headers)
-    assert headers["content-type"] == "application/json"
-    assert headers["x-request-id"] == headers["request-id"] == "req-1"
-    assert error_reply(Error("internal"), "r", b"own").body == b"own"
-
-
-@pytest.mark.parametrize(
-    ("error", "retry", "after"),
-    [
-        (Error("rate_limited", retry_after_ms=1), "true", ("1", "1")),
-        (Error("rate_limited", retry_after_ms=1500), "true", ("2", "1500")),
-        (Error("rate_limited", retry_after_ms=0), "true", ("0", "0")),
-        (Error("rate_limited"), "true", None),
-        (Error("rate_limited", temporary=False, retry_after_ms=1500), "false", None),
-        (Error("invalid_request"), "false", None),
-        (Error("internal"), "false", None),
-        (Error("internal", phase="first_event"), None, None),
-    ],
-)
-def test_retry_headers_say_what_the_error_says(error: Error, retry: str | None, after: tuple[str, str] | None) -> None:
-    headers = dict(error_headers(error, "r"))
-    assert headers.get("x-should-retry") == retry
-    told = (headers["retry-after"], headers["retry-after-ms"]) if "retry-after" in headers else None
-    assert told == after
-
-
-def test_written_leaves_nothing_to_do() -> None:
-    written = Written(True)
-    assert (written.keep_alive, written.status) == (True, 200)
-
-
-# ---- a connection ----------------------------------------------------------------------------------------------------
+def chunked(*lines: str) -> bytes:
+    return "\r\n".join(["POST /p HTTP/1.1", "Host: h", "Transfer-Encoding: chunked", *lines]).encode() + b"\r\n\r\n"
 
 
 class FakeSocket:
     def __init__(self) -> None:
         self.options: dict[int, int] = {}
-        self.family = socket.AF_INET
-        self.proto = socket.IPPROTO_TCP
 
     def setsockopt(self, level: int, option: int, value: int) -> None:
-        if level == socket.IPPROTO_TCP:
-            self.options[option] = value
+        assert level == socket.IPPROTO_TCP
+        self.options[option] = value
 
 
 class FakeTransport(asyncio.Transport):
+    """Takes all that is written at once; what the test says is `unsent`."""
+
     def __init__(self) -> None:
         super().__init__()
         self.socket = FakeSocket()
         self.written = b""
+        self.unsent = self.high = 0
         self.closed = self.aborted = self.eof = False
+        self.reading = True
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         return self.socket if name == "socket" else default
 
     def write(self, data: Any) -> None:
+        assert not self.closed
         self.written += bytes(data)
 
     def write_eof(self) -> None:
@@ -154,11 +79,27 @@ class FakeTransport(asyncio.Transport):
         return self.closed
 
     def get_write_buffer_size(self) -> int:
-        return 0
+        return self.unsent
 
-    def pause_reading(self) -> None: ...
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        self.high = high or 0
 
-    def resume_reading(self) -> None: ...
+    def pause_reading(self) -> None:
+        assert self.reading
+        self.reading = False
+
+    def resume_reading(self) -> None:
+        assert not self.reading
+        self.reading = True
+
+
+class FakeLoop(FakeTime):
+    def __init__(self) -> None:
+        super().__init__()
+        self.problems: list[dict[str, Any]] = []
+
+    def call_exception_handler(self, context: dict[str, Any]) -> None:
+        self.problems.append(context)
 
 
 class FakeStream:
@@ -175,195 +116,628 @@ class FakeStream:
         self.calls.append("resume")
 
 
-async def settle() -> None:
-    for _ in range(12):
-        await asyncio.sleep(0)
-
-
 class Fixture:
-    def __init__(self, **options: Any) -> None:
-        self.gate = asyncio.Event()
-        self.gate.set()
-        self.handled = 0
-        self.problem: Exception | None = None
-        self.timers = TimerWheel(asyncio.get_running_loop(), tick=0.01)
-        times = {"header_timeout": 0.05, "write_timeout": 0.05, "max_body": 100, **options}
-        self.server = Server(self.handle, timers=self.timers, **times)
-        connection = self.server()
-        assert isinstance(connection, Connection)
-        self.connection = connection
+    """A connection whose handler answers with the request's method, target and body; `/s` is a stream."""
+
+    def __init__(self, *, refuse: Callable[[HTTPRequest], Reply | None] | None = None, max_body: int = 100) -> None:
+        self.loop = FakeLoop()
+        self.handled: list[HTTPRequest] = []
+        self.logged: list[tuple[str, int]] = []
+        self.stream = FakeStream()
+        self.answer: Callable[[HTTPRequest], Reply | None] = self.echo
+        self.server = Server(
+            self.handle,
+            refuse or (lambda request: None),
+            lambda request, status: self.logged.append((request.target, status)),
+            timers=cast(Any, self.loop),
+            loop=cast(Any, self.loop),
+            header_timeout=HEADER,
+            body_timeout=BODY,
+            write_timeout=WRITE,
+            max_body=max_body,
+        )
+        self.connection = self.server()
         self.transport = FakeTransport()
-
-    async def handle(self, request: Any) -> Any:
-        self.handled += 1
-        await self.gate.wait()
-        if self.problem is not None:
-            raise self.problem
-        return Reply(200, b"hello")
-
-    async def __aenter__(self) -> Fixture:
         self.connection.connection_made(self.transport)
-        await settle()
-        return self
 
-    async def __aexit__(self, *problem: object) -> None:
-        self.gate.set()
-        self.connection.connection_lost(None)
-        await settle()
-        assert len(self.timers) == 0
+    def handle(self, request: HTTPRequest) -> Reply | None:
+        self.handled.append(request)
+        return self.answer(request)
 
-    async def answer(self, data: bytes) -> tuple[str, dict[str, str], bytes]:
-        self.transport.written = b""
+    def echo(self, request: HTTPRequest) -> Reply | None:
+        if request.target == "/s":
+            request.connection.begin_stream(self.stream, high_water=7, write_timeout=WRITE)
+            return None
+        return Reply(200, f"{request.method} {request.target} ".encode() + request.body)
+
+    def send(self, data: bytes) -> list[tuple[int, dict[str, str], bytes]]:
+        """The responses to these bytes."""
         self.connection.data_received(data)
-        await settle()
-        return parsed(self.transport.written)
+        self.loop.advance(0)
+        return self.taken()
 
+    def taken(self) -> list[tuple[int, dict[str, str], bytes]]:
+        data, self.transport.written = self.transport.written, b""
+        responses = []
+        while data:
+            head, _, rest = data.partition(b"\r\n\r\n")
+            first, *lines = head.decode().split("\r\n")
+            headers = dict(line.split(": ", 1) for line in lines)
+            size = int(headers.get("content-length", 0))
+            responses.append((int(first.split()[1]), headers, rest[:size]))
+            data = rest[size:]
+        return responses
 
-async def test_a_request_is_handled_and_the_next_one_too() -> None:
-    async with Fixture() as fixture:
-        for _ in range(3):
-            first, headers, body = await fixture.answer(GET)
-            assert (first, body) == ("HTTP/1.1 200 OK", b"hello")
-            assert "connection" not in headers
-        assert fixture.handled == 3
-        assert not fixture.transport.closed
+    def bodies(self, data: bytes) -> list[bytes]:
+        return [body for _, _, body in self.send(data)]
 
-
-async def test_the_head_timer_runs_only_while_a_head_is_due() -> None:
-    async with Fixture() as fixture:
-        assert len(fixture.timers) == 1
-        await fixture.answer(GET)
-        assert len(fixture.timers) == 0
-        await fixture.answer(GET[:5])
-        assert len(fixture.timers) == 1
-        await fixture.answer(GET[5:])
-        assert len(fixture.timers) == 0
-        fixture.gate.clear()
-        await fixture.answer(GET)
-        await fixture.answer(GET[:5])
-        assert len(fixture.timers) == 0, "while a request is being answered no head is due"
-
-
-@pytest.mark.parametrize("sent", [b"", GET[:5]])
-async def test_a_head_that_is_late_is_a_408_once(sent: bytes) -> None:
-    async with Fixture() as fixture:
-        if sent:
-            await fixture.answer(sent)
-        while not fixture.transport.written:
-            await asyncio.sleep(0.01)
-        first, headers, body = parsed(fixture.transport.written)
-        assert first == "HTTP/1.1 408 Request Timeout"
+    def refusal(self, data: bytes) -> tuple[int, str]:
+        """The one response to these bytes, after which the connection hears no more."""
+        ((status, headers, body),) = self.send(data)
         assert headers["connection"] == "close"
-        assert json.loads(body)["error"]["reason"] == "header_timeout"
-        assert fixture.transport.eof
-        assert await fixture.answer(b"GARBAGE\r\n\r\n") == ("", {}, b"")
+        self.assert_deaf()
+        return status, json.loads(body)["error"]["reason"]
+
+    def assert_deaf(self) -> None:
+        handled = len(self.handled)
+        assert self.transport.eof
+        assert not self.transport.closed, "closing at once would take the answer back"
+        assert self.send(GET) == []
+        assert len(self.handled) == handled
+        self.loop.advance(LIMITS.lingering)
+        assert self.transport.aborted
+
+    def lose(self) -> None:
+        self.connection.connection_lost(None)
+        assert self.loop.armed == 0
 
 
-async def test_what_a_refused_client_still_sends_is_dropped_until_it_closes() -> None:
-    async with Fixture() as fixture:
-        first, headers, _ = await fixture.answer(b"\x00\r\n\r\n")
-        assert first == "HTTP/1.1 400 Bad Request"
-        assert headers["connection"] == "close"
-        assert fixture.transport.eof
-        assert not fixture.transport.closed
-        assert await fixture.answer(GET) == ("", {}, b"")
-        assert fixture.handled == 0
+def begin_stream(fixture: Fixture) -> FakeStream:
+    assert fixture.send(GET.replace(b"/a", b"/s")) == []
+    assert fixture.connection.stream is fixture.stream
+    return fixture.stream
 
 
-async def test_a_refused_client_that_does_not_close_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
-    import dataclasses
+# ---- requests --------------------------------------------------------------------------------------------------------
 
-    from gai_fast.server import connection
+REQUESTS: dict[str, tuple[bytes, bytes]] = {
+    "no body": (GET, b"GET /a "),
+    "a length": (post(b"hello"), b"POST /p hello"),
+    "no length": (post(), b"POST /p "),
+    "chunks": (chunked() + b"3\r\nhel\r\n2;a=b\r\nlo\r\n0\r\nTrailer: x\r\n\r\n", b"POST /p hello"),
+    "no chunk": (chunked() + b"0\r\n\r\n", b"POST /p "),
+    "an upgrade": (GET[:-2] + b"Upgrade: websocket\r\nConnection: Upgrade\r\n\r\n", b"GET /a "),
+    "an upgrade with a length": (post(NEXT, "Upgrade: h2c", "Connection: Upgrade"), b"POST /p " + NEXT),
+    "an upgrade of no length": (post(b"", "Upgrade: h2c", "Connection: Upgrade"), b"POST /p "),
+    "an upgrade with chunks": (
+        chunked("Upgrade: h2c", "Connection: Upgrade") + b"%x\r\n%b\r\n0\r\n\r\n" % (len(NEXT), NEXT),
+        b"POST /p " + NEXT,
+    ),
+    "an upgrade without a chunk": (chunked("Upgrade: h2c", "Connection: Upgrade") + b"0\r\n\r\n", b"POST /p "),
+    "no upgrade by half": (post(b"hello", "Upgrade: h2c"), b"POST /p hello"),
+    "no upgrade by another name": (chunked("Upgrade: h2c", "Connection: upgrades") + b"0\r\n\r\n", b"POST /p "),
+    "a CONNECT with a length": (post(NEXT).replace(b"POST", b"CONNECT"), b"CONNECT /p " + NEXT),
+    "blank lines before": (b"\r\n\r\n" + GET, b"GET /a "),
+}
 
-    monkeypatch.setattr(connection, "LIMITS", dataclasses.replace(LIMITS, lingering=0.01))
-    async with Fixture() as fixture:
-        await fixture.answer(b"\x00\r\n\r\n")
-        while not fixture.transport.closed:
-            await asyncio.sleep(0.01)
+
+@pytest.mark.parametrize("name", REQUESTS)
+@pytest.mark.parametrize("size", [1, 2, 7, 10_000])
+def test_a_request_is_the_same_however_it_is_cut_and_the_next_one_is_its_own(name: str, size: int) -> None:
+    data, expected = REQUESTS[name]
+    fixture = Fixture()
+    data += NEXT
+    answers = [body for at in range(0, len(data), size) for body in fixture.bodies(data[at : at + size])]
+    assert answers == [expected, b"GET /b "]
+    assert fixture.transport.reading
+    assert not fixture.transport.closed
+    fixture.lose()
 
 
-async def test_a_stream_hears_what_happens_to_its_client() -> None:
-    async with Fixture() as fixture:
-        stream = fixture.connection.stream = FakeStream()
-        fixture.connection.pause_writing()
-        fixture.connection.resume_writing()
-        assert stream.calls == ["pause", "resume"]
-    assert stream.calls == ["pause", "resume", "lost"]
+def test_headers_are_joined_by_lower_case_names() -> None:
+    fixture = Fixture()
+    fixture.send(b"GET /a?b=%20 HTTP/1.1\r\nHost: h\r\nX-A:  1 \r\nx-a: 2\r\nX-B: \xe9\r\n\r\n")
+    (request,) = fixture.handled
+    assert request.headers == {"host": "h", "x-a": "1, 2", "x-b": "\xe9"}
+    assert (request.method, request.target, request.is_http_1_1) == ("GET", "/a?b=%20", True)
+
+
+def test_a_trailer_is_no_header() -> None:
+    fixture = Fixture()
+    fixture.send(chunked() + b"0\r\nHost: evil\r\n\r\n")
+    assert fixture.handled[0].headers["host"] == "h"
+
+
+def test_a_head_request_gets_the_length_without_the_body() -> None:
+    fixture = Fixture()
+    fixture.connection.data_received(GET.replace(b"GET", b"HEAD"))
+    assert b"content-length: 8\r\n" in fixture.transport.written
+    assert fixture.transport.written.endswith(b"\r\n\r\n")
+    assert not fixture.transport.closed
+
+
+@pytest.mark.parametrize(
+    "data",
+    [GET.replace(b"1.1", b"1.0"), GET[:-2] + b"Connection: close\r\n\r\n", GET[:-2] + b"Connection: x, Close\r\n\r\n"],
+)
+def test_a_client_that_keeps_no_connection_is_told_so(data: bytes) -> None:
+    fixture = Fixture()
+    ((status, headers, _),) = fixture.send(data + NEXT)
+    assert (status, headers["connection"]) == (200, "close")
+    assert fixture.transport.closed
+    assert not fixture.transport.aborted
+    assert fixture.logged == [("/a", 200)]
+    fixture.lose()
+
+
+# ---- order -----------------------------------------------------------------------------------------------------------
+
+
+def test_pipelined_requests_are_answered_in_their_order() -> None:
+    fixture = Fixture()
+    assert fixture.bodies(GET + post(b"x") + NEXT) == [b"GET /a ", b"POST /p x", b"GET /b "]
+
+
+def test_a_stream_is_waited_for_and_no_more_is_read_than_may_wait() -> None:
+    fixture = Fixture()
+    begin_stream(fixture)
+    assert fixture.send(GET * LIMITS.pipelined) == []
+    assert fixture.transport.reading
+    assert fixture.send(NEXT) == []
+    assert not fixture.transport.reading
+    fixture.connection.answered(200, keep_alive=True)
+    assert fixture.bodies(b"") == [b"GET /a "] * LIMITS.pipelined + [b"GET /b "]
+    assert fixture.transport.reading
+    assert fixture.logged[0] == ("/s", 200)
+    fixture.lose()
+
+
+def test_no_more_bytes_wait_than_one_body_may_have() -> None:
+    fixture = Fixture()
+    begin_stream(fixture)
+    fixture.send(post(b"x" * 100))
+    assert fixture.transport.reading
+    fixture.send(post(b"x"))
+    assert not fixture.transport.reading
+    fixture.connection.answered(200, keep_alive=True)
+    fixture.loop.advance(0)
+    assert fixture.transport.reading
+    assert len(fixture.taken()) == 2
+
+
+def test_a_client_that_takes_nothing_gets_no_further_answer() -> None:
+    fixture = Fixture()
+    fixture.connection.pause_writing()
+    fixture.transport.unsent = 1
+    assert fixture.send(GET + NEXT) == []
+    fixture.transport.unsent = 0
+    fixture.connection.resume_writing()
+    assert fixture.bodies(b"") == [b"GET /a ", b"GET /b "]
+
+
+def test_what_is_no_request_is_told_after_what_was_asked_before() -> None:
+    fixture = Fixture()
+    begin_stream(fixture)
+    assert fixture.send(NEXT + b"\x00\r\n\r\n") == []
+    assert fixture.transport.reading
+    fixture.connection.answered(200, keep_alive=True)
+    (_, _, first), (status, _, _) = fixture.send(b"")
+    assert (first, status) == (b"GET /b ", 400)
+    fixture.assert_deaf()
+
+
+# ---- refusals --------------------------------------------------------------------------------------------------------
+
+MANY = b"GET /a HTTP/1.1\r\n%b\r\n" % b"".join(b"x-%d: a\r\n" % n for n in range(LIMITS.request_headers + 1))
+LARGE = b"GET /a HTTP/1.1\r\n%b\r\n" % b"".join(b"x-%d: %b\r\n" % (n, b"a" * 8000) for n in range(9))
+
+REFUSED: dict[str, tuple[bytes, int, str]] = {
+    "no HTTP": (b"\x00\r\n\r\n", 400, "http"),
+    "a long target": (b"GET /" + b"a" * LIMITS.request_line, 414, "uri_too_long"),
+    "many headers": (MANY, 431, "headers_too_large"),
+    "a large header": (GET[:-2] + b"x: " + b"a" * LIMITS.header_field + b"\r\n\r\n", 431, "headers_too_large"),
+    "large headers": (LARGE, 431, "headers_too_large"),
+    "a header without an end": (GET[:-2] + b"x: " + b"a" * LIMITS.request_head, 431, "headers_too_large"),
+    "many trailers": (chunked() + b"0\r\n" + MANY[17:], 431, "headers_too_large"),
+    "a large body": (post(length=101), 413, "max_body"),
+    "a length of many digits": (post(length=10**18), 413, "max_body"),
+    "a large chunk": (chunked() + b"65\r\n" + b"a" * 101, 413, "max_body"),
+    "a large body of an upgrade": (
+        chunked("Upgrade: h2c", "Connection: Upgrade") + b"65\r\n" + b"a" * 101,
+        413,
+        "max_body",
+    ),
+    "no chunk of an upgrade": (chunked("Upgrade: h2c", "Connection: Upgrade") + b"x\r\n", 400, "http"),
+    "no chunk": (chunked() + b"x\r\n", 400, "http"),
+    "chunks without data": (
+        chunked("Upgrade: h2c", "Connection: Upgrade") + b"1;" + b"a" * LIMITS.request_head,
+        400,
+        "http",
+    ),
+    "another coding": (chunked().replace(b"chunked", b"gzip, chunked"), 400, "http"),
+    "no coding": (chunked().replace(b"chunked", b""), 400, "http"),
+    "a length and a coding": (post(b"", "Transfer-Encoding: chunked"), 400, "http"),
+    "two lengths": (post(b"", "Content-Length: 1"), 400, "http"),
+    "an expectation": (post(b"x", "Expect: something"), 417, "expect"),
+    "another version": (b"GET /a HTTP/2.0\r\nHost: h\r\n\r\n", 505, "http_version"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+@pytest.mark.parametrize("size", [1000, 1_000_000])
+def test_what_is_refused_is_told_once_and_nothing_after_it_is_a_request(name: str, size: int) -> None:
+    data, status, reason = REFUSED[name]
+    fixture = Fixture()
+    *before, last = [data[at : at + size] for at in range(0, len(data), size)]
+    for piece in before:
+        fixture.connection.data_received(piece)
+    assert fixture.refusal(last) == (status, reason)
+    assert fixture.handled == []
+    fixture.lose()
+
+
+def test_as_many_and_as_large_headers_as_allowed_are_taken() -> None:
+    fixture = Fixture()
+    lines = MANY.split(b"\r\n")
+    assert fixture.send(b"\r\n".join(lines[: LIMITS.request_headers + 1]) + b"\r\n\r\n")[0][0] == 200
+    assert fixture.send(GET[:-2] + b"x: " + b"a" * (LIMITS.header_field - 1) + b"\r\n\r\n")[0][0] == 200
+    assert fixture.send(b"GET /" + b"a" * (LIMITS.request_line - 1) + b" HTTP/1.1\r\nHost: h\r\n\r\n")[0][0] == 200
+    assert fixture.send(post(b"x" * 100))[0][0] == 200
+
+
+def early(request: HTTPRequest) -> Reply | None:
+    if request.target == "/p":
+        return error_reply(Error("not_found", reason="route"), "r", close=True)
+    return None
+
+
+def test_a_body_is_not_waited_for_where_the_head_is_reason_enough() -> None:
+    fixture = Fixture(refuse=early)
+    assert fixture.refusal(post(b"x", length=2)) == (404, "route")
+    fixture = Fixture(refuse=early)
+    assert fixture.refusal(post(b"", "Expect: 100-continue", length=2)) == (404, "route")
+    fixture = Fixture(refuse=early)
+    assert fixture.bodies(post(b"xy")) == [b"POST /p xy"], "what is whole is answered, and the connection kept"
+
+
+def test_a_head_is_looked_at_once() -> None:
+    seen: list[str] = []
+    fixture = Fixture(refuse=lambda request: seen.append(request.target))
+    for byte in post(b"hello"):
+        fixture.send(bytes([byte]))
+    assert seen == ["/p"]
+
+
+def test_a_client_that_asks_whether_to_go_on_is_told() -> None:
+    fixture = Fixture()
+    fixture.connection.data_received(post(b"", "Expect: 100-Continue", length=2))
+    assert fixture.transport.written == b"HTTP/1.1 100 Continue\r\n\r\n"
+    fixture.transport.written = b""
+    assert fixture.bodies(b"xy") == [b"POST /p xy"]
+    begin_stream(fixture)
+    assert fixture.send(post(b"", "Expect: 100-continue", length=2)) == [], "not in the middle of another answer"
+    old = Fixture()
+    assert old.send(post(b"", "Expect: x", length=2).replace(b"1.1", b"1.0")) == [], "HTTP/1.0 has no expectations"
+
+
+# ---- bugs ------------------------------------------------------------------------------------------------------------
+
+
+def broken(request: HTTPRequest) -> Reply | None:
+    request.request_id = "req-1"
+    raise ZeroDivisionError("secret words")
+
+
+def test_a_handler_that_raises_is_a_500_that_says_nothing() -> None:
+    fixture = Fixture()
+    fixture.answer = broken
+    ((status, headers, body),) = fixture.send(GET + NEXT)
+    assert (status, headers["connection"], headers["x-request-id"]) == (500, "close", "req-1")
+    assert headers["x-should-retry"] == "false"
+    assert json.loads(body)["error"]["code"] == "internal"
+    assert b"secret" not in body
+    (problem,) = fixture.loop.problems
+    assert isinstance(problem["exception"], ZeroDivisionError)
+    assert fixture.logged == [("/a", 500)]
+    fixture.assert_deaf()
+    fixture.lose()
+
+
+def test_a_reply_that_cannot_be_written_is_a_500() -> None:
+    fixture = Fixture()
+    fixture.answer = lambda request: Reply(200, headers=[("x-a", "\r\n")])
+    ((status, _, _),) = fixture.send(GET)
+    assert status == 500
+    assert len(fixture.loop.problems) == 1
+
+
+def test_a_stream_that_fails_to_begin_is_let_go() -> None:
+    fixture = Fixture()
+
+    def begin(request: HTTPRequest) -> Reply | None:
+        fixture.echo(request)
+        return broken(request)
+
+    fixture.answer = begin
+    ((status, _, _),) = fixture.send(GET.replace(b"/a", b"/s"))
+    assert status == 500
+    assert fixture.stream.calls == ["lost"]
     assert fixture.connection.stream is None
 
 
-async def test_a_client_that_half_closes_during_a_stream_is_gone() -> None:
-    async with Fixture() as fixture:
-        fixture.connection.eof_received()
-        assert not fixture.transport.aborted
-        fixture.gate.clear()
-        await fixture.answer(GET)
-        fixture.connection.stream = FakeStream()
-        fixture.connection.eof_received()
-        assert fixture.transport.aborted
+@pytest.mark.parametrize("is_over", [True, False])
+def test_an_answer_is_never_followed_by_another(is_over: bool) -> None:
+    fixture = Fixture()
+
+    def begin(request: HTTPRequest) -> Reply | None:
+        fixture.connection.write(b"HTTP/1.1 200 OK\r\n\r\n")
+        if is_over:
+            fixture.connection.answered(200, keep_alive=True)
+        return broken(request)
+
+    fixture.answer = begin
+    assert len(fixture.send(GET)) == 1
+    assert fixture.transport.aborted
+    assert len(fixture.loop.problems) == 1
 
 
-async def test_a_bug_is_a_500_that_says_nothing_and_is_logged(caplog: pytest.LogCaptureFixture) -> None:
-    async with Fixture() as fixture:
-        fixture.problem = ZeroDivisionError("secret words")
-        first, headers, body = await fixture.answer(GET)
-        assert first == "HTTP/1.1 500 Internal Server Error"
-        assert json.loads(body)["error"]["code"] == "internal"
-        assert b"secret" not in body
-        assert headers["x-should-retry"] == "false"
-    (record,) = caplog.records
-    assert record.levelno == logging.ERROR
-    assert record.name == "gai_fast.server"
+# ---- streams ---------------------------------------------------------------------------------------------------------
 
 
-async def test_a_client_that_left_is_no_bug(caplog: pytest.LogCaptureFixture) -> None:
-    async with Fixture() as fixture:
-        fixture.problem = ConnectionResetError("gone")
-        await fixture.answer(GET)
-    assert caplog.records == []
+def test_a_stream_hears_what_happens_to_its_client_until_it_has_ended() -> None:
+    fixture = Fixture()
+    stream = begin_stream(fixture)
+    assert fixture.transport.high == 7
+    assert not fixture.connection.is_paused
+    fixture.connection.pause_writing()
+    assert fixture.connection.is_paused
+    fixture.connection.resume_writing()
+    fixture.connection.answered(200, keep_alive=True)
+    fixture.connection.pause_writing()
+    fixture.connection.resume_writing()
+    fixture.lose()
+    assert stream.calls == ["pause", "resume"]
 
 
-async def test_a_client_that_takes_no_reply_is_given_up() -> None:
-    async with Fixture() as fixture:
-        fixture.connection.pause_writing()
-        await fixture.answer(GET * 2)
-        assert fixture.handled == 1, "the second waits until the first answer has been taken"
-        while not fixture.transport.aborted:
-            await asyncio.sleep(0.01)
+def test_a_stream_hears_that_its_client_is_lost_once() -> None:
+    fixture = Fixture()
+    stream = begin_stream(fixture)
+    fixture.send(NEXT)
+    fixture.lose()
+    assert stream.calls == ["lost"]
+    assert len(fixture.handled) == 1
 
 
-async def test_the_kernel_is_told_how_long_and_how_much_a_client_may_leave_unread() -> None:
-    async with Fixture(write_timeout=7) as fixture:
-        options = fixture.transport.socket.options
-        if hasattr(socket, "TCP_USER_TIMEOUT"):
-            assert options[socket.TCP_USER_TIMEOUT] == 7000
-            fixture.connection.limit_silence(0.5)
-            assert options[socket.TCP_USER_TIMEOUT] == 500
-        if hasattr(socket, "TCP_NOTSENT_LOWAT"):
-            assert options[socket.TCP_NOTSENT_LOWAT] == LIMITS.kernel_unsent
+def test_a_client_that_half_closes_during_a_stream_is_gone() -> None:
+    fixture = Fixture()
+    fixture.send(GET)
+    fixture.connection.eof_received()
+    assert not fixture.transport.aborted
+    begin_stream(fixture)
+    fixture.connection.eof_received()
+    assert fixture.transport.aborted
+
+
+@pytest.mark.parametrize("is_whole", [True, False])
+def test_a_stream_may_end_before_its_handler_returns(is_whole: bool) -> None:
+    fixture = Fixture()
+
+    def begin(request: HTTPRequest) -> Reply | None:
+        fixture.echo(request)
+        if is_whole:
+            fixture.connection.send(Reply(502))
+        else:
+            fixture.connection.write(b"HTTP/1.1 502 Bad\r\n\r\n")
+            fixture.connection.answered(502, keep_alive=True)
+        fixture.answer = fixture.echo
+        return None
+
+    fixture.answer = begin
+    assert [status for status, _, _ in fixture.send(GET.replace(b"/a", b"/s") + NEXT)] == [502, 200]
+    assert fixture.connection.stream is None
+    assert fixture.logged == [("/s", 502), ("/b", 200)]
+
+
+def test_a_stream_without_keep_alive_closes_and_its_last_bytes_are_watched() -> None:
+    fixture = Fixture()
+    begin_stream(fixture)
+    fixture.send(NEXT)
+    fixture.transport.unsent = 5
+    fixture.connection.answered(200, keep_alive=False)
+    assert fixture.transport.closed
+    assert fixture.send(GET) == []
+    assert len(fixture.handled) == 1
+    fixture.loop.advance(2 * WRITE)
+    assert fixture.transport.aborted
+    fixture.lose()
+
+
+def test_a_stream_does_not_keep_its_requests_body() -> None:
+    fixture = Fixture()
+    fixture.send(post(b"x" * 50).replace(b"/p", b"/s"))
+    assert fixture.handled[0].body == b""
+
+
+def test_the_kernel_is_told_how_long_and_how_much_a_client_may_leave_unread() -> None:
+    fixture = Fixture()
+    options = fixture.transport.socket.options
+    assert options[socket.TCP_NODELAY] == 1
+    if hasattr(socket, "TCP_USER_TIMEOUT"):
+        assert options[socket.TCP_USER_TIMEOUT] == WRITE * 1000
+        fixture.connection.begin_stream(fixture.stream, high_water=1, write_timeout=0.5)
+        assert options[socket.TCP_USER_TIMEOUT] == 500
+    if hasattr(socket, "TCP_NOTSENT_LOWAT"):
+        assert options[socket.TCP_NOTSENT_LOWAT] == LIMITS.kernel_unsent
+
+
+def test_of_a_lost_connection_nothing_is_left() -> None:
+    fixture = Fixture()
+    fixture.send(GET.replace(b"/a", b"/s") + NEXT + post(b"x", length=2))
+    fixture.lose()
+    gc.disable()
+    try:
+        gone = weakref.ref(fixture.stream)
+        fixture.stream = FakeStream()
+        assert gone() is None
+    finally:
+        gc.enable()
+    assert fixture.connection.answering is None
+    assert not fixture.server._open
+    fixture.connection.data_received(GET)
+    fixture.connection.resume_writing()
+    assert fixture.loop.armed == 0
+
+
+# ---- time ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("sent", [b"", GET[:5], GET[:-1], GET + NEXT[:5]])
+def test_a_head_that_is_late_is_a_408(sent: bytes) -> None:
+    fixture = Fixture()
+    fixture.send(sent)
+    fixture.loop.advance(HEADER - 1)
+    assert fixture.taken() == []
+    fixture.loop.advance(1)
+    assert fixture.refusal(b"") == (408, "header_timeout")
+    fixture.lose()
+
+
+def test_a_head_that_comes_by_drops_is_late_as_well() -> None:
+    fixture = Fixture()
+    fixture.send(GET)
+    for byte in GET[:HEADER]:
+        fixture.send(bytes([byte]))
+        fixture.loop.advance(1)
+    assert fixture.refusal(b"") == (408, "header_timeout")
+
+
+@pytest.mark.parametrize("sent", [post(b"x", length=2), chunked() + b"1\r\nx\r\n"])
+def test_a_body_that_is_late_is_a_408(sent: bytes) -> None:
+    fixture = Fixture()
+    fixture.send(sent)
+    fixture.loop.advance(BODY - 1)
+    assert fixture.taken() == []
+    fixture.loop.advance(1)
+    assert fixture.refusal(b"") == (408, "body_timeout")
+
+
+def test_an_idle_connection_is_closed_without_a_word() -> None:
+    fixture = Fixture()
+    fixture.send(GET + b"\r\n")
+    fixture.loop.advance(LIMITS.client_idle - 1)
+    assert not fixture.transport.closed
+    fixture.loop.advance(1)
+    assert fixture.transport.closed
+    assert fixture.taken() == []
+
+
+def test_a_request_does_not_set_a_timer_of_its_own() -> None:
+    fixture = Fixture()
+    for _ in range(100):
+        fixture.send(GET)
+    assert fixture.loop.armed == 1
+    fixture.lose()
+
+
+def test_no_head_is_due_while_a_stream_runs_and_a_fresh_one_after_it() -> None:
+    fixture = Fixture()
+    begin_stream(fixture)
+    fixture.send(NEXT[:5])
+    fixture.loop.advance(10 * WRITE)
+    assert not fixture.transport.closed, "a silent stream is no slow client"
+    fixture.connection.answered(200, keep_alive=True)
+    fixture.loop.advance(HEADER - 1)
+    assert fixture.taken() == []
+    assert fixture.bodies(NEXT[5:]) == [b"GET /b "]
+
+
+@pytest.mark.parametrize("streams", [True, False])
+def test_a_client_that_takes_nothing_is_cut_off_after_the_write_timeout(streams: bool) -> None:
+    fixture = Fixture()
+    fixture.loop.advance(HEADER - 1)
+    fixture.send(GET)
+    fixture.loop.advance(LIMITS.client_idle - 10)
+    fixture.connection.data_received(GET.replace(b"/a", b"/s") if streams else GET)
+    fixture.connection.write(b"x" * 100)
+    fixture.transport.unsent = 100
+    fixture.loop.advance(WRITE - 1)
+    assert not fixture.transport.aborted
+    fixture.loop.advance(1 + WRITE / 4)
+    assert fixture.transport.aborted
+    fixture.lose()
+
+
+def test_the_first_answer_has_its_whole_time_too() -> None:
+    fixture = Fixture()
+    fixture.loop.advance(HEADER - 1)
+    fixture.connection.data_received(GET)
+    fixture.transport.unsent = len(fixture.transport.written)
+    fixture.loop.advance(WRITE - 1)
+    assert not fixture.transport.aborted
+    fixture.loop.advance(1 + WRITE / 4)
+    assert fixture.transport.aborted
+
+
+def test_a_client_that_takes_one_byte_is_kept() -> None:
+    fixture = Fixture()
+    begin_stream(fixture)
+    fixture.connection.write(b"x" * 100)
+    fixture.transport.unsent = 100
+    for _ in range(20):
+        fixture.loop.advance(WRITE / 2)
+        fixture.transport.unsent -= 1
+    assert not fixture.transport.aborted
+
+
+def test_who_took_its_answer_late_is_idle_for_no_less_time() -> None:
+    fixture = Fixture()
+    begin_stream(fixture)
+    fixture.connection.write(b"x")
+    fixture.transport.unsent = 1
+    fixture.connection.answered(200, keep_alive=True)
+    fixture.loop.advance(LIMITS.client_idle - WRITE)
+    fixture.transport.unsent = 0
+    fixture.loop.advance(WRITE - 1)
+    assert not fixture.transport.closed
+    fixture.loop.advance(2)
+    assert fixture.transport.closed
+
+
+def test_an_answer_that_is_not_taken_is_watched_before_the_connection_counts_as_idle() -> None:
+    fixture = Fixture()
+    fixture.send(GET)
+    fixture.transport.unsent = 5
+    fixture.loop.advance(WRITE + WRITE / 2)
+    assert fixture.transport.aborted
+
+
+# ---- the server ------------------------------------------------------------------------------------------------------
 
 
 async def test_a_server_that_closes_gives_up_clients_that_take_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    import dataclasses
+    monkeypatch.setattr(module, "LIMITS", dataclasses.replace(LIMITS, closing=0.02))
+    fixture = Fixture()
+    closing = asyncio.ensure_future(fixture.server.close())
+    await asyncio.sleep(0)
+    assert fixture.transport.closed
+    assert not fixture.transport.aborted
+    while not fixture.transport.aborted:
+        await asyncio.sleep(0.01)
+    assert not closing.done()
+    fixture.lose()
+    await asyncio.wait_for(closing, 1)
+    await fixture.server.close()
 
-    from gai_fast.server import connection
 
-    monkeypatch.setattr(connection, "LIMITS", dataclasses.replace(LIMITS, closing=0.05))
-    async with Fixture() as fixture:
-        closing = asyncio.ensure_future(fixture.server.close())
-        while not fixture.transport.aborted:
-            await asyncio.sleep(0.01)
-        fixture.connection.connection_lost(None)
-        await asyncio.wait_for(closing, 1)
-
-
-def test_only_http_1_1_keeps_its_connection() -> None:
-    class Request:
-        def __init__(self, keep_alive: bool, version: tuple[int, int]) -> None:
-            self.keep_alive, self.version = keep_alive, version
-
-    cases: Any = [(True, (1, 1), True), (False, (1, 1), False), (True, (1, 0), False)]
-    for keep_alive, version, expected in cases:
-        request: Any = Request(keep_alive, version)
-        assert may_keep_alive(request) is expected
-    assert id_headers("a") == [("x-request-id", "a"), ("request-id", "a")]
+async def test_a_connection_that_was_closed_gives_no_more_answers() -> None:
+    fixture = Fixture()
+    begin_stream(fixture)
+    fixture.send(NEXT)
+    fixture.transport.close()
+    fixture.connection.write(b"x")
+    fixture.connection.answered(200, keep_alive=True)
+    fixture.loop.advance(0)
+    assert fixture.transport.written == b""
+    assert len(fixture.handled) == 1
+    fixture.lose()
+    assert isinstance(fixture.connection, Connection)

@@ -1,0 +1,92 @@
+"""The bytes of a response, and errors as responses."""
+
+from __future__ import annotations
+
+import json
+from email.utils import parsedate_to_datetime
+
+import pytest
+
+from gai_fast.errors import Error
+from gai_fast.server.replies import Reply, error_headers, error_reply, head_bytes, id_headers, json_headers
+
+
+def parsed(data: bytes) -> tuple[str, dict[str, str], bytes]:
+    head, _, body = data.partition(b"\r\n\r\n")
+    first, *lines = head.decode("ascii").split("\r\n")
+    return first, dict(line.split(": ", 1) for line in lines), body
+
+
+def test_a_head_has_a_date_and_says_when_the_connection_ends() -> None:
+    first, headers, _ = parsed(head_bytes(200, [("x-a", "1")], True))
+    assert first == "HTTP/1.1 200 OK"
+    assert headers.keys() == {"date", "x-a"}
+    assert headers["date"].endswith(" GMT")
+    assert parsedate_to_datetime(headers["date"])
+    first, headers, _ = parsed(head_bytes(529, [], False))
+    assert first == "HTTP/1.1 529 Error"
+    assert headers["connection"] == "close"
+
+
+@pytest.mark.parametrize("value", ["a\r\nb", "a\nb", "a\x00", "é", "a\x7f", "\u2028"])
+def test_a_header_that_would_break_out_of_its_line_is_an_error(value: str) -> None:
+    with pytest.raises(ValueError, match="header 'x-a' cannot be written"):
+        head_bytes(200, [("x-a", value)], True)
+
+
+@pytest.mark.parametrize("status", [204, 304])
+def test_a_status_without_a_body_has_no_length(status: int) -> None:
+    assert "content-length" not in parsed(Reply(status).to_bytes(keep_alive=True))[1]
+
+
+def test_a_reply_has_the_length_of_its_body_also_where_that_is_not_sent() -> None:
+    reply = Reply(200, b"body", [("content-type", "text/plain")])
+    for head_only, body in ((False, b"body"), (True, b"")):
+        _, headers, sent = parsed(reply.to_bytes(keep_alive=True, head_only=head_only))
+        assert headers["content-length"] == "4"
+        assert sent == body
+
+
+def test_an_error_reply_tells_the_request_in_body_and_headers() -> None:
+    reply = error_reply(Error("invalid_request", "no", reason="json"), "req-1")
+    assert reply.status == 400
+    assert json.loads(reply.body) == {
+        "error": {
+            "code": "invalid_request",
+            "message": "no",
+            "temporary": False,
+            "reason": "json",
+            "request_id": "req-1",
+        }
+    }
+    headers = dict(reply.headers)
+    assert headers["content-type"] == "application/json"
+    assert headers["x-request-id"] == headers["request-id"] == "req-1"
+    assert error_reply(Error("internal"), "r", b"own").body == b"own"
+
+
+@pytest.mark.parametrize(
+    ("error", "retry", "after"),
+    [
+        (Error("rate_limited", retry_after_ms=1), "true", ("1", "1")),
+        (Error("rate_limited", retry_after_ms=1500), "true", ("2", "1500")),
+        (Error("rate_limited", retry_after_ms=0), "true", ("0", "0")),
+        (Error("rate_limited"), "true", None),
+        (Error("rate_limited", temporary=False, retry_after_ms=1500), "false", None),
+        (Error("invalid_request"), "false", None),
+        (Error("internal"), "false", None),
+        (Error("internal", phase="first_event"), None, None),
+    ],
+)
+def test_retry_headers_say_what_the_error_says(error: Error, retry: str | None, after: tuple[str, str] | None) -> None:
+    headers = dict(error_headers(error, "r"))
+    assert headers.get("x-should-retry") == retry
+    told = (headers["retry-after"], headers["retry-after-ms"]) if "retry-after" in headers else None
+    assert told == after
+
+
+def test_the_request_id_has_both_names_and_json_is_not_stored() -> None:
+    assert id_headers("a") == [("x-request-id", "a"), ("request-id", "a")]
+    assert {("content-type", "application/json"), ("cache-control", "no-store"), ("request-id", "a")} <= set(
+        json_headers("a")
+    )
