@@ -14,7 +14,7 @@ SOURCES := pyproject.toml setup.py $(shell find csrc gai_fast -name '*.[ch]' -o 
 INSTALLED := $(VENV)/.installed-$(BUILD)
 
 .DEFAULT_GOAL := help
-.PHONY: help serve local install test check exhaustive wheels clean
+.PHONY: help serve local install test check exhaustive bench bench-quick wheels clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s%s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -38,11 +38,18 @@ check: $(INSTALLED)-dev  ## linters and types only
 exhaustive: $(INSTALLED)-dev  ## corpus and parity tests over every split (long)
 	@GAI_FAST_EXHAUSTIVE=1 PYTHON=$(VENV)/bin/python ci/test.sh --timeout 1800 tests/corpus tests/parity $(ARGS)
 
+bench: $(INSTALLED)  ## measure gai-fast beside other servers, table and benchmarks/results/report.html (half an hour)
+	@$(VENV)/bin/python -m benchmarks.macro $(ARGS)
+
+bench-quick: $(INSTALLED)  ## the same in less than three minutes, with the contenders that are quick to install
+	@$(VENV)/bin/python -m benchmarks.macro --quick $(ARGS)
+
 wheels:  ## build sdist and wheel into dist/, install them in empty environments and try them
 	@PYTHON=$(PYTHON) ci/wheels.sh
 
 clean:  ## remove environments, caches and everything built
 	rm -rf .venv .venv-* build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .benchmarks
+	rm -rf benchmarks/.cache benchmarks/results
 	find gai_fast \( -name '*.so' -o -name '*.c' -o -name '__pycache__' \) -prune -exec rm -rf {} +
 
 $(VENV)/bin/python $(LOCAL)/bin/python:

@@ -137,10 +137,10 @@ def _rows(results: Results) -> tuple[list[str], list[list[str]]]:
             result = scenario["results"].get(name)
             value = read(result)
             if value is None:
-                row.append("missing" if contender["missing"] else "–" if result is None else "FAILED")
+                row.append("missing" if contender["missing"] else "FAILED" if result and "fault" in result else "–")
                 continue
             times = ratio(result, scenario["results"].get(BASELINE)) if read is cpu else None
-            row.append(write(value) + (f" ({times:.2f}×)" if times is not None and name != BASELINE else ""))
+            row.append(write(value) + (f" ({figure(times)}×)" if times is not None and name != BASELINE else ""))
         rows.append(row)
     return head, rows
 
@@ -190,7 +190,7 @@ def _dot_plot(
         if value is not None:
             rows.append(Dot(name, value, write(value), _role(name)))
         elif "fault" in result:
-            rows.append(Dot(name, None, f"failed: {result['fault'][:60]}", _role(name)))
+            rows.append(Dot(name, None, "failed: see above", _role(name)))
     return plots.dots(scenario["title"], rows, unit)
 
 

@@ -7,6 +7,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"io"
 	"log"
 	"net"
 	"net/http"
@@ -183,7 +184,17 @@ func main() {
 		proxy := httputil.NewSingleHostReverseProxy(root)
 		proxy.Transport = transport
 		proxy.FlushInterval = -1
-		mux.Handle("/", proxy)
+		mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+			// The server closes the body when the response begins. Where a provider answers at once, the transport may
+			// still be looking for its end, and would drop the connection in the middle of the answer.
+			body, err := io.ReadAll(r.Body)
+			if err != nil {
+				http.Error(w, err.Error(), http.StatusBadRequest)
+				return
+			}
+			r.Body = io.NopCloser(bytes.NewReader(body))
+			proxy.ServeHTTP(w, r)
+		})
 	}
 	listener, err := net.Listen("tcp", "127.0.0.1:"+os.Getenv("BENCH_PORT"))
 	if err != nil {

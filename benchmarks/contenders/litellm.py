@@ -13,6 +13,8 @@ model_list:
       model: openai/bench
       api_base: {upstream}/v1
       api_key: none
+general_settings:
+  dangerously_permit_weak_or_unset_master_key: true
 """
 
 

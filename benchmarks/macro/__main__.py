@@ -129,11 +129,14 @@ def main() -> int:
     """The exit code."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.macro", description=__doc__.partition("\n")[0])
     parser.add_argument("--quick", action="store_true", help="the lightest contenders, a fifth of the time")
-    parser.add_argument("--only", action="append", default=[], metavar="WORD", help="contenders whose name holds it")
+    parser.add_argument("--only", action="append", default=[], metavar="WORD", help="of all, those whose name holds it")
     parser.add_argument("--scenario", action="append", default=[], metavar="KEY", help="only these scenarios")
     chosen = parser.parse_args()
-    everybody = [one for one in load() if one.quick or not chosen.quick]
-    everybody = [one for one in everybody if not chosen.only or any(word in one.name for word in chosen.only)]
+    everybody = [
+        one
+        for one in load()
+        if (any(word in one.name for word in chosen.only) if chosen.only else one.quick or not chosen.quick)
+    ]
     shapes = scenarios(quick=chosen.quick)
     unknown = set(chosen.scenario) - {one.key for one in shapes}
     if unknown or not everybody:
@@ -142,7 +145,7 @@ def main() -> int:
 
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (limit[1], limit[1]))  # a relay of 4,000 streams has 8,000 sockets
-    started = datetime.now(UTC)
+    started, machine = datetime.now(UTC), _machine()
     try:
         with tempfile.TemporaryDirectory(prefix="gai-fast-bench-") as name:
             there, told = _install(everybody, Path(name))
@@ -150,6 +153,9 @@ def main() -> int:
     except Fault as fault:
         print(f"error: {fault}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("\ninterrupted: nothing was written", file=sys.stderr)
+        return 130
     direct = {"name": DIRECT, "does": "–", "note": "the provider asked directly", "version": "", "missing": ""}
     results = {
         "schema": "gai-fast.benchmarks.v1",
@@ -157,7 +163,7 @@ def main() -> int:
         "started": started.isoformat(timespec="seconds"),
         "commit": _commit(),
         "implementation": IMPLEMENTATION,
-        "machine": _machine(),
+        "machine": machine,
         "contenders": [*told, direct],
         "scenarios": measured,
     }

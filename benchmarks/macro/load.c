@@ -122,7 +122,8 @@ static void take(Connection *connection, unsigned char byte) {
     }
 }
 
-/* Reads the body of a JSON string, to its quote or `end`, and hands it on as UTF-8; false where it is malformed. */
+/* Reads the body of a JSON string and hands it on as UTF-8; false where an escape is none or the quote is missing, which
+ * of the words, without a connection, is not asked for. */
 static bool decode(const char *p, const char *end, void (*give)(Connection *, unsigned char), Connection *connection) {
     unsigned high = 0;
     while (p < end && *p != '"') {
@@ -174,6 +175,15 @@ static void decode_words(void) {
     }
 }
 
+/* Whether a line holds the end mark, however it is spaced. */
+static bool is_end(const char *p, int size) {
+    char squeezed[4096];
+    size_t kept = 0;
+    for (const char *end = p + size; p < end && kept < sizeof squeezed; p++)
+        if (*p != ' ') squeezed[kept++] = *p;
+    return memmem(squeezed, kept, end_mark, strlen(end_mark)) != NULL;
+}
+
 static void line(Connection *connection, const char *p, int size) {
     if (size < 5 || memcmp(p, "data:", 5)) return;
     const char *end = p + size, *found = memmem(p, size, key, strlen(key));
@@ -184,7 +194,7 @@ static void line(Connection *connection, const char *p, int size) {
             connection->frames++;
             if (!decode(found + 1, end, take, connection)) complain(connection, "a string that does not end");
         }
-    } else if (memmem(p, size, end_mark, strlen(end_mark))) {
+    } else if (is_end(p, size)) {
         connection->has_ended = true;
     }
 }

@@ -7,7 +7,9 @@ machine where wall time does not. Knows nothing of what is measured.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
+import random
 import shutil
 import signal
 import socket
@@ -38,12 +40,17 @@ def pinned(command: Sequence[str], *, relay: bool) -> list[str]:
     return [*(("taskset", "-c", str(pair[0 if relay else 1])) if pair else ()), *command]
 
 
+PORTS: Final = itertools.cycle(random.sample(range(10_000, 30_000), 10_000))
+"""Below the range from which Linux takes the ports of outgoing connections, which would block a listener's."""
+
+
 def free_port() -> int:
-    """A port on loopback that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A port on loopback that nobody uses now, and that is not given twice."""
+    for port in PORTS:
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("a cycle does not end")
 
 
 class Process:

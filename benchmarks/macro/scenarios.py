@@ -63,7 +63,7 @@ class Scenario:
 def scenarios(*, quick: bool) -> list[Scenario]:
     """All of them; quick: a fifth of the time."""
     rounds = 3 if quick else 5
-    turn = 1000 if quick else 2000
+    turn = 800 if quick else 2000
     levels = (500,) if quick else (500, 1000, 2000, 4000)
     return [
         Scenario(
@@ -126,7 +126,7 @@ def scenarios(*, quick: bool) -> list[Scenario]:
             12,
             levels,
             1,
-            interval_us=250_000 if quick else 800_000,
+            interval_us=200_000 if quick else 800_000,
         ),
         Scenario(
             "memory",

@@ -1,0 +1,510 @@
+"""Asks an endpoint many times at once, and notes when what came: the client behind `gai-fast bench`.
+
+Owns how load is made and what of an answer is measured. Knows nothing of tables, reports and exit codes. Answers of
+providers are read by the same adapters as the gateway's upstreams; a failure inside a stream is a failure.
+
+Closed loop (no rate): each connection asks again as soon as its answer has ended. Open loop (a rate): requests fall due
+at equal intervals whatever the endpoint does; where all connections are busy they wait, and their times count from when
+they fell due, or an endpoint that stalls would be asked less and look better (coordinated omission).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections import Counter, deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, Protocol
+from urllib.parse import urlsplit
+
+import orjson
+from msgspec import UNSET, Struct, structs
+from msgspec.json import Decoder
+
+from gai_fast._impl import SSEParser
+from gai_fast.clock import now_ms
+from gai_fast.errors import Error, classify
+from gai_fast.events import Event
+from gai_fast.limits import LIMITS
+from gai_fast.net.pool import UpstreamPool
+from gai_fast.net.timers import TimerWheel
+from gai_fast.net.upstream import Exchange, Origin, encode_request
+from gai_fast.providers import Target, get_provider
+from gai_fast.relay import Relay
+from gai_fast.request import Request
+
+NATIVE: Final = "gai"
+"""The format of `POST /api/v1/stream`; every other one is the name of a provider's API."""
+NATIVE_PATH: Final = "/api/v1/stream"
+CONNECT_SECONDS: Final = 10.0
+
+GROWTH: Final = 1.01
+FINEST: Final = 1e-6
+"""Times are counted in buckets that are 1 % apart, from a microsecond on; what is shorter is 0."""
+
+
+class Histogram:
+    """Times in seconds, in any number, in little memory."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.total = 0.0
+        self.most = 0.0
+        self._buckets: Counter[int] = Counter()
+
+    def add(self, value: float) -> None:
+        """Counts one."""
+        self.count += 1
+        self.total += value
+        self.most = max(self.most, value)
+        self._buckets[round(math.log(value / FINEST, GROWTH)) if value >= FINEST else -1] += 1
+
+    @property
+    def mean(self) -> float | None:
+        """Of all values, exactly; `None` where there is none."""
+        return self.total / self.count if self.count else None
+
+    def percentile(self, percent: float) -> float | None:
+        """The value that so many percent do not exceed (nearest rank), within half a percent; `None` of nothing."""
+        rank = math.ceil(self.count * percent / 100)
+        for value, count in self.buckets():
+            rank -= count
+            if rank <= 0:
+                return min(value, self.most)
+        return None
+
+    def buckets(self) -> list[tuple[float, int]]:
+        """Values and how often they came, in rising order."""
+        return [(FINEST * GROWTH**at if at >= 0 else 0.0, count) for at, count in sorted(self._buckets.items())]
+
+
+@dataclass(slots=True)
+class Measured:
+    """What came of a load. Times in seconds."""
+
+    seconds: float = 0.0
+    requests: int = 0
+    """Answers that have ended, well or not."""
+    unsent: int = 0
+    """Requests that fell due while all connections were busy, and were still waiting at the end."""
+    events: int = 0
+    """Pieces of text, reasoning, arguments or audio."""
+    output_tokens: int | None = None
+    """As the answers' own usage says; `None` where none said so."""
+    errors: Counter[str] = field(default_factory=Counter)
+    """Failed answers by code."""
+    first_error: str = ""
+    interrupted: bool = False
+    client_cpu: float = 0.0
+    """The share of a core that this process took: near 1 it is the client that is measured."""
+    ttft: Histogram = field(default_factory=Histogram)
+    """From the request to the first event, of all answers that had one."""
+    gap: Histogram = field(default_factory=Histogram)
+    """Between two events of an answer; 0 where one read brought both."""
+    duration: Histogram = field(default_factory=Histogram)
+    """From the request to the end, of the answers that were complete."""
+
+
+# ---- what is asked, and how the answer is read -----------------------------------------------------------------------
+
+
+class Reader(Protocol):
+    """Bytes of one answer in, events out; an answer that is over yields no more."""
+
+    def head(self, status: int, headers: Mapping[str, str]) -> Sequence[Event]:
+        """The head of the response."""
+
+    def feed(self, data: bytes) -> Sequence[Event]:
+        """A part of its body."""
+
+    def end(self, error: Error | None) -> Sequence[Event]:
+        """The end of the body, or what cut it."""
+
+
+class _Failure(Struct, frozen=True):
+    code: str = "internal"
+    message: str = ""
+
+
+class _Event(Struct, frozen=True):
+    """What is read of an event; the rest is not looked at."""
+
+    type: str
+    usage: dict[str, Any] = {}
+    error: _Failure = _Failure()
+
+
+class _Refusal(Struct, frozen=True):
+    error: _Failure
+
+
+_EVENT: Final = Decoder(_Event)
+_REFUSAL: Final = Decoder(_Refusal)
+
+
+class NativeReader:
+    """Reads `gai.events.v1` as SSE."""
+
+    def __init__(self) -> None:
+        self._parser = SSEParser()
+        self._status = 200
+        self._refusal = b""
+        self._over = False
+
+    def head(self, status: int, headers: Mapping[str, str]) -> Sequence[Event]:
+        self._status = status
+        media = headers.get("content-type", "").partition(";")[0].strip().lower()
+        if status < 400 and media != "text/event-stream":
+            return self._failed("provider_unavailable", f"answered with {media or 'something'}, not with a stream")
+        return ()
+
+    def feed(self, data: bytes) -> Sequence[Event]:
+        if self._over:
+            return ()
+        if self._status >= 400:
+            self._refusal = (self._refusal + data)[: LIMITS.error_body]
+            return ()
+        try:
+            said = [_EVENT.decode(one.data) for one in self._parser.feed(data)]
+        except ValueError:  # msgspec's errors are
+            return self._failed("provider_unavailable", "sent what is no gai.events.v1")
+        self._over = any(one.type == "done" for one in said)
+        return [{"type": one.type, "usage": one.usage, "error": {**structs.asdict(one.error)}} for one in said]
+
+    def end(self, error: Error | None) -> Sequence[Event]:
+        if self._over:
+            return ()
+        if error is not None:
+            return self._failed(error.code, error.message)
+        if self._status >= 400:
+            return self._refused()
+        return self._failed("network", "ended the stream before it was complete")
+
+    def _refused(self) -> Sequence[Event]:
+        try:
+            said = _REFUSAL.decode(self._refusal).error
+        except ValueError:
+            return self._failed(classify("", (), self._status), f"answered with status {self._status}")
+        return self._failed(said.code, said.message)
+
+    def _failed(self, code: str, message: str) -> Sequence[Event]:
+        self._over = True
+        return [{"type": "error", "error": {"code": code, "message": message}}, {"type": "done", "finished": False}]
+
+
+class ProviderReader:
+    """Reads a provider's stream as the gateway does.
+
+    Args:
+        name: A provider's name, `name` or `name:api`.
+        model: The id that is asked for.
+    """
+
+    def __init__(self, name: str, model: str) -> None:
+        self._events: list[Event] = []
+        self._relay = Relay(get_provider(name).adapter(model), self)
+
+    def event(self, event: Event) -> None:
+        """The relay's sink."""
+        self._events.append(event)
+
+    def head(self, status: int, headers: Mapping[str, str]) -> Sequence[Event]:
+        self._relay.receive_head(status, headers)
+        return self._take()
+
+    def feed(self, data: bytes) -> Sequence[Event]:
+        self._relay.receive_data(data, now_ms())
+        return self._take()
+
+    def end(self, error: Error | None) -> Sequence[Event]:
+        self._relay.receive_eof(error, now_ms())
+        return self._take()
+
+    def _take(self) -> Sequence[Event]:
+        events, self._events = self._events, []
+        return events
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """What is asked, over and over.
+
+    Args:
+        url: As it is reported: without a key.
+        base: Scheme, host and port.
+        path: The rest.
+        headers: Of every request.
+        body: Of every request.
+        format: `gai`, or the provider whose API this is.
+        model: What is asked for; empty: the endpoint's default.
+    """
+
+    url: str
+    base: str
+    path: str
+    headers: Sequence[tuple[str, str]]
+    body: bytes
+    format: str
+    model: str
+
+    def reader(self) -> Reader:
+        """For one answer."""
+        return NativeReader() if self.format == NATIVE else ProviderReader(self.format, self.model)
+
+
+def endpoint(
+    url: str,
+    *,
+    format: str,
+    model: str,
+    prompt: str,
+    max_tokens: int | None,
+    api_key: str | None,
+    headers: Mapping[str, str],
+) -> Endpoint:
+    """What to ask, for what a user gave.
+
+    Args:
+        url: The endpoint, or the base URL that an SDK of this API takes, or only scheme, host and port.
+        format: `gai` or a provider's name.
+        model: What to ask for; only `gai` has a default.
+        prompt: The user's message.
+        max_tokens: The longest answer, `None`: as the API has it.
+        api_key: The credential; sent as the API expects it.
+        headers: Sent besides, or instead of the API's own of the same name; names in lower case.
+
+    Raises:
+        ValueError: The URL, the format or a header cannot be used; or the format needs a model.
+        Error: This API cannot be asked so.
+    """
+    parts = urlsplit(url)
+    path = parts.path.rstrip("/")
+    if format == NATIVE:
+        asked = {"model": model, "query": prompt, "max_tokens": max_tokens}
+        body = orjson.dumps({key: value for key, value in asked.items() if value})
+        own = {"content-type": "application/json", "accept": "text/event-stream"}
+        if api_key:
+            own["authorization"] = f"Bearer {api_key}"
+        path = path or NATIVE_PATH
+    else:
+        if not model:
+            raise ValueError(f"the format {format} needs a model")
+        api = get_provider(format)
+        if api.recording:
+            raise ValueError(f"{format} is a recording, not an API that could be asked")
+        request = api.build_request(
+            Request(query=prompt, max_tokens=UNSET if max_tokens is None else max_tokens), Target(model, api_key)
+        )
+        body = request.body
+        own = {name.lower(): value for name, value in request.headers}
+        if not path.endswith(request.path.partition("?")[0]):
+            path = (path or urlsplit(api.base_url).path.rstrip("/")) + request.path
+    base = parts._replace(path="").geturl()
+    sent = [*{**own, **headers}.items()]
+    try:
+        encode_request(Origin.parse(base), "POST", path, sent, body)
+    except ValueError as problem:
+        raise ValueError(str(problem).replace("base_url", "the URL")) from None
+    return Endpoint(f"{base}{path}", base, path, sent, body, format, model)
+
+
+# ---- the load --------------------------------------------------------------------------------------------------------
+
+
+class _Answer:
+    """One answer under way; its exchange's receiver.
+
+    Args:
+        load: Whose it is.
+        due: When its request fell due, as `time.monotonic()` says: a loop's own clock may count milliseconds only.
+    """
+
+    __slots__ = ("_due", "_ended_at", "_error", "_last", "_load", "_reader", "_tokens", "exchange")
+
+    def __init__(self, load: Load, due: float) -> None:
+        self.exchange: Exchange | None = None
+        self._load = load
+        self._due = due
+        self._reader = load.endpoint.reader()
+        self._last: float | None = None
+        self._ended_at: float | None = None
+        self._error: tuple[str, str] | None = None
+        self._tokens: int | None = None
+
+    def head_received(self, status: int, headers: dict[str, str]) -> None:
+        self._take(self._reader.head(status, headers))
+
+    def body_received(self, data: bytes) -> None:
+        self._take(self._reader.feed(data))
+
+    def exchange_ended(self, error: Error | None) -> None:
+        self._take(self._reader.end(error))
+        measured = self._load.measured
+        measured.requests += 1
+        if self._error is None and self._ended_at is not None:
+            measured.duration.add(self._ended_at - self._due)
+            if self._tokens is not None:
+                measured.output_tokens = (measured.output_tokens or 0) + self._tokens
+        else:
+            code, message = self._error or ("network", "the stream did not end")
+            measured.errors[code] += 1
+            # The gateway's own words for an upstream; here there is no such setting.
+            measured.first_error = measured.first_error or f"{code}: {message}".replace(
+                "check base_url", "check the URL"
+            )
+        self._load.ended(self)
+
+    def _take(self, events: Sequence[Event]) -> None:
+        now = time.monotonic()
+        for event in events:
+            kind = event["type"]
+            if kind.endswith(".delta"):
+                self._load.measured.events += 1
+                if self._last is None:
+                    self._load.measured.ttft.add(now - self._due)
+                else:
+                    self._load.measured.gap.add(now - self._last)
+                self._last = now
+            elif kind == "finish":
+                usage = event.get("usage", {})
+                if usage.get("source", "counted") == "counted":
+                    self._tokens = usage.get("output_tokens")
+            elif kind == "error":
+                self._error = event["error"]["code"], event["error"]["message"]
+            elif kind == "done":
+                self._ended_at = now
+
+
+class Load:
+    """One load on one endpoint.
+
+    Args:
+        endpoint: What is asked.
+        connections: Requests at once, at most.
+        requests: Requests in all; `None`: no bound.
+        rate: Requests a second that fall due; `None`: each connection asks again at once.
+        duration: Seconds after which no request is sent any more; `None`: no bound.
+        timeout: Seconds in which an answer must have ended.
+    """
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        *,
+        connections: int,
+        requests: int | None,
+        rate: float | None,
+        duration: float | None,
+        timeout: float,
+    ) -> None:
+        self.endpoint = endpoint
+        self.measured = Measured()
+        self.requests = requests
+        self.duration = duration
+        self._connections = connections
+        self._rate = rate
+        self._timeout = timeout
+        self._due = 0
+        self._late: deque[float] = deque()
+        self._running: set[_Answer] = set()
+        self._pool: UpstreamPool
+        self._begun = 0.0
+        self._stopped = False
+        self._loop: asyncio.AbstractEventLoop
+        self._over: asyncio.Event
+
+    @property
+    def running(self) -> int:
+        """Answers under way."""
+        return len(self._running)
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the first request."""
+        return time.monotonic() - self._begun
+
+    async def run(self) -> None:
+        """Returns when the last answer has ended; the figures are in `measured`."""
+        loop = self._loop = asyncio.get_running_loop()
+        self._over = asyncio.Event()
+        self._pool = UpstreamPool(
+            self.endpoint.base,
+            timers=TimerWheel(loop),
+            connect_timeout=min(CONNECT_SECONDS, self._timeout),
+            idle_timeout=self._timeout,
+            total_timeout=self._timeout,
+            max_connections=self._connections,
+        )
+        self._begun = time.monotonic()
+        cpu = time.process_time()
+        if self.duration is not None:
+            loop.call_later(self.duration, self._look_for_the_end)
+        if self._rate is None:
+            for _ in range(self._connections):
+                self._ask_again()
+        else:
+            self._fall_due()
+        try:
+            await self._over.wait()
+        finally:
+            self.measured.seconds = self.elapsed
+            self.measured.client_cpu = (time.process_time() - cpu) / self.measured.seconds
+            self.measured.unsent = len(self._late)
+            await self._pool.close()
+
+    def stop(self) -> None:
+        """Ends the load now; what runs is dropped and not counted."""
+        self.measured.interrupted = self._stopped = True
+        for answer in self._running:
+            if answer.exchange is not None:
+                answer.exchange.close()
+        self._running.clear()
+        self._over.set()
+
+    def ended(self, answer: _Answer) -> None:
+        """One answer has."""
+        self._running.discard(answer)
+        if self._late and not self._is_past:
+            self._ask(self._late.popleft())
+        elif self._rate is None:
+            self._ask_again()
+        self._look_for_the_end()
+
+    @property
+    def _is_past(self) -> bool:
+        """Whether no more requests are sent."""
+        return self._stopped or (self.duration is not None and self.elapsed >= self.duration)
+
+    @property
+    def _is_exhausted(self) -> bool:
+        """Whether no more requests fall due."""
+        return self._is_past or (self.requests is not None and self._due >= self.requests)
+
+    def _look_for_the_end(self) -> None:
+        if not self._running and self._is_exhausted and (not self._late or self._is_past):
+            self._over.set()
+
+    def _ask_again(self) -> None:
+        if not self._is_exhausted:
+            self._due += 1
+            self._ask(time.monotonic())
+
+    def _fall_due(self) -> None:
+        if not self._is_exhausted:
+            assert self._rate is not None
+            due = self._begun + self._due / self._rate
+            self._due += 1
+            if len(self._running) < self._connections:
+                self._ask(due)
+            else:
+                self._late.append(due)
+            self._loop.call_later(max(0.0, self._due / self._rate - self.elapsed), self._fall_due)
+        self._look_for_the_end()
+
+    def _ask(self, due: float) -> None:
+        answer = _Answer(self, due)
+        self._running.add(answer)
+        to = self.endpoint
+        answer.exchange = self._pool.open("POST", to.path, to.headers, to.body, answer)

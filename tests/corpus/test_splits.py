@@ -1,0 +1,79 @@
+"""However a recorded answer is cut, it says the same.
+
+Every cut of the first 4 KiB of one recording per shape, 64 seeded cuts of each of the others; `make exhaustive` takes
+every cut of every recording. What it says in one piece is judged in `test_recordings.py`.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import random
+import sys
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+import gai_fast
+from gai_fast.limits import KIB
+from tests.corpus.test_recordings import APIS, CORPUS, judge
+from tests.kernels import is_set
+
+SEEDED = 64
+VARIES = ("ts", "request_id")
+
+
+@cache
+def judge_module() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("recordings_judge", judge())
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # its dataclasses look themselves up
+    spec.loader.exec_module(module)
+    return module
+
+
+def shapes() -> dict[str, list[str]]:
+    """The recordings of the APIs that are built, by shape: who speaks which API."""
+    found: dict[str, list[str]] = {}
+    expected = CORPUS / "expected.json"
+    if expected.is_file():
+        for name in sorted(json.loads(expected.read_text())):
+            about = json.loads((CORPUS / name).with_suffix(".json").read_text())
+            if about["api"] in APIS and about.get("status", 200) == 200:
+                found.setdefault(f"{about['provider']} {about['api']}", []).append(name)
+    return found
+
+
+SHAPES = shapes()
+
+
+def said(provider: str, pieces: list[bytes], headers: dict[str, str]) -> list[dict[str, Any]]:
+    events = gai_fast.decode(provider, pieces, headers=headers)
+    return [{key: value for key, value in event.items() if key not in VARIES} for event in events]
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("shape", SHAPES or ["no recordings"])
+def test_a_cut_changes_nothing(shape: str) -> None:
+    judge()
+    for number, name in enumerate(SHAPES[shape]):
+        path = CORPUS / name
+        about = json.loads(path.with_suffix(".json").read_text())
+        provider = judge_module().name_of(about["provider"], about["api"])
+        headers = {key: value for key, value in (about.get("headers") or {}).items() if isinstance(value, str)}
+        body = path.read_bytes()
+        if is_set("GAI_FAST_EXHAUSTIVE"):
+            cuts: list[int] = list(range(1, len(body)))
+        elif number == 0:
+            body = body[: 4 * KIB]
+            cuts = list(range(1, len(body)))
+        else:
+            cuts = random.Random(Path(name).name).sample(range(1, len(body)), min(SEEDED, len(body) - 1))
+        whole = said(provider, [body], headers)
+        for cut in cuts:
+            assert said(provider, [body[:cut], body[cut:]], headers) == whole, f"{name} cut at {cut}"

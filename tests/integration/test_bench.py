@@ -1,0 +1,416 @@
+"""`gai-fast bench` on real endpoints, and the benchmarks' own client, which must see every wrong byte."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import json
+import os
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn
+
+import pytest
+
+import gai_fast
+from benchmarks import report
+from benchmarks.contenders import EVENTS, load
+from benchmarks.macro.environments import tool
+from benchmarks.macro.measuring import DIRECT, Measuring
+from benchmarks.macro.scenarios import Scenario, scenarios
+from gai_fast.cli.load import Load, endpoint
+from gai_fast.cli.mock import Fault, Mock
+from tests.integration.gateway import Net, Peer, chunk, on_both_loops
+
+ROOT = Path(gai_fast.__file__).parents[1]
+PATIENCE = 40
+
+
+def a_load(url: str, *, format: str = "openai", **options: Any) -> Load:
+    asked = endpoint(url, format=format, model="m", prompt="hi", max_tokens=None, api_key=None, headers={})
+    defaults: dict[str, Any] = {"connections": 4, "requests": 12, "rate": None, "duration": None, "timeout": 5.0}
+    return Load(asked, **{**defaults, **options})
+
+
+# ---- load ------------------------------------------------------------------------------------------------------------
+
+
+@on_both_loops
+async def test_a_closed_loop_asks_as_often_as_it_was_told_over_as_many_connections(net: Net) -> None:
+    mock = await net.mock(rate=0, deltas=8)
+    made = a_load(mock.url)
+    await made.run()
+    found = made.measured
+    assert (found.requests, found.events, found.output_tokens, found.errors.total()) == (12, 96, 96, 0)
+    assert (found.ttft.count, found.gap.count, found.duration.count) == (12, 84, 12)
+    assert 1 <= mock.connections <= 4
+    assert len(mock.requests) == 12
+    assert not found.interrupted
+
+
+@on_both_loops
+@pytest.mark.parametrize("format", ["gai", "openai", "anthropic"])
+async def test_every_format_is_read(net: Net, format: str) -> None:
+    mock = await net.mock(rate=0, deltas=8)
+    url = (await net.gateway(mock)).url if format == "gai" else mock.url
+    made = a_load(url, format=format, requests=3)
+    await made.run()
+    assert (made.measured.requests, made.measured.events, made.measured.output_tokens) == (3, 24, 24)
+    assert not made.measured.errors
+
+
+@on_both_loops
+@pytest.mark.parametrize(
+    ("fault", "code", "events"),
+    [
+        ("429", "rate_limited", 0),
+        ("500", "internal", 0),
+        ("html", "provider_unavailable", 0),
+        ("refuse", "network", 0),
+        ("error-event@3", "overloaded", 3),
+        ("cut@3", "network", 3),
+        ("reset@3", "network", 3),
+        ("stall@3", "timeout", 3),
+    ],
+)
+async def test_a_failure_is_an_error_wherever_it_comes(net: Net, fault: str, code: str, events: int) -> None:
+    mock = await net.mock(rate=0, deltas=8, fault=Fault.parse(fault))
+    made = a_load(mock.url, requests=2, timeout=0.5)
+    await made.run()
+    found = made.measured
+    assert found.requests == 2
+    assert dict(found.errors) == {code: 2}
+    assert found.events == 2 * events
+    assert found.duration.count == 0
+    assert found.first_error.startswith(f"{code}: ")
+
+
+@on_both_loops
+async def test_a_gateways_errors_keep_their_codes(net: Net) -> None:
+    mock = await net.mock(rate=0, deltas=8, fault=Fault.parse("cut@3"))
+    made = a_load((await net.gateway(mock)).url, format="gai", requests=2)
+    await made.run()
+    assert dict(made.measured.errors) == {"network": 2}
+    assert made.measured.events == 6
+
+
+@on_both_loops
+async def test_a_rate_asks_on_time_and_not_more_often(net: Net) -> None:
+    mock = await net.mock(rate=0, deltas=2)
+    made = a_load(mock.url, rate=100.0, requests=10)
+    await made.run()
+    assert made.measured.requests == 10
+    times = [request.at for request in mock.requests]
+    assert times[-1] - times[0] >= 0.05
+
+
+@on_both_loops
+async def test_a_request_that_had_to_wait_is_timed_from_when_it_fell_due(net: Net) -> None:
+    """Or an endpoint that stalls would be asked less often and look better."""
+    mock = await net.mock(rate=0, deltas=2, ttft=0.2)
+    made = a_load(mock.url, rate=1000.0, requests=3, connections=1)
+    await made.run()
+    found = made.measured
+    assert (found.requests, mock.connections) == (3, 1)
+    assert found.ttft.most >= 0.55
+
+
+@on_both_loops
+async def test_a_duration_ends_the_asking_and_waits_for_what_runs(net: Net) -> None:
+    mock = await net.mock(rate=0, deltas=2, ttft=0.1)
+    made = a_load(mock.url, requests=None, duration=0.15, connections=2)
+    await made.run()
+    assert made.measured.requests == len(mock.requests) >= 2
+    assert not made.measured.errors
+
+
+@on_both_loops
+async def test_with_a_rate_a_duration_leaves_out_what_was_never_sent(net: Net) -> None:
+    mock = await net.mock(rate=0, deltas=2, ttft=0.3)
+    made = a_load(mock.url, requests=None, duration=0.2, rate=20.0, connections=1)
+    await made.run()
+    assert made.measured.requests == 1
+    assert made.measured.unsent >= 1
+
+
+@on_both_loops
+async def test_a_load_that_is_stopped_drops_what_runs(net: Net) -> None:
+    mock = await net.mock(fault=Fault.parse("silent"))
+    made = a_load(mock.url)
+    running = asyncio.create_task(made.run())
+    while made.running < 4 or len(mock.requests) < 4:
+        await asyncio.sleep(0.01)
+    made.stop()
+    await running
+    assert made.measured.interrupted
+    assert made.measured.requests == 0
+
+
+# ---- the command -----------------------------------------------------------------------------------------------------
+
+
+async def bench(*arguments: str, cwd: Path, **environ: str) -> tuple[int, str, str]:
+    kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "GAI_FAST_NO_EXTENSIONS") if name in os.environ}
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "gai_fast",
+        "bench",
+        *arguments,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        cwd=cwd,
+        env={**kept, "PYTHONPATH": str(ROOT), **environ},
+    )
+    try:
+        output, errors = await asyncio.wait_for(process.communicate(), PATIENCE)
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    assert process.returncode is not None
+    return process.returncode, output.decode(), errors.decode()
+
+
+async def test_a_run_is_printed_written_and_compared(tmp_path: Path) -> None:
+    async with Mock(rate=0, deltas=8) as mock:
+        given = (mock.url, "--format", "openai", "--requests", "6")
+        code, output, errors = await bench(*given, "--json", cwd=tmp_path, GAI_FAST_BENCH_MODEL="m")
+        assert (code, errors) == (0, "")
+        document = json.loads(output)
+        assert (document["model"], document["requests"], document["events"], document["errors"]) == ("m", 6, 48, 0)
+        (tmp_path / "before.json").write_text(output)
+        more = ("-m", "m", "--compare", "before.json", "--html", "report.html", "--fail-on", "p99_ttft>1000s")
+        code, output, errors = await bench(*given, *more, cwd=tmp_path)
+    assert (code, errors) == (0, "")
+    assert "TTFT" in output
+    assert "%)" in output
+    assert "\x1b" not in output
+    assert "<svg" in (tmp_path / "report.html").read_text()
+
+
+async def test_conditions_that_hold_fail_the_run_with_a_line_each(tmp_path: Path) -> None:
+    async with Mock(rate=0, deltas=8) as mock:
+        conditions = ("--fail-on", "p50_ttft>0us", "--fail-on", "errors>0", "--fail-on", "events_per_second>=0")
+        code, output, errors = await bench(
+            mock.url, "--format", "openai", "-m", "m", "--requests", "2", *conditions, cwd=tmp_path
+        )
+    assert code == 1
+    assert "TTFT" in output
+    assert [line.partition(": it is")[0] for line in errors.splitlines()] == [
+        "error: p50_ttft>0us",
+        "error: events_per_second>=0",
+    ]
+
+
+async def test_an_endpoint_that_is_not_there_is_a_failure_and_no_figures(tmp_path: Path) -> None:
+    async with Mock(fault=Fault.parse("refuse")) as mock:
+        code, output, errors = await bench(mock.url, "--requests", "2", cwd=tmp_path)
+    assert code == 1
+    assert "no answer was complete: network: cannot connect" in errors
+    assert "check the URL" in errors
+    assert "network 2" in output
+
+
+# ---- the benchmarks' client: a wrong byte is a failure, never a time -------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def client(unavailable: Callable[[str], NoReturn]) -> str:
+    if not sys.platform.startswith("linux"):
+        unavailable("Linux, for the benchmarks' client")
+    if shutil.which(os.environ.get("CC") or "cc") is None:
+        unavailable("a C compiler, for the benchmarks' client")
+    return tool("load")
+
+
+TEXTS = ["0000000000001 one", "0000000000002 “two”\n", "0000000000003 🌊"]
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+def frames(texts: list[str]) -> list[bytes]:
+    events = [{"type": "text.delta", "text": text} for text in texts]
+    return [b"data: %b\n\n" % json.dumps(event, ensure_ascii=False).encode() for event in events]
+
+
+END = b'event: done\ndata: {"type":"done","finished":true}\n\n'
+ESCAPED = [
+    frame.decode().replace("“two”", "\\u201Ctwo\\u201d").replace("🌊", "\\ud83c\\uDF0A") for frame in frames(TEXTS)
+]
+RIGHT = b"".join(frames(TEXTS)) + END
+
+
+async def judged(net: Net, client: str, folder: Path, body: bytes, *, head: bytes = HEAD, pieces: int = 1) -> Any:
+    """What the client says of a server whose every answer is this."""
+    answer = (
+        chunk(body) if pieces == 1 else b"".join(chunk(body[at : at + pieces]) for at in range(0, len(body), pieces))
+    )
+
+    async def handler(peer: Peer) -> None:
+        while True:
+            await peer.request()
+            if pieces == 1:
+                await peer.send(head, answer, b"0\r\n\r\n")
+            else:
+                for at in range(0, len(answer), 7):
+                    await peer.send((head if at == 0 else b"") + answer[at : at + 7])
+                await peer.send(b"0\r\n\r\n")
+
+    upstream = await net.upstream(handler)
+    (folder / "words").write_text(" one\n “two”\\n\n 🌊\n", encoding="utf-8")
+    (folder / "request").write_bytes(b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\n{}")
+    options = {
+        "port": upstream.url.rpartition(":")[2],
+        "request": folder / "request",
+        "events": 3,
+        "words": folder / "words",
+        "key": EVENTS.key,
+        "end": EVENTS.end,
+        "conns": 2,
+        "requests": 4,
+        "limit": 5,
+    }
+    process = await asyncio.create_subprocess_exec(
+        client, *(f"{name}={value}" for name, value in options.items()), stdout=asyncio.subprocess.PIPE
+    )
+    output, _ = await asyncio.wait_for(process.communicate(), PATIENCE)
+    return json.loads(output)
+
+
+@on_both_loops
+@pytest.mark.parametrize(
+    ("body", "pieces"),
+    [
+        (RIGHT, 1),
+        (RIGHT, 3),
+        (RIGHT.replace(b"\n", b"\r\n"), 1),
+        ("".join(ESCAPED).encode() + END, 5),
+        (b": ping\n" + RIGHT.replace(b":true", b": true"), 1),
+    ],
+    ids=["whole", "in pieces", "crlf", "other escapes", "comments and blanks"],
+)
+async def test_a_right_answer_is_right_however_it_is_written(
+    net: Net, client: str, tmp_path: Path, body: bytes, pieces: int
+) -> None:
+    told = await judged(net, client, tmp_path, body, pieces=pieces)
+    assert (told["answers"], told["wrong"], told["failed"], told["events"]) == (4, 0, 0, 12), told["why"]
+    assert told["ttft"]["count"] == 4
+    assert told["latency"]["count"] == 12
+
+
+@on_both_loops
+@pytest.mark.parametrize(
+    ("body", "why"),
+    [
+        (RIGHT.replace(b" one", b" onE"), "a changed byte"),
+        (RIGHT.replace("🌊".encode(), b"?"), "a changed byte"),
+        (RIGHT.replace(b"0001 one", b"0001one"), "a changed byte"),
+        (RIGHT.replace(b"0000000000002", b"x000000000002"), "a text that was not sent"),
+        (b"".join(frames(TEXTS[:2])) + END, "text is missing"),
+        (b"".join(frames([TEXTS[1], TEXTS[0], TEXTS[2]])) + END, "a changed byte"),
+        (b"".join(frames([*TEXTS, TEXTS[0]])) + END, "more text than was sent"),
+        (b"".join(frames([TEXTS[0] + TEXTS[1], TEXTS[2]])) + END, "deltas were joined or split"),
+        (b"".join(frames(TEXTS)), "the end mark is missing"),
+        (b"".join(frames(TEXTS)) + END.replace(b"true", b"false"), "the end mark is missing"),
+        (RIGHT + frames(TEXTS)[0], "text after the end"),
+    ],
+)
+async def test_a_wrong_answer_is_wrong(net: Net, client: str, tmp_path: Path, body: bytes, why: str) -> None:
+    told = await judged(net, client, tmp_path, body)
+    assert (told["answers"], told["wrong"]) == (0, 4)
+    assert told["why"].startswith(why)
+
+
+@on_both_loops
+async def test_a_refusal_is_told_with_its_status(net: Net, client: str, tmp_path: Path) -> None:
+    told = await judged(net, client, tmp_path, b"busy", head=HEAD.replace(b"200 OK", b"503 Busy"))
+    assert (told["answers"], told["wrong"]) == (0, 4)
+    assert told["why"].startswith("HTTP/1.1 503 Busy")
+
+
+# ---- the benchmarks --------------------------------------------------------------------------------------------------
+
+
+def shortened(scenario: Scenario) -> Scenario:
+    connections = tuple(min(4, number) for number in scenario.connections[:1])
+    return dataclasses.replace(
+        scenario,
+        events=5,
+        connections=connections,
+        rounds=1,
+        milliseconds=50,
+        interval_us=min(scenario.interval_us, 9999),
+    )
+
+
+@pytest.mark.timeout(120)
+def test_every_scenario_measures_gai_fast_and_the_report_shows_it(client: str, tmp_path: Path) -> None:
+    name = "gai-fast" if gai_fast.IMPLEMENTATION == "native" else "gai-fast, pure Python"
+    (chosen,) = (one for one in load() if one.name == name)
+    measuring = Measuring([(chosen, Path(sys.executable))], tmp_path, lambda scenario, who: None)
+    measured = [
+        {**dataclasses.asdict(one), "results": measuring.run(one)} for one in map(shortened, scenarios(quick=True))
+    ]
+    for scenario in measured:
+        for result in scenario["results"].values():
+            assert "fault" not in result, result
+            assert len(result["samples"]) == 1
+            assert result["samples"][0]["answers"] > 0
+        assert name in scenario["results"]
+    assert {one["key"] for one in measured if DIRECT in one["results"]} == {"paced", "first"}
+    results = {**RESULTS, "scenarios": measured, "contenders": [{**CONTENDER, "name": name}]}
+    assert name in report.table(results)
+    assert report.render(results).count("<svg") == len(measured) + 3
+
+
+CONTENDER = {"does": "normalizes", "note": "", "version": "", "missing": ""}
+RESULTS: dict[str, Any] = {
+    "mode": "quick",
+    "started": "2026-11-20T12:00:00+00:00",
+    "commit": "abc",
+    "implementation": "native",
+    "machine": {"cpu": "x"},
+}
+SAMPLE = {"events": 100, "cpu_us_per_event": 2.0}
+
+
+def test_a_failed_and_a_missing_contender_have_a_reason_and_no_figure() -> None:
+    burst = dataclasses.asdict(scenarios(quick=True)[0])
+    burst["results"] = {
+        "nginx": {"samples": [{**SAMPLE, "cpu_us_per_event": 1.0}]},
+        "right": {"samples": [SAMPLE]},
+        "wrong": {"fault": "WRONG: 1 of 9 answers: a changed byte"},
+    }
+    named = [{**CONTENDER, "name": name} for name in ("nginx", "right", "wrong")]
+    results = {
+        **RESULTS,
+        "scenarios": [burst],
+        "contenders": [*named, {**CONTENDER, "name": "gone", "missing": "no go"}],
+    }
+    lines = {line.partition("  ")[0]: line for line in report.table(results).splitlines()}
+    assert lines["right"].endswith("2.00 (2.00×)")
+    assert lines["wrong"].endswith("FAILED")
+    assert lines["gone"].endswith("missing")
+    assert "gone is missing: no go" in lines
+    assert report.faults(results) == ["Burst of 1,000: wrong: WRONG: 1 of 9 answers: a changed byte"]
+    page = report.render(results)
+    assert "a changed byte" in page
+    assert "no go" in page
+
+
+def test_every_contender_says_what_it_is() -> None:
+    names = [one.name for one in load()]
+    assert len(set(names)) == len(names) >= 10
+    assert {one.name for one in load() if one.quick} == {
+        "gai-fast",
+        "gai-fast, passthrough",
+        "gai-fast, pure Python",
+        "nginx",
+        "aiohttp + orjson, by hand",
+    }
+    for one in load():
+        assert one.note
+        assert one.route is not None
+        assert bool(one.distributions) != bool(one.version)
