@@ -14,7 +14,7 @@ from setuptools.errors import CCompilerError, ExecError, PlatformError
 
 BUILD = os.environ.get("GAI_FAST_BUILD", "auto")
 SANITIZE = os.environ.get("GAI_FAST_SANITIZE", "0") not in ("", "0")
-MODULES = ("buffer", "jsontext", "encoders", "parsers", "chunked", "relay")
+MODULES = ("simd", "buffer", "jsontext", "encoders", "parsers", "chunked", "relay")
 DIRECTIVES = {
     "language_level": 3,
     "boundscheck": False,

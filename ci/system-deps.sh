@@ -4,7 +4,7 @@ set -euo pipefail
 
 missing=()
 for pair in g++:g++ make:make curl:curl redis-server:redis-server nginx:nginx chromium:chromium \
-  chromedriver:chromium-driver node:nodejs npm:npm; do
+  chromedriver:chromium-driver valgrind:valgrind node:nodejs npm:npm; do
   command -v "${pair%:*}" >/dev/null || missing+=("${pair#*:}")
 done
 

@@ -83,14 +83,22 @@ static inline int gai_append(gai_buffer *buffer, const void *data, size_t size) 
     return 0;
 }
 
-/* Empties the buffer, and gives memory back where it has outgrown `keep` by far. */
+/* Empties the buffer, and gives memory back that it has outgrown: all beyond `keep` where little of it was in use, else
+ * what is beyond sixteen times of it, so that one who fills it so every time does not grow it every time. */
 static inline void gai_clear(gai_buffer *buffer, size_t keep) {
+    size_t used = buffer->size, wanted = keep ? keep : 1;
     buffer->size = 0;
-    if (!buffer->borrowed && buffer->capacity / 4 > keep) {
-        uint8_t *data = (uint8_t *)realloc(buffer->data, keep ? keep : 1);
+    if (buffer->borrowed || buffer->capacity / 4 <= keep) {
+        return;
+    }
+    if (used >= buffer->capacity / 4) {
+        wanted = wanted > SIZE_MAX / 16 ? wanted : wanted * 16;
+    }
+    if (wanted < buffer->capacity) {
+        uint8_t *data = (uint8_t *)realloc(buffer->data, wanted);
         if (data != NULL) {
             buffer->data = data;
-            buffer->capacity = keep ? keep : 1;
+            buffer->capacity = wanted;
         }
     }
 }

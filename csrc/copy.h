@@ -15,11 +15,8 @@
 #include <stdint.h>
 #include <string.h>
 
-#if defined(__SSE2__)
-#include <emmintrin.h>
-#endif
-
 #include "escape.h"
+#include "simd.h"
 #include "utf8.h"
 
 #define GAI_COPY_ROOM 16
@@ -30,20 +27,28 @@ enum {
     GAI_COPY_MISS = 2,
 };
 
-static inline int gai_hex4(const uint8_t *in, uint32_t *value) {
+/* \uXXXX, at `in`. Where it is cut off, what is there must be the beginning of one. */
+static inline int gai_read_unit(const uint8_t *in, const uint8_t *end, uint32_t *value) {
     uint32_t v = 0;
-    for (int i = 0; i < 4; i++) {
+    for (int i = 0; i < 6; i++) {
+        if (in + i == end) {
+            return GAI_COPY_MORE;
+        }
         uint8_t c = in[i];
-        if ((uint8_t)(c - '0') < 10) {
+        if (i < 2) {
+            if (c != "\\u"[i]) {
+                return GAI_COPY_MISS;
+            }
+        } else if ((uint8_t)(c - '0') < 10) {
             v = v << 4 | (uint32_t)(c - '0');
         } else if ((uint8_t)((c | 0x20) - 'a') < 6) {
             v = v << 4 | (uint32_t)((c | 0x20) - 'a' + 10);
         } else {
-            return 0;
+            return GAI_COPY_MISS;
         }
     }
     *value = v;
-    return 1;
+    return GAI_COPY_DONE;
 }
 
 /* How many bytes the valid UTF-8 sequence at `in` has (RFC 3629 §4): 0 where it is invalid, -1 where it is cut off. */
@@ -103,18 +108,20 @@ static inline int gai_copy_escape(const uint8_t **in, const uint8_t *end, uint8_
     default:
         return GAI_COPY_MISS;
     }
-    if (end - at < 6) {
-        return GAI_COPY_MORE;
-    }
-    if (!gai_hex4(at + 2, &c) || gai_is_low_surrogate(c)) {
-        return GAI_COPY_MISS;
+    int status = gai_read_unit(at, end, &c);
+    if (status != GAI_COPY_DONE) {
+        return status;
     }
     at += 6;
+    if (gai_is_low_surrogate(c)) {
+        return GAI_COPY_MISS;
+    }
     if (gai_is_high_surrogate(c)) {
-        if (end - at < 6) {
-            return GAI_COPY_MORE;
+        status = gai_read_unit(at, end, &low);
+        if (status != GAI_COPY_DONE) {
+            return status;
         }
-        if (at[0] != '\\' || at[1] != 'u' || !gai_hex4(at + 2, &low) || !gai_is_low_surrogate(low)) {
+        if (!gai_is_low_surrogate(low)) {
             return GAI_COPY_MISS;
         }
         c = 0x10000u + ((c & 0x3FFu) << 10) + (low & 0x3FFu);
@@ -131,43 +138,32 @@ static inline int gai_copy_string(const uint8_t **in, const uint8_t *end, uint8_
     uint8_t *to = *out;
     size_t count = 0;
     for (;;) {
-        size_t plain = 0;
-#if defined(__SSE2__)
-        while (end - at >= 16) {
-            __m128i x = _mm_loadu_si128((const __m128i *)at);
-            /* Signed: bytes of 0x80 and more are negative, so they are below 0x20 like the controls. */
-            __m128i special = _mm_or_si128(
-                _mm_cmplt_epi8(x, _mm_set1_epi8(0x20)),
-                _mm_or_si128(_mm_cmpeq_epi8(x, _mm_set1_epi8('"')), _mm_cmpeq_epi8(x, _mm_set1_epi8('\\'))));
-            unsigned mask = (unsigned)_mm_movemask_epi8(special);
-            _mm_storeu_si128((__m128i *)to, x);
-            plain = mask ? (size_t)__builtin_ctz(mask) : 16;
-            at += plain;
-            to += plain;
-            count += plain;
-            if (mask) {
+        if (end - at >= 16) {
+            size_t taken = gai_loops->copy_utf8(to, at, (size_t)(end - at), &count);
+            at += taken;
+            to += taken;
+        }
+        /* What is left of a block, an escape, or the end. */
+        for (int n = 0; n < 16; n++) {
+            if (at == end) {
+                return GAI_COPY_MORE;
+            }
+            uint8_t c = *at;
+            if (c == '"') {
+                *in = at;
+                *out = to;
+                *characters += count;
+                return GAI_COPY_DONE;
+            }
+            count++;
+            if (c == '\\') {
+                int status = gai_copy_escape(&at, end, &to);
+                if (status != GAI_COPY_DONE) {
+                    return status;
+                }
                 break;
             }
-        }
-#endif
-        if (at == end) {
-            return GAI_COPY_MORE;
-        }
-        uint8_t c = *at;
-        if (c == '"') {
-            *in = at;
-            *out = to;
-            *characters += count;
-            return GAI_COPY_DONE;
-        }
-        if (c == '\\') {
-            int status = gai_copy_escape(&at, end, &to);
-            if (status != GAI_COPY_DONE) {
-                return status;
-            }
-        } else if (c >= 0x80) {
-            /* Runs of other scripts stay in here: a look at sixteen bytes for each character would cost more. */
-            do {
+            if (c >= 0x80) {
                 int length = gai_utf8_length(at, end);
                 if (length <= 0) {
                     return length ? GAI_COPY_MORE : GAI_COPY_MISS;
@@ -175,64 +171,14 @@ static inline int gai_copy_string(const uint8_t **in, const uint8_t *end, uint8_
                 memcpy(to, at, (size_t)length);
                 at += length;
                 to += length;
-                count++;
-            } while (at < end && *at >= 0x80);
-            continue;
-        } else if (c < 0x20) {
-            return GAI_COPY_MISS;
-        } else {
-            *to++ = c;
-            at++;
-        }
-        count++;
-    }
-}
-
-/* Holes that are looked at and left out. Each returns a status and moves *in behind what it took. */
-
-/* A string of printable ASCII without escapes, up to its closing quote. */
-static inline int gai_skip_string(const uint8_t **in, const uint8_t *end) {
-    const uint8_t *at = *in;
-    for (; at < end; at++) {
-        if (*at == '"') {
-            *in = at;
-            return GAI_COPY_DONE;
-        }
-        if (*at < 0x20 || *at > 0x7E || *at == '\\') {
-            return GAI_COPY_MISS;
+            } else if (c < 0x20) {
+                return GAI_COPY_MISS;
+            } else {
+                *to++ = c;
+                at++;
+            }
         }
     }
-    return GAI_COPY_MORE;
-}
-
-/* A whole number as JSON writes it (RFC 8259 §6), at most 19 digits; the digit run must end within the input. */
-static inline int gai_skip_number(const uint8_t **in, const uint8_t *end) {
-    const uint8_t *at = *in;
-    const uint8_t *first;
-    if (at < end && *at == '-') {
-        at++;
-    }
-    first = at;
-    while (at < end && (uint8_t)(*at - '0') < 10) {
-        at++;
-    }
-    if (at == end) {
-        return GAI_COPY_MORE;
-    }
-    if (at == first || at - first > 19 || (*first == '0' && at - first > 1)) {
-        return GAI_COPY_MISS;
-    }
-    *in = at;
-    return GAI_COPY_DONE;
-}
-
-static inline int gai_skip_blanks(const uint8_t **in, const uint8_t *end) {
-    const uint8_t *at = *in;
-    while (at < end && (*at == ' ' || *at == '\t')) {
-        at++;
-    }
-    *in = at;
-    return at == end ? GAI_COPY_MORE : GAI_COPY_DONE;
 }
 
 #endif

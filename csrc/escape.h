@@ -14,12 +14,13 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "simd.h"
 #include "utf8.h"
 
-#define GAI_ESCAPE_ROOM 8 /* the longest step: eight plain characters at once */
+#define GAI_ESCAPE_ROOM 8 /* the longest step is an escape: six bytes */
 
 /* 0: as it is; 'u': \u00xx; else the letter behind the backslash. */
-static const uint8_t GAI_ESCAPES[128] = {
+static const uint8_t GAI_ESCAPES[256] = {
     'u', 'u', 'u', 'u', 'u', 'u', 'u', 'u', 'b', 't', 'n', 'u', 'f', 'r', 'u', 'u',
     'u', 'u', 'u', 'u', 'u', 'u', 'u', 'u', 'u', 'u', 'u', 'u', 'u', 'u', 'u', 'u',
     ['"'] = '"', ['\\'] = '\\',
@@ -42,82 +43,95 @@ static inline uint8_t *gai_put_ascii(uint8_t *at, uint32_t c) {
     return at;
 }
 
-#define GAI_ONES 0x0101010101010101u
-
-/* Which of eight ASCII bytes need an escape: bit 7 of each; only the lowest set bit is exact, and zero is exact. */
-static inline uint64_t gai_escape_mask(uint64_t x) {
-    uint64_t control = x - 0x20 * GAI_ONES;
-    uint64_t quote = (x ^ '"' * GAI_ONES) - GAI_ONES;
-    uint64_t backslash = (x ^ '\\' * GAI_ONES) - GAI_ONES;
-    return (control | quote | backslash) & ~x & 0x80 * GAI_ONES;
+/* Up to sixteen bytes without a loop: most of what a model says comes in such pieces. 0 where one of them needs an escape,
+ * or there are more; nothing counts as written then. Writes only where the text itself goes. */
+static inline int gai_put_short(uint8_t *out, const uint8_t *text, size_t length) {
+    if (length >= 8 && length <= 16) {
+        uint64_t head = gai_load8(text), tail = gai_load8(text + length - 8);
+        memcpy(out, &head, 8);
+        memcpy(out + length - 8, &tail, 8);
+        return !(gai_escape_mask(head) | gai_escape_mask(tail));
+    }
+    if (length >= 4 && length < 8) {
+        uint32_t head, tail;
+        memcpy(&head, text, 4);
+        memcpy(&tail, text + length - 4, 4);
+        memcpy(out, &head, 4);
+        memcpy(out + length - 4, &tail, 4);
+        return !gai_escape_mask((uint64_t)tail << 32 | head);
+    }
+    if (length > 3) {
+        return 0;
+    }
+    for (size_t i = 0; i < length; i++) {
+        if (GAI_ESCAPES[text[i]]) {
+            return 0;
+        }
+        out[i] = text[i];
+    }
+    return 1;
 }
 
-static inline size_t gai_escape_ascii(uint8_t **at, const uint8_t *end, const uint8_t *text, size_t length) {
+/* ASCII, or UTF-8 that is known to be valid. */
+static inline size_t gai_escape_utf8(uint8_t **at, const uint8_t *end, const uint8_t *text, size_t length) {
     uint8_t *out = *at;
     size_t i = 0;
     while (i < length && end - out >= GAI_ESCAPE_ROOM) {
-#if defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
-        if (length - i >= 8) {
-            uint64_t x;
-            memcpy(&x, text + i, 8);
-            uint64_t mask = gai_escape_mask(x);
-            memcpy(out, &x, 8);
-            if (!mask) {
-                out += 8;
-                i += 8;
-                continue;
-            }
-            /* What stands behind the first escape is written again: each character left takes a byte or more. */
-            size_t plain = (size_t)__builtin_ctzll(mask) / 8;
-            out += plain;
-            i += plain;
-            if (end - out < GAI_ESCAPE_ROOM) {
-                break;
+        size_t left = length - i, room = (size_t)(end - out);
+        size_t plain = gai_loops->copy_plain(out, text + i, left < room ? left : room);
+        out += plain;
+        i += plain;
+        left = length - i;
+        if ((size_t)(end - out) >= left && gai_put_short(out, text + i, left)) {
+            out += left;
+            i = length;
+            break;
+        }
+        /* A piece with an escape in it. */
+        for (int n = 0; n < 16 && i < length && end - out >= GAI_ESCAPE_ROOM; n++) {
+            uint32_t c = text[i++];
+            out = gai_put_ascii(out, c);
+            if (GAI_ESCAPES[c]) {
+                break; /* what follows is plain again */
             }
         }
-#endif
-        out = gai_put_ascii(out, text[i++]);
     }
     *at = out;
     return i;
 }
 
-/* Latin-1: no surrogates. */
-static inline size_t gai_escape_ucs1(uint8_t **at, const uint8_t *end, const uint8_t *text, size_t length) {
-    uint8_t *out = *at;
-    size_t i = 0;
-    for (; i < length && end - out >= GAI_ESCAPE_ROOM; i++) {
-        uint32_t c = text[i];
-        out = c < 0x80 ? gai_put_ascii(out, c) : gai_put_utf8(out, c);
-    }
-    *at = out;
-    return i;
-}
-
-#define GAI_ESCAPE_WIDE(NAME, TYPE)                                                                            \
+/* The other widths, one character at a time; `vectors` takes what it can before each group of them. */
+#define GAI_ESCAPE_WIDE(NAME, TYPE, VECTORS)                                                                   \
     static inline size_t NAME(uint8_t **at, const uint8_t *end, const TYPE *text, size_t length) {             \
         uint8_t *out = *at;                                                                                    \
         size_t i = 0;                                                                                          \
         while (i < length && end - out >= GAI_ESCAPE_ROOM) {                                                   \
-            uint32_t c = text[i++];                                                                            \
-            if (c < 0x80) {                                                                                    \
-                out = gai_put_ascii(out, c);                                                                   \
-                continue;                                                                                      \
-            }                                                                                                  \
-            if (gai_is_surrogate(c)) {                                                                         \
-                if (gai_is_high_surrogate(c) && i < length && gai_is_low_surrogate(text[i])) {                 \
-                    c = 0x10000u + ((c & 0x3FFu) << 10) + ((uint32_t)text[i++] & 0x3FFu);                      \
-                } else {                                                                                       \
-                    c = GAI_REPLACEMENT;                                                                       \
+            i += gai_loops->VECTORS(&out, end, text + i, length - i);                                          \
+            for (int n = 0; n < 16 && i < length && end - out >= GAI_ESCAPE_ROOM; n++) {                       \
+                uint32_t c = text[i++];                                                                        \
+                if (c < 0x80) {                                                                                \
+                    out = gai_put_ascii(out, c);                                                               \
+                    if (GAI_ESCAPES[c]) {                                                                      \
+                        break;                                                                                 \
+                    }                                                                                          \
+                    continue;                                                                                  \
                 }                                                                                              \
+                if (gai_is_surrogate(c)) {                                                                     \
+                    if (gai_is_high_surrogate(c) && i < length && gai_is_low_surrogate(text[i])) {             \
+                        c = 0x10000u + ((c & 0x3FFu) << 10) + ((uint32_t)text[i++] & 0x3FFu);                  \
+                    } else {                                                                                   \
+                        c = GAI_REPLACEMENT;                                                                   \
+                    }                                                                                          \
+                }                                                                                              \
+                out = gai_put_utf8(out, c);                                                                    \
             }                                                                                                  \
-            out = gai_put_utf8(out, c);                                                                        \
         }                                                                                                      \
         *at = out;                                                                                             \
         return i;                                                                                              \
     }
 
-GAI_ESCAPE_WIDE(gai_escape_ucs2, uint16_t)
-GAI_ESCAPE_WIDE(gai_escape_ucs4, uint32_t)
+GAI_ESCAPE_WIDE(gai_escape_ucs1, uint8_t, encode_ucs1)
+GAI_ESCAPE_WIDE(gai_escape_ucs2, uint16_t, encode_ucs2)
+GAI_ESCAPE_WIDE(gai_escape_ucs4, uint32_t, encode_ucs4)
 
 #endif

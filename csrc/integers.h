@@ -5,24 +5,50 @@
 #include <stdint.h>
 #include <string.h>
 
-#define GAI_INTEGER_ROOM 20 /* -9223372036854775808 and 18446744073709551615 */
+#define GAI_INTEGER_ROOM 20 /* -9223372036854775808 and 18446744073709551615; all of it may be written */
+
+static const char GAI_PAIRS[] =
+    "0001020304050607080910111213141516171819202122232425262728293031323334353637383940414243444546474849"
+    "5051525354555657585960616263646566676869707172737475767778798081828384858687888990919293949596979899";
 
 /* Writes the digits; returns where they end. */
 static inline uint8_t *gai_put_unsigned(uint8_t *at, uint64_t value) {
-    uint8_t digits[GAI_INTEGER_ROOM];
-    size_t begin = sizeof digits;
-    do {
-        digits[--begin] = (uint8_t)('0' + value % 10);
-        value /= 10;
-    } while (value);
-    memcpy(at, digits + begin, sizeof digits - begin);
-    return at + (sizeof digits - begin);
+    uint8_t digits[2 * GAI_INTEGER_ROOM];
+    size_t begin = GAI_INTEGER_ROOM;
+    /* The numbers of events are small: no loop for them. */
+    if (value < 100) {
+        *at = (uint8_t)('0' + value);
+        if (value < 10) {
+            return at + 1;
+        }
+        memcpy(at, GAI_PAIRS + 2 * value, 2);
+        return at + 2;
+    }
+    if (value < 10000) {
+        unsigned high = (unsigned)value / 100, low = (unsigned)value % 100, one = high < 10;
+        memcpy(at, GAI_PAIRS + 2 * high + one, 2);
+        memcpy(at + 2 - one, GAI_PAIRS + 2 * low, 2);
+        return at + 4 - one;
+    }
+    while (value >= 100) {
+        begin -= 2;
+        memcpy(digits + begin, GAI_PAIRS + 2 * (value % 100), 2);
+        value /= 100;
+    }
+    begin -= 2;
+    memcpy(digits + begin, GAI_PAIRS + 2 * value, 2);
+    begin += value < 10;
+    memcpy(at, digits + begin, GAI_INTEGER_ROOM);
+    return at + (GAI_INTEGER_ROOM - begin);
 }
 
 static inline uint8_t *gai_put_integer(uint8_t *at, int64_t value) {
     if (value < 0) {
+        uint8_t digits[GAI_INTEGER_ROOM];
+        size_t size = (size_t)(gai_put_unsigned(digits, 0 - (uint64_t)value) - digits);
         *at++ = '-';
-        return gai_put_unsigned(at, 0 - (uint64_t)value);
+        memcpy(at, digits, size);
+        return at + size;
     }
     return gai_put_unsigned(at, (uint64_t)value);
 }

@@ -6,26 +6,13 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "simd.h"
+
 /* Where the first CR or LF is; `length` where there is none. */
 static inline size_t gai_find_line_end(const uint8_t *data, size_t length) {
-    size_t i = 0;
-#if defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
-    const uint64_t ones = 0x0101010101010101u;
-    for (; length - i >= 8; i += 8) {
-        uint64_t x, lf, cr, mask;
-        memcpy(&x, data + i, 8);
-        lf = x ^ '\n' * ones;
-        cr = x ^ '\r' * ones;
-        mask = (((lf - ones) & ~lf) | ((cr - ones) & ~cr)) & 0x80 * ones;
-        if (mask) {
-            return i + (size_t)__builtin_ctzll(mask) / 8;
-        }
-    }
-#endif
-    for (; i < length; i++) {
-        if (data[i] == '\n' || data[i] == '\r') {
-            break;
-        }
+    size_t i = gai_loops->skip_line(data, length);
+    while (i < length && data[i] != '\n' && data[i] != '\r') {
+        i++;
     }
     return i;
 }

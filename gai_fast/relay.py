@@ -344,6 +344,9 @@ class Relay:
         for event, characters, text in kinds:
             self._characters += characters
             self._adapter.copied(event, characters, text)
+        if self._adapter.kept_members:
+            for name, text in self._copier.take_kept().items():
+                self._adapter.kept(name, text)
 
     def _learn(self, frame: Frame, events: list[Event]) -> None:
         """Shows the copier a frame that became one delta; anything else may have changed what such frames become."""
@@ -351,13 +354,14 @@ class Relay:
         if self._deltas is None or not adapter.text_members:
             return
         key = _DELTAS.get(events[0]["type"]) if len(events) == 1 else None
-        if not adapter.copyable or (events and key is None) or key == "arguments":
-            # Fragments of a call that came as two kinds of frame would be handed over out of their order.
+        if not adapter.copyable or (events and key is None):
             self._copier.forget()
-        if key is not None and adapter.copyable and not self._halves:
+        elif key is not None and not self._halves and self._copier.learns:
             parts = self._deltas.delta_parts(events[0], key)
             if parts is not None:
-                self._copier.learn(frame, events[0], key, adapter.text_members, adapter.ignored_members, parts)
+                self._copier.learn(
+                    frame, events[0], key, adapter.text_members, adapter.ignored_members, parts, adapter.kept_members
+                )
 
     def _receive_frame(self, frame: Frame, *, cut_off: bool = False) -> None:
         """One frame; of one that is cut off only a chunk that is whole counts."""

@@ -20,16 +20,40 @@ cdef extern from "buffer.h" nogil:
 
 cdef extern from "escape.h" nogil:
     size_t GAI_ESCAPE_ROOM
-    size_t gai_escape_ascii(uint8_t **at, const uint8_t *end, const uint8_t *text, size_t length)
+    bint gai_put_short(uint8_t *to, const uint8_t *text, size_t length)
+    size_t gai_escape_utf8(uint8_t **at, const uint8_t *end, const uint8_t *text, size_t length)
     size_t gai_escape_ucs1(uint8_t **at, const uint8_t *end, const uint8_t *text, size_t length)
     size_t gai_escape_ucs2(uint8_t **at, const uint8_t *end, const uint16_t *text, size_t length)
     size_t gai_escape_ucs4(uint8_t **at, const uint8_t *end, const uint32_t *text, size_t length)
+
+
+cdef extern from "simd.h" nogil:
+    ctypedef struct gai_simd:
+        const char *name
+
+    const gai_simd GAI_SCALAR
+    void gai_use_loops(const gai_simd *loops)
 
 
 cdef extern from "integers.h" nogil:
     size_t GAI_INTEGER_ROOM
     uint8_t *gai_put_unsigned(uint8_t *at, uint64_t value)
     uint8_t *gai_put_integer(uint8_t *at, int64_t value)
+
+
+cdef extern from "head.h" nogil:
+    enum:
+        GAI_NUMBERS
+
+    ctypedef struct gai_head:
+        const uint8_t *bytes
+        size_t room
+
+    int gai_make_head(
+        gai_head *head, const uint8_t *text, size_t size, const size_t *cuts, const uint8_t *is_time, int numbers
+    )
+    uint8_t *gai_put_head(uint8_t *to, const gai_head *head, uint64_t number, uint64_t time)
+    void gai_drop_head(gai_head *head)
 
 
 cdef extern from "scan.h" nogil:
@@ -53,6 +77,40 @@ cdef extern from "copy.h" nogil:
     int GAI_COPY_MISS
     size_t GAI_COPY_ROOM
     int gai_copy_string(const uint8_t **at, const uint8_t *end, uint8_t **out, size_t *characters)
-    int gai_skip_string(const uint8_t **at, const uint8_t *end)
-    int gai_skip_number(const uint8_t **at, const uint8_t *end)
-    int gai_skip_blanks(const uint8_t **at, const uint8_t *end)
+
+
+cdef extern from "template.h" nogil:
+    enum:
+        GAI_HOLES
+        GAI_KEPT
+
+    ctypedef enum gai_role:
+        GAI_NAME_TEXT
+        GAI_NAME_IGNORED
+        GAI_NAME_KEPT
+
+    ctypedef struct gai_name:
+        const uint8_t *data
+        size_t size
+        gai_role role
+
+    ctypedef struct gai_kept:
+        int name
+        int first
+        int last
+        size_t begin
+        size_t end
+
+    ctypedef struct gai_template:
+        int text
+        size_t *begins
+        int kept_count
+        gai_kept *kept
+
+    int gai_learn(
+        gai_template *learned, const uint8_t *frame, size_t size, bint lines, const gai_name *names, size_t name_count,
+        const uint8_t *text, size_t text_size, uint8_t *scratch
+    )
+    int gai_match(
+        const gai_template *learned, int start, const uint8_t **at, const uint8_t *end, const uint8_t **places
+    )

@@ -1,7 +1,12 @@
 """The encoders' fields. The relay kernel may write deltas through `put_delta`; all else calls the Python methods."""
 
 from gai_fast._native.buffer cimport WriteBuffer
-from gai_fast._native.c cimport gai_buffer
+from gai_fast._native.c cimport gai_buffer, gai_head
+
+
+cdef enum:
+    TEXT = 0
+    REASONING = 1
 
 
 cdef class _Encoder:
@@ -9,8 +14,7 @@ cdef class _Encoder:
     cdef object _clock
     cdef str _stream_id        # ASCII
     cdef dict _envelope        # what the envelope writes, for the pure functions
-    cdef bytes _trace_member   # `,"trace_id":"…"` as it is written, or nothing
-    cdef bytes _request_member
+    cdef gai_head _heads[2]    # of deltas, [TEXT] and [REASONING], as they are now
     cdef long long _seq        # the last number given
     cdef bint _sse
     cdef bint _full
@@ -22,17 +26,18 @@ cdef class _Encoder:
         self, object envelope, object stream_id, object request_id, object trace_id, object clock, object capacity,
         object timestamps
     ) except -1
-    cdef bytes member(self, str key)
+    cdef bytes member(self, str key)        # of the envelope as it is written, or nothing
     cdef int refuse_while_viewed(self) except -1
-    cdef bint tells(self) noexcept  # whether the next event carries the envelope
     cdef long long clock_ts(self, bint wanted) except -2  # -1: no ts
-    cdef int count(self, long long seq) except -1
+    cdef int count(self, long long seq) noexcept
+    cdef int drop_heads(self) noexcept
     cdef int put_sse_head(self, gai_buffer *out, const char *name, size_t size, long long seq) noexcept
 
-    # One delta as a frame; -1 where there is no memory. Neither counts nor raises nor runs Python code.
-    cdef int put_delta(self, gai_buffer *out, bytes name, str text, long long ts) noexcept
-    cdef int append_delta(self, bytes name, object text) except -1
-    cdef Py_ssize_t place_delta(self, bytes name, object buffer, object offset, object text) except -1
+    # One delta as a frame; does not count it and runs no Python code.
+    cdef int put_delta(self, gai_buffer *out, int kind, str text, long long ts) except -1
+    cdef int make_head(self, gai_head *head, int kind, bint timed) except -1
+    cdef int append_delta(self, int kind, object text) except -1
+    cdef Py_ssize_t place_delta(self, int kind, object buffer, object offset, object text) except -1
 
     # One event as a frame. Returns the number it carries, -1 where it carries none; does not count it.
     cdef long long write_event(self, gai_buffer *out, object event, object retry) except -2

@@ -5,9 +5,11 @@ is written key by key; where one of its values knows no fast way (`jsontext.writ
 whole object.
 """
 
+cimport cython
 from cpython.buffer cimport PyBUF_WRITABLE, PyBuffer_Release, PyObject_CheckBuffer, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.dict cimport PyDict_GetItemWithError
+from cpython.long cimport PyLong_AsLongLongAndOverflow
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.stdint cimport uint8_t, uint64_t
@@ -18,14 +20,20 @@ import operator
 from gai_fast._native.buffer cimport WriteBuffer, append, append_bytes, reserve
 from gai_fast._native.c cimport (
     GAI_INTEGER_ROOM,
+    GAI_NUMBERS,
     PyUnicode_DATA,
     PyUnicode_GET_LENGTH,
     PyUnicode_IS_ASCII,
     gai_borrow,
     gai_buffer,
     gai_clear,
+    gai_drop_head,
     gai_find_line_end,
+    gai_head,
+    gai_make_head,
     gai_put,
+    gai_put_head,
+    gai_put_short,
     gai_put_unsigned,
     gai_release,
     gai_reserve,
@@ -62,14 +70,18 @@ cdef enum:
 
 assert KEYS[:RANK_OTHERS] == ("schema", "type", "ts", "seq", "trace_id", "request_id") and len(KEYS) <= RANKS
 
-cdef bytes TEXT_DELTA = b"text.delta"
-cdef bytes REASONING_DELTA = b"reasoning.delta"
+cdef enum:
+    SHORT = 16  # bytes of a text that is written at once
+    FRAME = 16  # of what stands around it
+
+cdef tuple NAMES = (b"text.delta", b"reasoning.delta")  # by TEXT and REASONING
 cdef bytes SCHEMA_MEMBER = b'"schema":"%b",' % SCHEMA.encode()
 cdef tuple MEMBERS = tuple(b',"%b":' % key.encode() for key in KEYS)
 cdef dict RANK_OF = dict(KEY_RANK)
 cdef size_t NAME_LIMIT = LIMITS.event_name
 cdef size_t ID_LIMIT = LIMITS.identifier
 cdef object CAPACITY = LIMITS.encoder_capacity
+cdef long long EXACT_END = pure.EXACT_END
 
 
 # ---- single values -------------------------------------------------------------------------------------------------
@@ -223,25 +235,28 @@ cdef class _Encoder:
     """What both framings share. See `gai_fast._pure.encoders`."""
 
     def __cinit__(self):
-        self._buffer = WriteBuffer(1)  # `prepare` brings the real one; a subclass may forget to call it
-        self._trace_member = self._request_member = b""
+        self._buffer = WriteBuffer(0)  # `prepare` brings the real one; a subclass may forget to call it
+        self._envelope = {}
         self._first = True
+
+    def __dealloc__(self):
+        self.drop_heads()
 
     def text_delta(self, text, /):
         """Appends a `text.delta` event."""
-        self.append_delta(TEXT_DELTA, text)
+        self.append_delta(TEXT, text)
 
     def reasoning_delta(self, text, /):
         """Appends a `reasoning.delta` event."""
-        self.append_delta(REASONING_DELTA, text)
+        self.append_delta(REASONING, text)
 
     def text_delta_into(self, buffer, offset, text):
         """Writes a `text.delta` event into the caller's own memory; returns the bytes written."""
-        return self.place_delta(TEXT_DELTA, buffer, offset, text)
+        return self.place_delta(TEXT, buffer, offset, text)
 
     def reasoning_delta_into(self, buffer, offset, text):
         """Writes a `reasoning.delta` event into the caller's own memory; returns the bytes written."""
-        return self.place_delta(REASONING_DELTA, buffer, offset, text)
+        return self.place_delta(REASONING, buffer, offset, text)
 
     def event_into(self, buffer, offset, event):
         """Writes any event into the caller's own memory; returns the bytes written."""
@@ -289,10 +304,9 @@ cdef class _Encoder:
     ) except -1:
         self._full, self._envelope = pure.checked_envelope(envelope, request_id, trace_id)
         self._stream_id = pure.checked_stream_id(stream_id)
-        self._trace_member = self.member("trace_id")
-        self._request_member = self.member("request_id")
         self._clock = clock
         self._timestamps = timestamps
+        self.drop_heads()
         self._buffer = WriteBuffer(pure.checked_capacity(capacity))
         return 0
 
@@ -305,18 +319,29 @@ cdef class _Encoder:
             raise faults.viewed()
         return 0
 
-    cdef bint tells(self) noexcept:
-        return self._full or self._first
-
     cdef long long clock_ts(self, bint wanted) except -2:
+        cdef long long ts
+        cdef int overflow = 0
         if not wanted or self._clock is None:
             return -1
-        return pure.checked_ts(self._clock())
+        now = self._clock()
+        if type(now) is int:
+            ts = PyLong_AsLongLongAndOverflow(now, &overflow)
+            if 0 <= ts < EXACT_END and not overflow:
+                return ts
+        return pure.checked_ts(now)
 
-    cdef int count(self, long long seq) except -1:
+    cdef int count(self, long long seq) noexcept:
         if seq >= 0:
             self._seq = seq
-            self._first = False
+            if self._first:
+                self._first = False
+                self.drop_heads()  # they told the envelope
+        return 0
+
+    cdef int drop_heads(self) noexcept:
+        gai_drop_head(&self._heads[TEXT])
+        gai_drop_head(&self._heads[REASONING])
         return 0
 
     cdef int put_sse_head(self, gai_buffer *out, const char *name, size_t size, long long seq) noexcept:
@@ -335,68 +360,88 @@ cdef class _Encoder:
             gai_put(out, b"\n", 1)
         return 0
 
-    cdef int put_delta(self, gai_buffer *out, bytes name, str text, long long ts) noexcept:
-        cdef size_t size = len(name), ids = len(self._trace_member) + len(self._request_member), schema = len(SCHEMA_MEMBER)
-        cdef bint told = self.tells()
-        if self._sse and self.put_sse_head(out, name, size, self._seq + 1) < 0:
-            return -1
-        if gai_reserve(out, size + ids + schema + 2 * GAI_INTEGER_ROOM + 40) < 0:
-            return -1
-        if self._sse:
-            gai_put(out, b"data: ", 6)
-        gai_put(out, b"{", 1)
-        if told:
-            gai_put(out, <const char *>SCHEMA_MEMBER, schema)
-        gai_put(out, b'"type":"', 8)
-        gai_put(out, <const char *>name, size)
-        gai_put(out, b'"', 1)
-        if ts >= 0:
-            gai_put(out, b',"ts":', 6)
-            out.size = gai_put_unsigned(out.data + out.size, ts) - out.data
-        gai_put(out, b',"seq":', 7)
-        out.size = gai_put_unsigned(out.data + out.size, self._seq + 1) - out.data
-        if told:
-            gai_put(out, <const char *>self._trace_member, len(self._trace_member))
-            gai_put(out, <const char *>self._request_member, len(self._request_member))
-        if PyUnicode_GET_LENGTH(text):
-            gai_put(out, b',"text":', 8)
-            if put_string(out, text) < 0:
-                return -1
-        if gai_reserve(out, 3) < 0:
-            return -1
-        gai_put(out, b"}\n\n", 3 if self._sse else 2)
+    @cython.final
+    cdef int put_delta(self, gai_buffer *out, int kind, str text, long long ts) except -1:
+        cdef gai_head *head = &self._heads[kind]
+        cdef size_t length = PyUnicode_GET_LENGTH(text), begin = out.size
+        cdef uint8_t *to
+        if head.bytes is NULL:
+            self.make_head(head, kind, ts >= 0)
+        reserve(out, head.room + SHORT + FRAME)
+        to = gai_put_head(out.data + begin, head, self._seq + 1, ts)
+        if length:
+            memcpy(to, b',"text":"', 9)
+            to += 9
+            # Most texts by far: no call and no loop for them.
+            if length <= SHORT and PyUnicode_IS_ASCII(text) and gai_put_short(to, <const uint8_t *>PyUnicode_DATA(text), length):
+                to += length
+                to[0] = c'"'
+                to += 1
+            else:
+                out.size = to - 1 - out.data
+                if put_string(out, text) < 0 or gai_reserve(out, FRAME) < 0:
+                    out.size = begin
+                    raise MemoryError
+                to = out.data + out.size
+        memcpy(to, b"}\n\n", 3)
+        out.size = to + 2 + self._sse - out.data
         return 0
 
-    cdef int append_delta(self, bytes name, object text) except -1:
-        cdef gai_buffer *out
-        cdef size_t begin
+    cdef int make_head(self, gai_head *head, int kind, bint timed) except -1:
+        """What stands before the text of a delta."""
+        cdef bint told = self._full or self._first
+        cdef size_t cuts[GAI_NUMBERS]
+        cdef uint8_t stamps[GAI_NUMBERS]
+        cdef int numbers = 0
+        cdef bytes name = NAMES[kind], text = b""
+        if self._sse:
+            text = b"event: %b\n" % name
+            if self._stream_id is not None:
+                text += b"id: %b." % self._stream_id.encode()
+                cuts[numbers], stamps[numbers] = len(text), False
+                numbers += 1
+                text += b"\n"
+            text += b"data: "
+        text += b'{%b"type":"%b"' % (SCHEMA_MEMBER if told else b"", name)
+        if timed:
+            text += b',"ts":'
+            cuts[numbers], stamps[numbers] = len(text), True
+            numbers += 1
+        text += b',"seq":'
+        cuts[numbers], stamps[numbers] = len(text), False
+        numbers += 1
+        if told:
+            text += self.member("trace_id") + self.member("request_id")
+        if gai_make_head(head, <const uint8_t *><const char *>text, len(text), cuts, stamps, numbers) < 0:
+            raise MemoryError
+        return 0
+
+    @cython.final
+    cdef int append_delta(self, int kind, object text) except -1:
         cdef long long ts = -1
         if not isinstance(text, str):
             raise faults.not_text("text", text)
-        self.refuse_while_viewed()
-        if self._clock is not None:
-            ts = self.clock_ts(self.tells() or self._timestamps)
+        if self._viewed:
+            raise faults.viewed()
+        if self._clock is not None and (self._full or self._first or self._timestamps):
+            ts = self.clock_ts(True)
             self.refuse_while_viewed()  # the clock is the caller's code
-        out = &self._buffer.bytes
-        begin = out.size
-        if self.put_delta(out, name, <str>text, ts) < 0:
-            out.size = begin
-            raise MemoryError
+        self.put_delta(&self._buffer.bytes, kind, <str>text, ts)
+        if self._first:
+            return self.count(self._seq + 1)
         self._seq += 1
-        self._first = False
         return 0
 
-    cdef Py_ssize_t place_delta(self, bytes name, object buffer, object offset, object text) except -1:
+    cdef Py_ssize_t place_delta(self, int kind, object buffer, object offset, object text) except -1:
         cdef gai_buffer out
         cdef uint8_t[512] memory
         cdef long long ts
         if not isinstance(text, str):
             raise faults.not_text("text", text)
-        ts = self.clock_ts(self.tells() or self._timestamps)
+        ts = self.clock_ts(self._full or self._first or self._timestamps)
         gai_borrow(&out, memory, sizeof(memory))
         try:
-            if self.put_delta(&out, name, <str>text, ts) < 0:
-                raise MemoryError
+            self.put_delta(&out, kind, <str>text, ts)
             place(&out, buffer, offset)
             self.count(self._seq + 1)
             return out.size
@@ -438,7 +483,7 @@ cdef class _Encoder:
         else:
             own = (<dict>event).get("seq")
             seq = self._seq + 1 if own is None else pure.event_seq(event, self._seq)
-            told = self.tells()
+            told = self._full or self._first
             ts = self.clock_ts((told or self._timestamps) and (<dict>event).get("ts") is None)
         if self._sse:
             self.write_sse_head(out, <str>name, seq)
@@ -512,12 +557,12 @@ cdef class _Encoder:
                 if not write_member(out, RANK_TRACE_ID, <object>values[RANK_TRACE_ID]):
                     return 0
             elif told:
-                append_bytes(out, self._trace_member)
+                append_bytes(out, self.member("trace_id"))
             if held >> RANK_REQUEST_ID & 1:
                 if not write_member(out, RANK_REQUEST_ID, <object>values[RANK_REQUEST_ID]):
                     return 0
             elif told:
-                append_bytes(out, self._request_member)
+                append_bytes(out, self.member("request_id"))
             left = held >> RANK_OTHERS << RANK_OTHERS
             while left:
                 rank = gai_lowest(left)
@@ -575,6 +620,8 @@ cdef int write_unknown(gai_buffer *out, dict event) except -1:
 cdef int place(gai_buffer *out, object buffer, object offset) except -1:
     """Copies the frame into the caller's memory, or says what it lacks."""
     cdef Py_buffer view
+    cdef long long begin
+    cdef int overflow = 0
     if not PyObject_CheckBuffer(buffer):
         raise faults.bad_buffer()
     try:
@@ -582,12 +629,12 @@ cdef int place(gai_buffer *out, object buffer, object offset) except -1:
     except BufferError:
         raise faults.bad_buffer() from None
     try:
-        begin = operator.index(offset)
-        if begin < 0:
+        begin = PyLong_AsLongLongAndOverflow(offset if type(offset) is int else operator.index(offset), &overflow)
+        if overflow < 0 or (begin < 0 and not overflow):
             raise faults.bad_offset()
-        if view.len - begin < <Py_ssize_t>out.size:
+        if overflow or view.len - begin < <Py_ssize_t>out.size:
             raise faults.BufferTooSmall(out.size)
-        memcpy(<char *>view.buf + <Py_ssize_t>begin, out.data, out.size)
+        memcpy(<char *>view.buf + begin, out.data, out.size)
     finally:
         PyBuffer_Release(&view)
     return 0

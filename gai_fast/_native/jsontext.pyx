@@ -23,7 +23,7 @@ from gai_fast._native.c cimport (
     PyUnicode_IS_ASCII,
     PyUnicode_KIND,
     gai_borrow,
-    gai_escape_ascii,
+    gai_escape_utf8,
     gai_escape_ucs1,
     gai_escape_ucs2,
     gai_escape_ucs4,
@@ -31,11 +31,15 @@ from gai_fast._native.c cimport (
     gai_put_integer,
     gai_release,
     gai_reserve,
+    gai_use_loops,
 )
+from gai_fast._native.simd cimport in_use
 from gai_fast._pure import faults
 from gai_fast._pure import jsontext as pure
 from gai_fast.events import JSONText
 from gai_fast.limits import LIMITS
+
+gai_use_loops(in_use())
 
 cdef size_t DEPTH = LIMITS.arguments_depth
 cdef object dumps = orjson.dumps
@@ -68,22 +72,38 @@ def encode_json(value):
     return pure.encode_json(value)
 
 
+cdef extern from *:
+    """
+    /* The UTF-8 of a str that somebody has asked for before, which CPython keeps; NULL where nobody has. */
+    static const char *gai_known_utf8(PyObject *text, Py_ssize_t *size) {
+        if (PyUnicode_IS_COMPACT_ASCII(text)) {
+            *size = PyUnicode_GET_LENGTH(text);
+            return (const char *)PyUnicode_DATA(text);
+        }
+        *size = ((PyCompactUnicodeObject *)text)->utf8_length;
+        return ((PyCompactUnicodeObject *)text)->utf8;
+    }
+    """
+    const char *gai_known_utf8(object text, Py_ssize_t *size)
+
+
 cdef int put_string(gai_buffer *out, str text) noexcept:
-    cdef size_t length = PyUnicode_GET_LENGTH(text), done = 0
+    cdef Py_ssize_t size = 0
+    cdef const uint8_t *utf8 = <const uint8_t *>gai_known_utf8(text, &size)
+    cdef size_t length = size if utf8 is not NULL else PyUnicode_GET_LENGTH(text), done = 0
     cdef const void *data = PyUnicode_DATA(text)
     cdef int kind = PyUnicode_KIND(text)
-    cdef bint ascii = PyUnicode_IS_ASCII(text)
     cdef uint8_t *at
     cdef uint8_t *end
-    # One byte a character, the quotes, and the room a step asks for: enough for plain ASCII. The rest grows.
+    # One byte a character, the quotes, and the room a step asks for: enough for what needs no escape. The rest grows.
     if gai_reserve(out, length + GAI_ESCAPE_ROOM + 2) < 0:
         return -1
     gai_put(out, b'"', 1)
     while True:
         at = out.data + out.size
         end = out.data + out.capacity
-        if ascii:
-            done += gai_escape_ascii(&at, end, <const uint8_t *>data + done, length - done)
+        if utf8 is not NULL:
+            done += gai_escape_utf8(&at, end, utf8 + done, length - done)
         elif kind == PyUnicode_1BYTE_KIND:
             done += gai_escape_ucs1(&at, end, <const uint8_t *>data + done, length - done)
         elif kind == PyUnicode_2BYTE_KIND:

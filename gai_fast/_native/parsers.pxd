@@ -1,4 +1,4 @@
-"""The parsers' fields. `_Feed.feed` owns the loop; a grammar says where a line ends and what becomes of it.
+"""The parsers' fields. `_Feed` owns the bytes; each grammar has its own loop over them, `take_lines`.
 
 During a feed `_data` points at the bytes that are looked at: the caller's chunk where nothing was held, else our own
 memory. It is void at any other time. The relay kernel may take lines where the framers take theirs.
@@ -23,21 +23,17 @@ cdef class _Feed:
 
     cdef int look_at(self, const uint8_t *chunk, size_t size) except -1
     cdef int keep_rest(self) except -1
-    cdef int take_lines(self, list items) except -1
+    cdef int take_lines(self, list items) except -1  # given by each grammar
     cdef bint look_at_rest(self, const uint8_t **line, size_t *size) noexcept
     cdef int drop_mark(self, const uint8_t **line, size_t *size) noexcept
     cdef int reset(self) except -1
-    # Given by each grammar.
-    cdef size_t find_end(self) noexcept
-    cdef int pass_late_lf(self) noexcept
-    cdef int pass_end(self, size_t end) noexcept
-    cdef size_t counted(self) noexcept
-    cdef object too_long(self)
-    cdef int take_line(self, const uint8_t *line, size_t size, list items) except -1
+    cdef object refuse(self, object fault)
 
 
 cdef class _SSEFeed(_Feed):
-    cdef gai_buffer _values     # the data lines of the block, joined with LF
+    cdef gai_buffer _values     # the data lines of the block, joined with LF, where there is more than one
+    cdef const uint8_t *_value  # its only data line so far, in the bytes that are looked at; else NULL
+    cdef size_t _value_size
     cdef gai_buffer _strays     # the stray lines of the block, likewise
     cdef bint _has_data
     cdef bint _has_stray
@@ -49,7 +45,8 @@ cdef class _SSEFeed(_Feed):
     cdef str _id
     cdef object _retry
 
-    cdef int clear_block(self) except -1
+    cdef int clear_block(self) noexcept
+    cdef int settle_value(self) except -1
     cdef int take_field(self, const uint8_t *line, size_t size) except -1
     cdef int take_name(self, const uint8_t *value, size_t size) except -1
     cdef object joined_data(self)
@@ -68,6 +65,7 @@ cdef class _LineFeed(_Feed):
     cdef size_t _number
     cdef size_t _line_begin     # where the current line's bytes begin, for a framer's `raw`
 
+    cdef int take_line(self, const uint8_t *line, size_t size, list items) except -1
     cdef int end_line(self, const uint8_t *line, size_t size, size_t number, list items) except -1
 
 

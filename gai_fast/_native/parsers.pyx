@@ -22,7 +22,9 @@ from gai_fast._native.c cimport (
     gai_find_line_end,
     gai_has_digits,
     gai_release,
+    gai_use_loops,
 )
+from gai_fast._native.simd cimport in_use
 from gai_fast._pure import faults
 from gai_fast._pure import parsers as pure
 from gai_fast._pure.jsontext import LONG_DIGITS
@@ -31,6 +33,8 @@ from gai_fast.limits import LIMITS
 cdef extern from "Python.h":
     ctypedef struct PyTypeObject:
         object (*tp_alloc)(type kind, Py_ssize_t size)
+
+gai_use_loops(in_use())
 
 cdef object loads = orjson.loads
 cdef object JSONDecodeError = orjson.JSONDecodeError
@@ -150,25 +154,13 @@ cdef class _Feed:
         return 0
 
     cdef int take_lines(self, list items) except -1:
-        cdef size_t begin, end, size
-        cdef const uint8_t *line
-        self.pass_late_lf()
-        while True:
-            begin = self._start
-            end = self.find_end()
-            if end > begin and self.counted() + end - begin > self._limit:
-                fault = self.too_long()
-                self.reset()
-                self._broken = str(fault)
-                raise fault
-            if end == self._size:
-                self._searched = end
-                return 0
-            self.pass_end(end)
-            line = self._data + begin
-            size = end - begin
-            self.drop_mark(&line, &size)
-            self.take_line(line, size, items)
+        return 0
+
+    cdef object refuse(self, object fault):
+        """A limit was passed: nothing more is read."""
+        self.reset()
+        self._broken = str(fault)
+        return fault
 
     cdef int drop_mark(self, const uint8_t **line, size_t *size) noexcept:
         """A byte order mark at the very start is no part of the first line."""
@@ -189,24 +181,6 @@ cdef class _Feed:
         self._start = self._size
         self.drop_mark(line, size)
         return True
-
-    cdef size_t find_end(self) noexcept:
-        return self._size
-
-    cdef int pass_late_lf(self) noexcept:
-        return 0
-
-    cdef int pass_end(self, size_t end) noexcept:
-        return 0
-
-    cdef size_t counted(self) noexcept:
-        return 0
-
-    cdef object too_long(self):
-        return None
-
-    cdef int take_line(self, const uint8_t *line, size_t size, list items) except -1:
-        return 0
 
 
 # ---- SSE -----------------------------------------------------------------------------------------------------------
@@ -229,52 +203,66 @@ cdef class _SSEFeed(_Feed):
         self._late_lf = False
         return self.clear_block()
 
-    cdef int clear_block(self) except -1:
-        gai_clear(&self._values, KEPT)
-        gai_clear(&self._strays, KEPT)
+    cdef int clear_block(self) noexcept:
+        if self._values.size:
+            gai_clear(&self._values, KEPT)
+        if self._strays.size:
+            gai_clear(&self._strays, KEPT)
+        self._value = NULL
         self._has_data = self._has_stray = False
-        self._name = ""
+        if PyUnicode_GET_LENGTH(self._name):
+            self._name = ""
         self._block_size = 0
         return 0
 
-    cdef size_t find_end(self) noexcept:
-        return self._searched + gai_find_line_end(self._data + self._searched, self._size - self._searched)
+    cdef int keep_rest(self) except -1:
+        self.settle_value()
+        return _Feed.keep_rest(self)
 
-    cdef int pass_late_lf(self) noexcept:
+    cdef int settle_value(self) except -1:
+        """Copies the only data line: another one follows, or its memory goes."""
+        if self._value is not NULL:
+            append(&self._values, self._value, self._value_size)
+            self._value = NULL
+        return 0
+
+    cdef int take_lines(self, list items) except -1:
+        """The loop of `_Feed`, without a call for each of its steps: 40 ns an event instead of 65."""
+        cdef const uint8_t *line
+        cdef size_t begin, end, size
         if self._late_lf and self._start < self._size:
             # The LF of a CRLF whose CR ended a line in an earlier read.
             self._late_lf = False
             if self._data[self._start] == c"\n":
                 self._start += 1
             self._searched = self._start
-        return 0
-
-    cdef int pass_end(self, size_t end) noexcept:
-        cdef size_t after = end + 1
-        if self._data[end] == c"\r":
-            # A CR ends the line at once: waiting for a LF would hold an event back until the next one comes.
-            if after == self._size:
-                self._late_lf = True
-            elif self._data[after] == c"\n":
-                after += 1
-        self._start = self._searched = after
-        return 0
-
-    cdef size_t counted(self) noexcept:
-        return self._block_size
-
-    cdef object too_long(self):
-        return faults.event_too_long(self._limit)
-
-    cdef int take_line(self, const uint8_t *line, size_t size, list items) except -1:
-        if size:
-            self.take_field(line, size)
-        else:
-            self.end_block(items)
-            self.clear_block()
-        if not self._keeps_raw:
-            self._mark = self._start
-        return 0
+        while True:
+            begin = self._start
+            end = self._searched + gai_find_line_end(self._data + self._searched, self._size - self._searched)
+            if end > begin and self._block_size + end - begin > self._limit:
+                raise self.refuse(faults.event_too_long(self._limit))
+            self._searched = end
+            if end == self._size:
+                return 0
+            self._start = end + 1
+            if self._data[end] == c"\r":
+                # A CR ends the line at once: waiting for a LF would hold an event back until the next one comes.
+                if self._start == self._size:
+                    self._late_lf = True
+                elif self._data[self._start] == c"\n":
+                    self._start += 1
+            self._searched = self._start
+            line = self._data + begin
+            size = end - begin
+            if self._first:
+                self.drop_mark(&line, &size)
+            if size:
+                self.take_field(line, size)
+            else:
+                self.end_block(items)
+                self.clear_block()
+            if not self._keeps_raw:
+                self._mark = self._start
 
     cdef int take_field(self, const uint8_t *line, size_t size) except -1:
         cdef const uint8_t *colon
@@ -298,9 +286,13 @@ cdef class _SSEFeed(_Feed):
             value_size -= 1
         if name_size == 4 and memcmp(line, b"data", 4) == 0:
             if self._has_data:
+                self.settle_value()
                 append(&self._values, b"\n", 1)
-            self._has_data = True
-            append(&self._values, value, value_size)
+                append(&self._values, value, value_size)
+            else:
+                self._has_data = True
+                self._value = value
+                self._value_size = value_size
         elif name_size == 5 and memcmp(line, b"event", 5) == 0:
             self.take_name(value, value_size)
         elif name_size == 2 and memcmp(line, b"id", 2) == 0:
@@ -327,6 +319,8 @@ cdef class _SSEFeed(_Feed):
         return 0
 
     cdef object joined_data(self):
+        if self._value is not NULL:
+            return decode(self._value, self._value_size)
         return decode(self._values.data, self._values.size) if self._has_data else None
 
     cdef int end_block(self, list items) except -1:
@@ -369,7 +363,7 @@ cdef class SSEParser(_SSEFeed):
         if self._has_data:
             data = self.joined_data()
             event = new_named(SSEEvent, 3)
-            put_item(event, 0, self._name or "message")
+            put_item(event, 0, self._name if PyUnicode_GET_LENGTH(self._name) else "message")
             put_item(event, 1, data)
             put_item(event, 2, self._id)
             items.append(event)
@@ -381,11 +375,6 @@ cdef class SSEFramer(_SSEFeed):
 
     def __cinit__(self):
         self._keeps_raw = True
-
-    @property
-    def at_boundary(self):
-        """Whether no part of a block is held."""
-        return self._block_size == 0 and self._start == self._size
 
     def close(self):
         """Ends the input: the unfinished rest, if there is any, as a last frame."""
@@ -419,19 +408,24 @@ cdef class _LineFeed(_Feed):
         self._number = 1
         return _Feed.reset(self)
 
-    cdef size_t find_end(self) noexcept:
-        cdef size_t left = self._size - self._searched
-        cdef const uint8_t *found = NULL
-        if left:
-            found = <const uint8_t *>memchr(self._data + self._searched, c"\n", left)
-        return self._size if found is NULL else found - self._data
-
-    cdef int pass_end(self, size_t end) noexcept:
-        self._start = self._searched = end + 1
-        return 0
-
-    cdef object too_long(self):
-        return faults.line_too_long(self._number, self._limit)
+    cdef int take_lines(self, list items) except -1:
+        cdef const uint8_t *line
+        cdef const uint8_t *found
+        cdef size_t begin, end, size
+        while self._size:  # there is something to search in
+            begin = self._start
+            found = <const uint8_t *>memchr(self._data + self._searched, c"\n", self._size - self._searched)
+            end = self._size if found is NULL else found - self._data
+            if end - begin > self._limit:
+                raise self.refuse(faults.line_too_long(self._number, self._limit))
+            if found is NULL:
+                self._searched = end
+                return 0
+            self._start = self._searched = end + 1
+            line = self._data + begin
+            size = end - begin
+            self.drop_mark(&line, &size)
+            self.take_line(line, size, items)
 
     cdef int take_line(self, const uint8_t *line, size_t size, list items) except -1:
         cdef size_t number = self._number
@@ -486,11 +480,6 @@ cdef class NDJSONParser(_LineFeed):
 
 cdef class LineFramer(_LineFeed):
     """Cuts NDJSON into lines and keeps their bytes. See `gai_fast._pure.parsers.LineFramer`."""
-
-    @property
-    def at_boundary(self):
-        """Whether no part of a line is held."""
-        return self._start == self._size
 
     cdef int end_line(self, const uint8_t *line, size_t size, size_t number, list items) except -1:
         raw = PyBytes_FromStringAndSize(<const char *>self._data + self._line_begin, self._start - self._line_begin)

@@ -1,59 +1,80 @@
-"""The copier's memory. A template is one learned frame: literals and holes of the input, literals of the output."""
+"""The copier's memory: templates of what comes in, what is written for them, and what was copied for whom."""
 
 from libc.stdint cimport uint8_t
 
-from gai_fast._native.c cimport gai_buffer
+from gai_fast._native.c cimport gai_buffer, gai_head, gai_name, gai_template
+from gai_fast._native.parsers cimport _Feed
 
 cdef enum:
-    HOLES = 12      # of one frame; a frame with more is not learned
-    PARTS = 10      # of what a delta is written as
     TEMPLATES = 4   # of one stream: text, reasoning, and the calls of a turn
 
 
-cdef enum Hole:
-    HOLE_TEXT = 0
-    HOLE_STRING = 1
-    HOLE_NUMBER = 2
-    HOLE_BLANKS = 3
+cdef class _Names:
+    """The members that mean something to an adapter; one for all its streams."""
+    cdef gai_name *names        # their bytes lie in `held`
+    cdef size_t count
+    cdef list keys
+    cdef list held
 
 
-cdef enum Op:
-    OP_BYTES = 0
-    OP_SEQ = 1
-    OP_TS = 2
+cdef class _Kind:
+    """Deltas of one kind, whatever their frames look like: what an adapter must be told of them."""
+    cdef dict event
+    cdef str key
+    cdef bint collects          # an adapter wants the texts of arguments
+    cdef gai_buffer collected   # them, as the inside of a JSON string
+    cdef size_t characters
+    cdef bint touched           # it stands in `DeltaCopier._touched`
+
+    cdef bint says(self, dict event, str key)
+    cdef tuple take(self)
+
+
+cdef class _Kept:
+    """A member of which the last text counts."""
+    cdef gai_buffer text
+    cdef bint fresh
 
 
 cdef class _Template:
-    cdef object event
+    cdef gai_template learned
     cdef bytes frame            # the literals lie in it
-    cdef const uint8_t *data
-    cdef size_t offsets[HOLES + 1]
-    cdef size_t sizes[HOLES + 1]
-    cdef Hole holes[HOLES]
-    cdef int count              # holes; one literal more
-    cdef tuple written          # the bytes of the parts before the text, None where a number goes
-    cdef Op ops[PARTS]
-    cdef int parts
+    cdef _Kind kind
+    cdef list kept              # of _Kept, as `learned` has them
+    cdef gai_head ahead         # what is written before the text
     cdef bytes behind           # what is written behind the text
-    cdef bint collects          # the text is kept for the adapter
-    cdef size_t room            # of the output without its text
-    cdef size_t characters
-    cdef size_t copied
-    cdef gai_buffer collected
+    cdef size_t room            # of all that but the text
+    cdef bint ends_with_cr      # a LF that follows belongs to the frame
+    cdef bint matched           # at least once
+
+    cdef bint set_parts(self, parts) except -1
 
 
 cdef class DeltaCopier:
-    cdef object _framer
+    cdef object _cutter         # the framer
+    cdef _Feed _framer          # the same, where it is one of ours; else nothing is copied
+    cdef bint _lines
     cdef bint _passes
     cdef bytes _chunk           # what was fed, while it is looked at
     cdef const uint8_t *_data
     cdef size_t _size
     cdef size_t _at
     cdef bytes _held            # the beginning of a frame that may yet be copied
+    cdef list _templates        # of _Template, the last one that matched first
+    cdef size_t _fruitless      # templates given up without a match, since the last match
+    cdef size_t _slow           # calls of `next` that gave frames
     cdef gai_buffer _out
     cdef size_t _copied
-    cdef list _templates        # of _Template, the last one that matched first
+    cdef list _touched          # of _Kind, the last one that was copied last
+    cdef dict _kept             # of _Kept, by name
 
+    cdef bint holds_nothing(self) noexcept
+    cdef size_t frame_end(self) noexcept
     # GAI_COPY_DONE: copied, `_at` is behind it. GAI_COPY_MORE: as far as the bytes go it matches. Else GAI_COPY_MISS.
+    cdef int copy_next(self, long long seq, long long ts) except -1
     cdef int copy(self, _Template template, long long seq, long long ts) except -1
-    cdef size_t block_end(self) noexcept
+    cdef int note(self, _Template template, size_t characters) except -1
+    cdef bint find_holes(self, _Template template, str text, _Names names) except -1
+    cdef int give_up(self, _Template template) except -1
+    cdef _Kind kind_of(self, dict event, str key)
+    cdef int spare(self) noexcept           # the memory of what was taken

@@ -1,51 +1,154 @@
 """The relay's fast path: `gai_fast/_pure/relay.py` says what it must equal.
 
-A learned frame is a row of literals with holes between them: the text, and the values nothing depends on. A frame is
-copied when every literal is there, every hole holds what a JSON parser would take, and the text is one that can be
-written without being understood (csrc/copy.h). The first byte that differs sends the frame down the full path.
+A learned frame is a row of literals with holes between them (csrc/template.h): the text, and the values nothing depends
+on. A frame is copied when every literal is there, every hole holds what a JSON parser would take, and the text is one
+that can be written without being understood (csrc/copy.h). The first byte that differs sends the frame down the full
+path. What the framer would have noted of a frame that is copied is noted for it.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.stdint cimport uint8_t
-from libc.string cimport memchr, memcmp
+from libc.stdlib cimport free, malloc
+from libc.string cimport memchr
 
-from gai_fast._native.buffer cimport append
+from gai_fast._native.buffer cimport append, reserve
 from gai_fast._native.c cimport (
     GAI_COPY_DONE,
     GAI_COPY_MISS,
     GAI_COPY_MORE,
     GAI_COPY_ROOM,
-    GAI_INTEGER_ROOM,
+    GAI_HOLES,
+    GAI_NAME_IGNORED,
+    GAI_NAME_KEPT,
+    GAI_NAME_TEXT,
+    GAI_NUMBERS,
     gai_borrow,
     gai_buffer,
-    gai_clear,
     gai_copy_string,
+    gai_drop_head,
+    gai_kept,
+    gai_learn,
+    gai_make_head,
+    gai_match,
+    gai_name,
     gai_put,
-    gai_put_unsigned,
+    gai_put_head,
     gai_release,
     gai_reserve,
-    gai_skip_blanks,
-    gai_skip_number,
-    gai_skip_string,
+    gai_use_loops,
+    gai_template,
 )
+from gai_fast._native.jsontext cimport put_string
+from gai_fast._native.parsers cimport LineFramer, SSEFramer, _Feed, _LineFeed, _SSEFeed
+from gai_fast._native.simd cimport in_use
+from gai_fast._pure.faults import FeedError
 from gai_fast._pure.jsontext import parse_exact
+from gai_fast._pure.relay import as_bytes
 from gai_fast.limits import LIMITS
 
-import re
+gai_use_loops(in_use())
+
+cdef enum:
+    FRUITLESS = 2 * TEMPLATES   # templates in vain after which a stream counts as one whose frames do not repeat
+    RETRY = 16                  # of its frames only one in so many is learned
 
 cdef size_t HELD = LIMITS.held_frame
-cdef size_t KEPT = LIMITS.encoder_capacity
+cdef size_t SPARED = 2 * LIMITS.stream_turn
+# Memory that no copier uses: a stream owns memory for what it writes only while bytes of it are not taken.
+cdef gai_buffer SPARE
+gai_borrow(&SPARE, NULL, 0)
+cdef dict NAMES = {}            # an adapter's sets are constants of its class: one `_Names` for each
 
-# The scalar tokens of a JSON text; everything between two of them is literal.
-cdef object TOKEN = re.compile(rb'"((?:[^"\\]+|\\.)*)"(?=([ \t]*:)?)|-?[0-9][0-9.eE+-]*')
+
+cdef class _Names:
+    def __cinit__(self, members, ignored, kept):
+        roles = [(name, GAI_NAME_TEXT) for name in members]
+        roles += [(name, GAI_NAME_IGNORED) for name in ignored]
+        roles += [(name, GAI_NAME_KEPT) for name in kept]
+        self.keys = [name for name, _ in roles]
+        self.held = [name.encode() for name in self.keys]
+        self.names = <gai_name *>malloc((len(roles) + 1) * sizeof(gai_name))
+        if self.names is NULL:
+            raise MemoryError
+        for i, (name, (_, role)) in enumerate(zip(self.held, roles)):
+            self.names[i].data = <const uint8_t *>PyBytes_AS_STRING(name)
+            self.names[i].size = PyBytes_GET_SIZE(name)
+            self.names[i].role = role
+        self.count = len(roles)
+
+    def __dealloc__(self):
+        free(self.names)
 
 
-cdef class _Template:
-    def __cinit__(self):
+cdef class _Kind:
+    def __cinit__(self, dict event, str key):
         gai_borrow(&self.collected, NULL, 0)
+        self.event = event
+        self.key = key
+        self.collects = key == "arguments"
 
     def __dealloc__(self):
         gai_release(&self.collected)
+
+    cdef bint says(self, dict event, str key):
+        """Whether an event is of this kind: nothing but the text differs."""
+        if self.key != key or len(self.event) != len(event):
+            return False
+        for name, value in self.event.items():
+            if name != key and (name not in event or event[name] != value):
+                return False
+        return True
+
+    cdef tuple take(self):
+        """What was copied of this kind since the last call."""
+        text = ""
+        if self.collected.size:
+            written = PyBytes_FromStringAndSize(<const char *>self.collected.data, self.collected.size)
+            text = parse_exact(f'"{written.decode()}"')
+            gai_release(&self.collected)
+        characters = self.characters
+        self.characters = 0
+        self.touched = False
+        return self.event, characters, text
+
+
+cdef class _Kept:
+    def __cinit__(self):
+        gai_borrow(&self.text, NULL, 0)
+
+    def __dealloc__(self):
+        gai_release(&self.text)
+
+
+cdef class _Template:
+    def __dealloc__(self):
+        gai_drop_head(&self.ahead)
+
+    cdef bint set_parts(self, parts) except -1:
+        """What is written for a frame; False where it is not made as deltas are."""
+        cdef size_t cuts[GAI_NUMBERS]
+        cdef uint8_t stamps[GAI_NUMBERS]
+        cdef int at = 0, numbers = 0
+        cdef bytes ahead = b""
+        for at, part in enumerate(parts):
+            if part == "text":
+                break
+            if type(part) is bytes:
+                ahead += <bytes>part
+            elif numbers == GAI_NUMBERS:
+                return False
+            else:
+                cuts[numbers] = len(ahead)
+                stamps[numbers] = part == "ts"
+                numbers += 1
+        behind = parts[at + 1:]
+        if any([type(part) is not bytes for part in behind]):
+            return False
+        self.behind = b"".join(behind)
+        if gai_make_head(&self.ahead, <const uint8_t *><const char *>ahead, len(ahead), cuts, stamps, numbers) < 0:
+            raise MemoryError
+        self.room = self.ahead.room + len(self.behind)
+        return True
 
 
 cdef class DeltaCopier:
@@ -53,19 +156,24 @@ cdef class DeltaCopier:
 
     def __cinit__(self):
         gai_borrow(&self._out, NULL, 0)
-
-    def __dealloc__(self):
-        gai_release(&self._out)
-
-    def __init__(self, framer, passes):
-        self._framer = framer
-        self._passes = passes
         self._held = b""
         self._templates = []
+        self._touched = []
+        self._kept = {}
 
-    def feed(self, bytes data not None):
+    def __dealloc__(self):
+        self.spare()
+
+    def __init__(self, framer, passes):
+        self._cutter = framer
+        self._framer = framer if isinstance(framer, (SSEFramer, LineFramer)) else None
+        self._lines = isinstance(framer, LineFramer)
+        self._passes = passes
+
+    def feed(self, data):
         """Takes the next bytes; `next` is then called until it returns `None`."""
-        self._chunk = self._held + data if self._held else data
+        cdef bytes chunk = as_bytes(data) if type(data) is not bytes else data
+        self._chunk = self._held + chunk if self._held else chunk
         self._held = b""
         self._data = <const uint8_t *>PyBytes_AS_STRING(self._chunk)
         self._size = PyBytes_GET_SIZE(self._chunk)
@@ -73,212 +181,250 @@ cdef class DeltaCopier:
 
     def next(self, long long seq, long long ts):
         """The next frames that must take the full path; `None`: none is left in what was fed."""
-        cdef bint at_boundary = False, asked = False
         cdef size_t end
-        cdef int status = GAI_COPY_MISS
-        cdef Py_ssize_t i
+        cdef int status
         while self._at < self._size:
-            if self._templates:
-                if not asked:
-                    # Nothing moves the framer but what is fed to it below.
-                    at_boundary, asked = self._framer.at_boundary, True
-                if at_boundary:
-                    for i in range(len(self._templates)):
-                        status = self.copy(<_Template>self._templates[i], seq + <long long>self._copied + 1, ts)
-                        if status != GAI_COPY_MISS:
-                            break
-                    if status == GAI_COPY_DONE:
-                        if i:
-                            self._templates.insert(0, self._templates.pop(i))
-                        continue
-                    if status == GAI_COPY_MORE and self._size - self._at <= HELD:
-                        self._held = self._chunk[self._at:]
-                        break
-            asked = False
-            end = self.block_end()
+            if self._templates and self.holds_nothing():
+                status = self.copy_next(seq, ts)
+                if status == GAI_COPY_DONE:
+                    continue
+                if status == GAI_COPY_MORE and self._size - self._at <= HELD:
+                    self._held = self._chunk[self._at:]
+                    break
+            end = self.frame_end()
             piece = self._chunk if self._at == 0 and end == self._size else self._chunk[self._at:end]
             self._at = end
-            frames = self._framer.feed(piece)
+            try:
+                frames = self._cutter.feed(piece)
+            except FeedError:
+                self._at = self._size = 0  # nothing more is read
+                raise
             if frames:
+                self._slow += 1
                 return frames
         self._at = self._size = 0
         self._data = NULL
         self._chunk = None
         return None
 
-    cdef size_t block_end(self) noexcept:
-        """Behind the blank line that ends the block, where it is one of LF or CRLF; else the end of the bytes."""
-        cdef const uint8_t *at = self._data + self._at
+    cdef bint holds_nothing(self) noexcept:
+        """Whether the framer waits for the beginning of a frame."""
+        return self._framer._size == 0 and self._framer._broken is None
+
+    cdef size_t frame_end(self) noexcept:
+        """Up to where the framer gets the bytes: a frame, the rest of one, or all.
+
+        Cut too early, it costs a call; cut too late, what follows takes the full path as well. Neither changes what
+        comes out.
+        """
+        cdef const uint8_t *begin = self._data + self._at
         cdef const uint8_t *end = self._data + self._size
-        while at < end:
+        cdef const uint8_t *at = begin
+        if not self._lines and begin[0] == c"\n":
+            return self._at + 1
+        if not self._lines and end - begin >= 2 and begin[0] == c"\r" and begin[1] == c"\n":
+            return self._at + 2
+        while True:
             at = <const uint8_t *>memchr(at, c"\n", end - at)
             if at is NULL:
-                break
+                return self._size
             at += 1
+            if self._lines:
+                return at - self._data
             if at < end and at[0] == c"\n":
                 return at + 1 - self._data
             if end - at >= 2 and at[0] == c"\r" and at[1] == c"\n":
                 return at + 2 - self._data
-        return self._size
+
+    cdef int copy_next(self, long long seq, long long ts) except -1:
+        cdef Py_ssize_t i
+        cdef int status = GAI_COPY_MISS
+        seq += self._copied + 1
+        for i in range(len(self._templates)):
+            status = self.copy(<_Template>self._templates[i], seq, ts)
+            if status != GAI_COPY_MISS:
+                if status == GAI_COPY_DONE and i:
+                    self._templates.insert(0, self._templates.pop(i))
+                break
+        return status
 
     cdef int copy(self, _Template template, long long seq, long long ts) except -1:
-        cdef const uint8_t *at = self._data + self._at
-        cdef const uint8_t *end = self._data + self._size
-        cdef const uint8_t *literal
+        cdef gai_template *learned = &template.learned
         cdef gai_buffer *out = &self._out
-        cdef size_t begin = out.size, size, room = end - at, text_begin = 0, text_end = 0, characters = 0
+        cdef const uint8_t *places[GAI_HOLES + 1]
+        cdef const uint8_t *frame = self._data + self._at
+        cdef const uint8_t *end = self._data + self._size
+        cdef const uint8_t *at = frame
+        cdef size_t begin = out.size, text, text_end, characters = 0
+        cdef gai_kept *kept
+        cdef _Kept keeper
         cdef uint8_t *to
-        cdef bytes part
-        cdef int i, k, status = GAI_COPY_MISS
-        for i in range(template.count + 1):
-            literal = template.data + template.offsets[i]
-            size = template.sizes[i]
-            if <size_t>(end - at) < size:
-                size = end - at
-                out.size = begin
-                return GAI_COPY_MORE if memcmp(at, literal, size) == 0 else GAI_COPY_MISS
-            if memcmp(at, literal, size) != 0:
-                out.size = begin
-                return GAI_COPY_MISS
-            at += size
-            if i == template.count:
-                break
-            if template.holes[i] == HOLE_TEXT:
-                if gai_reserve(out, room + template.room + GAI_COPY_ROOM) < 0:
-                    out.size = begin
-                    raise MemoryError
-                for k in range(template.parts):
-                    if template.ops[k] == OP_BYTES:
-                        part = <bytes>template.written[k]
-                        gai_put(out, PyBytes_AS_STRING(part), PyBytes_GET_SIZE(part))
-                    else:
-                        out.size = gai_put_unsigned(out.data + out.size, seq if template.ops[k] == OP_SEQ else ts) - out.data
-                to = out.data + out.size
-                text_begin = out.size
-                status = gai_copy_string(&at, end, &to, &characters)
-                text_end = out.size = to - out.data
-                if status == GAI_COPY_DONE and not characters:
-                    status = GAI_COPY_MISS  # an empty delta is none
-            elif template.holes[i] == HOLE_STRING:
-                status = gai_skip_string(&at, end)
-            elif template.holes[i] == HOLE_NUMBER:
-                status = gai_skip_number(&at, end)
-            else:
-                status = gai_skip_blanks(&at, end)
-            if status != GAI_COPY_DONE:
-                out.size = begin
-                return status
-        if template.collects and text_end > text_begin:
-            if append(&template.collected, out.data + text_begin, text_end - text_begin) < 0:
-                return -1
+        cdef int i, status
+        status = gai_match(learned, 0, &at, end, places)
+        if status != GAI_COPY_DONE:
+            return status
+        if out.data is NULL:
+            out[0] = SPARE
+            gai_borrow(&SPARE, NULL, 0)
+        # What is copied never grows: as much room as there are bytes left is enough for it.
+        reserve(out, end - frame + template.room + GAI_COPY_ROOM)
+        to = out.data + begin
+        if not self._passes:
+            to = gai_put_head(to, &template.ahead, seq, ts)
+        text = to - out.data
+        status = gai_copy_string(&at, end, &to, &characters)
+        text_end = to - out.data
+        if status == GAI_COPY_DONE:
+            status = gai_match(learned, learned.text + 1, &at, end, places)
+        # An empty delta is none, and what may be beyond the limit is the framer's to judge.
+        if status == GAI_COPY_DONE and (not characters or <size_t>(at - frame) > self._framer._limit):
+            status = GAI_COPY_MISS
+        if status != GAI_COPY_DONE:
+            return status
+        if template.kind.collects:
+            append(&template.kind.collected, out.data + text, text_end - text)
+        for i in range(learned.kept_count):
+            kept = &learned.kept[i]
+            keeper = <_Kept>template.kept[i]
+            to = <uint8_t *>places[kept.first] + (kept.begin - learned.begins[kept.first])
+            keeper.text.size = 0
+            append(&keeper.text, to, places[kept.last] + (kept.end - learned.begins[kept.last]) - to)
+            keeper.fresh = True
+        self.note(template, characters)
         if self._passes:
-            out.size = begin
-            gai_put(out, self._data + self._at, at - (self._data + self._at))
+            gai_put(out, frame, at - frame)
         else:
+            out.size = text_end
             gai_put(out, PyBytes_AS_STRING(template.behind), PyBytes_GET_SIZE(template.behind))
-        template.characters += characters
-        template.copied += 1
-        self._copied += 1
         self._at = at - self._data
         return GAI_COPY_DONE
+
+    cdef int note(self, _Template template, size_t characters) except -1:
+        """Notes a copied frame: for the adapter, and what the framer would know of it."""
+        cdef _Kind kind = template.kind
+        cdef Py_ssize_t count = len(self._touched)
+        if not count or self._touched[count - 1] is not kind:
+            if kind.touched:
+                self._touched.remove(kind)
+            self._touched.append(kind)
+            kind.touched = True
+        kind.characters += characters
+        template.matched = True
+        self._fruitless = 0
+        self._copied += 1
+        self._framer._first = False
+        if self._lines:
+            (<_LineFeed>self._framer)._number += 1
+        else:
+            (<_SSEFeed>self._framer)._late_lf = template.ends_with_cr
+        return 0
 
     def close(self):
         """Ends the input: the unfinished rest, if there is any, as a last frame."""
         held, self._held = self._held, b""
-        frames = self._framer.feed(held) if held else []
-        return frames + self._framer.close()
+        frames = self._cutter.feed(held) if held else []
+        return frames + self._cutter.close()
 
-    def learn(self, frame, event, str key, members, ignored, parts):
+    @property
+    def learns(self):
+        """Whether it is worth while to say what the next frame became."""
+        return self._framer is not None and (self._fruitless < FRUITLESS or self._slow % RETRY == 0)
+
+    def learn(self, frame, dict event not None, str key not None, members, ignored, parts, kept=frozenset()):
         """Learns what a frame became."""
         cdef _Template template
-        cdef list holes
-        raw = frame.raw
-        if len(raw) > HELD:
+        cdef bytes raw = frame.raw
+        text = event[key]
+        # What an adapter or a format notes of the first text that is not blank, it must have noted.
+        if not text.strip() or <size_t>PyBytes_GET_SIZE(raw) > HELD or not self.learns:
             return
-        holes = find_holes(raw, event[key], members, ignored)
-        if holes is None or len(holes) > HOLES:
-            return
+        sets = (members, ignored, kept)
+        names = NAMES.get(sets)
+        if names is None:
+            names = NAMES[sets] = _Names(members, ignored, kept)
         template = _Template()
-        template.event = event
         template.frame = raw
-        template.data = <const uint8_t *>PyBytes_AS_STRING(raw)
-        template.count = len(holes)
-        at = 0
-        for i, (begin, end, hole) in enumerate(holes):
-            template.offsets[i] = at
-            template.sizes[i] = begin - at
-            template.holes[i] = hole
-            at = end
-        template.offsets[template.count] = at
-        template.sizes[template.count] = len(raw) - at
-        at = parts.index("text") if parts else 0
-        if at > PARTS:
+        if not self.find_holes(template, text, names) or (not self._passes and not template.set_parts(parts)):
             return
-        template.parts = at
-        template.written = tuple(parts[:at])
-        for i in range(at):
-            template.ops[i] = OP_SEQ if parts[i] == "seq" else OP_TS if parts[i] == "ts" else OP_BYTES
-        template.behind = b"".join(parts[at + 1:])
-        template.room = sum(map(len, parts)) + PARTS * GAI_INTEGER_ROOM
-        template.collects = key == "arguments"
+        template.ends_with_cr = PyBytes_AS_STRING(raw)[PyBytes_GET_SIZE(raw) - 1] == c"\r"
+        template.kind = self.kind_of(event, key)
         self._templates.insert(0, template)
         if len(self._templates) > TEMPLATES:
-            self._templates.pop()
+            self.give_up(self._templates.pop())
+
+    cdef bint find_holes(self, _Template template, str text, _Names names) except -1:
+        cdef size_t size = PyBytes_GET_SIZE(template.frame), told
+        cdef int i, found
+        # The text as we write it, and behind it room for what the frame says instead.
+        SPARE.size = 0
+        if put_string(&SPARE, text) < 0:
+            raise MemoryError
+        told = SPARE.size
+        reserve(&SPARE, size + GAI_COPY_ROOM)
+        found = gai_learn(
+            &template.learned, <const uint8_t *>PyBytes_AS_STRING(template.frame), size, self._lines,
+            names.names, names.count, SPARE.data + 1, told - 2, SPARE.data + told,
+        )
+        SPARE.size = 0
+        if not found:
+            return False
+        template.kept = []
+        for i in range(template.learned.kept_count):
+            template.kept.append(self._kept.setdefault(names.keys[template.learned.kept[i].name], _Kept()))
+        return True
+
+    cdef _Kind kind_of(self, dict event, str key):
+        """The kind of a delta; one for all shapes that its frames have, so that their texts stay in order."""
+        cdef _Kind kind
+        cdef _Template template
+        for template in self._templates:
+            if template.kind.says(event, key):
+                return template.kind
+        for kind in self._touched:
+            if kind.says(event, key):
+                return kind
+        return _Kind(event, key)
+
+    cdef int give_up(self, _Template template) except -1:
+        self._fruitless += not template.matched
+        return 0
 
     def forget(self):
-        """Forgets everything: the stream has changed its shape."""
+        """Forgets all frames: the stream has changed its shape."""
+        for template in self._templates:
+            self.give_up(template)
         self._templates.clear()
 
     def take_copied(self):
         """What was copied since the last call: bytes, frames, and for each kind of delta what an adapter must know."""
-        cdef _Template template
+        cdef _Kind kind
         if not self._copied:
             return b"", 0, []
-        kinds = []
-        for template in self._templates:
-            if template.copied:
-                text = ""
-                if template.collects:
-                    written = PyBytes_FromStringAndSize(<const char *>template.collected.data, template.collected.size)
-                    text = parse_exact(f'"{written.decode()}"')
-                    gai_clear(&template.collected, KEPT)
-                kinds.append((template.event, template.characters, text))
-                template.characters = template.copied = 0
-        copied = self._copied
         data = PyBytes_FromStringAndSize(<const char *>self._out.data, self._out.size)
-        gai_clear(&self._out, KEPT)
+        kinds = [kind.take() for kind in self._touched]
+        copied = self._copied
+        self.spare()
+        self._touched.clear()
         self._copied = 0
         return data, copied, kinds
 
+    cdef int spare(self) noexcept:
+        global SPARE
+        if SPARE.data is NULL and self._out.capacity <= SPARED:
+            SPARE = self._out
+            SPARE.size = 0
+            gai_borrow(&self._out, NULL, 0)
+        else:
+            gai_release(&self._out)
+        return 0
 
-def find_holes(bytes raw, str text, members, ignored):
-    """The holes of a frame as (begin, end, kind), in order; `None` where it is not clear which string is the text."""
-    holes = []
-    found = 0
-    name = None
-    for token in TOKEN.finditer(raw):
-        begin, end = token.span()
-        if raw[begin] == c'"':
-            if token[2] is not None:
-                name = token[1].decode("utf-8", "replace")
-                continue
-            if name in members:
-                try:
-                    same = parse_exact(token[0].decode()) == text
-                except ValueError:
-                    return None
-                if same:
-                    found += 1
-                    holes.append((begin + 1, end - 1, HOLE_TEXT))
-            elif name in ignored and token[1].isascii() and b"\\" not in token[1]:
-                holes.append((begin + 1, end - 1, HOLE_STRING))
-        elif name in ignored and token[0].lstrip(b"-").isdigit():
-            holes.append((begin, end, HOLE_NUMBER))
-        name = None
-    if found != 1:
-        return None
-    # Anthropic pads its frames with blanks before the last brace.
-    brace = raw.rfind(b"}")
-    if brace >= 0 and brace > holes[len(holes) - 1][1]:
-        holes.append((len(raw[:brace].rstrip(b" \t")), brace, HOLE_BLANKS))
-    return holes
+    def take_kept(self):
+        """By name, the JSON text of each kept member in the last copied frame that had it; none twice."""
+        cdef _Kept keeper
+        kept = {}
+        for name, keeper in self._kept.items():
+            if keeper.fresh:
+                keeper.fresh = False
+                text = PyBytes_FromStringAndSize(<const char *>keeper.text.data, keeper.text.size)
+                kept[name] = text.decode("utf-8", "replace")
+        return kept

@@ -12,6 +12,7 @@ from typing import Final
 # Each is what may stand of a line so far; 15 digits are more bytes than any stream has.
 _SIZE: Final = re.compile(rb"([0-9A-Fa-f]{1,15})(?:[ \t;][^\r\n\0]*)?(?:\r(\n)?)?|")
 _DATA_END: Final = re.compile(rb"\r?|\r(\n)")
+_DECISIVE: Final = 18
 _TRAILER: Final = re.compile(rb"[^\r\n\0]*(?:\r(\n)?)?")
 
 
@@ -62,7 +63,11 @@ class ChunkedBody:
             self.broken = True
             return
         if not found[found.re.groups]:
-            return  # the line goes on
+            # The line goes on. What decides is its beginning (a size and what follows it) and its last byte: the rest
+            # is dropped, so that a line which comes byte by byte is not read again and again.
+            if len(self._line) > _DECISIVE:
+                self._line = self._line[: _DECISIVE - 1] + self._line[-1:]
+            return
         line, self._line = self._line, b""
         if self._wanted is _SIZE:
             self._left = int(found[1], 16)

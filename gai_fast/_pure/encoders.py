@@ -24,7 +24,7 @@ _LINE_END: Final = re.compile(r"\r\n|\r|\n")
 _PRINTABLE: Final = re.compile(r"[ -~]*")
 _STREAM_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,100}")
 _UNSAFE: Final = frozenset(("Cc", "Cf", "Cs", "Zl", "Zp"))
-_EXACT_END: Final = 2**53
+EXACT_END: Final = 2**53
 """The integers below it are those that every JSON reader keeps exact (RFC 8259 §6)."""
 
 
@@ -118,14 +118,14 @@ def event_seq(event: dict[str, Any], last: int) -> int:
     seq = event.get("seq")
     if seq is None:
         return last + 1
-    if type(seq) is not int or not 0 <= seq < _EXACT_END:
+    if type(seq) is not int or not 0 <= seq < EXACT_END:
         raise faults.bad_seq()
     return seq
 
 
 def checked_ts(ts: float) -> int:
     """What the clock says, as whole milliseconds."""
-    if not 0 <= ts < _EXACT_END:
+    if not 0 <= ts < EXACT_END:
         raise faults.bad_clock()
     return int(ts)
 

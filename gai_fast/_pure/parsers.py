@@ -293,11 +293,6 @@ class SSEFramer(_SSEFeed[Frame]):
 
     _keeps_raw = True
 
-    @property
-    def at_boundary(self) -> bool:
-        """Whether no part of a block is held."""
-        return self._size == 0 and self._start == len(self._buffer)
-
     def close(self) -> list[Frame]:
         """Ends the input: the unfinished rest, if there is any, as a last frame."""
         frames: list[Frame] = []
@@ -386,11 +381,6 @@ class LineFramer(_LineFeed[Frame]):
     """
 
     __slots__ = ()
-
-    @property
-    def at_boundary(self) -> bool:
-        """Whether no part of a line is held."""
-        return self._start == len(self._buffer)
 
     def _end_line(self, line: bytes, raw: bytes, number: int, items: list[Frame]) -> None:
         items.append(Frame(raw, "", _text(line) if line else None, None))

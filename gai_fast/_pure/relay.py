@@ -10,8 +10,9 @@ This one is the definition: it never copies, every frame takes the full path. Kn
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
+from gai_fast._pure import faults
 from gai_fast._pure.parsers import Frame, LineFramer, SSEFramer
 from gai_fast.events import Event
 
@@ -33,9 +34,16 @@ class DeltaCopier:
         self._framer = framer
         self._data: bytes | None = None
 
-    def feed(self, data: bytes) -> None:
-        """Takes the next bytes; `next` is then called until it returns `None`."""
-        self._data = data
+    def feed(self, data: Any) -> None:
+        """Takes the next bytes; `next` is then called until it returns `None`.
+
+        Args:
+            data: Any contiguous bytes-like object; it may change once this has returned.
+
+        Raises:
+            TypeError: Not bytes-like.
+        """
+        self._data = as_bytes(data)
 
     def next(self, seq: int, ts: int) -> list[Frame] | None:
         """The next frames that must take the full path; `None`: none is left in what was fed.
@@ -56,6 +64,11 @@ class DeltaCopier:
         """Ends the input: the unfinished rest, if there is any, as a last frame."""
         return self._framer.close()
 
+    @property
+    def learns(self) -> bool:
+        """Whether it is worth while to say what the next frame became."""
+        return False
+
     def learn(
         self,
         frame: Frame,
@@ -64,8 +77,12 @@ class DeltaCopier:
         members: frozenset[str],
         ignored: frozenset[str],
         parts: Sequence[Part],
+        kept: frozenset[str] = frozenset(),
     ) -> None:
         """Learns what a frame became.
+
+        A frame like this one may then be copied: it differs in the text, in the strings and integers of `ignored`
+        members, in the numbers within `kept` members, in the blanks before its last brace, and in nothing else.
 
         Args:
             frame: The frame.
@@ -74,16 +91,39 @@ class DeltaCopier:
             members: Names of JSON members whose string, and nothing else, is the text of a delta.
             ignored: Names of members whose value nothing depends on.
             parts: What the event is written as, the text exactly once; empty where frames are passed on.
+            kept: Names of members whose value is an object of which only the last one of the stream counts.
         """
 
     def forget(self) -> None:
-        """Forgets everything: the stream has changed its shape."""
+        """Forgets all frames: the stream has changed its shape. What was copied is still to be had."""
 
     def take_copied(self) -> tuple[bytes, int, list[tuple[Event, int, str]]]:
         """What was copied since the last call.
 
         Returns:
             The bytes to write, how many frames they hold, and for each kind of delta its event as it was learned, the
-            code points copied, and the text (of `arguments` only, which an adapter collects).
+            code points copied, and the text (of `arguments` only, which an adapter collects). The kind that was copied
+            last comes last.
         """
         return b"", 0, []
+
+    def take_kept(self) -> dict[str, str]:
+        """By name, the JSON text of each `kept` member in the last copied frame that had it; none twice."""
+        return {}
+
+
+def as_bytes(data: Any) -> bytes:
+    """The bytes of any contiguous bytes-like object.
+
+    Raises:
+        TypeError: Something else.
+    """
+    if type(data) is bytes:
+        return data
+    try:
+        view = memoryview(data)
+    except TypeError:
+        raise faults.not_bytes(data) from None
+    if not view.c_contiguous:
+        raise faults.not_bytes(data)
+    return bytes(view)

@@ -143,6 +143,8 @@ class Adapter(ABC):
     learned, and later ones of its kind are copied without `receive`; empty: none ever is."""
     ignored_members: ClassVar[frozenset[str]] = frozenset()
     """Names of members that vary from chunk to chunk and on whose value nothing that is told depends."""
+    kept_members: ClassVar[frozenset[str]] = frozenset()
+    """Names of members whose value is an object of numbers, of which only the last one of a stream counts."""
     copyable: bool = True
     """Whether chunks like the last one may be copied: what `receive` made of it depends on nothing but its bytes."""
 
@@ -194,6 +196,14 @@ class Adapter(ABC):
             event: One of their kind, as `receive` returned it.
             characters: Code points of all their texts.
             text: All their texts in order, of `arguments`; empty for other deltas.
+        """
+
+    def kept(self, name: str, text: str) -> None:  # noqa: B027  # most have nothing to note
+        """Notes the last of the `kept_members` that was copied.
+
+        Args:
+            name: Its name.
+            text: Its JSON text.
         """
 
     def abort(self) -> list[Event]:

@@ -253,6 +253,7 @@ class ChatAdapter(Adapter):
     api: ChatAPI
     text_members = frozenset({"content", "reasoning_content", "reasoning", "refusal", "arguments"})
     ignored_members = frozenset({"obfuscation", "p", "created", "system_fingerprint"})
+    kept_members = frozenset({"usage"})
 
     def __init__(self, api: ChatAPI, model: str | None = None) -> None:
         super().__init__(api, model)
@@ -286,8 +287,8 @@ class ChatAdapter(Adapter):
             text: The chunk's JSON text.
         """
         usage = self.usage_in(chunk) if isinstance(chunk, dict) else None
-        if usage:
-            self.usage = self.count_usage(usage) or self.usage
+        counted = self.count_usage(usage) if usage else None
+        self.usage = counted or self.usage
         said = self.failure(chunk)
         if said is not None:
             raise self.error(said)
@@ -296,7 +297,7 @@ class ChatAdapter(Adapter):
         if part == "message" or '"tool_calls"' in text:
             _put_arguments_as_text(chunk, part, text)
         identifier, model = text_of(chunk.get("id")), text_of(chunk.get("model"))
-        self.copyable = not usage  # the last usage counts, also where it is an earlier one again
+        self.copyable = not usage or bool(counted)  # only the last usage is kept, so each must count
         # Everything is read before anything is done, so that a chunk that cannot be read leaves no call half begun.
         read: list[tuple[Choice, Event | CallFragment]] = []
         for raw in chunk.get("choices") or ():
@@ -339,7 +340,9 @@ class ChatAdapter(Adapter):
             for step in self.read_message(choice, message, part):
                 choice.spoke = True
                 yield step
-        choice.reason = str(raw.get("finish_reason") or choice.reason)
+        if raw.get("finish_reason"):
+            # The last reason counts, also where it is an earlier one again.
+            choice.reason, self.copyable = str(raw["finish_reason"]), False
 
     def read_message(self, choice: Choice, message: dict[str, Any], part: str) -> Iterator[Event | CallFragment]:
         """The events and the fragments of calls of one delta, or of a whole message.
@@ -442,12 +445,16 @@ class ChatAdapter(Adapter):
         begins = call is not None and fragment.name and fragment.arguments and call.arguments.endswith("}")
         return None if begins and call is not None and compact_json(call.arguments) else call
 
+    def kept(self, name: str, text: str) -> None:
+        self.usage = self.count_usage(parse_chunk(text)) or self.usage
+
     def copied(self, event: Event, characters: int, text: str) -> None:
         choice = self.choices[event.get("choice", 0)]
         if event["type"] == "text.delta":
             choice.characters += characters
         elif event["type"] == "tool.call.delta":
-            choice.calls.told[event["index"]].pieces.append(text)
+            choice.last = choice.calls.told[event["index"]]
+            choice.last.pieces.append(text)
 
     # -- the end --
 

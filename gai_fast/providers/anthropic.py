@@ -273,7 +273,7 @@ class AnthropicAdapter(Adapter):
             raise Malformed(f"a chunk is a JSON {type(chunk).__name__}, not an object")
         kind = chunk.get("type") or name
         # A block may begin with text as well, but it begins.
-        self.copyable = kind == "content_block_delta"
+        self.copyable = kind in ("content_block_delta", "ping")
         events = self._read(kind, chunk, data)
         return events if self.started or not events else self.start(None, None) + events
 

@@ -27,6 +27,17 @@ def test_the_data_of_the_chunks_is_returned_and_the_end_is_seen(pieces: list[byt
     assert body.rest == 0
 
 
+def test_a_long_line_is_the_same_in_one_read_and_in_many() -> None:
+    for line in (b"1" + b";" + b"x" * 99, b"000000000000001 " + b"y" * 99 + b"\t"):
+        for end, complete in ((b"\r\na\r\n0\r\nT: " + b"z" * 99 + b"\r\n\r\n", True), (b"\rx", False), (b"\0", False)):
+            for pieces in ([line + end], one_by_one(line + end)):
+                body = ChunkedBody()
+                data = b""
+                for piece in pieces:
+                    data += b"" if body.broken else body.feed(piece)
+                assert (data, body.complete, body.broken) == (b"a" * complete, complete, not complete)
+
+
 def test_bytes_behind_the_end_are_counted_and_not_taken() -> None:
     body, data = read(b"1\r\na\r\n0\r\n\r\nHTTP/1.1")
     assert data == b"a"

@@ -194,35 +194,22 @@ def test_the_unfinished_rest_is_the_last_frame(kernels: ModuleType, rest: bytes)
         framer = kernels.SSEFramer()
         for chunk in chunks:
             assert framer.feed(chunk) == []
-        assert not framer.at_boundary
         (frame,) = framer.close()
         assert frame.raw == rest
         assert frame.data == ("z" if b"z" in rest else None)
         assert frame.name == ("q" if b"q" in rest else "")
         assert frame.stray == ('{"error": 1}' if b"{" in rest else None)
         assert framer.close() == []
-        assert framer.at_boundary
 
 
 def test_a_late_lf_begins_the_next_frame(kernels: ModuleType) -> None:
     framer = kernels.SSEFramer()
     assert framer.feed(b"data: a\r\n\r") == [(b"data: a\r\n\r", "", "a", None)]
-    assert framer.at_boundary
     assert framer.feed(b"\n") == []
-    assert framer.at_boundary
     assert framer.feed(b"data: b\n\n") == [(b"\ndata: b\n\n", "", "b", None)]
     assert framer.feed(b"\r") == [(b"\r", "", None, None)]
     assert framer.feed(b"\n") == []
     assert framer.close() == [(b"\n", "", None, None)]
-
-
-def test_a_boundary_is_where_no_block_is_open(kernels: ModuleType) -> None:
-    framer = kernels.SSEFramer()
-    seen = []
-    for octet in b"data: a\n\n:c\n\n\ndata: b\r\n\r\n":
-        framer.feed(bytes([octet]))
-        seen.append(framer.at_boundary)
-    assert "".join("|" if at else "." for at in seen) == "........|...||.........||"
 
 
 # ---- NDJSON --------------------------------------------------------------------------------------------------------
@@ -292,9 +279,3 @@ def test_line_frames_carry_their_bytes(kernels: ModuleType) -> None:
             (b"not json \xff\n", "", "not json \ufffd", None),
             (b'{"cut"', "", '{"cut"', None),
         ]
-    framer = kernels.LineFramer()
-    assert framer.at_boundary
-    framer.feed(b"1\n2")
-    assert not framer.at_boundary
-    framer.feed(b"\n")
-    assert framer.at_boundary

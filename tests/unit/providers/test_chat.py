@@ -479,7 +479,9 @@ class TestCopied:
         ("one", "copyable"),
         [
             (chunk({"content": "a"}), True),
-            (chunk({"content": "a"}, usage={"prompt_tokens": 1}), False),
+            (chunk({"content": "a"}, usage={"prompt_tokens": 1}), True),
+            (chunk({"content": "a"}, usage={"prompt_tokens": "?"}), False),
+            (chunk({"content": "a"}, finish="stop"), False),
             (chunk(call("{", index=0)), True),
             (chunk(call("{", index=0, id="a")), False),
             (chunk(call("{", index=0, name="f")), False),

@@ -1,0 +1,183 @@
+"""What is counted: each case does something n times with one kernel."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from itertools import repeat
+from typing import Any, Final
+
+from gai_fast import _impl as native  # `counting` requires the extensions
+from gai_fast.providers import get_provider
+
+Run = Callable[[int], None]
+
+TEXT = "Hello, world! "
+LONG = ("The quick brown fox jumps over the lazy dog. " * 23)[:1024]
+MIXED = ("Grüße aus Köln 你好，世界 ok\n" * 40)[:1024]
+EVENT = {"type": "tool.call.delta", "call_id": "call_1", "index": 0, "arguments": '{"city": "Os'}
+NOW = 1_700_000_000_000
+
+
+def encoder(kind: str, method: str, *arguments: Any, **options: Any) -> Run:
+    """A method of an encoder whose buffer is emptied now and then, without a copy."""
+    made = getattr(native, kind)(capacity=65_536, **options)
+    made.text_delta("first")
+    call = getattr(made, method)
+
+    def run(n: int) -> None:
+        for _ in repeat(None, n // 50):
+            for _ in repeat(None, 50):
+                call(*arguments)
+            with made.view():
+                pass
+
+    return run
+
+
+def calls(function: Callable[..., Any], *arguments: Any) -> Run:
+    def run(n: int) -> None:
+        for _ in repeat(None, n):
+            function(*arguments)
+
+    return run
+
+
+def feeds(parser: Any, event: bytes, *, at_once: int = 50) -> Run:
+    """Events fed so many at once; 0: one byte at a time."""
+    pieces = [event[at : at + 1] for at in range(len(event))] if not at_once else [event * at_once]
+    feed = parser.feed
+
+    def run(n: int) -> None:
+        for _ in repeat(None, n // (at_once or 1)):
+            for piece in pieces:
+                feed(piece)
+
+    return run
+
+
+def copier(frame: Callable[[str, str], bytes], path: list[Any], *, at_once: int = 50, **sets: Any) -> Run:
+    """Frames of a learned kind; 0 at once: one byte at a time."""
+    lines = frame("", "").startswith(b"{")
+    framer = native.LineFramer if lines else native.SSEFramer
+    made = native.DeltaCopier(framer(), False)
+    (learned,) = framer().feed(frame("word", "1"))
+    text = json.loads(learned.data)
+    for step in path:
+        text = text[step]
+    parts = (b'event: text.delta\ndata: {"type":"text.delta","seq":', "seq", b',"text":"', "text", b'"}\n\n')
+    names = {"members": frozenset({path[-1]}), "ignored": frozenset(), "kept": frozenset(), **sets}
+    made.learn(
+        learned, {"type": "text.delta", "text": text}, "text", names["members"], names["ignored"], parts, names["kept"]
+    )
+    event = frame(" more", "234")
+    pieces = [event[at : at + 1] for at in range(len(event))] if not at_once else [event * at_once]
+    count = at_once or 1
+
+    def run(n: int) -> None:
+        for _ in repeat(None, n // count):
+            for piece in pieces:
+                made.feed(piece)
+                if made.next(7, NOW) is not None:
+                    raise AssertionError("not copied")
+            if made.take_copied()[1] != count:
+                raise AssertionError("not copied")
+
+    return run
+
+
+def learning() -> Run:
+    adapter = get_provider("openai").adapter("m")
+    (frame,) = native.SSEFramer().feed(chat("word", "abc"))
+    event, parts = {"type": "text.delta", "text": "word"}, (b"<", "seq", b">", "text", b"\n")
+
+    def run(n: int) -> None:
+        for _ in repeat(None, n):
+            made = native.DeltaCopier(native.SSEFramer(), False)
+            made.learn(frame, event, "text", adapter.text_members, adapter.ignored_members, parts)
+
+    return run
+
+
+def chunked() -> Run:
+    body = native.ChunkedBody()
+    data = b"".join(b"%x\r\n%b\r\n" % (len(chunk), chunk) for chunk in [chat(" tok", "abcd")] * 50)
+
+    def run(n: int) -> None:
+        for _ in repeat(None, n // 50):
+            body.feed(data)
+
+    return run
+
+
+# Frames as the services send them: what varies beside the text is the second argument.
+
+
+def chat(text: str, varying: str) -> bytes:
+    return (
+        'data: {"id":"chatcmpl-DQcd8iR3VKnlPcAmoslfFgJtCAXDn","object":"chat.completion.chunk","created":1775237394,'
+        '"model":"gpt-5-mini-2026-04-02","service_tier":"default","system_fingerprint":"fp_162d3c480f","choices":[{"index"'
+        f':0,"delta":{{"content":"{text}"}},"logprobs":null,"finish_reason":null}}],"usage":null,"obfuscation":"{varying}"'
+        "}\n\n"
+    ).encode()
+
+
+def messages(text: str, varying: str) -> bytes:
+    return (
+        'event: content_block_delta\ndata: {"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":'
+        f'"{text}"}}{" " * len(varying)}}}\n\n'
+    ).encode()
+
+
+def gemini(text: str, varying: str) -> bytes:
+    count = varying or 0
+    return (
+        f'data: {{"candidates": [{{"content": {{"parts": [{{"text": "{text}"}}],"role": "model"}},"index": 0}}],'
+        f'"usageMetadata": {{"promptTokenCount": 7,"candidatesTokenCount": {count},"totalTokenCount": {count},'
+        '"promptTokensDetails": [{"modality": "TEXT","tokenCount": 7}]},"modelVersion": "mock","responseId": "kLew"}'
+        "\r\n\r\n"
+    ).encode()
+
+
+def ollama(text: str, varying: str) -> bytes:
+    return (
+        f'{{"model":"mock","created_at":"2026-11-20T09:51:36.{varying}Z","message":{{"role":"assistant","content":"{text}"'
+        '},"done":false}\n'
+    ).encode()
+
+
+CHAT = ["choices", 0, "delta", "content"]
+MESSAGES = ["delta", "text"]
+GEMINI = ["candidates", 0, "content", "parts", 0, "text"]
+OLLAMA = ["message", "content"]
+IGNORED = frozenset({"obfuscation", "created", "system_fingerprint"})
+SSE_EVENT = b'event: text.delta\ndata: {"type":"text.delta","seq":1234,"text":"Hello, world! "}\n\n'
+LINE = b'{"type":"text.delta","seq":1234,"text":"Hello, world! "}\n'
+
+CASES: dict[str, Callable[[], Run]] = {
+    "text delta, SSE": lambda: encoder("SSEEncoder", "text_delta", TEXT),
+    "text delta, NDJSON": lambda: encoder("NDJSONEncoder", "text_delta", TEXT, request_id="r" * 36, clock=lambda: NOW),
+    "text delta, SSE with ids": lambda: encoder("SSEEncoder", "text_delta", TEXT, stream_id="s" * 22),
+    "text delta, 1 KiB of ASCII": lambda: encoder("SSEEncoder", "text_delta", LONG),
+    "text delta, 1024 mixed ones": lambda: encoder("SSEEncoder", "text_delta", MIXED),
+    "any event, SSE": lambda: encoder("SSEEncoder", "event", EVENT),
+    "any event, NDJSON": lambda: encoder("NDJSONEncoder", "event", EVENT),
+    "encode_sse": lambda: calls(native.encode_sse, {"content": TEXT}),
+    "escape": lambda: calls(native.escape, TEXT),
+    "SSE event parsed": lambda: feeds(native.SSEParser(), SSE_EVENT),
+    "SSE event parsed, byte by byte": lambda: feeds(native.SSEParser(), SSE_EVENT, at_once=0),
+    "SSE frame cut": lambda: feeds(native.SSEFramer(), SSE_EVENT),
+    "NDJSON value parsed": lambda: feeds(native.NDJSONParser(), LINE),
+    "chunked body, a chunk": chunked,
+    "frame copied, chat": lambda: copier(chat, CHAT, ignored=IGNORED),
+    "frame copied, chat, byte by byte": lambda: copier(chat, CHAT, ignored=IGNORED, at_once=0),
+    "frame copied, Anthropic": lambda: copier(messages, MESSAGES),
+    "frame copied, Gemini": lambda: copier(gemini, GEMINI, kept=frozenset({"usageMetadata"})),
+    "frame copied, Ollama": lambda: copier(ollama, OLLAMA, ignored=frozenset({"created_at"})),
+    "frame learned": learning,
+    "encoder made": lambda: calls(native.SSEEncoder),
+}
+COUNT: Final = 500
+"""How often a case is done, and then twice as often."""
+COUNTS: Final = {"frame copied, chat, byte by byte": 50, "SSE event parsed, byte by byte": 100}
+"""Those that do more at a time."""

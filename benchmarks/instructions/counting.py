@@ -1,0 +1,149 @@
+"""Runs the cases under callgrind and reads what it counted.
+
+One process for all of them: valgrind starts slowly. It counts nothing until the first mark, and writes one file a mark.
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import os
+import platform
+import re
+import subprocess
+import sys
+import sysconfig
+from ctypes import CDLL
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from zlib import crc32
+
+from benchmarks.instructions.cases import CASES, COUNT, COUNTS
+
+ROOT = Path(__file__).parents[2]
+MARKS = Path(__file__).with_name("marks.c")
+TIMEOUT = 300
+
+_ALLOCATORS = {"malloc", "realloc", "calloc"}
+_POSITION = re.compile(r"(?:\+|-|\*|)\d*\s+(\d+)$")
+_NAMED = re.compile(r"(c?(?:ob|fi|fl|fe|fn))=(?:\((\d+)\))?\s*(.*)")
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What one case costs, an event."""
+
+    instructions: float
+    allocations: float
+    growth: float
+    """What twice as many events cost, by what they cost once."""
+
+
+def environment() -> str:
+    """What the counts depend on."""
+    simd = importlib.import_module("gai_fast._native.simd")
+    version = ".".join(platform.python_version_tuple()[:2])
+    # Extensions are compiled with the flags that the interpreter was.
+    flags = crc32((sysconfig.get_config_var("CFLAGS") or "").encode())
+    return f"{platform.machine()}, {simd.build()}, python {version}, flags {flags:08x}, {simd.form()}"
+
+
+def measure() -> dict[str, Cost]:
+    """The cost of each case.
+
+    Raises:
+        RuntimeError: valgrind or a C compiler is missing, or a run failed.
+    """
+    with TemporaryDirectory() as folder:
+        marks = Path(folder, "marks.so")
+        _run([os.environ.get("CC", "cc"), "-O1", "-shared", "-fPIC", str(MARKS), "-o", str(marks)], {})
+        _run(
+            [
+                "valgrind",
+                "--tool=callgrind",
+                "--instr-atstart=no",
+                f"--callgrind-out-file={folder}/out",
+                sys.executable,
+                "-m",
+                "benchmarks.instructions",
+                "run",
+                str(marks),
+            ],
+            {"PYTHONHASHSEED": "0", "GAI_FAST_REQUIRE_EXTENSIONS": "1"},
+        )
+        counted = {}
+        for file in Path(folder).glob("out.*"):
+            name, ours = read(file)
+            if name:
+                counted[name] = ours
+    return {name: _cost(COUNTS.get(name, COUNT), counted[f"{name}/1"], counted[f"{name}/2"]) for name in CASES}
+
+
+def _cost(n: int, once: tuple[int, int], twice: tuple[int, int]) -> Cost:
+    return Cost((twice[0] - once[0]) / n, (twice[1] - once[1]) / n, twice[0] / once[0])
+
+
+def _run(command: list[str], variables: dict[str, str]) -> None:
+    try:
+        done = subprocess.run(
+            command,
+            cwd=ROOT,
+            env={**os.environ, **variables},
+            capture_output=True,
+            text=True,
+            timeout=TIMEOUT,
+            check=False,
+        )
+    except FileNotFoundError:
+        raise RuntimeError(f"{command[0]} is needed to count instructions") from None
+    if done.returncode:
+        raise RuntimeError(f"{command[0]} failed ({done.returncode}):\n{done.stderr[-2000:]}")
+
+
+def run_cases(marks_path: str) -> None:
+    """Under valgrind: does every case n and 2n times, and marks each."""
+    marks = CDLL(marks_path)
+    gc.disable()
+    for name, make in CASES.items():
+        run = make()
+        n = COUNTS.get(name, COUNT)
+        run(n)  # what is done once: buffers grow, strings are made
+        for times in (1, 2):
+            marks.gai_count_from_here()
+            run(times * n)
+            marks.gai_dump(f"{name}/{times}".encode())
+
+
+def read(file: Path) -> tuple[str, tuple[int, int]]:
+    """What one of callgrind's files holds: the mark, and of our modules the instructions and the calls of allocators.
+
+    The format is that of Valgrind's manual, "Callgrind Format Specification": names are given once with a number.
+    """
+    trigger = ""
+    names: dict[tuple[str, str], str] = {}
+    here = {"ob": "", "fn": "", "cob": "", "cfn": ""}
+    ours = allocations = 0
+    called = 0
+    for line in file.read_text().splitlines():
+        if line.startswith("desc: Trigger: Client Request: "):
+            trigger = line.rpartition("Request: ")[2]
+        elif named := _NAMED.match(line):
+            key, number, name = named.groups()
+            kind = key.removeprefix("c")[:2].replace("fi", "fl").replace("fe", "fl")
+            if number and name:
+                names[kind, number] = name
+            if key in ("ob", "fn", "cob", "cfn"):
+                here[key] = names.get((kind, number), name) if number else name
+        elif line.startswith("calls="):
+            called = int(line[6:].split()[0])
+        elif position := _POSITION.match(line):
+            is_ours = "/gai_fast/_native/" in here["ob"]
+            if called:
+                # What the call cost is the callee's.
+                if is_ours and here["cfn"].partition("@")[0] in _ALLOCATORS:
+                    allocations += called
+                called = 0
+            elif is_ours:
+                ours += int(position[1])
+    return trigger, (ours, allocations)

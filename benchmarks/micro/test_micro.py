@@ -1,0 +1,245 @@
+"""Every step of an event's way, alone; then a whole answer of 100 events, and there and back again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+import orjson
+import pytest
+
+from gai_fast import relay as relaying
+from gai_fast.formats import get_format
+from gai_fast.formats._base import StreamContext
+from gai_fast.ids import new_request_id
+from gai_fast.providers import get_provider
+from gai_fast.relay import Relay
+
+Measure = Callable[..., None]
+
+TEXT = "Hello, world! "
+NOW = 1_700_000_000_000
+USAGE = {"input_tokens": 7, "output_tokens": 100, "total_tokens": 107}
+EVENTS: dict[str, dict[str, Any]] = {
+    "start": {"type": "start", "provider": "openai", "model": "gpt-5-mini", "stream_id": "s" * 22},
+    "text.delta": {"type": "text.delta", "text": TEXT},
+    "reasoning.delta": {"type": "reasoning.delta", "text": TEXT},
+    "tool.call.delta": {"type": "tool.call.delta", "call_id": "call_1", "index": 0, "arguments": '{"city": "Os'},
+    "tool.call": {
+        "type": "tool.call",
+        "call_id": "call_1",
+        "tool_call": {"name": "weather", "input": {"city": "Oslo"}},
+    },
+    "citations": {
+        "type": "citations",
+        "citations": [{"uri": "https://a.example/b", "title": "A", "start": 0, "end": 9}],
+    },
+    "usage": {"type": "usage", "usage": USAGE},
+    "finish": {"type": "finish", "provider": "openai", "model": "gpt-5-mini", "usage": USAGE, "finish_reason": "stop"},
+    "error": {"type": "error", "error": {"code": "network", "message": "The upstream broke off", "temporary": True}},
+    "done": {"type": "done", "finished": True},
+}
+RECERA = {"sse": "79 ns, 2 allocations", "ndjson": "234 ns, 5 allocations"}
+BATCH = 50
+
+
+def emptied(encoder: Any, method: str, event: Any) -> Callable[[], None]:
+    """Events into a buffer that is emptied without a copy, as a transport's is."""
+    encoder.text_delta("the first event carries the envelope")
+    encoder.take()
+    write, view, times = getattr(encoder, method), encoder.view, range(BATCH)
+
+    def batch() -> None:
+        for _ in times:
+            write(event)
+        with view():
+            pass
+
+    return batch
+
+
+def encoder_of(kernels: ModuleType, framing: str) -> Any:
+    return (
+        kernels.SSEEncoder(capacity=65_536) if framing == "sse" else kernels.NDJSONEncoder("compact", capacity=65_536)
+    )
+
+
+# ---- writing -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("framing", ["sse", "ndjson"])
+def test_write_text_delta(kernels: ModuleType, measure: Measure, framing: str) -> None:
+    encoder = encoder_of(kernels, framing)
+    measure(emptied(encoder, "text_delta", TEXT), events=BATCH, recera=RECERA[framing])
+
+
+def test_write_text_delta_with_orjson_and_concatenation(measure: Measure) -> None:
+    def batch() -> None:
+        for _ in range(BATCH):
+            event = {"type": "text.delta", "seq": 5, "text": TEXT}
+            b"event: text.delta\ndata: " + orjson.dumps(event) + b"\n\n"
+
+    measure(batch, events=BATCH)
+
+
+@pytest.mark.parametrize("framing", ["sse", "ndjson"])
+@pytest.mark.parametrize("kind", EVENTS)
+def test_write_event(kernels: ModuleType, measure: Measure, kind: str, framing: str) -> None:
+    encoder, event = encoder_of(kernels, framing), EVENTS[kind]
+    measure(emptied(encoder, "event", event), events=BATCH)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param(("The quick brown fox. " * 60)[:1024], id="ASCII"),
+        pytest.param(("Grüße aus Köln, schön. " * 60)[:1024], id="Latin"),
+        pytest.param(("Привет мир, как дела? " * 60)[:1024], id="Cyrillic"),
+        pytest.param(("这是一个测试文本，用于测量。" * 80)[:1024], id="Chinese"),
+        pytest.param(("Hello wörld 你好 😀 test " * 60)[:1024], id="mixed"),
+    ],
+)
+def test_write_1024_characters(kernels: ModuleType, measure: Measure, text: str) -> None:
+    encoder = encoder_of(kernels, "sse")
+    measure(emptied(encoder, "text_delta", text), events=BATCH)
+
+
+def test_write_into_own_memory(kernels: ModuleType, measure: Measure) -> None:
+    encoder, memory = encoder_of(kernels, "sse"), bytearray(4096)
+    measure(lambda: encoder.text_delta_into(memory, 16, TEXT))
+
+
+@pytest.mark.parametrize("data", [TEXT, {"content": TEXT}], ids=["text", "object"])
+def test_encode_sse(kernels: ModuleType, measure: Measure, data: Any) -> None:
+    measure(lambda: kernels.encode_sse(data, event="message"), recera=RECERA["sse"])
+
+
+def test_encode_ndjson(kernels: ModuleType, measure: Measure) -> None:
+    measure(lambda: kernels.encode_ndjson({"content": TEXT}), recera=RECERA["ndjson"])
+
+
+# ---- reading -------------------------------------------------------------------------------------------------------
+
+FRAME = b'event: text.delta\ndata: {"type":"text.delta","seq":1234,"text":"Hello, world! "}\n\n'
+LINE = b'{"type":"text.delta","seq":1234,"text":"Hello, world! "}\n'
+
+
+@pytest.mark.parametrize("kind", ["SSEParser", "SSEFramer", "NDJSONParser", "LineFramer"])
+def test_read_64_kib(kernels: ModuleType, measure: Measure, kind: str) -> None:
+    event = FRAME if kind.startswith("SSE") else LINE
+    count = 65_536 // len(event)
+    parser, data = getattr(kernels, kind)(), event * count
+    assert len(parser.feed(data)) == count
+    measure(lambda: parser.feed(data), events=count)
+
+
+def test_read_events_of_1_kib(kernels: ModuleType, measure: Measure) -> None:
+    parser, data = kernels.SSEParser(), (b"data: " + b"x" * 1016 + b"\n\n") * 64
+    assert len(parser.feed(data)) == 64
+    measure(lambda: parser.feed(data), events=64)
+
+
+def test_read_one_byte(kernels: ModuleType, measure: Measure) -> None:
+    parser, octets = kernels.SSEParser(), [FRAME[at : at + 1] for at in range(len(FRAME))]
+
+    def feed() -> None:
+        for octet in octets:
+            parser.feed(octet)
+
+    measure(feed, events=len(octets))
+
+
+def test_chunked_body(kernels: ModuleType, measure: Measure) -> None:
+    body, data = kernels.ChunkedBody(), b"%x\r\n%b\r\n" % (len(FRAME), FRAME) * 200
+    assert body.feed(data) == FRAME * 200
+    measure(lambda: body.feed(data), events=200)
+
+
+# ---- the relay -----------------------------------------------------------------------------------------------------
+
+
+def chunk(delta: str, finish: str = "null", varying: str = "") -> bytes:
+    choices = f'[{{"index":0,"delta":{delta},"finish_reason":{finish}}}]'
+    head = f'"id":"chatcmpl-1{varying}","object":"chat.completion.chunk","created":1700000000,"model":"mock"'
+    return f'data: {{{head},"choices":{choices}}}\n\n'.encode()
+
+
+def answer(texts: int, *, varying: bool = False) -> bytes:
+    deltas = [chunk(f'{{"content":" token {n}"}}', varying=str(n) if varying else "") for n in range(texts)]
+    ends = [chunk("{}", '"stop"'), b"data: [DONE]\n\n"]
+    return b"".join([chunk('{"role":"assistant","content":""}'), *deltas, *ends])
+
+
+def context() -> StreamContext:
+    return StreamContext("s" * 22, "r" * 36, None, "mock", lambda: NOW)
+
+
+@pytest.fixture
+def relayed(kernels: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Callable[[bytes], bytes]:
+    """Relays an answer of OpenAI's as gai events, SSE."""
+    for name in ("DeltaCopier", "SSEFramer", "LineFramer"):
+        monkeypatch.setattr(relaying, name, getattr(kernels, name))
+    api, form = get_provider("openai"), get_format("gai")
+
+    def relay(body: bytes) -> bytes:
+        encoder = form.encoder("sse", context())
+        run = Relay(api.adapter("mock"), encoder, deltas=encoder, stream_id="s" * 22)
+        run.receive_data(body, NOW)
+        run.receive_eof(None, NOW)
+        return encoder.take()
+
+    assert relay(answer(3)).count(b"event: text.delta") == 3
+    return relay
+
+
+def test_relay_an_answer_of_100_events(relayed: Callable[[bytes], bytes], measure: Measure) -> None:
+    body = answer(100)
+    measure(lambda: relayed(body), recera="53 µs (100 events from memory)")
+
+
+def test_relay_events_that_the_template_hits(relayed: Callable[[bytes], bytes], measure: Measure) -> None:
+    body = answer(300)
+    measure(lambda: relayed(body), events=300)
+
+
+def test_relay_events_that_the_template_misses(relayed: Callable[[bytes], bytes], measure: Measure) -> None:
+    body = answer(300, varying=True)
+    measure(lambda: relayed(body), events=300)
+
+
+def test_normalize_one_chunk(measure: Measure) -> None:
+    adapter = get_provider("openai").adapter("mock")
+    data = chunk('{"content":" token"}')[6:-2].decode()
+    assert adapter.receive("", data)[-1]["text"] == " token"
+    measure(lambda: adapter.receive("", data))
+
+
+def test_there_and_back_again_100_events(kernels: ModuleType, measure: Measure) -> None:
+    """Events written, parsed and read as objects again."""
+
+    def trip() -> list[Any]:
+        encoder, parser = kernels.SSEEncoder(), kernels.SSEParser()
+        encoder.event(EVENTS["start"])
+        for _ in range(98):
+            encoder.text_delta(TEXT)
+        encoder.event(EVENTS["finish"])
+        return [orjson.loads(event.data) for event in parser.feed(encoder.take())]
+
+    assert len(trip()) == 100
+    measure(trip, recera="300 µs")
+
+
+# ---- around it -----------------------------------------------------------------------------------------------------
+
+
+def test_classify_an_error(measure: Measure) -> None:
+    api = get_provider("openai")
+    body = json.dumps({"error": {"message": "Slow down", "type": "requests", "code": "rate_limit_exceeded"}}).encode()
+    assert api.decode_error(429, {}, body, NOW).code == "rate_limited"
+    measure(lambda: api.decode_error(429, {}, body, NOW), recera="30 ns (of a status alone)")
+
+
+def test_request_id(measure: Measure) -> None:
+    measure(new_request_id, recera="200 ns")

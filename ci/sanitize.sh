@@ -1,0 +1,30 @@
+#!/usr/bin/env bash
+# The kernels under the address and undefined-behaviour sanitizers: all cases, recordings and damaged inputs of the parity
+# tests, at their splits. Builds in a copy, so that the working tree keeps its own build. PYTHON: an interpreter with the
+# dev extra (default: .venv's). Arguments go to pytest (default: the kernels' tests).
+set -euo pipefail
+cd "$(dirname "$0")/.."
+python=$(realpath -s "${PYTHON:-.venv/bin/python}")
+export GAI_FAST_CORPUS=${GAI_FAST_CORPUS:-$(realpath -m ../shared/streams)}
+compiler=${CC:-cc}
+
+copy=$(mktemp -d)
+trap 'rm -rf "$copy"' EXIT
+tar -c --exclude='*.so' --exclude='*.c' --exclude=__pycache__ pyproject.toml README.md LICENSE setup.py csrc gai_fast tests | tar -x -C "$copy"
+cd "$copy"
+GAI_FAST_BUILD=native GAI_FAST_SANITIZE=1 "$python" setup.py -q build_ext --inplace --parallel "$(nproc)"
+
+if "$python" -c 'import gai_fast._native' 2>/dev/null; then
+  echo 'sanitize: the build is not sanitized: it loads without the sanitizers' >&2
+  exit 1
+fi
+
+# Python allocates with malloc, so that every object has its own guarded memory. What it keeps until it exits is no leak.
+export PYTHONMALLOC=malloc PYTHONDONTWRITEBYTECODE=1 GAI_FAST_REQUIRE_EXTENSIONS=1
+export ASAN_OPTIONS=detect_leaks=0:abort_on_error=1 UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1
+preload="$("$compiler" -print-file-name=libasan.so) $("$compiler" -print-file-name=libubsan.so)"
+if [ $# -eq 0 ]; then
+  set -- tests/parity tests/unit/_pure tests/fuzz --ignore tests/parity/test_instructions.py
+fi
+# -s: a sanitizer writes to standard error and ends the process, and pytest must not hold that back.
+LD_PRELOAD=$preload "$python" -m pytest -q -s -p no:cacheprovider --timeout 300 "$@"

@@ -1,0 +1,78 @@
+/* What stands before the text of a delta: constant pieces with a number behind each but the last.
+ *
+ * Made once for a stream or a learned frame, written for each of its deltas. Every piece begins at a multiple of
+ * GAI_STEP bytes and is copied in steps of it: no call of memcpy for a few bytes.
+ */
+#ifndef GAI_HEAD_H
+#define GAI_HEAD_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "integers.h"
+
+enum {
+    GAI_NUMBERS = 4, /* event and time, and the event again in its id */
+    GAI_STEP = 64, /* nearly every piece in one */
+};
+
+typedef struct {
+    uint8_t *bytes; /* owned; NULL: not made yet */
+    size_t room;    /* of what is written, overhang included */
+    size_t sizes[GAI_NUMBERS + 1];
+    uint8_t is_time[GAI_NUMBERS];
+    int numbers;
+} gai_head;
+
+static inline void gai_drop_head(gai_head *head) {
+    free(head->bytes);
+    *head = (gai_head){0};
+}
+
+static inline size_t gai_whole_steps(size_t size) { return (size + GAI_STEP - 1) / GAI_STEP * GAI_STEP; }
+
+/* Makes the head of a text that has `numbers` numbers in it, each behind the offset `cuts[i]`, in order. -1: no memory. */
+static inline int gai_make_head(gai_head *head, const uint8_t *text, size_t size, const size_t *cuts,
+                                const uint8_t *is_time, int numbers) {
+    size_t begin = 0, room = GAI_STEP;
+    for (int i = 0; i <= numbers; i++) {
+        size_t end = i < numbers ? cuts[i] : size;
+        head->sizes[i] = end - begin;
+        room += gai_whole_steps(end - begin) + GAI_INTEGER_ROOM;
+        begin = end;
+    }
+    uint8_t *to = (uint8_t *)calloc(1, room);
+    if (to == NULL) {
+        return -1;
+    }
+    head->bytes = to;
+    head->room = room;
+    head->numbers = numbers;
+    for (int i = 0; i <= numbers; i++) {
+        memcpy(to, text, head->sizes[i]);
+        text += head->sizes[i];
+        to += gai_whole_steps(head->sizes[i]);
+        if (i < numbers) {
+            head->is_time[i] = is_time[i];
+        }
+    }
+    return 0;
+}
+
+/* Writes it where there is `head->room`; returns where it ends. */
+static inline uint8_t *gai_put_head(uint8_t *to, const gai_head *head, uint64_t number, uint64_t time) {
+    const uint8_t *from = head->bytes;
+    for (int i = 0; i <= head->numbers; i++) {
+        const uint8_t *end = from + head->sizes[i];
+        uint8_t *stop = to + head->sizes[i];
+        for (; from < end; from += GAI_STEP, to += GAI_STEP) {
+            memcpy(to, from, GAI_STEP);
+        }
+        to = i < head->numbers ? gai_put_unsigned(stop, head->is_time[i] ? time : number) : stop;
+    }
+    return to;
+}
+
+#endif

@@ -1,0 +1,86 @@
+"""The gate on instructions and allocations per event (`benchmarks/instructions`)."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from typing import NoReturn
+
+import pytest
+
+from benchmarks.instructions.__main__ import ACCEPT, BASELINE, Baseline, compare
+from tests.kernels import load
+
+Unavailable = Callable[[str], NoReturn]
+
+
+@pytest.fixture
+def baseline() -> Baseline:
+    told: Baseline = json.loads(BASELINE.read_text())
+    assert told
+    return told
+
+
+def test_the_kernels_cost_what_the_baseline_says(baseline: Baseline, unavailable: Unavailable) -> None:
+    """Counted here; and the same counts fail against a baseline that is five per cent lower."""
+    load("native")
+    for program in ("valgrind", "cc"):
+        if shutil.which(program) is None:
+            unavailable(program)
+    from benchmarks.instructions.counting import environment, measure  # they need the native kernels
+
+    costs, where = measure(), environment()
+    lines, fine = compare(costs, baseline, where)
+    assert fine, "\n".join(lines)
+    told = {name: {"instructions": cost.instructions * 0.95, "allocations": 0} for name, cost in costs.items()}
+    lines, fine = compare(costs, {where: told}, where)
+    assert not fine
+    assert sum("more than 3% worse" in line for line in lines) == len(costs)
+    assert lines[-1] == f"to accept: {ACCEPT}"
+
+
+@pytest.fixture
+def cost() -> type:
+    load("native")
+    from benchmarks.instructions.counting import Cost  # as above
+
+    return Cost
+
+
+@pytest.mark.parametrize(
+    ("instructions", "allocations", "growth", "told"),
+    [
+        (102.9, 1.0, 2.0, ""),
+        (97.1, 1.0, 2.0, ""),
+        (103.1, 1.0, 2.0, "more than 3% worse"),
+        (96.0, 1.0, 2.0, "more than 3% better"),
+        (100.0, 1.5, 2.0, "1.5 allocations, not 1"),
+        (100.0, 1.0, 4.0, "twice as many events cost 4.00 times as much"),
+    ],
+)
+def test_what_fails_is_told_beside_its_case(
+    cost: type, instructions: float, allocations: float, growth: float, told: str
+) -> None:
+    baseline = {"here": {"a case": {"instructions": 100.0, "allocations": 1.0}}}
+    lines, fine = compare({"a case": cost(instructions, allocations, growth)}, baseline, "here")
+    assert fine is not bool(told)
+    assert lines[1].split("  ")[-1] == told if told else lines[1].endswith(" 1")
+    assert lines[1].startswith("a case ")
+
+
+def test_elsewhere_only_what_no_compiler_changes_is_compared(cost: type) -> None:
+    baseline = {"here": {"a case": {"instructions": 100.0, "allocations": 0.0}}}
+    lines, fine = compare({"a case": cost(900.0, 0.0, 2.0)}, baseline, "there")
+    assert fine
+    assert lines[-1] == "no baseline for there: instructions are not compared, only allocations and growth"
+    assert not compare({"a case": cost(900.0, 1.0, 2.0)}, baseline, "there")[1]
+    assert not compare({"a case": cost(900.0, 0.0, 3.0)}, baseline, "there")[1]
+
+
+def test_cases_that_come_or_go_are_told(cost: type) -> None:
+    baseline = {"here": {"a case": {"instructions": 100.0, "allocations": 0.0}}}
+    lines, fine = compare({"another": cost(1.0, 0.0, 2.0)}, baseline, "here")
+    assert not fine
+    assert lines[1].endswith("not in the baseline")
+    assert lines[2].endswith("is in the baseline and was not measured")

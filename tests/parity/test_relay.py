@@ -1,0 +1,329 @@
+"""Copied frames are invisible: a relay with the native copier gives what one gives whose every frame is parsed.
+
+Compared is what comes out after each read: the bytes of the format (and with them `Result`, usage and the numbers),
+the relay's state and its error.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gai_fast.formats import get_format
+from gai_fast.formats._base import StreamContext
+from gai_fast.providers import get_provider
+from gai_fast.relay import Relay
+from tests.kernels import cuts, is_set
+
+Both = tuple[ModuleType, ModuleType]
+NOW = 1_700_000_000_000
+CORPUS = Path(os.environ.get("GAI_FAST_CORPUS") or Path(__file__).parents[2] / "../shared/streams")
+
+# format, framing, passthrough, what the context says
+FORMATS: tuple[tuple[str, Any, bool, dict[str, Any]], ...] = (
+    ("gai", "sse", False, {}),
+    ("gai", "sse", False, {"envelope": "full", "timestamps": True, "trace_id": "t" * 32}),
+    ("gai", "sse", False, {"ids": True, "retry_ms": 3000, "timestamps": True}),
+    ("gai", "ndjson", False, {}),
+    ("openai", "sse", False, {}),
+    ("openai", "ndjson", False, {"usage": False}),
+    ("openai", "sse", False, {"ids": True}),
+    ("openai", "sse", True, {}),
+    ("simple", "sse", False, {}),
+)
+
+
+def relayed(
+    kernels: ModuleType, provider: str, chunks: list[bytes], how: tuple[str, Any, bool, dict[str, Any]]
+) -> tuple[list[bytes], Any]:
+    """What comes out after each read and at the end, and how the stream ended."""
+    name, framing, passes, said = how
+    context = StreamContext(
+        **{
+            "stream_id": "stream-0123456789abcdef",
+            "request_id": "request-1",
+            "trace_id": None,
+            "model": "asked",
+            "clock": lambda: NOW,
+            **said,
+        }
+    )
+    output: Any = get_format(name).passthrough(framing, context, whole=False) if passes else None
+    passing = output is not None
+    output = output or get_format(name).encoder(framing, context)
+    api = get_provider(provider)
+    relay = Relay(
+        api.adapter("asked"),
+        output,
+        deltas=output,
+        frames=output if passing else None,
+        stream_id=context.stream_id,
+        upstream="up",
+        prompt_characters=99,
+    )
+    framer = kernels.SSEFramer() if api.framing == "sse" else kernels.LineFramer()
+    relay._copier = kernels.DeltaCopier(framer, passing)
+    outs = []
+    for chunk in chunks:
+        relay.receive_data(chunk, NOW)
+        outs.append(output.take())
+    relay.receive_eof(None, NOW)
+    outs.append(output.take())
+    return outs, (relay.state, relay.error and relay.error.payload(), relay.delivered)
+
+
+def same(both: Both, provider: str, chunks: list[bytes], how: tuple[str, Any, bool, dict[str, Any]]) -> None:
+    ours, theirs = (relayed(kernels, provider, chunks, how) for kernels in both)
+    assert ours == theirs, how
+
+
+# ---- recordings ------------------------------------------------------------------------------------------------------
+
+SPOKEN = {"openai.chat", "openai.completions", "anthropic.messages"}
+
+
+def provider_of(recording: Path, api: str) -> str:
+    name = recording.parent.name
+    try:
+        return get_provider(f"{name}:completions" if api == "openai.completions" else name).provider and (
+            f"{name}:completions" if api == "openai.completions" else name
+        )
+    except ValueError:
+        return "openai-compatible:completions" if api == "openai.completions" else "openai-compatible"
+
+
+def recordings() -> Iterator[tuple[str, str, bytes]]:
+    """(name, provider, body) of each recorded stream that an adapter of ours reads."""
+    for body in sorted(CORPUS.glob("*/*.sse")):
+        api = json.loads(body.with_suffix(".json").read_text()).get("api")
+        if api in SPOKEN:
+            yield f"{body.parent.name}/{body.name}", provider_of(body, api), body.read_bytes()
+
+
+@pytest.mark.parametrize("how", FORMATS, ids=lambda how: f"{how[0]}-{how[1]}{'-passthrough' * how[2]}-{len(how[3])}")
+def test_every_recording_however_cut(both: Both, corpus: Path, how: tuple[str, Any, bool, dict[str, Any]]) -> None:
+    """Whole and at random edges; byte by byte the first 3 KiB, in an exhaustive run all of it."""
+    seen = 0
+    for name, provider, body in recordings():
+        dice = random.Random(name)
+        edges = sorted(dice.choices(range(len(body) + 1), k=len(body) // 500))
+        pieces = [body[begin:end] for begin, end in zip([0, *edges], [*edges, len(body)], strict=True)]
+        some = body if is_set("GAI_FAST_EXHAUSTIVE") else body[:3072] if dice.random() < 0.1 else body[:300]
+        for chunks in ([body], pieces, [some[at : at + 1] for at in range(len(some))] + [body[len(some) :]]):
+            same(both, provider, chunks, how)
+        seen += 1
+    assert seen > 100
+
+
+def test_most_of_a_real_answer_is_copied(both: Both, corpus: Path) -> None:
+    """Else all of the above would be true of a copier that never copies."""
+    native, _ = both
+    copied = frames = 0
+    for _, provider, body in recordings():
+        if provider not in ("deepseek", "openrouter", "openai", "anthropic", "xai"):
+            continue
+        counted = native.SSEFramer()
+        frames += len(counted.feed(body))
+
+        class Counting(native.DeltaCopier):  # type: ignore[misc, name-defined]  # chosen at run time
+            def take_copied(self) -> Any:
+                nonlocal copied
+                taken = super().take_copied()
+                copied += taken[1]
+                return taken
+
+        class Kernels:
+            DeltaCopier, SSEFramer = Counting, native.SSEFramer
+
+        relayed(Kernels, provider, [body], FORMATS[0])  # type: ignore[arg-type]  # it has what is used
+    assert copied > frames / 3
+
+
+# ---- made streams ----------------------------------------------------------------------------------------------------
+
+TEXT = st.one_of(
+    st.sampled_from(
+        ["", " ", "\n", "a", "Hello", " world", '"q"', "\\", "/", "é", "豆", "😀", "\x7f", "\x00", "[DONE]"]
+    ),
+    st.sampled_from(["\ud83d", "\ude00", "a\ud83d", "\ude00b", "\ud83d\ude00"]),
+    st.text(st.characters(exclude_categories=[]), max_size=12),
+)
+
+
+def string(text: str, escaped: bool) -> str:
+    written = json.dumps(text, ensure_ascii=escaped)
+    return written if escaped else written.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+
+
+Shape = Callable[[str], str]
+
+
+@st.composite
+def chat_shape(draw: st.DrawFn, finish: str) -> Shape:
+    """A chunk but for its text; mostly a delta, and now and then each thing that the dialect may say beside it."""
+    kinds = ["content"] * 6 + ["fragment"] * 4 + ["reasoning_content", "refusal", "reasoning", "empty", "two", "broken"]
+    kind = draw(st.sampled_from([*kinds, "nothing", "call", "usage", "other"]))
+    index = draw(st.sampled_from([0, 0, 0, 1]))
+    call = draw(st.sampled_from([0, 0, 1]))
+    reason = draw(st.sampled_from(["null"] * 4 + ['"stop"', '"length"', finish]))
+    usage = draw(st.sampled_from(["", "", "", ',"usage":null']))
+    if kind == "empty":
+        delta = '"content":""'
+    elif kind == "two":
+        delta = '"content":@,"reasoning_content":@'
+    elif kind == "nothing":
+        delta = ""
+    elif kind == "broken":
+        delta = '"content":@,'
+    elif kind == "call":
+        delta = f'"tool_calls":[{{"index":{call},"id":"c{call}","function":{{"name":"f","arguments":@}}}}]'
+    elif kind == "fragment":
+        at = draw(st.sampled_from([f'"index":{call},', f'"index":{call},', ""]))
+        delta = f'"tool_calls":[{{{at}"function":{{"arguments":@}}}}]'
+    elif kind == "usage":
+        usage = draw(
+            st.sampled_from([',"usage":{"prompt_tokens":@@,"completion_tokens":@@}', ',"usage":{"cost":0.@@5}'])
+        )
+        delta = '"content":@'
+    elif kind == "other":
+        other = draw(st.sampled_from(['{"error":{"message":"no","code":500}}', "[DONE]", '{"choices":[]}', "{}"]))
+        return lambda text: other
+    else:
+        delta = f'"{kind}":@'
+    head = f'"id":"x","created":{draw(st.sampled_from([7, 7, 8]))},"model":"{draw(st.sampled_from("mmmmn"))}"'
+    padding = draw(st.sampled_from(["", ',"obfuscation":"', ',"obfuscation":"']))
+    blank = draw(st.sampled_from(["", "", " "]))
+    choice = f'{{"index":{index},"delta":{{{delta}}},"finish_reason":{reason}}}'
+
+    def chunk(text: str) -> str:
+        noise = padding and padding + "aZ09-_"[len(text) % 7 :] + draw(st.sampled_from(["", "", "", "é"])) + '"'
+        counts = usage.replace("@@", str(draw(st.sampled_from([0, 7, 123, 10**15]))))
+        return f'{{{head},"choices":[{choice.replace("@", text)}]{counts}{noise}{blank}}}'
+
+    return chunk
+
+
+@st.composite
+def message_shape(draw: st.DrawFn) -> Shape:
+    index = draw(st.sampled_from([0, 0, 0, 1]))
+    deltas = ['"type":"text_delta","text":@'] * 8 + ['"type":"thinking_delta","thinking":@'] * 3
+    deltas += [
+        '"type":"input_json_delta","partial_json":@',
+        '"type":"signature_delta","signature":"s"',
+        '"type":"citations_delta","citation":{"url":"https://x.example","title":"t"}',
+    ]
+    delta = f'{{"type":"content_block_delta","index":{index},"delta":{{{draw(st.sampled_from(deltas))}}}@@}}'
+    others = [
+        f'{{"type":"content_block_start","index":{index},"content_block":{{"type":"text","text":@}}}}',
+        f'{{"type":"content_block_start","index":{index},"content_block":{{"type":"tool_use","id":"t","name":"f"}}}}',
+        f'{{"type":"content_block_stop","index":{index}}}',
+        '{"type":"ping"}',
+        '{"type":"message_delta","delta":{"stop_reason":"end_turn"},"usage":{"output_tokens":5}}',
+        '{"type":"message_stop"}',
+        '{"type":"error","error":{"type":"overloaded_error","message":"later"}}',
+        '{"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":',
+    ]
+    shape = draw(st.sampled_from([delta] * 12 + others))
+    return lambda text: shape.replace("@@", " " * (len(text) % 4)).replace("@", text)
+
+
+@st.composite
+def stream(draw: st.DrawFn, shape: st.SearchStrategy[Shape], head: list[str]) -> bytes:
+    """Chunks of a few shapes, framed in one of the ways that servers frame them; perhaps one byte of all is another."""
+    end = draw(st.sampled_from(["\n", "\n", "\n", "\r\n", "\r"]))
+    escaped = draw(st.booleans())
+    shapes = draw(st.lists(shape, min_size=1, max_size=4))
+    chunks = draw(st.lists(st.tuples(st.sampled_from(shapes), TEXT), max_size=16))
+    frames = []
+    for data in [*head, *(shape(string(text, escaped)) for shape, text in chunks)]:
+        kind = data.startswith('{"type"') and data.split('"')[3]
+        name = f"event: {kind}{end}" if kind else ""
+        aside = draw(st.sampled_from([""] * 12 + [f": ping{end}", f": ping{end}{end}", f"id: 1{end}", end]))
+        frames.append(f"{aside}{name}data: {data}{end}{end}")
+    body = bytearray("".join(frames), "utf-8", "surrogatepass")
+    if draw(st.booleans()):
+        body[draw(st.integers(0, len(body) - 1))] = draw(st.sampled_from(b'"\\,:{}[] \n\r0.x\x00\xff'))
+    return bytes(body)
+
+
+ROLE = '{"id":"x","model":"m","choices":[{"index":0,"delta":{"role":"assistant","content":""}}]}'
+CHAT = st.sampled_from(['"stop"', '"length"', '"tool_calls"']).flatmap(
+    lambda finish: stream(chat_shape(finish), [ROLE])
+)
+MESSAGES = stream(
+    message_shape(),
+    [
+        '{"type":"message_start","message":{"id":"x","model":"m","usage":{"input_tokens":7}}}',
+        '{"type":"content_block_start","index":0,"content_block":{"type":"text","text":""}}',
+    ],
+)
+HOW = st.sampled_from(FORMATS)
+EDGES = st.lists(st.floats(0, 1), max_size=5)
+
+
+def cut(body: bytes, edges: list[float]) -> list[bytes]:
+    at = [0, *sorted(int(edge * len(body)) for edge in edges), len(body)]
+    return [body[begin:end] for begin, end in pairwise(at)]
+
+
+@given(CHAT, HOW, EDGES)
+def test_chat_streams(both: Both, body: bytes, how: tuple[str, Any, bool, dict[str, Any]], edges: list[float]) -> None:
+    same(both, "openai", cut(body, edges), how)
+
+
+@given(MESSAGES, HOW, EDGES)
+def test_message_streams(both: Both, body: bytes, how: Any, edges: list[float]) -> None:
+    same(both, "anthropic", cut(body, edges), how)
+
+
+def chat_frames() -> list[bytes]:
+    return [
+        b'data: {"id":"x","created":7,"model":"m","choices":[{"index":0,"delta":{"content":"%b"},'
+        b'"finish_reason":null}],"obfuscation":"%b"}\n\n' % (text, padding)
+        for text, padding in (
+            (b"", b""),
+            (b"One", b"a"),
+            (b" two", b""),
+            (b"3\\u00e9\\n", b"bcd"),
+            (b"x", b""),
+            (b"y", b""),
+        )
+    ]
+
+
+def message_frames() -> list[bytes]:
+    head = b'event: message_start\ndata: {"type":"message_start","message":{"id":"x","model":"m"}}\n\n'
+    return [head] + [
+        b'event: content_block_delta\ndata: {"type":"content_block_delta","index":0,"delta":{"type":"text_delta",'
+        b'"text":"%b"}%b}\n\n' % (text, blanks)
+        for text, blanks in ((b"One", b" "), (b" two", b""), (b"\\ud83d\\ude00", b"   "), (b"x", b""), (b"y", b""))
+    ]
+
+
+@pytest.mark.parametrize(("provider", "made"), [("openai", chat_frames), ("anthropic", message_frames)])
+def test_one_byte_that_differs(both: Both, provider: str, made: Callable[[], list[bytes]]) -> None:
+    """Each byte of one frame is replaced in turn; the frames around it are such as are copied."""
+    frames = made()
+    octets = range(256) if is_set("GAI_FAST_EXHAUSTIVE") else b'"\\ :}1x\n\r\xff'
+    for number, how in enumerate((FORMATS[0], FORMATS[7])):
+        for at in range(len(frames[3])):
+            for octet in octets[number::2] if not is_set("GAI_FAST_EXHAUSTIVE") else octets:
+                spoilt = frames[3][:at] + bytes((octet,)) + frames[3][at + 1 :]
+                same(both, provider, [b"".join([*frames[:3], spoilt, *frames[4:]])], how)
+
+
+def test_a_made_stream_in_every_way_of_cutting(both: Both) -> None:
+    for provider, frames in (("openai", chat_frames()), ("anthropic", message_frames())):
+        for how in FORMATS:
+            for chunks in cuts(b"".join(frames)):
+                same(both, provider, chunks, how)
