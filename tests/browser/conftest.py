@@ -96,7 +96,8 @@ class Upstream:
             with suppress(ConnectionError):
                 while behaviour == "endless" and not gone.done():
                     await choice({"content": "on and "})
-            await asyncio.wait([gone])
+            with suppress(ConnectionError):  # a reset is a close as well
+                await gone
             self.closed.set()
             raise ConnectionResetError
         if behaviour == "think":
