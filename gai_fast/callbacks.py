@@ -1,0 +1,97 @@
+"""`EventManager`: functions of a library user that are told what happens in a stream.
+
+Owns which event calls which function. Awaits nothing and catches nothing: `net/callbacks.py` calls, and keeps functions
+that raise away from the stream.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any, Final
+
+from gai_fast.events import DELTAS, Event
+from gai_fast.processors._base import Processor, Touches
+
+Callback = Callable[[Event], Awaitable[Any] | Any]
+
+NAMES: Final = ("on_start", "on_delta", "on_usage", "on_complete", "on_error")
+
+
+class EventManager:
+    """Callbacks of a stream, plain or async; each is given one event, a dict that is not to be changed.
+
+    Give functions, assign them later, or write a subclass with methods of these names. Plain ones are called at once,
+    on the loop, so they must not block; async ones run in one task per stream, in order, and hold the stream up where
+    they fall far behind. One that raises is logged once per stream and never harms it.
+
+    Args:
+        on_start: Called with `start`; after a `stream.reset` again.
+        on_delta: Called with every delta: text, reasoning, refusal, tool arguments.
+        on_usage: Called with every event that has `usage`: snapshots, `finish` or `error`.
+        on_complete: Called with `finish`, which here holds `metrics` too.
+        on_error: Called with `error`, which here holds `metrics` too.
+
+    Example:
+        >>> said = []
+        >>> manager = EventManager(on_delta=lambda event: said.append(event["text"]))
+        >>> for function in manager.wanted({"type": "text.delta", "text": "Hi"}):
+        ...     function({"type": "text.delta", "text": "Hi"})
+        >>> said
+        ['Hi']
+    """
+
+    on_start: Callback | None = None
+    on_delta: Callback | None = None
+    on_usage: Callback | None = None
+    on_complete: Callback | None = None
+    on_error: Callback | None = None
+
+    def __init__(
+        self,
+        *,
+        on_start: Callback | None = None,
+        on_delta: Callback | None = None,
+        on_usage: Callback | None = None,
+        on_complete: Callback | None = None,
+        on_error: Callback | None = None,
+    ) -> None:
+        given = zip(NAMES, (on_start, on_delta, on_usage, on_complete, on_error), strict=True)
+        for name, callback in given:
+            if callback is not None:
+                setattr(self, name, callback)
+            elif (own := getattr(self, name)) is not None:
+                callback = own
+            if callback is not None and not callable(callback):
+                raise ValueError(f"{name} must be a function of one event")
+
+    def wanted(self, event: Event) -> list[Callback]:
+        """The functions that are to be called with an event, in order."""
+        kind = event["type"]
+        first = self.on_delta if kind in DELTAS else self.on_start if kind == "start" else None
+        usage = self.on_usage if "usage" in event else None
+        last = self.on_complete if kind == "finish" else self.on_error if kind == "error" else None
+        return [each for each in (first, usage, last) if each is not None]
+
+
+class EventTap(Processor):
+    """Gathers what an `EventManager` is to be told of a stream; the last in a chain.
+
+    Args:
+        manager: Who is told.
+    """
+
+    def __init__(self, manager: EventManager) -> None:
+        self.touches: Touches = "nothing" if manager.on_delta is None else "deltas"
+        self._manager = manager
+        self._gathered: list[Event] = []
+
+    def process(self, event: Event, now_ms: int = 0) -> Iterable[Event]:
+        """Passes the event on."""
+        if self._manager.wanted(event):
+            self._gathered.append(event)
+        return (event,)
+
+    def take(self) -> list[Event]:
+        """What has been gathered since the last call."""
+        gathered, self._gathered = self._gathered, []
+        return gathered

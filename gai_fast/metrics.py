@@ -1,0 +1,205 @@
+"""What is measured of a stream: `StreamMeter` while it runs, `StreamMetrics` at its end, `MetricsSink` to be told.
+
+Owns the definitions of the figures. Reads no clock: the session gives the time once per read, never per event. Knows no
+exposition format and no log.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Mapping
+from typing import Any, Final, Literal, Protocol
+
+from msgspec import Struct
+
+GAP_BOUNDS: Final = (
+    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0, 20.0,
+    40.0, 80.0,
+)  # fmt: skip
+"""Upper bounds of the gaps between tokens, in seconds: those of vLLM, and finer ones for what comes in bursts."""
+
+Outcome = Literal["finished", "failed", "cancelled", "disconnected"]
+
+
+class StreamMetrics(Struct, frozen=True, kw_only=True):  # one for each stream: a frozen dataclass takes 3 µs more
+    """One stream, measured. Times in seconds; `None` where there was nothing to measure.
+
+    Args:
+        duration: From the request to the stream's end.
+        time_to_first_token: From the request until the first delta was handed to the client's connection; what frames
+            a stream, such as a role, is no token.
+        upstream_time_to_first_token: From the request to the upstream until its first delta was read.
+        gateway_overhead: What the gateway itself worked: until the upstream was asked, and on every read.
+        gaps: How many tokens came so long after the one before, for each of `GAP_BOUNDS` and for what is longer. Of
+            tokens that came in one read all but the first have no gap.
+        gap_sum: All gaps together.
+        deltas: Deltas that the upstream sent.
+        events: All events.
+        bytes_in: Bytes of the upstream's body.
+        bytes_out: Bytes for the client.
+        outcome: How the stream ended.
+        code: The error's code, where it failed.
+        finish_reason: As the stream said.
+        usage: As the stream said (CONTRACT §5).
+        provider: The adapter's name.
+        upstream: The configured upstream that answered.
+        model: The model as the client asked for it.
+        answered_by: The model as the provider reports it.
+        endpoint: The route.
+        transport: `sse`, `ndjson`, `json` or `library`.
+        stream_id: The stream's id.
+        request_id: The request's id.
+        trace_id: The trace's id, where there is one.
+        retries: Attempts of the same model that failed before.
+        fallbacks: Models that failed before.
+    """
+
+    duration: float
+    time_to_first_token: float | None = None
+    upstream_time_to_first_token: float | None = None
+    gateway_overhead: float = 0.0
+    gaps: tuple[int, ...] = (0,) * (len(GAP_BOUNDS) + 1)
+    gap_sum: float = 0.0
+    deltas: int = 0
+    events: int = 0
+    bytes_in: int = 0
+    bytes_out: int = 0
+    outcome: Outcome = "finished"
+    code: str | None = None
+    finish_reason: str | None = None
+    usage: Mapping[str, Any] | None = None
+    provider: str = ""
+    upstream: str = ""
+    model: str = ""
+    answered_by: str = ""
+    endpoint: str = ""
+    transport: str = ""
+    stream_id: str = ""
+    request_id: str = ""
+    trace_id: str | None = None
+    retries: int = 0
+    fallbacks: int = 0
+
+    @property
+    def tokens_per_second(self) -> float | None:
+        """Output tokens after the first, by the time that they took."""
+        tokens = (self.usage or {}).get("output_tokens", 0) - 1
+        if self.time_to_first_token is None or tokens < 1 or self.duration <= self.time_to_first_token:
+            return None
+        return float(tokens / (self.duration - self.time_to_first_token))
+
+    def as_dict(self) -> dict[str, Any]:
+        """What `Result.metrics` holds: times in milliseconds, rates a second, absent where not measured."""
+        bounds = [*(bound * _MS for bound in GAP_BOUNDS), None]
+        told = {
+            "duration_ms": _milliseconds(self.duration),
+            "time_to_first_token_ms": _milliseconds(self.time_to_first_token),
+            "upstream_time_to_first_token_ms": _milliseconds(self.upstream_time_to_first_token),
+            "gateway_overhead_ms": _milliseconds(self.gateway_overhead),
+            "tokens_per_second": None if self.tokens_per_second is None else round(self.tokens_per_second, 2),
+            "inter_token_ms": [
+                {"le": bound, "count": count} for bound, count in zip(bounds, self.gaps, strict=True) if count
+            ],
+            "deltas": self.deltas,
+            "events": self.events,
+            "bytes_in": self.bytes_in,
+            "bytes_out": self.bytes_out,
+            "retries": self.retries or None,
+            "fallbacks": self.fallbacks or None,
+        }
+        return {key: value for key, value in told.items() if value is not None}
+
+
+class MetricsSink(Protocol):
+    """Takes the figures of streams; one that raises harms no stream."""
+
+    def stream_ended(self, metrics: StreamMetrics) -> None:
+        """A stream has ended. Called once for each, on the loop: it must not block."""
+
+
+class StreamMeter:
+    """Measures one stream.
+
+    Args:
+        began: When the request came, in seconds of a clock that only goes forward.
+    """
+
+    __slots__ = ("_asked", "_began", "_bytes_in", "_bytes_out", "_deltas", "_first", "_gap_sum", "_gaps", "_last",
+                 "_upstream_first", "_worked")  # fmt: skip
+
+    def __init__(self, began: float) -> None:
+        self._began = began
+        self._asked: float | None = None
+        self._upstream_first: float | None = None
+        self._first: float | None = None
+        self._last = began
+        self._worked = 0.0
+        self._deltas = 0
+        self._gaps = [0] * (len(GAP_BOUNDS) + 1)
+        self._gap_sum = 0.0
+        self._bytes_in = 0
+        self._bytes_out = 0
+
+    def asked(self, now: float) -> None:
+        """The upstream has been asked; the last attempt counts."""
+        if self._asked is None:
+            self._worked += now - self._began
+        self._asked = now
+
+    def read(self, began: float, ended: float, size: int, deltas: int) -> None:
+        """A read of the upstream's body has been handled.
+
+        Args:
+            began: When it came.
+            ended: When what became of it had been written.
+            size: Its bytes.
+            deltas: Deltas of the stream so far.
+        """
+        self._worked += ended - began
+        self._bytes_in += size
+        new = deltas - self._deltas
+        if new <= 0:
+            return
+        self._deltas = deltas
+        if self._first is None:
+            self._first = ended
+            self._upstream_first = began
+        else:
+            gap = ended - self._last
+            self._gaps[bisect_left(GAP_BOUNDS, gap)] += 1
+            self._gap_sum += gap
+        self._gaps[0] += new - 1
+        self._last = ended
+
+    def wrote(self, size: int) -> None:
+        """Bytes have been handed to the client's connection."""
+        self._bytes_out += size
+
+    def end(self, now: float, **about: Any) -> StreamMetrics:
+        """The figures.
+
+        Args:
+            now: When the stream ended.
+            **about: What is not measured here: any other fields of `StreamMetrics`.
+        """
+        asked = self._began if self._asked is None else self._asked
+        first, upstream_first = self._first, self._upstream_first
+        return StreamMetrics(
+            duration=now - self._began,
+            time_to_first_token=None if first is None else first - self._began,
+            upstream_time_to_first_token=None if upstream_first is None else upstream_first - asked,
+            gateway_overhead=self._worked,
+            gaps=tuple(self._gaps),
+            gap_sum=self._gap_sum,
+            deltas=self._deltas,
+            bytes_in=self._bytes_in,
+            bytes_out=self._bytes_out,
+            **about,
+        )
+
+
+_MS: Final = 1000
+
+
+def _milliseconds(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds * _MS, 3)

@@ -1,0 +1,124 @@
+"""Calls the functions of an `EventManager` and of metrics sinks, so that none of them can harm a stream.
+
+Owns the task of a stream whose callbacks are async, its bound, and where an exception of a user's function ends: in the
+log, without what the event says.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any, Final
+
+from gai_fast.callbacks import EventManager
+from gai_fast.events import Event
+from gai_fast.limits import LIMITS
+from gai_fast.metrics import MetricsSink, StreamMetrics
+
+_log: Final = logging.getLogger("gai_fast.callbacks")
+
+
+class CallbackRunner:
+    """Runs the callbacks of one stream: plain ones at once, async ones in at most one task, in order.
+
+    Args:
+        manager: The functions.
+        loop: The running loop.
+        pause: Called when `limits.callbacks_waiting` async calls wait: the upstream should not be read.
+        resume: Called when half of them are done.
+    """
+
+    def __init__(
+        self,
+        manager: EventManager,
+        loop: asyncio.AbstractEventLoop,
+        *,
+        pause: Callable[[], None],
+        resume: Callable[[], None],
+    ) -> None:
+        self._manager = manager
+        self._loop = loop
+        self._pause = pause
+        self._resume = resume
+        self._waiting: deque[Awaitable[Any]] = deque()
+        self._is_paused = False
+        self._is_closed = False
+        self._task: asyncio.Task[None] | None = None
+        self._failed: set[str] = set()
+
+    def tell(self, events: Iterable[Event]) -> None:
+        """Tells what one read has brought."""
+        if self._is_closed:
+            return
+        for event in events:
+            for callback in self._manager.wanted(event):
+                try:
+                    # The body of an async function does not run before it is awaited.
+                    answer = callback(event)
+                except Exception as problem:  # noqa: BLE001  # a user's function must not harm the stream
+                    self._note(event, problem)
+                else:
+                    if inspect.isawaitable(answer):
+                        self._waiting.append(answer)
+        if self._waiting and self._task is None:
+            self._task = self._loop.create_task(self._run())
+        if not self._is_paused and len(self._waiting) >= LIMITS.callbacks_waiting:
+            self._is_paused = True
+            self._pause()
+
+    async def close(self, seconds: float = LIMITS.callbacks_end) -> None:
+        """Lets the async callbacks end; those that take longer are cancelled.
+
+        Args:
+            seconds: How long to wait for them.
+        """
+        if self._task is not None:
+            await asyncio.wait([self._task], timeout=seconds)
+        self.cancel()
+
+    def cancel(self) -> None:
+        """Calls nobody any more; idempotent."""
+        self._is_closed = True
+        if self._task is not None:
+            self._task.cancel()
+        while self._waiting:
+            answer = self._waiting.popleft()
+            if inspect.iscoroutine(answer):
+                answer.close()
+
+    async def _run(self) -> None:
+        try:
+            while self._waiting:
+                try:
+                    await self._waiting.popleft()
+                except Exception as problem:  # noqa: BLE001  # as above
+                    self._note(None, problem)
+                except asyncio.CancelledError as problem:
+                    if self._is_closed:
+                        raise
+                    self._note(None, problem)  # something in the callback was cancelled, not the stream
+                if self._is_paused and len(self._waiting) <= LIMITS.callbacks_waiting // 2:
+                    self._is_paused = False
+                    self._resume()
+        finally:
+            self._task = None
+
+    def _note(self, event: Event | None, problem: BaseException) -> None:
+        """Logs the first failure of a kind; its traceback, never what the event said."""
+        kind = type(problem).__name__
+        if kind not in self._failed:
+            self._failed.add(kind)
+            where = f" for {event['type']!r}" if event is not None else ""
+            _log.warning("a callback%s raised %s; the stream goes on", where, kind, exc_info=problem)
+
+
+def tell_sinks(sinks: Iterable[MetricsSink], metrics: StreamMetrics) -> None:
+    """Gives the figures of a stream to every sink; one that raises is logged and harms nothing."""
+    for sink in sinks:
+        try:
+            sink.stream_ended(metrics)
+        except Exception as problem:  # noqa: BLE001  # a user's sink must not harm the stream
+            _log.warning("%s raised %s", type(sink).__name__, type(problem).__name__, exc_info=problem)

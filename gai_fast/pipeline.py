@@ -1,0 +1,107 @@
+"""`StreamEventProcessor`: processors for library users, over any events, with the clock that the lower layers lack."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
+
+from gai_fast.clock import now_ms
+from gai_fast.events import Event
+from gai_fast.processors import Chain, Processor
+from gai_fast.processors.batch import BatchProcessor
+from gai_fast.processors.filter import FilterProcessor
+from gai_fast.processors.transform import TransformProcessor
+
+
+class StreamEventProcessor:
+    """A chain of steps that events pass in order: filter, transform, batch, or any processor.
+
+    Each call adds a step and returns a new chain, so that one can be kept and used for many streams.
+
+    Args:
+        clock: Milliseconds since the epoch.
+
+    Example:
+        >>> steps = StreamEventProcessor().filter(keep=["text.delta"]).batch(characters=4)
+        >>> deltas = [{"type": "text.delta", "text": text} for text in ("a", "b", "c", "d", "e")]
+        >>> [event["text"] for event in steps.apply(deltas)]
+        ['abcd', 'e']
+    """
+
+    def __init__(self, clock: Callable[[], int] = now_ms) -> None:
+        self._clock = clock
+        self._steps: tuple[Callable[[], Processor], ...] = ()
+
+    def filter(
+        self, *, keep: Iterable[str] | None = None, drop: Iterable[str] = (), choices: Iterable[int] | None = None
+    ) -> StreamEventProcessor:
+        """Leaves events out; see `gai_fast.processors.filter`.
+
+        Args:
+            keep: The types that pass; `None`: all.
+            drop: Types that do not pass.
+            choices: Which choices' events pass, from 0; `None`: all.
+
+        Raises:
+            ValueError: There is no such type, or it cannot be left out.
+        """
+        step = FilterProcessor(keep=keep, drop=drop, choices=choices)
+        return self.then(lambda: step)  # it remembers nothing
+
+    def transform(self, function: Callable[[Event], Event | None]) -> StreamEventProcessor:
+        """Puts what a function makes of an event into its place, `None` leaves it out.
+
+        Args:
+            function: Given every event but `start`, `finish`, `error` and `done`; must not change it.
+        """
+        step = TransformProcessor(function)
+        return self.then(lambda: step)
+
+    def batch(self, *, characters: int | None = None, milliseconds: int | None = None) -> StreamEventProcessor:
+        """Joins neighbouring deltas, up to a size or for a time; the joined event has `from_seq` … `seq`.
+
+        What is held is given out when the next event comes: nothing runs in between.
+
+        Args:
+            characters: Give out what is held as soon as it has so many.
+            milliseconds: Give out what has been held for so long.
+
+        Raises:
+            ValueError: Neither is given, or one is not positive.
+        """
+        BatchProcessor(characters=characters, milliseconds=milliseconds)
+        return self.then(lambda: BatchProcessor(characters=characters, milliseconds=milliseconds))
+
+    def then(self, make: Callable[[], Processor]) -> StreamEventProcessor:
+        """Any processor.
+
+        Args:
+            make: Makes a fresh one for each stream, as processors remember what they saw.
+        """
+        longer = StreamEventProcessor(self._clock)
+        longer._steps = (*self._steps, make)
+        return longer
+
+    def apply(self, events: Iterable[Event]) -> Iterator[Event]:
+        """What the steps make of the events of one stream.
+
+        Raises:
+            Error: A step ends the stream.
+        """
+        chain = Chain([make() for make in self._steps])
+        for event in events:
+            yield from self._step(chain, event)
+        yield from chain.flush()
+
+    async def aapply(self, events: AsyncIterable[Event]) -> AsyncIterator[Event]:
+        """`apply` for asynchronous events."""
+        chain = Chain([make() for make in self._steps])
+        async for event in events:
+            for out in self._step(chain, event):
+                yield out
+        for out in chain.flush():
+            yield out
+
+    def _step(self, chain: Chain, event: Event) -> Iterator[Event]:
+        now = self._clock()
+        yield from chain.flush(now)
+        yield from chain.process(event, now)

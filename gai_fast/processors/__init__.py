@@ -1,0 +1,128 @@
+"""The processors: a registration line each, loaded when first asked for."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
+from importlib import import_module
+from typing import Any, Final
+
+import msgspec
+from msgspec import UNSET
+
+from gai_fast.processors._base import Chain, Processor, ProcessorSettings, StreamInfo, Touches
+from gai_fast.request import Request
+
+__all__ = [
+    "PROCESSORS",
+    "Chain",
+    "Processor",
+    "ProcessorSettings",
+    "StreamInfo",
+    "Touches",
+    "describe",
+    "make_chain",
+    "read_processor",
+]
+
+# A processor's module holds `SETTINGS`: what its `[[processor]]` entries become.
+PROCESSORS: Final = {
+    "json_stream": "gai_fast.processors.json_stream",
+    "usage": "gai_fast.processors.usage",
+    "filter": "gai_fast.processors.filter",
+    "transform": "gai_fast.processors.transform",
+    "batch": "gai_fast.processors.batch",
+    "correlation": "gai_fast.processors.correlation",
+}
+
+
+def read_processor(entry: Mapping[str, Any]) -> ProcessorSettings:
+    """A `[[processor]]` entry of the configuration, checked.
+
+    Args:
+        entry: Its keys; `use` names the processor, the others are its parameters.
+
+    Raises:
+        ValueError: No such processor, no such parameter (both with the nearest known one), or a wrong value.
+    """
+    use = entry.get("use")
+    if not isinstance(use, str):
+        raise ValueError(f"a processor needs `use`, one of: {', '.join(PROCESSORS)}")
+    if use not in PROCESSORS:
+        raise ValueError(f"unknown processor {use!r}{_nearest(use, PROCESSORS)}")
+    settings: Any = import_module(PROCESSORS[use]).SETTINGS
+    parameters = {key: value for key, value in entry.items() if key != "use"}
+    for key in parameters:
+        if key not in settings.__struct_fields__:
+            raise ValueError(f"processor {use!r} has no parameter {key!r}{_nearest(key, settings.__struct_fields__)}")
+    try:
+        read: ProcessorSettings = msgspec.convert(parameters, settings)
+    except msgspec.ValidationError as problem:
+        what, _, where = str(problem).partition(" - at ")
+        found = _PATH.search(where)
+        name = f", parameter {found[1]!r}" if found else ""
+        raise ValueError(f"processor {use!r}{name}: {what}") from None
+    return read
+
+
+def describe(
+    request: Request, *, stream_id: str = "", request_id: str = "", trace_id: str | None = None, model: str = ""
+) -> StreamInfo:
+    """What processors may know of a native request.
+
+    Args:
+        request: The request.
+        stream_id: The id of its stream.
+        request_id: Its own id.
+        trace_id: Its trace's id.
+        model: The model it asks for.
+    """
+    form = request.response_format
+    wants_json = form is not UNSET and form.type != "text"
+    return StreamInfo(
+        stream_id=stream_id,
+        request_id=request_id,
+        trace_id=trace_id,
+        model=model,
+        wants_json=wants_json,
+        schema=bytes(form.schema) if form is not UNSET and wants_json and form.schema is not UNSET else None,
+        json_snapshots=None if request.json_snapshots is UNSET else request.json_snapshots,
+        prompt=lambda: _text(request),
+    )
+
+
+def _text(request: Request) -> str:
+    """What a request says; its pictures and files are not counted."""
+    contents = [message.content for message in request.conversation]
+    return "\n".join(
+        content if isinstance(content, str) else "".join(getattr(part, "text", "") for part in content)
+        for content in contents
+    )
+
+
+def make_chain(configured: Iterable[ProcessorSettings], stream: StreamInfo) -> Chain | None:
+    """The chain of one stream; `None` where it needs none, so that it costs nothing.
+
+    Snapshots that a request asks for need no configuration.
+
+    Args:
+        configured: As the configuration orders them.
+        stream: The stream.
+
+    Raises:
+        Error: The request cannot be served so.
+    """
+    processors = [made for each in configured if (made := each.processor(stream)) is not None]
+    if stream.json_snapshots is not None and not any(hasattr(each, "snapshots_ms") for each in processors):
+        made = read_processor({"use": "json_stream"}).processor(stream)
+        processors = [*([made] if made is not None else []), *processors]
+    return Chain(processors) if processors else None
+
+
+_PATH: Final = re.compile(r"`\$\.([^`]*)`")
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    close = get_close_matches(name, list(known), 1)
+    return f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(known)}"

@@ -1,0 +1,391 @@
+"""JSON read as its text comes: every character looked at once, the value there at any moment.
+
+Owns the grammar of RFC 8259, told at the first character that breaks it, and the value so far. Knows nothing of events.
+Runs of a string are taken by one match; the value grows in place, so that a look at it costs its size and no parsing.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from math import isfinite
+from typing import Any, Final
+
+from gai_fast.errors import GaiFastError
+from gai_fast.events import JSONText, join_surrogates
+from gai_fast.limits import LIMITS
+
+
+class NotJSON(GaiFastError, ValueError):
+    """A text that is no JSON document.
+
+    Attributes:
+        position: Of the first wrong character in what was fed, from 0.
+    """
+
+    def __init__(self, what: str, position: int) -> None:
+        super().__init__(f"{what} at character {position}")
+        self.position = position
+
+
+class JSONReader:
+    """Reads one document."""
+
+    __slots__ = (
+        "_base",
+        "_escaped",
+        "_halves",
+        "_is_key",
+        "_keys",
+        "_literal",
+        "_number",
+        "_pieces",
+        "_stack",
+        "_state",
+        "began",
+        "changed",
+        "complete",
+        "members",
+        "position",
+        "sure",
+        "value",
+    )
+
+    def __init__(self) -> None:
+        self.value: Any = None
+        """The value so far; it changes with the next text. What is not whole is left out, but for strings."""
+        self.began = False
+        """Whether there is a value."""
+        self.changed = False
+        """Whether there is more of the value than at the last `snapshot`."""
+        self.complete = False
+        """Whether the document is whole."""
+        self.sure = False
+        """Whether a member's name or an element was whole, so that this is no bracket in prose."""
+        self.members: list[str] = []
+        """The members of the outermost object that have become whole; the caller empties it."""
+        self.position = 0
+        """Characters read."""
+        self._base = 0
+        self._stack: list[dict[str, Any] | list[Any]] = []
+        self._keys: list[str] = []
+        self._state: Callable[[str, int], int] = self._value
+        self._pieces: list[str] = []
+        self._escaped = ""
+        self._halves = False
+        self._is_key = False
+        self._number = ""
+        self._literal = ""
+
+    def feed(self, text: str, at: int = 0) -> int:
+        """Reads on, to the end of the text or of the document.
+
+        Args:
+            text: The next text.
+            at: Where in it to begin.
+
+        Returns:
+            Where it stopped.
+
+        Raises:
+            NotJSON: The first wrong character; the reader is of no more use.
+        """
+        self._base = self.position - at
+        end = len(text)
+        try:
+            while at < end and not self.complete:
+                at = self._state(text, at)
+        finally:
+            self.position = self._base + at
+        return at
+
+    def close(self) -> bool:
+        """Says that no text follows, which ends a bare number; returns whether the document is whole."""
+        if not self._stack and self._state == self._digits and self._number in _NUMBER_ENDS:
+            self._end_number(self.position)
+        return self.complete
+
+    def snapshot(self) -> Any:
+        """A copy of the value so far: the beginning of a string counts, that of a name, number or literal does not."""
+        self.changed = False
+        if self._state in (self._string, self._escape) and not self._is_key:
+            text = self._text()
+            if self._halves and "\ud800" <= text[-1:] <= "\udbff":
+                text = text[:-1]  # its other half may follow
+            self._place(join_surrogates(text) if self._halves else text)
+        return _copied(self.value)
+
+    # -- one method per state: reads from a position on, returns where the next state begins --
+
+    def _value(self, text: str, at: int) -> int:
+        at = blanks_end(text, at)
+        if at == len(text):
+            return at
+        character = text[at]
+        if character == '"':
+            self._open("")
+            self._begin_string(is_key=False)
+        elif character in "{[":
+            if len(self._stack) == LIMITS.arguments_depth:
+                raise NotJSON(f"more than {LIMITS.arguments_depth} levels", self._base + at)
+            container: dict[str, Any] | list[Any] = {} if character == "{" else []
+            self._open(container)
+            self._stack.append(container)
+            if character == "{":
+                self._keys.append("")
+                self._state = self._first_name
+            else:
+                self._state = self._first_element
+        elif character in _LITERALS:
+            self._literal = _LITERALS[character]
+            self._pieces = []
+            self._state = self._word
+            return at
+        elif character in _NUMBER[""]:
+            self._number = ""
+            self._pieces = []
+            self._state = self._digits
+            return at
+        else:
+            raise NotJSON("no value", self._base + at)
+        return at + 1
+
+    def _first_element(self, text: str, at: int) -> int:
+        at = blanks_end(text, at)
+        if text[at : at + 1] == "]":
+            return self._close_container(at)
+        if at < len(text):
+            self._state = self._value
+        return at
+
+    def _first_name(self, text: str, at: int) -> int:
+        at = blanks_end(text, at)
+        if text[at : at + 1] == "}":
+            return self._close_container(at)
+        return self._name(text, at)
+
+    def _name(self, text: str, at: int) -> int:
+        at = blanks_end(text, at)
+        if at == len(text):
+            return at
+        if text[at] != '"':
+            raise NotJSON("no name of a member", self._base + at)
+        self._begin_string(is_key=True)
+        return at + 1
+
+    def _colon(self, text: str, at: int) -> int:
+        at = blanks_end(text, at)
+        if at == len(text):
+            return at
+        if text[at] != ":":
+            raise NotJSON("no colon", self._base + at)
+        self.sure = True
+        self._state = self._value
+        return at + 1
+
+    def _after(self, text: str, at: int) -> int:
+        """After a member or an element."""
+        at = blanks_end(text, at)
+        if at == len(text):
+            return at
+        is_object = isinstance(self._stack[-1], dict)
+        if text[at] == ",":
+            self._state = self._name if is_object else self._value
+            return at + 1
+        if text[at] == ("}" if is_object else "]"):
+            return self._close_container(at)
+        raise NotJSON("neither a comma nor the closing bracket", self._base + at)
+
+    def _string(self, text: str, at: int) -> int:
+        run = _PLAIN.match(text, at)
+        end = at if run is None else run.end()
+        if end > at:
+            self._pieces.append(text[at:end])
+            self.changed = self.changed or not self._is_key
+        if end == len(text):
+            return end
+        if text[end] == '"':
+            self._end_string()
+        elif text[end] == "\\":
+            self._escaped = ""
+            self._state = self._escape
+        else:
+            raise NotJSON("a control character in a string", self._base + end)
+        return end + 1
+
+    def _escape(self, text: str, at: int) -> int:
+        character = text[at]
+        if not self._escaped and character in _ESCAPES:
+            self._pieces.append(_ESCAPES[character])
+            self.changed = self.changed or not self._is_key
+            self._state = self._string
+            return at + 1
+        if character not in (_HEX if self._escaped else "u"):
+            raise NotJSON("no escape", self._base + at)
+        self._escaped += character
+        if len(self._escaped) == len("uXXXX"):
+            code = int(self._escaped[1:], 16)
+            self._halves = self._halves or _is_half(code)
+            self._pieces.append(chr(code))
+            self.changed = self.changed or not self._is_key
+            self._state = self._string
+        return at + 1
+
+    def _word(self, text: str, at: int) -> int:
+        done = len(self._pieces)
+        for expected in self._literal[done:]:
+            if at == len(text):
+                return at
+            if text[at] != expected:
+                raise NotJSON("no value", self._base + at)
+            self._pieces.append(expected)
+            at += 1
+        self._open(_WORDS[self._literal])
+        self._end_value()
+        return at
+
+    def _digits(self, text: str, at: int) -> int:
+        begin, state = at, self._number
+        for at in range(begin, len(text)):
+            following = _NUMBER[state].get(text[at])
+            if following is None:
+                break
+            state = following
+        else:
+            at = len(text)
+        self._number = state
+        self._pieces.append(text[begin:at])
+        if at < len(text):
+            if state not in _NUMBER_ENDS:
+                raise NotJSON("no number", self._base + at)
+            self._end_number(self._base + at)
+        return at
+
+    # -- the value --
+
+    def _open(self, value: Any) -> None:
+        """A value begins, or is whole at once."""
+        self.began = self.changed = True
+        if not self._stack:
+            self.value = value
+        elif isinstance(container := self._stack[-1], list):
+            container.append(value)
+        else:
+            container[self._keys[-1]] = value
+
+    def _place(self, value: Any) -> None:
+        """More is known of the value that began last."""
+        if not self._stack:
+            self.value = value
+        elif isinstance(container := self._stack[-1], list):
+            container[-1] = value
+        else:
+            container[self._keys[-1]] = value
+
+    def _end_value(self) -> None:
+        if not self._stack:
+            self.complete = True
+            return
+        self.sure = True
+        if len(self._stack) == 1 and self._keys:
+            self.members.append(self._keys[0])
+        self._state = self._after
+
+    def _close_container(self, at: int) -> int:
+        if isinstance(self._stack.pop(), dict):
+            self._keys.pop()
+        self._end_value()
+        return at + 1
+
+    def _begin_string(self, *, is_key: bool) -> None:
+        self._is_key = is_key
+        self._pieces = []
+        self._halves = False
+        self._state = self._string
+
+    def _text(self) -> str:
+        text = "".join(self._pieces)
+        self._pieces = [text]
+        return text
+
+    def _end_string(self) -> None:
+        text = self._text()
+        if self._halves:
+            text = join_surrogates(text)
+        if self._is_key:
+            self._keys[-1] = text
+            self._state = self._colon
+        else:
+            self._place(text)
+            self._end_value()
+
+    def _end_number(self, position: int) -> None:
+        text = self._text()
+        if len(text) > LIMITS.integer_digits:
+            raise NotJSON(f"a number of more than {LIMITS.integer_digits} digits", position)
+        if self._number in ("zero", "integer"):
+            self._open(int(text))
+        else:
+            value = float(text)
+            self._open(value if isfinite(value) else JSONText(text, value))
+        self._end_value()
+
+
+def same_json(one: Any, other: Any) -> bool:
+    """Whether two values are the same JSON: names in any order, and `true` is not 1."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(same_json(one[key], other[key]) for key in one)
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(same_json, one, other))
+    return isinstance(one, bool) == isinstance(other, bool) and bool(one == other)
+
+
+def _copied(value: Any) -> Any:
+    if type(value) is dict:
+        return {key: _copied(item) for key, item in value.items()}
+    if type(value) is list:
+        return [_copied(item) for item in value]
+    return value
+
+
+def blanks_end(text: str, at: int) -> int:
+    """Where white space ends."""
+    if at < len(text) and text[at] in " \t\n\r":
+        run = _BLANKS.match(text, at)
+        return at if run is None else run.end()
+    return at
+
+
+def _is_half(code: int) -> bool:
+    return "\ud800" <= chr(code) <= "\udfff"
+
+
+def _transitions(**states: str) -> dict[str, dict[str, str]]:
+    """A table from lines such as `"0:zero 1-9:integer"`."""
+    table: dict[str, dict[str, str]] = {}
+    for state, line in states.items():
+        row: dict[str, str] = {}
+        for rule in line.split():
+            characters, _, following = rule.rpartition(":")
+            row |= dict.fromkeys({"0-9": "0123456789", "1-9": "123456789"}.get(characters, characters), following)
+        table[state] = row
+    return table
+
+
+_NUMBER: Final = _transitions(
+    minus="0:zero 1-9:integer",
+    zero=".:point eE:exponent",
+    integer="0-9:integer .:point eE:exponent",
+    point="0-9:fraction",
+    fraction="0-9:fraction eE:exponent",
+    exponent="+-:sign 0-9:power",
+    sign="0-9:power",
+    power="0-9:power",
+) | {"": {"-": "minus", "0": "zero", **dict.fromkeys("123456789", "integer")}}
+_NUMBER_ENDS: Final = frozenset({"zero", "integer", "fraction", "power"})
+_LITERALS: Final = {"t": "true", "f": "false", "n": "null"}
+_WORDS: Final = {"true": True, "false": False, "null": None}
+_ESCAPES: Final = {'"': '"', "\\": "\\", "/": "/", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
+_HEX: Final = frozenset("0123456789abcdefABCDEF")
+_PLAIN: Final = re.compile(r'[^"\\\x00-\x1f]+')
+_BLANKS: Final = re.compile(r"[ \t\n\r]+")

@@ -1,0 +1,68 @@
+"""Correlation ids: what joins a stream to logs and traces, on its ends or on every event.
+
+A compact stream tells `request_id` and `trace_id` on its first event only, and no event but `start` its `stream_id`.
+Here `start`, `finish` and `error`, or all events, have them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Annotated, Any, Final, Literal, cast
+
+import msgspec
+
+from gai_fast.events import Event
+from gai_fast.limits import LIMITS
+from gai_fast.processors._base import Processor, StreamInfo, Touches
+
+_ENDS: Final = frozenset({"start", "finish", "error"})
+
+
+class CorrelationProcessor(Processor):
+    """Adds ids to events.
+
+    Args:
+        ids: `request_id`, `trace_id`, `stream_id`, where they are known; an event's own count more.
+        labels: Fixed keys for `provider_metadata.correlation` of `start`, such as a team or a deployment.
+        every: On every event but `done`, instead of `start`, `finish` and `error`.
+    """
+
+    def __init__(
+        self, ids: dict[str, str | None], labels: dict[str, str] | None = None, *, every: bool = False
+    ) -> None:
+        self._ids = {key: value for key, value in ids.items() if value}
+        self._labels = dict(labels or {})
+        self._every = every
+        self.touches: Touches = "deltas" if every else "events"
+
+    def process(self, event: Event, now_ms: int = 0) -> Iterable[Event]:
+        """The event with its ids."""
+        kind = event["type"]
+        if kind == "done" or not (self._every or kind in _ENDS):
+            return (event,)
+        added: dict[str, Any] = {**self._ids, **event}
+        if kind == "start" and self._labels:
+            added["provider_metadata"] = {**added.get("provider_metadata", {}), "correlation": self._labels}
+        return (cast(Event, added),)
+
+
+class CorrelationSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[[processor]] use = "correlation"`.
+
+    Args:
+        ids: Which ids are added.
+        on: `ends`: to `start`, `finish` and `error`; `every`: to every event.
+        labels: As `CorrelationProcessor` has them.
+    """
+
+    ids: tuple[Literal["request_id", "trace_id", "stream_id"], ...] = ("request_id", "trace_id", "stream_id")
+    on: Literal["ends", "every"] = "ends"
+    labels: Annotated[dict[str, str], msgspec.Meta(max_length=LIMITS.correlation_keys)] = {}
+
+    def processor(self, stream: StreamInfo) -> Processor | None:
+        """One for every stream."""
+        known = {"request_id": stream.request_id, "trace_id": stream.trace_id, "stream_id": stream.stream_id}
+        return CorrelationProcessor({key: known[key] for key in self.ids}, self.labels, every=self.on == "every")
+
+
+SETTINGS: Final = CorrelationSettings

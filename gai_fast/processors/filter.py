@@ -1,0 +1,80 @@
+"""Leaves events out, by their type or their choice. What frames a stream always passes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Annotated, Final
+
+import msgspec
+
+from gai_fast.events import DELTAS, TYPES, Event
+from gai_fast.limits import LIMITS
+from gai_fast.processors._base import FRAME, Processor, StreamInfo, Touches
+
+_PASSED: Final = FRAME | {"stream.reset", "stream.gap"}
+"""Without these, what follows would be read wrongly."""
+
+
+class FilterProcessor(Processor):
+    """Passes some events only.
+
+    Args:
+        keep: The types that pass; `None`: all.
+        drop: Types that do not pass.
+        choices: Which choices' events pass, from 0; `None`: all.
+
+    Raises:
+        ValueError: There is no such type, or it cannot be left out.
+    """
+
+    def __init__(
+        self,
+        *,
+        keep: Iterable[str] | None = None,
+        drop: Iterable[str] = (),
+        choices: Iterable[int] | None = None,
+    ) -> None:
+        kept = TYPES if keep is None else frozenset(_known(keep))
+        dropped = frozenset(_known(drop))
+        if dropped & _PASSED:
+            raise ValueError(f"{min(dropped & _PASSED)!r} cannot be left out: it frames the stream")
+        self._passed = (kept - dropped) | _PASSED
+        self._choices = None if choices is None else frozenset(choices)
+        self.touches: Touches = "events" if self._passed >= DELTAS.keys() and self._choices is None else "deltas"
+
+    def process(self, event: Event, now_ms: int = 0) -> Iterable[Event]:
+        """The event, or nothing."""
+        kind = event["type"]
+        if kind in _PASSED:
+            return (event,)
+        if kind not in self._passed or (self._choices is not None and event.get("choice", 0) not in self._choices):
+            return ()
+        return (event,)
+
+
+def _known(types: Iterable[str]) -> Iterable[str]:
+    for name in types:
+        if name not in TYPES:
+            raise ValueError(f"there is no event type {name!r}; known: {', '.join(sorted(TYPES))}")
+        yield name
+
+
+class FilterSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[[processor]] use = "filter"`: as `FilterProcessor` has them."""
+
+    keep: tuple[str, ...] | None = None
+    drop: tuple[str, ...] = ()
+    choices: tuple[Annotated[int, msgspec.Meta(ge=0, lt=LIMITS.choices)], ...] | None = None
+
+    def __post_init__(self) -> None:
+        self._made()
+
+    def processor(self, stream: StreamInfo) -> Processor | None:
+        """One for every stream."""
+        return self._made()
+
+    def _made(self) -> FilterProcessor:
+        return FilterProcessor(keep=self.keep, drop=self.drop, choices=self.choices)
+
+
+SETTINGS: Final = FilterSettings

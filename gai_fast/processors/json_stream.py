@@ -1,0 +1,358 @@
+"""JSON answers, followed as they stream: told at the first wrong character, with the value so far on request.
+
+Owns what becomes of text that is not one JSON document, of a document that is said twice, and of what stands around
+one. The text itself is read once, by `JSONReader`; the schema is the library's matter.
+
+An answer is only judged where it ended by itself: one that was cut off by its length is no mistake of its text.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Final, Literal
+
+import msgspec
+
+from gai_fast._impl import encode_json
+from gai_fast.errors import Error
+from gai_fast.events import Event, is_empty
+from gai_fast.limits import LIMITS
+from gai_fast.processors._base import Processor, StreamInfo
+from gai_fast.processors._json_text import JSONReader, NotJSON, blanks_end, same_json
+from gai_fast.processors._schema import Schema, compile_schema, is_available
+
+OnInvalid = Literal["warn", "error"]
+
+
+class JSONStreamProcessor(Processor):
+    """Follows the text of a stream that should be one JSON document.
+
+    It yields the text as it came, less what is removed, and besides `json.snapshot` events, and a `warning` or an error
+    with reason `invalid_json` or `schema_mismatch`.
+
+    Args:
+        schema: The JSON Schema that the document must meet, as a value or as JSON text; needs the extra `schema`. A
+            member of the outermost object is judged as soon as it is whole.
+        snapshots_ms: Yield `json.snapshot` events, at most one in so many milliseconds (0: with every delta), of a
+            large value once it has grown by a share (`limits.json_snapshots`), and one when the document is whole.
+        on_invalid: `warn` tells once by a `warning` and lets all text pass from there on; `error` ends the stream at
+            once (`provider_unavailable`), with nothing passed on from the first wrong character on.
+        recover: Leave out what stands before and after the document: prose, and the fences of a code block.
+        remove_duplicates: Leave out further documents that are equal to the first. They are held back until that is
+            known.
+
+    Raises:
+        ValueError: The schema cannot be used.
+        ModuleNotFoundError: A schema is given, and the extra is not installed.
+
+    Example:
+        >>> processor = JSONStreamProcessor(snapshots_ms=0)
+        >>> [event.get("json") for event in processor.process({"type": "text.delta", "text": '{"a": [1, 2'})]
+        [None, {'a': [1]}]
+    """
+
+    def __init__(
+        self,
+        schema: Any = None,
+        *,
+        snapshots_ms: int | None = None,
+        on_invalid: OnInvalid = "warn",
+        recover: bool = False,
+        remove_duplicates: bool = True,
+    ) -> None:
+        if schema is not None and not isinstance(schema, Schema):
+            schema = Schema(schema if isinstance(schema, str) else encode_json(schema).decode())
+        self._schema: Schema | None = schema
+        self.snapshots_ms = snapshots_ms
+        self._on_invalid = on_invalid
+        self._recover = recover
+        self._remove_duplicates = remove_duplicates
+        self._begin()
+
+    def _begin(self) -> None:
+        self._reader = JSONReader()
+        self._take: Callable[[str], str] = self._seek if self._recover else self._read
+        self._problem: tuple[str, str] | None = None
+        self._judged = self._schema is None
+        # What is held back: prose before a document, and what may be one or repeat it.
+        self._prose: list[str] = []
+        self._held: list[str] = []
+        self._prose_size = 0
+        self._line_is_blank = True
+        self._repeated: JSONReader | None = None
+        self._said_otherwise = False
+        self._last_snapshot: int | None = None
+        self._snapshot_at = 0
+
+    def process(self, event: Event, now_ms: int = 0) -> Iterable[Event]:
+        """What becomes of an event.
+
+        Raises:
+            Error: The text is not what it should be, where that ends the stream.
+        """
+        kind = event["type"]
+        if kind == "text.delta" and not event.get("choice"):
+            return self._text(event, now_ms)
+        if kind in ("finish", "error"):
+            return self._end(event, now_ms)
+        if kind == "stream.reset":
+            self._begin()
+        elif kind in ("refusal.delta", "tool.call"):
+            self._said_otherwise = True
+        return (event,)
+
+    @property
+    def due_ms(self) -> int | None:
+        """When the next snapshot may be told."""
+        if self._last_snapshot is None or self.snapshots_ms is None or not self._has_news() or not self._has_grown():
+            return None
+        return self._last_snapshot + self.snapshots_ms
+
+    def flush(self, now_ms: int = 0) -> Iterable[Event]:
+        """The value so far, where it has changed."""
+        if self._has_news():
+            value = self._reader.snapshot()
+            if not is_empty(value):  # an event's empty keys are left out, so it would say nothing
+                self._last_snapshot, self._snapshot_at = now_ms, self._reader.position
+                yield {"type": "json.snapshot", "json": value}
+
+    # -- events --
+
+    def _text(self, event: Event, now_ms: int) -> Iterator[Event]:
+        text = event.get("text", "")
+        passed = self._take(text)
+        if passed == text:
+            yield event
+        elif passed:
+            yield {**event, "text": passed}
+        yield from self._told()
+        due = self.due_ms
+        if self._last_snapshot is None or self._reader.complete or (due is not None and due <= now_ms):
+            yield from self.flush(now_ms)
+
+    def _end(self, event: Event, now_ms: int) -> Iterator[Event]:
+        by_itself = event["type"] == "finish" and event.get("finish_reason") == "stop"
+        held = self._close(by_itself)
+        if held:
+            yield {"type": "text.delta", "text": held}
+        if by_itself:
+            yield from self._told()
+        yield from self.flush(now_ms)
+        self._take = self._pass
+        yield event
+
+    def _has_news(self) -> bool:
+        """Whether a snapshot would say more than the last; brackets in prose are none."""
+        return self.snapshots_ms is not None and self._reader.changed and self._take not in (self._seek, self._pass)
+
+    def _has_grown(self) -> bool:
+        """A snapshot costs its size: a large value must have grown by a share, so that all of them cost a multiple."""
+        return (self._reader.position - self._snapshot_at) * LIMITS.json_snapshots >= self._reader.position
+
+    def _told(self) -> Iterator[Event]:
+        """Tells a problem, once."""
+        if self._problem is None:
+            return
+        (reason, what), self._problem = self._problem, None
+        if self._on_invalid == "error":
+            self._take = self._pass
+            raise Error("provider_unavailable", f"the answer of the model {what}", reason=reason)
+        yield {"type": "warning", "reason": reason}
+
+    # -- the text: each of these takes some and returns what is passed on --
+
+    def _pass(self, text: str) -> str:
+        """Nobody follows any more."""
+        return text
+
+    def _drop(self, text: str) -> str:
+        """What stands behind a document that was recovered."""
+        return ""
+
+    def _read(self, text: str) -> str:
+        """The document."""
+        begin = self._reader.position
+        try:
+            end = self._reader.feed(text)
+        except NotJSON as problem:
+            at = problem.position - begin
+            return self._invalid(f"is not JSON: {problem}", text[:at], text[at:])
+        return self._judge(text[:end], text[end:])
+
+    def _judge(self, text: str, rest: str) -> str:
+        """Text of the document that has just been read, and what stands behind it."""
+        if self._reader.position > LIMITS.json_answer:
+            return self._invalid(f"is longer than {LIMITS.json_answer} characters", text, rest)
+        self._take = self._read
+        mismatch = self._mismatch()
+        if mismatch is not None:
+            self._judged = True
+            self._problem = ("schema_mismatch", f"does not meet its schema: {mismatch}")
+            if self._on_invalid == "error":
+                return text
+        if not self._reader.complete:
+            return text
+        if self._recover:
+            self._take = self._drop
+            return text
+        self._take = self._follow
+        return text + self._follow(rest)
+
+    def _mismatch(self) -> str | None:
+        """What is known to be wrong by now."""
+        reader, schema = self._reader, self._schema
+        if self._judged or schema is None or not reader.began:
+            return None
+        if reader.complete:
+            self._judged = True
+            return schema.problem(reader.value)
+        kind = _CONTAINERS.get(type(reader.value))
+        if schema.types is not None and kind is not None and kind not in schema.types:
+            return f"$ is an {kind}"
+        names, reader.members = reader.members, []
+        problems = (schema.member_problem(name, reader.value[name]) for name in names)
+        return next((problem for problem in problems if problem is not None), None)
+
+    def _follow(self, text: str) -> str:
+        """What comes after the document: blanks, or the document again."""
+        passed: list[str] = []
+        at = 0
+        while at < len(text):
+            if self._repeated is None:
+                begin = blanks_end(text, at)
+                passed.append(text[at:begin])
+                at = begin
+                if at == len(text):
+                    break
+                if not self._remove_duplicates:
+                    return self._invalid(_GOES_ON, "".join(passed), text[at:])
+                self._repeated = JSONReader()
+            try:
+                end = self._repeated.feed(text, at)
+            except NotJSON:
+                return self._invalid(_GOES_ON, "".join(passed), self._release() + text[at:])
+            self._held.append(text[at:end])
+            at = end
+            if not self._is_repetition_so_far():
+                return self._invalid(_GOES_ON, "".join(passed), self._release() + text[at:])
+        return "".join(passed)
+
+    def _is_repetition_so_far(self) -> bool:
+        repeated = self._repeated
+        if repeated is None or not repeated.complete:
+            return repeated is None or repeated.position <= LIMITS.json_answer
+        if not same_json(repeated.value, self._reader.value):
+            return False
+        self._held.clear()
+        self._repeated = None
+        return True
+
+    def _seek(self, text: str) -> str:
+        """Prose, until a bracket in it turns out to begin a document."""
+        self._prose_size += len(text)
+        at = 0
+        while at < len(text):
+            if not self._held:
+                piece = _PROSE.match(text, at)[0]  # type: ignore[index]  # it matches anything
+                if piece not in self._openings():
+                    self._line_is_blank = piece == "\n" or (self._line_is_blank and _FENCE.fullmatch(piece) is not None)
+                    self._prose.append(piece)
+                    at += len(piece)
+                    continue
+            try:
+                end = self._reader.feed(text, at)
+            except NotJSON:
+                # No document: the search goes on behind its bracket.
+                text, at = "".join(self._held) + text[at:], 1
+                self._prose.append(text[0])
+                self._line_is_blank = False
+                self._held.clear()
+                self._reader = JSONReader()
+                continue
+            self._held.append(text[at:end])
+            at = end
+            if self._reader.sure or self._reader.complete:
+                begun = "".join(self._held)
+                self._held.clear()
+                self._prose.clear()
+                return self._judge(begun, text[at:])
+        if self._prose_size > LIMITS.json_prose:
+            return self._invalid(f"holds no JSON in its first {LIMITS.json_prose} characters", "", self._release())
+        return ""
+
+    def _openings(self) -> str:
+        """A list begins a line: in prose, brackets hold references."""
+        return "{[" if self._line_is_blank else "{"
+
+    def _release(self) -> str:
+        held = "".join(self._prose) + "".join(self._held)
+        self._prose.clear()
+        self._held.clear()
+        return held
+
+    def _close(self, by_itself: bool) -> str:
+        """The end of the text: what is still held back, where it must be passed on.
+
+        Args:
+            by_itself: The model said all it wanted to say.
+        """
+        if self._take == self._follow and self._repeated is not None:
+            if self._repeated.close() and self._is_repetition_so_far():
+                return ""
+            return self._invalid(_GOES_ON, "", self._release()) if by_itself else self._release()
+        if self._take == self._read and self._reader.close():
+            return self._judge("", "")
+        if self._take in (self._read, self._seek) and by_itself:
+            is_missing = self._reader.began or self._prose or not self._said_otherwise
+            if is_missing:
+                return self._invalid("ends before its JSON is whole", "", self._release())
+        return self._release()
+
+    def _invalid(self, what: str, text: str, rest: str) -> str:
+        """The text is no JSON: `rest` begins with the first wrong character, or with what was held back."""
+        self._take = self._pass
+        self._problem = ("invalid_json", what)
+        return text if self._on_invalid == "error" else text + rest
+
+
+_GOES_ON: Final = "goes on after its JSON document"
+_PROSE: Final = re.compile(r"[{\[\n]|[^{\[\n]+")
+_FENCE: Final = re.compile(r"\s*(?:`+\s*)?(?:json)?\s*", re.I)
+_CONTAINERS: Final[dict[type, str]] = {dict: "object", list: "array"}
+
+
+class JSONStreamSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[[processor]] use = "json_stream"`: follows answers to requests whose `response_format` is JSON.
+
+    Args:
+        on_invalid: `warn` or `error`, as `JSONStreamProcessor` has them.
+        recover: Leave out what stands around the document.
+        remove_duplicates: Leave out further equal documents.
+        validate: Judge by the request's schema; where not given, if the extra `schema` is installed.
+    """
+
+    on_invalid: OnInvalid = "warn"
+    recover: bool = False
+    remove_duplicates: bool = True
+    validate: bool | None = None
+
+    def __post_init__(self) -> None:
+        if self.validate and not is_available():
+            raise ValueError("validate needs the extra `schema`: pip install 'gai-fast[schema]'")
+
+    def processor(self, stream: StreamInfo) -> Processor | None:
+        """One for every stream that asks for JSON, or for snapshots of it."""
+        if not stream.wants_json and stream.json_snapshots is None:
+            return None
+        validate = is_available() if self.validate is None else self.validate
+        return JSONStreamProcessor(
+            compile_schema(stream.schema) if validate and stream.schema else None,
+            snapshots_ms=stream.json_snapshots,
+            on_invalid=self.on_invalid,
+            recover=self.recover,
+            remove_duplicates=self.remove_duplicates,
+        )
+
+
+SETTINGS: Final = JSONStreamSettings

@@ -1,0 +1,128 @@
+"""Changes events: by a function of a library user, or words in what the model says by the configuration."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Annotated, Final
+
+import msgspec
+
+from gai_fast.events import Event
+from gai_fast.limits import LIMITS
+from gai_fast.processors._base import FRAME, Processor, StreamInfo
+
+
+class TransformProcessor(Processor):
+    """Puts what a function makes of an event into its place.
+
+    Args:
+        function: Given every event but those that frame a stream (`start`, `finish`, `error`, `done`); returns an
+            event, or `None` to leave it out. It must not change the one it is given.
+
+    Raises:
+        ValueError: (by `process`) The function made an event that frames a stream, or none at all.
+    """
+
+    def __init__(self, function: Callable[[Event], Event | None]) -> None:
+        self._function = function
+
+    def process(self, event: Event, now_ms: int = 0) -> Iterable[Event]:
+        """What the function makes of it."""
+        if event["type"] in FRAME:
+            return (event,)
+        made = self._function(event)
+        if made is None:
+            return ()
+        if not isinstance(made, dict) or made.get("type") in FRAME or not isinstance(made.get("type"), str):
+            raise ValueError("a transform must return an event that does not frame the stream, or None")
+        return (made,)
+
+
+class ReplaceProcessor(Processor):
+    """Replaces words in text, reasoning and refusals, wherever the deltas are cut.
+
+    What may be the beginning of a word is held back until that is known, or another event comes. Arguments of tools,
+    citations and images are left as they are.
+
+    Args:
+        replace: By each word, what stands instead; where two begin at one place, the longer one counts.
+
+    Raises:
+        ValueError: There is no word, or an empty one.
+    """
+
+    def __init__(self, replace: Mapping[str, str]) -> None:
+        if not replace or "" in replace:
+            raise ValueError("a transform needs words to replace, none of them empty")
+        self._replace = dict(replace)
+        words = sorted(replace, key=len, reverse=True)
+        self._words = re.compile("|".join(map(re.escape, words)))
+        self._beginnings = {word[:size] for word in words for size in range(1, len(word))}
+        self._longest = len(words[0])
+        self._held: Event | None = None
+
+    def process(self, event: Event, now_ms: int = 0) -> Iterator[Event]:
+        """What becomes of an event."""
+        if event["type"] not in _TEXTS:
+            yield from self.flush(now_ms)
+            yield event
+            return
+        if self._held is not None and _place(self._held) != _place(event):
+            yield from self.flush(now_ms)
+        text = event.get("text", "")
+        if self._held is not None:
+            text = self._held["text"] + text
+            self._held = None
+        begun = self._begun(text)
+        if begun < len(text):
+            self._held = {**event, "text": text[begun:]}
+            text = text[:begun]
+        said = self._replaced(text)
+        if said:
+            yield {**event, "text": said}
+
+    def flush(self, now_ms: int = 0) -> Iterator[Event]:
+        """What is held back: no word, or a short one that is the beginning of a longer one."""
+        if self._held is not None:
+            held, self._held = self._held, None
+            yield {**held, "text": self._replaced(held["text"])}
+
+    def _begun(self, text: str) -> int:
+        """Where a word begins that may go on behind the text; its length where none does."""
+        size = len(text)
+        places = [at for at in range(max(0, size - self._longest + 1), size) if text[at:] in self._beginnings]
+        end = 0
+        for word in self._words.finditer(text) if places else ():
+            # At one place, what may become a longer word comes before a shorter one.
+            for at in places:
+                if end <= at <= word.start():
+                    return at
+            end = word.end()
+        return next((at for at in places if at >= end), size)
+
+    def _replaced(self, text: str) -> str:
+        return self._words.sub(lambda found: self._replace[found[0]], text)
+
+
+_TEXTS: Final = frozenset({"text.delta", "reasoning.delta", "refusal.delta"})
+
+
+def _place(event: Event) -> tuple[object, ...]:
+    return event["type"], event.get("choice"), event.get("block")
+
+
+class TransformSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[[processor]] use = "transform"`: as `ReplaceProcessor` has it."""
+
+    replace: Annotated[
+        dict[Annotated[str, msgspec.Meta(min_length=1, max_length=LIMITS.replaced_word)], str],
+        msgspec.Meta(min_length=1, max_length=LIMITS.replaced_words),
+    ]
+
+    def processor(self, stream: StreamInfo) -> Processor | None:
+        """One for every stream."""
+        return ReplaceProcessor(self.replace)
+
+
+SETTINGS: Final = TransformSettings

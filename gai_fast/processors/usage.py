@@ -1,0 +1,229 @@
+"""Tokens: totals over streams, and counts where a provider sends none.
+
+Owns what is added up, by whom, and how sure it is. What one provider's words mean is the adapter's matter, so that all
+usage here is of one kind (CONTRACT §5): input includes cached, output includes reasoning, and a zero is a zero.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any, Final, Literal, cast
+
+import msgspec
+
+from gai_fast.events import DELTAS, Event
+from gai_fast.metrics import StreamMetrics
+from gai_fast.processors._base import Processor, StreamInfo
+from gai_fast.result import Result
+
+_LIBRARY: Final = "bpe_openai"
+_COUNTS: Final = (
+    "input_tokens",
+    "output_tokens",
+    "total_tokens",
+    "cached_input_tokens",
+    "cache_write_input_tokens",
+    "reasoning_tokens",
+)
+
+CountTokens = Callable[[str], int]
+
+
+@dataclass(slots=True)
+class UsageTotals:
+    """What some streams used.
+
+    Args:
+        streams: All of them.
+        without_usage: Those of which nothing is known; they are in no other figure.
+        input_tokens: All input, cached included.
+        output_tokens: All output, reasoning included.
+        total_tokens: Both.
+        cached_input_tokens: Input that was read from a cache.
+        cache_write_input_tokens: Input that was written to a cache.
+        reasoning_tokens: Output that was reasoning.
+        tokens_by_source: Of `total_tokens`, those the provider did not say so: `counted`, `estimated`, `partial`.
+    """
+
+    streams: int = 0
+    without_usage: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    total_tokens: int = 0
+    cached_input_tokens: int = 0
+    cache_write_input_tokens: int = 0
+    reasoning_tokens: int = 0
+    tokens_by_source: dict[str, int] = field(default_factory=dict)
+
+    def add(self, usage: Mapping[str, Any] | None) -> None:
+        """Adds one stream's `usage`; `None`: nothing is known of it."""
+        self.streams += 1
+        if usage is None:
+            self.without_usage += 1
+            return
+        for name in _COUNTS:
+            setattr(self, name, getattr(self, name) + usage.get(name, 0))
+        source = usage.get("source")
+        if source:
+            self.tokens_by_source[source] = self.tokens_by_source.get(source, 0) + usage.get("total_tokens", 0)
+
+
+class UsageAggregator:
+    """Adds up the usage of many streams, by provider and model. A `MetricsSink` too.
+
+    Belongs to one thread at a time.
+
+    Example:
+        >>> totals = UsageAggregator()
+        >>> usage = {"input_tokens": 3, "output_tokens": 0, "total_tokens": 3}
+        >>> for event in totals.watch([{"type": "start", "provider": "demo", "model": "m"},
+        ...                            {"type": "finish", "provider": "demo", "model": "m", "usage": usage}]):
+        ...     pass
+        >>> totals.by_model["demo", "m"].input_tokens, totals.total.output_tokens
+        (3, 0)
+    """
+
+    def __init__(self) -> None:
+        self.total = UsageTotals()
+        """All streams."""
+        self.by_model: dict[tuple[str, str], UsageTotals] = {}
+        """By provider and model, as the stream named them."""
+
+    def add(self, usage: Mapping[str, Any] | Result | None, *, provider: str = "", model: str = "") -> None:
+        """Adds one stream.
+
+        Args:
+            usage: Its `usage`, or its whole result; `None`: nothing is known.
+            provider: Who answered; of a result its own.
+            model: What answered; of a result its own.
+        """
+        if isinstance(usage, Result):
+            provider, model, usage = usage.provider or provider, usage.model or model, usage.usage
+        self.total.add(usage)
+        totals = self.by_model.get((provider, model))
+        if totals is None:
+            totals = self.by_model[provider, model] = UsageTotals()
+        totals.add(usage)
+
+    def stream_ended(self, metrics: StreamMetrics) -> None:
+        """Adds one stream by its figures."""
+        self.add(metrics.usage, provider=metrics.provider, model=metrics.answered_by or metrics.model)
+
+    def watch(self, events: Iterable[Event]) -> Iterator[Event]:
+        """Passes the events of one stream on, and adds it once it is over or left."""
+        seen = _Seen()
+        try:
+            for event in events:
+                seen.event(event)
+                yield event
+        finally:
+            self.add(seen.usage, provider=seen.provider, model=seen.model)
+
+    async def awatch(self, events: AsyncIterable[Event]) -> AsyncIterator[Event]:
+        """`watch` for asynchronous events."""
+        seen = _Seen()
+        try:
+            async for event in events:
+                seen.event(event)
+                yield event
+        finally:
+            self.add(seen.usage, provider=seen.provider, model=seen.model)
+
+    def as_dict(self) -> dict[str, Any]:
+        """All of it as JSON: `total`, and `models` as a list."""
+        models = [
+            {"provider": provider, "model": model, **msgspec.to_builtins(totals)}
+            for (provider, model), totals in self.by_model.items()
+        ]
+        return {"total": msgspec.to_builtins(self.total), "models": models}
+
+
+class _Seen:
+    """What the events of one stream say of its usage; the last word counts."""
+
+    def __init__(self) -> None:
+        self.provider = self.model = ""
+        self.usage: Mapping[str, Any] | None = None
+
+    def event(self, event: Event) -> None:
+        if event["type"] in ("start", "finish"):
+            self.provider = event.get("provider", self.provider)
+            self.model = event.get("model", self.model)
+        elif event["type"] == "stream.reset":
+            self.usage = None
+        self.usage = event.get("usage", self.usage)
+
+
+class UsageProcessor(Processor):
+    """Counts the tokens of a stream whose provider sends no usage, in place of an estimate by length.
+
+    Args:
+        count: Counts the tokens of a text.
+        prompt: Gives the request's text; without it the input stays estimated, and so does the label.
+    """
+
+    def __init__(self, count: CountTokens, prompt: Callable[[], str] | None = None) -> None:
+        self._count = count
+        self._prompt = prompt
+        self._said: list[str] = []
+
+    def process(self, event: Event, now_ms: int = 0) -> Iterable[Event]:
+        """The event; a `finish` with what was counted."""
+        kind = event["type"]
+        if kind in DELTAS:
+            self._said.append(cast("dict[str, Any]", event).get(DELTAS[kind], ""))
+        elif kind == "stream.reset":
+            self._said.clear()
+        elif kind == "finish":
+            usage = event.get("usage")
+            if usage is None or usage.get("source") == "estimated":
+                return ({**event, "usage": self._counted(usage or {})},)
+        return (event,)
+
+    def _counted(self, estimated: Mapping[str, Any]) -> dict[str, Any]:
+        output = self._count("".join(self._said))
+        told = estimated.get("input_tokens", 0) if self._prompt is None else self._count(self._prompt())
+        source = "estimated" if self._prompt is None else "counted"
+        return {"input_tokens": told, "output_tokens": output, "total_tokens": told + output, "source": source}
+
+
+Encoding = Literal["o200k_base", "cl100k_base"]
+
+
+@cache
+def load_counter(encoding: Encoding = "o200k_base") -> CountTokens:
+    """A function that counts tokens. The first call loads a vocabulary, which takes about a second: make it at start.
+
+    Raises:
+        ValueError: The extra `tokens` is not installed.
+    """
+    if find_spec(_LIBRARY) is None:
+        raise ValueError("counting needs the extra `tokens`: pip install 'gai-fast[tokens]'")
+    library: Any = import_module(_LIBRARY)
+    # Not `encode`: text that looks like a special token is text.
+    encode = library.get_encoding(encoding).encode_ordinary
+    return lambda text: len(encode(text))
+
+
+class UsageSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[[processor]] use = "usage"`: counts tokens where a provider sends no usage; needs the extra `tokens`.
+
+    Args:
+        encoding: The vocabulary; that of another model gives another number, a few per cent off for plain text.
+    """
+
+    encoding: Encoding = "o200k_base"
+
+    def __post_init__(self) -> None:
+        load_counter(self.encoding)
+
+    def processor(self, stream: StreamInfo) -> Processor | None:
+        """One for every stream."""
+        return UsageProcessor(load_counter(self.encoding), stream.prompt)
+
+
+SETTINGS: Final = UsageSettings

@@ -1,0 +1,88 @@
+"""`[[processor]]` entries: read by name, checked, and told where they are wrong."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import gai_fast.processors as package
+from gai_fast.processors import PROCESSORS, StreamInfo, describe, make_chain, read_processor
+from gai_fast.processors.batch import BatchProcessor
+from gai_fast.processors.json_stream import JSONStreamProcessor
+from gai_fast.request import parse_request
+
+
+def test_every_processor_is_one_file_and_one_line() -> None:
+    files = {path.stem for path in Path(package.__path__[0]).glob("[a-z]*.py")}
+    assert set(PROCESSORS) == files
+    assert all(module == f"gai_fast.processors.{name}" for name, module in PROCESSORS.items())
+
+
+@pytest.mark.parametrize(
+    ("entry", "told"),
+    [
+        ({}, "a processor needs `use`, one of: json_stream, "),
+        ({"use": 1}, "a processor needs `use`"),
+        ({"use": "bach"}, "unknown processor 'bach'; did you mean 'batch'?"),
+        ({"use": "zzz"}, "unknown processor 'zzz'; known: json_stream, "),
+        (
+            {"use": "batch", "charcters": 1},
+            "processor 'batch' has no parameter 'charcters'; did you mean 'characters'?",
+        ),
+        (
+            {"use": "batch", "characters": "1"},
+            "processor 'batch', parameter 'characters': Expected `int | null`, got `str`",
+        ),
+        ({"use": "batch", "characters": 0}, "processor 'batch', parameter 'characters': Expected `int` >= 1"),
+        ({"use": "batch"}, "processor 'batch': needs `characters` or `milliseconds`"),
+        ({"use": "json_stream", "on_invalid": "stop"}, "parameter 'on_invalid': Invalid enum value 'stop'"),
+        ({"use": "filter", "keep": ["x", 1]}, "parameter 'keep[1]': Expected `str`, got `int`"),
+    ],
+)
+def test_what_is_wrong_is_told(entry: dict[str, Any], told: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(told)):
+        read_processor(entry)
+
+
+def test_no_processor_is_no_chain() -> None:
+    assert make_chain([], StreamInfo()) is None
+    assert make_chain([read_processor({"use": "json_stream"})], StreamInfo()) is None
+
+
+def test_snapshots_need_no_configuration() -> None:
+    stream = StreamInfo(json_snapshots=0)
+    alone = make_chain([], stream)
+    assert alone is not None
+    events = [{"type": "start"}, {"type": "text.delta", "text": '{"a":1}'}, {"type": "finish", "finish_reason": "stop"}]
+    out = [made["type"] for event in events for made in alone.process(event)]  # type: ignore[arg-type]  # as dicts
+    assert out == ["start", "text.delta", "json.snapshot", "finish"]
+
+
+@pytest.mark.parametrize(
+    ("form", "wants_json", "schema"),
+    [
+        ("", False, None),
+        (',"response_format":{"type":"text"}', False, None),
+        (',"response_format":{"type":"json"}', True, None),
+        (',"response_format":{"type":"json_schema","schema":{"type":"object"}}', True, b'{"type":"object"}'),
+    ],
+)
+def test_a_request_says_what_its_processors_need(form: str, wants_json: bool, schema: bytes | None) -> None:
+    parts = '[{"type":"text","text":"a "},{"type":"image","url":"https://x"},{"type":"text","text":"b"}]'
+    body = f'{{"system":"Be brief.","messages":[{{"role":"user","content":{parts}}}],"json_snapshots":200{form}}}'
+    told = describe(parse_request(body.encode()), stream_id="s", request_id="r", trace_id="t", model="m")
+    assert (told.stream_id, told.request_id, told.trace_id, told.model) == ("s", "r", "t", "m")
+    assert (told.wants_json, told.schema, told.json_snapshots) == (wants_json, schema, 200)
+    assert told.prompt is not None
+    assert told.prompt() == "Be brief.\na b"
+    assert describe(parse_request(b'{"query":"q"}')).json_snapshots is None
+
+
+def test_snapshots_come_from_the_processor_that_is_configured() -> None:
+    configured = [read_processor({"use": "batch", "characters": 5}), read_processor({"use": "json_stream"})]
+    chain = make_chain(configured, StreamInfo(json_snapshots=0))
+    assert chain is not None
+    assert [type(each) for each in chain._processors] == [BatchProcessor, JSONStreamProcessor]

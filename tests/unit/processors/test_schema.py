@@ -1,0 +1,114 @@
+"""JSON Schema: judged early where that is cheap, at the end in any case, by the library of the extra `schema`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+import pytest
+
+from gai_fast.errors import Error
+from gai_fast.processors import StreamInfo, _schema, read_processor
+from gai_fast.processors.json_stream import JSONStreamProcessor
+
+from .streams import pieces, stream, text_of, through, types_of
+
+SCHEMA = {
+    "type": "object",
+    "properties": {
+        "city": {"$ref": "#/$defs/name"},
+        "days": {"type": "integer"},
+        "twin": {"$ref": "#/properties/days"},
+    },
+    "required": ["city"],
+    "additionalProperties": False,
+    "$defs": {"name": {"type": "string", "minLength": 2}},
+}
+
+
+@pytest.fixture(autouse=True)
+def library(unavailable: Callable[[str], NoReturn]) -> None:
+    if not _schema.is_available():
+        unavailable("jsonschema-rs, of the extra `schema`")
+
+
+def run(text: str, schema: Any = SCHEMA, on_invalid: Any = "error") -> list[Any]:
+    return through(JSONStreamProcessor(schema, on_invalid=on_invalid), stream(*pieces(text, 1)))
+
+
+def test_what_meets_it_passes() -> None:
+    text = '{"city": "Oslo", "days": 3, "twin": 4}'
+    assert through(JSONStreamProcessor(SCHEMA), stream(text)) == stream(text)
+    assert types_of(run(text))[-1] == "done"
+
+
+@pytest.mark.parametrize(
+    ("text", "passed", "told"),
+    [
+        ("[1, 2]", "[", "$ is an array"),
+        ('{"days": "many", "city": "Oslo"}', '{"days": "many"', "$.days fails 'type'"),
+        ('{"city": "O", "days": 1}', '{"city": "O"', "$.city fails 'minLength'"),
+        ('{"town": 1, "city": "Oslo"}', '{"town": 1,', "a member of the outermost object is not in the schema"),
+        ('{"days": 1}', '{"days": 1}', "$ fails 'required'"),
+        ('{"city": "Oslo", "twin": "x"}', '{"city": "Oslo", "twin": "x"}', "$.twin fails 'type'"),
+        ('"Oslo"', '"Oslo"', "$ fails 'type'"),
+    ],
+)
+def test_a_mismatch_ends_the_stream_as_soon_as_it_is_known(text: str, passed: str, told: str) -> None:
+    out = run(text)
+    error = out[-1]
+    assert isinstance(error, Error)
+    assert (error.code, error.reason) == ("provider_unavailable", "schema_mismatch")
+    assert error.message == f"the answer of the model does not meet its schema: {told}"
+    assert text_of(out) == passed
+
+
+def test_or_it_is_told_once_and_everything_passes() -> None:
+    text = '{"days": "many", "town": 1}'
+    out = run(text, on_invalid="warn")
+    assert text_of(out) == text
+    assert [event["reason"] for event in out if event["type"] == "warning"] == ["schema_mismatch"]
+
+
+def test_what_cannot_be_judged_alone_waits_for_the_whole() -> None:
+    schema = {"properties": {"a": {"$ref": "#/properties/b"}, "b": {"type": "integer"}}}
+    out = run('{"a": "x", "c": 1}', schema)
+    assert types_of(out)[-1] == "raised schema_mismatch"
+    assert text_of(out) == '{"a": "x", "c": 1}'
+
+
+@pytest.mark.parametrize(
+    "schema", [True, {}, {"type": ["object", "array"]}, {"$id": "x:y", "properties": {"a": False}}]
+)
+def test_a_schema_that_says_little_is_one(schema: Any) -> None:
+    assert types_of(run('{"b": 1}', schema))[-1] == "done"
+
+
+def test_a_schema_is_compiled_once_and_fetches_nothing() -> None:
+    text = json.dumps(SCHEMA).encode()
+    assert _schema.compile_schema(text) is _schema.compile_schema(text)
+    for unusable in ({"type": 5}, {"$ref": "http://127.0.0.1:1/x"}, {"pattern": "(?=a)b"}):
+        with pytest.raises(Error, match="no JSON Schema that can be used here") as raised:
+            _schema.compile_schema(json.dumps(unusable).encode())
+        assert (raised.value.code, raised.value.reason) == ("invalid_request", "schema")
+    with pytest.raises(Error, match="no JSON Schema"):
+        _schema.compile_schema(b"{")
+
+
+def test_patterns_take_linear_time() -> None:
+    assert types_of(run(json.dumps({"a": "a" * 5000 + "!"}), {"properties": {"a": {"pattern": "^(a+)+$"}}}))[-1] == (
+        "raised schema_mismatch"
+    )
+
+
+def test_a_number_that_no_float_can_hold_cannot_be_validated() -> None:
+    assert types_of(run('{"a": 1e999}', {"properties": {"a": {"type": "string"}}}))[-1] == "raised schema_mismatch"
+
+
+def test_a_stream_is_judged_by_the_schema_of_its_request() -> None:
+    stream_info = StreamInfo(wants_json=True, schema=json.dumps(SCHEMA).encode())
+    for entry, told in (({}, "warning"), ({"validate": False}, "text.delta")):
+        processor = read_processor({"use": "json_stream", **entry}).processor(stream_info)
+        assert processor is not None
+        assert types_of(through(processor, stream("[]")))[-3] == told

@@ -1,0 +1,72 @@
+"""Events changed by a function, and words replaced wherever the deltas are cut."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gai_fast.processors import StreamInfo, read_processor
+from gai_fast.processors.transform import ReplaceProcessor, TransformProcessor
+
+from .streams import FINISH, START, delta, pieces, stream, text_of, through, types_of
+
+
+def test_a_function_changes_or_drops_events() -> None:
+    def louder(event: Any) -> Any:
+        return None if event["text"] == "b" else {**event, "text": event["text"].upper()}
+
+    out = through(TransformProcessor(louder), stream("a", "b", "c"))
+    assert text_of(out) == "AC"
+    assert types_of(out) == ["start", "text.delta", "text.delta", "finish", "done"]
+
+
+@pytest.mark.parametrize("made", [{"type": "finish"}, {"type": "done"}, {}, "text", {"type": None}])
+def test_a_function_cannot_frame_the_stream(made: Any) -> None:
+    with pytest.raises(ValueError, match="must return an event that does not frame the stream"):
+        through(TransformProcessor(lambda event: made), [delta("a")])
+
+
+WORDS = {"ACME": "***", "ACME Corp": "###", "cat": "dog", "aab": "X", "b": "Y"}
+
+
+@given(
+    st.lists(st.sampled_from([*WORDS, "AC", "a", "aa", "c", " ", "ACME Co", "x"]), max_size=12).map("".join),
+    st.lists(st.integers(min_value=0), max_size=6),
+)
+def test_however_the_text_is_cut_the_same_words_are_replaced(text: str, edges: list[int]) -> None:
+    longest_first = re.compile("|".join(sorted(WORDS, key=len, reverse=True)))
+    expected = longest_first.sub(lambda found: WORDS[found[0]], text)
+    for cut in (edges, 1, 2):
+        assert text_of(through(ReplaceProcessor(WORDS), stream(*pieces(text, cut)))) == expected
+
+
+def test_what_is_held_back_comes_before_the_next_event() -> None:
+    reasoning: Any = {"type": "reasoning.delta", "text": "ME"}
+    out = through(ReplaceProcessor(WORDS), [START, delta("xAC"), reasoning, delta("ACM"), {"type": "usage"}, FINISH])
+    assert [(event["type"], event.get("text")) for event in out] == [
+        *(("start", None), ("text.delta", "x"), ("text.delta", "AC"), ("reasoning.delta", "ME")),
+        *(("text.delta", "ACM"), ("usage", None), ("finish", None)),
+    ]
+
+
+def test_tool_arguments_are_left_as_they_are() -> None:
+    call: Any = {"type": "tool.call.delta", "arguments": '{"a": "ACME"}', "index": 0}
+    assert through(ReplaceProcessor(WORDS), [call]) == [call]
+
+
+@pytest.mark.parametrize("replace", [{}, {"": "x"}])
+def test_a_replacement_needs_words(replace: Any) -> None:
+    with pytest.raises(ValueError, match="needs words"):
+        ReplaceProcessor(replace)
+    with pytest.raises(ValueError, match="'transform', parameter 'replace"):
+        read_processor({"use": "transform", "replace": replace})
+
+
+def test_the_configuration_makes_one() -> None:
+    made = read_processor({"use": "transform", "replace": {"cat": "dog"}}).processor(StreamInfo())
+    assert made is not None
+    assert text_of(through(made, stream("a c", "at"))) == "a dog"

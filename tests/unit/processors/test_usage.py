@@ -1,0 +1,142 @@
+"""Tokens added up over streams, and counted where a provider sends none."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from typing import Any, NoReturn
+
+import pytest
+
+from gai_fast.metrics import StreamMetrics
+from gai_fast.processors import StreamInfo, read_processor, usage
+from gai_fast.processors.usage import UsageAggregator, UsageProcessor, load_counter
+from gai_fast.result import Result
+
+from .streams import FINISH, START, delta, through
+
+USAGE = {"input_tokens": 10, "output_tokens": 5, "total_tokens": 15, "cached_input_tokens": 4, "reasoning_tokens": 2}
+
+
+def stream(*usages: Any, model: str = "m", end: str = "finish") -> list[Any]:
+    *snapshots, last = usages
+    told = [{"type": "usage", "usage": each} for each in snapshots]
+    return [{**START, "model": model}, *told, {"type": end, **({} if last is None else {"usage": last})}]
+
+
+def test_streams_are_added_up_by_provider_and_model() -> None:
+    totals = UsageAggregator()
+    for model in ("a", "b", "a"):
+        assert list(totals.watch(stream(USAGE, model=model))) == stream(USAGE, model=model)
+    assert totals.by_model["p", "a"].total_tokens == 30
+    assert totals.by_model["p", "b"].cached_input_tokens == 4
+    assert (totals.total.streams, totals.total.input_tokens, totals.total.reasoning_tokens) == (3, 30, 6)
+
+
+def test_the_last_word_of_a_stream_counts_once() -> None:
+    totals = UsageAggregator()
+    list(totals.watch(stream({"input_tokens": 1}, {"input_tokens": 10}, USAGE)))
+    list(totals.watch(stream({"input_tokens": 7}, None)))
+    assert (totals.total.streams, totals.total.input_tokens) == (2, 17)
+
+
+def test_what_a_reset_made_void_is_not_counted() -> None:
+    events: list[Any] = [START, {"type": "usage", "usage": USAGE}, {"type": "stream.reset"}, START, FINISH]
+    totals = UsageAggregator()
+    list(totals.watch(events))
+    assert (totals.total.input_tokens, totals.total.without_usage) == (0, 1)
+
+
+def test_a_zero_is_a_zero_and_nothing_is_nothing() -> None:
+    totals = UsageAggregator()
+    totals.add({"input_tokens": 3, "output_tokens": 0, "total_tokens": 3})
+    totals.add(None)
+    assert (totals.total.streams, totals.total.without_usage, totals.total.output_tokens) == (2, 1, 0)
+
+
+def test_how_sure_it_is_stays_known() -> None:
+    totals = UsageAggregator()
+    for source in ("partial", "estimated", "counted", "partial", None):
+        totals.add({**USAGE, **({"source": source} if source else {})})
+    assert totals.total.tokens_by_source == {"partial": 30, "estimated": 15, "counted": 15}
+    assert totals.total.total_tokens == 75
+
+
+def test_results_and_figures_are_added_too() -> None:
+    totals = UsageAggregator()
+    totals.add(Result(provider="p", model="m", usage=USAGE))
+    totals.stream_ended(StreamMetrics(duration=1.0, provider="p", model="alias", answered_by="m", usage=USAGE))
+    assert totals.by_model["p", "m"].streams == 2
+    told = totals.as_dict()
+    assert told["total"]["total_tokens"] == 30
+    assert told["models"][0] == {"provider": "p", "model": "m", **told["total"]}
+
+
+async def test_async_streams_and_those_that_are_left_early() -> None:
+    async def source() -> AsyncIterator[Any]:
+        for event in stream(USAGE, USAGE):
+            yield event
+
+    totals = UsageAggregator()
+    assert [event["type"] async for event in totals.awatch(source())] == ["start", "usage", "finish"]
+    left = totals.watch(stream(USAGE, USAGE))
+    next(left), next(left)
+    left.close()
+    assert (totals.total.streams, totals.total.input_tokens) == (2, 20)
+
+
+# ---- counting --------------------------------------------------------------------------------------------------------
+
+
+def words(text: str) -> int:
+    return len(text.split())
+
+
+ESTIMATED: Any = {**FINISH, "usage": {"input_tokens": 7, "output_tokens": 9, "total_tokens": 16, "source": "estimated"}}
+
+
+def counted(processor: UsageProcessor, *events: Any) -> Any:
+    return through(processor, [START, delta("one t"), delta("wo", choice=1), *events])[-1].get("usage")
+
+
+def test_an_estimate_is_replaced_by_a_count() -> None:
+    expected = {"input_tokens": 3, "output_tokens": 2, "total_tokens": 5, "source": "counted"}
+    assert counted(UsageProcessor(words, lambda: "a b c"), ESTIMATED) == expected
+    assert counted(UsageProcessor(words, lambda: "a b c"), FINISH) == expected
+
+
+def test_without_the_request_only_the_output_is_counted() -> None:
+    expected = {"input_tokens": 7, "output_tokens": 2, "total_tokens": 9, "source": "estimated"}
+    assert counted(UsageProcessor(words), ESTIMATED) == expected
+
+
+@pytest.mark.parametrize("said", [USAGE, {**USAGE, "source": "partial"}, {"input_tokens": 0, "output_tokens": 0}])
+def test_what_the_provider_said_stays(said: Any) -> None:
+    assert counted(UsageProcessor(words, str), {**FINISH, "usage": said}) == said
+
+
+def test_arguments_and_reasoning_are_output_and_a_reset_is_not() -> None:
+    call: Any = {"type": "tool.call.delta", "arguments": " b"}
+    reasoning: Any = {"type": "reasoning.delta", "text": " c"}
+    assert counted(UsageProcessor(words), call, reasoning, FINISH)["output_tokens"] == 4
+    assert counted(UsageProcessor(words), {"type": "stream.reset"}, reasoning, FINISH)["output_tokens"] == 1
+
+
+def test_counting_needs_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(usage, "find_spec", lambda name: None)
+    load_counter.cache_clear()
+    with pytest.raises(ValueError, match=r"processor 'usage': counting needs the extra `tokens`"):
+        read_processor({"use": "usage"})
+
+
+@pytest.mark.filterwarnings("ignore:open_binary is deprecated:DeprecationWarning")  # the library's own
+def test_a_real_vocabulary(unavailable: Callable[[str], NoReturn]) -> None:
+    load_counter.cache_clear()
+    try:
+        count = load_counter()
+    except ValueError:
+        unavailable("bpe-openai, of the extra `tokens`")
+    assert count("hello world") == 2
+    assert count("<|endoftext|>") > 1
+    made = read_processor({"use": "usage"}).processor(StreamInfo(prompt=lambda: "hello world"))
+    assert made is not None
+    assert through(made, [delta("hello"), delta(" world"), FINISH])[-1]["usage"]["total_tokens"] == 4

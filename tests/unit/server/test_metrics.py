@@ -1,0 +1,130 @@
+"""`/metrics` and the log line of a stream."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable
+from importlib.util import find_spec
+from typing import Any, NoReturn
+
+import pytest
+
+from gai_fast.metrics import StreamMeter, StreamMetrics
+from gai_fast.server.metrics import LogSink, PrometheusSink
+
+
+def metrics(**about: Any) -> StreamMetrics:
+    meter = StreamMeter(0.0)
+    meter.asked(0.001)
+    meter.read(0.2, 0.2001, 300, 3)
+    meter.read(0.24, 0.2401, 10, 4)
+    meter.wrote(55)
+    told = {"events": 7, "provider": "p", "model": "fast", "endpoint": "/api/v1/stream", **about}
+    return meter.end(0.5, **told)
+
+
+@pytest.fixture
+def lines(unavailable: Callable[[str], NoReturn]) -> Callable[[PrometheusSink], set[str]]:
+    """What a scrape is answered with, without the comments."""
+    if find_spec("prometheus_client") is None:
+        unavailable("prometheus_client")
+
+    def scrape(sink: PrometheusSink) -> set[str]:
+        body, content_type = sink.expose()
+        assert content_type.startswith("text/plain; version=0.0.4")
+        return {line for line in body.decode().splitlines() if not line.startswith("#")}
+
+    return scrape
+
+
+def test_streams_are_counted_by_how_they_ended(lines: Callable[[PrometheusSink], set[str]]) -> None:
+    sink = PrometheusSink(["fast"])
+    sink.stream_ended(metrics())
+    sink.stream_ended(metrics())
+    sink.stream_ended(metrics(outcome="failed", code="rate_limited"))
+    labels = 'endpoint="/api/v1/stream",model="fast",provider="p",status='
+    told = lines(sink)
+    assert f'gai_fast_requests_total{{code="",{labels}"finished"}} 2.0' in told
+    assert f'gai_fast_requests_total{{code="rate_limited",{labels}"failed"}} 1.0' in told
+
+
+def test_a_model_that_is_not_configured_makes_no_label(lines: Callable[[PrometheusSink], set[str]]) -> None:
+    sink = PrometheusSink(["fast"])
+    sink.stream_ended(metrics(model="p/made-up"))
+    told = "\n".join(lines(sink))
+    assert "made-up" not in told
+    assert 'model="other"' in told
+
+
+def test_histograms_are_cumulative_and_in_seconds(lines: Callable[[PrometheusSink], set[str]]) -> None:
+    sink = PrometheusSink(["fast"])
+    sink.stream_ended(metrics())
+    told = lines(sink)
+    of = 'model="fast",provider="p"'
+    for line in (
+        f'gai_fast_time_to_first_token_seconds_bucket{{le="0.1",{of}}} 0.0',
+        f'gai_fast_time_to_first_token_seconds_bucket{{le="0.25",{of}}} 1.0',
+        f'gai_fast_time_to_first_token_seconds_bucket{{le="+Inf",{of}}} 1.0',
+        f"gai_fast_time_to_first_token_seconds_count{{{of}}} 1.0",
+        f'gai_fast_inter_token_latency_seconds_bucket{{le="0.001",{of}}} 2.0',
+        f'gai_fast_inter_token_latency_seconds_bucket{{le="0.05",{of}}} 3.0',
+        f"gai_fast_request_duration_seconds_sum{{{of}}} 0.5",
+        f'gai_fast_gateway_overhead_seconds_bucket{{le="0.000025",{of}}} 0.0',
+        f'gai_fast_gateway_overhead_seconds_bucket{{le="0.0025",{of}}} 1.0',
+    ):
+        assert line in told, line
+
+
+def test_counters_add_up(lines: Callable[[PrometheusSink], set[str]]) -> None:
+    sink = PrometheusSink(["fast"])
+    usage = {"input_tokens": 3, "output_tokens": 9, "total_tokens": 12, "reasoning_tokens": 2}
+    sink.stream_ended(metrics(usage=usage, retries=2))
+    sink.stream_ended(metrics(usage=usage, outcome="disconnected", fallbacks=1))
+    told = lines(sink)
+    of = 'model="fast",provider="p"'
+    for line in (
+        f'gai_fast_tokens_total{{{of},type="input"}} 6.0',
+        f'gai_fast_tokens_total{{{of},type="output"}} 18.0',
+        f'gai_fast_tokens_total{{{of},type="reasoning"}} 4.0',
+        f'gai_fast_events_total{{{of},type="delta"}} 8.0',
+        f'gai_fast_events_total{{{of},type="other"}} 6.0',
+        f'gai_fast_bytes_total{{direction="in",{of}}} 620.0',
+        f'gai_fast_bytes_total{{direction="out",{of}}} 110.0',
+        f"gai_fast_client_disconnects_total{{{of}}} 1.0",
+        f"gai_fast_retries_total{{{of}}} 2.0",
+        f"gai_fast_fallbacks_total{{{of}}} 1.0",
+    ):
+        assert line in told, line
+
+
+def test_gauges_are_read_when_they_are_scraped(lines: Callable[[PrometheusSink], set[str]]) -> None:
+    running = {"sse": 0}
+    sink = PrometheusSink([], {"active_streams": lambda: running, "breaker_state": lambda: {"openai": 1}})
+    running["sse"] = 3
+    told = lines(sink)
+    assert 'gai_fast_active_streams{transport="sse"} 3.0' in told
+    assert 'gai_fast_breaker_state{upstream="openai"} 1.0' in told
+    assert any(line.startswith("gai_fast_build_info{") for line in told)
+
+
+def test_open_metrics_where_it_is_asked_for(lines: Callable[[PrometheusSink], set[str]]) -> None:
+    body, content_type = PrometheusSink([]).expose("application/openmetrics-text; version=1.0.0")
+    assert content_type.startswith("application/openmetrics-text; version=1.0.0")
+    assert body.endswith(b"# EOF\n")
+
+
+def test_the_log_line_says_how_a_stream_went(caplog: pytest.LogCaptureFixture) -> None:
+    logger = logging.getLogger("gai_fast.access")
+    with caplog.at_level(logging.INFO, logger.name):
+        LogSink().stream_ended(
+            metrics(usage={"input_tokens": 3, "output_tokens": 0, "source": "partial"}, code="network")
+        )
+    line = json.loads(caplog.records[0].getMessage())
+    assert (line["error_code"], line["model"], line["input_tokens"], line["output_tokens"]) == ("network", "fast", 3, 0)
+    assert (line["time_to_first_token_ms"], line["deltas"], line["usage_source"]) == (200.1, 4, "partial")
+    assert "trace_id" not in line
+    caplog.clear()
+    with caplog.at_level(logging.WARNING, logger.name):
+        LogSink(logger).stream_ended(metrics())
+    assert not caplog.records

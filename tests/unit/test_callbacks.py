@@ -1,0 +1,77 @@
+"""Which functions of an `EventManager` an event calls."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from gai_fast.callbacks import NAMES, EventManager, EventTap
+from gai_fast.events import Event
+
+EVENTS: list[Any] = [
+    {"type": "start", "model": "m"},
+    {"type": "text.delta", "text": "a"},
+    {"type": "reasoning.delta", "text": "b"},
+    {"type": "tool.call.delta", "arguments": "{}"},
+    {"type": "usage", "usage": {"input_tokens": 1}},
+    {"type": "citations", "citations": []},
+    {"type": "finish", "usage": {"input_tokens": 2}},
+    {"type": "error", "error": {}},
+    {"type": "done", "finished": True},
+]
+
+
+def told(manager: EventManager, events: list[Any]) -> None:
+    for event in events:
+        for callback in manager.wanted(event):
+            callback(event)
+
+
+def test_every_event_calls_those_that_want_it() -> None:
+    seen: list[tuple[str, str]] = []
+    functions: Any = {name: lambda event, name=name: seen.append((name, event["type"])) for name in NAMES}
+    told(EventManager(**functions), EVENTS)
+    assert seen == [
+        ("on_start", "start"),
+        *(("on_delta", kind) for kind in ("text.delta", "reasoning.delta", "tool.call.delta")),
+        *(("on_usage", "usage"), ("on_usage", "finish"), ("on_complete", "finish"), ("on_error", "error")),
+    ]
+
+
+def test_methods_of_a_subclass_are_callbacks_too() -> None:
+    class Counting(EventManager):
+        count = 0
+
+        def on_delta(self, event: Event) -> None:
+            self.count += 1
+
+    manager = Counting(on_error=lambda event: None)
+    told(manager, EVENTS)
+    assert manager.count == 3
+
+
+def test_functions_may_be_assigned_later() -> None:
+    manager = EventManager()
+    told(manager, EVENTS)
+    seen: list[Event] = []
+    manager.on_complete = seen.append
+    told(manager, EVENTS)
+    assert [event["type"] for event in seen] == ["finish"]
+
+
+def test_what_cannot_be_called_is_refused() -> None:
+    with pytest.raises(ValueError, match="on_delta must be a function of one event"):
+        EventManager(on_delta="print")  # type: ignore[arg-type]  # that it is refused is the point
+
+
+def test_a_tap_gathers_what_somebody_wants_and_passes_everything() -> None:
+    tap = EventTap(EventManager(on_complete=print))
+    assert [out for event in EVENTS for out in tap.process(event)] == EVENTS
+    assert [event["type"] for event in tap.take()] == ["finish"]
+    assert tap.take() == []
+
+
+def test_deltas_stay_on_the_fast_path_unless_somebody_wants_them() -> None:
+    assert EventTap(EventManager(on_start=print)).touches == "nothing"
+    assert EventTap(EventManager(on_delta=print)).touches == "deltas"
