@@ -1,0 +1,35 @@
+"""The stores that keep what resumable streams said: a registration line each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from gai_fast.net.timers import TimerWheel
+from gai_fast.settings import StoreSettings
+from gai_fast.stores._base import Backlog, Ending, Origin, Store, StreamLog
+from gai_fast.stores.memory import MemoryStore
+from gai_fast.stores.output import LoggedOutput
+
+__all__ = ["STORES", "Backlog", "Ending", "LoggedOutput", "Origin", "Store", "StreamLog", "open_store"]
+
+# By the scheme of `[store] url`.
+STORES: Final[Mapping[str, Callable[[StoreSettings, TimerWheel], Store]]] = {
+    "memory": MemoryStore,
+}
+
+
+def open_store(settings: StoreSettings, timers: TimerWheel) -> Store:
+    """The store that the configuration names.
+
+    Args:
+        settings: `[store]`.
+        timers: The loop's timer wheel.
+
+    Raises:
+        ValueError: No store has this scheme.
+    """
+    scheme = settings.url.partition("://")[0]
+    if scheme not in STORES:
+        raise ValueError(f"unknown store {scheme!r}; known: {', '.join(STORES)}")
+    return STORES[scheme](settings, timers)

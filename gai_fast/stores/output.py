@@ -1,0 +1,62 @@
+"""What a resumable stream writes, kept in its log on the way to its client.
+
+Owns that a turn's bytes are kept once, before they are sent, as the object that is sent; that keep-alives, which are
+one client's, are not; and what the log says of the stream's end. Knows no client.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from gai_fast.events import Event
+from gai_fast.formats import StreamEncoder
+from gai_fast.stores._base import Ending, StreamLog
+
+_LEFT: Final = Ending("cancelled")
+"""Without a `finish` or an `error` it is the client that has gone."""
+
+
+class LoggedOutput:
+    """An encoder whose bytes are kept. Deltas that are written already go to the encoder itself.
+
+    Args:
+        encoder: Where events become bytes.
+        log: Where they are kept.
+    """
+
+    __slots__ = ("_encoder", "_ending", "_log", "_unlogged")
+
+    def __init__(self, encoder: StreamEncoder, log: StreamLog) -> None:
+        self._encoder = encoder
+        self._log = log
+        self._ending = _LEFT
+        self._unlogged = b""
+
+    def event(self, event: Event) -> None:
+        """Takes one event."""
+        self._encoder.event(event)
+        kind = event["type"]
+        if kind == "finish":
+            reason = event.get("finish_reason")
+            self._ending = Ending("cancelled" if reason == "cancelled" else "finished", reason, event.get("usage"))
+        elif kind == "error":
+            self._ending = Ending("failed", usage=event.get("usage"), error=event["error"])
+
+    def heartbeat(self) -> None:
+        """Writes a keep-alive, for the client only."""
+        said = self.take()
+        self._encoder.heartbeat()
+        self._unlogged = said + self._encoder.take()
+
+    def take(self) -> bytes:
+        """The bytes since the last call."""
+        piece = self._encoder.take()
+        if piece:
+            self._log.append(piece, self._encoder.seq)
+        if self._unlogged:
+            piece, self._unlogged = self._unlogged + piece, b""
+        return piece
+
+    def close(self) -> None:
+        """The stream has ended for its client."""
+        self._log.end(self._ending)

@@ -1,0 +1,340 @@
+"""`gai_fast/stores/memory.py`: what is kept, for how long, within which bounds; and that nothing is missing unsaid."""
+
+from __future__ import annotations
+
+import gc
+import random
+import tracemalloc
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from gai_fast.errors import Error
+from gai_fast.limits import KIB, LIMITS, MIB
+from gai_fast.net.timers import TimerWheel
+from gai_fast.settings import StoreSettings
+from gai_fast.stores import Backlog, Ending, Origin
+from gai_fast.stores.memory import MemoryLog, MemoryStore
+from tests.unit.net.fakes import FakeTime
+
+Make = Callable[..., MemoryStore]
+FINISHED = Ending("finished", "stop")
+
+
+@pytest.fixture
+def make(timers: TimerWheel) -> Iterator[Make]:
+    made: list[MemoryStore] = []
+
+    def make(**options: float) -> MemoryStore:
+        made.append(MemoryStore(StoreSettings(**options), timers))  # type: ignore[arg-type]  # a test's shorthand
+        return made[-1]
+
+    yield make
+    for store in made:
+        check(store)
+
+
+def check(store: MemoryStore) -> None:
+    """The books: what all use is the sum of what each does, and that is what its pieces say."""
+    logs = store._logs.values()
+    assert store.size == sum(log.size for log in logs)
+    for log in logs:
+        blocks = sum(len(block) + LIMITS.log_block_cost for block, _ in log._blocks)
+        tail = sum(len(piece) + LIMITS.log_piece_cost for piece in log._tail)
+        assert log.size == LIMITS.log_stream_cost + blocks + tail
+    assert store.size <= store.max_bytes
+    assert all(log.size <= store.blocks_of_stream + store.block for log in logs)
+
+
+def begin(store: MemoryStore, stream_id: str = "s") -> MemoryLog:
+    return store.create(Origin(stream_id, "m", "gai", "sse"))
+
+
+def frame(seq: int, stream_id: str = "s", size: int = 60) -> bytes:
+    start = b"id: %b.%d\ndata: " % (stream_id.encode(), seq)
+    return start + b"x" * (size - len(start) - 2) + b"\n\n"
+
+
+def fill(log: MemoryLog, first: int, last: int, size: int = 60) -> bytes:
+    """A piece for each event; returns all of it."""
+    pieces = [frame(seq, log.origin.stream_id, size) for seq in range(first, last + 1)]
+    for seq, piece in enumerate(pieces, first):
+        log.append(piece, seq)
+    return b"".join(pieces)
+
+
+async def rest(log: MemoryLog, after: int = 0) -> bytes:
+    return b"".join((await log.read(after)).pieces)
+
+
+# ---- what is kept ----------------------------------------------------------------------------------------------------
+
+
+async def test_a_log_gives_back_what_it_was_given(make: Make) -> None:
+    log = begin(make())
+    assert await log.read() == Backlog([], 0, 0, None)
+    said = fill(log, 1, 500)
+    assert await rest(log) == said
+    log.end(FINISHED)
+    backlog = await log.read()
+    assert (b"".join(backlog.pieces), backlog.last_seq, backlog.lost, backlog.ending) == (said, 500, 0, FINISHED)
+
+
+async def test_every_position_gets_exactly_the_events_after_it(make: Make) -> None:
+    """Pieces of one event and of hundreds, whatever blocks they come to stand in."""
+    chance = random.Random(7)
+    log = begin(make())
+    frames, seq = [], 0
+    while seq < 700:
+        count = chance.choice([1, 1, 1, 2, 150])
+        piece = [frame(number, size=chance.randint(30, 300)) for number in range(seq + 1, seq + count + 1)]
+        seq += count
+        frames += piece
+        log.append(b"".join(piece), seq)
+        for after in {0, seq - count, seq - 1, chance.randint(0, seq), seq}:
+            assert await rest(log, after) == b"".join(frames[after:])
+    log.end(FINISHED)
+    for after in range(seq + 1):
+        assert await rest(log, after) == b"".join(frames[after:])
+
+
+async def test_a_position_that_the_log_has_not_reached_gets_nothing_and_sees_that(make: Make) -> None:
+    log = begin(make())
+    fill(log, 1, 5)
+    assert await log.read(6) == Backlog([], 5, 0, None)
+    assert await log.read(10**18) == Backlog([], 5, 0, None)
+
+
+async def test_of_frames_without_numbers_all_are_had_from_the_beginning(make: Make) -> None:
+    log = begin(make())
+    for _ in range(300):
+        log.append(b'{"content":"a"}\n' * 5, 0)
+    assert await rest(log) == b'{"content":"a"}\n' * 1500
+
+
+async def test_a_large_piece_is_kept_and_handed_out_as_the_object_it_is(make: Make) -> None:
+    log = begin(make())
+    fill(log, 1, 3)
+    large = b"".join(frame(seq) for seq in range(4, 1004))
+    log.append(large, 1003)
+    fill(log, 1004, 1006)
+    for _ in range(2):  # for every follower
+        pieces = (await log.read()).pieces
+        assert pieces[1] is large
+        assert (await log.read(3)).pieces[0] is large
+
+
+async def test_small_pieces_are_joined(make: Make) -> None:
+    log = begin(make())
+    fill(log, 1, 10_000)
+    pieces = (await log.read()).pieces
+    assert all(len(piece) > LIMITS.log_block // 3 for piece in pieces[:-1])
+    said = await rest(log)
+    log.end(FINISHED)
+    assert log.size - LIMITS.log_stream_cost < len(said) * 1.05
+    assert await rest(log) == said
+
+
+# ---- bounds ----------------------------------------------------------------------------------------------------------
+
+
+async def test_a_stream_without_end_keeps_its_newest_events_and_tells_up_to_where_they_are_gone(make: Make) -> None:
+    store = make(max_stream_bytes=64 * KIB)
+    log = begin(store)
+    frames = [frame(seq) for seq in range(1, 20_001)]
+    for seq, piece in enumerate(frames, 1):
+        log.append(piece, seq)
+        assert log.size <= 64 * KIB
+    backlog = await log.read(5)
+    assert 0 < 20_000 - backlog.lost < 1200
+    assert b"".join(backlog.pieces) == b"".join(frames[backlog.lost :])
+    assert sum(map(len, backlog.pieces)) > 48 * KIB
+    # Who has seen all that is gone misses nothing.
+    for after in (backlog.lost, backlog.lost + 1, 20_000):
+        later = await log.read(after)
+        assert later.lost == 0
+        assert b"".join(later.pieces) == b"".join(frames[after:])
+
+
+@pytest.mark.parametrize("most", [4 * KIB, 10_000, 100_000])
+async def test_a_small_bound_holds_too_and_leaves_what_fits(make: Make, most: int) -> None:
+    log = begin(make(max_stream_bytes=most))
+    for seq in range(1, 3000):
+        log.append(frame(seq, size=100), seq)
+        assert log.size <= most
+    backlog = await log.read()
+    assert sum(map(len, backlog.pieces)) > (most - LIMITS.log_stream_cost) // 3
+    assert b"".join(backlog.pieces) == b"".join(frame(seq, size=100) for seq in range(backlog.lost + 1, 3000))
+
+
+async def test_a_piece_that_is_larger_than_a_stream_may_be_is_gone_and_that_is_told(make: Make) -> None:
+    store = make(max_stream_bytes=64 * KIB)
+    log = begin(store)
+    fill(log, 1, 10)
+    log.append(frame(11, size=65 * KIB), 11)
+    assert await log.read() == Backlog([], 11, 11, None)
+    assert (await log.read(11)).lost == 0
+    said = fill(log, 12, 20)
+    assert await rest(log, 11) == said
+
+
+async def test_where_all_are_too_large_the_streams_that_ended_first_go_first(make: Make) -> None:
+    store = make(max_bytes=MIB)
+    logs = [begin(store, f"s{number}") for number in range(8)]
+    for log in logs:
+        fill(log, 1, 100, size=1000)
+    ended = [logs[number] for number in (3, 1, 2, 7, 0)]
+    for log in ended:
+        log.end(FINISHED)
+    assert len(store) == 8
+    for number, gone in enumerate((0, 0, 1, 2, 3)):  # ten of this size fit
+        fill(begin(store, f"t{number}"), 1, 100, size=1000)
+        assert store.size <= MIB
+        there = [await store.find(log.origin.stream_id) is not None for log in ended]
+        assert there == [False] * gone + [True] * (5 - gone)
+    assert [(await log.read()).lost for log in (logs[4], logs[5], logs[6])] == [0, 0, 0]
+
+
+async def test_where_none_has_ended_the_largest_lose_their_oldest_pieces(make: Make) -> None:
+    store = make(max_bytes=MIB, max_stream_bytes=MIB)
+    small = [begin(store, f"small{number}") for number in range(5)]
+    large = [begin(store, f"large{number}") for number in range(3)]
+    for log in small:
+        fill(log, 1, 20, size=1000)
+    last = 0
+    for seq in range(1, 1500):
+        for log in large:
+            log.append(frame(seq, log.origin.stream_id, 1000), seq)
+            assert store.size <= MIB
+        last = seq
+    for log in small:
+        assert (await log.read()).lost == 0
+    for log in large:
+        backlog = await log.read()
+        assert 0 < backlog.lost < last
+        assert b"".join(backlog.pieces).startswith(b"id: %b.%d\n" % (log.origin.stream_id.encode(), backlog.lost + 1))
+        assert log.size > MIB // 5
+
+
+def test_making_room_is_rare(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The search through all streams is paid by a sixteenth of all bytes."""
+    store = make(max_bytes=MIB)
+    searches = 0
+    search = store._trim_largest
+
+    def counted(excess: int) -> None:
+        nonlocal searches
+        searches += 1
+        search(excess)
+
+    monkeypatch.setattr(store, "_trim_largest", counted)
+    logs = [begin(store, f"s{number}") for number in range(100)]
+    total = 0
+    for seq in range(1, 1000):
+        for log in logs:
+            log.append(frame(seq, log.origin.stream_id, 100), seq)
+            total += 100 + LIMITS.log_piece_cost
+    assert searches
+    assert searches <= total // (MIB // 16)
+
+
+async def test_no_stream_begins_where_the_empty_logs_alone_would_fill_half(make: Make) -> None:
+    store = make(max_bytes=MIB)
+    most = MIB // 2 // LIMITS.log_stream_cost
+    logs = [begin(store, f"s{number}") for number in range(most)]
+    with pytest.raises(Error, match="no room for another resumable stream") as refused:
+        begin(store, "one more")
+    assert (refused.value.code, refused.value.reason) == ("overloaded", "store")
+    assert await store.find("one more") is None
+    logs[0].end(FINISHED)
+    begin(store, "one more")
+
+
+@pytest.mark.parametrize("size", [60, 140, 700])
+def test_what_is_counted_is_what_the_memory_holds(make: Make, time: FakeTime, size: int) -> None:
+    store = make()
+    gc.collect()
+    tracemalloc.start()
+    try:
+        logs = [begin(store, f"stream-{number:018}") for number in range(50)]
+        for log in logs:
+            fill(log, 1, 301, size=size)
+        running = tracemalloc.get_traced_memory()[0], store.size
+        for log in logs:
+            log.end(Ending("finished", "stop", {"input_tokens": 1, "output_tokens": 2, "total_tokens": 3}))
+        gc.collect()
+        ended = tracemalloc.get_traced_memory()[0], store.size
+        del logs, log
+        gc.disable()
+        time.advance(601)
+        freed = tracemalloc.get_traced_memory()[0]
+    finally:
+        gc.enable()
+        tracemalloc.stop()
+    for held, counted in (running, ended):
+        assert 0.85 * counted < held <= counted
+    assert store.size == 0
+    assert freed < held * 0.05, "freed at once, not when the collector comes"
+
+
+# ---- time ------------------------------------------------------------------------------------------------------------
+
+
+async def test_a_stream_is_kept_for_its_time_after_its_end_and_then_gone(make: Make, time: FakeTime) -> None:
+    store = make(ttl=600)
+    log, running = begin(store), begin(store, "running")
+    fill(log, 1, 100)
+    time.advance(10_000)
+    assert await store.find("s") is log
+    log.end(FINISHED)
+    time.advance(599)
+    assert await store.find("s") is log
+    time.advance(2)
+    assert await store.find("s") is None
+    assert await store.find("running") is running
+    assert store.size == running.size
+
+
+async def test_one_timer_serves_all_and_none_where_nothing_has_ended(make: Make, time: FakeTime) -> None:
+    store = make(ttl=600)
+    logs = [begin(store, f"s{number}") for number in range(5)]
+    assert time.armed == 0
+    for log in logs:
+        time.advance(10)
+        log.end(FINISHED)
+        assert time.armed == 1
+    time.advance(561)
+    assert [await store.find(f"s{number}") is not None for number in range(5)] == [False, True, True, True, True]
+    time.advance(40)
+    assert len(store) == 0
+    assert store.size == 0
+    assert time.armed == 0
+
+
+async def test_without_a_time_to_live_a_stream_is_gone_with_its_end(make: Make, time: FakeTime) -> None:
+    store = make(ttl=0)
+    begin(store).end(FINISHED)
+    assert await store.find("s") is None
+    assert time.armed == 0
+
+
+async def test_a_closed_store_holds_nothing_and_waits_for_nothing(make: Make, time: FakeTime) -> None:
+    store = make()
+    log = begin(store)
+    fill(log, 1, 100)
+    begin(store, "ended").end(FINISHED)
+    await store.close()
+    assert (len(store), store.size, time.armed) == (0, 0, 0)
+    assert await store.find("s") is None
+    assert await store.find("ended") is None
+
+
+async def test_a_stream_ends_once(make: Make, time: FakeTime) -> None:
+    store = make(ttl=600)
+    log = begin(store)
+    log.end(FINISHED)
+    time.advance(300)
+    log.end(Ending("cancelled"))
+    assert (await log.read()).ending == FINISHED
+    time.advance(301)
+    assert await store.find("s") is None
