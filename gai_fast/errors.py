@@ -500,8 +500,8 @@ def retry_after_ms(
     """How long an upstream asks to wait, in milliseconds.
 
     Order (PROVIDERS §13): `retry-after-ms`, `retry-after` (seconds or an HTTP date), the body, the message ("try again
-    in 5.289s"), the longest of `x-ratelimit-reset-*` and its like (a Go duration, an RFC 3339 time, seconds from now or
-    since the epoch). Garbage and negative values are ignored.
+    in 5.289s", "retry after 7 seconds"), the longest of `x-ratelimit-reset-*` and its like (a Go duration, an RFC 3339
+    time, seconds from now or since the epoch). Garbage and negative values are ignored.
 
     Args:
         headers: Lower-case names.
@@ -510,14 +510,13 @@ def retry_after_ms(
         told_ms: Milliseconds, where the body says so.
     """
     after = headers.get("retry-after", "")
-    again = _TRY_AGAIN.search(message[: LIMITS.error_message])
     resets = [_reset_ms(value, now_ms) for name, value in headers.items() if _RESET.search(name)]
     found = (
         _number(headers.get("retry-after-ms", "")),
         _number(after, 1000),
         _until(_http_date_ms(after), now_ms),
         told_ms,
-        _duration_ms(again[1]) if again else None,
+        _again_ms(message[: LIMITS.error_message].lower()),
         max((wait for wait in resets if wait is not None), default=None),
     )
     wait = next((wait for wait in found if wait is not None), None)
@@ -525,7 +524,8 @@ def retry_after_ms(
 
 
 _DECIMAL: Final = re.compile(r"[0-9]{1,15}(\.[0-9]{1,9})?")
-_TRY_AGAIN: Final = re.compile(r"try again in ((?:[0-9.]{1,12}(?:ms|h|m|s)){1,4})", re.I)
+_WORDED: Final = r"([0-9]{1,9}(?:\.[0-9]{1,9})?) ?(ms|milliseconds?|h|hours?|m|minutes?|s|seconds?)(?![a-z])"
+_TRY_AGAIN: Final = re.compile(rf"(?:try again|retry) (?:in|after) ((?:{_WORDED}[ ,]{{0,2}}){{1,4}})")
 _RESET: Final = re.compile(r"ratelimit.*reset")
 _DURATION: Final = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)(ms|h|m|s|µs|us|ns)")
 _UNIT_MS: Final = {"h": 3_600_000, "m": 60_000, "s": 1000, "ms": 1, "µs": 1e-3, "us": 1e-3, "ns": 1e-6}
@@ -550,6 +550,17 @@ def _duration_ms(text: str) -> float | None:
         total += float(part[1]) * _UNIT_MS[part[2]]
         at = part.end()
     return total if at == len(text) and at else None
+
+
+def _again_ms(text: str) -> float | None:
+    """The wait that a message speaks of, in lower case: a Go duration, or numbers with their units in words."""
+    again = _TRY_AGAIN.search(text)
+    if again is None:
+        return None
+    return sum(
+        float(number) * _UNIT_MS["ms" if unit == "ms" or unit.startswith("milli") else unit[0]]
+        for number, unit in re.findall(_WORDED, again[1])
+    )
 
 
 def _reset_ms(text: str, now_ms: int | None) -> float | None:

@@ -161,9 +161,24 @@ class Request(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     @property
     def conversation(self) -> list[Message]:
         """The messages, `system` first and `query` last where given."""
-        first: list[Message] = [] if self.system is UNSET else [SystemMessage(content=self.system)]
-        last: list[Message] = [] if self.query is UNSET else [UserMessage(content=self.query)]
-        return first + self.messages + last
+        return [message for _, message in self.turns]
+
+    @property
+    def turns(self) -> list[tuple[str, Message]]:
+        """The conversation, each message with its path in the request: `messages[2]`, `system` or `query`."""
+        turns: list[tuple[str, Message]] = [(f"messages[{at}]", message) for at, message in enumerate(self.messages)]
+        if self.system is not UNSET:
+            turns.insert(0, ("system", SystemMessage(content=self.system)))
+        if self.query is not UNSET:
+            turns.append(("query", UserMessage(content=self.query)))
+        return turns
+
+    def with_prefill(self, text: str) -> Request:
+        """The same request with a beginning of its answer, for upstreams that go on from one."""
+        messages = [*self.messages]
+        if self.query is not UNSET:
+            messages.append(UserMessage(content=self.query))
+        return msgspec.structs.replace(self, messages=[*messages, AssistantMessage(content=text)], query=UNSET)
 
     @property
     def characters(self) -> int:

@@ -206,7 +206,8 @@ class _RequestReader:
             "role content refusal tool_calls function_call reasoning_content reasoning reasoning_details "
             "annotations".split(),
         )
-        parts = self._reasoning(message, path)
+        reasoning = self._reasoning(message, path)
+        parts = [part for part in reasoning if not _signs_text(part)]
         content = _member(message, "content", path, str, list)
         if isinstance(content, list):
             parts += self._parts(content, f"{path}.content")
@@ -215,6 +216,7 @@ class _RequestReader:
         refusal = _member(message, "refusal", path, str)
         if refusal:
             parts.append({"type": "text", "text": refusal})
+        parts += filter(_signs_text, reasoning)
         for at, call in enumerate(_member(message, "tool_calls", path, list) or ()):
             part = self._tool_call(call, f"{path}.tool_calls[{at}]")
             if part is not None:
@@ -241,13 +243,16 @@ class _RequestReader:
             else:
                 parts.append(part)
             index = detail.get("index")
-        if not text or any(part["text"] for part in parts):
+        # Of blocks that follow a signature the details hold the text as well: what is left is for the first.
+        known = "".join(part["text"] for part in parts)
+        left = text.removesuffix(known) if text and text.endswith(known) else ""
+        if not left:
             return parts
         for part in parts:
-            if "redacted" not in part:
-                part["text"] = text
+            if not part["text"] and "redacted" not in part and not _signs_text(part):
+                part["text"] = left
                 return parts
-        return [{"type": "reasoning", "text": text}, *parts]
+        return [{"type": "reasoning", "text": left}, *parts]
 
     def _reasoning_detail(self, detail: Any, path: str) -> dict[str, Any]:
         _expect(detail, path, dict)
@@ -348,6 +353,11 @@ class _RequestReader:
             "strict": _member(given, "strict", path, bool),
         }
         return {key: value for key, value in native.items() if value is not None}
+
+
+def _signs_text(part: Mapping[str, Any]) -> bool:
+    """Whether a signature is for the visible text: Gemini's is, unless it stands on a call (PROVIDERS §4)."""
+    return part.get("provider") == "gemini" and not part["text"]
 
 
 _JSON_TYPES: Final = {str: "str", dict: "object", list: "array", bool: "bool", int: "int", float: "float"}

@@ -16,19 +16,19 @@ __all__ = ["API", "PROVIDERS", "Adapter", "Target", "UpstreamRequest", "get_prov
 PROVIDERS: Final = {
     "openai": "gai_fast.providers.openai",
     "anthropic": "gai_fast.providers.anthropic",
+    "gemini": "gai_fast.providers.gemini",
     "groq": "gai_fast.providers.groq",
     "mistral": "gai_fast.providers.mistral",
     "xai": "gai_fast.providers.xai",
     "deepseek": "gai_fast.providers.deepseek",
+    "cohere": "gai_fast.providers.cohere",
+    "ollama": "gai_fast.providers.ollama",
     "openrouter": "gai_fast.providers.openrouter",
     "azure": "gai_fast.providers.azure",
     "perplexity": "gai_fast.providers.perplexity",
     "openai-compatible": "gai_fast.providers.openai_compatible",
     "demo": "gai_fast.providers.demo",
 }
-
-# Known to the contract, not built yet: named where somebody configures them.
-UNBUILT_KEY_VARIABLES: Final = {"gemini": "GEMINI_API_KEY", "cohere": "COHERE_API_KEY", "ollama": "OLLAMA_HOST"}
 
 
 @cache

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 import orjson
+from msgspec import UNSET
 
 from gai_fast import errors
 from gai_fast._impl import compact_json, encode_json, parse_exact
@@ -32,10 +33,14 @@ class Target:
     Args:
         model: The id the upstream is asked for.
         api_key: The credential, revealed; `None` where the upstream needs none.
+        on_unsupported: What becomes of a field that the provider has no place for: refused, or left out.
+        dropped: The paths of the fields that were left out, in order; filled by `API.leave_out`.
     """
 
     model: str
-    api_key: str | None = None
+    api_key: str | None = field(default=None, repr=False)
+    on_unsupported: Literal["error", "drop"] = "error"
+    dropped: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,19 +61,26 @@ class API(ABC):
     dialect: ClassVar[str] = ""
     """The client format whose requests and answers this API speaks unchanged; empty: none."""
     framing: ClassVar[Framing] = "sse"
+    answers_in_arrays: ClassVar[bool] = False
+    """Whether the chunks may also come as the elements of one JSON array, as they are made."""
     base_url: ClassVar[str] = ""
     """As the provider's own SDK takes it; empty: the configuration must say."""
     key_variable: ClassVar[str] = ""
     """The usual environment variable of the credential; empty: none."""
+    host_variable: ClassVar[str] = ""
+    """The environment variable that the provider's own SDK takes its address from; empty: none."""
     recording: ClassVar[str] = ""
     """The name of a file beside this package that is replayed instead of asking an upstream; empty: none."""
+    lacks: ClassVar[frozenset[str]] = frozenset()
+    """Fields of a native request, by name, that this API has no place for whatever they say; see `possible`."""
 
     @abstractmethod
     def build_request(self, request: Request, target: Target) -> UpstreamRequest:
         """The provider's own request for a native one.
 
         Raises:
-            Unsupported: The provider cannot do what a field asks for; the text names the field.
+            Unsupported: The provider cannot do what a field asks for, and `target` does not say to leave it out; the
+                text names the field.
         """
 
     @abstractmethod
@@ -78,6 +90,10 @@ class API(ABC):
         Args:
             model: The id that was asked for, told where the provider names none.
         """
+
+    def address(self, value: str) -> str:
+        """The base URL that a value of `host_variable` means."""
+        return value
 
     def said(self, body: Any) -> Said | None:
         """What an error body says, or `None` where this object is no error.
@@ -97,8 +113,42 @@ class API(ABC):
         raise Unsupported(message=f"{self.provider} does not take this request as it is")
 
     def unsupported(self, field: str) -> Unsupported:
-        """The refusal of a request's field that this API has no place for."""
-        return Unsupported(message=f"{self.provider} does not support `{field}`")
+        """The refusal of a request's field that this API has no place for, where nothing can be left out."""
+        # A part of the path may be the caller's own word, of any length.
+        return Unsupported(message=f"{self.provider} does not support `{field[:200]}`", reason="field")
+
+    def leave_out(self, field: str, target: Target, what: str = "") -> None:
+        """Refuses a field of the native request, or notes that it is left out, as `on_unsupported` says.
+
+        The one place that asks for the setting: `build_request` calls this for everything that the provider has no
+        place for, and goes on without it where this returns.
+
+        Args:
+            field: Its path in the native request: `seed`, `reasoning.max_tokens`, `tools[1].strict`,
+                `messages[2].content[1]`; `Request.turns` has the paths of messages.
+            target: Whom the request is for.
+            what: What there is about it, for the message: `audio parts in tool messages`.
+
+        Raises:
+            Unsupported: `on_unsupported` is `error`; the text names the field.
+        """
+        if target.on_unsupported == "error":
+            refusal = self.unsupported(field)
+            raise Unsupported(message=f"{refusal.message}: {what}", reason=refusal.reason) if what else refusal
+        target.dropped.append(field)
+
+    def possible(self, request: Request, target: Target) -> Request:
+        """The request without the fields that this API `lacks`: where `build_request` begins.
+
+        Raises:
+            Unsupported: As `leave_out`.
+        """
+        given = {name: getattr(request, name) for name in request.__struct_fields__}
+        lacking = [name for name, value in given.items() if name in self.lacks and is_given(value)]
+        for name in lacking:
+            self.leave_out(name, target)
+            del given[name]
+        return Request(**given) if lacking else request
 
     def decode_error(self, status: int, headers: Mapping[str, str], body: bytes, now_ms: int | None = None) -> Error:
         """The error for an answer with a status of 400 or above.
@@ -117,7 +167,7 @@ class API(ABC):
         if said is None:
             said = Said(_plain_text(body) or f"{self.provider} answered with status {status}")
         said = Said(said.message, said.words, status, said.retry_after_ms, said.details)
-        wait = errors.retry_after_ms(headers, said.message, now_ms)
+        wait = errors.retry_after_ms(headers, said.message, now_ms, said.retry_after_ms)
         return errors.from_upstream(said, phase="first_event", provider=self.provider, retry_after_ms=wait)
 
 
@@ -143,8 +193,12 @@ class Adapter(ABC):
     learned, and later ones of its kind are copied without `receive`; empty: none ever is."""
     ignored_members: ClassVar[frozenset[str]] = frozenset()
     """Names of members that vary from chunk to chunk and on whose value nothing that is told depends."""
+    label_members: ClassVar[frozenset[str]] = frozenset()
+    """Names of members at the top of a chunk that must be texts, but nothing depends on what they say."""
     kept_members: ClassVar[frozenset[str]] = frozenset()
     """Names of members whose value is an object of numbers, of which only the last one of a stream counts."""
+    collects_text: ClassVar[bool] = False
+    """Whether `copied` is given visible text as well as arguments."""
     copyable: bool = True
     """Whether chunks like the last one may be copied: what `receive` made of it depends on nothing but its bytes."""
 
@@ -193,9 +247,9 @@ class Adapter(ABC):
         """Notes deltas that were copied.
 
         Args:
-            event: One of their kind, as `receive` returned it.
+            event: One of their kind, as `receive` returned it; without its text.
             characters: Code points of all their texts.
-            text: All their texts in order, of `arguments`; empty for other deltas.
+            text: All their texts in order, of `arguments` and what `collects_text` asks for; empty for other deltas.
         """
 
     def kept(self, name: str, text: str) -> None:  # noqa: B027  # most have nothing to note
@@ -243,7 +297,7 @@ class Adapter(ABC):
 
     def error(self, said: Said) -> Error:
         """The error for what the provider said in the stream; the relay fills in the phase."""
-        wait = errors.retry_after_ms({}, said.message, None)
+        wait = errors.retry_after_ms({}, said.message, None, said.retry_after_ms)
         return errors.from_upstream(said, phase="first_event", provider=self.api.provider, retry_after_ms=wait)
 
     def told(self, data: str) -> Error:
@@ -321,6 +375,7 @@ class ToolCalls:
 
     def __init__(self) -> None:
         self.calls: list[ToolCall] = []
+        self._taken: set[str] = set()
         self.told: list[ToolCall] = []
         """Those that have a start, by their index; a call that has no name yet has none."""
 
@@ -340,10 +395,10 @@ class ToolCalls:
         if len(self.calls) >= LIMITS.tool_calls:
             raise too_many("tool_calls", LIMITS.tool_calls)
         number = len(self.calls)
-        taken = {call.call_id for call in self.calls}
         identifier = call_id or f"call_{number}"
-        while identifier in taken:
+        while identifier in self._taken:
             identifier += f"_{number}"
+        self._taken.add(identifier)
         call = ToolCall(identifier, name)
         self.calls.append(call)
         return call, self._announce(call) if name else []
@@ -455,7 +510,7 @@ def error_object(body: Any) -> Mapping[str, Any] | None:
     """
     if isinstance(body, list) and body:
         body = body[0]
-    if not isinstance(body, Mapping):
+    if not isinstance(body, (dict, Mapping)):  # `dict` first: asking an abstract class takes its time
         return None
     error = body.get("error")
     if isinstance(error, Mapping) and error:
@@ -509,6 +564,8 @@ def _worded(message: Any) -> str:
 
 def count(value: Any) -> int | None:
     """A number of tokens, also where a server writes it as text or as a fraction; `None` for anything else."""
+    if value is None:
+        return None
     if isinstance(value, str) and value.isascii() and value.isdecimal() and len(value) <= 15:
         return int(value)
     if isinstance(value, float) and value.is_integer():
@@ -539,15 +596,20 @@ def counted_usage(
     """
     if into is not None and out is not None and reasoning and total not in (None, into + out):
         out += reasoning if total == into + out + reasoning else 0
-    usage = {
-        "input_tokens": into,
-        "output_tokens": out,
-        "total_tokens": None if into is None or out is None else into + out,
-        "cached_input_tokens": cached or None,
-        "cache_write_input_tokens": written or None,
-        "reasoning_tokens": reasoning or None,
-    }
-    return {key: value for key, value in usage.items() if value is not None}
+    usage: dict[str, int] = {}
+    if into is not None:
+        usage["input_tokens"] = into
+    if out is not None:
+        usage["output_tokens"] = out
+    if into is not None and out is not None:
+        usage["total_tokens"] = into + out
+    if cached:
+        usage["cached_input_tokens"] = cached
+    if written:
+        usage["cache_write_input_tokens"] = written
+    if reasoning:
+        usage["reasoning_tokens"] = reasoning
+    return usage
 
 
 def text_of(value: Any) -> str:
@@ -561,6 +623,40 @@ def text_of(value: Any) -> str:
     if not isinstance(value, str):
         raise Malformed(f"a text of a chunk is a JSON {type(value).__name__}")
     return value
+
+
+def is_given(value: Any) -> bool:
+    """Whether a field of a native request says anything; 0 does, an empty list does not."""
+    return value is not UNSET and value not in ("", [], {})
+
+
+def merged(body: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
+    """A request's body with `provider_options` merged in last, as JSON Merge Patch (RFC 7396) says.
+
+    Objects are merged member by member, `null` removes a member, all else replaces what is there.
+    """
+    whole = dict(body)
+    for key, value in options.items():
+        if value is None:
+            whole.pop(key, None)
+        elif isinstance(value, Mapping):
+            inner = whole.get(key)
+            whole[key] = merged(inner if isinstance(inner, Mapping) else {}, value)
+        else:
+            whole[key] = value
+    return whole
+
+
+def image_data(image: ImagePart) -> tuple[str, str] | None:
+    """The media type and the base64 data of an image, also of one in a `data:` URL; `None`: it must be fetched.
+
+    Raises:
+        InvalidRequest: Data without a media type.
+    """
+    if not isinstance(image.url, str):
+        return media_type(image), str(image.data)
+    head, _, data = image.url.partition(";base64,")
+    return (head.removeprefix("data:"), data) if data and head.startswith("data:") else None
 
 
 def image_url(image: ImagePart) -> str:

@@ -7,11 +7,13 @@ one of them does differently stands in its own file.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Final
 
-from msgspec import UNSET
+import orjson
+from msgspec import UNSET, Struct
 from orjson import Fragment
 
 from gai_fast._impl import compact_json, encode_json
@@ -30,13 +32,17 @@ from gai_fast.providers._base import (
     counted_usage,
     image_url,
     members,
+    merged,
     parse_chunk,
     text_of,
     too_many,
 )
 from gai_fast.request import (
     AssistantMessage,
+    AudioPart,
+    FilePart,
     ImagePart,
+    Message,
     NamedTool,
     Reasoning,
     ReasoningPart,
@@ -47,7 +53,6 @@ from gai_fast.request import (
     Tool,
     ToolCallPart,
     ToolMessage,
-    UserMessage,
 )
 
 # ---- requests --------------------------------------------------------------------------------------------------------
@@ -62,6 +67,12 @@ class ChatAPI(API):
     seed_field: ClassVar[str] = "seed"
     stream_options: ClassVar[Mapping[str, bool]] = {"include_usage": True}
     """Empty: the provider tells usage unasked, or refuses the field."""
+    user_parts: ClassVar[frozenset[type[Struct]]] = frozenset({TextPart, ImagePart, AudioPart, FilePart})
+    """What a user message may hold."""
+    tool_parts: ClassVar[frozenset[type[Struct]]] = frozenset({TextPart})
+    """What the result of a tool may hold."""
+    efforts: ClassVar[Mapping[str, str]] = {}
+    """The provider's words for those of `reasoning.effort` that it does not know itself: the nearest."""
     finish_words: ClassVar[Mapping[str, str]] = {
         "stop": "stop",
         "length": "length",
@@ -76,18 +87,20 @@ class ChatAPI(API):
         return ChatAdapter(self, model)
 
     def build_request(self, request: Request, target: Target) -> UpstreamRequest:
-        body: dict[str, Any] = {"model": target.model, "messages": self.messages(request)}
+        request = self.possible(request, target)
+        body: dict[str, Any] = {"model": target.model, "messages": self.messages(request, target)}
         if request.tools:
             body["tools"] = [_tool(tool) for tool in request.tools]
-        if isinstance(request.tool_choice, NamedTool):
-            body["tool_choice"] = {"type": "function", "function": {"name": request.tool_choice.name}}
-        elif request.tool_choice:
-            body["tool_choice"] = request.tool_choice
+        if request.tool_choice:
+            body["tool_choice"] = self.tool_choice(request.tool_choice)
         if request.response_format:
-            body["response_format"] = self.response_format(request.response_format)
+            body |= self.response_format(request.response_format, target)
         if request.reasoning:
-            body |= self.reasoning(request.reasoning)
-        return self.post(body | self.sampling(request) | request.provider_options.get(self.provider, {}), target)
+            body |= self.reasoning(request.reasoning, target)
+        if request.metadata:
+            body["metadata"] = request.metadata
+        body |= self.sampling(request)
+        return self.post(merged(body, request.provider_options.get(self.provider, {})), target)
 
     def sampling(self, request: Request) -> dict[str, Any]:
         """How the answer is drawn and told: the fields that chat and legacy completions share."""
@@ -117,59 +130,103 @@ class ChatAPI(API):
         """The header that carries the credential, where there is one."""
         return [("authorization", f"Bearer {target.api_key}")] if target.api_key else []
 
-    def messages(self, request: Request) -> list[dict[str, Any]]:
+    def messages(self, request: Request, target: Target) -> list[dict[str, Any]]:
         """The conversation in the dialect's terms."""
-        return [self._message(message) for message in request.conversation]
+        messages = (self.message(message, path, target) for path, message in request.turns)
+        return [message for message in messages if message is not None]
 
-    def _message(self, message: SystemMessage | UserMessage | AssistantMessage | ToolMessage) -> dict[str, Any]:
+    def message(self, message: Message, path: str, target: Target) -> dict[str, Any] | None:
+        """One message; `None` where it is left out.
+
+        Args:
+            message: The message.
+            path: Where it stands in the native request.
+            target: Whom the request is for.
+        """
         if isinstance(message, SystemMessage):
-            return {"role": "system", "content": self._text(message.content, "system")}
+            return {"role": "system", "content": self.content(message, path, target, _TEXT)}
         if isinstance(message, ToolMessage):
-            content = self._text(message.content, "tool")
+            # The dialect has no flag for a tool that failed: its text says so.
+            content = self.content(message, path, target, self.tool_parts)
             return {"role": "tool", "tool_call_id": message.call_id, "content": content}
         if isinstance(message, AssistantMessage):
-            return self.assistant(message)
+            return self.assistant(message, path, target)
         if isinstance(message.content, str):
             return {"role": "user", "content": message.content}
-        return {"role": "user", "content": [self._user_part(part) for part in message.content]}
+        parts = self._parts(message, path, target, self.user_parts)
+        return {"role": "user", "content": parts} if parts else None
 
-    def _text(self, content: str | Iterable[Any], role: str) -> str:
-        """Content that must be text, in one piece."""
-        if isinstance(content, str):
-            return content
-        return "".join(self._text_part(part, role) for part in content)
+    def content(
+        self, message: Message, path: str, target: Target, known: frozenset[type[Struct]]
+    ) -> str | list[dict[str, Any]]:
+        """Content as text in one piece, or as parts where it holds more than text.
 
-    def _text_part(self, part: Any, role: str) -> str:
+        Args:
+            message: The message.
+            path: Where it stands in the native request.
+            target: Whom the request is for.
+            known: The kinds of parts that may stay.
+        """
+        if isinstance(message.content, str):
+            return message.content
+        parts = self._parts(message, path, target, known)
+        is_text = all(part["type"] == "text" for part in parts)
+        return "".join(part["text"] for part in parts) if is_text else parts
+
+    def _parts(
+        self, message: Message, path: str, target: Target, known: frozenset[type[Struct]]
+    ) -> list[dict[str, Any]]:
+        sent: list[dict[str, Any]] = []
+        parts: Iterable[Any] = message.content
+        for at, part in enumerate(parts):
+            if isinstance(part, (ReasoningPart, ToolCallPart)):
+                continue
+            said = self.part(part) if type(part) in known else None
+            if said:
+                sent.append(said)
+            else:
+                kind, role = part.__struct_config__.tag, message.__struct_config__.tag
+                what = f"{kind} parts in {role} messages" if said is None else f"{kind} of type {part.media_type}"
+                self.leave_out(f"{path}.content[{at}]", target, what)
+        return sent
+
+    def part(self, part: Any) -> dict[str, Any]:
+        """One part in the dialect's terms; empty where its media type has no place."""
         if isinstance(part, TextPart):
-            return part.text
-        raise self.unsupported(f"messages: {type(part).__struct_config__.tag} parts in {role} messages")
-
-    def _user_part(self, part: Any) -> dict[str, Any]:
+            return {"type": "text", "text": part.text}
         if isinstance(part, ImagePart):
             return {"type": "image_url", "image_url": {"url": image_url(part)}}
-        return {"type": "text", "text": self._text_part(part, "user")}
+        if isinstance(part, AudioPart):
+            form = self.audio_format(part.media_type)
+            return {"type": "input_audio", "input_audio": {"data": part.data, "format": form}} if form else {}
+        return {"type": "file", "file": {"filename": file_name(part), "file_data": file_url(part)}}
 
-    def assistant(self, message: AssistantMessage) -> dict[str, Any]:
+    def audio_format(self, media_type: str) -> str | None:
+        """The dialect's word for a media type, `None` where it has none."""
+        return _AUDIO_FORMATS.get(media_type)
+
+    def assistant(self, message: AssistantMessage, path: str, target: Target) -> dict[str, Any] | None:
         """An earlier answer, with its calls and, where the provider takes it back, its reasoning."""
         if isinstance(message.content, str):
             return {"role": "assistant", "content": message.content}
+        text = self.content(message, path, target, _TEXT)
         reasoning = [part for part in message.content if isinstance(part, ReasoningPart)]
         calls = [part for part in message.content if isinstance(part, ToolCallPart)]
-        others = [part for part in message.content if not isinstance(part, (ReasoningPart, ToolCallPart))]
-        text = self._text(others, "assistant")
         whole: dict[str, Any] = {"role": "assistant", "content": text if text or not calls else None}
+        # Reasoning of another provider tells this one nothing, and its signatures would be refused.
         own = [part for part in reasoning if not part.provider or part.provider == self.provider]
         if own:
-            whole |= self.earlier_reasoning(own, has_calls=bool(calls))
+            whole |= self.earlier_reasoning(own, target, has_calls=bool(calls))
         if calls:
             whole["tool_calls"] = [self.earlier_call(call) for call in calls]
         return whole
 
-    def earlier_reasoning(self, parts: list[ReasoningPart], *, has_calls: bool) -> dict[str, Any]:
+    def earlier_reasoning(self, parts: list[ReasoningPart], target: Target, *, has_calls: bool) -> dict[str, Any]:
         """What an assistant message says of this provider's own reasoning; nothing where it does not take it back.
 
         Args:
             parts: The reasoning, in order.
+            target: Whom the request is for.
             has_calls: Whether the same message calls tools.
         """
         return {}
@@ -177,26 +234,52 @@ class ChatAPI(API):
     def earlier_call(self, call: ToolCallPart) -> dict[str, Any]:
         """A call the assistant made; its arguments are JSON text in a string."""
         arguments = bytes(call.input).decode()
+        if arguments.startswith('"'):  # text that the model wrote in place of JSON
+            arguments = orjson.loads(arguments)
         return {"id": call.call_id, "type": "function", "function": {"name": call.name, "arguments": arguments}}
 
-    def response_format(self, wanted: ResponseFormat) -> dict[str, Any]:
-        """The dialect's `response_format`."""
+    def tool_choice(self, wanted: str | NamedTool) -> Any:
+        """The dialect's `tool_choice`."""
+        return {"type": "function", "function": {"name": wanted.name}} if isinstance(wanted, NamedTool) else wanted
+
+    def response_format(self, wanted: ResponseFormat, target: Target) -> dict[str, Any]:
+        """The fields that say what the answer looks like."""
         if wanted.type == "text":
-            return {"type": "text"}
+            return {"response_format": {"type": "text"}}
         if wanted.type == "json":
-            return {"type": "json_object"}
+            return {"response_format": {"type": "json_object"}}
         schema: dict[str, Any] = {"name": wanted.name or "answer"}
         if wanted.strict is not UNSET:
             schema["strict"] = wanted.strict
         if wanted.schema:
             schema["schema"] = Fragment(bytes(wanted.schema))
-        return {"type": "json_schema", "json_schema": schema}
+        return {"response_format": {"type": "json_schema", "json_schema": schema}}
 
-    def reasoning(self, wanted: Reasoning) -> dict[str, Any]:
+    def reasoning(self, wanted: Reasoning, target: Target) -> dict[str, Any]:
         """The fields that say how much to think."""
         if wanted.max_tokens is not UNSET:
-            raise self.unsupported("reasoning.max_tokens")
-        return {"reasoning_effort": wanted.effort} if wanted.effort else {}
+            self.leave_out("reasoning.max_tokens", target)
+        return {"reasoning_effort": self.efforts.get(wanted.effort, wanted.effort)} if wanted.effort else {}
+
+
+_TEXT: Final[frozenset[type[Struct]]] = frozenset({TextPart})
+_AUDIO_FORMATS: Final = {
+    "audio/mpeg": "mp3",
+    "audio/mp3": "mp3",
+    "audio/wav": "wav",
+    "audio/wave": "wav",
+    "audio/x-wav": "wav",
+}
+
+
+def file_url(part: FilePart) -> str:
+    """A file's data in a `data:` URL."""
+    return f"data:{part.media_type};base64,{part.data}"
+
+
+def file_name(part: FilePart) -> str:
+    """A file's name; one is made where it has none, as the dialect wants one."""
+    return part.filename or f"file.{part.media_type.rpartition('/')[2]}"
 
 
 def _tool(tool: Tool) -> dict[str, Any]:
@@ -214,11 +297,12 @@ def _tool(tool: Tool) -> dict[str, Any]:
 _END: Final = "[DONE]"
 _FUNCTION_CALL: Final = -1
 """The slot of the deprecated `function_call`, beside the indices of `tool_calls`."""
+_ARGUMENTS_AS_VALUE: Final = re.compile(r'"arguments"\s*:\s*[^"\s]')
 _STREAMED_AUDIO: Final = "pcm16"
 """The only audio format that OpenAI streams on this API."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: one of these takes a third of the time to make
 class CallFragment:
     """A piece of a tool call as one chunk has it; empty where it says nothing."""
 
@@ -252,7 +336,8 @@ class ChatAdapter(Adapter):
 
     api: ChatAPI
     text_members = frozenset({"content", "reasoning_content", "reasoning", "refusal", "arguments"})
-    ignored_members = frozenset({"obfuscation", "p", "created", "system_fingerprint"})
+    ignored_members = frozenset({"obfuscation", "p", "created", "system_fingerprint", "logprobs"})
+    label_members = frozenset({"id"})  # what it says counts in `start` only
     kept_members = frozenset({"usage"})
 
     def __init__(self, api: ChatAPI, model: str | None = None) -> None:
@@ -261,12 +346,13 @@ class ChatAdapter(Adapter):
         self._cited: set[str] = set()
 
     def receive(self, name: str, data: str) -> list[Event]:
-        # The official clients test for a prefix (PROVIDERS §0.2).
-        if data.startswith(_END):
-            self.ended = True
-            return []
-        if not data.strip():
-            return []
+        if data[:1] != "{":
+            # The official clients test for a prefix (PROVIDERS §0.2).
+            if data.startswith(_END):
+                self.ended = True
+                return []
+            if not data.strip():
+                return []
         if name == "error":
             raise self.told(data)
         return self._read(parse_chunk(data), "delta", data)
@@ -286,65 +372,76 @@ class ChatAdapter(Adapter):
             part: What a choice calls its content: `delta`, or `message` in a whole answer.
             text: The chunk's JSON text.
         """
-        usage = self.usage_in(chunk) if isinstance(chunk, dict) else None
+        if not isinstance(chunk, dict):
+            said = self.failure(chunk)
+            if said is not None:
+                raise self.error(said)
+            raise Malformed(f"a chunk is a JSON {type(chunk).__name__}, not an object")
+        usage = self.usage_in(chunk)
         counted = self.count_usage(usage) if usage else None
-        self.usage = counted or self.usage
+        if counted:
+            self.usage = counted
         said = self.failure(chunk)
         if said is not None:
             raise self.error(said)
-        if not isinstance(chunk, dict):
-            raise Malformed(f"a chunk is a JSON {type(chunk).__name__}, not an object")
-        if part == "message" or '"tool_calls"' in text:
+        if part == "message" or ('"tool_calls"' in text and _ARGUMENTS_AS_VALUE.search(text)):
             _put_arguments_as_text(chunk, part, text)
-        identifier, model = text_of(chunk.get("id")), text_of(chunk.get("model"))
+        identifier, model = chunk.get("id"), chunk.get("model")
+        if not (isinstance(identifier, str) and isinstance(model, str)):
+            identifier, model = text_of(identifier), text_of(model)
         self.copyable = not usage or bool(counted)  # only the last usage is kept, so each must count
         # Everything is read before anything is done, so that a chunk that cannot be read leaves no call half begun.
-        read: list[tuple[Choice, Event | CallFragment]] = []
+        read: list[tuple[Choice, Iterable[Event | CallFragment]]] = []
         for raw in chunk.get("choices") or ():
-            choice = self._choice(raw.get("index"))
-            read += ((choice, step) for step in self._read_choice(choice, raw, part))
+            index = raw.get("index")
+            choice = self.choices.get(0 if index is None else index) or self._open(index)
+            read.append((choice, self._read_choice(choice, raw, part)))
         extras = self.extras(chunk)
         events: list[Event] = []
-        for choice, step in read:
-            events += self._done(choice, step)
+        for choice, steps in read:
+            events += self._done(choice, steps)
         events += extras
         if self.started and self.named:
             return events
         # A chunk that says nothing at all (Azure's first) is no start: its model is not known yet.
         return self.start(identifier, model) + events if identifier or model or events else []
 
-    def _done(self, choice: Choice, step: Event | CallFragment) -> list[Event]:
-        events = self._call_fragment(choice, step) if isinstance(step, CallFragment) else [step]
+    def _done(self, choice: Choice, steps: Iterable[Event | CallFragment]) -> list[Event]:
+        events: list[Event] = []
+        for step in steps:
+            if isinstance(step, CallFragment):
+                events += self._call_fragment(choice, step)
+            else:
+                events.append(step)
         if choice.number:
             for event in events:
                 event["choice"] = choice.number
         return events
 
-    def _choice(self, index: Any) -> Choice:
-        choice = self.choices.get(0 if index is None else index)
-        if choice is None:
-            number = 0 if index is None else count(index)
-            if number is None:
-                raise Malformed("the index of a choice is no number")
-            if len(self.choices) >= LIMITS.choices:
-                raise too_many("choices", LIMITS.choices)
-            choice = self.choices[number] = Choice(number)
+    def _open(self, index: Any) -> Choice:
+        """A choice that is not known yet."""
+        number = 0 if index is None else count(index)
+        if number is None:
+            raise Malformed("the index of a choice is no number")
+        if len(self.choices) >= LIMITS.choices:
+            raise too_many("choices", LIMITS.choices)
+        choice = self.choices[number] = Choice(number)
         return choice
 
-    def _read_choice(self, choice: Choice, raw: dict[str, Any], part: str) -> Iterator[Event | CallFragment]:
+    def _read_choice(self, choice: Choice, raw: dict[str, Any], part: str) -> list[Event | CallFragment]:
         message = self.message_in(raw, part)
         if message is None and not choice.spoke and raw.get("message"):
             # Some proxies put the whole answer into one chunk; a second one would say it again.
             message, part, self.copyable = raw["message"], "message", False
-        if message:
-            for step in self.read_message(choice, message, part):
-                choice.spoke = True
-                yield step
+        steps = list(self.read_message(choice, message, part)) if message else []
+        if steps:
+            choice.spoke = True
         if raw.get("finish_reason"):
             # The last reason counts, also where it is an earlier one again.
             choice.reason, self.copyable = str(raw["finish_reason"]), False
+        return steps
 
-    def read_message(self, choice: Choice, message: dict[str, Any], part: str) -> Iterator[Event | CallFragment]:
+    def read_message(self, choice: Choice, message: dict[str, Any], part: str) -> Iterable[Event | CallFragment]:
         """The events and the fragments of calls of one delta, or of a whole message.
 
         Args:
@@ -352,31 +449,37 @@ class ChatAdapter(Adapter):
             message: The raw object.
             part: `delta` or `message`.
         """
+        content = message.get("content")
+        if len(message) == 1 and isinstance(content, str):
+            # Nearly every delta.
+            choice.characters += len(content)
+            return [{"type": "text.delta", "text": content}] if content else []
+        steps: list[Event | CallFragment] = []
         reasoning = message.get("reasoning_content") or message.get("reasoning")
         if isinstance(reasoning, str) and reasoning:
-            yield {"type": "reasoning.delta", "text": reasoning}
+            steps.append({"type": "reasoning.delta", "text": reasoning})
         details = message.get("reasoning_details")
         if details:
-            yield from _reasoning_details(details, with_text=not reasoning)
-        content = message.get("content")
+            steps += _reasoning_details(details, with_text=not reasoning)
         if isinstance(content, list):
             for piece in content:
-                yield from self.read_part(choice, {"type": "text", "text": piece} if isinstance(piece, str) else piece)
+                steps += self.read_part(choice, {"type": "text", "text": piece} if isinstance(piece, str) else piece)
         elif content:
-            yield from self.text(choice, content)
+            steps += self.text(choice, content)
         if message.get("refusal"):
-            yield {"type": "refusal.delta", "text": text_of(message["refusal"])}
+            steps.append({"type": "refusal.delta", "text": text_of(message["refusal"])})
         if message.get("audio"):
-            yield from self._audio(choice, message["audio"], "" if part == "message" else _STREAMED_AUDIO)
+            steps += self._audio(choice, message["audio"], "" if part == "message" else _STREAMED_AUDIO)
         for position, call in enumerate(message.get("tool_calls") or ()):
             index = count(call.get("index"))
             if index is None and part == "message":
                 index = position
-            yield self._fragment(call, index)
+            steps.append(self._fragment(call, index))
         if message.get("function_call"):
-            yield self._fragment({"function": message["function_call"]}, _FUNCTION_CALL)
+            steps.append(self._fragment({"function": message["function_call"]}, _FUNCTION_CALL))
         if message.get("annotations"):
-            yield from self.citations([_annotation(annotation) for annotation in message["annotations"]])
+            steps += self.citations([_annotation(annotation) for annotation in message["annotations"]])
+        return steps
 
     def text(self, choice: Choice, text: Any) -> list[Event]:
         """Visible text."""
@@ -409,12 +512,13 @@ class ChatAdapter(Adapter):
 
     def _fragment(self, raw: dict[str, Any], index: int | None) -> CallFragment:
         function = raw.get("function") or raw.get("custom") or {}
+        google = (raw.get("extra_content") or {}).get("google") or {}
         return CallFragment(
             index,
             self.call_id_in(raw),
             text_of(function.get("name")),
             text_of(function.get("arguments", function.get("input"))),
-            text_of(((raw.get("extra_content") or {}).get("google") or {}).get("thought_signature")),
+            text_of(google.get("thought_signature")),
         )
 
     def _call_fragment(self, choice: Choice, fragment: CallFragment) -> list[Event]:
@@ -522,11 +626,13 @@ class ChatAdapter(Adapter):
         """
         prompt = raw.get("prompt_tokens_details") or {}
         completion = raw.get("completion_tokens_details") or {}
-        cached = (prompt.get("cached_tokens"), raw.get("num_cached_tokens"), raw.get("prompt_cache_hit_tokens"))
+        into, out = count(raw.get("prompt_tokens")), count(raw.get("completion_tokens"))
         return counted_usage(
-            _first(raw.get("prompt_tokens"), raw.get("input_tokens")),
-            _first(raw.get("completion_tokens"), raw.get("output_tokens")),
-            cached=next(filter(None, map(count, cached)), None),
+            count(raw.get("input_tokens")) if into is None else into,
+            count(raw.get("output_tokens")) if out is None else out,
+            cached=count(prompt.get("cached_tokens"))
+            or count(raw.get("num_cached_tokens"))
+            or count(raw.get("prompt_cache_hit_tokens")),
             written=count(prompt.get("cache_write_tokens")),
             reasoning=count(completion.get("reasoning_tokens")) or count(raw.get("reasoning_tokens")),
             total=count(raw.get("total_tokens")),
@@ -535,10 +641,6 @@ class ChatAdapter(Adapter):
     def extras(self, chunk: dict[str, Any]) -> list[Event]:
         """Events of what stands beside the choices."""
         return []
-
-
-def _first(*values: Any) -> int | None:
-    return next((number for number in map(count, values) if number is not None), None)
 
 
 def _annotation(annotation: dict[str, Any]) -> dict[str, Any]:

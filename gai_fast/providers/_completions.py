@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from gai_fast.providers._base import Target, UpstreamRequest
+from gai_fast.providers._base import Target, UpstreamRequest, merged
 from gai_fast.providers._chat import ChatAdapter, ChatAPI
 from gai_fast.request import Request, TextPart, UserMessage
 
@@ -18,28 +18,26 @@ class CompletionsAPI(ChatAPI):
 
     dialect = ""
     path = "/completions"
+    user_parts = frozenset({TextPart})
+    lacks = frozenset({"tools", "tool_choice", "response_format", "reasoning", "metadata"})
 
     def adapter(self, model: str | None = None) -> CompletionsAdapter:
         return CompletionsAdapter(self, model)
 
     def build_request(self, request: Request, target: Target) -> UpstreamRequest:
-        for field in ("tools", "tool_choice", "response_format", "reasoning"):
-            if getattr(request, field):
-                raise self.unsupported(field)
-        body = {"model": target.model, "prompt": self.prompt(request)} | self.sampling(request)
-        return self.post(body | request.provider_options.get(self.provider, {}), target)
+        request = self.possible(request, target)
+        body = {"model": target.model, "prompt": self.prompt(request, target)} | self.sampling(request)
+        return self.post(merged(body, request.provider_options.get(self.provider, {})), target)
 
-    def prompt(self, request: Request) -> str:
-        """The one user message that this API can take."""
-        conversation = request.conversation
-        if len(conversation) != 1 or not isinstance(conversation[0], UserMessage):
-            raise self.unsupported("messages: more than one message")
-        content = conversation[0].content
-        if isinstance(content, str):
-            return content
-        if not all(isinstance(part, TextPart) for part in content):
-            raise self.unsupported("messages: parts that are no text")
-        return "".join(part.text for part in content if isinstance(part, TextPart))
+    def prompt(self, request: Request, target: Target) -> str:
+        """The last message: this API takes one, of the user."""
+        *others, (path, last) = request.turns
+        for other, _ in others:
+            self.leave_out(other, target, "more than one message")
+        if not isinstance(last, UserMessage):
+            raise self.unsupported(path)
+        content = self.content(last, path, target, self.user_parts)
+        return content if isinstance(content, str) else ""
 
 
 class CompletionsAdapter(ChatAdapter):

@@ -14,12 +14,15 @@ Source: PROVIDERS §3, read from anthropic-python 2.10 (API version 2026-10-21).
 * A refusal may have no content block at all.
 * Faulty proxies send `message_start` twice. The same message again changes nothing; another message amid the first is
   a failure, since the two cannot be told apart any more.
+* Requests: `max_tokens` is required; neighbours of one role are one turn; a signed thought goes back as it came.
+  `provider_options.anthropic.betas` becomes the header `anthropic-beta`, as in the SDK.
 * Version 2026-10-21 refuses sampling parameters: a request with one is sent under 2023-06-01.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from base64 import b64decode
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -41,8 +44,9 @@ from gai_fast.providers._base import (
     count,
     counted_usage,
     error_object,
-    media_type,
+    image_data,
     members,
+    merged,
     parse_chunk,
     said_of,
     server_tool,
@@ -51,7 +55,10 @@ from gai_fast.providers._base import (
 )
 from gai_fast.request import (
     AssistantMessage,
+    AudioPart,
+    FilePart,
     ImagePart,
+    Message,
     NamedTool,
     Reasoning,
     ReasoningPart,
@@ -87,6 +94,7 @@ class Anthropic(API):
     provider = "anthropic"
     base_url = "https://api.anthropic.com"
     key_variable = "ANTHROPIC_API_KEY"
+    lacks = frozenset({"seed"})
 
     def adapter(self, model: str | None = None) -> AnthropicAdapter:
         return AnthropicAdapter(self, model)
@@ -96,20 +104,18 @@ class Anthropic(API):
         return None if error is None else said_of(error, error.get("details"))
 
     def build_request(self, request: Request, target: Target) -> UpstreamRequest:
-        if request.seed is not UNSET:
-            raise self.unsupported("seed")
+        request = self.possible(request, target)
         body: dict[str, Any] = {
             "model": target.model,
             "max_tokens": request.max_tokens or LIMITS.default_max_tokens,
-            "messages": self._messages(request),
+            "messages": self._messages(request, target),
             "stream": True,
         }
         system = [
-            {"type": "text", "text": text}
-            for message in request.conversation
+            block
+            for path, message in request.turns
             if isinstance(message, SystemMessage)
-            for text in _texts(message)
-            if text
+            for block in self._blocks(message, path, target)
         ]
         if system:
             body["system"] = system
@@ -125,7 +131,7 @@ class Anthropic(API):
             body["tool_choice"] = {"type": "tool", "name": request.tool_choice.name}
         elif request.tool_choice:
             body["tool_choice"] = {"type": _TOOL_CHOICES[request.tool_choice]}
-        output = self._output(request)
+        output = self._output(request, target)
         if output:
             body["output_config"] = output
         if request.reasoning:
@@ -135,8 +141,14 @@ class Anthropic(API):
                 body[key] = value
         if request.stop:
             body["stop_sequences"] = request.stop
-        body |= request.provider_options.get(self.provider, {})
-        return UpstreamRequest("/v1/messages", encode_json(body), self._headers(body, target))
+        for key, value in request.metadata.items():
+            if key == "user_id":
+                body["metadata"] = {key: value}
+            else:
+                self.leave_out(f"metadata.{key}", target)
+        body = merged(body, request.provider_options.get(self.provider, {}))
+        headers = self._headers(body, target)
+        return UpstreamRequest("/v1/messages", encode_json(body), headers)
 
     def _headers(self, body: dict[str, Any], target: Target) -> list[tuple[str, str]]:
         version = _SAMPLING_VERSION if any(key in body for key in _SAMPLING) else _VERSION
@@ -145,81 +157,116 @@ class Anthropic(API):
             ("accept", "text/event-stream"),
             ("anthropic-version", version),
         ]
+        betas = body.pop("betas", ())
+        if betas:
+            headers.append(("anthropic-beta", ",".join(betas)))
         return [*headers, ("x-api-key", target.api_key)] if target.api_key else headers
 
-    def _output(self, request: Request) -> dict[str, Any]:
+    def _output(self, request: Request, target: Target) -> dict[str, Any]:
         """`output_config`: how hard to think, and the schema of the answer."""
         output: dict[str, Any] = {}
         if request.reasoning and request.reasoning.effort:
             output["effort"] = "low" if request.reasoning.effort == "minimal" else request.reasoning.effort
         wanted = request.response_format
         if wanted and wanted.type == "json":
-            raise self.unsupported("response_format: json without a schema")
+            self.leave_out("response_format", target, "json without a schema")
         if wanted and wanted.type == "json_schema":
             if not wanted.schema:
                 raise InvalidRequest(message="`response_format` needs a `schema`", reason="validation")
             output["format"] = {"type": "json_schema", "schema": Fragment(bytes(wanted.schema))}
         return output
 
-    def _messages(self, request: Request) -> list[dict[str, Any]]:
+    def _messages(self, request: Request, target: Target) -> list[dict[str, Any]]:
         """The turns. Neighbours of one role are one turn: the results of parallel calls must come together."""
         turns: list[dict[str, Any]] = []
-        for message in request.conversation:
+        for path, message in request.turns:
             if isinstance(message, SystemMessage):
                 continue
             role = "assistant" if isinstance(message, AssistantMessage) else "user"
-            blocks = self._blocks(message)
+            blocks = self._blocks(message, path, target)
+            if isinstance(message, ToolMessage):
+                result = {"type": "tool_result", "tool_use_id": message.call_id, "content": blocks}
+                blocks = [result | {"is_error": True} if message.is_error else result]
             if turns and turns[-1]["role"] == role:
                 turns[-1]["content"] += blocks
             elif blocks:
                 turns.append({"role": role, "content": blocks})
         return turns
 
-    def _blocks(self, message: Any) -> list[dict[str, Any]]:
-        if isinstance(message, ToolMessage):
-            result = {
-                "type": "tool_result",
-                "tool_use_id": message.call_id,
-                "content": self._blocks_of(message.content),
-            }
-            return [result | {"is_error": True} if message.is_error else result]
-        return self._blocks_of(message.content)
+    def _blocks(self, message: Message, path: str, target: Target) -> list[dict[str, Any]]:
+        if isinstance(message.content, str):
+            return [{"type": "text", "text": message.content}] if message.content else []
+        blocks: list[dict[str, Any]] = []
+        parts: Iterable[Any] = message.content
+        for at, part in enumerate(parts):
+            here = f"{path}.content[{at}]"
+            if isinstance(part, TextPart):
+                blocks += [{"type": "text", "text": part.text}] if part.text else []
+            elif isinstance(part, ReasoningPart):
+                blocks += self._earlier_reasoning(part)
+            elif isinstance(part, ToolCallPart):
+                blocks.append(self._earlier_call(part, here, target))
+            else:
+                block = {} if isinstance(message, AssistantMessage) else _medium(part)
+                if block:
+                    blocks.append(block)
+                else:
+                    self.leave_out(here, target, _what(part, message))
+        return blocks
 
-    def _blocks_of(self, content: Any) -> list[dict[str, Any]]:
-        parts = [TextPart(text=content)] if isinstance(content, str) else content
-        return [block for block in map(self._content, parts) if block]
+    def _earlier_reasoning(self, part: ReasoningPart) -> list[dict[str, Any]]:
+        """Claude's own reasoning verbatim; without a signature, or with another's, the API refuses it."""
+        if not part.signature or (part.provider and part.provider != self.provider):
+            return []
+        if part.redacted:
+            return [{"type": "redacted_thinking", "data": part.signature}]
+        return [{"type": "thinking", "thinking": part.text, "signature": part.signature}]
 
-    def _content(self, part: Any) -> dict[str, Any]:
-        """The block for a part; empty where nothing is to be sent: no text, or reasoning that is not Claude's own."""
-        if isinstance(part, TextPart):
-            return {"type": "text", "text": part.text} if part.text else {}
-        if isinstance(part, ImagePart):
-            if part.url:
-                return {"type": "image", "source": {"type": "url", "url": part.url}}
-            source = {"type": "base64", "media_type": media_type(part), "data": part.data}
-            return {"type": "image", "source": source}
-        if isinstance(part, ReasoningPart):
-            if not part.signature or (part.provider and part.provider != self.provider):
-                return {}
-            if part.redacted:
-                return {"type": "redacted_thinking", "data": part.signature}
-            return {"type": "thinking", "thinking": part.text, "signature": part.signature}
-        if isinstance(part, ToolCallPart):
-            arguments = bytes(part.input)
-            if not arguments.startswith(b"{"):
-                raise self.unsupported("messages: a tool_call whose input is no object")
-            return {"type": "tool_use", "id": part.call_id, "name": part.name, "input": Fragment(arguments)}
-        raise self.unsupported(f"messages: {type(part).__struct_config__.tag} parts")
+    def _earlier_call(self, part: ToolCallPart, path: str, target: Target) -> dict[str, Any]:
+        arguments = bytes(part.input)
+        if not arguments.startswith(b"{"):
+            self.leave_out(f"{path}.input", target, "an input that is no object")
+            arguments = b"{}"
+        return {"type": "tool_use", "id": part.call_id, "name": part.name, "input": Fragment(arguments)}
 
 
-def _texts(message: SystemMessage) -> list[str]:
-    return [message.content] if isinstance(message.content, str) else [part.text for part in message.content]
+def _medium(part: ImagePart | AudioPart | FilePart) -> dict[str, Any]:
+    """The block for what is no text; empty where Claude takes none of its kind."""
+    if isinstance(part, ImagePart):
+        data = image_data(part)
+        if data is None:
+            return {"type": "image", "source": {"type": "url", "url": part.url}}
+        return {"type": "image", "source": {"type": "base64", "media_type": data[0], "data": data[1]}}
+    if not isinstance(part, FilePart):
+        return {}
+    title = {"title": part.filename} if part.filename else {}
+    if part.media_type == "application/pdf":
+        source = {"type": "base64", "media_type": part.media_type, "data": part.data}
+        return {"type": "document", "source": source, **title}
+    if part.media_type.startswith("text/"):
+        source = {"type": "text", "media_type": "text/plain", "data": _decoded(part.data)}
+        return {"type": "document", "source": source, **title}
+    return {}
+
+
+def _decoded(data: str) -> str:
+    try:
+        return b64decode(data, validate=True).decode()
+    except ValueError:
+        raise InvalidRequest(message="A text file's `data` is not base64 of UTF-8", reason="validation") from None
+
+
+def _what(part: ImagePart | AudioPart | FilePart, message: Message) -> str:
+    kind, role = part.__struct_config__.tag, message.__struct_config__.tag
+    return f"files of type {part.media_type}" if isinstance(part, FilePart) else f"{kind} parts in {role} messages"
 
 
 def _thinking(wanted: Reasoning, default_bound: int) -> dict[str, Any]:
     """The `thinking` field; a budget comes out of `max_tokens`, so a default bound is raised by it."""
     if wanted.max_tokens is UNSET:
         return {"thinking": {"type": "adaptive"}} if wanted.effort else {}
+    if not wanted.max_tokens:
+        return {"thinking": {"type": "disabled"}}
     thinking = {"thinking": {"type": "enabled", "budget_tokens": wanted.max_tokens}}
     return thinking | ({"max_tokens": default_bound + wanted.max_tokens} if default_bound else {})
 

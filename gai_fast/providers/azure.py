@@ -5,11 +5,15 @@ Source: PROVIDERS §10. Besides the dialect:
 * The first chunk has no choices, no id and no model, only `prompt_filter_results`; choices carry
   `content_filter_results`. What was filtered or detected is told as `safety`.
 * The key goes into `api-key`; the model of a request is the deployment's name and stands in the path.
+* Responses (`azure:responses`) are at `{endpoint}/openai/v1/responses`, with the deployment as the body's `model`; an
+  `api-version` goes with them only where it is asked for. What was filtered stands in `content_filters`.
 * A blocked prompt is a 400 with `innererror.code` ResponsibleAIPolicyViolation.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any, Final
 from urllib.parse import quote, urlencode
 
@@ -18,6 +22,7 @@ from gai_fast.errors import Said
 from gai_fast.events import Event
 from gai_fast.providers._base import API, Target, UpstreamRequest, error_object, said_of
 from gai_fast.providers._chat import ChatAdapter, ChatAPI
+from gai_fast.providers._responses import ResponsesAdapter, ResponsesAPI
 
 _API_VERSION: Final = "2024-10-21"
 """The newest data plane version that is generally available; `provider_options.azure.api_version` asks for another."""
@@ -43,24 +48,65 @@ class Azure(ChatAPI):
         return UpstreamRequest(path, encode_json(body), self.headers(target))
 
     def key_header(self, target: Target) -> list[tuple[str, str]]:
-        return [("api-key", target.api_key)] if target.api_key else []
+        return _key_header(target)
 
     def said(self, body: Any) -> Said | None:
-        error = error_object(body)
-        return None if error is None else said_of(error, error.get("innererror"))
+        return _said(body)
 
 
 class AzureAdapter(ChatAdapter):
     """Reads what the content filters say."""
 
     def extras(self, chunk: dict[str, Any]) -> list[Event]:
-        results = [*(chunk.get("prompt_filter_results") or ()), *(chunk.get("choices") or ())]
-        return [
-            {"type": "safety", "safety": _safety(category, result)}
-            for filtered in results
-            for category, result in (filtered.get("content_filter_results") or {}).items()
-            if isinstance(result, dict) and (result.get("filtered") is True or result.get("detected") is True)
-        ]
+        return _filtered([*(chunk.get("prompt_filter_results") or ()), *(chunk.get("choices") or ())])
+
+
+class AzureResponses(ResponsesAPI):
+    """The Responses dialect of the same resource."""
+
+    provider = "azure"
+    key_variable = Azure.key_variable
+    path = "/openai/v1/responses"
+
+    def adapter(self, model: str | None = None) -> AzureResponsesAdapter:
+        return AzureResponsesAdapter(self, model)
+
+    def post(self, body: dict[str, Any], target: Target) -> UpstreamRequest:
+        version = body.pop("api_version", None)
+        request = super().post(body, target)
+        return replace(request, path=f"{self.path}?{urlencode({'api-version': version})}") if version else request
+
+    def key_header(self, target: Target) -> list[tuple[str, str]]:
+        return _key_header(target)
+
+    def said(self, body: Any) -> Said | None:
+        return _said(body)
+
+
+class AzureResponsesAdapter(ResponsesAdapter):
+    """Reads what the content filters say."""
+
+    def extras(self, response: dict[str, Any]) -> list[Event]:
+        return _filtered(response.get("content_filters") or ())
+
+
+def _key_header(target: Target) -> list[tuple[str, str]]:
+    return [("api-key", target.api_key)] if target.api_key else []
+
+
+def _said(body: Any) -> Said | None:
+    error = error_object(body)
+    return None if error is None else said_of(error, error.get("innererror"))
+
+
+def _filtered(results: Iterable[dict[str, Any]]) -> list[Event]:
+    """What was filtered or detected."""
+    return [
+        {"type": "safety", "safety": _safety(category, result)}
+        for filtered in results
+        for category, result in (filtered.get("content_filter_results") or {}).items()
+        if isinstance(result, dict) and (result.get("filtered") is True or result.get("detected") is True)
+    ]
 
 
 def _safety(category: str, result: dict[str, Any]) -> dict[str, Any]:
@@ -69,4 +115,4 @@ def _safety(category: str, result: dict[str, Any]) -> dict[str, Any]:
     return said if score is None else said | {"score": score}
 
 
-APIS: Final[dict[str, API]] = {"": Azure()}
+APIS: Final[dict[str, API]] = {"": Azure(), "responses": AzureResponses()}

@@ -12,9 +12,10 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from gai_fast.providers._base import API
+from gai_fast.providers._base import API, Target
 from gai_fast.providers._chat import ChatAPI
-from gai_fast.request import ReasoningPart, ResponseFormat
+from gai_fast.providers._responses import ResponsesAPI
+from gai_fast.request import ImagePart, ReasoningPart, ResponseFormat, TextPart
 
 
 class DeepSeek(ChatAPI):
@@ -25,13 +26,25 @@ class DeepSeek(ChatAPI):
     key_variable = "DEEPSEEK_API_KEY"
     failure_words = ChatAPI.failure_words | {"insufficient_system_resource"}
 
-    def earlier_reasoning(self, parts: list[ReasoningPart], *, has_calls: bool) -> dict[str, Any]:
+    lacks = frozenset({"metadata"})
+    user_parts = frozenset({TextPart, ImagePart})
+
+    def earlier_reasoning(self, parts: list[ReasoningPart], target: Target, *, has_calls: bool) -> dict[str, Any]:
         return {"reasoning_content": "".join(part.text for part in parts)} if has_calls else {}
 
-    def response_format(self, wanted: ResponseFormat) -> dict[str, Any]:
+    def response_format(self, wanted: ResponseFormat, target: Target) -> dict[str, Any]:
         if wanted.type == "json_schema":
-            raise self.unsupported("response_format: json_schema")
-        return super().response_format(wanted)
+            self.leave_out("response_format", target, "json_schema")
+            return {}
+        return super().response_format(wanted, target)
 
 
-APIS: Final[dict[str, API]] = {"": DeepSeek()}
+class DeepSeekResponses(ResponsesAPI):
+    """`https://api.deepseek.com/responses`: its reasoning comes as text."""
+
+    provider = "deepseek"
+    base_url = DeepSeek.base_url
+    key_variable = DeepSeek.key_variable
+
+
+APIS: Final[dict[str, API]] = {"": DeepSeek(), "responses": DeepSeekResponses()}

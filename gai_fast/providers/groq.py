@@ -6,6 +6,7 @@ Source: PROVIDERS §5, read from groq-python 1.7. Besides the dialect:
   of a failure in the middle of a stream.
 * `delta.executed_tools[]` of compound systems: tools that Groq ran itself, first the call, later the whole with output.
 * Status 498 is exceeded capacity.
+* `metadata` is declared but not supported; the least effort is `low`; reasoning goes back as `reasoning`.
 """
 
 from __future__ import annotations
@@ -15,8 +16,10 @@ from typing import Any, ClassVar, Final
 
 from gai_fast.errors import Said
 from gai_fast.events import Event
-from gai_fast.providers._base import API, server_tool, text_of
+from gai_fast.providers._base import API, Target, server_tool, text_of
 from gai_fast.providers._chat import CallFragment, ChatAdapter, ChatAPI, Choice
+from gai_fast.providers._responses import ResponsesAPI
+from gai_fast.request import ImagePart, ReasoningPart, TextPart
 
 
 class Groq(ChatAPI):
@@ -28,9 +31,17 @@ class Groq(ChatAPI):
     path = "/openai/v1/chat/completions"
     max_tokens_field = "max_completion_tokens"
     stream_options: ClassVar = {}
+    lacks = frozenset({"metadata"})
+    user_parts = frozenset({TextPart, ImagePart})
+    tool_parts = user_parts
+    efforts: ClassVar = {"minimal": "low"}
 
     def adapter(self, model: str | None = None) -> GroqAdapter:
         return GroqAdapter(self, model)
+
+    def earlier_reasoning(self, parts: list[ReasoningPart], target: Target, *, has_calls: bool) -> dict[str, Any]:
+        text = "".join(part.text for part in parts)
+        return {"reasoning": text} if text else {}
 
 
 class GroqAdapter(ChatAdapter):
@@ -61,4 +72,16 @@ def _executed(tool: dict[str, Any]) -> Event:
     )
 
 
-APIS: Final[dict[str, API]] = {"": Groq()}
+class GroqResponses(ResponsesAPI):
+    """`https://api.groq.com/openai/v1/responses`; it stores nothing, and neither sums up nor seals reasoning."""
+
+    provider = "groq"
+    base_url = Groq.base_url
+    key_variable = Groq.key_variable
+    path = "/openai/v1/responses"
+    stateless = False
+    summary = ""
+    efforts = Groq.efforts
+
+
+APIS: Final[dict[str, API]] = {"": Groq(), "responses": GroqResponses()}

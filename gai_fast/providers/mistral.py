@@ -6,18 +6,32 @@ Source: PROVIDERS §6, read from mistralai 3.7. Besides the dialect:
 * `delta.content` is text or a list of typed parts: text, thinking, references to documents that were passed in.
 * A tool call's id may be the string `"null"` and its name empty; both mean that the fragment has none. Arguments may be
   a JSON object.
-* Finish words `error` and `model_length`; the seed is called `random_seed`.
+* Finish words `error` and `model_length`; the seed is called `random_seed`; `tool_choice` says `any` for `required`.
+* A call that is sent back needs an id of nine letters and digits; documents are `document_url`, audio is bare base64.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+from hashlib import sha256
 from typing import Any, ClassVar, Final
 
 from gai_fast.events import Event
 from gai_fast.providers._base import API, Target, UpstreamRequest, text_of
-from gai_fast.providers._chat import ChatAdapter, ChatAPI, Choice
-from gai_fast.request import AssistantMessage, ReasoningPart
+from gai_fast.providers._chat import ChatAdapter, ChatAPI, Choice, file_url
+from gai_fast.request import (
+    AssistantMessage,
+    AudioPart,
+    FilePart,
+    Message,
+    NamedTool,
+    ReasoningPart,
+    ToolCallPart,
+    ToolMessage,
+)
+
+_ID: Final = re.compile("[A-Za-z0-9]{9}")
 
 
 class Mistral(ChatAPI):
@@ -29,6 +43,7 @@ class Mistral(ChatAPI):
     path = "/v1/chat/completions"
     seed_field = "random_seed"
     stream_options: ClassVar = {}
+    tool_parts = ChatAPI.user_parts
     finish_words: ClassVar = {**ChatAPI.finish_words, "model_length": "length"}
 
     def adapter(self, model: str | None = None) -> MistralAdapter:
@@ -37,16 +52,41 @@ class Mistral(ChatAPI):
     def build_passthrough(self, body: Mapping[str, Any], target: Target) -> UpstreamRequest:
         return super().build_passthrough({key: body[key] for key in body if key != "stream_options"}, target)
 
-    def assistant(self, message: AssistantMessage) -> dict[str, Any]:
-        whole = super().assistant(message)
+    def tool_choice(self, wanted: str | NamedTool) -> Any:
+        return "any" if wanted == "required" else super().tool_choice(wanted)
+
+    def message(self, message: Message, path: str, target: Target) -> dict[str, Any] | None:
+        whole = super().message(message, path, target)
+        if whole and isinstance(message, ToolMessage):
+            whole["tool_call_id"] = _call_id(message.call_id)
+        return whole
+
+    def part(self, part: Any) -> dict[str, Any]:
+        if isinstance(part, AudioPart):
+            return {"type": "input_audio", "input_audio": part.data}
+        if isinstance(part, FilePart):
+            name = {"document_name": part.filename} if part.filename else {}
+            return {"type": "document_url", "document_url": file_url(part), **name}
+        return super().part(part)
+
+    def assistant(self, message: AssistantMessage, path: str, target: Target) -> dict[str, Any] | None:
+        whole = super().assistant(message, path, target) or {}
         thoughts = whole.pop("thinking", None)
         if thoughts:
             text = [{"type": "text", "text": whole["content"]}] if whole["content"] else []
             whole["content"] = thoughts + text
         return whole
 
-    def earlier_reasoning(self, parts: list[ReasoningPart], *, has_calls: bool) -> dict[str, Any]:
+    def earlier_reasoning(self, parts: list[ReasoningPart], target: Target, *, has_calls: bool) -> dict[str, Any]:
         return {"thinking": [_thinking(part) for part in parts if part.text]}
+
+    def earlier_call(self, call: ToolCallPart) -> dict[str, Any]:
+        return super().earlier_call(call) | {"id": _call_id(call.call_id)}
+
+
+def _call_id(identifier: str) -> str:
+    """An id that Mistral takes: its own as it is, another provider's as nine characters that are always the same."""
+    return identifier if _ID.fullmatch(identifier) else sha256(identifier.encode()).hexdigest()[:9]
 
 
 def _thinking(part: ReasoningPart) -> dict[str, Any]:

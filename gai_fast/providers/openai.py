@@ -1,11 +1,11 @@
-"""OpenAI Chat Completions, and the legacy Completions API as `openai:completions`.
+"""OpenAI Chat Completions, Responses as `openai:responses`, and the legacy Completions API as `openai:completions`.
 
-Source: PROVIDERS §1, §10b, read from openai-python 3.51. The chat dialect as it is; besides:
+Source: PROVIDERS §1, §2, §10b, read from openai-python 3.51. The chat dialect as it is; besides:
 
 * `obfuscation` padding is on by default and costs bandwidth: it is declined.
 * `max_tokens` is deprecated, and newer models refuse it, in favour of `max_completion_tokens`.
 * Where `moderation` was asked for, a chunk without choices tells what was flagged.
-* There is no reasoning text on this API, so none is sent back.
+* There is no reasoning text on the chat API, so none is sent back there.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from gai_fast.events import Event
 from gai_fast.providers._base import API
 from gai_fast.providers._chat import ChatAdapter, ChatAPI
 from gai_fast.providers._completions import CompletionsAPI
+from gai_fast.providers._responses import ResponsesAdapter, ResponsesAPI
 
 
 class OpenAI(ChatAPI):
@@ -35,19 +36,49 @@ class OpenAIAdapter(ChatAdapter):
     """Reads moderation results beside the dialect."""
 
     def extras(self, chunk: dict[str, Any]) -> list[Event]:
-        moderation = chunk.get("moderation") or {}
+        moderation = chunk.get("moderation")
+        if not moderation:
+            return []
         return [
-            {"type": "safety", "safety": {"category": category, "action": "flagged"} | _score(result, category)}
+            event
             for side in ("input", "output")
             for result in (moderation.get(side) or {}).get("results") or ()
-            for category, flagged in (result.get("categories") or {}).items()
-            if flagged is True
+            for event in _flagged(result)
         ]
+
+
+def _flagged(result: dict[str, Any]) -> list[Event]:
+    """What a moderation result flags."""
+    return [
+        {"type": "safety", "safety": {"category": category, "action": "flagged"} | _score(result, category)}
+        for category, flagged in (result.get("categories") or {}).items()
+        if flagged is True
+    ]
 
 
 def _score(result: dict[str, Any], category: str) -> dict[str, Any]:
     score = (result.get("category_scores") or {}).get(category)
     return {} if score is None else {"score": score}
+
+
+class OpenAIResponses(ResponsesAPI):
+    """`https://api.openai.com/v1/responses`."""
+
+    provider = "openai"
+    base_url = OpenAI.base_url
+    key_variable = OpenAI.key_variable
+    stream_options: ClassVar = {"include_obfuscation": False}
+
+    def adapter(self, model: str | None = None) -> OpenAIResponsesAdapter:
+        return OpenAIResponsesAdapter(self, model)
+
+
+class OpenAIResponsesAdapter(ResponsesAdapter):
+    """Reads moderation results beside the dialect; here each side has one."""
+
+    def extras(self, response: dict[str, Any]) -> list[Event]:
+        moderation = response.get("moderation") or {}
+        return [event for side in ("input", "output") for event in _flagged(moderation.get(side) or {})]
 
 
 class OpenAICompletions(CompletionsAPI):
@@ -59,4 +90,4 @@ class OpenAICompletions(CompletionsAPI):
     stream_options = OpenAI.stream_options
 
 
-APIS: Final[dict[str, API]] = {"": OpenAI(), "completions": OpenAICompletions()}
+APIS: Final[dict[str, API]] = {"": OpenAI(), "responses": OpenAIResponses(), "completions": OpenAICompletions()}

@@ -14,9 +14,10 @@ from __future__ import annotations
 from typing import Any, ClassVar, Final
 
 from gai_fast.events import Event
-from gai_fast.providers._base import API, text_of
+from gai_fast.providers._base import API, Target, text_of
 from gai_fast.providers._chat import ChatAdapter, ChatAPI, Choice
 from gai_fast.providers._completions import CompletionsAPI
+from gai_fast.providers._responses import ResponsesAPI
 from gai_fast.request import ReasoningPart, ToolCallPart
 
 _PROVIDER: Final = "openai-compatible"
@@ -32,8 +33,9 @@ class Compatible(ChatAPI):
     def adapter(self, model: str | None = None) -> CompatibleAdapter:
         return CompatibleAdapter(self, model)
 
-    def earlier_reasoning(self, parts: list[ReasoningPart], *, has_calls: bool) -> dict[str, Any]:
-        return {"reasoning_content": "".join(part.text for part in parts)}
+    def earlier_reasoning(self, parts: list[ReasoningPart], target: Target, *, has_calls: bool) -> dict[str, Any]:
+        text = "".join(part.text for part in parts)
+        return {"reasoning_content": text} if text else {}
 
     def earlier_call(self, call: ToolCallPart) -> dict[str, Any]:
         whole = super().earlier_call(call)
@@ -44,8 +46,10 @@ class CompatibleAdapter(ChatAdapter):
     """Reads what these servers add."""
 
     def usage_in(self, chunk: dict[str, Any]) -> Any:
-        choices = chunk.get("choices") or ()
-        return chunk.get("usage") or next((choice["usage"] for choice in choices if choice.get("usage")), None)
+        usage = chunk.get("usage")
+        for choice in chunk.get("choices") or ():
+            usage = usage or choice.get("usage")
+        return usage
 
     def read_part(self, choice: Choice, part: dict[str, Any]) -> list[Event]:
         if part.get("type") != "reasoning":
@@ -65,4 +69,14 @@ class CompatibleCompletions(CompletionsAPI):
     provider = _PROVIDER
 
 
-APIS: Final[dict[str, API]] = {"": Compatible(), "completions": CompatibleCompletions()}
+class CompatibleResponses(ResponsesAPI):
+    """The Responses API of such a server."""
+
+    provider = _PROVIDER
+
+
+APIS: Final[dict[str, API]] = {
+    "": Compatible(),
+    "responses": CompatibleResponses(),
+    "completions": CompatibleCompletions(),
+}

@@ -19,9 +19,19 @@ from msgspec import UNSET
 
 from gai_fast.errors import Said
 from gai_fast.events import Event
-from gai_fast.providers._base import API, error_object, said_of, text_of
+from gai_fast.providers._base import API, Target, error_object, said_of, text_of
 from gai_fast.providers._chat import CallFragment, ChatAdapter, ChatAPI, Choice
-from gai_fast.request import Reasoning, ReasoningPart
+from gai_fast.providers._responses import ResponsesAPI
+from gai_fast.request import ImagePart, Reasoning, ReasoningPart, TextPart
+
+_FORMATS: Final = {
+    "anthropic": "anthropic-claude-v1",
+    "google": "google-gemini-v1",
+    "openai": "openai-responses-v1",
+    "x-ai": "xai-responses-v1",
+}
+"""What `reasoning_details` sent back are, by the first segment of the model's id: nothing in our parts says it."""
+_ENCRYPTING: Final = frozenset({"openai", "x-ai"})
 
 
 class OpenRouter(ChatAPI):
@@ -30,7 +40,9 @@ class OpenRouter(ChatAPI):
     provider = "openrouter"
     base_url = "https://openrouter.ai/api/v1"
     key_variable = "OPENROUTER_API_KEY"
+    max_tokens_field = "max_completion_tokens"
     stream_options: ClassVar = {}
+    tool_parts = frozenset({TextPart, ImagePart})
 
     def adapter(self, model: str | None = None) -> OpenRouterAdapter:
         return OpenRouterAdapter(self, model)
@@ -39,19 +51,32 @@ class OpenRouter(ChatAPI):
         error = error_object(body)
         return None if error is None else said_of(error, error.get("metadata"))
 
-    def reasoning(self, wanted: Reasoning) -> dict[str, Any]:
+    def audio_format(self, media_type: str) -> str | None:
+        return super().audio_format(media_type) or media_type.rpartition("/")[2]
+
+    def reasoning(self, wanted: Reasoning, target: Target) -> dict[str, Any]:
         said = {"effort": wanted.effort, "max_tokens": wanted.max_tokens}
         return {"reasoning": {key: value for key, value in said.items() if value is not UNSET}}
 
-    def earlier_reasoning(self, parts: list[ReasoningPart], *, has_calls: bool) -> dict[str, Any]:
-        return {"reasoning_details": [_detail(part, index) for index, part in enumerate(parts)]}
+    def earlier_reasoning(self, parts: list[ReasoningPart], target: Target, *, has_calls: bool) -> dict[str, Any]:
+        details = [detail for part in parts for detail in _details(part, target.model.partition("/")[0])]
+        return {"reasoning_details": [detail | {"index": index} for index, detail in enumerate(details)]}
 
 
-def _detail(part: ReasoningPart, index: int) -> dict[str, Any]:
-    if part.redacted or not part.text:
-        return {"type": "reasoning.encrypted", "data": part.signature, "index": index}
-    detail: dict[str, Any] = {"type": "reasoning.text", "text": part.text, "index": index}
-    return detail | {"signature": part.signature} if part.signature else detail
+def _details(part: ReasoningPart, author: str) -> list[dict[str, Any]]:
+    """The entries of `reasoning_details` for one part, in the form that the model's author gives them."""
+    form = {"format": _FORMATS[author]} if author in _FORMATS else {}
+    # The others sign a text; these encrypt the reasoning beside a summary.
+    encrypts = author in _ENCRYPTING or part.redacted or not part.text
+    details: list[dict[str, Any]] = []
+    if part.text and author in _ENCRYPTING:
+        details.append({"type": "reasoning.summary", "summary": part.text, **form})
+    elif part.text:
+        signature = {"signature": part.signature} if part.signature and not encrypts else {}
+        details.append({"type": "reasoning.text", "text": part.text, **signature, **form})
+    if part.signature and encrypts:
+        details.append({"type": "reasoning.encrypted", "data": part.signature, **form})
+    return details
 
 
 class OpenRouterAdapter(ChatAdapter):
@@ -71,4 +96,24 @@ def _image(url: str) -> list[Event]:
     return [{"type": "image", "image": {"data": data, "media_type": head.removeprefix("data:")}}]
 
 
-APIS: Final[dict[str, API]] = {"": OpenRouter()}
+class OpenRouterResponses(ResponsesAPI):
+    """`https://openrouter.ai/api/v1/responses`; what is wrong stands in `error_type`, finer than the error's code."""
+
+    provider = "openrouter"
+    base_url = OpenRouter.base_url
+    key_variable = OpenRouter.key_variable
+
+    def said(self, body: Any) -> Said | None:
+        error = error_object(body)
+        if error is None:
+            return None
+        kind = body.get("error_type") if isinstance(body, dict) else None
+        metadata = error.get("metadata")
+        return said_of(error, {"code": kind, **metadata} if isinstance(metadata, dict) else {"code": kind})
+
+    def reasoning(self, wanted: Reasoning, target: Target) -> dict[str, Any]:
+        said = {"effort": wanted.effort, "max_tokens": wanted.max_tokens, "summary": self.summary}
+        return {key: value for key, value in said.items() if value is not UNSET}
+
+
+APIS: Final[dict[str, API]] = {"": OpenRouter(), "responses": OpenRouterResponses()}

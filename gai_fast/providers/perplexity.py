@@ -5,6 +5,8 @@ Source: PROVIDERS §10c. Besides the dialect:
 * Usage comes on every chunk, cumulative, unasked.
 * `citations` (URLs) and `search_results` (URLs with titles) are repeated on every chunk: each source is told once.
 * The last chunk is called `chat.completion.done`; there is no chunk with only a role.
+* There are no tools, no seed and no stop sequences, and no JSON without a schema; a file is its bare base64 in a
+  `file_url`.
 """
 
 from __future__ import annotations
@@ -12,8 +14,19 @@ from __future__ import annotations
 from typing import Any, ClassVar, Final
 
 from gai_fast.events import Event
-from gai_fast.providers._base import API, citation
-from gai_fast.providers._chat import ChatAdapter, ChatAPI
+from gai_fast.providers._base import API, Target, citation
+from gai_fast.providers._chat import ChatAdapter, ChatAPI, file_name
+from gai_fast.providers._responses import ResponsesAPI
+from gai_fast.request import (
+    AssistantMessage,
+    FilePart,
+    ImagePart,
+    Message,
+    ResponseFormat,
+    TextPart,
+    ToolCallPart,
+    ToolMessage,
+)
 
 
 class Perplexity(ChatAPI):
@@ -23,9 +36,37 @@ class Perplexity(ChatAPI):
     base_url = "https://api.perplexity.ai"
     key_variable = "PERPLEXITY_API_KEY"
     stream_options: ClassVar = {}
+    lacks = frozenset({"tools", "tool_choice", "seed", "stop", "metadata"})
+    user_parts = frozenset({TextPart, ImagePart, FilePart})
+    efforts: ClassVar = {"minimal": "low"}
 
     def adapter(self, model: str | None = None) -> PerplexityAdapter:
         return PerplexityAdapter(self, model)
+
+    def message(self, message: Message, path: str, target: Target) -> dict[str, Any] | None:
+        if isinstance(message, ToolMessage):
+            self.leave_out(path, target, "results of tools")
+            return None
+        return super().message(message, path, target)
+
+    def assistant(self, message: AssistantMessage, path: str, target: Target) -> dict[str, Any] | None:
+        for at, part in enumerate(message.content):
+            if isinstance(part, ToolCallPart):
+                self.leave_out(f"{path}.content[{at}]", target, "calls of tools")
+        whole = super().assistant(message, path, target) or {}
+        whole.pop("tool_calls", None)
+        return whole if whole["content"] else None
+
+    def part(self, part: Any) -> dict[str, Any]:
+        if isinstance(part, FilePart):
+            return {"type": "file_url", "file_url": {"url": part.data}, "file_name": file_name(part)}
+        return super().part(part)
+
+    def response_format(self, wanted: ResponseFormat, target: Target) -> dict[str, Any]:
+        if wanted.type == "json":
+            self.leave_out("response_format", target, "json without a schema")
+            return {}
+        return super().response_format(wanted, target)
 
 
 class PerplexityAdapter(ChatAdapter):
@@ -37,4 +78,13 @@ class PerplexityAdapter(ChatAdapter):
         return self.citations_once(citation(uri, titles.get(uri)) for uri in uris)
 
 
-APIS: Final[dict[str, API]] = {"": Perplexity()}
+class PerplexityResponses(ResponsesAPI):
+    """The agent API under the name that OpenAI's SDK calls."""
+
+    provider = "perplexity"
+    base_url = Perplexity.base_url
+    key_variable = Perplexity.key_variable
+    path = "/v1/responses"
+
+
+APIS: Final[dict[str, API]] = {"": Perplexity(), "responses": PerplexityResponses()}

@@ -6,15 +6,20 @@ Source: PROVIDERS §7, §11. Besides the dialect:
 * `citations`, a list of URLs, at the top level of the last chunk.
 * `completion_tokens` leaves the reasoning out, and `cached_tokens` may be more than `prompt_tokens`.
 * Errors also as `{"code": "…", "error": "text"}`, under status 200 too; a wrong key is a 400.
+* The least effort is `low`; files are only taken by an id that xAI gave them.
+* Responses (`xai:responses`) are the Responses dialect; a `custom_tool_call` there is one of xAI's own tools at work
+  (`x_keyword_search` and its like), and reasoning is inside the output tokens.
 """
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from gai_fast.events import Event
 from gai_fast.providers._base import API
 from gai_fast.providers._chat import ChatAdapter, ChatAPI
+from gai_fast.providers._responses import ResponsesAdapter, ResponsesAPI
+from gai_fast.request import ImagePart, TextPart
 
 
 class XAI(ChatAPI):
@@ -24,6 +29,9 @@ class XAI(ChatAPI):
     base_url = "https://api.x.ai/v1"
     key_variable = "XAI_API_KEY"
     max_tokens_field = "max_completion_tokens"
+    lacks = frozenset({"metadata"})
+    user_parts = frozenset({TextPart, ImagePart})
+    efforts: ClassVar = {"minimal": "low"}
 
     def adapter(self, model: str | None = None) -> XAIAdapter:
         return XAIAdapter(self, model)
@@ -48,4 +56,22 @@ class XAIAdapter(ChatAdapter):
         return usage
 
 
-APIS: Final[dict[str, API]] = {"": XAI()}
+class XAIResponses(ResponsesAPI):
+    """`https://api.x.ai/v1/responses`."""
+
+    provider = "xai"
+    base_url = XAI.base_url
+    key_variable = XAI.key_variable
+    efforts = XAI.efforts
+
+    def adapter(self, model: str | None = None) -> XAIResponsesAdapter:
+        return XAIResponsesAdapter(self, model)
+
+
+class XAIResponsesAdapter(ResponsesAdapter):
+    """Knows whose custom tools are."""
+
+    client_calls = frozenset({"function_call"})
+
+
+APIS: Final[dict[str, API]] = {"": XAI(), "responses": XAIResponses()}

@@ -1,4 +1,4 @@
-"""Every provider's grammar by small answers of our own: `fixtures/<provider>/<case>.sse` and the events they mean.
+"""Every provider's grammar by small answers of our own: `fixtures/<provider>/<case>.*` and the events they mean.
 
 The events are the bytes of the gai format, so key order, numbering and the digits of arguments count. Fixtures are
 written by hand from the shapes in the providers' documentation; none is a copy of a recording.
@@ -6,6 +6,7 @@ written by hand from the shapes in the providers' documentation; none is a copy 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -17,7 +18,7 @@ from gai_fast.relay import Relay
 from tests.kernels import cuts, is_set
 
 FIXTURES = Path(__file__).parent / "fixtures"
-CASES = sorted(FIXTURES.glob("*/*.sse"))
+CASES = sorted(path for path in FIXTURES.glob("*/*") if not path.name.endswith(".events.ndjson"))
 
 MATRIX = frozenset(
     "text reasoning one_tool parallel_tools no_arg_tool citations refusal usage midstream_error early_eof "
@@ -26,11 +27,16 @@ MATRIX = frozenset(
 """What is shown for every provider that streams."""
 
 
+def provider_of(case: Path) -> str:
+    """The provider's name: a folder's has no colon."""
+    return re.sub("-(completions|generate|responses)$", r":\1", case.parent.name)
+
+
 def decoded(provider: str, chunks: list[bytes], kernels: ModuleType) -> bytes:
     """The events of an answer, as NDJSON without time and ids."""
     encoder = kernels.NDJSONEncoder(envelope="compact")
     relay = Relay(get_provider(provider).adapter(), encoder)
-    relay.receive_head(200, {"content-type": "text/event-stream"})
+    relay.receive_head(200, {})
     for chunk in chunks:
         relay.receive_data(chunk)
     relay.receive_eof()
@@ -47,8 +53,9 @@ def splits(body: bytes) -> Iterator[list[bytes]]:
 @pytest.fixture
 def one_implementation(kernels: ModuleType, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """All that a relay and an adapter take from the kernels, from one implementation."""
-    monkeypatch.setattr("gai_fast.relay.SSEFramer", kernels.SSEFramer)
-    for module in ("_base", "_chat"):
+    for framer in ("SSEFramer", "LineFramer"):
+        monkeypatch.setattr(f"gai_fast.relay.{framer}", getattr(kernels, framer))
+    for module in ("_base", "_chat", "_responses"):
         monkeypatch.setattr(f"gai_fast.providers.{module}.compact_json", kernels.compact_json)
     monkeypatch.setattr("gai_fast.providers._base.parse_exact", kernels.parse_exact)
     return kernels
@@ -58,16 +65,15 @@ def one_implementation(kernels: ModuleType, monkeypatch: pytest.MonkeyPatch) -> 
 def test_events_are_the_expected_at_every_split(case: Path, one_implementation: ModuleType) -> None:
     body = case.read_bytes()
     expected = case.with_suffix(".events.ndjson").read_bytes()
-    provider = case.parent.name.replace("-completions", ":completions")
     for chunks in splits(body):
-        assert decoded(provider, chunks, one_implementation).decode() == expected.decode()
+        assert decoded(provider_of(case), chunks, one_implementation).decode() == expected.decode()
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.parent.name}/{case.stem}")
 def test_every_prefix_has_one_end(case: Path, one_implementation: ModuleType) -> None:
     body = case.read_bytes()
     for length in range(0, len(body), 1 if is_set("GAI_FAST_EXHAUSTIVE") else 17):
-        lines = decoded(case.parent.name.replace("-completions", ":completions"), [body[:length]], one_implementation)
+        lines = decoded(provider_of(case), [body[:length]], one_implementation)
         kinds = [line.split(b'"type":"')[1].split(b'"')[0] for line in lines.splitlines()]
         assert kinds[0] in (b"start", b"error")
         assert kinds[-1] == b"done"

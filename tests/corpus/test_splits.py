@@ -6,35 +6,20 @@ every cut of every recording. What it says in one piece is judged in `test_recor
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import random
-import sys
-from functools import cache
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 
 import gai_fast
 from gai_fast.limits import KIB
-from tests.corpus.test_recordings import APIS, CORPUS, judge
+from tests.corpus.recordings import APIS, CORPUS, SECONDS, judge, judge_module
 from tests.kernels import is_set
 
 SEEDED = 64
 VARIES = ("ts", "request_id")
-
-
-@cache
-def judge_module() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("recordings_judge", judge())
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # its dataclasses look themselves up
-    spec.loader.exec_module(module)
-    return module
 
 
 def shapes() -> dict[str, list[str]]:
@@ -57,7 +42,7 @@ def said(provider: str, pieces: list[bytes], headers: dict[str, str]) -> list[di
     return [{key: value for key, value in event.items() if key not in VARIES} for event in events]
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(SECONDS)
 @pytest.mark.parametrize("shape", SHAPES or ["no recordings"])
 def test_a_cut_changes_nothing(shape: str) -> None:
     judge()

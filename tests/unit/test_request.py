@@ -417,3 +417,12 @@ def test_depth_counts_what_is_open_at_once() -> None:
     parse_object(b'{"x":' + b"[" * limit + b"]" * limit + b"}")
     with pytest.raises(InvalidRequest, match=f"deeper than {LIMITS.json_depth} levels"):
         parse_object(b'{"x":' + b"[" * (limit + 1) + b"]" * (limit + 1) + b"}")
+
+
+def test_every_turn_has_its_path() -> None:
+    request = parse_request(b'{"system":"s","query":"q","messages":[{"role":"user","content":"a"}]}')
+    assert [(path, message.content) for path, message in request.turns] == [
+        ("system", "s"),
+        ("messages[0]", "a"),
+        ("query", "q"),
+    ]

@@ -397,6 +397,32 @@ def test_a_block_in_pieces_is_one_block() -> None:
     ]
 
 
+def test_text_that_the_details_lack_is_of_the_first_block() -> None:
+    details = [
+        {"type": "reasoning.text", "signature": "one", "index": 0},
+        {"type": "reasoning.encrypted", "data": "opaque", "index": 1},
+        {"type": "reasoning.text", "text": "Second.", "signature": "two", "index": 2},
+    ]
+    assert reasoning(content="x", reasoning_content="First.Second.", reasoning_details=details) == [
+        ReasoningPart(text="First.", signature="one"),
+        ReasoningPart(signature="opaque", redacted=True),
+        ReasoningPart(text="Second.", signature="two"),
+    ]
+    assert reasoning(content="x", reasoning_content="Other.", reasoning_details=details[2:]) == [
+        ReasoningPart(text="Second.", signature="two")
+    ]
+
+
+def test_a_signature_of_the_text_stands_behind_it() -> None:
+    details = [{"type": "reasoning.text", "signature": "sig", "format": "google-gemini-v1", "index": 0}]
+    said = message(role="assistant", content="42", reasoning_content="Hm.", reasoning_details=details)
+    assert said.content == [
+        ReasoningPart(text="Hm."),
+        TextPart(text="42"),
+        ReasoningPart(signature="sig", provider="gemini"),
+    ]
+
+
 def test_our_own_answer_can_be_sent_back() -> None:
     events = [
         {**START, "provider": "anthropic"},

@@ -143,6 +143,28 @@ def test_signatures_are_reasoning_details_with_a_dense_index(provider: str, deta
     ]
 
 
+def test_reasoning_that_follows_a_signature_says_whose_it_is() -> None:
+    """Else a client could not send two signed blocks back: their texts would be one."""
+    events: list[Event] = [
+        {"type": "reasoning.delta", "text": "First."},
+        {"type": "reasoning.signature", "signature": "one"},
+        {"type": "reasoning.delta", "text": "Sec"},
+        {"type": "reasoning.delta", "text": "ond."},
+        {"type": "reasoning.signature", "signature": "two"},
+        finish(),
+        DONE,
+    ]
+    message = accumulated_by_sdk(streamed(*events)).choices[0].message
+    assert message.reasoning_content == "First.Second."
+    assert message.reasoning_details == [
+        {"type": "reasoning.text", "signature": "one", "index": 0},
+        {"type": "reasoning.text", "text": "Second.", "signature": "two", "index": 1},
+    ]
+    encoder = OPENAI.encoder("sse", context())
+    encoder.event(events[1])
+    assert encoder.delta_parts(events[2], "text") is None
+
+
 def test_a_tool_call_is_its_start_and_its_fragments() -> None:
     events = [call_start(), call_delta('{"city":'), call_delta('"Oslo"}'), call()]
     start = {"index": 0, "id": "call_1", "type": "function", "function": {"name": "weather", "arguments": ""}}

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from typing import Any, cast
+
+from pydantic import TypeAdapter
 
 from gai_fast.events import Event, JSONText
 from gai_fast.providers import Target, UpstreamRequest, get_provider
@@ -77,3 +80,26 @@ def request(provider: str, *, model: str = "m1", api_key: str | None = "k", **fi
 def body(provider: str, **fields: Any) -> Any:
     """The JSON body of `request`."""
     return json.loads(request(provider, **fields).body)
+
+
+def body_without(provider: str, **fields: Any) -> tuple[Any, list[str]]:
+    """The JSON body where `on_unsupported` is `drop`, and what was left out."""
+    if "messages" not in fields:
+        fields.setdefault("query", "Hi")
+    target = Target("m1", "k", "drop")
+    sent = get_provider(provider).build_request(parse_request(json.dumps(fields).encode()), target)
+    return json.loads(sent.body), target.dropped
+
+
+def validated(kind: Any, value: Any) -> Any:
+    """The value by an SDK's type, with what pydantic would only check when it is read."""
+
+    def read_out(part: Any) -> Any:
+        if isinstance(part, dict):
+            return {key: read_out(inner) for key, inner in part.items()}
+        if isinstance(part, str | bytes) or not isinstance(part, Iterable):
+            return part
+        return [read_out(inner) for inner in part]
+
+    adapter = TypeAdapter(kind)  # what is read out still needs it
+    return read_out(adapter.validate_python(value))

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from typing import Any
 
 import pytest
+from anthropic.types.message_create_params import MessageCreateParamsStreaming
 
 from gai_fast.errors import Error, InvalidRequest, Malformed, Unsupported
 from gai_fast.events import Event
 from gai_fast.limits import LIMITS
 from gai_fast.providers import get_provider
+from gai_fast.result import collect
 from tests.unit.providers import answers
 from tests.unit.providers.answers import between, body, calls_of, of_type, plain, read_whole, request, text_of
 
 PING = {"type": "ping"}
+AUDIO = {"type": "audio", "data": "A", "media_type": "audio/wav"}
+SIGNATURE = "EqQBCgIYAhIM+/1gbcDa9GJwZA2b3hGg=="
 STOP = {"type": "message_stop"}
 
 
@@ -533,17 +538,113 @@ class TestRequest:
         ("fields", "named"),
         [
             ({"seed": 0}, "seed"),
-            ({"response_format": {"type": "json"}}, "response_format: json"),
-            ({"messages": [{"role": "user", "content": [{"type": "audio", "data": "A", "media_type": "a/b"}]}]},
-             "messages: audio parts"),
+            ({"response_format": {"type": "json"}}, "response_format"),
+            ({"metadata": {"user_id": "u", "team": "a"}}, "metadata.team"),
+            ({"messages": [{"role": "user", "content": [AUDIO]}]}, "messages[0].content[0]"),
+            ({"messages": [{"role": "tool", "call_id": "a", "content": "4"},
+                           {"role": "user", "content": [{"type": "text", "text": "a"}, {**AUDIO, "type": "file"}]}]},
+             "messages[1].content[1]"),
+            ({"messages": [{"role": "assistant", "content": [{"type": "image", "url": "https://x"}]}]},
+             "messages[0].content[0]"),
             ({"messages": [{"role": "assistant", "content": [
-                {"type": "tool_call", "call_id": "a", "name": "f", "input": "{oops"}]}]}, "messages: a tool_call"),
+                {"type": "tool_call", "call_id": "a", "name": "f", "input": "{oops"}]}]},
+             "messages[0].content[0].input"),
         ],
     )  # fmt: skip
-    def test_what_it_cannot_do_is_refused_by_name(self, fields: dict[str, Any], named: str) -> None:
-        with pytest.raises(Unsupported, match=f"anthropic does not support `{named}"):
+    def test_what_it_cannot_do_is_refused_by_name_or_left_out(self, fields: dict[str, Any], named: str) -> None:
+        with pytest.raises(Unsupported) as refused:
             request("anthropic", **fields)
+        assert refused.value.message.startswith(f"anthropic does not support `{named}`")
+        assert answers.body_without("anthropic", **fields)[1] == [named]
+
+    def test_what_is_left_is_asked_for(self) -> None:
+        parts = [{"type": "text", "text": "a"}, AUDIO]
+        sent, dropped = answers.body_without(
+            "anthropic", messages=[{"role": "user", "content": parts}], seed=0, metadata={"user_id": "u", "team": "a"}
+        )
+        assert sent["messages"] == [{"role": "user", "content": [{"type": "text", "text": "a"}]}]
+        assert (sent["metadata"], "seed" in sent) == ({"user_id": "u"}, False)
+        assert dropped == ["seed", "messages[0].content[1]", "metadata.team"]
+
+    def test_documents_are_pdf_or_text(self) -> None:
+        data = base64.b64encode("Grüße".encode()).decode()
+        parts = [
+            {"type": "file", "data": "BB", "media_type": "application/pdf", "filename": "a.pdf"},
+            {"type": "file", "data": data, "media_type": "text/markdown"},
+        ]
+        assert body("anthropic", messages=[{"role": "user", "content": parts}])["messages"][0]["content"] == [
+            {"type": "document", "title": "a.pdf",
+             "source": {"type": "base64", "media_type": "application/pdf", "data": "BB"}},
+            {"type": "document", "source": {"type": "text", "media_type": "text/plain", "data": "Grüße"}},
+        ]  # fmt: skip
+        for wrong in ("%", base64.b64encode(b"\xff").decode()):
+            with pytest.raises(InvalidRequest, match="base64 of UTF-8"):
+                request("anthropic", messages=[{"role": "user", "content": [{**parts[1], "data": wrong}]}])
+
+    def test_an_image_in_a_data_url_is_data(self) -> None:
+        part = {"type": "image", "url": "data:image/png;base64,AAAA"}
+        assert body("anthropic", messages=[{"role": "user", "content": [part]}])["messages"][0]["content"] == [
+            {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "AAAA"}}
+        ]
+
+    def test_betas_become_a_header_and_options_are_merged(self) -> None:
+        options = {"betas": ["a", "b"], "cache_control": {"type": "ephemeral"}, "thinking": {"display": "omitted"}}
+        sent = request("anthropic", reasoning={"effort": "low"}, provider_options={"anthropic": options})
+        assert dict(sent.headers)["anthropic-beta"] == "a,b"
+        said = json.loads(sent.body)
+        assert said["cache_control"] == {"type": "ephemeral"}
+        assert said["thinking"] == {"type": "adaptive", "display": "omitted"}
+        assert "betas" not in said
+
+    def test_no_budget_at_all_is_no_thinking(self) -> None:
+        assert body("anthropic", reasoning={"max_tokens": 0})["thinking"] == {"type": "disabled"}
+
+    def test_a_full_request_is_what_the_official_sdk_would_send(self) -> None:
+        sent = body(
+            "anthropic",
+            system="Be brief.",
+            messages=[
+                {"role": "user", "content": [
+                    {"type": "text", "text": "Look:"},
+                    {"type": "image", "data": "AAAA", "media_type": "image/png"},
+                    {"type": "file", "data": "BB", "media_type": "application/pdf"},
+                ]},
+                {"role": "assistant", "content": [
+                    {"type": "reasoning", "text": "hm", "signature": "s"},
+                    {"type": "reasoning", "signature": "r", "redacted": True},
+                    {"type": "tool_call", "call_id": "toolu_1", "name": "f", "input": {"a": 1}},
+                ]},
+                {"role": "tool", "call_id": "toolu_1", "content": "4 °C", "is_error": True},
+            ],
+            tools=[{"name": "f", "description": "d", "parameters": {"type": "object"}, "strict": True}],
+            tool_choice={"name": "f"},
+            response_format={"type": "json_schema", "schema": {"type": "object"}},
+            reasoning={"effort": "high", "max_tokens": 2000},
+            stop=["x"],
+            metadata={"user_id": "u"},
+        )  # fmt: skip
+        assert sent.keys() <= MessageCreateParamsStreaming.__annotations__.keys()
+        assert answers.validated(MessageCreateParamsStreaming, sent) == sent
 
     def test_a_schema_must_be_there(self) -> None:
         with pytest.raises(InvalidRequest, match="needs a `schema`"):
             request("anthropic", response_format={"type": "json_schema"})
+
+
+def test_a_thinking_turn_survives_being_sent_back() -> None:
+    """Signatures and redacted blocks byte for byte, in their order."""
+    thinking = [begin(0, "thinking", thinking=""), delta(0, "thinking_delta", thinking="hm"),
+                delta(0, "signature_delta", signature=SIGNATURE), end(0)]  # fmt: skip
+    redacted = [begin(1, "redacted_thinking", data=SIGNATURE[::-1]), end(1)]
+    chunks = [head(), *thinking, *redacted, *said("Let me look.", 2), *tool(3, '{"n": 1}'), tail("tool_use"), STOP]
+    adapter = get_provider("anthropic").adapter()
+    answer = [event for one in chunks for event in adapter.receive("", json.dumps(one))] + adapter.finish()
+    result = {"role": "tool", "call_id": "toolu_1", "content": "4 °C"}
+    turns = body("anthropic", query="So?", messages=[collect(answer).message, result])["messages"]
+    assert turns[0] == {"role": "assistant", "content": [
+        {"type": "thinking", "thinking": "hm", "signature": SIGNATURE},
+        {"type": "redacted_thinking", "data": SIGNATURE[::-1]},
+        {"type": "text", "text": "Let me look."},
+        {"type": "tool_use", "id": "toolu_1", "name": "f", "input": {"n": 1}},
+    ]}  # fmt: skip
+    assert [block["type"] for block in turns[1]["content"]] == ["tool_result", "text"]

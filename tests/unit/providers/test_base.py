@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
+from msgspec import UNSET
 
-from gai_fast.errors import Error, InvalidRequest, Malformed, Unsupported
+from gai_fast.errors import Error, InvalidRequest, Malformed, Said, Unsupported
 from gai_fast.limits import LIMITS
 from gai_fast.providers import Adapter, Target, get_provider
 from gai_fast.providers._base import (
@@ -15,15 +17,19 @@ from gai_fast.providers._base import (
     count,
     counted_usage,
     error_object,
+    image_data,
     image_url,
+    is_given,
     members,
+    merged,
     parse_chunk,
     parse_object,
     said_of,
     server_tool,
     text_of,
 )
-from gai_fast.request import ImagePart
+from gai_fast.providers.groq import Groq
+from gai_fast.request import ImagePart, Request
 from tests.unit.providers.answers import plain
 
 
@@ -95,6 +101,19 @@ class TestDecodeError:
         assert (error.code, error.message, error.retry_after_ms) == ("rate_limited", "slow down", 7000)
         assert error.provider == "openai"
         assert error.phase == "first_event"
+
+    def test_a_wait_that_the_body_tells_counts_before_the_message(self) -> None:
+        class Patient(Groq):
+            def said(self, body: Any) -> Said | None:
+                return Said(body["message"], status=429, retry_after_ms=body.get("wait"))
+
+        for wait, expected in ((3000, 3000), (None, 5000)):
+            body = {"message": "try again in 5s", "wait": wait}
+            assert Patient().decode_error(429, {}, json.dumps(body).encode()).retry_after_ms == expected
+            told = Patient().adapter().told(json.dumps(body))
+            assert told.retry_after_ms == expected
+        body = {"message": "try again in 5s", "wait": 3000}
+        assert Patient().decode_error(429, {"retry-after": "7"}, json.dumps(body).encode()).retry_after_ms == 7000
 
     def test_plain_text_is_the_message(self) -> None:
         assert get_provider("openai").decode_error(502, {}, b"upstream is gone\n").message == "upstream is gone"
@@ -270,6 +289,55 @@ def test_an_image_is_its_url_or_its_data_in_one() -> None:
     assert image_url(ImagePart(data="AAAA", media_type="image/png")) == "data:image/png;base64,AAAA"
     with pytest.raises(InvalidRequest, match="media_type"):
         image_url(ImagePart(data="AAAA"))
+
+
+def test_the_data_of_an_image_may_stand_in_its_url() -> None:
+    assert image_data(ImagePart(data="AAAA", media_type="image/png")) == ("image/png", "AAAA")
+    assert image_data(ImagePart(url="data:image/png;base64,AAAA")) == ("image/png", "AAAA")
+    assert image_data(ImagePart(url="https://x/y.png")) is None
+    assert image_data(ImagePart(url="data:,text")) is None
+
+
+def test_options_are_merged_as_json_merge_patch_says() -> None:
+    body = {"a": 1, "b": {"c": 2, "d": [1]}, "e": 3}
+    assert merged(body, {"a": {"x": None, "y": 1}, "b": {"c": None, "d": [2]}, "e": None, "f": None}) == {
+        "a": {"y": 1},
+        "b": {"d": [2]},
+    }
+    assert body == {"a": 1, "b": {"c": 2, "d": [1]}, "e": 3}
+
+
+@pytest.mark.parametrize(
+    ("value", "given"), [(UNSET, False), ("", False), ([], False), ({}, False), (0, True), (False, True), ([0], True)]
+)
+def test_nothing_given_is_nothing_asked_for(value: Any, given: bool) -> None:
+    assert is_given(value) is given
+
+
+class TestUnsupported:
+    def test_a_field_is_refused_by_its_path(self) -> None:
+        with pytest.raises(Unsupported) as refused:
+            get_provider("anthropic").leave_out("messages[0]", Target("m"), "odd")
+        assert refused.value.message == "anthropic does not support `messages[0]`: odd"
+        assert refused.value.reason == "field"
+
+    def test_or_left_out_and_noted(self) -> None:
+        target = Target("m", on_unsupported="drop")
+        get_provider("anthropic").leave_out("messages[0]", target, "odd")
+        assert target.dropped == ["messages[0]"]
+
+    def test_a_callers_own_word_is_cut(self) -> None:
+        assert len(get_provider("anthropic").unsupported("metadata." + "x" * 9000).message) < 300
+
+    def test_what_an_api_lacks_is_gone_from_the_request(self) -> None:
+        api, asked = get_provider("anthropic"), Request(query="Hi", seed=0, stop=["x"])
+        with pytest.raises(Unsupported, match="`seed`"):
+            api.possible(asked, Target("m"))
+        target = Target("m", on_unsupported="drop")
+        assert api.possible(asked, target) == Request(query="Hi", stop=["x"])
+        assert target.dropped == ["seed"]
+        given = Request(query="Hi")
+        assert api.possible(given, target) is given
 
 
 def test_an_api_without_a_dialect_takes_no_foreign_request() -> None:

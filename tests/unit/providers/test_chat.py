@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 import pytest
+from openai.types.chat.completion_create_params import CompletionCreateParamsStreaming
 
 from gai_fast.errors import Error, Malformed, Unsupported
 from gai_fast.limits import LIMITS
@@ -14,6 +15,7 @@ from gai_fast.request import parse_request
 from tests.unit.providers.answers import (
     between,
     body,
+    body_without,
     call,
     calls_of,
     chunk,
@@ -23,6 +25,7 @@ from tests.unit.providers.answers import (
     read_whole,
     request,
     text_of,
+    validated,
 )
 
 # DeepSeek adds nothing to how the dialect is read; what it refuses is in its own test.
@@ -502,6 +505,27 @@ class TestCopied:
         assert adapter.abort() == []
 
 
+TEXT_PART = {"type": "text", "text": "x"}
+FULL: dict[str, Any] = {
+    "system": "Be brief.",
+    "messages": [
+        {"role": "user", "content": [TEXT_PART, {"type": "image", "data": "AAAA", "media_type": "image/png"}]},
+        {"role": "assistant", "content": [
+            {"type": "reasoning", "text": "hm", "signature": "s", "provider": "another"},
+            TEXT_PART,
+            {"type": "tool_call", "call_id": "call_1", "name": "weather", "input": {"city": "Oslo"}},
+        ]},
+        {"role": "tool", "call_id": "call_1", "content": "4 °C"},
+    ],
+    "query": "So?",
+    "tools": [{"name": "weather", "description": "d", "parameters": {"type": "object"}, "strict": True}],
+    "tool_choice": {"name": "weather"},
+    "response_format": {"type": "json"},
+    "reasoning": {"effort": "high"},
+    "temperature": 0.5, "top_p": 0.5, "max_tokens": 5, "stop": ["x"], "seed": 1,
+}  # fmt: skip
+
+
 class TestRequest:
     def test_a_query_is_a_user_message(self) -> None:
         sent = request(DIALECT, model="m1", api_key="secret", query="Hi")
@@ -563,26 +587,61 @@ class TestRequest:
         ("message", "named"),
         [
             (
-                {"role": "user", "content": [{"type": "audio", "data": "A", "media_type": "audio/wav"}]},
+                {"role": "user", "content": [TEXT_PART, {"type": "audio", "data": "A", "media_type": "audio/flac"}]},
                 "audio parts in user messages",
             ),
             (
-                {"role": "user", "content": [{"type": "file", "data": "A", "media_type": "a/b"}]},
-                "file parts in user messages",
-            ),
-            (
-                {"role": "tool", "call_id": "a", "content": [{"type": "image", "url": "https://x"}]},
+                {"role": "tool", "call_id": "a", "content": [TEXT_PART, {"type": "image", "url": "https://x"}]},
                 "image parts in tool messages",
             ),
             (
-                {"role": "assistant", "content": [{"type": "image", "url": "https://x"}]},
+                {"role": "assistant", "content": [TEXT_PART, {"type": "image", "url": "https://x"}]},
                 "image parts in assistant messages",
             ),
         ],
     )
-    def test_parts_that_have_no_place_are_refused_by_name(self, message: Any, named: str) -> None:
-        with pytest.raises(Unsupported, match=f"{DIALECT} does not support `messages: {named}"):
-            request(DIALECT, messages=[message])
+    def test_parts_that_have_no_place_are_refused_by_their_path_or_left_out(self, message: Any, named: str) -> None:
+        messages = [{"role": "user", "content": "a"}, message]
+        with pytest.raises(Unsupported) as refused:
+            request(DIALECT, messages=messages)
+        assert refused.value.message == f"{DIALECT} does not support `messages[1].content[1]`: {named}"
+        sent, dropped = body_without(DIALECT, messages=messages)
+        assert dropped == ["messages[1].content[1]"]
+        content = sent["messages"][1]["content"]
+        assert content in ("x", [TEXT_PART])
+
+    def test_a_message_of_which_nothing_is_left_is_left_out(self) -> None:
+        audio = {"type": "audio", "data": "A", "media_type": "audio/flac"}
+        sent, dropped = body_without(DIALECT, messages=[{"role": "user", "content": [audio, audio]}], query="Hi")
+        assert sent["messages"] == [{"role": "user", "content": "Hi"}]
+        assert dropped == ["messages[0].content[0]", "messages[0].content[1]"]
+
+    def test_audio_and_files_of_a_user(self) -> None:
+        parts = [
+            {"type": "audio", "data": "AA", "media_type": "audio/mpeg"},
+            {"type": "file", "data": "BB", "media_type": "application/pdf", "filename": "a.pdf"},
+            {"type": "file", "data": "CC", "media_type": "application/pdf"},
+        ]
+        assert body("openai", messages=[{"role": "user", "content": parts}])["messages"][0]["content"] == [
+            {"type": "input_audio", "input_audio": {"data": "AA", "format": "mp3"}},
+            {"type": "file", "file": {"filename": "a.pdf", "file_data": "data:application/pdf;base64,BB"}},
+            {"type": "file", "file": {"filename": "file.pdf", "file_data": "data:application/pdf;base64,CC"}},
+        ]
+        with pytest.raises(Unsupported, match=r"`messages\[0\].content\[0\]`: audio of type audio/flac"):
+            request("openai", messages=[{"role": "user", "content": [{**parts[0], "media_type": "audio/flac"}]}])
+
+    def test_arguments_that_were_never_json_go_back_as_they_were(self) -> None:
+        call = {"type": "tool_call", "call_id": "a", "name": "f", "input": '{"oops'}
+        sent = body(DIALECT, messages=[{"role": "assistant", "content": [call]}])
+        assert sent["messages"][0]["tool_calls"][0]["function"]["arguments"] == '{"oops'
+
+    @pytest.mark.parametrize("provider", ["openai", "azure", "xai", "openrouter", "openai-compatible", "deepseek"])
+    def test_a_full_request_is_what_the_official_sdk_would_send(self, provider: str) -> None:
+        sent = body(provider, **FULL)
+        assert validated(CompletionCreateParamsStreaming, sent) == {
+            key: value for key, value in sent.items() if key in CompletionCreateParamsStreaming.__annotations__
+        }
+        assert sent.keys() - CompletionCreateParamsStreaming.__annotations__ <= {"stream", "reasoning"}
 
     def test_tools_keep_their_schema_verbatim(self) -> None:
         tools = [{"name": "f", "description": "d", "strict": True, "parameters": {"type": "object", "maximum": 1e400}}]
@@ -621,6 +680,15 @@ class TestRequest:
     def test_a_budget_for_reasoning_has_no_place(self) -> None:
         with pytest.raises(Unsupported, match=r"`reasoning\.max_tokens`"):
             request(DIALECT, reasoning={"max_tokens": 5})
+        sent, dropped = body_without(DIALECT, reasoning={"max_tokens": 5, "effort": "low"})
+        assert (sent["reasoning_effort"], dropped) == ("low", ["reasoning.max_tokens"])
+
+    @pytest.mark.parametrize(
+        ("provider", "effort"),
+        [("openai", "minimal"), ("mistral", "minimal"), ("groq", "low"), ("xai", "low"), ("perplexity", "low")],
+    )
+    def test_the_least_effort_is_the_nearest_that_the_provider_knows(self, provider: str, effort: str) -> None:
+        assert body(provider, reasoning={"effort": "minimal"})["reasoning_effort"] == effort
 
     @pytest.mark.parametrize(("kind", "sent"), [("text", "text"), ("json", "json_object")])
     def test_the_format_of_the_answer(self, kind: str, sent: str) -> None:
@@ -634,6 +702,12 @@ class TestRequest:
         options = {DIALECT: {"top_k": 3, "temperature": 1}, "other": {"top_k": 9}}
         sent = body(DIALECT, temperature=0.5, provider_options=options)
         assert (sent["top_k"], sent["temperature"]) == (3, 1)
+
+    def test_options_are_merged_member_by_member_and_null_takes_away(self) -> None:
+        options = {DIALECT: {"stream_options": {"continuous_usage_stats": True}, "seed": None}}
+        sent = body(DIALECT, seed=1, provider_options=options)
+        assert sent["stream_options"] == {"include_usage": True, "continuous_usage_stats": True}
+        assert "seed" not in sent
 
     def test_a_request_of_the_dialect_passes_with_its_model_replaced(self) -> None:
         asked = {"model": "fast", "n": 2, "seed": 2**70, "messages": [], "unheard_of": [1.5]}

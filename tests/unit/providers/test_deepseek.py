@@ -8,7 +8,7 @@ import pytest
 
 from gai_fast.errors import Error, Unsupported
 from gai_fast.providers import get_provider
-from tests.unit.providers.answers import body, chunk, read, request, text_of
+from tests.unit.providers.answers import body, body_without, chunk, read, request, text_of
 
 
 def test_reasoning_comes_first_and_the_other_member_is_null() -> None:
@@ -48,5 +48,8 @@ def test_reasoning_goes_back_only_beside_calls(has_calls: bool) -> None:
 
 
 def test_it_takes_no_schema_for_its_answer() -> None:
-    with pytest.raises(Unsupported, match="response_format: json_schema"):
+    with pytest.raises(Unsupported, match="`response_format`: json_schema"):
         request("deepseek", response_format={"type": "json_schema", "schema": {}})
+    sent, dropped = body_without("deepseek", response_format={"type": "json_schema", "schema": {}})
+    assert ("response_format" in sent, dropped) == (False, ["response_format"])
+    assert body("deepseek", response_format={"type": "json"})["response_format"] == {"type": "json_object"}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gai_fast.errors import Error
+from gai_fast.errors import Error, Unsupported
 from gai_fast.providers import get_provider
 from tests.unit.providers.answers import between, body, chunk, read, request, text_of
 
@@ -71,3 +71,21 @@ def test_the_path_begins_at_the_host_and_usage_is_not_asked_for() -> None:
     sent = body("groq", max_tokens=5)
     assert sent["max_completion_tokens"] == 5
     assert "stream_options" not in sent
+
+
+def test_its_reasoning_goes_back_and_metadata_have_no_place() -> None:
+    parts = [{"type": "reasoning", "text": "hm", "provider": "groq"}, {"type": "text", "text": "a"}]
+    sent = body("groq", messages=[{"role": "assistant", "content": parts}])["messages"][0]
+    assert sent == {"role": "assistant", "content": "a", "reasoning": "hm"}
+    signed = [{"type": "reasoning", "signature": "s"}, {"type": "text", "text": "a"}]
+    assert "reasoning" not in body("groq", messages=[{"role": "assistant", "content": signed}])["messages"][0]
+    with pytest.raises(Unsupported, match="groq does not support `metadata`"):
+        request("groq", metadata={"a": "b"})
+
+
+def test_the_result_of_a_tool_may_hold_an_image() -> None:
+    content = [{"type": "text", "text": "a"}, {"type": "image", "url": "https://x"}]
+    assert body("groq", messages=[{"role": "tool", "call_id": "c", "content": content}])["messages"][0]["content"] == [
+        {"type": "text", "text": "a"},
+        {"type": "image_url", "image_url": {"url": "https://x"}},
+    ]

@@ -38,6 +38,8 @@ def test_an_unknown_api_names_the_known() -> None:
         ("mistral", "https://api.mistral.ai", "MISTRAL_API_KEY"),
         ("xai", "https://api.x.ai/v1", "XAI_API_KEY"),
         ("deepseek", "https://api.deepseek.com", "DEEPSEEK_API_KEY"),
+        ("cohere", "https://api.cohere.com", "COHERE_API_KEY"),
+        ("ollama", "http://127.0.0.1:11434", ""),
         ("openrouter", "https://openrouter.ai/api/v1", "OPENROUTER_API_KEY"),
         ("perplexity", "https://api.perplexity.ai", "PERPLEXITY_API_KEY"),
         ("azure", "", "AZURE_OPENAI_API_KEY"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -97,3 +98,43 @@ def test_its_reasoning_goes_back_as_a_part_of_the_content() -> None:
     ]
     only_text = [{"type": "reasoning", "text": ""}, {"type": "text", "text": "Blue"}]
     assert body("mistral", messages=[{"role": "assistant", "content": only_text}])["messages"][0]["content"] == "Blue"
+
+
+def test_one_of_the_tools_must_be_called_is_any() -> None:
+    assert body("mistral", tool_choice="required")["tool_choice"] == "any"
+    assert body("mistral", tool_choice="auto")["tool_choice"] == "auto"
+    assert body("mistral", tool_choice={"name": "f"})["tool_choice"]["function"] == {"name": "f"}
+
+
+def test_ids_of_calls_have_nine_letters_and_digits_and_stay_together() -> None:
+    ids = ["call_1", "toolu_01A09q90qw90lq917835lq9", "abcDEF123"]
+    calls = [{"type": "tool_call", "call_id": one, "name": "f"} for one in ids]
+    results = [{"role": "tool", "call_id": one, "content": "4"} for one in ids]
+    said, *answered = body("mistral", messages=[{"role": "assistant", "content": calls}, *results])["messages"]
+    sent = [one["id"] for one in said["tool_calls"]]
+    assert [one["tool_call_id"] for one in answered] == sent
+    assert all(re.fullmatch("[A-Za-z0-9]{9}", one) for one in sent)
+    assert (len(set(sent)), sent[2]) == (3, "abcDEF123")
+
+
+def test_audio_and_documents_have_shapes_of_their_own() -> None:
+    parts = [
+        {"type": "audio", "data": "AA", "media_type": "audio/flac"},
+        {"type": "file", "data": "BB", "media_type": "application/pdf", "filename": "a.pdf"},
+        {"type": "file", "data": "CC", "media_type": "application/pdf"},
+        {"type": "image", "url": "https://x"},
+    ]
+    assert body("mistral", messages=[{"role": "user", "content": parts}])["messages"][0]["content"] == [
+        {"type": "input_audio", "input_audio": "AA"},
+        {"type": "document_url", "document_url": "data:application/pdf;base64,BB", "document_name": "a.pdf"},
+        {"type": "document_url", "document_url": "data:application/pdf;base64,CC"},
+        {"type": "image_url", "image_url": {"url": "https://x"}},
+    ]
+    image = [{"type": "image", "url": "https://x"}]
+    assert body("mistral", messages=[{"role": "tool", "call_id": "a", "content": image}])["messages"][0]["content"] == [
+        {"type": "image_url", "image_url": {"url": "https://x"}}
+    ]
+
+
+def test_metadata_are_passed_on() -> None:
+    assert body("mistral", metadata={"team": "a"})["metadata"] == {"team": "a"}

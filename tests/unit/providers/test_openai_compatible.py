@@ -75,3 +75,13 @@ def test_the_legacy_api_is_there_too() -> None:
     assert text_of(events) == "Once"
     assert events[0]["provider"] == API
     assert body(f"{API}:completions", query="Once")["prompt"] == "Once"
+
+
+def test_reasoning_without_text_is_not_sent_back() -> None:
+    parts = [{"type": "reasoning", "signature": "s"}, {"type": "text", "text": "a"}]
+    sent = body("openai-compatible", messages=[{"role": "assistant", "content": parts}])
+    assert sent["messages"] == [{"role": "assistant", "content": "a"}]
+
+
+def test_metadata_are_passed_on() -> None:
+    assert body("openai-compatible", metadata={"team": "a"})["metadata"] == {"team": "a"}

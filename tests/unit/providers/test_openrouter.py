@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from gai_fast.errors import Error
 from gai_fast.providers import get_provider
+from gai_fast.result import collect
 from tests.unit.providers.answers import between, body, chunk, read
 
 
@@ -93,3 +96,48 @@ def test_reasoning_goes_back_as_details() -> None:
         {"type": "reasoning.encrypted", "data": "e", "index": 2},
         {"type": "reasoning.encrypted", "data": "r", "index": 3},
     ]
+
+
+@pytest.mark.parametrize(
+    ("model", "details"),
+    [
+        ("anthropic/claude", [
+            {"type": "reasoning.text", "text": "hm", "signature": "s", "format": "anthropic-claude-v1", "index": 0},
+            {"type": "reasoning.encrypted", "data": "r", "format": "anthropic-claude-v1", "index": 1},
+        ]),
+        ("openai/gpt-5", [
+            {"type": "reasoning.summary", "summary": "hm", "format": "openai-responses-v1", "index": 0},
+            {"type": "reasoning.encrypted", "data": "s", "format": "openai-responses-v1", "index": 1},
+            {"type": "reasoning.encrypted", "data": "r", "format": "openai-responses-v1", "index": 2},
+        ]),
+        ("google/gemini-3", [
+            {"type": "reasoning.text", "text": "hm", "signature": "s", "format": "google-gemini-v1", "index": 0},
+            {"type": "reasoning.encrypted", "data": "r", "format": "google-gemini-v1", "index": 1},
+        ]),
+    ],
+)  # fmt: skip
+def test_details_have_the_form_of_the_model_that_gave_them(model: str, details: list[Any]) -> None:
+    parts = [
+        {"type": "reasoning", "text": "hm", "signature": "s", "provider": "openrouter"},
+        {"type": "reasoning", "signature": "r", "redacted": True, "provider": "openrouter"},
+    ]
+    sent = body("openrouter", model=model, messages=[{"role": "assistant", "content": parts}])
+    assert sent["messages"][0]["reasoning_details"] == details
+
+
+def test_encrypted_reasoning_comes_back_as_it_came() -> None:
+    """It is no redacted block: that is Anthropic's word for one whose text was taken away."""
+    details = [{"type": "reasoning.encrypted", "data": "gAAA", "format": "openai-responses-v1", "index": 0}]
+    came = collect(read("openrouter", chunk({"reasoning_details": details}), chunk({"content": "a"}, finish="stop")))
+    assert came.message["content"][0] == {
+        "type": "reasoning", "text": "", "signature": "gAAA", "provider": "openrouter"
+    }  # fmt: skip
+    sent = body("openrouter", model="openai/gpt-5", messages=[came.message])
+    assert sent["messages"][0]["reasoning_details"] == details
+
+
+def test_audio_of_any_format_and_the_newer_name_of_the_bound() -> None:
+    parts = [{"type": "audio", "data": "AA", "media_type": "audio/flac"}]
+    sent = body("openrouter", messages=[{"role": "user", "content": parts}], max_tokens=5)
+    assert sent["messages"][0]["content"][0]["input_audio"] == {"data": "AA", "format": "flac"}
+    assert sent["max_completion_tokens"] == 5

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
 
-from tests.unit.providers.answers import body, chunk, of_type, read, text_of
+from gai_fast.errors import Unsupported
+from tests.unit.providers.answers import body, body_without, chunk, of_type, read, request, text_of
 
 SOURCES: dict[str, Any] = {
     "citations": ["https://a", "https://b"],
@@ -52,3 +54,38 @@ def test_the_last_chunk_holds_the_message_again() -> None:
 
 def test_usage_is_not_asked_for() -> None:
     assert "stream_options" not in body("perplexity")
+
+
+@pytest.mark.parametrize(
+    ("fields", "named"),
+    [
+        ({"tools": [{"name": "f"}]}, "tools"),
+        ({"tool_choice": "auto"}, "tool_choice"),
+        ({"seed": 0}, "seed"),
+        ({"stop": ["x"]}, "stop"),
+        ({"response_format": {"type": "json"}}, "response_format"),
+        ({"messages": [{"role": "tool", "call_id": "a", "content": "4"}]}, "messages[0]"),
+    ],
+)
+def test_there_are_no_tools_and_less_to_set(fields: dict[str, Any], named: str) -> None:
+    with pytest.raises(Unsupported, match=re.escape(f"perplexity does not support `{named}`")):
+        request("perplexity", **fields)
+    sent, dropped = body_without("perplexity", **{"query": "Hi", **fields})
+    assert dropped == [named]
+    assert sent.keys() <= {"model", "messages", "stream"}
+
+
+def test_a_conversation_with_tools_can_go_on_without_them() -> None:
+    calls = {"role": "assistant", "content": [{"type": "tool_call", "call_id": "a", "name": "f"}]}
+    told = {"role": "assistant", "content": [{"type": "text", "text": "Look"}, *calls["content"]]}
+    result = {"role": "tool", "call_id": "a", "content": "4"}
+    sent, dropped = body_without("perplexity", messages=[calls, result, told], query="So?")
+    assert sent["messages"] == [{"role": "assistant", "content": "Look"}, {"role": "user", "content": "So?"}]
+    assert dropped == ["messages[0].content[0]", "messages[1]", "messages[2].content[1]"]
+
+
+def test_a_file_is_its_bare_data() -> None:
+    part = {"type": "file", "data": "BB", "media_type": "application/pdf"}
+    assert body("perplexity", messages=[{"role": "user", "content": [part]}])["messages"][0]["content"] == [
+        {"type": "file_url", "file_url": {"url": "BB"}, "file_name": "file.pdf"}
+    ]

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from gai_fast.errors import Error
+from gai_fast.errors import Error, Unsupported
 from gai_fast.providers import get_provider
-from tests.unit.providers.answers import between, body, chunk, read, text_of
+from tests.unit.providers.answers import between, body, body_without, chunk, read, request, text_of
 
 
 def test_empty_deltas_are_heartbeats() -> None:
@@ -74,3 +74,12 @@ def test_usage_is_asked_for() -> None:
     sent = body("xai", max_tokens=5)
     assert sent["stream_options"] == {"include_usage": True}
     assert sent["max_completion_tokens"] == 5
+
+
+@pytest.mark.parametrize("kind", ["audio", "file"])
+def test_it_takes_images_but_neither_audio_nor_files(kind: str) -> None:
+    parts = [{"type": "image", "url": "https://x"}, {"type": kind, "data": "A", "media_type": "a/b"}]
+    with pytest.raises(Unsupported, match=r"xai does not support `messages\[0\].content\[1\]`"):
+        request("xai", messages=[{"role": "user", "content": parts}])
+    sent, dropped = body_without("xai", messages=[{"role": "user", "content": parts}])
+    assert (len(sent["messages"][0]["content"]), dropped) == (1, ["messages[0].content[1]"])

@@ -1,0 +1,127 @@
+"""One JSON array that comes in pieces → its elements, incrementally.
+
+Owns where an element ends: brackets are counted outside strings, nothing else of JSON is judged. Both implementations
+share this one: the only API that may answer so (Gemini without `alt=sse`) is asked not to. The result never depends on
+how the bytes were cut into reads; each byte is searched once.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from gai_fast._pure import faults
+from gai_fast._pure.parsers import Frame
+from gai_fast.limits import LIMITS
+
+_OUTSIDE: Final = re.compile(rb'["\[\]{},]')
+_INSIDE: Final = re.compile(rb'["\\]')
+_BLANK: Final = b" \t\r\n,"
+_QUOTE, _BACKSLASH, _COMMA = b'"\\,'
+_OPENING: Final = b"[{"
+
+
+class ArrayFramer:
+    """Cuts a JSON array into its elements and keeps their bytes, for a relay.
+
+    An element is there with its last bracket; a number, a string or a word with the comma or the bracket behind it. The
+    `raw` of all frames of `feed` and `close` joined are the input; what stands between elements begins the next one's.
+    `data` is `None` for what holds no element: the end of the array, and whatever follows it.
+
+    Args:
+        limit: Bytes that one element may have, with the blanks before it.
+    """
+
+    __slots__ = ("_broken", "_buffer", "_closed", "_depth", "_in_string", "_limit", "_searched", "_start")
+
+    def __init__(self, limit: int = LIMITS.event) -> None:
+        self._limit = limit
+        self._reset()
+
+    def _reset(self) -> None:
+        self._buffer = bytearray()
+        self._start = 0
+        self._searched = 0
+        self._depth = 0
+        self._in_string = False
+        self._closed = False
+        self._broken: str | None = None
+
+    def feed(self, data: bytes) -> list[Frame]:
+        """Takes the next bytes.
+
+        Args:
+            data: The bytes.
+
+        Raises:
+            FeedError: An element is larger than the limit; `.before` holds the frames in front of it.
+        """
+        if self._broken is not None:
+            raise faults.FeedError(self._broken)
+        self._buffer += data
+        frames: list[Frame] = []
+        mark = 0
+        while not self._closed and (end := self._next_end()) is not None:
+            self._check(end - mark, frames)
+            frames.append(self._frame(mark, end))
+            mark = end
+        if self._closed and mark < len(self._buffer):
+            frames.append(Frame(bytes(self._buffer[mark:]), "", None, None))
+            mark = len(self._buffer)
+        self._check(len(self._buffer) - mark, frames)
+        del self._buffer[:mark]
+        self._start = max(self._start - mark, 0)
+        self._searched = max(self._searched - mark, 0)
+        return frames
+
+    def _next_end(self) -> int | None:
+        """Just behind the next element, or behind the array."""
+        while True:
+            found = (_INSIDE if self._in_string else _OUTSIDE).search(self._buffer, self._searched)
+            if found is None:
+                self._searched = len(self._buffer)
+                return None
+            at = found.start()
+            octet = self._buffer[at]
+            if octet == _BACKSLASH:
+                if at + 1 == len(self._buffer):
+                    self._searched = at
+                    return None
+                at += 1
+            elif octet == _QUOTE:
+                self._in_string = not self._in_string
+            elif octet == _COMMA:
+                if self._depth == 1 and self._buffer[self._start : at].strip(_BLANK):
+                    # The comma is left for the next element: a bracket ends one without waiting for it.
+                    self._searched = at
+                    return at
+            elif octet in _OPENING:
+                self._depth += 1
+                if self._depth == 1:
+                    self._start = at + 1
+            else:
+                self._depth -= 1
+                self._closed = self._depth <= 0
+                if self._depth <= 1:
+                    self._searched = at + 1
+                    return at + 1
+            self._searched = at + 1
+
+    def _frame(self, mark: int, end: int) -> Frame:
+        text = bytes(self._buffer[self._start : end - self._closed]).strip(_BLANK)
+        self._start = end
+        return Frame(bytes(self._buffer[mark:end]), "", text.decode("utf-8", "replace") if text else None, None)
+
+    def _check(self, size: int, before: list[Frame]) -> None:
+        if size > self._limit:
+            fault = faults.element_too_long(self._limit)
+            self._reset()
+            self._broken = str(fault)
+            fault.before = list(before)
+            raise fault
+
+    def close(self) -> list[Frame]:
+        """Ends the input: the unfinished rest, if there is any, as a last frame."""
+        frames = [self._frame(0, len(self._buffer))] if self._buffer else []
+        self._reset()
+        return frames

@@ -1,0 +1,119 @@
+"""Arguments of a call that come as values with their paths: written as JSON text while they come.
+
+Owns the paths and the text between the values. Knows no provider.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Final
+
+from gai_fast._impl import escape, parse_exact
+from gai_fast.errors import Malformed
+from gai_fast.limits import LIMITS
+
+Path = tuple[str | int, ...]
+_STEP: Final = re.compile(
+    r"""\.(?P<name>[^.\[\]]+)|\[(?P<index>[0-9]{1,9})\]|\['(?P<single>(?:[^'\\]|\\.)*)'\]|\[(?P<double>"(?:[^"\\]|\\.)*")\]""",
+    re.S,
+)
+
+
+def argument_path(path: str) -> Path:
+    """The keys and indices of a JSON path (RFC 9535) that names one value.
+
+    Raises:
+        Malformed: It is none.
+    """
+    steps: list[str | int] = []
+    at = 1
+    while at < len(path):
+        step = _STEP.match(path, at)
+        if step is None:
+            break
+        at = step.end()
+        if step["index"]:
+            steps.append(int(step["index"]))
+        elif step["double"]:
+            steps.append(str(parse_exact(step["double"])))
+        else:
+            steps.append(step["name"] or re.sub(r"\\(.)", r"\1", step["single"]))
+    if path[:1] != "$" or at < len(path) or not steps or len(steps) > LIMITS.arguments_depth:
+        raise Malformed("the path of an argument cannot be read")
+    return tuple(steps)
+
+
+@dataclass(frozen=True, slots=True)
+class ArgumentPiece:
+    """One value of an argument, or a part of one."""
+
+    path: Path
+    text: str
+    """JSON, of a string without its closing quote; empty where the piece only ends a value."""
+    is_string: bool
+
+
+class ArgumentWriter:
+    """Writes arguments as JSON text while their values come, in the order of the text."""
+
+    def __init__(self) -> None:
+        self._path: Path = ()
+        self._keys: list[set[str | int]] = []
+        """Of every open object and array: what it holds already."""
+        self._in_string = False
+        """The last value is a string: more of it may come, so its closing quote waits."""
+
+    def write(self, piece: ArgumentPiece) -> str:
+        """The text of a piece.
+
+        Raises:
+            Malformed: The value belongs into a place that has been left already.
+        """
+        if not piece.text:
+            return ""
+        if piece.path == self._path:
+            if self._in_string and piece.is_string:
+                return piece.text[1:]
+            if piece.text == '"':
+                return ""
+        text = self._move(piece.path) + piece.text
+        self._in_string = piece.is_string
+        return text
+
+    def _move(self, path: Path) -> str:
+        """Closes and opens what lies between the value before and this one."""
+        text, same = "", 0
+        if self._path:
+            parting = (at for at, steps in enumerate(zip(path, self._path, strict=False)) if steps[0] != steps[1])
+            same = next(parting, -1)
+            if same < 0 or type(path[same]) is not type(self._path[same]):
+                raise _misplaced()
+            text = self._closed(same) + ","
+            del self._keys[same + 1 :]
+        elif not isinstance(path[0], str):
+            raise _misplaced()
+        for at, step in enumerate(path[same:], same):
+            if at == len(self._keys):
+                self._keys.append(set())
+                text += "[" if isinstance(step, int) else "{"
+            keys = self._keys[at]
+            if step != len(keys) if isinstance(step, int) else step in keys:
+                raise _misplaced()
+            keys.add(step)
+            text += "" if isinstance(step, int) else escape(step).decode() + ":"
+        self._path = path
+        return text
+
+    def _closed(self, depth: int) -> str:
+        """Closes the value and all that is open within the container at a depth."""
+        ends = ("]" if isinstance(step, int) else "}" for step in reversed(self._path[depth + 1 :]))
+        return ('"' if self._in_string else "") + "".join(ends)
+
+    def close(self) -> str:
+        """The rest of the text."""
+        return self._closed(-1) if self._path else ""
+
+
+def _misplaced() -> Malformed:
+    return Malformed("an argument comes in a place that has been left, or that another kind of value has")

@@ -1,0 +1,392 @@
+"""Cohere Chat, version 2: `https://api.cohere.com/v2/chat`.
+
+Source: PROVIDERS §10a, read from the Cohere SDK 7.3.
+
+    message-start → tool-plan-delta* → (content-start → content-delta* → content-end)* →
+    (tool-call-start → tool-call-delta* → tool-call-end)* → (citation-start → citation-end)* → message-end
+
+What is unusual:
+
+* `message-end` is the end mark; a `[DONE]` may follow it. It also tells a failure: `finish_reason` ERROR or TIMEOUT.
+* `tool_plan`, what the model thinks before it calls tools, is reasoning, and so are blocks of type `thinking`.
+* `delta.message` holds one content block, tool call or citation, never a list of them. A call is complete when it is
+  ended; its arguments may be pretty-printed.
+* A citation's span counts the characters of the block `content_index`; one of the plan or of a thought marks no text.
+* Usage comes unasked: `tokens` is what was used, `billed_units` what is paid for.
+* No event names the model.
+* Status 498 is a token that is blocked or not valid.
+"""
+
+from __future__ import annotations
+
+from base64 import b64decode
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+from msgspec import UNSET
+from orjson import Fragment
+
+from gai_fast._impl import encode_json, parse_exact
+from gai_fast.errors import Error, InvalidRequest, Malformed
+from gai_fast.events import Event
+from gai_fast.limits import LIMITS
+from gai_fast.providers._base import (
+    API,
+    Adapter,
+    Target,
+    ToolCall,
+    ToolCalls,
+    UpstreamRequest,
+    citation,
+    count,
+    counted_usage,
+    image_url,
+    merged,
+    parse_chunk,
+    said_of,
+    text_of,
+    too_many,
+)
+from gai_fast.request import (
+    AssistantMessage,
+    FilePart,
+    ImagePart,
+    Message,
+    NamedTool,
+    Reasoning,
+    ReasoningPart,
+    Request,
+    ResponseFormat,
+    TextPart,
+    Tool,
+    ToolCallPart,
+    ToolMessage,
+    UserMessage,
+)
+
+_FINISH_WORDS: Final = {
+    "COMPLETE": "stop",
+    "STOP_SEQUENCE": "stop",
+    "MAX_TOKENS": "length",
+    "TOOL_CALL": "tool_calls",
+}
+_FAILURE_WORDS: Final = frozenset({"ERROR", "TIMEOUT"})
+_TOOL_CHOICES: Final = {"required": "REQUIRED", "none": "NONE"}
+_INVALID_TOKEN: Final = 498
+_END: Final = "[DONE]"
+
+
+# ---- requests --------------------------------------------------------------------------------------------------------
+
+
+class Cohere(API):
+    """The official SDK takes the host as `base_url` and appends `/v2` itself."""
+
+    provider = "cohere"
+    base_url = "https://api.cohere.com"
+    key_variable = "COHERE_API_KEY"
+    lacks = frozenset({"metadata"})
+
+    def adapter(self, model: str | None = None) -> CohereAdapter:
+        return CohereAdapter(self, model)
+
+    def decode_error(self, status: int, headers: Mapping[str, str], body: bytes, now_ms: int | None = None) -> Error:
+        # Elsewhere 498 means that there is no capacity.
+        return super().decode_error(401 if status == _INVALID_TOKEN else status, headers, body, now_ms)
+
+    def build_request(self, request: Request, target: Target) -> UpstreamRequest:
+        request = self.possible(request, target)
+        documents: list[dict[str, Any]] = []
+        fields: dict[str, Any] = {
+            "model": target.model,
+            "messages": [self._message(where, message, target, documents) for where, message in request.turns],
+            "stream": True,
+            "documents": documents or UNSET,
+            "tools": [_tool(tool) for tool in request.tools] or UNSET,
+            "strict_tools": any(tool.strict is True for tool in request.tools) or UNSET,
+            "max_tokens": request.max_tokens,
+            "stop_sequences": request.stop or UNSET,
+            "temperature": request.temperature,
+            "p": request.top_p,
+            "seed": request.seed,
+        }
+        if isinstance(request.tool_choice, NamedTool):
+            self.leave_out("tool_choice", target, "a tool by its name")
+        elif request.tool_choice in _TOOL_CHOICES:
+            fields["tool_choice"] = _TOOL_CHOICES[request.tool_choice]
+        if request.response_format:
+            fields["response_format"] = _response_format(request.response_format)
+        if request.reasoning:
+            fields["thinking"] = _thinking(request.reasoning)
+        body = {name: value for name, value in fields.items() if value is not UNSET}
+        body = merged(body, request.provider_options.get(self.provider, {}))
+        headers = [("content-type", "application/json"), ("accept", "text/event-stream")]
+        if target.api_key:
+            headers.append(("authorization", f"Bearer {target.api_key}"))
+        return UpstreamRequest("/v2/chat", encode_json(body), headers)
+
+    def _message(self, where: str, message: Message, target: Target, documents: list[dict[str, Any]]) -> dict[str, Any]:
+        """One message; files are gathered in `documents`, which stand beside the messages."""
+        if isinstance(message, AssistantMessage):
+            return self._assistant(where, message, target)
+        whole: dict[str, Any] = {"role": message.__struct_config__.tag}
+        if isinstance(message, ToolMessage):
+            whole["tool_call_id"] = message.call_id
+        if isinstance(message.content, str):
+            return {**whole, "content": message.content}
+        parts: list[dict[str, Any]] = []
+        given: Iterable[Any] = message.content
+        for at, part in enumerate(given):
+            if isinstance(part, TextPart):
+                parts.append({"type": "text", "text": part.text})
+            elif isinstance(part, ImagePart) and isinstance(message, UserMessage):
+                parts.append({"type": "image_url", "image_url": {"url": image_url(part)}})
+            elif isinstance(part, FilePart) and part.media_type.startswith("text/"):
+                documents.append(_document(part))
+            else:
+                self._leave_out_part(f"{where}.content[{at}]", part, message, target)
+        return {**whole, "content": parts or ""}
+
+    def _assistant(self, where: str, message: AssistantMessage, target: Target) -> dict[str, Any]:
+        """An earlier answer. Before calls its reasoning is the plan, else blocks: the model is shown both alike."""
+        parts = [TextPart(text=message.content)] if isinstance(message.content, str) else message.content
+        thoughts: list[str] = []
+        content: list[dict[str, Any]] = []
+        calls: list[dict[str, Any]] = []
+        for at, part in enumerate(parts):
+            if isinstance(part, TextPart):
+                content += [{"type": "text", "text": part.text}] if part.text else []
+            elif isinstance(part, ReasoningPart):
+                thoughts += [part.text] if part.text and part.provider in (UNSET, self.provider) else []
+            elif isinstance(part, ToolCallPart):
+                calls.append(_earlier_call(part))
+            else:
+                self._leave_out_part(f"{where}.content[{at}]", part, message, target)
+        whole: dict[str, Any] = {"role": "assistant"}
+        if calls:
+            whole |= {"tool_plan": "".join(thoughts)} if thoughts else {}
+            whole["tool_calls"] = calls
+        else:
+            content[:0] = [{"type": "thinking", "thinking": thought} for thought in thoughts]
+        return whole | {"content": content or ""} if content or not calls else whole
+
+    def _leave_out_part(self, where: str, part: Any, message: Message, target: Target) -> None:
+        kind, role = part.__struct_config__.tag, message.__struct_config__.tag
+        is_file = isinstance(part, FilePart)
+        what = f"files of type {part.media_type}" if is_file else f"{kind} parts in {role} messages"
+        self.leave_out(where, target, what)
+
+
+def _earlier_call(part: ToolCallPart) -> dict[str, Any]:
+    arguments = bytes(part.input).decode()
+    if arguments.startswith('"'):  # text that the model wrote in place of JSON
+        arguments = parse_exact(arguments)
+    return {"id": part.call_id, "type": "function", "function": {"name": part.name, "arguments": arguments}}
+
+
+def _document(part: FilePart) -> dict[str, Any]:
+    """A text file as a document that the model may cite."""
+    try:
+        text = b64decode(part.data, validate=True).decode()
+    except ValueError:
+        raise InvalidRequest(message="The `data` of a text file is not UTF-8 in base64", reason="validation") from None
+    return {"data": ({"title": part.filename} if part.filename else {}) | {"text": text}}
+
+
+def _tool(tool: Tool) -> dict[str, Any]:
+    function: dict[str, Any] = {"name": tool.name}
+    if tool.description:
+        function["description"] = tool.description
+    return {"type": "function", "function": function | {"parameters": Fragment(bytes(tool.parameters))}}
+
+
+def _response_format(wanted: ResponseFormat) -> dict[str, Any]:
+    if wanted.type == "text":
+        return {"type": "text"}
+    schema = {"json_schema": Fragment(bytes(wanted.schema))} if wanted.type == "json_schema" and wanted.schema else {}
+    return {"type": "json_object"} | schema
+
+
+def _thinking(wanted: Reasoning) -> Any:
+    """The `thinking` field: it is on or off, and has a budget; of the efforts only the least means off."""
+    if wanted.max_tokens is not UNSET:
+        if not wanted.max_tokens:
+            return {"type": "disabled"}
+        return {"type": "enabled", "token_budget": wanted.max_tokens}
+    if wanted.effort is UNSET:
+        return UNSET
+    return {"type": "disabled" if wanted.effort == "minimal" else "enabled"}
+
+
+# ---- answers ---------------------------------------------------------------------------------------------------------
+
+_STEADY: Final = frozenset({"content-delta", "tool-plan-delta", "tool-call-delta", "content-end", "citation-end"})
+"""Events that change nothing in what the deltas after them mean."""
+
+
+class CohereAdapter(Adapter):
+    """Reads the events of a message."""
+
+    text_members = frozenset({"text", "thinking", "tool_plan", "arguments"})
+
+    def __init__(self, api: API, model: str | None = None) -> None:
+        super().__init__(api, model)
+        self._calls = ToolCalls()
+        self._open: dict[int | None, ToolCall] = {}
+        """The calls that are not ended, by their index."""
+        self._begins: dict[int | None, int] = {}
+        """Code points of the answer's text before each content block."""
+        self._characters = 0
+        self._reason = ""
+
+    def receive(self, name: str, data: str) -> list[Event]:
+        if not data.strip() or data.startswith(_END):
+            return []
+        if name == "error":
+            raise self.told(data)
+        chunk = parse_chunk(data)
+        said = self.api.said(chunk)
+        if said is not None:
+            raise self.error(said)
+        if not isinstance(chunk, dict):
+            raise Malformed(f"a chunk is a JSON {type(chunk).__name__}, not an object")
+        kind = chunk.get("type") or name
+        self.copyable = kind in _STEADY
+        events = self._read(kind, chunk)
+        return events if self.started or not events else self.start(None, None) + events
+
+    def _read(self, kind: str, chunk: dict[str, Any]) -> list[Event]:
+        delta, index = chunk.get("delta") or {}, count(chunk.get("index"))
+        message = delta.get("message") or {}
+        match kind:
+            case "content-delta":
+                return self._content(message.get("content") or {})
+            case "tool-plan-delta":
+                return _reasoning(message.get("tool_plan"))
+            case "tool-call-delta":
+                return self._calls.add(self._open[index], _function(message)[1])
+            case "content-start":
+                return self._begin(index, message.get("content") or {})
+            case "tool-call-start":
+                return self._call(index, message)
+            case "tool-call-end":
+                return self._close(index)
+            case "citation-start":
+                return self._cited([message["citations"]])
+            case "message-start":
+                return self.start(text_of(chunk.get("id")), None)
+            case "message-end":
+                self._end(delta)
+                self.ended = True
+        return []
+
+    def receive_whole(self, answer: Any, text: str = "") -> list[Event]:
+        if not isinstance(answer, dict) or not isinstance(answer.get("message"), dict):
+            raise Malformed("an answer without a message")
+        message = answer["message"]
+        events = self.start(text_of(answer.get("id")), None) + _reasoning(message.get("tool_plan"))
+        for index, block in enumerate(message.get("content") or ()):
+            events += self._begin(index, block)
+        for index, call in enumerate(message.get("tool_calls") or ()):
+            events += self._call(index, {"tool_calls": call}) + self._close(index)
+        events += self._cited(message.get("citations") or ())
+        self._end(answer)
+        self.ended = True
+        return events
+
+    def finish(self) -> list[Event]:
+        if not self.ended:
+            raise self.truncated()
+        reason = _FINISH_WORDS.get(self._reason, "other")
+        if self._calls and (reason == "stop" or not self._reason):
+            reason = "tool_calls"
+        events = self.start(None, None)
+        if reason in ("stop", "tool_calls"):
+            events += self._calls.close_all()
+        return [*events, self.end(reason, self._reason)]
+
+    def copied(self, event: Event, characters: int, text: str) -> None:
+        if event["type"] == "text.delta":
+            self._characters += characters
+        elif event["type"] == "tool.call.delta":
+            self._calls.told[event["index"]].pieces.append(text)
+
+    def _begin(self, index: int | None, content: dict[str, Any]) -> list[Event]:
+        """A content block begins; what it holds already counts."""
+        if index not in self._begins and len(self._begins) >= LIMITS.content_blocks:
+            raise too_many("content_blocks", LIMITS.content_blocks)
+        self._begins[index] = self._characters
+        return self._content(content)
+
+    def _content(self, content: dict[str, Any]) -> list[Event]:
+        events, text = _reasoning(content.get("thinking")), text_of(content.get("text"))
+        if text:
+            self._characters += len(text)
+            events.append({"type": "text.delta", "text": text})
+        return events
+
+    def _call(self, index: int | None, message: dict[str, Any]) -> list[Event]:
+        name, arguments = _function(message)
+        call, events = self._calls.open(text_of(message["tool_calls"].get("id")), name)
+        self._open[index] = call
+        return events + self._calls.add(call, arguments)
+
+    def _close(self, index: int | None) -> list[Event]:
+        call = self._open.pop(index, None)
+        if call is None:
+            return []
+        # Text that is not JSON may have been cut by `max_tokens`, which is said only later.
+        return self._calls.close(call, cut_off=bool(call.arguments.strip()))
+
+    def _cited(self, citations: Iterable[dict[str, Any]]) -> list[Event]:
+        cited = [_source(source) | self._span(raw) for raw in citations for source in raw.get("sources") or [{}]]
+        cited = [one for one in cited if one]
+        return [{"type": "citations", "citations": cited}] if cited else []
+
+    def _span(self, raw: dict[str, Any]) -> dict[str, int]:
+        """Where in the answer's text the words stand that are cited for."""
+        first, last = count(raw.get("start")), count(raw.get("end"))
+        if raw.get("type") not in (None, "TEXT_CONTENT") or first is None or not last:
+            return {}
+        begin = self._begins.get(count(raw.get("content_index")), 0)
+        return {"start": begin + first, "end": begin + last}
+
+    def _end(self, delta: dict[str, Any]) -> None:
+        """Why the message ends, and what it took.
+
+        Raises:
+            Error: It failed.
+        """
+        usage = delta.get("usage") or {}
+        tokens = usage.get("tokens") or usage.get("billed_units") or {}
+        self.usage = counted_usage(
+            count(tokens.get("input_tokens")),
+            count(tokens.get("output_tokens")),
+            cached=count(usage.get("cached_tokens")),
+            reasoning=count(tokens.get("reasoning_tokens")),
+        )
+        self._reason = text_of(delta.get("finish_reason"))
+        if self._reason in _FAILURE_WORDS or delta.get("error"):
+            word = text_of(delta.get("error_type")) or self._reason
+            raise self.error(said_of({"type": word.lower(), "message": delta.get("error")}))
+
+
+def _reasoning(text: Any) -> list[Event]:
+    text = text_of(text)
+    return [{"type": "reasoning.delta", "text": text}] if text else []
+
+
+def _function(message: dict[str, Any]) -> tuple[str, str]:
+    """Name and arguments of the call that a message holds."""
+    function = message["tool_calls"].get("function") or {}
+    return text_of(function.get("name")), text_of(function.get("arguments"))
+
+
+def _source(source: dict[str, Any]) -> dict[str, Any]:
+    """What is cited: a document of the request, or the output of a tool."""
+    about = source.get("document") or source.get("tool_output")
+    about = about if isinstance(about, dict) else {}
+    return citation(about.get("url") or source.get("id"), about.get("title"))
+
+
+APIS: Final[dict[str, API]] = {"": Cohere()}

@@ -1,0 +1,287 @@
+"""Ollama's own API: `http://127.0.0.1:11434/api/chat`, and `/api/generate` as `ollama:generate`.
+
+Source: PROVIDERS §9, read from Ollama's source. A stream is NDJSON: objects with `message` (chat) or `response`
+(generate) and `done: false`, then one with `done: true` that also says why and what it took. What is unusual:
+
+* Tool calls come whole, their arguments as a JSON object; older servers give them no id.
+* A failure amid a stream is a line `{"error": "text"}`, after which nothing follows.
+* A model that must be loaded first is silent for minutes.
+* Models that draw answer `/api/generate` with `image`, a PNG, beside objects that only tell how far they are.
+* Its `OLLAMA_HOST` is an address: of the server, or the one that the server itself listens on.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, ClassVar, Final
+
+from msgspec import UNSET
+from orjson import Fragment
+
+from gai_fast._impl import encode_json
+from gai_fast.errors import InvalidRequest, Malformed
+from gai_fast.events import Event
+from gai_fast.providers._base import (
+    API,
+    Adapter,
+    Target,
+    ToolCalls,
+    UpstreamRequest,
+    count,
+    counted_usage,
+    image_data,
+    members,
+    merged,
+    parse_chunk,
+    text_of,
+)
+from gai_fast.request import (
+    AssistantMessage,
+    ImagePart,
+    Message,
+    NamedTool,
+    ReasoningPart,
+    Request,
+    ResponseFormat,
+    SystemMessage,
+    TextPart,
+    Tool,
+    ToolCallPart,
+    ToolMessage,
+    UserMessage,
+)
+
+_FINISH_WORDS: Final = {"stop": "stop", "length": "length"}
+_HOST: Final = re.compile(r"(\[[^\]]*\]|[^:]*)(?::([0-9]+))?")
+_HERE: Final = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "[::]": "[::1]"}
+"""Where a server is reached that listens on all addresses."""
+
+
+# ---- requests --------------------------------------------------------------------------------------------------------
+
+
+class _Ollama(API):
+    """What both forms share."""
+
+    provider = "ollama"
+    framing = "ndjson"
+    base_url = "http://127.0.0.1:11434"
+    host_variable = "OLLAMA_HOST"
+    lacks = frozenset({"metadata"})
+    path: ClassVar[str]
+
+    def adapter(self, model: str | None = None) -> OllamaAdapter:
+        return OllamaAdapter(self, model)
+
+    def address(self, value: str) -> str:
+        """As Ollama reads it: scheme, port and host may be missing; only without a scheme the port is Ollama's own."""
+        scheme, separator, rest = value.strip("\"' ").rpartition("://")
+        host, slash, path = rest.partition("/")
+        found = _HOST.fullmatch(f"[{host}]" if host.count(":") > 1 and host[0] != "[" else host)
+        if found is None:
+            return value
+        port = found[2] or ("" if separator else "11434")
+        return f"{scheme or 'http'}://{_HERE.get(found[1], found[1])}{port and f':{port}'}{slash}{path}"
+
+    def post(self, fields: dict[str, Any], request: Request, target: Target) -> UpstreamRequest:
+        """A request on its way, with the fields that both forms have."""
+        options: dict[str, Any] = {
+            "temperature": request.temperature,
+            "top_p": request.top_p,
+            "num_predict": request.max_tokens,
+            "seed": request.seed,
+            "stop": request.stop or UNSET,
+        }
+        options = {name: value for name, value in options.items() if value is not UNSET}
+        body = {"model": target.model, **fields, "stream": True} | ({"options": options} if options else {})
+        if request.response_format and request.response_format.type != "text":
+            body["format"] = _format(request.response_format)
+        if request.reasoning:
+            if request.reasoning.max_tokens is not UNSET:
+                self.leave_out("reasoning.max_tokens", target)
+            if request.reasoning.effort:
+                body["think"] = "low" if request.reasoning.effort == "minimal" else request.reasoning.effort
+        body = merged(body, request.provider_options.get(self.provider, {}))
+        headers = [("content-type", "application/json"), ("accept", "application/x-ndjson")]
+        if target.api_key:
+            headers.append(("authorization", f"Bearer {target.api_key}"))
+        return UpstreamRequest(self.path, encode_json(body), headers)
+
+    def content(self, where: str, content: Any, target: Target) -> dict[str, Any]:
+        """A message's text in one piece, and its images."""
+        if isinstance(content, str):
+            return {"content": content}
+        texts: list[str] = []
+        images: list[str] = []
+        for at, part in enumerate(content):
+            if isinstance(part, TextPart):
+                texts.append(part.text)
+            elif isinstance(part, ImagePart):
+                data = image_data(part)
+                if data is None:
+                    self.leave_out(f"{where}.content[{at}]", target, "an image that would have to be fetched")
+                else:
+                    images.append(data[1])
+            elif not isinstance(part, (ReasoningPart, ToolCallPart)):
+                self.leave_out(f"{where}.content[{at}]", target, f"{part.__struct_config__.tag} parts")
+        return {"content": "".join(texts)} | ({"images": images} if images else {})
+
+
+def _format(wanted: ResponseFormat) -> Any:
+    if wanted.type == "json":
+        return "json"
+    if not wanted.schema:
+        raise InvalidRequest(message="`response_format` needs a `schema`", reason="validation")
+    return Fragment(bytes(wanted.schema))
+
+
+class Chat(_Ollama):
+    """`/api/chat`. An effort is sent as the word that `think` takes; a server that knows only true and false there
+    refuses it, and `provider_options.ollama.think` outranks it."""
+
+    path = "/api/chat"
+
+    def build_request(self, request: Request, target: Target) -> UpstreamRequest:
+        request = self.possible(request, target)
+        names: dict[str, str] = {}
+        fields: dict[str, Any] = {
+            "messages": [self._message(where, message, names, target) for where, message in request.turns]
+        }
+        if isinstance(request.tool_choice, NamedTool) or request.tool_choice == "required":
+            self.leave_out("tool_choice", target)
+        # Nothing forbids a call but to offer no tools.
+        if request.tools and request.tool_choice != "none":
+            fields["tools"] = [self._tool(at, tool, target) for at, tool in enumerate(request.tools)]
+        return self.post(fields, request, target)
+
+    def _message(self, where: str, message: Message, names: dict[str, str], target: Target) -> dict[str, Any]:
+        """One message; `names` are those of the calls so far, since a result names its tool."""
+        whole = {"role": message.__struct_config__.tag} | self.content(where, message.content, target)
+        if isinstance(message, ToolMessage):
+            name = names.get(message.call_id)
+            return whole | ({"tool_name": name} if name else {}) | {"tool_call_id": message.call_id}
+        thoughts, calls = "", []
+        for at, part in enumerate(message.content if isinstance(message, AssistantMessage) else ()):
+            if isinstance(part, ReasoningPart) and part.provider in (UNSET, self.provider):
+                thoughts += part.text
+            elif isinstance(part, ToolCallPart):
+                names[part.call_id] = part.name
+                calls.append(self._call(f"{where}.content[{at}]", part, target))
+        return whole | ({"thinking": thoughts} if thoughts else {}) | ({"tool_calls": calls} if calls else {})
+
+    def _call(self, where: str, call: ToolCallPart, target: Target) -> dict[str, Any]:
+        arguments = bytes(call.input)
+        if not arguments.startswith(b"{"):
+            self.leave_out(f"{where}.input", target, "an input that is no object")
+            arguments = b"{}"
+        return {"id": call.call_id, "function": {"name": call.name, "arguments": Fragment(arguments)}}
+
+    def _tool(self, at: int, tool: Tool, target: Target) -> dict[str, Any]:
+        if tool.strict is True:
+            self.leave_out(f"tools[{at}].strict", target)
+        about = {"description": tool.description} if tool.description else {}
+        parameters = Fragment(bytes(tool.parameters))
+        return {"type": "function", "function": {"name": tool.name, **about, "parameters": parameters}}
+
+
+class Generate(_Ollama):
+    """`/api/generate`: one prompt, no tools."""
+
+    path = "/api/generate"
+    lacks = frozenset({"metadata", "tools", "tool_choice"})
+
+    def build_request(self, request: Request, target: Target) -> UpstreamRequest:
+        request = self.possible(request, target)
+        *others, (where, last) = request.turns
+        if not isinstance(last, UserMessage):
+            raise self.unsupported(where)
+        system: list[str] = []
+        for other, message in others:
+            if isinstance(message, SystemMessage):
+                system.append(self.content(other, message.content, target)["content"])
+            else:
+                self.leave_out(other, target, "more than one message")
+        fields = self.content(where, last.content, target)
+        fields["prompt"] = fields.pop("content")
+        if system:
+            fields["system"] = "\n\n".join(system)
+        return self.post(fields, request, target)
+
+
+# ---- answers ---------------------------------------------------------------------------------------------------------
+
+
+class OllamaAdapter(Adapter):
+    """Reads the objects of both forms."""
+
+    text_members = frozenset({"content", "thinking", "response"})
+    ignored_members = frozenset({"created_at"})
+
+    def __init__(self, api: API, model: str | None = None) -> None:
+        super().__init__(api, model)
+        self._calls = ToolCalls()
+        self._reason = ""
+
+    def receive(self, name: str, data: str) -> list[Event]:
+        return self._read(parse_chunk(data), data)
+
+    def receive_whole(self, answer: Any, text: str = "") -> list[Event]:
+        return self._read(answer, text or encode_json(answer).decode())
+
+    def _read(self, chunk: Any, text: str) -> list[Event]:
+        said = self.api.said(chunk)
+        if said is not None:
+            raise self.error(said)
+        if not isinstance(chunk, dict):
+            raise Malformed(f"a chunk is a JSON {type(chunk).__name__}, not an object")
+        message = chunk.get("message")
+        path = ("tool_calls",) if message is None else ("message", "tool_calls")
+        if message is None:
+            message = {**chunk, "content": chunk.get("response")}
+        model = text_of(chunk.get("model"))
+        events: list[Event] = []
+        for kind, member in (("reasoning.delta", "thinking"), ("text.delta", "content")):
+            piece = text_of(message.get(member))
+            if piece:
+                events.append({"type": kind, "text": piece})
+        events += self._tool_calls(message.get("tool_calls") or (), text, path)
+        drawn = text_of(chunk.get("image"))
+        if drawn:
+            events.append({"type": "image", "image": {"data": drawn, "media_type": "image/png"}})
+        self.copyable = not chunk.get("done")
+        if chunk.get("done"):
+            self.ended = True
+            self._reason = text_of(chunk.get("done_reason"))
+            self.usage = counted_usage(count(chunk.get("prompt_eval_count")), count(chunk.get("eval_count")))
+        return self.start(None, model) + events if model or events else []
+
+    def _tool_calls(self, raw: Any, text: str, path: tuple[str, ...]) -> list[Event]:
+        """The events of calls that came whole, their arguments verbatim from the chunk's text at `path`."""
+        functions = [call["function"] for call in raw]
+        given = [function for function in functions if "arguments" in function]
+        for function, arguments in zip(
+            given, members(text, *path, "function", "arguments") if given else (), strict=True
+        ):
+            if not isinstance(function["arguments"], (str, type(None))):
+                function["arguments"] = arguments
+        # All is read before anything is done, so that a chunk that cannot be read leaves no call behind.
+        calls = [
+            (text_of(call.get("id")), text_of(function.get("name")), text_of(function.get("arguments")))
+            for call, function in zip(raw, functions, strict=True)
+        ]
+        events: list[Event] = []
+        for identifier, name, arguments in calls:
+            opened, begun = self._calls.open(identifier, name)
+            events += begun + self._calls.add(opened, arguments) + self._calls.close(opened)
+        return events
+
+    def finish(self) -> list[Event]:
+        if not self.ended:
+            raise self.truncated()
+        reason = _FINISH_WORDS.get(self._reason, "other")
+        if self._calls and (reason == "stop" or not self._reason):
+            reason = "tool_calls"
+        return [*self.start(None, None), self.end(reason, self._reason)]
+
+
+APIS: Final[dict[str, API]] = {"": Chat(), "generate": Generate()}

@@ -1,0 +1,111 @@
+"""The recorded answers of real providers and their judge; and how many of them came out exact.
+
+They stay outside the repository: `GAI_FAST_CORPUS` names their folder. Where it is missing the tests that need it are
+skipped, or fail where everything is required.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from gai_fast.providers import get_provider, provider_names
+from tests.kernels import is_set
+
+ROOT = Path(__file__).parents[2]
+CORPUS = Path(os.environ.get("GAI_FAST_CORPUS") or ROOT / "../shared/streams").resolve()
+
+SECONDS = 7200 if is_set("GAI_FAST_EXHAUSTIVE") else 300
+"""What a test of all recordings may take."""
+
+RECORDED = [name for name in provider_names() if not get_provider(name).recording]
+"""Whose answers may have been recorded."""
+
+# The APIs that are built; the others come with their providers.
+APIS = (
+    "openai.chat",
+    "openai.responses",
+    "openai.completions",
+    "anthropic.messages",
+    "gemini.streamGenerateContent",
+    "cohere.v2.chat",
+    "ollama.chat",
+    "ollama.generate",
+)
+
+
+def judge() -> Path:
+    """The judge's path; without the corpus a skip, or a failure where everything is required."""
+    path = CORPUS / "score.py"
+    if not path.is_file():
+        missing = f"no recordings: {path} is missing (GAI_FAST_CORPUS names their folder)"
+        if is_set("GAI_FAST_REQUIRE_ALL"):
+            pytest.fail(missing)
+        pytest.skip(missing)
+    return path
+
+
+@cache
+def judge_module() -> ModuleType:
+    """The judge, to be asked in this process."""
+    spec = importlib.util.spec_from_file_location("recordings_judge", judge())
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # its dataclasses look themselves up
+    spec.loader.exec_module(module)
+    return module
+
+
+@cache
+def recordings() -> tuple[Any, ...]:
+    """All recordings in scope, as the judge reads them: `name provider api status headers body`."""
+    return tuple(judge_module().recordings(CORPUS, CORPUS / "expected.json", set(), None))
+
+
+def name_of(recording: Any) -> str:
+    """What `decode` is called with: `name` or `name:api`."""
+    name: str = judge_module().name_of(recording.provider, recording.api)
+    return name
+
+
+def recordings_of(provider: str) -> list[Any]:
+    """The recordings in all APIs of one of our providers."""
+    return [recording for recording in recordings() if name_of(recording).partition(":")[0] == provider]
+
+
+# ---- how many came out exact -----------------------------------------------------------------------------------------
+
+_EXACT: dict[str, Counter[str]] = defaultdict(Counter)
+_JUDGED: dict[str, Counter[str]] = defaultdict(Counter)
+
+
+def note_exact(how: str, judged: Iterable[Any], failed: Iterable[str]) -> None:
+    """Notes for the summary which recordings were judged, and the names of those that are not exact.
+
+    Args:
+        how: Which implementation, and by which way.
+        judged: Recordings.
+        failed: Names of some of them.
+    """
+    wrong = set(failed)
+    for recording in judged:
+        provider = name_of(recording).partition(":")[0]
+        _JUDGED[how][provider] += 1
+        _EXACT[how][provider] += recording.name not in wrong
+
+
+def exact_lines() -> Iterator[str]:
+    """A line for each way in which recordings were judged in this run."""
+    for how, judged in _JUDGED.items():
+        each = ", ".join(f"{provider} {_EXACT[how][provider]} of {judged[provider]}" for provider in sorted(judged))
+        yield f"recordings exact, {how}: {_EXACT[how].total()} of {judged.total()} ({each})"

@@ -1,0 +1,217 @@
+"""Writes the generated parts of `docs/providers.md`: how each provider is reached, what it takes and what it answers.
+
+Nothing is declared for this page. What an API takes is found by asking it: for a request with one thing in it, and
+whether that had to be left out. What its answers hold is what its adapter makes of the fixtures of its answers, so that
+a test stands behind each mark.
+
+    python -m tools.provider_table
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Iterable, Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Final
+
+import gai_fast
+from gai_fast.errors import Unsupported
+from gai_fast.providers import API, PROVIDERS, Target, UpstreamRequest
+from gai_fast.request import parse_request
+
+ROOT: Final = Path(__file__).resolve().parent.parent
+PAGE: Final = ROOT / "docs" / "providers.md"
+FIXTURES: Final = ROOT / "tests" / "corpus" / "fixtures"
+
+_BLOCK: Final = re.compile(r"(<!-- generated: (.+?) -->\n).*?(<!-- end -->)", re.S)
+
+_TEXT: Final = {"type": "text", "text": "What is this?"}
+_TOOL: Final = {"name": "weather", "parameters": {"type": "object", "properties": {"city": {"type": "string"}}}}
+_CALL: Final = {"type": "tool_call", "call_id": "call_0001", "name": "weather", "input": {"city": "Oslo"}}
+_ASKED: Final = {"role": "user", "content": "Weather in Oslo?"}
+_SCHEMA: Final = {"type": "object", "properties": {"a": {"type": "string"}}}
+_IMAGE: Final = {"type": "image", "data": "iVBORw0K", "media_type": "image/png"}
+
+
+def _with(*parts: Mapping[str, Any]) -> dict[str, Any]:
+    return {"messages": [{"role": "user", "content": [_TEXT, *parts]}]}
+
+
+def _after_call(result: Any) -> dict[str, Any]:
+    answer = {"role": "assistant", "content": [_CALL]}
+    return {"tools": [_TOOL], "messages": [_ASKED, answer, {"role": "tool", "call_id": "call_0001", "content": result}]}
+
+
+_TAKEN: Final[Mapping[str, Mapping[str, Any]]] = {
+    "system message": {"system": "Be brief."},
+    "image by its URL": _with({"type": "image", "url": "https://example.com/a.png"}),
+    "image as data": _with(_IMAGE),
+    "audio": _with({"type": "audio", "data": "AAEC", "media_type": "audio/wav"}),
+    "file": _with({"type": "file", "data": "JVBERi0=", "media_type": "application/pdf", "filename": "a.pdf"}),
+    "`tools`": {"tools": [_TOOL]},
+    "strict tools": {"tools": [{**_TOOL, "strict": True}]},
+    "`tool_choice`: `required`": {"tools": [_TOOL], "tool_choice": "required"},
+    "`tool_choice`: a tool by its name": {"tools": [_TOOL], "tool_choice": {"name": "weather"}},
+    "results of tools": _after_call("4 °C"),
+    "images in results of tools": _after_call([_TEXT, _IMAGE]),
+    "`response_format`: `json`": {"response_format": {"type": "json"}},
+    "`response_format`: `json_schema`": {"response_format": {"type": "json_schema", "name": "a", "schema": _SCHEMA}},
+    "`reasoning.effort`": {"reasoning": {"effort": "high"}},
+    "`reasoning.max_tokens`": {"reasoning": {"max_tokens": 1024}},
+    "`temperature`, `top_p`": {"temperature": 0.5, "top_p": 0.5},
+    "`max_tokens`": {"max_tokens": 100},
+    "`stop`": {"stop": ["END"]},
+    "`seed`": {"seed": 1},
+    "`metadata`": {"metadata": {"user_id": "u1"}},
+}
+"""What a request may have in it, each alone."""
+
+_THOUGHT, _SIGNATURE = "Let me think of Oslo.", "c2lnbmF0dXJl"
+
+_ANSWERED: Final[Mapping[str, str]] = {
+    "reasoning": "reasoning.delta",
+    "signed reasoning": "reasoning.signature",
+    "refusal apart from text": "refusal.delta",
+    "tool calls": "tool.call",
+    "tools run by the provider": "server_tool",
+    "citations": "citations",
+    "images": "image",
+    "audio": "audio.delta",
+    "safety": "safety",
+}
+"""What answers may hold, by the type of its event."""
+
+
+def apis() -> dict[str, API]:
+    """Every API that asks an upstream, by `name` or `name:api`."""
+    return {
+        f"{provider}:{name}".removesuffix(":"): api
+        for provider, module in PROVIDERS.items()
+        for name, api in import_module(module).APIS.items()
+        if not api.recording
+    }
+
+
+def takes(api: API, content: Mapping[str, Any]) -> bool:
+    """Whether a request with this content goes out whole."""
+    target = Target("model-1", "key", "drop")
+    return _built(api, content, target) is not None and not target.dropped
+
+
+def _built(api: API, content: Mapping[str, Any], target: Target) -> UpstreamRequest | None:
+    whole = content if "messages" in content else {"messages": [_ASKED], **content}
+    try:
+        return api.build_request(parse_request(json.dumps(whole).encode()), target)
+    except Unsupported:
+        return None
+
+
+def sends_back(api: API, word: str) -> bool:
+    """Whether a word of the provider's own thought, or of the signed call after it, is in the next request."""
+    thought = {"type": "reasoning", "text": _THOUGHT, "signature": _SIGNATURE, "provider": api.provider}
+    content = _after_call("4 °C")
+    asked, answer, result = content["messages"]
+    content["messages"] = [asked, {**answer, "content": [thought, {**_CALL, "signature": _SIGNATURE}]}, result]
+    request = _built(api, content, Target("model-1", "key", "drop"))
+    return request is not None and word.encode() in request.body
+
+
+def answered(name: str) -> set[str]:
+    """The types of events in the fixtures' answers, `usage` and `choice` included where an event has them.
+
+    An API beside a provider's first is also shown the answers of OpenAI's API of the same name, whose dialect it is.
+    """
+    _, _, api = name.partition(":")
+    folders = {name.replace(":", "-"), *([f"openai-{api}"] if api else [])}
+    kinds: set[str] = set()
+    for path in sorted(path for folder in folders for path in FIXTURES.glob(f"{folder}/*")):
+        if not path.name.endswith(".events.ndjson"):
+            for event in gai_fast.decode(name, [path.read_bytes()]):
+                kinds |= {event["type"], *event}
+    return kinds
+
+
+def requests_table(names: Iterable[str]) -> str:
+    """What each API takes."""
+    every = apis()
+    chosen = {name: every[name] for name in names}
+    rows = {what: [takes(api, content) for api in chosen.values()] for what, content in _TAKEN.items()}
+    rows["its own reasoning, sent back"] = [sends_back(api, _THOUGHT) for api in chosen.values()]
+    rows["its signatures, sent back"] = [sends_back(api, _SIGNATURE) for api in chosen.values()]
+    return table(chosen, rows)
+
+
+def answers_table(names: Iterable[str]) -> str:
+    """What the answers of each API hold."""
+    kinds = {name: answered(name) for name in names}
+    rows = {what: [kind in kinds[name] for name in kinds] for what, kind in _ANSWERED.items()}
+    rows["more than one choice"] = ["choice" in kinds[name] for name in kinds]
+    rows["usage"] = ["usage" in kinds[name] for name in kinds]
+    return table(kinds, rows)
+
+
+def table(columns: Iterable[str], rows: Mapping[str, Iterable[bool]]) -> str:
+    """A Markdown table of marks."""
+    heads = [f"`{name}`" for name in columns]
+    lines = [["", *heads], ["---", *[":-:"] * len(heads)]]
+    lines += [[what, *("✓" if mark else "–" for mark in marks)] for what, marks in rows.items()]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def facts(provider: str) -> str:
+    """How a provider is reached."""
+    own = {name: api for name, api in apis().items() if name.partition(":")[0] == provider}
+    first = next(iter(own.values()))
+    address = f"`{first.base_url}`" if first.base_url else "has no default"
+    if first.host_variable:
+        address += f", or where `{first.host_variable}` says"
+    key = f"`{first.key_variable}`" if first.key_variable else "none is expected"
+    framing = {"sse": "SSE", "ndjson": "NDJSON"}[first.framing]
+    if first.answers_in_arrays:
+        framing += ", or one JSON array that grows"
+    unchanged = [f"`{name}`" for name, api in own.items() if api.dialect]
+    lines = [
+        f"`provider`: {', '.join(f'`{name}`' for name in own)}",
+        f"`base_url`: {address}",
+        f"key: {key}",
+        f"streams: {framing}",
+    ]
+    if unchanged:
+        lines.append(f"requests and answers of the same dialect pass unchanged: {', '.join(unchanged)}")
+    return "".join(f"* {line}\n" for line in lines)
+
+
+def generated(block: str) -> str:
+    """The text of one block of the page.
+
+    Raises:
+        KeyError: No block has this name.
+    """
+    names = list(apis())
+    plain, others = [name for name in names if ":" not in name], [name for name in names if ":" in name]
+    match block:
+        case "requests":
+            return requests_table(plain) + "\n" + requests_table(others)
+        case "answers":
+            return answers_table(plain) + "\n" + answers_table(others)
+        case provider if provider in plain:
+            return facts(provider)
+    raise KeyError(block)
+
+
+def written(page: str) -> str:
+    """The page with its generated blocks written anew."""
+    return _BLOCK.sub(lambda found: f"{found[1]}{generated(found[2])}{found[3]}", page)
+
+
+def blocks(page: str) -> list[str]:
+    """The names of the page's generated blocks."""
+    return [found[2] for found in _BLOCK.finditer(page)]
+
+
+if __name__ == "__main__":
+    sys.stdout.write(f"writing {PAGE.relative_to(ROOT)}\n")
+    PAGE.write_text(written(PAGE.read_text()))
