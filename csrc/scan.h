@@ -33,6 +33,45 @@ static inline int gai_has_digits(const uint8_t *data, size_t length, size_t run)
     return 0;
 }
 
+/* What stands outside the strings of a JSON text. Right where the text is valid; of others it says something. */
+typedef struct {
+    size_t depth;    /* levels of brackets */
+    int long_digits; /* `run` digits in a row */
+    int blanks;
+} gai_outline;
+
+static inline gai_outline gai_outline_json(const uint8_t *data, size_t length, size_t run) {
+    gai_outline seen = {0, 0, 0};
+    size_t depth = 0, digits = 0;
+    for (size_t i = 0; i < length; i++) {
+        uint8_t c = data[i];
+        if ((uint8_t)(c - '0') < 10) {
+            seen.long_digits |= ++digits == run;
+            continue;
+        }
+        digits = 0;
+        if (c == '"') {
+            for (i++; i < length && data[i] != '"'; i++) {
+                while (length - i > 8 && !gai_escape_mask(gai_load8(data + i))) {
+                    i += 8;
+                }
+                if (data[i] == '"') {
+                    break;
+                }
+                i += data[i] == '\\';
+            }
+        } else if ((c | 0x20) == '{') {
+            depth++;
+            seen.depth = depth > seen.depth ? depth : seen.depth;
+        } else if ((c | 0x20) == '}') {
+            depth -= depth > 0;
+        } else if (c <= ' ') {
+            seen.blanks = 1;
+        }
+    }
+    return seen;
+}
+
 /* How many brackets a JSON text opens, those in strings included: an upper bound of its depth. */
 static inline size_t gai_count_opening(const uint8_t *data, size_t length) {
     size_t count = 0;

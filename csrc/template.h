@@ -16,12 +16,15 @@
 enum {
     GAI_HOLES = 24, /* of one frame: the text, a number of Responses, a usage object of Gemini with fifteen counts */
     GAI_KEPT = 2,   /* objects that are kept; no provider sends two */
+    GAI_LEVELS = 32, /* of a value that is ignored */
 };
 
 typedef enum {
     GAI_HOLE_TEXT,
     GAI_HOLE_STRING,
     GAI_HOLE_NUMBER,
+    GAI_HOLE_VALUE,
+    /* Those that change with nearly every frame: */
     GAI_HOLE_COUNT,
     GAI_HOLE_DECIMAL,
     GAI_HOLE_BLANKS,
@@ -46,7 +49,13 @@ typedef struct {
     gai_kept kept[GAI_KEPT];
 } gai_template;
 
-typedef enum { GAI_NAME_OTHER, GAI_NAME_TEXT, GAI_NAME_IGNORED, GAI_NAME_KEPT } gai_role;
+typedef enum {
+    GAI_NAME_OTHER,
+    GAI_NAME_TEXT,
+    GAI_NAME_IGNORED,
+    GAI_NAME_LABEL, /* ignored where it is a string at the top */
+    GAI_NAME_KEPT,
+} gai_role;
 
 typedef struct {
     const uint8_t *data;
@@ -151,6 +160,132 @@ static inline int gai_skip_blanks(const uint8_t **in, const uint8_t *end) {
     return at == end ? GAI_COPY_MORE : GAI_COPY_DONE;
 }
 
+/* A string up to its closing quote, escapes and UTF-8 included; halves of surrogate pairs are the full path's. */
+static inline int gai_skip_text(const uint8_t **in, const uint8_t *end) {
+    const uint8_t *at = *in;
+    while (at < end) {
+        uint8_t c = *at;
+        if (c == '"') {
+            *in = at;
+            return GAI_COPY_DONE;
+        }
+        if (c == '\\') {
+            uint8_t escape[8], *to = escape;
+            int status = gai_copy_escape(&at, end, &to);
+            if (status != GAI_COPY_DONE) {
+                return status;
+            }
+        } else if (c >= 0x80) {
+            int length = gai_utf8_length(at, end);
+            if (length <= 0) {
+                return length ? GAI_COPY_MORE : GAI_COPY_MISS;
+            }
+            at += length;
+        } else if (c < 0x20) {
+            return GAI_COPY_MISS;
+        } else {
+            at++;
+        }
+    }
+    return GAI_COPY_MORE;
+}
+
+static inline int gai_skip_word(const uint8_t **in, const uint8_t *end, const char *word, size_t size) {
+    size_t left = (size_t)(end - *in);
+    if (memcmp(*in, word, left < size ? left : size) != 0) {
+        return GAI_COPY_MISS;
+    }
+    *in += left < size ? 0 : size;
+    return left < size ? GAI_COPY_MORE : GAI_COPY_DONE;
+}
+
+/* A value that is no array and no object. */
+static inline int gai_skip_scalar(const uint8_t **in, const uint8_t *end) {
+    const uint8_t *at = *in;
+    int status;
+    switch (*at) {
+    case 'n': return gai_skip_word(in, end, "null", 4);
+    case 't': return gai_skip_word(in, end, "true", 4);
+    case 'f': return gai_skip_word(in, end, "false", 5);
+    case '"':
+        at++;
+        status = gai_skip_text(&at, end);
+        *in = status == GAI_COPY_DONE ? at + 1 : *in;
+        return status;
+    }
+    status = gai_skip_number(&at, end);
+    if (status == GAI_COPY_DONE && (*at == '.' || (*at | 0x20) == 'e')) {
+        at = *in;
+        status = gai_skip_decimal(&at, end);
+    }
+    *in = status == GAI_COPY_DONE ? at : *in;
+    return status;
+}
+
+/* Any value (RFC 8259), of not too many levels. */
+static inline int gai_skip_value(const uint8_t **in, const uint8_t *end) {
+    const uint8_t *at = *in;
+    uint8_t closing[GAI_LEVELS];
+    int depth = 0;
+    enum { VALUE, VALUE_OR_END, NAME, NAME_OR_END, COLON, COMMA_OR_END } next = VALUE;
+    for (;;) {
+        int status = gai_skip_blanks(&at, end);
+        if (status != GAI_COPY_DONE) {
+            return status;
+        }
+        uint8_t c = *at;
+        if (next == COLON) {
+            if (c != ':') {
+                return GAI_COPY_MISS;
+            }
+            at++;
+            next = VALUE;
+            continue;
+        }
+        if (next == COMMA_OR_END && c == ',') {
+            at++;
+            next = closing[depth - 1] == '}' ? NAME : VALUE;
+            continue;
+        }
+        if (next == VALUE_OR_END || next == NAME_OR_END || next == COMMA_OR_END) {
+            if (c == closing[depth - 1]) {
+                at++;
+                depth--;
+            } else if (next == COMMA_OR_END) {
+                return GAI_COPY_MISS;
+            } else {
+                next = next == NAME_OR_END ? NAME : VALUE;
+                continue;
+            }
+        } else if (next == NAME || (c != '{' && c != '[')) {
+            if (next == NAME && c != '"') {
+                return GAI_COPY_MISS;
+            }
+            status = gai_skip_scalar(&at, end);
+            if (status != GAI_COPY_DONE) {
+                return status;
+            }
+            if (next == NAME) {
+                next = COLON;
+                continue;
+            }
+        } else {
+            if (depth == GAI_LEVELS) {
+                return GAI_COPY_MISS;
+            }
+            closing[depth++] = c == '{' ? '}' : ']';
+            at++;
+            next = c == '{' ? NAME_OR_END : VALUE_OR_END;
+            continue;
+        }
+        if (!depth) {
+            *in = at;
+            return GAI_COPY_DONE;
+        }
+        next = COMMA_OR_END;
+    }
+}
+
 /* ---- a frame against a template -------------------------------------------------------------------------------- */
 
 /* From literal `from` on, up to the text hole or, behind it, to the end of the frame. `places[i]` becomes where
@@ -179,12 +314,22 @@ static inline int gai_match(const gai_template *learned, int from, const uint8_t
         if (i == learned->count) {
             return GAI_COPY_DONE;
         }
+        if (learned->kinds[i] == GAI_HOLE_TEXT) {
+            return GAI_COPY_DONE;
+        }
+        /* Most ids, times and nulls are what they were: the same bytes, and behind them the same next one. */
+        size = learned->begins[i + 1] - learned->ends[i];
+        if (learned->kinds[i] <= GAI_HOLE_VALUE && (size_t)(end - at) > size &&
+            memcmp(at, learned->frame + learned->ends[i], size + 1) == 0) {
+            at += size;
+            continue;
+        }
         switch (learned->kinds[i]) {
-        case GAI_HOLE_TEXT: return GAI_COPY_DONE;
         case GAI_HOLE_STRING: status = gai_skip_string(&at, end); break;
         case GAI_HOLE_NUMBER: status = gai_skip_number(&at, end); break;
         case GAI_HOLE_COUNT: status = gai_skip_count(&at, end); break;
         case GAI_HOLE_DECIMAL: status = gai_skip_decimal(&at, end); break;
+        case GAI_HOLE_VALUE: status = gai_skip_value(&at, end); break;
         default: status = gai_skip_blanks(&at, end); break;
         }
         if (status != GAI_COPY_DONE) {
@@ -319,7 +464,13 @@ static inline int gai_learn(gai_template *learned, const uint8_t *frame, size_t 
     while (at < end) {
         const uint8_t *token = at;
         uint8_t c = *at++;
-        if (c == '"') {
+        if (name && name->role == GAI_NAME_IGNORED && !within_kept && strchr("{[ntf", c)) {
+            at = token;
+            if (gai_skip_value(&at, end) != GAI_COPY_DONE ||
+                !gai_add_hole(learned, GAI_HOLE_VALUE, (size_t)(token - frame), (size_t)(at - frame))) {
+                return 0;
+            }
+        } else if (c == '"') {
             int plain = 1;
             while (at < end && *at != '"') {
                 plain = plain && *at >= 0x20 && *at <= 0x7E && *at != '\\';
@@ -351,7 +502,7 @@ static inline int gai_learn(gai_template *learned, const uint8_t *frame, size_t 
                 if (!gai_add_hole(learned, GAI_HOLE_TEXT, inside, outside)) {
                     return 0;
                 }
-            } else if (role == GAI_NAME_IGNORED && plain && !within_kept) {
+            } else if ((role == GAI_NAME_IGNORED || (role == GAI_NAME_LABEL && depth == 1)) && plain && !within_kept) {
                 if (!gai_add_hole(learned, GAI_HOLE_STRING, inside, outside)) {
                     return 0;
                 }

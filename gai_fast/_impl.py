@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal
 
 __all__ = [
     "IMPLEMENTATION",
+    "ArrayFramer",
     "ChunkedBody",
     "DeltaCopier",
     "Frame",
@@ -50,6 +51,7 @@ else:
             raise
         from gai_fast import _pure as _kernels
 
+ArrayFramer = _kernels.ArrayFramer
 ChunkedBody = _kernels.ChunkedBody
 DeltaCopier = _kernels.DeltaCopier
 Frame = _kernels.Frame

@@ -108,7 +108,7 @@ class OrderedEvents:
         self._full = envelope == "full"
         self._plain = plain
         self._seq = 0
-        self._request_id = new_request_id()
+        self.request_id = new_request_id()
         self._events: list[Event] = []
 
     def event(self, event: Event) -> None:
@@ -119,7 +119,7 @@ class OrderedEvents:
         self._seq += 1
         whole: dict[str, Any] = {**event, "seq": self._seq}
         if self._full or self._seq == 1:
-            whole |= {"schema": SCHEMA, "ts": now_ms(), "request_id": self._request_id}
+            whole |= {"schema": SCHEMA, "ts": now_ms(), "request_id": self.request_id}
         if self._plain and event["type"] == "tool.call":
             call = event["tool_call"]
             if isinstance(call["input"], JSONText):

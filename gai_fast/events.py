@@ -6,6 +6,7 @@ how it is encoded, where it came from or who reads it.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final, Literal, TypedDict
 
 SCHEMA: Final = "gai.events.v1"
@@ -63,6 +64,14 @@ TYPES: Final = frozenset(
     "reasoning.delta reasoning.signature refusal.delta tool.call.start tool.call.delta server_tool image "
     "json.snapshot usage stream.reset stream.gap warning".split()
 )
+
+DELTAS: Final[Mapping[str, str]] = {
+    "text.delta": "text",
+    "reasoning.delta": "text",
+    "refusal.delta": "text",
+    "tool.call.delta": "arguments",
+}
+"""The events a stream is mostly made of, and which key holds their text."""
 
 FinishReason = Literal["stop", "length", "tool_calls", "content_filter", "cancelled", "pause", "other"]
 FINISH_REASONS: Final = frozenset(FinishReason.__args__)  # type: ignore[attr-defined]  # typing has no public accessor

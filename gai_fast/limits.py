@@ -43,6 +43,15 @@ class Limits:
     arguments_depth: int = 256
     """Nesting of tool arguments that are still parsed; deeper text is passed on as text."""
 
+    json_answer: int = 8 * MIB
+    """Characters of a JSON answer that is followed: its value stands in memory, and the longest answers are a tenth."""
+
+    json_snapshots: int = 256
+    """Snapshots of a JSON value while its text doubles, or somewhat more: each costs the size of the value so far."""
+
+    json_prose: int = 64 * KIB
+    """Characters held back while a JSON document is looked for behind them: an introduction of ten pages."""
+
     tool_calls: int = 1024
     """Open tool calls of one answer: each holds its arguments in memory."""
 
@@ -51,6 +60,9 @@ class Limits:
 
     content_blocks: int = 1024
     """Open content blocks of one answer: each has a state of its own."""
+
+    cited_text: int = 8 * MIB
+    """Bytes of an answer's text that are kept to place citations whose offsets count bytes; ASCII needs none."""
 
     default_max_tokens: int = 4096
     """Tokens asked for where an API demands a bound and the request gives none: every model in use has it."""
@@ -112,9 +124,40 @@ class Limits:
     """Seconds after the request in which a reused connection that closes without a byte counts as one that had been
     dead: a round trip or two. Later it may have been at work, and the request is not sent again by itself."""
 
+    waiting_events: int = 1024
+    """Events that a program in this process has not read yet, above which the upstream is no longer read: some hundred
+    KiB of dicts."""
+
+    retries: int = 10
+    """Retries of one request that can be configured: each may take as long as the request itself."""
+
+    breaker_failures: int = 1000
+    """Failures that can be asked for before a breaker opens: their times are kept."""
+
+    retry_window: float = 10.0
+    """Over how long requests and their retries are counted."""
+
+    retry_share: float = 0.1
+    """Retries, as a part of all requests: an upstream that fails is asked a tenth more, not three times as much."""
+
+    retry_floor: int = 10
+    """Retries that there may always be in a window: a tenth of few requests would be none."""
+
+    retry_first: float = 0.5
+    """Seconds before the first retry, doubled for each further one: what the official SDKs do."""
+
+    retry_most: float = 8.0
+    """The longest wait before a retry of which the upstream did not say when."""
+
+    retry_jitter: float = 0.25
+    """How much of a wait is left to chance, so that those who failed together do not come back together."""
+
     upstream_tail: float = 1.0
     """Seconds in which an upstream may end its response after its last event: a round trip or two. Longer, and a new
     connection costs less than the wait."""
+
+    upstream_heads: int = 64
+    """Request heads that are kept written: a model of an upstream has one, and each holds its upstream's credential."""
 
     connect_stagger: float = 0.25
     """Seconds until the next address of a host is tried beside the first (RFC 8305 §5 recommends 250 ms)."""
@@ -136,6 +179,16 @@ class Limits:
 
     request_headers: int = 128
     """Headers of a request, its trailers among them: clients and their proxies send some thirty."""
+
+    collected_objects: int = 20_000
+    """Objects that come on top between two visits of the garbage collector: some MiB, should all of them be garbage."""
+
+    known_head: int = 2 * KIB
+    """Bytes of a head that a connection keeps to know it again: those of the SDKs are a third of it."""
+
+    known_values: int = 64
+    """Values of one header, or of several together, whose verdict is kept: clients of one kind all send the same. Each
+    is as long as a header may be at most."""
 
     header_overhead: int = 4
     """What a header costs besides its name and value: `: ` and its line end."""
@@ -160,6 +213,42 @@ class Limits:
     lingering: float = 2.0
     """Seconds for which what a refused client still sends is read and dropped: closing at once would reset the
     connection, and the client would never see why."""
+
+    log_block: int = 8 * KIB
+    """Bytes to which the small pieces of a log are joined: what a block costs besides is then 2 % of it."""
+
+    log_piece_cost: int = 64
+    """What a piece costs a log besides its bytes: the header of a bytes object (33), the allocator's rounding (up to
+    15) and its place in a list, which grows by eighths (9)."""
+
+    log_block_cost: int = 160
+    """What a block costs: the header (33), the allocator's own and rounding (up to 23), a tuple with its last number
+    (56 + 32) and a place in a deque (8)."""
+
+    log_stream_cost: int = 1536
+    """What a log costs that holds nothing: the object, its deque and list, strings and a place in a table are 1.1 KiB,
+    and how its stream ended up to 0.4 KiB (measured)."""
+
+    batch: int = 64 * KIB
+    """Characters that a batch may hold: what a read of the socket brings."""
+
+    batch_ms: int = 60_000
+    """The longest time a batch may hold a delta: beyond it, clients and proxies take the stream for dead."""
+
+    replaced_word: int = 256
+    """Characters of a word that is replaced: so many may be held back, and are looked at with every delta."""
+
+    replaced_words: int = 256
+    """Words that are replaced: all are looked for with every delta."""
+
+    correlation_keys: int = 16
+    """Keys that a correlation adds to `start`: an event is no place for a document."""
+
+    callbacks_waiting: int = 1024
+    """Async callbacks of one stream that wait their turn: each holds an event, and a thousand are a long answer."""
+
+    callbacks_end: float = 5.0
+    """Seconds for which a stream that has ended waits for its async callbacks: a write to a slow disk or database."""
 
     config_file: int = 1 * MIB
     """Bytes of a configuration file: a larger one is the wrong file."""

@@ -11,6 +11,9 @@ Rules (CONTRACT §5 "Ends"):
 4. A body that ends before the provider said why is `error {network, truncated}`; one that breaks after is a `finish`.
 5. A chunk that cannot be read is left out and told by a `warning`, or ends the stream, as `on_malformed` says; the
    third in a row always ends it.
+6. A failure of the upstream is told to `failed` before it is told to the client; where that promises another attempt,
+   `begin` follows and nothing is told. What was delivered by then is either void, which `stream.reset` says, or the
+   attempt says it again, which the transcript verifies; the client sees one stream.
 """
 
 from __future__ import annotations
@@ -20,11 +23,13 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, Literal, Protocol
 
-from gai_fast._impl import DeltaCopier, Frame, LineFramer, Part, SSEFramer
+from gai_fast._impl import ArrayFramer, DeltaCopier, Frame, LineFramer, Part, SSEFramer
 from gai_fast.errors import Error, GaiFastError, Malformed
-from gai_fast.events import TYPES, Event, done, join_surrogates
+from gai_fast.events import DELTAS, TYPES, Event, done, join_surrogates
 from gai_fast.limits import LIMITS
+from gai_fast.processors._base import Chain
 from gai_fast.providers._base import Adapter, parse_chunk
+from gai_fast.transcript import Transcript
 
 
 class EventSink(Protocol):
@@ -76,9 +81,12 @@ class State(enum.Enum):
 
     IDLE = "idle"
     STREAMING = "streaming"
+    RESET = "reset"
     FINISHED = "finished"
     FAILED = "failed"
     CLOSED = "closed"
+
+    __hash__ = object.__hash__  # the members are looked up once per event, and `Enum.__hash__` is a call of Python code
 
 
 _CONTENT: Final = TYPES - {"start", "finish", "error", "done", "stream.reset", "stream.gap"}
@@ -87,9 +95,11 @@ TRANSITIONS: Final[Mapping[State, Mapping[str, State]]] = {
     State.IDLE: {"start": State.STREAMING, "error": State.FAILED},
     State.STREAMING: {
         **dict.fromkeys(_CONTENT, State.STREAMING),
+        "stream.reset": State.RESET,
         "finish": State.FINISHED,
         "error": State.FAILED,
     },
+    State.RESET: {"start": State.STREAMING, "error": State.FAILED},
     State.FINISHED: {"done": State.CLOSED},
     State.FAILED: {"done": State.CLOSED},
     State.CLOSED: {},
@@ -120,16 +130,14 @@ class _Body(enum.Enum):
 _STREAM_TYPES: Final = frozenset(
     {"", "text/event-stream", "application/x-ndjson", "application/ndjson", "application/jsonl", "application/json"}
 )
-_DELTAS: Final = {
-    "text.delta": "text",
-    "reasoning.delta": "text",
-    "refusal.delta": "text",
-    "tool.call.delta": "arguments",
-}
 # What may stand between two deltas without parting them.
 _ASIDES: Final = frozenset({"usage", "warning"})
 _BLANK: Final = b" \t\r\n"
 _BOM: Final = b"\xef\xbb\xbf"
+_FRAME: Final = frozenset({"start", "stream.reset", "error", "done"})
+"""What stands around an answer and is no part of it."""
+_UNTOLD: Final = frozenset((b"", b" ", b"\t", b"\r", b"\n", _BOM[:1]))
+"""First bytes that tell nothing."""
 
 # What an adapter's code meets in a chunk whose members have other types than the API promises.
 _WRONG_SHAPE: Final = (AttributeError, IndexError, KeyError, TypeError, ValueError, RecursionError)
@@ -151,7 +159,46 @@ class Relay:
         on_malformed: `skip` leaves out what cannot be read, `error` ends the stream.
         translate: Applied to an upstream's error before it is told (CONTRACT §6 on our own credentials).
         prompt_characters: Length of the request's text, for an estimate where nobody counted; `None`: no estimate.
+        chain: The stream's processors; `deltas` and `frames` are given only where the chain need not see those.
+        failed: Asked about each failure of the upstream; `True`: `begin` will follow.
+        transcript: Keeps what is delivered, for an attempt that goes on from it; it needs all events, so there are no
+            `deltas` or `frames`.
     """
+
+    __slots__ = (
+        "_adapter",
+        "_body",
+        "_buffer",
+        "_chain",
+        "_characters",
+        "_continued",
+        "_copier",
+        "_deltas",
+        "_early_warnings",
+        "_failed",
+        "_failure",
+        "_frames",
+        "_halves",
+        "_headers",
+        "_learning",
+        "_malformed_run",
+        "_now_ms",
+        "_on_malformed",
+        "_prompt_characters",
+        "_sink",
+        "_status",
+        "_stream_id",
+        "_transcript",
+        "_translate",
+        "_upstream",
+        "delivered",
+        "deltas",
+        "end",
+        "error",
+        "is_silent",
+        "others",
+        "state",
+    )
 
     def __init__(
         self,
@@ -165,32 +212,101 @@ class Relay:
         on_malformed: Literal["skip", "error"] = "skip",
         translate: Callable[[Error], Error] | None = None,
         prompt_characters: int | None = None,
+        chain: Chain | None = None,
+        failed: Callable[[Error], bool] | None = None,
+        transcript: Transcript | None = None,
     ) -> None:
-        self._adapter = adapter
-        self._sink = sink
-        self._deltas = deltas
-        self._frames = frames
         self._stream_id = stream_id
-        self._upstream = upstream
         self._on_malformed = on_malformed
-        self._translate = translate
         self._prompt_characters = prompt_characters
+        self._failed = failed
+        self._failure: Error | None = None
+        self._transcript = transcript
+        self._continued: Literal["verified", "prefill"] | None = None
+        self._chain = chain
+        self._now_ms = 0
 
         self.state = State.IDLE
         self.error: Error | None = None
         """What the stream failed with, once it has."""
         self.delivered = False
         """Whether a delta has been passed on: from here on nothing is retried."""
+        self.deltas = 0
+        """Deltas so far."""
+        self.end: Event = {}
+        """The `finish` or `error`, once there is one."""
+        self.others = 0
+        """Events so far that are no deltas."""
 
+        self._characters = 0
+        self._attempt(adapter, sink, deltas, frames, upstream, translate)
+
+    def _attempt(
+        self,
+        adapter: Adapter,
+        sink: EventSink,
+        deltas: DeltaSink | None,
+        frames: FrameSink | None,
+        upstream: str | None,
+        translate: Callable[[Error], Error] | None,
+    ) -> None:
+        """All that belongs to one response of an upstream."""
+        self._adapter = adapter
+        self._sink = sink
+        self._deltas = deltas
+        self._frames = frames
+        self._upstream = upstream
+        self._translate = translate
+        self.is_silent = True
+        """Whether the attempt has given no event yet."""
         self._body = _Body.UNKNOWN
         self._status = 200
         self._headers: Mapping[str, str] = {}
         self._buffer = bytearray()
+        self._learning = deltas if adapter.text_members else None
         self._copier = DeltaCopier(SSEFramer() if adapter.api.framing == "sse" else LineFramer(), frames is not None)
         self._malformed_run = 0
         self._early_warnings: list[Event] = []
         self._halves: dict[tuple[object, ...], Event] = {}
-        self._characters = 0
+
+    def begin(
+        self,
+        adapter: Adapter,
+        sink: EventSink,
+        *,
+        deltas: DeltaSink | None = None,
+        frames: FrameSink | None = None,
+        upstream: str | None = None,
+        translate: Callable[[Error], Error] | None = None,
+        continued: Literal["verified", "prefill"] | None = None,
+    ) -> None:
+        """Another attempt, which `failed` has promised.
+
+        Args:
+            adapter: As for the class, as what follows.
+            sink: Likewise; where events have been given to it already, it is the same one or takes up where it was.
+            deltas: Likewise.
+            frames: Likewise.
+            upstream: Likewise.
+            translate: Likewise.
+            continued: How it goes on from what was delivered: `verified`: it must say that again first; `prefill`: it
+                says what follows; `None`: what was delivered is void, if anything was.
+        """
+        if self.is_over:
+            return
+        self._attempt(adapter, sink, deltas, frames, upstream, translate)
+        self._continued = continued
+        failure = self._failure
+        if self.state is not State.STREAMING or failure is None:
+            return
+        if continued is None:
+            self._emit({"type": "stream.reset", "reason": failure.reason or failure.code})
+            self.is_silent, self.delivered = True, False
+            self._characters = 0
+        elif self._transcript is not None and continued == "verified":
+            self._transcript.repeat(failure)
+        elif self._transcript is not None:
+            self._transcript.go_on()
 
     # -- what the upstream sends --
 
@@ -208,9 +324,11 @@ class Relay:
         if status >= 400:
             self._body = _Body.ERROR
         elif status >= 300:
-            self.fail(self._unavailable("redirect", f"answered with a redirect ({status}), which is not followed"))
+            self.fail_attempt(
+                self._unavailable("redirect", f"answered with a redirect ({status}), which is not followed")
+            )
         elif content_type not in _STREAM_TYPES and not content_type.endswith("+json"):
-            self.fail(
+            self.fail_attempt(
                 self._unavailable("content_type", "answered with a content type that is neither a stream nor JSON")
             )
 
@@ -221,6 +339,7 @@ class Relay:
             data: The bytes.
             now_ms: Milliseconds since the epoch.
         """
+        self._now_ms = now_ms or 0
         if self._body is _Body.UNKNOWN:
             data = self._recognise(data)
         if self._body is _Body.STREAM:
@@ -232,7 +351,8 @@ class Relay:
         elif self._body is _Body.WHOLE:
             self._buffer += data
             if len(self._buffer) > LIMITS.whole_answer:
-                self.fail(self._unavailable("answer_too_large", f"sent more than {LIMITS.whole_answer} bytes of JSON"))
+                what = f"sent more than {LIMITS.whole_answer} bytes of JSON"
+                self.fail_attempt(self._unavailable("answer_too_large", what))
 
     def receive_eof(self, error: Error | None = None, now_ms: int | None = None) -> None:
         """The end of the body.
@@ -241,29 +361,55 @@ class Relay:
             error: Why it ended early; `None`: it is complete.
             now_ms: Milliseconds since the epoch, for a `Retry-After` date.
         """
-        if self.is_over:
+        if self._body is _Body.IGNORED or self.is_over:
             return
         if self._body is _Body.ERROR:
             api = self._adapter.api
-            self.fail(api.decode_error(self._status, self._headers, bytes(self._buffer), now_ms))
+            self.fail_attempt(api.decode_error(self._status, self._headers, bytes(self._buffer), now_ms))
             return
         if self._body is _Body.WHOLE:
             self._receive_whole(error)
         elif self._body is _Body.STREAM:
             self._receive_rest()
-        if not self.is_over:
+        if not self._is_done_with:
             self._finish(error)
 
     # -- what the gateway decides --
+
+    def fail_attempt(self, error: Error) -> None:
+        """Ends the attempt, and the stream with it unless `failed` promises another one."""
+        if self._body is not _Body.IGNORED and not self._is_tried_again(error):
+            self.fail(self._blamed(error))
+
+    def give_up(self) -> None:
+        """Ends the stream with the failure after which another attempt was promised: none can be made."""
+        if self._failure is not None:
+            self.fail(self._failure)
+
+    def _is_tried_again(self, error: Error) -> bool:
+        self._name_phase(error)
+        if self._failed is None or self.is_over or not self._failed(error):
+            return False
+        self._body = _Body.IGNORED
+        self._failure = self._blamed(error)
+        return True
+
+    def _blamed(self, error: Error) -> Error:
+        """A failure of an attempt to heal another one must not hide that."""
+        return error if self._continued is None or self._failure is None else self._failure
+
+    def _name_phase(self, error: Error) -> None:
+        if error.phase is None or (error.phase == "first_event" and self.delivered):
+            error.phase = "mid_stream" if self.delivered else "first_event"
 
     def fail(self, error: Error) -> None:
         """Ends the stream with `error`; calls that are complete are told before."""
         if self.is_over:
             return
         self._body = _Body.IGNORED
+        self._transcript = None
         self._flush_halves()
-        if error.phase is None or (error.phase == "first_event" and self.delivered):
-            error.phase = "mid_stream" if self.delivered else "first_event"
+        self._name_phase(error)
         error = error if self._translate is None else self._translate(error)
         if self.state is State.STREAMING:
             self._emit_all(self._adapter.abort())
@@ -290,6 +436,22 @@ class Relay:
         self._emit(done(True))
 
     @property
+    def due_ms(self) -> int | None:
+        """When `tick` must be called if nothing comes before, in the time of `receive_data`."""
+        return None if self._chain is None or self.state is not State.STREAMING else self._chain.due_ms
+
+    def tick(self, now_ms: int) -> None:
+        """Gives out what processors held back until now."""
+        if self._chain is not None and self.state is State.STREAMING:
+            for made in self._chain.flush(now_ms):
+                self._sink.event(made)
+
+    @property
+    def _is_done_with(self) -> bool:
+        """Whether nothing more of the attempt counts."""
+        return self._body is _Body.IGNORED
+
+    @property
     def is_over(self) -> bool:
         return self.state in (State.FINISHED, State.FAILED, State.CLOSED)
 
@@ -297,49 +459,59 @@ class Relay:
 
     def _recognise(self, data: bytes) -> bytes:
         """Decides from the first byte that is no blank what the body is; returns the bytes to read."""
-        self._buffer += data
-        # Beyond a byte order mark, which may be cut, all that came before was blank.
-        head = bytes(self._buffer).removeprefix(_BOM) if len(self._buffer) <= len(data) + len(_BOM) else data
-        seen = head.lstrip(_BLANK)
-        if not seen or _BOM.startswith(seen):
-            if len(self._buffer) > LIMITS.event:
-                self.fail(self._unavailable("event_too_large", f"sent more than {LIMITS.event} bytes without an event"))
-            return b""
-        first, everything = seen[:1], bytes(self._buffer)
-        self._buffer.clear()
+        first = data[:1]
+        if self._buffer or first in _UNTOLD:
+            self._buffer += data
+            # Beyond a byte order mark, which may be cut, all that came before was blank.
+            head = bytes(self._buffer).removeprefix(_BOM) if len(self._buffer) <= len(data) + len(_BOM) else data
+            seen = head.lstrip(_BLANK)
+            if not seen or _BOM.startswith(seen):
+                if len(self._buffer) > LIMITS.event:
+                    what = f"sent more than {LIMITS.event} bytes without an event"
+                    self.fail_attempt(self._unavailable("event_too_large", what))
+                return b""
+            first, data = seen[:1], bytes(self._buffer)
+            self._buffer.clear()
         if first == b"<":
-            self.fail(self._unavailable("content_type", "answered with HTML or XML instead of a stream"))
+            self.fail_attempt(self._unavailable("content_type", "answered with HTML or XML instead of a stream"))
+        elif first == b"[" and self._adapter.api.answers_in_arrays:
+            self._copier = DeltaCopier(ArrayFramer(), self._frames is not None)
+            self._body = _Body.STREAM
         elif first in b"{[" and self._adapter.api.framing == "sse":
             self._body = _Body.WHOLE
         else:
             self._body = _Body.STREAM
-        return everything
+        return data
 
     def _receive_frames(self, data: bytes, now_ms: int) -> None:
-        self._copier.feed(data)
+        copier, deltas = self._copier, self._deltas
+        copier.feed(data)
         frames: list[Frame] | None = []
         oversized: ValueError | None = None
         while frames is not None:
             try:
-                frames = self._copier.next(0 if self._deltas is None else self._deltas.seq, now_ms)
+                frames = copier.next(0 if deltas is None else deltas.seq, now_ms)
             except ValueError as problem:
                 # What came before in the same read counts, so that the cuts of the body change nothing.
                 frames, oversized = getattr(problem, "before", []), problem
-            self._take_copied()
+            if deltas is not None:
+                self._take_copied(deltas)
             for frame in frames or ():
                 self._receive_frame(frame)
-                if self.is_over:
+                if self._body is _Body.IGNORED:
                     return
             if oversized is not None:
-                self.fail(self._unavailable("event_too_large", f"sent an event that is too large: {oversized}"))
+                what = f"sent an event that is too large: {oversized}"
+                self.fail_attempt(self._unavailable("event_too_large", what))
                 return
 
-    def _take_copied(self) -> None:
+    def _take_copied(self, deltas: DeltaSink) -> None:
         """Accounts for the deltas that were copied since the last look, as if each had come as an event."""
         data, count, kinds = self._copier.take_copied()
-        if not count or self._deltas is None:
+        if not count:
             return
-        self._deltas.append_frames(data, count)
+        deltas.append_frames(data, count)
+        self.deltas += count
         self._malformed_run = 0
         for event, characters, text in kinds:
             self._characters += characters
@@ -348,55 +520,76 @@ class Relay:
             for name, text in self._copier.take_kept().items():
                 self._adapter.kept(name, text)
 
-    def _learn(self, frame: Frame, events: list[Event]) -> None:
+    def _learn(self, frame: Frame, events: list[Event], deltas: DeltaSink) -> None:
         """Shows the copier a frame that became one delta; anything else may have changed what such frames become."""
-        adapter = self._adapter
-        if self._deltas is None or not adapter.text_members:
-            return
-        key = _DELTAS.get(events[0]["type"]) if len(events) == 1 else None
+        adapter, copier = self._adapter, self._copier
+        key = DELTAS.get(events[0]["type"]) if len(events) == 1 else None
         if not adapter.copyable or (events and key is None):
-            self._copier.forget()
-        elif key is not None and not self._halves and self._copier.learns:
-            parts = self._deltas.delta_parts(events[0], key)
+            copier.forget()
+        elif key is not None and copier.learns and not self._halves:
+            parts = deltas.delta_parts(events[0], key)
             if parts is not None:
-                self._copier.learn(
-                    frame, events[0], key, adapter.text_members, adapter.ignored_members, parts, adapter.kept_members
+                event = events[0]
+                if adapter.collects_text and event["type"] == "text.delta":
+                    # Under this name, and no other, the copier collects what it copies.
+                    event, key = {**event, "arguments": event["text"]}, "arguments"
+                    del event["text"]
+                copier.learn(
+                    frame,
+                    event,
+                    key,
+                    adapter.text_members,
+                    adapter.ignored_members,
+                    parts,
+                    adapter.kept_members,
+                    adapter.label_members,
                 )
 
     def _receive_frame(self, frame: Frame, *, cut_off: bool = False) -> None:
         """One frame; of one that is cut off only a chunk that is whole counts."""
-        if frame.data is None and frame.stray is None:
-            self._pass_on(frame.raw)
-            return
+        raw, name, data, stray = frame
+        adapter = self._adapter
         try:
-            events = self._read(frame)
+            if data is not None:
+                events = adapter.receive(name, data)
+            elif stray is not None:
+                events = self._read_stray(stray)
+            else:
+                self._pass_on(raw)
+                return
         except Error as error:
+            if self._is_tried_again(error):
+                return
             # The upstream's own bytes must not say what the translation keeps from the client.
             if self._translate is None or self._translate(error) is error:
-                self._pass_on(frame.raw, last=True)
-            self.fail(error)
+                self._pass_on(raw, last=True)
+            self.fail(self._blamed(error))
             return
         except _WRONG_SHAPE as problem:
             if not cut_off:
                 self._malformed(problem)
             return
-        self._pass_on(frame.raw, last=self._adapter.ended)
+        if self._frames is not None:
+            self._frames.frame(raw, last=adapter.ended)
         try:
-            self._emit_all(events)
+            for event in events:
+                self._emit(event)
+        except Error as error:  # a processor's
+            self.fail(error)
+            return
         except ValueError as problem:  # no sink can write it: a number beyond all floats, JSON nested too deep
             self._malformed(problem)
             return
-        if frame.data is not None:
+        if data is not None:
             self._malformed_run = 0
-            self._learn(frame, events)
-        if self._adapter.ended:
+            if self._learning is not None:
+                self._learn(frame, events, self._learning)
+        if adapter.ended:
             self._finish()
 
-    def _read(self, frame: Frame) -> list[Event]:
-        if frame.data is not None:
-            return self._adapter.receive(frame.name, frame.data)
-        # Lines that are no SSE: some servers send their error so, with or without `error:` before it.
-        text = (frame.stray or "").removeprefix("error:").strip()
+    def _read_stray(self, stray: str) -> list[Event]:
+        """Lines that are no SSE: some servers send their error so, with or without `error:` before it."""
+        text = stray.removeprefix("error:").strip()
         said = self._adapter.api.said(parse_chunk(text)) if text.startswith(("{", "[")) else None
         if said is not None:
             raise self._adapter.error(said)
@@ -419,29 +612,37 @@ class Relay:
             answer = parse_chunk(text)
             said = self._adapter.api.said(answer)
             if said is not None:
-                self.fail(self._adapter.error(said))
-                return
+                raise self._adapter.error(said)
             events = self._adapter.receive_whole(answer, text)
-            if self._frames is not None and self._frames.whole:
-                self._frames.frame(bytes(self._buffer), last=True)
-            self._emit_all(events)
         except Error as error:
-            self.fail(error)
+            self.fail_attempt(error)
+            return
         except _WRONG_SHAPE as problem:
             if broke is None and _is_unfinished(text):
                 broke = self._adapter.truncated()
             what = f"answered with JSON that is not an answer: {_worded(problem)}"
-            self.fail(broke or self._unavailable("malformed_chunk", what))
+            self.fail_attempt(broke or self._unavailable("malformed_chunk", what))
+            return
+        if self._frames is not None and self._frames.whole:
+            self._frames.frame(bytes(self._buffer), last=True)
+        try:
+            self._emit_all(events)
+        except Error as error:  # a processor's, or the transcript's
+            self.fail(error)
+        except ValueError as problem:  # no sink can write it
+            what = f"answered with JSON that is not an answer: {_worded(problem)}"
+            self.fail_attempt(self._unavailable("malformed_chunk", what))
 
     def _malformed(self, problem: Exception) -> None:
         self._malformed_run += 1
         if self._on_malformed == "error" or self._malformed_run >= LIMITS.malformed_chunks:
-            self.fail(self._unavailable("malformed_chunk", f"sent what cannot be read: {_worded(problem)}"))
+            what = f"sent what cannot be read: {_worded(problem)}"
+            self.fail_attempt(self._unavailable("malformed_chunk", what))
             return
         # A `start` that the adapter made for this chunk was lost with it.
-        self._adapter.started = self.state is not State.IDLE
+        self._adapter.started = not self.is_silent
         warning: Event = {"type": "warning", "reason": "malformed_chunk"}
-        if self.state is State.IDLE:
+        if self.is_silent:
             self._early_warnings.append(warning)
         else:
             self._emit(warning)
@@ -451,13 +652,17 @@ class Relay:
         try:
             events = self._adapter.finish()
         except Error as problem:
-            self.fail(broke if broke is not None and problem.reason == "truncated" else problem)
+            self.fail_attempt(broke if broke is not None and problem.reason == "truncated" else problem)
             return
         self._body = _Body.IGNORED
         if "usage" not in events[-1] and self._prompt_characters is not None:
             events[-1]["usage"] = self._estimated_usage("estimated")
-        self._emit_all(events)
-        self._emit(done(True))
+        try:
+            self._emit_all(events)
+        except Error as error:  # a processor's
+            self.fail(error)
+        else:
+            self._emit(done(True))
 
     # -- out --
 
@@ -467,24 +672,49 @@ class Relay:
 
     def _emit(self, event: Event) -> None:
         kind = event["type"]
+        self.is_silent = False
         state = TRANSITIONS[self.state].get(kind)
         if state is None:
+            if kind == "start" and self._continued is not None:
+                return  # what is gone on with has begun
             raise IllegalTransition(self.state, kind)
-        key = _DELTAS.get(kind)
+        key = DELTAS.get(kind)
         if key is not None:
             text: str = event[key]  # type: ignore[literal-required]  # the key depends on the type
             if self._halves or not text.isascii():
                 event, text = self._joined(event, key, text)
                 if not text:
                     return
+            if self._transcript is not None:
+                told = self._transcript.take(event)
+                if told is None:
+                    return
+                event, text = told, told[key]  # type: ignore[literal-required]  # as above
             self.delivered = True
+            self.deltas += 1
             self._characters += len(text)
         elif kind == "start":
             event = self._completed_start(event)
         elif kind not in _ASIDES:
             self.delivered = self.delivered or kind == "audio.delta"
-            self._flush_halves()
-        self._sink.event(event)
+            if self._halves:
+                self._flush_halves()
+        if key is None:
+            if self._transcript is not None and kind not in _FRAME:
+                told = self._transcript.take(event)
+                if told is None:
+                    return
+                event = told
+            self.others += 1
+            if kind in ("finish", "error"):
+                self.end = event
+                if kind == "finish" and self._continued is not None:
+                    event["continued"] = self._continued
+        if self._chain is None:
+            self._sink.event(event)
+        else:
+            for made in self._chain.process(event, self._now_ms):
+                self._sink.event(made)
         self.state = state
         if kind == "start" and self._early_warnings:
             early, self._early_warnings = self._early_warnings, []
@@ -519,7 +749,7 @@ class Relay:
     def _flush_halves(self) -> None:
         halves, self._halves = self._halves, {}
         for half in halves.values():
-            self._emit({**half, _DELTAS[half["type"]]: "\ufffd"})  # type: ignore[misc]  # as above
+            self._emit({**half, DELTAS[half["type"]]: "\ufffd"})  # type: ignore[misc]  # as above
 
     def _partial_usage(self) -> dict[str, object]:
         """What was used up to an end that was not the provider's: its own last word, or an estimate."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 MIB = 1 << 20
 
@@ -47,12 +47,30 @@ class StreamSettings:
     """The envelope where the client names none; `None`: compact for SSE, full for NDJSON."""
     usage: Literal["asked", "always"] = "asked"
     """Whether clients of the OpenAI dialect get usage that they did not ask for."""
+    on_midstream_failure: Literal["error", "restart", "continue"] = "error"
+    """What becomes of an answer whose upstream fails after its first content: it ends with the error; a fresh one is
+    announced by `stream.reset`, in formats that can; or a fresh one is verified against what was delivered and goes on
+    from there."""
     on_malformed: Literal["skip", "error"] = "skip"
     """What becomes of a chunk that cannot be read."""
     write_timeout: float = 30.0
     """How long a client may take no byte before it is cut off."""
     client_buffer: int = 262144
     """Unsent bytes of one client above which the upstream is no longer read."""
+    on_unsupported: Literal["error", "drop"] = "error"
+    """What becomes of a field of a request that the upstream has no place for: refused, or left out and logged."""
+
+
+@dataclass(frozen=True, slots=True)
+class BreakerSettings:
+    """When an upstream that fails is left alone. Times in seconds."""
+
+    failures: int = 5
+    """So many failures, with no success between them, …"""
+    window: float = 30.0
+    """… within this time open it."""
+    open: float = 10.0
+    """How long nothing is sent before one request is let through as a probe."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +88,10 @@ class UpstreamSettings:
     idle_timeout: float = 60.0
     total_timeout: float = 600.0
     max_connections: int = 1000
+    retries: int = 2
+    """How often a request that failed before its first content may be made again."""
+    breaker: BreakerSettings | None = BreakerSettings()
+    """`None`: an upstream that fails is asked all the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +102,12 @@ class ModelSettings:
     upstream: UpstreamSettings
     id: str
     stream: StreamSettings = StreamSettings()
+    fallback: tuple[str, ...] = ()
+    """Other models that are asked, in order, where this one fails before its first content."""
+    fallback_on: Mapping[str, str] = field(default_factory=dict)
+    """The model that is asked where this one fails with an error of this code."""
+    prefill: bool = False
+    """Whether the upstream goes on where an assistant message at the end of the conversation stops."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,17 +129,33 @@ class ServerSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class StoreSettings:
+    """`[store]`: what is kept of resumable streams. Times in seconds, sizes in bytes."""
+
+    url: str = "memory://"
+    ttl: float = 600.0
+    """How long a stream is kept after its end."""
+    max_bytes: int = 256 * MIB
+    """Of all streams; the ones that ended first go first."""
+    max_stream_bytes: int = 4 * MIB
+    """Of one stream; its oldest frames go first, and a follower that wanted them is told."""
+    sync: Literal["batched", "before_send"] = "batched"
+    """Whether what is sent may be ahead of what is stored."""
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """One snapshot of the whole configuration."""
 
     server: ServerSettings = ServerSettings()
     stream: StreamSettings = StreamSettings()
+    store: StoreSettings = StoreSettings()
+    processors: tuple[Mapping[str, Any], ...] = ()
+    """`[[processor]]` entries in order, as `gai_fast.processors.read_processor` has found them right."""
     upstreams: Mapping[str, UpstreamSettings] = field(default_factory=dict)
     models: Mapping[str, ModelSettings] = field(default_factory=dict)
     """By name, in the order of the configuration, `demo` last."""
     default_model: str | None = None
-    notices: tuple[str, ...] = ()
-    """What start-up should tell the operator, one sentence each."""
 
     def model(self, name: str | None) -> ModelSettings | None:
         """The model a request means (CONTRACT §3, Routing), or `None` where there is no such model.

@@ -1,20 +1,21 @@
 """The kernels in C (Cython): the same names, bytes and errors as `gai_fast._pure`, which says what they mean.
 
-Off the hot path both sides share one function: reading JSON (`compact_json`, `parse_exact`) is orjson's and `json`'s C
-code already, and what the native writer meets but does not know (a dataclass, an integer over 64 bits, a value that
-must be refused) goes to `_pure`. Import the names from `gai_fast._impl`.
+Off the hot path both sides share one function: an array in pieces (`ArrayFramer`) is rare, and what the native reader
+and writer of JSON meet but do not know (a dataclass, an integer over 64 bits, a value that must be refused) goes to
+`_pure`. Import the names from `gai_fast._impl`.
 """
 
 from gai_fast._native.chunked import ChunkedBody
 from gai_fast._native.encoders import NDJSONEncoder, SSEEncoder, encode_ndjson, encode_sse
-from gai_fast._native.jsontext import encode_json, escape
+from gai_fast._native.jsontext import compact_json, encode_json, escape, parse_exact
 from gai_fast._native.parsers import LineFramer, NDJSONParser, SSEFramer, SSEParser
 from gai_fast._native.relay import DeltaCopier
-from gai_fast._pure.jsontext import compact_json, parse_exact
+from gai_fast._pure.arrays import ArrayFramer
 from gai_fast._pure.parsers import Frame, SSEEvent
 from gai_fast._pure.relay import Part
 
 __all__ = [
+    "ArrayFramer",
     "ChunkedBody",
     "DeltaCopier",
     "Frame",

@@ -61,6 +61,13 @@ cdef extern from "scan.h" nogil:
     bint gai_has_digits(const uint8_t *data, size_t length, size_t run)
     size_t gai_count_opening(const uint8_t *data, size_t length)
 
+    ctypedef struct gai_outline:
+        size_t depth
+        bint long_digits
+        bint blanks
+
+    gai_outline gai_outline_json(const uint8_t *data, size_t length, size_t run)
+
 
 cdef extern from "Python.h":
     bint PyUnicode_IS_ASCII(object text)
@@ -87,6 +94,7 @@ cdef extern from "template.h" nogil:
     ctypedef enum gai_role:
         GAI_NAME_TEXT
         GAI_NAME_IGNORED
+        GAI_NAME_LABEL
         GAI_NAME_KEPT
 
     ctypedef struct gai_name:

@@ -27,6 +27,7 @@ cdef class _Encoder:
         object timestamps
     ) except -1
     cdef bytes member(self, str key)        # of the envelope as it is written, or nothing
+    cdef int write_own(self, gai_buffer *out, int rank, str key) except -1  # likewise
     cdef int refuse_while_viewed(self) except -1
     cdef long long clock_ts(self, bint wanted) except -2  # -1: no ts
     cdef int count(self, long long seq) noexcept

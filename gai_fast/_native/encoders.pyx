@@ -13,7 +13,7 @@ from cpython.long cimport PyLong_AsLongLongAndOverflow
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.stdint cimport uint8_t, uint64_t
-from libc.string cimport memcpy
+from libc.string cimport memcmp, memcpy
 
 import operator
 
@@ -78,6 +78,12 @@ cdef tuple NAMES = (b"text.delta", b"reasoning.delta")  # by TEXT and REASONING
 cdef bytes SCHEMA_MEMBER = b'"schema":"%b",' % SCHEMA.encode()
 cdef tuple MEMBERS = tuple(b',"%b":' % key.encode() for key in KEYS)
 cdef dict RANK_OF = dict(KEY_RANK)
+cdef str TEXT_MARK = pure.TEXT_MARK
+cdef object SEQ_MARK = pure.SEQ_MARK
+cdef object ts_mark = pure.ts_mark
+# The marks that may stand in a frame, and what each stands for.
+cdef tuple MARKS = tuple(pure.PART_OF_MARK)
+cdef tuple PARTS = tuple(pure.PART_OF_MARK.values())
 cdef size_t NAME_LIMIT = LIMITS.event_name
 cdef size_t ID_LIMIT = LIMITS.identifier
 cdef object CAPACITY = LIMITS.encoder_capacity
@@ -199,6 +205,32 @@ cdef int write_lines(gai_buffer *out, bytes prefix, str text) except -1:
         length -= end + 1
 
 
+# ---- how a delta is written ------------------------------------------------------------------------------------------
+
+
+cdef list split_at_marks(const uint8_t *frame, size_t size):
+    """What a frame is made of that was written with marks in place of its text and its numbers."""
+    cdef list parts = []
+    cdef size_t at = 0, begin = 0, length
+    cdef bytes mark
+    cdef Py_ssize_t i
+    while at < size:
+        for i, mark in enumerate(MARKS):
+            length = len(mark)
+            if size - at >= length and memcmp(frame + at, <const char *>mark, length) == 0:
+                if at > begin:
+                    parts.append(PyBytes_FromStringAndSize(<const char *>frame + begin, at - begin))
+                parts.append(PARTS[i])
+                at += length
+                begin = at
+                break
+        else:
+            at += 1
+    if at > begin:
+        parts.append(PyBytes_FromStringAndSize(<const char *>frame + begin, at - begin))
+    return parts
+
+
 # ---- encoders ------------------------------------------------------------------------------------------------------
 
 
@@ -272,6 +304,24 @@ cdef class _Encoder:
         finally:
             gai_release(&out)
 
+    def delta_parts(self, event, str key not None):
+        """How a delta like this one is written behind the first event, whatever its text and its numbers."""
+        cdef gai_buffer out
+        cdef uint8_t[512] memory
+        cdef bint first = self._first
+        clock = self._clock
+        gai_borrow(&out, memory, sizeof(memory))
+        self._first = False
+        if clock is not None:
+            self._clock = ts_mark
+        try:
+            self.write_event(&out, {**event, "seq": SEQ_MARK, key: TEXT_MARK}, None)
+            return split_at_marks(out.data, out.size)
+        finally:
+            self._first = first
+            self._clock = clock
+            gai_release(&out)
+
     def append_frames(self, bytes frames not None, long long count):
         """Appends frames that were written elsewhere, and counts their events."""
         self.refuse_while_viewed()
@@ -302,7 +352,15 @@ cdef class _Encoder:
         self, object envelope, object stream_id, object request_id, object trace_id, object clock, object capacity,
         object timestamps
     ) except -1:
-        self._full, self._envelope = pure.checked_envelope(envelope, request_id, trace_id)
+        if envelope in ("compact", "full") and is_text_or_none(request_id) and is_text_or_none(trace_id):
+            self._full = envelope == "full"
+            self._envelope = {"schema": SCHEMA}
+            if trace_id:
+                self._envelope["trace_id"] = trace_id
+            if request_id:
+                self._envelope["request_id"] = request_id
+        else:
+            self._full, self._envelope = pure.checked_envelope(envelope, request_id, trace_id)
         self._stream_id = pure.checked_stream_id(stream_id)
         self._clock = clock
         self._timestamps = timestamps
@@ -313,6 +371,10 @@ cdef class _Encoder:
     cdef bytes member(self, str key):
         value = self._envelope.get(key)
         return b"" if value is None else b',"%b":%b' % (key.encode(), escape(value))
+
+    cdef int write_own(self, gai_buffer *out, int rank, str key) except -1:
+        value = self._envelope.get(key)
+        return 0 if value is None else write_member(out, rank, value)
 
     cdef int refuse_while_viewed(self) except -1:
         if self._viewed:
@@ -453,6 +515,14 @@ cdef class _Encoder:
         cdef gai_buffer out
         cdef uint8_t[1024] memory
         cdef long long seq
+        if retry is None and type(event) is dict and len(<dict>event) == 2:
+            # A delta of nothing but text; most events that are no copies are these.
+            name, text = (<dict>event).get("type"), (<dict>event).get("text")
+            if type(name) is str and type(text) is str:
+                if <str>name == "text.delta":
+                    return self.append_delta(TEXT, text)
+                if <str>name == "reasoning.delta":
+                    return self.append_delta(REASONING, text)
         self.refuse_while_viewed()
         gai_borrow(&out, memory, sizeof(memory))
         try:
@@ -557,12 +627,12 @@ cdef class _Encoder:
                 if not write_member(out, RANK_TRACE_ID, <object>values[RANK_TRACE_ID]):
                     return 0
             elif told:
-                append_bytes(out, self.member("trace_id"))
+                self.write_own(out, RANK_TRACE_ID, "trace_id")
             if held >> RANK_REQUEST_ID & 1:
                 if not write_member(out, RANK_REQUEST_ID, <object>values[RANK_REQUEST_ID]):
                     return 0
             elif told:
-                append_bytes(out, self.member("request_id"))
+                self.write_own(out, RANK_REQUEST_ID, "request_id")
             left = held >> RANK_OTHERS << RANK_OTHERS
             while left:
                 rank = gai_lowest(left)
@@ -578,6 +648,10 @@ cdef class _Encoder:
             return 0
         append(out, b"}", 1)
         return 1
+
+
+cdef inline bint is_text_or_none(object value):
+    return value is None or type(value) is str
 
 
 cdef bint is_empty(object value):

@@ -6,6 +6,7 @@ that what is refused is refused in one place and with one text.
 
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.long cimport PyLong_AsLongLongAndOverflow
+from cpython.unicode cimport PyUnicode_AsUTF8AndSize
 from libc.math cimport isfinite
 from libc.stdint cimport uint8_t, uint16_t, uint32_t
 from libc.string cimport memchr
@@ -27,6 +28,8 @@ from gai_fast._native.c cimport (
     gai_escape_ucs1,
     gai_escape_ucs2,
     gai_escape_ucs4,
+    gai_outline,
+    gai_outline_json,
     gai_put,
     gai_put_integer,
     gai_release,
@@ -42,7 +45,10 @@ from gai_fast.limits import LIMITS
 gai_use_loops(in_use())
 
 cdef size_t DEPTH = LIMITS.arguments_depth
+cdef size_t DIGITS = pure.LONG_DIGITS
 cdef object dumps = orjson.dumps
+cdef object loads = orjson.loads
+cdef object JSONDecodeError = orjson.JSONDecodeError
 
 
 def escape(text):
@@ -70,6 +76,43 @@ def encode_json(value):
     finally:
         gai_release(&out)
     return pure.encode_json(value)
+
+
+def compact_json(text):
+    """The JSON text without white space outside its strings. See `gai_fast._pure.jsontext.compact_json`."""
+    cdef gai_outline outline
+    if look_over(text, &outline) and not outline.blanks:
+        try:
+            loads(text)
+            return text
+        except JSONDecodeError:
+            pass
+    return pure.compact_json(text)
+
+
+def parse_exact(text):
+    """The value that a JSON text says, integers exact. See `gai_fast._pure.jsontext.parse_exact`."""
+    cdef gai_outline outline
+    if look_over(text, &outline):
+        try:
+            return loads(text)
+        except JSONDecodeError:
+            pass
+    return pure.parse_exact(text)
+
+
+cdef bint look_over(object text, gai_outline *outline) except -1:
+    """Whether orjson reads the text, if it is valid, as the pure function does."""
+    cdef Py_ssize_t size = 0
+    cdef const char *utf8
+    if type(text) is not str:
+        return False
+    try:
+        utf8 = PyUnicode_AsUTF8AndSize(text, &size)
+    except UnicodeEncodeError:
+        return False
+    outline[0] = gai_outline_json(<const uint8_t *>utf8, size, DIGITS)
+    return not outline.long_digits and outline.depth <= DEPTH
 
 
 cdef extern from *:

@@ -61,7 +61,7 @@ cdef class DeltaCopier:
     cdef size_t _at
     cdef bytes _held            # the beginning of a frame that may yet be copied
     cdef list _templates        # of _Template, the last one that matched first
-    cdef size_t _fruitless      # templates given up without a match, since the last match
+    cdef size_t _fruitless      # templates given up without a match, less the matches since
     cdef size_t _slow           # calls of `next` that gave frames
     cdef gai_buffer _out
     cdef size_t _copied

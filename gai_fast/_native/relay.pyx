@@ -20,6 +20,7 @@ from gai_fast._native.c cimport (
     GAI_HOLES,
     GAI_NAME_IGNORED,
     GAI_NAME_KEPT,
+    GAI_NAME_LABEL,
     GAI_NAME_TEXT,
     GAI_NUMBERS,
     gai_borrow,
@@ -39,10 +40,10 @@ from gai_fast._native.c cimport (
     gai_template,
 )
 from gai_fast._native.jsontext cimport put_string
+from gai_fast._native.jsontext import parse_exact
 from gai_fast._native.parsers cimport LineFramer, SSEFramer, _Feed, _LineFeed, _SSEFeed
 from gai_fast._native.simd cimport in_use
 from gai_fast._pure.faults import FeedError
-from gai_fast._pure.jsontext import parse_exact
 from gai_fast._pure.relay import as_bytes
 from gai_fast.limits import LIMITS
 
@@ -61,10 +62,11 @@ cdef dict NAMES = {}            # an adapter's sets are constants of its class: 
 
 
 cdef class _Names:
-    def __cinit__(self, members, ignored, kept):
+    def __cinit__(self, members, ignored, kept, labels):
         roles = [(name, GAI_NAME_TEXT) for name in members]
         roles += [(name, GAI_NAME_IGNORED) for name in ignored]
         roles += [(name, GAI_NAME_KEPT) for name in kept]
+        roles += [(name, GAI_NAME_LABEL) for name in labels]
         self.keys = [name for name, _ in roles]
         self.held = [name.encode() for name in self.keys]
         self.names = <gai_name *>malloc((len(roles) + 1) * sizeof(gai_name))
@@ -128,23 +130,24 @@ cdef class _Template:
         """What is written for a frame; False where it is not made as deltas are."""
         cdef size_t cuts[GAI_NUMBERS]
         cdef uint8_t stamps[GAI_NUMBERS]
-        cdef int at = 0, numbers = 0
-        cdef bytes ahead = b""
-        for at, part in enumerate(parts):
-            if part == "text":
-                break
+        cdef int numbers = 0
+        cdef bint is_behind = False
+        cdef bytes ahead = b"", behind = b""
+        for part in parts:
             if type(part) is bytes:
-                ahead += <bytes>part
-            elif numbers == GAI_NUMBERS:
+                if is_behind:
+                    behind += <bytes>part
+                else:
+                    ahead += <bytes>part
+            elif is_behind or (part != "text" and numbers == GAI_NUMBERS):
                 return False
+            elif part == "text":
+                is_behind = True
             else:
                 cuts[numbers] = len(ahead)
                 stamps[numbers] = part == "ts"
                 numbers += 1
-        behind = parts[at + 1:]
-        if any([type(part) is not bytes for part in behind]):
-            return False
-        self.behind = b"".join(behind)
+        self.behind = behind
         if gai_make_head(&self.ahead, <const uint8_t *><const char *>ahead, len(ahead), cuts, stamps, numbers) < 0:
             raise MemoryError
         self.room = self.ahead.room + len(self.behind)
@@ -310,7 +313,8 @@ cdef class DeltaCopier:
             kind.touched = True
         kind.characters += characters
         template.matched = True
-        self._fruitless = 0
+        # Not all at once: where frames repeat only now and then, learning costs more than it saves.
+        self._fruitless -= self._fruitless > 0
         self._copied += 1
         self._framer._first = False
         if self._lines:
@@ -330,7 +334,10 @@ cdef class DeltaCopier:
         """Whether it is worth while to say what the next frame became."""
         return self._framer is not None and (self._fruitless < FRUITLESS or self._slow % RETRY == 0)
 
-    def learn(self, frame, dict event not None, str key not None, members, ignored, parts, kept=frozenset()):
+    def learn(
+        self, frame, dict event not None, str key not None, members, ignored, parts, kept=frozenset(),
+        labels=frozenset()
+    ):
         """Learns what a frame became."""
         cdef _Template template
         cdef bytes raw = frame.raw
@@ -338,10 +345,10 @@ cdef class DeltaCopier:
         # What an adapter or a format notes of the first text that is not blank, it must have noted.
         if not text.strip() or <size_t>PyBytes_GET_SIZE(raw) > HELD or not self.learns:
             return
-        sets = (members, ignored, kept)
+        sets = (members, ignored, kept, labels)
         names = NAMES.get(sets)
         if names is None:
-            names = NAMES[sets] = _Names(members, ignored, kept)
+            names = NAMES[sets] = _Names(members, ignored, kept, labels)
         template = _Template()
         template.frame = raw
         if not self.find_holes(template, text, names) or (not self._passes and not template.set_parts(parts)):

@@ -3,6 +3,7 @@
 Layer 1: no asyncio, logging, clock or environment in here. Import the names from `gai_fast._impl`.
 """
 
+from gai_fast._pure.arrays import ArrayFramer
 from gai_fast._pure.chunked import ChunkedBody
 from gai_fast._pure.encoders import NDJSONEncoder, SSEEncoder, encode_ndjson, encode_sse
 from gai_fast._pure.jsontext import compact_json, encode_json, escape, parse_exact
@@ -10,6 +11,7 @@ from gai_fast._pure.parsers import Frame, LineFramer, NDJSONParser, SSEEvent, SS
 from gai_fast._pure.relay import DeltaCopier, Part
 
 __all__ = [
+    "ArrayFramer",
     "ChunkedBody",
     "DeltaCopier",
     "Frame",

@@ -10,11 +10,12 @@ import operator
 import re
 import unicodedata
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from gai_fast._pure import faults
 from gai_fast._pure.jsontext import encode_json, well_formed
+from gai_fast._pure.relay import Part
 from gai_fast.events import KEY_RANK, KEYS, SCHEMA, is_empty
 from gai_fast.limits import LIMITS
 
@@ -150,6 +151,31 @@ def encode_done(event: dict[str, Any]) -> bytes:
     return b'{"type":"done","finished":true}' if finished else b'{"type":"done","finished":false}'
 
 
+# ---- how a delta is written ------------------------------------------------------------------------------------------
+
+# No model says these: a text of private-use characters, and numbers no clock and no stream comes to.
+TEXT_MARK: Final = "\U000f6a3d\U0010c5e9"
+SEQ_MARK: Final = int("8" * 15 + "1")
+TS_MARK: Final = int("8" * 15 + "2")
+
+PART_OF_MARK: Final[Mapping[bytes, Part]] = {
+    TEXT_MARK.encode(): "text",
+    b"%d" % SEQ_MARK: "seq",
+    b"%d" % TS_MARK: "ts",
+}
+_MARKS: Final = re.compile(b"(" + b"|".join(map(re.escape, PART_OF_MARK)) + b")")
+
+
+def ts_mark() -> int:
+    """A clock that shows the mark."""
+    return TS_MARK
+
+
+def split_at_marks(frame: bytes) -> list[Part]:
+    """What a frame is made of that was written with marks in place of its text and its numbers."""
+    return [PART_OF_MARK.get(piece, piece) for piece in _MARKS.split(frame) if piece]
+
+
 # ---- encoders ------------------------------------------------------------------------------------------------------
 
 
@@ -270,6 +296,24 @@ class _Encoder(ABC):
     def event_into(self, buffer: Any, offset: int, event: dict[str, Any]) -> int:
         """Writes any event into the caller's own memory, as `text_delta_into` does."""
         return self._place(event, buffer, offset)
+
+    def delta_parts(self, event: dict[str, Any], key: str) -> Sequence[Part]:
+        """How a delta like this one is written behind the first event, whatever its text and its numbers.
+
+        Args:
+            event: The delta.
+            key: Which of its keys holds the text.
+
+        Raises:
+            ValueError: As `event`.
+        """
+        first, clock = self._first, self._clock
+        self._first, self._clock = False, clock and ts_mark
+        try:
+            frame, _ = self._encode({**event, "seq": SEQ_MARK, key: TEXT_MARK}, None)
+        finally:
+            self._first, self._clock = first, clock
+        return split_at_marks(frame)
 
     def append_frames(self, frames: bytes, count: int) -> None:
         """Appends frames that were written elsewhere, and counts their events.

@@ -150,6 +150,10 @@ def line_too_long(number: int, limit: int) -> FeedError:
     return FeedError(f"line {number} is longer than {limit} bytes (limits.event)")
 
 
+def element_too_long(limit: int) -> FeedError:
+    return FeedError(f"an element of a JSON array is longer than {limit} bytes (limits.event)")
+
+
 def bad_line(number: int, reason: str) -> FeedError:
     return FeedError(f"line {number} is {reason}")
 

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import Any, Literal, TypeAlias
 
 from gai_fast._pure import faults
+from gai_fast._pure.arrays import ArrayFramer
 from gai_fast._pure.parsers import Frame, LineFramer, SSEFramer
 from gai_fast.events import Event
 
@@ -30,7 +31,7 @@ class DeltaCopier:
 
     __slots__ = ("_data", "_framer")
 
-    def __init__(self, framer: SSEFramer | LineFramer, passes: bool) -> None:
+    def __init__(self, framer: SSEFramer | LineFramer | ArrayFramer, passes: bool) -> None:
         self._framer = framer
         self._data: bytes | None = None
 
@@ -78,11 +79,13 @@ class DeltaCopier:
         ignored: frozenset[str],
         parts: Sequence[Part],
         kept: frozenset[str] = frozenset(),
+        labels: frozenset[str] = frozenset(),
     ) -> None:
         """Learns what a frame became.
 
-        A frame like this one may then be copied: it differs in the text, in the strings and integers of `ignored`
-        members, in the numbers within `kept` members, in the blanks before its last brace, and in nothing else.
+        A frame like this one may then be copied: it differs in the text, in the values of `ignored` members, in the
+        strings of `labels`, in the numbers within `kept` members, in the blanks before its last brace, and in nothing
+        else.
 
         Args:
             frame: The frame.
@@ -92,6 +95,7 @@ class DeltaCopier:
             ignored: Names of members whose value nothing depends on.
             parts: What the event is written as, the text exactly once; empty where frames are passed on.
             kept: Names of members whose value is an object of which only the last one of the stream counts.
+            labels: Names of members on whose text nothing depends where they stand at the top of the object.
         """
 
     def forget(self) -> None:

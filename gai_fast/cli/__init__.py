@@ -33,7 +33,7 @@ __all__ = [
     "print_json",
 ]
 
-COMMANDS: Final = ("serve", "check", "decode", "mock", "chat", "bench", "models", "config", "version")
+COMMANDS: Final = ("serve", "check", "decode", "mock", "replay", "chat", "bench", "models", "config", "version")
 """The order in which `--help` lists them."""
 
 

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json as json_module
 import re
 import signal
 import sys
-from contextlib import aclosing
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,20 +14,17 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from gai_fast.cli import Failure, config_option, json_option, load_config, option
-from gai_fast.cli.asking import ask
 from gai_fast.cli.serve import offered, run_async
 from gai_fast.clock import now_ms
 from gai_fast.errors import Error
 from gai_fast.formats import StreamContext, get_format
+from gai_fast.gateway import Gateway
 from gai_fast.ids import new_request_id
-from gai_fast.net.engine import Engine
-from gai_fast.request import parse_request
 from gai_fast.result import Collector, Result
 from gai_fast.server.config import wants_color
 
 if TYPE_CHECKING:
     from gai_fast.events import Event
-    from gai_fast.net.session import Session
     from gai_fast.settings import ModelSettings, Settings
 
 # What a model says may not move the cursor, set the title or answer for the user (CWE-150).
@@ -100,31 +95,26 @@ class Conversation:
         Raises:
             Error: There was none.
         """
-        question = {"role": "user", "content": prompt}
+        question = {"role": "user", "content": prompt.encode("utf-8", "replace").decode()}
         collector = Collector()
-        body = json_module.dumps({"messages": [*self._messages, question]}, ensure_ascii=False)
-        run_async(self._ask(body.encode("utf-8", "replace"), collector))
+        run_async(self._ask({"model": self._model.name, "messages": [*self._messages, question]}, collector))
         result = collector.result().raise_for_error()
         if result.message["content"]:
             self._messages += [question, result.message]
         return result
 
-    async def _ask(self, body: bytes, collector: Collector) -> None:
+    async def _ask(self, request: dict[str, Any], collector: Collector) -> None:
         loop = asyncio.get_running_loop()
-        engine = Engine(self._settings, loop)
+        cancelling: list[asyncio.Task[None]] = []
         printer = _JSONPrinter(self._model.name) if self._as_json else _Printer()
-
-        def cancel_on_interrupt(session: Session) -> None:
-            loop.add_signal_handler(signal.SIGINT, session.cancel)
-
         try:
-            async with aclosing(ask(engine, self._model, parse_request(body), cancel_on_interrupt)) as events:
-                async for event in events:
+            async with Gateway(self._settings) as gateway, gateway.stream(request) as stream:
+                loop.add_signal_handler(signal.SIGINT, lambda: cancelling.append(loop.create_task(stream.cancel())))
+                async for event in stream:
                     collector.event(event)
                     printer.event(event)
         finally:
             loop.remove_signal_handler(signal.SIGINT)
-            await engine.close()
 
 
 def _chosen(settings: Settings, name: str | None) -> ModelSettings:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from contextlib import aclosing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,11 +13,11 @@ import click
 from gai_fast.cli import ConfigFailure, config_option, json_option, load_config, option, print_json
 
 if TYPE_CHECKING:
-    from gai_fast.net.engine import Engine
+    from gai_fast.gateway import Gateway
     from gai_fast.settings import Settings, UpstreamSettings
 
 PROBE_SECONDS = 10.0
-PROBE_TOKENS = 16
+PROBE = {"query": "Hi", "max_tokens": 16}
 """The smallest bound that reasoning models accept."""
 NO_MODEL = "gai-fast-probe"
 
@@ -34,44 +33,31 @@ class Probe:
     message: str
 
 
-async def _probe(engine: Engine, upstream: UpstreamSettings) -> Probe:
+async def _probe(gateway: Gateway, upstream: UpstreamSettings) -> Probe:
     """Asks the upstream's first model, or where it has none for one that does not exist: to be told so is an answer."""
-    from gai_fast.cli.asking import ask
     from gai_fast.errors import Error
-    from gai_fast.request import Request
-    from gai_fast.settings import ModelSettings
 
-    known = next((one for one in engine.settings.models.values() if one.upstream is upstream), None)
-    model = known or ModelSettings(NO_MODEL, upstream, NO_MODEL)
+    known = next((one for one in gateway.settings.models.values() if one.upstream is upstream), None)
+    name = known.name if known else f"{upstream.name}/{NO_MODEL}"
     begun = time.monotonic()
     ok, message = False, f"no answer within {PROBE_SECONDS:g} s"
     try:
-        async with (
-            asyncio.timeout(PROBE_SECONDS),
-            aclosing(ask(engine, model, Request(query="Hi", max_tokens=PROBE_TOKENS))) as events,
-        ):
-            async for event in events:
-                if event["type"] == "finish":
-                    ok, message = True, "answers"
-                elif event["type"] == "error":
-                    code, said = event["error"]["code"], event["error"]["message"]
-                    ok = known is None and code in ("not_found", "invalid_request") and "model" in said.lower()
-                    message = "answers; no [[model]] names it" if ok else f"{code}: {said}"
+        async with asyncio.timeout(PROBE_SECONDS), gateway.stream({"model": name, **PROBE}) as stream:
+            await stream.result()
+            ok, message = True, "answers"
     except TimeoutError:
         pass
     except Error as problem:
-        message = f"{problem.code}: {problem}"
-    return Probe(upstream.name, model.id, ok, round((time.monotonic() - begun) * 1000), message)
+        ok = known is None and problem.code in ("not_found", "invalid_request") and "model" in str(problem).lower()
+        message = "answers; no [[model]] names it" if ok else f"{problem.code}: {problem}"
+    return Probe(upstream.name, known.id if known else NO_MODEL, ok, round((time.monotonic() - begun) * 1000), message)
 
 
 async def _probe_all(settings: Settings, found: list[Probe]) -> None:
-    from gai_fast.net.engine import Engine
+    from gai_fast.gateway import Gateway
 
-    engine = Engine(settings, asyncio.get_running_loop())
-    try:
-        found += await asyncio.gather(*(_probe(engine, one) for one in settings.upstreams.values()))
-    finally:
-        await engine.close()
+    async with Gateway(settings) as gateway:
+        found += await asyncio.gather(*(_probe(gateway, one) for one in settings.upstreams.values()))
 
 
 @click.command()
@@ -103,8 +89,6 @@ def command(config_path: Path | None, probe: bool, json: bool) -> None:
     else:
         demo = " and the demo" if len(own) < len(settings.models) else ""
         click.echo(f"config OK ({_count(len(settings.upstreams), 'upstream')}, {_count(len(own), 'model')}{demo})")
-        for notice in settings.notices:
-            click.echo(f"note: {notice}")
         width = max((len(one.upstream) for one in probes), default=0)
         for one in probes:
             click.echo(f"{one.upstream:{width}}  {'ok' if one.ok else 'FAILED':6}  {one.ms:5} ms  {one.message}")

@@ -56,8 +56,6 @@ def init(file: Path, force: bool) -> None:
         raise Failure(f"cannot write {file}: {problem.strerror}") from None
     names = [table["name"].value for table in found.upstreams]
     click.echo(f"wrote {file}, with {', '.join(names) or 'an example'}")
-    for notice in found.settings.notices:
-        click.echo(f"note: {notice}")
 
 
 def starter(upstreams: Sequence[Mapping[str, Value]]) -> str:
@@ -128,8 +126,6 @@ def show(config_path: Path | None, origin: bool, json: bool) -> None:
     if json:
         print_json(_plain(sections, origin))
         return
-    for notice in loaded.settings.notices:
-        click.echo(f"# {notice}")
     for section, tables in sections.items():
         for table in tables if isinstance(tables, list) else [tables]:
             click.echo(f"[[{section}]]" if section in LISTS else f"[{section}]")
@@ -152,6 +148,7 @@ def in_force(loaded: Loaded) -> dict[str, dict[str, Value] | list[dict[str, Valu
     return {
         "server": _with_defaults("server", loaded.server),
         "stream": _with_defaults("stream", loaded.stream),
+        "store": _with_defaults("store", loaded.store),
         "upstream": upstreams,
         "model": [{name: table[name] for name in SECTIONS["model"] if name in table} for table in models],
     }

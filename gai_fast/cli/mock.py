@@ -94,12 +94,14 @@ class Answer(ABC):
     """One answer in one dialect.
 
     Args:
-        body: The request, parsed.
+        body: The request, as `asked` returned it.
         number: Counts the requests of a mock from 1; makes ids unique and repeatable.
     """
 
     suffix: ClassVar[str]
     """How the path of this dialect's requests ends."""
+    prompt: ClassVar[str] = "messages"
+    """The request's key for what is asked."""
     required: ClassVar[tuple[str, ...]]
     limits: ClassVar[tuple[str, ...]]
     """The request's keys that bound the answer's tokens."""
@@ -108,7 +110,12 @@ class Answer(ABC):
         self.model = str(body.get("model"))
         self.number = number
         self.body = body
-        self.input_tokens = len(_json(body.get("messages"))) // 4
+        self.input_tokens = len(_json(body.get(self.prompt))) // 4
+
+    @classmethod
+    def asked(cls, path: str, body: Mapping[str, Any]) -> Mapping[str, Any] | None:
+        """The request with what its path says; `None` where the path is another dialect's."""
+        return body if path.endswith(cls.suffix) else None
 
     def texts(self, deltas: int) -> tuple[list[str], bool]:
         """The text deltas, and whether the request's own limit cut them short."""
@@ -274,7 +281,62 @@ class AnthropicAnswer(Answer):
         return cls._frame(cls.error(status, message))
 
 
-DIALECTS: Final[Mapping[str, type[Answer]]] = {"openai": OpenAIAnswer, "anthropic": AnthropicAnswer}
+class GeminiAnswer(Answer):
+    """Gemini: the path says which model, and whether it streams."""
+
+    suffix = "enerateContent"
+    prompt = "contents"
+    required = ("contents",)
+    limits = ("max_tokens",)
+
+    @classmethod
+    def asked(cls, path: str, body: Mapping[str, Any]) -> Mapping[str, Any] | None:
+        found = re.search(r"/([^/:]+):(g|streamG)enerateContent$", path)
+        if found is None:
+            return None
+        generation = body.get("generationConfig")
+        limit = generation.get("maxOutputTokens") if isinstance(generation, dict) else None
+        return {**body, "model": found[1], "stream": found[2] == "streamG", "max_tokens": limit}
+
+    def _answer(self, text: str, tokens: int, finish_reason: str | None = None) -> dict[str, Any]:
+        candidate: dict[str, Any] = {"content": {"parts": [{"text": text}], "role": "model"}, "index": 0}
+        if finish_reason:
+            candidate["finishReason"] = finish_reason
+        usage = {"promptTokenCount": self.input_tokens, "candidatesTokenCount": tokens}
+        return {
+            "candidates": [candidate],
+            "usageMetadata": {**usage, "totalTokenCount": self.input_tokens + tokens},
+            "modelVersion": self.model,
+            "responseId": f"mock-{self.number}",
+        }
+
+    def opening(self) -> list[bytes]:
+        return []
+
+    def delta(self, text: str) -> bytes:
+        return b"data: %b\n\n" % _json(self._answer(text, 1))
+
+    def closing(self, tokens: int, cut_short: bool) -> list[bytes]:
+        return [b"data: %b\n\n" % _json(self.whole([""] * tokens, cut_short))]
+
+    def whole(self, texts: Sequence[str], cut_short: bool) -> dict[str, Any]:
+        return self._answer("".join(texts), len(texts), "MAX_TOKENS" if cut_short else "STOP")
+
+    @classmethod
+    def error(cls, status: int, message: str) -> dict[str, Any]:
+        kinds = {400: "INVALID_ARGUMENT", 404: "NOT_FOUND", 429: "RESOURCE_EXHAUSTED", 503: "UNAVAILABLE"}
+        return {"error": {"code": status, "message": message, "status": kinds.get(status, "INTERNAL")}}
+
+    @classmethod
+    def error_frame(cls, status: int, message: str) -> bytes:
+        return b"data: %b\n\n" % _json(cls.error(status, message))
+
+
+DIALECTS: Final[Mapping[str, type[Answer]]] = {
+    "openai": OpenAIAnswer,
+    "anthropic": AnthropicAnswer,
+    "gemini": GeminiAnswer,
+}
 
 
 @dataclass(slots=True)
@@ -479,24 +541,25 @@ class _Connection:
             models = [{"id": "mock", "object": "model", "created": CREATED, "owned_by": "gai-fast"}]
             await self._whole(HTTPStatus.OK, _json({"object": "list", "data": models}))
             return
-        kind = next((kind for kind in self.mock.dialects.values() if request.path.endswith(kind.suffix)), None)
+        body = request.body if isinstance(request.body, dict) else {}
+        found = ((kind, kind.asked(request.path, body)) for kind in self.mock.dialects.values())
+        kind, asked = next(((kind, asked) for kind, asked in found if asked is not None), (None, body))
         if kind is None or request.method != "POST":
             first = next(iter(self.mock.dialects.values()))
             message = f"The mock does not answer {request.method} {request.path}"
             await self._whole(HTTPStatus.NOT_FOUND, _json(first.error(404, message)))
             return
-        body = request.body if isinstance(request.body, dict) else {}
-        missing = [key for key in kind.required if not body.get(key)]
+        missing = [key for key in kind.required if not asked.get(key)]
         if missing:
             message = f"The request is not valid: {', '.join(missing)} missing"
             await self._whole(HTTPStatus.BAD_REQUEST, _json(kind.error(400, message)))
             return
-        answer = kind(body, len(self.mock.requests))
+        answer = kind(asked, len(self.mock.requests))
         texts, cut_short = answer.texts(self.mock.deltas)
         fault = self.mock.fault
         if fault is not None and fault.after is None and fault.kind in _BEFORE_HEAD:
             await self._instead(kind, fault.kind)
-        elif body.get("stream") is True:
+        elif asked.get("stream") is True:
             await self._stream(request, answer, texts, cut_short, fault)
         else:
             await self._once(request, answer, texts, cut_short, fault)

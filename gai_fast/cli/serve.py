@@ -39,7 +39,6 @@ def banner(url: str, loaded: Loaded) -> str:
     if loaded.path is not None:
         lines.append(f"configuration: {loaded.path}")
     lines.append(f"models: {', '.join(offered(settings)) or 'none: add an [[upstream]]'}")
-    lines += [f"note: {notice}" for notice in settings.notices]
     model = settings.model(None)
     if model is not None:
         lines += ["", *examples(url, model.name)]

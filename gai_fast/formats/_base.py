@@ -7,9 +7,8 @@ here awaits, opens anything or reads a clock.
 
 from __future__ import annotations
 
-import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final, Literal, Protocol
 
@@ -25,7 +24,7 @@ Framing = Literal["sse", "ndjson"]
 MEDIA_TYPES: dict[str, str] = {"sse": "text/event-stream; charset=utf-8", "ndjson": "application/x-ndjson"}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # one for each request: a frozen one takes a microsecond more to make
 class StreamContext:
     """What an encoder needs to know of its stream.
 
@@ -80,6 +79,8 @@ class Format(ABC):
 
     name: ClassVar[str]
     framings: ClassVar[tuple[Framing, ...]] = ("sse", "ndjson")
+    announces: ClassVar[bool] = False
+    """Whether it can say that what it said is void (`stream.reset`)."""
 
     @abstractmethod
     def encoder(self, framing: Framing, context: StreamContext) -> StreamEncoder:
@@ -123,23 +124,8 @@ class Format(ABC):
         return MEDIA_TYPES[framing]
 
 
-# No model says these: a text of private-use characters, and numbers no clock and no stream comes to.
-TEXT_MARK: Final = "\U000f6a3d\U0010c5e9"
-SEQ_MARK: Final = int("8" * 15 + "1")
-TS_MARK: Final = int("8" * 15 + "2")
-
-_PART_OF_MARK: Final[Mapping[bytes, Part]] = {
-    TEXT_MARK.encode(): "text",
-    b"%d" % SEQ_MARK: "seq",
-    b"%d" % TS_MARK: "ts",
-}
-_MARKS: Final = re.compile(b"(" + b"|".join(map(re.escape, _PART_OF_MARK)) + b")")
-
-
-def split_at_marks(frame: bytes) -> Sequence[Part] | None:
-    """What a frame is made of; `None` where its text does not stand in it exactly once."""
-    parts: list[Part] = [_PART_OF_MARK.get(piece, piece) for piece in _MARKS.split(frame) if piece]
-    return parts if parts.count("text") == 1 else None
+_TEXT_MARK: Final = "\U000f6a3d\U0010c5e9"
+"""No model says these two private-use characters."""
 
 
 class DataEncoder(ABC):
@@ -182,18 +168,22 @@ class DataEncoder(ABC):
 
     def delta_parts(self, event: Event, key: str) -> Sequence[Part] | None:
         """How a delta like this one is written: found by writing one whose text is a mark."""
-        if self._ids:
-            return None
         written, self._out = self._out, bytearray()
         try:
-            self._encode({**event, key: TEXT_MARK})  # type: ignore[misc]  # the key depends on the type
-            return split_at_marks(bytes(self._out))
+            self._encode({**event, key: _TEXT_MARK})  # type: ignore[misc]  # the key depends on the type
+            pieces = bytes(self._out).split(_TEXT_MARK.encode())
+            return self._parts(*pieces) if len(pieces) == 2 else None
         finally:
             self._out = written
+
+    def _parts(self, head: bytes, tail: bytes) -> Sequence[Part]:
+        """A frame around a text: with ids, its number stands in front of it."""
+        return (b"id: %b." % self._ids, "seq", b"\n" + head, "text", tail) if self._ids else (head, "text", tail)
 
     def append_frames(self, frames: bytes, count: int) -> None:
         """Takes deltas that are written already."""
         self._out += frames
+        self._seq += count
 
     def heartbeat(self) -> None:
         """Writes a keep-alive."""

@@ -5,48 +5,15 @@ Owns the keep-alives of this format and the shape of its whole answer. The bytes
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, ClassVar, Final, cast
+from typing import Any, ClassVar, cast
 
-from gai_fast._impl import NDJSONEncoder, Part, SSEEncoder, encode_json
-from gai_fast.events import Event
-from gai_fast.formats._base import (
-    SEQ_MARK,
-    TEXT_MARK,
-    TS_MARK,
-    Encoder,
-    Format,
-    Framing,
-    StreamContext,
-    StreamEncoder,
-    WholeEncoder,
-    split_at_marks,
-)
+from gai_fast._impl import NDJSONEncoder, SSEEncoder, encode_json
+from gai_fast.formats._base import Encoder, Format, Framing, StreamContext, StreamEncoder, WholeEncoder
 from gai_fast.result import Result
 
-PROBE_CAPACITY: Final = 512
-"""Bytes: a probe writes one delta."""
 
-
-class _Learnable:
-    """What both framings tell of how they write deltas."""
-
+class _SSE(SSEEncoder):
     __slots__ = ()
-
-    probe: Callable[[], SSEEncoder | NDJSONEncoder]
-    """Makes an encoder like this one whose clock shows a mark."""
-
-    def delta_parts(self, event: Event, key: str) -> Sequence[Part] | None:
-        """How a delta like this one is written: found by writing one with marks for its text and its numbers."""
-        probe = self.probe()
-        probe.event({"type": "start"})  # the first event carries the envelope, deltas do not
-        probe.take()
-        probe.event({**event, "seq": SEQ_MARK, key: TEXT_MARK})
-        return split_at_marks(probe.take())
-
-
-class _SSE(_Learnable, SSEEncoder):
-    __slots__ = ("probe",)
 
     def heartbeat(self) -> None:
         self.comment("ping")
@@ -64,8 +31,8 @@ class _FirstRetry(_SSE):
         self.first_retry = None
 
 
-class _NDJSON(_Learnable, NDJSONEncoder):
-    __slots__ = ("probe",)
+class _NDJSON(NDJSONEncoder):
+    __slots__ = ()
 
     def heartbeat(self) -> None:
         self.comment("")
@@ -99,16 +66,16 @@ class GaiFormat(Format):
     """The native format; its requests are native ones, which `gai_fast.request` reads."""
 
     name: ClassVar[str] = "gai"
+    announces: ClassVar[bool] = True
 
     def encoder(self, framing: Framing, context: StreamContext) -> StreamEncoder:
         """An encoder; SSE is compact and NDJSON full unless the context says otherwise."""
         envelope = context.envelope or ("compact" if framing == "sse" else "full")
         ids = context.stream_id if context.ids and framing == "sse" else None
-        told = (envelope, ids, context.request_id, context.trace_id)
         kind = _NDJSON if framing == "ndjson" else _FirstRetry if ids else _SSE
-        encoder = kind(*told, context.clock, timestamps=context.timestamps)
-        plain = NDJSONEncoder if framing == "ndjson" else SSEEncoder
-        encoder.probe = lambda: plain(*told, lambda: TS_MARK, PROBE_CAPACITY, timestamps=context.timestamps)
+        encoder = kind(
+            envelope, ids, context.request_id, context.trace_id, context.clock, timestamps=context.timestamps
+        )
         if isinstance(encoder, _FirstRetry):
             encoder.first_retry = context.retry_ms
         # The kernels take any dict; to mypy an `Event` is a `Mapping` but never a `dict`.

@@ -7,42 +7,35 @@ server both stand on it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from dataclasses import dataclass
+import logging
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, Final, cast
+
+from msgspec import UNSET
 
 from gai_fast.errors import Error, for_client
+from gai_fast.formats import StreamEncoder
+from gai_fast.metrics import MetricsSink, Outcome
+from gai_fast.net.callbacks import tell_sinks
 from gai_fast.net.pool import UpstreamPool
+from gai_fast.net.recording import RecordedExchange
 from gai_fast.net.replay import ReplayExchange, load_recording
-from gai_fast.net.session import Client, Clock, Exchange, Output, Session
+from gai_fast.net.retry import Breaker, RetryPolicy
+from gai_fast.net.session import Call, Client, Clock, Exchange, Session, Translate
 from gai_fast.net.timers import TimerWheel
-from gai_fast.providers import API, Target, UpstreamRequest, get_provider
-from gai_fast.relay import DeltaSink, FrameSink, Relay
-from gai_fast.settings import ModelSettings, Settings, UpstreamSettings
+from gai_fast.net.upstream import Receiver
+from gai_fast.processors import Chain, describe, make_chain, read_processor
+from gai_fast.providers import API, Adapter, Target, UpstreamRequest, get_provider
+from gai_fast.request import Request
+from gai_fast.settings import Settings, UpstreamSettings
+from gai_fast.stores import LoggedOutput, open_store
 
+logger = logging.getLogger("gai_fast.engine")
 
-@dataclass(frozen=True, slots=True)
-class Call:
-    """One answer that somebody asks for.
-
-    Args:
-        model: Whom to ask.
-        build: The upstream's request for this call; may raise `Unsupported`.
-        output: The relay's sink.
-        deltas: The same sink, where it takes deltas that are written already.
-        frames: The same sink, where the upstream's bytes are passed on as they are.
-        hold: The answer is one JSON object.
-        dialect: The name of the format that the client speaks.
-        prompt_characters: Length of the request's text, for partial usage.
-    """
-
-    model: ModelSettings
-    build: Callable[[API, Target], UpstreamRequest]
-    output: Output
-    deltas: DeltaSink | None = None
-    frames: FrameSink | None = None
-    hold: bool = False
-    dialect: str = ""
-    prompt_characters: int | None = None
+_LOGGED_FIELDS: Final = 20
+_LOGGED_CHARACTERS: Final = 100
 
 
 class Engine:
@@ -58,8 +51,42 @@ class Engine:
         self.streams: dict[str, Session] = {}
         """The sessions that have not ended for their clients, by stream id."""
         self.timers = TimerWheel(loop)
+        self.store = open_store(settings.store, self.timers)
+        """The logs of resumable streams."""
         self._loop = loop
         self._pools: dict[str, UpstreamPool] = {}
+        self._breakers: dict[str, Breaker] = {}
+        self._kept: dict[str, LoggedOutput] = {}
+        self.policy = RetryPolicy()
+        """Decides about failed attempts."""
+        self._processors = [read_processor(entry) for entry in settings.processors]
+        self.record: Path | None = None
+        """Where every upstream's answer is written to."""
+        self.sinks: list[MetricsSink] = []
+        """Told of every stream at its end."""
+
+    def chain(self, request: Request, **about: Any) -> Chain | None:
+        """The processors of a stream; where they must be given more than `nothing`, nothing may be passed through.
+
+        Args:
+            request: What is asked.
+            **about: What else `processors.describe` takes.
+
+        Raises:
+            Error: The request cannot be served so.
+        """
+        if not self._processors and request.json_snapshots is UNSET:
+            return None
+        return make_chain(self._processors, describe(request, **about))
+
+    def breaker(self, upstream: UpstreamSettings) -> Breaker | None:
+        """The upstream's breaker, where it has one."""
+        if upstream.breaker is None:
+            return None
+        breaker = self._breakers.get(upstream.name)
+        if breaker is None:
+            breaker = self._breakers[upstream.name] = Breaker(upstream.breaker)
+        return breaker
 
     def start(self, call: Call, client: Client, stream_id: str, clock: Clock) -> Session:
         """Starts a stream.
@@ -73,44 +100,73 @@ class Engine:
         Raises:
             Error: The request cannot be made of this upstream; nothing was sent.
         """
+        output = call.output
+        kept: LoggedOutput | None = None
+        if call.origin is not None:
+            output = kept = LoggedOutput(cast("StreamEncoder", output), self.store.create(call.origin))
+        try:
+            session = Session(self, call, output, client, stream_id=stream_id, clock=clock, loop=self._loop)
+            self.streams[stream_id] = session
+            if kept is not None:
+                self._kept[stream_id] = kept
+        finally:
+            if kept is not None and stream_id not in self.streams:
+                kept.close()
+        return session
+
+    def open(self, call: Call, session: Session) -> tuple[Adapter, Translate, Exchange]:
+        """Asks the upstream of a call.
+
+        Args:
+            call: One attempt.
+            session: Gets the answer.
+
+        Returns:
+            What reads the answer, what an error of it is to clients, and the exchange.
+
+        Raises:
+            Error: It cannot be asked for this; nothing was sent.
+        """
         upstream = call.model.upstream
         api = get_provider(upstream.provider)
         key = upstream.api_key.reveal() if upstream.api_key is not None else None
-        request = call.build(api, Target(call.model.id, key))
-        relay = Relay(
-            api.adapter(call.model.id),
-            call.output,
-            deltas=call.deltas,
-            frames=call.frames,
-            stream_id=stream_id,
-            upstream=upstream.name,
-            on_malformed=call.model.stream.on_malformed,
-            translate=lambda error: for_client(error, upstream.name, keep_details=api.dialect == call.dialect),
-            prompt_characters=call.prompt_characters,
-        )
-        session = Session(
-            relay,
-            call.output,
-            client,
-            clock=clock,
-            stream=call.model.stream,
-            upstream=upstream,
-            timers=self.timers,
-            loop=self._loop,
-            hold=call.hold,
-            on_end=lambda: self._forget(stream_id),
-        )
-        session.start(lambda receiver: self._open(api, upstream, request, receiver))
-        self.streams[stream_id] = session
-        return session
+        target = Target(call.model.id, key, call.model.stream.on_unsupported)
+        for path in call.left_out:
+            api.leave_out(path, target)
+        if isinstance(call.request, dict):
+            request = api.build_passthrough(call.request, target)
+        else:
+            request = api.build_request(call.request, target)
+        if target.dropped:
+            _log_dropped(session.stream_id, upstream, target.dropped)
+        translate = partial(for_client, upstream=upstream.name, keep_details=api.dialect == call.dialect)
+        return api.adapter(call.model.id), translate, self._recorded(call, session, api, request)
 
-    def _open(self, api: API, upstream: UpstreamSettings, request: UpstreamRequest, session: Session) -> Exchange:
+    def _recorded(self, call: Call, session: Session, api: API, request: UpstreamRequest) -> Exchange:
+        upstream = call.model.upstream
+        if self.record is None:
+            return self._open(api, upstream, request, session)
+        about = {
+            "provider": upstream.provider,
+            "model": call.model.id,
+            "upstream": upstream.name,
+            "stream_id": session.stream_id,
+        }
+        key = upstream.api_key.reveal() if upstream.api_key is not None else None
+        number = "" if not session.attempts else f".{session.attempts + 1}"
+        file = self.record / f"{session.stream_id}{number}.ndjson"
+        recorded = RecordedExchange(file, about, session, self._loop.time, key)
+        return recorded.open(lambda receiver: self._open(api, upstream, request, receiver))
+
+    def _open(self, api: API, upstream: UpstreamSettings, request: UpstreamRequest, receiver: Receiver) -> Exchange:
         if api.recording:
-            return ReplayExchange(load_recording(api.recording), session, self._loop)
-        own = {name.lower() for name in upstream.headers}
-        headers = [item for item in request.headers if item[0].lower() not in own]
-        headers += upstream.headers.items()
-        return self._pool(upstream).open(request.method, request.path, headers, request.body, session)
+            return ReplayExchange(load_recording(api.recording), receiver, self._loop)
+        headers = request.headers
+        if upstream.headers:
+            own = {name.lower() for name in upstream.headers}
+            headers = [item for item in headers if item[0].lower() not in own]
+            headers += upstream.headers.items()
+        return self._pool(upstream).open(request.method, request.path, headers, request.body, receiver)
 
     def _pool(self, upstream: UpstreamSettings) -> UpstreamPool:
         pool = self._pools.get(upstream.name)
@@ -126,12 +182,39 @@ class Engine:
             )
         return pool
 
-    def _forget(self, stream_id: str) -> None:
-        self.streams.pop(stream_id, None)
+    def ended(self, session: Session, outcome: Outcome) -> None:
+        """The stream has ended for its client."""
+        self.streams.pop(session.stream_id, None)
+        kept = self._kept.pop(session.stream_id, None)
+        if kept is not None:
+            kept.close()
+        if self.sinks:
+            call = session.call
+            tell_sinks(
+                self.sinks,
+                session.measured(
+                    outcome,
+                    upstream=call.model.upstream.name,
+                    model=call.model.name,
+                    endpoint=call.endpoint,
+                    transport=call.transport,
+                    stream_id=session.stream_id,
+                    request_id=call.request_id,
+                    trace_id=call.trace_id,
+                ),
+            )
 
     async def close(self) -> None:
-        """Ends every stream, which is told to its client, and every upstream connection."""
+        """Ends every stream, which is told to its client, every upstream connection, and the store."""
         for session in list(self.streams.values()):
             session.fail(Error("overloaded", "this server is being stopped", reason="shutdown"))
         for pool in self._pools.values():
             await pool.close()
+        await self.store.close()
+
+
+def _log_dropped(stream_id: str, upstream: UpstreamSettings, fields: Sequence[str]) -> None:
+    # Of a path a part may be the client's own word: told as a literal, so that it cannot end the line.
+    told = ", ".join(repr(path[:_LOGGED_CHARACTERS]) for path in fields[:_LOGGED_FIELDS])
+    more = f" and {len(fields) - _LOGGED_FIELDS} more" if len(fields) > _LOGGED_FIELDS else ""
+    logger.info("stream %s: upstream %s has no place for %s%s: left out", stream_id, upstream.name, told, more)

@@ -85,6 +85,7 @@ class UpstreamPool:
         loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
         self.origin = Origin.parse(base_url)
+        self._peer = self.origin.peer
         self._timers = timers
         self._timeouts = Timeouts(connect_timeout, idle_timeout, total_timeout)
         self._max_connections = max_connections
@@ -114,7 +115,7 @@ class UpstreamPool:
             ValueError: What would break the request's framing; see `encode_request`.
         """
         request = encode_request(self.origin, method, path, headers, body)
-        exchange = Exchange(self.origin.peer, method, request, receiver, self._timeouts, self._timers)
+        exchange = Exchange(self._peer, method, request, receiver, self._timeouts, self._timers)
         if self._closed:
             self._loop.call_soon(exchange.fail, self._gone())
         elif self._serve(exchange):
@@ -123,7 +124,7 @@ class UpstreamPool:
             self._waiting[exchange] = None
             exchange.begin_waiting(functools.partial(self._waiting.pop, exchange, None))
         else:
-            text = f"{len(self._waiting)} requests wait for a connection to {self.origin.peer} (max_connections)"
+            text = f"{len(self._waiting)} requests wait for a connection to {self._peer} (max_connections)"
             self._loop.call_soon(exchange.fail, Error("overloaded", text, reason="upstream_pool"))
         return exchange
 
@@ -194,13 +195,13 @@ class UpstreamPool:
             return
         self._opened += 1
         if connection.is_closing:
-            text = f"{self.origin.peer} closed the connection, or spoke, before it was asked: check base_url"
+            text = f"{self._peer} closed the connection, or spoke, before it was asked: check base_url"
             exchange.fail(Error("network", text, reason="reset"))
         else:
             exchange.begin(connection, reused=False)
 
     def _gone(self) -> Error:
-        return Error("network", f"the connections to {self.origin.peer} are being closed", reason="closed")
+        return Error("network", f"the connections to {self._peer} are being closed", reason="closed")
 
     # ---- what connections tell (upstream.Keeper)
 
@@ -250,7 +251,7 @@ class UpstreamPool:
         Raises:
             Error: `network`, with the reasons `dns`, `forbidden_address`, `connect`, `tls`.
         """
-        peer = self.origin.peer
+        peer = self._peer
         addresses = await self._resolve()
         if any(is_forbidden_address(address[0]) for _, address in addresses):
             text = f"{peer} is a link-local or metadata address, which no upstream may have: check base_url"

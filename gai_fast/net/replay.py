@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from dataclasses import dataclass
+from base64 import b64decode
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cache
+from http import HTTPStatus
 from importlib.resources import files
-from typing import Any
+from typing import Any, Final
 
 import orjson
 
+from gai_fast.errors import Error
 from gai_fast.net.upstream import Receiver
+
+_STREAM: Final = {"content-type": "text/event-stream"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,17 +25,62 @@ class Recording:
 
     Args:
         chunks: Pairs of seconds since the request and the bytes that were read then.
+        status: Its HTTP status.
+        headers: Its headers, as far as they were recorded; lower-case names.
+        broke: Whether it ended early.
+        about: What else its first line says.
     """
 
     chunks: Sequence[tuple[float, bytes]]
+    status: int = 200
+    headers: Mapping[str, str] = field(default_factory=lambda: dict(_STREAM))
+    broke: bool = False
+    about: Mapping[str, Any] = field(default_factory=dict)
+
+
+def read_recording(data: bytes) -> Recording:
+    """A recording from its file: a header line, then `{"at": seconds, "data": text}` per read.
+
+    Args:
+        data: The file, as `net/recording.py` and `tools/record_demo.py` write it.
+
+    Raises:
+        ValueError: It is none; the text names the line.
+    """
+    chunks: list[tuple[float, bytes]] = []
+    end = "complete"
+    about: dict[str, Any] = {}
+    for number, line in enumerate(data.splitlines(), 1):
+        try:
+            read = orjson.loads(line)
+            if number == 1:
+                about = dict(read)
+                if about.get("format") != 1:
+                    raise ValueError("no recording of a format that is known here")
+            elif "end" in read:
+                end = read["end"]
+            else:
+                body = b64decode(read["base64"]) if "base64" in read else read["data"].encode()
+                chunks.append((float(read["at"]), body))
+        except (AttributeError, KeyError, TypeError, ValueError) as problem:
+            raise ValueError(f"line {number} is not of a recording: {problem}") from None
+    if not about:
+        raise ValueError("an empty file is no recording")
+    status = about.pop("status", HTTPStatus.OK)
+    headers = about.pop("headers", _STREAM)
+    if not isinstance(status, int) or not isinstance(headers, dict) or not all(map(_is_text, headers.values())):
+        raise ValueError("line 1 is not of a recording: its status or its headers are none")
+    return Recording(chunks, status, headers, broke=end != "complete", about=about)
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
 
 
 @cache
 def load_recording(name: str) -> Recording:
-    """A recording that ships with the providers: a header line, then `{"at": seconds, "data": text}` per read."""
-    lines = files("gai_fast.providers").joinpath(name).read_bytes().splitlines()[1:]
-    reads: list[dict[str, Any]] = [orjson.loads(line) for line in lines]
-    return Recording([(read["at"], read["data"].encode()) for read in reads])
+    """A recording that ships with the providers."""
+    return read_recording(files("gai_fast.providers").joinpath(name).read_bytes())
 
 
 class ReplayExchange:
@@ -51,6 +101,11 @@ class ReplayExchange:
         # How much later than recorded the rest is played: pauses move it.
         self._began = loop.time()
         self._handle: asyncio.Handle | None = loop.call_soon(self._begin)
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether all of it has been played."""
+        return self._next >= len(self._recording.chunks)
 
     def pause_reading(self) -> None:
         """Stops playing; the rest comes later by as long as the pause lasts."""
@@ -75,7 +130,7 @@ class ReplayExchange:
 
     def _begin(self) -> None:
         self._handle = None
-        self._receiver.head_received(200, {"content-type": "text/event-stream"})
+        self._receiver.head_received(self._recording.status, dict(self._recording.headers))
         self._schedule()
 
     def _schedule(self) -> None:
@@ -83,7 +138,8 @@ class ReplayExchange:
             return
         if self._next == len(self._recording.chunks):
             self._next += 1
-            self._receiver.exchange_ended(None)
+            broke = Error("network", "the recorded answer breaks off here", reason="truncated")
+            self._receiver.exchange_ended(broke if self._recording.broke else None)
             return
         self._handle = self._loop.call_at(self._began + self._recording.chunks[self._next][0], self._play)
 

@@ -1,7 +1,8 @@
 """One stream between an upstream and a client: commit, liveness, cancel, backpressure.
 
-Owns when the response head is committed, what becomes of a stream whose client or upstream goes away, and the timers of
-a stream. Decides nothing about events or bytes: the relay and the encoder do.
+Owns when the response head is committed, what becomes of a stream whose client or upstream goes away, the attempts at
+its answer, and the timers of a stream. Decides nothing about events or bytes: the relay and the encoder do. When a
+failed attempt is made again is decided by `retry.py`.
 
 The head is held until the upstream's first event or `commit_after`, so that an early failure has its true status.
 A client that is gone closes the upstream at once, at whatever moment; a stream that has ended lets the upstream end its
@@ -11,19 +12,41 @@ response too, so that the connection can be used again.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from typing import Protocol
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from time import perf_counter
+from typing import Any, Final, Literal, Protocol
 
 from gai_fast.errors import Error
 from gai_fast.events import Event
 from gai_fast.limits import LIMITS
+from gai_fast.metrics import Outcome, StreamMeter, StreamMetrics
+from gai_fast.net.retry import Breaker, Failure, RetryPolicy, is_fault_of_upstream
 from gai_fast.net.timers import TimerHandle, TimerWheel
-from gai_fast.relay import Relay, State
-from gai_fast.settings import StreamSettings, UpstreamSettings
+from gai_fast.processors import Chain
+from gai_fast.providers import Adapter
+from gai_fast.relay import DeltaSink, FrameSink, Relay, State
+from gai_fast.request import Request
+from gai_fast.settings import ModelSettings, Settings, UpstreamSettings
+from gai_fast.stores import Origin
+from gai_fast.transcript import Transcript
+
+Translate = Callable[[Error], Error]
+Continued = Literal["verified", "prefill"] | None
+
+_OPEN: Final = "breaker_open"
+
+# As globals, because the attribute of an enum costs 75 ns on 3.11, and every read asks.
+_IDLE, _STREAMING = State.IDLE, State.STREAMING
 
 
 class Exchange(Protocol):
     """One request to an upstream and its response, under way."""
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether all of the response has come, though its last bytes may be still to be told."""
 
     def pause_reading(self) -> None:
         """Stops reading the response; idempotent."""
@@ -85,71 +108,317 @@ class Clock:
         return self.now_ms
 
 
-class Session:
-    """Drives one relay. Made by `Engine.start`.
+@dataclass(slots=True)
+class Call:
+    """One answer that somebody asks for.
 
     Args:
-        relay: The stream.
+        model: Whom to ask.
+        request: A native request; or the client's own body, which goes to an upstream of its dialect as it is.
         output: The relay's sink.
+        deltas: The same sink, where it takes deltas that are written already.
+        frames: The same sink, where the upstream's bytes are passed on as they are.
+        hold: The answer is one JSON object.
+        announces: The format can say that what it said is void (`stream.reset`).
+        dialect: The name of the format that the client speaks.
+        left_out: Paths of the client's fields that have no place in `request`.
+        prompt_characters: Length of the request's text, for partial usage.
+        is_retry: The client says that it has asked this before.
+        other: The same call to another model, where more than the model differs then.
+        origin: What the log is told of the stream, which is kept; its output is an encoder. `None`: it is not kept.
+        chain: The stream's processors, from `Engine.chain`; it lives through every attempt.
+        request_id: For the figures, as what follows.
+        trace_id: The 32 hex digits of `traceparent`, where there is one.
+        endpoint: The route.
+        transport: `sse`, `ndjson`, `json` or `library`.
+    """
+
+    model: ModelSettings
+    request: Request | dict[str, Any]
+    output: Output
+    deltas: DeltaSink | None = None
+    frames: FrameSink | None = None
+    hold: bool = False
+    announces: bool = False
+    dialect: str = ""
+    left_out: Sequence[str] = ()
+    prompt_characters: int | None = None
+    is_retry: bool = False
+    other: Callable[[ModelSettings], Call] | None = None
+    origin: Origin | None = None
+    chain: Chain | None = None
+    request_id: str = ""
+    trace_id: str | None = None
+    endpoint: str = ""
+    transport: str = ""
+
+    def to(self, model: ModelSettings) -> Call:
+        """The same call to another model."""
+        return replace(self, model=model) if self.other is None else self.other(model)
+
+
+class Runner(Protocol):
+    """What a session needs of the engine."""
+
+    settings: Settings
+    policy: RetryPolicy
+    timers: TimerWheel
+
+    def breaker(self, upstream: UpstreamSettings) -> Breaker | None:
+        """The upstream's breaker, where it has one."""
+
+    def open(self, call: Call, session: Session) -> tuple[Adapter, Translate, Exchange]:
+        """Asks the upstream of a call.
+
+        Raises:
+            Error: It cannot be asked for this; nothing was sent.
+        """
+
+    def ended(self, session: Session, outcome: Outcome) -> None:
+        """The stream has ended for its client."""
+
+
+class Session:
+    """Drives one stream. Made by `Engine.start`.
+
+    Args:
+        runner: The engine.
+        call: What is asked, and of whom first.
+        output: The call's output, or what keeps its bytes too.
         client: The client's leg.
+        stream_id: The stream's id.
         clock: Shared with the output.
-        stream: The stream's settings.
-        upstream: The upstream's settings.
-        timers: The loop's timer wheel.
         loop: The loop.
-        hold: Commit only at the end: the answer is one JSON object.
-        on_end: Called once, when the stream has ended for its client.
+
+    Raises:
+        Error: No upstream can be asked for this; nothing was sent.
+
+    Attributes:
+        call: The attempt that is under way.
+        attempts: Attempts so far.
+        models: Models asked so far.
     """
 
     def __init__(
         self,
-        relay: Relay,
+        runner: Runner,
+        call: Call,
         output: Output,
         client: Client,
         *,
+        stream_id: str,
         clock: Clock,
-        stream: StreamSettings,
-        upstream: UpstreamSettings,
-        timers: TimerWheel,
         loop: asyncio.AbstractEventLoop,
-        hold: bool,
-        on_end: Callable[[], None],
     ) -> None:
-        self.relay = relay
+        self.call = call
+        self.stream_id = stream_id
+        self.attempts = 0
+        self.models = 1
+        self._runner = runner
         self._output = output
         self._client = client
         self._clock = clock
-        self._stream = stream
-        self._upstream = upstream
-        self._timers = timers
+        self._stream = call.model.stream
+        self._upstream = call.model.upstream
+        self._timers = runner.timers
         self._loop = loop
-        self._hold = hold
-        self._on_end = on_end
+        self._hold = call.hold
+        self._meter = StreamMeter(perf_counter())
+        self._reading: tuple[float, int] | None = None
+        self._is_cancelled = False
         self._exchange: Exchange | None = None
         self._committed = False
         self._over = False
         self._paused = False
         self._read = 0
-        self._last_write = loop.time()
-        self._commit_timer: TimerHandle | None = None
-        self._first_event_timer: TimerHandle | None = None
-        self._heartbeat_timer: TimerHandle | None = None
-        self._tail_timer: TimerHandle | None = None
+        self._began = self._asked = self._last_write = loop.time()
+        self._timer: TimerHandle | None = None
         self._flush_handle: asyncio.TimerHandle | None = None
+        self._due_handle: asyncio.TimerHandle | None = None
+        self._breaker: Breaker | None = None
+        self._here = 0  # attempts at this model
+        self._next: tuple[Call, Continued] | None = None
+        self._continued: Continued = None
+        self._next_handle: asyncio.TimerHandle | None = None
+        self._fallbacks: list[str] | None = None
+        keeps = self._stream.on_midstream_failure == "continue"
+        self._transcript = Transcript() if keeps else None
+        runner.policy.budget.request(self._began)
+        self.relay: Relay
+        self._start(call)
+        self._arm()
 
-    def start(self, open_exchange: Callable[[Session], Exchange]) -> None:
-        """Asks the upstream.
+    # -- attempts --
 
-        Args:
-            open_exchange: Opens the exchange whose receiver is this session.
-        """
-        self._exchange = open_exchange(self)
+    def _start(self, call: Call) -> None:
+        """The first attempt; where its breaker is open, at the first model whose is not."""
+        chain = call.chain
+        takes_deltas = self._transcript is None and (chain is None or chain.touches != "deltas")
+        refused: Error | None = None
+        while True:
+            try:
+                adapter, translate, self._exchange = self._ask(call)
+                break
+            except Error as error:
+                refused = refused or error
+                following = self._following() if refused.reason == _OPEN else None
+                if following is None:
+                    raise refused from None
+                call = following
+        if call.output is not self.call.output:
+            self._output = call.output
+        self.call = call
+        self.relay = Relay(
+            adapter,
+            self._output,
+            deltas=call.deltas if takes_deltas else None,
+            frames=call.frames,
+            chain=chain,
+            stream_id=self.stream_id,
+            upstream=call.model.upstream.name,
+            on_malformed=self._stream.on_malformed,
+            translate=translate,
+            prompt_characters=call.prompt_characters,
+            failed=self._failed,
+            transcript=self._transcript,
+        )
+
+    def _ask(self, call: Call) -> tuple[Adapter, Translate, Exchange]:
+        """Asks the upstream of a call, where its breaker lets it."""
         now = self._loop.time()
-        self._first_event_timer = self._timers.schedule(now + self._upstream.first_event_timeout, self._no_first_event)
-        if not self._hold:
-            self._commit_timer = self._timers.schedule(now + self._stream.commit_after, self._commit_late)
-            if self._stream.heartbeat:
-                self._heartbeat_timer = self._timers.schedule(now + self._stream.heartbeat, self._heartbeat)
+        breaker = self._runner.breaker(call.model.upstream)
+        if breaker is not None and not breaker.admits(now):
+            raise Error(
+                "provider_unavailable",
+                f"upstream {call.model.upstream.name!r} has failed too often, and is left alone for a while",
+                reason=_OPEN,
+                retry_after_ms=max(1, round(breaker.seconds_left(now) * 1000)),
+                provider=call.model.upstream.provider,
+            )
+        opened = None
+        try:
+            opened = self._runner.open(call, self)
+        finally:
+            if opened is None and breaker is not None:
+                breaker.left()
+        self._breaker = breaker
+        self._upstream = call.model.upstream
+        self._asked = now
+        self.attempts += 1
+        self._here += 1
+        self._meter.asked(perf_counter())
+        return opened
+
+    def _failed(self, error: Error) -> bool:
+        """What becomes of a failed attempt; `True`: another one is made."""
+        now = self._loop.time()
+        if not self.relay.delivered:
+            self._judge(error, now)
+        following = None if self._over else self._following_attempt(error, now)
+        if following is None:
+            return False
+        self._close_exchange()
+        self._asked = math.inf
+        call, continued, delay = following
+        self._next = call, continued
+        self._next_handle = self._loop.call_later(delay, self._ask_again)
+        return True
+
+    def _following_attempt(self, error: Error, now: float) -> tuple[Call, Continued, float] | None:
+        """The attempt that follows a failure, how it goes on, and in how many seconds; `None`: none does."""
+        delivered, call = self.relay.delivered, self.call
+        continued: Continued = None
+        if delivered or self._continued is not None:
+            wish = self._stream.on_midstream_failure
+            if wish == "error" or (wish == "restart" and not call.announces):
+                return None
+            if self._transcript is not None:
+                if self._continued == "prefill" and self.relay.is_silent:
+                    return call, "verified", 0.0  # it was refused
+                can_prefill = call.model.prefill and isinstance(call.request, Request) and self._transcript.text
+                continued = "prefill" if can_prefill else "verified"
+        verdict = self._runner.policy.decide(
+            Failure(
+                error,
+                is_silence=error.code == "timeout" and error.reason in ("first_event", "idle"),
+                attempts=self._here,
+                retries=self._upstream.retries,
+                seconds_to_commit=math.inf if self._hold else self._began + self._stream.commit_after - now,
+                is_clients_retry=call.is_retry,
+            ),
+            now,
+        )
+        if verdict.action == "again":
+            return call, continued, verdict.delay
+        if continued is not None:
+            return None
+        if verdict.action == "end":
+            named = call.model.fallback_on.get(error.code)
+            self._fallbacks = [] if named is None else [named]
+        other = self._following()
+        return None if other is None else (other, None, 0.0)
+
+    def _following(self) -> Call | None:
+        """The call to the next model of `fallback`, where there is one left."""
+        if self._fallbacks is None:
+            self._fallbacks = list(self.call.model.fallback)
+        while self._fallbacks:
+            model = self._runner.settings.model(self._fallbacks.pop(0))
+            if model is not None:
+                self._here = 0
+                self.models += 1
+                # What the client asked of the stream holds whoever answers.
+                return self.call.to(replace(model, stream=self._stream))
+        return None
+
+    def _ask_again(self) -> None:
+        """The attempt that was promised."""
+        self._next_handle = None
+        while self._next is not None and not self._over:
+            (call, continued), self._next = self._next, None
+            asked = call
+            if continued == "prefill" and self._transcript is not None and isinstance(call.request, Request):
+                asked = replace(call, request=call.request.with_prefill(self._transcript.text or ""))
+            try:
+                adapter, translate, exchange = self._ask(asked)
+            except Error:
+                # What cannot be asked for this was not asked: the failure before it stands, unless another one can be.
+                other = None if continued is not None else self._following()
+                if other is None:
+                    self._clock.tick()
+                    self.relay.give_up()
+                    self._advance()
+                    return
+                self._next = other, None
+                continue
+            if call.output is not self.call.output:
+                self._output = call.output
+            self.call, self._continued, self._exchange = call, continued, exchange
+            if self._paused:
+                exchange.pause_reading()
+            takes_deltas = self._transcript is None and (call.chain is None or call.chain.touches != "deltas")
+            self.relay.begin(
+                adapter,
+                self._output,
+                deltas=call.deltas if takes_deltas else None,
+                frames=call.frames,
+                upstream=call.model.upstream.name,
+                translate=translate,
+                continued=continued,
+            )
+            self._disarm()
+            self._arm()
+            self._advance()
+
+    def _judge(self, error: Error | None, now: float) -> None:
+        """Tells the breaker how the attempt went; once for each."""
+        breaker, self._breaker = self._breaker, None
+        if breaker is None:
+            return
+        if error is not None and is_fault_of_upstream(error):
+            breaker.failed(now)
+        else:
+            breaker.succeeded()
 
     # -- the upstream --
 
@@ -162,25 +431,40 @@ class Session:
     def body_received(self, data: bytes) -> None:
         """Bytes of the upstream's body."""
         if not self._over:
+            self._reading = perf_counter(), len(data)
             self._read += len(data)
             self.relay.receive_data(data, self._clock.tick())
             self._advance()
+            self._note_read()
+            due = self.relay.due_ms
+            if due is not None and self._due_handle is None and not self._over:
+                self._due_handle = self._loop.call_later((due - self._clock.now_ms) / 1e3, self._flush_due)
 
     def exchange_ended(self, error: Error | None) -> None:
         """The upstream's body is complete, or broke."""
         self._exchange = None
-        if self._tail_timer is not None:
-            self._tail_timer.cancel()
-        if not self._over:
+        if self._over:
+            self._disarm()
+        else:
             self.relay.receive_eof(error, self._clock.tick())
             self._advance()
+
+    def _flush_due(self) -> None:
+        """What processors have held back for a time."""
+        self._due_handle = None
+        if not self._over:
+            self.relay.tick(self._clock.tick())
+            self._advance()
+            due = self.relay.due_ms
+            if due is not None:
+                self._due_handle = self._loop.call_later((due - self._clock.now_ms) / 1e3, self._flush_due)
 
     # -- the client --
 
     def client_lost(self) -> None:
         """The client is gone: so is the reason to ask the upstream. Nothing where the stream has ended."""
         if not self._over:
-            self._leave()
+            self._leave("disconnected")
             self._close_exchange()
 
     def pause(self) -> None:
@@ -200,6 +484,7 @@ class Session:
         if not self._over:
             self._close_exchange()
             self._clock.tick()
+            self._is_cancelled = True
             self.relay.cancel()
             self._advance()
 
@@ -213,42 +498,91 @@ class Session:
 
     # -- time --
 
-    def _no_first_event(self) -> None:
-        if self.relay.state is State.IDLE:
-            seconds = self._upstream.first_event_timeout
-            self.fail(
-                Error(
-                    "timeout",
-                    f"upstream {self._upstream.name!r} sent no event within {seconds:g} s (first_event_timeout)",
-                    reason="first_event",
-                    provider=self._upstream.provider,
-                )
-            )
+    # One timer, armed lazily: what happens only changes what is due, and the timer finds that out when it fires.
 
-    def _commit_late(self) -> None:
-        if not self._over and not self._committed:
+    def _arm(self) -> None:
+        """Sets the timer for what is due first, where nothing happens until then."""
+        due = math.inf
+        if self.relay.is_silent:
+            due = self._asked + self._upstream.first_event_timeout
+        if not self._hold:
+            if not self._committed:
+                due = min(due, self._began + self._stream.commit_after)
+            if self._stream.heartbeat:
+                due = min(due, self._last_write + self._stream.heartbeat)
+        if due < math.inf:
+            self._timer = self._timers.schedule(due, self._look)
+
+    def _look(self) -> None:
+        self._timer = None
+        now = self._loop.time()
+        if self.relay.is_silent and now >= self._asked + self._upstream.first_event_timeout:
+            self._fail_first_event()
+        elif not self._hold and not self._committed and now >= self._began + self._stream.commit_after:
             self._commit()
             self._client.flush()
+        elif self._stream.heartbeat and now >= self._last_write + self._stream.heartbeat:
+            self._last_write = now
+            if self._committed and not self._paused:
+                self._output.heartbeat()
+                self._flush()
+        if not self._over:
+            self._arm()
 
-    def _heartbeat(self) -> None:
-        """Armed lazily: writing only notes the time, and the timer finds out here whether it is due."""
-        if self._over:
-            return
-        due = self._last_write + self._stream.heartbeat
-        if self._committed and not self._paused and due <= self._loop.time():
-            self._output.heartbeat()
-            self._flush()
-            due = self._last_write + self._stream.heartbeat
-        elif due <= self._loop.time():
-            due = self._loop.time() + self._stream.heartbeat
-        self._heartbeat_timer = self._timers.schedule(due, self._heartbeat)
+    def _fail_first_event(self) -> None:
+        seconds = self._upstream.first_event_timeout
+        self._clock.tick()
+        self.relay.fail_attempt(
+            Error(
+                "timeout",
+                f"upstream {self._upstream.name!r} sent no event within {seconds:g} s (first_event_timeout)",
+                reason="first_event",
+                provider=self._upstream.provider,
+            )
+        )
+        self._advance()
+
+    def _disarm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    # -- figures --
+
+    def _note_read(self) -> None:
+        """A read has been handled, at the latest when the stream's figures are asked for."""
+        if self._reading is not None:
+            (began, size), self._reading = self._reading, None
+            self._meter.read(began, perf_counter(), size, self.relay.deltas)
+
+    def measured(self, outcome: Outcome = "finished", **about: Any) -> StreamMetrics:
+        """The figures so far."""
+        self._note_read()
+        relay, end = self.relay, self.relay.end
+        return self._meter.end(
+            perf_counter(),
+            outcome=outcome,
+            events=relay.deltas + relay.others,
+            code=None if relay.error is None else relay.error.code,
+            finish_reason=end.get("finish_reason"),
+            usage=end.get("usage"),
+            provider=end.get("provider", self._upstream.provider.partition(":")[0]),
+            answered_by=end.get("model", ""),
+            retries=self.attempts - self.models,
+            fallbacks=self.models - 1,
+            **about,
+        )
 
     # -- out --
 
     def _advance(self) -> None:
         """Passes on what the relay has said since the last call."""
-        relay = self.relay
-        if relay.is_over:
+        state = self.relay.state
+        if self._breaker is not None and self.relay.delivered:
+            self._judge(None, self._last_write)
+        if state is _STREAMING and self._committed and not self._stream.flush_interval:
+            self._flush()
+        elif self.relay.is_over:
             self._end()
         elif self._hold:
             if self._read > LIMITS.held_answer:
@@ -256,7 +590,7 @@ class Session:
                 self.fail(Error("provider_unavailable", text, reason="answer_too_large"))
         elif self._committed:
             self._flush_soon()
-        elif relay.state is not State.IDLE:
+        elif state is not _IDLE:
             self._commit()
             self._flush_soon()
 
@@ -279,17 +613,20 @@ class Session:
         data = self._output.take()
         if data:
             self._last_write = self._loop.time()
+            self._meter.wrote(len(data))
             self._client.write(data)
 
     def _end(self) -> None:
         error = self.relay.error
         data = self._output.take()
-        self._leave()
+        self._meter.wrote(len(data))
+        self._leave("failed" if error is not None else "cancelled" if self._is_cancelled else "finished")
         if error is not None:
             self._close_exchange()
         elif self._exchange is not None:
-            due = self._loop.time() + LIMITS.upstream_tail
-            self._tail_timer = self._timers.schedule(due, self._close_exchange)
+            if not self._exchange.is_complete:
+                due = self._loop.time() + LIMITS.upstream_tail
+                self._timer = self._timers.schedule(due, self._close_exchange)
             self._exchange.resume_reading()
         if not self._committed and error is not None and (self._hold or not self.relay.delivered):
             self._client.fail(error)
@@ -298,20 +635,23 @@ class Session:
             self._commit()
         self._client.end(data)
 
-    def _leave(self) -> None:
+    def _leave(self, outcome: Outcome) -> None:
         """The stream is over for its client: nothing of it is timed or written any more."""
         if self._over:
             return
         self._over = True
-        for timer in (self._commit_timer, self._first_event_timer, self._heartbeat_timer):
-            if timer is not None:
-                timer.cancel()
-        # What is left refers to nothing that refers back: it is freed now, not when the collector comes.
-        self._commit_timer = self._first_event_timer = self._heartbeat_timer = None
-        if self._flush_handle is not None:
-            self._flush_handle.cancel()
-            self._flush_handle = None
-        self._on_end()
+        self._disarm()
+        if self._breaker is not None:
+            if outcome == "finished":
+                self._breaker.succeeded()
+            else:
+                self._breaker.left()
+            self._breaker = None
+        for handle in (self._flush_handle, self._due_handle, self._next_handle):
+            if handle is not None:
+                handle.cancel()
+        self._flush_handle = self._due_handle = self._next_handle = self._next = None
+        self._runner.ended(self, outcome)
 
     def _close_exchange(self) -> None:
         if self._exchange is not None:

@@ -86,7 +86,8 @@ class TimerWheel:
         timer = TimerHandle(self, home, callback)
         home[timer] = None
         self._count += 1
-        self._arm(number)
+        if self._handle is None or number < self._armed:
+            self._arm(number)
         return timer
 
     def _removed(self) -> None:
@@ -102,10 +103,7 @@ class TimerWheel:
             self._handle = None
 
     def _arm(self, number: int) -> None:
-        if self._handle is not None:
-            if self._armed <= number:
-                return
-            self._handle.cancel()
+        self._disarm()
         self._armed = number
         self._handle = self._loop.call_at(number * self._tick, self._wake)
 

@@ -33,6 +33,7 @@ import re
 import ssl
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final, Protocol, cast
 from urllib.parse import urlsplit
 
@@ -177,16 +178,23 @@ def encode_request(origin: Origin, method: str, path: str, headers: Sequence[tup
     Raises:
         ValueError: Something would break the framing; the text shows no value, nor the path, whose query may be a key.
     """
+    head = _encode_head(origin, method, path, tuple(headers))
+    if body or method not in ("GET", "HEAD"):
+        return b"%bContent-Length: %d\r\n\r\n%b" % (head, len(body), body)
+    return head + b"\r\n"
+
+
+@lru_cache(LIMITS.upstream_heads)
+def _encode_head(origin: Origin, method: str, path: str, headers: tuple[tuple[str, str], ...]) -> bytes:
+    """All of a head but its length: the same for every request of a model."""
     if not _METHOD.fullmatch(method) or method == "CONNECT":
         raise ValueError(f"{method[: LIMITS.identifier]!r} is not a method that is sent upstream")
     if not _TARGET.fullmatch(path):
         raise ValueError("the path of a request begins with '/' and is percent-encoded")
-    length = f"Content-Length: {len(body)}\r\n" if body or method not in ("GET", "HEAD") else ""
-    head = (
+    return (
         f"{method} {origin.prefix}{path} HTTP/1.1\r\nHost: {origin.authority}\r\nAccept-Encoding: identity\r\n"
-        f"{encode_headers(headers)}{length}\r\n"
-    )
-    return head.encode() + body
+        f"{encode_headers(headers)}"
+    ).encode()
 
 
 # ---- what comes back -----------------------------------------------------------------------------------------------
@@ -247,8 +255,17 @@ class ResponseReader:
             if self.complete:
                 self.is_reusable = self._keep_alive and not data  # what follows was not asked for
                 return b""
-        if self._chunks is not None:
-            return self._feed_chunks(self._chunks, data)
+        chunks = self._chunks
+        if chunks is not None:
+            body = chunks.feed(data)
+            if chunks.broken:
+                self._refuse("network", "protocol", "broke the chunked coding of its answer: check base_url")
+            elif chunks.overhead > LIMITS.response_head:
+                self._too_large()
+            elif chunks.complete:
+                self.complete = True
+                self.is_reusable = self._keep_alive and not chunks.rest
+            return body
         if self._left is not None:
             body, extra = data[: self._left], len(data) > self._left
             self._left -= len(body)
@@ -287,17 +304,6 @@ class ResponseReader:
                 self._parser = None  # it refers to this object: the garbage collector should not have to come
             data = data[size:]
         return None if self.head is None else data
-
-    def _feed_chunks(self, chunks: ChunkedBody, data: bytes) -> bytes:
-        body = chunks.feed(data)
-        if chunks.broken:
-            self._refuse("network", "protocol", "broke the chunked coding of its answer: check base_url")
-        elif chunks.overhead > LIMITS.response_head:
-            self._too_large()
-        elif chunks.complete:
-            self.complete = True
-            self.is_reusable = self._keep_alive and not chunks.rest
-        return body
 
     def _refuse(self, code: Code, reason: str, text: str) -> None:
         self.error = Error(code, f"{self._peer} {text}", reason=reason)
@@ -434,13 +440,18 @@ class Exchange:
         self._state = _QUEUED
         self._abandon: Callable[[], object] = _nothing  # what close() has to undo in this state
         self._connection: UpstreamConnection | None = None
-        self._response: ResponseReader | None = None
+        self._response: ResponseReader  # from `begin` on
         self._paused = False
         self._total_by = timers.clock() + timeouts.total
         self._connect_by = self._read_at = self._armed = 0.0
         self._timer: TimerHandle | None = None
 
     # -- for the receiver's side
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether all of the answer has come; the receiver may be still to be told."""
+        return self._connection is not None and self._response.complete
 
     def pause_reading(self) -> None:
         """Stops the answer until `resume_reading`, and `idle_timeout` with it; twice is once, at any moment."""
@@ -513,7 +524,7 @@ class Exchange:
         """What one read brought."""
         self._read_at = self._timers.clock()
         self._request = None
-        response = cast(ResponseReader, self._response)
+        response = self._response
         body = response.feed(data)
         # The receiver may close the exchange in any of these calls; from then on the receiver is _NOBODY.
         if self._state is _HEAD and response.head is not None:
@@ -530,7 +541,7 @@ class Exchange:
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is gone; without an exception the peer closed it."""
-        response = cast(ResponseReader, self._response)
+        response = self._response
         if exc is not None:
             reason = "tls" if isinstance(exc, ssl.SSLError) else "reset"
             text = f"the connection to {self._peer} broke before the end of its answer"

@@ -6,10 +6,10 @@ with the last.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
-_LAST_CHUNK: Final = b"0\r\n\r\n"
+_CHUNKED: Final = [("transfer-encoding", "chunked")]
 
 
 class ResponseWriter:
@@ -20,41 +20,39 @@ class ResponseWriter:
         chunked: Frame the body in HTTP chunks; otherwise the end of the connection ends it (HTTP/1.0).
     """
 
-    __slots__ = ("_chunked", "_head", "_write")
+    __slots__ = ("_chunked", "_head", "_send")
 
     def __init__(self, write: Callable[[bytes], None], *, chunked: bool) -> None:
-        self._write = write
+        self._send = write
         self._chunked = chunked
         self._head = b""
 
     @property
-    def framing(self) -> list[tuple[str, str]]:
+    def framing(self) -> Sequence[tuple[str, str]]:
         """The header that tells the framing."""
-        return [("transfer-encoding", "chunked")] if self._chunked else []
+        return _CHUNKED if self._chunked else []
 
     def start(self, head: bytes) -> None:
         """Begins the response; the head goes out with the first bytes."""
         self._head = head
 
-    def flush_head(self) -> None:
-        """Writes the head alone."""
+    def flush(self) -> None:
+        """Writes the head alone, where it has not gone out yet."""
         if self._head:
-            self._send(b"")
+            head, self._head = self._head, b""
+            self._send(head)
 
     def write(self, data: bytes) -> None:
         """Bytes of the body, never none: an empty chunk would be the last."""
-        self._send(b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data)
+        head, self._head = self._head, b""
+        self._send(b"%b%x\r\n%b\r\n" % (head, len(data), data) if self._chunked else head + data)
 
     def end(self, data: bytes) -> None:
         """The last bytes of the body, and its proper end."""
+        head, self._head = self._head, b""
         if not self._chunked:
-            self._send(data)
+            self._send(head + data)
         elif data:
-            self._send(b"%x\r\n%b\r\n%b" % (len(data), data, _LAST_CHUNK))
+            self._send(b"%b%x\r\n%b\r\n0\r\n\r\n" % (head, len(data), data))
         else:
-            self._send(_LAST_CHUNK)
-
-    def _send(self, data: bytes) -> None:
-        if self._head:
-            data, self._head = self._head + data, b""
-        self._write(data)
+            self._send(head + b"0\r\n\r\n")

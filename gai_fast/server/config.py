@@ -16,18 +16,28 @@ import re
 import socket
 import tomllib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from difflib import get_close_matches
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any, Final, Literal
 from urllib.parse import SplitResult, urlsplit
 
-from gai_fast.errors import GaiFastError
+from gai_fast.errors import CLASSES, GaiFastError
 from gai_fast.limits import LIMITS
 from gai_fast.net.pool import is_forbidden_address
-from gai_fast.providers import UNBUILT_KEY_VARIABLES, get_provider, provider_names
-from gai_fast.settings import ModelSettings, Secret, ServerSettings, Settings, StreamSettings, UpstreamSettings
+from gai_fast.providers import API, get_provider, provider_names
+from gai_fast.settings import (
+    BreakerSettings,
+    ModelSettings,
+    Secret,
+    ServerSettings,
+    Settings,
+    StoreSettings,
+    StreamSettings,
+    UpstreamSettings,
+)
+from gai_fast.stores import STORES
 
 DEFAULT_FILE: Final = Path("gai-fast.toml")
 """Read where no file is named and this one is in the working directory; the command line says so."""
@@ -180,10 +190,8 @@ def check_provider(value: str) -> str:
     """A provider's name, as it is.
 
     Raises:
-        ValueError: There is none of this name, or not yet.
+        ValueError: There is none of this name.
     """
-    if value.partition(":")[0] in UNBUILT_KEY_VARIABLES:
-        raise ValueError(f"names {value}, which is not supported yet")
     try:
         get_provider(value)
     except ValueError as problem:
@@ -220,6 +228,15 @@ def _split(value: str) -> SplitResult:
     return url
 
 
+def _store_url(value: str) -> str:
+    scheme, separator, rest = value.partition("://")
+    if separator and scheme in ("sqlite", "redis", "rediss"):
+        raise ValueError(f"names a store, {scheme}, that is not supported yet")
+    if not separator or scheme not in STORES or rest:
+        raise ValueError('must be "memory://"')
+    return value
+
+
 def _reference(value: str) -> str:
     if not _REFERENCE.fullmatch(value):
         raise ValueError('must be "env:NAME" or "file:PATH": a key itself does not belong into the file')
@@ -250,6 +267,26 @@ def _headers(value: Any) -> Mapping[str, str]:
     return MappingProxyType(dict(value))
 
 
+def _breaker(value: Any) -> Mapping[str, Any] | Literal[False]:
+    if value is False:
+        return False
+    if not isinstance(value, dict) or not value.keys() <= BREAKER.keys():
+        raise ValueError(f"must be false or a table of {', '.join(BREAKER)}")
+    try:
+        return {**_BREAKER_DEFAULTS, **{name: BREAKER[name].read(given) for name, given in value.items()}}
+    except ValueError as problem:
+        raise ValueError(f"must be false or a table of {', '.join(BREAKER)}, each of which {problem}") from None
+
+
+def _fallback_on(value: Any) -> Mapping[str, str]:
+    if not isinstance(value, dict) or not all(isinstance(name, str) for name in value.values()):
+        raise ValueError('must be a table of error codes and models, as {context_length_exceeded = "big"}')
+    for code in value:
+        if code not in CLASSES:
+            raise ValueError(f"must have error codes; known: {', '.join(CLASSES)}")
+    return MappingProxyType({code: _model_name(name) for code, name in value.items()})
+
+
 def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     """The address that a host is, in any notation that the resolver takes for one (`2852039166`, `0xa9fe.0xa9fe`)."""
     try:
@@ -266,6 +303,14 @@ def is_loopback(host: str) -> bool:
     """Whether only this machine can reach a server that binds to this host."""
     address = _address(host)
     return host.lower() == "localhost" if address is None else address.is_loopback
+
+
+BREAKER: Final[Mapping[str, Key]] = {
+    "failures": _whole("Failures in a row that open it.", 1, LIMITS.breaker_failures),
+    "window": _seconds("Within how long they must come."),
+    "open": _seconds("How long it stays open."),
+}
+_BREAKER_DEFAULTS: Final = asdict(BreakerSettings())
 
 
 # ---- the keys ------------------------------------------------------------------------------------------------------
@@ -293,6 +338,10 @@ STREAM: Final[Mapping[str, Key]] = {
     "timestamps": _switch("`ts` on every event of a compact stream."),
     "envelope": _choice("The envelope where the client names none.", "compact", "full"),
     "usage": _choice("Whether OpenAI clients get usage that they did not ask for.", "asked", "always"),
+    "on_unsupported": _choice("What becomes of a field that the upstream has no place for.", "error", "drop"),
+    "on_midstream_failure": _choice(
+        "What becomes of an answer whose upstream fails after its first content.", "error", "restart", "continue"
+    ),
     "on_malformed": _choice("What becomes of a chunk of the upstream that cannot be read.", "skip", "error"),
 }
 UPSTREAM: Final[Mapping[str, Key]] = {
@@ -313,31 +362,65 @@ UPSTREAM: Final[Mapping[str, Key]] = {
     "idle_timeout": _seconds("Between two reads of a stream."),
     "total_timeout": _seconds("For the whole answer."),
     "max_connections": _whole("Connections at a time.", 1),
+    "retries": _whole("How often a request that failed before its first content is made again.", 0, LIMITS.retries),
+    "breaker": Key(
+        "When the upstream is left alone for a while; false: never.",
+        {
+            "oneOf": [
+                {"const": False},
+                {
+                    "type": "object",
+                    "properties": {name: dict(key.schema) for name, key in BREAKER.items()},
+                    "additionalProperties": False,
+                },
+            ]
+        },
+        _breaker,
+    ),
 }
 MODEL: Final[Mapping[str, Key]] = {
     "name": _text("What clients ask for.", _model_name),
     "upstream": _text("The name of an [[upstream]].", _any),
     "id": _text("What the upstream is asked for; by default the name.", _any),
+    "fallback": _texts("Other models, asked in order where this one fails before its first content.", _model_name),
+    "fallback_on": Key(
+        "The model that is asked where this one fails with an error of this code.",
+        {
+            "type": "object",
+            "propertyNames": {"enum": list(CLASSES)},
+            "additionalProperties": {"type": "string", "minLength": 1},
+        },
+        _fallback_on,
+    ),
+    "prefill": _switch("Whether the upstream goes on where an assistant message at the end stops."),
     **STREAM,
+}
+STORE: Final[Mapping[str, Key]] = {
+    "url": _text("Where resumable streams are kept.", _store_url, secret=True),
+    "ttl": _seconds("How long a stream is kept after its end.", zero=True),
+    "max_bytes": _whole("Bytes kept of all streams; those that ended first go first.", 65536),
+    "max_stream_bytes": _whole("Bytes kept of one stream; its oldest frames go first.", 4096),
+    "sync": _choice("Whether what is sent may be ahead of what is stored.", "batched", "before_send"),
 }
 SECTIONS: Final[Mapping[str, Mapping[str, Key]]] = {
     "server": SERVER,
     "stream": STREAM,
+    "store": STORE,
     "upstream": UPSTREAM,
     "model": MODEL,
 }
+TABLES: Final = ("server", "stream", "store")
 LISTS: Final = ("upstream", "model")
 REQUIRED: Final[Mapping[str, tuple[str, ...]]] = {"upstream": ("name", "provider"), "model": ("name", "upstream")}
 
-_LATER_STREAM: Final = frozenset(
-    "retry on_disconnect detach_ttl on_midstream_failure on_unsupported write_timeout client_buffer".split()
-)
+_LATER_STREAM: Final = frozenset("retry on_disconnect detach_ttl write_timeout client_buffer".split())
 LATER: Final[Mapping[str, frozenset[str]]] = {
-    "": frozenset("key store idempotency limits processor".split()),
+    "": frozenset("key idempotency limits processor".split()),
     "server": frozenset("grace tls_cert tls_key".split()),
     "stream": _LATER_STREAM,
-    "upstream": frozenset("retries breaker".split()),
-    "model": frozenset("fallback fallback_on prefill".split()) | _LATER_STREAM,
+    "store": frozenset(),
+    "upstream": frozenset(),
+    "model": _LATER_STREAM,
 }
 _LIST_SECTIONS: Final = frozenset({*LISTS, "key", "processor"})
 
@@ -353,8 +436,9 @@ def _defaults(kind: type[Any]) -> dict[str, Any]:
 DEFAULTS: Final[Mapping[str, Mapping[str, Any]]] = {
     "server": {**_defaults(ServerSettings), "default_model": None, "demo": True},
     "stream": _defaults(StreamSettings),
-    "upstream": {**_defaults(UpstreamSettings), "headers": {}},
-    "model": {},
+    "store": _defaults(StoreSettings),
+    "upstream": {**_defaults(UpstreamSettings), "headers": {}, "breaker": _BREAKER_DEFAULTS},
+    "model": {"fallback": (), "fallback_on": {}, "prefill": False},
 }
 
 
@@ -428,6 +512,7 @@ class Loaded:
     """The file it was read from."""
     server: dict[str, Value]
     stream: dict[str, Value]
+    store: dict[str, Value]
     upstreams: list[dict[str, Value]]
     models: list[dict[str, Value]]
 
@@ -529,7 +614,7 @@ class _Reader:
     def check_variables(self) -> None:
         """Variables that look as if they set a key, and do not."""
         known, later = (
-            {f"{PREFIX}{section}__{name}".upper() for section in ("server", "stream") for name in table[section]}
+            {f"{PREFIX}{section}__{name}".upper() for section in TABLES for name in table[section]}
             for table in (SECTIONS, LATER)
         )
         for variable in sorted(self.environ):
@@ -599,7 +684,7 @@ def _unknown(name: str, section: str) -> str:
 def _unknown_section(name: str, value: Any) -> str:
     if name in LATER[""]:
         return f"{_title(name)} is not supported yet"
-    home = next((section for section in ("server", "stream") if name in SECTIONS[section]), None)
+    home = next((section for section in TABLES if name in SECTIONS[section]), None)
     if home and not isinstance(value, dict):
         return f"`{name}` belongs under [{home}]"
     return f"unknown section {_shown(name)}{_nearest(f'[{name}]', map(_title, {*SECTIONS, *LATER['']}))}"
@@ -655,7 +740,7 @@ def read(
     """
     reader = _Reader(path, os.environ if environ is None else environ)
     document = {} if path is None else reader.document()
-    given: dict[str, dict[str, Value]] = {"server": {}, "stream": {}}
+    given: dict[str, dict[str, Value]] = {section: {} for section in TABLES}
     upstreams: list[dict[str, Value]] = []
     models: list[dict[str, Value]] = []
     for name, value in document.items():
@@ -677,38 +762,47 @@ def read(
         if value is not None and (value := reader.read("server", name, value, f"--{name}")) is not None:
             given["server"][name] = Value(value, f"--{name}")
 
-    notices: list[str] = []
     if path is None:
-        upstreams, notices = _from_keys(reader.environ)
-    settings = _settings(reader, given["server"], given["stream"], upstreams, models, tuple(notices))
+        upstreams = _from_variables(reader)
+    settings = _settings(reader, given, upstreams, models)
     if reader.problems:
         raise ConfigError(*reader.problems)
-    return Loaded(settings, path, given["server"], given["stream"], upstreams, models)
+    return Loaded(settings, path, given["server"], given["stream"], given["store"], upstreams, models)
 
 
-def _from_keys(environ: Mapping[str, str]) -> tuple[list[dict[str, Value]], list[str]]:
-    """Zero configuration: an upstream for every provider whose usual key is there, and what to say of it."""
-    upstreams, notices = [], []
+def _from_variables(reader: _Reader) -> list[dict[str, Value]]:
+    """Zero configuration: an upstream for every provider whose usual variable is there."""
+    environ = reader.environ
+    upstreams = []
     for name in provider_names():
         api = get_provider(name)
-        if api.key_variable and api.base_url and environ.get(api.key_variable):
-            values = {"name": name, "provider": name, "api_key": f"env:{api.key_variable}"}
-            upstreams.append({key: Value(value, api.key_variable) for key, value in values.items()})
-    for name, variable in UNBUILT_KEY_VARIABLES.items():
-        if environ.get(variable):
-            notices.append(f"{variable} is set, but {name} is not supported yet: it is left out")
-    return upstreams, notices
+        address = _usual_address(reader, api)
+        if api.base_url and (environ.get(api.key_variable) or address is not None):
+            variable = api.key_variable if address is None else api.host_variable
+            values = {"name": Value(name, variable), "provider": Value(name, variable)}
+            if environ.get(api.key_variable):
+                values["api_key"] = Value(f"env:{api.key_variable}", api.key_variable)
+            if address is not None:
+                values["base_url"] = address
+            upstreams.append(values)
+    return upstreams
+
+
+def _usual_address(reader: _Reader, api: API) -> Value | None:
+    """Where the provider's own SDK would look for it, if the environment says so."""
+    value = reader.environ.get(api.host_variable)
+    address = reader.read("upstream", "base_url", api.address(value), api.host_variable) if value else None
+    return None if address is None else Value(address, api.host_variable)
 
 
 def _settings(
     reader: _Reader,
-    server: dict[str, Value],
-    stream: dict[str, Value],
+    given: Mapping[str, dict[str, Value]],
     upstream_tables: Sequence[dict[str, Value]],
     model_tables: Sequence[dict[str, Value]],
-    notices: tuple[str, ...],
 ) -> Settings:
     """The whole; what had a problem is left out, and the problem told."""
+    server, stream = given["server"], given["stream"]
     named = _by_name(reader, "upstream", upstream_tables)
     upstreams = {name: made for name, table in named.items() if (made := _upstream(reader, table)) is not None}
     base = _stream_settings(stream)
@@ -720,7 +814,8 @@ def _settings(
         if target.value in upstreams:
             own = {**stream, **{key: value for key, value in table.items() if key in STREAM}}
             identifier = table["id"].value if "id" in table else name
-            models[name] = ModelSettings(name, upstreams[target.value], identifier, _stream_settings(own))
+            more = {key: table[key].value for key in ("fallback", "fallback_on", "prefill") if key in table}
+            models[name] = ModelSettings(name, upstreams[target.value], identifier, _stream_settings(own), **more)
         elif target.value not in named:
             near = _nearest(target.value, named) if named else ": there is no [[upstream]]"
             reader.problem(target.origin, f"no [[upstream]] is named {_shown(target.value)}{near}")
@@ -733,11 +828,13 @@ def _settings(
     settings = Settings(
         server=ServerSettings(**values),
         stream=base,
+        store=StoreSettings(**{name: value.value for name, value in given["store"].items()}),
         upstreams=MappingProxyType(upstreams),
         models=MappingProxyType(models),
         default_model=default_model,
-        notices=notices,
     )
+    if not reader.problems:
+        _check_fallbacks(reader, settings, model_tables)
     # What follows would blame the default model for a table that has been told already.
     if not reader.problems and default_model is not None and settings.model(default_model) is None:
         what = f"`default_model` in [server]: no model is named {_shown(default_model)}"
@@ -748,6 +845,19 @@ def _settings(
         how = "`insecure = true` in [server] (GAI_FAST_SERVER__INSECURE=true) allows that"
         reader.problem(server["host"].origin, f"{what}: {how}")
     return settings
+
+
+def _check_fallbacks(reader: _Reader, settings: Settings, tables: Sequence[dict[str, Value]]) -> None:
+    """Where a failure leads must be a model, and another one."""
+    for table in tables:
+        for key in ("fallback", "fallback_on"):
+            told = table[key].value if key in table else ()
+            for name in told.values() if isinstance(told, Mapping) else told:
+                if settings.model(name) is None:
+                    what = f"`{key}` in [[model]]: no model is named {_shown(name)}"
+                    reader.problem(table[key].origin, what + _nearest(name, settings.models))
+                elif name == table["name"].value:
+                    reader.problem(table[key].origin, f"`{key}` in [[model]] must name another model than itself")
 
 
 def _by_name(reader: _Reader, section: str, tables: Iterable[dict[str, Value]]) -> dict[str, dict[str, Value]]:
@@ -770,7 +880,11 @@ def _upstream(reader: _Reader, table: dict[str, Value]) -> UpstreamSettings | No
     elif "base_url" not in values and reader.environ.get(api.key_variable):
         # As the provider's own SDK does; never for another host, which would be told a key it has no right to.
         values["api_key"] = reader.secret(Value(f"env:{api.key_variable}", api.key_variable))
-    values.setdefault("base_url", api.base_url)
+    if "base_url" not in values:
+        address = _usual_address(reader, api)
+        values["base_url"] = api.base_url if address is None else address.value
+    if "breaker" in values:
+        values["breaker"] = BreakerSettings(**values["breaker"]) if values["breaker"] else None
     return UpstreamSettings(**values)
 
 

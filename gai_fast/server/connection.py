@@ -17,9 +17,10 @@ from __future__ import annotations
 
 import asyncio
 import enum
+import re
 import socket
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final, Protocol, cast
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
@@ -82,6 +83,19 @@ class HTTPRequest:
         self.request_id = ""
         self.began = 0.0
 
+    def again(self, headers: dict[str, str], body: bytes) -> HTTPRequest:
+        """Another request of the same client that differs from this one in nothing but these."""
+        again = HTTPRequest(
+            self.connection,
+            self.method,
+            self.target,
+            headers,
+            is_http_1_1=self.is_http_1_1,
+            keep_alive=self.keep_alive,
+        )
+        again.body = body
+        return again
+
 
 class Stream(Protocol):
     """What a connection tells the stream that runs on it."""
@@ -114,6 +128,58 @@ class _Wait(enum.Enum):
     NOTHING = "its end"
 
 
+# As globals, because the attribute of an enum costs 75 ns on 3.11.
+_REQUEST, _HEAD, _BODY, _TAKING, _NOTHING = _Wait
+
+# How clients spell the headers that most requests have: looking one up costs a third of decoding it.
+_NAMES: Final[Mapping[bytes, str]] = {
+    spelt.encode(): name
+    for name in "accept accept-encoding authorization connection content-length content-type host user-agent".split()
+    for spelt in (name, name.title())
+}
+
+
+class KnownHead:
+    """A head that a client has sent on this connection, to know it by when it comes again.
+
+    Most clients send the same bytes again and again, but for the length of their bodies; what was parsed of them once
+    is what would be parsed again. A read that is exactly one request with this head needs no parser, and costs 2 µs
+    instead of 9; whatever differs is parsed.
+    """
+
+    __slots__ = ("_before", "_behind", "_request")
+
+    def __init__(self, before: bytes, behind: bytes, request: HTTPRequest) -> None:
+        self._before = before  # the digits of the length
+        self._behind = behind
+        self._request = request
+
+    @classmethod
+    def of(cls, data: bytes, request: HTTPRequest | Reply) -> KnownHead | None:
+        """The head of a request parsed from these bytes, where they held nothing else and it may come again."""
+        head, end, body = data.partition(b"\r\n\r\n")
+        if isinstance(request, Reply) or not request.keep_alive or request.body != body or "expect" in request.headers:
+            return None
+        lengths = [*_LENGTH.finditer(head)] if len(head) <= LIMITS.known_head else []
+        if len(lengths) != 1 or lengths[0][1].decode() != request.headers.get("content-length"):
+            return None
+        start, stop = lengths[0].span(1)
+        return cls(head[:start], head[stop:] + end, request.again(request.headers, b""))
+
+    def repeated(self, data: bytes, max_body: int) -> HTTPRequest | None:
+        """The request that these bytes are, where they are exactly one with this head."""
+        before, behind = len(self._before), self._behind
+        end = data.find(behind, before, before + LIMITS.max_body_digits + len(behind))
+        if end < 0 or not data.startswith(self._before):
+            return None
+        length, body = data[before:end], data[end + len(behind) :]
+        if not length.isdigit() or int(length) != len(body) or len(body) > max_body:
+            return None
+        return self._request.again({**self._request.headers, "content-length": length.decode()}, body)
+
+
+_LENGTH: Final = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]+)(?![^\r])", re.I)
+
 _LOOKS: Final = 4
 """Looks at a client within its `write_timeout`: one that takes nothing is cut off at most a quarter of it too late."""
 
@@ -137,9 +203,12 @@ class Connection(asyncio.Protocol):
         "_head_size",
         "_header_count",
         "_headers",
+        "_high_water",
         "_is_deaf",
         "_is_paused",
         "_is_reading",
+        "_is_wait_new",
+        "_known",
         "_loop",
         "_parser",
         "_queue",
@@ -162,7 +231,7 @@ class Connection(asyncio.Protocol):
     def __init__(self, server: Server) -> None:
         self._server = server
         self._loop = server.loop
-        self._parser: HttpRequestParser | None = HttpRequestParser(self)
+        self._parser = HttpRequestParser(self)
         self.transport: asyncio.Transport
         self.stream: Stream | None = None
         self.answering: HTTPRequest | None = None
@@ -171,7 +240,10 @@ class Connection(asyncio.Protocol):
         self._is_deaf = False  # nothing more is read of this client
         self._is_paused = False
         self._is_reading = True
-        self._wait = _Wait.REQUEST
+        self._known: KnownHead | None = None
+        self._wait = _REQUEST
+        self._is_wait_new = False
+        self._high_water = 0
         self._timer: TimerHandle | None = None
         self._armed = self._due = 0.0
         self._written = self._taken = 0
@@ -196,32 +268,44 @@ class Connection(asyncio.Protocol):
         self._set_option("TCP_NOTSENT_LOWAT", LIMITS.kernel_unsent)
         self._limit_silence(self.write_timeout)
         self._server.opened(self)
-        self._await(_Wait.HEAD)
+        self._await(_HEAD)
 
     def data_received(self, data: bytes) -> None:
         """Bytes of requests."""
-        if self._is_deaf or self._parser is None:
+        if self._is_deaf:
             return
-        self._parse(data)
-        self._refuse_early()
-        if self._is_full and self._is_reading:
+        again = None
+        if self._known is not None and self._wait is _REQUEST:
+            again = self._known.repeated(data, self._server.max_body)
+        if again is not None:
+            self._complete(again)
+        else:
+            self._parse(data)
+        if self._request is not None:
+            self._refuse_early(self._request)
+        if self._is_reading and self._is_full:
             self._is_reading = False
             self.transport.pause_reading()
         if self.answering is None:
             self._next()
+            if self._is_wait_new:
+                self._await(self._wait)
 
     @property
     def _is_full(self) -> bool:
         return len(self._queue) > LIMITS.pipelined or self._waiting > self._server.max_body
 
     def _parse(self, data: bytes) -> None:
+        read, is_kept = data, self._wait is _REQUEST
         while data and not self._is_deaf:
             if self._declined is not None:
                 data = self._take_declined(self._declined, data)
                 continue
             self._unproductive += len(data)
             try:
-                cast("HttpRequestParser", self._parser).feed_data(data)
+                self._parser.feed_data(data)
+                if is_kept and data is read and self._wait is _REQUEST and self._queue:
+                    self._known = KnownHead.of(data, self._queue[-1])
                 data = b""
             except HttpParserUpgrade as upgrade:
                 # Declined: the request is answered as any other, and what follows is its body or the next one.
@@ -250,7 +334,7 @@ class Connection(asyncio.Protocol):
         self._take_body(piece)
         if is_whole and not self._is_deaf:
             self._declined = None
-            self._complete()
+            self._complete_parsed(cast("HTTPRequest", self._request))
         return rest
 
     def _limit_silence(self, seconds: float) -> None:
@@ -274,7 +358,9 @@ class Connection(asyncio.Protocol):
         """The client is gone; its stream learns of it at once."""
         self._is_deaf = True
         # What refers back to this goes: it is freed now, not when the collector comes.
-        self._parser = self._request = self.answering = None
+        del self._parser
+        self._known = None
+        self._request = self.answering = None
         self._body = []
         self._queue.clear()
         if self._timer is not None:
@@ -302,8 +388,8 @@ class Connection(asyncio.Protocol):
     # -- httptools --
 
     def on_message_begin(self) -> None:
-        if self._wait is _Wait.REQUEST:
-            self._await(_Wait.HEAD)
+        if self._wait is _REQUEST:
+            self._wait, self._is_wait_new = _HEAD, True
         self._target = b""
         self._headers = {}
         self._head_size = self._header_count = 0
@@ -327,12 +413,12 @@ class Connection(asyncio.Protocol):
             raise _Stop
         if self._request is not None:
             return  # a trailer: nothing here needs one
-        headers, key = self._headers, name.decode("latin-1").lower()
+        headers, key = self._headers, _NAMES.get(name) or name.decode("latin-1").lower()
         text = value.decode("latin-1").strip(" \t")
         headers[key] = f"{headers[key]}, {text}" if key in headers else text
 
     def on_headers_complete(self) -> None:
-        parser, headers = cast("HttpRequestParser", self._parser), self._headers
+        parser, headers = self._parser, self._headers
         version = parser.get_http_version()
         self._unproductive = 0
         request = self._request = HTTPRequest(
@@ -344,14 +430,13 @@ class Connection(asyncio.Protocol):
             # HTTP/1.0 clients would have to be told that a connection is kept.
             keep_alive=version == "1.1" and parser.should_keep_alive(),
         )
-        self._body = []
         self._body_size = 0
         refusal = self._refusal(request, version)
         if refusal is not None:
             self._refuse(refusal)
             raise _Stop
         if "content-length" in headers or "transfer-encoding" in headers:
-            self._await(_Wait.BODY)
+            self._wait, self._is_wait_new = _BODY, True
 
     def _refusal(self, request: HTTPRequest, version: str) -> Error | Reply | None:
         """Why a request is refused by its head alone."""
@@ -360,7 +445,7 @@ class Connection(asyncio.Protocol):
             return Error(
                 "invalid_request", "only HTTP/1.0 and HTTP/1.1 are spoken here", reason="http_version", status=505
             )
-        if headers.get("transfer-encoding", "chunked").lower() != "chunked":
+        if "transfer-encoding" in headers and headers["transfer-encoding"].lower() != "chunked":
             return Error("invalid_request", "the only transfer coding taken is chunked", reason="http")
         length = headers.get("content-length", "0")
         if len(length) > LIMITS.max_body_digits or int(length) > self._server.max_body:
@@ -376,10 +461,9 @@ class Connection(asyncio.Protocol):
                 self.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         return None
 
-    def _refuse_early(self) -> None:
+    def _refuse_early(self, request: HTTPRequest) -> None:
         """A body that is still to come is not waited for where the head alone is reason enough to refuse it."""
-        request = self._request
-        if request is not None and not request.is_welcome and not self._is_deaf:
+        if not request.is_welcome and not self._is_deaf:
             refusal = self._refusal_of_head(request)
             if refusal is not None:
                 self._refuse(refusal)
@@ -405,26 +489,28 @@ class Connection(asyncio.Protocol):
             self._refuse(self._too_large())
 
     def on_message_complete(self) -> None:
-        if self._request is None:
+        request = self._request
+        if request is None:
             return
-        headers = self._request.headers
         # Of an upgrade (CONNECT is one too) llhttp reads no body; read as the next request it would be a smuggled one.
-        if not self._body and cast("HttpRequestParser", self._parser).should_upgrade():
-            length = int(headers.get("content-length", 0))
-            if length or "transfer-encoding" in headers:
+        if not self._body and self._parser.should_upgrade():
+            length = int(request.headers.get("content-length", 0))
+            if length or "transfer-encoding" in request.headers:
                 self._declined = length or ChunkedBody()
                 return
-        self._complete()
+        self._complete_parsed(request)
 
-    def _complete(self) -> None:
-        request = cast("HTTPRequest", self._request)
+    def _complete_parsed(self, request: HTTPRequest) -> None:
         request.body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
-        request.began = self._loop.time()
         self._body = []
         self._request = None
+        self._complete(request)
+
+    def _complete(self, request: HTTPRequest) -> None:
+        request.began = self._loop.time()
         self._waiting += len(request.body)
         self._queue.append(request)
-        self._wait = _Wait.REQUEST
+        self._wait, self._is_wait_new = _REQUEST, False  # that wait begins when the answer has ended
         self._unproductive = 0
 
     # -- answers --
@@ -449,8 +535,10 @@ class Connection(asyncio.Protocol):
         if write_timeout != self.write_timeout:
             self.write_timeout = write_timeout
             self._limit_silence(write_timeout)
-        self.transport.set_write_buffer_limits(high=high_water)
-        self._arm(self._loop.time() + write_timeout / _LOOKS)
+            self._arm(self._loop.time() + write_timeout / _LOOKS)
+        if high_water != self._high_water:
+            self._high_water = high_water
+            self.transport.set_write_buffer_limits(high=high_water)
 
     @property
     def is_paused(self) -> bool:
@@ -472,7 +560,7 @@ class Connection(asyncio.Protocol):
             self._is_deaf = True
             self._queue.clear()
             self.transport.close()
-            self._await(_Wait.TAKING)
+            self._await(_TAKING)
         elif self._queue:
             self._loop.call_soon(self._next)
         else:
@@ -551,25 +639,25 @@ class Connection(asyncio.Protocol):
             self.transport.resume_reading()
         if self.transport.can_write_eof():
             self.transport.write_eof()
-        self._await(_Wait.NOTHING)
+        self._await(_NOTHING)
 
     # -- time --
 
     def _await(self, wait: _Wait) -> None:
         """Notes what the client has to do next; while it is answered its time for that does not run."""
-        self._wait = wait
+        self._wait, self._is_wait_new = wait, False
         if self.answering is None:
             self._due = self._loop.time() + self._seconds(wait)
             self._arm(self._due)
 
     def _seconds(self, wait: _Wait) -> float:
-        if wait is _Wait.REQUEST:
+        if wait is _REQUEST:
             return LIMITS.client_idle
-        if wait is _Wait.HEAD:
+        if wait is _HEAD:
             return self._server.header_timeout
-        if wait is _Wait.BODY:
+        if wait is _BODY:
             return self._server.body_timeout
-        return self.write_timeout / _LOOKS if wait is _Wait.TAKING else LIMITS.lingering
+        return self.write_timeout / _LOOKS if wait is _TAKING else LIMITS.lingering
 
     def _arm(self, at: float) -> None:
         """Sees to it that `_look` is called no later than then; it may be called earlier, for nothing."""
@@ -583,15 +671,15 @@ class Connection(asyncio.Protocol):
         self._timer = None
         now = self._loop.time()
         owes = self.answering is not None or self.transport.get_write_buffer_size()
-        if owes and self._wait is not _Wait.NOTHING:
+        if owes and self._wait is not _NOTHING:
             self._look_at_taking(now)
         elif now < self._due:
             self._arm(self._due)
-        elif self._wait is _Wait.NOTHING:
+        elif self._wait is _NOTHING:
             self.transport.abort()
-        elif self._wait is _Wait.HEAD:
+        elif self._wait is _HEAD:
             self._late(Error("timeout", "The request head did not arrive in time", reason="header_timeout", status=408))
-        elif self._wait is _Wait.BODY:
+        elif self._wait is _BODY:
             self._late(Error("timeout", "the body did not arrive in time", reason="body_timeout", status=408))
         else:
             self.transport.close()

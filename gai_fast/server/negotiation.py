@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final, Literal, cast
 
 from gai_fast.errors import Error
@@ -52,15 +53,18 @@ def negotiate(query: Mapping[str, str], accept: str | None, *, default_format: s
         InvalidRequest: No framing that the client accepts (406), or an unknown value; the text names it.
         Unsupported: An unknown format.
     """
-    name = query.get("format", default_format)
+    return _negotiate(query.get("format", default_format), query.get("envelope"), query.get("framing"), accept)
+
+
+@lru_cache(LIMITS.known_values)
+def _negotiate(name: str, envelope: str | None, parameter: str | None, accept: str | None) -> Negotiated:
     try:
         wanted = get_format(name)
     except ValueError as problem:
         raise Error("unsupported", str(problem), reason="format") from None
-    envelope = query.get("envelope")
     if envelope not in (None, "compact", "full"):
         raise Error("invalid_request", "unknown envelope; known: compact, full", reason="envelope")
-    framing = _framing(query.get("framing"), accept)
+    framing = _framing(parameter, accept)
     if framing not in wanted.framings:
         raise Error(
             "invalid_request", f"format {name!r} cannot be framed as {framing}", reason="not_acceptable", status=406

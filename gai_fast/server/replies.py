@@ -6,7 +6,7 @@ Owns the response head and the headers that every answer has. Knows no route and
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from email.utils import formatdate
 from functools import lru_cache
 from http import HTTPStatus
@@ -15,7 +15,7 @@ from typing import Final
 from gai_fast._impl import encode_json
 from gai_fast.errors import Error
 
-Headers = list[tuple[str, str]]
+Headers = Sequence[tuple[str, str]]
 
 
 class Reply:
@@ -33,7 +33,7 @@ class Reply:
     def __init__(self, status: int, body: bytes = b"", headers: Headers | None = None, *, close: bool = False) -> None:
         self.status = status
         self.body = body
-        self.headers = headers or []
+        self.headers = headers or ()
         self.close = close
 
     def to_bytes(self, *, keep_alive: bool, head_only: bool = False) -> bytes:
@@ -54,19 +54,47 @@ def head_bytes(status: int, headers: Headers, keep_alive: bool) -> bytes:
     Raises:
         ValueError: A header holds a line end or a NUL; the text names it.
     """
-    lines = [f"HTTP/1.1 {status} {_REASONS.get(status, 'Error')}", f"date: {_date(int(time.time()))}"]
+    return f"{_first_lines(status, int(time.time()))}{_lines(headers, keep_alive)}".encode("ascii")
+
+
+def stream_head(media_type: str, ids: tuple[str, str], headers: Headers, keep_alive: bool) -> bytes:
+    """The response head of a stream; what all streams of a media type have in common is written once a second.
+
+    Args:
+        media_type: Its `content-type`.
+        ids: The request's id and the stream's, both fit for a header.
+        headers: What it has besides.
+        keep_alive: Another request may follow on the connection.
+
+    Raises:
+        ValueError: As `head_bytes`.
+    """
+    request_id, stream_id = ids
+    return (
+        f"{_first_lines(200, int(time.time()))}content-type: {media_type}\r\n{_STREAM_LINES}"
+        f"x-request-id: {request_id}\r\nrequest-id: {request_id}\r\nx-gai-stream-id: {stream_id}\r\n"
+        f"{_lines(headers, keep_alive)}"
+    ).encode("ascii")
+
+
+_STREAM_LINES: Final = (
+    "cache-control: no-cache, no-store, no-transform\r\nx-accel-buffering: no\r\nx-content-type-options: nosniff\r\n"
+)
+
+
+@lru_cache(maxsize=4)
+def _first_lines(status: int, second: int) -> str:
+    return f"HTTP/1.1 {status} {_REASONS.get(status, 'Error')}\r\ndate: {formatdate(second, usegmt=True)}\r\n"
+
+
+def _lines(headers: Headers, keep_alive: bool) -> str:
+    """The other lines of a head, and its end."""
+    lines = "" if keep_alive else "connection: close\r\n"
     for name, value in headers:
         if not value.isprintable() or not value.isascii():
             raise ValueError(f"header {name!r} cannot be written: it holds control or non-ASCII characters")
-        lines.append(f"{name}: {value}")
-    if not keep_alive:
-        lines.append("connection: close")
-    return ("\r\n".join(lines) + "\r\n\r\n").encode("ascii")
-
-
-@lru_cache(maxsize=1)
-def _date(second: int) -> str:
-    return formatdate(second, usegmt=True)
+        lines += f"{name}: {value}\r\n"
+    return lines + "\r\n"
 
 
 def error_reply(
@@ -88,7 +116,7 @@ def error_reply(
 
 def error_headers(error: Error, request_id: str) -> Headers:
     """The headers of an error response (CONTRACT §4 "Headers")."""
-    headers = json_headers(request_id)
+    headers = list(json_headers(request_id))
     if error.code != "internal" or error.phase is None:
         headers.append(("x-should-retry", "true" if error.temporary else "false"))
     if error.temporary and error.retry_after_ms is not None:

@@ -10,13 +10,15 @@ import ipaddress
 import logging
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Final
 from urllib.parse import parse_qsl
 
 from gai_fast.errors import Error
 from gai_fast.formats import get_format
+from gai_fast.limits import LIMITS
 from gai_fast.server.connection import HTTPRequest
 from gai_fast.server.negotiation import request_id, trace_id
 from gai_fast.server.replies import Headers, Reply, error_reply, id_headers
@@ -67,7 +69,7 @@ class Incoming:
     trace_id: str | None = None
     query: Mapping[str, str] = field(default_factory=dict)
     host: str = ""
-    cors: Headers = field(default_factory=list)
+    cors: Sequence[tuple[str, str]] = ()
     is_foreign: bool = False
     tail: str = ""
 
@@ -84,15 +86,21 @@ class Incoming:
             InvalidRequest: Not `application/json` in UTF-8, or compressed (415).
         """
         headers = self.http.headers
-        media, _, parameters = headers.get("content-type", "").partition(";")
-        charset = parameters.replace('"', "").strip().lower()
-        if media.strip().lower() != "application/json" or charset not in ("", "charset=utf-8"):
+        if not _is_json(headers.get("content-type", "")):
             raise Error(
                 "invalid_request", "the body must be application/json in UTF-8", reason="content_type", status=415
             )
-        if headers.get("content-encoding", "identity").strip().lower() != "identity":
+        if "content-encoding" in headers and headers["content-encoding"].strip().lower() != "identity":
             raise Error("invalid_request", "a compressed body is not taken", reason="content_encoding", status=415)
         return self.http.body
+
+
+@lru_cache(LIMITS.known_values)
+def _is_json(content_type: str) -> bool:
+    """Whether a content type is JSON in UTF-8."""
+    media, _, parameters = content_type.partition(";")
+    charset = parameters.replace('"', "").strip().lower()
+    return media.strip().lower() == "application/json" and charset in ("", "charset=utf-8")
 
 
 class Router:
@@ -105,9 +113,10 @@ class Router:
 
     def __init__(self, settings: ServerSettings, *, only_demo: bool) -> None:
         self._settings = settings
-        self._only_demo = only_demo
+        self._any_loopback = only_demo and not settings.cors_origins
         self._on_loopback = is_loopback(settings.host)
         self._allowed_hosts = {host.lower() for host in settings.allowed_hosts}
+        self._check_host = lru_cache(LIMITS.known_values)(self._look_at_host)
         self._exact: dict[str, dict[str, Handler]] = {}
         self._prefixes: dict[str, dict[str, Handler]] = {}
 
@@ -175,7 +184,7 @@ class Router:
                 raise Error("invalid_request", "the request's target is none of a resource", reason="http")
             incoming.host, target = absolute[1], absolute[2] or "/"  # not the header counts
         incoming.path = target
-        self._check_host(incoming.host, is_missing=not http.is_http_1_1 and "host" not in http.headers)
+        self._check_host(incoming.host, not http.is_http_1_1 and "host" not in http.headers)
         self._check_origin(incoming)
         if not query:
             return
@@ -186,7 +195,7 @@ class Router:
         except ValueError:
             raise Error("invalid_request", "the query string cannot be read", reason="query") from None
 
-    def _check_host(self, host: str, *, is_missing: bool) -> None:
+    def _look_at_host(self, host: str, is_missing: bool) -> None:
         found = _HOST.fullmatch(host)
         if not is_missing and (found is None or int(found[2] or 0) > _MAX_PORT):
             raise Error("invalid_request", "the request must have one valid Host header", reason="host")
@@ -196,10 +205,9 @@ class Router:
                 raise Error("forbidden", "this Host is not served here (see allowed_hosts)", reason="host")
 
     def _check_origin(self, incoming: Incoming) -> None:
-        allowed = self._settings.cors_origins
-        any_loopback = self._only_demo and not allowed
+        allowed, any_loopback = self._settings.cors_origins, self._any_loopback
         if allowed or any_loopback:
-            incoming.cors = [("vary", "Origin")]
+            incoming.cors = (("vary", "Origin"),)
         origin = incoming.http.headers.get("origin")
         if origin is None:
             return
@@ -207,10 +215,11 @@ class Router:
         is_allowed = origin in allowed or (any_loopback and page is not None and is_loopback(page[1].strip("[]")))
         incoming.is_foreign = not is_allowed and origin.partition("://")[2] != incoming.host
         if is_allowed:
-            incoming.cors += [
+            incoming.cors = (
+                *incoming.cors,
                 ("access-control-allow-origin", origin),
                 ("access-control-expose-headers", _EXPOSED_HEADERS),
-            ]
+            )
 
     def _answer(self, incoming: Incoming) -> Reply | None:
         method = incoming.http.method

@@ -8,20 +8,23 @@ from __future__ import annotations
 import difflib
 from typing import Any, Final, cast
 
+from msgspec import UNSET
+
 from gai_fast._impl import encode_json
 from gai_fast.clock import now_ms
 from gai_fast.errors import Error
-from gai_fast.formats import Encoder, PassthroughEncoder, StreamContext, StreamEncoder, get_format
+from gai_fast.formats import Encoder, StreamContext, StreamEncoder, get_format
 from gai_fast.ids import new_stream_id
-from gai_fast.net.engine import Call, Engine
-from gai_fast.net.session import Clock, Session
+from gai_fast.net.engine import Engine
+from gai_fast.net.session import Call, Clock, Session
 from gai_fast.net.writer import ResponseWriter
 from gai_fast.providers import get_provider
 from gai_fast.request import Request, parse_object, parse_request
 from gai_fast.server.negotiation import Negotiated, negotiate, request_id
-from gai_fast.server.replies import Headers, Reply, head_bytes, id_headers, json_headers
+from gai_fast.server.replies import Headers, Reply, id_headers, json_headers, stream_head
 from gai_fast.server.router import Incoming
 from gai_fast.settings import ModelSettings
+from gai_fast.stores import Origin
 
 _RETRY_MS: Final = 3000
 
@@ -42,7 +45,7 @@ class StreamRoutes:
             incoming.request_id = request_id(request.request_id)
         _refuse_later_features(incoming, request)
         negotiated = negotiate(incoming.query, _accept(incoming, request.stream), default_format="gai")
-        self._answer_native(incoming, request, negotiated, ids=False)
+        self._answer_native(incoming, request, negotiated, ids=request.resumable, kept=request.resumable)
 
     def start(self, incoming: Incoming) -> Reply:
         """`POST /api/v1/streams`: needs the log that durable streams bring."""
@@ -63,7 +66,8 @@ class StreamRoutes:
             # An EventSource comes back after every end: nothing but 204 stops it, and it must never generate again.
             return Reply(204, headers=[*incoming.cors, *id_headers(incoming.request_id)])
         negotiated = negotiate(incoming.query, incoming.http.headers.get("accept"), default_format="gai")
-        self._answer_native(incoming, Request(query=query, model=model.name), negotiated, ids=True)
+        # Its frames have ids; it is kept once it can be followed.
+        self._answer_native(incoming, Request(query=query, model=model.name), negotiated, ids=True, kept=False)
         return None
 
     def chat_completions(self, incoming: Incoming) -> None:
@@ -78,38 +82,53 @@ class StreamRoutes:
         options = body.get("stream_options")
         asked = isinstance(options, dict) and options.get("include_usage") is True
         context = self._context(incoming, negotiated, model, usage=asked or model.stream.usage == "always")
-        characters = _characters(body.get("messages"))
-        api = get_provider(model.upstream.provider)
-        frames: PassthroughEncoder | None = None
-        if api.dialect == negotiated.format.name:
-            frames = negotiated.format.passthrough(negotiated.framing, context, whole=not stream)
-        if frames is not None:
-            call = Call(
-                model=model,
-                build=lambda api, target: api.build_passthrough(body, target),
-                output=frames,
-                deltas=cast("StreamEncoder", frames) if stream else None,
-                frames=frames,
-                hold=not stream,
-                dialect=negotiated.format.name,
-                prompt_characters=characters,
-            )
-            self._answer(incoming, negotiated, context, call)
-            return
-        request, rest = get_format("openai").parse_request(body)
-        if rest:
-            raise Error("unsupported", f"model {model.name!r} cannot be asked for {', '.join(rest)}", reason="field")
-        output, deltas = _encoder(negotiated, context, whole=not stream)
+        self._answer(incoming, negotiated, context, self._chat_call(incoming, negotiated, context, model, body))
+
+    def _chat_call(
+        self,
+        incoming: Incoming,
+        negotiated: Negotiated,
+        context: StreamContext,
+        model: ModelSettings,
+        body: dict[str, Any],
+    ) -> Call:
+        """The call of a client that speaks a dialect; its own bytes pass through where the upstream speaks it too."""
+        name, whole = negotiated.format.name, not body.get("stream")
         call = Call(
-            model=model,
-            build=lambda api, target: api.build_request(request, target),
-            output=output,
-            deltas=deltas,
-            hold=not stream,
-            dialect=negotiated.format.name,
-            prompt_characters=characters,
+            model,
+            body,
+            cast("Encoder", None),
+            hold=whole,
+            dialect=name,
+            prompt_characters=_characters(body.get("messages")),
+            is_retry=_is_retry(incoming),
+            other=lambda other: self._chat_call(incoming, negotiated, context, other, body),
+            request_id=incoming.request_id,
+            trace_id=incoming.trace_id,
+            endpoint=incoming.path,
+            transport="json" if whole else negotiated.framing,
         )
-        self._answer(incoming, negotiated, context, call)
+        is_passed_on = (
+            get_provider(model.upstream.provider).dialect == name
+            and model.stream.on_midstream_failure != "continue"
+            and not self._settings.processors
+        )
+        frames = negotiated.format.passthrough(negotiated.framing, context, whole=whole) if is_passed_on else None
+        if frames is not None:
+            call.output = call.frames = frames
+            call.deltas = None if whole else cast("StreamEncoder", frames)
+            return call
+        call.request, call.left_out = get_format("openai").parse_request(body)
+        call.output, call.deltas = _encoder(negotiated, context, whole=whole)
+        call.announces = whole
+        call.chain = self._engine.chain(
+            call.request,
+            stream_id=context.stream_id,
+            request_id=context.request_id,
+            trace_id=context.trace_id,
+            model=model.name,
+        )
+        return call
 
     def follow(self, incoming: Incoming) -> Reply:
         """`GET /api/v1/streams/{id}`: needs the log as well."""
@@ -129,18 +148,34 @@ class StreamRoutes:
 
     # -- from a request to a stream --
 
-    def _answer_native(self, incoming: Incoming, request: Request, negotiated: Negotiated, *, ids: bool) -> None:
+    def _answer_native(
+        self, incoming: Incoming, request: Request, negotiated: Negotiated, *, ids: bool, kept: bool
+    ) -> None:
         model = self._model(request.model if isinstance(request.model, str) else None)
         context = self._context(incoming, negotiated, model, ids=ids)
         output, deltas = _encoder(negotiated, context, whole=not request.stream)
         call = Call(
-            model=model,
-            build=lambda api, target: api.build_request(request, target),
-            output=output,
-            deltas=deltas,
+            model,
+            request,
+            output,
+            deltas,
             hold=not request.stream,
+            announces=not request.stream or negotiated.format.announces,
             dialect=negotiated.format.name,
             prompt_characters=request.characters,
+            is_retry=_is_retry(incoming),
+            origin=_origin(negotiated, context) if kept else None,
+            chain=self._engine.chain(
+                request,
+                stream_id=context.stream_id,
+                request_id=context.request_id,
+                trace_id=context.trace_id,
+                model=model.name,
+            ),
+            request_id=incoming.request_id,
+            trace_id=incoming.trace_id,
+            endpoint=incoming.path,
+            transport=negotiated.framing if request.stream else "json",
         )
         self._answer(incoming, negotiated, context, call)
 
@@ -184,21 +219,24 @@ def _encoder(negotiated: Negotiated, context: StreamContext, *, whole: bool) -> 
     return encoder, encoder
 
 
-class HTTPClient:
+def _origin(negotiated: Negotiated, context: StreamContext) -> Origin:
+    return Origin(context.stream_id, context.model, negotiated.format.name, negotiated.framing, context.envelope)
+
+
+class HTTPClient(ResponseWriter):
     """The HTTP side of one stream: a `Client` for the session, a `Stream` for the connection."""
 
-    __slots__ = ("_connection", "_context", "_headers", "_incoming", "_keep_alive", "_session", "_whole", "_writer")
+    __slots__ = ("_connection", "_incoming", "_media_type", "_session", "_stream_id", "_whole")
 
     def __init__(self, incoming: Incoming, context: StreamContext, call: Call, media_type: str) -> None:
         http = incoming.http
+        super().__init__(http.connection.write, chunked=http.is_http_1_1)
         self._incoming = incoming
-        self._context = context
         self._connection = http.connection
+        self._stream_id = context.stream_id
+        self._media_type = media_type
         self._whole = call.hold
-        self._keep_alive = http.keep_alive
-        self._headers = _stream_headers(incoming, context, media_type)
         self._session: Session | None = None
-        self._writer = ResponseWriter(self._connection.write, chunked=http.is_http_1_1)
         stream = call.model.stream
         self._connection.begin_stream(self, high_water=stream.client_buffer, write_timeout=stream.write_timeout)
 
@@ -215,30 +253,26 @@ class HTTPClient:
     def commit(self) -> None:
         """The head of a stream."""
         if not self._whole:
-            self._writer.start(head_bytes(200, [*self._headers, *self._writer.framing], self._keep_alive))
-
-    def flush(self) -> None:
-        """The head alone."""
-        self._writer.flush_head()
-
-    def write(self, data: bytes) -> None:
-        """Bytes of the stream."""
-        self._writer.write(data)
+            self.start(self._head_with(self.framing))
 
     def end(self, data: bytes) -> None:
         """The last bytes."""
         if self._whole:
-            length = [("content-length", str(len(data)))]
-            self._connection.write(head_bytes(200, [*self._headers, *length], self._keep_alive) + data)
+            self._connection.write(self._head_with([("content-length", str(len(data)))]) + data)
         else:
-            self._writer.end(data)
+            super().end(data)
         self._session = None
-        self._connection.answered(200, keep_alive=self._keep_alive)
+        self._connection.answered(200, keep_alive=self._incoming.http.keep_alive)
 
     def fail(self, error: Error) -> None:
         """No stream: the response is this error."""
         self._session = None
-        self._connection.send(self._incoming.refusal(error, [("x-gai-stream-id", self._context.stream_id)]))
+        self._connection.send(self._incoming.refusal(error, [("x-gai-stream-id", self._stream_id)]))
+
+    def _head_with(self, framing: Headers) -> bytes:
+        incoming = self._incoming
+        headers = [*incoming.cors, *framing] if incoming.cors else framing
+        return stream_head(self._media_type, (incoming.request_id, self._stream_id), headers, incoming.http.keep_alive)
 
     # -- Stream --
 
@@ -259,21 +293,14 @@ class HTTPClient:
             self._session.resume()
 
 
-def _stream_headers(incoming: Incoming, context: StreamContext, media_type: str) -> Headers:
-    return [
-        ("content-type", media_type),
-        ("cache-control", "no-cache, no-store, no-transform"),
-        ("x-accel-buffering", "no"),
-        ("x-content-type-options", "nosniff"),
-        *id_headers(incoming.request_id),
-        ("x-gai-stream-id", context.stream_id),
-        *incoming.cors,
-    ]
-
-
 def json_reply(incoming: Incoming, value: Any, *, status: int = 200) -> Reply:
     """A JSON response that is no stream."""
     return Reply(status, encode_json(value), [*json_headers(incoming.request_id), *incoming.cors])
+
+
+def _is_retry(incoming: Incoming) -> bool:
+    """Whether a client of an official SDK has asked this before."""
+    return incoming.http.headers.get("x-stainless-retry-count", "0") != "0"
 
 
 def _accept(incoming: Incoming, stream: bool) -> str | None:
@@ -283,13 +310,15 @@ def _accept(incoming: Incoming, stream: bool) -> str | None:
 
 def _refuse_later_features(incoming: Incoming, request: Request) -> None:
     _refuse_idempotency(incoming)
-    for field, is_there in (
-        ("resumable", request.resumable),
-        ("idempotency_key", isinstance(request.idempotency_key, str)),
-        ("json_snapshots", isinstance(request.json_snapshots, int)),
-    ):
-        if is_there:
-            raise Error("unsupported", f"`{field}` is not supported yet", reason=field)
+    if request.resumable and not request.stream:
+        text = "`resumable` needs a stream: one JSON object comes whole or not at all"
+        raise Error("unsupported", text, reason="resumable")
+    if request.idempotency_key is not UNSET:
+        raise _not_yet("idempotency_key")
+
+
+def _not_yet(field: str) -> Error:
+    return Error("unsupported", f"`{field}` is not supported yet", reason=field)
 
 
 def _refuse_idempotency(incoming: Incoming) -> None:

@@ -24,7 +24,15 @@ import uvloop
 
 from gai_fast.cli.mock import Mock
 from gai_fast.server.app import Running, start
-from gai_fast.settings import ModelSettings, Secret, ServerSettings, Settings, StreamSettings, UpstreamSettings
+from gai_fast.settings import (
+    ModelSettings,
+    Secret,
+    ServerSettings,
+    Settings,
+    StoreSettings,
+    StreamSettings,
+    UpstreamSettings,
+)
 
 SCENARIO_SECONDS = 30
 WAIT_SECONDS = 10
@@ -328,7 +336,9 @@ def settings_for(url: str | None, *, demo: bool = False, **options: Any) -> Sett
         return {name: options.pop(name) for name in names}
 
     stream = StreamSettings(**chosen(StreamSettings))
-    limits = chosen(UpstreamSettings)
+    # A scenario that is about retries says so: all others see each failure once.
+    limits = {"retries": 0, "breaker": None, **chosen(UpstreamSettings)}
+    store = StoreSettings(**chosen(StoreSettings))
     server = ServerSettings(**{"port": 0, **chosen(ServerSettings)})
     assert not options, options
     upstreams: dict[str, UpstreamSettings] = {}
@@ -341,7 +351,7 @@ def settings_for(url: str | None, *, demo: bool = False, **options: Any) -> Sett
     if url is None or demo:
         upstreams["demo"] = UpstreamSettings("demo", "demo", "")
         models["demo"] = ModelSettings("demo", upstreams["demo"], "demo", stream)
-    return Settings(server=server, stream=stream, upstreams=upstreams, models=models)
+    return Settings(server=server, stream=stream, store=store, upstreams=upstreams, models=models)
 
 
 class Gateway:

@@ -167,6 +167,43 @@ def string(text: str, escaped: bool) -> str:
 
 Shape = Callable[[str], str]
 
+# What may stand where nobody looks, in JSON and not quite.
+VALUES = [
+    *(
+        "null",
+        "true",
+        "false",
+        "0",
+        "-1.5e-05",
+        "1E+2",
+        '""',
+        '"\\"\\u00e9\\ud83d\\ude00 é"',
+        "{}",
+        "[]",
+        "[ 1 , [ ] ]",
+    ),
+    *('{"content":[{"token":"a","logprob":-0.25,"bytes":[97],"top_logprobs":[]}],"refusal":null}', "[" * 31 + "]" * 31),
+    *(
+        "",
+        "nul",
+        "tru",
+        "01",
+        "1.",
+        ".5",
+        "-",
+        "1e",
+        "1" * 40,
+        '"',
+        '"\\x"',
+        '"\\ud83d"',
+        "[1,]",
+        "[,1]",
+        "[1 2]",
+        "{1:2}",
+    ),
+    *('{"a"}', '{"a":}', '{"a":1,}', "{,}", "[}", "]", "[" * 40 + "]" * 40, "NaN", '"\t"', "[\n]", '{"a":1 "b":2}'),
+]
+
 
 @st.composite
 def chat_shape(draw: st.DrawFn, finish: str) -> Shape:
@@ -200,7 +237,9 @@ def chat_shape(draw: st.DrawFn, finish: str) -> Shape:
         return lambda text: other
     else:
         delta = f'"{kind}":@'
-    head = f'"id":"x","created":{draw(st.sampled_from([7, 7, 8]))},"model":"{draw(st.sampled_from("mmmmn"))}"'
+    head = f'"created":{draw(st.sampled_from([7, 7, 8]))},"model":"{draw(st.sampled_from("mmmmn"))}"'
+    identifiers = draw(st.sampled_from([['"x"'], ['"x"', '"yz"', '""'], ['"x"', "7", "null", '"é"', '"\\u0061"', '"']]))
+    ignored = draw(st.sampled_from([[], [], VALUES[:2], VALUES[:13], VALUES]))
     padding = draw(st.sampled_from(["", ',"obfuscation":"', ',"obfuscation":"']))
     blank = draw(st.sampled_from(["", "", " "]))
     choice = f'{{"index":{index},"delta":{{{delta}}},"finish_reason":{reason}}}'
@@ -208,7 +247,9 @@ def chat_shape(draw: st.DrawFn, finish: str) -> Shape:
     def chunk(text: str) -> str:
         noise = padding and padding + "aZ09-_"[len(text) % 7 :] + draw(st.sampled_from(["", "", "", "é"])) + '"'
         counts = usage.replace("@@", str(draw(st.sampled_from([0, 7, 123, 10**15]))))
-        return f'{{{head},"choices":[{choice.replace("@", text)}]{counts}{noise}{blank}}}'
+        identifier = draw(st.sampled_from(identifiers))
+        aside = f',"logprobs":{draw(st.sampled_from(ignored))}' if ignored else ""
+        return f'{{"id":{identifier},{head},"choices":[{choice.replace("@", text)}]{aside}{counts}{noise}{blank}}}'
 
     return chunk
 
@@ -288,8 +329,9 @@ def test_message_streams(both: Both, body: bytes, how: Any, edges: list[float]) 
 
 def chat_frames() -> list[bytes]:
     return [
-        b'data: {"id":"x","created":7,"model":"m","choices":[{"index":0,"delta":{"content":"%b"},'
-        b'"finish_reason":null}],"obfuscation":"%b"}\n\n' % (text, padding)
+        b'data: {"id":"%b","created":7,"model":"m","choices":[{"index":0,"delta":{"content":"%b"},"logprobs":'
+        b'{"content":[{"token":"%b","logprob":-0.25,"n":null}],"r":[]},"finish_reason":null}],"obfuscation":"%b"}\n\n'
+        % (padding, text, text, padding)
         for text, padding in (
             (b"", b""),
             (b"One", b"a"),

@@ -1,13 +1,27 @@
-"""`gai_fast/ids.py`: ids are of the promised form, random, and fresh from the operating system."""
+"""`gai_fast/ids.py`: ids are of the promised form, random, from the operating system, and never given twice."""
 
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 import uuid
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from gai_fast import ids
+
+
+@pytest.fixture(autouse=True)
+def nothing_drawn() -> Iterator[None]:
+    """Ids made of what a test puts in place of the system's randomness stay in that test."""
+    ids._stream_ids.clear()
+    ids._request_ids.clear()
+    yield
+    ids._stream_ids.clear()
+    ids._request_ids.clear()
 
 
 def test_a_request_id_is_a_uuid_of_version_7() -> None:
@@ -25,6 +39,7 @@ def test_all_but_time_version_and_variant_is_random(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr("time.time_ns", lambda: 0)
     monkeypatch.setattr("os.urandom", lambda size: b"\xff" * size)
     assert ids.new_request_id() == "00000000-0000-7fff-bfff-ffffffffffff"
+    ids._request_ids.clear()
     monkeypatch.setattr("os.urandom", bytes)
     assert ids.new_request_id() == "00000000-0000-7000-8000-000000000000"
 
@@ -37,11 +52,42 @@ def test_a_stream_id_is_128_random_bits_that_fit_a_url(monkeypatch: pytest.Monke
         asked.append(size)
         return b"\xff" * size
 
+    ids._stream_ids.clear()
     monkeypatch.setattr("os.urandom", urandom)
-    assert ids.new_stream_id() == "_" * 21 + "w"
-    assert asked == [16]
+    drawn = 0
+    while len(asked) < 2:
+        assert ids.new_stream_id() == "_" * 22
+        drawn += 1
+    assert asked[0] * 8 >= (drawn - 1) * 128
 
 
 def test_ids_are_not_repeated() -> None:
     assert len({ids.new_stream_id() for _ in range(10_000)}) == 10_000
     assert len({ids.new_request_id() for _ in range(10_000)}) == 10_000
+
+
+def test_threads_are_not_given_the_same_id() -> None:
+    with ThreadPoolExecutor(4) as threads:
+        drawn = [id_ for ids_ in threads.map(lambda _: several(), range(40)) for id_ in ids_]
+    assert len(set(drawn)) == len(drawn)
+
+
+FORKED = """
+import os
+from gai_fast import ids
+ids.new_stream_id(), ids.new_request_id()
+child = os.fork()
+if child:
+    assert os.waitpid(child, 0)[1] == 0
+print(*(f"{ids.new_stream_id()} {ids.new_request_id()[14:]}" for _ in range(100)), flush=True)
+"""
+
+
+def test_the_two_processes_of_a_fork_are_not_given_the_same_id() -> None:
+    drawn = subprocess.run([sys.executable, "-c", FORKED], capture_output=True, check=True, timeout=20).stdout.split()
+    assert len(drawn) == len(set(drawn)) == 400
+
+
+def several() -> list[str]:
+    """Ids of both kinds, the random part of those that tell the time."""
+    return [ids.new_stream_id() for _ in range(100)] + [ids.new_request_id()[14:] for _ in range(100)]

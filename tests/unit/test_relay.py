@@ -181,7 +181,8 @@ def in_state(state: State) -> Stream:
 
 LEGAL = {
     State.IDLE: {"start", "error"},
-    State.STREAMING: TYPES - {"start", "done", "stream.reset", "stream.gap"},
+    State.STREAMING: TYPES - {"start", "done", "stream.gap"},
+    State.RESET: {"start", "error"},
     State.FINISHED: {"done"},
     State.FAILED: {"done"},
     State.CLOSED: set[str](),

@@ -5,6 +5,7 @@ Streams are made of all that the dialects allow and of much that they do not.
 
 from __future__ import annotations
 
+import json
 from typing import Any, cast
 
 from hypothesis import given
@@ -210,3 +211,89 @@ def test_half_a_character_is_joined_amid_deltas_that_are_copied() -> None:
     chunks = [chunk({"content": text}) for text in ("ab", "cd", "x\ud83d", "\ude00", "y\ud83d", "ef", "gh")]
     written = encoded("openai", "simple", "sse", [sse(*chunks, chunk({}, "stop"))], copying=True).decode()
     assert written.replace('data: {"content":"', "").replace('"}\n\n', "") == "abcdx😀y\ufffdefghdata: [DONE]\n\n"
+
+
+# ---- Cohere's and Ollama's -------------------------------------------------------------------------------------------
+
+
+def cohere(kind: str, index: int, **message: Any) -> dict[str, Any]:
+    return {"type": kind, "index": index, "delta": {"message": message}}
+
+
+TEXT_KEYS = st.sampled_from(["text", "text", "thinking"])
+CALLED = {"id": "t1", "type": "function", "function": {"name": "f", "arguments": ""}}
+CITED = {"start": 0, "end": 2, "sources": [{"id": "d"}], "content_index": 1}
+COHERE = st.one_of(
+    NOISE,
+    st.builds(lambda index, key, text: cohere("content-delta", index, content={key: text}), BLOCK, TEXT_KEYS, TEXTS),
+    st.builds(lambda index, key: cohere("content-start", index, content={"type": key, key: ""}), BLOCK, TEXT_KEYS),
+    st.builds(lambda text: cohere("tool-plan-delta", 0, tool_plan=text), TEXTS),
+    st.builds(lambda index: cohere("tool-call-start", index, tool_calls=CALLED), BLOCK),
+    st.builds(
+        lambda index, text: cohere("tool-call-delta", index, tool_calls={"function": {"arguments": text}}),
+        BLOCK,
+        FRAGMENTS,
+    ),
+    st.builds(lambda index: {"type": "tool-call-end", "index": index}, BLOCK),
+    st.sampled_from([cohere("citation-start", 0, citations=CITED), {"type": "citation-end", "index": 0}]),
+)
+COHERE_ENDS = st.sampled_from(
+    [[], ["[DONE]"], [{"message": "gone"}]]
+    + [
+        [
+            {"type": "message-end", "delta": {"finish_reason": reason, "usage": {"tokens": {"output_tokens": 2}}}},
+            "[DONE]",
+        ]
+        for reason in ("COMPLETE", "TOOL_CALL", "MAX_TOKENS", "ERROR", None)
+    ]
+)
+
+
+@given(st.lists(COHERE, max_size=14), COHERE_ENDS, CUT, EDGES)
+def test_any_stream_of_cohere_is_legal(chunks: list[Any], end: list[Any], cut: int, edges: list[int]) -> None:
+    check_any_cut(relaying(get_provider("cohere").adapter), sse(*chunks, *end), cut, edges)
+
+
+@given(FORMATS, st.lists(st.lists(COHERE, max_size=6), max_size=4), COHERE_ENDS, EDGES)
+def test_copied_deltas_of_cohere_are_what_events_would_have_become(
+    client: tuple[str, Framing], runs: list[list[Any]], end: list[Any], edges: list[int]
+) -> None:
+    body = sse(*(chunk for run in runs for chunk in run * 2), *end)
+    pieces = split(body, edges)
+    assert encoded("cohere", *client, pieces, copying=True) == encoded("cohere", *client, [body], copying=False)
+
+
+def line(at: int, **said: Any) -> dict[str, Any]:
+    return {"model": "m", "created_at": f"2026-11-20T09:51:02.{at}Z", "done": False, **said}
+
+
+WHOLE_CALLS = [{"function": {"name": "f", "arguments": {"n": 12345678901234567890}}}, {"function": {"name": "g"}}]
+OLLAMA = st.one_of(
+    NOISE,
+    st.builds(lambda at, text: line(at, message={"role": "assistant", "content": text}), BLOCK, TEXTS),
+    st.builds(lambda at, text: line(at, message={"content": "", "thinking": text}), BLOCK, TEXTS),
+    st.builds(lambda at, text: line(at, response=text), BLOCK, TEXTS),
+    st.builds(lambda at: line(at, message={"content": "x", "tool_calls": WHOLE_CALLS}), BLOCK),
+)
+OLLAMA_ENDS = st.sampled_from(
+    [[], [{"error": "gone"}], [line(1, message={"content": "."}, done=True, done_reason="stop", eval_count=2)]]
+)
+
+
+def ndjson(*chunks: Any) -> bytes:
+    """A body of these chunks, a line each."""
+    return b"".join(chunk if isinstance(chunk, bytes) else json.dumps(chunk).encode() + b"\n" for chunk in chunks)
+
+
+@given(st.lists(OLLAMA, max_size=14), OLLAMA_ENDS, CUT, EDGES)
+def test_any_stream_of_ollama_is_legal(chunks: list[Any], end: list[Any], cut: int, edges: list[int]) -> None:
+    check_any_cut(relaying(get_provider("ollama").adapter), ndjson(*chunks, *end), cut, edges)
+
+
+@given(FORMATS, st.lists(st.lists(OLLAMA, max_size=6), max_size=4), OLLAMA_ENDS, EDGES)
+def test_copied_deltas_of_ollama_are_what_events_would_have_become(
+    client: tuple[str, Framing], runs: list[list[Any]], end: list[Any], edges: list[int]
+) -> None:
+    body = ndjson(*(chunk for run in runs for chunk in run * 2), *end)
+    pieces = split(body, edges)
+    assert encoded("ollama", *client, pieces, copying=True) == encoded("ollama", *client, [body], copying=False)

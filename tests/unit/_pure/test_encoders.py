@@ -197,6 +197,32 @@ def test_timestamps_stand_on_every_event_where_asked(kernels: ModuleType) -> Non
     assert [line.get("request_id") for line in lines] == ["r", None, None, None]
 
 
+@pytest.mark.parametrize("kind", ["SSEEncoder", "NDJSONEncoder"])
+@pytest.mark.parametrize("said", [{}, {"clock": clock}, {"clock": clock, "timestamps": True}, {"stream_id": STREAM}])
+@pytest.mark.parametrize("envelope", ["compact", "full"])
+def test_the_parts_of_a_delta_are_what_is_written_for_it(
+    kernels: ModuleType, kind: str, said: dict[str, Any], envelope: str
+) -> None:
+    """Asked before the first event and behind it: the envelope of the first one is no part of a delta."""
+    encoder = getattr(kernels, kind)(envelope=envelope, request_id="r", trace_id="t", **said)
+    fresh = encoder.delta_parts({"type": "text.delta", "text": "x"}, "text")
+    encoder.event({"type": "start"})
+    for event in (
+        {"type": "text.delta", "text": "one"},
+        {"type": "tool.call.delta", "call_id": "c", "index": 0, "arguments": "{", "choice": 1},
+    ):
+        key = "arguments" if "arguments" in event else "text"
+        parts = encoder.delta_parts(event, key)
+        assert key == "arguments" or parts == fresh
+        encoder.take()
+        encoder.event(event)
+        values = {"seq": b"%d" % encoder.seq, "ts": b"%d" % clock(), "text": str(event[key]).encode()}
+        assert b"".join(part if isinstance(part, bytes) else values[part] for part in parts) == encoder.take()
+        assert parts.count("text") == 1
+    with pytest.raises(ValueError, match="type"):
+        encoder.delta_parts({"text": "x"}, "text")
+
+
 def test_what_an_event_brings_wins(kernels: ModuleType) -> None:
     encoder = kernels.NDJSONEncoder(request_id="r", trace_id="t", clock=clock)
     own = {"request_id": "r2", "trace_id": "t2", "ts": 5, "seq": 7, "schema": "s", "type": "text.delta", "text": "x"}

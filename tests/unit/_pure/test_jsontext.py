@@ -222,6 +222,8 @@ def test_a_deep_stack_never_lets_a_recursion_error_out(kernels: ModuleType) -> N
         (" ", None),
         ("{", None),
         ('{"a":1}}', None),
+        ('["@1234567890123456789012@",{"\\\\":"\\"1234567890123456789012"}]',) * 2,
+        ('["\\"",1234567890123456789012,"é 1234567890123456789012"]',) * 2,
         ("NaN", None),
         ("[Infinity]", None),
         ("-Infinity", None),

@@ -44,12 +44,13 @@ class Reader:
         members: Iterable[str] = ("text",),
         ignored: Iterable[str] = (),
         kept: Iterable[str] = (),
+        labels: Iterable[str] = (),
     ) -> None:
         framer = kernels.LineFramer(limit) if lines else kernels.SSEFramer(limit)
         self.copier = kernels.DeltaCopier(framer, passes)
         self.text, self.passes, self.event, self.key = text, passes, event, key
         self.sets = frozenset(members), frozenset(ignored)
-        self.kept_names = frozenset(kept)
+        self.kept_names, self.labels = frozenset(kept), frozenset(labels)
         self.out = b""
         self.seq = self.copied = self.slow = self.characters = 0
         self.kinds: list[tuple[dict[str, Any], int, str]] = []
@@ -111,7 +112,8 @@ class Reader:
             self.arguments[event["index"]] = self.arguments.get(event["index"], "") + text
         if not self.passes:
             self.out += b"<%d@%d:%b>" % (self.seq, NOW, load("pure").escape(text)[1:-1])
-        self.copier.learn(frame, event, self.key, *self.sets, () if self.passes else PARTS, self.kept_names)
+        parts = () if self.passes else PARTS
+        self.copier.learn(frame, event, self.key, *self.sets, parts, self.kept_names, self.labels)
 
     def close(self) -> None:
         for frame in self.copier.close():
@@ -283,6 +285,16 @@ def chat_live(text: str, n: int) -> bytes:
     )
 
 
+def chat_scored(text: str, n: int) -> bytes:
+    """With logprobs, and an id of its own for each chunk."""
+    token = f'{{"token":{json.dumps(text)},"logprob":-{n}.{n}e-0{n % 9},"bytes":[{n},1],"top_logprobs":[]}}'
+    scores = ["null", "[]", f'{{"content":[{token}, {token}],"refusal":null}}', "true", '"\\u00e9\\n"', "-0.5"][n % 6]
+    return sse(
+        f'{{"id":"chatcmpl-{n}","model":"m","choices":[{{"index":0,"delta":{{"content":{json.dumps(text)}}},'
+        f'"logprobs":{scores}}}]}}'
+    )
+
+
 def anthropic_live(text: str, n: int) -> bytes:
     delta = f'"delta":{{"type":"text_delta","text":{json.dumps(text)}}}{" " * (n % 7)}'
     return sse(f'{{"type":"content_block_delta","index":0,{delta}}}', "content_block_delta")
@@ -326,6 +338,11 @@ LIVE: dict[str, tuple[Callable[[str, int], bytes], Callable[[Any], str | None], 
         chat_live,
         lambda chunk: chunk["choices"][0]["delta"]["content"],
         {"members": ("content",), "ignored": ("obfuscation", "created")},
+    ),
+    "scored": (
+        chat_scored,
+        lambda chunk: len(chunk["id"]) and chunk["choices"][0]["delta"]["content"],
+        {"members": ("content",), "ignored": ("logprobs",), "labels": ("id",)},
     ),
     "anthropic": (anthropic_live, lambda chunk: chunk["delta"]["text"], {}),
     "responses": (

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from gai_fast.cli import chat
-from gai_fast.request import Request
+from gai_fast.request import Request, parse_request
+from gai_fast.settings import Settings
 
 from .conftest import Run
 
@@ -26,12 +29,25 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> tuple[list[Request], list[Events]]
     requests: list[Request] = []
     answers: list[Events] = []
 
-    async def ask(engine: Any, model: Any, request: Request, started: Any) -> AsyncGenerator[Any, None]:
-        requests.append(request)
-        for event in answers.pop(0):
-            yield event
+    class FakeGateway:
+        def __init__(self, settings: Settings) -> None:
+            pass
 
-    monkeypatch.setattr(chat, "ask", ask)
+        async def __aenter__(self) -> FakeGateway:
+            return self
+
+        async def __aexit__(self, *problem: object) -> None: ...
+
+        @asynccontextmanager
+        async def stream(self, request: dict[str, Any]) -> AsyncGenerator[AsyncGenerator[Any, None], None]:
+            requests.append(parse_request(json.dumps(request).encode()))
+            yield self.answer()
+
+        async def answer(self) -> AsyncGenerator[Any, None]:
+            for event in answers.pop(0):
+                yield event
+
+    monkeypatch.setattr(chat, "Gateway", FakeGateway)
     return requests, answers
 
 

@@ -82,7 +82,6 @@ def test_an_empty_body_is_a_truncated_answer(run: Run) -> None:
     ("arguments", "said"),
     [
         (["--provider", "opnai"], "did you mean 'openai'?"),
-        (["--provider", "gemini"], "names gemini, which is not supported yet"),
         ([], "Missing option '--provider'"),
         (["--provider", "openai", "--format", "vercel"], "'vercel' is not one of"),
         (["--provider", "openai", "--header", "x"], "'x' is not of the form 'name: value'"),

@@ -42,7 +42,7 @@ def test_help_lists_every_command(run: Run) -> None:
         assert f"\n  {name} " in result.output
 
 
-@pytest.mark.parametrize("name", ["replay", "top", "doctor", "completion", "nope"])
+@pytest.mark.parametrize("name", ["top", "doctor", "completion", "nope"])
 def test_a_command_that_is_not_there_is_a_usage_error(run: Run, name: str) -> None:
     result = run(name)
     assert result.exit_code == 2

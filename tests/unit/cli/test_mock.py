@@ -67,6 +67,22 @@ def test_openai_tells_usage_only_where_it_is_asked() -> None:
     assert last["usage"]["completion_tokens"] == 5
 
 
+def test_gemini_reads_the_model_and_whether_it_streams_from_the_path() -> None:
+    gemini = DIALECTS["gemini"]
+    body = {"contents": [], "generationConfig": {"maxOutputTokens": 3}}
+    asked = gemini.asked("/v1beta/models/m-1:streamGenerateContent", body)
+    assert asked == {**body, "model": "m-1", "stream": True, "max_tokens": 3}
+    whole = gemini.asked("/v1/publishers/google/models/m:generateContent", {})
+    assert whole == {"model": "m", "stream": False, "max_tokens": None}
+    for path in ("/v1beta/models/m:countTokens", "/v1/chat/completions", "/v1beta/models/m:xstreamGenerateContent"):
+        assert gemini.asked(path, body) is None
+    answer = gemini(asked, 1)
+    [last] = chunks(answer.closing(3, True)[-1])
+    assert last["candidates"][0]["finishReason"] == "MAX_TOKENS"
+    assert last["usageMetadata"]["candidatesTokenCount"] == 3
+    assert answer.error(429, "x") == {"error": {"code": 429, "message": "x", "status": "RESOURCE_EXHAUSTED"}}
+
+
 def test_anthropic_names_every_event() -> None:
     answer = DIALECTS["anthropic"](BODY, 1)
     for frame in [*answer.opening(), answer.delta("a"), *answer.closing(1, True), answer.error_frame(429, "x")]:

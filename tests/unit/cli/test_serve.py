@@ -76,10 +76,6 @@ class TestBanner:
         lines = self.lines("[server]\ndemo = false\n", folder)
         assert lines[-1] == "models: none: add an [[upstream]]"
 
-    def test_notices_are_told(self) -> None:
-        text = banner("http://127.0.0.1:1", read(None, environ={"GEMINI_API_KEY": "x"}))
-        assert "note: GEMINI_API_KEY is set" in text
-
 
 class TestCommand:
     @pytest.fixture

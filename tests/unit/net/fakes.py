@@ -130,6 +130,8 @@ class FakeClient:
 class FakeExchange:
     """A request under way."""
 
+    is_complete = False
+
     def __init__(self) -> None:
         self.calls: list[str] = []
 

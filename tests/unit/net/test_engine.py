@@ -11,11 +11,13 @@ import pytest
 
 from gai_fast.clock import now_ms
 from gai_fast.errors import Error, Unsupported
+from gai_fast.formats import StreamContext, get_format
 from gai_fast.net import engine as module
-from gai_fast.net.engine import Call, Engine
-from gai_fast.net.session import Clock, Session
+from gai_fast.net.engine import Engine
+from gai_fast.net.session import Call, Clock, Session
 from gai_fast.request import parse_request
 from gai_fast.settings import ModelSettings, Secret, Settings, StreamSettings, UpstreamSettings
+from gai_fast.stores import Origin
 from tests.unit.net.fakes import FakeClient, FakeExchange, FakeOutput
 
 SSE = {"content-type": "text/event-stream"}
@@ -58,8 +60,7 @@ def pools(monkeypatch: pytest.MonkeyPatch) -> list[FakePool]:
 
 
 def call(model: ModelSettings = MODEL, **more: Any) -> Call:
-    build = more.pop("build", lambda api, target: api.build_request(REQUEST, target))
-    return Call(model=model, build=build, output=FakeOutput(), **more)
+    return Call(model, more.pop("request", REQUEST), FakeOutput(), **more)
 
 
 def start(engine: Engine, what: Call, stream_id: str = "s1") -> tuple[Session, FakeClient]:
@@ -134,12 +135,55 @@ async def test_a_refusal_of_our_key_names_the_upstream_and_not_the_key(engine: E
     assert "canary" not in str(error)
 
 
-async def test_what_cannot_be_asked_leaves_nothing_behind(engine: Engine, pools: list[FakePool]) -> None:
-    def refuse(api: Any, target: Any) -> Any:
-        raise Unsupported(message="no")
+def resumable(stream_id: str = "s1") -> Call:
+    context = StreamContext(stream_id, "r", None, "m", now_ms, ids=True)
+    encoder = get_format("gai").encoder("sse", context)
+    what = call(origin=Origin(stream_id, "m", "gai", "sse"), deltas=encoder)
+    return dataclasses.replace(what, output=encoder)
 
+
+async def test_a_call_with_an_origin_is_kept_and_what_is_kept_is_what_was_sent(engine: Engine) -> None:
+    session, client = start(engine, resumable())
+    session.head_received(200, SSE)
+    session.body_received(b'data: {"choices":[{"index":0,"delta":{"content":"a"}}]}\n\n')
+    log = await engine.store.find("s1")
+    assert log is not None
+    assert (await log.read()).ending is None
+    session.body_received(b'data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\ndata: [DONE]\n\n')
+    _, first, (_, last) = client.calls
+    backlog = await log.read()
+    assert b"".join(backlog.pieces) == first + last
+    assert backlog.ending is not None
+    assert (backlog.ending.state, backlog.ending.finish_reason) == ("finished", "stop")
+    await engine.close()
+    assert await engine.store.find("s1") is None
+
+
+async def test_a_call_without_one_is_not_kept(engine: Engine) -> None:
+    start(engine, call())
+    assert await engine.store.find("s1") is None
+
+
+async def test_the_log_of_a_stream_whose_request_cannot_be_sent_has_ended(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any) -> Any:
+        raise ValueError("a header with a line end")
+
+    monkeypatch.setattr(FakePool, "open", refuse)
+    with pytest.raises(ValueError, match="line end"):
+        start(engine, resumable())
+    log = await engine.store.find("s1")
+    assert log is not None
+    assert (await log.read()).ending is not None
+    await engine.close()
+
+
+async def test_what_cannot_be_asked_leaves_nothing_behind(engine: Engine, pools: list[FakePool]) -> None:
+    named = parse_request(b'{"query":"hi","seed":1}')
+    claude = dataclasses.replace(MODEL, upstream=dataclasses.replace(UPSTREAM, provider="anthropic"))
     with pytest.raises(Unsupported):
-        start(engine, call(build=refuse))
+        start(engine, call(claude, request=named))
     assert engine.streams == {}
     assert pools == []
     start(engine, call())

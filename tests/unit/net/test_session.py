@@ -12,10 +12,12 @@ import pytest
 from gai_fast.errors import Error
 from gai_fast.limits import LIMITS
 from gai_fast.net import session as module
-from gai_fast.net.session import Clock, Session
+from gai_fast.net.retry import Breaker, RetryPolicy
+from gai_fast.net.session import Call, Clock, Session
 from gai_fast.providers import get_provider
 from gai_fast.relay import Relay
-from gai_fast.settings import StreamSettings, UpstreamSettings
+from gai_fast.request import parse_request
+from gai_fast.settings import BreakerSettings, ModelSettings, Settings, StreamSettings, UpstreamSettings
 from tests.unit.net.fakes import FakeClient, FakeExchange, FakeOutput, FakeTime
 
 SSE = {"content-type": "text/event-stream"}
@@ -30,31 +32,80 @@ ERROR = b'data: {"error":{"message":"Overloaded","type":"overloaded_error"}}\n\n
 DONE = b"data: [DONE]\n\n"
 
 
-class Fixture:
-    def __init__(self, *, hold: bool = False, first_event_timeout: float = 60.0, **stream: Any) -> None:
-        self.time = FakeTime()
-        self.client, self.output, self.exchange = FakeClient(), FakeOutput(), FakeExchange()
-        self.ends = 0
-        self.relay = Relay(get_provider("openai-compatible").adapter("m"), self.output, prompt_characters=8)
-        self.session = Session(
-            self.relay,
-            self.output,
-            self.client,
-            clock=Clock(lambda: int(self.time.now * 1000)),
-            stream=StreamSettings(**stream),
-            upstream=UpstreamSettings("up", "openai-compatible", "http://x", first_event_timeout=first_event_timeout),
-            timers=self.time,  # type: ignore[arg-type]  # what is used of it
-            loop=self.time,  # type: ignore[arg-type]  # as above
-            hold=hold,
-            on_end=self._ended,
-        )
+class FakeRunner:
+    """An engine that opens one exchange after the other."""
 
-    def _ended(self) -> None:
-        self.ends += 1
+    def __init__(self, time: FakeTime) -> None:
+        self.timers = time
+        self.settings = Settings()
+        self.policy = RetryPolicy()
+        self.breakers: dict[str, Breaker] = {}
+        self.asked: list[Call] = []
+        self.exchanges: list[FakeExchange] = []
+        self.refusals: dict[str, Exception] = {}
+        self.ends: list[str] = []
+
+    def breaker(self, upstream: UpstreamSettings) -> Breaker | None:
+        return self.breakers.get(upstream.name)
+
+    def open(self, call: Call, session: Session) -> tuple[Any, Any, Any]:
+        if call.model.upstream.name in self.refusals:
+            raise self.refusals[call.model.upstream.name]
+        self.asked.append(call)
+        self.exchanges.append(FakeExchange())
+        return get_provider("openai-compatible").adapter("m"), lambda error: error, self.exchanges[-1]
+
+    def ended(self, session: Session, outcome: str) -> None:
+        self.ends.append(outcome)
+
+
+class Fixture:
+    def __init__(
+        self,
+        *,
+        hold: bool = False,
+        first_event_timeout: float = 60.0,
+        model: dict[str, Any] | None = None,
+        **stream: Any,
+    ) -> None:
+        self.time = FakeTime()
+        self.client, self.output = FakeClient(), FakeOutput()
+        self.runner = FakeRunner(self.time)
+        upstream = UpstreamSettings(
+            "up",
+            "openai-compatible",
+            "http://x",
+            first_event_timeout=first_event_timeout,
+            retries=stream.pop("retries", 0),
+        )
+        self.model = ModelSettings("m", upstream, "m", StreamSettings(**stream), **(model or {}))
+        request = parse_request(b'{"query":"hi"}')
+        self.call = Call(self.model, request, self.output, hold=hold, announces=True, prompt_characters=8)
+        self.session: Session
 
     def start(self) -> Fixture:
-        self.session.start(lambda session: self.exchange)
+        self.session = Session(
+            self.runner,  # type: ignore[arg-type]  # what is used of it
+            self.call,
+            self.output,
+            self.client,
+            stream_id="s1",
+            clock=Clock(lambda: int(self.time.now * 1000)),
+            loop=self.time,  # type: ignore[arg-type]  # as above
+        )
         return self
+
+    @property
+    def relay(self) -> Relay:
+        return self.session.relay
+
+    @property
+    def exchange(self) -> FakeExchange:
+        return self.runner.exchanges[-1]
+
+    @property
+    def ends(self) -> int:
+        return len(self.runner.ends)
 
     def receive(self, *frames: bytes) -> list[Any]:
         """One read of the upstream; what the client is told then."""
@@ -181,6 +232,19 @@ def test_before_the_head_there_is_no_heartbeat_and_after_it_there_is() -> None:
     assert stream.client.taken() == ["commit", "flush"]
     stream.time.advance(2)
     assert set(stream.client.taken()) == {b"<ping>"}
+
+
+def test_a_heartbeat_shorter_than_the_wait_for_the_head_is_in_time_too() -> None:
+    stream = Fixture(heartbeat=0.5, commit_after=2).start()
+    stream.time.advance(0.3)
+    stream.session.head_received(200, SSE)
+    stream.receive(frame())
+    stream.time.advance(0.4)
+    assert stream.client.taken() == []
+    stream.time.advance(0.2)
+    assert stream.client.taken() == [b"<ping>"]
+    stream.session.client_lost()
+    assert stream.time.armed == 0
 
 
 def test_a_heartbeat_of_zero_is_none() -> None:
@@ -310,13 +374,105 @@ def test_an_upstream_may_end_its_response_after_its_last_event_for_a_moment() ->
 
 def test_an_upstream_that_cannot_be_asked_leaves_no_timer() -> None:
     stream = Fixture()
-
-    def refuse(session: Session) -> FakeExchange:
-        raise ValueError("no path")
-
+    stream.runner.refusals["up"] = ValueError("no path")
     with pytest.raises(ValueError, match="no path"):
-        stream.session.start(refuse)
+        stream.start()
     assert stream.time.armed == 0
+
+
+# ---- attempts (tests/integration/test_retry.py shows what clients see of them) -------------------------------------
+
+
+def failing(stream: Fixture) -> None:
+    stream.session.head_received(503, {})
+    stream.session.body_received(b"busy")
+    stream.session.exchange_ended(None)
+
+
+def test_a_failed_attempt_is_made_again_after_a_while() -> None:
+    stream = Fixture(retries=1).start()
+    failing(stream)
+    assert (len(stream.runner.asked), stream.client.taken()) == (1, [])
+    stream.time.advance(LIMITS.retry_first)
+    assert len(stream.runner.asked) == 2
+    stream.session.head_received(200, SSE)
+    assert stream.receive(frame()) == ["commit", b"<start><text.delta>"]
+    assert (stream.session.attempts, stream.session.models) == (2, 1)
+
+
+def test_the_last_failure_is_the_response() -> None:
+    stream = Fixture(retries=1).start()
+    failing(stream)
+    stream.time.advance(LIMITS.retry_first)
+    failing(stream)
+    (error,) = stream.client.taken()
+    assert error.code == "provider_unavailable"
+    assert stream.runner.ends == ["failed"]
+    assert stream.time.armed == 0
+
+
+def test_each_attempt_has_its_own_time_for_the_first_event_and_waiting_has_none() -> None:
+    stream = Fixture(retries=1, first_event_timeout=10, commit_after=100).start()
+    stream.time.advance(9)
+    failing(stream)
+    stream.time.advance(9)
+    assert stream.client.taken() == []
+    stream.time.advance(2)
+    (error,) = stream.client.taken()
+    assert (error.code, error.reason) == ("timeout", "first_event")
+
+
+def test_a_client_that_is_gone_is_not_asked_for_again() -> None:
+    stream = Fixture(retries=1).start()
+    failing(stream)
+    stream.session.client_lost()
+    stream.time.advance(10)
+    assert len(stream.runner.asked) == 1
+    assert stream.time.armed == 0
+
+
+def test_a_slow_client_pauses_the_next_attempt_too() -> None:
+    stream = Fixture(retries=1).start()
+    failing(stream)
+    stream.session.pause()
+    stream.time.advance(LIMITS.retry_first)
+    assert stream.exchange.calls == ["pause"]
+
+
+def test_a_fallback_that_cannot_be_asked_leaves_the_failure_as_it_was() -> None:
+    spare = UpstreamSettings("spare", "openai-compatible", "http://y")
+    stream = Fixture(model={"fallback": ("backup",)})
+    stream.runner.settings = Settings(models={"backup": ModelSettings("backup", spare, "b")})
+    stream.runner.refusals["spare"] = Error("unsupported", "no seed", reason="field")
+    stream.start()
+    failing(stream)
+    stream.time.advance(0.1)
+    (error,) = stream.client.taken()
+    assert error.code == "provider_unavailable"
+
+
+def test_a_breaker_is_told_of_the_first_content_not_of_the_end() -> None:
+    breaker = Breaker(BreakerSettings(failures=1, window=30, open=10))
+    breaker.failed(-20.0)
+    stream = Fixture()
+    stream.runner.breakers["up"] = breaker
+    stream.start()
+    assert not breaker.admits(0.0), "this stream is the probe"
+    stream.session.head_received(200, SSE)
+    stream.receive(frame())
+    assert breaker.admits(0.0)
+
+
+@pytest.mark.parametrize("problem", [Error("unsupported", "no"), ValueError("no path")])
+def test_a_probe_that_could_not_be_sent_is_made_anew(problem: Exception) -> None:
+    breaker = Breaker(BreakerSettings(failures=1, window=30, open=10))
+    breaker.failed(-20.0)
+    stream = Fixture()
+    stream.runner.breakers["up"] = breaker
+    stream.runner.refusals["up"] = problem
+    with pytest.raises(type(problem)):
+        stream.start()
+    assert breaker.admits(0.0)
 
 
 def test_the_clock_is_read_when_told() -> None:

@@ -23,8 +23,8 @@ def test_the_head_goes_out_with_the_first_bytes_in_one_write() -> None:
 
 def test_the_head_can_go_out_alone_and_only_once() -> None:
     stream = Fixture()
-    stream.writer.flush_head()
-    stream.writer.flush_head()
+    stream.writer.flush()
+    stream.writer.flush()
     stream.writer.write(b"x")
     assert stream.written == [HEAD, b"1\r\nx\r\n"]
 

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from gai_fast.cli.config import toml
 from gai_fast.limits import LIMITS
-from gai_fast.providers import UNBUILT_KEY_VARIABLES
 from gai_fast.server.config import (
     DEFAULTS,
     FLAGS,
@@ -19,7 +18,6 @@ from gai_fast.server.config import (
     SECTIONS,
     ConfigError,
     Loaded,
-    check_provider,
     find,
     is_loopback,
     line_numbers,
@@ -27,7 +25,7 @@ from gai_fast.server.config import (
     read,
     wants_color,
 )
-from gai_fast.settings import ServerSettings, StreamSettings, UpstreamSettings
+from gai_fast.settings import BreakerSettings, ServerSettings, StoreSettings, StreamSettings, UpstreamSettings
 
 UPSTREAM = '[[upstream]]\nname = "main"\nprovider = "openai"\n'
 MODEL = '[[model]]\nname = "fast"\nupstream = "main"\n'
@@ -89,6 +87,8 @@ flush_interval = 0.01
 timestamps = true
 envelope = "full"
 usage = "always"
+on_unsupported = "drop"
+on_midstream_failure = "restart"
 on_malformed = "error"
 [[upstream]]
 name = "main"
@@ -101,10 +101,15 @@ first_event_timeout = 2
 idle_timeout = 3
 total_timeout = 4
 max_connections = 5
+retries = 0
+breaker = { failures = 3, open = 1.5 }
 [[model]]
 name = "fast"
 upstream = "main"
 id = "gpt"
+fallback = ["main/gpt-2"]
+fallback_on = { context_length_exceeded = "main/big" }
+prefill = true
 heartbeat = 7
 """,
             {"KEY": "sk-1"},
@@ -122,13 +127,37 @@ heartbeat = 7
             access_log=True,
             insecure=True,
         )
-        assert settings.stream == StreamSettings(0.0, 0.0, 0.01, True, "full", "always", "error")
+        assert settings.stream == StreamSettings(
+            0.0,
+            0.0,
+            0.01,
+            timestamps=True,
+            envelope="full",
+            usage="always",
+            on_unsupported="drop",
+            on_midstream_failure="restart",
+            on_malformed="error",
+        )
         upstream = settings.upstreams["main"]
         assert upstream == UpstreamSettings(
-            "main", "openai", "http://127.0.0.1:9000/v1", upstream.api_key, {"x-team": "search"}, 1.0, 2.0, 3.0, 4.0, 5
+            "main",
+            "openai",
+            "http://127.0.0.1:9000/v1",
+            upstream.api_key,
+            {"x-team": "search"},
+            1.0,
+            2.0,
+            3.0,
+            4.0,
+            5,
+            retries=0,
+            breaker=BreakerSettings(3, 30.0, 1.5),
         )
         assert upstream.api_key is not None
         assert upstream.api_key.reveal() == "sk-1"
+        assert settings.models["fast"].fallback == ("main/gpt-2",)
+        assert settings.models["fast"].fallback_on == {"context_length_exceeded": "main/big"}
+        assert settings.models["fast"].prefill
         assert list(settings.models) == ["fast"]
         model = settings.models["fast"]
         assert (model.id, model.upstream, model.stream.heartbeat, model.stream.usage) == (
@@ -139,8 +168,71 @@ heartbeat = 7
         )
         assert settings.default_model == "fast"
 
+    def test_the_store_is_read(self, folder: Folder) -> None:
+        text = '[store]\nurl = "memory://"\nttl = 1\nmax_bytes = 65536\nmax_stream_bytes = 4096\nsync = "before_send"'
+        assert folder.read(text).settings.store == StoreSettings("memory://", 1.0, 65536, 4096, "before_send")
+        assert folder.read("").settings.store == StoreSettings()
+        assert folder.read("", {"GAI_FAST_STORE__TTL": "5"}).settings.store == StoreSettings(ttl=5.0)
+
+    def test_a_breaker_can_be_left_out(self, folder: Folder) -> None:
+        loaded = folder.read('[[upstream]]\nname = "a"\nprovider = "openai"\nbreaker = false')
+        assert loaded.settings.upstreams["a"].breaker is None
+
+    @pytest.mark.parametrize(
+        ("line", "problem"),
+        [
+            ("retries = -1", "must be a whole number, 0 to 10"),
+            ("breaker = true", "must be false or a table of failures, window, open"),
+            ("breaker = { fails = 1 }", "must be false or a table of failures, window, open"),
+            ("breaker = { failures = 0 }", "each of which must be a whole number, 1 to 1000"),
+            ("breaker = { open = 0 }", "each of which must be seconds, more than 0"),
+        ],
+    )
+    def test_when_an_upstream_is_left_alone_is_checked(self, folder: Folder, line: str, problem: str) -> None:
+        [told] = folder.problems(f'[[upstream]]\nname = "a"\nprovider = "openai"\n{line}')
+        assert told.startswith(f"gai-fast.toml:4: `{line.partition(' ')[0]}` in [[upstream]] ")
+        assert problem in told
+
+    @pytest.mark.parametrize(
+        ("line", "problem"),
+        [
+            ('fallback = ["bakcup"]', "`fallback` in [[model]]: no model is named 'bakcup'; did you mean backup?"),
+            ('fallback = ["fast"]', "`fallback` in [[model]] must name another model than itself"),
+            ('fallback = "backup"', "`fallback` in [[model]] must be a list of strings"),
+            ('fallback_on = { timeout = "b" }', "`fallback_on` in [[model]]: no model is named 'b'"),
+            ('fallback_on = { late = "backup" }', "`fallback_on` in [[model]] must have error codes; known: "),
+            ('fallback_on = ["backup"]', "`fallback_on` in [[model]] must be a table of error codes and models"),
+        ],
+    )
+    def test_where_a_failure_leads_is_a_model(self, folder: Folder, line: str, problem: str) -> None:
+        models = f'[[model]]\nname = "backup"\nupstream = "a"\n[[model]]\nname = "fast"\nupstream = "a"\n{line}'
+        [told] = folder.problems(f'[[upstream]]\nname = "a"\nprovider = "openai"\n{models}')
+        assert told.startswith(f"gai-fast.toml:10: {problem}")
+
+    @pytest.mark.parametrize("url", ["sqlite:///a.db", "sqlite:////var/a.db", "redis://:secret@h/0", "rediss://h"])
+    def test_a_store_whose_time_has_not_come_is_not_supported_yet(self, folder: Folder, url: str) -> None:
+        [told] = folder.problems(f'[store]\nurl = "{url}"')
+        scheme = url.partition(":")[0]
+        assert told == f"gai-fast.toml:2: `url` in [store] names a store, {scheme}, that is not supported yet"
+
+    @pytest.mark.parametrize(
+        ("line", "problem"),
+        [
+            ('url = "memory"', 'must be "memory://"'),
+            ('url = "memory://x"', 'must be "memory://"'),
+            ('url = "memroy://:secret@h"', 'must be "memory://"'),
+            ("ttl = -1", "must be seconds, 0 or more, at most 10000000, not -1"),
+            ("max_bytes = 65535", "must be a whole number, at least 65536, not 65535"),
+            ("max_stream_bytes = 4095", "must be a whole number, at least 4096, not 4095"),
+            ('sync = "always"', "must be batched or before_send, not 'always'"),
+        ],
+    )
+    def test_a_mistake_in_the_store_is_told_without_a_password(self, folder: Folder, line: str, problem: str) -> None:
+        key = line.partition(" ")[0]
+        assert folder.problems(f"[store]\n{line}") == [f"gai-fast.toml:2: `{key}` in [store] {problem}"]
+
     def test_every_key_has_its_default_in_the_settings(self) -> None:
-        for section in ("server", "stream"):
+        for section in ("server", "stream", "store"):
             assert set(SECTIONS[section]) <= set(DEFAULTS[section])
 
     def test_no_key_is_both_supported_and_refused(self) -> None:
@@ -232,7 +324,7 @@ class TestMistakes:
         [told] = folder.problems(text)
         assert problem in told
 
-    @pytest.mark.parametrize("section", ["key", "store", "idempotency", "limits", "processor"])
+    @pytest.mark.parametrize("section", ["key", "idempotency", "limits", "processor"])
     def test_a_section_whose_time_has_not_come_is_not_supported_yet(self, folder: Folder, section: str) -> None:
         [told] = folder.problems(f"[[{section}]]" if section in ("key", "processor") else f"[{section}]")
         assert told.startswith("gai-fast.toml:1: ")
@@ -247,13 +339,6 @@ class TestMistakes:
         assert told.endswith("is not supported yet")
         assert f"`{key}`" in told
         assert f"gai-fast.toml:{start.count(chr(10)) + 1}: " in told
-
-    @pytest.mark.parametrize("name", sorted(UNBUILT_KEY_VARIABLES))
-    def test_a_provider_whose_time_has_not_come_is_not_supported_yet(self, folder: Folder, name: str) -> None:
-        [told] = folder.problems(f'[[upstream]]\nname = "x"\nprovider = "{name}"')
-        assert told == f"gai-fast.toml:3: `provider` in [[upstream]] names {name}, which is not supported yet"
-        with pytest.raises(ValueError, match="not supported yet"):
-            check_provider(f"{name}:generate")
 
     def test_all_mistakes_are_told_at_once(self, folder: Folder) -> None:
         told = folder.problems(
@@ -463,7 +548,8 @@ class TestPrecedence:
             ("GAI_FAST_SERVER__PROT", "no such setting; did you mean GAI_FAST_SERVER__PORT?"),
             ("GAI_FAST_STREEM__USAGE", "no such setting; did you mean GAI_FAST_STREAM__USAGE?"),
             ("GAI_FAST_STREAM__RETRY", "not supported yet"),
-            ("GAI_FAST_STORE__URL", "not supported yet"),
+            ("GAI_FAST_STORE__URL", '`url` in [store] must be "memory://"'),
+            ("GAI_FAST_IDEMPOTENCY__TTL", "not supported yet"),
             ("GAI_FAST_UPSTREAM__NAME", "[[upstream]] is set in the file only"),
             ("GAI_FAST_SERVER__PORT", "`port` in [server] must be a whole number, 0 to 65535, not '1e3'"),
         ],
@@ -506,16 +592,28 @@ class TestZeroConfiguration:
         assert model is not None
         assert model.id == "claude"
 
-    @pytest.mark.parametrize("variable", "OPENAI ANTHROPIC GROQ MISTRAL XAI DEEPSEEK PERPLEXITY OPENROUTER".split())
+    @pytest.mark.parametrize(
+        "variable", "OPENAI ANTHROPIC GEMINI GROQ MISTRAL XAI DEEPSEEK COHERE PERPLEXITY OPENROUTER".split()
+    )
     def test_every_usual_variable_is_known(self, variable: str) -> None:
         settings = load(None, environ={f"{variable}_API_KEY": "sk"})
         assert list(settings.upstreams) == [variable.lower()]
 
-    @pytest.mark.parametrize(("name", "variable"), sorted(UNBUILT_KEY_VARIABLES.items()))
-    def test_a_provider_that_is_not_built_yet_is_named_and_left_out(self, name: str, variable: str) -> None:
-        settings = load(None, environ={variable: "secret"})
-        assert not settings.upstreams
-        assert settings.notices == (f"{variable} is set, but {name} is not supported yet: it is left out",)
+    def test_the_address_of_a_local_server_configures_it(self, folder: Folder) -> None:
+        environ = {"OLLAMA_HOST": "gpu.example"}
+        upstream = load(None, environ=environ).upstreams["ollama"]
+        assert (upstream.base_url, upstream.api_key) == ("http://gpu.example:11434", None)
+        table = '[[upstream]]\nname = "x"\nprovider = "ollama"\n'
+        for source, variables, base_url in (
+            (table, environ, "http://gpu.example:11434"),
+            (table, {}, "http://127.0.0.1:11434"),
+            (table + 'base_url = "http://other.example"', environ, "http://other.example"),
+        ):
+            assert folder.read(source, variables).settings.upstreams["x"].base_url == base_url
+
+    def test_an_address_that_cannot_be_used_is_refused(self) -> None:
+        with pytest.raises(ConfigError, match="OLLAMA_HOST: `base_url`"):
+            load(None, environ={"OLLAMA_HOST": "http://user@gpu.example"})
 
     def test_a_key_that_could_break_a_header_is_refused(self) -> None:
         with pytest.raises(ConfigError, match="OPENAI_API_KEY: `api_key`"):

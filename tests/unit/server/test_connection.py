@@ -270,6 +270,81 @@ def test_a_client_that_keeps_no_connection_is_told_so(data: bytes) -> None:
     fixture.lose()
 
 
+# ---- heads that come again -------------------------------------------------------------------------------------------
+
+AGAIN = {
+    "the same": [post(b"one"), post(b"two"), post(b"three and more"), post(b"")],
+    "a length in other digits": [post(b"one"), post(b"two").replace(b": 3", b": 003"), post(b"x" * 10)],
+    "another case": [post(b"one"), post(b"two").replace(b"Content-Length", b"content-LENGTH"), post(b"two")],
+    "blanks": [post(b"one").replace(b": 3", b":  \t3 "), post(b"two").replace(b": 3", b":  \t3 "), post(b"two")],
+    "other headers": [post(b"one", "X-A: 1"), post(b"two", "X-A: 1"), post(b"two", "X-A: 2"), post(b"two")],
+    "another method between": [post(b"one"), GET, post(b"two"), GET, GET, post(b"two")],
+    "more than one": [post(b"one"), post(b"two") + post(b"three"), post(b"two") + GET, post(b"two")],
+    "an empty line between": [post(b"one"), b"\r\n" + post(b"two"), b"\r\n", post(b"two"), post(b"two")],
+    "a length that is none": [post(b"one"), post(b"two"), post(b"two").replace(b": 3", b": +3")],
+    "a negative length": [post(b"one"), post(b"two"), post(b"two", length=-3)],
+    "digits of another script": [post(b"one"), post(b"two"), post(b"two").replace(b": 3", b": \xd9\xa3")],
+    "two lengths": [post(b"one"), post(b"two"), post(b"two", "Content-Length: 3")],
+    "two lengths at first": [post(b"one", "Content-Length: 3"), post(b"one", "Content-Length: 3")],
+    "a length in a value": [post(b"one", "X: content-length: 9"), post(b"one", "X: content-length: 9"), post(b"two")],
+    "a body that is too large": [post(b"one"), post(b"two"), post(b"x" * 101)],
+    "a length of a million digits": [
+        post(b"one"),
+        post(b"two"),
+        post(b"two").replace(b": 3", b": " + b"0" * 10**6 + b"3"),
+    ],
+    "chunks": [chunked() + b"3\r\none\r\n0\r\n\r\n", chunked() + b"3\r\ntwo\r\n0\r\n\r\n", post(b"one")],
+    "both framings": [post(b"one"), post(b"two"), post(b"two", "Transfer-Encoding: chunked")],
+    "an expectation": [post(b"one", "Expect: 100-continue"), post(b"two", "Expect: 100-continue")],
+    "an upgrade": [post(b"one", "Connection: upgrade", "Upgrade: h2c")] * 3,
+    "the last one": [post(b"one"), post(b"two"), post(b"two", "Connection: close"), post(b"two")],
+    "HTTP/1.0": [post(b"one").replace(b"1.1", b"1.0"), post(b"two")],
+    "a long head": [post(b"one", "X: " + "x" * LIMITS.known_head)] * 3,
+}
+
+
+@pytest.mark.parametrize("requests", AGAIN.values(), ids=AGAIN.keys())
+def test_a_head_that_comes_again_is_taken_as_it_was_at_first(requests: list[bytes]) -> None:
+    whole, cut = Fixture(), Fixture()
+    for request in requests:
+        # What comes in two reads is always parsed.
+        said = cut.send(request[:1]) + cut.send(request[1:])
+        assert without_dates(whole.send(request)) == without_dates(said)
+    assert [told(request) for request in whole.handled] == [told(request) for request in cut.handled]
+    assert (whole.transport.closed, whole.transport.eof) == (cut.transport.closed, cut.transport.eof)
+    assert whole.connection._wait is cut.connection._wait
+
+
+def told(request: HTTPRequest) -> tuple[Any, ...]:
+    facts = request.method, request.target, request.headers, request.body, request.is_http_1_1, request.keep_alive
+    return (*facts, request.is_welcome)
+
+
+def without_dates(said: list[tuple[int, dict[str, str], bytes]]) -> list[Any]:
+    volatile = {"date", "x-request-id", "request-id"}
+    return [
+        (status, {k: v for k, v in headers.items() if k not in volatile}, b"" if status >= 400 else body)
+        for status, headers, body in said
+    ]
+
+
+def test_a_head_that_comes_again_is_not_parsed(monkeypatch: pytest.MonkeyPatch) -> None:
+    client = Fixture()
+    client.send(post(b"one"))
+    client.send(post(b"two"))
+    monkeypatch.setattr(client.connection, "_parser", None)
+    assert client.bodies(post(b"and three")) == [b"POST /p and three"]
+
+
+def test_with_a_head_no_body_is_kept() -> None:
+    client = Fixture()
+    for _ in range(3):
+        client.send(post(b"body"))
+    known = client.connection._known
+    assert known is not None
+    assert known._request.body == b""
+
+
 # ---- order -----------------------------------------------------------------------------------------------------------
 
 

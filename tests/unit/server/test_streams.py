@@ -11,8 +11,8 @@ import pytest
 
 from gai_fast.errors import Error
 from gai_fast.formats import StreamContext
-from gai_fast.net.engine import Call, Engine
-from gai_fast.net.session import Clock, Session
+from gai_fast.net.engine import Engine
+from gai_fast.net.session import Call, Clock, Session
 from gai_fast.server.connection import HTTPRequest
 from gai_fast.server.replies import Reply
 from gai_fast.server.router import Incoming
@@ -78,7 +78,7 @@ class Fixture:
         http = request(self.connection, is_http_1_1=is_http_1_1, keep_alive=keep_alive)
         incoming = Incoming(http, "/api/v1/stream", "req-1", cors=[("vary", "Origin")])
         context = StreamContext("sid", "req-1", None, "m", Clock(lambda: 0))
-        call = Call(model=MODEL, build=cast(Any, None), output=FakeOutput(), hold=hold)
+        call = Call(MODEL, {}, FakeOutput(), hold=hold)
         self.client = HTTPClient(incoming, context, call, "application/json" if hold else "text/event-stream")
         self.session = FakeSession()
 

@@ -1,0 +1,123 @@
+"""What a stream has delivered, and whether another attempt at the answer says the same: verified continuation.
+
+Owns the comparison. Sans-IO; decides nothing about attempts and knows no format.
+
+A fresh attempt must reproduce what the client has, byte for byte and in its order; what follows is new. The ids of
+calls are the provider's and change from attempt to attempt: the client keeps those that it was told first.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from gai_fast.errors import Error
+from gai_fast.events import DELTAS, Event
+
+_ASIDES: Final = frozenset({"usage", "warning"})
+"""Said of an answer, not by it: of an attempt that repeats what is known they are left out."""
+
+_Place = tuple[Any, ...]
+
+
+class Transcript:
+    """The content of one stream, as its client was told it."""
+
+    __slots__ = ("_at", "_call_ids", "_failure", "_offset", "_said")
+
+    def __init__(self) -> None:
+        # The place of each run of deltas of one kind, or of another event, with its texts or the call's id.
+        self._said: list[tuple[_Place, list[str]]] = []
+        self._at = 0
+        self._offset = 0
+        self._failure: Error | None = None
+        self._call_ids: dict[str, str] = {}
+
+    @property
+    def text(self) -> str | None:
+        """All that was said where that is one text, as a prefill needs it; else `None`."""
+        if len(self._said) == 1 and self._said[0][0] == ("text.delta", None, None):
+            return "".join(self._said[0][1])
+        return None
+
+    def repeat(self, failure: Error) -> None:
+        """From here on an attempt says it all again.
+
+        Args:
+            failure: Raised by `take` where it says something else.
+        """
+        self._at = self._offset = 0
+        for _, pieces in self._said:
+            pieces[:] = ["".join(pieces)]
+        self._failure = failure
+        self._call_ids = {}
+
+    def go_on(self) -> None:
+        """From here on an attempt says what follows."""
+        self._at, self._offset = len(self._said), 0
+        self._call_ids = {}
+
+    def take(self, event: Event) -> Event | None:
+        """Notes an event of the answer.
+
+        Returns:
+            The event as the client is to be told it, without what it knows; `None`: it knows all of it.
+
+        Raises:
+            Error: The attempt differs from what was delivered: the failure that it was to heal.
+        """
+        kind = event["type"]
+        if kind in _ASIDES:
+            return None if self._at < len(self._said) else event
+        key = DELTAS.get(kind)
+        place = (kind, event.get("choice"), event.get("index"))
+        if "call_id" in event:
+            known = self._call_ids.get(event["call_id"])
+            if known is not None:
+                event = {**event, "call_id": known}
+        if self._at == len(self._said):
+            self._note(place, event, key)
+            return event
+        if kind == "finish":
+            raise self._differs()
+        if key is None:
+            self._match(place, event)
+            return None
+        return self._compared(event, key, place)
+
+    def _note(self, place: _Place, event: Event, key: str | None) -> None:
+        text: str = event.get("call_id", "") if key is None else event[key]  # type: ignore[literal-required]  # DELTAS' keys
+        if key is not None and self._said and self._said[-1][0] == place:
+            self._said[-1][1].append(text)
+        else:
+            self._said.append((place, [text]))
+        self._at = len(self._said)
+
+    def _match(self, place: _Place, event: Event) -> None:
+        expected, call_id = self._said[self._at]
+        if place != expected or self._offset:
+            raise self._differs()
+        if "call_id" in event:
+            self._call_ids[event["call_id"]] = call_id[0]
+        self._at += 1
+
+    def _compared(self, event: Event, key: str, place: _Place) -> Event | None:
+        text: str = event[key]  # type: ignore[literal-required]  # as above
+        while text and self._at < len(self._said):
+            expected, said = self._said[self._at]
+            if place != expected:
+                raise self._differs()
+            here = said[0][self._offset : self._offset + len(text)]
+            if not text.startswith(here):
+                raise self._differs()
+            text = text[len(here) :]
+            self._offset += len(here)
+            if self._offset == len(said[0]):
+                self._at, self._offset = self._at + 1, 0
+        if not text:
+            return None
+        event = {**event, key: text}  # type: ignore[misc]  # as above
+        self._note(place, event, key)
+        return event
+
+    def _differs(self) -> Error:
+        return self._failure or Error("internal", "an attempt differs from what was delivered")

@@ -1,0 +1,190 @@
+"""What an upstream is asked for, over a running gateway: fields that have no place, and turns that are sent back."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import openai
+import pytest
+
+from tests.integration.gateway import (
+    DONE,
+    FINISH,
+    LAST_CHUNK,
+    MESSAGES,
+    SSE_HEAD,
+    Gateway,
+    Net,
+    Peer,
+    chunk,
+    delta,
+    on_uvloop,
+)
+
+SIGNATURE = "EqQBCgIYAhIM1gbcDa9GJwZA2b3h/Mse+g=="
+OPAQUE = "EmwKAhgBEgy3va3pzix/LafPsn4aDF=="
+THOUGHT_SIGNATURE = "CsgBAXLI2nyWqV1w/8y+KiG="
+
+THINKING_TURN: list[Any] = [
+    {"type": "thinking", "thinking": "Weather? Ask.", "signature": SIGNATURE},
+    {"type": "redacted_thinking", "data": OPAQUE},
+    {"type": "thinking", "thinking": "Oslo is “north”.", "signature": SIGNATURE[::-1]},
+    {"type": "text", "text": "Let me look."},
+    {"type": "tool_use", "id": "toolu_1", "name": "weather", "input": {"city": "Oslo", "n": 12345678901234567890}},
+]
+RESULT = [{"type": "tool_result", "tool_use_id": "toolu_1", "content": [{"type": "text", "text": "4 °C"}]}]
+
+
+def frame(kind: str, **members: Any) -> bytes:
+    return b"event: %b\ndata: %b\n\n" % (kind.encode(), json.dumps({"type": kind, **members}).encode())
+
+
+def anthropic_stream() -> bytes:
+    """`THINKING_TURN` as Anthropic streams it."""
+    usage = {"input_tokens": 9, "output_tokens": 1}
+    head = {"id": "msg_1", "role": "assistant", "model": "claude", "content": [], "usage": usage}
+    body = frame("message_start", message=head)
+    for index, block in enumerate(THINKING_TURN):
+        deltas: list[dict[str, Any]] = []
+        begin = dict(block)
+        if block["type"] == "thinking":
+            begin |= {"thinking": "", "signature": ""}
+            deltas = [{"type": "thinking_delta", "thinking": character} for character in block["thinking"]]
+            deltas.append({"type": "signature_delta", "signature": block["signature"]})
+        elif block["type"] == "text":
+            begin["text"] = ""
+            deltas = [{"type": "text_delta", "text": word} for word in ("Let me", " look.")]
+        elif block["type"] == "tool_use":
+            begin["input"] = {}
+            text = json.dumps(block["input"])
+            deltas = [{"type": "input_json_delta", "partial_json": text[at : at + 9]} for at in range(0, len(text), 9)]
+        body += frame("content_block_start", index=index, content_block=begin)
+        body += b"".join(frame("content_block_delta", index=index, delta=one) for one in deltas)
+        body += frame("content_block_stop", index=index)
+    body += frame("message_delta", delta={"stop_reason": "tool_use"}, usage={"output_tokens": 20})
+    return body + frame("message_stop")
+
+
+def recording(asked: list[Any], answer: bytes) -> Callable[[Peer], Any]:
+    """An upstream that keeps the bodies it got."""
+
+    async def handler(peer: Peer) -> None:
+        while True:
+            asked.append(json.loads(await peer.request()))
+            await peer.send(SSE_HEAD, chunk(answer), LAST_CHUNK)
+
+    return handler
+
+
+async def anthropic(net: Net, **options: Any) -> tuple[Gateway, list[Any]]:
+    asked: list[Any] = []
+    upstream = await net.upstream(recording(asked, anthropic_stream()))
+    return await net.gateway(upstream, **options), asked
+
+
+@on_uvloop
+@pytest.mark.parametrize("stream", [True, False])
+async def test_a_thinking_turn_comes_back_verbatim_through_the_openai_sdk(net: Net, stream: bool) -> None:
+    gateway, asked = await anthropic(net)
+    client = openai.AsyncOpenAI(base_url=f"{gateway.url}/v1", api_key="none", max_retries=0)
+    net.stack.push_async_callback(client.close)
+    messages: list[Any] = [*MESSAGES]
+    if stream:
+        async with client.chat.completions.stream(model="claude", messages=messages) as events:
+            answer = await events.get_final_completion()
+        said = answer.choices[0].message.model_dump(exclude={"parsed"}, exclude_none=True)
+        for call in said["tool_calls"]:
+            call["function"].pop("parsed_arguments", None)
+    else:
+        said = (await client.chat.completions.create(model="claude", messages=messages)).choices[0].message.model_dump()
+    messages += [said, {"role": "tool", "tool_call_id": "toolu_1", "content": "4 °C"}]
+    await client.chat.completions.create(model="claude", messages=messages)
+    assert asked[1]["messages"][1:] == [
+        {"role": "assistant", "content": THINKING_TURN},
+        {"role": "user", "content": RESULT},
+    ]
+
+
+@on_uvloop
+async def test_a_thinking_turn_comes_back_verbatim_through_the_native_route(net: Net) -> None:
+    gateway, asked = await anthropic(net)
+    first = {"model": "claude", "query": "Weather?", "stream": False}
+    answer = await gateway.ask("POST", "/api/v1/stream", first)
+    messages = [
+        {"role": "user", "content": "Weather?"},
+        answer.json["message"],
+        {"role": "tool", "call_id": "toolu_1", "content": "4 °C"},
+    ]
+    await gateway.ask("POST", "/api/v1/stream", {"model": "claude", "messages": messages, "stream": False})
+    assert asked[1]["messages"][1:] == [
+        {"role": "assistant", "content": THINKING_TURN},
+        {"role": "user", "content": RESULT},
+    ]
+
+
+@on_uvloop
+async def test_the_signature_of_a_call_comes_back_where_it_was(net: Net) -> None:
+    asked: list[Any] = []
+    call = {
+        "id": "call_1", "type": "function", "function": {"name": "weather", "arguments": "{}"},
+        "extra_content": {"google": {"thought_signature": THOUGHT_SIGNATURE}},
+    }  # fmt: skip
+    body = delta("", delta={"tool_calls": [{"index": 0, **call}]}) + FINISH + DONE
+    gateway = await net.gateway(await net.upstream(recording(asked, body)))
+    answer = await gateway.ask("POST", "/api/v1/stream", {"query": "Weather?", "stream": False})
+    messages = [answer.json["message"], {"role": "tool", "call_id": "call_1", "content": "4 °C"}]
+    await gateway.ask("POST", "/api/v1/stream", {"messages": messages, "stream": False})
+    assert asked[1]["messages"][0]["tool_calls"] == [call]
+
+
+@on_uvloop
+async def test_what_the_upstream_has_no_place_for_is_refused_by_name(net: Net) -> None:
+    gateway, asked = await anthropic(net)
+    native = await gateway.ask("POST", "/api/v1/stream", {"model": "claude", "query": "Hi", "seed": 1})
+    chat = await gateway.chat(model="claude", logprobs=True)
+    assert (native.status, native.error["code"], native.error["reason"]) == (400, "unsupported", "field")
+    assert native.error["message"] == "anthropic does not support `seed`"
+    assert (chat.status, chat.error["code"]) == (400, "unsupported")
+    assert chat.error["message"] == "anthropic does not support `logprobs`"
+    assert asked == []
+
+
+@on_uvloop
+async def test_or_left_out_and_logged_where_that_is_configured(net: Net, caplog: pytest.LogCaptureFixture) -> None:
+    gateway, asked = await anthropic(net, on_unsupported="drop")
+    with caplog.at_level("INFO", "gai_fast.engine"):
+        audio = {"type": "input_audio", "input_audio": {"data": "AA", "format": "wav"}}
+        content = [{"type": "text", "text": "Hi"}, audio]
+        messages = [{"role": "user", "content": content}]
+        answer = await gateway.chat(
+            model="claude", messages=messages, seed=1, logprobs=True, **{"odd\nname": 1, "logit_bias": {"1": 5}}
+        )
+    assert answer.status == 200
+    assert asked[0]["messages"] == [{"role": "user", "content": [{"type": "text", "text": "Hi"}]}]
+    assert asked[0].keys() == {"model", "max_tokens", "messages", "stream"}
+    [line] = [record.getMessage() for record in caplog.records if record.name == "gai_fast.engine"]
+    fields = "'logprobs', 'odd\\nname', 'logit_bias', 'seed', 'messages[0].content[1]'"
+    assert line.endswith(f"upstream anthropic has no place for {fields}: left out")
+
+
+@on_uvloop
+async def test_a_long_list_is_not_logged_whole(net: Net, caplog: pytest.LogCaptureFixture) -> None:
+    gateway, _ = await anthropic(net, on_unsupported="drop")
+    with caplog.at_level("INFO", "gai_fast.engine"):
+        fields = {f"{number:03}{'x' * 500}": 1 for number in range(50)}
+        await gateway.chat(model="claude", **fields)
+    [line] = [record.getMessage() for record in caplog.records if record.name == "gai_fast.engine"]
+    assert "'019xxx" in line
+    assert "'020" not in line
+    assert "and 30 more" in line
+    assert len(line) < 3000
+
+
+@on_uvloop
+async def test_unknown_fields_are_passed_on_to_an_upstream_of_the_same_dialect(net: Net) -> None:
+    asked: list[Any] = []
+    gateway = await net.gateway(await net.upstream(recording(asked, delta("Hi") + FINISH + DONE)))
+    await gateway.chat(n=2, odd={"a": [1]}, seed=None)
+    assert (asked[0]["n"], asked[0]["odd"], asked[0]["seed"]) == (2, {"a": [1]}, None)

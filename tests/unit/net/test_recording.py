@@ -1,0 +1,143 @@
+"""An upstream's answer written down and replayed: the same bytes at the same times, and no secret."""
+
+from __future__ import annotations
+
+import base64
+import json
+import logging
+import stat
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gai_fast.errors import Error
+from gai_fast.net.recording import RecordedExchange
+from gai_fast.net.replay import ReplayExchange, read_recording
+from tests.unit.net.fakes import FakeTime
+
+ABOUT = {"provider": "openai", "model": "m", "upstream": "u", "stream_id": "s"}
+HEADERS = {"content-type": "text/event-stream", "set-cookie": "secret", "x-api-key": "secret", "retry-after": "3"}
+
+
+class Session:
+    def __init__(self) -> None:
+        self.calls: list[Any] = []
+
+    def head_received(self, status: int, headers: dict[str, str]) -> None:
+        self.calls.append((status, headers))
+
+    def body_received(self, data: bytes) -> None:
+        self.calls.append(data)
+
+    def exchange_ended(self, error: Error | None) -> None:
+        self.calls.append(error)
+
+
+class Real:
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+
+    def pause_reading(self) -> None:
+        self.calls.append("pause")
+
+    def resume_reading(self) -> None:
+        self.calls.append("resume")
+
+    def close(self) -> None:
+        self.calls.append("close")
+
+    is_complete = False
+
+
+def record(path: Path, error: Error | None = None) -> tuple[Session, FakeTime]:
+    session, time = Session(), FakeTime()
+    exchange = RecordedExchange(path, ABOUT, session, time.time, secret="sk-1")
+    exchange.open(lambda receiver: Real())
+    time.advance(0.5)
+    exchange.head_received(200, HEADERS)
+    exchange.body_received("é".encode()[:1])
+    time.advance(0.25)
+    exchange.body_received("é".encode()[1:] + b" key sk-1 \n")
+    exchange.exchange_ended(error)
+    return session, time
+
+
+def test_the_session_notices_nothing(tmp_path: Path) -> None:
+    session, _ = record(tmp_path / "r")
+    assert session.calls == [(200, HEADERS), b"\xc3", b"\xa9 key sk-1 \n", None]
+
+
+def test_the_file_holds_the_reads_with_their_times_and_no_secret(tmp_path: Path) -> None:
+    record(tmp_path / "r")
+    head, *reads, end = [json.loads(line) for line in (tmp_path / "r").read_bytes().splitlines()]
+    assert head.pop("recorded").endswith("+00:00")
+    kept = {"content-type": "text/event-stream", "retry-after": "3"}
+    assert head == {"format": 1, **ABOUT, "status": 200, "headers": kept}
+    assert [read["at"] for read in reads] == [0.5, 0.75]
+    assert reads[0]["base64"] == base64.b64encode(b"\xc3").decode()
+    assert end == {"at": 0.75, "end": "complete"}
+    assert "sk-1" not in (tmp_path / "r").read_text()
+    assert stat.S_IMODE((tmp_path / "r").stat().st_mode) == 0o600
+
+
+def test_what_was_recorded_can_be_replayed(tmp_path: Path) -> None:
+    record(tmp_path / "r")
+    recording = read_recording((tmp_path / "r").read_bytes())
+    assert (recording.status, recording.broke, recording.about["model"]) == (200, False, "m")
+    assert recording.chunks == [(0.5, b"\xc3"), (0.75, b"\xa9 key *** \n")]
+    session, time = Session(), FakeTime()
+    ReplayExchange(recording, session, time)  # type: ignore[arg-type]  # what is used of a loop
+    time.advance(1)
+    assert session.calls == [(200, dict(recording.headers)), b"\xc3", b"\xa9 key *** \n", None]
+
+
+def test_an_answer_that_broke_says_so(tmp_path: Path) -> None:
+    record(tmp_path / "r", Error("network", "cut", reason="truncated"))
+    assert b'"end":"truncated"' in (tmp_path / "r").read_bytes()
+    recording = read_recording((tmp_path / "r").read_bytes())
+    assert recording.broke
+    session, time = Session(), FakeTime()
+    ReplayExchange(recording, session, time)  # type: ignore[arg-type]  # what is used of a loop
+    time.advance(1)
+    assert session.calls[-1].reason == "truncated"
+
+
+def test_an_answer_that_was_left_ends_where_it_was_left(tmp_path: Path) -> None:
+    real, time = Real(), FakeTime()
+    exchange = RecordedExchange(tmp_path / "r", ABOUT, Session(), time.time)
+    exchange.open(lambda receiver: real)
+    assert not exchange.is_complete
+    exchange.head_received(429, {})
+    exchange.pause_reading()
+    exchange.resume_reading()
+    exchange.close()
+    exchange.close()
+    assert real.calls == ["pause", "resume", "close", "close"]
+    assert read_recording((tmp_path / "r").read_bytes()).status == 429
+
+
+def test_a_disk_that_fails_harms_no_stream(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING, "gai_fast.recording"):
+        session, _ = record(tmp_path / "missing" / "r")
+    assert session.calls[-1] is None
+    assert "cannot record to" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("data", "told"),
+    [
+        (b"", "an empty file is no recording"),
+        (b"data: x\n\n", "line 1 is not of a recording"),
+        (b'{"format": 2}\n', "line 1 is not of a recording: no recording of a format that is known here"),
+        (b"[1]\n", "line 1 is not of a recording"),
+        (b'{"format": 1, "status": "200"}\n', "line 1 is not of a recording: its status or its headers"),
+        (b'{"format": 1, "headers": {"a": 1}}\n', "line 1 is not of a recording: its status or its headers"),
+        (b'{"format": 1}\n{"at": 1}\n', "line 2 is not of a recording"),
+        (b'{"format": 1}\n{"at": "x", "data": ""}\n', "line 2 is not of a recording"),
+        (b'{"format": 1}\n{"at": 1, "data": 5}\n', "line 2 is not of a recording"),
+    ],
+)
+def test_what_is_no_recording_is_told(data: bytes, told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        read_recording(data)

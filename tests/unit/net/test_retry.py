@@ -1,0 +1,179 @@
+"""When a failed attempt is made again, at whom, and after how long."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import pytest
+
+from gai_fast.errors import CLASSES, Code, Error
+from gai_fast.limits import LIMITS
+from gai_fast.net.retry import Breaker, Failure, RetryBudget, RetryPolicy, Verdict, is_fault_of_upstream
+from gai_fast.settings import BreakerSettings
+
+NEXT, END = Verdict("next"), Verdict("end")
+
+
+def failure(code: Code, attempts: int = 1, **changes: Any) -> Failure:
+    told = {"retry_after_ms", "temporary", "reason"}
+    error = Error(code, "no", **{key: changes.pop(key) for key in told & changes.keys()})
+    given = {"is_silence": False, "retries": 2, "seconds_to_commit": 2.0, "is_clients_retry": False} | changes
+    return Failure(error, attempts=attempts, **given)
+
+
+class TestPolicy:
+    @pytest.mark.parametrize("code", ["rate_limited", "overloaded", "timeout", "network", "provider_unavailable"])
+    def test_what_may_pass_is_asked_again_then_the_next_model_is(self, code: Code) -> None:
+        actions = [RetryPolicy().decide(failure(code, attempts), 0.0).action for attempts in (1, 2, 3)]
+        assert actions == ["again", "again", "next"]
+
+    def test_an_internal_error_is_asked_again_once(self) -> None:
+        actions = [RetryPolicy().decide(failure("internal", attempts), 0.0).action for attempts in (1, 2)]
+        assert actions == ["again", "next"]
+
+    @pytest.mark.parametrize("code", ["unauthorized", "forbidden", "not_found", "unsupported"])
+    def test_what_another_upstream_may_do_goes_to_the_next_model_at_once(self, code: Code) -> None:
+        assert RetryPolicy().decide(failure(code), 0.0) == NEXT
+
+    @pytest.mark.parametrize("code", ["invalid_request", "content_filtered", "context_length_exceeded"])
+    def test_what_speaks_of_the_request_goes_nowhere(self, code: Code) -> None:
+        assert RetryPolicy().decide(failure(code), 0.0) == END
+
+    def test_a_spent_quota_is_not_asked_again(self) -> None:
+        assert RetryPolicy().decide(failure("rate_limited", temporary=False), 0.0) == NEXT
+
+    def test_an_upstream_that_stayed_silent_is_not_asked_again(self) -> None:
+        assert RetryPolicy().decide(failure("timeout", is_silence=True), 0.0) == NEXT
+
+    def test_a_clients_own_retry_is_not_made_again(self) -> None:
+        assert RetryPolicy().decide(failure("network", is_clients_retry=True), 0.0) == NEXT
+
+    def test_no_retries_are_none(self) -> None:
+        assert RetryPolicy().decide(failure("network", retries=0), 0.0) == NEXT
+        assert RetryPolicy().decide(failure("internal", retries=0), 0.0) == NEXT
+
+    @pytest.mark.parametrize(("attempts", "most"), [(1, 0.5), (2, 1.0), (3, 2.0), (5, 8.0), (9, 8.0)])
+    def test_the_wait_doubles_and_is_jittered(self, attempts: int, most: float) -> None:
+        policy = RetryPolicy(chance=random.Random(1))
+        delays = [policy.decide(failure("network", attempts, retries=9), 100.0 * n).delay for n in range(50)]
+        assert most * (1 - LIMITS.retry_jitter) <= min(delays) < max(delays) <= most
+
+    def test_retry_after_is_honoured_and_never_shortened(self) -> None:
+        policy = RetryPolicy(chance=random.Random(1))
+        delays = [
+            policy.decide(failure("overloaded", retry_after_ms=700, seconds_to_commit=1.8), 100.0 * n).delay
+            for n in range(50)
+        ]
+        assert 0.7 <= min(delays) < max(delays) <= 0.7 * (1 + LIMITS.retry_jitter)
+
+    def test_a_retry_after_that_comes_too_late_for_the_head_goes_to_the_next_model(self) -> None:
+        assert RetryPolicy().decide(failure("rate_limited", retry_after_ms=7000), 0.0) == NEXT
+
+    def test_a_spent_budget_goes_to_the_next_model(self) -> None:
+        policy = RetryPolicy()
+        actions = [policy.decide(failure("network"), 0.0).action for _ in range(LIMITS.retry_floor + 1)]
+        assert actions == ["again"] * LIMITS.retry_floor + ["next"]
+
+    def test_every_code_has_a_verdict(self) -> None:
+        for code in CLASSES:
+            assert RetryPolicy().decide(failure(code), 0.0).action in ("again", "next", "end")
+
+
+class TestBudget:
+    def test_a_tenth_of_the_requests(self) -> None:
+        budget = RetryBudget()
+        for _ in range(500):
+            budget.request(100.0)
+        assert sum(budget.take(100.0) for _ in range(100)) == 50
+
+    def test_a_few_are_always_allowed(self) -> None:
+        budget = RetryBudget()
+        assert sum(budget.take(5.0) for _ in range(100)) == LIMITS.retry_floor
+
+    def test_what_was_spent_comes_back_with_time(self) -> None:
+        budget = RetryBudget()
+        taken = [sum(budget.take(at) for _ in range(100)) for at in (100.0, 109.9, 120.0, 200.0)]
+        assert taken[0] == LIMITS.retry_floor
+        assert taken[1] == 0
+        assert taken[2] == LIMITS.retry_floor
+        assert taken[3] == LIMITS.retry_floor
+
+    def test_requests_of_the_window_before_count_for_as_long_as_it_reaches_back(self) -> None:
+        budget = RetryBudget()
+        for _ in range(1000):
+            budget.request(100.0)
+        assert sum(budget.take(112.5) for _ in range(200)) == 75
+
+
+class TestBreaker:
+    SETTINGS = BreakerSettings(failures=3, window=30, open=10)
+
+    def test_it_opens_after_so_many_failures_and_admits_one_probe(self) -> None:
+        breaker = Breaker(self.SETTINGS)
+        assert [breaker.failed(at) for at in (1.0, 2.0, 3.0)] == [False, False, True]
+        assert not breaker.admits(3.0)
+        assert breaker.seconds_left(5.0) == 8.0
+        assert not breaker.admits(12.9)
+        assert [breaker.admits(13.0), breaker.admits(13.0)] == [True, False]
+
+    def test_a_probe_that_succeeds_closes_it(self) -> None:
+        breaker = self.opened()
+        assert breaker.admits(20.0)
+        breaker.succeeded()
+        assert breaker.admits(20.0)
+        assert breaker.admits(20.0)
+        assert not breaker.failed(21.0)
+
+    def test_a_probe_that_fails_opens_it_again(self) -> None:
+        breaker = self.opened()
+        assert breaker.admits(20.0)
+        assert breaker.failed(21.0)
+        assert not breaker.admits(30.9)
+        assert breaker.admits(31.0)
+
+    def test_a_probe_that_went_away_is_made_anew(self) -> None:
+        breaker = self.opened()
+        assert breaker.admits(20.0)
+        breaker.left()
+        assert breaker.admits(20.0)
+
+    def test_failures_that_lie_too_far_apart_do_not_open_it(self) -> None:
+        breaker = Breaker(self.SETTINGS)
+        assert not any(breaker.failed(at) for at in (0.0, 20.0, 40.0, 60.0, 80.0))
+        assert breaker.admits(80.0)
+
+    def test_a_success_between_them_starts_the_count_anew(self) -> None:
+        breaker = Breaker(self.SETTINGS)
+        breaker.failed(1.0)
+        breaker.failed(2.0)
+        breaker.succeeded()
+        assert not breaker.failed(3.0)
+
+    def test_what_was_under_way_when_it_opened_does_not_keep_it_open_for_longer(self) -> None:
+        breaker = self.opened()
+        assert not breaker.failed(9.0)
+        assert breaker.admits(13.0)
+
+    @pytest.mark.parametrize(
+        ("error", "counts"),
+        [
+            (Error("network", "no"), True),
+            (Error("timeout", "no"), True),
+            (Error("overloaded", "no"), True),
+            (Error("provider_unavailable", "no"), True),
+            (Error("internal", "no"), True),
+            (Error("provider_unavailable", "no", reason="upstream_credentials", temporary=False), False),
+            (Error("rate_limited", "no"), False),
+            (Error("invalid_request", "no"), False),
+            (Error("content_filtered", "no"), False),
+        ],
+    )
+    def test_only_what_speaks_of_the_upstream_counts(self, error: Error, counts: bool) -> None:
+        assert is_fault_of_upstream(error) is counts
+
+    def opened(self) -> Breaker:
+        breaker = Breaker(self.SETTINGS)
+        for at in (1.0, 2.0, 3.0):
+            breaker.failed(at)
+        return breaker

@@ -1,0 +1,134 @@
+"""What a stream has delivered, and whether another attempt says the same."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gai_fast.errors import Error, Network
+from gai_fast.events import DELTAS, Event
+from gai_fast.transcript import Transcript
+
+FAILURE = Error("network", "cut")
+FINISH: Any = {"type": "finish", "finish_reason": "stop"}
+
+
+def text(piece: str, **more: Any) -> Any:
+    return {"type": "text.delta", "text": piece, **more}
+
+
+def thought(piece: str) -> Any:
+    return {"type": "reasoning.delta", "text": piece}
+
+
+def call(call_id: str, *pieces: str) -> list[Any]:
+    start = {"type": "tool.call.start", "call_id": call_id, "index": 0, "tool_call": {"name": "f"}}
+    deltas = [{"type": "tool.call.delta", "call_id": call_id, "index": 0, "arguments": piece} for piece in pieces]
+    return [start, *deltas]
+
+
+def delivered(*events: Any) -> Transcript:
+    transcript = Transcript()
+    for event in events:
+        assert transcript.take(event) is event
+    return transcript
+
+
+def repeated(transcript: Transcript, *events: Any) -> list[Event]:
+    """What the client is told of an attempt."""
+    transcript.repeat(FAILURE)
+    return [told for event in events if (told := transcript.take(event)) is not None]
+
+
+def test_only_what_follows_is_told() -> None:
+    transcript = delivered(thought("hm"), text("Hel"), text("lo "))
+    told = repeated(transcript, thought("h"), thought("m"), text("Hello w"), text("orld"), FINISH)
+    assert told == [text("w"), text("orld"), FINISH]
+
+
+def test_it_can_be_repeated_again_with_what_was_told_since() -> None:
+    transcript = delivered(text("Hel"))
+    assert repeated(transcript, text("Hello")) == [text("lo")]
+    assert repeated(transcript, text("Hello w")) == [text(" w")]
+
+
+@pytest.mark.parametrize(
+    "events",
+    [
+        [text("Help")],
+        [text("Hel"), text("lp")],
+        [text("Hel"), FINISH],
+        [FINISH],
+        [thought("Hello"), text("Hello")],
+        [text("Hello", choice=1)],
+        call("c1", "{}"),
+        [text("He"), *call("c1")],
+    ],
+)
+def test_an_attempt_that_differs_raises_the_first_failure(events: list[Any]) -> None:
+    with pytest.raises(Network) as raised:
+        repeated(delivered(text("Hello")), *events)
+    assert raised.value is FAILURE
+
+
+def test_a_call_keeps_the_id_that_was_told_first() -> None:
+    transcript = delivered(text("a"), *call("first", '{"a"'))
+    end = {"type": "tool.call", "call_id": "second", "tool_call": {"name": "f", "input": {"a": 1}}}
+    told = repeated(transcript, text("a"), *call("second", '{"a":1}'), end)
+    assert told == [
+        {"type": "tool.call.delta", "call_id": "first", "index": 0, "arguments": ":1}"},
+        {**end, "call_id": "first"},
+    ]
+
+
+def test_what_is_said_of_an_answer_is_neither_compared_nor_told_twice() -> None:
+    usage: Any = {"type": "usage", "usage": {"input_tokens": 1}}
+    transcript = delivered(text("a"))
+    assert repeated(transcript, usage, text("a"), usage) == [usage]
+
+
+def test_a_prefill_needs_one_text_and_nothing_else() -> None:
+    assert delivered(text("Hel"), text("lo")).text == "Hello"
+    assert delivered().text is None
+    assert delivered(thought("hm"), text("Hello")).text is None
+    assert delivered(text("Hello", choice=1)).text is None
+
+
+def test_after_a_prefill_all_is_told() -> None:
+    transcript = delivered(text("Hel"))
+    transcript.go_on()
+    assert transcript.take(text("lo")) == text("lo")
+    assert transcript.text == "Hello"
+
+
+KINDS = st.sampled_from(sorted(DELTAS))
+
+
+@given(st.lists(st.tuples(KINDS, st.text(min_size=1, max_size=6)), min_size=1, max_size=6), st.data())
+def test_however_both_attempts_are_cut_the_client_has_the_answer_once(runs: list[tuple[str, str]], data: Any) -> None:
+    def cut(runs: list[tuple[str, str]]) -> list[Any]:
+        events: list[Any] = []
+        for kind, whole in runs:
+            while whole:
+                size = data.draw(st.integers(1, len(whole)))
+                events.append({"type": kind, DELTAS[kind]: whole[:size]})
+                whole = whole[size:]
+        return events
+
+    def joined(events: list[Any]) -> list[tuple[str, str]]:
+        found: list[tuple[str, str]] = []
+        for event in events:
+            kind, piece = event["type"], event[DELTAS[event["type"]]]
+            if found and found[-1][0] == kind:
+                found[-1] = kind, found[-1][1] + piece
+            else:
+                found.append((kind, piece))
+        return found
+
+    first, second = cut(runs), cut(runs)
+    first = first[: data.draw(st.integers(0, len(first)))]
+    transcript = delivered(*first)
+    assert joined([*first, *repeated(transcript, *second)]) == joined(second)
