@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import re
 from pathlib import Path
@@ -89,7 +90,7 @@ def test_what_a_result_holds_is_json_in_milliseconds() -> None:
 
 
 def test_every_figure_is_explained() -> None:
-    explained = re.findall(r"^        (\w+): ", StreamMetrics.__doc__ or "", re.M)
+    explained = re.findall(r"^    (\w+): ", inspect.cleandoc(StreamMetrics.__doc__ or ""), re.M)
     assert explained == [name for name in StreamMetrics.__struct_fields__ if name in explained]
     assert set(StreamMetrics.__struct_fields__) == set(explained)
 
