@@ -77,11 +77,8 @@ static inline size_t gai_escape_utf8(uint8_t **at, const uint8_t *end, const uin
     uint8_t *out = *at;
     size_t i = 0;
     while (i < length && end - out >= GAI_ESCAPE_ROOM) {
-        size_t left = length - i, room = (size_t)(end - out);
-        size_t plain = gai_loops->copy_plain(out, text + i, left < room ? left : room);
-        out += plain;
-        i += plain;
-        left = length - i;
+        i += gai_loops->escape(&out, end, text + i, length - i);
+        size_t left = length - i;
         if ((size_t)(end - out) >= left && gai_put_short(out, text + i, left)) {
             out += left;
             i = length;
@@ -122,6 +119,7 @@ static inline size_t gai_escape_utf8(uint8_t **at, const uint8_t *end, const uin
                     } else {                                                                                   \
                         c = GAI_REPLACEMENT;                                                                   \
                     }                                                                                          \
+                    n = 16; /* what follows is another run */                                                  \
                 }                                                                                              \
                 out = gai_put_utf8(out, c);                                                                    \
             }                                                                                                  \

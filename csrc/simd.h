@@ -16,13 +16,14 @@
 
 typedef struct {
     const char *name;
-    /* Copies UTF-8 that is known to be valid up to the first character that needs an escape. Writes nothing behind
-     * `length`. */
-    size_t (*copy_plain)(uint8_t *out, const uint8_t *text, size_t length);
+    /* Copies UTF-8 that is known to be valid up to a character that needs an escape it does not write; not beyond
+     * `end`. */
+    size_t (*escape)(uint8_t **out, const uint8_t *end, const uint8_t *text, size_t length);
     /* Copies valid UTF-8 up to a character that needs an escape or is invalid, and adds its code points. Writes up to
      * 16 bytes behind what it took. */
     size_t (*copy_utf8)(uint8_t *out, const uint8_t *text, size_t length, size_t *characters);
-    /* Encode CPython's characters as UTF-8, up to one that needs an escape or is a surrogate; not beyond `end`. */
+    /* Encode CPython's characters as UTF-8, up to a surrogate or one that needs an escape that they do not write; not
+     * beyond `end`. */
     size_t (*encode_ucs1)(uint8_t **out, const uint8_t *end, const uint8_t *text, size_t length);
     size_t (*encode_ucs2)(uint8_t **out, const uint8_t *end, const uint16_t *text, size_t length);
     size_t (*encode_ucs4)(uint8_t **out, const uint8_t *end, const uint32_t *text, size_t length);
@@ -60,15 +61,17 @@ static inline uint64_t gai_load8(const uint8_t *at) {
     return x;
 }
 
-static inline size_t gai_scalar_copy_plain(uint8_t *out, const uint8_t *text, size_t length) {
+static inline size_t gai_scalar_escape(uint8_t **out, const uint8_t *end, const uint8_t *text, size_t length) {
     size_t i = 0;
+    length = (size_t)(end - *out) < length ? (size_t)(end - *out) : length;
     for (; length - i >= 8; i += 8) {
         uint64_t x = gai_load8(text + i);
         if (gai_escape_mask(x)) {
             break;
         }
-        memcpy(out + i, &x, 8);
+        memcpy(*out + i, &x, 8);
     }
+    *out += i;
     return i;
 }
 
@@ -94,7 +97,7 @@ GAI_NONE_ENCODED(gai_no_ucs2, uint16_t)
 GAI_NONE_ENCODED(gai_no_ucs4, uint32_t)
 
 static const gai_simd GAI_SCALAR = {
-    "scalar", gai_scalar_copy_plain, gai_no_utf8, gai_no_ucs1, gai_no_ucs2, gai_no_ucs4, gai_scalar_skip_line,
+    "scalar", gai_scalar_escape, gai_no_utf8, gai_no_ucs1, gai_no_ucs2, gai_no_ucs4, gai_scalar_skip_line,
 };
 
 /* What this module uses. */

@@ -25,6 +25,7 @@ typedef enum {
     GAI_HOLE_NUMBER,
     GAI_HOLE_VALUE,
     /* Those that change with nearly every frame: */
+    GAI_HOLE_SAME, /* the text again, byte for byte */
     GAI_HOLE_COUNT,
     GAI_HOLE_DECIMAL,
     GAI_HOLE_BLANKS,
@@ -289,9 +290,10 @@ static inline int gai_skip_value(const uint8_t **in, const uint8_t *end) {
 /* ---- a frame against a template -------------------------------------------------------------------------------- */
 
 /* From literal `from` on, up to the text hole or, behind it, to the end of the frame. `places[i]` becomes where
- * literal i begins. GAI_COPY_MORE: as far as the bytes go they match. */
+ * literal i begins; `said` is the frame's text as it came, once it is known. GAI_COPY_MORE: as far as the bytes go they
+ * match. */
 static inline int gai_match(const gai_template *learned, int from, const uint8_t **in, const uint8_t *end,
-                            const uint8_t **places) {
+                            const uint8_t **places, const uint8_t *said, size_t said_size) {
     const uint8_t *at = *in;
     for (int i = from;; i++) {
         const uint8_t *literal = learned->frame + learned->begins[i];
@@ -330,6 +332,7 @@ static inline int gai_match(const gai_template *learned, int from, const uint8_t
         case GAI_HOLE_COUNT: status = gai_skip_count(&at, end); break;
         case GAI_HOLE_DECIMAL: status = gai_skip_decimal(&at, end); break;
         case GAI_HOLE_VALUE: status = gai_skip_value(&at, end); break;
+        case GAI_HOLE_SAME: status = gai_skip_word(&at, end, (const char *)said, said_size); break;
         default: status = gai_skip_blanks(&at, end); break;
         }
         if (status != GAI_COPY_DONE) {
@@ -495,11 +498,16 @@ static inline int gai_learn(gai_template *learned, const uint8_t *frame, size_t 
             gai_role role = name ? name->role : GAI_NAME_OTHER;
             size_t inside = (size_t)(token + 1 - frame), outside = (size_t)(quote - frame);
             if (role == GAI_NAME_TEXT && gai_says(token + 1, quote, text, text_size, scratch)) {
-                if (learned->text >= 0 || within_kept) {
-                    return 0;
+                int first = learned->text, again = first >= 0;
+                if (again) {
+                    size_t told = learned->ends[first], told_size = learned->begins[first + 1] - told;
+                    if (outside - inside != told_size || memcmp(frame + inside, frame + told, told_size) != 0) {
+                        return 0;
+                    }
+                } else {
+                    learned->text = learned->count;
                 }
-                learned->text = learned->count;
-                if (!gai_add_hole(learned, GAI_HOLE_TEXT, inside, outside)) {
+                if (within_kept || !gai_add_hole(learned, again ? GAI_HOLE_SAME : GAI_HOLE_TEXT, inside, outside)) {
                     return 0;
                 }
             } else if ((role == GAI_NAME_IGNORED || (role == GAI_NAME_LABEL && depth == 1)) && plain && !within_kept) {

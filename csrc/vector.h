@@ -119,17 +119,21 @@ GAI_V gai_v gai_v_escaped(gai_v x) {
     return gai_v_or(gai_v_below(x, 0x20), named);
 }
 
-static GAI_VECTOR size_t gai_vector_copy_plain(uint8_t *out, const uint8_t *text, size_t length) {
+static GAI_VECTOR size_t gai_vector_escape(uint8_t **out, const uint8_t *end, const uint8_t *text, size_t length) {
+    uint8_t *to = *out;
     size_t i = 0;
+    length = (size_t)(end - to) < length ? (size_t)(end - to) : length;
     while (length - i >= 16) {
         gai_v x = gai_v_load(text + i);
         uint32_t bits = gai_v_bits(gai_v_escaped(x));
-        gai_v_store(out + i, x);
+        gai_v_store(to + i, x);
         if (bits) {
-            return i + (size_t)__builtin_ctz(bits);
+            i += (size_t)__builtin_ctz(bits);
+            break;
         }
         i += 16;
     }
+    *out = to + i;
     return i;
 }
 
@@ -411,7 +415,7 @@ GAI_ENCODE(gai_vector_ucs2, uint16_t, gai_v_step2)
 GAI_ENCODE(gai_vector_ucs4, uint32_t, gai_v_step4)
 
 static const gai_simd GAI_VECTORS = {
-    "vector", gai_vector_copy_plain, gai_vector_copy_utf8, gai_vector_ucs1, gai_vector_ucs2, gai_vector_ucs4,
+    "vector", gai_vector_escape, gai_vector_copy_utf8, gai_vector_ucs1, gai_vector_ucs2, gai_vector_ucs4,
     gai_vector_skip_line,
 };
 

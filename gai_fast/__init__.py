@@ -4,6 +4,9 @@ Encoders and parsers for SSE and NDJSON, decoders for what providers send, and `
 that is built from them. Everything named here is public; everything else may change.
 """
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from gai_fast._impl import (
     IMPLEMENTATION,
     NDJSONEncoder,
@@ -36,16 +39,28 @@ from gai_fast.errors import (
 from gai_fast.events import Event
 from gai_fast.result import Result, acollect, collect
 
+if TYPE_CHECKING:
+    from gai_fast.callbacks import EventManager
+    from gai_fast.gateway import Gateway
+    from gai_fast.metrics import MetricsSink, StreamMetrics
+    from gai_fast.pipeline import StreamEventProcessor
+    from gai_fast.processors.json_stream import JSONStreamProcessor
+    from gai_fast.processors.usage import UsageAggregator
+
 __all__ = [
     "IMPLEMENTATION",
     "ContentFiltered",
     "ContextLengthExceeded",
     "Error",
     "Event",
+    "EventManager",
     "Forbidden",
     "GaiFastError",
+    "Gateway",
     "Internal",
     "InvalidRequest",
+    "JSONStreamProcessor",
+    "MetricsSink",
     "NDJSONEncoder",
     "NDJSONParser",
     "Network",
@@ -57,9 +72,12 @@ __all__ = [
     "SSEEncoder",
     "SSEEvent",
     "SSEParser",
+    "StreamEventProcessor",
+    "StreamMetrics",
     "Timeout",
     "Unauthorized",
     "Unsupported",
+    "UsageAggregator",
     "__version__",
     "acollect",
     "adecode",
@@ -69,3 +87,25 @@ __all__ = [
     "encode_sse",
     "read_events",
 ]
+
+# Loaded when first asked for: who only encodes or decodes needs no asyncio, no configuration and no HTTP client.
+_LATER = {
+    "EventManager": "gai_fast.callbacks",
+    "Gateway": "gai_fast.gateway",
+    "JSONStreamProcessor": "gai_fast.processors.json_stream",
+    "MetricsSink": "gai_fast.metrics",
+    "StreamEventProcessor": "gai_fast.pipeline",
+    "StreamMetrics": "gai_fast.metrics",
+    "UsageAggregator": "gai_fast.processors.usage",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(_LATER[name]), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

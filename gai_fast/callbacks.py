@@ -6,11 +6,10 @@ that raise away from the stream.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 from gai_fast.events import DELTAS, Event
-from gai_fast.processors._base import Processor, Touches
 
 Callback = Callable[[Event], Awaitable[Any] | Any]
 
@@ -71,27 +70,3 @@ class EventManager:
         usage = self.on_usage if "usage" in event else None
         last = self.on_complete if kind == "finish" else self.on_error if kind == "error" else None
         return [each for each in (first, usage, last) if each is not None]
-
-
-class EventTap(Processor):
-    """Gathers what an `EventManager` is to be told of a stream; the last in a chain.
-
-    Args:
-        manager: Who is told.
-    """
-
-    def __init__(self, manager: EventManager) -> None:
-        self.touches: Touches = "nothing" if manager.on_delta is None else "deltas"
-        self._manager = manager
-        self._gathered: list[Event] = []
-
-    def process(self, event: Event, now_ms: int = 0) -> Iterable[Event]:
-        """Passes the event on."""
-        if self._manager.wanted(event):
-            self._gathered.append(event)
-        return (event,)
-
-    def take(self) -> list[Event]:
-        """What has been gathered since the last call."""
-        gathered, self._gathered = self._gathered, []
-        return gathered

@@ -95,7 +95,7 @@ async def _adecoded(decoding: _Decoding, chunks: AsyncIterable[bytes]) -> AsyncI
 
 
 class OrderedEvents:
-    """A relay's sink that numbers events and orders their keys, as an encoder would write them.
+    """A relay's sink that numbers events, where they have no `seq`, and orders their keys, as an encoder would.
 
     Args:
         envelope: `compact` or `full`.
@@ -116,7 +116,7 @@ class OrderedEvents:
         if event["type"] == "done":
             self._events.append(event)
             return
-        self._seq += 1
+        self._seq = event.get("seq", self._seq + 1)
         whole: dict[str, Any] = {**event, "seq": self._seq}
         if self._full or self._seq == 1:
             whole |= {"schema": SCHEMA, "ts": now_ms(), "request_id": self.request_id}

@@ -300,10 +300,10 @@ for _code, _words in {
     "forbidden": "permission_error permission_denied billing_error payment_required insufficient_balance "
     "failed_precondition unsupported_country_region_territory",
     "not_found": "model_not_found not_found_error not_found deploymentnotfound",
-    "rate_limited": "rate_limit_error rate_limit_exceeded rate_limited 1300 resource_exhausted insufficient_quota "
-    "ramp_limit_exceeded contract_spend_limit_reached enforced_spend_limit_reached",
-    "overloaded": "overloaded_error engine_overloaded_error server_overloaded capacity_exceeded provider_overloaded "
-    "unavailable insufficient_system_resource",
+    "rate_limited": "rate_limit_error rate_limit_exceeded rate_limited too_many_requests 1300 resource_exhausted "
+    "insufficient_quota ramp_limit_exceeded contract_spend_limit_reached enforced_spend_limit_reached",
+    "overloaded": "overloaded_error overloaded engine_overloaded_error server_overloaded capacity_exceeded "
+    "no_capacity provider_overloaded unavailable insufficient_system_resource",
     "timeout": "timeout_error deadline_exceeded timeout",
     "provider_unavailable": "service_unavailable provider_unavailable unavailable_error",
     "context_length_exceeded": "context_length_exceeded exceed_context_size_error max_tokens_exceeded "

@@ -10,23 +10,29 @@ import asyncio
 import copy
 import os
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Generator, Mapping
+from collections.abc import AsyncIterator, Callable, Generator, Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final, Self, cast
+
+from msgspec import UNSET
 
 from gai_fast._impl import encode_json
+from gai_fast.callbacks import EventManager
 from gai_fast.clock import now_ms
 from gai_fast.decoding import OrderedEvents
 from gai_fast.errors import Error
 from gai_fast.events import Event
 from gai_fast.ids import new_stream_id
 from gai_fast.limits import LIMITS
+from gai_fast.metrics import MetricsSink, StreamMetrics
+from gai_fast.net.callbacks import CallbackRunner
 from gai_fast.net.engine import Engine
 from gai_fast.net.session import Call, Clock, Session
 from gai_fast.request import Request, parse_request
 from gai_fast.result import Collector, Result
 from gai_fast.server.config import find, load
+from gai_fast.server.negotiation import request_id
 from gai_fast.settings import ModelSettings, Settings
 
 NativeRequest = Mapping[str, Any]
@@ -39,6 +45,7 @@ class Gateway:
     Args:
         settings: What is configured; by default what `gai-fast serve` would find: `gai-fast.toml` in the working
             directory, else the providers whose usual keys are in the environment, and the model `demo`.
+        sinks: Told of every stream at its end.
 
     Raises:
         ConfigError: The configuration cannot be used.
@@ -49,21 +56,36 @@ class Gateway:
         ...         print(text, end="", flush=True)
     """
 
-    def __init__(self, settings: Settings | None = None) -> None:
+    def __init__(self, settings: Settings | None = None, *, sinks: Iterable[MetricsSink] = ()) -> None:
         self.settings = load(find(None)) if settings is None else settings
+        self._sinks = list(sinks)
         self._engine: Engine | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     @classmethod
-    def from_config(cls, path: str | os.PathLike[str]) -> Self:
+    def from_config(cls, path: str | os.PathLike[str], *, sinks: Iterable[MetricsSink] = ()) -> Self:
         """The gateway of a configuration file.
+
+        Args:
+            path: The file.
+            sinks: As for the class.
 
         Raises:
             ConfigError: The file cannot be used; the text names file, line and key.
         """
-        return cls(load(Path(path)))
+        return cls(load(Path(path)), sinks=sinks)
 
     async def __aenter__(self) -> Self:
-        self._engine = Engine(self.settings, asyncio.get_running_loop())
+        """Opens it, on the running loop; after it was closed, it may be opened again.
+
+        Raises:
+            RuntimeError: It is open.
+        """
+        if self._engine is not None:
+            raise RuntimeError("the gateway is open already")
+        self._loop = asyncio.get_running_loop()
+        self._engine = Engine(self.settings, self._loop)
+        self._engine.sinks += self._sinks
         return self
 
     async def __aexit__(
@@ -73,13 +95,14 @@ class Gateway:
         if engine is not None:
             await engine.close()
 
-    def stream(self, request: NativeRequest) -> GatewayStream:
+    def stream(self, request: NativeRequest, events: EventManager | None = None) -> GatewayStream:
         """One answer as events; nothing is asked before its `async with`.
 
         Args:
             request: A native request.
+            events: Callbacks, told of the same events whether or not somebody iterates.
         """
-        return GatewayStream(self._opened, request)
+        return GatewayStream(self._opened, request, events)
 
     def ask(self, request: str | NativeRequest, **fields: Any) -> Answer:
         """One answer as text: iterate it for the pieces, or await it for the whole `Result`.
@@ -98,6 +121,7 @@ class Gateway:
     def _opened(self) -> Engine:
         if self._engine is None:
             raise RuntimeError("the gateway is not open: use `async with gateway:`")
+        _check_loop(self._loop)
         return self._engine
 
 
@@ -105,35 +129,53 @@ class GatewayStream:
     """One answer, followed as it comes. Made by `Gateway.stream`.
 
     Iterating gives the events of `gai.events.v1` in the compact envelope, `done` last; what fails once the answer was
-    asked for is an `error` event. Leaving the `async with` before the end cancels the upstream. A program that reads
-    slowly slows the upstream down.
+    asked for is an `error` event. Leaving the `async with` before the end cancels the upstream; after it, async
+    callbacks are waited for. A program that reads slowly, or whose callbacks are slow, slows the upstream down.
 
     Attributes:
         id: The stream's id.
     """
 
-    def __init__(self, engine: Callable[[], Engine], request: NativeRequest) -> None:
+    def __init__(
+        self, engine: Callable[[], Engine], request: NativeRequest, manager: EventManager | None = None
+    ) -> None:
         self.id = new_stream_id()
         self._find_engine = engine
         self._request = request
+        self._manager = manager
+        self._callbacks: CallbackRunner | None = None
         self._sink = OrderedEvents("compact")
         self._collector = Collector()
         self._ready: deque[Event] = deque()
         self._waiting: asyncio.Future[None] | None = None
         self._session: Session | None = None
+        self._metrics: StreamMetrics | None = None
         self._is_over = False
         self._is_paused = False
+        self._pauses = 0
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     async def __aenter__(self) -> Self:
         """Asks the model.
 
         Raises:
             Error: The request is not valid, or there is no such model, or it cannot be asked for this.
+            RuntimeError: The gateway is not open, or was opened on another loop; or this stream was followed before.
+            ValueError: The request holds what is no JSON.
         """
         if self._session is not None or self._is_over:
             raise RuntimeError("a stream is followed once: ask again for another answer")
         engine = self._find_engine()
+        loop = self._loop = asyncio.get_running_loop()
         request = parse_request(encode_json(dict(self._request)))
+        for field, is_asked in (
+            ("resumable", request.resumable),
+            ("idempotency_key", request.idempotency_key is not UNSET),
+        ):
+            if is_asked:
+                raise Error("unsupported", f"`{field}`: streams of this process are not kept", reason=field)
+        if isinstance(request.request_id, str):
+            self._sink.request_id = request_id(request.request_id)
         call = Call(
             _model(engine.settings, request.model if isinstance(request.model, str) else None),
             request,
@@ -144,16 +186,28 @@ class GatewayStream:
             request_id=self._sink.request_id,
             transport="library",
         )
-        self._session = engine.start(call, self, self.id, Clock(now_ms))
+        if self._manager is not None:
+            self._callbacks = CallbackRunner(self._manager, loop, pause=self._pause, resume=self._resume)
+        session = engine.start(call, self, self.id, Clock(now_ms))
+        if session.metrics is None:
+            self._session = session
+        else:  # it has ended already
+            self._metrics = session.metrics
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._session is not None and not self._is_over:
-            self._is_over = True
+        is_left = self._session is not None
+        if self._session is not None:
             self._session.client_lost()
-        self._wake()
+            self._finish()
+        callbacks, self._callbacks = self._callbacks, None
+        if callbacks is not None:
+            if is_left or (kind is not None and not issubclass(kind, Exception)):
+                callbacks.cancel()
+            else:
+                await callbacks.close()
 
     def __aiter__(self) -> AsyncIterator[Event]:
         return self
@@ -166,15 +220,15 @@ class GatewayStream:
                 raise RuntimeError("the stream is not open: use `async with gateway.stream(…) as stream:`")
             if self._waiting is not None:
                 raise RuntimeError("somebody else waits for the next event of this stream")
-            self._waiting = asyncio.get_running_loop().create_future()
+            self._waiting = _check_loop(self._loop).create_future()
             try:
                 await self._waiting
             finally:
                 self._waiting = None
         event = self._ready.popleft()
-        if self._is_paused and len(self._ready) <= LIMITS.waiting_events // 2 and self._session is not None:
+        if self._is_paused and len(self._ready) <= LIMITS.waiting_events // 2:
             self._is_paused = False
-            self._session.resume()
+            self._resume()
         return event
 
     async def result(self) -> Result:
@@ -185,11 +239,15 @@ class GatewayStream:
         """
         async for _ in self:
             pass
-        return self._collector.result().raise_for_error()
+        result = self._collector.result()
+        if self._metrics is not None:
+            result.metrics = self._metrics.as_dict()
+        return result.raise_for_error()
 
     async def cancel(self) -> None:
         """Stops the upstream; the stream then ends with `finish {cancelled}` and what was used so far."""
-        if self._session is not None and not self._is_over:
+        if self._session is not None:
+            _check_loop(self._loop)
             self._session.cancel()
 
     # -- the session's output and client (`net.session`) --
@@ -204,12 +262,34 @@ class GatewayStream:
 
     def take(self) -> bytes:
         """No bytes; what was said is ready to be read."""
-        self._ready.extend(self._sink.take())
-        if len(self._ready) > LIMITS.waiting_events and not self._is_paused and self._session is not None:
+        events = self._sink.take()
+        self._ready.extend(events)
+        if len(self._ready) > LIMITS.waiting_events and not self._is_paused:
             self._is_paused = True
-            self._session.pause()
+            self._pause()
         self._wake()
+        if self._callbacks is not None:
+            self._callbacks.tell(map(self._measured, events))
         return b""
+
+    def _measured(self, event: Event) -> Event:
+        """The event as callbacks get it: one that ends the stream tells what was measured."""
+        if event["type"] not in ("finish", "error") or self._session is None:
+            return event
+        told: Any = {**event, "metrics": self._session.measured().as_dict()}
+        return cast("Event", told)
+
+    # Two may want the upstream not to be read: who iterates, and the callbacks.
+
+    def _pause(self) -> None:
+        self._pauses += 1
+        if self._pauses == 1 and self._session is not None:
+            self._session.pause()
+
+    def _resume(self) -> None:
+        self._pauses -= 1
+        if self._pauses == 0 and self._session is not None:
+            self._session.resume()
 
     def commit(self) -> None:
         """Nothing: there is no head."""
@@ -222,11 +302,15 @@ class GatewayStream:
 
     def end(self, data: bytes) -> None:
         """All has been said."""
-        self._is_over = True
-        self._wake()
+        self._finish()
 
     def fail(self, error: Error) -> None:
         """The stream failed early: its error has been said as any other."""
+        self._finish()
+
+    def _finish(self) -> None:
+        session, self._session = self._session, None
+        self._metrics = None if session is None else session.metrics
         self._is_over = True
         self._wake()
 
@@ -329,6 +413,14 @@ class Task:
             Error: The request cannot be made, or the answer failed.
         """
         return await self._gateway.ask(self._request)
+
+
+def _check_loop(loop: asyncio.AbstractEventLoop | None) -> asyncio.AbstractEventLoop:
+    """The running loop, which must be this one."""
+    running = asyncio.get_running_loop()
+    if running is not loop:
+        raise RuntimeError("the gateway was opened on another event loop: each loop needs a gateway of its own")
+    return running
 
 
 def _model(settings: Settings, name: str | None) -> ModelSettings:

@@ -33,6 +33,7 @@ class StreamMetrics(Struct, frozen=True, kw_only=True):  # one for each stream: 
         gaps: How many tokens came so long after the one before, for each of `GAP_BOUNDS` and for what is longer. Of
             tokens that came in one read all but the first have no gap.
         gap_sum: All gaps together.
+        backpressure: How long the upstream was not read, because the client took its bytes too slowly.
         deltas: Deltas that the upstream sent.
         events: All events.
         bytes_in: Bytes of the upstream's body.
@@ -60,6 +61,7 @@ class StreamMetrics(Struct, frozen=True, kw_only=True):  # one for each stream: 
     gateway_overhead: float = 0.0
     gaps: tuple[int, ...] = (0,) * (len(GAP_BOUNDS) + 1)
     gap_sum: float = 0.0
+    backpressure: float = 0.0
     deltas: int = 0
     events: int = 0
     bytes_in: int = 0
@@ -82,9 +84,9 @@ class StreamMetrics(Struct, frozen=True, kw_only=True):  # one for each stream: 
 
     @property
     def tokens_per_second(self) -> float | None:
-        """Output tokens after the first, by the time that they took."""
+        """Output tokens after the first, by the time that they took; `None` where all came in one read."""
         tokens = (self.usage or {}).get("output_tokens", 0) - 1
-        if self.time_to_first_token is None or tokens < 1 or self.duration <= self.time_to_first_token:
+        if self.time_to_first_token is None or tokens < 1 or not self.gap_sum:
             return None
         return float(tokens / (self.duration - self.time_to_first_token))
 
@@ -96,6 +98,7 @@ class StreamMetrics(Struct, frozen=True, kw_only=True):  # one for each stream: 
             "time_to_first_token_ms": _milliseconds(self.time_to_first_token),
             "upstream_time_to_first_token_ms": _milliseconds(self.upstream_time_to_first_token),
             "gateway_overhead_ms": _milliseconds(self.gateway_overhead),
+            "backpressure_ms": _milliseconds(self.backpressure or None),
             "tokens_per_second": None if self.tokens_per_second is None else round(self.tokens_per_second, 2),
             "inter_token_ms": [
                 {"le": bound, "count": count} for bound, count in zip(bounds, self.gaps, strict=True) if count
@@ -125,7 +128,7 @@ class StreamMeter:
     """
 
     __slots__ = ("_asked", "_began", "_bytes_in", "_bytes_out", "_deltas", "_first", "_gap_sum", "_gaps", "_last",
-                 "_upstream_first", "_worked")  # fmt: skip
+                 "_paused_at", "_paused_for", "_upstream_first", "_worked")  # fmt: skip
 
     def __init__(self, began: float) -> None:
         self._began = began
@@ -137,6 +140,8 @@ class StreamMeter:
         self._deltas = 0
         self._gaps = [0] * (len(GAP_BOUNDS) + 1)
         self._gap_sum = 0.0
+        self._paused_at: float | None = None
+        self._paused_for = 0.0
         self._bytes_in = 0
         self._bytes_out = 0
 
@@ -175,6 +180,17 @@ class StreamMeter:
         """Bytes have been handed to the client's connection."""
         self._bytes_out += size
 
+    def paused(self, now: float) -> None:
+        """The upstream is not read any more; idempotent."""
+        if self._paused_at is None:
+            self._paused_at = now
+
+    def resumed(self, now: float) -> None:
+        """The upstream is read again; idempotent."""
+        if self._paused_at is not None:
+            self._paused_for += now - self._paused_at
+            self._paused_at = None
+
     def end(self, now: float, **about: Any) -> StreamMetrics:
         """The figures.
 
@@ -191,6 +207,7 @@ class StreamMeter:
             gateway_overhead=self._worked,
             gaps=tuple(self._gaps),
             gap_sum=self._gap_sum,
+            backpressure=self._paused_for + (0.0 if self._paused_at is None else now - self._paused_at),
             deltas=self._deltas,
             bytes_in=self._bytes_in,
             bytes_out=self._bytes_out,

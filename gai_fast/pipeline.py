@@ -32,11 +32,17 @@ class StreamEventProcessor:
         self._steps: tuple[Callable[[], Processor], ...] = ()
 
     def filter(
-        self, *, keep: Iterable[str] | None = None, drop: Iterable[str] = (), choices: Iterable[int] | None = None
+        self,
+        function: Callable[[Event], object] | None = None,
+        *,
+        keep: Iterable[str] | None = None,
+        drop: Iterable[str] = (),
+        choices: Iterable[int] | None = None,
     ) -> StreamEventProcessor:
-        """Leaves events out; see `gai_fast.processors.filter`.
+        """Leaves events out; what frames a stream (`start`, `stream.reset`, …) always passes.
 
         Args:
+            function: Given an event that the others let pass; says whether it does.
             keep: The types that pass; `None`: all.
             drop: Types that do not pass.
             choices: Which choices' events pass, from 0; `None`: all.
@@ -44,7 +50,7 @@ class StreamEventProcessor:
         Raises:
             ValueError: There is no such type, or it cannot be left out.
         """
-        step = FilterProcessor(keep=keep, drop=drop, choices=choices)
+        step = FilterProcessor(function=function, keep=keep, drop=drop, choices=choices)
         return self.then(lambda: step)  # it remembers nothing
 
     def transform(self, function: Callable[[Event], Event | None]) -> StreamEventProcessor:

@@ -21,7 +21,7 @@ from __future__ import annotations
 import enum
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final, Literal, Protocol
+from typing import Any, Final, Literal, Protocol
 
 from gai_fast._impl import ArrayFramer, DeltaCopier, Frame, LineFramer, Part, SSEFramer
 from gai_fast.errors import Error, GaiFastError, Malformed
@@ -136,6 +136,8 @@ _BLANK: Final = b" \t\r\n"
 _BOM: Final = b"\xef\xbb\xbf"
 _FRAME: Final = frozenset({"start", "stream.reset", "error", "done"})
 """What stands around an answer and is no part of it."""
+_NO_CONTENT: Final = _FRAME | _ASIDES | {"safety", "step.end", "finish"}
+"""What may be said before an answer begins."""
 _UNTOLD: Final = frozenset((b"", b" ", b"\t", b"\r", b"\n", _BOM[:1]))
 """First bytes that tell nothing."""
 
@@ -175,11 +177,11 @@ class Relay:
         "_copier",
         "_deltas",
         "_early_warnings",
-        "_failed",
         "_failure",
         "_frames",
         "_halves",
         "_headers",
+        "_is_void",
         "_learning",
         "_malformed_run",
         "_now_ms",
@@ -190,11 +192,14 @@ class Relay:
         "_stream_id",
         "_transcript",
         "_translate",
+        "_unsaid",
         "_upstream",
         "delivered",
         "deltas",
         "end",
         "error",
+        "failed",
+        "has_content",
         "is_silent",
         "others",
         "state",
@@ -219,10 +224,13 @@ class Relay:
         self._stream_id = stream_id
         self._on_malformed = on_malformed
         self._prompt_characters = prompt_characters
-        self._failed = failed
+        self.failed = failed
+        """Asked about each failure of the upstream; who asks no more lets go of it: it keeps the one who is asked."""
         self._failure: Error | None = None
         self._transcript = transcript
         self._continued: Literal["verified", "prefill"] | None = None
+        # What an end would tell, as long as nothing new has come since a failure that another attempt is to heal.
+        self._unsaid: tuple[list[Event], dict[str, object]] | None = None
         self._chain = chain
         self._now_ms = 0
 
@@ -230,7 +238,7 @@ class Relay:
         self.error: Error | None = None
         """What the stream failed with, once it has."""
         self.delivered = False
-        """Whether a delta has been passed on: from here on nothing is retried."""
+        """Whether content has been passed on that is not void: from here on nothing is retried in silence."""
         self.deltas = 0
         """Deltas so far."""
         self.end: Event = {}
@@ -259,6 +267,9 @@ class Relay:
         self._translate = translate
         self.is_silent = True
         """Whether the attempt has given no event yet."""
+        self.has_content = False
+        """Whether the attempt has given content, be it what was delivered already."""
+        self._is_void = False  # its start has been told: what only says that again is not passed on
         self._body = _Body.UNKNOWN
         self._status = 200
         self._headers: Mapping[str, str] = {}
@@ -296,13 +307,17 @@ class Relay:
             return
         self._attempt(adapter, sink, deltas, frames, upstream, translate)
         self._continued = continued
+        self._is_void = continued is None and self.state is not State.IDLE
         failure = self._failure
         if self.state is not State.STREAMING or failure is None:
             return
         if continued is None:
+            self._unsaid = None
             self._emit({"type": "stream.reset", "reason": failure.reason or failure.code})
             self.is_silent, self.delivered = True, False
             self._characters = 0
+            if self._transcript is not None:
+                self._transcript.forget()
         elif self._transcript is not None and continued == "verified":
             self._transcript.repeat(failure)
         elif self._transcript is not None:
@@ -388,10 +403,14 @@ class Relay:
 
     def _is_tried_again(self, error: Error) -> bool:
         self._name_phase(error)
-        if self._failed is None or self.is_over or not self._failed(error):
+        if self.failed is None or self.is_over or not self.failed(error):
             return False
         self._body = _Body.IGNORED
-        self._failure = self._blamed(error)
+        failure = self._blamed(error)
+        self._failure = failure if self._translate is None else self._translate(failure)
+        if self._transcript is not None and self._unsaid is None and self.state is State.STREAMING:
+            calls = [self._transcript.named(event) for event in self._adapter.abort()]
+            self._unsaid = calls, self._partial_usage()
         return True
 
     def _blamed(self, error: Error) -> Error:
@@ -407,15 +426,11 @@ class Relay:
         if self.is_over:
             return
         self._body = _Body.IGNORED
-        self._transcript = None
-        self._flush_halves()
+        usage = self._say_rest()
         self._name_phase(error)
         error = error if self._translate is None else self._translate(error)
-        if self.state is State.STREAMING:
-            self._emit_all(self._adapter.abort())
         self.error = error
         event: Event = {"type": "error", "error": error.payload()}
-        usage = self._partial_usage()
         if usage:
             event["usage"] = usage
         self._emit(event)
@@ -427,13 +442,28 @@ class Relay:
             return
         self._body = _Body.IGNORED
         self._emit_all(self._adapter.start(None, None))
-        self._emit_all(self._adapter.abort())
+        if self._unsaid is not None:
+            self._continued = None
+        usage = self._say_rest()
         finish = self._adapter.end("cancelled", None)
-        usage = self._partial_usage()
         if usage:
             finish["usage"] = usage
         self._emit(finish)
         self._emit(done(True))
+
+    def _say_rest(self) -> dict[str, object]:
+        """Tells what is complete though the answer is not; returns what was used of it."""
+        transcript, self._transcript = self._transcript, None
+        if self._unsaid is not None:  # the attempt has said nothing new: all is as the one before left it
+            self._halves = {}
+            calls, usage = self._unsaid
+            self._emit_all(calls)
+            return usage
+        self._flush_halves()
+        if self.state is State.STREAMING:
+            calls = self._adapter.abort()
+            self._emit_all(calls if transcript is None else [transcript.named(event) for event in calls])
+        return self._partial_usage()
 
     @property
     def due_ms(self) -> int | None:
@@ -569,7 +599,7 @@ class Relay:
             if not cut_off:
                 self._malformed(problem)
             return
-        if self._frames is not None:
+        if self._frames is not None and not self._is_told(events):
             self._frames.frame(raw, last=adapter.ended)
         try:
             for event in events:
@@ -586,6 +616,12 @@ class Relay:
                 self._learn(frame, events, self._learning)
         if adapter.ended:
             self._finish()
+
+    def _is_told(self, events: list[Event]) -> bool:
+        """Whether a frame says no more than the attempt before: SDKs would join a second role to the first."""
+        if self._is_void and (self._adapter.ended or any(event["type"] != "start" for event in events)):
+            self._is_void = False
+        return self._is_void
 
     def _read_stray(self, stray: str) -> list[Event]:
         """Lines that are no SSE: some servers send their error so, with or without `error:` before it."""
@@ -685,26 +721,30 @@ class Relay:
                 event, text = self._joined(event, key, text)
                 if not text:
                     return
+            self.has_content = True
             if self._transcript is not None:
                 told = self._transcript.take(event)
                 if told is None:
                     return
+                self._unsaid = None
                 event, text = told, told[key]  # type: ignore[literal-required]  # as above
             self.delivered = True
             self.deltas += 1
             self._characters += len(text)
         elif kind == "start":
             event = self._completed_start(event)
-        elif kind not in _ASIDES:
-            self.delivered = self.delivered or kind == "audio.delta"
-            if self._halves:
-                self._flush_halves()
+        elif kind not in _ASIDES and self._halves:
+            self._flush_halves()
         if key is None:
+            is_content = kind not in _NO_CONTENT
+            self.has_content = self.has_content or is_content
             if self._transcript is not None and kind not in _FRAME:
                 told = self._transcript.take(event)
                 if told is None:
                     return
+                self._unsaid = None
                 event = told
+            self.delivered = self.delivered or is_content
             self.others += 1
             if kind in ("finish", "error"):
                 self.end = event
@@ -753,13 +793,17 @@ class Relay:
 
     def _partial_usage(self) -> dict[str, object]:
         """What was used up to an end that was not the provider's: its own last word, or an estimate."""
-        if self._adapter.usage:
-            return {**self._adapter.usage, "source": "partial"}
-        if self._prompt_characters is None or self.state is State.IDLE:
-            return {}
-        return self._estimated_usage("partial")
+        said: dict[str, Any] = dict(self._adapter.usage or {})
+        if self._prompt_characters is None or (self.state is State.IDLE and not said):
+            return {**said, "source": "partial"} if said else {}
+        # What a provider says early is of its first tokens: Anthropic's `message_start` tells of one or eight.
+        usage = self._estimated_usage("partial")
+        usage["input_tokens"] = said.get("input_tokens", usage["input_tokens"])
+        usage["output_tokens"] = max(said.get("output_tokens", 0), usage["output_tokens"])
+        usage["total_tokens"] = usage["input_tokens"] + usage["output_tokens"]
+        return {**said, **usage}
 
-    def _estimated_usage(self, source: Literal["estimated", "partial"]) -> dict[str, object]:
+    def _estimated_usage(self, source: Literal["estimated", "partial"]) -> dict[str, Any]:
         """By length: about four characters are a token, the rule of thumb of OpenAI's own documentation."""
         into, out = -(-(self._prompt_characters or 0) // 4), -(-self._characters // 4)
         return {"input_tokens": into, "output_tokens": out, "total_tokens": into + out, "source": source}

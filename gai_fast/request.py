@@ -183,12 +183,12 @@ class Request(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     @property
     def characters(self) -> int:
         """The characters of all texts, for an estimate where no tokens are counted."""
-        texts = (
-            message.content
-            if isinstance(message.content, str)
-            else "".join(getattr(part, "text", "") for part in message.content)
-            for message in self.conversation
-        )
+        texts = [text for text in (self.system, self.query) if isinstance(text, str)]
+        for message in self.messages:
+            if isinstance(message.content, str):
+                texts.append(message.content)
+            else:
+                texts += (getattr(part, "text", "") for part in message.content)
         return sum(map(len, texts))
 
 

@@ -125,8 +125,14 @@ class Collector:
             self._usage = event.get("usage", self._usage)
         elif kind == "stream.reset":
             self._clear()
+        elif kind == "stream.gap":
+            self._texts["text.delta"] = [event.get("text", "")]
+            self._parts = [part for part in self._parts if part["type"] != "text"]
+            self._text_part("text", event.get("text", ""))
 
     def _text_part(self, kind: str, text: str) -> None:
+        if not text:
+            return  # providers refuse an empty part
         last = self._parts[-1] if self._parts else {}
         # A signature closes its block: what follows is a new part.
         if last.get("type") == kind and "signature" not in last:

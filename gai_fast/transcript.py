@@ -19,14 +19,25 @@ _ASIDES: Final = frozenset({"usage", "warning"})
 _Place = tuple[Any, ...]
 
 
+def _essence(event: Event) -> dict[str, Any]:
+    """What an event that is no delta says, without what a provider makes up anew for each answer."""
+    said: dict[str, Any] = {key: value for key, value in event.items() if key not in _MADE_UP}
+    if "server_tool" in said:
+        said["server_tool"] = {key: value for key, value in said["server_tool"].items() if key != "id"}
+    return said
+
+
+_MADE_UP: Final = frozenset({"call_id", "signature", "safety", "usage", "provider_metadata"})
+
+
 class Transcript:
     """The content of one stream, as its client was told it."""
 
     __slots__ = ("_at", "_call_ids", "_failure", "_offset", "_said")
 
     def __init__(self) -> None:
-        # The place of each run of deltas of one kind, or of another event, with its texts or the call's id.
-        self._said: list[tuple[_Place, list[str]]] = []
+        # The place of each run of deltas of one kind with its texts; of another event with its call's id, and itself.
+        self._said: list[tuple[_Place, list[str], Event]] = []
         self._at = 0
         self._offset = 0
         self._failure: Error | None = None
@@ -46,7 +57,7 @@ class Transcript:
             failure: Raised by `take` where it says something else.
         """
         self._at = self._offset = 0
-        for _, pieces in self._said:
+        for _, pieces, _ in self._said:
             pieces[:] = ["".join(pieces)]
         self._failure = failure
         self._call_ids = {}
@@ -55,6 +66,16 @@ class Transcript:
         """From here on an attempt says what follows."""
         self._at, self._offset = len(self._said), 0
         self._call_ids = {}
+
+    def forget(self) -> None:
+        """What was told is void."""
+        self._said.clear()
+        self._at = self._offset = 0
+
+    def named(self, event: Event) -> Event:
+        """An event with the call's id that the client knows."""
+        known = self._call_ids.get(event["call_id"]) if "call_id" in event else None
+        return event if known is None else {**event, "call_id": known}
 
     def take(self, event: Event) -> Event | None:
         """Notes an event of the answer.
@@ -70,10 +91,7 @@ class Transcript:
             return None if self._at < len(self._said) else event
         key = DELTAS.get(kind)
         place = (kind, event.get("choice"), event.get("index"))
-        if "call_id" in event:
-            known = self._call_ids.get(event["call_id"])
-            if known is not None:
-                event = {**event, "call_id": known}
+        event = self.named(event)
         if self._at == len(self._said):
             self._note(place, event, key)
             return event
@@ -89,12 +107,12 @@ class Transcript:
         if key is not None and self._said and self._said[-1][0] == place:
             self._said[-1][1].append(text)
         else:
-            self._said.append((place, [text]))
+            self._said.append((place, [text], event))
         self._at = len(self._said)
 
     def _match(self, place: _Place, event: Event) -> None:
-        expected, call_id = self._said[self._at]
-        if place != expected or self._offset:
+        expected, call_id, told = self._said[self._at]
+        if place != expected or self._offset or _essence(event) != _essence(told):
             raise self._differs()
         if "call_id" in event:
             self._call_ids[event["call_id"]] = call_id[0]
@@ -103,7 +121,7 @@ class Transcript:
     def _compared(self, event: Event, key: str, place: _Place) -> Event | None:
         text: str = event[key]  # type: ignore[literal-required]  # as above
         while text and self._at < len(self._said):
-            expected, said = self._said[self._at]
+            expected, said, _ = self._said[self._at]
             if place != expected:
                 raise self._differs()
             here = said[0][self._offset : self._offset + len(text)]

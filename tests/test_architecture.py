@@ -20,6 +20,7 @@ import pytest
 
 import gai_fast
 from gai_fast.formats import FORMATS
+from gai_fast.processors import PROCESSORS
 from gai_fast.providers import PROVIDERS
 
 ROOT = Path(__file__).parents[1]
@@ -355,6 +356,18 @@ def test_every_module_imports_alone_and_without_a_warning() -> None:
     assert done.returncode == 0, done.stderr
 
 
+def test_who_only_encodes_or_decodes_loads_no_more_than_that() -> None:
+    code = (
+        "import sys, gai_fast; list(gai_fast.decode('openai', []))\n"
+        "print([name for name in ('asyncio', 'ssl', 'click', 'httptools', 'uvloop') if name in sys.modules])\n"
+        "from gai_fast import *\nprint(Gateway.__name__)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=50, check=False
+    )
+    assert done.stdout == "[]\nGateway\n", done.stderr
+
+
 def test_every_public_name_is_there_and_explained() -> None:
     assert list(gai_fast.__all__) == sorted(gai_fast.__all__, key=lambda name: (not name.isupper(), name))
     for name in gai_fast.__all__:
@@ -366,7 +379,9 @@ def test_every_public_name_is_there_and_explained() -> None:
 # ---- one file and one registration line ------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("kind", "registered"), [("providers", PROVIDERS), ("formats", FORMATS)])
+@pytest.mark.parametrize(
+    ("kind", "registered"), [("providers", PROVIDERS), ("formats", FORMATS), ("processors", PROCESSORS)]
+)
 def test_every_module_of_a_kind_is_registered_and_every_registered_one_is_there(
     kind: str, registered: dict[str, str]
 ) -> None:

@@ -6,8 +6,10 @@ import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
+from benchmarks.instructions.cases import QUADRATIC, STEPPED
 from benchmarks.instructions.counting import Cost, environment, measure, run_cases
 
 BASELINE = Path(__file__).with_name("baseline.json")
@@ -18,13 +20,16 @@ ACCEPT = "python -m benchmarks.instructions accept"
 Baseline = dict[str, dict[str, dict[str, float]]]
 
 
-def compare(costs: Mapping[str, Cost], baseline: Baseline, where: str) -> tuple[list[str], bool]:
+def compare(
+    costs: Mapping[str, Cost], baseline: Baseline, where: str, growths: Mapping[str, float] = MappingProxyType({})
+) -> tuple[list[str], bool]:
     """The table, and whether all is as it was.
 
     Args:
         costs: What was measured.
         baseline: By environment and case: `instructions` and `allocations` an event.
         where: The environment.
+        growths: What twice as much costs by what it costs once.
     """
     known = baseline.get(where, {})
     # Allocations depend on no compiler: any entry tells them.
@@ -48,6 +53,10 @@ def compare(costs: Mapping[str, Cost], baseline: Baseline, where: str) -> tuple[
         numbers = f"{told:>10} {cost.instructions:10.1f} {change:>8} {cost.allocations:11g}"
         lines.append(f"{name:34} {numbers}  {'; '.join(problems)}".rstrip())
         fine = fine and not problems
+    for name, growth in growths.items():
+        is_fine = (growth > STEPPED.get(name, LINEAR)) is (name == QUADRATIC)
+        lines.append(f"{name:34} twice as much costs {growth:.2f} times as much{'' if is_fine else ': wrong'}")
+        fine = fine and is_fine
     for name in known.keys() - costs.keys():
         lines.append(f"{name:34} is in the baseline and was not measured")
         fine = False
@@ -71,12 +80,12 @@ def main(arguments: list[str]) -> int:
     baseline: Baseline = json.loads(BASELINE.read_text()) if BASELINE.exists() else {}
     where = environment()
     try:
-        costs = measure()
+        costs, growths = measure()
     except RuntimeError as problem:
         print(problem, file=sys.stderr)
         return 1
     if arguments == ["check"]:
-        lines, fine = compare(costs, baseline, where)
+        lines, fine = compare(costs, baseline, where, growths)
         print("\n".join(lines))
         return not fine
     baseline[where] = {

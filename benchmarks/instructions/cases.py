@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from itertools import repeat
 from typing import Any, Final
 
 from gai_fast import _impl as native  # `counting` requires the extensions
+from gai_fast.processors.json_stream import JSONStreamProcessor
 from gai_fast.providers import get_provider
 
 Run = Callable[[int], None]
@@ -122,6 +124,37 @@ def chat(text: str, varying: str) -> bytes:
     ).encode()
 
 
+def json_answer(size: int = 4, **options: Any) -> Run:
+    """One JSON answer of n members, followed in deltas of so many characters."""
+
+    def run(n: int) -> None:
+        processor = JSONStreamProcessor(**options)
+        for now, event in enumerate(json_deltas(n, size)):
+            for _ in processor.process(event, now):
+                pass
+
+    return run
+
+
+def json_parsed_anew() -> Run:
+    """The same as it must not be done: all text so far, parsed with every delta."""
+
+    def run(n: int) -> None:
+        text = ""
+        for event in json_deltas(n, 4):
+            text += event["text"]
+            with suppress(ValueError):
+                json.loads(text)
+
+    return run
+
+
+def json_deltas(n: int, size: int) -> list[Any]:
+    members = (f'"key {at}":{{"n":[1,-2.5e3,true,null],"s":"text with \\"escapes\\" and more"}}' for at in range(n))
+    text = f"{{{','.join(members)}}}"
+    return [{"type": "text.delta", "text": text[at : at + size]} for at in range(0, len(text), size)]
+
+
 def messages(text: str, varying: str) -> bytes:
     return (
         'event: content_block_delta\ndata: {"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":'
@@ -177,6 +210,18 @@ CASES: dict[str, Callable[[], Run]] = {
     "frame learned": learning,
     "encoder made": lambda: calls(native.SSEEncoder),
 }
+GROWTHS: dict[str, Callable[[], Run]] = {
+    "JSON answer followed": json_answer,
+    "JSON answer followed, fenced": lambda: json_answer(recover=True),
+    "JSON answer followed, snapshots": lambda: json_answer(1, snapshots_ms=0),
+    "JSON answer parsed anew": json_parsed_anew,
+}
+"""Of what the interpreter does for us only the growth is judged, in all instructions of the process."""
+QUADRATIC: Final = "JSON answer parsed anew"
+"""The one that must not be linear, so that it is known that this is seen."""
+STEPPED: Final = {"JSON answer followed, snapshots": 2.3}
+"""Snapshots of a short text come with every delta; they become rarer as it grows."""
+GROWTH_COUNT: Final = 20
 COUNT: Final = 500
 """How often a case is done, and then twice as often."""
 COUNTS: Final = {"frame copied, chat, byte by byte": 50, "SSE event parsed, byte by byte": 100}

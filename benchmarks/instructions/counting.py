@@ -19,7 +19,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from zlib import crc32
 
-from benchmarks.instructions.cases import CASES, COUNT, COUNTS
+from benchmarks.instructions.cases import CASES, COUNT, COUNTS, GROWTH_COUNT, GROWTHS
 
 ROOT = Path(__file__).parents[2]
 MARKS = Path(__file__).with_name("marks.c")
@@ -28,6 +28,9 @@ TIMEOUT = 300
 _ALLOCATORS = {"malloc", "realloc", "calloc"}
 _POSITION = re.compile(r"(?:\+|-|\*|)\d*\s+(\d+)$")
 _NAMED = re.compile(r"(c?(?:ob|fi|fl|fe|fn))=(?:\((\d+)\))?\s*(.*)")
+
+
+Counted = tuple[int, int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +49,12 @@ def environment() -> str:
     version = ".".join(platform.python_version_tuple()[:2])
     # Extensions are compiled with the flags that the interpreter was.
     flags = crc32((sysconfig.get_config_var("CFLAGS") or "").encode())
-    return f"{platform.machine()}, {simd.build()}, python {version}, flags {flags:08x}, {simd.form()}"
+    form = simd.forms()[:2][-1]  # valgrind has no AVX-512
+    return f"{platform.machine()}, {simd.build()}, python {version}, flags {flags:08x}, {form}"
 
 
-def measure() -> dict[str, Cost]:
-    """The cost of each case.
+def measure() -> tuple[dict[str, Cost], dict[str, float]]:
+    """The cost of each case; and of those in `GROWTHS`, what twice as much costs by what it costs once.
 
     Raises:
         RuntimeError: valgrind or a C compiler is missing, or a run failed.
@@ -74,13 +78,14 @@ def measure() -> dict[str, Cost]:
         )
         counted = {}
         for file in Path(folder).glob("out.*"):
-            name, ours = read(file)
+            name, found = read(file)
             if name:
-                counted[name] = ours
-    return {name: _cost(COUNTS.get(name, COUNT), counted[f"{name}/1"], counted[f"{name}/2"]) for name in CASES}
+                counted[name] = found
+    costs = {name: _cost(COUNTS.get(name, COUNT), counted[f"{name}/1"], counted[f"{name}/2"]) for name in CASES}
+    return costs, {name: counted[f"{name}/2"][2] / counted[f"{name}/1"][2] for name in GROWTHS}
 
 
-def _cost(n: int, once: tuple[int, int], twice: tuple[int, int]) -> Cost:
+def _cost(n: int, once: Counted, twice: Counted) -> Cost:
     return Cost((twice[0] - once[0]) / n, (twice[1] - once[1]) / n, twice[0] / once[0])
 
 
@@ -105,9 +110,9 @@ def run_cases(marks_path: str) -> None:
     """Under valgrind: does every case n and 2n times, and marks each."""
     marks = CDLL(marks_path)
     gc.disable()
-    for name, make in CASES.items():
+    for name, make in (CASES | GROWTHS).items():
         run = make()
-        n = COUNTS.get(name, COUNT)
+        n = GROWTH_COUNT if name in GROWTHS else COUNTS.get(name, COUNT)
         run(n)  # what is done once: buffers grow, strings are made
         for times in (1, 2):
             marks.gai_count_from_here()
@@ -115,15 +120,17 @@ def run_cases(marks_path: str) -> None:
             marks.gai_dump(f"{name}/{times}".encode())
 
 
-def read(file: Path) -> tuple[str, tuple[int, int]]:
+def read(file: Path) -> tuple[str, Counted]:
     """What one of callgrind's files holds: the mark, and of our modules the instructions and the calls of allocators.
+
+    The third count is of all instructions, whoever's.
 
     The format is that of Valgrind's manual, "Callgrind Format Specification": names are given once with a number.
     """
     trigger = ""
     names: dict[tuple[str, str], str] = {}
     here = {"ob": "", "fn": "", "cob": "", "cfn": ""}
-    ours = allocations = 0
+    ours = allocations = everything = 0
     called = 0
     for line in file.read_text().splitlines():
         if line.startswith("desc: Trigger: Client Request: "):
@@ -137,6 +144,8 @@ def read(file: Path) -> tuple[str, tuple[int, int]]:
                 here[key] = names.get((kind, number), name) if number else name
         elif line.startswith("calls="):
             called = int(line[6:].split()[0])
+        elif line.startswith("summary: "):
+            everything = int(line[9:])
         elif position := _POSITION.match(line):
             is_ours = "/gai_fast/_native/" in here["ob"]
             if called:
@@ -146,4 +155,4 @@ def read(file: Path) -> tuple[str, tuple[int, int]]:
                 called = 0
             elif is_ours:
                 ours += int(position[1])
-    return trigger, (ours, allocations)
+    return trigger, (ours, allocations, everything)

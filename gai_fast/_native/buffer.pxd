@@ -4,7 +4,17 @@ A `gai_buffer` is filled by `encoders` and `jsontext`; `WriteBuffer` is one that
 into a `WriteBuffer` asks `exports` first: memory that somebody looks at is never resized.
 """
 
+from cpython.object cimport PyObject
+from cpython.ref cimport Py_DECREF
+
 from gai_fast._native.c cimport gai_append, gai_buffer, gai_reserve
+
+
+cdef extern from "Python.h":
+    # A bytes object that is written before anybody sees it: what it holds in the end need not be copied.
+    PyObject *new_bytes "PyBytes_FromStringAndSize"(const char *data, Py_ssize_t size) except NULL
+    char *bytes_memory "PyBytes_AS_STRING"(PyObject *made) noexcept
+    int resize_bytes "_PyBytes_Resize"(PyObject **made, Py_ssize_t size) except -1  # NULL where it fails
 
 
 cdef class WriteBuffer:
@@ -23,6 +33,14 @@ cdef inline int append(gai_buffer *out, const void *data, size_t size) except -1
     if gai_append(out, data, size) < 0:
         raise MemoryError
     return 0
+
+
+cdef inline bytes finished_bytes(PyObject *made, Py_ssize_t size):
+    """What `new_bytes` gave, cut to its first bytes; it has no other owner any more."""
+    resize_bytes(&made, size)
+    result = <bytes>made
+    Py_DECREF(result)
+    return result
 
 
 cdef inline int append_bytes(gai_buffer *out, bytes data) except -1:

@@ -120,5 +120,6 @@ cdef extern from "template.h" nogil:
         const uint8_t *text, size_t text_size, uint8_t *scratch
     )
     int gai_match(
-        const gai_template *learned, int start, const uint8_t **at, const uint8_t *end, const uint8_t **places
+        const gai_template *learned, int start, const uint8_t **at, const uint8_t *end, const uint8_t **places,
+        const uint8_t *said, size_t said_size
     )

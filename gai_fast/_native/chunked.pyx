@@ -3,9 +3,12 @@
 One pass that copies the chunks' data into one bytes object; httptools calls Python four times for each chunk instead.
 """
 
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from cpython.object cimport PyObject
 from libc.stdint cimport uint8_t
 from libc.string cimport memcpy
+
+from gai_fast._native.buffer cimport bytes_memory, finished_bytes, new_bytes
 
 cdef enum:
     DIGITS = 15
@@ -43,7 +46,7 @@ cdef class ChunkedBody:
         """The data of the chunks in these bytes."""
         cdef const uint8_t *at = <const uint8_t *>PyBytes_AS_STRING(data)
         cdef const uint8_t *end = at + PyBytes_GET_SIZE(data)
-        cdef bytes body
+        cdef PyObject *body
         cdef uint8_t *begin
         cdef uint8_t *to
         cdef size_t size
@@ -53,8 +56,8 @@ cdef class ChunkedBody:
             self.take(end - at)
             self.rest = 0
             return data
-        body = PyBytes_FromStringAndSize(NULL, end - at)
-        begin = to = <uint8_t *>PyBytes_AS_STRING(body)
+        body = new_bytes(NULL, end - at)
+        begin = to = <uint8_t *>bytes_memory(body)
         while at < end and self._state != END and not self.broken:
             if self._state == DATA:
                 size = end - at
@@ -70,7 +73,7 @@ cdef class ChunkedBody:
             self.overhead += 1
             self.broken = not self.step(c)
         self.rest = end - at
-        return body if to - begin == PyBytes_GET_SIZE(body) else body[:to - begin]
+        return finished_bytes(body, to - begin)
 
     cdef inline int take(self, size_t size) noexcept:
         if size:

@@ -21,6 +21,8 @@ cdef class _Encoder:
     cdef bint _first
     cdef bint _timestamps
     cdef bint _viewed
+    cdef bytes _whole          # pending bytes that were written elsewhere, to be taken as they are; nothing is in the buffer
+    cdef bint _held            # one of these two: what is pending cannot be appended to as it stands
 
     cdef int prepare(
         self, object envelope, object stream_id, object request_id, object trace_id, object clock, object capacity,
@@ -28,7 +30,8 @@ cdef class _Encoder:
     ) except -1
     cdef bytes member(self, str key)        # of the envelope as it is written, or nothing
     cdef int write_own(self, gai_buffer *out, int rank, str key) except -1  # likewise
-    cdef int refuse_while_viewed(self) except -1
+    cdef inline int make_writable(self) except -1  # the buffer; raises where somebody looks at it
+    cdef int settle(self) except -1
     cdef long long clock_ts(self, bint wanted) except -2  # -1: no ts
     cdef int count(self, long long seq) noexcept
     cdef int drop_heads(self) noexcept

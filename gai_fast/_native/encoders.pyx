@@ -241,16 +241,16 @@ cdef class EncoderView:
         self._encoder = encoder
 
     def __enter__(self):
-        self._encoder.refuse_while_viewed()
+        self._encoder.make_writable()
         self._view = memoryview(self._encoder._buffer)
-        self._encoder._viewed = True
+        self._encoder._viewed = self._encoder._held = True
         return self._view
 
     def __exit__(self, *_):
         cdef _Encoder encoder = self._encoder
         if self._view is None:
             return
-        encoder._viewed = False
+        encoder._viewed = encoder._held = False
         try:
             self._view.release()
         except BufferError:
@@ -324,13 +324,20 @@ cdef class _Encoder:
 
     def append_frames(self, bytes frames not None, long long count):
         """Appends frames that were written elsewhere, and counts their events."""
-        self.refuse_while_viewed()
-        append_bytes(&self._buffer.bytes, frames)
+        self.make_writable()
+        if self._buffer.bytes.size or not frames:
+            append_bytes(&self._buffer.bytes, frames)
+        else:
+            self._whole, self._held = frames, True
         self.count(self._seq + count)
 
     def take(self):
         """The pending bytes; the buffer is empty afterwards."""
-        self.refuse_while_viewed()
+        cdef bytes taken = self._whole
+        if taken is not None:
+            self._whole, self._held = None, False
+            return taken
+        self.make_writable()
         taken = PyBytes_FromStringAndSize(<char *>self._buffer.bytes.data, self._buffer.bytes.size)
         gai_clear(&self._buffer.bytes, self._buffer.keep)
         return taken
@@ -341,7 +348,7 @@ cdef class _Encoder:
 
     def __len__(self):
         """Bytes pending."""
-        return self._buffer.bytes.size
+        return self._buffer.bytes.size if self._whole is None else len(self._whole)
 
     @property
     def seq(self):
@@ -376,9 +383,18 @@ cdef class _Encoder:
         value = self._envelope.get(key)
         return 0 if value is None else write_member(out, rank, value)
 
-    cdef int refuse_while_viewed(self) except -1:
+    @cython.final
+    cdef inline int make_writable(self) except -1:
+        return self.settle() if self._held else 0
+
+    @cython.final
+    cdef int settle(self) except -1:
+        cdef bytes whole = self._whole
         if self._viewed:
             raise faults.viewed()
+        if whole is not None:
+            self._whole, self._held = None, False
+            append_bytes(&self._buffer.bytes, whole)
         return 0
 
     cdef long long clock_ts(self, bint wanted) except -2:
@@ -483,11 +499,10 @@ cdef class _Encoder:
         cdef long long ts = -1
         if not isinstance(text, str):
             raise faults.not_text("text", text)
-        if self._viewed:
-            raise faults.viewed()
+        self.make_writable()
         if self._clock is not None and (self._full or self._first or self._timestamps):
             ts = self.clock_ts(True)
-            self.refuse_while_viewed()  # the clock is the caller's code
+            self.make_writable()  # the clock is the caller's code
         self.put_delta(&self._buffer.bytes, kind, <str>text, ts)
         if self._first:
             return self.count(self._seq + 1)
@@ -523,11 +538,11 @@ cdef class _Encoder:
                     return self.append_delta(TEXT, text)
                 if <str>name == "reasoning.delta":
                     return self.append_delta(REASONING, text)
-        self.refuse_while_viewed()
+        self.make_writable()
         gai_borrow(&out, memory, sizeof(memory))
         try:
             seq = self.write_event(&out, event, retry)
-            self.refuse_while_viewed()
+            self.make_writable()
             append(&self._buffer.bytes, out.data, out.size)
             self.count(seq)
         finally:
@@ -734,11 +749,11 @@ cdef class SSEEncoder(_Encoder):
         cdef uint8_t[512] memory
         if not isinstance(text, str):
             raise faults.not_text("comment", text)
-        self.refuse_while_viewed()
+        self.make_writable()
         gai_borrow(&out, memory, sizeof(memory))
         try:
             write_lines(&out, b": ", <str>text)
-            self.refuse_while_viewed()
+            self.make_writable()
             append(&self._buffer.bytes, out.data, out.size)
         finally:
             gai_release(&out)
@@ -761,5 +776,5 @@ cdef class NDJSONEncoder(_Encoder):
         """Appends an empty line."""
         if not isinstance(text, str):
             raise faults.not_text("comment", text)
-        self.refuse_while_viewed()
+        self.make_writable()
         append(&self._buffer.bytes, b"\n", 1)

@@ -1,5 +1,6 @@
 """The copier's memory: templates of what comes in, what is written for them, and what was copied for whom."""
 
+from cpython.object cimport PyObject
 from libc.stdint cimport uint8_t
 
 from gai_fast._native.c cimport gai_buffer, gai_head, gai_name, gai_template
@@ -62,8 +63,9 @@ cdef class DeltaCopier:
     cdef bytes _held            # the beginning of a frame that may yet be copied
     cdef list _templates        # of _Template, the last one that matched first
     cdef size_t _fruitless      # templates given up without a match, less the matches since
-    cdef size_t _slow           # calls of `next` that gave frames
-    cdef gai_buffer _out
+    cdef size_t _unlearned      # frames given since one was learned
+    cdef PyObject *_made        # a bytes object for what is written, or NULL: a stream owns none while it waits
+    cdef gai_buffer _out        # its memory
     cdef size_t _copied
     cdef list _touched          # of _Kind, the last one that was copied last
     cdef dict _kept             # of _Kept, by name
@@ -76,5 +78,7 @@ cdef class DeltaCopier:
     cdef int note(self, _Template template, size_t characters) except -1
     cdef bint find_holes(self, _Template template, str text, _Names names) except -1
     cdef int give_up(self, _Template template) except -1
+    cdef int count_fruitless(self) noexcept
     cdef _Kind kind_of(self, dict event, str key)
-    cdef int spare(self) noexcept           # the memory of what was taken
+    cdef int grow(self, size_t room) except -1
+    cdef int drop(self) noexcept

@@ -7,11 +7,13 @@ path. What the framer would have noted of a frame that is copied is noted for it
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.object cimport PyObject
+from cpython.ref cimport Py_XDECREF
 from libc.stdint cimport uint8_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memchr
 
-from gai_fast._native.buffer cimport append, reserve
+from gai_fast._native.buffer cimport append, bytes_memory, finished_bytes, new_bytes, reserve, resize_bytes
 from gai_fast._native.c cimport (
     GAI_COPY_DONE,
     GAI_COPY_MISS,
@@ -54,10 +56,6 @@ cdef enum:
     RETRY = 16                  # of its frames only one in so many is learned
 
 cdef size_t HELD = LIMITS.held_frame
-cdef size_t SPARED = 2 * LIMITS.stream_turn
-# Memory that no copier uses: a stream owns memory for what it writes only while bytes of it are not taken.
-cdef gai_buffer SPARE
-gai_borrow(&SPARE, NULL, 0)
 cdef dict NAMES = {}            # an adapter's sets are constants of its class: one `_Names` for each
 
 
@@ -165,7 +163,7 @@ cdef class DeltaCopier:
         self._kept = {}
 
     def __dealloc__(self):
-        self.spare()
+        self.drop()
 
     def __init__(self, framer, passes):
         self._cutter = framer
@@ -203,7 +201,7 @@ cdef class DeltaCopier:
                 self._at = self._size = 0  # nothing more is read
                 raise
             if frames:
-                self._slow += 1
+                self._unlearned += len(frames)
                 return frames
         self._at = self._size = 0
         self._data = NULL
@@ -215,7 +213,7 @@ cdef class DeltaCopier:
         return self._framer._size == 0 and self._framer._broken is None
 
     cdef size_t frame_end(self) noexcept:
-        """Up to where the framer gets the bytes: a frame, the rest of one, or all.
+        """Up to where the framer gets the bytes: a frame, the rest of one, or all; more where frames do not repeat.
 
         Cut too early, it costs a call; cut too late, what follows takes the full path as well. Neither changes what
         comes out.
@@ -223,6 +221,7 @@ cdef class DeltaCopier:
         cdef const uint8_t *begin = self._data + self._at
         cdef const uint8_t *end = self._data + self._size
         cdef const uint8_t *at = begin
+        cdef int frames = 1 if self._fruitless < FRUITLESS else RETRY
         if not self._lines and begin[0] == c"\n":
             return self._at + 1
         if not self._lines and end - begin >= 2 and begin[0] == c"\r" and begin[1] == c"\n":
@@ -233,11 +232,15 @@ cdef class DeltaCopier:
                 return self._size
             at += 1
             if self._lines:
+                frames -= 1
+            elif at < end and at[0] == c"\n":
+                at += 1
+                frames -= 1
+            elif end - at >= 2 and at[0] == c"\r" and at[1] == c"\n":
+                at += 2
+                frames -= 1
+            if not frames:
                 return at - self._data
-            if at < end and at[0] == c"\n":
-                return at + 1 - self._data
-            if end - at >= 2 and at[0] == c"\r" and at[1] == c"\n":
-                return at + 2 - self._data
 
     cdef int copy_next(self, long long seq, long long ts) except -1:
         cdef Py_ssize_t i
@@ -258,27 +261,27 @@ cdef class DeltaCopier:
         cdef const uint8_t *frame = self._data + self._at
         cdef const uint8_t *end = self._data + self._size
         cdef const uint8_t *at = frame
+        cdef const uint8_t *said
         cdef size_t begin = out.size, text, text_end, characters = 0
         cdef gai_kept *kept
         cdef _Kept keeper
         cdef uint8_t *to
         cdef int i, status
-        status = gai_match(learned, 0, &at, end, places)
+        status = gai_match(learned, 0, &at, end, places, NULL, 0)
         if status != GAI_COPY_DONE:
             return status
-        if out.data is NULL:
-            out[0] = SPARE
-            gai_borrow(&SPARE, NULL, 0)
         # What is copied never grows: as much room as there are bytes left is enough for it.
-        reserve(out, end - frame + template.room + GAI_COPY_ROOM)
+        if out.capacity - out.size < <size_t>(end - frame) + template.room + GAI_COPY_ROOM:
+            self.grow(end - frame + template.room + GAI_COPY_ROOM)
         to = out.data + begin
         if not self._passes:
             to = gai_put_head(to, &template.ahead, seq, ts)
         text = to - out.data
+        said = at
         status = gai_copy_string(&at, end, &to, &characters)
         text_end = to - out.data
         if status == GAI_COPY_DONE:
-            status = gai_match(learned, learned.text + 1, &at, end, places)
+            status = gai_match(learned, learned.text + 1, &at, end, places, said, at - said)
         # An empty delta is none, and what may be beyond the limit is the framer's to judge.
         if status == GAI_COPY_DONE and (not characters or <size_t>(at - frame) > self._framer._limit):
             status = GAI_COPY_MISS
@@ -332,7 +335,7 @@ cdef class DeltaCopier:
     @property
     def learns(self):
         """Whether it is worth while to say what the next frame became."""
-        return self._framer is not None and (self._fruitless < FRUITLESS or self._slow % RETRY == 0)
+        return self._framer is not None and (self._fruitless < FRUITLESS or self._unlearned >= RETRY)
 
     def learn(
         self, frame, dict event not None, str key not None, members, ignored, parts, kept=frozenset(),
@@ -345,6 +348,7 @@ cdef class DeltaCopier:
         # What an adapter or a format notes of the first text that is not blank, it must have noted.
         if not text.strip() or <size_t>PyBytes_GET_SIZE(raw) > HELD or not self.learns:
             return
+        self._unlearned = 0
         sets = (members, ignored, kept, labels)
         names = NAMES.get(sets)
         if names is None:
@@ -352,6 +356,7 @@ cdef class DeltaCopier:
         template = _Template()
         template.frame = raw
         if not self.find_holes(template, text, names) or (not self._passes and not template.set_parts(parts)):
+            self.count_fruitless()
             return
         template.ends_with_cr = PyBytes_AS_STRING(raw)[PyBytes_GET_SIZE(raw) - 1] == c"\r"
         template.kind = self.kind_of(event, key)
@@ -360,19 +365,22 @@ cdef class DeltaCopier:
             self.give_up(self._templates.pop())
 
     cdef bint find_holes(self, _Template template, str text, _Names names) except -1:
-        cdef size_t size = PyBytes_GET_SIZE(template.frame), told
+        cdef size_t size = PyBytes_GET_SIZE(template.frame)
+        cdef gai_buffer told
+        cdef uint8_t[1024] memory
         cdef int i, found
         # The text as we write it, and behind it room for what the frame says instead.
-        SPARE.size = 0
-        if put_string(&SPARE, text) < 0:
-            raise MemoryError
-        told = SPARE.size
-        reserve(&SPARE, size + GAI_COPY_ROOM)
-        found = gai_learn(
-            &template.learned, <const uint8_t *>PyBytes_AS_STRING(template.frame), size, self._lines,
-            names.names, names.count, SPARE.data + 1, told - 2, SPARE.data + told,
-        )
-        SPARE.size = 0
+        gai_borrow(&told, memory, sizeof(memory))
+        try:
+            if put_string(&told, text) < 0:
+                raise MemoryError
+            reserve(&told, size + GAI_COPY_ROOM)
+            found = gai_learn(
+                &template.learned, <const uint8_t *>PyBytes_AS_STRING(template.frame), size, self._lines,
+                names.names, names.count, told.data + 1, told.size - 2, told.data + told.size,
+            )
+        finally:
+            gai_release(&told)
         if not found:
             return False
         template.kept = []
@@ -393,7 +401,13 @@ cdef class DeltaCopier:
         return _Kind(event, key)
 
     cdef int give_up(self, _Template template) except -1:
-        self._fruitless += not template.matched
+        if not template.matched:
+            self.count_fruitless()
+        return 0
+
+    cdef int count_fruitless(self) noexcept:
+        # Not beyond the limit: where frames begin to repeat, the first match tells.
+        self._fruitless += self._fruitless < FRUITLESS
         return 0
 
     def forget(self):
@@ -405,24 +419,38 @@ cdef class DeltaCopier:
     def take_copied(self):
         """What was copied since the last call: bytes, frames, and for each kind of delta what an adapter must know."""
         cdef _Kind kind
-        if not self._copied:
+        cdef PyObject *made = self._made
+        cdef size_t size = self._out.size, copied = self._copied
+        if not copied:
+            self.drop()
             return b"", 0, []
-        data = PyBytes_FromStringAndSize(<const char *>self._out.data, self._out.size)
-        kinds = [kind.take() for kind in self._touched]
-        copied = self._copied
-        self.spare()
-        self._touched.clear()
+        self._made = NULL
+        gai_borrow(&self._out, NULL, 0)
         self._copied = 0
+        data = finished_bytes(made, size)
+        kinds = [kind.take() for kind in self._touched]
+        self._touched.clear()
         return data, copied, kinds
 
-    cdef int spare(self) noexcept:
-        global SPARE
-        if SPARE.data is NULL and self._out.capacity <= SPARED:
-            SPARE = self._out
-            SPARE.size = 0
-            gai_borrow(&self._out, NULL, 0)
+    cdef int grow(self, size_t room) except -1:
+        cdef size_t needed = self._out.size + room, capacity = 2 * self._out.capacity
+        capacity = capacity if capacity > needed else needed
+        if self._made is NULL:
+            self._made = new_bytes(NULL, capacity)
         else:
-            gai_release(&self._out)
+            try:
+                resize_bytes(&self._made, capacity)
+            except MemoryError:
+                self.drop()
+                raise
+        self._out.data = <uint8_t *>bytes_memory(self._made)
+        self._out.capacity = capacity
+        return 0
+
+    cdef int drop(self) noexcept:
+        Py_XDECREF(self._made)
+        self._made = NULL
+        gai_borrow(&self._out, NULL, 0)
         return 0
 
     def take_kept(self):

@@ -1,12 +1,15 @@
-"""Which form of the vector loops is in use: the vector one where this machine has it, chosen once at import.
+"""Which form of the vector loops is in use: the widest that this machine has, chosen once at import.
 
-`use` is there for tests and benchmarks: both forms must give the same bytes.
+`use` is there for tests and benchmarks: all forms must give the same bytes.
 """
 
 from gai_fast._native.c cimport GAI_SCALAR, gai_simd
 
 cdef extern from "vector.h" nogil:
     const gai_simd *gai_find_vectors()
+
+cdef extern from "avx512.h" nogil:
+    bint gai_find_avx512(gai_simd *loops, const gai_simd *base)
 
 cdef extern from *:
     """
@@ -20,7 +23,13 @@ cdef extern from *:
     const char *CYTHON_ABI
 
 cdef const gai_simd *VECTORS = gai_find_vectors()
-cdef gai_simd TABLE = VECTORS[0] if VECTORS is not NULL else GAI_SCALAR
+cdef gai_simd[3] FORMS
+FORMS[0] = FORMS[1] = FORMS[2] = GAI_SCALAR
+cdef int COUNT = 1
+if VECTORS is not NULL:
+    FORMS[1] = VECTORS[0]
+    COUNT = 3 if gai_find_avx512(&FORMS[2], VECTORS) else 2
+cdef gai_simd TABLE = FORMS[COUNT - 1]
 
 
 cdef const gai_simd *in_use():
@@ -29,7 +38,7 @@ cdef const gai_simd *in_use():
 
 def forms():
     """The forms that this machine can run."""
-    return ("scalar",) if VECTORS is NULL else ("scalar", "vector")
+    return tuple([FORMS[i].name.decode() for i in range(COUNT)])
 
 
 def form():
@@ -46,7 +55,7 @@ def use(name):
     global TABLE
     if name not in forms():
         raise ValueError(f"no {name!r} form here; there are {forms()}")
-    TABLE = GAI_SCALAR if name == "scalar" else VECTORS[0]
+    TABLE = FORMS[forms().index(name)]
 
 
 def build():

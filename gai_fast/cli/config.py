@@ -8,11 +8,14 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import click
+import msgspec
+from msgspec.structs import asdict
 
 from gai_fast.cli import ConfigFailure, Failure, config_option, json_option, load_config, option, print_json
+from gai_fast.processors import PROCESSORS, parameters, read_processor
 from gai_fast.providers import get_provider, provider_names
 from gai_fast.server.config import (
     DEFAULT_FILE,
@@ -85,6 +88,13 @@ def starter(upstreams: Sequence[Mapping[str, Value]]) -> str:
         "# A name of your own for a model; any key of [stream] may follow. Without one, ask for <upstream>/<id>.",
     ]
     lines += ["# [[model]]", *(f"# {name} = {toml(value)}" for name, value in model.items())]
+    use, *others = PROCESSORS
+    lines += [
+        "",
+        f"# What is made of the events of every stream, in order of the tables. Others: {', '.join(others)}.",
+        *("# [[processor]]", f'# use = "{use}"'),
+        *(f"# {name} = {toml(value)}" for name, value in asdict(parameters(use)()).items() if value is not None),
+    ]
     return "\n".join(lines) + "\n"
 
 
@@ -151,12 +161,19 @@ def in_force(loaded: Loaded) -> dict[str, dict[str, Value] | list[dict[str, Valu
         "store": _with_defaults("store", loaded.store),
         "upstream": upstreams,
         "model": [{name: table[name] for name in SECTIONS["model"] if name in table} for table in models],
+        "processor": [_with_parameters(table) for table in loaded.processors],
     }
 
 
 def _with_defaults(section: str, table: Mapping[str, Value], **defaults: Any) -> dict[str, Value]:
     known = {**DEFAULTS[section], **defaults}
     return {name: table.get(name, Value(known.get(name), "default")) for name in SECTIONS[section]}
+
+
+def _with_parameters(table: Mapping[str, Value]) -> dict[str, Value]:
+    entry = {name: value.value for name, value in table.items()}
+    whole = {"use": entry["use"], **asdict(cast("msgspec.Struct", read_processor(entry)))}
+    return {name: table.get(name, Value(value, "default")) for name, value in whole.items()}
 
 
 def _plain(value: Any, origin: bool) -> Any:
@@ -187,6 +204,8 @@ def json_schema() -> dict[str, Any]:
             table["properties"][name] = {"description": key.about, **key.schema, **said}
         if section in REQUIRED:
             table["required"] = list(REQUIRED[section])
+        if section == "processor":
+            table = {"oneOf": [_processor_schema(use) for use in PROCESSORS]}
         properties[section] = {"type": "array", "items": table} if section in LISTS else table
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -195,3 +214,14 @@ def json_schema() -> dict[str, Any]:
         "additionalProperties": False,
         "properties": properties,
     }
+
+
+def _processor_schema(use: str) -> dict[str, Any]:
+    """The JSON Schema of a `[[processor]]` entry."""
+    _, components = msgspec.json.schema_components([parameters(use)])
+    table: dict[str, Any]
+    (table,) = components.values()
+    table["title"], table["description"] = use, table["description"].partition("\n")[0]
+    table["properties"] = {"use": {"const": use}, **table["properties"]}
+    table["required"] = ["use", *table["required"]]
+    return table

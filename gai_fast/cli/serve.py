@@ -8,6 +8,7 @@ import json
 import logging
 import shlex
 from collections.abc import Callable, Coroutine
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -17,8 +18,6 @@ from gai_fast._version import __version__
 from gai_fast.cli import Failure, StartupFailure, config_option, load_config, option
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from gai_fast.server.config import Loaded
     from gai_fast.settings import ServerSettings, Settings
 
@@ -84,11 +83,11 @@ def _log(server: ServerSettings) -> None:
     logging.getLogger("gai_fast.access").disabled = not server.access_log
 
 
-async def _serve(settings: Settings, ready: Callable[[str], None]) -> None:
+async def _serve(settings: Settings, ready: Callable[[str], None], record: Path | None) -> None:
     from gai_fast.server.app import serve, tune_process
 
     tune_process()
-    await serve(settings, ready=ready)
+    await serve(settings, ready=ready, record=record)
 
 
 @click.command()
@@ -108,8 +107,14 @@ async def _serve(settings: Settings, ready: Callable[[str], None]) -> None:
     show_default="1",
     help="Processes; more than 1 is not supported yet.",
 )
+@option(
+    "--record",
+    type=click.Path(file_okay=False, path_type=Path),
+    envvar="GAI_FAST_RECORD",
+    help="Write every upstream's answer to this folder, for gai-fast replay; never a request nor a key.",
+)
 @click.pass_context
-def command(context: click.Context, /, config_path: Path | None, **given: Any) -> None:
+def command(context: click.Context, /, config_path: Path | None, record: Path | None, **given: Any) -> None:
     """Run the gateway.
 
     Without a configuration file, every provider whose usual key is in the environment can be asked, and so can the
@@ -120,14 +125,21 @@ def command(context: click.Context, /, config_path: Path | None, **given: Any) -
     server = loaded.settings.server
     is_up = False
     _log(server)
+    if record is not None:
+        try:
+            record.mkdir(parents=True, exist_ok=True)
+        except OSError as problem:
+            raise StartupFailure(f"cannot record to {record}: {problem.strerror}") from None
 
     def ready(url: str) -> None:
         nonlocal is_up
         is_up = True
         click.echo(banner(url, loaded))
+        if record is not None:
+            click.echo(f"recording what upstreams answer to {record}")
 
     try:
-        run_async(_serve(loaded.settings, ready))
+        run_async(_serve(loaded.settings, ready, record))
     except OSError as problem:
         if is_up:
             raise Failure(f"the server stopped: {problem}") from problem

@@ -39,6 +39,7 @@ class StreamContext:
         ids: Write `id:` lines: the stream is resumable.
         retry_ms: Written inside the first frame of a resumable stream.
         usage: Whether usage is told in formats where clients must ask for it.
+        metrics: Gives what has been measured of the stream, as `Result.metrics` holds it.
     """
 
     stream_id: str
@@ -51,6 +52,7 @@ class StreamContext:
     ids: bool = False
     retry_ms: int | None = None
     usage: bool = True
+    metrics: Callable[[], dict[str, Any]] | None = None
 
 
 class Encoder(Protocol):
@@ -233,7 +235,10 @@ class WholeEncoder(ABC):
         """Takes one event; the one that says `done` makes the answer."""
         self._collector.event(event)
         if event["type"] == "done" and event["finished"]:
-            self._out = self._answer(self._collector.result())
+            result = self._collector.result()
+            if self._context.metrics is not None:
+                result.metrics = self._context.metrics()
+            self._out = self._answer(result)
 
     def heartbeat(self) -> None:  # noqa: B027  # nothing is what it does for every format
         """Nothing: the status is still open, so nothing has been sent that could be kept alive."""

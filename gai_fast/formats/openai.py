@@ -415,6 +415,8 @@ class _Passthrough(_Chunks):
 
     def event(self, event: Event) -> None:
         """Writes what no frame has told."""
+        if event["type"] == "stream.reset":
+            self._passing, self._choices = False, [0]  # the next answer may have no frames; its role has been told
         if not self._passing:
             super().event(event)
             return

@@ -58,8 +58,8 @@ class CallbackRunner:
                 try:
                     # The body of an async function does not run before it is awaited.
                     answer = callback(event)
-                except Exception as problem:  # noqa: BLE001  # a user's function must not harm the stream
-                    self._note(event, problem)
+                except (Exception, asyncio.CancelledError) as problem:  # noqa: BLE001  # a user's function
+                    self._note(event, problem)  # must not harm the stream; what was cancelled is a future it asked
                 else:
                     if inspect.isawaitable(answer):
                         self._waiting.append(answer)
@@ -75,9 +75,11 @@ class CallbackRunner:
         Args:
             seconds: How long to wait for them.
         """
-        if self._task is not None:
-            await asyncio.wait([self._task], timeout=seconds)
-        self.cancel()
+        try:
+            if self._task is not None:
+                await asyncio.wait([self._task], timeout=seconds)
+        finally:
+            self.cancel()
 
     def cancel(self) -> None:
         """Calls nobody any more; idempotent."""

@@ -17,7 +17,7 @@ from msgspec import UNSET
 
 from gai_fast.errors import Error, for_client
 from gai_fast.formats import StreamEncoder
-from gai_fast.metrics import MetricsSink, Outcome
+from gai_fast.metrics import MetricsSink, Outcome, StreamMetrics
 from gai_fast.net.callbacks import tell_sinks
 from gai_fast.net.pool import UpstreamPool
 from gai_fast.net.recording import RecordedExchange
@@ -26,7 +26,7 @@ from gai_fast.net.retry import Breaker, RetryPolicy
 from gai_fast.net.session import Call, Client, Clock, Exchange, Session, Translate
 from gai_fast.net.timers import TimerWheel
 from gai_fast.net.upstream import Receiver
-from gai_fast.processors import Chain, describe, make_chain, read_processor
+from gai_fast.processors import Chain, StreamInfo, describe, make_chain, read_processor
 from gai_fast.providers import API, Adapter, Target, UpstreamRequest, get_provider
 from gai_fast.request import Request
 from gai_fast.settings import Settings, UpstreamSettings
@@ -66,7 +66,7 @@ class Engine:
         """Told of every stream at its end."""
 
     def chain(self, request: Request, **about: Any) -> Chain | None:
-        """The processors of a stream; where they must be given more than `nothing`, nothing may be passed through.
+        """The processors of a stream.
 
         Args:
             request: What is asked.
@@ -79,6 +79,10 @@ class Engine:
             return None
         return make_chain(self._processors, describe(request, **about))
 
+    def is_processed(self, stream: StreamInfo) -> bool:
+        """Whether a stream has processors of the configuration: its upstream's bytes must be read then."""
+        return any(each.processor(stream) is not None for each in self._processors)
+
     def breaker(self, upstream: UpstreamSettings) -> Breaker | None:
         """The upstream's breaker, where it has one."""
         if upstream.breaker is None:
@@ -87,6 +91,15 @@ class Engine:
         if breaker is None:
             breaker = self._breakers[upstream.name] = Breaker(upstream.breaker)
         return breaker
+
+    def breaker_states(self) -> dict[str, str]:
+        """What the breakers of the upstreams do, by the upstream's name; of those that have been asked."""
+        now = self._loop.time()
+        return {name: breaker.state(now) for name, breaker in self._breakers.items()}
+
+    def connections(self) -> dict[str, int]:
+        """The open connections of each upstream that has been asked, by its name."""
+        return {name: pool.stats.open for name, pool in self._pools.items()}
 
     def start(self, call: Call, client: Client, stream_id: str, clock: Clock) -> Session:
         """Starts a stream.
@@ -109,6 +122,9 @@ class Engine:
             self.streams[stream_id] = session
             if kept is not None:
                 self._kept[stream_id] = kept
+        except Error as error:
+            self._refused(call, stream_id, error)
+            raise
         finally:
             if kept is not None and stream_id not in self.streams:
                 kept.close()
@@ -188,21 +204,26 @@ class Engine:
         kept = self._kept.pop(session.stream_id, None)
         if kept is not None:
             kept.close()
-        if self.sinks:
-            call = session.call
-            tell_sinks(
-                self.sinks,
-                session.measured(
-                    outcome,
-                    upstream=call.model.upstream.name,
-                    model=call.model.name,
-                    endpoint=call.endpoint,
-                    transport=call.transport,
-                    stream_id=session.stream_id,
-                    request_id=call.request_id,
-                    trace_id=call.trace_id,
-                ),
-            )
+        session.metrics = session.measured(outcome)
+        tell_sinks(self.sinks, session.metrics)
+
+    def _refused(self, call: Call, stream_id: str, error: Error) -> None:
+        """A stream that never was counts as a failed one."""
+        upstream = call.model.upstream
+        metrics = StreamMetrics(
+            duration=0.0,
+            outcome="failed",
+            code=error.code,
+            provider=upstream.provider.partition(":")[0],
+            upstream=upstream.name,
+            model=call.model.name,
+            endpoint=call.endpoint,
+            transport=call.transport,
+            stream_id=stream_id,
+            request_id=call.request_id,
+            trace_id=call.trace_id,
+        )
+        tell_sinks(self.sinks, metrics)
 
     async def close(self) -> None:
         """Ends every stream, which is told to its client, every upstream connection, and the store."""

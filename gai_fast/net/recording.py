@@ -35,7 +35,7 @@ class RecordedExchange:
         about: Whose answer it is: `provider`, `model`, `upstream`, `stream_id`.
         receiver: Who gets the answer.
         clock: Seconds of a clock that only goes forward.
-        secret: The upstream's key: it is cut out where a read holds it.
+        secret: The upstream's key: it is cut out, also where two reads share it.
     """
 
     def __init__(
@@ -51,6 +51,7 @@ class RecordedExchange:
         self._receiver = receiver
         self._clock = clock
         self._secret = secret.encode() if secret else b""
+        self._held = b""  # what may be the beginning of the secret
         self._began = clock()
         self._file: BinaryIO | None = None
         self._exchange: Exchange | None = None
@@ -76,15 +77,12 @@ class RecordedExchange:
 
     def body_received(self, data: bytes) -> None:
         """What one read brought."""
-        written = data.replace(self._secret, b"***") if self._secret else data
-        try:
-            self._write({"at": self._now(), "data": written.decode()})
-        except UnicodeDecodeError:  # a character cut in two
-            self._write({"at": self._now(), "base64": b64encode(written).decode()})
+        self._write_body(self._without_secret(data))
         self._receiver.body_received(data)
 
     def exchange_ended(self, error: Error | None) -> None:
         """The end of the answer, and of the file."""
+        self._write_rest()
         self._write({"at": self._now(), "end": "complete" if error is None else error.reason or error.code})
         self._finish()
         self._receiver.exchange_ended(error)
@@ -108,9 +106,35 @@ class RecordedExchange:
 
     def close(self) -> None:
         """Aborts; the file ends as the answer was left."""
+        self._write_rest()
         self._finish()
         if self._exchange is not None:
             self._exchange.close()
+
+    def _without_secret(self, data: bytes) -> bytes:
+        """What may be written of the bytes so far; their end waits where the secret may have begun."""
+        secret = self._secret
+        if not secret:
+            return data
+        *before, rest = (self._held + data).split(secret)
+        end = max(0, len(rest) - len(secret) + 1)
+        while not secret.startswith(rest[end:]):
+            end += 1
+        self._held = rest[end:]
+        return b"***".join([*before, rest[:end]])
+
+    def _write_rest(self) -> None:
+        """What was held back: more than half of the secret is as good as all of it."""
+        held, self._held = self._held, b""
+        self._write_body(b"***" if len(held) * 2 > len(self._secret) else held)
+
+    def _write_body(self, data: bytes) -> None:
+        if not data:
+            return
+        try:
+            self._write({"at": self._now(), "data": data.decode()})
+        except UnicodeDecodeError:  # a character cut in two
+            self._write({"at": self._now(), "base64": b64encode(data).decode()})
 
     def _now(self) -> float:
         return round(self._clock() - self._began, 4)

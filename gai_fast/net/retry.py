@@ -42,26 +42,33 @@ class Breaker:
         settings: When it opens, and for how long.
     """
 
-    __slots__ = ("_failures", "_is_probing", "_open_until", "_settings")
+    __slots__ = ("_failures", "_open_until", "_probe", "_settings")
 
     def __init__(self, settings: BreakerSettings) -> None:
         self._settings = settings
         self._failures: deque[float] = deque(maxlen=settings.failures)
         self._open_until: float | None = None
-        self._is_probing = False
+        self._probe: object = None
 
-    def admits(self, now: float) -> bool:
-        """Whether a request may be sent; where it answers as the probe, its end must be told.
+    def admits(self, now: float, who: object) -> bool:
+        """Whether a request may be sent; what became of it must be told.
 
         Args:
             now: Monotonic seconds.
+            who: Whose request it is: what a request from before the breaker opened comes to says nothing of its probe.
         """
         if self._open_until is None:
             return True
-        if now < self._open_until or self._is_probing:
+        if now < self._open_until or self._probe is not None:
             return False
-        self._is_probing = True
+        self._probe = who
         return True
+
+    def state(self, now: float) -> Literal["closed", "probing", "open"]:
+        """What it does with the next request, or is doing with the one that is its probe."""
+        if self._open_until is None:
+            return "closed"
+        return "open" if now < self._open_until else "probing"
 
     def seconds_left(self, now: float) -> float:
         """How long it stays open."""
@@ -71,27 +78,32 @@ class Breaker:
         """A request got content, or an answer that speaks of the request alone."""
         if self._open_until is not None or self._failures:
             self._failures.clear()
-            self._open_until = None
-            self._is_probing = False
+            self._open_until = self._probe = None
 
-    def failed(self, now: float) -> bool:
+    def failed(self, now: float, who: object) -> bool:
         """A request failed for the upstream's fault; tells whether that opened the breaker.
 
         Args:
             now: Monotonic seconds.
+            who: Whose request it was.
         """
-        self._failures.append(now)
-        is_probe, self._is_probing = self._is_probing, False
-        oldest = self._failures[0]
-        is_full = len(self._failures) == self._settings.failures and now - oldest <= self._settings.window
-        if is_probe or (is_full and self._open_until is None):
-            self._open_until = now + self._settings.open
-            return True
-        return False
+        if self._open_until is None:
+            self._failures.append(now)
+            if len(self._failures) < self._settings.failures or now - self._failures[0] > self._settings.window:
+                return False
+        elif self._probe is not who:
+            return False
+        self._open_until, self._probe = now + self._settings.open, None
+        return True
 
-    def left(self) -> None:
-        """A request went away before anything was known: a probe is made anew."""
-        self._is_probing = False
+    def left(self, who: object) -> None:
+        """A request went away before anything was known: a probe is made anew.
+
+        Args:
+            who: Whose request it was.
+        """
+        if self._probe is who:
+            self._probe = None
 
 
 def is_fault_of_upstream(error: Error) -> bool:
@@ -102,36 +114,34 @@ def is_fault_of_upstream(error: Error) -> bool:
 class RetryBudget:
     """How many retries there may be, counted over the last `limits.retry_window` seconds."""
 
-    __slots__ = ("_before", "_began", "_now")
+    __slots__ = ("_requests", "_retries")
 
     def __init__(self) -> None:
-        # Two counters, of this window and of the one before: what lies between is weighed by time.
-        self._now = [0, 0]
-        self._before = [0, 0]
-        self._began = 0.0
+        self._requests: deque[list[float]] = deque()  # of each tenth of the window: when it began, and how many
+        self._retries: deque[float] = deque()  # when they were
 
     def request(self, now: float) -> None:
         """Counts a request."""
-        self._turn(now)
-        self._now[0] += 1
+        requests = self._requests
+        if not requests or now - requests[-1][0] >= LIMITS.retry_window / 10:
+            self._forget(now)
+            requests.append([now, 0])
+        requests[-1][1] += 1
 
     def take(self, now: float) -> bool:
         """Counts a retry where there may be one."""
-        self._turn(now)
-        share = max(0.0, 1.0 - (now - self._began) / LIMITS.retry_window)
-        requests = self._now[0] + share * self._before[0]
-        retries = self._now[1] + share * self._before[1]
-        if retries + 1 > max(LIMITS.retry_floor, requests * LIMITS.retry_share):
+        self._forget(now)
+        requests = sum(count for _, count in self._requests)
+        if len(self._retries) + 1 > max(LIMITS.retry_floor, requests * LIMITS.retry_share):
             return False
-        self._now[1] += 1
+        self._retries.append(now)
         return True
 
-    def _turn(self, now: float) -> None:
-        passed = now - self._began
-        if passed >= LIMITS.retry_window:
-            self._before = self._now if passed < 2 * LIMITS.retry_window else [0, 0]
-            self._now = [0, 0]
-            self._began = now if passed >= 2 * LIMITS.retry_window else self._began + LIMITS.retry_window
+    def _forget(self, now: float) -> None:
+        while self._requests and now - self._requests[0][0] >= LIMITS.retry_window:
+            self._requests.popleft()
+        while self._retries and now - self._retries[0] >= LIMITS.retry_window:
+            self._retries.popleft()
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +150,7 @@ class Failure:
 
     Args:
         error: What with.
-        is_silence: The upstream said nothing for as long as it may.
+        is_silence: The upstream said nothing of an answer for as long as it may.
         attempts: Attempts at this model so far, this one included.
         retries: How many more than one there may be.
         seconds_to_commit: How long the head may still be held.
@@ -208,7 +218,7 @@ class RetryPolicy:
         asked = failure.error.retry_after_ms
         if asked is not None and asked > 0:
             # Never earlier than asked: all that were refused at once must not come back at once.
-            delay = asked / 1000 * (1 + LIMITS.retry_jitter * self.chance.random())
-            return delay if delay <= failure.seconds_to_commit else None
+            most, delay = failure.seconds_to_commit, asked / 1000
+            return min(delay * (1 + LIMITS.retry_jitter * self.chance.random()), most) if delay <= most else None
         delay = min(LIMITS.retry_first * 2.0 ** (failure.attempts - 1), LIMITS.retry_most)
         return delay * (1 - LIMITS.retry_jitter * self.chance.random())

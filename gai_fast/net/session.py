@@ -124,7 +124,8 @@ class Call:
         left_out: Paths of the client's fields that have no place in `request`.
         prompt_characters: Length of the request's text, for partial usage.
         is_retry: The client says that it has asked this before.
-        other: The same call to another model, where more than the model differs then.
+        other: The same call to another model, where more than the model differs then; it is also given this call where
+            its answer has begun.
         origin: What the log is told of the stream, which is kept; its output is an encoder. `None`: it is not kept.
         chain: The stream's processors, from `Engine.chain`; it lives through every attempt.
         request_id: For the figures, as what follows.
@@ -144,7 +145,7 @@ class Call:
     left_out: Sequence[str] = ()
     prompt_characters: int | None = None
     is_retry: bool = False
-    other: Callable[[ModelSettings], Call] | None = None
+    other: Callable[[ModelSettings, Call | None], Call] | None = None
     origin: Origin | None = None
     chain: Chain | None = None
     request_id: str = ""
@@ -152,9 +153,16 @@ class Call:
     endpoint: str = ""
     transport: str = ""
 
-    def to(self, model: ModelSettings) -> Call:
-        """The same call to another model."""
-        return replace(self, model=model) if self.other is None else self.other(model)
+    def to(self, model: ModelSettings, *, has_begun: bool) -> Call:
+        """The same call to another model.
+
+        Args:
+            model: Whom to ask.
+            has_begun: Whether events of an answer have been given to the output.
+        """
+        if self.other is None:
+            return replace(self, model=model)
+        return self.other(model, self if has_begun else None)
 
 
 class Runner(Protocol):
@@ -197,6 +205,7 @@ class Session:
         call: The attempt that is under way.
         attempts: Attempts so far.
         models: Models asked so far.
+        metrics: What was measured of the stream, once it has ended.
     """
 
     def __init__(
@@ -214,6 +223,7 @@ class Session:
         self.stream_id = stream_id
         self.attempts = 0
         self.models = 1
+        self.metrics: StreamMetrics | None = None
         self._runner = runner
         self._output = output
         self._client = client
@@ -223,6 +233,7 @@ class Session:
         self._timers = runner.timers
         self._loop = loop
         self._hold = call.hold
+        self._model = call.model.name
         self._meter = StreamMeter(perf_counter())
         self._reading: tuple[float, int] | None = None
         self._is_cancelled = False
@@ -237,15 +248,21 @@ class Session:
         self._due_handle: asyncio.TimerHandle | None = None
         self._breaker: Breaker | None = None
         self._here = 0  # attempts at this model
+        self._retries = 0
         self._next: tuple[Call, Continued] | None = None
         self._continued: Continued = None
+        self._has_content = False
         self._next_handle: asyncio.TimerHandle | None = None
-        self._fallbacks: list[str] | None = None
-        keeps = self._stream.on_midstream_failure == "continue"
-        self._transcript = Transcript() if keeps else None
+        self._fallbacks = list(call.model.fallback)
+        self._tried = [call.model.name]
+        wish = self._stream.on_midstream_failure
+        self._mends = wish == "continue" or (wish == "restart" and call.announces)
+        self._transcript = Transcript() if wish == "continue" else None
         runner.policy.budget.request(self._began)
         self.relay: Relay
         self._start(call)
+        if not (self._upstream.retries and not call.is_retry) and not (self._fallbacks or self.call.model.fallback_on):
+            self._forget_request()
         self._arm()
 
     # -- attempts --
@@ -287,12 +304,13 @@ class Session:
         """Asks the upstream of a call, where its breaker lets it."""
         now = self._loop.time()
         breaker = self._runner.breaker(call.model.upstream)
-        if breaker is not None and not breaker.admits(now):
+        if breaker is not None and not breaker.admits(now, self):
             raise Error(
                 "provider_unavailable",
                 f"upstream {call.model.upstream.name!r} has failed too often, and is left alone for a while",
                 reason=_OPEN,
-                retry_after_ms=max(1, round(breaker.seconds_left(now) * 1000)),
+                # While its probe is under way nobody knows.
+                retry_after_ms=max(1, round((breaker.seconds_left(now) or LIMITS.retry_first) * 1000)),
                 provider=call.model.upstream.provider,
             )
         opened = None
@@ -300,11 +318,12 @@ class Session:
             opened = self._runner.open(call, self)
         finally:
             if opened is None and breaker is not None:
-                breaker.left()
+                breaker.left(self)
         self._breaker = breaker
         self._upstream = call.model.upstream
         self._asked = now
         self.attempts += 1
+        self._retries += self._here > 0
         self._here += 1
         self._meter.asked(perf_counter())
         return opened
@@ -312,8 +331,7 @@ class Session:
     def _failed(self, error: Error) -> bool:
         """What becomes of a failed attempt; `True`: another one is made."""
         now = self._loop.time()
-        if not self.relay.delivered:
-            self._judge(error, now)
+        self._judge(None if self.relay.has_content else error, now)
         following = None if self._over else self._following_attempt(error, now)
         if following is None:
             return False
@@ -329,21 +347,23 @@ class Session:
         delivered, call = self.relay.delivered, self.call
         continued: Continued = None
         if delivered or self._continued is not None:
-            wish = self._stream.on_midstream_failure
-            if wish == "error" or (wish == "restart" and not call.announces):
+            if not self._mends:
                 return None
             if self._transcript is not None:
-                if self._continued == "prefill" and self.relay.is_silent:
+                if self._continued == "prefill" and not self.relay.has_content:
                     return call, "verified", 0.0  # it was refused
                 can_prefill = call.model.prefill and isinstance(call.request, Request) and self._transcript.text
-                continued = "prefill" if can_prefill else "verified"
+                continued = "prefill" if can_prefill and self._continued != "verified" else "verified"
+        breaker = self._runner.breaker(self._upstream)
+        is_open = breaker is not None and breaker.state(now) == "open"
+        is_silent = error.code == "timeout" and error.reason in ("first_event", "idle") and not self.relay.has_content
         verdict = self._runner.policy.decide(
             Failure(
                 error,
-                is_silence=error.code == "timeout" and error.reason in ("first_event", "idle"),
+                is_silence=is_silent,
                 attempts=self._here,
-                retries=self._upstream.retries,
-                seconds_to_commit=math.inf if self._hold else self._began + self._stream.commit_after - now,
+                retries=0 if is_open else self._upstream.retries,
+                seconds_to_commit=self._began + self._stream.commit_after - now,
                 is_clients_retry=call.is_retry,
             ),
             now,
@@ -353,22 +373,28 @@ class Session:
         if continued is not None:
             return None
         if verdict.action == "end":
-            named = call.model.fallback_on.get(error.code)
-            self._fallbacks = [] if named is None else [named]
+            self._fallbacks.clear()
+        if error.code in call.model.fallback_on:
+            self._fallbacks.insert(0, call.model.fallback_on[error.code])
         other = self._following()
         return None if other is None else (other, None, 0.0)
 
     def _following(self) -> Call | None:
-        """The call to the next model of `fallback`, where there is one left."""
-        if self._fallbacks is None:
-            self._fallbacks = list(self.call.model.fallback)
+        """The call to the next model of `fallback`, where there is one left that has not been asked."""
         while self._fallbacks:
             model = self._runner.settings.model(self._fallbacks.pop(0))
-            if model is not None:
-                self._here = 0
-                self.models += 1
+            if model is None or model.name in self._tried:
+                continue
+            self._tried.append(model.name)
+            has_begun = self.attempts > 0 and self.relay.state is not _IDLE
+            try:
                 # What the client asked of the stream holds whoever answers.
-                return self.call.to(replace(model, stream=self._stream))
+                call = self.call.to(replace(model, stream=self._stream), has_begun=has_begun)
+            except Error:
+                continue  # what the client asks cannot be said in the dialect of this one
+            self._here = 0
+            self.models += 1
+            return call
         return None
 
     def _ask_again(self) -> None:
@@ -381,8 +407,11 @@ class Session:
                 asked = replace(call, request=call.request.with_prefill(self._transcript.text or ""))
             try:
                 adapter, translate, exchange = self._ask(asked)
-            except Error:
+            except (Error, ValueError):
                 # What cannot be asked for this was not asked: the failure before it stands, unless another one can be.
+                if continued == "prefill":
+                    self._next = call, "verified"
+                    continue
                 other = None if continued is not None else self._following()
                 if other is None:
                     self._clock.tick()
@@ -392,8 +421,11 @@ class Session:
                 self._next = other, None
                 continue
             if call.output is not self.call.output:
+                if self._committed:
+                    self._flush()
                 self._output = call.output
             self.call, self._continued, self._exchange = call, continued, exchange
+            self._has_content = False
             if self._paused:
                 exchange.pause_reading()
             takes_deltas = self._transcript is None and (call.chain is None or call.chain.touches != "deltas")
@@ -410,13 +442,24 @@ class Session:
             self._arm()
             self._advance()
 
+    def _note_content(self) -> None:
+        """An attempt's first content: the upstream is well, and nothing is asked again in silence."""
+        self._has_content = True
+        self._judge(None, self._last_write)
+        self._forget_request()
+
+    def _forget_request(self) -> None:
+        """Lets go of what is not asked again."""
+        if not self._mends:
+            self.call.request, self.call.other = {}, None
+
     def _judge(self, error: Error | None, now: float) -> None:
         """Tells the breaker how the attempt went; once for each."""
         breaker, self._breaker = self._breaker, None
         if breaker is None:
             return
         if error is not None and is_fault_of_upstream(error):
-            breaker.failed(now)
+            breaker.failed(now, self)
         else:
             breaker.succeeded()
 
@@ -470,14 +513,20 @@ class Session:
     def pause(self) -> None:
         """The client takes its bytes too slowly: the upstream is not read any more."""
         self._paused = True
+        self._meter.paused(perf_counter())
         if self._exchange is not None:
             self._exchange.pause_reading()
 
     def resume(self) -> None:
         """The client has caught up."""
         self._paused = False
+        self._meter.resumed(perf_counter())
         if self._exchange is not None:
             self._exchange.resume_reading()
+            if self.relay.is_silent and not self._over:
+                self._asked = self._loop.time()  # nothing could come until now
+                self._disarm()
+                self._arm()
 
     def cancel(self) -> None:
         """Ends the stream on request: the upstream is closed, the client told."""
@@ -503,7 +552,7 @@ class Session:
     def _arm(self) -> None:
         """Sets the timer for what is due first, where nothing happens until then."""
         due = math.inf
-        if self.relay.is_silent:
+        if self.relay.is_silent and not self._paused:
             due = self._asked + self._upstream.first_event_timeout
         if not self._hold:
             if not self._committed:
@@ -516,7 +565,7 @@ class Session:
     def _look(self) -> None:
         self._timer = None
         now = self._loop.time()
-        if self.relay.is_silent and now >= self._asked + self._upstream.first_event_timeout:
+        if self.relay.is_silent and not self._paused and now >= self._asked + self._upstream.first_event_timeout:
             self._fail_first_event()
         elif not self._hold and not self._committed and now >= self._began + self._stream.commit_after:
             self._commit()
@@ -555,10 +604,11 @@ class Session:
             (began, size), self._reading = self._reading, None
             self._meter.read(began, perf_counter(), size, self.relay.deltas)
 
-    def measured(self, outcome: Outcome = "finished", **about: Any) -> StreamMetrics:
+    def measured(self, outcome: Outcome = "finished") -> StreamMetrics:
         """The figures so far."""
         self._note_read()
-        relay, end = self.relay, self.relay.end
+        relay, call = self.relay, self.call
+        end, upstream = relay.end, self._upstream
         return self._meter.end(
             perf_counter(),
             outcome=outcome,
@@ -566,11 +616,17 @@ class Session:
             code=None if relay.error is None else relay.error.code,
             finish_reason=end.get("finish_reason"),
             usage=end.get("usage"),
-            provider=end.get("provider", self._upstream.provider.partition(":")[0]),
+            provider=end.get("provider") or upstream.provider.partition(":")[0],
+            upstream=upstream.name,
+            model=self._model,
             answered_by=end.get("model", ""),
-            retries=self.attempts - self.models,
+            endpoint=call.endpoint,
+            transport=call.transport,
+            stream_id=self.stream_id,
+            request_id=call.request_id,
+            trace_id=call.trace_id,
+            retries=self._retries,
             fallbacks=self.models - 1,
-            **about,
         )
 
     # -- out --
@@ -578,8 +634,8 @@ class Session:
     def _advance(self) -> None:
         """Passes on what the relay has said since the last call."""
         state = self.relay.state
-        if self._breaker is not None and self.relay.delivered:
-            self._judge(None, self._last_write)
+        if not self._has_content and self.relay.has_content:
+            self._note_content()
         if state is _STREAMING and self._committed and not self._stream.flush_interval:
             self._flush()
         elif self.relay.is_over:
@@ -645,13 +701,14 @@ class Session:
             if outcome == "finished":
                 self._breaker.succeeded()
             else:
-                self._breaker.left()
+                self._breaker.left(self)
             self._breaker = None
         for handle in (self._flush_handle, self._due_handle, self._next_handle):
             if handle is not None:
                 handle.cancel()
         self._flush_handle = self._due_handle = self._next_handle = self._next = None
         self._runner.ended(self, outcome)
+        self.relay.failed = None  # else each keeps the other, with all their memory, until the garbage collector comes
 
     def _close_exchange(self) -> None:
         if self._exchange is not None:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from importlib import import_module
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import msgspec
 from msgspec import UNSET
@@ -16,6 +16,7 @@ from gai_fast.request import Request
 
 __all__ = [
     "PROCESSORS",
+    "BadParameter",
     "Chain",
     "Processor",
     "ProcessorSettings",
@@ -23,6 +24,7 @@ __all__ = [
     "Touches",
     "describe",
     "make_chain",
+    "parameters",
     "read_processor",
 ]
 
@@ -37,6 +39,29 @@ PROCESSORS: Final = {
 }
 
 
+class BadParameter(ValueError):
+    """A `[[processor]]` entry that cannot be used.
+
+    Args:
+        text: What is wrong.
+        key: The key that it is about; empty where it is about the whole entry.
+    """
+
+    def __init__(self, text: str, key: str = "") -> None:
+        super().__init__(text)
+        self.key = key
+
+
+def parameters(use: str) -> type[msgspec.Struct]:
+    """The struct that a `[[processor]]` entry becomes: its fields are the entry's other keys.
+
+    Args:
+        use: One of `PROCESSORS`.
+    """
+    found: type[msgspec.Struct] = import_module(PROCESSORS[use]).SETTINGS
+    return found
+
+
 def read_processor(entry: Mapping[str, Any]) -> ProcessorSettings:
     """A `[[processor]]` entry of the configuration, checked.
 
@@ -44,26 +69,27 @@ def read_processor(entry: Mapping[str, Any]) -> ProcessorSettings:
         entry: Its keys; `use` names the processor, the others are its parameters.
 
     Raises:
-        ValueError: No such processor, no such parameter (both with the nearest known one), or a wrong value.
+        BadParameter: No such processor, no such parameter (both with the nearest known one), or a wrong value.
     """
     use = entry.get("use")
     if not isinstance(use, str):
-        raise ValueError(f"a processor needs `use`, one of: {', '.join(PROCESSORS)}")
+        raise BadParameter(f"a processor needs `use`, one of: {', '.join(PROCESSORS)}", "use")
     if use not in PROCESSORS:
-        raise ValueError(f"unknown processor {use!r}{_nearest(use, PROCESSORS)}")
-    settings: Any = import_module(PROCESSORS[use]).SETTINGS
-    parameters = {key: value for key, value in entry.items() if key != "use"}
-    for key in parameters:
+        raise BadParameter(f"unknown processor {use!r}{_nearest(use, PROCESSORS)}", "use")
+    settings = parameters(use)
+    given = {key: value for key, value in entry.items() if key != "use"}
+    for key in given:
         if key not in settings.__struct_fields__:
-            raise ValueError(f"processor {use!r} has no parameter {key!r}{_nearest(key, settings.__struct_fields__)}")
+            near = _nearest(key, settings.__struct_fields__)
+            raise BadParameter(f"processor {use!r} has no parameter {key!r}{near}", key)
     try:
-        read: ProcessorSettings = msgspec.convert(parameters, settings)
+        read: Any = msgspec.convert(given, settings)
     except msgspec.ValidationError as problem:
         what, _, where = str(problem).partition(" - at ")
         found = _PATH.search(where)
         name = f", parameter {found[1]!r}" if found else ""
-        raise ValueError(f"processor {use!r}{name}: {what}") from None
-    return read
+        raise BadParameter(f"processor {use!r}{name}: {what}", found[1].partition("[")[0] if found else "") from None
+    return cast("ProcessorSettings", read)
 
 
 def describe(

@@ -26,15 +26,12 @@ from gai_fast.events import Event
 FRAME: Final = frozenset({"start", "finish", "error", "done"})
 """What makes a stream legal: passed on by every processor."""
 
-Touches = Literal["nothing", "events", "deltas"]
+Touches = Literal["events", "deltas"]
 """How much of a stream a processor must be given.
 
-* `nothing`: it only looks at events that are no deltas; bytes of the upstream's own dialect may be passed on.
 * `events`: it changes events that are no deltas; deltas may still be copied unread.
 * `deltas`: every event takes the full path.
 """
-
-_TOUCHES: Final[tuple[Touches, ...]] = ("nothing", "events", "deltas")
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +110,7 @@ class Chain:
         self._processors = tuple(processors)
         self._numbers: bool | None = None
         self._seq = 0
-        self.touches: Touches = max((each.touches for each in processors), key=_TOUCHES.index, default="nothing")
+        self.touches: Touches = "deltas" if any(each.touches == "deltas" for each in processors) else "events"
         """What the chain as a whole must be given."""
 
     def process(self, event: Event, now_ms: int = 0) -> Iterator[Event]:

@@ -61,7 +61,7 @@ class JSONReader:
         self.complete = False
         """Whether the document is whole."""
         self.sure = False
-        """Whether a member's name or an element was whole, so that this is no bracket in prose."""
+        """Whether a member's name or an element was whole, or many lists began, so that this is no bracket in prose."""
         self.members: list[str] = []
         """The members of the outermost object that have become whole; the caller empties it."""
         self.position = 0
@@ -102,7 +102,10 @@ class JSONReader:
     def close(self) -> bool:
         """Says that no text follows, which ends a bare number; returns whether the document is whole."""
         if not self._stack and self._state == self._digits and self._number in _NUMBER_ENDS:
-            self._end_number(self.position)
+            try:
+                self._end_number(self.position)
+            except NotJSON:  # more digits than a number may have
+                return False
         return self.complete
 
     def snapshot(self) -> Any:
@@ -131,6 +134,7 @@ class JSONReader:
             container: dict[str, Any] | list[Any] = {} if character == "{" else []
             self._open(container)
             self._stack.append(container)
+            self.sure = self.sure or len(self._stack) == _SURE_DEPTH
             if character == "{":
                 self._keys.append("")
                 self._state = self._first_name
@@ -383,6 +387,7 @@ _NUMBER: Final = _transitions(
     power="0-9:power",
 ) | {"": {"-": "minus", "0": "zero", **dict.fromkeys("123456789", "integer")}}
 _NUMBER_ENDS: Final = frozenset({"zero", "integer", "fraction", "power"})
+_SURE_DEPTH: Final = 8
 _LITERALS: Final = {"t": "true", "f": "false", "n": "null"}
 _WORDS: Final = {"true": True, "false": False, "null": None}
 _ESCAPES: Final = {'"': '"', "\\": "\\", "/": "/", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}

@@ -40,10 +40,14 @@ class BatchProcessor(Processor):
         self._held: list[Event] = []
         self._size = 0
         self._since = 0
+        self._now = 0
         self._given_at: int | None = None
 
     def process(self, event: Event, now_ms: int = 0) -> Iterable[Event]:
         """What becomes of an event."""
+        if now_ms < self._now:  # the clock was set back: what is due by the old time would wait for it to come again
+            self._since, self._given_at = now_ms, None
+        self._now = now_ms
         key = DELTAS.get(event["type"])
         if key is None:
             yield from self.flush(now_ms)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Annotated, Final
 
 import msgspec
@@ -22,6 +22,7 @@ class FilterProcessor(Processor):
         keep: The types that pass; `None`: all.
         drop: Types that do not pass.
         choices: Which choices' events pass, from 0; `None`: all.
+        function: Given an event that the others let pass; says whether it does.
 
     Raises:
         ValueError: There is no such type, or it cannot be left out.
@@ -30,6 +31,7 @@ class FilterProcessor(Processor):
     def __init__(
         self,
         *,
+        function: Callable[[Event], object] | None = None,
         keep: Iterable[str] | None = None,
         drop: Iterable[str] = (),
         choices: Iterable[int] | None = None,
@@ -40,7 +42,9 @@ class FilterProcessor(Processor):
             raise ValueError(f"{min(dropped & _PASSED)!r} cannot be left out: it frames the stream")
         self._passed = (kept - dropped) | _PASSED
         self._choices = None if choices is None else frozenset(choices)
-        self.touches: Touches = "events" if self._passed >= DELTAS.keys() and self._choices is None else "deltas"
+        self._function = function
+        takes_deltas = self._passed >= DELTAS.keys() and self._choices is None and function is None
+        self.touches: Touches = "events" if takes_deltas else "deltas"
 
     def process(self, event: Event, now_ms: int = 0) -> Iterable[Event]:
         """The event, or nothing."""
@@ -49,7 +53,7 @@ class FilterProcessor(Processor):
             return (event,)
         if kind not in self._passed or (self._choices is not None and event.get("choice", 0) not in self._choices):
             return ()
-        return (event,)
+        return (event,) if self._function is None or self._function(event) else ()
 
 
 def _known(types: Iterable[str]) -> Iterable[str]:

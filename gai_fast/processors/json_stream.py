@@ -120,6 +120,8 @@ class JSONStreamProcessor(Processor):
     # -- events --
 
     def _text(self, event: Event, now_ms: int) -> Iterator[Event]:
+        if self._last_snapshot is not None:
+            self._last_snapshot = min(self._last_snapshot, now_ms)  # the clock may be set back
         text = event.get("text", "")
         passed = self._take(text)
         if passed == text:
@@ -250,24 +252,33 @@ class JSONStreamProcessor(Processor):
 
     def _seek(self, text: str) -> str:
         """Prose, until a bracket in it turns out to begin a document."""
-        self._prose_size += len(text)
         at = 0
         while at < len(text):
             if not self._held:
+                if self._prose_size > LIMITS.json_prose:
+                    return self._no_document(text[at:])
                 piece = _PROSE.match(text, at)[0]  # type: ignore[index]  # it matches anything
                 if piece not in self._openings():
                     self._line_is_blank = piece == "\n" or (self._line_is_blank and _FENCE.fullmatch(piece) is not None)
                     self._prose.append(piece)
+                    self._prose_size += len(piece)
                     at += len(piece)
                     continue
             try:
                 end = self._reader.feed(text, at)
-            except NotJSON:
+            except NotJSON as problem:
+                if self._held:
+                    text, at = "".join(self._held) + text[at:], 0
+                    self._held.clear()
+                if self._reader.sure:
+                    wrong = at + problem.position
+                    self._prose.clear()
+                    return self._invalid(f"is not JSON: {problem}", text[at:wrong], text[wrong:])
                 # No document: the search goes on behind its bracket.
-                text, at = "".join(self._held) + text[at:], 1
-                self._prose.append(text[0])
+                self._prose.append(text[at])
+                self._prose_size += 1
+                at += 1
                 self._line_is_blank = False
-                self._held.clear()
                 self._reader = JSONReader()
                 continue
             self._held.append(text[at:end])
@@ -277,9 +288,11 @@ class JSONStreamProcessor(Processor):
                 self._held.clear()
                 self._prose.clear()
                 return self._judge(begun, text[at:])
-        if self._prose_size > LIMITS.json_prose:
-            return self._invalid(f"holds no JSON in its first {LIMITS.json_prose} characters", "", self._release())
-        return ""
+        return self._no_document("") if self._prose_size + self._reader.position > LIMITS.json_prose else ""
+
+    def _no_document(self, rest: str) -> str:
+        what = f"holds no JSON in its first {LIMITS.json_prose} characters"
+        return self._invalid(what, "", self._release() + rest)
 
     def _openings(self) -> str:
         """A list begins a line: in prose, brackets hold references."""

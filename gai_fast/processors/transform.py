@@ -42,8 +42,9 @@ class TransformProcessor(Processor):
 class ReplaceProcessor(Processor):
     """Replaces words in text, reasoning and refusals, wherever the deltas are cut.
 
-    What may be the beginning of a word is held back until that is known, or another event comes. Arguments of tools,
-    citations and images are left as they are.
+    What may be the beginning of a word is held back until that is known, or another event comes; what only stands
+    beside the text (`usage`, `warning`, `json.snapshot`) waits with it. Arguments of tools, citations and images are
+    left as they are. Of choices that come by turns, a word that is cut between two deltas is not seen.
 
     Args:
         replace: By each word, what stands instead; where two begin at one place, the longer one counts.
@@ -61,15 +62,20 @@ class ReplaceProcessor(Processor):
         self._beginnings = {word[:size] for word in words for size in range(1, len(word))}
         self._longest = len(words[0])
         self._held: Event | None = None
+        self._beside: list[Event] = []
 
     def process(self, event: Event, now_ms: int = 0) -> Iterator[Event]:
         """What becomes of an event."""
+        if event["type"] in _ASIDES and self._held is not None:
+            self._beside.append(event)
+            return
         if event["type"] not in _TEXTS:
             yield from self.flush(now_ms)
             yield event
             return
         if self._held is not None and _place(self._held) != _place(event):
             yield from self.flush(now_ms)
+        yield from self._waited()
         text = event.get("text", "")
         if self._held is not None:
             text = self._held["text"] + text
@@ -86,7 +92,14 @@ class ReplaceProcessor(Processor):
         """What is held back: no word, or a short one that is the beginning of a longer one."""
         if self._held is not None:
             held, self._held = self._held, None
-            yield {**held, "text": self._replaced(held["text"])}
+            said = self._replaced(held["text"])
+            if said:
+                yield {**held, "text": said}
+        yield from self._waited()
+
+    def _waited(self) -> list[Event]:
+        waited, self._beside = self._beside, []
+        return waited
 
     def _begun(self, text: str) -> int:
         """Where a word begins that may go on behind the text; its length where none does."""
@@ -105,6 +118,7 @@ class ReplaceProcessor(Processor):
         return self._words.sub(lambda found: self._replace[found[0]], text)
 
 
+_ASIDES: Final = frozenset({"usage", "warning", "json.snapshot"})
 _TEXTS: Final = frozenset({"text.delta", "reasoning.delta", "refusal.delta"})
 
 

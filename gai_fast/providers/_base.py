@@ -11,7 +11,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal
+from hashlib import sha256
+from typing import Any, ClassVar, Final, Literal
 
 import orjson
 from msgspec import UNSET
@@ -26,7 +27,7 @@ from gai_fast.request import ImagePart, Request
 Framing = Literal["sse", "ndjson"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Target:
     """Whom a request is for.
 
@@ -43,7 +44,7 @@ class Target:
     dropped: list[str] = field(default_factory=list)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class UpstreamRequest:
     """What goes on the wire; `path` is appended to the configured `base_url`."""
 
@@ -71,6 +72,8 @@ class API(ABC):
     """The environment variable that the provider's own SDK takes its address from; empty: none."""
     recording: ClassVar[str] = ""
     """The name of a file beside this package that is replayed instead of asking an upstream; empty: none."""
+    stream_options: ClassVar[Mapping[str, bool]] = {}
+    """What is asked of a stream beside its text, where the API has a place for that."""
     lacks: ClassVar[frozenset[str]] = frozenset()
     """Fields of a native request, by name, that this API has no place for whatever they say; see `possible`."""
 
@@ -143,12 +146,15 @@ class API(ABC):
         Raises:
             Unsupported: As `leave_out`.
         """
-        given = {name: getattr(request, name) for name in request.__struct_fields__}
-        lacking = [name for name, value in given.items() if name in self.lacks and is_given(value)]
+        lacking = [
+            name for name in request.__struct_fields__ if name in self.lacks and is_given(getattr(request, name))
+        ]
+        if not lacking:
+            return request
         for name in lacking:
             self.leave_out(name, target)
-            del given[name]
-        return Request(**given) if lacking else request
+        kept = {name: getattr(request, name) for name in request.__struct_fields__ if name not in lacking}
+        return Request(**kept)
 
     def decode_error(self, status: int, headers: Mapping[str, str], body: bytes, now_ms: int | None = None) -> Error:
         """The error for an answer with a status of 400 or above.
@@ -167,8 +173,14 @@ class API(ABC):
         if said is None:
             said = Said(_plain_text(body) or f"{self.provider} answered with status {status}")
         said = Said(said.message, said.words, status, said.retry_after_ms, said.details)
+        if status != _TOO_MANY:
+            # OpenAI tells of its limits in every answer; they are no reason for a failure of another kind.
+            headers = {name: value for name, value in headers.items() if "ratelimit" not in name}
         wait = errors.retry_after_ms(headers, said.message, now_ms, said.retry_after_ms)
         return errors.from_upstream(said, phase="first_event", provider=self.provider, retry_after_ms=wait)
+
+
+_TOO_MANY: Final = 429
 
 
 def _plain_text(body: bytes) -> str:
@@ -199,6 +211,8 @@ class Adapter(ABC):
     """Names of members whose value is an object of numbers, of which only the last one of a stream counts."""
     collects_text: ClassVar[bool] = False
     """Whether `copied` is given visible text as well as arguments."""
+    chunk: str = ""
+    """The text of the chunk at hand, where the adapter notes it."""
     copyable: bool = True
     """Whether chunks like the last one may be copied: what `receive` made of it depends on nothing but its bytes."""
 
@@ -263,6 +277,14 @@ class Adapter(ABC):
     def abort(self) -> list[Event]:
         """What is complete though the answer is not: called once before an `error`."""
         return []
+
+    def seed(self, choice: int = 0) -> str:
+        """What the id of a call is made from that has none: the chunk at hand, with the answer's id or its time.
+
+        Args:
+            choice: The number of the call's choice.
+        """
+        return f"{choice} {self.chunk[:512]} {self.chunk[-512:]}"
 
     def start(self, identifier: str | None, model: str | None) -> list[Event]:
         """The `start` event, once; the relay adds the ids it owns.
@@ -365,6 +387,11 @@ class ToolCall:
         return text if text.isascii() else join_surrogates(text)
 
 
+def _made_id(number: int, seed: str) -> str:
+    """The id of a call that the provider gave none: always the same for the same bytes, another one for any other."""
+    return f"call_{sha256(f'{number} {seed}'.encode(errors='surrogatepass')).hexdigest()[:24] if seed else number}"
+
+
 def too_many(what: str, limit: int) -> Error:
     """The error for an answer with more parts than are kept in memory; `what` is the name of the limit."""
     return Error("provider_unavailable", f"an answer with more than {limit} {what.replace('_', ' ')}", reason=what)
@@ -382,12 +409,14 @@ class ToolCalls:
     def __bool__(self) -> bool:
         return bool(self.calls)
 
-    def open(self, call_id: str | None, name: str) -> tuple[ToolCall, list[Event]]:
+    def open(self, call_id: str | None, name: str, seed: str = "") -> tuple[ToolCall, list[Event]]:
         """Begins a call.
 
         Args:
             call_id: The provider's id; where it gave none, or one that another call has, an own one is made.
             name: The tool, empty where it is not known yet.
+            seed: What no other answer says, such as its id or the chunk that begins the call: an id that is made from
+                it is one of a kind in a whole conversation, which Anthropic insists on.
 
         Raises:
             Error: More calls than `limits.tool_calls`.
@@ -395,7 +424,7 @@ class ToolCalls:
         if len(self.calls) >= LIMITS.tool_calls:
             raise too_many("tool_calls", LIMITS.tool_calls)
         number = len(self.calls)
-        identifier = call_id or f"call_{number}"
+        identifier = call_id or _made_id(number, seed)
         while identifier in self._taken:
             identifier += f"_{number}"
         self._taken.add(identifier)
@@ -506,22 +535,39 @@ def error_object(body: Any) -> Mapping[str, Any] | None:
     """The object of an error body that speaks of the failure, in the shapes of PROVIDERS §12, or `None`.
 
     Understands `{"error": {…}}`, `{"error": "text"}`, `{"code", "error": "text"}`, `{"object": "error", …}`,
-    `{"type": "error", …}`, `{"detail": …}`, `{"message": "text"}` alone, and each of them in a one-element array.
+    `{"type": "error", …}`, `{"detail": …}`, `{"message": "text"}` alone, `{"errors": [{…}]}`, and each of them in a
+    one-element array. The official clients take whatever `error` is, unless it is empty.
     """
     if isinstance(body, list) and body:
         body = body[0]
     if not isinstance(body, (dict, Mapping)):  # `dict` first: asking an abstract class takes its time
         return None
     error = body.get("error")
+    several = body.get("errors") if error is None and "choices" not in body else error
+    if isinstance(several, list) and several:
+        error = several[0]
     if isinstance(error, Mapping) and error:
         return error
     if isinstance(error, str) and error:
         return {**body, "message": error}
-    if body.get("object") == "error" or body.get("type") == "error":
+    if error or body.get("object") == "error" or body.get("type") == "error":
         return body
     if "choices" not in body and (body.get("detail") or isinstance(body.get("message"), str)):
         return body
     return None
+
+
+_WORDS: Final = (
+    "code",
+    "error_code",
+    "error_type",
+    "type",
+    "status",
+    "status_code",
+    "raw_status_code",
+    "http_status_code",
+)
+"""Where an error object names what is wrong, or the status."""
 
 
 def said_of(error: Mapping[str, Any], further: Any = None) -> Said:
@@ -536,7 +582,7 @@ def said_of(error: Mapping[str, Any], further: Any = None) -> Said:
     for source in (further, error):
         if not isinstance(source, Mapping):
             continue
-        for key in ("code", "error_code", "error_type", "type", "status", "status_code", "raw_status_code"):
+        for key in _WORDS:
             word = source.get(key)
             number = count(word)
             if number is not None and 400 <= number < 600:
@@ -571,6 +617,12 @@ def count(value: Any) -> int | None:
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**53 else None
+
+
+def inside(raw: Mapping[str, Any], outer: str, key: str) -> int | None:
+    """A number of tokens in an object of details, which may be missing or something else."""
+    details = raw.get(outer)
+    return count(details.get(key)) if isinstance(details, dict) else None
 
 
 def counted_usage(

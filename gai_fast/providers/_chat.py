@@ -12,11 +12,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Final
 
-import orjson
 from msgspec import UNSET, Struct
 from orjson import Fragment
 
-from gai_fast._impl import compact_json, encode_json
+from gai_fast._impl import compact_json, encode_json, parse_exact
 from gai_fast.errors import Malformed, Said
 from gai_fast.events import Event
 from gai_fast.limits import LIMITS
@@ -31,6 +30,7 @@ from gai_fast.providers._base import (
     count,
     counted_usage,
     image_url,
+    inside,
     members,
     merged,
     parse_chunk,
@@ -79,8 +79,11 @@ class ChatAPI(API):
         "tool_calls": "tool_calls",
         "content_filter": "content_filter",
         "function_call": "tool_calls",
+        # Together's, Mistral's; others serve the same models and pass their words on.
+        "eos": "stop",
+        "model_length": "length",
     }
-    failure_words: ClassVar[frozenset[str]] = frozenset({"error"})
+    failure_words: ClassVar[frozenset[str]] = frozenset({"error", "insufficient_system_resource"})
     """Words in place of a finish reason that mean that the answer failed."""
 
     def adapter(self, model: str | None = None) -> ChatAdapter:
@@ -235,7 +238,7 @@ class ChatAPI(API):
         """A call the assistant made; its arguments are JSON text in a string."""
         arguments = bytes(call.input).decode()
         if arguments.startswith('"'):  # text that the model wrote in place of JSON
-            arguments = orjson.loads(arguments)
+            arguments = parse_exact(arguments)
         return {"id": call.call_id, "type": "function", "function": {"name": call.name, "arguments": arguments}}
 
     def tool_choice(self, wanted: str | NamedTool) -> Any:
@@ -331,6 +334,23 @@ class Choice:
     """The provider's word for why it finished."""
 
 
+def _begins(call: ToolCall, fragment: CallFragment) -> bool:
+    """Whether a fragment in the place of a call begins another one.
+
+    An id that is new says so, except at servers that make one for every fragment; without ids a call is known to be
+    over where its text is complete JSON.
+    """
+    is_another = bool(call.name) and fragment.name not in ("", call.name)
+    if fragment.identifier and fragment.name and (is_another or not call.pieces):
+        return True
+    if not fragment.name and not (fragment.identifier and fragment.arguments):
+        return False
+    if not (fragment.identifier or is_another or fragment.arguments):
+        return False
+    text = call.arguments
+    return text.endswith("}") and compact_json(text) is not None
+
+
 class ChatAdapter(Adapter):
     """Reads the dialect's chunks; providers override the hooks that follow `finish`."""
 
@@ -389,7 +409,9 @@ class ChatAdapter(Adapter):
         identifier, model = chunk.get("id"), chunk.get("model")
         if not (isinstance(identifier, str) and isinstance(model, str)):
             identifier, model = text_of(identifier), text_of(model)
-        self.copyable = not usage or bool(counted)  # only the last usage is kept, so each must count
+        # Of usage that is copied only the last is counted, wherever it stands: each must count, and stand in one place.
+        self.copyable = (not usage or bool(counted)) and text.count('"usage"') == ("usage" in chunk)
+        self.chunk = text
         # Everything is read before anything is done, so that a chunk that cannot be read leaves no call half begun.
         read: list[tuple[Choice, Iterable[Event | CallFragment]]] = []
         for raw in chunk.get("choices") or ():
@@ -419,10 +441,12 @@ class ChatAdapter(Adapter):
         return events
 
     def _open(self, index: Any) -> Choice:
-        """A choice that is not known yet."""
+        """A choice that is not known yet, at least not by this way to write its index."""
         number = 0 if index is None else count(index)
         if number is None:
             raise Malformed("the index of a choice is no number")
+        if number in self.choices:
+            return self.choices[number]
         if len(self.choices) >= LIMITS.choices:
             raise too_many("choices", LIMITS.choices)
         choice = self.choices[number] = Choice(number)
@@ -526,15 +550,17 @@ class ChatAdapter(Adapter):
         call = self._call_of(choice, fragment)
         events: list[Event] = []
         if call is None:
-            call, events = choice.calls.open(fragment.identifier, fragment.name)
-            if fragment.identifier:
-                choice.named[fragment.identifier] = call
+            call, events = choice.calls.open(fragment.identifier, fragment.name, self.seed(choice.number))
+        if fragment.identifier:
+            choice.named[fragment.identifier] = call
         choice.last = call
         if fragment.index is not None:
             choice.slots[fragment.index] = call
         events += choice.calls.add(call, fragment.arguments, fragment.name)
-        # A name or an id may begin another call next time: only bare fragments are all alike.
-        self.copyable = self.copyable and not fragment.name and not fragment.identifier
+        # A name or an id may begin another call next time, and without an index it may be another call that goes on:
+        # only bare fragments are all alike.
+        is_bare = fragment.index is not None and not fragment.name and not fragment.identifier
+        self.copyable = self.copyable and is_bare
         if fragment.signature:
             events.append({"type": "reasoning.signature", "call_id": call.call_id, "signature": fragment.signature})
         return events
@@ -543,11 +569,10 @@ class ChatAdapter(Adapter):
         """The call in progress that a fragment continues, or `None` where it begins one."""
         index, identifier = fragment.index, fragment.identifier
         call = choice.last if index is None else choice.slots.get(index)
-        if identifier:
-            return choice.named.get(identifier) if index is None or call is not None else None
-        # Servers that number every call 0 and give no ids: what is complete JSON already takes no further name.
-        begins = call is not None and fragment.name and fragment.arguments and call.arguments.endswith("}")
-        return None if begins and call is not None and compact_json(call.arguments) else call
+        known = choice.named.get(identifier) if identifier else None
+        if known is not None and (index is None or call is not None):
+            return known
+        return None if call is None or _begins(call, fragment) else call
 
     def kept(self, name: str, text: str) -> None:
         self.usage = self.count_usage(parse_chunk(text)) or self.usage
@@ -624,17 +649,16 @@ class ChatAdapter(Adapter):
 
         Several servers name the same count differently; the first that is there and not zero counts.
         """
-        prompt = raw.get("prompt_tokens_details") or {}
-        completion = raw.get("completion_tokens_details") or {}
         into, out = count(raw.get("prompt_tokens")), count(raw.get("completion_tokens"))
         return counted_usage(
             count(raw.get("input_tokens")) if into is None else into,
             count(raw.get("output_tokens")) if out is None else out,
-            cached=count(prompt.get("cached_tokens"))
+            cached=inside(raw, "prompt_tokens_details", "cached_tokens")
             or count(raw.get("num_cached_tokens"))
             or count(raw.get("prompt_cache_hit_tokens")),
-            written=count(prompt.get("cache_write_tokens")),
-            reasoning=count(completion.get("reasoning_tokens")) or count(raw.get("reasoning_tokens")),
+            written=inside(raw, "prompt_tokens_details", "cache_write_tokens"),
+            reasoning=inside(raw, "completion_tokens_details", "reasoning_tokens")
+            or count(raw.get("reasoning_tokens")),
             total=count(raw.get("total_tokens")),
         )
 

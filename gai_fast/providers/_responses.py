@@ -340,7 +340,8 @@ class ResponsesAdapter(Adapter):
 
     api: ResponsesAPI
     text_members = frozenset({"delta"})
-    ignored_members = frozenset({"sequence_number", "obfuscation", "item_id"})
+    ignored_members = frozenset({"sequence_number", "obfuscation"})
+    label_members = frozenset({"item_id"})
 
     client_calls: ClassVar[frozenset[str]] = frozenset({"function_call", "custom_tool_call"})
     """Kinds of items that call a tool of the client's."""
@@ -378,7 +379,7 @@ class ResponsesAdapter(Adapter):
         if not isinstance(chunk, dict):
             raise Malformed(f"a chunk is a JSON {type(chunk).__name__}, not an object")
         # Without an index it is the id that tells whose a delta is, and ids are not compared in copied ones.
-        self.copyable = kind.endswith(".delta") and "output_index" in chunk
+        self.copyable = kind.endswith(".delta") and count(chunk.get("output_index")) is not None
         if self._word:
             return []
         events = self._read(kind, chunk)

@@ -45,6 +45,7 @@ from gai_fast.providers._base import (
     counted_usage,
     error_object,
     image_data,
+    inside,
     members,
     merged,
     parse_chunk,
@@ -82,6 +83,8 @@ _FINISH_WORDS: Final = {
     "refusal": "content_filter",
     "model_context_window_exceeded": "length",
 }
+_FOREIGN_END: Final = "[DONE]"
+"""What proxies of other dialects close their streams with; it does not say that the message is complete."""
 _TOOL_CHOICES: Final = {"auto": "auto", "none": "none", "required": "any"}
 
 
@@ -312,9 +315,11 @@ class AnthropicAdapter(Adapter):
     def receive(self, name: str, data: str) -> list[Event]:
         if name == "error":
             raise self.told(data)
+        if data.startswith(_FOREIGN_END):
+            return []
         chunk = parse_chunk(data)
         said = self.api.said(chunk)
-        if said is not None:
+        if said is not None and not _is_aside(chunk):
             raise self.error(said)
         if not isinstance(chunk, dict):
             raise Malformed(f"a chunk is a JSON {type(chunk).__name__}, not an object")
@@ -350,9 +355,7 @@ class AnthropicAdapter(Adapter):
         inputs = members(text, "content", "input") if text else iter(())
         for index, block in enumerate(answer["content"]):
             given = next(inputs, "") or encode_json(block["input"]).decode() if "input" in block else ""
-            events += self._open(index, block, given)
-            self._block(index).citations += map(_source, block.get("citations") or ())
-            events += self._close(index)
+            events += self._open(index, block, given) + self._close(index)
         self.ended = True
         return events + self._end(answer)
 
@@ -387,8 +390,9 @@ class AnthropicAdapter(Adapter):
                 reason="spliced_answer",
                 provider=self.api.provider,
             )
-        self._identifier = identifier
-        self._count(message.get("usage"))
+        if not self._spoke:
+            self._identifier = identifier
+            self._count(message.get("usage"))
         return self.start(identifier, model)
 
     def _end(self, delta: dict[str, Any]) -> list[Event]:
@@ -410,7 +414,7 @@ class AnthropicAdapter(Adapter):
             count(self._counts.get("output_tokens")),
             cached=cached,
             written=written,
-            reasoning=count(self._counts.get("output_tokens_details", {}).get("thinking_tokens")),
+            reasoning=inside(self._counts, "output_tokens_details", "thinking_tokens"),
         )
 
     # -- blocks --
@@ -435,6 +439,7 @@ class AnthropicAdapter(Adapter):
         self._blocks.pop(index, None)
         block, kind = self._block(index), text_of(raw.get("type"))
         if kind == "text":
+            block.citations += map(_source, raw.get("citations") or ())
             return self._text(raw.get("text"))
         if kind == "thinking":
             block.signature = text_of(raw.get("signature"))
@@ -444,7 +449,8 @@ class AnthropicAdapter(Adapter):
             return [{"type": "reasoning.signature", "block": index, "signature": data, "redacted": True}]
         block.given = "" if given in ("", "{}") else given
         if kind == "tool_use":
-            block.call, events = self._calls.open(text_of(raw.get("id")), text_of(raw.get("name")))
+            seed = f"{self._identifier} {index}"
+            block.call, events = self._calls.open(text_of(raw.get("id")), text_of(raw.get("name")), seed)
             return events
         if kind.endswith("tool_use"):
             block.server_tool = text_of(raw["id"])
@@ -457,6 +463,7 @@ class AnthropicAdapter(Adapter):
         return []
 
     def _delta(self, index: int, delta: dict[str, Any]) -> list[Event]:
+        self._spoke = True
         match delta.get("type"):
             # Text changes no block, so that such deltas may be copied.
             case "text_delta":
@@ -516,6 +523,11 @@ def _source(raw: dict[str, Any]) -> dict[str, Any]:
     if not uri and "document_index" in raw:
         uri = f"document:{raw['document_index']}"
     return citation(uri, raw.get("title") or raw.get("document_title"))
+
+
+def _is_aside(chunk: Any) -> bool:
+    """Whether an event that reads like an error has a type of its own: unknown ones are ignored, whatever they say."""
+    return isinstance(chunk, dict) and not chunk.get("error") and not str(chunk.get("type", "error")).endswith("error")
 
 
 def _index(chunk: dict[str, Any]) -> int:

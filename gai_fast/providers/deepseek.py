@@ -24,8 +24,6 @@ class DeepSeek(ChatAPI):
     provider = "deepseek"
     base_url = "https://api.deepseek.com"
     key_variable = "DEEPSEEK_API_KEY"
-    failure_words = ChatAPI.failure_words | {"insufficient_system_resource"}
-
     lacks = frozenset({"metadata"})
     user_parts = frozenset({TextPart, ImagePart})
 

@@ -540,6 +540,7 @@ class GeminiAdapter(Adapter):
             raise self.error(said)
         if not isinstance(chunk, dict):
             raise Malformed(f"a chunk is a JSON {type(chunk).__name__}, not an object")
+        self.chunk = text
         usage = _usage(chunk.get("usageMetadata"))
         self.usage = usage or self.usage
         # Everything is checked before anything is done, so that a chunk that cannot be read leaves nothing half begun.
@@ -618,7 +619,7 @@ class GeminiAdapter(Adapter):
             raise
         if call is None:
             yield from self._close(candidate)
-            call, events = candidate.calls.open(said.identifier, said.name)
+            call, events = candidate.calls.open(said.identifier, said.name, self.seed(candidate.number))
             candidate.open, candidate.arguments = call, writer
             yield from events
         if signature:

@@ -44,7 +44,6 @@ class Mistral(ChatAPI):
     seed_field = "random_seed"
     stream_options: ClassVar = {}
     tool_parts = ChatAPI.user_parts
-    finish_words: ClassVar = {**ChatAPI.finish_words, "model_length": "length"}
 
     def adapter(self, model: str | None = None) -> MistralAdapter:
         return MistralAdapter(self, model)
@@ -96,6 +95,8 @@ def _thinking(part: ReasoningPart) -> dict[str, Any]:
 
 class MistralAdapter(ChatAdapter):
     """Reads references, and takes `"null"` for no id."""
+
+    text_members = ChatAdapter.text_members | {"text"}  # of a thought
 
     def call_id_in(self, call: dict[str, Any]) -> str:
         identifier = text_of(call.get("id"))

@@ -234,6 +234,7 @@ class OllamaAdapter(Adapter):
             raise self.error(said)
         if not isinstance(chunk, dict):
             raise Malformed(f"a chunk is a JSON {type(chunk).__name__}, not an object")
+        self.chunk = text
         message = chunk.get("message")
         path = ("tool_calls",) if message is None else ("message", "tool_calls")
         if message is None:
@@ -271,7 +272,7 @@ class OllamaAdapter(Adapter):
         ]
         events: list[Event] = []
         for identifier, name, arguments in calls:
-            opened, begun = self._calls.open(identifier, name)
+            opened, begun = self._calls.open(identifier, name, self.seed())
             events += begun + self._calls.add(opened, arguments) + self._calls.close(opened)
         return events
 

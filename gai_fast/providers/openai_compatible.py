@@ -4,14 +4,13 @@ Source: PROVIDERS §10: vLLM, llama.cpp, LM Studio, Ollama's `/v1`, Together, Mo
 OpenAI endpoint and whoever else. What they add to the dialect:
 
 * Moonshot puts usage into `choices[0].usage`.
-* Together says `eos` for a stop; servers of DeepSeek's and Mistral's models say those providers' words.
 * Databricks sends reasoning as a part of content, `{"type": "reasoning", "summary": […]}`.
 * Google's endpoint gives its tool calls no index and wants their `thought_signature` back.
 """
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Final
+from typing import Any, Final
 
 from gai_fast.events import Event
 from gai_fast.providers._base import API, Target, text_of
@@ -27,8 +26,6 @@ class Compatible(ChatAPI):
     """`base_url` is what the OpenAI SDK would be given, usually ending in `/v1`; there is no default."""
 
     provider = _PROVIDER
-    finish_words: ClassVar = {**ChatAPI.finish_words, "eos": "stop", "model_length": "length"}
-    failure_words = ChatAPI.failure_words | {"insufficient_system_resource"}
 
     def adapter(self, model: str | None = None) -> CompatibleAdapter:
         return CompatibleAdapter(self, model)

@@ -82,6 +82,8 @@ def _details(part: ReasoningPart, author: str) -> list[dict[str, Any]]:
 class OpenRouterAdapter(ChatAdapter):
     """Reads images beside the dialect."""
 
+    text_members = ChatAdapter.text_members | {"text"}  # `reasoning` says the text of `reasoning_details` again
+
     def read_message(self, choice: Choice, message: dict[str, Any], part: str) -> Iterator[Event | CallFragment]:
         yield from super().read_message(choice, message, part)
         for image in message.get("images") or ():

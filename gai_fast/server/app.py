@@ -12,11 +12,13 @@ import logging
 import signal
 import socket
 from collections.abc import Callable
+from pathlib import Path
 
 from gai_fast.limits import LIMITS
 from gai_fast.net.engine import Engine
 from gai_fast.providers import get_provider
 from gai_fast.server.connection import Server
+from gai_fast.server.metrics import PrometheusSink, engine_gauges
 from gai_fast.server.operations import OperationRoutes
 from gai_fast.server.router import Router
 from gai_fast.server.streams import StreamRoutes
@@ -25,12 +27,12 @@ from gai_fast.settings import ServerSettings, Settings
 logger = logging.getLogger("gai_fast.server")
 
 
-def build_router(engine: Engine) -> Router:
+def build_router(engine: Engine, metrics: PrometheusSink) -> Router:
     """The route table of a server (CONTRACT §4)."""
     settings = engine.settings
     only_demo = all(get_provider(upstream.provider).recording for upstream in settings.upstreams.values())
     router = Router(settings.server, only_demo=only_demo)
-    streams, operations = StreamRoutes(engine), OperationRoutes(settings)
+    streams, operations = StreamRoutes(engine), OperationRoutes(settings, metrics)
     router.add("POST", "/api/v1/stream", streams.native)
     router.add("GET", "/api/v1/stream", streams.event_source, head=False)
     router.add("POST", "/api/v1/streams", streams.start)
@@ -41,18 +43,20 @@ def build_router(engine: Engine) -> Router:
     router.add("GET", "/v1/models/", operations.model)
     router.add("GET", "/healthz", operations.healthz)
     router.add("GET", "/readyz", operations.readyz)
+    router.add("GET", "/metrics", operations.metrics)
     router.add("GET", "/version", operations.version)
     router.add("GET", "/", operations.playground)
     router.add("GET", "/playground/", operations.asset)
     return router
 
 
-async def serve(settings: Settings, *, ready: Callable[[str], None]) -> None:
+async def serve(settings: Settings, *, ready: Callable[[str], None], record: Path | None = None) -> None:
     """Serves until SIGINT or SIGTERM.
 
     Args:
         settings: The configuration.
         ready: Called once with the base URL, when the server takes requests.
+        record: As for `start`.
 
     Raises:
         OSError: The address cannot be bound.
@@ -61,7 +65,7 @@ async def serve(settings: Settings, *, ready: Callable[[str], None]) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
-    running = await start(settings)
+    running = await start(settings, record)
     try:
         ready(running.url)
         await stop.wait()
@@ -85,15 +89,22 @@ class Running:
         await self._server.close()
 
 
-async def start(settings: Settings) -> Running:
+async def start(settings: Settings, record: Path | None = None) -> Running:
     """Starts a server on the running loop.
+
+    Args:
+        settings: The configuration.
+        record: The folder where every upstream's answer is written to; it must be there.
 
     Raises:
         OSError: The address cannot be bound.
     """
     loop = asyncio.get_running_loop()
     engine = Engine(settings, loop)
-    router = build_router(engine)
+    engine.record = record
+    metrics = PrometheusSink(settings.models, engine_gauges(engine))
+    engine.sinks.append(metrics)
+    router = build_router(engine, metrics)
     server = Server(
         router.handle,
         router.refuse,

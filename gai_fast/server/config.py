@@ -26,6 +26,7 @@ from urllib.parse import SplitResult, urlsplit
 from gai_fast.errors import CLASSES, GaiFastError
 from gai_fast.limits import LIMITS
 from gai_fast.net.pool import is_forbidden_address
+from gai_fast.processors import PROCESSORS, BadParameter, read_processor
 from gai_fast.providers import API, get_provider, provider_names
 from gai_fast.settings import (
     BreakerSettings,
@@ -90,6 +91,8 @@ def _switch(about: str) -> Key:
 
 _LARGEST: Final = 2**53 - 1
 """Above it JSON readers disagree."""
+_LONGEST_TEXT: Final = 600
+"""Characters of a problem that is told in words of others."""
 _LONGEST: Final = 10_000_000.0
 """Seconds, 115 days: the loops' timers overflow far above it, and nothing useful is longer."""
 
@@ -402,27 +405,36 @@ STORE: Final[Mapping[str, Key]] = {
     "max_stream_bytes": _whole("Bytes kept of one stream; its oldest frames go first.", 4096),
     "sync": _choice("Whether what is sent may be ahead of what is stored.", "batched", "before_send"),
 }
+PROCESSOR: Final[Mapping[str, Key]] = {
+    "use": _choice("Which one; the other keys of the table are its parameters.", *PROCESSORS),
+}
 SECTIONS: Final[Mapping[str, Mapping[str, Key]]] = {
     "server": SERVER,
     "stream": STREAM,
     "store": STORE,
     "upstream": UPSTREAM,
     "model": MODEL,
+    "processor": PROCESSOR,
 }
 TABLES: Final = ("server", "stream", "store")
-LISTS: Final = ("upstream", "model")
-REQUIRED: Final[Mapping[str, tuple[str, ...]]] = {"upstream": ("name", "provider"), "model": ("name", "upstream")}
+LISTS: Final = ("upstream", "model", "processor")
+REQUIRED: Final[Mapping[str, tuple[str, ...]]] = {
+    "upstream": ("name", "provider"),
+    "model": ("name", "upstream"),
+    "processor": ("use",),
+}
 
 _LATER_STREAM: Final = frozenset("retry on_disconnect detach_ttl write_timeout client_buffer".split())
 LATER: Final[Mapping[str, frozenset[str]]] = {
-    "": frozenset("key idempotency limits processor".split()),
+    "": frozenset("key idempotency limits".split()),
     "server": frozenset("grace tls_cert tls_key".split()),
     "stream": _LATER_STREAM,
     "store": frozenset(),
     "upstream": frozenset(),
     "model": _LATER_STREAM,
+    "processor": frozenset(),
 }
-_LIST_SECTIONS: Final = frozenset({*LISTS, "key", "processor"})
+_LIST_SECTIONS: Final = frozenset({*LISTS, "key"})
 
 
 def _title(section: str) -> str:
@@ -439,6 +451,7 @@ DEFAULTS: Final[Mapping[str, Mapping[str, Any]]] = {
     "store": _defaults(StoreSettings),
     "upstream": {**_defaults(UpstreamSettings), "headers": {}, "breaker": _BREAKER_DEFAULTS},
     "model": {"fallback": (), "fallback_on": {}, "prefill": False},
+    "processor": {},
 }
 
 
@@ -515,6 +528,7 @@ class Loaded:
     store: dict[str, Value]
     upstreams: list[dict[str, Value]]
     models: list[dict[str, Value]]
+    processors: list[dict[str, Value]]
 
 
 class _Reader:
@@ -581,6 +595,16 @@ class _Reader:
             if not api.base_url and not api.recording:
                 self.problem(self.where(*at), f"`base_url` is missing in [[upstream]]: {api.provider} has no default")
         return values
+
+    def processor(self, given: dict[str, Any], index: int) -> dict[str, Value]:
+        """One entry of `[[processor]]`."""
+        try:
+            read_processor(given)
+        except BadParameter as problem:
+            text = str(problem)
+            short = text if len(text) <= _LONGEST_TEXT else f"{text[:_LONGEST_TEXT]}…"
+            self.problem(self.where("processor", index, problem.key), f"[[processor]]: {short}")
+        return {name: Value(value, self.where("processor", index, name)) for name, value in given.items()}
 
     def read(self, section: str, name: str, value: Any, where: str) -> Any:
         """One value, or `None` where it cannot be used, which has then been told."""
@@ -743,11 +767,14 @@ def read(
     given: dict[str, dict[str, Value]] = {section: {} for section in TABLES}
     upstreams: list[dict[str, Value]] = []
     models: list[dict[str, Value]] = []
+    processors: list[dict[str, Value]] = []
     for name, value in document.items():
         if name not in SECTIONS:
             reader.problem(reader.where(name), _unknown_section(name, value))
         elif name in LISTS and not (isinstance(value, list) and all(isinstance(item, dict) for item in value)):
             reader.problem(reader.where(name), f"[{name}] must be [[{name}]]: there may be several")
+        elif name == "processor":
+            processors.extend(reader.processor(item, index) for index, item in enumerate(value))
         elif name in LISTS:
             tables = upstreams if name == "upstream" else models
             tables.extend(reader.table(name, item, name, index) for index, item in enumerate(value))
@@ -764,10 +791,10 @@ def read(
 
     if path is None:
         upstreams = _from_variables(reader)
-    settings = _settings(reader, given, upstreams, models)
+    settings = _settings(reader, given, upstreams, models, processors)
     if reader.problems:
         raise ConfigError(*reader.problems)
-    return Loaded(settings, path, given["server"], given["stream"], given["store"], upstreams, models)
+    return Loaded(settings, path, given["server"], given["stream"], given["store"], upstreams, models, processors)
 
 
 def _from_variables(reader: _Reader) -> list[dict[str, Value]]:
@@ -800,6 +827,7 @@ def _settings(
     given: Mapping[str, dict[str, Value]],
     upstream_tables: Sequence[dict[str, Value]],
     model_tables: Sequence[dict[str, Value]],
+    processor_tables: Sequence[dict[str, Value]],
 ) -> Settings:
     """The whole; what had a problem is left out, and the problem told."""
     server, stream = given["server"], given["stream"]
@@ -829,6 +857,9 @@ def _settings(
         server=ServerSettings(**values),
         stream=base,
         store=StoreSettings(**{name: value.value for name, value in given["store"].items()}),
+        processors=tuple(
+            MappingProxyType({name: value.value for name, value in table.items()}) for table in processor_tables
+        ),
         upstreams=MappingProxyType(upstreams),
         models=MappingProxyType(models),
         default_model=default_model,

@@ -29,6 +29,7 @@ from gai_fast._impl import ChunkedBody
 from gai_fast.errors import Error
 from gai_fast.ids import new_request_id
 from gai_fast.limits import LIMITS
+from gai_fast.metrics import StreamMetrics
 from gai_fast.net.timers import TimerHandle, TimerWheel
 from gai_fast.server.replies import Reply, error_reply
 
@@ -47,6 +48,7 @@ class HTTPRequest:
         connection: Where it came from.
         request_id: Set by whoever answers it.
         began: Monotonic seconds at its last byte.
+        metrics: Of the stream that answered it, once that has ended.
     """
 
     __slots__ = (
@@ -58,6 +60,7 @@ class HTTPRequest:
         "is_welcome",
         "keep_alive",
         "method",
+        "metrics",
         "request_id",
         "target",
     )
@@ -82,6 +85,7 @@ class HTTPRequest:
         self.is_welcome = False
         self.request_id = ""
         self.began = 0.0
+        self.metrics: StreamMetrics | None = None
 
     def again(self, headers: dict[str, str], body: bytes) -> HTTPRequest:
         """Another request of the same client that differs from this one in nothing but these."""
@@ -180,6 +184,8 @@ class KnownHead:
 
 _LENGTH: Final = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]+)(?![^\r])", re.I)
 
+_LOST: Final = 499
+"""What the access log says of a client that went before its answer was complete, as nginx's does."""
 _LOOKS: Final = 4
 """Looks at a client within its `write_timeout`: one that takes nothing is cut off at most a quarter of it too late."""
 
@@ -360,6 +366,7 @@ class Connection(asyncio.Protocol):
         # What refers back to this goes: it is freed now, not when the collector comes.
         del self._parser
         self._known = None
+        request = self.answering
         self._request = self.answering = None
         self._body = []
         self._queue.clear()
@@ -369,6 +376,8 @@ class Connection(asyncio.Protocol):
         stream, self.stream = self.stream, None
         if stream is not None:
             stream.connection_lost()
+        if request is not None:
+            self._server.log(request, _LOST)
         self._server.lost(self)
 
     def pause_writing(self) -> None:

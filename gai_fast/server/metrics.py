@@ -1,4 +1,4 @@
-"""What the server does with the figures of streams: a log line each, and `/metrics` for Prometheus.
+"""What is done with the figures of streams: a log line each, and `/metrics` for Prometheus.
 
 Owns the names and labels of the exposed metrics and the fields of the log line. The figures themselves are
 `gai_fast.metrics`'s. A stream costs one call at its end; `prometheus_client` writes what is scraped and is imported
@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 from gai_fast._impl import IMPLEMENTATION, encode_json
 from gai_fast._version import __version__
 from gai_fast.metrics import GAP_BOUNDS, StreamMetrics
+from gai_fast.net.engine import Engine
 
 if TYPE_CHECKING:
     from prometheus_client import Metric
@@ -115,6 +116,7 @@ class _Model:
     gaps: _Histogram = field(default_factory=lambda: _Histogram(GAP_BOUNDS))
     duration: _Histogram = field(default_factory=lambda: _Histogram(DURATION_BOUNDS))
     overhead: _Histogram = field(default_factory=lambda: _Histogram(OVERHEAD_BOUNDS))
+    backpressure: _Histogram = field(default_factory=lambda: _Histogram(DURATION_BOUNDS))
     tokens: dict[str, int] = field(default_factory=dict)
     events: dict[str, int] = field(default_factory=lambda: {"delta": 0, "other": 0})
     bytes: dict[str, int] = field(default_factory=lambda: {"in": 0, "out": 0})
@@ -128,8 +130,8 @@ class PrometheusSink:
 
     Args:
         models: The configured models' names; others are counted as `other`.
-        gauges: By metric name without `gai_fast_`: a function that gives the present values by label value. The label
-            is `transport` for `active_streams`, `upstream` for all others.
+        gauges: By metric name without `gai_fast_`, one of `GAUGES`: a function that gives the present values by label
+            value.
     """
 
     def __init__(self, models: Collection[str], gauges: Mapping[str, Gauge] | None = None) -> None:
@@ -151,6 +153,8 @@ class PrometheusSink:
         model.gaps.merge(metrics.gaps, metrics.gap_sum)
         model.duration.observe(metrics.duration)
         model.overhead.observe(metrics.gateway_overhead)
+        if metrics.backpressure:
+            model.backpressure.observe(metrics.backpressure)
         if metrics.usage:
             for key, count in metrics.usage.items():
                 if count and key in _TOKENS:
@@ -212,13 +216,40 @@ class PrometheusSink:
                     counter.add_metric([*labels, *([key] if label else [])], count)
             yield counter
         for name, read in self._gauges.items():
-            label = "transport" if name == "active_streams" else "upstream"
-            gauge = GaugeMetricFamily(f"gai_fast_{name}", "At this moment.", labels=[label])
+            label, about = GAUGES[name]
+            gauge = GaugeMetricFamily(f"gai_fast_{name}", about, labels=[label])
             for key, value in read().items():
                 gauge.add_metric([key], value)
             yield gauge
 
 
+def engine_gauges(engine: Engine) -> dict[str, Gauge]:
+    """What `PrometheusSink` tells of the streams that are under way."""
+
+    def active_streams() -> Mapping[str, float]:
+        counts = dict.fromkeys(("sse", "ndjson", "json"), 0)
+        for session in engine.streams.values():
+            transport = session.call.transport
+            counts[transport] = counts.get(transport, 0) + 1
+        return counts
+
+    def breaker_state() -> Mapping[str, float]:
+        return {name: _BREAKER_STATES[state] for name, state in engine.breaker_states().items()}
+
+    return {
+        "active_streams": active_streams,
+        "breaker_state": breaker_state,
+        "upstream_connections": engine.connections,
+    }
+
+
+_BREAKER_STATES: Final = {"closed": 0, "probing": 1, "open": 2}
+GAUGES: Final = {
+    "active_streams": ("transport", "Streams that are under way."),
+    "breaker_state": ("upstream", "0: closed, 1: one request is let through as a probe, 2: open."),
+    "upstream_connections": ("upstream", "Open connections, idle ones included."),
+}
+"""The label of each gauge, and what it is."""
 _REQUEST_LABELS: Final = ("endpoint", "provider", "model", "status", "code")
 _MODEL_LABELS: Final = ("provider", "model")
 _TOKENS: Final = {
@@ -234,6 +265,7 @@ _HISTOGRAMS: Final = {
     "inter_token_latency_seconds": ("gaps", "Between two tokens."),
     "request_duration_seconds": ("duration", "From the request to the end of its stream."),
     "gateway_overhead_seconds": ("overhead", "What the gateway itself worked on a stream."),
+    "backpressure_seconds": ("backpressure", "How long slow clients kept a stream's upstream from being read."),
 }
 _COUNTERS: Final = {
     "tokens": ("tokens", "Tokens; cached and written input is part of input, reasoning of output.", "type"),

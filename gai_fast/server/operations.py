@@ -1,4 +1,4 @@
-"""The routes that are no streams: health, version, the list of models, the playground.
+"""The routes that are no streams: health, metrics, version, the list of models, the playground.
 
 Knows nothing of streams or upstreams beyond the names that the configuration gives them.
 """
@@ -13,6 +13,7 @@ from urllib.parse import unquote
 from gai_fast import __version__
 from gai_fast._impl import IMPLEMENTATION
 from gai_fast.errors import Error
+from gai_fast.server.metrics import PrometheusSink
 from gai_fast.server.replies import Reply, id_headers
 from gai_fast.server.router import Incoming
 from gai_fast.server.streams import json_reply
@@ -35,10 +36,11 @@ _CREATED_AT: Final = "1970-01-01T00:00:00Z"
 
 
 class OperationRoutes:
-    """Handlers over one configuration."""
+    """Handlers over one configuration, and the counts of its streams."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, metrics: PrometheusSink) -> None:
         self._settings = settings
+        self._metrics = metrics
         self._assets = {name: files("gai_fast.server").joinpath("playground", name).read_bytes() for name in _ASSETS}
 
     def healthz(self, incoming: Incoming) -> Reply:
@@ -48,6 +50,12 @@ class OperationRoutes:
     def readyz(self, incoming: Incoming) -> Reply:
         """The process takes streams."""
         return json_reply(incoming, {"status": "ready", "upstreams": list(self._settings.upstreams)})
+
+    def metrics(self, incoming: Incoming) -> Reply:
+        """What Prometheus scrapes; OpenMetrics where its `Accept` asks for that."""
+        body, content_type = self._metrics.expose(incoming.http.headers.get("accept", ""))
+        headers = [("content-type", content_type), ("cache-control", "no-store"), *id_headers(incoming.request_id)]
+        return Reply(200, body, [*headers, *incoming.cors])
 
     def version(self, incoming: Incoming) -> Reply:
         """What runs here."""

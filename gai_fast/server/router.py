@@ -16,10 +16,12 @@ from functools import lru_cache
 from typing import Final
 from urllib.parse import parse_qsl
 
+from gai_fast._impl import encode_json
 from gai_fast.errors import Error
 from gai_fast.formats import get_format
 from gai_fast.limits import LIMITS
 from gai_fast.server.connection import HTTPRequest
+from gai_fast.server.metrics import log_fields
 from gai_fast.server.negotiation import request_id, trace_id
 from gai_fast.server.replies import Headers, Reply, error_reply, id_headers
 from gai_fast.settings import ServerSettings
@@ -162,12 +164,15 @@ class Router:
         return None
 
     def log(self, http: HTTPRequest, status: int) -> None:
-        """Writes a line of the access log; of a stream at its end."""
+        """Writes a line of the access log; of a stream at its end, with what was measured as one JSON object."""
         if access.isEnabledFor(logging.INFO):
             taken = time.monotonic() - http.began
             peer = http.connection.transport.get_extra_info("peername")
             path = http.target.partition("?")[0]
-            access.info("%s %s %r %d %.3f %s", peer and peer[0], http.method, path, status, taken, http.request_id)
+            line = f"{peer and peer[0]} {http.method} {path!r} {status} {taken:.3f} {http.request_id}"
+            if http.metrics is not None:
+                line += f" {encode_json(log_fields(http.metrics)).decode()}"
+            access.info("%s", line)
 
     def _accept(self, incoming: Incoming) -> None:
         """Fills in what the head of a request says.

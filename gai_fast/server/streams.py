@@ -13,11 +13,12 @@ from msgspec import UNSET
 from gai_fast._impl import encode_json
 from gai_fast.clock import now_ms
 from gai_fast.errors import Error
-from gai_fast.formats import Encoder, StreamContext, StreamEncoder, get_format
+from gai_fast.formats import Encoder, PassthroughEncoder, StreamContext, StreamEncoder, get_format
 from gai_fast.ids import new_stream_id
 from gai_fast.net.engine import Engine
 from gai_fast.net.session import Call, Clock, Session
 from gai_fast.net.writer import ResponseWriter
+from gai_fast.processors import StreamInfo
 from gai_fast.providers import get_provider
 from gai_fast.request import Request, parse_object, parse_request
 from gai_fast.server.negotiation import Negotiated, negotiate, request_id
@@ -91,18 +92,29 @@ class StreamRoutes:
         context: StreamContext,
         model: ModelSettings,
         body: dict[str, Any],
+        before: Call | None = None,
     ) -> Call:
-        """The call of a client that speaks a dialect; its own bytes pass through where the upstream speaks it too."""
+        """The call of a client that speaks a dialect; its own bytes pass through where the upstream speaks it too.
+
+        Args:
+            incoming: The client's request.
+            negotiated: What is written.
+            context: The stream.
+            model: Whom to ask.
+            body: What is asked.
+            before: The call to a model that failed after its answer had begun; what wrote that writes this one too.
+        """
         name, whole = negotiated.format.name, not body.get("stream")
         call = Call(
             model,
             body,
             cast("Encoder", None),
             hold=whole,
+            announces=whole or negotiated.format.announces,
             dialect=name,
             prompt_characters=_characters(body.get("messages")),
             is_retry=_is_retry(incoming),
-            other=lambda other: self._chat_call(incoming, negotiated, context, other, body),
+            other=lambda other, begun: self._chat_call(incoming, negotiated, context, other, body, begun),
             request_id=incoming.request_id,
             trace_id=incoming.trace_id,
             endpoint=incoming.path,
@@ -111,16 +123,32 @@ class StreamRoutes:
         is_passed_on = (
             get_provider(model.upstream.provider).dialect == name
             and model.stream.on_midstream_failure != "continue"
-            and not self._settings.processors
+            and not self._engine.is_processed(StreamInfo(wants_json=_wants_json(body)))
         )
-        frames = negotiated.format.passthrough(negotiated.framing, context, whole=whole) if is_passed_on else None
+        frames = None
+        if is_passed_on and before is not None:
+            frames = cast("PassthroughEncoder | None", before.frames)
+        elif is_passed_on:
+            frames = negotiated.format.passthrough(negotiated.framing, context, whole=whole)
         if frames is not None:
+            if context.usage and not whole and get_provider(model.upstream.provider).stream_options:
+                told = body.get("stream_options")
+                call.request = {
+                    **body,
+                    "stream_options": {**(told if isinstance(told, dict) else {}), "include_usage": True},
+                }
             call.output = call.frames = frames
             call.deltas = None if whole else cast("StreamEncoder", frames)
             return call
         call.request, call.left_out = get_format("openai").parse_request(body)
+        if before is not None and before.frames is None:
+            call.output, call.deltas, call.chain = before.output, before.deltas, before.chain
+            return call
         call.output, call.deltas = _encoder(negotiated, context, whole=whole)
-        call.announces = whole
+        if before is not None:
+            # The frames that were passed on have told the role; SDKs would join a second one to it.
+            call.output.event({"type": "start"})
+            call.output.take()
         call.chain = self._engine.chain(
             call.request,
             stream_id=context.stream_id,
@@ -198,6 +226,8 @@ class StreamRoutes:
     def _answer(self, incoming: Incoming, negotiated: Negotiated, context: StreamContext, call: Call) -> None:
         media_type = "application/json" if call.hold else negotiated.format.media_type(negotiated.framing)
         client = HTTPClient(incoming, context, call, media_type)
+        if call.hold:
+            context.metrics = client.measured
         client.attach(self._engine.start(call, client, context.stream_id, cast("Clock", context.clock)))
 
     def _model(self, name: str | None) -> ModelSettings:
@@ -248,6 +278,10 @@ class HTTPClient(ResponseWriter):
         if self._connection.is_paused:
             session.pause()
 
+    def measured(self) -> dict[str, Any]:
+        """What has been measured so far."""
+        return {} if self._session is None else self._session.measured().as_dict()
+
     # -- Client --
 
     def commit(self) -> None:
@@ -261,13 +295,19 @@ class HTTPClient(ResponseWriter):
             self._connection.write(self._head_with([("content-length", str(len(data)))]) + data)
         else:
             super().end(data)
-        self._session = None
+        self._note_metrics()
         self._connection.answered(200, keep_alive=self._incoming.http.keep_alive)
 
     def fail(self, error: Error) -> None:
         """No stream: the response is this error."""
-        self._session = None
+        self._note_metrics()
         self._connection.send(self._incoming.refusal(error, [("x-gai-stream-id", self._stream_id)]))
+
+    def _note_metrics(self) -> None:
+        """The session has ended: what it measured belongs to the request now."""
+        session, self._session = self._session, None
+        if session is not None:
+            self._incoming.http.metrics = session.metrics
 
     def _head_with(self, framing: Headers) -> bytes:
         incoming = self._incoming
@@ -278,9 +318,9 @@ class HTTPClient(ResponseWriter):
 
     def connection_lost(self) -> None:
         """The client is gone."""
-        session, self._session = self._session, None
-        if session is not None:
-            session.client_lost()
+        if self._session is not None:
+            self._session.client_lost()
+            self._note_metrics()
 
     def pause_writing(self) -> None:
         """The client is slow."""
@@ -300,7 +340,7 @@ def json_reply(incoming: Incoming, value: Any, *, status: int = 200) -> Reply:
 
 def _is_retry(incoming: Incoming) -> bool:
     """Whether a client of an official SDK has asked this before."""
-    return incoming.http.headers.get("x-stainless-retry-count", "0") != "0"
+    return incoming.http.headers.get("x-stainless-retry-count", "").strip("0").isdecimal()
 
 
 def _accept(incoming: Incoming, stream: bool) -> str | None:
@@ -325,6 +365,11 @@ def _refuse_idempotency(incoming: Incoming) -> None:
     for header in ("idempotency-key", "x-idempotency-key"):
         if header in incoming.http.headers:
             raise Error("unsupported", f"`{header}` is not supported yet", reason="idempotency_key")
+
+
+def _wants_json(body: dict[str, Any]) -> bool:
+    form = body.get("response_format")
+    return isinstance(form, dict) and form.get("type") in ("json_object", "json_schema")
 
 
 def _characters(messages: Any) -> int:

@@ -107,6 +107,13 @@ def own_events(response: Response, framing: str, upstream: str, decoded: list[An
         if event.get("model") == ASKED and "model" not in said:
             del event["model"]
     # §5 "`source` (`counted` | `estimated` | `partial`) only where the provider did not say"
+    partial = (end.get("usage") or {}).get("source") == "partial"
+    if partial and "usage" in told:
+        # §5 "Ends", §4 partial usage: at least what was delivered, by length, which `decode` does not estimate.
+        wrong_unless(end["usage"]["output_tokens"] >= told["usage"].get("output_tokens", 0), "usage", end["usage"])
+        for key in ("output_tokens", "total_tokens"):
+            end["usage"][key] = told["usage"].get(key)
+        end["usage"] = {key: value for key, value in end["usage"].items() if key in told["usage"]}
     if "usage" in end and "usage" not in told:
         usage = end.pop("usage")
         sources = ("counted", "estimated") if end["type"] == "finish" else ("partial",)

@@ -188,3 +188,23 @@ async def test_unknown_fields_are_passed_on_to_an_upstream_of_the_same_dialect(n
     gateway = await net.gateway(await net.upstream(recording(asked, delta("Hi") + FINISH + DONE)))
     await gateway.chat(n=2, odd={"a": [1]}, seed=None)
     assert (asked[0]["n"], asked[0]["odd"], asked[0]["seed"]) == (2, {"a": [1]}, None)
+
+
+@pytest.mark.parametrize(
+    ("usage", "given", "expected"),
+    [
+        ("always", None, {"include_usage": True}),
+        ("always", {"include_obfuscation": False}, {"include_obfuscation": False, "include_usage": True}),
+        ("asked", None, None),
+        ("asked", {"include_usage": True}, {"include_usage": True}),
+    ],
+)
+@on_uvloop
+async def test_usage_that_is_always_told_is_asked_of_the_upstream(
+    net: Net, usage: str, given: Any, expected: Any
+) -> None:
+    asked: list[Any] = []
+    upstream = await net.upstream(recording(asked, delta("Hi") + FINISH + DONE))
+    gateway = await net.gateway(upstream, usage=usage)
+    await gateway.chat(**({} if given is None else {"stream_options": given}))
+    assert asked[0].get("stream_options") == expected

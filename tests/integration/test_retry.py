@@ -5,14 +5,18 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import json
+import os
+import random
 import socket
 from typing import Any
 
 import pytest
 
+import gai_fast
 from gai_fast.limits import LIMITS
+from gai_fast.metrics import StreamMetrics
 from gai_fast.server.app import start
-from gai_fast.settings import BreakerSettings, ModelSettings, Settings, UpstreamSettings
+from gai_fast.settings import BreakerSettings, ModelSettings, Settings
 from tests.integration.gateway import (
     DONE,
     FINISH,
@@ -94,8 +98,8 @@ async def gateway_for(
     more = dict(model or {})
     models = dict(settings.models)
     if backup is not None:
-        upstream = UpstreamSettings(
-            "spare", "openai-compatible", (await net.upstream(backup)).url + "/v1", breaker=None
+        upstream = dataclasses.replace(
+            models["m"].upstream, name="spare", base_url=(await net.upstream(backup)).url + "/v1", breaker=None
         )
         models["backup"] = ModelSettings("backup", upstream, "mock-2", models["m"].stream)
         more.setdefault("fallback", ("backup",))
@@ -481,3 +485,442 @@ async def test_a_refused_prefill_never_hides_the_first_failure(net: Net) -> None
     gateway = await gateway_for(net, main, model={"prefill": True}, on_midstream_failure="continue")
     response = await gateway.ask("POST", NATIVE, {**QUERY, "model": "m"})
     assert response.events[-2]["error"]["code"] == "network"
+
+
+# ---- hostile -----------------------------------------------------------------------------------------------------
+
+TOOL = delta("", delta={"tool_calls": [{"index": 0, "id": "call_1", "function": {"name": "weather", "arguments": ""}}]})
+
+
+def tool(call_id: str, name: str, arguments: str) -> bytes:
+    call = {"index": 0, "id": call_id, "function": {"name": name, "arguments": arguments}}
+    return delta("", delta={"tool_calls": [call]})
+
+
+def asked_of(path: str, **more: Any) -> dict[str, Any]:
+    return {"model": "m", "stream": True, **(QUERY if path == NATIVE else {"messages": MESSAGES}), **more}
+
+
+def roles_of(body: bytes) -> int:
+    return body.count(b'"role":"assistant"') + body.count(b'"role": "assistant"')
+
+
+@pytest.mark.parametrize("path", [NATIVE, CHAT])
+@pytest.mark.parametrize("ending", [ERROR, b""], ids=["an error", "a cut"])
+@on_uvloop
+async def test_a_call_that_has_begun_is_content(net: Net, path: str, ending: bytes) -> None:
+    main = Steps(SSE_HEAD + chunk(ROLE) + chunk(TOOL) + (chunk(ending) if ending else b""), answer())
+    gateway = await gateway_for(net, main)
+    response = await gateway.ask("POST", path, asked_of(path))
+    assert main.calls == 1
+    assert b'"error"' in response.body
+    assert b"[DONE]" not in response.body
+
+
+@on_uvloop
+async def test_a_role_is_told_once_whoever_answers(net: Net) -> None:
+    begun = SSE_HEAD + chunk(ROLE) + chunk(ERROR)
+    main = Steps(begun, BUSY, answer())
+    gateway = await gateway_for(net, main)
+    response = await gateway.ask("POST", CHAT, OPENAI)
+    assert (roles_of(response.body), main.calls) == (1, 3)
+
+    main, backup = Steps(begun), Steps(answer())
+    gateway = await gateway_for(net, main, backup, retries=0)
+    response = await gateway.ask("POST", CHAT, OPENAI)
+    assert (roles_of(response.body), main.calls, backup.calls) == (1, 1, 1)
+    assert bytes(response.body).endswith(DONE)
+
+
+CLAUDE = [
+    {"type": "message_start", "message": {"id": "a", "model": "claude-9", "usage": {"input_tokens": 3}}},
+    {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}},
+    {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "Hello"}},
+    {"type": "content_block_stop", "index": 0},
+    {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 2}},
+    {"type": "message_stop"},
+]
+
+
+def claude(*events: dict[str, Any]) -> bytes:
+    return body(*(f"event: {one['type']}\ndata: {json.dumps(one)}\n\n".encode() for one in events))
+
+
+OVERLOADED = {"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}}
+
+
+@pytest.mark.parametrize("path", [CHAT, f"{CHAT}?format=gai", f"{CHAT}?framing=ndjson", f"{CHAT}?format=simple"])
+@pytest.mark.parametrize("first", ["m", "claude"])
+@on_uvloop
+async def test_an_answer_that_begins_in_one_dialect_and_is_given_in_another_is_one_stream(
+    net: Net, path: str, first: str
+) -> None:
+    steps = [body(ROLE, ERROR), claude(*CLAUDE)] if first == "m" else [claude(CLAUDE[0], OVERLOADED), answer()]
+    main = Steps(*steps)
+    other = "claude" if first == "m" else "m"
+    gateway = await gateway_for(net, main, retries=0)
+    models = gateway.running.engine.settings.models
+    settings = dataclasses.replace(
+        gateway.running.engine.settings,
+        models={**models, first: dataclasses.replace(models[first], fallback=(other,))},
+    )
+    running = await start(settings)
+    net.stack.push_async_callback(running.close)
+    response = await Gateway(net, running).ask("POST", path, {**OPENAI, "model": first})
+    assert main.calls == 2
+    if "gai" in path:
+        assert response.text == "Hello"
+        seqs = [event["seq"] for event in response.events[:-1]]
+        assert seqs == list(range(1, len(seqs) + 1))
+        assert response.types.count("stream.reset") == 1
+    elif "simple" in path:
+        assert "".join(event["content"] for event in response.events) == "Hello"
+    else:
+        chunks = response.events
+        assert "".join(one["choices"][0]["delta"].get("content") or "" for one in chunks if one["choices"]) == "Hello"
+        assert roles_of(response.body) == 1
+
+
+@on_uvloop
+async def test_a_fallback_that_cannot_say_what_is_asked_is_left_out(net: Net) -> None:
+    main, backup = Steps(BUSY), Steps(answer())
+    gateway = await gateway_for(net, main, backup, model={"fallback": ("claude", "backup")}, retries=0)
+    response = await gateway.ask("POST", CHAT, {**OPENAI, "n": 2})
+    assert (response.status, main.calls, backup.calls) == (200, 1, 1)
+
+
+@on_uvloop
+async def test_models_that_name_each_other_are_asked_once(net: Net) -> None:
+    text = REFUSED["a context that is too long"]
+    main = Steps(("400 Bad Request", text))
+    url = (await net.upstream(main)).url
+    settings: Settings = settings_for(url, retries=2)
+    named = {"context_length_exceeded": "n"}, {"context_length_exceeded": "m"}
+    first, second = (dataclasses.replace(settings.models["m"], fallback_on=leads) for leads in named)
+    models = {"m": first, "n": dataclasses.replace(second, name="n")}
+    running = await start(dataclasses.replace(settings, models=models))
+    net.stack.push_async_callback(running.close)
+    response = await Gateway(net, running).ask("POST", NATIVE, {**QUERY, "model": "m"})
+    assert (response.status, main.calls) == (400, 2)
+
+
+@on_uvloop
+async def test_fallback_on_comes_first_where_the_code_is_one_that_is_tried_again(net: Net) -> None:
+    main, backup = Steps(("429 Too Many Requests", b"{}")), Steps(answer())
+    named = {"fallback": ("claude",), "fallback_on": {"rate_limited": "backup"}}
+    gateway = await gateway_for(net, main, backup, model=named, retries=1)
+    response = await gateway.ask("POST", NATIVE, {**QUERY, "model": "m"})
+    assert (response.text, main.calls, backup.calls) == ("Hello", 2, 1)
+
+
+@pytest.mark.parametrize("path", [NATIVE, CHAT])
+@pytest.mark.parametrize("stream", [True, False])
+@on_uvloop
+async def test_a_retry_after_that_is_too_long_is_told_at_once_whatever_is_asked(
+    net: Net, path: str, stream: bool
+) -> None:
+    main = Steps(("429 Too Many Requests", b'{"error":{"message":"slow down"}}', "Retry-After: 7"))
+    gateway = await gateway_for(net, main)
+    response = await gateway.ask("POST", path, asked_of(path, stream=stream))
+    assert (response.status, main.calls) == (429, 1)
+    assert (response.headers["retry-after"], response.headers["retry-after-ms"]) == ("7", "7000")
+    assert response.headers["x-should-retry"] == "true"
+
+
+@pytest.mark.parametrize("value", ["garbage", "-1", "1e9", "0", "Wed, 21 Oct 2015 07:28:00 GMT", ""])
+@on_uvloop
+async def test_a_retry_after_that_says_nothing_is_none(net: Net, value: str) -> None:
+    main = Steps((*BUSY, f"Retry-After: {value}"), answer())
+    gateway = await gateway_for(net, main)
+    assert (await gateway.ask("POST", NATIVE, {**QUERY, "model": "m"})).text == "Hello"
+    assert main.calls == 2
+
+
+@pytest.mark.parametrize(("count", "calls"), [("2", 1), ("10", 1), ("00", 3), ("", 3), ("x", 3), ("-1", 3)])
+@on_uvloop
+async def test_what_counts_as_a_clients_retry(net: Net, count: str, calls: int) -> None:
+    main = Steps(BUSY)
+    gateway = await gateway_for(net, main)
+    await gateway.ask("POST", CHAT, OPENAI, {"x-stainless-retry-count": count})
+    assert main.calls == calls
+
+
+@pytest.mark.parametrize("path", [NATIVE, f"{NATIVE}?framing=ndjson", f"{NATIVE}?format=simple", CHAT])
+@pytest.mark.parametrize("wish", ["restart", "continue"])
+@on_uvloop
+async def test_an_answer_that_stalls_is_mended_as_one_that_breaks(net: Net, path: str, wish: str) -> None:
+    async def handler(peer: Peer) -> None:
+        calls.append(await peer.request())
+        await peer.send(CUT if len(calls) == 1 else answer("Hello world"))
+        await peer.until_gone()
+
+    calls: list[bytes] = []
+    gateway = await gateway_for(
+        net, (await net.upstream(handler)).url, idle_timeout=0.2, on_midstream_failure=wish, heartbeat=0.05
+    )
+    response = await gateway.ask("POST", path, asked_of(path.partition("?")[0]))
+    can = wish == "continue" or (path.startswith(NATIVE) and "simple" not in path)
+    assert len(calls) == (2 if can else 1)
+    ended = b"world" in bytes(response.body).replace(b'"}\n\ndata: {"content":"', b"") or b"finish" in response.body
+    assert bool(ended) or not can
+
+
+@on_both_loops
+async def test_a_stream_can_be_cancelled_while_it_is_verified(net: Net) -> None:
+    async def handler(peer: Peer) -> None:
+        calls.append(await peer.request())
+        await peer.send(CUT if len(calls) == 1 else SSE_HEAD + chunk(ROLE) + chunk(delta("He")))
+        if len(calls) > 1:
+            await peer.until_gone()
+
+    calls: list[bytes] = []
+    gateway = await gateway_for(net, (await net.upstream(handler)).url, on_midstream_failure="continue")
+    client, response = await gateway.stream({**QUERY, "model": "m"})
+    await until(lambda: len(calls) == 2)
+    await asyncio.sleep(0.05)
+    cancelled = await gateway.ask("DELETE", f"/api/v1/streams/{response.headers['x-gai-stream-id']}")
+    assert cancelled.status == 202
+    await response.rest()
+    assert response.types[-2:] == ["finish", "done"]
+    assert (response.text, response.events[-2]["finish_reason"]) == ("Hello ", "cancelled")
+    assert "continued" not in response.events[-2]
+    client.close()
+
+
+@on_uvloop
+async def test_a_verified_answer_ends_as_it_was_left_where_the_next_one_differs(net: Net) -> None:
+    begun = SSE_HEAD + chunk(ROLE) + chunk(tool("call_1", "weather", '{"a":1}'))
+    main = Steps(begun, body(ROLE, tool("call_2", "time", '{"b":2}'), FINISH, DONE))
+    gateway = await gateway_for(net, main, on_midstream_failure="continue")
+    response = await gateway.ask("POST", NATIVE, {**QUERY, "model": "m"})
+    calls = [event for event in response.events if event["type"] == "tool.call"]
+    assert [(call["call_id"], call["tool_call"]) for call in calls] == [
+        ("call_1", {"name": "weather", "input": {"a": 1}})
+    ]
+    assert response.events[-2]["error"]["code"] == "network"
+    assert response.events[-2]["usage"]["source"] == "partial"
+
+
+@on_uvloop
+async def test_a_call_that_is_verified_keeps_its_id_to_the_end(net: Net) -> None:
+    begun = SSE_HEAD + chunk(ROLE) + chunk(tool("call_1", "weather", '{"a"'))
+    main = Steps(begun, body(ROLE, tool("call_2", "weather", '{"a":1}'), FINISH, DONE))
+    gateway = await gateway_for(net, main, on_midstream_failure="continue")
+    response = await gateway.ask("POST", NATIVE, {**QUERY, "model": "m"})
+    assert {event["call_id"] for event in response.events if "call_id" in event} == {"call_1"}
+    assert response.events[-3]["tool_call"] == {"name": "weather", "input": {"a": 1}}
+    assert response.events[-2]["continued"] == "verified"
+
+
+@on_uvloop
+async def test_a_resumable_stream_has_one_numbering_through_its_attempts(net: Net) -> None:
+    main = Steps(body(ROLE, ERROR), CUT, answer("Hello world"))
+    gateway = await gateway_for(net, main, on_midstream_failure="restart")
+    response = await gateway.ask("POST", NATIVE, {**QUERY, "model": "m", "resumable": True})
+    stream_id = response.headers["x-gai-stream-id"]
+    ids = [line.removeprefix("id: ") for line in response.body.decode().splitlines() if line.startswith("id: ")]
+    assert ids == [f"{stream_id}.{seq}" for seq in range(1, len(ids) + 1)]
+    assert response.types.count("stream.reset") == 2
+    log = await gateway.running.engine.store.find(stream_id)
+    assert log is not None
+    assert b"".join((await log.read()).pieces) == bytes(response.body)
+    assert log.ending is not None
+    assert log.ending.state == "finished"
+
+
+@on_uvloop
+async def test_pings_run_while_a_retry_waits_and_its_failure_is_told_in_band(
+    net: Net, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gai_fast.net.retry.LIMITS", LIMITS)
+    main = Steps(BUSY)
+    gateway = await gateway_for(net, main, retries=1, commit_after=0.1, heartbeat=0.1)
+    response = await gateway.ask("POST", NATIVE, {**QUERY, "model": "m"})
+    assert (response.status, main.calls) == (200, 2)
+    assert b": ping" in response.body
+    assert response.types == ["error", "done"]
+    assert response.ended
+
+
+@on_uvloop
+async def test_a_retry_is_not_waited_for_where_the_breaker_has_opened(
+    net: Net, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gai_fast.net.retry.LIMITS", dataclasses.replace(LIMITS, retry_first=5.0))
+    main, backup = Steps(BUSY), Steps(answer())
+    breaker = BreakerSettings(failures=1, window=30, open=30)
+    gateway = await gateway_for(net, main, backup, breaker=breaker)
+    async with asyncio.timeout(2):
+        assert (await gateway.ask("POST", NATIVE, {**QUERY, "model": "m"})).text == "Hello"
+    assert (main.calls, backup.calls) == (1, 1)
+
+
+@on_both_loops
+async def test_a_reset_within_a_frame_before_content_is_never_seen(net: Net) -> None:
+    async def handler(peer: Peer) -> None:
+        calls.append(await peer.request())
+        if len(calls) == 1:
+            await peer.send(SSE_HEAD + chunk(delta("Hello")[:40]))
+            peer.reset()
+        else:
+            await peer.send(answer())
+
+    calls: list[bytes] = []
+    gateway = await gateway_for(net, (await net.upstream(handler)).url)
+    response = await gateway.ask("POST", NATIVE, {**QUERY, "model": "m"})
+    assert (response.text, len(calls)) == ("Hello", 2)
+    assert response.types[0] == "start"
+
+
+@on_uvloop
+async def test_what_is_gathered_goes_on_through_a_fallback(net: Net) -> None:
+    main, backup = Steps(body(ROLE, ERROR)), Steps(answer())
+    gateway = await gateway_for(net, main, backup, retries=0, flush_interval=0.3)
+    response = await gateway.ask("POST", f"{CHAT}?framing=ndjson", OPENAI)
+    assert roles_of(response.body) == 1
+    assert "".join(one["choices"][0]["delta"].get("content") or "" for one in response.events) == "Hello"
+
+
+@on_uvloop
+async def test_a_program_in_this_process_gets_retries_and_continuations_too(net: Net) -> None:
+    main = Steps(body(ROLE, ERROR), CUT, answer("Hello world"))
+    url = (await net.upstream(main)).url
+    async with gai_fast.Gateway(settings_for(url, retries=2, on_midstream_failure="continue")) as gateway:
+        result = await gateway.ask("Tell me a story", model="m")
+    assert (result.text, main.calls) == ("Hello world", 3)
+    assert result.metrics["retries"] == 2
+
+
+@on_uvloop
+async def test_the_log_and_the_figures_name_retries_and_fallbacks(net: Net) -> None:
+    ends: list[StreamMetrics] = []
+
+    class Sink:
+        def stream_ended(self, metrics: StreamMetrics) -> None:
+            ends.append(metrics)
+
+    main, backup = Steps(BUSY), Steps(BUSY, answer())
+    gateway = await gateway_for(net, main, backup)
+    gateway.running.engine.sinks.append(Sink())
+    await gateway.ask("POST", NATIVE, {**QUERY, "model": "m"})
+    (end,) = ends
+    assert (end.retries, end.fallbacks, end.outcome) == (3, 1, "finished")
+    assert (end.model, end.upstream, end.answered_by) == ("m", "spare", "mock")
+
+
+# ---- anything at any time ----------------------------------------------------------------------------------------
+
+STORY = "Hello world, this is a story of some length"
+OTHERWISE = STORY.replace("story", "poem")
+
+
+class Chaos(Steps):
+    """An upstream that does something else each time."""
+
+    def __init__(self, chance: random.Random) -> None:
+        super().__init__()
+        self.chance = chance
+        self.is_well = False
+
+    async def __call__(self, peer: Peer) -> None:
+        while True:
+            await peer.request()
+            step = 0.0 if self.is_well else self.chance.random()
+            if step < 0.25:
+                await peer.send(answer(STORY))
+            elif step < 0.45:
+                await peer.answer("503 Service Unavailable", b"{}", JSON_TYPE, self.chance.choice(AFTER))
+            elif step < 0.5:
+                await peer.until_gone()
+            elif step < 0.55:
+                peer.reset()
+                return
+            else:
+                story = self.chance.choice([STORY, STORY, STORY, OTHERWISE])
+                whole = b"".join(map(chunk, [ROLE, *map(delta, story)]))
+                await peer.send(SSE_HEAD + whole[: self.chance.randrange(len(whole))])
+                await asyncio.sleep(self.chance.choice([0, 0.02]))
+                if step < 0.7:
+                    peer.reset()
+                elif step < 0.8:
+                    await peer.until_gone()
+                return
+
+
+AFTER = ["retry-after-ms: 20", "Retry-After: x", "Retry-After: 0", "x: y"]
+
+
+async def follow(gateway: Gateway, chance: random.Random, path: str) -> None:
+    """One client, who may go, cancel, or be slow, at any moment."""
+    client = await gateway.connect(4096 if chance.random() < 0.2 else None)
+    client.request("POST", path, asked_of(path.partition("?")[0]))
+    does = chance.random()
+    if does < 0.3:
+        await asyncio.sleep(chance.random() * 0.2)
+        if does < 0.15:
+            client.reset()
+        else:
+            client.close()
+        return
+    response = await client.response()
+    if does < 0.5 and response.status == 200:
+        await asyncio.sleep(chance.random() * 0.1)
+        await gateway.ask("DELETE", f"/api/v1/streams/{response.headers['x-gai-stream-id']}")
+    await response.rest()
+    client.close()
+    assert response.ended
+    if response.status != 200:
+        assert response.json["error"]["code"]
+    elif path == NATIVE:
+        types = response.types
+        assert types[-1] == "done"
+        assert types[-2] in ("finish", "error")
+        assert response.events[-1]["finished"] is (types[-2] == "finish")
+        assert sum(kind in ("finish", "error", "done") for kind in types) == 2
+        seqs = [event["seq"] for event in response.events[:-1]]
+        assert seqs == list(range(1, len(seqs) + 1))
+        last = max((at for at, kind in enumerate(types) if kind == "stream.reset"), default=-1)
+        text = "".join(event["text"] for event in response.events[last + 1 :] if event["type"] == "text.delta")
+        assert STORY.startswith(text) or OTHERWISE.startswith(text)
+        if response.events[-2].get("finish_reason") == "stop":
+            assert text == STORY
+    else:
+        chunks = [event for event in response.events if event.get("choices")]
+        text = "".join(one["choices"][0]["delta"].get("content") or "" for one in chunks)
+        assert STORY.startswith(text) or OTHERWISE.startswith(text)
+        assert roles_of(response.body) <= 1
+        is_complete = bytes(response.body).endswith(DONE)
+        assert is_complete is not (b'"error"' in response.body)
+        assert not is_complete or text == STORY or b"cancelled" in response.body
+
+
+@pytest.mark.parametrize("wish", ["error", "restart", "continue"])
+@pytest.mark.parametrize("path", [NATIVE, CHAT])
+@on_both_loops
+async def test_whatever_happens_each_stream_is_legal_and_nothing_is_left(
+    net: Net, wish: str, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gai_fast.net.retry.LIMITS", dataclasses.replace(LIMITS, retry_first=0.01, retry_floor=1000))
+    chance = random.Random(f"{wish} {path} {SEED}")
+    main, backup = Chaos(chance), Chaos(chance)
+    gateway = await gateway_for(
+        net,
+        (await net.upstream(main)).url,
+        backup,
+        on_midstream_failure=wish,
+        first_event_timeout=0.15,
+        idle_timeout=0.15,
+        commit_after=chance.choice([0.01, 2.0]),
+        heartbeat=0.05,
+        flush_interval=chance.choice([0, 0, 0.02]),
+        breaker=BreakerSettings(failures=3, window=30, open=0.1),
+    )
+    await asyncio.gather(*(follow(gateway, chance, path) for _ in range(40)))
+    await until(lambda: gateway.streams == 0)
+    main.is_well = backup.is_well = True
+    await asyncio.sleep(0.15)
+    assert (await gateway.ask("POST", NATIVE, {**QUERY, "model": "m"})).text == STORY
+    assert gateway.running.engine.breaker_states() == {"up": "closed"}
+
+
+SEED = os.environ.get("GAI_FAST_SEED", "3")

@@ -100,7 +100,7 @@ async def test_a_path_that_is_none_of_ours_is_not_found_whatever_it_resembles(ne
             "/playground/../app.py",
             "/playground/%2e%2e/app.py",
         ),
-        *("/metrics", "/openapi.json", "/ws/stream", "/a://b", "/" + "a" * 8000),
+        *("/metrics/", "/openapi.json", "/ws/stream", "/a://b", "/" + "a" * 8000),
     ):
         assert_refused(await client.ask("GET", path), 404, "not_found", "route")
     for path in ("/v1/responses", "/v1/messages", "/v1/completions", "/v1/", "/v1/models/nobody", "/v1//models"):

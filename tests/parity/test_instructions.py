@@ -30,8 +30,8 @@ def test_the_kernels_cost_what_the_baseline_says(baseline: Baseline, unavailable
             unavailable(program)
     from benchmarks.instructions.counting import environment, measure  # they need the native kernels
 
-    costs, where = measure(), environment()
-    lines, fine = compare(costs, baseline, where)
+    (costs, growths), where = measure(), environment()
+    lines, fine = compare(costs, baseline, where, growths)
     assert fine, "\n".join(lines)
     told = {name: {"instructions": cost.instructions * 0.95, "allocations": 0} for name, cost in costs.items()}
     lines, fine = compare(costs, {where: told}, where)
@@ -76,6 +76,18 @@ def test_elsewhere_only_what_no_compiler_changes_is_compared(cost: type) -> None
     assert lines[-1] == "no baseline for there: instructions are not compared, only allocations and growth"
     assert not compare({"a case": cost(900.0, 1.0, 2.0)}, baseline, "there")[1]
     assert not compare({"a case": cost(900.0, 0.0, 3.0)}, baseline, "there")[1]
+
+
+def test_what_must_be_linear_is_and_the_case_that_is_not_is_seen(cost: type) -> None:
+    for name, growth, is_fine in (
+        ("JSON answer followed", 2.05, True),
+        ("JSON answer followed", 2.2, False),
+        ("JSON answer parsed anew", 3.5, True),
+        ("JSON answer parsed anew", 2.0, False),
+    ):
+        lines, fine = compare({}, {}, "here", {name: growth})
+        assert fine is is_fine
+        assert any(line.startswith(name) and line.endswith("wrong") is not is_fine for line in lines)
 
 
 def test_cases_that_come_or_go_are_told(cost: type) -> None:

@@ -14,6 +14,7 @@ from itertools import pairwise
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 from hypothesis import given
@@ -26,6 +27,7 @@ from gai_fast.relay import Relay
 from tests.kernels import cuts, is_set
 
 Both = tuple[ModuleType, ModuleType]
+KERNELS = ("ArrayFramer", "DeltaCopier", "LineFramer", "SSEFramer")
 NOW = 1_700_000_000_000
 CORPUS = Path(os.environ.get("GAI_FAST_CORPUS") or Path(__file__).parents[2] / "../shared/streams")
 
@@ -62,23 +64,22 @@ def relayed(
     passing = output is not None
     output = output or get_format(name).encoder(framing, context)
     api = get_provider(provider)
-    relay = Relay(
-        api.adapter("asked"),
-        output,
-        deltas=output,
-        frames=output if passing else None,
-        stream_id=context.stream_id,
-        upstream="up",
-        prompt_characters=99,
-    )
-    framer = kernels.SSEFramer() if api.framing == "sse" else kernels.LineFramer()
-    relay._copier = kernels.DeltaCopier(framer, passing)
     outs = []
-    for chunk in chunks:
-        relay.receive_data(chunk, NOW)
+    with patch.multiple("gai_fast.relay", **{name: getattr(kernels, name) for name in KERNELS}):
+        relay = Relay(
+            api.adapter("asked"),
+            output,
+            deltas=output,
+            frames=output if passing else None,
+            stream_id=context.stream_id,
+            upstream="up",
+            prompt_characters=99,
+        )
+        for chunk in chunks:
+            relay.receive_data(chunk, NOW)
+            outs.append(output.take())
+        relay.receive_eof(None, NOW)
         outs.append(output.take())
-    relay.receive_eof(None, NOW)
-    outs.append(output.take())
     return outs, (relay.state, relay.error and relay.error.payload(), relay.delivered)
 
 
@@ -89,22 +90,35 @@ def same(both: Both, provider: str, chunks: list[bytes], how: tuple[str, Any, bo
 
 # ---- recordings ------------------------------------------------------------------------------------------------------
 
-SPOKEN = {"openai.chat", "openai.completions", "anthropic.messages"}
+SPOKEN = {
+    "openai.chat": "",
+    "openai.completions": ":completions",
+    "openai.responses": ":responses",
+    "anthropic.messages": "",
+    "gemini.streamGenerateContent": "",
+    "cohere.v2.chat": "",
+    "ollama.chat": "",
+    "ollama.generate": ":generate",
+}
+"""What a recording calls its API, and what decode does."""
 
 
 def provider_of(recording: Path, api: str) -> str:
-    name = recording.parent.name
+    name, which = recording.parent.name, SPOKEN[api]
+    if name == "ollama" and api.startswith("openai."):
+        name = "openai-compatible"
     try:
-        return get_provider(f"{name}:completions" if api == "openai.completions" else name).provider and (
-            f"{name}:completions" if api == "openai.completions" else name
-        )
+        get_provider(name + which)
     except ValueError:
-        return "openai-compatible:completions" if api == "openai.completions" else "openai-compatible"
+        name = "openai-compatible"
+    return name + which
 
 
 def recordings() -> Iterator[tuple[str, str, bytes]]:
     """(name, provider, body) of each recorded stream that an adapter of ours reads."""
-    for body in sorted(CORPUS.glob("*/*.sse")):
+    for body in sorted(CORPUS.glob("*/*")):
+        if body.suffix not in (".sse", ".ndjson", ".jsonarray"):
+            continue
         api = json.loads(body.with_suffix(".json").read_text()).get("api")
         if api in SPOKEN:
             yield f"{body.parent.name}/{body.name}", provider_of(body, api), body.read_bytes()
@@ -122,7 +136,7 @@ def test_every_recording_however_cut(both: Both, corpus: Path, how: tuple[str, A
         for chunks in ([body], pieces, [some[at : at + 1] for at in range(len(some))] + [body[len(some) :]]):
             same(both, provider, chunks, how)
         seen += 1
-    assert seen > 100
+    assert seen > 250
 
 
 def test_most_of_a_real_answer_is_copied(both: Both, corpus: Path) -> None:
@@ -143,7 +157,8 @@ def test_most_of_a_real_answer_is_copied(both: Both, corpus: Path) -> None:
                 return taken
 
         class Kernels:
-            DeltaCopier, SSEFramer = Counting, native.SSEFramer
+            ArrayFramer, LineFramer, SSEFramer = native.ArrayFramer, native.LineFramer, native.SSEFramer
+            DeltaCopier = Counting
 
         relayed(Kernels, provider, [body], FORMATS[0])  # type: ignore[arg-type]  # it has what is used
     assert copied > frames / 3
@@ -213,7 +228,7 @@ def chat_shape(draw: st.DrawFn, finish: str) -> Shape:
     index = draw(st.sampled_from([0, 0, 0, 1]))
     call = draw(st.sampled_from([0, 0, 1]))
     reason = draw(st.sampled_from(["null"] * 4 + ['"stop"', '"length"', finish]))
-    usage = draw(st.sampled_from(["", "", "", ',"usage":null']))
+    usage = draw(st.sampled_from(["", "", "", ',"usage":null', ',"x_other":{"usage":{"prompt_tokens":@@}}']))
     if kind == "empty":
         delta = '"content":""'
     elif kind == "two":
@@ -229,7 +244,14 @@ def chat_shape(draw: st.DrawFn, finish: str) -> Shape:
         delta = f'"tool_calls":[{{{at}"function":{{"arguments":@}}}}]'
     elif kind == "usage":
         usage = draw(
-            st.sampled_from([',"usage":{"prompt_tokens":@@,"completion_tokens":@@}', ',"usage":{"cost":0.@@5}'])
+            st.sampled_from(
+                [
+                    ',"usage":{"prompt_tokens":@@,"completion_tokens":@@}',
+                    ',"usage":{"cost":0.@@5}',
+                    ',"x_groq":{"usage":{"prompt_tokens":@@}},"usage":{"prompt_tokens":1@@}',
+                    ',"usage":{"prompt_tokens":@@,"x":{"usage":{"prompt_tokens":1@@}}}',
+                ]
+            )
         )
         delta = '"content":@'
     elif kind == "other":
@@ -242,14 +264,16 @@ def chat_shape(draw: st.DrawFn, finish: str) -> Shape:
     ignored = draw(st.sampled_from([[], [], VALUES[:2], VALUES[:13], VALUES]))
     padding = draw(st.sampled_from(["", ',"obfuscation":"', ',"obfuscation":"']))
     blank = draw(st.sampled_from(["", "", " "]))
-    choice = f'{{"index":{index},"delta":{{{delta}}},"finish_reason":{reason}}}'
+    inner = draw(st.sampled_from([""] * 4 + [',"usage":{"prompt_tokens":1@@,"completion_tokens":1}']))
+    choice = f'{{"index":{index},"delta":{{{delta}}},"finish_reason":{reason}INNER}}'
 
     def chunk(text: str) -> str:
         noise = padding and padding + "aZ09-_"[len(text) % 7 :] + draw(st.sampled_from(["", "", "", "é"])) + '"'
         counts = usage.replace("@@", str(draw(st.sampled_from([0, 7, 123, 10**15]))))
         identifier = draw(st.sampled_from(identifiers))
         aside = f',"logprobs":{draw(st.sampled_from(ignored))}' if ignored else ""
-        return f'{{"id":{identifier},{head},"choices":[{choice.replace("@", text)}]{aside}{counts}{noise}{blank}}}'
+        said = choice.replace("@", text).replace("INNER", inner.replace("@@", str(len(text))))
+        return f'{{"id":{identifier},{head},"choices":[{said}]{aside}{counts}{noise}{blank}}}'
 
     return chunk
 
@@ -317,9 +341,9 @@ def cut(body: bytes, edges: list[float]) -> list[bytes]:
     return [body[begin:end] for begin, end in pairwise(at)]
 
 
-@given(CHAT, HOW, EDGES)
-def test_chat_streams(both: Both, body: bytes, how: tuple[str, Any, bool, dict[str, Any]], edges: list[float]) -> None:
-    same(both, "openai", cut(body, edges), how)
+@given(CHAT, HOW, EDGES, st.sampled_from(["openai", "groq", "openai-compatible", "xai", "perplexity"]))
+def test_chat_streams(both: Both, body: bytes, how: Any, edges: list[float], provider: str) -> None:
+    same(both, provider, cut(body, edges), how)
 
 
 @given(MESSAGES, HOW, EDGES)
@@ -341,6 +365,32 @@ def chat_frames() -> list[bytes]:
             (b"y", b""),
         )
     ]
+
+
+@pytest.mark.parametrize("provider", ["openai", "groq", "xai", "perplexity", "openai-compatible"])
+@pytest.mark.parametrize(
+    "shape",
+    [
+        '{"choices":[{"index":0,"delta":{"content":"a"},"usage":@}]}',
+        '{"choices":[{"index":0,"delta":{"content":"a"},"usage":@}],"usage":{"prompt_tokens":90,"completion_tokens":9}}',
+        '{"choices":[{"index":0,"delta":{"content":"a"}}],"x_groq":{"usage":@}}',
+        '{"choices":[{"index":0,"delta":{"content":"a"}}],"usage":@,"x_groq":{"usage":{"prompt_tokens":90}}}',
+        '{"choices":[{"index":0,"delta":{"content":"a"}}],"usage":@}',
+    ],
+)
+def test_usage_counts_only_where_it_is_looked_for(both: Both, provider: str, shape: str) -> None:
+    counts = (f'{{"prompt_tokens":{number},"completion_tokens":{number % 3}}}' for number in range(8))
+    body = "".join(f"data: {shape.replace('@', count)}\n\n" for count in counts)
+    same(both, provider, [body.encode()], FORMATS[0])
+
+
+def test_fragments_without_an_index_follow_the_call_before_them(both: Both) -> None:
+    shape = '{"choices":[{"index":0,"delta":{"tool_calls":[{@"function":{"arguments":"x"}}]}}]}'
+    named = [shape.replace("@", f'"index":{at},"id":"c{at}",').replace("arg", 'name":"f","arg', 1) for at in (0, 1)]
+    bare = [shape.replace("@", at) for at in ("", '"index":0,', "", '"index":1,', "") for _ in range(4)]
+    empty = shape.replace("@", '"index":0,').replace('"x"', '""')
+    body = "".join(f"data: {chunk}\n\n" for chunk in [*named, *bare, empty, *bare])
+    same(both, "openai", [body.encode()], FORMATS[0])
 
 
 def message_frames() -> list[bytes]:

@@ -24,7 +24,7 @@ def simd() -> Any:
     return simd
 
 
-@pytest.fixture(params=["scalar", "vector"])
+@pytest.fixture(params=["scalar", "vector", "avx512"])
 def form(request: pytest.FixtureRequest) -> Iterator[str]:
     """Each form that this machine has; the one that was in use is in use again afterwards."""
     loops = simd()

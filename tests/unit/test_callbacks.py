@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from gai_fast.callbacks import NAMES, EventManager, EventTap
+from gai_fast.callbacks import NAMES, EventManager
 from gai_fast.events import Event
 
 EVENTS: list[Any] = [
@@ -63,15 +63,3 @@ def test_functions_may_be_assigned_later() -> None:
 def test_what_cannot_be_called_is_refused() -> None:
     with pytest.raises(ValueError, match="on_delta must be a function of one event"):
         EventManager(on_delta="print")  # type: ignore[arg-type]  # that it is refused is the point
-
-
-def test_a_tap_gathers_what_somebody_wants_and_passes_everything() -> None:
-    tap = EventTap(EventManager(on_complete=print))
-    assert [out for event in EVENTS for out in tap.process(event)] == EVENTS
-    assert [event["type"] for event in tap.take()] == ["finish"]
-    assert tap.take() == []
-
-
-def test_deltas_stay_on_the_fast_path_unless_somebody_wants_them() -> None:
-    assert EventTap(EventManager(on_start=print)).touches == "nothing"
-    assert EventTap(EventManager(on_delta=print)).touches == "deltas"

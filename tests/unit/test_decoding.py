@@ -100,6 +100,16 @@ def test_the_full_envelope_stands_on_every_event_but_done(decoded: Callable[...,
     assert events[-1] == {"type": "done", "finished": True}
 
 
+def test_events_keep_the_numbers_that_they_have() -> None:
+    sink = OrderedEvents("compact")
+    delta: Event = {"type": "text.delta", "text": "ab"}
+    for event in ({"type": "start"}, {**delta, "from_seq": 2, "seq": 3}, delta, {"type": "done", "finished": True}):
+        sink.event(event)  # type: ignore[arg-type]  # they are
+    assert [(event.get("from_seq"), event.get("seq")) for event in sink.take()] == [
+        (None, 1), (2, 3), (None, 4), (None, None)
+    ]  # fmt: skip
+
+
 def test_two_streams_have_two_request_ids() -> None:
     assert at_once("openai", [ANSWER])[0]["request_id"] != at_once("openai", [ANSWER])[0]["request_id"]
 

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
+import logging
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from gai_fast.callbacks import EventManager
 from gai_fast.cli.mock import Fault, Mock
-from gai_fast.errors import Error, InvalidRequest, Network, NotFound
+from gai_fast.errors import Error, InvalidRequest, Network, NotFound, Unsupported
+from gai_fast.events import Event
 from gai_fast.gateway import Gateway, Task
+from gai_fast.limits import LIMITS
+from gai_fast.metrics import StreamMetrics
 from gai_fast.server.config import ConfigError
 from gai_fast.settings import ModelSettings, Settings, UpstreamSettings
 
@@ -58,7 +64,15 @@ class TestStream:
                     break
             result = await stream.result()
         async with gateway.stream(QUERY) as stream:
-            assert await stream.result() == result
+            again = await stream.result()
+        assert dataclasses.replace(again, metrics={}) == dataclasses.replace(result, metrics={})
+
+    async def test_the_result_says_what_was_measured(self, mock: Mock, gateway: Gateway) -> None:
+        mock.ttft = 0.02
+        metrics = (await gateway.ask("Hi")).metrics
+        assert (metrics["deltas"], metrics["events"]) == (8, 11)
+        assert metrics["duration_ms"] >= metrics["time_to_first_token_ms"] >= 20
+        assert metrics["bytes_in"] > 0
 
     async def test_leaving_it_closes_the_upstream(self, mock: Mock, gateway: Gateway) -> None:
         mock.deltas, mock.rate = 10_000, 200.0
@@ -129,9 +143,139 @@ class TestStream:
             async with stream:
                 pass
 
+    @pytest.mark.parametrize("field", [{"resumable": True}, {"idempotency_key": "k"}])
+    async def test_what_needs_a_log_is_refused(self, mock: Mock, gateway: Gateway, field: dict[str, Any]) -> None:
+        with pytest.raises(Unsupported, match=next(iter(field))):
+            await gateway.ask("Hi", **field)
+        assert not mock.requests
+
+    async def test_a_request_may_bring_its_id(self, gateway: Gateway) -> None:
+        for given, is_taken in (("mine-1", True), ("not fit", False)):
+            async with gateway.stream({**QUERY, "request_id": given}) as stream:
+                assert ((await anext(stream))["request_id"] == given) is is_taken
+
+    async def test_another_loop_is_told_so(self, mock: Mock, gateway: Gateway) -> None:
+        mock.deltas, mock.rate = 10_000, 200.0
+        async with gateway.stream(QUERY) as stream:
+            await anext(stream)
+
+            async def ask() -> None:
+                await gateway.ask("Hi")
+
+            for use in (ask, stream.cancel, stream.result):
+                with pytest.raises(RuntimeError, match="another event loop"):
+                    await asyncio.to_thread(asyncio.run, use())
+
     async def test_it_must_be_open(self, gateway: Gateway) -> None:
         with pytest.raises(RuntimeError, match="async with"):
             await anext(gateway.stream(QUERY))
+
+
+class TestCallbacks:
+    async def test_they_are_told_what_is_read_and_the_end_says_what_was_measured(self, gateway: Gateway) -> None:
+        told: list[Any] = []
+
+        async def later(event: Event) -> None:
+            await asyncio.sleep(0)
+            told.append(event)
+
+        manager = EventManager(on_start=told.append, on_delta=told.append, on_complete=later)
+        async with gateway.stream(QUERY, events=manager) as stream:
+            read = [event async for event in stream]
+        assert told[:-1] == read[:-2]
+        finish = told[-1]
+        assert finish.pop("metrics")["deltas"] == 8
+        assert finish == read[-2]
+
+    async def test_they_need_nobody_who_reads(self, gateway: Gateway) -> None:
+        ended = asyncio.Event()
+        async with gateway.stream(QUERY, EventManager(on_complete=lambda event: ended.set())):
+            async with asyncio.timeout(5):
+                await ended.wait()
+
+    async def test_a_failure_is_told_even_where_it_is_raised(self, mock: Mock, gateway: Gateway) -> None:
+        mock.fault = Fault("cut", 3)
+        told: list[Any] = []
+
+        async def note(event: Event) -> None:
+            await asyncio.sleep(0.01)
+            told.append(event)
+
+        with pytest.raises(Network):
+            async with gateway.stream(QUERY, EventManager(on_error=note, on_usage=note)) as stream:
+                await stream.result()
+        assert [event["type"] for event in told] == ["error", "error"]
+        assert told[1]["metrics"]["deltas"] == 3
+
+    async def test_one_that_raises_harms_nothing(self, gateway: Gateway, caplog: pytest.LogCaptureFixture) -> None:
+        def bad(event: Event) -> None:
+            raise RuntimeError
+
+        async def worse(event: Event) -> None:
+            raise ValueError
+
+        with caplog.at_level(logging.WARNING, "gai_fast.callbacks"):
+            async with gateway.stream(QUERY, EventManager(on_delta=bad, on_start=worse, on_complete=bad)) as stream:
+                result = await stream.result()
+        assert (result.finish_reason, result.metrics["deltas"]) == ("stop", 8)
+        assert len(caplog.records) == 2, "each kind of failure once"
+
+    async def test_slow_ones_stop_the_upstream_together_with_who_reads(
+        self, mock: Mock, gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        few = dataclasses.replace(LIMITS, waiting_events=4, callbacks_waiting=4)
+        monkeypatch.setattr("gai_fast.gateway.LIMITS", few)
+        monkeypatch.setattr("gai_fast.net.callbacks.LIMITS", few)
+        mock.deltas = 1_000_000
+        gate = asyncio.Event()
+
+        async def slow(event: Event) -> None:
+            await gate.wait()
+
+        async with gateway.stream(QUERY, EventManager(on_delta=slow)) as stream:
+            calls: list[str] = []
+            session: Any = stream._session
+            for name in ("pause", "resume"):
+                method = getattr(session, name)
+                monkeypatch.setattr(session, name, lambda name=name, method=method: (calls.append(name), method()))
+            async with asyncio.timeout(10):
+                while stream._pauses < 2:
+                    await asyncio.sleep(0.005)
+                assert calls == ["pause"]
+                while stream._pauses == 2:
+                    await anext(stream)
+                assert calls == ["pause"], "the callbacks are behind still"
+                gate.set()
+                while "resume" not in calls:
+                    await anext(stream)
+
+    async def test_who_leaves_early_is_told_no_more(self, mock: Mock, gateway: Gateway) -> None:
+        mock.deltas, mock.rate = 10_000, 200.0
+        told: list[Any] = []
+        started = asyncio.Event()
+
+        async def hanging(event: Event) -> None:
+            started.set()
+            await asyncio.Event().wait()
+
+        async with gateway.stream(QUERY, EventManager(on_delta=hanging, on_complete=told.append)) as stream:
+            await started.wait()
+            await anext(stream)
+        await asyncio.sleep(0.02)
+        assert not told
+        assert not [task for task in asyncio.all_tasks() if "CallbackRunner" in repr(task)]
+
+    async def test_a_stream_may_be_cancelled_from_one(self, mock: Mock, gateway: Gateway) -> None:
+        mock.deltas, mock.rate = 10_000, 200.0
+
+        async def enough(event: Event) -> None:
+            if event.get("seq", 0) > 3:
+                await stream.cancel()
+
+        stream = gateway.stream(QUERY, EventManager(on_delta=enough))
+        async with asyncio.timeout(5), stream:
+            result = await stream.result()
+        assert result.finish_reason == "cancelled"
 
 
 class TestAsk:
@@ -176,6 +320,14 @@ class TestTask:
 
 
 class TestGateway:
+    async def test_it_is_opened_once_at_a_time(self, mock: Mock) -> None:
+        gateway = Gateway(settings_for(mock))
+        for _ in range(2):
+            async with gateway:
+                with pytest.raises(RuntimeError, match="open already"):
+                    await gateway.__aenter__()
+                assert (await gateway.ask("Hi")).text
+
     async def test_it_must_be_open(self, mock: Mock) -> None:
         with pytest.raises(RuntimeError, match="async with"):
             await Gateway(settings_for(mock)).ask("Hi")
@@ -188,6 +340,32 @@ class TestGateway:
             await anext(stream)
         events = [event async for event in stream]
         assert events[-2]["error"]["reason"] == "shutdown"
+
+    async def test_configured_processors_are_applied(self, mock: Mock) -> None:
+        configured = dataclasses.replace(settings_for(mock), processors=({"use": "batch", "characters": 1000},))
+        async with Gateway(configured) as gateway, gateway.stream(QUERY) as stream:
+            events = [event async for event in stream]
+        assert [event["type"] for event in events] == ["start", "text.delta", "finish", "done"]
+        assert [(event.get("from_seq"), event.get("seq")) for event in events[:3]] == [(None, 1), (2, 9), (None, 10)]
+
+    async def test_json_is_followed_where_a_request_asks(self, gateway: Gateway) -> None:
+        async with gateway.stream({**QUERY, "json_snapshots": 1}) as stream:
+            assert "warning" in [event["type"] async for event in stream], "prose is no JSON"
+
+    async def test_sinks_are_told_of_every_stream(self, mock: Mock) -> None:
+        class Sink:
+            told: list[StreamMetrics] = []
+
+            def stream_ended(self, metrics: StreamMetrics) -> None:
+                self.told.append(metrics)
+
+        async with Gateway(settings_for(mock), sinks=[Sink()]) as gateway:
+            await gateway.ask("Hi")
+            await gateway.ask("Hi", model="up/other")
+        assert [(one.model, one.transport, one.outcome) for one in Sink.told] == [
+            ("m", "library", "finished"),
+            ("up/other", "library", "finished"),
+        ]
 
     async def test_a_configuration_file(self, mock: Mock, tmp_path: Path) -> None:
         file = tmp_path / "gai-fast.toml"

@@ -41,6 +41,18 @@ def test_gaps_are_those_between_reads_and_none_within_one() -> None:
     assert told.gap_sum == pytest.approx(199.0)
 
 
+def test_the_time_that_a_slow_client_took_is_added_up() -> None:
+    meter = StreamMeter(0.0)
+    for paused, resumed in ((1.0, 1.5), (2.0, 2.25)):
+        meter.paused(paused)
+        meter.paused(paused + 0.1)
+        meter.resumed(resumed)
+        meter.resumed(resumed + 0.1)
+    assert meter.end(3.0).backpressure == 0.75
+    meter.paused(3.0)
+    assert meter.end(4.0).as_dict()["backpressure_ms"] == 1750.0, "it is not over yet"
+
+
 def test_a_stream_without_content_has_no_first_token() -> None:
     meter = StreamMeter(0.0)
     meter.asked(1.0)
@@ -70,10 +82,14 @@ def test_the_last_attempt_is_the_one_that_is_measured() -> None:
 
 
 @pytest.mark.parametrize(
-    ("tokens", "first", "rate"), [(101, 1.0, 50.0), (1, 1.0, None), (0, 1.0, None), (10, None, None), (10, 3.0, None)]
+    ("tokens", "first", "gaps", "rate"),
+    [(101, 1.0, 1.9, 50.0), (1, 1.0, 1.0, None), (0, 1.0, 1.0, None), (10, None, 0.0, None), (10, 2.9999, 0.0, None)],
+    ids=["some", "one", "none", "no first", "all in one read"],
 )
-def test_tokens_a_second_are_those_after_the_first(tokens: int, first: float | None, rate: float | None) -> None:
-    told = StreamMetrics(duration=3.0, time_to_first_token=first, usage={"output_tokens": tokens})
+def test_tokens_a_second_are_those_after_the_first(
+    tokens: int, first: float | None, gaps: float, rate: float | None
+) -> None:
+    told = StreamMetrics(duration=3.0, time_to_first_token=first, gap_sum=gaps, usage={"output_tokens": tokens})
     assert told.tokens_per_second == rate
     assert told.as_dict().get("tokens_per_second") == rate
 

@@ -825,7 +825,19 @@ def test_a_stream_fails_at_any_moment(pieces: list[Any]) -> None:
 def test_what_was_used_up_to_a_cancel_is_the_providers_last_word() -> None:
     stream = Stream(prompt_characters=100).send(HELLO, chunk(usage={"input_tokens": 7, "output_tokens": 1}))
     stream.relay.cancel()
-    assert stream.events[-2]["usage"] == {"input_tokens": 7, "output_tokens": 1, "source": "partial"}
+    assert stream.events[-2]["usage"] == {
+        "input_tokens": 7,
+        "output_tokens": 2,  # what was delivered is more than what was said so far
+        "total_tokens": 9,
+        "source": "partial",
+    }
+
+
+def test_a_provider_that_counts_more_than_the_estimate_is_right() -> None:
+    counted = {"input_tokens": 7, "output_tokens": 9, "cached_input_tokens": 5}
+    stream = Stream(prompt_characters=100).send(HELLO, chunk(usage=counted))
+    stream.relay.cancel()
+    assert stream.events[-2]["usage"] == {**counted, "total_tokens": 16, "source": "partial"}
 
 
 def test_or_an_estimate_of_four_characters_a_token() -> None:

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from gai_fast.callbacks import EventManager, EventTap
 from gai_fast.formats import StreamContext, get_format
 from gai_fast.processors import Chain, StreamInfo, make_chain, read_processor
 from gai_fast.providers import get_provider
@@ -108,13 +107,3 @@ def test_processors_that_need_no_deltas_leave_every_byte_as_it_is() -> None:
         written, relay = relayed(chain, data, 1000)
         assert written == plain[0]
         assert (relay.deltas, relay.others) == (plain[1].deltas, plain[1].others) == (100, 3)
-
-
-def test_a_tap_gathers_what_one_read_brought() -> None:
-    tap = EventTap(EventManager(on_delta=print, on_complete=print))
-    encoder = get_format("gai").encoder("ndjson", StreamContext("s", "r", None, "m", clock=lambda: 7))
-    relay = Relay(get_provider("openai").adapter(), encoder, chain=Chain([tap]))
-    relay.receive_data(sse(chunk("a"), chunk("b")), 0)
-    assert [event["text"] for event in tap.take()] == ["a", "b"]
-    relay.receive_data(sse(chunk(finish="stop"), "[DONE]"), 0)
-    assert [event["type"] for event in tap.take()] == ["finish"]

@@ -289,3 +289,20 @@ def test_so_can_one_whose_input_is_json_text() -> None:
     part = parse_request(body).messages[0].content[0]
     assert isinstance(part, ToolCallPart)
     assert bytes(part.input) == b'{"x":1.10}'
+
+
+# ---- a stream that was resumed ---------------------------------------------------------------------------------------
+
+
+def test_a_gap_replaces_the_text_so_far_and_nothing_else() -> None:
+    gap = {"type": "stream.gap", "seq": 9, "from": 3, "to": 9, "text": "Hello wor"}
+    result = collected(text("Hmm", "reasoning.delta"), text("Hel"), gap, text("ld"))
+    assert (result.text, result.reasoning) == ("Hello world", "Hmm")
+    assert [part["text"] for part in result.message["content"]] == ["Hmm", "Hello world"]
+    assert collected(gap).text == "Hello wor"
+
+
+def test_an_empty_delta_is_no_part_of_the_message() -> None:
+    assert parts(text(""), text("", "reasoning.delta"), call({})) == [
+        {"type": "tool_call", "call_id": "c1", "name": "weather", "input": {}}
+    ]

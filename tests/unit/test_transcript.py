@@ -84,6 +84,40 @@ def test_a_call_keeps_the_id_that_was_told_first() -> None:
     ]
 
 
+def named(name: str, value: Any = None) -> list[Any]:
+    start = {"type": "tool.call.start", "call_id": "c", "index": 0, "tool_call": {"name": name}}
+    return [start] if value is None else [start, {"type": "tool.call", "call_id": "c", "tool_call": {"input": value}}]
+
+
+@pytest.mark.parametrize(
+    ("said", "again"),
+    [
+        (named("weather"), named("time")),
+        (named("weather", {"a": 1}), named("weather", {"a": 2})),
+        ([{"type": "image", "image": {"data": "AA=="}}], [{"type": "image", "image": {"data": "BB=="}}]),
+        ([{"type": "citations", "citations": [{"uri": "a"}]}], [{"type": "citations", "citations": [{"uri": "b"}]}]),
+    ],
+)
+def test_what_is_no_text_must_be_the_same_too(said: list[Any], again: list[Any]) -> None:
+    assert repeated(delivered(*said), *said) == []
+    with pytest.raises(Network):
+        repeated(delivered(*said), *again)
+
+
+def test_what_a_provider_makes_up_anew_is_not_compared() -> None:
+    signed: Any = {"type": "reasoning.signature", "signature": "one", "block": 0}
+    found: Any = {"type": "server_tool", "server_tool": {"id": "a", "name": "search", "status": "started"}}
+    other = {"type": "server_tool", "server_tool": {**found["server_tool"], "id": "b"}}
+    assert repeated(delivered(signed, found), {**signed, "signature": "two"}, other, text("x")) == [text("x")]
+
+
+def test_what_is_void_is_not_asked_for_again() -> None:
+    transcript = delivered(text("Hello"))
+    transcript.forget()
+    assert transcript.take(text("By")) == text("By")
+    assert repeated(transcript, text("Bye")) == [text("e")]
+
+
 def test_what_is_said_of_an_answer_is_neither_compared_nor_told_twice() -> None:
     usage: Any = {"type": "usage", "usage": {"input_tokens": 1}}
     transcript = delivered(text("a"))

@@ -531,3 +531,40 @@ def test_an_offset_counts_from_the_front(kernels: ModuleType) -> None:
     with pytest.raises(TypeError):
         encoder.text_delta_into(bytearray(200), 1.5, "a")
     assert encoder.seq == 0
+
+
+# ---- frames that were written elsewhere ------------------------------------------------------------------------------
+
+
+def test_frames_written_elsewhere_keep_their_place_and_count(kernels: ModuleType) -> None:
+    encoder = kernels.SSEEncoder()
+    encoder.text_delta("a")
+    first = encoder.take()
+    encoder.append_frames(b"<2><3>", 2)
+    assert (len(encoder), encoder.seq) == (6, 3)
+    assert encoder.take() == b"<2><3>"
+    assert (len(encoder), encoder.take()) == (0, b"")
+    encoder.append_frames(b"<4>", 1)
+    encoder.text_delta("b")
+    encoder.append_frames(b"", 0)
+    encoder.append_frames(b"<6>", 1)
+    encoder.event({"type": "text.delta", "text": "c"})
+    expected = [b"<4>", kernels.encode_sse({"type": "text.delta", "seq": 5, "text": "b"}, event="text.delta"), b"<6>"]
+    expected.append(kernels.encode_sse({"type": "text.delta", "seq": 7, "text": "c"}, event="text.delta"))
+    with encoder.view() as view:
+        assert bytes(view) == b"".join(expected)
+        with pytest.raises(BufferError):
+            encoder.append_frames(b"<8>", 1)
+    assert first.startswith(b"event: text.delta\n")
+
+
+@pytest.mark.parametrize("after", ["text_delta", "event", "comment", "view"])
+def test_what_follows_frames_written_elsewhere_stands_behind_them(kernels: ModuleType, after: str) -> None:
+    encoder = kernels.SSEEncoder()
+    encoder.append_frames(b"<1>", 1)
+    if after == "view":
+        with encoder.view() as view:
+            assert bytes(view) == b"<1>"
+        return
+    getattr(encoder, after)({"type": "warning", "reason": "x"} if after == "event" else "text")
+    assert encoder.take().startswith(b"<1>")

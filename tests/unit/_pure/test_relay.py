@@ -445,8 +445,7 @@ def test_numbers_that_are_no_json_or_that_readers_differ_on_are_not_copied(nativ
 @pytest.mark.parametrize(
     ("frame", "why"),
     [
-        (sse('{"text":"Hi","more":{"text":"Hi"}}'), "the text stands there twice"),
-        (sse('{"text":"Hi","more":{"text":"\\u0048i"}}'), "the text stands there twice"),
+        (sse('{"text":"Hi","more":{"text":"\\u0048i"}}'), "the text stands there twice, in other words"),
         (sse('{"other":"Hi","text":["Hi"]}'), "the text is no member of that name"),
         (sse('{"t\\u0065xt":"Hi"}'), "a name that is written with escapes"),
         (b'data: {"text":\ndata: "Hi"}\n\n', "two data lines"),
@@ -521,6 +520,40 @@ def test_what_was_copied_survives_the_template_that_copied_it(native: ModuleType
         (1, 2, "é1"),
         (0, 3, "é0z"),
     ]
+
+
+def test_a_text_that_is_told_twice_is_copied_once_while_both_are_the_same(kernels: ModuleType) -> None:
+    def twice(one: str, other: str | None = None) -> bytes:
+        return sse(f'{{"text":"{one}","more":{{"text":"{one if other is None else other}"}}}}')
+
+    says = [twice("Hi"), twice(" there"), twice("ü"), twice("a", "b"), twice("a", "ab"), twice("ab", "a"), twice("end")]
+    expected = "".join(f"<{n}@{NOW}:{text}>" for n, text in enumerate(["Hi", " there", "ü", "a", "a", "ab", "end"], 1))
+    for chunks in cuts(b"".join(says)):
+        reader = Reader(kernels, text_of)
+        for chunk in chunks:
+            reader.feed(chunk)
+        assert reader.out.decode() == expected
+    assert reader.copied <= 3
+
+
+def test_a_text_told_twice_is_copied(native: ModuleType) -> None:
+    reader = Reader(native, text_of)
+    reader.feed(b"".join(sse(json.dumps({"text": word, "more": {"text": word}})) for word in WORDS))
+    assert reader.copied == len(WORDS) - 1
+
+
+def test_what_cannot_be_learned_is_not_tried_for_ever(native: ModuleType) -> None:
+    reader = Reader(native, text_of)
+    frame = sse('{"t\\u0065xt":"Hi"}')
+    for _ in range(12):
+        reader.feed(frame)
+    assert not reader.copier.learns
+    # From then on frames come together, and one in a while is tried.
+    reader.copier.feed(frame * 40)
+    given = [len(frames) for frames in iter(lambda: reader.copier.next(0, NOW), None)]
+    assert max(given) > 1
+    assert sum(given) == 40
+    assert reader.copier.learns
 
 
 def test_a_stream_whose_frames_never_repeat_is_hardly_learned(native: ModuleType) -> None:

@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 
 from gai_fast.cli.config import json_schema, toml
-from gai_fast.server.config import SECTIONS, load
+from gai_fast.limits import LIMITS
+from gai_fast.processors import PROCESSORS, parameters
+from gai_fast.server.config import LISTS, SECTIONS, load
 
 from .conftest import Run
 
@@ -54,8 +56,8 @@ class TestInit:
         document = tomllib.loads("\n".join(active))
         document["server"].pop("default_model")
         for section, keys in SECTIONS.items():
-            tables = document[section] if section in ("upstream", "model") else [document[section]]
-            assert section == "model" or set(keys) - {"default_model"} == set(tables[0])
+            tables = document[section] if section in LISTS else [document[section]]
+            assert section in ("model", "processor") or set(keys) - {"default_model"} == set(tables[0])
         assert load(folder / "x.toml", environ={"OPENAI_API_KEY": "sk"}).models["fast"].upstream.name == "openai"
 
     def test_it_overwrites_only_where_it_is_told_to(self, run: Run, folder: Path) -> None:
@@ -109,6 +111,22 @@ class TestShow:
         assert shown["server"]["port"] == {"value": 9000, "origin": "c.toml:3"}
         assert shown["model"][0]["id"] == {"value": "fast", "origin": "default"}
 
+    def test_processors_are_shown_in_order_with_their_defaults(self, run: Run, folder: Path) -> None:
+        with (folder / "c.toml").open("a") as file:
+            file.write('[[processor]]\nuse = "json_stream"\nrecover = true\n[[processor]]\nuse = "correlation"\n')
+        result = run("config", "show", "-c", "c.toml", "--origin", env=SECRETS)
+        text = result.output.partition("[[processor]]\n")[2]
+        assert text.startswith('use = "json_stream"  # c.toml:15\non_invalid = "warn"  # default\nrecover = true  # c.')
+        shown = tomllib.loads(result.output)["processor"]
+        assert shown[1] == {
+            "use": "correlation", "ids": ["request_id", "trace_id", "stream_id"], "on": "ends", "labels": {}
+        }  # fmt: skip
+        (folder / "again.toml").write_text(result.output.partition("[[upstream]]")[0] + "[[processor]]\n" + text)
+        assert [entry["use"] for entry in load(folder / "again.toml", environ={}).processors] == [
+            "json_stream",
+            "correlation",
+        ]
+
     def test_zero_configuration_is_shown(self, run: Run) -> None:
         text = run("config", "show", env=SECRETS).output
         assert [table["name"] for table in tomllib.loads(text)["upstream"]] == ["openai", "anthropic", "gemini"]
@@ -122,6 +140,8 @@ class TestSchema:
         for section, keys in SECTIONS.items():
             table = schema["properties"][section]
             table = table.get("items", table)
+            if section == "processor":
+                continue
             assert set(table["properties"]) == set(keys)
             assert table["additionalProperties"] is False
             assert all(key["description"] for key in table["properties"].values())
@@ -133,6 +153,19 @@ class TestSchema:
             "default": 8080,
         }
         assert schema["properties"]["upstream"]["items"]["required"] == ["name", "provider"]
+
+    def test_it_describes_every_processor_with_its_parameters(self) -> None:
+        tables = json_schema()["properties"]["processor"]["items"]["oneOf"]
+        assert [table["properties"]["use"] for table in tables] == [{"const": use} for use in PROCESSORS]
+        for use, table in zip(PROCESSORS, tables, strict=True):
+            assert list(table["properties"]) == ["use", *parameters(use).__struct_fields__]
+            assert (table["required"][0], table["additionalProperties"]) == ("use", False)
+        batch = next(table for table in tables if table["title"] == "batch")
+        assert batch["properties"]["characters"]["anyOf"][0] == {
+            "type": "integer",
+            "minimum": 1,
+            "maximum": LIMITS.batch,
+        }
 
 
 @pytest.mark.parametrize(

@@ -83,7 +83,7 @@ class TestCommand:
         """What the server was started with."""
         served: list[Settings] = []
 
-        async def serve(settings: Settings, *, ready: Any) -> None:
+        async def serve(settings: Settings, *, ready: Any, record: Path | None) -> None:
             served.append(settings)
             ready("http://127.0.0.1:1")
 
@@ -128,15 +128,32 @@ class TestCommand:
     def test_an_address_that_cannot_be_bound_is_a_start_up_failure(
         self, run: Run, monkeypatch: pytest.MonkeyPatch, problem: OSError, said: str
     ) -> None:
-        async def serve(settings: Settings, *, ready: Any) -> None:
+        async def serve(settings: Settings, *, ready: Any, record: Path | None) -> None:
             raise problem
 
         monkeypatch.setattr(app, "serve", serve)
         result = run("serve")
         assert (result.exit_code, result.output) == (3, f"error: cannot listen on 127.0.0.1:8080: {said}\n")
 
+    def test_a_folder_for_recordings_is_made(self, run: Run, monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+        recorded: list[Path | None] = []
+
+        async def serve(settings: Settings, *, ready: Any, record: Path | None) -> None:
+            recorded.append(record)
+            ready("http://127.0.0.1:1")
+
+        monkeypatch.setattr(app, "serve", serve)
+        assert "recording what upstreams answer to a/b\n" in run("serve", "--record", "a/b").output
+        assert (folder / "a" / "b").is_dir()
+        assert run("serve", env={"GAI_FAST_RECORD": "a"}).exit_code == 0
+        assert run("serve").exit_code == 0
+        assert recorded == [Path("a/b"), Path("a"), None]
+        (folder / "file").touch()
+        result = run("serve", "--record", "file/x")
+        assert (result.exit_code, result.output) == (3, "error: cannot record to file/x: Not a directory\n")
+
     def test_a_failure_of_the_running_server_is_a_failure(self, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-        async def serve(settings: Settings, *, ready: Any) -> None:
+        async def serve(settings: Settings, *, ready: Any, record: Path | None) -> None:
             ready("http://127.0.0.1:1")
             raise OSError(errno.ENOSPC, "No space left on device")
 

@@ -148,3 +148,34 @@ async def test_a_sink_that_raises_harms_no_other(caplog: pytest.LogCaptureFixtur
     tell_sinks([Bad(), good], metrics)
     assert good.told is metrics
     assert "Bad raised RuntimeError" in caplog.text
+
+
+async def test_a_plain_function_that_asks_a_cancelled_future_harms_nothing() -> None:
+    cancelled = asyncio.get_running_loop().create_future()
+    cancelled.cancel()
+    seen: list[Any] = []
+    run = runner(EventManager(on_delta=lambda event: cancelled.result(), on_complete=seen.append))
+    run.tell([DELTA, DELTA, FINISH])
+    assert seen == [FINISH]
+    await run.close()
+
+
+async def test_who_is_cancelled_while_waiting_for_the_callbacks_leaves_none_behind() -> None:
+    begun, ended = asyncio.Event(), asyncio.Event()
+
+    async def hanging(event: Any) -> None:
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    run = runner(EventManager(on_delta=hanging))
+    run.tell([DELTA])
+    await begun.wait()
+    closing = asyncio.create_task(run.close())
+    await asyncio.sleep(0)
+    closing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await closing
+    await asyncio.wait_for(ended.wait(), 5)

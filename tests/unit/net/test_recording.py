@@ -141,3 +141,34 @@ def test_a_disk_that_fails_harms_no_stream(tmp_path: Path, caplog: pytest.LogCap
 def test_what_is_no_recording_is_told(data: bytes, told: str) -> None:
     with pytest.raises(ValueError, match=told):
         read_recording(data)
+
+
+SECRET = "sk-sk-0123456789"
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 5, 7, 1000])
+def test_a_secret_that_is_cut_by_reads_is_not_written_either(tmp_path: Path, size: int) -> None:
+    body = f"wrong key {SECRET}{SECRET}, é sk-sk-sk-0123456789 sk-".encode()
+    session = Session()
+    exchange = RecordedExchange(tmp_path / "r", ABOUT, session, FakeTime().time, SECRET)
+    exchange.open(lambda receiver: Real())
+    exchange.head_received(401, HEADERS)
+    for at in range(0, len(body), size):
+        exchange.body_received(body[at : at + size])
+    exchange.exchange_ended(None)
+    written = b"".join(data for _, data in read_recording((tmp_path / "r").read_bytes()).chunks)
+    assert written.decode() == "wrong key ******, é sk-*** sk-"
+    assert b"".join(session.calls[1:-1]) == body
+
+
+@pytest.mark.parametrize("ends", ["close", "exchange_ended"])
+def test_nor_most_of_one_where_the_answer_breaks_off(tmp_path: Path, ends: str) -> None:
+    exchange = RecordedExchange(tmp_path / "r", ABOUT, Session(), FakeTime().time, SECRET)
+    exchange.open(lambda receiver: Real())
+    exchange.head_received(401, HEADERS)
+    exchange.body_received(b"wrong key " + SECRET.encode()[:-1])
+    if ends == "close":
+        exchange.close()
+    else:
+        exchange.exchange_ended(Error("network", "cut", reason="truncated"))
+    assert SECRET[:-1] not in (tmp_path / "r").read_text()

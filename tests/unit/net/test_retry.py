@@ -101,9 +101,16 @@ class TestBudget:
 
     def test_requests_of_the_window_before_count_for_as_long_as_it_reaches_back(self) -> None:
         budget = RetryBudget()
-        for _ in range(1000):
-            budget.request(100.0)
-        assert sum(budget.take(112.5) for _ in range(200)) == 75
+        for tick in range(1000):
+            budget.request(100.0 + tick / 100)
+        assert sum(budget.take(114.9) for _ in range(200)) == 50
+
+    def test_no_window_has_more_wherever_it_begins(self) -> None:
+        budget = RetryBudget()
+        times = [at / 10 for at in range(1000, 1400) if budget.take(at / 10)]
+        most = max(sum(at <= other < at + LIMITS.retry_window for other in times) for at in times)
+        assert most == LIMITS.retry_floor
+        assert len(times) == 4 * LIMITS.retry_floor
 
 
 class TestBreaker:
@@ -111,49 +118,57 @@ class TestBreaker:
 
     def test_it_opens_after_so_many_failures_and_admits_one_probe(self) -> None:
         breaker = Breaker(self.SETTINGS)
-        assert [breaker.failed(at) for at in (1.0, 2.0, 3.0)] == [False, False, True]
-        assert not breaker.admits(3.0)
+        assert [breaker.failed(at, "a") for at in (1.0, 2.0, 3.0)] == [False, False, True]
+        assert not breaker.admits(3.0, "a")
         assert breaker.seconds_left(5.0) == 8.0
-        assert not breaker.admits(12.9)
-        assert [breaker.admits(13.0), breaker.admits(13.0)] == [True, False]
+        assert not breaker.admits(12.9, "a")
+        assert [breaker.admits(13.0, "a"), breaker.admits(13.0, "a")] == [True, False]
+
+    def test_it_says_in_which_state_it_is(self) -> None:
+        breaker = self.opened()
+        assert [breaker.state(at) for at in (3.0, 12.9, 13.0)] == ["open", "open", "probing"]
+        assert breaker.admits(13.0, "a")
+        assert breaker.state(13.0) == "probing"
+        breaker.succeeded()
+        assert breaker.state(13.0) == "closed"
 
     def test_a_probe_that_succeeds_closes_it(self) -> None:
         breaker = self.opened()
-        assert breaker.admits(20.0)
+        assert breaker.admits(20.0, "a")
         breaker.succeeded()
-        assert breaker.admits(20.0)
-        assert breaker.admits(20.0)
-        assert not breaker.failed(21.0)
+        assert breaker.admits(20.0, "a")
+        assert breaker.admits(20.0, "a")
+        assert not breaker.failed(21.0, "a")
 
     def test_a_probe_that_fails_opens_it_again(self) -> None:
         breaker = self.opened()
-        assert breaker.admits(20.0)
-        assert breaker.failed(21.0)
-        assert not breaker.admits(30.9)
-        assert breaker.admits(31.0)
+        assert breaker.admits(20.0, "a")
+        assert breaker.failed(21.0, "a")
+        assert not breaker.admits(30.9, "a")
+        assert breaker.admits(31.0, "a")
 
     def test_a_probe_that_went_away_is_made_anew(self) -> None:
         breaker = self.opened()
-        assert breaker.admits(20.0)
-        breaker.left()
-        assert breaker.admits(20.0)
+        assert breaker.admits(20.0, "a")
+        breaker.left("a")
+        assert breaker.admits(20.0, "a")
 
     def test_failures_that_lie_too_far_apart_do_not_open_it(self) -> None:
         breaker = Breaker(self.SETTINGS)
-        assert not any(breaker.failed(at) for at in (0.0, 20.0, 40.0, 60.0, 80.0))
-        assert breaker.admits(80.0)
+        assert not any(breaker.failed(at, "a") for at in (0.0, 20.0, 40.0, 60.0, 80.0))
+        assert breaker.admits(80.0, "a")
 
     def test_a_success_between_them_starts_the_count_anew(self) -> None:
         breaker = Breaker(self.SETTINGS)
-        breaker.failed(1.0)
-        breaker.failed(2.0)
+        breaker.failed(1.0, "a")
+        breaker.failed(2.0, "a")
         breaker.succeeded()
-        assert not breaker.failed(3.0)
+        assert not breaker.failed(3.0, "a")
 
     def test_what_was_under_way_when_it_opened_does_not_keep_it_open_for_longer(self) -> None:
         breaker = self.opened()
-        assert not breaker.failed(9.0)
-        assert breaker.admits(13.0)
+        assert not breaker.failed(9.0, "a")
+        assert breaker.admits(13.0, "a")
 
     @pytest.mark.parametrize(
         ("error", "counts"),
@@ -172,8 +187,17 @@ class TestBreaker:
     def test_only_what_speaks_of_the_upstream_counts(self, error: Error, counts: bool) -> None:
         assert is_fault_of_upstream(error) is counts
 
+    def test_a_request_from_before_it_opened_is_not_taken_for_the_probe(self) -> None:
+        breaker = self.opened()
+        assert breaker.admits(20.0, "probe")
+        breaker.left("old")
+        assert not breaker.failed(21.0, "old")
+        assert not breaker.admits(22.0, "another")
+        assert breaker.failed(23.0, "probe")
+        assert breaker.seconds_left(23.0) == 10.0
+
     def opened(self) -> Breaker:
         breaker = Breaker(self.SETTINGS)
         for at in (1.0, 2.0, 3.0):
-            breaker.failed(at)
+            breaker.failed(at, "a")
         return breaker

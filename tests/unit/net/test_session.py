@@ -453,26 +453,100 @@ def test_a_fallback_that_cannot_be_asked_leaves_the_failure_as_it_was() -> None:
 
 def test_a_breaker_is_told_of_the_first_content_not_of_the_end() -> None:
     breaker = Breaker(BreakerSettings(failures=1, window=30, open=10))
-    breaker.failed(-20.0)
+    breaker.failed(-20.0, "")
     stream = Fixture()
     stream.runner.breakers["up"] = breaker
     stream.start()
-    assert not breaker.admits(0.0), "this stream is the probe"
+    assert not breaker.admits(0.0, ""), "this stream is the probe"
     stream.session.head_received(200, SSE)
     stream.receive(frame())
-    assert breaker.admits(0.0)
+    assert breaker.admits(0.0, "")
 
 
 @pytest.mark.parametrize("problem", [Error("unsupported", "no"), ValueError("no path")])
 def test_a_probe_that_could_not_be_sent_is_made_anew(problem: Exception) -> None:
     breaker = Breaker(BreakerSettings(failures=1, window=30, open=10))
-    breaker.failed(-20.0)
+    breaker.failed(-20.0, "")
     stream = Fixture()
     stream.runner.breakers["up"] = breaker
     stream.runner.refusals["up"] = problem
     with pytest.raises(type(problem)):
         stream.start()
-    assert breaker.admits(0.0)
+    assert breaker.admits(0.0, "")
+
+
+def opened(now: float) -> Breaker:
+    """A breaker whose next request is its probe."""
+    breaker = Breaker(BreakerSettings(failures=1, window=30, open=10))
+    breaker.failed(now - 20.0, "")
+    return breaker
+
+
+def test_a_fresh_answer_that_breaks_again_leaves_no_probe_behind() -> None:
+    spare = UpstreamSettings("spare", "openai-compatible", "http://y")
+    stream = Fixture(on_midstream_failure="restart", retries=1, model={"fallback": ("backup",)})
+    stream.runner.settings = Settings(models={"backup": ModelSettings("backup", spare, "b")})
+    stream.streaming()
+    stream.session.exchange_ended(Error("network", "cut"))
+    breaker = stream.runner.breakers["up"] = opened(stream.time.now)
+    stream.time.advance(1)
+    assert len(stream.runner.asked) == 2
+    assert not breaker.admits(stream.time.now, "another"), "the fresh attempt is the probe"
+    stream.receive(frame(), ERROR)
+    stream.time.advance(1)
+    assert stream.runner.asked[-1].model.name == "backup"
+    assert breaker.state(stream.time.now) == "closed", "it gave content"
+
+
+def test_a_client_that_takes_nothing_costs_the_next_attempt_no_time() -> None:
+    stream = Fixture(on_midstream_failure="continue", retries=1, first_event_timeout=5, heartbeat=0).streaming()
+    stream.session.exchange_ended(Error("network", "cut"))
+    stream.session.pause()
+    stream.time.advance(20)
+    assert stream.exchange.calls == ["pause"]
+    assert stream.ends == 0
+    stream.session.resume()
+    stream.time.advance(4.9)
+    assert stream.ends == 0
+    stream.time.advance(0.2)
+    assert stream.runner.ends == ["failed"]
+
+
+@pytest.mark.parametrize(
+    ("options", "kept"),
+    [
+        ({"retries": 0}, False),
+        ({"retries": 0, "model": {"fallback": ("backup",)}}, True),
+        ({"retries": 0, "model": {"fallback_on": {"context_length_exceeded": "backup"}}}, True),
+        ({"retries": 1}, True),
+    ],
+)
+def test_a_request_is_kept_only_for_who_may_be_asked_again(options: dict[str, Any], kept: bool) -> None:
+    stream = Fixture(**options).start()
+    assert bool(stream.session.call.request) is kept
+    stream.session.head_received(200, SSE)
+    stream.receive(frame())
+    assert not stream.session.call.request
+
+
+def test_a_prefill_that_cannot_be_made_is_a_plain_fresh_attempt() -> None:
+    stream = Fixture(on_midstream_failure="continue", retries=1, model={"prefill": True}).streaming()
+    ask = stream.runner.open
+    refused: list[Call] = []
+
+    def refuse(call: Call, session: Session) -> Any:
+        if call.request is not stream.session.call.request:
+            refused.append(call)
+            raise Error("unsupported", "no prefill", reason="field")
+        return ask(call, session)
+
+    stream.runner.open = refuse  # type: ignore[method-assign]  # for this test
+    stream.session.exchange_ended(Error("network", "cut"))
+    stream.time.advance(1)
+    assert (len(refused), len(stream.runner.asked)) == (1, 2)
+    stream.session.head_received(200, SSE)
+    stream.receive(frame("xy"), frame("", "stop"), DONE)
+    assert stream.output.events[-2].get("continued") == "verified"
 
 
 def test_the_clock_is_read_when_told() -> None:

@@ -39,12 +39,12 @@ def run(chain: Chain, events: list[Event], now: int = 0) -> list[Any]:
 def test_an_empty_chain_changes_nothing_and_must_be_given_nothing() -> None:
     chain = Chain([])
     assert run(chain, stream("a", "b")) == stream("a", "b")
-    assert (chain.touches, chain.due_ms, list(chain.flush())) == ("nothing", None, [])
+    assert (chain.touches, chain.due_ms, list(chain.flush())) == ("events", None, [])
 
 
 @pytest.mark.parametrize(
     ("touches", "most"),
-    [(["nothing"], "nothing"), (["nothing", "events"], "events"), (["deltas", "nothing", "events"], "deltas")],
+    [(["events"], "events"), (["events", "deltas", "events"], "deltas")],
 )
 def test_a_chain_must_be_given_what_the_most_curious_of_it_must_be(touches: list[Touches], most: Touches) -> None:
     assert Chain([Twice(each) for each in touches]).touches == most

@@ -29,6 +29,13 @@ def test_the_first_after_a_silence_is_never_held_for_a_time() -> None:
     assert texts(through(processor, events, [0, 10, 20, 30, 60, 61, 200, 200])) == ["a", "bcd", "ef"]
 
 
+def test_a_clock_that_is_set_back_holds_nothing_longer() -> None:
+    processor = BatchProcessor(milliseconds=50)
+    out = through(processor, [delta(text) for text in "abcd"], [100_000, 100_010, 20, 30])
+    assert [event["text"] for event in out] == ["a", "bc"]
+    assert processor.due_ms == 70
+
+
 def test_what_is_held_is_due() -> None:
     processor = BatchProcessor(milliseconds=50)
     through(processor, [delta("a"), delta("b")], [100, 120])

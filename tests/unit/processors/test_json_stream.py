@@ -55,6 +55,12 @@ def test_snapshots_come_as_often_as_they_were_asked_for() -> None:
     assert types_of(out)[:3] == ["start", "text.delta", "json.snapshot"]
 
 
+def test_snapshots_go_on_where_the_clock_is_set_back() -> None:
+    events = [START, *map(delta, ["[1, ", "2, ", "3, ", "4, "])]
+    out = through(JSONStreamProcessor(snapshots_ms=50), events, [0, 100_000, 20, 30, 70])
+    assert snapshots(out) == [[1], [1, 2, 3, 4]]
+
+
 def test_a_snapshot_that_is_due_does_not_need_another_delta() -> None:
     processor = JSONStreamProcessor(snapshots_ms=100)
     through(processor, [START, delta('{"a":"b')], [0, 1000])
@@ -99,6 +105,14 @@ def test_a_document_that_the_model_did_not_end_is_told_at_the_end(text: str) -> 
     for reason in ("length", "cancelled", "content_filter"):
         finish = {**FINISH, "finish_reason": reason}
         assert "warning" not in types_of(run(text, 1, finish=finish, on_invalid="error"))
+
+
+@pytest.mark.parametrize("before", ["", "1 "])
+def test_a_number_that_is_too_long_is_told_at_the_end(before: str) -> None:
+    text = before + "1" * (LIMITS.integer_digits + 1)
+    out = run(text, 1000, on_invalid="error")
+    assert types_of(out)[-1] == "raised invalid_json"
+    assert text_of(run(text, 1000)) == text
 
 
 def test_an_error_says_where_and_not_what() -> None:
@@ -196,8 +210,18 @@ def test_prose_without_json_is_not_lost(text: str) -> None:
     assert text_of(run(text, 1000, recover=True, on_invalid="error")) == ""
 
 
-def test_a_document_that_breaks_after_it_was_found_is_told() -> None:
-    assert types_of(run('Here: {"a": 1, x', recover=True, on_invalid="error"))[-1] == "raised invalid_json"
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize(
+    ("text", "right"), [('Here: {"a": 1, x', '{"a": 1, '), ('{"a": NaN} {"b": 1}', '{"a": '), ("[" * 300, "[" * 256)]
+)
+def test_a_document_that_breaks_after_it_was_found_is_told(size: int, text: str, right: str) -> None:
+    out = run(text, size, recover=True, on_invalid="error")
+    assert (text_of(out), types_of(out)[-1]) == (right, "raised invalid_json")
+
+
+def test_the_search_for_a_document_ends_within_a_delta_too() -> None:
+    text = "{" * LIMITS.json_prose + '{ {"a": 1}'
+    assert text_of(run(text, len(text), recover=True)) == text
 
 
 # ---- work ------------------------------------------------------------------------------------------------------------
@@ -205,8 +229,8 @@ def test_a_document_that_breaks_after_it_was_found_is_told() -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ['{"a":1,"b":"xyz"},', "[[[[[[[[", '{"{"', '["[[[[', "{ {x}", 'prose { and "prose"'],
-    ids=["a list", "brackets", "names", "strings", "braces", "prose"],
+    ['{"a":1,"b":"xyz"},', "[[[[[[[[", "\n[\n[", '{"{"', '["[[[[', "{ {x}", 'prose { and "prose"'],
+    ids=["a list", "brackets", "lists on lines", "names", "strings", "braces", "prose"],
 )
 @pytest.mark.parametrize("recover", [False, True])
 def test_twice_the_text_costs_twice_the_steps(text: str, recover: bool) -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from gai_fast.processors import StreamInfo, read_processor
 from gai_fast.processors.transform import ReplaceProcessor, TransformProcessor
 
-from .streams import FINISH, START, delta, pieces, stream, text_of, through, types_of
+from .streams import DONE, FINISH, START, delta, pieces, stream, text_of, through, types_of
 
 
 def test_a_function_changes_or_drops_events() -> None:
@@ -51,6 +51,23 @@ def test_what_is_held_back_comes_before_the_next_event() -> None:
         *(("start", None), ("text.delta", "x"), ("text.delta", "AC"), ("reasoning.delta", "ME")),
         *(("text.delta", "ACM"), ("usage", None), ("finish", None)),
     ]
+
+
+def test_what_stands_beside_the_text_cuts_no_word() -> None:
+    aside: Any = {"type": "warning", "reason": "malformed_chunk"}
+    events: Any = [START, delta("a sec"), aside, delta("re"), aside, delta("t, s"), aside, FINISH, DONE]
+    out = through(ReplaceProcessor({"secret": "***"}), [{**event, "seq": n} for n, event in enumerate(events, 1)])
+    assert text_of(out) == "a ***, s"
+    assert types_of(out) == [
+        *("start", "text.delta", "warning", "warning", "text.delta", "text.delta", "warning", "finish", "done"),
+    ]
+    numbers = [event["seq"] for event in out]
+    assert numbers == sorted(numbers)
+
+
+def test_nothing_in_place_of_a_word_is_no_event() -> None:
+    out = through(ReplaceProcessor({"a": "", "ab": "x"}), stream("a"))
+    assert types_of(out) == ["start", "finish", "done"]
 
 
 def test_tool_arguments_are_left_as_they_are() -> None:

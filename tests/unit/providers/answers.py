@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable
 from typing import Any, cast
 
@@ -11,6 +12,8 @@ from pydantic import TypeAdapter
 from gai_fast.events import Event, JSONText
 from gai_fast.providers import Target, UpstreamRequest, get_provider
 from gai_fast.request import parse_request
+
+_MADE = re.compile("call_[0-9a-f]{24}")
 
 
 def chunk(delta: Any = None, *, finish: str | None = None, index: int = 0, **keys: Any) -> dict[str, Any]:
@@ -41,9 +44,12 @@ def read_whole(provider: str, answer: Any, text: str | None = None) -> list[Even
 
 
 def plain(events: list[Event]) -> list[Event]:
-    """The events with arguments as their JSON text, so that digits can be compared."""
+    """The events with arguments as their JSON text, so that digits can be compared, and ids of our making numbered."""
     said = []
+    numbers: dict[str, str] = {}
     for event in events:
+        if _MADE.fullmatch(event.get("call_id", "")):
+            event = {**event, "call_id": numbers.setdefault(event["call_id"], f"call_{len(numbers)}")}
         given = event.get("tool_call", {}).get("input")
         if isinstance(given, JSONText):
             event = cast(Event, {**event, "tool_call": {**event["tool_call"], "input": given.text}})

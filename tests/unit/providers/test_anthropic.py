@@ -81,13 +81,19 @@ class TestText:
 
     def test_unknown_events_blocks_and_deltas_are_ignored(self) -> None:
         blocks = [begin(0, "compaction", content=None), delta(0, "compaction_delta", content="…"), end(0)]
-        assert between(read(head(), {"type": "unheard_of"}, *blocks, end(7), tail(), STOP)) == []
+        unknown = [{"type": "unheard_of"}, {"type": "keepalive", "message": "working"}]
+        assert between(read(head(), *unknown, *blocks, end(7), tail(), STOP)) == []
 
     def test_the_event_name_is_taken_where_the_data_has_no_type(self) -> None:
         adapter = get_provider("anthropic").adapter()
         assert adapter.receive("message_start", '{"message":{"id":"m","model":"claude"}}')[0]["type"] == "start"
         adapter.receive("message_stop", "{}")
         assert adapter.ended
+
+    def test_the_end_mark_of_another_dialect_says_nothing(self) -> None:
+        assert read(head(), *said("Hi"), tail(), "[DONE]")[-1]["finish_reason"] == "stop"
+        with pytest.raises(Error, match="before it was complete"):
+            read(head(), *said("Hi"), "[DONE]")
 
     def test_start_comes_first_even_where_the_head_is_missing(self) -> None:
         assert [event["type"] for event in read(*said("Hi"), tail(), STOP)] == ["start", "text.delta", "finish"]
@@ -234,6 +240,21 @@ def test_deltas_that_are_copied_count_for_the_span_of_citations() -> None:
     assert adapter.receive("", json.dumps(end(0)))[0]["citations"] == [{"uri": "u", "start": 0, "end": 5}]
 
 
+def test_citations_that_come_with_the_block_count() -> None:
+    cited = [{"type": "web_search_result_location", "url": "u", "title": "t"}]
+    events = read(head(), begin(0, "text", text="Hi", citations=cited), end(0), tail(), STOP)
+    assert of_type(events, "citations")[0]["citations"] == [{"uri": "u", "title": "t", "start": 0, "end": 2}]
+
+
+def test_a_call_without_an_id_gets_one_that_no_other_answer_has() -> None:
+    ids = []
+    for one in ("m1", "m2", "m1"):
+        adapter = get_provider("anthropic").adapter()
+        adapter.receive("", json.dumps(head(one)))
+        ids.append(adapter.receive("", json.dumps(tool(identifier="")[0]))[0]["call_id"])
+    assert ids[0] == ids[2] != ids[1]
+
+
 class TestEnd:
     @pytest.mark.parametrize(
         ("word", "reason"),
@@ -305,6 +326,10 @@ class TestUsage:
             "reasoning_tokens": 4,
         }
 
+    def test_details_of_another_shape_are_left_out(self) -> None:
+        usage = {"input_tokens": 4, "output_tokens": 2, "output_tokens_details": 5}
+        assert read(head(usage=usage), tail(), STOP)[-1]["usage"]["total_tokens"] == 6
+
     def test_no_usage_is_none(self) -> None:
         assert "usage" not in read(head(), tail(), STOP)[-1]
 
@@ -342,8 +367,18 @@ class TestErrors:
         assert (found.code, found.temporary, found.details) == (code, temporary, error)
 
     def test_the_same_message_again_changes_nothing(self) -> None:
-        events = read(head(), *said("Hi"), head(), tail(), STOP)
+        first, last = head(usage={"output_tokens": 1}), tail(usage={"output_tokens": 9})
+        events = read(first, *said("Hi"), last, first, STOP)
         assert [event["type"] for event in events] == ["start", "text.delta", "finish"]
+        assert events[-1]["usage"]["output_tokens"] == 9
+
+    def test_another_message_after_deltas_of_no_block_is_a_failure(self) -> None:
+        with pytest.raises(Error, match="amid the first"):
+            read(head("msg_1"), delta(0, "text_delta", text="Hi"), head("msg_2"))
+
+    def test_an_error_may_be_flat(self) -> None:
+        with pytest.raises(Error, match="later"):
+            read(head(), {"type": "overloaded_error", "message": "later"})
 
     def test_another_message_before_any_content_corrects_the_usage(self) -> None:
         heads = [head("msg_1", usage={"input_tokens": 1, "output_tokens": 1}), head("msg_2", usage={"input_tokens": 2})]

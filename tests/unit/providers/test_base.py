@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -58,6 +59,10 @@ class TestErrorObject:
             ({"detail": "Not Found"}, "Not Found", (), None),
             ({"error": {"message": {"detail": "inner"}}}, "inner", (), None),
             ({"error": {"message": "m", "code": "400", "type": None}}, "m", (), 400),
+            ({"error": {"message": "m", "http_status_code": 422}}, "m", (), 422),
+            ({"error": ["text"]}, "text", (), None),
+            ({"error": True, "message": "m"}, "m", (), None),
+            ({"success": False, "errors": [{"code": 7003, "message": "m"}], "result": {}}, "m", (), None),
         ],
     )
     def test_every_shape_is_understood(
@@ -79,6 +84,8 @@ class TestErrorObject:
             {"error": None},
             {"error": {}},
             {"error": ""},
+            {"error": False},
+            {"errors": []},
             {"choices": [], "message": "no error"},
         ],
     )
@@ -114,6 +121,13 @@ class TestDecodeError:
             assert told.retry_after_ms == expected
         body = {"message": "try again in 5s", "wait": 3000}
         assert Patient().decode_error(429, {"retry-after": "7"}, json.dumps(body).encode()).retry_after_ms == 7000
+
+    @pytest.mark.parametrize(("status", "expected"), [(429, 60_000), (503, None)])
+    def test_a_limit_that_is_told_with_every_answer_is_no_reason_for_another_failure(
+        self, status: int, expected: int | None
+    ) -> None:
+        error = get_provider("openai").decode_error(status, {"x-ratelimit-reset-requests": "1m0s"}, b"busy")
+        assert error.retry_after_ms == expected
 
     def test_plain_text_is_the_message(self) -> None:
         assert get_provider("openai").decode_error(502, {}, b"upstream is gone\n").message == "upstream is gone"
@@ -163,6 +177,13 @@ class TestToolCalls:
         assert calls.told == opened
         assert len({call.call_id for call in opened}) == 5
         assert opened[0].call_id == "a"
+
+    def test_an_id_that_is_made_is_told_by_its_seed(self) -> None:
+        made = [ToolCalls().open(None, "f", seed)[0].call_id for seed in ("", "a", "b", "a", "\ud83d")]
+        assert made[0] == "call_0"
+        assert made[1] == made[3]
+        assert len(set(made)) == 4
+        assert all(re.fullmatch("call_[0-9a-f]{1,24}", one) for one in made)
 
     def test_a_call_has_a_start_its_fragments_and_its_end(self) -> None:
         calls = ToolCalls()

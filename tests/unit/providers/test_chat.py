@@ -139,6 +139,11 @@ class TestTolerance:
         events = read(DIALECT, odd, chunk({"content": "a"}), odd, chunk(finish="stop"), odd)
         assert [event["type"] for event in events] == ["start", "text.delta", "finish"]
 
+    def test_the_index_of_a_choice_may_be_text(self) -> None:
+        one = call("{", index=0, id="a", name="f"), call("}", index=0)
+        chunks = [{"choices": [{"index": "0", "delta": delta}]} for delta in one]
+        assert calls_of(read(DIALECT, *chunks)) == [("a", "f", "{}")]
+
     def test_the_end_mark_is_a_prefix(self) -> None:
         adapter = get_provider(DIALECT).adapter()
         assert adapter.receive("", "[DONE] and more") == []
@@ -217,6 +222,41 @@ class TestToolCalls:
         events = read(DIALECT, *map(chunk, deltas), chunk(finish="tool_calls"))
         assert calls_of(events) == [("a", "f", '{"n":1}'), ("b", "g", '{"n":2}')]
         assert [event["index"] for event in of_type(events, "tool.call.start")] == [0, 1]
+
+    @pytest.mark.parametrize(
+        "deltas",
+        [
+            # A new id for every fragment, as vLLM once made them.
+            [call("", index=0, id="a", name="f"), call('{"n":', index=0, id="b"), call("1}", index=0, id="c")],
+            [call('{"n":', index=0, id="a", name="f"), call("1}", index=0, id="b", name="f")],
+            [call('{"n":', id="a", name="f"), call("1}", id="b"), call("", id="c")],
+            # One id for the beginning, another for all the rest.
+            [call("", index=0, id="a", name="f"), call("", index=0, id="b"), call('{"n":', index=0, id="b"),
+             call("1}", index=0, id="b"), call("", index=0, id="b"), call(" ", index=0, id="b")],
+        ],
+        ids=["every-fragment", "and-its-name", "no-index", "all-but-the-first"],
+    )  # fmt: skip
+    def test_an_id_that_changes_amid_a_call_begins_none(self, deltas: list[dict[str, Any]]) -> None:
+        assert calls_of(read(DIALECT, *map(chunk, deltas), chunk(finish="tool_calls"))) == [("a", "f", '{"n":1}')]
+
+    def test_fragments_without_ids_under_one_index_are_told_apart_by_another_name(self) -> None:
+        deltas = [call("", name="f"), call('{"n":1}'), call("", name="g"), call('{"n"'), call(":2}", name="g")]
+        found = calls_of(
+            read(DIALECT, *(chunk({"tool_calls": [{"index": 0, **delta["tool_calls"][0]}]}) for delta in deltas))
+        )
+        assert [call[1:] for call in found] == [("f", '{"n":1}'), ("g", '{"n":2}')]
+
+    def test_ids_made_by_us_are_unique_in_a_conversation_and_always_the_same(self) -> None:
+        both = {"tool_calls": [call("{}", name=name)["tool_calls"][0] for name in "fg"]}
+
+        def ids(answer: str) -> list[str]:
+            adapter = get_provider(DIALECT).adapter()
+            chunks = [json.dumps(chunk(both, index=at, id=answer)) for at in (0, 1)]
+            events = [event for one in chunks for event in adapter.receive("", one)]
+            return [event["call_id"] for event in of_type(events, "tool.call.start")]
+
+        assert len({*ids("a1"), *ids("a2")}) == 8
+        assert ids("a1") == ids("a1")
 
     @pytest.mark.parametrize("keys", [{}, {"index": 0}, {"index": 0, "id": ""}])
     def test_whole_calls_without_ids_are_told_apart_by_their_names(self, keys: dict[str, Any]) -> None:
@@ -487,8 +527,11 @@ class TestCopied:
             (chunk({"content": "a"}, finish="stop"), False),
             (chunk(call("{", index=0)), True),
             (chunk(call("{", index=0, id="a")), False),
+            (chunk(call("{")), False),
             (chunk(call("{", index=0, name="f")), False),
             ({"choices": [{"message": {"content": "a"}}]}, False),
+            # The copier knows members by their names alone, and this one is not the usage.
+            (chunk({"content": "a"}, x_other={"usage": {"prompt_tokens": 1}}), False),
         ],
     )
     def test_what_depends_on_more_than_its_bytes_is_not_copied(self, one: Any, copyable: bool) -> None:

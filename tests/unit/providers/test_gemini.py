@@ -282,7 +282,7 @@ class TestCalls:
         with pytest.raises(Malformed):
             adapter.receive("", json.dumps(chunk(call("f", partialArgs=[piece("$.a[7]", numberValue=1)]))))
         [start] = of_type(adapter.receive("", json.dumps(chunk(call("g")))), "tool.call.start")
-        assert (start["call_id"], start["index"]) == ("call_0", 0)
+        assert (start["tool_call"]["name"], start["index"]) == ("g", 0)
 
 
 class TestServerTools:
@@ -910,7 +910,8 @@ class TestRoundTrip:
     def test_the_message_of_a_result(self) -> None:
         stream = "".join(f"data: {json.dumps(one)}\n\n" for one in self.ANSWER).encode()
         message = gai_fast.collect(gai_fast.decode("gemini", [stream])).message
-        asked = {"messages": [message, {"role": "tool", "call_id": "call_0", "content": "1"}]}
+        made = next(part["call_id"] for part in message["content"] if part["type"] == "tool_call")
+        asked = {"messages": [message, {"role": "tool", "call_id": made, "content": "1"}]}
         sent = get_provider("gemini").build_request(parse_request(json.dumps(asked).encode()), Target("m"))
         assert json.loads(sent.body)["contents"] == [
             {
@@ -918,13 +919,13 @@ class TestRoundTrip:
                 "parts": [
                     {"text": "So: "},
                     {"text": "", "thoughtSignature": "sig-text"},
-                    {"functionCall": {"id": "call_0", "name": "f", "args": {"a": 1}}, "thoughtSignature": "sig-call"},
+                    {"functionCall": {"id": made, "name": "f", "args": {"a": 1}}, "thoughtSignature": "sig-call"},
                     {"functionCall": {"id": "fc-2", "name": "g", "args": {}}},
                 ],
             },
             {
                 "role": "user",
-                "parts": [{"functionResponse": {"id": "call_0", "name": "f", "response": {"output": "1"}}}],
+                "parts": [{"functionResponse": {"id": made, "name": "f", "response": {"output": "1"}}}],
             },
         ]
 

@@ -247,22 +247,23 @@ class TestChatRequest:
     def test_a_turn_with_tools_goes_back_as_it_came(self) -> None:
         lines = [chunk(thinking="Hm"), chunk("Wait."), chunk(tool_calls=[tool({"n": 12345678901234567890})]), end()]
         answer = collect(decode("ollama", ["\n".join(map(json.dumps, lines)).encode()])).message
-        again = {"role": "assistant", "content": [{"type": "tool_call", "call_id": "call_0", "name": "g"}]}
-        results = [{"role": "tool", "call_id": call_id, "content": "4"} for call_id in ("call_0", "lost")]
+        made = answer["content"][-1]["call_id"]
+        again = {"role": "assistant", "content": [{"type": "tool_call", "call_id": made, "name": "g"}]}
+        results = [{"role": "tool", "call_id": call_id, "content": "4"} for call_id in (made, "lost")]
         assert body("ollama", messages=[answer, results[0], again, *results])["messages"] == [
             {
                 "role": "assistant",
                 "content": "Wait.",
                 "thinking": "Hm",
-                "tool_calls": [{"id": "call_0", "function": {"name": "f", "arguments": {"n": 12345678901234567890}}}],
+                "tool_calls": [{"id": made, "function": {"name": "f", "arguments": {"n": 12345678901234567890}}}],
             },
-            {"role": "tool", "content": "4", "tool_name": "f", "tool_call_id": "call_0"},
+            {"role": "tool", "content": "4", "tool_name": "f", "tool_call_id": made},
             {
                 "role": "assistant",
                 "content": "",
-                "tool_calls": [{"id": "call_0", "function": {"name": "g", "arguments": {}}}],
+                "tool_calls": [{"id": made, "function": {"name": "g", "arguments": {}}}],
             },
-            {"role": "tool", "content": "4", "tool_name": "g", "tool_call_id": "call_0"},
+            {"role": "tool", "content": "4", "tool_name": "g", "tool_call_id": made},
             {"role": "tool", "content": "4", "tool_call_id": "lost"},
         ]
 

@@ -13,6 +13,7 @@ import pytest
 
 from gai_fast.net.engine import Engine
 from gai_fast.server.app import base_url, bind, build_router, serve, start
+from gai_fast.server.metrics import PrometheusSink
 from gai_fast.settings import ModelSettings, ServerSettings, Settings, UpstreamSettings
 
 DEMO = UpstreamSettings("demo", "demo", "")
@@ -59,7 +60,7 @@ def test_an_address_that_cannot_be_had_is_an_os_error_and_leaks_no_socket() -> N
 
 
 async def test_every_route_of_the_contract_that_has_come_is_there() -> None:
-    router = build_router(Engine(SETTINGS, asyncio.get_running_loop()))
+    router = build_router(Engine(SETTINGS, asyncio.get_running_loop()), PrometheusSink([]))
     table = {**router._exact, **router._prefixes}
     assert {path: sorted(methods) for path, methods in table.items()} == {
         "/": ["GET", "HEAD"],
@@ -67,6 +68,7 @@ async def test_every_route_of_the_contract_that_has_come_is_there() -> None:
         "/api/v1/streams": ["POST"],
         "/api/v1/streams/": ["DELETE", "GET"],
         "/healthz": ["GET", "HEAD"],
+        "/metrics": ["GET", "HEAD"],
         "/playground/": ["GET", "HEAD"],
         "/readyz": ["GET", "HEAD"],
         "/v1/chat/completions": ["POST"],

@@ -5,16 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gai_fast.cli.config import toml
 from gai_fast.limits import LIMITS
+from gai_fast.processors import PROCESSORS, parameters
 from gai_fast.server.config import (
     DEFAULTS,
     FLAGS,
     LATER,
+    LISTS,
     SECTIONS,
     ConfigError,
     Loaded,
@@ -28,6 +31,7 @@ from gai_fast.server.config import (
 from gai_fast.settings import BreakerSettings, ServerSettings, StoreSettings, StreamSettings, UpstreamSettings
 
 UPSTREAM = '[[upstream]]\nname = "main"\nprovider = "openai"\n'
+BATCH = '[[processor]]\nuse = "batch"\ncharacters = 3\n'
 MODEL = '[[model]]\nname = "fast"\nupstream = "main"\n'
 
 
@@ -174,6 +178,14 @@ heartbeat = 7
         assert folder.read("").settings.store == StoreSettings()
         assert folder.read("", {"GAI_FAST_STORE__TTL": "5"}).settings.store == StoreSettings(ttl=5.0)
 
+    def test_processors_are_kept_as_they_stand_in_the_file_and_in_order(self, folder: Folder) -> None:
+        text = BATCH + '[[processor]]\nuse = "transform"\nreplace = { a = "b" }\n'
+        assert folder.read(text).settings.processors == (
+            {"use": "batch", "characters": 3},
+            {"use": "transform", "replace": {"a": "b"}},
+        )
+        assert folder.read("").settings.processors == ()
+
     def test_a_breaker_can_be_left_out(self, folder: Folder) -> None:
         loaded = folder.read('[[upstream]]\nname = "a"\nprovider = "openai"\nbreaker = false')
         assert loaded.settings.upstreams["a"].breaker is None
@@ -318,15 +330,29 @@ class TestMistakes:
             (UPSTREAM + MODEL.replace("fast", "a\\r\\nb"), "must not contain control characters"),
             (UPSTREAM + MODEL.replace("fast", "x" * 257), "must have at most 256 characters"),
             (UPSTREAM + MODEL + 'id = "a\\u0000"', "must not contain control characters"),
+            ('[[processor]]\nuse = "fliter"', "toml:2: [[processor]]: unknown processor 'fliter'; did you mean"),
+            ('[[processor]]\nkeep = []', "toml:1: [[processor]]: a processor needs `use`, one of: json_stream,"),
+            (BATCH + BATCH + "charcters = 1", "toml:7: [[processor]]: processor 'batch' has no parameter 'charcter"),
+            (BATCH + "milliseconds = 0", "gai-fast.toml:4: [[processor]]: processor 'batch', parameter 'mill"),
+            ('[[processor]]\nuse = "batch"', "toml:1: [[processor]]: processor 'batch': needs `characters` or `mill"),
+            ('[processor]\nuse = "batch"', "gai-fast.toml:1: [processor] must be [[processor]]: there may be several"),
         ],
     )  # fmt: skip
     def test_a_mistake_is_told_with_its_line_and_what_to_write(self, folder: Folder, text: str, problem: str) -> None:
         [told] = folder.problems(text)
         assert problem in told
 
-    @pytest.mark.parametrize("section", ["key", "idempotency", "limits", "processor"])
+    @pytest.mark.parametrize("value", ['"a\\nb\\u001b[31m"', f'"{"x" * 10_000}"', "[{}]", "1979-05-27"])
+    def test_a_mistake_in_a_processor_is_one_short_line(self, folder: Folder, value: str) -> None:
+        texts = f"use = {value}", f'use = "json_stream"\non_invalid = {value}', f'use = "filter"\ndrop = [{value}]'
+        for text in texts:
+            [told] = folder.problems(f"[[processor]]\n{text}")
+            assert told.isprintable()
+            assert len(told) < 800
+
+    @pytest.mark.parametrize("section", ["key", "idempotency", "limits"])
     def test_a_section_whose_time_has_not_come_is_not_supported_yet(self, folder: Folder, section: str) -> None:
-        [told] = folder.problems(f"[[{section}]]" if section in ("key", "processor") else f"[{section}]")
+        [told] = folder.problems(f"[[{section}]]" if section == "key" else f"[{section}]")
         assert told.startswith("gai-fast.toml:1: ")
         assert told.endswith("is not supported yet")
 
@@ -710,7 +736,7 @@ def test_no_color_means_no_colors() -> None:
 @pytest.mark.parametrize("section", SECTIONS)
 def test_the_manual_has_every_key_with_its_default(section: str) -> None:
     manual = (Path(__file__).parents[3] / "docs" / "configuration.md").read_text()
-    title = f"### `[[{section}]]`" if section in ("upstream", "model") else f"### `[{section}]`"
+    title = f"### `[[{section}]]`" if section in LISTS else f"### `[{section}]`"
     part = manual.partition(title)[2].partition("\n### ")[0]
     for name in SECTIONS[section]:
         if section == "model" and name in SECTIONS["stream"]:
@@ -718,3 +744,13 @@ def test_the_manual_has_every_key_with_its_default(section: str) -> None:
         default = DEFAULTS[section].get(name)
         shown = "" if default is None else f"`{toml(default)}` "
         assert f"| `{name}` | {shown}" in part
+
+
+@pytest.mark.parametrize("use", PROCESSORS)
+def test_the_manual_has_every_parameter_with_its_default(use: str) -> None:
+    manual = (Path(__file__).parents[3] / "docs" / "configuration.md").read_text()
+    part = manual.partition(f'`use = "{use}"`: ')[2].partition("`use =")[0].partition("\n### ")[0]
+    for field in msgspec.structs.fields(parameters(use)):
+        default = field.default if field.default_factory is msgspec.NODEFAULT else field.default_factory()
+        shown = "required " if field.required else "" if default is None else f"`{toml(default)}` "
+        assert f"| `{field.name}` | {shown}" in part

@@ -128,3 +128,37 @@ def test_the_log_line_says_how_a_stream_went(caplog: pytest.LogCaptureFixture) -
     with caplog.at_level(logging.WARNING, logger.name):
         LogSink(logger).stream_ended(metrics())
     assert not caplog.records
+
+
+@pytest.mark.parametrize("accept", ["", "application/openmetrics-text; version=1.0.0"])
+def test_what_is_exposed_is_what_scrapers_read(unavailable: Callable[[str], NoReturn], accept: str) -> None:
+    if find_spec("prometheus_client") is None:
+        unavailable("prometheus_client")
+    from prometheus_client import parser
+    from prometheus_client.openmetrics import parser as openmetrics
+
+    name = 'quoted "name"\\ and\nanother line'
+    sink = PrometheusSink([name], {"active_streams": lambda: {"sse": 1}})
+    usage = {"input_tokens": 3, "output_tokens": 0, "total_tokens": 3}
+    for outcome in ("finished", "failed", "cancelled", "disconnected"):
+        sink.stream_ended(metrics(model=name, usage=usage, outcome=outcome, code="timeout"))
+        sink.stream_ended(metrics(model="made-up", outcome=outcome))
+    body, _ = sink.expose(accept)
+    read = openmetrics.text_string_to_metric_families if accept else parser.text_string_to_metric_families
+    families = {family.name: family for family in read(body.decode())}
+    assert all(
+        family.documentation and family.type in ("counter", "gauge", "histogram") for family in families.values()
+    )
+    models = {sample.labels.get("model") for family in families.values() for sample in family.samples}
+    assert models == {None, name, "other"}
+    names = [sample.name for family in families.values() for sample in family.samples]
+    assert len(
+        {(sample.name, *sorted(sample.labels.items())) for family in families.values() for sample in family.samples}
+    ) == len(names)
+    for family in families.values():
+        if family.type != "histogram":
+            continue
+        of_one = [sample for sample in family.samples if sample.labels["model"] == name]
+        buckets = [sample.value for sample in of_one if sample.name.endswith("_bucket")]
+        assert buckets == sorted(buckets)
+        assert [sample.value for sample in of_one if sample.name.endswith("_count")] == buckets[-1:]

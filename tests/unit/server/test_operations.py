@@ -9,6 +9,7 @@ import pytest
 
 from gai_fast import IMPLEMENTATION, __version__
 from gai_fast.errors import Error
+from gai_fast.server.metrics import PrometheusSink
 from gai_fast.server.operations import OperationRoutes
 from gai_fast.server.router import Incoming
 from gai_fast.settings import ModelSettings, Settings, UpstreamSettings
@@ -23,8 +24,12 @@ def incoming(tail: str = "") -> Incoming:
     return Incoming(cast(Any, None), "/", "req-1", cors=[("vary", "Origin")], tail=tail)
 
 
+def routes(settings: Settings = SETTINGS) -> OperationRoutes:
+    return OperationRoutes(settings, PrometheusSink(settings.models))
+
+
 def answer(name: str, tail: str = "", settings: Settings = SETTINGS) -> Any:
-    reply = getattr(OperationRoutes(settings), name)(incoming(tail))
+    reply = getattr(routes(settings), name)(incoming(tail))
     assert reply.status == 200
     headers = dict(reply.headers)
     assert headers["x-request-id"] == headers["request-id"] == "req-1"
@@ -49,7 +54,7 @@ def test_models_are_listed_in_their_order_and_found_by_name() -> None:
     assert (answer("model", "up/x%2Fy"))["id"] == "up/x/y"
     for name in ("c", "", "%ff", "../a"):
         with pytest.raises(Error) as caught:
-            OperationRoutes(SETTINGS).model(incoming(name))
+            routes().model(incoming(name))
         assert (caught.value.code, caught.value.reason) == ("not_found", "model")
 
 
@@ -60,19 +65,19 @@ def test_no_model_is_an_empty_list() -> None:
 
 @pytest.mark.parametrize("name", ["index.html", "app.js", "style.css", "icon.svg"])
 def test_the_playgrounds_files_are_served_with_a_policy(name: str) -> None:
-    routes = OperationRoutes(SETTINGS)
-    reply = routes.asset(incoming(name))
+    table = routes()
+    reply = table.asset(incoming(name))
     assert reply.body
     headers = dict(reply.headers)
     assert "default-src 'none'" in headers["content-security-policy"]
     assert headers["x-content-type-options"] == "nosniff"
     assert "charset=utf-8" in headers["content-type"] or name.endswith(".svg")
     if name == "index.html":
-        assert routes.playground(incoming()).body == reply.body
+        assert table.playground(incoming()).body == reply.body
 
 
 @pytest.mark.parametrize("name", ["", "..", "../operations.py", "app.js/", "APP.js", "%61pp.js"])
 def test_no_other_file_is(name: str) -> None:
     with pytest.raises(Error) as caught:
-        OperationRoutes(SETTINGS).asset(incoming(name))
+        routes().asset(incoming(name))
     assert caught.value.code == "not_found"

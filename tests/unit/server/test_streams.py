@@ -52,6 +52,7 @@ class FakeConnection:
 class FakeSession:
     def __init__(self) -> None:
         self.calls: list[str] = []
+        self.metrics = None
 
     def client_lost(self) -> None:
         self.calls.append("lost")

@@ -1,0 +1,84 @@
+"""Usage of every recorded answer, through the relay as a server drives it: always there, and of a known source."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from gai_fast.decoding import OrderedEvents
+from gai_fast.errors import Error
+from gai_fast.providers import get_provider
+from gai_fast.relay import Relay
+from tests.corpus.recordings import RECORDED, judge, name_of, recordings_of
+
+PROMPT = 400
+COUNTS = ["input_tokens", "output_tokens", "total_tokens"]
+
+
+@pytest.fixture(autouse=True)
+def _corpus() -> None:
+    judge()
+
+
+def begun(recording: Any, size: int | None = None, prompt: int | None = PROMPT) -> tuple[Relay, OrderedEvents]:
+    """A relay that has been given so many bytes of an answer."""
+    sink = OrderedEvents("compact")
+    relay = Relay(get_provider(name_of(recording)).adapter("asked"), sink, prompt_characters=prompt)
+    relay.receive_head(recording.status, {name.lower(): value for name, value in recording.headers.items()})
+    relay.receive_data(recording.body[:size])
+    return relay, sink
+
+
+def end_of(sink: OrderedEvents) -> Any:
+    """The `finish` or the `error`; `None` where nothing began before it."""
+    events = sink.take()
+    assert events[-1]["type"] == "done"
+    return events[-2] if events[0]["type"] == "start" else None
+
+
+def check(usage: Any, source: str | None) -> None:
+    """A provider may tell one side only (Ollama does of a cached prompt, Databricks at the start); we never."""
+    told = [name for name in COUNTS if name in usage]
+    assert told in ([COUNTS] if source == "estimated" else [COUNTS, COUNTS[:1], COUNTS[1:2]]), usage
+    assert all(type(usage[name]) is int and usage[name] >= 0 for name in told), usage
+    if told == COUNTS:
+        assert usage["total_tokens"] == usage["input_tokens"] + usage["output_tokens"], usage
+    assert usage.get("source") == source, usage
+
+
+@pytest.mark.parametrize("provider", RECORDED)
+def test_every_finished_stream_says_what_it_used(provider: str) -> None:
+    for recording in recordings_of(provider):
+        ends = []
+        for prompt in (PROMPT, None):
+            relay, sink = begun(recording, prompt=prompt)
+            relay.receive_eof()
+            ends.append(end_of(sink))
+        end, said = ends
+        if end is None:
+            continue
+        if end["type"] == "error":
+            check(end["usage"], "partial")
+        elif "usage" in said:
+            assert end["usage"] == said["usage"], "what the provider says stays, be it a zero"
+            check(end["usage"], None)
+        else:
+            check(end["usage"], "estimated")
+            assert end["usage"]["input_tokens"] == PROMPT // 4
+
+
+@pytest.mark.parametrize("provider", RECORDED)
+@pytest.mark.parametrize("how", ["cancelled", "broken"])
+def test_every_stream_that_was_left_or_broke_says_what_it_had_used(provider: str, how: str) -> None:
+    for recording in recordings_of(provider):
+        relay, sink = begun(recording, len(recording.body) // 2)
+        if relay.is_over:
+            continue
+        if how == "cancelled":
+            relay.cancel()
+        else:
+            relay.receive_eof(Error("network", "cut", reason="truncated"))
+        end = end_of(sink)
+        if end is not None and (end["type"] == "error" or end["finish_reason"] == "cancelled"):
+            check(end["usage"], "partial")

@@ -1,0 +1,194 @@
+"""What is measured of a stream: on `/metrics`, in the access log, in a whole answer."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from collections.abc import Callable
+from importlib.util import find_spec
+from typing import Any, NoReturn
+
+import pytest
+
+from gai_fast.cli.mock import Fault
+from gai_fast.settings import BreakerSettings
+from tests.integration.gateway import MESSAGES, QUERY, Client, Gateway, Net, on_both_loops, on_uvloop, until
+from tests.integration.test_retry import BUSY, Steps, answer, gateway_for
+
+NATIVE = "/api/v1/stream"
+CHAT = "/v1/chat/completions"
+
+
+@pytest.fixture(autouse=True)
+def prometheus(unavailable: Callable[[str], NoReturn]) -> None:
+    if find_spec("prometheus_client") is None:
+        unavailable("prometheus_client")
+
+
+async def scraped(gateway: Gateway) -> dict[str, float]:
+    """The samples, by name and labels."""
+    response = await gateway.ask("GET", "/metrics")
+    assert response.status == 200
+    assert response.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
+    assert response.headers["cache-control"] == "no-store"
+    lines = [line for line in response.body.decode().splitlines() if not line.startswith("#")]
+    return {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines)}
+
+
+def total(samples: dict[str, float], name: str, *labels: str) -> float:
+    """The sum of all samples of a name that have these labels."""
+    return sum(
+        value
+        for key, value in samples.items()
+        if key.startswith(f"gai_fast_{name}{{") and all(label in key for label in labels)
+    )
+
+
+# ---- /metrics --------------------------------------------------------------------------------------------------------
+
+
+@on_both_loops
+async def test_every_stream_is_counted_by_route_model_and_end(net: Net) -> None:
+    mock = await net.mock(deltas=5)
+    gateway = await net.gateway(mock)
+    for _ in range(2):
+        await gateway.chat()
+    await gateway.ask("POST", NATIVE, {**QUERY, "model": "up/made-up"})
+    mock.fault = Fault("500")
+    await gateway.chat()
+    samples = await scraped(gateway)
+    of_m = ('endpoint="/v1/chat/completions"', 'model="m"', 'provider="openai-compatible"')
+    assert total(samples, "requests_total", *of_m, 'status="finished"', 'code=""') == 2
+    assert total(samples, "requests_total", *of_m, 'status="failed"', 'code="internal"') == 1
+    assert total(samples, "requests_total", 'endpoint="/api/v1/stream"', 'model="other"', 'status="finished"') == 1
+    assert total(samples, "time_to_first_token_seconds_count", 'model="m"') == 2
+    assert total(samples, "inter_token_latency_seconds_count", 'model="m"') == 8
+    assert total(samples, "tokens_total", 'type="output"') > 0
+    assert total(samples, "events_total", 'type="delta"') == 15
+    assert total(samples, "bytes_total", 'direction="out"') > 0
+    assert total(samples, "upstream_connections", 'upstream="up"') >= 1
+    assert total(samples, "build_info") == 1
+    assert not any("made-up" in name for name in samples)
+
+
+@on_uvloop
+async def test_what_runs_now_is_told_by_its_transport(net: Net) -> None:
+    gateway = await net.gateway(await net.mock(rate=50, deltas=1000))
+    client, response = await gateway.stream({**QUERY, "model": "m"}, accept="application/x-ndjson")
+    await response.until(b"text.delta")
+    samples = await scraped(gateway)
+    assert samples['gai_fast_active_streams{transport="ndjson"}'] == 1
+    assert samples['gai_fast_active_streams{transport="sse"}'] == 0
+    client.reset()
+    await until(lambda: not gateway.streams)
+    samples = await scraped(gateway)
+    assert samples['gai_fast_active_streams{transport="ndjson"}'] == 0
+    assert total(samples, "client_disconnects_total") == 1
+    assert total(samples, "requests_total", 'status="disconnected"') == 1
+
+
+@on_uvloop
+async def test_retries_fallbacks_and_breakers_are_told(net: Net) -> None:
+    main, backup = Steps(BUSY), Steps(answer())
+    breaker = BreakerSettings(failures=2)
+    gateway = await gateway_for(net, main, backup, retries=1, breaker=breaker)
+    for _ in range(2):
+        await gateway.chat()
+    samples = await scraped(gateway)
+    assert total(samples, "retries_total") == 1, "the second one finds the breaker open"
+    assert total(samples, "fallbacks_total") == 2
+    assert total(samples, "requests_total", 'model="m"', 'status="finished"') == 2, "as the client asked for it"
+    assert samples['gai_fast_breaker_state{upstream="up"}'] == 2
+    alone = await gateway_for(net, Steps(BUSY), retries=0, breaker=BreakerSettings(failures=1))
+    for _ in range(2):
+        await alone.chat()
+    assert total(await scraped(alone), "requests_total", 'code="provider_unavailable"') == 2
+
+
+@on_uvloop
+async def test_it_is_open_to_those_that_healthz_is(net: Net) -> None:
+    gateway = await net.gateway(await net.mock())
+    for path in ("/healthz", "/metrics"):
+        assert (await gateway.ask("HEAD", path)).status == 200
+        assert (await gateway.ask("POST", path, {})).status == 405
+        assert (await gateway.ask("GET", path, headers={"host": "evil.example"})).status == 403
+    wanted = {"accept": "application/openmetrics-text; version=1.0.0"}
+    response = await gateway.ask("GET", "/metrics", headers=wanted)
+    assert response.headers["content-type"].startswith("application/openmetrics-text; version=1.0.0")
+    assert response.body.endswith(b"# EOF\n")
+
+
+# ---- the access log --------------------------------------------------------------------------------------------------
+
+
+def figures(line: str) -> dict[str, Any]:
+    told: dict[str, Any] = json.loads(line[line.index("{") :])
+    return told
+
+
+@on_uvloop
+async def test_the_line_of_a_stream_says_how_it_went(net: Net, caplog: pytest.LogCaptureFixture) -> None:
+    gateway = await gateway_for(net, Steps(BUSY), Steps(answer("Hello")), retries=1)
+    with caplog.at_level(logging.INFO, "gai_fast.access"):
+        await gateway.ask("POST", CHAT, {"model": "m", "messages": MESSAGES, "stream": True}, {"x-request-id": "abc"})
+        await gateway.ask("GET", "/healthz")
+    stream, other = [record.getMessage() for record in caplog.records if record.name == "gai_fast.access"]
+    assert re.match(r"127\.0\.0\.1 POST '/v1/chat/completions' 200 [0-9.]+ abc \{", stream)
+    told = figures(stream)
+    assert (told["model"], told["upstream"], told["retries"], told["fallbacks"]) == ("m", "spare", 1, 1)
+    assert (told["outcome"], told["finish_reason"], told["deltas"]) == ("finished", "stop", 5)
+    assert told["duration_ms"] >= told["time_to_first_token_ms"] > 0
+    assert told["output_tokens"] > 0
+    assert told["request_id"] == "abc"
+    assert "Hello" not in stream
+    assert "{" not in other
+
+
+@on_both_loops
+async def test_a_stream_whose_client_goes_has_its_line_too(net: Net, caplog: pytest.LogCaptureFixture) -> None:
+    gateway = await net.gateway(await net.mock(rate=50, deltas=1000))
+    with caplog.at_level(logging.INFO, "gai_fast.access"):
+        client, response = await gateway.stream({**QUERY, "model": "m"})
+        await response.until(b"text.delta")
+        client.reset()
+        await until(lambda: not gateway.streams)
+    (line,) = [record.getMessage() for record in caplog.records if record.name == "gai_fast.access"]
+    assert re.match(r"127\.0\.0\.1 POST '/api/v1/stream' 499 ", line)
+    assert figures(line)["outcome"] == "disconnected"
+
+
+@on_uvloop
+async def test_a_failure_is_told_by_its_code(net: Net, caplog: pytest.LogCaptureFixture) -> None:
+    gateway = await net.gateway(await net.mock(fault=Fault("cut", 3)))
+    with caplog.at_level(logging.INFO, "gai_fast.access"):
+        await gateway.chat()
+    told = figures(caplog.records[-1].getMessage())
+    assert (told["outcome"], told["error_code"], told["deltas"]) == ("failed", "network", 3)
+
+
+@on_uvloop
+async def test_nothing_is_formatted_where_the_log_is_off(net: Net, monkeypatch: pytest.MonkeyPatch) -> None:
+    gateway = await net.gateway(await net.mock(deltas=1))
+
+    def never(*_: object) -> NoReturn:
+        raise AssertionError
+
+    monkeypatch.setattr("gai_fast.server.router.log_fields", never)
+    assert (await gateway.chat()).status == 200
+
+
+# ---- whole answers ---------------------------------------------------------------------------------------------------
+
+
+@on_uvloop
+async def test_a_whole_answer_has_its_metrics(net: Net) -> None:
+    gateway = await net.gateway(await net.mock(deltas=6, ttft=0.02))
+    response = await gateway.ask("POST", NATIVE, {**QUERY, "model": "m", "stream": False})
+    metrics = response.json["metrics"]
+    assert (metrics["deltas"], metrics["bytes_in"] > 0) == (6, True)
+    assert metrics["duration_ms"] >= metrics["time_to_first_token_ms"] >= 20
+    assert sum(bucket["count"] for bucket in metrics["inter_token_ms"]) == 5
+    client: Client = await gateway.connect()
+    assert await client.is_open()
+    client.close()
