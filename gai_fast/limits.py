@@ -134,6 +134,9 @@ class Limits:
     breaker_failures: int = 1000
     """Failures that can be asked for before a breaker opens: their times are kept."""
 
+    warning_interval: float = 60.0
+    """Seconds between two warnings about one upstream: a key that is refused is refused for each request."""
+
     retry_window: float = 10.0
     """Over how long requests and their retries are counted."""
 

@@ -7,6 +7,7 @@ provider cannot do is for the provider's file to say.
 from __future__ import annotations
 
 import re
+from difflib import get_close_matches
 from typing import Annotated, Any, Final, Literal, TypeAlias, TypeVar
 
 import msgspec
@@ -232,7 +233,7 @@ def _decoded(decoder: msgspec.json.Decoder[_T], body: bytes) -> _T:
     except UnicodeDecodeError as problem:
         raise _not_json(f"it is not UTF-8 (byte {problem.start})") from None
     except msgspec.ValidationError as problem:
-        raise _invalid(_QUOTED.sub(r"\1", str(problem))) from None
+        raise _invalid(_QUOTED.sub(r"\1", str(problem)) + _nearest(str(problem))) from None
     except msgspec.DecodeError as problem:
         if str(problem) != "Input data was truncated":
             raise _not_json(str(problem).removeprefix("JSON is malformed: ")) from None
@@ -264,6 +265,36 @@ def _check_depth(body: bytes) -> None:
 _STRING: Final = re.compile(rb'"(?:[^"\\]+|\\.?)*+(?:"|\Z)', re.S)
 _BRACKETS: Final = re.compile(rb"[\[{]+|[\]}]+")
 _HALF: Final = re.compile(rb"\\u[dD][89abAB]..(?!\\u[dD][c-fC-F])", re.S)
+
+
+def _nearest(problem: str) -> str:
+    """The known field that an unknown one is most like, where there is one."""
+    found = _UNKNOWN.search(problem)
+    close = get_close_matches(found[1], _FIELDS, 1) if found is not None else []
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+_UNKNOWN: Final = re.compile(r"unknown field `([^`]{1,64})`")
+_FIELDS: Final = sorted(
+    {
+        name
+        for kind in (
+            Request,
+            Tool,
+            ResponseFormat,
+            Reasoning,
+            UserMessage,
+            AssistantMessage,
+            ToolMessage,
+            TextPart,
+            ImagePart,
+            FilePart,
+            ReasoningPart,
+            ToolCallPart,
+        )
+        for name in kind.__struct_fields__
+    }
+)
 _QUOTED: Final = re.compile(r"(Invalid (?:enum )?value) '.*'", re.S)
 """What msgspec quotes of a request; a field's name is its path, and stays."""
 

@@ -139,8 +139,6 @@ class StoreSettings:
     """Of all streams; the ones that ended first go first."""
     max_stream_bytes: int = 4 * MIB
     """Of one stream; its oldest frames go first, and a follower that wanted them is told."""
-    sync: Literal["batched", "before_send"] = "batched"
-    """Whether what is sent may be ahead of what is stored."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -72,6 +72,20 @@ config_option = option(
 json_option = option("--json", is_flag=True, help="Print JSON.")
 
 
+def _headers(context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
+    headers = {}
+    for value in values:
+        name, colon, text = value.partition(":")
+        if not colon or not name.strip():
+            # Not shown: it may be a credential.
+            raise click.BadParameter("a header is of the form 'name: value'")
+        headers[name.strip().lower()] = text.strip()
+    return headers
+
+
+header_option = partial(option, "--header", multiple=True, callback=_headers, metavar="'NAME: VALUE'")
+
+
 def load_config(path: Path | None, flags: Mapping[str, Any] | None = None) -> Loaded:
     """The configuration that a command runs with.
 

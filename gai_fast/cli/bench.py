@@ -20,7 +20,7 @@ from typing import Any, Final, Self
 import click
 
 from gai_fast._version import __version__
-from gai_fast.cli import Failure, json_option, option, plots, print_json
+from gai_fast.cli import Failure, header_option, json_option, option, plots, print_json
 from gai_fast.cli.load import NATIVE, Endpoint, Histogram, Load, Measured, endpoint
 from gai_fast.cli.plots import figure, seconds
 from gai_fast.cli.serve import QUERY, run_async
@@ -339,16 +339,6 @@ def _compared(context: click.Context, parameter: click.Parameter, value: Path | 
         raise click.BadParameter(str(problem)) from None
 
 
-def _headers(context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
-    headers = {}
-    for value in values:
-        name, colon, text = value.partition(":")
-        if not colon or not name.strip():
-            raise click.BadParameter("a header is of the form 'name: value'")
-        headers[name.strip().lower()] = text.strip()
-    return headers
-
-
 @click.command()
 @click.argument("url")
 @option(
@@ -375,7 +365,7 @@ def _headers(context: click.Context, parameter: click.Parameter, values: tuple[s
     help="Seconds in which an answer must have ended.",
 )
 @option("--api-key", help="Sent as the API expects it. Rather the variable: others can read a command line.")
-@option("--header", multiple=True, callback=_headers, metavar="'NAME: VALUE'", help="Sent with every request.")
+@header_option(help="Sent with every request.")
 @json_option
 @option("--html", type=click.Path(path_type=Path, dir_okay=False), help="Write a report with plots.")
 @option(

@@ -7,7 +7,7 @@ import sys
 
 import click
 
-from gai_fast.cli import Failure, option
+from gai_fast.cli import Failure, header_option, option
 from gai_fast.clock import now_ms
 from gai_fast.formats import FORMATS, StreamContext, get_format
 from gai_fast.ids import new_request_id, new_stream_id
@@ -25,16 +25,6 @@ def _provider(context: click.Context, parameter: click.Parameter, value: str) ->
         raise click.BadParameter(str(problem)) from None
 
 
-def _headers(context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
-    headers = {}
-    for value in values:
-        name, colon, text = value.partition(":")
-        if not colon or not name.strip():
-            raise click.BadParameter(f"{value!r} is not of the form 'name: value'")
-        headers[name.strip().lower()] = text.strip()
-    return headers
-
-
 @click.command()
 @option(
     "--provider",
@@ -44,7 +34,7 @@ def _headers(context: click.Context, parameter: click.Parameter, values: tuple[s
     help=f"Whose answer it is: {', '.join(provider_names())}; NAME:API where there are several.",
 )
 @option("--status", type=click.IntRange(100, 599), default=200, help="The answer's HTTP status.")
-@option("--header", multiple=True, callback=_headers, metavar="'NAME: VALUE'", help="One of its headers.")
+@header_option(help="One of its headers.")
 @option("--format", type=click.Choice(list(FORMATS)), default="gai", help="What to print.")
 @option("--framing", type=click.Choice(["ndjson", "sse"]), default="ndjson", help="How to frame it.")
 @click.argument("file", type=click.File("rb"), default="-")

@@ -17,6 +17,7 @@ from msgspec import UNSET
 
 from gai_fast.errors import Error, for_client
 from gai_fast.formats import StreamEncoder
+from gai_fast.limits import LIMITS
 from gai_fast.metrics import MetricsSink, Outcome, StreamMetrics
 from gai_fast.net.callbacks import tell_sinks
 from gai_fast.net.pool import UpstreamPool
@@ -56,6 +57,7 @@ class Engine:
         self._loop = loop
         self._pools: dict[str, UpstreamPool] = {}
         self._breakers: dict[str, Breaker] = {}
+        self._silent_until: dict[str, float] = {}  # by upstream: when it is warned of again
         self._kept: dict[str, LoggedOutput] = {}
         self.policy = RetryPolicy()
         """Decides about failed attempts."""
@@ -197,6 +199,20 @@ class Engine:
                 loop=self._loop,
             )
         return pool
+
+    def attempt_failed(self, upstream: UpstreamSettings, error: Error) -> None:
+        """Tells the operator what only the operator can mend, also where a fallback hides it from clients."""
+        told = for_client(error, upstream.name, keep_details=True)
+        now = self._loop.time()
+        if told is not error and now >= self._silent_until.get(upstream.name, now):
+            self._silent_until[upstream.name] = now + LIMITS.warning_interval
+            logger.warning("%s", told)
+
+    def breaker_opened(self, upstream: UpstreamSettings, error: Error) -> None:
+        """Tells the operator that an upstream is left alone."""
+        seconds = upstream.breaker.open if upstream.breaker is not None else 0.0
+        why = f"{error.code}, {error.reason}" if error.reason else error.code
+        logger.warning("upstream %r keeps failing (%s): nothing is sent to it for %g s", upstream.name, why, seconds)
 
     def ended(self, session: Session, outcome: Outcome) -> None:
         """The stream has ended for its client."""

@@ -175,6 +175,12 @@ class Runner(Protocol):
     def breaker(self, upstream: UpstreamSettings) -> Breaker | None:
         """The upstream's breaker, where it has one."""
 
+    def attempt_failed(self, upstream: UpstreamSettings, error: Error) -> None:
+        """An attempt has failed."""
+
+    def breaker_opened(self, upstream: UpstreamSettings, error: Error) -> None:
+        """An upstream is left alone from now on."""
+
     def open(self, call: Call, session: Session) -> tuple[Adapter, Translate, Exchange]:
         """Asks the upstream of a call.
 
@@ -269,8 +275,6 @@ class Session:
 
     def _start(self, call: Call) -> None:
         """The first attempt; where its breaker is open, at the first model whose is not."""
-        chain = call.chain
-        takes_deltas = self._transcript is None and (chain is None or chain.touches != "deltas")
         refused: Error | None = None
         while True:
             try:
@@ -288,9 +292,9 @@ class Session:
         self.relay = Relay(
             adapter,
             self._output,
-            deltas=call.deltas if takes_deltas else None,
+            deltas=self._deltas_of(call),
             frames=call.frames,
-            chain=chain,
+            chain=call.chain,
             stream_id=self.stream_id,
             upstream=call.model.upstream.name,
             on_malformed=self._stream.on_malformed,
@@ -299,6 +303,11 @@ class Session:
             failed=self._failed,
             transcript=self._transcript,
         )
+
+    def _deltas_of(self, call: Call) -> DeltaSink | None:
+        """Where deltas go that are written already; nowhere if a transcript or a processor must see each."""
+        is_seen = self._transcript is not None or (call.chain is not None and call.chain.touches == "deltas")
+        return None if is_seen else call.deltas
 
     def _ask(self, call: Call) -> tuple[Adapter, Translate, Exchange]:
         """Asks the upstream of a call, where its breaker lets it."""
@@ -331,6 +340,7 @@ class Session:
     def _failed(self, error: Error) -> bool:
         """What becomes of a failed attempt; `True`: another one is made."""
         now = self._loop.time()
+        self._runner.attempt_failed(self._upstream, error)
         self._judge(None if self.relay.has_content else error, now)
         following = None if self._over else self._following_attempt(error, now)
         if following is None:
@@ -428,11 +438,10 @@ class Session:
             self._has_content = False
             if self._paused:
                 exchange.pause_reading()
-            takes_deltas = self._transcript is None and (call.chain is None or call.chain.touches != "deltas")
             self.relay.begin(
                 adapter,
                 self._output,
-                deltas=call.deltas if takes_deltas else None,
+                deltas=self._deltas_of(call),
                 frames=call.frames,
                 upstream=call.model.upstream.name,
                 translate=translate,
@@ -459,7 +468,8 @@ class Session:
         if breaker is None:
             return
         if error is not None and is_fault_of_upstream(error):
-            breaker.failed(now, self)
+            if breaker.failed(now, self):
+                self._runner.breaker_opened(self._upstream, error)
         else:
             breaker.succeeded()
 
@@ -479,9 +489,8 @@ class Session:
             self.relay.receive_data(data, self._clock.tick())
             self._advance()
             self._note_read()
-            due = self.relay.due_ms
-            if due is not None and self._due_handle is None and not self._over:
-                self._due_handle = self._loop.call_later((due - self._clock.now_ms) / 1e3, self._flush_due)
+            if self._due_handle is None and not self._over:
+                self._await_due()
 
     def exchange_ended(self, error: Error | None) -> None:
         """The upstream's body is complete, or broke."""
@@ -498,9 +507,13 @@ class Session:
         if not self._over:
             self.relay.tick(self._clock.tick())
             self._advance()
-            due = self.relay.due_ms
-            if due is not None:
-                self._due_handle = self._loop.call_later((due - self._clock.now_ms) / 1e3, self._flush_due)
+            self._await_due()
+
+    def _await_due(self) -> None:
+        """Comes back for what processors hold back for a time, where they do."""
+        due = self.relay.due_ms
+        if due is not None:
+            self._due_handle = self._loop.call_later((due - self._clock.now_ms) / 1e3, self._flush_due)
 
     # -- the client --
 

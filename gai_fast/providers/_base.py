@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
+from base64 import b64decode
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -22,7 +23,7 @@ from gai_fast._impl import compact_json, encode_json, parse_exact
 from gai_fast.errors import Error, InvalidRequest, Malformed, Said, Unsupported
 from gai_fast.events import Event, JSONText, is_empty, join_surrogates
 from gai_fast.limits import LIMITS
-from gai_fast.request import ImagePart, Request
+from gai_fast.request import FilePart, ImagePart, Request
 
 Framing = Literal["sse", "ndjson"]
 
@@ -409,6 +410,18 @@ class ToolCalls:
     def __bool__(self) -> bool:
         return bool(self.calls)
 
+    def outcome(self, words: Mapping[str, str], said: str) -> str:
+        """The `finish_reason` of an answer with these calls, of which a provider may have said `stop`, or nothing.
+
+        CONTRACT §5 "Ends": it is `tool_calls` then too.
+
+        Args:
+            words: What the provider's words mean.
+            said: Its word, empty where there was none.
+        """
+        reason = words.get(said, "other")
+        return "tool_calls" if self.calls and (reason == "stop" or not said) else reason
+
     def open(self, call_id: str | None, name: str, seed: str = "") -> tuple[ToolCall, list[Event]]:
         """Begins a call.
 
@@ -720,6 +733,28 @@ def image_url(image: ImagePart) -> str:
     if isinstance(image.url, str):
         return image.url
     return f"data:{media_type(image)};base64,{image.data}"
+
+
+def file_url(part: FilePart) -> str:
+    """A file's data in a `data:` URL."""
+    return f"data:{part.media_type};base64,{part.data}"
+
+
+def file_name(part: FilePart) -> str:
+    """A file's name; one is made where it has none, as some APIs want one."""
+    return part.filename or f"file.{part.media_type.rpartition('/')[2]}"
+
+
+def file_text(part: FilePart) -> str:
+    """The text of a text file.
+
+    Raises:
+        InvalidRequest: Its data is not base64 of UTF-8.
+    """
+    try:
+        return b64decode(part.data, validate=True).decode()
+    except ValueError:
+        raise InvalidRequest(message="The `data` of a text file is not base64 of UTF-8", reason="validation") from None
 
 
 def media_type(image: ImagePart) -> str:

@@ -29,6 +29,8 @@ from gai_fast.providers._base import (
     citation,
     count,
     counted_usage,
+    file_name,
+    file_url,
     image_url,
     inside,
     members,
@@ -273,16 +275,6 @@ _AUDIO_FORMATS: Final = {
     "audio/wave": "wav",
     "audio/x-wav": "wav",
 }
-
-
-def file_url(part: FilePart) -> str:
-    """A file's data in a `data:` URL."""
-    return f"data:{part.media_type};base64,{part.data}"
-
-
-def file_name(part: FilePart) -> str:
-    """A file's name; one is made where it has none, as the dialect wants one."""
-    return part.filename or f"file.{part.media_type.rpartition('/')[2]}"
 
 
 def _tool(tool: Tool) -> dict[str, Any]:
@@ -609,8 +601,7 @@ class ChatAdapter(Adapter):
         return events
 
     def _outcome(self, choice: Choice) -> str:
-        reason = self.api.finish_words.get(choice.reason, "other")
-        return "tool_calls" if choice.calls and (reason == "stop" or not choice.reason) else reason
+        return choice.calls.outcome(self.api.finish_words, choice.reason)
 
     # -- what providers do differently --
 

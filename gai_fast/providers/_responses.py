@@ -45,6 +45,8 @@ from gai_fast.providers._base import (
     count,
     counted_usage,
     error_object,
+    file_name,
+    file_url,
     image_url,
     merged,
     parse_chunk,
@@ -53,7 +55,6 @@ from gai_fast.providers._base import (
     text_of,
     too_many,
 )
-from gai_fast.providers._chat import file_name, file_url
 from gai_fast.request import (
     AssistantMessage,
     FilePart,
@@ -431,9 +432,7 @@ class ResponsesAdapter(Adapter):
     def finish(self) -> list[Event]:
         if not self._word and not self.ended:
             raise self.truncated()
-        reason = _FINISH_WORDS.get(self._word, "other")
-        if self._calls and (reason == "stop" or not self._word):
-            reason = "tool_calls"
+        reason = self._calls.outcome(_FINISH_WORDS, self._word)
         events = self.start(None, None)
         if reason in ("stop", "tool_calls"):
             events += self._calls.close_all()

@@ -21,7 +21,6 @@ Source: PROVIDERS §3, read from anthropic-python 2.10 (API version 2026-10-21).
 
 from __future__ import annotations
 
-from base64 import b64decode
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -44,6 +43,7 @@ from gai_fast.providers._base import (
     count,
     counted_usage,
     error_object,
+    file_text,
     image_data,
     inside,
     members,
@@ -247,16 +247,9 @@ def _medium(part: ImagePart | AudioPart | FilePart) -> dict[str, Any]:
         source = {"type": "base64", "media_type": part.media_type, "data": part.data}
         return {"type": "document", "source": source, **title}
     if part.media_type.startswith("text/"):
-        source = {"type": "text", "media_type": "text/plain", "data": _decoded(part.data)}
+        source = {"type": "text", "media_type": "text/plain", "data": file_text(part)}
         return {"type": "document", "source": source, **title}
     return {}
-
-
-def _decoded(data: str) -> str:
-    try:
-        return b64decode(data, validate=True).decode()
-    except ValueError:
-        raise InvalidRequest(message="A text file's `data` is not base64 of UTF-8", reason="validation") from None
 
 
 def _what(part: ImagePart | AudioPart | FilePart, message: Message) -> str:
@@ -362,9 +355,7 @@ class AnthropicAdapter(Adapter):
     def finish(self) -> list[Event]:
         if not self._reason and not self.ended:
             raise self.truncated()
-        reason = _FINISH_WORDS.get(self._reason, "other")
-        if self._calls and (reason == "stop" or not self._reason):
-            reason = "tool_calls"
+        reason = self._calls.outcome(_FINISH_WORDS, self._reason)
         events = self.start(None, None) + self.abort()  # what open blocks hold besides calls is told all the same
         if reason in ("stop", "tool_calls"):
             events += self._calls.close_all()

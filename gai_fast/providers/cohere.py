@@ -19,7 +19,6 @@ What is unusual:
 
 from __future__ import annotations
 
-from base64 import b64decode
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
@@ -27,7 +26,7 @@ from msgspec import UNSET
 from orjson import Fragment
 
 from gai_fast._impl import encode_json, parse_exact
-from gai_fast.errors import Error, InvalidRequest, Malformed
+from gai_fast.errors import Error, Malformed
 from gai_fast.events import Event
 from gai_fast.limits import LIMITS
 from gai_fast.providers._base import (
@@ -40,6 +39,7 @@ from gai_fast.providers._base import (
     citation,
     count,
     counted_usage,
+    file_text,
     image_url,
     merged,
     parse_chunk,
@@ -186,11 +186,7 @@ def _earlier_call(part: ToolCallPart) -> dict[str, Any]:
 
 def _document(part: FilePart) -> dict[str, Any]:
     """A text file as a document that the model may cite."""
-    try:
-        text = b64decode(part.data, validate=True).decode()
-    except ValueError:
-        raise InvalidRequest(message="The `data` of a text file is not UTF-8 in base64", reason="validation") from None
-    return {"data": ({"title": part.filename} if part.filename else {}) | {"text": text}}
+    return {"data": ({"title": part.filename} if part.filename else {}) | {"text": file_text(part)}}
 
 
 def _tool(tool: Tool) -> dict[str, Any]:
@@ -297,9 +293,7 @@ class CohereAdapter(Adapter):
     def finish(self) -> list[Event]:
         if not self.ended:
             raise self.truncated()
-        reason = _FINISH_WORDS.get(self._reason, "other")
-        if self._calls and (reason == "stop" or not self._reason):
-            reason = "tool_calls"
+        reason = self._calls.outcome(_FINISH_WORDS, self._reason)
         events = self.start(None, None)
         if reason in ("stop", "tool_calls"):
             events += self._calls.close_all()

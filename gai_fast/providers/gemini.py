@@ -696,8 +696,7 @@ class GeminiAdapter(Adapter):
 
 
 def _outcome(candidate: _Candidate) -> str:
-    reason = _FINISH_WORDS.get(candidate.reason, "other")
-    return "tool_calls" if candidate.calls and (reason == "stop" or not candidate.reason) else reason
+    return candidate.calls.outcome(_FINISH_WORDS, candidate.reason)
 
 
 def _numbered(candidate: _Candidate, events: list[Event]) -> list[Event]:

@@ -18,8 +18,8 @@ from hashlib import sha256
 from typing import Any, ClassVar, Final
 
 from gai_fast.events import Event
-from gai_fast.providers._base import API, Target, UpstreamRequest, text_of
-from gai_fast.providers._chat import ChatAdapter, ChatAPI, Choice, file_url
+from gai_fast.providers._base import API, Target, UpstreamRequest, file_url, text_of
+from gai_fast.providers._chat import ChatAdapter, ChatAPI, Choice
 from gai_fast.request import (
     AssistantMessage,
     AudioPart,

@@ -279,9 +279,7 @@ class OllamaAdapter(Adapter):
     def finish(self) -> list[Event]:
         if not self.ended:
             raise self.truncated()
-        reason = _FINISH_WORDS.get(self._reason, "other")
-        if self._calls and (reason == "stop" or not self._reason):
-            reason = "tool_calls"
+        reason = self._calls.outcome(_FINISH_WORDS, self._reason)
         return [*self.start(None, None), self.end(reason, self._reason)]
 
 

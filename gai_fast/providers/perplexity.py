@@ -14,8 +14,8 @@ from __future__ import annotations
 from typing import Any, ClassVar, Final
 
 from gai_fast.events import Event
-from gai_fast.providers._base import API, Target, citation
-from gai_fast.providers._chat import ChatAdapter, ChatAPI, file_name
+from gai_fast.providers._base import API, Target, citation, file_name
+from gai_fast.providers._chat import ChatAdapter, ChatAPI
 from gai_fast.providers._responses import ResponsesAPI
 from gai_fast.request import (
     AssistantMessage,

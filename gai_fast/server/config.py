@@ -403,7 +403,6 @@ STORE: Final[Mapping[str, Key]] = {
     "ttl": _seconds("How long a stream is kept after its end.", zero=True),
     "max_bytes": _whole("Bytes kept of all streams; those that ended first go first.", 65536),
     "max_stream_bytes": _whole("Bytes kept of one stream; its oldest frames go first.", 4096),
-    "sync": _choice("Whether what is sent may be ahead of what is stored.", "batched", "before_send"),
 }
 PROCESSOR: Final[Mapping[str, Key]] = {
     "use": _choice("Which one; the other keys of the table are its parameters.", *PROCESSORS),
@@ -429,7 +428,7 @@ LATER: Final[Mapping[str, frozenset[str]]] = {
     "": frozenset("key idempotency limits".split()),
     "server": frozenset("grace tls_cert tls_key".split()),
     "stream": _LATER_STREAM,
-    "store": frozenset(),
+    "store": frozenset({"sync"}),
     "upstream": frozenset(),
     "model": _LATER_STREAM,
     "processor": frozenset(),

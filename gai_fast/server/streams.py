@@ -6,6 +6,7 @@ Owns how an HTTP request becomes a call, and the HTTP side of a stream. What the
 from __future__ import annotations
 
 import difflib
+from collections.abc import Sequence
 from typing import Any, Final, cast
 
 from msgspec import UNSET
@@ -16,10 +17,11 @@ from gai_fast.errors import Error
 from gai_fast.formats import Encoder, PassthroughEncoder, StreamContext, StreamEncoder, get_format
 from gai_fast.ids import new_stream_id
 from gai_fast.net.engine import Engine
-from gai_fast.net.session import Call, Clock, Session
+from gai_fast.net.session import Call, Clock, Output, Session
 from gai_fast.net.writer import ResponseWriter
-from gai_fast.processors import StreamInfo
+from gai_fast.processors import Chain, StreamInfo
 from gai_fast.providers import get_provider
+from gai_fast.relay import DeltaSink
 from gai_fast.request import Request, parse_object, parse_request
 from gai_fast.server.negotiation import Negotiated, negotiate, request_id
 from gai_fast.server.replies import Headers, Reply, id_headers, json_headers, stream_head
@@ -104,59 +106,78 @@ class StreamRoutes:
             body: What is asked.
             before: The call to a model that failed after its answer had begun; what wrote that writes this one too.
         """
-        name, whole = negotiated.format.name, not body.get("stream")
-        call = Call(
+        whole = not body.get("stream")
+        frames = self._passthrough(negotiated, context, model, body, before)
+        left_out: Sequence[str] = ()
+        if frames is not None:
+            asks_for_usage = context.usage and not whole and get_provider(model.upstream.provider).stream_options
+            request: Request | dict[str, Any] = _with_usage(body) if asks_for_usage else body
+            output: Output = frames
+            deltas: DeltaSink | None = None if whole else cast("StreamEncoder", frames)
+            chain: Chain | None = None
+        else:
+            request, left_out = get_format("openai").parse_request(body)
+            output, deltas, chain = self._translation(request, negotiated, context, before, whole=whole)
+        return Call(
             model,
-            body,
-            cast("Encoder", None),
+            request,
+            output,
+            deltas,
+            frames,
             hold=whole,
             announces=whole or negotiated.format.announces,
-            dialect=name,
+            dialect=negotiated.format.name,
+            left_out=left_out,
             prompt_characters=_characters(body.get("messages")),
             is_retry=_is_retry(incoming),
             other=lambda other, begun: self._chat_call(incoming, negotiated, context, other, body, begun),
+            chain=chain,
             request_id=incoming.request_id,
             trace_id=incoming.trace_id,
             endpoint=incoming.path,
             transport="json" if whole else negotiated.framing,
         )
-        is_passed_on = (
-            get_provider(model.upstream.provider).dialect == name
-            and model.stream.on_midstream_failure != "continue"
-            and not self._engine.is_processed(StreamInfo(wants_json=_wants_json(body)))
-        )
-        frames = None
-        if is_passed_on and before is not None:
-            frames = cast("PassthroughEncoder | None", before.frames)
-        elif is_passed_on:
-            frames = negotiated.format.passthrough(negotiated.framing, context, whole=whole)
-        if frames is not None:
-            if context.usage and not whole and get_provider(model.upstream.provider).stream_options:
-                told = body.get("stream_options")
-                call.request = {
-                    **body,
-                    "stream_options": {**(told if isinstance(told, dict) else {}), "include_usage": True},
-                }
-            call.output = call.frames = frames
-            call.deltas = None if whole else cast("StreamEncoder", frames)
-            return call
-        call.request, call.left_out = get_format("openai").parse_request(body)
+
+    def _passthrough(
+        self,
+        negotiated: Negotiated,
+        context: StreamContext,
+        model: ModelSettings,
+        body: dict[str, Any],
+        before: Call | None,
+    ) -> PassthroughEncoder | None:
+        """What passes the upstream's bytes on; `None` where they must be read by something of ours, or translated."""
+        if (
+            get_provider(model.upstream.provider).dialect != negotiated.format.name
+            or model.stream.on_midstream_failure == "continue"
+            or self._engine.is_processed(StreamInfo(wants_json=_wants_json(body)))
+        ):
+            return None
+        if before is not None:
+            return cast("PassthroughEncoder | None", before.frames)
+        return negotiated.format.passthrough(negotiated.framing, context, whole=not body.get("stream"))
+
+    def _translation(
+        self, request: Request, negotiated: Negotiated, context: StreamContext, before: Call | None, *, whole: bool
+    ) -> tuple[Output, DeltaSink | None, Chain | None]:
+        """What writes the answer of another dialect, twice where it takes deltas, and its processors."""
         if before is not None and before.frames is None:
-            call.output, call.deltas, call.chain = before.output, before.deltas, before.chain
-            return call
-        call.output, call.deltas = _encoder(negotiated, context, whole=whole)
+            return before.output, before.deltas, before.chain
+        output, deltas = _encoder(negotiated, context, whole=whole)
         if before is not None:
             # The frames that were passed on have told the role; SDKs would join a second one to it.
-            call.output.event({"type": "start"})
-            call.output.take()
-        call.chain = self._engine.chain(
-            call.request,
+            output.event({"type": "start"})
+            output.take()
+        return output, deltas, self._chain(request, context)
+
+    def _chain(self, request: Request, context: StreamContext) -> Chain | None:
+        return self._engine.chain(
+            request,
             stream_id=context.stream_id,
             request_id=context.request_id,
             trace_id=context.trace_id,
-            model=model.name,
+            model=context.model,
         )
-        return call
 
     def follow(self, incoming: Incoming) -> Reply:
         """`GET /api/v1/streams/{id}`: needs the log as well."""
@@ -193,13 +214,7 @@ class StreamRoutes:
             prompt_characters=request.characters,
             is_retry=_is_retry(incoming),
             origin=_origin(negotiated, context) if kept else None,
-            chain=self._engine.chain(
-                request,
-                stream_id=context.stream_id,
-                request_id=context.request_id,
-                trace_id=context.trace_id,
-                model=model.name,
-            ),
+            chain=self._chain(request, context),
             request_id=incoming.request_id,
             trace_id=incoming.trace_id,
             endpoint=incoming.path,
@@ -336,6 +351,12 @@ class HTTPClient(ResponseWriter):
 def json_reply(incoming: Incoming, value: Any, *, status: int = 200) -> Reply:
     """A JSON response that is no stream."""
     return Reply(status, encode_json(value), [*json_headers(incoming.request_id), *incoming.cors])
+
+
+def _with_usage(body: dict[str, Any]) -> dict[str, Any]:
+    """A client's body that asks for usage as well."""
+    told = body.get("stream_options")
+    return {**body, "stream_options": {**(told if isinstance(told, dict) else {}), "include_usage": True}}
 
 
 def _is_retry(incoming: Incoming) -> bool:

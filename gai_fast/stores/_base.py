@@ -29,7 +29,6 @@ class Origin(NamedTuple):
         format: The name of the wire format.
         framing: What a frame is.
         envelope: `compact` or `full`; `None`: the framing's own.
-        caller: The name of the caller's key.
     """
 
     stream_id: str
@@ -37,7 +36,6 @@ class Origin(NamedTuple):
     format: str
     framing: Framing
     envelope: Literal["compact", "full"] | None = None
-    caller: str = "anonymous"
 
 
 class Ending(NamedTuple):

@@ -119,7 +119,7 @@ class MemoryStore(Store):
     """The logs of one process.
 
     Args:
-        settings: `[store]`; its `sync` changes nothing here: what is appended is kept before it is sent.
+        settings: `[store]`.
         timers: The loop's timer wheel.
     """
 

@@ -407,8 +407,14 @@ class Net:
     def __init__(self, stack: AsyncExitStack) -> None:
         self.stack = stack
         self.logged: list[str] = []
-        """Warnings and errors in the log; a scenario that expects one takes it out."""
+        """Warnings and errors in the log; a scenario that expects one takes it out (`warned`)."""
         self.gateways: list[Gateway] = []
+
+    def warned(self, words: str) -> int:
+        """How many warnings say this; they are taken out."""
+        before = len(self.logged)
+        self.logged[:] = [line for line in self.logged if words not in line]
+        return before - len(self.logged)
 
     async def mock(self, **options: Any) -> Mock:
         return await self.stack.enter_async_context(Mock(**options))

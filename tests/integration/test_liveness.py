@@ -173,6 +173,8 @@ async def test_an_early_failure_has_its_true_status(net: Net, name: str) -> None
             if reason in ("upstream_credentials", "upstream_billing"):
                 assert "'up'" in text
                 assert "provider.example" not in text
+    is_ours = "refuses our" in response.error["message"]
+    assert net.warned(f"gai_fast.engine: {response.error['message']}") == is_ours, "once, whatever the requests"
 
 
 @on_uvloop

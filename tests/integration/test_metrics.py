@@ -104,6 +104,7 @@ async def test_retries_fallbacks_and_breakers_are_told(net: Net) -> None:
     for _ in range(2):
         await alone.chat()
     assert total(await scraped(alone), "requests_total", 'code="provider_unavailable"') == 2
+    assert net.warned("nothing is sent to it for 10 s") == 2
 
 
 @on_uvloop

@@ -341,6 +341,7 @@ async def test_an_upstream_that_fails_is_left_alone_and_probed_by_one_request(ne
     await asyncio.sleep(0.45)
     assert (await gateway.ask("POST", NATIVE, asked)).text == "Hello"
     assert (await gateway.ask("POST", NATIVE, asked)).text == "Hello"
+    assert net.warned("upstream 'up' keeps failing (provider_unavailable): nothing is sent to it for 0.4 s") == 2
 
 
 @on_uvloop
@@ -350,6 +351,7 @@ async def test_while_a_breaker_is_open_the_fallback_is_asked_at_once(net: Net) -
     for _ in range(5):
         assert (await gateway.ask("POST", NATIVE, {**QUERY, "model": "m"})).text == "Hello"
     assert (main.calls, backup.calls) == (2, 5)
+    assert net.warned("'up' keeps failing") == 1
 
 
 @on_uvloop
@@ -373,6 +375,7 @@ async def test_a_probe_whose_client_goes_is_made_anew(net: Net) -> None:
     client.close()
     await until(lambda: gateway.streams == 0)
     assert (await gateway.ask("POST", NATIVE, {**QUERY, "model": "m"})).text == "Hello"
+    assert net.warned("'up' keeps failing") == 1
 
 
 # ---- after the first content -----------------------------------------------------------------------------------------
@@ -753,6 +756,7 @@ async def test_a_retry_is_not_waited_for_where_the_breaker_has_opened(
     async with asyncio.timeout(2):
         assert (await gateway.ask("POST", NATIVE, {**QUERY, "model": "m"})).text == "Hello"
     assert (main.calls, backup.calls) == (1, 1)
+    assert net.warned("'up' keeps failing") == 1
 
 
 @on_both_loops
@@ -921,6 +925,7 @@ async def test_whatever_happens_each_stream_is_legal_and_nothing_is_left(
     await asyncio.sleep(0.15)
     assert (await gateway.ask("POST", NATIVE, {**QUERY, "model": "m"})).text == STORY
     assert gateway.running.engine.breaker_states() == {"up": "closed"}
+    net.warned("'up' keeps failing")
 
 
 SEED = os.environ.get("GAI_FAST_SEED", "3")

@@ -419,6 +419,21 @@ def test_depth_counts_what_is_open_at_once() -> None:
         parse_object(b'{"x":' + b"[" * (limit + 1) + b"]" * (limit + 1) + b"}")
 
 
+@pytest.mark.parametrize(
+    ("body", "nearest"),
+    [
+        (b'{"qurey":"x"}', "; did you mean 'query'?"),
+        (b'{"query":"x","temprature":1}', "; did you mean 'temperature'?"),
+        (b'{"messages":[{"role":"user","contnet":"x"}]}', "; did you mean 'content'?"),
+        (b'{"query":"x","zzz":1}', "unknown field `zzz`"),
+    ],
+)
+def test_an_unknown_field_is_told_with_the_nearest_known_one(body: bytes, nearest: str) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        parse_request(body)
+    assert str(refused.value).endswith(nearest)
+
+
 def test_every_turn_has_its_path() -> None:
     request = parse_request(b'{"system":"s","query":"q","messages":[{"role":"user","content":"a"}]}')
     assert [(path, message.content) for path, message in request.turns] == [

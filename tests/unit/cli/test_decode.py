@@ -84,7 +84,7 @@ def test_an_empty_body_is_a_truncated_answer(run: Run) -> None:
         (["--provider", "opnai"], "did you mean 'openai'?"),
         ([], "Missing option '--provider'"),
         (["--provider", "openai", "--format", "vercel"], "'vercel' is not one of"),
-        (["--provider", "openai", "--header", "x"], "'x' is not of the form 'name: value'"),
+        (["--provider", "openai", "--header", "x"], "a header is of the form 'name: value'"),
         (["--provider", "openai", "--status", "99"], "99 is not in the range"),
         (["--provider", "openai", "none.sse"], "No such file or directory"),
     ],

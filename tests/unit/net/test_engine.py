@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+from types import SimpleNamespace
 from typing import Any
 
 import orjson
@@ -12,6 +13,7 @@ import pytest
 from gai_fast.clock import now_ms
 from gai_fast.errors import Error, Unsupported
 from gai_fast.formats import StreamContext, get_format
+from gai_fast.limits import LIMITS
 from gai_fast.net import engine as module
 from gai_fast.net.engine import Engine
 from gai_fast.net.session import Call, Clock, Session
@@ -133,6 +135,22 @@ async def test_a_refusal_of_our_key_names_the_upstream_and_not_the_key(engine: E
     assert (error.code, error.reason, error.status) == ("provider_unavailable", "upstream_credentials", 502)
     assert "'up'" in str(error)
     assert "canary" not in str(error)
+
+
+async def test_the_operator_is_told_of_it_once_a_minute_and_of_nothing_that_clients_did(
+    engine: Engine, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [100.0]
+    monkeypatch.setattr(engine, "_loop", SimpleNamespace(time=lambda: now[0]))
+    refused, other = Error("unauthorized", "bad key sk-canary", status=401), dataclasses.replace(UPSTREAM, name="two")
+    for upstream in (UPSTREAM, UPSTREAM, other):
+        engine.attempt_failed(upstream, refused)
+    engine.attempt_failed(dataclasses.replace(UPSTREAM, name="three"), Error("invalid_request", "no such field"))
+    told = "upstream %r refuses our credentials: the operator should check `api_key` of this [[upstream]]"
+    assert caplog.messages == [told % "up", told % "two"]
+    now[0] += LIMITS.warning_interval
+    engine.attempt_failed(UPSTREAM, refused)
+    assert caplog.messages[2:] == [told % "up"]
 
 
 def resumable(stream_id: str = "s1") -> Call:

@@ -44,6 +44,14 @@ class FakeRunner:
         self.exchanges: list[FakeExchange] = []
         self.refusals: dict[str, Exception] = {}
         self.ends: list[str] = []
+        self.failures: list[tuple[str, str]] = []
+        self.opened: list[str] = []
+
+    def attempt_failed(self, upstream: UpstreamSettings, error: Error) -> None:
+        self.failures.append((upstream.name, error.code))
+
+    def breaker_opened(self, upstream: UpstreamSettings, error: Error) -> None:
+        self.opened.append(upstream.name)
 
     def breaker(self, upstream: UpstreamSettings) -> Breaker | None:
         return self.breakers.get(upstream.name)
@@ -449,6 +457,17 @@ def test_a_fallback_that_cannot_be_asked_leaves_the_failure_as_it_was() -> None:
     stream.time.advance(0.1)
     (error,) = stream.client.taken()
     assert error.code == "provider_unavailable"
+
+
+def test_the_runner_learns_of_failed_attempts_and_of_an_upstream_that_is_left_alone() -> None:
+    stream = Fixture(retries=1)
+    stream.runner.breakers["up"] = Breaker(BreakerSettings(failures=2, window=30, open=10))
+    stream.start()
+    failing(stream)
+    assert (stream.runner.failures, stream.runner.opened) == ([("up", "provider_unavailable")], [])
+    stream.time.advance(1)
+    failing(stream)
+    assert (len(stream.runner.failures), stream.runner.opened) == (2, ["up"])
 
 
 def test_a_breaker_is_told_of_the_first_content_not_of_the_end() -> None:
