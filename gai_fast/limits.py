@@ -253,6 +253,15 @@ class Limits:
     callbacks_end: float = 5.0
     """Seconds for which a stream that has ended waits for its async callbacks: a write to a slow disk or database."""
 
+    secret: int = 8
+    """Characters of a header's value that is cut out of recordings: what is shorter may be a word of any answer."""
+
+    usage_models: int = 1024
+    """Models whose usage is added up one by one: more than the largest providers offer, each 300 bytes and its name."""
+
+    usage_name: int = 256
+    """Characters of a model's name under which usage is added up: the longest in use, ARNs of Bedrock, are some 150."""
+
     config_file: int = 1 * MIB
     """Bytes of a configuration file: a larger one is the wrong file."""
 

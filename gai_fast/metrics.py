@@ -26,13 +26,14 @@ class StreamMetrics(Struct, frozen=True, kw_only=True):  # one for each stream: 
 
     Args:
         duration: From the request to the stream's end.
-        time_to_first_token: From the request until the first delta was handed to the client's connection; what frames
-            a stream, such as a role, is no token.
+        time_to_first_token: From the request until the first delta was handed to the client's connection: what frames
+            a stream, such as a role, is no token, nor is what processors hold back or leave out. A whole answer, one
+            JSON object, is handed over at its end.
         upstream_time_to_first_token: From the request to the upstream until its first delta was read.
         gateway_overhead: What the gateway itself worked: until the upstream was asked, and on every read.
-        gaps: How many tokens came so long after the one before, for each of `GAP_BOUNDS` and for what is longer. Of
-            tokens that came in one read all but the first have no gap.
-        gap_sum: All gaps together.
+        gaps: How many of the upstream's tokens came so long after the one before, for each of `GAP_BOUNDS` and for what
+            is longer. Of tokens that came in one read all but the first have no gap.
+        gap_sum: All gaps together: from the first token to the last.
         backpressure: How long the upstream was not read, because the client took its bytes too slowly.
         deltas: Deltas that the upstream sent.
         events: All events.
@@ -84,11 +85,9 @@ class StreamMetrics(Struct, frozen=True, kw_only=True):  # one for each stream: 
 
     @property
     def tokens_per_second(self) -> float | None:
-        """Output tokens after the first, by the time that they took; `None` where all came in one read."""
+        """Output tokens after the first, by the time in which they came; `None` where all came in one read."""
         tokens = (self.usage or {}).get("output_tokens", 0) - 1
-        if self.time_to_first_token is None or tokens < 1 or not self.gap_sum:
-            return None
-        return float(tokens / (self.duration - self.time_to_first_token))
+        return float(tokens / self.gap_sum) if tokens > 0 and self.gap_sum else None
 
     def as_dict(self) -> dict[str, Any]:
         """What `Result.metrics` holds: times in milliseconds, rates a second, absent where not measured."""
@@ -146,10 +145,11 @@ class StreamMeter:
         self._bytes_out = 0
 
     def asked(self, now: float) -> None:
-        """The upstream has been asked; the last attempt counts."""
+        """The upstream has been asked; of several attempts that one counts which gives the first delta."""
         if self._asked is None:
             self._worked += now - self._began
-        self._asked = now
+        if self._upstream_first is None:
+            self._asked = now
 
     def read(self, began: float, ended: float, size: int, deltas: int) -> None:
         """A read of the upstream's body has been handled.
@@ -158,7 +158,7 @@ class StreamMeter:
             began: When it came.
             ended: When what became of it had been written.
             size: Its bytes.
-            deltas: Deltas of the stream so far.
+            deltas: Deltas that the upstream has sent so far.
         """
         self._worked += ended - began
         self._bytes_in += size
@@ -166,8 +166,7 @@ class StreamMeter:
         if new <= 0:
             return
         self._deltas = deltas
-        if self._first is None:
-            self._first = ended
+        if self._upstream_first is None:
             self._upstream_first = began
         else:
             gap = ended - self._last
@@ -175,6 +174,10 @@ class StreamMeter:
             self._gap_sum += gap
         self._gaps[0] += new - 1
         self._last = ended
+
+    def told(self, now: float) -> None:
+        """The first delta has been handed to the client's connection; told once."""
+        self._first = now
 
     def wrote(self, size: int) -> None:
         """Bytes have been handed to the client's connection."""

@@ -180,6 +180,7 @@ class Relay:
         "_failure",
         "_frames",
         "_halves",
+        "_has_told",
         "_headers",
         "_is_void",
         "_learning",
@@ -232,6 +233,7 @@ class Relay:
         # What an end would tell, as long as nothing new has come since a failure that another attempt is to heal.
         self._unsaid: tuple[list[Event], dict[str, object]] | None = None
         self._chain = chain
+        self._has_told = False
         self._now_ms = 0
 
         self.state = State.IDLE
@@ -474,7 +476,14 @@ class Relay:
         """Gives out what processors held back until now."""
         if self._chain is not None and self.state is State.STREAMING:
             for made in self._chain.flush(now_ms):
-                self._sink.event(made)
+                self._tell(made)
+
+    @property
+    def has_told(self) -> bool:
+        """Whether the sink has been given a delta: processors hold some back, and leave some out."""
+        if self._chain is None or self._chain.touches == "events":
+            return self.deltas > 0
+        return self._has_told
 
     @property
     def _is_done_with(self) -> bool:
@@ -754,11 +763,16 @@ class Relay:
             self._sink.event(event)
         else:
             for made in self._chain.process(event, self._now_ms):
-                self._sink.event(made)
+                self._tell(made)
         self.state = state
         if kind == "start" and self._early_warnings:
             early, self._early_warnings = self._early_warnings, []
             self._emit_all(early)
+
+    def _tell(self, made: Event) -> None:
+        """Gives the sink what the processors made."""
+        self._has_told = self._has_told or made["type"] in DELTAS
+        self._sink.event(made)
 
     def _completed_start(self, event: Event) -> Event:
         if self._stream_id:

@@ -21,7 +21,7 @@ from gai_fast.limits import LIMITS
 from gai_fast.metrics import MetricsSink, Outcome, StreamMetrics
 from gai_fast.net.callbacks import tell_sinks
 from gai_fast.net.pool import UpstreamPool
-from gai_fast.net.recording import RecordedExchange
+from gai_fast.net.recording import RecordedExchange, secrets_of
 from gai_fast.net.replay import ReplayExchange, load_recording
 from gai_fast.net.retry import Breaker, RetryPolicy
 from gai_fast.net.session import Call, Client, Clock, Exchange, Session, Translate
@@ -173,7 +173,7 @@ class Engine:
         key = upstream.api_key.reveal() if upstream.api_key is not None else None
         number = "" if not session.attempts else f".{session.attempts + 1}"
         file = self.record / f"{session.stream_id}{number}.ndjson"
-        recorded = RecordedExchange(file, about, session, self._loop.time, key)
+        recorded = RecordedExchange(file, about, session, self._loop.time, secrets_of(key, upstream.headers))
         return recorded.open(lambda receiver: self._open(api, upstream, request, receiver))
 
     def _open(self, api: API, upstream: UpstreamSettings, request: UpstreamRequest, receiver: Receiver) -> Exchange:

@@ -2,15 +2,17 @@
 
 Owns the file's format, which `net/replay.py` reads: a line that says whose answer it is with its status and headers,
 then `{"at": seconds, "data": text}` per read (`base64` where a read is no UTF-8), then how it ended. Requests are not
-written, nor any header that may hold a secret. A disk that fails ends the recording, never the stream.
+written, nor any header that may hold a secret, nor what an answer repeats of the upstream's key and `headers`. A disk
+that fails ends the recording, never the stream.
 """
 
 from __future__ import annotations
 
 import logging
 import os
+import re
 from base64 import b64encode
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO, Final
@@ -18,13 +20,86 @@ from typing import Any, BinaryIO, Final
 import orjson
 
 from gai_fast.errors import Error
+from gai_fast.limits import LIMITS
 from gai_fast.net.session import Exchange
 from gai_fast.net.upstream import Receiver
 
 FORMAT: Final = 1
 
 _KEPT_HEADERS: Final = frozenset({"content-type", "retry-after", "retry-after-ms", "x-should-retry"})
+_CREDENTIALS: Final = frozenset({"authorization", "proxy-authorization", "cookie"})
+_PARTS: Final = re.compile(r"[\s,;=\"]+")
+_CUT: Final = b"***"
 _log: Final = logging.getLogger("gai_fast.recording")
+
+
+def secrets_of(key: str | None, headers: Mapping[str, str]) -> frozenset[bytes]:
+    """What an answer of an upstream may repeat and no recording may hold.
+
+    Args:
+        key: The upstream's key.
+        headers: Its configured headers. Their values count, and the parts of credentials (`Bearer …`, `session=…`),
+            without what is shorter than `limits.secret`.
+
+    Returns:
+        The texts, each also as it is written in a JSON string.
+    """
+    values = set(headers.values())
+    for name, value in headers.items():
+        if name.lower() in _CREDENTIALS:
+            values.update(_PARTS.split(value))
+    texts = [*([key] if key else []), *(value for value in values if len(value) >= LIMITS.secret)]
+    return frozenset(written for text in texts for written in (text.encode(), orjson.dumps(text)[1:-1]))
+
+
+class _Censor:
+    """Cuts secrets out of bytes, wherever these are cut.
+
+    Args:
+        secrets: The secrets. Of those that begin at one place the longest is cut out.
+    """
+
+    def __init__(self, secrets: Collection[bytes]) -> None:
+        self._secrets = sorted(secrets, key=len, reverse=True)
+        self._pattern = re.compile(b"|".join(map(re.escape, self._secrets))) if secrets else None
+        self._held = b""  # what may be the beginning of a secret
+
+    def feed(self, data: bytes) -> bytes:
+        """What may be written of the bytes so far; their end waits where a secret may have begun."""
+        if self._pattern is None:
+            return data
+        data = self._held + data
+        out: list[bytes] = []
+        at, end = 0, self._begun(data, 0)
+        # One that begins no earlier than what waits is part of that, or of the rest of it.
+        while (found := self._pattern.search(data, at)) is not None and found.start() < end:
+            out += (data[at : found.start()], _CUT)
+            at = found.end()
+            if end < at:
+                end = self._begun(data, at)
+        self._held = data[end:]
+        return b"".join((*out, data[at:end]))
+
+    def rest(self) -> bytes:
+        """What was held back: more than half of a secret is as good as all of it."""
+        held, self._held = self._held, b""
+        if self._pattern is not None:
+            held = self._pattern.sub(_CUT, held)
+        for secret in self._secrets:
+            for size in range(min(len(secret) - 1, len(held)), len(secret) // 2, -1):
+                if held.endswith(secret[:size]):
+                    return held[:-size] + _CUT
+        return held
+
+    def _begun(self, data: bytes, at: int) -> int:
+        """Where the longest beginning of a secret stands that reaches to the end of the data."""
+        longest = 0
+        for secret in self._secrets:
+            for size in range(min(len(secret) - 1, len(data) - at), longest, -1):
+                if data.endswith(secret[:size]):
+                    longest = size
+                    break
+        return len(data) - longest
 
 
 class RecordedExchange:
@@ -35,7 +110,7 @@ class RecordedExchange:
         about: Whose answer it is: `provider`, `model`, `upstream`, `stream_id`.
         receiver: Who gets the answer.
         clock: Seconds of a clock that only goes forward.
-        secret: The upstream's key: it is cut out, also where two reads share it.
+        secrets: From `secrets_of`: they are cut out, also where reads share one.
     """
 
     def __init__(
@@ -44,14 +119,13 @@ class RecordedExchange:
         about: Mapping[str, Any],
         receiver: Receiver,
         clock: Callable[[], float],
-        secret: str | None = None,
+        secrets: Collection[bytes] = (),
     ) -> None:
         self._path = path
         self._about = about
         self._receiver = receiver
         self._clock = clock
-        self._secret = secret.encode() if secret else b""
-        self._held = b""  # what may be the beginning of the secret
+        self._censor = _Censor(secrets)
         self._began = clock()
         self._file: BinaryIO | None = None
         self._exchange: Exchange | None = None
@@ -77,12 +151,12 @@ class RecordedExchange:
 
     def body_received(self, data: bytes) -> None:
         """What one read brought."""
-        self._write_body(self._without_secret(data))
+        self._write_body(self._censor.feed(data))
         self._receiver.body_received(data)
 
     def exchange_ended(self, error: Error | None) -> None:
         """The end of the answer, and of the file."""
-        self._write_rest()
+        self._write_body(self._censor.rest())
         self._write({"at": self._now(), "end": "complete" if error is None else error.reason or error.code})
         self._finish()
         self._receiver.exchange_ended(error)
@@ -93,6 +167,11 @@ class RecordedExchange:
     def is_complete(self) -> bool:
         """Whether the response has been read to its end."""
         return self._exchange is None or self._exchange.is_complete
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether no connection has come free for the real one yet."""
+        return self._exchange is not None and self._exchange.is_waiting
 
     def pause_reading(self) -> None:
         """Stops reading the response."""
@@ -106,27 +185,10 @@ class RecordedExchange:
 
     def close(self) -> None:
         """Aborts; the file ends as the answer was left."""
-        self._write_rest()
+        self._write_body(self._censor.rest())
         self._finish()
         if self._exchange is not None:
             self._exchange.close()
-
-    def _without_secret(self, data: bytes) -> bytes:
-        """What may be written of the bytes so far; their end waits where the secret may have begun."""
-        secret = self._secret
-        if not secret:
-            return data
-        *before, rest = (self._held + data).split(secret)
-        end = max(0, len(rest) - len(secret) + 1)
-        while not secret.startswith(rest[end:]):
-            end += 1
-        self._held = rest[end:]
-        return b"***".join([*before, rest[:end]])
-
-    def _write_rest(self) -> None:
-        """What was held back: more than half of the secret is as good as all of it."""
-        held, self._held = self._held, b""
-        self._write_body(b"***" if len(held) * 2 > len(self._secret) else held)
 
     def _write_body(self, data: bytes) -> None:
         if not data:

@@ -107,6 +107,11 @@ class ReplayExchange:
         """Whether all of it has been played."""
         return self._next >= len(self._recording.chunks)
 
+    @property
+    def is_waiting(self) -> bool:
+        """Never: nobody is asked."""
+        return False
+
     def pause_reading(self) -> None:
         """Stops playing; the rest comes later by as long as the pause lasts."""
         if not self._paused:

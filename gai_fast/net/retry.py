@@ -7,7 +7,8 @@ its upstream's breaker.
 1. Only what failed before its first content is made again; what became of the attempts before is never hidden from the
    breaker, the budget and the log.
 2. The same upstream is asked again where the failure may pass: `_RETRIED` below, `internal` once. It is not asked again
-   where it stayed silent, nor for a request that is a client's own retry: retries on two layers multiply.
+   where it stayed silent or would say the same (`_will_recur`), nor for a request that is a client's own retry: retries
+   on two layers multiply.
 3. Retries are at most a tenth of the requests of the last seconds, but a few are always allowed: an upstream that is
    down is not asked several times as much as one that is up.
 4. The next model of `fallback` is asked where another upstream may do better: `_FELL_BACK`. What speaks of the request
@@ -18,6 +19,7 @@ its upstream's breaker.
 from __future__ import annotations
 
 import random
+import ssl
 from collections import deque
 from dataclasses import dataclass, field
 from typing import Final, Literal
@@ -30,6 +32,9 @@ _RETRIED: Final = frozenset[Code](
     {"rate_limited", "overloaded", "timeout", "network", "provider_unavailable", "internal"}
 )
 _FELL_BACK: Final = _RETRIED | frozenset[Code]({"unauthorized", "forbidden", "not_found", "unsupported"})
+
+_RECURRING: Final = frozenset({"redirect", "forbidden_address"})
+"""Reasons that lie in the configuration, ours or the upstream's."""
 
 # Of the upstream as a whole; what a status of 4xx says is of this request or of our account there.
 _OF_THE_UPSTREAM: Final = frozenset[Code]({"overloaded", "timeout", "network", "provider_unavailable"})
@@ -108,7 +113,23 @@ class Breaker:
 
 def is_fault_of_upstream(error: Error) -> bool:
     """Whether a breaker counts a failure: it speaks of the upstream, not of the request nor of our account there."""
+    if is_of_our_pool(error):
+        return False
     return error.code == "internal" or (error.code in _OF_THE_UPSTREAM and error.is_temporary)
+
+
+def is_of_our_pool(error: Error) -> bool:
+    """Whether no connection came free (`max_connections`): nothing was sent, so it says nothing of the upstream."""
+    return error.phase == "connect" and error.reason in ("upstream_pool", "total")
+
+
+def _will_recur(error: Error) -> bool:
+    """Whether the same upstream can be expected to fail in the same way a second later.
+
+    A certificate or a version that TLS refused is refused again; a handshake that was cut off may succeed. Who has
+    waited for a connection of a full pool would only be one more who waits.
+    """
+    return error.reason in _RECURRING or isinstance(error.__cause__, ssl.SSLError) or is_of_our_pool(error)
 
 
 class RetryBudget:
@@ -206,6 +227,7 @@ class RetryPolicy:
             return _END
         most = min(failure.retries, 1) if error.code == "internal" else failure.retries
         may_pass = (error.code in _RETRIED and error.is_temporary) or error.code == "internal"
+        may_pass = may_pass and not _will_recur(error)
         if not may_pass or failure.is_silence or failure.is_clients_retry or failure.attempts > most:
             return _NEXT
         delay = self._delay(failure)

@@ -22,7 +22,7 @@ from gai_fast.errors import Error
 from gai_fast.events import Event
 from gai_fast.limits import LIMITS
 from gai_fast.metrics import Outcome, StreamMeter, StreamMetrics
-from gai_fast.net.retry import Breaker, Failure, RetryPolicy, is_fault_of_upstream
+from gai_fast.net.retry import Breaker, Failure, RetryPolicy, is_fault_of_upstream, is_of_our_pool
 from gai_fast.net.timers import TimerHandle, TimerWheel
 from gai_fast.processors import Chain
 from gai_fast.providers import Adapter
@@ -47,6 +47,10 @@ class Exchange(Protocol):
     @property
     def is_complete(self) -> bool:
         """Whether all of the response has come, though its last bytes may be still to be told."""
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether no connection has come free for it yet, so that nothing was sent."""
 
     def pause_reading(self) -> None:
         """Stops reading the response; idempotent."""
@@ -241,6 +245,7 @@ class Session:
         self._hold = call.hold
         self._model = call.model.name
         self._meter = StreamMeter(perf_counter())
+        self._has_told = False
         self._reading: tuple[float, int] | None = None
         self._is_cancelled = False
         self._exchange: Exchange | None = None
@@ -470,6 +475,8 @@ class Session:
         if error is not None and is_fault_of_upstream(error):
             if breaker.failed(now, self):
                 self._runner.breaker_opened(self._upstream, error)
+        elif error is not None and is_of_our_pool(error):
+            breaker.left(self)
         else:
             breaker.succeeded()
 
@@ -587,21 +594,23 @@ class Session:
             self._last_write = now
             if self._committed and not self._paused:
                 self._output.heartbeat()
+                has_told, self._has_told = self._has_told, True  # a ping is no token
                 self._flush()
+                self._has_told = has_told
         if not self._over:
             self._arm()
 
     def _fail_first_event(self) -> None:
-        seconds = self._upstream.first_event_timeout
+        name, provider = self._upstream.name, self._upstream.provider
+        within = f"within {self._upstream.first_event_timeout:g} s (first_event_timeout)"
+        if self._exchange is not None and self._exchange.is_waiting:
+            text = f"no connection to upstream {name!r} came free {within}: see max_connections"
+            error = Error("overloaded", text, reason="upstream_pool", phase="connect", provider=provider)
+        else:
+            text = f"upstream {name!r} sent no event {within}"
+            error = Error("timeout", text, reason="first_event", provider=provider)
         self._clock.tick()
-        self.relay.fail_attempt(
-            Error(
-                "timeout",
-                f"upstream {self._upstream.name!r} sent no event within {seconds:g} s (first_event_timeout)",
-                reason="first_event",
-                provider=self._upstream.provider,
-            )
-        )
+        self.relay.fail_attempt(error)
         self._advance()
 
     def _disarm(self) -> None:
@@ -618,9 +627,11 @@ class Session:
             self._meter.read(began, perf_counter(), size, self.relay.deltas)
 
     def measured(self, outcome: Outcome = "finished") -> StreamMetrics:
-        """The figures so far."""
+        """The figures so far, where the stream ends in this turn: what has been said is handed over."""
         self._note_read()
         relay, call = self.relay, self.call
+        if not self._has_told and outcome != "disconnected" and not (self._hold and outcome == "failed"):
+            self._note_told()
         end, upstream = relay.end, self._upstream
         return self._meter.end(
             perf_counter(),
@@ -641,6 +652,12 @@ class Session:
             retries=self._retries,
             fallbacks=self.models - 1,
         )
+
+    def _note_told(self) -> None:
+        """What has been said is handed to the client: its first token, where there is one in it."""
+        if self.relay.has_told:
+            self._has_told = True
+            self._meter.told(perf_counter())
 
     # -- out --
 
@@ -684,6 +701,9 @@ class Session:
             self._last_write = self._loop.time()
             self._meter.wrote(len(data))
             self._client.write(data)
+        # A format may have no word for what was said. A program in this process takes events, not bytes.
+        if not self._has_told and (data or self.call.transport == "library"):
+            self._note_told()
 
     def _end(self) -> None:
         error = self.relay.error

@@ -453,6 +453,11 @@ class Exchange:
         """Whether all of the answer has come; the receiver may be still to be told."""
         return self._connection is not None and self._response.complete
 
+    @property
+    def is_waiting(self) -> bool:
+        """Whether no connection has come free for it yet."""
+        return self._state is _QUEUED
+
     def pause_reading(self) -> None:
         """Stops the answer until `resume_reading`, and `idle_timeout` with it; twice is once, at any moment."""
         self._paused = True

@@ -16,6 +16,7 @@ from typing import Any, Final, Literal, cast
 import msgspec
 
 from gai_fast.events import DELTAS, Event
+from gai_fast.limits import LIMITS
 from gai_fast.metrics import StreamMetrics
 from gai_fast.processors._base import Processor, StreamInfo
 from gai_fast.result import Result
@@ -72,8 +73,15 @@ class UsageTotals:
             self.tokens_by_source[source] = self.tokens_by_source.get(source, 0) + usage.get("total_tokens", 0)
 
 
+OTHER: Final = ("other", "other")
+"""Provider and model under which `UsageAggregator` counts what it does not count one by one."""
+
+
 class UsageAggregator:
     """Adds up the usage of many streams, by provider and model. A `MetricsSink` too.
+
+    Names come from upstreams and are not trusted: after `limits.usage_models` of them new ones are counted together,
+    under `("other", "other")`, as are names longer than `limits.usage_name`. `total` is exact whatever the names.
 
     Belongs to one thread at a time.
 
@@ -91,7 +99,7 @@ class UsageAggregator:
         self.total = UsageTotals()
         """All streams."""
         self.by_model: dict[tuple[str, str], UsageTotals] = {}
-        """By provider and model, as the stream named them."""
+        """By provider and model, as the stream named them; what is beyond the limits under `("other", "other")`."""
 
     def add(self, usage: Mapping[str, Any] | Result | None, *, provider: str = "", model: str = "") -> None:
         """Adds one stream.
@@ -104,9 +112,14 @@ class UsageAggregator:
         if isinstance(usage, Result):
             provider, model, usage = usage.provider or provider, usage.model or model, usage.usage
         self.total.add(usage)
-        totals = self.by_model.get((provider, model))
+        key = provider, model
+        if key not in self.by_model and (
+            len(self.by_model) >= LIMITS.usage_models or max(len(provider), len(model)) > LIMITS.usage_name
+        ):
+            key = OTHER
+        totals = self.by_model.get(key)
         if totals is None:
-            totals = self.by_model[provider, model] = UsageTotals()
+            totals = self.by_model[key] = UsageTotals()
         totals.add(usage)
 
     def stream_ended(self, metrics: StreamMetrics) -> None:

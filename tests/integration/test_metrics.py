@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import dataclasses
 import json
 import logging
 import re
@@ -11,9 +13,29 @@ from typing import Any, NoReturn
 
 import pytest
 
+import gai_fast
 from gai_fast.cli.mock import Fault
+from gai_fast.metrics import StreamMetrics
+from gai_fast.server.app import start
 from gai_fast.settings import BreakerSettings
-from tests.integration.gateway import MESSAGES, QUERY, Client, Gateway, Net, on_both_loops, on_uvloop, until
+from tests.integration.gateway import (
+    DONE,
+    FINISH,
+    LAST_CHUNK,
+    MESSAGES,
+    QUERY,
+    SSE_HEAD,
+    Client,
+    Gateway,
+    Net,
+    Peer,
+    chunk,
+    delta,
+    on_both_loops,
+    on_uvloop,
+    settings_for,
+    until,
+)
 from tests.integration.test_retry import BUSY, Steps, answer, gateway_for
 
 NATIVE = "/api/v1/stream"
@@ -193,3 +215,94 @@ async def test_a_whole_answer_has_its_metrics(net: Net) -> None:
     client: Client = await gateway.connect()
     assert await client.is_open()
     client.close()
+
+
+# ---- the first token -------------------------------------------------------------------------------------------------
+
+
+class Ends:
+    """A sink that keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.told: list[StreamMetrics] = []
+
+    def stream_ended(self, metrics: StreamMetrics) -> None:
+        self.told.append(metrics)
+
+
+@pytest.mark.parametrize("path", [NATIVE, CHAT])
+@pytest.mark.parametrize("stream", [True, False])
+@on_uvloop
+async def test_a_stream_all_of_whose_text_is_left_out_has_no_first_token(net: Net, path: str, stream: bool) -> None:
+    mock = await net.mock(deltas=5)
+    settings = dataclasses.replace(settings_for(mock.url), processors=({"use": "filter", "drop": ["text.delta"]},))
+    running = await start(settings)
+    net.gateways.append(Gateway(net, running))
+    net.stack.push_async_callback(running.close)
+    running.engine.sinks.append(ends := Ends())
+    asked = {"model": "m", "stream": stream, **(QUERY if path == NATIVE else {"messages": MESSAGES})}
+    assert (await net.gateways[-1].ask("POST", path, asked)).status == 200
+    (end,) = ends.told
+    assert (end.outcome, end.deltas, end.time_to_first_token) == ("finished", 5, None)
+    assert end.upstream_time_to_first_token is not None
+    samples = await scraped(net.gateways[-1])
+    assert total(samples, "time_to_first_token_seconds_count") == 0
+    assert total(samples, "upstream_time_to_first_token_seconds_count") == 1
+
+
+@on_both_loops
+async def test_the_clients_first_token_is_later_than_the_upstreams_where_output_is_gathered(net: Net) -> None:
+    async def handler(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(SSE_HEAD, chunk(delta("Hel")))
+        await written.wait()
+        await peer.send(chunk(delta("lo")), chunk(FINISH), chunk(DONE), LAST_CHUNK)
+
+    written = asyncio.Event()
+    gateway = await net.gateway(await net.upstream(handler), flush_interval=0.05)
+    gateway.running.engine.sinks.append(ends := Ends())
+    client, response = await gateway.stream({**QUERY, "model": "m"})
+    await response.until(b"Hel")
+    written.set()
+    await response.rest()
+    client.close()
+    (end,) = ends.told
+    assert end.time_to_first_token is not None
+    assert end.upstream_time_to_first_token is not None
+    assert end.time_to_first_token >= end.upstream_time_to_first_token + 0.04
+
+
+@on_both_loops
+async def test_a_program_in_this_process_has_it_too_also_in_the_callback_of_the_end(net: Net) -> None:
+    def note(event: Any) -> None:
+        told.append(event["metrics"]["time_to_first_token_ms"])
+
+    told: list[float] = []
+    url = (await net.upstream(Steps(answer("H")))).url  # one read
+    async with gai_fast.Gateway(settings_for(url)) as gateway:
+        asked = {**QUERY, "model": "m"}
+        async with gateway.stream(asked, events=gai_fast.EventManager(on_complete=note)) as stream:
+            told.append((await stream.result()).metrics["time_to_first_token_ms"])
+    assert len(told) == 2
+    assert told[1] >= told[0] > 0
+
+
+@on_uvloop
+async def test_a_program_in_this_process_has_its_first_token_before_the_rest_comes(net: Net) -> None:
+    async def handler(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(SSE_HEAD, chunk(delta("Hel")))
+        await read.wait()
+        await asyncio.sleep(0.05)
+        await peer.send(chunk(delta("lo")), chunk(FINISH), chunk(DONE), LAST_CHUNK)
+
+    read = asyncio.Event()
+    async with (
+        gai_fast.Gateway(settings_for((await net.upstream(handler)).url)) as gateway,
+        gateway.stream({**QUERY, "model": "m"}) as stream,
+    ):
+        async for event in stream:
+            if event["type"] == "text.delta":
+                read.set()
+        metrics = (await stream.result()).metrics
+    assert metrics["duration_ms"] >= metrics["time_to_first_token_ms"] + 40

@@ -2,17 +2,37 @@
 
 from __future__ import annotations
 
+import asyncio
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
 
 from gai_fast.cli.mock import Fault
 from gai_fast.cli.replay import Replay, load
+from gai_fast.net.replay import read_recording
 from gai_fast.server.app import start
-from tests.integration.gateway import KEY, QUERY, Gateway, Net, Response, on_both_loops, settings_for
+from tests.integration.gateway import (
+    DONE,
+    FINISH,
+    KEY,
+    LAST_CHUNK,
+    QUERY,
+    SSE_HEAD,
+    Gateway,
+    Net,
+    Peer,
+    Response,
+    chunk,
+    delta,
+    on_both_loops,
+    settings_for,
+    until,
+)
 
 NATIVE = "/api/v1/stream"
 PROMPT = "what nobody else may read"
+TOKEN = "team-canary-0123456789"
 
 
 async def recording_gateway(net: Net, url: str, folder: Path, **options: Any) -> Gateway:
@@ -83,6 +103,36 @@ async def test_every_attempt_has_its_file(net: Net, tmp_path: Path) -> None:
     gateway = await recording_gateway(net, mock.url, tmp_path, retries=1)
     stream_id = (await asked(gateway)).headers["x-gai-stream-id"]
     assert {file.name for file in tmp_path.iterdir()} == {f"{stream_id}.ndjson", f"{stream_id}.2.ndjson"}
+
+
+@on_both_loops
+async def test_what_an_upstream_repeats_of_our_headers_is_not_in_the_file(net: Net, tmp_path: Path) -> None:
+    async def repeats(peer: Peer) -> None:
+        await peer.request()
+        said = chunk(delta(f"you sent {peer.head.decode()}"))
+        within = said.index(TOKEN.encode()) + 5
+        await peer.send(SSE_HEAD, said[:within])
+        await first_read.wait()
+        await peer.send(said[within:], chunk(FINISH), chunk(DONE), LAST_CHUNK)
+
+    first_read = asyncio.Event()
+    upstream = await net.upstream(repeats)
+    settings = settings_for(upstream.url)
+    own = dataclasses.replace(settings.models["m"].upstream, headers={"X-Team-Token": TOKEN})
+    models = {"m": dataclasses.replace(settings.models["m"], upstream=own)}
+    running = await start(dataclasses.replace(settings, models=models), tmp_path)
+    net.gateways.append(Gateway(net, running))
+    net.stack.push_async_callback(running.close)
+    asking = asyncio.ensure_future(asked(net.gateways[-1]))
+    await until(lambda: list(tmp_path.iterdir()))
+    first_read.set()
+    assert (await asking).status == 200
+    (file,) = tmp_path.iterdir()
+    text = b"".join(data for _, data in read_recording(file.read_bytes()).chunks).decode()
+    assert "X-Team-Token: ***\\r\\n" in text
+    assert "authorization: bearer ***\\r\\n" in text.lower()
+    assert TOKEN not in text
+    assert KEY not in text
 
 
 @on_both_loops

@@ -18,13 +18,14 @@ def test_times_are_measured_per_read() -> None:
     meter.asked(100.002)
     meter.read(100.1, 100.101, 50, 0)  # a role is no token
     meter.read(100.2, 100.201, 300, 3)
+    meter.told(100.2005)
     meter.read(100.24, 100.241, 100, 4)
     meter.read(100.3, 100.301, 20, 4)
     meter.wrote(40)
     meter.wrote(2)
     told = meter.end(100.5, events=9, model="m")
     assert told.duration == pytest.approx(0.5)
-    assert told.time_to_first_token == pytest.approx(0.201)
+    assert told.time_to_first_token == pytest.approx(0.2005)
     assert told.upstream_time_to_first_token == pytest.approx(0.198)
     assert told.gateway_overhead == pytest.approx(0.006)
     assert (told.deltas, told.events, told.bytes_in, told.bytes_out, told.model) == (4, 9, 470, 42, "m")
@@ -71,22 +72,40 @@ def test_a_stream_without_content_has_no_first_token() -> None:
     }
 
 
-def test_the_last_attempt_is_the_one_that_is_measured() -> None:
+def test_the_attempt_that_gave_the_first_delta_is_the_one_that_is_measured() -> None:
     meter = StreamMeter(0.0)
     meter.asked(0.1)
     meter.asked(5.0)
     meter.read(6.0, 6.0, 1, 1)
-    told = meter.end(7.0)
+    meter.asked(8.0)  # what followed was cut off, and is gone on with
+    meter.read(9.0, 9.0, 1, 2)
+    told = meter.end(10.0)
     assert told.upstream_time_to_first_token == pytest.approx(1.0)
     assert told.gateway_overhead == pytest.approx(0.1)
 
 
+def test_what_the_client_was_never_given_has_no_first_token() -> None:
+    meter = StreamMeter(0.0)
+    meter.read(1.0, 1.0, 9, 3)
+    meter.wrote(20)
+    told = meter.end(2.0)
+    assert told.time_to_first_token is None
+    assert (told.upstream_time_to_first_token, told.deltas) == (1.0, 3)
+
+
 @pytest.mark.parametrize(
     ("tokens", "first", "gaps", "rate"),
-    [(101, 1.0, 1.9, 50.0), (1, 1.0, 1.0, None), (0, 1.0, 1.0, None), (10, None, 0.0, None), (10, 2.9999, 0.0, None)],
-    ids=["some", "one", "none", "no first", "all in one read"],
+    [
+        (101, 1.0, 2.0, 50.0),
+        (101, 3.0, 2.0, 50.0),
+        (101, None, 2.0, 50.0),
+        (1, 1.0, 1.0, None),
+        (0, 1.0, 1.0, None),
+        (10, 2.9999, 0.0, None),
+    ],
+    ids=["some", "given whole at the end", "left out by a processor", "one", "none", "all in one read"],
 )
-def test_tokens_a_second_are_those_after_the_first(
+def test_tokens_a_second_are_those_after_the_first_by_the_time_in_which_they_came(
     tokens: int, first: float | None, gaps: float, rate: float | None
 ) -> None:
     told = StreamMetrics(duration=3.0, time_to_first_token=first, gap_sum=gaps, usage={"output_tokens": tokens})
@@ -98,6 +117,7 @@ def test_what_a_result_holds_is_json_in_milliseconds() -> None:
     meter = StreamMeter(0.0)
     for now in (0.1, 0.12):
         meter.read(now, now, 1, meter._deltas + 1)
+    meter.told(0.1)
     told = json.loads(json.dumps(meter.end(1.0, retries=1).as_dict()))
     assert told["time_to_first_token_ms"] == 100.0
     assert told["inter_token_ms"] == [{"le": 25.0, "count": 1}]

@@ -131,6 +131,7 @@ class FakeExchange:
     """A request under way."""
 
     is_complete = False
+    is_waiting = False
 
     def __init__(self) -> None:
         self.calls: list[str] = []

@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import json
 import logging
+import random
+import re
 import stat
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,8 @@ from typing import Any
 import pytest
 
 from gai_fast.errors import Error
-from gai_fast.net.recording import RecordedExchange
+from gai_fast.limits import LIMITS
+from gai_fast.net.recording import RecordedExchange, secrets_of
 from gai_fast.net.replay import ReplayExchange, read_recording
 from tests.unit.net.fakes import FakeTime
 
@@ -48,11 +51,12 @@ class Real:
         self.calls.append("close")
 
     is_complete = False
+    is_waiting = False
 
 
 def record(path: Path, error: Error | None = None) -> tuple[Session, FakeTime]:
     session, time = Session(), FakeTime()
-    exchange = RecordedExchange(path, ABOUT, session, time.time, secret="sk-1")
+    exchange = RecordedExchange(path, ABOUT, session, time.time, secrets_of("sk-1", {}))
     exchange.open(lambda receiver: Real())
     time.advance(0.5)
     exchange.head_received(200, HEADERS)
@@ -150,7 +154,7 @@ SECRET = "sk-sk-0123456789"
 def test_a_secret_that_is_cut_by_reads_is_not_written_either(tmp_path: Path, size: int) -> None:
     body = f"wrong key {SECRET}{SECRET}, é sk-sk-sk-0123456789 sk-".encode()
     session = Session()
-    exchange = RecordedExchange(tmp_path / "r", ABOUT, session, FakeTime().time, SECRET)
+    exchange = RecordedExchange(tmp_path / "r", ABOUT, session, FakeTime().time, secrets_of(SECRET, {}))
     exchange.open(lambda receiver: Real())
     exchange.head_received(401, HEADERS)
     for at in range(0, len(body), size):
@@ -163,7 +167,7 @@ def test_a_secret_that_is_cut_by_reads_is_not_written_either(tmp_path: Path, siz
 
 @pytest.mark.parametrize("ends", ["close", "exchange_ended"])
 def test_nor_most_of_one_where_the_answer_breaks_off(tmp_path: Path, ends: str) -> None:
-    exchange = RecordedExchange(tmp_path / "r", ABOUT, Session(), FakeTime().time, SECRET)
+    exchange = RecordedExchange(tmp_path / "r", ABOUT, Session(), FakeTime().time, secrets_of(SECRET, {}))
     exchange.open(lambda receiver: Real())
     exchange.head_received(401, HEADERS)
     exchange.body_received(b"wrong key " + SECRET.encode()[:-1])
@@ -172,3 +176,91 @@ def test_nor_most_of_one_where_the_answer_breaks_off(tmp_path: Path, ends: str) 
     else:
         exchange.exchange_ended(Error("network", "cut", reason="truncated"))
     assert SECRET[:-1] not in (tmp_path / "r").read_text()
+
+
+HEADERS_CONFIGURED = {
+    "X-Gateway-Token": "gw-token-4711",
+    "Authorization": "Bearer abc.def.ghi-123",
+    "Cookie": "theme=dark; session=0f1e2d3c4b5a",
+    "X-Quoted": 'pass "word" 1',
+    "X-Region": "eu-west",
+}
+
+
+@pytest.mark.parametrize(
+    "echoed",
+    [
+        "gw-token-4711",
+        "Bearer abc.def.ghi-123",
+        "abc.def.ghi-123",
+        "theme=dark; session=0f1e2d3c4b5a",
+        "0f1e2d3c4b5a",
+        'pass "word" 1',
+        'pass \\"word\\" 1',
+        SECRET,
+    ],
+)
+@pytest.mark.parametrize("size", [1, 4, 1000])
+def test_nor_are_the_values_of_configured_headers(tmp_path: Path, echoed: str, size: int) -> None:
+    secrets = secrets_of(SECRET, HEADERS_CONFIGURED)
+    assert written(tmp_path / "r", f"you sent {echoed} from eu-west.".encode(), size, secrets) == (
+        b"you sent *** from eu-west."
+    )
+
+
+def test_what_is_shorter_than_a_secret_is_written() -> None:
+    assert secrets_of(None, {"a": "x" * (LIMITS.secret - 1), "b": "", "authorization": "Token short"}) == {
+        b"Token short"
+    }
+    assert secrets_of("k", {}) == {b"k"}, "the key is one whatever its length"
+    assert secrets_of(None, {}) == frozenset()
+
+
+def test_parts_are_taken_of_credentials_alone() -> None:
+    assert secrets_of(None, {"X-Title": "my assistant"}) == {b"my assistant"}
+
+
+def written(path: Path, body: bytes, size: int, secrets: frozenset[bytes]) -> bytes:
+    """What of a body stands in the file, which is gone then."""
+    exchange = RecordedExchange(path, ABOUT, Session(), FakeTime().time, secrets)
+    exchange.open(lambda receiver: Real())
+    exchange.head_received(200, HEADERS)
+    for at in range(0, len(body), size):
+        exchange.body_received(body[at : at + size])
+    exchange.exchange_ended(None)
+    recording = read_recording(path.read_bytes())
+    path.unlink()
+    return b"".join(data for _, data in recording.chunks)
+
+
+@pytest.mark.parametrize(
+    ("secrets", "body", "told"),
+    [
+        ({b"abcd", b"abcdefgh"}, b"abcdefgh abcdefgx abcd", b"*** ***efgx ***"),
+        ({b"token123", b"my token123 is x"}, b"my token123 is x, my token123 is y", b"***, my *** is y"),
+        ({b"aaaa"}, b"a" * 11, b"******" + b"***"),
+        ({b"xxab", b"abyyyy"}, b"xxabyyyy", b"***yyyy"),
+        ({b"a.c+"}, b"abc+ a.c+", b"abc+ ***"),
+    ],
+    ids=["one begins another", "one is within another", "one in a row", "two overlap", "no expression"],
+)
+@pytest.mark.parametrize("size", [1, 2, 3, 5, 100])
+def test_secrets_that_share_text_are_cut_out_as_in_the_whole(
+    tmp_path: Path, secrets: set[bytes], body: bytes, told: bytes, size: int
+) -> None:
+    assert written(tmp_path / "r", body, size, frozenset(secrets)) == told
+
+
+def test_wherever_reads_cut_the_file_says_the_same(tmp_path: Path) -> None:
+    chance = random.Random(7)
+    for _ in range(200):
+        secrets = frozenset(bytes(chance.choices(b"ab", k=chance.randrange(4, 9))) for _ in range(3))
+        body = bytes(chance.choices(b"ab", k=60)) + b"."
+        whole = written(tmp_path / "r", body, len(body), secrets)
+        assert whole == re.sub(b"|".join(sorted(secrets, key=len, reverse=True)), b"***", body)
+        assert {written(tmp_path / "r", body, size, secrets) for size in (1, 3, 7)} == {whole}
+
+
+def test_a_secret_that_stands_in_the_beginning_of_another_is_not_written_at_the_end_either(tmp_path: Path) -> None:
+    secrets = frozenset({b"token123", b"my token123 is a long, long text"})
+    assert written(tmp_path / "r", b"my token123 is", 1000, secrets) == b"my *** is"

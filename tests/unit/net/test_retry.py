@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import ssl
 from typing import Any
 
 import pytest
@@ -69,6 +70,23 @@ class TestPolicy:
 
     def test_a_retry_after_that_comes_too_late_for_the_head_goes_to_the_next_model(self) -> None:
         assert RetryPolicy().decide(failure("rate_limited", retry_after_ms=7000), 0.0) == NEXT
+
+    @pytest.mark.parametrize("reason", ["redirect", "forbidden_address"])
+    def test_what_lies_in_a_configuration_is_not_asked_again(self, reason: str) -> None:
+        assert RetryPolicy().decide(failure("provider_unavailable", reason=reason), 0.0) == NEXT
+
+    def test_a_certificate_is_not_asked_for_again_and_a_cut_handshake_is(self) -> None:
+        for cause, action in ((ssl.SSLCertVerificationError(), "next"), (ConnectionResetError(), "again")):
+            failed = failure("network", reason="tls")
+            failed.error.__cause__ = cause
+            assert RetryPolicy().decide(failed, 0.0).action == action
+
+    @pytest.mark.parametrize(("code", "reason"), [("overloaded", "upstream_pool"), ("timeout", "total")])
+    def test_who_got_no_connection_of_ours_does_not_wait_for_one_again(self, code: Code, reason: str) -> None:
+        failed = failure(code, reason=reason)
+        assert RetryPolicy().decide(failed, 0.0).action == "again", "an upstream's own word"
+        failed.error.phase = "connect"
+        assert RetryPolicy().decide(failed, 0.0) == NEXT
 
     def test_a_spent_budget_goes_to_the_next_model(self) -> None:
         policy = RetryPolicy()
@@ -179,6 +197,10 @@ class TestBreaker:
             (Error("provider_unavailable", "no"), True),
             (Error("internal", "no"), True),
             (Error("provider_unavailable", "no", reason="upstream_credentials", temporary=False), False),
+            (Error("overloaded", "no", reason="upstream_pool", phase="first_event"), True),
+            (Error("overloaded", "no", reason="upstream_pool", phase="connect"), False),
+            (Error("timeout", "no", reason="total", phase="connect"), False),
+            (Error("timeout", "no", reason="connect", phase="connect"), True),
             (Error("rate_limited", "no"), False),
             (Error("invalid_request", "no"), False),
             (Error("content_filtered", "no"), False),

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import AsyncIterator, Callable
 from typing import Any, NoReturn
 
 import pytest
 
+from gai_fast.limits import LIMITS
 from gai_fast.metrics import StreamMetrics
 from gai_fast.processors import StreamInfo, read_processor, usage
 from gai_fast.processors.usage import UsageAggregator, UsageProcessor, load_counter
@@ -69,6 +71,35 @@ def test_results_and_figures_are_added_too() -> None:
     told = totals.as_dict()
     assert told["total"]["total_tokens"] == 30
     assert told["models"][0] == {"provider": "p", "model": "m", **told["total"]}
+
+
+def test_however_many_models_upstreams_name_so_many_are_counted_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(usage, "LIMITS", dataclasses.replace(LIMITS, usage_models=3))
+    totals = UsageAggregator()
+    for n in range(10):
+        totals.add(USAGE, provider="p", model=f"m{n}")
+    totals.add(USAGE, provider="p", model="m1")
+    assert {key: each.streams for key, each in totals.by_model.items()} == {
+        ("p", "m0"): 1,
+        ("p", "m1"): 2,
+        ("p", "m2"): 1,
+        ("other", "other"): 7,
+    }
+    assert totals.total.streams == 11
+    assert totals.as_dict()["models"][-1] == {
+        "provider": "other",
+        "model": "other",
+        **{key: 7 * count for key, count in totals.as_dict()["models"][0].items() if isinstance(count, int)},
+        "tokens_by_source": {},
+    }
+
+
+def test_a_name_that_is_no_name_is_not_kept() -> None:
+    totals = UsageAggregator()
+    totals.add(USAGE, provider="p", model="m" * (LIMITS.usage_name + 1))
+    totals.add(USAGE, provider="p" * (LIMITS.usage_name + 1), model="m")
+    totals.add(USAGE, provider="p", model="m" * LIMITS.usage_name)
+    assert [(len(model), each.streams) for (_, model), each in totals.by_model.items()] == [(5, 2), (256, 1)]
 
 
 async def test_async_streams_and_those_that_are_left_early() -> None:

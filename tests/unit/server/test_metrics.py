@@ -18,6 +18,7 @@ def metrics(**about: Any) -> StreamMetrics:
     meter = StreamMeter(0.0)
     meter.asked(0.001)
     meter.read(0.2, 0.2001, 300, 3)
+    meter.told(0.2001)
     meter.read(0.24, 0.2401, 10, 4)
     meter.wrote(55)
     told = {"events": 7, "provider": "p", "model": "fast", "endpoint": "/api/v1/stream", **about}

@@ -1,0 +1,324 @@
+"""What another attempt cannot mend: TLS that is refused, redirects, refusals. Told at once, or the fallback answers."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import ssl
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Any
+
+import pytest
+
+from gai_fast.limits import LIMITS
+from gai_fast.net.pool import default_ssl_context
+from gai_fast.net.retry import Failure, RetryPolicy, Verdict
+from gai_fast.settings import BreakerSettings
+from tests.integration.gateway import (
+    MESSAGES,
+    QUERY,
+    SSE_HEAD,
+    Handler,
+    Net,
+    Peer,
+    Response,
+    Upstream,
+    chunk,
+    delta,
+    on_both_loops,
+    on_uvloop,
+    until,
+)
+from tests.integration.test_retry import BUSY, REFUSED, Step, Steps, answer, gateway_for
+from tests.integration.test_upstream_sockets import Authority
+
+NATIVE = "/api/v1/stream"
+CHAT = "/v1/chat/completions"
+
+
+@pytest.fixture(autouse=True)
+def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gai_fast.net.retry.LIMITS", dataclasses.replace(LIMITS, retry_first=0.01))
+
+
+@pytest.fixture
+def verdicts(monkeypatch: pytest.MonkeyPatch) -> list[Verdict]:
+    """What is decided about each failure."""
+    told: list[Verdict] = []
+
+    def decide(policy: RetryPolicy, failure: Failure, now: float) -> Verdict:
+        told.append(decided(policy, failure, now))
+        return told[-1]
+
+    decided = RetryPolicy.decide
+    monkeypatch.setattr(RetryPolicy, "decide", decide)
+    return told
+
+
+async def asked(gateway: Any, path: str = NATIVE, **more: Any) -> Response:
+    body = {"model": "m", **(QUERY if path == NATIVE else {"messages": MESSAGES, "stream": True}), **more}
+    response: Response = await gateway.ask("POST", path, body)
+    return response
+
+
+# ---- TLS -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return Authority(tmp_path_factory.mktemp("tls"))
+
+
+@pytest.fixture
+def trusted(authority: Authority, monkeypatch: pytest.MonkeyPatch) -> Iterator[Authority]:
+    """The authority, trusted as an operator makes it so: by OpenSSL's own variable."""
+    monkeypatch.setenv("SSL_CERT_FILE", str(authority.folder / "ca.pem"))
+    default_ssl_context.cache_clear()
+    yield authority
+    default_ssl_context.cache_clear()
+
+
+class TLSUpstream(Upstream):
+    """An upstream behind TLS."""
+
+    def __init__(self, handler: Handler, context: ssl.SSLContext) -> None:
+        super().__init__(handler)
+        self._context = context
+
+    async def start(self) -> None:
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0, ssl=self._context)
+
+
+class Door:
+    """Stands before a server: counts who comes, and cuts the first ones off in the middle of their handshake."""
+
+    def __init__(self, url: str, cuts: int) -> None:
+        self.port = int(url.rpartition(":")[2])
+        self.cuts = cuts
+        self.calls = 0
+
+    async def __call__(self, peer: Peer) -> None:
+        self.calls += 1
+        hello = await peer.reader.read(65536)
+        if self.calls <= self.cuts:
+            peer.reset()
+            return
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        writer.write(hello)
+        try:
+            await asyncio.gather(pipe(peer.reader, writer), pipe(reader, peer.writer))
+        finally:
+            writer.transport.abort()
+
+
+async def pipe(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    with suppress(OSError):
+        while data := await reader.read(65536):
+            writer.write(data)
+            await writer.drain()
+    writer.close()
+
+
+async def behind_tls(net: Net, handler: Handler, context: ssl.SSLContext, cuts: int = 0) -> tuple[str, Door]:
+    """Serves behind TLS; its URL, and the door that counts."""
+    upstream = TLSUpstream(handler, context)
+    await upstream.start()
+    net.stack.push_async_callback(upstream.stop)
+    door = Door(upstream.url, cuts)
+    return (await net.upstream(door)).url.replace("http:", "https:"), door
+
+
+CERTIFICATES = {
+    "of an authority that nobody knows": ("own", "self-signed certificate"),
+    "for another host": ("elsewhere", "IP address mismatch"),
+    "that has expired": ("expired", "certificate has expired"),
+}
+
+
+@pytest.mark.parametrize(("name", "words"), CERTIFICATES.values(), ids=CERTIFICATES)
+@on_both_loops
+async def test_a_certificate_that_does_not_verify_is_told_at_once(
+    net: Net, trusted: Authority, verdicts: list[Verdict], name: str, words: str
+) -> None:
+    """It will not verify on a retry either: whoever retried would make a client wait for the same answer."""
+    main = Steps(answer())
+    url, door = await behind_tls(net, main, trusted.server(name))
+    gateway = await gateway_for(net, url)
+    for path in (NATIVE, CHAT):
+        response = await asked(gateway, path)
+        assert response.status == 502
+        if path == NATIVE:
+            error = response.error
+            assert (error["code"], error["reason"], error["phase"]) == ("network", "tls", "connect")
+        assert words in response.body.decode()
+        assert url.removeprefix("https://") in response.body.decode()
+    assert (door.calls, main.calls) == (2, 0), "once for each request, and nothing was sent"
+    assert [verdict.action for verdict in verdicts] == ["next", "next"]
+
+
+@pytest.mark.parametrize("stream", [True, False])
+@on_uvloop
+async def test_the_fallback_answers_for_an_upstream_whose_certificate_does_not_verify(
+    net: Net, trusted: Authority, stream: bool
+) -> None:
+    main, backup = Steps(answer()), Steps(answer())
+    url, door = await behind_tls(net, main, trusted.server("elsewhere"))
+    gateway = await gateway_for(net, url, backup)
+    response = await asked(gateway, stream=stream)
+    assert (response.status, door.calls, main.calls, backup.calls) == (200, 1, 0, 1)
+    assert (response.text if stream else response.json["text"]) == "Hello"
+
+
+@on_uvloop
+async def test_without_our_authority_a_good_certificate_is_none(net: Net, authority: Authority) -> None:
+    main = Steps(answer())
+    url, door = await behind_tls(net, main, authority.server("good"))
+    gateway = await gateway_for(net, url)
+    assert (await asked(gateway)).error["reason"] == "tls"
+    assert (door.calls, main.calls) == (1, 0)
+
+
+@on_both_loops
+async def test_a_handshake_that_is_cut_off_is_tried_again(net: Net, trusted: Authority) -> None:
+    """A server that is restarted, or a balancer that lost one, cuts: the next handshake may succeed."""
+    main = Steps(answer())
+    url, door = await behind_tls(net, main, trusted.server("good"), cuts=2)
+    gateway = await gateway_for(net, url)
+    assert (await asked(gateway)).text == "Hello"
+    assert (door.calls, main.calls) == (3, 1)
+
+
+@on_both_loops
+async def test_handshakes_that_are_always_cut_off_go_to_the_fallback_or_are_told(net: Net, trusted: Authority) -> None:
+    main, backup = Steps(answer()), Steps(answer())
+    url, door = await behind_tls(net, main, trusted.server("good"), cuts=1000)
+    assert (await asked(await gateway_for(net, url, backup))).text == "Hello"
+    assert (door.calls, main.calls, backup.calls) == (3, 0, 1)
+    response = await asked(await gateway_for(net, url))
+    assert (response.status, response.error["code"], response.error["reason"]) == (502, "network", "tls")
+    assert door.calls == 6
+
+
+@on_both_loops
+async def test_a_handshake_that_stalls_ends_with_connect_timeout(net: Net) -> None:
+    async def stalls(peer: Peer) -> None:
+        stalled.append(peer)
+        await peer.until_gone()
+
+    stalled: list[Peer] = []
+    backup = Steps(answer())
+    url = (await net.upstream(stalls)).url.replace("http:", "https:")
+    assert (await asked(await gateway_for(net, url, backup, connect_timeout=0.1))).text == "Hello"
+    response = await asked(await gateway_for(net, url, connect_timeout=0.1))
+    assert (response.status, response.error["code"], response.error["reason"]) == (504, "timeout", "connect")
+    assert (len(stalled), backup.calls) == (6, 1), "the next address, or the next server behind it, may answer"
+
+
+@on_uvloop
+async def test_tls_that_fails_opens_the_breaker_like_any_failure_to_connect(net: Net, trusted: Authority) -> None:
+    url, door = await behind_tls(net, Steps(answer()), trusted.server("own"))
+    gateway = await gateway_for(net, url, breaker=BreakerSettings(failures=2))
+    told = [(await asked(gateway)).error["reason"] for _ in range(3)]
+    assert (told, door.calls) == (["tls", "tls", "breaker_open"], 2)
+    assert net.warned("'up' keeps failing (network, tls)") == 1
+
+
+# ---- redirects -------------------------------------------------------------------------------------------------------
+
+REDIRECTS = ["301 Moved Permanently", "302 Found", "303 See Other", "307 Temporary Redirect", "308 Permanent Redirect"]
+
+
+@pytest.mark.parametrize("status", [*REDIRECTS, "300 Multiple Choices", "304 Not Modified"])
+@on_uvloop
+async def test_a_redirect_is_neither_followed_nor_tried_again(net: Net, status: str, verdicts: list[Verdict]) -> None:
+    """It lies in somebody's configuration; following it would carry our key to a place that nobody configured."""
+    there, backup = Steps(answer()), Steps(answer())
+    location = f"Location: {(await net.upstream(there)).url}/v1/chat/completions"
+    main = Steps((status, b"", location))
+    for path in (NATIVE, CHAT):
+        response = await asked(await gateway_for(net, main), path)
+        assert response.status == 503
+        assert status[:3] in response.body.decode()
+        assert location.removeprefix("Location: ") not in response.body.decode()
+        if path == NATIVE:
+            assert (response.error["code"], response.error["reason"]) == ("provider_unavailable", "redirect")
+    assert (await asked(await gateway_for(net, main, backup))).text == "Hello"
+    assert (main.calls, there.calls, backup.calls) == (3, 0, 1)
+    assert [verdict.action for verdict in verdicts] == ["next"] * 3
+
+
+# ---- refusals are not waited for -------------------------------------------------------------------------------------
+
+SLOW_DOWN = ("429 Too Many Requests", b'{"error":{"message":"slow down"}}', "Retry-After: 7")
+REFUSALS: dict[str, tuple[Step, int]] = {
+    "429 for longer than a head is held": (SLOW_DOWN, 429),
+    "a quota that is spent": (("429 Too Many Requests", b'{"error":{"code":"insufficient_quota","message":"x"}}'), 429),
+    "400": (("400 Bad Request", REFUSED["an invalid request"]), 400),
+    "a content filter": (("400 Bad Request", REFUSED["a content filter"]), 400),
+    "our key": (("401 Unauthorized", b'{"error":{"message":"bad key"}}'), 502),
+    "no such model": (("404 Not Found", b'{"error":{"message":"no such model","code":"model_not_found"}}'), 404),
+}
+
+
+@pytest.mark.parametrize(("step", "status"), REFUSALS.values(), ids=REFUSALS)
+@pytest.mark.parametrize("path", [NATIVE, CHAT])
+@on_uvloop
+async def test_what_a_retry_cannot_help_is_told_after_one_attempt_and_no_wait(
+    net: Net, verdicts: list[Verdict], path: str, step: Step, status: int
+) -> None:
+    main = Steps(step)
+    response = await asked(await gateway_for(net, main), path)
+    assert (response.status, main.calls) == (status, 1)
+    assert all(verdict.action != "again" and verdict.delay == 0 for verdict in verdicts)
+    assert len(verdicts) == 1
+    net.warned("upstream 'up'")
+
+
+@on_uvloop
+async def test_while_a_breaker_is_open_nothing_is_asked_decided_or_waited_for(
+    net: Net, verdicts: list[Verdict]
+) -> None:
+    main = Steps(BUSY)
+    gateway = await gateway_for(net, main, retries=0, breaker=BreakerSettings(failures=1, open=60))
+    await asked(gateway)
+    verdicts.clear()
+    refused = [await asked(gateway, path) for path in (NATIVE, CHAT) for _ in range(5)]
+    assert [response.status for response in refused] == [503] * 10
+    assert (main.calls, verdicts) == (1, [])
+    assert net.warned("'up' keeps failing") == 1
+
+
+# ---- our own pool ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("full", [True, False], ids=["too many wait", "nothing comes free"])
+@pytest.mark.parametrize("helped", [True, False], ids=["a fallback", "alone"])
+@on_both_loops
+async def test_a_full_pool_of_ours_is_told_after_no_retry_and_opens_no_breaker(
+    net: Net, verdicts: list[Verdict], monkeypatch: pytest.MonkeyPatch, full: bool, helped: bool
+) -> None:
+    async def at_work(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(SSE_HEAD, chunk(delta("Hel")))
+        await peer.until_gone()
+
+    if full:
+        monkeypatch.setattr("gai_fast.net.pool.LIMITS", dataclasses.replace(LIMITS, pool_waiting=0))
+    upstream, backup = await net.upstream(at_work), Steps(answer())
+    options = {"max_connections": 1, "breaker": BreakerSettings(failures=1), "first_event_timeout": 0.2}
+    gateway = await gateway_for(net, upstream.url, backup if helped else None, **options)
+    client, response = await gateway.stream({**QUERY, "model": "m"})
+    await response.until(b"Hel")
+    told = await asked(gateway)
+    if helped:
+        assert told.text == "Hello"
+    else:
+        assert (told.status, told.error["code"]) == (503, "overloaded")
+        assert (told.error["reason"], told.error["phase"]) == ("upstream_pool", "connect")
+        assert "max_connections" in told.error["message"]
+    assert gateway.running.engine.breaker_states() == {"up": "closed"}
+    assert [verdict.action for verdict in verdicts] == ["next"]
+    client.close()
+    await until(lambda: gateway.streams == 0)
+    assert len(upstream.peers) == 1
