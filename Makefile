@@ -8,7 +8,11 @@ ARGS   ?=
 
 BUILD   := $(or $(GAI_FAST_BUILD),auto)
 PIP     := -m pip install -qq --disable-pip-version-check
-SOURCES := pyproject.toml setup.py $(shell find csrc gai_fast -name '*.[ch]' -o -name '*.pyx' -o -name '*.pxd' 2>/dev/null | grep -v '^gai_fast/.*\.c$$')
+KERNELS := $(shell find csrc gai_fast -name '*.[ch]' -o -name '*.pyx' -o -name '*.pxd' 2>/dev/null | grep -v '^gai_fast/.*\.c$$')
+MODULES := $(shell sed -n '/^COMPILED = (/,/^)/s|^ *"\(.*\)",$$|gai_fast/\1.py|p' setup.py)
+SOURCES := pyproject.toml setup.py $(KERNELS) $(if $(filter pure,$(BUILD)),,$(MODULES))
+# What an earlier build has left would be imported in place of the sources.
+UNBUILD := $(if $(filter pure,$(BUILD)),find gai_fast -name '*.so' -delete && rm -f .venv*/.installed-native* .venv*/.installed-auto*,:)
 
 # Each kind of build has its own stamps, so that a native install follows a pure one; -dev is a superset.
 INSTALLED := $(VENV)/.installed-$(BUILD)
@@ -59,11 +63,13 @@ $(VENV)/bin/python $(LOCAL)/bin/python:
 
 $(INSTALLED): $(SOURCES) | $(VENV)/bin/python
 	@echo 'installing gai-fast in $(VENV) ($(BUILD) build) …'
+	@$(UNBUILD)
 	@$(VENV)/bin/python $(PIP) -e .
 	@touch $@
 
 $(INSTALLED)-dev: $(SOURCES) | $(VENV)/bin/python
 	@echo 'installing gai-fast in $(VENV) ($(BUILD) build, with what the tests need) …'
+	@$(UNBUILD)
 	@$(VENV)/bin/python $(PIP) -e '.[dev]'
 	@touch $(INSTALLED) $@
 

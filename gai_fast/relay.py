@@ -142,7 +142,14 @@ _UNTOLD: Final = frozenset((b"", b" ", b"\t", b"\r", b"\n", _BOM[:1]))
 """First bytes that tell nothing."""
 
 # What an adapter's code meets in a chunk whose members have other types than the API promises.
-_WRONG_SHAPE: Final = (AttributeError, IndexError, KeyError, TypeError, ValueError, RecursionError)
+_WRONG_SHAPE: Final[tuple[type[Exception], ...]] = (
+    AttributeError,
+    IndexError,
+    KeyError,
+    TypeError,
+    ValueError,
+    RecursionError,
+)
 
 
 class Relay:
@@ -792,7 +799,7 @@ class Relay:
             text = half[key] + text  # type: ignore[literal-required]  # the key depends on the type
         elif not _SURROGATE.search(text):
             return event, text
-        if "\ud800" <= text[-1:] <= "\udbff":
+        if _HIGH_HALF.search(text):
             self._halves[place] = {**event, key: text[-1]}  # type: ignore[misc]  # as above
             text = text[:-1]
             # What follows must meet the half, so it must not be copied.
@@ -839,4 +846,5 @@ def _is_unfinished(text: str) -> bool:
 
 
 _STRING: Final = re.compile(r'"(?:[^"\\]+|\\.?)*+(?:"|\Z)', re.S)
-_SURROGATE: Final = re.compile("[\ud800-\udfff]")
+_SURROGATE: Final = re.compile(r"[\ud800-\udfff]")
+_HIGH_HALF: Final = re.compile(r"[\ud800-\udbff]\Z")

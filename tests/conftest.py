@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Iterator
+from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 from typing import NoReturn
 
@@ -15,6 +16,18 @@ from tests.kernels import is_set, use_profile
 use_profile()
 
 ROOT = Path(__file__).parents[1]
+
+
+def pytest_sessionstart() -> None:
+    """What was compiled must be what is tested: of an edited module the old state would run."""
+    suffix = EXTENSION_SUFFIXES[0]
+    old = []
+    for built in (ROOT / "gai_fast").rglob(f"*{suffix}"):
+        source = built.with_name(built.name.removesuffix(suffix) + ".py")
+        if source.exists() and source.stat().st_mtime > built.stat().st_mtime:
+            old.append(str(source.relative_to(ROOT)))
+    if old:
+        pytest.exit(f"edited since they were compiled: {', '.join(old)} (make install)", returncode=1)
 
 
 @pytest.fixture(scope="session")

@@ -54,6 +54,8 @@ KINDS = ("providers", "formats", "processors")
 ROUTES = {"server.router", "server.streams"}
 NAMED = {"server.config": {"demo"}, "cli.mock": {"openai", "anthropic", "gemini", "cohere", "ollama"}}
 
+COMPILED = (ROOT / "setup.py").read_text().partition("COMPILED = (")[2].partition(")\n")[0]
+
 # How many bytes, tokens or milliseconds is a question for `limits.py`.
 LARGEST_LITERAL = 1024
 
@@ -240,6 +242,19 @@ def table_nodes(module: Module) -> set[ast.AST]:
                 if isinstance(value, (ast.Dict, ast.Set, ast.Tuple, ast.List, ast.Call)):
                     nodes.update(ast.walk(value))
     return nodes
+
+
+def test_no_module_that_mypyc_compiles_depends_on_the_cause_of_an_exception() -> None:
+    compiled = {name.replace("/", ".") for name in re.findall(r'^    "([a-z_/]+)",$', COMPILED, re.M)}
+    assert compiled <= NAMES
+    assert not violations(
+        module.at(node)
+        for module in MODULES
+        if module.name in compiled
+        for node in ast.walk(module.tree)
+        if isinstance(node, ast.Raise) and node.cause is not None
+        if not (isinstance(node.cause, ast.Constant) and node.cause.value is None)
+    )
 
 
 def test_a_large_number_is_a_limit_or_stands_in_a_table() -> None:

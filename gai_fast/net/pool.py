@@ -18,14 +18,14 @@ import os
 import socket
 import ssl
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import chain, zip_longest
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from gai_fast.errors import Error
 from gai_fast.limits import LIMITS
-from gai_fast.net.timers import TimerHandle, TimerWheel
+from gai_fast.net.timers import Timer, Timers
 from gai_fast.net.upstream import (
     Exchange,
     Origin,
@@ -76,7 +76,7 @@ class UpstreamPool:
         self,
         base_url: str,
         *,
-        timers: TimerWheel,
+        timers: Timers,
         connect_timeout: float,
         idle_timeout: float,
         total_timeout: float,
@@ -95,7 +95,7 @@ class UpstreamPool:
         self._idle: dict[UpstreamConnection, float] = {}  # → since when; the longest idle first
         self._connecting: dict[asyncio.Task[None], Exchange] = {}
         self._waiting: OrderedDict[Exchange, None] = OrderedDict()
-        self._expiry: TimerHandle | None = None
+        self._expiry: Timer | None = None
         self._closed = False
         self._emptied = asyncio.Event()
         self._emptied.set()
@@ -281,7 +281,7 @@ class UpstreamPool:
 
     async def _make_transport(self, sock: socket.socket) -> tuple[asyncio.Transport, UpstreamConnection]:
         return await self._loop.create_connection(
-            functools.partial(UpstreamConnection, self),
+            cast("Callable[[], Any]", functools.partial(UpstreamConnection, self)),  # as in server/app.py
             sock=sock,
             ssl=self._ssl,
             server_hostname=None if self._ssl is None else self.origin.host,

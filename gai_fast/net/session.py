@@ -23,7 +23,7 @@ from gai_fast.events import Event
 from gai_fast.limits import LIMITS
 from gai_fast.metrics import Outcome, StreamMeter, StreamMetrics
 from gai_fast.net.retry import Breaker, Failure, RetryPolicy, is_fault_of_upstream, is_of_our_pool
-from gai_fast.net.timers import TimerHandle, TimerWheel
+from gai_fast.net.timers import Timer, Timers
 from gai_fast.processors import Chain
 from gai_fast.providers import Adapter
 from gai_fast.relay import DeltaSink, FrameSink, Relay, State
@@ -174,7 +174,10 @@ class Runner(Protocol):
 
     settings: Settings
     policy: RetryPolicy
-    timers: TimerWheel
+
+    @property
+    def timers(self) -> Timers:
+        """The loop's timers."""
 
     def breaker(self, upstream: UpstreamSettings) -> Breaker | None:
         """The upstream's breaker, where it has one."""
@@ -254,7 +257,7 @@ class Session:
         self._paused = False
         self._read = 0
         self._began = self._asked = self._last_write = loop.time()
-        self._timer: TimerHandle | None = None
+        self._timer: Timer | None = None
         self._flush_handle: asyncio.TimerHandle | None = None
         self._due_handle: asyncio.TimerHandle | None = None
         self._breaker: Breaker | None = None
@@ -327,11 +330,12 @@ class Session:
                 retry_after_ms=max(1, round((breaker.seconds_left(now) or LIMITS.retry_first) * 1000)),
                 provider=call.model.upstream.provider,
             )
-        opened = None
+        is_asked = False
         try:
             opened = self._runner.open(call, self)
+            is_asked = True
         finally:
-            if opened is None and breaker is not None:
+            if not is_asked and breaker is not None:
                 breaker.left(self)
         self._breaker = breaker
         self._upstream = call.model.upstream

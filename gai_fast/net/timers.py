@@ -16,11 +16,29 @@ import asyncio
 import heapq
 import math
 from collections.abc import Callable
+from typing import Protocol
 
 from gai_fast.limits import LIMITS
 
 
 def _nothing() -> None: ...
+
+
+class Timer(Protocol):
+    """What waits for its time."""
+
+    def cancel(self) -> None:
+        """Makes sure that it never runs from now on; idempotent."""
+
+
+class Timers(Protocol):
+    """What a stream or connection needs of `TimerWheel`."""
+
+    def clock(self) -> float:
+        """Monotonic seconds."""
+
+    def schedule(self, deadline: float, callback: Callable[[], object]) -> Timer:
+        """Runs a callback once the clock shows `deadline`."""
 
 
 class TimerHandle:

@@ -43,7 +43,7 @@ from gai_fast._impl import ChunkedBody
 from gai_fast._version import __version__
 from gai_fast.errors import Code, Error, Phase
 from gai_fast.limits import LIMITS
-from gai_fast.net.timers import TimerHandle, TimerWheel
+from gai_fast.net.timers import Timer, Timers
 
 
 class Receiver(Protocol):
@@ -284,7 +284,7 @@ class ResponseReader:
 
     def _feed_head(self, data: bytes) -> bytes | None:
         """Feeds httptools with heads, interim ones too; returns what stands behind the last, `None` before its end."""
-        while data and self.head is None and self.error is None:
+        while data and self._is_in_head():
             seen = self._tail + data
             end = seen.find(_HEAD_END)
             # No parser sees a byte of a body: the end of the head is looked for before it is fed.
@@ -304,6 +304,10 @@ class ResponseReader:
                 self._parser = None  # it refers to this object: the garbage collector should not have to come
             data = data[size:]
         return None if self.head is None else data
+
+    def _is_in_head(self) -> bool:
+        # A method, since what it looks at changes within the parser's calls: no type is narrowed by it.
+        return self.head is None and self.error is None
 
     def _refuse(self, code: Code, reason: str, text: str) -> None:
         self.error = Error(code, f"{self._peer} {text}", reason=reason)
@@ -427,7 +431,7 @@ class Exchange:
     )
 
     def __init__(
-        self, peer: str, method: str, request: bytes, receiver: Receiver, timeouts: Timeouts, timers: TimerWheel
+        self, peer: str, method: str, request: bytes, receiver: Receiver, timeouts: Timeouts, timers: Timers
     ) -> None:
         self.sent = False
         self.reused = False
@@ -444,7 +448,7 @@ class Exchange:
         self._paused = False
         self._total_by = timers.clock() + timeouts.total
         self._connect_by = self._read_at = self._armed = 0.0
-        self._timer: TimerHandle | None = None
+        self._timer: Timer | None = None
 
     # -- for the receiver's side
 
@@ -626,7 +630,7 @@ class Keeper(Protocol):
         """Its socket is gone; `exchange` is the one it carried, still to be told."""
 
 
-class UpstreamConnection(asyncio.Protocol):
+class UpstreamConnection:
     """One TCP or TLS connection, which carries one exchange at a time.
 
     It may carry another only after a complete, correctly framed answer; closing an exchange aborts it, so that the rest
@@ -653,6 +657,12 @@ class UpstreamConnection(asyncio.Protocol):
     def eof_received(self) -> None:
         # An answer is over or cut; close(), the transport's default, would first wait for what we still have to send.
         self._transport.abort()
+
+    def pause_writing(self) -> None:
+        """A request waits for its upstream: it is sent whole all the same."""
+
+    def resume_writing(self) -> None:
+        """It goes on."""
 
     def connection_lost(self, exc: Exception | None) -> None:
         exchange, self._exchange = self._exchange, None

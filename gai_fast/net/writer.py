@@ -9,9 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from mypy_extensions import mypyc_attr
+
 _CHUNKED: Final = [("transfer-encoding", "chunked")]
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class ResponseWriter:
     """Frames one response.
 

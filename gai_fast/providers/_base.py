@@ -17,6 +17,7 @@ from typing import Any, ClassVar, Final, Literal
 
 import orjson
 from msgspec import UNSET
+from mypy_extensions import mypyc_attr
 
 from gai_fast import errors
 from gai_fast._impl import compact_json, encode_json, parse_exact
@@ -55,6 +56,7 @@ class UpstreamRequest:
     method: str = "POST"
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class API(ABC):
     """One API of one provider: stateless, shared by all requests."""
 
@@ -190,6 +192,7 @@ def _plain_text(body: bytes) -> str:
     return "" if text.startswith("<") else text
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Adapter(ABC):
     """Reads one answer: chunks in, events out.
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Final
 
 from msgspec import UNSET, Struct
+from mypy_extensions import mypyc_attr
 from orjson import Fragment
 
 from gai_fast._impl import compact_json, encode_json, parse_exact
@@ -60,6 +61,7 @@ from gai_fast.request import (
 # ---- requests --------------------------------------------------------------------------------------------------------
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class ChatAPI(API):
     """The dialect's common ground; a provider sets what is its own."""
 
@@ -343,10 +345,10 @@ def _begins(call: ToolCall, fragment: CallFragment) -> bool:
     return text.endswith("}") and compact_json(text) is not None
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class ChatAdapter(Adapter):
     """Reads the dialect's chunks; providers override the hooks that follow `finish`."""
 
-    api: ChatAPI
     text_members = frozenset({"content", "reasoning_content", "reasoning", "refusal", "arguments"})
     ignored_members = frozenset({"obfuscation", "p", "created", "system_fingerprint", "logprobs"})
     label_members = frozenset({"id"})  # what it says counts in `start` only
@@ -354,6 +356,8 @@ class ChatAdapter(Adapter):
 
     def __init__(self, api: ChatAPI, model: str | None = None) -> None:
         super().__init__(api, model)
+        self._finish_words = api.finish_words
+        self._failure_words = api.failure_words
         self.choices: dict[int, Choice] = {}
         self._cited: set[str] = set()
 
@@ -583,7 +587,7 @@ class ChatAdapter(Adapter):
         first = self.choices.get(0) or Choice(0)
         if not first.reason and not self.ended:
             raise self.truncated()
-        if first.reason in self.api.failure_words:
+        if first.reason in self._failure_words:
             raise self.error(Said(words=(first.reason,)))
         events = self.start(None, None)
         for choice in self.choices.values():
@@ -601,7 +605,7 @@ class ChatAdapter(Adapter):
         return events
 
     def _outcome(self, choice: Choice) -> str:
-        return choice.calls.outcome(self.api.finish_words, choice.reason)
+        return choice.calls.outcome(self._finish_words, choice.reason)
 
     # -- what providers do differently --
 

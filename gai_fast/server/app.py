@@ -13,6 +13,7 @@ import signal
 import socket
 from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 from gai_fast.limits import LIMITS
 from gai_fast.net.engine import Engine
@@ -117,7 +118,8 @@ async def start(settings: Settings, record: Path | None = None) -> Running:
         max_body=settings.server.max_body,
     )
     listening = bind(settings.server)
-    listener = await loop.create_server(server, sock=listening, backlog=LIMITS.backlog)
+    protocols = cast("Callable[[], asyncio.Protocol]", server)  # by their methods: a compiled class has no base
+    listener = await loop.create_server(protocols, sock=listening, backlog=LIMITS.backlog)
     return Running(engine, server, listener, base_url(settings.server.host, listening.getsockname()[1]))
 
 

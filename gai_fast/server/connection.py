@@ -30,8 +30,31 @@ from gai_fast.errors import Error
 from gai_fast.ids import new_request_id
 from gai_fast.limits import LIMITS
 from gai_fast.metrics import StreamMetrics
-from gai_fast.net.timers import TimerHandle, TimerWheel
+from gai_fast.net.timers import Timer, Timers
 from gai_fast.server.replies import Reply, error_reply
+
+
+class Peer(Protocol):
+    """What an answer needs of its connection."""
+
+    transport: asyncio.Transport
+    stream: Stream | None
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether more than the high-water mark is unsent."""
+
+    def write(self, data: bytes) -> None:
+        """Bytes of an answer."""
+
+    def begin_stream(self, stream: Stream, *, high_water: int, write_timeout: float) -> None:
+        """The answer that is being given is a stream."""
+
+    def answered(self, status: int, *, keep_alive: bool) -> None:
+        """The answer that was being given is complete."""
+
+    def send(self, reply: Reply) -> None:
+        """A whole answer to the request that is being answered."""
 
 
 class HTTPRequest:
@@ -67,7 +90,7 @@ class HTTPRequest:
 
     def __init__(
         self,
-        connection: Connection,
+        connection: Peer,
         method: str,
         target: str,
         headers: dict[str, str],
@@ -190,7 +213,11 @@ _LOOKS: Final = 4
 """Looks at a client within its `write_timeout`: one that takes nothing is cut off at most a quarter of it too late."""
 
 
-class Connection(asyncio.Protocol):
+_NO_PARSER: Final = HttpRequestParser(object())
+"""Of a connection that is lost."""
+
+
+class Connection:
     """One client connection.
 
     Attributes:
@@ -250,7 +277,7 @@ class Connection(asyncio.Protocol):
         self._wait = _REQUEST
         self._is_wait_new = False
         self._high_water = 0
-        self._timer: TimerHandle | None = None
+        self._timer: Timer | None = None
         self._armed = self._due = 0.0
         self._written = self._taken = 0
         self._taken_at = 0.0
@@ -364,7 +391,7 @@ class Connection(asyncio.Protocol):
         """The client is gone; its stream learns of it at once."""
         self._is_deaf = True
         # What refers back to this goes: it is freed now, not when the collector comes.
-        del self._parser
+        self._parser = _NO_PARSER
         self._known = None
         request = self.answering
         self._request = self.answering = None
@@ -733,7 +760,7 @@ class Server:
         refuse: Handle,
         log: Callable[[HTTPRequest, int], None],
         *,
-        timers: TimerWheel,
+        timers: Timers,
         loop: asyncio.AbstractEventLoop,
         header_timeout: float,
         body_timeout: float,

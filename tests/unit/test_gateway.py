@@ -171,6 +171,17 @@ class TestStream:
             await anext(gateway.stream(QUERY))
 
 
+class Overheard:
+    """A session whose calls are noted."""
+
+    def __init__(self, session: Any, calls: list[str]) -> None:
+        self._session, self._calls = session, calls
+
+    def __getattr__(self, name: str) -> Any:
+        self._calls += [name] if name in ("pause", "resume") else []
+        return getattr(self._session, name)
+
+
 class TestCallbacks:
     async def test_they_are_told_what_is_read_and_the_end_says_what_was_measured(self, gateway: Gateway) -> None:
         told: list[Any] = []
@@ -234,10 +245,7 @@ class TestCallbacks:
 
         async with gateway.stream(QUERY, EventManager(on_delta=slow)) as stream:
             calls: list[str] = []
-            session: Any = stream._session
-            for name in ("pause", "resume"):
-                method = getattr(session, name)
-                monkeypatch.setattr(session, name, lambda name=name, method=method: (calls.append(name), method()))
+            monkeypatch.setattr(stream, "_session", Overheard(stream._session, calls))
             async with asyncio.timeout(10):
                 while stream._pauses < 2:
                     await asyncio.sleep(0.005)
