@@ -258,6 +258,7 @@ def differences(provider: str) -> dict[str, str]:
                     await compare(gateway, recording, framing)
                 except Wrong as wrong:
                     found.setdefault(recording.name, f"{framing}: {wrong}")
+        net.warned("refuses our")  # some recordings are of a refused key or account
 
     run(uvloop.new_event_loop, scenario)
     return found
