@@ -1,4 +1,5 @@
-/* What stands before the text of a delta: constant pieces with a number behind each but the last.
+/* What stands around the text of a delta: before it constant pieces with a number behind each but the last, and one
+ * behind it.
  *
  * Made once for a stream or a learned frame, written for each of its deltas. Every piece begins at a multiple of
  * GAI_STEP bytes and is copied in steps of it: no call of memcpy for a few bytes.
@@ -21,6 +22,8 @@ enum {
 typedef struct {
     uint8_t *bytes; /* owned; NULL: not made yet */
     size_t room;    /* of what is written, overhang included */
+    const uint8_t *tail;
+    size_t tail_size;
     size_t sizes[GAI_NUMBERS + 1];
     uint8_t is_time[GAI_NUMBERS];
     int numbers;
@@ -33,10 +36,11 @@ static inline void gai_drop_head(gai_head *head) {
 
 static inline size_t gai_whole_steps(size_t size) { return (size + GAI_STEP - 1) / GAI_STEP * GAI_STEP; }
 
-/* Makes the head of a text that has `numbers` numbers in it, each behind the offset `cuts[i]`, in order. -1: no memory. */
+/* Makes the head of a text that has `numbers` numbers in it, each behind the offset `cuts[i]`, in order; `tail` goes
+ * behind what the delta says. -1: no memory. */
 static inline int gai_make_head(gai_head *head, const uint8_t *text, size_t size, const size_t *cuts,
-                                const uint8_t *is_time, int numbers) {
-    size_t begin = 0, room = GAI_STEP;
+                                const uint8_t *is_time, int numbers, const uint8_t *tail, size_t tail_size) {
+    size_t begin = 0, room = GAI_STEP + gai_whole_steps(tail_size);
     for (int i = 0; i <= numbers; i++) {
         size_t end = i < numbers ? cuts[i] : size;
         head->sizes[i] = end - begin;
@@ -58,6 +62,11 @@ static inline int gai_make_head(gai_head *head, const uint8_t *text, size_t size
             head->is_time[i] = is_time[i];
         }
     }
+    if (tail_size) {
+        memcpy(to, tail, tail_size);
+    }
+    head->tail = to;
+    head->tail_size = tail_size;
     return 0;
 }
 
@@ -73,6 +82,14 @@ static inline uint8_t *gai_put_head(uint8_t *to, const gai_head *head, uint64_t 
         to = i < head->numbers ? gai_put_unsigned(stop, head->is_time[i] ? time : number) : stop;
     }
     return to;
+}
+
+/* Writes its tail likewise. */
+static inline uint8_t *gai_put_tail(uint8_t *to, const gai_head *head) {
+    for (size_t at = 0; at < head->tail_size; at += GAI_STEP) {
+        memcpy(to + at, head->tail + at, GAI_STEP);
+    }
+    return to + head->tail_size;
 }
 
 #endif

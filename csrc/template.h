@@ -44,6 +44,7 @@ typedef struct {
     int text;             /* which hole is the text */
     int kept_count;
     int ends_line_only; /* the frame ends with CR LF, and the CR alone would have ended it */
+    int has_steady_lead, has_steady_tail; /* what is before the text, and behind it, may be the same in all frames */
     gai_hole kinds[GAI_HOLES];
     size_t begins[GAI_HOLES + 1]; /* of the literals, within the frame */
     size_t ends[GAI_HOLES + 1];
@@ -341,6 +342,31 @@ static inline int gai_match(const gai_template *learned, int from, const uint8_t
     }
 }
 
+/* What is before the text, and behind it: in most frames it is what it was, byte for byte. Where a frame that matches has
+ * other values in its holes, the next ones will have, too. */
+static inline int gai_match_lead(gai_template *learned, const uint8_t **in, const uint8_t *end, const uint8_t **places) {
+    size_t size = learned->ends[learned->text];
+    if (learned->has_steady_lead && (size_t)(end - *in) >= size && memcmp(*in, learned->frame, size) == 0) {
+        *in += size;
+        return GAI_COPY_DONE;
+    }
+    int status = gai_match(learned, 0, in, end, places, NULL, 0);
+    learned->has_steady_lead = learned->has_steady_lead && status != GAI_COPY_DONE;
+    return status;
+}
+
+static inline int gai_match_tail(gai_template *learned, const uint8_t **in, const uint8_t *end, const uint8_t **places,
+                                 const uint8_t *said, size_t said_size) {
+    size_t begin = learned->begins[learned->text + 1], size = learned->ends[learned->count] - begin;
+    if (learned->has_steady_tail && (size_t)(end - *in) >= size && memcmp(*in, learned->frame + begin, size) == 0) {
+        *in += size;
+        return GAI_COPY_DONE;
+    }
+    int status = gai_match(learned, learned->text + 1, in, end, places, said, said_size);
+    learned->has_steady_tail = learned->has_steady_tail && status != GAI_COPY_DONE;
+    return status;
+}
+
 /* ---- learning -------------------------------------------------------------------------------------------------- */
 
 static inline int gai_is_blank(uint8_t c) { return c == ' ' || c == '\t'; }
@@ -572,6 +598,11 @@ static inline int gai_learn(gai_template *learned, const uint8_t *frame, size_t 
         return 0;
     }
     learned->ends[learned->count] = size;
+    /* Who keeps an object must know where it stands. */
+    learned->has_steady_lead = learned->has_steady_tail = !learned->kept_count;
+    for (int i = learned->text; i < learned->count; i++) {
+        learned->has_steady_tail = learned->has_steady_tail && learned->kinds[i] != GAI_HOLE_SAME;
+    }
     return 1;
 }
 

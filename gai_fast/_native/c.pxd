@@ -50,8 +50,10 @@ cdef extern from "head.h" nogil:
         size_t room
 
     int gai_make_head(
-        gai_head *head, const uint8_t *text, size_t size, const size_t *cuts, const uint8_t *is_time, int numbers
+        gai_head *head, const uint8_t *text, size_t size, const size_t *cuts, const uint8_t *is_time, int numbers,
+        const uint8_t *tail, size_t tail_size
     )
+    uint8_t *gai_put_tail(uint8_t *to, const gai_head *head)
     uint8_t *gai_put_head(uint8_t *to, const gai_head *head, uint64_t number, uint64_t time)
     void gai_drop_head(gai_head *head)
 
@@ -112,6 +114,7 @@ cdef extern from "template.h" nogil:
     ctypedef struct gai_template:
         int text
         size_t *begins
+        size_t *ends
         int kept_count
         gai_kept *kept
 
@@ -119,7 +122,8 @@ cdef extern from "template.h" nogil:
         gai_template *learned, const uint8_t *frame, size_t size, bint lines, const gai_name *names, size_t name_count,
         const uint8_t *text, size_t text_size, uint8_t *scratch
     )
-    int gai_match(
-        const gai_template *learned, int start, const uint8_t **at, const uint8_t *end, const uint8_t **places,
-        const uint8_t *said, size_t said_size
+    int gai_match_lead(gai_template *learned, const uint8_t **at, const uint8_t *end, const uint8_t **places)
+    int gai_match_tail(
+        gai_template *learned, const uint8_t **at, const uint8_t *end, const uint8_t **places, const uint8_t *said,
+        size_t said_size
     )

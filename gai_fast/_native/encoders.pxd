@@ -21,8 +21,8 @@ cdef class _Encoder:
     cdef bint _first
     cdef bint _timestamps
     cdef bint _viewed
-    cdef bytes _whole          # pending bytes that were written elsewhere, to be taken as they are; nothing is in the buffer
-    cdef bint _held            # one of these two: what is pending cannot be appended to as it stands
+    cdef list _pieces          # pending bytes in front of the buffer's, so that what was written elsewhere is not copied
+    cdef size_t _ahead         # how many these are
 
     cdef int prepare(
         self, object envelope, object stream_id, object request_id, object trace_id, object clock, object capacity,
@@ -31,7 +31,7 @@ cdef class _Encoder:
     cdef bytes member(self, str key)        # of the envelope as it is written, or nothing
     cdef int write_own(self, gai_buffer *out, int rank, str key) except -1  # likewise
     cdef inline int make_writable(self) except -1  # the buffer; raises where somebody looks at it
-    cdef int settle(self) except -1
+    cdef int put_aside(self) except -1             # what is in the buffer, with the pieces
     cdef long long clock_ts(self, bint wanted) except -2  # -1: no ts
     cdef int count(self, long long seq) noexcept
     cdef int drop_heads(self) noexcept

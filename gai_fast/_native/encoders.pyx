@@ -241,16 +241,19 @@ cdef class EncoderView:
         self._encoder = encoder
 
     def __enter__(self):
-        self._encoder.make_writable()
-        self._view = memoryview(self._encoder._buffer)
-        self._encoder._viewed = self._encoder._held = True
+        cdef _Encoder encoder = self._encoder
+        encoder.make_writable()
+        if encoder._ahead:
+            append_bytes(&encoder._buffer.bytes, encoder.take())
+        self._view = memoryview(encoder._buffer)
+        encoder._viewed = True
         return self._view
 
     def __exit__(self, *_):
         cdef _Encoder encoder = self._encoder
         if self._view is None:
             return
-        encoder._viewed = encoder._held = False
+        encoder._viewed = False
         try:
             self._view.release()
         except BufferError:
@@ -324,22 +327,28 @@ cdef class _Encoder:
 
     def append_frames(self, bytes frames not None, long long count):
         """Appends frames that were written elsewhere, and counts their events."""
+        cdef size_t size = len(frames)
         self.make_writable()
-        if self._buffer.bytes.size or not frames:
+        if self._buffer.bytes.size and size < self._buffer.keep:
             append_bytes(&self._buffer.bytes, frames)
-        else:
-            self._whole, self._held = frames, True
+        elif size:
+            self.put_aside()
+            self._pieces.append(frames)
+            self._ahead += size
         self.count(self._seq + count)
 
     def take(self):
         """The pending bytes; the buffer is empty afterwards."""
-        cdef bytes taken = self._whole
-        if taken is not None:
-            self._whole, self._held = None, False
-            return taken
+        cdef bytes taken
         self.make_writable()
-        taken = PyBytes_FromStringAndSize(<char *>self._buffer.bytes.data, self._buffer.bytes.size)
-        gai_clear(&self._buffer.bytes, self._buffer.keep)
+        if not self._ahead:
+            taken = PyBytes_FromStringAndSize(<char *>self._buffer.bytes.data, self._buffer.bytes.size)
+            gai_clear(&self._buffer.bytes, self._buffer.keep)
+            return taken
+        self.put_aside()
+        taken = b"".join(self._pieces)
+        self._pieces.clear()
+        self._ahead = 0
         return taken
 
     def view(self):
@@ -348,7 +357,7 @@ cdef class _Encoder:
 
     def __len__(self):
         """Bytes pending."""
-        return self._buffer.bytes.size if self._whole is None else len(self._whole)
+        return self._ahead + self._buffer.bytes.size
 
     @property
     def seq(self):
@@ -385,16 +394,18 @@ cdef class _Encoder:
 
     @cython.final
     cdef inline int make_writable(self) except -1:
-        return self.settle() if self._held else 0
-
-    @cython.final
-    cdef int settle(self) except -1:
-        cdef bytes whole = self._whole
         if self._viewed:
             raise faults.viewed()
-        if whole is not None:
-            self._whole, self._held = None, False
-            append_bytes(&self._buffer.bytes, whole)
+        return 0
+
+    cdef int put_aside(self) except -1:
+        cdef size_t size = self._buffer.bytes.size
+        if self._pieces is None:
+            self._pieces = []
+        if size:
+            self._pieces.append(PyBytes_FromStringAndSize(<char *>self._buffer.bytes.data, size))
+            self._ahead += size
+            gai_clear(&self._buffer.bytes, self._buffer.keep)
         return 0
 
     cdef long long clock_ts(self, bint wanted) except -2:
@@ -490,7 +501,7 @@ cdef class _Encoder:
         numbers += 1
         if told:
             text += self.member("trace_id") + self.member("request_id")
-        if gai_make_head(head, <const uint8_t *><const char *>text, len(text), cuts, stamps, numbers) < 0:
+        if gai_make_head(head, <const uint8_t *><const char *>text, len(text), cuts, stamps, numbers, NULL, 0) < 0:
             raise MemoryError
         return 0
 

@@ -42,13 +42,13 @@ cdef class _Template:
     cdef bytes frame            # the literals lie in it
     cdef _Kind kind
     cdef list kept              # of _Kept, as `learned` has them
-    cdef gai_head ahead         # what is written before the text
-    cdef bytes behind           # what is written behind the text
-    cdef size_t room            # of all that but the text
+    cdef gai_head around        # what is written before the text and behind it
+    cdef size_t written         # bytes of that, about
     cdef bint ends_with_cr      # a LF that follows belongs to the frame
     cdef bint matched           # at least once
 
     cdef bint set_parts(self, parts) except -1
+    cdef size_t expected(self, size_t size) noexcept  # what so many bytes of such frames become, about
 
 
 cdef class DeltaCopier:
@@ -65,7 +65,8 @@ cdef class DeltaCopier:
     cdef size_t _fruitless      # templates given up without a match, less the matches since
     cdef size_t _unlearned      # frames given since one was learned
     cdef PyObject *_made        # a bytes object for what is written, or NULL: a stream owns none while it waits
-    cdef gai_buffer _out        # its memory
+    cdef gai_buffer _out        # its memory; where frames are passed on, for texts that are looked at only
+    cdef list _runs             # frames that are passed on, each of these as many as follow each other
     cdef size_t _copied
     cdef list _touched          # of _Kind, the last one that was copied last
     cdef dict _kept             # of _Kept, by name
@@ -74,11 +75,12 @@ cdef class DeltaCopier:
     cdef size_t frame_end(self) noexcept
     # GAI_COPY_DONE: copied, `_at` is behind it. GAI_COPY_MORE: as far as the bytes go it matches. Else GAI_COPY_MISS.
     cdef int copy_next(self, long long seq, long long ts) except -1
+    # As many as follow each other. Else as `copy_next`.
     cdef int copy(self, _Template template, long long seq, long long ts) except -1
-    cdef int note(self, _Template template, size_t characters) except -1
+    cdef int note(self, _Template template, size_t frames, size_t characters, size_t end) except -1
     cdef bint find_holes(self, _Template template, str text, _Names names) except -1
     cdef int give_up(self, _Template template) except -1
     cdef int count_fruitless(self) noexcept
     cdef _Kind kind_of(self, dict event, str key)
-    cdef int grow(self, size_t room) except -1
+    cdef int grow(self, size_t needed, size_t expected) except -1
     cdef int drop(self) noexcept

@@ -32,10 +32,11 @@ from gai_fast._native.c cimport (
     gai_kept,
     gai_learn,
     gai_make_head,
-    gai_match,
+    gai_match_lead,
+    gai_match_tail,
     gai_name,
-    gai_put,
     gai_put_head,
+    gai_put_tail,
     gai_release,
     gai_reserve,
     gai_use_loops,
@@ -54,6 +55,7 @@ gai_use_loops(in_use())
 cdef enum:
     FRUITLESS = 2 * TEMPLATES   # templates in vain after which a stream counts as one whose frames do not repeat
     RETRY = 16                  # of its frames only one in so many is learned
+    DIGITS = 5                  # of a number, as most have
 
 cdef size_t HELD = LIMITS.held_frame
 cdef dict NAMES = {}            # an adapter's sets are constants of its class: one `_Names` for each
@@ -122,7 +124,7 @@ cdef class _Kept:
 
 cdef class _Template:
     def __dealloc__(self):
-        gai_drop_head(&self.ahead)
+        gai_drop_head(&self.around)
 
     cdef bint set_parts(self, parts) except -1:
         """What is written for a frame; False where it is not made as deltas are."""
@@ -145,11 +147,17 @@ cdef class _Template:
                 cuts[numbers] = len(ahead)
                 stamps[numbers] = part == "ts"
                 numbers += 1
-        self.behind = behind
-        if gai_make_head(&self.ahead, <const uint8_t *><const char *>ahead, len(ahead), cuts, stamps, numbers) < 0:
+        if gai_make_head(
+            &self.around, <const uint8_t *><const char *>ahead, len(ahead), cuts, stamps, numbers,
+            <const uint8_t *><const char *>behind, len(behind),
+        ) < 0:
             raise MemoryError
-        self.room = self.ahead.room + len(self.behind)
+        self.written = len(ahead) + len(behind) + numbers * DIGITS
         return True
+
+    cdef size_t expected(self, size_t size) noexcept:
+        cdef size_t text = self.learned.begins[self.learned.text + 1] - self.learned.ends[self.learned.text]
+        return 0 if not self.written else size // PyBytes_GET_SIZE(self.frame) * (self.written + text)
 
 
 cdef class DeltaCopier:
@@ -158,6 +166,7 @@ cdef class DeltaCopier:
     def __cinit__(self):
         gai_borrow(&self._out, NULL, 0)
         self._held = b""
+        self._runs = []
         self._templates = []
         self._touched = []
         self._kept = {}
@@ -260,55 +269,70 @@ cdef class DeltaCopier:
         cdef const uint8_t *places[GAI_HOLES + 1]
         cdef const uint8_t *frame = self._data + self._at
         cdef const uint8_t *end = self._data + self._size
-        cdef const uint8_t *at = frame
+        cdef const uint8_t *at
         cdef const uint8_t *said
-        cdef size_t begin = out.size, text, text_end, characters = 0
+        cdef const uint8_t *stop
+        cdef size_t text, frames = 0, characters = 0, more, limit = self._framer._limit
+        cdef size_t room = template.around.room + GAI_COPY_ROOM, span = HELD
         cdef gai_kept *kept
         cdef _Kept keeper
         cdef uint8_t *to
         cdef int i, status
-        status = gai_match(learned, 0, &at, end, places, NULL, 0)
-        if status != GAI_COPY_DONE:
-            return status
-        # What is copied never grows: as much room as there are bytes left is enough for it.
-        if out.capacity - out.size < <size_t>(end - frame) + template.room + GAI_COPY_ROOM:
-            self.grow(end - frame + template.room + GAI_COPY_ROOM)
-        to = out.data + begin
-        if not self._passes:
-            to = gai_put_head(to, &template.ahead, seq, ts)
-        text = to - out.data
-        said = at
-        status = gai_copy_string(&at, end, &to, &characters)
-        text_end = to - out.data
-        if status == GAI_COPY_DONE:
-            status = gai_match(learned, learned.text + 1, &at, end, places, said, at - said)
-        # An empty delta is none, and what may be beyond the limit is the framer's to judge.
-        if status == GAI_COPY_DONE and (not characters or <size_t>(at - frame) > self._framer._limit):
-            status = GAI_COPY_MISS
-        if status != GAI_COPY_DONE:
-            return status
-        if template.kind.collects:
-            append(&template.kind.collected, out.data + text, text_end - text)
-        for i in range(learned.kept_count):
-            kept = &learned.kept[i]
-            keeper = <_Kept>template.kept[i]
-            to = <uint8_t *>places[kept.first] + (kept.begin - learned.begins[kept.first])
-            keeper.text.size = 0
-            append(&keeper.text, to, places[kept.last] + (kept.end - learned.begins[kept.last]) - to)
-            keeper.fresh = True
-        self.note(template, characters)
-        if self._passes:
-            gai_put(out, frame, at - frame)
-        else:
-            out.size = text_end
-            gai_put(out, PyBytes_AS_STRING(template.behind), PyBytes_GET_SIZE(template.behind))
-        self._at = at - self._data
-        return GAI_COPY_DONE
+        try:
+            while True:
+                at = frame
+                status = gai_match_lead(learned, &at, end, places)
+                if status != GAI_COPY_DONE:
+                    break
+                # What is copied never grows: as much room as it has bytes is enough for it.
+                if span > <size_t>(end - at):
+                    span = end - at
+                stop = at + span
+                if out.capacity - out.size < room + span:
+                    self.grow(room + span, template.expected(end - frame))
+                to = out.data + out.size
+                if not self._passes:
+                    to = gai_put_head(to, &template.around, seq + frames, ts)
+                text = to - out.data
+                said = at
+                more = 0
+                status = gai_copy_string(&at, stop, &to, &more)
+                if status == GAI_COPY_MORE and stop < end:
+                    span *= 2
+                    continue
+                if status == GAI_COPY_DONE:
+                    status = gai_match_tail(learned, &at, end, places, said, at - said)
+                # An empty delta is none, and what may be beyond the limit is the framer's to judge.
+                if status == GAI_COPY_DONE and (not more or <size_t>(at - frame) > limit):
+                    status = GAI_COPY_MISS
+                if status != GAI_COPY_DONE:
+                    break
+                if template.kind.collects:
+                    append(&template.kind.collected, out.data + text, to - out.data - text)
+                for i in range(learned.kept_count):
+                    kept = &learned.kept[i]
+                    keeper = <_Kept>template.kept[i]
+                    said = places[kept.first] + (kept.begin - learned.begins[kept.first])
+                    keeper.text.size = 0
+                    append(&keeper.text, said, places[kept.last] + (kept.end - learned.begins[kept.last]) - said)
+                    keeper.fresh = True
+                if not self._passes:
+                    out.size = gai_put_tail(to, &template.around) - out.data
+                characters += more
+                frames += 1
+                frame = at
+        finally:
+            if frames:
+                self.note(template, frames, characters, frame - self._data)
+        return GAI_COPY_DONE if frames else status
 
-    cdef int note(self, _Template template, size_t characters) except -1:
-        """Notes a copied frame: for the adapter, and what the framer would know of it."""
+    cdef int note(self, _Template template, size_t frames, size_t characters, size_t end) except -1:
+        """Notes copied frames: for the adapter, and what the framer would know of them."""
         cdef _Kind kind = template.kind
         cdef Py_ssize_t count = len(self._touched)
+        if self._passes:
+            self._runs.append(self._chunk[self._at:end])
+        self._at = end
         if not count or self._touched[count - 1] is not kind:
             if kind.touched:
                 self._touched.remove(kind)
@@ -317,11 +341,11 @@ cdef class DeltaCopier:
         kind.characters += characters
         template.matched = True
         # Not all at once: where frames repeat only now and then, learning costs more than it saves.
-        self._fruitless -= self._fruitless > 0
-        self._copied += 1
+        self._fruitless -= frames if frames < self._fruitless else self._fruitless
+        self._copied += frames
         self._framer._first = False
         if self._lines:
-            (<_LineFeed>self._framer)._number += 1
+            (<_LineFeed>self._framer)._number += frames
         else:
             (<_SSEFeed>self._framer)._late_lf = template.ends_with_cr
         return 0
@@ -424,17 +448,23 @@ cdef class DeltaCopier:
         if not copied:
             self.drop()
             return b"", 0, []
-        self._made = NULL
-        gai_borrow(&self._out, NULL, 0)
         self._copied = 0
-        data = finished_bytes(made, size)
+        if self._passes:
+            self.drop()
+            data = b"".join(self._runs)
+            self._runs.clear()
+        else:
+            self._made = NULL
+            gai_borrow(&self._out, NULL, 0)
+            data = finished_bytes(made, size)
         kinds = [kind.take() for kind in self._touched]
         self._touched.clear()
         return data, copied, kinds
 
-    cdef int grow(self, size_t room) except -1:
-        cdef size_t needed = self._out.size + room, capacity = 2 * self._out.capacity
-        capacity = capacity if capacity > needed else needed
+    cdef int grow(self, size_t needed, size_t expected) except -1:
+        cdef size_t least = self._out.capacity + self._out.capacity // 4
+        cdef size_t capacity = self._out.size + needed + expected
+        capacity = capacity if capacity > least else least
         if self._made is NULL:
             self._made = new_bytes(NULL, capacity)
         else:

@@ -148,7 +148,7 @@ class DataEncoder(ABC):
         self._lead, self._trail = (b"data: ", b"\n\n") if self._sse else (b"", b"\n")
         self._ids = context.stream_id.encode() if self._sse and context.ids else b""
         self._retry_ms = context.retry_ms
-        self._out = bytearray()
+        self._out: list[bytes] = []
         self._frame_at = -1
         self._seq = 0
 
@@ -170,10 +170,10 @@ class DataEncoder(ABC):
 
     def delta_parts(self, event: Event, key: str) -> Sequence[Part] | None:
         """How a delta like this one is written: found by writing one whose text is a mark."""
-        written, self._out = self._out, bytearray()
+        written, self._out = self._out, []
         try:
             self._encode({**event, key: _TEXT_MARK})  # type: ignore[misc]  # the key depends on the type
-            pieces = bytes(self._out).split(_TEXT_MARK.encode())
+            pieces = b"".join(self._out).split(_TEXT_MARK.encode())
             return self._parts(*pieces) if len(pieces) == 2 else None
         finally:
             self._out = written
@@ -184,16 +184,16 @@ class DataEncoder(ABC):
 
     def append_frames(self, frames: bytes, count: int) -> None:
         """Takes deltas that are written already."""
-        self._out += frames
+        self._out.append(frames)
         self._seq += count
 
     def heartbeat(self) -> None:
         """Writes a keep-alive."""
-        self._out += b": ping\n" if self._sse else b"\n"
+        self._out.append(b": ping\n" if self._sse else b"\n")
 
     def take(self) -> bytes:
         """The bytes written since the last call."""
-        taken = bytes(self._out)
+        taken = b"".join(self._out)
         self._out.clear()
         return taken
 
@@ -203,7 +203,7 @@ class DataEncoder(ABC):
 
     def _frame(self, data: bytes) -> None:
         self._frame_at = len(self._out)
-        self._out += self._lead + data + self._trail
+        self._out.append(self._lead + data + self._trail)
 
     def _stamp(self) -> None:
         # Only the event's last frame: a client that was cut off between two of them has not seen the event. Never a
@@ -214,7 +214,7 @@ class DataEncoder(ABC):
         if self._retry_ms is not None:
             lines += b"retry: %d\n" % self._retry_ms
             self._retry_ms = None
-        self._out[self._frame_at : self._frame_at] = lines
+        self._out.insert(self._frame_at, lines)
 
 
 class WholeEncoder(ABC):

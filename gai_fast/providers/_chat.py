@@ -341,8 +341,21 @@ def _begins(call: ToolCall, fragment: CallFragment) -> bool:
         return False
     if not (fragment.identifier or is_another or fragment.arguments):
         return False
-    text = call.arguments
-    return text.endswith("}") and compact_json(text) is not None
+    return bool(call.pieces) and call.pieces[-1].endswith("}") and compact_json(call.arguments) is not None
+
+
+def _is_steady(choice: Choice, call: ToolCall | None, fragment: CallFragment) -> bool:
+    """Whether this fragment, and whatever looks like it, changes nothing but the arguments of one call.
+
+    One that says the id of its call again does; one that says none does where no other call can be meant. Any other id,
+    or a name alone, may begin a call the next time.
+    """
+    if fragment.identifier:
+        is_known = call is not None and bool(call.name) and choice.named.get(fragment.identifier) is call
+        return is_known and (fragment.index is None or choice.slots.get(fragment.index) is call)
+    if fragment.name or (call is None and choice.calls):
+        return False
+    return fragment.index is not None or (call is not None and len(choice.calls.calls) == 1)
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -470,10 +483,13 @@ class ChatAdapter(Adapter):
             part: `delta` or `message`.
         """
         content = message.get("content")
-        if len(message) == 1 and isinstance(content, str):
-            # Nearly every delta.
-            choice.characters += len(content)
-            return [{"type": "text.delta", "text": content}] if content else []
+        if len(message) == 1:
+            # Nearly every delta is one of these.
+            if isinstance(content, str):
+                choice.characters += len(content)
+                return [{"type": "text.delta", "text": content}] if content else []
+            if "tool_calls" in message:
+                return self._fragments(message["tool_calls"], part)
         steps: list[Event | CallFragment] = []
         reasoning = message.get("reasoning_content") or message.get("reasoning")
         if isinstance(reasoning, str) and reasoning:
@@ -490,11 +506,7 @@ class ChatAdapter(Adapter):
             steps.append({"type": "refusal.delta", "text": text_of(message["refusal"])})
         if message.get("audio"):
             steps += self._audio(choice, message["audio"], "" if part == "message" else _STREAMED_AUDIO)
-        for position, call in enumerate(message.get("tool_calls") or ()):
-            index = count(call.get("index"))
-            if index is None and part == "message":
-                index = position
-            steps.append(self._fragment(call, index))
+        steps += self._fragments(message.get("tool_calls"), part)
         if message.get("function_call"):
             steps.append(self._fragment({"function": message["function_call"]}, _FUNCTION_CALL))
         if message.get("annotations"):
@@ -530,6 +542,15 @@ class ChatAdapter(Adapter):
 
     # -- tool calls --
 
+    def _fragments(self, calls: Any, part: str) -> list[Event | CallFragment]:
+        fragments: list[Event | CallFragment] = []
+        for position, call in enumerate(calls or ()):
+            index = count(call.get("index"))
+            if index is None and part == "message":
+                index = position
+            fragments.append(self._fragment(call, index))
+        return fragments
+
     def _fragment(self, raw: dict[str, Any], index: int | None) -> CallFragment:
         function = raw.get("function") or raw.get("custom") or {}
         google = (raw.get("extra_content") or {}).get("google") or {}
@@ -544,6 +565,7 @@ class ChatAdapter(Adapter):
     def _call_fragment(self, choice: Choice, fragment: CallFragment) -> list[Event]:
         """The events of a fragment, for the call that PROVIDERS §0.8 says it belongs to."""
         call = self._call_of(choice, fragment)
+        self.copyable = self.copyable and _is_steady(choice, call, fragment)
         events: list[Event] = []
         if call is None:
             call, events = choice.calls.open(fragment.identifier, fragment.name, self.seed(choice.number))
@@ -553,10 +575,6 @@ class ChatAdapter(Adapter):
         if fragment.index is not None:
             choice.slots[fragment.index] = call
         events += choice.calls.add(call, fragment.arguments, fragment.name)
-        # A name or an id may begin another call next time, and without an index it may be another call that goes on:
-        # only bare fragments are all alike.
-        is_bare = fragment.index is not None and not fragment.name and not fragment.identifier
-        self.copyable = self.copyable and is_bare
         if fragment.signature:
             events.append({"type": "reasoning.signature", "call_id": call.call_id, "signature": fragment.signature})
         return events

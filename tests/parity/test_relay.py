@@ -224,7 +224,7 @@ VALUES = [
 def chat_shape(draw: st.DrawFn, finish: str) -> Shape:
     """A chunk but for its text; mostly a delta, and now and then each thing that the dialect may say beside it."""
     kinds = ["content"] * 6 + ["fragment"] * 4 + ["reasoning_content", "refusal", "reasoning", "empty", "two", "broken"]
-    kind = draw(st.sampled_from([*kinds, "nothing", "call", "usage", "other"]))
+    kind = draw(st.sampled_from([*kinds, "nothing", "call", "call", "call", "usage", "other"]))
     index = draw(st.sampled_from([0, 0, 0, 1]))
     call = draw(st.sampled_from([0, 0, 1]))
     reason = draw(st.sampled_from(["null"] * 4 + ['"stop"', '"length"', finish]))
@@ -238,7 +238,10 @@ def chat_shape(draw: st.DrawFn, finish: str) -> Shape:
     elif kind == "broken":
         delta = '"content":@,'
     elif kind == "call":
-        delta = f'"tool_calls":[{{"index":{call},"id":"c{call}","function":{{"name":"f","arguments":@}}}}]'
+        at = draw(st.sampled_from([f'"index":{call},', f'"index":{call},', ""]))
+        identifier = draw(st.sampled_from([f'"id":"c{call}",', f'"id":"c{call}",', '"id":"c0",', ""]))
+        named = draw(st.sampled_from(['"name":"f",', '"name":"f",', '"name":"g",', ""]))
+        delta = f'"tool_calls":[{{{at}{identifier}"function":{{{named}"arguments":@}}}}]'
     elif kind == "fragment":
         at = draw(st.sampled_from([f'"index":{call},', f'"index":{call},', ""]))
         delta = f'"tool_calls":[{{{at}"function":{{"arguments":@}}}}]'
@@ -390,6 +393,37 @@ def test_fragments_without_an_index_follow_the_call_before_them(both: Both) -> N
     bare = [shape.replace("@", at) for at in ("", '"index":0,', "", '"index":1,', "") for _ in range(4)]
     empty = shape.replace("@", '"index":0,').replace('"x"', '""')
     body = "".join(f"data: {chunk}\n\n" for chunk in [*named, *bare, empty, *bare])
+    same(both, "openai", [body.encode()], FORMATS[0])
+
+
+@pytest.mark.parametrize("at", ['"index":@,', ""])
+@pytest.mark.parametrize("name", ['"name":"f",', ""])
+def test_fragments_that_say_their_call_again_are_copied(both: Both, at: str, name: str) -> None:
+    shape = '{"choices":[{"index":0,"delta":{"tool_calls":[{%s"id":"c@","function":{%s"arguments":"$"}}]}}]}'
+    fragments = [(0, "{"), *((0, "1") for _ in range(5)), (1, "{"), *((which, "2") for which in (1, 1, 0, 0, 1))]
+    fragments += [(0, "}"), (0, "{"), (0, "3"), (2, ""), (2, "4"), (1, "5"), (0, "6"), (2, "7")]
+    first = shape % (at, '"name":"f",')
+    chunks = [first.replace("@", which).replace("$", "") for which in "01"]
+    chunks += [(shape % (at, name)).replace("@", str(which)).replace("$", said) for which, said in fragments]
+    body = "".join(f"data: {chunk}\n\n" for chunk in chunks).encode()
+    for how in FORMATS:
+        same(both, "openai", [body], how)
+
+
+def test_texts_of_any_length_come_whole(both: Both) -> None:
+    lengths = [1, *(size + more for size in (2048, 4096, 8192, 16384, 65536) for more in range(-9, 3, 2))]
+    texts = [("é\\n\\u00e9x" * length)[:length].rstrip("\\u0e9") + "." for length in lengths]
+    body = "".join(f'data: {{"choices":[{{"index":0,"delta":{{"content":"{text}"}}}}]}}\n\n' for text in texts).encode()
+    for how in FORMATS:
+        same(both, "openai", [body], how)
+        same(both, "openai", [body[at : at + 30_000] for at in range(0, len(body), 30_000)], how)
+
+
+def test_a_call_that_has_no_name_yet_is_the_last_one_all_the_same(both: Both) -> None:
+    shape = '{"choices":[{"index":0,"delta":{"tool_calls":[{@"function":{"arguments":"x"}}]}}]}'
+    named = shape.replace("@", '"id":"c0",').replace("arg", 'name":"f","arg', 1)
+    chunks = [shape.replace("@", at) for at in ["", "", "", '"index":1,', "", "", '"index":1,', "", ""]]
+    body = "".join(f"data: {chunk}\n\n" for chunk in [named, *chunks])
     same(both, "openai", [body.encode()], FORMATS[0])
 
 
