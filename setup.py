@@ -96,7 +96,7 @@ def compiled():
     paths = [f"gai_fast/{name}.py" for name in COMPILED]
     return mypycify(
         ["--python-version", "{}.{}".format(*sys.version_info), *paths],
-        opt_level=os.environ.get("GAI_FAST_OPTIMIZE", "3"),
+        opt_level="3",
         debug_level="0",
         group_name="gai_fast._compiled",
         target_dir="build/mypyc",
