@@ -244,14 +244,15 @@ def table_nodes(module: Module) -> set[ast.AST]:
     return nodes
 
 
-def test_no_module_that_mypyc_compiles_depends_on_the_cause_of_an_exception() -> None:
+def test_no_module_that_mypyc_compiles_has_what_it_does_not_keep() -> None:
+    """It forgets the cause of an exception, and its coroutines are cancelled by a call that CPython 3.12 warns of."""
     compiled = {name.replace("/", ".") for name in re.findall(r'^    "([a-z_/]+)",$', COMPILED, re.M)}
     assert compiled <= NAMES
+    nodes = [(module, node) for module in MODULES if module.name in compiled for node in ast.walk(module.tree)]
+    assert not violations(module.at(node) for module, node in nodes if isinstance(node, ast.AsyncFunctionDef))
     assert not violations(
         module.at(node)
-        for module in MODULES
-        if module.name in compiled
-        for node in ast.walk(module.tree)
+        for module, node in nodes
         if isinstance(node, ast.Raise) and node.cause is not None
         if not (isinstance(node.cause, ast.Constant) and node.cause.value is None)
     )

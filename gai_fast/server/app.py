@@ -87,7 +87,18 @@ class Running:
         """Stops: no new connection, every stream and every connection ended."""
         self._listener.close()
         await self.engine.close()
-        await self._server.close()
+        await close_connections(self._server)
+
+
+async def close_connections(server: Server) -> None:
+    """Ends every connection; clients that take their last bytes have `limits.closing` seconds."""
+    server.close()
+    try:
+        async with asyncio.timeout(LIMITS.closing):
+            await server.emptied.wait()
+    except TimeoutError:
+        server.abort()
+        await server.emptied.wait()
 
 
 async def start(settings: Settings, record: Path | None = None) -> Running:

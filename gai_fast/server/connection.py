@@ -777,8 +777,9 @@ class Server:
         self.write_timeout = write_timeout
         self.max_body = max_body
         self._open: dict[Connection, asyncio.Transport] = {}
-        self._emptied = asyncio.Event()
-        self._emptied.set()
+        self.emptied = asyncio.Event()
+        """Set while no connection is open."""
+        self.emptied.set()
 
     def __call__(self) -> Connection:
         return Connection(self)
@@ -786,22 +787,20 @@ class Server:
     def opened(self, connection: Connection) -> None:
         """A client has connected."""
         self._open[connection] = connection.transport
-        self._emptied.clear()
+        self.emptied.clear()
 
     def lost(self, connection: Connection) -> None:
         """A connection is gone."""
         self._open.pop(connection, None)
         if not self._open:
-            self._emptied.set()
+            self.emptied.set()
 
-    async def close(self) -> None:
-        """Ends every connection; clients that take their last bytes have `limits.closing` seconds."""
+    def close(self) -> None:
+        """Ends every connection whose client takes its last bytes."""
         for transport in tuple(self._open.values()):
             transport.close()
-        try:
-            async with asyncio.timeout(LIMITS.closing):
-                await self._emptied.wait()
-        except TimeoutError:
-            for transport in tuple(self._open.values()):
-                transport.abort()
-            await self._emptied.wait()
+
+    def abort(self) -> None:
+        """Ends every connection at once."""
+        for transport in tuple(self._open.values()):
+            transport.abort()

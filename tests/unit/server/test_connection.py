@@ -15,7 +15,7 @@ import pytest
 
 from gai_fast.errors import Error
 from gai_fast.limits import LIMITS
-from gai_fast.server import connection as module
+from gai_fast.server import app
 from gai_fast.server.connection import Connection, HTTPRequest, Server
 from gai_fast.server.replies import Reply, error_reply
 from tests.unit.net.fakes import FakeTime
@@ -790,9 +790,9 @@ def test_an_answer_that_is_not_taken_is_watched_before_the_connection_counts_as_
 
 
 async def test_a_server_that_closes_gives_up_clients_that_take_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "LIMITS", dataclasses.replace(LIMITS, closing=0.02))
+    monkeypatch.setattr(app, "LIMITS", dataclasses.replace(LIMITS, closing=0.02))
     fixture = Fixture()
-    closing = asyncio.ensure_future(fixture.server.close())
+    closing = asyncio.ensure_future(app.close_connections(fixture.server))
     await asyncio.sleep(0)
     assert fixture.transport.closed
     assert not fixture.transport.aborted
@@ -801,7 +801,7 @@ async def test_a_server_that_closes_gives_up_clients_that_take_nothing(monkeypat
     assert not closing.done()
     fixture.lose()
     await asyncio.wait_for(closing, 1)
-    await fixture.server.close()
+    await app.close_connections(fixture.server)
 
 
 async def test_a_connection_that_was_closed_gives_no_more_answers() -> None:
