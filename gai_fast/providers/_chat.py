@@ -633,10 +633,9 @@ class ChatAdapter(Adapter):
             return None
         return self.api.said(chunk)
 
-    def message_in(self, choice: dict[str, Any], part: str) -> dict[str, Any] | None:
-        """The content of a raw choice."""
-        message: dict[str, Any] | None = choice.get(part)
-        return message
+    def message_in(self, choice: dict[str, Any], part: str) -> Any:
+        """The content of a raw choice; what is empty says nothing, whatever it is (PHP writes `{}` as `[]`)."""
+        return choice.get(part)
 
     def read_part(self, choice: Choice, part: dict[str, Any]) -> list[Event]:
         """One part of content that is a list."""

@@ -169,6 +169,11 @@ class TestTolerance:
         assert text_of(read(DIALECT, {"id": "c1", "choices": [whole]})) == "Hi"
         assert text_of(read(DIALECT, chunk({"content": "Hi"}), {"id": "c1", "choices": [whole]})) == "Hi"
 
+    @pytest.mark.parametrize("nothing", ["[]", '""', "0", "false", "null", "{}"])
+    def test_a_delta_that_is_empty_says_nothing_whatever_it_is(self, nothing: str) -> None:
+        last = f'{{"choices":[{{"index":0,"delta":{nothing},"finish_reason":"stop"}}]}}'
+        assert read(DIALECT, chunk({"content": "Hi"}), last)[-1]["finish_reason"] == "stop"
+
     def test_start_waits_for_a_chunk_that_says_something(self) -> None:
         events = read(DIALECT, {"id": "", "model": "", "choices": []}, chunk({"content": "a"}))
         assert events[0]["model"] == "m1"
