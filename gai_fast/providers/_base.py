@@ -169,10 +169,9 @@ class API(ABC):
             now_ms: Milliseconds since the epoch, for a `Retry-After` date.
         """
         try:
-            parsed: Any = orjson.loads(body)
-        except orjson.JSONDecodeError:
-            parsed = None
-        said = self.said(parsed) if parsed is not None else None
+            said = self.said(orjson.loads(body))
+        except (ValueError, RecursionError):  # no JSON, or nested too deep to be told
+            said = None
         if said is None:
             said = Said(_plain_text(body) or f"{self.provider} answered with status {status}")
         said = Said(said.message, said.words, status, said.retry_after_ms, said.details)
@@ -593,6 +592,10 @@ def said_of(error: Mapping[str, Any], further: Any = None) -> Said:
         error: The object that `error_object` found.
         further: An object inside it whose words say more and outrank it.
     """
+    try:
+        encode_json(error)
+    except ValueError:  # nested too deep to be told, or a number beyond all floats
+        error = {key: value for key, value in error.items() if isinstance(value, (str, int))}
     words: list[str] = []
     status: int | None = None
     for source in (further, error):

@@ -149,7 +149,8 @@ class Gemini(API):
                 delay = _DELAY.fullmatch(str(detail.get("retryDelay", "")))
                 wait = int(float(delay[1]) * 1000) if delay else wait
         said = said_of(error)
-        return Said(said.message, tuple(word.lower() for word in (*reasons, *said.words)), said.status, wait, error)
+        words = tuple(word.lower() for word in (*reasons, *said.words))
+        return Said(said.message, words, said.status, wait, said.details)
 
     def build_request(self, request: Request, target: Target) -> UpstreamRequest:
         request = self.possible(request, target)

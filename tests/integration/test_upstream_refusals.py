@@ -16,6 +16,7 @@ from gai_fast.net.pool import default_ssl_context
 from gai_fast.net.retry import Failure, RetryPolicy, Verdict
 from gai_fast.settings import BreakerSettings
 from tests.integration.gateway import (
+    LAST_CHUNK,
     MESSAGES,
     QUERY,
     SSE_HEAD,
@@ -287,6 +288,23 @@ async def test_while_a_breaker_is_open_nothing_is_asked_decided_or_waited_for(
     assert [response.status for response in refused] == [503] * 10
     assert (main.calls, verdicts) == (1, [])
     assert net.warned("'up' keeps failing") == 1
+
+
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize("path", [NATIVE, CHAT])
+@on_uvloop
+async def test_an_error_that_is_nested_too_deep_to_be_told_ends_the_answer(net: Net, path: str, stream: bool) -> None:
+    deep = b"[" * 900 + b"]" * 900
+    for error in (b'{"error":{"message":%b}}' % deep, b'{"error":{"message":"m","more":%b}}' % deep):
+        frames = chunk(delta("Hello")) + chunk(b"data: %b\n\n" % error) + LAST_CHUNK
+        steps: list[Step] = [("429 Too Many Requests", error), ("200 OK", error), SSE_HEAD + frames]
+        main = Steps(*steps)
+        gateway = await gateway_for(net, main, retries=0)
+        for _ in steps:
+            response = await asked(gateway, path, stream=stream)
+            assert response.ended
+            assert b"error" in response.body
+        assert main.calls == len(steps)
 
 
 # ---- our own pool ----------------------------------------------------------------------------------------------------

@@ -100,6 +100,14 @@ class TestErrorObject:
         error = {"message": "m", "type": "t", "param": "p", "code": None, "extra": [1]}
         assert said_of(error).details == error
 
+    def test_what_is_nested_too_deep_is_not_told(self) -> None:
+        deep: Any = "bottom"
+        for _ in range(2 * LIMITS.arguments_depth):
+            deep = {"message": deep}
+        said = said_of({"message": "m", "code": "c", "inner": deep})
+        assert (said.message, said.words, said.details) == ("m", ("c",), {"message": "m", "code": "c"})
+        assert said_of({"message": deep, "code": "c"}).message == ""
+
 
 class TestDecodeError:
     def test_a_json_body_speaks(self) -> None:
@@ -131,6 +139,12 @@ class TestDecodeError:
 
     def test_plain_text_is_the_message(self) -> None:
         assert get_provider("openai").decode_error(502, {}, b"upstream is gone\n").message == "upstream is gone"
+
+    @pytest.mark.parametrize("depth", [LIMITS.arguments_depth + 1, 900, 100_000])
+    def test_a_body_of_any_depth_is_an_error(self, depth: int) -> None:
+        for provider in ("openai", "gemini"):
+            body = b'{"error":{"code":"rate_limit_exceeded","message":%b}}' % (b"[" * depth + b"]" * depth)
+            assert get_provider(provider).decode_error(429, {}, body).code == "rate_limited"
 
     @pytest.mark.parametrize("body", [b"<html>secret</html>", b""])
     def test_markup_and_silence_are_told_by_the_status(self, body: bytes) -> None:
