@@ -88,6 +88,7 @@ class API(ABC):
             Unsupported: The provider cannot do what a field asks for, and `target` does not say to leave it out; the
                 text names the field.
         """
+        raise NotImplementedError
 
     @abstractmethod
     def adapter(self, model: str | None = None) -> Adapter:
@@ -96,6 +97,7 @@ class API(ABC):
         Args:
             model: The id that was asked for, told where the provider names none.
         """
+        raise NotImplementedError
 
     def address(self, value: str) -> str:
         """The base URL that a value of `host_variable` means."""
@@ -239,6 +241,7 @@ class Adapter(ABC):
             Malformed: The chunk is not what the API promises.
             Error: The provider says that it failed.
         """
+        raise NotImplementedError
 
     @abstractmethod
     def receive_whole(self, answer: Any, text: str = "") -> list[Event]:
@@ -251,6 +254,7 @@ class Adapter(ABC):
         Raises:
             Malformed, Error: As `receive`.
         """
+        raise NotImplementedError
 
     @abstractmethod
     def finish(self) -> list[Event]:
@@ -259,6 +263,7 @@ class Adapter(ABC):
         Raises:
             Error: The provider never said why it finished, or the reason it gave is a failure.
         """
+        raise NotImplementedError
 
     def copied(self, event: Event, characters: int, text: str) -> None:  # noqa: B027  # most have nothing to note
         """Notes deltas that were copied.

@@ -11,7 +11,7 @@ from msgspec import UNSET
 
 from gai_fast.errors import Error, InvalidRequest, Malformed, Said, Unsupported
 from gai_fast.limits import LIMITS
-from gai_fast.providers import Adapter, Target, get_provider
+from gai_fast.providers import API, Adapter, Target, get_provider
 from gai_fast.providers._base import (
     ToolCalls,
     citation,
@@ -373,6 +373,15 @@ class TestUnsupported:
         assert target.dropped == ["seed"]
         given = Request(query="Hi")
         assert api.possible(given, target) is given
+
+
+def test_what_a_provider_leaves_undone_is_an_exception() -> None:
+    class Undone(API):
+        provider = "undone"
+
+    # Compiled, the class can be made all the same; who calls what is missing learns of it.
+    with pytest.raises((TypeError, NotImplementedError)):
+        Undone().adapter()  # type: ignore[abstract]
 
 
 def test_an_api_without_a_dialect_takes_no_foreign_request() -> None:
