@@ -244,11 +244,15 @@ def table_nodes(module: Module) -> set[ast.AST]:
     return nodes
 
 
+def compiled_modules() -> list[Module]:
+    names = {name.replace("/", ".") for name in re.findall(r'^    "([a-z_/]+)",$', COMPILED, re.M)}
+    assert names <= NAMES
+    return [module for module in MODULES if module.name in names]
+
+
 def test_no_module_that_mypyc_compiles_has_what_it_does_not_keep() -> None:
     """It forgets the cause of an exception, and its coroutines are cancelled by a call that CPython 3.12 warns of."""
-    compiled = {name.replace("/", ".") for name in re.findall(r'^    "([a-z_/]+)",$', COMPILED, re.M)}
-    assert compiled <= NAMES
-    nodes = [(module, node) for module in MODULES if module.name in compiled for node in ast.walk(module.tree)]
+    nodes = [(module, node) for module in compiled_modules() for node in ast.walk(module.tree)]
     assert not violations(module.at(node) for module, node in nodes if isinstance(node, ast.AsyncFunctionDef))
     assert not violations(
         module.at(node)
@@ -256,6 +260,52 @@ def test_no_module_that_mypyc_compiles_has_what_it_does_not_keep() -> None:
         if isinstance(node, ast.Raise) and node.cause is not None
         if not (isinstance(node.cause, ast.Constant) and node.cause.value is None)
     )
+
+
+def test_no_class_hides_an_attribute_of_the_instances_of_a_compiled_one() -> None:
+    """Compiled code would go on with the attribute's own value, and never see what is assigned to it from then on."""
+    compiled = compiled_modules()
+    classes = [(module, node) for module in MODULES for node in module.tree.body if isinstance(node, ast.ClassDef)]
+    bases = {node.name: [ast.unparse(base) for base in node.bases] for _, node in classes}
+    own = {
+        node.name: set(instance_attributes(node))
+        for module, node in classes
+        if module in compiled and "Protocol" not in bases[node.name]
+    }
+
+    def inherited(name: str) -> set[str]:
+        above = bases.get(name, [])
+        return set().union(*(own.get(base, set()) | inherited(base) for base in above))
+
+    assert {"ended", "copyable", "usage", "model", "choices"} <= inherited("AzureAdapter")
+    assert not violations(
+        module.at(statement)
+        for module, node in classes
+        for statement in node.body
+        if set(class_attributes(statement)) & inherited(node.name)
+    )
+
+
+def instance_attributes(node: ast.ClassDef) -> Iterator[str]:
+    """Those that its body declares and its `__init__` sets."""
+    for each in ast.walk(node):
+        match each:
+            case ast.AnnAssign(ast.Name(name), annotation) if each in node.body:
+                if not ast.unparse(annotation).startswith("ClassVar"):
+                    yield name
+            case ast.Attribute(ast.Name("self"), name, ast.Store()):
+                yield name
+
+
+def class_attributes(statement: ast.stmt) -> Iterator[str]:
+    """What a statement in a class gives a value."""
+    match statement:
+        case ast.Assign(targets):
+            yield from (target.id for target in targets if isinstance(target, ast.Name))
+        case ast.AnnAssign(ast.Name(name), _, ast.expr()):
+            yield name
+        case ast.FunctionDef(name):
+            yield name
 
 
 def test_a_large_number_is_a_limit_or_stands_in_a_table() -> None:
