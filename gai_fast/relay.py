@@ -836,7 +836,8 @@ class Relay:
 
 def _worded(problem: Exception) -> str:
     """What is wrong with a chunk, without quoting it."""
-    return str(problem) if isinstance(problem, Malformed) else f"it has another shape ({type(problem).__name__})"
+    # Which exception another shape raises, the build decides.
+    return str(problem) if isinstance(problem, Malformed) else "it has another shape"
 
 
 def _is_unfinished(text: str) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from typing import Any, cast
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -297,3 +298,13 @@ def test_copied_deltas_of_ollama_are_what_events_would_have_become(
     body = ndjson(*(chunk for run in runs for chunk in run * 2), *end)
     pieces = split(body, edges)
     assert encoded("ollama", *client, pieces, copying=True) == encoded("ollama", *client, [body], copying=False)
+
+
+@pytest.mark.parametrize("choice", [5, {"delta": 5}, {"delta": {"tool_calls": 5}}, {"delta": {"content": [5]}}])
+def test_another_shape_is_told_in_the_same_words_whatever_the_build_raised(choice: Any) -> None:
+    context = StreamContext("abcdefghijklmnopqrstuv", "r", None, "m", lambda: 1)
+    encoder = get_format("simple").encoder("sse", context)
+    relay = Relay(get_provider("openai").adapter(), encoder, on_malformed="error")
+    relay.receive_data(sse({"choices": [choice]}))
+    assert relay.error is not None
+    assert relay.error.message == "openai sent what cannot be read: it has another shape"
