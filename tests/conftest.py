@@ -21,13 +21,14 @@ ROOT = Path(__file__).parents[1]
 def pytest_sessionstart() -> None:
     """What was compiled must be what is tested: of an edited module the old state would run."""
     suffix = EXTENSION_SUFFIXES[0]
-    old = []
-    for built in (ROOT / "gai_fast").rglob(f"*{suffix}"):
-        source = built.with_name(built.name.removesuffix(suffix) + ".py")
-        if source.exists() and source.stat().st_mtime > built.stat().st_mtime:
-            old.append(str(source.relative_to(ROOT)))
+    library = ROOT / f"gai_fast/_compiled__mypyc{suffix}"
+    if not library.exists():
+        return
+    sources = [path.with_name(path.name.removesuffix(suffix) + ".py") for path in library.parent.rglob(f"*{suffix}")]
+    old = [path for path in sources if path.exists() and path.stat().st_mtime > library.stat().st_mtime]
     if old:
-        pytest.exit(f"edited since they were compiled: {', '.join(old)} (make install)", returncode=1)
+        named = ", ".join(sorted(str(path.relative_to(ROOT)) for path in old))
+        pytest.exit(f"edited since they were compiled: {named} (make install)", returncode=1)
 
 
 @pytest.fixture(scope="session")
