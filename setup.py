@@ -91,10 +91,10 @@ def extensions():
 
 def compiled():
     """The modules that mypyc compiles, into one library so that they call each other directly."""
-    from mypyc.build import mypycify
-
     paths = [f"gai_fast/{name}.py" for name in COMPILED]
     try:
+        from mypyc.build import mypycify  # perhaps not there where a build is not isolated
+
         return mypycify(
             ["--python-version", "{}.{}".format(*sys.version_info), *paths],
             opt_level="3",
@@ -102,7 +102,7 @@ def compiled():
             group_name="gai_fast._compiled",
             target_dir="build/mypyc",
         )
-    except SystemExit as problem:  # a later release of what we import may have other types
+    except (ImportError, SystemExit) as problem:  # a later release of what we import may have other types
         if BUILD == "native":
             raise
         print(f"gai-fast: mypyc failed ({problem}); its modules stay interpreted", file=sys.stderr)
