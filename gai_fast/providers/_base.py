@@ -88,6 +88,7 @@ class API(ABC):
             Unsupported: The provider cannot do what a field asks for, and `target` does not say to leave it out; the
                 text names the field.
         """
+        # As below: compiled, a class that lacks a method can be made, and a body that says nothing ends the process.
         raise NotImplementedError
 
     @abstractmethod

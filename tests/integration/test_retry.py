@@ -50,6 +50,20 @@ def body(*frames: bytes) -> bytes:
     return SSE_HEAD + b"".join(map(chunk, frames)) + LAST_CHUNK
 
 
+CLAUDE = [
+    {"type": "message_start", "message": {"id": "a", "model": "claude-9", "usage": {"input_tokens": 3}}},
+    {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}},
+    {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "Hello"}},
+    {"type": "content_block_stop", "index": 0},
+    {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 2}},
+    {"type": "message_stop"},
+]
+
+
+def claude(*events: dict[str, Any]) -> bytes:
+    return body(*(f"event: {one['type']}\ndata: {json.dumps(one)}\n\n".encode() for one in events))
+
+
 def answer(text: str = "Hello") -> bytes:
     return body(ROLE, *(delta(piece) for piece in text), FINISH, DONE)
 
@@ -300,16 +314,7 @@ async def test_retries_are_a_part_of_all_requests(net: Net) -> None:
 
 @on_uvloop
 async def test_a_fallback_of_another_dialect_answers_in_the_clients(net: Net) -> None:
-    said = [
-        {"type": "message_start", "message": {"id": "a", "model": "claude-9", "usage": {"input_tokens": 3}}},
-        {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}},
-        {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "Hello"}},
-        {"type": "content_block_stop", "index": 0},
-        {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 2}},
-        {"type": "message_stop"},
-    ]
-    frames = body(*(f"event: {one['type']}\ndata: {json.dumps(one)}\n\n".encode() for one in said))
-    main = Steps(BUSY, BUSY, BUSY, frames)
+    main = Steps(BUSY, BUSY, BUSY, claude(*CLAUDE))
     gateway = await gateway_for(net, main, model={"fallback": ("claude",)})
     response = await gateway.ask("POST", CHAT, OPENAI)
     chunks = response.events
@@ -533,20 +538,6 @@ async def test_a_role_is_told_once_whoever_answers(net: Net) -> None:
     response = await gateway.ask("POST", CHAT, OPENAI)
     assert (roles_of(response.body), main.calls, backup.calls) == (1, 1, 1)
     assert bytes(response.body).endswith(DONE)
-
-
-CLAUDE = [
-    {"type": "message_start", "message": {"id": "a", "model": "claude-9", "usage": {"input_tokens": 3}}},
-    {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}},
-    {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "Hello"}},
-    {"type": "content_block_stop", "index": 0},
-    {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 2}},
-    {"type": "message_stop"},
-]
-
-
-def claude(*events: dict[str, Any]) -> bytes:
-    return body(*(f"event: {one['type']}\ndata: {json.dumps(one)}\n\n".encode() for one in events))
 
 
 OVERLOADED = {"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}}
