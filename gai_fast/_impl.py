@@ -24,6 +24,7 @@ __all__ = [
     "SSEEvent",
     "SSEFramer",
     "SSEParser",
+    "Shortcut",
     "compact_json",
     "encode_json",
     "encode_ndjson",
@@ -63,6 +64,7 @@ SSEEncoder = _kernels.SSEEncoder
 SSEEvent = _kernels.SSEEvent
 SSEFramer = _kernels.SSEFramer
 SSEParser = _kernels.SSEParser
+Shortcut = _kernels.Shortcut
 compact_json = _kernels.compact_json
 encode_json = _kernels.encode_json
 encode_ndjson = _kernels.encode_ndjson

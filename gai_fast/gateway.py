@@ -291,6 +291,8 @@ class GatewayStream:
         if self._pauses == 0 and self._session is not None:
             self._session.resume()
 
+    direct = None
+
     def commit(self) -> None:
         """Nothing: there is no head."""
 

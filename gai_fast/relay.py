@@ -55,7 +55,7 @@ class DeltaSink(EventSink, Protocol):
         """
 
     def append_frames(self, frames: bytes, count: int) -> None:
-        """Takes deltas that are written already, as `delta_parts` said."""
+        """Takes deltas that are written already, as `delta_parts` said; no bytes where they have also been sent."""
 
 
 class FrameSink(EventSink, Protocol):
@@ -398,6 +398,21 @@ class Relay:
         if not self._is_done_with:
             self._finish(error)
 
+    # -- what takes the shortcut --
+
+    @property
+    def copier(self) -> DeltaCopier | None:
+        """The stream's copier, where all that it copies may be sent as it is; `None`: not now."""
+        is_open = self._body is _Body.STREAM and self.state is State.STREAMING and self._deltas is not None
+        return self._copier if is_open and not self._halves and self._copier.copies else None
+
+    def settle(self) -> None:
+        """Notes the deltas that took the shortcut, before anything else happens to the stream."""
+        count, kinds = self._copier.settle()
+        if count and self._deltas is not None:
+            self._deltas.append_frames(b"", count)
+            self._note_copied(count, kinds)
+
     # -- what the gateway decides --
 
     def fail_attempt(self, error: Error) -> None:
@@ -557,6 +572,9 @@ class Relay:
         if not count:
             return
         deltas.append_frames(data, count)
+        self._note_copied(count, kinds)
+
+    def _note_copied(self, count: int, kinds: list[tuple[Event, int, str]]) -> None:
         self.deltas += count
         self._malformed_run = 0
         for event, characters, text in kinds:

@@ -12,55 +12,10 @@ from gai_fast._native.buffer cimport bytes_memory, finished_bytes, new_bytes
 
 cdef enum:
     DIGITS = 15
-    PLAIN_DIGITS = 7
-
-cdef enum State:
-    SIZE = 0            # the digits of a chunk's size
-    EXTENSION = 1       # what may follow them
-    SIZE_LF = 2
-    DATA = 3
-    DATA_CR = 4
-    DATA_LF = 5
-    TRAILER_BEGIN = 6
-    TRAILER = 7
-    TRAILER_LF = 8
-    LAST_LF = 9
-    END = 10
-
-
-cdef inline const uint8_t *whole_chunk(const uint8_t *at, const uint8_t *end, size_t *size) noexcept:
-    """The data of a chunk that is there to its last byte, as nearly all are; NULL: it is looked at byte by byte."""
-    cdef const uint8_t *begin = at
-    cdef size_t value = 0
-    cdef uint8_t c
-    while at < end and at - begin < PLAIN_DIGITS:
-        c = at[0]
-        if <uint8_t>(c - c"0") < 10:
-            value = value << 4 | (c - c"0")
-        elif <uint8_t>((c | 0x20) - c"a") < 6:
-            value = value << 4 | ((c | 0x20) - c"a" + 10)
-        else:
-            break
-        at += 1
-    # The last chunk has no data, and trailers behind it.
-    if not value or <size_t>(end - at) < value + 4 or at[0] != c"\r" or at[1] != c"\n":
-        return NULL
-    at += 2
-    if at[value] != c"\r" or at[value + 1] != c"\n":
-        return NULL
-    size[0] = value
-    return at
 
 
 cdef class ChunkedBody:
     """Takes a chunked body apart. See `gai_fast._pure.chunked.ChunkedBody`."""
-
-    cdef State _state
-    cdef size_t _left           # of the current chunk
-    cdef int _digits            # of its size so far
-    cdef readonly bint broken
-    cdef readonly size_t overhead
-    cdef readonly size_t rest
 
     @property
     def complete(self):
@@ -69,6 +24,17 @@ cdef class ChunkedBody:
 
     def feed(self, bytes data not None):
         """The data of the chunks in these bytes."""
+        return self.take_apart(data)
+
+    cdef bint is_between(self) noexcept:
+        return self._state == SIZE and not self._digits and not self.broken
+
+    cdef int skip_whole(self) noexcept:
+        self.overhead = 2
+        self.rest = 0
+        return 0
+
+    cdef bytes take_apart(self, bytes data):
         cdef const uint8_t *at = <const uint8_t *>PyBytes_AS_STRING(data)
         cdef const uint8_t *end = at + PyBytes_GET_SIZE(data)
         cdef PyObject *body
@@ -118,7 +84,6 @@ cdef class ChunkedBody:
         return 0
 
     cdef inline bint step(self, uint8_t c) noexcept:
-        """One byte that is no data; False where it must not stand here."""
         cdef int digit
         if self._state == SIZE:
             if <uint8_t>(c - c"0") < 10:

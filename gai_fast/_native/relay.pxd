@@ -1,5 +1,6 @@
 """The copier's memory: templates of what comes in, what is written for them, and what was copied for whom."""
 
+cimport cython
 from cpython.object cimport PyObject
 from libc.stdint cimport uint8_t
 
@@ -44,6 +45,7 @@ cdef class _Template:
     cdef list kept              # of _Kept, as `learned` has them
     cdef gai_head around        # what is written before the text and behind it
     cdef size_t written         # bytes of that, about
+    cdef bint is_timed
     cdef bint ends_with_cr      # a LF that follows belongs to the frame
     cdef bint matched           # at least once
 
@@ -51,6 +53,7 @@ cdef class _Template:
     cdef size_t expected(self, size_t size) noexcept  # what so many bytes of such frames become, about
 
 
+@cython.final
 cdef class DeltaCopier:
     cdef object _cutter         # the framer
     cdef _Feed _framer          # the same, where it is one of ours; else nothing is copied
@@ -68,10 +71,21 @@ cdef class DeltaCopier:
     cdef gai_buffer _out        # its memory; where frames are passed on, for texts that are looked at only
     cdef list _runs             # frames that are passed on, each of these as many as follow each other
     cdef size_t _copied
+    cdef bint _is_timed         # what is written has the time in it
+    cdef size_t _passed         # frames that a shortcut has taken since the relay was told
     cdef list _touched          # of _Kind, the last one that was copied last
     cdef dict _kept             # of _Kept, by name
 
+    cdef int load(self, bytes chunk) except -1
+    cdef int look_at(self, bytes chunk, size_t at, size_t end) noexcept  # a part of it, where nothing is held
+    cdef bytes unload(self)     # what is left of what was fed; nothing is looked at any more
     cdef bint holds_nothing(self) noexcept
+    # Copies on and on: True where nothing is left to look at, False where a frame must take the full path.
+    cdef bint copy_all(self, long long seq, long long ts) except -1
+    cdef bytes take_bytes(self)
+    # What was copied, as an HTTP chunk, and its size without the framing. What an adapter must know waits for `settle`.
+    cdef bytes take_chunk(self, size_t *size)
+    cdef list take_kinds(self)
     cdef size_t frame_end(self) noexcept
     # GAI_COPY_DONE: copied, `_at` is behind it. GAI_COPY_MORE: as far as the bytes go it matches. Else GAI_COPY_MISS.
     cdef int copy_next(self, long long seq, long long ts) except -1

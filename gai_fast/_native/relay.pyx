@@ -11,7 +11,7 @@ from cpython.object cimport PyObject
 from cpython.ref cimport Py_XDECREF
 from libc.stdint cimport uint8_t
 from libc.stdlib cimport free, malloc
-from libc.string cimport memchr
+from libc.string cimport memchr, memcpy
 
 from gai_fast._native.buffer cimport append, bytes_memory, finished_bytes, new_bytes, reserve, resize_bytes
 from gai_fast._native.c cimport (
@@ -56,7 +56,9 @@ cdef enum:
     FRUITLESS = 2 * TEMPLATES   # templates in vain after which a stream counts as one whose frames do not repeat
     RETRY = 16                  # of its frames only one in so many is learned
     DIGITS = 5                  # of a number, as most have
+    HEX_DIGITS = 16             # of any size
 
+cdef const char *HEX = b"0123456789abcdef"
 cdef size_t HELD = LIMITS.held_frame
 cdef dict NAMES = {}            # an adapter's sets are constants of its class: one `_Names` for each
 
@@ -146,6 +148,7 @@ cdef class _Template:
             else:
                 cuts[numbers] = len(ahead)
                 stamps[numbers] = part == "ts"
+                self.is_timed |= stamps[numbers]
                 numbers += 1
         if gai_make_head(
             &self.around, <const uint8_t *><const char *>ahead, len(ahead), cuts, stamps, numbers,
@@ -158,6 +161,29 @@ cdef class _Template:
     cdef size_t expected(self, size_t size) noexcept:
         cdef size_t text = self.learned.begins[self.learned.text + 1] - self.learned.ends[self.learned.text]
         return 0 if not self.written else size // PyBytes_GET_SIZE(self.frame) * (self.written + text)
+
+
+cdef bytes as_chunk(const uint8_t *data, size_t size):
+    """Bytes as one HTTP chunk (RFC 9112, section 7.1)."""
+    cdef uint8_t digits[HEX_DIGITS]
+    cdef size_t left = size
+    cdef int count = 0
+    while left:
+        digits[count] = HEX[left & 15]
+        left >>= 4
+        count += 1
+    cdef PyObject *made = new_bytes(NULL, count + size + 4)
+    cdef uint8_t *to = <uint8_t *>bytes_memory(made)
+    while count:
+        count -= 1
+        to[0] = digits[count]
+        to += 1
+    to[0] = c"\r"
+    to[1] = c"\n"
+    memcpy(to + 2, data, size)
+    to[size + 2] = c"\r"
+    to[size + 3] = c"\n"
+    return finished_bytes(made, to + size + 4 - <uint8_t *>bytes_memory(made))
 
 
 cdef class DeltaCopier:
@@ -183,11 +209,28 @@ cdef class DeltaCopier:
     def feed(self, data):
         """Takes the next bytes; `next` is then called until it returns `None`."""
         cdef bytes chunk = as_bytes(data) if type(data) is not bytes else data
-        self._chunk = self._held + chunk if self._held else chunk
-        self._held = b""
-        self._data = <const uint8_t *>PyBytes_AS_STRING(self._chunk)
-        self._size = PyBytes_GET_SIZE(self._chunk)
-        self._at = 0
+        self.load(chunk)
+
+    cdef int load(self, bytes chunk) except -1:
+        if self._held:
+            chunk = self._held + chunk
+            self._held = b""
+        self.look_at(chunk, 0, PyBytes_GET_SIZE(chunk))
+        return 0
+
+    cdef int look_at(self, bytes chunk, size_t at, size_t end) noexcept:
+        self._chunk = chunk
+        self._data = <const uint8_t *>PyBytes_AS_STRING(chunk)
+        self._at = at
+        self._size = end
+        return 0
+
+    cdef bytes unload(self):
+        left = self._chunk[self._at:self._size]
+        self._at = self._size = 0
+        self._data = NULL
+        self._chunk = None
+        return left
 
     def next(self, long long seq, long long ts):
         """The next frames that must take the full path; `None`: none is left in what was fed."""
@@ -216,6 +259,21 @@ cdef class DeltaCopier:
         self._data = NULL
         self._chunk = None
         return None
+
+    cdef bint copy_all(self, long long seq, long long ts) except -1:
+        cdef int status
+        while self._at < self._size:
+            if not self._templates or not self.holds_nothing():
+                return False
+            status = self.copy_next(seq, ts)
+            if status == GAI_COPY_MORE and self._size - self._at <= HELD:
+                self._held = self.unload()
+                return True
+            # A LF that still belongs to the frame is for the sink to know of.
+            if status != GAI_COPY_DONE or (not self._lines and (<_SSEFeed>self._framer)._late_lf):
+                return False
+        self.unload()
+        return True
 
     cdef bint holds_nothing(self) noexcept:
         """Whether the framer waits for the beginning of a frame."""
@@ -384,6 +442,7 @@ cdef class DeltaCopier:
             return
         template.ends_with_cr = PyBytes_AS_STRING(raw)[PyBytes_GET_SIZE(raw) - 1] == c"\r"
         template.kind = self.kind_of(event, key)
+        self._is_timed |= template.is_timed
         self._templates.insert(0, template)
         if len(self._templates) > TEMPLATES:
             self.give_up(self._templates.pop())
@@ -442,24 +501,54 @@ cdef class DeltaCopier:
 
     def take_copied(self):
         """What was copied since the last call: bytes, frames, and for each kind of delta what an adapter must know."""
-        cdef _Kind kind
-        cdef PyObject *made = self._made
-        cdef size_t size = self._out.size, copied = self._copied
+        cdef size_t copied = self._copied
         if not copied:
             self.drop()
             return b"", 0, []
         self._copied = 0
+        data = self.take_bytes()
+        return data, copied, self.take_kinds()
+
+    def settle(self):
+        """What a shortcut has passed on since the last call."""
+        passed = self._passed
+        self._passed = 0
+        return passed, self.take_kinds() if passed else []
+
+    @property
+    def copies(self):
+        """Whether a frame has been learned and nothing is half read."""
+        return bool(self._templates) and not self._held and self.holds_nothing()
+
+    cdef bytes take_bytes(self):
+        cdef PyObject *made = self._made
+        cdef size_t size = self._out.size
         if self._passes:
             self.drop()
             data = b"".join(self._runs)
             self._runs.clear()
-        else:
-            self._made = NULL
-            gai_borrow(&self._out, NULL, 0)
-            data = finished_bytes(made, size)
+            return data
+        self._made = NULL
+        gai_borrow(&self._out, NULL, 0)
+        return finished_bytes(made, size)
+
+    cdef bytes take_chunk(self, size_t *size):
+        self._passed += self._copied
+        self._copied = 0
+        if self._passes:
+            data = self.take_bytes()
+            size[0] = PyBytes_GET_SIZE(data)
+            return as_chunk(<const uint8_t *>PyBytes_AS_STRING(data), size[0])
+        size[0] = self._out.size
+        data = as_chunk(self._out.data, size[0])
+        self.drop()
+        return data
+
+    cdef list take_kinds(self):
+        cdef _Kind kind
         kinds = [kind.take() for kind in self._touched]
         self._touched.clear()
-        return data, copied, kinds
+        return kinds
 
     cdef int grow(self, size_t needed, size_t expected) except -1:
         cdef size_t least = self._out.capacity + self._out.capacity // 4

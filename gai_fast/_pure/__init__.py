@@ -8,7 +8,7 @@ from gai_fast._pure.chunked import ChunkedBody
 from gai_fast._pure.encoders import NDJSONEncoder, SSEEncoder, encode_ndjson, encode_sse
 from gai_fast._pure.jsontext import compact_json, encode_json, escape, parse_exact
 from gai_fast._pure.parsers import Frame, LineFramer, NDJSONParser, SSEEvent, SSEFramer, SSEParser
-from gai_fast._pure.relay import DeltaCopier, Part
+from gai_fast._pure.relay import DeltaCopier, Part, Shortcut
 
 __all__ = [
     "ArrayFramer",
@@ -23,6 +23,7 @@ __all__ = [
     "SSEEvent",
     "SSEFramer",
     "SSEParser",
+    "Shortcut",
     "compact_json",
     "encode_json",
     "encode_ndjson",

@@ -16,8 +16,9 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from time import perf_counter
-from typing import Any, Final, Literal, Protocol
+from typing import Any, Final, Literal, Protocol, cast
 
+from gai_fast._impl import Shortcut
 from gai_fast.errors import Error
 from gai_fast.events import Event
 from gai_fast.limits import LIMITS
@@ -64,6 +65,10 @@ class Exchange(Protocol):
 
 class Client(Protocol):
     """The client's leg of a stream. Every method is synchronous; none raises for a client that is gone."""
+
+    @property
+    def direct(self) -> Callable[[bytes], None] | None:
+        """Takes bytes of the stream in HTTP chunks; `None` where they are written otherwise, or not yet."""
 
     def commit(self) -> None:
         """The stream begins: its head goes out with the next bytes."""
@@ -249,6 +254,7 @@ class Session:
         self._model = call.model.name
         self._meter = StreamMeter(perf_counter())
         self._has_told = False
+        self._shortcut: Shortcut | None = None
         self._reading: tuple[float, int] | None = None
         self._is_cancelled = False
         self._exchange: Exchange | None = None
@@ -349,6 +355,7 @@ class Session:
     def _failed(self, error: Error) -> bool:
         """What becomes of a failed attempt; `True`: another one is made."""
         now = self._loop.time()
+        self._shortcut = None
         self._runner.attempt_failed(self._upstream, error)
         self._judge(None if self.relay.has_content else error, now)
         following = None if self._over else self._following_attempt(error, now)
@@ -492,9 +499,10 @@ class Session:
             self.relay.receive_head(status, headers)
             self._advance()
 
-    def body_received(self, data: bytes) -> None:
+    def body_received(self, data: bytes) -> Shortcut | None:
         """Bytes of the upstream's body."""
         if not self._over:
+            self._settle()
             self._reading = perf_counter(), len(data)
             self._read += len(data)
             self.relay.receive_data(data, self._clock.tick())
@@ -502,9 +510,33 @@ class Session:
             self._note_read()
             if self._due_handle is None and not self._over:
                 self._await_due()
+        return None if self._over else self._shorten()
+
+    def _shorten(self) -> Shortcut | None:
+        """Who passes on what comes next as long as it is nothing but more of the same."""
+        copier, deltas = self.relay.copier, self.call.deltas
+        # Nothing may be held back, and nobody be waiting for a first token, or for each of them.
+        if copier is None or deltas is None or not self._has_told or self._stream.flush_interval or self._due_handle:
+            return None
+        if self._shortcut is None:
+            send, output = self._client.direct, cast(object, self._output)
+            if send is None or output is not deltas:
+                return None
+            self._shortcut = Shortcut(copier, send, self._clock.tick, self._loop.time, perf_counter, self._meter)
+        self._shortcut.follow(deltas.seq, self.relay.deltas)
+        return self._shortcut
+
+    def _settle(self) -> None:
+        """Notes what has taken the shortcut, before anything else happens to the stream."""
+        shortcut = self._shortcut
+        if shortcut is not None:
+            shortcut.settle()
+            self.relay.settle()
+            self._last_write = max(self._last_write, shortcut.at)
 
     def exchange_ended(self, error: Error | None) -> None:
         """The upstream's body is complete, or broke."""
+        self._settle()
         self._exchange = None
         if self._over:
             self._disarm()
@@ -531,6 +563,7 @@ class Session:
     def client_lost(self) -> None:
         """The client is gone: so is the reason to ask the upstream. Nothing where the stream has ended."""
         if not self._over:
+            self._settle()
             self._leave("disconnected")
             self._close_exchange()
 
@@ -555,6 +588,7 @@ class Session:
     def cancel(self) -> None:
         """Ends the stream on request: the upstream is closed, the client told."""
         if not self._over:
+            self._settle()
             self._close_exchange()
             self._clock.tick()
             self._is_cancelled = True
@@ -564,6 +598,7 @@ class Session:
     def fail(self, error: Error) -> None:
         """Ends the stream with an error of the gateway's own."""
         if not self._over:
+            self._settle()
             self._close_exchange()
             self._clock.tick()
             self.relay.fail(error)
@@ -587,6 +622,7 @@ class Session:
             self._timer = self._timers.schedule(due, self._look)
 
     def _look(self) -> None:
+        self._settle()
         self._timer = None
         now = self._loop.time()
         if self.relay.is_silent and not self._paused and now >= self._asked + self._upstream.first_event_timeout:
@@ -632,6 +668,7 @@ class Session:
 
     def measured(self, outcome: Outcome = "finished") -> StreamMetrics:
         """The figures so far, where the stream ends in this turn: what has been said is handed over."""
+        self._settle()
         self._note_read()
         relay, call = self.relay, self.call
         if not self._has_told and outcome != "disconnected" and not (self._hold and outcome == "failed"):

@@ -39,7 +39,7 @@ from urllib.parse import urlsplit
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
-from gai_fast._impl import ChunkedBody
+from gai_fast._impl import ChunkedBody, Shortcut
 from gai_fast._version import __version__
 from gai_fast.errors import Code, Error, Phase
 from gai_fast.limits import LIMITS
@@ -52,8 +52,12 @@ class Receiver(Protocol):
     def head_received(self, status: int, headers: dict[str, str]) -> None:
         """The head of the final answer: lower-case names, the values of duplicates joined by `", "`."""
 
-    def body_received(self, data: bytes) -> None:
-        """What one read brought of the body, without its framing."""
+    def body_received(self, data: bytes) -> Shortcut | None:
+        """What one read brought of the body, without its framing.
+
+        Returns:
+            Who is given the next reads, as long as nothing is left of them; what is left, perhaps nothing, comes here.
+        """
 
     def exchange_ended(self, error: Error | None) -> None:
         """Called exactly once, last, unless the exchange was closed.
@@ -212,10 +216,12 @@ class ResponseReader:
     Args:
         peer: `host:port`, for messages.
         method: Of the request; an answer to HEAD has no body whatever its head says.
+
+    Attributes:
+        chunks: Takes the body apart, where it comes in chunks; whoever feeds it calls `look_at_chunks`.
     """
 
     __slots__ = (
-        "_chunks",
         "_head_bytes",
         "_headers",
         "_is_head",
@@ -224,6 +230,7 @@ class ResponseReader:
         "_parser",
         "_peer",
         "_tail",
+        "chunks",
         "complete",
         "error",
         "head",
@@ -238,7 +245,7 @@ class ResponseReader:
         self._peer = peer
         self._is_head = method == "HEAD"
         self._keep_alive = False
-        self._chunks: ChunkedBody | None = None
+        self.chunks: ChunkedBody | None = None
         self._left: int | None = None  # bytes of a body whose length the head tells
         self._headers: dict[str, str] = {}
         self._head_bytes = 0
@@ -255,16 +262,9 @@ class ResponseReader:
             if self.complete:
                 self.is_reusable = self._keep_alive and not data  # what follows was not asked for
                 return b""
-        chunks = self._chunks
-        if chunks is not None:
-            body = chunks.feed(data)
-            if chunks.broken:
-                self._refuse("network", "protocol", "broke the chunked coding of its answer: check base_url")
-            elif chunks.overhead > LIMITS.response_head:
-                self._too_large()
-            elif chunks.complete:
-                self.complete = True
-                self.is_reusable = self._keep_alive and not chunks.rest
+        if self.chunks is not None:
+            body = self.chunks.feed(data)
+            self.look_at_chunks()
             return body
         if self._left is not None:
             body, extra = data[: self._left], len(data) > self._left
@@ -275,9 +275,22 @@ class ResponseReader:
             return body
         return data
 
+    def look_at_chunks(self) -> None:
+        """`chunks` has been fed."""
+        chunks = self.chunks
+        if chunks is None:
+            return
+        if chunks.broken:
+            self._refuse("network", "protocol", "broke the chunked coding of its answer: check base_url")
+        elif chunks.overhead > LIMITS.response_head:
+            self._too_large()
+        elif chunks.complete:
+            self.complete = True
+            self.is_reusable = self._keep_alive and not chunks.rest
+
     def feed_eof(self) -> None:
         """The peer closed: sets `complete` where that is how this answer ends, else `error`."""
-        if self.head is not None and self._chunks is None and self._left is None:
+        if self.head is not None and self.chunks is None and self._left is None:
             self.complete = True
         else:
             self._refuse("network", "truncated", "closed the connection before the end of its answer")
@@ -346,7 +359,7 @@ class ResponseReader:
             if self._is_head or status == 204:  # RFC 9112 §6.3: these have no body whatever their head says
                 self.complete = True
             elif "transfer-encoding" in headers:
-                self._chunks = ChunkedBody()
+                self.chunks = ChunkedBody()
             elif "content-length" in headers:
                 self._left = int(headers["content-length"])
                 self.complete = not self._left
@@ -390,7 +403,8 @@ class _Nobody:
 
     def head_received(self, status: int, headers: dict[str, str]) -> None: ...
 
-    def body_received(self, data: bytes) -> None: ...
+    def body_received(self, data: bytes) -> Shortcut | None:
+        return None
 
     def exchange_ended(self, error: Error | None) -> None: ...
 
@@ -421,6 +435,7 @@ class Exchange:
         "_receiver",
         "_request",
         "_response",
+        "_shortcut",
         "_state",
         "_timeouts",
         "_timer",
@@ -445,6 +460,7 @@ class Exchange:
         self._abandon: Callable[[], object] = _nothing  # what close() has to undo in this state
         self._connection: UpstreamConnection | None = None
         self._response: ResponseReader  # from `begin` on
+        self._shortcut: Shortcut | None = None
         self._paused = False
         self._total_by = timers.clock() + timeouts.total
         self._connect_by = self._read_at = self._armed = 0.0
@@ -531,18 +547,25 @@ class Exchange:
 
     def data_received(self, data: bytes) -> None:
         """What one read brought."""
+        response, shortcut = self._response, self._shortcut
+        if shortcut is not None and response.chunks is not None:
+            rest = shortcut.feed(data, response.chunks)
+            if rest is None:
+                return
+            body: bytes = rest
+            response.look_at_chunks()
+        else:
+            body = response.feed(data)
         self._read_at = self._timers.clock()
         self._request = None
-        response = self._response
-        body = response.feed(data)
         # The receiver may close the exchange in any of these calls; from then on the receiver is _NOBODY.
         if self._state is _HEAD and response.head is not None:
             self._state = _BODY
             self._receiver.head_received(*response.head)
-        if body:
+        if body or shortcut is not None:
             if self._state is _BODY:
                 self._state = _STREAMING
-            self._receiver.body_received(body)
+            self._shorten(self._receiver.body_received(body))
         if response.error is not None:
             self.fail(response.error)
         elif response.complete:
@@ -564,6 +587,11 @@ class Exchange:
 
     # -- own
 
+    def _shorten(self, shortcut: Shortcut | None) -> None:
+        """From now on reads go to a shortcut, where there is one."""
+        is_open = self._state is not _ENDED and self._response.chunks is not None
+        self._shortcut = shortcut if is_open else None
+
     def _complete(self, is_reusable: bool) -> None:
         if self._state is not _ENDED:
             connection = cast(UpstreamConnection, self._connection)
@@ -576,7 +604,7 @@ class Exchange:
         receiver, self._receiver = self._receiver, _NOBODY
         self._state = _ENDED
         self._abandon = _nothing
-        self._connection = self._request = None
+        self._connection = self._request = self._shortcut = None
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -587,7 +615,8 @@ class Exchange:
             return min(self._total_by, self._connect_by)
         if self._state is _QUEUED or self._paused:
             return self._total_by
-        return min(self._total_by, self._read_at + self._timeouts.idle)
+        read_at = self._read_at if self._shortcut is None else max(self._read_at, self._shortcut.at)
+        return min(self._total_by, read_at + self._timeouts.idle)
 
     def _arm(self) -> None:
         """Sees to it that the timer fires no later than the deadline; that it fires earlier, `_look` puts right."""

@@ -35,6 +35,11 @@ class ResponseWriter:
         """The header that tells the framing."""
         return _CHUNKED if self._chunked else []
 
+    @property
+    def direct(self) -> Callable[[bytes], None] | None:
+        """Takes HTTP chunks for the connection, where the body consists of such and the head has gone out."""
+        return None if self._head or not self._chunked else self._send
+
     def start(self, head: bytes) -> None:
         """Begins the response; the head goes out with the first bytes."""
         self._head = head

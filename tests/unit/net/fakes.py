@@ -103,6 +103,8 @@ class FakeOutput:
 class FakeClient:
     """A client's leg that writes down what it is told."""
 
+    direct = None
+
     def __init__(self) -> None:
         self.calls: list[Any] = []
 
