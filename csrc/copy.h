@@ -6,7 +6,7 @@
  * unknown escape), is a GAI_COPY_MISS: the full path decides.
  *
  * Nothing grows: a character takes at most as many bytes as it came with. So room for the input is room for the output,
- * and 16 bytes more for the vector's overhang.
+ * and 64 bytes more for the vector's overhang.
  */
 #ifndef GAI_COPY_H
 #define GAI_COPY_H
@@ -19,7 +19,7 @@
 #include "simd.h"
 #include "utf8.h"
 
-#define GAI_COPY_ROOM 16
+#define GAI_COPY_ROOM 64
 
 enum {
     GAI_COPY_DONE = 0, /* *in stands at the closing quote */
@@ -138,7 +138,7 @@ static inline int gai_copy_string(const uint8_t **in, const uint8_t *end, uint8_
     uint8_t *to = *out;
     size_t count = 0;
     for (;;) {
-        if (end - at >= 16) {
+        if (end - at >= 16 && *at != '\\') {
             size_t taken = gai_loops->copy_utf8(to, at, (size_t)(end - at), &count);
             at += taken;
             to += taken;

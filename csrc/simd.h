@@ -19,8 +19,8 @@ typedef struct {
     /* Copies UTF-8 that is known to be valid up to a character that needs an escape it does not write; not beyond
      * `end`. */
     size_t (*escape)(uint8_t **out, const uint8_t *end, const uint8_t *text, size_t length);
-    /* Copies valid UTF-8 up to a character that needs an escape or is invalid, and adds its code points. Writes up to
-     * 16 bytes behind what it took. */
+    /* Copies valid UTF-8, and escapes that stay as they are if it knows them, up to a character that needs an escape or is
+     * invalid, and adds their code points. Writes up to 64 bytes behind what it took. */
     size_t (*copy_utf8)(uint8_t *out, const uint8_t *text, size_t length, size_t *characters);
     /* Encode CPython's characters as UTF-8, up to a surrogate or one that needs an escape that they do not write; not
      * beyond `end`. */

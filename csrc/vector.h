@@ -7,6 +7,7 @@
 #define GAI_VECTOR_H
 
 #include "simd.h"
+#include "utf8.h"
 
 #if defined(__x86_64__) && defined(__GNUC__)
 #define GAI_HAS_VECTORS 1
@@ -153,46 +154,13 @@ static GAI_VECTOR size_t gai_vector_skip_line(const uint8_t *data, size_t length
 /* ---- UTF-8 ----------------------------------------------------------------------------------------------------- */
 
 /* Where bytes are no UTF-8, given that a character begins with the first one: bytes that are not zero. A character that
- * the vector cuts off is no error.
- *
- * Keiser and Lemire, "Validating UTF-8 In Less Than One Instruction Per Byte" (2021), §6: each error shows in the high
- * nibble of a byte, its low nibble, and the high nibble of the next; one table for each, and an error is a bit that all
- * three agree on. Continuations that a lead of three or four bytes asks for are told apart by `long_lead`. */
+ * the vector cuts off is no error. By the tables of utf8.h. */
 GAI_V gai_v gai_v_utf8_errors(gai_v x) {
-    enum {
-        TOO_SHORT = 1,    /* a lead, then no continuation */
-        TOO_LONG = 2,     /* ASCII, then a continuation */
-        OVERLONG_3 = 4,   /* E0 80..9F */
-        TOO_LARGE = 8,    /* F4 90..BF, F5.. */
-        SURROGATE = 16,   /* ED A0..BF */
-        OVERLONG_2 = 32,  /* C0, C1 */
-        TOO_LARGE_8 = 64, /* F5.. 80..8F; the same bit as F0 80..8F, which is overlong */
-        OVERLONG_4 = 64,
-        TWO = 128, /* two continuations: an error unless a lead before asks for them */
-        ANY = TOO_SHORT | TOO_LONG | TWO,
-        LARGE = ANY | TOO_LARGE | TOO_LARGE_8,
-    };
-    static const uint8_t first_high[16] = {
-        TOO_LONG, TOO_LONG, TOO_LONG, TOO_LONG, TOO_LONG, TOO_LONG, TOO_LONG, TOO_LONG, TWO, TWO, TWO, TWO,
-        TOO_SHORT | OVERLONG_2, TOO_SHORT, TOO_SHORT | OVERLONG_3 | SURROGATE,
-        TOO_SHORT | TOO_LARGE | TOO_LARGE_8 | OVERLONG_4,
-    };
-    static const uint8_t first_low[16] = {
-        ANY | OVERLONG_3 | OVERLONG_2 | OVERLONG_4, ANY | OVERLONG_2, ANY, ANY, ANY | TOO_LARGE,
-        LARGE, LARGE, LARGE, LARGE, LARGE, LARGE, LARGE, LARGE, LARGE | SURROGATE, LARGE, LARGE,
-    };
-    static const uint8_t second_high[16] = {
-        TOO_SHORT, TOO_SHORT, TOO_SHORT, TOO_SHORT, TOO_SHORT, TOO_SHORT, TOO_SHORT, TOO_SHORT,
-        TOO_LONG | OVERLONG_2 | TWO | OVERLONG_3 | TOO_LARGE_8 | OVERLONG_4,
-        TOO_LONG | OVERLONG_2 | TWO | OVERLONG_3 | TOO_LARGE,
-        TOO_LONG | OVERLONG_2 | TWO | SURROGATE | TOO_LARGE, TOO_LONG | OVERLONG_2 | TWO | SURROGATE | TOO_LARGE,
-        TOO_SHORT, TOO_SHORT, TOO_SHORT, TOO_SHORT,
-    };
     gai_v before = gai_v_before(x, 1);
     gai_v errors = gai_v_and(
-        gai_v_and(gai_v_pick(gai_v_load(first_high), gai_v_high(before)),
-                  gai_v_pick(gai_v_load(first_low), gai_v_and(before, gai_v_8(15)))),
-        gai_v_pick(gai_v_load(second_high), gai_v_high(x)));
+        gai_v_and(gai_v_pick(gai_v_load(gai_utf8_table(GAI_FIRST_HIGH)), gai_v_high(before)),
+                  gai_v_pick(gai_v_load(gai_utf8_table(GAI_FIRST_LOW)), gai_v_and(before, gai_v_8(15)))),
+        gai_v_pick(gai_v_load(gai_utf8_table(GAI_SECOND_HIGH)), gai_v_high(x)));
     gai_v long_lead = gai_v_or(gai_v_minus(gai_v_before(x, 2), 0xE0 - 0x80), gai_v_minus(gai_v_before(x, 3), 0xF0 - 0x80));
     return gai_v_xor(gai_v_and(long_lead, gai_v_8(0x80)), errors);
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator
 from itertools import product
 from types import ModuleType
@@ -112,7 +113,7 @@ def test_a_text_whose_utf8_cpython_keeps_already(both: Both, form: str) -> None:
 
 
 def copied(native: ModuleType, texts: Iterable[bytes]) -> list[bytes | None]:
-    """What each text becomes, `None` where it is left to the full path."""
+    """What each text becomes, `None` where it is left to the full path; and its characters are counted."""
     copier = native.DeltaCopier(native.SSEFramer(), False)
     frame = b'data: {"text":"%b"}\n\n'
     (learned,) = native.SSEFramer().feed(frame % b"x")
@@ -125,11 +126,22 @@ def copied(native: ModuleType, texts: Iterable[bytes]) -> list[bytes | None]:
         # A frame that is complete is never waited for, whatever is wrong with it.
         copier.feed(frame % text)
         frames = copier.next(number, 0)
-        written = copier.take_copied()[0]
+        written, _, kinds = copier.take_copied()
         assert (frames is None) == bool(written), text
         if written:
             found[number] = written.partition(b":")[2][:-2]
+            assert [characters for _, characters, _ in kinds] == [len(json.loads(b'"%b"' % text))], text
     return found
+
+
+def rewritten(pure: ModuleType, text: bytes) -> bytes | None:
+    """What a copied text must be; `None` where it must not be copied."""
+    try:
+        told = json.loads(b'"%b"' % text)
+        told.encode()
+    except ValueError:
+        return None
+    return pure.escape(told)[1:-1]  # type: ignore[no-any-return]  # of a module
 
 
 def is_utf8(octets: bytes) -> bool:
@@ -148,7 +160,7 @@ def test_no_sequence_is_copied_that_is_no_utf8(both: Both, form: str) -> None:
     sequences += [bytes(one) for one in product(leads, borders, borders)]
     sequences += [bytes(one) for one in product(leads[0x20:], borders, borders[::2], borders[::3])]
     sequences = [one for one in sequences if b'"' not in one and b"\\" not in one]
-    for before, after in ((0, 20), (15, 20), (13, 3)):
+    for before, after in ((0, 20), (15, 20), (13, 3), (63, 20), (61, 3)):
         texts = [b"a" * before + one + b"b" * after for one in sequences]
         for text, found in zip(texts, copied(both[0], texts), strict=True):
             assert found == (text if is_utf8(text) else None), text
@@ -156,8 +168,54 @@ def test_no_sequence_is_copied_that_is_no_utf8(both: Both, form: str) -> None:
 
 def test_each_character_at_each_place_is_copied_and_counted(both: Both, form: str) -> None:
     for character in ["a", "é", "я", "豆", "😀", "\x7f", '\\"', "\\n"]:
-        texts = [("x" * place + character * count + "y").encode() for place in range(36) for count in (1, 2, 17)]
+        texts = [("x" * place + character * count + "y").encode() for place in range(70) for count in (1, 2, 17, 66)]
         assert copied(both[0], texts) == texts
+
+
+ESCAPES = (
+    b'\\"',
+    *(b"\\" + letter.encode() for letter in "\\bfnrt/x"),
+    b"\\u00e9",
+    b"\\ud83d\\ude00",
+    b"\\ud83d",
+    b"\\",
+)
+
+
+def test_each_escape_at_each_place(both: Both, form: str) -> None:
+    """Behind rows of backslashes, too, which a block may end in."""
+    for place in range(70):
+        for row in range(5):
+            texts = [b"x" * place + b"\\" * row + escape + b"y" * after for escape in ESCAPES for after in (0, 1, 70)]
+            assert copied(both[0], texts) == [rewritten(both[1], text) for text in texts]
+
+
+PIECES = st.sampled_from(
+    [
+        *ESCAPES,
+        b"x",
+        b"\x01",
+        *(character.encode() for character in "éя豆😀"),
+        b"\x80",
+        b"\xc3",
+        b"\xe8\xb1",
+        b"\xf0\x9f\x98",
+    ]
+)
+
+
+@given(st.lists(st.tuples(PIECES, st.integers(1, 40)), min_size=1, max_size=8))
+def test_any_mixture_is_copied_as_it_would_be_written(both: Both, pieces: list[tuple[bytes, int]]) -> None:
+    text = b"".join(piece * count for piece, count in pieces)
+    native, pure = both
+    loops = simd()
+    before = loops.form()
+    try:
+        for name in loops.forms():
+            loops.use(name)
+            assert copied(native, [text]) == [rewritten(pure, text)], name
+    finally:
+        loops.use(before)
 
 
 def test_line_ends_at_each_place(both: Both, form: str) -> None:
