@@ -91,7 +91,7 @@ def test_write_event(kernels: ModuleType, measure: Measure, kind: str, framing: 
     measure(emptied(encoder, "event", event), events=BATCH)
 
 
-@pytest.mark.parametrize(
+TEXTS = pytest.mark.parametrize(
     "text",
     [
         pytest.param(("The quick brown fox. " * 60)[:1024], id="ASCII"),
@@ -99,8 +99,15 @@ def test_write_event(kernels: ModuleType, measure: Measure, kind: str, framing: 
         pytest.param(("Привет мир, как дела? " * 60)[:1024], id="Cyrillic"),
         pytest.param(("这是一个测试文本，用于测量。" * 80)[:1024], id="Chinese"),
         pytest.param(("Hello wörld 你好 😀 test " * 60)[:1024], id="mixed"),
+        pytest.param("😀🎉🚀✨" * 256, id="emoji"),
+        pytest.param(("Ship it, and tell the others about it 🚀 " * 60)[:1024], id="emoji now and then"),
+        pytest.param(("- one point of a list, as models write\n" * 60)[:1024], id="lines"),
+        pytest.param(('    if name == "x":\n        return "\\n" + name\n' * 60)[:1024], id="code"),
     ],
 )
+
+
+@TEXTS
 def test_write_1024_characters(kernels: ModuleType, measure: Measure, text: str) -> None:
     encoder = encoder_of(kernels, "sse")
     measure(emptied(encoder, "text_delta", text), events=BATCH)
@@ -207,6 +214,13 @@ def test_relay_events_that_the_template_hits(relayed: Callable[[bytes], bytes], 
 def test_relay_events_that_the_template_misses(relayed: Callable[[bytes], bytes], measure: Measure) -> None:
     body = answer(300, varying=True)
     measure(lambda: relayed(body), events=300)
+
+
+@TEXTS
+def test_relay_1024_characters(relayed: Callable[[bytes], bytes], measure: Measure, text: str) -> None:
+    delta = json.dumps({"content": text}, ensure_ascii=False)
+    body = b"".join([chunk('{"role":"assistant","content":""}'), *[chunk(delta)] * BATCH, chunk("{}", '"stop"')])
+    measure(lambda: relayed(body), events=BATCH)
 
 
 def test_normalize_one_chunk(measure: Measure) -> None:
