@@ -70,6 +70,8 @@ cdef class DeltaCopier:
     cdef PyObject *_made        # a bytes object for what is written, or NULL: a stream owns none while it waits
     cdef gai_buffer _out        # its memory; where frames are passed on, for texts that are looked at only
     cdef list _runs             # frames that are passed on, each of these as many as follow each other
+    cdef size_t _run_begin      # the last of these lies in `_chunk` yet
+    cdef size_t _run_end        # 0: it does not
     cdef size_t _copied
     cdef bint _is_timed         # what is written has the time in it
     cdef size_t _passed         # frames that a shortcut has taken since the relay was told
@@ -92,6 +94,7 @@ cdef class DeltaCopier:
     # As many as follow each other. Else as `copy_next`.
     cdef int copy(self, _Template template, long long seq, long long ts) except -1
     cdef int note(self, _Template template, size_t frames, size_t characters, size_t end) except -1
+    cdef int cut_run(self) except -1
     cdef bint find_holes(self, _Template template, str text, _Names names) except -1
     cdef int give_up(self, _Template template) except -1
     cdef int count_fruitless(self) noexcept

@@ -255,6 +255,7 @@ cdef class DeltaCopier:
             if frames:
                 self._unlearned += len(frames)
                 return frames
+        self.cut_run()
         self._at = self._size = 0
         self._data = NULL
         self._chunk = None
@@ -389,7 +390,10 @@ cdef class DeltaCopier:
         cdef _Kind kind = template.kind
         cdef Py_ssize_t count = len(self._touched)
         if self._passes:
-            self._runs.append(self._chunk[self._at:end])
+            if self._run_end != self._at:
+                self.cut_run()
+                self._run_begin = self._at
+            self._run_end = end
         self._at = end
         if not count or self._touched[count - 1] is not kind:
             if kind.touched:
@@ -406,6 +410,13 @@ cdef class DeltaCopier:
             (<_LineFeed>self._framer)._number += frames
         else:
             (<_SSEFeed>self._framer)._late_lf = template.ends_with_cr
+        return 0
+
+    cdef int cut_run(self) except -1:
+        """Takes the run out of what was fed; where it is the whole, that is no copy."""
+        if self._run_end:
+            self._runs.append(self._chunk[self._run_begin:self._run_end])
+            self._run_begin = self._run_end = 0
         return 0
 
     def close(self):
@@ -525,6 +536,7 @@ cdef class DeltaCopier:
         cdef size_t size = self._out.size
         if self._passes:
             self.drop()
+            self.cut_run()
             data = b"".join(self._runs)
             self._runs.clear()
             return data

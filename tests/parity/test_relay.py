@@ -459,3 +459,16 @@ def test_a_made_stream_in_every_way_of_cutting(both: Both) -> None:
         for how in FORMATS:
             for chunks in cuts(b"".join(frames)):
                 same(both, provider, chunks, how)
+
+
+def test_frames_that_alternate_and_comments_between_them_keep_their_order(both: Both) -> None:
+    shapes = [
+        '{"choices":[{"index":0,"delta":{"content":"%d"}}]}',
+        '{"choices":[{"delta":{"content":"%d"},"index":0}]}',
+    ]
+    frames = [f"data: {shapes[number % 2] % number}\n\n".encode() for number in range(12)]
+    frames.insert(6, b": ping\n\n")
+    frames.insert(11, b"event: x\n\n")
+    for chunks in cuts(b"".join(frames)):
+        for how in (FORMATS[0], FORMATS[7]):
+            same(both, "openai", chunks, how)
