@@ -23,6 +23,7 @@ KERNELS = ("simd", "buffer", "jsontext", "encoders", "parsers", "chunked", "rela
 COMPILED = (
     "clock",
     "ids",
+    "meter",
     "net/session",
     "net/timers",
     "net/upstream",
@@ -31,6 +32,7 @@ COMPILED = (
     "providers/_chat",
     "relay",
     "server/connection",
+    "server/counts",
     "server/replies",
     "transcript",
 )

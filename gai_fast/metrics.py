@@ -1,12 +1,10 @@
-"""What is measured of a stream: `StreamMeter` while it runs, `StreamMetrics` at its end, `MetricsSink` to be told.
+"""What is measured of a stream: `StreamMetrics` at its end, and `MetricsSink` to be told.
 
-Owns the definitions of the figures. Reads no clock: the session gives the time once per read, never per event. Knows no
-exposition format and no log.
+Owns the definitions of the figures, which `meter.py` takes. Knows no exposition format and no log.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Mapping
 from typing import Any, Final, Literal, Protocol
 
@@ -117,105 +115,6 @@ class MetricsSink(Protocol):
 
     def stream_ended(self, metrics: StreamMetrics) -> None:
         """A stream has ended. Called once for each, on the loop: it must not block."""
-
-
-class StreamMeter:
-    """Measures one stream.
-
-    Args:
-        began: When the request came, in seconds of a clock that only goes forward.
-    """
-
-    __slots__ = ("_asked", "_began", "_bytes_in", "_bytes_out", "_deltas", "_first", "_gap_sum", "_gaps", "_last",
-                 "_paused_at", "_paused_for", "_upstream_first", "_worked")  # fmt: skip
-
-    def __init__(self, began: float) -> None:
-        self._began = began
-        self._asked: float | None = None
-        self._upstream_first: float | None = None
-        self._first: float | None = None
-        self._last = began
-        self._worked = 0.0
-        self._deltas = 0
-        self._gaps = [0] * (len(GAP_BOUNDS) + 1)
-        self._gap_sum = 0.0
-        self._paused_at: float | None = None
-        self._paused_for = 0.0
-        self._bytes_in = 0
-        self._bytes_out = 0
-
-    def asked(self, now: float) -> None:
-        """The upstream has been asked; of several attempts that one counts which gives the first delta."""
-        if self._asked is None:
-            self._worked += now - self._began
-        if self._upstream_first is None:
-            self._asked = now
-
-    def read(self, began: float, ended: float, size: int, deltas: int) -> None:
-        """A read of the upstream's body has been handled.
-
-        Args:
-            began: When it came.
-            ended: When what became of it had been written.
-            size: Its bytes.
-            deltas: Deltas that the upstream has sent so far.
-        """
-        self._worked += ended - began
-        self._bytes_in += size
-        new = deltas - self._deltas
-        if new <= 0:
-            return
-        self._deltas = deltas
-        if self._upstream_first is None:
-            self._upstream_first = began
-        else:
-            gap = ended - self._last
-            self._gaps[bisect_left(GAP_BOUNDS, gap)] += 1
-            self._gap_sum += gap
-        self._gaps[0] += new - 1
-        self._last = ended
-
-    def told(self, now: float) -> None:
-        """The first delta has been handed to the client's connection; told once."""
-        self._first = now
-
-    def wrote(self, size: int) -> None:
-        """Bytes have been handed to the client's connection."""
-        self._bytes_out += size
-
-    def paused(self, now: float) -> None:
-        """The upstream is not read any more; idempotent."""
-        if self._paused_at is None:
-            self._paused_at = now
-
-    def resumed(self, now: float) -> None:
-        """The upstream is read again; idempotent."""
-        if self._paused_at is not None:
-            self._paused_for += now - self._paused_at
-            self._paused_at = None
-
-    def end(self, now: float, **about: Any) -> StreamMetrics:
-        """The figures.
-
-        Args:
-            now: When the stream ended.
-            **about: What is not measured here: any other fields of `StreamMetrics`.
-        """
-        asked = self._began if self._asked is None else self._asked
-        first, upstream_first = self._first, self._upstream_first
-        return StreamMetrics(
-            duration=now - self._began,
-            time_to_first_token=None if first is None else first - self._began,
-            upstream_time_to_first_token=None if upstream_first is None else upstream_first - asked,
-            gateway_overhead=self._worked,
-            gaps=tuple(self._gaps),
-            gap_sum=self._gap_sum,
-            backpressure=self._paused_for + (0.0 if self._paused_at is None else now - self._paused_at),
-            deltas=self._deltas,
-            bytes_in=self._bytes_in,
-            bytes_out=self._bytes_out,
-            **about,
-        )
 
 
 _MS: Final = 1000

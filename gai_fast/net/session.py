@@ -22,7 +22,8 @@ from gai_fast._impl import Shortcut
 from gai_fast.errors import Error
 from gai_fast.events import Event
 from gai_fast.limits import LIMITS
-from gai_fast.metrics import Outcome, StreamMeter, StreamMetrics
+from gai_fast.meter import StreamMeter
+from gai_fast.metrics import Outcome, StreamMetrics
 from gai_fast.net.retry import Breaker, Failure, RetryPolicy, is_fault_of_upstream, is_of_our_pool
 from gai_fast.net.timers import Timer, Timers
 from gai_fast.processors import Chain

@@ -10,7 +10,8 @@ from typing import Any, NoReturn
 
 import pytest
 
-from gai_fast.metrics import StreamMeter, StreamMetrics
+from gai_fast.meter import StreamMeter
+from gai_fast.metrics import StreamMetrics
 from gai_fast.server.metrics import LogSink, PrometheusSink
 
 

@@ -1,0 +1,128 @@
+"""The figures of all streams, added up for `/metrics`: one call for each stream, at its end.
+
+Owns the bounds of the histograms, and which streams are told apart. What is exposed, and how, is `metrics.py`'s.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Collection
+from typing import Final
+
+from mypy_extensions import mypyc_attr
+
+from gai_fast.metrics import GAP_BOUNDS, StreamMetrics
+
+# The bounds of vLLM's and LiteLLM's histograms where they have one, so that dashboards can stand side by side.
+FIRST_TOKEN_BOUNDS: Final[tuple[float, ...]] = (
+    0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0, 20.0, 40.0, 80.0, 160.0,
+)  # fmt: skip
+DURATION_BOUNDS: Final[tuple[float, ...]] = (
+    0.3, 0.5, 0.8, 1.0, 1.5, 2.0, 2.5, 5.0, 10.0, 15.0, 20.0, 30.0, 40.0, 50.0, 60.0, 120.0, 240.0, 480.0, 960.0,
+)  # fmt: skip
+OVERHEAD_BOUNDS: Final[tuple[float, ...]] = (
+    0.000025, 0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 1.0,
+)  # fmt: skip
+
+OTHER: Final = "other"
+"""The label of models that are not configured by name: clients must not be able to make labels."""
+
+_TOKENS: Final = {
+    "input_tokens": "input",
+    "output_tokens": "output",
+    "cached_input_tokens": "cached_input",
+    "cache_write_input_tokens": "cache_write_input",
+    "reasoning_tokens": "reasoning",
+}
+
+
+class Histogram:
+    """How many values lie below each bound, and their sum."""
+
+    __slots__ = ("bounds", "counts", "sum")
+
+    def __init__(self, bounds: tuple[float, ...]) -> None:
+        self.bounds = bounds
+        self.counts = [0] * (len(bounds) + 1)
+        self.sum = 0.0
+
+    def observe(self, value: float | None) -> None:
+        """Counts a value, where there is one."""
+        if value is not None:
+            self.counts[bisect_left(self.bounds, value)] += 1
+            self.sum += value
+
+    def merge(self, counts: tuple[int, ...], total: float) -> None:
+        """Counts values that are counted by the same bounds."""
+        for at, count in enumerate(counts):
+            if count:
+                self.counts[at] += count
+        self.sum += total
+
+
+class ModelCounts:
+    """All streams of one provider and model."""
+
+    def __init__(self) -> None:
+        self.first_token = Histogram(FIRST_TOKEN_BOUNDS)
+        self.upstream_first_token = Histogram(FIRST_TOKEN_BOUNDS)
+        self.gaps = Histogram(GAP_BOUNDS)
+        self.duration = Histogram(DURATION_BOUNDS)
+        self.overhead = Histogram(OVERHEAD_BOUNDS)
+        self.backpressure = Histogram(DURATION_BOUNDS)
+        self.tokens: dict[str, int] = {}
+        self.events = {"delta": 0, "other": 0}
+        self.bytes = {"in": 0, "out": 0}
+        self.disconnects = 0
+        self.retries = 0
+        self.fallbacks = 0
+
+    def add(self, metrics: StreamMetrics) -> None:
+        """Counts one stream."""
+        self.first_token.observe(metrics.time_to_first_token)
+        self.upstream_first_token.observe(metrics.upstream_time_to_first_token)
+        self.gaps.merge(metrics.gaps, metrics.gap_sum)
+        self.duration.observe(metrics.duration)
+        self.overhead.observe(metrics.gateway_overhead)
+        if metrics.backpressure:
+            self.backpressure.observe(metrics.backpressure)
+        if metrics.usage:
+            for key, count in metrics.usage.items():
+                if count and key in _TOKENS:
+                    kind = _TOKENS[key]
+                    self.tokens[kind] = self.tokens.get(kind, 0) + count
+        self.events["delta"] += metrics.deltas
+        self.events["other"] += max(0, metrics.events - metrics.deltas)
+        self.bytes["in"] += metrics.bytes_in
+        self.bytes["out"] += metrics.bytes_out
+        self.disconnects += metrics.outcome == "disconnected"
+        self.retries += metrics.retries
+        self.fallbacks += metrics.fallbacks
+
+
+@mypyc_attr(allow_interpreted_subclasses=True)
+class StreamCounts:
+    """Counts streams.
+
+    Args:
+        models: The configured models' names; others are counted as `other`.
+
+    Attributes:
+        requests: Streams by endpoint, provider, model, outcome and error code.
+        models: Their figures, by provider and model.
+    """
+
+    def __init__(self, models: Collection[str]) -> None:
+        self._known = frozenset(models)
+        self.requests: dict[tuple[str, str, str, str, str], int] = {}
+        self.models: dict[tuple[str, str], ModelCounts] = {}
+
+    def stream_ended(self, metrics: StreamMetrics) -> None:
+        """Counts one stream."""
+        name = metrics.model if metrics.model in self._known else OTHER
+        labels = (metrics.endpoint, metrics.provider, name, metrics.outcome, metrics.code or "")
+        self.requests[labels] = self.requests.get(labels, 0) + 1
+        counts = self.models.get(labels[1:3])
+        if counts is None:
+            counts = self.models[labels[1:3]] = ModelCounts()
+        counts.add(metrics)

@@ -1,0 +1,46 @@
+"""The figures of streams are added up by who answered."""
+
+from __future__ import annotations
+
+from gai_fast.metrics import GAP_BOUNDS, StreamMetrics
+from gai_fast.server.counts import FIRST_TOKEN_BOUNDS, OTHER, Histogram, StreamCounts
+
+
+def stream(**about: object) -> StreamMetrics:
+    return StreamMetrics(**{"duration": 1.0, "model": "m", "provider": "p", **about})  # type: ignore[arg-type]
+
+
+def test_a_value_is_counted_below_the_first_bound_that_it_does_not_exceed() -> None:
+    histogram = Histogram((1.0, 2.0))
+    for value in (0.5, 1.0, 1.5, 9.0, None):
+        histogram.observe(value)
+    assert (histogram.counts, histogram.sum) == ([2, 1, 1], 12.0)
+    histogram.merge((1, 0, 3), 4.0)
+    assert (histogram.counts, histogram.sum) == ([3, 1, 4], 16.0)
+
+
+def test_streams_are_told_apart_by_provider_and_model() -> None:
+    counts = StreamCounts(["m", "n"])
+    for each in (stream(), stream(), stream(model="n"), stream(provider="q"), stream(model="made-up")):
+        counts.stream_ended(each)
+    assert list(counts.models) == [("p", "m"), ("p", "n"), ("q", "m"), ("p", OTHER)]
+    assert [counted.duration.sum for counted in counts.models.values()] == [2.0, 1.0, 1.0, 1.0]
+    assert list(counts.requests.values()) == [2, 1, 1, 1]
+
+
+def test_all_figures_of_a_model_are_added_up() -> None:
+    counts = StreamCounts(["m"])
+    gaps = (4, *(0,) * (len(GAP_BOUNDS) - 1), 1)
+    usage = {"input_tokens": 3, "output_tokens": 5, "reasoning_tokens": 0, "source": "provider"}
+    told = {"gaps": gaps, "gap_sum": 99.0, "usage": usage, "deltas": 6, "events": 9, "bytes_in": 70, "bytes_out": 80}
+    counts.stream_ended(stream(time_to_first_token=0.0005, retries=1, **told))
+    counts.stream_ended(stream(backpressure=2.0, outcome="disconnected", fallbacks=2, **told))
+    model = counts.models["p", "m"]
+    assert model.gaps.counts == [2 * count for count in gaps]
+    assert model.gaps.sum == 198.0
+    assert model.first_token.counts == [1] + [0] * len(FIRST_TOKEN_BOUNDS)
+    assert model.backpressure.sum == 2.0
+    assert model.tokens == {"input": 6, "output": 10}
+    assert model.events == {"delta": 12, "other": 6}
+    assert model.bytes == {"in": 140, "out": 160}
+    assert (model.disconnects, model.retries, model.fallbacks) == (1, 1, 2)

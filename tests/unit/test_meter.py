@@ -1,0 +1,118 @@
+"""A stream is measured from times that are given."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from gai_fast.meter import StreamMeter
+from gai_fast.metrics import GAP_BOUNDS, StreamMetrics
+
+
+def test_times_are_measured_per_read() -> None:
+    meter = StreamMeter(100.0)
+    meter.asked(100.002)
+    meter.read(100.1, 100.101, 50, 0)  # a role is no token
+    meter.read(100.2, 100.201, 300, 3)
+    meter.told(100.2005)
+    meter.read(100.24, 100.241, 100, 4)
+    meter.read(100.3, 100.301, 20, 4)
+    meter.wrote(40)
+    meter.wrote(2)
+    told = meter.end(100.5, events=9, model="m")
+    assert told.duration == pytest.approx(0.5)
+    assert told.time_to_first_token == pytest.approx(0.2005)
+    assert told.upstream_time_to_first_token == pytest.approx(0.198)
+    assert told.gateway_overhead == pytest.approx(0.006)
+    assert (told.deltas, told.events, told.bytes_in, told.bytes_out, told.model) == (4, 9, 470, 42, "m")
+
+
+def test_gaps_are_those_between_reads_and_none_within_one() -> None:
+    meter = StreamMeter(0.0)
+    for ended, deltas in ((1.0, 5), (1.0005, 6), (1.0405, 8), (200.0, 9)):
+        meter.read(ended, ended, 1, deltas)
+    told = meter.end(201.0)
+    counted = {bound: count for bound, count in zip([*GAP_BOUNDS, None], told.gaps, strict=True) if count}
+    assert counted == {0.001: 4 + 1 + 1, 0.05: 1, None: 1}
+    assert sum(told.gaps) == told.deltas - 1
+    assert told.gap_sum == pytest.approx(199.0)
+
+
+def test_the_time_that_a_slow_client_took_is_added_up() -> None:
+    meter = StreamMeter(0.0)
+    for paused, resumed in ((1.0, 1.5), (2.0, 2.25)):
+        meter.paused(paused)
+        meter.paused(paused + 0.1)
+        meter.resumed(resumed)
+        meter.resumed(resumed + 0.1)
+    assert meter.end(3.0).backpressure == 0.75
+    meter.paused(3.0)
+    assert meter.end(4.0).as_dict()["backpressure_ms"] == 1750.0, "it is not over yet"
+
+
+def test_a_stream_without_content_has_no_first_token() -> None:
+    meter = StreamMeter(0.0)
+    meter.asked(1.0)
+    told = meter.end(2.0, outcome="failed", code="timeout")
+    assert told.time_to_first_token is None
+    assert told.upstream_time_to_first_token is None
+    assert told.tokens_per_second is None
+    assert told.as_dict() == {
+        "duration_ms": 2000.0,
+        "gateway_overhead_ms": 1000.0,
+        "inter_token_ms": [],
+        "deltas": 0,
+        "events": 0,
+        "bytes_in": 0,
+        "bytes_out": 0,
+    }
+
+
+def test_the_attempt_that_gave_the_first_delta_is_the_one_that_is_measured() -> None:
+    meter = StreamMeter(0.0)
+    meter.asked(0.1)
+    meter.asked(5.0)
+    meter.read(6.0, 6.0, 1, 1)
+    meter.asked(8.0)  # what followed was cut off, and is gone on with
+    meter.read(9.0, 9.0, 1, 2)
+    told = meter.end(10.0)
+    assert told.upstream_time_to_first_token == pytest.approx(1.0)
+    assert told.gateway_overhead == pytest.approx(0.1)
+
+
+def test_what_the_client_was_never_given_has_no_first_token() -> None:
+    meter = StreamMeter(0.0)
+    meter.read(1.0, 1.0, 9, 3)
+    meter.wrote(20)
+    told = meter.end(2.0)
+    assert told.time_to_first_token is None
+    assert (told.upstream_time_to_first_token, told.deltas) == (1.0, 3)
+
+
+def test_what_a_result_holds_is_json_in_milliseconds() -> None:
+    meter = StreamMeter(0.0)
+    for now in (0.1, 0.12):
+        meter.read(now, now, 1, meter._deltas + 1)
+    meter.told(0.1)
+    told = json.loads(json.dumps(meter.end(1.0, retries=1).as_dict()))
+    assert told["time_to_first_token_ms"] == 100.0
+    assert told["inter_token_ms"] == [{"le": 25.0, "count": 1}]
+    assert told["retries"] == 1
+    assert "fallbacks" not in told
+
+
+def test_all_that_is_told_of_a_stream_is_measured_or_handed_in() -> None:
+    measured = StreamMeter(0.0).end(1.0)
+    assert measured == StreamMetrics(duration=1.0)
+    told = {"outcome": "failed", "code": "c", "events": 1, "finish_reason": "stop", "usage": {"total_tokens": 1}}
+    told |= {name: name for name in ("provider", "upstream", "model", "answered_by", "endpoint", "transport")}
+    told |= {"stream_id": "s", "request_id": "r", "trace_id": "t", "retries": 2, "fallbacks": 3}
+    assert StreamMeter(0.0).end(1.0, **told) == StreamMetrics(duration=1.0, **told)
+
+
+def test_it_reads_no_clock() -> None:
+    source = Path(__file__).parents[2] / "gai_fast/meter.py"
+    assert not re.search(r"^(import|from) (time|asyncio)", source.read_text(), re.M)
