@@ -16,6 +16,9 @@ _stream_ids: Final[list[str]] = []
 _request_ids: Final[list[str]] = []  # all of them but their time
 _VARIANT: Final = {digit: "89ab"[int(digit, 16) & 0x3] for digit in "0123456789abcdef"}
 
+_DIGITS: Final = 1 << 48
+"""Added to milliseconds it makes their hexadecimal digits twelve."""
+
 os.register_at_fork(after_in_child=_stream_ids.clear)
 os.register_at_fork(after_in_child=_request_ids.clear)
 
@@ -30,8 +33,8 @@ def new_request_id() -> str:
         drawn = [f"-7{each[1:4]}-{_VARIANT[each[4]]}{each[5:8]}-{each[8:]}" for each in drawn]
         rest = drawn.pop()
         _request_ids.extend(drawn)
-    began = f"{time.time_ns() // 1_000_000:012x}"
-    return f"{began[:8]}-{began[8:]}{rest}"
+    began = hex(_DIGITS + time.time_ns() // 1_000_000)  # "0x1" and its twelve digits: `format` takes a µs
+    return f"{began[3:11]}-{began[11:]}{rest}"
 
 
 def new_stream_id() -> str:

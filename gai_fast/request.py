@@ -167,9 +167,11 @@ class Request(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     @property
     def turns(self) -> list[tuple[str, Message]]:
         """The conversation, each message with its path in the request: `messages[2]`, `system` or `query`."""
-        turns: list[tuple[str, Message]] = [(f"messages[{at}]", message) for at, message in enumerate(self.messages)]
+        turns: list[tuple[str, Message]] = []
         if self.system is not UNSET:
-            turns.insert(0, ("system", SystemMessage(content=self.system)))
+            turns.append(("system", SystemMessage(content=self.system)))
+        for at, message in enumerate(self.messages):
+            turns.append((f"messages[{at}]", message))
         if self.query is not UNSET:
             turns.append(("query", UserMessage(content=self.query)))
         return turns
@@ -184,13 +186,13 @@ class Request(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     @property
     def characters(self) -> int:
         """The characters of all texts, for an estimate where no tokens are counted."""
-        texts = [text for text in (self.system, self.query) if isinstance(text, str)]
+        counted = (len(self.system) if self.system else 0) + (len(self.query) if self.query else 0)
         for message in self.messages:
             if isinstance(message.content, str):
-                texts.append(message.content)
+                counted += len(message.content)
             else:
-                texts += (getattr(part, "text", "") for part in message.content)
-        return sum(map(len, texts))
+                counted += sum(len(getattr(part, "text", "")) for part in message.content)
+        return counted
 
 
 _T = TypeVar("_T")
@@ -210,7 +212,8 @@ def parse_request(body: bytes) -> Request:
             `null`, a wrong type or a value out of range; the text names the field by its path and never quotes a value.
     """
     request = _decoded(_DECODER, body)
-    _check_parts(request)
+    if request.messages or request.tools or request.response_format:
+        _check_parts(request)
     if not request.messages and request.query is UNSET:
         raise _invalid("it is empty: give `query` or `messages`")
     return request
@@ -227,8 +230,10 @@ def parse_object(body: bytes) -> dict[str, Any]:
 
 def _decoded(decoder: msgspec.json.Decoder[_T], body: bytes) -> _T:
     try:
-        body.decode()
-        _check_depth(body)
+        if not body.isascii():
+            body.decode()
+        if body.count(b"[") + body.count(b"{") > LIMITS.json_depth:
+            _check_depth(body)
         return decoder.decode(body)
     except UnicodeDecodeError as problem:
         raise _not_json(f"it is not UTF-8 (byte {problem.start})") from None
@@ -250,10 +255,7 @@ def _check_depth(body: bytes) -> None:
     Raises:
         InvalidRequest: Too deep.
     """
-    limit = LIMITS.json_depth
-    if body.count(b"[") + body.count(b"{") <= limit:
-        return
-    depth = 0
+    limit, depth = LIMITS.json_depth, 0
     for run in _BRACKETS.findall(_STRING.sub(b"", body)):
         depth += len(run) if run[0] in b"[{" else -len(run)
         if depth > limit:
@@ -305,12 +307,15 @@ def _check_parts(request: Request) -> None:
         for at, part in enumerate(() if isinstance(message.content, str) else message.content):
             if isinstance(part, ImagePart) and (part.url is UNSET) == (part.data is UNSET):
                 raise _invalid(f"an image needs either `url` or `data` - at `$.messages[{index}].content[{at}]`")
-    schemas = [(f"tools[{index}].parameters", tool.parameters) for index, tool in enumerate(request.tools)]
+    for index, tool in enumerate(request.tools):
+        _check_object(tool.parameters, f"tools[{index}].parameters")
     if request.response_format and request.response_format.schema:
-        schemas.append(("response_format.schema", request.response_format.schema))
-    for path, schema in schemas:
-        if not bytes(schema).lstrip().startswith(b"{"):
-            raise _invalid(f"Expected `object` - at `$.{path}`")
+        _check_object(request.response_format.schema, "response_format.schema")
+
+
+def _check_object(schema: Raw, path: str) -> None:
+    if not bytes(schema).lstrip().startswith(b"{"):
+        raise _invalid(f"Expected `object` - at `$.{path}`")
 
 
 def _not_json(why: str) -> InvalidRequest:

@@ -29,7 +29,6 @@ from gai_fast.request import FilePart, ImagePart, Request
 Framing = Literal["sse", "ndjson"]
 
 
-@dataclass(slots=True)
 class Target:
     """Whom a request is for.
 
@@ -40,20 +39,27 @@ class Target:
         dropped: The paths of the fields that were left out, in order; filled by `API.leave_out`.
     """
 
-    model: str
-    api_key: str | None = field(default=None, repr=False)
-    on_unsupported: Literal["error", "drop"] = "error"
-    dropped: list[str] = field(default_factory=list)
+    __slots__ = ("api_key", "dropped", "model", "on_unsupported")
+
+    def __init__(
+        self, model: str, api_key: str | None = None, on_unsupported: Literal["error", "drop"] = "error"
+    ) -> None:
+        self.model = model
+        self.api_key = api_key
+        self.on_unsupported = on_unsupported
+        self.dropped: list[str] = []
 
 
-@dataclass(slots=True)
 class UpstreamRequest:
     """What goes on the wire; `path` is appended to the configured `base_url`."""
 
-    path: str
-    body: bytes
-    headers: Sequence[tuple[str, str]] = ()
-    method: str = "POST"
+    __slots__ = ("body", "headers", "method", "path")
+
+    def __init__(self, path: str, body: bytes, headers: Sequence[tuple[str, str]] = (), method: str = "POST") -> None:
+        self.path = path
+        self.body = body
+        self.headers = headers
+        self.method = method
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -152,6 +158,8 @@ class API(ABC):
         Raises:
             Unsupported: As `leave_out`.
         """
+        if not self.lacks:
+            return request
         lacking = [
             name for name in request.__struct_fields__ if name in self.lacks and is_given(getattr(request, name))
         ]

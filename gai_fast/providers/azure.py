@@ -13,7 +13,6 @@ Source: PROVIDERS §10. Besides the dialect:
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 from typing import Any, Final
 from urllib.parse import quote, urlencode
 
@@ -74,7 +73,9 @@ class AzureResponses(ResponsesAPI):
     def post(self, body: dict[str, Any], target: Target) -> UpstreamRequest:
         version = body.pop("api_version", None)
         request = super().post(body, target)
-        return replace(request, path=f"{self.path}?{urlencode({'api-version': version})}") if version else request
+        if version:
+            request.path = f"{self.path}?{urlencode({'api-version': version})}"
+        return request
 
     def key_header(self, target: Target) -> list[tuple[str, str]]:
         return _key_header(target)
