@@ -22,8 +22,10 @@ KERNELS = ("simd", "buffer", "jsontext", "encoders", "parsers", "chunked", "rela
 # replace a method of an instance, or an attribute of instances by one of a subclass (tests/test_architecture.py).
 COMPILED = (
     "clock",
+    "formats/_base",
     "ids",
     "meter",
+    "net/engine",
     "net/session",
     "net/timers",
     "net/upstream",
@@ -33,7 +35,10 @@ COMPILED = (
     "relay",
     "server/connection",
     "server/counts",
+    "server/negotiation",
     "server/replies",
+    "server/router",
+    "server/streams",
     "transcript",
 )
 DIRECTIVES = {

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar, Final, Literal, Protocol
+
+from mypy_extensions import mypyc_attr
 
 from gai_fast._impl import Part, encode_json
 from gai_fast.errors import Error
@@ -24,7 +25,6 @@ Framing = Literal["sse", "ndjson"]
 MEDIA_TYPES: dict[str, str] = {"sse": "text/event-stream; charset=utf-8", "ndjson": "application/x-ndjson"}
 
 
-@dataclass(slots=True)  # one for each request: a frozen one takes a microsecond more to make
 class StreamContext:
     """What an encoder needs to know of its stream.
 
@@ -42,17 +42,45 @@ class StreamContext:
         metrics: Gives what has been measured of the stream, as `Result.metrics` holds it.
     """
 
-    stream_id: str
-    request_id: str
-    trace_id: str | None
-    model: str
-    clock: Callable[[], int]
-    envelope: Literal["compact", "full"] | None = None
-    timestamps: bool = False
-    ids: bool = False
-    retry_ms: int | None = None
-    usage: bool = True
-    metrics: Callable[[], dict[str, Any]] | None = None
+    __slots__ = (
+        "clock",
+        "envelope",
+        "ids",
+        "metrics",
+        "model",
+        "request_id",
+        "retry_ms",
+        "stream_id",
+        "timestamps",
+        "trace_id",
+        "usage",
+    )
+
+    def __init__(
+        self,
+        stream_id: str,
+        request_id: str,
+        trace_id: str | None,
+        model: str,
+        clock: Callable[[], int],
+        envelope: Literal["compact", "full"] | None = None,
+        timestamps: bool = False,
+        ids: bool = False,
+        retry_ms: int | None = None,
+        usage: bool = True,
+        metrics: Callable[[], dict[str, Any]] | None = None,
+    ) -> None:
+        self.stream_id = stream_id
+        self.request_id = request_id
+        self.trace_id = trace_id
+        self.model = model
+        self.clock = clock
+        self.envelope = envelope
+        self.timestamps = timestamps
+        self.ids = ids
+        self.retry_ms = retry_ms
+        self.usage = usage
+        self.metrics = metrics
 
 
 class Encoder(Protocol):
@@ -76,6 +104,7 @@ class PassthroughEncoder(Encoder, FrameSink, Protocol):
     """An encoder that also takes the upstream's own frames; of a stream it is a `StreamEncoder` too."""
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Format(ABC):
     """One wire format: stateless, shared by all streams."""
 
@@ -87,10 +116,12 @@ class Format(ABC):
     @abstractmethod
     def encoder(self, framing: Framing, context: StreamContext) -> StreamEncoder:
         """A fresh encoder for one stream."""
+        raise NotImplementedError
 
     @abstractmethod
     def whole(self, context: StreamContext) -> Encoder:
         """An encoder whose bytes, at the end, are the answer as one JSON object (`"stream": false`)."""
+        raise NotImplementedError
 
     def passthrough(self, framing: Framing, context: StreamContext, *, whole: bool) -> PassthroughEncoder | None:
         """An encoder for an upstream that speaks this very dialect, or `None` where the bytes must be translated.
@@ -130,6 +161,7 @@ _TEXT_MARK: Final = "\U000f6a3d\U0010c5e9"
 """No model says these two private-use characters."""
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class DataEncoder(ABC):
     """An encoder of a format whose frames are one `data:` line each; in NDJSON the same objects stand one a line.
 
@@ -200,6 +232,7 @@ class DataEncoder(ABC):
     @abstractmethod
     def _encode(self, event: Event) -> None:
         """Writes the event's objects with `_frame`."""
+        raise NotImplementedError
 
     def _frame(self, data: bytes) -> None:
         self._frame_at = len(self._out)
@@ -217,6 +250,7 @@ class DataEncoder(ABC):
         self._out.insert(self._frame_at, lines)
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class WholeEncoder(ABC):
     """An encoder of the answer as one JSON object, there once the stream has finished.
 
@@ -251,3 +285,4 @@ class WholeEncoder(ABC):
     @abstractmethod
     def _answer(self, result: Result) -> bytes:
         """The answer's JSON."""
+        raise NotImplementedError

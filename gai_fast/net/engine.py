@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Final, Protocol, cast
 
 from msgspec import UNSET
 
@@ -20,7 +20,7 @@ from gai_fast.formats import StreamEncoder
 from gai_fast.limits import LIMITS
 from gai_fast.metrics import MetricsSink, Outcome, StreamMetrics
 from gai_fast.net.callbacks import tell_sinks
-from gai_fast.net.pool import UpstreamPool
+from gai_fast.net.pool import UpstreamPool, close_all
 from gai_fast.net.recording import RecordedExchange, secrets_of
 from gai_fast.net.replay import ReplayExchange, load_recording
 from gai_fast.net.retry import Breaker, RetryPolicy
@@ -37,6 +37,15 @@ logger = logging.getLogger("gai_fast.engine")
 
 _LOGGED_FIELDS: Final = 20
 _LOGGED_CHARACTERS: Final = 100
+
+
+class Pool(Protocol):
+    """What a stream needs of `UpstreamPool`."""
+
+    def open(
+        self, method: str, path: str, headers: Sequence[tuple[str, str]], body: bytes, receiver: Receiver
+    ) -> Exchange:
+        """Starts a request."""
 
 
 class Engine:
@@ -67,19 +76,25 @@ class Engine:
         self.sinks: list[MetricsSink] = []
         """Told of every stream at its end."""
 
-    def chain(self, request: Request, **about: Any) -> Chain | None:
+    def chain(
+        self, request: Request, stream_id: str, request_id: str, trace_id: str | None = None, model: str = ""
+    ) -> Chain | None:
         """The processors of a stream.
 
         Args:
             request: What is asked.
-            **about: What else `processors.describe` takes.
+            stream_id: As for `processors.describe`, as what follows.
+            request_id: Likewise.
+            trace_id: Likewise.
+            model: Likewise.
 
         Raises:
             Error: The request cannot be served so.
         """
         if not self._processors and request.json_snapshots is UNSET:
             return None
-        return make_chain(self._processors, describe(request, **about))
+        described = describe(request, stream_id=stream_id, request_id=request_id, trace_id=trace_id, model=model)
+        return make_chain(self._processors, described)
 
     def is_processed(self, stream: StreamInfo) -> bool:
         """Whether a stream has processors of the configuration: its upstream's bytes must be read then."""
@@ -87,10 +102,8 @@ class Engine:
 
     def breaker(self, upstream: UpstreamSettings) -> Breaker | None:
         """The upstream's breaker, where it has one."""
-        if upstream.breaker is None:
-            return None
         breaker = self._breakers.get(upstream.name)
-        if breaker is None:
+        if breaker is None and upstream.breaker is not None:
             breaker = self._breakers[upstream.name] = Breaker(upstream.breaker)
         return breaker
 
@@ -132,6 +145,10 @@ class Engine:
                 kept.close()
         return session
 
+    def cancel(self, stream_id: str) -> None:
+        """Cancels a stream that runs."""
+        self.streams[stream_id].cancel()
+
     def open(self, call: Call, session: Session) -> tuple[Adapter, Translate, Exchange]:
         """Asks the upstream of a call.
 
@@ -158,12 +175,16 @@ class Engine:
         if target.dropped:
             _log_dropped(session.stream_id, upstream, target.dropped)
         translate = partial(for_client, upstream=upstream.name, keep_details=api.dialect == call.dialect)
-        return api.adapter(call.model.id), translate, self._recorded(call, session, api, request)
-
-    def _recorded(self, call: Call, session: Session, api: API, request: UpstreamRequest) -> Exchange:
-        upstream = call.model.upstream
         if self.record is None:
-            return self._open(api, upstream, request, session)
+            exchange = self._open(api, upstream, request, session)
+        else:
+            exchange = self._open_recorded(self.record, call, session, api, request)
+        return api.adapter(call.model.id), translate, exchange
+
+    def _open_recorded(
+        self, folder: Path, call: Call, session: Session, api: API, request: UpstreamRequest
+    ) -> Exchange:
+        upstream = call.model.upstream
         about = {
             "provider": upstream.provider,
             "model": call.model.id,
@@ -172,7 +193,7 @@ class Engine:
         }
         key = upstream.api_key.reveal() if upstream.api_key is not None else None
         number = "" if not session.attempts else f".{session.attempts + 1}"
-        file = self.record / f"{session.stream_id}{number}.ndjson"
+        file = folder / f"{session.stream_id}{number}.ndjson"
         recorded = RecordedExchange(file, about, session, self._loop.time, secrets_of(key, upstream.headers))
         return recorded.open(lambda receiver: self._open(api, upstream, request, receiver))
 
@@ -186,7 +207,7 @@ class Engine:
             headers += upstream.headers.items()
         return self._pool(upstream).open(request.method, request.path, headers, request.body, receiver)
 
-    def _pool(self, upstream: UpstreamSettings) -> UpstreamPool:
+    def _pool(self, upstream: UpstreamSettings) -> Pool:
         pool = self._pools.get(upstream.name)
         if pool is None:
             pool = self._pools[upstream.name] = UpstreamPool(
@@ -241,13 +262,11 @@ class Engine:
         )
         tell_sinks(self.sinks, metrics)
 
-    async def close(self) -> None:
-        """Ends every stream, which is told to its client, every upstream connection, and the store."""
+    def close(self) -> Awaitable[None]:
+        """Ends every stream, which is told to its client; awaited, every upstream connection and the store."""
         for session in list(self.streams.values()):
             session.fail(Error("overloaded", "this server is being stopped", reason="shutdown"))
-        for pool in self._pools.values():
-            await pool.close()
-        await self.store.close()
+        return close_all([*self._pools.values(), self.store])
 
 
 def _log_dropped(stream_id: str, upstream: UpstreamSettings, fields: Sequence[str]) -> None:

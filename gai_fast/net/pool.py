@@ -21,7 +21,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import chain, zip_longest
-from typing import Any, Final, cast
+from typing import Any, Final, Protocol, cast
 
 from gai_fast.errors import Error
 from gai_fast.limits import LIMITS
@@ -297,6 +297,19 @@ class UpstreamPool:
             text = f"the host name {host} cannot be resolved ({_said(exc)}): check base_url and the DNS"
             raise Error("network", text, reason="dns") from exc
         return [(family, address) for family, _, _, _, address in found]
+
+
+class Closable(Protocol):
+    """What has to be closed, and takes its time for that."""
+
+    async def close(self) -> None:
+        """Returns when it is closed."""
+
+
+async def close_all(parts: Sequence[Closable]) -> None:
+    """Closes one after the other."""
+    for part in parts:
+        await part.close()
 
 
 @functools.cache

@@ -10,8 +10,7 @@ import ipaddress
 import logging
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Final
 from urllib.parse import parse_qsl
@@ -49,7 +48,6 @@ _ABSOLUTE: Final = re.compile(r"https?://([^/]*)(/.*)?", re.I)
 _WEB_ORIGIN: Final = re.compile(r"https?://(\[[0-9a-f:.]+\]|[a-z0-9.-]+)(?::[0-9]{1,5})?")
 
 
-@dataclass(slots=True)
 class Incoming:
     """One request, past the guards.
 
@@ -65,15 +63,28 @@ class Incoming:
         tail: What follows the prefix of a prefix route.
     """
 
-    http: HTTPRequest
-    path: str
-    request_id: str
-    trace_id: str | None = None
-    query: Mapping[str, str] = field(default_factory=dict)
-    host: str = ""
-    cors: Sequence[tuple[str, str]] = ()
-    is_foreign: bool = False
-    tail: str = ""
+    __slots__ = ("cors", "host", "http", "is_foreign", "path", "query", "request_id", "tail", "trace_id")
+
+    def __init__(
+        self,
+        http: HTTPRequest,
+        path: str,
+        request_id: str,
+        trace_id: str | None = None,
+        query: Mapping[str, str] | None = None,
+        cors: Headers = (),
+        is_foreign: bool = False,
+        tail: str = "",
+    ) -> None:
+        self.http = http
+        self.path = path
+        self.request_id = request_id
+        self.trace_id = trace_id
+        self.query = query or {}
+        self.host = ""
+        self.cors = cors
+        self.is_foreign = is_foreign
+        self.tail = tail
 
     def refusal(self, error: Error, headers: Headers, *, close: bool = False) -> Reply:
         """The response for an error, in the shape that clients of the route expect."""
@@ -239,10 +250,11 @@ class Router:
         raise _not_allowed(allow)
 
     def _find(self, incoming: Incoming) -> Mapping[str, Handler]:
+        methods = self._exact.get(incoming.path)
+        if methods is not None:
+            return methods
         if incoming.path == "*":
             return {}
-        if incoming.path in self._exact:
-            return self._exact[incoming.path]
         for prefix, methods in self._prefixes.items():
             if incoming.path.startswith(prefix):
                 incoming.tail = incoming.path.removeprefix(prefix)

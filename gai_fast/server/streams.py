@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
-from typing import Any, Final, cast
+from typing import Any, Final, Protocol, cast
 
 from msgspec import UNSET
 
@@ -16,8 +16,9 @@ from gai_fast.clock import now_ms
 from gai_fast.errors import Error
 from gai_fast.formats import Encoder, PassthroughEncoder, StreamContext, StreamEncoder, get_format
 from gai_fast.ids import new_stream_id
+from gai_fast.metrics import StreamMetrics
 from gai_fast.net.engine import Engine
-from gai_fast.net.session import Call, Clock, Output, Session
+from gai_fast.net.session import Call, Clock, Output
 from gai_fast.net.writer import ResponseWriter
 from gai_fast.processors import Chain, StreamInfo
 from gai_fast.providers import get_provider
@@ -171,29 +172,22 @@ class StreamRoutes:
         return output, deltas, self._chain(request, context)
 
     def _chain(self, request: Request, context: StreamContext) -> Chain | None:
-        return self._engine.chain(
-            request,
-            stream_id=context.stream_id,
-            request_id=context.request_id,
-            trace_id=context.trace_id,
-            model=context.model,
-        )
+        return self._engine.chain(request, context.stream_id, context.request_id, context.trace_id, context.model)
 
     def follow(self, incoming: Incoming) -> Reply:
         """`GET /api/v1/streams/{id}`: needs the log as well."""
-        self._session(incoming)
+        self._check_runs(incoming)
         raise Error("unsupported", "streams cannot be followed by their id yet", reason="resumable")
 
     def cancel(self, incoming: Incoming) -> Reply:
         """`DELETE /api/v1/streams/{id}`."""
-        self._session(incoming).cancel()
+        self._check_runs(incoming)
+        self._engine.cancel(incoming.tail)
         return json_reply(incoming, {"id": incoming.tail, "state": "cancelled"}, status=202)
 
-    def _session(self, incoming: Incoming) -> Session:
-        session = self._engine.streams.get(incoming.tail)
-        if session is None:
+    def _check_runs(self, incoming: Incoming) -> None:
+        if incoming.tail not in self._engine.streams:
             raise Error("not_found", "there is no such stream, or it has ended", reason="stream")
-        return session
 
     # -- from a request to a stream --
 
@@ -268,6 +262,26 @@ def _origin(negotiated: Negotiated, context: StreamContext) -> Origin:
     return Origin(context.stream_id, context.model, negotiated.format.name, negotiated.framing, context.envelope)
 
 
+class Followed(Protocol):
+    """What the client's leg needs of its `Session`."""
+
+    @property
+    def metrics(self) -> StreamMetrics | None:
+        """What was measured of the stream, once it has ended."""
+
+    def measured(self) -> StreamMetrics:
+        """The figures so far."""
+
+    def client_lost(self) -> None:
+        """The client is gone."""
+
+    def pause(self) -> None:
+        """The client is slow."""
+
+    def resume(self) -> None:
+        """The client has caught up."""
+
+
 class HTTPClient(ResponseWriter):
     """The HTTP side of one stream: a `Client` for the session, a `Stream` for the connection."""
 
@@ -281,11 +295,11 @@ class HTTPClient(ResponseWriter):
         self._stream_id = context.stream_id
         self._media_type = media_type
         self._whole = call.hold
-        self._session: Session | None = None
+        self._session: Followed | None = None
         stream = call.model.stream
         self._connection.begin_stream(self, high_water=stream.client_buffer, write_timeout=stream.write_timeout)
 
-    def attach(self, session: Session) -> None:
+    def attach(self, session: Followed) -> None:
         """The stream runs: from here on it learns what happens to the client."""
         if self._connection.stream is not self:
             return  # it has ended already

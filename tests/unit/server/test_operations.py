@@ -9,6 +9,7 @@ import pytest
 
 from gai_fast import IMPLEMENTATION, __version__
 from gai_fast.errors import Error
+from gai_fast.server.connection import HTTPRequest
 from gai_fast.server.metrics import PrometheusSink
 from gai_fast.server.operations import OperationRoutes
 from gai_fast.server.router import Incoming
@@ -21,7 +22,8 @@ SETTINGS = Settings(
 
 
 def incoming(tail: str = "") -> Incoming:
-    return Incoming(cast(Any, None), "/", "req-1", cors=[("vary", "Origin")], tail=tail)
+    http = HTTPRequest(cast(Any, None), "GET", "/", {}, is_http_1_1=True, keep_alive=True)
+    return Incoming(http, "/", "req-1", cors=[("vary", "Origin")], tail=tail)
 
 
 def routes(settings: Settings = SETTINGS) -> OperationRoutes:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -13,12 +12,13 @@ from gai_fast.errors import Error
 from gai_fast.formats import StreamContext
 from gai_fast.net.engine import Engine
 from gai_fast.net.session import Call, Clock, Session
+from gai_fast.request import Request
 from gai_fast.server.connection import HTTPRequest
 from gai_fast.server.replies import Reply
 from gai_fast.server.router import Incoming
 from gai_fast.server.streams import HTTPClient, StreamRoutes, _characters, json_reply
 from gai_fast.settings import ModelSettings, ServerSettings, Settings, StreamSettings, UpstreamSettings
-from tests.unit.net.fakes import FakeOutput
+from tests.unit.net.fakes import FakeClient, FakeOutput
 
 UPSTREAM = UpstreamSettings("up", "openai-compatible", "http://127.0.0.1:9/v1")
 MODEL = ModelSettings("m", UPSTREAM, "x", StreamSettings(client_buffer=1000, write_timeout=7))
@@ -235,21 +235,22 @@ async def test_an_event_source_that_comes_back_is_sent_away_for_good() -> None:
 
 async def test_cancelling_needs_a_stream_that_runs() -> None:
     table = routes()
-    cancelled: list[str] = []
-    table._engine.streams["known"] = cast(Session, SimpleNamespace(cancel=lambda: cancelled.append("known")))
+    demo, client = ModelSettings("d", UpstreamSettings("d", "demo", ""), "d"), FakeClient()
+    table._engine.start(Call(demo, Request(query="hi"), FakeOutput()), client, "known", Clock(lambda: 0))
+    with pytest.raises(Error) as caught:
+        table.follow(get({}, tail="known"))
+    assert caught.value.code == "unsupported"
     reply = table.cancel(get({}, tail="known"))
     assert (reply.status, json.loads(reply.body)) == (202, {"id": "known", "state": "cancelled"})
-    assert cancelled == ["known"]
-    for name in ("unknown", "", "known/"):
+    begun, (ended, _) = client.calls
+    assert (begun, ended) == ("commit", "end")
+    for name in ("unknown", "", "known/", "known"):
         with pytest.raises(Error) as caught:
             table.cancel(get({}, tail=name))
         assert caught.value.code == "not_found"
         with pytest.raises(Error) as caught:
             table.follow(get({}, tail=name))
         assert caught.value.code == "not_found"
-    with pytest.raises(Error) as caught:
-        table.follow(get({}, tail="known"))
-    assert caught.value.code == "unsupported"
     with pytest.raises(Error) as caught:
         table.start(get({}))
     assert caught.value.code == "unsupported"
