@@ -226,6 +226,9 @@ cdef class DeltaCopier:
         return 0
 
     cdef bytes unload(self):
+        if self._chunk is None:
+            return b""
+        self.cut_run()
         left = self._chunk[self._at:self._size]
         self._at = self._size = 0
         self._data = NULL
@@ -242,8 +245,8 @@ cdef class DeltaCopier:
                 if status == GAI_COPY_DONE:
                     continue
                 if status == GAI_COPY_MORE and self._size - self._at <= HELD:
-                    self._held = self._chunk[self._at:]
-                    break
+                    self._held = self.unload()
+                    return None
             end = self.frame_end()
             piece = self._chunk if self._at == 0 and end == self._size else self._chunk[self._at:end]
             self._at = end
@@ -255,10 +258,7 @@ cdef class DeltaCopier:
             if frames:
                 self._unlearned += len(frames)
                 return frames
-        self.cut_run()
-        self._at = self._size = 0
-        self._data = NULL
-        self._chunk = None
+        self.unload()
         return None
 
     cdef bint copy_all(self, long long seq, long long ts) except -1:
