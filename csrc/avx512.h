@@ -60,7 +60,8 @@ GAI_Z __m512i gai_z_table(const uint8_t *table) {
         while (i < length && end - to >= 64) {                                                                 \
             size_t wanted = length - i < 16 ? length - i : 16, taken = wanted;                                 \
             __mmask16 lanes = (__mmask16)_bzhi_u32(0xFFFF, (unsigned)wanted);                                  \
-            __m512i c = LOAD(text + i, lanes);                                                                 \
+            /* A mask on every load would cost an eighth of the speed. */                                      \
+            __m512i c = wanted == 16 ? LOAD(text + i, (__mmask16)0xFFFF) : LOAD(text + i, lanes);              \
             __m512i lead = _mm512_permutex2var_epi32(leads_below_16, _mm512_lzcnt_epi32(c), leads);            \
             __m512i bytes = _mm512_multishift_epi64_epi8(fields, c);                                           \
             bytes = _mm512_ternarylogic_epi64(bytes, six, lead, 0x6A); /* (a & b) ^ c */                       \
