@@ -7,10 +7,11 @@ the caches: 7 us of CPU where each part of the stream was called, 2 where one fu
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.stdint cimport uint8_t
 
-from gai_fast._native.chunked cimport ChunkedBody, whole_chunk
+from gai_fast._native.chunked cimport END, ChunkedBody, whole_chunk
 from gai_fast._native.relay cimport DeltaCopier
 
 cdef enum:
+    PLAIN_OVERHEAD = 32  # what stands between two chunks: the end of a line, a size of 15 digits
     READS = 16      # told to the meter together: it is called as if each were, but with warm caches
 
 
@@ -64,8 +65,8 @@ cdef class Shortcut:
             self._copier.look_at(data, only - begin, only - begin + size)
         else:
             body = chunks.take_apart(data)
-            if not chunks.is_between():
-                return body  # the end of the body, or the middle of a chunk
+            if chunks.broken or chunks._state == END or chunks.overhead > PLAIN_OVERHEAD:
+                return body  # there is something to say about these bytes beside their contents
             size = PyBytes_GET_SIZE(body)
             self._copier.load(body)
         if not self._copier.copy_all(self._seq, self._now_ms() if self._copier._is_timed else 0):
