@@ -26,6 +26,7 @@ COMPILED = (
     "ids",
     "meter",
     "net/engine",
+    "net/retry",
     "net/session",
     "net/timers",
     "net/upstream",
@@ -39,6 +40,7 @@ COMPILED = (
     "server/replies",
     "server/router",
     "server/streams",
+    "settings",
     "transcript",
 )
 DIRECTIVES = {

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import get_args, get_type_hints
-
 import pytest
 
 from gai_fast.settings import ModelSettings, Secret, ServerSettings, Settings, StreamSettings, UpstreamSettings
@@ -96,4 +94,4 @@ def test_defaults_are_those_of_the_contract() -> None:
     assert (server.host, server.port, server.workers, server.max_body) == ("127.0.0.1", 8080, 1, 10 * 2**20)
     assert (server.header_timeout, server.body_timeout) == (10, 30)
     assert (server.allow_get_start, server.access_log, server.insecure) == (False, False, False)
-    assert server.log_level in get_args(get_type_hints(ServerSettings)["log_level"])
+    assert server.log_level in ("debug", "info", "warning", "error")
