@@ -91,7 +91,7 @@ class State(enum.Enum):
 
 _CONTENT: Final = TYPES - {"start", "finish", "error", "done", "stream.reset", "stream.gap"}
 
-TRANSITIONS: Final[Mapping[State, Mapping[str, State]]] = {
+TRANSITIONS: Final[dict[State, dict[str, State]]] = {
     State.IDLE: {"start": State.STREAMING, "error": State.FAILED},
     State.STREAMING: {
         **dict.fromkeys(_CONTENT, State.STREAMING),
@@ -538,7 +538,7 @@ class Relay:
         elif first == b"[" and self._adapter.api.answers_in_arrays:
             self._copier = DeltaCopier(ArrayFramer(), self._frames is not None)
             self._body = _Body.STREAM
-        elif first in b"{[" and self._adapter.api.framing == "sse":
+        elif first in (b"{", b"[") and self._adapter.api.framing == "sse":
             self._body = _Body.WHOLE
         else:
             self._body = _Body.STREAM

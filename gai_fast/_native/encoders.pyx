@@ -74,6 +74,11 @@ cdef enum:
     SHORT = 16  # bytes of a text that is written at once
     FRAME = 16  # of what stands around it
 
+cdef enum:
+    # What the marks begin with (`pure.PART_OF_MARK`); hardly another byte of a frame is one of these.
+    MARK_OF_TEXT = 0xF3
+    MARK_OF_NUMBER = c"8"
+
 cdef tuple NAMES = (b"text.delta", b"reasoning.delta")  # by TEXT and REASONING
 cdef bytes SCHEMA_MEMBER = b'"schema":"%b",' % SCHEMA.encode()
 cdef tuple MEMBERS = tuple(b',"%b":' % key.encode() for key in KEYS)
@@ -84,10 +89,14 @@ cdef object ts_mark = pure.ts_mark
 # The marks that may stand in a frame, and what each stands for.
 cdef tuple MARKS = tuple(pure.PART_OF_MARK)
 cdef tuple PARTS = tuple(pure.PART_OF_MARK.values())
+
+assert {mark[0] for mark in MARKS} == {MARK_OF_TEXT, MARK_OF_NUMBER}
+
 cdef size_t NAME_LIMIT = LIMITS.event_name
 cdef size_t ID_LIMIT = LIMITS.identifier
 cdef object CAPACITY = LIMITS.encoder_capacity
 cdef long long EXACT_END = pure.EXACT_END
+cdef bytes FINISHED = pure.encode_done({"finished": True})
 
 
 # ---- single values -------------------------------------------------------------------------------------------------
@@ -215,6 +224,9 @@ cdef list split_at_marks(const uint8_t *frame, size_t size):
     cdef bytes mark
     cdef Py_ssize_t i
     while at < size:
+        if frame[at] != MARK_OF_TEXT and frame[at] != MARK_OF_NUMBER:
+            at += 1
+            continue
         for i, mark in enumerate(MARKS):
             length = len(mark)
             if size - at >= length and memcmp(frame + at, <const char *>mark, length) == 0:
@@ -410,15 +422,11 @@ cdef class _Encoder:
 
     cdef long long clock_ts(self, bint wanted) except -2:
         cdef long long ts
-        cdef int overflow = 0
         if not wanted or self._clock is None:
             return -1
         now = self._clock()
-        if type(now) is int:
-            ts = PyLong_AsLongLongAndOverflow(now, &overflow)
-            if 0 <= ts < EXACT_END and not overflow:
-                return ts
-        return pure.checked_ts(now)
+        ts = exact(now)
+        return pure.checked_ts(now) if ts < 0 else ts
 
     cdef int count(self, long long seq) noexcept:
         if seq >= 0:
@@ -575,10 +583,12 @@ cdef class _Encoder:
             name = pure.event_type(event)
         done = name == "done"
         if done:
-            encoded = pure.encode_done(event)
+            encoded = FINISHED if (<dict>event).get("finished") is True else pure.encode_done(event)
         else:
             own = (<dict>event).get("seq")
-            seq = self._seq + 1 if own is None else pure.event_seq(event, self._seq)
+            seq = self._seq + 1 if own is None else exact(own)
+            if seq < 0:
+                seq = pure.event_seq(event, self._seq)
             told = self._full or self._first
             ts = self.clock_ts((told or self._timestamps) and (<dict>event).get("ts") is None)
         if self._sse:
@@ -674,6 +684,16 @@ cdef class _Encoder:
             return 0
         append(out, b"}", 1)
         return 1
+
+
+cdef long long exact(object value) except -2:
+    """A number that every reader takes for the same one; -1: the pure functions judge it."""
+    cdef long long number
+    cdef int overflow = 0
+    if type(value) is not int:
+        return -1
+    number = PyLong_AsLongLongAndOverflow(value, &overflow)
+    return number if 0 <= number < EXACT_END and not overflow else -1
 
 
 cdef inline bint is_text_or_none(object value):

@@ -357,6 +357,9 @@ class Adapter(ABC):
         )
 
 
+_loads: Final = orjson.loads
+
+
 def parse_chunk(data: str) -> Any:
     """A chunk's JSON.
 
@@ -366,7 +369,7 @@ def parse_chunk(data: str) -> Any:
         Malformed: Not JSON.
     """
     try:
-        return orjson.loads(data)
+        return _loads(data)
     except orjson.JSONDecodeError as problem:
         try:
             return parse_exact(data)
@@ -386,16 +389,18 @@ def parse_object(data: str) -> dict[str, Any]:
     return chunk
 
 
-@dataclass(slots=True)
 class ToolCall:
     """One call in progress."""
 
-    call_id: str
-    name: str = ""
-    index: int | None = None
-    """Its number among the calls that have been told, once it is one of them."""
-    pieces: list[str] = field(default_factory=list)
-    closed: bool = False
+    __slots__ = ("call_id", "closed", "index", "name", "pieces")
+
+    def __init__(self, call_id: str, name: str = "") -> None:
+        self.call_id = call_id
+        self.name = name
+        self.index: int | None = None
+        """Its number among the calls that have been told, once it is one of them."""
+        self.pieces: list[str] = []
+        self.closed = False
 
     @property
     def arguments(self) -> str:

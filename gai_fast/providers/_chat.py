@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from typing import Any, ClassVar, Final
 
 from msgspec import UNSET, Struct
@@ -309,33 +308,40 @@ _STREAMED_AUDIO: Final = "pcm16"
 """The only audio format that OpenAI streams on this API."""
 
 
-@dataclass(slots=True)  # not frozen: one of these takes a third of the time to make
+# No dataclasses: mypyc leaves their `__init__` to the interpreter, which takes three times as long.
+
+
 class CallFragment:
     """A piece of a tool call as one chunk has it; empty where it says nothing."""
 
-    index: int | None
-    identifier: str
-    name: str
-    arguments: str
-    signature: str
+    __slots__ = ("arguments", "identifier", "index", "name", "signature")
+
+    def __init__(self, index: int | None, identifier: str, name: str, arguments: str, signature: str) -> None:
+        self.index = index
+        self.identifier = identifier
+        self.name = name
+        self.arguments = arguments
+        self.signature = signature
 
 
-@dataclass(slots=True)
 class Choice:
     """One choice of an answer."""
 
-    number: int
-    calls: ToolCalls = field(default_factory=ToolCalls)
-    slots: dict[int, ToolCall] = field(default_factory=dict)
-    """The call that a `tool_calls[].index` means at the moment."""
-    named: dict[str, ToolCall] = field(default_factory=dict)
-    """The call that a provider's id means."""
-    last: ToolCall | None = None
-    characters: int = 0
-    """Code points of text so far."""
-    spoke: bool = False
-    reason: str = ""
-    """The provider's word for why it finished."""
+    __slots__ = ("calls", "characters", "last", "named", "number", "reason", "slots", "spoke")
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.calls = ToolCalls()
+        self.slots: dict[int, ToolCall] = {}
+        """The call that a `tool_calls[].index` means at the moment."""
+        self.named: dict[str, ToolCall] = {}
+        """The call that a provider's id means."""
+        self.last: ToolCall | None = None
+        self.characters = 0
+        """Code points of text so far."""
+        self.spoke = False
+        self.reason = ""
+        """The provider's word for why it finished."""
 
 
 def _begins(call: ToolCall, fragment: CallFragment) -> bool:
@@ -428,11 +434,11 @@ class ChatAdapter(Adapter):
         identifier, model = chunk.get("id"), chunk.get("model")
         if not (isinstance(identifier, str) and isinstance(model, str)):
             identifier, model = text_of(identifier), text_of(model)
-        # Of usage that is copied only the last is counted, wherever it stands: each must count, and stand in one place.
-        self.copyable = (not usage or bool(counted)) and text.count('"usage"') == ("usage" in chunk)
+        self.copyable = True
         self.chunk = text
         # Everything is read before anything is done, so that a chunk that cannot be read leaves no call half begun.
         read: list[tuple[Choice, Iterable[Event | CallFragment]]] = []
+        raw: dict[str, Any]
         for raw in chunk.get("choices") or ():
             index = raw.get("index")
             choice = self.choices.get(0 if index is None else index) or self._open(index)
@@ -442,6 +448,10 @@ class ChatAdapter(Adapter):
         for choice, steps in read:
             events += self._done(choice, steps)
         events += extras
+        if events and self.copyable:
+            # Of usage that is copied only the last is counted, wherever it stands: each must count, and stand in one
+            # place.
+            self.copyable = (not usage or bool(counted)) and text.count('"usage"') == ("usage" in chunk)
         if self.started and self.named:
             return events
         # A chunk that says nothing at all (Azure's first) is no start: its model is not known yet.
