@@ -8,11 +8,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from mypy_extensions import mypyc_attr
+
 from gai_fast.providers._base import Target, UpstreamRequest, merged
 from gai_fast.providers._chat import ChatAdapter, ChatAPI
 from gai_fast.request import Request, TextPart, UserMessage
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class CompletionsAPI(ChatAPI):
     """The dialect's common ground."""
 
@@ -40,6 +43,7 @@ class CompletionsAPI(ChatAPI):
         return content if isinstance(content, str) else ""
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class CompletionsAdapter(ChatAdapter):
     """Reads `choices[].text`."""
 

@@ -28,6 +28,7 @@ from typing import Any, ClassVar, Final
 
 import orjson
 from msgspec import UNSET
+from mypy_extensions import mypyc_attr
 from orjson import Fragment
 
 from gai_fast._impl import compact_json, encode_json
@@ -74,6 +75,7 @@ from gai_fast.request import (
 # ---- requests --------------------------------------------------------------------------------------------------------
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class ResponsesAPI(API):
     """The dialect's common ground; a provider sets what is its own."""
 
@@ -336,10 +338,10 @@ class _Item:
     is_done: bool = False
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class ResponsesAdapter(Adapter):
     """Reads the dialect's events; providers override `client_calls` and `extras`."""
 
-    api: ResponsesAPI
     text_members = frozenset({"delta"})
     ignored_members = frozenset({"sequence_number", "obfuscation"})
     label_members = frozenset({"item_id"})
