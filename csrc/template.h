@@ -500,9 +500,8 @@ static inline int gai_learn(gai_template *learned, const uint8_t *frame, size_t 
                 return 0;
             }
         } else if (c == '"') {
-            int plain = 1;
+            int plain = gai_skip_string(&at, end) == GAI_COPY_DONE;
             while (at < end && *at != '"') {
-                plain = plain && *at >= 0x20 && *at <= 0x7E && *at != '\\';
                 at += *at == '\\' ? 2 : 1;
             }
             if (at >= end) {

@@ -134,6 +134,8 @@ _STREAM_TYPES: Final = frozenset(
 _ASIDES: Final = frozenset({"usage", "warning"})
 _BLANK: Final = b" \t\r\n"
 _BOM: Final = b"\xef\xbb\xbf"
+_TEXT_KEYS: Final[dict[str, str]] = dict(DELTAS)
+"""`DELTAS`, our own, which compiled code reads without a call."""
 _FRAME: Final = frozenset({"start", "stream.reset", "error", "done"})
 """What stands around an answer and is no part of it."""
 _NO_CONTENT: Final = _FRAME | _ASIDES | {"safety", "step.end", "finish"}
@@ -587,7 +589,7 @@ class Relay:
     def _learn(self, frame: Frame, events: list[Event], deltas: DeltaSink) -> None:
         """Shows the copier a frame that became one delta; anything else may have changed what such frames become."""
         adapter, copier = self._adapter, self._copier
-        key = DELTAS.get(events[0]["type"]) if len(events) == 1 else None
+        key = _TEXT_KEYS.get(events[0]["type"]) if len(events) == 1 else None
         if not adapter.copyable or (events and key is None):
             copier.forget()
         elif key is not None and copier.learns and not self._halves:
@@ -748,7 +750,7 @@ class Relay:
             if kind == "start" and self._continued is not None:
                 return  # what is gone on with has begun
             raise IllegalTransition(self.state, kind)
-        key = DELTAS.get(kind)
+        key = _TEXT_KEYS.get(kind)
         if key is not None:
             text: str = event[key]  # type: ignore[literal-required]  # the key depends on the type
             if self._halves or not text.isascii():

@@ -12,6 +12,7 @@ from cpython.dict cimport PyDict_GetItemWithError
 from cpython.long cimport PyLong_AsLongLongAndOverflow
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF, Py_INCREF
+from cpython.unicode cimport PyUnicode_AsUTF8AndSize
 from libc.stdint cimport uint8_t, uint64_t
 from libc.string cimport memcmp, memcpy
 
@@ -79,7 +80,9 @@ cdef enum:
     MARK_OF_TEXT = 0xF3
     MARK_OF_NUMBER = c"8"
 
-cdef tuple NAMES = (b"text.delta", b"reasoning.delta")  # by TEXT and REASONING
+# By TEXT and REASONING: how a delta's frame and its object begin.
+cdef tuple EVENT_LINES = (b"event: text.delta\n", b"event: reasoning.delta\n")
+cdef tuple TYPE_MEMBERS = (b'"type":"text.delta"', b'"type":"reasoning.delta"')
 cdef bytes SCHEMA_MEMBER = b'"schema":"%b",' % SCHEMA.encode()
 cdef tuple MEMBERS = tuple(b',"%b":' % key.encode() for key in KEYS)
 cdef dict RANK_OF = dict(KEY_RANK)
@@ -490,16 +493,17 @@ cdef class _Encoder:
         cdef size_t cuts[GAI_NUMBERS]
         cdef uint8_t stamps[GAI_NUMBERS]
         cdef int numbers = 0
-        cdef bytes name = NAMES[kind], text = b""
+        cdef bytes text = b""
         if self._sse:
-            text = b"event: %b\n" % name
+            text = <bytes>EVENT_LINES[kind]
             if self._stream_id is not None:
                 text += b"id: %b." % self._stream_id.encode()
                 cuts[numbers], stamps[numbers] = len(text), False
                 numbers += 1
                 text += b"\n"
             text += b"data: "
-        text += b'{%b"type":"%b"' % (SCHEMA_MEMBER if told else b"", name)
+        text += b"{" + SCHEMA_MEMBER if told else b"{"
+        text += <bytes>TYPE_MEMBERS[kind]
         if timed:
             text += b',"ts":'
             cuts[numbers], stamps[numbers] = len(text), True
@@ -606,8 +610,9 @@ cdef class _Encoder:
         return seq
 
     cdef int write_sse_head(self, gai_buffer *out, str name, long long seq) except -1:
-        cdef bytes encoded = name.encode("utf-8")
-        if self.put_sse_head(out, <const char *>encoded, len(encoded), seq) < 0:
+        cdef Py_ssize_t size = 0
+        cdef const char *encoded = PyUnicode_AsUTF8AndSize(name, &size)
+        if self.put_sse_head(out, encoded, size, seq) < 0:
             raise MemoryError
         return 0
 

@@ -657,7 +657,7 @@ def count(value: Any) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**53 else None
 
 
-def inside(raw: Mapping[str, Any], outer: str, key: str) -> int | None:
+def inside(raw: dict[str, Any], outer: str, key: str) -> int | None:
     """A number of tokens in an object of details, which may be missing or something else."""
     details = raw.get(outer)
     return count(details.get(key)) if isinstance(details, dict) else None

@@ -7,7 +7,6 @@ one of them does differently stands in its own file.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar, Final
 
@@ -303,7 +302,6 @@ def _tool(tool: Tool) -> dict[str, Any]:
 _END: Final = "[DONE]"
 _FUNCTION_CALL: Final = -1
 """The slot of the deprecated `function_call`, beside the indices of `tool_calls`."""
-_ARGUMENTS_AS_VALUE: Final = re.compile(r'"arguments"\s*:\s*[^"\s]')
 _STREAMED_AUDIO: Final = "pcm16"
 """The only audio format that OpenAI streams on this API."""
 
@@ -429,7 +427,7 @@ class ChatAdapter(Adapter):
         said = self.failure(chunk)
         if said is not None:
             raise self.error(said)
-        if part == "message" or ('"tool_calls"' in text and _ARGUMENTS_AS_VALUE.search(text)):
+        if part == "message" or '"tool_calls"' in text:
             _put_arguments_as_text(chunk, part, text)
         identifier, model = chunk.get("id"), chunk.get("model")
         if not (isinstance(identifier, str) and isinstance(model, str)):
@@ -564,6 +562,7 @@ class ChatAdapter(Adapter):
 
     def _fragments(self, calls: Any, part: str) -> list[Event | CallFragment]:
         fragments: list[Event | CallFragment] = []
+        call: dict[str, Any]
         for position, call in enumerate(calls or ()):
             index = count(call.get("index"))
             if index is None and part == "message":
@@ -572,13 +571,14 @@ class ChatAdapter(Adapter):
         return fragments
 
     def _fragment(self, raw: dict[str, Any], index: int | None) -> CallFragment:
-        function = raw.get("function") or raw.get("custom") or {}
-        google = (raw.get("extra_content") or {}).get("google") or {}
+        function: dict[str, Any] = raw.get("function") or raw.get("custom") or {}
+        extra: dict[str, Any] = raw.get("extra_content") or {}
+        google: dict[str, Any] = extra.get("google") or {}
         return CallFragment(
             index,
             self.call_id_in(raw),
             text_of(function.get("name")),
-            text_of(function.get("arguments", function.get("input"))),
+            text_of(function["arguments"] if "arguments" in function else function.get("input")),
             text_of(google.get("thought_signature")),
         )
 
@@ -745,13 +745,18 @@ def _thinking(part: dict[str, Any]) -> list[Event]:
 
 def _put_arguments_as_text(chunk: dict[str, Any], part: str, text: str) -> None:
     """Replaces arguments that came as JSON values by their JSON text: some servers send objects (PROVIDERS §0.9)."""
-    functions = [
-        call["function"]
-        for choice in chunk.get("choices") or ()
-        for call in (choice.get(part) or {}).get("tool_calls") or ()
-        if isinstance(call.get("function"), dict) and "arguments" in call["function"]
-    ]
-    if all(isinstance(function["arguments"], (str, type(None))) for function in functions):
+    functions: list[dict[str, Any]] = []
+    is_text = True
+    choice: dict[str, Any]
+    call: dict[str, Any]
+    for choice in chunk.get("choices") or ():
+        message: dict[str, Any] = choice.get(part) or {}
+        for call in message.get("tool_calls") or ():
+            function = call.get("function")
+            if isinstance(function, dict) and "arguments" in function:
+                functions.append(function)
+                is_text = is_text and isinstance(function["arguments"], (str, type(None)))
+    if is_text:
         return
     path = ("choices", part, "tool_calls", "function", "arguments")
     found = members(text, *path) if text else (encode_json(function["arguments"]).decode() for function in functions)
