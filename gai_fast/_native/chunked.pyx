@@ -24,7 +24,7 @@ cdef class ChunkedBody:
 
     def feed(self, bytes data not None):
         """The data of the chunks in these bytes."""
-        return self.take_apart(data)
+        return self.take_apart(data, b"")
 
     cdef bint is_between(self) noexcept:
         return self._state == SIZE and not self._digits and not self.broken
@@ -34,22 +34,24 @@ cdef class ChunkedBody:
         self.rest = 0
         return 0
 
-    cdef bytes take_apart(self, bytes data):
+    cdef bytes take_apart(self, bytes data, bytes ahead):
         cdef const uint8_t *at = <const uint8_t *>PyBytes_AS_STRING(data)
         cdef const uint8_t *end = at + PyBytes_GET_SIZE(data)
         cdef PyObject *body
         cdef uint8_t *begin
         cdef uint8_t *to
         cdef const uint8_t *whole
-        cdef size_t size
+        cdef size_t size, room = PyBytes_GET_SIZE(ahead)
         cdef uint8_t c
         if self._state == DATA and <size_t>(end - at) <= self._left:
             # Large chunks: the whole read is data.
             self.take(end - at)
             self.rest = 0
-            return data
-        body = new_bytes(NULL, end - at)
-        begin = to = <uint8_t *>bytes_memory(body)
+            return ahead + data if room else data
+        body = new_bytes(NULL, room + (end - at))
+        begin = <uint8_t *>bytes_memory(body)
+        memcpy(begin, PyBytes_AS_STRING(ahead), room)
+        to = begin + room
         while at < end and self._state != END and not self.broken:
             if self._state == SIZE and not self._digits:
                 whole = whole_chunk(at, end, &size)

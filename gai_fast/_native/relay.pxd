@@ -78,11 +78,11 @@ cdef class DeltaCopier:
     cdef list _touched          # of _Kind, the last one that was copied last
     cdef dict _kept             # of _Kept, by name
 
-    cdef int load(self, bytes chunk) except -1
-    cdef int look_at(self, bytes chunk, size_t at, size_t end) noexcept  # a part of it, where nothing is held
+    cdef int look_at(self, bytes chunk, size_t at, size_t end) noexcept  # a part of it, behind what is held
     cdef bytes unload(self)     # what is left of what was fed; nothing is looked at any more
     cdef bint holds_nothing(self) noexcept
-    # Copies on and on: True where nothing is left to look at, False where a frame must take the full path.
+    # Copies on and on: True where nothing is left to look at but what is held from now on, False where a frame must
+    # take the full path. `unload` follows.
     cdef bint copy_all(self, long long seq, long long ts) except -1
     cdef bytes take_bytes(self)
     # What was copied, as an HTTP chunk, and its size without the framing. What an adapter must know waits for `settle`.

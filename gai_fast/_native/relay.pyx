@@ -209,14 +209,10 @@ cdef class DeltaCopier:
     def feed(self, data):
         """Takes the next bytes; `next` is then called until it returns `None`."""
         cdef bytes chunk = as_bytes(data) if type(data) is not bytes else data
-        self.load(chunk)
-
-    cdef int load(self, bytes chunk) except -1:
         if self._held:
             chunk = self._held + chunk
             self._held = b""
         self.look_at(chunk, 0, PyBytes_GET_SIZE(chunk))
-        return 0
 
     cdef int look_at(self, bytes chunk, size_t at, size_t end) noexcept:
         self._chunk = chunk
@@ -268,12 +264,12 @@ cdef class DeltaCopier:
                 return False
             status = self.copy_next(seq, ts)
             if status == GAI_COPY_MORE and self._size - self._at <= HELD:
-                self._held = self.unload()
+                self._held = self._chunk[self._at:self._size]
+                self._size = self._at
                 return True
             # A LF that still belongs to the frame is for the sink to know of.
             if status != GAI_COPY_DONE or (not self._lines and (<_SSEFeed>self._framer)._late_lf):
                 return False
-        self.unload()
         return True
 
     cdef bint holds_nothing(self) noexcept:
@@ -548,9 +544,12 @@ cdef class DeltaCopier:
         self._passed += self._copied
         self._copied = 0
         if self._passes:
-            data = self.take_bytes()
-            size[0] = PyBytes_GET_SIZE(data)
-            return as_chunk(<const uint8_t *>PyBytes_AS_STRING(data), size[0])
+            # One run, which is cut out of what was fed without a copy in between.
+            size[0] = self._run_end - self._run_begin
+            data = as_chunk(self._data + self._run_begin, size[0])
+            self._run_begin = self._run_end = 0
+            self.drop()
+            return data
         size[0] = self._out.size
         data = as_chunk(self._out.data, size[0])
         self.drop()

@@ -58,29 +58,36 @@ cdef class Shortcut:
         cdef const uint8_t *end = begin + PyBytes_GET_SIZE(data)
         cdef const uint8_t *only
         cdef size_t size, copied, said
-        cdef bytes body, written
-        only = whole_chunk(begin, end, &size) if chunks.is_between() and not self._copier._held else NULL
+        cdef bytes body, written, held = self._copier._held
+        cdef Py_ssize_t ahead = PyBytes_GET_SIZE(held)  # of the body, but no bytes of this read
+        only = whole_chunk(begin, end, &size) if chunks.is_between() and not ahead else NULL
         if only is not NULL and only + size + 2 == end:
             chunks.skip_whole()
             self._copier.look_at(data, only - begin, only - begin + size)
         else:
-            body = chunks.take_apart(data)
+            body = chunks.take_apart(data, held)
+            self._copier._held = b""
             if chunks.broken or chunks._state == END or chunks.overhead > PLAIN_OVERHEAD:
-                return body  # there is something to say about these bytes beside their contents
+                # There is something to say about these bytes beside their contents.
+                self.note(began, -ahead)
+                return body
             size = PyBytes_GET_SIZE(body)
-            self._copier.load(body)
+            self._copier.look_at(body, 0, size)
         if not self._copier.copy_all(self._seq, self._now_ms() if self._copier._is_timed else 0):
             body = self._copier.unload()
-            self.note(began, <Py_ssize_t>size - PyBytes_GET_SIZE(body))
+            self.note(began, <Py_ssize_t>size - ahead - PyBytes_GET_SIZE(body))
             return body
         copied = self._copier._copied
         if copied:
             self._seq += copied
             self._deltas += copied
             written = self._copier.take_chunk(&said)
+            self._copier.unload()
             self._sent += said
             self._send(written)
-        self.note(began, size)
+        else:
+            self._copier.unload()
+        self.note(began, <Py_ssize_t>size - ahead)
         return None
 
     cdef int note(self, double began, Py_ssize_t size) except -1:
