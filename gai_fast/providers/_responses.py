@@ -631,11 +631,11 @@ class ResponsesAdapter(Adapter):
             for event in self._fill(raw, {"content_index": index, "summary_index": index}, item)
         ]
 
-    def _cite(self, part: _Part, annotations: Iterable[dict[str, Any]]) -> list[Event]:
+    def _cite(self, part: _Part, annotations: Iterable[Any]) -> list[Event]:
         """The event for annotations; their offsets count in their part, ours in the whole text."""
         cited = []
         for annotation in annotations:
-            part.cited += 1
+            part.cited += 1  # one that cannot be read counts, too: it would be met again in the whole part
             uri, title = annotation.get("url") or annotation.get("file_id"), annotation.get("title")
             span = count(annotation.get("start_index")), count(annotation.get("end_index"))
             places = [part.begin + place for place in span if place is not None] if span[1] else ()

@@ -400,6 +400,14 @@ class TestCitations:
         )
         assert [one["uri"] for one in self.cited(text("Sky"), self.annotated(self.URL), whole)] == ["u", "v"]
 
+    def test_one_that_cannot_be_read_is_not_met_again(self) -> None:
+        adapter = get_provider(OPENAI).adapter()
+        adapter.receive("", json.dumps(text("Sky")))
+        with pytest.raises((AttributeError, TypeError)):
+            adapter.receive("", json.dumps(self.annotated(True)))
+        whole = done(0, "message", content=[said("Sky", annotations=[True, self.URL])])
+        assert [one["type"] for one in adapter.receive("", json.dumps(whole))] == ["citations"]
+
     def test_deltas_that_are_copied_count(self) -> None:
         adapter = get_provider(OPENAI).adapter()
         told = adapter.receive("", json.dumps(text("a")))[-1]
