@@ -422,7 +422,7 @@ class _Passthrough(_Chunks):
     def append_frames(self, frames: bytes, count: int) -> None:
         """Takes frames of the upstream's, all of them deltas."""
         self._out.append(frames)
-        self._end = frames[-4:]
+        self._end = frames[-4:] or b"\n\n"  # what has been sent already ended so
 
     def event(self, event: Event) -> None:
         """Writes what no frame has told."""

@@ -305,6 +305,12 @@ def test_anything_else_takes_the_long_way_and_the_shortcut_goes_on_behind_it(odd
         both(answer(*BEGINNING, together, text("f"), text("g"), text("h"), *END))
 
 
+@pytest.mark.parametrize("stray", [b"\n", b"\r\n", b"\r"])
+def test_an_error_of_ours_begins_a_line_behind_frames_that_were_passed_on(stray: bytes) -> None:
+    reads = answer(*BEGINNING, text("d"), text("e"), stray)[:-1]
+    both(reads, lambda stream: stream.exchange.connection_lost(None), format="openai", passes=True)
+
+
 def test_however_the_bytes_are_cut() -> None:
     frames = [*BEGINNING, *[text(c) for c in 'd\u00e9\U0001f600"\n'], b": x\n\n", text("z"), text("z"), *END]
     whole = b"".join(answer(*frames))
