@@ -37,6 +37,7 @@ cdef class Shortcut:
     cdef int _reads
     cdef Read[READS] _read
     cdef readonly double at
+    cdef readonly double wrote_at
 
     def __init__(self, DeltaCopier copier not None, send, now_ms, clock, timer, meter):
         self._copier = copier
@@ -88,6 +89,8 @@ cdef class Shortcut:
         else:
             self._copier.unload()
         self.note(began, <Py_ssize_t>size - ahead)
+        if copied:
+            self.wrote_at = self.at
         return None
 
     cdef int note(self, double began, Py_ssize_t size) except -1:

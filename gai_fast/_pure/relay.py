@@ -155,9 +155,10 @@ class Shortcut:
 
     Attributes:
         at: What the clock showed at the last read that went this way; 0 before.
+        wrote_at: Likewise, at the last one that brought whole frames: what was written for them has been sent.
     """
 
-    __slots__ = ("at",)
+    __slots__ = ("at", "wrote_at")
 
     def __init__(
         self,
@@ -168,7 +169,7 @@ class Shortcut:
         timer: Callable[[], float],
         meter: Meter,
     ) -> None:
-        self.at = 0.0
+        self.at = self.wrote_at = 0.0
 
     def follow(self, seq: int, deltas: int) -> None:
         """The long way has been taken up to here.

@@ -574,7 +574,7 @@ class Session:
         if shortcut is not None:
             shortcut.settle()
             self.relay.settle()
-            self._last_write = max(self._last_write, shortcut.at)
+            self._last_write = max(self._last_write, shortcut.wrote_at)
 
     def exchange_ended(self, error: Error | None) -> None:
         """The upstream's body is complete, or broke."""

@@ -366,6 +366,21 @@ def test_a_ping_between_two_reads_is_due_by_the_last_of_them() -> None:
     assert stream.leg.body.count(b": ping") == 2
 
 
+def test_a_ping_is_due_though_pieces_of_a_frame_come() -> None:
+    """They are reads, but nothing is written for them."""
+    reads = answer(*BEGINNING, *[text(str(n)) for n in range(5)])[:-1]
+
+    def wait(stream: Stream) -> None:
+        for at, piece in enumerate(text("late").partition(b"la")):
+            stream.time.advance(10)
+            stream.receive(*chunked([piece]))
+            assert stream.leg.body.count(b": ping") == (at + 1) * 10 // 15
+        stream.time.advance(10)
+
+    stream = both(reads, wait, heartbeat=15.0)
+    assert stream.leg.body.count(b": ping") == 2
+
+
 def test_an_upstream_is_idle_from_the_last_read_on() -> None:
     reads = answer(*BEGINNING, *[text(str(n)) for n in range(5)])[:-1]
 
