@@ -31,6 +31,7 @@ from gai_fast.net.upstream import (
     Origin,
     Receiver,
     Timeouts,
+    Turn,
     UpstreamConnection,
     encode_request,
     is_ip_address,
@@ -91,6 +92,7 @@ class UpstreamPool:
         self._max_connections = max_connections
         self._ssl = (ssl_context or default_ssl_context()) if self.origin.scheme == "https" else None
         self._loop = loop or asyncio.get_running_loop()
+        self._turn = Turn(self._loop.call_soon)
         self._open: set[UpstreamConnection] = set()
         self._idle: dict[UpstreamConnection, float] = {}  # → since when; the longest idle first
         self._connecting: dict[asyncio.Task[None], Exchange] = {}
@@ -281,7 +283,7 @@ class UpstreamPool:
 
     async def _make_transport(self, sock: socket.socket) -> tuple[asyncio.Transport, UpstreamConnection]:
         return await self._loop.create_connection(
-            cast("Callable[[], Any]", functools.partial(UpstreamConnection, self)),  # as in server/app.py
+            cast("Callable[[], Any]", functools.partial(UpstreamConnection, self, self._turn)),  # as in server/app.py
             sock=sock,
             ssl=self._ssl,
             server_hostname=None if self._ssl is None else self.origin.host,

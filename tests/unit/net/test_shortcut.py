@@ -18,7 +18,7 @@ from gai_fast.limits import LIMITS
 from gai_fast.metrics import StreamMetrics
 from gai_fast.net.retry import RetryPolicy
 from gai_fast.net.session import Call, Clock, Session
-from gai_fast.net.upstream import Exchange, Timeouts, UpstreamConnection
+from gai_fast.net.upstream import Exchange, Timeouts, Turn, UpstreamConnection
 from gai_fast.net.writer import ResponseWriter
 from gai_fast.providers import get_provider
 from gai_fast.request import parse_request
@@ -105,6 +105,7 @@ class Stream:
         provider: Whose frames come.
         passes: They are passed on as they are; otherwise `format` and `framing` say what becomes of them.
         shortens: There may be a shortcut.
+        turns: A read waits for the others of its turn; here it is alone in it.
         stream: Settings of the stream.
     """
 
@@ -116,6 +117,7 @@ class Stream:
         framing: Any = "sse",
         passes: bool = False,
         shortens: bool = True,
+        turns: bool = False,
         timestamps: bool = False,
         **stream: Any,
     ) -> None:
@@ -126,6 +128,7 @@ class Stream:
         self.provider = provider
         self.figures: StreamMetrics | None = None
         self.leg = Leg(shortens=shortens)
+        self.turn = Turn(self.time.call_soon) if turns else None
         upstream = UpstreamSettings("up", provider, "http://x", retries=0)
         clock = Clock(lambda: 1_000 + int(self.time.now * 1000))
         context = StreamContext("strm_1", "req_1", None, "m", clock, timestamps=timestamps)
@@ -139,6 +142,7 @@ class Stream:
             encoder if passes else None,
             prompt_characters=8,
         )
+        self.wire: Wire
         self.exchange: Exchange
         self.connection: UpstreamConnection
         self.session = Session(
@@ -160,8 +164,8 @@ class Stream:
 
     def open(self, call: Call, session: Session) -> tuple[Any, Any, Any]:
         self.exchange = Exchange("up:1", "POST", b"", session, Timeouts(1, 300, 6_000), self.time)
-        wire = Wire()
-        self.connection = UpstreamConnection(wire)
+        self.wire = wire = Wire()
+        self.connection = UpstreamConnection(wire, self.turn)
         self.connection.connection_made(wire)  # type: ignore[arg-type]  # what is used of a transport
         self.exchange.begin(self.connection, reused=False)
         return get_provider(self.provider).adapter("m"), lambda error: error, self.exchange
@@ -175,6 +179,7 @@ class Stream:
         for data in reads:
             self.time.now += 0.01
             self.connection.data_received(data)
+            self.time.advance(0)
         return self
 
     @property
@@ -227,11 +232,13 @@ def answer(*frames: bytes, media_type: bytes = b"text/event-stream") -> list[byt
 
 def both(reads: Sequence[bytes], act: Callable[[Stream], object] = lambda stream: None, **options: Any) -> Stream:
     """The stream that may take the shortcut, after the same has become of one that may not."""
-    streams = [Stream(shortens=shortens, **options).receive(*reads) for shortens in (False, True)]
-    for stream in streams:
+    ways = {"long": {"shortens": False}, "short": {}, "in turns": {"turns": True}}
+    streams = {name: Stream(**way, **options).receive(*reads) for name, way in ways.items()}
+    for stream in streams.values():
         act(stream)
-    assert streams[1].told == streams[0].told
-    return streams[1]
+    assert streams["short"].told == streams["long"].told
+    assert streams["in turns"].told == streams["long"].told
+    return streams["short"]
 
 
 # ---- the rules -------------------------------------------------------------------------------------------------------
@@ -406,3 +413,62 @@ def test_nothing_goes_the_shortcut_once_the_stream_has_ended() -> None:
         assert len(stream.leg.pieces) == length
 
     both(reads, end)
+
+
+# ---- reads that share a turn of the loop -----------------------------------------------------------------------------
+
+
+def under_way(turn: Turn | None = None) -> Stream:
+    stream = Stream(turns=True)
+    if turn is not None:
+        stream.connection._turn = turn
+    return stream.receive(*answer(*BEGINNING)[:-1])
+
+
+def test_the_reads_of_a_turn_are_handled_together_in_the_order_they_came() -> None:
+    first = under_way()
+    other = under_way(first.turn)
+    first.time.advance(0)
+    first.leg.pieces = other.leg.pieces = pieces = []  # type: ignore[var-annotated]  # of bytes
+    for stream, said in [(first, "1"), (other, "2"), (first, "3")]:
+        stream.connection.data_received(chunked([text(said)])[0])
+    assert not pieces
+    first.time.advance(0)
+    assert [piece.partition(b'"text":"')[2][:1] for piece in pieces] == [b"1", b"2", b"3"]
+
+
+def test_what_waits_for_a_stream_that_is_left_goes_nowhere() -> None:
+    stream = under_way()
+    stream.connection.data_received(chunked([text("late")])[0])
+    stream.session.client_lost()
+    stream.time.advance(0)
+    assert b"late" not in stream.leg.body
+    assert stream.wire.aborted
+
+
+def test_what_comes_behind_the_end_in_the_same_turn_is_nobodys() -> None:
+    stream = under_way()
+    for read in [*chunked(END), LAST, b"HTTP/1.1 200 OK\r\n"]:
+        stream.connection.data_received(read)
+    assert not stream.wire.aborted
+    stream.time.advance(0)
+    assert stream.figures is not None
+    assert stream.figures.outcome == "finished"
+    assert stream.wire.aborted
+
+
+def test_a_read_that_fails_is_told_to_the_loop_and_harms_no_other() -> None:
+    stream = under_way()
+    other = under_way(stream.turn)
+
+    def fail(data: bytes) -> None:
+        raise ZeroDivisionError
+
+    stream.leg._send = fail
+    stream.connection.data_received(chunked([STOP])[0])
+    other.connection.data_received(chunked([text("well")])[0])
+    with pytest.raises(ZeroDivisionError):
+        stream.receive(*chunked([DONE]))
+    assert stream.wire.aborted
+    stream.time.advance(0)
+    assert b"well" in other.leg.body
