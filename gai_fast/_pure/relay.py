@@ -23,7 +23,7 @@ Part: TypeAlias = bytes | Literal["seq", "ts", "text"]
 
 
 class Meter(Protocol):
-    """What a shortcut tells its figures: `gai_fast.metrics.StreamMeter`."""
+    """What a shortcut tells its figures: `gai_fast.meter.StreamMeter`."""
 
     def read(self, began: float, ended: float, size: int, deltas: int) -> None:
         """A read has been handled, and the stream has so many deltas now."""
