@@ -16,6 +16,9 @@ GAP_BOUNDS: Final = (
 )  # fmt: skip
 """Upper bounds of the gaps between tokens, in seconds: those of vLLM, and finer ones for what comes in bursts."""
 
+NO_GAPS: Final = (0,) * (len(GAP_BOUNDS) + 1)
+"""Of a stream with one token, or none."""
+
 Outcome = Literal["finished", "failed", "cancelled", "disconnected"]
 
 
@@ -58,7 +61,7 @@ class StreamMetrics(Struct, frozen=True, kw_only=True):  # one for each stream: 
     time_to_first_token: float | None = None
     upstream_time_to_first_token: float | None = None
     gateway_overhead: float = 0.0
-    gaps: tuple[int, ...] = (0,) * (len(GAP_BOUNDS) + 1)
+    gaps: tuple[int, ...] = NO_GAPS
     gap_sum: float = 0.0
     backpressure: float = 0.0
     deltas: int = 0

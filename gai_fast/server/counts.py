@@ -5,13 +5,13 @@ Owns the bounds of the histograms, and which streams are told apart. What is exp
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Collection
 from typing import Final
 
 from mypy_extensions import mypyc_attr
 
-from gai_fast.metrics import GAP_BOUNDS, StreamMetrics
+from gai_fast.meter import place_of
+from gai_fast.metrics import GAP_BOUNDS, NO_GAPS, StreamMetrics
 
 # The bounds of vLLM's and LiteLLM's histograms where they have one, so that dashboards can stand side by side.
 FIRST_TOKEN_BOUNDS: Final[tuple[float, ...]] = (
@@ -49,7 +49,7 @@ class Histogram:
     def observe(self, value: float | None) -> None:
         """Counts a value, where there is one."""
         if value is not None:
-            self.counts[bisect_left(self.bounds, value)] += 1
+            self.counts[place_of(value, self.bounds)] += 1
             self.sum += value
 
     def merge(self, counts: tuple[int, ...], total: float) -> None:
@@ -71,17 +71,30 @@ class ModelCounts:
         self.overhead = Histogram(OVERHEAD_BOUNDS)
         self.backpressure = Histogram(DURATION_BOUNDS)
         self.tokens: dict[str, int] = {}
-        self.events = {"delta": 0, "other": 0}
-        self.bytes = {"in": 0, "out": 0}
+        self.deltas = 0
+        self.others = 0
+        self.bytes_in = 0
+        self.bytes_out = 0
         self.disconnects = 0
         self.retries = 0
         self.fallbacks = 0
+
+    @property
+    def events(self) -> dict[str, int]:
+        """Events by their kind."""
+        return {"delta": self.deltas, "other": self.others}
+
+    @property
+    def bytes(self) -> dict[str, int]:
+        """Bytes by their direction."""
+        return {"in": self.bytes_in, "out": self.bytes_out}
 
     def add(self, metrics: StreamMetrics) -> None:
         """Counts one stream."""
         self.first_token.observe(metrics.time_to_first_token)
         self.upstream_first_token.observe(metrics.upstream_time_to_first_token)
-        self.gaps.merge(metrics.gaps, metrics.gap_sum)
+        if metrics.gaps is not NO_GAPS:
+            self.gaps.merge(metrics.gaps, metrics.gap_sum)
         self.duration.observe(metrics.duration)
         self.overhead.observe(metrics.gateway_overhead)
         if metrics.backpressure:
@@ -91,13 +104,24 @@ class ModelCounts:
                 if count and key in _TOKENS:
                     kind = _TOKENS[key]
                     self.tokens[kind] = self.tokens.get(kind, 0) + count
-        self.events["delta"] += metrics.deltas
-        self.events["other"] += max(0, metrics.events - metrics.deltas)
-        self.bytes["in"] += metrics.bytes_in
-        self.bytes["out"] += metrics.bytes_out
+        deltas: int = metrics.deltas
+        self.deltas += deltas
+        self.others += max(0, metrics.events - deltas)
+        self.bytes_in += metrics.bytes_in
+        self.bytes_out += metrics.bytes_out
         self.disconnects += metrics.outcome == "disconnected"
         self.retries += metrics.retries
         self.fallbacks += metrics.fallbacks
+
+
+class Ending:
+    """The streams of one model that ended in one way."""
+
+    __slots__ = ("count", "model")
+
+    def __init__(self, model: ModelCounts) -> None:
+        self.count = 0
+        self.model = model
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -108,21 +132,28 @@ class StreamCounts:
         models: The configured models' names; others are counted as `other`.
 
     Attributes:
-        requests: Streams by endpoint, provider, model, outcome and error code.
-        models: Their figures, by provider and model.
+        models: The streams' figures, by provider and model.
     """
 
     def __init__(self, models: Collection[str]) -> None:
         self._known = frozenset(models)
-        self.requests: dict[tuple[str, str, str, str, str], int] = {}
+        self._endings: dict[tuple[str, str, str, str, str], Ending] = {}
         self.models: dict[tuple[str, str], ModelCounts] = {}
+
+    @property
+    def requests(self) -> dict[tuple[str, str, str, str, str], int]:
+        """Streams by endpoint, provider, model, outcome and error code."""
+        return {labels: ending.count for labels, ending in self._endings.items()}
 
     def stream_ended(self, metrics: StreamMetrics) -> None:
         """Counts one stream."""
         name = metrics.model if metrics.model in self._known else OTHER
         labels = (metrics.endpoint, metrics.provider, name, metrics.outcome, metrics.code or "")
-        self.requests[labels] = self.requests.get(labels, 0) + 1
-        counts = self.models.get(labels[1:3])
-        if counts is None:
-            counts = self.models[labels[1:3]] = ModelCounts()
-        counts.add(metrics)
+        ending = self._endings.get(labels)
+        if ending is None:
+            model = self.models.get(labels[1:3])
+            if model is None:
+                model = self.models[labels[1:3]] = ModelCounts()
+            ending = self._endings[labels] = Ending(model)
+        ending.count += 1
+        ending.model.add(metrics)
