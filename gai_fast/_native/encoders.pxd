@@ -31,6 +31,7 @@ cdef class _Encoder:
     cdef bytes member(self, str key)        # of the envelope as it is written, or nothing
     cdef int write_own(self, gai_buffer *out, int rank, str key) except -1  # likewise
     cdef inline int make_writable(self) except -1  # the buffer; raises where somebody looks at it
+    cdef list parts_of(self, event, str key)       # see `delta_parts`
     cdef int put_aside(self) except -1             # what is in the buffer, with the pieces
     cdef long long clock_ts(self, bint wanted) except -2  # -1: no ts
     cdef int count(self, long long seq) noexcept

@@ -89,6 +89,8 @@ cdef dict RANK_OF = dict(KEY_RANK)
 cdef str TEXT_MARK = pure.TEXT_MARK
 cdef object SEQ_MARK = pure.SEQ_MARK
 cdef object ts_mark = pure.ts_mark
+# The parts of a compact `text.delta` that holds nothing else, in NDJSON and in SSE, once they are known.
+cdef list PLAIN_PARTS = [None, None]
 # The marks that may stand in a frame, and what each stands for.
 cdef tuple MARKS = tuple(pure.PART_OF_MARK)
 cdef tuple PARTS = tuple(pure.PART_OF_MARK.values())
@@ -246,6 +248,17 @@ cdef list split_at_marks(const uint8_t *frame, size_t size):
     return parts
 
 
+cdef bint is_plain_text(object event, str key):
+    """Whether an event is a `text.delta` of nothing but its text."""
+    return (
+        type(event) is dict
+        and len(<dict>event) == 2
+        and key == "text"
+        and "text" in <dict>event
+        and (<dict>event).get("type") == "text.delta"
+    )
+
+
 # ---- encoders ------------------------------------------------------------------------------------------------------
 
 
@@ -324,6 +337,16 @@ cdef class _Encoder:
 
     def delta_parts(self, event, str key not None):
         """How a delta like this one is written behind the first event, whatever its text and its numbers."""
+        cdef list parts
+        if self._full or self._timestamps or self._stream_id is not None or not is_plain_text(event, key):
+            return self.parts_of(event, key)
+        # The same for all streams of a framing.
+        parts = PLAIN_PARTS[self._sse]
+        if parts is None:
+            parts = PLAIN_PARTS[self._sse] = self.parts_of(event, key)
+        return parts.copy()
+
+    cdef list parts_of(self, event, str key):
         cdef gai_buffer out
         cdef uint8_t[512] memory
         cdef bint first = self._first
@@ -392,11 +415,11 @@ cdef class _Encoder:
                 self._envelope["request_id"] = request_id
         else:
             self._full, self._envelope = pure.checked_envelope(envelope, request_id, trace_id)
-        self._stream_id = pure.checked_stream_id(stream_id)
+        self._stream_id = None if stream_id is None else pure.checked_stream_id(stream_id)
         self._clock = clock
         self._timestamps = timestamps
         self.drop_heads()
-        self._buffer = WriteBuffer(pure.checked_capacity(capacity))
+        self._buffer = WriteBuffer(capacity if capacity is CAPACITY else pure.checked_capacity(capacity))
         return 0
 
     cdef bytes member(self, str key):

@@ -219,6 +219,8 @@ def test_the_parts_of_a_delta_are_what_is_written_for_it(
         values = {"seq": b"%d" % encoder.seq, "ts": b"%d" % clock(), "text": str(event[key]).encode()}
         assert b"".join(part if isinstance(part, bytes) else values[part] for part in parts) == encoder.take()
         assert parts.count("text") == 1
+        parts.clear()  # they are whoever's that asked
+    assert encoder.delta_parts({"type": "text.delta", "text": "x"}, "text") == fresh
     with pytest.raises(ValueError, match="type"):
         encoder.delta_parts({"text": "x"}, "text")
 
