@@ -114,6 +114,9 @@ class Origin:
             raise ValueError("base_url has no valid host and port")
         return cls(parts.scheme, host, port or _PORTS[parts.scheme], parts.path.rstrip("/"))
 
+    def __hash__(self) -> int:
+        return hash(self.host)  # it is asked for with every request, and what `dataclass` makes would be interpreted
+
     @property
     def peer(self) -> str:
         """`host:port`, for messages."""
@@ -206,6 +209,29 @@ def _encode_head(origin: Origin, method: str, path: str, headers: tuple[tuple[st
 
 _HEAD_END: Final = b"\r\n\r\n"
 
+# How servers spell the headers that most answers have: looking one up costs a third of decoding it.
+_NAMES: Final[dict[bytes, str]] = {
+    spelt.encode(): name
+    for name in "cache-control connection content-length content-type date server transfer-encoding".split()
+    for spelt in (name, name.title())
+}
+
+
+class KnownHead:
+    """The head of an answer in chunks, to know it by when it comes again on the same connection.
+
+    Many servers send the same bytes before every answer; what httptools and the checks behind it made of them once is
+    what they would make of them again.
+    """
+
+    __slots__ = ("data", "headers", "keep_alive", "status")
+
+    def __init__(self, data: bytes, status: int, headers: dict[str, str], keep_alive: bool) -> None:
+        self.data = data  # with the blank line
+        self.status = status
+        self.headers = headers
+        self.keep_alive = keep_alive
+
 
 class ResponseReader:
     """The bytes of one answer, taken apart: the head by httptools, the body by its framing. Sans-IO.
@@ -216,8 +242,10 @@ class ResponseReader:
     Args:
         peer: `host:port`, for messages.
         method: Of the request; an answer to HEAD has no body whatever its head says.
+        known: A head that came before on the same connection.
 
     Attributes:
+        known: Likewise; this answer's once that has come, where it may be known again.
         chunks: Takes the body apart, where it comes in chunks; whoever feeds it calls `look_at_chunks`.
     """
 
@@ -235,13 +263,15 @@ class ResponseReader:
         "error",
         "head",
         "is_reusable",
+        "known",
     )
 
-    def __init__(self, peer: str, method: str = "POST") -> None:
+    def __init__(self, peer: str, method: str = "POST", known: KnownHead | None = None) -> None:
         self.head: tuple[int, dict[str, str]] | None = None
         self.complete = False
         self.error: Error | None = None
         self.is_reusable = False
+        self.known = known
         self._peer = peer
         self._is_head = method == "HEAD"
         self._keep_alive = False
@@ -255,7 +285,9 @@ class ResponseReader:
     def feed(self, data: bytes) -> bytes:
         """Takes what one read brought, returns the bytes of the body in it; not to be called after the end."""
         if self.head is None:
-            rest = self._feed_head(data)
+            rest = self._repeated(data)
+            if rest is None:
+                rest = self._feed_head(data)
             if rest is None:
                 return b""
             data = rest
@@ -295,6 +327,22 @@ class ResponseReader:
         else:
             self._refuse("network", "truncated", "closed the connection before the end of its answer")
 
+    def _repeated(self, data: bytes) -> bytes | None:
+        """What stands behind a head that is known; `None` where another one comes, or in pieces."""
+        known = self.known
+        if known is None or self._head_bytes or self._is_head or not data.startswith(known.data):
+            return None
+        self.head = known.status, known.headers.copy()
+        self._keep_alive = known.keep_alive
+        self.chunks = ChunkedBody()
+        return data[len(known.data) :]
+
+    def _note_head(self, data: bytes) -> None:
+        """Keeps a head that came in one piece, nothing before it, where the next answer may have the same."""
+        if self.head is not None and self.chunks is not None and len(data) == self._head_bytes <= LIMITS.known_head:
+            status, headers = self.head
+            self.known = KnownHead(data, status, headers.copy(), self._keep_alive)
+
     def _feed_head(self, data: bytes) -> bytes | None:
         """Feeds httptools with heads, interim ones too; returns what stands behind the last, `None` before its end."""
         while data and self._is_in_head():
@@ -315,6 +363,7 @@ class ResponseReader:
                 self._too_large()
             if end >= 0 or self.error is not None:
                 self._parser = None  # it refers to this object: the garbage collector should not have to come
+            self._note_head(data[:size])
             data = data[size:]
         return None if self.head is None else data
 
@@ -332,8 +381,8 @@ class ResponseReader:
     # httptools calls these.
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        key, text = name.decode("latin-1").lower(), value.decode("latin-1").strip(" \t")
-        headers = self._headers
+        headers, key = self._headers, _NAMES.get(name) or name.decode("latin-1").lower()
+        text = value.decode("latin-1").strip(" \t")
         headers[key] = f"{headers[key]}, {text}" if key in headers else text
 
     def on_headers_complete(self) -> None:
@@ -386,8 +435,14 @@ class _State(enum.Enum):
     ENDED = enum.auto()
 
 
-# As globals, because the attribute of an enum costs 75 ns on 3.11, and a read asks for two.
-_QUEUED, _CONNECTING, _HEAD, _BODY, _STREAMING, _ENDED = _State
+# As constants, because the attribute of an enum costs 75 ns on 3.11, and a read asks for two; of the enum's own type,
+# because what is narrowed to a member is believed to stay it (docs/architecture.md, "What is compiled").
+_QUEUED: Final[_State] = _State.QUEUED
+_CONNECTING: Final[_State] = _State.CONNECTING
+_HEAD: Final[_State] = _State.HEAD
+_BODY: Final[_State] = _State.BODY
+_STREAMING: Final[_State] = _State.STREAMING
+_ENDED: Final[_State] = _State.ENDED
 
 _PHASES: Final[dict[_State, Phase]] = {
     _QUEUED: "connect",
@@ -526,7 +581,7 @@ class Exchange:
         self._state = _HEAD
         self._abandon = connection.abort
         self._connection = connection
-        self._response = ResponseReader(self._peer, self._method)
+        self._response = ResponseReader(self._peer, self._method, connection.known)
         self.sent = True
         self.reused = reused
         self._read_at = self._timers.clock()
@@ -600,6 +655,7 @@ class Exchange:
     def _complete(self, is_reusable: bool) -> None:
         if self._state is not _ENDED:
             connection = cast(UpstreamConnection, self._connection)
+            connection.known = self._response.known
             receiver = self._end()
             connection.release(is_reusable)
             receiver.exchange_ended(None)
@@ -708,13 +764,17 @@ class UpstreamConnection:
     Args:
         keeper: Is told what becomes of it.
         turn: Whose reads it shares; without one each is handled at once.
+
+    Attributes:
+        known: The head of an answer that it carried.
     """
 
-    __slots__ = ("_exchange", "_keeper", "_transport", "_turn")
+    __slots__ = ("_exchange", "_keeper", "_transport", "_turn", "known")
 
     def __init__(self, keeper: Keeper, turn: Turn | None = None) -> None:
         self._keeper = keeper
         self._turn = turn
+        self.known: KnownHead | None = None
         self._exchange: Exchange | None = None
         self._transport: asyncio.Transport
 

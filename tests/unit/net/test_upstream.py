@@ -16,6 +16,7 @@ from gai_fast.limits import LIMITS
 from gai_fast.net.timers import TimerWheel
 from gai_fast.net.upstream import (
     Exchange,
+    KnownHead,
     Origin,
     ResponseReader,
     Timeouts,
@@ -173,8 +174,10 @@ def splits(data: bytes) -> Iterable[list[bytes]]:
         yield [data[a:b] for a, b in itertools.pairwise(edges)]
 
 
-def read(pieces: Iterable[bytes], method: str = "POST", eof: bool = False) -> tuple[ResponseReader, bytes]:
-    reader = ResponseReader("api.example.com:443", method)
+def read(
+    pieces: Iterable[bytes], method: str = "POST", eof: bool = False, known: KnownHead | None = None
+) -> tuple[ResponseReader, bytes]:
+    reader = ResponseReader("api.example.com:443", method, known)
     body = b""
     for piece in pieces:
         if reader.complete or reader.error is not None:
@@ -183,6 +186,53 @@ def read(pieces: Iterable[bytes], method: str = "POST", eof: bool = False) -> tu
     if eof and not reader.complete and reader.error is None:
         reader.feed_eof()
     return reader, body
+
+
+LONG = OK + b"Transfer-Encoding: chunked\r\nA: " + b"a" * LIMITS.known_head + b"\r\n\r\n"
+
+
+@pytest.mark.parametrize("method", ["POST", "HEAD"])
+@pytest.mark.parametrize(
+    ("head", "is_kept"),
+    [
+        (CHUNKED, True),
+        (OK + b"Transfer-Encoding: chunked\r\nConnection: close\r\n\r\n", True),
+        (b"HTTP/1.1 400 Bad\r\ntransfer-encoding: chunked\r\nA: b\r\nA: c\r\n\r\n", True),
+        (LENGTH_5, False),
+        (OK + b"\r\n", False),
+        (b"HTTP/1.1 100 Continue\r\n\r\n" + CHUNKED, False),
+        (LONG, False),
+    ],
+)
+def test_a_head_that_comes_again_is_what_it_was(head: bytes, is_kept: bool, method: str) -> None:
+    answer = head + chunk(b"hello") + b"0\r\n\r\n"
+    first, _ = read([answer])
+    assert (first.known is not None) == is_kept
+    for data in (
+        answer,
+        CHUNKED + chunk(b"hi") + b"0\r\n\r\n",
+        LENGTH_5 + b"hello",
+        head + b"broken",
+        b"HTTP/2.0 200\r\n\r\n",
+    ):
+        for pieces in splits(data):
+            (fresh, wanted), (reader, body) = read(pieces, method), read(pieces, method, known=first.known)
+            assert (reader.head, body, reader.complete, reader.is_reusable) == (
+                fresh.head, wanted, fresh.complete, fresh.is_reusable,
+            )  # fmt: skip
+            assert (reader.error and reader.error.reason) == (fresh.error and fresh.error.reason)
+
+
+async def test_what_is_known_of_a_head_belongs_to_its_connection_and_to_nobody_who_is_told_it(
+    make_bench: Callable[..., Bench],
+) -> None:
+    bench = make_bench().begin()
+    bench.transport.feed(CHUNKED + b"0\r\n\r\n")
+    assert bench.connection.known is not None
+    assert bench.connection.known.data == CHUNKED
+    bench.receiver.headers.clear()
+    assert bench.connection.known.headers["content-type"] == "text/event-stream"
+    assert make_bench().connection.known is None
 
 
 @pytest.mark.parametrize(
