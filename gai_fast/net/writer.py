@@ -61,6 +61,6 @@ class ResponseWriter:
         if not self._chunked:
             self._send(head + data)
         elif data:
-            self._send(b"%b%x\r\n%b\r\n0\r\n\r\n" % (head, len(data), data))
+            self._send(b"".join((head, b"%x\r\n" % len(data), data, b"\r\n0\r\n\r\n")))  # `%b` would cost twice as much
         else:
             self._send(head + b"0\r\n\r\n")

@@ -155,8 +155,12 @@ class _Wait(enum.Enum):
     NOTHING = "its end"
 
 
-# As globals, because the attribute of an enum costs 75 ns on 3.11.
-_REQUEST, _HEAD, _BODY, _TAKING, _NOTHING = _Wait
+# As constants, because the attribute of an enum costs 75 ns on 3.11; see `net/upstream.py`.
+_REQUEST: Final[_Wait] = _Wait.REQUEST
+_HEAD: Final[_Wait] = _Wait.HEAD
+_BODY: Final[_Wait] = _Wait.BODY
+_TAKING: Final[_Wait] = _Wait.TAKING
+_NOTHING: Final[_Wait] = _Wait.NOTHING
 
 # How clients spell the headers that most requests have: looking one up costs a third of decoding it.
 _NAMES: Final[Mapping[bytes, str]] = {
