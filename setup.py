@@ -26,6 +26,7 @@ COMPILED = (
     "ids",
     "meter",
     "net/engine",
+    "net/lending",
     "net/retry",
     "net/session",
     "net/timers",

@@ -1,8 +1,8 @@
-"""The connections to one upstream: made, kept, lent, counted.
+"""The connections to one upstream: how they are made, and how they end.
 
-Owns: where a connection may go (DNS, forbidden addresses, TCP, TLS), how many there are, who waits for one, how long an
-idle one is kept, and the one transparent retry of a pooled connection that was dead. It must not know: what an answer
-means, other retries, other upstreams. The proxy environment is not read: an upstream is what the configuration says.
+Owns: where a connection may go (DNS, forbidden addresses, TCP, TLS). It must not know: who gets which connection
+(`lending.py`), what an answer means, retries, other upstreams. The proxy environment is not read: an upstream is what
+the configuration says.
 
 A resolved address is checked and then connected to as it is, so no second look-up can give another one (DNS rebinding;
 RELIABILITY T25).
@@ -17,45 +17,21 @@ import ipaddress
 import os
 import socket
 import ssl
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from itertools import chain, zip_longest
 from typing import Any, Final, Protocol, cast
 
 from gai_fast.errors import Error
 from gai_fast.limits import LIMITS
-from gai_fast.net.timers import Timer, Timers
-from gai_fast.net.upstream import (
-    Exchange,
-    Origin,
-    Receiver,
-    Timeouts,
-    Turn,
-    UpstreamConnection,
-    encode_request,
-    is_ip_address,
-)
+from gai_fast.net.lending import Lender
+from gai_fast.net.timers import Timers
+from gai_fast.net.upstream import Exchange, Origin, Timeouts, Turn, UpstreamConnection, is_ip_address
 
 _Address = tuple[socket.AddressFamily, Any]
 """A family and a socket address of it, resolved."""
 
 
-@dataclass(frozen=True, slots=True)
-class PoolStats:
-    """Counts of one pool. Now: `open` sockets, `idle` among them, `connecting`, `pending` requests that wait for a
-    connection. So far: `opened` connections, `reused` ones, `retried` requests whose pooled connection was dead."""
-
-    open: int
-    idle: int
-    connecting: int
-    pending: int
-    opened: int
-    reused: int
-    retried: int
-
-
-class UpstreamPool:
+class UpstreamPool(Lender):
     """Keep-alive connections to one upstream; belongs to one loop and its thread.
 
     Args:
@@ -85,50 +61,16 @@ class UpstreamPool:
         ssl_context: ssl.SSLContext | None = None,
         loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
-        self.origin = Origin.parse(base_url)
-        self._peer = self.origin.peer
-        self._timers = timers
-        self._timeouts = Timeouts(connect_timeout, idle_timeout, total_timeout)
-        self._max_connections = max_connections
+        super().__init__(
+            Origin.parse(base_url),
+            Timeouts(connect_timeout, idle_timeout, total_timeout),
+            timers=timers,
+            max_connections=max_connections,
+            loop=loop or asyncio.get_running_loop(),
+        )
         self._ssl = (ssl_context or default_ssl_context()) if self.origin.scheme == "https" else None
-        self._loop = loop or asyncio.get_running_loop()
         self._turn = Turn(self._loop.call_soon)
-        self._open: set[UpstreamConnection] = set()
-        self._idle: dict[UpstreamConnection, float] = {}  # → since when; the longest idle first
-        self._connecting: dict[asyncio.Task[None], Exchange] = {}
-        self._waiting: OrderedDict[Exchange, None] = OrderedDict()
-        self._expiry: Timer | None = None
-        self._closed = False
-        self._emptied = asyncio.Event()
-        self._emptied.set()
         self._making: set[asyncio.Task[tuple[asyncio.Transport, UpstreamConnection]]] = set()
-        self._opened = self._reused = self._retried = 0
-
-    def open(
-        self, method: str, path: str, headers: Sequence[tuple[str, str]], body: bytes, receiver: Receiver
-    ) -> Exchange:
-        """Starts a request and returns at once; the receiver is called in a later turn of the loop.
-
-        Args:
-            path: From the base URL on, with its query; begins with `/`.
-            headers: All but those that the connection sets: `Host`, `Content-Length`, `Accept-Encoding`, ….
-
-        Raises:
-            ValueError: What would break the request's framing; see `encode_request`.
-        """
-        request = encode_request(self.origin, method, path, headers, body)
-        exchange = Exchange(self._peer, method, request, receiver, self._timeouts, self._timers)
-        if self._closed:
-            self._loop.call_soon(exchange.fail, self._gone())
-        elif self._serve(exchange):
-            pass
-        elif len(self._waiting) < LIMITS.pool_waiting:
-            self._waiting[exchange] = None
-            exchange.begin_waiting(functools.partial(self._waiting.pop, exchange, None))
-        else:
-            text = f"{len(self._waiting)} requests wait for a connection to {self._peer} (max_connections)"
-            self._loop.call_soon(exchange.fail, Error("overloaded", text, reason="upstream_pool"))
-        return exchange
 
     async def close(self) -> None:
         """Ends all connections, and exchanges with `network`, reason `closed`; returns when the sockets are gone."""
@@ -143,41 +85,6 @@ class UpstreamPool:
         for connection in tuple(self._open):
             connection.fail(self._gone())
         await self._emptied.wait()
-
-    @property
-    def stats(self) -> PoolStats:
-        """The counts at this moment."""
-        return PoolStats(
-            open=len(self._open),
-            idle=len(self._idle),
-            connecting=len(self._connecting),
-            pending=len(self._waiting),
-            opened=self._opened,
-            reused=self._reused,
-            retried=self._retried,
-        )
-
-    # ---- who gets which connection
-
-    def _serve(self, exchange: Exchange) -> bool:
-        """Gives an exchange an idle connection, or room for its own; or says that there is neither."""
-        while self._idle:
-            connection, _ = self._idle.popitem()  # the last one used is the least likely to have been closed
-            if not connection.is_closing:
-                self._reused += 1
-                exchange.begin(connection, reused=True)
-                return True
-        if len(self._open) + len(self._connecting) < self._max_connections:
-            self._connect(exchange)
-            return True
-        return False
-
-    def _serve_waiting(self) -> None:
-        while self._waiting and not self._closed:
-            exchange = next(iter(self._waiting))
-            if not self._serve(exchange):
-                return
-            del self._waiting[exchange]
 
     def _connect(self, exchange: Exchange) -> None:
         task = self._loop.create_task(self._connect_for(exchange))
@@ -201,49 +108,6 @@ class UpstreamPool:
             exchange.fail(Error("network", text, reason="reset"))
         else:
             exchange.begin(connection, reused=False)
-
-    def _gone(self) -> Error:
-        return Error("network", f"the connections to {self._peer} are being closed", reason="closed")
-
-    # ---- what connections tell (upstream.Keeper)
-
-    def connection_made(self, connection: UpstreamConnection) -> None:
-        """There is a socket."""
-        self._open.add(connection)
-        self._emptied.clear()
-
-    def connection_free(self, connection: UpstreamConnection) -> None:
-        """A connection may carry the next exchange."""
-        self._idle[connection] = self._timers.clock()
-        if self._waiting:
-            self._serve_waiting()
-        elif self._expiry is None:
-            self._expire()
-
-    def connection_lost(self, connection: UpstreamConnection, exchange: Exchange | None, exc: Exception | None) -> None:
-        """A socket is gone; a request on a pooled one that was dead gets a fresh one, before anybody who waits."""
-        self._open.discard(connection)
-        if not self._open:
-            self._emptied.set()
-        self._idle.pop(connection, None)
-        if exchange is not None:
-            if exchange.has_met_a_dead_connection and not self._closed:
-                self._retried += 1
-                self._connect(exchange)
-            else:
-                exchange.connection_lost(exc)
-        self._serve_waiting()
-
-    def _expire(self) -> None:
-        """Closes what has been idle for too long, and comes back for the rest."""
-        self._expiry = None
-        now = self._timers.clock()
-        for connection, since in tuple(self._idle.items()):
-            if now < since + LIMITS.pool_idle:
-                self._expiry = self._timers.schedule(since + LIMITS.pool_idle, self._expire)
-                return
-            del self._idle[connection]
-            connection.abort()
 
     # ---- how a connection is made
 

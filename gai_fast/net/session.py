@@ -705,9 +705,10 @@ class Session:
 
     def _note_read(self) -> None:
         """A read has been handled, at the latest when the stream's figures are asked for."""
-        if self._reading is not None:
-            (began, size), self._reading = self._reading, None
-            self._meter.read(began, perf_counter(), size, self.relay.deltas)
+        reading = self._reading
+        if reading is not None:
+            self._reading = None
+            self._meter.read(reading[0], perf_counter(), reading[1], self.relay.deltas)
 
     def measured(self, outcome: Outcome = "finished") -> StreamMetrics:
         """The figures so far, where the stream ends in this turn: what has been said is handed over."""

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from gai_fast.limits import LIMITS
-from gai_fast.net.pool import PoolStats, UpstreamPool, default_ssl_context, is_forbidden_address
+from gai_fast.net.lending import PoolStats
+from gai_fast.net.pool import UpstreamPool, default_ssl_context, is_forbidden_address
 from gai_fast.net.timers import TimerWheel
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"

@@ -1,0 +1,92 @@
+"""Connections are lent by rules that hold however one is made; what a pool makes of them, `test_pool.py` tells."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from gai_fast.limits import LIMITS
+from gai_fast.net.lending import Lender
+from gai_fast.net.timers import TimerWheel
+from gai_fast.net.upstream import Exchange, Origin, Timeouts, UpstreamConnection
+
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+
+
+class Making(Lender):
+    """Makes a connection where the test says so."""
+
+    wanted: list[Exchange]
+
+    def _connect(self, exchange: Exchange) -> None:
+        self.wanted.append(exchange)
+
+
+class Bench:
+    def __init__(self, loop: Any, timers: TimerWheel, make_recorder: Any, make_transport: Any, most: int) -> None:
+        timeouts = Timeouts(5, 60, 600)
+        self.lender = Making(
+            Origin.parse("http://192.0.2.1/v1"), timeouts, timers=timers, max_connections=most, loop=loop
+        )
+        self.lender.wanted = []
+        self.make_recorder = make_recorder
+        self.make_transport = make_transport
+
+    def open(self) -> Exchange:
+        exchange = self.lender.open("POST", "/chat", [], b"{}", self.make_recorder())
+        assert isinstance(exchange, Exchange)
+        return exchange
+
+    def idle(self) -> Any:
+        """The transport of a connection that nobody uses."""
+        connection = UpstreamConnection(self.lender)
+        transport = self.make_transport(connection)
+        self.lender.connection_free(connection)
+        return transport
+
+
+@pytest.fixture
+def make_bench(loop: Any, timers: TimerWheel, make_recorder: Any, make_transport: Any) -> Callable[[int], Bench]:
+    return lambda most: Bench(loop, timers, make_recorder, make_transport, most)
+
+
+async def test_a_connection_is_made_only_where_none_is_idle(make_bench: Callable[[int], Bench]) -> None:
+    bench = make_bench(2)
+    older, newer = bench.idle(), bench.idle()
+    first, second = bench.open(), bench.open()
+    assert (first.reused, second.reused, bench.lender.wanted) == (True, True, [])
+    assert (len(newer.written), len(older.written)) == (1, 1)
+    newer.feed(OK)
+    assert bench.lender.stats.idle == 1
+
+
+async def test_who_finds_no_room_waits_and_is_served_by_the_next_that_comes_free(
+    make_bench: Callable[[int], Bench],
+) -> None:
+    bench = make_bench(1)
+    transport = bench.idle()
+    bench.open()
+    waiting = bench.open()
+    assert waiting.is_waiting
+    assert bench.lender.stats.pending == 1
+    transport.feed(OK)
+    assert not waiting.is_waiting
+    assert len(transport.written) == 2
+
+
+async def test_a_connection_that_is_closing_is_not_lent(make_bench: Callable[[int], Bench]) -> None:
+    bench = make_bench(2)
+    bench.idle().closing = True
+    exchange = bench.open()
+    assert bench.lender.wanted == [exchange]
+
+
+async def test_what_is_idle_for_too_long_is_closed(make_bench: Callable[[int], Bench], loop: Any) -> None:
+    bench = make_bench(1)
+    transport = bench.idle()
+    loop.advance(LIMITS.pool_idle - 1)
+    assert not transport.aborted
+    loop.advance(2)
+    assert transport.aborted
