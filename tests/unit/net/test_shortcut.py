@@ -58,7 +58,7 @@ class Leg(ResponseWriter):
 
     @property
     def body(self) -> bytes:
-        """Without the chunks' framing, which is one for each read."""
+        """Without the chunks' framing."""
         rest = b"".join(self.pieces).removeprefix(CLIENT_HEAD)
         body = b""
         while rest:
@@ -185,7 +185,7 @@ class Stream:
     @property
     def told(self) -> tuple[Any, ...]:
         """All that a client sees, and of the figures all but the times."""
-        return self.leg.body, str(self.leg.failure), None if self.figures is None else told_of(self.figures)
+        return self.leg.pieces, str(self.leg.failure), None if self.figures is None else told_of(self.figures)
 
 
 def told_of(figures: StreamMetrics) -> tuple[Any, ...]:
@@ -328,13 +328,14 @@ def test_however_the_bytes_are_cut() -> None:
 @given(st.data())
 def test_whatever_happens_in_between(data: st.DataObject) -> None:
     frames = st.sampled_from(
-        [text("x"), text("y\\"), text("\u20ac"), text(""), TOOL, arguments("1"), b": c\n\n", USAGE]
+        [text("x"), text("y\\"), text("\u20ac"), text(""), TOOL, arguments("1"), b": c\n\n", b"\n", USAGE]
     )
     said = data.draw(st.lists(frames, max_size=12))
     whole = b"".join(chunked([*BEGINNING, *said, *data.draw(st.sampled_from([END, [STOP, DONE], []]))]))
     places = sorted(data.draw(st.lists(st.integers(0, len(whole)), max_size=12)))
     reads = [whole[at:to] for at, to in zip([0, *places], [*places, len(whole)], strict=True) if at < to]
     seed = data.draw(st.integers(0, 99))
+    passed_on = data.draw(st.sampled_from([{}, {"format": "openai", "passes": True}]))
 
     def live(stream: Stream) -> None:
         chance = random.Random(seed)
@@ -357,7 +358,7 @@ def test_whatever_happens_in_between(data: st.DataObject) -> None:
                     stream.exchange.connection_lost(ConnectionResetError())
         stream.receive(*([LAST] if stream.figures is None else []))
 
-    both([], live)
+    both([], live, **passed_on)
 
 
 def test_a_ping_between_two_reads_is_due_by_the_last_of_them() -> None:
