@@ -7,7 +7,7 @@ snapshot: a request keeps the one it began with.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 MIB = 1 << 20
@@ -31,9 +31,21 @@ class Secret:
     def __str__(self) -> str:
         return "Secret(…)"
 
+    def __reduce__(self) -> tuple[type[Secret], tuple[str]]:
+        return Secret, (self._value,)
+
+
+class _Snapshot:
+    """What can be copied and pickled though it is compiled and nothing of it can be set."""
+
+    __slots__ = ()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), tuple(getattr(self, each.name) for each in fields(self))  # type: ignore[arg-type]  # one is
+
 
 @dataclass(frozen=True, slots=True)
-class StreamSettings:
+class StreamSettings(_Snapshot):
     """How one stream behaves. Times in seconds, sizes in bytes."""
 
     heartbeat: float = 15.0
@@ -63,7 +75,7 @@ class StreamSettings:
 
 
 @dataclass(frozen=True, slots=True)
-class BreakerSettings:
+class BreakerSettings(_Snapshot):
     """When an upstream that fails is left alone. Times in seconds."""
 
     failures: int = 5
@@ -75,7 +87,7 @@ class BreakerSettings:
 
 
 @dataclass(frozen=True, slots=True)
-class UpstreamSettings:
+class UpstreamSettings(_Snapshot):
     """One `[[upstream]]`."""
 
     name: str
@@ -96,7 +108,7 @@ class UpstreamSettings:
 
 
 @dataclass(frozen=True, slots=True)
-class ModelSettings:
+class ModelSettings(_Snapshot):
     """One `[[model]]`, or the one that `<upstream>/<id>` names."""
 
     name: str
@@ -112,7 +124,7 @@ class ModelSettings:
 
 
 @dataclass(frozen=True, slots=True)
-class ServerSettings:
+class ServerSettings(_Snapshot):
     """`[server]`. Times in seconds, sizes in bytes."""
 
     host: str = "127.0.0.1"
@@ -130,7 +142,7 @@ class ServerSettings:
 
 
 @dataclass(frozen=True, slots=True)
-class StoreSettings:
+class StoreSettings(_Snapshot):
     """`[store]`: what is kept of resumable streams. Times in seconds, sizes in bytes."""
 
     url: str = "memory://"
@@ -143,7 +155,7 @@ class StoreSettings:
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class Settings(_Snapshot):
     """One snapshot of the whole configuration."""
 
     server: ServerSettings = ServerSettings()

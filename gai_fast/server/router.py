@@ -57,10 +57,12 @@ class Incoming:
         request_id: The caller's or ours.
         trace_id: Of `traceparent`.
         query: The query parameters, decoded; the last of a name counts.
-        host: Whom the request is for.
         cors: What the answer says of the caller's origin.
         is_foreign: Whether a web page of another origin, which is not allowed, makes this request.
         tail: What follows the prefix of a prefix route.
+
+    Attributes:
+        host: Whom the request is for.
     """
 
     __slots__ = ("cors", "host", "http", "is_foreign", "path", "query", "request_id", "tail", "trace_id")

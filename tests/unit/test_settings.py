@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
+
 import pytest
 
 from gai_fast.settings import ModelSettings, Secret, ServerSettings, Settings, StreamSettings, UpstreamSettings
@@ -95,3 +98,13 @@ def test_defaults_are_those_of_the_contract() -> None:
     assert (server.header_timeout, server.body_timeout) == (10, 30)
     assert (server.allow_get_start, server.access_log, server.insecure) == (False, False, False)
     assert server.log_level in ("debug", "info", "warning", "error")
+
+
+def test_a_configuration_can_be_copied_and_pickled() -> None:
+    settings = configured()
+    for again in (copy.copy(settings), copy.deepcopy(settings), pickle.loads(pickle.dumps(settings))):
+        assert again.models["fast"].stream == settings.models["fast"].stream
+        key = again.upstreams["openrouter"].api_key
+        assert key is not None
+        assert key.reveal() == "sk-secret"
+        assert "sk-secret" not in repr(again)
