@@ -24,6 +24,8 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
+from mypy_extensions import mypyc_attr
+
 from gai_fast.errors import Code, Error
 from gai_fast.limits import LIMITS
 from gai_fast.settings import BreakerSettings
@@ -203,6 +205,7 @@ _NEXT: Final = Verdict("next")
 _END: Final = Verdict("end")
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 @dataclass(slots=True)
 class RetryPolicy:
     """Decides about failures; one for all streams of a process, since the budget is one.

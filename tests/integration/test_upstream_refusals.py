@@ -12,8 +12,10 @@ from typing import Any
 import pytest
 
 from gai_fast.limits import LIMITS
+from gai_fast.net.engine import Engine
 from gai_fast.net.pool import default_ssl_context
 from gai_fast.net.retry import Failure, RetryPolicy, Verdict
+from gai_fast.server import app
 from gai_fast.settings import BreakerSettings
 from tests.integration.gateway import (
     LAST_CHUNK,
@@ -48,12 +50,17 @@ def verdicts(monkeypatch: pytest.MonkeyPatch) -> list[Verdict]:
     """What is decided about each failure."""
     told: list[Verdict] = []
 
-    def decide(policy: RetryPolicy, failure: Failure, now: float) -> Verdict:
-        told.append(decided(policy, failure, now))
-        return told[-1]
+    class Telling(RetryPolicy):
+        def decide(self, failure: Failure, now: float) -> Verdict:
+            told.append(super().decide(failure, now))
+            return told[-1]
 
-    decided = RetryPolicy.decide
-    monkeypatch.setattr(RetryPolicy, "decide", decide)
+    def engine(*args: Any) -> Engine:
+        made = Engine(*args)
+        made.policy = Telling()
+        return made
+
+    monkeypatch.setattr(app, "Engine", engine)
     return told
 
 

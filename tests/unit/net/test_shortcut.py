@@ -418,6 +418,8 @@ def test_nothing_goes_the_shortcut_once_the_stream_has_ended() -> None:
 
 # ---- reads that share a turn of the loop -----------------------------------------------------------------------------
 
+only_with_a_shortcut = pytest.mark.skipif(IMPLEMENTATION == "pure", reason="native: without a shortcut no read waits")
+
 
 def under_way(turn: Turn | None = None) -> Stream:
     stream = Stream(turns=True)
@@ -426,6 +428,7 @@ def under_way(turn: Turn | None = None) -> Stream:
     return stream.receive(*answer(*BEGINNING)[:-1])
 
 
+@only_with_a_shortcut
 def test_the_reads_of_a_turn_are_handled_together_in_the_order_they_came() -> None:
     first = under_way()
     other = under_way(first.turn)
@@ -438,6 +441,7 @@ def test_the_reads_of_a_turn_are_handled_together_in_the_order_they_came() -> No
     assert [piece.partition(b'"text":"')[2][:1] for piece in pieces] == [b"1", b"2", b"3"]
 
 
+@only_with_a_shortcut
 def test_what_waits_for_a_stream_that_is_left_goes_nowhere() -> None:
     stream = under_way()
     stream.connection.data_received(chunked([text("late")])[0])
@@ -447,6 +451,7 @@ def test_what_waits_for_a_stream_that_is_left_goes_nowhere() -> None:
     assert stream.wire.aborted
 
 
+@only_with_a_shortcut
 def test_what_comes_behind_the_end_in_the_same_turn_is_nobodys() -> None:
     stream = under_way()
     for read in [*chunked(END), LAST, b"HTTP/1.1 200 OK\r\n"]:
@@ -458,6 +463,7 @@ def test_what_comes_behind_the_end_in_the_same_turn_is_nobodys() -> None:
     assert stream.wire.aborted
 
 
+@only_with_a_shortcut
 def test_a_read_that_fails_is_told_to_the_loop_and_harms_no_other() -> None:
     stream = under_way()
     other = under_way(stream.turn)
