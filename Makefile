@@ -62,13 +62,13 @@ $(VENV)/bin/python $(LOCAL)/bin/python:
 	@$(PYTHON) -m venv $(@D:/bin=)
 
 $(INSTALLED): $(SOURCES) | $(VENV)/bin/python
-	@echo 'installing gai-fast in $(VENV) ($(BUILD) build)$(if $(filter pure,$(BUILD)),,; compiling takes about a minute) …'
+	@echo 'installing gai-fast in $(VENV) ($(BUILD) build)$(if $(filter pure,$(BUILD)),,; compiling takes a minute or two) …'
 	@$(UNBUILD)
 	@$(VENV)/bin/python $(PIP) -e .
 	@touch $@
 
 $(INSTALLED)-dev: $(SOURCES) | $(VENV)/bin/python
-	@echo 'installing gai-fast in $(VENV) ($(BUILD) build, with what the tests need)$(if $(filter pure,$(BUILD)),,; compiling takes about a minute) …'
+	@echo 'installing gai-fast in $(VENV) ($(BUILD) build, with what the tests need)$(if $(filter pure,$(BUILD)),,; compiling takes a minute or two) …'
 	@$(UNBUILD)
 	@$(VENV)/bin/python $(PIP) -e '.[dev]'
 	@touch $(INSTALLED) $@

@@ -55,7 +55,7 @@ def examples(url: str, model: str) -> list[str]:
     return [
         f"curl -N {url}/api/v1/stream -H 'content-type: application/json' -d {shlex.quote(body)}",
         "",
-        "from openai import OpenAI",
+        "from openai import OpenAI  # pip install openai",
         f'client = OpenAI(base_url="{url}/v1", api_key="none")',
         f'messages = [{{"role": "user", "content": {json.dumps(QUERY)}}}]',
         f"stream = client.chat.completions.create(model={model!r}, messages=messages, stream=True)",

@@ -586,8 +586,9 @@ class _Reader:
             read = self.read(section, name, value, where)
             if read is not None:
                 values[name] = Value(read, where)
+        misspelt = {_meant(name, keys) for name in given if name not in keys}  # said already, with the right name
         for name in REQUIRED.get(section, ()):
-            if name not in given:
+            if name not in given and name not in misspelt:
                 self.problem(self.where(*at), f"`{name}` is missing in {_title(section)}")
         if "provider" in values and "base_url" not in given:
             api = get_provider(values["provider"].value)
@@ -690,11 +691,17 @@ def _shown(value: Any) -> str:
     return text if len(text) <= 60 else f"{text[:59]}…"
 
 
+def _meant(name: str, known: Iterable[str]) -> str | None:
+    """The known name that a misspelt one most likely stands for."""
+    close = get_close_matches(name, sorted(known), 1)
+    return close[0] if close else None
+
+
 def _nearest(name: str, known: Iterable[str]) -> str:
     candidates = sorted(known)
-    close = get_close_matches(name, candidates, 1)
-    if close:
-        return f"; did you mean {close[0]}?"
+    meant = _meant(name, candidates)
+    if meant:
+        return f"; did you mean {meant}?"
     return f"; known: {', '.join(candidates)}" if candidates else ""
 
 

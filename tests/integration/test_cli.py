@@ -108,7 +108,7 @@ class TestServe:
             lines = banner.splitlines()
             [curl] = [line for line in lines if line.startswith("curl ")]
             await self.call(curl)
-            snippet = "\n".join(lines[lines.index("from openai import OpenAI") :])
+            snippet = "\n".join(lines[lines.index("from openai import OpenAI  # pip install openai") :])
             async with gai(snippet, cwd=tmp_path, program=("-c",)) as client:
                 assert await client.end() == (0, TEXT, "")
             assert [request.body["model"] for request in mock.requests] == ["gpt"] * len(mock.requests)

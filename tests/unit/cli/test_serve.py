@@ -57,7 +57,7 @@ class TestBanner:
         words = shlex.split(curl)
         assert words[:3] == ["curl", "-N", "http://127.0.0.1:8080/api/v1/stream"]
         assert json.loads(words[-1])["model"] == name
-        snippet = ast.parse("\n".join(lines[lines.index("from openai import OpenAI") :]))
+        snippet = ast.parse("\n".join(lines[lines.index("from openai import OpenAI  # pip install openai") :]))
         models = [
             keyword.value.value
             for node in ast.walk(snippet)

@@ -283,6 +283,7 @@ class TestMistakes:
             ("[stream]\n\nhearbeat = 1", "gai-fast.toml:3: unknown key 'hearbeat' in [stream]; did you mean heartbeat"),
             (UPSTREAM + "bse_url = 1", "gai-fast.toml:4: unknown key 'bse_url' in [[upstream]]; did you mean base_url"),
             (UPSTREAM + MODEL + "idd = 1", "gai-fast.toml:7: unknown key 'idd' in [[model]]; did you mean id?"),
+            ('[[upstream]]\nname = "x"\nprovidr = "openai"', "unknown key 'providr' in [[upstream]]; did you mean"),
             ("[servr]", "gai-fast.toml:1: unknown section 'servr'; did you mean [server]?"),
             ("[modle]", "gai-fast.toml:1: unknown section 'modle'; did you mean [[model]]?"),
             ("port = 1", "gai-fast.toml:1: `port` belongs under [server]"),
