@@ -55,6 +55,7 @@ cdef class ChunkedBody:
 
     cdef bint is_between(self) noexcept     # the size of a chunk comes next
     cdef int skip_whole(self) noexcept      # somebody else has taken a whole chunk, the last bytes of a read
-    cdef bytes take_apart(self, bytes data, bytes ahead)  # the data of the chunks, behind what stands ahead of it
+    # the data of the chunks from a place on, behind what stands ahead of it
+    cdef bytes take_apart(self, bytes data, size_t place, bytes ahead)
     cdef inline int take(self, size_t size) noexcept
     cdef inline bint step(self, uint8_t c) noexcept  # one byte that is no data; False where it must not stand here

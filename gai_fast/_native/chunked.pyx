@@ -22,9 +22,11 @@ cdef class ChunkedBody:
         """The last chunk and its trailers have come."""
         return self._state == END
 
-    def feed(self, bytes data not None):
-        """The data of the chunks in these bytes."""
-        return self.take_apart(data, b"")
+    def feed(self, bytes data not None, Py_ssize_t at=0):
+        """The data of the chunks in these bytes, from a place on."""
+        if not 0 <= at <= PyBytes_GET_SIZE(data):
+            raise ValueError("at is no place in these bytes")
+        return self.take_apart(data, at, b"")
 
     cdef bint is_between(self) noexcept:
         return self._state == SIZE and not self._digits and not self.broken
@@ -34,9 +36,10 @@ cdef class ChunkedBody:
         self.rest = 0
         return 0
 
-    cdef bytes take_apart(self, bytes data, bytes ahead):
-        cdef const uint8_t *at = <const uint8_t *>PyBytes_AS_STRING(data)
-        cdef const uint8_t *end = at + PyBytes_GET_SIZE(data)
+    cdef bytes take_apart(self, bytes data, size_t place, bytes ahead):
+        cdef const uint8_t *whole_read = <const uint8_t *>PyBytes_AS_STRING(data)
+        cdef const uint8_t *at = whole_read + place
+        cdef const uint8_t *end = whole_read + PyBytes_GET_SIZE(data)
         cdef PyObject *body
         cdef uint8_t *begin
         cdef uint8_t *to
@@ -47,6 +50,8 @@ cdef class ChunkedBody:
             # Large chunks: the whole read is data.
             self.take(end - at)
             self.rest = 0
+            if place:
+                data = data[place:]
             return ahead + data if room else data
         body = new_bytes(NULL, room + (end - at))
         begin = <uint8_t *>bytes_memory(body)

@@ -66,7 +66,7 @@ cdef class Shortcut:
             chunks.skip_whole()
             self._copier.look_at(data, only - begin, only - begin + size)
         else:
-            body = chunks.take_apart(data, held)
+            body = chunks.take_apart(data, 0, held)
             self._copier._held = b""
             if chunks.broken or chunks._state == END or chunks.overhead > PLAIN_OVERHEAD:
                 # There is something to say about these bytes beside their contents.

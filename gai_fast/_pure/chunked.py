@@ -37,10 +37,15 @@ class ChunkedBody:
         self._left = 0  # bytes of data before it
         self._line = b""
 
-    def feed(self, data: bytes) -> bytes:
-        """The data of the chunks in these bytes."""
+    def feed(self, data: bytes, at: int = 0) -> bytes:
+        """The data of the chunks in these bytes, from a place on.
+
+        Raises:
+            ValueError: There is no such place.
+        """
+        if not 0 <= at <= len(data):
+            raise ValueError("at is no place in these bytes")
         pieces: list[bytes] = []
-        at = 0
         while at < len(data) and not self.complete and not self.broken:
             if self._left:
                 piece = data[at : at + self._left]

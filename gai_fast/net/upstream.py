@@ -284,18 +284,19 @@ class ResponseReader:
 
     def feed(self, data: bytes) -> bytes:
         """Takes what one read brought, returns the bytes of the body in it; not to be called after the end."""
+        at = 0  # where the body begins
         if self.head is None:
-            rest = self._repeated(data)
-            if rest is None:
+            at = self._repeated(data)
+            if not at:
                 rest = self._feed_head(data)
-            if rest is None:
-                return b""
-            data = rest
+                if rest is None:
+                    return b""
+                data = rest
             if self.complete:
                 self.is_reusable = self._keep_alive and not data  # what follows was not asked for
                 return b""
         if self.chunks is not None:
-            body = self.chunks.feed(data)
+            body = self.chunks.feed(data, at)
             self.look_at_chunks()
             return body
         if self._left is not None:
@@ -327,15 +328,15 @@ class ResponseReader:
         else:
             self._refuse("network", "truncated", "closed the connection before the end of its answer")
 
-    def _repeated(self, data: bytes) -> bytes | None:
-        """What stands behind a head that is known; `None` where another one comes, or in pieces."""
+    def _repeated(self, data: bytes) -> int:
+        """The size of a head that is known; 0 where another one comes, or in pieces."""
         known = self.known
         if known is None or self._head_bytes or self._is_head or not data.startswith(known.data):
-            return None
+            return 0
         self.head = known.status, known.headers.copy()
         self._keep_alive = known.keep_alive
         self.chunks = ChunkedBody()
-        return data[len(known.data) :]
+        return len(known.data)
 
     def _note_head(self, data: bytes) -> None:
         """Keeps a head that came in one piece, nothing before it, where the next answer may have the same."""
