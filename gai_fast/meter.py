@@ -122,23 +122,7 @@ class StreamMeter:
         """The figures.
 
         Args:
-            now: When the stream ended; what follows is not measured here, and told as it is.
-            outcome: As for `StreamMetrics`, as what follows.
-            code: Likewise.
-            events: Likewise.
-            finish_reason: Likewise.
-            usage: Likewise.
-            provider: Likewise.
-            upstream: Likewise.
-            model: Likewise.
-            answered_by: Likewise.
-            endpoint: Likewise.
-            transport: Likewise.
-            stream_id: Likewise.
-            request_id: Likewise.
-            trace_id: Likewise.
-            retries: Likewise.
-            fallbacks: Likewise.
+            now: When the stream ended. What follows is not measured here, and stands in `StreamMetrics` as it is given.
         """
         asked = self._began if self._asked is None else self._asked
         first, upstream_first = self._first, self._upstream_first

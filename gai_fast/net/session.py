@@ -677,9 +677,7 @@ class Session:
             self._last_write = now
             if self._committed and not self._paused:
                 self._output.heartbeat()
-                has_told, self._has_told = self._has_told, True  # a ping is no token
-                self._flush()
-                self._has_told = has_told
+                self._hand_over()  # a ping is no token
         if not self._over:
             self._arm()
 
@@ -777,18 +775,24 @@ class Session:
             self._flush_handle = self._loop.call_later(self._stream.flush_interval, self._flush)
 
     def _flush(self) -> None:
+        is_written = self._hand_over()
+        # A format may have no word for what was said. A program in this process takes events, not bytes.
+        if not self._has_told and (is_written or self.call.transport == "library"):
+            self._note_told()
+
+    def _hand_over(self) -> bool:
+        """Gives the client what has been written for it, which may be nothing."""
         if self._flush_handle is not None:
             self._flush_handle.cancel()
             self._flush_handle = None
         self._read = 0
         data = self._output.take()
-        if data:
-            self._last_write = self._loop.time()
-            self._meter.wrote(len(data))
-            self._client.write(data)
-        # A format may have no word for what was said. A program in this process takes events, not bytes.
-        if not self._has_told and (data or self.call.transport == "library"):
-            self._note_told()
+        if not data:
+            return False
+        self._last_write = self._loop.time()
+        self._meter.wrote(len(data))
+        self._client.write(data)
+        return True
 
     def _end(self) -> None:
         error = self.relay.error
