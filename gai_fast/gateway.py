@@ -260,7 +260,7 @@ class GatewayStream:
     def heartbeat(self) -> None:
         """Nothing: nobody waits at the end of a connection."""
 
-    def take(self) -> bytes:
+    def take_pieces(self) -> list[bytes]:
         """No bytes; what was said is ready to be read."""
         events = self._sink.take()
         self._ready.extend(events)
@@ -270,7 +270,7 @@ class GatewayStream:
         self._wake()
         if self._callbacks is not None:
             self._callbacks.tell(map(self._measured, events))
-        return b""
+        return []
 
     def _measured(self, event: Event) -> Event:
         """The event as callbacks get it: one that ends the stream tells what was measured."""
@@ -299,10 +299,10 @@ class GatewayStream:
     def flush(self) -> None:
         """Nothing, as `commit`."""
 
-    def write(self, data: bytes) -> None:
+    def write(self, pieces: list[bytes]) -> None:
         """Nothing: there are no bytes."""
 
-    def end(self, data: bytes) -> None:
+    def end(self, pieces: list[bytes]) -> None:
         """All has been said."""
         self._finish()
 

@@ -389,6 +389,16 @@ cdef class _Encoder:
         self._ahead = 0
         return taken
 
+    def take_pieces(self):
+        """The pending bytes in pieces that nobody has copied together; the buffer is empty afterwards."""
+        cdef list pieces
+        self.make_writable()
+        self.put_aside()
+        pieces = self._pieces or []
+        self._pieces = []
+        self._ahead = 0
+        return pieces
+
     def view(self):
         """A context manager that gives the pending bytes as a read-only `memoryview`, without a copy."""
         return EncoderView(self)

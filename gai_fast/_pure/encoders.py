@@ -336,6 +336,15 @@ class _Encoder(ABC):
         self._buffer.clear()
         return taken
 
+    def take_pieces(self) -> list[bytes]:
+        """The pending bytes in pieces that nobody has copied together; the buffer is empty afterwards.
+
+        Raises:
+            BufferError: A view is exported.
+        """
+        taken = self.take()
+        return [taken] if taken else []
+
     def view(self) -> EncoderView:
         """A context manager that gives the pending bytes as a read-only `memoryview`, without a copy.
 

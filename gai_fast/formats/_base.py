@@ -95,6 +95,9 @@ class Encoder(Protocol):
     def take(self) -> bytes:
         """The bytes written since the last call."""
 
+    def take_pieces(self) -> list[bytes]:
+        """Likewise, in pieces: whoever puts something around them copies them only once."""
+
 
 class StreamEncoder(Encoder, DeltaSink, Protocol):
     """An encoder of a stream, which is written as it comes."""
@@ -225,8 +228,11 @@ class DataEncoder(ABC):
 
     def take(self) -> bytes:
         """The bytes written since the last call."""
-        taken = b"".join(self._out)
-        self._out.clear()
+        return b"".join(self.take_pieces())
+
+    def take_pieces(self) -> list[bytes]:
+        """Likewise, in pieces."""
+        taken, self._out = self._out, []
         return taken
 
     @abstractmethod
@@ -281,6 +287,11 @@ class WholeEncoder(ABC):
         """The answer, once."""
         taken, self._out = self._out, b""
         return taken
+
+    def take_pieces(self) -> list[bytes]:
+        """Likewise; one piece, where there is an answer."""
+        taken = self.take()
+        return [taken] if taken else []
 
     @abstractmethod
     def _answer(self, result: Result) -> bytes:

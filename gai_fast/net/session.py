@@ -26,6 +26,7 @@ from gai_fast.meter import StreamMeter
 from gai_fast.metrics import Outcome, StreamMetrics
 from gai_fast.net.retry import Breaker, Failure, RetryPolicy, is_fault_of_upstream, is_of_our_pool
 from gai_fast.net.timers import Timer, Timers
+from gai_fast.net.writer import size_of
 from gai_fast.processors import Chain
 from gai_fast.providers import Adapter
 from gai_fast.relay import DeltaSink, FrameSink, Relay, State
@@ -78,11 +79,11 @@ class Client(Protocol):
     def flush(self) -> None:
         """Sends the head alone: no bytes follow in this turn."""
 
-    def write(self, data: bytes) -> None:
-        """Bytes of the stream, after `commit`."""
+    def write(self, pieces: list[bytes]) -> None:
+        """Bytes of the stream, after `commit`; never none."""
 
-    def end(self, data: bytes) -> None:
-        """The last bytes, and the proper end of the response."""
+    def end(self, pieces: list[bytes]) -> None:
+        """The last bytes, perhaps none, and the proper end of the response."""
 
     def fail(self, error: Error) -> None:
         """The stream failed before `commit`: the response is this error."""
@@ -97,8 +98,8 @@ class Output(Protocol):
     def heartbeat(self) -> None:
         """Writes a keep-alive between two events."""
 
-    def take(self) -> bytes:
-        """The bytes since the last call."""
+    def take_pieces(self) -> list[bytes]:
+        """The bytes since the last call, in pieces: whoever puts something around them copies them only once."""
 
 
 class Clock:
@@ -786,18 +787,19 @@ class Session:
             self._flush_handle.cancel()
             self._flush_handle = None
         self._read = 0
-        data = self._output.take()
-        if not data:
+        pieces = self._output.take_pieces()
+        size = size_of(pieces)
+        if not size:
             return False
         self._last_write = self._loop.time()
-        self._meter.wrote(len(data))
-        self._client.write(data)
+        self._meter.wrote(size)
+        self._client.write(pieces)
         return True
 
     def _end(self) -> None:
         error = self.relay.error
-        data = self._output.take()
-        self._meter.wrote(len(data))
+        pieces = self._output.take_pieces()
+        self._meter.wrote(size_of(pieces))
         self._leave("failed" if error is not None else "cancelled" if self._is_cancelled else "finished")
         if error is not None:
             self._close_exchange()
@@ -811,7 +813,7 @@ class Session:
             return
         if not self._committed:
             self._commit()
-        self._client.end(data)
+        self._client.end(pieces)
 
     def _leave(self, outcome: Outcome) -> None:
         """The stream is over for its client: nothing of it is timed or written any more."""

@@ -14,9 +14,17 @@ from mypy_extensions import mypyc_attr
 _CHUNKED: Final = [("transfer-encoding", "chunked")]
 
 
-def _joined(head: bytes, data: bytes, tail: bytes) -> bytes:
-    # `%b` would copy the data twice.
-    return b"".join((head, b"%x\r\n" % len(data), data, tail))
+def size_of(pieces: list[bytes]) -> int:
+    """The bytes in all of them."""
+    size = 0
+    for piece in pieces:
+        size += len(piece)
+    return size
+
+
+def _as_chunk(head: bytes, size: int, pieces: list[bytes], tail: bytes) -> bytes:
+    """Bytes in one HTTP chunk, between others: the only copy of them that is made."""
+    return b"".join((head, b"%x\r\n" % size, *pieces, tail))
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -55,17 +63,21 @@ class ResponseWriter:
             head, self._head = self._head, b""
             self._send(head)
 
-    def write(self, data: bytes) -> None:
+    def write(self, pieces: list[bytes]) -> None:
         """Bytes of the body, never none: an empty chunk would be the last."""
         head, self._head = self._head, b""
-        self._send(_joined(head, data, b"\r\n") if self._chunked else head + data)
+        if self._chunked:
+            self._send(_as_chunk(head, size_of(pieces), pieces, b"\r\n"))
+        else:
+            self._send(b"".join((head, *pieces)))
 
-    def end(self, data: bytes) -> None:
-        """The last bytes of the body, and its proper end."""
+    def end(self, pieces: list[bytes]) -> None:
+        """The last bytes of the body, perhaps none, and its proper end."""
         head, self._head = self._head, b""
+        size = size_of(pieces)
         if not self._chunked:
-            self._send(head + data)
-        elif data:
-            self._send(_joined(head, data, b"\r\n0\r\n\r\n"))
+            self._send(b"".join((head, *pieces)))
+        elif size:
+            self._send(_as_chunk(head, size, pieces, b"\r\n0\r\n\r\n"))
         else:
             self._send(head + b"0\r\n\r\n")

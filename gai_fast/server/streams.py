@@ -19,7 +19,7 @@ from gai_fast.ids import new_stream_id
 from gai_fast.metrics import StreamMetrics
 from gai_fast.net.engine import Engine
 from gai_fast.net.session import Call, Clock, Output
-from gai_fast.net.writer import ResponseWriter
+from gai_fast.net.writer import ResponseWriter, size_of
 from gai_fast.processors import Chain, StreamInfo
 from gai_fast.providers import get_provider
 from gai_fast.relay import DeltaSink
@@ -318,12 +318,13 @@ class HTTPClient(ResponseWriter):
         if not self._whole:
             self.start(self._head_with(self.framing))
 
-    def end(self, data: bytes) -> None:
+    def end(self, pieces: list[bytes]) -> None:
         """The last bytes."""
         if self._whole:
-            self._connection.write(self._head_with([("content-length", str(len(data)))]) + data)
+            head = self._head_with([("content-length", str(size_of(pieces)))])
+            self._connection.write(b"".join((head, *pieces)))
         else:
-            super().end(data)
+            super().end(pieces)
         self._note_metrics()
         self._connection.answered(200, keep_alive=self._incoming.http.keep_alive)
 

@@ -30,7 +30,7 @@ class LoggedOutput:
         self._encoder = encoder
         self._log = log
         self._ending = _LEFT
-        self._unlogged = b""
+        self._unlogged: list[bytes] = []
 
     def event(self, event: Event) -> None:
         """Takes one event."""
@@ -44,18 +44,18 @@ class LoggedOutput:
 
     def heartbeat(self) -> None:
         """Writes a keep-alive, for the client only."""
-        said = self.take()
+        said = self.take_pieces()
         self._encoder.heartbeat()
-        self._unlogged = said + self._encoder.take()
+        self._unlogged = [*said, *self._encoder.take_pieces()]
 
-    def take(self) -> bytes:
+    def take_pieces(self) -> list[bytes]:
         """The bytes since the last call."""
-        piece = self._encoder.take()
+        pieces, self._unlogged = self._unlogged, []
+        piece = b"".join(self._encoder.take_pieces())
         if piece:
             self._log.append(piece, self._encoder.seq)
-        if self._unlogged:
-            piece, self._unlogged = self._unlogged + piece, b""
-        return piece
+            pieces.append(piece)
+        return pieces
 
     def close(self) -> None:
         """The stream has ended for its client."""

@@ -421,6 +421,7 @@ def test_nothing_is_written_while_a_view_is_out(kernels: ModuleType) -> None:
             lambda: encoder.event({}),
             lambda: encoder.comment("c"),
             encoder.take,
+            encoder.take_pieces,
             encoder.view().__enter__,
         ):
             with pytest.raises(BufferError, match="memory is exported"):
@@ -558,6 +559,23 @@ def test_frames_written_elsewhere_keep_their_place_and_count(kernels: ModuleType
         with pytest.raises(BufferError):
             encoder.append_frames(b"<8>", 1)
     assert first.startswith(b"event: text.delta\n")
+
+
+def test_pieces_are_what_would_be_taken_in_one(kernels: ModuleType) -> None:
+    encoders = kernels.SSEEncoder(), kernels.SSEEncoder()
+    frames = b"<2>" * 10_000
+    for encoder in encoders:
+        encoder.text_delta("a")
+        encoder.append_frames(frames, 1)
+        encoder.text_delta("b")
+    pieces = encoders[0].take_pieces()
+    assert b"".join(pieces) == encoders[1].take()
+    assert all(pieces)
+    assert (len(encoders[0]), encoders[0].take_pieces(), encoders[0].take()) == (0, [], b"")
+    for encoder in encoders:
+        encoder.text_delta("c")
+    assert encoders[0].take() == encoders[1].take()
+    assert b"".join(pieces).count(b"<2>") == 10_000, "pieces that were taken stay as they are"
 
 
 @pytest.mark.parametrize("after", ["text_delta", "event", "comment", "view"])

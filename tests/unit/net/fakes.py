@@ -95,9 +95,9 @@ class FakeOutput:
     def heartbeat(self) -> None:
         self.bytes += b"<ping>"
 
-    def take(self) -> bytes:
+    def take_pieces(self) -> list[bytes]:
         taken, self.bytes = self.bytes, b""
-        return taken
+        return [taken] if taken else []
 
 
 class FakeClient:
@@ -114,11 +114,11 @@ class FakeClient:
     def flush(self) -> None:
         self.calls.append("flush")
 
-    def write(self, data: bytes) -> None:
-        self.calls.append(data)
+    def write(self, pieces: list[bytes]) -> None:
+        self.calls.append(b"".join(pieces))
 
-    def end(self, data: bytes) -> None:
-        self.calls.append(("end", data))
+    def end(self, pieces: list[bytes]) -> None:
+        self.calls.append(("end", b"".join(pieces)))
 
     def fail(self, error: Error) -> None:
         self.calls.append(error)

@@ -98,8 +98,8 @@ class Fixture:
 def test_a_stream_is_chunked_and_says_what_proxies_must_know() -> None:
     stream = Fixture().attach()
     stream.client.commit()
-    stream.client.write(b"one")
-    stream.client.end(b"two")
+    stream.client.write([b"one"])
+    stream.client.end([b"two"])
     head, _, body = stream.bytes.partition(b"\r\n\r\n")
     assert body == b"3\r\none\r\n3\r\ntwo\r\n0\r\n\r\n"
     lines = head.decode().split("\r\n")
@@ -122,7 +122,7 @@ def test_a_stream_is_chunked_and_says_what_proxies_must_know() -> None:
 def test_one_object_has_its_length() -> None:
     stream = Fixture(hold=True).attach()
     stream.client.commit()
-    stream.client.end(b"{}")
+    stream.client.end([b"{}"])
     assert b"\r\ncontent-length: 2\r\n" in stream.bytes
     assert b"transfer-encoding" not in stream.bytes
     assert stream.bytes.endswith(b"\r\n\r\n{}")
@@ -132,7 +132,7 @@ def test_one_object_has_its_length() -> None:
 def test_a_client_that_keeps_no_connection_is_told_so(options: dict[str, Any]) -> None:
     stream = Fixture(**options).attach()
     stream.client.commit()
-    stream.client.end(b"two")
+    stream.client.end([b"two"])
     assert b"\r\nconnection: close\r\n" in stream.bytes
     assert stream.connection.ends == [(200, False)]
     if "is_http_1_1" in options:
@@ -186,7 +186,7 @@ def test_a_stream_that_has_ended_hears_no_more(fails: bool) -> None:
             stream.client.fail(Error("network"))
         else:
             stream.client.commit()
-            stream.client.end(b"x")
+            stream.client.end([b"x"])
         if not attached_before:
             stream.attach()  # it ended before the engine returned
         stream.client.pause_writing()

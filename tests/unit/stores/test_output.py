@@ -34,7 +34,7 @@ class Stream:
         return self.send()
 
     def send(self) -> bytes:
-        piece = self.output.take()
+        piece = b"".join(self.output.take_pieces())
         self.sent += piece
         return piece
 
