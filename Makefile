@@ -45,7 +45,7 @@ exhaustive: $(INSTALLED)-dev  ## corpus and parity tests over every split (long)
 bench: $(INSTALLED)  ## measure gai-fast beside other servers, table and benchmarks/results/report.html (half an hour)
 	@$(VENV)/bin/python -m benchmarks.macro $(ARGS)
 
-bench-quick: $(INSTALLED)  ## the same in less than three minutes, with the contenders that are quick to install
+bench-quick: $(INSTALLED)  ## the same with the contenders that are quick to install: two minutes, and the first time as much to install them
 	@$(VENV)/bin/python -m benchmarks.macro --quick $(ARGS)
 
 wheels:  ## build sdist and wheel into dist/, install them in empty environments and try them
