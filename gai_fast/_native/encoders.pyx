@@ -383,19 +383,15 @@ cdef class _Encoder:
             taken = PyBytes_FromStringAndSize(<char *>self._buffer.bytes.data, self._buffer.bytes.size)
             gai_clear(&self._buffer.bytes, self._buffer.keep)
             return taken
-        self.put_aside()
-        taken = b"".join(self._pieces)
-        self._pieces.clear()
-        self._ahead = 0
-        return taken
+        return b"".join(self.take_pieces())
 
     def take_pieces(self):
         """The pending bytes in pieces that nobody has copied together; the buffer is empty afterwards."""
         cdef list pieces
         self.make_writable()
         self.put_aside()
-        pieces = self._pieces or []
-        self._pieces = []
+        pieces = self._pieces
+        self._pieces = None
         self._ahead = 0
         return pieces
 

@@ -586,7 +586,8 @@ class _Reader:
             read = self.read(section, name, value, where)
             if read is not None:
                 values[name] = Value(read, where)
-        misspelt = {_meant(name, keys) for name in given if name not in keys}  # said already, with the right name
+        # Said already, with the right name.
+        misspelt = {_meant(name, {*keys, *LATER[section]}) for name in given if name not in keys}
         for name in REQUIRED.get(section, ()):
             if name not in given and name not in misspelt:
                 self.problem(self.where(*at), f"`{name}` is missing in {_title(section)}")
