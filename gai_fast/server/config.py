@@ -692,9 +692,16 @@ def _shown(value: Any) -> str:
     return text if len(text) <= 60 else f"{text[:59]}…"
 
 
+# What other gateways and SDKs call these; no spelling is near enough to tell.
+_ELSEWHERE: Final = {"model": "id", "url": "base_url", "key": "api_key", "type": "provider"}
+
+
 def _meant(name: str, known: Iterable[str]) -> str | None:
-    """The known name that a misspelt one most likely stands for."""
-    close = get_close_matches(name, sorted(known), 1)
+    """The known name that an unknown one most likely stands for."""
+    candidates = sorted(known)
+    if _ELSEWHERE.get(name) in candidates:
+        return _ELSEWHERE[name]
+    close = get_close_matches(name, candidates, 1)
     return close[0] if close else None
 
 
