@@ -67,15 +67,27 @@ typedef struct {
 
 /* ---- holes: each returns a status and moves *in behind what it took -------------------------------------------- */
 
-/* A string of printable ASCII without escapes, up to its closing quote. */
+/* Moves over what stands for itself in a string and is ASCII, eight bytes at a time. */
+static inline const uint8_t *gai_skip_plain(const uint8_t *at, const uint8_t *end) {
+    while (end - at >= 8) {
+        uint64_t x = gai_load8(at);
+        if (gai_escape_mask(x) | (x & 0x80 * GAI_ONES)) {
+            break;
+        }
+        at += 8;
+    }
+    return at;
+}
+
+/* A string of ASCII without escapes, up to its closing quote. */
 static inline int gai_skip_string(const uint8_t **in, const uint8_t *end) {
-    const uint8_t *at = *in;
+    const uint8_t *at = gai_skip_plain(*in, end);
     for (; at < end; at++) {
         if (*at == '"') {
             *in = at;
             return GAI_COPY_DONE;
         }
-        if (*at < 0x20 || *at > 0x7E || *at == '\\') {
+        if (*at < 0x20 || *at >= 0x80 || *at == '\\') {
             return GAI_COPY_MISS;
         }
     }
@@ -164,7 +176,7 @@ static inline int gai_skip_blanks(const uint8_t **in, const uint8_t *end) {
 
 /* A string up to its closing quote, escapes and UTF-8 included; halves of surrogate pairs are the full path's. */
 static inline int gai_skip_text(const uint8_t **in, const uint8_t *end) {
-    const uint8_t *at = *in;
+    const uint8_t *at = gai_skip_plain(*in, end);
     while (at < end) {
         uint8_t c = *at;
         if (c == '"') {
@@ -177,6 +189,7 @@ static inline int gai_skip_text(const uint8_t **in, const uint8_t *end) {
             if (status != GAI_COPY_DONE) {
                 return status;
             }
+            at = gai_skip_plain(at, end);
         } else if (c >= 0x80) {
             int length = gai_utf8_length(at, end);
             if (length <= 0) {

@@ -24,6 +24,7 @@ __all__ = [
     "SSEEvent",
     "SSEFramer",
     "SSEParser",
+    "Shape",
     "Shortcut",
     "compact_json",
     "encode_json",
@@ -64,6 +65,7 @@ SSEEncoder = _kernels.SSEEncoder
 SSEEvent = _kernels.SSEEvent
 SSEFramer = _kernels.SSEFramer
 SSEParser = _kernels.SSEParser
+Shape = _kernels.Shape
 Shortcut = _kernels.Shortcut
 compact_json = _kernels.compact_json
 encode_json = _kernels.encode_json

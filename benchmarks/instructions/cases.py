@@ -11,6 +11,7 @@ from typing import Any, Final
 from gai_fast import _impl as native  # `counting` requires the extensions
 from gai_fast.processors.json_stream import JSONStreamProcessor
 from gai_fast.providers import get_provider
+from gai_fast.providers._chat import ChatAdapter
 
 Run = Callable[[int], None]
 
@@ -208,6 +209,7 @@ CASES: dict[str, Callable[[], Run]] = {
     "frame copied, Gemini": lambda: copier(gemini, GEMINI, kept=frozenset({"usageMetadata"})),
     "frame copied, Ollama": lambda: copier(ollama, OLLAMA, ignored=frozenset({"created_at"})),
     "frame learned": learning,
+    "plain chunk read": lambda: calls(ChatAdapter.plain.read, chat("word", "abc")[6:-2].decode()),
     "encoder made": lambda: calls(native.SSEEncoder),
 }
 GROWTHS: dict[str, Callable[[], Run]] = {

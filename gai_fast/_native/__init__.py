@@ -10,6 +10,7 @@ from gai_fast._native.encoders import NDJSONEncoder, SSEEncoder, encode_ndjson, 
 from gai_fast._native.jsontext import compact_json, encode_json, escape, parse_exact
 from gai_fast._native.parsers import LineFramer, NDJSONParser, SSEFramer, SSEParser
 from gai_fast._native.relay import DeltaCopier
+from gai_fast._native.shapes import Shape
 from gai_fast._native.shortcut import Shortcut
 from gai_fast._pure.arrays import ArrayFramer
 from gai_fast._pure.parsers import Frame, SSEEvent
@@ -28,6 +29,7 @@ __all__ = [
     "SSEEvent",
     "SSEFramer",
     "SSEParser",
+    "Shape",
     "Shortcut",
     "compact_json",
     "encode_json",

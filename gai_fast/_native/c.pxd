@@ -118,6 +118,11 @@ cdef extern from "template.h" nogil:
         int kept_count
         gai_kept *kept
 
+    int gai_skip_blanks(const uint8_t **at, const uint8_t *end)
+    int gai_skip_string(const uint8_t **at, const uint8_t *end)
+    int gai_skip_count(const uint8_t **at, const uint8_t *end)
+    int gai_skip_word(const uint8_t **at, const uint8_t *end, const char *word, size_t size)
+    int gai_skip_value(const uint8_t **at, const uint8_t *end)
     int gai_learn(
         gai_template *learned, const uint8_t *frame, size_t size, bint lines, const gai_name *names, size_t name_count,
         const uint8_t *text, size_t text_size, uint8_t *scratch

@@ -9,6 +9,7 @@ from gai_fast._pure.encoders import NDJSONEncoder, SSEEncoder, encode_ndjson, en
 from gai_fast._pure.jsontext import compact_json, encode_json, escape, parse_exact
 from gai_fast._pure.parsers import Frame, LineFramer, NDJSONParser, SSEEvent, SSEFramer, SSEParser
 from gai_fast._pure.relay import DeltaCopier, Part, Shortcut
+from gai_fast._pure.shapes import Shape
 
 __all__ = [
     "ArrayFramer",
@@ -23,6 +24,7 @@ __all__ = [
     "SSEEvent",
     "SSEFramer",
     "SSEParser",
+    "Shape",
     "Shortcut",
     "compact_json",
     "encode_json",

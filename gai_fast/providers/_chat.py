@@ -14,7 +14,7 @@ from msgspec import UNSET, Struct
 from mypy_extensions import mypyc_attr
 from orjson import Fragment
 
-from gai_fast._impl import compact_json, encode_json, parse_exact
+from gai_fast._impl import Shape, compact_json, encode_json, parse_exact
 from gai_fast.errors import Malformed, Said
 from gai_fast.events import Event
 from gai_fast.limits import LIMITS
@@ -372,6 +372,17 @@ def _is_steady(choice: Choice, call: ToolCall | None, fragment: CallFragment) ->
     return fragment.index is not None or (call is not None and len(choice.calls.calls) == 1)
 
 
+def chunk_shape(content: dict[str, Any]) -> Shape:
+    """The shape of a chunk with a text at most.
+
+    Args:
+        content: The member of a choice with the text.
+    """
+    choice = {"index": "count", **content, "finish_reason": "text", "logprobs": "any"}
+    ignored = dict.fromkeys(("object", "created", "service_tier", "system_fingerprint", "obfuscation", "p"), "any")
+    return Shape({"id": "text", **ignored, "model": "text", "choices": [choice], "usage": "object"})
+
+
 @mypyc_attr(allow_interpreted_subclasses=True)
 class ChatAdapter(Adapter):
     """Reads the dialect's chunks; providers override the hooks that follow `finish`."""
@@ -380,6 +391,8 @@ class ChatAdapter(Adapter):
     ignored_members = frozenset({"obfuscation", "p", "created", "system_fingerprint", "logprobs"})
     label_members = frozenset({"id"})  # what it says counts in `start` only
     kept_members = frozenset({"usage"})
+    plain: ClassVar[Shape] = chunk_shape({"delta": {"role": "any", "content": "text"}})
+    """What most chunks of a text consist of: read without being parsed, they mean the same at every provider."""
 
     def __init__(self, api: ChatAPI, model: str | None = None) -> None:
         super().__init__(api, model)
@@ -398,7 +411,8 @@ class ChatAdapter(Adapter):
                 return []
         if name == "error":
             raise self.told(data)
-        return self._read(parse_chunk(data), "delta", data)
+        events = self._read_plain(data)
+        return self._read(parse_chunk(data), "delta", data) if events is None else events
 
     def receive_whole(self, answer: Any, text: str = "") -> list[Event]:
         events = self._read(answer, "message", text)
@@ -406,6 +420,32 @@ class ChatAdapter(Adapter):
             raise Malformed("an answer without choices")
         self.ended = True
         return events
+
+    def _read_plain(self, text: str) -> list[Event] | None:
+        """As `_read`, of a chunk that says nothing but what `plain` names; `None`: it says more, or is no chunk."""
+        said = self.plain.read(text)
+        if said is None:
+            return None
+        identifier, model, choices, index, content, reason, usage = said
+        if choices is None or index:
+            return None
+        counted = self.count_usage(usage) if usage else None
+        if counted:
+            self.usage = counted
+        self.copyable = True
+        self.chunk = text
+        events: list[Event] = []
+        if choices:
+            choice = self.choices.get(0) or self._open(0)
+            if content:
+                choice.characters += len(content)
+                choice.spoke = True
+                events = [{"type": "text.delta", "text": content}]
+            if reason:
+                choice.reason, self.copyable = reason, False
+        if events and self.copyable:
+            self.copyable = (not usage or bool(counted)) and text.count('"usage"') == (usage is not None)
+        return self._begun(events, identifier or "", model or "")
 
     def _read(self, chunk: Any, part: str, text: str) -> list[Event]:
         """The events of one chunk.
@@ -450,6 +490,10 @@ class ChatAdapter(Adapter):
             # Of usage that is copied only the last is counted, wherever it stands: each must count, and stand in one
             # place.
             self.copyable = (not usage or bool(counted)) and text.count('"usage"') == ("usage" in chunk)
+        return self._begun(events, identifier, model)
+
+    def _begun(self, events: list[Event], identifier: str, model: str) -> list[Event]:
+        """The events of a chunk, and before the first ones the start."""
         if self.started and self.named:
             return events
         # A chunk that says nothing at all (Azure's first) is no start: its model is not known yet.

@@ -11,7 +11,7 @@ from typing import Any
 from mypy_extensions import mypyc_attr
 
 from gai_fast.providers._base import Target, UpstreamRequest, merged
-from gai_fast.providers._chat import ChatAdapter, ChatAPI
+from gai_fast.providers._chat import ChatAdapter, ChatAPI, chunk_shape
 from gai_fast.request import Request, TextPart, UserMessage
 
 
@@ -48,6 +48,7 @@ class CompletionsAdapter(ChatAdapter):
     """Reads `choices[].text`."""
 
     text_members = frozenset({"text"})
+    plain = chunk_shape({"text": "text"})
 
     def message_in(self, choice: dict[str, Any], part: str) -> dict[str, Any] | None:
         return {"content": choice.get("text")}

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from importlib import import_module
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from openai.types.chat.completion_create_params import CompletionCreateParamsStreaming
 
 from gai_fast.errors import Error, Malformed, Unsupported
+from gai_fast.events import Event
 from gai_fast.limits import LIMITS
-from gai_fast.providers import Target, get_provider
+from gai_fast.providers import PROVIDERS, Adapter, Target, get_provider, provider_names
+from gai_fast.providers._base import parse_chunk
+from gai_fast.providers._chat import ChatAdapter
 from gai_fast.request import parse_request
 from tests.unit.providers.answers import (
     between,
@@ -184,6 +191,72 @@ class TestTolerance:
 
     def test_the_first_model_named_is_the_one_that_answers(self) -> None:
         assert read(DIALECT, chunk({}, model=None), chunk({}), chunk({"content": "a"}, model="m2"))[-1]["model"] == "m1"
+
+
+CHAT_PROVIDERS = [
+    provider + api
+    for provider in provider_names()
+    for api in ("", ":completions")
+    if api.removeprefix(":") in import_module(PROVIDERS[provider]).APIS
+    and isinstance(get_provider(provider + api).adapter(), ChatAdapter)
+]
+CHOICES = st.fixed_dictionaries(
+    {},
+    optional={
+        "index": st.sampled_from([0, 0, 0, 1, "0", None]),
+        "delta": st.none()
+        | st.fixed_dictionaries(
+            {},
+            optional={
+                "role": st.just("assistant"),
+                "content": st.sampled_from(["", "Hi", "usage", "ä", "\n", None, ["x"]]),
+                "refusal": st.sampled_from([None, "no"]),
+                "images": st.none(),
+            },
+        ),
+        "text": st.sampled_from(["", "Hi", None]),
+        "message": st.none() | st.just({"content": "whole"}),
+        "finish_reason": st.sampled_from([None, "", "stop", "length"]),
+        "usage": st.sampled_from([None, {"prompt_tokens": 3}]),
+        "logprobs": st.sampled_from([None, {"content": [{"token": "Hi"}]}]),
+    },
+)
+CHUNKS = st.fixed_dictionaries(
+    {},
+    optional={
+        "id": st.sampled_from(["c1", None, "", 1]),
+        "object": st.just("chat.completion.chunk"),
+        "model": st.sampled_from(["m1", None, ""]),
+        "choices": st.lists(CHOICES, max_size=2) | st.none(),
+        "usage": st.sampled_from([None, {}, {"prompt_tokens": 5, "completion_tokens": 2}, {"x": None}]),
+        "error": st.sampled_from([None, {"message": "no"}]),
+        "citations": st.sampled_from([None, ["https://a.example"]]),
+        "obfuscation": st.just("xyz"),
+    },
+)
+
+
+class TestPlainChunks:
+    @pytest.mark.parametrize("provider", CHAT_PROVIDERS)
+    @given(chunks=st.lists(CHUNKS, min_size=1, max_size=4))
+    def test_they_mean_what_they_do_where_they_are_parsed(self, provider: str, chunks: list[dict[str, Any]]) -> None:
+        quick, parsed = (get_provider(provider).adapter("asked") for _ in range(2))
+        assert isinstance(parsed, ChatAdapter)
+        for said in chunks:
+            text = json.dumps(said)
+            read = outcome(parsed, parsed._read, parse_chunk(text), "delta", text)
+            assert outcome(quick, quick.receive, "", text) == read
+
+
+def outcome(adapter: Adapter, receive: Callable[..., list[Event]], *given: object) -> object:
+    """What a chunk became, and all that the adapter noted of it."""
+    assert isinstance(adapter, ChatAdapter)
+    try:
+        said = receive(*given)
+    except (Error, Malformed, AttributeError, TypeError, KeyError) as problem:
+        return type(problem), getattr(problem, "code", None)
+    choices = [(choice.number, choice.characters, choice.spoke, choice.reason) for choice in adapter.choices.values()]
+    return said, adapter.usage, adapter.copyable, adapter.chunk, adapter.named, adapter.model, choices
 
 
 class TestToolCalls:
