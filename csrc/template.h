@@ -305,9 +305,10 @@ static inline int gai_skip_value(const uint8_t **in, const uint8_t *end) {
 
 /* From literal `from` on, up to the text hole or, behind it, to the end of the frame. `places[i]` becomes where
  * literal i begins; `said` is the frame's text as it came, once it is known. GAI_COPY_MORE: as far as the bytes go they
- * match. */
-static inline int gai_match(const gai_template *learned, int from, const uint8_t **in, const uint8_t *end,
-                            const uint8_t **places, const uint8_t *said, size_t said_size) {
+ * match. Inlined whatever the compiler thinks: it is 5 % of what copying a frame costs. */
+__attribute__((always_inline)) static inline int gai_match(const gai_template *learned, int from, const uint8_t **in,
+                                                           const uint8_t *end, const uint8_t **places,
+                                                           const uint8_t *said, size_t said_size) {
     const uint8_t *at = *in;
     for (int i = from;; i++) {
         const uint8_t *literal = learned->frame + learned->begins[i];
@@ -378,6 +379,29 @@ static inline int gai_match_tail(gai_template *learned, const uint8_t **in, cons
     int status = gai_match(learned, learned->text + 1, in, end, places, said, said_size);
     learned->has_steady_tail = learned->has_steady_tail && status != GAI_COPY_DONE;
     return status;
+}
+
+/* Learns a frame that is like one of another stream, with other values in its holes; nothing of it is kept. Its size, or
+ * 0 where it is another one, or not whole. Nothing is matched where it was found then: the holes may have other sizes. */
+static inline size_t gai_recall(gai_template *learned, const gai_template *known, const uint8_t *frame,
+                                const uint8_t *end) {
+    const uint8_t *places[GAI_HOLES + 1];
+    const uint8_t *at = frame;
+    if (gai_match(known, 0, &at, end, places, NULL, 0) != GAI_COPY_DONE) {
+        return 0;
+    }
+    const uint8_t *said = at;
+    if (gai_skip_text(&at, end) != GAI_COPY_DONE ||
+        gai_match(known, known->text + 1, &at, end, places, said, (size_t)(at - said)) != GAI_COPY_DONE) {
+        return 0;
+    }
+    *learned = *known;
+    learned->frame = frame;
+    for (int i = 0; i <= known->count; i++) {
+        learned->begins[i] = (size_t)(places[i] - frame);
+        learned->ends[i] = learned->begins[i] + (known->ends[i] - known->begins[i]);
+    }
+    return (size_t)(at - frame);
 }
 
 /* ---- learning -------------------------------------------------------------------------------------------------- */

@@ -578,6 +578,8 @@ class Relay:
 
     def _note_copied(self, count: int, kinds: list[tuple[Event, int, str]]) -> None:
         self.deltas += count
+        self.has_content = self.delivered = True
+        self._is_void = False
         self._malformed_run = 0
         for event, characters, text in kinds:
             self._characters += characters
@@ -602,6 +604,26 @@ class Relay:
                     del event["text"]
                 copier.learn(
                     frame,
+                    event,
+                    key,
+                    adapter.text_members,
+                    adapter.ignored_members,
+                    parts,
+                    adapter.kept_members,
+                    adapter.label_members,
+                    adapter.is_plain,
+                )
+        if not self.has_content and not self._halves:
+            self._expect(adapter, deltas)
+
+    def _expect(self, adapter: Adapter, deltas: DeltaSink) -> None:
+        """Shows the copier what an answer begins with, where other answers have begun so."""
+        event = adapter.expected()
+        if event is not None:
+            key = _TEXT_KEYS[event["type"]]
+            parts = deltas.delta_parts(event, key)
+            if parts is not None:
+                self._copier.expect(
                     event,
                     key,
                     adapter.text_members,

@@ -102,6 +102,26 @@ def learning() -> Run:
     return run
 
 
+def recalling() -> Run:
+    """A stream whose first frame is like those that another one has learned."""
+    adapter = get_provider("openai").adapter("m")
+    (frame,) = native.SSEFramer().feed(chat("word", "abc"))
+    event, parts = {"type": "text.delta", "text": "word"}, (b"<", "seq", b">", "text", b"\n")
+    sets = adapter.text_members, adapter.ignored_members, parts, frozenset(), adapter.label_members
+    native.DeltaCopier(native.SSEFramer(), False).learn(frame, event, "text", *sets, True)
+    again = chat("first", "de")
+
+    def run(n: int) -> None:
+        for _ in repeat(None, n):
+            made = native.DeltaCopier(native.SSEFramer(), False)
+            made.expect(event, "text", *sets)
+            made.feed(again)
+            if made.next(7, NOW) is not None:
+                raise AssertionError("not copied")
+
+    return run
+
+
 def chunked() -> Run:
     body = native.ChunkedBody()
     data = b"".join(b"%x\r\n%b\r\n" % (len(chunk), chunk) for chunk in [chat(" tok", "abcd")] * 50)
@@ -209,6 +229,7 @@ CASES: dict[str, Callable[[], Run]] = {
     "frame copied, Gemini": lambda: copier(gemini, GEMINI, kept=frozenset({"usageMetadata"})),
     "frame copied, Ollama": lambda: copier(ollama, OLLAMA, ignored=frozenset({"created_at"})),
     "frame learned": learning,
+    "frame recalled": recalling,
     "plain chunk read": lambda: calls(ChatAdapter.plain.read, chat("word", "abc")[6:-2].decode()),
     "encoder made": lambda: calls(native.SSEEncoder),
 }

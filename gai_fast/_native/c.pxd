@@ -112,6 +112,7 @@ cdef extern from "template.h" nogil:
         size_t end
 
     ctypedef struct gai_template:
+        const uint8_t *frame
         int text
         size_t *begins
         size_t *ends
@@ -127,6 +128,7 @@ cdef extern from "template.h" nogil:
         gai_template *learned, const uint8_t *frame, size_t size, bint lines, const gai_name *names, size_t name_count,
         const uint8_t *text, size_t text_size, uint8_t *scratch
     )
+    size_t gai_recall(gai_template *learned, const gai_template *known, const uint8_t *frame, const uint8_t *end)
     int gai_match_lead(gai_template *learned, const uint8_t **at, const uint8_t *end, const uint8_t **places)
     int gai_match_tail(
         gai_template *learned, const uint8_t **at, const uint8_t *end, const uint8_t **places, const uint8_t *said,

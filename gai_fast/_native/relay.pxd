@@ -9,6 +9,7 @@ from gai_fast._native.parsers cimport _Feed
 
 cdef enum:
     TEMPLATES = 4   # of one stream: text, reasoning, and the calls of a turn
+    LESSONS = 8     # of an adapter: each model's frames are others
 
 
 cdef class _Names:
@@ -17,6 +18,14 @@ cdef class _Names:
     cdef size_t count
     cdef list keys
     cdef list held
+    cdef list lessons           # of _Lesson, the last one that was of use first
+
+
+cdef class _Lesson:
+    """A frame that another stream has learned; in any stream that expects one, one like it becomes the same delta."""
+    cdef gai_template learned
+    cdef bytes frame            # the literals lie in it
+    cdef bint lines
 
 
 cdef class _Kind:
@@ -65,6 +74,10 @@ cdef class DeltaCopier:
     cdef size_t _at
     cdef bytes _held            # the beginning of a frame that may yet be copied
     cdef list _templates        # of _Template, the last one that matched first
+    cdef _Names _expected_names # of the delta that is expected, as what follows; None: nothing is
+    cdef dict _expected
+    cdef str _expected_key
+    cdef object _expected_parts
     cdef size_t _fruitless      # templates given up without a match, less the matches since
     cdef size_t _unlearned      # frames given since one was learned
     cdef PyObject *_made        # a bytes object for what is written, or NULL: a stream owns none while it waits
@@ -95,6 +108,8 @@ cdef class DeltaCopier:
     cdef int copy(self, _Template template, long long seq, long long ts) except -1
     cdef int note(self, _Template template, size_t frames, size_t characters, size_t end) except -1
     cdef int cut_run(self) except -1
+    cdef bint recall(self) except -1    # whether what comes next is a frame like those that other streams have learned
+    cdef bint add(self, _Template template, dict event, str key, parts) except -1  # False: it cannot be written
     cdef bint find_holes(self, _Template template, str text, _Names names) except -1
     cdef int give_up(self, _Template template) except -1
     cdef int count_fruitless(self) noexcept

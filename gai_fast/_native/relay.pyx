@@ -37,6 +37,7 @@ from gai_fast._native.c cimport (
     gai_name,
     gai_put_head,
     gai_put_tail,
+    gai_recall,
     gai_release,
     gai_reserve,
     gai_use_loops,
@@ -79,9 +80,18 @@ cdef class _Names:
             self.names[i].size = PyBytes_GET_SIZE(name)
             self.names[i].role = role
         self.count = len(roles)
+        self.lessons = []
 
     def __dealloc__(self):
         free(self.names)
+
+
+cdef _Names names_of(members, ignored, kept, labels):
+    sets = (members, ignored, kept, labels)
+    names = NAMES.get(sets)
+    if names is None:
+        names = NAMES[sets] = _Names(members, ignored, kept, labels)
+    return <_Names>names
 
 
 cdef class _Kind:
@@ -236,7 +246,9 @@ cdef class DeltaCopier:
         cdef size_t end
         cdef int status
         while self._at < self._size:
-            if self._templates and self.holds_nothing():
+            if (self._templates or self._expected is not None) and self.holds_nothing() and (
+                self._templates or self.recall()
+            ):
                 status = self.copy_next(seq, ts)
                 if status == GAI_COPY_DONE:
                     continue
@@ -426,33 +438,75 @@ cdef class DeltaCopier:
         """Whether it is worth while to say what the next frame became."""
         return self._framer is not None and (self._fruitless < FRUITLESS or self._unlearned >= RETRY)
 
+    def expect(
+        self, dict event not None, str key not None, members, ignored, parts, kept=frozenset(), labels=frozenset()
+    ):
+        """Says what the next frame with a text becomes."""
+        if self._framer is not None and not self._templates:
+            self._expected_names = names_of(members, ignored, kept, labels)
+            self._expected, self._expected_key, self._expected_parts = event, key, parts
+
+    cdef bint recall(self) except -1:
+        cdef _Names names = self._expected_names
+        cdef const uint8_t *frame = self._data + self._at
+        cdef _Lesson lesson
+        cdef _Template template
+        cdef gai_template learned
+        cdef size_t size
+        cdef Py_ssize_t i
+        event, self._expected = self._expected, None
+        for i in range(len(names.lessons)):
+            lesson = <_Lesson>names.lessons[i]
+            if lesson.lines != self._lines:
+                continue
+            size = gai_recall(&learned, &lesson.learned, frame, self._data + self._size)
+            if size:
+                if i:
+                    names.lessons.insert(0, names.lessons.pop(i))
+                template = _Template()
+                template.frame = self._chunk[self._at:self._at + size]
+                template.learned = learned
+                template.learned.frame = <const uint8_t *>PyBytes_AS_STRING(template.frame)
+                template.kept = []
+                return self.add(template, event, self._expected_key, self._expected_parts)
+        return False
+
     def learn(
         self, frame, dict event not None, str key not None, members, ignored, parts, kept=frozenset(),
-        labels=frozenset()
+        labels=frozenset(), always=False
     ):
         """Learns what a frame became."""
         cdef _Template template
+        cdef _Lesson lesson
+        cdef _Names names
         cdef bytes raw = frame.raw
         text = event[key]
         # What an adapter or a format notes of the first text that is not blank, it must have noted.
         if not text.strip() or <size_t>PyBytes_GET_SIZE(raw) > HELD or not self.learns:
             return
         self._unlearned = 0
-        sets = (members, ignored, kept, labels)
-        names = NAMES.get(sets)
-        if names is None:
-            names = NAMES[sets] = _Names(members, ignored, kept, labels)
+        names = names_of(members, ignored, kept, labels)
         template = _Template()
         template.frame = raw
-        if not self.find_holes(template, text, names) or (not self._passes and not template.set_parts(parts)):
+        if not self.find_holes(template, text, names) or not self.add(template, event, key, parts):
             self.count_fruitless()
             return
-        template.ends_with_cr = PyBytes_AS_STRING(raw)[PyBytes_GET_SIZE(raw) - 1] == c"\r"
+        if always and not template.learned.kept_count:
+            lesson = _Lesson()
+            lesson.learned, lesson.frame, lesson.lines = template.learned, raw, self._lines
+            names.lessons.insert(0, lesson)
+            del names.lessons[LESSONS:]
+
+    cdef bint add(self, _Template template, dict event, str key, parts) except -1:
+        if not self._passes and not template.set_parts(parts):
+            return False
+        template.ends_with_cr = PyBytes_AS_STRING(template.frame)[PyBytes_GET_SIZE(template.frame) - 1] == c"\r"
         template.kind = self.kind_of(event, key)
         self._is_timed |= template.is_timed
         self._templates.insert(0, template)
         if len(self._templates) > TEMPLATES:
             self.give_up(self._templates.pop())
+        return True
 
     cdef bint find_holes(self, _Template template, str text, _Names names) except -1:
         cdef size_t size = PyBytes_GET_SIZE(template.frame)
@@ -502,6 +556,7 @@ cdef class DeltaCopier:
 
     def forget(self):
         """Forgets all frames: the stream has changed its shape."""
+        self._expected = None
         for template in self._templates:
             self.give_up(template)
         self._templates.clear()

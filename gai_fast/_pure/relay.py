@@ -91,6 +91,7 @@ class DeltaCopier:
         parts: Sequence[Part],
         kept: frozenset[str] = frozenset(),
         labels: frozenset[str] = frozenset(),
+        always: bool = False,
     ) -> None:
         """Learns what a frame became.
 
@@ -107,6 +108,25 @@ class DeltaCopier:
             parts: What the event is written as, the text exactly once; empty where frames are passed on.
             kept: Names of members whose value is an object of which only the last one of the stream counts.
             labels: Names of members on whose text nothing depends where they stand at the top of the object.
+            always: In every stream of the same adapter that expects this event, a frame like this one becomes it.
+        """
+
+    def expect(
+        self,
+        event: Event,
+        key: str,
+        members: frozenset[str],
+        ignored: frozenset[str],
+        parts: Sequence[Part],
+        kept: frozenset[str] = frozenset(),
+        labels: frozenset[str] = frozenset(),
+    ) -> None:
+        """Says what the next frame becomes if it is like one that another stream has learned for `always`.
+
+        It is copied then, though this stream has seen none like it; nothing where frames have been learned here.
+
+        Args:
+            event: The delta, with any text; the other arguments are those of `learn`.
         """
 
     def forget(self) -> None:

@@ -229,6 +229,10 @@ class Adapter(ABC):
     copyable: bool = True
     """Whether chunks like the last one may be copied: what `receive` made of it depends on nothing but its bytes."""
 
+    is_plain: bool = False
+    """Whether a chunk like the last one is copyable whatever came before: it becomes what `expected` gives, where that
+    gives anything."""
+
     def __init__(self, api: API, model: str | None = None) -> None:
         self.api = api
         self.model = model
@@ -281,6 +285,10 @@ class Adapter(ABC):
             characters: Code points of all their texts.
             text: All their texts in order, of `arguments` and what `collects_text` asks for; empty for other deltas.
         """
+
+    def expected(self) -> Event | None:
+        """The delta that a plain chunk would become now; `None`: that cannot be said before it has come."""
+        return None
 
     def kept(self, name: str, text: str) -> None:  # noqa: B027  # most have nothing to note
         """Notes the last of the `kept_members` that was copied.

@@ -402,6 +402,7 @@ class ChatAdapter(Adapter):
         self._cited: set[str] = set()
 
     def receive(self, name: str, data: str) -> list[Event]:
+        self.is_plain = False
         if data[:1] != "{":
             # The official clients test for a prefix (PROVIDERS §0.2).
             if data.startswith(_END):
@@ -432,7 +433,7 @@ class ChatAdapter(Adapter):
         counted = self.count_usage(usage) if usage else None
         if counted:
             self.usage = counted
-        self.copyable = True
+        self.is_plain = self.copyable = True
         self.chunk = text
         events: list[Event] = []
         if choices:
@@ -655,10 +656,14 @@ class ChatAdapter(Adapter):
     def kept(self, name: str, text: str) -> None:
         self.usage = self.count_usage(parse_chunk(text)) or self.usage
 
+    def expected(self) -> Event | None:
+        return {"type": "text.delta", "text": ""} if self.started and self.named and 0 in self.choices else None
+
     def copied(self, event: Event, characters: int, text: str) -> None:
         choice = self.choices[event.get("choice", 0)]
         if event["type"] == "text.delta":
             choice.characters += characters
+            choice.spoke = True
         elif event["type"] == "tool.call.delta":
             choice.last = choice.calls.told[event["index"]]
             choice.last.pieces.append(text)

@@ -139,6 +139,31 @@ def test_every_recording_however_cut(both: Both, corpus: Path, how: tuple[str, A
     assert seen > 250
 
 
+def copied_of(native: ModuleType, provider: str, body: bytes, how: tuple[str, Any, bool, dict[str, Any]]) -> int:
+    """How many frames of an answer are copied."""
+    copied = 0
+
+    class Counting:
+        def __init__(self, *how: Any) -> None:
+            self.copier = native.DeltaCopier(*how)
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self.copier, name)
+
+        def take_copied(self) -> Any:
+            nonlocal copied
+            taken = self.copier.take_copied()
+            copied += taken[1]
+            return taken
+
+    class Kernels:
+        ArrayFramer, LineFramer, SSEFramer = native.ArrayFramer, native.LineFramer, native.SSEFramer
+        DeltaCopier = Counting
+
+    relayed(Kernels, provider, [body], how)  # type: ignore[arg-type]  # it has what is used
+    return copied
+
+
 def test_most_of_a_real_answer_is_copied(both: Both, corpus: Path) -> None:
     """Else all of the above would be true of a copier that never copies."""
     native, _ = both
@@ -149,24 +174,7 @@ def test_most_of_a_real_answer_is_copied(both: Both, corpus: Path) -> None:
         counted = native.SSEFramer()
         frames += len(counted.feed(body))
 
-        class Counting:
-            def __init__(self, *how: Any) -> None:
-                self.copier = native.DeltaCopier(*how)
-
-            def __getattr__(self, name: str) -> Any:
-                return getattr(self.copier, name)
-
-            def take_copied(self) -> Any:
-                nonlocal copied
-                taken = self.copier.take_copied()
-                copied += taken[1]
-                return taken
-
-        class Kernels:
-            ArrayFramer, LineFramer, SSEFramer = native.ArrayFramer, native.LineFramer, native.SSEFramer
-            DeltaCopier = Counting
-
-        relayed(Kernels, provider, [body], FORMATS[0])  # type: ignore[arg-type]  # it has what is used
+        copied += copied_of(native, provider, body, FORMATS[0])
     assert copied > frames / 3
 
 
@@ -472,3 +480,94 @@ def test_frames_that_alternate_and_comments_between_them_keep_their_order(both: 
     for chunks in cuts(b"".join(frames)):
         for how in (FORMATS[0], FORMATS[7]):
             same(both, "openai", chunks, how)
+
+
+# ---- what other answers have taught ----------------------------------------------------------------------------------
+
+
+def answer(
+    identifier: str,
+    *texts: str,
+    model: str = "m1",
+    first: str = '{"role":"assistant","content":""}',
+    index: int = 0,
+    more: str = "",
+) -> bytes:
+    """An answer that begins with a role, or with something else."""
+    head = f'{{"id":"{identifier}","created":17{len(identifier)},"model":"{model}"{more},"choices":'
+    deltas = [first] * bool(first) + [f'{{"content":"{text}"}}' for text in texts]
+    chunks = [f'{head}[{{"index":{index},"delta":{delta},"finish_reason":null}}]}}' for delta in deltas]
+    chunks.append(f'{head}[{{"index":{index},"delta":{{}},"finish_reason":"stop"}}]}}')
+    return "".join(f"data: {chunk}\n\n" for chunk in [*chunks, "[DONE]"]).encode()
+
+
+@pytest.mark.parametrize("how", FORMATS, ids=lambda how: f"{how[0]}-{how[1]}{'-passthrough' * how[2]}-{len(how[3])}")
+def test_an_answer_is_copied_from_its_first_text_on_where_another_one_began_so(both: Both, how: Any) -> None:
+    model = f"taught-{FORMATS.index(how)}"
+    texts = ["One", " two", " three"]
+    assert copied_of(both[0], "openai", answer("first", *texts, model=model), how) == len(texts) - 1
+    again = answer("another-id", *texts, model=model)
+    assert copied_of(both[0], "openai", again, how) == len(texts)
+    for chunks in cuts(again):
+        same(both, "openai", chunks, how)
+
+
+@pytest.mark.parametrize(
+    "again",
+    [
+        answer("b", "Other", " model", model="m2"),
+        answer("b", "\\ud83d", "\\ude00", "half"),
+        answer("b", "\\ud83d", "no half"),
+        answer("b", "", "empty", " first"),
+        answer("b", " ", "blank", " first"),
+        answer("b", "no", " role", first=""),
+        answer("b", "a", "reasoning", first='{"role":"assistant","reasoning_content":"hm"}'),
+        answer("b", "another", " choice", index=1),
+        answer("b", "a", "member", more=',"x":1'),
+        answer("b", "", "", "empty"),
+        answer("b"),
+        answer("b", "Text", first='{"role":"assistant","content":"And more "}'),
+        answer("b", "Text", "is", more=',"error":{"message":"no"}'),
+        answer("b", "Two").replace(b'"created":171', b'"created":"x"'),
+        answer("b", "No", " end")[: -len(b"data: [DONE]\n\n")],
+        answer("b", "Cut", " off")[:-90],
+    ],
+    ids=lambda body: str(len(body)),
+)
+@pytest.mark.parametrize("provider", ["openai", "perplexity", "xai", "openai-compatible", "openai:completions"])
+def test_what_another_answer_has_taught_is_invisible(both: Both, provider: str, again: bytes) -> None:
+    for how in FORMATS:
+        relayed(both[0], provider, [answer("a", "One", " two", " three")], how)
+        for chunks in cuts(again):
+            same(both, provider, chunks, how)
+
+
+def test_sources_that_come_with_the_first_text_are_told_though_another_answer_had_told_the_same(both: Both) -> None:
+    """Perplexity repeats its sources in every chunk: what becomes of one depends on those before it."""
+    cited = ',"citations":["https://a.example"]'
+    relayed(both[0], "perplexity", [answer("a", "One", " two", more=cited)], FORMATS[0])
+    role, _, rest = answer("b", "One", " two").partition(b"\n\n")
+    again = role + b"\n\n" + rest.replace(b'"model":"m1"', b'"model":"m1"' + cited.encode())
+    ours, _ = relayed(both[0], "perplexity", [again], FORMATS[0])
+    assert b'"citations":[{"uri":"https://a.example"}]' in b"".join(ours)
+    same(both, "perplexity", [again], FORMATS[0])
+
+
+def test_an_attempt_that_begins_as_another_answer_did_does_not_say_its_role_again(both: Both) -> None:
+    how = FORMATS[7]
+    relayed(both[0], "openai", [answer("a", "One", " two")], how)
+    api = get_provider("openai")
+    outs = []
+    for kernels in both:
+        context = StreamContext("stream", "request", None, "asked", lambda: NOW)
+        output: Any = get_format("openai").passthrough("sse", context, whole=False)
+        with patch.multiple("gai_fast.relay", **{name: getattr(kernels, name) for name in KERNELS}):
+            relay = Relay(api.adapter(), output, deltas=output, frames=output, failed=lambda error: True)
+            relay.receive_data(answer("b").partition(b"\n\n")[0] + b"\n\n", NOW)
+            relay.receive_eof(api.adapter().truncated(), NOW)
+            relay.begin(api.adapter(), output, deltas=output, frames=output)
+            relay.receive_data(answer("c", "One", " two"), NOW)
+        outs.append(output.take())
+    ours, theirs = outs
+    assert ours == theirs
+    assert (ours.count(b'"role"'), ours.count(b"One"), ours.count(b'"stop"')) == (1, 1, 1)
