@@ -14,7 +14,9 @@ from typing import Final
 _BATCH: Final = 64
 _stream_ids: Final[list[str]] = []
 _request_ids: Final[list[str]] = []  # all of them but their time
-_VARIANT: Final = {digit: "89ab"[int(digit, 16) & 0x3] for digit in "0123456789abcdef"}
+_VERSION: Final = bytes(0x70 | octet & 0x0F for octet in range(256))
+"""Which octet each random one becomes where the version stands."""
+_VARIANT: Final = bytes(0x80 | octet & 0x3F for octet in range(256))
 
 _DIGITS: Final = 1 << 48
 """Added to milliseconds it makes their hexadecimal digits twelve."""
@@ -28,9 +30,14 @@ def new_request_id() -> str:
     try:
         rest = _request_ids.pop()
     except IndexError:
-        digits = os.urandom(10 * _BATCH).hex()
-        drawn = [digits[at : at + 20] for at in range(0, len(digits), 20)]
-        drawn = [f"-7{each[1:4]}-{_VARIANT[each[4]]}{each[5:8]}-{each[8:]}" for each in drawn]
+        octets = bytearray(os.urandom(10 * _BATCH))
+        octets[0::10] = octets[0::10].translate(_VERSION)
+        octets[2::10] = octets[2::10].translate(_VARIANT)
+        digits = octets.hex()
+        drawn = [
+            f"-{digits[at : at + 4]}-{digits[at + 4 : at + 8]}-{digits[at + 8 : at + 20]}"
+            for at in range(0, len(digits), 20)
+        ]
         rest = drawn.pop()
         _request_ids.extend(drawn)
     began = hex(_DIGITS + time.time_ns() // 1_000_000)  # "0x1" and its twelve digits: `format` takes a µs

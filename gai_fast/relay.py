@@ -47,10 +47,10 @@ class DeltaSink(EventSink, Protocol):
         """The number of the last event; 0 where the sink numbers nothing."""
 
     def delta_parts(self, event: Event, key: str) -> Sequence[Part] | None:
-        """How a delta like this one is written, whatever its text; `None`: it must be handed over as an event.
+        """How the next delta like this one is written, whatever its text; `None`: it must be handed over as an event.
 
         Args:
-            event: A delta that was just taken.
+            event: A delta that was just taken, or one that is expected behind what was.
             key: Which of its keys holds the text.
         """
 
@@ -557,7 +557,7 @@ class Relay:
             except ValueError as problem:
                 # What came before in the same read counts, so that the cuts of the body change nothing.
                 frames, oversized = getattr(problem, "before", []), problem
-            if deltas is not None:
+            if deltas is not None and copier.copied:
                 self._take_copied(deltas)
             for frame in frames or ():
                 self._receive_frame(frame)
@@ -571,8 +571,6 @@ class Relay:
     def _take_copied(self, deltas: DeltaSink) -> None:
         """Accounts for the deltas that were copied since the last look, as if each had come as an event."""
         data, count, kinds = self._copier.take_copied()
-        if not count:
-            return
         deltas.append_frames(data, count)
         self._note_copied(count, kinds)
 

@@ -85,7 +85,7 @@ cdef class DeltaCopier:
     cdef list _runs             # frames that are passed on, each of these as many as follow each other
     cdef size_t _run_begin      # the last of these lies in `_chunk` yet
     cdef size_t _run_end        # 0: it does not
-    cdef size_t _copied
+    cdef readonly size_t copied # frames since `take_copied` was called last
     cdef bint _is_timed         # what is written has the time in it
     cdef size_t _passed         # frames that a shortcut has taken since the relay was told
     cdef list _touched          # of _Kind, the last one that was copied last

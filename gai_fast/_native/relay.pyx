@@ -232,6 +232,8 @@ cdef class DeltaCopier:
         return 0
 
     cdef bytes unload(self):
+        if not self.copied:
+            self.drop()
         if self._chunk is None:
             return b""
         self.cut_run()
@@ -321,7 +323,7 @@ cdef class DeltaCopier:
     cdef int copy_next(self, long long seq, long long ts) except -1:
         cdef Py_ssize_t i
         cdef int status = GAI_COPY_MISS
-        seq += self._copied + 1
+        seq += self.copied + 1
         for i in range(len(self._templates)):
             status = self.copy(<_Template>self._templates[i], seq, ts)
             if status != GAI_COPY_MISS:
@@ -412,7 +414,7 @@ cdef class DeltaCopier:
         template.matched = True
         # Not all at once: where frames repeat only now and then, learning costs more than it saves.
         self._fruitless -= frames if frames < self._fruitless else self._fruitless
-        self._copied += frames
+        self.copied += frames
         self._framer._first = False
         if self._lines:
             (<_LineFeed>self._framer)._number += frames
@@ -563,11 +565,10 @@ cdef class DeltaCopier:
 
     def take_copied(self):
         """What was copied since the last call: bytes, frames, and for each kind of delta what an adapter must know."""
-        cdef size_t copied = self._copied
+        cdef size_t copied = self.copied
         if not copied:
-            self.drop()
             return b"", 0, []
-        self._copied = 0
+        self.copied = 0
         data = self.take_bytes()
         return data, copied, self.take_kinds()
 
@@ -596,8 +597,8 @@ cdef class DeltaCopier:
         return finished_bytes(made, size)
 
     cdef bytes take_chunk(self, size_t *size):
-        self._passed += self._copied
-        self._copied = 0
+        self._passed += self.copied
+        self.copied = 0
         if self._passes:
             # One run, which is cut out of what was fed without a copy in between.
             size[0] = self._run_end - self._run_begin

@@ -24,6 +24,7 @@ from gai_fast._native.c cimport (
     gai_skip_blanks,
     gai_skip_count,
     gai_skip_string,
+    gai_skip_text,
     gai_skip_value,
     gai_skip_word,
 )
@@ -112,7 +113,7 @@ cdef class Shape:
         cdef bint is_read = False
         if not PyUnicode_IS_ASCII(text):
             return None
-        reading.at = <const uint8_t *>PyUnicode_DATA(text)
+        reading.at = <const uint8_t *>PyUnicode_DATA(text)  # ends with a NUL: what comes next may be looked at
         reading.end = reading.at + PyUnicode_GET_LENGTH(text)
         for i in range(self._places):
             reading.values[i] = NULL
@@ -142,10 +143,8 @@ cdef class Shape:
                     return False
             elif not self.read_member(reading, member):
                 return False
-            if took(reading, c"}"):
-                return True
             if not took(reading, c","):
-                return False
+                return took(reading, c"}")
 
     cdef bint read_name(self, Reading *reading, int first, int count, int *expected, Member **member) noexcept:
         """A name up to behind its closing quote, and which member it means: NULL, none of them."""
@@ -174,7 +173,7 @@ cdef class Shape:
 
     cdef bint read_member(self, Reading *reading, Member *member) except -1:
         cdef const uint8_t *begin = reading.at
-        cdef bint is_null = gai_skip_word(&reading.at, reading.end, "null", 4) == GAI_COPY_DONE
+        cdef bint is_null = begin[0] == c"n" and gai_skip_word(&reading.at, reading.end, "null", 4) == GAI_COPY_DONE
         forget(reading, member.place, member.places_end)  # of two with one name the last counts
         if member.kind == ANY:
             return is_null or gai_skip_value(&reading.at, reading.end) == GAI_COPY_DONE
@@ -185,12 +184,7 @@ cdef class Shape:
         if member.kind == TEXT:
             if begin[0] != c'"':
                 return False
-            reading.at += 1
-            if gai_skip_string(&reading.at, reading.end) != GAI_COPY_DONE:
-                return False
-            keep(reading, member.place, PyUnicode_DecodeASCII(<const char *>begin + 1, reading.at - begin - 1, NULL))
-            reading.at += 1
-            return True
+            return self.read_text(reading, member.place)
         if member.kind == COUNT:
             if gai_skip_count(&reading.at, reading.end) != GAI_COPY_DONE:
                 return False
@@ -206,6 +200,18 @@ cdef class Shape:
         keep(reading, member.place, 1)
         return self.read_object(reading, member.first, member.count) and took(reading, c"]")
 
+    cdef bint read_text(self, Reading *reading, int place) except -1:
+        cdef const uint8_t *begin = reading.at
+        reading.at += 1
+        if gai_skip_string(&reading.at, reading.end) == GAI_COPY_DONE:
+            keep(reading, place, PyUnicode_DecodeASCII(<const char *>begin + 1, reading.at - begin - 1, NULL))
+            reading.at += 1
+            return True
+        if gai_skip_text(&reading.at, reading.end) != GAI_COPY_DONE:
+            return False
+        reading.at += 1
+        return keep_parsed(reading, place, begin)
+
     cdef bint read_parsed(self, Reading *reading, int place, bint is_null) except -1:
         cdef const uint8_t *begin = reading.at
         if is_null:
@@ -213,19 +219,12 @@ cdef class Shape:
             return True
         if begin[0] != c"{" or gai_skip_value(&reading.at, reading.end) != GAI_COPY_DONE:
             return False
-        try:
-            keep(reading, place, loads(PyBytes_FromStringAndSize(<const char *>begin, reading.at - begin)))
-        except ValueError:
-            return False
-        return True
+        return keep_parsed(reading, place, begin)
 
 
 cdef bint took(Reading *reading, uint8_t c) noexcept:
     """Whether this comes next, perhaps behind blanks; it is behind then."""
-    if reading.at < reading.end and reading.at[0] == c:
-        reading.at += 1
-        return True
-    if gai_skip_blanks(&reading.at, reading.end) != GAI_COPY_DONE or reading.at[0] != c:
+    if reading.at[0] != c and (gai_skip_blanks(&reading.at, reading.end) != GAI_COPY_DONE or reading.at[0] != c):
         return False
     reading.at += 1
     return True
@@ -249,6 +248,15 @@ cdef int keep(Reading *reading, int place, value) except -1:
     Py_INCREF(value)
     reading.values[place] = <PyObject *>value
     return 0
+
+
+cdef bint keep_parsed(Reading *reading, int place, const uint8_t *begin) except -1:
+    """Keeps what stands from here up to where the reading is; False where that is no JSON to a parser."""
+    try:
+        keep(reading, place, loads(PyBytes_FromStringAndSize(<const char *>begin, reading.at - begin)))
+    except ValueError:
+        return False
+    return True
 
 
 cdef int forget(Reading *reading, int begin, int end) noexcept:

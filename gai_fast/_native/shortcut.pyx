@@ -78,7 +78,7 @@ cdef class Shortcut:
             body = self._copier.unload()
             self.note(began, <Py_ssize_t>size - ahead - PyBytes_GET_SIZE(body))
             return body
-        copied = self._copier._copied
+        copied = self._copier.copied
         if copied:
             self._seq += copied
             self._deltas += copied

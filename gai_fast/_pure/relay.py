@@ -132,6 +132,11 @@ class DeltaCopier:
     def forget(self) -> None:
         """Forgets all frames: the stream has changed its shape. What was copied is still to be had."""
 
+    @property
+    def copied(self) -> int:
+        """How many frames were copied since `take_copied` was called last."""
+        return 0
+
     def take_copied(self) -> tuple[bytes, int, list[tuple[Event, int, str]]]:
         """What was copied since the last call.
 

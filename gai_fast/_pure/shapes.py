@@ -44,9 +44,10 @@ class Shape:
             text: An object's JSON text.
 
         Returns:
-            `None`: it has another shape, is no JSON, or is not read so cheaply: text beyond ASCII, or a backslash.
+            `None`: it has another shape, is no JSON, or is not read so cheaply: characters beyond ASCII that are not
+            written as `\uXXXX`, or half a surrogate pair.
         """
-        if not text.isascii() or "\\" in text:
+        if not text.isascii():
             return None
         try:
             values = _read(self._members, orjson.loads(text))

@@ -213,9 +213,11 @@ class DataEncoder(ABC):
         finally:
             self._out = written
 
-    def _parts(self, head: bytes, tail: bytes) -> Sequence[Part]:
-        """A frame around a text: with ids, its number stands in front of it."""
-        return (b"id: %b." % self._ids, "seq", b"\n" + head, "text", tail) if self._ids else (head, "text", tail)
+    def _parts(self, head: bytes, tail: bytes) -> Sequence[Part] | None:
+        """A frame around a text: with ids, its number stands in front of it; the very first one says more."""
+        if not self._ids:
+            return head, "text", tail
+        return None if self._retry_ms is not None else (b"id: %b." % self._ids, "seq", b"\n" + head, "text", tail)
 
     def append_frames(self, frames: bytes, count: int) -> None:
         """Takes deltas that are written already."""

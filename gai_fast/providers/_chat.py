@@ -342,6 +342,13 @@ class Choice:
         """The provider's word for why it finished."""
 
 
+def _mark(events: list[Event], choice: Choice) -> None:
+    """Says whose they are; the first choice's say nothing."""
+    if choice.number:
+        for event in events:
+            event["choice"] = choice.number
+
+
 def _begins(call: ToolCall, fragment: CallFragment) -> bool:
     """Whether a fragment in the place of a call begins another one.
 
@@ -372,11 +379,19 @@ def _is_steady(choice: Choice, call: ToolCall | None, fragment: CallFragment) ->
     return fragment.index is not None or (call is not None and len(choice.calls.calls) == 1)
 
 
+_CALL: Final = {
+    "index": "count",
+    "id": "text",
+    "type": "any",
+    "function": {"name": "text", "arguments": "text"},
+}
+
+
 def chunk_shape(content: dict[str, Any]) -> Shape:
-    """The shape of a chunk with a text at most.
+    """The shape of a chunk with a text and a fragment of a call at most.
 
     Args:
-        content: The member of a choice with the text.
+        content: The members of a choice that hold a text and, where there are such, calls.
     """
     choice = {"index": "count", **content, "finish_reason": "text", "logprobs": "any"}
     ignored = dict.fromkeys(("object", "created", "service_tier", "system_fingerprint", "obfuscation", "p"), "any")
@@ -391,8 +406,8 @@ class ChatAdapter(Adapter):
     ignored_members = frozenset({"obfuscation", "p", "created", "system_fingerprint", "logprobs"})
     label_members = frozenset({"id"})  # what it says counts in `start` only
     kept_members = frozenset({"usage"})
-    plain: ClassVar[Shape] = chunk_shape({"delta": {"role": "any", "content": "text"}})
-    """What most chunks of a text consist of: read without being parsed, they mean the same at every provider."""
+    plain: ClassVar[Shape] = chunk_shape({"delta": {"role": "any", "content": "text", "tool_calls": [_CALL]}})
+    """What most chunks consist of: read without being parsed, they mean the same at every provider."""
 
     def __init__(self, api: ChatAPI, model: str | None = None) -> None:
         super().__init__(api, model)
@@ -427,23 +442,32 @@ class ChatAdapter(Adapter):
         said = self.plain.read(text)
         if said is None:
             return None
-        identifier, model, choices, index, content, reason, usage = said
-        if choices is None or index:
+        identifier, model, choices, index, content = said[:5]
+        call, (reason, usage) = said[5:-2], said[-2:]
+        calls = call[0] if call else None
+        if choices is None:
             return None
         counted = self.count_usage(usage) if usage else None
         if counted:
             self.usage = counted
-        self.is_plain = self.copyable = True
+        self.copyable = True
+        self.is_plain = not calls and not index
         self.chunk = text
         events: list[Event] = []
         if choices:
-            choice = self.choices.get(0) or self._open(0)
+            choice = self.choices.get(index or 0) or self._open(index)
             if content:
                 choice.characters += len(content)
-                choice.spoke = True
                 events = [{"type": "text.delta", "text": content}]
             if reason:
                 choice.reason, self.copyable = reason, False
+            if content or calls:
+                choice.spoke = True
+            if calls:
+                _, place, call_id, name, arguments = call
+                fragment = CallFragment(place, self.call_id(call_id or ""), name or "", arguments or "", "")
+                events += self._call_fragment(choice, fragment)
+            _mark(events, choice)
         if events and self.copyable:
             self.copyable = (not usage or bool(counted)) and text.count('"usage"') == (usage is not None)
         return self._begun(events, identifier or "", model or "")
@@ -507,9 +531,7 @@ class ChatAdapter(Adapter):
                 events += self._call_fragment(choice, step)
             else:
                 events.append(step)
-        if choice.number:
-            for event in events:
-                event["choice"] = choice.number
+        _mark(events, choice)
         return events
 
     def _open(self, index: Any) -> Choice:
@@ -621,7 +643,7 @@ class ChatAdapter(Adapter):
         google: dict[str, Any] = extra.get("google") or {}
         return CallFragment(
             index,
-            self.call_id_in(raw),
+            self.call_id(text_of(raw.get("id"))),
             text_of(function.get("name")),
             text_of(function["arguments"] if "arguments" in function else function.get("input")),
             text_of(google.get("thought_signature")),
@@ -686,9 +708,7 @@ class ChatAdapter(Adapter):
 
     def _close(self, choice: Choice, *, cut_off: bool) -> list[Event]:
         events = choice.calls.close_all(cut_off=cut_off)
-        if choice.number:
-            for event in events:
-                event["choice"] = choice.number
+        _mark(events, choice)
         return events
 
     def _outcome(self, choice: Choice) -> str:
@@ -717,9 +737,9 @@ class ChatAdapter(Adapter):
             return _thinking(part)
         return []
 
-    def call_id_in(self, call: dict[str, Any]) -> str:
-        """The id of a raw call, empty where it has none."""
-        return text_of(call.get("id"))
+    def call_id(self, said: str) -> str:
+        """The id of a call, empty where it has none."""
+        return said
 
     def usage_in(self, chunk: dict[str, Any]) -> Any:
         """The provider's usage object, where the chunk has one."""

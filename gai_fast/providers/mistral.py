@@ -18,7 +18,7 @@ from hashlib import sha256
 from typing import Any, ClassVar, Final
 
 from gai_fast.events import Event
-from gai_fast.providers._base import API, Target, UpstreamRequest, file_url, text_of
+from gai_fast.providers._base import API, Target, UpstreamRequest, file_url
 from gai_fast.providers._chat import ChatAdapter, ChatAPI, Choice
 from gai_fast.request import (
     AssistantMessage,
@@ -98,9 +98,8 @@ class MistralAdapter(ChatAdapter):
 
     text_members = ChatAdapter.text_members | {"text"}  # of a thought
 
-    def call_id_in(self, call: dict[str, Any]) -> str:
-        identifier = text_of(call.get("id"))
-        return "" if identifier == "null" else identifier
+    def call_id(self, said: str) -> str:
+        return "" if said == "null" else said
 
     def read_part(self, choice: Choice, part: dict[str, Any]) -> list[Event]:
         if part.get("type") == "reference":

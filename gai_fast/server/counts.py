@@ -93,16 +93,17 @@ class ModelCounts:
         """Counts one stream."""
         self.first_token.observe(metrics.time_to_first_token)
         self.upstream_first_token.observe(metrics.upstream_time_to_first_token)
-        if metrics.gaps is not NO_GAPS:
-            self.gaps.merge(metrics.gaps, metrics.gap_sum)
+        gaps, paused, usage = metrics.gaps, metrics.backpressure, metrics.usage
+        if gaps is not NO_GAPS:
+            self.gaps.merge(gaps, metrics.gap_sum)
         self.duration.observe(metrics.duration)
         self.overhead.observe(metrics.gateway_overhead)
-        if metrics.backpressure:
-            self.backpressure.observe(metrics.backpressure)
-        if metrics.usage:
-            for key, count in metrics.usage.items():
-                if count and key in _TOKENS:
-                    kind = _TOKENS[key]
+        if paused:
+            self.backpressure.observe(paused)
+        if usage:
+            for key, count in usage.items():
+                kind = _TOKENS.get(key)
+                if count and kind is not None:
                     self.tokens[kind] = self.tokens.get(kind, 0) + count
         deltas: int = metrics.deltas
         self.deltas += deltas

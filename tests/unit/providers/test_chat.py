@@ -200,6 +200,24 @@ CHAT_PROVIDERS = [
     if api.removeprefix(":") in import_module(PROVIDERS[provider]).APIS
     and isinstance(get_provider(provider + api).adapter(), ChatAdapter)
 ]
+CALLS = st.fixed_dictionaries(
+    {},
+    optional={
+        "index": st.sampled_from([0, 1, "1", None]),
+        "id": st.sampled_from(["c0", "c1", "null", "", None, 1]),
+        "type": st.just("function"),
+        "function": st.none()
+        | st.fixed_dictionaries(
+            {},
+            optional={
+                "name": st.sampled_from(["f", "g", "", None]),
+                "arguments": st.sampled_from(["", '{"a":', '"b"}', "{}", {"a": 1}, None, "\ud83d"]),
+            },
+        ),
+        "extra_content": st.sampled_from([None, {"google": {"thought_signature": "s"}}]),
+        "custom": st.none() | st.just({"name": "f", "input": "text"}),
+    },
+)
 CHOICES = st.fixed_dictionaries(
     {},
     optional={
@@ -211,6 +229,7 @@ CHOICES = st.fixed_dictionaries(
                 "role": st.just("assistant"),
                 "content": st.sampled_from(["", "Hi", "usage", "ä", "\n", None, ["x"]]),
                 "refusal": st.sampled_from([None, "no"]),
+                "tool_calls": st.none() | st.lists(CALLS, max_size=2),
                 "images": st.none(),
             },
         ),
@@ -255,7 +274,16 @@ def outcome(adapter: Adapter, receive: Callable[..., list[Event]], *given: objec
         said = receive(*given)
     except (Error, Malformed, AttributeError, TypeError, KeyError) as problem:
         return type(problem), getattr(problem, "code", None)
-    choices = [(choice.number, choice.characters, choice.spoke, choice.reason) for choice in adapter.choices.values()]
+    choices = [
+        (
+            *(choice.number, choice.characters, choice.spoke, choice.reason),
+            *([call.call_id for call in calls] for calls in (choice.calls.calls, choice.named.values())),
+            *(call.arguments for call in choice.calls.calls),
+            {slot: call.call_id for slot, call in choice.slots.items()},
+            choice.last and choice.last.call_id,
+        )
+        for choice in adapter.choices.values()
+    ]
     return said, adapter.usage, adapter.copyable, adapter.chunk, adapter.named, adapter.model, choices
 
 
