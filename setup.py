@@ -38,6 +38,7 @@ COMPILED = (
     "providers/_responses",
     "providers/openai",
     "providers/openai_compatible",
+    "reading",
     "relay",
     "server/connection",
     "server/counts",

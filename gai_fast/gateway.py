@@ -29,7 +29,8 @@ from gai_fast.metrics import MetricsSink, StreamMetrics
 from gai_fast.net.callbacks import CallbackRunner
 from gai_fast.net.engine import Engine
 from gai_fast.net.session import Call, Clock, Session
-from gai_fast.request import Request, parse_request
+from gai_fast.reading import characters, parse_request
+from gai_fast.request import Request
 from gai_fast.result import Collector, Result
 from gai_fast.server.config import find, load
 from gai_fast.server.negotiation import request_id
@@ -181,7 +182,7 @@ class GatewayStream:
             request,
             self,
             announces=True,
-            prompt_characters=request.characters,
+            prompt_characters=characters(request),
             chain=engine.chain(request, stream_id=self.id, request_id=self._sink.request_id),
             request_id=self._sink.request_id,
             transport="library",

@@ -20,7 +20,7 @@ from typing import Any, Final
 import gai_fast
 from gai_fast.errors import Unsupported
 from gai_fast.providers import API, PROVIDERS, Target, UpstreamRequest
-from gai_fast.request import parse_request
+from gai_fast.reading import parse_request
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 PAGE: Final = ROOT / "docs" / "providers.md"

@@ -12,7 +12,8 @@ from typing import Any, Final
 from gai_fast._impl import compact_json, encode_json
 from gai_fast.errors import InvalidRequest, Unsupported
 from gai_fast.events import JSONText
-from gai_fast.request import Request, parse_request
+from gai_fast.reading import parse_request
+from gai_fast.request import Request
 
 # Fields that are the same in a native request, and are checked there.
 _SAME: Final = ("model", "temperature", "top_p", "seed", "metadata")

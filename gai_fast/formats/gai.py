@@ -63,7 +63,7 @@ class _Whole(WholeEncoder):
 
 
 class GaiFormat(Format):
-    """The native format; its requests are native ones, which `gai_fast.request` reads."""
+    """The native format; its requests are native ones, which `gai_fast.reading` reads."""
 
     name: ClassVar[str] = "gai"
     announces: ClassVar[bool] = True

@@ -12,6 +12,7 @@ import msgspec
 from msgspec import UNSET
 
 from gai_fast.processors._base import Chain, Processor, ProcessorSettings, StreamInfo, Touches
+from gai_fast.reading import conversation
 from gai_fast.request import Request
 
 __all__ = [
@@ -120,7 +121,7 @@ def describe(
 
 def _text(request: Request) -> str:
     """What a request says; its pictures and files are not counted."""
-    contents = [message.content for message in request.conversation]
+    contents = [message.content for message in conversation(request)]
     return "\n".join(
         content if isinstance(content, str) else "".join(getattr(part, "text", "") for part in content)
         for content in contents

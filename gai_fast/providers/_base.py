@@ -139,7 +139,7 @@ class API(ABC):
 
         Args:
             field: Its path in the native request: `seed`, `reasoning.max_tokens`, `tools[1].strict`,
-                `messages[2].content[1]`; `Request.turns` has the paths of messages.
+                `messages[2].content[1]`; `reading.turns` has the paths of messages.
             target: Whom the request is for.
             what: What there is about it, for the message: `audio parts in tool messages`.
 

@@ -38,6 +38,7 @@ from gai_fast.providers._base import (
     text_of,
     too_many,
 )
+from gai_fast.reading import turns
 from gai_fast.request import (
     AssistantMessage,
     AudioPart,
@@ -144,7 +145,7 @@ class ChatAPI(API):
     def messages(self, request: Request, target: Target) -> list[dict[str, Any]]:
         """The conversation in the dialect's terms."""
         sent = []
-        for path, message in request.turns:
+        for path, message in turns(request):
             said = self.message(message, path, target)
             if said is not None:
                 sent.append(said)
@@ -387,6 +388,10 @@ _CALL: Final = {
 }
 
 
+_WITHOUT_CALLS: Final = 7
+"""What is read of a chunk whose shape has no calls."""
+
+
 def chunk_shape(content: dict[str, Any]) -> Shape:
     """The shape of a chunk with a text and a fragment of a call at most.
 
@@ -442,9 +447,10 @@ class ChatAdapter(Adapter):
         said = self.plain.read(text)
         if said is None:
             return None
-        identifier, model, choices, index, content = said[:5]
-        call, (reason, usage) = said[5:-2], said[-2:]
-        calls = call[0] if call else None
+        # One by one: a tuple that is unpacked is looked through by an iterator, 400 instructions each time.
+        identifier, model, choices, index, content = said[0], said[1], said[2], said[3], said[4]
+        reason, usage = said[-2], said[-1]
+        calls = said[5] if len(said) > _WITHOUT_CALLS else None
         if choices is None:
             return None
         counted = self.count_usage(usage) if usage else None
@@ -464,8 +470,7 @@ class ChatAdapter(Adapter):
             if content or calls:
                 choice.spoke = True
             if calls:
-                _, place, call_id, name, arguments = call
-                fragment = CallFragment(place, self.call_id(call_id or ""), name or "", arguments or "", "")
+                fragment = CallFragment(said[6], self.call_id(said[7] or ""), said[8] or "", said[9] or "", "")
                 events += self._call_fragment(choice, fragment)
             _mark(events, choice)
         if events and self.copyable:

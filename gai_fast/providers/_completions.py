@@ -12,6 +12,7 @@ from mypy_extensions import mypyc_attr
 
 from gai_fast.providers._base import Target, UpstreamRequest, merged
 from gai_fast.providers._chat import ChatAdapter, ChatAPI, chunk_shape
+from gai_fast.reading import turns
 from gai_fast.request import Request, TextPart, UserMessage
 
 
@@ -34,7 +35,7 @@ class CompletionsAPI(ChatAPI):
 
     def prompt(self, request: Request, target: Target) -> str:
         """The last message: this API takes one, of the user."""
-        *others, (path, last) = request.turns
+        *others, (path, last) = turns(request)
         for other, _ in others:
             self.leave_out(other, target, "more than one message")
         if not isinstance(last, UserMessage):

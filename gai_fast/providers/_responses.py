@@ -56,6 +56,7 @@ from gai_fast.providers._base import (
     text_of,
     too_many,
 )
+from gai_fast.reading import turns
 from gai_fast.request import (
     AssistantMessage,
     FilePart,
@@ -154,7 +155,7 @@ class ResponsesAPI(API):
     def input(self, request: Request, target: Target) -> list[dict[str, Any]]:
         """The conversation as items."""
         items: list[dict[str, Any]] = []
-        for path, message in request.turns:
+        for path, message in turns(request):
             if isinstance(message, AssistantMessage):
                 items += self._answer(message, path, target)
             elif isinstance(message, ToolMessage):

@@ -54,6 +54,7 @@ from gai_fast.providers._base import (
     text_of,
     too_many,
 )
+from gai_fast.reading import turns
 from gai_fast.request import (
     AssistantMessage,
     AudioPart,
@@ -116,7 +117,7 @@ class Anthropic(API):
         }
         system = [
             block
-            for path, message in request.turns
+            for path, message in turns(request)
             if isinstance(message, SystemMessage)
             for block in self._blocks(message, path, target)
         ]
@@ -181,8 +182,8 @@ class Anthropic(API):
 
     def _messages(self, request: Request, target: Target) -> list[dict[str, Any]]:
         """The turns. Neighbours of one role are one turn: the results of parallel calls must come together."""
-        turns: list[dict[str, Any]] = []
-        for path, message in request.turns:
+        sent: list[dict[str, Any]] = []
+        for path, message in turns(request):
             if isinstance(message, SystemMessage):
                 continue
             role = "assistant" if isinstance(message, AssistantMessage) else "user"
@@ -190,11 +191,11 @@ class Anthropic(API):
             if isinstance(message, ToolMessage):
                 result = {"type": "tool_result", "tool_use_id": message.call_id, "content": blocks}
                 blocks = [result | {"is_error": True} if message.is_error else result]
-            if turns and turns[-1]["role"] == role:
-                turns[-1]["content"] += blocks
+            if sent and sent[-1]["role"] == role:
+                sent[-1]["content"] += blocks
             elif blocks:
-                turns.append({"role": role, "content": blocks})
-        return turns
+                sent.append({"role": role, "content": blocks})
+        return sent
 
     def _blocks(self, message: Message, path: str, target: Target) -> list[dict[str, Any]]:
         if isinstance(message.content, str):

@@ -47,6 +47,7 @@ from gai_fast.providers._base import (
     text_of,
     too_many,
 )
+from gai_fast.reading import turns
 from gai_fast.request import (
     AssistantMessage,
     FilePart,
@@ -99,7 +100,7 @@ class Cohere(API):
         documents: list[dict[str, Any]] = []
         fields: dict[str, Any] = {
             "model": target.model,
-            "messages": [self._message(where, message, target, documents) for where, message in request.turns],
+            "messages": [self._message(where, message, target, documents) for where, message in turns(request)],
             "stream": True,
             "documents": documents or UNSET,
             "tools": [_tool(tool) for tool in request.tools] or UNSET,

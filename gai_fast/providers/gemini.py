@@ -57,6 +57,7 @@ from gai_fast.providers._base import (
     text_of,
     too_many,
 )
+from gai_fast.reading import conversation, turns
 from gai_fast.request import (
     AssistantMessage,
     ImagePart,
@@ -157,7 +158,7 @@ class Gemini(API):
         body: dict[str, Any] = {"contents": self._contents(request, target)}
         system = [
             {"text": text}
-            for message in request.conversation
+            for message in conversation(request)
             if isinstance(message, SystemMessage)
             for text in _texts(message)
             if text
@@ -195,10 +196,10 @@ class Gemini(API):
 
     def _contents(self, request: Request, target: Target) -> list[dict[str, Any]]:
         """The turns. Neighbours of one role are one turn: the results of parallel calls must come together."""
-        turns: list[dict[str, Any]] = []
+        sent: list[dict[str, Any]] = []
         names: dict[str, str] = {}
         ids = _ids(request, target)
-        for where, message in _in_order(request.turns):
+        for where, message in _in_order(turns(request)):
             if isinstance(message, SystemMessage):
                 continue
             if isinstance(message, ToolMessage):
@@ -211,11 +212,11 @@ class Gemini(API):
                     if isinstance(part, ToolCallPart):
                         names[part.call_id] = part.name
                     parts += self._part(f"{where}.content[{at}]", part, ids, target)
-            if turns and turns[-1]["role"] == role:
-                turns[-1]["parts"] += parts
+            if sent and sent[-1]["role"] == role:
+                sent[-1]["parts"] += parts
             elif parts:
-                turns.append({"role": role, "parts": parts})
-        return turns
+                sent.append({"role": role, "parts": parts})
+        return sent
 
     def _part(self, where: str, part: Any, ids: frozenset[str], target: Target) -> list[dict[str, Any]]:
         """A part in Gemini's terms; nothing for empty text, and for reasoning that is not Gemini's own."""
@@ -306,7 +307,7 @@ def _ids(request: Request, target: Target) -> frozenset[str]:
     """The ids that go back: those of one call only, as ours may be of several; Vertex AI refuses them all."""
     if target.model.startswith(_VERTEX):
         return frozenset()
-    used = Counter(call.call_id for message in request.conversation for call in _calls_of(message))
+    used = Counter(call.call_id for message in conversation(request) for call in _calls_of(message))
     return frozenset(call_id for call_id, times in used.items() if times == 1)
 
 

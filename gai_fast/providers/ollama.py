@@ -35,6 +35,7 @@ from gai_fast.providers._base import (
     parse_chunk,
     text_of,
 )
+from gai_fast.reading import turns
 from gai_fast.request import (
     AssistantMessage,
     ImagePart,
@@ -145,7 +146,7 @@ class Chat(_Ollama):
         request = self.possible(request, target)
         names: dict[str, str] = {}
         fields: dict[str, Any] = {
-            "messages": [self._message(where, message, names, target) for where, message in request.turns]
+            "messages": [self._message(where, message, names, target) for where, message in turns(request)]
         }
         if isinstance(request.tool_choice, NamedTool) or request.tool_choice == "required":
             self.leave_out("tool_choice", target)
@@ -192,7 +193,7 @@ class Generate(_Ollama):
 
     def build_request(self, request: Request, target: Target) -> UpstreamRequest:
         request = self.possible(request, target)
-        *others, (where, last) = request.turns
+        *others, (where, last) = turns(request)
         if not isinstance(last, UserMessage):
             raise self.unsupported(where)
         system: list[str] = []

@@ -22,8 +22,9 @@ from gai_fast.net.session import Call, Clock, Output
 from gai_fast.net.writer import ResponseWriter, size_of
 from gai_fast.processors import Chain, StreamInfo
 from gai_fast.providers import get_provider
+from gai_fast.reading import characters, parse_object, parse_request
 from gai_fast.relay import DeltaSink
-from gai_fast.request import Request, parse_object, parse_request
+from gai_fast.request import Request
 from gai_fast.server.negotiation import Negotiated, negotiate, request_id
 from gai_fast.server.replies import Headers, Reply, id_headers, json_headers, stream_head
 from gai_fast.server.router import Incoming
@@ -205,7 +206,7 @@ class StreamRoutes:
             hold=not request.stream,
             announces=not request.stream or negotiated.format.announces,
             dialect=negotiated.format.name,
-            prompt_characters=request.characters,
+            prompt_characters=characters(request),
             is_retry=_is_retry(incoming),
             origin=_origin(negotiated, context) if kept else None,
             chain=self._chain(request, context),

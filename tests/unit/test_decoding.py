@@ -16,7 +16,7 @@ import gai_fast
 from gai_fast._impl import NDJSONEncoder, SSEEncoder
 from gai_fast.decoding import OrderedEvents, adecode, decode, read_events
 from gai_fast.events import Event, JSONText
-from gai_fast.request import parse_request
+from gai_fast.reading import parse_request
 from tests.kernels import cuts
 from tests.legal import check_legal, sse
 

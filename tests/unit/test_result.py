@@ -11,7 +11,8 @@ import pytest
 from gai_fast import errors
 from gai_fast._impl import encode_json
 from gai_fast.events import Event, JSONText
-from gai_fast.request import AssistantMessage, ReasoningPart, ToolCallPart, parse_request
+from gai_fast.reading import parse_request
+from gai_fast.request import AssistantMessage, ReasoningPart, ToolCallPart
 from gai_fast.result import Collector, Result, ToolCallResult, acollect, collect
 
 START = {"type": "start", "provider": "anthropic", "model": "asked"}

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from gai_fast.cli import chat
-from gai_fast.request import Request, parse_request
+from gai_fast.reading import parse_request
+from gai_fast.request import Request
 from gai_fast.settings import Settings
 
 from .conftest import Run

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from gai_fast.formats import Framing, get_format
-from gai_fast.request import parse_request
+from gai_fast.reading import parse_request
 from tests.unit.formats.streams import (
     DONE,
     ERROR,

@@ -17,7 +17,7 @@ from gai_fast.limits import LIMITS
 from gai_fast.net import engine as module
 from gai_fast.net.engine import Engine
 from gai_fast.net.session import Call, Clock, Session
-from gai_fast.request import parse_request
+from gai_fast.reading import parse_request
 from gai_fast.settings import ModelSettings, Secret, Settings, StreamSettings, UpstreamSettings
 from gai_fast.stores import Origin
 from tests.unit.net.fakes import FakeClient, FakeExchange, FakeOutput

@@ -15,8 +15,8 @@ from gai_fast.net import session as module
 from gai_fast.net.retry import Breaker, RetryPolicy
 from gai_fast.net.session import Call, Clock, Session
 from gai_fast.providers import get_provider
+from gai_fast.reading import parse_request
 from gai_fast.relay import Relay
-from gai_fast.request import parse_request
 from gai_fast.settings import BreakerSettings, ModelSettings, Settings, StreamSettings, UpstreamSettings
 from tests.unit.net.fakes import FakeClient, FakeExchange, FakeOutput, FakeTime
 

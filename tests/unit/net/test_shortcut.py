@@ -21,7 +21,7 @@ from gai_fast.net.session import Call, Clock, Session
 from gai_fast.net.upstream import Exchange, Timeouts, Turn, UpstreamConnection
 from gai_fast.net.writer import ResponseWriter
 from gai_fast.providers import get_provider
-from gai_fast.request import parse_request
+from gai_fast.reading import parse_request
 from gai_fast.settings import ModelSettings, Settings, StreamSettings, UpstreamSettings
 from tests.kernels import cuts
 from tests.unit.net.fakes import FakeTime

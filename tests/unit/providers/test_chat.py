@@ -18,7 +18,7 @@ from gai_fast.limits import LIMITS
 from gai_fast.providers import PROVIDERS, Adapter, Target, get_provider, provider_names
 from gai_fast.providers._base import parse_chunk
 from gai_fast.providers._chat import ChatAdapter
-from gai_fast.request import parse_request
+from gai_fast.reading import parse_request
 from tests.unit.providers.answers import (
     between,
     body,

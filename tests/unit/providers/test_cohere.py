@@ -13,7 +13,7 @@ from gai_fast.errors import Error, InvalidRequest, Malformed, Unsupported
 from gai_fast.events import Event
 from gai_fast.limits import LIMITS
 from gai_fast.providers import Target, get_provider
-from gai_fast.request import parse_request
+from gai_fast.reading import parse_request
 from gai_fast.result import collect
 from tests.legal import sse
 from tests.unit.providers import answers

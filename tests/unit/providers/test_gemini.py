@@ -12,7 +12,7 @@ from gai_fast.errors import Error, InvalidRequest, Malformed, NotFound, Unsuppor
 from gai_fast.events import Event
 from gai_fast.limits import LIMITS
 from gai_fast.providers import Target, get_provider
-from gai_fast.request import parse_request
+from gai_fast.reading import parse_request
 from tests.kernels import cuts
 from tests.unit.providers import answers
 from tests.unit.providers.answers import between, body, body_without, calls_of, of_type, read_whole, request, text_of

@@ -11,7 +11,7 @@ from gai_fast.decoding import decode
 from gai_fast.errors import Error, InvalidRequest, Malformed, Unsupported
 from gai_fast.events import Event
 from gai_fast.providers import Target, get_provider
-from gai_fast.request import parse_request
+from gai_fast.reading import parse_request
 from gai_fast.result import collect
 from tests.unit.providers import answers
 from tests.unit.providers.answers import between, body, calls_of, of_type, read_whole, request, text_of

@@ -1,0 +1,194 @@
+"""Reads requests: a client's body into a native one, with every error of its shape, and what that says in order.
+
+Apart from `request.py`, which has the types, because every request runs through it compiled.
+"""
+
+from __future__ import annotations
+
+import re
+from difflib import get_close_matches
+from typing import Any, Final, TypeVar
+
+import msgspec
+from msgspec import UNSET, Raw
+
+from gai_fast.errors import InvalidRequest
+from gai_fast.limits import LIMITS
+from gai_fast.request import (
+    AssistantMessage,
+    FilePart,
+    ImagePart,
+    Message,
+    Reasoning,
+    ReasoningPart,
+    Request,
+    ResponseFormat,
+    SystemMessage,
+    TextPart,
+    Tool,
+    ToolCallPart,
+    ToolMessage,
+    UserMessage,
+)
+
+
+def turns(request: Request) -> list[tuple[str, Message]]:
+    """The conversation, each message with its path in the request: `messages[2]`, `system` or `query`."""
+    said: list[tuple[str, Message]] = []
+    if request.system is not UNSET:
+        said.append(("system", SystemMessage(content=request.system)))
+    messages: list[Message] = request.messages
+    for at, message in enumerate(messages):
+        said.append((f"messages[{at}]", message))
+    if request.query is not UNSET:
+        said.append(("query", UserMessage(content=request.query)))
+    return said
+
+
+def conversation(request: Request) -> list[Message]:
+    """The messages, `system` first and `query` last where given."""
+    return [message for _, message in turns(request)]
+
+
+def characters(request: Request) -> int:
+    """The characters of all texts of a request, for an estimate where no tokens are counted."""
+    counted = (len(request.system) if request.system else 0) + (len(request.query) if request.query else 0)
+    messages: list[Message] = request.messages
+    for message in messages:
+        content = message.content
+        if isinstance(content, str):
+            counted += len(content)
+        else:
+            counted += sum([len(getattr(part, "text", "")) for part in content])
+    return counted
+
+
+_T = TypeVar("_T")
+
+_DECODER: Final = msgspec.json.Decoder(Request)
+_OBJECT_DECODER: Final = msgspec.json.Decoder(dict[str, Any])
+
+
+def parse_request(body: bytes) -> Request:
+    """Reads and validates a native request.
+
+    Args:
+        body: One JSON object, UTF-8 without a byte order mark.
+
+    Raises:
+        InvalidRequest: Not JSON (with the byte offset), nested deeper than `limits.json_depth`, an unknown field, a
+            `null`, a wrong type or a value out of range; the text names the field by its path and never quotes a value.
+    """
+    request = _decoded(_DECODER, body)
+    if request.messages or request.tools or request.response_format:
+        _check_parts(request)
+    if not request.messages and request.query is UNSET:
+        raise _invalid("it is empty: give `query` or `messages`")
+    return request
+
+
+def parse_object(body: bytes) -> dict[str, Any]:
+    """Reads a client's request of another dialect: any JSON object, integers exact, of duplicate keys the last.
+
+    Raises:
+        InvalidRequest: Not a JSON object, or nested deeper than `limits.json_depth`.
+    """
+    return _decoded(_OBJECT_DECODER, body)
+
+
+def _decoded(decoder: msgspec.json.Decoder[_T], body: bytes) -> _T:
+    try:
+        if not body.isascii():
+            body.decode()
+        if body.count(b"[") + body.count(b"{") > LIMITS.json_depth:
+            _check_depth(body)
+        return decoder.decode(body)
+    except UnicodeDecodeError as problem:
+        raise _not_json(f"it is not UTF-8 (byte {problem.start})") from None
+    except msgspec.ValidationError as problem:
+        raise _invalid(_QUOTED.sub(r"\1", str(problem)) + _nearest(str(problem))) from None
+    except msgspec.DecodeError as problem:
+        if str(problem) != "Input data was truncated":
+            raise _not_json(str(problem).removeprefix("JSON is malformed: ")) from None
+        # msgspec says so of an unpaired surrogate as well.
+        half = _HALF.search(body)
+        if half is None:
+            raise _not_json(f"it ends too early (byte {len(body)})") from None
+        raise _not_json(f"a string holds half of a surrogate pair (byte {half.start()})") from None
+
+
+def _check_depth(body: bytes) -> None:
+    """Refuses JSON nested deeper than `limits.json_depth`, before any parser recurses into it.
+
+    Raises:
+        InvalidRequest: Too deep.
+    """
+    limit, depth = LIMITS.json_depth, 0
+    for run in _BRACKETS.findall(_STRING.sub(b"", body)):
+        depth += len(run) if run[0] in b"[{" else -len(run)
+        if depth > limit:
+            raise InvalidRequest(message=f"The body is nested deeper than {limit} levels", reason="depth")
+
+
+# A string without an end reaches to the end of the body: looking for its end again from each quote in it would take
+# quadratic time.
+_STRING: Final = re.compile(rb'"(?:[^"\\]+|\\.?)*+(?:"|\Z)', re.S)
+_BRACKETS: Final = re.compile(rb"[\[{]+|[\]}]+")
+_HALF: Final = re.compile(rb"\\u[dD][89abAB]..(?!\\u[dD][c-fC-F])", re.S)
+
+
+def _nearest(problem: str) -> str:
+    """The known field that an unknown one is most like, where there is one."""
+    found = _UNKNOWN.search(problem)
+    close = get_close_matches(found[1], _FIELDS, 1) if found is not None else []
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+_UNKNOWN: Final = re.compile(r"unknown field `([^`]{1,64})`")
+_FIELDS: Final = sorted(
+    {
+        name
+        for kind in (
+            Request,
+            Tool,
+            ResponseFormat,
+            Reasoning,
+            UserMessage,
+            AssistantMessage,
+            ToolMessage,
+            TextPart,
+            ImagePart,
+            FilePart,
+            ReasoningPart,
+            ToolCallPart,
+        )
+        for name in kind.__struct_fields__
+    }
+)
+_QUOTED: Final = re.compile(r"(Invalid (?:enum )?value) '.*'", re.S)
+"""What msgspec quotes of a request; a field's name is its path, and stays."""
+
+
+def _check_parts(request: Request) -> None:
+    """What the types cannot say."""
+    for index, message in enumerate(request.messages):
+        for at, part in enumerate(() if isinstance(message.content, str) else message.content):
+            if isinstance(part, ImagePart) and (part.url is UNSET) == (part.data is UNSET):
+                raise _invalid(f"an image needs either `url` or `data` - at `$.messages[{index}].content[{at}]`")
+    for index, tool in enumerate(request.tools):
+        _check_object(tool.parameters, f"tools[{index}].parameters")
+    if request.response_format and request.response_format.schema:
+        _check_object(request.response_format.schema, "response_format.schema")
+
+
+def _check_object(schema: Raw, path: str) -> None:
+    if not bytes(schema).lstrip().startswith(b"{"):
+        raise _invalid(f"Expected `object` - at `$.{path}`")
+
+
+def _not_json(why: str) -> InvalidRequest:
+    return InvalidRequest(message=f"The body is not JSON: {why}", reason="json")
+
+
+def _invalid(what: str) -> InvalidRequest:
+    return InvalidRequest(message=f"The request is not valid: {what}", reason="validation")
