@@ -462,7 +462,7 @@ cdef class DeltaCopier:
             if lesson.lines != self._lines:
                 continue
             size = gai_recall(&learned, &lesson.learned, frame, self._data + self._size)
-            if size:
+            if 0 < size <= HELD:
                 if i:
                     names.lessons.insert(0, names.lessons.pop(i))
                 template = _Template()
