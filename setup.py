@@ -36,6 +36,8 @@ COMPILED = (
     "providers/_chat",
     "providers/_completions",
     "providers/_responses",
+    "providers/anthropic",
+    "providers/ollama",
     "providers/openai",
     "providers/openai_compatible",
     "reading",

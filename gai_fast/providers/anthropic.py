@@ -317,13 +317,13 @@ class AnthropicAdapter(Adapter):
             raise self.error(said)
         if not isinstance(chunk, dict):
             raise Malformed(f"a chunk is a JSON {type(chunk).__name__}, not an object")
-        kind = chunk.get("type") or name
+        kind: Any = chunk.get("type") or name  # whatever it is: what is not known says nothing
         # A block may begin with text as well, but it begins.
         self.copyable = kind in ("content_block_delta", "ping")
         events = self._read(kind, chunk, data)
         return events if self.started or not events else self.start(None, None) + events
 
-    def _read(self, kind: str, chunk: dict[str, Any], data: str) -> list[Event]:
+    def _read(self, kind: Any, chunk: dict[str, Any], data: str) -> list[Event]:
         match kind:
             case "content_block_delta":
                 return self._delta(_index(chunk), chunk["delta"])
