@@ -113,6 +113,7 @@ cdef extern from "template.h" nogil:
 
     ctypedef struct gai_template:
         const uint8_t *frame
+        int count
         int text
         size_t *begins
         size_t *ends

@@ -24,7 +24,7 @@ cdef class _Names:
 cdef class _Lesson:
     """A frame that another stream has learned; in any stream that expects one, one like it becomes the same delta."""
     cdef gai_template learned
-    cdef bytes frame            # the literals lie in it
+    cdef bytes frame            # the literals lie in it, and nothing else
     cdef bint lines
 
 

@@ -173,6 +173,16 @@ cdef class _Template:
         return 0 if not self.written else size // PyBytes_GET_SIZE(self.frame) * (self.written + text)
 
 
+cdef bytes without_values(bytes frame, const gai_template *learned):
+    """A frame with blanks in its holes."""
+    cdef int i
+    blanked = bytearray(frame)
+    for i in range(learned.count):
+        size = learned.begins[i + 1] - learned.ends[i]
+        blanked[learned.ends[i]:learned.begins[i + 1]] = b" " * size
+    return bytes(blanked)
+
+
 cdef bytes as_chunk(const uint8_t *data, size_t size):
     """Bytes as one HTTP chunk (RFC 9112, section 7.1)."""
     cdef uint8_t digits[HEX_DIGITS]
@@ -495,7 +505,10 @@ cdef class DeltaCopier:
             return
         if always and not template.learned.kept_count:
             lesson = _Lesson()
-            lesson.learned, lesson.frame, lesson.lines = template.learned, raw, self._lines
+            # What other streams are compared with says nothing of what this one said.
+            lesson.frame = without_values(raw, &template.learned)
+            lesson.learned, lesson.lines = template.learned, self._lines
+            lesson.learned.frame = <const uint8_t *>PyBytes_AS_STRING(lesson.frame)
             names.lessons.insert(0, lesson)
             del names.lessons[LESSONS:]
 
