@@ -286,7 +286,14 @@ class Relay:
         self._headers: Mapping[str, str] = {}
         self._buffer = bytearray()
         self._learning = deltas if adapter.text_members else None
-        self._copier = DeltaCopier(SSEFramer() if adapter.api.framing == "sse" else LineFramer(), frames is not None)
+        self._copier = DeltaCopier(
+            SSEFramer() if adapter.api.framing == "sse" else LineFramer(),
+            frames is not None,
+            adapter.text_members,
+            adapter.ignored_members,
+            adapter.kept_members,
+            adapter.label_members,
+        )
         self._malformed_run = 0
         self._early_warnings: list[Event] = []
         self._halves: dict[tuple[object, ...], Event] = {}
@@ -600,17 +607,7 @@ class Relay:
                     # Under this name, and no other, the copier collects what it copies.
                     event, key = {**event, "arguments": event["text"]}, "arguments"
                     del event["text"]
-                copier.learn(
-                    frame,
-                    event,
-                    key,
-                    adapter.text_members,
-                    adapter.ignored_members,
-                    parts,
-                    adapter.kept_members,
-                    adapter.label_members,
-                    adapter.is_plain,
-                )
+                copier.learn(frame, event, key, parts, adapter.is_plain)
         if not self.has_content and not self._halves:
             self._expect(adapter, deltas)
 
@@ -621,15 +618,7 @@ class Relay:
             key = _TEXT_KEYS[event["type"]]
             parts = deltas.delta_parts(event, key)
             if parts is not None:
-                self._copier.expect(
-                    event,
-                    key,
-                    adapter.text_members,
-                    adapter.ignored_members,
-                    parts,
-                    adapter.kept_members,
-                    adapter.label_members,
-                )
+                self._copier.expect(event, key, parts)
 
     def _receive_frame(self, frame: Frame, *, cut_off: bool = False) -> None:
         """One frame; of one that is cut off only a chunk that is whole counts."""

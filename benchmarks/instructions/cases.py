@@ -63,16 +63,13 @@ def copier(frame: Callable[[str, str], bytes], path: list[Any], *, at_once: int 
     """Frames of a learned kind; 0 at once: one byte at a time."""
     lines = frame("", "").startswith(b"{")
     framer = native.LineFramer if lines else native.SSEFramer
-    made = native.DeltaCopier(framer(), False)
+    made = native.DeltaCopier(framer(), False, frozenset({path[-1]}), **sets)
     (learned,) = framer().feed(frame("word", "1"))
     text = json.loads(learned.data)
     for step in path:
         text = text[step]
     parts = (b'event: text.delta\ndata: {"type":"text.delta","seq":', "seq", b',"text":"', "text", b'"}\n\n')
-    names = {"members": frozenset({path[-1]}), "ignored": frozenset(), "kept": frozenset(), **sets}
-    made.learn(
-        learned, {"type": "text.delta", "text": text}, "text", names["members"], names["ignored"], parts, names["kept"]
-    )
+    made.learn(learned, {"type": "text.delta", "text": text}, "text", parts)
     event = frame(" more", "234")
     pieces = [event[at : at + 1] for at in range(len(event))] if not at_once else [event * at_once]
     count = at_once or 1
@@ -96,8 +93,8 @@ def learning() -> Run:
 
     def run(n: int) -> None:
         for _ in repeat(None, n):
-            made = native.DeltaCopier(native.SSEFramer(), False)
-            made.learn(frame, event, "text", adapter.text_members, adapter.ignored_members, parts)
+            made = native.DeltaCopier(native.SSEFramer(), False, adapter.text_members, adapter.ignored_members)
+            made.learn(frame, event, "text", parts)
 
     return run
 
@@ -107,14 +104,14 @@ def recalling() -> Run:
     adapter = get_provider("openai").adapter("m")
     (frame,) = native.SSEFramer().feed(chat("word", "abc"))
     event, parts = {"type": "text.delta", "text": "word"}, (b"<", "seq", b">", "text", b"\n")
-    sets = adapter.text_members, adapter.ignored_members, parts, frozenset(), adapter.label_members
-    native.DeltaCopier(native.SSEFramer(), False).learn(frame, event, "text", *sets, True)
+    sets = adapter.text_members, adapter.ignored_members, adapter.kept_members, adapter.label_members
+    native.DeltaCopier(native.SSEFramer(), False, *sets).learn(frame, event, "text", parts, True)
     again = chat("first", "de")
 
     def run(n: int) -> None:
         for _ in repeat(None, n):
-            made = native.DeltaCopier(native.SSEFramer(), False)
-            made.expect(event, "text", *sets)
+            made = native.DeltaCopier(native.SSEFramer(), False, *sets)
+            made.expect(event, "text", parts)
             made.feed(again)
             if made.next(7, NOW) is not None:
                 raise AssertionError("not copied")

@@ -74,8 +74,8 @@ cdef class DeltaCopier:
     cdef size_t _at
     cdef bytes _held            # the beginning of a frame that may yet be copied
     cdef list _templates        # of _Template, the last one that matched first
-    cdef _Names _expected_names # of the delta that is expected, as what follows; None: nothing is
-    cdef dict _expected
+    cdef _Names _names
+    cdef dict _expected         # the delta that is expected; None: nothing is
     cdef str _expected_key
     cdef object _expected_parts
     cdef size_t _fruitless      # templates given up without a match, less the matches since
@@ -110,7 +110,7 @@ cdef class DeltaCopier:
     cdef int cut_run(self) except -1
     cdef bint recall(self) except -1    # whether what comes next is a frame like those that other streams have learned
     cdef bint add(self, _Template template, dict event, str key, parts) except -1  # False: it cannot be written
-    cdef bint find_holes(self, _Template template, str text, _Names names) except -1
+    cdef bint find_holes(self, _Template template, str text) except -1
     cdef int give_up(self, _Template template) except -1
     cdef int count_fruitless(self) noexcept
     cdef _Kind kind_of(self, dict event, str key)

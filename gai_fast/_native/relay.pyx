@@ -220,7 +220,10 @@ cdef class DeltaCopier:
     def __dealloc__(self):
         self.drop()
 
-    def __init__(self, framer, passes):
+    def __init__(
+        self, framer, passes, members=frozenset(), ignored=frozenset(), kept=frozenset(), labels=frozenset()
+    ):
+        self._names = names_of(members, ignored, kept, labels)
         self._cutter = framer
         self._framer = framer if isinstance(framer, (SSEFramer, LineFramer)) else None
         self._lines = isinstance(framer, LineFramer)
@@ -450,16 +453,13 @@ cdef class DeltaCopier:
         """Whether it is worth while to say what the next frame became."""
         return self._framer is not None and (self._fruitless < FRUITLESS or self._unlearned >= RETRY)
 
-    def expect(
-        self, dict event not None, str key not None, members, ignored, parts, kept=frozenset(), labels=frozenset()
-    ):
+    def expect(self, dict event not None, str key not None, parts):
         """Says what the next frame with a text becomes."""
         if self._framer is not None and not self._templates:
-            self._expected_names = names_of(members, ignored, kept, labels)
             self._expected, self._expected_key, self._expected_parts = event, key, parts
 
     cdef bint recall(self) except -1:
-        cdef _Names names = self._expected_names
+        cdef list lessons = self._names.lessons
         cdef const uint8_t *frame = self._data + self._at
         cdef _Lesson lesson
         cdef _Template template
@@ -467,14 +467,14 @@ cdef class DeltaCopier:
         cdef size_t size
         cdef Py_ssize_t i
         event, self._expected = self._expected, None
-        for i in range(len(names.lessons)):
-            lesson = <_Lesson>names.lessons[i]
+        for i in range(len(lessons)):
+            lesson = <_Lesson>lessons[i]
             if lesson.lines != self._lines:
                 continue
             size = gai_recall(&learned, &lesson.learned, frame, self._data + self._size)
             if 0 < size <= HELD:
                 if i:
-                    names.lessons.insert(0, names.lessons.pop(i))
+                    lessons.insert(0, lessons.pop(i))
                 template = _Template()
                 template.frame = self._chunk[self._at:self._at + size]
                 template.learned = learned
@@ -483,24 +483,20 @@ cdef class DeltaCopier:
                 return self.add(template, event, self._expected_key, self._expected_parts)
         return False
 
-    def learn(
-        self, frame, dict event not None, str key not None, members, ignored, parts, kept=frozenset(),
-        labels=frozenset(), always=False
-    ):
+    def learn(self, frame, dict event not None, str key not None, parts, always=False):
         """Learns what a frame became."""
         cdef _Template template
         cdef _Lesson lesson
-        cdef _Names names
+        cdef list lessons = self._names.lessons
         cdef bytes raw = frame.raw
         text = event[key]
         # What an adapter or a format notes of the first text that is not blank, it must have noted.
         if not text.strip() or <size_t>PyBytes_GET_SIZE(raw) > HELD or not self.learns:
             return
         self._unlearned = 0
-        names = names_of(members, ignored, kept, labels)
         template = _Template()
         template.frame = raw
-        if not self.find_holes(template, text, names) or not self.add(template, event, key, parts):
+        if not self.find_holes(template, text) or not self.add(template, event, key, parts):
             self.count_fruitless()
             return
         if always and not template.learned.kept_count:
@@ -509,8 +505,8 @@ cdef class DeltaCopier:
             lesson.frame = without_values(raw, &template.learned)
             lesson.learned, lesson.lines = template.learned, self._lines
             lesson.learned.frame = <const uint8_t *>PyBytes_AS_STRING(lesson.frame)
-            names.lessons.insert(0, lesson)
-            del names.lessons[LESSONS:]
+            lessons.insert(0, lesson)
+            del lessons[LESSONS:]
 
     cdef bint add(self, _Template template, dict event, str key, parts) except -1:
         if not self._passes and not template.set_parts(parts):
@@ -523,7 +519,8 @@ cdef class DeltaCopier:
             self.give_up(self._templates.pop())
         return True
 
-    cdef bint find_holes(self, _Template template, str text, _Names names) except -1:
+    cdef bint find_holes(self, _Template template, str text) except -1:
+        cdef _Names names = self._names
         cdef size_t size = PyBytes_GET_SIZE(template.frame)
         cdef gai_buffer told
         cdef uint8_t[1024] memory

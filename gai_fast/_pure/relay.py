@@ -38,11 +38,23 @@ class DeltaCopier:
     Args:
         framer: Cuts what is not copied.
         passes: Frames are passed on as they are; otherwise what they become is written.
+        members: Names of JSON members whose string, and nothing else, is the text of a delta.
+        ignored: Names of members whose value nothing depends on.
+        kept: Names of members whose value is an object of which only the last one of the stream counts.
+        labels: Names of members on whose text nothing depends where they stand at the top of the object.
     """
 
     __slots__ = ("_data", "_framer")
 
-    def __init__(self, framer: SSEFramer | LineFramer | ArrayFramer, passes: bool) -> None:
+    def __init__(
+        self,
+        framer: SSEFramer | LineFramer | ArrayFramer,
+        passes: bool,
+        members: frozenset[str] = frozenset(),
+        ignored: frozenset[str] = frozenset(),
+        kept: frozenset[str] = frozenset(),
+        labels: frozenset[str] = frozenset(),
+    ) -> None:
         self._framer = framer
         self._data: bytes | None = None
 
@@ -81,18 +93,7 @@ class DeltaCopier:
         """Whether it is worth while to say what the next frame became."""
         return False
 
-    def learn(
-        self,
-        frame: Frame,
-        event: Event,
-        key: str,
-        members: frozenset[str],
-        ignored: frozenset[str],
-        parts: Sequence[Part],
-        kept: frozenset[str] = frozenset(),
-        labels: frozenset[str] = frozenset(),
-        always: bool = False,
-    ) -> None:
+    def learn(self, frame: Frame, event: Event, key: str, parts: Sequence[Part], always: bool = False) -> None:
         """Learns what a frame became.
 
         A frame like this one may then be copied: it differs in the text, in the values of `ignored` members, in the
@@ -103,24 +104,11 @@ class DeltaCopier:
             frame: The frame.
             event: The one delta that it became.
             key: Which of the event's keys holds its text.
-            members: Names of JSON members whose string, and nothing else, is the text of a delta.
-            ignored: Names of members whose value nothing depends on.
             parts: What the event is written as, the text exactly once; empty where frames are passed on.
-            kept: Names of members whose value is an object of which only the last one of the stream counts.
-            labels: Names of members on whose text nothing depends where they stand at the top of the object.
             always: In every stream of the same adapter that expects this event, a frame like this one becomes it.
         """
 
-    def expect(
-        self,
-        event: Event,
-        key: str,
-        members: frozenset[str],
-        ignored: frozenset[str],
-        parts: Sequence[Part],
-        kept: frozenset[str] = frozenset(),
-        labels: frozenset[str] = frozenset(),
-    ) -> None:
+    def expect(self, event: Event, key: str, parts: Sequence[Part]) -> None:
         """Says what the next frame becomes if it is like one that another stream has learned for `always`.
 
         It is copied then, though this stream has seen none like it; nothing where frames have been learned here.

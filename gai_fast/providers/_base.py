@@ -287,7 +287,10 @@ class Adapter(ABC):
         """
 
     def expected(self) -> Event | None:
-        """The delta that a plain chunk would become now; `None`: that cannot be said before it has come."""
+        """The delta that a plain chunk would become now; `None`: that cannot be said before it has come.
+
+        Not for adapters that `collects_text`.
+        """
         return None
 
     def kept(self, name: str, text: str) -> None:  # noqa: B027  # most have nothing to note

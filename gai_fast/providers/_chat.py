@@ -380,14 +380,7 @@ def _is_steady(choice: Choice, call: ToolCall | None, fragment: CallFragment) ->
     return fragment.index is not None or (call is not None and len(choice.calls.calls) == 1)
 
 
-_CALL: Final = {
-    "index": "count",
-    "id": "text",
-    "type": "any",
-    "function": {"name": "text", "arguments": "text"},
-}
-
-
+_CALL: Final = {"index": "count", "id": "text", "type": "any", "function": {"name": "text", "arguments": "text"}}
 _WITHOUT_CALLS: Final = 7
 """What is read of a chunk whose shape has no calls."""
 

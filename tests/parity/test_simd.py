@@ -114,12 +114,12 @@ def test_a_text_whose_utf8_cpython_keeps_already(both: Both, form: str) -> None:
 
 def copied(native: ModuleType, texts: Iterable[bytes]) -> list[bytes | None]:
     """What each text becomes, `None` where it is left to the full path; and its characters are counted."""
-    copier = native.DeltaCopier(native.SSEFramer(), False)
+    copier = native.DeltaCopier(native.SSEFramer(), False, frozenset({"text"}))
     frame = b'data: {"text":"%b"}\n\n'
     (learned,) = native.SSEFramer().feed(frame % b"x")
     parts = (b"<", "seq", b":", "text", b">\n")
     event = {"type": "text.delta", "text": "x"}
-    copier.learn(learned, event, "text", frozenset({"text"}), frozenset(), parts)
+    copier.learn(learned, event, "text", parts)
     texts = list(texts)
     found: list[bytes | None] = [None] * len(texts)
     for number, text in enumerate(texts):

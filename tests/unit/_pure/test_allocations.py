@@ -129,8 +129,8 @@ def test_a_copier_owns_memory_only_while_something_is_not_taken(native: ModuleTy
     event = {"type": "text.delta", "text": "x"}
     copiers = []
     for _ in range(200):
-        copier = native.DeltaCopier(native.SSEFramer(), False)
-        copier.learn(learned, event, "text", frozenset({"text"}), frozenset(), (b"<", "text", b">"))
+        copier = native.DeltaCopier(native.SSEFramer(), False, frozenset({"text"}))
+        copier.learn(learned, event, "text", (b"<", "text", b">"))
         copiers.append(copier)
     data = frame % (b"y" * 2000) * 30
     before = octets_in_use()

@@ -28,7 +28,10 @@ class Reader:
         limit: Bytes that a frame may have.
         event: Makes the event of a chunk, without its text.
         key: Where in it the text stands.
-        sets: The names that `learn` takes.
+        members: As for the copier, as what follows.
+        ignored: Likewise.
+        kept: Likewise.
+        labels: Likewise.
     """
 
     def __init__(
@@ -47,10 +50,10 @@ class Reader:
         labels: Iterable[str] = (),
     ) -> None:
         framer = kernels.LineFramer(limit) if lines else kernels.SSEFramer(limit)
-        self.copier = kernels.DeltaCopier(framer, passes)
+        self.kept_names = frozenset(kept)
+        sets = frozenset(members), frozenset(ignored), self.kept_names, frozenset(labels)
+        self.copier = kernels.DeltaCopier(framer, passes, *sets)
         self.text, self.passes, self.event, self.key = text, passes, event, key
-        self.sets = frozenset(members), frozenset(ignored)
-        self.kept_names, self.labels = frozenset(kept), frozenset(labels)
         self.out = b""
         self.seq = self.copied = self.slow = self.characters = 0
         self.kinds: list[tuple[dict[str, Any], int, str]] = []
@@ -113,7 +116,7 @@ class Reader:
         if not self.passes:
             self.out += b"<%d@%d:%b>" % (self.seq, NOW, load("pure").escape(text)[1:-1])
         parts = () if self.passes else PARTS
-        self.copier.learn(frame, event, self.key, *self.sets, parts, self.kept_names, self.labels)
+        self.copier.learn(frame, event, self.key, parts)
 
     def close(self) -> None:
         for frame in self.copier.close():
@@ -496,12 +499,11 @@ def test_what_was_copied_survives_the_template_that_copied_it(native: ModuleType
     def frame(index: int, arguments: str) -> bytes:
         return sse(f'{{"index":{index},"arguments":"{arguments}"}}')
 
-    copier = native.DeltaCopier(native.SSEFramer(), False)
-    sets = frozenset({"arguments"}), frozenset[str]()
+    copier = native.DeltaCopier(native.SSEFramer(), False, frozenset({"arguments"}))
 
     def learn(index: int) -> None:
         (learned,) = native.SSEFramer().feed(frame(index, "a"))
-        copier.learn(learned, {"type": "tool.call.delta", "index": index, "arguments": "a"}, "arguments", *sets, PARTS)
+        copier.learn(learned, {"type": "tool.call.delta", "index": index, "arguments": "a"}, "arguments", PARTS)
 
     for index in range(4):
         learn(index)

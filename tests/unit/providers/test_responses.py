@@ -649,7 +649,8 @@ class TestCopying:
         adapter.receive = counting  # type: ignore[method-assign]  # it looks on
         encoder = get_format("gai").encoder("sse", StreamContext("s" * 22, "r", None, "m", lambda: 1))
         relay = Relay(adapter, encoder, deltas=encoder)
-        relay._copier = native.DeltaCopier(native.SSEFramer(), False)
+        sets = adapter.text_members, adapter.ignored_members, adapter.kept_members, adapter.label_members
+        relay._copier = native.DeltaCopier(native.SSEFramer(), False, *sets)
         relay.receive_data(stream)
         relay.receive_eof()
         assert encoder.take().count(b"event: text.delta") == 500
