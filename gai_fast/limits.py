@@ -189,6 +189,9 @@ class Limits:
     known_head: int = 2 * KIB
     """Bytes of a head that a connection keeps to know it again: those of the SDKs are a third of it."""
 
+    known_addresses: int = 256
+    """Addresses whose verdict is kept: an upstream has a few, and a parsed one takes 1 KiB at most."""
+
     known_values: int = 64
     """Values of one header, or of several together, whose verdict is kept: clients of one kind all send the same. Each
     is as long as a header may be at most."""

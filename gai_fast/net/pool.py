@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import functools
 import ipaddress
 import os
@@ -187,6 +188,7 @@ def default_ssl_context() -> ssl.SSLContext:
     return context
 
 
+@functools.lru_cache(LIMITS.known_addresses)
 def is_forbidden_address(address: str) -> bool:
     """Whether an IP address is link-local or a cloud's metadata service, also where it is wrapped in IPv6."""
     ip = ipaddress.ip_address(address)
@@ -225,6 +227,8 @@ async def _connect_first(loop: asyncio.AbstractEventLoop, addresses: list[_Addre
     Raises:
         OSError: None did; what the last one said.
     """
+    if len(addresses) == 1:
+        return await _connect_one(loop, *addresses[0])
     first = [address for address in addresses if address[0] == addresses[0][0]]
     other = [address for address in addresses if address[0] != addresses[0][0]]
     left = [address for address in chain(*zip_longest(first, other)) if address is not None]
@@ -262,9 +266,39 @@ async def _connect_one(loop: asyncio.AbstractEventLoop, family: socket.AddressFa
         sock = stack.enter_context(socket.socket(family, socket.SOCK_STREAM))
         sock.setblocking(False)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        await loop.sock_connect(sock, address)
+        await connected(loop, sock, address)
         stack.pop_all()
     return sock
+
+
+async def connected(loop: asyncio.AbstractEventLoop, sock: socket.socket, address: Any) -> None:
+    """Returns when the socket is connected to a resolved address.
+
+    The loop's own `sock_connect` is uvloop's, which resolves the address again in a thread. That takes longer than to
+    connect, and from a process's first thread on each of its system calls costs a little more.
+
+    Raises:
+        OSError: It was refused.
+    """
+    error = sock.connect_ex(address)
+    if error in _UNDER_WAY:
+        writable = loop.create_future()
+        loop.add_writer(sock, _set, writable)
+        try:
+            await writable
+        finally:
+            loop.remove_writer(sock)
+        error = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+    if error:
+        raise OSError(error, os.strerror(error))
+
+
+_UNDER_WAY: Final = (errno.EINPROGRESS, errno.EINTR)  # an interrupted one goes on, too (POSIX, connect)
+
+
+def _set(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
 
 
 def _said(exc: OSError) -> str:

@@ -135,8 +135,16 @@ class Child:
     @property
     def memory(self) -> int:
         """Resident bytes."""
-        said = subprocess.run(["ps", "-o", "rss=", "-p", str(self.process.pid)], capture_output=True, check=True)
-        return int(said.stdout) * KIB
+        return self._figure("rss") * KIB
+
+    @property
+    def threads(self) -> int:
+        """Threads of the system."""
+        return self._figure("nlwp")
+
+    def _figure(self, name: str) -> int:
+        said = subprocess.run(["ps", "-o", f"{name}=", "-p", str(self.process.pid)], capture_output=True, check=True)
+        return int(said.stdout)
 
     def stop(self) -> None:
         """Ends it: the gateway by the end of its input, and without a word on the standard error."""
@@ -231,6 +239,7 @@ def test_after_many_streams_nothing_is_left_of_them(loop: str) -> None:
             assert after["kinds"].get(kind, 0) == 0, kind
         assert after["objects"] - before["objects"] < STREAMS / 5
         assert gateway.memory - memory < 4 * MIB
+        assert gateway.threads == 2  # its own, and that which reads its input: none is needed to reach an address
 
 
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop"])

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from gai_fast.errors import Error
+from gai_fast.net import pool
 from gai_fast.net.timers import TimerWheel
 
 
@@ -131,7 +132,7 @@ class FakeLoop:
             raise self.names
         return self.names
 
-    async def sock_connect(self, sock: socket.socket, address: Any) -> None:
+    async def connected(self, sock: socket.socket, address: Any) -> None:
         self.connects.append(address[0])
         if self.gate is not None:
             await self.gate.wait()
@@ -204,7 +205,8 @@ async def _settle() -> None:
 
 
 @pytest.fixture
-def loop() -> FakeLoop:
+def loop(monkeypatch: pytest.MonkeyPatch) -> FakeLoop:
+    monkeypatch.setattr(pool, "connected", FakeLoop.connected)
     return FakeLoop()
 
 
