@@ -5,6 +5,7 @@ the caches: 7 us of CPU where each part of the stream was called, 2 where one fu
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from cpython.time cimport perf_counter
 from libc.stdint cimport uint8_t
 
 from gai_fast._native.chunked cimport END, ChunkedBody, whole_chunk
@@ -28,8 +29,6 @@ cdef class Shortcut:
     cdef DeltaCopier _copier
     cdef object _send
     cdef object _now_ms
-    cdef object _clock
-    cdef object _timer
     cdef object _meter
     cdef long long _seq
     cdef long long _deltas
@@ -39,12 +38,10 @@ cdef class Shortcut:
     cdef readonly double at
     cdef readonly double wrote_at
 
-    def __init__(self, DeltaCopier copier not None, send, now_ms, clock, timer, meter):
+    def __init__(self, DeltaCopier copier not None, send, now_ms, meter):
         self._copier = copier
         self._send = send
         self._now_ms = now_ms
-        self._clock = clock
-        self._timer = timer
         self._meter = meter
 
     def follow(self, long long seq, long long deltas):
@@ -52,15 +49,16 @@ cdef class Shortcut:
         self._seq = seq
         self._deltas = deltas
 
-    def feed(self, bytes data not None, ChunkedBody chunks not None):
+    def feed(self, bytes data not None, ChunkedBody chunks not None, double now):
         """What one read brought; what of it must take the long way."""
-        cdef double began = self._timer()
+        cdef double began = perf_counter()
         cdef const uint8_t *begin = <const uint8_t *>PyBytes_AS_STRING(data)
         cdef const uint8_t *end = begin + PyBytes_GET_SIZE(data)
         cdef const uint8_t *only
         cdef size_t size, copied, said
         cdef bytes body, written, held = self._copier._held
         cdef Py_ssize_t ahead = PyBytes_GET_SIZE(held)  # of the body, but no bytes of this read
+        self.at = now
         only = whole_chunk(begin, end, &size) if chunks.is_between() and not ahead else NULL
         if only is not NULL and only + size + 2 == end:
             chunks.skip_whole()
@@ -90,15 +88,14 @@ cdef class Shortcut:
             self._copier.unload()
         self.note(began, <Py_ssize_t>size - ahead)
         if copied:
-            self.wrote_at = self.at
+            self.wrote_at = now
         return None
 
     cdef int note(self, double began, Py_ssize_t size) except -1:
         """A read, or the part of one that went this way."""
         if self._reads == READS:
             self.settle()
-        self.at = self._clock()
-        self._read[self._reads] = Read(began, self._timer(), size, self._deltas)
+        self._read[self._reads] = Read(began, perf_counter(), size, self._deltas)
         self._reads += 1
         return 0
 

@@ -162,13 +162,11 @@ class Shortcut:
         copier: Cuts and copies the stream's frames.
         send: Takes bytes of a response in HTTP chunks, its head being sent.
         now_ms: Milliseconds since the epoch, for what is written.
-        clock: Seconds, for `at`.
-        timer: Seconds, for the figures.
-        meter: Is told of each read, and of the bytes sent.
+        meter: Is told of each read, in seconds of `time.perf_counter`, and of the bytes sent.
 
     Attributes:
-        at: What the clock showed at the last read that went this way; 0 before.
-        wrote_at: Likewise, at the last one that brought whole frames: what was written for them has been sent.
+        at: When the last read came that went this way; 0 before.
+        wrote_at: Likewise, the last one that brought whole frames: what was written for them has been sent.
     """
 
     __slots__ = ("at", "wrote_at")
@@ -178,8 +176,6 @@ class Shortcut:
         copier: DeltaCopier,
         send: Callable[[bytes], None],
         now_ms: Callable[[], int],
-        clock: Callable[[], float],
-        timer: Callable[[], float],
         meter: Meter,
     ) -> None:
         self.at = self.wrote_at = 0.0
@@ -192,12 +188,13 @@ class Shortcut:
             deltas: Its deltas so far.
         """
 
-    def feed(self, data: bytes, chunks: ChunkedBody) -> bytes | None:
+    def feed(self, data: bytes, chunks: ChunkedBody, now: float) -> bytes | None:
         """What one read brought.
 
         Args:
             data: The bytes, in HTTP chunks.
             chunks: Takes them apart.
+            now: When it came, in seconds of the loop's clock.
 
         Returns:
             The bytes of the body that must take the long way, after `settle` of both; perhaps none are left, but what

@@ -566,7 +566,7 @@ class Session:
             send, output = self._client.direct, cast(object, self._output)
             if send is None or output is not deltas:
                 return None
-            self._shortcut = Shortcut(copier, send, self._clock.tick, self._loop.time, perf_counter, self._meter)
+            self._shortcut = Shortcut(copier, send, self._clock.tick, self._meter)
         self._shortcut.follow(deltas.seq, self.relay.deltas)
         return self._shortcut
 

@@ -606,18 +606,22 @@ class Exchange:
 
     # -- for the connection
 
-    def data_received(self, data: bytes) -> None:
-        """What one read brought."""
+    def now(self) -> float:
+        """Seconds, by the clock of its timers."""
+        return self._timers.clock()
+
+    def data_received(self, data: bytes, now: float) -> None:
+        """What one read brought, and when."""
         response, shortcut = self._response, self._shortcut
         if shortcut is not None and response.chunks is not None:
-            rest = shortcut.feed(data, response.chunks)
+            rest = shortcut.feed(data, response.chunks, now)
             if rest is None:
                 return
             body: bytes = rest
             response.look_at_chunks()
         else:
             body = response.feed(data)
-        self._read_at = self._timers.clock()
+        self._read_at = now
         self._request = None
         # The receiver may close the exchange in any of these calls; from then on the receiver is _NOBODY.
         if self._state is _HEAD and response.head is not None:
@@ -729,12 +733,14 @@ class Turn:
 
     Args:
         call_soon: Runs a callback before the loop reads again, and before it says that a connection is lost.
+        clock: The loop's.
     """
 
-    __slots__ = ("_call_soon", "_reads")
+    __slots__ = ("_call_soon", "_clock", "_reads")
 
-    def __init__(self, call_soon: Callable[[Callable[[], None]], object]) -> None:
+    def __init__(self, call_soon: Callable[[Callable[[], None]], object], clock: Callable[[], float]) -> None:
         self._call_soon = call_soon
+        self._clock = clock
         self._reads: list[tuple[UpstreamConnection, Exchange, bytes]] = []
 
     def add(self, connection: UpstreamConnection, exchange: Exchange, data: bytes) -> None:
@@ -745,11 +751,12 @@ class Turn:
 
     def _handle(self) -> None:
         reads, self._reads = self._reads, []
+        now = self._clock()
         handled = 0
         try:
             for connection, exchange, data in reads:
                 handled += 1
-                connection.handle(exchange, data)
+                connection.handle(exchange, data, now)
         finally:
             if handled < len(reads):  # what one of them raised goes to the loop; the others are none the worse
                 self._reads = reads[handled:] + self._reads
@@ -790,14 +797,14 @@ class UpstreamConnection:
         elif turn is not None and exchange.is_under_way:
             turn.add(self, exchange, data)
         else:
-            exchange.data_received(data)
+            exchange.data_received(data, exchange.now())
 
-    def handle(self, exchange: Exchange, data: bytes) -> None:
+    def handle(self, exchange: Exchange, data: bytes, now: float) -> None:
         """A read that has waited for the others of its turn."""
         is_well = False
         try:
             if self._exchange is exchange:
-                exchange.data_received(data)
+                exchange.data_received(data, now)
                 is_well = True
         finally:
             if not is_well:  # its exchange has ended: nobody asked for it

@@ -241,6 +241,7 @@ class Connection:
         "_header_count",
         "_headers",
         "_high_water",
+        "_is_closing",
         "_is_deaf",
         "_is_paused",
         "_is_reading",
@@ -250,6 +251,7 @@ class Connection:
         "_parser",
         "_queue",
         "_request",
+        "_send",
         "_server",
         "_taken",
         "_taken_at",
@@ -270,6 +272,9 @@ class Connection:
         self._loop = server.loop
         self._parser = HttpRequestParser(self)
         self.transport: asyncio.Transport
+        # Of the transport, found once: looking them up again costs each write as much as calling them.
+        self._send: Callable[[bytes], None]
+        self._is_closing: Callable[[], bool]
         self.stream: Stream | None = None
         self.answering: HTTPRequest | None = None
         self.write_timeout = server.write_timeout
@@ -301,6 +306,8 @@ class Connection:
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """A client has connected: its first head is due."""
         self.transport = cast("asyncio.Transport", transport)
+        self._send = self.transport.write
+        self._is_closing = self.transport.is_closing
         self._set_option("TCP_NODELAY", 1)
         self._set_option("TCP_NOTSENT_LOWAT", LIMITS.kernel_unsent)
         self._limit_silence(self.write_timeout)
@@ -557,8 +564,8 @@ class Connection:
 
     def write(self, data: bytes) -> None:
         """Bytes of an answer."""
-        if not self.transport.is_closing():
-            self.transport.write(data)
+        if not self._is_closing():
+            self._send(data)
             self._written += len(data)
 
     def begin_stream(self, stream: Stream, *, high_water: int, write_timeout: float) -> None:

@@ -128,7 +128,7 @@ class Stream:
         self.provider = provider
         self.figures: StreamMetrics | None = None
         self.leg = Leg(shortens=shortens)
-        self.turn = Turn(self.time.call_soon) if turns else None
+        self.turn = Turn(self.time.call_soon, self.time.clock) if turns else None
         upstream = UpstreamSettings("up", provider, "http://x", retries=0)
         clock = Clock(lambda: 1_000 + int(self.time.now * 1000))
         context = StreamContext("strm_1", "req_1", None, "m", clock, timestamps=timestamps)
