@@ -669,8 +669,12 @@ class _Connection:
         raise _Broken
 
     async def _sleep_until(self, moment: float) -> None:
-        # An absolute schedule: what one sleep takes too long, the next one makes good.
-        await asyncio.sleep(max(0.0, moment - time.monotonic()))
+        # An absolute schedule: what one sleep takes too long, the next one makes good. One of uvloop's, which counts
+        # whole milliseconds, may end within the last of them.
+        while True:
+            await asyncio.sleep(max(0.0, moment - time.monotonic()))
+            if time.monotonic() >= moment:
+                return
 
     def _chunk(self, data: bytes) -> None:
         self.writer.write(b"%x\r\n%b\r\n" % (len(data), data))

@@ -70,7 +70,7 @@ class UpstreamPool(Lender):
             loop=loop or asyncio.get_running_loop(),
         )
         self._ssl = (ssl_context or default_ssl_context()) if self.origin.scheme == "https" else None
-        self._turn = Turn(self._loop.call_soon, self._loop.time)
+        self._turn = Turn(self._loop.call_soon, timers.clock)
         self._making: set[asyncio.Task[tuple[asyncio.Transport, UpstreamConnection]]] = set()
 
     async def close(self) -> None:

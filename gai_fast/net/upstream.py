@@ -733,7 +733,7 @@ class Turn:
 
     Args:
         call_soon: Runs a callback before the loop reads again, and before it says that a connection is lost.
-        clock: The loop's.
+        clock: That of the exchanges' timers.
     """
 
     __slots__ = ("_call_soon", "_clock", "_reads")
