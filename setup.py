@@ -17,7 +17,7 @@ from setuptools.errors import CCompilerError, ExecError, PlatformError
 
 BUILD = os.environ.get("GAI_FAST_BUILD", "auto")
 SANITIZE = os.environ.get("GAI_FAST_SANITIZE", "0") not in ("", "0")
-KERNELS = ("simd", "buffer", "jsontext", "encoders", "parsers", "chunked", "relay", "shapes", "shortcut")
+KERNELS = ("simd", "buffer", "jsontext", "encoders", "parsers", "chunked", "relay", "shapes", "traffic", "shortcut")
 # Only modules whose annotations say all: mypyc checks them at run time, loses the `from` of a `raise`, and lets nobody
 # replace a method of an instance, or an attribute of instances by one of a subclass (tests/test_architecture.py).
 COMPILED = (

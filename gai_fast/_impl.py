@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Literal
 __all__ = [
     "IMPLEMENTATION",
     "ArrayFramer",
+    "Bounds",
     "ChunkedBody",
     "DeltaCopier",
     "Frame",
@@ -26,6 +27,8 @@ __all__ = [
     "SSEParser",
     "Shape",
     "Shortcut",
+    "Traffic",
+    "Turn",
     "compact_json",
     "encode_json",
     "encode_ndjson",
@@ -54,6 +57,7 @@ else:
         from gai_fast import _pure as _kernels
 
 ArrayFramer = _kernels.ArrayFramer
+Bounds = _kernels.Bounds
 ChunkedBody = _kernels.ChunkedBody
 DeltaCopier = _kernels.DeltaCopier
 Frame = _kernels.Frame
@@ -67,6 +71,8 @@ SSEFramer = _kernels.SSEFramer
 SSEParser = _kernels.SSEParser
 Shape = _kernels.Shape
 Shortcut = _kernels.Shortcut
+Traffic = _kernels.Traffic
+Turn = _kernels.Turn
 compact_json = _kernels.compact_json
 encode_json = _kernels.encode_json
 encode_ndjson = _kernels.encode_ndjson

@@ -28,10 +28,11 @@ PACKAGE = ROOT / "gai_fast"
 
 # The longest prefix of a module's name decides; whatever is not named here fails the first test.
 LAYERS = {
-    "events": 0, "reading": 0, "request": 0, "errors": 0, "limits": 0, "settings": 0, "metrics": 0, "meter": 0,
+    "events": 0, "reading": 0, "request": 0, "errors": 0, "limits": 0, "settings": 0, "metrics": 0,
     "_version": 0,
     "_impl": 1, "_native": 1, "_pure": 1,
-    "providers": 2, "formats": 2, "transcript": 2, "processors": 2, "callbacks": 2, "relay": 2, "result": 2,
+    "providers": 2, "formats": 2, "transcript": 2, "processors": 2, "callbacks": 2, "meter": 2,
+    "relay": 2, "result": 2,
     "net": 3, "stores": 3,
     "": 4, "__main__": 4, "gateway": 4, "decoding": 4, "pipeline": 4, "ids": 4, "clock": 4,
     "server": 4, "integrations": 4, "cli": 4,

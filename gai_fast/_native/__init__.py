@@ -11,13 +11,15 @@ from gai_fast._native.jsontext import compact_json, encode_json, escape, parse_e
 from gai_fast._native.parsers import LineFramer, NDJSONParser, SSEFramer, SSEParser
 from gai_fast._native.relay import DeltaCopier
 from gai_fast._native.shapes import Shape
-from gai_fast._native.shortcut import Shortcut
+from gai_fast._native.shortcut import Shortcut, Turn
+from gai_fast._native.traffic import Bounds, Traffic
 from gai_fast._pure.arrays import ArrayFramer
 from gai_fast._pure.parsers import Frame, SSEEvent
 from gai_fast._pure.relay import Part
 
 __all__ = [
     "ArrayFramer",
+    "Bounds",
     "ChunkedBody",
     "DeltaCopier",
     "Frame",
@@ -31,6 +33,8 @@ __all__ = [
     "SSEParser",
     "Shape",
     "Shortcut",
+    "Traffic",
+    "Turn",
     "compact_json",
     "encode_json",
     "encode_ndjson",

@@ -1,4 +1,4 @@
-"""The way of a read that brings nothing but frames that are copied: `gai_fast/_pure/relay.py` says what it must equal.
+"""The way of a read that brings nothing but frames that are copied: `gai_fast/_pure/shortcut.py` says what it must equal.
 
 A token that comes alone costs what its read and its write cost in the kernel, and what the code in between evicts from
 the caches: 7 us of CPU where each part of the stream was called, 2 where one function does it all.
@@ -10,47 +10,46 @@ from libc.stdint cimport uint8_t
 
 from gai_fast._native.chunked cimport END, ChunkedBody, whole_chunk
 from gai_fast._native.relay cimport DeltaCopier
+from gai_fast._native.traffic cimport Traffic
 
 cdef enum:
     PLAIN_OVERHEAD = 32  # what stands between two chunks: the end of a line, a size of 15 digits
-    READS = 16      # told to the meter together: it is called as if each were, but with warm caches
-
-
-cdef struct Read:
-    double began
-    double ended
-    Py_ssize_t size     # less what takes the long way, which may have begun in the read before
-    long long deltas
+    READ = 4            # what a turn keeps of one
 
 
 cdef class Shortcut:
-    """See `gai_fast._pure.relay.Shortcut`."""
+    """See `gai_fast._pure.shortcut.Shortcut`."""
 
     cdef DeltaCopier _copier
     cdef object _send
     cdef object _now_ms
-    cdef object _meter
+    cdef Traffic _traffic
     cdef long long _seq
     cdef long long _deltas
-    cdef size_t _sent
-    cdef int _reads
-    cdef Read[READS] _read
+    cdef public ChunkedBody chunks
     cdef readonly double at
     cdef readonly double wrote_at
 
-    def __init__(self, DeltaCopier copier not None, send, now_ms, meter):
+    def __init__(self, DeltaCopier copier not None, send, now_ms, Traffic traffic not None):
         self._copier = copier
         self._send = send
         self._now_ms = now_ms
-        self._meter = meter
+        self._traffic = traffic
 
     def follow(self, long long seq, long long deltas):
         """The long way has been taken up to here."""
         self._seq = seq
         self._deltas = deltas
 
-    def feed(self, bytes data not None, ChunkedBody chunks not None, double now):
+    def feed(self, bytes data not None, double now):
         """What one read brought; what of it must take the long way."""
+        if self.chunks is None:
+            raise ValueError("this shortcut is closed")
+        return self.take(data, now)
+
+    cdef bytes take(self, bytes data, double now):
+        """As `feed`, where there are `chunks`."""
+        cdef ChunkedBody chunks = self.chunks
         cdef double began = perf_counter()
         cdef const uint8_t *begin = <const uint8_t *>PyBytes_AS_STRING(data)
         cdef const uint8_t *end = begin + PyBytes_GET_SIZE(data)
@@ -82,7 +81,7 @@ cdef class Shortcut:
             self._deltas += copied
             written = self._copier.take_chunk(&said)
             self._copier.unload()
-            self._sent += said
+            self._traffic.sent += said
             self._send(written)
         else:
             self._copier.unload()
@@ -93,19 +92,57 @@ cdef class Shortcut:
 
     cdef int note(self, double began, Py_ssize_t size) except -1:
         """A read, or the part of one that went this way."""
-        if self._reads == READS:
-            self.settle()
-        self._read[self._reads] = Read(began, perf_counter(), size, self._deltas)
-        self._reads += 1
+        self._traffic.note(began, perf_counter(), size, self._deltas)
         return 0
 
-    def settle(self):
-        """Tells the meter of the reads since the last call."""
-        cdef int i, reads = self._reads
-        cdef size_t sent = self._sent
-        self._reads = 0
-        self._sent = 0
-        for i in range(reads):
-            self._meter.read(self._read[i].began, self._read[i].ended, self._read[i].size, self._read[i].deltas)
-        if sent:
-            self._meter.wrote(sent)
+
+cdef class Turn:
+    """See `gai_fast._pure.shortcut.Turn`; what is still to go through its shortcut is not handed to its reader first."""
+
+    cdef object _call_soon
+    cdef object _clock
+    cdef list _reads    # of each its reader, exchange, shortcut and data
+
+    def __init__(self, call_soon, clock):
+        self._call_soon = call_soon
+        self._clock = clock
+        self._reads = []
+
+    def add(self, reader, exchange, Shortcut shortcut not None, bytes data not None):
+        """A connection has read this for an exchange."""
+        cdef list reads = self._reads
+        if not reads:
+            self._call_soon(self._handle)
+        reads.append(reader)
+        reads.append(exchange)
+        reads.append(shortcut)
+        reads.append(data)
+
+    def _handle(self):
+        cdef list reads = self._reads
+        cdef Py_ssize_t at = 0, end = len(reads)
+        cdef double now = self._clock()
+        cdef Shortcut shortcut
+        cdef bytes rest
+        cdef bint is_well
+        self._reads = []
+        try:
+            while at < end:
+                at += READ
+                shortcut = <Shortcut>reads[at - 2]
+                if shortcut.chunks is None:
+                    reads[at - 4].handle(reads[at - 3], <bytes>reads[at - 1], now)
+                    continue
+                is_well = False
+                try:
+                    rest = shortcut.take(<bytes>reads[at - 1], now)
+                    is_well = True
+                finally:
+                    if not is_well:
+                        reads[at - 4].drop()
+                if rest is not None:
+                    reads[at - 4].handle_rest(reads[at - 3], rest, now)
+        finally:
+            if at < end:
+                self._reads = reads[at:] + self._reads
+                self._call_soon(self._handle)

@@ -8,11 +8,14 @@ from gai_fast._pure.chunked import ChunkedBody
 from gai_fast._pure.encoders import NDJSONEncoder, SSEEncoder, encode_ndjson, encode_sse
 from gai_fast._pure.jsontext import compact_json, encode_json, escape, parse_exact
 from gai_fast._pure.parsers import Frame, LineFramer, NDJSONParser, SSEEvent, SSEFramer, SSEParser
-from gai_fast._pure.relay import DeltaCopier, Part, Shortcut
+from gai_fast._pure.relay import DeltaCopier, Part
 from gai_fast._pure.shapes import Shape
+from gai_fast._pure.shortcut import Shortcut, Turn
+from gai_fast._pure.traffic import Bounds, Traffic
 
 __all__ = [
     "ArrayFramer",
+    "Bounds",
     "ChunkedBody",
     "DeltaCopier",
     "Frame",
@@ -26,6 +29,8 @@ __all__ = [
     "SSEParser",
     "Shape",
     "Shortcut",
+    "Traffic",
+    "Turn",
     "compact_json",
     "encode_json",
     "encode_ndjson",

@@ -1,4 +1,4 @@
-"""The relay's way through a stream's frames: `DeltaCopier`, and the `Shortcut` through it.
+"""The relay's way through a stream's frames: `DeltaCopier`.
 
 Most frames of a stream equal the one before but for the text of a delta. A copier may learn such a frame and what it
 became, and write what later frames of its kind become without parsing them. That it does so must not be visible: what
@@ -9,27 +9,16 @@ This one is the definition: it never copies, every frame takes the full path. Kn
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, Literal, Protocol, TypeAlias
+from collections.abc import Sequence
+from typing import Any, Literal, TypeAlias
 
 from gai_fast._pure import faults
 from gai_fast._pure.arrays import ArrayFramer
-from gai_fast._pure.chunked import ChunkedBody
 from gai_fast._pure.parsers import Frame, LineFramer, SSEFramer
 from gai_fast.events import Event
 
 Part: TypeAlias = bytes | Literal["seq", "ts", "text"]
 """A piece of what a delta is written as: bytes as they are, or where a value goes."""
-
-
-class Meter(Protocol):
-    """What a shortcut tells its figures: `gai_fast.meter.StreamMeter`."""
-
-    def read(self, began: float, ended: float, size: int, deltas: int) -> None:
-        """A read has been handled, and the stream has so many deltas now."""
-
-    def wrote(self, size: int) -> None:
-        """Bytes have been sent."""
 
 
 class DeltaCopier:
@@ -147,63 +136,6 @@ class DeltaCopier:
     def take_kept(self) -> dict[str, str]:
         """By name, the JSON text of each `kept` member in the last copied frame that had it; none twice."""
         return {}
-
-
-class Shortcut:
-    """The way of a read that brings nothing but frames that are copied: from one connection to the other, in one call.
-
-    What the stream's other parts must know of such reads they ask for later: figures with `settle`, what was said with
-    `DeltaCopier.settle`. Whatever else a read brings takes the long way. That there is a shorter one must not be
-    visible.
-
-    This one is the definition: everything takes the long way.
-
-    Args:
-        copier: Cuts and copies the stream's frames.
-        send: Takes bytes of a response in HTTP chunks, its head being sent.
-        now_ms: Milliseconds since the epoch, for what is written.
-        meter: Is told of each read, in seconds of `time.perf_counter`, and of the bytes sent.
-
-    Attributes:
-        at: When the last read came that went this way; 0 before.
-        wrote_at: Likewise, the last one that brought whole frames: what was written for them has been sent.
-    """
-
-    __slots__ = ("at", "wrote_at")
-
-    def __init__(
-        self,
-        copier: DeltaCopier,
-        send: Callable[[bytes], None],
-        now_ms: Callable[[], int],
-        meter: Meter,
-    ) -> None:
-        self.at = self.wrote_at = 0.0
-
-    def follow(self, seq: int, deltas: int) -> None:
-        """The long way has been taken up to here.
-
-        Args:
-            seq: The number of the stream's last event.
-            deltas: Its deltas so far.
-        """
-
-    def feed(self, data: bytes, chunks: ChunkedBody, now: float) -> bytes | None:
-        """What one read brought.
-
-        Args:
-            data: The bytes, in HTTP chunks.
-            chunks: Takes them apart.
-            now: When it came, in seconds of the loop's clock.
-
-        Returns:
-            The bytes of the body that must take the long way, after `settle` of both; perhaps none are left, but what
-            was copied waits there. `None`: nothing need be done.
-        """
-        return chunks.feed(data)
-
-    def settle(self) -> None:
-        """Tells the meter of the reads since the last call."""
 
 
 def as_bytes(data: Any) -> bytes:

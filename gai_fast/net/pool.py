@@ -22,11 +22,12 @@ from collections.abc import Callable, Sequence
 from itertools import chain, zip_longest
 from typing import Any, Final, Protocol, cast
 
+from gai_fast._impl import Turn
 from gai_fast.errors import Error
 from gai_fast.limits import LIMITS
 from gai_fast.net.lending import Lender
 from gai_fast.net.timers import Timers
-from gai_fast.net.upstream import Exchange, Origin, Timeouts, Turn, UpstreamConnection, is_ip_address
+from gai_fast.net.upstream import Exchange, Origin, Timeouts, UpstreamConnection, is_ip_address
 
 _Address = tuple[socket.AddressFamily, Any]
 """A family and a socket address of it, resolved."""

@@ -566,7 +566,7 @@ class Session:
             send, output = self._client.direct, cast(object, self._output)
             if send is None or output is not deltas:
                 return None
-            self._shortcut = Shortcut(copier, send, self._clock.tick, self._meter)
+            self._shortcut = Shortcut(copier, send, self._clock.tick, self._meter.traffic)
         self._shortcut.follow(deltas.seq, self.relay.deltas)
         return self._shortcut
 
@@ -574,7 +574,6 @@ class Session:
         """Notes what has taken the shortcut, before anything else happens to the stream."""
         shortcut = self._shortcut
         if shortcut is not None:
-            shortcut.settle()
             self.relay.settle()
             self._last_write = max(self._last_write, shortcut.wrote_at)
 
@@ -707,7 +706,7 @@ class Session:
         reading = self._reading
         if reading is not None:
             self._reading = None
-            self._meter.read(reading[0], perf_counter(), reading[1], self.relay.deltas)
+            self._meter.traffic.read(reading[0], perf_counter(), reading[1], self.relay.deltas)
 
     def measured(self, outcome: Outcome = "finished") -> StreamMetrics:
         """The figures so far, where the stream ends in this turn: what has been said is handed over."""
@@ -792,14 +791,14 @@ class Session:
         if not size:
             return False
         self._last_write = self._loop.time()
-        self._meter.wrote(size)
+        self._meter.traffic.wrote(size)
         self._client.write(pieces)
         return True
 
     def _end(self) -> None:
         error = self.relay.error
         pieces = self._output.take_pieces()
-        self._meter.wrote(size_of(pieces))
+        self._meter.traffic.wrote(size_of(pieces))
         self._leave("failed" if error is not None else "cancelled" if self._is_cancelled else "finished")
         if error is not None:
             self._close_exchange()

@@ -39,7 +39,7 @@ from urllib.parse import urlsplit
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
-from gai_fast._impl import ChunkedBody, Shortcut
+from gai_fast._impl import ChunkedBody, Shortcut, Turn
 from gai_fast._version import __version__
 from gai_fast.errors import Code, Error, Phase
 from gai_fast.limits import LIMITS
@@ -477,6 +477,7 @@ class Exchange:
     Attributes:
         sent: Whether the request was, at least possibly, written: whether the upstream may be at work on it.
         reused: Whether it runs on a pooled connection.
+        shortcut: Who is given the next reads, once the answer is under way and they are likely to be more of the same.
     """
 
     __slots__ = (
@@ -491,7 +492,6 @@ class Exchange:
         "_receiver",
         "_request",
         "_response",
-        "_shortcut",
         "_state",
         "_timeouts",
         "_timer",
@@ -499,6 +499,7 @@ class Exchange:
         "_total_by",
         "reused",
         "sent",
+        "shortcut",
     )
 
     def __init__(
@@ -516,7 +517,7 @@ class Exchange:
         self._abandon: Callable[[], object] = _nothing  # what close() has to undo in this state
         self._connection: UpstreamConnection | None = None
         self._response: ResponseReader  # from `begin` on
-        self._shortcut: Shortcut | None = None
+        self.shortcut: Shortcut | None = None
         self._paused = False
         self._total_by = timers.clock() + timeouts.total
         self._connect_by = self._read_at = self._armed = 0.0
@@ -533,11 +534,6 @@ class Exchange:
     def is_waiting(self) -> bool:
         """Whether no connection has come free for it yet."""
         return self._state is _QUEUED
-
-    @property
-    def is_under_way(self) -> bool:
-        """Whether the answer's beginning has been told, and what comes is likely to be more of the same."""
-        return self._shortcut is not None
 
     def pause_reading(self) -> None:
         """Stops the answer until `resume_reading`, and `idle_timeout` with it; twice is once, at any moment."""
@@ -612,22 +608,27 @@ class Exchange:
 
     def data_received(self, data: bytes, now: float) -> None:
         """What one read brought, and when."""
-        response, shortcut = self._response, self._shortcut
-        if shortcut is not None and response.chunks is not None:
-            rest = shortcut.feed(data, response.chunks, now)
-            if rest is None:
-                return
-            body: bytes = rest
-            response.look_at_chunks()
+        if self.shortcut is None:
+            self._pass_on(self._response.feed(data), now)
         else:
-            body = response.feed(data)
+            rest = self.shortcut.feed(data, now)
+            if rest is not None:
+                self.rest_received(rest, now)
+
+    def rest_received(self, body: bytes, now: float) -> None:
+        """What the shortcut has left of a read, perhaps nothing."""
+        self._response.look_at_chunks()
+        self._pass_on(body, now)
+
+    def _pass_on(self, body: bytes, now: float) -> None:
+        response = self._response
         self._read_at = now
         self._request = None
         # The receiver may close the exchange in any of these calls; from then on the receiver is _NOBODY.
         if self._state is _HEAD and response.head is not None:
             self._state = _BODY
             self._receiver.head_received(*response.head)
-        if body or shortcut is not None:
+        if body or self.shortcut is not None:
             if self._state is _BODY:
                 self._state = _STREAMING
             self._shorten(self._receiver.body_received(body))
@@ -654,8 +655,13 @@ class Exchange:
 
     def _shorten(self, shortcut: Shortcut | None) -> None:
         """From now on reads go to a shortcut, where there is one."""
-        is_open = self._state is not _ENDED and self._response.chunks is not None
-        self._shortcut = shortcut if is_open else None
+        if self._state is _ENDED:
+            return
+        if self.shortcut is not None and self.shortcut is not shortcut:
+            self.shortcut.chunks = None
+        if shortcut is not None:
+            shortcut.chunks = self._response.chunks
+        self.shortcut = shortcut if self._response.chunks is not None else None
 
     def _complete(self, is_reusable: bool) -> None:
         if self._state is not _ENDED:
@@ -670,7 +676,10 @@ class Exchange:
         receiver, self._receiver = self._receiver, _NOBODY
         self._state = _ENDED
         self._abandon = _nothing
-        self._connection = self._request = self._shortcut = None
+        self._connection = self._request = None
+        if self.shortcut is not None:
+            self.shortcut.chunks = None
+            self.shortcut = None
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -681,7 +690,7 @@ class Exchange:
             return min(self._total_by, self._connect_by)
         if self._state is _QUEUED or self._paused:
             return self._total_by
-        read_at = self._read_at if self._shortcut is None else max(self._read_at, self._shortcut.at)
+        read_at = self._read_at if self.shortcut is None else max(self._read_at, self.shortcut.at)
         return min(self._total_by, read_at + self._timeouts.idle)
 
     def _arm(self) -> None:
@@ -725,44 +734,6 @@ class Keeper(Protocol):
         """Its socket is gone; `exchange` is the one it carried, still to be told."""
 
 
-class Turn:
-    """The reads of one turn of a loop that bring more of answers under way, handled together behind the last of them.
-
-    Each alone would find the caches full of what the kernel did for the one before: a token that comes alone costs
-    about a tenth less.
-
-    Args:
-        call_soon: Runs a callback before the loop reads again, and before it says that a connection is lost.
-        clock: That of the exchanges' timers.
-    """
-
-    __slots__ = ("_call_soon", "_clock", "_reads")
-
-    def __init__(self, call_soon: Callable[[Callable[[], None]], object], clock: Callable[[], float]) -> None:
-        self._call_soon = call_soon
-        self._clock = clock
-        self._reads: list[tuple[UpstreamConnection, Exchange, bytes]] = []
-
-    def add(self, connection: UpstreamConnection, exchange: Exchange, data: bytes) -> None:
-        """A connection has read this for an exchange, which may be over when its time comes."""
-        if not self._reads:
-            self._call_soon(self._handle)
-        self._reads.append((connection, exchange, data))
-
-    def _handle(self) -> None:
-        reads, self._reads = self._reads, []
-        now = self._clock()
-        handled = 0
-        try:
-            for connection, exchange, data in reads:
-                handled += 1
-                connection.handle(exchange, data, now)
-        finally:
-            if handled < len(reads):  # what one of them raised goes to the loop; the others are none the worse
-                self._reads = reads[handled:] + self._reads
-                self._call_soon(self._handle)
-
-
 class UpstreamConnection:
     """One TCP or TLS connection, which carries one exchange at a time.
 
@@ -794,10 +765,14 @@ class UpstreamConnection:
         exchange, turn = self._exchange, self._turn
         if exchange is None:
             self.abort()  # nobody asked for it
-        elif turn is not None and exchange.is_under_way:
-            turn.add(self, exchange, data)
-        else:
+            return
+        shortcut = exchange.shortcut
+        if turn is None or shortcut is None:
             exchange.data_received(data, exchange.now())
+        else:
+            turn.add(self, exchange, shortcut, data)
+
+    # What waits for a turn may come when its exchange has ended: nobody asked for it.
 
     def handle(self, exchange: Exchange, data: bytes, now: float) -> None:
         """A read that has waited for the others of its turn."""
@@ -807,8 +782,23 @@ class UpstreamConnection:
                 exchange.data_received(data, now)
                 is_well = True
         finally:
-            if not is_well:  # its exchange has ended: nobody asked for it
-                self._transport.abort()
+            if not is_well:
+                self.drop()
+
+    def handle_rest(self, exchange: Exchange, body: bytes, now: float) -> None:
+        """Likewise; this is left of it."""
+        is_well = False
+        try:
+            if self._exchange is exchange:
+                exchange.rest_received(body, now)
+                is_well = True
+        finally:
+            if not is_well:
+                self.drop()
+
+    def drop(self) -> None:
+        """Closes the socket at once; whom it carries is told that it is lost."""
+        self._transport.abort()
 
     def eof_received(self) -> None:
         # An answer is over or cut; close(), the transport's default, would first wait for what we still have to send.

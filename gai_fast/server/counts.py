@@ -10,7 +10,7 @@ from typing import Final
 
 from mypy_extensions import mypyc_attr
 
-from gai_fast.meter import place_of
+from gai_fast._impl import Bounds
 from gai_fast.metrics import GAP_BOUNDS, NO_GAPS, StreamMetrics
 
 # The bounds of vLLM's and LiteLLM's histograms where they have one, so that dashboards can stand side by side.
@@ -39,17 +39,18 @@ _TOKENS: Final = {
 class Histogram:
     """How many values lie below each bound, and their sum."""
 
-    __slots__ = ("bounds", "counts", "sum")
+    __slots__ = ("_bounds", "bounds", "counts", "sum")
 
     def __init__(self, bounds: tuple[float, ...]) -> None:
         self.bounds = bounds
+        self._bounds = Bounds(bounds)
         self.counts = [0] * (len(bounds) + 1)
         self.sum = 0.0
 
     def observe(self, value: float | None) -> None:
         """Counts a value, where there is one."""
         if value is not None:
-            self.counts[place_of(value, self.bounds)] += 1
+            self.counts[self._bounds.place_of(value)] += 1
             self.sum += value
 
     def merge(self, counts: tuple[int, ...], total: float) -> None:

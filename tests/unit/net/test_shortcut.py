@@ -11,14 +11,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gai_fast._impl import IMPLEMENTATION
+from gai_fast._impl import IMPLEMENTATION, Turn
 from gai_fast.errors import Error
 from gai_fast.formats import StreamContext, get_format
 from gai_fast.limits import LIMITS
 from gai_fast.metrics import StreamMetrics
 from gai_fast.net.retry import RetryPolicy
 from gai_fast.net.session import Call, Clock, Session
-from gai_fast.net.upstream import Exchange, Timeouts, Turn, UpstreamConnection
+from gai_fast.net.upstream import Exchange, Timeouts, UpstreamConnection
 from gai_fast.net.writer import ResponseWriter
 from gai_fast.providers import get_provider
 from gai_fast.reading import parse_request
@@ -38,6 +38,7 @@ class Leg(ResponseWriter):
         self.pieces: list[bytes] = []
         self.failure: Error | None = None
         self.is_direct = 0
+        self.is_broken = False
         super().__init__(self.pieces.append, chunked=True)
         self._shortens = shortens
 
@@ -47,6 +48,8 @@ class Leg(ResponseWriter):
         return self._send_directly if send is not None and self._shortens else None
 
     def _send_directly(self, data: bytes) -> None:
+        if self.is_broken:
+            raise ZeroDivisionError
         self.is_direct += 1
         self.pieces.append(data)
 
@@ -479,3 +482,19 @@ def test_a_read_that_fails_is_told_to_the_loop_and_harms_no_other() -> None:
     assert stream.wire.aborted
     stream.time.advance(0)
     assert b"well" in other.leg.body
+
+
+@only_with_a_shortcut
+def test_a_shortcut_that_fails_takes_its_connection_with_it_and_no_other() -> None:
+    stream = under_way()
+    other = under_way(stream.turn)
+    stream.leg.is_broken = True
+    for each in (stream, other):
+        each.connection.data_received(chunked([text("well")])[0])
+    with pytest.raises(ZeroDivisionError):
+        stream.time.advance(0)
+    assert stream.wire.aborted
+    other.time.advance(0)
+    stream.time.advance(0)
+    assert b"well" in other.leg.body
+    assert not other.wire.aborted

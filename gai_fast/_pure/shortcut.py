@@ -1,0 +1,131 @@
+"""The way of reads that bring nothing but frames that are copied: `Shortcut`, and the `Turn` that such reads share.
+
+This one is the definition: everything takes the long way. Knows no socket, and of an exchange what a `Reader` says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from gai_fast._pure.chunked import ChunkedBody
+from gai_fast._pure.relay import DeltaCopier
+from gai_fast._pure.traffic import Traffic
+
+
+class Reader(Protocol):
+    """A connection whose reads wait for a turn: `gai_fast.net.upstream.UpstreamConnection`."""
+
+    def handle(self, exchange: Any, data: bytes, now: float) -> None:
+        """A read for an exchange, which may be over by now."""
+
+    def handle_rest(self, exchange: Any, body: bytes, now: float) -> None:
+        """What the exchange's shortcut has left of a read."""
+
+    def drop(self) -> None:
+        """Closes the socket; whom the connection carries is told that it is lost."""
+
+
+class Shortcut:
+    """The way of a read that brings nothing but frames that are copied: from one connection to the other, in one call.
+
+    What the stream's other parts must know of such reads they ask for later, with `DeltaCopier.settle`. Whatever else
+    a read brings takes the long way. That there is a shorter one must not be visible.
+
+    This one is the definition: everything takes the long way.
+
+    Args:
+        copier: Cuts and copies the stream's frames.
+        send: Takes bytes of a response in HTTP chunks, its head being sent.
+        now_ms: Milliseconds since the epoch, for what is written.
+        traffic: Is told of each read, in seconds of `time.perf_counter`, and of the bytes sent.
+
+    Attributes:
+        chunks: Takes apart what comes; `None`: nothing may come this way, as before `follow` and once the exchange has
+            ended.
+        at: When the last read came that went this way; 0 before.
+        wrote_at: Likewise, the last one that brought whole frames: what was written for them has been sent.
+    """
+
+    __slots__ = ("at", "chunks", "wrote_at")
+
+    def __init__(
+        self,
+        copier: DeltaCopier,
+        send: Callable[[bytes], None],
+        now_ms: Callable[[], int],
+        traffic: Traffic,
+    ) -> None:
+        self.at = self.wrote_at = 0.0
+        self.chunks: ChunkedBody | None = None
+
+    def follow(self, seq: int, deltas: int) -> None:
+        """The long way has been taken up to here.
+
+        Args:
+            seq: The number of the stream's last event.
+            deltas: Its deltas so far.
+        """
+
+    def feed(self, data: bytes, now: float) -> bytes | None:
+        """What one read brought.
+
+        Args:
+            data: The bytes, in HTTP chunks.
+            now: When it came, in seconds of the loop's clock.
+
+        Returns:
+            The bytes of the body that must take the long way, after `settle`; perhaps none are left, but what
+            was copied waits there. `None`: nothing need be done.
+
+        Raises:
+            ValueError: Nothing may come this way.
+        """
+        if self.chunks is None:
+            raise ValueError("this shortcut is closed")
+        return self.chunks.feed(data)
+
+
+class Turn:
+    """The reads of one turn of a loop that bring more of answers under way, handled together behind the last of them.
+
+    Each alone would find the caches full of what the kernel did for the one before: a token that comes alone costs
+    about a tenth less.
+
+    Args:
+        call_soon: Runs a callback before the loop reads again, and before it says that a connection is lost.
+        clock: That of the exchanges' timers.
+    """
+
+    __slots__ = ("_call_soon", "_clock", "_reads")
+
+    def __init__(self, call_soon: Callable[[Callable[[], None]], object], clock: Callable[[], float]) -> None:
+        self._call_soon = call_soon
+        self._clock = clock
+        self._reads: list[tuple[Reader, Any, bytes]] = []
+
+    def add(self, reader: Reader, exchange: Any, shortcut: Shortcut, data: bytes) -> None:
+        """A connection has read this for an exchange, which may be over when its time comes.
+
+        Args:
+            reader: The connection.
+            exchange: Whom it carries.
+            shortcut: Where the read would go now.
+            data: The bytes.
+        """
+        if not self._reads:
+            self._call_soon(self._handle)
+        self._reads.append((reader, exchange, data))
+
+    def _handle(self) -> None:
+        reads, self._reads = self._reads, []
+        now = self._clock()
+        handled = 0
+        try:
+            for reader, exchange, data in reads:
+                handled += 1
+                reader.handle(exchange, data, now)
+        finally:
+            if handled < len(reads):  # what one of them raised goes to the loop; the others are none the worse
+                self._reads = reads[handled:] + self._reads
+                self._call_soon(self._handle)

@@ -1,0 +1,107 @@
+"""`Turn`, and a `Shortcut` that is closed, on both implementations; what streams make of them is
+`tests/unit/net/test_shortcut.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+
+class Loop:
+    """Callbacks that wait for the next turn."""
+
+    def __init__(self) -> None:
+        self.waiting: list[Callable[[], None]] = []
+        self.now = 1.5
+
+    def call_soon(self, callback: Callable[[], None]) -> None:
+        self.waiting.append(callback)
+
+    def turn(self) -> None:
+        due, self.waiting = self.waiting, []
+        for callback in due:
+            callback()
+
+
+class Reader:
+    """A connection that notes what it is given; one that is `broken` raises instead."""
+
+    def __init__(self, *, broken: bool = False) -> None:
+        self.given: list[tuple[Any, ...]] = []
+        self.broken = broken
+
+    def handle(self, exchange: str, data: bytes, now: float) -> None:
+        if self.broken:
+            raise ZeroDivisionError
+        self.given.append((exchange, data, now))
+
+    def handle_rest(self, exchange: str, body: bytes, now: float) -> None:
+        self.given.append(("rest of", exchange, body, now))
+
+    def drop(self) -> None:
+        self.given.append(("dropped",))
+
+
+def shortcut(kernels: ModuleType, send: Callable[[bytes], None] = lambda data: None) -> Any:
+    copier = kernels.DeltaCopier(kernels.SSEFramer(), False)
+    return kernels.Shortcut(copier, send, lambda: 0, kernels.Traffic(kernels.Bounds(()), 0.0))
+
+
+@pytest.fixture
+def loop() -> Loop:
+    return Loop()
+
+
+@pytest.fixture
+def turn(kernels: ModuleType, loop: Loop) -> Any:
+    return kernels.Turn(loop.call_soon, lambda: loop.now)
+
+
+def test_a_closed_shortcut_takes_nothing(kernels: ModuleType) -> None:
+    with pytest.raises(ValueError, match="closed"):
+        shortcut(kernels).feed(b"1\r\na\r\n", 0.0)
+
+
+def test_reads_wait_for_the_end_of_their_turn_and_are_then_handled_in_order(
+    kernels: ModuleType, loop: Loop, turn: Any
+) -> None:
+    one, other = Reader(), Reader()
+    for reader, data in [(one, b"1"), (other, b"2"), (one, b"3")]:
+        turn.add(reader, "x", shortcut(kernels), data)
+    assert len(loop.waiting) == 1
+    loop.turn()
+    assert one.given == [("x", b"1", 1.5), ("x", b"3", 1.5)]
+    assert other.given == [("x", b"2", 1.5)]
+    turn.add(one, "y", shortcut(kernels), b"4")
+    loop.turn()
+    assert one.given[2:] == [("y", b"4", 1.5)]
+    assert not loop.waiting
+
+
+def test_what_an_open_shortcut_leaves_of_a_read_goes_to_the_exchange(
+    kernels: ModuleType, loop: Loop, turn: Any
+) -> None:
+    reader, way = Reader(), shortcut(kernels)
+    way.chunks = kernels.ChunkedBody()
+    turn.add(reader, "x", way, b"6\r\n: hi\n\n\r\n")
+    loop.turn()
+    # The definition copies nothing, so all of it takes the long way.
+    assert reader.given in ([("rest of", "x", b": hi\n\n", 1.5)], [("x", b"6\r\n: hi\n\n\r\n", 1.5)])
+
+
+def test_one_that_raises_is_told_to_the_loop_and_the_others_are_handled_in_the_next_turn(
+    kernels: ModuleType, loop: Loop, turn: Any
+) -> None:
+    well = Reader()
+    turn.add(Reader(broken=True), "x", shortcut(kernels), b"1")
+    turn.add(well, "y", shortcut(kernels), b"2")
+    with pytest.raises(ZeroDivisionError):
+        loop.turn()
+    assert not well.given
+    turn.add(well, "y", shortcut(kernels), b"3")
+    loop.turn()
+    assert well.given == [("y", b"2", 1.5), ("y", b"3", 1.5)]

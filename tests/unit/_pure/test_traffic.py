@@ -1,0 +1,61 @@
+"""`Bounds` and `Traffic`, on both implementations."""
+
+from __future__ import annotations
+
+from types import ModuleType
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.kernels import load
+
+TIMES = st.floats(0, 100)
+READS = st.lists(st.tuples(TIMES, TIMES, st.integers(-9, 9_000), st.integers(-2, 9)), max_size=20)
+
+
+@pytest.mark.parametrize(("value", "place"), [(-1.0, 0), (0.0, 0), (1.0, 0), (1.5, 1), (2.0, 1), (2.1, 2)])
+def test_a_bound_belongs_to_what_lies_below_it(kernels: ModuleType, value: float, place: int) -> None:
+    assert kernels.Bounds((1.0, 2.0)).place_of(value) == place
+
+
+def test_there_are_only_so_many_bounds(kernels: ModuleType) -> None:
+    values = tuple(map(float, range(32)))
+    assert kernels.Bounds(values).values == values
+    assert kernels.Bounds(values).place_of(40.0) == 32
+    with pytest.raises(ValueError, match="at most 32 bounds"):
+        kernels.Bounds((*values, 32.0))
+
+
+def test_a_read_adds_its_time_and_its_bytes(kernels: ModuleType) -> None:
+    traffic = kernels.Traffic(kernels.Bounds((1.0,)), 0.0)
+    assert traffic.first_at is None
+    traffic.read(1.0, 1.25, 100, 0)
+    traffic.read(2.0, 2.5, -20, 0)
+    assert (traffic.worked, traffic.received, traffic.deltas, traffic.first_at) == (0.75, 80, 0, None)
+    traffic.wrote(7)
+    traffic.wrote(8)
+    assert traffic.sent == 15
+
+
+def test_deltas_of_one_read_come_at_once_and_those_of_the_next_as_long_after_as_its_end(kernels: ModuleType) -> None:
+    traffic = kernels.Traffic(kernels.Bounds((0.5, 2.0)), 0.0)
+    for began, ended, deltas in [(1.0, 1.5, 3), (2.0, 2.5, 3), (3.0, 3.5, 5), (9.0, 9.5, 6)]:
+        traffic.read(began, ended, 1, deltas)
+    assert traffic.first_at == 1.0
+    assert traffic.gaps == (2 + 1, 1, 1)
+    assert traffic.gap_sum == 2.0 + 6.0
+
+
+@given(READS)
+def test_native_equals_pure(reads: list[tuple[float, float, int, int]]) -> None:
+    told = []
+    for kernels in map(load, ("pure", "native")):
+        traffic = kernels.Traffic(kernels.Bounds((0.1, 1.0, 10.0)), 5.0)
+        deltas = 0
+        for began, ended, size, new in reads:
+            deltas += new
+            traffic.read(began, ended, size, deltas)
+            traffic.wrote(max(size, 0))
+        told.append([getattr(traffic, name) for name in "worked received sent deltas first_at gaps gap_sum".split()])
+    assert told[0] == told[1]
