@@ -283,6 +283,8 @@ async def connected(loop: asyncio.AbstractEventLoop, sock: socket.socket, addres
     """
     error = sock.connect_ex(address)
     if error in _UNDER_WAY:
+        error = sock.connect_ex(address)  # to this machine it has succeeded, or failed, by now
+    if error in _UNDER_WAY:
         writable = loop.create_future()
         loop.add_writer(sock, _set, writable)
         try:
@@ -290,11 +292,11 @@ async def connected(loop: asyncio.AbstractEventLoop, sock: socket.socket, addres
         finally:
             loop.remove_writer(sock)
         error = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-    if error:
+    if error not in (0, errno.EISCONN):
         raise OSError(error, os.strerror(error))
 
 
-_UNDER_WAY: Final = (errno.EINPROGRESS, errno.EINTR)  # an interrupted one goes on, too (POSIX, connect)
+_UNDER_WAY: Final = (errno.EINPROGRESS, errno.EALREADY, errno.EINTR)  # an interrupted one goes on, too (POSIX, connect)
 
 
 def _set(future: asyncio.Future[None]) -> None:

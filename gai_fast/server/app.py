@@ -18,7 +18,7 @@ from typing import cast
 from gai_fast.limits import LIMITS
 from gai_fast.net.engine import Engine
 from gai_fast.providers import get_provider
-from gai_fast.server.connection import Server
+from gai_fast.server.connection import Server, prepare
 from gai_fast.server.metrics import PrometheusSink, engine_gauges
 from gai_fast.server.operations import OperationRoutes
 from gai_fast.server.router import Router
@@ -129,6 +129,7 @@ async def start(settings: Settings, record: Path | None = None) -> Running:
         max_body=settings.server.max_body,
     )
     listening = bind(settings.server)
+    prepare(listening, settings.stream.write_timeout)
     protocols = cast("Callable[[], asyncio.Protocol]", server)  # by their methods: a compiled class has no base
     listener = await loop.create_server(protocols, sock=listening, backlog=LIMITS.backlog)
     return Running(engine, server, listener, base_url(settings.server.host, listening.getsockname()[1]))

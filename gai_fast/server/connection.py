@@ -34,6 +34,41 @@ from gai_fast.net.timers import Timer, Timers
 from gai_fast.server.replies import Reply, error_reply
 
 
+class Options(Protocol):
+    """A socket, or what asyncio gives for one."""
+
+    def setsockopt(self, level: int, option: int, value: int, /) -> None: ...
+
+
+def prepare(listening: Options, write_timeout: float) -> None:
+    """Sets the options of a listening socket that its connections inherit: on each of them they took 10 µs.
+
+    Nothing is held back for a fuller packet, nor much by the kernel, and a client that acknowledges nothing is given
+    up, where the kernel can do that (Linux).
+
+    Args:
+        listening: The socket.
+        write_timeout: Seconds, as of `Server`.
+    """
+    _set_option(listening, "TCP_NODELAY", 1)
+    _set_option(listening, "TCP_NOTSENT_LOWAT", LIMITS.kernel_unsent)
+    _limit_silence(listening, write_timeout)
+
+
+def _limit_silence(sock: Options | None, seconds: float) -> None:
+    """Lets the kernel give up a client that acknowledges nothing for so long, where the kernel can (Linux).
+
+    A client whose machine is gone says no more, and what is written to it fits into the kernel's buffers for long.
+    """
+    _set_option(sock, "TCP_USER_TIMEOUT", max(1, int(seconds * 1000)))
+
+
+def _set_option(sock: Options | None, name: str, value: int) -> None:
+    option = getattr(socket, name, None)
+    if sock is not None and option is not None:
+        sock.setsockopt(socket.IPPROTO_TCP, option, value)
+
+
 class Peer(Protocol):
     """What an answer needs of its connection."""
 
@@ -308,9 +343,6 @@ class Connection:
         self.transport = cast("asyncio.Transport", transport)
         self._send = self.transport.write
         self._is_closing = self.transport.is_closing
-        self._set_option("TCP_NODELAY", 1)
-        self._set_option("TCP_NOTSENT_LOWAT", LIMITS.kernel_unsent)
-        self._limit_silence(self.write_timeout)
         self._server.opened(self)
         self._await(_HEAD)
 
@@ -380,18 +412,6 @@ class Connection:
             self._declined = None
             self._complete_parsed(cast("HTTPRequest", self._request))
         return rest
-
-    def _limit_silence(self, seconds: float) -> None:
-        """Lets the kernel give up a client that acknowledges nothing for so long, where the kernel can (Linux).
-
-        A client whose machine is gone says no more, and what is written to it fits into the kernel's buffers for long.
-        """
-        self._set_option("TCP_USER_TIMEOUT", max(1, int(seconds * 1000)))
-
-    def _set_option(self, name: str, value: int) -> None:
-        handle, option = self.transport.get_extra_info("socket"), getattr(socket, name, None)
-        if handle is not None and option is not None:
-            handle.setsockopt(socket.IPPROTO_TCP, option, value)
 
     def eof_received(self) -> None:
         """A client that says no more is gone, as for nginx; what is unsent must not keep its stream alive."""
@@ -581,7 +601,7 @@ class Connection:
             self.answering.body = b""  # read by now: it is not kept for as long as the stream runs
         if write_timeout != self.write_timeout:
             self.write_timeout = write_timeout
-            self._limit_silence(write_timeout)
+            _limit_silence(self.transport.get_extra_info("socket"), write_timeout)
             self._arm(self._loop.time() + write_timeout / _LOOKS)
         if high_water != self._high_water:
             self._high_water = high_water

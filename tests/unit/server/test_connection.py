@@ -16,7 +16,7 @@ import pytest
 from gai_fast.errors import Error
 from gai_fast.limits import LIMITS
 from gai_fast.server import app
-from gai_fast.server.connection import Connection, HTTPRequest, Server
+from gai_fast.server.connection import Connection, HTTPRequest, Server, prepare
 from gai_fast.server.replies import Reply, error_reply
 from tests.unit.net.fakes import FakeTime
 
@@ -634,15 +634,25 @@ def test_a_stream_does_not_keep_its_requests_body() -> None:
 
 
 def test_the_kernel_is_told_how_long_and_how_much_a_client_may_leave_unread() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        prepare(listening, WRITE)
+        with socket.create_connection(listening.getsockname()), listening.accept()[0] as accepted:
+            options = {
+                name: accepted.getsockopt(socket.IPPROTO_TCP, getattr(socket, name))
+                for name in ("TCP_NODELAY", "TCP_USER_TIMEOUT", "TCP_NOTSENT_LOWAT")
+                if hasattr(socket, name)
+            }
+    assert options.pop("TCP_NODELAY")
+    assert options.items() <= {"TCP_USER_TIMEOUT": WRITE * 1000, "TCP_NOTSENT_LOWAT": LIMITS.kernel_unsent}.items()
+
+
+def test_a_model_of_its_own_patience_tells_the_kernel_so() -> None:
     fixture = Fixture()
-    options = fixture.transport.socket.options
-    assert options[socket.TCP_NODELAY] == 1
-    if hasattr(socket, "TCP_USER_TIMEOUT"):
-        assert options[socket.TCP_USER_TIMEOUT] == WRITE * 1000
-        fixture.connection.begin_stream(fixture.stream, high_water=1, write_timeout=0.5)
-        assert options[socket.TCP_USER_TIMEOUT] == 500
-    if hasattr(socket, "TCP_NOTSENT_LOWAT"):
-        assert options[socket.TCP_NOTSENT_LOWAT] == LIMITS.kernel_unsent
+    assert not fixture.transport.socket.options, "its own are inherited"
+    fixture.connection.begin_stream(fixture.stream, high_water=1, write_timeout=0.5)
+    assert fixture.transport.socket.options == (
+        {socket.TCP_USER_TIMEOUT: 500} if hasattr(socket, "TCP_USER_TIMEOUT") else {}
+    )
 
 
 def test_of_a_lost_connection_nothing_is_left() -> None:
