@@ -9,6 +9,7 @@ from itertools import repeat
 from typing import Any, Final
 
 from gai_fast import _impl as native  # `counting` requires the extensions
+from gai_fast.metrics import GAP_BOUNDS
 from gai_fast.processors.json_stream import JSONStreamProcessor
 from gai_fast.providers import get_provider
 from gai_fast.providers._chat import ChatAdapter
@@ -59,17 +60,22 @@ def feeds(parser: Any, event: bytes, *, at_once: int = 50) -> Run:
     return run
 
 
-def copier(frame: Callable[[str, str], bytes], path: list[Any], *, at_once: int = 50, **sets: Any) -> Run:
-    """Frames of a learned kind; 0 at once: one byte at a time."""
-    lines = frame("", "").startswith(b"{")
-    framer = native.LineFramer if lines else native.SSEFramer
+def learned(frame: Callable[[str, str], bytes], path: list[Any], **sets: Any) -> Any:
+    """A copier that knows frames of a kind."""
+    framer = native.LineFramer if frame("", "").startswith(b"{") else native.SSEFramer
     made = native.DeltaCopier(framer(), False, frozenset({path[-1]}), **sets)
-    (learned,) = framer().feed(frame("word", "1"))
-    text = json.loads(learned.data)
+    (first,) = framer().feed(frame("word", "1"))
+    text = json.loads(first.data)
     for step in path:
         text = text[step]
     parts = (b'event: text.delta\ndata: {"type":"text.delta","seq":', "seq", b',"text":"', "text", b'"}\n\n')
-    made.learn(learned, {"type": "text.delta", "text": text}, "text", parts)
+    made.learn(first, {"type": "text.delta", "text": text}, "text", parts)
+    return made
+
+
+def copier(frame: Callable[[str, str], bytes], path: list[Any], *, at_once: int = 50, **sets: Any) -> Run:
+    """Frames of a learned kind; 0 at once: one byte at a time."""
+    made = learned(frame, path, **sets)
     event = frame(" more", "234")
     pieces = [event[at : at + 1] for at in range(len(event))] if not at_once else [event * at_once]
     count = at_once or 1
@@ -82,6 +88,30 @@ def copier(frame: Callable[[str, str], bytes], path: list[Any], *, at_once: int 
                     raise AssertionError("not copied")
             if made.take_copied()[1] != count:
                 raise AssertionError("not copied")
+
+    return run
+
+
+def alone() -> Run:
+    """Reads of one chunk of one frame, ten of which share a turn; from chunk to chunk."""
+    made = learned(chat, CHAT, ignored=IGNORED)
+    traffic = native.Traffic(native.Bounds(GAP_BOUNDS), 0.0)
+    shortcut = native.Shortcut(made, len, lambda: NOW, traffic)
+    shortcut.chunks = native.ChunkedBody()
+    shortcut.follow(7, 0)
+    due: list[Callable[[], None]] = []
+    turn = native.Turn(due.append, lambda: 1.0)
+    frame = chat(" more", "234")
+    read = b"%x\r\n%b\r\n" % (len(frame), frame)
+
+    def run(n: int) -> None:
+        before = traffic.deltas
+        for _ in repeat(None, n // 10):
+            for _ in repeat(None, 10):
+                turn.add(None, None, shortcut, read)
+            due.pop()()
+        if traffic.deltas != before + n:
+            raise AssertionError("not copied")
 
     return run
 
@@ -225,6 +255,7 @@ CASES: dict[str, Callable[[], Run]] = {
     "frame copied, Anthropic": lambda: copier(messages, MESSAGES),
     "frame copied, Gemini": lambda: copier(gemini, GEMINI, kept=frozenset({"usageMetadata"})),
     "frame copied, Ollama": lambda: copier(ollama, OLLAMA, ignored=frozenset({"created_at"})),
+    "frame that comes alone, chat": alone,
     "frame learned": learning,
     "frame recalled": recalling,
     "plain chunk read": lambda: calls(ChatAdapter.plain.read, chat("word", "abc")[6:-2].decode()),
