@@ -4,6 +4,7 @@ A `gai_buffer` is filled by `encoders` and `jsontext`; `WriteBuffer` is one that
 into a `WriteBuffer` asks `exports` first: memory that somebody looks at is never resized.
 """
 
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF
 
@@ -45,3 +46,10 @@ cdef inline bytes finished_bytes(PyObject *made, Py_ssize_t size):
 
 cdef inline int append_bytes(gai_buffer *out, bytes data) except -1:
     return append(out, <const char *>data, len(data))
+
+
+cdef inline bytes part(bytes whole, size_t at, size_t end):
+    """Some of the bytes, all of which are there; what Cython makes of `whole[at:end]` is three Python objects more."""
+    if at == 0 and end == <size_t>PyBytes_GET_SIZE(whole):
+        return whole
+    return PyBytes_FromStringAndSize(PyBytes_AS_STRING(whole) + at, end - at)

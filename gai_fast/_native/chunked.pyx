@@ -8,7 +8,7 @@ from cpython.object cimport PyObject
 from libc.stdint cimport uint8_t
 from libc.string cimport memcpy
 
-from gai_fast._native.buffer cimport bytes_memory, finished_bytes, new_bytes
+from gai_fast._native.buffer cimport bytes_memory, finished_bytes, new_bytes, part
 
 cdef enum:
     DIGITS = 15
@@ -50,8 +50,7 @@ cdef class ChunkedBody:
             # Large chunks: the whole read is data.
             self.take(end - at)
             self.rest = 0
-            if place:
-                data = data[place:]
+            data = part(data, place, PyBytes_GET_SIZE(data))
             return ahead + data if room else data
         body = new_bytes(NULL, room + (end - at))
         begin = <uint8_t *>bytes_memory(body)

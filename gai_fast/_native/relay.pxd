@@ -92,6 +92,8 @@ cdef class DeltaCopier:
     cdef dict _kept             # of _Kept, by name
 
     cdef int look_at(self, bytes chunk, size_t at, size_t end) noexcept  # a part of it, behind what is held
+    cdef int lend(self, uint8_t *memory, size_t size) noexcept  # to write to, up to `take_chunk`, `keep` or `drop`
+    cdef int keep(self) except -1                               # what was written there is taken later
     cdef bytes unload(self)     # what is left of what was fed; nothing is looked at any more
     cdef bint holds_nothing(self) noexcept
     # Copies on and on: True where nothing is left to look at but what is held from now on, False where a frame must

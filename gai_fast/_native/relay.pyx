@@ -13,7 +13,7 @@ from libc.stdint cimport uint8_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memchr, memcpy
 
-from gai_fast._native.buffer cimport append, bytes_memory, finished_bytes, new_bytes, reserve, resize_bytes
+from gai_fast._native.buffer cimport append, bytes_memory, finished_bytes, new_bytes, part, reserve, resize_bytes
 from gai_fast._native.c cimport (
     GAI_COPY_DONE,
     GAI_COPY_MISS,
@@ -250,7 +250,7 @@ cdef class DeltaCopier:
         if self._chunk is None:
             return b""
         self.cut_run()
-        left = self._chunk[self._at:self._size]
+        left = part(self._chunk, self._at, self._size)
         self._at = self._size = 0
         self._data = NULL
         self._chunk = None
@@ -271,7 +271,7 @@ cdef class DeltaCopier:
                     self._held = self.unload()
                     return None
             end = self.frame_end()
-            piece = self._chunk if self._at == 0 and end == self._size else self._chunk[self._at:end]
+            piece = part(self._chunk, self._at, end)
             self._at = end
             try:
                 frames = self._cutter.feed(piece)
@@ -291,7 +291,7 @@ cdef class DeltaCopier:
                 return False
             status = self.copy_next(seq, ts)
             if status == GAI_COPY_MORE and self._size - self._at <= HELD:
-                self._held = self._chunk[self._at:self._size]
+                self._held = part(self._chunk, self._at, self._size)
                 self._size = self._at
                 return True
             # A LF that still belongs to the frame is for the sink to know of.
@@ -438,7 +438,7 @@ cdef class DeltaCopier:
     cdef int cut_run(self) except -1:
         """Takes the run out of what was fed; where it is the whole, that is no copy."""
         if self._run_end:
-            self._runs.append(self._chunk[self._run_begin:self._run_end])
+            self._runs.append(part(self._chunk, self._run_begin, self._run_end))
             self._run_begin = self._run_end = 0
         return 0
 
@@ -476,7 +476,7 @@ cdef class DeltaCopier:
                 if i:
                     lessons.insert(0, lessons.pop(i))
                 template = _Template()
-                template.frame = self._chunk[self._at:self._at + size]
+                template.frame = part(self._chunk, self._at, self._at + size)
                 template.learned = learned
                 template.learned.frame = <const uint8_t *>PyBytes_AS_STRING(template.frame)
                 template.kept = []
@@ -633,6 +633,8 @@ cdef class DeltaCopier:
         capacity = capacity if capacity > least else least
         if self._made is NULL:
             self._made = new_bytes(NULL, capacity)
+            if self._out.size:
+                memcpy(bytes_memory(self._made), self._out.data, self._out.size)
         else:
             try:
                 resize_bytes(&self._made, capacity)
@@ -641,6 +643,20 @@ cdef class DeltaCopier:
                 raise
         self._out.data = <uint8_t *>bytes_memory(self._made)
         self._out.capacity = capacity
+        return 0
+
+    cdef int lend(self, uint8_t *memory, size_t size) noexcept:
+        gai_borrow(&self._out, memory, size)
+        return 0
+
+    cdef int keep(self) except -1:
+        cdef size_t size = self._out.size
+        if not size:
+            self.drop()
+        elif self._made is NULL:
+            self._made = new_bytes(<const char *>self._out.data, size)
+            gai_borrow(&self._out, bytes_memory(self._made), size)
+            self._out.size = size
         return 0
 
     cdef int drop(self) noexcept:

@@ -13,6 +13,7 @@ from gai_fast._native.relay cimport DeltaCopier
 from gai_fast._native.traffic cimport Traffic
 
 cdef enum:
+    BRIEF = 4096        # bytes that most reads become less than; longer ones cost an allocation
     PLAIN_OVERHEAD = 32  # what stands between two chunks: the end of a line, a size of 15 digits
     READ = 4            # what a turn keeps of one
 
@@ -26,6 +27,7 @@ cdef class Shortcut:
     cdef Traffic _traffic
     cdef long long _seq
     cdef long long _deltas
+    cdef double _ended
     cdef public ChunkedBody chunks
     cdef readonly double at
     cdef readonly double wrote_at
@@ -45,54 +47,66 @@ cdef class Shortcut:
         """What one read brought; what of it must take the long way."""
         if self.chunks is None:
             raise ValueError("this shortcut is closed")
-        return self.take(data, now)
+        return self.take(data, now, perf_counter())
 
-    cdef bytes take(self, bytes data, double now):
-        """As `feed`, where there are `chunks`."""
+    cdef bytes take(self, bytes data, double now, double began):
+        """As `feed`, where there are `chunks`, of a read whose handling began then; it ends at `_ended`."""
+        cdef uint8_t[BRIEF] brief
+        cdef DeltaCopier copier = self._copier
         cdef ChunkedBody chunks = self.chunks
-        cdef double began = perf_counter()
         cdef const uint8_t *begin = <const uint8_t *>PyBytes_AS_STRING(data)
         cdef const uint8_t *end = begin + PyBytes_GET_SIZE(data)
         cdef const uint8_t *only
         cdef size_t size, copied, said
-        cdef bytes body, written, held = self._copier._held
+        cdef bytes body, written, held = copier._held
         cdef Py_ssize_t ahead = PyBytes_GET_SIZE(held)  # of the body, but no bytes of this read
+        cdef bint is_all, is_well = False
         self.at = now
         only = whole_chunk(begin, end, &size) if chunks.is_between() and not ahead else NULL
         if only is not NULL and only + size + 2 == end:
             chunks.skip_whole()
-            self._copier.look_at(data, only - begin, only - begin + size)
+            copier.look_at(data, only - begin, only - begin + size)
         else:
             body = chunks.take_apart(data, 0, held)
-            self._copier._held = b""
+            copier._held = b""
             if chunks.broken or chunks._state == END or chunks.overhead > PLAIN_OVERHEAD:
                 # There is something to say about these bytes beside their contents.
                 self.note(began, -ahead)
                 return body
             size = PyBytes_GET_SIZE(body)
-            self._copier.look_at(body, 0, size)
-        if not self._copier.copy_all(self._seq, self._now_ms() if self._copier._is_timed else 0):
-            body = self._copier.unload()
+            copier.look_at(body, 0, size)
+        copier.lend(brief, BRIEF)
+        try:
+            is_all = copier.copy_all(self._seq, self._now_ms() if copier._is_timed else 0)
+            if not is_all:
+                copier.keep()
+            is_well = True
+        finally:
+            if not is_well:
+                copier.copied = 0
+                copier.drop()
+        if not is_all:
+            body = copier.unload()
             self.note(began, <Py_ssize_t>size - ahead - PyBytes_GET_SIZE(body))
             return body
-        copied = self._copier.copied
+        copied = copier.copied
         if copied:
             self._seq += copied
             self._deltas += copied
-            written = self._copier.take_chunk(&said)
-            self._copier.unload()
+            written = copier.take_chunk(&said)
+            copier.unload()
             self._traffic.sent += said
             self._send(written)
-        else:
-            self._copier.unload()
-        self.note(began, <Py_ssize_t>size - ahead)
-        if copied:
             self.wrote_at = now
+        else:
+            copier.unload()
+        self.note(began, <Py_ssize_t>size - ahead)
         return None
 
     cdef int note(self, double began, Py_ssize_t size) except -1:
         """A read, or the part of one that went this way."""
-        self._traffic.note(began, perf_counter(), size, self._deltas)
+        self._ended = perf_counter()
+        self._traffic.note(began, self._ended, size, self._deltas)
         return 0
 
 
@@ -121,7 +135,7 @@ cdef class Turn:
     def _handle(self):
         cdef list reads = self._reads
         cdef Py_ssize_t at = 0, end = len(reads)
-        cdef double now = self._clock()
+        cdef double now = self._clock(), ended = perf_counter()
         cdef Shortcut shortcut
         cdef bytes rest
         cdef bint is_well
@@ -132,16 +146,19 @@ cdef class Turn:
                 shortcut = <Shortcut>reads[at - 2]
                 if shortcut.chunks is None:
                     reads[at - 4].handle(reads[at - 3], <bytes>reads[at - 1], now)
+                    ended = perf_counter()
                     continue
                 is_well = False
                 try:
-                    rest = shortcut.take(<bytes>reads[at - 1], now)
+                    rest = shortcut.take(<bytes>reads[at - 1], now, ended)
+                    ended = shortcut._ended
                     is_well = True
                 finally:
                     if not is_well:
                         reads[at - 4].drop()
                 if rest is not None:
                     reads[at - 4].handle_rest(reads[at - 3], rest, now)
+                    ended = perf_counter()
         finally:
             if at < end:
                 self._reads = reads[at:] + self._reads

@@ -315,6 +315,14 @@ def test_anything_else_takes_the_long_way_and_the_shortcut_goes_on_behind_it(odd
         both(answer(*BEGINNING, together, text("f"), text("g"), text("h"), *END))
 
 
+@pytest.mark.parametrize("options", [{}, {"format": "openai", "passes": True}], ids=str)
+def test_however_much_one_read_brings(options: dict[str, Any]) -> None:
+    many = b"".join(text(str(n)) for n in range(200))
+    pair = text("x" * 3_000) + text("y" * 3_000)
+    for large in (text("x" * 3_900), text("x" * 5_000), many, many + ROLE, pair + ROLE):
+        both(answer(*BEGINNING, large, text("f"), large, text("g"), *END), **options)
+
+
 @pytest.mark.parametrize("stray", [b"\n", b"\r\n", b"\r"])
 def test_an_error_of_ours_begins_a_line_behind_frames_that_were_passed_on(stray: bytes) -> None:
     reads = answer(*BEGINNING, text("d"), text("e"), stray)[:-1]
