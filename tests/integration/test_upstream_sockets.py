@@ -227,6 +227,8 @@ class Served:
         finally:
             self.finished += 1
             peer.writer.transport.abort()
+            with suppress(OSError):  # the client's reset, which asyncio would else tell the loop of, now and then
+                await peer.writer.wait_closed()
 
     async def until_finished(self, count: int) -> None:
         while self.finished < count:
