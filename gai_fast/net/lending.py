@@ -19,7 +19,7 @@ from mypy_extensions import mypyc_attr
 from gai_fast.errors import Error
 from gai_fast.limits import LIMITS
 from gai_fast.net.timers import Timer, Timers
-from gai_fast.net.upstream import Exchange, Origin, Receiver, Timeouts, UpstreamConnection, encode_request
+from gai_fast.net.upstream import Exchange, KnownHead, Origin, Receiver, Timeouts, UpstreamConnection, encode_request
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +69,7 @@ class Lender(ABC):
         self._connecting: dict[asyncio.Task[None], Exchange] = {}
         self._waiting: OrderedDict[Exchange, None] = OrderedDict()
         self._expiry: Timer | None = None
+        self._known: KnownHead | None = None  # how the last answer began: the next one on another connection may, too
         self._closed = False
         self._emptied = asyncio.Event()
         self._emptied.set()
@@ -147,11 +148,13 @@ class Lender(ABC):
 
     def connection_made(self, connection: UpstreamConnection) -> None:
         """There is a socket."""
+        connection.known = self._known
         self._open.add(connection)
         self._emptied.clear()
 
     def connection_free(self, connection: UpstreamConnection) -> None:
         """A connection may carry the next exchange."""
+        self._known = connection.known
         self._idle[connection] = self._timers.clock()
         if self._waiting:
             self._serve_waiting()

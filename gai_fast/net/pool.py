@@ -70,6 +70,9 @@ class UpstreamPool(Lender):
             max_connections=max_connections,
             loop=loop or asyncio.get_running_loop(),
         )
+        host, port = self.origin.host, self.origin.port
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        self._literal: list[_Address] | None = [(family, (host, port))] if is_ip_address(host) else None
         self._ssl = (ssl_context or default_ssl_context()) if self.origin.scheme == "https" else None
         self._turn = Turn(self._loop.call_soon, timers.clock)
         self._making: set[asyncio.Task[tuple[asyncio.Transport, UpstreamConnection]]] = set()
@@ -156,9 +159,9 @@ class UpstreamPool(Lender):
         )
 
     async def _resolve(self) -> list[_Address]:
+        if self._literal is not None:
+            return self._literal
         host, port = self.origin.host, self.origin.port
-        if is_ip_address(host):
-            return [(socket.AF_INET6 if ":" in host else socket.AF_INET, (host, port))]
         try:
             found = await self._loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         except OSError as exc:
@@ -263,12 +266,16 @@ async def _connect_first(loop: asyncio.AbstractEventLoop, addresses: list[_Addre
 
 
 async def _connect_one(loop: asyncio.AbstractEventLoop, family: socket.AddressFamily, address: Any) -> socket.socket:
-    with contextlib.ExitStack() as stack:  # a cancelled attempt, too, must not leave its socket open
-        sock = stack.enter_context(socket.socket(family, socket.SOCK_STREAM))
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    is_connected = False
+    try:
         sock.setblocking(False)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         await connected(loop, sock, address)
-        stack.pop_all()
+        is_connected = True
+    finally:
+        if not is_connected:  # a cancelled attempt, too, must not leave its socket open
+            sock.close()
     return sock
 
 

@@ -218,7 +218,7 @@ _NAMES: Final[dict[bytes, str]] = {
 
 
 class KnownHead:
-    """The head of an answer in chunks, to know it by when it comes again on the same connection.
+    """The head of an answer in chunks, to know it by when it comes again from the same upstream.
 
     Many servers send the same bytes before every answer; what httptools and the checks behind it made of them once is
     what they would make of them again.
@@ -242,7 +242,7 @@ class ResponseReader:
     Args:
         peer: `host:port`, for messages.
         method: Of the request; an answer to HEAD has no body whatever its head says.
-        known: A head that came before on the same connection.
+        known: A head that came before from the same upstream.
 
     Attributes:
         known: Likewise; this answer's once that has come, where it may be known again.
@@ -745,7 +745,7 @@ class UpstreamConnection:
         turn: Whose reads it shares; without one each is handled at once.
 
     Attributes:
-        known: The head of an answer that it carried.
+        known: The head of an answer that it, or another one to the same upstream, carried.
     """
 
     __slots__ = ("_exchange", "_keeper", "_transport", "_turn", "known")

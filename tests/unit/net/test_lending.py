@@ -90,3 +90,20 @@ async def test_what_is_idle_for_too_long_is_closed(make_bench: Callable[[int], B
     assert not transport.aborted
     loop.advance(2)
     assert transport.aborted
+
+
+async def test_how_one_answer_began_is_known_on_connections_that_are_made_later(
+    make_bench: Callable[[int], Bench],
+) -> None:
+    bench = make_bench(2)
+    head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+    transport = bench.idle()
+    bench.open()
+    transport.feed(head)
+    earlier, later = UpstreamConnection(bench.lender), UpstreamConnection(bench.lender)
+    bench.make_transport(earlier)
+    assert earlier.known is None, "its answer is not over"
+    transport.feed(b"0\r\n\r\n")
+    bench.make_transport(later)
+    assert later.known is not None
+    assert later.known.data == head
