@@ -316,6 +316,8 @@ class Upstream:
             self.finished += 1
             self.closed_at.append(asyncio.get_running_loop().time())
             peer.writer.transport.abort()
+            with suppress(OSError):  # the gateway's reset, which asyncio would else tell the loop of, now and then
+                await peer.writer.wait_closed()
 
     async def until_finished(self, count: int = 1) -> None:
         await until(lambda: self.finished >= count)
