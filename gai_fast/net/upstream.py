@@ -772,28 +772,22 @@ class UpstreamConnection:
         else:
             turn.add(self, exchange, shortcut, data)
 
-    # What waits for a turn may come when its exchange has ended: nobody asked for it.
-
     def handle(self, exchange: Exchange, data: bytes, now: float) -> None:
         """A read that has waited for the others of its turn."""
-        is_well = False
-        try:
-            if self._exchange is exchange:
-                exchange.data_received(data, now)
-                is_well = True
-        finally:
-            if not is_well:
-                self.drop()
+        self._give(exchange, exchange.data_received, data, now)
 
     def handle_rest(self, exchange: Exchange, body: bytes, now: float) -> None:
         """Likewise; this is left of it."""
+        self._give(exchange, exchange.rest_received, body, now)
+
+    def _give(self, exchange: Exchange, take: Callable[[bytes, float], None], data: bytes, now: float) -> None:
         is_well = False
         try:
             if self._exchange is exchange:
-                exchange.rest_received(body, now)
+                take(data, now)
                 is_well = True
         finally:
-            if not is_well:
+            if not is_well:  # its exchange has ended: nobody asked for it
                 self.drop()
 
     def drop(self) -> None:

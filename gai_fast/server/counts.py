@@ -39,18 +39,17 @@ _TOKENS: Final = {
 class Histogram:
     """How many values lie below each bound, and their sum."""
 
-    __slots__ = ("_bounds", "bounds", "counts", "sum")
+    __slots__ = ("bounds", "counts", "sum")
 
     def __init__(self, bounds: tuple[float, ...]) -> None:
-        self.bounds = bounds
-        self._bounds = Bounds(bounds)
+        self.bounds = Bounds(bounds)
         self.counts = [0] * (len(bounds) + 1)
         self.sum = 0.0
 
     def observe(self, value: float | None) -> None:
         """Counts a value, where there is one."""
         if value is not None:
-            self.counts[self._bounds.place_of(value)] += 1
+            self.counts[self.bounds.place_of(value)] += 1
             self.sum += value
 
     def merge(self, counts: tuple[int, ...], total: float) -> None:

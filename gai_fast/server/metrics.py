@@ -134,7 +134,7 @@ class PrometheusSink(StreamCounts):
 
 def _buckets(histogram: Histogram) -> list[tuple[str, float]]:
     """As Prometheus has them: cumulative, by their upper bound."""
-    names = [*map(_bound, histogram.bounds), "+Inf"]
+    names = [*map(_bound, histogram.bounds.values), "+Inf"]
     return list(zip(names, map(float, accumulate(histogram.counts)), strict=True))
 
 
