@@ -646,7 +646,8 @@ cdef class DeltaCopier:
         return 0
 
     cdef int lend(self, uint8_t *memory, size_t size) noexcept:
-        gai_borrow(&self._out, memory, size)
+        if self._made is NULL:  # else what was kept has not been taken yet
+            gai_borrow(&self._out, memory, size)
         return 0
 
     cdef int keep(self) except -1:
