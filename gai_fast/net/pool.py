@@ -75,7 +75,6 @@ class UpstreamPool(Lender):
         self._literal: list[_Address] | None = [(family, (host, port))] if is_ip_address(host) else None
         self._ssl = (ssl_context or default_ssl_context()) if self.origin.scheme == "https" else None
         self._turn = Turn(self._loop.call_soon, timers.clock)
-        self._making: set[asyncio.Task[tuple[asyncio.Transport, UpstreamConnection]]] = set()
 
     async def close(self) -> None:
         """Ends all connections, and exchanges with `network`, reason `closed`; returns when the sockets are gone."""
@@ -86,7 +85,6 @@ class UpstreamPool(Lender):
         for exchange in [*self._waiting, *connecting.values()]:
             exchange.fail(self._gone())
         await asyncio.gather(*connecting, return_exceptions=True)
-        await asyncio.gather(*self._making, return_exceptions=True)
         for connection in tuple(self._open):
             connection.fail(self._gone())
         await self._emptied.wait()
@@ -103,12 +101,18 @@ class UpstreamPool(Lender):
 
     async def _connect_for(self, exchange: Exchange) -> None:
         try:
-            connection = await self._dial()
+            sock = await self._dial()
+            # From here on it is not cancelled: uvloop closes the transport of a cancelled create_connection without
+            # ever telling its protocol so.
+            exchange.abandon_by(functools.partial(_shut, sock))
+            connection = await self._make(sock)
         except Error as error:
             exchange.fail(error)
             return
         self._opened += 1
-        if connection.is_closing:
+        if exchange.has_ended:
+            connection.abort()
+        elif connection.is_closing:
             text = f"{self._peer} closed the connection, or spoke, before it was asked: check base_url"
             exchange.fail(Error("network", text, reason="reset"))
         else:
@@ -116,47 +120,42 @@ class UpstreamPool(Lender):
 
     # ---- how a connection is made
 
-    async def _dial(self) -> UpstreamConnection:
-        """A connection to an address that was checked.
+    async def _dial(self) -> socket.socket:
+        """A socket that is connected to an address that was checked.
 
         Raises:
-            Error: `network`, with the reasons `dns`, `forbidden_address`, `connect`, `tls`.
+            Error: `network`, with the reasons `dns`, `forbidden_address`, `connect`.
         """
-        peer = self._peer
         addresses = await self._resolve()
         if any(is_forbidden_address(address[0]) for _, address in addresses):
-            text = f"{peer} is a link-local or metadata address, which no upstream may have: check base_url"
+            text = f"{self._peer} is a link-local or metadata address, which no upstream may have: check base_url"
             raise Error("network", text, reason="forbidden_address")
         try:
-            sock = await _connect_first(self._loop, addresses)
+            return await _connect_first(self._loop, addresses)
         except OSError as exc:
-            text = f"cannot connect to {peer} ({_said(exc)}): check base_url, and that the upstream is running"
+            text = f"cannot connect to {self._peer} ({_said(exc)}): check base_url, and that the upstream is running"
             raise Error("network", text, reason="connect") from exc
-        making = self._loop.create_task(self._make_transport(sock))
-        self._making.add(making)
-        making.add_done_callback(self._making.discard)
+
+    async def _make(self, sock: socket.socket) -> UpstreamConnection:
+        """The connection on a socket, after its handshake where there is one.
+
+        Raises:
+            Error: `network`, with the reasons `connect` or `tls`.
+        """
         try:
-            # uvloop closes the transport of a cancelled create_connection without ever telling its protocol so.
-            _, connection = await asyncio.shield(making)
-        except asyncio.CancelledError:
-            making.add_done_callback(_abort_made)
-            with contextlib.suppress(OSError):
-                sock.shutdown(socket.SHUT_RDWR)  # a handshake that is under way ends now
-            raise
+            _, connection = await self._loop.create_connection(
+                cast("Callable[[], Any]", functools.partial(UpstreamConnection, self, self._turn)),  # as server/app.py
+                sock=sock,
+                ssl=self._ssl,
+                server_hostname=None if self._ssl is None else self.origin.host,
+            )
         except OSError as exc:
             if self._ssl is None:
-                raise Error("network", f"cannot connect to {peer} ({_said(exc)})", reason="connect") from exc
-            text = f"no TLS with {peer} ({_said(exc)}): check base_url, its certificate and the trusted authorities"
+                raise Error("network", f"cannot connect to {self._peer} ({_said(exc)})", reason="connect") from exc
+            text = f"no TLS with {self._peer} ({_said(exc)}): "
+            text += "check base_url, its certificate and the trusted authorities"
             raise Error("network", text, reason="tls") from exc
-        return connection
-
-    async def _make_transport(self, sock: socket.socket) -> tuple[asyncio.Transport, UpstreamConnection]:
-        return await self._loop.create_connection(
-            cast("Callable[[], Any]", functools.partial(UpstreamConnection, self, self._turn)),  # as in server/app.py
-            sock=sock,
-            ssl=self._ssl,
-            server_hostname=None if self._ssl is None else self.origin.host,
-        )
+        return cast(UpstreamConnection, connection)
 
     async def _resolve(self) -> list[_Address]:
         if self._literal is not None:
@@ -219,10 +218,10 @@ _FORBIDDEN: Final = tuple(
 )
 
 
-def _abort_made(making: asyncio.Task[tuple[asyncio.Transport, UpstreamConnection]]) -> None:
-    """Ends a connection that nobody waits for any more."""
-    if not making.cancelled() and making.exception() is None:
-        making.result()[0].abort()
+def _shut(sock: socket.socket) -> None:
+    """Ends what is under way on a socket, for whoever waits for it to be told."""
+    with contextlib.suppress(OSError):  # it may be closed already
+        sock.shutdown(socket.SHUT_RDWR)
 
 
 async def _connect_first(loop: asyncio.AbstractEventLoop, addresses: list[_Address]) -> socket.socket:

@@ -531,6 +531,11 @@ class Exchange:
         return self._connection is not None and self._response.complete
 
     @property
+    def has_ended(self) -> bool:
+        """Whether the receiver hears nothing more."""
+        return self._state is _ENDED
+
+    @property
     def is_waiting(self) -> bool:
         """Whether no connection has come free for it yet."""
         return self._state is _QUEUED
@@ -572,6 +577,11 @@ class Exchange:
         self.sent = self.reused = False
         self._connect_by = self._timers.clock() + self._timeouts.connect
         self._arm()
+
+    def abandon_by(self, abandon: Callable[[], object]) -> None:
+        """From now on this stops what is being done for it; of no effect where it has ended."""
+        if self._state is not _ENDED:
+            self._abandon = abandon
 
     def begin(self, connection: UpstreamConnection, *, reused: bool) -> None:
         """Writes the request to a connection, which is this exchange's from now on."""

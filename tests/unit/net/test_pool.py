@@ -494,6 +494,22 @@ async def test_closing_while_connecting_stops_the_attempt(bench: Bench, settle: 
     assert len(asyncio.all_tasks()) == 1
 
 
+async def test_a_connection_that_was_made_for_one_who_left_is_closed(bench: Bench, settle: Any) -> None:
+    made = bench.loop.create_connection
+
+    async def after_he_left(factory: Any, **options: Any) -> Any:
+        exchange.close()
+        return await made(factory, **options)
+
+    bench.loop.create_connection = after_he_left
+    exchange = bench.open()
+    await settle()
+    assert bench.transports[0].aborted
+    assert bench.transports[0].written == []
+    assert bench.receivers[0].calls == []
+    assert bench.counts("idle", "connecting") == (0, 0)
+
+
 async def test_a_pause_before_the_connection_is_there_holds_afterwards(bench: Bench, settle: Any) -> None:
     bench.open().pause_reading()
     await settle()
