@@ -23,6 +23,7 @@ KERNELS = ("simd", "buffer", "jsontext", "encoders", "parsers", "chunked", "rela
 COMPILED = (
     "clock",
     "formats/_base",
+    "formats/openai",
     "ids",
     "meter",
     "net/engine",

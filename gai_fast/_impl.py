@@ -21,6 +21,7 @@ __all__ = [
     "NDJSONEncoder",
     "NDJSONParser",
     "Part",
+    "Piece",
     "SSEEncoder",
     "SSEEvent",
     "SSEFramer",
@@ -65,6 +66,7 @@ LineFramer = _kernels.LineFramer
 NDJSONEncoder = _kernels.NDJSONEncoder
 NDJSONParser = _kernels.NDJSONParser
 Part = _kernels.Part
+Piece = _kernels.Piece
 SSEEncoder = _kernels.SSEEncoder
 SSEEvent = _kernels.SSEEvent
 SSEFramer = _kernels.SSEFramer

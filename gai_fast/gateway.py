@@ -10,14 +10,14 @@ import asyncio
 import copy
 import os
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Generator, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Generator, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self, cast
 
 from msgspec import UNSET
 
-from gai_fast._impl import encode_json
+from gai_fast._impl import Piece, encode_json
 from gai_fast.callbacks import EventManager
 from gai_fast.clock import now_ms
 from gai_fast.decoding import OrderedEvents
@@ -261,7 +261,7 @@ class GatewayStream:
     def heartbeat(self) -> None:
         """Nothing: nobody waits at the end of a connection."""
 
-    def take_pieces(self) -> list[bytes]:
+    def take_pieces(self) -> Sequence[Piece]:
         """No bytes; what was said is ready to be read."""
         events = self._sink.take()
         self._ready.extend(events)
@@ -300,10 +300,10 @@ class GatewayStream:
     def flush(self) -> None:
         """Nothing, as `commit`."""
 
-    def write(self, pieces: list[bytes]) -> None:
+    def write(self, pieces: Sequence[Piece]) -> None:
         """Nothing: there are no bytes."""
 
-    def end(self, pieces: list[bytes]) -> None:
+    def end(self, pieces: Sequence[Piece]) -> None:
         """All has been said."""
         self._finish()
 

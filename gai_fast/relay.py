@@ -23,7 +23,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Literal, Protocol
 
-from gai_fast._impl import ArrayFramer, DeltaCopier, Frame, LineFramer, Part, SSEFramer
+from gai_fast._impl import ArrayFramer, DeltaCopier, Frame, LineFramer, Part, Piece, SSEFramer
 from gai_fast.errors import Error, GaiFastError, Malformed
 from gai_fast.events import DELTAS, TYPES, Event, done, join_surrogates
 from gai_fast.limits import LIMITS
@@ -54,7 +54,7 @@ class DeltaSink(EventSink, Protocol):
             key: Which of its keys holds the text.
         """
 
-    def append_frames(self, frames: bytes, count: int) -> None:
+    def append_frames(self, frames: Piece, count: int) -> None:
         """Takes deltas that are written already, as `delta_parts` said; no bytes where they have also been sent."""
 
 

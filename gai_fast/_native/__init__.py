@@ -15,7 +15,7 @@ from gai_fast._native.shortcut import Shortcut, Turn
 from gai_fast._native.traffic import Bounds, Traffic
 from gai_fast._pure.arrays import ArrayFramer
 from gai_fast._pure.parsers import Frame, SSEEvent
-from gai_fast._pure.relay import Part
+from gai_fast._pure.relay import Part, Piece
 
 __all__ = [
     "ArrayFramer",
@@ -27,6 +27,7 @@ __all__ = [
     "NDJSONEncoder",
     "NDJSONParser",
     "Part",
+    "Piece",
     "SSEEncoder",
     "SSEEvent",
     "SSEFramer",

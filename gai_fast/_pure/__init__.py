@@ -8,7 +8,7 @@ from gai_fast._pure.chunked import ChunkedBody
 from gai_fast._pure.encoders import NDJSONEncoder, SSEEncoder, encode_ndjson, encode_sse
 from gai_fast._pure.jsontext import compact_json, encode_json, escape, parse_exact
 from gai_fast._pure.parsers import Frame, LineFramer, NDJSONParser, SSEEvent, SSEFramer, SSEParser
-from gai_fast._pure.relay import DeltaCopier, Part
+from gai_fast._pure.relay import DeltaCopier, Part, Piece
 from gai_fast._pure.shapes import Shape
 from gai_fast._pure.shortcut import Shortcut, Turn
 from gai_fast._pure.traffic import Bounds, Traffic
@@ -23,6 +23,7 @@ __all__ = [
     "NDJSONEncoder",
     "NDJSONParser",
     "Part",
+    "Piece",
     "SSEEncoder",
     "SSEEvent",
     "SSEFramer",

@@ -20,6 +20,9 @@ from gai_fast.events import Event
 Part: TypeAlias = bytes | Literal["seq", "ts", "text"]
 """A piece of what a delta is written as: bytes as they are, or where a value goes."""
 
+Piece: TypeAlias = bytes | memoryview
+"""Bytes on their way to a client: memory of their own, or a part of what an upstream sent."""
+
 
 class DeltaCopier:
     """Cuts a stream into frames and copies those it has learned.
@@ -114,7 +117,7 @@ class DeltaCopier:
         """How many frames were copied since `take_copied` was called last."""
         return 0
 
-    def take_copied(self) -> tuple[bytes, int, list[tuple[Event, int, str]]]:
+    def take_copied(self) -> tuple[Piece, int, list[tuple[Event, int, str]]]:
         """What was copied since the last call.
 
         Returns:

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Final, Literal, Protocol
 
 from mypy_extensions import mypyc_attr
 
-from gai_fast._impl import Part, encode_json
+from gai_fast._impl import Part, Piece, encode_json
 from gai_fast.errors import Error
 from gai_fast.events import Event
 from gai_fast.relay import DeltaSink, FrameSink
@@ -95,7 +95,7 @@ class Encoder(Protocol):
     def take(self) -> bytes:
         """The bytes written since the last call."""
 
-    def take_pieces(self) -> list[bytes]:
+    def take_pieces(self) -> Sequence[Piece]:
         """Likewise, in pieces: whoever puts something around them copies them only once."""
 
 
@@ -183,7 +183,7 @@ class DataEncoder(ABC):
         self._lead, self._trail = (b"data: ", b"\n\n") if self._sse else (b"", b"\n")
         self._ids = context.stream_id.encode() if self._sse and context.ids else b""
         self._retry_ms = context.retry_ms
-        self._out: list[bytes] = []
+        self._out: list[Piece] = []
         self._frame_at = -1
         self._seq = 0
 
@@ -219,7 +219,7 @@ class DataEncoder(ABC):
             return head, "text", tail
         return None if self._retry_ms is not None else (b"id: %b." % self._ids, "seq", b"\n" + head, "text", tail)
 
-    def append_frames(self, frames: bytes, count: int) -> None:
+    def append_frames(self, frames: Piece, count: int) -> None:
         """Takes deltas that are written already."""
         self._out.append(frames)
         self._seq += count
@@ -232,7 +232,7 @@ class DataEncoder(ABC):
         """The bytes written since the last call."""
         return b"".join(self.take_pieces())
 
-    def take_pieces(self) -> list[bytes]:
+    def take_pieces(self) -> list[Piece]:
         """Likewise, in pieces."""
         taken, self._out = self._out, []
         return taken
@@ -290,7 +290,7 @@ class WholeEncoder(ABC):
         taken, self._out = self._out, b""
         return taken
 
-    def take_pieces(self) -> list[bytes]:
+    def take_pieces(self) -> list[Piece]:
         """Likewise; one piece, where there is an answer."""
         taken = self.take()
         return [taken] if taken else []

@@ -22,7 +22,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Final, TypeAlias
 
-from gai_fast._impl import Part, encode_json, escape
+from gai_fast._impl import Part, Piece, encode_json, escape
 from gai_fast.errors import Code, Error
 from gai_fast.events import Event, JSONText
 from gai_fast.formats._base import (
@@ -214,7 +214,7 @@ class _Chunks(DataEncoder):
         return super().delta_parts(event, key)
 
     def _encode(self, event: Event) -> None:
-        write = self._WRITERS.get(event["type"])
+        write = _WRITERS.get(event["type"])
         if write is not None:
             write(self, event)
 
@@ -364,22 +364,23 @@ class _Chunks(DataEncoder):
         if event["finished"] and self._sse:
             self._frame(b"[DONE]")
 
-    _WRITERS: ClassVar[Mapping[str, Callable[[Any, Event], None]]] = {
-        "start": _start,
-        **dict.fromkeys(_TEXT_KEYS, _text),
-        "reasoning.signature": _signature,
-        "tool.call.start": _call_start,
-        "tool.call.delta": _call_arguments,
-        "tool.call": _call,
-        "citations": _citations,
-        "audio.delta": _audio,
-        **dict.fromkeys(_ASIDES, _aside),
-        "usage": _snapshot,
-        "warning": _warning,
-        "finish": _finish,
-        "error": _error,
-        "done": _done,
-    }
+
+_WRITERS: Final[Mapping[str, Callable[[Any, Event], None]]] = {
+    "start": _Chunks._start,
+    **dict.fromkeys(_TEXT_KEYS, _Chunks._text),
+    "reasoning.signature": _Chunks._signature,
+    "tool.call.start": _Chunks._call_start,
+    "tool.call.delta": _Chunks._call_arguments,
+    "tool.call": _Chunks._call,
+    "citations": _Chunks._citations,
+    "audio.delta": _Chunks._audio,
+    **dict.fromkeys(_ASIDES, _Chunks._aside),
+    "usage": _Chunks._snapshot,
+    "warning": _Chunks._warning,
+    "finish": _Chunks._finish,
+    "error": _Chunks._error,
+    "done": _Chunks._done,
+}
 
 
 class _Passthrough(_Chunks):
@@ -419,10 +420,10 @@ class _Passthrough(_Chunks):
         """Nothing is written for a delta: its frame is passed on."""
         return ()
 
-    def append_frames(self, frames: bytes, count: int) -> None:
+    def append_frames(self, frames: Piece, count: int) -> None:
         """Takes frames of the upstream's, all of them deltas."""
         self._out.append(frames)
-        self._end = frames[-4:] or b"\n\n"  # what has been sent already ended so
+        self._end = bytes(frames[-4:]) or b"\n\n"  # what has been sent already ended so
 
     def event(self, event: Event) -> None:
         """Writes what no frame has told."""
@@ -431,7 +432,7 @@ class _Passthrough(_Chunks):
         if not self._passing:
             super().event(event)
             return
-        write = self._PASSING.get(event["type"])
+        write = _PASSING.get(event["type"])
         if write is not None:
             write(self, event)
 
@@ -473,15 +474,15 @@ class _Passthrough(_Chunks):
                 self._own()
             self._out.append(self._done_frame or b"data: [DONE]\n\n")
 
-    _PASSING: ClassVar[Mapping[str, Callable[[Any, Event], None]]] = {
-        "start": _named,
-        "warning": _Chunks._warning,
-        "usage": _Chunks._snapshot,
-        "finish": _ended,
-        "error": _failed,
-        "done": _closed,
-    }
 
+_PASSING: Final[Mapping[str, Callable[[Any, Event], None]]] = {
+    "start": _Passthrough._named,
+    "warning": _Chunks._warning,
+    "usage": _Chunks._snapshot,
+    "finish": _Passthrough._ended,
+    "error": _Passthrough._failed,
+    "done": _Passthrough._closed,
+}
 
 _DATA_LINE: Final = re.compile(rb"(?:^|[\r\n])data:")
 # A prefix test, as the SDKs make it (openai `_streaming.py`).

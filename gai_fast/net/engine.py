@@ -96,8 +96,11 @@ class Engine:
         described = describe(request, stream_id=stream_id, request_id=request_id, trace_id=trace_id, model=model)
         return make_chain(self._processors, described)
 
-    def is_processed(self, stream: StreamInfo) -> bool:
+    def is_processed(self, *, wants_json: bool) -> bool:
         """Whether a stream has processors of the configuration: its upstream's bytes must be read then."""
+        if not self._processors:
+            return False
+        stream = StreamInfo(wants_json=wants_json)
         return any(each.processor(stream) is not None for each in self._processors)
 
     def breaker(self, upstream: UpstreamSettings) -> Breaker | None:

@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import Any, Final, Literal, Protocol, cast
 
-from gai_fast._impl import Shortcut
+from gai_fast._impl import Piece, Shortcut
 from gai_fast.errors import Error
 from gai_fast.events import Event
 from gai_fast.limits import LIMITS
@@ -79,10 +79,10 @@ class Client(Protocol):
     def flush(self) -> None:
         """Sends the head alone: no bytes follow in this turn."""
 
-    def write(self, pieces: list[bytes]) -> None:
+    def write(self, pieces: Sequence[Piece]) -> None:
         """Bytes of the stream, after `commit`; never none."""
 
-    def end(self, pieces: list[bytes]) -> None:
+    def end(self, pieces: Sequence[Piece]) -> None:
         """The last bytes, perhaps none, and the proper end of the response."""
 
     def fail(self, error: Error) -> None:
@@ -98,7 +98,7 @@ class Output(Protocol):
     def heartbeat(self) -> None:
         """Writes a keep-alive between two events."""
 
-    def take_pieces(self) -> list[bytes]:
+    def take_pieces(self) -> Sequence[Piece]:
         """The bytes since the last call, in pieces: whoever puts something around them copies them only once."""
 
 

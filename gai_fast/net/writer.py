@@ -11,10 +11,12 @@ from typing import Final
 
 from mypy_extensions import mypyc_attr
 
+from gai_fast._impl import Piece
+
 _CHUNKED: Final = [("transfer-encoding", "chunked")]
 
 
-def size_of(pieces: list[bytes]) -> int:
+def size_of(pieces: Sequence[Piece]) -> int:
     """The bytes in all of them."""
     size = 0
     for piece in pieces:
@@ -22,7 +24,7 @@ def size_of(pieces: list[bytes]) -> int:
     return size
 
 
-def _as_chunk(head: bytes, size: int, pieces: list[bytes], tail: bytes) -> bytes:
+def _as_chunk(head: bytes, size: int, pieces: Sequence[Piece], tail: bytes) -> bytes:
     """Bytes in one HTTP chunk, between others: the only copy of them that is made."""
     return b"".join((head, b"%x\r\n" % size, *pieces, tail))
 
@@ -63,7 +65,7 @@ class ResponseWriter:
             head, self._head = self._head, b""
             self._send(head)
 
-    def write(self, pieces: list[bytes]) -> None:
+    def write(self, pieces: Sequence[Piece]) -> None:
         """Bytes of the body, never none: an empty chunk would be the last."""
         head, self._head = self._head, b""
         if self._chunked:
@@ -71,7 +73,7 @@ class ResponseWriter:
         else:
             self._send(b"".join((head, *pieces)))
 
-    def end(self, pieces: list[bytes]) -> None:
+    def end(self, pieces: Sequence[Piece]) -> None:
         """The last bytes of the body, perhaps none, and its proper end."""
         head, self._head = self._head, b""
         size = size_of(pieces)

@@ -11,7 +11,7 @@ from typing import Any, Final, Protocol, cast
 
 from msgspec import UNSET
 
-from gai_fast._impl import encode_json
+from gai_fast._impl import Piece, encode_json
 from gai_fast.clock import now_ms
 from gai_fast.errors import Error
 from gai_fast.formats import Encoder, PassthroughEncoder, StreamContext, StreamEncoder, get_format
@@ -20,7 +20,7 @@ from gai_fast.metrics import StreamMetrics
 from gai_fast.net.engine import Engine
 from gai_fast.net.session import Call, Clock, Output
 from gai_fast.net.writer import ResponseWriter, size_of
-from gai_fast.processors import Chain, StreamInfo
+from gai_fast.processors import Chain
 from gai_fast.providers import get_provider
 from gai_fast.reading import characters, parse_object, parse_request
 from gai_fast.relay import DeltaSink
@@ -152,7 +152,7 @@ class StreamRoutes:
         if (
             get_provider(model.upstream.provider).dialect != negotiated.format.name
             or model.stream.on_midstream_failure == "continue"
-            or self._engine.is_processed(StreamInfo(wants_json=_wants_json(body)))
+            or self._engine.is_processed(wants_json=_wants_json(body))
         ):
             return None
         if before is not None:
@@ -319,7 +319,7 @@ class HTTPClient(ResponseWriter):
         if not self._whole:
             self.start(self._head_with(self.framing))
 
-    def end(self, pieces: list[bytes]) -> None:
+    def end(self, pieces: Sequence[Piece]) -> None:
         """The last bytes."""
         if self._whole:
             head = self._head_with([("content-length", str(size_of(pieces)))])

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from gai_fast._impl import Piece
 from gai_fast.events import Event
 from gai_fast.formats import StreamEncoder
 from gai_fast.stores._base import Ending, StreamLog
@@ -30,7 +31,7 @@ class LoggedOutput:
         self._encoder = encoder
         self._log = log
         self._ending = _LEFT
-        self._unlogged: list[bytes] = []
+        self._unlogged: list[Piece] = []
 
     def event(self, event: Event) -> None:
         """Takes one event."""
@@ -48,7 +49,7 @@ class LoggedOutput:
         self._encoder.heartbeat()
         self._unlogged = [*said, *self._encoder.take_pieces()]
 
-    def take_pieces(self) -> list[bytes]:
+    def take_pieces(self) -> list[Piece]:
         """The bytes since the last call."""
         pieces, self._unlogged = self._unlogged, []
         piece = b"".join(self._encoder.take_pieces())
