@@ -65,7 +65,12 @@ DIRECTIVES = {
 
 
 class BuildOrFallBack(build_ext):
-    """All extensions or none: half of them would be neither implementation."""
+    """All extensions or none: half of them would be neither implementation. As many at once as there are processors."""
+
+    def finalize_options(self):
+        super().finalize_options()
+        if self.parallel is None:
+            self.parallel = os.cpu_count() or 1
 
     def run(self):
         try:
