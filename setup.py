@@ -38,6 +38,7 @@ COMPILED = (
     "providers/_completions",
     "providers/_responses",
     "providers/anthropic",
+    "providers/gemini",
     "providers/ollama",
     "providers/openai",
     "providers/openai_compatible",

@@ -26,7 +26,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import groupby
-from typing import Any, Final
+from typing import Any, Final, cast
 from urllib.parse import quote
 
 from msgspec import UNSET
@@ -756,9 +756,11 @@ def _call(raw: dict[str, Any], arguments: Iterator[str], numbers: Iterator[str])
 
 def _opened(said: str) -> str:
     """A string as JSON without its closing quote; half of a surrogate pair at an edge stays for its other half."""
-    first = 1 if "\udc00" <= said[:1] <= "\udfff" else 0
-    last = len(said) - ("\ud800" <= said[-1:] <= "\udbff")
-    return f'"{said[:first]}{escape(said[first:last]).decode()[1:-1]}{said[last:]}'
+    first, whole, last = cast("re.Match[str]", _HALVES.fullmatch(said)).groups()
+    return f'"{first}{escape(whole).decode()[1:-1]}{last}'
+
+
+_HALVES: Final = re.compile(r"([\udc00-\udfff]?)(.*?)([\ud800-\udbff]?)", re.DOTALL)
 
 
 def _piece(raw: dict[str, Any], numbers: Iterator[str]) -> ArgumentPiece:
