@@ -584,13 +584,16 @@ def error_object(body: Any) -> Mapping[str, Any] | None:
     """
     if isinstance(body, list) and body:
         body = body[0]
-    if not isinstance(body, (dict, Mapping)):  # `dict` first: asking an abstract class takes its time
+    # `dict` first, and alone: to ask an abstract class takes its time, as it does to ask for two.
+    if not isinstance(body, dict) and not isinstance(body, Mapping):
         return None
+    if _OF_ERRORS.isdisjoint(body):
+        return None  # as most chunks
     error = body.get("error")
     several = body.get("errors") if error is None and "choices" not in body else error
     if isinstance(several, list) and several:
         error = several[0]
-    if isinstance(error, Mapping) and error:
+    if error is not None and isinstance(error, Mapping) and error:
         return error
     if isinstance(error, str) and error:
         return {**body, "message": error}
@@ -600,6 +603,9 @@ def error_object(body: Any) -> Mapping[str, Any] | None:
         return body
     return None
 
+
+_OF_ERRORS: Final = frozenset(("detail", "error", "errors", "message", "object", "type"))
+"""Members without any of which no object speaks of a failure."""
 
 _WORDS: Final = (
     "code",

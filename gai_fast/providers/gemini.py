@@ -24,7 +24,6 @@ import re
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any, Final, cast
 from urllib.parse import quote
@@ -424,16 +423,21 @@ _Reference = tuple[str, str, int, int | None]
 """Address and title of a source, and the span of bytes that cites it."""
 
 
-@dataclass(frozen=True, slots=True)
+# No dataclasses: mypyc leaves the `__init__` of one interpreted, and each chunk makes two.
+
+
 class _Call:
     """What one part says of a function call."""
 
-    identifier: str
-    name: str
-    arguments: str
-    """JSON text, where they come whole."""
-    pieces: list[ArgumentPiece]
-    continues: bool
+    def __init__(
+        self, identifier: str, name: str, arguments: str, pieces: list[ArgumentPiece], continues: bool
+    ) -> None:
+        self.identifier = identifier
+        self.name = name
+        self.arguments = arguments
+        """JSON text, where they come whole."""
+        self.pieces = pieces
+        self.continues = continues
 
     @property
     def says(self) -> bool:
@@ -441,18 +445,18 @@ class _Call:
         return bool(self.name or self.arguments or self.pieces)
 
 
-@dataclass(frozen=True, slots=True)
 class _Part:
     """One part of a chunk, checked."""
 
-    text: str
-    is_thought: bool
-    signature: str
-    call: _Call | None
-    data: tuple[str, str] | None
-    """Media type and base64."""
-    tool: tuple[str, dict[str, Any]] | None
-    """What a tool that Google runs says, under the name of the part's member."""
+    def __init__(self, text: str, is_thought: bool, signature: str) -> None:
+        self.text = text
+        self.is_thought = is_thought
+        self.signature = signature
+        self.call: _Call | None = None
+        self.data: tuple[str, str] | None = None
+        """Media type and base64."""
+        self.tool: tuple[str, dict[str, Any]] | None = None
+        """What a tool that Google runs says, under the name of the part's member."""
 
     @property
     def kind(self) -> str:
@@ -462,46 +466,46 @@ class _Part:
         return ("thought" if self.is_thought else "text") if self.text else ""
 
 
-@dataclass(slots=True)
 class _Candidate:
     """One candidate of an answer."""
 
-    number: int
-    calls: ToolCalls = field(default_factory=ToolCalls)
-    open: ToolCall | None = None
-    """The call whose arguments come in pieces."""
-    arguments: ArgumentWriter = field(default_factory=ArgumentWriter)
-    text: _Text = field(default_factory=_Text)
-    block: int = -1
-    """The number of the content block: a run of text or of thoughts, or a part of another kind."""
-    kind: str = ""
-    runs: list[tuple[str, str]] = field(default_factory=list)
-    """Names and ids of the tools that Google runs and that have not answered."""
-    latest: tuple[str, str] = ("", "")
-    """The one that began last: what comes without an id when all have answered is its as well."""
-    started: int = 0
-    """How many of them began."""
-    sources: list[tuple[Any, Any]] = field(default_factory=list)
-    """Addresses and titles, as the last list of them says."""
-    cited: set[_Reference] = field(default_factory=set)
-    ahead: list[_Reference] = field(default_factory=list)
-    """Citations of text that has not come yet."""
-    reason: str = ""
-    """The provider's word for why it finished."""
-    message: str = ""
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.calls = ToolCalls()
+        self.open: ToolCall | None = None
+        """The call whose arguments come in pieces."""
+        self.arguments = ArgumentWriter()
+        self.text = _Text()
+        self.block = -1
+        """The number of the content block: a run of text or of thoughts, or a part of another kind."""
+        self.kind = ""
+        self.runs: list[tuple[str, str]] = []
+        """Names and ids of the tools that Google runs and that have not answered."""
+        self.latest = ("", "")
+        """The one that began last: what comes without an id when all have answered is its as well."""
+        self.started = 0
+        """How many of them began."""
+        self.sources: list[tuple[Any, Any]] = []
+        """Addresses and titles, as the last list of them says."""
+        self.cited: set[_Reference] = set()
+        self.ahead: list[_Reference] = []
+        """Citations of text that has not come yet."""
+        self.reason = ""
+        """The provider's word for why it finished."""
+        self.message = ""
 
 
-@dataclass(frozen=True, slots=True)
 class _Beside:
     """What one chunk says of a candidate beside its parts, checked."""
 
-    candidate: _Candidate
-    ratings: list[tuple[str, str, str, Any]]
-    """Category, action, probability and score."""
-    cited: list[_Reference]
-    reason: str
-    message: str
-    continuation: str
+    def __init__(self, candidate: _Candidate, raw: dict[str, Any]) -> None:
+        self.candidate = candidate
+        self.ratings = _ratings(raw.get("safetyRatings"))
+        """Category, action, probability and score."""
+        self.cited = _references(candidate, raw)
+        self.reason = str(raw.get("finishReason") or "")
+        self.message = text_of(raw.get("finishMessage"))
+        self.continuation = text_of(raw.get("continuationToken"))
 
 
 class GeminiAdapter(Adapter):
@@ -547,15 +551,20 @@ class GeminiAdapter(Adapter):
         self.usage = usage or self.usage
         # Everything is checked before anything is done, so that a chunk that cannot be read leaves nothing half begun.
         identifier, model = text_of(chunk.get("responseId")), text_of(chunk.get("modelVersion"))
-        read = [(raw, parts, self._beside(raw)) for raw, parts in _candidates(chunk, text)]
+        read = [
+            (raw, parts, _Beside(self._candidate(raw.get("index")), raw)) for raw, parts in _candidates(chunk, text)
+        ]
         feedback = chunk.get("promptFeedback") or {}
         prompt, word = _ratings(feedback.get("safetyRatings")), str(feedback.get("blockReason") or "")
         refusal = text_of(feedback.get("blockReasonMessage"))
         events = self._safety(prompt)
         for _, parts, beside in read:
             candidate = beside.candidate
-            told = [event for part in parts for event in self._part(candidate, part)]
-            told += [*self._safety(beside.ratings), *_cited(candidate, beside.cited)]
+            told: list[Event] = []
+            for part in parts:
+                told += self._part(candidate, part)
+            told += self._safety(beside.ratings)
+            told += _cited(candidate, beside.cited)
             if beside.reason:
                 candidate.reason, candidate.message = beside.reason, beside.message
             self._continuation = beside.continuation or self._continuation
@@ -565,7 +574,7 @@ class GeminiAdapter(Adapter):
             self._block(word, refusal)
         # What chunks like this one change beside their text, this one and the one before have changed already.
         last, self._shape = self._shape, (bool(usage), [_shape(raw, parts) for raw, parts, _ in read])
-        self.copyable = self._shape == last and not any(raw.get(name) for raw, _, _ in read for name in _REFERENCES)
+        self.copyable = self._shape == last and not any(_has_references(raw) for raw, _, _ in read)
         if self.started and self.named:
             return events
         return self.start(identifier, model) + events if identifier or model or events else []
@@ -589,25 +598,28 @@ class GeminiAdapter(Adapter):
 
     # -- parts --
 
-    def _part(self, candidate: _Candidate, part: _Part) -> Iterator[Event]:
+    def _part(self, candidate: _Candidate, part: _Part) -> list[Event]:
         kind = part.kind
         if kind and (kind != candidate.kind or kind == "other"):
             candidate.kind = kind
             candidate.block += 1
+        events: list[Event] = []
         if part.text:
             if not part.is_thought:
                 candidate.text.add(part.text, len(part.text))
-            yield {"type": "reasoning.delta" if part.is_thought else "text.delta", "text": part.text}
+            events.append({"type": "reasoning.delta" if part.is_thought else "text.delta", "text": part.text})
         if part.call is not None and (part.call.says or candidate.open is not None):
-            yield from self._call(candidate, part.call, part.signature)
+            events += self._call(candidate, part.call, part.signature)
         elif part.signature:
-            yield {"type": "reasoning.signature", "block": max(candidate.block, 0), "signature": part.signature}
+            block = max(candidate.block, 0)
+            events.append({"type": "reasoning.signature", "block": block, "signature": part.signature})
         if part.data is not None:
-            yield _media(*part.data, is_draft=part.is_thought)
+            events.append(_media(*part.data, is_draft=part.is_thought))
         if part.tool is not None:
-            yield _tool_event(candidate, *part.tool)
+            events.append(_tool_event(candidate, *part.tool))
+        return events
 
-    def _call(self, candidate: _Candidate, said: _Call, signature: str) -> Iterator[Event]:
+    def _call(self, candidate: _Candidate, said: _Call, signature: str) -> list[Event]:
         """A call, or a piece of the one that is open; without a name and anything else it only ends that one."""
         call, writer = candidate.open, candidate.arguments
         if call is None or said.name:
@@ -619,16 +631,18 @@ class GeminiAdapter(Adapter):
         except Malformed:
             candidate.open = None  # what is missing from it must not look complete
             raise
+        events: list[Event] = []
         if call is None:
-            yield from self._close(candidate)
-            call, events = candidate.calls.open(said.identifier, said.name, self.seed(candidate.number))
+            events += self._close(candidate)
+            call, opened = candidate.calls.open(said.identifier, said.name, self.seed(candidate.number))
             candidate.open, candidate.arguments = call, writer
-            yield from events
+            events += opened
         if signature:
-            yield {"type": "reasoning.signature", "call_id": call.call_id, "signature": signature}
-        yield from candidate.calls.add(call, text)
+            events.append({"type": "reasoning.signature", "call_id": call.call_id, "signature": signature})
+        events += candidate.calls.add(call, text)
         if not said.continues:
-            yield from self._close(candidate)
+            events += self._close(candidate)
+        return events
 
     def _close(self, candidate: _Candidate) -> list[Event]:
         """The call whose arguments came in pieces is complete."""
@@ -636,22 +650,6 @@ class GeminiAdapter(Adapter):
         if call is None:
             return []
         return candidate.calls.add(call, candidate.arguments.close()) + candidate.calls.close(call)
-
-    def _beside(self, raw: dict[str, Any]) -> _Beside:
-        candidate = self._candidate(raw.get("index"))
-        cited = [
-            *_grounded(candidate, raw.get("groundingMetadata") or {}),
-            *_recited(raw.get("citationMetadata") or {}),
-            *_retrieved(raw.get("urlContextMetadata") or {}),
-        ]
-        return _Beside(
-            candidate,
-            _ratings(raw.get("safetyRatings")),
-            [_reference(*one) for one in cited],
-            str(raw.get("finishReason") or ""),
-            text_of(raw.get("finishMessage")),
-            text_of(raw.get("continuationToken")),
-        )
 
     def _safety(self, ratings: list[tuple[str, str, str, Any]]) -> list[Event]:
         """The ratings that have not been told."""
@@ -708,7 +706,7 @@ def _numbered(candidate: _Candidate, events: list[Event]) -> list[Event]:
     return events
 
 
-def _candidates(chunk: dict[str, Any], text: str) -> Iterator[tuple[dict[str, Any], list[_Part]]]:
+def _candidates(chunk: dict[str, Any], text: str) -> list[tuple[dict[str, Any], list[_Part]]]:
     """The raw candidates of a chunk with their parts.
 
     Raises:
@@ -718,23 +716,33 @@ def _candidates(chunk: dict[str, Any], text: str) -> Iterator[tuple[dict[str, An
     has_calls = '"functionCall"' in text
     arguments = members(text, *path, "args") if has_calls else iter(())
     numbers = members(text, *path, "partialArgs", "numberValue") if has_calls else iter(())
+    read = []
     for raw in chunk.get("candidates") or ():
         parts = (raw.get("content") or {}).get("parts") or ()
-        yield raw, [_checked(part, arguments, numbers) for part in parts]
+        read.append((raw, [_checked(part, arguments, numbers) for part in parts]))
+    return read
 
 
 def _checked(raw: dict[str, Any], arguments: Iterator[str], numbers: Iterator[str]) -> _Part:
+    part = _Part(text_of(raw.get("text")), bool(raw.get("thought")), text_of(raw.get("thoughtSignature")))
+    if part.text and raw.keys() <= _OF_TEXT:
+        return part
+    part.text = part.text or text_of((raw.get("audioTranscription") or {}).get("text"))
     call = raw.get("functionCall")
+    if call is not None:
+        part.call = _call(call, arguments, numbers)
     inline = raw.get("inlineData")
-    tool = next(((name, dict(raw[name])) for name in _TOOLS if raw.get(name) is not None), None)
-    return _Part(
-        text_of(raw.get("text")) or text_of((raw.get("audioTranscription") or {}).get("text")),
-        bool(raw.get("thought")),
-        text_of(raw.get("thoughtSignature")),
-        None if call is None else _call(call, arguments, numbers),
-        (text_of(inline.get("mimeType")), text_of(inline.get("data"))) if inline and inline.get("data") else None,
-        tool,
-    )
+    if inline and inline.get("data"):
+        part.data = text_of(inline.get("mimeType")), text_of(inline.get("data"))
+    for name in _TOOLS:
+        if raw.get(name) is not None:
+            part.tool = name, dict(raw[name])
+            break
+    return part
+
+
+_OF_TEXT: Final = frozenset(("text", "thought", "thoughtSignature"))
+"""What a part that is text, or a thought, has."""
 
 
 def _call(raw: dict[str, Any], arguments: Iterator[str], numbers: Iterator[str]) -> _Call:
@@ -777,7 +785,8 @@ def _piece(raw: dict[str, Any], numbers: Iterator[str]) -> ArgumentPiece:
     return ArgumentPiece(argument_path(text_of(raw.get("jsonPath"))), text, is_string)
 
 
-_REFERENCES: Final = ("groundingMetadata", "citationMetadata", "urlContextMetadata")
+def _has_references(raw: dict[str, Any]) -> bool:
+    return bool(raw.get("groundingMetadata") or raw.get("citationMetadata") or raw.get("urlContextMetadata"))
 
 
 def _shape(raw: dict[str, Any], parts: list[_Part]) -> tuple[Any, ...]:
@@ -804,15 +813,20 @@ _PROBABLE: Final = frozenset("LOW MEDIUM HIGH 2 3 4".split())
 
 def _usage(raw: Any) -> dict[str, int] | None:
     """Usage in the terms of CONTRACT §5; `None` where nothing is counted."""
-    if not isinstance(raw, Mapping):
+    if not isinstance(raw, dict):
         return None
-    names = "promptTokenCount toolUsePromptTokenCount candidatesTokenCount thoughtsTokenCount totalTokenCount".split()
-    counts = [count(raw.get(name)) for name in names]
-    if not any(number is not None for number in counts):
+    prompt, said = count(raw.get("promptTokenCount")), count(raw.get("candidatesTokenCount"))
+    tools, thoughts = count(raw.get("toolUsePromptTokenCount")), count(raw.get("thoughtsTokenCount"))
+    if (
+        prompt is None
+        and said is None
+        and tools is None
+        and thoughts is None
+        and count(raw.get("totalTokenCount")) is None
+    ):
         return None
-    prompt, tools, said, thoughts, _ = (number or 0 for number in counts)
-    cached = count(raw.get("cachedContentTokenCount"))
-    return counted_usage(prompt + tools, said + thoughts, cached=cached, reasoning=thoughts)
+    into, out, reasoning = (prompt or 0) + (tools or 0), (said or 0) + (thoughts or 0), thoughts or 0
+    return counted_usage(into, out, cached=count(raw.get("cachedContentTokenCount")), reasoning=reasoning)
 
 
 # -- media and tools that Google runs --
@@ -852,6 +866,18 @@ _SUCCESSES: Final = ("OUTCOME_OK", 1)
 
 
 # -- citations --
+
+
+def _references(candidate: _Candidate, raw: dict[str, Any]) -> list[_Reference]:
+    """What a chunk cites."""
+    if not _has_references(raw):
+        return []
+    cited = [
+        *_grounded(candidate, raw.get("groundingMetadata") or {}),
+        *_recited(raw.get("citationMetadata") or {}),
+        *_retrieved(raw.get("urlContextMetadata") or {}),
+    ]
+    return [_reference(*one) for one in cited]
 
 
 def _grounded(candidate: _Candidate, metadata: dict[str, Any]) -> Iterator[tuple[Any, Any, Any, Any]]:
