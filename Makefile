@@ -7,7 +7,8 @@ LOCAL  ?= .venv-local
 ARGS   ?=
 
 BUILD   := $(or $(GAI_FAST_BUILD),auto)
-PIP     := -m pip install -qq --disable-pip-version-check
+# On a terminal pip shows what it is at: compiling takes a minute or two.
+PIP     := -m pip install $(if $(MAKE_TERMOUT),,-qq) --disable-pip-version-check
 KERNELS := $(shell find csrc gai_fast -name '*.[ch]' -o -name '*.pyx' -o -name '*.pxd' 2>/dev/null | grep -v '^gai_fast/.*\.c$$')
 MODULES := $(shell sed -n '/^COMPILED = (/,/^)/s|^ *"\(.*\)",$$|gai_fast/\1.py|p' setup.py)
 SOURCES := pyproject.toml setup.py $(KERNELS) $(if $(filter pure,$(BUILD)),,$(MODULES))

@@ -99,7 +99,7 @@ cdef class DeltaCopier:
     # Copies on and on: True where nothing is left to look at but what is held from now on, False where a frame must
     # take the full path. `unload` follows.
     cdef bint copy_all(self, long long seq, long long ts) except -1
-    cdef object take_bytes(self)
+    cdef object take_piece(self)
     # What was copied, as an HTTP chunk, and its size without the framing. What an adapter must know waits for `settle`.
     cdef bytes take_chunk(self, size_t *size)
     cdef list take_kinds(self)

@@ -587,7 +587,7 @@ cdef class DeltaCopier:
         if not copied:
             return b"", 0, []
         self.copied = 0
-        data = self.take_bytes()
+        data = self.take_piece()
         return data, copied, self.take_kinds()
 
     def settle(self):
@@ -601,7 +601,7 @@ cdef class DeltaCopier:
         """Whether a frame has been learned and nothing is half read."""
         return bool(self._templates) and not self._held and self.holds_nothing()
 
-    cdef object take_bytes(self):
+    cdef object take_piece(self):
         cdef PyObject *made = self._made
         cdef size_t size = self._out.size
         if self._passes:

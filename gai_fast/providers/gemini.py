@@ -502,7 +502,9 @@ class _Beside:
         self.candidate = candidate
         self.ratings = _ratings(raw.get("safetyRatings"))
         """Category, action, probability and score."""
-        self.cited = _references(candidate, raw)
+        self.refers = bool(raw.get("groundingMetadata") or raw.get("citationMetadata") or raw.get("urlContextMetadata"))
+        """Whether it speaks of sources, which may come to no citation."""
+        self.cited = _references(candidate, raw) if self.refers else []
         self.reason = str(raw.get("finishReason") or "")
         self.message = text_of(raw.get("finishMessage"))
         self.continuation = text_of(raw.get("continuationToken"))
@@ -574,7 +576,7 @@ class GeminiAdapter(Adapter):
             self._block(word, refusal)
         # What chunks like this one change beside their text, this one and the one before have changed already.
         last, self._shape = self._shape, (bool(usage), [_shape(raw, parts) for raw, parts, _ in read])
-        self.copyable = self._shape == last and not any(_has_references(raw) for raw, _, _ in read)
+        self.copyable = self._shape == last and not any(beside.refers for _, _, beside in read)
         if self.started and self.named:
             return events
         return self.start(identifier, model) + events if identifier or model or events else []
@@ -785,10 +787,6 @@ def _piece(raw: dict[str, Any], numbers: Iterator[str]) -> ArgumentPiece:
     return ArgumentPiece(argument_path(text_of(raw.get("jsonPath"))), text, is_string)
 
 
-def _has_references(raw: dict[str, Any]) -> bool:
-    return bool(raw.get("groundingMetadata") or raw.get("citationMetadata") or raw.get("urlContextMetadata"))
-
-
 def _shape(raw: dict[str, Any], parts: list[_Part]) -> tuple[Any, ...]:
     """What a raw candidate changes beside its text."""
     return raw.get("index"), raw.get("finishReason"), [part.kind for part in parts]
@@ -870,8 +868,6 @@ _SUCCESSES: Final = ("OUTCOME_OK", 1)
 
 def _references(candidate: _Candidate, raw: dict[str, Any]) -> list[_Reference]:
     """What a chunk cites."""
-    if not _has_references(raw):
-        return []
     cited = [
         *_grounded(candidate, raw.get("groundingMetadata") or {}),
         *_recited(raw.get("citationMetadata") or {}),
