@@ -30,6 +30,7 @@ COMPILED = (
     "net/lending",
     "net/retry",
     "net/session",
+    "net/sockets",
     "net/timers",
     "net/upstream",
     "net/writer",

@@ -20,6 +20,7 @@ __all__ = [
     "LineFramer",
     "NDJSONEncoder",
     "NDJSONParser",
+    "Outlet",
     "Part",
     "Piece",
     "SSEEncoder",
@@ -65,6 +66,7 @@ Frame = _kernels.Frame
 LineFramer = _kernels.LineFramer
 NDJSONEncoder = _kernels.NDJSONEncoder
 NDJSONParser = _kernels.NDJSONParser
+Outlet = _kernels.Outlet
 Part = _kernels.Part
 Piece = _kernels.Piece
 SSEEncoder = _kernels.SSEEncoder

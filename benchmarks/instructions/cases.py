@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from collections.abc import Callable
 from contextlib import suppress
 from itertools import repeat
@@ -92,26 +93,82 @@ def copier(frame: Callable[[str, str], bytes], path: list[Any], *, at_once: int 
     return run
 
 
+class Peer:
+    """An upstream's connection or a client's, which lends the socket that it is given."""
+
+    def __init__(self, sock: socket.socket | None = None) -> None:
+        self.sock = sock
+
+    def write(self, data: bytes) -> None: ...
+
+    def lend(self, borrower: object) -> int:
+        return -1 if self.sock is None else self.sock.fileno()
+
+
+class Loop:
+    """Callbacks that wait for the next turn, and the one of what is watched."""
+
+    def __init__(self) -> None:
+        self.due: list[Callable[[], None]] = []
+        self.call_soon = self.due.append
+        self.read: Callable[[], None]
+
+    def add_reader(self, fd: int, callback: Callable[[], None]) -> None:
+        self.read = callback
+
+    def remove_reader(self, fd: int) -> None: ...
+
+
+class Alone:
+    """A stream whose reads bring one chunk of one frame."""
+
+    def __init__(self, upstream: Peer, client: Peer) -> None:
+        self.traffic = native.Traffic(native.Bounds(GAP_BOUNDS), 0.0)
+        self.shortcut = native.Shortcut(learned(chat, CHAT, ignored=IGNORED), client, lambda: NOW, self.traffic)
+        self.shortcut.chunks = native.ChunkedBody()
+        self.shortcut.follow(7, 0)
+        self.upstream = upstream
+        self.loop = Loop()
+        self.turn = native.Turn(self.loop, lambda: 1.0)
+        frame = chat(" more", "234")
+        self.read = b"%x\r\n%b\r\n" % (len(frame), frame)
+
+    def take(self, reads: int) -> None:
+        """One turn of the loop."""
+        for _ in repeat(None, reads):
+            self.turn.add(self.upstream, None, self.shortcut, self.read)
+        self.loop.due.pop()()
+
+
 def alone() -> Run:
-    """Reads of one chunk of one frame, ten of which share a turn; from chunk to chunk."""
-    made = learned(chat, CHAT, ignored=IGNORED)
-    traffic = native.Traffic(native.Bounds(GAP_BOUNDS), 0.0)
-    shortcut = native.Shortcut(made, len, lambda: NOW, traffic)
-    shortcut.chunks = native.ChunkedBody()
-    shortcut.follow(7, 0)
-    due: list[Callable[[], None]] = []
-    turn = native.Turn(due.append, lambda: 1.0)
-    frame = chat(" more", "234")
-    read = b"%x\r\n%b\r\n" % (len(frame), frame)
+    """Ten reads share a turn; from chunk to chunk."""
+    stream = Alone(Peer(), Peer())
 
     def run(n: int) -> None:
-        before = traffic.deltas
+        before = stream.traffic.deltas
         for _ in repeat(None, n // 10):
-            for _ in repeat(None, 10):
-                turn.add(None, None, shortcut, read)
-            due.pop()()
-        if traffic.deltas != before + n:
+            stream.take(10)
+        if stream.traffic.deltas != before + n:
             raise AssertionError("not copied")
+
+    return run
+
+
+def borrowed() -> Run:
+    """From socket to socket, with what it takes to send to the one and to receive from the other."""
+    (upstream, provider), (client, program) = socket.socketpair(), socket.socketpair()
+    stream = Alone(Peer(upstream), Peer(client))
+    program.settimeout(5)
+    stream.take(4)
+    provider.send(stream.read)  # what is written for it goes through the connection, which then lends its socket
+    stream.loop.read()
+
+    def run(n: int) -> None:
+        for _ in repeat(None, n):
+            provider.send(stream.read)
+            stream.loop.read()
+            if not program.recv(1024):
+                raise AssertionError("not copied")
 
     return run
 
@@ -256,6 +313,7 @@ CASES: dict[str, Callable[[], Run]] = {
     "frame copied, Gemini": lambda: copier(gemini, GEMINI, kept=frozenset({"usageMetadata"})),
     "frame copied, Ollama": lambda: copier(ollama, OLLAMA, ignored=frozenset({"created_at"})),
     "frame that comes alone, chat": alone,
+    "frame that comes alone, from socket to socket": borrowed,
     "frame learned": learning,
     "frame recalled": recalling,
     "plain chunk read": lambda: calls(ChatAdapter.plain.read, chat("word", "abc")[6:-2].decode()),

@@ -16,6 +16,7 @@ from gai_fast._native.traffic import Bounds, Traffic
 from gai_fast._pure.arrays import ArrayFramer
 from gai_fast._pure.parsers import Frame, SSEEvent
 from gai_fast._pure.relay import Part, Piece
+from gai_fast._pure.shortcut import Outlet
 
 __all__ = [
     "ArrayFramer",
@@ -26,6 +27,7 @@ __all__ = [
     "LineFramer",
     "NDJSONEncoder",
     "NDJSONParser",
+    "Outlet",
     "Part",
     "Piece",
     "SSEEncoder",

@@ -136,3 +136,21 @@ cdef extern from "template.h" nogil:
         gai_template *learned, const uint8_t **at, const uint8_t *end, const uint8_t **places, const uint8_t *said,
         size_t said_size
     )
+
+
+cdef extern from "sockets.h" nogil:
+    enum:
+        GAI_CAN_WATCH
+        GAI_READY
+
+    ctypedef struct gai_ready:
+        void *whose
+        bint ends
+
+    int gai_open_set()
+    void gai_close_set(int set)
+    int gai_watch(int set, int socket, void *whose)
+    void gai_forget(int set, int socket)
+    int gai_take_ready(int set, gai_ready *ready)
+    Py_ssize_t gai_receive(int socket, void *to, size_t size)
+    Py_ssize_t gai_send(int socket, const void *data, size_t size)

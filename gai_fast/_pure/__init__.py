@@ -10,7 +10,7 @@ from gai_fast._pure.jsontext import compact_json, encode_json, escape, parse_exa
 from gai_fast._pure.parsers import Frame, LineFramer, NDJSONParser, SSEEvent, SSEFramer, SSEParser
 from gai_fast._pure.relay import DeltaCopier, Part, Piece
 from gai_fast._pure.shapes import Shape
-from gai_fast._pure.shortcut import Shortcut, Turn
+from gai_fast._pure.shortcut import Outlet, Shortcut, Turn
 from gai_fast._pure.traffic import Bounds, Traffic
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "LineFramer",
     "NDJSONEncoder",
     "NDJSONParser",
+    "Outlet",
     "Part",
     "Piece",
     "SSEEncoder",

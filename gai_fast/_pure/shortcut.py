@@ -13,8 +13,35 @@ from gai_fast._pure.relay import DeltaCopier
 from gai_fast._pure.traffic import Traffic
 
 
+class Outlet(Protocol):
+    """A connection that takes a response, its head being sent: `gai_fast.server.connection.Connection`."""
+
+    def write(self, data: bytes) -> None:
+        """Takes bytes; `end_writing` of the borrower is called before that."""
+
+    def lend(self, borrower: Shortcut) -> int:
+        """Lets a shortcut write to the socket, until `end_writing` of it is called.
+
+        Returns:
+            The socket's descriptor; -1: it may not now, as bytes are unsent, or never, as they are encrypted.
+        """
+
+
 class Reader(Protocol):
     """A connection whose reads wait for a turn: `gai_fast.net.upstream.UpstreamConnection`."""
+
+    def lend(self, borrower: Shortcut) -> int:
+        """Stops reading the socket, until `end_reading` of the shortcut has been called.
+
+        Returns:
+            The socket's descriptor; -1: it goes on reading, as nobody may now or what comes is encrypted.
+        """
+
+    def take_back(self) -> None:
+        """Calls `end_reading` of the borrower, and reads again."""
+
+    def broke(self, problem: OSError) -> None:
+        """Closes the socket, as `drop`: reading it, the borrower was told this."""
 
     def handle(self, exchange: Any, data: bytes, now: float) -> None:
         """A read for an exchange, which may be over by now."""
@@ -36,7 +63,7 @@ class Shortcut:
 
     Args:
         copier: Cuts and copies the stream's frames.
-        send: Takes bytes of a response in HTTP chunks, its head being sent.
+        outlet: Takes bytes of a response in HTTP chunks.
         now_ms: Milliseconds since the epoch, for what is written.
         traffic: Is told of each read, in seconds of `time.perf_counter`, and of the bytes sent.
 
@@ -52,7 +79,7 @@ class Shortcut:
     def __init__(
         self,
         copier: DeltaCopier,
-        send: Callable[[bytes], None],
+        outlet: Outlet,
         now_ms: Callable[[], int],
         traffic: Traffic,
     ) -> None:
@@ -66,6 +93,12 @@ class Shortcut:
             seq: The number of the stream's last event.
             deltas: Its deltas so far.
         """
+
+    def end_reading(self) -> None:
+        """The upstream's connection, which has lent its socket, reads it itself from now on."""
+
+    def end_writing(self) -> None:
+        """The client's connection, which has lent its socket, writes to it itself from now on."""
 
     def feed(self, data: bytes, now: float) -> bytes | None:
         """What one read brought.
@@ -86,21 +119,34 @@ class Shortcut:
         return self.chunks.feed(data)
 
 
+class Loop(Protocol):
+    """What a turn needs of asyncio's: `call_soon` runs before the loop reads again, and before a connection is lost."""
+
+    def call_soon(self, callback: Callable[[], None], /) -> object: ...
+
+    def add_reader(self, fd: int, callback: Callable[[], None], /) -> object: ...
+
+    def remove_reader(self, fd: int, /) -> object: ...
+
+
 class Turn:
     """The reads of one turn of a loop that bring more of answers under way, handled together behind the last of them.
 
     Each alone would find the caches full of what the kernel did for the one before: a token that comes alone costs
     about a tenth less.
 
+    It may borrow the sockets of answers that have been under way for a while, and read them itself. This one, the
+    definition, borrows none; nor may that be visible, but in what it costs.
+
     Args:
-        call_soon: Runs a callback before the loop reads again, and before it says that a connection is lost.
+        loop: Whose turns.
         clock: That of the exchanges' timers.
     """
 
-    __slots__ = ("_call_soon", "_clock", "_reads")
+    __slots__ = ("_clock", "_loop", "_reads")
 
-    def __init__(self, call_soon: Callable[[Callable[[], None]], object], clock: Callable[[], float]) -> None:
-        self._call_soon = call_soon
+    def __init__(self, loop: Loop, clock: Callable[[], float]) -> None:
+        self._loop = loop
         self._clock = clock
         self._reads: list[tuple[Reader, Any, bytes]] = []
 
@@ -114,8 +160,11 @@ class Turn:
             data: The bytes.
         """
         if not self._reads:
-            self._call_soon(self._handle)
+            self._loop.call_soon(self._handle)
         self._reads.append((reader, exchange, data))
+
+    def close(self) -> None:
+        """Gives back what it has borrowed."""
 
     def _handle(self) -> None:
         reads, self._reads = self._reads, []
@@ -128,4 +177,4 @@ class Turn:
         finally:
             if handled < len(reads):  # what one of them raised goes to the loop; the others are none the worse
                 self._reads = reads[handled:] + self._reads
-                self._call_soon(self._handle)
+                self._loop.call_soon(self._handle)

@@ -74,7 +74,7 @@ class UpstreamPool(Lender):
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         self._literal: list[_Address] | None = [(family, (host, port))] if is_ip_address(host) else None
         self._ssl = (ssl_context or default_ssl_context()) if self.origin.scheme == "https" else None
-        self._turn = Turn(self._loop.call_soon, timers.clock)
+        self._turn = Turn(self._loop, timers.clock)
 
     async def close(self) -> None:
         """Ends all connections, and exchanges with `network`, reason `closed`; returns when the sockets are gone."""
@@ -88,6 +88,7 @@ class UpstreamPool(Lender):
         for connection in tuple(self._open):
             connection.fail(self._gone())
         await self._emptied.wait()
+        self._turn.close()
 
     def _connect(self, exchange: Exchange) -> None:
         task = self._loop.create_task(self._connect_for(exchange))

@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import Any, Final, Literal, Protocol, cast
 
-from gai_fast._impl import Piece, Shortcut
+from gai_fast._impl import Outlet, Piece, Shortcut
 from gai_fast.errors import Error
 from gai_fast.events import Event
 from gai_fast.limits import LIMITS
@@ -70,8 +70,8 @@ class Client(Protocol):
     """The client's leg of a stream. Every method is synchronous; none raises for a client that is gone."""
 
     @property
-    def direct(self) -> Callable[[bytes], None] | None:
-        """Takes bytes of the stream in HTTP chunks; `None` where they are written otherwise, or not yet."""
+    def direct(self) -> Outlet | None:
+        """What takes the stream in HTTP chunks; `None` where it is written otherwise, or not yet."""
 
     def commit(self) -> None:
         """The stream begins: its head goes out with the next bytes."""
@@ -563,10 +563,10 @@ class Session:
         if copier is None or deltas is None or not self._has_told or self._stream.flush_interval or self._due_handle:
             return None
         if self._shortcut is None:
-            send, output = self._client.direct, cast(object, self._output)
-            if send is None or output is not deltas:
+            outlet, output = self._client.direct, cast(object, self._output)
+            if outlet is None or output is not deltas:
                 return None
-            self._shortcut = Shortcut(copier, send, self._clock.tick, self._meter.traffic)
+            self._shortcut = Shortcut(copier, outlet, self._clock.tick, self._meter.traffic)
         self._shortcut.follow(deltas.seq, self.relay.deltas)
         return self._shortcut
 

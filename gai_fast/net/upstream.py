@@ -43,6 +43,7 @@ from gai_fast._impl import ChunkedBody, Shortcut, Turn
 from gai_fast._version import __version__
 from gai_fast.errors import Code, Error, Phase
 from gai_fast.limits import LIMITS
+from gai_fast.net.sockets import descriptor_of
 from gai_fast.net.timers import Timer, Timers
 
 
@@ -758,13 +759,15 @@ class UpstreamConnection:
         known: The head of an answer that it, or another one to the same upstream, carried.
     """
 
-    __slots__ = ("_exchange", "_keeper", "_transport", "_turn", "known")
+    __slots__ = ("_borrower", "_broken", "_exchange", "_keeper", "_transport", "_turn", "known")
 
     def __init__(self, keeper: Keeper, turn: Turn | None = None) -> None:
         self._keeper = keeper
         self._turn = turn
         self.known: KnownHead | None = None
         self._exchange: Exchange | None = None
+        self._borrower: Shortcut | None = None  # who reads the socket
+        self._broken: OSError | None = None
         self._transport: asyncio.Transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -800,8 +803,31 @@ class UpstreamConnection:
             if not is_well:  # its exchange has ended: nobody asked for it
                 self.drop()
 
+    def lend(self, borrower: Shortcut) -> int:
+        """Leaves the socket to a shortcut, up to `take_back` or whatever else happens here; see `Reader`."""
+        transport = self._transport
+        descriptor = descriptor_of(transport)
+        if descriptor < 0 or not transport.is_reading():
+            return -1
+        transport.pause_reading()
+        self._borrower = borrower
+        return descriptor
+
+    def take_back(self) -> None:
+        """Reads the socket itself again."""
+        borrower, self._borrower = self._borrower, None
+        if borrower is not None:
+            borrower.end_reading()
+            self._transport.resume_reading()
+
+    def broke(self, problem: OSError) -> None:
+        """Closes the socket at once; whom it carries is told this."""
+        self._broken = problem
+        self.drop()
+
     def drop(self) -> None:
         """Closes the socket at once; whom it carries is told that it is lost."""
+        self.take_back()
         self._transport.abort()
 
     def eof_received(self) -> None:
@@ -815,8 +841,9 @@ class UpstreamConnection:
         """It goes on."""
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self.take_back()
         exchange, self._exchange = self._exchange, None
-        self._keeper.connection_lost(self, exchange, exc)
+        self._keeper.connection_lost(self, exchange, exc or self._broken)
 
     @property
     def is_closing(self) -> bool:
@@ -830,6 +857,7 @@ class UpstreamConnection:
 
     def release(self, is_reusable: bool) -> None:
         """Its exchange is complete."""
+        self.take_back()
         self._exchange = None
         # A peer that answers before it has the whole request cannot tell the rest of it from the next one.
         if is_reusable and not self._transport.is_closing() and not self._transport.get_write_buffer_size():
@@ -840,6 +868,7 @@ class UpstreamConnection:
 
     def pause_reading(self) -> None:
         """Reads nothing more from the socket."""
+        self.take_back()
         self._transport.pause_reading()
 
     def resume_reading(self) -> None:
@@ -855,5 +884,6 @@ class UpstreamConnection:
 
     def abort(self) -> None:
         """Closes the socket at once; its exchange hears nothing of it."""
+        self.take_back()
         self._exchange = None
         self._transport.abort()

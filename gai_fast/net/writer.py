@@ -11,7 +11,7 @@ from typing import Final
 
 from mypy_extensions import mypyc_attr
 
-from gai_fast._impl import Piece
+from gai_fast._impl import Outlet, Piece
 
 _CHUNKED: Final = [("transfer-encoding", "chunked")]
 
@@ -34,14 +34,15 @@ class ResponseWriter:
     """Frames one response.
 
     Args:
-        write: Takes bytes for the connection.
+        outlet: The connection.
         chunked: Frame the body in HTTP chunks; otherwise the end of the connection ends it (HTTP/1.0).
     """
 
-    __slots__ = ("_chunked", "_head", "_send")
+    __slots__ = ("_chunked", "_head", "_outlet", "_send")
 
-    def __init__(self, write: Callable[[bytes], None], *, chunked: bool) -> None:
-        self._send = write
+    def __init__(self, outlet: Outlet, *, chunked: bool) -> None:
+        self._outlet = outlet
+        self._send: Callable[[bytes], None] = outlet.write
         self._chunked = chunked
         self._head = b""
 
@@ -51,9 +52,9 @@ class ResponseWriter:
         return _CHUNKED if self._chunked else []
 
     @property
-    def direct(self) -> Callable[[bytes], None] | None:
-        """Takes HTTP chunks for the connection, where the body consists of such and the head has gone out."""
-        return None if self._head or not self._chunked else self._send
+    def direct(self) -> Outlet | None:
+        """The connection, where the body consists of HTTP chunks and the head has gone out."""
+        return None if self._head or not self._chunked else self._outlet
 
     def start(self, head: bytes) -> None:
         """Begins the response; the head goes out with the first bytes."""

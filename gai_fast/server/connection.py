@@ -25,11 +25,12 @@ from typing import Final, Protocol, cast
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 
-from gai_fast._impl import ChunkedBody
+from gai_fast._impl import ChunkedBody, Outlet, Shortcut
 from gai_fast.errors import Error
 from gai_fast.ids import new_request_id
 from gai_fast.limits import LIMITS
 from gai_fast.metrics import StreamMetrics
+from gai_fast.net.sockets import descriptor_of
 from gai_fast.net.timers import Timer, Timers
 from gai_fast.server.replies import Reply, error_reply
 
@@ -69,7 +70,7 @@ def _set_option(sock: Options | None, name: str, value: int) -> None:
         sock.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
-class Peer(Protocol):
+class Peer(Outlet, Protocol):
     """What an answer needs of its connection."""
 
     transport: asyncio.Transport
@@ -78,9 +79,6 @@ class Peer(Protocol):
     @property
     def is_paused(self) -> bool:
         """Whether more than the high-water mark is unsent."""
-
-    def write(self, data: bytes) -> None:
-        """Bytes of an answer."""
 
     def begin_stream(self, stream: Stream, *, high_water: int, write_timeout: float) -> None:
         """The answer that is being given is a stream."""
@@ -270,6 +268,7 @@ class Connection:
         "_armed",
         "_body",
         "_body_size",
+        "_borrower",
         "_declined",
         "_due",
         "_head_size",
@@ -310,6 +309,7 @@ class Connection:
         # Of the transport, found once: looking them up again costs each write as much as calling them.
         self._send: Callable[[bytes], None]
         self._is_closing: Callable[[], bool]
+        self._borrower: Shortcut | None = None  # who writes to the socket
         self.stream: Stream | None = None
         self.answering: HTTPRequest | None = None
         self.write_timeout = server.write_timeout
@@ -421,6 +421,7 @@ class Connection:
     def connection_lost(self, exc: Exception | None) -> None:
         """The client is gone; its stream learns of it at once."""
         self._is_deaf = True
+        self._end_lending()
         # What refers back to this goes: it is freed now, not when the collector comes.
         self._parser = _NO_PARSER
         self._known = None
@@ -584,9 +585,28 @@ class Connection:
 
     def write(self, data: bytes) -> None:
         """Bytes of an answer."""
+        if self._borrower is not None:
+            self._end_lending()
         if not self._is_closing():
             self._send(data)
             self._written += len(data)
+
+    def lend(self, borrower: Shortcut) -> int:
+        """Lets a shortcut write to the socket, until anybody else writes anything; see `Outlet`."""
+        if self._borrower is not None:
+            self._end_lending()
+        transport = self.transport
+        if transport.get_write_buffer_size() or transport.is_closing():
+            return -1
+        descriptor = descriptor_of(transport)
+        if descriptor >= 0:
+            self._borrower = borrower
+        return descriptor
+
+    def _end_lending(self) -> None:
+        borrower, self._borrower = self._borrower, None
+        if borrower is not None:
+            borrower.end_writing()
 
     def begin_stream(self, stream: Stream, *, high_water: int, write_timeout: float) -> None:
         """The answer that is being given is a stream.

@@ -290,7 +290,7 @@ class HTTPClient(ResponseWriter):
 
     def __init__(self, incoming: Incoming, context: StreamContext, call: Call, media_type: str) -> None:
         http = incoming.http
-        super().__init__(http.connection.write, chunked=http.is_http_1_1)
+        super().__init__(http.connection, chunked=http.is_http_1_1)
         self._incoming = incoming
         self._connection = http.connection
         self._stream_id = context.stream_id

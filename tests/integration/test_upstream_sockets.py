@@ -651,6 +651,23 @@ async def test_a_certificate_of_a_trusted_authority_is_accepted_for_name_and_add
 
 
 @on_both_loops
+async def test_a_socket_is_lent_only_where_it_brings_what_the_upstream_says(net: Net) -> None:
+    class Borrower:
+        def end_reading(self) -> None: ...
+
+    borrower: Any = Borrower()
+    for scheme, certificate in (("http", None), ("https", "good")):
+        async with net.serve(answer_all, certificate) as served:
+            pool = net.pool(served, scheme)
+            assert await open_(pool)[1].success() == b"ok"
+            (connection,) = pool._idle
+            assert (connection.lend(borrower) >= 0) == (scheme == "http")
+            connection.take_back()
+            assert await open_(pool)[1].success() == b"ok"
+            assert served.connections == 1
+
+
+@on_both_loops
 async def test_every_other_certificate_is_refused_and_nothing_is_sent(net: Net) -> None:
     old = net.authority.server("good")
     with warnings.catch_warnings():

@@ -12,11 +12,18 @@ import pytest
 
 
 class Loop:
-    """Callbacks that wait for the next turn."""
+    """Callbacks that wait for the next turn, and what is watched."""
 
     def __init__(self) -> None:
         self.waiting: list[Callable[[], None]] = []
+        self.watched: dict[int, Callable[[], None]] = {}
         self.now = 1.5
+
+    def add_reader(self, fd: int, callback: Callable[[], None]) -> None:
+        self.watched[fd] = callback
+
+    def remove_reader(self, fd: int) -> None:
+        del self.watched[fd]
 
     def call_soon(self, callback: Callable[[], None]) -> None:
         self.waiting.append(callback)
@@ -46,9 +53,18 @@ class Reader:
         self.given.append(("dropped",))
 
 
-def shortcut(kernels: ModuleType, send: Callable[[bytes], None] = lambda data: None) -> Any:
+class Outlet:
+    """A client's connection that lends nothing."""
+
+    def write(self, data: bytes) -> None: ...
+
+    def lend(self, borrower: Any) -> int:
+        return -1
+
+
+def shortcut(kernels: ModuleType) -> Any:
     copier = kernels.DeltaCopier(kernels.SSEFramer(), False)
-    return kernels.Shortcut(copier, send, lambda: 0, kernels.Traffic(kernels.Bounds(()), 0.0))
+    return kernels.Shortcut(copier, Outlet(), lambda: 0, kernels.Traffic(kernels.Bounds(()), 0.0))
 
 
 @pytest.fixture
@@ -58,7 +74,7 @@ def loop() -> Loop:
 
 @pytest.fixture
 def turn(kernels: ModuleType, loop: Loop) -> Any:
-    return kernels.Turn(loop.call_soon, lambda: loop.now)
+    return kernels.Turn(loop, lambda: loop.now)
 
 
 def test_a_closed_shortcut_takes_nothing(kernels: ModuleType) -> None:

@@ -32,6 +32,7 @@ class FakeTransport:
         self.written: list[bytes] = []
         self.buffered = buffered
         self.paused = self.closing = self.aborted = False
+        self.socket: socket.socket | None = None
         protocol.connection_made(self)
 
     def write(self, data: bytes) -> None:
@@ -43,6 +44,12 @@ class FakeTransport:
 
     def is_closing(self) -> bool:
         return self.closing
+
+    def get_extra_info(self, name: str) -> socket.socket | None:
+        return self.socket if name == "socket" else None
+
+    def is_reading(self) -> bool:
+        return not self.paused and not self.closing
 
     def pause_reading(self) -> None:
         self.paused = True

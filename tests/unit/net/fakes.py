@@ -40,11 +40,15 @@ class FakeTimer:
 
 
 class FakeTime:
-    """A timer wheel and the timers of a loop; what is due runs, each at its own time, when the test advances."""
+    """A timer wheel, and of a loop its timers and what it watches.
+
+    What is due runs, each at its own time, when the test advances.
+    """
 
     def __init__(self) -> None:
         self.now = 0.0
         self.waiting: list[tuple[float, FakeTimer]] = []
+        self.watched: dict[int, Callable[[], None]] = {}
 
     def time(self) -> float:
         return self.now
@@ -63,6 +67,12 @@ class FakeTime:
 
     def call_soon(self, callback: Callable[[], object]) -> FakeTimer:
         return self.schedule(self.now, callback)
+
+    def add_reader(self, fd: int, callback: Callable[[], None]) -> None:
+        self.watched[fd] = callback
+
+    def remove_reader(self, fd: int) -> None:
+        del self.watched[fd]
 
     @property
     def armed(self) -> int:

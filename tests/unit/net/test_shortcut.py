@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Callable, Iterable, Sequence
+import socket
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gai_fast._impl import IMPLEMENTATION, Turn
+from gai_fast._impl import IMPLEMENTATION, Outlet, Shortcut, Turn
 from gai_fast.errors import Error
 from gai_fast.formats import StreamContext, get_format
 from gai_fast.limits import LIMITS
@@ -31,27 +33,62 @@ LAST = b"0\r\n\r\n"
 CLIENT_HEAD = b"head\r\n\r\n"
 
 
+class Client:
+    """A client's connection, which lends its socket where it has one."""
+
+    def __init__(self, leg: Leg) -> None:
+        self.leg = leg
+
+    def write(self, data: bytes) -> None:
+        borrower, self.leg.borrower = self.leg.borrower, None
+        if borrower is not None:
+            borrower.end_writing()
+            self.leg.drain()
+        self.leg.pieces.append(data)
+
+    def lend(self, borrower: Shortcut) -> int:
+        if self.leg.socket is None or self.leg.owes:
+            return -1
+        self.leg.borrower = borrower
+        return self.leg.socket.fileno()
+
+
+class Direct(Client):
+    """The same for a shortcut."""
+
+    def write(self, data: bytes) -> None:
+        if self.leg.is_broken:
+            raise ZeroDivisionError
+        self.leg.is_direct += 1
+        super().write(data)
+
+
 class Leg(ResponseWriter):
     """The client's leg, and what reached its connection; it may have no shortcut to it."""
 
     def __init__(self, *, shortens: bool) -> None:
         self.pieces: list[bytes] = []
+        self.socket: socket.socket | None = None
+        self.other: socket.socket
+        self.borrower: Shortcut | None = None
+        self.owes = False
         self.failure: Error | None = None
         self.is_direct = 0
         self.is_broken = False
-        super().__init__(self.pieces.append, chunked=True)
+        super().__init__(Client(self), chunked=True)
         self._shortens = shortens
 
     @property
-    def direct(self) -> Callable[[bytes], None] | None:
-        send = super().direct
-        return self._send_directly if send is not None and self._shortens else None
+    def direct(self) -> Outlet | None:
+        return Direct(self) if super().direct is not None and self._shortens else None
 
-    def _send_directly(self, data: bytes) -> None:
-        if self.is_broken:
-            raise ZeroDivisionError
-        self.is_direct += 1
-        self.pieces.append(data)
+    def drain(self) -> None:
+        """Takes what was written to the socket."""
+        if self.socket is not None:
+            with suppress(BlockingIOError):
+                while data := self.other.recv(1 << 20):
+                    self.is_direct += 1
+                    self.pieces.append(data)
 
     def commit(self) -> None:
         self.start(CLIENT_HEAD)
@@ -75,7 +112,12 @@ class Leg(ResponseWriter):
 class Wire:
     """The transport of an upstream's connection, and its pool."""
 
-    aborted = False
+    def __init__(self) -> None:
+        self.aborted = False
+
+    def take(self, connection: UpstreamConnection, data: bytes, time: FakeTime) -> None:
+        """The connection's peer has sent this."""
+        connection.data_received(data)
 
     def write(self, data: bytes) -> None: ...
 
@@ -84,6 +126,12 @@ class Wire:
 
     def is_closing(self) -> bool:
         return self.aborted
+
+    def get_extra_info(self, name: str) -> socket.socket | None:
+        return None
+
+    def is_reading(self) -> bool:
+        return True
 
     def pause_reading(self) -> None: ...
 
@@ -101,6 +149,47 @@ class Wire:
     ) -> None: ...
 
 
+class SocketWire(Wire):
+    """The same with a socket, which is lent; the loop reads it where nobody has borrowed it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.socket, self.other = pair()
+        self.reads = True
+        self.lent = 0
+
+    def get_extra_info(self, name: str) -> socket.socket | None:
+        return self.socket if name == "socket" else None
+
+    def take(self, connection: UpstreamConnection, data: bytes, time: FakeTime) -> None:
+        self.other.sendall(data)
+        self.lent += not self.reads
+        for callback in tuple(time.watched.values()):
+            callback()
+        while self.reads and not self.aborted:
+            try:
+                connection.data_received(self.socket.recv(1 << 16))
+            except BlockingIOError:
+                return
+
+    def is_reading(self) -> bool:
+        return self.reads
+
+    def pause_reading(self) -> None:
+        self.reads = False
+
+    def resume_reading(self) -> None:
+        self.reads = True
+
+
+def pair() -> tuple[socket.socket, socket.socket]:
+    """Two ends of a connection."""
+    ends = socket.socketpair()
+    for end in ends:
+        end.setblocking(False)
+    return ends
+
+
 class Stream:
     """An upstream's bytes in, a client's bytes out; both legs are the real ones, without sockets.
 
@@ -109,6 +198,7 @@ class Stream:
         passes: They are passed on as they are; otherwise `format` and `framing` say what becomes of them.
         shortens: There may be a shortcut.
         turns: A read waits for the others of its turn; here it is alone in it.
+        lends: The connections have sockets, which may be borrowed.
         stream: Settings of the stream.
     """
 
@@ -121,6 +211,7 @@ class Stream:
         passes: bool = False,
         shortens: bool = True,
         turns: bool = False,
+        lends: bool = False,
         timestamps: bool = False,
         **stream: Any,
     ) -> None:
@@ -131,7 +222,10 @@ class Stream:
         self.provider = provider
         self.figures: StreamMetrics | None = None
         self.leg = Leg(shortens=shortens)
-        self.turn = Turn(self.time.call_soon, self.time.clock) if turns else None
+        self.lends = lends
+        if lends:
+            self.leg.socket, self.leg.other = pair()
+        self.turn = Turn(self.time, self.time.clock) if turns else None
         upstream = UpstreamSettings("up", provider, "http://x", retries=0)
         clock = Clock(lambda: 1_000 + int(self.time.now * 1000))
         context = StreamContext("strm_1", "req_1", None, "m", clock, timestamps=timestamps)
@@ -167,7 +261,7 @@ class Stream:
 
     def open(self, call: Call, session: Session) -> tuple[Any, Any, Any]:
         self.exchange = Exchange("up:1", "POST", b"", session, Timeouts(1, 300, 6_000), self.time)
-        self.wire = wire = Wire()
+        self.wire = wire = SocketWire() if self.lends else Wire()
         self.connection = UpstreamConnection(wire, self.turn)
         self.connection.connection_made(wire)  # type: ignore[arg-type]  # what is used of a transport
         self.exchange.begin(self.connection, reused=False)
@@ -181,9 +275,26 @@ class Stream:
     def receive(self, *reads: bytes) -> Stream:
         for data in reads:
             self.time.now += 0.01
-            self.connection.data_received(data)
+            if not self.wire.aborted:
+                self.wire.take(self.connection, data, self.time)
             self.time.advance(0)
+            self.leg.drain()
         return self
+
+    @property
+    def is_lent(self) -> bool:
+        """Whether somebody else reads the upstream's socket."""
+        return isinstance(self.wire, SocketWire) and not self.wire.reads
+
+    def close(self) -> None:
+        """Closes the sockets; the stream may have ended or not."""
+        if self.turn is not None:
+            self.turn.close()
+            self.turn = None
+        for each in (self.leg, self.wire):
+            if isinstance(each, SocketWire) or (isinstance(each, Leg) and each.socket is not None):
+                each.socket.close()  # type: ignore[union-attr]  # it has one
+                each.other.close()
 
     @property
     def told(self) -> tuple[Any, ...]:
@@ -219,7 +330,8 @@ TOOL = chat(delta={"tool_calls": [{"index": 0, "id": "t1", "function": {"name": 
 STOP = chat(delta={}, finish_reason="stop")
 USAGE = b'data: {"choices":[],"usage":{"prompt_tokens":5,"completion_tokens":7,"total_tokens":12}}\n\n'
 DONE = b"data: [DONE]\n\n"
-BEGINNING = [ROLE, text("a"), text("b"), text("c")]
+BEGINNING = [ROLE, *map(text, "abcdefghij")]
+"""Of an answer that is under way for so long that sockets are borrowed for it."""
 END = [STOP, USAGE, DONE]
 
 
@@ -235,12 +347,19 @@ def answer(*frames: bytes, media_type: bytes = b"text/event-stream") -> list[byt
 
 def both(reads: Sequence[bytes], act: Callable[[Stream], object] = lambda stream: None, **options: Any) -> Stream:
     """The stream that may take the shortcut, after the same has become of one that may not."""
-    ways = {"long": {"shortens": False}, "short": {}, "in turns": {"turns": True}}
+    ways: dict[str, dict[str, Any]] = {
+        "long": {"shortens": False},
+        "short": {},
+        "in turns": {"turns": True},
+        "borrowed": {"turns": True, "lends": True},
+    }
     streams = {name: Stream(**way, **options).receive(*reads) for name, way in ways.items()}
     for stream in streams.values():
         act(stream)
-    assert streams["short"].told == streams["long"].told
-    assert streams["in turns"].told == streams["long"].told
+        stream.leg.drain()
+        stream.close()
+    for stream in streams.values():
+        assert stream.told == streams["long"].told
     return streams["short"]
 
 
@@ -249,7 +368,7 @@ def both(reads: Sequence[bytes], act: Callable[[Stream], object] = lambda stream
 
 def test_reads_that_bring_more_of_the_same_take_the_shortcut() -> None:
     stream = both(answer(*BEGINNING, *[text(str(n)) for n in range(40)], *END))
-    assert stream.leg.body.count(b"text.delta") == 2 * 43
+    assert stream.leg.body.count(b"text.delta") == 2 * 50
     assert stream.leg.is_direct >= (40 if IMPLEMENTATION == "native" else 0)
 
 
@@ -506,3 +625,151 @@ def test_a_shortcut_that_fails_takes_its_connection_with_it_and_no_other() -> No
     stream.time.advance(0)
     assert b"well" in other.leg.body
     assert not other.wire.aborted
+
+
+# ---- sockets that are borrowed ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def start() -> Iterator[Callable[..., Stream]]:
+    """Makes streams whose sockets both are, in one turn with the first where they are told of it."""
+    streams: list[Stream] = []
+
+    def borrowed(beside: Stream | None = None) -> Stream:
+        stream = Stream(turns=True, lends=True)
+        streams.append(stream)
+        if beside is not None:
+            stream.turn, stream.time, stream.connection._turn = beside.turn, beside.time, beside.turn
+        stream.receive(*answer(*BEGINNING)[:-1])
+        assert stream.is_lent
+        assert stream.leg.borrower is not None
+        return stream
+
+    yield borrowed
+    for stream in streams:
+        stream.close()
+
+
+Start = Callable[..., Stream]
+
+
+@only_with_a_shortcut
+def test_the_sockets_of_an_answer_under_way_are_borrowed_and_given_back_at_its_end(start: Start) -> None:
+    stream = start()
+    stream.receive(*chunked(END), LAST)
+    assert isinstance(stream.wire, SocketWire)
+    assert stream.wire.lent >= 3
+    assert stream.wire.reads
+    assert not stream.wire.aborted
+    assert stream.figures is not None
+    assert stream.figures.outcome == "finished"
+
+
+@only_with_a_shortcut
+def test_what_a_client_does_not_take_goes_through_its_connection_as_whatever_follows(start: Start) -> None:
+    stream = start()
+    assert stream.leg.socket is not None
+    with suppress(BlockingIOError):
+        while stream.leg.socket.send(b"x" * 65_536):  # to somebody who does not read
+            pass
+    stream.leg.owes = True
+    written = len(stream.leg.pieces)
+    for said in ("late", "later"):
+        stream.wire.take(stream.connection, chunked([text(said)])[0], stream.time)
+        assert stream.leg.borrower is None
+    stream.leg.drain()
+    stream.leg.owes = False
+    stream.receive(*chunked([text("last")]))
+    stream.leg.pieces[written:] = [piece for piece in stream.leg.pieces[written:] if set(piece) != {ord("x")}]
+    assert [word for word in (b"late", b"later", b"last") if b'"text":"%b"' % word in stream.leg.body] == [
+        b"late", b"later", b"last",
+    ]  # fmt: skip
+    assert stream.leg.borrower is not None
+
+
+@only_with_a_shortcut
+@pytest.mark.parametrize("leaves", ["pause", "cancel", "client_lost"])
+def test_who_stops_a_stream_has_its_socket_back(start: Start, leaves: str) -> None:
+    stream = start()
+    getattr(stream.session, leaves)()
+    assert isinstance(stream.wire, SocketWire)
+    stream.wire.other.sendall(chunked([text("late")])[0])
+    for callback in stream.time.watched.values():
+        callback()
+    stream.leg.drain()
+    assert b"late" not in stream.leg.body
+    assert stream.wire.aborted == (leaves != "pause")
+    assert stream.wire.reads == (leaves != "pause")
+
+
+@only_with_a_shortcut
+@pytest.mark.parametrize("is_reset", [False, True])
+def test_an_end_is_for_the_connection_to_see(start: Start, *, is_reset: bool) -> None:
+    """What came before it in the same turn, too: in their order."""
+    stream = start()
+    assert isinstance(stream.wire, SocketWire)
+    stream.wire.other.sendall(chunked([text("last")])[0])
+    if not is_reset:
+        stream.wire.other.shutdown(socket.SHUT_WR)
+    else:
+        stream.wire.other.close()
+    for callback in tuple(stream.time.watched.values()):
+        callback()
+    assert stream.wire.reads
+    assert b"last" in stream.wire.socket.recv(4_096)
+    assert stream.wire.socket.recv(1) == b""
+
+
+@only_with_a_shortcut
+def test_what_breaks_while_it_is_read_is_told(start: Start) -> None:
+    stream = start()
+    stream.connection.broke(ConnectionResetError(104, "Connection reset by peer"))
+    assert stream.wire.aborted
+    told: list[Exception | None] = []
+    stream.wire.connection_lost = lambda connection, exchange, exc: told.append(exc)  # type: ignore[method-assign]
+    stream.connection.connection_lost(None)
+    assert [type(exc) for exc in told] == [ConnectionResetError]
+
+
+@only_with_a_shortcut
+def test_a_long_read_is_taken_whole(start: Start) -> None:
+    stream = start()
+    many = b"".join(chunked([text("x" * 300)] * 200))
+    assert len(many) > 65_536
+    stream.receive(many, many, *chunked(END), LAST)
+    assert stream.leg.body.count(b"text.delta") == 2 * (10 + 400)
+    assert stream.figures is not None
+    assert stream.figures.outcome == "finished"
+
+
+@only_with_a_shortcut
+def test_one_that_fails_takes_its_connection_with_it_and_no_other_of_the_turn(start: Start) -> None:
+    stream = start()
+    others = [start(stream), start(stream)]
+
+    def fail(data: bytes) -> None:
+        raise ZeroDivisionError
+
+    stream.leg._send = fail
+    wires = [each.wire for each in (stream, *others) if isinstance(each.wire, SocketWire)]
+    for wire in wires:
+        wire.other.sendall(chunked([text("d") + STOP])[0])
+    (callback,) = stream.time.watched.values()
+    with pytest.raises(ZeroDivisionError):
+        callback()
+    assert stream.wire.aborted
+    for other in others:
+        other.receive(*chunked([DONE]), LAST)
+        assert other.leg.body.count(b'"text":"d"') == 2
+        assert not other.wire.aborted
+
+
+@only_with_a_shortcut
+def test_nothing_is_watched_once_a_turn_is_closed(start: Start) -> None:
+    stream = start()
+    assert stream.turn is not None
+    assert len(stream.time.watched) == 1
+    stream.turn.close()
+    assert not stream.time.watched
+    assert isinstance(stream.wire, SocketWire)
+    assert stream.wire.reads

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import asyncio
 import gc
 import itertools
 import random
+import socket
 import ssl
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import pytest
@@ -723,3 +725,66 @@ async def test_a_stream_that_went_on_while_the_loop_stood_still_is_not_taken_for
     bench.transport.feed(CHUNKED)
     bench.loop.advance(30)
     assert not bench.receiver.ends
+
+
+# ---- a socket that is lent -------------------------------------------------------------------------------------------
+
+
+class Borrower:
+    """Who reads the socket."""
+
+    def __init__(self) -> None:
+        self.is_reading = True
+
+    def end_reading(self) -> None:
+        self.is_reading = False
+
+
+@pytest.fixture
+def borrowed(bench: Bench) -> Iterator[tuple[Bench, Any]]:
+    """A connection whose socket is lent, and to whom."""
+    borrower: Any = Borrower()
+    assert bench.connection.lend(borrower) == -1, "it has no socket"
+    assert not bench.transport.paused
+    with socket.socket() as bench.transport.socket:
+        assert bench.connection.lend(borrower) == bench.transport.socket.fileno()
+        assert bench.transport.paused
+        yield bench, borrower
+
+
+async def test_a_socket_is_read_again_once_it_is_taken_back(borrowed: tuple[Bench, Any]) -> None:
+    bench, borrower = borrowed
+    bench.connection.take_back()
+    bench.connection.take_back()
+    assert not borrower.is_reading
+    assert not bench.transport.paused
+
+
+async def test_a_connection_that_does_not_read_lends_nothing(borrowed: tuple[Bench, Any]) -> None:
+    bench, borrower = borrowed
+    bench.exchange.pause_reading()
+    assert not borrower.is_reading
+    assert bench.transport.paused
+    assert bench.connection.lend(borrower) == -1
+
+
+@pytest.mark.parametrize("end", ["close", "fail", "lost"])
+async def test_nobody_reads_the_socket_of_a_connection_that_is_closed(borrowed: tuple[Bench, Any], end: str) -> None:
+    bench, borrower = borrowed
+    if end == "close":
+        bench.exchange.close()
+    elif end == "fail":
+        bench.exchange.fail(Error("internal", "no"))
+    else:
+        bench.connection.connection_lost(None)
+    assert not borrower.is_reading
+
+
+async def test_a_connection_is_told_what_its_borrower_was(borrowed: tuple[Bench, Any]) -> None:
+    bench, borrower = borrowed
+    bench.connection.broke(ConnectionResetError(104, "Connection reset by peer"))
+    await asyncio.sleep(0)
+    assert not borrower.is_reading
+    assert bench.transport.aborted
+    (error,) = bench.receiver.ends
+    assert (error.code, error.reason) == ("network", "reset")

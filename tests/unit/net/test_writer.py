@@ -10,8 +10,14 @@ HEAD = b"HTTP/1.1 200 OK\r\n\r\n"
 class Fixture:
     def __init__(self, *, chunked: bool = True) -> None:
         self.written: list[bytes] = []
-        self.writer = ResponseWriter(self.written.append, chunked=chunked)
+        self.writer = ResponseWriter(self, chunked=chunked)
         self.writer.start(HEAD)
+
+    def write(self, data: bytes) -> None:
+        self.written.append(data)
+
+    def lend(self, borrower: object) -> int:
+        return -1
 
 
 def test_the_head_goes_out_with_the_first_bytes_in_one_write() -> None:

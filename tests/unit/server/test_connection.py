@@ -44,6 +44,9 @@ class FakeSocket:
         assert level == socket.IPPROTO_TCP
         self.options[option] = value
 
+    def fileno(self) -> int:
+        return 7
+
 
 class FakeTransport(asyncio.Transport):
     """Takes all that is written at once; what the test says is `unsent`."""
@@ -826,3 +829,53 @@ async def test_a_connection_that_was_closed_gives_no_more_answers() -> None:
     assert len(fixture.handled) == 1
     fixture.lose()
     assert isinstance(fixture.connection, Connection)
+
+
+# ---- a socket that is lent -------------------------------------------------------------------------------------------
+
+
+class Borrower:
+    """Who writes to the socket; what else is written then is written behind that."""
+
+    def __init__(self) -> None:
+        self.is_writing = True
+
+    def end_writing(self) -> None:
+        self.is_writing = False
+
+
+def lend(fixture: Fixture) -> tuple[int, Any]:
+    borrower: Any = Borrower()
+    return fixture.connection.lend(borrower), borrower
+
+
+def test_a_socket_is_lent_until_anybody_else_writes() -> None:
+    fixture = Fixture()
+    descriptor, borrower = lend(fixture)
+    assert descriptor == 7
+    assert borrower.is_writing
+    fixture.connection.write(b"x")
+    assert not borrower.is_writing
+    assert fixture.transport.written == b"x"
+
+
+def test_a_socket_is_lent_to_one_at_a_time() -> None:
+    fixture = Fixture()
+    (_, first), (_, second) = lend(fixture), lend(fixture)
+    assert (first.is_writing, second.is_writing) == (False, True)
+
+
+def test_a_socket_is_not_lent_while_bytes_are_unsent_or_it_is_closed() -> None:
+    fixture = Fixture()
+    fixture.transport.unsent = 1
+    assert lend(fixture)[0] == -1
+    fixture.transport.unsent = 0
+    fixture.transport.close()
+    assert lend(fixture)[0] == -1
+
+
+def test_nobody_writes_to_the_socket_of_a_client_that_is_gone() -> None:
+    fixture = Fixture()
+    _, borrower = lend(fixture)
+    fixture.connection.connection_lost(None)
+    assert not borrower.is_writing

@@ -1,0 +1,255 @@
+"""Tokens that come one by one: after a few of them a kernel reads and writes the sockets, and nobody can tell."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from gai_fast._impl import IMPLEMENTATION
+from gai_fast.limits import MIB
+from tests.integration.gateway import (
+    DONE,
+    FINISH,
+    LAST_CHUNK,
+    MESSAGES,
+    QUERY,
+    SSE_HEAD,
+    Client,
+    Gateway,
+    Net,
+    Peer,
+    Response,
+    Upstream,
+    chunk,
+    delta,
+    on_both_loops,
+    until,
+)
+
+M = {**QUERY, "model": "m"}
+WORDS = [f"{number} " for number in range(30)]
+END = [chunk(FINISH), chunk(DONE), LAST_CHUNK]
+
+
+def lent(gateway: Gateway) -> int:
+    """Sockets of upstreams that are borrowed."""
+    pools = gateway.running.engine._pools.values()
+    return sum(connection._borrower is not None for pool in pools for connection in pool._open)
+
+
+def failure(response: Response) -> dict[str, Any]:
+    """What the stream failed with."""
+    error: dict[str, Any] = next(event["error"] for event in response.events if event["type"] == "error")
+    return error
+
+
+class Paced:
+    """An upstream that says each word when the test wants it, so that no read brings two."""
+
+    def __init__(self) -> None:
+        self.peer: Peer | None = None
+        self.upstream: Upstream
+        self.answered = 0
+
+    async def handle(self, peer: Peer) -> None:
+        while True:
+            await peer.request()
+            self.peer = peer
+            self.answered += 1
+            await peer.send(SSE_HEAD)
+            answered = self.answered
+            while self.answered == answered and not peer.writer.is_closing():
+                if peer.reader.at_eof():
+                    return
+                await asyncio.sleep(0.002)
+
+    async def send(self, *pieces: bytes) -> None:
+        await until(lambda: self.peer)
+        assert self.peer is not None
+        await self.peer.send(*pieces)
+
+    async def say(self, words: list[str], response: Response) -> None:
+        """Each of these, once the one before has arrived."""
+        for word in words:
+            await self.send(chunk(delta(word)))
+            await response.until(f'"text":"{word}"'.encode())
+
+    async def end(self) -> None:
+        peer, self.peer = self.peer, None
+        assert peer is not None
+        await peer.send(*END)
+        self.answered += 1
+
+
+async def begin(net: Net, **options: Any) -> tuple[Paced, Gateway, Client, Response]:
+    """A stream whose sockets are borrowed."""
+    paced = Paced()
+    paced.upstream = await net.upstream(paced.handle)
+    gateway = await net.gateway(paced.upstream, **options)
+    client, response = await ask(gateway, paced)
+    return paced, gateway, client, response
+
+
+async def ask(gateway: Gateway, paced: Paced, client: Client | None = None) -> tuple[Client, Response]:
+    client = client or await gateway.connect()
+    client.request("POST", "/api/v1/stream", M)
+    await paced.send(chunk(delta("first")))
+    response = await client.response()
+    await paced.say(WORDS, response)
+    assert lent(gateway) == (IMPLEMENTATION == "native")
+    return client, response
+
+
+@on_both_loops
+async def test_an_answer_comes_whole_and_both_connections_carry_the_next_one(net: Net) -> None:
+    paced, gateway, client, response = await begin(net)
+    for _ in range(2):
+        await paced.end()
+        await response.rest()
+        assert response.ended
+        assert response.text == "first" + "".join(WORDS)
+        assert response.events[-1]["finished"] is True
+        assert lent(gateway) == 0
+        client, response = await ask(gateway, paced, client)
+    assert len(paced.upstream.peers) == 1
+    await paced.end()
+    await response.rest()
+
+
+@on_both_loops
+async def test_what_is_no_token_is_told_where_it_belongs(net: Net) -> None:
+    paced, gateway, _, response = await begin(net)
+    tool = {"tool_calls": [{"index": 0, "id": "t1", "function": {"name": "f", "arguments": "{}"}}]}
+    await paced.send(chunk(delta("", delta=tool)))
+    await paced.say(["behind"], response)
+    await paced.send(chunk(b": a comment\n\n" + delta("both") + delta("of", delta={"reasoning_content": "hm"})))
+    await paced.say(["last"], response)
+    assert lent(gateway) == (IMPLEMENTATION == "native")
+    await paced.end()
+    await response.rest()
+    assert response.text == "first" + "".join(WORDS) + "behind" + "both" + "last"
+    types = response.types[len(WORDS) + 2 :]
+    order = [kind for kind in types if not kind.startswith(("tool", "usage"))]
+    assert order == ["text.delta", "text.delta", "reasoning.delta", "text.delta", "finish", "done"]
+    assert types[0].startswith("tool.call")
+
+
+@on_both_loops
+async def test_pings_come_between_tokens(net: Net) -> None:
+    paced, gateway, _, response = await begin(net, heartbeat=1.0)
+    await response.until(b": ping")
+    await paced.say(["after"], response)
+    assert lent(gateway) == (IMPLEMENTATION == "native")
+    await paced.end()
+    await response.rest()
+    assert response.text.endswith("after")
+
+
+@on_both_loops
+async def test_a_client_that_goes_ends_the_upstream_at_once(net: Net) -> None:
+    paced, gateway, client, _ = await begin(net)
+    assert paced.peer is not None
+    client.reset()
+    await paced.peer.until_gone()
+    await until(lambda: gateway.streams == 0)
+    assert lent(gateway) == 0
+
+
+@on_both_loops
+async def test_a_cancelled_stream_ends_the_upstream_and_tells_the_client(net: Net) -> None:
+    paced, gateway, _, response = await begin(net)
+    assert paced.peer is not None
+    (stream,) = gateway.running.engine.streams
+    assert (await gateway.ask("DELETE", f"/api/v1/streams/{stream}")).status == 202
+    await paced.peer.until_gone()
+    await response.rest()
+    assert response.types[-2:] == ["finish", "done"]
+    assert response.events[-2]["finish_reason"] == "cancelled"
+    assert response.ended
+
+
+@pytest.mark.parametrize("how", ["reset", "close"])
+@on_both_loops
+async def test_an_upstream_that_breaks_off_is_told(net: Net, how: str) -> None:
+    paced, _, _, response = await begin(net)
+    assert paced.peer is not None
+    await paced.send(chunk(delta("last")))
+    if how == "reset":
+        await response.until(b"last")  # a reset takes back what has not been read
+        paced.peer.reset()
+    else:
+        paced.peer.writer.close()
+    await response.rest()
+    error = failure(response)
+    assert (error["code"], error["reason"]) == ("network", {"reset": "reset", "close": "truncated"}[how])
+    assert response.text == "first" + "".join(WORDS) + "last"
+    assert response.ended
+
+
+@on_both_loops
+async def test_a_client_that_stops_reading_stops_the_upstream_and_loses_nothing(net: Net) -> None:
+    paced, gateway, client, response = await begin(net)
+    client.writer.transport.pause_reading()  # type: ignore[attr-defined]  # a transport of a socket has it
+    word = "word " * 2_000
+    sent = 0
+
+    async def flood() -> None:
+        nonlocal sent
+        for _ in range(2_400):
+            await paced.send(chunk(delta(word)))
+            sent += 1
+        await paced.end()
+
+    flooding = asyncio.get_running_loop().create_task(flood())
+    before = -1
+    while sent != before:
+        before = sent
+        await asyncio.sleep(0.2)
+    held = sum(each.get_write_buffer_size() for each in gateway.running._server._open.values())
+    assert sent < 2_400
+    assert held < MIB
+    client.writer.transport.resume_reading()  # type: ignore[attr-defined]  # as above
+    await asyncio.gather(flooding, response.rest())
+    assert response.text == "first" + "".join(WORDS) + word * 2_400
+
+
+@on_both_loops
+async def test_a_silent_upstream_is_given_up(net: Net) -> None:
+    _, gateway, _, response = await begin(net, idle_timeout=1.0)
+    await response.rest()
+    error = failure(response)
+    assert (error["code"], error["reason"]) == ("timeout", "idle")
+    assert lent(gateway) == 0
+
+
+@on_both_loops
+async def test_a_gateway_that_is_closed_leaves_no_socket(net: Net) -> None:
+    """`run` looks for what is left."""
+    paced, gateway, _, response = await begin(net)
+    closing = asyncio.get_running_loop().create_task(gateway.running.close())
+    await response.rest()
+    await closing
+    assert paced.peer is not None
+    await paced.peer.until_gone()
+
+
+@on_both_loops
+async def test_openai_clients_get_the_upstreams_own_frames(net: Net) -> None:
+    paced = Paced()
+    paced.upstream = await net.upstream(paced.handle)
+    gateway = await net.gateway(paced.upstream)
+    client = await gateway.connect()
+    client.request("POST", "/v1/chat/completions", {"model": "m", "messages": MESSAGES, "stream": True})
+    frames = [delta(word) for word in WORDS]
+    await paced.send(chunk(frames[0]))
+    response = await client.response()
+    for frame in frames[1:]:
+        await paced.send(chunk(frame))
+        await response.until(frame)
+    assert lent(gateway) == (IMPLEMENTATION == "native")
+    await paced.end()
+    await response.rest()
+    assert response.body.startswith(b"".join(frames))
+    assert response.body.endswith(DONE)
