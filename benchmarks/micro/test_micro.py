@@ -184,15 +184,15 @@ def context() -> StreamContext:
 
 
 @pytest.fixture
-def relayed(kernels: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Callable[[bytes], bytes]:
-    """Relays an answer of OpenAI's as gai events, SSE."""
+def relayed(kernels: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Callable[..., bytes]:
+    """Relays an answer, OpenAI's where nothing is said, as gai events, SSE."""
     for name in ("DeltaCopier", "SSEFramer", "LineFramer"):
         monkeypatch.setattr(relaying, name, getattr(kernels, name))
-    api, form = get_provider("openai"), get_format("gai")
+    form = get_format("gai")
 
-    def relay(body: bytes) -> bytes:
+    def relay(body: bytes, provider: str = "openai") -> bytes:
         encoder = form.encoder("sse", context())
-        run = Relay(api.adapter("mock"), encoder, deltas=encoder, stream_id="s" * 22)
+        run = Relay(get_provider(provider).adapter("mock"), encoder, deltas=encoder, stream_id="s" * 22)
         run.receive_data(body, NOW)
         run.receive_eof(None, NOW)
         return encoder.take()
@@ -211,9 +211,65 @@ def test_relay_events_that_the_template_hits(relayed: Callable[[bytes], bytes], 
     measure(lambda: relayed(body), events=300)
 
 
-def test_relay_events_that_the_template_misses(relayed: Callable[[bytes], bytes], measure: Measure) -> None:
+def test_relay_events_whose_ids_vary(relayed: Callable[[bytes], bytes], measure: Measure) -> None:
     body = answer(300, varying=True)
     measure(lambda: relayed(body), events=300)
+
+
+def named(kind: str, rest: str) -> str:
+    """An event whose type is told twice."""
+    return f'event: {kind}\ndata: {{"type":"{kind}",{rest}}}\n\n'
+
+
+CHAT = '"id":"chatcmpl-1","object":"chat.completion.chunk","created":1700000000,"model":"mock"'
+LOGPROBS = '{"content":[{"token":"a","logprob":-0.5,"bytes":[97],"top_logprobs":[{"token":"b","logprob":-1.5}]}]}'
+GEMINI_USAGE = '"promptTokenCount": 7,"candidatesTokenCount": 9,"totalTokenCount": 16'
+ITEM = '"item_id":"msg_1","output_index":0,"content_index":0'
+DELTAS: dict[str, tuple[str, str]] = {
+    "openai": (
+        "",
+        f'data: {{{CHAT},"choices":[{{"index":0,"delta":{{"content":"token"}},"finish_reason":null}}]}}\n\n',
+    ),
+    "openai, logprobs": (
+        "",
+        f'data: {{{CHAT},"choices":[{{"index":0,"delta":{{"content":"token"}},"logprobs":{LOGPROBS}}}]}}\n\n',
+    ),
+    "openai:responses": (
+        named("response.created", '"response":{"id":"r","model":"mock","status":"in_progress","output":[]}')
+        + named(
+            "response.output_item.added",
+            '"output_index":0,"item":{"id":"msg_1","type":"message","role":"assistant","content":[]}',
+        ),
+        named("response.output_text.delta", f'{ITEM},"delta":"token","logprobs":[],"sequence_number":9'),
+    ),
+    "anthropic": (
+        named("message_start", '"message":{"id":"m","model":"mock","content":[],"usage":{"input_tokens":7}}')
+        + named("content_block_start", '"index":0,"content_block":{"type":"text","text":""}'),
+        named("content_block_delta", '"index":0,"delta":{"type":"text_delta","text":"token"}'),
+    ),
+    "gemini": (
+        "",
+        'data: {"candidates": [{"content": {"parts": [{"text": "token"}],"role": "model"},"index": 0}],'
+        f'"usageMetadata": {{{GEMINI_USAGE}}},"modelVersion": "mock","responseId": "r"}}\r\n\r\n',
+    ),
+    "cohere": (
+        named("message-start", '"id":"m","delta":{"message":{"role":"assistant","content":[]}}')
+        + named("content-start", '"index":0,"delta":{"message":{"content":{"type":"text","text":""}}}'),
+        named("content-delta", '"index":0,"delta":{"message":{"content":{"text":"token"}}}'),
+    ),
+    "ollama": ("", '{"model":"mock","created_at":"x","message":{"role":"assistant","content":"token"},"done":false}\n'),
+}
+"""How an answer begins, and a delta of it."""
+
+
+@pytest.mark.parametrize("dialect", DELTAS)
+def test_relay_events_that_no_template_copies(relayed: Callable[..., bytes], measure: Measure, dialect: str) -> None:
+    """In each another member is there that no other has."""
+    opening, delta = DELTAS[dialect]
+    provider = dialect.partition(",")[0]
+    body = "".join([opening, *(delta.replace("{", f'{{"x{n}":1,', 1) for n in range(300))]).encode()
+    assert relayed(body, provider).count(b"event: text.delta") == 300
+    measure(lambda: relayed(body, provider), events=300)
 
 
 @TEXTS

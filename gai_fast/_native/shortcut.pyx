@@ -229,12 +229,14 @@ cdef class Turn:
     def _read(self):
         """Sockets that are lent have something."""
         cdef gai_ready[GAI_READY] ready
-        cdef int i = 0, count = gai_take_ready(self._set, ready)
+        cdef int i, count = gai_take_ready(self._set, ready)
         cdef double now = self._clock(), ended = perf_counter()
-        cdef list shortcuts = [<object>ready[i].whose for i in range(count)]  # what one brings may end others
+        cdef list shortcuts = []
         cdef Shortcut shortcut
         cdef bytes data
         cdef Py_ssize_t size
+        for i in range(count):
+            shortcuts.append(<object>ready[i].whose)  # held: what one of them brings may end others
         i = 0
         try:
             while i < count:
