@@ -209,6 +209,8 @@ cdef class Turn:
         cdef Py_ssize_t at = 0, end = len(reads)
         cdef double now = self._clock(), ended = perf_counter()
         cdef Shortcut shortcut
+        cdef bytes rest
+        cdef bint is_well
         self._reads = []
         try:
             while at < end:
@@ -218,69 +220,52 @@ cdef class Turn:
                     reads[at - 4].handle(reads[at - 3], <bytes>reads[at - 1], now)
                     ended = perf_counter()
                     continue
-                ended = self.pass_on(reads[at - 4], reads[at - 3], shortcut, <bytes>reads[at - 1], now, ended)
-                if shortcut._steady == STEADY:
-                    self.borrow(reads[at - 4], reads[at - 3], shortcut)
+                is_well = False
+                try:
+                    rest = shortcut.take(<bytes>reads[at - 1], now, ended)
+                    ended = shortcut._ended
+                    is_well = True
+                finally:
+                    if not is_well:
+                        reads[at - 4].drop()
+                if rest is not None:
+                    shortcut._steady = 0
+                    reads[at - 4].handle_rest(reads[at - 3], rest, now)
+                    ended = perf_counter()
+                elif shortcut._turn is None:
+                    shortcut._steady += 1
+                    if shortcut._steady == STEADY:
+                        self.borrow(reads[at - 4], reads[at - 3], shortcut)
         finally:
             if at < end:
                 self._reads = reads[at:] + self._reads
                 self._loop.call_soon(self._handle)
 
     def _read(self):
-        """Sockets that are lent have something."""
+        """Sockets that are lent have something: all of them are read before any of it is handled."""
         cdef gai_ready[GAI_READY] ready
-        cdef int i, count = gai_take_ready(self._set, ready)
-        cdef double now = self._clock(), ended = perf_counter()
-        cdef list shortcuts = []
+        cdef list reads = self._reads
         cdef Shortcut shortcut
-        cdef bytes data
         cdef Py_ssize_t size
-        for i in range(count):
-            shortcuts.append(<object>ready[i].whose)  # held: what one of them brings may end others
-        i = 0
+        cdef int i
         try:
-            while i < count:
-                shortcut = <Shortcut>shortcuts[i]
-                i += 1
-                if shortcut._turn is not self:
-                    continue
+            for i in range(gai_take_ready(self._set, ready)):
+                shortcut = <Shortcut>ready[i].whose
                 size = 0
-                if shortcut.chunks is not None and not ready[i - 1].ends:
+                if shortcut.chunks is not None and not ready[i].ends:
                     size = gai_receive(shortcut._in, INPUT, ROOM)
                 if size > 0:
-                    data = PyBytes_FromStringAndSize(INPUT, size)
-                    ended = self.pass_on(shortcut._reader, shortcut._exchange, shortcut, data, now, ended)
+                    reads.append(shortcut._reader)
+                    reads.append(shortcut._exchange)
+                    reads.append(shortcut)
+                    reads.append(PyBytes_FromStringAndSize(INPUT, size))
                 elif size < -1:
                     shortcut._reader.broke(OSError(errno, strerror(errno).decode()))
-                if (size == 0 or size == ROOM) and shortcut._turn is self:
+                if size == 0 or size == ROOM:
                     # An end, more than one read takes, or what is not for a shortcut: its connection sees that, too.
                     shortcut._reader.take_back()
         finally:
-            # An exception is told to the loop. The sockets behind it would not be told here again.
-            while i < count:
-                shortcut = <Shortcut>shortcuts[i]
-                i += 1
-                if shortcut._turn is self:
-                    shortcut._reader.take_back()
-
-    cdef double pass_on(
-        self, reader, exchange, Shortcut shortcut, bytes data, double now, double began
-    ) except? -1:
-        """Gives a read to its shortcut, and what that leaves to the exchange; returns when that was done."""
-        cdef bytes rest
-        cdef bint is_well = False
-        try:
-            rest = shortcut.take(data, now, began)
-            is_well = True
-        finally:
-            if not is_well:
-                reader.drop()
-        if rest is None:
-            shortcut._steady += shortcut._steady < STEADY
-            return shortcut._ended
-        shortcut._steady = 0
-        reader.handle_rest(exchange, rest, now)
-        return perf_counter()
+            self._handle()
 
     cdef int borrow(self, reader, exchange, Shortcut shortcut) except -1:
         """From now on the socket of an answer is read here, where there are such sets and its connection lends it."""
