@@ -556,10 +556,13 @@ class GeminiAdapter(Adapter):
         read = [
             (raw, parts, _Beside(self._candidate(raw.get("index")), raw)) for raw, parts in _candidates(chunk, text)
         ]
-        feedback = chunk.get("promptFeedback") or {}
-        prompt, word = _ratings(feedback.get("safetyRatings")), str(feedback.get("blockReason") or "")
-        refusal = text_of(feedback.get("blockReasonMessage"))
-        events = self._safety(prompt)
+        feedback = chunk.get("promptFeedback")
+        word = refusal = ""
+        events: list[Event] = []
+        if feedback:
+            prompt, word = _ratings(feedback.get("safetyRatings")), str(feedback.get("blockReason") or "")
+            refusal = text_of(feedback.get("blockReasonMessage"))
+            events = self._safety(prompt)
         for _, parts, beside in read:
             candidate = beside.candidate
             told: list[Event] = []
@@ -716,13 +719,16 @@ def _candidates(chunk: dict[str, Any], text: str) -> list[tuple[dict[str, Any], 
     """
     path = ("candidates", "content", "parts", "functionCall")
     has_calls = '"functionCall"' in text
-    arguments = members(text, *path, "args") if has_calls else iter(())
-    numbers = members(text, *path, "partialArgs", "numberValue") if has_calls else iter(())
+    arguments = members(text, *path, "args") if has_calls else _NONE
+    numbers = members(text, *path, "partialArgs", "numberValue") if has_calls else _NONE
     read = []
     for raw in chunk.get("candidates") or ():
         parts = (raw.get("content") or {}).get("parts") or ()
         read.append((raw, [_checked(part, arguments, numbers) for part in parts]))
     return read
+
+
+_NONE: Final[Iterator[str]] = iter(())
 
 
 def _checked(raw: dict[str, Any], arguments: Iterator[str], numbers: Iterator[str]) -> _Part:
