@@ -50,11 +50,11 @@ static inline int gai_take_ready(int set, gai_ready ready[GAI_READY]) {
     return count < 0 ? 0 : count;
 }
 
-/* Bytes read, fewer than there is room for where there are no more; 0: the peer has ended; -1: none are there;
- * -2: broken, errno says how. */
+/* Bytes read, fewer than there is room for where there are no more; 0: the peer has ended; else the negative error, which
+ * is -EAGAIN where none are there. */
 static inline ptrdiff_t gai_receive(int socket, void *to, size_t size) {
     ptrdiff_t got = recv(socket, to, size, MSG_DONTWAIT);
-    return got >= 0 ? got : errno == EAGAIN || errno == EWOULDBLOCK ? -1 : -2;
+    return got >= 0 ? got : -errno;
 }
 
 /* Bytes that were taken; of a socket that is full or broken none. */
@@ -72,7 +72,7 @@ static inline void gai_close_set(int set) { (void)set; }
 static inline int gai_watch(int set, int socket, void *whose) { return (void)set, (void)socket, (void)whose, -1; }
 static inline void gai_forget(int set, int socket) { (void)set, (void)socket; }
 static inline int gai_take_ready(int set, gai_ready ready[GAI_READY]) { return (void)set, (void)ready, 0; }
-static inline ptrdiff_t gai_receive(int socket, void *to, size_t size) { return (void)socket, (void)to, (void)size, -1; }
+static inline ptrdiff_t gai_receive(int socket, void *to, size_t size) { return (void)socket, (void)to, (void)size, 0; }
 static inline ptrdiff_t gai_send(int socket, const void *data, size_t size) {
     return (void)socket, (void)data, (void)size, 0;
 }

@@ -211,6 +211,14 @@ class Client:
         """Whether the connection takes another request."""
         return (await self.ask("GET", "/healthz")).status == 200
 
+    def pause(self) -> None:
+        """Reads nothing more."""
+        self.writer.transport.pause_reading()  # type: ignore[attr-defined]  # a transport of a socket has it
+
+    def resume(self) -> None:
+        """Reads again."""
+        self.writer.transport.resume_reading()  # type: ignore[attr-defined]  # as above
+
     def close(self) -> None:
         self.writer.close()
 
@@ -369,6 +377,11 @@ class Gateway:
     def streams(self) -> int:
         """Streams under way."""
         return len(self.running.engine.streams)
+
+    @property
+    def unsent(self) -> int:
+        """Bytes held for clients."""
+        return sum(transport.get_write_buffer_size() for transport in self.running._server._open.values())
 
     async def connect(self, receive_buffer: int | None = None) -> Client:
         """A new connection."""

@@ -66,18 +66,9 @@ async def stuck(upstream: Upstream) -> int:
 async def stopped_client(gateway: Gateway, path: str, body: object, receive_buffer: int = 4 * KIB) -> Client:
     """A client that has asked and reads nothing."""
     client = await gateway.connect(receive_buffer)
-    client.writer.transport.pause_reading()  # type: ignore[attr-defined]  # a transport of a socket has it
+    client.pause()
     client.send(request_bytes(gateway.host, "POST", path, body))
     return client
-
-
-def resume(client: Client) -> None:
-    client.writer.transport.resume_reading()  # type: ignore[attr-defined]  # as above
-
-
-def unsent(gateway: Gateway) -> int:
-    """Bytes that the gateway holds for its clients."""
-    return sum(transport.get_write_buffer_size() for transport in gateway.running._server._open.values())
 
 
 def text_of(response: Response, path: str) -> str:
@@ -92,10 +83,10 @@ async def test_a_client_that_stops_reading_stops_the_upstream_and_loses_nothing(
     client = await stopped_client(gateway, path, OPENAI if path == CHAT else M)
     assert await stuck(upstream) < IN_FLIGHT < PIECES * len(PIECE)
     # One read of the upstream comes on top of the high-water mark, and becomes no more bytes than it had.
-    assert unsent(gateway) < 256 * KIB + 256 * KIB + 8 * KIB
+    assert gateway.unsent < 256 * KIB + 256 * KIB + 8 * KIB
     await asyncio.sleep(0.4)
     assert gateway.streams == 1, "a paused upstream has no idle time"
-    resume(client)
+    client.resume()
     response = await client.response()
     async with asyncio.timeout(20):
         await response.rest()
@@ -111,7 +102,7 @@ async def test_client_buffer_bounds_what_is_unsent(net: Net) -> None:
     gateway = await net.gateway(upstream, client_buffer=16 * KIB)
     await stopped_client(gateway, NATIVE, M)
     await stuck(upstream)
-    assert unsent(gateway) < 16 * KIB + 256 * KIB + 8 * KIB
+    assert gateway.unsent < 16 * KIB + 256 * KIB + 8 * KIB
 
 
 @on_both_loops
@@ -120,7 +111,7 @@ async def test_what_is_gathered_for_flush_interval_is_bounded_as_well(net: Net) 
     gateway = await net.gateway(upstream, flush_interval=5)
     await stopped_client(gateway, NATIVE, M)
     assert await stuck(upstream) < IN_FLIGHT
-    assert unsent(gateway) < 1024 * KIB
+    assert gateway.unsent < 1024 * KIB
 
 
 @on_both_loops
@@ -134,7 +125,7 @@ async def test_a_client_that_never_reads_is_cut_off_after_write_timeout(net: Net
     await upstream.until_finished()
     assert 0.3 <= loop.time() - began < 5
     assert gateway.streams == 0
-    resume(client)
+    client.resume()
     response = await (await client.response()).rest()
     assert not response.ended, "what was not told never looks complete"
 
@@ -147,9 +138,9 @@ async def test_a_client_that_never_reads_the_rest_of_a_stream_that_has_ended_is_
 
     gateway = await net.gateway(await net.upstream(handler), write_timeout=0.3)
     client = await stopped_client(gateway, NATIVE, M)
-    await until(lambda: unsent(gateway))
+    await until(lambda: gateway.unsent)
     await until(lambda: not gateway.streams)
-    assert unsent(gateway)
+    assert gateway.unsent
     await until(lambda: not gateway.running._server._open)
     client.close()
 
@@ -161,9 +152,9 @@ async def test_a_client_that_reads_slowly_is_kept(net: Net) -> None:
     client = await stopped_client(gateway, NATIVE, M, 32 * KIB)
     for _ in range(14):
         await asyncio.sleep(0.1)
-        resume(client)
+        client.resume()
         await client.reader.read(64 * KIB)
-        client.writer.transport.pause_reading()  # type: ignore[attr-defined]  # as above
+        client.pause()
     assert gateway.streams == 1
     assert upstream.finished == 0
 
@@ -179,7 +170,7 @@ async def test_a_stopped_client_can_be_cancelled_and_others_go_on(net: Net) -> N
     assert quick.status == 404
     assert (await gateway.ask("DELETE", f"{NATIVE}s/{name}")).status == 202
     await upstream.until_finished()
-    resume(client)
+    client.resume()
     response = await (await client.response()).rest()
     assert response.ended
     assert response.types[-2:] == ["finish", "done"]
@@ -190,7 +181,7 @@ async def test_a_stopped_client_can_be_cancelled_and_others_go_on(net: Net) -> N
 async def test_a_client_that_asks_and_asks_and_never_reads_is_not_answered_into_memory(net: Net) -> None:
     gateway = await net.gateway(write_timeout=0.5)
     client = await gateway.connect(receive_buffer=4 * KIB)
-    client.writer.transport.pause_reading()  # type: ignore[attr-defined]  # as above
+    client.pause()
     requests = request_bytes(gateway.host, "GET", "/playground/app.js") * 100
     most = 0
 
@@ -203,7 +194,7 @@ async def test_a_client_that_asks_and_asks_and_never_reads_is_not_answered_into_
     try:
         async with asyncio.timeout(10):
             while not most or gateway.running._server._open:
-                most = max(most, unsent(gateway))
+                most = max(most, gateway.unsent)
                 await asyncio.sleep(0.01)
     finally:
         asking.cancel()

@@ -153,7 +153,7 @@ async def test_a_client_that_leaves_without_having_read_closes_the_upstream_too(
     taken = []
     for n in range(TRIES):
         client = await gateway.connect(receive_buffer=4096)
-        client.writer.transport.pause_reading()  # type: ignore[attr-defined]  # a transport of a socket has it
+        client.pause()
         client.send(request_bytes(gateway.host, "POST", NATIVE, M))
         sent = -1
         while sent != (sent := upstream.peers[-1].sent if len(upstream.peers) > n else 0) or not sent:

@@ -721,14 +721,25 @@ def test_an_end_is_for_the_connection_to_see(start: Start, *, is_reset: bool) ->
 
 
 @only_with_a_shortcut
-def test_what_breaks_while_it_is_read_is_told(start: Start) -> None:
-    stream = start()
-    stream.connection.broke(ConnectionResetError(104, "Connection reset by peer"))
-    assert stream.wire.aborted
+def test_what_breaks_while_it_is_read_is_told() -> None:
+    """A socket that listens says that there is something, and cannot be read."""
+    stream = Stream(turns=True, lends=True)
+    wire = stream.wire
+    assert isinstance(wire, SocketWire)
+    connected, wire.socket = wire.socket, socket.create_server(("127.0.0.1", 0))
+    for read in answer(*BEGINNING)[:-1]:  # as if the loop had read them
+        stream.connection.data_received(read)
+        stream.time.advance(0)
+    assert stream.is_lent
     told: list[Exception | None] = []
-    stream.wire.connection_lost = lambda connection, exchange, exc: told.append(exc)  # type: ignore[method-assign]
+    wire.connection_lost = lambda connection, exchange, exc: told.append(exc)  # type: ignore[method-assign]
+    (callback,) = stream.time.watched.values()
+    with connected, socket.create_connection(wire.socket.getsockname()):
+        callback()
+    assert wire.aborted
     stream.connection.connection_lost(None)
-    assert [type(exc) for exc in told] == [ConnectionResetError]
+    assert [type(exc) for exc in told] == [OSError]
+    stream.close()
 
 
 @only_with_a_shortcut
