@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import random
+import sys
 import weakref
 from typing import Any
 
@@ -149,6 +150,13 @@ def test_setting_and_cancelling_does_not_grow_the_wheel(loop: Any, wheel: TimerW
     keep.cancel()
     assert not wheel._slots
     assert not loop.handles
+
+
+def test_a_tick_whose_timers_are_all_cancelled_keeps_no_room_for_them(loop: Any, wheel: TimerWheel) -> None:
+    keep = wheel.schedule(1000 + 10_000, lambda: None)
+    for timer in [wheel.schedule(1060, lambda: None) for _ in range(1000)]:
+        timer.cancel()
+    assert max(sys.getsizeof(timers) for timers in wheel._slots.values()) <= sys.getsizeof({keep: None})
 
 
 async def test_a_real_loop_runs_it() -> None:
