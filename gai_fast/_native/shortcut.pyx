@@ -244,28 +244,41 @@ cdef class Turn:
     def _read(self):
         """Sockets that are lent have something: all of them are read before any of it is handled."""
         cdef gai_ready[GAI_READY] ready
-        cdef list reads = self._reads
-        cdef Shortcut shortcut
-        cdef Py_ssize_t size
-        cdef int i
+        cdef int i = 0, count = gai_take_ready(self._set, ready)
         try:
-            for i in range(gai_take_ready(self._set, ready)):
-                shortcut = <Shortcut>ready[i].whose
-                size = 0
-                if shortcut.chunks is not None and not ready[i].ends:
-                    size = gai_receive(shortcut._in, INPUT, ROOM)
-                if size > 0:
-                    reads.append(shortcut._reader)
-                    reads.append(shortcut._exchange)
-                    reads.append(shortcut)
-                    reads.append(PyBytes_FromStringAndSize(INPUT, size))
-                elif size < 0 and size != -EAGAIN:
-                    shortcut._reader.broke(OSError(-size, strerror(-size).decode()))
-                if size == 0 or size == ROOM:
-                    # An end, more than one read takes, or what is not for a shortcut: its connection sees that, too.
-                    shortcut._reader.take_back()
+            while i < count:
+                i += 1
+                self.receive(<Shortcut>ready[i - 1].whose, ready[i - 1].ends)
         finally:
+            while i < count:
+                # An exception is told to the loop; what is behind it would not be told here again.
+                i += 1
+                (<Shortcut>ready[i - 1].whose)._reader.take_back()
             self._handle()
+
+    cdef int receive(self, Shortcut shortcut, bint ends) except -1:
+        """Reads one of them, or leaves it to its connection."""
+        cdef list reads = self._reads
+        cdef Py_ssize_t size = 0
+        cdef bytes data = None
+        if shortcut.chunks is not None and not ends:
+            size = gai_receive(shortcut._in, INPUT, ROOM)
+        if size > 0:
+            try:
+                data = PyBytes_FromStringAndSize(INPUT, size)
+            finally:
+                if data is None:
+                    shortcut._reader.drop()  # there was no memory for what it has read
+            reads.append(shortcut._reader)
+            reads.append(shortcut._exchange)
+            reads.append(shortcut)
+            reads.append(data)
+        elif size < 0 and size != -EAGAIN:
+            shortcut._reader.broke(OSError(-size, strerror(-size).decode()))
+        if size == 0 or size == ROOM:
+            # An end, more than one read takes, or what is not for a shortcut: its connection sees that, too.
+            shortcut._reader.take_back()
+        return 0
 
     cdef int borrow(self, reader, exchange, Shortcut shortcut) except -1:
         """From now on the socket of an answer is read here, where there are such sets and its connection lends it."""

@@ -776,6 +776,30 @@ def test_one_that_fails_takes_its_connection_with_it_and_no_other_of_the_turn(st
 
 
 @only_with_a_shortcut
+def test_one_whose_socket_cannot_be_given_back_keeps_no_other_from_being_read(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stream = start()
+    others = [start(stream), start(stream)]
+    assert isinstance(stream.wire, SocketWire)
+    stream.wire.other.shutdown(socket.SHUT_WR)
+    monkeypatch.setattr(stream.wire, "resume_reading", lambda: 1 // 0)
+    for other in others:
+        assert isinstance(other.wire, SocketWire)
+        other.wire.other.sendall(chunked([text("d")])[0])
+    (callback,) = stream.time.watched.values()
+    with pytest.raises(ZeroDivisionError):
+        callback()
+    for other in others:
+        assert isinstance(other.wire, SocketWire)
+        assert other.wire.reads
+        other.receive(*chunked(END), LAST)
+        assert other.leg.body.count(b'"text":"d"') == 2
+        assert other.figures is not None
+        assert other.figures.outcome == "finished"
+
+
+@only_with_a_shortcut
 def test_nothing_is_watched_once_a_turn_is_closed(start: Start) -> None:
     stream = start()
     assert stream.turn is not None
