@@ -24,7 +24,7 @@ export PYTHONMALLOC=malloc PYTHONDONTWRITEBYTECODE=1 GAI_FAST_REQUIRE_EXTENSIONS
 export ASAN_OPTIONS=detect_leaks=0:abort_on_error=1 UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1
 preload="$("$compiler" -print-file-name=libasan.so) $("$compiler" -print-file-name=libubsan.so)"
 if [ $# -eq 0 ]; then
-  set -- tests/parity tests/unit/_pure tests/unit/net/test_shortcut.py tests/fuzz --ignore tests/parity/test_instructions.py
+  set -- tests/parity tests/unit/_pure tests/unit/net/test_fast_path.py tests/fuzz --ignore tests/parity/test_instructions.py
 fi
 # -s: a sanitizer writes to standard error and ends the process, and pytest must not hold that back.
 LD_PRELOAD=$preload "$python" -m pytest -q -s -p no:cacheprovider --timeout 300 "$@"

@@ -15,22 +15,22 @@ __all__ = [
     "ArrayFramer",
     "Bounds",
     "ChunkedBody",
+    "ClientTransport",
     "DeltaCopier",
+    "FastPath",
     "Frame",
     "LineFramer",
     "NDJSONEncoder",
     "NDJSONParser",
-    "Outlet",
     "Part",
     "Piece",
+    "ReadBatch",
     "SSEEncoder",
     "SSEEvent",
     "SSEFramer",
     "SSEParser",
     "Shape",
-    "Shortcut",
-    "Traffic",
-    "Turn",
+    "StreamCounters",
     "compact_json",
     "encode_json",
     "encode_ndjson",
@@ -66,7 +66,7 @@ Frame = _kernels.Frame
 LineFramer = _kernels.LineFramer
 NDJSONEncoder = _kernels.NDJSONEncoder
 NDJSONParser = _kernels.NDJSONParser
-Outlet = _kernels.Outlet
+ClientTransport = _kernels.ClientTransport
 Part = _kernels.Part
 Piece = _kernels.Piece
 SSEEncoder = _kernels.SSEEncoder
@@ -74,9 +74,9 @@ SSEEvent = _kernels.SSEEvent
 SSEFramer = _kernels.SSEFramer
 SSEParser = _kernels.SSEParser
 Shape = _kernels.Shape
-Shortcut = _kernels.Shortcut
-Traffic = _kernels.Traffic
-Turn = _kernels.Turn
+FastPath = _kernels.FastPath
+StreamCounters = _kernels.StreamCounters
+ReadBatch = _kernels.ReadBatch
 compact_json = _kernels.compact_json
 encode_json = _kernels.encode_json
 encode_ndjson = _kernels.encode_ndjson

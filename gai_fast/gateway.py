@@ -28,7 +28,7 @@ from gai_fast.limits import LIMITS
 from gai_fast.metrics import MetricsSink, StreamMetrics
 from gai_fast.net.callbacks import CallbackRunner
 from gai_fast.net.engine import Engine
-from gai_fast.net.session import Call, Clock, Session
+from gai_fast.net.session import Clock, Session, StreamSpec
 from gai_fast.reading import characters, parse_request
 from gai_fast.request import Request
 from gai_fast.result import Collector, Result
@@ -177,7 +177,7 @@ class GatewayStream:
                 raise Error("unsupported", f"`{field}`: streams of this process are not kept", reason=field)
         if isinstance(request.request_id, str):
             self._sink.request_id = request_id(request.request_id)
-        call = Call(
+        spec = StreamSpec(
             _model(engine.settings, request.model if isinstance(request.model, str) else None),
             request,
             self,
@@ -189,7 +189,7 @@ class GatewayStream:
         )
         if self._manager is not None:
             self._callbacks = CallbackRunner(self._manager, loop, pause=self._pause, resume=self._resume)
-        session = engine.start(call, self, self.id, Clock(now_ms))
+        session = engine.start(spec, self, self.id, Clock(now_ms))
         if session.metrics is None:
             self._session = session
         else:  # it has ended already

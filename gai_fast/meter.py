@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from gai_fast._impl import Bounds, Traffic
+from gai_fast._impl import Bounds, StreamCounters
 from gai_fast.metrics import GAP_BOUNDS, NO_GAPS, Outcome, StreamMetrics
 
 _BOUNDS: Final = Bounds(GAP_BOUNDS)
@@ -22,17 +22,17 @@ class StreamMeter:
         began: When the request came, in seconds of a clock that only goes forward.
 
     Attributes:
-        traffic: Is told of every read of the upstream's body, and of what is handed to the client's connection.
+        counters: Is told of every read of the upstream's body, and of what is handed to the client's connection.
     """
 
-    __slots__ = ("_asked", "_began", "_first", "_paused_at", "_paused_for", "_worked", "traffic")
+    __slots__ = ("_asked", "_began", "_first", "_paused_at", "_paused_for", "_worked", "counters")
 
     def __init__(self, began: float) -> None:
         self._began = began
         self._asked: float | None = None
         self._first: float | None = None
         self._worked = 0.0
-        self.traffic = Traffic(_BOUNDS, began)
+        self.counters = StreamCounters(_BOUNDS, began)
         self._paused_at: float | None = None
         self._paused_for = 0.0
 
@@ -40,7 +40,7 @@ class StreamMeter:
         """The upstream has been asked; of several attempts that one counts which gives the first delta."""
         if self._asked is None:
             self._worked += now - self._began
-        if self.traffic.first_at is None:
+        if self.counters.first_at is None:
             self._asked = now
 
     def told(self, now: float) -> None:
@@ -85,20 +85,20 @@ class StreamMeter:
             now: When the stream ended. What follows is not measured here, and stands in `StreamMetrics` as it is given.
         """
         asked = self._began if self._asked is None else self._asked
-        traffic = self.traffic
-        first, upstream_first = self._first, traffic.first_at
+        counters = self.counters
+        first, upstream_first = self._first, counters.first_at
         return StreamMetrics(
             duration=now - self._began,
             time_to_first_token=None if first is None else first - self._began,
             upstream_time_to_first_token=None if upstream_first is None else upstream_first - asked,
-            gateway_overhead=self._worked + traffic.worked,
-            gaps=NO_GAPS if traffic.deltas <= 1 else traffic.gaps,
-            gap_sum=traffic.gap_sum,
+            gateway_overhead=self._worked + counters.worked,
+            gaps=NO_GAPS if counters.deltas <= 1 else counters.gaps,
+            gap_sum=counters.gap_sum,
             backpressure=self._paused_for + (0.0 if self._paused_at is None else now - self._paused_at),
-            deltas=traffic.deltas,
+            deltas=counters.deltas,
             events=events,
-            bytes_in=traffic.received,
-            bytes_out=traffic.sent,
+            bytes_in=counters.received,
+            bytes_out=counters.sent,
             outcome=outcome,
             code=code,
             finish_reason=finish_reason,

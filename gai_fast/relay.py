@@ -407,7 +407,7 @@ class Relay:
         if not self._is_done_with:
             self._finish(error)
 
-    # -- what takes the shortcut --
+    # -- what takes the fast path --
 
     @property
     def copier(self) -> DeltaCopier | None:
@@ -416,7 +416,7 @@ class Relay:
         return self._copier if is_open and not self._halves and self._copier.copies else None
 
     def settle(self) -> None:
-        """Notes the deltas that took the shortcut, before anything else happens to the stream."""
+        """Notes the deltas that took the fast path, before anything else happens to the stream."""
         count, kinds = self._copier.settle()
         if count and self._deltas is not None:
             self._deltas.append_frames(b"", count)

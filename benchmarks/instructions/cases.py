@@ -123,20 +123,20 @@ class Alone:
     """A stream whose reads bring one chunk of one frame."""
 
     def __init__(self, upstream: Peer, client: Peer) -> None:
-        self.traffic = native.Traffic(native.Bounds(GAP_BOUNDS), 0.0)
-        self.shortcut = native.Shortcut(learned(chat, CHAT, ignored=IGNORED), client, lambda: NOW, self.traffic)
-        self.shortcut.chunks = native.ChunkedBody()
-        self.shortcut.follow(7, 0)
+        self.counters = native.StreamCounters(native.Bounds(GAP_BOUNDS), 0.0)
+        self.fast_path = native.FastPath(learned(chat, CHAT, ignored=IGNORED), client, lambda: NOW, self.counters)
+        self.fast_path.chunks = native.ChunkedBody()
+        self.fast_path.follow(7, 0)
         self.upstream = upstream
         self.loop = Loop()
-        self.turn = native.Turn(self.loop, lambda: 1.0)
+        self.turn = native.ReadBatch(self.loop, lambda: 1.0)
         frame = chat(" more", "234")
         self.read = b"%x\r\n%b\r\n" % (len(frame), frame)
 
     def take(self, reads: int) -> None:
         """One turn of the loop."""
         for _ in repeat(None, reads):
-            self.turn.add(self.upstream, None, self.shortcut, self.read)
+            self.turn.add(self.upstream, None, self.fast_path, self.read)
         self.loop.due.pop()()
 
 
@@ -145,10 +145,10 @@ def alone() -> Run:
     stream = Alone(Peer(), Peer())
 
     def run(n: int) -> None:
-        before = stream.traffic.deltas
+        before = stream.counters.deltas
         for _ in repeat(None, n // 10):
             stream.take(10)
-        if stream.traffic.deltas != before + n:
+        if stream.counters.deltas != before + n:
             raise AssertionError("not copied")
 
     return run

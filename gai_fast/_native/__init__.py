@@ -6,38 +6,38 @@ and writer of JSON meet but do not know (a dataclass, an integer over 64 bits, a
 """
 
 from gai_fast._native.chunked import ChunkedBody
+from gai_fast._native.counters import Bounds, StreamCounters
 from gai_fast._native.encoders import NDJSONEncoder, SSEEncoder, encode_ndjson, encode_sse
+from gai_fast._native.fast_path import FastPath, ReadBatch
 from gai_fast._native.jsontext import compact_json, encode_json, escape, parse_exact
 from gai_fast._native.parsers import LineFramer, NDJSONParser, SSEFramer, SSEParser
 from gai_fast._native.relay import DeltaCopier
 from gai_fast._native.shapes import Shape
-from gai_fast._native.shortcut import Shortcut, Turn
-from gai_fast._native.traffic import Bounds, Traffic
 from gai_fast._pure.arrays import ArrayFramer
+from gai_fast._pure.fast_path import ClientTransport
 from gai_fast._pure.parsers import Frame, SSEEvent
 from gai_fast._pure.relay import Part, Piece
-from gai_fast._pure.shortcut import Outlet
 
 __all__ = [
     "ArrayFramer",
     "Bounds",
     "ChunkedBody",
+    "ClientTransport",
     "DeltaCopier",
+    "FastPath",
     "Frame",
     "LineFramer",
     "NDJSONEncoder",
     "NDJSONParser",
-    "Outlet",
     "Part",
     "Piece",
+    "ReadBatch",
     "SSEEncoder",
     "SSEEvent",
     "SSEFramer",
     "SSEParser",
     "Shape",
-    "Shortcut",
-    "Traffic",
-    "Turn",
+    "StreamCounters",
     "compact_json",
     "encode_json",
     "encode_ndjson",

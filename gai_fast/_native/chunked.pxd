@@ -1,4 +1,4 @@
-"""The state of a chunked body, which the shortcut looks at."""
+"""The state of a chunked body, which the fast path looks at."""
 
 cimport cython
 from libc.stdint cimport uint8_t

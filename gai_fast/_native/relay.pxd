@@ -87,7 +87,7 @@ cdef class DeltaCopier:
     cdef size_t _run_end        # 0: it does not
     cdef readonly size_t copied # frames since `take_copied` was called last
     cdef bint _is_timed         # what is written has the time in it
-    cdef size_t _passed         # frames that a shortcut has taken since the relay was told
+    cdef size_t _passed         # frames that a fast path has taken since the relay was told
     cdef list _touched          # of _Kind, the last one that was copied last
     cdef dict _kept             # of _Kept, by name
 

@@ -591,7 +591,7 @@ cdef class DeltaCopier:
         return data, copied, self.take_kinds()
 
     def settle(self):
-        """What a shortcut has passed on since the last call."""
+        """What a fast path has passed on since the last call."""
         passed = self._passed
         self._passed = 0
         return passed, self.take_kinds() if passed else []

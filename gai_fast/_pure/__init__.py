@@ -5,34 +5,34 @@ Layer 1: no asyncio, logging, clock or environment in here. Import the names fro
 
 from gai_fast._pure.arrays import ArrayFramer
 from gai_fast._pure.chunked import ChunkedBody
+from gai_fast._pure.counters import Bounds, StreamCounters
 from gai_fast._pure.encoders import NDJSONEncoder, SSEEncoder, encode_ndjson, encode_sse
+from gai_fast._pure.fast_path import ClientTransport, FastPath, ReadBatch
 from gai_fast._pure.jsontext import compact_json, encode_json, escape, parse_exact
 from gai_fast._pure.parsers import Frame, LineFramer, NDJSONParser, SSEEvent, SSEFramer, SSEParser
 from gai_fast._pure.relay import DeltaCopier, Part, Piece
 from gai_fast._pure.shapes import Shape
-from gai_fast._pure.shortcut import Outlet, Shortcut, Turn
-from gai_fast._pure.traffic import Bounds, Traffic
 
 __all__ = [
     "ArrayFramer",
     "Bounds",
     "ChunkedBody",
+    "ClientTransport",
     "DeltaCopier",
+    "FastPath",
     "Frame",
     "LineFramer",
     "NDJSONEncoder",
     "NDJSONParser",
-    "Outlet",
     "Part",
     "Piece",
+    "ReadBatch",
     "SSEEncoder",
     "SSEEvent",
     "SSEFramer",
     "SSEParser",
     "Shape",
-    "Shortcut",
-    "Traffic",
-    "Turn",
+    "StreamCounters",
     "compact_json",
     "encode_json",
     "encode_ndjson",

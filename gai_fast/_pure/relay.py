@@ -129,11 +129,11 @@ class DeltaCopier:
 
     @property
     def copies(self) -> bool:
-        """Whether a frame has been learned and nothing is half read, so that a `Shortcut` may be worth while."""
+        """Whether a frame has been learned and nothing is half read, so that a `FastPath` may be worth while."""
         return False
 
     def settle(self) -> tuple[int, list[tuple[Event, int, str]]]:
-        """What a `Shortcut` has passed on since the last call: as `take_copied` tells it, but for the bytes."""
+        """What a `FastPath` has passed on since the last call: as `take_copied` tells it, but for the bytes."""
         return 0, []
 
     def take_kept(self) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Runs streams: from a call to a session with an open upstream.
+"""Runs streams: from a spec to a session with an open upstream.
 
 Owns the pools, the timers and the streams that run in this process. Knows no HTTP server: the command line and the
 server both stand on it.
@@ -24,7 +24,7 @@ from gai_fast.net.pool import UpstreamPool, close_all
 from gai_fast.net.recording import RecordedExchange, secrets_of
 from gai_fast.net.replay import ReplayExchange, load_recording
 from gai_fast.net.retry import Breaker, RetryPolicy
-from gai_fast.net.session import Call, Client, Clock, Exchange, Session, Translate
+from gai_fast.net.session import Client, Clock, Exchange, Session, StreamSpec, Translate
 from gai_fast.net.timers import TimerWheel
 from gai_fast.net.upstream import Receiver
 from gai_fast.processors import Chain, StreamInfo, describe, make_chain, read_processor
@@ -119,29 +119,29 @@ class Engine:
         """The open connections of each upstream that has been asked, by its name."""
         return {name: pool.stats.open for name, pool in self._pools.items()}
 
-    def start(self, call: Call, client: Client, stream_id: str, clock: Clock) -> Session:
+    def start(self, spec: StreamSpec, client: Client, stream_id: str, clock: Clock) -> Session:
         """Starts a stream.
 
         Args:
-            call: What is asked.
+            spec: What is asked.
             client: Who follows.
             stream_id: The stream's id, never used before.
-            clock: Shared with the call's output.
+            clock: Shared with the spec's output.
 
         Raises:
             Error: The request cannot be made of this upstream; nothing was sent.
         """
-        output = call.output
+        output = spec.output
         kept: LoggedOutput | None = None
-        if call.origin is not None:
-            output = kept = LoggedOutput(cast("StreamEncoder", output), self.store.create(call.origin))
+        if spec.origin is not None:
+            output = kept = LoggedOutput(cast("StreamEncoder", output), self.store.create(spec.origin))
         try:
-            session = Session(self, call, output, client, stream_id=stream_id, clock=clock, loop=self._loop)
+            session = Session(self, spec, output, client, stream_id=stream_id, clock=clock, loop=self._loop)
             self.streams[stream_id] = session
             if kept is not None:
                 self._kept[stream_id] = kept
         except Error as error:
-            self._refused(call, stream_id, error)
+            self._refused(spec, stream_id, error)
             raise
         finally:
             if kept is not None and stream_id not in self.streams:
@@ -152,11 +152,11 @@ class Engine:
         """Cancels a stream that runs."""
         self.streams[stream_id].cancel()
 
-    def open(self, call: Call, session: Session) -> tuple[Adapter, Translate, Exchange]:
-        """Asks the upstream of a call.
+    def open(self, spec: StreamSpec, session: Session) -> tuple[Adapter, Translate, Exchange]:
+        """Asks the upstream of a spec.
 
         Args:
-            call: One attempt.
+            spec: One attempt.
             session: Gets the answer.
 
         Returns:
@@ -165,32 +165,32 @@ class Engine:
         Raises:
             Error: It cannot be asked for this; nothing was sent.
         """
-        upstream = call.model.upstream
+        upstream = spec.model.upstream
         api = get_provider(upstream.provider)
         key = upstream.api_key.reveal() if upstream.api_key is not None else None
-        target = Target(call.model.id, key, call.model.stream.on_unsupported)
-        for path in call.left_out:
+        target = Target(spec.model.id, key, spec.model.stream.on_unsupported)
+        for path in spec.left_out:
             api.leave_out(path, target)
-        if isinstance(call.request, dict):
-            request = api.build_passthrough(call.request, target)
+        if isinstance(spec.request, dict):
+            request = api.build_passthrough(spec.request, target)
         else:
-            request = api.build_request(call.request, target)
+            request = api.build_request(spec.request, target)
         if target.dropped:
             _log_dropped(session.stream_id, upstream, target.dropped)
-        translate = partial(for_client, upstream=upstream.name, keep_details=api.dialect == call.dialect)
+        translate = partial(for_client, upstream=upstream.name, keep_details=api.dialect == spec.dialect)
         if self.record is None:
             exchange = self._open(api, upstream, request, session)
         else:
-            exchange = self._open_recorded(self.record, call, session, api, request)
-        return api.adapter(call.model.id), translate, exchange
+            exchange = self._open_recorded(self.record, spec, session, api, request)
+        return api.adapter(spec.model.id), translate, exchange
 
     def _open_recorded(
-        self, folder: Path, call: Call, session: Session, api: API, request: UpstreamRequest
+        self, folder: Path, spec: StreamSpec, session: Session, api: API, request: UpstreamRequest
     ) -> Exchange:
-        upstream = call.model.upstream
+        upstream = spec.model.upstream
         about = {
             "provider": upstream.provider,
-            "model": call.model.id,
+            "model": spec.model.id,
             "upstream": upstream.name,
             "stream_id": session.stream_id,
         }
@@ -247,21 +247,21 @@ class Engine:
         session.metrics = session.measured(outcome)
         tell_sinks(self.sinks, session.metrics)
 
-    def _refused(self, call: Call, stream_id: str, error: Error) -> None:
+    def _refused(self, spec: StreamSpec, stream_id: str, error: Error) -> None:
         """A stream that never was counts as a failed one."""
-        upstream = call.model.upstream
+        upstream = spec.model.upstream
         metrics = StreamMetrics(
             duration=0.0,
             outcome="failed",
             code=error.code,
             provider=upstream.provider.partition(":")[0],
             upstream=upstream.name,
-            model=call.model.name,
-            endpoint=call.endpoint,
-            transport=call.transport,
+            model=spec.model.name,
+            endpoint=spec.endpoint,
+            transport=spec.transport,
             stream_id=stream_id,
-            request_id=call.request_id,
-            trace_id=call.trace_id,
+            request_id=spec.request_id,
+            trace_id=spec.trace_id,
         )
         tell_sinks(self.sinks, metrics)
 

@@ -1,8 +1,8 @@
 """The connections to one upstream: how they are made, and how they end.
 
 Owns: where a connection may go (DNS, forbidden addresses, TCP, TLS). It must not know: who gets which connection
-(`lending.py`), what an answer means, retries, other upstreams. The proxy environment is not read: an upstream is what
-the configuration says.
+(`connection_pool.py`), what an answer means, retries, other upstreams. The proxy environment is not read: an upstream
+is what the configuration says.
 
 A resolved address is checked and then connected to as it is, so no second look-up can give another one (DNS rebinding;
 RELIABILITY T25).
@@ -22,10 +22,10 @@ from collections.abc import Callable, Sequence
 from itertools import chain, zip_longest
 from typing import Any, Final, Protocol, cast
 
-from gai_fast._impl import Turn
+from gai_fast._impl import ReadBatch
 from gai_fast.errors import Error
 from gai_fast.limits import LIMITS
-from gai_fast.net.lending import Lender
+from gai_fast.net.connection_pool import ConnectionPool
 from gai_fast.net.timers import Timers
 from gai_fast.net.upstream import Exchange, Origin, Timeouts, UpstreamConnection, is_ip_address
 
@@ -33,7 +33,7 @@ _Address = tuple[socket.AddressFamily, Any]
 """A family and a socket address of it, resolved."""
 
 
-class UpstreamPool(Lender):
+class UpstreamPool(ConnectionPool):
     """Keep-alive connections to one upstream; belongs to one loop and its thread.
 
     Args:
@@ -74,7 +74,7 @@ class UpstreamPool(Lender):
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         self._literal: list[_Address] | None = [(family, (host, port))] if is_ip_address(host) else None
         self._ssl = (ssl_context or default_ssl_context()) if self.origin.scheme == "https" else None
-        self._turn = Turn(self._loop, timers.clock)
+        self._batch = ReadBatch(self._loop, timers.clock)
 
     async def close(self) -> None:
         """Ends all connections, and exchanges with `network`, reason `closed`; returns when the sockets are gone."""
@@ -88,7 +88,7 @@ class UpstreamPool(Lender):
         for connection in tuple(self._open):
             connection.fail(self._gone())
         await self._emptied.wait()
-        self._turn.close()
+        self._batch.close()
 
     def _connect(self, exchange: Exchange) -> None:
         task = self._loop.create_task(self._connect_for(exchange))
@@ -145,7 +145,7 @@ class UpstreamPool(Lender):
         """
         try:
             _, connection = await self._loop.create_connection(
-                cast("Callable[[], Any]", functools.partial(UpstreamConnection, self, self._turn)),  # as server/app.py
+                cast("Callable[[], Any]", functools.partial(UpstreamConnection, self, self._batch)),  # as server/app.py
                 sock=sock,
                 ssl=self._ssl,
                 server_hostname=None if self._ssl is None else self.origin.host,

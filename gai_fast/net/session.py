@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import Any, Final, Literal, Protocol, cast
 
-from gai_fast._impl import Outlet, Piece, Shortcut
+from gai_fast._impl import ClientTransport, FastPath, Piece
 from gai_fast.errors import Error
 from gai_fast.events import Event
 from gai_fast.limits import LIMITS
@@ -70,7 +70,7 @@ class Client(Protocol):
     """The client's leg of a stream. Every method is synchronous; none raises for a client that is gone."""
 
     @property
-    def direct(self) -> Outlet | None:
+    def direct(self) -> ClientTransport | None:
         """What takes the stream in HTTP chunks; `None` where it is written otherwise, or not yet."""
 
     def commit(self) -> None:
@@ -99,7 +99,7 @@ class Output(Protocol):
         """Writes a keep-alive between two events."""
 
     def take_pieces(self) -> Sequence[Piece]:
-        """The bytes since the last call, in pieces: whoever puts something around them copies them only once."""
+        """The bytes since the last spec, in pieces: whoever puts something around them copies them only once."""
 
 
 class Clock:
@@ -121,7 +121,7 @@ class Clock:
 
 
 @dataclass(slots=True, init=False)  # mypyc leaves the `__init__` that `dataclass` makes interpreted: 1.5 µs
-class Call:
+class StreamSpec:
     """One answer that somebody asks for.
 
     Args:
@@ -136,7 +136,7 @@ class Call:
         left_out: Paths of the client's fields that have no place in `request`.
         prompt_characters: Length of the request's text, for partial usage.
         is_retry: The client says that it has asked this before.
-        other: The same call to another model, where more than the model differs then; it is also given this call where
+        other: The same spec for another model, where more than the model differs then; it is also given this spec where
             its answer has begun.
         origin: What the log is told of the stream, which is kept; its output is an encoder. `None`: it is not kept.
         chain: The stream's processors, from `Engine.chain`; it lives through every attempt.
@@ -157,7 +157,7 @@ class Call:
     left_out: Sequence[str]
     prompt_characters: int | None
     is_retry: bool
-    other: Callable[[ModelSettings, Call | None], Call] | None
+    other: Callable[[ModelSettings, StreamSpec | None], StreamSpec] | None
     origin: Origin | None
     chain: Chain | None
     request_id: str
@@ -179,7 +179,7 @@ class Call:
         left_out: Sequence[str] = (),
         prompt_characters: int | None = None,
         is_retry: bool = False,
-        other: Callable[[ModelSettings, Call | None], Call] | None = None,
+        other: Callable[[ModelSettings, StreamSpec | None], StreamSpec] | None = None,
         origin: Origin | None = None,
         chain: Chain | None = None,
         request_id: str = "",
@@ -206,8 +206,8 @@ class Call:
         self.endpoint = endpoint
         self.transport = transport
 
-    def to(self, model: ModelSettings, *, has_begun: bool) -> Call:
-        """The same call to another model.
+    def to(self, model: ModelSettings, *, has_begun: bool) -> StreamSpec:
+        """The same spec for another model.
 
         Args:
             model: Whom to ask.
@@ -218,7 +218,7 @@ class Call:
         return self.other(model, self if has_begun else None)
 
 
-class Runner(Protocol):
+class EngineCallbacks(Protocol):
     """What a session needs of the engine."""
 
     settings: Settings
@@ -237,8 +237,8 @@ class Runner(Protocol):
     def breaker_opened(self, upstream: UpstreamSettings, error: Error) -> None:
         """An upstream is left alone from now on."""
 
-    def open(self, call: Call, session: Session) -> tuple[Adapter, Translate, Exchange]:
-        """Asks the upstream of a call.
+    def open(self, spec: StreamSpec, session: Session) -> tuple[Adapter, Translate, Exchange]:
+        """Asks the upstream of a spec.
 
         Raises:
             Error: It cannot be asked for this; nothing was sent.
@@ -253,8 +253,8 @@ class Session:
 
     Args:
         runner: The engine.
-        call: What is asked, and of whom first.
-        output: The call's output, or what keeps its bytes too.
+        spec: What is asked, and of whom first.
+        output: The spec's output, or what keeps its bytes too.
         client: The client's leg.
         stream_id: The stream's id.
         clock: Shared with the output.
@@ -264,7 +264,7 @@ class Session:
         Error: No upstream can be asked for this; nothing was sent.
 
     Attributes:
-        call: The attempt that is under way.
+        spec: The attempt that is under way.
         attempts: Attempts so far.
         models: Models asked so far.
         metrics: What was measured of the stream, once it has ended.
@@ -272,8 +272,8 @@ class Session:
 
     def __init__(
         self,
-        runner: Runner,
-        call: Call,
+        runner: EngineCallbacks,
+        spec: StreamSpec,
         output: Output,
         client: Client,
         *,
@@ -281,7 +281,7 @@ class Session:
         clock: Clock,
         loop: asyncio.AbstractEventLoop,
     ) -> None:
-        self.call = call
+        self.spec = spec
         self.stream_id = stream_id
         self.attempts = 0
         self.models = 1
@@ -290,15 +290,15 @@ class Session:
         self._output = output
         self._client = client
         self._clock = clock
-        self._stream = call.model.stream
-        self._upstream = call.model.upstream
+        self._stream = spec.model.stream
+        self._upstream = spec.model.upstream
         self._timers = runner.timers
         self._loop = loop
-        self._hold = call.hold
-        self._model = call.model.name
+        self._hold = spec.hold
+        self._model = spec.model.name
         self._meter = StreamMeter(perf_counter())
         self._has_told = False
-        self._shortcut: Shortcut | None = None
+        self._fast_path: FastPath | None = None
         self._reading: tuple[float, int] | None = None
         self._is_cancelled = False
         self._exchange: Exchange | None = None
@@ -313,82 +313,82 @@ class Session:
         self._breaker: Breaker | None = None
         self._here = 0  # attempts at this model
         self._retries = 0
-        self._next: tuple[Call, Continued] | None = None
+        self._next: tuple[StreamSpec, Continued] | None = None
         self._continued: Continued = None
         self._has_content = False
         self._next_handle: asyncio.TimerHandle | None = None
-        self._fallbacks = list(call.model.fallback)
-        self._tried = [call.model.name]
+        self._fallbacks = list(spec.model.fallback)
+        self._tried = [spec.model.name]
         wish = self._stream.on_midstream_failure
-        self._mends = wish == "continue" or (wish == "restart" and call.announces)
+        self._mends = wish == "continue" or (wish == "restart" and spec.announces)
         self._transcript = Transcript() if wish == "continue" else None
         runner.policy.budget.request(self._began)
         self.relay: Relay
-        self._start(call)
-        if not (self._upstream.retries and not call.is_retry) and not (self._fallbacks or self.call.model.fallback_on):
+        self._start(spec)
+        if not (self._upstream.retries and not spec.is_retry) and not (self._fallbacks or self.spec.model.fallback_on):
             self._forget_request()
         self._arm()
 
     # -- attempts --
 
-    def _start(self, call: Call) -> None:
+    def _start(self, spec: StreamSpec) -> None:
         """The first attempt; where its breaker is open, at the first model whose is not."""
         refused: Error | None = None
         while True:
             try:
-                adapter, translate, self._exchange = self._ask(call)
+                adapter, translate, self._exchange = self._ask(spec)
                 break
             except Error as error:
                 refused = refused or error
                 following = self._following() if refused.reason == _OPEN else None
                 if following is None:
                     raise refused from None
-                call = following
-        if call.output is not self.call.output:
-            self._output = call.output
-        self.call = call
+                spec = following
+        if spec.output is not self.spec.output:
+            self._output = spec.output
+        self.spec = spec
         self.relay = Relay(
             adapter,
             self._output,
-            deltas=self._deltas_of(call),
-            frames=call.frames,
-            chain=call.chain,
+            deltas=self._deltas_of(spec),
+            frames=spec.frames,
+            chain=spec.chain,
             stream_id=self.stream_id,
-            upstream=call.model.upstream.name,
+            upstream=spec.model.upstream.name,
             on_malformed=self._stream.on_malformed,
             translate=translate,
-            prompt_characters=call.prompt_characters,
+            prompt_characters=spec.prompt_characters,
             failed=self._failed,
             transcript=self._transcript,
         )
 
-    def _deltas_of(self, call: Call) -> DeltaSink | None:
+    def _deltas_of(self, spec: StreamSpec) -> DeltaSink | None:
         """Where deltas go that are written already; nowhere if a transcript or a processor must see each."""
-        is_seen = self._transcript is not None or (call.chain is not None and call.chain.touches == "deltas")
-        return None if is_seen else call.deltas
+        is_seen = self._transcript is not None or (spec.chain is not None and spec.chain.touches == "deltas")
+        return None if is_seen else spec.deltas
 
-    def _ask(self, call: Call) -> tuple[Adapter, Translate, Exchange]:
-        """Asks the upstream of a call, where its breaker lets it."""
+    def _ask(self, spec: StreamSpec) -> tuple[Adapter, Translate, Exchange]:
+        """Asks the upstream of a spec, where its breaker lets it."""
         now = self._loop.time()
-        breaker = self._runner.breaker(call.model.upstream)
+        breaker = self._runner.breaker(spec.model.upstream)
         if breaker is not None and not breaker.admits(now, self):
             raise Error(
                 "provider_unavailable",
-                f"upstream {call.model.upstream.name!r} has failed too often, and is left alone for a while",
+                f"upstream {spec.model.upstream.name!r} has failed too often, and is left alone for a while",
                 reason=_OPEN,
                 # While its probe is under way nobody knows.
                 retry_after_ms=max(1, round((breaker.seconds_left(now) or LIMITS.retry_first) * 1000)),
-                provider=call.model.upstream.provider,
+                provider=spec.model.upstream.provider,
             )
         is_asked = False
         try:
-            opened = self._runner.open(call, self)
+            opened = self._runner.open(spec, self)
             is_asked = True
         finally:
             if not is_asked and breaker is not None:
                 breaker.left(self)
         self._breaker = breaker
-        self._upstream = call.model.upstream
+        self._upstream = spec.model.upstream
         self._asked = now
         self.attempts += 1
         self._retries += self._here > 0
@@ -399,7 +399,7 @@ class Session:
     def _failed(self, error: Error) -> bool:
         """What becomes of a failed attempt; `True`: another one is made."""
         now = self._loop.time()
-        self._shortcut = None
+        self._fast_path = None
         self._runner.attempt_failed(self._upstream, error)
         self._judge(None if self.relay.has_content else error, now)
         following = None if self._over else self._following_attempt(error, now)
@@ -407,22 +407,22 @@ class Session:
             return False
         self._close_exchange()
         self._asked = math.inf
-        call, continued, delay = following
-        self._next = call, continued
+        spec, continued, delay = following
+        self._next = spec, continued
         self._next_handle = self._loop.call_later(delay, self._ask_again)
         return True
 
-    def _following_attempt(self, error: Error, now: float) -> tuple[Call, Continued, float] | None:
+    def _following_attempt(self, error: Error, now: float) -> tuple[StreamSpec, Continued, float] | None:
         """The attempt that follows a failure, how it goes on, and in how many seconds; `None`: none does."""
-        delivered, call = self.relay.delivered, self.call
+        delivered, spec = self.relay.delivered, self.spec
         continued: Continued = None
         if delivered or self._continued is not None:
             if not self._mends:
                 return None
             if self._transcript is not None:
                 if self._continued == "prefill" and not self.relay.has_content:
-                    return call, "verified", 0.0  # it was refused
-                can_prefill = call.model.prefill and isinstance(call.request, Request) and self._transcript.text
+                    return spec, "verified", 0.0  # it was refused
+                can_prefill = spec.model.prefill and isinstance(spec.request, Request) and self._transcript.text
                 continued = "prefill" if can_prefill and self._continued != "verified" else "verified"
         breaker = self._runner.breaker(self._upstream)
         is_open = breaker is not None and breaker.state(now) == "open"
@@ -434,23 +434,23 @@ class Session:
                 attempts=self._here,
                 retries=0 if is_open else self._upstream.retries,
                 seconds_to_commit=self._began + self._stream.commit_after - now,
-                is_clients_retry=call.is_retry,
+                is_clients_retry=spec.is_retry,
             ),
             now,
         )
         if verdict.action == "again":
-            return call, continued, verdict.delay
+            return spec, continued, verdict.delay
         if continued is not None:
             return None
         if verdict.action == "end":
             self._fallbacks.clear()
-        if error.code in call.model.fallback_on:
-            self._fallbacks.insert(0, call.model.fallback_on[error.code])
+        if error.code in spec.model.fallback_on:
+            self._fallbacks.insert(0, spec.model.fallback_on[error.code])
         other = self._following()
         return None if other is None else (other, None, 0.0)
 
-    def _following(self) -> Call | None:
-        """The call to the next model of `fallback`, where there is one left that has not been asked."""
+    def _following(self) -> StreamSpec | None:
+        """The spec for the next model of `fallback`, where there is one left that has not been asked."""
         while self._fallbacks:
             model = self._runner.settings.model(self._fallbacks.pop(0))
             if model is None or model.name in self._tried:
@@ -459,28 +459,28 @@ class Session:
             has_begun = self.attempts > 0 and self.relay.state is not _IDLE
             try:
                 # What the client asked of the stream holds whoever answers.
-                call = self.call.to(replace(model, stream=self._stream), has_begun=has_begun)
+                spec = self.spec.to(replace(model, stream=self._stream), has_begun=has_begun)
             except Error:
                 continue  # what the client asks cannot be said in the dialect of this one
             self._here = 0
             self.models += 1
-            return call
+            return spec
         return None
 
     def _ask_again(self) -> None:
         """The attempt that was promised."""
         self._next_handle = None
         while self._next is not None and not self._over:
-            (call, continued), self._next = self._next, None
-            asked = call
-            if continued == "prefill" and self._transcript is not None and isinstance(call.request, Request):
-                asked = replace(call, request=call.request.with_prefill(self._transcript.text or ""))
+            (spec, continued), self._next = self._next, None
+            asked = spec
+            if continued == "prefill" and self._transcript is not None and isinstance(spec.request, Request):
+                asked = replace(spec, request=spec.request.with_prefill(self._transcript.text or ""))
             try:
                 adapter, translate, exchange = self._ask(asked)
             except (Error, ValueError):
                 # What cannot be asked for this was not asked: the failure before it stands, unless another one can be.
                 if continued == "prefill":
-                    self._next = call, "verified"
+                    self._next = spec, "verified"
                     continue
                 other = None if continued is not None else self._following()
                 if other is None:
@@ -490,20 +490,20 @@ class Session:
                     return
                 self._next = other, None
                 continue
-            if call.output is not self.call.output:
+            if spec.output is not self.spec.output:
                 if self._committed:
                     self._flush()
-                self._output = call.output
-            self.call, self._continued, self._exchange = call, continued, exchange
+                self._output = spec.output
+            self.spec, self._continued, self._exchange = spec, continued, exchange
             self._has_content = False
             if self._paused:
                 exchange.pause_reading()
             self.relay.begin(
                 adapter,
                 self._output,
-                deltas=self._deltas_of(call),
-                frames=call.frames,
-                upstream=call.model.upstream.name,
+                deltas=self._deltas_of(spec),
+                frames=spec.frames,
+                upstream=spec.model.upstream.name,
                 translate=translate,
                 continued=continued,
             )
@@ -520,7 +520,7 @@ class Session:
     def _forget_request(self) -> None:
         """Lets go of what is not asked again."""
         if not self._mends:
-            self.call.request, self.call.other = {}, None
+            self.spec.request, self.spec.other = {}, None
 
     def _judge(self, error: Error | None, now: float) -> None:
         """Tells the breaker how the attempt went; once for each."""
@@ -543,7 +543,7 @@ class Session:
             self.relay.receive_head(status, headers)
             self._advance()
 
-    def body_received(self, data: bytes) -> Shortcut | None:
+    def body_received(self, data: bytes) -> FastPath | None:
         """Bytes of the upstream's body."""
         if not self._over:
             self._settle()
@@ -556,26 +556,26 @@ class Session:
                 self._await_due()
         return None if self._over else self._shorten()
 
-    def _shorten(self) -> Shortcut | None:
+    def _shorten(self) -> FastPath | None:
         """Who passes on what comes next as long as it is nothing but more of the same."""
-        copier, deltas = self.relay.copier, self.call.deltas
+        copier, deltas = self.relay.copier, self.spec.deltas
         # Nothing may be held back, and nobody be waiting for a first token, or for each of them.
         if copier is None or deltas is None or not self._has_told or self._stream.flush_interval or self._due_handle:
             return None
-        if self._shortcut is None:
+        if self._fast_path is None:
             outlet, output = self._client.direct, cast(object, self._output)
             if outlet is None or output is not deltas:
                 return None
-            self._shortcut = Shortcut(copier, outlet, self._clock.tick, self._meter.traffic)
-        self._shortcut.follow(deltas.seq, self.relay.deltas)
-        return self._shortcut
+            self._fast_path = FastPath(copier, outlet, self._clock.tick, self._meter.counters)
+        self._fast_path.follow(deltas.seq, self.relay.deltas)
+        return self._fast_path
 
     def _settle(self) -> None:
-        """Notes what has taken the shortcut, before anything else happens to the stream."""
-        shortcut = self._shortcut
-        if shortcut is not None:
+        """Notes what has taken the fast path, before anything else happens to the stream."""
+        fast_path = self._fast_path
+        if fast_path is not None:
             self.relay.settle()
-            self._last_write = max(self._last_write, shortcut.wrote_at)
+            self._last_write = max(self._last_write, fast_path.wrote_at)
 
     def exchange_ended(self, error: Error | None) -> None:
         """The upstream's body is complete, or broke."""
@@ -706,13 +706,13 @@ class Session:
         reading = self._reading
         if reading is not None:
             self._reading = None
-            self._meter.traffic.read(reading[0], perf_counter(), reading[1], self.relay.deltas)
+            self._meter.counters.read(reading[0], perf_counter(), reading[1], self.relay.deltas)
 
     def measured(self, outcome: Outcome = "finished") -> StreamMetrics:
         """The figures so far, where the stream ends in this turn: what has been said is handed over."""
         self._settle()
         self._note_read()
-        relay, call = self.relay, self.call
+        relay, spec = self.relay, self.spec
         if not self._has_told and outcome != "disconnected" and not (self._hold and outcome == "failed"):
             self._note_told()
         end, upstream = relay.end, self._upstream
@@ -727,11 +727,11 @@ class Session:
             upstream=upstream.name,
             model=self._model,
             answered_by=end.get("model", ""),
-            endpoint=call.endpoint,
-            transport=call.transport,
+            endpoint=spec.endpoint,
+            transport=spec.transport,
             stream_id=self.stream_id,
-            request_id=call.request_id,
-            trace_id=call.trace_id,
+            request_id=spec.request_id,
+            trace_id=spec.trace_id,
             retries=self._retries,
             fallbacks=self.models - 1,
         )
@@ -777,7 +777,7 @@ class Session:
     def _flush(self) -> None:
         is_written = self._hand_over()
         # A format may have no word for what was said. A program in this process takes events, not bytes.
-        if not self._has_told and (is_written or self.call.transport == "library"):
+        if not self._has_told and (is_written or self.spec.transport == "library"):
             self._note_told()
 
     def _hand_over(self) -> bool:
@@ -791,14 +791,14 @@ class Session:
         if not size:
             return False
         self._last_write = self._loop.time()
-        self._meter.traffic.wrote(size)
+        self._meter.counters.wrote(size)
         self._client.write(pieces)
         return True
 
     def _end(self) -> None:
         error = self.relay.error
         pieces = self._output.take_pieces()
-        self._meter.traffic.wrote(size_of(pieces))
+        self._meter.counters.wrote(size_of(pieces))
         self._leave("failed" if error is not None else "cancelled" if self._is_cancelled else "finished")
         if error is not None:
             self._close_exchange()

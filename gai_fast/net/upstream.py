@@ -39,7 +39,7 @@ from urllib.parse import urlsplit
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
-from gai_fast._impl import ChunkedBody, Shortcut, Turn
+from gai_fast._impl import ChunkedBody, FastPath, ReadBatch
 from gai_fast._version import __version__
 from gai_fast.errors import Code, Error, Phase
 from gai_fast.limits import LIMITS
@@ -53,7 +53,7 @@ class Receiver(Protocol):
     def head_received(self, status: int, headers: dict[str, str]) -> None:
         """The head of the final answer: lower-case names, the values of duplicates joined by `", "`."""
 
-    def body_received(self, data: bytes) -> Shortcut | None:
+    def body_received(self, data: bytes) -> FastPath | None:
         """What one read brought of the body, without its framing.
 
         Returns:
@@ -460,7 +460,7 @@ class _Nobody:
 
     def head_received(self, status: int, headers: dict[str, str]) -> None: ...
 
-    def body_received(self, data: bytes) -> Shortcut | None:
+    def body_received(self, data: bytes) -> FastPath | None:
         return None
 
     def exchange_ended(self, error: Error | None) -> None: ...
@@ -478,7 +478,7 @@ class Exchange:
     Attributes:
         sent: Whether the request was, at least possibly, written: whether the upstream may be at work on it.
         reused: Whether it runs on a pooled connection.
-        shortcut: Who is given the next reads, once the answer is under way and they are likely to be more of the same.
+        fast_path: Who is given the next reads, once the answer is under way and they are likely to be more of the same.
     """
 
     __slots__ = (
@@ -498,9 +498,9 @@ class Exchange:
         "_timer",
         "_timers",
         "_total_by",
+        "fast_path",
         "reused",
         "sent",
-        "shortcut",
     )
 
     def __init__(
@@ -518,7 +518,7 @@ class Exchange:
         self._abandon: Callable[[], object] = _nothing  # what close() has to undo in this state
         self._connection: UpstreamConnection | None = None
         self._response: ResponseReader  # from `begin` on
-        self.shortcut: Shortcut | None = None
+        self.fast_path: FastPath | None = None
         self._paused = False
         self._total_by = timers.clock() + timeouts.total
         self._connect_by = self._read_at = self._armed = 0.0
@@ -619,15 +619,15 @@ class Exchange:
 
     def data_received(self, data: bytes, now: float) -> None:
         """What one read brought, and when."""
-        if self.shortcut is None:
+        if self.fast_path is None:
             self._pass_on(self._response.feed(data), now)
         else:
-            rest = self.shortcut.feed(data, now)
+            rest = self.fast_path.feed(data, now)
             if rest is not None:
                 self.rest_received(rest, now)
 
     def rest_received(self, body: bytes, now: float) -> None:
-        """What the shortcut has left of a read, perhaps nothing."""
+        """What the fast path has left of a read, perhaps nothing."""
         self._response.look_at_chunks()
         self._pass_on(body, now)
 
@@ -639,7 +639,7 @@ class Exchange:
         if self._state is _HEAD and response.head is not None:
             self._state = _BODY
             self._receiver.head_received(*response.head)
-        if body or self.shortcut is not None:
+        if body or self.fast_path is not None:
             if self._state is _BODY:
                 self._state = _STREAMING
             self._shorten(self._receiver.body_received(body))
@@ -664,15 +664,15 @@ class Exchange:
 
     # -- own
 
-    def _shorten(self, shortcut: Shortcut | None) -> None:
-        """From now on reads go to a shortcut, where there is one."""
+    def _shorten(self, fast_path: FastPath | None) -> None:
+        """From now on reads go to a fast path, where there is one."""
         if self._state is _ENDED:
             return
-        if self.shortcut is not None and self.shortcut is not shortcut:
-            self.shortcut.chunks = None
-        if shortcut is not None:
-            shortcut.chunks = self._response.chunks
-        self.shortcut = shortcut if self._response.chunks is not None else None
+        if self.fast_path is not None and self.fast_path is not fast_path:
+            self.fast_path.chunks = None
+        if fast_path is not None:
+            fast_path.chunks = self._response.chunks
+        self.fast_path = fast_path if self._response.chunks is not None else None
 
     def _complete(self, is_reusable: bool) -> None:
         if self._state is not _ENDED:
@@ -688,9 +688,9 @@ class Exchange:
         self._state = _ENDED
         self._abandon = _nothing
         self._connection = self._request = None
-        if self.shortcut is not None:
-            self.shortcut.chunks = None
-            self.shortcut = None
+        if self.fast_path is not None:
+            self.fast_path.chunks = None
+            self.fast_path = None
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -701,7 +701,7 @@ class Exchange:
             return min(self._total_by, self._connect_by)
         if self._state is _QUEUED or self._paused:
             return self._total_by
-        read_at = self._read_at if self.shortcut is None else max(self._read_at, self.shortcut.at)
+        read_at = self._read_at if self.fast_path is None else max(self._read_at, self.fast_path.at)
         return min(self._total_by, read_at + self._timeouts.idle)
 
     def _arm(self) -> None:
@@ -732,7 +732,7 @@ class Exchange:
 # ---- one connection ------------------------------------------------------------------------------------------------
 
 
-class Keeper(Protocol):
+class ConnectionCallbacks(Protocol):
     """What a connection tells its pool."""
 
     def connection_made(self, connection: UpstreamConnection) -> None:
@@ -752,41 +752,41 @@ class UpstreamConnection:
     of one caller's answer never becomes another's.
 
     Args:
-        keeper: Is told what becomes of it.
-        turn: Whose reads it shares; without one each is handled at once.
+        callbacks: Is told what becomes of it.
+        batch: Whose reads it shares; without one each is handled at once.
 
     Attributes:
         known: The head of an answer that it, or another one to the same upstream, carried.
     """
 
-    __slots__ = ("_borrower", "_broken", "_exchange", "_keeper", "_transport", "_turn", "known")
+    __slots__ = ("_batch", "_borrower", "_broken", "_callbacks", "_exchange", "_transport", "known")
 
-    def __init__(self, keeper: Keeper, turn: Turn | None = None) -> None:
-        self._keeper = keeper
-        self._turn = turn
+    def __init__(self, callbacks: ConnectionCallbacks, batch: ReadBatch | None = None) -> None:
+        self._callbacks = callbacks
+        self._batch = batch
         self.known: KnownHead | None = None
         self._exchange: Exchange | None = None
-        self._borrower: Shortcut | None = None  # who reads the socket
+        self._borrower: FastPath | None = None  # who reads the socket
         self._broken: OSError | None = None
         self._transport: asyncio.Transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
-        self._keeper.connection_made(self)
+        self._callbacks.connection_made(self)
 
     def data_received(self, data: bytes) -> None:
-        exchange, turn = self._exchange, self._turn
+        exchange, batch = self._exchange, self._batch
         if exchange is None:
             self.abort()  # nobody asked for it
             return
-        shortcut = exchange.shortcut
-        if turn is None or shortcut is None:
+        fast_path = exchange.fast_path
+        if batch is None or fast_path is None:
             exchange.data_received(data, exchange.now())
         else:
-            turn.add(self, exchange, shortcut, data)
+            batch.add(self, exchange, fast_path, data)
 
     def handle(self, exchange: Exchange, data: bytes, now: float) -> None:
-        """A read that has waited for the others of its turn."""
+        """A read that has waited for the others of its batch."""
         self._give(exchange, exchange.data_received, data, now)
 
     def handle_rest(self, exchange: Exchange, body: bytes, now: float) -> None:
@@ -803,8 +803,8 @@ class UpstreamConnection:
             if not is_well:  # its exchange has ended: nobody asked for it
                 self.drop()
 
-    def lend(self, borrower: Shortcut) -> int:
-        """Leaves the socket to a shortcut, up to `take_back` or whatever else happens here; see `Reader`."""
+    def lend(self, borrower: FastPath) -> int:
+        """Leaves the socket to a fast path, up to `take_back` or whatever else happens here; see `Reader`."""
         transport = self._transport
         descriptor = descriptor_of(transport)
         if descriptor < 0 or not transport.is_reading():
@@ -843,7 +843,7 @@ class UpstreamConnection:
     def connection_lost(self, exc: Exception | None) -> None:
         self.take_back()
         exchange, self._exchange = self._exchange, None
-        self._keeper.connection_lost(self, exchange, exc or self._broken)
+        self._callbacks.connection_lost(self, exchange, exc or self._broken)
 
     @property
     def is_closing(self) -> bool:
@@ -862,7 +862,7 @@ class UpstreamConnection:
         # A peer that answers before it has the whole request cannot tell the rest of it from the next one.
         if is_reusable and not self._transport.is_closing() and not self._transport.get_write_buffer_size():
             self._transport.resume_reading()
-            self._keeper.connection_free(self)
+            self._callbacks.connection_free(self)
         else:
             self._transport.abort()
 

@@ -11,7 +11,7 @@ from typing import Final
 
 from mypy_extensions import mypyc_attr
 
-from gai_fast._impl import Outlet, Piece
+from gai_fast._impl import ClientTransport, Piece
 
 _CHUNKED: Final = [("transfer-encoding", "chunked")]
 
@@ -40,7 +40,7 @@ class ResponseWriter:
 
     __slots__ = ("_chunked", "_head", "_outlet", "_send")
 
-    def __init__(self, outlet: Outlet, *, chunked: bool) -> None:
+    def __init__(self, outlet: ClientTransport, *, chunked: bool) -> None:
         self._outlet = outlet
         self._send: Callable[[bytes], None] = outlet.write
         self._chunked = chunked
@@ -52,7 +52,7 @@ class ResponseWriter:
         return _CHUNKED if self._chunked else []
 
     @property
-    def direct(self) -> Outlet | None:
+    def direct(self) -> ClientTransport | None:
         """The connection, where the body consists of HTTP chunks and the head has gone out."""
         return None if self._head or not self._chunked else self._outlet
 

@@ -25,7 +25,7 @@ from typing import Final, Protocol, cast
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 
-from gai_fast._impl import ChunkedBody, Outlet, Shortcut
+from gai_fast._impl import ChunkedBody, ClientTransport, FastPath
 from gai_fast.errors import Error
 from gai_fast.ids import new_request_id
 from gai_fast.limits import LIMITS
@@ -70,7 +70,7 @@ def _set_option(sock: Options | None, name: str, value: int) -> None:
         sock.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
-class Peer(Outlet, Protocol):
+class Peer(ClientTransport, Protocol):
     """What an answer needs of its connection."""
 
     transport: asyncio.Transport
@@ -309,7 +309,7 @@ class Connection:
         # Of the transport, found once: looking them up again costs each write as much as calling them.
         self._send: Callable[[bytes], None]
         self._is_closing: Callable[[], bool]
-        self._borrower: Shortcut | None = None  # who writes to the socket
+        self._borrower: FastPath | None = None  # who writes to the socket
         self.stream: Stream | None = None
         self.answering: HTTPRequest | None = None
         self.write_timeout = server.write_timeout
@@ -591,8 +591,8 @@ class Connection:
             self._send(data)
             self._written += len(data)
 
-    def lend(self, borrower: Shortcut) -> int:
-        """Lets a shortcut write to the socket, until anybody else writes anything; see `Outlet`."""
+    def lend(self, borrower: FastPath) -> int:
+        """Lets a fast path write to the socket, until anybody else writes anything; see `ClientTransport`."""
         if self._borrower is not None:
             self._end_lending()
         transport = self.transport

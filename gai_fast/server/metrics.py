@@ -148,7 +148,7 @@ def engine_gauges(engine: Engine) -> dict[str, Gauge]:
     def active_streams() -> Mapping[str, float]:
         counts = dict.fromkeys(("sse", "ndjson", "json"), 0)
         for session in engine.streams.values():
-            transport = session.call.transport
+            transport = session.spec.transport
             counts[transport] = counts.get(transport, 0) + 1
         return counts
 

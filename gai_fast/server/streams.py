@@ -1,6 +1,6 @@
 """The routes that stream: native, the demo's plain GET, OpenAI chat completions, cancel.
 
-Owns how an HTTP request becomes a call, and the HTTP side of a stream. What the answer says is not its business.
+Owns how an HTTP request becomes a spec, and the HTTP side of a stream. What the answer says is not its business.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from gai_fast.formats import Encoder, PassthroughEncoder, StreamContext, StreamE
 from gai_fast.ids import new_stream_id
 from gai_fast.metrics import StreamMetrics
 from gai_fast.net.engine import Engine
-from gai_fast.net.session import Call, Clock, Output
+from gai_fast.net.session import Clock, Output, StreamSpec
 from gai_fast.net.writer import ResponseWriter, size_of
 from gai_fast.processors import Chain
 from gai_fast.providers import get_provider
@@ -96,9 +96,9 @@ class StreamRoutes:
         context: StreamContext,
         model: ModelSettings,
         body: dict[str, Any],
-        before: Call | None = None,
-    ) -> Call:
-        """The call of a client that speaks a dialect; its own bytes pass through where the upstream speaks it too.
+        before: StreamSpec | None = None,
+    ) -> StreamSpec:
+        """The spec of a client that speaks a dialect; its own bytes pass through where the upstream speaks it too.
 
         Args:
             incoming: The client's request.
@@ -106,7 +106,7 @@ class StreamRoutes:
             context: The stream.
             model: Whom to ask.
             body: What is asked.
-            before: The call to a model that failed after its answer had begun; what wrote that writes this one too.
+            before: The spec for a model that failed after its answer had begun; what wrote that writes this one too.
         """
         whole = not body.get("stream")
         frames = self._passthrough(negotiated, context, model, body, before)
@@ -120,7 +120,7 @@ class StreamRoutes:
         else:
             request, left_out = get_format("openai").parse_request(body)
             output, deltas, chain = self._translation(request, negotiated, context, before, whole=whole)
-        return Call(
+        return StreamSpec(
             model,
             request,
             output,
@@ -146,7 +146,7 @@ class StreamRoutes:
         context: StreamContext,
         model: ModelSettings,
         body: dict[str, Any],
-        before: Call | None,
+        before: StreamSpec | None,
     ) -> PassthroughEncoder | None:
         """What passes the upstream's bytes on; `None` where they must be read by something of ours, or translated."""
         if (
@@ -160,7 +160,13 @@ class StreamRoutes:
         return negotiated.format.passthrough(negotiated.framing, context, whole=not body.get("stream"))
 
     def _translation(
-        self, request: Request, negotiated: Negotiated, context: StreamContext, before: Call | None, *, whole: bool
+        self,
+        request: Request,
+        negotiated: Negotiated,
+        context: StreamContext,
+        before: StreamSpec | None,
+        *,
+        whole: bool,
     ) -> tuple[Output, DeltaSink | None, Chain | None]:
         """What writes the answer of another dialect, twice where it takes deltas, and its processors."""
         if before is not None and before.frames is None:
@@ -198,7 +204,7 @@ class StreamRoutes:
         model = self._model(request.model if isinstance(request.model, str) else None)
         context = self._context(incoming, negotiated, model, ids=ids)
         output, deltas = _encoder(negotiated, context, whole=not request.stream)
-        call = Call(
+        spec = StreamSpec(
             model,
             request,
             output,
@@ -215,7 +221,7 @@ class StreamRoutes:
             endpoint=incoming.path,
             transport=negotiated.framing if request.stream else "json",
         )
-        self._answer(incoming, negotiated, context, call)
+        self._answer(incoming, negotiated, context, spec)
 
     def _context(
         self, incoming: Incoming, negotiated: Negotiated, model: ModelSettings, *, usage: bool = True, ids: bool = False
@@ -233,12 +239,12 @@ class StreamRoutes:
             usage=usage,
         )
 
-    def _answer(self, incoming: Incoming, negotiated: Negotiated, context: StreamContext, call: Call) -> None:
-        media_type = "application/json" if call.hold else negotiated.format.media_type(negotiated.framing)
-        client = HTTPClient(incoming, context, call, media_type)
-        if call.hold:
+    def _answer(self, incoming: Incoming, negotiated: Negotiated, context: StreamContext, spec: StreamSpec) -> None:
+        media_type = "application/json" if spec.hold else negotiated.format.media_type(negotiated.framing)
+        client = StreamResponse(incoming, context, spec, media_type)
+        if spec.hold:
             context.metrics = client.measured
-        client.attach(self._engine.start(call, client, context.stream_id, cast("Clock", context.clock)))
+        client.attach(self._engine.start(spec, client, context.stream_id, cast("Clock", context.clock)))
 
     def _model(self, name: str | None) -> ModelSettings:
         model = self._settings.model(name)
@@ -263,7 +269,7 @@ def _origin(negotiated: Negotiated, context: StreamContext) -> Origin:
     return Origin(context.stream_id, context.model, negotiated.format.name, negotiated.framing, context.envelope)
 
 
-class Followed(Protocol):
+class SessionCallbacks(Protocol):
     """What the client's leg needs of its `Session`."""
 
     @property
@@ -283,24 +289,24 @@ class Followed(Protocol):
         """The client has caught up."""
 
 
-class HTTPClient(ResponseWriter):
+class StreamResponse(ResponseWriter):
     """The HTTP side of one stream: a `Client` for the session, a `Stream` for the connection."""
 
     __slots__ = ("_connection", "_incoming", "_media_type", "_session", "_stream_id", "_whole")
 
-    def __init__(self, incoming: Incoming, context: StreamContext, call: Call, media_type: str) -> None:
+    def __init__(self, incoming: Incoming, context: StreamContext, spec: StreamSpec, media_type: str) -> None:
         http = incoming.http
         super().__init__(http.connection, chunked=http.is_http_1_1)
         self._incoming = incoming
         self._connection = http.connection
         self._stream_id = context.stream_id
         self._media_type = media_type
-        self._whole = call.hold
-        self._session: Followed | None = None
-        stream = call.model.stream
+        self._whole = spec.hold
+        self._session: SessionCallbacks | None = None
+        stream = spec.model.stream
         self._connection.begin_stream(self, high_water=stream.client_buffer, write_timeout=stream.write_timeout)
 
-    def attach(self, session: Followed) -> None:
+    def attach(self, session: SessionCallbacks) -> None:
         """The stream runs: from here on it learns what happens to the client."""
         if self._connection.stream is not self:
             return  # it has ended already

@@ -329,7 +329,7 @@ async def test_a_full_pool_of_ours_is_told_after_no_retry_and_opens_no_breaker(
         await peer.until_gone()
 
     if full:
-        monkeypatch.setattr("gai_fast.net.lending.LIMITS", dataclasses.replace(LIMITS, pool_waiting=0))
+        monkeypatch.setattr("gai_fast.net.connection_pool.LIMITS", dataclasses.replace(LIMITS, pool_waiting=0))
     upstream, backup = await net.upstream(at_work), Steps(answer())
     options = {"max_connections": 1, "breaker": BreakerSettings(failures=1), "first_event_timeout": 0.2}
     gateway = await gateway_for(net, upstream.url, backup if helped else None, **options)

@@ -72,8 +72,8 @@ from gai_fast.server.app import start
 from gai_fast.settings import ModelSettings, ServerSettings, Settings, StreamSettings, UpstreamSettings
 
 def kinds():
-    names = ("Session", "Relay", "HTTPClient", "ResponseWriter", "Exchange", "Connection", "UpstreamConnection", "Task",
-             "TimerHandle", "Incoming", "Reply")
+    names = ("Session", "Relay", "StreamResponse", "ResponseWriter", "Exchange", "Connection", "UpstreamConnection",
+             "Task", "TimerHandle", "Incoming", "Reply")
     return Counter(type(thing).__name__ for thing in gc.get_objects() if type(thing).__name__ in names)
 
 def files():
@@ -245,7 +245,7 @@ def test_after_many_streams_nothing_is_left_of_them(loop: str) -> None:
         assert after["files"] - before["files"] == kept
         assert after["sets"] - before["sets"] <= 1  # the upstream's sockets that are borrowed, once some have been
         assert after["tasks"] == before["tasks"]
-        for kind in ("Session", "Relay", "HTTPClient", "ResponseWriter", "Exchange", "Incoming", "Reply"):
+        for kind in ("Session", "Relay", "StreamResponse", "ResponseWriter", "Exchange", "Incoming", "Reply"):
             assert after["kinds"].get(kind, 0) == 0, kind
         assert after["objects"] - before["objects"] < STREAMS / 5
         assert gateway.memory - memory < 4 * MIB

@@ -15,13 +15,13 @@ from gai_fast.metrics import GAP_BOUNDS, StreamMetrics
 def test_times_are_measured_per_read() -> None:
     meter = StreamMeter(100.0)
     meter.asked(100.002)
-    meter.traffic.read(100.1, 100.101, 50, 0)  # a role is no token
-    meter.traffic.read(100.2, 100.201, 300, 3)
+    meter.counters.read(100.1, 100.101, 50, 0)  # a role is no token
+    meter.counters.read(100.2, 100.201, 300, 3)
     meter.told(100.2005)
-    meter.traffic.read(100.24, 100.241, 100, 4)
-    meter.traffic.read(100.3, 100.301, 20, 4)
-    meter.traffic.wrote(40)
-    meter.traffic.wrote(2)
+    meter.counters.read(100.24, 100.241, 100, 4)
+    meter.counters.read(100.3, 100.301, 20, 4)
+    meter.counters.wrote(40)
+    meter.counters.wrote(2)
     told = meter.end(100.5, events=9, model="m")
     assert told.duration == pytest.approx(0.5)
     assert told.time_to_first_token == pytest.approx(0.2005)
@@ -33,7 +33,7 @@ def test_times_are_measured_per_read() -> None:
 def test_gaps_are_those_between_reads_and_none_within_one() -> None:
     meter = StreamMeter(0.0)
     for ended, deltas in ((1.0, 5), (1.0005, 6), (1.0405, 8), (200.0, 9)):
-        meter.traffic.read(ended, ended, 1, deltas)
+        meter.counters.read(ended, ended, 1, deltas)
     told = meter.end(201.0)
     counted = {bound: count for bound, count in zip([*GAP_BOUNDS, None], told.gaps, strict=True) if count}
     assert counted == {0.001: 4 + 1 + 1, 0.05: 1, None: 1}
@@ -75,9 +75,9 @@ def test_the_attempt_that_gave_the_first_delta_is_the_one_that_is_measured() -> 
     meter = StreamMeter(0.0)
     meter.asked(0.1)
     meter.asked(5.0)
-    meter.traffic.read(6.0, 6.0, 1, 1)
+    meter.counters.read(6.0, 6.0, 1, 1)
     meter.asked(8.0)  # what followed was cut off, and is gone on with
-    meter.traffic.read(9.0, 9.0, 1, 2)
+    meter.counters.read(9.0, 9.0, 1, 2)
     told = meter.end(10.0)
     assert told.upstream_time_to_first_token == pytest.approx(1.0)
     assert told.gateway_overhead == pytest.approx(0.1)
@@ -85,8 +85,8 @@ def test_the_attempt_that_gave_the_first_delta_is_the_one_that_is_measured() -> 
 
 def test_what_the_client_was_never_given_has_no_first_token() -> None:
     meter = StreamMeter(0.0)
-    meter.traffic.read(1.0, 1.0, 9, 3)
-    meter.traffic.wrote(20)
+    meter.counters.read(1.0, 1.0, 9, 3)
+    meter.counters.wrote(20)
     told = meter.end(2.0)
     assert told.time_to_first_token is None
     assert (told.upstream_time_to_first_token, told.deltas) == (1.0, 3)
@@ -95,7 +95,7 @@ def test_what_the_client_was_never_given_has_no_first_token() -> None:
 def test_what_a_result_holds_is_json_in_milliseconds() -> None:
     meter = StreamMeter(0.0)
     for now in (0.1, 0.12):
-        meter.traffic.read(now, now, 1, meter.traffic.deltas + 1)
+        meter.counters.read(now, now, 1, meter.counters.deltas + 1)
     meter.told(0.1)
     told = json.loads(json.dumps(meter.end(1.0, retries=1).as_dict()))
     assert told["time_to_first_token_ms"] == 100.0

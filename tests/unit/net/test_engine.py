@@ -16,7 +16,7 @@ from gai_fast.formats import StreamContext, get_format
 from gai_fast.limits import LIMITS
 from gai_fast.net import engine as module
 from gai_fast.net.engine import Engine
-from gai_fast.net.session import Call, Clock, Session
+from gai_fast.net.session import Clock, Session, StreamSpec
 from gai_fast.reading import parse_request
 from gai_fast.settings import ModelSettings, Secret, Settings, StreamSettings, UpstreamSettings
 from gai_fast.stores import Origin
@@ -61,11 +61,11 @@ def pools(monkeypatch: pytest.MonkeyPatch) -> list[FakePool]:
     return FakePool.made
 
 
-def call(model: ModelSettings = MODEL, **more: Any) -> Call:
-    return Call(model, more.pop("request", REQUEST), FakeOutput(), **more)
+def call(model: ModelSettings = MODEL, **more: Any) -> StreamSpec:
+    return StreamSpec(model, more.pop("request", REQUEST), FakeOutput(), **more)
 
 
-def start(engine: Engine, what: Call, stream_id: str = "s1") -> tuple[Session, FakeClient]:
+def start(engine: Engine, what: StreamSpec, stream_id: str = "s1") -> tuple[Session, FakeClient]:
     client = FakeClient()
     return engine.start(what, client, stream_id, Clock(now_ms)), client
 
@@ -153,7 +153,7 @@ async def test_the_operator_is_told_of_it_once_a_minute_and_of_nothing_that_clie
     assert caplog.messages[2:] == [told % "up"]
 
 
-def resumable(stream_id: str = "s1") -> Call:
+def resumable(stream_id: str = "s1") -> StreamSpec:
     context = StreamContext(stream_id, "r", None, "m", now_ms, ids=True)
     encoder = get_format("gai").encoder("sse", context)
     what = call(origin=Origin(stream_id, "m", "gai", "sse"), deltas=encoder)

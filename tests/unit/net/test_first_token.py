@@ -25,7 +25,7 @@ class Stream(Fixture):
     def __init__(self, monkeypatch: pytest.MonkeyPatch, *processors: Mapping[str, Any], **options: Any) -> None:
         super().__init__(**options)
         monkeypatch.setattr("gai_fast.net.session.perf_counter", self.time.time)
-        self.call.chain = make_chain(map(read_processor, processors), StreamInfo())
+        self.spec.chain = make_chain(map(read_processor, processors), StreamInfo())
         self.told: StreamMetrics | None = None
         self.runner.ended = self.ended  # type: ignore[method-assign]  # as the engine does
 
@@ -136,7 +136,7 @@ class OnlyText(FakeOutput):
 
 def test_what_a_format_has_no_word_for_is_none_nor_is_a_ping(monkeypatch: pytest.MonkeyPatch) -> None:
     stream = Stream(monkeypatch, heartbeat=5)
-    stream.output = stream.call.output = OnlyText()
+    stream.output = stream.spec.output = OnlyText()
     stream.begin().at(1.0, THOUGHT).at(2.0, THOUGHT).at(12.0)
     assert b"<ping>" in stream.client.calls
     stream.at(13.0, frame()).at(14.0, LAST)

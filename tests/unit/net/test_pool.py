@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from gai_fast.limits import LIMITS
-from gai_fast.net.lending import PoolStats
+from gai_fast.net.connection_pool import PoolStats
 from gai_fast.net.pool import UpstreamPool, default_ssl_context, is_forbidden_address
 from gai_fast.net.timers import TimerWheel
 

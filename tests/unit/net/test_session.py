@@ -13,7 +13,7 @@ from gai_fast.errors import Error
 from gai_fast.limits import LIMITS
 from gai_fast.net import session as module
 from gai_fast.net.retry import Breaker, RetryPolicy
-from gai_fast.net.session import Call, Clock, Session
+from gai_fast.net.session import Clock, Session, StreamSpec
 from gai_fast.providers import get_provider
 from gai_fast.reading import parse_request
 from gai_fast.relay import Relay
@@ -40,7 +40,7 @@ class FakeRunner:
         self.settings = Settings()
         self.policy = RetryPolicy()
         self.breakers: dict[str, Breaker] = {}
-        self.asked: list[Call] = []
+        self.asked: list[StreamSpec] = []
         self.exchanges: list[FakeExchange] = []
         self.refusals: dict[str, Exception] = {}
         self.ends: list[str] = []
@@ -56,10 +56,10 @@ class FakeRunner:
     def breaker(self, upstream: UpstreamSettings) -> Breaker | None:
         return self.breakers.get(upstream.name)
 
-    def open(self, call: Call, session: Session) -> tuple[Any, Any, Any]:
-        if call.model.upstream.name in self.refusals:
-            raise self.refusals[call.model.upstream.name]
-        self.asked.append(call)
+    def open(self, spec: StreamSpec, session: Session) -> tuple[Any, Any, Any]:
+        if spec.model.upstream.name in self.refusals:
+            raise self.refusals[spec.model.upstream.name]
+        self.asked.append(spec)
         self.exchanges.append(FakeExchange())
         return get_provider("openai-compatible").adapter("m"), lambda error: error, self.exchanges[-1]
 
@@ -88,13 +88,13 @@ class Fixture:
         )
         self.model = ModelSettings("m", upstream, "m", StreamSettings(**stream), **(model or {}))
         request = parse_request(b'{"query":"hi"}')
-        self.call = Call(self.model, request, self.output, hold=hold, announces=True, prompt_characters=8)
+        self.spec = StreamSpec(self.model, request, self.output, hold=hold, announces=True, prompt_characters=8)
         self.session: Session
 
     def start(self) -> Fixture:
         self.session = Session(
             self.runner,  # type: ignore[arg-type]  # what is used of it
-            self.call,
+            self.spec,
             self.output,
             self.client,
             stream_id="s1",
@@ -542,22 +542,22 @@ def test_a_client_that_takes_nothing_costs_the_next_attempt_no_time() -> None:
 )
 def test_a_request_is_kept_only_for_who_may_be_asked_again(options: dict[str, Any], kept: bool) -> None:
     stream = Fixture(**options).start()
-    assert bool(stream.session.call.request) is kept
+    assert bool(stream.session.spec.request) is kept
     stream.session.head_received(200, SSE)
     stream.receive(frame())
-    assert not stream.session.call.request
+    assert not stream.session.spec.request
 
 
 def test_a_prefill_that_cannot_be_made_is_a_plain_fresh_attempt() -> None:
     stream = Fixture(on_midstream_failure="continue", retries=1, model={"prefill": True}).streaming()
     ask = stream.runner.open
-    refused: list[Call] = []
+    refused: list[StreamSpec] = []
 
-    def refuse(call: Call, session: Session) -> Any:
-        if call.request is not stream.session.call.request:
-            refused.append(call)
+    def refuse(spec: StreamSpec, session: Session) -> Any:
+        if spec.request is not stream.session.spec.request:
+            refused.append(spec)
             raise Error("unsupported", "no prefill", reason="field")
-        return ask(call, session)
+        return ask(spec, session)
 
     stream.runner.open = refuse  # type: ignore[method-assign]  # for this test
     stream.session.exchange_ended(Error("network", "cut"))

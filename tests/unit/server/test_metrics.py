@@ -18,10 +18,10 @@ from gai_fast.server.metrics import LogSink, PrometheusSink
 def metrics(**about: Any) -> StreamMetrics:
     meter = StreamMeter(0.0)
     meter.asked(0.001)
-    meter.traffic.read(0.2, 0.2001, 300, 3)
+    meter.counters.read(0.2, 0.2001, 300, 3)
     meter.told(0.2001)
-    meter.traffic.read(0.24, 0.2401, 10, 4)
-    meter.traffic.wrote(55)
+    meter.counters.read(0.24, 0.2401, 10, 4)
+    meter.counters.wrote(55)
     told = {"events": 7, "provider": "p", "model": "fast", "endpoint": "/api/v1/stream", **about}
     return meter.end(0.5, **told)
 

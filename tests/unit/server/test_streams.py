@@ -1,4 +1,4 @@
-"""How a request becomes a call, and the HTTP side of a stream."""
+"""How a request becomes a spec, and the HTTP side of a stream."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import pytest
 from gai_fast.errors import Error
 from gai_fast.formats import StreamContext
 from gai_fast.net.engine import Engine
-from gai_fast.net.session import Call, Clock, Session
+from gai_fast.net.session import Clock, Session, StreamSpec
 from gai_fast.request import Request
 from gai_fast.server.connection import HTTPRequest
 from gai_fast.server.replies import Reply
 from gai_fast.server.router import Incoming
-from gai_fast.server.streams import HTTPClient, StreamRoutes, _characters, json_reply
+from gai_fast.server.streams import StreamResponse, StreamRoutes, _characters, json_reply
 from gai_fast.settings import ModelSettings, ServerSettings, Settings, StreamSettings, UpstreamSettings
 from tests.unit.net.fakes import FakeClient, FakeOutput
 
@@ -79,8 +79,8 @@ class Fixture:
         http = request(self.connection, is_http_1_1=is_http_1_1, keep_alive=keep_alive)
         incoming = Incoming(http, "/api/v1/stream", "req-1", cors=[("vary", "Origin")])
         context = StreamContext("sid", "req-1", None, "m", Clock(lambda: 0))
-        call = Call(MODEL, {}, FakeOutput(), hold=hold)
-        self.client = HTTPClient(incoming, context, call, "application/json" if hold else "text/event-stream")
+        spec = StreamSpec(MODEL, {}, FakeOutput(), hold=hold)
+        self.client = StreamResponse(incoming, context, spec, "application/json" if hold else "text/event-stream")
         self.session = FakeSession()
 
     def attach(self) -> Fixture:
@@ -236,7 +236,7 @@ async def test_an_event_source_that_comes_back_is_sent_away_for_good() -> None:
 async def test_cancelling_needs_a_stream_that_runs() -> None:
     table = routes()
     demo, client = ModelSettings("d", UpstreamSettings("d", "demo", ""), "d"), FakeClient()
-    table._engine.start(Call(demo, Request(query="hi"), FakeOutput()), client, "known", Clock(lambda: 0))
+    table._engine.start(StreamSpec(demo, Request(query="hi"), FakeOutput()), client, "known", Clock(lambda: 0))
     with pytest.raises(Error) as caught:
         table.follow(get({}, tail="known"))
     assert caught.value.code == "unsupported"

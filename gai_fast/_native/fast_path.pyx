@@ -1,4 +1,4 @@
-"""The way of a read that brings nothing but frames that are copied: `gai_fast/_pure/shortcut.py` says what it must equal.
+"""The way of a read that brings nothing but frames that are copied: `gai_fast/_pure/fast_path.py` says what it must equal.
 
 A token that comes alone costs what its read and its write cost in the kernel, and what the code in between evicts from
 the caches: 7 us of CPU where each part of the stream was called, 2 where one function does it all, 1.3 where that reads
@@ -26,7 +26,7 @@ from gai_fast._native.c cimport (
 )
 from gai_fast._native.chunked cimport END, ChunkedBody, whole_chunk
 from gai_fast._native.relay cimport DeltaCopier
-from gai_fast._native.traffic cimport Traffic
+from gai_fast._native.counters cimport StreamCounters
 
 cdef enum:
     BRIEF = 4096        # bytes that most reads become less than; longer ones cost an allocation
@@ -39,18 +39,18 @@ cdef enum:
 cdef char[ROOM] INPUT   # filled and emptied without anything in between that could let another thread run
 
 
-cdef class Shortcut:
-    """See `gai_fast._pure.shortcut.Shortcut`."""
+cdef class FastPath:
+    """See `gai_fast._pure.fast_path.FastPath`."""
 
     cdef DeltaCopier _copier
     cdef object _outlet
     cdef object _send
     cdef object _now_ms
-    cdef Traffic _traffic
+    cdef StreamCounters _counters
     cdef long long _seq
     cdef long long _deltas
     cdef double _ended
-    cdef Turn _turn         # which reads the upstream's socket; None: its connection does
+    cdef ReadBatch _batch         # which reads the upstream's socket; None: its connection does
     cdef object _reader     # who has lent that
     cdef object _exchange   # for whom
     cdef int _in            # the upstream's socket, or -1
@@ -60,12 +60,12 @@ cdef class Shortcut:
     cdef readonly double at
     cdef readonly double wrote_at
 
-    def __init__(self, DeltaCopier copier not None, outlet, now_ms, Traffic traffic not None):
+    def __init__(self, DeltaCopier copier not None, outlet, now_ms, StreamCounters counters not None):
         self._copier = copier
         self._outlet = outlet
         self._send = outlet.write
         self._now_ms = now_ms
-        self._traffic = traffic
+        self._counters = counters
         self._in = self._out = -1
 
     def follow(self, long long seq, long long deltas):
@@ -75,8 +75,8 @@ cdef class Shortcut:
 
     def end_reading(self):
         """The upstream's connection reads its socket itself from now on."""
-        if self._turn is not None:
-            self._turn.give_back(self)
+        if self._batch is not None:
+            self._batch.give_back(self)
 
     def end_writing(self):
         """The client's connection writes to its socket itself from now on."""
@@ -85,7 +85,7 @@ cdef class Shortcut:
     def feed(self, bytes data not None, double now):
         """What one read brought; what of it must take the long way."""
         if self.chunks is None:
-            raise ValueError("this shortcut is closed")
+            raise ValueError("this fast path is closed")
         return self.take(data, now, perf_counter())
 
     cdef bytes take(self, bytes data, double now, double began):
@@ -134,12 +134,12 @@ cdef class Shortcut:
             self._deltas += copied
             written = copier.take_chunk(&said)
             copier.unload()
-            self._traffic.sent += said
+            self._counters.sent += said
             if self._out >= 0:
                 written = self.put(written)
             if written is not None:
                 self._send(written)
-                if self._turn is not None:
+                if self._batch is not None:
                     self._out = self._outlet.lend(self)
             self.wrote_at = now
         else:
@@ -158,16 +158,16 @@ cdef class Shortcut:
     cdef int note(self, double began, Py_ssize_t size) except -1:
         """A read, or the part of one that went this way."""
         self._ended = perf_counter()
-        self._traffic.note(began, self._ended, size, self._deltas)
+        self._counters.note(began, self._ended, size, self._deltas)
         return 0
 
 
-cdef class Turn:
-    """See `gai_fast._pure.shortcut.Turn`; what is still to go through its shortcut is not handed to its reader first."""
+cdef class ReadBatch:
+    """See `gai_fast._pure.fast_path.ReadBatch`; what is still to go through its fast path is not handed to its reader first."""
 
     cdef object _loop
     cdef object _clock
-    cdef list _reads    # of each its reader, exchange, shortcut and data
+    cdef list _reads    # of each its reader, exchange, fast path and data
     cdef int _set       # of the sockets that are lent, or -1
     cdef set _lent      # whose they are: the system remembers these, and keeps none of them alive
 
@@ -184,20 +184,20 @@ cdef class Turn:
         if self._set >= 0:
             gai_close_set(self._set)
 
-    def add(self, reader, exchange, Shortcut shortcut not None, bytes data not None):
+    def add(self, reader, exchange, FastPath fast_path not None, bytes data not None):
         """A connection has read this for an exchange."""
         cdef list reads = self._reads
         if not reads:
             self._loop.call_soon(self._handle)
         reads.append(reader)
         reads.append(exchange)
-        reads.append(shortcut)
+        reads.append(fast_path)
         reads.append(data)
 
     def close(self):
         """Gives back what is lent, and reads nothing more."""
-        for shortcut in tuple(self._lent):
-            (<Shortcut>shortcut)._reader.take_back()
+        for fast_path in tuple(self._lent):
+            (<FastPath>fast_path)._reader.take_back()
         if self._set >= 0:
             self._loop.remove_reader(self._set)
             gai_close_set(self._set)
@@ -208,34 +208,34 @@ cdef class Turn:
         cdef list reads = self._reads
         cdef Py_ssize_t at = 0, end = len(reads)
         cdef double now = self._clock(), ended = perf_counter()
-        cdef Shortcut shortcut
+        cdef FastPath fast_path
         cdef bytes rest
         cdef bint is_well
         self._reads = []
         try:
             while at < end:
                 at += READ
-                shortcut = <Shortcut>reads[at - 2]
-                if shortcut.chunks is None:
+                fast_path = <FastPath>reads[at - 2]
+                if fast_path.chunks is None:
                     reads[at - 4].handle(reads[at - 3], <bytes>reads[at - 1], now)
                     ended = perf_counter()
                     continue
                 is_well = False
                 try:
-                    rest = shortcut.take(<bytes>reads[at - 1], now, ended)
-                    ended = shortcut._ended
+                    rest = fast_path.take(<bytes>reads[at - 1], now, ended)
+                    ended = fast_path._ended
                     is_well = True
                 finally:
                     if not is_well:
                         reads[at - 4].drop()
                 if rest is not None:
-                    shortcut._steady = 0
+                    fast_path._steady = 0
                     reads[at - 4].handle_rest(reads[at - 3], rest, now)
                     ended = perf_counter()
-                elif shortcut._turn is None:
-                    shortcut._steady += 1
-                    if shortcut._steady == STEADY:
-                        self.borrow(reads[at - 4], reads[at - 3], shortcut)
+                elif fast_path._batch is None:
+                    fast_path._steady += 1
+                    if fast_path._steady == STEADY:
+                        self.borrow(reads[at - 4], reads[at - 3], fast_path)
         finally:
             if at < end:
                 self._reads = reads[at:] + self._reads
@@ -248,61 +248,61 @@ cdef class Turn:
         try:
             while i < count:
                 i += 1
-                self.receive(<Shortcut>ready[i - 1].whose, ready[i - 1].ends)
+                self.receive(<FastPath>ready[i - 1].whose, ready[i - 1].ends)
         finally:
             while i < count:
                 # An exception is told to the loop; what is behind it would not be told here again.
                 i += 1
-                (<Shortcut>ready[i - 1].whose)._reader.take_back()
+                (<FastPath>ready[i - 1].whose)._reader.take_back()
             self._handle()
 
-    cdef int receive(self, Shortcut shortcut, bint ends) except -1:
+    cdef int receive(self, FastPath fast_path, bint ends) except -1:
         """Reads one of them, or leaves it to its connection."""
         cdef list reads = self._reads
         cdef Py_ssize_t size = 0
         cdef bytes data = None
-        if shortcut.chunks is not None and not ends:
-            size = gai_receive(shortcut._in, INPUT, ROOM)
+        if fast_path.chunks is not None and not ends:
+            size = gai_receive(fast_path._in, INPUT, ROOM)
         if size > 0:
             try:
                 data = PyBytes_FromStringAndSize(INPUT, size)
             finally:
                 if data is None:
-                    shortcut._reader.drop()  # there was no memory for what it has read
-            reads.append(shortcut._reader)
-            reads.append(shortcut._exchange)
-            reads.append(shortcut)
+                    fast_path._reader.drop()  # there was no memory for what it has read
+            reads.append(fast_path._reader)
+            reads.append(fast_path._exchange)
+            reads.append(fast_path)
             reads.append(data)
         elif size < 0 and size != -EAGAIN:
-            shortcut._reader.broke(OSError(-size, strerror(-size).decode()))
+            fast_path._reader.broke(OSError(-size, strerror(-size).decode()))
         if size == 0 or size == ROOM:
-            # An end, more than one read takes, or what is not for a shortcut: its connection sees that, too.
-            shortcut._reader.take_back()
+            # An end, more than one read takes, or what is not for a fast path: its connection sees that, too.
+            fast_path._reader.take_back()
         return 0
 
-    cdef int borrow(self, reader, exchange, Shortcut shortcut) except -1:
+    cdef int borrow(self, reader, exchange, FastPath fast_path) except -1:
         """From now on the socket of an answer is read here, where there are such sets and its connection lends it."""
         cdef int socket
-        shortcut._steady = -REFUSED
+        fast_path._steady = -REFUSED
         if self._set < 0:
             self._set = gai_open_set() if GAI_CAN_WATCH else -1
             if self._set < 0:
                 return 0
             self._loop.add_reader(self._set, self._read)
-        socket = reader.lend(shortcut)
+        socket = reader.lend(fast_path)
         if socket < 0:
             return 0
-        shortcut._turn, shortcut._reader, shortcut._exchange = self, reader, exchange
-        shortcut._in = socket
-        self._lent.add(shortcut)
-        if gai_watch(self._set, socket, <void *>shortcut):
+        fast_path._batch, fast_path._reader, fast_path._exchange = self, reader, exchange
+        fast_path._in = socket
+        self._lent.add(fast_path)
+        if gai_watch(self._set, socket, <void *>fast_path):
             reader.take_back()
         return 0
 
-    cdef int give_back(self, Shortcut shortcut) except -1:
-        gai_forget(self._set, shortcut._in)
-        shortcut._in = shortcut._out = -1
-        shortcut._steady = 0
-        shortcut._turn = shortcut._reader = shortcut._exchange = None
-        self._lent.discard(shortcut)
+    cdef int give_back(self, FastPath fast_path) except -1:
+        gai_forget(self._set, fast_path._in)
+        fast_path._in = fast_path._out = -1
+        fast_path._steady = 0
+        fast_path._batch = fast_path._reader = fast_path._exchange = None
+        self._lent.discard(fast_path)
         return 0

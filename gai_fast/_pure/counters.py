@@ -38,7 +38,7 @@ class Bounds:
 _MOST = 32
 
 
-class Traffic:
+class StreamCounters:
     """Counts one stream. Times in seconds of one clock.
 
     Args:

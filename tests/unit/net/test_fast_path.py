@@ -1,4 +1,4 @@
-"""A stream's shortcut: nothing tells a stream that takes it from one that takes the long way."""
+"""A stream's fast path: nothing tells a stream that takes it from one that takes the long way."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gai_fast._impl import IMPLEMENTATION, Outlet, Shortcut, Turn
+from gai_fast._impl import IMPLEMENTATION, ClientTransport, FastPath, ReadBatch
 from gai_fast.errors import Error
 from gai_fast.formats import StreamContext, get_format
 from gai_fast.limits import LIMITS
 from gai_fast.metrics import StreamMetrics
 from gai_fast.net.retry import RetryPolicy
-from gai_fast.net.session import Call, Clock, Session
+from gai_fast.net.session import Clock, Session, StreamSpec
 from gai_fast.net.upstream import Exchange, Timeouts, UpstreamConnection
 from gai_fast.net.writer import ResponseWriter
 from gai_fast.providers import get_provider
@@ -46,7 +46,7 @@ class Client:
             self.leg.drain()
         self.leg.pieces.append(data)
 
-    def lend(self, borrower: Shortcut) -> int:
+    def lend(self, borrower: FastPath) -> int:
         if self.leg.socket is None or self.leg.owes:
             return -1
         self.leg.borrower = borrower
@@ -54,7 +54,7 @@ class Client:
 
 
 class Direct(Client):
-    """The same for a shortcut."""
+    """The same for a fast path."""
 
     def write(self, data: bytes) -> None:
         if self.leg.is_broken:
@@ -64,13 +64,13 @@ class Direct(Client):
 
 
 class Leg(ResponseWriter):
-    """The client's leg, and what reached its connection; it may have no shortcut to it."""
+    """The client's leg, and what reached its connection; it may have no fast path to it."""
 
     def __init__(self, *, shortens: bool) -> None:
         self.pieces: list[bytes] = []
         self.socket: socket.socket | None = None
         self.other: socket.socket
-        self.borrower: Shortcut | None = None
+        self.borrower: FastPath | None = None
         self.owes = False
         self.failure: Error | None = None
         self.is_direct = 0
@@ -79,7 +79,7 @@ class Leg(ResponseWriter):
         self._shortens = shortens
 
     @property
-    def direct(self) -> Outlet | None:
+    def direct(self) -> ClientTransport | None:
         return Direct(self) if super().direct is not None and self._shortens else None
 
     def drain(self) -> None:
@@ -196,7 +196,7 @@ class Stream:
     Args:
         provider: Whose frames come.
         passes: They are passed on as they are; otherwise `format` and `framing` say what becomes of them.
-        shortens: There may be a shortcut.
+        shortens: There may be a fast path.
         turns: A read waits for the others of its turn; here it is alone in it.
         lends: The connections have sockets, which may be borrowed.
         stream: Settings of the stream.
@@ -225,13 +225,13 @@ class Stream:
         self.lends = lends
         if lends:
             self.leg.socket, self.leg.other = pair()
-        self.turn = Turn(self.time, self.time.clock) if turns else None
+        self.turn = ReadBatch(self.time, self.time.clock) if turns else None
         upstream = UpstreamSettings("up", provider, "http://x", retries=0)
         clock = Clock(lambda: 1_000 + int(self.time.now * 1000))
         context = StreamContext("strm_1", "req_1", None, "m", clock, timestamps=timestamps)
         spoken = get_format(format)
         encoder: Any = spoken.passthrough(framing, context, whole=False) if passes else spoken.encoder(framing, context)
-        call = Call(
+        spec = StreamSpec(
             ModelSettings("m", upstream, "m", StreamSettings(**stream)),
             parse_request(b'{"query":"hi"}'),
             encoder,
@@ -244,7 +244,7 @@ class Stream:
         self.connection: UpstreamConnection
         self.session = Session(
             self,  # type: ignore[arg-type]  # what is used of the engine
-            call,
+            spec,
             encoder,
             self.leg,
             stream_id="strm_1",
@@ -259,7 +259,7 @@ class Stream:
 
     def attempt_failed(self, upstream: UpstreamSettings, error: Error) -> None: ...
 
-    def open(self, call: Call, session: Session) -> tuple[Any, Any, Any]:
+    def open(self, spec: StreamSpec, session: Session) -> tuple[Any, Any, Any]:
         self.exchange = Exchange("up:1", "POST", b"", session, Timeouts(1, 300, 6_000), self.time)
         self.wire = wire = SocketWire() if self.lends else Wire()
         self.connection = UpstreamConnection(wire, self.turn)
@@ -346,7 +346,7 @@ def answer(*frames: bytes, media_type: bytes = b"text/event-stream") -> list[byt
 
 
 def both(reads: Sequence[bytes], act: Callable[[Stream], object] = lambda stream: None, **options: Any) -> Stream:
-    """The stream that may take the shortcut, after the same has become of one that may not."""
+    """The stream that may take the fast path, after the same has become of one that may not."""
     ways: dict[str, dict[str, Any]] = {
         "long": {"shortens": False},
         "short": {},
@@ -366,7 +366,7 @@ def both(reads: Sequence[bytes], act: Callable[[Stream], object] = lambda stream
 # ---- the rules -------------------------------------------------------------------------------------------------------
 
 
-def test_reads_that_bring_more_of_the_same_take_the_shortcut() -> None:
+def test_reads_that_bring_more_of_the_same_take_the_fast_path() -> None:
     stream = both(answer(*BEGINNING, *[text(str(n)) for n in range(40)], *END))
     assert stream.leg.body.count(b"text.delta") == 2 * 50
     assert stream.leg.is_direct >= (40 if IMPLEMENTATION == "native" else 0)
@@ -548,17 +548,17 @@ def test_nothing_goes_the_shortcut_once_the_stream_has_ended() -> None:
 
 # ---- reads that share a turn of the loop -----------------------------------------------------------------------------
 
-only_with_a_shortcut = pytest.mark.skipif(IMPLEMENTATION == "pure", reason="native: without a shortcut no read waits")
+only_with_a_fast_path = pytest.mark.skipif(IMPLEMENTATION == "pure", reason="native: without a fast path no read waits")
 
 
-def under_way(turn: Turn | None = None) -> Stream:
+def under_way(turn: ReadBatch | None = None) -> Stream:
     stream = Stream(turns=True)
     if turn is not None:
-        stream.connection._turn = turn
+        stream.connection._batch = turn
     return stream.receive(*answer(*BEGINNING)[:-1])
 
 
-@only_with_a_shortcut
+@only_with_a_fast_path
 def test_the_reads_of_a_turn_are_handled_together_in_the_order_they_came() -> None:
     first = under_way()
     other = under_way(first.turn)
@@ -571,7 +571,7 @@ def test_the_reads_of_a_turn_are_handled_together_in_the_order_they_came() -> No
     assert [piece.partition(b'"text":"')[2][:1] for piece in pieces] == [b"1", b"2", b"3"]
 
 
-@only_with_a_shortcut
+@only_with_a_fast_path
 def test_what_waits_for_a_stream_that_is_left_goes_nowhere() -> None:
     stream = under_way()
     stream.connection.data_received(chunked([text("late")])[0])
@@ -581,7 +581,7 @@ def test_what_waits_for_a_stream_that_is_left_goes_nowhere() -> None:
     assert stream.wire.aborted
 
 
-@only_with_a_shortcut
+@only_with_a_fast_path
 def test_what_comes_behind_the_end_in_the_same_turn_is_nobodys() -> None:
     stream = under_way()
     for read in [*chunked(END), LAST, b"HTTP/1.1 200 OK\r\n"]:
@@ -593,7 +593,7 @@ def test_what_comes_behind_the_end_in_the_same_turn_is_nobodys() -> None:
     assert stream.wire.aborted
 
 
-@only_with_a_shortcut
+@only_with_a_fast_path
 def test_a_read_that_fails_is_told_to_the_loop_and_harms_no_other() -> None:
     stream = under_way()
     other = under_way(stream.turn)
@@ -611,7 +611,7 @@ def test_a_read_that_fails_is_told_to_the_loop_and_harms_no_other() -> None:
     assert b"well" in other.leg.body
 
 
-@only_with_a_shortcut
+@only_with_a_fast_path
 def test_a_shortcut_that_fails_takes_its_connection_with_it_and_no_other() -> None:
     stream = under_way()
     other = under_way(stream.turn)
@@ -639,7 +639,7 @@ def start() -> Iterator[Callable[..., Stream]]:
         stream = Stream(turns=True, lends=True)
         streams.append(stream)
         if beside is not None:
-            stream.turn, stream.time, stream.connection._turn = beside.turn, beside.time, beside.turn
+            stream.turn, stream.time, stream.connection._batch = beside.turn, beside.time, beside.turn
         stream.receive(*answer(*BEGINNING)[:-1])
         assert stream.is_lent
         assert stream.leg.borrower is not None
@@ -653,7 +653,7 @@ def start() -> Iterator[Callable[..., Stream]]:
 Start = Callable[..., Stream]
 
 
-@only_with_a_shortcut
+@only_with_a_fast_path
 def test_the_sockets_of_an_answer_under_way_are_borrowed_and_given_back_at_its_end(start: Start) -> None:
     stream = start()
     stream.receive(*chunked(END), LAST)
@@ -665,7 +665,7 @@ def test_the_sockets_of_an_answer_under_way_are_borrowed_and_given_back_at_its_e
     assert stream.figures.outcome == "finished"
 
 
-@only_with_a_shortcut
+@only_with_a_fast_path
 def test_what_a_client_does_not_take_goes_through_its_connection_as_whatever_follows(start: Start) -> None:
     stream = start()
     assert stream.leg.socket is not None
@@ -687,7 +687,7 @@ def test_what_a_client_does_not_take_goes_through_its_connection_as_whatever_fol
     assert stream.leg.borrower is not None
 
 
-@only_with_a_shortcut
+@only_with_a_fast_path
 @pytest.mark.parametrize("leaves", ["pause", "cancel", "client_lost"])
 def test_who_stops_a_stream_has_its_socket_back(start: Start, leaves: str) -> None:
     stream = start()
@@ -702,7 +702,7 @@ def test_who_stops_a_stream_has_its_socket_back(start: Start, leaves: str) -> No
     assert stream.wire.reads == (leaves != "pause")
 
 
-@only_with_a_shortcut
+@only_with_a_fast_path
 @pytest.mark.parametrize("is_reset", [False, True])
 def test_an_end_is_for_the_connection_to_see(start: Start, *, is_reset: bool) -> None:
     """What came before it in the same turn, too: in their order."""
@@ -720,7 +720,7 @@ def test_an_end_is_for_the_connection_to_see(start: Start, *, is_reset: bool) ->
     assert stream.wire.socket.recv(1) == b""
 
 
-@only_with_a_shortcut
+@only_with_a_fast_path
 def test_what_breaks_while_it_is_read_is_told() -> None:
     """A socket that listens says that there is something, and cannot be read."""
     stream = Stream(turns=True, lends=True)
@@ -742,7 +742,7 @@ def test_what_breaks_while_it_is_read_is_told() -> None:
     stream.close()
 
 
-@only_with_a_shortcut
+@only_with_a_fast_path
 def test_a_long_read_is_taken_whole(start: Start) -> None:
     stream = start()
     many = b"".join(chunked([text("x" * 300)] * 200))
@@ -753,7 +753,7 @@ def test_a_long_read_is_taken_whole(start: Start) -> None:
     assert stream.figures.outcome == "finished"
 
 
-@only_with_a_shortcut
+@only_with_a_fast_path
 def test_one_that_fails_takes_its_connection_with_it_and_no_other_of_the_turn(start: Start) -> None:
     stream = start()
     others = [start(stream), start(stream)]
@@ -775,7 +775,7 @@ def test_one_that_fails_takes_its_connection_with_it_and_no_other_of_the_turn(st
         assert not other.wire.aborted
 
 
-@only_with_a_shortcut
+@only_with_a_fast_path
 def test_one_whose_socket_cannot_be_given_back_keeps_no_other_from_being_read(
     start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -799,7 +799,7 @@ def test_one_whose_socket_cannot_be_given_back_keeps_no_other_from_being_read(
         assert other.figures.outcome == "finished"
 
 
-@only_with_a_shortcut
+@only_with_a_fast_path
 def test_nothing_is_watched_once_a_turn_is_closed(start: Start) -> None:
     stream = start()
     assert stream.turn is not None

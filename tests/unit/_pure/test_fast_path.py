@@ -1,5 +1,5 @@
-"""`Turn`, and a `Shortcut` that is closed, on both implementations; what streams make of them is
-`tests/unit/net/test_shortcut.py`.
+"""`ReadBatch`, and a `FastPath` that is closed, on both implementations; what streams make of them is
+`tests/unit/net/test_fast_path.py`.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Reader:
         self.given.append(("dropped",))
 
 
-class Outlet:
+class ClientTransport:
     """A client's connection that lends nothing."""
 
     def write(self, data: bytes) -> None: ...
@@ -62,9 +62,9 @@ class Outlet:
         return -1
 
 
-def shortcut(kernels: ModuleType) -> Any:
+def fast_path(kernels: ModuleType) -> Any:
     copier = kernels.DeltaCopier(kernels.SSEFramer(), False)
-    return kernels.Shortcut(copier, Outlet(), lambda: 0, kernels.Traffic(kernels.Bounds(()), 0.0))
+    return kernels.FastPath(copier, ClientTransport(), lambda: 0, kernels.StreamCounters(kernels.Bounds(()), 0.0))
 
 
 @pytest.fixture
@@ -74,12 +74,12 @@ def loop() -> Loop:
 
 @pytest.fixture
 def turn(kernels: ModuleType, loop: Loop) -> Any:
-    return kernels.Turn(loop, lambda: loop.now)
+    return kernels.ReadBatch(loop, lambda: loop.now)
 
 
 def test_a_closed_shortcut_takes_nothing(kernels: ModuleType) -> None:
     with pytest.raises(ValueError, match="closed"):
-        shortcut(kernels).feed(b"1\r\na\r\n", 0.0)
+        fast_path(kernels).feed(b"1\r\na\r\n", 0.0)
 
 
 def test_reads_wait_for_the_end_of_their_turn_and_are_then_handled_in_order(
@@ -87,12 +87,12 @@ def test_reads_wait_for_the_end_of_their_turn_and_are_then_handled_in_order(
 ) -> None:
     one, other = Reader(), Reader()
     for reader, data in [(one, b"1"), (other, b"2"), (one, b"3")]:
-        turn.add(reader, "x", shortcut(kernels), data)
+        turn.add(reader, "x", fast_path(kernels), data)
     assert len(loop.waiting) == 1
     loop.turn()
     assert one.given == [("x", b"1", 1.5), ("x", b"3", 1.5)]
     assert other.given == [("x", b"2", 1.5)]
-    turn.add(one, "y", shortcut(kernels), b"4")
+    turn.add(one, "y", fast_path(kernels), b"4")
     loop.turn()
     assert one.given[2:] == [("y", b"4", 1.5)]
     assert not loop.waiting
@@ -101,7 +101,7 @@ def test_reads_wait_for_the_end_of_their_turn_and_are_then_handled_in_order(
 def test_what_an_open_shortcut_leaves_of_a_read_goes_to_the_exchange(
     kernels: ModuleType, loop: Loop, turn: Any
 ) -> None:
-    reader, way = Reader(), shortcut(kernels)
+    reader, way = Reader(), fast_path(kernels)
     way.chunks = kernels.ChunkedBody()
     turn.add(reader, "x", way, b"6\r\n: hi\n\n\r\n")
     loop.turn()
@@ -113,11 +113,11 @@ def test_one_that_raises_is_told_to_the_loop_and_the_others_are_handled_in_the_n
     kernels: ModuleType, loop: Loop, turn: Any
 ) -> None:
     well = Reader()
-    turn.add(Reader(broken=True), "x", shortcut(kernels), b"1")
-    turn.add(well, "y", shortcut(kernels), b"2")
+    turn.add(Reader(broken=True), "x", fast_path(kernels), b"1")
+    turn.add(well, "y", fast_path(kernels), b"2")
     with pytest.raises(ZeroDivisionError):
         loop.turn()
     assert not well.given
-    turn.add(well, "y", shortcut(kernels), b"3")
+    turn.add(well, "y", fast_path(kernels), b"3")
     loop.turn()
     assert well.given == [("y", b"2", 1.5), ("y", b"3", 1.5)]

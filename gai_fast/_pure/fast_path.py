@@ -1,4 +1,4 @@
-"""The way of reads that bring nothing but frames that are copied: `Shortcut`, and the `Turn` that such reads share.
+"""The way of reads that bring only frames that are copied: `FastPath`, and the `ReadBatch` that such reads share.
 
 This one is the definition: everything takes the long way. Knows no socket, and of an exchange what a `Reader` says.
 """
@@ -9,18 +9,18 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from gai_fast._pure.chunked import ChunkedBody
+from gai_fast._pure.counters import StreamCounters
 from gai_fast._pure.relay import DeltaCopier
-from gai_fast._pure.traffic import Traffic
 
 
-class Outlet(Protocol):
+class ClientTransport(Protocol):
     """A connection that takes a response, its head being sent: `gai_fast.server.connection.Connection`."""
 
     def write(self, data: bytes) -> None:
         """Takes bytes; `end_writing` of the borrower is called before that."""
 
-    def lend(self, borrower: Shortcut) -> int:
-        """Lets a shortcut write to the socket, until `end_writing` of it is called.
+    def lend(self, borrower: FastPath) -> int:
+        """Lets a fast path write to the socket, until `end_writing` of it is called.
 
         Returns:
             The socket's descriptor; -1: it may not now, as bytes are unsent, or never, as they are encrypted.
@@ -30,8 +30,8 @@ class Outlet(Protocol):
 class Reader(Protocol):
     """A connection whose reads wait for a turn: `gai_fast.net.upstream.UpstreamConnection`."""
 
-    def lend(self, borrower: Shortcut) -> int:
-        """Stops reading the socket, until `end_reading` of the shortcut has been called.
+    def lend(self, borrower: FastPath) -> int:
+        """Stops reading the socket, until `end_reading` of the fast path has been called.
 
         Returns:
             The socket's descriptor; -1: it goes on reading, as nobody may now or what comes is encrypted.
@@ -47,13 +47,13 @@ class Reader(Protocol):
         """A read for an exchange, which may be over by now."""
 
     def handle_rest(self, exchange: Any, body: bytes, now: float) -> None:
-        """What the exchange's shortcut has left of a read."""
+        """What the exchange's fast path has left of a read."""
 
     def drop(self) -> None:
         """Closes the socket; whom the connection carries is told that it is lost."""
 
 
-class Shortcut:
+class FastPath:
     """The way of a read that brings nothing but frames that are copied: from one connection to the other, in one call.
 
     What the stream's other parts must know of such reads they ask for later, with `DeltaCopier.settle`. Whatever else
@@ -65,7 +65,7 @@ class Shortcut:
         copier: Cuts and copies the stream's frames.
         outlet: Takes bytes of a response in HTTP chunks.
         now_ms: Milliseconds since the epoch, for what is written.
-        traffic: Is told of each read, in seconds of `time.perf_counter`, and of the bytes sent.
+        counters: Is told of each read, in seconds of `time.perf_counter`, and of the bytes sent.
 
     Attributes:
         chunks: Takes apart what comes; `None`: nothing may come this way, as before `follow` and once the exchange has
@@ -79,9 +79,9 @@ class Shortcut:
     def __init__(
         self,
         copier: DeltaCopier,
-        outlet: Outlet,
+        outlet: ClientTransport,
         now_ms: Callable[[], int],
-        traffic: Traffic,
+        counters: StreamCounters,
     ) -> None:
         self.at = self.wrote_at = 0.0
         self.chunks: ChunkedBody | None = None
@@ -115,7 +115,7 @@ class Shortcut:
             ValueError: Nothing may come this way.
         """
         if self.chunks is None:
-            raise ValueError("this shortcut is closed")
+            raise ValueError("this fast path is closed")
         return self.chunks.feed(data)
 
 
@@ -129,7 +129,7 @@ class Loop(Protocol):
     def remove_reader(self, fd: int, /) -> object: ...
 
 
-class Turn:
+class ReadBatch:
     """The reads of one turn of a loop that bring more of answers under way, handled together behind the last of them.
 
     Each alone would find the caches full of what the kernel did for the one before: a token that comes alone costs
@@ -150,13 +150,13 @@ class Turn:
         self._clock = clock
         self._reads: list[tuple[Reader, Any, bytes]] = []
 
-    def add(self, reader: Reader, exchange: Any, shortcut: Shortcut, data: bytes) -> None:
+    def add(self, reader: Reader, exchange: Any, fast_path: FastPath, data: bytes) -> None:
         """A connection has read this for an exchange, which may be over when its time comes.
 
         Args:
             reader: The connection.
             exchange: Whom it carries.
-            shortcut: Where the read would go now.
+            fast_path: Where the read would go now.
             data: The bytes.
         """
         if not self._reads:

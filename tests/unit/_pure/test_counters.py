@@ -1,4 +1,4 @@
-"""`Bounds` and `Traffic`, on both implementations."""
+"""`Bounds` and `StreamCounters`, on both implementations."""
 
 from __future__ import annotations
 
@@ -28,34 +28,34 @@ def test_there_are_only_so_many_bounds(kernels: ModuleType) -> None:
 
 
 def test_a_read_adds_its_time_and_its_bytes(kernels: ModuleType) -> None:
-    traffic = kernels.Traffic(kernels.Bounds((1.0,)), 0.0)
-    assert traffic.first_at is None
-    traffic.read(1.0, 1.25, 100, 0)
-    traffic.read(2.0, 2.5, -20, 0)
-    assert (traffic.worked, traffic.received, traffic.deltas, traffic.first_at) == (0.75, 80, 0, None)
-    traffic.wrote(7)
-    traffic.wrote(8)
-    assert traffic.sent == 15
+    counters = kernels.StreamCounters(kernels.Bounds((1.0,)), 0.0)
+    assert counters.first_at is None
+    counters.read(1.0, 1.25, 100, 0)
+    counters.read(2.0, 2.5, -20, 0)
+    assert (counters.worked, counters.received, counters.deltas, counters.first_at) == (0.75, 80, 0, None)
+    counters.wrote(7)
+    counters.wrote(8)
+    assert counters.sent == 15
 
 
 def test_deltas_of_one_read_come_at_once_and_those_of_the_next_as_long_after_as_its_end(kernels: ModuleType) -> None:
-    traffic = kernels.Traffic(kernels.Bounds((0.5, 2.0)), 0.0)
+    counters = kernels.StreamCounters(kernels.Bounds((0.5, 2.0)), 0.0)
     for began, ended, deltas in [(1.0, 1.5, 3), (2.0, 2.5, 3), (3.0, 3.5, 5), (9.0, 9.5, 6)]:
-        traffic.read(began, ended, 1, deltas)
-    assert traffic.first_at == 1.0
-    assert traffic.gaps == (2 + 1, 1, 1)
-    assert traffic.gap_sum == 2.0 + 6.0
+        counters.read(began, ended, 1, deltas)
+    assert counters.first_at == 1.0
+    assert counters.gaps == (2 + 1, 1, 1)
+    assert counters.gap_sum == 2.0 + 6.0
 
 
 @given(READS)
 def test_native_equals_pure(reads: list[tuple[float, float, int, int]]) -> None:
     told = []
     for kernels in map(load, ("pure", "native")):
-        traffic = kernels.Traffic(kernels.Bounds((0.1, 1.0, 10.0)), 5.0)
+        counters = kernels.StreamCounters(kernels.Bounds((0.1, 1.0, 10.0)), 5.0)
         deltas = 0
         for began, ended, size, new in reads:
             deltas += new
-            traffic.read(began, ended, size, deltas)
-            traffic.wrote(max(size, 0))
-        told.append([getattr(traffic, name) for name in "worked received sent deltas first_at gaps gap_sum".split()])
+            counters.read(began, ended, size, deltas)
+            counters.wrote(max(size, 0))
+        told.append([getattr(counters, name) for name in "worked received sent deltas first_at gaps gap_sum".split()])
     assert told[0] == told[1]

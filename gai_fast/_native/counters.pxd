@@ -1,4 +1,4 @@
-"""What a stream's reads and writes add up to, for the shortcut to tell."""
+"""What a stream's reads and writes add up to, for the fast path to tell."""
 
 cimport cython
 
@@ -16,7 +16,7 @@ cdef class Bounds:
 
 
 @cython.final
-cdef class Traffic:
+cdef class StreamCounters:
     cdef Bounds _bounds
     cdef unsigned int[MOST + 1] _gaps
     cdef bint _has_begun        # there has been a delta

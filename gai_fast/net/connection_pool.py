@@ -37,7 +37,7 @@ class PoolStats:
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
-class Lender(ABC):
+class ConnectionPool(ABC):
     """Lends the connections to one upstream; belongs to one loop and its thread.
 
     Args:
@@ -144,7 +144,7 @@ class Lender(ABC):
     def _gone(self) -> Error:
         return Error("network", f"the connections to {self._peer} are being closed", reason="closed")
 
-    # ---- what connections tell (upstream.Keeper)
+    # ---- what connections tell (upstream.ConnectionCallbacks)
 
     def connection_made(self, connection: UpstreamConnection) -> None:
         """There is a socket."""

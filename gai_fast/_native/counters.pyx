@@ -1,11 +1,11 @@
-"""What a stream's reads and writes add up to; `gai_fast/_pure/traffic.py` says what it must equal.
+"""What a stream's reads and writes add up to; `gai_fast/_pure/counters.py` says what it must equal.
 
 A read that comes alone is told in 5 ns; where that was a call with Python's floats, it was 150.
 """
 
 
 cdef class Bounds:
-    """See `gai_fast._pure.traffic.Bounds`."""
+    """See `gai_fast._pure.counters.Bounds`."""
 
     def __init__(self, tuple values not None):
         cdef double value
@@ -28,8 +28,8 @@ cdef class Bounds:
         return at
 
 
-cdef class Traffic:
-    """See `gai_fast._pure.traffic.Traffic`."""
+cdef class StreamCounters:
+    """See `gai_fast._pure.counters.StreamCounters`."""
 
     def __init__(self, Bounds bounds not None, double began):
         self._bounds = bounds

@@ -8,14 +8,14 @@ from typing import Any
 import pytest
 
 from gai_fast.limits import LIMITS
-from gai_fast.net.lending import Lender
+from gai_fast.net.connection_pool import ConnectionPool
 from gai_fast.net.timers import TimerWheel
 from gai_fast.net.upstream import Exchange, Origin, Timeouts, UpstreamConnection
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
 
-class Making(Lender):
+class Making(ConnectionPool):
     """Makes a connection where the test says so."""
 
     wanted: list[Exchange]
