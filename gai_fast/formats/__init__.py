@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import Final
 
 from gai_fast.formats._base import (
+    ClientRequest,
     Encoder,
     Format,
     Framing,
@@ -17,6 +18,7 @@ from gai_fast.formats._base import (
 
 __all__ = [
     "FORMATS",
+    "ClientRequest",
     "Encoder",
     "Format",
     "Framing",

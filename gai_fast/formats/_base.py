@@ -107,6 +107,37 @@ class PassthroughEncoder(Encoder, FrameSink, Protocol):
     """An encoder that also takes the upstream's own frames; of a stream it is a `StreamEncoder` too."""
 
 
+class ClientRequest:
+    """A request in a client's dialect: the facts that a route needs, whichever model answers.
+
+    Args:
+        body: The client's JSON object.
+        model: The model's name; `None`: the default.
+        stream: The answer is a stream, otherwise one JSON object.
+        wants_usage: The client asks for the usage of a stream.
+        wants_json: The client asks for an answer in JSON.
+        prompt_characters: Characters of the prompt, for an estimate where no tokens are counted.
+    """
+
+    __slots__ = ("body", "model", "prompt_characters", "stream", "wants_json", "wants_usage")
+
+    def __init__(
+        self,
+        body: dict[str, Any],
+        model: str | None,
+        stream: bool,
+        wants_usage: bool = False,
+        wants_json: bool = False,
+        prompt_characters: int = 0,
+    ) -> None:
+        self.body = body
+        self.model = model
+        self.stream = stream
+        self.wants_usage = wants_usage
+        self.wants_json = wants_json
+        self.prompt_characters = prompt_characters
+
+
 @mypyc_attr(allow_interpreted_subclasses=True)
 class Format(ABC):
     """One wire format: stateless, shared by all streams."""
@@ -136,6 +167,28 @@ class Format(ABC):
         """
         return None
 
+    def read_request(self, body: dict[str, Any]) -> ClientRequest:
+        """Reads those members of a request in this dialect that matter to every route and upstream.
+
+        Args:
+            body: The client's JSON object.
+
+        Raises:
+            InvalidRequest: The text names the member.
+        """
+        raise self._no_requests()
+
+    def with_usage(self, body: dict[str, Any]) -> dict[str, Any]:
+        """The same request, asking for usage too.
+
+        Args:
+            body: The client's JSON object.
+        """
+        raise self._no_requests()
+
+    def _no_requests(self) -> Error:
+        return Error("unsupported", f"format {self.name!r} has no request of its own")
+
     def parse_request(self, body: dict[str, Any]) -> tuple[Request, list[str]]:
         """A native request for a client's request in this dialect.
 
@@ -148,7 +201,7 @@ class Format(ABC):
         Raises:
             InvalidRequest: The text names the field.
         """
-        raise Error("unsupported", f"format {self.name!r} has no request of its own")
+        raise self._no_requests()
 
     def error_body(self, error: Error, request_id: str) -> bytes:
         """The body of a response that is an error, where no stream has begun."""

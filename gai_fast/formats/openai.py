@@ -26,6 +26,7 @@ from gai_fast._impl import Part, Piece, encode_json, escape
 from gai_fast.errors import Code, Error
 from gai_fast.events import Event, JSONText
 from gai_fast.formats._base import (
+    ClientRequest,
     DataEncoder,
     Encoder,
     Format,
@@ -35,7 +36,7 @@ from gai_fast.formats._base import (
     StreamEncoder,
     WholeEncoder,
 )
-from gai_fast.formats._chat_request import DETAIL_FORMATS, read_chat_request
+from gai_fast.formats._chat_request import DETAIL_FORMATS, read_chat_members, read_chat_request, with_usage
 from gai_fast.request import Request
 from gai_fast.result import Result
 
@@ -594,6 +595,18 @@ class OpenAIFormat(Format):
         if whole:
             return _WholePassthrough(context)
         return None if framing == "ndjson" or context.ids else _Passthrough(framing, context)
+
+    def read_request(self, body: dict[str, Any]) -> ClientRequest:
+        """The members of a chat request that matter to every route and upstream.
+
+        Raises:
+            InvalidRequest: `model` is no string, or `stream` no boolean.
+        """
+        return read_chat_members(body)
+
+    def with_usage(self, body: dict[str, Any]) -> dict[str, Any]:
+        """The same request with `stream_options.include_usage`."""
+        return with_usage(body)
 
     def parse_request(self, body: dict[str, Any]) -> tuple[Request, list[str]]:
         """A chat request as a native one; `stream` is `false` where the client does not say.

@@ -14,7 +14,15 @@ from msgspec import UNSET
 from gai_fast._impl import Piece, encode_json
 from gai_fast.clock import now_ms
 from gai_fast.errors import Error
-from gai_fast.formats import Encoder, PassthroughEncoder, StreamContext, StreamEncoder, get_format
+from gai_fast.formats import (
+    ClientRequest,
+    Encoder,
+    Format,
+    PassthroughEncoder,
+    StreamContext,
+    StreamEncoder,
+    get_format,
+)
 from gai_fast.ids import new_stream_id
 from gai_fast.metrics import StreamMetrics
 from gai_fast.net.engine import Engine
@@ -79,46 +87,47 @@ class StreamRoutes:
         """`POST /v1/chat/completions`."""
         body = parse_object(incoming.json_body())
         _refuse_idempotency(incoming)
-        name, stream = body.get("model"), body.get("stream")
-        if not isinstance(name, str | None) or not isinstance(stream, bool | None):
-            raise Error("invalid_request", "`model` must be a string and `stream` a boolean", reason="validation")
-        negotiated = negotiate(incoming.query, _accept(incoming, bool(stream)), default_format="openai")
-        model = self._model(name)
-        options = body.get("stream_options")
-        asked = isinstance(options, dict) and options.get("include_usage") is True
-        context = self._context(incoming, negotiated, model, usage=asked or model.stream.usage == "always")
-        self._answer(incoming, negotiated, context, self._chat_call(incoming, negotiated, context, model, body))
+        dialect = get_format("openai")
+        asked = dialect.read_request(body)
+        negotiated = negotiate(incoming.query, _accept(incoming, asked.stream), default_format=dialect.name)
+        model = self._model(asked.model)
+        context = self._context(incoming, negotiated, model, usage=asked.wants_usage or model.stream.usage == "always")
+        self._answer(
+            incoming, negotiated, context, self._dialect_spec(incoming, dialect, asked, negotiated, context, model)
+        )
 
-    def _chat_call(
+    def _dialect_spec(
         self,
         incoming: Incoming,
+        dialect: Format,
+        asked: ClientRequest,
         negotiated: Negotiated,
         context: StreamContext,
         model: ModelSettings,
-        body: dict[str, Any],
         before: StreamSpec | None = None,
     ) -> StreamSpec:
         """The spec of a client that speaks a dialect; its own bytes pass through where the upstream speaks it too.
 
         Args:
             incoming: The client's request.
-            negotiated: What is written.
+            dialect: The format whose requests the client sends.
+            asked: That request.
+            negotiated: The framing and format of the answer.
             context: The stream.
-            model: Whom to ask.
-            body: What is asked.
-            before: The spec for a model that failed after its answer had begun; what wrote that writes this one too.
+            model: The model to ask.
+            before: The spec for a model that failed after its answer had begun: its encoders write this answer too.
         """
-        whole = not body.get("stream")
-        frames = self._passthrough(negotiated, context, model, body, before)
+        whole = not asked.stream
+        frames = self._passthrough(asked, negotiated, context, model, before)
         left_out: Sequence[str] = ()
         if frames is not None:
             asks_for_usage = context.usage and not whole and get_provider(model.upstream.provider).stream_options
-            request: Request | dict[str, Any] = _with_usage(body) if asks_for_usage else body
+            request: Request | dict[str, Any] = dialect.with_usage(asked.body) if asks_for_usage else asked.body
             output: Output = frames
             deltas: DeltaSink | None = None if whole else cast("StreamEncoder", frames)
             chain: Chain | None = None
         else:
-            request, left_out = get_format("openai").parse_request(body)
+            request, left_out = dialect.parse_request(asked.body)
             output, deltas, chain = self._translation(request, negotiated, context, before, whole=whole)
         return StreamSpec(
             model,
@@ -130,9 +139,9 @@ class StreamRoutes:
             announces=whole or negotiated.format.announces,
             dialect=negotiated.format.name,
             left_out=left_out,
-            prompt_characters=_characters(body.get("messages")),
+            prompt_characters=asked.prompt_characters,
             is_retry=_is_retry(incoming),
-            other=lambda other, begun: self._chat_call(incoming, negotiated, context, other, body, begun),
+            other=lambda other, begun: self._dialect_spec(incoming, dialect, asked, negotiated, context, other, begun),
             chain=chain,
             request_id=incoming.request_id,
             trace_id=incoming.trace_id,
@@ -142,22 +151,22 @@ class StreamRoutes:
 
     def _passthrough(
         self,
+        asked: ClientRequest,
         negotiated: Negotiated,
         context: StreamContext,
         model: ModelSettings,
-        body: dict[str, Any],
         before: StreamSpec | None,
     ) -> PassthroughEncoder | None:
-        """What passes the upstream's bytes on; `None` where they must be read by something of ours, or translated."""
+        """The encoder that passes the upstream's bytes on; `None` where they must be processed or translated."""
         if (
             get_provider(model.upstream.provider).dialect != negotiated.format.name
             or model.stream.on_midstream_failure == "continue"
-            or self._engine.is_processed(wants_json=_wants_json(body))
+            or self._engine.is_processed(wants_json=asked.wants_json)
         ):
             return None
         if before is not None:
             return cast("PassthroughEncoder | None", before.frames)
-        return negotiated.format.passthrough(negotiated.framing, context, whole=not body.get("stream"))
+        return negotiated.format.passthrough(negotiated.framing, context, whole=not asked.stream)
 
     def _translation(
         self,
@@ -375,12 +384,6 @@ def json_reply(incoming: Incoming, value: Any, *, status: int = 200) -> Reply:
     return Reply(status, encode_json(value), [*json_headers(incoming.request_id), *incoming.cors])
 
 
-def _with_usage(body: dict[str, Any]) -> dict[str, Any]:
-    """A client's body that asks for usage as well."""
-    told = body.get("stream_options")
-    return {**body, "stream_options": {**(told if isinstance(told, dict) else {}), "include_usage": True}}
-
-
 def _is_retry(incoming: Incoming) -> bool:
     """Whether a client of an official SDK has asked this before."""
     return incoming.http.headers.get("x-stainless-retry-count", "").strip("0").isdecimal()
@@ -408,19 +411,3 @@ def _refuse_idempotency(incoming: Incoming) -> None:
     for header in ("idempotency-key", "x-idempotency-key"):
         if header in incoming.http.headers:
             raise Error("unsupported", f"`{header}` is not supported yet", reason="idempotency_key")
-
-
-def _wants_json(body: dict[str, Any]) -> bool:
-    form = body.get("response_format")
-    return isinstance(form, dict) and form.get("type") in ("json_object", "json_schema")
-
-
-def _characters(messages: Any) -> int:
-    """The characters of the texts in a client's messages, whatever their shape."""
-    if isinstance(messages, str):
-        return len(messages)
-    if isinstance(messages, list):
-        return sum(map(_characters, messages))
-    if isinstance(messages, dict):
-        return _characters(messages.get("content")) + _characters(messages.get("text"))
-    return 0

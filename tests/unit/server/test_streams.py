@@ -16,7 +16,7 @@ from gai_fast.request import Request
 from gai_fast.server.connection import HTTPRequest
 from gai_fast.server.replies import Reply
 from gai_fast.server.router import Incoming
-from gai_fast.server.streams import StreamResponse, StreamRoutes, _characters, json_reply
+from gai_fast.server.streams import StreamResponse, StreamRoutes, json_reply
 from gai_fast.settings import ModelSettings, ServerSettings, Settings, StreamSettings, UpstreamSettings
 from tests.unit.net.fakes import FakeClient, FakeOutput
 
@@ -254,20 +254,6 @@ async def test_cancelling_needs_a_stream_that_runs() -> None:
     with pytest.raises(Error) as caught:
         table.start(get({}))
     assert caught.value.code == "unsupported"
-
-
-@pytest.mark.parametrize(
-    ("messages", "characters"),
-    [
-        (None, 0),
-        ("abc", 3),
-        ([{"role": "user", "content": "abc"}, {"role": "user", "content": [{"type": "text", "text": "de"}]}], 5),
-        ([{"role": "user", "content": None}, 7, ["x"]], 1),
-        ({"content": {"text": "abc"}}, 3),
-    ],
-)
-def test_the_characters_of_messages_of_any_shape(messages: Any, characters: int) -> None:
-    assert _characters(messages) == characters
 
 
 def test_a_json_reply_carries_ids_and_cors() -> None:
