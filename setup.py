@@ -53,6 +53,7 @@ COMPILED = (
     "server/replies",
     "server/router",
     "server/streams",
+    "server/transport",
     "settings",
     "transcript",
 )

@@ -15,10 +15,10 @@ __all__ = [
     "ArrayFramer",
     "Bounds",
     "ChunkedBody",
-    "ClientTransport",
     "DeltaCopier",
     "FastPath",
     "Frame",
+    "LendingTransport",
     "LineFramer",
     "NDJSONEncoder",
     "NDJSONParser",
@@ -63,10 +63,10 @@ Bounds = _kernels.Bounds
 ChunkedBody = _kernels.ChunkedBody
 DeltaCopier = _kernels.DeltaCopier
 Frame = _kernels.Frame
+LendingTransport = _kernels.LendingTransport
 LineFramer = _kernels.LineFramer
 NDJSONEncoder = _kernels.NDJSONEncoder
 NDJSONParser = _kernels.NDJSONParser
-ClientTransport = _kernels.ClientTransport
 Part = _kernels.Part
 Piece = _kernels.Piece
 SSEEncoder = _kernels.SSEEncoder

@@ -14,7 +14,7 @@ from gai_fast._native.parsers import LineFramer, NDJSONParser, SSEFramer, SSEPar
 from gai_fast._native.relay import DeltaCopier
 from gai_fast._native.shapes import Shape
 from gai_fast._pure.arrays import ArrayFramer
-from gai_fast._pure.fast_path import ClientTransport
+from gai_fast._pure.fast_path import LendingTransport
 from gai_fast._pure.parsers import Frame, SSEEvent
 from gai_fast._pure.relay import Part, Piece
 
@@ -22,10 +22,10 @@ __all__ = [
     "ArrayFramer",
     "Bounds",
     "ChunkedBody",
-    "ClientTransport",
     "DeltaCopier",
     "FastPath",
     "Frame",
+    "LendingTransport",
     "LineFramer",
     "NDJSONEncoder",
     "NDJSONParser",

@@ -7,7 +7,7 @@ from gai_fast._pure.arrays import ArrayFramer
 from gai_fast._pure.chunked import ChunkedBody
 from gai_fast._pure.counters import Bounds, StreamCounters
 from gai_fast._pure.encoders import NDJSONEncoder, SSEEncoder, encode_ndjson, encode_sse
-from gai_fast._pure.fast_path import ClientTransport, FastPath, ReadBatch
+from gai_fast._pure.fast_path import FastPath, LendingTransport, ReadBatch
 from gai_fast._pure.jsontext import compact_json, encode_json, escape, parse_exact
 from gai_fast._pure.parsers import Frame, LineFramer, NDJSONParser, SSEEvent, SSEFramer, SSEParser
 from gai_fast._pure.relay import DeltaCopier, Part, Piece
@@ -17,10 +17,10 @@ __all__ = [
     "ArrayFramer",
     "Bounds",
     "ChunkedBody",
-    "ClientTransport",
     "DeltaCopier",
     "FastPath",
     "Frame",
+    "LendingTransport",
     "LineFramer",
     "NDJSONEncoder",
     "NDJSONParser",

@@ -13,11 +13,11 @@ from gai_fast._pure.counters import StreamCounters
 from gai_fast._pure.relay import DeltaCopier
 
 
-class ClientTransport(Protocol):
-    """A connection that takes a response, its head being sent: `gai_fast.server.connection.Connection`."""
+class LendingTransport(Protocol):
+    """The part of a client's transport that a fast path uses; `gai_fast.server.transport` has the whole interface."""
 
     def write(self, data: bytes) -> None:
-        """Takes bytes; `end_writing` of the borrower is called before that."""
+        """Writes bytes; calls `end_writing` of the borrower first."""
 
     def lend(self, borrower: FastPath) -> int:
         """Lets a fast path write to the socket, until `end_writing` of it is called.
@@ -63,7 +63,7 @@ class FastPath:
 
     Args:
         copier: Cuts and copies the stream's frames.
-        outlet: Takes bytes of a response in HTTP chunks.
+        outlet: Writes bytes of a response in HTTP chunks.
         now_ms: Milliseconds since the epoch, for what is written.
         counters: Is told of each read, in seconds of `time.perf_counter`, and of the bytes sent.
 
@@ -79,7 +79,7 @@ class FastPath:
     def __init__(
         self,
         copier: DeltaCopier,
-        outlet: ClientTransport,
+        outlet: LendingTransport,
         now_ms: Callable[[], int],
         counters: StreamCounters,
     ) -> None:

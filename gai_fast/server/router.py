@@ -180,9 +180,8 @@ class Router:
         """Writes a line of the access log; of a stream at its end, with what was measured as one JSON object."""
         if access.isEnabledFor(logging.INFO):
             taken = time.monotonic() - http.began
-            peer = http.connection.transport.get_extra_info("peername")
             path = http.target.partition("?")[0]
-            line = f"{peer and peer[0]} {http.method} {path!r} {status} {taken:.3f} {http.request_id}"
+            line = f"{http.connection.remote or '-'} {http.method} {path!r} {status} {taken:.3f} {http.request_id}"
             if http.metrics is not None:
                 line += f" {encode_json(log_fields(http.metrics)).decode()}"
             access.info("%s", line)

@@ -27,14 +27,14 @@ from gai_fast.ids import new_stream_id
 from gai_fast.metrics import StreamMetrics
 from gai_fast.net.engine import Engine
 from gai_fast.net.session import Clock, Output, StreamSpec
-from gai_fast.net.writer import ResponseWriter, size_of
+from gai_fast.net.writer import ResponseWriter
 from gai_fast.processors import Chain
 from gai_fast.providers import get_provider
 from gai_fast.reading import characters, parse_object, parse_request
 from gai_fast.relay import DeltaSink
 from gai_fast.request import Request
 from gai_fast.server.negotiation import Negotiated, negotiate, request_id
-from gai_fast.server.replies import Headers, Reply, id_headers, json_headers, stream_head
+from gai_fast.server.replies import Reply, StreamHead, id_headers, json_headers
 from gai_fast.server.router import Incoming
 from gai_fast.settings import ModelSettings
 from gai_fast.stores import Origin
@@ -299,28 +299,29 @@ class SessionCallbacks(Protocol):
 
 
 class StreamResponse(ResponseWriter):
-    """The HTTP side of one stream: a `Client` for the session, a `Stream` for the connection."""
+    """The response of one stream: a `Client` of the session, and the `StreamCallbacks` of its client's transport."""
 
-    __slots__ = ("_connection", "_incoming", "_media_type", "_session", "_stream_id", "_whole")
+    __slots__ = ("_client", "_has_ended", "_incoming", "_is_whole", "_media_type", "_session", "_stream_id")
 
     def __init__(self, incoming: Incoming, context: StreamContext, spec: StreamSpec, media_type: str) -> None:
-        http = incoming.http
-        super().__init__(http.connection, chunked=http.is_http_1_1)
+        client = incoming.http.connection
+        super().__init__(client)
+        self._client = client
         self._incoming = incoming
-        self._connection = http.connection
         self._stream_id = context.stream_id
         self._media_type = media_type
-        self._whole = spec.hold
+        self._is_whole = spec.hold
+        self._has_ended = False
         self._session: SessionCallbacks | None = None
         stream = spec.model.stream
-        self._connection.begin_stream(self, high_water=stream.client_buffer, write_timeout=stream.write_timeout)
+        client.begin_stream(self, high_water=stream.client_buffer, write_timeout=stream.write_timeout)
 
     def attach(self, session: SessionCallbacks) -> None:
-        """The stream runs: from here on it learns what happens to the client."""
-        if self._connection.stream is not self:
-            return  # it has ended already
+        """Connects the session that has been started; it may have ended already."""
+        if self._has_ended:
+            return
         self._session = session
-        if self._connection.is_paused:
+        if self._client.is_paused:
             session.pause()
 
     def measured(self) -> dict[str, Any]:
@@ -330,43 +331,44 @@ class StreamResponse(ResponseWriter):
     # -- Client --
 
     def commit(self) -> None:
-        """The head of a stream."""
-        if not self._whole:
-            self.start(self._head_with(self.framing))
+        """Commits the head of a stream; a whole answer is sent at its end."""
+        if not self._is_whole:
+            head, framing = self._client.commit(self._response_head())
+            self.start(head, framing)
 
     def end(self, pieces: Sequence[Piece]) -> None:
-        """The last bytes."""
-        if self._whole:
-            head = self._head_with([("content-length", str(size_of(pieces)))])
-            self._connection.write(b"".join((head, *pieces)))
+        """Writes the last bytes and ends the answer."""
+        if self._is_whole:
+            self._detach()
+            self._client.send(Reply(200, b"".join(pieces), self._response_head().headers))
         else:
             super().end(pieces)
-        self._note_metrics()
-        self._connection.answered(200, keep_alive=self._incoming.http.keep_alive)
+            self._detach()
+            self._client.answered(200)
 
     def fail(self, error: Error) -> None:
-        """No stream: the response is this error."""
-        self._note_metrics()
-        self._connection.send(self._incoming.refusal(error, [("x-gai-stream-id", self._stream_id)]))
+        """Answers with an error instead of a stream."""
+        self._detach()
+        self._client.send(self._incoming.refusal(error, [("x-gai-stream-id", self._stream_id)]))
 
-    def _note_metrics(self) -> None:
-        """The session has ended: what it measured belongs to the request now."""
+    def _detach(self) -> None:
+        """Leaves the session, which has ended; its figures belong to the request now."""
+        self._has_ended = True
         session, self._session = self._session, None
         if session is not None:
             self._incoming.http.metrics = session.metrics
 
-    def _head_with(self, framing: Headers) -> bytes:
+    def _response_head(self) -> StreamHead:
         incoming = self._incoming
-        headers = [*incoming.cors, *framing] if incoming.cors else framing
-        return stream_head(self._media_type, (incoming.request_id, self._stream_id), headers, incoming.http.keep_alive)
+        return StreamHead(self._media_type, incoming.request_id, self._stream_id, incoming.cors)
 
-    # -- Stream --
+    # -- StreamCallbacks --
 
     def connection_lost(self) -> None:
         """The client is gone."""
         if self._session is not None:
             self._session.client_lost()
-            self._note_metrics()
+        self._detach()
 
     def pause_writing(self) -> None:
         """The client is slow."""

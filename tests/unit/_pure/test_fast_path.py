@@ -53,7 +53,7 @@ class Reader:
         self.given.append(("dropped",))
 
 
-class ClientTransport:
+class Transport:
     """A client's connection that lends nothing."""
 
     def write(self, data: bytes) -> None: ...
@@ -64,7 +64,7 @@ class ClientTransport:
 
 def fast_path(kernels: ModuleType) -> Any:
     copier = kernels.DeltaCopier(kernels.SSEFramer(), False)
-    return kernels.FastPath(copier, ClientTransport(), lambda: 0, kernels.StreamCounters(kernels.Bounds(()), 0.0))
+    return kernels.FastPath(copier, Transport(), lambda: 0, kernels.StreamCounters(kernels.Bounds(()), 0.0))
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gai_fast._impl import IMPLEMENTATION, ClientTransport, FastPath, ReadBatch
+from gai_fast._impl import IMPLEMENTATION, FastPath, LendingTransport, ReadBatch
 from gai_fast.errors import Error
 from gai_fast.formats import StreamContext, get_format
 from gai_fast.limits import LIMITS
@@ -21,7 +21,7 @@ from gai_fast.metrics import StreamMetrics
 from gai_fast.net.retry import RetryPolicy
 from gai_fast.net.session import Clock, Session, StreamSpec
 from gai_fast.net.upstream import Exchange, Timeouts, UpstreamConnection
-from gai_fast.net.writer import ResponseWriter
+from gai_fast.net.writer import HTTP_CHUNKS, ResponseWriter
 from gai_fast.providers import get_provider
 from gai_fast.reading import parse_request
 from gai_fast.settings import ModelSettings, Settings, StreamSettings, UpstreamSettings
@@ -75,11 +75,11 @@ class Leg(ResponseWriter):
         self.failure: Error | None = None
         self.is_direct = 0
         self.is_broken = False
-        super().__init__(Client(self), chunked=True)
+        super().__init__(Client(self))
         self._shortens = shortens
 
     @property
-    def direct(self) -> ClientTransport | None:
+    def direct(self) -> LendingTransport | None:
         return Direct(self) if super().direct is not None and self._shortens else None
 
     def drain(self) -> None:
@@ -91,7 +91,7 @@ class Leg(ResponseWriter):
                     self.pieces.append(data)
 
     def commit(self) -> None:
-        self.start(CLIENT_HEAD)
+        self.start(CLIENT_HEAD, HTTP_CHUNKS)
 
     def fail(self, error: Error) -> None:
         self.failure = error

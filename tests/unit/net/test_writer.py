@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from gai_fast.net.writer import ResponseWriter
+from collections.abc import Sequence
+
+from gai_fast._impl import Piece
+from gai_fast.net.writer import HTTP_CHUNKS, PLAIN, BodyFraming, ResponseWriter
 
 HEAD = b"HTTP/1.1 200 OK\r\n\r\n"
 
 
 class Fixture:
-    def __init__(self, *, chunked: bool = True) -> None:
+    def __init__(self, framing: BodyFraming = HTTP_CHUNKS, head: bytes = HEAD) -> None:
         self.written: list[bytes] = []
-        self.writer = ResponseWriter(self, chunked=chunked)
-        self.writer.start(HEAD)
+        self.writer = ResponseWriter(self)
+        self.writer.start(head, framing)
 
     def write(self, data: bytes) -> None:
         self.written.append(data)
@@ -55,19 +58,51 @@ def test_an_end_with_nothing_but_empty_pieces_is_no_empty_chunk() -> None:
 
 
 def test_an_end_at_once_has_its_head() -> None:
-    for chunked, last in ((True, b"0\r\n\r\n"), (False, b"")):
-        stream = Fixture(chunked=chunked)
+    for framing, last in ((HTTP_CHUNKS, b"0\r\n\r\n"), (PLAIN, b"")):
+        stream = Fixture(framing)
         stream.writer.end([])
         assert stream.written == [HEAD + last]
 
 
 def test_without_chunks_the_bytes_stand_alone() -> None:
-    stream = Fixture(chunked=False)
+    stream = Fixture(PLAIN)
     stream.writer.write([b"x"])
     stream.writer.end([b"y"])
     assert b"".join(stream.written) == HEAD + b"xy"
 
 
-def test_the_framing_is_told_in_a_header() -> None:
-    assert Fixture().writer.framing == [("transfer-encoding", "chunked")]
-    assert Fixture(chunked=False).writer.framing == []
+def test_a_framing_is_announced_in_a_header() -> None:
+    assert list(HTTP_CHUNKS.headers) == [("transfer-encoding", "chunked")]
+    assert list(PLAIN.headers) == []
+
+
+def test_a_head_that_the_transport_sends_itself_is_not_written() -> None:
+    stream = Fixture(head=b"")
+    stream.writer.flush()
+    stream.writer.write([b"x"])
+    assert stream.written == [b"1\r\nx\r\n"]
+
+
+def test_an_end_of_nothing_writes_nothing() -> None:
+    stream = Fixture(PLAIN, head=b"")
+    stream.writer.end([])
+    assert stream.written == []
+
+
+def test_a_fast_path_may_write_once_the_head_has_gone_out_and_only_chunks() -> None:
+    stream = Fixture()
+    assert stream.writer.direct is None
+    stream.writer.flush()
+    assert stream.writer.direct is stream
+    assert Fixture(PLAIN, head=b"").writer.direct is None
+
+
+def test_another_framing_is_a_parameter() -> None:
+    class Lines(BodyFraming):
+        def frame(self, head: bytes, pieces: Sequence[Piece]) -> bytes:
+            return b"".join((head, *pieces, b"\n"))
+
+    stream = Fixture(Lines())
+    stream.writer.write([b"a", b"b"])
+    stream.writer.end([b"c"])
+    assert stream.written == [HEAD + b"ab\n", b"c"]

@@ -15,9 +15,10 @@ import pytest
 
 from gai_fast.errors import Error
 from gai_fast.limits import LIMITS
+from gai_fast.net.writer import HTTP_CHUNKS, PLAIN
 from gai_fast.server import app
 from gai_fast.server.connection import Connection, HTTPRequest, Server, prepare
-from gai_fast.server.replies import Reply, error_reply
+from gai_fast.server.replies import Reply, StreamHead, error_reply
 from tests.unit.net.fakes import FakeTime
 
 HEADER, BODY, WRITE = 10, 20, 40
@@ -195,8 +196,9 @@ class Fixture:
         assert self.loop.armed == 0
 
 
-def begin_stream(fixture: Fixture) -> FakeStream:
-    assert fixture.send(GET.replace(b"/a", b"/s")) == []
+def begin_stream(fixture: Fixture, *headers: str) -> FakeStream:
+    lines = "".join(f"{header}\r\n" for header in headers)
+    assert fixture.send(GET.replace(b"/a", b"/s")[:-2] + lines.encode() + b"\r\n") == []
     assert fixture.connection.stream is fixture.stream
     return fixture.stream
 
@@ -363,7 +365,7 @@ def test_a_stream_is_waited_for_and_no_more_is_read_than_may_wait() -> None:
     assert fixture.transport.reading
     assert fixture.send(NEXT) == []
     assert not fixture.transport.reading
-    fixture.connection.answered(200, keep_alive=True)
+    fixture.connection.answered(200)
     assert fixture.bodies(b"") == [b"GET /a "] * LIMITS.pipelined + [b"GET /b "]
     assert fixture.transport.reading
     assert fixture.logged[0] == ("/s", 200)
@@ -377,7 +379,7 @@ def test_no_more_bytes_wait_than_one_body_may_have() -> None:
     assert fixture.transport.reading
     fixture.send(post(b"x"))
     assert not fixture.transport.reading
-    fixture.connection.answered(200, keep_alive=True)
+    fixture.connection.answered(200)
     fixture.loop.advance(0)
     assert fixture.transport.reading
     assert len(fixture.taken()) == 2
@@ -398,7 +400,7 @@ def test_what_is_no_request_is_told_after_what_was_asked_before() -> None:
     begin_stream(fixture)
     assert fixture.send(NEXT + b"\x00\r\n\r\n") == []
     assert fixture.transport.reading
-    fixture.connection.answered(200, keep_alive=True)
+    fixture.connection.answered(200)
     (_, _, first), (status, _, _) = fixture.send(b"")
     assert (first, status) == (b"GET /b ", 400)
     fixture.assert_deaf()
@@ -550,7 +552,7 @@ def test_an_answer_is_never_followed_by_another(is_over: bool) -> None:
     def begin(request: HTTPRequest) -> Reply | None:
         fixture.connection.write(b"HTTP/1.1 200 OK\r\n\r\n")
         if is_over:
-            fixture.connection.answered(200, keep_alive=True)
+            fixture.connection.answered(200)
         return broken(request)
 
     fixture.answer = begin
@@ -570,7 +572,7 @@ def test_a_stream_hears_what_happens_to_its_client_until_it_has_ended() -> None:
     fixture.connection.pause_writing()
     assert fixture.connection.is_paused
     fixture.connection.resume_writing()
-    fixture.connection.answered(200, keep_alive=True)
+    fixture.connection.answered(200)
     fixture.connection.pause_writing()
     fixture.connection.resume_writing()
     fixture.lose()
@@ -606,7 +608,7 @@ def test_a_stream_may_end_before_its_handler_returns(is_whole: bool) -> None:
             fixture.connection.send(Reply(502))
         else:
             fixture.connection.write(b"HTTP/1.1 502 Bad\r\n\r\n")
-            fixture.connection.answered(502, keep_alive=True)
+            fixture.connection.answered(502)
         fixture.answer = fixture.echo
         return None
 
@@ -618,16 +620,29 @@ def test_a_stream_may_end_before_its_handler_returns(is_whole: bool) -> None:
 
 def test_a_stream_without_keep_alive_closes_and_its_last_bytes_are_watched() -> None:
     fixture = Fixture()
-    begin_stream(fixture)
+    begin_stream(fixture, "Connection: close")
     fixture.send(NEXT)
     fixture.transport.unsent = 5
-    fixture.connection.answered(200, keep_alive=False)
+    fixture.connection.answered(200)
     assert fixture.transport.closed
     assert fixture.send(GET) == []
     assert len(fixture.handled) == 1
     fixture.loop.advance(2 * WRITE)
     assert fixture.transport.aborted
     fixture.lose()
+
+
+@pytest.mark.parametrize("is_http_1_1", [True, False])
+def test_a_streams_head_says_how_its_body_and_the_connection_end(is_http_1_1: bool) -> None:
+    fixture = Fixture()
+    request = GET.replace(b"/a", b"/s")
+    assert fixture.send(request if is_http_1_1 else request.replace(b"1.1", b"1.0")) == []
+    head, framing = fixture.connection.commit(StreamHead("text/event-stream", "r", "s"))
+    assert (b"\r\ntransfer-encoding: chunked\r\n" in head) is is_http_1_1
+    assert (b"\r\nconnection: close\r\n" in head) is not is_http_1_1
+    assert framing is (HTTP_CHUNKS if is_http_1_1 else PLAIN)
+    fixture.connection.answered(200)
+    assert fixture.transport.closed is not is_http_1_1
 
 
 def test_a_stream_does_not_keep_its_requests_body() -> None:
@@ -733,7 +748,7 @@ def test_no_head_is_due_while_a_stream_runs_and_a_fresh_one_after_it() -> None:
     fixture.send(NEXT[:5])
     fixture.loop.advance(10 * WRITE)
     assert not fixture.transport.closed, "a silent stream is no slow client"
-    fixture.connection.answered(200, keep_alive=True)
+    fixture.connection.answered(200)
     fixture.loop.advance(HEADER - 1)
     assert fixture.taken() == []
     assert fixture.bodies(NEXT[5:]) == [b"GET /b "]
@@ -782,7 +797,7 @@ def test_who_took_its_answer_late_is_idle_for_no_less_time() -> None:
     begin_stream(fixture)
     fixture.connection.write(b"x")
     fixture.transport.unsent = 1
-    fixture.connection.answered(200, keep_alive=True)
+    fixture.connection.answered(200)
     fixture.loop.advance(LIMITS.client_idle - WRITE)
     fixture.transport.unsent = 0
     fixture.loop.advance(WRITE - 1)
@@ -823,7 +838,7 @@ async def test_a_connection_that_was_closed_gives_no_more_answers() -> None:
     fixture.send(NEXT)
     fixture.transport.close()
     fixture.connection.write(b"x")
-    fixture.connection.answered(200, keep_alive=True)
+    fixture.connection.answered(200)
     fixture.loop.advance(0)
     assert fixture.transport.written == b""
     assert len(fixture.handled) == 1

@@ -40,7 +40,7 @@ def router(*, only_demo: bool = False, **settings: Any) -> Router:
 def http(
     method: str, target: str, headers: dict[str, str] | None = None, *, is_http_1_1: bool = True, body: bytes = b""
 ) -> HTTPRequest:
-    peer = SimpleNamespace(transport=SimpleNamespace(get_extra_info=lambda name: ("192.0.2.1", 9)))
+    peer = SimpleNamespace(remote="192.0.2.1")
     names = {name.lower(): value for name, value in (LOOPBACK if headers is None else headers).items()}
     made = HTTPRequest(cast(Any, peer), method, target, names, is_http_1_1=is_http_1_1, keep_alive=is_http_1_1)
     made.body = body

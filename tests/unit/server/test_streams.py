@@ -8,13 +8,15 @@ from typing import Any, cast
 
 import pytest
 
+from gai_fast._impl import FastPath
 from gai_fast.errors import Error
 from gai_fast.formats import StreamContext
 from gai_fast.net.engine import Engine
 from gai_fast.net.session import Clock, Session, StreamSpec
+from gai_fast.net.writer import HTTP_CHUNKS, BodyFraming
 from gai_fast.request import Request
 from gai_fast.server.connection import HTTPRequest
-from gai_fast.server.replies import Reply
+from gai_fast.server.replies import Reply, StreamHead
 from gai_fast.server.router import Incoming
 from gai_fast.server.streams import StreamResponse, StreamRoutes, json_reply
 from gai_fast.settings import ModelSettings, ServerSettings, Settings, StreamSettings, UpstreamSettings
@@ -32,6 +34,13 @@ class FakeConnection:
         self.is_paused = False
         self.limits: dict[str, float] = {}
         self.ends: list[Any] = []
+        self.remote = ""
+
+    def commit(self, head: StreamHead) -> tuple[bytes, BodyFraming]:
+        return head.to_bytes(HTTP_CHUNKS.headers, keep_alive=True), HTTP_CHUNKS
+
+    def lend(self, borrower: FastPath) -> int:
+        return -1
 
     def begin_stream(self, stream: Any, **limits: float) -> None:
         self.stream = stream
@@ -40,9 +49,9 @@ class FakeConnection:
     def write(self, data: bytes) -> None:
         self.bytes += data
 
-    def answered(self, status: int, *, keep_alive: bool) -> None:
+    def answered(self, status: int) -> None:
         self.stream = None
-        self.ends.append((status, keep_alive))
+        self.ends.append(status)
 
     def send(self, reply: Reply) -> None:
         self.stream = None
@@ -74,9 +83,9 @@ def request(
 
 
 class Fixture:
-    def __init__(self, *, hold: bool = False, is_http_1_1: bool = True, keep_alive: bool = True) -> None:
+    def __init__(self, *, hold: bool = False) -> None:
         self.connection = FakeConnection()
-        http = request(self.connection, is_http_1_1=is_http_1_1, keep_alive=keep_alive)
+        http = request(self.connection)
         incoming = Incoming(http, "/api/v1/stream", "req-1", cors=[("vary", "Origin")])
         context = StreamContext("sid", "req-1", None, "m", Clock(lambda: 0))
         spec = StreamSpec(MODEL, {}, FakeOutput(), hold=hold)
@@ -116,27 +125,26 @@ def test_a_stream_is_chunked_and_says_what_proxies_must_know() -> None:
         "transfer-encoding: chunked",
     } <= set(lines)
     assert "connection: close" not in lines
-    assert stream.connection.ends == [(200, True)]
+    assert stream.connection.ends == [200]
 
 
 def test_one_object_has_its_length() -> None:
     stream = Fixture(hold=True).attach()
     stream.client.commit()
-    stream.client.end([b"{}"])
-    assert b"\r\ncontent-length: 2\r\n" in stream.bytes
-    assert b"transfer-encoding" not in stream.bytes
-    assert stream.bytes.endswith(b"\r\n\r\n{}")
-
-
-@pytest.mark.parametrize("options", [{"is_http_1_1": False, "keep_alive": False}, {"keep_alive": False}])
-def test_a_client_that_keeps_no_connection_is_told_so(options: dict[str, Any]) -> None:
-    stream = Fixture(**options).attach()
-    stream.client.commit()
-    stream.client.end([b"two"])
-    assert b"\r\nconnection: close\r\n" in stream.bytes
-    assert stream.connection.ends == [(200, False)]
-    if "is_http_1_1" in options:
-        assert stream.bytes.endswith(b"\r\n\r\ntwo")
+    stream.client.end([b"{", b"}"])
+    (reply,) = stream.connection.ends
+    assert (reply.status, reply.body) == (200, b"{}")
+    assert dict(reply.headers) == {
+        "content-type": "application/json",
+        "cache-control": "no-cache, no-store, no-transform",
+        "x-accel-buffering": "no",
+        "x-content-type-options": "nosniff",
+        "x-request-id": "req-1",
+        "request-id": "req-1",
+        "x-gai-stream-id": "sid",
+        "vary": "Origin",
+    }
+    assert stream.bytes == b""
 
 
 def test_the_head_can_go_out_alone() -> None:

@@ -1,0 +1,72 @@
+"""`ClientTransport`: the interface between an answer and the connection that carries it.
+
+A handler answers one request through it. Two implementations: the fast lane's connection, and aiohttp's transport.
+`tests/unit/server/test_transport.py` is the contract of both.
+
+1. An answer is either `send` alone; or `begin_stream`, `commit`, any number of `write`, `answered`. A stream that has
+   not called `commit` may still end with `send`.
+2. Every answer ends once: with `send`, with `answered`, or with the connection. Later calls do nothing.
+3. No method awaits, and none raises for a client that is gone.
+4. From `begin_stream` until the end of the answer the transport calls the stream's `StreamCallbacks`, each at once:
+   `pause_writing` and `resume_writing` alternately, `connection_lost` at most once and last.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from gai_fast._impl import LendingTransport
+from gai_fast.net.writer import BodyFraming
+from gai_fast.server.replies import Reply, StreamHead
+
+
+class StreamCallbacks(Protocol):
+    """The events of a client's connection that the stream on it must know."""
+
+    def connection_lost(self) -> None:
+        """The client is gone."""
+
+    def pause_writing(self) -> None:
+        """More than the high-water mark is unsent."""
+
+    def resume_writing(self) -> None:
+        """The client has caught up."""
+
+
+class ClientTransport(LendingTransport, Protocol):
+    """The client's side of one request."""
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether more than the high-water mark is unsent."""
+
+    @property
+    def remote(self) -> str:
+        """The address of the client, for the log; empty where the connection has none."""
+
+    def begin_stream(self, stream: StreamCallbacks, *, high_water: int, write_timeout: float) -> None:
+        """Registers the stream that answers the request.
+
+        Args:
+            stream: Called back until the end of the answer.
+            high_water: Unsent bytes above which it is paused.
+            write_timeout: Seconds without a byte taken after which the client is given up.
+        """
+
+    def commit(self, head: StreamHead) -> tuple[bytes, BodyFraming]:
+        """Makes status and headers final.
+
+        Returns:
+            The bytes to write before the first of the body, empty where the transport sends the head by itself; and the
+            framing of the body.
+        """
+
+    def answered(self, status: int) -> None:
+        """Ends the answer: all of the body, its end included, has been written.
+
+        Args:
+            status: The HTTP status that was sent, for the log.
+        """
+
+    def send(self, reply: Reply) -> None:
+        """Answers the request with a whole response."""
