@@ -1,0 +1,73 @@
+"""Markdown pages as tests read them: sections, fenced blocks, tables."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+ROOT: Final = Path(__file__).parents[2]
+
+
+@dataclass(frozen=True)
+class Block:
+    """One fenced block.
+
+    Args:
+        section: The heading that it stands under, without its marks.
+        language: What follows the opening fence.
+        text: Its lines.
+        line: The number of its first line in the page.
+    """
+
+    section: str
+    language: str
+    text: str
+    line: int
+
+
+_FENCE: Final = re.compile(r"^```(\w*)\n(.*?)^```$", re.S | re.M)
+_HEADING: Final = re.compile(r"^#+ (.+)$", re.M)
+
+
+def read(page: str) -> str:
+    """The text of a page, by its path in the repository."""
+    return (ROOT / page).read_text(encoding="utf-8")
+
+
+def blocks(text: str) -> list[Block]:
+    """The fenced blocks of a page, in order."""
+    fences = list(_FENCE.finditer(text))
+    inside = [fence.span() for fence in fences]
+    headings = [
+        heading
+        for heading in _HEADING.finditer(text)
+        if not any(begin <= heading.start() < end for begin, end in inside)
+    ]
+    found = []
+    for fence in fences:
+        above = [heading[1] for heading in headings if heading.start() < fence.start()]
+        line = text.count("\n", 0, fence.start(2)) + 1
+        found.append(Block(above[-1] if above else "", fence[1], fence[2], line))
+    return found
+
+
+def section(text: str, heading: str) -> str:
+    """What stands below a heading, up to the next one of any level."""
+    [found] = re.findall(rf"^#+ {re.escape(heading)}\n(.*?)(?=^#+ |\Z)", _FENCE.sub("", text), re.S | re.M)
+    return str(found)
+
+
+def rows(text: str) -> list[list[str]]:
+    """The cells of every row of every table outside blocks, without the lines below table heads."""
+    lines = _FENCE.sub("", text).splitlines()
+    cells = [re.split(r"(?<!\\)\|", line)[1:-1] for line in lines if line.startswith("|")]
+    return [
+        [cell.strip() for cell in row] for row in cells if not all(re.fullmatch(r" *:?-+:? *", cell) for cell in row)
+    ]
+
+
+def coded(cell: str) -> list[str]:
+    """What a cell of a table sets in backquotes."""
+    return re.findall(r"`([^`]+)`", cell)

@@ -1,0 +1,207 @@
+"""docs/http-api.md: every example runs as it stands, and every route, field, code and reason is there."""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Final, NoReturn, get_args
+
+import msgspec
+import pytest
+
+from gai_fast import request as native
+from gai_fast.errors import CLASSES
+from gai_fast.server.app import build_router
+from tests.docs.pages import ROOT, Block, blocks, coded, read, rows, section
+
+PAGE: Final = "docs/http-api.md"
+TEXT: Final = read(PAGE)
+BLOCKS: Final = blocks(TEXT)
+SHOWN_ADDRESS: Final = "127.0.0.1:8080"
+SECONDS: Final = 30
+AT_ONCE: Final = 8
+"""Examples that run at a time: most of them last as long as the demo's stream, 2.5 s, and do next to nothing."""
+
+
+def examples() -> Iterator[tuple[Block, Block | None]]:
+    """Every command, with the output that the page shows below it."""
+    for at, block in enumerate(BLOCKS):
+        if block.language == "bash":
+            below = BLOCKS[at + 1] if at + 1 < len(BLOCKS) else None
+            yield block, below if below is not None and below.language == "text" else None
+
+
+EXAMPLES: Final = list(examples())
+
+
+# ---- one server, every command ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of `gai-fast serve` on a free port, without a configuration and without keys."""
+    kept = {"PATH", "HOME", "PYTHONPATH", "GAI_FAST_NO_EXTENSIONS", "GAI_FAST_REQUIRE_EXTENSIONS"}
+    with subprocess.Popen(
+        [sys.executable, "-m", "gai_fast", "serve", "--port", "0"],
+        stdout=subprocess.PIPE,
+        cwd=tmp_path_factory.mktemp("server"),
+        env={name: value for name, value in os.environ.items() if name in kept} | {"PYTHONUNBUFFERED": "1"},
+        text=True,
+    ) as server:
+        try:
+            assert server.stdout is not None
+            banner = server.stdout.readline()
+            found = re.search(r"http://(127\.0\.0\.1:\d+)", banner)
+            assert found is not None, banner
+            yield found[1]
+        finally:
+            server.terminate()
+            assert server.wait(SECONDS) == 0
+
+
+@pytest.fixture(scope="module")
+def outputs(address: str, unavailable: Callable[[str], NoReturn]) -> dict[int, str]:
+    """What each command printed, by its line in the page; a command that fails is an error of its own."""
+    for program in ("bash", "curl"):
+        if shutil.which(program) is None:
+            unavailable(program)
+
+    def run(block: Block) -> tuple[int, str]:
+        script = f"set -e\n{block.text.replace(SHOWN_ADDRESS, address)}"
+        done = subprocess.run(["bash", "-c", script], capture_output=True, timeout=SECONDS, check=False)
+        said = done.stdout.decode() if done.returncode == 0 else f"exit {done.returncode}: {done.stderr.decode()}"
+        return block.line, said.replace(address, SHOWN_ADDRESS)
+
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        return dict(pool.map(run, [command for command, _ in EXAMPLES]))
+
+
+# What differs from run to run, or from client to client.
+_CHANGING: Final = (
+    (re.compile(r"\b[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}\b"), "REQUEST"),
+    (
+        re.compile(r'("stream_id":"|"id":"|"id":"chatcmpl-|^x-gai-stream-id: |^id: )[A-Za-z0-9_-]{22}(?=["\n.])', re.M),
+        r"\1ID",
+    ),
+    (re.compile(r'("(?:ts|created)": ?)[1-9][0-9]+'), r"\g<1>0"),
+    (re.compile(r'("(?:input_tokens|output_tokens|total_tokens|prompt_tokens|completion_tokens)":)[0-9]+'), r"\g<1>0"),
+    (re.compile(r'("seq":|^id: ID\.)(?:[3-9]|[1-9][0-9]+)\b', re.M), r"\g<1>N"),
+)
+
+
+def settled(text: str) -> str:
+    """The text without ids, times and counts."""
+    for pattern, instead in _CHANGING:
+        text = pattern.sub(instead, text)
+    return text.strip("\n")
+
+
+def matches(shown: str, printed: str) -> bool:
+    """Whether the output is what the page shows, where `…` stands for anything.
+
+    Of a response head (`curl -i`) the page shows the headers that matter, in any order.
+    """
+    shown, printed = settled(shown), settled(printed.replace("\r\n", "\n"))
+    if shown.startswith("HTTP/"):
+        shown_head, _, shown = shown.partition("\n\n")
+        head, _, printed = printed.partition("\n\n")
+        status, *headers = shown_head.split("\n")
+        actual_status, *actual = head.split("\n")
+        if status != actual_status or not {*map(_header, headers)} <= {*map(_header, actual)}:
+            return False
+    pattern = ".*?".join(map(re.escape, shown.strip().split("…")))
+    return re.fullmatch(pattern, printed.strip(), re.S) is not None
+
+
+def _header(line: str) -> tuple[str, str]:
+    name, _, value = line.partition(":")
+    return name.lower(), value.strip()
+
+
+@pytest.mark.parametrize(("command", "shown"), EXAMPLES, ids=[f"line {command.line}" for command, _ in EXAMPLES])
+def test_every_example_prints_what_the_page_shows(outputs: dict[int, str], command: Block, shown: Block | None) -> None:
+    printed = outputs[command.line]
+    assert not printed.startswith("exit "), printed
+    assert shown is not None, "an example without its output"
+    assert matches(shown.text, printed), f"{PAGE}:{command.line} printed:\n{printed[:4000]}"
+
+
+def test_a_difference_in_text_status_or_header_is_noticed() -> None:
+    page = 'HTTP/1.1 404 Not Found\nallow: GET\n\n{"id":"aaaaaaaaaaaaaaaaaaaaaa","code":"not_found",…}\n'
+    head = "HTTP/1.1 404 Not Found\r\nX: y\r\nAllow: GET\r\n\r\n"
+    reply = head + '{"id":"bbbbbbbbbbbbbbbbbbbbbb","code":"not_found","more":1}'
+    assert matches(page, reply)
+    for right, wrong in (("404", "403"), ("GET", "PUT"), ("not_found", "forbidden"), ("}", "} and more")):
+        assert not matches(page, reply.replace(right, wrong))
+
+
+def test_every_chapter_but_the_list_of_routes_has_an_example() -> None:
+    _, *chapters = re.split(r"^## ", TEXT, flags=re.M)
+    assert [chapter.partition("\n")[0] for chapter in chapters if "```bash" not in chapter] == ["Routes"]
+
+
+# ---- nothing is missing ----------------------------------------------------------------------------------------------
+
+
+def test_every_route_stands_in_the_table_and_no_other() -> None:
+    shown = {coding for row in rows(TEXT) for coding in coded(row[0]) if re.match(r"(GET|POST|DELETE) /", coding)}
+    assert {re.sub(r"\{\w+\}$", "", route) for route in shown} == routes()
+
+
+def routes() -> set[str]:
+    """`METHOD path` of every route; what a prefix route has behind its prefix is left out."""
+    source = ast.parse(Path(sys.modules[build_router.__module__].__file__ or "").read_text())
+    calls = [node for node in ast.walk(source) if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)]
+    added = [call.args for call in calls if call.func.attr == "add" and len(call.args) == 3]  # type: ignore[attr-defined]
+    return {f"{ast.literal_eval(method)} {ast.literal_eval(path)}" for method, path, _ in added}
+
+
+def test_every_field_of_a_request_stands_in_its_table() -> None:
+    told = {name for row in rows(section(TEXT, "The native request")) for name in coded(row[0])}
+    assert told == {*native.Request.__struct_fields__}
+
+
+@pytest.mark.parametrize(
+    ("label", "kind"),
+    [("a tool", native.Tool), ("`response_format`", native.ResponseFormat), ("`reasoning`", native.Reasoning)],
+)
+def test_every_field_of_an_object_in_a_request_stands_in_its_row(label: str, kind: type[msgspec.Struct]) -> None:
+    [row] = [row for row in rows(section(TEXT, "Tools and formats")) if row[0] == label]
+    assert {*kind.__struct_fields__} <= {*coded(row[1])}
+
+
+def test_every_role_and_every_part_has_a_row_with_its_fields() -> None:
+    told = {row[0]: {*coded(row[1]), *coded(row[-1])} for row in rows(section(TEXT, "Messages"))}
+    messages, user, assistant = map(get_args, (native.Message, native.UserPart, native.AssistantPart))
+    kinds = {f"`{kind.__struct_config__.tag}`": kind for kind in (*messages, *user, *assistant)}
+    assert {*kinds} == {*told} - {"role", "part"}
+    for tag, kind in kinds.items():
+        assert {*kind.__struct_fields__} - {"content"} <= told[tag], tag
+
+
+def test_the_codes_are_those_of_the_package() -> None:
+    told = [tuple(row[:3]) for row in rows(section(TEXT, "Codes"))[1:]]
+    assert told == [
+        (f"`{code}`", str(kind.default_status), "yes" if kind.default_temporary else "no")
+        for code, kind in CLASSES.items()
+    ]
+
+
+def test_every_reason_stands_on_the_page() -> None:
+    told = {reason for row in rows(section(TEXT, "Reasons")) for reason in coded(row[0])}
+    makers = {"Error", *(kind.__name__ for kind in CLASSES.values())}
+    used = {}
+    for path in sorted((ROOT / "gai_fast").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") in makers:
+                for keyword in node.keywords:
+                    if keyword.arg == "reason" and isinstance(keyword.value, ast.Constant):
+                        used[keyword.value.value] = f"{path.relative_to(ROOT)}:{node.lineno}"
+    assert {reason: place for reason, place in used.items() if reason not in told} == {}
