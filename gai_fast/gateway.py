@@ -20,10 +20,11 @@ from msgspec import UNSET
 from gai_fast._impl import Piece, encode_json
 from gai_fast.callbacks import EventManager
 from gai_fast.clock import now_ms
+from gai_fast.config import load
 from gai_fast.decoding import OrderedEvents
 from gai_fast.errors import Error
 from gai_fast.events import Event
-from gai_fast.ids import new_stream_id
+from gai_fast.ids import new_stream_id, request_id
 from gai_fast.limits import LIMITS
 from gai_fast.metrics import MetricsSink, StreamMetrics
 from gai_fast.net.callbacks import CallbackRunner
@@ -32,8 +33,6 @@ from gai_fast.net.session import Clock, Session, StreamSpec
 from gai_fast.reading import characters, parse_request
 from gai_fast.request import Request
 from gai_fast.result import Collector, Result
-from gai_fast.server.config import find, load
-from gai_fast.server.negotiation import request_id
 from gai_fast.settings import ModelSettings, Settings
 
 NativeRequest = Mapping[str, Any]
@@ -44,8 +43,8 @@ class Gateway:
     """Asks the models of a configuration. Open it with `async with`.
 
     Args:
-        settings: What is configured; by default what `gai-fast serve` would find: `gai-fast.toml` in the working
-            directory, else the providers whose usual keys are in the environment, and the model `demo`.
+        settings: What is configured. By default nothing but the environment is read: the providers whose usual keys
+            are in it, and the model `demo`. For a file use `Gateway.from_config`.
         sinks: Told of every stream at its end.
 
     Raises:
@@ -58,7 +57,7 @@ class Gateway:
     """
 
     def __init__(self, settings: Settings | None = None, *, sinks: Iterable[MetricsSink] = ()) -> None:
-        self.settings = load(find(None)) if settings is None else settings
+        self.settings = load(None) if settings is None else settings
         self._sinks = list(sinks)
         self._engine: Engine | None = None
         self._loop: asyncio.AbstractEventLoop | None = None

@@ -7,9 +7,12 @@ no id is given twice: taking one from a list is one step to every thread, and a 
 from __future__ import annotations
 
 import os
+import re
 import time
 from base64 import urlsafe_b64encode
 from typing import Final
+
+from gai_fast.limits import LIMITS
 
 _BATCH: Final = 64
 _stream_ids: Final[list[str]] = []
@@ -20,6 +23,7 @@ _VARIANT: Final = bytes(0x80 | octet & 0x3F for octet in range(256))
 
 _DIGITS: Final = 1 << 48
 """Added to milliseconds it makes their hexadecimal digits twelve."""
+_ECHOED: Final = re.compile(rf"[A-Za-z0-9._~-]{{1,{LIMITS.identifier}}}")
 
 os.register_at_fork(after_in_child=_stream_ids.clear)
 os.register_at_fork(after_in_child=_request_ids.clear)
@@ -42,6 +46,11 @@ def new_request_id() -> str:
         _request_ids.extend(drawn)
     began = hex(_DIGITS + time.time_ns() // 1_000_000)  # "0x1" and its twelve digits: `format` takes a µs
     return f"{began[3:11]}-{began[11:]}{rest}"
+
+
+def request_id(given: str | None) -> str:
+    """The client's own request id where it is fit to be echoed, else a new one."""
+    return given if given is not None and _ECHOED.fullmatch(given) else new_request_id()
 
 
 def new_stream_id() -> str:

@@ -1,6 +1,6 @@
 """What a running gateway is configured to do, resolved: no environment, no files, no defaults left to look up.
 
-`server/config.py` makes these from the configuration; the asyncio layer reads them. One `Settings` is one immutable
+`config/` makes these from the configuration; the asyncio layer reads them. One `Settings` is one immutable
 snapshot: a request keeps the one it began with.
 """
 

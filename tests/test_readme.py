@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from gai_fast.server.config import load
+from gai_fast.config import load
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "README.md").read_text()

@@ -18,7 +18,7 @@ import click
 from gai_fast._version import __version__
 
 if TYPE_CHECKING:
-    from gai_fast.server.config import Loaded
+    from gai_fast.config import Loaded
 
 __all__ = [
     "COMMANDS",
@@ -92,7 +92,7 @@ def load_config(path: Path | None, flags: Mapping[str, Any] | None = None) -> Lo
     Raises:
         ConfigFailure: It cannot be used.
     """
-    from gai_fast.server.config import ConfigError, find, read
+    from gai_fast.config import ConfigError, find, read
 
     try:
         return read(find(path), flags=flags)

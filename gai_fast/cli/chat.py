@@ -16,12 +16,12 @@ import click
 from gai_fast.cli import Failure, config_option, json_option, load_config, option
 from gai_fast.cli.serve import offered, run_async
 from gai_fast.clock import now_ms
+from gai_fast.config import wants_color
 from gai_fast.errors import Error
 from gai_fast.formats import StreamContext, get_format
 from gai_fast.gateway import Gateway
 from gai_fast.ids import new_request_id
 from gai_fast.result import Collector, Result
-from gai_fast.server.config import wants_color
 
 if TYPE_CHECKING:
     from gai_fast.events import Event

@@ -1,6 +1,6 @@
 """`gai-fast config`: writes a first configuration, shows the one in force, describes every key.
 
-Everything here is made from the tables of `server/config.py`; what a key means is not repeated.
+Everything here is made from the tables of `config/`; what a key means is not repeated.
 """
 
 from __future__ import annotations
@@ -15,9 +15,7 @@ import msgspec
 from msgspec.structs import asdict
 
 from gai_fast.cli import ConfigFailure, Failure, config_option, json_option, load_config, option, print_json
-from gai_fast.processors import PROCESSORS, parameters, read_processor
-from gai_fast.providers import get_provider, provider_names
-from gai_fast.server.config import (
+from gai_fast.config import (
     DEFAULT_FILE,
     DEFAULTS,
     LISTS,
@@ -29,6 +27,8 @@ from gai_fast.server.config import (
     Value,
     read,
 )
+from gai_fast.processors import PROCESSORS, parameters, read_processor
+from gai_fast.providers import get_provider, provider_names
 
 REDACTED = "[redacted]"
 

@@ -9,18 +9,18 @@ import click
 
 from gai_fast.cli import Failure, header_option, option
 from gai_fast.clock import now_ms
+from gai_fast.config import checks
 from gai_fast.formats import FORMATS, StreamContext, get_format
 from gai_fast.ids import new_request_id, new_stream_id
 from gai_fast.providers import get_provider, provider_names
 from gai_fast.relay import Relay
-from gai_fast.server.config import check_provider
 
 READ_SIZE = 65536
 
 
 def _provider(context: click.Context, parameter: click.Parameter, value: str) -> str:
     try:
-        return check_provider(value)
+        return checks.provider(value)
     except ValueError as problem:
         raise click.BadParameter(str(problem)) from None
 

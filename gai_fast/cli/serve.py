@@ -18,7 +18,7 @@ from gai_fast._version import __version__
 from gai_fast.cli import Failure, StartupFailure, config_option, load_config, option
 
 if TYPE_CHECKING:
-    from gai_fast.server.config import Loaded
+    from gai_fast.config import Loaded
     from gai_fast.settings import ServerSettings, Settings
 
 QUERY = "Tell me a short story about a lighthouse keeper."

@@ -13,10 +13,8 @@ from typing import Final, Literal, cast
 
 from gai_fast.errors import Error
 from gai_fast.formats import Format, Framing, get_format
-from gai_fast.ids import new_request_id
 from gai_fast.limits import LIMITS
 
-_REQUEST_ID: Final = re.compile(rf"[A-Za-z0-9._~-]{{1,{LIMITS.identifier}}}")
 _TRACEPARENT: Final = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}")
 
 # What each media range of an `Accept` header means for a stream. A stream asked for as JSON is SSE: the OpenAI SDK
@@ -104,11 +102,6 @@ def _quality(parameters: list[str]) -> float:
 
 
 _QUALITY: Final = re.compile(r"q=(0(\.[0-9]{0,3})?|1(\.0{0,3})?)")
-
-
-def request_id(given: str | None) -> str:
-    """The client's own request id where it is fit to be echoed, else a new one."""
-    return given if given is not None and _REQUEST_ID.fullmatch(given) else new_request_id()
 
 
 def trace_id(traceparent: str | None) -> str | None:

@@ -18,10 +18,11 @@ from urllib.parse import parse_qsl
 from gai_fast._impl import encode_json
 from gai_fast.errors import Error
 from gai_fast.formats import get_format
+from gai_fast.ids import request_id
 from gai_fast.limits import LIMITS
 from gai_fast.server.connection import HTTPRequest
 from gai_fast.server.metrics import log_fields
-from gai_fast.server.negotiation import request_id, trace_id
+from gai_fast.server.negotiation import trace_id
 from gai_fast.server.replies import Headers, Reply, error_reply, id_headers
 from gai_fast.settings import ServerSettings
 

@@ -23,7 +23,7 @@ from gai_fast.formats import (
     StreamEncoder,
     get_format,
 )
-from gai_fast.ids import new_stream_id
+from gai_fast.ids import new_stream_id, request_id
 from gai_fast.metrics import StreamMetrics
 from gai_fast.net.engine import Engine
 from gai_fast.net.session import Clock, Output, StreamSpec
@@ -33,7 +33,7 @@ from gai_fast.providers import get_provider
 from gai_fast.reading import characters, parse_object, parse_request
 from gai_fast.relay import DeltaSink
 from gai_fast.request import Request
-from gai_fast.server.negotiation import Negotiated, negotiate, request_id
+from gai_fast.server.negotiation import Negotiated, negotiate
 from gai_fast.server.replies import Reply, StreamHead, id_headers, json_headers
 from gai_fast.server.router import Incoming
 from gai_fast.settings import ModelSettings

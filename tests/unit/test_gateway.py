@@ -13,12 +13,12 @@ import pytest
 
 from gai_fast.callbacks import EventManager
 from gai_fast.cli.mock import Fault, Mock
+from gai_fast.config import ConfigError
 from gai_fast.errors import Error, InvalidRequest, Network, NotFound, Unsupported
 from gai_fast.events import Event
 from gai_fast.gateway import Gateway, Task
 from gai_fast.limits import LIMITS
 from gai_fast.metrics import StreamMetrics
-from gai_fast.server.config import ConfigError
 from gai_fast.settings import ModelSettings, Settings, UpstreamSettings
 
 QUERY = {"query": "Tell me a story"}
@@ -383,6 +383,14 @@ class TestGateway:
         )
         async with Gateway.from_config(file) as gateway:
             assert (await gateway.ask("Hi")).text
+
+    async def test_without_settings_no_file_is_read(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        (tmp_path / "gai-fast.toml").write_text("this is not TOML")
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setenv("GROQ_API_KEY", "k")
+        gateway = Gateway()
+        assert "groq" in gateway.settings.upstreams
+        assert list(gateway.settings.models) == ["demo"]
 
     async def test_a_configuration_that_cannot_be_used(self, tmp_path: Path) -> None:
         file = tmp_path / "gai-fast.toml"

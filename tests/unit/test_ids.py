@@ -24,6 +24,18 @@ def nothing_drawn() -> Iterator[None]:
     ids._request_ids.clear()
 
 
+@pytest.mark.parametrize("given", ["a", "req_1.2~3-4", "x" * 128])
+def test_a_request_id_that_is_fit_to_be_echoed_is_kept(given: str) -> None:
+    assert ids.request_id(given) == given
+
+
+@pytest.mark.parametrize("given", [None, "", "x" * 129, "a b", "a\r\nb", "ä", "a/b", "<a>"])
+def test_any_other_request_id_is_replaced_by_a_uuid7(given: str | None) -> None:
+    made = ids.request_id(given)
+    assert made != given
+    assert uuid.UUID(made).version == 7
+
+
 def test_a_request_id_is_a_uuid_of_version_7() -> None:
     parsed = uuid.UUID(ids.new_request_id())
     assert parsed.version == 7

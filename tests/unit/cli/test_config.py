@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from gai_fast.cli.config import json_schema, toml
+from gai_fast.config import LISTS, SECTIONS, load
 from gai_fast.limits import LIMITS
 from gai_fast.processors import PROCESSORS, parameters
-from gai_fast.server.config import LISTS, SECTIONS, load
 
 from .conftest import Run
 

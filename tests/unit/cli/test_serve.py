@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from gai_fast.cli.serve import banner, run_async
+from gai_fast.config import read
 from gai_fast.server import app
-from gai_fast.server.config import read
 from gai_fast.settings import Settings
 
 from .conftest import Run

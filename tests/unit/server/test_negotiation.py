@@ -7,7 +7,7 @@ import re
 import pytest
 
 from gai_fast.errors import Error
-from gai_fast.server.negotiation import negotiate, request_id, trace_id
+from gai_fast.server.negotiation import negotiate, trace_id
 
 UUID7 = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
 
@@ -68,16 +68,6 @@ def test_an_unknown_name_is_400_and_the_known_ones_are_named(query: dict[str, st
 @pytest.mark.parametrize("envelope", ["compact", "full"])
 def test_the_envelope_parameter_is_passed_on(envelope: str) -> None:
     assert negotiate({"envelope": envelope}, None, default_format="gai").envelope == envelope
-
-
-@pytest.mark.parametrize("given", ["a", "req_1.2~3-4", "x" * 128])
-def test_a_request_id_that_is_fit_to_be_echoed_is_kept(given: str) -> None:
-    assert request_id(given) == given
-
-
-@pytest.mark.parametrize("given", [None, "", "x" * 129, "a b", "a\r\nb", "ä", "a/b", "<a>"])
-def test_any_other_request_id_is_replaced_by_a_uuid7(given: str | None) -> None:
-    assert UUID7.fullmatch(request_id(given))
 
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"

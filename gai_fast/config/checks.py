@@ -1,0 +1,179 @@
+"""What a text or a table of the configuration must be: host, origin, URL, name, reference to a secret, headers.
+
+Each check returns the value as it is used, or raises a `ValueError` that names what it must be and never repeats it.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import socket
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, Final
+from urllib.parse import SplitResult, urlsplit
+
+from gai_fast.errors import CLASSES
+from gai_fast.net.pool import is_forbidden_address
+from gai_fast.providers import get_provider
+from gai_fast.stores import STORES
+
+NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,63}")
+REFERENCE: Final = re.compile(r"env:[A-Za-z_][A-Za-z0-9_]*|file:.+")
+PRINTABLE: Final = re.compile(r"[!-~]+")
+
+_LONGEST_MODEL_NAME: Final = 256
+_TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110 §5.6.2
+_FIELD_VALUE: Final = re.compile(r"[\t -~\x80-\xff]*")  # RFC 9110 §5.5
+_HOST_NAME: Final = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_])?\.?")
+
+# The connection writes these itself, or they belong to one hop (RFC 9110 §7.6.1).
+_RESERVED: Final = frozenset(
+    "connection keep-alive proxy-connection proxy-authenticate proxy-authorization te trailer transfer-encoding "
+    "upgrade host content-length content-type accept accept-encoding expect".split()
+)
+
+
+def any_text(value: str) -> str:
+    """Any text."""
+    return value
+
+
+def host(value: str) -> str:
+    """An address or a host name; brackets around an IPv6 address are removed."""
+    bare = value[1:-1] if value.startswith("[") and value.endswith("]") else value
+    if _address(bare) is None and not _HOST_NAME.fullmatch(bare):
+        raise ValueError("must be an address or a host name, without scheme or port")
+    return bare
+
+
+def origin(value: str) -> str:
+    """A web origin, RFC 6454 §7: scheme, host and port, as browsers write it."""
+    url = _split(value)
+    written = f"{url.scheme}://{url.netloc}".lower()
+    usual = {"http": 80, "https": 443}.get(url.scheme, url.port)
+    if not url.hostname or "@" in url.netloc or value.lower() != written or url.port == usual:
+        raise ValueError('must be whole origins such as "https://app.example.com": no wildcard, path or usual port')
+    return written
+
+
+def upstream_name(value: str) -> str:
+    """The name of an `[[upstream]]`."""
+    if not NAME.fullmatch(value):
+        raise ValueError("must be 1 to 64 characters of A-Z a-z 0-9 . _ : - (a request may say <upstream>/<id>)")
+    return value
+
+
+def model_name(value: str) -> str:
+    """The name of a `[[model]]`, or `<upstream>/<id>`."""
+    if len(value) > _LONGEST_MODEL_NAME:
+        raise ValueError(f"must have at most {_LONGEST_MODEL_NAME} characters")
+    return value
+
+
+def provider(value: str) -> str:
+    """A provider's name.
+
+    Raises:
+        ValueError: No provider has this name.
+    """
+    try:
+        get_provider(value)
+    except ValueError as problem:
+        raise ValueError(f"cannot be used: {problem}") from None
+    return value
+
+
+def base_url(value: str) -> str:
+    """The address of an upstream: HTTP or HTTPS, without credentials, and no link-local or metadata address.
+
+    Host names are checked again at every connect, when they have been resolved.
+    """
+    url = _split(value)
+    if url.scheme not in ("http", "https"):
+        raise ValueError("must begin with http:// or https://")
+    if "@" in url.netloc:
+        raise ValueError("must not hold a user or a password: use api_key or headers")
+    if url.query or url.fragment or "?" in value or "#" in value:
+        raise ValueError("must not hold a query or a fragment")
+    if not url.hostname:
+        raise ValueError("must name a host")
+    address = _address(url.hostname)
+    if address is not None and is_forbidden_address(str(address)):
+        raise ValueError("must not be a link-local or metadata address")
+    return value.rstrip("/")
+
+
+def store_url(value: str) -> str:
+    """The address of a store."""
+    scheme, separator, rest = value.partition("://")
+    if separator and scheme in ("sqlite", "redis", "rediss"):
+        raise ValueError(f"names a store, {scheme}, that is not supported yet")
+    if not separator or scheme not in STORES or rest:
+        raise ValueError('must be "memory://"')
+    return value
+
+
+def reference(value: str) -> str:
+    """A reference to a secret: `env:NAME` or `file:PATH`."""
+    if not REFERENCE.fullmatch(value):
+        raise ValueError('must be "env:NAME" or "file:PATH": a key itself does not belong into the file')
+    return value
+
+
+def headers(value: Any) -> Mapping[str, str]:
+    """Request headers that the gateway does not write itself."""
+    if not isinstance(value, dict):
+        raise ValueError('must be a table of strings, such as { "x-team" = "search" }')
+    seen: set[str] = set()
+    for name, text in value.items():
+        if not _TOKEN.fullmatch(name):
+            raise ValueError("must have header names of RFC 9110 token characters")
+        if name.lower() in _RESERVED:
+            raise ValueError(f"must not set {name}: the gateway writes it")
+        if name.lower() in seen:
+            raise ValueError(f"must not set {name} twice")
+        seen.add(name.lower())
+        if not isinstance(text, str) or not _FIELD_VALUE.fullmatch(text):
+            raise ValueError(f"must have a string without control characters for {name}")
+    return MappingProxyType(dict(value))
+
+
+def fallback_on(value: Any) -> Mapping[str, str]:
+    """A model for some of the error codes."""
+    if not isinstance(value, dict) or not all(isinstance(name, str) for name in value.values()):
+        raise ValueError('must be a table of error codes and models, as {context_length_exceeded = "big"}')
+    for code in value:
+        if code not in CLASSES:
+            raise ValueError(f"must have error codes; known: {', '.join(CLASSES)}")
+    return MappingProxyType({code: model_name(name) for code, name in value.items()})
+
+
+def is_loopback(value: str) -> bool:
+    """Whether only this machine can reach a server that binds to this host."""
+    address = _address(value)
+    return value.lower() == "localhost" if address is None else address.is_loopback
+
+
+def _address(value: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """The address that a host is, in any notation that the resolver reads as one (`2852039166`, `0xa9fe.0xa9fe`)."""
+    try:
+        return ipaddress.ip_address(value.partition("%")[0])
+    except ValueError:
+        pass
+    try:
+        return ipaddress.IPv4Address(socket.inet_aton(value)) if value.isascii() and " " not in value else None
+    except OSError:
+        return None
+
+
+def _split(value: str) -> SplitResult:
+    # urlsplit drops tabs and line ends silently, and it does not treat a backslash as browsers do.
+    if not PRINTABLE.fullmatch(value) or "\\" in value:
+        raise ValueError("must be a URL of printable ASCII characters")
+    try:
+        url = urlsplit(value)
+        _ = url.port  # raises where the port is not a number
+    except ValueError:
+        raise ValueError("must be a URL") from None
+    return url

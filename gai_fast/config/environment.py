@@ -1,0 +1,147 @@
+"""The process's environment: variables that set keys, the providers' usual variables, and secrets.
+
+No other module reads the environment but the native/pure switch.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from gai_fast.config.checks import PRINTABLE
+from gai_fast.config.keys import FLAGS, LATER, LISTS, SECTIONS, TABLES, read_value
+from gai_fast.config.problems import Problems, Value, nearest
+from gai_fast.config.values import Key
+from gai_fast.limits import LIMITS
+from gai_fast.providers import API, get_provider, provider_names
+from gai_fast.settings import Secret
+
+Environment = Mapping[str, str]
+
+_PREFIX: Final = "GAI_FAST_"
+_SWITCHES: Final = {
+    **dict.fromkeys(("true", "1", "yes", "on"), True),
+    **dict.fromkeys(("false", "0", "no", "off"), False),
+}
+
+
+def process_environment() -> Environment:
+    """The environment of this process."""
+    return os.environ
+
+
+def wants_color(environ: Environment | None = None) -> bool:
+    """Whether the user allows colours: https://no-color.org.
+
+    Args:
+        environ: The environment; by default this process's.
+    """
+    return not (process_environment() if environ is None else environ).get("NO_COLOR")
+
+
+def variables(section: str, environ: Environment, problems: Problems) -> dict[str, Value]:
+    """The keys of a section that the environment sets. An empty variable counts as unset."""
+    values: dict[str, Value] = {}
+    for name, key in SECTIONS[section].items():
+        names = [f"{_PREFIX}{section}__{name}".upper()]
+        if section == "server" and name in FLAGS:
+            names.insert(0, f"{_PREFIX}{name}".upper())
+        variable = next((variable for variable in names if environ.get(variable)), None)
+        if variable is None:
+            continue
+        value = read_value(problems, section, name, _from_text(environ[variable], key), variable)
+        if value is not None:
+            values[name] = Value(value, variable)
+    return values
+
+
+def check_variables(environ: Environment, problems: Problems) -> None:
+    """Notes the variables that look as if they set a key, and do not."""
+    known, later = (
+        {f"{_PREFIX}{section}__{name}".upper() for section in TABLES for name in table[section]}
+        for table in (SECTIONS, LATER)
+    )
+    for variable in sorted(environ):
+        section, separator, _ = variable.removeprefix(_PREFIX).partition("__")
+        if not variable.startswith(_PREFIX) or not separator or variable in known:
+            continue
+        if variable in later or section.lower() in LATER[""]:
+            problems.add(variable, "not supported yet")
+        elif section.lower() in LISTS:
+            problems.add(variable, f"[[{section.lower()}]] is set in the file only")
+        else:
+            problems.add(variable, f"no such setting{nearest(variable, known)}")
+
+
+def usual_upstreams(environ: Environment, problems: Problems) -> list[dict[str, Value]]:
+    """An `[[upstream]]` for every provider whose usual variable is set: what is configured without a file."""
+    upstreams = []
+    for name in provider_names():
+        api = get_provider(name)
+        address = usual_address(api, environ, problems)
+        if api.base_url and (environ.get(api.key_variable) or address is not None):
+            variable = api.key_variable if address is None else api.host_variable
+            values = {"name": Value(name, variable), "provider": Value(name, variable)}
+            if environ.get(api.key_variable):
+                values["api_key"] = Value(f"env:{api.key_variable}", api.key_variable)
+            if address is not None:
+                values["base_url"] = address
+            upstreams.append(values)
+    return upstreams
+
+
+def usual_address(api: API, environ: Environment, problems: Problems) -> Value | None:
+    """The address under which the provider's own SDK would look for it, where a variable sets one."""
+    given = environ.get(api.host_variable)
+    if not given:
+        return None
+    address = read_value(problems, "upstream", "base_url", api.address(given), api.host_variable)
+    return None if address is None else Value(address, api.host_variable)
+
+
+def secret(reference: Value, environ: Environment, folder: Path, problems: Problems) -> Secret | None:
+    """The key that a reference means, or `None` where it cannot be had, which is noted as a problem.
+
+    Args:
+        reference: `env:NAME` or `file:PATH`.
+        environ: The environment.
+        folder: The folder that a relative path starts from.
+        problems: Where a mistake is noted.
+    """
+    kind, _, name = reference.value.partition(":")
+    if kind == "env":
+        text = environ.get(name, "")
+        missing = f"the environment variable {name} is not set"
+    else:
+        path = folder / name
+        missing = f"the file {path} is empty"
+        try:
+            with path.open("rb") as file:
+                text = file.read(LIMITS.response_head).decode("ascii", "replace").strip()
+        except OSError as problem:
+            text, missing = "", f"the file {path} cannot be read: {problem.strerror}"
+    if not text:
+        problems.add(reference.origin, f"`api_key`: {missing}")
+        return None
+    if not PRINTABLE.fullmatch(text):
+        what = f"`api_key`: what {reference.value} holds is no key: one printable ASCII word"
+        problems.add(reference.origin, what)
+        return None
+    return Secret(text)
+
+
+def _from_text(text: str, key: Key) -> Any:
+    """A variable's text as the TOML value that it stands for; unchanged where it stands for none."""
+    match key.schema.get("type"):
+        case "boolean":
+            return _SWITCHES.get(text.lower(), text)
+        case "integer" if re.fullmatch(r"[0-9]{1,18}", text):
+            return int(text)
+        case "number" if re.fullmatch(r"[0-9]{1,18}(\.[0-9]{1,18})?", text):
+            return float(text)
+        case "array":
+            return [item.strip() for item in text.split(",") if item.strip()]
+    return text

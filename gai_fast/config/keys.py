@@ -1,0 +1,234 @@
+"""The table of all keys: what each is for and what it may be; which are required, and which are not supported yet.
+
+Defaults come from `settings.py`. A new key is one entry here and one field there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import MISSING, asdict, fields
+from typing import Any, Final, Literal
+
+from gai_fast.config import checks
+from gai_fast.config.problems import Problems, meant, nearest, shown
+from gai_fast.config.values import Key, choice, seconds, switch, text, texts, whole
+from gai_fast.errors import CLASSES
+from gai_fast.limits import LIMITS
+from gai_fast.processors import PROCESSORS
+from gai_fast.settings import BreakerSettings, ServerSettings, StoreSettings, StreamSettings, UpstreamSettings
+
+FLAGS: Final = ("host", "port", "workers")
+"""Keys of `[server]` that have a flag, and so a variable of only the key's name."""
+
+BREAKER: Final[Mapping[str, Key]] = {
+    "failures": whole("Failures in a row that open it.", 1, LIMITS.breaker_failures),
+    "window": seconds("Within how long they must come."),
+    "open": seconds("How long it stays open."),
+}
+_BREAKER_DEFAULTS: Final = asdict(BreakerSettings())
+
+
+def _breaker(value: Any) -> Mapping[str, Any] | Literal[False]:
+    if value is False:
+        return False
+    if not isinstance(value, dict) or not value.keys() <= BREAKER.keys():
+        raise ValueError(f"must be false or a table of {', '.join(BREAKER)}")
+    try:
+        return {**_BREAKER_DEFAULTS, **{name: BREAKER[name].read(given) for name, given in value.items()}}
+    except ValueError as problem:
+        raise ValueError(f"must be false or a table of {', '.join(BREAKER)}, each of which {problem}") from None
+
+
+def _workers(value: Any) -> int:
+    number: int = _WORKERS.read(value)
+    if number > 1:
+        raise ValueError("above 1 is not supported yet")
+    return number
+
+
+_WORKERS: Final = whole("Processes; more than 1 is not supported yet.", 1)
+
+SERVER: Final[Mapping[str, Key]] = {
+    "host": text("Address to listen on; one that is not loopback needs `insecure` until keys have come.", checks.host),
+    "port": whole("Port to listen on; 0 chooses a free one.", 0, 65535),
+    "workers": Key(_WORKERS.about, _WORKERS.schema, _workers),
+    "allow_get_start": switch("Whether GET /api/v1/stream?q=… may start a stream; for `demo` it always may."),
+    "cors_origins": texts("Origins whose pages may call; matched exactly.", checks.origin),
+    "allowed_hosts": texts("Host headers that are allowed on loopback, beside the loopback names.", checks.host),
+    "default_model": text("The model of a request that names none.", checks.model_name),
+    "header_timeout": seconds("How long a client may take to send a request's head."),
+    "body_timeout": seconds("How long a client may take to send a request's body."),
+    "max_body": whole("Bytes of a request's body.", 1),
+    "log_level": choice("The least important log lines that are written.", "debug", "info", "warning", "error"),
+    "access_log": switch("One log line for every request, at its end."),
+    "insecure": switch("Allow an address that is not loopback without a key."),
+    "demo": switch("Offer the embedded model `demo`."),
+}
+STREAM: Final[Mapping[str, Key]] = {
+    "heartbeat": seconds("Silence towards a client after which a keep-alive is sent; 0: never.", zero=True),
+    "commit_after": seconds("How long the response head waits for the upstream's first event.", zero=True),
+    "flush_interval": seconds("How long output may be gathered; 0: once per turn of the loop.", zero=True),
+    "timestamps": switch("`ts` on every event of a compact stream."),
+    "envelope": choice("The envelope where the client names none.", "compact", "full"),
+    "usage": choice("Whether OpenAI clients get usage that they did not ask for.", "asked", "always"),
+    "on_unsupported": choice("What becomes of a field that the upstream has no place for.", "error", "drop"),
+    "on_midstream_failure": choice(
+        "What becomes of an answer whose upstream fails after its first content.", "error", "restart", "continue"
+    ),
+    "on_malformed": choice("What becomes of a chunk of the upstream that cannot be read.", "skip", "error"),
+}
+UPSTREAM: Final[Mapping[str, Key]] = {
+    "name": text("What [[model]] and <upstream>/<id> call it.", checks.upstream_name, f"^{checks.NAME.pattern}$"),
+    "provider": text("An adapter's name.", checks.provider),
+    "base_url": text(
+        "As the provider's official SDK takes it; by default the provider's own.", checks.base_url, secret=True
+    ),
+    "api_key": text(
+        "Where the key is: env:NAME or file:PATH.", checks.reference, f"^({checks.REFERENCE.pattern})$", secret=True
+    ),
+    "headers": Key(
+        "Headers that are sent with every request.",
+        {"type": "object", "additionalProperties": {"type": "string"}},
+        checks.headers,
+        secret=True,
+    ),
+    "connect_timeout": seconds("To connect, TLS included."),
+    "first_event_timeout": seconds("To the first chunk that the adapter can use."),
+    "idle_timeout": seconds("Between two reads of a stream."),
+    "total_timeout": seconds("For the whole answer."),
+    "max_connections": whole("Connections at a time.", 1),
+    "retries": whole("How often a request that failed before its first content is made again.", 0, LIMITS.retries),
+    "breaker": Key(
+        "When the upstream is left alone for a while; false: never.",
+        {
+            "oneOf": [
+                {"const": False},
+                {
+                    "type": "object",
+                    "properties": {name: dict(key.schema) for name, key in BREAKER.items()},
+                    "additionalProperties": False,
+                },
+            ]
+        },
+        _breaker,
+    ),
+}
+MODEL: Final[Mapping[str, Key]] = {
+    "name": text("What clients ask for.", checks.model_name),
+    "upstream": text("The name of an [[upstream]].", checks.any_text),
+    "id": text("What the upstream is asked for; by default the name.", checks.any_text),
+    "fallback": texts("Other models, asked in order where this one fails before its first content.", checks.model_name),
+    "fallback_on": Key(
+        "The model that is asked where this one fails with an error of this code.",
+        {
+            "type": "object",
+            "propertyNames": {"enum": list(CLASSES)},
+            "additionalProperties": {"type": "string", "minLength": 1},
+        },
+        checks.fallback_on,
+    ),
+    "prefill": switch("Whether the upstream goes on where an assistant message at the end stops."),
+    **STREAM,
+}
+STORE: Final[Mapping[str, Key]] = {
+    "url": text("Where resumable streams are kept.", checks.store_url, secret=True),
+    "ttl": seconds("How long a stream is kept after its end.", zero=True),
+    "max_bytes": whole("Bytes kept of all streams; those that ended first go first.", 65536),
+    "max_stream_bytes": whole("Bytes kept of one stream; its oldest frames go first.", 4096),
+}
+PROCESSOR: Final[Mapping[str, Key]] = {
+    "use": choice("Which one; the other keys of the table are its parameters.", *PROCESSORS),
+}
+
+SECTIONS: Final[Mapping[str, Mapping[str, Key]]] = {
+    "server": SERVER,
+    "stream": STREAM,
+    "store": STORE,
+    "upstream": UPSTREAM,
+    "model": MODEL,
+    "processor": PROCESSOR,
+}
+TABLES: Final = ("server", "stream", "store")
+"""Sections that stand in the file once; the environment sets their keys, too."""
+LISTS: Final = ("upstream", "model", "processor")
+"""Sections that may stand in the file several times."""
+REQUIRED: Final[Mapping[str, tuple[str, ...]]] = {
+    "upstream": ("name", "provider"),
+    "model": ("name", "upstream"),
+    "processor": ("use",),
+}
+
+_LATER_STREAM: Final = frozenset("retry on_disconnect detach_ttl write_timeout client_buffer".split())
+LATER: Final[Mapping[str, frozenset[str]]] = {
+    "": frozenset("key idempotency limits".split()),
+    "server": frozenset("grace tls_cert tls_key".split()),
+    "stream": _LATER_STREAM,
+    "store": frozenset({"sync"}),
+    "upstream": frozenset(),
+    "model": _LATER_STREAM,
+    "processor": frozenset(),
+}
+"""By section, and sections under "": names that are planned. They are refused as "not supported yet"."""
+_LIST_SECTIONS: Final = frozenset({*LISTS, "key"})
+
+
+def _defaults(kind: type[Any]) -> dict[str, Any]:
+    return {item.name: item.default for item in fields(kind) if item.default is not MISSING}
+
+
+DEFAULTS: Final[Mapping[str, Mapping[str, Any]]] = {
+    "server": {**_defaults(ServerSettings), "default_model": None, "demo": True},
+    "stream": _defaults(StreamSettings),
+    "store": _defaults(StoreSettings),
+    "upstream": {**_defaults(UpstreamSettings), "headers": {}, "breaker": _BREAKER_DEFAULTS},
+    "model": {"fallback": (), "fallback_on": {}, "prefill": False},
+    "processor": {},
+}
+
+
+def title(section: str) -> str:
+    """A section as it stands in the file."""
+    return f"[[{section}]]" if section in _LIST_SECTIONS else f"[{section}]"
+
+
+def read_value(problems: Problems, section: str, name: str, value: Any, where: str) -> Any:
+    """One key's value, or `None` where it cannot be used, which is noted as a problem.
+
+    Args:
+        problems: Where a mistake is noted.
+        section: The section of the key.
+        name: The key.
+        value: As TOML has it.
+        where: The value's origin.
+    """
+    key = SECTIONS[section][name]
+    try:
+        return key.read(value)
+    except ValueError as problem:
+        repeated = f", not {shown(value)}" if str(problem).startswith("must") and not key.secret else ""
+        problems.add(where, f"`{name}` in {title(section)} {problem}{repeated}")
+        return None
+
+
+def unknown_key(name: str, section: str) -> str:
+    """The message about a key that the section does not have."""
+    if name in LATER[section]:
+        return f"`{name}` in {title(section)} is not supported yet"
+    return f"unknown key {shown(name)} in {title(section)}{nearest(name, {*SECTIONS[section], *LATER[section]})}"
+
+
+def unknown_section(name: str, value: Any) -> str:
+    """The message about a section that the file cannot have."""
+    if name in LATER[""]:
+        return f"{title(name)} is not supported yet"
+    home = next((section for section in TABLES if name in SECTIONS[section]), None)
+    if home and not isinstance(value, dict):
+        return f"`{name}` belongs under [{home}]"
+    return f"unknown section {shown(name)}{nearest(f'[{name}]', map(title, {*SECTIONS, *LATER['']}))}"
+
+
+def missing_keys(section: str, given: Iterable[str]) -> list[str]:
+    """The required keys that a table lacks, without those that it has under a mistaken name."""
+    known = SECTIONS[section]
+    misspelt = {meant(name, {*known, *LATER[section]}) for name in given if name not in known}
+    return [name for name in REQUIRED.get(section, ()) if name not in given and name not in misspelt]

@@ -1,0 +1,91 @@
+"""How a mistake in the configuration is worded: where, what, and the nearest name that is known."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any, Final
+
+from gai_fast.errors import GaiFastError
+
+_LONGEST_VALUE: Final = 60
+"""Characters of a mistaken value that a message repeats."""
+_LONGEST_TEXT: Final = 600
+"""Characters of a message that another part of the package wrote."""
+
+# Other gateways and SDKs use these names; the spelling alone would not lead to ours.
+_ELSEWHERE: Final = {"model": "id", "url": "base_url", "key": "api_key", "type": "provider"}
+
+
+class ConfigError(GaiFastError):
+    """The configuration cannot be used.
+
+    Args:
+        problems: One line each: where (file and line, variable or flag), what, and what to write instead. No secrets.
+    """
+
+    def __init__(self, *problems: str) -> None:
+        self.problems = problems
+        super().__init__("\n".join(problems))
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """One key's value and its origin: file and line, variable or flag."""
+
+    value: Any
+    origin: str
+
+
+class Problems:
+    """The mistakes found so far, so that one run reports all of them."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def __bool__(self) -> bool:
+        return bool(self.lines)
+
+    def add(self, where: str, what: str) -> None:
+        """Notes one mistake.
+
+        Args:
+            where: File and line, variable or flag.
+            what: One line, without secrets.
+        """
+        self.lines.append(f"{where}: {what}")
+
+    def raise_if_any(self) -> None:
+        """Raises all mistakes as one `ConfigError`, if there are any."""
+        if self.lines:
+            raise ConfigError(*self.lines)
+
+
+def shown(value: Any) -> str:
+    """A value as a message repeats it: quoted, on one line, cut where it is long."""
+    text = ("true" if value else "false") if isinstance(value, bool) else repr(value)
+    return text if len(text) <= _LONGEST_VALUE else f"{text[: _LONGEST_VALUE - 1]}…"
+
+
+def shortened(text: str) -> str:
+    """A message of another part of the package, cut where it is long."""
+    return text if len(text) <= _LONGEST_TEXT else f"{text[:_LONGEST_TEXT]}…"
+
+
+def meant(name: str, known: Iterable[str]) -> str | None:
+    """The known name that an unknown one most likely stands for."""
+    candidates = sorted(known)
+    if _ELSEWHERE.get(name) in candidates:
+        return _ELSEWHERE[name]
+    close = get_close_matches(name, candidates, 1)
+    return close[0] if close else None
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """The end of a message about an unknown name: the nearest known one, else all of them."""
+    candidates = sorted(known)
+    near = meant(name, candidates)
+    if near:
+        return f"; did you mean {near}?"
+    return f"; known: {', '.join(candidates)}" if candidates else ""

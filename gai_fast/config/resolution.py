@@ -1,0 +1,296 @@
+"""From the sources to one `Settings`: which source wins, and what a table of the file refers to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Final
+
+from gai_fast.config.checks import is_loopback
+from gai_fast.config.environment import (
+    Environment,
+    check_variables,
+    process_environment,
+    secret,
+    usual_address,
+    usual_upstreams,
+    variables,
+)
+from gai_fast.config.file import ConfigFile
+from gai_fast.config.keys import (
+    LISTS,
+    SECTIONS,
+    STREAM,
+    TABLES,
+    missing_keys,
+    read_value,
+    title,
+    unknown_key,
+    unknown_section,
+)
+from gai_fast.config.problems import Problems, Value, nearest, shortened, shown
+from gai_fast.processors import BadParameter, read_processor
+from gai_fast.providers import get_provider
+from gai_fast.settings import (
+    BreakerSettings,
+    ModelSettings,
+    Secret,
+    ServerSettings,
+    Settings,
+    StoreSettings,
+    StreamSettings,
+    UpstreamSettings,
+)
+
+DEFAULT_FILE: Final = Path("gai-fast.toml")
+"""The command line reads it from the working directory where no file is named."""
+DEMO: Final = "demo"
+
+Table = dict[str, Value]
+"""The keys of one table that are given and right."""
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A resolved configuration, and the origin of each of its parts."""
+
+    settings: Settings
+    path: Path | None
+    """The file it was read from."""
+    server: Table
+    stream: Table
+    store: Table
+    upstreams: list[Table]
+    models: list[Table]
+    processors: list[Table]
+
+
+def find(path: Path | None) -> Path | None:
+    """The file that the command line reads: the named one, else `gai-fast.toml` in the working directory, else none."""
+    return path if path is not None or not DEFAULT_FILE.is_file() else DEFAULT_FILE
+
+
+def load(path: Path | None, *, environ: Environment | None = None, flags: Mapping[str, Any] | None = None) -> Settings:
+    """Reads a configuration.
+
+    Args:
+        path: The file; `None`: zero configuration, from the environment alone.
+        environ: The environment; by default this process's.
+        flags: Keys of `FLAGS` that the command line sets; `None` values count as not given.
+
+    Raises:
+        ConfigError: The configuration cannot be used. All mistakes are reported at once where that is possible.
+    """
+    return read(path, environ=environ, flags=flags).settings
+
+
+def read(path: Path | None, *, environ: Environment | None = None, flags: Mapping[str, Any] | None = None) -> Loaded:
+    """Reads a configuration, as `load`, and keeps the origin of each value.
+
+    Raises:
+        ConfigError: As `load`.
+    """
+    environ = process_environment() if environ is None else environ
+    problems = Problems()
+    given = _Given()
+    if path is not None:
+        _read_file(ConfigFile(path), given, problems)
+    check_variables(environ, problems)
+    for section, values in given.tables.items():
+        values.update(variables(section, environ, problems))
+    for name, value in (flags or {}).items():
+        if value is not None and (value := read_value(problems, "server", name, value, f"--{name}")) is not None:
+            given.tables["server"][name] = Value(value, f"--{name}")
+    if path is None:
+        given.upstreams = usual_upstreams(environ, problems)
+    folder = Path() if path is None else path.parent
+    settings = _Resolution(given, environ, folder, problems).settings()
+    problems.raise_if_any()
+    server, stream, store = (given.tables[section] for section in ("server", "stream", "store"))
+    return Loaded(settings, path, server, stream, store, given.upstreams, given.models, given.processors)
+
+
+@dataclass(slots=True)
+class _Given:
+    """What all sources together give."""
+
+    tables: dict[str, Table] = field(default_factory=lambda: {section: {} for section in TABLES})
+    upstreams: list[Table] = field(default_factory=list)
+    models: list[Table] = field(default_factory=list)
+    processors: list[Table] = field(default_factory=list)
+
+
+# ---- the file's tables ---------------------------------------------------------------------------------------------
+
+
+def _read_file(file: ConfigFile, given: _Given, problems: Problems) -> None:
+    for name, value in file.tables.items():
+        if name not in SECTIONS:
+            problems.add(file.where(name), unknown_section(name, value))
+        elif name in LISTS and not (isinstance(value, list) and all(isinstance(item, dict) for item in value)):
+            problems.add(file.where(name), f"[{name}] must be [[{name}]]: there may be several")
+        elif name == "processor":
+            given.processors.extend(_processor(file, item, index, problems) for index, item in enumerate(value))
+        elif name in LISTS:
+            tables = given.upstreams if name == "upstream" else given.models
+            tables.extend(_table(file, name, item, (name, index), problems) for index, item in enumerate(value))
+        elif not isinstance(value, dict):
+            problems.add(file.where(name), f"{shown(name)} must be one table, [{name}]")
+        else:
+            given.tables[name] = _table(file, name, value, (name,), problems)
+
+
+def _table(
+    file: ConfigFile, section: str, given: Mapping[str, Any], at: tuple[str | int, ...], problems: Problems
+) -> Table:
+    """The known keys of one table of the file."""
+    values: Table = {}
+    for name, value in given.items():
+        where = file.where(*at, name)
+        if name not in SECTIONS[section]:
+            problems.add(where, unknown_key(name, section))
+            continue
+        read = read_value(problems, section, name, value, where)
+        if read is not None:
+            values[name] = Value(read, where)
+    for name in missing_keys(section, given):
+        problems.add(file.where(*at), f"`{name}` is missing in {title(section)}")
+    if "provider" in values and "base_url" not in given:
+        api = get_provider(values["provider"].value)
+        if not api.base_url and not api.recording:
+            problems.add(file.where(*at), f"`base_url` is missing in [[upstream]]: {api.provider} has no default")
+    return values
+
+
+def _processor(file: ConfigFile, given: Mapping[str, Any], index: int, problems: Problems) -> Table:
+    """One `[[processor]]`."""
+    try:
+        read_processor(given)
+    except BadParameter as problem:
+        problems.add(file.where("processor", index, problem.key), f"[[processor]]: {shortened(str(problem))}")
+    return {name: Value(value, file.where("processor", index, name)) for name, value in given.items()}
+
+
+# ---- from values to settings ---------------------------------------------------------------------------------------
+
+
+class _Resolution:
+    """Makes the settings. A part that has a problem is left out, and the problem is noted."""
+
+    def __init__(self, given: _Given, environ: Environment, folder: Path, problems: Problems) -> None:
+        self._given = given
+        self._environ = environ
+        self._folder = folder
+        self._problems = problems
+
+    def settings(self) -> Settings:
+        server, stream, store = (self._given.tables[section] for section in ("server", "stream", "store"))
+        named = self._by_name("upstream", self._given.upstreams)
+        upstreams = {name: made for name, table in named.items() if (made := self._upstream(table)) is not None}
+        models = self._models(upstreams, named)
+        if "demo" not in server or server["demo"].value:
+            models.setdefault(DEMO, ModelSettings(DEMO, UpstreamSettings(DEMO, DEMO, ""), DEMO, _stream(stream)))
+        default_model = server.get("default_model")
+        settings = Settings(
+            server=ServerSettings(**_plain(server, but=("demo", "default_model"))),
+            stream=_stream(stream),
+            store=StoreSettings(**_plain(store)),
+            processors=tuple(MappingProxyType(_plain(table)) for table in self._given.processors),
+            upstreams=MappingProxyType(upstreams),
+            models=MappingProxyType(models),
+            default_model=None if default_model is None else default_model.value,
+        )
+        # Where a table was wrong its model is missing: that mistake has been noted, and its followers would mislead.
+        if not self._problems:
+            self._check_fallbacks(settings)
+        if not self._problems and default_model is not None:
+            self._check_model(settings, default_model.value, default_model.origin, "`default_model` in [server]")
+        self._check_host(settings.server)
+        return settings
+
+    def _by_name(self, section: str, tables: Iterable[Table]) -> dict[str, Table]:
+        found: dict[str, Table] = {}
+        for table in tables:
+            name = table.get("name")
+            if name is not None and found.setdefault(name.value, table) is not table:
+                first = found[name.value]["name"].origin
+                what = f"a second {title(section)} is named {shown(name.value)}, as at {first}"
+                self._problems.add(name.origin, what)
+        return found
+
+    def _upstream(self, table: Table) -> UpstreamSettings | None:
+        if "provider" not in table:
+            return None
+        values = _plain(table)
+        api = get_provider(values["provider"])
+        if "api_key" in table:
+            values["api_key"] = self._secret(table["api_key"])
+        elif "base_url" not in values and self._environ.get(api.key_variable):
+            # As the provider's own SDK does. Never for another host: it has no right to the key.
+            values["api_key"] = self._secret(Value(f"env:{api.key_variable}", api.key_variable))
+        if "base_url" not in values:
+            address = usual_address(api, self._environ, self._problems)
+            values["base_url"] = api.base_url if address is None else address.value
+        if "breaker" in values:
+            values["breaker"] = BreakerSettings(**values["breaker"]) if values["breaker"] else None
+        return UpstreamSettings(**values)
+
+    def _secret(self, reference: Value) -> Secret | None:
+        return secret(reference, self._environ, self._folder, self._problems)
+
+    def _models(
+        self, upstreams: Mapping[str, UpstreamSettings], named: Mapping[str, Table]
+    ) -> dict[str, ModelSettings]:
+        """The models whose upstream is there.
+
+        Args:
+            upstreams: The usable ones.
+            named: All that have a name; a mistake in one of them has been noted.
+        """
+        models: dict[str, ModelSettings] = {}
+        for name, table in self._by_name("model", self._given.models).items():
+            target = table.get("upstream")
+            if target is None:
+                continue
+            if target.value in upstreams:
+                own = {key: value for key, value in table.items() if key in STREAM}
+                identifier = table["id"].value if "id" in table else name
+                more = {key: table[key].value for key in ("fallback", "fallback_on", "prefill") if key in table}
+                stream = _stream({**self._given.tables["stream"], **own})
+                models[name] = ModelSettings(name, upstreams[target.value], identifier, stream, **more)
+            elif target.value not in named:
+                near = nearest(target.value, named) if named else ": there is no [[upstream]]"
+                self._problems.add(target.origin, f"no [[upstream]] is named {shown(target.value)}{near}")
+        return models
+
+    def _check_fallbacks(self, settings: Settings) -> None:
+        """A fallback is a model, and another one."""
+        for table in self._given.models:
+            for key in ("fallback", "fallback_on"):
+                given = table[key].value if key in table else ()
+                for name in given.values() if isinstance(given, Mapping) else given:
+                    if name == table["name"].value:
+                        what = f"`{key}` in [[model]] must name another model than itself"
+                        self._problems.add(table[key].origin, what)
+                    else:
+                        self._check_model(settings, name, table[key].origin, f"`{key}` in [[model]]")
+
+    def _check_model(self, settings: Settings, name: str, origin: str, what: str) -> None:
+        if settings.model(name) is None:
+            self._problems.add(origin, f"{what}: no model is named {shown(name)}{nearest(name, settings.models)}")
+
+    def _check_host(self, server: ServerSettings) -> None:
+        if not is_loopback(server.host) and not server.insecure:
+            what = f"{server.host} is open to other machines, and there are no keys"
+            how = "`insecure = true` in [server] (GAI_FAST_SERVER__INSECURE=true) allows that"
+            self._problems.add(self._given.tables["server"]["host"].origin, f"{what}: {how}")
+
+
+def _plain(table: Table, but: Sequence[str] = ()) -> dict[str, Any]:
+    return {name: value.value for name, value in table.items() if name not in but}
+
+
+def _stream(table: Table) -> StreamSettings:
+    return StreamSettings(**_plain(table))

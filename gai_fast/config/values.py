@@ -1,0 +1,124 @@
+"""The kinds of values that a key may have: switch, whole number, seconds, choice, text, list of texts.
+
+Each kind makes a `Key`: what the value may be as JSON Schema, and a function that reads a TOML value.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+LARGEST: Final = 2**53 - 1
+"""The largest whole number; JSON readers disagree about those above it."""
+LONGEST: Final = 10_000_000.0
+"""The longest time in seconds, 115 days: far below what overflows an event loop's timer."""
+
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """One key.
+
+    Args:
+        about: Its purpose, in one sentence.
+        schema: What its value may be, as JSON Schema.
+        read: Returns the value for a TOML value. Its `ValueError` names what the value must be and never repeats it.
+        secret: Messages do not repeat a mistaken value.
+    """
+
+    about: str
+    schema: Mapping[str, Any]
+    read: Callable[[Any], Any]
+    secret: bool = False
+
+
+def switch(about: str) -> Key:
+    """A key that is true or false."""
+
+    def read(value: Any) -> bool:
+        if not isinstance(value, bool):
+            raise ValueError("must be true or false")
+        return value
+
+    return Key(about, {"type": "boolean"}, read)
+
+
+def whole(about: str, least: int, most: int = LARGEST) -> Key:
+    """A key that is a whole number within bounds."""
+
+    def read(value: Any) -> int:
+        if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+            bounds = f"at least {least}" if most == LARGEST else f"{least} to {most}"
+            raise ValueError(f"must be a whole number, {bounds}")
+        return value
+
+    return Key(about, {"type": "integer", "minimum": least, "maximum": most}, read)
+
+
+def seconds(about: str, *, zero: bool = False) -> Key:
+    """A key that is a time in seconds.
+
+    Args:
+        about: As for `Key`.
+        zero: Whether 0 is allowed.
+    """
+
+    def read(value: Any) -> float:
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not number or not (0 < value <= LONGEST or (zero and value == 0)):
+            raise ValueError(f"must be seconds, {'0 or more' if zero else 'more than 0'}, at most {LONGEST:.0f}")
+        return float(value)
+
+    least = {"minimum": 0} if zero else {"exclusiveMinimum": 0}
+    return Key(about, {"type": "number", **least, "maximum": LONGEST}, read)
+
+
+def choice(about: str, *names: str) -> Key:
+    """A key that is one of a few names."""
+
+    def read(value: Any) -> str:
+        if value not in names:
+            raise ValueError(f"must be {' or '.join(names)}")
+        return str(value)
+
+    return Key(about, {"enum": list(names)}, read)
+
+
+def text(about: str, check: Callable[[str], str], pattern: str | None = None, *, secret: bool = False) -> Key:
+    """A key that is a text.
+
+    Args:
+        about: As for `Key`.
+        check: Returns the text as it is used, or raises `ValueError`.
+        pattern: What the text must match, for the JSON Schema.
+        secret: As for `Key`.
+    """
+
+    def read(value: Any) -> str:
+        if not isinstance(value, str) or not value.strip():
+            raise ValueError("must be a string that is not empty")
+        if _CONTROL.search(value):
+            raise ValueError("must not contain control characters")
+        return check(value)
+
+    schema: dict[str, Any] = {"type": "string", "minLength": 1}
+    return Key(about, {**schema, "pattern": pattern} if pattern else schema, read, secret)
+
+
+def texts(about: str, check: Callable[[str], str]) -> Key:
+    """A key that is a list of texts.
+
+    Args:
+        about: As for `Key`.
+        check: As for `text`.
+    """
+
+    def read(value: Any) -> tuple[str, ...]:
+        if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+            raise ValueError("must be a list of strings")
+        return tuple(check(item) for item in value)
+
+    return Key(about, {"type": "array", "items": {"type": "string"}}, read)

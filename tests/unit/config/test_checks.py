@@ -1,0 +1,111 @@
+"""`config/checks.py`: what a text or a table of the configuration must be."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.unit.config.folders import UPSTREAM, Folder
+
+
+class TestUpstreamAddress:
+    @pytest.mark.parametrize(
+        "url",
+        [
+            "https://api.example.com",
+            "http://localhost:11434/v1",
+            "http://127.0.0.1:9/",
+            "http://10.0.0.1/v1",
+            "http://192.168.1.1",
+            "http://[::1]:8000/v1",
+            "http://[fd00::1]",
+        ],
+    )
+    def test_public_loopback_and_private_addresses_are_allowed(self, folder: Folder, url: str) -> None:
+        upstream = folder.read(f'{UPSTREAM}base_url = "{url}"').settings.upstreams["main"]
+        assert upstream.base_url == url.rstrip("/")
+
+    @pytest.mark.parametrize(
+        "url",
+        [
+            "http://169.254.169.254",
+            "http://169.254.1.2:80/latest/meta-data",
+            "http://[fe80::1]",
+            "http://[fe80::1%25eth0]/",
+            "http://[::ffff:169.254.169.254]/",
+            "http://2852039166/",
+            "http://0xA9FEA9FE/",
+            "http://169.16689662/",
+            "http://0251.0376.0251.0376/",
+            "file:///etc/passwd",
+            "gopher://example.com",
+            "ftp://example.com",
+            "example.com/v1",
+            "//example.com",
+            "http://",
+            "http:///v1",
+            "http://user@example.com",
+            "http://user:secret@example.com",
+            "http://@example.com",
+            "http://example.com?x=1",
+            "http://example.com/v1?",
+            "http://example.com/#f",
+            "http://example.com:99999",
+            "http://example.com:x",
+            "http://exa mple.com",
+            "http://example.com\\\\@169.254.169.254",
+            "http://exämple.com",
+            "http://example.com/\\n",
+            "http://[::1",
+        ],
+    )
+    def test_what_must_not_be_asked_is_refused_without_repeating_it(self, folder: Folder, url: str) -> None:
+        [told] = folder.problems(f'{UPSTREAM}base_url = "{url}"')
+        assert told.startswith("gai-fast.toml:4: `base_url` in [[upstream]] must ")
+        assert "secret" not in told
+
+
+class TestHeaders:
+    @pytest.mark.parametrize(
+        "headers",
+        [
+            '{ "transfer-encoding" = "chunked" }',
+            '{ Host = "x" }',
+            '{ Connection = "close" }',
+            '{ "x y" = "1" }',
+            '{ "" = "1" }',
+            '{ x = "very-secret\\r\\ny: z" }',
+            '{ x = "very-secret\\u0000" }',
+            '{ x = "very-secret…" }',
+            "{ x = 1 }",
+            '{ x = "1", X = "2" }',
+            '["x"]',
+        ],
+    )
+    def test_headers_that_would_break_a_request_are_refused(self, folder: Folder, headers: str) -> None:
+        [told] = folder.problems(f"{UPSTREAM}headers = {headers}")
+        assert told.startswith("gai-fast.toml:4: `headers` in [[upstream]] must ")
+        assert "very-secret" not in told
+
+
+class TestStore:
+    @pytest.mark.parametrize("url", ["sqlite:///a.db", "sqlite:////var/a.db", "redis://:secret@h/0", "rediss://h"])
+    def test_a_store_whose_time_has_not_come_is_not_supported_yet(self, folder: Folder, url: str) -> None:
+        [told] = folder.problems(f'[store]\nurl = "{url}"')
+        scheme = url.partition(":")[0]
+        assert told == f"gai-fast.toml:2: `url` in [store] names a store, {scheme}, that is not supported yet"
+
+    @pytest.mark.parametrize(
+        ("line", "problem"),
+        [
+            ('url = "memory"', 'must be "memory://"'),
+            ('url = "memory://x"', 'must be "memory://"'),
+            ('url = "memroy://:secret@h"', 'must be "memory://"'),
+            ("ttl = -1", "must be seconds, 0 or more, at most 10000000, not -1"),
+            ("max_bytes = 65535", "must be a whole number, at least 65536, not 65535"),
+            ("max_stream_bytes = 4095", "must be a whole number, at least 4096, not 4095"),
+            ('sync = "batched"', "is not supported yet"),
+        ],
+    )
+    def test_a_mistake_in_the_store_is_told_without_a_password(self, folder: Folder, line: str, problem: str) -> None:
+        key = line.partition(" ")[0]
+        assert folder.problems(f"[store]\n{line}") == [f"gai-fast.toml:2: `{key}` in [store] {problem}"]

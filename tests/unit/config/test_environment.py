@@ -1,0 +1,157 @@
+"""`config/environment.py`: variables that set keys, the providers' usual ones, and secrets."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from gai_fast.config import FLAGS, ConfigError, load, wants_color
+from gai_fast.settings import ServerSettings
+from tests.unit.config.folders import UPSTREAM, Folder
+
+
+class TestVariables:
+    @pytest.mark.parametrize(
+        ("variable", "text", "section", "key", "value"),
+        [
+            ("GAI_FAST_SERVER__ACCESS_LOG", "yes", "server", "access_log", True),
+            ("GAI_FAST_SERVER__ACCESS_LOG", "0", "server", "access_log", False),
+            ("GAI_FAST_SERVER__MAX_BODY", "2048", "server", "max_body", 2048),
+            ("GAI_FAST_SERVER__HEADER_TIMEOUT", "1.5", "server", "header_timeout", 1.5),
+            ("GAI_FAST_SERVER__CORS_ORIGINS", "https://a.b, http://c.d", "server", "cors_origins", ("https://a.b", "http://c.d")),
+            ("GAI_FAST_SERVER__LOG_LEVEL", "debug", "server", "log_level", "debug"),
+            ("GAI_FAST_STREAM__HEARTBEAT", "0", "stream", "heartbeat", 0.0),
+        ],
+    )  # fmt: skip
+    def test_a_variables_text_becomes_the_keys_value(
+        self, folder: Folder, variable: str, text: str, section: str, key: str, value: Any
+    ) -> None:
+        settings = folder.read("", {variable: text}).settings
+        assert getattr(getattr(settings, section), key) == value
+
+    @pytest.mark.parametrize("name", FLAGS)
+    def test_a_flag_has_a_variable_of_only_the_keys_name(self, folder: Folder, name: str) -> None:
+        text = {"host": "127.0.0.5"}.get(name, "1")
+        for variable in (f"GAI_FAST_{name.upper()}", f"GAI_FAST_SERVER__{name.upper()}"):
+            settings = folder.read("", {variable: text}).settings
+            assert str(getattr(settings.server, name)) == text
+
+    def test_an_empty_variable_counts_as_unset(self, folder: Folder) -> None:
+        assert folder.read("[server]\nport = 1", {"GAI_FAST_PORT": ""}).settings.server.port == 1
+
+    @pytest.mark.parametrize(
+        ("variable", "problem"),
+        [
+            ("GAI_FAST_SERVER__PROT", "no such setting; did you mean GAI_FAST_SERVER__PORT?"),
+            ("GAI_FAST_STREEM__USAGE", "no such setting; did you mean GAI_FAST_STREAM__USAGE?"),
+            ("GAI_FAST_STREAM__RETRY", "not supported yet"),
+            ("GAI_FAST_STORE__URL", '`url` in [store] must be "memory://"'),
+            ("GAI_FAST_IDEMPOTENCY__TTL", "not supported yet"),
+            ("GAI_FAST_UPSTREAM__NAME", "[[upstream]] is set in the file only"),
+            ("GAI_FAST_SERVER__PORT", "`port` in [server] must be a whole number, 0 to 65535, not '1e3'"),
+        ],
+    )
+    def test_a_variable_that_sets_nothing_is_an_error(self, folder: Folder, variable: str, problem: str) -> None:
+        assert folder.problems("", {variable: "1e3"}) == [f"{variable}: {problem}"]
+
+    @pytest.mark.parametrize("variable", ["GAI_FAST_BUILD", "GAI_FAST_MOCK_PORT", "OTHER__X", "GAI_FASTER__X"])
+    def test_other_variables_are_left_alone(self, folder: Folder, variable: str) -> None:
+        assert folder.read("", {variable: "x"}).settings.server == ServerSettings()
+
+    def test_the_process_environment_is_read_where_none_is_given(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("GAI_FAST_PORT", "4711")
+        assert load(None).server.port == 4711
+
+
+class TestUsualVariables:
+    def test_each_key_in_the_environment_configures_its_provider(self) -> None:
+        environ = {"OPENAI_API_KEY": "sk-o", "ANTHROPIC_API_KEY": "sk-a", "GROQ_API_KEY": ""}
+        settings = load(None, environ=environ)
+        assert list(settings.upstreams) == ["openai", "anthropic"]
+        key = settings.upstreams["anthropic"].api_key
+        assert key is not None
+        assert key.reveal() == "sk-a"
+        assert list(settings.models) == ["demo"]
+        model = settings.model("anthropic/claude")
+        assert model is not None
+        assert model.id == "claude"
+
+    @pytest.mark.parametrize(
+        "variable", "OPENAI ANTHROPIC GEMINI GROQ MISTRAL XAI DEEPSEEK COHERE PERPLEXITY OPENROUTER".split()
+    )
+    def test_every_usual_variable_is_known(self, variable: str) -> None:
+        settings = load(None, environ={f"{variable}_API_KEY": "sk"})
+        assert list(settings.upstreams) == [variable.lower()]
+
+    def test_the_address_of_a_local_server_configures_it(self, folder: Folder) -> None:
+        environ = {"OLLAMA_HOST": "gpu.example"}
+        upstream = load(None, environ=environ).upstreams["ollama"]
+        assert (upstream.base_url, upstream.api_key) == ("http://gpu.example:11434", None)
+        table = '[[upstream]]\nname = "x"\nprovider = "ollama"\n'
+        for source, variables, base_url in (
+            (table, environ, "http://gpu.example:11434"),
+            (table, {}, "http://127.0.0.1:11434"),
+            (table + 'base_url = "http://other.example"', environ, "http://other.example"),
+        ):
+            assert folder.read(source, variables).settings.upstreams["x"].base_url == base_url
+
+    def test_an_address_that_cannot_be_used_is_refused(self) -> None:
+        with pytest.raises(ConfigError, match="OLLAMA_HOST: `base_url`"):
+            load(None, environ={"OLLAMA_HOST": "http://user@gpu.example"})
+
+    def test_a_key_that_could_break_a_header_is_refused(self) -> None:
+        with pytest.raises(ConfigError, match="OPENAI_API_KEY: `api_key`"):
+            load(None, environ={"OPENAI_API_KEY": "a\r\nb"})
+
+    def test_the_usual_variable_is_used_only_for_the_providers_own_address(self, folder: Folder) -> None:
+        environ = {"OPENAI_API_KEY": "sk-1"}
+        key = folder.read(UPSTREAM, environ).settings.upstreams["main"].api_key
+        assert key is not None
+        elsewhere = folder.read(UPSTREAM + 'base_url = "http://127.0.0.1:9"', environ)
+        assert elsewhere.settings.upstreams["main"].api_key is None
+
+
+class TestSecrets:
+    def test_a_key_comes_from_the_environment_or_a_file_beside_the_configuration(self, folder: Folder) -> None:
+        (folder.path / "key").write_text("sk-file\n")
+        for reference, environ, secret in (("env:MY_KEY", {"MY_KEY": "sk-env"}, "sk-env"), ("file:key", {}, "sk-file")):
+            key = folder.read(f'{UPSTREAM}api_key = "{reference}"', environ).settings.upstreams["main"].api_key
+            assert key is not None
+            assert key.reveal() == secret
+
+    @pytest.mark.parametrize(
+        ("reference", "problem"),
+        [
+            ("env:MY_KEY", "`api_key`: the environment variable MY_KEY is not set"),
+            ("env:EMPTY", "`api_key`: the environment variable EMPTY is not set"),
+            ("env:TWO", "`api_key`: what env:TWO holds is no key"),
+            ("file:none", "cannot be read: No such file or directory"),
+            ("file:blank", "is empty"),
+            ("sk-very-secret", 'must be "env:NAME" or "file:PATH"'),
+            ("sha256:very-secret", 'must be "env:NAME" or "file:PATH"'),
+            ("env:", 'must be "env:NAME" or "file:PATH"'),
+            ("env:very-secret", 'must be "env:NAME" or "file:PATH"'),
+        ],
+    )
+    def test_a_key_that_is_not_there_or_stands_in_the_file_is_an_error(
+        self, folder: Folder, reference: str, problem: str
+    ) -> None:
+        (folder.path / "blank").write_text("\n")
+        environ = {"EMPTY": "", "TWO": "very-secret words\n"}
+        [told] = folder.problems(f'{UPSTREAM}api_key = "{reference}"', environ)
+        assert told.startswith("gai-fast.toml:4: ")
+        assert problem in told
+        assert "very-secret" not in told
+
+    def test_no_text_of_the_settings_shows_a_secret(self, folder: Folder) -> None:
+        text = UPSTREAM + 'api_key = "env:K"\nheaders = { authorization = "Bearer hidden" }'
+        loaded = folder.read(text, {"K": "sk-hidden"})
+        assert "hidden" not in repr(loaded.settings)
+        assert "hidden" not in f"{loaded.settings.upstreams['main'].api_key}"
+
+
+def test_no_color_means_no_colors() -> None:
+    assert wants_color({})
+    assert wants_color({"NO_COLOR": ""})
+    assert not wants_color({"NO_COLOR": "1"})

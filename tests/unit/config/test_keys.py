@@ -1,0 +1,78 @@
+"""`config/keys.py`: the table of all keys: defaults, planned keys, the manual."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from gai_fast.cli.config import toml
+from gai_fast.config import DEFAULTS, LATER, LISTS, SECTIONS
+from gai_fast.processors import PROCESSORS, parameters
+from tests.unit.config.folders import MODEL, UPSTREAM, Folder
+
+
+def test_every_key_has_its_default_in_the_settings() -> None:
+    for section in ("server", "stream", "store"):
+        assert set(SECTIONS[section]) <= set(DEFAULTS[section])
+
+
+def test_no_key_is_both_supported_and_refused() -> None:
+    for section, later in LATER.items():
+        assert not later & set(SECTIONS.get(section, SECTIONS))
+
+
+@pytest.mark.parametrize("section", ["key", "idempotency", "limits"])
+def test_a_section_whose_time_has_not_come_is_not_supported_yet(folder: Folder, section: str) -> None:
+    [told] = folder.problems(f"[[{section}]]" if section == "key" else f"[{section}]")
+    assert told.startswith("gai-fast.toml:1: ")
+    assert told.endswith("is not supported yet")
+
+
+@pytest.mark.parametrize(("section", "key"), [(section, key) for section in SECTIONS for key in sorted(LATER[section])])
+def test_a_key_whose_time_has_not_come_is_not_supported_yet(folder: Folder, section: str, key: str) -> None:
+    start = {"upstream": UPSTREAM, "model": UPSTREAM + MODEL}.get(section, f"[{section}]\n")
+    [told] = folder.problems(f"{start}{key} = 1")
+    assert told.endswith("is not supported yet")
+    assert f"`{key}`" in told
+    assert f"gai-fast.toml:{start.count(chr(10)) + 1}: " in told
+
+
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        ("retries = -1", "must be a whole number, 0 to 10"),
+        ("breaker = true", "must be false or a table of failures, window, open"),
+        ("breaker = { fails = 1 }", "must be false or a table of failures, window, open"),
+        ("breaker = { failures = 0 }", "each of which must be a whole number, 1 to 1000"),
+        ("breaker = { open = 0 }", "each of which must be seconds, more than 0"),
+    ],
+)
+def test_when_an_upstream_is_left_alone_is_checked(folder: Folder, line: str, problem: str) -> None:
+    [told] = folder.problems(f'[[upstream]]\nname = "a"\nprovider = "openai"\n{line}')
+    assert told.startswith(f"gai-fast.toml:4: `{line.partition(' ')[0]}` in [[upstream]] ")
+    assert problem in told
+
+
+@pytest.mark.parametrize("section", SECTIONS)
+def test_the_manual_has_every_key_with_its_default(section: str) -> None:
+    manual = (Path(__file__).parents[3] / "docs" / "configuration.md").read_text()
+    title = f"### `[[{section}]]`" if section in LISTS else f"### `[{section}]`"
+    part = manual.partition(title)[2].partition("\n### ")[0]
+    for name in SECTIONS[section]:
+        if section == "model" and name in SECTIONS["stream"]:
+            continue
+        default = DEFAULTS[section].get(name)
+        shown = "" if default is None else f"`{toml(default)}` "
+        assert f"| `{name}` | {shown}" in part
+
+
+@pytest.mark.parametrize("use", PROCESSORS)
+def test_the_manual_has_every_parameter_with_its_default(use: str) -> None:
+    manual = (Path(__file__).parents[3] / "docs" / "configuration.md").read_text()
+    part = manual.partition(f'`use = "{use}"`: ')[2].partition("`use =")[0].partition("\n### ")[0]
+    for field in msgspec.structs.fields(parameters(use)):
+        default = field.default if field.default_factory is msgspec.NODEFAULT else field.default_factory()
+        shown = "required " if field.required else "" if default is None else f"`{toml(default)}` "
+        assert f"| `{field.name}` | {shown}" in part

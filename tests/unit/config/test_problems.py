@@ -1,0 +1,99 @@
+"""`config/problems.py`: how mistakes are worded: all at once, one line each, with the nearest name."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.unit.config.folders import BATCH, MODEL, UPSTREAM, Folder
+
+
+class TestMistakes:
+    @pytest.mark.parametrize(
+        ("text", "problem"),
+        [
+            ("[server]\nprot = 1", "gai-fast.toml:2: unknown key 'prot' in [server]; did you mean port?"),
+            ("[stream]\n\nhearbeat = 1", "gai-fast.toml:3: unknown key 'hearbeat' in [stream]; did you mean heartbeat"),
+            (UPSTREAM + "bse_url = 1", "gai-fast.toml:4: unknown key 'bse_url' in [[upstream]]; did you mean base_url"),
+            (UPSTREAM + MODEL + "idd = 1", "gai-fast.toml:7: unknown key 'idd' in [[model]]; did you mean id?"),
+            ('[[upstream]]\nname = "x"\nprovidr = "openai"', "unknown key 'providr' in [[upstream]]; did you mean"),
+            (UPSTREAM + MODEL + "model = 1", "gai-fast.toml:7: unknown key 'model' in [[model]]; did you mean id?"),
+            (UPSTREAM + "url = 1", "gai-fast.toml:4: unknown key 'url' in [[upstream]]; did you mean base_url?"),
+            ('[[upstream]]\nname = "x"\ntype = "openai"', "unknown key 'type' in [[upstream]]; did you mean provider?"),
+            ("[servr]", "gai-fast.toml:1: unknown section 'servr'; did you mean [server]?"),
+            ("[modle]", "gai-fast.toml:1: unknown section 'modle'; did you mean [[model]]?"),
+            ("port = 1", "gai-fast.toml:1: `port` belongs under [server]"),
+            ("heartbeat = 1", "gai-fast.toml:1: `heartbeat` belongs under [stream]"),
+            ("server = 1", "gai-fast.toml:1: 'server' must be one table, [server]"),
+            ("[[server]]", "gai-fast.toml:1: 'server' must be one table, [server]"),
+            ("[upstream]\nname = 1", "gai-fast.toml:1: [upstream] must be [[upstream]]: there may be several"),
+            ("[server]\nport = 65536", "gai-fast.toml:2: `port` in [server] must be a whole number, 0 to 65535, not 6"),
+            ("[server]\nport = true", "`port` in [server] must be a whole number, 0 to 65535, not true"),
+            ('[server]\ndemo = "no"', "gai-fast.toml:2: `demo` in [server] must be true or false, not 'no'"),
+            ("[server]\nmax_body = 0", "`max_body` in [server] must be a whole number, at least 1, not 0"),
+            ('[server]\nlog_level = "trace"', "debug or info or warning or error, not 'trace'"),
+            ("[server]\nheader_timeout = 0", "must be seconds, more than 0"),
+            ("[server]\nbody_timeout = nan", "must be seconds, more than 0"),
+            (f"[server]\nbody_timeout = 1{'0' * 400}", "must be seconds, more than 0"),
+            (f"[server]\nmax_body = 1{'0' * 400}", "must be a whole number, at least 1"),
+            ("[stream]\nheartbeat = -1", "must be seconds, 0 or more"),
+            ("[stream]\ncommit_after = inf", "must be seconds, 0 or more"),
+            ("[stream]\nflush_interval = 1e9", "at most 10000000"),
+            ('[stream]\nenvelope = "big"', "must be compact or full"),
+            ("[server]\nworkers = 2", "gai-fast.toml:2: `workers` in [server] above 1 is not supported yet"),
+            ('[server]\nhost = "http://x"', "must be an address or a host name, without scheme or port"),
+            ('[server]\nhost = ""', "must be a string that is not empty"),
+            ('[server]\ncors_origins = "https://a.b"', "must be a list of strings"),
+            ('[server]\ncors_origins = ["*"]', "must be whole origins"),
+            ('[server]\ncors_origins = ["https://a.b/"]', "must be whole origins"),
+            ('[server]\ncors_origins = ["null"]', "must be whole origins"),
+            ('[server]\ncors_origins = ["https://a.b:443"]', "must be whole origins"),
+            ('[server]\ncors_origins = ["ftp://a.b"]', "must be whole origins"),
+            ('[server]\ncors_origins = ["https://u@a.b"]', "must be whole origins"),
+            ('[server]\nallowed_hosts = ["a.b:80/x"]', "must be an address or a host name"),
+            ('[server]\ndefault_model = "fst"\n' + UPSTREAM + MODEL, "no model is named 'fst'; did you mean fast?"),
+            ('[server]\ndefault_model = "mian/gpt"\n' + UPSTREAM, "no model is named 'mian/gpt'"),
+            ('[[upstream]]\nprovider = "openai"', "gai-fast.toml:1: `name` is missing in [[upstream]]"),
+            ('[[upstream]]\nname = "x"', "gai-fast.toml:1: `provider` is missing in [[upstream]]"),
+            ('[[model]]\nname = "x"', "gai-fast.toml:1: `upstream` is missing in [[model]]"),
+            ('[[upstream]]\nname = "a/b"\nprovider = "openai"', "must be 1 to 64 characters"),
+            ('[[upstream]]\nname = "x"\nprovider = "opnai"', "unknown provider 'opnai'; did you mean 'openai'?"),
+            ('[[upstream]]\nname = "x"\nprovider = "azure"', "gai-fast.toml:1: `base_url` is missing in [[upstream]]"),
+            (UPSTREAM + UPSTREAM, "gai-fast.toml:5: a second [[upstream]] is named 'main', as at"),
+            (UPSTREAM + MODEL + MODEL, "gai-fast.toml:8: a second [[model]] is named 'fast', as at"),
+            (UPSTREAM + MODEL.replace("main", "mian"), "toml:6: no [[upstream]] is named 'mian'; did you mean main"),
+            (MODEL, "no [[upstream]] is named 'main': there is no [[upstream]]"),
+            (UPSTREAM + MODEL.replace("fast", "a\\u0007b"), "must not contain control characters"),
+            (UPSTREAM + MODEL.replace("fast", "a\\r\\nb"), "must not contain control characters"),
+            (UPSTREAM + MODEL.replace("fast", "x" * 257), "must have at most 256 characters"),
+            (UPSTREAM + MODEL + 'id = "a\\u0000"', "must not contain control characters"),
+            ('[[processor]]\nuse = "fliter"', "toml:2: [[processor]]: unknown processor 'fliter'; did you mean"),
+            ('[[processor]]\nkeep = []', "toml:1: [[processor]]: a processor needs `use`, one of: json_stream,"),
+            (BATCH + BATCH + "charcters = 1", "toml:7: [[processor]]: processor 'batch' has no parameter 'charcter"),
+            (BATCH + "milliseconds = 0", "gai-fast.toml:4: [[processor]]: processor 'batch', parameter 'mill"),
+            ('[[processor]]\nuse = "batch"', "toml:1: [[processor]]: processor 'batch': needs `characters` or `mill"),
+            ('[processor]\nuse = "batch"', "gai-fast.toml:1: [processor] must be [[processor]]: there may be several"),
+        ],
+    )  # fmt: skip
+    def test_a_mistake_is_told_with_its_line_and_what_to_write(self, folder: Folder, text: str, problem: str) -> None:
+        [told] = folder.problems(text)
+        assert problem in told
+
+    @pytest.mark.parametrize("value", ['"a\\nb\\u001b[31m"', f'"{"x" * 10_000}"', "[{}]", "1979-05-27"])
+    def test_a_mistake_in_a_processor_is_one_short_line(self, folder: Folder, value: str) -> None:
+        texts = f"use = {value}", f'use = "json_stream"\non_invalid = {value}', f'use = "filter"\ndrop = [{value}]'
+        for text in texts:
+            [told] = folder.problems(f"[[processor]]\n{text}")
+            assert told.isprintable()
+            assert len(told) < 800
+
+    def test_all_mistakes_are_told_at_once(self, folder: Folder) -> None:
+        told = folder.problems(
+            "[server]\nprot = 1\nport = -1\n[stream]\nretry = 1\n[foo]\n", {"GAI_FAST_SERVER__X": "1"}
+        )
+        assert [line.partition(": ")[0] for line in told] == [
+            "gai-fast.toml:2",
+            "gai-fast.toml:3",
+            "gai-fast.toml:5",
+            "gai-fast.toml:6",
+            "GAI_FAST_SERVER__X",
+        ]

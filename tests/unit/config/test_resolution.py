@@ -1,0 +1,227 @@
+"""`config/resolution.py`: which source wins, and what tables refer to."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from gai_fast.config import find
+from gai_fast.config.checks import is_loopback
+from gai_fast.settings import BreakerSettings, ServerSettings, StoreSettings, StreamSettings, UpstreamSettings
+from tests.unit.config.folders import BATCH, MODEL, UPSTREAM, Folder
+
+
+class TestValues:
+    def test_an_empty_file_means_the_defaults_and_the_demo(self, folder: Folder) -> None:
+        settings = folder.read("").settings
+        assert settings.server == ServerSettings()
+        assert settings.stream == StreamSettings()
+        assert list(settings.models) == ["demo"]
+        assert not settings.upstreams
+
+    def test_every_supported_key_is_taken(self, folder: Folder) -> None:
+        settings = folder.read(
+            """
+[server]
+host = "::1"
+port = 0
+workers = 1
+allow_get_start = true
+cors_origins = ["https://app.example.com", "http://localhost:5173"]
+allowed_hosts = ["gateway.internal"]
+default_model = "fast"
+header_timeout = 1
+body_timeout = 2.5
+max_body = 1000
+log_level = "debug"
+access_log = true
+insecure = true
+demo = false
+[stream]
+heartbeat = 0
+commit_after = 0
+flush_interval = 0.01
+timestamps = true
+envelope = "full"
+usage = "always"
+on_unsupported = "drop"
+on_midstream_failure = "restart"
+on_malformed = "error"
+[[upstream]]
+name = "main"
+provider = "openai"
+base_url = "http://127.0.0.1:9000/v1/"
+api_key = "env:KEY"
+headers = { "x-team" = "search" }
+connect_timeout = 1
+first_event_timeout = 2
+idle_timeout = 3
+total_timeout = 4
+max_connections = 5
+retries = 0
+breaker = { failures = 3, open = 1.5 }
+[[model]]
+name = "fast"
+upstream = "main"
+id = "gpt"
+fallback = ["main/gpt-2"]
+fallback_on = { context_length_exceeded = "main/big" }
+prefill = true
+heartbeat = 7
+""",
+            {"KEY": "sk-1"},
+        ).settings
+        assert settings.server == ServerSettings(
+            host="::1",
+            port=0,
+            allow_get_start=True,
+            cors_origins=("https://app.example.com", "http://localhost:5173"),
+            allowed_hosts=("gateway.internal",),
+            header_timeout=1.0,
+            body_timeout=2.5,
+            max_body=1000,
+            log_level="debug",
+            access_log=True,
+            insecure=True,
+        )
+        assert settings.stream == StreamSettings(
+            0.0,
+            0.0,
+            0.01,
+            timestamps=True,
+            envelope="full",
+            usage="always",
+            on_unsupported="drop",
+            on_midstream_failure="restart",
+            on_malformed="error",
+        )
+        upstream = settings.upstreams["main"]
+        assert upstream == UpstreamSettings(
+            "main",
+            "openai",
+            "http://127.0.0.1:9000/v1",
+            upstream.api_key,
+            {"x-team": "search"},
+            1.0,
+            2.0,
+            3.0,
+            4.0,
+            5,
+            retries=0,
+            breaker=BreakerSettings(3, 30.0, 1.5),
+        )
+        assert upstream.api_key is not None
+        assert upstream.api_key.reveal() == "sk-1"
+        assert settings.models["fast"].fallback == ("main/gpt-2",)
+        assert settings.models["fast"].fallback_on == {"context_length_exceeded": "main/big"}
+        assert settings.models["fast"].prefill
+        assert list(settings.models) == ["fast"]
+        model = settings.models["fast"]
+        assert (model.id, model.upstream, model.stream.heartbeat, model.stream.usage) == (
+            "gpt",
+            upstream,
+            7.0,
+            "always",
+        )
+        assert settings.default_model == "fast"
+
+    def test_the_store_is_read(self, folder: Folder) -> None:
+        text = '[store]\nurl = "memory://"\nttl = 1\nmax_bytes = 65536\nmax_stream_bytes = 4096'
+        assert folder.read(text).settings.store == StoreSettings("memory://", 1.0, 65536, 4096)
+        assert folder.read("").settings.store == StoreSettings()
+        assert folder.read("", {"GAI_FAST_STORE__TTL": "5"}).settings.store == StoreSettings(ttl=5.0)
+
+    def test_processors_are_kept_as_they_stand_in_the_file_and_in_order(self, folder: Folder) -> None:
+        text = BATCH + '[[processor]]\nuse = "transform"\nreplace = { a = "b" }\n'
+        assert folder.read(text).settings.processors == (
+            {"use": "batch", "characters": 3},
+            {"use": "transform", "replace": {"a": "b"}},
+        )
+        assert folder.read("").settings.processors == ()
+
+    def test_a_breaker_can_be_left_out(self, folder: Folder) -> None:
+        loaded = folder.read('[[upstream]]\nname = "a"\nprovider = "openai"\nbreaker = false')
+        assert loaded.settings.upstreams["a"].breaker is None
+
+    @pytest.mark.parametrize(
+        ("line", "problem"),
+        [
+            ('fallback = ["bakcup"]', "`fallback` in [[model]]: no model is named 'bakcup'; did you mean backup?"),
+            ('fallback = ["fast"]', "`fallback` in [[model]] must name another model than itself"),
+            ('fallback = "backup"', "`fallback` in [[model]] must be a list of strings"),
+            ('fallback_on = { timeout = "b" }', "`fallback_on` in [[model]]: no model is named 'b'"),
+            ('fallback_on = { late = "backup" }', "`fallback_on` in [[model]] must have error codes; known: "),
+            ('fallback_on = ["backup"]', "`fallback_on` in [[model]] must be a table of error codes and models"),
+        ],
+    )
+    def test_where_a_failure_leads_is_a_model(self, folder: Folder, line: str, problem: str) -> None:
+        models = f'[[model]]\nname = "backup"\nupstream = "a"\n[[model]]\nname = "fast"\nupstream = "a"\n{line}'
+        [told] = folder.problems(f'[[upstream]]\nname = "a"\nprovider = "openai"\n{models}')
+        assert told.startswith(f"gai-fast.toml:10: {problem}")
+
+    def test_a_model_is_asked_for_by_its_name_where_it_has_no_id(self, folder: Folder) -> None:
+        assert folder.read(UPSTREAM + MODEL).settings.models["fast"].id == "fast"
+
+    def test_models_keep_the_order_of_the_file_and_the_demo_comes_last(self, folder: Folder) -> None:
+        other = MODEL.replace("fast", "zeta") + MODEL.replace("fast", "alpha")
+        assert list(folder.read(UPSTREAM + other).settings.models) == ["zeta", "alpha", "demo"]
+
+    def test_a_model_of_the_users_own_may_be_called_demo(self, folder: Folder) -> None:
+        settings = folder.read(UPSTREAM + MODEL.replace("fast", "demo")).settings
+        assert settings.models["demo"].upstream.name == "main"
+
+    def test_the_base_url_is_by_default_the_providers(self, folder: Folder) -> None:
+        assert folder.read(UPSTREAM).settings.upstreams["main"].base_url == "https://api.openai.com/v1"
+
+    def test_a_default_model_may_be_upstream_and_id(self, folder: Folder) -> None:
+        settings = folder.read('[server]\ndefault_model = "main/gpt"\n' + UPSTREAM).settings
+        model = settings.model(None)
+        assert model is not None
+        assert (model.upstream.name, model.id) == ("main", "gpt")
+
+
+class TestPrecedence:
+    def test_a_flag_wins_over_the_environment_and_that_over_the_file(self, folder: Folder) -> None:
+        text, environ = "[server]\nport = 1\n", {"GAI_FAST_PORT": "2"}
+        assert folder.read(text).settings.server.port == 1
+        assert folder.read(text, environ).settings.server.port == 2
+        assert folder.read(text, environ, port=3).settings.server.port == 3
+        assert folder.read(text, environ, port=None).settings.server.port == 2
+
+    def test_each_value_tells_its_origin(self, folder: Folder) -> None:
+        environ = {"GAI_FAST_PORT": "2", "GAI_FAST_STREAM__USAGE": "always"}
+        loaded = folder.read("[server]\ndemo = true\n", environ, host="127.0.0.2")
+        assert loaded.server["port"].origin == "GAI_FAST_PORT"
+        assert loaded.server["host"].origin == "--host"
+        assert loaded.server["demo"].origin == f"{folder.file}:2"
+        assert loaded.stream["usage"].origin == "GAI_FAST_STREAM__USAGE"
+
+
+class TestBindingOpenly:
+    @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.5", "gateway.internal", "::ffff:10.0.0.1"])
+    def test_an_address_that_is_not_loopback_is_refused(self, folder: Folder, host: str) -> None:
+        [told] = folder.problems(f'[server]\nhost = "{host}"')
+        assert told.startswith(f"gai-fast.toml:2: {host} is open to other machines")
+        assert "insecure = true" in told
+        assert folder.problems("", host=host)[0].startswith("--host: ")
+
+    def test_insecure_allows_it(self, folder: Folder) -> None:
+        assert folder.read('[server]\nhost = "0.0.0.0"\ninsecure = true').settings.server.insecure
+
+    @pytest.mark.parametrize("host", ["127.0.0.1", "127.8.8.8", "localhost", "LOCALHOST", "::1", "[::1]"])
+    def test_loopback_is_allowed(self, folder: Folder, host: str) -> None:
+        host_in_force = folder.read(f'[server]\nhost = "{host}"').settings.server.host
+        assert is_loopback(host_in_force)
+
+
+class TestZeroConfiguration:
+    def test_a_file_says_all_there_is(self, folder: Folder) -> None:
+        assert not folder.read("", {"OPENAI_API_KEY": "sk"}).settings.upstreams
+
+    def test_a_file_of_the_usual_name_is_found(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.chdir(tmp_path)
+        assert find(None) is None
+        (tmp_path / "gai-fast.toml").touch()
+        assert find(None) == Path("gai-fast.toml")
+        assert find(Path("other.toml")) == Path("other.toml")

@@ -1,0 +1,78 @@
+"""`config/values.py`: each kind of value takes what its schema allows, and nothing else."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from gai_fast.config.values import LARGEST, LONGEST, Key, choice, seconds, switch, text, texts, whole
+
+KINDS = {
+    "switch": switch("…"),
+    "whole": whole("…", 0, 10),
+    "large": whole("…", 1),
+    "seconds": seconds("…"),
+    "seconds or 0": seconds("…", zero=True),
+    "choice": choice("…", "a", "b"),
+    "text": text("…", str.lower, "^.$"),
+    "texts": texts("…", str.lower),
+}
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "read"),
+    [
+        ("switch", True, True),
+        ("whole", 0, 0),
+        ("whole", 10, 10),
+        ("large", LARGEST, LARGEST),
+        ("seconds", 1, 1.0),
+        ("seconds", LONGEST, LONGEST),
+        ("seconds or 0", 0, 0.0),
+        ("choice", "b", "b"),
+        ("text", "Äb c", "äb c"),
+        ("texts", ["A", "b"], ("a", "b")),
+        ("texts", [], ()),
+    ],
+)
+def test_a_value_of_the_kind_is_read(kind: str, value: Any, read: Any) -> None:
+    got = KINDS[kind].read(value)
+    assert got == read
+    assert type(got) is type(read)
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "problem"),
+    [
+        ("switch", 1, "must be true or false"),
+        ("switch", "true", "must be true or false"),
+        ("whole", 11, "must be a whole number, 0 to 10"),
+        ("whole", -1, "must be a whole number, 0 to 10"),
+        ("whole", True, "must be a whole number, 0 to 10"),
+        ("whole", 1.0, "must be a whole number, 0 to 10"),
+        ("large", LARGEST + 1, "must be a whole number, at least 1"),
+        ("seconds", 0, "must be seconds, more than 0, at most 10000000"),
+        ("seconds", True, "must be seconds, more than 0, at most 10000000"),
+        ("seconds", float("nan"), "must be seconds, more than 0, at most 10000000"),
+        ("seconds", LONGEST + 1, "must be seconds, more than 0, at most 10000000"),
+        ("seconds or 0", -0.1, "must be seconds, 0 or more, at most 10000000"),
+        ("choice", "c", "must be a or b"),
+        ("choice", ["a"], "must be a or b"),
+        ("text", " ", "must be a string that is not empty"),
+        ("text", 1, "must be a string that is not empty"),
+        ("text", "a\u2028b", "must not contain control characters"),
+        ("text", "a\ud800", "must not contain control characters"),
+        ("texts", "a", "must be a list of strings"),
+        ("texts", ["a", 1], "must be a list of strings"),
+    ],
+)
+def test_another_value_is_refused_without_being_repeated(kind: str, value: Any, problem: str) -> None:
+    with pytest.raises(ValueError, match=f"^{problem}$"):
+        KINDS[kind].read(value)
+
+
+@pytest.mark.parametrize("key", KINDS.values(), ids=KINDS)
+def test_each_kind_has_its_schema(key: Key) -> None:
+    assert key.schema.keys() & {"type", "enum"}
+    assert not key.secret
