@@ -5,14 +5,13 @@ Each check returns the value as it is used, or raises a `ValueError` that names 
 
 from __future__ import annotations
 
-import ipaddress
 import re
-import socket
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, Final
 from urllib.parse import SplitResult, urlsplit
 
+from gai_fast.addresses import address_of
 from gai_fast.errors import CLASSES
 from gai_fast.net.pool import is_forbidden_address
 from gai_fast.providers import get_provider
@@ -42,7 +41,7 @@ def any_text(value: str) -> str:
 def host(value: str) -> str:
     """An address or a host name; brackets around an IPv6 address are removed."""
     bare = value[1:-1] if value.startswith("[") and value.endswith("]") else value
-    if _address(bare) is None and not _HOST_NAME.fullmatch(bare):
+    if address_of(bare) is None and not _HOST_NAME.fullmatch(bare):
         raise ValueError("must be an address or a host name, without scheme or port")
     return bare
 
@@ -98,7 +97,7 @@ def base_url(value: str) -> str:
         raise ValueError("must not hold a query or a fragment")
     if not url.hostname:
         raise ValueError("must name a host")
-    address = _address(url.hostname)
+    address = address_of(url.hostname)
     if address is not None and is_forbidden_address(str(address)):
         raise ValueError("must not be a link-local or metadata address")
     return value.rstrip("/")
@@ -147,24 +146,6 @@ def fallback_on(value: Any) -> Mapping[str, str]:
         if code not in CLASSES:
             raise ValueError(f"must have error codes; known: {', '.join(CLASSES)}")
     return MappingProxyType({code: model_name(name) for code, name in value.items()})
-
-
-def is_loopback(value: str) -> bool:
-    """Whether only this machine can reach a server that binds to this host."""
-    address = _address(value)
-    return value.lower() == "localhost" if address is None else address.is_loopback
-
-
-def _address(value: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    """The address that a host is, in any notation that the resolver reads as one (`2852039166`, `0xa9fe.0xa9fe`)."""
-    try:
-        return ipaddress.ip_address(value.partition("%")[0])
-    except ValueError:
-        pass
-    try:
-        return ipaddress.IPv4Address(socket.inet_aton(value)) if value.isascii() and " " not in value else None
-    except OSError:
-        return None
 
 
 def _split(value: str) -> SplitResult:

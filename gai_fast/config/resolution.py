@@ -8,7 +8,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 
-from gai_fast.config.checks import is_loopback
+from gai_fast.addresses import is_loopback
 from gai_fast.config.environment import (
     Environment,
     check_variables,

@@ -6,7 +6,6 @@ and no event.
 
 from __future__ import annotations
 
-import ipaddress
 import logging
 import re
 import time
@@ -16,6 +15,7 @@ from typing import Final
 from urllib.parse import parse_qsl
 
 from gai_fast._impl import encode_json
+from gai_fast.addresses import is_loopback
 from gai_fast.errors import Error
 from gai_fast.formats import get_format
 from gai_fast.ids import request_id
@@ -290,13 +290,3 @@ def _not_allowed(allow: str) -> Error:
 
 def _allow(error: Error) -> Headers:
     return [("allow", str((error.details or {})["allow"]))] if error.status == 405 else []
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a name or address means this machine only."""
-    if host.lower().rstrip(".") == "localhost" or host.lower().endswith(".localhost"):
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from gai_fast.addresses import is_loopback
 from gai_fast.config import find
-from gai_fast.config.checks import is_loopback
 from gai_fast.settings import BreakerSettings, ServerSettings, StoreSettings, StreamSettings, UpstreamSettings
 from tests.unit.config.folders import BATCH, MODEL, UPSTREAM, Folder
 
