@@ -171,6 +171,23 @@ class Limits:
     timer_late: float = 1.0
     """Seconds by which the loop may be late before the timers let the sockets be read first."""
 
+    body_rate: int = 1 * KIB
+    """Bytes a second at which a request's body must come at least, taken over the whole of it: a modem's line is seven
+    times as fast, and a client that sends one byte at a time would hold a connection for as long as it likes."""
+
+    port_tries: int = 8
+    """Free ports that are tried where a host has several addresses: the port must be free at each of them."""
+
+    probe_after: int = 15
+    """Seconds of silence on a client's connection until the kernel probes whether the client's machine is still there:
+    while an answer is made that comes whole, nothing else would tell."""
+
+    probe_interval: int = 5
+    """Seconds between two such probes."""
+
+    probes: int = 3
+    """Probes without an answer that end a connection: with the two above, half a minute after the last sign of life."""
+
     request_line: int = 8190
     """Bytes of a request's target: the common 8 KiB less two, as most servers and proxies take them."""
 

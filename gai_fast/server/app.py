@@ -10,20 +10,20 @@ import ctypes
 import gc
 import logging
 import signal
-import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import cast
 
 from gai_fast.limits import LIMITS
 from gai_fast.net.engine import Engine
 from gai_fast.providers import get_provider
-from gai_fast.server.connection import Server, prepare
+from gai_fast.server.connection import Server
+from gai_fast.server.listening import base_url, listen
 from gai_fast.server.metrics import PrometheusSink, engine_gauges
 from gai_fast.server.operations import OperationRoutes
 from gai_fast.server.router import Router
 from gai_fast.server.streams import StreamRoutes
-from gai_fast.settings import ServerSettings, Settings
+from gai_fast.settings import Settings
 
 logger = logging.getLogger("gai_fast.server")
 
@@ -77,15 +77,16 @@ async def serve(settings: Settings, *, ready: Callable[[str], None], record: Pat
 class Running:
     """A server that takes requests. Made by `start`."""
 
-    def __init__(self, engine: Engine, server: Server, listener: asyncio.Server, url: str) -> None:
+    def __init__(self, engine: Engine, server: Server, listeners: Sequence[asyncio.Server], url: str) -> None:
         self.engine = engine
         self.url = url
         self._server = server
-        self._listener = listener
+        self._listeners = listeners
 
     async def close(self) -> None:
         """Stops: no new connection, every stream and every connection ended."""
-        self._listener.close()
+        for listener in self._listeners:
+            listener.close()
         await self.engine.close()
         await close_connections(self._server)
 
@@ -128,11 +129,10 @@ async def start(settings: Settings, record: Path | None = None) -> Running:
         write_timeout=settings.stream.write_timeout,
         max_body=settings.server.max_body,
     )
-    listening = bind(settings.server)
-    prepare(listening, settings.stream.write_timeout)
+    sockets = listen(settings.server, settings.stream.write_timeout)
     protocols = cast("Callable[[], asyncio.Protocol]", server)  # by their methods: a compiled class has no base
-    listener = await loop.create_server(protocols, sock=listening, backlog=LIMITS.backlog)
-    return Running(engine, server, listener, base_url(settings.server.host, listening.getsockname()[1]))
+    listeners = [await loop.create_server(protocols, sock=sock, backlog=LIMITS.backlog) for sock in sockets]
+    return Running(engine, server, listeners, base_url(settings.server.host, sockets[0].getsockname()[1]))
 
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # mallopt(3)
@@ -154,30 +154,3 @@ def tune_process() -> None:
     if mallopt is not None:
         mallopt(_M_MMAP_THRESHOLD, LIMITS.heap_block)
         mallopt(_M_TRIM_THRESHOLD, LIMITS.heap_kept)
-
-
-def bind(settings: ServerSettings) -> socket.socket:
-    """The listening socket.
-
-    Raises:
-        OSError: The address is in use, or not this machine's.
-    """
-    found = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    family, kind, protocol, _, address = found[0]
-    listening = socket.socket(family, kind, protocol)
-    try:
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if family == socket.AF_INET6:
-            listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
-        listening.bind(address)
-        listening.setblocking(False)
-    except OSError:
-        listening.close()
-        raise
-    return listening
-
-
-def base_url(host: str, port: int) -> str:
-    """The URL under which a bound address is reached."""
-    shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]", "": "127.0.0.1"}.get(host, f"[{host}]" if ":" in host else host)
-    return f"http://{shown}:{port}"

@@ -18,10 +18,9 @@ from __future__ import annotations
 import asyncio
 import enum
 import re
-import socket
 from collections import deque
 from collections.abc import Callable, Mapping
-from typing import Final, Protocol, cast
+from typing import Final, cast
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 
@@ -33,43 +32,9 @@ from gai_fast.metrics import StreamMetrics
 from gai_fast.net.sockets import descriptor_of
 from gai_fast.net.timers import Timer, Timers
 from gai_fast.net.writer import HTTP_CHUNKS, PLAIN, BodyFraming
+from gai_fast.server.listening import limit_silence
 from gai_fast.server.replies import Reply, StreamHead, error_reply
 from gai_fast.server.transport import ClientTransport, StreamCallbacks
-
-
-class Options(Protocol):
-    """A socket, or what asyncio gives for one."""
-
-    def setsockopt(self, level: int, option: int, value: int, /) -> None: ...
-
-
-def prepare(listening: Options, write_timeout: float) -> None:
-    """Sets the options of a listening socket that its connections inherit: on each of them they took 10 µs.
-
-    Nothing is held back for a fuller packet, nor much by the kernel, and a client that acknowledges nothing is given
-    up, where the kernel can do that (Linux).
-
-    Args:
-        listening: The socket.
-        write_timeout: Seconds, as of `Server`.
-    """
-    _set_option(listening, "TCP_NODELAY", 1)
-    _set_option(listening, "TCP_NOTSENT_LOWAT", LIMITS.kernel_unsent)
-    _limit_silence(listening, write_timeout)
-
-
-def _limit_silence(sock: Options | None, seconds: float) -> None:
-    """Lets the kernel give up a client that acknowledges nothing for so long, where the kernel can (Linux).
-
-    A client whose machine is gone says no more, and what is written to it fits into the kernel's buffers for long.
-    """
-    _set_option(sock, "TCP_USER_TIMEOUT", max(1, int(seconds * 1000)))
-
-
-def _set_option(sock: Options | None, name: str, value: int) -> None:
-    option = getattr(socket, name, None)
-    if sock is not None and option is not None:
-        sock.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
 class HTTPRequest:
@@ -590,7 +555,7 @@ class Connection:
             self.answering.body = b""  # read by now: it is not kept for as long as the stream runs
         if write_timeout != self.write_timeout:
             self.write_timeout = write_timeout
-            _limit_silence(self.transport.get_extra_info("socket"), write_timeout)
+            limit_silence(self.transport.get_extra_info("socket"), write_timeout)
             self._arm(self._loop.time() + write_timeout / _LOOKS)
         if high_water != self._high_water:
             self._high_water = high_water

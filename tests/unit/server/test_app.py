@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import socket
 import subprocess
 import sys
 
 import pytest
 
 from gai_fast.net.engine import Engine
-from gai_fast.server.app import base_url, bind, build_router, serve, start
+from gai_fast.server.app import build_router, serve, start
 from gai_fast.server.metrics import PrometheusSink
 from gai_fast.settings import ModelSettings, ServerSettings, Settings, UpstreamSettings
 
@@ -20,43 +19,6 @@ DEMO = UpstreamSettings("demo", "demo", "")
 SETTINGS = Settings(
     server=ServerSettings(port=0), upstreams={"demo": DEMO}, models={"demo": ModelSettings("demo", DEMO, "demo")}
 )
-
-
-@pytest.mark.parametrize(
-    ("host", "url"),
-    [
-        ("127.0.0.1", "http://127.0.0.1:1"),
-        ("localhost", "http://localhost:1"),
-        ("0.0.0.0", "http://127.0.0.1:1"),
-        ("", "http://127.0.0.1:1"),
-        ("::", "http://[::1]:1"),
-        ("::1", "http://[::1]:1"),
-        ("2001:db8::1", "http://[2001:db8::1]:1"),
-    ],
-)
-def test_a_url_can_be_opened_whatever_the_address_is(host: str, url: str) -> None:
-    assert base_url(host, 1) == url
-
-
-@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "::1"])
-def test_binding_listens_on_that_address_and_no_other(host: str) -> None:
-    with bind(ServerSettings(host=host, port=0)) as listening:
-        address, port = listening.getsockname()[:2]
-        assert address in ("127.0.0.1", "::1")
-        assert port
-        assert not listening.getblocking()
-
-
-def test_an_address_that_cannot_be_had_is_an_os_error_and_leaks_no_socket() -> None:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
-        before = len(os.listdir("/dev/fd"))  # noqa: PTH208  # the folder of this process's files
-        with pytest.raises(OSError, match="in use"):
-            bind(ServerSettings(port=taken.getsockname()[1]))
-        assert len(os.listdir("/dev/fd")) == before  # noqa: PTH208  # as above
-    with pytest.raises(OSError, match=r"."):
-        bind(ServerSettings(host="192.0.2.1", port=0))
 
 
 async def test_every_route_of_the_contract_that_has_come_is_there() -> None:

@@ -17,7 +17,7 @@ from gai_fast.errors import Error
 from gai_fast.limits import LIMITS
 from gai_fast.net.writer import HTTP_CHUNKS, PLAIN
 from gai_fast.server import app
-from gai_fast.server.connection import Connection, HTTPRequest, Server, prepare
+from gai_fast.server.connection import Connection, HTTPRequest, Server
 from gai_fast.server.replies import Reply, StreamHead, error_reply
 from tests.unit.net.fakes import FakeTime
 
@@ -649,19 +649,6 @@ def test_a_stream_does_not_keep_its_requests_body() -> None:
     fixture = Fixture()
     fixture.send(post(b"x" * 50).replace(b"/p", b"/s"))
     assert fixture.handled[0].body == b""
-
-
-def test_the_kernel_is_told_how_long_and_how_much_a_client_may_leave_unread() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        prepare(listening, WRITE)
-        with socket.create_connection(listening.getsockname()), listening.accept()[0] as accepted:
-            options = {
-                name: accepted.getsockopt(socket.IPPROTO_TCP, getattr(socket, name))
-                for name in ("TCP_NODELAY", "TCP_USER_TIMEOUT", "TCP_NOTSENT_LOWAT")
-                if hasattr(socket, name)
-            }
-    assert options.pop("TCP_NODELAY")
-    assert options.items() <= {"TCP_USER_TIMEOUT": WRITE * 1000, "TCP_NOTSENT_LOWAT": LIMITS.kernel_unsent}.items()
 
 
 def test_a_model_of_its_own_patience_tells_the_kernel_so() -> None:
