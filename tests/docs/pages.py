@@ -1,4 +1,4 @@
-"""Markdown pages as tests read them: sections, fenced blocks, tables."""
+"""Markdown pages as tests read them: sections, fenced blocks, tables, and outputs that are compared."""
 
 from __future__ import annotations
 
@@ -71,3 +71,45 @@ def rows(text: str) -> list[list[str]]:
 def coded(cell: str) -> list[str]:
     """What a cell of a table sets in backquotes."""
     return re.findall(r"`([^`]+)`", cell)
+
+
+# What differs from run to run, or from client to client.
+_CHANGING: Final = (
+    (re.compile(r"\b[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}\b"), "REQUEST"),
+    (
+        re.compile(r'("stream_id":"|"id":"|"id":"chatcmpl-|^x-gai-stream-id: |^id: )[A-Za-z0-9_-]{22}(?=["\n.])', re.M),
+        r"\1ID",
+    ),
+    (re.compile(r'("(?:ts|created)": ?)[1-9][0-9]+'), r"\g<1>0"),
+    (re.compile(r'("(?:input_tokens|output_tokens|total_tokens|prompt_tokens|completion_tokens)":)[0-9]+'), r"\g<1>0"),
+    (re.compile(r'("seq":|^id: ID\.)(?:[3-9]|[1-9][0-9]+)\b', re.M), r"\g<1>N"),
+)
+
+
+def settled(text: str) -> str:
+    """The text without ids, times and counts."""
+    for pattern, instead in _CHANGING:
+        text = pattern.sub(instead, text)
+    return text.strip("\n")
+
+
+def matches(shown: str, printed: str) -> bool:
+    """Whether the output is what the page shows, where `…` stands for anything.
+
+    Of a response head (`curl -i`) the page shows the headers that matter, in any order.
+    """
+    shown, printed = settled(shown), settled(printed.replace("\r\n", "\n"))
+    if shown.startswith("HTTP/"):
+        shown_head, _, shown = shown.partition("\n\n")
+        head, _, printed = printed.partition("\n\n")
+        status, *headers = shown_head.split("\n")
+        actual_status, *actual = head.split("\n")
+        if status != actual_status or not {*map(_header, headers)} <= {*map(_header, actual)}:
+            return False
+    pattern = ".*?".join(map(re.escape, shown.strip().split("…")))
+    return re.fullmatch(pattern, printed.strip(), re.S) is not None
+
+
+def _header(line: str) -> tuple[str, str]:
+    name, _, value = line.partition(":")
+    return name.lower(), value.strip()
