@@ -6,8 +6,9 @@ a decoded stream come from here.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from gai_fast._impl import NDJSONParser, SSEParser, parse_exact
 from gai_fast.clock import now_ms
@@ -16,6 +17,8 @@ from gai_fast.events import KEY_RANK, SCHEMA, Event, JSONText, is_empty
 from gai_fast.ids import new_request_id
 from gai_fast.providers import get_provider
 from gai_fast.relay import Relay
+
+_log: Final = logging.getLogger("gai_fast.decoding")
 
 Envelope = Literal["compact", "full"]
 
@@ -116,9 +119,9 @@ class OrderedEvents:
         if event["type"] == "done":
             self._events.append(event)
             return
-        self._seq = event.get("seq", self._seq + 1)
-        whole: dict[str, Any] = {**event, "seq": self._seq}
-        if self._full or self._seq == 1:
+        seq = event.get("seq", self._seq + 1)
+        whole: dict[str, Any] = {**event, "seq": seq}
+        if self._full or seq == 1:
             whole |= {"schema": SCHEMA, "ts": now_ms(), "request_id": self.request_id}
         if self._plain and event["type"] == "tool.call":
             call = event["tool_call"]
@@ -126,6 +129,7 @@ class OrderedEvents:
                 whole["tool_call"] = {**call, "input": call["input"].value}
         ordered = {key: whole[key] for key in sorted(whole, key=KEY_RANK.__getitem__) if not is_empty(whole[key])}
         self._events.append(ordered)  # type: ignore[arg-type]  # the keys are those of an event
+        self._seq = seq  # only now: what could not be ordered was not told
 
     def take(self) -> list[Event]:
         """The events since the last call."""
@@ -158,6 +162,11 @@ class _Decoding:
         self._relay.receive_eof(error, now_ms())
 
     def events(self) -> list[Event]:
+        fault, self._relay.fault = self._relay.fault, None
+        if fault is not None:
+            _log.error("an answer could not be decoded: a bug of the decoder", exc_info=fault)
+        if self._relay.is_cut and fault is not None:
+            raise fault
         return self._sink.take()
 
 

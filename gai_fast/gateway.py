@@ -150,6 +150,7 @@ class GatewayStream:
         self._waiting: asyncio.Future[None] | None = None
         self._session: Session | None = None
         self._metrics: StreamMetrics | None = None
+        self._failure: Error | None = None
         self._is_over = False
         self._is_paused = False
         self._pauses = 0
@@ -239,6 +240,8 @@ class GatewayStream:
         """
         async for _ in self:
             pass
+        if self._failure is not None:
+            raise self._failure
         result = self._collector.result()
         if self._metrics is not None:
             result.metrics = self._metrics.as_dict()
@@ -308,6 +311,13 @@ class GatewayStream:
 
     def fail(self, error: Error) -> None:
         """The stream failed early: its error has been said as any other."""
+        self._finish()
+
+    def abort(self, error: Error) -> None:
+        """The stream broke off, and its events cannot say so: they end here all the same."""
+        self._failure = error
+        self._ready.append({"type": "error", "error": error.payload()})
+        self._ready.append({"type": "done", "finished": False})
         self._finish()
 
     def _finish(self) -> None:

@@ -46,6 +46,9 @@ class Limits:
     json_answer: int = 8 * MIB
     """Characters of a JSON answer that is followed: its value stands in memory, and the longest answers are a tenth."""
 
+    json_levels: int = 255
+    """Nesting of a JSON answer that is followed: one less than `arguments_depth`, as an event around it is a level."""
+
     json_snapshots: int = 256
     """Snapshots of a JSON value while its text doubles, or somewhat more: each costs the size of the value so far."""
 

@@ -3,7 +3,7 @@
 Owns the legal order of a stream, its one end, and the only place where an exception becomes an event. Never awaits,
 opens nothing, reads no clock; knows no provider and no wire format of a client: it drives the parts it is given.
 
-Rules (CONTRACT §5 "Ends"):
+Rules (docs/events.md, "Ends"):
 
 1. `start` comes first, or an `error` without one.
 2. Exactly one of `finish` and `error`, then `done`, then nothing. `done.finished` is true where `finish` was sent.
@@ -14,6 +14,9 @@ Rules (CONTRACT §5 "Ends"):
 6. A failure of the upstream is told to `failed` before it is told to the client; where that promises another attempt,
    `begin` follows and nothing is told. What was delivered by then is either void, which `stream.reset` says, or the
    attempt says it again, which the transcript verifies; the client sees one stream.
+7. Whatever a part raises, in any call, ends the stream: an `Error` as itself, anything else as one `error {internal}`,
+   then `done`. The upstream is not blamed for it: `failed` is not asked. `fault` keeps the exception for the caller to
+   log. Where the sink cannot take that end either, `is_cut` is true: the caller must not end the response properly.
 """
 
 from __future__ import annotations
@@ -114,6 +117,10 @@ class IllegalTransition(GaiFastError):
         super().__init__(f"stream: {kind!r} is not allowed in state {state.value!r}")
 
 
+class _Unwritable(Exception):
+    """The sink cannot write an event: a number beyond all floats, JSON nested too deep."""
+
+
 # ---- the upstream's response -----------------------------------------------------------------------------------------
 
 
@@ -209,7 +216,9 @@ class Relay:
         "end",
         "error",
         "failed",
+        "fault",
         "has_content",
+        "is_cut",
         "is_silent",
         "others",
         "state",
@@ -248,6 +257,10 @@ class Relay:
         self.state = State.IDLE
         self.error: Error | None = None
         """What the stream failed with, once it has."""
+        self.fault: Exception | None = None
+        """What a part raised, other than an `Error`, so that the stream ended: a bug, to be logged."""
+        self.is_cut = False
+        """Whether the stream is over though the sink could not take its end."""
         self.delivered = False
         """Whether content has been passed on that is not void: from here on nothing is retried in silence."""
         self.deltas = 0
@@ -327,8 +340,13 @@ class Relay:
         self._continued = continued
         self._is_void = continued is None and self.state is not State.IDLE
         failure = self._failure
-        if self.state is not State.STREAMING or failure is None:
-            return
+        if self.state is State.STREAMING and failure is not None:
+            try:
+                self._go_on_from(failure, continued)
+            except Exception as problem:  # noqa: BLE001  # rule 7
+                self.break_off(problem)
+
+    def _go_on_from(self, failure: Error, continued: Literal["verified", "prefill"] | None) -> None:
         if continued is None:
             self._unsaid = None
             self._emit({"type": "stream.reset", "reason": failure.reason or failure.code})
@@ -353,6 +371,12 @@ class Relay:
         self._status, self._headers = status, headers
         if self.is_over:
             return
+        try:
+            self._receive_head(status, headers)
+        except Exception as problem:  # noqa: BLE001  # rule 7
+            self.break_off(problem)
+
+    def _receive_head(self, status: int, headers: Mapping[str, str]) -> None:
         content_type = headers.get("content-type", "").partition(";")[0].strip().lower()
         if status >= 400:
             self._body = _Body.ERROR
@@ -373,14 +397,20 @@ class Relay:
             now_ms: Milliseconds since the epoch.
         """
         self._now_ms = now_ms or 0
+        try:
+            self._receive_data(data)
+        except Exception as problem:  # noqa: BLE001  # rule 7
+            self.break_off(problem)
+
+    def _receive_data(self, data: bytes) -> None:
         if self._body is _Body.UNKNOWN:
             data = self._recognise(data)
         if self._body is _Body.STREAM:
-            self._receive_frames(data, now_ms or 0)
+            self._receive_frames(data)
         elif self._body is _Body.ERROR:
             self._buffer += data[: LIMITS.error_body - len(self._buffer)]
             if len(self._buffer) == LIMITS.error_body:
-                self.receive_eof(None, now_ms)
+                self._receive_eof(None, self._now_ms or None)
         elif self._body is _Body.WHOLE:
             self._buffer += data
             if len(self._buffer) > LIMITS.whole_answer:
@@ -396,6 +426,12 @@ class Relay:
         """
         if self._body is _Body.IGNORED or self.is_over:
             return
+        try:
+            self._receive_eof(error, now_ms)
+        except Exception as problem:  # noqa: BLE001  # rule 7
+            self.break_off(problem)
+
+    def _receive_eof(self, error: Error | None, now_ms: int | None) -> None:
         if self._body is _Body.ERROR:
             api = self._adapter.api
             self.fail_attempt(api.decode_error(self._status, self._headers, bytes(self._buffer), now_ms))
@@ -417,17 +453,23 @@ class Relay:
 
     def settle(self) -> None:
         """Notes the deltas that took the fast path, before anything else happens to the stream."""
-        count, kinds = self._copier.settle()
-        if count and self._deltas is not None:
-            self._deltas.append_frames(b"", count)
-            self._note_copied(count, kinds)
+        try:
+            count, kinds = self._copier.settle()
+            if count and self._deltas is not None:
+                self._deltas.append_frames(b"", count)
+                self._note_copied(count, kinds)
+        except Exception as problem:  # noqa: BLE001  # rule 7
+            self.break_off(problem)
 
     # -- what the gateway decides --
 
     def fail_attempt(self, error: Error) -> None:
         """Ends the attempt, and the stream with it unless `failed` promises another one."""
-        if self._body is not _Body.IGNORED and not self._is_tried_again(error):
-            self.fail(self._blamed(error))
+        try:
+            if self._body is not _Body.IGNORED and not self._is_tried_again(error):
+                self._fail(self._blamed(error))
+        except Exception as problem:  # noqa: BLE001  # rule 7
+            self.break_off(problem)
 
     def give_up(self) -> None:
         """Ends the stream with the failure after which another attempt was promised: none can be made."""
@@ -451,16 +493,25 @@ class Relay:
         return error if self._continued is None or self._failure is None else self._failure
 
     def _name_phase(self, error: Error) -> None:
-        if error.phase is None or (error.phase == "first_event" and self.delivered):
+        """Says how far the stream was when it failed, unless it never reached its upstream: only a connection knows."""
+        if error.phase != "connect":
             error.phase = "mid_stream" if self.delivered else "first_event"
 
     def fail(self, error: Error) -> None:
         """Ends the stream with `error`; calls that are complete are told before."""
-        if self.is_over:
-            return
+        if not self.is_over:
+            try:
+                self._fail(error)
+            except Exception as problem:  # noqa: BLE001  # rule 7
+                self.break_off(problem)
+
+    def _fail(self, error: Error) -> None:
         self._body = _Body.IGNORED
-        usage = self._say_rest()
-        self._name_phase(error)
+        if self.fault is None:
+            usage = self._say_rest()
+            self._name_phase(error)
+        else:  # which calls the client knows is uncertain, and no phase of the upstream's answer is to blame
+            usage = self._partial_usage()
         error = error if self._translate is None else self._translate(error)
         self.error = error
         event: Event = {"type": "error", "error": error.payload()}
@@ -471,8 +522,13 @@ class Relay:
 
     def cancel(self) -> None:
         """Ends the stream because its caller asked for that: `finish {cancelled}` with what was used so far."""
-        if self.is_over:
-            return
+        if not self.is_over:
+            try:
+                self._cancel()
+            except Exception as problem:  # noqa: BLE001  # rule 7
+                self.break_off(problem)
+
+    def _cancel(self) -> None:
         self._body = _Body.IGNORED
         self._emit_all(self._adapter.start(None, None))
         if self._unsaid is not None:
@@ -483,6 +539,48 @@ class Relay:
             finish["usage"] = usage
         self._emit(finish)
         self._emit(done(True))
+
+    def break_off(self, problem: Exception) -> None:
+        """Ends the stream because something raised where nothing may: rule 7.
+
+        Args:
+            problem: An `Error` is told as it is.
+        """
+        if self.state is State.CLOSED:
+            self.fault = self.fault or problem
+            return
+        try:
+            if isinstance(problem, Error) and not self.is_over:
+                self._fail(problem)
+                return
+        except Exception as worse:  # noqa: BLE001  # what tells an end properly is broken itself
+            problem = worse
+        self.fault = problem
+        try:
+            if not self.is_over:
+                self._fail(_fault_error())
+                return
+        except Exception:  # noqa: BLE001  # the same
+            pass
+        self._end_bare()
+
+    def _end_bare(self) -> None:
+        """Gives the sink what lacks of an end, past all other parts."""
+        if not self.is_over:
+            self.error = _fault_error()
+            self.end = {"type": "error", "error": self.error.payload()}
+        try:
+            if not self.is_over:
+                self._sink.event(self.end)
+                self.others += 1
+                self.state = State.FAILED
+            self._sink.event(done(self.state is State.FINISHED))
+            self.others += 1
+        except Exception as worse:  # noqa: BLE001  # nobody is left who could tell the client
+            self.fault = self.fault or worse
+            self.error = self.error or _fault_error()
+            self.is_cut = True
+        self.state = State.CLOSED
 
     def _say_rest(self) -> dict[str, object]:
         """Tells what is complete though the answer is not; returns what was used of it."""
@@ -506,8 +604,11 @@ class Relay:
     def tick(self, now_ms: int) -> None:
         """Gives out what processors held back until now."""
         if self._chain is not None and self.state is State.STREAMING:
-            for made in self._chain.flush(now_ms):
-                self._tell(made)
+            try:
+                for made in self._chain.flush(now_ms):
+                    self._tell(made)
+            except Exception as problem:  # noqa: BLE001  # rule 7
+                self.break_off(problem)
 
     @property
     def has_told(self) -> bool:
@@ -553,14 +654,14 @@ class Relay:
             self._body = _Body.STREAM
         return data
 
-    def _receive_frames(self, data: bytes, now_ms: int) -> None:
+    def _receive_frames(self, data: bytes) -> None:
         copier, deltas = self._copier, self._deltas
         copier.feed(data)
         frames: list[Frame] | None = []
         oversized: ValueError | None = None
         while frames is not None:
             try:
-                frames = copier.next(0 if deltas is None else deltas.seq, now_ms)
+                frames = copier.next(0 if deltas is None else deltas.seq, self._now_ms)
             except ValueError as problem:
                 # What came before in the same read counts, so that the cuts of the body change nothing.
                 frames, oversized = getattr(problem, "before", []), problem
@@ -638,7 +739,7 @@ class Relay:
             # The upstream's own bytes must not say what the translation keeps from the client.
             if self._translate is None or self._translate(error) is error:
                 self._pass_on(raw, last=True)
-            self.fail(self._blamed(error))
+            self._fail(self._blamed(error))
             return
         except _WRONG_SHAPE as problem:
             if not cut_off:
@@ -649,10 +750,7 @@ class Relay:
         try:
             for event in events:
                 self._emit(event)
-        except Error as error:  # a processor's
-            self.fail(error)
-            return
-        except ValueError as problem:  # no sink can write it: a number beyond all floats, JSON nested too deep
+        except _Unwritable as problem:
             self._malformed(problem)
             return
         if data is not None:
@@ -708,9 +806,7 @@ class Relay:
             self._frames.frame(bytes(self._buffer), last=True)
         try:
             self._emit_all(events)
-        except Error as error:  # a processor's, or the transcript's
-            self.fail(error)
-        except ValueError as problem:  # no sink can write it
+        except _Unwritable as problem:
             what = f"answered with JSON that is not an answer: {_worded(problem)}"
             self.fail_attempt(self._unavailable("malformed_chunk", what))
 
@@ -738,12 +834,8 @@ class Relay:
         self._body = _Body.IGNORED
         if "usage" not in events[-1] and self._prompt_characters is not None:
             events[-1]["usage"] = self._estimated_usage("estimated")
-        try:
-            self._emit_all(events)
-        except Error as error:  # a processor's
-            self.fail(error)
-        else:
-            self._emit(done(True))
+        self._emit_all(events)
+        self._emit(done(True))
 
     # -- out --
 
@@ -796,7 +888,7 @@ class Relay:
                 if kind == "finish" and self._continued is not None:
                     event["continued"] = self._continued
         if self._chain is None:
-            self._sink.event(event)
+            self._write(event)
         else:
             for made in self._chain.process(event, self._now_ms):
                 self._tell(made)
@@ -808,7 +900,13 @@ class Relay:
     def _tell(self, made: Event) -> None:
         """Gives the sink what the processors made."""
         self._has_told = self._has_told or made["type"] in DELTAS
-        self._sink.event(made)
+        self._write(made)
+
+    def _write(self, event: Event) -> None:
+        try:
+            self._sink.event(event)
+        except ValueError as problem:
+            raise _Unwritable(str(problem)) from None
 
     def _completed_start(self, event: Event) -> Event:
         if self._stream_id:
@@ -861,6 +959,10 @@ class Relay:
     def _unavailable(self, reason: str, what: str) -> Error:
         provider = self._adapter.api.provider
         return Error("provider_unavailable", f"{provider} {what}", reason=reason, provider=provider)
+
+
+def _fault_error() -> Error:
+    return Error("internal", "the gateway failed while it handled this answer")
 
 
 def _worded(problem: Exception) -> str:

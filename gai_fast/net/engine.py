@@ -163,8 +163,19 @@ class Engine:
             What reads the answer, what an error of it is to clients, and the exchange.
 
         Raises:
-            Error: It cannot be asked for this; nothing was sent.
+            Error: It cannot be asked for this; nothing was sent. `internal` where the adapter failed for a bug, which
+                is logged.
         """
+        try:
+            return self._ask(spec, session)
+        except Error:
+            raise
+        except Exception as problem:
+            logger.error("stream %s: a request failed to be built: a bug", session.stream_id, exc_info=problem)
+        name = spec.model.upstream.name
+        raise Error("internal", f"the gateway failed to build the request for upstream {name!r}", reason="request")
+
+    def _ask(self, spec: StreamSpec, session: Session) -> tuple[Adapter, Translate, Exchange]:
         upstream = spec.model.upstream
         api = get_provider(upstream.provider)
         key = upstream.api_key.reveal() if upstream.api_key is not None else None
@@ -177,12 +188,13 @@ class Engine:
             request = api.build_request(spec.request, target)
         if target.dropped:
             _log_dropped(session.stream_id, upstream, target.dropped)
+        adapter = api.adapter(spec.model.id)
         translate = partial(for_client, upstream=upstream.name, keep_details=api.dialect == spec.dialect)
         if self.record is None:
             exchange = self._open(api, upstream, request, session)
         else:
             exchange = self._open_recorded(self.record, spec, session, api, request)
-        return api.adapter(spec.model.id), translate, exchange
+        return adapter, translate, exchange
 
     def _open_recorded(
         self, folder: Path, spec: StreamSpec, session: Session, api: API, request: UpstreamRequest
@@ -237,6 +249,10 @@ class Engine:
         seconds = upstream.breaker.open if upstream.breaker is not None else 0.0
         why = f"{error.code}, {error.reason}" if error.reason else error.code
         logger.warning("upstream %r keeps failing (%s): nothing is sent to it for %g s", upstream.name, why, seconds)
+
+    def broke(self, session: Session, fault: Exception) -> None:
+        """Logs the bug that a stream failed of, with its traceback."""
+        logger.error("stream %s failed: a bug of the gateway", session.stream_id, exc_info=fault)
 
     def ended(self, session: Session, outcome: Outcome) -> None:
         """The stream has ended for its client."""

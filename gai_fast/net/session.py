@@ -88,6 +88,9 @@ class Client(Protocol):
     def fail(self, error: Error) -> None:
         """The stream failed before `commit`: the response is this error."""
 
+    def abort(self, error: Error) -> None:
+        """The stream broke off after `commit` and cannot say so: the response must not look complete."""
+
 
 class Output(Protocol):
     """Where the relay's events become bytes."""
@@ -246,6 +249,9 @@ class EngineCallbacks(Protocol):
 
     def ended(self, session: Session, outcome: Outcome) -> None:
         """The stream has ended for its client."""
+
+    def broke(self, session: Session, fault: Exception) -> None:
+        """A stream failed because of a bug."""
 
 
 class Session:
@@ -470,6 +476,12 @@ class Session:
     def _ask_again(self) -> None:
         """The attempt that was promised."""
         self._next_handle = None
+        try:
+            self._ask_next()
+        except Exception as problem:  # noqa: BLE001  # see `_break_off`
+            self._break_off(problem)
+
+    def _ask_next(self) -> None:
         while self._next is not None and not self._over:
             (spec, continued), self._next = self._next, None
             asked = spec
@@ -477,7 +489,7 @@ class Session:
                 asked = replace(spec, request=spec.request.with_prefill(self._transcript.text or ""))
             try:
                 adapter, translate, exchange = self._ask(asked)
-            except (Error, ValueError):
+            except Error:
                 # What cannot be asked for this was not asked: the failure before it stands, unless another one can be.
                 if continued == "prefill":
                     self._next = spec, "verified"
@@ -540,12 +552,17 @@ class Session:
     def head_received(self, status: int, headers: dict[str, str]) -> None:
         """The upstream's status and headers."""
         if not self._over:
-            self.relay.receive_head(status, headers)
-            self._advance()
+            try:
+                self.relay.receive_head(status, headers)
+                self._advance()
+            except Exception as problem:  # noqa: BLE001  # see `_break_off`
+                self._break_off(problem)
 
     def body_received(self, data: bytes) -> FastPath | None:
         """Bytes of the upstream's body."""
-        if not self._over:
+        if self._over:
+            return None
+        try:
             self._settle()
             self._reading = perf_counter(), len(data)
             self._read += len(data)
@@ -554,7 +571,10 @@ class Session:
             self._note_read()
             if self._due_handle is None and not self._over:
                 self._await_due()
-        return None if self._over else self._shorten()
+            return None if self._over else self._shorten()
+        except Exception as problem:  # noqa: BLE001  # see `_break_off`
+            self._break_off(problem)
+            return None
 
     def _shorten(self) -> FastPath | None:
         """Who passes on what comes next as long as it is nothing but more of the same."""
@@ -579,21 +599,29 @@ class Session:
 
     def exchange_ended(self, error: Error | None) -> None:
         """The upstream's body is complete, or broke."""
-        self._settle()
         self._exchange = None
         if self._over:
             self._disarm()
-        else:
+            return
+        try:
+            self._settle()
             self.relay.receive_eof(error, self._clock.tick())
             self._advance()
+        except Exception as problem:  # noqa: BLE001  # see `_break_off`
+            self._break_off(problem)
 
     def _flush_due(self) -> None:
         """What processors have held back for a time."""
         self._due_handle = None
-        if not self._over:
+        if self._over:
+            return
+        try:
             self.relay.tick(self._clock.tick())
             self._advance()
-            self._await_due()
+            if not self._over:
+                self._await_due()
+        except Exception as problem:  # noqa: BLE001  # see `_break_off`
+            self._break_off(problem)
 
     def _await_due(self) -> None:
         """Comes back for what processors hold back for a time, where they do."""
@@ -630,22 +658,44 @@ class Session:
 
     def cancel(self) -> None:
         """Ends the stream on request: the upstream is closed, the client told."""
-        if not self._over:
+        if self._over:
+            return
+        self._is_cancelled = True
+        try:
             self._settle()
             self._close_exchange()
             self._clock.tick()
-            self._is_cancelled = True
             self.relay.cancel()
             self._advance()
+        except Exception as problem:  # noqa: BLE001  # see `_break_off`
+            self._break_off(problem)
 
     def fail(self, error: Error) -> None:
         """Ends the stream with an error of the gateway's own."""
-        if not self._over:
+        if self._over:
+            return
+        try:
             self._settle()
             self._close_exchange()
             self._clock.tick()
             self.relay.fail(error)
             self._advance()
+        except Exception as problem:  # noqa: BLE001  # see `_break_off`
+            self._break_off(problem)
+
+    def _break_off(self, problem: Exception) -> None:
+        """Ends the stream because something beside the relay raised: the client hears of it, whatever is broken."""
+        self.relay.break_off(problem)
+        try:
+            if not self._over:
+                self._end()
+                return
+        except Exception as worse:  # noqa: BLE001  # not even this end can be handed over
+            problem = worse
+        self._runner.broke(self, problem)
+        self._leave("failed")
+        self._close_exchange()
+        self._client.abort(self.relay.error or Error("internal"))
 
     # -- time --
 
@@ -665,9 +715,14 @@ class Session:
             self._timer = self._timers.schedule(due, self._look)
 
     def _look(self) -> None:
-        self._settle()
         self._timer = None
-        now = self._loop.time()
+        try:
+            self._settle()
+            self._look_at(self._loop.time())
+        except Exception as problem:  # noqa: BLE001  # see `_break_off`
+            self._break_off(problem)
+
+    def _look_at(self, now: float) -> None:
         if self.relay.is_silent and not self._paused and now >= self._asked + self._upstream.first_event_timeout:
             self._fail_first_event()
         elif not self._hold and not self._committed and now >= self._began + self._stream.commit_after:
@@ -772,7 +827,13 @@ class Session:
         if not self._stream.flush_interval or self._read > self._stream.client_buffer:
             self._flush()
         elif self._flush_handle is None:
-            self._flush_handle = self._loop.call_later(self._stream.flush_interval, self._flush)
+            self._flush_handle = self._loop.call_later(self._stream.flush_interval, self._flush_gathered)
+
+    def _flush_gathered(self) -> None:
+        try:
+            self._flush()
+        except Exception as problem:  # noqa: BLE001  # see `_break_off`
+            self._break_off(problem)
 
     def _flush(self) -> None:
         is_written = self._hand_over()
@@ -797,7 +858,7 @@ class Session:
 
     def _end(self) -> None:
         error = self.relay.error
-        pieces = self._output.take_pieces()
+        pieces = [] if self.relay.is_cut else self._output.take_pieces()
         self._meter.counters.wrote(size_of(pieces))
         self._leave("failed" if error is not None else "cancelled" if self._is_cancelled else "finished")
         if error is not None:
@@ -809,6 +870,9 @@ class Session:
             self._exchange.resume_reading()
         if not self._committed and error is not None and (self._hold or not self.relay.delivered):
             self._client.fail(error)
+            return
+        if self.relay.is_cut:
+            self._client.abort(error or Error("internal"))
             return
         if not self._committed:
             self._commit()
@@ -830,6 +894,8 @@ class Session:
             if handle is not None:
                 handle.cancel()
         self._flush_handle = self._due_handle = self._next_handle = self._next = None
+        if self.relay.fault is not None:
+            self._runner.broke(self, self.relay.fault)
         self._runner.ended(self, outcome)
         self.relay.failed = None  # else each keeps the other, with all their memory, until the garbage collector comes
 

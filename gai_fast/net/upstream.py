@@ -41,7 +41,7 @@ from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
 from gai_fast._impl import ChunkedBody, FastPath, ReadBatch
 from gai_fast._version import __version__
-from gai_fast.errors import Code, Error, Phase
+from gai_fast.errors import Code, Error
 from gai_fast.limits import LIMITS
 from gai_fast.net.sockets import descriptor_of
 from gai_fast.net.timers import Timer, Timers
@@ -446,14 +446,6 @@ _BODY: Final[_State] = _State.BODY
 _STREAMING: Final[_State] = _State.STREAMING
 _ENDED: Final[_State] = _State.ENDED
 
-_PHASES: Final[dict[_State, Phase]] = {
-    _QUEUED: "connect",
-    _CONNECTING: "connect",
-    _HEAD: "first_event",
-    _BODY: "first_event",
-    _STREAMING: "mid_stream",
-}
-
 
 class _Nobody:
     """The receiver of an exchange that has ended: nothing reaches the former one, and nothing refers to it."""
@@ -601,7 +593,8 @@ class Exchange:
     def fail(self, error: Error) -> None:
         """Ends it with an error; its connection, or what was to become one, is dropped."""
         if self._state is not _ENDED:
-            error.phase = _PHASES[self._state]
+            if self._state is _QUEUED or self._state is _CONNECTING:
+                error.phase = "connect"  # how far an answer was, only its reader knows
             abandon, receiver = self._abandon, self._end()
             abandon()
             receiver.exchange_ended(error)

@@ -129,8 +129,8 @@ class JSONReader:
             self._open("")
             self._begin_string(is_key=False)
         elif character in "{[":
-            if len(self._stack) == LIMITS.arguments_depth:
-                raise NotJSON(f"more than {LIMITS.arguments_depth} levels", self._base + at)
+            if len(self._stack) == LIMITS.json_levels:
+                raise NotJSON(f"more than {LIMITS.json_levels} levels", self._base + at)
             container: dict[str, Any] | list[Any] = {} if character == "{" else []
             self._open(container)
             self._stack.append(container)

@@ -583,6 +583,10 @@ class Connection:
         if self.answering is not None:
             self._end_answer(status, self.answering.keep_alive)
 
+    def abort(self) -> None:
+        """Closes the connection at once; `connection_lost` cleans up."""
+        self.transport.abort()
+
     def _end_answer(self, status: int, keep_alive: bool) -> None:
         request, self.answering = self.answering, None
         self.stream = None

@@ -351,6 +351,11 @@ class StreamResponse(ResponseWriter):
         self._detach()
         self._client.send(self._incoming.refusal(error, [("x-gai-stream-id", self._stream_id)]))
 
+    def abort(self, error: Error) -> None:
+        """Cuts the client off: the response broke off and must not look complete."""
+        self._detach()
+        self._client.abort()
+
     def _detach(self) -> None:
         """Leaves the session, which has ended; its figures belong to the request now."""
         self._has_ended = True

@@ -5,7 +5,7 @@ A handler answers one request through it. Two implementations: the fast lane's c
 
 1. An answer is either `send` alone; or `begin_stream`, `commit`, any number of `write`, `answered`. A stream that has
    not called `commit` may still end with `send`.
-2. Every answer ends once: with `send`, with `answered`, or with the connection. Later calls do nothing.
+2. Every answer ends once: with `send`, with `answered`, with `abort`, or with the connection. Later calls do nothing.
 3. No method awaits, and none raises for a client that is gone.
 4. From `begin_stream` until the end of the answer the transport calls the stream's `StreamCallbacks`, each at once:
    `pause_writing` and `resume_writing` alternately, `connection_lost` at most once and last.
@@ -67,6 +67,9 @@ class ClientTransport(LendingTransport, Protocol):
         Args:
             status: The HTTP status that was sent, for the log.
         """
+
+    def abort(self) -> None:
+        """Closes the connection at once: the answer broke off, and must not look complete."""
 
     def send(self, reply: Reply) -> None:
         """Answers the request with a whole response."""

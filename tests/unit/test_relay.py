@@ -330,7 +330,15 @@ def test_after_a_delta_of_any_kind_the_phase_is_mid_stream(delta: str) -> None:
     assert relayed(call, first, chunk(error="no")).error["phase"] == "mid_stream"
 
 
-def test_a_phase_that_was_known_already_stays() -> None:
+@pytest.mark.parametrize("phase", [None, "first_event", "mid_stream"])
+def test_how_far_an_answer_was_is_decided_here_whatever_was_said_of_it(phase: Any) -> None:
+    before = Stream().send(chunk(id="m1")).end(Error("network", "reset", reason="reset", phase=phase))
+    assert before.error["phase"] == "first_event"
+    after = Stream().send(HELLO).end(Error("network", "reset", reason="reset", phase=phase))
+    assert after.error["phase"] == "mid_stream"
+
+
+def test_that_there_was_no_connection_stays() -> None:
     stream = Stream()
     stream.relay.fail(Error("network", "refused", phase="connect"))
     assert stream.error["phase"] == "connect"

@@ -133,6 +133,9 @@ class FakeClient:
     def fail(self, error: Error) -> None:
         self.calls.append(error)
 
+    def abort(self, error: Error) -> None:
+        self.calls.append(("abort", error))
+
     def taken(self) -> list[Any]:
         """What came since the last call."""
         calls, self.calls = self.calls, []

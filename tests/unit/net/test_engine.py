@@ -11,12 +11,13 @@ import orjson
 import pytest
 
 from gai_fast.clock import now_ms
-from gai_fast.errors import Error, Unsupported
+from gai_fast.errors import Error, Internal, Unsupported
 from gai_fast.formats import StreamContext, get_format
 from gai_fast.limits import LIMITS
 from gai_fast.net import engine as module
 from gai_fast.net.engine import Engine
 from gai_fast.net.session import Clock, Session, StreamSpec
+from gai_fast.providers import get_provider
 from gai_fast.reading import parse_request
 from gai_fast.settings import ModelSettings, Secret, Settings, StreamSettings, UpstreamSettings
 from gai_fast.stores import Origin
@@ -189,7 +190,7 @@ async def test_the_log_of_a_stream_whose_request_cannot_be_sent_has_ended(
         raise ValueError("a header with a line end")
 
     monkeypatch.setattr(FakePool, "open", refuse)
-    with pytest.raises(ValueError, match="line end"):
+    with pytest.raises(Internal, match="build the request"):
         start(engine, resumable())
     log = await engine.store.find("s1")
     assert log is not None
@@ -207,10 +208,30 @@ async def test_what_cannot_be_asked_leaves_nothing_behind(engine: Engine, pools:
     start(engine, call())
     engine.streams["s1"].client_lost()
     pools[0].problem = ValueError("a path")
-    with pytest.raises(ValueError, match="a path"):
+    with pytest.raises(Internal, match="build the request"):
         start(engine, call())
     assert engine.streams == {}
     assert len(engine.timers) == 0
+
+
+@pytest.mark.parametrize("method", ["build_request", "adapter", "leave_out"])
+async def test_whatever_an_adapter_raises_while_a_request_is_built_is_an_error_and_logged(
+    engine: Engine,
+    pools: list[FakePool],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    method: str,
+) -> None:
+    def fail(*_: Any) -> Any:
+        raise TypeError("sequence item 0: expected str instance, int found")
+
+    monkeypatch.setattr(type(get_provider("openai-compatible")), method, fail)
+    with pytest.raises(Internal) as caught:
+        start(engine, call(left_out=["n"] if method == "leave_out" else []))
+    assert "'up'" in caught.value.message
+    assert "sequence" not in caught.value.message
+    assert [record.exc_info[0] for record in caplog.records if record.exc_info] == [TypeError]
+    assert (engine.streams, pools, len(engine.timers)) == ({}, [], 0)
 
 
 async def test_the_demo_is_a_recording_and_opens_nothing(engine: Engine, pools: list[FakePool]) -> None:

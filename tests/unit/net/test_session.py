@@ -46,6 +46,7 @@ class FakeRunner:
         self.ends: list[str] = []
         self.failures: list[tuple[str, str]] = []
         self.opened: list[str] = []
+        self.faults: list[Exception] = []
 
     def attempt_failed(self, upstream: UpstreamSettings, error: Error) -> None:
         self.failures.append((upstream.name, error.code))
@@ -62,6 +63,9 @@ class FakeRunner:
         self.asked.append(spec)
         self.exchanges.append(FakeExchange())
         return get_provider("openai-compatible").adapter("m"), lambda error: error, self.exchanges[-1]
+
+    def broke(self, session: Session, fault: Exception) -> None:
+        self.faults.append(fault)
 
     def ended(self, session: Session, outcome: str) -> None:
         self.ends.append(outcome)

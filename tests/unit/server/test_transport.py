@@ -237,6 +237,16 @@ async def test_a_socket_with_unsent_bytes_is_not_lent(exchange: Exchange) -> Non
     assert client.lend(cast(FastPath, Borrower())) == -1
 
 
+async def test_an_answer_that_is_aborted_does_not_look_complete(exchange: Exchange) -> None:
+    client, writer = await exchange.begin()
+    writer.write([b"part"])
+    await exchange.take(b"4\r\npart\r\n")
+    client.abort()
+    assert await exchange.take(None) == b""
+    await until(lambda: exchange.stream.calls)
+    assert exchange.stream.calls == ["lost"]
+
+
 async def test_a_client_that_goes_is_noticed_at_once_and_only_once(exchange: Exchange) -> None:
     client, writer = await exchange.begin()
     await exchange.take(b"\r\n\r\n")

@@ -1,0 +1,195 @@
+"""A bug in whatever a session drives ends its stream for the client, the engine and the upstream; nothing hangs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from gai_fast.errors import Error
+from gai_fast.net.retry import Breaker
+from gai_fast.processors import Chain, Processor
+from gai_fast.settings import BreakerSettings, Settings
+from tests.unit.net.test_session import DONE, SSE, Fixture, frame
+
+
+class Bug(Exception):
+    """What nobody reckoned with."""
+
+
+def fail(*_: Any, **__: Any) -> Any:
+    raise Bug
+
+
+class Timed(Processor):
+    """Holds each delta for a second."""
+
+    def __init__(self) -> None:
+        self.held: list[Any] = []
+
+    def process(self, event: Any, now_ms: int = 0) -> Any:
+        if event["type"] == "text.delta":
+            self.held.append(event)
+            return []
+        return [*self.flush(), event]
+
+    @property
+    def due_ms(self) -> int | None:
+        return 1000 if self.held else None
+
+    def flush(self, now_ms: int = 0) -> Any:
+        held, self.held = self.held, []
+        return held
+
+
+def beginning(stream: Fixture) -> None:
+    stream.session.head_received(200, SSE)
+    stream.session.body_received(frame())
+
+
+def ending(stream: Fixture) -> None:
+    beginning(stream)
+    stream.session.body_received(frame("", "stop") + DONE)
+
+
+def cut(stream: Fixture) -> None:
+    beginning(stream)
+    stream.session.exchange_ended(Error("network", "reset", reason="reset"))
+
+
+def refused(stream: Fixture) -> None:
+    stream.session.head_received(500, {})
+    stream.session.exchange_ended(None)
+
+
+def cancelled(stream: Fixture) -> None:
+    beginning(stream)
+    stream.session.cancel()
+
+
+def stopped(stream: Fixture) -> None:
+    beginning(stream)
+    stream.session.fail(Error("overloaded", "this server is being stopped"))
+
+
+def left_alone(stream: Fixture) -> None:
+    beginning(stream)
+    stream.time.advance(100)
+
+
+def silent(stream: Fixture) -> None:
+    stream.time.advance(200)
+
+
+DRIVES = [beginning, ending, cut, refused, cancelled, stopped, left_alone, silent]
+PARTS: list[tuple[str, str]] = [
+    *(("output", name) for name in ("event", "heartbeat", "take_pieces")),
+    *(("client", name) for name in ("commit", "flush", "write", "end", "fail")),
+    *(("runner", name) for name in ("attempt_failed", "breaker")),
+    ("adapter", "receive"), ("adapter", "finish"), ("adapter", "abort"), ("chain", "process"), ("chain", "flush"),
+]  # fmt: skip
+
+
+def broken(part: str, name: str, drive: Callable[[Fixture], None], **options: Any) -> tuple[Fixture, list[int]]:
+    """A stream whose part fails from the moment on when the upstream has been asked."""
+    stream = Fixture(heartbeat=7, commit_after=3, **options)
+    chain = Chain([Timed()])
+    if part == "chain":
+        stream.spec.chain = chain
+    stream.start()
+    made = {
+        "output": stream.output,
+        "client": stream.client,
+        "runner": stream.runner,
+        "adapter": stream.relay._adapter,
+        "chain": chain,
+    }
+    hits = [0]
+
+    def hit(*arguments: Any, **named: Any) -> Any:
+        hits[0] += 1
+        raise Bug
+
+    target: Any = made[part]
+    if part == "chain":
+        target = chain._processors[0]
+    setattr(target, name, hit)
+    drive(stream)
+    return stream, hits
+
+
+@pytest.mark.parametrize("drive", DRIVES, ids=lambda drive: drive.__name__)
+@pytest.mark.parametrize(("part", "name"), PARTS, ids=lambda value: value)
+def test_a_bug_ends_the_stream_for_everybody(part: str, name: str, drive: Callable[[Fixture], None]) -> None:
+    stream, hits = broken(part, name, drive)
+    if not hits[0]:
+        return  # this stream does not come to it; that some do is tried below
+    assert stream.ends == 1, "the engine knows that the stream is over"
+    assert stream.time.armed <= 1, "at most the end of the upstream's response is waited for"
+    told = stream.client.calls[-1]
+    assert isinstance(told, Error) or told[0] in ("end", "abort"), told
+    if drive not in (cut, refused):
+        assert {"close", "resume"} & set(stream.exchange.calls)
+    assert any(isinstance(fault, Exception) for fault in stream.runner.faults)
+    # Later calls change nothing.
+    calls = list(stream.client.calls)
+    stream.session.body_received(frame())
+    stream.session.exchange_ended(None)
+    stream.session.cancel()
+    stream.session.client_lost()
+    assert (stream.client.calls, stream.ends) == (calls, 1)
+
+
+@pytest.mark.parametrize(("part", "name"), PARTS, ids=lambda value: value)
+def test_each_of_these_is_come_to_by_some_stream(part: str, name: str) -> None:
+    assert any(broken(part, name, drive)[1][0] for drive in DRIVES)
+
+
+def test_a_bug_is_no_failure_of_the_upstream() -> None:
+    breaker = Breaker(BreakerSettings(failures=1, window=30, open=10))
+    stream = Fixture(retries=2)
+    stream.runner.breakers["up"] = breaker
+    stream.start()
+    stream.relay._adapter.receive = fail  # type: ignore[method-assign]  # a bug
+    stream.session.head_received(200, SSE)
+    stream.session.body_received(frame())
+    (error,) = stream.client.taken()
+    assert (error.code, error.phase, error.temporary) == ("internal", None, False)
+    assert breaker.state(0.0) == "closed"
+    assert (stream.runner.failures, len(stream.runner.exchanges), stream.ends) == ([], 1, 1)
+
+
+@pytest.mark.parametrize("where", ["retry", "fallback"])
+def test_a_request_that_cannot_be_built_for_a_later_attempt_ends_the_stream(where: str) -> None:
+    """As for a `provider_options` that one provider refuses with a `TypeError`: the client waited for ever."""
+    stream = Fixture(retries=1, model={"fallback": ("other",)} if where == "fallback" else {})
+    stream.runner.settings = Settings(models={"other": stream.model}) if where == "fallback" else Settings()
+    stream.start()
+    stream.runner.open = fail  # type: ignore[method-assign]  # a bug
+    stream.session.exchange_ended(Error("network", "reset", reason="reset"))
+    stream.time.advance(30)
+    (error,) = [told for told in stream.client.calls if told not in ("commit", "flush")]
+    told = error if isinstance(error, Error) else error[0]
+    assert told == "end" or told.code == "internal"
+    assert stream.output.events[-2]["error"]["code"] == "internal"
+    assert (stream.ends, stream.time.armed) == (1, 0)
+
+
+def test_a_stream_whose_end_cannot_be_written_is_cut_off() -> None:
+    stream = Fixture().streaming()
+    stream.output.event = fail  # type: ignore[method-assign]  # a bug
+    stream.session.body_received(frame())
+    ((kind, error),) = stream.client.taken()
+    assert (kind, error.code) == ("abort", "internal")
+    assert stream.exchange.calls == ["close"]
+    assert [type(fault) for fault in stream.runner.faults] == [Bug]
+
+
+def test_a_stream_whose_end_cannot_be_written_before_its_head_is_an_error_response() -> None:
+    stream = Fixture().start()
+    stream.output.event = fail  # type: ignore[method-assign]  # a bug
+    stream.session.head_received(200, SSE)
+    stream.session.body_received(frame())
+    (error,) = stream.client.taken()
+    assert error.code == "internal"
