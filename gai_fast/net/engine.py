@@ -264,11 +264,11 @@ class Engine:
         tell_sinks(self.sinks, session.metrics)
 
     def _refused(self, spec: StreamSpec, stream_id: str, error: Error) -> None:
-        """A stream that never was counts as a failed one."""
+        """Tells the sinks of a stream that never began."""
         upstream = spec.model.upstream
         metrics = StreamMetrics(
             duration=0.0,
-            outcome="failed",
+            outcome="refused",
             code=error.code,
             provider=upstream.provider.partition(":")[0],
             upstream=upstream.name,

@@ -32,7 +32,7 @@ def build_router(engine: Engine, metrics: PrometheusSink) -> Router:
     """The route table of a server (CONTRACT §4)."""
     settings = engine.settings
     only_demo = all(get_provider(upstream.provider).recording for upstream in settings.upstreams.values())
-    router = Router(settings.server, only_demo=only_demo)
+    router = Router(settings.server, metrics, only_demo=only_demo)
     streams, operations = StreamRoutes(engine), OperationRoutes(settings, metrics)
     router.add("POST", "/api/v1/stream", streams.native)
     router.add("GET", "/api/v1/stream", streams.event_source, head=False)

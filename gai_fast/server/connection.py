@@ -52,12 +52,14 @@ class HTTPRequest:
         request_id: Set by whoever answers it.
         began: Monotonic seconds at its last byte.
         metrics: Of the stream that answered it, once that has ended.
+        error_code: Of the error that answered it, where no stream did.
     """
 
     __slots__ = (
         "began",
         "body",
         "connection",
+        "error_code",
         "headers",
         "is_http_1_1",
         "is_welcome",
@@ -89,6 +91,7 @@ class HTTPRequest:
         self.request_id = ""
         self.began = 0.0
         self.metrics: StreamMetrics | None = None
+        self.error_code = ""
 
     def again(self, headers: dict[str, str], body: bytes) -> HTTPRequest:
         """Another request of the same client that differs from this one in nothing but these."""
@@ -649,6 +652,7 @@ class Connection:
             self.transport.abort()
             return
         error = Error("internal", "The server failed to handle this request")
+        request.error_code = error.code
         self.send(error_reply(error, request.request_id or new_request_id(), close=True))
 
     def _refuse(self, refusal: Error | Reply) -> None:

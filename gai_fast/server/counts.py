@@ -1,12 +1,12 @@
-"""The figures of all streams, added up for `/metrics`: one call for each stream, at its end.
+"""The counts behind `/metrics`: requests at their end, and the figures of streams at theirs.
 
-Owns the bounds of the histograms, and which streams are told apart. What is exposed, and how, is `metrics.py`'s.
+Owns the bounds of the histograms, the outcomes, and which labels a count has. `metrics.py` exposes the counts.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Final
+from typing import Final, Literal
 
 from mypy_extensions import mypyc_attr
 
@@ -25,7 +25,21 @@ OVERHEAD_BOUNDS: Final[tuple[float, ...]] = (
 )  # fmt: skip
 
 OTHER: Final = "other"
-"""The label of models that are not configured by name: clients must not be able to make labels."""
+"""The label of models that are not configured by name, and of paths without a route: clients must not make labels."""
+
+RequestOutcome = Literal["finished", "failed", "cancelled", "refused"]
+RequestLabels = tuple[str, str, str, int, RequestOutcome, str]
+"""Endpoint, provider, model, HTTP status, outcome, error code."""
+
+_OUTCOMES: Final[dict[str, RequestOutcome]] = {
+    "finished": "finished",
+    "failed": "failed",
+    "cancelled": "cancelled",
+    "disconnected": "cancelled",  # by the client's leaving; `client_disconnects` counts these alone
+    "refused": "refused",
+}
+_FAILURE: Final = 400
+"""The least HTTP status of an error."""
 
 _TOKENS: Final = {
     "input_tokens": "input",
@@ -115,46 +129,52 @@ class ModelCounts:
         self.fallbacks += metrics.fallbacks
 
 
-class Ending:
-    """The streams of one model that ended in one way."""
-
-    __slots__ = ("count", "model")
-
-    def __init__(self, model: ModelCounts) -> None:
-        self.count = 0
-        self.model = model
-
-
 @mypyc_attr(allow_interpreted_subclasses=True)
 class StreamCounts:
-    """Counts streams.
+    """Counts requests and streams.
 
     Args:
         models: The configured models' names; others are counted as `other`.
 
     Attributes:
         models: The streams' figures, by provider and model.
+        requests: How many requests ended, by their labels.
     """
 
     def __init__(self, models: Collection[str]) -> None:
         self._known = frozenset(models)
-        self._endings: dict[tuple[str, str, str, str, str], Ending] = {}
         self.models: dict[tuple[str, str], ModelCounts] = {}
-
-    @property
-    def requests(self) -> dict[tuple[str, str, str, str, str], int]:
-        """Streams by endpoint, provider, model, outcome and error code."""
-        return {labels: ending.count for labels, ending in self._endings.items()}
+        self.requests: dict[RequestLabels, int] = {}
 
     def stream_ended(self, metrics: StreamMetrics) -> None:
-        """Counts one stream."""
-        name = metrics.model if metrics.model in self._known else OTHER
-        labels = (metrics.endpoint, metrics.provider, name, metrics.outcome, metrics.code or "")
-        ending = self._endings.get(labels)
-        if ending is None:
-            model = self.models.get(labels[1:3])
-            if model is None:
-                model = self.models[labels[1:3]] = ModelCounts()
-            ending = self._endings[labels] = Ending(model)
-        ending.count += 1
-        ending.model.add(metrics)
+        """Counts the figures of one stream; one that was refused has none."""
+        if metrics.outcome == "refused":
+            return
+        labels = (metrics.provider, self._model(metrics.model))
+        model = self.models.get(labels)
+        if model is None:
+            model = self.models[labels] = ModelCounts()
+        model.add(metrics)
+
+    def request_ended(self, endpoint: str, status: int, stream: StreamMetrics | None = None, code: str = "") -> None:
+        """Counts one request: one that a stream answered, or that was refused.
+
+        Other requests (health, metrics, pages) are not counted: probes would outnumber the streams.
+
+        Args:
+            endpoint: The route; `OTHER` where there is none.
+            status: The HTTP status; 499 where the client left before its answer was complete.
+            stream: The figures of the stream that answered it.
+            code: The error's code, where no stream began.
+        """
+        if stream is not None:
+            outcome = _OUTCOMES[stream.outcome]
+            labels = (endpoint, stream.provider, self._model(stream.model), status, outcome, stream.code or "")
+        elif status >= _FAILURE and code:
+            labels = (endpoint, "", "", status, "failed" if code == "internal" else "refused", code)
+        else:
+            return
+        self.requests[labels] = self.requests.get(labels, 0) + 1
+
+    def _model(self, name: str) -> str:
+        return name if name in self._known else OTHER

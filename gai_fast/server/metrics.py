@@ -1,32 +1,38 @@
-"""What is done with the figures of streams: a log line each, and `/metrics` for Prometheus.
+"""The uses of streams' figures: the fields of a log line, and the metrics that Prometheus scrapes.
 
-Owns the names and labels of the exposed metrics and the fields of the log line. The figures themselves are
-`gai_fast.metrics`'s, and `counts.py` adds them up. `prometheus_client` writes what is scraped, and is imported when it
-first is.
+Owns the names and labels of the exposed metrics and the fields of the log line. `gai_fast.metrics` defines the figures,
+`counts.py` adds them up, `scrape.py` answers the request. `prometheus_client` writes the text; it is imported at the
+first scrape.
 """
 
 from __future__ import annotations
 
 import logging
 import platform
-from collections.abc import Callable, Collection, Iterator, Mapping
-from itertools import accumulate
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from itertools import accumulate, islice
 from typing import TYPE_CHECKING, Any, Final
 
 from gai_fast._impl import IMPLEMENTATION, encode_json
 from gai_fast._version import __version__
+from gai_fast.limits import LIMITS
 from gai_fast.metrics import StreamMetrics
 from gai_fast.net.engine import Engine
-from gai_fast.server.counts import Histogram, StreamCounts
+from gai_fast.server.counts import Histogram, ModelCounts, RequestLabels, StreamCounts
 
 if TYPE_CHECKING:
     from prometheus_client import Metric
 
 Gauge = Callable[[], Mapping[str, float]]
+_Models = Sequence[tuple[tuple[str, str], ModelCounts]]
+_Row = tuple[Any, ...]
+"""Label values, then what `add_metric` of the kind of metric needs."""
+_Family = tuple[Callable[..., Any], str, str, Sequence[str], Iterator[_Row]]
+"""The kind of a metric, its name without `gai_fast_`, its description, its labels and its rows."""
 
 
 class LogSink:
-    """One line of JSON per stream: who asked for what, how it ended, how long it took; never what was said.
+    """One line of JSON per stream: route, model, end and times; never a word of the conversation.
 
     Args:
         logger: Where to; by default the access log.
@@ -42,7 +48,7 @@ class LogSink:
 
 
 def log_fields(metrics: StreamMetrics) -> dict[str, Any]:
-    """What the log line says."""
+    """The fields of a stream's log line."""
     usage = metrics.usage or {}
     said = {
         "event": "stream",
@@ -65,7 +71,7 @@ def log_fields(metrics: StreamMetrics) -> dict[str, Any]:
 
 
 class PrometheusSink(StreamCounts):
-    """Counts streams, and exposes the counts.
+    """Counts requests and streams, and exposes the counts.
 
     Args:
         models: The configured models' names; others are counted as `other`.
@@ -78,7 +84,7 @@ class PrometheusSink(StreamCounts):
         self._gauges = dict(gauges or {})
 
     def expose(self, accept: str = "") -> tuple[bytes, str]:
-        """What a scrape is answered with.
+        """The answer to a scrape, written in one go.
 
         Args:
             accept: The scrape's `Accept`: OpenMetrics where it asks for that.
@@ -86,54 +92,96 @@ class PrometheusSink(StreamCounts):
         Returns:
             The body and its content type.
         """
-        from prometheus_client import CollectorRegistry
+        slices, content_type = self.slices(accept)
+        return b"".join(slices), content_type
+
+    def slices(self, accept: str = "") -> tuple[Iterator[bytes], str]:
+        """The answer to a scrape in slices of at most `limits.scrape_rows` rows, each written when it is asked for.
+
+        Args:
+            accept: As for `expose`.
+
+        Returns:
+            The slices of the body, and its content type.
+        """
         from prometheus_client.exposition import choose_encoder
 
-        registry = CollectorRegistry(auto_describe=False)
-        registry.register(self)
         encode, content_type = choose_encoder(accept)
-        return encode(registry), content_type
+        return self._slices(encode), content_type
 
-    def describe(self) -> list[Metric]:
-        """Nothing: registering must not collect."""
-        return []
+    def _slices(self, encode: Callable[[Any], bytes]) -> Iterator[bytes]:
+        end = encode(_Families())
+        for make, name, about, labels, rows in self._families():
+            is_first = True
+            while True:
+                some = list(islice(rows, LIMITS.scrape_rows))
+                if not some and not is_first:
+                    break
+                family = make(f"gai_fast_{name}", about, labels=labels)
+                for row in some:
+                    family.add_metric(*row)
+                text = encode(_Families(family)).removesuffix(end)
+                yield text if is_first else _without_comments(text)
+                is_first = False
+        yield end
 
-    def collect(self) -> Iterator[Metric]:
-        """The present counts, for a registry of `prometheus_client`."""
+    def _families(self) -> Iterator[_Family]:
+        """Every metric; its rows are read when they are asked for."""
         from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 
-        info = GaugeMetricFamily(
-            "gai_fast_build_info", "What runs here.", labels=["version", "implementation", "python"]
-        )
-        info.add_metric([__version__, IMPLEMENTATION, platform.python_version()], 1)
-        yield info
-        requests = CounterMetricFamily("gai_fast_requests", "Streams that have ended.", labels=_REQUEST_LABELS)
-        for ended, count in self.requests.items():
-            requests.add_metric(ended, count)
-        yield requests
+        models = list(self.models.items())
+        build = (__version__, IMPLEMENTATION, platform.python_version())
+        yield GaugeMetricFamily, "build_info", "What runs here.", _BUILD_LABELS, iter([(build, 1)])
+        about = "Requests that a stream answered, or that were refused."
+        yield CounterMetricFamily, "requests", about, _REQUEST_LABELS, _request_rows(list(self.requests.items()))
         for name, (attribute, about) in _HISTOGRAMS.items():
-            histogram = HistogramMetricFamily(f"gai_fast_{name}", about, labels=_MODEL_LABELS)
-            for labels, model in self.models.items():
-                found: Histogram = getattr(model, attribute)
-                histogram.add_metric(labels, _buckets(found), found.sum)
-            yield histogram
+            yield HistogramMetricFamily, name, about, _MODEL_LABELS, _histogram_rows(models, attribute)
         for name, (attribute, about, label) in _COUNTERS.items():
-            counter = CounterMetricFamily(f"gai_fast_{name}", about, labels=[*_MODEL_LABELS, *filter(None, [label])])
-            for labels, model in self.models.items():
-                counted = getattr(model, attribute)
-                for key, count in (counted if label else {"": counted}).items():
-                    counter.add_metric([*labels, *([key] if label else [])], count)
-            yield counter
+            labels = (*_MODEL_LABELS, label) if label else _MODEL_LABELS
+            yield CounterMetricFamily, name, about, labels, _counter_rows(models, attribute, label)
         for name, read in self._gauges.items():
             label, about = GAUGES[name]
-            gauge = GaugeMetricFamily(f"gai_fast_{name}", about, labels=[label])
-            for key, value in read().items():
-                gauge.add_metric([key], value)
-            yield gauge
+            rows = (((key,), value) for key, value in read().items())
+            yield GaugeMetricFamily, name, about, (label,), rows
+
+
+class _Families:
+    """Metrics as an encoder of `prometheus_client` reads them."""
+
+    def __init__(self, *families: Metric) -> None:
+        self._families = families
+
+    def collect(self) -> tuple[Metric, ...]:
+        return self._families
+
+
+def _without_comments(text: bytes) -> bytes:
+    """A slice without the name, type and description of its metric, which the slice before it has."""
+    return b"".join(line + b"\n" for line in text.split(b"\n") if line and not line.startswith(b"#"))
+
+
+def _request_rows(requests: Iterable[tuple[RequestLabels, int]]) -> Iterator[_Row]:
+    for (endpoint, provider, model, status, outcome, code), count in requests:
+        yield (endpoint, provider, model, str(status), outcome, code), count
+
+
+def _histogram_rows(models: _Models, attribute: str) -> Iterator[_Row]:
+    for labels, model in models:
+        histogram: Histogram = getattr(model, attribute)
+        yield labels, _buckets(histogram), histogram.sum
+
+
+def _counter_rows(models: _Models, attribute: str, label: str) -> Iterator[_Row]:
+    for labels, model in models:
+        counted = getattr(model, attribute)
+        if label:
+            yield from (((*labels, key), count) for key, count in counted.items())
+        else:
+            yield labels, counted
 
 
 def _buckets(histogram: Histogram) -> list[tuple[str, float]]:
-    """As Prometheus has them: cumulative, by their upper bound."""
+    """Cumulative counts by their upper bound, as Prometheus has them."""
     names = [*map(_bound, histogram.bounds.values), "+Inf"]
     return list(zip(names, map(float, accumulate(histogram.counts)), strict=True))
 
@@ -143,7 +191,7 @@ def _bound(bound: float) -> str:
 
 
 def engine_gauges(engine: Engine) -> dict[str, Gauge]:
-    """What `PrometheusSink` tells of the streams that are under way."""
+    """The gauges of an engine, for `PrometheusSink`."""
 
     def active_streams() -> Mapping[str, float]:
         counts = dict.fromkeys(("sse", "ndjson", "json"), 0)
@@ -165,25 +213,29 @@ def engine_gauges(engine: Engine) -> dict[str, Gauge]:
 _BREAKER_STATES: Final = {"closed": 0, "probing": 1, "open": 2}
 GAUGES: Final = {
     "active_streams": ("transport", "Streams that are under way."),
-    "breaker_state": ("upstream", "0: closed, 1: one request is let through as a probe, 2: open."),
+    "breaker_state": ("upstream", "0: closed, 1: probing with one request, 2: open."),
     "upstream_connections": ("upstream", "Open connections, idle ones included."),
 }
 """The label of each gauge, and what it is."""
-_REQUEST_LABELS: Final = ("endpoint", "provider", "model", "status", "code")
+_BUILD_LABELS: Final = ("version", "implementation", "python")
+_REQUEST_LABELS: Final = ("endpoint", "provider", "model", "status", "outcome", "code")
 _MODEL_LABELS: Final = ("provider", "model")
 _HISTOGRAMS: Final = {
     "time_to_first_token_seconds": ("first_token", "From the request to its first token."),
-    "upstream_time_to_first_token_seconds": ("upstream_first_token", "From asking the upstream to its first token."),
+    "upstream_time_to_first_token_seconds": (
+        "upstream_first_token",
+        "From the request to the upstream to its first token.",
+    ),
     "inter_token_latency_seconds": ("gaps", "Between two tokens."),
     "request_duration_seconds": ("duration", "From the request to the end of its stream."),
-    "gateway_overhead_seconds": ("overhead", "What the gateway itself worked on a stream."),
-    "backpressure_seconds": ("backpressure", "How long slow clients kept a stream's upstream from being read."),
+    "gateway_overhead_seconds": ("overhead", "The gateway's own work on a stream."),
+    "backpressure_seconds": ("backpressure", "How long an upstream was not read because its client was slow."),
 }
 _COUNTERS: Final = {
     "tokens": ("tokens", "Tokens; cached and written input is part of input, reasoning of output.", "type"),
     "events": ("events", "Events of streams.", "type"),
     "bytes": ("bytes", "Bytes of upstreams' bodies (in) and for clients (out).", "direction"),
-    "client_disconnects": ("disconnects", "Streams whose client went away.", ""),
+    "client_disconnects": ("disconnects", "Streams whose client left.", ""),
     "retries": ("retries", "Attempts that failed and were made again.", ""),
     "fallbacks": ("fallbacks", "Models that failed and were replaced.", ""),
 }

@@ -16,6 +16,7 @@ from gai_fast.errors import Error
 from gai_fast.server.metrics import PrometheusSink
 from gai_fast.server.replies import Reply, id_headers
 from gai_fast.server.router import Incoming
+from gai_fast.server.scrape import Scrapes
 from gai_fast.server.streams import json_reply
 from gai_fast.settings import ModelSettings, Settings
 
@@ -40,7 +41,8 @@ class OperationRoutes:
 
     def __init__(self, settings: Settings, metrics: PrometheusSink) -> None:
         self._settings = settings
-        self._metrics = metrics
+        stream = settings.stream
+        self._scrapes = Scrapes(metrics, high_water=stream.client_buffer, write_timeout=stream.write_timeout)
         self._assets = {name: files("gai_fast.server").joinpath("playground", name).read_bytes() for name in _ASSETS}
 
     def healthz(self, incoming: Incoming) -> Reply:
@@ -51,11 +53,15 @@ class OperationRoutes:
         """The process takes streams."""
         return json_reply(incoming, {"status": "ready", "upstreams": list(self._settings.upstreams)})
 
-    def metrics(self, incoming: Incoming) -> Reply:
-        """What Prometheus scrapes; OpenMetrics where its `Accept` asks for that."""
-        body, content_type = self._metrics.expose(incoming.http.headers.get("accept", ""))
-        headers = [("content-type", content_type), ("cache-control", "no-store"), *id_headers(incoming.request_id)]
-        return Reply(200, body, [*headers, *incoming.cors])
+    def metrics(self, incoming: Incoming) -> None:
+        """`GET /metrics`, for Prometheus; OpenMetrics where its `Accept` asks for that."""
+
+        def answer(body: bytes, content_type: str) -> Reply:
+            headers = [("content-type", content_type), ("cache-control", "no-store"), *id_headers(incoming.request_id)]
+            return Reply(200, body, [*headers, *incoming.cors])
+
+        accept = incoming.http.headers.get("accept", "")
+        self._scrapes.begin(accept, incoming.http.connection, answer, lambda error: incoming.refusal(error, ()))
 
     def version(self, incoming: Incoming) -> Reply:
         """What runs here."""

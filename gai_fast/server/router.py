@@ -21,6 +21,7 @@ from gai_fast.formats import get_format
 from gai_fast.ids import request_id
 from gai_fast.limits import LIMITS
 from gai_fast.server.connection import HTTPRequest
+from gai_fast.server.counts import OTHER, StreamCounts
 from gai_fast.server.metrics import log_fields
 from gai_fast.server.negotiation import trace_id
 from gai_fast.server.replies import Headers, Reply, error_reply, id_headers
@@ -93,6 +94,7 @@ class Incoming:
         """The response for an error, in the shape that clients of the route expect."""
         shape = get_format("openai" if self.path.startswith("/v1/") else "gai")
         body = shape.error_body(error, self.request_id)
+        self.http.error_code = error.code
         return error_reply(error, self.request_id, body, [*self.cors, *headers], close=close)
 
     def json_body(self) -> bytes:
@@ -124,11 +126,13 @@ class Router:
 
     Args:
         settings: `[server]`.
+        counts: Counts every request at its end.
         only_demo: Whether nothing but the demo model is configured: loopback pages may then use it.
     """
 
-    def __init__(self, settings: ServerSettings, *, only_demo: bool) -> None:
+    def __init__(self, settings: ServerSettings, counts: StreamCounts, *, only_demo: bool) -> None:
         self._settings = settings
+        self._counts = counts
         self._any_loopback = only_demo and not settings.cors_origins
         self._on_loopback = is_loopback(settings.host)
         self._allowed_hosts = {host.lower() for host in settings.allowed_hosts}
@@ -178,7 +182,8 @@ class Router:
         return None
 
     def log(self, http: HTTPRequest, status: int) -> None:
-        """Writes a line of the access log; of a stream at its end, with what was measured as one JSON object."""
+        """Counts a request at its end and writes its line of the access log, for a stream with its figures as JSON."""
+        self._counts.request_ended(self._endpoint(http), status, http.metrics, http.error_code)
         if access.isEnabledFor(logging.INFO):
             taken = time.monotonic() - http.began
             path = http.target.partition("?")[0]
@@ -186,6 +191,15 @@ class Router:
             if http.metrics is not None:
                 line += f" {encode_json(log_fields(http.metrics)).decode()}"
             access.info("%s", line)
+
+    def _endpoint(self, http: HTTPRequest) -> str:
+        """The route of a request, as a label."""
+        if http.metrics is not None:
+            return http.metrics.endpoint
+        path = http.target.partition("?")[0]
+        if path in self._exact:
+            return path
+        return next((f"{prefix}{{}}" for prefix in self._prefixes if path.startswith(prefix)), OTHER)
 
     def _accept(self, incoming: Incoming) -> None:
         """Fills in what the head of a request says.

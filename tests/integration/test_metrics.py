@@ -81,9 +81,9 @@ async def test_every_stream_is_counted_by_route_model_and_end(net: Net) -> None:
     await gateway.chat()
     samples = await scraped(gateway)
     of_m = ('endpoint="/v1/chat/completions"', 'model="m"', 'provider="openai-compatible"')
-    assert total(samples, "requests_total", *of_m, 'status="finished"', 'code=""') == 2
-    assert total(samples, "requests_total", *of_m, 'status="failed"', 'code="internal"') == 1
-    assert total(samples, "requests_total", 'endpoint="/api/v1/stream"', 'model="other"', 'status="finished"') == 1
+    assert total(samples, "requests_total", *of_m, 'status="200"', 'outcome="finished"', 'code=""') == 2
+    assert total(samples, "requests_total", *of_m, 'status="500"', 'outcome="failed"', 'code="internal"') == 1
+    assert total(samples, "requests_total", 'endpoint="/api/v1/stream"', 'model="other"', 'outcome="finished"') == 1
     assert total(samples, "time_to_first_token_seconds_count", 'model="m"') == 2
     assert total(samples, "inter_token_latency_seconds_count", 'model="m"') == 8
     assert total(samples, "tokens_total", 'type="output"') > 0
@@ -107,7 +107,32 @@ async def test_what_runs_now_is_told_by_its_transport(net: Net) -> None:
     samples = await scraped(gateway)
     assert samples['gai_fast_active_streams{transport="ndjson"}'] == 0
     assert total(samples, "client_disconnects_total") == 1
-    assert total(samples, "requests_total", 'status="disconnected"') == 1
+    assert total(samples, "requests_total", 'status="499"', 'outcome="cancelled"') == 1
+
+
+@on_both_loops
+async def test_refusals_are_counted_by_route_and_status(net: Net) -> None:
+    """Issue 17, A 27: also those whose stream could not begin, and those of no route."""
+    gateway = await net.gateway(await net.mock(fault=Fault("cut", 3)))
+    await gateway.ask("POST", NATIVE, {**QUERY, "model": "none"})
+    await gateway.ask("POST", NATIVE, {"unknown": 1})
+    sound = {"role": "user", "content": [{"type": "audio", "data": "AA==", "media_type": "audio/x-made-up"}]}
+    await gateway.ask("POST", NATIVE, {"messages": [sound], "model": "m"})  # the upstream has no place for it
+    await gateway.ask("GET", "/api/v1/streams/unknown-1")
+    await gateway.ask("GET", "/made-up/by-a-client")
+    await gateway.ask("GET", "/healthz")
+    await gateway.chat()
+    samples = await scraped(gateway)
+    native = ('endpoint="/api/v1/stream"', 'outcome="refused"')
+    assert total(samples, "requests_total", *native, 'status="404"', 'code="not_found"') == 1
+    assert total(samples, "requests_total", *native, 'status="400"', 'code="invalid_request"') == 1
+    assert total(samples, "requests_total", *native, 'status="400"', 'code="unsupported"') == 1
+    assert total(samples, "requests_total", 'endpoint="/api/v1/streams/{}"', 'status="404"', 'outcome="refused"') == 1
+    assert total(samples, "requests_total", 'endpoint="other"', 'status="404"', 'outcome="refused"') == 1
+    assert total(samples, "requests_total", 'status="200"', 'outcome="failed"', 'code="network"') == 1
+    assert total(samples, "requests_total") == 6
+    assert total(samples, "request_duration_seconds_count") == 1, "a refused stream has no figures"
+    assert not any("made-up" in name or "healthz" in name or "unknown-1" in name for name in samples)
 
 
 @on_uvloop
@@ -120,7 +145,7 @@ async def test_retries_fallbacks_and_breakers_are_told(net: Net) -> None:
     samples = await scraped(gateway)
     assert total(samples, "retries_total") == 1, "the second one finds the breaker open"
     assert total(samples, "fallbacks_total") == 2
-    assert total(samples, "requests_total", 'model="m"', 'status="finished"') == 2, "as the client asked for it"
+    assert total(samples, "requests_total", 'model="m"', 'outcome="finished"') == 2, "as the client asked for it"
     assert samples['gai_fast_breaker_state{upstream="up"}'] == 2
     alone = await gateway_for(net, Steps(BUSY), retries=0, breaker=BreakerSettings(failures=1))
     for _ in range(2):

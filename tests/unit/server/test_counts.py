@@ -25,7 +25,41 @@ def test_streams_are_told_apart_by_provider_and_model() -> None:
         counts.stream_ended(each)
     assert list(counts.models) == [("p", "m"), ("p", "n"), ("q", "m"), ("p", OTHER)]
     assert [counted.duration.sum for counted in counts.models.values()] == [2.0, 1.0, 1.0, 1.0]
-    assert list(counts.requests.values()) == [2, 1, 1, 1]
+
+
+def test_a_request_is_counted_by_its_status_its_outcome_and_its_code() -> None:
+    """Issue 17, A 27."""
+    counts = StreamCounts(["m"])
+    counts.request_ended("/r", 200, stream())
+    counts.request_ended("/r", 200, stream())
+    counts.request_ended("/r", 200, stream(outcome="failed", code="network"))
+    counts.request_ended("/r", 503, stream(outcome="failed", code="overloaded", model="made-up"))
+    counts.request_ended("/r", 200, stream(outcome="cancelled"))
+    counts.request_ended("/r", 499, stream(outcome="disconnected"))
+    counts.request_ended("/r", 400, code="invalid_request")
+    counts.request_ended("/r", 500, code="internal")
+    assert counts.requests == {
+        ("/r", "p", "m", 200, "finished", ""): 2,
+        ("/r", "p", "m", 200, "failed", "network"): 1,
+        ("/r", "p", OTHER, 503, "failed", "overloaded"): 1,
+        ("/r", "p", "m", 200, "cancelled", ""): 1,
+        ("/r", "p", "m", 499, "cancelled", ""): 1,
+        ("/r", "", "", 400, "refused", "invalid_request"): 1,
+        ("/r", "", "", 500, "failed", "internal"): 1,
+    }
+
+
+def test_a_request_that_neither_a_stream_nor_an_error_answered_is_not_counted() -> None:
+    counts = StreamCounts([])
+    counts.request_ended("/healthz", 200)
+    counts.request_ended("/v1/models", 304)
+    assert not counts.requests
+
+
+def test_a_refused_stream_has_no_figures() -> None:
+    counts = StreamCounts(["m"])
+    counts.stream_ended(stream(outcome="refused", code="unsupported"))
+    assert not counts.models
 
 
 def test_all_figures_of_a_model_are_added_up() -> None:

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from collections.abc import Callable
 from importlib.util import find_spec
+from itertools import groupby
 from typing import Any, NoReturn
 
 import pytest
 
+from gai_fast.limits import LIMITS
 from gai_fast.meter import StreamMeter
-from gai_fast.metrics import StreamMetrics
+from gai_fast.metrics import GAP_BOUNDS, StreamMetrics
+from gai_fast.server.counts import DURATION_BOUNDS, FIRST_TOKEN_BOUNDS
 from gai_fast.server.metrics import LogSink, PrometheusSink
+
+NATIVE = "/api/v1/stream"
 
 
 def metrics(**about: Any) -> StreamMetrics:
@@ -40,15 +46,48 @@ def lines(unavailable: Callable[[str], NoReturn]) -> Callable[[PrometheusSink], 
     return scrape
 
 
-def test_streams_are_counted_by_how_they_ended(lines: Callable[[PrometheusSink], set[str]]) -> None:
+def test_requests_are_counted_by_status_outcome_and_code(lines: Callable[[PrometheusSink], set[str]]) -> None:
+    """`status` is the HTTP status: issue 17, A 27."""
     sink = PrometheusSink(["fast"])
-    sink.stream_ended(metrics())
-    sink.stream_ended(metrics())
-    sink.stream_ended(metrics(outcome="failed", code="rate_limited"))
-    labels = 'endpoint="/api/v1/stream",model="fast",provider="p",status='
+    sink.request_ended(NATIVE, 200, metrics())
+    sink.request_ended(NATIVE, 200, metrics())
+    sink.request_ended(NATIVE, 429, metrics(outcome="failed", code="rate_limited"))
+    sink.request_ended(NATIVE, 415, code="invalid_request")
     told = lines(sink)
-    assert f'gai_fast_requests_total{{code="",{labels}"finished"}} 2.0' in told
-    assert f'gai_fast_requests_total{{code="rate_limited",{labels}"failed"}} 1.0' in told
+    of = f'endpoint="{NATIVE}",model="fast",outcome='
+    assert f'gai_fast_requests_total{{code="",{of}"finished",provider="p",status="200"}} 2.0' in told
+    assert f'gai_fast_requests_total{{code="rate_limited",{of}"failed",provider="p",status="429"}} 1.0' in told
+    refused = f'code="invalid_request",endpoint="{NATIVE}",model="",outcome="refused",provider="",status="415"'
+    assert f"gai_fast_requests_total{{{refused}}} 1.0" in told
+
+
+@pytest.mark.parametrize("accept", ["", "application/openmetrics-text; version=1.0.0"])
+def test_a_scrape_of_a_thousand_models_is_written_in_small_slices(
+    unavailable: Callable[[str], NoReturn], accept: str
+) -> None:
+    """No slice has more than `scrape_rows` rows of one metric; together they are what one piece would be (A 28)."""
+    if find_spec("prometheus_client") is None:
+        unavailable("prometheus_client")
+    sink = PrometheusSink(
+        [f"model {number}" for number in range(1000)], {"breaker_state": lambda: dict.fromkeys("ab", 0)}
+    )
+    for number in range(1000):
+        one = metrics(model=f"model {number}", usage={"input_tokens": 1, "output_tokens": 1})
+        sink.stream_ended(one)
+        sink.request_ended(NATIVE, 200, one)
+    slices, _ = sink.slices(accept)
+    told = list(slices)
+    lines = [[line for line in text.splitlines() if not line.startswith(b"#")] for text in told]
+    most_buckets = max(len(bounds) for bounds in (GAP_BOUNDS, FIRST_TOKEN_BOUNDS, DURATION_BOUNDS)) + 1
+    assert max(map(len, lines)) == LIMITS.scrape_rows * (most_buckets + len(("sum", "count")))
+    body = b"".join(told)
+    assert body == sink.expose(accept)[0]
+    names = [line.split(b" ")[2] for line in body.splitlines() if line.startswith(b"# TYPE ")]
+    assert len(names) == len(set(names)), "each metric is described once"
+    series = [line.rpartition(b" ")[0] for text in lines for line in text]
+    assert len(series) == len(set(series)) > 100_000
+    families = [re.sub(rb"(_bucket|_sum|_count)?\{.*", b"", line) for line in series]
+    assert len(list(groupby(families))) == len(set(families)), "no metric is interrupted by another's rows"
 
 
 def test_a_model_that_is_not_configured_makes_no_label(lines: Callable[[PrometheusSink], set[str]]) -> None:
@@ -143,8 +182,9 @@ def test_what_is_exposed_is_what_scrapers_read(unavailable: Callable[[str], NoRe
     sink = PrometheusSink([name], {"active_streams": lambda: {"sse": 1}})
     usage = {"input_tokens": 3, "output_tokens": 0, "total_tokens": 3}
     for outcome in ("finished", "failed", "cancelled", "disconnected"):
-        sink.stream_ended(metrics(model=name, usage=usage, outcome=outcome, code="timeout"))
-        sink.stream_ended(metrics(model="made-up", outcome=outcome))
+        for one in (metrics(model=name, usage=usage, outcome=outcome, code="timeout"), metrics(model="made-up")):
+            sink.stream_ended(one)
+            sink.request_ended(NATIVE, 200, one)
     body, _ = sink.expose(accept)
     read = openmetrics.text_string_to_metric_families if accept else parser.text_string_to_metric_families
     families = {family.name: family for family in read(body.decode())}

@@ -11,6 +11,7 @@ import pytest
 
 from gai_fast.errors import Error
 from gai_fast.server.connection import HTTPRequest
+from gai_fast.server.counts import StreamCounts
 from gai_fast.server.replies import Reply
 from gai_fast.server.router import Incoming, Router
 from gai_fast.settings import ServerSettings
@@ -27,7 +28,7 @@ def fail(incoming: Incoming) -> Reply:
 
 
 def router(*, only_demo: bool = False, **settings: Any) -> Router:
-    table = Router(ServerSettings(**settings), only_demo=only_demo)
+    table = Router(ServerSettings(**settings), StreamCounts([]), only_demo=only_demo)
     table.add("GET", "/here", echo)
     table.add("POST", "/here", echo)
     table.add("GET", "/stream", echo, head=False)

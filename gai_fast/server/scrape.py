@@ -1,0 +1,111 @@
+"""The answer to `GET /metrics`, written a slice in each turn of the loop.
+
+Owns the pace: between two slices the loop serves streams. Scrapes that arrive while one of the same content type is
+being written share its answer, so that many scrapers cost no more than one. `metrics.py` owns the text.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+
+from gai_fast.errors import Error
+from gai_fast.server.metrics import PrometheusSink
+from gai_fast.server.replies import Reply
+from gai_fast.server.transport import ClientTransport
+
+Answer = Callable[[bytes, str], Reply]
+"""Makes the reply of one client from the body and its content type."""
+Refuse = Callable[[Error], Reply]
+"""Makes the reply of one client where the body cannot be written."""
+
+
+class Scrapes:
+    """Answers scrapes.
+
+    Args:
+        sink: The counts to expose.
+        high_water: Unsent bytes above which a client is slow.
+        write_timeout: Seconds without a byte taken after which a client is given up.
+    """
+
+    def __init__(self, sink: PrometheusSink, *, high_water: int, write_timeout: float) -> None:
+        self._sink = sink
+        self._high_water = high_water
+        self._write_timeout = write_timeout
+        self._running: dict[str, _Scrape] = {}
+
+    def begin(self, accept: str, client: ClientTransport, answer: Answer, refuse: Refuse) -> None:
+        """Begins to answer one request.
+
+        Args:
+            accept: The request's `Accept`.
+            client: The client's transport; the answer is one `send`.
+            answer: Makes the reply.
+            refuse: Makes the reply where a bug keeps the body from being written.
+        """
+        slices, content_type = self._sink.slices(accept)
+        scrape = self._running.get(content_type)
+        if scrape is None:
+            scrape = self._running[content_type] = _Scrape(slices, content_type, self._running)
+        waiting = _Waiting(scrape, client, answer, refuse)
+        scrape.waiting.append(waiting)
+        client.begin_stream(waiting, high_water=self._high_water, write_timeout=self._write_timeout)
+
+
+class _Waiting:
+    """One client that waits for the answer."""
+
+    def __init__(self, scrape: _Scrape, client: ClientTransport, answer: Answer, refuse: Refuse) -> None:
+        self._scrape = scrape
+        self.client = client
+        self.answer = answer
+        self.refuse = refuse
+
+    def connection_lost(self) -> None:
+        """The client is gone."""
+        self._scrape.waiting.remove(self)
+
+    def pause_writing(self) -> None:
+        """Nothing is written before the end."""
+
+    def resume_writing(self) -> None:
+        """Nothing is written before the end."""
+
+
+class _Scrape:
+    """One answer that is being written, and the clients that get it."""
+
+    def __init__(self, slices: Iterator[bytes], content_type: str, running: dict[str, _Scrape]) -> None:
+        self.waiting: list[_Waiting] = []
+        self._slices = slices
+        self._content_type = content_type
+        self._running = running
+        self._body: list[bytes] = []
+        self._loop = asyncio.get_running_loop()
+        self._loop.call_soon(self._next)
+
+    def _next(self) -> None:
+        if not self.waiting:  # all have left
+            del self._running[self._content_type]
+            return
+        is_written = False
+        try:
+            text = next(self._slices, None)
+            is_written = True
+        finally:
+            if not is_written:  # a bug of ours, which the loop logs; nobody must wait for ever
+                for each in self._end():
+                    each.client.send(each.refuse(Error("internal", "the metrics cannot be written")))
+        if text is not None:
+            self._body.append(text)
+            self._loop.call_soon(self._next)
+            return
+        body = b"".join(self._body)
+        for each in self._end():
+            each.client.send(each.answer(body, self._content_type))
+
+    def _end(self) -> list[_Waiting]:
+        del self._running[self._content_type]
+        waiting, self.waiting = self.waiting, []
+        return waiting
