@@ -67,6 +67,9 @@ class Limits:
     cited_text: int = 8 * MIB
     """Bytes of an answer's text that are kept to place citations whose offsets count bytes; ASCII needs none."""
 
+    betas: int = 64
+    """Names of beta features that a request may ask for: they share one header, and clients name a handful."""
+
     default_max_tokens: int = 4096
     """Tokens asked for where an API demands a bound and the request gives none: every model in use has it."""
 

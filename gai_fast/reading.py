@@ -6,11 +6,12 @@ Apart from `request.py`, which has the types, because every request runs through
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from difflib import get_close_matches
 from typing import Any, Final, TypeVar
 
 import msgspec
-from msgspec import UNSET, Raw
+from msgspec import UNSET, Raw, Struct
 
 from gai_fast.errors import InvalidRequest
 from gai_fast.limits import LIMITS
@@ -96,6 +97,28 @@ def parse_object(body: bytes) -> dict[str, Any]:
     return _decoded(_OBJECT_DECODER, body)
 
 
+def check_members(given: Mapping[str, Any], kind: type[Struct], path: str) -> None:
+    """Checks the members of a JSON object that a type names; others may be anything.
+
+    Args:
+        given: The object, parsed.
+        kind: The type.
+        path: Where the object stands in the request, from `$` on.
+
+    Raises:
+        InvalidRequest: A member has another type; the text names its path and never quotes a value.
+    """
+    try:
+        msgspec.convert(given, kind)
+    except msgspec.ValidationError as problem:
+        raise _invalid(_unquoted(str(problem)).replace("`$", f"`{path}", 1)) from None
+
+
+def _unquoted(problem: str) -> str:
+    """What msgspec found wrong, without the value that it quotes."""
+    return _QUOTED.sub(r"\1", problem)
+
+
 def _decoded(decoder: msgspec.json.Decoder[_T], body: bytes) -> _T:
     try:
         if not body.isascii():
@@ -106,7 +129,7 @@ def _decoded(decoder: msgspec.json.Decoder[_T], body: bytes) -> _T:
     except UnicodeDecodeError as problem:
         raise _not_json(f"it is not UTF-8 (byte {problem.start})") from None
     except msgspec.ValidationError as problem:
-        raise _invalid(_QUOTED.sub(r"\1", str(problem)) + _nearest(str(problem))) from None
+        raise _invalid(_unquoted(str(problem)) + _nearest(str(problem))) from None
     except msgspec.DecodeError as problem:
         if str(problem) != "Input data was truncated":
             raise _not_json(str(problem).removeprefix("JSON is malformed: ")) from None

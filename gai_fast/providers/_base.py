@@ -11,11 +11,12 @@ from abc import ABC, abstractmethod
 from base64 import b64decode
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from functools import cache
 from hashlib import sha256
 from typing import Any, ClassVar, Final, Literal
 
 import orjson
-from msgspec import UNSET
+from msgspec import UNSET, Struct, defstruct
 from mypy_extensions import mypyc_attr
 
 from gai_fast import errors
@@ -23,6 +24,7 @@ from gai_fast._impl import compact_json, encode_json, parse_exact
 from gai_fast.errors import Error, InvalidRequest, Malformed, Said, Unsupported
 from gai_fast.events import Event, JSONText, is_empty, join_surrogates
 from gai_fast.limits import LIMITS
+from gai_fast.reading import check_members
 from gai_fast.request import FilePart, ImagePart, Request
 
 Framing = Literal["sse", "ndjson"]
@@ -84,6 +86,9 @@ class API(ABC):
     """What is asked of a stream beside its text, where the API has a place for that."""
     lacks: ClassVar[frozenset[str]] = frozenset()
     """Fields of a native request, by name, that this API has no place for whatever they say; see `possible`."""
+    options: ClassVar[Mapping[str, Any]] = {}
+    """The types, as msgspec takes them, of the members of `provider_options` that this API reads itself. Each may also
+    be `null`; all other members go to the upstream as they are, which judges them."""
 
     @abstractmethod
     def build_request(self, request: Request, target: Target) -> UpstreamRequest:
@@ -155,8 +160,12 @@ class API(ABC):
         """The request without the fields that this API `lacks`: where `build_request` begins.
 
         Raises:
+            InvalidRequest: As `check_options`.
             Unsupported: As `leave_out`.
         """
+        given = request.provider_options.get(self.provider)
+        if given:
+            self.check_options(given, f"$.provider_options.{self.provider}")
         if not self.lacks:
             return request
         lacking = [
@@ -168,6 +177,19 @@ class API(ABC):
             self.leave_out(name, target)
         kept = {name: getattr(request, name) for name in request.__struct_fields__ if name not in lacking}
         return Request(**kept)
+
+    def check_options(self, given: Mapping[str, Any], path: str) -> None:
+        """Checks the members of a caller's object that this API reads itself, by the types that `options` declares.
+
+        Args:
+            given: `provider_options` of this provider, or a body in this API's dialect.
+            path: Where the object stands in the caller's request, from `$` on.
+
+        Raises:
+            InvalidRequest: A member has another type; the text names its path and never quotes a value.
+        """
+        if not self.options.keys().isdisjoint(given):
+            check_members(given, options_type(self), path)
 
     def decode_error(self, status: int, headers: Mapping[str, str], body: bytes, now_ms: int | None = None) -> Error:
         """The error for an answer with a status of 400 or above.
@@ -190,6 +212,13 @@ class API(ABC):
             headers = {name: value for name, value in headers.items() if "ratelimit" not in name}
         wait = errors.retry_after_ms(headers, said.message, now_ms, said.retry_after_ms)
         return errors.from_upstream(said, phase="first_event", provider=self.provider, retry_after_ms=wait)
+
+
+@cache
+def options_type(api: API) -> type[Struct]:
+    """The type of a caller's object whose members have the types that `API.options` declares."""
+    members = [(name, kind | None, None) for name, kind in api.options.items()]
+    return defstruct(type(api).__name__, members)
 
 
 _TOO_MANY: Final = 429

@@ -128,6 +128,7 @@ class ChatAPI(API):
         return fields
 
     def build_passthrough(self, body: Mapping[str, Any], target: Target) -> UpstreamRequest:
+        self.check_options(body, "$")
         return self.post({**body, "model": target.model}, target)
 
     def post(self, body: dict[str, Any], target: Target) -> UpstreamRequest:

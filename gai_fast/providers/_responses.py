@@ -131,6 +131,7 @@ class ResponsesAPI(API):
         return self.post(merged(body, request.provider_options.get(self.provider, {})), target)
 
     def build_passthrough(self, body: Mapping[str, Any], target: Target) -> UpstreamRequest:
+        self.check_options(body, "$")
         return self.post({**body, "model": target.model}, target)
 
     def post(self, body: dict[str, Any], target: Target) -> UpstreamRequest:

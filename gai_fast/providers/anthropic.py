@@ -23,9 +23,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Annotated, Any, ClassVar, Final
 
-from msgspec import UNSET
+from msgspec import UNSET, Meta
 from orjson import Fragment
 
 from gai_fast._impl import encode_json
@@ -84,6 +84,11 @@ _FINISH_WORDS: Final = {
     "refusal": "content_filter",
     "model_context_window_exceeded": "length",
 }
+BETAS: Final = Annotated[
+    list[Annotated[str, Meta(pattern=r"^[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z", max_length=LIMITS.identifier)]],
+    Meta(max_length=LIMITS.betas),
+]
+"""Names of beta features: tokens (RFC 9110), since they are joined in a header."""
 _FOREIGN_END: Final = "[DONE]"
 """What proxies of other dialects close their streams with; it does not say that the message is complete."""
 _TOOL_CHOICES: Final = {"auto": "auto", "none": "none", "required": "any"}
@@ -99,6 +104,7 @@ class Anthropic(API):
     base_url = "https://api.anthropic.com"
     key_variable = "ANTHROPIC_API_KEY"
     lacks = frozenset({"seed"})
+    options: ClassVar = {"betas": BETAS}
 
     def adapter(self, model: str | None = None) -> AnthropicAdapter:
         return AnthropicAdapter(self, model)
@@ -147,6 +153,11 @@ class Anthropic(API):
             body["stop_sequences"] = request.stop
         for key, value in request.metadata.items():
             if key == "user_id":
+                if not isinstance(value, str):
+                    raise InvalidRequest(
+                        message="The request is not valid: Expected `str` - at `$.metadata.user_id`",
+                        reason="validation",
+                    )
                 body["metadata"] = {key: value}
             else:
                 self.leave_out(f"metadata.{key}", target)
@@ -161,7 +172,7 @@ class Anthropic(API):
             ("accept", "text/event-stream"),
             ("anthropic-version", version),
         ]
-        betas = body.pop("betas", ())
+        betas = body.pop("betas", None)
         if betas:
             headers.append(("anthropic-beta", ",".join(betas)))
         return [*headers, ("x-api-key", target.api_key)] if target.api_key else headers

@@ -13,7 +13,7 @@ Source: PROVIDERS §10. Besides the dialect:
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 from urllib.parse import quote, urlencode
 
 from gai_fast._impl import encode_json
@@ -26,6 +26,8 @@ from gai_fast.providers._responses import ResponsesAdapter, ResponsesAPI
 _API_VERSION: Final = "2024-10-21"
 """The newest data plane version that is generally available; `provider_options.azure.api_version` asks for another."""
 
+_OPTIONS: Final = {"api_version": str}
+
 _SCORES: Final = {"safe": 0, "low": 2, "medium": 4, "high": 6}
 """Azure's own numbers for its severities."""
 
@@ -36,12 +38,13 @@ class Azure(ChatAPI):
     provider = "azure"
     key_variable = "AZURE_OPENAI_API_KEY"
     max_tokens_field = "max_completion_tokens"
+    options: ClassVar = _OPTIONS
 
     def adapter(self, model: str | None = None) -> AzureAdapter:
         return AzureAdapter(self, model)
 
     def post(self, body: dict[str, Any], target: Target) -> UpstreamRequest:
-        version = body.pop("api_version", _API_VERSION)
+        version = body.pop("api_version", None) or _API_VERSION
         query = urlencode({"api-version": version})
         path = f"/openai/deployments/{quote(target.model, safe='')}{self.path}?{query}"
         return UpstreamRequest(path, encode_json(body), self.headers(target))
@@ -66,6 +69,7 @@ class AzureResponses(ResponsesAPI):
     provider = "azure"
     key_variable = Azure.key_variable
     path = "/openai/v1/responses"
+    options: ClassVar = _OPTIONS
 
     def adapter(self, model: str | None = None) -> AzureResponsesAdapter:
         return AzureResponsesAdapter(self, model)

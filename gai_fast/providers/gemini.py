@@ -25,7 +25,7 @@ from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from itertools import groupby
-from typing import Any, Final, cast
+from typing import Any, ClassVar, Final, cast
 from urllib.parse import quote
 
 from msgspec import UNSET
@@ -131,6 +131,7 @@ class Gemini(API):
     base_url = "https://generativelanguage.googleapis.com"
     key_variable = "GEMINI_API_KEY"
     lacks = frozenset({"metadata"})
+    options: ClassVar = {"tools": list[dict[str, Any]]}
     answers_in_arrays = True
 
     def adapter(self, model: str | None = None) -> GeminiAdapter:

@@ -349,6 +349,48 @@ def test_nothing_given_is_nothing_asked_for(value: Any, given: bool) -> None:
     assert is_given(value) is given
 
 
+@pytest.mark.parametrize(
+    ("provider", "options", "path"),
+    [
+        ("anthropic", {"betas": [1]}, "betas[0]"),
+        ("anthropic", {"betas": ["a", "b\r\nx-evil: 1"]}, "betas[1]"),
+        ("anthropic", {"betas": ["a" * (LIMITS.identifier + 1)]}, "betas[0]"),
+        ("anthropic", {"betas": "abc"}, "betas"),
+        ("anthropic", {"betas": ["a"] * (LIMITS.betas + 1)}, "betas"),
+        ("gemini", {"tools": [1]}, "tools[0]"),
+        ("gemini", {"tools": {"functionDeclarations": []}}, "tools"),
+        ("azure", {"api_version": ["v1"]}, "api_version"),
+        ("azure:responses", {"api_version": 1}, "api_version"),
+    ],
+)
+def test_options_that_are_read_here_are_checked_and_refused_by_their_path(
+    provider: str, options: dict[str, Any], path: str
+) -> None:
+    api = get_provider(provider)
+    with pytest.raises(InvalidRequest) as caught:
+        api.build_request(Request(query="Hi", provider_options={api.provider: options}), Target("m1"))
+    assert caught.value.message.endswith(f" - at `$.provider_options.{api.provider}.{path}`")
+    assert (caught.value.status, caught.value.reason) == (400, "validation")
+
+
+def test_options_that_are_read_here_may_be_null_and_others_anything() -> None:
+    options = {"betas": None, "tools": 5, "max_tokens": "many"}
+    sent = get_provider("anthropic").build_request(
+        Request(query="Hi", provider_options={"anthropic": options}), Target("m1")
+    )
+    assert json.loads(sent.body).items() >= {"tools": 5, "max_tokens": "many"}.items()
+    assert "anthropic-beta" not in dict(sent.headers)
+
+
+def test_of_a_body_in_its_own_dialect_an_api_checks_only_what_it_reads() -> None:
+    azure = get_provider("azure")
+    with pytest.raises(InvalidRequest, match=r"Expected `str \| null`, got `int` - at `\$\.api_version`"):
+        azure.build_passthrough({"messages": 5, "api_version": 1}, Target("m1"))
+    sent = azure.build_passthrough({"messages": 5, "api_version": None}, Target("m1"))
+    assert json.loads(sent.body) == {"messages": 5, "model": "m1"}
+    assert "?api-version=20" in sent.path
+
+
 class TestUnsupported:
     def test_a_field_is_refused_by_its_path(self) -> None:
         with pytest.raises(Unsupported) as refused:

@@ -1,0 +1,214 @@
+"""Any JSON in every place of a caller's request, for every provider.
+
+Invariant: `build_request` and `build_passthrough` give a request that can be sent, or raise an `Error` with the code
+`invalid_request` or `unsupported`; no other exception, whatever stands in `provider_options`, in the rest of a native
+request, or in a body of the provider's own dialect.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Callable, Iterator
+from functools import cache
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gai_fast.errors import Error
+from gai_fast.net.upstream import Origin, encode_request
+from gai_fast.providers import API, Target, UpstreamRequest, get_provider
+from gai_fast.reading import parse_object, parse_request
+from tools.provider_table import apis
+
+Path = tuple[str | int, ...]
+
+NATIVE: dict[str, Any] = {
+    "query": "Hi",
+    "model": "m",
+    "system": "Be brief.",
+    "messages": [
+        {"role": "system", "content": [{"type": "text", "text": "Be kind."}]},
+        {
+            "role": "user",
+            "content": [
+                {"type": "text", "text": "Look"},
+                {"type": "image", "url": "https://a.example/b.png"},
+                {"type": "image", "data": "QUJD", "media_type": "image/png"},
+                {"type": "audio", "data": "QUJD", "media_type": "audio/wav"},
+                {"type": "file", "data": "QUJD", "media_type": "text/plain", "filename": "a.txt"},
+                {"type": "file", "data": "QUJD", "media_type": "application/pdf"},
+            ],
+        },
+        {
+            "role": "assistant",
+            "content": [
+                {"type": "reasoning", "text": "Hm", "signature": "s", "redacted": False},
+                {"type": "text", "text": "Let me look."},
+                {"type": "tool_call", "call_id": "c1", "name": "f", "input": {"city": "Oslo"}, "signature": "s"},
+                {"type": "tool_call", "call_id": "c2", "name": "f", "input": "no JSON"},
+            ],
+        },
+        {"role": "tool", "call_id": "c1", "content": [{"type": "text", "text": "4"}], "is_error": True},
+        {"role": "tool", "call_id": "c2", "content": "5"},
+    ],
+    "tools": [{"name": "f", "description": "d", "parameters": {"type": "object"}, "strict": True}],
+    "tool_choice": {"name": "f"},
+    "response_format": {"type": "json_schema", "name": "n", "schema": {"type": "object"}, "strict": True},
+    "reasoning": {"effort": "minimal", "max_tokens": 1},
+    "temperature": 0.5,
+    "top_p": 1,
+    "max_tokens": 5,
+    "stop": ["x"],
+    "seed": 1,
+    "metadata": {"user_id": "u"},
+}
+"""A request that uses every field."""
+
+def names_in(value: Any) -> Iterator[str]:
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield key
+            yield from names_in(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from names_in(inner)
+
+
+NAMES = sorted(set(names_in(NATIVE)) | {"functionDeclarations", "betas", "api_version", "stream_options", "url"})
+
+
+VALUES: list[Any] = [
+    None, True, False, 0, -1, 1.5, 10**30, "", "text", "\ud800", "a\r\nx: y", "data:image/png;base64,", "\0large", [], {},
+    [None], [1], ["a"], [[]], [{}], {"a": None}, {"a": 1}, {"type": "text"}, {"functionDeclarations": 1},
+]  # fmt: skip
+"""What is tried in every place: one of each kind, and what some code may look into."""
+
+LARGE = "\0large"
+"""Stands for a number beyond all floats, which `json` does not write."""
+
+scalars = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.integers(min_value=-(10**40), max_value=10**40)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(st.characters(), max_size=20)  # halves of surrogate pairs among them
+    | st.sampled_from(["", "a\r\nx: y", "data:;base64,", "data:image/png;base64,QUJD", LARGE, "é😀", "{}", '"'])
+)
+anything = st.recursive(
+    scalars,
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3) | st.sampled_from(NAMES), inner, max_size=3)
+    ),
+    max_leaves=8,
+)
+
+
+def places(value: Any, path: Path = ()) -> Iterator[Path]:
+    """The path of every value inside a value, its own included."""
+    yield path
+    items: Any = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, inner in items:
+        yield from places(inner, (*path, key))
+
+
+def replaced(whole: Any, path: Path, value: Any) -> Any:
+    """A copy with another value at a path."""
+    if not path:
+        return value
+    whole = copy.deepcopy(whole)
+    holder = whole
+    for step in path[:-1]:
+        holder = holder[step]
+    holder[path[-1]] = value
+    return whole
+
+
+def written(value: Any) -> bytes:
+    return json.dumps(value).replace(json.dumps(LARGE), "1e999").encode()
+
+
+def check(build: Callable[[Target], UpstreamRequest], on_unsupported: Any) -> None:
+    """The invariant."""
+    target = Target("vendor/m", "k", on_unsupported)
+    try:
+        sent = build(target)
+    except Error as error:
+        assert error.code in ("invalid_request", "unsupported")
+        return
+    assert isinstance(json.loads(sent.body), dict)
+    assert on_unsupported == "drop" or not target.dropped
+    encode_request(Origin.parse("http://a.example"), sent.method, sent.path, sent.headers, sent.body)
+
+
+@cache
+def own_body(name: str) -> Any:
+    """What the API sends for the whole request: it names the members that its options may meet."""
+    return json.loads(get_provider(name).build_request(parse_request(written(NATIVE)), Target("m", "k", "drop")).body)
+
+
+APIS = list(apis())
+OPTIONS: dict[str, Any] = {
+    "betas": ["a", "b"],
+    "api_version": "v1",
+    "tools": [{"functionDeclarations": [{"name": "f"}]}],
+    "stream_options": {"include_usage": True},
+}
+"""What adapters look into beside the members of their own requests."""
+
+
+def with_options(api: API, options: Any) -> dict[str, Any]:
+    return {**NATIVE, "provider_options": {api.provider: options}}
+
+
+modes = st.sampled_from(["error", "drop"])
+
+
+@pytest.mark.parametrize("name", APIS)
+def test_one_of_each_kind_in_every_place_gives_a_request_or_a_refusal(name: str) -> None:
+    api = get_provider(name)
+    options = own_body(name) | OPTIONS
+    for whole, wrapped in ((NATIVE, lambda value: value), (options, lambda value: with_options(api, value))):
+        for path in places(whole):
+            for value in VALUES:
+                body = written(wrapped(replaced(whole, path, value)))
+                # What is left out instead of refused is followed by more code.
+                check(lambda target, body=body: api.build_request(parse_request(body), target), "drop")
+    for path in places(options) if api.dialect else ():
+        for value in VALUES:
+            body = written(replaced(options, path, value))
+            check(lambda target, body=body: api.build_passthrough(parse_object(body), target), "error")
+
+
+@pytest.mark.parametrize("name", APIS)
+@given(data=st.data(), mode=modes)
+def test_any_provider_options_give_a_request_or_a_refusal(name: str, data: st.DataObject, mode: str) -> None:
+    api = get_provider(name)
+    own = own_body(name) | OPTIONS
+    path = data.draw(st.sampled_from(sorted(places(own), key=str)))
+    options = replaced(own, path, data.draw(anything))
+    if isinstance(options, dict) and options:  # what is not there is not merged
+        dropped = data.draw(st.sets(st.sampled_from(sorted(options))))
+        options = {key: value for key, value in options.items() if key not in dropped}
+    body = written(with_options(api, options))
+    check(lambda target: api.build_request(parse_request(body), target), mode)
+
+
+@pytest.mark.parametrize("name", APIS)
+@given(data=st.data(), mode=modes)
+def test_any_value_in_a_native_request_gives_a_request_or_a_refusal(name: str, data: st.DataObject, mode: str) -> None:
+    path = data.draw(st.sampled_from(sorted(places(NATIVE), key=str)))
+    body = written(replaced(NATIVE, path, data.draw(anything)))
+    check(lambda target: get_provider(name).build_request(parse_request(body), target), mode)
+
+
+@pytest.mark.parametrize("name", [name for name in APIS if get_provider(name).dialect])
+@given(data=st.data())
+def test_any_value_in_a_body_of_its_own_dialect_gives_a_request_or_a_refusal(name: str, data: st.DataObject) -> None:
+    own = own_body(name) | OPTIONS
+    path = data.draw(st.sampled_from(sorted(places(own), key=str)))
+    body = written(replaced(own, path, data.draw(anything)))
+    check(lambda target: get_provider(name).build_passthrough(parse_object(body), target), "error")
