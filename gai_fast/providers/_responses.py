@@ -22,6 +22,7 @@ differently stands in its own file. What is unusual:
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Final
@@ -320,6 +321,8 @@ class _Part:
     begin: int = 0
     """Code points of the answer's text before it."""
     told: bool = False
+    opening: str = ""
+    """How its text begins, to know it again where its index is another one."""
     cited: int = 0
     """How many of its annotations have been told."""
 
@@ -338,6 +341,11 @@ class _Item:
     """The argument text of its call has ended."""
     is_signed: bool = False
     is_done: bool = False
+
+
+_OPENING: Final = 64
+"""Characters by which a text is known again."""
+_UNTOLD: Final = _Part()
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -411,7 +419,7 @@ class ResponsesAdapter(Adapter):
                 raw = chunk["item"]
                 return self._complete(self._item(text_of(raw.get("type")), text_of(raw.get("id")), chunk), raw)
             case "response.content_part.done" | "response.reasoning_summary_part.done":
-                return self._fill(chunk["part"], chunk)
+                return self._end_part(chunk["part"], chunk)
             case "response.reasoning.delta" if isinstance(chunk.get("delta"), str):  # so named in Open Responses
                 return self._part_event("reasoning_text", "delta", chunk)
             case "response.output_text.annotation.added":
@@ -593,15 +601,16 @@ class ResponsesAdapter(Adapter):
 
     def _part(self, item: _Item, kind: str, chunk: dict[str, Any]) -> _Part:
         index = chunk.get("summary_index" if kind == "summary_text" else "content_index") or 0
-        part = item.parts.get((kind, index))
-        if part is None:
-            self._take_room()
-            part = item.parts[kind, index] = _Part(self._characters)
+        return item.parts.get((kind, index)) or self._new_part(item, kind, index)
+
+    def _new_part(self, item: _Item, kind: str, index: int) -> _Part:
+        self._take_room()
+        part = item.parts[kind, index] = _Part(self._characters)
         return part
 
     def _part_event(self, kind: str, end: str, chunk: dict[str, Any]) -> list[Event]:
         if end == "done":
-            return self._fill({**chunk, "type": kind}, chunk)
+            return self._end_part({**chunk, "type": kind}, chunk)
         return self._say(self._part(self._item_of(_PARTS[kind][2], chunk), kind, chunk), kind, chunk["delta"])
 
     def _say(self, part: _Part, kind: str, text: Any) -> list[Event]:
@@ -610,28 +619,60 @@ class ResponsesAdapter(Adapter):
             return []
         event, _, _ = _PARTS[kind]
         if not part.told:
-            part.told, part.begin = True, self._characters
+            part.told, part.begin, part.opening = True, self._characters, text[:_OPENING]
         if event == "text.delta":
             self._characters += len(text)
         return [{"type": event, "text": text}]
 
-    def _fill(self, raw: dict[str, Any], chunk: dict[str, Any], item: _Item | None = None) -> list[Event]:
-        """A part is whole: its text where no delta carried it, its citations where no event did."""
+    def _end_part(self, raw: dict[str, Any], chunk: dict[str, Any]) -> list[Event]:
+        """An event ends a part."""
         kind = text_of(raw.get("type"))
         if kind not in _PARTS:
             return []
         _, member, of = _PARTS[kind]
-        part = self._part(item or self._item_of(of, chunk), kind, chunk)
-        events = [] if part.told else self._say(part, kind, raw.get(member))
-        return events + self._cite(part, (raw.get("annotations") or ())[part.cited :])
+        item = self._item_of(of, chunk)
+        part = self._part(item, kind, chunk)
+        if not part.told:
+            text = text_of(raw.get(member))
+            others = (other for key, other in item.parts.items() if key[0] == kind and other.told)
+            part = next((other for other in others if text.startswith(other.opening)), part)
+        return self._fill(part, kind, raw)
 
     def _fill_all(self, item: _Item, raw_parts: Iterable[dict[str, Any]] | None) -> list[Event]:
+        """The whole item has its parts.
+
+        Each part that deltas carried is one of them. Its index need not say which one: gpt-oss on vLLM and Bedrock
+        number the parts on across items in their deltas, and in each whole item from 0.
+        """
         item.is_done = True
-        return [
-            event
-            for index, raw in enumerate(raw_parts or ())
-            for event in self._fill(raw, {"content_index": index, "summary_index": index}, item)
-        ]
+        whole = [(index, text_of(raw.get("type")), raw) for index, raw in enumerate(raw_parts or ())]
+        whole = [one for one in whole if one[1] in _PARTS]
+        texts = [text_of(raw.get(_PARTS[kind][1])) for _, kind, raw in whole]
+        told = {key: part for key, part in item.parts.items() if part.told}
+        parts: list[_Part | None] = []
+        for (index, kind, _), text in zip(whole, texts, strict=True):
+            part = told.get((kind, index))
+            parts.append(told.pop((kind, index)) if part is not None and text.startswith(part.opening) else None)
+        # Of the others those come first that begin alike, in their order; what is left was written anew by its end.
+        for is_alike in (True, False):
+            left: dict[str, deque[tuple[str, int]]] = {}
+            for key in told:
+                left.setdefault(key[0], deque()).append(key)
+            for at, (_, kind, _) in enumerate(whole):
+                keys = left.get(kind)
+                if parts[at] is None and keys and (not is_alike or texts[at].startswith(told[keys[0]].opening)):
+                    parts[at] = told.pop(keys.popleft())
+        events: list[Event] = []
+        for (index, kind, raw), part in zip(whole, parts, strict=True):
+            is_taken = part is None and item.parts.get((kind, index), _UNTOLD).told
+            part = part or item.parts.get((kind, ~index if is_taken else index))
+            events += self._fill(part or self._new_part(item, kind, ~index if is_taken else index), kind, raw)
+        return events
+
+    def _fill(self, part: _Part, kind: str, raw: dict[str, Any]) -> list[Event]:
+        """A part is whole: its text where no delta carried it, its citations where no event did."""
+        events = [] if part.told else self._say(part, kind, raw.get(_PARTS[kind][1]))
+        return events + self._cite(part, (raw.get("annotations") or ())[part.cited :])
 
     def _cite(self, part: _Part, annotations: Iterable[Any]) -> list[Event]:
         """The event for annotations; their offsets count in their part, ours in the whole text."""

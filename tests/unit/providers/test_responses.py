@@ -120,6 +120,46 @@ class TestText:
             {"type": "refusal.delta", "text": "no"},
         ]
 
+    @pytest.mark.parametrize("part", [1, 7])
+    @pytest.mark.parametrize("kind", ["output_text", "reasoning_text"])
+    def test_the_index_of_a_part_may_run_on_across_items(self, kind: str, part: int) -> None:
+        """gpt-oss on vLLM and Bedrock: the whole item numbers its parts from 0, its deltas did not."""
+        member, item = "text", "message" if kind == "output_text" else "reasoning"
+        where = {"output_index": 1, "content_index": part}
+        whole = {"type": item, "id": "i1", "content": [{"type": kind, "text": "One two"}]}
+        chunks = [
+            event("reasoning_text.delta", output_index=0, content_index=0, delta="Hm"),
+            added(1, item),
+            event(f"{kind}.delta", **where, delta="One"),
+            event(f"{kind}.delta", **where, delta=" two"),
+            event(f"{kind}.done", **where, **{member: "One two"}),
+            event("content_part.done", **{**where, "content_index": 0}, part={"type": kind, "text": "One two"}),
+            event("output_item.done", output_index=1, item=whole),
+            end(output=[{"type": "reasoning", "id": "i0", "content": []}, whole]),
+        ]
+        told = "".join(event["text"] for event in between(read(BEGIN, added(0, "reasoning"), *chunks)))
+        assert told == "HmOne two"
+
+    @pytest.mark.parametrize(
+        ("deltas", "whole", "expected"),
+        [
+            ({1: "A"}, ["A1", "B"], "AB"),
+            ({1: "B"}, ["A", "B"], "BA"),
+            ({2: "B"}, ["A", "B"], "BA"),
+            ({1: "A", 2: "B"}, ["A", "B"], "AB"),
+            ({5: "A", 6: "A"}, ["A", "A", "A"], "AAA"),
+            ({1: "rewritten"}, ["A"], "rewritten"),
+            ({0: "rewritten", 1: "B"}, ["A", "B"], "rewrittenB"),
+        ],
+    )
+    def test_each_part_that_deltas_carried_stands_for_one_of_the_whole(
+        self, deltas: dict[int, str], whole: list[str], expected: str
+    ) -> None:
+        item = message(*map(said, whole))
+        chunks = [text(delta, part=part) for part, delta in deltas.items()]
+        told = read(BEGIN, added(0, "message"), *chunks, {**done(0, ""), "item": {**item, "id": "i0"}}, {**done(0, ""), "item": {**item, "id": "i0"}}, end(output=[item]))
+        assert text_of(told) == expected
+
     def test_ids_may_differ_from_event_to_event_and_in_the_terminal_output(self) -> None:
         chunks = [text("a", item_id="x"), text("b", item_id="y"), text("c", 1, item_id="x")]
         output = [{**message(said("c")), "id": "q"}, {**message(said("ab")), "id": "r"}]
