@@ -57,8 +57,14 @@ class DeltaSink(EventSink, Protocol):
             key: Which of its keys holds the text.
         """
 
-    def append_frames(self, frames: Piece, count: int) -> None:
-        """Takes deltas that are written already, as `delta_parts` said; no bytes where they have also been sent."""
+    def append_frames(self, frames: Piece, count: int, characters: int = 0) -> None:
+        """Takes deltas that are written already, as `delta_parts` said.
+
+        Args:
+            frames: Their bytes; none where they have also been sent.
+            count: How many they are.
+            characters: The code points of the visible text in them.
+        """
 
 
 class FrameSink(EventSink, Protocol):
@@ -456,8 +462,7 @@ class Relay:
         try:
             count, kinds = self._copier.settle()
             if count and self._deltas is not None:
-                self._deltas.append_frames(b"", count)
-                self._note_copied(count, kinds)
+                self._deltas.append_frames(b"", count, self._note_copied(count, kinds))
         except Exception as problem:  # noqa: BLE001  # rule 7
             self.break_off(problem)
 
@@ -679,10 +684,11 @@ class Relay:
     def _take_copied(self, deltas: DeltaSink) -> None:
         """Accounts for the deltas that were copied since the last look, as if each had come as an event."""
         data, count, kinds = self._copier.take_copied()
-        deltas.append_frames(data, count)
-        self._note_copied(count, kinds)
+        deltas.append_frames(data, count, self._note_copied(count, kinds))
 
-    def _note_copied(self, count: int, kinds: list[tuple[Event, int, str]]) -> None:
+    def _note_copied(self, count: int, kinds: list[tuple[Event, int, str]]) -> int:
+        """Accounts for copied deltas; returns the code points of their visible text."""
+        visible = 0
         self.deltas += count
         self.has_content = self.delivered = True
         self._is_void = False
@@ -690,9 +696,12 @@ class Relay:
         for event, characters, text in kinds:
             self._characters += characters
             self._adapter.copied(event, characters, text)
+            if event["type"] == "text.delta" and "choice" not in event:
+                visible += characters
         if self._adapter.kept_members:
             for name, text in self._copier.take_kept().items():
                 self._adapter.kept(name, text)
+        return visible
 
     def _learn(self, frame: Frame, events: list[Event], deltas: DeltaSink) -> None:
         """Shows the copier a frame that became one delta; anything else may have changed what such frames become."""

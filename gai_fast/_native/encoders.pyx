@@ -363,8 +363,8 @@ cdef class _Encoder:
             self._clock = clock
             gai_release(&out)
 
-    def append_frames(self, bytes frames not None, long long count):
-        """Appends frames that were written elsewhere, and counts their events."""
+    def append_frames(self, bytes frames not None, long long count, characters=0):
+        """Appends frames that were written elsewhere, and counts their events; `characters` count in no event."""
         cdef size_t size = len(frames)
         self.make_writable()
         if self._buffer.bytes.size and size < self._buffer.keep:

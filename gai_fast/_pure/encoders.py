@@ -315,8 +315,8 @@ class _Encoder(ABC):
             self._first, self._clock = first, clock
         return split_at_marks(frame)
 
-    def append_frames(self, frames: bytes, count: int) -> None:
-        """Appends frames that were written elsewhere, and counts their events.
+    def append_frames(self, frames: bytes, count: int, characters: int = 0) -> None:
+        """Appends frames that were written elsewhere, and counts their events; `characters` count in no event.
 
         Raises:
             BufferError: A view is exported.

@@ -272,7 +272,7 @@ class DataEncoder(ABC):
             return head, "text", tail
         return None if self._retry_ms is not None else (b"id: %b." % self._ids, "seq", b"\n" + head, "text", tail)
 
-    def append_frames(self, frames: Piece, count: int) -> None:
+    def append_frames(self, frames: Piece, count: int, characters: int = 0) -> None:
         """Takes deltas that are written already."""
         self._out.append(frames)
         self._seq += count

@@ -85,10 +85,18 @@ def _told_usage(usage: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any
     return told, {"usage_source": usage["source"]} if "source" in usage else {}
 
 
-def _annotation(citation: Mapping[str, Any]) -> dict[str, Any]:
-    told = {"url": citation.get("uri", ""), "title": citation.get("title", "")}
-    told |= {f"{key}_index": citation[key] for key in ("start", "end") if citation.get(key) is not None}
-    return {"type": "url_citation", "url_citation": told}
+def _annotation(citation: Mapping[str, Any], length: int) -> dict[str, Any]:
+    """A citation with all four members, since the AI SDK's provider for OpenAI refuses a stream where one is missing.
+
+    Args:
+        citation: As the event has it.
+        length: The code points of the text so far: both offsets where the citation has none.
+    """
+    start, end = citation.get("start"), citation.get("end")
+    if start is None or end is None:
+        start = end = length
+    source = {"url": citation.get("uri", ""), "title": citation.get("title", "")}
+    return {"type": "url_citation", "url_citation": {**source, "start_index": start, "end_index": end}}
 
 
 def _reasoning_detail(index: int, block: Mapping[str, Any], provider: str | None) -> dict[str, Any]:
@@ -162,6 +170,7 @@ class _Chunks(DataEncoder):
         "_details",
         "_head",
         "_id",
+        "_length",
         "_model",
         "_provider",
         "_signatures",
@@ -184,6 +193,7 @@ class _Chunks(DataEncoder):
         self._choices: list[int] = []
         self._details = 0
         self._annotations = 0
+        self._length = 0
         self._calls: dict[_CallKey, int] = {}
         self._with_arguments: set[_CallKey] = set()
         # Told, or waiting for the call's start.
@@ -202,7 +212,10 @@ class _Chunks(DataEncoder):
             if self._ids:
                 self._seq += 1
                 self._out.append(b"id: %b.%d\n" % (self._ids, self._seq))
-            self._out.append(head + escape(event["text"]) + self._text_tail)
+            text = event["text"]
+            self._out.append(head + escape(text) + self._text_tail)
+            if event["type"] == "text.delta":
+                self._length += len(text)
         else:
             super().event(event)
 
@@ -213,6 +226,11 @@ class _Chunks(DataEncoder):
         if head is not None and "choice" not in event:
             return self._parts(head + b'"', b'"' + self._text_tail)
         return super().delta_parts(event, key)
+
+    def append_frames(self, frames: Piece, count: int, characters: int = 0) -> None:
+        """Takes deltas that are written already."""
+        super().append_frames(frames, count)
+        self._length += characters
 
     def _encode(self, event: Event) -> None:
         write = _WRITERS.get(event["type"])
@@ -324,8 +342,9 @@ class _Chunks(DataEncoder):
         self._delta(event, b'{"tool_calls":[{"index":%d,%b}]}' % (self._calls[_call_key(event)], members))
 
     def _citations(self, event: Event) -> None:
+        length = 0 if "choice" in event else self._length
         told = [
-            {**_annotation(citation), "index": index}
+            {**_annotation(citation, length), "index": index}
             for index, citation in enumerate(event["citations"], self._annotations)
         ]
         self._annotations += len(told)
@@ -421,7 +440,7 @@ class _Passthrough(_Chunks):
         """Nothing is written for a delta: its frame is passed on."""
         return ()
 
-    def append_frames(self, frames: Piece, count: int) -> None:
+    def append_frames(self, frames: Piece, count: int, characters: int = 0) -> None:
         """Takes frames of the upstream's, all of them deltas."""
         self._out.append(frames)
         self._end = bytes(frames[-4:]) or b"\n\n"  # what has been sent already ended so
@@ -552,7 +571,7 @@ class _Whole(WholeEncoder):
                 for call, part in zip(result.tool_calls, calls, strict=True)
             ]
         if result.citations:
-            message["annotations"] = [_annotation(citation) for citation in result.citations]
+            message["annotations"] = [_annotation(citation, len(result.text)) for citation in result.citations]
         return message
 
 

@@ -221,7 +221,7 @@ def test_citations_are_annotations_with_a_running_index() -> None:
         {"type": "citations", "citations": [first]},
         {"type": "citations", "citations": [{"uri": "https://b.example"}]},
     ]
-    assert deltas(*events) == [
+    assert deltas(text("Hi \U0001f600"), *events)[1:] == [
         {
             "annotations": [
                 {
@@ -233,9 +233,40 @@ def test_citations_are_annotations_with_a_running_index() -> None:
         },
         {
             "annotations": [
-                {"type": "url_citation", "url_citation": {"url": "https://b.example", "title": ""}, "index": 1}
+                {
+                    "type": "url_citation",
+                    "url_citation": {"url": "https://b.example", "title": "", "start_index": 4, "end_index": 4},
+                    "index": 1,
+                }
             ]
         },
+    ]
+
+
+@pytest.mark.parametrize("size", [1, 100, 10_000])
+def test_offsets_that_are_unknown_are_the_length_of_the_text_so_far(size: int) -> None:
+    """Most deltas are copied, and are no events to the encoder; a chunk without choices is none of them."""
+    chunk = 'data: {"id":"x","model":"m","choices":[{"index":0,"delta":{"content":"%s"}}]}\n\n'
+    cited = 'data: {"citations":["https://a.example"],"choices":[{"index":0,"delta":{"content":"!"}}]}\n\n'
+    words = [f"word {number} é" for number in range(50)]
+    body = "".join(chunk % word for word in words) + cited + chunk % "." + "data: [DONE]\n\n"
+    encoder = get_format("openai").encoder("sse", context())
+    relay = Relay(get_provider("xai").adapter(), encoder, deltas=encoder)
+    relay.receive_head(200, {})
+    for at in range(0, len(body.encode()), size):
+        relay.receive_data(body.encode()[at : at + size])
+    relay.receive_eof()
+    told = [chunk["choices"][0]["delta"] for chunk in objects_of(encoder.take()) if chunk["choices"]]
+    sources = [source["url_citation"] for delta in told for source in delta.get("annotations", ())]
+    length = len("".join(words)) + len("!")
+    assert sources == [{"url": "https://a.example", "title": "", "start_index": length, "end_index": length}]
+
+
+def test_of_a_whole_answer_they_are_the_length_of_its_text() -> None:
+    events: list[Event] = [text("Hi"), {"type": "citations", "citations": [{"uri": "u", "title": "T", "start": 1}]}]
+    answer = json.loads(encoded(get_format("openai").whole(context()), [START, *events, finish(), DONE]))
+    assert answer["choices"][0]["message"]["annotations"] == [
+        {"type": "url_citation", "url_citation": {"url": "u", "title": "T", "start_index": 2, "end_index": 2}}
     ]
 
 
