@@ -157,7 +157,8 @@ class TestText:
     ) -> None:
         item = message(*map(said, whole))
         chunks = [text(delta, part=part) for part, delta in deltas.items()]
-        told = read(BEGIN, added(0, "message"), *chunks, {**done(0, ""), "item": {**item, "id": "i0"}}, {**done(0, ""), "item": {**item, "id": "i0"}}, end(output=[item]))
+        ended = event("output_item.done", output_index=0, item={**item, "id": "i0"})
+        told = read(BEGIN, added(0, "message"), *chunks, ended, ended, end(output=[item]))
         assert text_of(told) == expected
 
     def test_ids_may_differ_from_event_to_event_and_in_the_terminal_output(self) -> None:
