@@ -21,6 +21,8 @@ cdef class _Encoder:
     cdef bint _first
     cdef bint _timestamps
     cdef bint _viewed
+    cdef list _parts           # of a delta's frame, while these are written; else None
+    cdef int _text_rank        # which member is its text then; else -1
     cdef list _pieces          # pending bytes in front of the buffer's, so that what was written elsewhere is not copied
     cdef size_t _ahead         # how many these are
 
@@ -32,6 +34,9 @@ cdef class _Encoder:
     cdef int write_own(self, gai_buffer *out, int rank, str key) except -1  # likewise
     cdef inline int make_writable(self) except -1  # the buffer; raises where somebody looks at it
     cdef list parts_of(self, event, str key)       # see `delta_parts`
+    cdef bint write_parts(self, gai_buffer *out, dict event, str key, bint is_timed) except -1
+    cdef int cut(self, gai_buffer *out, str part) except -1
+    cdef int write_number(self, gai_buffer *out, str part, long long value) except -1
     cdef int put_aside(self) except -1             # what is in the buffer, with the pieces
     cdef long long clock_ts(self, bint wanted) except -2  # -1: no ts
     cdef int count(self, long long seq) noexcept

@@ -75,28 +75,14 @@ cdef enum:
     SHORT = 16  # bytes of a text that is written at once
     FRAME = 16  # of what stands around it
 
-cdef enum:
-    # What the marks begin with (`pure.PART_OF_MARK`); hardly another byte of a frame is one of these.
-    MARK_OF_TEXT = 0xF3
-    MARK_OF_NUMBER = c"8"
-
 # By TEXT and REASONING: how a delta's frame and its object begin.
 cdef tuple EVENT_LINES = (b"event: text.delta\n", b"event: reasoning.delta\n")
 cdef tuple TYPE_MEMBERS = (b'"type":"text.delta"', b'"type":"reasoning.delta"')
 cdef bytes SCHEMA_MEMBER = b'"schema":"%b",' % SCHEMA.encode()
 cdef tuple MEMBERS = tuple(b',"%b":' % key.encode() for key in KEYS)
 cdef dict RANK_OF = dict(KEY_RANK)
-cdef str TEXT_MARK = pure.TEXT_MARK
-cdef object SEQ_MARK = pure.SEQ_MARK
-cdef object ts_mark = pure.ts_mark
 # The parts of a compact `text.delta` that holds nothing else, in NDJSON and in SSE, once they are known.
 cdef list PLAIN_PARTS = [None, None]
-# The marks that may stand in a frame, and what each stands for.
-cdef tuple MARKS = tuple(pure.PART_OF_MARK)
-cdef tuple PARTS = tuple(pure.PART_OF_MARK.values())
-
-assert {mark[0] for mark in MARKS} == {MARK_OF_TEXT, MARK_OF_NUMBER}
-
 cdef size_t NAME_LIMIT = LIMITS.event_name
 cdef size_t ID_LIMIT = LIMITS.identifier
 cdef object CAPACITY = LIMITS.encoder_capacity
@@ -222,32 +208,6 @@ cdef int write_lines(gai_buffer *out, bytes prefix, str text) except -1:
 # ---- how a delta is written ------------------------------------------------------------------------------------------
 
 
-cdef list split_at_marks(const uint8_t *frame, size_t size):
-    """What a frame is made of that was written with marks in place of its text and its numbers."""
-    cdef list parts = []
-    cdef size_t at = 0, begin = 0, length
-    cdef bytes mark
-    cdef Py_ssize_t i
-    while at < size:
-        if frame[at] != MARK_OF_TEXT and frame[at] != MARK_OF_NUMBER:
-            at += 1
-            continue
-        for i, mark in enumerate(MARKS):
-            length = len(mark)
-            if size - at >= length and memcmp(frame + at, <const char *>mark, length) == 0:
-                if at > begin:
-                    parts.append(PyBytes_FromStringAndSize(<const char *>frame + begin, at - begin))
-                parts.append(PARTS[i])
-                at += length
-                begin = at
-                break
-        else:
-            at += 1
-    if at > begin:
-        parts.append(PyBytes_FromStringAndSize(<const char *>frame + begin, at - begin))
-    return parts
-
-
 cdef bint is_plain_text(object event, str key):
     """Whether an event is a `text.delta` of nothing but its text."""
     return (
@@ -265,14 +225,16 @@ cdef bint is_plain_text(object event, str key):
 cdef class EncoderView:
     """The block in which an encoder's memory can be read without a copy; leaving it empties the buffer."""
 
-    def __cinit__(self, _Encoder encoder):
+    def __cinit__(self, _Encoder encoder not None):
         self._encoder = encoder
 
     def __enter__(self):
         cdef _Encoder encoder = self._encoder
+        cdef bytes pending
         encoder.make_writable()
         if encoder._ahead:
-            append_bytes(&encoder._buffer.bytes, encoder.take())
+            pending = encoder.take()
+            append_bytes(&encoder._buffer.bytes, pending)
         self._view = memoryview(encoder._buffer)
         encoder._viewed = True
         return self._view
@@ -301,6 +263,7 @@ cdef class _Encoder:
         self._buffer = WriteBuffer(0)  # `prepare` brings the real one; a subclass may forget to call it
         self._envelope = {}
         self._first = True
+        self._text_rank = -1
 
     def __dealloc__(self):
         self.drop_heads()
@@ -349,19 +312,58 @@ cdef class _Encoder:
     cdef list parts_of(self, event, str key):
         cdef gai_buffer out
         cdef uint8_t[512] memory
-        cdef bint first = self._first
-        clock = self._clock
-        gai_borrow(&out, memory, sizeof(memory))
-        self._first = False
-        if clock is not None:
-            self._clock = ts_mark
-        try:
-            self.write_event(&out, {**event, "seq": SEQ_MARK, key: TEXT_MARK}, None)
-            return split_at_marks(out.data, out.size)
-        finally:
-            self._first = first
-            self._clock = clock
-            gai_release(&out)
+        cdef list parts = []
+        cdef object rank = RANK_OF.get(key)
+        cdef bint is_timed = self._clock is not None and (self._full or self._timestamps)
+        cdef bint done = False
+        if type(event) is dict and rank is not None and is_printable((<dict>event).get("type"), NAME_LIMIT):
+            gai_borrow(&out, memory, sizeof(memory))
+            self._parts, self._text_rank = parts, rank
+            try:
+                done = self.write_parts(&out, event, key, is_timed)
+            finally:
+                self._parts, self._text_rank = None, -1
+                gai_release(&out)
+        if not done:
+            parts = pure.delta_parts(
+                event, key, sse=self._sse, stream_id=self._stream_id, envelope=self._envelope if self._full else {},
+                is_timed=is_timed,
+            )
+        return parts
+
+    cdef bint write_parts(self, gai_buffer *out, dict event, str key, bint is_timed) except -1:
+        """Writes a delta with parts for its text and its numbers; False where the pure function must."""
+        name = event["type"]
+        if not name:
+            return False
+        if self._sse:
+            append(out, b"event: ", 7)
+            write_name(out, name)
+            if self._stream_id is not None:
+                append(out, b"id: ", 4)
+                append(out, PyUnicode_DATA(self._stream_id), PyUnicode_GET_LENGTH(self._stream_id))
+                append(out, b".", 1)
+                self.cut(out, "seq")
+                append(out, b"\n", 1)
+            append(out, b"data: ", 6)
+        # The text is a placeholder: an empty one would be left out. 0: the time, where the event brings none.
+        if not self.write_members(out, {**event, key: "-"}, 0, 0 if is_timed else -1, self._full):
+            return False
+        append(out, b"\n\n", 2 if self._sse else 1)
+        return self.cut(out, None) == 0
+
+    cdef int cut(self, gai_buffer *out, str part) except -1:
+        """Ends a part of bytes, and adds one that is a value's place."""
+        if out.size:
+            self._parts.append(PyBytes_FromStringAndSize(<char *>out.data, out.size))
+            out.size = 0
+        if part is not None:
+            self._parts.append(part)
+        return 0
+
+    cdef int write_number(self, gai_buffer *out, str part, long long value) except -1:
+        """`seq` or `ts`, or its place where a frame's parts are written."""
+        return write_unsigned(out, value) if self._parts is None else self.cut(out, part)
 
     def append_frames(self, bytes frames not None, long long count, characters=0):
         """Appends frames that were written elsewhere, and counts their events; `characters` count in no event."""
@@ -674,6 +676,8 @@ cdef class _Encoder:
                 Py_INCREF(value)
                 values[rank] = <PyObject *>value
                 held |= <uint64_t>1 << rank
+            if not held >> RANK_TYPE & 1:
+                return 0  # the clock, which is the caller's code, has taken it out of the event
             append(out, b"{", 1)
             if held >> RANK_SCHEMA & 1:
                 append(out, b'"schema":', 9)
@@ -690,9 +694,9 @@ cdef class _Encoder:
                     return 0
             elif ts >= 0:
                 append_bytes(out, <bytes>MEMBERS[RANK_TS])
-                write_unsigned(out, ts)
+                self.write_number(out, "ts", ts)
             append_bytes(out, <bytes>MEMBERS[RANK_SEQ])
-            write_unsigned(out, seq)
+            self.write_number(out, "seq", seq)
             if held >> RANK_TRACE_ID & 1:
                 if not write_member(out, RANK_TRACE_ID, <object>values[RANK_TRACE_ID]):
                     return 0
@@ -707,7 +711,12 @@ cdef class _Encoder:
             while left:
                 rank = gai_lowest(left)
                 left &= left - 1
-                if not write_member(out, rank, <object>values[rank]):
+                if rank == self._text_rank:
+                    append_bytes(out, <bytes>MEMBERS[rank])
+                    append(out, b'"', 1)
+                    self.cut(out, "text")
+                    append(out, b'"', 1)
+                elif not write_member(out, rank, <object>values[rank]):
                     return 0
         finally:
             while held:

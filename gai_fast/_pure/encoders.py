@@ -11,7 +11,7 @@ import re
 import unicodedata
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from gai_fast._pure import faults
 from gai_fast._pure.jsontext import encode_json, well_formed
@@ -153,27 +153,70 @@ def encode_done(event: dict[str, Any]) -> bytes:
 
 # ---- how a delta is written ------------------------------------------------------------------------------------------
 
-# No model says these: a text of private-use characters, and numbers no clock and no stream comes to.
-TEXT_MARK: Final = "\U000f6a3d\U0010c5e9"
-SEQ_MARK: Final = int("8" * 15 + "1")
-TS_MARK: Final = int("8" * 15 + "2")
-
-PART_OF_MARK: Final[Mapping[bytes, Part]] = {
-    TEXT_MARK.encode(): "text",
-    b"%d" % SEQ_MARK: "seq",
-    b"%d" % TS_MARK: "ts",
-}
-_MARKS: Final = re.compile(b"(" + b"|".join(map(re.escape, PART_OF_MARK)) + b")")
+_TEXT: Final = object()
+_SEQ: Final = object()
+_TS: Final = object()
+_PARTS: Final[Mapping[int, Part]] = {id(_TEXT): "text", id(_SEQ): "seq", id(_TS): "ts"}
+"""What stands in an event for the values that differ from delta to delta, and the part that each becomes."""
 
 
-def ts_mark() -> int:
-    """A clock that shows the mark."""
-    return TS_MARK
+def delta_parts(
+    event: dict[str, Any],
+    key: str,
+    *,
+    sse: bool,
+    stream_id: str | None,
+    envelope: Mapping[str, Any],
+    is_timed: bool,
+) -> list[Part]:
+    """The parts of a delta's frame, built member by member.
+
+    Args:
+        event: The delta.
+        key: Which of its keys holds the text.
+        sse: The framing; otherwise NDJSON.
+        stream_id: The id that an `id:` line names, if there are such lines.
+        envelope: The keys that the envelope adds to each event, besides `seq` and `ts`.
+        is_timed: Whether the clock gives an event without a `ts` one.
+
+    Raises:
+        ValueError: As `_Encoder.event`.
+    """
+    name = event_type(event)
+    added = {**envelope, "seq": _SEQ}
+    if is_timed and event.get("ts") is None:
+        added["ts"] = _TS
+    held = ordered({**event, "seq": _SEQ, key: _TEXT}, added)
+    parts: list[Part] = []
+    if sse:
+        parts = [b"event: %b\n" % name.encode()]
+        if stream_id is not None:
+            parts += [b"id: %b." % stream_id.encode(), "seq", b"\n"]
+        parts.append(b"data: ")
+    lead = b"{"
+    for name, value in held.items():
+        parts.append(b"%b%b:" % (lead, encode_json(name)))
+        lead = b","
+        part = _PARTS.get(id(value))
+        if part is None:
+            parts.append(encode_json(value))
+        elif part == "text":
+            parts += [b'"', part, b'"']
+        else:
+            parts.append(part)
+    parts.append(b"}\n\n" if sse else b"}\n")
+    return joined_parts(parts)
 
 
-def split_at_marks(frame: bytes) -> list[Part]:
-    """What a frame is made of that was written with marks in place of its text and its numbers."""
-    return [PART_OF_MARK.get(piece, piece) for piece in _MARKS.split(frame) if piece]
+def joined_parts(parts: Sequence[Part]) -> list[Part]:
+    """The parts, neighbours that are bytes joined."""
+    joined: list[Part] = []
+    for part in parts:
+        if joined and isinstance(part, bytes) and isinstance(joined[-1], bytes):
+            joined[-1] += part
+        else:
+            joined.append(part)
+    return joined
 
 
 # ---- encoders ------------------------------------------------------------------------------------------------------
@@ -224,6 +267,8 @@ class _Encoder(ABC):
     Raises:
         ValueError: An argument that is none of the above.
     """
+
+    _sse: ClassVar[bool]
 
     __slots__ = (
         "_buffer",
@@ -307,13 +352,14 @@ class _Encoder(ABC):
         Raises:
             ValueError: As `event`.
         """
-        first, clock = self._first, self._clock
-        self._first, self._clock = False, clock and ts_mark
-        try:
-            frame, _ = self._encode({**event, "seq": SEQ_MARK, key: TEXT_MARK}, None)
-        finally:
-            self._first, self._clock = first, clock
-        return split_at_marks(frame)
+        return delta_parts(
+            event,
+            key,
+            sse=self._sse,
+            stream_id=self._stream_id,
+            envelope=self._envelope if self._full else {},
+            is_timed=self._clock is not None and (self._full or self._timestamps),
+        )
 
     def append_frames(self, frames: bytes, count: int, characters: int = 0) -> None:
         """Appends frames that were written elsewhere, and counts their events; `characters` count in no event.
@@ -409,6 +455,7 @@ class SSEEncoder(_Encoder):
 
     __slots__ = ()
     __doc__ = f"{__doc__}\n\n{_Encoder.__doc__}"
+    _sse = True
 
     def __init__(
         self,
@@ -463,6 +510,7 @@ class NDJSONEncoder(_Encoder):
 
     __slots__ = ()
     __doc__ = f"{__doc__}\n\n{_Encoder.__doc__}"
+    _sse = False
 
     def __init__(
         self,

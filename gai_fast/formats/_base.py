@@ -213,10 +213,6 @@ class Format(ABC):
         return MEDIA_TYPES[framing]
 
 
-_TEXT_MARK: Final = "\U000f6a3d\U0010c5e9"
-"""No model says these two private-use characters."""
-
-
 @mypyc_attr(allow_interpreted_subclasses=True)
 class DataEncoder(ABC):
     """An encoder of a format whose frames are one `data:` line each; in NDJSON the same objects stand one a line.
@@ -242,29 +238,34 @@ class DataEncoder(ABC):
 
     def event(self, event: Event) -> None:
         """Writes what the format says for this event, which may be nothing."""
-        if not self._ids:
-            self._encode(event)
-            return
         self._frame_at = -1
         self._encode(event)
         if event["type"] != "done":
             self._seq = event.get("seq", self._seq + 1)
-            self._stamp()
+            if self._ids:
+                self._stamp()
 
     @property
     def seq(self) -> int:
-        """The number of the last event."""
+        """The number of the last event, which a log keeps; frames carry it in `id:` lines only."""
         return self._seq
 
     def delta_parts(self, event: Event, key: str) -> Sequence[Part] | None:
-        """How a delta like this one is written: found by writing one whose text is a mark."""
-        written, self._out = self._out, []
+        """How a delta like this one is written: two whose texts are one letter each differ where the text goes."""
+        first, second = (self._written({**event, key: letter}) for letter in "ab")  # type: ignore[misc]  # the key depends on the type
+        places = [at for at, (one, other) in enumerate(zip(first, second, strict=False)) if one != other]
+        if len(first) != len(second) or len(places) != 1:
+            return None
+        return self._parts(first[: places[0]], first[places[0] + 1 :])
+
+    def _written(self, event: Event) -> bytes:
+        """The frames of an event, which are not kept."""
+        kept, self._out = self._out, []
         try:
-            self._encode({**event, key: _TEXT_MARK})  # type: ignore[misc]  # the key depends on the type
-            pieces = b"".join(self._out).split(_TEXT_MARK.encode())
-            return self._parts(*pieces) if len(pieces) == 2 else None
+            self._encode(event)
+            return b"".join(self._out)
         finally:
-            self._out = written
+            self._out = kept
 
     def _parts(self, head: bytes, tail: bytes) -> Sequence[Part] | None:
         """A frame around a text: with ids, its number stands in front of it; the very first one says more."""

@@ -209,8 +209,8 @@ class _Chunks(DataEncoder):
             if not self._head:
                 self._begin()
                 head = self._text_heads[event["type"]]
+            self._seq += 1
             if self._ids:
-                self._seq += 1
                 self._out.append(b"id: %b.%d\n" % (self._ids, self._seq))
             text = event["text"]
             self._out.append(head + escape(text) + self._text_tail)

@@ -81,7 +81,7 @@ def relayed(
             outs.append(output.take())
         relay.receive_eof(None, NOW)
         outs.append(output.take())
-    return outs, (relay.state, relay.error and relay.error.payload(), relay.delivered)
+    return outs, (relay.state, relay.error and relay.error.payload(), relay.delivered, output.seq)
 
 
 def same(both: Both, provider: str, chunks: list[bytes], how: tuple[str, Any, bool, dict[str, Any]]) -> None:

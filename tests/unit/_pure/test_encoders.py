@@ -4,16 +4,27 @@ from __future__ import annotations
 
 import array
 import json
+import re
 from pickle import PickleBuffer
 from types import ModuleType
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gai_fast.events import KEYS, JSONText
 from gai_fast.limits import LIMITS
 
 STREAM = "s-7_" + "x" * 18
+
+
+LOOKALIKE = st.one_of(
+    st.sampled_from(["8888888888888881", "8888888888888882", "\U000f6a3d\U0010c5e9", '"seq":1', "text", "ts", "seq"]),
+    st.text("8812\U000f6a3d\U0010c5e9", min_size=1, max_size=20),
+    st.text(min_size=1),
+)
+"""What parts of a frame might be taken for."""
 
 
 def clock() -> int:
@@ -223,6 +234,26 @@ def test_the_parts_of_a_delta_are_what_is_written_for_it(
     assert encoder.delta_parts({"type": "text.delta", "text": "x"}, "text") == fresh
     with pytest.raises(ValueError, match="type"):
         encoder.delta_parts({"text": "x"}, "text")
+
+
+@pytest.mark.parametrize("kind", ["SSEEncoder", "NDJSONEncoder"])
+@pytest.mark.parametrize("envelope", ["compact", "full"])
+@given(ids=st.lists(LOOKALIKE, min_size=3, max_size=3), value=LOOKALIKE, key=st.sampled_from(["text", "arguments"]))
+def test_no_value_of_a_callers_is_taken_for_the_place_of_another(
+    kernels: ModuleType, kind: str, envelope: str, ids: list[str], value: str, key: str
+) -> None:
+    """A request id of sixteen digits once became the number of each event."""
+    stream = re.sub("[^A-Za-z0-9]", "x", ids[0])
+    encoder = getattr(kernels, kind)(envelope, stream, ids[1], ids[2], clock, timestamps=True)
+    encoder.event({"type": "start"})
+    encoder.take()
+    event = {"type": "tool.call.delta", "call_id": value, "index": 0, f"x{value}": value, key: "said", "ts": 5}
+    for own in (event, {name: event[name] for name in event if name != "ts"}):
+        parts = encoder.delta_parts({**own, key: ""}, key)
+        assert [part for part in parts if not isinstance(part, bytes)].count("text") == 1
+        encoder.event(own)
+        values = {"seq": b"%d" % encoder.seq, "ts": b"%d" % clock(), "text": b"said"}
+        assert b"".join(part if isinstance(part, bytes) else values[part] for part in parts) == encoder.take()
 
 
 def test_what_an_event_brings_wins(kernels: ModuleType) -> None:

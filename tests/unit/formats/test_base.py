@@ -9,10 +9,22 @@ import pytest
 
 from gai_fast.errors import Error, Unsupported
 from gai_fast.events import Event
-from gai_fast.formats import Encoder, Format, Framing, StreamContext
+from gai_fast.formats import Encoder, Format, Framing, StreamContext, get_format
 from gai_fast.formats._base import DataEncoder, WholeEncoder
 from gai_fast.result import Result
-from tests.unit.formats.streams import DONE, ERROR, NOT_DONE, START, STREAM_ID, context, encoded, finish, text
+from tests.unit.formats.streams import (
+    DONE,
+    ERROR,
+    NOT_DONE,
+    START,
+    STREAM_ID,
+    call_delta,
+    call_start,
+    context,
+    encoded,
+    finish,
+    text,
+)
 
 
 class Words(DataEncoder):
@@ -74,6 +86,32 @@ def test_retry_stands_inside_the_first_frame_of_a_stream_with_ids_only() -> None
     assert body.startswith(f"id: {STREAM_ID}.2\nretry: 3000\ndata: a\n\n".encode())
     assert body.count(b"retry:") == 1
     assert encoded(Words("sse", context(retry_ms=3000)), [text("a")]) == b"data: a\n\n"
+
+
+@pytest.mark.parametrize("name", ["openai", "simple"])
+@pytest.mark.parametrize("framing", ["sse", "ndjson"])
+@pytest.mark.parametrize("ids", [True, False])
+def test_every_event_but_the_last_is_counted_whatever_is_written_of_it(name: str, framing: Framing, ids: bool) -> None:
+    """Else a log that had to drop its oldest frames could not say up to which event."""
+    encoder = get_format(name).encoder(framing, context(ids=ids))
+    seen = []
+    for event in (START, text("a"), text("b", choice=1), call_start(), call_delta("{"), finish(), DONE):
+        encoder.event(event)
+        seen.append(encoder.seq)
+    assert seen == [1, 2, 3, 4, 5, 6, 6]
+    encoder.append_frames(b"two", 2)
+    assert encoder.seq == 8
+
+
+@pytest.mark.parametrize("name", ["openai", "simple"])
+def test_no_value_of_a_callers_is_taken_for_the_text_of_a_delta(name: str) -> None:
+    encoder = get_format(name).encoder("ndjson", context(model="\U000f6a3d\U0010c5e9", stream_id="a\U000f6a3d\U0010c5e9b"))
+    for event in (text("x"), text("x", choice=1)):
+        encoder.event(event)
+        encoder.take()
+        parts = encoder.delta_parts(event, "text") or ()
+        encoder.event(event)
+        assert b"".join(part if isinstance(part, bytes) else b"x" for part in parts) == encoder.take()
 
 
 def test_ndjson_has_no_ids() -> None:

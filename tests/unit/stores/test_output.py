@@ -21,10 +21,10 @@ USAGE = {"input_tokens": 1, "output_tokens": 2, "total_tokens": 3}
 class Stream:
     """An output over an encoder of the native format, and its log."""
 
-    def __init__(self, timers: TimerWheel, framing: Framing = "sse") -> None:
+    def __init__(self, timers: TimerWheel, framing: Framing = "sse", name: str = "gai") -> None:
         context = StreamContext(ID, "r", None, "m", lambda: 1, ids=True, retry_ms=3000)
-        self.encoder: StreamEncoder = get_format("gai").encoder(framing, context)
-        self.log: MemoryLog = MemoryStore(StoreSettings(), timers).create(Origin(ID, "m", "gai", framing))
+        self.encoder: StreamEncoder = get_format(name).encoder(framing, context)
+        self.log: MemoryLog = MemoryStore(StoreSettings(), timers).create(Origin(ID, "m", name, framing))
         self.output = LoggedOutput(self.encoder, self.log)
         self.sent = b""
 
@@ -55,6 +55,15 @@ async def test_the_log_holds_exactly_what_was_sent(timers: TimerWheel, framing: 
     assert await stream.kept() == stream.sent
     assert await stream.kept(after=2) == b"".join(turns[1:])
     assert (await stream.log.read()).last_seq == 55
+
+
+@pytest.mark.parametrize("name", ["gai", "openai", "simple"])
+@pytest.mark.parametrize("framing", ["sse", "ndjson"])
+async def test_a_log_that_was_trimmed_says_up_to_which_event(timers: TimerWheel, framing: Framing, name: str) -> None:
+    stream = Stream(timers, framing, name)
+    stream.say(START, *[DELTA] * 9)
+    stream.log.trim(0)
+    assert (await stream.log.read()).lost == 10
 
 
 async def test_what_is_kept_is_the_object_that_is_sent(timers: TimerWheel) -> None:
