@@ -20,6 +20,7 @@ BUILD = os.environ.get("GAI_FAST_BUILD", "auto")
 MYPYC = os.environ.get("GAI_FAST_MYPYC", "1") not in ("", "0")
 SANITIZE = os.environ.get("GAI_FAST_SANITIZE", "0") not in ("", "0")
 KERNELS = ("simd", "buffer", "jsontext", "encoders", "parsers", "chunked", "relay", "shapes", "counters", "fast_path")
+SOURCES = {"relay": ("csrc/learn.c",)}
 # Only modules whose annotations say all: mypyc checks them at run time, loses the `from` of a `raise`, and lets nobody
 # replace a method of an instance, or an attribute of instances by one of a subclass (tests/test_architecture.py).
 COMPILED = (
@@ -105,7 +106,7 @@ def extensions():
     modules = [
         Extension(
             f"gai_fast._native.{name}",
-            [f"gai_fast/_native/{name}.pyx"],
+            [f"gai_fast/_native/{name}.pyx", *SOURCES.get(name, ())],
             include_dirs=["csrc"],
             depends=[str(header) for header in sorted(Path("csrc").glob("*.h"))],
             extra_compile_args=[*checks, *(["-O1", "-g"] if SANITIZE else ["-O3"]), "-std=c11"],

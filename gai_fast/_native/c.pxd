@@ -91,7 +91,7 @@ cdef extern from "copy.h" nogil:
 cdef extern from "template.h" nogil:
     enum:
         GAI_HOLES
-        GAI_KEPT
+        GAI_NAMES
 
     ctypedef enum gai_role:
         GAI_NAME_TEXT
@@ -120,16 +120,24 @@ cdef extern from "template.h" nogil:
         int kept_count
         gai_kept *kept
 
+
+cdef extern from "skip.h" nogil:
     int gai_skip_blanks(const uint8_t **at, const uint8_t *end)
     int gai_skip_string(const uint8_t **at, const uint8_t *end)
     int gai_skip_text(const uint8_t **at, const uint8_t *end)
     int gai_skip_count(const uint8_t **at, const uint8_t *end)
     int gai_skip_word(const uint8_t **at, const uint8_t *end, const char *word, size_t size)
     int gai_skip_value(const uint8_t **at, const uint8_t *end)
+
+
+cdef extern from "learn.h" nogil:
     int gai_learn(
         gai_template *learned, const uint8_t *frame, size_t size, bint lines, const gai_name *names, size_t name_count,
         const uint8_t *text, size_t text_size, uint8_t *scratch
     )
+
+
+cdef extern from "match.h" nogil:
     size_t gai_recall(gai_template *learned, const gai_template *known, const uint8_t *frame, const uint8_t *end)
     int gai_match_lead(gai_template *learned, const uint8_t **at, const uint8_t *end, const uint8_t **places)
     int gai_match_tail(

@@ -24,6 +24,7 @@ from gai_fast._native.c cimport (
     GAI_NAME_KEPT,
     GAI_NAME_LABEL,
     GAI_NAME_TEXT,
+    GAI_NAMES,
     GAI_NUMBERS,
     gai_borrow,
     gai_buffer,
@@ -71,6 +72,8 @@ cdef class _Names:
         roles += [(name, GAI_NAME_IGNORED) for name in ignored]
         roles += [(name, GAI_NAME_KEPT) for name in kept]
         roles += [(name, GAI_NAME_LABEL) for name in labels]
+        if len(roles) > GAI_NAMES:
+            raise ValueError(f"an adapter names at most {GAI_NAMES} members")
         self.keys = [name for name, _ in roles]
         self.held = [name.encode() for name in self.keys]
         self.names = <gai_name *>malloc((len(roles) + 1) * sizeof(gai_name))

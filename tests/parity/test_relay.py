@@ -573,3 +573,101 @@ def test_an_attempt_that_begins_as_another_answer_did_does_not_say_its_role_agai
     ours, theirs = outs
     assert ours == theirs
     assert (ours.count(b'"role"'), ours.count(b"One"), ours.count(b'"stop"')) == (1, 1, 1)
+
+
+# ---- what looks like a text, a number or usage, and is none ----------------------------------------------------------
+
+
+def deltas(shape: str, *values: tuple[str, ...], end: str = "\n\n") -> bytes:
+    """A role, and a chunk for each row of values, which replace `@0`, `@1`…."""
+    body = f"data: {ROLE}{end}" if '"choices"' in shape else ""
+    for row in values:
+        chunk = shape
+        for place, value in enumerate(row):
+            chunk = chunk.replace(f"@{place}", value)
+        body += f"data: {chunk}{end}"
+    return body.encode()
+
+
+SAID = [("One", "One"), ("two", "One"), ("three", "One"), ("One", "four"), ("One", "five"), ("six", "six"), ("7", "8")]
+
+
+@pytest.mark.parametrize(
+    "delta",
+    [
+        r'"content":"@0","c\u006fntent":"@1"',
+        r'"c\u006fntent":"@1","content":"@0"',
+        r'"c\u006fntent":"@1","\u0063ontent":"@0"',
+        '"content":"@0","content":"@1"',
+    ],
+)
+def test_a_name_written_with_escapes_is_the_name(both: Both, delta: str) -> None:
+    for how in FORMATS:
+        same(both, "openai", [deltas(f'{{"choices":[{{"index":0,"delta":{{{delta}}}}}]}}', *SAID)], how)
+
+
+@pytest.mark.parametrize(
+    ("provider", "delta"),
+    [
+        ("openai", '"audio":{"transcript":"@0"}'),
+        ("openai", '"content":[{"type":"text","text":"@0"}]'),
+        ("mistral", '"content":["@0"]'),
+        ("openai", '"tool_calls":[{"index":0,"id":"c","type":"custom","custom":{"name":"f","input":"@0"}}]'),
+        ("openai", '"reasoning_details":[{"type":"reasoning.text","text":"@0"}]'),
+    ],
+)
+@pytest.mark.parametrize("beside", ['"x":{"@2":"@1"}', '"x":["@1"]'])
+def test_a_text_that_stands_in_two_places_is_read_where_the_adapter_reads_it(
+    both: Both, provider: str, delta: str, beside: str
+) -> None:
+    for name in ("content", "arguments", "reasoning", "text"):
+        shape = f'{{"choices":[{{"index":0,"delta":{{{delta}}}}}],{beside.replace("@2", name)}}}'
+        same(both, provider, [deltas(shape, *SAID)], FORMATS[0])
+
+
+@pytest.mark.parametrize("blank", [" ", "\t", "\x00", ""])
+def test_blanks_are_no_number_whatever_another_answer_has_taught(both: Both, blank: str) -> None:
+    taught = answer("a", "One", " two", " three", model="blank")
+    relayed(both[0], "openai", [taught], FORMATS[7])
+    role, rest = answer("a", "One", " two", model="blank").split(b"\n\n", 1)
+    again = role + b"\n\n" + rest.replace(b'"created":171', b'"created":' + blank.encode() * 3)
+    for how in (FORMATS[0], FORMATS[7]):
+        same(both, "openai", [again], how)
+
+
+@pytest.mark.parametrize("place", ["candidate", "content", "part", "top", "twice"])
+def test_usage_metadata_counts_at_the_top_only(both: Both, place: str) -> None:
+    usage = dict.fromkeys(("candidate", "content", "part", "top", "before"), "")
+    counted = ',"usageMetadata":{"promptTokenCount":@1,"candidatesTokenCount":@2}'
+    usage.update({"top": counted, "before": '"usageMetadata":null,'} if place == "twice" else {place: counted})
+    shape = (
+        f'{{{usage["before"]}"candidates":[{{"content":{{"parts":[{{"text":"@0"{usage["part"]}}}],"role":"model"'
+        f'{usage["content"]}}},"index":0{usage["candidate"]}}}],"responseId":"r"{usage["top"]}}}'
+    )
+    rows = [(f"t{number}", str(number + 1), str(number % 3)) for number in range(8)]
+    stop = '{"candidates":[{"content":{"parts":[{"text":"."}]},"index":0,"finishReason":"STOP"}],"responseId":"r"}'
+    body = deltas(shape, *rows, end="\r\n\r\n") + deltas(stop, (), end="\r\n\r\n")
+    for chunks in ([body], [body[: len(body) // 2], body[len(body) // 2 :]]):
+        same(both, "gemini", chunks, FORMATS[0])
+
+
+@pytest.mark.parametrize("usage", ['"prompt_tokens":@1', '"prompt_tokens":@1,"cost":0.@2', '"reasoning_tokens":@1'])
+@pytest.mark.parametrize(
+    "counts",
+    [
+        ["5.0", "6.0", "7.5"],
+        ["5.0", "6.99999999999999999999", "7.25"],
+        ["1e1", "10e-1", "1.5e-2", "9.9999999999999999e-1", "25e-1"],
+        ["3", "4", "0"],
+        ["3.0", "2.0", "-2.5"],
+    ],
+)
+def test_of_a_batch_the_last_usage_counts_that_counts_at_all(both: Both, usage: str, counts: list[str]) -> None:
+    """5.0 is a count to an adapter and 5.5 is none; a zero may be left out."""
+    shape = f'{{"choices":[{{"index":0,"delta":{{"content":"@0"}}}}],"usage":{{{usage}}}}}'
+    for first in range(len(counts)):
+        row = counts[first:] + counts[:first]
+        body = deltas(shape, *((f"t{at}", count, f"0{at + 1}") for at, count in enumerate(row * 2)))
+        for provider in ("openai", "perplexity", "openrouter"):
+            same(both, provider, [body], FORMATS[0])
+            same(both, provider, [body], FORMATS[7])

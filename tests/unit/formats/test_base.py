@@ -105,7 +105,9 @@ def test_every_event_but_the_last_is_counted_whatever_is_written_of_it(name: str
 
 @pytest.mark.parametrize("name", ["openai", "simple"])
 def test_no_value_of_a_callers_is_taken_for_the_text_of_a_delta(name: str) -> None:
-    encoder = get_format(name).encoder("ndjson", context(model="\U000f6a3d\U0010c5e9", stream_id="a\U000f6a3d\U0010c5e9b"))
+    encoder = get_format(name).encoder(
+        "ndjson", context(model="\U000f6a3d\U0010c5e9", stream_id="a\U000f6a3d\U0010c5e9b")
+    )
     for event in (text("x"), text("x", choice=1)):
         encoder.event(event)
         encoder.take()
