@@ -80,7 +80,9 @@ def _log(server: ServerSettings) -> None:
     level = logging.getLevelNamesMapping()[server.log_level.upper()]
     logging.basicConfig(level=max(level, logging.WARNING), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("gai_fast").setLevel(level)
-    logging.getLogger("gai_fast.access").disabled = not server.access_log
+    access = logging.getLogger("gai_fast.access")
+    access.setLevel(logging.INFO)  # `access_log` alone decides about it, not `log_level`
+    access.disabled = not server.access_log
 
 
 async def _serve(settings: Settings, ready: Callable[[str], None], record: Path | None) -> None:

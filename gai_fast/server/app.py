@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import cast
 
+from gai_fast.addresses import is_loopback
 from gai_fast.limits import LIMITS
 from gai_fast.net.engine import Engine
 from gai_fast.providers import get_provider
@@ -21,7 +22,7 @@ from gai_fast.server.connection import Server
 from gai_fast.server.listening import base_url, listen
 from gai_fast.server.metrics import PrometheusSink, engine_gauges
 from gai_fast.server.operations import OperationRoutes
-from gai_fast.server.router import Router
+from gai_fast.server.routes import Handlers, Mount, Router
 from gai_fast.server.streams import StreamRoutes
 from gai_fast.settings import Settings
 
@@ -29,26 +30,12 @@ logger = logging.getLogger("gai_fast.server")
 
 
 def build_router(engine: Engine, metrics: PrometheusSink) -> Router:
-    """The route table of a server (CONTRACT §4)."""
+    """The routes of a server."""
     settings = engine.settings
     only_demo = all(get_provider(upstream.provider).recording for upstream in settings.upstreams.values())
-    router = Router(settings.server, metrics, only_demo=only_demo)
-    streams, operations = StreamRoutes(engine), OperationRoutes(settings, metrics)
-    router.add("POST", "/api/v1/stream", streams.native)
-    router.add("GET", "/api/v1/stream", streams.event_source, head=False)
-    router.add("POST", "/api/v1/streams", streams.start)
-    router.add("GET", "/api/v1/streams/", streams.follow, head=False)
-    router.add("DELETE", "/api/v1/streams/", streams.cancel)
-    router.add("POST", "/v1/chat/completions", streams.chat_completions)
-    router.add("GET", "/v1/models", operations.models)
-    router.add("GET", "/v1/models/", operations.model)
-    router.add("GET", "/healthz", operations.healthz)
-    router.add("GET", "/readyz", operations.readyz)
-    router.add("GET", "/metrics", operations.metrics)
-    router.add("GET", "/version", operations.version)
-    router.add("GET", "/", operations.playground)
-    router.add("GET", "/playground/", operations.asset)
-    return router
+    handlers = Handlers(StreamRoutes(engine), OperationRoutes(settings, metrics))
+    mount = Mount(on_loopback=is_loopback(settings.server.host))
+    return Router(settings.server, handlers, metrics, mount, only_demo=only_demo)
 
 
 async def serve(settings: Settings, *, ready: Callable[[str], None], record: Path | None = None) -> None:
@@ -121,7 +108,7 @@ async def start(settings: Settings, record: Path | None = None) -> Running:
     server = Server(
         router.handle,
         router.refuse,
-        router.log,
+        router.ended,
         timers=engine.timers,
         loop=loop,
         header_timeout=settings.server.header_timeout,

@@ -13,9 +13,9 @@ from urllib.parse import unquote
 from gai_fast import __version__
 from gai_fast._impl import IMPLEMENTATION
 from gai_fast.errors import Error
+from gai_fast.server.incoming import Incoming
 from gai_fast.server.metrics import PrometheusSink
 from gai_fast.server.replies import Reply, id_headers
-from gai_fast.server.router import Incoming
 from gai_fast.server.scrape import Scrapes
 from gai_fast.server.streams import json_reply
 from gai_fast.settings import ModelSettings, Settings

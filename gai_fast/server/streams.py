@@ -21,7 +21,6 @@ from gai_fast.formats import (
     PassthroughEncoder,
     StreamContext,
     StreamEncoder,
-    get_format,
 )
 from gai_fast.ids import new_stream_id, request_id
 from gai_fast.metrics import StreamMetrics
@@ -33,9 +32,9 @@ from gai_fast.providers import get_provider
 from gai_fast.reading import characters, parse_object, parse_request
 from gai_fast.relay import DeltaSink
 from gai_fast.request import Request
+from gai_fast.server.incoming import Incoming
 from gai_fast.server.negotiation import Negotiated, negotiate
 from gai_fast.server.replies import Reply, StreamHead, id_headers, json_headers
-from gai_fast.server.router import Incoming
 from gai_fast.settings import ModelSettings
 from gai_fast.stores import Origin
 
@@ -83,11 +82,11 @@ class StreamRoutes:
         self._answer_native(incoming, Request(query=query, model=model.name), negotiated, ids=True, kept=False)
         return None
 
-    def chat_completions(self, incoming: Incoming) -> None:
-        """`POST /v1/chat/completions`."""
+    def dialect(self, incoming: Incoming) -> None:
+        """`POST /v1/chat/completions`, and its like: a request in the dialect of the route's format."""
         body = parse_object(incoming.json_body())
         _refuse_idempotency(incoming)
-        dialect = get_format("openai")
+        dialect = incoming.format
         asked = dialect.read_request(body)
         negotiated = negotiate(incoming.query, _accept(incoming, asked.stream), default_format=dialect.name)
         model = self._model(asked.model)

@@ -27,11 +27,12 @@ UPSTREAM = '[[upstream]]\nname = "main"\nprovider = "openai"\nbase_url = "http:/
 @pytest.fixture(autouse=True)
 def untouched_logging() -> Iterator[None]:
     root, ours, access = logging.getLogger(), logging.getLogger("gai_fast"), logging.getLogger("gai_fast.access")
-    handlers, levels, disabled = root.handlers[:], (root.level, ours.level), access.disabled
+    handlers, levels, disabled = root.handlers[:], (root.level, ours.level, access.level), access.disabled
     yield
     root.handlers[:] = handlers
     root.setLevel(levels[0])
     ours.setLevel(levels[1])
+    access.setLevel(levels[2])
     access.disabled = disabled
 
 
@@ -173,6 +174,12 @@ class TestCommand:
         assert logging.getLogger("gai_fast.access").disabled
         assert run("serve", env={"GAI_FAST_SERVER__ACCESS_LOG": "true"}).exit_code == 0
         assert not logging.getLogger("gai_fast.access").disabled
+
+    def test_the_log_level_does_not_silence_the_access_log(self, run: Run, served: list[Settings]) -> None:
+        """Defect A21."""
+        environment = {"GAI_FAST_SERVER__ACCESS_LOG": "true", "GAI_FAST_SERVER__LOG_LEVEL": "error"}
+        assert run("serve", env=environment).exit_code == 0
+        assert logging.getLogger("gai_fast.access").isEnabledFor(logging.INFO)
 
 
 def test_without_uvloop_asyncio_runs(monkeypatch: pytest.MonkeyPatch) -> None:

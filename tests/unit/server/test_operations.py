@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import json
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
 from gai_fast import IMPLEMENTATION, __version__
 from gai_fast.errors import Error
-from gai_fast.server.connection import HTTPRequest
+from gai_fast.server.incoming import Incoming
 from gai_fast.server.metrics import PrometheusSink
 from gai_fast.server.operations import OperationRoutes
-from gai_fast.server.router import Incoming
 from gai_fast.settings import ModelSettings, Settings, UpstreamSettings
+from tests.unit.server import requests
 
 UPSTREAM = UpstreamSettings("up", "openai", "http://x")
 SETTINGS = Settings(
@@ -22,8 +22,7 @@ SETTINGS = Settings(
 
 
 def incoming(tail: str = "") -> Incoming:
-    http = HTTPRequest(cast(Any, None), "GET", "/", {}, is_http_1_1=True, keep_alive=True)
-    return Incoming(http, "/", "req-1", cors=[("vary", "Origin")], tail=tail)
+    return requests.incoming(requests.http("GET", "/"), tail, cors_origins=("https://a.example",))
 
 
 def routes(settings: Settings = SETTINGS) -> OperationRoutes:

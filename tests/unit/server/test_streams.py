@@ -15,12 +15,12 @@ from gai_fast.net.engine import Engine
 from gai_fast.net.session import Clock, Session, StreamSpec
 from gai_fast.net.writer import HTTP_CHUNKS, BodyFraming
 from gai_fast.request import Request
-from gai_fast.server.connection import HTTPRequest
+from gai_fast.server.incoming import Incoming
 from gai_fast.server.replies import Reply, StreamHead
-from gai_fast.server.router import Incoming
 from gai_fast.server.streams import StreamResponse, StreamRoutes, json_reply
 from gai_fast.settings import ModelSettings, ServerSettings, Settings, StreamSettings, UpstreamSettings
 from tests.unit.net.fakes import FakeClient, FakeOutput
+from tests.unit.server.requests import http, incoming
 
 UPSTREAM = UpstreamSettings("up", "openai-compatible", "http://127.0.0.1:9/v1")
 MODEL = ModelSettings("m", UPSTREAM, "x", StreamSettings(client_buffer=1000, write_timeout=7))
@@ -73,23 +73,13 @@ class FakeSession:
         self.calls.append("resume")
 
 
-def request(
-    connection: Any = None, *, is_http_1_1: bool = True, keep_alive: bool = True, **headers: str
-) -> HTTPRequest:
-    names = {name.replace("_", "-"): value for name, value in headers.items()}
-    return HTTPRequest(
-        cast(Any, connection), "POST", "/api/v1/stream", names, is_http_1_1=is_http_1_1, keep_alive=keep_alive
-    )
-
-
 class Fixture:
     def __init__(self, *, hold: bool = False) -> None:
         self.connection = FakeConnection()
-        http = request(self.connection)
-        incoming = Incoming(http, "/api/v1/stream", "req-1", cors=[("vary", "Origin")])
+        asked = incoming(http("POST", "/api/v1/stream", client=self.connection), cors_origins=("https://a.example",))
         context = StreamContext("sid", "req-1", None, "m", Clock(lambda: 0))
         spec = StreamSpec(MODEL, {}, FakeOutput(), hold=hold)
-        self.client = StreamResponse(incoming, context, spec, "application/json" if hold else "text/event-stream")
+        self.client = StreamResponse(asked, context, spec, "application/json" if hold else "text/event-stream")
         self.session = FakeSession()
 
     def attach(self) -> Fixture:
@@ -213,9 +203,9 @@ def routes(**server: Any) -> StreamRoutes:
     return StreamRoutes(Engine(settings, asyncio.get_running_loop()))
 
 
-def get(query: dict[str, str], **more: Any) -> Incoming:
-    headers = more.pop("headers", {})
-    return Incoming(request(**headers), "/", "r", query=query, **more)
+def get(query: str = "", tail: str = "", **headers: str) -> Incoming:
+    names = {"host": "127.0.0.1", **{name.replace("_", "-"): value for name, value in headers.items()}}
+    return incoming(http("GET", f"/?{query}", names), tail)
 
 
 def refusal(table: StreamRoutes, incoming: Incoming) -> tuple[int, str | None]:
@@ -225,20 +215,21 @@ def refusal(table: StreamRoutes, incoming: Incoming) -> tuple[int, str | None]:
 
 
 async def test_a_get_starts_a_stream_only_where_that_is_allowed() -> None:
-    assert refusal(routes(), get({"q": "hi"})) == (403, "get_start")
+    assert refusal(routes(), get("q=hi")) == (403, "get_start")
     table = routes(allow_get_start=True)
-    assert refusal(table, get({"q": "hi"}, is_foreign=True)) == (403, "origin")
-    assert refusal(table, get({})) == (400, "query")
-    assert refusal(table, get({"q": ""})) == (400, "query")
-    assert refusal(table, get({"q": "hi", "model": "nobody"})) == (404, "model")
+    assert refusal(table, get("q=hi", origin="http://evil.example")) == (403, "origin")
+    assert refusal(table, get("q=hi", sec_fetch_site="cross-site")) == (403, "origin")
+    assert refusal(table, get()) == (400, "query")
+    assert refusal(table, get("q=")) == (400, "query")
+    assert refusal(table, get("q=hi&model=nobody")) == (404, "model")
 
 
 async def test_an_event_source_that_comes_back_is_sent_away_for_good() -> None:
     for last in ("abc.3", ""):
-        reply = routes(allow_get_start=True).event_source(get({"q": "hi"}, headers={"last_event_id": last}))
+        reply = routes(allow_get_start=True).event_source(get("q=hi", last_event_id=last))
         assert reply is not None
         assert reply.status == 204
-        assert dict(reply.headers)["x-request-id"] == "r"
+        assert dict(reply.headers)["x-request-id"] == "req-1"
 
 
 async def test_cancelling_needs_a_stream_that_runs() -> None:
@@ -246,26 +237,27 @@ async def test_cancelling_needs_a_stream_that_runs() -> None:
     demo, client = ModelSettings("d", UpstreamSettings("d", "demo", ""), "d"), FakeClient()
     table._engine.start(StreamSpec(demo, Request(query="hi"), FakeOutput()), client, "known", Clock(lambda: 0))
     with pytest.raises(Error) as caught:
-        table.follow(get({}, tail="known"))
+        table.follow(get(tail="known"))
     assert caught.value.code == "unsupported"
-    reply = table.cancel(get({}, tail="known"))
+    reply = table.cancel(get(tail="known"))
     assert (reply.status, json.loads(reply.body)) == (202, {"id": "known", "state": "cancelled"})
     begun, (ended, _) = client.calls
     assert (begun, ended) == ("commit", "end")
     for name in ("unknown", "", "known/", "known"):
         with pytest.raises(Error) as caught:
-            table.cancel(get({}, tail=name))
+            table.cancel(get(tail=name))
         assert caught.value.code == "not_found"
         with pytest.raises(Error) as caught:
-            table.follow(get({}, tail=name))
+            table.follow(get(tail=name))
         assert caught.value.code == "not_found"
     with pytest.raises(Error) as caught:
-        table.start(get({}))
+        table.start(get())
     assert caught.value.code == "unsupported"
 
 
 def test_a_json_reply_carries_ids_and_cors() -> None:
-    reply = json_reply(get({}, cors=[("vary", "Origin")]), {"a": "é"}, status=202)
+    asked = incoming(http("GET", "/"), cors_origins=("https://a.example",))
+    reply = json_reply(asked, {"a": "é"}, status=202)
     assert (reply.status, reply.body) == (202, '{"a":"é"}'.encode())
     assert ("vary", "Origin") in reply.headers
-    assert ("request-id", "r") in reply.headers
+    assert ("request-id", "req-1") in reply.headers

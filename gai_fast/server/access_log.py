@@ -1,0 +1,45 @@
+"""The access log: a line for every answer, refusals included, written when the answer has ended.
+
+Owns the form of a line: the client's address, method, path, status, seconds and request id, and of a stream its figures
+as one JSON object. A query string is never logged: it may hold a prompt.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import Final
+
+from gai_fast._impl import encode_json
+from gai_fast.server.connection import HTTPRequest
+from gai_fast.server.metrics import log_fields
+
+_log: Final = logging.getLogger("gai_fast.access")
+
+
+def log_request(http: HTTPRequest, status: int) -> None:
+    """Logs the answer to a request whose head could be read.
+
+    Args:
+        http: The request.
+        status: The HTTP status of the answer; 499: the client was gone before its end, as nginx logs it.
+    """
+    if _log.isEnabledFor(logging.INFO):
+        seconds = time.monotonic() - http.began
+        path = http.target.partition("?")[0]
+        line = f"{http.connection.remote} {http.method} {path!r} {status} {seconds:.3f} {http.request_id}"
+        if http.metrics is not None:
+            line += f" {encode_json(log_fields(http.metrics)).decode()}"
+        _log.info("%s", line)
+
+
+def log_unreadable(remote: str, status: int, request_id: str) -> None:
+    """Logs the refusal of a request whose head could not be read; nothing of it is repeated.
+
+    Args:
+        remote: The client's address.
+        status: The HTTP status.
+        request_id: The id that the refusal has.
+    """
+    if _log.isEnabledFor(logging.INFO):
+        _log.info("%s", f"{remote} - '-' {status} 0.000 {request_id}")

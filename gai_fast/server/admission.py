@@ -1,0 +1,222 @@
+"""The guards that every request passes before a handler sees it.
+
+Owns the `Host` rule, the rule which pages may ask (`Origin`, `Sec-Fetch-Site`, CORS and its preflight), ids, the query
+string and the media type of bodies. Opens nothing and knows no route: it reads a request's head, wherever that came
+from.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Final
+from urllib.parse import parse_qsl
+
+from gai_fast.addresses import is_loopback
+from gai_fast.errors import Code, Error
+from gai_fast.ids import request_id
+from gai_fast.limits import LIMITS
+from gai_fast.server.negotiation import trace_id
+from gai_fast.server.replies import Headers, Reply, id_headers
+from gai_fast.settings import ServerSettings
+
+_ALLOWED_HEADERS: Final = (
+    "authorization, content-type, accept, x-api-key, api-key, anthropic-version, anthropic-beta, "
+    "anthropic-dangerous-direct-browser-access, idempotency-key, x-idempotency-key, x-request-id, traceparent, "
+    "tracestate, last-event-id, x-stainless-arch, x-stainless-lang, x-stainless-os, x-stainless-package-version, "
+    "x-stainless-retry-count, x-stainless-runtime, x-stainless-runtime-version, x-stainless-timeout, "
+    "x-stainless-helper-method, x-stainless-poll-helper, x-stainless-custom-poll-interval"
+)
+_EXPOSED_HEADERS: Final = "x-request-id, request-id, x-gai-stream-id, retry-after, retry-after-ms, x-should-retry"
+_QUERY_FIELDS: Final = 64
+"""Query parameters of a request: no route knows ten."""
+
+_HOST: Final = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::([0-9]{0,5}))?")
+_MAX_PORT: Final = 65535
+_ABSOLUTE: Final = re.compile(r"https?://([^/]*)(/.*)?", re.I)
+"""Absolute-form (RFC 9112, 3.2.2), without its query."""
+_WEB_ORIGIN: Final = re.compile(r"https?://(\[[0-9a-f:.]+\]|[a-z0-9.-]+)(?::[0-9]{1,5})?")
+_OTHER_SITES: Final = frozenset(("cross-site", "same-site"))
+"""`Sec-Fetch-Site` of a page that another origin has served (Fetch Metadata, 2.4)."""
+
+
+class Admitted:
+    """A request's head, as far as the guards have read it.
+
+    Attributes:
+        path: The path as it was sent, without the prefix that the application is mounted under; nothing is decoded, so
+            no alias reaches a handler.
+        query: The query parameters, decoded; the last of a name counts.
+        host: The host that the request is for.
+        request_id: The caller's or ours.
+        trace_id: Of `traceparent`.
+        cors: The headers that tell the caller's page what it may read.
+        is_foreign: A web page of another origin, which is not allowed, makes this request.
+        error: The reason to refuse the request, or `None`. Its connection is of no further use then.
+    """
+
+    __slots__ = ("cors", "error", "host", "is_foreign", "path", "query", "request_id", "trace_id")
+
+    def __init__(self, target: str, headers: Mapping[str, str]) -> None:
+        self.path = target
+        self.query: Mapping[str, str] = {}
+        self.host = headers.get("host", "")
+        self.request_id = request_id(headers.get("x-request-id"))
+        self.trace_id = trace_id(headers.get("traceparent"))
+        self.cors: Headers = ()
+        self.is_foreign = False
+        self.error: Error | None = None
+
+
+class Admission:
+    """The guards of one server.
+
+    Args:
+        settings: `[server]`.
+        only_demo: Whether nothing but the demo model is configured: pages of this machine may then use it.
+    """
+
+    def __init__(self, settings: ServerSettings, *, only_demo: bool) -> None:
+        self._origins = frozenset(settings.cors_origins)
+        self._any_loopback = only_demo and not settings.cors_origins
+        self._allowed_hosts = frozenset(host.lower() for host in settings.allowed_hosts)
+        self._host_verdict = lru_cache(LIMITS.known_values)(self._look_at_host)
+
+    def admit(
+        self,
+        method: str,
+        target: str,
+        headers: Mapping[str, str],
+        *,
+        is_http_1_1: bool = True,
+        on_loopback: bool = True,
+        prefix: str = "",
+    ) -> Admitted:
+        """Reads a request's head and looks for a reason to refuse it.
+
+        Args:
+            method: The HTTP method.
+            target: The request target as it was sent.
+            headers: By lower-case name; repeated ones joined with ", ".
+            is_http_1_1: HTTP/1.1, otherwise 1.0.
+            on_loopback: The server can be reached from this machine only.
+            prefix: The path that the application is mounted under, without its last slash.
+
+        Returns:
+            The head; `error` is set where the request is refused. The ids and the path are there in any case: the
+            refusal has them too.
+        """
+        admitted = Admitted(target, headers)
+        try:
+            query = self._read_target(admitted, headers, prefix)
+            self._check_host(admitted.host, headers, is_http_1_1, on_loopback)
+            self._check_origin(admitted, headers)
+            if query:
+                admitted.query = _parse_query(query)
+        except Error as error:
+            admitted.error = error
+        return admitted
+
+    def _read_target(self, admitted: Admitted, headers: Mapping[str, str], prefix: str) -> str:
+        """Sets the path and the host; returns the query string."""
+        path, _, query = admitted.path.partition("?")
+        if not path.startswith("/") and path != "*":
+            absolute = _ABSOLUTE.fullmatch(path)
+            if absolute is None:
+                raise Error("invalid_request", "the request target names no resource", reason="http")
+            path = absolute[2] or "/"
+            if "host" in headers:  # it must be there (RFC 9112, 3.2); the target counts
+                admitted.host = absolute[1]
+        admitted.path = path.removeprefix(prefix) if prefix and path.startswith(f"{prefix}/") else path
+        return query
+
+    def _check_host(self, host: str, headers: Mapping[str, str], is_http_1_1: bool, on_loopback: bool) -> None:
+        code = self._host_verdict(host, is_http_1_1 or "host" in headers, on_loopback)
+        if code == "invalid_request":
+            raise Error(code, "the request must have one valid Host header", reason="host")
+        if code is not None:
+            raise Error(code, "this Host is not served here (see allowed_hosts)", reason="host")
+
+    def _look_at_host(self, host: str, is_needed: bool, on_loopback: bool) -> Code | None:
+        """The code of the refusal, or `None`."""
+        found = _HOST.fullmatch(host)
+        if is_needed and (found is None or int(found[2] or 0) > _MAX_PORT):
+            return "invalid_request"
+        name = "" if found is None else found[1]
+        if not self._allowed_hosts.isdisjoint((host.lower(), name.lower())):
+            return None
+        # DNS rebinding: a page's own name may resolve to this machine, but a browser still sends that name.
+        is_refused = not is_loopback(name.strip("[]")) if on_loopback else bool(self._allowed_hosts)
+        return "forbidden" if is_refused else None
+
+    def _check_origin(self, admitted: Admitted, headers: Mapping[str, str]) -> None:
+        if self._origins or self._any_loopback:
+            admitted.cors = (("vary", "Origin"),)
+        origin = headers.get("origin")
+        if origin is None:
+            # A page that asks without CORS (an image, a frame, a link) sends no Origin, but browsers tell its site.
+            admitted.is_foreign = headers.get("sec-fetch-site") in _OTHER_SITES
+            return
+        if self._is_allowed(origin):
+            admitted.cors = (
+                *admitted.cors,
+                ("access-control-allow-origin", origin),
+                ("access-control-expose-headers", _EXPOSED_HEADERS),
+            )
+        else:
+            is_other = headers.get("sec-fetch-site") in _OTHER_SITES
+            admitted.is_foreign = is_other or origin.partition("://")[2] != admitted.host
+
+    def _is_allowed(self, origin: str) -> bool:
+        if origin in self._origins:
+            return True
+        page = _WEB_ORIGIN.fullmatch(origin) if self._any_loopback else None
+        return page is not None and is_loopback(page[1].strip("[]"))
+
+
+def _parse_query(query: str) -> dict[str, str]:
+    try:
+        return dict(parse_qsl(query, keep_blank_values=True, max_num_fields=_QUERY_FIELDS, errors="strict"))
+    except ValueError:
+        raise Error("invalid_request", "the query string cannot be read", reason="query") from None
+
+
+def preflight(admitted: Admitted) -> Reply:
+    """The answer to a CORS preflight.
+
+    Raises:
+        Forbidden: The page's origin is not allowed.
+    """
+    if not any(name == "access-control-allow-origin" for name, _ in admitted.cors):
+        raise Error("forbidden", "this origin is not allowed (see cors_origins)", reason="origin")
+    return Reply(
+        204,
+        headers=[
+            *admitted.cors,
+            *id_headers(admitted.request_id),
+            ("access-control-allow-methods", "GET, POST, DELETE, OPTIONS"),
+            ("access-control-allow-headers", _ALLOWED_HEADERS),
+            ("access-control-max-age", "600"),
+        ],
+    )
+
+
+def check_json(headers: Mapping[str, str]) -> None:
+    """Checks by its head that a body is JSON.
+
+    Raises:
+        InvalidRequest: Not `application/json` in UTF-8, or compressed (415).
+    """
+    if not _is_json(headers.get("content-type", "")):
+        raise Error("invalid_request", "the body must be application/json in UTF-8", reason="content_type", status=415)
+    if headers.get("content-encoding", "identity").strip().lower() != "identity":
+        raise Error("invalid_request", "a compressed body is not accepted", reason="content_encoding", status=415)
+
+
+@lru_cache(LIMITS.known_values)
+def _is_json(content_type: str) -> bool:
+    """Whether a content type is JSON in UTF-8."""
+    media, _, parameters = content_type.partition(";")
+    charset = parameters.replace('"', "").strip().lower()
+    return media.strip().lower() == "application/json" and charset in ("", "charset=utf-8")

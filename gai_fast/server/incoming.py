@@ -1,0 +1,86 @@
+"""`Incoming`: one request past the guards, as a handler gets it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from gai_fast.errors import Error
+from gai_fast.formats import Format
+from gai_fast.server.admission import Admitted, check_json
+from gai_fast.server.connection import HTTPRequest
+from gai_fast.server.replies import Headers, Reply, error_reply
+
+
+class Incoming:
+    """One request, past the guards.
+
+    Args:
+        http: The request as it was parsed, with its body and its client's transport.
+        admitted: The head as the guards have read it.
+        format: The format that the route speaks.
+        tail: The rest of the path behind the prefix of a prefix route.
+    """
+
+    __slots__ = ("_admitted", "format", "http", "tail")
+
+    def __init__(self, http: HTTPRequest, admitted: Admitted, format: Format, tail: str = "") -> None:
+        self.http = http
+        self.format = format
+        self.tail = tail
+        self._admitted = admitted
+        http.request_id = admitted.request_id
+
+    @property
+    def path(self) -> str:
+        """The path as it was sent, without the prefix that the application is mounted under."""
+        return self._admitted.path
+
+    @property
+    def query(self) -> Mapping[str, str]:
+        """The query parameters, decoded; the last of a name counts."""
+        return self._admitted.query
+
+    @property
+    def cors(self) -> Headers:
+        """The headers that tell the caller's page what it may read."""
+        return self._admitted.cors
+
+    @property
+    def is_foreign(self) -> bool:
+        """Whether a web page of another origin, which is not allowed, makes this request."""
+        return self._admitted.is_foreign
+
+    @property
+    def trace_id(self) -> str | None:
+        """The id of `traceparent`."""
+        return self._admitted.trace_id
+
+    @property
+    def request_id(self) -> str:
+        """The caller's id of the request, or ours; in every header, body and log line."""
+        return self.http.request_id
+
+    @request_id.setter
+    def request_id(self, identifier: str) -> None:
+        self.http.request_id = identifier
+
+    def refusal(self, error: Error, headers: Headers = (), *, close: bool = False) -> Reply:
+        """The response for an error, in the shape that clients of the route expect.
+
+        Args:
+            error: The error.
+            headers: More headers.
+            close: The connection is of no further use.
+        """
+        body = self.format.error_body(error, self.request_id)
+        self.http.error_code = error.code
+        return error_reply(error, self.request_id, body, [*self.cors, *headers], close=close)
+
+    def json_body(self) -> bytes:
+        """The body of a POST.
+
+        Raises:
+            InvalidRequest: Not `application/json` in UTF-8, or compressed (415).
+        """
+        check_json(self.http.headers)
+        return self.http.body

@@ -1,0 +1,277 @@
+"""The route table: every route with its format and handler, and the way from a parsed request to an answer.
+
+Owns which routes there are, methods, errors as responses in the shape of their route, and the one place where an
+unexpected exception of a handler becomes a response. Both servers, aiohttp's and the fast lane, call it with the same
+requests. Opens nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final, NamedTuple
+
+from gai_fast.errors import Error
+from gai_fast.formats import Format, get_format
+from gai_fast.server.access_log import log_request
+from gai_fast.server.admission import Admission, Admitted, check_json, preflight
+from gai_fast.server.connection import HTTPRequest
+from gai_fast.server.counts import OTHER, StreamCounts
+from gai_fast.server.incoming import Incoming
+from gai_fast.server.operations import OperationRoutes
+from gai_fast.server.replies import Headers, Reply, id_headers
+from gai_fast.server.streams import StreamRoutes
+from gai_fast.settings import ServerSettings
+
+_log: Final = logging.getLogger("gai_fast.server")
+
+Handler = Callable[[Incoming], Reply | None]
+"""Answers a request; `None`: a stream has begun, which ends the answer itself."""
+
+
+class Handlers(NamedTuple):
+    """The objects whose methods answer."""
+
+    streams: StreamRoutes
+    operations: OperationRoutes
+
+
+class Route(NamedTuple):
+    """One route.
+
+    Attributes:
+        method: The HTTP method; a GET answers HEAD too where `whole` says so.
+        path: The path; one that ends in `/` besides the root is a prefix, and `Incoming.tail` is the rest.
+        format: The name of the format whose requests and errors the route's clients speak.
+        handler: Finds the handler.
+        is_hot: The fast lane may answer it.
+        whole: The handler always returns a whole reply.
+    """
+
+    method: str
+    path: str
+    format: str
+    handler: Callable[[Handlers], Handler]
+    is_hot: bool = False
+    whole: bool = True
+
+    @property
+    def is_prefix(self) -> bool:
+        """Whether the path is the beginning of the paths that are meant."""
+        return self.path.endswith("/") and self.path != "/"
+
+
+ROUTES: Final = (
+    Route("POST", "/api/v1/stream", "gai", lambda on: on.streams.native, is_hot=True, whole=False),
+    Route("GET", "/api/v1/stream", "gai", lambda on: on.streams.event_source, whole=False),
+    Route("POST", "/api/v1/streams", "gai", lambda on: on.streams.start),
+    Route("GET", "/api/v1/streams/", "gai", lambda on: on.streams.follow, whole=False),
+    Route("DELETE", "/api/v1/streams/", "gai", lambda on: on.streams.cancel),
+    Route("POST", "/v1/chat/completions", "openai", lambda on: on.streams.dialect, is_hot=True, whole=False),
+    Route("GET", "/v1/models", "openai", lambda on: on.operations.models),
+    Route("GET", "/v1/models/", "openai", lambda on: on.operations.model),
+    Route("GET", "/healthz", "gai", lambda on: on.operations.healthz),
+    Route("GET", "/readyz", "gai", lambda on: on.operations.readyz),
+    Route("GET", "/metrics", "gai", lambda on: on.operations.metrics),
+    Route("GET", "/version", "gai", lambda on: on.operations.version),
+    Route("GET", "/", "gai", lambda on: on.operations.playground),
+    Route("GET", "/playground/", "gai", lambda on: on.operations.asset),
+)
+"""Every route. An error of a path that is none of them has the shape of `SECTIONS`."""
+
+SECTIONS: Final = (("/v1/", "openai"), ("", "gai"))
+"""The format of paths that begin so; the first counts."""
+
+HOT_PATHS: Final = frozenset(route.path for route in ROUTES if route.is_hot)
+
+
+class _Resource:
+    """The routes of one path."""
+
+    __slots__ = ("allow", "format", "methods")
+
+    def __init__(self, format: Format, methods: Mapping[str, Handler]) -> None:
+        self.format = format
+        self.methods = methods
+        self.allow = ", ".join(sorted({*methods, "OPTIONS"}))
+
+
+class Mount(NamedTuple):
+    """Where the application of a request is mounted.
+
+    Attributes:
+        on_loopback: The server can be reached from this machine only.
+        prefix: The path that the application is mounted under, without its last slash.
+    """
+
+    on_loopback: bool
+    prefix: str = ""
+
+
+class Router:
+    """Answers requests by the route table.
+
+    Args:
+        settings: `[server]`.
+        handlers: The objects whose methods answer.
+        counts: Counts every request at its end.
+        mount: Where the application is mounted, unless a request says otherwise.
+        only_demo: Whether nothing but the demo model is configured: pages of this machine may then use it.
+        routes: The routes.
+    """
+
+    def __init__(
+        self,
+        settings: ServerSettings,
+        handlers: Handlers,
+        counts: StreamCounts,
+        mount: Mount,
+        *,
+        only_demo: bool,
+        routes: Sequence[Route] = ROUTES,
+    ) -> None:
+        self._admission = Admission(settings, only_demo=only_demo)
+        self._counts = counts
+        self._mount = mount
+        exact: dict[str, list[Route]] = {}
+        prefixes: dict[str, list[Route]] = {}
+        for route in routes:
+            (prefixes if route.is_prefix else exact).setdefault(route.path, []).append(route)
+        self._exact = {path: _resource(found, handlers) for path, found in exact.items()}
+        self._prefixes = {path: _resource(found, handlers) for path, found in prefixes.items()}
+        self._sections = [(path, _Resource(get_format(name), {})) for path, name in SECTIONS]
+
+    def handle(self, http: HTTPRequest, mount: Mount | None = None) -> Reply | None:
+        """Answers a request, or begins a stream.
+
+        An error that a handler raises becomes the error body of its route; so does any other exception, as `internal`,
+        and its traceback goes to the log.
+
+        Args:
+            http: The request, whole.
+            mount: Where the application is mounted.
+        """
+        admitted = self._admit(http, mount)
+        resource, incoming = self._incoming(http, admitted)
+        try:
+            if admitted.error is not None:
+                raise admitted.error
+            return self._answer(resource, incoming, admitted)
+        except Error as error:
+            return incoming.refusal(error, _allow(error), close=admitted.error is not None)
+        except Exception as problem:  # noqa: BLE001  # a bug of ours: the client gets an answer, the log the traceback
+            _log.error("%s %r could not be handled", http.method, incoming.path, exc_info=problem)
+            return incoming.refusal(Error("internal", "The server failed to handle this request"), close=True)
+
+    def refuse(self, http: HTTPRequest, mount: Mount | None = None) -> Reply | None:
+        """The refusal of a request of which only the head has come, where that is reason enough to refuse it.
+
+        Args:
+            http: The request, without its body.
+            mount: Where the application is mounted.
+        """
+        admitted = self._admit(http, mount)
+        resource, incoming = self._incoming(http, admitted)
+        try:
+            if admitted.error is not None:
+                raise admitted.error
+            if resource is None:
+                raise _not_found()
+            if http.method in resource.methods:
+                if http.method == "POST":
+                    check_json(http.headers)
+            elif http.method != "OPTIONS":
+                raise _not_allowed(resource.allow)
+        except Error as error:
+            return incoming.refusal(error, _allow(error), close=True)
+        return None
+
+    def refusal(self, http: HTTPRequest, error: Error, mount: Mount | None = None) -> Reply:
+        """The response for an error of a request whose head could be read, in the shape of its route.
+
+        Args:
+            http: The request.
+            error: The reason to refuse it. Its connection is of no further use.
+            mount: Where the application is mounted.
+        """
+        return self._incoming(http, self._admit(http, mount))[1].refusal(error, close=True)
+
+    def ended(self, http: HTTPRequest, status: int) -> None:
+        """Counts a request whose answer has ended, and writes its line of the access log.
+
+        Args:
+            http: The request; its head could be read.
+            status: As for `log_request`.
+        """
+        self._counts.request_ended(self._endpoint(http), status, http.metrics, http.error_code)
+        log_request(http, status)
+
+    def _endpoint(self, http: HTTPRequest) -> str:
+        """The route of a request, as a label."""
+        if http.metrics is not None:
+            return http.metrics.endpoint
+        path = http.target.partition("?")[0]
+        if path in self._exact:
+            return path
+        return next((f"{prefix}{{}}" for prefix in self._prefixes if path.startswith(prefix)), OTHER)
+
+    def _admit(self, http: HTTPRequest, mount: Mount | None) -> Admitted:
+        if mount is None:
+            mount = self._mount
+        return self._admission.admit(
+            http.method,
+            http.target,
+            http.headers,
+            is_http_1_1=http.is_http_1_1,
+            on_loopback=mount.on_loopback,
+            prefix=mount.prefix,
+        )
+
+    def _incoming(self, http: HTTPRequest, admitted: Admitted) -> tuple[_Resource | None, Incoming]:
+        """The resource of a path, or `None`, and the request in its format."""
+        path = admitted.path
+        resource = self._exact.get(path)
+        if resource is not None:
+            return resource, Incoming(http, admitted, resource.format)
+        for prefix, resource in self._prefixes.items():
+            if path.startswith(prefix):
+                return resource, Incoming(http, admitted, resource.format, path.removeprefix(prefix))
+        section = next(section for prefix, section in self._sections if path.startswith(prefix))
+        return section if path == "*" else None, Incoming(http, admitted, section.format)
+
+    def _answer(self, resource: _Resource | None, incoming: Incoming, admitted: Admitted) -> Reply | None:
+        method = incoming.http.method
+        if method == "OPTIONS" and "access-control-request-method" in incoming.http.headers:
+            return preflight(admitted)
+        if resource is None:
+            raise _not_found()
+        handler = resource.methods.get(method)
+        if handler is not None:
+            return handler(incoming)
+        if method == "OPTIONS":
+            headers = [("allow", resource.allow), *id_headers(incoming.request_id), *incoming.cors]
+            return Reply(204, headers=headers)
+        raise _not_allowed(resource.allow)
+
+
+def _resource(routes: Sequence[Route], handlers: Handlers) -> _Resource:
+    methods: dict[str, Handler] = {}
+    for route in routes:
+        methods[route.method] = handler = route.handler(handlers)
+        if route.method == "GET" and route.whole:
+            methods["HEAD"] = handler
+    return _Resource(get_format(routes[0].format), methods)
+
+
+def _not_found() -> Error:
+    return Error("not_found", "there is no such route", reason="route")
+
+
+def _not_allowed(allow: str) -> Error:
+    error = Error("invalid_request", "this route does not accept this method", reason="method", status=405)
+    error.details = {"allow": allow}
+    return error
+
+
+def _allow(error: Error) -> Headers:
+    return [("allow", str((error.details or {})["allow"]))] if error.status == 405 else []

@@ -1,0 +1,40 @@
+"""Requests as servers parse them, for tests of what comes behind the parser."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any, cast
+
+from gai_fast.formats import get_format
+from gai_fast.server.admission import Admission
+from gai_fast.server.connection import HTTPRequest
+from gai_fast.server.incoming import Incoming
+from gai_fast.settings import ServerSettings
+
+LOOPBACK = {"Host": "127.0.0.1:8080"}
+
+
+def http(
+    method: str,
+    target: str,
+    headers: dict[str, str] | None = None,
+    *,
+    is_http_1_1: bool = True,
+    body: bytes = b"",
+    client: Any = None,
+) -> HTTPRequest:
+    """A request of a client at 192.0.2.1; without headers, one for this machine."""
+    names = {name.lower(): value for name, value in (LOOPBACK if headers is None else headers).items()}
+    transport = SimpleNamespace(remote="192.0.2.1") if client is None else client
+    made = HTTPRequest(cast(Any, transport), method, target, names, is_http_1_1=is_http_1_1, keep_alive=is_http_1_1)
+    made.body = body
+    return made
+
+
+def incoming(request: HTTPRequest, tail: str = "", format: str = "gai", **server: Any) -> Incoming:
+    """That request as the guards of a server with these settings let it pass; its id is `req-1` where it has none."""
+    headers = {"x-request-id": "req-1", "host": "127.0.0.1", **request.headers}
+    admission = Admission(ServerSettings(**server), only_demo=False)
+    admitted = admission.admit(request.method, request.target, headers)
+    assert admitted.error is None, admitted.error
+    return Incoming(request, admitted, get_format(format), tail)

@@ -1,0 +1,40 @@
+"""The lines of the access log."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+
+from gai_fast.metrics import StreamMetrics
+from gai_fast.server.access_log import log_request, log_unreadable
+from tests.unit.server.requests import http
+
+
+def test_the_access_log_has_no_query(caplog: pytest.LogCaptureFixture) -> None:
+    asked = http("GET", "/here?key=secret")
+    asked.request_id = "abc"
+    log_request(asked, 200)
+    assert caplog.records == []
+    with caplog.at_level(logging.INFO, "gai_fast.access"):
+        log_request(asked, 200)
+    (record,) = caplog.records
+    words = record.getMessage().split()
+    assert words[:4] == ["192.0.2.1", "GET", "'/here'", "200"]
+    assert words[-1] == "abc"
+
+
+def test_the_figures_of_a_stream_stand_behind_its_line(caplog: pytest.LogCaptureFixture) -> None:
+    asked = http("GET", "/here")
+    asked.metrics = StreamMetrics(duration=1.0)
+    with caplog.at_level(logging.INFO, "gai_fast.access"):
+        log_request(asked, 200)
+    (record,) = caplog.records
+    assert record.getMessage().endswith("}")
+
+
+def test_nothing_of_a_request_that_could_not_be_read_is_repeated(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, "gai_fast.access"):
+        log_unreadable("192.0.2.1", 400, "our-id")
+    (record,) = caplog.records
+    assert record.getMessage() == "192.0.2.1 - '-' 400 0.000 our-id"

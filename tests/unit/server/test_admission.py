@@ -1,0 +1,223 @@
+"""The guards of every request: hosts, pages, ids, the query string, media types."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from gai_fast.errors import Error
+from gai_fast.server.admission import Admission, Admitted, check_json, preflight
+from gai_fast.settings import ServerSettings
+
+HOST = "127.0.0.1:8080"
+
+
+def admit(
+    target: str = "/here",
+    method: str = "GET",
+    *,
+    settings: dict[str, Any] | None = None,
+    only_demo: bool = False,
+    place: dict[str, Any] | None = None,
+    **headers: str | None,
+) -> Admitted:
+    given = {name.replace("_", "-"): value for name, value in {"host": HOST, **headers}.items() if value is not None}
+    admission = Admission(ServerSettings(**(settings or {})), only_demo=only_demo)
+    return admission.admit(method, target, given, **(place or {}))
+
+
+def verdict(admitted: Admitted) -> tuple[int, str | None]:
+    error = admitted.error
+    return (200, None) if error is None else (error.status, error.reason)
+
+
+# ---- hosts -----------------------------------------------------------------------------------------------------------
+
+ALLOWED = {"allowed_hosts": ("gai.example", "b.example:1")}
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        *((host, 200) for host in ("127.0.0.1", "127.1", "localhost:1", "[::1]:80", "gai.example", "GAI.example:99")),
+        ("b.example:1", 200),
+        *((host, 403) for host in ("evil.example", "[::2]", "b.example", "b.example:2", "10.0.0.1")),
+        *((host, 400) for host in ("", "a b", "a@localhost", "localhost/", "localhost:x", "localhost:65536")),
+        *((host, 400) for host in ("::1", "é", "127.0.0.1, 127.0.0.1")),
+    ],
+)
+def test_on_loopback_only_known_hosts_are_served(host: str, status: int) -> None:
+    assert verdict(admit(settings=ALLOWED, host=host)) == (status, None if status == 200 else "host")
+
+
+def test_elsewhere_any_valid_host_is_served() -> None:
+    for host, status in (("evil.example", 200), ("10.0.0.1:99", 200), ("a@b", 400), ("", 400)):
+        assert verdict(admit(place={"on_loopback": False}, host=host))[0] == status
+    old = {"on_loopback": False, "is_http_1_1": False}
+    assert verdict(admit(place=old, host=None)) == (200, None), "HTTP/1.0 has no Host"
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [("gai.example", 200), ("Gai.Example:8080", 200), ("b.example:1", 200), ("b.example", 403), ("localhost", 403)],
+)
+def test_allowed_hosts_hold_off_loopback_too(host: str, status: int) -> None:
+    """Defect A19: `allowed_hosts` was ignored off loopback."""
+    assert verdict(admit(settings=ALLOWED, place={"on_loopback": False}, host=host))[0] == status
+
+
+def test_a_client_without_a_host_is_none_of_the_allowed_ones() -> None:
+    for on_loopback in (True, False):
+        place = {"on_loopback": on_loopback, "is_http_1_1": False}
+        assert verdict(admit(settings=ALLOWED, place=place, host=None)) == (403, "host")
+
+
+@pytest.mark.parametrize(
+    ("target", "status"),
+    [
+        ("http://localhost/here", 200),
+        ("HTTPS://localhost:1/here?a=b", 200),
+        ("http://localhost", 200),
+        ("http://evil.example/here", 403),
+        ("http://a@localhost/here", 400),
+        ("ftp://localhost/here", 400),
+        ("localhost:80", 400),
+        ("/a://b", 200),
+    ],
+)
+def test_the_target_in_absolute_form_names_the_host(target: str, status: int) -> None:
+    host = "evil.example" if target.lower().startswith(("http://localhost", "https://localhost")) else "localhost"
+    assert verdict(admit(target, host=host))[0] == status
+
+
+def test_a_target_in_absolute_form_does_not_stand_for_the_host_header() -> None:
+    """Defect A19: RFC 9112, 3.2: a request of HTTP/1.1 without Host is refused, whatever its target."""
+    assert verdict(admit("http://localhost/here", host=None)) == (400, "host")
+
+
+def test_the_path_is_the_one_behind_the_prefix() -> None:
+    for target, prefix, path in (
+        ("/gw/here?a=b", "/gw", "/here"),
+        ("/gw/", "/gw", "/"),
+        ("http://localhost/gw/here", "/gw", "/here"),
+        ("/here", "/gw", "/here"),
+        ("/gwhere", "/gw", "/gwhere"),
+        ("http://localhost", "", "/"),
+        ("*", "/gw", "*"),
+    ):
+        assert admit(target, place={"prefix": prefix}).path == path
+
+
+# ---- pages -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("settings", "only_demo", "origin", "allowed"),
+    [
+        ({}, False, "http://localhost", False),
+        ({}, True, "http://localhost:99", True),
+        ({}, True, "https://[::1]", True),
+        ({}, True, "http://localhost.example", False),
+        ({}, True, "http://[::1", False),
+        ({}, True, "null", False),
+        ({"cors_origins": ("https://a.example",)}, True, "http://localhost", False),
+        ({"cors_origins": ("https://a.example",)}, False, "https://a.example", True),
+        ({"cors_origins": ("https://a.example",)}, False, "https://A.example", False),
+        ({"cors_origins": ("https://a.example",)}, False, "https://a.example.evil", False),
+    ],
+)
+def test_an_origin_is_allowed_exactly_where_it_is_configured(
+    settings: dict[str, Any], only_demo: bool, origin: str, allowed: bool
+) -> None:
+    admitted = admit(settings=settings, only_demo=only_demo, origin=origin)
+    told = dict(admitted.cors)
+    assert (told.get("access-control-allow-origin") == origin) is allowed
+    assert (told.get("vary") == "Origin") is (only_demo or bool(settings))
+    if allowed:
+        reply = preflight(admitted)
+        assert reply.status == 204
+        assert dict(reply.headers)["x-request-id"] == admitted.request_id
+    else:
+        with pytest.raises(Error) as caught:
+            preflight(admitted)
+        assert (caught.value.code, caught.value.reason) == ("forbidden", "origin")
+    without = admit(settings=settings, only_demo=only_demo)
+    assert ("vary" in dict(without.cors)) is (only_demo or bool(settings))
+
+
+@pytest.mark.parametrize(
+    ("origin", "foreign"),
+    [(None, False), ("http://127.0.0.1:8080", False), ("http://127.0.0.1:81", True), ("null", True), ("", True)],
+)
+def test_a_page_is_foreign_unless_it_is_ours_or_allowed(origin: str | None, foreign: bool) -> None:
+    assert admit(origin=origin).is_foreign is foreign
+    assert not admit(origin=origin, settings={"cors_origins": (origin,)}).is_foreign
+
+
+@pytest.mark.parametrize(
+    ("site", "foreign"),
+    [("cross-site", True), ("same-site", True), ("same-origin", False), ("none", False), ("", False)],
+)
+def test_a_page_that_asks_without_cors_is_known_by_its_site(site: str, foreign: bool) -> None:
+    """Defect A20: an image of any page sends no Origin, and could start a stream."""
+    assert admit(sec_fetch_site=site).is_foreign is foreign
+    assert admit(sec_fetch_site=site, origin="http://127.0.0.1:8080").is_foreign is foreign
+    allowed = {"cors_origins": ("https://a.example",)}
+    assert not admit(sec_fetch_site=site, origin="https://a.example", settings=allowed).is_foreign
+    assert admit(sec_fetch_site=site, settings=allowed).is_foreign is foreign
+
+
+# ---- ids and the query -----------------------------------------------------------------------------------------------
+
+
+def test_a_refused_request_has_its_id_and_path_too() -> None:
+    admitted = admit("/v1/x?a=b", host="evil.example", x_request_id="mine")
+    assert admitted.error is not None
+    assert (admitted.request_id, admitted.path) == ("mine", "/v1/x")
+    trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+    assert admit(traceparent=trace).trace_id == trace[3:35]
+
+
+@pytest.mark.parametrize("query", ["a=%ff", "&".join("a=b" for _ in range(99))])
+def test_a_query_that_cannot_be_read_is_refused(query: str) -> None:
+    assert verdict(admit(f"/here?{query}")) == (400, "query")
+
+
+def test_the_last_of_a_query_parameter_counts() -> None:
+    assert admit("/here?a=1&b=&a=%C3%A9+x").query == {"a": "é x", "b": ""}
+    assert admit("/here?").query == {}
+
+
+# ---- bodies ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "application/json",
+        "application/json;charset=utf-8",
+        'Application/JSON; charset="UTF-8"',
+        "application/json;",
+    ],
+)
+def test_a_body_is_accepted_where_it_is_json(kind: str) -> None:
+    check_json({"content-type": kind})
+    check_json({"content-type": kind, "content-encoding": " Identity"})
+
+
+@pytest.mark.parametrize(
+    ("headers", "reason"),
+    [
+        *(
+            ({"content-type": kind}, "content_type")
+            for kind in ("text/plain", "", "application/json; charset=utf-16", "application/json; a=b")
+        ),
+        ({}, "content_type"),
+        ({"content-type": "application/json", "content-encoding": "gzip"}, "content_encoding"),
+    ],
+)
+def test_any_other_body_is_refused(headers: dict[str, str], reason: str) -> None:
+    with pytest.raises(Error) as caught:
+        check_json(headers)
+    assert (caught.value.status, caught.value.reason) == (415, reason)

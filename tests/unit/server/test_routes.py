@@ -1,0 +1,227 @@
+"""The route table, and the way from a request to a reply."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from typing import Any, cast
+
+import pytest
+
+from gai_fast.errors import Error
+from gai_fast.net.engine import Engine
+from gai_fast.server.counts import StreamCounts
+from gai_fast.server.incoming import Incoming
+from gai_fast.server.metrics import PrometheusSink
+from gai_fast.server.operations import OperationRoutes
+from gai_fast.server.replies import Reply
+from gai_fast.server.routes import HOT_PATHS, ROUTES, Handlers, Mount, Route, Router
+from gai_fast.server.streams import StreamRoutes
+from gai_fast.settings import ModelSettings, ServerSettings, Settings, UpstreamSettings
+from tests.unit.server.requests import LOOPBACK, http
+
+
+def echo(incoming: Incoming) -> Reply:
+    return Reply(200, f"{incoming.path} {incoming.tail}".encode(), incoming.cors)
+
+
+def fail(incoming: Incoming) -> Reply:
+    raise Error("rate_limited", "slow", retry_after_ms=10)
+
+
+def crash(incoming: Incoming) -> Reply:
+    raise TypeError("canary77")
+
+
+SEEN: list[Incoming] = []
+
+
+def stream(incoming: Incoming) -> None:
+    SEEN.append(incoming)
+
+
+TABLE = (
+    Route("GET", "/here", "gai", lambda on: echo),
+    Route("POST", "/here", "gai", lambda on: echo),
+    Route("GET", "/stream", "gai", lambda on: echo, whole=False),
+    Route("POST", "/begin", "gai", lambda on: stream, whole=False),
+    Route("DELETE", "/things/", "gai", lambda on: echo),
+    Route("GET", "/v1/fail", "openai", lambda on: fail),
+    Route("GET", "/fail", "gai", lambda on: fail),
+    Route("GET", "/v1/crash", "openai", lambda on: crash),
+    Route("GET", "/crash", "gai", lambda on: crash),
+)
+NATIVE = {"code", "message", "temporary", "request_id"}
+OPENAI = {"message", "type", "param", "code"}
+
+
+def router(on_loopback: bool = True, **settings: Any) -> Router:
+    handlers = cast(Handlers, None)
+    return Router(
+        ServerSettings(**settings), handlers, StreamCounts([]), Mount(on_loopback), only_demo=False, routes=TABLE
+    )
+
+
+def ask(table: Router, method: str, path: str, headers: dict[str, str] | None = None, **more: Any) -> Reply:
+    reply = table.handle(http(method, path, headers), **more)
+    assert reply is not None
+    return reply
+
+
+def members(reply: Reply) -> set[str]:
+    return {*json.loads(reply.body)["error"]}
+
+
+# ---- routes ----------------------------------------------------------------------------------------------------------
+
+
+async def test_every_route_of_the_contract_that_has_come_is_there() -> None:
+    demo = UpstreamSettings("demo", "demo", "")
+    settings = Settings(upstreams={"demo": demo}, models={"demo": ModelSettings("demo", demo, "demo")})
+    engine = Engine(settings, asyncio.get_running_loop())
+    metrics = PrometheusSink([])
+    handlers = Handlers(StreamRoutes(engine), OperationRoutes(settings, metrics))
+    table = Router(settings.server, handlers, metrics, Mount(True), only_demo=True)
+    for route in ROUTES:
+        path = f"{route.path}x" if route.is_prefix else route.path
+        allow = dict(ask(table, "OPTIONS", path).headers)["allow"].split(", ")
+        assert route.method in allow
+        assert ("HEAD" in allow) is (route.method == "GET" and route.whole)
+    assert {"/api/v1/stream", "/v1/chat/completions"} == HOT_PATHS
+    assert {route.format for route in ROUTES if route.path.startswith("/v1/")} == {"openai"}
+
+
+def test_a_route_is_found_by_its_exact_path_and_a_prefix_gives_the_rest() -> None:
+    table = router()
+    assert ask(table, "GET", "/here?a=b").body == b"/here "
+    assert ask(table, "HEAD", "/here").status == 200
+    assert ask(table, "DELETE", "/things/a/b%20c").body == b"/things/a/b%20c a/b%20c"
+    assert ask(table, "DELETE", "/things/").body == b"/things/ "
+    for path in ("/here/", "/Here", "/nothing", "/things"):
+        assert ask(table, "GET", path).status == 404
+
+
+def test_a_mounted_application_is_found_behind_its_prefix_and_judges_hosts_by_its_socket() -> None:
+    table = router()
+    mount = Mount(on_loopback=False, prefix="/gw")
+    assert ask(table, "GET", "/gw/here", {"Host": "evil.example"}, mount=mount).body == b"/here "
+    assert ask(table, "GET", "/gw/here", {"Host": "evil.example"}).status == 403
+    refused = table.refuse(http("POST", "/gw/here", {"Host": "evil.example"}), mount)
+    assert refused is not None
+    assert refused.status == 415
+    reply = table.refusal(http("POST", "/gw/v1/fail"), Error("timeout", "late"), mount)
+    assert members(reply) == OPENAI
+
+
+def test_a_method_that_is_not_there_is_told_which_are() -> None:
+    for method, path, allow in (
+        ("PUT", "/here", "GET, HEAD, OPTIONS, POST"),
+        ("HEAD", "/stream", "GET, OPTIONS"),
+        ("GET", "/things/x", "DELETE, OPTIONS"),
+    ):
+        reply = ask(router(), method, path)
+        assert (reply.status, dict(reply.headers)["allow"]) == (405, allow)
+        reply = ask(router(), "OPTIONS", path)
+        assert (reply.status, dict(reply.headers)["allow"]) == (204, allow)
+    reply = ask(router(), "OPTIONS", "*")
+    assert (reply.status, dict(reply.headers)["allow"]) == (204, "OPTIONS")
+    assert ask(router(), "GET", "*").status == 405
+
+
+@pytest.mark.parametrize(("origin", "status"), [("https://a.example", 204), ("https://b.example", 403)])
+def test_a_preflight_is_answered_for_allowed_origins(origin: str, status: int) -> None:
+    for path in ("/here", "/nothing"):
+        headers = {**LOOPBACK, "Origin": origin, "Access-Control-Request-Method": "POST"}
+        reply = ask(router(cors_origins=("https://a.example",)), "OPTIONS", path, headers)
+        assert reply.status == status
+        assert ("access-control-allow-origin" in dict(reply.headers)) is (status == 204)
+
+
+# ---- errors ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("path", "shape"), [("/fail", NATIVE | {"retry_after_ms"}), ("/v1/fail", OPENAI)])
+def test_an_error_has_the_shape_of_its_route(path: str, shape: set[str]) -> None:
+    reply = ask(router(), "GET", path, {**LOOPBACK, "X-Request-Id": "abc"})
+    assert members(reply) == shape
+    assert reply.status == 429
+    assert dict(reply.headers)["retry-after-ms"] == "10"
+    assert dict(reply.headers)["x-request-id"] == "abc"
+    assert not reply.close
+
+
+@pytest.mark.parametrize(("path", "shape"), [("/nothing", NATIVE | {"reason"}), ("/v1/nothing", OPENAI)])
+def test_an_unknown_path_has_the_shape_of_its_section(path: str, shape: set[str]) -> None:
+    assert members(ask(router(), "GET", path)) == shape
+
+
+@pytest.mark.parametrize(("path", "shape"), [("/crash", NATIVE), ("/v1/crash", OPENAI)])
+def test_an_unexpected_exception_is_one_500_in_the_shape_of_the_route(
+    path: str, shape: set[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.ERROR, "gai_fast.server"):
+        reply = ask(router(), "GET", path, {**LOOPBACK, "X-Request-Id": "abc"})
+    assert (reply.status, reply.close) == (500, True)
+    assert members(reply) == shape
+    assert dict(reply.headers)["x-request-id"] == "abc"
+    assert b"canary77" not in reply.body
+    (record,) = caplog.records
+    assert record.exc_info is not None
+    assert "canary77" in str(record.exc_info[1])
+
+
+def test_a_request_that_a_guard_refuses_closes_its_connection() -> None:
+    reply = ask(router(), "GET", "/here", {"Host": "evil.example", "X-Request-Id": "abc"})
+    assert (reply.status, reply.close) == (403, True)
+    assert dict(reply.headers)["x-request-id"] == "abc"
+
+
+@pytest.mark.parametrize(
+    ("path", "shape"), [("/here", NATIVE | {"reason"}), ("/v1/fail", OPENAI), ("/v1/nothing", OPENAI)]
+)
+def test_a_request_whose_body_fails_is_refused_in_the_shape_of_its_route_with_its_id(
+    path: str, shape: set[str]
+) -> None:
+    """Defect A16: 408, 413 and 415 on `/v1` had the native shape and an id of ours."""
+    error = Error("invalid_request", "too large", reason="max_body", status=413)
+    reply = router().refusal(http("POST", path, {**LOOPBACK, "X-Request-Id": "abc"}), error)
+    assert (reply.status, reply.close) == (413, True)
+    assert members(reply) == shape
+    assert dict(reply.headers)["x-request-id"] == "abc"
+
+
+def test_what_a_handler_begins_is_no_reply() -> None:
+    asked = http("POST", "/begin", {**LOOPBACK, "X-Request-Id": "abc"})
+    assert router().handle(asked) is None
+    assert asked.request_id == "abc"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "headers", "status"),
+    [
+        ("POST", "/here", {"Content-Type": "application/json"}, None),
+        ("GET", "/here", {}, None),
+        ("OPTIONS", "/here", {}, None),
+        ("GET", "/fail", {}, None),
+        ("POST", "/here", {"Content-Type": "text/plain"}, 415),
+        ("POST", "/here", {"Content-Type": "application/json", "Content-Encoding": "gzip"}, 415),
+        ("POST", "/nothing", {}, 404),
+        ("PUT", "/here", {}, 405),
+        ("POST", "/here", {"Host": "evil.example"}, 403),
+        ("POST", "/here?a=%ff", {}, 400),
+    ],
+)
+def test_by_its_head_alone_a_request_is_refused_as_it_would_be_whole(
+    method: str, path: str, headers: dict[str, str], status: int | None
+) -> None:
+    SEEN.clear()
+    table = router()
+    refused = table.refuse(http(method, path, {**LOOPBACK, "X-Request-Id": "abc", **headers}))
+    assert (refused and refused.status) == status
+    if refused is not None:
+        assert refused.close, "its body is still to come"
+        assert dict(refused.headers)["x-request-id"] == "abc"
+        assert ("allow" in dict(refused.headers)) is (status == 405)
+    assert table.refuse(http("POST", "/begin", {**LOOPBACK, "Content-Type": "application/json"})) is None
+    assert SEEN == [], "no handler is called"
