@@ -1,15 +1,17 @@
-"""What is compiled and the build switch; everything else is in pyproject.toml.
+"""The extensions and the build switch; everything else is in pyproject.toml.
 
-Two kinds: the kernels, in Cython (`_native`, whose twins are `_pure`), and the modules that every request runs through,
-which mypyc compiles as they are: a request takes about half the time in the process.
+There are two kinds of extension: the Cython kernels (`_native`, whose twins are `_pure`), and the modules in
+`COMPILED`, which mypyc compiles from their Python source. docs/architecture.md, "What is compiled", has the numbers.
 
-GAI_FAST_BUILD=auto (default: without a working compiler the package is pure Python) | native (that is an error) | pure.
-GAI_FAST_SANITIZE=1 builds with address and undefined-behaviour sanitizers.
-GAI_FAST_MYPYC=0 builds the kernels alone: a build for development, whose Python modules can be edited.
+GAI_FAST_BUILD: "auto" (default) falls back where compiling fails: without kernels the package is pure Python, without
+mypyc the modules stay interpreted. "native" makes both an error. "pure" compiles nothing.
+GAI_FAST_MYPYC=0 compiles the kernels only: a build for development, whose Python modules can be edited.
+GAI_FAST_SANITIZE=1 compiles the kernels only, with the address and undefined-behaviour sanitizers.
 """
 
 import os
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from setuptools import Extension, setup
@@ -19,10 +21,12 @@ from setuptools.errors import CCompilerError, ExecError, PlatformError
 BUILD = os.environ.get("GAI_FAST_BUILD", "auto")
 MYPYC = os.environ.get("GAI_FAST_MYPYC", "1") not in ("", "0")
 SANITIZE = os.environ.get("GAI_FAST_SANITIZE", "0") not in ("", "0")
+JOBS = os.cpu_count() or 1
 KERNELS = ("simd", "buffer", "jsontext", "encoders", "parsers", "chunked", "relay", "shapes", "counters", "fast_path")
-SOURCES = {"relay": ("csrc/learn.c",)}
-# Only modules whose annotations say all: mypyc checks them at run time, loses the `from` of a `raise`, and lets nobody
-# replace a method of an instance, or an attribute of instances by one of a subclass (tests/test_architecture.py).
+SOURCES = {"relay": ("csrc/learn.c",)}  # C files beside a kernel's own
+# Only modules whose share of a request was measured, and which can be compiled: mypyc checks annotations at run time,
+# loses the `from` of a `raise`, and lets nobody replace a method of an instance, or an attribute of instances by one of
+# a subclass (tests/test_architecture.py).
 COMPILED = (
     "clock",
     "formats/_base",
@@ -73,40 +77,74 @@ DIRECTIVES = {
 }
 
 
-class BuildOrFallBack(build_ext):
-    """All extensions or none: half of them would be neither implementation. As many at once as there are processors."""
+class Build(build_ext):
+    """Compiles the kernels, all or none, then the modules for mypyc, all or none.
 
-    def finalize_options(self):
-        super().finalize_options()
-        if self.parallel is None:
-            self.parallel = os.cpu_count() or 1
+    Sources are translated to C here and not when `setup` is called: pip runs this file three times, and compiles once.
+    """
 
     def run(self):
-        try:
-            super().run()
-        except (CCompilerError, ExecError, PlatformError) as problem:
-            if BUILD == "native":
-                raise
-            for extension in self.extensions:
-                Path(self.get_ext_fullpath(extension.name)).unlink(missing_ok=True)
-            self.extensions = []
-            print(
-                f"gai-fast: the C compiler failed ({problem}); building the pure Python implementation, which does the "
-                "same more slowly. GAI_FAST_BUILD=native makes this an error, GAI_FAST_BUILD=pure silences it.",
-                file=sys.stderr,
-            )
+        """Compiles both kinds; each falls back on its own."""
+        self.extensions = []
+        for translate, instead in PARTS:
+            part = CompileSideBySide(self.distribution)
+            for option in ("build_lib", "build_temp", "inplace", "editable_mode", "force", "debug", "parallel"):
+                setattr(part, option, getattr(self, option))
+            try:
+                self.distribution.ext_modules = translate()
+                part.ensure_finalized()
+                part.run()
+            except (CCompilerError, ExecError, PlatformError, ImportError, SystemExit) as problem:
+                if BUILD == "native":
+                    raise
+                print(
+                    f"gai-fast: {translate.__name__}: {problem}; {instead}. GAI_FAST_BUILD=native makes this an error, "
+                    "GAI_FAST_BUILD=pure compiles nothing.",
+                    file=sys.stderr,
+                )
+                break  # modules that are compiled without the kernels would be neither implementation
+            self.extensions += part.extensions
+        self.distribution.ext_modules = self.extensions
+        self._remove_stale(Path(self.build_lib))
+        if self.inplace or self.editable_mode:
+            self._remove_stale(Path())
+
+    def _remove_stale(self, root):
+        """Removes what an earlier or a failed build left: it would be imported in place of the sources."""
+        suffix = Path(self.get_ext_filename("any")).name.removeprefix("any")
+        current = {root / self.get_ext_filename(self.get_ext_fullname(extension.name)) for extension in self.extensions}
+        for path in set((root / "gai_fast").rglob(f"*{suffix}")) - current:
+            path.unlink()
 
 
-def extensions():
-    """The compiled modules, or none for a pure build."""
-    if BUILD == "pure":
-        return []
-    if BUILD not in ("auto", "native"):
-        raise SystemExit(f"GAI_FAST_BUILD must be auto, native or pure, not {BUILD!r}")
+class CompileSideBySide(build_ext):
+    """Compiles as many C files at once as there are processors, those of one extension as well."""
+
+    def build_extensions(self):
+        """Compiles and links all extensions."""
+        self.parallel = self.parallel or JOBS
+        compile_all = self.compiler.compile
+        with ThreadPoolExecutor(JOBS) as pool:
+
+            def compile_each(sources, **options):
+                largest_first = sorted(sources, key=os.path.getsize, reverse=True)
+                objects = pool.map(lambda source: compile_all([source], **options), largest_first)
+                return [each for made in objects for each in made]
+
+            self.compiler.compile = compile_each
+            super().build_extensions()
+
+
+def kernels():
+    """The Cython kernels as extensions in C."""
     from Cython.Build import cythonize  # not needed, and perhaps not there, for a pure build
 
+    return cythonize(kernel_extensions(), compiler_directives=DIRECTIVES)
+
+
+def kernel_extensions():
     checks = ["-fsanitize=address,undefined", "-fno-omit-frame-pointer"] if SANITIZE else []
-    modules = [
+    return [
         Extension(
             f"gai_fast._native.{name}",
             [f"gai_fast/_native/{name}.pyx", *SOURCES.get(name, ())],
@@ -117,28 +155,37 @@ def extensions():
         )
         for name in KERNELS
     ]
-    built = cythonize(modules, compiler_directives=DIRECTIVES)
-    return built if SANITIZE or not MYPYC else [*built, *compiled()]
 
 
-def compiled():
-    """The modules that mypyc compiles, into one library so that they call each other directly."""
-    paths = [f"gai_fast/{name}.py" for name in COMPILED]
-    try:
-        from mypyc.build import mypycify  # perhaps not there where a build is not isolated
-
-        return mypycify(
-            ["--python-version", "{}.{}".format(*sys.version_info), *paths],
-            opt_level="3",
-            debug_level="0",
-            group_name="gai_fast._compiled",
-            target_dir="build/mypyc",
-        )
-    except (ImportError, SystemExit) as problem:  # a later release of what we import may have other types
-        if BUILD == "native":
-            raise
-        print(f"gai-fast: mypyc failed ({problem}); its modules stay interpreted", file=sys.stderr)
+def compiled_modules():
+    """The modules that mypyc compiles, in one library so that they call each other directly, a C file each."""
+    if SANITIZE or not MYPYC:
         return []
+    paths = [f"gai_fast/{name}.py" for name in COMPILED]
+    if missing := [path for path in paths if not Path(path).is_file()]:
+        raise PlatformError(f"COMPILED in setup.py names what is not there: {', '.join(missing)}")
+    from mypyc.build import mypycify  # perhaps not there where a build is not isolated
+
+    extensions = mypycify(
+        ["--python-version", "{}.{}".format(*sys.version_info), *paths],
+        opt_level="1",  # 21 s of a core instead of 65 with -O3, and 1 % more instructions a request
+        debug_level="0",
+        multi_file=True,
+        group_name="gai_fast._compiled",
+        target_dir="build/mypyc",
+    )
+    for extension in extensions:
+        extension.include_dirs.append("build/mypyc/gai_fast")  # mypyc includes its header without the group's folder
+        extension.extra_compile_args.append("-Wno-error")  # a warning of a later compiler is no reason to be slow
+    return extensions
 
 
-setup(ext_modules=extensions(), cmdclass={"build_ext": BuildOrFallBack})
+PARTS = (
+    (kernels, "the package will be pure Python, which does the same more slowly"),
+    (compiled_modules, "the modules stay interpreted, and a request takes twice the time"),
+)
+if BUILD == "pure":
+    PARTS = ()
+if BUILD not in ("auto", "native", "pure"):
+    raise SystemExit(f"GAI_FAST_BUILD must be auto, native or pure, not {BUILD!r}")
+setup(ext_modules=[] if BUILD == "pure" else kernel_extensions(), cmdclass={"build_ext": Build})

@@ -8,6 +8,7 @@ pure side.
 from __future__ import annotations
 
 import os
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Literal
 
 __all__ = [
@@ -40,6 +41,8 @@ __all__ = [
 ]
 
 IMPLEMENTATION: Literal["native", "pure"] = "pure"
+MODULES: Literal["compiled", "interpreted"] = "compiled" if find_spec("gai_fast._compiled__mypyc") else "interpreted"
+"""Whether the modules that every request runs through were compiled by mypyc (`COMPILED` in setup.py)."""
 
 
 def _is_set(name: str) -> bool:

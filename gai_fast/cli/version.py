@@ -8,6 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 import click
 
 from gai_fast import IMPLEMENTATION
+from gai_fast._impl import MODULES
 from gai_fast._version import __version__
 from gai_fast.cli import json_option, print_json
 
@@ -24,7 +25,7 @@ def _version(name: str) -> str | None:
 @click.command()
 @json_option
 def command(json: bool) -> None:
-    """Print versions, and whether the native kernels are in use."""
+    """Print versions, whether the native kernels are in use, and whether the modules around them are compiled."""
     python = f"{platform.python_implementation()} {platform.python_version()}"
     system = f"{platform.system()} {platform.machine()}"
     dependencies = {name: _version(name) for name in DEPENDENCIES}
@@ -33,6 +34,7 @@ def command(json: bool) -> None:
             {
                 "version": __version__,
                 "implementation": IMPLEMENTATION,
+                "modules": MODULES,
                 "python": python,
                 "platform": system,
                 "dependencies": dependencies,
@@ -40,5 +42,6 @@ def command(json: bool) -> None:
         )
         return
     click.echo(f"gai-fast {__version__} ({IMPLEMENTATION}, {python}, {system})")
+    click.echo(f"modules {MODULES}")
     for name, installed in dependencies.items():
         click.echo(f"{name} {installed or 'not installed'}")

@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from itertools import accumulate, islice
 from typing import TYPE_CHECKING, Any, Final
 
-from gai_fast._impl import IMPLEMENTATION, encode_json
+from gai_fast._impl import IMPLEMENTATION, MODULES, encode_json
 from gai_fast._version import __version__
 from gai_fast.limits import LIMITS
 from gai_fast.metrics import StreamMetrics
@@ -130,7 +130,7 @@ class PrometheusSink(StreamCounts):
         from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 
         models = list(self.models.items())
-        build = (__version__, IMPLEMENTATION, platform.python_version())
+        build = (__version__, IMPLEMENTATION, MODULES, platform.python_version())
         yield GaugeMetricFamily, "build_info", "What runs here.", _BUILD_LABELS, iter([(build, 1)])
         about = "Requests that a stream answered, or that were refused."
         yield CounterMetricFamily, "requests", about, _REQUEST_LABELS, _request_rows(list(self.requests.items()))
@@ -217,7 +217,7 @@ GAUGES: Final = {
     "upstream_connections": ("upstream", "Open connections, idle ones included."),
 }
 """The label of each gauge, and what it is."""
-_BUILD_LABELS: Final = ("version", "implementation", "python")
+_BUILD_LABELS: Final = ("version", "implementation", "modules", "python")
 _REQUEST_LABELS: Final = ("endpoint", "provider", "model", "status", "outcome", "code")
 _MODEL_LABELS: Final = ("provider", "model")
 _HISTOGRAMS: Final = {

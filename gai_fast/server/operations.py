@@ -11,7 +11,7 @@ from typing import Any, Final
 from urllib.parse import unquote
 
 from gai_fast import __version__
-from gai_fast._impl import IMPLEMENTATION
+from gai_fast._impl import IMPLEMENTATION, MODULES
 from gai_fast.errors import Error
 from gai_fast.server.incoming import Incoming
 from gai_fast.server.metrics import PrometheusSink
@@ -67,7 +67,12 @@ class OperationRoutes:
         """What runs here."""
         return json_reply(
             incoming,
-            {"version": __version__, "implementation": IMPLEMENTATION, "python": platform.python_version()},
+            {
+                "version": __version__,
+                "implementation": IMPLEMENTATION,
+                "modules": MODULES,
+                "python": platform.python_version(),
+            },
         )
 
     def models(self, incoming: Incoming) -> Reply:

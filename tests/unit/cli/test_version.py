@@ -6,13 +6,15 @@ import json
 import platform
 
 from gai_fast import IMPLEMENTATION
+from gai_fast._impl import MODULES
 from gai_fast._version import __version__
 
 from .conftest import Run
 
 
 def test_it_prints_the_version_and_the_implementation(run: Run) -> None:
-    first = run("version").output.splitlines()[0]
+    first, second, *_ = run("version").output.splitlines()
+    assert second == f"modules {MODULES}"
     assert first.startswith(f"gai-fast {__version__} ({IMPLEMENTATION}, {platform.python_implementation()} ")
 
 
@@ -20,4 +22,5 @@ def test_json_holds_the_dependencies(run: Run) -> None:
     shown = json.loads(run("version", "--json").output)
     assert shown["version"] == __version__
     assert shown["implementation"] == IMPLEMENTATION
+    assert shown["modules"] == MODULES
     assert shown["dependencies"]["httptools"]

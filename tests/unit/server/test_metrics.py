@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 
 import pytest
 
+from gai_fast._impl import IMPLEMENTATION, MODULES
 from gai_fast.limits import LIMITS
 from gai_fast.meter import StreamMeter
 from gai_fast.metrics import GAP_BOUNDS, StreamMetrics
@@ -146,7 +147,9 @@ def test_gauges_are_read_when_they_are_scraped(lines: Callable[[PrometheusSink],
     told = lines(sink)
     assert 'gai_fast_active_streams{transport="sse"} 3.0' in told
     assert 'gai_fast_breaker_state{upstream="openai"} 1.0' in told
-    assert any(line.startswith("gai_fast_build_info{") for line in told)
+    (build,) = (line for line in told if line.startswith("gai_fast_build_info{"))
+    assert f'implementation="{IMPLEMENTATION}"' in build
+    assert f'modules="{MODULES}"' in build
 
 
 def test_open_metrics_where_it_is_asked_for(lines: Callable[[PrometheusSink], set[str]]) -> None:

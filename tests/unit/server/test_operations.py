@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from gai_fast import IMPLEMENTATION, __version__
+from gai_fast._impl import MODULES
 from gai_fast.errors import Error
 from gai_fast.server.incoming import Incoming
 from gai_fast.server.metrics import PrometheusSink
@@ -43,8 +44,9 @@ def test_health_and_version() -> None:
     assert answer("healthz") == {"status": "ok"}
     assert answer("readyz") == {"status": "ready", "upstreams": ["up"]}
     version = answer("version")
-    assert version.keys() == {"version", "implementation", "python"}
+    assert version.keys() == {"version", "implementation", "modules", "python"}
     assert (version["version"], version["implementation"]) == (__version__, IMPLEMENTATION)
+    assert version["modules"] == MODULES
 
 
 def test_models_are_listed_in_their_order_and_found_by_name() -> None:

@@ -1,0 +1,113 @@
+"""`setup.py`: what each build compiles, and what is left where compiling fails.
+
+Each test builds a copy of the sources with one kernel and one module for mypyc: a few seconds of a compiler.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+
+from gai_fast import _impl
+from tests.kernels import is_set
+
+ROOT = Path(__file__).parents[1]
+MYPYC_FAILS = "def mypycify(*paths, **options):\n    raise SystemExit('types do not fit')\n"
+
+Build = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def test_required_modules_are_compiled() -> None:
+    """CI measures and tests what users install: a build whose mypyc part failed must not pass for one."""
+    if is_set("GAI_FAST_REQUIRE_ALL") and not is_set("GAI_FAST_NO_EXTENSIONS"):
+        assert _impl.MODULES == "compiled"
+    assert (_impl.MODULES == "compiled") is any((ROOT / "gai_fast").glob("_compiled__mypyc*.so"))
+
+
+@pytest.fixture
+def build(tmp_path: Path, unavailable: Callable[[str], NoReturn]) -> Build:
+    """Builds the copy in `tmp_path` with these variables."""
+    for module in ("Cython", "mypyc", "setuptools"):
+        if find_spec(module) is None:
+            unavailable(module)
+    if shutil.which(os.environ.get("CC", "cc").split()[0]) is None:
+        unavailable("a C compiler")
+    for name in ("csrc", "gai_fast"):
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("*.so", "*.c", "__pycache__"))
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, tmp_path)
+    script = (ROOT / "setup.py").read_text()
+    script = re.sub(r"^KERNELS = .*$", 'KERNELS = ("buffer",)', script, count=1, flags=re.M)
+    script = re.sub(r"^COMPILED = \(.*?^\)$", 'COMPILED = ("clock",)', script, count=1, flags=re.M | re.S)
+    (tmp_path / "setup.py").write_text(script)
+
+    def run(**variables: str) -> subprocess.CompletedProcess[str]:
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("GAI_FAST_")}
+        return subprocess.run(
+            [sys.executable, "setup.py", "-q", "build_ext", "--inplace"],
+            cwd=tmp_path,
+            env={**kept, **variables},
+            capture_output=True,
+            text=True,
+            timeout=50,
+            check=False,
+        )
+
+    return run
+
+
+def built(folder: Path) -> set[str]:
+    """The modules that are compiled in a folder."""
+    return {path.name.partition(".")[0] for path in (folder / "gai_fast").rglob("*.so")}
+
+
+def test_a_native_build_compiles_both_kinds_and_a_development_build_the_kernels_alone(
+    build: Build, tmp_path: Path
+) -> None:
+    """What only an earlier build compiled is removed: it would be imported in place of its source."""
+    assert build(GAI_FAST_BUILD="native").returncode == 0
+    assert built(tmp_path) == {"buffer", "clock", "_compiled__mypyc"}
+    assert build(GAI_FAST_BUILD="native", GAI_FAST_MYPYC="0").returncode == 0
+    assert built(tmp_path) == {"buffer"}
+
+
+def test_kernels_stay_where_mypyc_fails_and_a_native_build_fails(build: Build, tmp_path: Path) -> None:
+    stand_in = tmp_path / "stand-in/mypyc"
+    stand_in.mkdir(parents=True)
+    (stand_in / "__init__.py").touch()
+    (stand_in / "build.py").write_text(MYPYC_FAILS)
+    done = build(PYTHONPATH=str(stand_in.parent))
+    assert done.returncode == 0, done.stderr
+    assert built(tmp_path) == {"buffer"}
+    assert "gai-fast: compiled_modules: types do not fit; the modules stay interpreted" in done.stderr
+    assert build(PYTHONPATH=str(stand_in.parent), GAI_FAST_BUILD="native").returncode != 0
+
+
+def test_without_a_compiler_the_package_is_pure_and_a_native_build_fails(build: Build, tmp_path: Path) -> None:
+    done = build(CC="/nonexistent")
+    assert done.returncode == 0, done.stderr
+    assert built(tmp_path) == set()
+    assert "gai-fast: kernels: " in done.stderr
+    assert "the package will be pure Python" in done.stderr
+    assert build(CC="/nonexistent", GAI_FAST_BUILD="native").returncode != 0
+
+
+def test_a_pure_build_compiles_nothing(build: Build, tmp_path: Path) -> None:
+    assert build(GAI_FAST_BUILD="pure").returncode == 0
+    assert built(tmp_path) == set()
+
+
+def test_a_compiled_module_that_is_not_there_is_named(build: Build, tmp_path: Path) -> None:
+    (tmp_path / "gai_fast/clock.py").unlink()
+    done = build(GAI_FAST_BUILD="native")
+    assert done.returncode != 0
+    assert "COMPILED in setup.py names what is not there: gai_fast/clock.py" in done.stderr
