@@ -7,7 +7,9 @@ the engine's, as the server's are.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import copy
+import enum
 import os
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Generator, Iterable, Mapping, Sequence
@@ -29,7 +31,8 @@ from gai_fast.limits import LIMITS
 from gai_fast.metrics import MetricsSink, StreamMetrics
 from gai_fast.net.callbacks import CallbackRunner
 from gai_fast.net.engine import Engine
-from gai_fast.net.session import Clock, Session, StreamSpec
+from gai_fast.net.session import Session
+from gai_fast.net.spec import Clock, StreamSpec
 from gai_fast.reading import characters, parse_request
 from gai_fast.request import Request
 from gai_fast.result import Collector, Result
@@ -100,7 +103,7 @@ class Gateway:
 
         Args:
             request: A native request.
-            events: Callbacks, told of the same events whether or not somebody iterates.
+            events: Callbacks, called with the same events whether or not somebody iterates.
         """
         return GatewayStream(self._opened, request, events)
 
@@ -125,12 +128,23 @@ class Gateway:
         return self._engine
 
 
+class _Reading(enum.Enum):
+    """Whether somebody iterates over a stream."""
+
+    NOT_BEGUN = "not begun"
+    BEGUN = "begun"
+    DROPPED = "dropped"  # too much was unread, and the callbacks had it
+
+
 class GatewayStream:
     """One answer, followed as it comes. Made by `Gateway.stream`.
 
     Iterating gives the events of `gai.events.v1` in the compact envelope, `done` last; what fails once the answer was
     asked for is an `error` event. Leaving the `async with` before the end cancels the upstream; after it, async
     callbacks are waited for. A program that reads slowly, or whose callbacks are slow, slows the upstream down.
+
+    A stream with callbacks need not be iterated. If nobody has begun to when `limits.waiting_events` events are unread,
+    they are dropped: callbacks go on, `result` still gives the whole answer, and iterating raises `RuntimeError`.
 
     Attributes:
         id: The stream's id.
@@ -151,6 +165,8 @@ class GatewayStream:
         self._session: Session | None = None
         self._metrics: StreamMetrics | None = None
         self._failure: Error | None = None
+        self._reading = _Reading.NOT_BEGUN
+        self._has_done = False
         self._is_over = False
         self._is_paused = False
         self._pauses = 0
@@ -214,6 +230,15 @@ class GatewayStream:
         return self
 
     async def __anext__(self) -> Event:
+        if self._reading is _Reading.DROPPED:
+            raise RuntimeError(
+                f"more than {LIMITS.waiting_events} events of this stream were not read, and went to its callbacks "
+                "alone: iterate from the beginning, or use callbacks and `result` without iterating"
+            )
+        self._reading = _Reading.BEGUN
+        return await self._next()
+
+    async def _next(self) -> Event:
         while not self._ready:
             if self._is_over:
                 raise StopAsyncIteration
@@ -238,8 +263,11 @@ class GatewayStream:
         Raises:
             Error: The stream failed.
         """
-        async for _ in self:
-            pass
+        if self._reading is _Reading.NOT_BEGUN:
+            self._reading = _Reading.BEGUN
+        with contextlib.suppress(StopAsyncIteration):
+            while True:
+                await self._next()
         if self._failure is not None:
             raise self._failure
         result = self._collector.result()
@@ -266,10 +294,16 @@ class GatewayStream:
     def take_pieces(self) -> Sequence[Piece]:
         """No bytes; what was said is ready to be read."""
         events = self._sink.take()
-        self._ready.extend(events)
+        self._has_done = self._has_done or bool(events and events[-1]["type"] == "done")
+        if self._reading is not _Reading.DROPPED:
+            self._ready.extend(events)
         if len(self._ready) > LIMITS.waiting_events and not self._is_paused:
-            self._is_paused = True
-            self._pause()
+            if self._callbacks is not None and self._reading is _Reading.NOT_BEGUN:
+                self._reading = _Reading.DROPPED
+                self._ready.clear()
+            else:
+                self._is_paused = True
+                self._pause()
         self._wake()
         if self._callbacks is not None:
             self._callbacks.tell(map(self._measured, events))
@@ -310,14 +344,19 @@ class GatewayStream:
         self._finish()
 
     def fail(self, error: Error) -> None:
-        """The stream failed early: its error has been said as any other."""
-        self._finish()
+        """The stream failed early: its error has been said as any other, if that was possible."""
+        if self._has_done:
+            self._finish()
+        else:
+            self.abort(error)
 
     def abort(self, error: Error) -> None:
         """The stream broke off, and its events cannot say so: they end here all the same."""
         self._failure = error
-        self._ready.append({"type": "error", "error": error.payload()})
-        self._ready.append({"type": "done", "finished": False})
+        told: Event = {"type": "error", "error": error.payload()}
+        self._ready += [told, {"type": "done", "finished": False}]
+        if self._callbacks is not None:
+            self._callbacks.tell([told])
         self._finish()
 
     def _finish(self) -> None:

@@ -55,6 +55,22 @@ class Limits:
     json_prose: int = 64 * KIB
     """Characters held back while a JSON document is looked for behind them: an introduction of ten pages."""
 
+    transcript: int = 32 * MIB
+    """Characters of an answer that are kept so that another attempt can go on from it, with the cost of keeping them:
+    the longest answers are a tenth. A longer one ends with its failure."""
+
+    collected: int = 128 * MIB
+    """Characters of an answer that are collected into one result: as many as `held_answer`."""
+
+    recorded: int = 256 * MIB
+    """Bytes of a recording: twice the longest answer that is gathered, since a read costs its framing besides."""
+
+    early_warnings: int = 16
+    """Warnings that wait for the start of their stream: more say nothing new."""
+
+    held_beside: int = 256
+    """Events that wait beside held text: usage and snapshots come a few times a second, text with them."""
+
     tool_calls: int = 1024
     """Open tool calls of one answer: each holds its arguments in memory."""
 

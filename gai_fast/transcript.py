@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from gai_fast.errors import Error
 from gai_fast.events import DELTAS, Event
+from gai_fast.limits import LIMITS
 
 _ASIDES: Final = frozenset({"usage", "warning"})
 """Said of an answer, not by it: of an attempt that repeats what is known they are left out."""
@@ -33,7 +34,7 @@ _MADE_UP: Final = frozenset({"call_id", "signature", "safety", "usage", "provide
 class Transcript:
     """The content of one stream, as its client was told it."""
 
-    __slots__ = ("_at", "_call_ids", "_failure", "_offset", "_said")
+    __slots__ = ("_at", "_call_ids", "_failure", "_offset", "_said", "_size", "is_lost")
 
     def __init__(self) -> None:
         # The place of each run of deltas of one kind with its texts; of another event with its call's id, and itself.
@@ -42,6 +43,9 @@ class Transcript:
         self._offset = 0
         self._failure: Error | None = None
         self._call_ids: dict[str, str] = {}
+        self._size = 0
+        self.is_lost = False
+        """Whether more was delivered than `limits.transcript`: the answer cannot be continued any more."""
 
     @property
     def text(self) -> str | None:
@@ -70,7 +74,8 @@ class Transcript:
     def forget(self) -> None:
         """What was told is void."""
         self._said.clear()
-        self._at = self._offset = 0
+        self._at = self._offset = self._size = 0
+        self.is_lost = False
 
     def named(self, event: Event) -> Event:
         """An event with the call's id that the client knows."""
@@ -103,11 +108,17 @@ class Transcript:
         return self._compared(event, key, place)
 
     def _note(self, place: _Place, event: Event, key: str | None) -> None:
+        if self.is_lost:
+            return
         text: str = event.get("call_id", "") if key is None else event[key]  # type: ignore[literal-required]  # DELTAS' keys
+        self._size += LIMITS.log_piece_cost + (len(repr(event)) if key is None else len(text))
         if key is not None and self._said and self._said[-1][0] == place:
             self._said[-1][1].append(text)
         else:
             self._said.append((place, [text], event))
+        if self._size > LIMITS.transcript:
+            self._said.clear()
+            self.is_lost = True
         self._at = len(self._said)
 
     def _match(self, place: _Place, event: Event) -> None:

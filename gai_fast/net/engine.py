@@ -19,12 +19,15 @@ from gai_fast.errors import Error, for_client
 from gai_fast.formats import StreamEncoder
 from gai_fast.limits import LIMITS
 from gai_fast.metrics import MetricsSink, Outcome, StreamMetrics
+from gai_fast.net.attempts import OpenExchange, Translate
 from gai_fast.net.callbacks import tell_sinks
+from gai_fast.net.delivery import Client
 from gai_fast.net.pool import UpstreamPool, close_all
 from gai_fast.net.recording import RecordedExchange, secrets_of
 from gai_fast.net.replay import ReplayExchange, load_recording
 from gai_fast.net.retry import Breaker, RetryPolicy
-from gai_fast.net.session import Client, Clock, Exchange, Session, StreamSpec, Translate
+from gai_fast.net.session import Session
+from gai_fast.net.spec import Clock, StreamSpec
 from gai_fast.net.timers import TimerWheel
 from gai_fast.net.upstream import Receiver
 from gai_fast.processors import Chain, StreamInfo, describe, make_chain, read_processor
@@ -44,7 +47,7 @@ class Pool(Protocol):
 
     def open(
         self, method: str, path: str, headers: Sequence[tuple[str, str]], body: bytes, receiver: Receiver
-    ) -> Exchange:
+    ) -> OpenExchange:
         """Starts a request."""
 
 
@@ -133,8 +136,8 @@ class Engine:
         """
         output = spec.output
         kept: LoggedOutput | None = None
-        if spec.origin is not None:
-            output = kept = LoggedOutput(cast("StreamEncoder", output), self.store.create(spec.origin))
+        if spec.log_header is not None:
+            output = kept = LoggedOutput(cast("StreamEncoder", output), self.store.create(spec.log_header))
         try:
             session = Session(self, spec, output, client, stream_id=stream_id, clock=clock, loop=self._loop)
             self.streams[stream_id] = session
@@ -152,30 +155,36 @@ class Engine:
         """Cancels a stream that runs."""
         self.streams[stream_id].cancel()
 
-    def open(self, spec: StreamSpec, session: Session) -> tuple[Adapter, Translate, Exchange]:
-        """Asks the upstream of a spec.
+    def open(
+        self, spec: StreamSpec, receiver: Receiver, stream_id: str, number: int
+    ) -> tuple[Adapter, Translate, OpenExchange]:
+        """Sends a request to the upstream of a spec.
 
         Args:
             spec: One attempt.
-            session: Gets the answer.
+            receiver: Gets the response.
+            stream_id: The stream's id.
+            number: The number of the attempt, from 1.
 
         Returns:
-            What reads the answer, what an error of it is to clients, and the exchange.
+            The reader of the answer, the translation of its errors for clients, and the request under way.
 
         Raises:
             Error: It cannot be asked for this; nothing was sent. `internal` where the adapter failed for a bug, which
                 is logged.
         """
         try:
-            return self._ask(spec, session)
+            return self._open(spec, receiver, stream_id, number)
         except Error:
             raise
         except Exception as problem:
-            logger.error("stream %s: a request failed to be built: a bug", session.stream_id, exc_info=problem)
+            logger.error("stream %s: its request cannot be built: a bug", stream_id, exc_info=problem)
         name = spec.model.upstream.name
         raise Error("internal", f"the gateway failed to build the request for upstream {name!r}", reason="request")
 
-    def _ask(self, spec: StreamSpec, session: Session) -> tuple[Adapter, Translate, Exchange]:
+    def _open(
+        self, spec: StreamSpec, receiver: Receiver, stream_id: str, number: int
+    ) -> tuple[Adapter, Translate, OpenExchange]:
         upstream = spec.model.upstream
         api = get_provider(upstream.provider)
         key = upstream.api_key.reveal() if upstream.api_key is not None else None
@@ -187,32 +196,29 @@ class Engine:
         else:
             request = api.build_request(spec.request, target)
         if target.dropped:
-            _log_dropped(session.stream_id, upstream, target.dropped)
+            _log_dropped(stream_id, upstream, target.dropped)
         adapter = api.adapter(spec.model.id)
         translate = partial(for_client, upstream=upstream.name, keep_details=api.dialect == spec.dialect)
         if self.record is None:
-            exchange = self._open(api, upstream, request, session)
+            exchange = self._send(api, upstream, request, receiver)
         else:
-            exchange = self._open_recorded(self.record, spec, session, api, request)
+            name = stream_id if number == 1 else f"{stream_id}.{number}"
+            recorded = self._recorded(self.record / f"{name}.ndjson", spec, stream_id, receiver)
+            exchange = recorded.open(lambda receiver: self._send(api, upstream, request, receiver))
         return adapter, translate, exchange
 
-    def _open_recorded(
-        self, folder: Path, spec: StreamSpec, session: Session, api: API, request: UpstreamRequest
-    ) -> Exchange:
+    def _recorded(self, file: Path, spec: StreamSpec, stream_id: str, receiver: Receiver) -> RecordedExchange:
         upstream = spec.model.upstream
         about = {
             "provider": upstream.provider,
             "model": spec.model.id,
             "upstream": upstream.name,
-            "stream_id": session.stream_id,
+            "stream_id": stream_id,
         }
         key = upstream.api_key.reveal() if upstream.api_key is not None else None
-        number = "" if not session.attempts else f".{session.attempts + 1}"
-        file = folder / f"{session.stream_id}{number}.ndjson"
-        recorded = RecordedExchange(file, about, session, self._loop.time, secrets_of(key, upstream.headers))
-        return recorded.open(lambda receiver: self._open(api, upstream, request, receiver))
+        return RecordedExchange(file, about, receiver, self._loop.time, secrets_of(key, upstream.headers))
 
-    def _open(self, api: API, upstream: UpstreamSettings, request: UpstreamRequest, receiver: Receiver) -> Exchange:
+    def _send(self, api: API, upstream: UpstreamSettings, request: UpstreamRequest, receiver: Receiver) -> OpenExchange:
         if api.recording:
             return ReplayExchange(load_recording(api.recording), receiver, self._loop)
         headers = request.headers

@@ -21,7 +21,7 @@ import orjson
 
 from gai_fast.errors import Error
 from gai_fast.limits import LIMITS
-from gai_fast.net.session import Exchange
+from gai_fast.net.attempts import OpenExchange
 from gai_fast.net.upstream import Receiver
 
 FORMAT: Final = 1
@@ -128,9 +128,9 @@ class RecordedExchange:
         self._censor = _Censor(secrets)
         self._began = clock()
         self._file: BinaryIO | None = None
-        self._exchange: Exchange | None = None
+        self._exchange: OpenExchange | None = None
 
-    def open(self, open_exchange: Callable[[Receiver], Exchange]) -> RecordedExchange:
+    def open(self, open_exchange: Callable[[Receiver], OpenExchange]) -> RecordedExchange:
         """Opens the real exchange, with this as its receiver."""
         self._exchange = open_exchange(self)
         return self

@@ -25,7 +25,7 @@ from gai_fast.formats import (
 from gai_fast.ids import new_stream_id, request_id
 from gai_fast.metrics import StreamMetrics
 from gai_fast.net.engine import Engine
-from gai_fast.net.session import Clock, Output, StreamSpec
+from gai_fast.net.spec import Clock, Output, StreamSpec
 from gai_fast.net.writer import ResponseWriter
 from gai_fast.processors import Chain
 from gai_fast.providers import get_provider
@@ -36,7 +36,7 @@ from gai_fast.server.incoming import Incoming
 from gai_fast.server.negotiation import Negotiated, negotiate
 from gai_fast.server.replies import Reply, StreamHead, id_headers, json_headers
 from gai_fast.settings import ModelSettings
-from gai_fast.stores import Origin
+from gai_fast.stores import LogHeader
 
 _RETRY_MS: Final = 3000
 
@@ -222,7 +222,7 @@ class StreamRoutes:
             dialect=negotiated.format.name,
             prompt_characters=characters(request),
             is_retry=_is_retry(incoming),
-            origin=_origin(negotiated, context) if kept else None,
+            log_header=_log_header(negotiated, context) if kept else None,
             chain=self._chain(request, context),
             request_id=incoming.request_id,
             trace_id=incoming.trace_id,
@@ -273,8 +273,8 @@ def _encoder(negotiated: Negotiated, context: StreamContext, *, whole: bool) -> 
     return encoder, encoder
 
 
-def _origin(negotiated: Negotiated, context: StreamContext) -> Origin:
-    return Origin(context.stream_id, context.model, negotiated.format.name, negotiated.framing, context.envelope)
+def _log_header(negotiated: Negotiated, context: StreamContext) -> LogHeader:
+    return LogHeader(context.stream_id, context.model, negotiated.format.name, negotiated.framing, context.envelope)
 
 
 class SessionCallbacks(Protocol):

@@ -7,11 +7,11 @@ from typing import Final
 
 from gai_fast.net.timers import TimerWheel
 from gai_fast.settings import StoreSettings
-from gai_fast.stores._base import Backlog, Ending, Origin, Store, StreamLog
+from gai_fast.stores._base import Backlog, Ending, LogHeader, Store, StreamLog
 from gai_fast.stores.memory import MemoryStore
 from gai_fast.stores.output import LoggedOutput
 
-__all__ = ["STORES", "Backlog", "Ending", "LoggedOutput", "Origin", "Store", "StreamLog", "open_store"]
+__all__ = ["STORES", "Backlog", "Ending", "LogHeader", "LoggedOutput", "Store", "StreamLog", "open_store"]
 
 # By the scheme of `[store] url`.
 STORES: Final[Mapping[str, Callable[[StoreSettings, TimerWheel], Store]]] = {

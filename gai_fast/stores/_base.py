@@ -20,8 +20,8 @@ from typing import Any, Literal, NamedTuple
 from gai_fast.formats import Framing
 
 
-class Origin(NamedTuple):
-    """Whose stream it is, and what its pieces are written in.
+class LogHeader(NamedTuple):
+    """Whose stream a log holds, and what its pieces are written in.
 
     Args:
         stream_id: Its id; random, never used before.
@@ -77,7 +77,7 @@ class StreamLog(ABC):
 
     __slots__ = ()
 
-    origin: Origin
+    header: LogHeader
 
     @abstractmethod
     def append(self, piece: bytes, last_seq: int) -> None:
@@ -101,7 +101,7 @@ class Store(ABC):
     """The logs of all streams."""
 
     @abstractmethod
-    def create(self, origin: Origin) -> StreamLog:
+    def create(self, header: LogHeader) -> StreamLog:
         """The log of a stream that begins.
 
         Raises:
@@ -117,17 +117,17 @@ class Store(ABC):
         """Gives everything back, what is still to be written first."""
 
 
-def frames_after(block: bytes, origin: Origin, after: int) -> bytes:
+def frames_after(block: bytes, header: LogHeader, after: int) -> bytes:
     """The frames of a block that come after an event: nothing, all, or a cut at the edge of a frame.
 
     Args:
         block: Whole frames.
-        origin: What they are written in.
+        header: What they are written in.
         after: The event's number; it need not have a frame of its own.
     """
-    if origin.framing == "sse":
+    if header.framing == "sse":
         # A line end within a text is escaped, so this is never part of one.
-        number = re.compile(rb"^id: %b\.([0-9]+)$" % re.escape(origin.stream_id.encode()), re.M)
+        number = re.compile(rb"^id: %b\.([0-9]+)$" % re.escape(header.stream_id.encode()), re.M)
         end = b"\n\n"
     else:
         # The first in its line is the event's own (CONTRACT §5: the order of keys); in a string the quote is escaped.

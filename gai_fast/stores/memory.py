@@ -22,7 +22,7 @@ from gai_fast.errors import Error
 from gai_fast.limits import LIMITS
 from gai_fast.net.timers import TimerHandle, TimerWheel
 from gai_fast.settings import StoreSettings
-from gai_fast.stores._base import Backlog, Ending, Origin, Store, StreamLog, frames_after
+from gai_fast.stores._base import Backlog, Ending, LogHeader, Store, StreamLog, frames_after
 
 _PIECE_COST: Final = LIMITS.log_piece_cost
 _BLOCKS: Final = 8
@@ -34,10 +34,10 @@ _SPARE: Final = 16
 class MemoryLog(StreamLog):
     """One stream's pieces. Made by `MemoryStore.create`."""
 
-    __slots__ = ("_blocks", "_gathered", "_kept", "_lost", "_store", "_tail", "ending", "last_seq", "origin")
+    __slots__ = ("_blocks", "_gathered", "_kept", "_lost", "_store", "_tail", "ending", "header", "last_seq")
 
-    def __init__(self, store: MemoryStore, origin: Origin) -> None:
-        self.origin = origin
+    def __init__(self, store: MemoryStore, header: LogHeader) -> None:
+        self.header = header
         self.last_seq = 0
         self.ending: Ending | None = None
         self._store = store
@@ -83,7 +83,7 @@ class MemoryLog(StreamLog):
         if self._tail and self.last_seq > start:
             pieces.append(b"".join(self._tail))
         if pieces:
-            first = frames_after(pieces[0], self.origin, start)
+            first = frames_after(pieces[0], self.header, start)
             pieces[:1] = [first] if first else []
         return Backlog(pieces, self.last_seq, lost, self.ending)
 
@@ -140,7 +140,7 @@ class MemoryStore(Store):
     def __len__(self) -> int:
         return len(self._logs)
 
-    def create(self, origin: Origin) -> MemoryLog:
+    def create(self, header: LogHeader) -> MemoryLog:
         """The log of a stream that begins.
 
         Raises:
@@ -148,7 +148,7 @@ class MemoryStore(Store):
         """
         if (len(self._logs) - len(self._ended) + 1) * LIMITS.log_stream_cost > self.max_bytes // 2:
             raise Error("overloaded", "there is no room for another resumable stream", reason="store")
-        log = self._logs[origin.stream_id] = MemoryLog(self, origin)
+        log = self._logs[header.stream_id] = MemoryLog(self, header)
         self.size += log.size
         self.make_room()
         return log
@@ -168,7 +168,7 @@ class MemoryStore(Store):
 
     def log_ended(self, log: MemoryLog) -> None:
         """Its time to live begins."""
-        if log.origin.stream_id in self._logs:
+        if log.header.stream_id in self._logs:
             self._ended.append((self._timers.clock() + self._ttl, log))
             self.make_room()
             if self._timer is None:
@@ -194,7 +194,7 @@ class MemoryStore(Store):
 
     def _forget_first(self) -> None:
         _, log = self._ended.popleft()
-        del self._logs[log.origin.stream_id]
+        del self._logs[log.header.stream_id]
         self.size -= log.size
 
     def _expire(self) -> None:

@@ -14,7 +14,7 @@ import pytest
 from gai_fast.callbacks import EventManager
 from gai_fast.cli.mock import Fault, Mock
 from gai_fast.config import ConfigError
-from gai_fast.errors import Error, InvalidRequest, Network, NotFound, Unsupported
+from gai_fast.errors import Error, Internal, InvalidRequest, Network, NotFound, Unsupported
 from gai_fast.events import Event
 from gai_fast.gateway import Gateway, Task
 from gai_fast.limits import LIMITS
@@ -204,6 +204,56 @@ class TestCallbacks:
             async with asyncio.timeout(5):
                 await ended.wait()
 
+    async def test_they_get_every_event_though_nobody_reads_more_than_may_wait(
+        self, mock: Mock, gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The upstream was paused up to its total timeout."""
+        monkeypatch.setattr("gai_fast.gateway.LIMITS", dataclasses.replace(LIMITS, waiting_events=4))
+        mock.deltas = 400
+        ended = asyncio.Event()
+        told: list[Event] = []
+        manager = EventManager(on_delta=told.append, on_complete=lambda event: ended.set())
+        async with gateway.stream(QUERY, manager) as stream:
+            async with asyncio.timeout(10):
+                await ended.wait()
+            assert len(told) == 400
+            assert len(stream._ready) <= 5, "what nobody reads is not kept"
+            with pytest.raises(RuntimeError, match="iterate from the beginning"):
+                await anext(stream)
+            result = await stream.result()
+        assert result.text == "".join(event["text"] for event in told)
+
+    async def test_the_result_of_what_was_dropped_waits_for_the_end(
+        self, mock: Mock, gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("gai_fast.gateway.LIMITS", dataclasses.replace(LIMITS, waiting_events=4))
+        mock.deltas = 40
+        enough = asyncio.Event()
+
+        def count(event: Event) -> None:
+            if event["seq"] > 10:
+                enough.set()
+
+        async with gateway.stream(QUERY, EventManager(on_delta=count)) as stream:
+            async with asyncio.timeout(10):
+                await enough.wait()
+                result = await stream.result()
+        assert (result.finish_reason, result.metrics["deltas"]) == ("stop", 40)
+
+    async def test_a_stream_that_breaks_off_ends_for_who_reads_and_for_callbacks(self, gateway: Gateway) -> None:
+        told: list[Event] = []
+        async with gateway.stream(QUERY, EventManager(on_error=told.append)) as stream:
+
+            def fail(event: Event) -> None:
+                raise ZeroDivisionError
+
+            stream._sink.event = fail  # type: ignore[method-assign]  # a bug
+            events = [event async for event in stream]
+            with pytest.raises(Internal):
+                await stream.result()
+        assert [event["type"] for event in events] == ["error", "done"]
+        assert [event["error"]["code"] for event in told] == ["internal"]
+
     async def test_a_failure_is_told_even_where_it_is_raised(self, mock: Mock, gateway: Gateway) -> None:
         mock.fault = Fault("cut", 3)
         told: list[Any] = []
@@ -246,6 +296,7 @@ class TestCallbacks:
         async with gateway.stream(QUERY, EventManager(on_delta=slow)) as stream:
             calls: list[str] = []
             monkeypatch.setattr(stream, "_session", Overheard(stream._session, calls))
+            await anext(stream)
             async with asyncio.timeout(10):
                 while stream._pauses < 2:
                     await asyncio.sleep(0.005)

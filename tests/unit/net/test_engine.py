@@ -16,11 +16,12 @@ from gai_fast.formats import StreamContext, get_format
 from gai_fast.limits import LIMITS
 from gai_fast.net import engine as module
 from gai_fast.net.engine import Engine
-from gai_fast.net.session import Clock, Session, StreamSpec
+from gai_fast.net.session import Session
+from gai_fast.net.spec import Clock, StreamSpec
 from gai_fast.providers import get_provider
 from gai_fast.reading import parse_request
 from gai_fast.settings import ModelSettings, Secret, Settings, StreamSettings, UpstreamSettings
-from gai_fast.stores import Origin
+from gai_fast.stores import LogHeader
 from tests.unit.net.fakes import FakeClient, FakeExchange, FakeOutput
 
 SSE = {"content-type": "text/event-stream"}
@@ -157,11 +158,11 @@ async def test_the_operator_is_told_of_it_once_a_minute_and_of_nothing_that_clie
 def resumable(stream_id: str = "s1") -> StreamSpec:
     context = StreamContext(stream_id, "r", None, "m", now_ms, ids=True)
     encoder = get_format("gai").encoder("sse", context)
-    what = call(origin=Origin(stream_id, "m", "gai", "sse"), deltas=encoder)
+    what = call(log_header=LogHeader(stream_id, "m", "gai", "sse"), deltas=encoder)
     return dataclasses.replace(what, output=encoder)
 
 
-async def test_a_call_with_an_origin_is_kept_and_what_is_kept_is_what_was_sent(engine: Engine) -> None:
+async def test_a_call_with_a_log_header_is_kept_and_what_is_kept_is_what_was_sent(engine: Engine) -> None:
     session, client = start(engine, resumable())
     session.head_received(200, SSE)
     session.body_received(b'data: {"choices":[{"index":0,"delta":{"content":"a"}}]}\n\n')

@@ -19,7 +19,8 @@ from gai_fast.formats import StreamContext, get_format
 from gai_fast.limits import LIMITS
 from gai_fast.metrics import StreamMetrics
 from gai_fast.net.retry import RetryPolicy
-from gai_fast.net.session import Clock, Session, StreamSpec
+from gai_fast.net.session import Session
+from gai_fast.net.spec import Clock, StreamSpec
 from gai_fast.net.upstream import Exchange, Timeouts, UpstreamConnection
 from gai_fast.net.writer import HTTP_CHUNKS, ResponseWriter
 from gai_fast.providers import get_provider
@@ -263,8 +264,8 @@ class Stream:
 
     def attempt_failed(self, upstream: UpstreamSettings, error: Error) -> None: ...
 
-    def open(self, spec: StreamSpec, session: Session) -> tuple[Any, Any, Any]:
-        self.exchange = Exchange("up:1", "POST", b"", session, Timeouts(1, 300, 6_000), self.time)
+    def open(self, spec: StreamSpec, receiver: Session, stream_id: str, number: int) -> tuple[Any, Any, Any]:
+        self.exchange = Exchange("up:1", "POST", b"", receiver, Timeouts(1, 300, 6_000), self.time)
         self.wire = wire = SocketWire() if self.lends else Wire()
         self.connection = UpstreamConnection(wire, self.turn)
         self.connection.connection_made(wire)  # type: ignore[arg-type]  # what is used of a transport

@@ -25,6 +25,7 @@ class Stream(Fixture):
     def __init__(self, monkeypatch: pytest.MonkeyPatch, *processors: Mapping[str, Any], **options: Any) -> None:
         super().__init__(**options)
         monkeypatch.setattr("gai_fast.net.session.perf_counter", self.time.time)
+        monkeypatch.setattr("gai_fast.net.attempts.perf_counter", self.time.time)
         self.spec.chain = make_chain(map(read_processor, processors), StreamInfo())
         self.told: StreamMetrics | None = None
         self.runner.ended = self.ended  # type: ignore[method-assign]  # as the engine does
@@ -158,7 +159,7 @@ def test_an_attempt_that_said_nothing_does_not_count_for_the_upstream(monkeypatc
     stream = Stream(monkeypatch, retries=2, commit_after=10).begin().at(1.0, ROLE)
     stream.session.exchange_ended(Error("network", "cut", reason="truncated"))
     stream.at(3.0)
-    asked_again = stream.session._asked
+    asked_again = stream.session.attempts._asked_at
     assert 1.0 < asked_again < 3.0
     stream.session.head_received(200, SSE)
     stream.at(4.0, frame()).at(5.0, LAST)

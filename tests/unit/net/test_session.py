@@ -13,11 +13,12 @@ from gai_fast.errors import Error
 from gai_fast.limits import LIMITS
 from gai_fast.net import session as module
 from gai_fast.net.retry import Breaker, RetryPolicy
-from gai_fast.net.session import Clock, Session, StreamSpec
+from gai_fast.net.session import Session
+from gai_fast.net.spec import Clock, StreamSpec
 from gai_fast.providers import get_provider
 from gai_fast.reading import parse_request
 from gai_fast.relay import Relay
-from gai_fast.settings import BreakerSettings, ModelSettings, Settings, StreamSettings, UpstreamSettings
+from gai_fast.settings import ModelSettings, Settings, StreamSettings, UpstreamSettings
 from tests.unit.net.fakes import FakeClient, FakeExchange, FakeOutput, FakeTime
 
 SSE = {"content-type": "text/event-stream"}
@@ -57,7 +58,7 @@ class FakeRunner:
     def breaker(self, upstream: UpstreamSettings) -> Breaker | None:
         return self.breakers.get(upstream.name)
 
-    def open(self, spec: StreamSpec, session: Session) -> tuple[Any, Any, Any]:
+    def open(self, spec: StreamSpec, receiver: Session, stream_id: str, number: int) -> tuple[Any, Any, Any]:
         if spec.model.upstream.name in self.refusals:
             raise self.refusals[spec.model.upstream.name]
         self.asked.append(spec)
@@ -390,191 +391,3 @@ def test_an_upstream_that_cannot_be_asked_leaves_no_timer() -> None:
     with pytest.raises(ValueError, match="no path"):
         stream.start()
     assert stream.time.armed == 0
-
-
-# ---- attempts (tests/integration/test_retry.py shows what clients see of them) -------------------------------------
-
-
-def failing(stream: Fixture) -> None:
-    stream.session.head_received(503, {})
-    stream.session.body_received(b"busy")
-    stream.session.exchange_ended(None)
-
-
-def test_a_failed_attempt_is_made_again_after_a_while() -> None:
-    stream = Fixture(retries=1).start()
-    failing(stream)
-    assert (len(stream.runner.asked), stream.client.taken()) == (1, [])
-    stream.time.advance(LIMITS.retry_first)
-    assert len(stream.runner.asked) == 2
-    stream.session.head_received(200, SSE)
-    assert stream.receive(frame()) == ["commit", b"<start><text.delta>"]
-    assert (stream.session.attempts, stream.session.models) == (2, 1)
-
-
-def test_the_last_failure_is_the_response() -> None:
-    stream = Fixture(retries=1).start()
-    failing(stream)
-    stream.time.advance(LIMITS.retry_first)
-    failing(stream)
-    (error,) = stream.client.taken()
-    assert error.code == "provider_unavailable"
-    assert stream.runner.ends == ["failed"]
-    assert stream.time.armed == 0
-
-
-def test_each_attempt_has_its_own_time_for_the_first_event_and_waiting_has_none() -> None:
-    stream = Fixture(retries=1, first_event_timeout=10, commit_after=100).start()
-    stream.time.advance(9)
-    failing(stream)
-    stream.time.advance(9)
-    assert stream.client.taken() == []
-    stream.time.advance(2)
-    (error,) = stream.client.taken()
-    assert (error.code, error.reason) == ("timeout", "first_event")
-
-
-def test_a_client_that_is_gone_is_not_asked_for_again() -> None:
-    stream = Fixture(retries=1).start()
-    failing(stream)
-    stream.session.client_lost()
-    stream.time.advance(10)
-    assert len(stream.runner.asked) == 1
-    assert stream.time.armed == 0
-
-
-def test_a_slow_client_pauses_the_next_attempt_too() -> None:
-    stream = Fixture(retries=1).start()
-    failing(stream)
-    stream.session.pause()
-    stream.time.advance(LIMITS.retry_first)
-    assert stream.exchange.calls == ["pause"]
-
-
-def test_a_fallback_that_cannot_be_asked_leaves_the_failure_as_it_was() -> None:
-    spare = UpstreamSettings("spare", "openai-compatible", "http://y")
-    stream = Fixture(model={"fallback": ("backup",)})
-    stream.runner.settings = Settings(models={"backup": ModelSettings("backup", spare, "b")})
-    stream.runner.refusals["spare"] = Error("unsupported", "no seed", reason="field")
-    stream.start()
-    failing(stream)
-    stream.time.advance(0.1)
-    (error,) = stream.client.taken()
-    assert error.code == "provider_unavailable"
-
-
-def test_the_runner_learns_of_failed_attempts_and_of_an_upstream_that_is_left_alone() -> None:
-    stream = Fixture(retries=1)
-    stream.runner.breakers["up"] = Breaker(BreakerSettings(failures=2, window=30, open=10))
-    stream.start()
-    failing(stream)
-    assert (stream.runner.failures, stream.runner.opened) == ([("up", "provider_unavailable")], [])
-    stream.time.advance(1)
-    failing(stream)
-    assert (len(stream.runner.failures), stream.runner.opened) == (2, ["up"])
-
-
-def test_a_breaker_is_told_of_the_first_content_not_of_the_end() -> None:
-    breaker = Breaker(BreakerSettings(failures=1, window=30, open=10))
-    breaker.failed(-20.0, "")
-    stream = Fixture()
-    stream.runner.breakers["up"] = breaker
-    stream.start()
-    assert not breaker.admits(0.0, ""), "this stream is the probe"
-    stream.session.head_received(200, SSE)
-    stream.receive(frame())
-    assert breaker.admits(0.0, "")
-
-
-@pytest.mark.parametrize("problem", [Error("unsupported", "no"), ValueError("no path")])
-def test_a_probe_that_could_not_be_sent_is_made_anew(problem: Exception) -> None:
-    breaker = Breaker(BreakerSettings(failures=1, window=30, open=10))
-    breaker.failed(-20.0, "")
-    stream = Fixture()
-    stream.runner.breakers["up"] = breaker
-    stream.runner.refusals["up"] = problem
-    with pytest.raises(type(problem)):
-        stream.start()
-    assert breaker.admits(0.0, "")
-
-
-def opened(now: float) -> Breaker:
-    """A breaker whose next request is its probe."""
-    breaker = Breaker(BreakerSettings(failures=1, window=30, open=10))
-    breaker.failed(now - 20.0, "")
-    return breaker
-
-
-def test_a_fresh_answer_that_breaks_again_leaves_no_probe_behind() -> None:
-    spare = UpstreamSettings("spare", "openai-compatible", "http://y")
-    stream = Fixture(on_midstream_failure="restart", retries=1, model={"fallback": ("backup",)})
-    stream.runner.settings = Settings(models={"backup": ModelSettings("backup", spare, "b")})
-    stream.streaming()
-    stream.session.exchange_ended(Error("network", "cut"))
-    breaker = stream.runner.breakers["up"] = opened(stream.time.now)
-    stream.time.advance(1)
-    assert len(stream.runner.asked) == 2
-    assert not breaker.admits(stream.time.now, "another"), "the fresh attempt is the probe"
-    stream.receive(frame(), ERROR)
-    stream.time.advance(1)
-    assert stream.runner.asked[-1].model.name == "backup"
-    assert breaker.state(stream.time.now) == "closed", "it gave content"
-
-
-def test_a_client_that_takes_nothing_costs_the_next_attempt_no_time() -> None:
-    stream = Fixture(on_midstream_failure="continue", retries=1, first_event_timeout=5, heartbeat=0).streaming()
-    stream.session.exchange_ended(Error("network", "cut"))
-    stream.session.pause()
-    stream.time.advance(20)
-    assert stream.exchange.calls == ["pause"]
-    assert stream.ends == 0
-    stream.session.resume()
-    stream.time.advance(4.9)
-    assert stream.ends == 0
-    stream.time.advance(0.2)
-    assert stream.runner.ends == ["failed"]
-
-
-@pytest.mark.parametrize(
-    ("options", "kept"),
-    [
-        ({"retries": 0}, False),
-        ({"retries": 0, "model": {"fallback": ("backup",)}}, True),
-        ({"retries": 0, "model": {"fallback_on": {"context_length_exceeded": "backup"}}}, True),
-        ({"retries": 1}, True),
-    ],
-)
-def test_a_request_is_kept_only_for_who_may_be_asked_again(options: dict[str, Any], kept: bool) -> None:
-    stream = Fixture(**options).start()
-    assert bool(stream.session.spec.request) is kept
-    stream.session.head_received(200, SSE)
-    stream.receive(frame())
-    assert not stream.session.spec.request
-
-
-def test_a_prefill_that_cannot_be_made_is_a_plain_fresh_attempt() -> None:
-    stream = Fixture(on_midstream_failure="continue", retries=1, model={"prefill": True}).streaming()
-    ask = stream.runner.open
-    refused: list[StreamSpec] = []
-
-    def refuse(spec: StreamSpec, session: Session) -> Any:
-        if spec.request is not stream.session.spec.request:
-            refused.append(spec)
-            raise Error("unsupported", "no prefill", reason="field")
-        return ask(spec, session)
-
-    stream.runner.open = refuse  # type: ignore[method-assign]  # for this test
-    stream.session.exchange_ended(Error("network", "cut"))
-    stream.time.advance(1)
-    assert (len(refused), len(stream.runner.asked)) == (1, 2)
-    stream.session.head_received(200, SSE)
-    stream.receive(frame("xy"), frame("", "stop"), DONE)
-    assert stream.output.events[-2].get("continued") == "verified"
-
-
-def test_the_clock_is_read_when_told() -> None:
-    now = 1
-    clock = Clock(lambda: now)
-    now = 2
-    assert clock() == 1
-    assert clock.tick() == clock() == 2

@@ -12,7 +12,8 @@ from gai_fast._impl import FastPath
 from gai_fast.errors import Error
 from gai_fast.formats import StreamContext
 from gai_fast.net.engine import Engine
-from gai_fast.net.session import Clock, Session, StreamSpec
+from gai_fast.net.session import Session
+from gai_fast.net.spec import Clock, StreamSpec
 from gai_fast.net.writer import HTTP_CHUNKS, BodyFraming
 from gai_fast.request import Request
 from gai_fast.server.incoming import Incoming

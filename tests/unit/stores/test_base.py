@@ -7,7 +7,7 @@ import pytest
 from gai_fast.formats import Framing, StreamContext, get_format
 from gai_fast.net.timers import TimerWheel
 from gai_fast.settings import StoreSettings
-from gai_fast.stores import Origin, open_store
+from gai_fast.stores import LogHeader, open_store
 from gai_fast.stores._base import frames_after
 
 ID = "AbCdEfGhIjKlMnOpQrStUv"
@@ -15,7 +15,7 @@ TEXTS = ["a", 'he said "seq":9 and', f"id: {ID}.1\n\nid: {ID}.9\n", '{"seq":1}',
 FRAME_END: dict[Framing, bytes] = {"sse": b"\n\n", "ndjson": b"\n"}
 
 
-def written(framing: Framing, name: str = "gai", envelope: str = "compact") -> tuple[Origin, list[bytes]]:
+def written(framing: Framing, name: str = "gai", envelope: str = "compact") -> tuple[LogHeader, list[bytes]]:
     """A stream as its encoder writes it, one piece for each event."""
     context = StreamContext(
         stream_id=ID,
@@ -42,42 +42,42 @@ def written(framing: Framing, name: str = "gai", envelope: str = "compact") -> t
         encoder.event(event)  # type: ignore[arg-type]  # a plain dict
         pieces.append(encoder.take())
     pieces[-2:] = [pieces[-2] + pieces[-1]]  # the end is said in one turn
-    return Origin(ID, "m", name, framing, "full" if envelope == "full" else "compact"), pieces
+    return LogHeader(ID, "m", name, framing, "full" if envelope == "full" else "compact"), pieces
 
 
 @pytest.mark.parametrize("envelope", ["compact", "full"])
 @pytest.mark.parametrize("framing", ["sse", "ndjson"])
 def test_what_comes_after_an_event_is_exactly_the_later_frames(framing: Framing, envelope: str) -> None:
-    origin, pieces = written(framing, envelope=envelope)
+    header, pieces = written(framing, envelope=envelope)
     for after in range(len(pieces)):
-        assert frames_after(b"".join(pieces), origin, after) == b"".join(pieces[after:])
+        assert frames_after(b"".join(pieces), header, after) == b"".join(pieces[after:])
 
 
 @pytest.mark.parametrize("name", ["openai", "simple"])
 def test_an_event_that_has_no_frame_of_its_own_or_several_is_a_position_too(name: str) -> None:
-    origin, pieces = written("sse", name)
+    header, pieces = written("sse", name)
     for after in range(len(pieces)):
-        assert frames_after(b"".join(pieces), origin, after) == b"".join(pieces[after:])
+        assert frames_after(b"".join(pieces), header, after) == b"".join(pieces[after:])
 
 
 @pytest.mark.parametrize("framing", ["sse", "ndjson"])
 def test_a_block_that_begins_later_is_wanted_whole_and_is_not_copied(framing: Framing) -> None:
-    origin, pieces = written(framing)
+    header, pieces = written(framing)
     block = b"".join(pieces[3:])
     for after in range(4):
-        assert frames_after(block, origin, after) is block
+        assert frames_after(block, header, after) is block
 
 
 def test_nothing_is_left_after_the_last_frame_or_beyond_it() -> None:
-    origin, pieces = written("sse")
+    header, pieces = written("sse")
     block = b"".join(pieces[:4])
-    assert frames_after(block, origin, 4) == b""
-    assert frames_after(block, origin, 10**18) == b""
+    assert frames_after(block, header, 4) == b""
+    assert frames_after(block, header, 10**18) == b""
 
 
 def test_only_ids_of_the_stream_itself_are_positions() -> None:
     _, pieces = written("sse")
-    other = Origin(ID.swapcase(), "m", "gai", "sse")
+    other = LogHeader(ID.swapcase(), "m", "gai", "sse")
     block = b"".join(pieces)
     assert frames_after(block, other, 3) is block
 

@@ -13,7 +13,7 @@ from gai_fast.errors import Error
 from gai_fast.limits import KIB, LIMITS, MIB
 from gai_fast.net.timers import TimerWheel
 from gai_fast.settings import StoreSettings
-from gai_fast.stores import Backlog, Ending, Origin
+from gai_fast.stores import Backlog, Ending, LogHeader
 from gai_fast.stores.memory import MemoryLog, MemoryStore
 from tests.unit.net.fakes import FakeTime
 
@@ -47,7 +47,7 @@ def check(store: MemoryStore) -> None:
 
 
 def begin(store: MemoryStore, stream_id: str = "s") -> MemoryLog:
-    return store.create(Origin(stream_id, "m", "gai", "sse"))
+    return store.create(LogHeader(stream_id, "m", "gai", "sse"))
 
 
 def frame(seq: int, stream_id: str = "s", size: int = 60) -> bytes:
@@ -57,7 +57,7 @@ def frame(seq: int, stream_id: str = "s", size: int = 60) -> bytes:
 
 def fill(log: MemoryLog, first: int, last: int, size: int = 60) -> bytes:
     """A piece for each event; returns all of it."""
-    pieces = [frame(seq, log.origin.stream_id, size) for seq in range(first, last + 1)]
+    pieces = [frame(seq, log.header.stream_id, size) for seq in range(first, last + 1)]
     for seq, piece in enumerate(pieces, first):
         log.append(piece, seq)
     return b"".join(pieces)
@@ -190,7 +190,7 @@ async def test_where_all_are_too_large_the_streams_that_ended_first_go_first(mak
     for number, gone in enumerate((0, 0, 1, 2, 3)):  # ten of this size fit
         fill(begin(store, f"t{number}"), 1, 100, size=1000)
         assert store.size <= MIB
-        there = [await store.find(log.origin.stream_id) is not None for log in ended]
+        there = [await store.find(log.header.stream_id) is not None for log in ended]
         assert there == [False] * gone + [True] * (5 - gone)
     assert [(await log.read()).lost for log in (logs[4], logs[5], logs[6])] == [0, 0, 0]
 
@@ -204,7 +204,7 @@ async def test_where_none_has_ended_the_largest_lose_their_oldest_pieces(make: M
     last = 0
     for seq in range(1, 1500):
         for log in large:
-            log.append(frame(seq, log.origin.stream_id, 1000), seq)
+            log.append(frame(seq, log.header.stream_id, 1000), seq)
             assert store.size <= MIB
         last = seq
     for log in small:
@@ -212,7 +212,7 @@ async def test_where_none_has_ended_the_largest_lose_their_oldest_pieces(make: M
     for log in large:
         backlog = await log.read()
         assert 0 < backlog.lost < last
-        assert b"".join(backlog.pieces).startswith(b"id: %b.%d\n" % (log.origin.stream_id.encode(), backlog.lost + 1))
+        assert b"".join(backlog.pieces).startswith(b"id: %b.%d\n" % (log.header.stream_id.encode(), backlog.lost + 1))
         assert log.size > MIB // 5
 
 
@@ -232,7 +232,7 @@ def test_making_room_is_rare(make: Make, monkeypatch: pytest.MonkeyPatch) -> Non
     total = 0
     for seq in range(1, 1000):
         for log in logs:
-            log.append(frame(seq, log.origin.stream_id, 100), seq)
+            log.append(frame(seq, log.header.stream_id, 100), seq)
             total += 100 + LIMITS.log_piece_cost
     assert searches
     assert searches <= total // (MIB // 16)

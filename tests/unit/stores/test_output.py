@@ -10,7 +10,7 @@ from gai_fast.events import Event
 from gai_fast.formats import Framing, StreamContext, StreamEncoder, get_format
 from gai_fast.net.timers import TimerWheel
 from gai_fast.settings import StoreSettings
-from gai_fast.stores import Ending, Origin
+from gai_fast.stores import Ending, LogHeader
 from gai_fast.stores.memory import MemoryLog, MemoryStore
 from gai_fast.stores.output import LoggedOutput
 
@@ -24,7 +24,7 @@ class Stream:
     def __init__(self, timers: TimerWheel, framing: Framing = "sse", name: str = "gai") -> None:
         context = StreamContext(ID, "r", None, "m", lambda: 1, ids=True, retry_ms=3000)
         self.encoder: StreamEncoder = get_format(name).encoder(framing, context)
-        self.log: MemoryLog = MemoryStore(StoreSettings(), timers).create(Origin(ID, "m", name, framing))
+        self.log: MemoryLog = MemoryStore(StoreSettings(), timers).create(LogHeader(ID, "m", name, framing))
         self.output = LoggedOutput(self.encoder, self.log)
         self.sent = b""
 

@@ -1,0 +1,232 @@
+"""The client's side of a stream: when its head is committed, when bytes are written, and how the response ends.
+
+Owns commit, heartbeats, gathering (`flush_interval`) and the end of a response. Knows no upstream and no event: it
+moves the bytes of one `Output` to one `Client`. Arms no timer but that of `flush_interval`: the session asks `due` and
+calls `look`.
+
+The head is held until the first event or `commit_after`, so that an early failure has its true status.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import math
+from collections.abc import Callable, Sequence
+from typing import Final, Protocol
+
+from gai_fast._impl import LendingTransport, Piece, StreamCounters
+from gai_fast.errors import Error
+from gai_fast.net.spec import Output
+from gai_fast.net.writer import size_of
+from gai_fast.settings import StreamSettings
+
+
+class Client(Protocol):
+    """The response of a stream. Every method is synchronous; none raises for a client that is gone."""
+
+    @property
+    def direct(self) -> LendingTransport | None:
+        """The transport that takes the stream in HTTP chunks; `None` where it is written otherwise, or not yet."""
+
+    def commit(self) -> None:
+        """Begins the response: its head goes out with the next bytes."""
+
+    def flush(self) -> None:
+        """Writes the head alone: no bytes follow in this turn."""
+
+    def write(self, pieces: Sequence[Piece]) -> None:
+        """Writes bytes of the stream, after `commit`; never none."""
+
+    def end(self, pieces: Sequence[Piece]) -> None:
+        """Writes the last bytes, perhaps none, and the proper end of the response."""
+
+    def fail(self, error: Error) -> None:
+        """Answers with this error: the stream failed before `commit`."""
+
+    def abort(self, error: Error) -> None:
+        """Cuts the response off, so that it does not look complete: the stream broke off and cannot tell why."""
+
+
+class _State(enum.Enum):
+    HELD = "held"  # the head has not gone out
+    COMMITTED = "committed"
+    ENDED = "ended"
+
+
+# As constants, because the attribute of an enum costs 75 ns on 3.11, and every read asks.
+_HELD: Final[_State] = _State.HELD
+_COMMITTED: Final[_State] = _State.COMMITTED
+_ENDED: Final[_State] = _State.ENDED
+
+
+class Delivery:
+    """Moves the bytes of one stream to one client.
+
+    Args:
+        client: The response.
+        output: Where the stream's bytes are.
+        stream: The stream's settings.
+        counters: Counts what is written.
+        loop: The loop.
+        whole: The response is one JSON object: nothing is written before the end.
+
+    Attributes:
+        output: Likewise; another one where a fallback answers in another dialect.
+        gathered: Bytes of the upstream that were read since the last write.
+        last_write: When bytes were last written, in seconds of the loop's clock.
+        is_paused: The client takes its bytes too slowly.
+    """
+
+    __slots__ = (
+        "_client",
+        "_commit_by",
+        "_counters",
+        "_handle",
+        "_heartbeat",
+        "_loop",
+        "_state",
+        "_stream",
+        "_whole",
+        "gathered",
+        "is_paused",
+        "last_write",
+        "output",
+    )
+
+    def __init__(
+        self,
+        client: Client,
+        output: Output,
+        stream: StreamSettings,
+        counters: StreamCounters,
+        loop: asyncio.AbstractEventLoop,
+        *,
+        whole: bool,
+    ) -> None:
+        self.output = output
+        self.gathered = 0
+        self.is_paused = False
+        self.last_write = loop.time()
+        self._client = client
+        self._stream = stream
+        self._counters = counters
+        self._loop = loop
+        self._whole = whole
+        self._state = _HELD
+        self._handle: asyncio.TimerHandle | None = None
+        self._commit_by = self.last_write + stream.commit_after
+        self._heartbeat = stream.heartbeat
+
+    @property
+    def is_committed(self) -> bool:
+        """Whether the head has been committed."""
+        return self._state is not _HELD
+
+    @property
+    def direct(self) -> LendingTransport | None:
+        """The transport that a fast path may write to; `None`: not now."""
+        return self._client.direct
+
+    # -- bytes --
+
+    def gather_or_send(self, due: Callable[[], None]) -> bool:
+        """Commits the head if need be, and writes what there is, now or after `flush_interval`.
+
+        Args:
+            due: Called when what is gathered must be sent.
+
+        Returns:
+            Whether bytes were written.
+        """
+        if self._state is _HELD:
+            self._commit()
+        if not self._stream.flush_interval or self.gathered > self._stream.client_buffer:
+            return self.send()
+        if self._handle is None:
+            self._handle = self._loop.call_later(self._stream.flush_interval, due)
+        return False
+
+    def send(self) -> bool:
+        """Writes what there is; returns whether there was anything."""
+        if self._handle is not None:
+            self._handle.cancel()
+            self._handle = None
+        self.gathered = 0
+        pieces = self.output.take_pieces()
+        size = size_of(pieces)
+        if not size:
+            return False
+        self.last_write = self._loop.time()
+        self._counters.wrote(size)
+        self._client.write(pieces)
+        return True
+
+    def _commit(self) -> None:
+        self._state = _COMMITTED
+        self.last_write = self._loop.time()
+        self._client.commit()
+
+    # -- time --
+
+    def due(self) -> float:
+        """When `look` must be called if nothing is written before: for the head, then for each heartbeat."""
+        if self._whole:
+            return math.inf
+        heartbeat = self.last_write + self._heartbeat if self._heartbeat else math.inf
+        return heartbeat if self._state is not _HELD else min(self._commit_by, heartbeat)
+
+    def look(self, now: float) -> None:
+        """Commits the head, or writes a heartbeat, where its time has come."""
+        if self._whole:
+            return
+        if self._state is _HELD and now >= self._commit_by:
+            self._commit()
+            self._client.flush()
+        elif self._heartbeat and now >= self.last_write + self._heartbeat:
+            self.last_write = now
+            if self._state is _COMMITTED and not self.is_paused:
+                self.output.heartbeat()
+                self.send()
+
+    # -- the end --
+
+    def stop(self) -> None:
+        """Cancels the timer: nothing is gathered any more."""
+        if self._handle is not None:
+            self._handle.cancel()
+            self._handle = None
+
+    def take_last(self) -> Sequence[Piece]:
+        """Returns the last bytes, for `end`."""
+        pieces = self.output.take_pieces()
+        self._counters.wrote(size_of(pieces))
+        return pieces
+
+    def end(self, pieces: Sequence[Piece], error: Error | None, *, delivered: bool) -> None:
+        """Ends the response properly.
+
+        Args:
+            pieces: The last bytes, perhaps none.
+            error: The failure of the stream, which its bytes tell; before `commit` it may be the response instead.
+            delivered: Content has been written to the output.
+        """
+        state, self._state = self._state, _ENDED
+        if state is _HELD and error is not None and (self._whole or not delivered):
+            self._client.fail(error)
+            return
+        if state is _HELD:
+            self._client.commit()
+        self._client.end(pieces)
+
+    def cut(self, error: Error) -> None:
+        """Ends the response of a stream whose bytes cannot tell how it ended.
+
+        Args:
+            error: The response, where there is none yet.
+        """
+        state, self._state = self._state, _ENDED
+        if state is _HELD:
+            self._client.fail(error)
+        else:
+            self._client.abort(error)

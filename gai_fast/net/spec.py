@@ -1,0 +1,150 @@
+"""One stream, as it is asked for: `StreamSpec`, and the parts that its caller brings.
+
+Data and interfaces only; `engine.py` starts a stream, `session.py` runs it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+from gai_fast._impl import Piece
+from gai_fast.events import Event
+from gai_fast.processors import Chain
+from gai_fast.relay import DeltaSink, FrameSink
+from gai_fast.request import Request
+from gai_fast.settings import ModelSettings
+from gai_fast.stores import LogHeader
+
+
+class Output(Protocol):
+    """Where the relay's events become bytes."""
+
+    def event(self, event: Event) -> None:
+        """Takes one event."""
+
+    def heartbeat(self) -> None:
+        """Writes a keep-alive between two events."""
+
+    def take_pieces(self) -> Sequence[Piece]:
+        """Returns the bytes since the last call, in pieces: whoever frames them copies them only once."""
+
+
+class Clock:
+    """Milliseconds since the epoch, read once per turn and stream instead of once per event."""
+
+    __slots__ = ("_read", "now_ms")
+
+    def __init__(self, read: Callable[[], int]) -> None:
+        self._read = read
+        self.now_ms = read()
+
+    def tick(self) -> int:
+        """Reads the time."""
+        self.now_ms = self._read()
+        return self.now_ms
+
+    def __call__(self) -> int:
+        return self.now_ms
+
+
+@dataclass(slots=True, init=False)  # mypyc leaves the `__init__` that `dataclass` makes interpreted: 1.5 µs
+class StreamSpec:
+    """One answer that somebody asks for.
+
+    Args:
+        model: The model to ask.
+        request: A native request; or the client's own body, which goes to an upstream of its dialect as it is.
+        output: The relay's sink.
+        deltas: The same sink, where it takes deltas that are written already.
+        frames: The same sink, where the upstream's bytes are passed on as they are.
+        hold: The answer is one JSON object.
+        announces: The format can announce that everything since `start` is void (`stream.reset`).
+        dialect: The name of the format that the client speaks.
+        left_out: Paths of the client's fields that have no place in `request`.
+        prompt_characters: Length of the request's text, for partial usage.
+        is_retry: The client marked the request as a retry of its own.
+        other: Makes the same spec for another model, where more than the model differs then; it is also given this spec
+            where events of an answer have been written.
+        log_header: Describes the stream to its log; its output is an encoder then. `None`: the stream is not logged.
+        chain: The stream's processors, from `Engine.chain`; it lives through every attempt.
+        request_id: For the metrics, as the next three.
+        trace_id: The 32 hex digits of `traceparent`, where there is one.
+        endpoint: The route.
+        transport: `sse`, `ndjson`, `json` or `library`.
+    """
+
+    model: ModelSettings
+    request: Request | dict[str, Any]
+    output: Output
+    deltas: DeltaSink | None
+    frames: FrameSink | None
+    hold: bool
+    announces: bool
+    dialect: str
+    left_out: Sequence[str]
+    prompt_characters: int | None
+    is_retry: bool
+    other: Callable[[ModelSettings, StreamSpec | None], StreamSpec] | None
+    log_header: LogHeader | None
+    chain: Chain | None
+    request_id: str
+    trace_id: str | None
+    endpoint: str
+    transport: str
+
+    def __init__(
+        self,
+        model: ModelSettings,
+        request: Request | dict[str, Any],
+        output: Output,
+        deltas: DeltaSink | None = None,
+        frames: FrameSink | None = None,
+        *,
+        hold: bool = False,
+        announces: bool = False,
+        dialect: str = "",
+        left_out: Sequence[str] = (),
+        prompt_characters: int | None = None,
+        is_retry: bool = False,
+        other: Callable[[ModelSettings, StreamSpec | None], StreamSpec] | None = None,
+        log_header: LogHeader | None = None,
+        chain: Chain | None = None,
+        request_id: str = "",
+        trace_id: str | None = None,
+        endpoint: str = "",
+        transport: str = "",
+    ) -> None:
+        self.model = model
+        self.request = request
+        self.output = output
+        self.deltas = deltas
+        self.frames = frames
+        self.hold = hold
+        self.announces = announces
+        self.dialect = dialect
+        self.left_out = left_out
+        self.prompt_characters = prompt_characters
+        self.is_retry = is_retry
+        self.other = other
+        self.log_header = log_header
+        self.chain = chain
+        self.request_id = request_id
+        self.trace_id = trace_id
+        self.endpoint = endpoint
+        self.transport = transport
+
+    def to(self, model: ModelSettings, *, has_begun: bool) -> StreamSpec:
+        """Returns the same spec for another model.
+
+        Args:
+            model: The other model.
+            has_begun: Whether events of an answer have been written to the output.
+
+        Raises:
+            Error: The request cannot be put in the dialect of the other model.
+        """
+        if self.other is None:
+            return replace(self, model=model)
+        return self.other(model, self if has_begun else None)
