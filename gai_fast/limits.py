@@ -228,6 +228,16 @@ class Limits:
     known_head: int = 2 * KIB
     """Bytes of a head that a connection keeps to know it again: those of the SDKs are a third of it."""
 
+    known_names: int = 256
+    """Names of headers whose spelling is kept: all clients of one kind send the same thirty."""
+
+    lane_head: int = 8 * KIB
+    """Bytes of a request's head that the fast lane reads itself: those of the SDKs have less than one KiB. A whole head
+    is no longer than one header may be, so the lane needs no limit for single ones."""
+
+    read_ahead: int = 64 * KIB
+    """Bytes of a client that are read while its request is answered: as much as one read brings."""
+
     known_addresses: int = 256
     """Addresses whose verdict is kept: an upstream has a few, and a parsed one takes 1 KiB at most."""
 

@@ -47,7 +47,15 @@ SWITCH = "_impl"
 """The one module of layer 1 that reads the environment, and the only way to the kernels."""
 
 ENVIRONMENT = {SWITCH, "config.environment"}
-CATCHES_ALL = {"server.connection", "server.routes", "net.callbacks", "relay", "net.session", "net.engine"}
+CATCHES_ALL = {
+    "server.connection",
+    "server.lane",
+    "server.routes",
+    "net.callbacks",
+    "relay",
+    "net.session",
+    "net.engine",
+}
 """Where a bug ends that must not harm others: a handler's (the client gets a 500), that of a user's callback, and a
 stream's: of its parts in the relay, of what drives it in the session, of what builds its request in the engine."""
 

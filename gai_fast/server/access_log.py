@@ -11,8 +11,8 @@ import time
 from typing import Final
 
 from gai_fast._impl import encode_json
-from gai_fast.server.connection import HTTPRequest
 from gai_fast.server.metrics import log_fields
+from gai_fast.server.request_reader import HTTPRequest
 
 _log: Final = logging.getLogger("gai_fast.access")
 

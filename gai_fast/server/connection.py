@@ -28,83 +28,13 @@ from gai_fast._impl import ChunkedBody, FastPath
 from gai_fast.errors import Error
 from gai_fast.ids import new_request_id
 from gai_fast.limits import LIMITS
-from gai_fast.metrics import StreamMetrics
 from gai_fast.net.sockets import descriptor_of
 from gai_fast.net.timers import Timer, Timers
 from gai_fast.net.writer import HTTP_CHUNKS, PLAIN, BodyFraming
 from gai_fast.server.listening import limit_silence
 from gai_fast.server.replies import Reply, StreamHead, error_reply
-from gai_fast.server.transport import ClientTransport, StreamCallbacks
-
-
-class HTTPRequest:
-    """One request, whole.
-
-    Attributes:
-        method: As it was sent.
-        target: The request target as it was sent; nothing is decoded.
-        is_http_1_1: HTTP/1.1, otherwise 1.0.
-        headers: By lower-case name; repeated ones joined with ", ".
-        body: All of it.
-        is_welcome: Its head was looked at, and is no reason to refuse it.
-        keep_alive: Another request may follow on the connection.
-        connection: Where it came from.
-        request_id: Set by whoever answers it.
-        began: Monotonic seconds at its last byte.
-        metrics: Of the stream that answered it, once that has ended.
-        error_code: Of the error that answered it, where no stream did.
-    """
-
-    __slots__ = (
-        "began",
-        "body",
-        "connection",
-        "error_code",
-        "headers",
-        "is_http_1_1",
-        "is_welcome",
-        "keep_alive",
-        "method",
-        "metrics",
-        "request_id",
-        "target",
-    )
-
-    def __init__(
-        self,
-        connection: ClientTransport,
-        method: str,
-        target: str,
-        headers: dict[str, str],
-        *,
-        is_http_1_1: bool,
-        keep_alive: bool,
-    ) -> None:
-        self.connection = connection
-        self.method = method
-        self.target = target
-        self.headers = headers
-        self.is_http_1_1 = is_http_1_1
-        self.keep_alive = keep_alive
-        self.body = b""
-        self.is_welcome = False
-        self.request_id = ""
-        self.began = 0.0
-        self.metrics: StreamMetrics | None = None
-        self.error_code = ""
-
-    def again(self, headers: dict[str, str], body: bytes) -> HTTPRequest:
-        """Another request of the same client that differs from this one in nothing but these."""
-        again = HTTPRequest(
-            self.connection,
-            self.method,
-            self.target,
-            headers,
-            is_http_1_1=self.is_http_1_1,
-            keep_alive=self.keep_alive,
-        )
-        again.body = body
-        return again
+from gai_fast.server.request_reader import HTTPRequest
+from gai_fast.server.transport import StreamCallbacks
 
 
 def _headers_too_large() -> Error:

@@ -1,4 +1,4 @@
-"""When a client must have sent more of its request."""
+"""What a client must have sent or taken by when, without timers."""
 
 from __future__ import annotations
 
@@ -21,3 +21,33 @@ def body_due(began: float, received: int, now: float, timeout: float) -> float:
         Seconds of the same clock.
     """
     return min(now, began + received / LIMITS.body_rate) + timeout
+
+
+class WriteProgress:
+    """How long a client has taken nothing of what was written for it."""
+
+    __slots__ = ("_since", "_taken")
+
+    def __init__(self) -> None:
+        self._taken = 0
+        self._since = 0.0
+
+    def restart(self, now: float) -> None:
+        """Begins to measure: up to now the client owed nothing."""
+        self._since = now
+
+    def is_stuck(self, written: int, unsent: int, now: float, timeout: float) -> bool:
+        """Whether the client has taken no byte for `timeout` seconds.
+
+        Args:
+            written: All bytes written so far.
+            unsent: Those of them that the client has not taken.
+            now: Seconds of a monotonic clock.
+            timeout: Seconds, the `write_timeout` of the configuration.
+        """
+        taken = written - unsent
+        if unsent and taken == self._taken:
+            return now - self._since >= timeout
+        self._taken = taken
+        self._since = now
+        return False

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from gai_fast.errors import Error
 from gai_fast.formats import Format
 from gai_fast.server.admission import Admitted, check_json
-from gai_fast.server.connection import HTTPRequest
 from gai_fast.server.replies import Headers, Reply, error_reply
+from gai_fast.server.request_reader import HTTPRequest
 
 
 class Incoming:

@@ -15,11 +15,11 @@ from gai_fast.errors import Error
 from gai_fast.formats import Format, get_format
 from gai_fast.server.access_log import log_request
 from gai_fast.server.admission import Admission, Admitted, check_json, preflight
-from gai_fast.server.connection import HTTPRequest
 from gai_fast.server.counts import OTHER, StreamCounts
 from gai_fast.server.incoming import Incoming
 from gai_fast.server.operations import OperationRoutes
 from gai_fast.server.replies import Headers, Reply, id_headers
+from gai_fast.server.request_reader import HTTPRequest
 from gai_fast.server.streams import StreamRoutes
 from gai_fast.settings import ServerSettings
 

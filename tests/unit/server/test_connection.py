@@ -17,8 +17,9 @@ from gai_fast.errors import Error
 from gai_fast.limits import LIMITS
 from gai_fast.net.writer import HTTP_CHUNKS, PLAIN
 from gai_fast.server import app
-from gai_fast.server.connection import Connection, HTTPRequest, Server
+from gai_fast.server.connection import Connection, Server
 from gai_fast.server.replies import Reply, StreamHead, error_reply
+from gai_fast.server.request_reader import HTTPRequest
 from tests.unit.net.fakes import FakeTime
 
 HEADER, BODY, WRITE = 10, 20, 40

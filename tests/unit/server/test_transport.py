@@ -15,10 +15,13 @@ from typing import Any, cast
 import pytest
 
 from gai_fast._impl import FastPath
+from gai_fast.errors import Error
 from gai_fast.net.timers import TimerWheel
 from gai_fast.net.writer import ResponseWriter
-from gai_fast.server.connection import HTTPRequest, Server
+from gai_fast.server.connection import Server
+from gai_fast.server.lane import FastLane
 from gai_fast.server.replies import Reply, StreamHead
+from gai_fast.server.request_reader import HTTPRequest
 from gai_fast.server.transport import ClientTransport
 
 REQUEST = b"POST /s HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n\r\n"
@@ -34,7 +37,6 @@ Listen = Callable[[Callable[[ClientTransport], None]], Any]
 async def connection(handler: Callable[[ClientTransport], None]) -> AsyncIterator[int]:
     """The server's own connection."""
     loop = asyncio.get_running_loop()
-    timers = TimerWheel(loop)
 
     def handle(request: HTTPRequest) -> None:
         handler(request.connection)
@@ -43,14 +45,57 @@ async def connection(handler: Callable[[ClientTransport], None]) -> AsyncIterato
         handle,
         lambda request: None,
         lambda request, status: None,
-        timers=timers,
+        timers=TimerWheel(loop),
         loop=loop,
         header_timeout=SOON,
         body_timeout=SOON,
         write_timeout=SOON,
         max_body=100,
     )
-    listener = await loop.create_server(cast(Any, server), "127.0.0.1", 0)
+    async with listening(server) as port:
+        yield port
+
+
+class Routes:
+    """Routes of the lane: every request is answered by the test."""
+
+    def __init__(self, handler: Callable[[ClientTransport], None]) -> None:
+        self._handler = handler
+
+    def handle(self, http: HTTPRequest) -> None:
+        self._handler(http.connection)
+
+    def refuse(self, http: HTTPRequest) -> None:
+        raise AssertionError("no request here is refused")
+
+    def refusal(self, http: HTTPRequest, error: Error) -> Reply:
+        raise AssertionError("no request here is refused")
+
+    def ended(self, http: HTTPRequest, status: int) -> None: ...
+
+
+@asynccontextmanager
+async def lane(handler: Callable[[ClientTransport], None]) -> AsyncIterator[int]:
+    """The fast lane's connection; nothing is handed over."""
+    loop = asyncio.get_running_loop()
+    server = FastLane(
+        Routes(handler),
+        frozenset(("/s",)),
+        asyncio.Protocol,
+        timers=TimerWheel(loop),
+        loop=loop,
+        header_timeout=SOON,
+        body_timeout=SOON,
+        write_timeout=SOON,
+        max_body=100,
+    )
+    async with listening(server) as port:
+        yield port
+
+
+@asynccontextmanager
+async def listening(server: Server | FastLane) -> AsyncIterator[int]:
+    listener = await asyncio.get_running_loop().create_server(cast(Any, server), "127.0.0.1", 0)
     try:
         yield listener.sockets[0].getsockname()[1]
     finally:
@@ -59,7 +104,9 @@ async def connection(handler: Callable[[ClientTransport], None]) -> AsyncIterato
         await asyncio.wait_for(server.emptied.wait(), SOON)
 
 
-WAYS = {"connection": connection}
+WAYS = {"connection": connection, "lane": lane}
+ONLY_HTTP_1_1 = {"lane"}
+"""The ways that are given no other requests."""
 
 
 class Stream:
@@ -169,6 +216,7 @@ async def test_an_end_without_bytes_is_the_last_chunk(exchange: Exchange) -> Non
     assert (await exchange.take(b"\r\n\r\n0\r\n\r\n")).startswith(b"HTTP/1.1 200")
 
 
+@pytest.mark.parametrize("exchange", sorted(WAYS.keys() - ONLY_HTTP_1_1), indirect=True)
 async def test_a_client_of_http_1_0_gets_no_chunks_and_the_end_of_the_connection(exchange: Exchange) -> None:
     client, writer = await exchange.begin(OLD)
     assert writer.direct is None

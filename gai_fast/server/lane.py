@@ -1,0 +1,543 @@
+"""The fast lane: answers ordinary requests to hot routes, and hands every other connection over to the general server.
+
+The lane is to the general server what `_native` is to `_pure`: nobody can tell it from the answers. It owns the order
+of its answers, keep-alive, and every time limit of a connection that it holds. `request_reader.py` decides which
+requests are ordinary; the routes decide what is answered.
+
+1. Requests are answered one after the other. While one is answered no more than `limits.read_ahead` is read.
+2. Every answer ends once: with `send`, with `answered`, or with the connection.
+3. A connection is handed over between two answers, once and for good, with all bytes from the first that the lane did
+   not answer. After that the lane has no timer, no count and no reference of it.
+4. Whatever a client does or leaves undone, a timer of its connection is set; once the connection is gone none is.
+
+Handlers are called, not awaited: a request costs no task, no payload stream and no writer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+from collections.abc import Callable
+from typing import Final, Protocol, cast
+
+from gai_fast._impl import FastPath
+from gai_fast.errors import Error
+from gai_fast.ids import new_request_id
+from gai_fast.limits import LIMITS
+from gai_fast.net.sockets import descriptor_of
+from gai_fast.net.timers import Timer, Timers
+from gai_fast.net.writer import HTTP_CHUNKS, BodyFraming
+from gai_fast.server.deadlines import WriteProgress, body_due
+from gai_fast.server.listening import limit_silence
+from gai_fast.server.replies import Reply, StreamHead, error_reply
+from gai_fast.server.request_reader import BODY, HAND_OVER, HEAD, HTTPRequest, RequestReader
+from gai_fast.server.transport import StreamCallbacks
+
+
+class Routes(Protocol):
+    """The part of `routes.Router` that the lane calls."""
+
+    def handle(self, http: HTTPRequest) -> Reply | None:
+        """Answers a request: with a reply, or with `None` where a stream has begun."""
+
+    def refuse(self, http: HTTPRequest) -> Reply | None:
+        """The refusal of a request of which only the head has come, where that is reason enough to refuse it."""
+
+    def refusal(self, http: HTTPRequest, error: Error) -> Reply:
+        """The response for an error, in the shape of the request's route."""
+
+    def ended(self, http: HTTPRequest, status: int) -> None:
+        """Counts and logs a request whose answer has ended."""
+
+
+class _State(enum.Enum):
+    """What a connection is doing."""
+
+    IDLE = "waits for a request"
+    HEAD = "waits for the rest of a head"
+    BODY = "waits for the rest of a body"
+    ANSWERING = "answers a request"
+    CLOSING = "waits until its last bytes are taken"
+    LINGERING = "drops what still comes after a refusal"
+    GONE = "is lost or handed over"
+
+
+# As constants, because the attribute of an enum costs 75 ns on 3.11; see `net/upstream.py`.
+_IDLE: Final = _State.IDLE
+_HEAD: Final = _State.HEAD
+_BODY: Final = _State.BODY
+_ANSWERING: Final = _State.ANSWERING
+_CLOSING: Final = _State.CLOSING
+_LINGERING: Final = _State.LINGERING
+_GONE: Final = _State.GONE
+_READING: Final = (_IDLE, _HEAD, _BODY)
+"""The states in which a request may begin to be answered."""
+
+
+class _Input(enum.Enum):
+    """The client's half of the connection."""
+
+    OPEN = "is read"
+    PAUSED = "is not read for now"
+    ENDED = "is closed: the client sends no more"
+
+
+_OPEN: Final = _Input.OPEN
+_PAUSED: Final = _Input.PAUSED
+_ENDED: Final = _Input.ENDED
+
+_LOST: Final = 499
+"""The status in the access log of a client that went before its answer was complete, as in nginx's."""
+_LOOKS: Final = 4
+"""Looks at a client within its `write_timeout`: one that takes nothing is cut off at most a quarter of it too late."""
+
+
+class LaneConnection:
+    """One client connection of the lane: an asyncio protocol by its methods, and a `ClientTransport`.
+
+    Attributes:
+        transport: The connection's transport.
+        answering: The request that is being answered.
+        stream: The stream that answers it, where one does.
+        write_timeout: Seconds after which a client that takes nothing is given up; the last stream's where one has run.
+    """
+
+    __slots__ = (
+        "_armed",
+        "_borrower",
+        "_due",
+        "_high_water",
+        "_input",
+        "_is_closing",
+        "_is_paused",
+        "_lane",
+        "_loop",
+        "_progress",
+        "_reader",
+        "_send",
+        "_state",
+        "_timer",
+        "_upload_began",
+        "_written",
+        "answering",
+        "stream",
+        "transport",
+        "write_timeout",
+    )
+
+    def __init__(self, lane: FastLane) -> None:
+        self._lane = lane
+        self._loop = lane.loop
+        self._reader: RequestReader | None = RequestReader(self, lane.hot, lane.is_welcome, lane.max_body)
+        self.transport: asyncio.Transport
+        # Of the transport, found once: looking them up again costs each write as much as calling them.
+        self._send: Callable[[bytes], None]
+        self._is_closing: Callable[[], bool]
+        self._borrower: FastPath | None = None  # writes to the socket
+        self.stream: StreamCallbacks | None = None
+        self.answering: HTTPRequest | None = None
+        self.write_timeout = lane.write_timeout
+        self._state = _IDLE
+        self._input = _OPEN
+        self._is_paused = False
+        self._high_water = 0
+        self._timer: Timer | None = None
+        self._armed = self._due = self._upload_began = 0.0
+        self._written = 0
+        self._progress = WriteProgress()
+
+    # -- asyncio --
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """A client has connected. Its first request is due as a head is; one that sends nothing is closed silently."""
+        self.transport = cast("asyncio.Transport", transport)
+        self._send = self.transport.write
+        self._is_closing = self.transport.is_closing
+        self._lane.opened(self)
+        self._due = self._loop.time() + self._lane.header_timeout
+        self._arm(self._due)
+
+    def data_received(self, data: bytes) -> None:
+        """Takes bytes of requests."""
+        reader, state = self._reader, self._state
+        if reader is None or state is _CLOSING or state is _LINGERING:
+            return
+        reader.receive_data(data)
+        if state is not _ANSWERING:
+            self._next()
+        elif reader.size > LIMITS.read_ahead and self._input is _OPEN:
+            self._input = _PAUSED
+            self.transport.pause_reading()
+
+    def eof_received(self) -> bool:
+        """The client sends no more.
+
+        During a stream it is gone, as for nginx: what is unsent must not keep its stream alive. Otherwise the requests
+        that it has sent are answered first.
+
+        Returns:
+            Whether the connection stays open for that.
+        """
+        self._input = _ENDED
+        if self.stream is not None:
+            self.transport.abort()
+            return False
+        return self._state is _IDLE and self._reader is not None and self._reader.size > 0
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The client is gone; its stream learns of it at once."""
+        if self._state is _GONE:
+            return
+        request, self.answering = self.answering, None
+        stream, self.stream = self.stream, None
+        self._leave()
+        if stream is not None:
+            stream.connection_lost()
+        if request is not None:
+            self._lane.routes.ended(request, _LOST)
+        self._lane.left(self)
+
+    def _leave(self) -> None:
+        """Lets go of all that belongs to the connection, and of what refers back to it."""
+        self._state = _GONE
+        self._end_lending()
+        self._reader = None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def pause_writing(self) -> None:
+        """The high-water mark is passed."""
+        self._is_paused = True
+        if self.stream is not None:
+            self.stream.pause_writing()
+
+    def resume_writing(self) -> None:
+        """The client has caught up."""
+        self._is_paused = False
+        if self.stream is not None:
+            self.stream.resume_writing()
+        else:
+            self._next()
+
+    # -- requests --
+
+    def _next(self) -> None:
+        """Answers the next request, where there is one and the client takes what it is given."""
+        reader = self._reader
+        if reader is None or self._state not in _READING or self._is_paused or self._is_closing():
+            return
+        request = reader.next_request()
+        if isinstance(request, HTTPRequest):
+            self._answer(request)
+        elif request is HAND_OVER:
+            self._hand_over(reader.unread())
+        elif self._input is _ENDED:  # before the end of a request, or of none
+            self.transport.close()
+        else:
+            self._await_more(reader)
+
+    def _await_more(self, reader: RequestReader) -> None:
+        """Notes which part of a request comes next, and when it is due."""
+        now = self._loop.time()
+        if reader.part is BODY:
+            if self._state is not _BODY:
+                self._upload_began = now
+            self._set_due(_BODY, body_due(self._upload_began, reader.body_size, now, self._lane.body_timeout))
+        elif reader.part is HEAD:
+            if self._state is not _HEAD:
+                self._set_due(_HEAD, now + self._lane.header_timeout)
+        else:
+            self._set_due(_IDLE, now + LIMITS.client_idle)
+
+    def _answer(self, request: HTTPRequest) -> None:
+        if self._input is _PAUSED:
+            self._input = _OPEN
+            self.transport.resume_reading()
+        now = self._loop.time()
+        request.began = now
+        if not self.transport.get_write_buffer_size():
+            self._progress.restart(now)
+        self._arm(now + self.write_timeout / _LOOKS)
+        self._state = _ANSWERING
+        self.answering = request
+        written = self._written
+        try:
+            reply = self._lane.routes.handle(request)
+            if reply is not None:
+                self.send(reply)
+        except Exception as problem:  # noqa: BLE001  # a bug of ours; raised from here it would cut the client off
+            context = {"message": "a request could not be handled", "exception": problem, "protocol": self}
+            self._loop.call_exception_handler(context)
+            self._fail(request, is_begun=self._written != written)
+
+    def _fail(self, request: HTTPRequest, *, is_begun: bool) -> None:
+        """Ends an answer that failed for a bug; one that has begun must not look complete."""
+        stream, self.stream = self.stream, None
+        if stream is not None:
+            stream.connection_lost()
+        if is_begun or self.answering is not request:
+            self.transport.abort()
+            return
+        error = Error("internal", "The server failed to handle this request")
+        self._send_reply(error_reply(error, request.request_id or new_request_id(), close=True))
+
+    def _hand_over(self, data: bytes) -> None:
+        """Gives the connection to the general server, which begins with these bytes."""
+        transport, is_paused, ended = self.transport, self._is_paused, self._input
+        high_water, write_timeout = self._high_water, self.write_timeout
+        self._leave()
+        handler = self._lane.general()
+        transport.set_protocol(handler)
+        handler.connection_made(transport)
+        self._lane.left(self)
+        if is_paused:
+            handler.pause_writing()
+        if high_water:
+            transport.set_write_buffer_limits()
+        if write_timeout != self._lane.write_timeout:
+            limit_silence(transport.get_extra_info("socket"), self._lane.write_timeout)
+        if ended is _PAUSED:
+            transport.resume_reading()
+        handler.data_received(data)
+        if ended is _ENDED and not handler.eof_received():
+            transport.close()
+
+    # -- answers: ClientTransport --
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether more than the high-water mark is unsent."""
+        return self._is_paused
+
+    @property
+    def remote(self) -> str:
+        """The address of the client; empty where the connection has none, as a unix socket."""
+        peer = self.transport.get_extra_info("peername")
+        return str(peer[0]) if peer else ""
+
+    def begin_stream(self, stream: StreamCallbacks, *, high_water: int, write_timeout: float) -> None:
+        """As `ClientTransport.begin_stream`."""
+        self.stream = stream
+        if self.answering is not None:
+            self.answering.body = b""  # read by now: it is not kept for as long as the stream runs
+        if write_timeout != self.write_timeout:
+            self.write_timeout = write_timeout
+            limit_silence(self.transport.get_extra_info("socket"), write_timeout)
+            self._arm(self._loop.time() + write_timeout / _LOOKS)
+        if high_water != self._high_water:
+            self._high_water = high_water
+            self.transport.set_write_buffer_limits(high=high_water)
+
+    def commit(self, head: StreamHead) -> tuple[bytes, BodyFraming]:
+        """As `ClientTransport.commit`; the stream writes the head itself."""
+        keep_alive = self.answering is not None and self.answering.keep_alive
+        return head.to_bytes(HTTP_CHUNKS.headers, keep_alive=keep_alive), HTTP_CHUNKS
+
+    def write(self, data: bytes) -> None:
+        """Writes bytes of an answer."""
+        if self._borrower is not None:
+            self._end_lending()
+        if not self._is_closing():
+            self._send(data)
+            self._written += len(data)
+
+    def lend(self, borrower: FastPath) -> int:
+        """As `LendingTransport.lend`: until anything else is written."""
+        if self._borrower is not None:
+            self._end_lending()
+        transport = self.transport
+        if transport.get_write_buffer_size() or transport.is_closing():
+            return -1
+        descriptor = descriptor_of(transport)
+        if descriptor >= 0:
+            self._borrower = borrower
+        return descriptor
+
+    def _end_lending(self) -> None:
+        borrower, self._borrower = self._borrower, None
+        if borrower is not None:
+            borrower.end_writing()
+
+    def answered(self, status: int) -> None:
+        """As `ClientTransport.answered`."""
+        if self.answering is not None:
+            self._end_answer(status, self.answering.keep_alive)
+
+    def abort(self) -> None:
+        """As `ClientTransport.abort`; `connection_lost` cleans up."""
+        if self.answering is not None:
+            self.transport.abort()
+
+    def send(self, reply: Reply) -> None:
+        """As `ClientTransport.send`."""
+        if self.answering is not None:
+            self._send_reply(reply)
+
+    def _send_reply(self, reply: Reply) -> None:
+        request = self.answering
+        keep_alive = request is not None and request.keep_alive and not reply.close
+        self.write(reply.to_bytes(keep_alive=keep_alive))
+        if reply.close and not self._is_closing():
+            self._linger(reply.status)
+        else:
+            self._end_answer(reply.status, keep_alive)
+
+    def _end_answer(self, status: int, keep_alive: bool) -> None:
+        self._log_answer(status)
+        if not keep_alive:
+            self.transport.close()
+            self._set_due(_CLOSING, self._loop.time() + self.write_timeout / _LOOKS)
+            return
+        self._set_due(_IDLE, self._loop.time() + LIMITS.client_idle)
+        if self._input is _ENDED or (self._reader is not None and self._reader.size):
+            self._loop.call_soon(self._next)
+
+    def _log_answer(self, status: int) -> None:
+        request, self.answering = self.answering, None
+        self.stream = None
+        if request is not None:
+            self._lane.routes.ended(request, status)
+
+    def _linger(self, status: int) -> None:
+        """Half-closes and drops what still comes (RFC 9112, 9.6).
+
+        Closing at once would reset the connection under a client that still sends, and take the answer back.
+        """
+        self._log_answer(status)
+        if self._input is _PAUSED:  # what is not read is not dropped
+            self._input = _OPEN
+            self.transport.resume_reading()
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        self._set_due(_LINGERING, self._loop.time() + LIMITS.lingering)
+
+    # -- time --
+
+    def _set_due(self, state: _State, due: float) -> None:
+        """Enters a state that ends at this time at the latest."""
+        self._state = state
+        self._due = due
+        self._arm(due)
+
+    def _arm(self, at: float) -> None:
+        """Sees to it that `_look` is called no later than then; it may be called earlier, for nothing."""
+        if self._timer is None or at < self._armed:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._armed = at
+            self._timer = self._lane.timers.schedule(at, self._look)
+
+    def _look(self) -> None:
+        self._timer = None
+        now, state = self._loop.time(), self._state
+        owes = state is _ANSWERING or self.transport.get_write_buffer_size()
+        if owes and state is not _LINGERING:
+            self._look_at_taking(now)
+        elif now < self._due:
+            self._arm(self._due)
+        elif state is _LINGERING:
+            self.transport.abort()
+        elif state is _HEAD:
+            self._refuse_late("head", "header_timeout")
+        elif state is _BODY:
+            self._refuse_late("body", "body_timeout")
+        else:
+            self.transport.close()
+
+    def _refuse_late(self, part: str, reason: str) -> None:
+        """Refuses a request of which not all has come, and reads no more."""
+        error = Error("timeout", f"the request's {part} did not arrive in time", reason=reason, status=408)
+        request = self._reader.request if self._reader is not None else None
+        if request is None:
+            reply = error_reply(error, new_request_id(), close=True)
+        else:
+            reply = self._lane.routes.refusal(request, error)
+            reply.close = True
+            request.began = self._loop.time()
+        self.answering = request
+        self._send_reply(reply)
+
+    def _look_at_taking(self, now: float) -> None:
+        """Cuts off a client that has taken nothing for `write_timeout`."""
+        unsent = self.transport.get_write_buffer_size()
+        if self._progress.is_stuck(self._written, unsent, now, self.write_timeout):
+            self.transport.abort()
+        else:
+            self._arm(now + self.write_timeout / _LOOKS)
+
+
+class FastLane:
+    """Makes a `LaneConnection` for every client, and counts those that the lane holds.
+
+    Args:
+        routes: Answers the requests.
+        hot: The paths to which the lane answers a `POST`.
+        general: Makes the general server's protocol for a connection that is handed over.
+        timers: The loop's timer wheel.
+        loop: The running loop.
+        header_timeout: Seconds for a request head.
+        body_timeout: Seconds between two reads of a request body.
+        write_timeout: Seconds after which a client that takes nothing is given up.
+        max_body: Bytes of a request body.
+    """
+
+    def __init__(
+        self,
+        routes: Routes,
+        hot: frozenset[str],
+        general: Callable[[], asyncio.Protocol],
+        *,
+        timers: Timers,
+        loop: asyncio.AbstractEventLoop,
+        header_timeout: float,
+        body_timeout: float,
+        write_timeout: float,
+        max_body: int,
+    ) -> None:
+        self.routes = routes
+        self.hot = hot
+        self.general = general
+        self.timers = timers
+        self.loop = loop
+        self.header_timeout = header_timeout
+        self.body_timeout = body_timeout
+        self.write_timeout = write_timeout
+        self.max_body = max_body
+        self._held: dict[LaneConnection, asyncio.Transport] = {}
+        self.emptied = asyncio.Event()
+        """Set while the lane holds no connection."""
+        self.emptied.set()
+
+    def __call__(self) -> LaneConnection:
+        return LaneConnection(self)
+
+    def is_welcome(self, request: HTTPRequest) -> bool:
+        """Whether a request whose body is still to come is not refused by its head alone."""
+        return self.routes.refuse(request) is None
+
+    @property
+    def held(self) -> int:
+        """The connections that the lane holds."""
+        return len(self._held)
+
+    def opened(self, connection: LaneConnection) -> None:
+        """A client has connected."""
+        self._held[connection] = connection.transport
+        self.emptied.clear()
+
+    def left(self, connection: LaneConnection) -> None:
+        """A connection is lost, or the general server holds it."""
+        self._held.pop(connection, None)
+        if not self._held:
+            self.emptied.set()
+
+    def close(self) -> None:
+        """Ends every connection that the lane holds, after its client has taken its last bytes."""
+        for transport in tuple(self._held.values()):
+            transport.close()
+
+    def abort(self) -> None:
+        """Ends every connection that the lane holds at once."""
+        for transport in tuple(self._held.values()):
+            transport.abort()
