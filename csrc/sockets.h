@@ -53,13 +53,19 @@ static inline int gai_take_ready(int set, gai_ready ready[GAI_READY]) {
 /* Bytes read, fewer than there is room for where there are no more; 0: the peer has ended; else the negative error, which
  * is -EAGAIN where none are there. */
 static inline ptrdiff_t gai_receive(int socket, void *to, size_t size) {
-    ptrdiff_t got = recv(socket, to, size, MSG_DONTWAIT);
+    ptrdiff_t got;
+    do {
+        got = recv(socket, to, size, MSG_DONTWAIT);
+    } while (got < 0 && errno == EINTR);
     return got >= 0 ? got : -errno;
 }
 
 /* Bytes that were taken; of a socket that is full or broken none. */
 static inline ptrdiff_t gai_send(int socket, const void *data, size_t size) {
-    ptrdiff_t sent = send(socket, data, size, MSG_DONTWAIT | MSG_NOSIGNAL);
+    ptrdiff_t sent;
+    do {
+        sent = send(socket, data, size, MSG_DONTWAIT | MSG_NOSIGNAL);
+    } while (sent < 0 && errno == EINTR);
     return sent < 0 ? 0 : sent;
 }
 

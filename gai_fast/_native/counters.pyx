@@ -7,7 +7,7 @@ A read that comes alone is told in 5 ns; where that was a call with Python's flo
 cdef class Bounds:
     """See `gai_fast._pure.counters.Bounds`."""
 
-    def __init__(self, tuple values not None):
+    def __cinit__(self, tuple values not None):
         cdef double value
         if len(values) > MOST:
             raise ValueError(f"a histogram has at most {MOST} bounds")
@@ -31,7 +31,7 @@ cdef class Bounds:
 cdef class StreamCounters:
     """See `gai_fast._pure.counters.StreamCounters`."""
 
-    def __init__(self, Bounds bounds not None, double began):
+    def __cinit__(self, Bounds bounds not None, double began):
         self._bounds = bounds
         self._last = began
 

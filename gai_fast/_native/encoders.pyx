@@ -426,6 +426,11 @@ cdef class _Encoder:
         self._stream_id = None if stream_id is None else pure.checked_stream_id(stream_id)
         self._clock = clock
         self._timestamps = timestamps
+        self._seq = 0
+        self._first = True
+        self._viewed = False
+        self._pieces = None
+        self._ahead = 0
         self.drop_heads()
         self._buffer = WriteBuffer(capacity if capacity is CAPACITY else pure.checked_capacity(capacity))
         return 0

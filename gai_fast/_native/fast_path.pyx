@@ -6,7 +6,9 @@ and writes the sockets itself. The loop calls its transports one by one, takes t
 looks up ten objects that lie anywhere; what is lent is a number beside what the copier needs.
 """
 
+cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.ref cimport Py_DECREF, Py_INCREF
 from cpython.time cimport perf_counter
 from libc.errno cimport EAGAIN
 from libc.stdint cimport uint8_t
@@ -39,6 +41,7 @@ cdef enum:
 cdef char[ROOM] INPUT   # filled and emptied without anything in between that could let another thread run
 
 
+@cython.final
 cdef class FastPath:
     """See `gai_fast._pure.fast_path.FastPath`."""
 
@@ -60,7 +63,7 @@ cdef class FastPath:
     cdef readonly double at
     cdef readonly double wrote_at
 
-    def __init__(self, DeltaCopier copier not None, outlet, now_ms, StreamCounters counters not None):
+    def __cinit__(self, DeltaCopier copier not None, outlet, now_ms, StreamCounters counters not None):
         self._copier = copier
         self._outlet = outlet
         self._send = outlet.write
@@ -162,6 +165,7 @@ cdef class FastPath:
         return 0
 
 
+@cython.final
 cdef class ReadBatch:
     """See `gai_fast._pure.fast_path.ReadBatch`; what is still to go through its fast path is not handed to its reader first."""
 
@@ -171,10 +175,8 @@ cdef class ReadBatch:
     cdef int _set       # of the sockets that are lent, or -1
     cdef set _lent      # whose they are: the system remembers these, and keeps none of them alive
 
-    def __cinit__(self):
+    def __cinit__(self, loop, clock):
         self._set = -1
-
-    def __init__(self, loop, clock):
         self._loop = loop
         self._clock = clock
         self._reads = []
@@ -207,12 +209,14 @@ cdef class ReadBatch:
         """The reads of the turn."""
         cdef list reads = self._reads
         cdef Py_ssize_t at = 0, end = len(reads)
-        cdef double now = self._clock(), ended = perf_counter()
+        cdef double now, ended
         cdef FastPath fast_path
         cdef bytes rest
         cdef bint is_well
         self._reads = []
         try:
+            now = self._clock()
+            ended = perf_counter()
             while at < end:
                 at += READ
                 fast_path = <FastPath>reads[at - 2]
@@ -242,25 +246,37 @@ cdef class ReadBatch:
                 self._loop.call_soon(self._handle)
 
     def _read(self):
-        """Sockets that are lent have something: all of them are read before any of it is handled."""
+        """Reads all borrowed sockets that have something before any of it is handled."""
         cdef gai_ready[GAI_READY] ready
-        cdef int i = 0, count = gai_take_ready(self._set, ready)
+        cdef int i, count = gai_take_ready(self._set, ready)
+        # A callback of one may give others back, and let go of them.
+        for i in range(count):
+            Py_INCREF(<FastPath>ready[i].whose)
+        try:
+            self.receive_all(ready, count)
+        finally:
+            for i in range(count):
+                Py_DECREF(<FastPath>ready[i].whose)
+            self._handle()
+
+    cdef int receive_all(self, gai_ready *ready, int count) except -1:
+        """Reads each of them. Where one raises the others are read all the same: epoll does not name them again."""
+        cdef int i = 0
         try:
             while i < count:
                 i += 1
                 self.receive(<FastPath>ready[i - 1].whose, ready[i - 1].ends)
         finally:
-            while i < count:
-                # An exception is told to the loop; what is behind it would not be told here again.
-                i += 1
-                (<FastPath>ready[i - 1].whose)._reader.take_back()
-            self._handle()
+            if i < count:
+                self.receive_all(ready + i, count - i)
 
     cdef int receive(self, FastPath fast_path, bint ends) except -1:
         """Reads one of them, or leaves it to its connection."""
         cdef list reads = self._reads
         cdef Py_ssize_t size = 0
         cdef bytes data = None
+        if fast_path._batch is not self:
+            return 0  # given back in the meantime
         if fast_path.chunks is not None and not ends:
             size = gai_receive(fast_path._in, INPUT, ROOM)
         if size > 0:
@@ -275,28 +291,47 @@ cdef class ReadBatch:
             reads.append(data)
         elif size < 0 and size != -EAGAIN:
             fast_path._reader.broke(OSError(-size, strerror(-size).decode()))
-        if size == 0 or size == ROOM:
+        if (size == 0 or size == ROOM) and fast_path._batch is self:
             # An end, more than one read takes, or what is not for a fast path: its connection sees that, too.
             fast_path._reader.take_back()
         return 0
 
+    cdef bint can_watch(self) except -1:
+        """Whether there is a set of sockets; opens it when it is first needed."""
+        cdef int opened
+        cdef bint is_well = False
+        if self._set >= 0 or not GAI_CAN_WATCH:
+            return self._set >= 0
+        opened = gai_open_set()
+        if opened < 0:
+            return False
+        try:
+            self._loop.add_reader(opened, self._read)
+            is_well = True
+        finally:
+            if not is_well:
+                gai_close_set(opened)  # nobody would be told of the sockets in it
+        self._set = opened
+        return True
+
     cdef int borrow(self, reader, exchange, FastPath fast_path) except -1:
         """From now on the socket of an answer is read here, where there are such sets and its connection lends it."""
         cdef int socket
+        cdef bint is_watched = False
         fast_path._steady = -REFUSED
-        if self._set < 0:
-            self._set = gai_open_set() if GAI_CAN_WATCH else -1
-            if self._set < 0:
-                return 0
-            self._loop.add_reader(self._set, self._read)
+        if not self.can_watch():
+            return 0
         socket = reader.lend(fast_path)
         if socket < 0:
             return 0
         fast_path._batch, fast_path._reader, fast_path._exchange = self, reader, exchange
         fast_path._in = socket
-        self._lent.add(fast_path)
-        if gai_watch(self._set, socket, <void *>fast_path):
-            reader.take_back()
+        try:
+            self._lent.add(fast_path)
+            is_watched = gai_watch(self._set, socket, <void *>fast_path) == 0
+        finally:
+            if not is_watched:
+                reader.take_back()
         return 0
 
     cdef int give_back(self, FastPath fast_path) except -1:

@@ -2,8 +2,7 @@
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_CheckBuffer, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_FromStringAndSize
-from cpython.ref cimport Py_INCREF
-from cpython.tuple cimport PyTuple_SET_ITEM
+from cpython.object cimport PyObject
 from cpython.unicode cimport PyUnicode_DecodeUTF8
 from libc.stdint cimport uint8_t
 from libc.string cimport memchr, memcmp, memmove
@@ -32,7 +31,7 @@ from gai_fast.limits import LIMITS
 
 cdef extern from "Python.h":
     ctypedef struct PyTypeObject:
-        object (*tp_alloc)(type kind, Py_ssize_t size)
+        object (*tp_new)(type kind, object positional, PyObject *named)
 
 gai_use_loops(in_use())
 
@@ -51,24 +50,9 @@ cdef inline str decode(const uint8_t *data, size_t size):
     return PyUnicode_DecodeUTF8(<const char *>data, size, "replace")
 
 
-cdef object new_named(object kind, Py_ssize_t size):
-    """An empty named tuple of the pure module's own class, as `tuple.__new__` makes one, to be filled at once."""
-    return (<PyTypeObject *>kind).tp_alloc(<type>kind, size)
-
-
-cdef inline int put_item(object named, Py_ssize_t index, object item) except -1:
-    Py_INCREF(item)
-    PyTuple_SET_ITEM(named, index, item)
-    return 0
-
-
-cdef object new_frame(bytes raw, str name, object data, object stray):
-    frame = new_named(Frame, 4)
-    put_item(frame, 0, raw)
-    put_item(frame, 1, name)
-    put_item(frame, 2, data)
-    put_item(frame, 3, stray)
-    return frame
+cdef inline object new_named(object kind, tuple values):
+    """A named tuple of the pure module's own class, as `kind._make` makes one."""
+    return (<PyTypeObject *>tuple).tp_new(<type>kind, (values,), NULL)
 
 
 cdef class _Feed:
@@ -91,6 +75,7 @@ cdef class _Feed:
         """Takes the next bytes; returns what is complete now."""
         cdef Py_buffer view
         cdef list items = []
+        cdef bint is_well = False
         if self._feeding:
             raise faults.fed_within_feed()
         if not PyObject_CheckBuffer(data):
@@ -108,10 +93,15 @@ cdef class _Feed:
                 self.take_lines(items)
             except faults.FeedError as error:
                 error.before = items
-                raise
-            finally:
                 self.keep_rest()
+                is_well = True
+                raise
+            self.keep_rest()
+            is_well = True
         finally:
+            if not is_well and self._broken is None:
+                # Bytes are missing, as there was no memory for them: what comes next is not what follows.
+                self.refuse(faults.feed_failed())
             self._feeding = False
             PyBuffer_Release(&view)
         return items
@@ -350,23 +340,21 @@ cdef class SSEParser(_SSEFeed):
         cdef size_t size
         if self._feeding:
             raise faults.fed_within_feed()
-        if lenient:
-            if self.look_at_rest(&line, &size) and size:
-                self.take_field(line, size)
-            self.end_block(events)
-        self._id = self._last_event_id
-        self.reset()
+        try:
+            if lenient:
+                if self.look_at_rest(&line, &size) and size:
+                    self.take_field(line, size)
+                self.end_block(events)
+        finally:
+            self._id = self._last_event_id
+            self.reset()
         return events
 
     cdef int end_block(self, list items) except -1:
         self._last_event_id = self._id
         if self._has_data:
-            data = self.joined_data()
-            event = new_named(SSEEvent, 3)
-            put_item(event, 0, self._name if PyUnicode_GET_LENGTH(self._name) else "message")
-            put_item(event, 1, data)
-            put_item(event, 2, self._id)
-            items.append(event)
+            name = self._name if PyUnicode_GET_LENGTH(self._name) else "message"
+            items.append(new_named(SSEEvent, (name, self.joined_data(), self._id)))
         return 0
 
 
@@ -383,18 +371,20 @@ cdef class SSEFramer(_SSEFeed):
         cdef size_t size
         if self._feeding:
             raise faults.fed_within_feed()
-        if self.look_at_rest(&line, &size) and size:
-            self.take_field(line, size)
-        if self._mark < self._size:
-            self.end_block(frames)
-        self.reset()
+        try:
+            if self.look_at_rest(&line, &size) and size:
+                self.take_field(line, size)
+            if self._mark < self._size:
+                self.end_block(frames)
+        finally:
+            self.reset()
         return frames
 
     cdef int end_block(self, list items) except -1:
         raw = PyBytes_FromStringAndSize(<const char *>self._data + self._mark, self._start - self._mark)
         self._mark = self._start
         stray = decode(self._strays.data, self._strays.size) if self._has_stray else None
-        items.append(new_frame(raw, self._name, self.joined_data(), stray))
+        items.append(new_named(Frame, (raw, self._name, self.joined_data(), stray)))
         return 0
 
 
@@ -483,5 +473,5 @@ cdef class LineFramer(_LineFeed):
 
     cdef int end_line(self, const uint8_t *line, size_t size, size_t number, list items) except -1:
         raw = PyBytes_FromStringAndSize(<const char *>self._data + self._line_begin, self._start - self._line_begin)
-        items.append(new_frame(raw, "", decode(line, size) if size else None, None))
+        items.append(new_named(Frame, (raw, "", decode(line, size) if size else None, None)))
         return 0

@@ -46,6 +46,8 @@ cdef class _Kept:
     cdef gai_buffer text
     cdef bint fresh
 
+    cdef inline int keep(self, const uint8_t *text, size_t size) except -1
+
 
 cdef class _Template:
     cdef gai_template learned

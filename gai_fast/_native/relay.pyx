@@ -48,7 +48,6 @@ from gai_fast._native.jsontext cimport put_string
 from gai_fast._native.jsontext import parse_exact
 from gai_fast._native.parsers cimport LineFramer, SSEFramer, _Feed, _LineFeed, _SSEFeed
 from gai_fast._native.simd cimport in_use
-from gai_fast._pure.faults import FeedError
 from gai_fast._pure.relay import as_bytes
 from gai_fast.limits import LIMITS
 
@@ -137,6 +136,13 @@ cdef class _Kept:
     def __dealloc__(self):
         gai_release(&self.text)
 
+    cdef inline int keep(self, const uint8_t *text, size_t size) except -1:
+        reserve(&self.text, size)
+        self.text.size = 0
+        append(&self.text, text, size)
+        self.fresh = True
+        return 0
+
 
 cdef class _Template:
     def __dealloc__(self):
@@ -220,25 +226,23 @@ cdef bytes as_chunk(const uint8_t *data, size_t size):
 cdef class DeltaCopier:
     """Cuts a stream into frames and copies those it has learned. See `gai_fast._pure.relay.DeltaCopier`."""
 
-    def __cinit__(self):
+    def __cinit__(
+        self, framer, passes, members=frozenset(), ignored=frozenset(), kept=frozenset(), labels=frozenset()
+    ):
         gai_borrow(&self._out, NULL, 0)
         self._held = b""
         self._runs = []
         self._templates = []
         self._touched = []
         self._kept = {}
-
-    def __dealloc__(self):
-        self.drop()
-
-    def __init__(
-        self, framer, passes, members=frozenset(), ignored=frozenset(), kept=frozenset(), labels=frozenset()
-    ):
         self._names = names_of(members, ignored, kept, labels)
         self._cutter = framer
         self._framer = framer if isinstance(framer, (SSEFramer, LineFramer)) else None
         self._lines = isinstance(framer, LineFramer)
         self._passes = passes
+
+    def __dealloc__(self):
+        self.drop()
 
     def feed(self, data):
         """Takes the next bytes; `next` is then called until it returns `None`."""
@@ -284,11 +288,12 @@ cdef class DeltaCopier:
             end = self.frame_end()
             piece = part(self._chunk, self._at, end)
             self._at = end
+            frames = None
             try:
                 frames = self._cutter.feed(piece)
-            except FeedError:
-                self._at = self._size = 0  # nothing more is read
-                raise
+            finally:
+                if frames is None:
+                    self._at = self._size = 0  # it has raised: nothing more is read
             if frames:
                 self._unlearned += len(frames)
                 return frames
@@ -368,7 +373,6 @@ cdef class DeltaCopier:
         cdef size_t text, frames = 0, characters = 0, more, limit = self._framer._limit
         cdef size_t room = template.around.room + GAI_COPY_ROOM, span = HELD
         cdef gai_kept *kept
-        cdef _Kept keeper
         cdef uint8_t *to
         cdef int i, status
         try:
@@ -400,15 +404,15 @@ cdef class DeltaCopier:
                     status = GAI_COPY_MISS
                 if status != GAI_COPY_DONE:
                     break
-                if template.kind.collects:
-                    append(&template.kind.collected, out.data + text, to - out.data - text)
                 for i in range(learned.kept_count):
                     kept = &learned.kept[i]
-                    keeper = <_Kept>template.kept[i]
                     said = places[kept.first] + (kept.begin - learned.begins[kept.first])
-                    keeper.text.size = 0
-                    append(&keeper.text, said, places[kept.last] + (kept.end - learned.begins[kept.last]) - said)
-                    keeper.fresh = True
+                    (<_Kept>template.kept[i]).keep(
+                        said, places[kept.last] + (kept.end - learned.begins[kept.last]) - said
+                    )
+                # Last: where there is no memory for the text, the frame does not count as copied.
+                if template.kind.collects:
+                    append(&template.kind.collected, out.data + text, to - out.data - text)
                 if not self._passes:
                     out.size = gai_put_tail(to, &template.around) - out.data
                 characters += more

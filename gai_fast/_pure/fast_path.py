@@ -168,9 +168,9 @@ class ReadBatch:
 
     def _handle(self) -> None:
         reads, self._reads = self._reads, []
-        now = self._clock()
         handled = 0
         try:
+            now = self._clock()
             for reader, exchange, data in reads:
                 handled += 1
                 reader.handle(exchange, data, now)

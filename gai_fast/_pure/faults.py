@@ -158,6 +158,10 @@ def bad_line(number: int, reason: str) -> FeedError:
     return FeedError(f"line {number} is {reason}")
 
 
+def feed_failed() -> FeedError:
+    return FeedError("an earlier feed failed, and its bytes are lost: the input cannot be read on")
+
+
 def fed_within_feed() -> RuntimeError:
     return RuntimeError("a parser belongs to one thread at a time: it is being fed already")
 

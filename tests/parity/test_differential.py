@@ -218,3 +218,15 @@ def test_every_split_of_a_stream(both: Both) -> None:
                 cut_frames = fed(kernels.SSEFramer(), chunks)
                 assert [frame[1:] for frame in cut_frames] == frames, (name, edge)
                 assert b"".join(frame.raw for frame in cut_frames) == stream, (name, edge)
+
+
+def test_frames_and_events_are_whole_tuples(both: Both) -> None:
+    """Equal to plain ones, with their hash: they are made as `tuple.__new__` makes them."""
+    for kernels in both:
+        (event,) = kernels.SSEParser().feed(b"data: x\n\n")
+        (frame,) = kernels.SSEFramer().feed(b"data: x\n\n")
+        (line,) = kernels.LineFramer().feed(b"1\n")
+        for made, kind in ((event, kernels.SSEEvent), (frame, kernels.Frame), (line, kernels.Frame)):
+            assert type(made) is kind
+            assert {made: 1}[tuple(made)] == {kind(*made): 1}[made] == 1
+            assert made._replace() == made

@@ -121,3 +121,15 @@ def test_one_that_raises_is_told_to_the_loop_and_the_others_are_handled_in_the_n
     turn.add(well, "y", fast_path(kernels), b"3")
     loop.turn()
     assert well.given == [("y", b"2", 1.5), ("y", b"3", 1.5)]
+
+
+def test_a_clock_that_raises_loses_no_read(kernels: ModuleType, loop: Loop) -> None:
+    loop.now = 0.0
+    turn = kernels.ReadBatch(loop, lambda: loop.now * (1 / loop.now))
+    reader = Reader()
+    turn.add(reader, "x", fast_path(kernels), b"1")
+    with pytest.raises(ZeroDivisionError):
+        loop.turn()
+    loop.now = 2.0
+    loop.turn()
+    assert reader.given == [("x", b"1", 1.0)]

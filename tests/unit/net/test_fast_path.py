@@ -7,6 +7,7 @@ import random
 import socket
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -192,6 +193,10 @@ def pair() -> tuple[socket.socket, socket.socket]:
     for end in ends:
         end.setblocking(False)
     return ends
+
+
+def open_descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
 
 
 class Stream:
@@ -784,27 +789,77 @@ def test_one_that_fails_takes_its_connection_with_it_and_no_other_of_the_turn(st
 
 
 @only_with_a_fast_path
-def test_one_whose_socket_cannot_be_given_back_keeps_no_other_from_being_read(
-    start: Start, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("raising", [1, 2])
+def test_those_whose_sockets_cannot_be_given_back_keep_no_other_from_being_read(
+    start: Start, monkeypatch: pytest.MonkeyPatch, raising: int
 ) -> None:
-    stream = start()
-    others = [start(stream), start(stream)]
-    assert isinstance(stream.wire, SocketWire)
-    stream.wire.other.shutdown(socket.SHUT_WR)
-    monkeypatch.setattr(stream.wire, "resume_reading", lambda: 1 // 0)
+    """Where two of one turn raised, nothing that had been read was handled, and the others waited for ever."""
+    first = start()
+    broken, *others = [first, *(start(first) for _ in range(3))][raising - 1 :]
+    for stream in {first, broken}:
+        assert isinstance(stream.wire, SocketWire)
+        stream.wire.other.shutdown(socket.SHUT_WR)
+        monkeypatch.setattr(stream.wire, "resume_reading", lambda: 1 // 0)
     for other in others:
         assert isinstance(other.wire, SocketWire)
         other.wire.other.sendall(chunked([text("d")])[0])
-    (callback,) = stream.time.watched.values()
+    (callback,) = first.time.watched.values()
     with pytest.raises(ZeroDivisionError):
         callback()
     for other in others:
-        assert isinstance(other.wire, SocketWire)
-        assert other.wire.reads
+        assert other.leg.body.count(b'"text":"d"') == 1
         other.receive(*chunked(END), LAST)
         assert other.leg.body.count(b'"text":"d"') == 2
         assert other.figures is not None
         assert other.figures.outcome == "finished"
+
+
+@only_with_a_fast_path
+def test_one_that_another_gives_back_in_the_same_turn_is_left_to_its_connection(start: Start) -> None:
+    """What epoll has named may be gone when its time comes, with all who knew it."""
+    first = start()
+    last = start(first)
+    for stream, said in ((first, "x"), (last, "late")):
+        assert isinstance(stream.wire, SocketWire)
+        stream.wire.other.sendall(chunked([text(said)])[0])
+    assert isinstance(first.wire, SocketWire)
+    first.wire.other.shutdown(socket.SHUT_WR)
+    first.wire.resume_reading = last.connection.take_back  # type: ignore[method-assign]
+    (callback,) = first.time.watched.values()
+    callback()
+    assert isinstance(last.wire, SocketWire)
+    assert not last.wire.aborted
+    assert last.wire.reads
+    assert b"late" not in last.leg.body
+    last.receive(*chunked([text("and")]))
+    assert last.leg.body.index(b"late") < last.leg.body.index(b'"and"')
+
+
+@only_with_a_fast_path
+def test_a_loop_that_watches_no_set_reads_all_sockets_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = Stream(turns=True, lends=True)
+    before = open_descriptors()
+    refused: list[int] = []
+
+    def refuse(fd: int, callback: object) -> None:
+        refused.append(fd)
+        raise NotImplementedError
+
+    monkeypatch.setattr(stream.time, "add_reader", refuse)
+    reads = answer(*BEGINNING, *[text(str(n)) for n in range(200)], *END)
+    raised = 0
+    for read in reads:
+        try:
+            stream.receive(read)
+        except NotImplementedError:
+            raised += 1
+            stream.receive()
+    assert raised == len(refused) >= 2
+    assert open_descriptors() == before
+    assert not stream.is_lent
+    assert stream.figures is not None
+    assert stream.figures.deltas == 10 + 200
+    stream.close()
 
 
 @only_with_a_fast_path
