@@ -62,6 +62,9 @@ class Limits:
     collected: int = 128 * MIB
     """Characters of an answer that are collected into one result: as many as `held_answer`."""
 
+    counted_text: int = 1 * MIB
+    """Characters whose tokens are counted at once: a token that is cut at the end of such a block counts twice."""
+
     recorded: int = 256 * MIB
     """Bytes of a recording: twice the longest answer that is gathered, since a read costs its framing besides."""
 

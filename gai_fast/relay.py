@@ -829,7 +829,8 @@ class Relay:
         self._adapter.started = not self.is_silent
         warning: Event = {"type": "warning", "reason": "malformed_chunk"}
         if self.is_silent:
-            self._early_warnings.append(warning)
+            if len(self._early_warnings) < LIMITS.early_warnings:
+                self._early_warnings.append(warning)
         else:
             self._emit(warning)
 

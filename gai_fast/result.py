@@ -12,6 +12,7 @@ from typing import Any
 from gai_fast._impl import encode_json
 from gai_fast.errors import Error
 from gai_fast.events import Event, JSONText
+from gai_fast.limits import LIMITS
 
 
 @dataclass(slots=True)
@@ -97,24 +98,34 @@ class Collector:
         self._citations: list[dict[str, Any]] = []
         self._usage: dict[str, Any] | None = None
         self._end: Event = {}
+        self._size = 0
 
     def event(self, event: Event) -> None:
-        """Takes one event; order matters, unknown types are ignored."""
+        """Takes one event; order matters, unknown types are ignored.
+
+        Raises:
+            Error: More than `limits.collected` characters are collected.
+        """
         kind = event["type"]
         if event.get("choice"):
             return
         if kind in self._texts:
             # An encoder leaves an empty text out.
             text = event.get("text", "")
+            self._grow(len(text))
             self._texts[kind].append(text)
             self._text_part("reasoning" if kind == "reasoning.delta" else "text", text)
         elif kind == "tool.call.delta":
+            self._grow(len(event.get("arguments", "")))
             self._arguments.setdefault(event["call_id"], []).append(event.get("arguments", ""))
         elif kind == "tool.call":
+            self._grow(len(repr(event["tool_call"])))
             self._call(event)
         elif kind == "reasoning.signature":
+            self._grow(len(event["signature"]))
             self._signature(event)
         elif kind == "citations":
+            self._grow(len(repr(event["citations"])))
             self._citations += event["citations"]
         elif kind == "start":
             self._start = event
@@ -129,6 +140,13 @@ class Collector:
             self._texts["text.delta"] = [event.get("text", "")]
             self._parts = [part for part in self._parts if part["type"] != "text"]
             self._text_part("text", event.get("text", ""))
+
+    def _grow(self, size: int) -> None:
+        """Counts what is about to be kept, with the cost of keeping it."""
+        self._size += size + LIMITS.log_piece_cost
+        if self._size > LIMITS.collected:
+            text = f"the answer is larger than {LIMITS.collected} characters: read it as events"
+            raise Error("provider_unavailable", text, reason="answer_too_large")
 
     def _text_part(self, kind: str, text: str) -> None:
         if not text:

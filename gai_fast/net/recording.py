@@ -128,6 +128,7 @@ class RecordedExchange:
         self._censor = _Censor(secrets)
         self._began = clock()
         self._file: BinaryIO | None = None
+        self._left = LIMITS.recorded  # bytes that may still be written
         self._exchange: OpenExchange | None = None
 
     def open(self, open_exchange: Callable[[Receiver], OpenExchange]) -> RecordedExchange:
@@ -203,8 +204,15 @@ class RecordedExchange:
 
     def _write(self, line: Mapping[str, Any]) -> None:
         if self._file is not None:
+            data = orjson.dumps(line) + b"\n"
+            self._left -= len(data)
             try:
-                self._file.write(orjson.dumps(line) + b"\n")
+                if self._left < 0:
+                    self._file.write(b'{"at":%b,"end":"recording_too_large"}\n' % str(self._now()).encode())
+                    _log.warning("%s holds %d bytes: nothing more is recorded", self._path, LIMITS.recorded)
+                    self._finish()
+                else:
+                    self._file.write(data)
             except OSError as problem:
                 _log.warning("cannot record to %s: %s", self._path, problem.strerror)
                 self._finish()

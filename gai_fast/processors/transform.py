@@ -66,7 +66,7 @@ class ReplaceProcessor(Processor):
 
     def process(self, event: Event, now_ms: int = 0) -> Iterator[Event]:
         """What becomes of an event."""
-        if event["type"] in _ASIDES and self._held is not None:
+        if event["type"] in _ASIDES and self._held is not None and len(self._beside) < LIMITS.held_beside:
             self._beside.append(event)
             return
         if event["type"] not in _TEXTS:

@@ -31,6 +31,8 @@ _COUNTS: Final = (
     "reasoning_tokens",
 )
 
+_SOURCES: Final = ("counted", "estimated", "partial")
+
 CountTokens = Callable[[str], int]
 
 
@@ -69,7 +71,7 @@ class UsageTotals:
         for name in _COUNTS:
             setattr(self, name, getattr(self, name) + usage.get(name, 0))
         source = usage.get("source")
-        if source:
+        if source in _SOURCES:
             self.tokens_by_source[source] = self.tokens_by_source.get(source, 0) + usage.get("total_tokens", 0)
 
 
@@ -183,14 +185,23 @@ class UsageProcessor(Processor):
         self._count = count
         self._prompt = prompt
         self._said: list[str] = []
+        self._size = 0
+        self._before = 0  # tokens of text that is no longer kept
 
     def process(self, event: Event, now_ms: int = 0) -> Iterable[Event]:
         """The event; a `finish` with what was counted."""
         kind = event["type"]
         if kind in DELTAS:
-            self._said.append(cast("dict[str, Any]", event).get(DELTAS[kind], ""))
+            text = cast("dict[str, Any]", event).get(DELTAS[kind], "")
+            self._said.append(text)
+            self._size += len(text)
+            if self._size > LIMITS.counted_text:
+                self._before += self._count("".join(self._said))
+                self._said.clear()
+                self._size = 0
         elif kind == "stream.reset":
             self._said.clear()
+            self._size = self._before = 0
         elif kind == "finish":
             usage = event.get("usage")
             if usage is None or usage.get("source") == "estimated":
@@ -198,7 +209,7 @@ class UsageProcessor(Processor):
         return (event,)
 
     def _counted(self, estimated: Mapping[str, Any]) -> dict[str, Any]:
-        output = self._count("".join(self._said))
+        output = self._before + self._count("".join(self._said))
         told = estimated.get("input_tokens", 0) if self._prompt is None else self._count(self._prompt())
         source = "estimated" if self._prompt is None else "counted"
         return {"input_tokens": told, "output_tokens": output, "total_tokens": told + output, "source": source}

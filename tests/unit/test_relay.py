@@ -5,6 +5,7 @@ The upstream is `Adapter` below: chunks are JSON objects whose members say what 
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
 import re
@@ -606,6 +607,22 @@ def test_a_warning_before_the_start_is_told_right_after_it() -> None:
 def test_a_stream_that_never_starts_tells_no_warning() -> None:
     assert relayed("x", chunk(error="no")).kinds == ["error", "done"]
     assert relayed("x", "x", "x").kinds == ["error", "done"]
+
+
+def test_of_the_warnings_before_a_start_no_more_are_kept_than_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gai_fast.relay.LIMITS", dataclasses.replace(LIMITS, early_warnings=2))
+    stream = Stream()
+
+    def receive(name: str, data: str) -> list[Event]:
+        if data == "{}":
+            return []
+        return FakeAdapter.receive(stream.adapter, name, data)
+
+    monkeypatch.setattr(stream.adapter, "receive", receive)
+    for _ in range(5):
+        stream.send("{", {})
+    stream.send(HELLO, STOP).end()
+    assert stream.kinds == ["start", "warning", "warning", "text.delta", "finish", "done"]
 
 
 def test_a_start_that_was_lost_with_a_malformed_chunk_comes_with_the_next() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import AsyncIterator
 from typing import Any, cast
@@ -11,6 +12,7 @@ import pytest
 from gai_fast import errors
 from gai_fast._impl import encode_json
 from gai_fast.events import Event, JSONText
+from gai_fast.limits import LIMITS
 from gai_fast.reading import parse_request
 from gai_fast.request import AssistantMessage, ReasoningPart, ToolCallPart
 from gai_fast.result import Collector, Result, ToolCallResult, acollect, collect
@@ -307,3 +309,36 @@ def test_an_empty_delta_is_no_part_of_the_message() -> None:
     assert parts(text(""), text("", "reasoning.delta"), call({})) == [
         {"type": "tool_call", "call_id": "c1", "name": "weather", "input": {}}
     ]
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        text("x" * 40),
+        text("x" * 40, "reasoning.delta"),
+        fragment("x" * 40),
+        {"type": "tool.call", "call_id": "c1", "tool_call": {"name": "f", "input": {"x": "x" * 40}}},
+        {"type": "citations", "citations": [{"uri": "x" * 40}]},
+        {"type": "reasoning.signature", "signature": "x" * 40},
+    ],
+    ids=lambda event: str(event["type"]),
+)
+def test_an_answer_without_end_is_not_collected(event: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gai_fast.result.LIMITS", dataclasses.replace(LIMITS, collected=1000))
+    collector = Collector()
+    collector.event(cast(Event, START))
+    with pytest.raises(errors.ProviderUnavailable) as caught:
+        for _ in range(10):
+            collector.event(event)
+    assert caught.value.reason == "answer_too_large"
+    # What ends the stream is taken all the same.
+    collector.event({"type": "error", "error": caught.value.payload()})
+    assert collector.result().error is not None
+
+
+def test_a_reset_makes_room_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gai_fast.result.LIMITS", dataclasses.replace(LIMITS, collected=1000))
+    collector = Collector()
+    for _ in range(30):
+        collector.event(cast(Event, text("x" * 400)))
+        collector.event({"type": "stream.reset", "reason": "reset"})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 from gai_fast.errors import Error, Network
 from gai_fast.events import DELTAS, Event
+from gai_fast.limits import LIMITS
 from gai_fast.transcript import Transcript
 
 FAILURE = Error("network", "cut")
@@ -166,3 +168,27 @@ def test_however_both_attempts_are_cut_the_client_has_the_answer_once(runs: list
     first = first[: data.draw(st.integers(0, len(first)))]
     transcript = delivered(*first)
     assert joined([*first, *repeated(transcript, *second)]) == joined(second)
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        {"type": "text.delta", "text": "x" * 40},
+        {"type": "image", "image": {"data": "x" * 40}},
+        {"type": "tool.call", "call_id": "c", "tool_call": {"name": "f", "input": {"a": "x" * 40}}},
+    ],
+    ids=lambda event: str(event["type"]),
+)
+def test_an_answer_that_is_too_long_is_not_kept(event: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gai_fast.transcript.LIMITS", dataclasses.replace(LIMITS, transcript=1000))
+    transcript = Transcript()
+    for _ in range(5):
+        assert transcript.take(event) == event
+    assert not transcript.is_lost
+    for _ in range(10):
+        assert transcript.take(event) == event
+    assert transcript.is_lost
+    assert transcript.text is None
+    assert transcript._said == []
+    transcript.forget()
+    assert not transcript.is_lost

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import json
 import logging
 import random
@@ -264,3 +265,21 @@ def test_wherever_reads_cut_the_file_says_the_same(tmp_path: Path) -> None:
 def test_a_secret_that_stands_in_the_beginning_of_another_is_not_written_at_the_end_either(tmp_path: Path) -> None:
     secrets = frozenset({b"token123", b"my token123 is a long, long text"})
     assert written(tmp_path / "r", b"my token123 is", 1000, secrets) == b"my *** is"
+
+
+def test_a_recording_has_a_largest_size(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("gai_fast.net.recording.LIMITS", dataclasses.replace(LIMITS, recorded=1000))
+    path = tmp_path / "r.ndjson"
+    session = Session()
+    exchange = RecordedExchange(path, ABOUT, session, FakeTime().time)
+    exchange.open(lambda receiver: Real())
+    exchange.head_received(200, HEADERS)
+    for _ in range(100):
+        exchange.body_received(b"x" * 50)
+    exchange.exchange_ended(None)
+    assert len(session.calls) == 102, "the stream goes on"
+    assert len(path.read_bytes()) < 1100
+    assert read_recording(path.read_bytes()).broke
+    assert [record.levelname for record in caplog.records] == ["WARNING"]

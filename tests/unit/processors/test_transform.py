@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gai_fast.limits import LIMITS
 from gai_fast.processors import StreamInfo, read_processor
 from gai_fast.processors.transform import ReplaceProcessor, TransformProcessor
 
@@ -87,3 +89,15 @@ def test_the_configuration_makes_one() -> None:
     made = read_processor({"use": "transform", "replace": {"cat": "dog"}}).processor(StreamInfo())
     assert made is not None
     assert text_of(through(made, stream("a c", "at"))) == "a dog"
+
+
+def test_no_more_than_so_many_events_wait_beside_held_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gai_fast.processors.transform.LIMITS", dataclasses.replace(LIMITS, held_beside=3))
+    processor = ReplaceProcessor({"cat": "dog"})
+    out = list(processor.process(delta("ca")))
+    for _ in range(10):
+        out += processor.process({"type": "usage", "usage": {"total_tokens": 1}})
+        assert len(processor._beside) <= 3
+    out += processor.process(FINISH)
+    assert text_of(out) == "ca"
+    assert types_of(out).count("usage") == 10

@@ -152,6 +152,19 @@ def test_arguments_and_reasoning_are_output_and_a_reset_is_not() -> None:
     assert counted(UsageProcessor(words), {"type": "stream.reset"}, reasoning, FINISH)["output_tokens"] == 1
 
 
+def test_text_beyond_the_limit_is_counted_in_blocks_and_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gai_fast.processors.usage.LIMITS", dataclasses.replace(LIMITS, counted_text=100))
+    processor = UsageProcessor(len)
+    for _ in range(30):
+        list(processor.process({"type": "text.delta", "text": "x" * 10}))
+        assert sum(map(len, processor._said)) <= 100
+    (finish,) = processor.process({"type": "finish", "finish_reason": "stop"})
+    assert finish["usage"]["output_tokens"] == 300
+    list(processor.process({"type": "stream.reset", "reason": "reset"}))
+    (finish,) = processor.process({"type": "finish", "finish_reason": "stop"})
+    assert finish["usage"]["output_tokens"] == 0
+
+
 def test_counting_needs_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(usage, "find_spec", lambda name: None)
     load_counter.cache_clear()
