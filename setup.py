@@ -37,6 +37,8 @@ COMPILED = (
     "net/delivery",
     "net/engine",
     "net/connection_pool",
+    "net/http_request",
+    "net/http_response",
     "net/retry",
     "net/session",
     "net/sockets",

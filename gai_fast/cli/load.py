@@ -28,9 +28,10 @@ from gai_fast.clock import now_ms
 from gai_fast.errors import Error, classify
 from gai_fast.events import Event
 from gai_fast.limits import LIMITS
+from gai_fast.net.http_request import Origin, encode_request
 from gai_fast.net.pool import UpstreamPool
 from gai_fast.net.timers import TimerWheel
-from gai_fast.net.upstream import Exchange, Origin, encode_request
+from gai_fast.net.upstream import Exchange
 from gai_fast.providers import Target, get_provider
 from gai_fast.relay import Relay
 from gai_fast.request import Request

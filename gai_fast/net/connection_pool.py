@@ -18,8 +18,10 @@ from mypy_extensions import mypyc_attr
 
 from gai_fast.errors import Error
 from gai_fast.limits import LIMITS
+from gai_fast.net.http_request import Origin, encode_request
+from gai_fast.net.http_response import KnownResponseHead
 from gai_fast.net.timers import Timer, Timers
-from gai_fast.net.upstream import Exchange, KnownHead, Origin, Receiver, Timeouts, UpstreamConnection, encode_request
+from gai_fast.net.upstream import Exchange, Receiver, Timeouts, UpstreamConnection
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +71,9 @@ class ConnectionPool(ABC):
         self._connecting: dict[asyncio.Task[None], Exchange] = {}
         self._waiting: OrderedDict[Exchange, None] = OrderedDict()
         self._expiry: Timer | None = None
-        self._known: KnownHead | None = None  # how the last answer began: the next one on another connection may, too
+        self._known: KnownResponseHead | None = (
+            None  # how the last answer began: the next one on another connection may, too
+        )
         self._closed = False
         self._emptied = asyncio.Event()
         self._emptied.set()

@@ -1,48 +1,33 @@
-"""One request to one upstream: HTTP/1.1 over a transport, called by the loop, calling a receiver.
+"""One request to one upstream over a connection: state, time limits and backpressure.
 
-Owns: what a base URL may be, the bytes of a request, what counts as a correctly framed answer, and the time limits of
-one exchange. It must not know: who waits for which connection (`pool.py`), retries of failed requests, the deadline of
-the first event, providers, JSON.
+Called by the loop, calls a receiver. It must not know: how requests and responses are written (`http_request.py`,
+`http_response.py`), who waits for which connection (`pool.py`), retries of failed requests, the deadline of the first
+event, providers, JSON.
 
     UpstreamConnection   one TCP or TLS connection; an asyncio protocol, a few lines
-    Exchange             one request and its answer on it: state, timeouts, backpressure, the calls to the receiver
-    ResponseReader       the bytes of one answer → head, body, end or error; sans-IO, around httptools
+    Exchange             one request and its response on it: state, timeouts, backpressure, the calls to the receiver
 
 The states of an exchange; `close()` and every failure lead to ENDED from anywhere:
 
-    QUEUED ─► CONNECTING ─► HEAD ─► BODY ─► STREAMING ─► ENDED
+    QUEUED ─► CONNECTING ─► HEAD ─► BODY ─► ENDED
        │           ▲          │
        └───────────┼──────────┴► (a pooled connection that was dead: CONNECTING, once)
                    └─ a request that finds a pooled connection begins in HEAD
-
-What is stricter than llhttp, which httptools wraps, and why:
-
-1. A new parser per answer: httptools keeps a trailer's last field and would give it to the next answer as a header.
-2. Any `Transfer-Encoding` but `chunked` is refused: llhttp takes `gzip, chunked` and would hand on compressed bytes.
-3. `HTTP/0.9`, `HTTP/2.0` and a status below 100 are refused (RFC 9112 §2.3, RFC 9110 §15).
-4. Heads, trailers and chunk extensions are counted here; llhttp has no bound for them.
-5. httptools has no call for the end of input, so whether an EOF is an end is decided here (RFC 9112 §6.3).
 """
 
 from __future__ import annotations
 
 import asyncio
 import enum
-import ipaddress
-import re
 import ssl
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Final, Protocol, cast
-from urllib.parse import urlsplit
 
-from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
-
-from gai_fast._impl import ChunkedBody, FastPath, ReadBatch
-from gai_fast._version import __version__
-from gai_fast.errors import Code, Error
+from gai_fast._impl import FastPath, ReadBatch
+from gai_fast.errors import Error
 from gai_fast.limits import LIMITS
+from gai_fast.net.http_response import KnownResponseHead, ResponseReader
 from gai_fast.net.sockets import descriptor_of
 from gai_fast.net.timers import Timer, Timers
 
@@ -69,353 +54,6 @@ class Receiver(Protocol):
         """
 
 
-# ---- what is sent --------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Origin:
-    """Where an upstream is.
-
-    Args:
-        scheme: `http` or `https`.
-        host: A name in ASCII or an IP address without brackets; lower case.
-        port: The scheme's own where the URL has none.
-        prefix: The path that every request's path is appended to; no trailing slash.
-    """
-
-    scheme: str
-    host: str
-    port: int
-    prefix: str = ""
-
-    @classmethod
-    def parse(cls, base_url: str) -> Origin:
-        """The origin of a base URL.
-
-        Raises:
-            ValueError: It is no absolute http or https URL, or holds credentials, a query or a fragment. The text never
-                repeats the URL, which may hold a secret.
-        """
-        if not _VISIBLE.fullmatch(base_url):
-            raise ValueError("base_url holds a blank or a control character")
-        try:
-            parts = urlsplit(base_url)
-            host, port = (parts.hostname or "").encode("idna").decode("ascii"), parts.port
-        except ValueError:
-            raise ValueError("base_url has no valid host and port") from None
-        if parts.scheme not in _PORTS:
-            raise ValueError("base_url must begin with http:// or https://")
-        if "@" in parts.netloc:
-            raise ValueError("base_url must not hold credentials: use api_key")
-        if "?" in base_url or "#" in base_url:
-            raise ValueError("base_url must not hold a query or a fragment")
-        if not parts.path.isascii():
-            raise ValueError("the path of base_url must be percent-encoded")
-        if not (_HOST.fullmatch(host) or is_ip_address(host)) or port == 0:
-            raise ValueError("base_url has no valid host and port")
-        return cls(parts.scheme, host, port or _PORTS[parts.scheme], parts.path.rstrip("/"))
-
-    def __hash__(self) -> int:
-        return hash(self.host)  # it is asked for with every request, and what `dataclass` makes would be interpreted
-
-    @property
-    def peer(self) -> str:
-        """`host:port`, for messages."""
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
-
-    @property
-    def authority(self) -> str:
-        """The value of `Host`: no port where it is the scheme's own (RFC 9110 §7.2)."""
-        return self.peer if self.port != _PORTS[self.scheme] else self.peer.rpartition(":")[0]
-
-
-def is_ip_address(host: str) -> bool:
-    """Whether a host is an IP address, without a zone, rather than a name."""
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return "%" not in host
-
-
-_PORTS: Final = {"http": 80, "https": 443}
-_VISIBLE: Final = re.compile(r"[^\x00-\x20\x7f-\xa0\ud800-\udfff]+")
-_HOST: Final = re.compile(r"(?=.{1,253}\Z)[a-z0-9_]([a-z0-9_.-]*[a-z0-9_.])?")
-
-_METHOD: Final = re.compile(r"[A-Z]+")
-_TARGET: Final = re.compile(r"/[!\"$-~]*")  # visible ASCII without '#'
-_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # a token, RFC 9110 §5.6.2
-_VALUE: Final = re.compile(r"[\t -~\xa0-\ud7ff\ue000-\U0010ffff]*")
-
-# These decide the framing and the connection, or would ask for an answer that is refused.
-_OURS: Final = frozenset(
-    "accept-encoding connection content-length expect host keep-alive proxy-connection te trailer transfer-encoding "
-    "upgrade".split()
-)
-
-
-def encode_headers(headers: Sequence[tuple[str, str]]) -> str:
-    """Header lines for a request; also the check for headers out of a configuration.
-
-    Raises:
-        ValueError: A name is no token or one of those that the connection sets, or a value holds a line break or
-            another control character. It names the header and never shows its value.
-    """
-    lines = []
-    agent = f"User-Agent: gai-fast/{__version__}\r\n"
-    for name, value in headers:
-        if not _NAME.fullmatch(name):
-            raise ValueError(f"{name[: LIMITS.identifier]!r} is not a header name")
-        lowered = name.lower()
-        if lowered in _OURS:
-            raise ValueError(f"the header {name!r} is set by the connection itself")
-        if not _VALUE.fullmatch(value):
-            raise ValueError(f"the value of the header {name!r} holds a line break or another control character")
-        if lowered == "user-agent":
-            agent = ""
-        lines.append(f"{name}: {value}\r\n")
-    return agent + "".join(lines)
-
-
-def encode_request(origin: Origin, method: str, path: str, headers: Sequence[tuple[str, str]], body: bytes) -> bytes:
-    """The bytes of a request, head and body in one piece for one write.
-
-    Args:
-        path: From the origin's prefix on, with its query.
-
-    Raises:
-        ValueError: Something would break the framing; the text shows no value, nor the path, whose query may be a key.
-    """
-    head = _encode_head(origin, method, path, tuple(headers))
-    if body or method not in ("GET", "HEAD"):
-        return b"%bContent-Length: %d\r\n\r\n%b" % (head, len(body), body)
-    return head + b"\r\n"
-
-
-@lru_cache(LIMITS.upstream_heads)
-def _encode_head(origin: Origin, method: str, path: str, headers: tuple[tuple[str, str], ...]) -> bytes:
-    """All of a head but its length: the same for every request of a model."""
-    if not _METHOD.fullmatch(method) or method == "CONNECT":
-        raise ValueError(f"{method[: LIMITS.identifier]!r} is not a method that is sent upstream")
-    if not _TARGET.fullmatch(path):
-        raise ValueError("the path of a request begins with '/' and is percent-encoded")
-    return (
-        f"{method} {origin.prefix}{path} HTTP/1.1\r\nHost: {origin.authority}\r\nAccept-Encoding: identity\r\n"
-        f"{encode_headers(headers)}"
-    ).encode()
-
-
-# ---- what comes back -----------------------------------------------------------------------------------------------
-
-
-_HEAD_END: Final = b"\r\n\r\n"
-
-# How servers spell the headers that most answers have: looking one up costs a third of decoding it.
-_NAMES: Final[dict[bytes, str]] = {
-    spelt.encode(): name
-    for name in "cache-control connection content-length content-type date server transfer-encoding".split()
-    for spelt in (name, name.title())
-}
-
-
-class KnownHead:
-    """The head of an answer in chunks, to know it by when it comes again from the same upstream.
-
-    Many servers send the same bytes before every answer; what httptools and the checks behind it made of them once is
-    what they would make of them again.
-    """
-
-    __slots__ = ("data", "headers", "keep_alive", "status")
-
-    def __init__(self, data: bytes, status: int, headers: dict[str, str], keep_alive: bool) -> None:
-        self.data = data  # with the blank line
-        self.status = status
-        self.headers = headers
-        self.keep_alive = keep_alive
-
-
-class ResponseReader:
-    """The bytes of one answer, taken apart: the head by httptools, the body by its framing. Sans-IO.
-
-    After each `feed` look at `head`, the bytes it returned, then `error` and `complete`, in this order: that is the
-    order in which they came.
-
-    Args:
-        peer: `host:port`, for messages.
-        method: Of the request; an answer to HEAD has no body whatever its head says.
-        known: A head that came before from the same upstream.
-
-    Attributes:
-        known: Likewise; this answer's once that has come, where it may be known again.
-        chunks: Takes the body apart, where it comes in chunks; whoever feeds it calls `look_at_chunks`.
-    """
-
-    __slots__ = (
-        "_head_bytes",
-        "_headers",
-        "_is_head",
-        "_keep_alive",
-        "_left",
-        "_parser",
-        "_peer",
-        "_tail",
-        "chunks",
-        "complete",
-        "error",
-        "head",
-        "is_reusable",
-        "known",
-    )
-
-    def __init__(self, peer: str, method: str = "POST", known: KnownHead | None = None) -> None:
-        self.head: tuple[int, dict[str, str]] | None = None
-        self.complete = False
-        self.error: Error | None = None
-        self.is_reusable = False
-        self.known = known
-        self._peer = peer
-        self._is_head = method == "HEAD"
-        self._keep_alive = False
-        self.chunks: ChunkedBody | None = None
-        self._left: int | None = None  # bytes of a body whose length the head tells
-        self._headers: dict[str, str] = {}
-        self._head_bytes = 0
-        self._tail = b""  # the last bytes of a head that goes on
-        self._parser: HttpResponseParser | None = None
-
-    def feed(self, data: bytes) -> bytes:
-        """Takes what one read brought, returns the bytes of the body in it; not to be called after the end."""
-        at = 0  # where the body begins
-        if self.head is None:
-            at = self._repeated(data)
-            if not at:
-                rest = self._feed_head(data)
-                if rest is None:
-                    return b""
-                data = rest
-            if self.complete:
-                self.is_reusable = self._keep_alive and not data  # what follows was not asked for
-                return b""
-        if self.chunks is not None:
-            body = self.chunks.feed(data, at)
-            self.look_at_chunks()
-            return body
-        if self._left is not None:
-            body, extra = data[: self._left], len(data) > self._left
-            self._left -= len(body)
-            if not self._left:
-                self.complete = True
-                self.is_reusable = self._keep_alive and not extra
-            return body
-        return data
-
-    def look_at_chunks(self) -> None:
-        """`chunks` has been fed."""
-        chunks = self.chunks
-        if chunks is None:
-            return
-        if chunks.broken:
-            self._refuse("network", "protocol", "broke the chunked coding of its answer: check base_url")
-        elif chunks.overhead > LIMITS.response_head:
-            self._too_large()
-        elif chunks.complete:
-            self.complete = True
-            self.is_reusable = self._keep_alive and not chunks.rest
-
-    def feed_eof(self) -> None:
-        """The peer closed: sets `complete` where that is how this answer ends, else `error`."""
-        if self.head is not None and self.chunks is None and self._left is None:
-            self.complete = True
-        else:
-            self._refuse("network", "truncated", "closed the connection before the end of its answer")
-
-    def _repeated(self, data: bytes) -> int:
-        """The size of a head that is known; 0 where another one comes, or in pieces."""
-        known = self.known
-        if known is None or self._head_bytes or self._is_head or not data.startswith(known.data):
-            return 0
-        self.head = known.status, known.headers.copy()
-        self._keep_alive = known.keep_alive
-        self.chunks = ChunkedBody()
-        return len(known.data)
-
-    def _note_head(self, data: bytes) -> None:
-        """Keeps a head that came in one piece, nothing before it, where the next answer may have the same."""
-        if self.head is not None and self.chunks is not None and len(data) == self._head_bytes <= LIMITS.known_head:
-            status, headers = self.head
-            self.known = KnownHead(data, status, headers.copy(), self._keep_alive)
-
-    def _feed_head(self, data: bytes) -> bytes | None:
-        """Feeds httptools with heads, interim ones too; returns what stands behind the last, `None` before its end."""
-        while data and self._is_in_head():
-            seen = self._tail + data
-            end = seen.find(_HEAD_END)
-            # No parser sees a byte of a body: the end of the head is looked for before it is fed.
-            size = len(data) if end < 0 else end + len(_HEAD_END) - len(self._tail)
-            self._tail = seen[-len(_HEAD_END) + 1 :] if end < 0 else b""
-            self._head_bytes += size
-            if self._parser is None:
-                self._parser = HttpResponseParser(self)
-            try:
-                self._parser.feed_data(data[:size])
-            except (HttpParserError, HttpParserUpgrade) as exc:
-                if self.error is None and not self.complete:
-                    self._refuse("network", "protocol", f"sent what is not valid HTTP/1.1 ({exc}): check base_url")
-            if self.error is None and self._head_bytes > LIMITS.response_head:
-                self._too_large()
-            if end >= 0 or self.error is not None:
-                self._parser = None  # it refers to this object: the garbage collector should not have to come
-            self._note_head(data[:size])
-            data = data[size:]
-        return None if self.head is None else data
-
-    def _is_in_head(self) -> bool:
-        # A method, since what it looks at changes within the parser's calls: no type is narrowed by it.
-        return self.head is None and self.error is None
-
-    def _refuse(self, code: Code, reason: str, text: str) -> None:
-        self.error = Error(code, f"{self._peer} {text}", reason=reason)
-
-    def _too_large(self) -> None:
-        text = f"sent more than {LIMITS.response_head} bytes of headers (limit response_head)"
-        self._refuse("provider_unavailable", "head_too_large", text)
-
-    # httptools calls these.
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        headers, key = self._headers, _NAMES.get(name) or name.decode("latin-1").lower()
-        text = value.decode("latin-1").strip(" \t")
-        headers[key] = f"{headers[key]}, {text}" if key in headers else text
-
-    def on_headers_complete(self) -> None:
-        parser, headers = cast(HttpResponseParser, self._parser), self._headers
-        status = parser.get_status_code()
-        if parser.get_http_version() not in ("1.1", "1.0") or status < 100 or status == 101:
-            self._refuse("network", "protocol", "sent an answer that is not HTTP/1.1: check base_url")
-        elif status < 200:
-            self._headers = {}  # interim (RFC 9110 §15.2); its size still counts
-            return
-        elif 300 <= status < 400:
-            text = f"answered with a redirect ({status}), and none is followed: check base_url"
-            self._refuse("provider_unavailable", "redirect", text)
-        elif (
-            headers.get("transfer-encoding", "chunked").lower() != "chunked"
-            or headers.get("content-encoding", "identity").lower() != "identity"
-        ):
-            text = "sent an encoded body where only identity was accepted: is a proxy in between?"
-            self._refuse("provider_unavailable", "content_encoding", text)
-        else:
-            self.head = status, headers
-            self._keep_alive = parser.should_keep_alive()
-            if self._is_head or status == 204:  # RFC 9112 §6.3: these have no body whatever their head says
-                self.complete = True
-            elif "transfer-encoding" in headers:
-                self.chunks = ChunkedBody()
-            elif "content-length" in headers:
-                self._left = int(headers["content-length"])
-                self.complete = not self._left
-
-
 # ---- one request and its answer ------------------------------------------------------------------------------------
 
 
@@ -433,7 +71,6 @@ class _State(enum.Enum):
     CONNECTING = enum.auto()
     HEAD = enum.auto()  # the request is written
     BODY = enum.auto()  # the head was delivered
-    STREAMING = enum.auto()  # a byte of the body was
     ENDED = enum.auto()
 
 
@@ -443,7 +80,6 @@ _QUEUED: Final[_State] = _State.QUEUED
 _CONNECTING: Final[_State] = _State.CONNECTING
 _HEAD: Final[_State] = _State.HEAD
 _BODY: Final[_State] = _State.BODY
-_STREAMING: Final[_State] = _State.STREAMING
 _ENDED: Final[_State] = _State.ENDED
 
 
@@ -633,8 +269,6 @@ class Exchange:
             self._state = _BODY
             self._receiver.head_received(*response.head)
         if body or self.fast_path is not None:
-            if self._state is _BODY:
-                self._state = _STREAMING
             self._shorten(self._receiver.body_received(body))
         if response.error is not None:
             self.fail(response.error)
@@ -757,7 +391,7 @@ class UpstreamConnection:
     def __init__(self, callbacks: ConnectionCallbacks, batch: ReadBatch | None = None) -> None:
         self._callbacks = callbacks
         self._batch = batch
-        self.known: KnownHead | None = None
+        self.known: KnownResponseHead | None = None
         self._exchange: Exchange | None = None
         self._borrower: FastPath | None = None  # who reads the socket
         self._broken: OSError | None = None

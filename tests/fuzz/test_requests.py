@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gai_fast.errors import InvalidRequest, Unsupported
-from gai_fast.net.upstream import Origin, encode_request
+from gai_fast.net.http_request import Origin, encode_request
 from gai_fast.providers import API, Target, UpstreamRequest, get_provider
 from gai_fast.reading import parse_object, parse_request
 from tools.provider_table import apis

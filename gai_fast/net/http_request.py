@@ -1,0 +1,150 @@
+"""The bytes of a request to an upstream, and what a base URL may be. Sans-IO.
+
+Whatever would break the framing of a request, or send it elsewhere, is refused here. Knows no provider and no JSON.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Final
+from urllib.parse import urlsplit
+
+from gai_fast._version import __version__
+from gai_fast.limits import LIMITS
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where an upstream is.
+
+    Args:
+        scheme: `http` or `https`.
+        host: A name in ASCII or an IP address without brackets; lower case.
+        port: The scheme's own where the URL has none.
+        prefix: The path that every request's path is appended to; no trailing slash.
+    """
+
+    scheme: str
+    host: str
+    port: int
+    prefix: str = ""
+
+    @classmethod
+    def parse(cls, base_url: str) -> Origin:
+        """The origin of a base URL.
+
+        Raises:
+            ValueError: It is no absolute http or https URL, or holds credentials, a query or a fragment. The text never
+                repeats the URL, which may hold a secret.
+        """
+        if not _VISIBLE.fullmatch(base_url):
+            raise ValueError("base_url holds a blank or a control character")
+        try:
+            parts = urlsplit(base_url)
+            host, port = (parts.hostname or "").encode("idna").decode("ascii"), parts.port
+        except ValueError:
+            raise ValueError("base_url has no valid host and port") from None
+        if parts.scheme not in _PORTS:
+            raise ValueError("base_url must begin with http:// or https://")
+        if "@" in parts.netloc:
+            raise ValueError("base_url must not hold credentials: use api_key")
+        if "?" in base_url or "#" in base_url:
+            raise ValueError("base_url must not hold a query or a fragment")
+        if not parts.path.isascii():
+            raise ValueError("the path of base_url must be percent-encoded")
+        if not (_HOST.fullmatch(host) or is_ip_address(host)) or port == 0:
+            raise ValueError("base_url has no valid host and port")
+        return cls(parts.scheme, host, port or _PORTS[parts.scheme], parts.path.rstrip("/"))
+
+    def __hash__(self) -> int:
+        return hash(self.host)  # it is asked for with every request, and what `dataclass` makes would be interpreted
+
+    @property
+    def peer(self) -> str:
+        """`host:port`, for messages."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @property
+    def authority(self) -> str:
+        """The value of `Host`: no port where it is the scheme's own (RFC 9110 §7.2)."""
+        return self.peer if self.port != _PORTS[self.scheme] else self.peer.rpartition(":")[0]
+
+
+def is_ip_address(host: str) -> bool:
+    """Whether a host is an IP address, without a zone, rather than a name."""
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return "%" not in host
+
+
+_PORTS: Final = {"http": 80, "https": 443}
+_VISIBLE: Final = re.compile(r"[^\x00-\x20\x7f-\xa0\ud800-\udfff]+")
+_HOST: Final = re.compile(r"(?=.{1,253}\Z)[a-z0-9_]([a-z0-9_.-]*[a-z0-9_.])?")
+
+_METHOD: Final = re.compile(r"[A-Z]+")
+_TARGET: Final = re.compile(r"/[!\"$-~]*")  # visible ASCII without '#'
+_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # a token, RFC 9110 §5.6.2
+_VALUE: Final = re.compile(r"[\t -~\xa0-\ud7ff\ue000-\U0010ffff]*")
+
+# These decide the framing and the connection, or would ask for an answer that is refused.
+_OURS: Final = frozenset(
+    "accept-encoding connection content-length expect host keep-alive proxy-connection te trailer transfer-encoding "
+    "upgrade".split()
+)
+
+
+def encode_headers(headers: Sequence[tuple[str, str]]) -> str:
+    """Header lines for a request; also the check for headers out of a configuration.
+
+    Raises:
+        ValueError: A name is no token or one of those that the connection sets, or a value holds a line break or
+            another control character. It names the header and never shows its value.
+    """
+    lines = []
+    agent = f"User-Agent: gai-fast/{__version__}\r\n"
+    for name, value in headers:
+        if not _NAME.fullmatch(name):
+            raise ValueError(f"{name[: LIMITS.identifier]!r} is not a header name")
+        lowered = name.lower()
+        if lowered in _OURS:
+            raise ValueError(f"the header {name!r} is set by the connection itself")
+        if not _VALUE.fullmatch(value):
+            raise ValueError(f"the value of the header {name!r} holds a line break or another control character")
+        if lowered == "user-agent":
+            agent = ""
+        lines.append(f"{name}: {value}\r\n")
+    return agent + "".join(lines)
+
+
+def encode_request(origin: Origin, method: str, path: str, headers: Sequence[tuple[str, str]], body: bytes) -> bytes:
+    """The bytes of a request, head and body in one piece for one write.
+
+    Args:
+        path: From the origin's prefix on, with its query.
+
+    Raises:
+        ValueError: Something would break the framing; the text shows no value, nor the path, whose query may be a key.
+    """
+    head = _encode_head(origin, method, path, tuple(headers))
+    if body or method not in ("GET", "HEAD"):
+        return b"%bContent-Length: %d\r\n\r\n%b" % (head, len(body), body)
+    return head + b"\r\n"
+
+
+@lru_cache(LIMITS.upstream_heads)
+def _encode_head(origin: Origin, method: str, path: str, headers: tuple[tuple[str, str], ...]) -> bytes:
+    """All of a head but its length: the same for every request of a model."""
+    if not _METHOD.fullmatch(method) or method == "CONNECT":
+        raise ValueError(f"{method[: LIMITS.identifier]!r} is not a method that is sent upstream")
+    if not _TARGET.fullmatch(path):
+        raise ValueError("the path of a request begins with '/' and is percent-encoded")
+    return (
+        f"{method} {origin.prefix}{path} HTTP/1.1\r\nHost: {origin.authority}\r\nAccept-Encoding: identity\r\n"
+        f"{encode_headers(headers)}"
+    ).encode()

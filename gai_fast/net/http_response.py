@@ -1,0 +1,230 @@
+"""The bytes of an upstream's response: `ResponseReader`. Sans-IO, around httptools.
+
+Owns which responses are correctly framed. It must not know: connections, time limits, providers, JSON.
+
+What is stricter than llhttp, which httptools wraps, and why:
+
+1. Each response has a parser of its own: httptools keeps the last field of a trailer, and would give it to the next
+   response as a header.
+2. Any `Transfer-Encoding` but `chunked` is refused: llhttp takes `gzip, chunked` and would pass on compressed bytes.
+3. `HTTP/0.9`, `HTTP/2.0` and a status below 100 are refused (RFC 9112 §2.3, RFC 9110 §15).
+4. Heads, trailers and chunk extensions are counted here; llhttp has no limit for them.
+5. httptools has no call for the end of input, so whether an EOF is an end is decided here (RFC 9112 §6.3).
+"""
+
+from __future__ import annotations
+
+from typing import Final, cast
+
+from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
+
+from gai_fast._impl import ChunkedBody
+from gai_fast.errors import Code, Error
+from gai_fast.limits import LIMITS
+
+_HEAD_END: Final = b"\r\n\r\n"
+
+# How servers spell the headers that most answers have: looking one up costs a third of decoding it.
+_NAMES: Final[dict[bytes, str]] = {
+    spelt.encode(): name
+    for name in "cache-control connection content-length content-type date server transfer-encoding".split()
+    for spelt in (name, name.title())
+}
+
+
+class KnownResponseHead:
+    """The head of an answer in chunks, to know it by when it comes again from the same upstream.
+
+    Many servers send the same bytes before every answer; what httptools and the checks behind it made of them once is
+    what they would make of them again.
+    """
+
+    __slots__ = ("data", "headers", "keep_alive", "status")
+
+    def __init__(self, data: bytes, status: int, headers: dict[str, str], keep_alive: bool) -> None:
+        self.data = data  # with the blank line
+        self.status = status
+        self.headers = headers
+        self.keep_alive = keep_alive
+
+
+class ResponseReader:
+    """The bytes of one answer, taken apart: the head by httptools, the body by its framing. Sans-IO.
+
+    After each `feed` look at `head`, the bytes it returned, then `error` and `complete`, in this order: that is the
+    order in which they came.
+
+    Args:
+        peer: `host:port`, for messages.
+        method: Of the request; an answer to HEAD has no body whatever its head says.
+        known: A head that came before from the same upstream.
+
+    Attributes:
+        known: Likewise; this answer's once that has come, where it may be known again.
+        chunks: Takes the body apart, where it comes in chunks; whoever feeds it calls `look_at_chunks`.
+    """
+
+    __slots__ = (
+        "_head_bytes",
+        "_headers",
+        "_is_head",
+        "_keep_alive",
+        "_left",
+        "_parser",
+        "_peer",
+        "_tail",
+        "chunks",
+        "complete",
+        "error",
+        "head",
+        "is_reusable",
+        "known",
+    )
+
+    def __init__(self, peer: str, method: str = "POST", known: KnownResponseHead | None = None) -> None:
+        self.head: tuple[int, dict[str, str]] | None = None
+        self.complete = False
+        self.error: Error | None = None
+        self.is_reusable = False
+        self.known = known
+        self._peer = peer
+        self._is_head = method == "HEAD"
+        self._keep_alive = False
+        self.chunks: ChunkedBody | None = None
+        self._left: int | None = None  # bytes of a body whose length the head tells
+        self._headers: dict[str, str] = {}
+        self._head_bytes = 0
+        self._tail = b""  # the last bytes of a head that goes on
+        self._parser: HttpResponseParser | None = None
+
+    def feed(self, data: bytes) -> bytes:
+        """Takes what one read brought, returns the bytes of the body in it; not to be called after the end."""
+        at = 0  # where the body begins
+        if self.head is None:
+            at = self._repeated(data)
+            if not at:
+                rest = self._feed_head(data)
+                if rest is None:
+                    return b""
+                data = rest
+            if self.complete:
+                self.is_reusable = self._keep_alive and not data  # what follows was not asked for
+                return b""
+        if self.chunks is not None:
+            body = self.chunks.feed(data, at)
+            self.look_at_chunks()
+            return body
+        if self._left is not None:
+            body, extra = data[: self._left], len(data) > self._left
+            self._left -= len(body)
+            if not self._left:
+                self.complete = True
+                self.is_reusable = self._keep_alive and not extra
+            return body
+        return data
+
+    def look_at_chunks(self) -> None:
+        """`chunks` has been fed."""
+        chunks = self.chunks
+        if chunks is None:
+            return
+        if chunks.broken:
+            self._refuse("network", "protocol", "broke the chunked coding of its answer: check base_url")
+        elif chunks.overhead > LIMITS.response_head:
+            self._too_large()
+        elif chunks.complete:
+            self.complete = True
+            self.is_reusable = self._keep_alive and not chunks.rest
+
+    def feed_eof(self) -> None:
+        """The peer closed: sets `complete` where that is how this answer ends, else `error`."""
+        if self.head is not None and self.chunks is None and self._left is None:
+            self.complete = True
+        else:
+            self._refuse("network", "truncated", "closed the connection before the end of its answer")
+
+    def _repeated(self, data: bytes) -> int:
+        """The size of a head that is known; 0 where another one comes, or in pieces."""
+        known = self.known
+        if known is None or self._head_bytes or self._is_head or not data.startswith(known.data):
+            return 0
+        self.head = known.status, known.headers.copy()
+        self._keep_alive = known.keep_alive
+        self.chunks = ChunkedBody()
+        return len(known.data)
+
+    def _note_head(self, data: bytes) -> None:
+        """Keeps a head that came in one piece, nothing before it, where the next answer may have the same."""
+        if self.head is not None and self.chunks is not None and len(data) == self._head_bytes <= LIMITS.known_head:
+            status, headers = self.head
+            self.known = KnownResponseHead(data, status, headers.copy(), self._keep_alive)
+
+    def _feed_head(self, data: bytes) -> bytes | None:
+        """Feeds httptools with heads, interim ones too; returns what stands behind the last, `None` before its end."""
+        while data and self._is_in_head():
+            seen = self._tail + data
+            end = seen.find(_HEAD_END)
+            # No parser sees a byte of a body: the end of the head is looked for before it is fed.
+            size = len(data) if end < 0 else end + len(_HEAD_END) - len(self._tail)
+            self._tail = seen[-len(_HEAD_END) + 1 :] if end < 0 else b""
+            self._head_bytes += size
+            if self._parser is None:
+                self._parser = HttpResponseParser(self)
+            try:
+                self._parser.feed_data(data[:size])
+            except (HttpParserError, HttpParserUpgrade) as exc:
+                if self.error is None and not self.complete:
+                    self._refuse("network", "protocol", f"sent what is not valid HTTP/1.1 ({exc}): check base_url")
+            if self.error is None and self._head_bytes > LIMITS.response_head:
+                self._too_large()
+            if end >= 0 or self.error is not None:
+                self._parser = None  # it refers to this object: the garbage collector should not have to come
+            self._note_head(data[:size])
+            data = data[size:]
+        return None if self.head is None else data
+
+    def _is_in_head(self) -> bool:
+        # A method, since what it looks at changes within the parser's calls: no type is narrowed by it.
+        return self.head is None and self.error is None
+
+    def _refuse(self, code: Code, reason: str, text: str) -> None:
+        self.error = Error(code, f"{self._peer} {text}", reason=reason)
+
+    def _too_large(self) -> None:
+        text = f"sent more than {LIMITS.response_head} bytes of headers (limit response_head)"
+        self._refuse("provider_unavailable", "head_too_large", text)
+
+    # httptools calls these.
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        headers, key = self._headers, _NAMES.get(name) or name.decode("latin-1").lower()
+        text = value.decode("latin-1").strip(" \t")
+        headers[key] = f"{headers[key]}, {text}" if key in headers else text
+
+    def on_headers_complete(self) -> None:
+        parser, headers = cast(HttpResponseParser, self._parser), self._headers
+        status = parser.get_status_code()
+        if parser.get_http_version() not in ("1.1", "1.0") or status < 100 or status == 101:
+            self._refuse("network", "protocol", "sent an answer that is not HTTP/1.1: check base_url")
+        elif status < 200:
+            self._headers = {}  # interim (RFC 9110 §15.2); its size still counts
+            return
+        elif 300 <= status < 400:
+            text = f"answered with a redirect ({status}), and none is followed: check base_url"
+            self._refuse("provider_unavailable", "redirect", text)
+        elif (
+            headers.get("transfer-encoding", "chunked").lower() != "chunked"
+            or headers.get("content-encoding", "identity").lower() != "identity"
+        ):
+            text = "sent an encoded body where only identity was accepted: is a proxy in between?"
+            self._refuse("provider_unavailable", "content_encoding", text)
+        else:
+            self.head = status, headers
+            self._keep_alive = parser.should_keep_alive()
+            if self._is_head or status == 204:  # RFC 9112 §6.3: these have no body whatever their head says
+                self.complete = True
+            elif "transfer-encoding" in headers:
+                self.chunks = ChunkedBody()
+            elif "content-length" in headers:
+                self._left = int(headers["content-length"])
+                self.complete = not self._left
