@@ -74,8 +74,24 @@ class Limits:
     held_beside: int = 256
     """Events that wait beside held text: usage and snapshots come a few times a second, text with them."""
 
+    kept_answer: int = 16 * MIB
+    """Bytes that an adapter keeps of one answer until its end: arguments of calls, inputs of tools that the provider
+    runs, sources that have been told, identifiers. 128,000 tokens of arguments, each a piece of its own, are 9 MiB."""
+
+    kept_piece: int = 64
+    """What a string costs in that room besides its characters: its header (49 to 76) and its place in a list."""
+
+    kept_word: int = 128
+    """Characters of an upstream's word for why it finished that are passed on: the longest in use have thirty."""
+
+    collected_text: int = 64 * KIB
+    """Bytes of copied text that wait for an adapter: more are parsed, which hands it over."""
+
+    warnings: int = 100
+    """Warnings of one answer that are told in one place: more say nothing new."""
+
     tool_calls: int = 1024
-    """Open tool calls of one answer: each holds its arguments in memory."""
+    """Tool calls of one choice: each has a state of its own."""
 
     choices: int = 128
     """Choices of one answer, which is what OpenAI lets a request ask for; each has a state of its own."""

@@ -31,7 +31,8 @@ from gai_fast.errors import Error, GaiFastError, Malformed
 from gai_fast.events import DELTAS, TYPES, Event, done, join_surrogates
 from gai_fast.limits import LIMITS
 from gai_fast.processors._base import Chain
-from gai_fast.providers._base import Adapter, parse_chunk
+from gai_fast.providers._base import Adapter
+from gai_fast.providers._chunks import parse_chunk
 from gai_fast.transcript import Transcript
 
 

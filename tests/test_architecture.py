@@ -220,7 +220,7 @@ def test_the_relay_and_the_result_are_given_their_parts() -> None:
         for module in MODULES
         if module.layer == 2 and not module.kind
         for node, target in imports(module)
-        if re.match(rf"gai_fast:({'|'.join(KINDS)})\b(?!\._base)", target)
+        if re.match(rf"gai_fast:({'|'.join(KINDS)})\b(?!\._(base|chunks)\b)", target)
     )
 
 

@@ -1,7 +1,7 @@
 """The legacy Completions dialect: `POST …/completions`, text in, text out.
 
-Source: PROVIDERS §10b. The chat dialect with `choices[].text` in place of a delta, without roles and tools. Owns what
-differs; errors, usage and the ends are the chat dialect's.
+Source: OpenAI's API reference. The chat dialect with `choices[].text` in place of a delta, without roles and tools.
+Owns what differs; errors, usage and the ends are the chat dialect's.
 """
 
 from __future__ import annotations
@@ -10,8 +10,9 @@ from typing import Any
 
 from mypy_extensions import mypyc_attr
 
-from gai_fast.providers._base import Target, UpstreamRequest, merged
-from gai_fast.providers._chat import ChatAdapter, ChatAPI, chunk_shape
+from gai_fast.providers._base import Target
+from gai_fast.providers._chat import ChatAPI
+from gai_fast.providers._chat_answers import ChatAdapter, chunk_shape
 from gai_fast.reading import turns
 from gai_fast.request import Request, TextPart, UserMessage
 
@@ -28,10 +29,8 @@ class CompletionsAPI(ChatAPI):
     def adapter(self, model: str | None = None) -> CompletionsAdapter:
         return CompletionsAdapter(self, model)
 
-    def build_request(self, request: Request, target: Target) -> UpstreamRequest:
-        request = self.possible(request, target)
-        body = {"model": target.model, "prompt": self.prompt(request, target)} | self.sampling(request)
-        return self.post(merged(body, request.provider_options.get(self.provider, {})), target)
+    def body(self, request: Request, target: Target) -> dict[str, Any]:
+        return {"model": target.model, "prompt": self.prompt(request, target)} | self.sampling(request)
 
     def prompt(self, request: Request, target: Target) -> str:
         """The last message: this API takes one, of the user."""

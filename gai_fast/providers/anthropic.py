@@ -32,28 +32,13 @@ from gai_fast._impl import encode_json
 from gai_fast.errors import Error, InvalidRequest, Malformed, Said
 from gai_fast.events import Event
 from gai_fast.limits import LIMITS
-from gai_fast.providers._base import (
-    API,
-    Adapter,
-    Target,
-    ToolCall,
-    ToolCalls,
-    UpstreamRequest,
-    citation,
-    count,
-    counted_usage,
-    error_object,
-    file_text,
-    image_data,
-    inside,
-    members,
-    merged,
-    parse_chunk,
-    said_of,
-    server_tool,
-    text_of,
-    too_many,
-)
+from gai_fast.providers._base import API, Adapter, Target, UpstreamRequest
+from gai_fast.providers._chunks import count, inside, members, parse_chunk, text_of
+from gai_fast.providers._events import citation, counted_usage, server_tool
+from gai_fast.providers._failures import error_object, said_of
+from gai_fast.providers._requests import add_turn, argument_object, file_text, image_data, required_schema
+from gai_fast.providers._room import too_many
+from gai_fast.providers._tool_calls import ToolCall, ToolCalls
 from gai_fast.reading import turns
 from gai_fast.request import (
     AssistantMessage,
@@ -75,15 +60,6 @@ _VERSION: Final = "2026-10-21"
 _SAMPLING_VERSION: Final = "2023-06-01"
 _SAMPLING: Final = ("temperature", "top_p", "top_k")
 
-_FINISH_WORDS: Final = {
-    "end_turn": "stop",
-    "stop_sequence": "stop",
-    "max_tokens": "length",
-    "tool_use": "tool_calls",
-    "pause_turn": "pause",
-    "refusal": "content_filter",
-    "model_context_window_exceeded": "length",
-}
 BETAS: Final = Annotated[
     list[Annotated[str, Meta(pattern=r"^[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z", max_length=LIMITS.identifier)]],
     Meta(max_length=LIMITS.betas),
@@ -103,6 +79,16 @@ class Anthropic(API):
     provider = "anthropic"
     base_url = "https://api.anthropic.com"
     key_variable = "ANTHROPIC_API_KEY"
+    path = "/v1/messages"
+    finish_words: ClassVar = {
+        "end_turn": "stop",
+        "stop_sequence": "stop",
+        "max_tokens": "length",
+        "tool_use": "tool_calls",
+        "pause_turn": "pause",
+        "refusal": "content_filter",
+        "model_context_window_exceeded": "length",
+    }
     lacks = frozenset({"seed"})
     options: ClassVar = {"betas": BETAS}
 
@@ -113,8 +99,7 @@ class Anthropic(API):
         error = error_object(body)
         return None if error is None else said_of(error, error.get("details"))
 
-    def build_request(self, request: Request, target: Target) -> UpstreamRequest:
-        request = self.possible(request, target)
+    def body(self, request: Request, target: Target) -> dict[str, Any]:
         body: dict[str, Any] = {
             "model": target.model,
             "max_tokens": request.max_tokens or LIMITS.default_max_tokens,
@@ -161,21 +146,18 @@ class Anthropic(API):
                 body["metadata"] = {key: value}
             else:
                 self.leave_out(f"metadata.{key}", target)
-        body = merged(body, request.provider_options.get(self.provider, {}))
-        headers = self._headers(body, target)
-        return UpstreamRequest("/v1/messages", encode_json(body), headers)
+        return body
 
-    def _headers(self, body: dict[str, Any], target: Target) -> list[tuple[str, str]]:
-        version = _SAMPLING_VERSION if any(key in body for key in _SAMPLING) else _VERSION
-        headers = [
-            ("content-type", "application/json"),
-            ("accept", "text/event-stream"),
-            ("anthropic-version", version),
-        ]
+    def post(self, body: dict[str, Any], target: Target) -> UpstreamRequest:
         betas = body.pop("betas", None)
+        headers = self.headers(target)
+        headers.append(("anthropic-version", _SAMPLING_VERSION if any(key in body for key in _SAMPLING) else _VERSION))
         if betas:
             headers.append(("anthropic-beta", ",".join(betas)))
-        return [*headers, ("x-api-key", target.api_key)] if target.api_key else headers
+        return UpstreamRequest(self.path, encode_json(body), headers)
+
+    def key_header(self, api_key: str) -> tuple[str, str]:
+        return "x-api-key", api_key
 
     def _output(self, request: Request, target: Target) -> dict[str, Any]:
         """`output_config`: how hard to think, and the schema of the answer."""
@@ -186,9 +168,7 @@ class Anthropic(API):
         if wanted and wanted.type == "json":
             self.leave_out("response_format", target, "json without a schema")
         if wanted and wanted.type == "json_schema":
-            if not wanted.schema:
-                raise InvalidRequest(message="`response_format` needs a `schema`", reason="validation")
-            output["format"] = {"type": "json_schema", "schema": Fragment(bytes(wanted.schema))}
+            output["format"] = {"type": "json_schema", "schema": required_schema(wanted)}
         return output
 
     def _messages(self, request: Request, target: Target) -> list[dict[str, Any]]:
@@ -202,10 +182,7 @@ class Anthropic(API):
             if isinstance(message, ToolMessage):
                 result = {"type": "tool_result", "tool_use_id": message.call_id, "content": blocks}
                 blocks = [result | {"is_error": True} if message.is_error else result]
-            if sent and sent[-1]["role"] == role:
-                sent[-1]["content"] += blocks
-            elif blocks:
-                sent.append({"role": role, "content": blocks})
+            add_turn(sent, role, "content", blocks)
         return sent
 
     def _blocks(self, message: Message, path: str, target: Target) -> list[dict[str, Any]]:
@@ -226,7 +203,8 @@ class Anthropic(API):
                 if block:
                     blocks.append(block)
                 else:
-                    self.leave_out(here, target, _what(part, message))
+                    only_its_type = isinstance(part, FilePart) and not isinstance(message, AssistantMessage)
+                    self.leave_out_part(here, part, message, target, only_its_type=only_its_type)
         return blocks
 
     def _earlier_reasoning(self, part: ReasoningPart) -> list[dict[str, Any]]:
@@ -238,11 +216,10 @@ class Anthropic(API):
         return [{"type": "thinking", "thinking": part.text, "signature": part.signature}]
 
     def _earlier_call(self, part: ToolCallPart, path: str, target: Target) -> dict[str, Any]:
-        arguments = bytes(part.input)
-        if not arguments.startswith(b"{"):
+        arguments = argument_object(part)
+        if arguments is None:
             self.leave_out(f"{path}.input", target, "an input that is no object")
-            arguments = b"{}"
-        return {"type": "tool_use", "id": part.call_id, "name": part.name, "input": Fragment(arguments)}
+        return {"type": "tool_use", "id": part.call_id, "name": part.name, "input": arguments or {}}
 
 
 def _medium(part: ImagePart | AudioPart | FilePart) -> dict[str, Any]:
@@ -262,11 +239,6 @@ def _medium(part: ImagePart | AudioPart | FilePart) -> dict[str, Any]:
         source = {"type": "text", "media_type": "text/plain", "data": file_text(part)}
         return {"type": "document", "source": source, **title}
     return {}
-
-
-def _what(part: ImagePart | AudioPart | FilePart, message: Message) -> str:
-    kind, role = part.__struct_config__.tag, message.__struct_config__.tag
-    return f"files of type {part.media_type}" if isinstance(part, FilePart) else f"{kind} parts in {role} messages"
 
 
 def _thinking(wanted: Reasoning, default_bound: int) -> dict[str, Any]:
@@ -299,6 +271,16 @@ class _Block:
     citations: list[dict[str, Any]] = field(default_factory=list)
 
 
+_COUNTED: Final = (
+    "input_tokens",
+    "cache_read_input_tokens",
+    "cache_creation_input_tokens",
+    "output_tokens",
+    "output_tokens_details",
+)
+"""What is kept of `usage`."""
+
+
 class AnthropicAdapter(Adapter):
     """Reads the events of a message."""
 
@@ -310,7 +292,7 @@ class AnthropicAdapter(Adapter):
         self._identifier = ""
         self._blocks: dict[int, _Block] = {}
         self._spoke = False
-        self._calls = ToolCalls()
+        self._calls = ToolCalls(self.room)
         self._server_tools: dict[str, str] = {}
         """Names of the tools that the provider runs itself, by the id of the run."""
         self._characters = 0
@@ -367,7 +349,7 @@ class AnthropicAdapter(Adapter):
     def finish(self) -> list[Event]:
         if not self._reason and not self.ended:
             raise self.truncated()
-        reason = self._calls.outcome(_FINISH_WORDS, self._reason)
+        reason = self._calls.outcome(self.api.finish_words, self._reason)
         events = self.start(None, None) + self.abort()  # what open blocks hold besides calls is told all the same
         if reason in ("stop", "tool_calls"):
             events += self._calls.close_all()
@@ -400,7 +382,7 @@ class AnthropicAdapter(Adapter):
 
     def _end(self, delta: dict[str, Any]) -> list[Event]:
         """Why the message ends; more than one may say so, the last wins."""
-        self._reason = text_of(delta.get("stop_reason")) or self._reason
+        self._reason = text_of(delta.get("stop_reason"))[: LIMITS.kept_word] or self._reason
         category = (delta.get("stop_details") or {}).get("category")
         return [{"type": "safety", "safety": {"category": category, "action": "refused"}}] if category else []
 
@@ -408,7 +390,7 @@ class AnthropicAdapter(Adapter):
         """Totals so far: what is named overwrites, the rest stays."""
         if not usage:
             return
-        self._counts |= {key: value for key, value in usage.items() if value is not None}
+        self._counts |= {key: usage[key] for key in _COUNTED if usage.get(key) is not None}
         into = count(self._counts.get("input_tokens"))
         cached = count(self._counts.get("cache_read_input_tokens")) or 0
         written = count(self._counts.get("cache_creation_input_tokens")) or 0
@@ -442,22 +424,26 @@ class AnthropicAdapter(Adapter):
         self._blocks.pop(index, None)
         block, kind = self._block(index), text_of(raw.get("type"))
         if kind == "text":
-            block.citations += map(_source, raw.get("citations") or ())
+            for source in raw.get("citations") or ():
+                self._cite(block, source)
             return self._text(raw.get("text"))
         if kind == "thinking":
-            block.signature = text_of(raw.get("signature"))
+            self._sign(block, raw.get("signature"))
             return _reasoning(raw.get("thinking"))
         if kind == "redacted_thinking" and raw.get("data"):
             data = text_of(raw["data"])
             return [{"type": "reasoning.signature", "block": index, "signature": data, "redacted": True}]
-        block.given = "" if given in ("", "{}") else given
+        if given not in ("", "{}"):
+            self.room.take(len(given))
+            block.given = given
         if kind == "tool_use":
             seed = f"{self._identifier} {index}"
             block.call, events = self._calls.open(text_of(raw.get("id")), text_of(raw.get("name")), seed)
             return events
         if kind.endswith("tool_use"):
-            block.server_tool = text_of(raw["id"])
-            self._server_tools[block.server_tool] = text_of(raw.get("name"))
+            block.server_tool, name = text_of(raw["id"]), text_of(raw.get("name"))
+            self.room.take(len(block.server_tool) + len(name), 2)
+            self._server_tools[block.server_tool] = name
         elif kind.endswith("tool_result"):
             identifier, output = text_of(raw["tool_use_id"]), raw.get("content")
             failed = raw.get("is_error") or (isinstance(output, dict) and output.get("error_code"))
@@ -477,18 +463,33 @@ class AnthropicAdapter(Adapter):
                 block, piece = self._block(index), text_of(delta["partial_json"])
                 if block.call is not None:
                     return self._calls.add(block.call, piece)
+                self.room.take(len(piece))
                 block.pieces.append(piece)
             case "signature_delta":
-                self._block(index).signature = text_of(delta["signature"])
+                self._sign(self._block(index), delta["signature"])
             case "citations_delta":
-                self._block(index).citations.append(_source(delta["citation"]))
+                self._cite(self._block(index), delta["citation"])
         return []
+
+    def _sign(self, block: _Block, signature: Any) -> None:
+        """A signature, which replaces the one before it."""
+        signature = text_of(signature)
+        self.room.give_back(len(block.signature), bool(block.signature))
+        self.room.take(len(signature), bool(signature))
+        block.signature = signature
+
+    def _cite(self, block: _Block, raw: dict[str, Any]) -> None:
+        """A citation, which waits for the end of its block."""
+        source = _source(raw)
+        self.room.take(sum(map(len, source.values())), 4)
+        block.citations.append(source)
 
     def _close(self, index: int) -> list[Event]:
         block = self._blocks.pop(index, None)
         if block is None:
             return []
         events = self._told_at_close(index, block)
+        self.room.give_back(len(block.signature), bool(block.signature))
         if block.call is not None:
             if not block.call.pieces and block.given:
                 events += self._calls.add(block.call, block.given)

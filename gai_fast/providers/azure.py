@@ -19,9 +19,12 @@ from urllib.parse import quote, urlencode
 from gai_fast._impl import encode_json
 from gai_fast.errors import Said
 from gai_fast.events import Event
-from gai_fast.providers._base import API, Target, UpstreamRequest, error_object, said_of
-from gai_fast.providers._chat import ChatAdapter, ChatAPI
-from gai_fast.providers._responses import ResponsesAdapter, ResponsesAPI
+from gai_fast.providers._base import API, Target, UpstreamRequest
+from gai_fast.providers._chat import ChatAPI
+from gai_fast.providers._chat_answers import ChatAdapter
+from gai_fast.providers._failures import error_object, said_of
+from gai_fast.providers._responses import ResponsesAPI
+from gai_fast.providers._responses_answers import ResponsesAdapter
 
 _API_VERSION: Final = "2024-10-21"
 """The newest data plane version that is generally available; `provider_options.azure.api_version` asks for another."""
@@ -49,8 +52,8 @@ class Azure(ChatAPI):
         path = f"/openai/deployments/{quote(target.model, safe='')}{self.path}?{query}"
         return UpstreamRequest(path, encode_json(body), self.headers(target))
 
-    def key_header(self, target: Target) -> list[tuple[str, str]]:
-        return _key_header(target)
+    def key_header(self, api_key: str) -> tuple[str, str]:
+        return "api-key", api_key
 
     def said(self, body: Any) -> Said | None:
         return _said(body)
@@ -81,8 +84,8 @@ class AzureResponses(ResponsesAPI):
             request.path = f"{self.path}?{urlencode({'api-version': version})}"
         return request
 
-    def key_header(self, target: Target) -> list[tuple[str, str]]:
-        return _key_header(target)
+    def key_header(self, api_key: str) -> tuple[str, str]:
+        return "api-key", api_key
 
     def said(self, body: Any) -> Said | None:
         return _said(body)
@@ -93,10 +96,6 @@ class AzureResponsesAdapter(ResponsesAdapter):
 
     def extras(self, response: dict[str, Any]) -> list[Event]:
         return _filtered(response.get("content_filters") or ())
-
-
-def _key_header(target: Target) -> list[tuple[str, str]]:
-    return [("api-key", target.api_key)] if target.api_key else []
 
 
 def _said(body: Any) -> Said | None:

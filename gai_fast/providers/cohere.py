@@ -20,33 +20,21 @@ What is unusual:
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from msgspec import UNSET
 from orjson import Fragment
 
-from gai_fast._impl import encode_json, parse_exact
 from gai_fast.errors import Error, Malformed
 from gai_fast.events import Event
 from gai_fast.limits import LIMITS
-from gai_fast.providers._base import (
-    API,
-    Adapter,
-    Target,
-    ToolCall,
-    ToolCalls,
-    UpstreamRequest,
-    citation,
-    count,
-    counted_usage,
-    file_text,
-    image_url,
-    merged,
-    parse_chunk,
-    said_of,
-    text_of,
-    too_many,
-)
+from gai_fast.providers._base import API, Adapter, Target
+from gai_fast.providers._chunks import count, parse_chunk, text_of
+from gai_fast.providers._events import citation, counted_usage
+from gai_fast.providers._failures import said_of
+from gai_fast.providers._requests import earlier_function_call, file_text, function_tool, image_url
+from gai_fast.providers._room import too_many
+from gai_fast.providers._tool_calls import ToolCall, ToolCalls
 from gai_fast.reading import turns
 from gai_fast.request import (
     AssistantMessage,
@@ -59,19 +47,11 @@ from gai_fast.request import (
     Request,
     ResponseFormat,
     TextPart,
-    Tool,
     ToolCallPart,
     ToolMessage,
     UserMessage,
 )
 
-_FINISH_WORDS: Final = {
-    "COMPLETE": "stop",
-    "STOP_SEQUENCE": "stop",
-    "MAX_TOKENS": "length",
-    "TOOL_CALL": "tool_calls",
-}
-_FAILURE_WORDS: Final = frozenset({"ERROR", "TIMEOUT"})
 _TOOL_CHOICES: Final = {"required": "REQUIRED", "none": "NONE"}
 _INVALID_TOKEN: Final = 498
 _END: Final = "[DONE]"
@@ -86,6 +66,14 @@ class Cohere(API):
     provider = "cohere"
     base_url = "https://api.cohere.com"
     key_variable = "COHERE_API_KEY"
+    path = "/v2/chat"
+    finish_words: ClassVar = {
+        "COMPLETE": "stop",
+        "STOP_SEQUENCE": "stop",
+        "MAX_TOKENS": "length",
+        "TOOL_CALL": "tool_calls",
+    }
+    failure_words = frozenset({"ERROR", "TIMEOUT"})
     lacks = frozenset({"metadata"})
 
     def adapter(self, model: str | None = None) -> CohereAdapter:
@@ -95,15 +83,14 @@ class Cohere(API):
         # Elsewhere 498 means that there is no capacity.
         return super().decode_error(401 if status == _INVALID_TOKEN else status, headers, body, now_ms)
 
-    def build_request(self, request: Request, target: Target) -> UpstreamRequest:
-        request = self.possible(request, target)
+    def body(self, request: Request, target: Target) -> dict[str, Any]:
         documents: list[dict[str, Any]] = []
         fields: dict[str, Any] = {
             "model": target.model,
             "messages": [self._message(where, message, target, documents) for where, message in turns(request)],
             "stream": True,
             "documents": documents or UNSET,
-            "tools": [_tool(tool) for tool in request.tools] or UNSET,
+            "tools": [function_tool(tool, has_strict=False) for tool in request.tools] or UNSET,
             "strict_tools": any(tool.strict is True for tool in request.tools) or UNSET,
             "max_tokens": request.max_tokens,
             "stop_sequences": request.stop or UNSET,
@@ -119,12 +106,7 @@ class Cohere(API):
             fields["response_format"] = _response_format(request.response_format)
         if request.reasoning:
             fields["thinking"] = _thinking(request.reasoning)
-        body = {name: value for name, value in fields.items() if value is not UNSET}
-        body = merged(body, request.provider_options.get(self.provider, {}))
-        headers = [("content-type", "application/json"), ("accept", "text/event-stream")]
-        if target.api_key:
-            headers.append(("authorization", f"Bearer {target.api_key}"))
-        return UpstreamRequest("/v2/chat", encode_json(body), headers)
+        return {name: value for name, value in fields.items() if value is not UNSET}
 
     def _message(self, where: str, message: Message, target: Target, documents: list[dict[str, Any]]) -> dict[str, Any]:
         """One message; files are gathered in `documents`, which stand beside the messages."""
@@ -145,7 +127,8 @@ class Cohere(API):
             elif isinstance(part, FilePart) and part.media_type.startswith("text/"):
                 documents.append(_document(part))
             else:
-                self._leave_out_part(f"{where}.content[{at}]", part, message, target)
+                only_its_type = isinstance(part, FilePart)
+                self.leave_out_part(f"{where}.content[{at}]", part, message, target, only_its_type=only_its_type)
         return {**whole, "content": parts or ""}
 
     def _assistant(self, where: str, message: AssistantMessage, target: Target) -> dict[str, Any]:
@@ -160,9 +143,9 @@ class Cohere(API):
             elif isinstance(part, ReasoningPart):
                 thoughts += [part.text] if part.text and part.provider in (UNSET, self.provider) else []
             elif isinstance(part, ToolCallPart):
-                calls.append(_earlier_call(part))
+                calls.append(earlier_function_call(part))
             else:
-                self._leave_out_part(f"{where}.content[{at}]", part, message, target)
+                self.leave_out_part(f"{where}.content[{at}]", part, message, target)
         whole: dict[str, Any] = {"role": "assistant"}
         if calls:
             whole |= {"tool_plan": "".join(thoughts)} if thoughts else {}
@@ -171,30 +154,10 @@ class Cohere(API):
             content[:0] = [{"type": "thinking", "thinking": thought} for thought in thoughts]
         return whole | {"content": content or ""} if content or not calls else whole
 
-    def _leave_out_part(self, where: str, part: Any, message: Message, target: Target) -> None:
-        kind, role = part.__struct_config__.tag, message.__struct_config__.tag
-        is_file = isinstance(part, FilePart)
-        what = f"files of type {part.media_type}" if is_file else f"{kind} parts in {role} messages"
-        self.leave_out(where, target, what)
-
-
-def _earlier_call(part: ToolCallPart) -> dict[str, Any]:
-    arguments = bytes(part.input).decode()
-    if arguments.startswith('"'):  # text that the model wrote in place of JSON
-        arguments = parse_exact(arguments)
-    return {"id": part.call_id, "type": "function", "function": {"name": part.name, "arguments": arguments}}
-
 
 def _document(part: FilePart) -> dict[str, Any]:
     """A text file as a document that the model may cite."""
     return {"data": ({"title": part.filename} if part.filename else {}) | {"text": file_text(part)}}
-
-
-def _tool(tool: Tool) -> dict[str, Any]:
-    function: dict[str, Any] = {"name": tool.name}
-    if tool.description:
-        function["description"] = tool.description
-    return {"type": "function", "function": function | {"parameters": Fragment(bytes(tool.parameters))}}
 
 
 def _response_format(wanted: ResponseFormat) -> dict[str, Any]:
@@ -228,7 +191,7 @@ class CohereAdapter(Adapter):
 
     def __init__(self, api: API, model: str | None = None) -> None:
         super().__init__(api, model)
-        self._calls = ToolCalls()
+        self._calls = ToolCalls(self.room)
         self._open: dict[int | None, ToolCall] = {}
         """The calls that are not ended, by their index."""
         self._begins: dict[int | None, int] = {}
@@ -294,7 +257,7 @@ class CohereAdapter(Adapter):
     def finish(self) -> list[Event]:
         if not self.ended:
             raise self.truncated()
-        reason = self._calls.outcome(_FINISH_WORDS, self._reason)
+        reason = self._calls.outcome(self.api.finish_words, self._reason)
         events = self.start(None, None)
         if reason in ("stop", "tool_calls"):
             events += self._calls.close_all()
@@ -304,7 +267,7 @@ class CohereAdapter(Adapter):
         if event["type"] == "text.delta":
             self._characters += characters
         elif event["type"] == "tool.call.delta":
-            self._calls.told[event["index"]].pieces.append(text)
+            self._calls.copied(event["index"], text)
 
     def _begin(self, index: int | None, content: dict[str, Any]) -> list[Event]:
         """A content block begins; what it holds already counts."""
@@ -360,8 +323,8 @@ class CohereAdapter(Adapter):
             cached=count(usage.get("cached_tokens")),
             reasoning=count(tokens.get("reasoning_tokens")),
         )
-        self._reason = text_of(delta.get("finish_reason"))
-        if self._reason in _FAILURE_WORDS or delta.get("error"):
+        self._reason = text_of(delta.get("finish_reason"))[: LIMITS.kept_word]
+        if self._reason in self.api.failure_words or delta.get("error"):
             word = text_of(delta.get("error_type")) or self._reason
             raise self.error(said_of({"type": word.lower(), "message": delta.get("error")}))
 

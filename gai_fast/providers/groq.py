@@ -16,8 +16,12 @@ from typing import Any, ClassVar, Final
 
 from gai_fast.errors import Said
 from gai_fast.events import Event
-from gai_fast.providers._base import API, Target, server_tool, text_of
-from gai_fast.providers._chat import CallFragment, ChatAdapter, ChatAPI, Choice
+from gai_fast.providers._base import API, Target
+from gai_fast.providers._chat import ChatAPI
+from gai_fast.providers._chat_answers import ChatAdapter, Choice
+from gai_fast.providers._chat_calls import CallFragment
+from gai_fast.providers._chunks import text_of
+from gai_fast.providers._events import server_tool
 from gai_fast.providers._responses import ResponsesAPI
 from gai_fast.request import ImagePart, ReasoningPart, TextPart
 

@@ -18,8 +18,10 @@ from hashlib import sha256
 from typing import Any, ClassVar, Final
 
 from gai_fast.events import Event
-from gai_fast.providers._base import API, Target, UpstreamRequest, file_url
-from gai_fast.providers._chat import ChatAdapter, ChatAPI, Choice
+from gai_fast.providers._base import API, Target, UpstreamRequest
+from gai_fast.providers._chat import ChatAPI
+from gai_fast.providers._chat_answers import ChatAdapter, Choice
+from gai_fast.providers._requests import file_url
 from gai_fast.request import (
     AssistantMessage,
     AudioPart,

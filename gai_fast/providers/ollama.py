@@ -16,25 +16,16 @@ import re
 from typing import Any, ClassVar, Final
 
 from msgspec import UNSET
-from orjson import Fragment
 
 from gai_fast._impl import encode_json
-from gai_fast.errors import InvalidRequest, Malformed
+from gai_fast.errors import Malformed
 from gai_fast.events import Event
-from gai_fast.providers._base import (
-    API,
-    Adapter,
-    Target,
-    ToolCalls,
-    UpstreamRequest,
-    count,
-    counted_usage,
-    image_data,
-    members,
-    merged,
-    parse_chunk,
-    text_of,
-)
+from gai_fast.limits import LIMITS
+from gai_fast.providers._base import API, Adapter, Target
+from gai_fast.providers._chunks import count, members, parse_chunk, text_of
+from gai_fast.providers._events import counted_usage
+from gai_fast.providers._requests import argument_object, function_tool, image_data, required_schema
+from gai_fast.providers._tool_calls import ToolCalls
 from gai_fast.reading import turns
 from gai_fast.request import (
     AssistantMessage,
@@ -52,7 +43,6 @@ from gai_fast.request import (
     UserMessage,
 )
 
-_FINISH_WORDS: Final = {"stop": "stop", "length": "length"}
 _HOST: Final = re.compile(r"(\[[^\]]*\]|[^:]*)(?::([0-9]+))?")
 _HERE: Final = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "[::]": "[::1]"}
 """Where a server is reached that listens on all addresses."""
@@ -69,7 +59,7 @@ class _Ollama(API):
     base_url = "http://127.0.0.1:11434"
     host_variable = "OLLAMA_HOST"
     lacks = frozenset({"metadata"})
-    path: ClassVar[str]
+    finish_words: ClassVar = {"stop": "stop", "length": "length"}
 
     def adapter(self, model: str | None = None) -> OllamaAdapter:
         return OllamaAdapter(self, model)
@@ -84,8 +74,8 @@ class _Ollama(API):
         port = found[2] or ("" if separator else "11434")
         return f"{scheme or 'http'}://{_HERE.get(found[1], found[1])}{port and f':{port}'}{slash}{path}"
 
-    def post(self, fields: dict[str, Any], request: Request, target: Target) -> UpstreamRequest:
-        """A request on its way, with the fields that both forms have."""
+    def completed(self, fields: dict[str, Any], request: Request, target: Target) -> dict[str, Any]:
+        """A body with the fields that both forms have."""
         options: dict[str, Any] = {
             "temperature": request.temperature,
             "top_p": request.top_p,
@@ -102,11 +92,7 @@ class _Ollama(API):
                 self.leave_out("reasoning.max_tokens", target)
             if request.reasoning.effort:
                 body["think"] = "low" if request.reasoning.effort == "minimal" else request.reasoning.effort
-        body = merged(body, request.provider_options.get(self.provider, {}))
-        headers = [("content-type", "application/json"), ("accept", "application/x-ndjson")]
-        if target.api_key:
-            headers.append(("authorization", f"Bearer {target.api_key}"))
-        return UpstreamRequest(self.path, encode_json(body), headers)
+        return body
 
     def content(self, where: str, content: Any, target: Target) -> dict[str, Any]:
         """A message's text in one piece, and its images."""
@@ -131,9 +117,7 @@ class _Ollama(API):
 def _format(wanted: ResponseFormat) -> Any:
     if wanted.type == "json":
         return "json"
-    if not wanted.schema:
-        raise InvalidRequest(message="`response_format` needs a `schema`", reason="validation")
-    return Fragment(bytes(wanted.schema))
+    return required_schema(wanted)
 
 
 class Chat(_Ollama):
@@ -142,8 +126,7 @@ class Chat(_Ollama):
 
     path = "/api/chat"
 
-    def build_request(self, request: Request, target: Target) -> UpstreamRequest:
-        request = self.possible(request, target)
+    def body(self, request: Request, target: Target) -> dict[str, Any]:
         names: dict[str, str] = {}
         fields: dict[str, Any] = {
             "messages": [self._message(where, message, names, target) for where, message in turns(request)]
@@ -153,7 +136,7 @@ class Chat(_Ollama):
         # Nothing forbids a call but to offer no tools.
         if request.tools and request.tool_choice != "none":
             fields["tools"] = [self._tool(at, tool, target) for at, tool in enumerate(request.tools)]
-        return self.post(fields, request, target)
+        return self.completed(fields, request, target)
 
     def _message(self, where: str, message: Message, names: dict[str, str], target: Target) -> dict[str, Any]:
         """One message; `names` are those of the calls so far, since a result names its tool."""
@@ -171,18 +154,15 @@ class Chat(_Ollama):
         return whole | ({"thinking": thoughts} if thoughts else {}) | ({"tool_calls": calls} if calls else {})
 
     def _call(self, where: str, call: ToolCallPart, target: Target) -> dict[str, Any]:
-        arguments = bytes(call.input)
-        if not arguments.startswith(b"{"):
+        arguments = argument_object(call)
+        if arguments is None:
             self.leave_out(f"{where}.input", target, "an input that is no object")
-            arguments = b"{}"
-        return {"id": call.call_id, "function": {"name": call.name, "arguments": Fragment(arguments)}}
+        return {"id": call.call_id, "function": {"name": call.name, "arguments": arguments or {}}}
 
     def _tool(self, at: int, tool: Tool, target: Target) -> dict[str, Any]:
         if tool.strict is True:
             self.leave_out(f"tools[{at}].strict", target)
-        about = {"description": tool.description} if tool.description else {}
-        parameters = Fragment(bytes(tool.parameters))
-        return {"type": "function", "function": {"name": tool.name, **about, "parameters": parameters}}
+        return function_tool(tool, has_strict=False)
 
 
 class Generate(_Ollama):
@@ -191,8 +171,7 @@ class Generate(_Ollama):
     path = "/api/generate"
     lacks = frozenset({"metadata", "tools", "tool_choice"})
 
-    def build_request(self, request: Request, target: Target) -> UpstreamRequest:
-        request = self.possible(request, target)
+    def body(self, request: Request, target: Target) -> dict[str, Any]:
         *others, (where, last) = turns(request)
         if not isinstance(last, UserMessage):
             raise self.unsupported(where)
@@ -206,7 +185,7 @@ class Generate(_Ollama):
         fields["prompt"] = fields.pop("content")
         if system:
             fields["system"] = "\n\n".join(system)
-        return self.post(fields, request, target)
+        return self.completed(fields, request, target)
 
 
 # ---- answers ---------------------------------------------------------------------------------------------------------
@@ -220,7 +199,7 @@ class OllamaAdapter(Adapter):
 
     def __init__(self, api: API, model: str | None = None) -> None:
         super().__init__(api, model)
-        self._calls = ToolCalls()
+        self._calls = ToolCalls(self.room)
         self._reason = ""
 
     def receive(self, name: str, data: str) -> list[Event]:
@@ -253,7 +232,7 @@ class OllamaAdapter(Adapter):
         self.copyable = not chunk.get("done")
         if chunk.get("done"):
             self.ended = True
-            self._reason = text_of(chunk.get("done_reason"))
+            self._reason = text_of(chunk.get("done_reason"))[: LIMITS.kept_word]
             self.usage = counted_usage(count(chunk.get("prompt_eval_count")), count(chunk.get("eval_count")))
         return self.start(None, model) + events if model or events else []
 
@@ -280,7 +259,7 @@ class OllamaAdapter(Adapter):
     def finish(self) -> list[Event]:
         if not self.ended:
             raise self.truncated()
-        reason = self._calls.outcome(_FINISH_WORDS, self._reason)
+        reason = self._calls.outcome(self.api.finish_words, self._reason)
         return [*self.start(None, None), self.end(reason, self._reason)]
 
 

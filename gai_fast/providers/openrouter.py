@@ -19,8 +19,12 @@ from msgspec import UNSET
 
 from gai_fast.errors import Said
 from gai_fast.events import Event
-from gai_fast.providers._base import API, Target, error_object, said_of, text_of
-from gai_fast.providers._chat import CallFragment, ChatAdapter, ChatAPI, Choice
+from gai_fast.providers._base import API, Target
+from gai_fast.providers._chat import ChatAPI
+from gai_fast.providers._chat_answers import ChatAdapter, Choice
+from gai_fast.providers._chat_calls import CallFragment
+from gai_fast.providers._chunks import text_of
+from gai_fast.providers._failures import error_object, said_of
 from gai_fast.providers._responses import ResponsesAPI
 from gai_fast.request import ImagePart, Reasoning, ReasoningPart, TextPart
 

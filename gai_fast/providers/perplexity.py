@@ -14,8 +14,11 @@ from __future__ import annotations
 from typing import Any, ClassVar, Final
 
 from gai_fast.events import Event
-from gai_fast.providers._base import API, Target, citation, file_name
-from gai_fast.providers._chat import ChatAdapter, ChatAPI
+from gai_fast.providers._base import API, Target
+from gai_fast.providers._chat import ChatAPI
+from gai_fast.providers._chat_answers import ChatAdapter
+from gai_fast.providers._events import citation
+from gai_fast.providers._requests import file_name
 from gai_fast.providers._responses import ResponsesAPI
 from gai_fast.request import (
     AssistantMessage,

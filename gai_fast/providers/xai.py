@@ -17,8 +17,10 @@ from typing import Any, ClassVar, Final
 
 from gai_fast.events import Event
 from gai_fast.providers._base import API
-from gai_fast.providers._chat import ChatAdapter, ChatAPI
-from gai_fast.providers._responses import ResponsesAdapter, ResponsesAPI
+from gai_fast.providers._chat import ChatAPI
+from gai_fast.providers._chat_answers import ChatAdapter
+from gai_fast.providers._responses import ResponsesAPI
+from gai_fast.providers._responses_answers import ResponsesAdapter
 from gai_fast.request import ImagePart, TextPart
 
 

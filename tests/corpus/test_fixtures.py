@@ -55,9 +55,10 @@ def one_implementation(kernels: ModuleType, monkeypatch: pytest.MonkeyPatch) -> 
     """All that a relay and an adapter take from the kernels, from one implementation."""
     for framer in ("SSEFramer", "LineFramer"):
         monkeypatch.setattr(f"gai_fast.relay.{framer}", getattr(kernels, framer))
-    for module in ("_base", "_chat", "_responses"):
+    for module in ("_tool_calls", "_responses_answers"):
         monkeypatch.setattr(f"gai_fast.providers.{module}.compact_json", kernels.compact_json)
-    monkeypatch.setattr("gai_fast.providers._base.parse_exact", kernels.parse_exact)
+    for module in ("_chunks", "_events", "_tool_calls"):
+        monkeypatch.setattr(f"gai_fast.providers.{module}.parse_exact", kernels.parse_exact)
     return kernels
 
 

@@ -19,7 +19,8 @@ from gai_fast.errors import Error, Malformed, for_client
 from gai_fast.events import TYPES, Event
 from gai_fast.limits import LIMITS
 from gai_fast.providers import Adapter as AnyAdapter
-from gai_fast.providers._base import API, Target, UpstreamRequest, parse_object
+from gai_fast.providers._base import API, Target
+from gai_fast.providers._chunks import parse_object
 from gai_fast.relay import TRANSITIONS, IllegalTransition, Relay, State
 from gai_fast.request import Request
 from tests.kernels import cuts
@@ -37,7 +38,7 @@ class FakeAPI(API):
     def __init__(self, framing: Literal["sse", "ndjson"] = "sse") -> None:
         self.framing = framing  # type: ignore[misc]  # of one API here, of all elsewhere
 
-    def build_request(self, request: Request, target: Target) -> UpstreamRequest:
+    def body(self, request: Request, target: Target) -> dict[str, Any]:
         raise NotImplementedError
 
     def adapter(self, model: str | None = None) -> FakeAdapter:

@@ -12,23 +12,12 @@ from msgspec import UNSET
 from gai_fast.errors import Error, InvalidRequest, Malformed, Said, Unsupported
 from gai_fast.limits import LIMITS
 from gai_fast.providers import API, Adapter, Target, get_provider
-from gai_fast.providers._base import (
-    ToolCalls,
-    citation,
-    count,
-    counted_usage,
-    error_object,
-    image_data,
-    image_url,
-    is_given,
-    members,
-    merged,
-    parse_chunk,
-    parse_object,
-    said_of,
-    server_tool,
-    text_of,
-)
+from gai_fast.providers._chunks import count, members, parse_chunk, parse_object, text_of
+from gai_fast.providers._events import citation, counted_usage, server_tool
+from gai_fast.providers._failures import error_object, said_of
+from gai_fast.providers._requests import image_data, image_url, is_given, merged
+from gai_fast.providers._room import Room
+from gai_fast.providers._tool_calls import ToolCalls
 from gai_fast.providers.groq import Groq
 from gai_fast.request import ImagePart, Request
 from tests.unit.providers.answers import plain
@@ -185,7 +174,7 @@ class TestUsage:
 
 class TestToolCalls:
     def test_indices_are_dense_and_ids_unique(self) -> None:
-        calls = ToolCalls()
+        calls = ToolCalls(Room())
         opened = [calls.open(identifier, "f")[0] for identifier in ("a", "a", None, "call_2", "a")]
         assert [call.index for call in opened] == [0, 1, 2, 3, 4]
         assert calls.told == opened
@@ -193,14 +182,14 @@ class TestToolCalls:
         assert opened[0].call_id == "a"
 
     def test_an_id_that_is_made_is_told_by_its_seed(self) -> None:
-        made = [ToolCalls().open(None, "f", seed)[0].call_id for seed in ("", "a", "b", "a", "\ud83d")]
+        made = [ToolCalls(Room()).open(None, "f", seed)[0].call_id for seed in ("", "a", "b", "a", "\ud83d")]
         assert made[0] == "call_0"
         assert made[1] == made[3]
         assert len(set(made)) == 4
         assert all(re.fullmatch("call_[0-9a-f]{1,24}", one) for one in made)
 
     def test_a_call_has_a_start_its_fragments_and_its_end(self) -> None:
-        calls = ToolCalls()
+        calls = ToolCalls(Room())
         call, events = calls.open("a", "f")
         events += calls.add(call, '{ "x"') + calls.add(call, "") + calls.add(call, ": 1 }") + calls.close(call)
         assert plain(events) == [
@@ -212,7 +201,7 @@ class TestToolCalls:
         assert calls.close(call) == []
 
     def test_a_name_that_comes_late_is_told_before_the_fragments(self) -> None:
-        calls = ToolCalls()
+        calls = ToolCalls(Room())
         call, events = calls.open("a", "")
         assert events == calls.add(call, "{") == []
         assert [event["type"] for event in calls.add(call, "}", "f")] == [
@@ -222,14 +211,14 @@ class TestToolCalls:
         ]
 
     def test_calls_are_numbered_as_they_are_told(self) -> None:
-        calls = ToolCalls()
+        calls = ToolCalls(Room())
         nameless, _ = calls.open("a", "")
         _, (start,) = calls.open("b", "f")
         assert (start["call_id"], start["index"]) == ("b", 0)
         assert calls.close(nameless)[0]["index"] == 1
 
     def test_a_call_without_a_name_is_told_all_the_same(self) -> None:
-        calls = ToolCalls()
+        calls = ToolCalls(Room())
         call, _ = calls.open("a", "")
         assert [event["type"] for event in calls.close(call)] == ["tool.call.start", "tool.call"]
 
@@ -244,27 +233,27 @@ class TestToolCalls:
         ],
     )
     def test_arguments_are_kept_verbatim_without_white_space(self, arguments: str, value: str) -> None:
-        calls = ToolCalls()
+        calls = ToolCalls(Room())
         call, _ = calls.open("a", "f")
         calls.add(call, arguments)
         assert plain(calls.close(call))[0]["tool_call"]["input"] == value
 
     @pytest.mark.parametrize(("arguments", "told"), [("", 0), ('{"a":', 0), ('{"a":1}', 1)])
     def test_a_call_cut_off_is_told_only_if_its_text_is_json(self, arguments: str, told: int) -> None:
-        calls = ToolCalls()
+        calls = ToolCalls(Room())
         call, _ = calls.open("a", "f")
         calls.add(call, arguments)
         assert len(calls.close_all(cut_off=True)) == told
 
     def test_halves_of_a_character_in_two_fragments_are_joined(self) -> None:
-        calls = ToolCalls()
+        calls = ToolCalls(Room())
         call, _ = calls.open("a", "f")
         calls.add(call, '{"x":"\ud83c')
         calls.add(call, '\udf0d"}')
         assert plain(calls.close(call))[0]["tool_call"]["input"] == '{"x":"🌍"}'
 
     def test_there_is_a_limit(self) -> None:
-        calls = ToolCalls()
+        calls = ToolCalls(Room())
         for _ in range(LIMITS.tool_calls):
             calls.open(None, "f")
         with pytest.raises(Error, match=f"more than {LIMITS.tool_calls} tool calls") as failed:

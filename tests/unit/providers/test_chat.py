@@ -16,8 +16,8 @@ from gai_fast.errors import Error, Malformed, Unsupported
 from gai_fast.events import Event
 from gai_fast.limits import LIMITS
 from gai_fast.providers import PROVIDERS, Adapter, Target, get_provider, provider_names
-from gai_fast.providers._base import parse_chunk
-from gai_fast.providers._chat import ChatAdapter
+from gai_fast.providers._chat_answers import ChatAdapter
+from gai_fast.providers._chunks import parse_chunk
 from gai_fast.reading import parse_request
 from tests.unit.providers.answers import (
     between,
@@ -277,10 +277,10 @@ def outcome(adapter: Adapter, receive: Callable[..., list[Event]], *given: objec
     choices = [
         (
             *(choice.number, choice.characters, choice.spoke, choice.reason),
-            *([call.call_id for call in calls] for calls in (choice.calls.calls, choice.named.values())),
+            *([call.call_id for call in calls] for calls in (choice.calls.calls, choice.calls.named.values())),
             *(call.arguments for call in choice.calls.calls),
-            {slot: call.call_id for slot, call in choice.slots.items()},
-            choice.last and choice.last.call_id,
+            {slot: call.call_id for slot, call in choice.calls.at.items()},
+            choice.calls.last and choice.calls.last.call_id,
         )
         for choice in adapter.choices.values()
     ]

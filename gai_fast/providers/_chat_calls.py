@@ -1,0 +1,130 @@
+"""Tool calls of the chat dialect: which call a fragment belongs to.
+
+Neither `index` nor `id` can be trusted alone. OpenAI numbers its calls and names each once; Gemini's OpenAI endpoint
+leaves the number out, Ollama and some gateways number all calls 0, others make a new id for every fragment.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gai_fast._impl import encode_json
+from gai_fast.events import Event
+from gai_fast.providers._chunks import members
+from gai_fast.providers._room import Room
+from gai_fast.providers._tool_calls import ToolCall, ToolCalls
+
+
+class CallFragment:  # no dataclass: mypyc leaves its `__init__` to the interpreter, which takes three times as long
+    """A piece of a tool call as one chunk has it; empty where it says nothing."""
+
+    __slots__ = ("arguments", "identifier", "index", "name", "signature")
+
+    def __init__(self, index: int | None, identifier: str, name: str, arguments: str, signature: str) -> None:
+        self.index = index
+        self.identifier = identifier
+        self.name = name
+        self.arguments = arguments
+        self.signature = signature
+
+
+class ChatCalls(ToolCalls):
+    """The calls of one choice, put together from fragments."""
+
+    def __init__(self, room: Room) -> None:
+        super().__init__(room)
+        self.at: dict[int, ToolCall] = {}
+        """The call that a `tool_calls[].index` means at the moment."""
+        self.named: dict[str, ToolCall] = {}
+        """The call that a provider's id means."""
+        self.last: ToolCall | None = None
+
+    def find(self, fragment: CallFragment) -> ToolCall | None:
+        """The call in progress that a fragment continues, or `None` where it begins one."""
+        index, identifier = fragment.index, fragment.identifier
+        call = self.last if index is None else self.at.get(index)
+        known = self.named.get(identifier) if identifier else None
+        if known is not None and (index is None or call is not None):
+            return known
+        return None if call is None or _begins(call, fragment) else call
+
+    def is_steady(self, call: ToolCall | None, fragment: CallFragment) -> bool:
+        """Whether this fragment, and whatever looks like it, changes nothing but the arguments of one call.
+
+        One that repeats the id of its call does; so does one without an id where no other call can be meant. Any other
+        id, or a name alone, may begin a call the next time.
+
+        Args:
+            call: What `find` gave for the fragment.
+            fragment: The fragment.
+        """
+        if fragment.identifier:
+            is_known = call is not None and bool(call.name) and self.named.get(fragment.identifier) is call
+            return is_known and (fragment.index is None or self.at.get(fragment.index) is call)
+        if fragment.name or (call is None and self.calls):
+            return False
+        return fragment.index is not None or (call is not None and len(self.calls) == 1)
+
+    def take(self, call: ToolCall, fragment: CallFragment) -> list[Event]:
+        """The events of a fragment of a call.
+
+        Raises:
+            Error: No room is left.
+        """
+        if fragment.identifier and fragment.identifier not in self.named:
+            self._room.take(len(fragment.identifier))
+            self.named[fragment.identifier] = call
+        elif fragment.identifier:
+            self.named[fragment.identifier] = call
+        self.last = call
+        if fragment.index is not None:
+            if fragment.index not in self.at:
+                self._room.take(0)
+            self.at[fragment.index] = call
+        events = self.add(call, fragment.arguments, fragment.name)
+        if fragment.signature:
+            events.append({"type": "reasoning.signature", "call_id": call.call_id, "signature": fragment.signature})
+        return events
+
+    def copied(self, index: int, arguments: str) -> ToolCall:
+        """Notes arguments that were copied, for the call with this index."""
+        self.last = super().copied(index, arguments)
+        return self.last
+
+
+def _begins(call: ToolCall, fragment: CallFragment) -> bool:
+    """Whether a fragment in the place of a call begins another one.
+
+    An id that is new says so, except at servers that make one for every fragment; without ids a call is known to be
+    over where its text is complete JSON.
+    """
+    is_another = bool(call.name) and fragment.name not in ("", call.name)
+    if fragment.identifier and fragment.name and (is_another or not call.pieces):
+        return True
+    if not fragment.name and not (fragment.identifier and fragment.arguments):
+        return False
+    if not (fragment.identifier or is_another or fragment.arguments):
+        return False
+    return call.is_complete
+
+
+def put_arguments_as_text(chunk: dict[str, Any], part: str, text: str) -> None:
+    """Replaces arguments that came as JSON values by their JSON text: some servers send objects."""
+    functions: list[dict[str, Any]] = []
+    is_text = True
+    choice: dict[str, Any]
+    call: dict[str, Any]
+    for choice in chunk.get("choices") or ():
+        message: dict[str, Any] = choice.get(part) or {}
+        for call in message.get("tool_calls") or ():
+            function = call.get("function")
+            if isinstance(function, dict) and "arguments" in function:
+                functions.append(function)
+                is_text = is_text and isinstance(function["arguments"], (str, type(None)))
+    if is_text:
+        return
+    path = ("choices", part, "tool_calls", "function", "arguments")
+    found = members(text, *path) if text else (encode_json(function["arguments"]).decode() for function in functions)
+    for function, arguments in zip(functions, found, strict=True):
+        if not isinstance(function["arguments"], (str, type(None))):
+            function["arguments"] = arguments

@@ -1,0 +1,116 @@
+"""What every adapter needs to read a chunk: its JSON, the text of a member as it came, texts and counts.
+
+Knows no provider and no event.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any, Final
+
+import orjson
+
+from gai_fast._impl import parse_exact
+from gai_fast.errors import Malformed
+
+_loads: Final = orjson.loads
+
+
+def parse_chunk(data: str) -> Any:
+    """A chunk's JSON.
+
+    orjson first; the standard library takes what it refuses though providers send it: halves of surrogate pairs.
+
+    Raises:
+        Malformed: Not JSON.
+    """
+    try:
+        return _loads(data)
+    except orjson.JSONDecodeError as problem:
+        try:
+            return parse_exact(data)
+        except ValueError:
+            raise Malformed(f"a chunk of {len(data)} characters is not JSON: {problem.msg}") from None
+
+
+def parse_object(data: str) -> dict[str, Any]:
+    """A chunk that must be a JSON object.
+
+    Raises:
+        Malformed: Not JSON, or not an object.
+    """
+    chunk = parse_chunk(data)
+    if not isinstance(chunk, dict):
+        raise Malformed(f"a chunk is a JSON {type(chunk).__name__}, not an object")
+    return chunk
+
+
+def text_of(value: Any) -> str:
+    """A text of a chunk, empty where there is none.
+
+    Raises:
+        Malformed: Something else than text.
+    """
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        raise Malformed(f"a text of a chunk is a JSON {type(value).__name__}")
+    return value
+
+
+def count(value: Any) -> int | None:
+    """A number of tokens, also where a server writes it as text or as a fraction; `None` for anything else."""
+    if value is None:
+        return None
+    if isinstance(value, str) and value.isascii() and value.isdecimal() and len(value) <= 15:
+        return int(value)
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**53 else None
+
+
+def inside(raw: dict[str, Any], outer: str, key: str) -> int | None:
+    """A number of tokens in an object of details, which may be missing or something else."""
+    details = raw.get(outer)
+    return count(details.get(key)) if isinstance(details, dict) else None
+
+
+def members(text: str, *path: str) -> Iterator[str]:
+    """The JSON text of a member, verbatim: numbers keep their digits, which parsing would lose.
+
+    Args:
+        text: A JSON object, valid.
+        path: Keys from the outermost inwards; a list on the way is searched in all its elements.
+    """
+    decoder = json.JSONDecoder()
+    yield from _members(decoder, text, _skip(text, 0), path)
+
+
+def _members(decoder: json.JSONDecoder, text: str, at: int, path: tuple[str, ...]) -> Iterator[str]:
+    if not path:
+        _, end = decoder.raw_decode(text, at)
+        yield text[at:end]
+    elif text[at] == "[":
+        at = _skip(text, at + 1)
+        while text[at] != "]":
+            yield from _members(decoder, text, at, path)
+            _, at = decoder.raw_decode(text, at)
+            at = _skip(text, at)
+            at = _skip(text, at + 1) if text[at] == "," else at
+    elif text[at] == "{":
+        at = _skip(text, at + 1)
+        while text[at] != "}":
+            key, at = decoder.raw_decode(text, at)
+            at = _skip(text, _skip(text, at) + 1)
+            if key == path[0]:
+                yield from _members(decoder, text, at, path[1:])
+            _, at = decoder.raw_decode(text, at)
+            at = _skip(text, at)
+            at = _skip(text, at + 1) if text[at] == "," else at
+
+
+def _skip(text: str, at: int) -> int:
+    while text[at] in " \t\r\n":
+        at += 1
+    return at

@@ -1,0 +1,80 @@
+"""Parts of events that several adapters make: usage, citations, tools that a provider runs.
+
+Knows no provider.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import Any
+
+from gai_fast._impl import parse_exact
+from gai_fast.events import Event, is_empty
+from gai_fast.providers._chunks import count
+
+
+def counted_usage(
+    into: int | None,
+    out: int | None,
+    *,
+    cached: int | None = None,
+    written: int | None = None,
+    reasoning: int | None = None,
+    total: int | None = None,
+) -> dict[str, int]:
+    """Usage as CONTRACT §5 writes it, keys in order, without what the provider did not say.
+
+    Reasoning that the total shows to be outside the output is added to it (PROVIDERS §11, the generic self-check).
+
+    Args:
+        into: All input tokens, cached ones included.
+        out: Output tokens.
+        cached: Input tokens read from a cache.
+        written: Input tokens written to a cache.
+        reasoning: Output tokens spent on reasoning.
+        total: What the provider says is the sum.
+    """
+    if into is not None and out is not None and reasoning and total not in (None, into + out):
+        out += reasoning if total == into + out + reasoning else 0
+    usage: dict[str, int] = {}
+    if into is not None:
+        usage["input_tokens"] = into
+    if out is not None:
+        usage["output_tokens"] = out
+    if into is not None and out is not None:
+        usage["total_tokens"] = into + out
+    if cached:
+        usage["cached_input_tokens"] = cached
+    if written:
+        usage["cache_write_input_tokens"] = written
+    if reasoning:
+        usage["reasoning_tokens"] = reasoning
+    return usage
+
+
+def citation(uri: Any, title: Any, start: Any = None, end: Any = None) -> dict[str, Any]:
+    """One citation without what is empty; a span from 0 to 0 marks nothing."""
+    cited: dict[str, Any] = {
+        key: value for key, value in (("uri", uri), ("title", title)) if isinstance(value, str) and value
+    }
+    first, last = count(start), count(end)
+    if cited and first is not None and last:
+        cited |= {"start": first, "end": last}
+    return cited
+
+
+def server_tool(identifier: str, name: str, status: str, arguments: str = "", output: Any = None) -> Event:
+    """The event for a tool that the provider runs itself.
+
+    Args:
+        identifier: The provider's id of the run.
+        name: The tool.
+        status: `started`, `completed` or `failed`.
+        arguments: Its input as JSON text; text that is not JSON is told as text.
+        output: What came out, empty where there is nothing.
+    """
+    value: Any = arguments
+    with suppress(ValueError):
+        value = parse_exact(arguments)
+    said = {"id": identifier, "name": name, "status": status, "input": value, "output": output}
+    return {"type": "server_tool", "server_tool": {key: said[key] for key in said if not is_empty(said[key])}}

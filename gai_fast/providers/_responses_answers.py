@@ -1,0 +1,528 @@
+"""Answers of the Responses dialect.
+
+    response.created → [queued] → in_progress
+      per item: output_item.added → (content_part.added → *.delta* → *.done → content_part.done)* → output_item.done
+    response.completed | incomplete | failed
+
+Owns the grammar, with hooks where providers depart from it; what one of them does differently stands in its own file.
+What is unusual:
+
+* Output is items by index, and some have parts by index. `output_index` tells whose an event is: some proxies give an
+  item another id in each event, some events have no id, some no index.
+* Everything is said again: by a part's end, by its item's end, and by the terminal event. What no delta carried is
+  taken from the first of these that has it.
+* `encrypted_content` is a reasoning item's signature. Every event has it anew; the one at the item's end is to be sent
+  back, without the item's id where nothing is stored.
+* Tools that the provider runs are items as well. Of some the outcome is another item, of most it is their own end.
+* A failure is an `error`, flat or nested, and after it `response.failed`, which says the same.
+* After the terminal event others may follow, which mean nothing to an answer.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Final
+
+from mypy_extensions import mypyc_attr
+
+from gai_fast._impl import compact_json, encode_json
+from gai_fast.errors import Error, Malformed, Said
+from gai_fast.events import Event
+from gai_fast.limits import LIMITS
+from gai_fast.providers._base import API, Adapter
+from gai_fast.providers._chunks import count, parse_chunk, text_of
+from gai_fast.providers._events import citation, counted_usage, server_tool
+from gai_fast.providers._room import too_many
+from gai_fast.providers._tool_calls import ToolCall, ToolCalls
+
+_END: Final = "[DONE]"
+
+_STATUSES: Final = frozenset({"completed", "incomplete", "failed", "cancelled"})
+"""Those of an answer that is over."""
+_TERMINAL: Final = {"response.done": "completed"} | {f"response.{status}": status for status in _STATUSES}
+"""The status that a terminal event means; ChatGPT's own endpoint says `done` for any, as the Realtime API does."""
+
+# Kinds of parts: the event that their text becomes, the member that holds it, and the kind of item they are of.
+_PARTS: Final = {
+    "output_text": ("text.delta", "text", "message"),
+    "refusal": ("refusal.delta", "refusal", "message"),
+    "summary_text": ("reasoning.delta", "text", "reasoning"),
+    "reasoning_text": ("reasoning.delta", "text", "reasoning"),
+}
+# What events call them.
+_PART_EVENTS: Final = {
+    f"response.{name}.{end}": (kind, end)
+    for end in ("delta", "done")
+    for name, kind in (
+        ("output_text", "output_text"),
+        ("refusal", "refusal"),
+        ("reasoning_summary_text", "summary_text"),
+        ("reasoning_text", "reasoning_text"),
+    )
+}
+# Events of calls: the kind of item they are of, and the member that holds the text.
+_CALL_EVENTS: Final = {
+    "response.function_call_arguments.delta": ("function_call", "delta"),
+    "response.function_call_arguments.done": ("function_call", "arguments"),
+    "response.custom_tool_call_input.delta": ("custom_tool_call", "delta"),
+    "response.custom_tool_call_input.done": ("custom_tool_call", "input"),
+}
+_AWAITED: Final = frozenset(
+    "apply_patch_call computer_call local_shell_call mcp_approval_request program shell_call tool_search_call".split()
+)
+"""Server tools whose own end only says what is to be done: the outcome is an item of its own, or the client's."""
+_INPUTS: Final = ("arguments", "input", "action", "operation")
+_NAMED_INPUTS: Final = ("queries", "code", "revised_prompt", "prompt")
+_OUTPUTS: Final = ("output", "outputs", "results", "result", "tools", "error")
+_IMAGE_HEADS: Final = {"/9j/": "jpeg", "UklGR": "webp"}
+"""How the base64 of an image begins, where nobody says what it is."""
+
+
+@dataclass(slots=True, eq=False)
+class _Part:
+    """One part of an item."""
+
+    begin: int = 0
+    """Code points of the answer's text before it."""
+    told: bool = False
+    opening: str = ""
+    """How its text begins, to know it again where its index is another one."""
+    cited: int = 0
+    """How many of its annotations have been told."""
+
+
+@dataclass(slots=True, eq=False)
+class _Item:
+    """One item of the output."""
+
+    kind: str
+    identifier: str
+    number: int
+    """Its place in the output."""
+    parts: dict[tuple[str, int], _Part] = field(default_factory=dict)
+    call: ToolCall | None = None
+    is_whole: bool = False
+    """The argument text of its call has ended."""
+    is_signed: bool = False
+    is_done: bool = False
+
+
+_OPENING: Final = 64
+"""Characters by which a text is known again."""
+_UNTOLD: Final = _Part()
+
+
+@mypyc_attr(allow_interpreted_subclasses=True)
+class ResponsesAdapter(Adapter):
+    """Reads the dialect's events; providers override `client_calls` and `extras`."""
+
+    text_members = frozenset({"delta"})
+    ignored_members = frozenset({"sequence_number", "obfuscation"})
+    label_members = frozenset({"item_id"})
+
+    client_calls: ClassVar[frozenset[str]] = frozenset({"function_call", "custom_tool_call"})
+    """Kinds of items that call a tool of the client's."""
+
+    def __init__(self, api: API, model: str | None = None) -> None:
+        super().__init__(api, model)
+        self._items: list[_Item] = []
+        self._identifier = ""
+        self._at: dict[tuple[str, int], _Item] = {}
+        """The item that an `output_index` means at the moment, by its kind: some servers number them all 0."""
+        self._blocks_left = LIMITS.content_blocks
+        self._calls = ToolCalls(self.room)
+        self._server_tools: dict[str, str] = {}
+        """Names of the tools that the provider runs itself, by the id of the run."""
+        self._characters = 0
+        self._word = ""
+        """Why the answer ended, in the provider's word."""
+
+    def receive(self, name: str, data: str) -> list[Event]:
+        # There need not be one, but clients take it where it is.
+        if data.startswith(_END):
+            self.ended = True
+            return []
+        if not data.strip():
+            return []
+        if name == "error":
+            raise self.told(data)
+        chunk = parse_chunk(data)
+        kind = (chunk.get("type") or name) if isinstance(chunk, dict) else ""
+        # A tool that the provider runs may fail (`response.mcp_call.failed`) without the answer failing.
+        if kind in ("", "error") or (chunk.get("error") and kind.count(".") < 2):
+            said = self.api.said(chunk)
+            if said is not None:
+                raise self.error(said)
+        if not isinstance(chunk, dict):
+            raise Malformed(f"a chunk is a JSON {type(chunk).__name__}, not an object")
+        # Without an index it is the id that tells whose a delta is, and ids are not compared in copied ones.
+        self.copyable = kind.endswith(".delta") and count(chunk.get("output_index")) is not None
+        if self._word:
+            return []
+        events = self._read(kind, chunk)
+        return events if self.started or not events or events[0]["type"] == "start" else self.start(None, None) + events
+
+    def _read(self, kind: str, chunk: dict[str, Any]) -> list[Event]:
+        if kind in _PART_EVENTS:
+            return self._part_event(*_PART_EVENTS[kind], chunk)
+        if kind in _CALL_EVENTS:
+            return self._call_event(kind, chunk)
+        match kind:
+            case "response.created" if self._items and chunk["response"].get("id") != self._identifier:
+                raise Error(
+                    "provider_unavailable",
+                    f"{self.api.provider} began another answer amid the first",
+                    reason="spliced_answer",
+                    provider=self.api.provider,
+                )
+            case "response.created" | "response.queued" | "response.in_progress":
+                return self._begin(chunk.get("response") or {})
+            case "response.output_item.added":
+                return self._open(chunk["item"], chunk)
+            case "response.output_item.done":
+                raw = chunk["item"]
+                return self._complete(self._item(text_of(raw.get("type")), text_of(raw.get("id")), chunk), raw)
+            case "response.content_part.done" | "response.reasoning_summary_part.done":
+                return self._end_part(chunk["part"], chunk)
+            case "response.reasoning.delta" if isinstance(chunk.get("delta"), str):  # so named in Open Responses
+                return self._part_event("reasoning_text", "delta", chunk)
+            case "response.output_text.annotation.added":
+                part = self._part(self._item_of("message", chunk), "output_text", chunk)
+                return self._cite(part, [chunk["annotation"]])
+            case "response.image_generation_call.partial_image":
+                return _image(text_of(chunk["partial_image_b64"]), chunk, partial=True)
+            case "response.audio.delta":
+                return [{"type": "audio.delta", "audio": {"chunk": text_of(chunk["delta"])}}] if chunk["delta"] else []
+            case "response.audio.transcript.delta":
+                return self._say(_Part(), "output_text", chunk["delta"])
+        return self._end(_TERMINAL[kind], chunk.get("response") or {}) if kind in _TERMINAL else []
+
+    def receive_whole(self, answer: Any, text: str = "") -> list[Event]:
+        if not isinstance(answer, dict) or not isinstance(answer.get("output"), list):
+            raise Malformed("an answer without output")
+        if answer.get("status") in ("queued", "in_progress"):
+            return self._begin(answer)
+        self.ended = True
+        return self._end("completed", answer)
+
+    def finish(self) -> list[Event]:
+        if not self._word and not self.ended:
+            raise self.truncated()
+        reason = self._calls.outcome(self.api.finish_words, self._word)
+        events = self.start(None, None)
+        if reason in ("stop", "tool_calls"):
+            events += self._calls.close_all()
+        return [*events, self.end(reason, self._word)]
+
+    def copied(self, event: Event, characters: int, text: str) -> None:
+        if event["type"] == "text.delta":
+            self._characters += characters
+        elif event["type"] == "tool.call.delta":
+            self._calls.copied(event["index"], text)
+
+    # -- the answer --
+
+    def _begin(self, response: dict[str, Any]) -> list[Event]:
+        self._count(response.get("usage"))
+        self._identifier = text_of(response.get("id"))
+        return self.start(self._identifier, text_of(response.get("model")))
+
+    def _end(self, named: str, response: dict[str, Any]) -> list[Event]:
+        """The answer is over: why, and what nothing before has told of it.
+
+        Args:
+            named: The status that the event's name means.
+            response: The whole answer.
+        """
+        events = self._begin(response)
+        status = response.get("status")
+        status = status if status in _STATUSES else named
+        if "failed" in (status, named):
+            raise self.error(self.api.said(response) or Said())
+        details = response.get("incomplete_details")
+        reason = text_of(details.get("reason")) if isinstance(details, dict) else ""
+        self._word = reason[: LIMITS.kept_word] if reason and status == "incomplete" else status
+        for item, raw in self._paired(response.get("output") or ()):
+            events += self._complete(item, raw)
+        events += self.extras(response)
+        return events
+
+    def _paired(self, output: Iterable[dict[str, Any]]) -> Iterable[tuple[_Item, dict[str, Any]]]:
+        """The items of a whole output with those told before: by id, else the next one of its kind, else a new one."""
+        ids = {(raw.get("type"), raw["id"]) for raw in output if raw.get("id")}
+        named = {(item.kind, item.identifier): item for item in self._items if (item.kind, item.identifier) in ids}
+        others = [item for item in self._items if named.get((item.kind, item.identifier)) is not item]
+        for raw in output:
+            kind, identifier = text_of(raw.get("type")), text_of(raw.get("id"))
+            item = named.get((kind, identifier)) or next((item for item in others if item.kind == kind), None)
+            if item is None:
+                item = self._new(kind, identifier, None)
+            elif item in others:
+                others.remove(item)
+            yield item, raw
+
+    def _count(self, usage: Mapping[str, Any] | None) -> None:
+        if not usage:
+            return
+        into = usage.get("input_tokens_details") or {}
+        out = usage.get("output_tokens_details") or {}
+        # No total: reasoning is inside here at every provider (PROVIDERS §11).
+        counted = counted_usage(
+            count(usage.get("input_tokens")),
+            count(usage.get("output_tokens")),
+            cached=count(into.get("cached_tokens")),
+            written=count(into.get("cache_write_tokens")),
+            reasoning=count(out.get("reasoning_tokens")),
+        )
+        self.usage = counted or self.usage
+
+    def extras(self, response: dict[str, Any]) -> list[Event]:
+        """Events of what stands beside the output of a complete answer."""
+        return []
+
+    # -- items --
+
+    def _new(self, kind: str, identifier: str, index: int | None) -> _Item:
+        self._take_block()
+        self.room.take(len(kind) + len(identifier), 4)
+        item = _Item(kind, identifier, len(self._items) if index is None else index)
+        self._items.append(item)
+        if index is not None:
+            self._at[kind, index] = item
+        return item
+
+    def _take_block(self) -> None:
+        if not self._blocks_left:
+            raise too_many("content_blocks", LIMITS.content_blocks)
+        self._blocks_left -= 1
+
+    def _item_of(self, kind: str, chunk: dict[str, Any]) -> _Item:
+        return self._item(kind, text_of(chunk.get("item_id")), chunk)
+
+    def _item(self, kind: str, identifier: str, chunk: dict[str, Any]) -> _Item:
+        """The item that an event speaks of; one that was never announced begins now.
+
+        Args:
+            kind: What it must be.
+            identifier: Its id, where there is one.
+            chunk: The event.
+        """
+        index = count(chunk.get("output_index"))
+        item = self._unnumbered(kind, identifier) if index is None else self._at.get((kind, index))
+        return item or self._new(kind, identifier, index)
+
+    def _unnumbered(self, kind: str, identifier: str) -> _Item | None:
+        """The item with this id, or the last open one of its kind."""
+        alike = [item for item in reversed(self._items) if item.kind == kind]
+        named = (item for item in alike if identifier and item.identifier == identifier)
+        return next(named, None) or next((item for item in alike if not item.is_done), None)
+
+    def _open(self, raw: dict[str, Any], chunk: dict[str, Any]) -> list[Event]:
+        """An item is announced; what it holds already, its end says again."""
+        kind, identifier = text_of(raw.get("type")), text_of(raw.get("id"))
+        index = count(chunk.get("output_index"))
+        item = None if index is None else self._at.get((kind, index))
+        # Servers that number every item 0 begin another one there.
+        if item is None or item.is_done or item.identifier != identifier:
+            item = self._new(kind, identifier, index)
+        if kind in self.client_calls:
+            return self._call(item, raw)
+        if kind in ("message", "reasoning") or kind in _AWAITED or kind.endswith("_output"):
+            return []
+        return [self._server_tool(raw, "started")]
+
+    def _complete(self, item: _Item, raw: dict[str, Any]) -> list[Event]:
+        """An item is whole: what nothing before has told of it."""
+        kind = item.kind
+        if kind == "message":
+            return self._fill_all(item, raw.get("content"))
+        if kind == "reasoning":
+            return self._complete_reasoning(item, raw)
+        if kind in self.client_calls:
+            return self._complete_call(item, raw)
+        if item.is_done:
+            return []
+        item.is_done = True
+        if kind in _AWAITED:
+            return [self._server_tool(raw, "started")]
+        failed = raw.get("error") or raw.get("status") in ("failed", "incomplete")
+        told = self._server_tool(raw, "failed" if failed else "completed")
+        drawn = _image(text_of(raw.get("result")), raw) if kind == "image_generation_call" else []
+        return [*drawn, told]
+
+    def _complete_reasoning(self, item: _Item, raw: dict[str, Any]) -> list[Event]:
+        events: list[Event] = []
+        # Servers that stream the one say the same in the other.
+        if not any(part.told for part in item.parts.values()):
+            events = self._fill_all(item, raw.get("summary")) + self._fill_all(item, raw.get("content"))
+        signature = text_of(raw.get("encrypted_content"))
+        if signature and not item.is_signed:
+            item.is_signed = True
+            events.append({"type": "reasoning.signature", "block": item.number, "signature": signature})
+        item.is_done = True
+        return events
+
+    # -- parts --
+
+    def _part(self, item: _Item, kind: str, chunk: dict[str, Any]) -> _Part:
+        index = chunk.get("summary_index" if kind == "summary_text" else "content_index") or 0
+        return item.parts.get((kind, index)) or self._new_part(item, kind, index)
+
+    def _new_part(self, item: _Item, kind: str, index: int) -> _Part:
+        self._take_block()
+        part = item.parts[kind, index] = _Part(self._characters)
+        return part
+
+    def _part_event(self, kind: str, end: str, chunk: dict[str, Any]) -> list[Event]:
+        if end == "done":
+            return self._end_part({**chunk, "type": kind}, chunk)
+        return self._say(self._part(self._item_of(_PARTS[kind][2], chunk), kind, chunk), kind, chunk["delta"])
+
+    def _say(self, part: _Part, kind: str, text: Any) -> list[Event]:
+        text = text_of(text)
+        if not text:
+            return []
+        event, _, _ = _PARTS[kind]
+        if not part.told:
+            part.told, part.begin, part.opening = True, self._characters, text[:_OPENING]
+        if event == "text.delta":
+            self._characters += len(text)
+        return [{"type": event, "text": text}]
+
+    def _end_part(self, raw: dict[str, Any], chunk: dict[str, Any]) -> list[Event]:
+        """An event ends a part."""
+        kind = text_of(raw.get("type"))
+        if kind not in _PARTS:
+            return []
+        _, member, of = _PARTS[kind]
+        item = self._item_of(of, chunk)
+        part = self._part(item, kind, chunk)
+        if not part.told:
+            text = text_of(raw.get(member))
+            others = (other for key, other in item.parts.items() if key[0] == kind and other.told)
+            part = next((other for other in others if text.startswith(other.opening)), part)
+        return self._fill(part, kind, raw)
+
+    def _fill_all(self, item: _Item, raw_parts: Iterable[dict[str, Any]] | None) -> list[Event]:
+        """The whole item has its parts.
+
+        Each part that deltas carried is one of them. Its index need not say which one: gpt-oss on vLLM and Bedrock
+        number the parts on across items in their deltas, and in each whole item from 0.
+        """
+        item.is_done = True
+        whole = [(index, text_of(raw.get("type")), raw) for index, raw in enumerate(raw_parts or ())]
+        whole = [one for one in whole if one[1] in _PARTS]
+        texts = [text_of(raw.get(_PARTS[kind][1])) for _, kind, raw in whole]
+        told = {key: part for key, part in item.parts.items() if part.told}
+        parts: list[_Part | None] = []
+        for (index, kind, _), text in zip(whole, texts, strict=True):
+            part = told.get((kind, index))
+            parts.append(told.pop((kind, index)) if part is not None and text.startswith(part.opening) else None)
+        # Of the others those come first that begin alike, in their order; what is left was written anew by its end.
+        for is_alike in (True, False):
+            left: dict[str, deque[tuple[str, int]]] = {}
+            for key in told:
+                left.setdefault(key[0], deque()).append(key)
+            for at, (_, kind, _) in enumerate(whole):
+                keys = left.get(kind)
+                if parts[at] is None and keys and (not is_alike or texts[at].startswith(told[keys[0]].opening)):
+                    parts[at] = told.pop(keys.popleft())
+        events: list[Event] = []
+        for (index, kind, raw), part in zip(whole, parts, strict=True):
+            is_taken = part is None and item.parts.get((kind, index), _UNTOLD).told
+            part = part or item.parts.get((kind, ~index if is_taken else index))
+            events += self._fill(part or self._new_part(item, kind, ~index if is_taken else index), kind, raw)
+        return events
+
+    def _fill(self, part: _Part, kind: str, raw: dict[str, Any]) -> list[Event]:
+        """A part is whole: its text where no delta carried it, its citations where no event did."""
+        events = [] if part.told else self._say(part, kind, raw.get(_PARTS[kind][1]))
+        return events + self._cite(part, (raw.get("annotations") or ())[part.cited :])
+
+    def _cite(self, part: _Part, annotations: Iterable[Any]) -> list[Event]:
+        """The event for annotations; their offsets count in their part, ours in the whole text."""
+        cited = []
+        for annotation in annotations:
+            part.cited += 1  # one that cannot be read counts, too: it would be met again in the whole part
+            uri, title = annotation.get("url") or annotation.get("file_id"), annotation.get("title")
+            span = count(annotation.get("start_index")), count(annotation.get("end_index"))
+            places = [part.begin + place for place in span if place is not None] if span[1] else ()
+            cited.append(citation(uri, title or annotation.get("filename"), *(places if len(places) == 2 else ())))
+        cited = [one for one in cited if one.get("uri")]
+        return [{"type": "citations", "citations": cited}] if cited else []
+
+    # -- calls and tools --
+
+    def _call(self, item: _Item, raw: dict[str, Any]) -> list[Event]:
+        events: list[Event] = []
+        if item.call is None:
+            # What a client must send back is `call_id`; the other id is only the item's.
+            identifier = text_of(raw.get("call_id")) or item.identifier
+            item.call, events = self._calls.open(identifier, text_of(raw.get("name")))
+        return events
+
+    def _call_event(self, kind: str, chunk: dict[str, Any]) -> list[Event]:
+        of, member = _CALL_EVENTS[kind]
+        item, text = self._item_of(of, chunk), text_of(chunk.get(member))
+        if item.call is None or item.is_whole:
+            return []
+        if kind.endswith(".delta"):
+            return self._calls.add(item.call, text)
+        item.is_whole = True
+        # Text that is no JSON may be cut off, which the item's end says.
+        return [*self._arguments(item.call, text), *self._calls.close(item.call, cut_off=True)]
+
+    def _arguments(self, call: ToolCall, text: str) -> list[Event]:
+        """The whole argument text: what of it no delta carried."""
+        so_far = call.arguments
+        if text.startswith(so_far):
+            return self._calls.add(call, text[len(so_far) :])
+        if text and compact_json(so_far) is None:
+            self._calls.replace(call, text)
+        return []
+
+    def _complete_call(self, item: _Item, raw: dict[str, Any]) -> list[Event]:
+        if item.is_done:
+            return []
+        item.is_done = item.is_whole = True
+        events = self._call(item, raw)
+        call, kind = item.call, raw["type"]
+        if call is None or call.closed:
+            return events
+        given = raw.get("input" if kind == "custom_tool_call" else "arguments")
+        text = given if isinstance(given, str) else encode_json(given).decode() if given else ""
+        events += self._calls.add(call, "", text_of(raw.get("name"))) + self._arguments(call, text)
+        # A function's text that is no JSON may have been cut by the limit, which is said only later.
+        cut_off = raw.get("status") == "incomplete" or (kind == "function_call" and bool(call.arguments.strip()))
+        return events + self._calls.close(call, cut_off=cut_off)
+
+    def _server_tool(self, raw: dict[str, Any], status: str) -> Event:
+        kind = text_of(raw["type"])
+        identifier = text_of(raw.get("call_id")) or text_of(raw.get("id"))
+        if kind == "mcp_approval_request":
+            asked = {key: raw[key] for key in ("server_label", "name", "arguments") if key in raw}
+            return server_tool(identifier, kind, status, encode_json(asked).decode())
+        known = self._server_tools.get(identifier, kind.removesuffix("_output").removesuffix("_call"))
+        name = text_of(raw.get("name")) or known
+        if name != self._server_tools.get(identifier):
+            self.room.take(len(identifier) + len(name), 2)
+            self._server_tools[identifier] = name
+        given = next((raw[key] for key in _INPUTS if raw.get(key)), "")
+        given = given or next(({key: raw[key]} for key in _NAMED_INPUTS if raw.get(key)), "")
+        output = None
+        if status != "started" and kind != "image_generation_call":
+            output = next((raw[key] for key in _OUTPUTS if raw.get(key)), None)
+        return server_tool(
+            identifier, name, status, given if isinstance(given, str) else encode_json(given).decode(), output
+        )
+
+
+def _image(data: str, raw: dict[str, Any], *, partial: bool = False) -> list[Event]:
+    if not data:
+        return []
+    kind = text_of(raw.get("output_format"))
+    kind = kind or next((kind for head, kind in _IMAGE_HEADS.items() if data.startswith(head)), "png")
+    image: dict[str, Any] = {"data": data, "media_type": f"image/{kind}"}
+    return [{"type": "image", "image": image | {"partial": True} if partial else image}]

@@ -1,0 +1,54 @@
+"""How much an adapter may keep in memory of one answer.
+
+An upstream decides how many calls, sources and identifiers an answer has, and how long they are. All that an adapter
+keeps of them until the answer ends comes out of one `Room`. Knows no provider.
+"""
+
+from __future__ import annotations
+
+from gai_fast.errors import Error
+from gai_fast.limits import LIMITS
+
+
+class Room:
+    """What is left of a limit.
+
+    Args:
+        limit: In bytes: `limits.kept_answer` but for text that is kept apart.
+    """
+
+    __slots__ = ("left",)
+
+    def __init__(self, limit: int = LIMITS.kept_answer) -> None:
+        self.left = limit
+
+    def take(self, characters: int, pieces: int = 1) -> None:
+        """Counts what is kept from now on.
+
+        Args:
+            characters: Their number.
+            pieces: Strings or other objects that hold them.
+
+        Raises:
+            Error: There is no room left.
+        """
+        self.note(characters, pieces)
+        if self.left < 0:
+            raise Error(
+                "provider_unavailable",
+                f"an answer of which more than {LIMITS.kept_answer} bytes would have to be kept in memory",
+                reason="answer_too_large",
+            )
+
+    def note(self, characters: int, pieces: int = 1) -> None:
+        """As `take`, for what is kept already: the next `take` raises where there was no room for it."""
+        self.left -= characters + pieces * LIMITS.kept_piece
+
+    def give_back(self, characters: int, pieces: int = 1) -> None:
+        """Counts what is kept no longer."""
+        self.left += characters + pieces * LIMITS.kept_piece
+
+
+def too_many(what: str, limit: int) -> Error:
+    """The error for an answer with more parts than are kept in memory; `what` is the name of the limit."""
+    return Error("provider_unavailable", f"an answer with more than {limit} {what.replace('_', ' ')}", reason=what)

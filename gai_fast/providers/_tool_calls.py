@@ -1,0 +1,234 @@
+"""The tool calls of an answer while they come: dense indices, unique ids, each complete call once.
+
+Knows no provider; which fragment belongs to which call is for the adapters to say.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from hashlib import sha256
+from typing import Any, Final
+
+from gai_fast._impl import compact_json, parse_exact
+from gai_fast.events import Event, JSONText, join_surrogates
+from gai_fast.limits import LIMITS
+from gai_fast.providers._room import Room, too_many
+
+
+class ToolCall:
+    """One call in progress."""
+
+    __slots__ = ("_scan", "call_id", "closed", "index", "name", "pieces")
+
+    def __init__(self, call_id: str, name: str = "") -> None:
+        self.call_id = call_id
+        self.name = name
+        self.index: int | None = None
+        """Its number among the calls that have a `tool.call.start`."""
+        self.pieces: list[str] = []
+        self.closed = False
+        self._scan: _ObjectScan | None = None
+
+    @property
+    def arguments(self) -> str:
+        """The argument text as it came."""
+        text = "".join(self.pieces)
+        return text if text.isascii() else join_surrogates(text)
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the argument text so far is one whole JSON object. Every piece is looked at once."""
+        if not self.pieces or not self.pieces[-1].endswith("}"):
+            return False
+        if self._scan is None:
+            self._scan = _ObjectScan()
+        return self._scan.is_balanced(self.pieces) and self._scan.is_valid(self)
+
+
+_MARKS: Final = re.compile(r"""[{}\[\]"\\]""")
+
+
+class _ObjectScan:
+    """Follows the brackets of a growing text, so that it is parsed only where it may be one whole object."""
+
+    __slots__ = ("_depth", "_in_string", "_is_broken", "_is_parsed", "_skipped", "_taken")
+
+    def __init__(self) -> None:
+        self._taken = 0
+        """Pieces that have been looked at."""
+        self._depth = 0
+        self._in_string = False
+        self._skipped = 0
+        """Characters of the next piece that an escape before it names."""
+        self._is_broken = False
+        """The text is no object, whatever follows."""
+        self._is_parsed = False
+        """The text is one: whatever follows but white space breaks it."""
+
+    def is_balanced(self, pieces: list[str]) -> bool:
+        """Looks at the pieces that have come since the last call; whether all brackets are closed."""
+        for piece in pieces[self._taken :]:
+            self._look_at(piece)
+        self._taken = len(pieces)
+        return not (self._depth or self._in_string or self._is_broken)
+
+    def _look_at(self, piece: str) -> None:
+        skipped = self._skipped
+        for mark in _MARKS.finditer(piece):
+            at = mark.start()
+            if at < skipped:
+                continue
+            character = piece[at]
+            if self._in_string:
+                if character == "\\":
+                    skipped = at + 2
+                elif character == '"':
+                    self._in_string = False
+            elif character == '"':
+                self._in_string = True
+            elif character in "{[":
+                self._is_broken = self._is_broken or self._is_parsed
+                self._depth += 1
+            else:
+                self._is_broken = self._is_broken or self._depth <= 0
+                self._depth -= 1
+        self._skipped = max(0, skipped - len(piece))
+
+    def is_valid(self, call: ToolCall) -> bool:
+        """Whether the balanced text is JSON: parsed once, since nothing that ends with a bracket can follow."""
+        if not self._is_parsed:
+            self._is_parsed = True
+            self._is_broken = compact_json(call.arguments) is None
+        return not self._is_broken
+
+
+def _made_id(number: int, seed: str) -> str:
+    """The id of a call that the provider gave none: always the same for the same bytes, another one for any other."""
+    return f"call_{sha256(f'{number} {seed}'.encode(errors='surrogatepass')).hexdigest()[:24] if seed else number}"
+
+
+class ToolCalls:
+    """The calls of one choice: dense indices, unique ids, `tool.call` once per call and last of it (CONTRACT §5)."""
+
+    def __init__(self, room: Room) -> None:
+        self._room = room
+        self.calls: list[ToolCall] = []
+        self._taken: set[str] = set()
+        self.told: list[ToolCall] = []
+        """Those that have a start, by their index; a call that has no name yet has none."""
+
+    def __bool__(self) -> bool:
+        return bool(self.calls)
+
+    def outcome(self, words: Mapping[str, str], said: str) -> str:
+        """The `finish_reason` of an answer with these calls, of which a provider may have said `stop`, or nothing.
+
+        CONTRACT §5 "Ends": it is `tool_calls` then too.
+
+        Args:
+            words: What the provider's words mean.
+            said: Its word, empty where there was none.
+        """
+        reason = words.get(said, "other")
+        return "tool_calls" if self.calls and (reason == "stop" or not said) else reason
+
+    def open(self, call_id: str | None, name: str, seed: str = "") -> tuple[ToolCall, list[Event]]:
+        """Begins a call.
+
+        Args:
+            call_id: The provider's id; where it gave none, or one that another call has, an own one is made.
+            name: The tool, empty where it is not known yet.
+            seed: What no other answer says, such as its id or the chunk that begins the call: an id that is made from
+                it is one of a kind in a whole conversation, which Anthropic insists on.
+
+        Raises:
+            Error: More calls than `limits.tool_calls`, or no room is left.
+        """
+        if len(self.calls) >= LIMITS.tool_calls:
+            raise too_many("tool_calls", LIMITS.tool_calls)
+        number = len(self.calls)
+        identifier = call_id or _made_id(number, seed)
+        while identifier in self._taken:
+            identifier += f"_{number}"
+        self._taken.add(identifier)
+        self._room.take(len(identifier) + len(name), 4)
+        call = ToolCall(identifier, name)
+        self.calls.append(call)
+        return call, self._announce(call) if name else []
+
+    def _announce(self, call: ToolCall) -> list[Event]:
+        call.index = len(self.told)
+        self.told.append(call)
+        start: Event = {
+            "type": "tool.call.start",
+            "call_id": call.call_id,
+            "tool_call": {"name": call.name},
+            "index": call.index,
+        }
+        # Fragments that came before the name are told now, in one.
+        return [start, *self._delta(call, call.arguments)]
+
+    def _delta(self, call: ToolCall, arguments: str) -> list[Event]:
+        if call.index is None or not arguments:
+            return []
+        return [{"type": "tool.call.delta", "call_id": call.call_id, "index": call.index, "arguments": arguments}]
+
+    def add(self, call: ToolCall, arguments: str, name: str = "") -> list[Event]:
+        """A fragment of the arguments, and the name where it comes late.
+
+        Raises:
+            Error: No room is left.
+        """
+        events: list[Event] = []
+        if name and not call.name:
+            self._room.take(len(name))
+            call.name = name
+            events = self._announce(call)
+        if arguments:
+            self._room.take(len(arguments))
+            call.pieces.append(arguments)
+            events += self._delta(call, arguments)
+        return events
+
+    def copied(self, index: int, arguments: str) -> ToolCall:
+        """Notes arguments that were copied, for the call with this index."""
+        self._room.note(len(arguments))
+        call = self.told[index]
+        call.pieces.append(arguments)
+        return call
+
+    def replace(self, call: ToolCall, arguments: str) -> None:
+        """Replaces the argument text, of which some has been told."""
+        self._room.take(len(arguments))
+        call.pieces = [arguments]
+
+    def close(self, call: ToolCall, *, cut_off: bool = False) -> list[Event]:
+        """The complete call, once.
+
+        Args:
+            call: The call.
+            cut_off: Nobody said that the call is complete: it is left out unless its text is JSON.
+        """
+        if call.closed:
+            return []
+        text = call.arguments
+        compact = compact_json(text)
+        if compact is None:
+            if cut_off:
+                return []
+            if not text.strip():
+                compact = "{}"
+        call.closed = True
+        value: Any = text if compact is None else JSONText(compact, parse_exact(compact))
+        complete: Event = {
+            "type": "tool.call",
+            "call_id": call.call_id,
+            "tool_call": {"name": call.name, "input": value},
+        }
+        # A call that never got a name is told all the same.
+        return [complete] if call.index is not None else [*self._announce(call), complete]
+
+    def close_all(self, *, cut_off: bool = False) -> list[Event]:
+        """`close` for every call that is still open, in order."""
+        return [event for call in self.calls for event in self.close(call, cut_off=cut_off)]
