@@ -1,0 +1,148 @@
+"""Tool calls of the chat dialect: which call a fragment belongs to."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from gai_fast.providers import get_provider
+from tests.unit.providers.answers import (
+    between,
+    call,
+    calls_of,
+    chunk,
+    of_type,
+    read,
+)
+
+# DeepSeek adds nothing to how the dialect is read; what it refuses is in its own test.
+DIALECT = "deepseek"
+
+
+class TestToolCalls:
+    def test_fragments_are_one_call(self) -> None:
+        events = read(
+            DIALECT,
+            chunk(call("", index=0, id="a", type="function", name="f")),
+            chunk(call('{"x"', index=0)),
+            chunk(call(": 1}", index=0)),
+            chunk(finish="tool_calls"),
+        )
+        assert between(events) == [
+            {"type": "tool.call.start", "call_id": "a", "tool_call": {"name": "f"}, "index": 0},
+            {"type": "tool.call.delta", "call_id": "a", "index": 0, "arguments": '{"x"'},
+            {"type": "tool.call.delta", "call_id": "a", "index": 0, "arguments": ": 1}"},
+            {"type": "tool.call", "call_id": "a", "tool_call": {"name": "f", "input": '{"x":1}'}},
+        ]
+        assert events[-1]["finish_reason"] == "tool_calls"
+
+    @pytest.mark.parametrize(
+        "deltas",
+        [
+            [call("", index=0, id="a", name="f"), call('{"n":1}', index=0),
+             call("", index=1, id="b", name="g"), call('{"n":2}', index=1)],
+            # Every call is number 0: a new id opens a new slot.
+            [call('{"n":1}', index=0, id="a", name="f"), call('{"n":2}', index=0, id="b", name="g")],
+            [call("", index=0, id="a", name="f"), call('{"n":1}', index=0),
+             call("", index=0, id="b", name="g"), call('{"n":2}', index=0)],
+            # No index: what has no id continues the call before it.
+            [call("", id="a", name="f"), call('{"n":1}'), call("", id="b", name="g"), call('{"n":2}')],
+            # Fragments of two calls take turns, told apart by their ids.
+            [call("", index=0, id="a", name="f"), call("", index=0, id="b", name="g"),
+             call('{"n":1}', index=0, id="a"), call('{"n":2}', index=0, id="b")],
+            # The id is repeated on every fragment.
+            [call("", index=0, id="a", name="f"), call('{"n":1}', index=0, id="a", name="f"),
+             call("", index=3, id="b", name="g"), call('{"n":2}', index=3, id="b", name="g")],
+        ],
+        ids=["indices", "all-zero", "all-zero-in-fragments", "no-index", "taking-turns", "repeated-ids"],
+    )  # fmt: skip
+    def test_parallel_calls_are_told_apart(self, deltas: list[dict[str, Any]]) -> None:
+        events = read(DIALECT, *map(chunk, deltas), chunk(finish="tool_calls"))
+        assert calls_of(events) == [("a", "f", '{"n":1}'), ("b", "g", '{"n":2}')]
+        assert [event["index"] for event in of_type(events, "tool.call.start")] == [0, 1]
+
+    @pytest.mark.parametrize(
+        "deltas",
+        [
+            # A new id for every fragment, as vLLM once made them.
+            [call("", index=0, id="a", name="f"), call('{"n":', index=0, id="b"), call("1}", index=0, id="c")],
+            [call('{"n":', index=0, id="a", name="f"), call("1}", index=0, id="b", name="f")],
+            [call('{"n":', id="a", name="f"), call("1}", id="b"), call("", id="c")],
+            # One id for the beginning, another for all the rest.
+            [call("", index=0, id="a", name="f"), call("", index=0, id="b"), call('{"n":', index=0, id="b"),
+             call("1}", index=0, id="b"), call("", index=0, id="b"), call(" ", index=0, id="b")],
+        ],
+        ids=["every-fragment", "and-its-name", "no-index", "all-but-the-first"],
+    )  # fmt: skip
+    def test_an_id_that_changes_amid_a_call_begins_none(self, deltas: list[dict[str, Any]]) -> None:
+        assert calls_of(read(DIALECT, *map(chunk, deltas), chunk(finish="tool_calls"))) == [("a", "f", '{"n":1}')]
+
+    def test_fragments_without_ids_under_one_index_are_told_apart_by_another_name(self) -> None:
+        deltas = [call("", name="f"), call('{"n":1}'), call("", name="g"), call('{"n"'), call(":2}", name="g")]
+        found = calls_of(
+            read(DIALECT, *(chunk({"tool_calls": [{"index": 0, **delta["tool_calls"][0]}]}) for delta in deltas))
+        )
+        assert [call[1:] for call in found] == [("f", '{"n":1}'), ("g", '{"n":2}')]
+
+    def test_ids_made_by_us_are_unique_in_a_conversation_and_always_the_same(self) -> None:
+        both = {"tool_calls": [call("{}", name=name)["tool_calls"][0] for name in "fg"]}
+
+        def ids(answer: str) -> list[str]:
+            adapter = get_provider(DIALECT).adapter()
+            chunks = [json.dumps(chunk(both, index=at, id=answer)) for at in (0, 1)]
+            events = [event for one in chunks for event in adapter.receive("", one)]
+            return [event["call_id"] for event in of_type(events, "tool.call.start")]
+
+        assert len({*ids("a1"), *ids("a2")}) == 8
+        assert ids("a1") == ids("a1")
+
+    @pytest.mark.parametrize("keys", [{}, {"index": 0}, {"index": 0, "id": ""}])
+    def test_whole_calls_without_ids_are_told_apart_by_their_names(self, keys: dict[str, Any]) -> None:
+        deltas = [call('{"n":1}', name="f", **keys), call('{"n":2}', name="f", **keys)]
+        found = calls_of(read(DIALECT, *map(chunk, deltas)))
+        assert [(name, arguments) for _, name, arguments in found] == [("f", '{"n":1}'), ("f", '{"n":2}')]
+        assert found[0][0] != found[1][0]
+
+    def test_a_name_repeated_on_every_fragment_opens_no_call(self) -> None:
+        deltas = [call('{"n"', index=0, name="f"), call(":1}", index=0, name="f"), call("", index=0, name="f")]
+        assert len(calls_of(read(DIALECT, *map(chunk, deltas)))) == 1
+
+    def test_empty_arguments_are_an_empty_object(self) -> None:
+        events = read(DIALECT, chunk(call("", index=0, id="a", name="f")), chunk(finish="tool_calls"))
+        assert calls_of(events) == [("a", "f", "{}")]
+        assert of_type(events, "tool.call.delta") == []
+
+    def test_argument_objects_are_taken_verbatim(self) -> None:
+        raw = (
+            '{"choices":[{"delta":{"tool_calls":['
+            '{"id":"a","function":{"name":"f","arguments":"{}"}},'
+            '{"id":"b","function":{"name":"g","arguments":{"n": 12345678901234567890, "f": 1.10}}},'
+            '{"id":"c","function":{"name":"h","arguments":null}}]}}]}'
+        )
+        events = read(DIALECT, raw)
+        assert calls_of(events) == [
+            ("a", "f", "{}"),
+            ("b", "g", '{"n":12345678901234567890,"f":1.10}'),
+            ("c", "h", "{}"),
+        ]
+        assert of_type(events, "tool.call.delta")[1]["arguments"] == '{"n": 12345678901234567890, "f": 1.10}'
+
+    def test_the_deprecated_function_call_is_a_call(self) -> None:
+        deltas = [{"function_call": {"name": "f", "arguments": ""}}, {"function_call": {"arguments": '{"x":1}'}}]
+        events = read(DIALECT, *map(chunk, deltas), chunk(finish="function_call"))
+        assert calls_of(events) == [("call_0", "f", '{"x":1}')]
+        assert (events[-1]["finish_reason"], events[-1]["finish_reason_raw"]) == ("tool_calls", "function_call")
+
+    def test_a_custom_tool_is_called_with_text(self) -> None:
+        custom = {"index": 0, "id": "a", "type": "custom", "custom": {"name": "sql", "input": "SELECT 1"}}
+        assert calls_of(read(DIALECT, chunk({"tool_calls": [custom]}))) == [("a", "sql", "SELECT 1")]
+
+    def test_a_signature_belongs_to_its_call(self) -> None:
+        extra = {"google": {"thought_signature": "s"}}
+        events = read(DIALECT, chunk(call("{}", id="a", name="f", extra_content=extra)))
+        assert of_type(events, "reasoning.signature") == [
+            {"type": "reasoning.signature", "call_id": "a", "signature": "s"}
+        ]
+        assert events[-2]["type"] == "tool.call"

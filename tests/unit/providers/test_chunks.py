@@ -1,0 +1,52 @@
+"""Chunks: their JSON, texts, counts and members verbatim."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from gai_fast.errors import Malformed
+from gai_fast.providers._chunks import count, members, parse_chunk, parse_object, text_of
+
+
+@pytest.mark.parametrize(
+    ("value", "number"),
+    [
+        (7, 7), ("12", 12), (3.0, 3), (0, 0), (None, None), (True, None), (-1, None), (1.5, None), ("1.5", None),
+        ("+5", None), ("", None), ("٣", None), ("9" * 30, None), (2**60, None), ([], None), ({}, None),
+    ],
+)  # fmt: skip
+def test_only_whole_numbers_of_sane_size_count(value: Any, number: int | None) -> None:
+    assert count(value) == number
+
+
+class TestMembers:
+    TEXT = ' {"a" : [ {"b": {"c": 1.10}}, {"x": 0}, {"b": {"c":[1 , {"c": 2}]}}, 7 ], "b": {"c": "no"}} '
+
+    def test_texts_come_verbatim_and_in_order(self) -> None:
+        assert list(members(self.TEXT, "a", "b", "c")) == ["1.10", '[1 , {"c": 2}]']
+
+    def test_nothing_is_found_where_nothing_is(self) -> None:
+        assert list(members(self.TEXT, "a", "b", "z")) == []
+        assert list(members("{}", "a")) == list(members('{"a":[]}', "a", "b")) == list(members("7", "a")) == []
+
+
+class TestChunks:
+    def test_half_a_surrogate_pair_is_read(self) -> None:
+        assert parse_chunk('{"a":"\\ud83c"}') == {"a": "\ud83c"}
+
+    @pytest.mark.parametrize("data", ["{", "nonsense", '{"a":NaN}'])
+    def test_what_is_not_json_is_malformed(self, data: str) -> None:
+        with pytest.raises(Malformed, match="not JSON"):
+            parse_chunk(data)
+
+    def test_what_is_no_object_is_malformed(self) -> None:
+        with pytest.raises(Malformed, match="a JSON list, not an object"):
+            parse_object("[]")
+        assert parse_object("{}") == {}
+
+    def test_a_text_is_text_or_absent(self) -> None:
+        assert (text_of(None), text_of("a")) == ("", "a")
+        with pytest.raises(Malformed, match="JSON int"):
+            text_of(1)

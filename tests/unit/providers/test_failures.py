@@ -1,0 +1,85 @@
+"""What an upstream's error body says, in all its shapes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from gai_fast.limits import LIMITS
+from gai_fast.providers._failures import error_object, said_of
+
+
+class TestErrorObject:
+    @pytest.mark.parametrize(
+        ("body", "message", "words", "status"),
+        [
+            ({"error": {"message": "m", "type": "t", "code": "c"}}, "m", ("c", "t"), None),
+            ({"error": "text"}, "text", (), None),
+            ({"code": "c", "error": "text"}, "text", ("c",), None),
+            ({"object": "error", "message": "m", "code": "1300", "raw_status_code": 429}, "m", ("1300",), 429),
+            (
+                {"type": "error", "error": {"type": "overloaded_error", "message": "m"}},
+                "m",
+                ("overloaded_error",),
+                None,
+            ),
+            (
+                [{"error": {"code": 403, "status": "PERMISSION_DENIED", "message": "m"}}],
+                "m",
+                ("PERMISSION_DENIED",),
+                403,
+            ),
+            ({"message": "Unauthorized", "request_id": "r"}, "Unauthorized", (), None),
+            ({"detail": [{"loc": ["body", "n"], "msg": "too big", "type": "v"}]}, "body.n: too big", (), None),
+            ({"detail": "Not Found"}, "Not Found", (), None),
+            ({"error": {"message": {"detail": "inner"}}}, "inner", (), None),
+            ({"error": {"message": "m", "code": "400", "type": None}}, "m", (), 400),
+            ({"error": {"message": "m", "http_status_code": 422}}, "m", (), 422),
+            ({"error": ["text"]}, "text", (), None),
+            ({"error": True, "message": "m"}, "m", (), None),
+            ({"success": False, "errors": [{"code": 7003, "message": "m"}], "result": {}}, "m", (), None),
+        ],
+    )
+    def test_every_shape_is_understood(
+        self, body: Any, message: str, words: tuple[str, ...], status: int | None
+    ) -> None:
+        error = error_object(body)
+        assert error is not None
+        said = said_of(error)
+        assert (said.message, said.words, said.status) == (message, words, status)
+
+    @pytest.mark.parametrize(
+        "body",
+        [
+            None,
+            1,
+            "text",
+            [],
+            {},
+            {"error": None},
+            {"error": {}},
+            {"error": ""},
+            {"error": False},
+            {"errors": []},
+            {"choices": [], "message": "no error"},
+        ],
+    )
+    def test_what_is_no_error_is_none(self, body: Any) -> None:
+        assert error_object(body) is None
+
+    def test_words_of_an_inner_object_come_first(self) -> None:
+        said = said_of({"message": "m", "code": "outer"}, {"error_type": "inner"})
+        assert said.words == ("inner", "outer")
+
+    def test_the_object_is_kept_as_it_came(self) -> None:
+        error = {"message": "m", "type": "t", "param": "p", "code": None, "extra": [1]}
+        assert said_of(error).details == error
+
+    def test_what_is_nested_too_deep_is_not_told(self) -> None:
+        deep: Any = "bottom"
+        for _ in range(2 * LIMITS.arguments_depth):
+            deep = {"message": deep}
+        said = said_of({"message": "m", "code": "c", "inner": deep})
+        assert (said.message, said.words, said.details) == ("m", ("c",), {"message": "m", "code": "c"})
+        assert said_of({"message": deep, "code": "c"}).message == ""

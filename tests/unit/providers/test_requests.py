@@ -1,0 +1,42 @@
+"""What the requests of several providers have in common."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from msgspec import UNSET
+
+from gai_fast.errors import InvalidRequest
+from gai_fast.providers._requests import image_data, image_url, is_given, merged
+from gai_fast.request import ImagePart
+
+
+def test_an_image_is_its_url_or_its_data_in_one() -> None:
+    assert image_url(ImagePart(url="https://x/y.png")) == "https://x/y.png"
+    assert image_url(ImagePart(data="AAAA", media_type="image/png")) == "data:image/png;base64,AAAA"
+    with pytest.raises(InvalidRequest, match="media_type"):
+        image_url(ImagePart(data="AAAA"))
+
+
+def test_the_data_of_an_image_may_stand_in_its_url() -> None:
+    assert image_data(ImagePart(data="AAAA", media_type="image/png")) == ("image/png", "AAAA")
+    assert image_data(ImagePart(url="data:image/png;base64,AAAA")) == ("image/png", "AAAA")
+    assert image_data(ImagePart(url="https://x/y.png")) is None
+    assert image_data(ImagePart(url="data:,text")) is None
+
+
+def test_options_are_merged_as_json_merge_patch_says() -> None:
+    body = {"a": 1, "b": {"c": 2, "d": [1]}, "e": 3}
+    assert merged(body, {"a": {"x": None, "y": 1}, "b": {"c": None, "d": [2]}, "e": None, "f": None}) == {
+        "a": {"y": 1},
+        "b": {"d": [2]},
+    }
+    assert body == {"a": 1, "b": {"c": 2, "d": [1]}, "e": 3}
+
+
+@pytest.mark.parametrize(
+    ("value", "given"), [(UNSET, False), ("", False), ([], False), ({}, False), (0, True), (False, True), ([0], True)]
+)
+def test_nothing_given_is_nothing_asked_for(value: Any, given: bool) -> None:
+    assert is_given(value) is given

@@ -1,0 +1,102 @@
+"""Tool calls while they come: indices, ids, each complete call once."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from gai_fast.errors import Error
+from gai_fast.limits import LIMITS
+from gai_fast.providers._room import Room
+from gai_fast.providers._tool_calls import ToolCalls
+from tests.unit.providers.answers import plain
+
+
+class TestToolCalls:
+    def test_indices_are_dense_and_ids_unique(self) -> None:
+        calls = ToolCalls(Room())
+        opened = [calls.open(identifier, "f")[0] for identifier in ("a", "a", None, "call_2", "a")]
+        assert [call.index for call in opened] == [0, 1, 2, 3, 4]
+        assert calls.told == opened
+        assert len({call.call_id for call in opened}) == 5
+        assert opened[0].call_id == "a"
+
+    def test_an_id_that_is_made_is_told_by_its_seed(self) -> None:
+        made = [ToolCalls(Room()).open(None, "f", seed)[0].call_id for seed in ("", "a", "b", "a", "\ud83d")]
+        assert made[0] == "call_0"
+        assert made[1] == made[3]
+        assert len(set(made)) == 4
+        assert all(re.fullmatch("call_[0-9a-f]{1,24}", one) for one in made)
+
+    def test_a_call_has_a_start_its_fragments_and_its_end(self) -> None:
+        calls = ToolCalls(Room())
+        call, events = calls.open("a", "f")
+        events += calls.add(call, '{ "x"') + calls.add(call, "") + calls.add(call, ": 1 }") + calls.close(call)
+        assert plain(events) == [
+            {"type": "tool.call.start", "call_id": "a", "tool_call": {"name": "f"}, "index": 0},
+            {"type": "tool.call.delta", "call_id": "a", "index": 0, "arguments": '{ "x"'},
+            {"type": "tool.call.delta", "call_id": "a", "index": 0, "arguments": ": 1 }"},
+            {"type": "tool.call", "call_id": "a", "tool_call": {"name": "f", "input": '{"x":1}'}},
+        ]
+        assert calls.close(call) == []
+
+    def test_a_name_that_comes_late_is_told_before_the_fragments(self) -> None:
+        calls = ToolCalls(Room())
+        call, events = calls.open("a", "")
+        assert events == calls.add(call, "{") == []
+        assert [event["type"] for event in calls.add(call, "}", "f")] == [
+            "tool.call.start",
+            "tool.call.delta",
+            "tool.call.delta",
+        ]
+
+    def test_calls_are_numbered_as_they_are_told(self) -> None:
+        calls = ToolCalls(Room())
+        nameless, _ = calls.open("a", "")
+        _, (start,) = calls.open("b", "f")
+        assert (start["call_id"], start["index"]) == ("b", 0)
+        assert calls.close(nameless)[0]["index"] == 1
+
+    def test_a_call_without_a_name_is_told_all_the_same(self) -> None:
+        calls = ToolCalls(Room())
+        call, _ = calls.open("a", "")
+        assert [event["type"] for event in calls.close(call)] == ["tool.call.start", "tool.call"]
+
+    @pytest.mark.parametrize(
+        ("arguments", "value"),
+        [
+            ("", "{}"),
+            (" \n", "{}"),
+            ('{"n": 12345678901234567890, "f": 1.10}', '{"n":12345678901234567890,"f":1.10}'),
+            ("{oops", "{oops"),
+            ("null", "null"),
+        ],
+    )
+    def test_arguments_are_kept_verbatim_without_white_space(self, arguments: str, value: str) -> None:
+        calls = ToolCalls(Room())
+        call, _ = calls.open("a", "f")
+        calls.add(call, arguments)
+        assert plain(calls.close(call))[0]["tool_call"]["input"] == value
+
+    @pytest.mark.parametrize(("arguments", "told"), [("", 0), ('{"a":', 0), ('{"a":1}', 1)])
+    def test_a_call_cut_off_is_told_only_if_its_text_is_json(self, arguments: str, told: int) -> None:
+        calls = ToolCalls(Room())
+        call, _ = calls.open("a", "f")
+        calls.add(call, arguments)
+        assert len(calls.close_all(cut_off=True)) == told
+
+    def test_halves_of_a_character_in_two_fragments_are_joined(self) -> None:
+        calls = ToolCalls(Room())
+        call, _ = calls.open("a", "f")
+        calls.add(call, '{"x":"\ud83c')
+        calls.add(call, '\udf0d"}')
+        assert plain(calls.close(call))[0]["tool_call"]["input"] == '{"x":"🌍"}'
+
+    def test_there_is_a_limit(self) -> None:
+        calls = ToolCalls(Room())
+        for _ in range(LIMITS.tool_calls):
+            calls.open(None, "f")
+        with pytest.raises(Error, match=f"more than {LIMITS.tool_calls} tool calls") as failed:
+            calls.open(None, "f")
+        assert (failed.value.code, failed.value.reason) == ("provider_unavailable", "tool_calls")
