@@ -13,7 +13,7 @@ from gai_fast import _impl as native  # `counting` requires the extensions
 from gai_fast.metrics import GAP_BOUNDS
 from gai_fast.processors.json_stream import JSONStreamProcessor
 from gai_fast.providers import get_provider
-from gai_fast.providers._chat import ChatAdapter
+from gai_fast.providers._chat_answers import ChatAdapter
 
 Run = Callable[[int], None]
 

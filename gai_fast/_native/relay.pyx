@@ -62,6 +62,7 @@ cdef enum:
 
 cdef const char *HEX = b"0123456789abcdef"
 cdef size_t HELD = LIMITS.held_frame
+cdef size_t COLLECTED = LIMITS.collected_text
 cdef dict NAMES = {}            # an adapter's sets are constants of its class: one `_Names` for each
 
 
@@ -399,8 +400,11 @@ cdef class DeltaCopier:
                     continue
                 if status == GAI_COPY_DONE:
                     status = gai_match_tail(learned, &at, end, places, said, at - said)
-                # An empty delta is none, and what may be beyond the limit is the framer's to judge.
-                if status == GAI_COPY_DONE and (not more or <size_t>(at - frame) > limit):
+                # An empty delta is none, what may be beyond the limit is the framer's to judge, and the long way hands
+                # over what was collected.
+                if status == GAI_COPY_DONE and (
+                    not more or <size_t>(at - frame) > limit or template.kind.collected.size > COLLECTED
+                ):
                     status = GAI_COPY_MISS
                 if status != GAI_COPY_DONE:
                     break

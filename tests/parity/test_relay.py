@@ -22,7 +22,9 @@ from hypothesis import strategies as st
 
 from gai_fast.formats import get_format
 from gai_fast.formats._base import StreamContext
+from gai_fast.limits import LIMITS
 from gai_fast.providers import get_provider
+from gai_fast.providers._chat_answers import ChatAdapter
 from gai_fast.relay import Relay
 from tests.kernels import cuts, is_set
 
@@ -46,21 +48,23 @@ FORMATS: tuple[tuple[str, Any, bool, dict[str, Any]], ...] = (
 )
 
 
+def context_of(**said: Any) -> StreamContext:
+    usual = {
+        "stream_id": "stream-0123456789abcdef",
+        "request_id": "request-1",
+        "trace_id": None,
+        "model": "asked",
+        "clock": lambda: NOW,
+    }
+    return StreamContext(**{**usual, **said})
+
+
 def relayed(
     kernels: ModuleType, provider: str, chunks: list[bytes], how: tuple[str, Any, bool, dict[str, Any]]
 ) -> tuple[list[bytes], Any]:
     """What comes out after each read and at the end, and how the stream ended."""
     name, framing, passes, said = how
-    context = StreamContext(
-        **{
-            "stream_id": "stream-0123456789abcdef",
-            "request_id": "request-1",
-            "trace_id": None,
-            "model": "asked",
-            "clock": lambda: NOW,
-            **said,
-        }
-    )
+    context = context_of(**said)
     output: Any = get_format(name).passthrough(framing, context, whole=False) if passes else None
     passing = output is not None
     output = output or get_format(name).encoder(framing, context)
@@ -671,3 +675,31 @@ def test_of_a_batch_the_last_usage_counts_that_counts_at_all(both: Both, usage: 
         for provider in ("openai", "perplexity", "openrouter"):
             same(both, provider, [body], FORMATS[0])
             same(both, provider, [body], FORMATS[7])
+
+
+# ---- what is collected -----------------------------------------------------------------------------------------------
+
+
+def test_arguments_that_are_copied_are_handed_over_in_bounded_pieces(both: Both) -> None:
+    """However much one read brings, and however long a fast path goes on, only so much waits for the adapter."""
+    begin = {"choices": [{"delta": {"tool_calls": [{"index": 0, "id": "c", "function": {"name": "f"}}]}}]}
+    fragment = {"choices": [{"delta": {"tool_calls": [{"index": 0, "function": {"arguments": "x" * 1000}}]}}]}
+    body = b"".join(f"data: {json.dumps(chunk)}\n\n".encode() for chunk in [begin, *[fragment] * 1000])
+    told = []
+
+    class Watched(ChatAdapter):
+        def copied(self, event: Any, characters: int, text: str) -> None:
+            told.append(len(text))
+            super().copied(event, characters, text)
+
+    arguments = []
+    for kernels in both:
+        adapter = Watched(get_provider("openai"))
+        with patch.multiple("gai_fast.relay", **{name: getattr(kernels, name) for name in KERNELS}):
+            output: Any = get_format("gai").encoder("sse", context_of())
+            relay = Relay(adapter, output, deltas=output)
+            relay.receive_data(body, NOW)
+        arguments.append(adapter.choices[0].calls.calls[0].arguments)
+    assert arguments[0] == arguments[1] == "x" * 1_000_000
+    assert len(told) > 10
+    assert max(told) <= LIMITS.collected_text + 1000
