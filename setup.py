@@ -30,6 +30,10 @@ SOURCES = {"relay": ("csrc/learn.c",)}  # C files beside a kernel's own
 COMPILED = (
     "clock",
     "formats/_base",
+    "formats/_chat_parts",
+    "formats/_chat_passthrough",
+    "formats/_chat_stream",
+    "formats/_chat_whole",
     "formats/openai",
     "ids",
     "meter",

@@ -1,0 +1,113 @@
+"""Parts of OpenAI's chat answers: what streams and whole completions write alike.
+
+Owns the dialect's words for our finish reasons, usage, citations, reasoning and errors, and what goes under `x_gai`
+because it has no place there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from gai_fast._impl import encode_json
+from gai_fast.errors import Code, Error
+from gai_fast.events import Event, JSONText
+from gai_fast.formats._chat_request import DETAIL_FORMATS
+from gai_fast.limits import LIMITS
+
+# Finish reasons that OpenAI's clients do not know.
+_OWN_REASONS: Final = frozenset(("cancelled", "pause", "other"))
+
+# OpenAI has no type for a broken upstream: everything that is not the caller's doing is its `server_error`. An unknown
+# model is `invalid_request_error` there as well.
+_ERROR_TYPES: Final[Mapping[Code, str]] = {
+    "invalid_request": "invalid_request_error",
+    "unauthorized": "authentication_error",
+    "forbidden": "permission_error",
+    "not_found": "invalid_request_error",
+    "rate_limited": "rate_limit_error",
+    "context_length_exceeded": "invalid_request_error",
+    "content_filtered": "invalid_request_error",
+    "unsupported": "invalid_request_error",
+}
+
+
+def finish_reason_of(event: Event) -> tuple[str, dict[str, Any]]:
+    """The dialect's `finish_reason`, and what goes under `x_gai` beside it."""
+    reason = event.get("finish_reason", "stop")
+    aside: dict[str, Any] = {}
+    if reason in _OWN_REASONS:
+        reason, aside["finish_reason"] = "stop", reason
+    if "continued" in event:
+        aside["continued"] = event["continued"]
+    return reason, aside
+
+
+def usage_of(usage: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Usage in OpenAI's names, and what goes under `x_gai` beside it."""
+    prompt = {"cached_tokens": usage.get("cached_input_tokens", 0)}
+    if "cache_write_input_tokens" in usage:
+        prompt["cache_write_tokens"] = usage["cache_write_input_tokens"]
+    told = {
+        "prompt_tokens": usage.get("input_tokens", 0),
+        "completion_tokens": usage.get("output_tokens", 0),
+        "total_tokens": usage.get("total_tokens", 0),
+        "prompt_tokens_details": prompt,
+        "completion_tokens_details": {"reasoning_tokens": usage.get("reasoning_tokens", 0)},
+    }
+    return told, {"usage_source": usage["source"]} if "source" in usage else {}
+
+
+def annotation(citation: Mapping[str, Any], length: int) -> dict[str, Any]:
+    """A citation with all four members, since the AI SDK's provider for OpenAI refuses a stream where one is missing.
+
+    Args:
+        citation: As the event has it.
+        length: The code points of the text so far: both offsets where the citation has none.
+    """
+    start, end = citation.get("start"), citation.get("end")
+    if start is None or end is None:
+        start = end = length
+    source = {"url": citation.get("uri", ""), "title": citation.get("title", "")}
+    return {"type": "url_citation", "url_citation": {**source, "start_index": start, "end_index": end}}
+
+
+def reasoning_detail(index: int, block: Mapping[str, Any], provider: str | None) -> dict[str, Any]:
+    """OpenRouter's entry for a signature event, or for a reasoning part of a message."""
+    if block.get("redacted"):
+        detail = {"type": "reasoning.encrypted", "data": block["signature"]}
+    else:
+        text = {"text": block["text"]} if block.get("text") else {}
+        detail = {"type": "reasoning.text", **text, "signature": block["signature"]}
+    if provider in DETAIL_FORMATS:
+        detail["format"] = DETAIL_FORMATS[provider]
+    return {**detail, "index": index}
+
+
+def extra_content(signature: str) -> dict[str, Any]:
+    return {"google": {"thought_signature": signature}}
+
+
+def argument_text(value: Any) -> str:
+    """A complete call's arguments as the text the dialect wants."""
+    if isinstance(value, JSONText):
+        return value.text
+    return value if isinstance(value, str) else encode_json(value).decode()
+
+
+def error_object(error: Error) -> dict[str, Any]:
+    own = error.details or {}
+    if own.get("message"):
+        return {key: own.get(key) for key in ("message", "type", "param", "code")}
+    return {
+        "message": error.message,
+        "type": _ERROR_TYPES.get(error.code, "server_error"),
+        "param": None,
+        "code": error.code,
+    }
+
+
+def note_warning(warnings: list[dict[str, Any]], event: Event) -> None:
+    """Keeps a warning for the place where all of an answer are told, as far as `limits.warnings` allows."""
+    if len(warnings) < LIMITS.warnings:
+        warnings.append({"reason": event.get("reason", "")})

@@ -1,0 +1,300 @@
+"""OpenAI's chat stream: events as `chat.completion.chunk` frames.
+
+Shapes (OpenAI's `chat_completion_chunk.py`; the extensions are those that clients know already):
+
+1. Frames are `data:` lines without `event:`: the Groq SDK wraps named events. `[DONE]` says complete, so it never
+   follows an error, which is `{"error": {message, type, param, code}}`.
+2. Reasoning is `delta.reasoning_content` (DeepSeek). Its signatures and opaque blocks are `delta.reasoning_details`
+   (OpenRouter), whose `text` is left out of deltas up to the first signature: readers would take it for more
+   reasoning. A tool call's signature is `extra_content.google.thought_signature` (Google).
+3. Entries of `reasoning_details` and `annotations` have a dense `index`: OpenAI's Python SDK merges list entries of
+   deltas by it and fails without.
+4. What has no place in the dialect stands under `x_gai` on the chunk.
+5. Usage is told where it was asked for; then all other chunks have `"usage": null`, as OpenAI's have.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, TypeAlias
+
+from gai_fast._impl import Part, Piece, encode_json, escape
+from gai_fast.errors import Error
+from gai_fast.events import Event
+from gai_fast.formats._base import DataEncoder, Framing, StreamContext
+from gai_fast.formats._chat_parts import (
+    annotation,
+    argument_text,
+    error_object,
+    extra_content,
+    finish_reason_of,
+    note_warning,
+    reasoning_detail,
+    usage_of,
+)
+
+_TEXT_KEYS: Final = {
+    "text.delta": b"content",
+    "reasoning.delta": b"reasoning_content",
+    "refusal.delta": b"refusal",
+}
+
+# Events whose payload has no place in the dialect, and the key that holds it.
+_ASIDES: Final = {
+    "image": "image",
+    "json.snapshot": "json",
+    "safety": "safety",
+    "server_tool": "server_tool",
+    "tool.result": "tool_result",
+}
+
+_CallKey: TypeAlias = tuple[int, str]
+
+
+def _call_key(event: Event) -> _CallKey:
+    """Which call an event speaks of: ids are unique within their choice only."""
+    return event.get("choice", 0), event["call_id"]
+
+
+class Chunks(DataEncoder):
+    """Events → `chat.completion.chunk` frames."""
+
+    __slots__ = (
+        "_annotations",
+        "_calls",
+        "_choices",
+        "_created",
+        "_details",
+        "_head",
+        "_id",
+        "_length",
+        "_model",
+        "_provider",
+        "_signatures",
+        "_tail",
+        "_text_heads",
+        "_text_tail",
+        "_usage",
+        "_usage_asked",
+        "_warnings",
+        "_with_arguments",
+    )
+
+    def __init__(self, framing: Framing, context: StreamContext) -> None:
+        super().__init__(framing, context)
+        self._usage_asked = context.usage
+        self._created = context.clock() // 1000
+        self._tail = b',"usage":null' if context.usage else b""
+        self._name_stream(f"chatcmpl-{context.stream_id}", context.model)
+        self._provider: str | None = None
+        self._choices: list[int] = []
+        self._details = 0
+        self._annotations = 0
+        self._length = 0
+        self._calls: dict[_CallKey, int] = {}
+        self._with_arguments: set[_CallKey] = set()
+        # Told, or waiting for the call's start.
+        self._signatures: dict[_CallKey, str] = {}
+        self._usage: Mapping[str, Any] = {}
+        self._warnings: list[dict[str, Any]] = []
+
+    def event(self, event: Event) -> None:
+        """Writes the chunks of one event."""
+        # The hot path: all but the text is written once per stream, not once per token (0.24 against 1.2 µs).
+        head = self._text_heads.get(event["type"])
+        if head is not None and "choice" not in event:
+            if not self._head:
+                self._begin()
+                head = self._text_heads[event["type"]]
+            self._seq += 1
+            if self._ids:
+                self._out.append(b"id: %b.%d\n" % (self._ids, self._seq))
+            text = event["text"]
+            self._out.append(head + escape(text) + self._text_tail)
+            if event["type"] == "text.delta":
+                self._length += len(text)
+        else:
+            super().event(event)
+
+    def delta_parts(self, event: Event, key: str) -> Sequence[Part] | None:
+        """How a delta like this one is written."""
+        self._begin()
+        head = self._text_heads.get(event["type"])
+        if head is not None and "choice" not in event:
+            return self._parts(head + b'"', b'"' + self._text_tail)
+        return super().delta_parts(event, key)
+
+    def append_frames(self, frames: Piece, count: int, characters: int = 0) -> None:
+        """Takes deltas that are written already."""
+        super().append_frames(frames, count)
+        self._length += characters
+
+    def _encode(self, event: Event) -> None:
+        write = _WRITERS.get(event["type"])
+        if write is not None:
+            write(self, event)
+
+    # -- chunks --
+
+    def _name_stream(self, identifier: str, model: str) -> None:
+        """Sets what all chunks have in common. It is written with the first of them: what is passed on has none."""
+        self._id, self._model = identifier, model
+        self._head = b""
+        self._text_heads = dict.fromkeys(_TEXT_KEYS, b"")
+
+    def _begin(self) -> bytes:
+        """What every chunk begins with."""
+        if not self._head:
+            self._head = b'{"id":%b,"object":"chat.completion.chunk","created":%d,"model":%b,"choices":[' % (
+                escape(self._id),
+                self._created,
+                escape(self._model),
+            )
+            before, after = self._choice(0, b'{"\0}').split(b"\0")
+            start = self._lead + self._head + before
+            self._text_heads = {kind: b'%b%b":' % (start, _TEXT_KEYS[kind]) for kind in self._text_heads}
+            self._text_tail = after + b"]" + self._tail + b"}" + self._trail
+        return self._head
+
+    def _choice(self, index: int, delta: bytes, finish_reason: bytes = b"null") -> bytes:
+        return b'{"index":%d,"delta":%b,"finish_reason":%b}' % (index, delta, finish_reason)
+
+    def _chunk(self, choices: bytes, aside: Mapping[str, Any] | None = None) -> None:
+        extra = b',"x_gai":' + encode_json(aside) if aside else b""
+        self._frame(self._begin() + choices + b"]" + self._tail + extra + b"}")
+
+    def _open(self, index: int) -> None:
+        """Says a choice's role, once: the SDK's accumulator joins a second one to the first."""
+        if index not in self._choices:
+            self._choices.append(index)
+            self._chunk(self._choice(index, b'{"role":"assistant","content":""}'))
+
+    def _delta(self, event: Event, delta: bytes) -> None:
+        index = event.get("choice", 0)
+        self._open(index)
+        self._chunk(self._choice(index, delta))
+
+    # -- events --
+
+    def _start(self, event: Event) -> None:
+        self._provider = event.get("provider")
+        self._name_stream(self._id, event.get("model", self._model))
+        self._open(0)
+
+    def _text(self, event: Event) -> None:
+        said = escape(event["text"])
+        aside = b""
+        if self._details and event["type"] == "reasoning.delta":
+            # Of several signed blocks a client must know which text is whose; the first one's is what is left.
+            aside = b',"reasoning_details":[{"type":"reasoning.text","text":%b,"index":%d}]' % (said, self._details)
+        self._delta(event, b'{"%b":%b%b}' % (_TEXT_KEYS[event["type"]], said, aside))
+
+    def _signature(self, event: Event) -> None:
+        if "call_id" in event:
+            self._call_signature(event)
+            return
+        detail = reasoning_detail(self._details, event, self._provider)
+        self._details += 1
+        self._text_heads.pop("reasoning.delta", None)
+        self._delta(event, b'{"reasoning_details":[%b]}' % encode_json(detail))
+
+    def _call_signature(self, event: Event) -> None:
+        key = _call_key(event)
+        told = key in self._signatures
+        self._signatures[key] = event["signature"]
+        if key in self._calls and not told:
+            # OpenAI's Python SDK asserts that every fragment of a call has a `function`.
+            extra = encode_json(extra_content(event["signature"]))
+            self._call_delta(event, b'"function":{"arguments":""},"extra_content":%b' % extra)
+
+    def _call_start(self, event: Event) -> None:
+        key = _call_key(event)
+        self._calls[key] = event.get("index", len(self._calls))
+        entry: dict[str, Any] = {
+            "id": event["call_id"],
+            "type": "function",
+            "function": {"name": event["tool_call"].get("name", ""), "arguments": ""},
+        }
+        if key in self._signatures:
+            entry["extra_content"] = extra_content(self._signatures[key])
+        self._call_delta(event, encode_json(entry)[1:-1])
+
+    def _call_arguments(self, event: Event) -> None:
+        fragment = event["arguments"]
+        if fragment.strip():
+            self._with_arguments.add(_call_key(event))
+        self._call_delta(event, b'"function":{"arguments":%b}' % escape(fragment))
+
+    def _call(self, event: Event) -> None:
+        key = _call_key(event)
+        if key not in self._calls:
+            self._call_start(event)
+        if key not in self._with_arguments:
+            arguments = argument_text(event["tool_call"]["input"])
+            self._call_delta(event, b'"function":{"arguments":%b}' % escape(arguments))
+        if "signature" in event:
+            self._call_signature(event)
+
+    def _call_delta(self, event: Event, members: bytes) -> None:
+        self._delta(event, b'{"tool_calls":[{"index":%d,%b}]}' % (self._calls[_call_key(event)], members))
+
+    def _citations(self, event: Event) -> None:
+        length = 0 if "choice" in event else self._length
+        told = [
+            {**annotation(citation, length), "index": index}
+            for index, citation in enumerate(event["citations"], self._annotations)
+        ]
+        self._annotations += len(told)
+        self._delta(event, b'{"annotations":%b}' % encode_json(told))
+
+    def _audio(self, event: Event) -> None:
+        self._delta(event, b'{"audio":{"data":%b}}' % escape(event["audio"]["chunk"]))
+
+    def _aside(self, event: Event) -> None:
+        keys = ("call_id", _ASIDES[event["type"]])
+        self._chunk(self._choice(0, b"{}"), {key: event[key] for key in keys if key in event})  # type: ignore[literal-required]  # the key depends on the type
+
+    def _snapshot(self, event: Event) -> None:
+        self._usage = event["usage"]
+
+    def _warning(self, event: Event) -> None:
+        note_warning(self._warnings, event)
+
+    def _finish(self, event: Event) -> None:
+        usage = event.get("usage", self._usage) if self._usage_asked else {}
+        reason, aside = finish_reason_of(event)
+        last = {"warnings": self._warnings} if self._warnings else {}
+        finish_reason = escape(reason)
+        for index in filter(None, self._choices):
+            self._chunk(self._choice(index, b"{}", finish_reason))
+        self._chunk(self._choice(0, b"{}", finish_reason), aside if usage else {**aside, **last})
+        if usage:
+            told, beside = usage_of(usage)
+            extra = {**beside, **last}
+            x_gai = b',"x_gai":' + encode_json(extra) if extra else b""
+            self._frame(self._begin() + b'],"usage":' + encode_json(told) + x_gai + b"}")
+
+    def _error(self, event: Event) -> None:
+        self._frame(encode_json({"error": error_object(Error.from_payload(event["error"]))}))
+
+    def _done(self, event: Event) -> None:
+        if event["finished"] and self._sse:
+            self._frame(b"[DONE]")
+
+
+_WRITERS: Final[Mapping[str, Callable[[Any, Event], None]]] = {
+    "start": Chunks._start,
+    **dict.fromkeys(_TEXT_KEYS, Chunks._text),
+    "reasoning.signature": Chunks._signature,
+    "tool.call.start": Chunks._call_start,
+    "tool.call.delta": Chunks._call_arguments,
+    "tool.call": Chunks._call,
+    "citations": Chunks._citations,
+    "audio.delta": Chunks._audio,
+    **dict.fromkeys(_ASIDES, Chunks._aside),
+    "usage": Chunks._snapshot,
+    "warning": Chunks._warning,
+    "finish": Chunks._finish,
+    "error": Chunks._error,
+    "done": Chunks._done,
+}

@@ -1,0 +1,98 @@
+"""OpenAI's whole chat completion: one JSON object, built from events or the upstream's own."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gai_fast._impl import encode_json
+from gai_fast.events import Event
+from gai_fast.formats._base import StreamContext, WholeEncoder
+from gai_fast.formats._chat_parts import (
+    annotation,
+    extra_content,
+    finish_reason_of,
+    note_warning,
+    reasoning_detail,
+    usage_of,
+)
+from gai_fast.result import Result
+
+
+class WholeCompletion(WholeEncoder):
+    """Events → one `chat.completion`."""
+
+    def __init__(self, context: StreamContext) -> None:
+        super().__init__(context)
+        self._created = context.clock() // 1000
+        self._finish: Event = {}
+        self._warnings: list[dict[str, Any]] = []
+
+    def event(self, event: Event) -> None:
+        """Takes one event."""
+        if event["type"] == "warning":
+            note_warning(self._warnings, event)
+        elif event["type"] == "finish":
+            self._finish = event
+        super().event(event)
+
+    def _answer(self, result: Result) -> bytes:
+        reason, aside = finish_reason_of(self._finish)
+        answer: dict[str, Any] = {
+            "id": f"chatcmpl-{self._context.stream_id}",
+            "object": "chat.completion",
+            "created": self._created,
+            "model": result.model or self._context.model,
+            "choices": [{"index": 0, "message": self._message(result), "finish_reason": reason}],
+        }
+        if result.usage:
+            answer["usage"], beside = usage_of(result.usage)
+            aside |= beside
+        if self._warnings:
+            aside["warnings"] = self._warnings
+        if aside:
+            answer["x_gai"] = aside
+        return encode_json(answer)
+
+    def _message(self, result: Result) -> dict[str, Any]:
+        parts = result.message["content"]
+        silent = not result.text and (result.tool_calls or result.refusal)
+        message: dict[str, Any] = {
+            "role": "assistant",
+            "content": None if silent else result.text,
+            "refusal": result.refusal or None,
+        }
+        if result.reasoning:
+            message["reasoning_content"] = result.reasoning
+        signed = [part for part in parts if part["type"] == "reasoning" and "signature" in part]
+        if signed:
+            message["reasoning_details"] = [
+                reasoning_detail(index, part, result.provider) for index, part in enumerate(signed)
+            ]
+        if result.tool_calls:
+            calls = [part for part in parts if part["type"] == "tool_call"]
+            message["tool_calls"] = [
+                {"id": call.call_id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+                | ({"extra_content": extra_content(part["signature"])} if "signature" in part else {})
+                for call, part in zip(result.tool_calls, calls, strict=True)
+            ]
+        if result.citations:
+            message["annotations"] = [annotation(citation, len(result.text)) for citation in result.citations]
+        return message
+
+
+class WholePassthrough(WholeCompletion):
+    """The upstream's whole answer as it is; the answer is built from events where the upstream streamed after all."""
+
+    whole: bool = True
+
+    def __init__(self, context: StreamContext) -> None:
+        super().__init__(context)
+        self._raw = b""
+
+    def frame(self, raw: bytes, *, last: bool) -> None:
+        """Takes the upstream's whole body; frames of a stream are told by their events."""
+        if last and raw.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{"):
+            self._raw = raw
+
+    def _answer(self, result: Result) -> bytes:
+        return self._raw or super()._answer(result)
