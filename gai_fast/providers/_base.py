@@ -435,6 +435,28 @@ class Adapter(ABC):
         wait = errors.retry_after_ms({}, said.message, None, said.retry_after_ms)
         return errors.from_upstream(said, phase="first_event", provider=self.api.provider, retry_after_ms=wait)
 
+    def checked(self, chunk: Any, name: str = "") -> dict[str, Any]:
+        """A parsed chunk, which must be an object and tell of no failure: where most adapters begin.
+
+        Args:
+            chunk: Parsed JSON of any shape.
+            name: The SSE event name, empty where there is none.
+
+        Raises:
+            Error: The chunk tells of a failure.
+            Malformed: It is no object.
+        """
+        said = self.failure(chunk, name)
+        if said is not None:
+            raise self.error(said)
+        if not isinstance(chunk, dict):
+            raise Malformed(f"a chunk is a JSON {type(chunk).__name__}, not an object")
+        return chunk
+
+    def failure(self, chunk: Any, name: str = "") -> Said | None:
+        """What a chunk tells of a failure, or `None`; adapters override it whose grammar says more than its shape."""
+        return self.api.said(chunk)
+
     def told(self, data: str) -> Error:
         """The error for an event that is named one, in whatever shape its data is."""
         try:
@@ -449,5 +471,14 @@ class Adapter(ABC):
             "network",
             f"{self.api.provider} ended the answer before it was complete",
             reason="truncated",
+            provider=self.api.provider,
+        )
+
+    def spliced(self) -> Error:
+        """The error for an answer amid which another one begins: the two cannot be told apart any more."""
+        return Error(
+            "provider_unavailable",
+            f"{self.api.provider} began another answer amid the first",
+            reason="spliced_answer",
             provider=self.api.provider,
         )

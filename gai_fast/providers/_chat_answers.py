@@ -146,18 +146,11 @@ class ChatAdapter(Adapter):
             part: What a choice calls its content: `delta`, or `message` in a whole answer.
             text: The chunk's JSON text.
         """
-        if not isinstance(chunk, dict):
-            said = self.failure(chunk)
-            if said is not None:
-                raise self.error(said)
-            raise Malformed(f"a chunk is a JSON {type(chunk).__name__}, not an object")
-        usage = self.usage_in(chunk)
+        usage = self.usage_in(chunk) if isinstance(chunk, dict) else None
         counted = self.count_usage(usage) if usage else None
         if counted:
-            self.usage = counted
-        said = self.failure(chunk)
-        if said is not None:
-            raise self.error(said)
+            self.usage = counted  # a chunk that tells of a failure may have it as well
+        chunk = self.checked(chunk)
         if part == "message" or '"tool_calls"' in text:
             put_arguments_as_text(chunk, part, text)
         identifier, model = chunk.get("id"), chunk.get("model")
@@ -367,8 +360,7 @@ class ChatAdapter(Adapter):
 
     # -- what providers do differently --
 
-    def failure(self, chunk: Any) -> Said | None:
-        """What a chunk says of a failure, or `None`: asked before anything of it counts as content."""
+    def failure(self, chunk: Any, name: str = "") -> Said | None:
         if isinstance(chunk, dict) and "choices" in chunk and not chunk.get("error"):
             return None
         return self.api.said(chunk)

@@ -34,18 +34,6 @@ def parse_chunk(data: str) -> Any:
             raise Malformed(f"a chunk of {len(data)} characters is not JSON: {problem.msg}") from None
 
 
-def parse_object(data: str) -> dict[str, Any]:
-    """A chunk that must be a JSON object.
-
-    Raises:
-        Malformed: Not JSON, or not an object.
-    """
-    chunk = parse_chunk(data)
-    if not isinstance(chunk, dict):
-        raise Malformed(f"a chunk is a JSON {type(chunk).__name__}, not an object")
-    return chunk
-
-
 def text_of(value: Any) -> str:
     """A text of a chunk, empty where there is none.
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from gai_fast._impl import parse_exact
 from gai_fast.events import Event, is_empty
-from gai_fast.providers._chunks import count
+from gai_fast.providers._chunks import count, text_of
 
 
 def counted_usage(
@@ -50,6 +50,16 @@ def counted_usage(
     if reasoning:
         usage["reasoning_tokens"] = reasoning
     return usage
+
+
+def reasoning(text: Any) -> list[Event]:
+    """The delta for a text of reasoning, where there is any.
+
+    Raises:
+        Malformed: Something else than text.
+    """
+    text = text_of(text)
+    return [{"type": "reasoning.delta", "text": text}] if text else []
 
 
 def citation(uri: Any, title: Any, start: Any = None, end: Any = None) -> dict[str, Any]:

@@ -142,11 +142,7 @@ class GeminiAdapter(Adapter):
 
     def _read(self, chunk: Any, text: str) -> list[Event]:
         """The events of one chunk; a whole answer is one."""
-        said = self.api.said(chunk)
-        if said is not None:
-            raise self.error(said)
-        if not isinstance(chunk, dict):
-            raise Malformed(f"a chunk is a JSON {type(chunk).__name__}, not an object")
+        chunk = self.checked(chunk)
         self.chunk = text
         usage = _usage(chunk.get("usageMetadata"))
         self.usage = usage or self.usage

@@ -28,7 +28,7 @@ from typing import Any, ClassVar, Final
 from mypy_extensions import mypyc_attr
 
 from gai_fast._impl import compact_json, encode_json
-from gai_fast.errors import Error, Malformed, Said
+from gai_fast.errors import Malformed, Said
 from gai_fast.events import Event
 from gai_fast.limits import LIMITS
 from gai_fast.providers._base import API, Adapter
@@ -148,21 +148,22 @@ class ResponsesAdapter(Adapter):
             return []
         if name == "error":
             raise self.told(data)
-        chunk = parse_chunk(data)
-        kind = (chunk.get("type") or name) if isinstance(chunk, dict) else ""
-        # A tool that the provider runs may fail (`response.mcp_call.failed`) without the answer failing.
-        if kind in ("", "error") or (chunk.get("error") and kind.count(".") < 2):
-            said = self.api.said(chunk)
-            if said is not None:
-                raise self.error(said)
-        if not isinstance(chunk, dict):
-            raise Malformed(f"a chunk is a JSON {type(chunk).__name__}, not an object")
+        chunk = self.checked(parse_chunk(data), name)
+        kind = chunk.get("type") or name
         # Without an index it is the id that tells whose a delta is, and ids are not compared in copied ones.
         self.copyable = kind.endswith(".delta") and count(chunk.get("output_index")) is not None
         if self._word:
             return []
         events = self._read(kind, chunk)
         return events if self.started or not events or events[0]["type"] == "start" else self.start(None, None) + events
+
+    def failure(self, chunk: Any, name: str = "") -> Said | None:
+        if isinstance(chunk, dict):
+            kind = chunk.get("type") or name
+            # A tool that the provider runs may fail (`response.mcp_call.failed`) without the answer failing.
+            if kind not in ("", "error") and not (chunk.get("error") and kind.count(".") < 2):
+                return None
+        return self.api.said(chunk)
 
     def _read(self, kind: str, chunk: dict[str, Any]) -> list[Event]:
         if kind in _PART_EVENTS:
@@ -171,12 +172,7 @@ class ResponsesAdapter(Adapter):
             return self._call_event(kind, chunk)
         match kind:
             case "response.created" if self._items and chunk["response"].get("id") != self._identifier:
-                raise Error(
-                    "provider_unavailable",
-                    f"{self.api.provider} began another answer amid the first",
-                    reason="spliced_answer",
-                    provider=self.api.provider,
-                )
+                raise self.spliced()
             case "response.created" | "response.queued" | "response.in_progress":
                 return self._begin(chunk.get("response") or {})
             case "response.output_item.added":

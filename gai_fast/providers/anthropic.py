@@ -29,12 +29,12 @@ from msgspec import UNSET, Meta
 from orjson import Fragment
 
 from gai_fast._impl import encode_json
-from gai_fast.errors import Error, InvalidRequest, Malformed, Said
+from gai_fast.errors import InvalidRequest, Malformed, Said
 from gai_fast.events import Event
 from gai_fast.limits import LIMITS
 from gai_fast.providers._base import API, Adapter, Target, UpstreamRequest
 from gai_fast.providers._chunks import count, inside, members, parse_chunk, text_of
-from gai_fast.providers._events import citation, counted_usage, server_tool
+from gai_fast.providers._events import citation, counted_usage, reasoning, server_tool
 from gai_fast.providers._failures import error_object, said_of
 from gai_fast.providers._requests import add_turn, argument_object, file_text, image_data, required_schema
 from gai_fast.providers._room import too_many
@@ -304,17 +304,16 @@ class AnthropicAdapter(Adapter):
             raise self.told(data)
         if data.startswith(_FOREIGN_END):
             return []
-        chunk = parse_chunk(data)
-        said = self.api.said(chunk)
-        if said is not None and not _is_aside(chunk):
-            raise self.error(said)
-        if not isinstance(chunk, dict):
-            raise Malformed(f"a chunk is a JSON {type(chunk).__name__}, not an object")
+        chunk = self.checked(parse_chunk(data))
         kind: Any = chunk.get("type") or name  # whatever it is: what is not known says nothing
         # A block may begin with text as well, but it begins.
         self.copyable = kind in ("content_block_delta", "ping")
         events = self._read(kind, chunk, data)
         return events if self.started or not events else self.start(None, None) + events
+
+    def failure(self, chunk: Any, name: str = "") -> Said | None:
+        said = self.api.said(chunk)
+        return None if said is None or _is_aside(chunk) else said
 
     def _read(self, kind: Any, chunk: dict[str, Any], data: str) -> list[Event]:
         match kind:
@@ -369,12 +368,7 @@ class AnthropicAdapter(Adapter):
         """The head of a message."""
         identifier, model = text_of(message.get("id")), text_of(message.get("model"))
         if self._spoke and identifier != self._identifier:
-            raise Error(
-                "provider_unavailable",
-                f"{self.api.provider} began another message amid the first",
-                reason="spliced_answer",
-                provider=self.api.provider,
-            )
+            raise self.spliced()
         if not self._spoke:
             self._identifier = identifier
             self._count(message.get("usage"))
@@ -429,7 +423,7 @@ class AnthropicAdapter(Adapter):
             return self._text(raw.get("text"))
         if kind == "thinking":
             self._sign(block, raw.get("signature"))
-            return _reasoning(raw.get("thinking"))
+            return reasoning(raw.get("thinking"))
         if kind == "redacted_thinking" and raw.get("data"):
             data = text_of(raw["data"])
             return [{"type": "reasoning.signature", "block": index, "signature": data, "redacted": True}]
@@ -458,7 +452,7 @@ class AnthropicAdapter(Adapter):
             case "text_delta":
                 return self._text(delta["text"])
             case "thinking_delta":
-                return _reasoning(delta["thinking"])
+                return reasoning(delta["thinking"])
             case "input_json_delta":
                 block, piece = self._block(index), text_of(delta["partial_json"])
                 if block.call is not None:
@@ -514,11 +508,6 @@ class AnthropicAdapter(Adapter):
         text = text_of(text)
         self._characters += len(text)
         return [{"type": "text.delta", "text": text}] if text else []
-
-
-def _reasoning(text: Any) -> list[Event]:
-    text = text_of(text)
-    return [{"type": "reasoning.delta", "text": text}] if text else []
 
 
 def _source(raw: dict[str, Any]) -> dict[str, Any]:

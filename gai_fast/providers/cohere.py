@@ -30,7 +30,7 @@ from gai_fast.events import Event
 from gai_fast.limits import LIMITS
 from gai_fast.providers._base import API, Adapter, Target
 from gai_fast.providers._chunks import count, parse_chunk, text_of
-from gai_fast.providers._events import citation, counted_usage
+from gai_fast.providers._events import citation, counted_usage, reasoning
 from gai_fast.providers._failures import said_of
 from gai_fast.providers._requests import earlier_function_call, file_text, function_tool, image_url
 from gai_fast.providers._room import too_many
@@ -204,12 +204,7 @@ class CohereAdapter(Adapter):
             return []
         if name == "error":
             raise self.told(data)
-        chunk = parse_chunk(data)
-        said = self.api.said(chunk)
-        if said is not None:
-            raise self.error(said)
-        if not isinstance(chunk, dict):
-            raise Malformed(f"a chunk is a JSON {type(chunk).__name__}, not an object")
+        chunk = self.checked(parse_chunk(data))
         kind = chunk.get("type") or name
         self.copyable = kind in _STEADY
         events = self._read(kind, chunk)
@@ -222,7 +217,7 @@ class CohereAdapter(Adapter):
             case "content-delta":
                 return self._content(message.get("content") or {})
             case "tool-plan-delta":
-                return _reasoning(message.get("tool_plan"))
+                return reasoning(message.get("tool_plan"))
             case "tool-call-delta":
                 return self._calls.add(self._open[index], _function(message)[1])
             case "content-start":
@@ -244,7 +239,7 @@ class CohereAdapter(Adapter):
         if not isinstance(answer, dict) or not isinstance(answer.get("message"), dict):
             raise Malformed("an answer without a message")
         message = answer["message"]
-        events = self.start(text_of(answer.get("id")), None) + _reasoning(message.get("tool_plan"))
+        events = self.start(text_of(answer.get("id")), None) + reasoning(message.get("tool_plan"))
         for index, block in enumerate(message.get("content") or ()):
             events += self._begin(index, block)
         for index, call in enumerate(message.get("tool_calls") or ()):
@@ -277,7 +272,7 @@ class CohereAdapter(Adapter):
         return self._content(content)
 
     def _content(self, content: dict[str, Any]) -> list[Event]:
-        events, text = _reasoning(content.get("thinking")), text_of(content.get("text"))
+        events, text = reasoning(content.get("thinking")), text_of(content.get("text"))
         if text:
             self._characters += len(text)
             events.append({"type": "text.delta", "text": text})
@@ -327,11 +322,6 @@ class CohereAdapter(Adapter):
         if self._reason in self.api.failure_words or delta.get("error"):
             word = text_of(delta.get("error_type")) or self._reason
             raise self.error(said_of({"type": word.lower(), "message": delta.get("error")}))
-
-
-def _reasoning(text: Any) -> list[Event]:
-    text = text_of(text)
-    return [{"type": "reasoning.delta", "text": text}] if text else []
 
 
 def _function(message: dict[str, Any]) -> tuple[str, str]:

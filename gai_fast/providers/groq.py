@@ -51,8 +51,8 @@ class Groq(ChatAPI):
 class GroqAdapter(ChatAdapter):
     """Reads `x_groq` and executed tools beside the dialect."""
 
-    def failure(self, chunk: Any) -> Said | None:
-        said = super().failure(chunk)
+    def failure(self, chunk: Any, name: str = "") -> Said | None:
+        said = super().failure(chunk, name)
         if said is None and isinstance(chunk, dict) and chunk.get("x_groq") and chunk["x_groq"].get("error"):
             return self.api.said({"error": chunk["x_groq"]["error"]})
         return said

@@ -18,7 +18,6 @@ from typing import Any, ClassVar, Final
 from msgspec import UNSET
 
 from gai_fast._impl import encode_json
-from gai_fast.errors import Malformed
 from gai_fast.events import Event
 from gai_fast.limits import LIMITS
 from gai_fast.providers._base import API, Adapter, Target
@@ -209,11 +208,7 @@ class OllamaAdapter(Adapter):
         return self._read(answer, text or encode_json(answer).decode())
 
     def _read(self, chunk: Any, text: str) -> list[Event]:
-        said = self.api.said(chunk)
-        if said is not None:
-            raise self.error(said)
-        if not isinstance(chunk, dict):
-            raise Malformed(f"a chunk is a JSON {type(chunk).__name__}, not an object")
+        chunk = self.checked(chunk)
         self.chunk = text
         message = chunk.get("message")
         path = ("tool_calls",) if message is None else ("message", "tool_calls")

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from gai_fast.errors import InvalidRequest, Said, Unsupported
+from gai_fast.errors import Error, InvalidRequest, Malformed, Said, Unsupported
 from gai_fast.limits import LIMITS
 from gai_fast.providers import API, Adapter, Target, get_provider
 from gai_fast.providers.groq import Groq
@@ -141,6 +141,22 @@ def test_an_api_without_a_dialect_takes_no_foreign_request() -> None:
 
 def test_an_adapter_has_nothing_to_tell_before_an_error_unless_it_says_so() -> None:
     assert Adapter.abort(get_provider("openai").adapter()) == []
+
+
+def test_a_chunk_must_be_an_object_that_tells_of_no_failure() -> None:
+    for provider in ("openai", "anthropic", "gemini", "cohere", "ollama", "openai:responses"):
+        adapter = get_provider(provider).adapter()
+        assert adapter.checked({"odd": 1}) == {"odd": 1}
+        with pytest.raises(Malformed, match="a JSON list, not an object"):
+            adapter.checked([])
+        with pytest.raises(Error, match="broke") as caught:
+            adapter.checked({"error": {"message": "broke", "code": "rate_limit_exceeded"}})
+        assert (caught.value.code, caught.value.provider) == ("rate_limited", provider.partition(":")[0])
+
+
+def test_an_answer_amid_another_is_an_error_of_the_upstream() -> None:
+    error = get_provider("anthropic").adapter().spliced()
+    assert (error.code, error.reason) == ("provider_unavailable", "spliced_answer")
 
 
 def test_an_error_event_is_told_in_whatever_shape_it_is() -> None:

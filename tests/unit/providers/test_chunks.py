@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from gai_fast.errors import Malformed
-from gai_fast.providers._chunks import count, members, parse_chunk, parse_object, text_of
+from gai_fast.providers._chunks import count, members, parse_chunk, text_of
 
 
 @pytest.mark.parametrize(
@@ -40,11 +40,6 @@ class TestChunks:
     def test_what_is_not_json_is_malformed(self, data: str) -> None:
         with pytest.raises(Malformed, match="not JSON"):
             parse_chunk(data)
-
-    def test_what_is_no_object_is_malformed(self) -> None:
-        with pytest.raises(Malformed, match="a JSON list, not an object"):
-            parse_object("[]")
-        assert parse_object("{}") == {}
 
     def test_a_text_is_text_or_absent(self) -> None:
         assert (text_of(None), text_of("a")) == ("", "a")
