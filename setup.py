@@ -28,6 +28,7 @@ SOURCES = {"relay": ("csrc/learn.c",)}  # C files beside a kernel's own
 # loses the `from` of a `raise`, and lets nobody replace a method of an instance, or an attribute of instances by one of
 # a subclass (tests/test_architecture.py).
 COMPILED = (
+    "body",
     "clock",
     "formats/_base",
     "formats/_chat_parts",

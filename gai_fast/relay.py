@@ -27,6 +27,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Literal, Protocol
 
 from gai_fast._impl import ArrayFramer, DeltaCopier, Frame, LineFramer, Part, Piece, SSEFramer
+from gai_fast.body import Body, BodyKind, unavailable
 from gai_fast.errors import Error, GaiFastError, Malformed
 from gai_fast.events import DELTAS, TYPES, Event, done, join_surrogates
 from gai_fast.limits import LIMITS
@@ -131,32 +132,17 @@ class _Unwritable(Exception):
 # ---- the upstream's response -----------------------------------------------------------------------------------------
 
 
-class _Body(enum.Enum):
-    """What the body of the response is."""
-
-    UNKNOWN = "unknown"  # no byte yet that tells
-    STREAM = "stream"
-    WHOLE = "whole"  # one JSON document
-    ERROR = "error"  # of a status ≥ 400
-    IGNORED = "ignored"  # nothing that follows counts
-
-
-_STREAM_TYPES: Final = frozenset(
-    {"", "text/event-stream", "application/x-ndjson", "application/ndjson", "application/jsonl", "application/json"}
-)
+_UNKNOWN: Final[BodyKind] = BodyKind.UNKNOWN
+_STREAM: Final[BodyKind] = BodyKind.STREAM
+_IGNORED: Final[BodyKind] = BodyKind.IGNORED
 # What may stand between two deltas without parting them.
 _ASIDES: Final = frozenset({"usage", "warning"})
-_BLANK: Final = b" \t\r\n"
-_BOM: Final = b"\xef\xbb\xbf"
 _TEXT_KEYS: Final[dict[str, str]] = dict(DELTAS)
 """`DELTAS`, our own, which compiled code reads without a call."""
 _FRAME: Final = frozenset({"start", "stream.reset", "error", "done"})
 """What stands around an answer and is no part of it."""
 _NO_CONTENT: Final = _FRAME | _ASIDES | {"safety", "step.end", "finish"}
 """What may be said before an answer begins."""
-_UNTOLD: Final = frozenset((b"", b" ", b"\t", b"\r", b"\n", _BOM[:1]))
-"""First bytes that tell nothing."""
-
 # What an adapter's code meets in a chunk whose members have other types than the API promises.
 _WRONG_SHAPE: Final[tuple[type[Exception], ...]] = (
     AttributeError,
@@ -193,7 +179,6 @@ class Relay:
     __slots__ = (
         "_adapter",
         "_body",
-        "_buffer",
         "_chain",
         "_characters",
         "_continued",
@@ -204,7 +189,6 @@ class Relay:
         "_frames",
         "_halves",
         "_has_told",
-        "_headers",
         "_is_void",
         "_learning",
         "_malformed_run",
@@ -212,7 +196,6 @@ class Relay:
         "_on_malformed",
         "_prompt_characters",
         "_sink",
-        "_status",
         "_stream_id",
         "_transcript",
         "_translate",
@@ -301,10 +284,7 @@ class Relay:
         self.has_content = False
         """Whether the attempt has given content, be it what was delivered already."""
         self._is_void = False  # its start has been told: what only says that again is not passed on
-        self._body = _Body.UNKNOWN
-        self._status = 200
-        self._headers: Mapping[str, str] = {}
-        self._buffer = bytearray()
+        self._body = Body(adapter.api)
         self._learning = deltas if adapter.text_members else None
         self._copier = DeltaCopier(
             SSEFramer() if adapter.api.framing == "sse" else LineFramer(),
@@ -375,26 +355,12 @@ class Relay:
             status: The HTTP status.
             headers: Lower-case names.
         """
-        self._status, self._headers = status, headers
         if self.is_over:
             return
         try:
-            self._receive_head(status, headers)
-        except Exception as problem:  # noqa: BLE001  # rule 7
-            self.break_off(problem)
-
-    def _receive_head(self, status: int, headers: Mapping[str, str]) -> None:
-        content_type = headers.get("content-type", "").partition(";")[0].strip().lower()
-        if status >= 400:
-            self._body = _Body.ERROR
-        elif status >= 300:
-            self.fail_attempt(
-                self._unavailable("redirect", f"answered with a redirect ({status}), which is not followed")
-            )
-        elif content_type not in _STREAM_TYPES and not content_type.endswith("+json"):
-            self.fail_attempt(
-                self._unavailable("content_type", "answered with a content type that is neither a stream nor JSON")
-            )
+            self._body.receive_head(status, headers)
+        except Error as error:
+            self.fail_attempt(error)
 
     def receive_data(self, data: bytes, now_ms: int | None = None) -> None:
         """Bytes of the body, cut anywhere.
@@ -410,19 +376,19 @@ class Relay:
             self.break_off(problem)
 
     def _receive_data(self, data: bytes) -> None:
-        if self._body is _Body.UNKNOWN:
-            data = self._recognise(data)
-        if self._body is _Body.STREAM:
-            self._receive_frames(data)
-        elif self._body is _Body.ERROR:
-            self._buffer += data[: LIMITS.error_body - len(self._buffer)]
-            if len(self._buffer) == LIMITS.error_body:
-                self._receive_eof(None, self._now_ms or None)
-        elif self._body is _Body.WHOLE:
-            self._buffer += data
-            if len(self._buffer) > LIMITS.whole_answer:
-                what = f"sent more than {LIMITS.whole_answer} bytes of JSON"
-                self.fail_attempt(self._unavailable("answer_too_large", what))
+        body = self._body
+        is_new = body.kind is _UNKNOWN
+        try:
+            frames = body.feed(data)
+        except Error as error:
+            self._fail_attempt(error)
+            return
+        if is_new and body.is_array:
+            self._copier = DeltaCopier(ArrayFramer(), self._frames is not None)
+        if body.kind is _STREAM:
+            self._receive_frames(frames)
+        elif body.is_full:
+            self._receive_eof(None, self._now_ms or None)
 
     def receive_eof(self, error: Error | None = None, now_ms: int | None = None) -> None:
         """The end of the body.
@@ -431,7 +397,7 @@ class Relay:
             error: Why it ended early; `None`: it is complete.
             now_ms: Milliseconds since the epoch, for a `Retry-After` date.
         """
-        if self._body is _Body.IGNORED or self.is_over:
+        if self._is_done_with or self.is_over:
             return
         try:
             self._receive_eof(error, now_ms)
@@ -439,13 +405,13 @@ class Relay:
             self.break_off(problem)
 
     def _receive_eof(self, error: Error | None, now_ms: int | None) -> None:
-        if self._body is _Body.ERROR:
-            api = self._adapter.api
-            self.fail_attempt(api.decode_error(self._status, self._headers, bytes(self._buffer), now_ms))
+        body = self._body
+        if body.kind is BodyKind.ERROR:
+            self._fail_attempt(self._adapter.api.decode_error(body.status, body.headers, body.collected, now_ms))
             return
-        if self._body is _Body.WHOLE:
+        if body.kind is BodyKind.WHOLE:
             self._receive_whole(error)
-        elif self._body is _Body.STREAM:
+        elif body.kind is _STREAM:
             self._receive_rest()
         if not self._is_done_with:
             self._finish(error)
@@ -455,7 +421,7 @@ class Relay:
     @property
     def copier(self) -> DeltaCopier | None:
         """The stream's copier, where all that it copies may be sent as it is; `None`: not now."""
-        is_open = self._body is _Body.STREAM and self.state is State.STREAMING and self._deltas is not None
+        is_open = self._body.kind is _STREAM and self.state is State.STREAMING and self._deltas is not None
         return self._copier if is_open and not self._halves and self._copier.copies else None
 
     def settle(self) -> None:
@@ -472,10 +438,13 @@ class Relay:
     def fail_attempt(self, error: Error) -> None:
         """Ends the attempt, and the stream with it unless `failed` promises another one."""
         try:
-            if self._body is not _Body.IGNORED and not self._is_tried_again(error):
-                self._fail(self._blamed(error))
+            self._fail_attempt(error)
         except Exception as problem:  # noqa: BLE001  # rule 7
             self.break_off(problem)
+
+    def _fail_attempt(self, error: Error) -> None:
+        if not self._is_done_with and not self._is_tried_again(error):
+            self._fail(self._blamed(error))
 
     def give_up(self) -> None:
         """Ends the stream with the failure after which another attempt was promised: none can be made."""
@@ -486,7 +455,7 @@ class Relay:
         self._name_phase(error)
         if self.failed is None or self.is_over or not self.failed(error):
             return False
-        self._body = _Body.IGNORED
+        self._body.kind = BodyKind.IGNORED
         failure = self._blamed(error)
         self._failure = failure if self._translate is None else self._translate(failure)
         if self._transcript is not None and self._unsaid is None and self.state is State.STREAMING:
@@ -512,7 +481,7 @@ class Relay:
                 self.break_off(problem)
 
     def _fail(self, error: Error) -> None:
-        self._body = _Body.IGNORED
+        self._body.kind = BodyKind.IGNORED
         if self.fault is None:
             usage = self._say_rest()
             self._name_phase(error)
@@ -535,7 +504,7 @@ class Relay:
                 self.break_off(problem)
 
     def _cancel(self) -> None:
-        self._body = _Body.IGNORED
+        self._body.kind = BodyKind.IGNORED
         self._emit_all(self._adapter.start(None, None))
         if self._unsaid is not None:
             self._continued = None
@@ -626,39 +595,13 @@ class Relay:
     @property
     def _is_done_with(self) -> bool:
         """Whether nothing more of the attempt counts."""
-        return self._body is _Body.IGNORED
+        return self._body.kind is _IGNORED
 
     @property
     def is_over(self) -> bool:
         return self.state in (State.FINISHED, State.FAILED, State.CLOSED)
 
     # -- the body --
-
-    def _recognise(self, data: bytes) -> bytes:
-        """Decides from the first byte that is no blank what the body is; returns the bytes to read."""
-        first = data[:1]
-        if self._buffer or first in _UNTOLD:
-            self._buffer += data
-            # Beyond a byte order mark, which may be cut, all that came before was blank.
-            head = bytes(self._buffer).removeprefix(_BOM) if len(self._buffer) <= len(data) + len(_BOM) else data
-            seen = head.lstrip(_BLANK)
-            if not seen or _BOM.startswith(seen):
-                if len(self._buffer) > LIMITS.event:
-                    what = f"sent more than {LIMITS.event} bytes without an event"
-                    self.fail_attempt(self._unavailable("event_too_large", what))
-                return b""
-            first, data = seen[:1], bytes(self._buffer)
-            self._buffer.clear()
-        if first == b"<":
-            self.fail_attempt(self._unavailable("content_type", "answered with HTML or XML instead of a stream"))
-        elif first == b"[" and self._adapter.api.answers_in_arrays:
-            self._copier = DeltaCopier(ArrayFramer(), self._frames is not None)
-            self._body = _Body.STREAM
-        elif first in (b"{", b"[") and self._adapter.api.framing == "sse":
-            self._body = _Body.WHOLE
-        else:
-            self._body = _Body.STREAM
-        return data
 
     def _receive_frames(self, data: bytes) -> None:
         copier, deltas = self._copier, self._deltas
@@ -675,11 +618,11 @@ class Relay:
                 self._take_copied(deltas)
             for frame in frames or ():
                 self._receive_frame(frame)
-                if self._body is _Body.IGNORED:
+                if self._is_done_with:
                     return
             if oversized is not None:
                 what = f"sent an event that is too large: {oversized}"
-                self.fail_attempt(self._unavailable("event_too_large", what))
+                self._fail_attempt(unavailable(self._adapter.api, "event_too_large", what))
                 return
 
     def _take_copied(self, deltas: DeltaSink) -> None:
@@ -796,7 +739,7 @@ class Relay:
 
     def _receive_whole(self, broke: Error | None) -> None:
         """A whole JSON answer to a streamed request: that answer, or the error it tells."""
-        text = bytes(self._buffer).decode("utf-8", "replace").removeprefix("\ufeff").strip()
+        text = self._body.collected.decode("utf-8", "replace").removeprefix("\ufeff").strip()
         try:
             answer = parse_chunk(text)
             said = self._adapter.api.said(answer)
@@ -804,27 +747,27 @@ class Relay:
                 raise self._adapter.error(said)
             events = self._adapter.receive_whole(answer, text)
         except Error as error:
-            self.fail_attempt(error)
+            self._fail_attempt(error)
             return
         except _WRONG_SHAPE as problem:
             if broke is None and _is_unfinished(text):
                 broke = self._adapter.truncated()
             what = f"answered with JSON that is not an answer: {_worded(problem)}"
-            self.fail_attempt(broke or self._unavailable("malformed_chunk", what))
+            self._fail_attempt(broke or unavailable(self._adapter.api, "malformed_chunk", what))
             return
         if self._frames is not None and self._frames.whole:
-            self._frames.frame(bytes(self._buffer), last=True)
+            self._frames.frame(self._body.collected, last=True)
         try:
             self._emit_all(events)
         except _Unwritable as problem:
             what = f"answered with JSON that is not an answer: {_worded(problem)}"
-            self.fail_attempt(self._unavailable("malformed_chunk", what))
+            self._fail_attempt(unavailable(self._adapter.api, "malformed_chunk", what))
 
     def _malformed(self, problem: Exception) -> None:
         self._malformed_run += 1
         if self._on_malformed == "error" or self._malformed_run >= LIMITS.malformed_chunks:
             what = f"sent what cannot be read: {_worded(problem)}"
-            self.fail_attempt(self._unavailable("malformed_chunk", what))
+            self._fail_attempt(unavailable(self._adapter.api, "malformed_chunk", what))
             return
         # A `start` that the adapter made for this chunk was lost with it.
         self._adapter.started = not self.is_silent
@@ -840,9 +783,9 @@ class Relay:
         try:
             events = self._adapter.finish()
         except Error as problem:
-            self.fail_attempt(broke if broke is not None and problem.reason == "truncated" else problem)
+            self._fail_attempt(broke if broke is not None and problem.reason == "truncated" else problem)
             return
-        self._body = _Body.IGNORED
+        self._body.kind = BodyKind.IGNORED
         if "usage" not in events[-1] and self._prompt_characters is not None:
             events[-1]["usage"] = self._estimated_usage("estimated")
         self._emit_all(events)
@@ -966,10 +909,6 @@ class Relay:
         """By length: about four characters are a token, the rule of thumb of OpenAI's own documentation."""
         into, out = -(-(self._prompt_characters or 0) // 4), -(-self._characters // 4)
         return {"input_tokens": into, "output_tokens": out, "total_tokens": into + out, "source": source}
-
-    def _unavailable(self, reason: str, what: str) -> Error:
-        provider = self._adapter.api.provider
-        return Error("provider_unavailable", f"{provider} {what}", reason=reason, provider=provider)
 
 
 def _fault_error() -> Error:

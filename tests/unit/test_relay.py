@@ -442,7 +442,7 @@ def test_of_an_oversized_error_body_the_limit_is_read_and_no_more_is_waited_for(
     assert stream.relay.is_over
     check_legal(stream.events)
     assert len(stream.error["message"]) == LIMITS.error_message
-    assert len(stream.relay._buffer) == LIMITS.error_body
+    assert len(stream.relay._body.collected) == LIMITS.error_body
 
 
 def test_a_date_of_retry_after_counts_from_the_time_of_the_call() -> None:
