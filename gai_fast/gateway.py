@@ -36,7 +36,7 @@ from gai_fast.net.spec import Clock, StreamSpec
 from gai_fast.reading import characters, parse_request
 from gai_fast.request import Request
 from gai_fast.result import Collector, Result
-from gai_fast.settings import ModelSettings, Settings
+from gai_fast.settings import Settings
 
 NativeRequest = Mapping[str, Any]
 """A native request (CONTRACT §4), as the server takes it in JSON."""
@@ -194,7 +194,7 @@ class GatewayStream:
         if isinstance(request.request_id, str):
             self._sink.request_id = request_id(request.request_id)
         spec = StreamSpec(
-            _model(engine.settings, request.model if isinstance(request.model, str) else None),
+            engine.settings.chosen(request.model if isinstance(request.model, str) else None),
             request,
             self,
             announces=True,
@@ -472,11 +472,3 @@ def _check_loop(loop: asyncio.AbstractEventLoop | None) -> asyncio.AbstractEvent
     if running is not loop:
         raise RuntimeError("the gateway was opened on another event loop: each loop needs a gateway of its own")
     return running
-
-
-def _model(settings: Settings, name: str | None) -> ModelSettings:
-    model = settings.model(name)
-    if model is None:
-        known = ", ".join(settings.models) or "none"
-        raise Error("not_found", f"there is no model {name!r}; known: {known}", reason="model")
-    return model

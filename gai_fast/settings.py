@@ -8,9 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any, Literal
+from difflib import get_close_matches
+from typing import Any, Final, Literal
+
+from gai_fast.errors import NotFound
+from gai_fast.limits import LIMITS
 
 MIB = 1 << 20
+
+_NAMED: Final = 10
+"""How many models a message names."""
 
 
 class Secret:
@@ -184,3 +191,23 @@ class Settings(_Snapshot):
         if slash and identifier and upstream in self.upstreams:
             return ModelSettings(name, self.upstreams[upstream], identifier, self.stream)
         return None
+
+    def chosen(self, name: str | None) -> ModelSettings:
+        """Returns the model a request means.
+
+        Args:
+            name: As for `model`.
+
+        Raises:
+            NotFound: There is no such model; the text has the nearest known name, or some of them.
+        """
+        model = self.model(name)
+        if model is not None:
+            return model
+        if name is None:
+            raise NotFound(message="no model is configured", reason="model")
+        name = name[: LIMITS.identifier]
+        close = get_close_matches(name, self.models, 1)
+        known = ", ".join(list(self.models)[:_NAMED]) or "none"
+        hint = f"did you mean {close[0]!r}?" if close else f"known: {known}"
+        raise NotFound(message=f"there is no model {name!r}; {hint}", reason="model")

@@ -83,10 +83,7 @@ class OperationRoutes:
 
     def model(self, incoming: Incoming) -> Reply:
         """`GET /v1/models/{id}`."""
-        model = self._settings.model(unquote(incoming.tail))
-        if model is None:
-            raise Error("not_found", "there is no model of this name", reason="model")
-        return json_reply(incoming, _model(model))
+        return json_reply(incoming, _model(self._settings.chosen(unquote(incoming.tail))))
 
     def playground(self, incoming: Incoming) -> Reply:
         """`GET /`."""

@@ -5,7 +5,6 @@ Owns how an HTTP request becomes a spec, and the HTTP side of a stream. What the
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 from typing import Any, Final, Protocol, cast
 
@@ -70,7 +69,7 @@ class StreamRoutes:
         query = incoming.query.get("q")
         if not query:
             raise Error("invalid_request", "the query parameter `q` is missing", reason="query")
-        model = self._model(incoming.query.get("model"))
+        model = self._settings.chosen(incoming.query.get("model"))
         is_demo = bool(get_provider(model.upstream.provider).recording)
         if not is_demo and not self._settings.server.allow_get_start:
             raise Error("forbidden", "a GET starts no stream here (see allow_get_start)", reason="get_start")
@@ -89,7 +88,7 @@ class StreamRoutes:
         dialect = incoming.format
         asked = dialect.read_request(body)
         negotiated = negotiate(incoming.query, _accept(incoming, asked.stream), default_format=dialect.name)
-        model = self._model(asked.model)
+        model = self._settings.chosen(asked.model)
         context = self._context(incoming, negotiated, model, usage=asked.wants_usage or model.stream.usage == "always")
         self._answer(
             incoming, negotiated, context, self._dialect_spec(incoming, dialect, asked, negotiated, context, model)
@@ -209,7 +208,7 @@ class StreamRoutes:
     def _answer_native(
         self, incoming: Incoming, request: Request, negotiated: Negotiated, *, ids: bool, kept: bool
     ) -> None:
-        model = self._model(request.model if isinstance(request.model, str) else None)
+        model = self._settings.chosen(request.model if isinstance(request.model, str) else None)
         context = self._context(incoming, negotiated, model, ids=ids)
         output, deltas = _encoder(negotiated, context, whole=not request.stream)
         spec = StreamSpec(
@@ -253,16 +252,6 @@ class StreamRoutes:
         if spec.hold:
             context.metrics = client.measured
         client.attach(self._engine.start(spec, client, context.stream_id, cast("Clock", context.clock)))
-
-    def _model(self, name: str | None) -> ModelSettings:
-        model = self._settings.model(name)
-        if model is not None:
-            return model
-        if name is None:
-            raise Error("not_found", "no model is configured", reason="model")
-        close = difflib.get_close_matches(name[:256], self._settings.models, 1)
-        hint = f"; did you mean {close[0]!r}?" if close else "; GET /v1/models lists them"
-        raise Error("not_found", f"there is no model of this name{hint}", reason="model")
 
 
 def _encoder(negotiated: Negotiated, context: StreamContext, *, whole: bool) -> tuple[Encoder, StreamEncoder | None]:

@@ -7,6 +7,7 @@ import pickle
 
 import pytest
 
+from gai_fast.errors import NotFound
 from gai_fast.settings import ModelSettings, Secret, ServerSettings, Settings, StreamSettings, UpstreamSettings
 
 OPENROUTER = UpstreamSettings(
@@ -86,8 +87,22 @@ def test_a_model_without_an_entry_gets_the_stream_settings_of_all() -> None:
     assert found.stream is quiet
 
 
+def test_a_model_that_is_not_there_is_refused_with_the_nearest_name_or_those_there_are() -> None:
+    settings = configured()
+    assert settings.chosen("fast") is settings.models["fast"]
+    with pytest.raises(NotFound, match=r"did you mean 'fast'\?") as caught:
+        settings.chosen("fsat")
+    assert caught.value.reason == "model"
+    with pytest.raises(NotFound, match=r"known: .*fast"):
+        settings.chosen("x" * 100_000)
+    with pytest.raises(NotFound, match="no model is configured"):
+        Settings().chosen(None)
+    with pytest.raises(NotFound, match="known: none"):
+        Settings().chosen("x")
+
+
 def test_defaults_are_those_of_the_contract() -> None:
-    """CONTRACT §3, the table of keys."""
+    """The keys of docs/configuration.md."""
     stream, upstream, server = StreamSettings(), UpstreamSettings("u", "p", "b"), ServerSettings()
     assert (stream.heartbeat, stream.commit_after, stream.flush_interval) == (15, 2, 0)
     assert (stream.timestamps, stream.on_malformed, stream.usage) == (False, "skip", "asked")
