@@ -1,4 +1,7 @@
-"""docs/http-api.md: every example runs as it stands, and every route, field, code and reason is there."""
+"""docs/http-api.md: every example runs as it stands, and every route, field, code and reason is there.
+
+The README's first stream runs with them.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,8 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Final, NoReturn, get_args
+from itertools import pairwise
+from typing import Final, NamedTuple, NoReturn, get_args
 
 import msgspec
 import pytest
@@ -22,22 +26,33 @@ from tests.docs.pages import ROOT, Block, blocks, coded, matches, read, rows, se
 
 PAGE: Final = "docs/http-api.md"
 TEXT: Final = read(PAGE)
-BLOCKS: Final = blocks(TEXT)
 SHOWN_ADDRESS: Final = "127.0.0.1:8080"
 SECONDS: Final = 30
 AT_ONCE: Final = 8
 """Examples that run at a time: most of them last as long as the demo's stream, 2.5 s, and do next to nothing."""
 
 
-def examples() -> Iterator[tuple[Block, Block | None]]:
-    """Every command, with the output that the page shows below it."""
-    for at, block in enumerate(BLOCKS):
+class Example(NamedTuple):
+    """One command, and the output that its page shows below it."""
+
+    page: str
+    command: Block
+    shown: Block
+
+    def __str__(self) -> str:
+        return f"{self.page}:{self.command.line}"
+
+
+def examples(page: str) -> Iterator[Example]:
+    """Every command of a page."""
+    found = blocks(read(page))
+    for block, below in pairwise([*found, Block("", "", "", 0)]):
         if block.language == "bash":
-            below = BLOCKS[at + 1] if at + 1 < len(BLOCKS) else None
-            yield block, below if below is not None and below.language == "text" else None
+            assert below.language == "text", f"{page}:{block.line}: an example without its output"
+            yield Example(page, block, below)
 
 
-EXAMPLES: Final = list(examples())
+EXAMPLES: Final = [*examples(PAGE), *examples("README.md")]
 
 
 # ---- one server, every command ---------------------------------------------------------------------------------------
@@ -66,28 +81,26 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def outputs(address: str, unavailable: Callable[[str], NoReturn]) -> dict[int, str]:
-    """What each command printed, by its line in the page; a command that fails is an error of its own."""
+def outputs(address: str, unavailable: Callable[[str], NoReturn]) -> dict[Example, str]:
+    """The output of each example; of a command that failed, its exit code and its errors."""
     for program in ("bash", "curl"):
         if shutil.which(program) is None:
             unavailable(program)
 
-    def run(block: Block) -> tuple[int, str]:
-        script = f"set -e\n{block.text.replace(SHOWN_ADDRESS, address)}"
+    def run(example: Example) -> tuple[Example, str]:
+        script = f"set -e\n{example.command.text.replace(SHOWN_ADDRESS, address)}"
         done = subprocess.run(["bash", "-c", script], capture_output=True, timeout=SECONDS, check=False)
         said = done.stdout.decode() if done.returncode == 0 else f"exit {done.returncode}: {done.stderr.decode()}"
-        return block.line, said.replace(address, SHOWN_ADDRESS)
+        return example, said.replace(address, SHOWN_ADDRESS)
 
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        return dict(pool.map(run, [command for command, _ in EXAMPLES]))
+        return dict(pool.map(run, EXAMPLES))
 
 
-@pytest.mark.parametrize(("command", "shown"), EXAMPLES, ids=[f"line {command.line}" for command, _ in EXAMPLES])
-def test_every_example_prints_what_the_page_shows(outputs: dict[int, str], command: Block, shown: Block | None) -> None:
-    printed = outputs[command.line]
-    assert not printed.startswith("exit "), printed
-    assert shown is not None, "an example without its output"
-    assert matches(shown.text, printed), f"{PAGE}:{command.line} printed:\n{printed[:4000]}"
+@pytest.mark.parametrize("example", EXAMPLES, ids=str)
+def test_every_example_prints_what_the_page_shows(outputs: dict[Example, str], example: Example) -> None:
+    printed = outputs[example]
+    assert matches(example.shown.text, printed), f"{example} printed:\n{printed[:4000]}"
 
 
 def test_every_chapter_but_the_list_of_routes_has_an_example() -> None:
