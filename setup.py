@@ -75,7 +75,6 @@ COMPILED = (
     "relay",
     "server/access_log",
     "server/admission",
-    "server/connection",
     "server/counts",
     "server/deadlines",
     "server/incoming",

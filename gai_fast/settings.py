@@ -146,6 +146,10 @@ class ServerSettings(_Snapshot):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     access_log: bool = False
     insecure: bool = False
+    fast_lane: Literal["auto", "off"] = "auto"
+    """Whether streaming POSTs are answered without aiohttp, where nobody could notice."""
+    app: str | None = None
+    """`module:function`: called with the application before it starts."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ import gai_fast
 from gai_fast import providers
 from gai_fast.cli import main
 from gai_fast.config import load
-from gai_fast.server.app import start
+from gai_fast.server.serving import start
 from tests.integration.gateway import Gateway, Net, Peer, run
 
 FILE = '''

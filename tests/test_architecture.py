@@ -48,8 +48,8 @@ SWITCH = "_impl"
 
 ENVIRONMENT = {SWITCH, "config.environment"}
 CATCHES_ALL = {
-    "server.connection",
     "server.lane",
+    "server.application",
     "server.routes",
     "net.callbacks",
     "relay",

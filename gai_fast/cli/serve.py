@@ -86,7 +86,7 @@ def _log(server: ServerSettings) -> None:
 
 
 async def _serve(settings: Settings, ready: Callable[[str], None], record: Path | None) -> None:
-    from gai_fast.server.app import serve, tune_process
+    from gai_fast.server.serving import serve, tune_process
 
     tune_process()
     await serve(settings, ready=ready, record=record)

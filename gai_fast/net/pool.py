@@ -146,7 +146,7 @@ class UpstreamPool(ConnectionPool):
         """
         try:
             _, connection = await self._loop.create_connection(
-                cast("Callable[[], Any]", functools.partial(UpstreamConnection, self, self._batch)),  # as server/app.py
+                cast("Callable[[], Any]", functools.partial(UpstreamConnection, self, self._batch)),
                 sock=sock,
                 ssl=self._ssl,
                 server_hostname=None if self._ssl is None else self.origin.host,

@@ -521,6 +521,11 @@ class FastLane:
         """The connections that the lane holds."""
         return len(self._held)
 
+    @property
+    def transports(self) -> tuple[asyncio.Transport, ...]:
+        """The transports of these connections."""
+        return tuple(self._held.values())
+
     def opened(self, connection: LaneConnection) -> None:
         """A client has connected."""
         self._held[connection] = connection.transport
@@ -534,10 +539,10 @@ class FastLane:
 
     def close(self) -> None:
         """Ends every connection that the lane holds, after its client has taken its last bytes."""
-        for transport in tuple(self._held.values()):
+        for transport in self.transports:
             transport.close()
 
     def abort(self) -> None:
         """Ends every connection that the lane holds at once."""
-        for transport in tuple(self._held.values()):
+        for transport in self.transports:
             transport.abort()

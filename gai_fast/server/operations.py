@@ -37,9 +37,14 @@ _CREATED_AT: Final = "1970-01-01T00:00:00Z"
 
 
 class OperationRoutes:
-    """Handlers over one configuration, and the counts of its streams."""
+    """Handlers over one configuration, and the counts of its streams.
+
+    Attributes:
+        fast_lane: Whether streaming POSTs are answered without aiohttp.
+    """
 
     def __init__(self, settings: Settings, metrics: PrometheusSink) -> None:
+        self.fast_lane = False
         self._settings = settings
         stream = settings.stream
         self._scrapes = Scrapes(metrics, high_water=stream.client_buffer, write_timeout=stream.write_timeout)
@@ -64,7 +69,7 @@ class OperationRoutes:
         self._scrapes.begin(accept, incoming.http.connection, answer, lambda error: incoming.refusal(error, ()))
 
     def version(self, incoming: Incoming) -> Reply:
-        """What runs here."""
+        """`GET /version`: what runs here."""
         return json_reply(
             incoming,
             {
@@ -72,6 +77,7 @@ class OperationRoutes:
                 "implementation": IMPLEMENTATION,
                 "modules": MODULES,
                 "python": platform.python_version(),
+                "fast_lane": self.fast_lane,
             },
         )
 

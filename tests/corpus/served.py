@@ -20,7 +20,7 @@ import uvloop
 
 import gai_fast
 from gai_fast.errors import CLASSES
-from gai_fast.server.app import start
+from gai_fast.server.serving import start
 from gai_fast.settings import Secret, ServerSettings, Settings, UpstreamSettings
 from tests.corpus.recordings import RECORDED, judge_module, name_of, recordings_of
 from tests.integration.gateway import Gateway, Net, Peer, Response, chunk, run

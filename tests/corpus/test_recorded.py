@@ -10,7 +10,7 @@ import uvloop
 
 import gai_fast
 from gai_fast.net.replay import read_recording
-from gai_fast.server.app import start
+from gai_fast.server.serving import start
 from tests.corpus.recordings import RECORDED, judge, name_of, recordings_of
 from tests.corpus.served import ASKED, KEY, Replay, decoded_here, settings_for, upstream_of
 from tests.integration.gateway import Gateway, Net, run

@@ -12,6 +12,7 @@ import gc
 import inspect
 import json
 import logging
+import os
 import socket
 import struct
 from collections.abc import Awaitable, Callable, Iterable
@@ -23,7 +24,7 @@ import pytest
 import uvloop
 
 from gai_fast.cli.mock import Mock
-from gai_fast.server.app import Running, start
+from gai_fast.server.serving import Running, start
 from gai_fast.settings import (
     ModelSettings,
     Secret,
@@ -34,6 +35,8 @@ from gai_fast.settings import (
     UpstreamSettings,
 )
 
+FAST_LANE = os.environ.get("GAI_FAST_TEST_FAST_LANE", "auto")
+"""`off`: every scenario runs on aiohttp's server alone."""
 SCENARIO_SECONDS = 30
 WAIT_SECONDS = 10
 KEY = "sk-canary-0123456789"
@@ -349,7 +352,7 @@ def settings_for(url: str | None, *, demo: bool = False, **options: Any) -> Sett
     # A scenario that is about retries says so: all others see each failure once.
     limits = {"retries": 0, "breaker": None, **chosen(UpstreamSettings)}
     store = StoreSettings(**chosen(StoreSettings))
-    server = ServerSettings(**{"port": 0, **chosen(ServerSettings)})
+    server = ServerSettings(**{"port": 0, "fast_lane": FAST_LANE, **chosen(ServerSettings)})
     assert not options, options
     upstreams: dict[str, UpstreamSettings] = {}
     models: dict[str, ModelSettings] = {}
@@ -379,9 +382,15 @@ class Gateway:
         return len(self.running.engine.streams)
 
     @property
+    def is_connected(self) -> bool:
+        """Whether a client is."""
+        return not all(each.emptied.is_set() for each in self.running.connections)
+
+    @property
     def unsent(self) -> int:
         """Bytes held for clients."""
-        return sum(transport.get_write_buffer_size() for transport in self.running._server._open.values())
+        transports = [transport for each in self.running.connections for transport in each.transports]
+        return sum(transport.get_write_buffer_size() for transport in transports)
 
     async def connect(self, receive_buffer: int | None = None) -> Client:
         """A new connection."""

@@ -141,7 +141,7 @@ async def test_a_client_that_never_reads_the_rest_of_a_stream_that_has_ended_is_
     await until(lambda: gateway.unsent)
     await until(lambda: not gateway.streams)
     assert gateway.unsent
-    await until(lambda: not gateway.running._server._open)
+    await until(lambda: not gateway.is_connected)
     client.close()
 
 
@@ -193,7 +193,7 @@ async def test_a_client_that_asks_and_asks_and_never_reads_is_not_answered_into_
     asking = asyncio.create_task(ask())
     try:
         async with asyncio.timeout(10):
-            while not most or gateway.running._server._open:
+            while not most or gateway.is_connected:
                 most = max(most, gateway.unsent)
                 await asyncio.sleep(0.01)
     finally:

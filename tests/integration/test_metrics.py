@@ -16,7 +16,7 @@ import pytest
 import gai_fast
 from gai_fast.cli.mock import Fault
 from gai_fast.metrics import StreamMetrics
-from gai_fast.server.app import start
+from gai_fast.server.serving import start
 from gai_fast.settings import BreakerSettings
 from tests.integration.gateway import (
     DONE,

@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 
 import pytest
 
-from gai_fast.server.app import start
+from gai_fast.server.serving import start
 from tests.integration.gateway import (
     DONE,
     FINISH,

@@ -11,7 +11,7 @@ from typing import Any
 from gai_fast.cli.mock import Fault
 from gai_fast.cli.replay import Replay, load
 from gai_fast.net.replay import read_recording
-from gai_fast.server.app import start
+from gai_fast.server.serving import start
 from tests.integration.gateway import (
     DONE,
     FINISH,

@@ -15,7 +15,7 @@ import pytest
 import gai_fast
 from gai_fast.limits import LIMITS
 from gai_fast.metrics import StreamMetrics
-from gai_fast.server.app import start
+from gai_fast.server.serving import start
 from gai_fast.settings import BreakerSettings, ModelSettings, Settings
 from tests.integration.gateway import (
     DONE,

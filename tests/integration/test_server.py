@@ -702,7 +702,7 @@ async def test_a_head_that_does_not_come_is_a_408(net: Net) -> None:
         assert await client.is_closed()
 
     silent = await gateway.connect()
-    await expect_408(silent)
+    assert await silent.is_closed(), "a connection that never sent a byte is closed without a word"
     client = await gateway.connect()
     writing = asyncio.create_task(slow(client))
     assert_refused(await (await client.response()).rest(), 408, "timeout", "header_timeout")
@@ -748,7 +748,7 @@ async def test_expectations_are_met_or_refused(net: Net) -> None:
             b"1.1", b"1.0", 1
         )
     )
-    assert (await client.reader.readuntil(b"\r\n")) == b"HTTP/1.1 200 OK\r\n"
+    assert (await client.response()).status == 200
 
 
 # ---- connections -----------------------------------------------------------------------------------------------------
@@ -1049,7 +1049,7 @@ async def test_a_client_that_leaves_while_it_sends_is_no_error(net: Net) -> None
 def test_a_taken_address_is_told() -> None:
     import socket
 
-    from gai_fast.server.app import start
+    from gai_fast.server.serving import start
     from tests.integration.gateway import settings_for
 
     async def main() -> None:

@@ -15,7 +15,7 @@ from gai_fast.limits import LIMITS
 from gai_fast.net.engine import Engine
 from gai_fast.net.pool import default_ssl_context
 from gai_fast.net.retry import Failure, RetryPolicy, Verdict
-from gai_fast.server import app
+from gai_fast.server import application
 from gai_fast.settings import BreakerSettings
 from tests.integration.gateway import (
     LAST_CHUNK,
@@ -60,7 +60,7 @@ def verdicts(monkeypatch: pytest.MonkeyPatch) -> list[Verdict]:
         made.policy = Telling()
         return made
 
-    monkeypatch.setattr(app, "Engine", engine)
+    monkeypatch.setattr(application, "Engine", engine)
     return told
 
 

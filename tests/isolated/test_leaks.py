@@ -68,7 +68,7 @@ asyncio.run(main())
 GATEWAY = """
 import asyncio, gc, json, os, sys
 from collections import Counter
-from gai_fast.server.app import start
+from gai_fast.server.serving import start
 from gai_fast.settings import ModelSettings, ServerSettings, Settings, StreamSettings, UpstreamSettings
 
 def kinds():

@@ -432,7 +432,7 @@ class Run {
 
   async follow() {
     const { framing, format, model, query, key } = this.settings;
-    const response = await fetch(`/api/v1/stream?framing=${framing}&format=${format}`, {
+    const response = await fetch(`api/v1/stream?framing=${framing}&format=${format}`, {
       method: "POST",
       headers: { "content-type": "application/json", ...authorization(key) },
       body: JSON.stringify({ model: model || undefined, query }),
@@ -465,7 +465,7 @@ class Run {
     const bound = setTimeout(() => this.controller.abort(), CANCEL_BOUND);
     this.controller.signal.addEventListener("abort", () => clearTimeout(bound));
     try {
-      const answer = await fetch(`/api/v1/streams/${encodeURIComponent(this.id)}`, {
+      const answer = await fetch(`api/v1/streams/${encodeURIComponent(this.id)}`, {
         method: "DELETE",
         headers: authorization(this.settings.key),
         signal: this.controller.signal,
@@ -647,7 +647,7 @@ async function loadModels(wanted, insist) {
   let ids = [];
   $("model-hint").textContent = "";
   try {
-    const response = await fetch("/v1/models", { headers: authorization(settings().key), cache: "no-store" });
+    const response = await fetch("v1/models", { headers: authorization(settings().key), cache: "no-store" });
     if (response.ok) ids = (await response.json()).data.map((model) => model.id);
     else if (response.status === 401) $("model-hint").textContent = "This server needs an API key.";
     else $("model-hint").textContent = `The models could not be listed: HTTP ${response.status}.`;
@@ -684,7 +684,7 @@ const SOURCES = { answer: () => current?.answer.text ?? $("answer").textContent,
 async function copyFrom(button) {
   button.dataset.label ??= button.textContent;
   const kind = button.dataset.copy;
-  const text = SOURCES[kind]?.() ?? snippets({ origin: location.origin, ...settings() })[kind];
+  const text = SOURCES[kind]?.() ?? snippets({ origin: new URL(".", location.href).href.replace(/\/$/, ""), ...settings() })[kind];
   button.textContent = (await copy(text)) ? "Copied" : "Not copied";
   button.focus();
   clearTimeout(button.timer);

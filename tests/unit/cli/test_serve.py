@@ -16,7 +16,7 @@ import pytest
 
 from gai_fast.cli.serve import banner, run_async
 from gai_fast.config import read
-from gai_fast.server import app
+from gai_fast.server import serving
 from gai_fast.settings import Settings
 
 from .conftest import Run
@@ -88,7 +88,7 @@ class TestCommand:
             served.append(settings)
             ready("http://127.0.0.1:1")
 
-        monkeypatch.setattr(app, "serve", serve)
+        monkeypatch.setattr(serving, "serve", serve)
         return served
 
     def test_flags_win_over_the_environment_and_that_over_the_file(
@@ -132,7 +132,7 @@ class TestCommand:
         async def serve(settings: Settings, *, ready: Any, record: Path | None) -> None:
             raise problem
 
-        monkeypatch.setattr(app, "serve", serve)
+        monkeypatch.setattr(serving, "serve", serve)
         result = run("serve")
         assert (result.exit_code, result.output) == (3, f"error: cannot listen on 127.0.0.1:8080: {said}\n")
 
@@ -143,7 +143,7 @@ class TestCommand:
             recorded.append(record)
             ready("http://127.0.0.1:1")
 
-        monkeypatch.setattr(app, "serve", serve)
+        monkeypatch.setattr(serving, "serve", serve)
         assert "recording what upstreams answer to a/b\n" in run("serve", "--record", "a/b").output
         assert (folder / "a" / "b").is_dir()
         assert run("serve", env={"GAI_FAST_RECORD": "a"}).exit_code == 0
@@ -158,7 +158,7 @@ class TestCommand:
             ready("http://127.0.0.1:1")
             raise OSError(errno.ENOSPC, "No space left on device")
 
-        monkeypatch.setattr(app, "serve", serve)
+        monkeypatch.setattr(serving, "serve", serve)
         result = run("serve")
         assert result.exit_code == 1
         assert "error: the server stopped: [Errno 28] No space left on device\n" in result.output

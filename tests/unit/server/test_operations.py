@@ -44,7 +44,7 @@ def test_health_and_version() -> None:
     assert answer("healthz") == {"status": "ok"}
     assert answer("readyz") == {"status": "ready", "upstreams": ["up"]}
     version = answer("version")
-    assert version.keys() == {"version", "implementation", "modules", "python"}
+    assert version.keys() == {"version", "implementation", "modules", "python", "fast_lane"}
     assert (version["version"], version["implementation"]) == (__version__, IMPLEMENTATION)
     assert version["modules"] == MODULES
 

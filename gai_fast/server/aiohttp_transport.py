@@ -1,0 +1,413 @@
+"""`ClientTransport` over aiohttp: a stream's frames go straight to the socket's transport, the rest is aiohttp's.
+
+Every use of aiohttp's private parts stands here and in `handler.py`. `tests/unit/server/test_aiohttp_transport.py`
+fails where a release changes one of them, and pyproject.toml names the releases that are known to work.
+
+1. For the length of one stream this object is the transport's protocol, in front of aiohttp's. It passes every call on
+   and so hears at once of a slow or a lost client, which aiohttp tells a handler only when it writes.
+2. The head is aiohttp's: `response.prepare` runs the signals of every application that the request passes. It is a
+   coroutine, so it runs in the handler's task (`finish`); what the stream writes until then waits here.
+3. The frames are ours: they are framed by the kernels and written to the transport directly. Where aiohttp's writer
+   does more than HTTP chunks after `prepare` (a signal has switched compression on, or another writer is there), they
+   go through the public `response.write` instead, without their framing.
+4. The last chunk is aiohttp's again: `set_eof` of its writer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+from collections.abc import Sequence
+from typing import Final, cast
+
+from aiohttp import web
+from aiohttp.abc import AbstractStreamWriter
+from aiohttp.http import HttpVersion11, StreamWriter
+from multidict import CIMultiDict
+
+from gai_fast._impl import ChunkedBody, FastPath, Piece
+from gai_fast.net.sockets import descriptor_of
+from gai_fast.net.timers import Timers
+from gai_fast.net.writer import PLAIN, BodyFraming, HTTPChunks, size_of
+from gai_fast.server.replies import Reply, StreamHead
+from gai_fast.server.transport import StreamCallbacks
+from gai_fast.server.write_watch import WriteWatch
+
+
+class _OpenChunks(HTTPChunks):
+    """HTTP chunks, the last of which aiohttp writes."""
+
+    def last(self, head: bytes, pieces: Sequence[Piece]) -> bytes:
+        """The last bytes, perhaps none."""
+        return self.frame(head, pieces) if size_of(pieces) else head
+
+
+_OPEN_CHUNKS: Final = _OpenChunks()
+
+
+class _StreamResponse(web.StreamResponse):
+    async def _prepare_headers(self) -> None:
+        await super()._prepare_headers()
+        _leave_out_server(self.headers)
+
+
+class _WholeResponse(web.Response):
+    async def _prepare_headers(self) -> None:
+        await super()._prepare_headers()
+        _leave_out_server(self.headers)
+
+
+def _leave_out_server(headers: CIMultiDict[str]) -> None:
+    """Takes out the name and version of the server, which aiohttp adds: nobody but an attacker needs them."""
+    headers.popall("Server", None)
+
+
+def whole_response(reply: Reply, *, keep_alive: bool = True) -> web.Response:
+    """A reply as aiohttp's response.
+
+    Args:
+        reply: The reply.
+        keep_alive: Another request may follow on the connection.
+    """
+    response = _WholeResponse(status=reply.status, body=reply.body, headers=CIMultiDict(reply.headers))
+    if reply.close or not keep_alive:
+        _close_after(response)
+    return response
+
+
+def _close_after(response: web.StreamResponse) -> None:
+    """Closes the connection after a response, which tells so to clients of HTTP/1.0 too."""
+    response.force_close()
+    response.headers["Connection"] = "close"
+
+
+def is_plain(writer: AbstractStreamWriter | None, *, chunked: bool) -> bool:
+    """Whether a writer, its head written, does nothing to a body but what our framing does."""
+    return (
+        type(writer) is StreamWriter
+        and writer.chunked is chunked
+        and writer.length is None
+        and writer._compress is None
+        and writer._on_chunk_sent is None
+    )
+
+
+class _State(enum.Enum):
+    """The answer to one request."""
+
+    OPEN = "nothing is decided"
+    COMMITTED = "the head is final, and not written"
+    DIRECT = "frames go to the transport"
+    TRANSLATED = "frames go through aiohttp's writer"
+    ENDED = "the answer is complete"
+    LOST = "the client is gone, or the handler has been cancelled"
+
+
+_ENDS: Final = frozenset((_State.ENDED, _State.LOST))
+
+
+class AiohttpTransport(asyncio.Protocol):
+    """The client's side of one request that aiohttp has parsed; a `ClientTransport`.
+
+    Args:
+        request: The request.
+        timers: The timers of the loop.
+    """
+
+    __slots__ = (
+        "_behind",
+        "_borrower",
+        "_high_water",
+        "_is_blocked",
+        "_is_paused",
+        "_loop",
+        "_pending",
+        "_pending_size",
+        "_reply",
+        "_request",
+        "_response",
+        "_state",
+        "_stream",
+        "_timers",
+        "_transport",
+        "_unframed",
+        "_waiter",
+        "_watch",
+        "status",
+    )
+
+    def __init__(self, request: web.BaseRequest, timers: Timers) -> None:
+        self._request = request
+        self._timers = timers
+        self._loop = asyncio.get_running_loop()
+        self._state = _State.OPEN
+        self._stream: StreamCallbacks | None = None
+        self._transport: asyncio.Transport | None = None
+        self._behind: asyncio.BaseProtocol | None = None
+        self._borrower: FastPath | None = None
+        self._watch: WriteWatch | None = None
+        self._reply: Reply | None = None
+        self._response: _StreamResponse | None = None
+        self._unframed: ChunkedBody | None = None  # takes our chunks off again
+        self._pending: list[bytes] = []  # written before the head
+        self._pending_size = 0
+        self._high_water = 0
+        self._is_blocked = False  # the transport has more unsent than it wants
+        self._is_paused = False  # the stream knows that it should wait
+        self._waiter: asyncio.Future[None] | None = None
+        self.status = 0
+        """The status of the answer, for the access log; 0 where the client went before it was complete."""
+
+    # -- ClientTransport --
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether more than the high-water mark is unsent."""
+        return self._is_paused
+
+    @property
+    def remote(self) -> str:
+        """The address of the client, for the log; empty where the connection has none."""
+        return self._request.remote or ""
+
+    def begin_stream(self, stream: StreamCallbacks, *, high_water: int, write_timeout: float) -> None:
+        """Registers the stream that answers the request; as `ClientTransport.begin_stream`."""
+        transport = self._request.transport
+        if transport is None:  # the client has gone since its request came
+            self._state = _State.LOST
+            self._loop.call_soon(stream.connection_lost)
+            return
+        self._stream = stream
+        self._high_water = high_water
+        self._transport = transport
+        self._behind = transport.get_protocol()
+        self._is_blocked = self._is_paused = self._request.protocol.writing_paused
+        transport.set_protocol(self)
+        transport.set_write_buffer_limits(high=high_water)
+        self._watch = WriteWatch(transport, self._timers, write_timeout)
+        self._watch.start()
+
+    def commit(self, head: StreamHead) -> tuple[bytes, BodyFraming]:
+        """Makes the head final; `finish` writes it."""
+        is_chunked = self._is_http_1_1
+        if self._state is _State.OPEN:
+            self._state = _State.COMMITTED
+            self._response = _StreamResponse(headers=CIMultiDict(head.headers))
+            if not is_chunked:
+                _close_after(self._response)
+            self._notify()
+        return b"", _OPEN_CHUNKS if is_chunked else PLAIN
+
+    def write(self, data: bytes) -> None:
+        """Writes framed bytes of the body."""
+        if self._borrower is not None:
+            self._end_lending()
+        if self._state is _State.DIRECT:
+            self._send(data)
+        elif self._state not in _ENDS:
+            self._pending.append(data)
+            self._pending_size += len(data)
+            self._update_pause()
+            self._notify()
+
+    def lend(self, borrower: FastPath) -> int:
+        """Lets a fast path write to the socket; as `ClientTransport.lend`."""
+        if self._borrower is not None:
+            self._end_lending()
+        transport = self._transport
+        if transport is None or self._state is not _State.DIRECT:
+            return -1
+        if transport.get_write_buffer_size() or transport.is_closing():
+            return -1
+        descriptor = descriptor_of(transport)
+        if descriptor >= 0:
+            self._borrower = borrower
+        return descriptor
+
+    def answered(self, status: int) -> None:
+        """Ends the answer: all of the body has been written but the last chunk."""
+        if self._state in _ENDS:
+            return
+        self.status = status
+        transport, writer = self._transport, self._request.writer
+        self._leave()
+        if self._state is _State.DIRECT and transport is not None and not transport.is_closing():
+            cast("StreamWriter", writer).set_eof()
+        self._state = _State.ENDED
+        self._notify()
+
+    def send(self, reply: Reply) -> None:
+        """Answers the request with a whole response."""
+        if self._state is not _State.OPEN:
+            return
+        self._leave()
+        self._state = _State.ENDED
+        self.status = reply.status
+        self._reply = reply
+        self._notify()
+
+    def abort(self) -> None:
+        """Closes the connection at once; `connection_lost` cleans up."""
+        transport = self._request.transport
+        if transport is not None:
+            transport.abort()
+        if self._stream is None:
+            self._lose()  # nothing stands in front of aiohttp's protocol, which would tell nobody
+
+    # -- the handler's task --
+
+    async def finish(self) -> web.StreamResponse:
+        """Writes what the stream cannot write by itself, until its answer has ended.
+
+        Returns:
+            The response that aiohttp has to end; where the client is gone, one that reaches nobody.
+        """
+        try:
+            while self._state is _State.OPEN:
+                await self._news()
+            if self._reply is not None:
+                return whole_response(self._reply, keep_alive=self._is_http_1_1)
+            if self._response is None:
+                return web.Response()
+            self._begin_body(await self._prepare(self._response))
+            while self._state is not _State.LOST:
+                if self._pending:
+                    await self._write_around()
+                elif self._state is _State.ENDED:
+                    break
+                else:
+                    await self._news()
+            return self._response
+        finally:
+            self._lose()
+
+    async def _prepare(self, response: web.StreamResponse) -> AbstractStreamWriter | None:
+        """Runs the signals and writes the head."""
+        is_prepared = False
+        try:
+            writer = await response.prepare(self._request)
+            is_prepared = True
+        finally:
+            if not is_prepared:  # a signal has failed: the writer must be as before, for the response that says so
+                former = cast("StreamWriter", self._request.writer)
+                former.chunked, former.length, former._compress = False, None, None
+        return writer
+
+    def _begin_body(self, writer: AbstractStreamWriter | None) -> None:
+        """Chooses the way of the frames, now that the head is written."""
+        if not is_plain(writer, chunked=self._is_http_1_1):
+            if self._is_http_1_1:
+                self._unframed = ChunkedBody()
+            if self._state is _State.COMMITTED:
+                self._state = _State.TRANSLATED
+            return
+        pending, self._pending, self._pending_size = self._pending, [], 0
+        if pending:
+            self._send(b"".join(pending))
+        if self._state is _State.COMMITTED:
+            self._state = _State.DIRECT
+            self._update_pause()
+
+    async def _write_around(self) -> None:
+        """Writes through aiohttp's writer, which frames the body itself."""
+        data, self._pending, self._pending_size = b"".join(self._pending), [], 0
+        body = data if self._unframed is None else self._unframed.feed(data)
+        if body and self._response is not None:
+            await self._response.write(body)
+        self._update_pause()
+
+    async def _news(self) -> None:
+        """Waits for the next call of the stream, or of the transport."""
+        self._waiter = self._loop.create_future()
+        await self._waiter
+
+    def _notify(self) -> None:
+        waiter, self._waiter = self._waiter, None
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
+
+    # -- the transport's protocol, while a stream runs --
+
+    def data_received(self, data: bytes) -> None:
+        """More requests, or the end of one."""
+        self._protocol.data_received(data)
+
+    def eof_received(self) -> None:
+        """A client that ends its side is gone, as for nginx; what is unsent must not keep its stream alive."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The client is gone."""
+        behind = self._protocol
+        self._lose()
+        behind.connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """More than the high-water mark is unsent."""
+        self._protocol.pause_writing()
+        self._is_blocked = True
+        self._update_pause()
+
+    def resume_writing(self) -> None:
+        """The client has caught up."""
+        self._protocol.resume_writing()
+        self._is_blocked = False
+        self._update_pause()
+
+    # -- inside --
+
+    @property
+    def _is_http_1_1(self) -> bool:
+        return self._request.version == HttpVersion11
+
+    @property
+    def _protocol(self) -> asyncio.Protocol:
+        return cast("asyncio.Protocol", self._behind)
+
+    def _send(self, data: bytes) -> None:
+        transport = self._transport
+        if transport is not None and not transport.is_closing():
+            transport.write(data)
+            if self._watch is not None:
+                self._watch.written += len(data)
+
+    def _update_pause(self) -> None:
+        is_paused = self._is_blocked or self._pending_size > self._high_water
+        stream = self._stream
+        if is_paused is self._is_paused or stream is None:
+            return
+        self._is_paused = is_paused
+        if is_paused:
+            stream.pause_writing()
+        else:
+            stream.resume_writing()
+
+    def _end_lending(self) -> None:
+        borrower, self._borrower = self._borrower, None
+        if borrower is not None:
+            borrower.end_writing()
+
+    def _leave(self) -> StreamCallbacks | None:
+        """Gives the connection back to aiohttp's protocol; returns the stream, which hears no more."""
+        self._end_lending()
+        stream, self._stream = self._stream, None
+        transport, behind, watch = self._transport, self._behind, self._watch
+        if watch is not None:
+            watch.stop()
+        if transport is not None and behind is not None and transport.get_protocol() is self:
+            transport.set_protocol(behind)
+            if not transport.is_closing():
+                transport.set_write_buffer_limits()
+        return stream
+
+    def _lose(self) -> None:
+        """Ends an answer that is not complete: the client is gone, or the handler's task is."""
+        if self._state in _ENDS:
+            return
+        self._state = _State.LOST
+        self._pending, self._pending_size = [], 0
+        stream = self._leave()
+        if stream is not None:
+            stream.connection_lost()
+        self._notify()

@@ -1,0 +1,350 @@
+"""The `aiohttp.web.Application` with every route: the server that `serve` runs, and a part of anybody's own.
+
+Owns the way between aiohttp's requests and responses and the handlers: reading a body within its limits, `Expect`,
+unknown paths. The guards, the routes and the errors are those of `routes.py`, as for the fast lane. What aiohttp itself
+answers differently is told here again: versions other than HTTP/1.0 and 1.1, any transfer coding but `chunked`, heads
+that are too large.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from functools import lru_cache
+from typing import Final
+
+from aiohttp import web
+from aiohttp.http import HttpVersion10, HttpVersion11
+from aiohttp.web_protocol import RequestPayloadError
+
+from gai_fast.addresses import is_loopback
+from gai_fast.errors import Error
+from gai_fast.ids import new_request_id
+from gai_fast.limits import LIMITS
+from gai_fast.net.engine import Engine
+from gai_fast.providers import get_provider
+from gai_fast.server.access_log import log_unreadable
+from gai_fast.server.aiohttp_transport import AiohttpTransport, whole_response
+from gai_fast.server.deadlines import body_due
+from gai_fast.server.metrics import PrometheusSink, engine_gauges
+from gai_fast.server.operations import OperationRoutes
+from gai_fast.server.replies import Reply, error_reply
+from gai_fast.server.request_reader import HTTPRequest
+from gai_fast.server.routes import ROUTES, Handlers, Mount, Route, Router
+from gai_fast.server.streams import StreamRoutes
+from gai_fast.settings import ServerSettings, Settings
+
+_log: Final = logging.getLogger("gai_fast.server")
+
+LOST: Final = 499
+"""The status in the access log of a client that went before its answer was complete, as in nginx's."""
+
+# How clients spell the headers that most requests have: looking one up costs a third of decoding it.
+_NAMES: Final[Mapping[bytes, str]] = {
+    spelt.encode(): name
+    for name in "accept accept-encoding authorization connection content-length content-type host user-agent".split()
+    for spelt in (name, name.title())
+}
+
+
+class _Unreadable(Exception):
+    """A request that cannot be understood: the answer repeats nothing of it."""
+
+    def __init__(self, error: Error) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
+class Service:
+    """The routes over one engine, on one loop.
+
+    Args:
+        engine: Starts the streams.
+        metrics: Counts requests and streams.
+        mount: Where the application is; `None`: each request tells by its socket, and by its path.
+
+    Attributes:
+        router: The routes.
+        engine: The engine.
+    """
+
+    def __init__(self, engine: Engine, metrics: PrometheusSink, mount: Mount | None) -> None:
+        settings = engine.settings
+        only_demo = all(get_provider(upstream.provider).recording for upstream in settings.upstreams.values())
+        self.engine = engine
+        self.operations = OperationRoutes(settings, metrics)
+        handlers = Handlers(StreamRoutes(engine), self.operations)
+        self.router = Router(settings.server, handlers, metrics, mount or Mount(on_loopback=True), only_demo=only_demo)
+
+
+def new_service(settings: Settings, mount: Mount | None = None) -> Service:
+    """A service with an engine of its own, on the running loop; whoever asks for it closes the engine.
+
+    Args:
+        settings: The configuration.
+        mount: As for `Service`.
+    """
+    engine = Engine(settings, asyncio.get_running_loop())
+    metrics = PrometheusSink(settings.models, engine_gauges(engine))
+    engine.sinks.append(metrics)
+    return Service(engine, metrics, mount)
+
+
+def build_application(settings: Settings) -> web.Application:
+    """An application with every route, to be mounted in another one with `add_subapp` or to be run by any server.
+
+    The `Host` rule of loopback addresses holds where the request's own socket has one. Of `[server]` only what guards a
+    request applies: `allowed_hosts`, `cors_origins`, `allow_get_start`, `max_body` and `body_timeout`. Streams start
+    with the application and end with its clean-up.
+
+    Args:
+        settings: The configuration.
+
+    Example:
+        ```python
+        app = web.Application(middlewares=[mine])
+        app.add_subapp("/ai", build_application(settings))
+        web.run_app(app)
+        ```
+    """
+    app = web.Application()
+    adapter = add_routes(app, settings.server)
+
+    async def run(app: web.Application) -> AsyncIterator[None]:
+        service = adapter.service = new_service(settings)
+        yield
+        await service.engine.close()
+
+    app.cleanup_ctx.append(run)
+    return app
+
+
+def add_routes(app: web.Application, settings: ServerSettings, mount: Mount | None = None) -> Adapter:
+    """Adds every route to an application.
+
+    Args:
+        app: The application, not started.
+        settings: `[server]`.
+        mount: Where the application is, where it is always the same place.
+
+    Returns:
+        The adapter; its `service` must be set before the first request.
+    """
+    adapter = Adapter(settings, mount)
+    resources: dict[str, web.Resource] = {}
+    for route in ROUTES:
+        resource = resources.get(route.path)
+        if resource is None:
+            path = f"{route.path}{{tail:.*}}" if route.is_prefix else route.path
+            resource = resources[route.path] = app.router.add_resource(path)
+            resource.add_route("OPTIONS", adapter.answer, expect_handler=_expect_nothing)
+        for method in _methods(route):
+            resource.add_route(method, adapter.answer, expect_handler=_expect_nothing)
+    adapter.root = resources["/"]
+    app.middlewares.append(adapter.answer_the_unknown)
+    return adapter
+
+
+def _methods(route: Route) -> tuple[str, ...]:
+    return ("GET", "HEAD") if route.method == "GET" and route.whole else (route.method,)
+
+
+async def _expect_nothing(request: web.Request) -> None:
+    """In place of aiohttp's answer to `Expect`: the adapter looks at the head first."""
+
+
+class Adapter:
+    """Answers aiohttp's requests by the handlers.
+
+    Args:
+        settings: `[server]`.
+        mount: Where the application is; `None`: it is mounted in another one, wherever that puts it.
+
+    Attributes:
+        service: The routes.
+        root: The resource of the root path, which knows the prefix.
+    """
+
+    service: Service
+    root: web.Resource
+
+    def __init__(self, settings: ServerSettings, mount: Mount | None) -> None:
+        self._settings = settings
+        self._mount = mount
+
+    @web.middleware
+    async def answer_the_unknown(
+        self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+    ) -> web.StreamResponse:
+        """A middleware: a path or method that no route has gets our errors, after the middlewares behind this one."""
+        try:
+            return await handler(request)
+        except web.HTTPException as refused:
+            if refused is not request.match_info.http_exception:
+                raise
+        return await self.answer(request)
+
+    async def answer(self, request: web.Request) -> web.StreamResponse:
+        """Answers one request."""
+        service = self.service
+        client = AiohttpTransport(request, service.engine.timers)
+        try:
+            http = _read_head(request, client)
+            mount = self._mount_of(request)
+            reply = _to_the_root(http, mount) or await self._reply(request, http, mount)
+        except _Unreadable as unreadable:
+            refusal = error_reply(unreadable.error, new_request_id(), close=True)
+            log_unreadable(client.remote, refusal.status, dict(refusal.headers)["x-request-id"])
+            return whole_response(refusal)
+        except ConnectionError:  # of the client, amid its body: nobody is there to be answered
+            return web.Response()
+        status = LOST
+        try:
+            if reply is None:
+                response = await client.finish()
+                status = client.status or LOST
+                return response
+            status = reply.status
+            return whole_response(reply, keep_alive=http.keep_alive)
+        except ConnectionError:
+            return web.Response()
+        except Exception as problem:  # noqa: BLE001  # of a signal or a writer that is not ours: one 500, never a hang
+            _log.error("%s %r could not be answered", http.method, http.target.partition("?")[0], exc_info=problem)
+            if request.writer.output_size and request.transport is not None:
+                request.transport.abort()  # what has begun must not look complete
+            internal = service.router.refusal(http, Error("internal", "The server failed to answer"), mount)
+            status = internal.status
+            return whole_response(internal)
+        finally:
+            service.router.ended(http, status)
+
+    async def _reply(self, request: web.Request, http: HTTPRequest, mount: Mount | None) -> Reply | None:
+        """The reply; `None` where a stream has begun."""
+        router = self.service.router
+        try:
+            refusal = self._refusal_of_head(request, http, mount)
+            if refusal is not None:
+                return refusal
+            http.body = await self._read_body(request)
+        except Error as error:
+            return router.refusal(http, error, mount)
+        http.began = time.monotonic()
+        return router.handle(http, mount)
+
+    def _refusal_of_head(self, request: web.Request, http: HTTPRequest, mount: Mount | None) -> Reply | None:
+        """The refusal of a request whose body need not be read for that.
+
+        Raises:
+            Error: The reason, where the route has no say.
+        """
+        length = http.headers.get("content-length", "0")
+        if len(length) > LIMITS.max_body_digits or int(length) > self._settings.max_body:
+            raise self._too_large()
+        expectation = http.headers.get("expect") if http.is_http_1_1 else None  # RFC 9110, 10.1.1
+        if expectation is not None and expectation.lower() != "100-continue":
+            raise Error("invalid_request", "only 100-continue can be expected", reason="expect", status=417)
+        if expectation is None and request.content.is_eof():
+            return None
+        refusal = self.service.router.refuse(http, mount)
+        if refusal is None and expectation is not None and request.transport is not None:
+            request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        return refusal
+
+    async def _read_body(self, request: web.Request) -> bytes:
+        """All of the body.
+
+        Raises:
+            Error: Larger than `max_body` (413), or too late (408).
+        """
+        content = request.content
+        if content.is_eof():
+            body = content.read_nowait()
+            if len(body) > self._settings.max_body:
+                raise self._too_large()
+            # A middleware may have read it already; aiohttp has kept it then.
+            return body if body or not request.body_exists else await request.read()
+        loop, received = asyncio.get_running_loop(), bytearray()
+        began = loop.time()
+        try:
+            async with asyncio.timeout_at(body_due(began, 0, began, self._settings.body_timeout)) as limit:
+                while not content.at_eof():
+                    received += await content.readany()
+                    if len(received) > self._settings.max_body:
+                        raise self._too_large()
+                    limit.reschedule(body_due(began, len(received), loop.time(), self._settings.body_timeout))
+        except TimeoutError:
+            late = "the body did not arrive in time"
+            raise Error("timeout", late, reason="body_timeout", status=408) from None
+        except RequestPayloadError:
+            raise _Unreadable(_not_http()) from None
+        return bytes(received)
+
+    def _too_large(self) -> Error:
+        text = f"the body is larger than {self._settings.max_body} bytes"
+        return Error("invalid_request", text, reason="max_body", status=413)
+
+    def _mount_of(self, request: web.Request) -> Mount | None:
+        if self._mount is not None:
+            return self._mount
+        address = request.transport.get_extra_info("sockname") if request.transport is not None else None
+        on_loopback = isinstance(address, tuple) and _is_loopback(address[0])
+        return Mount(on_loopback, self.root.canonical.removesuffix("/"))
+
+
+def _to_the_root(http: HTTPRequest, mount: Mount | None) -> Reply | None:
+    """The way from the prefix to the root below it, whose page has relative addresses."""
+    if mount is None or not mount.prefix or http.method != "GET" or http.target != mount.prefix:
+        return None
+    return Reply(308, headers=[("location", f"{mount.prefix}/")])
+
+
+_is_loopback = lru_cache(LIMITS.known_values)(is_loopback)
+
+
+def _read_head(request: web.Request, client: AiohttpTransport) -> HTTPRequest:
+    """A request of aiohttp as handlers know it.
+
+    Raises:
+        _Unreadable: It is no request that is understood here.
+    """
+    headers: dict[str, str] = {}
+    size = 0
+    for raw_name, raw_value in request.raw_headers:
+        size += len(raw_name) + len(raw_value) + LIMITS.header_overhead
+        name = _NAMES.get(raw_name) or raw_name.decode("latin-1").lower()
+        value = raw_value.decode("latin-1").strip(" \t")
+        headers[name] = f"{headers[name]}, {value}" if name in headers else value
+    if size > LIMITS.request_head:
+        raise _Unreadable(headers_too_large())
+    version = request.version
+    if version not in (HttpVersion10, HttpVersion11):
+        text = "only HTTP/1.0 and HTTP/1.1 are spoken here"
+        raise _Unreadable(Error("invalid_request", text, reason="http_version", status=505))
+    if headers.get("transfer-encoding", "chunked").lower() != "chunked":
+        raise _Unreadable(Error("invalid_request", "the only transfer coding accepted is chunked", reason="http"))
+    target = request.raw_path
+    if not target.isascii():
+        target = target.encode("utf-8", "surrogateescape").decode("latin-1")
+    is_http_1_1 = version == HttpVersion11
+    http = HTTPRequest(
+        client,
+        request.method,
+        target,
+        headers,
+        is_http_1_1=is_http_1_1,
+        # Clients of HTTP/1.0 would have to be told that a connection is kept.
+        keep_alive=is_http_1_1 and request.keep_alive,
+    )
+    http.began = time.monotonic()
+    return http
+
+
+def headers_too_large() -> Error:
+    """The error of a head that is too large."""
+    return Error("invalid_request", "The request's headers are too large", reason="headers_too_large", status=431)
+
+
+def _not_http() -> Error:
+    return Error("invalid_request", "The request is not valid HTTP/1.1", reason="http")

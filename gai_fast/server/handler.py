@@ -1,0 +1,317 @@
+"""aiohttp's `RequestHandler` as `serve` uses it: the time limits and verdicts that aiohttp does not have.
+
+1. A head that is not whole after `header_timeout` is refused (408) where a byte of it came; a connection that never
+   sent one is closed silently.
+2. A client that takes nothing for `write_timeout` is cut off, whatever it is being sent.
+3. Errors of requests that cannot be parsed have our JSON body, which repeats nothing of them.
+4. Framing that breaks amid a body ends the body at once; aiohttp would wait for the rest of it.
+5. Requests that were sent before the client ended its side of the connection are answered.
+6. A connection that is closed although its client may still send is closed in two steps (RFC 9112, 9.6): closed at
+   once it would be reset, and the client would never see why.
+
+This module and `aiohttp_transport.py` are the only ones that rely on aiohttp's private parts, and
+`tests/unit/server/test_handler.py` fails where a release changes them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Final, NamedTuple, cast
+
+from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
+from aiohttp.web_protocol import RequestHandler, RequestPayloadError, _ErrInfo
+
+from gai_fast.errors import Error
+from gai_fast.ids import new_request_id
+from gai_fast.limits import LIMITS
+from gai_fast.net.timers import Timer, Timers
+from gai_fast.server.access_log import log_unreadable
+from gai_fast.server.aiohttp_transport import whole_response
+from gai_fast.server.application import headers_too_large
+from gai_fast.server.replies import Reply, error_reply
+from gai_fast.server.write_watch import WriteWatch
+
+_log: Final = logging.getLogger("gai_fast.server")
+
+
+class Times(NamedTuple):
+    """The time that a client has, in seconds.
+
+    Attributes:
+        header: For the head of a request.
+        write: Until it has taken a byte, where any are unsent.
+    """
+
+    header: float
+    write: float
+
+
+class HandlerFactory:
+    """Makes a handler for every connection.
+
+    Args:
+        server: aiohttp's server, of a runner that has been set up.
+        timers: The timers of the loop.
+        times: The time limits.
+    """
+
+    def __init__(self, server: web.Server, timers: Timers, times: Times) -> None:
+        self.server = server
+        self.timers = timers
+        self.times = times
+        self.emptied = asyncio.Event()
+        """Set while no connection is open."""
+        self.emptied.set()
+        self._loop = asyncio.get_running_loop()
+        self._open: dict[Handler, asyncio.Transport] = {}
+
+    def __call__(self) -> Handler:
+        return Handler(self, self._loop)
+
+    @property
+    def transports(self) -> tuple[asyncio.Transport, ...]:
+        """The transports of the open connections."""
+        return tuple(self._open.values())
+
+    def opened(self, handler: Handler, transport: asyncio.Transport) -> None:
+        """Notes a connection."""
+        self._open[handler] = transport
+        self.emptied.clear()
+
+    def lost(self, handler: Handler) -> None:
+        """Forgets a connection."""
+        self._open.pop(handler, None)
+        if not self._open:
+            self.emptied.set()
+
+    def close(self) -> None:
+        """Ends every connection whose client takes its last bytes."""
+        for transport in self.transports:
+            transport.close()
+
+    def abort(self) -> None:
+        """Ends every connection at once."""
+        for transport in self.transports:
+            transport.abort()
+
+
+class Handler(RequestHandler):
+    """One connection of aiohttp's server.
+
+    Args:
+        factory: Its maker.
+        loop: The running loop.
+    """
+
+    __slots__ = (
+        "_end",
+        "_factory",
+        "_has_failed",
+        "_has_received",
+        "_head_at",
+        "_is_last",
+        "_timer",
+        "_watch",
+        "_wire",
+    )
+
+    def __init__(self, factory: HandlerFactory, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(
+            factory.server,
+            loop=loop,
+            access_log=cast("logging.Logger", None),  # our own log is written by the application
+            auto_decompress=False,
+            keepalive_timeout=LIMITS.client_idle,
+            lingering_time=LIMITS.lingering,
+            max_field_size=LIMITS.header_field,
+            max_headers=LIMITS.request_headers,
+            max_line_size=LIMITS.request_line,
+            tcp_keepalive=False,  # the listening socket has set it
+        )
+        self._factory = factory
+        self._wire: asyncio.Transport
+        self._watch: WriteWatch
+        self._timer: Timer | None = None
+        self._head_at = 0.0  # when the head that is not whole yet began, or the connection
+        self._has_received = False
+        self._has_failed = False  # the parser has met an error: it reads no more
+        self._is_last = False  # the client has ended its side
+        self._end: asyncio.Future[None] | None = None  # that of the client's side, where it is waited for
+
+    # -- asyncio --
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """A client has connected: its first head is due."""
+        self._wire = cast("asyncio.Transport", transport)
+        self._watch = WriteWatch(self._wire, self._factory.timers, self._factory.times.write, until_empty=True)
+        self._factory.opened(self, self._wire)
+        super().connection_made(transport)
+        self._await_head()
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes of requests."""
+        if self._has_failed:
+            return
+        self._has_received = True
+        super().data_received(data)
+        if self._messages:
+            self._head_at = 0.0
+            if isinstance(self._messages[-1][0], _ErrInfo):
+                self._has_failed = True
+                self._break_bodies()
+        elif self._is_idle and not self._head_at and data:
+            self._await_head()
+
+    def eof_received(self) -> bool:  # type: ignore[override]  # asyncio asks for it
+        """The client has ended its side; the requests that it has sent are answered."""
+        self._is_last = True
+        if self._end is not None and not self._end.done():
+            self._end.set_result(None)
+        request = self._current_request
+        if request is not None and not request.content.is_eof():
+            return False  # the rest of its body will never come
+        return self._has_received and not self._is_idle and not self._has_failed
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """The client is gone."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._watch.stop()
+        if self._end is not None and not self._end.done():
+            self._end.set_result(None)
+        super().connection_lost(exc)
+        self._factory.lost(self)
+
+    def pause_writing(self) -> None:
+        """More than the high-water mark is unsent."""
+        super().pause_writing()
+        self._watch_writing()
+
+    # -- aiohttp --
+
+    async def finish_response(
+        self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
+    ) -> tuple[web.StreamResponse, bool]:
+        """Ends a response; it is the last one where the client has asked for no more."""
+        if self._is_last and not self._messages:
+            resp.force_close()
+        response, is_lost = await super().finish_response(request, resp, start_time)
+        if not is_lost:
+            if self._wire.get_write_buffer_size():
+                self._watch_writing()
+            if not response.keep_alive and not self._is_last and (self._has_failed or request.keep_alive):
+                await self._linger()
+        return response, is_lost
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """The response to a request that cannot be parsed, and to one whose handler has failed.
+
+        Raises:
+            ConnectionError: A response has begun: its connection is closed.
+        """
+        if request.writer.output_size > 0:
+            raise ConnectionError("a response has begun")
+        if isinstance(exc, HttpProcessingError):
+            error = error_of(exc)
+        else:
+            error = Error("internal", "The server failed to handle this request")
+            if not isinstance(exc, ConnectionError):
+                _log.error("%s %r could not be handled", request.method, request.path, exc_info=exc)
+        return whole_response(self._refusal(error))
+
+    # -- inside --
+
+    @property
+    def _is_idle(self) -> bool:
+        """Whether no request is there."""
+        return self._waiter is not None and not self._waiter.done() and not self._messages
+
+    def _await_head(self) -> None:
+        timers = self._factory.timers
+        self._head_at = timers.clock()
+        if self._timer is None:
+            self._timer = timers.schedule(self._head_at + self._factory.times.header, self._look_at_head)
+
+    def _look_at_head(self) -> None:
+        self._timer = None
+        timers, began = self._factory.timers, self._head_at
+        due = began + self._factory.times.header
+        if not began or self._force_close:
+            return
+        if timers.clock() < due:
+            self._timer = timers.schedule(due, self._look_at_head)
+        elif not self._has_received:
+            self.force_close()
+        elif self._is_idle:
+            late = "The request head did not arrive in time"
+            reply = self._refusal(Error("timeout", late, reason="header_timeout", status=408))
+            self._wire.write(reply.to_bytes(keep_alive=False))
+            self._has_failed = True
+            if self._wire.can_write_eof():
+                self._wire.write_eof()
+            self._timer = timers.schedule(timers.clock() + LIMITS.lingering, self._wire.abort)
+
+    async def _linger(self) -> None:
+        """Half-closes and drops what still comes."""
+        self._has_failed = True
+        if self._wire.can_write_eof() and not self._wire.is_closing():
+            self._wire.write_eof()
+        self._end = self._loop.create_future()
+        try:
+            async with asyncio.timeout(LIMITS.lingering):
+                await self._end
+        except TimeoutError:
+            self._wire.abort()
+        self.force_close()
+
+    def _watch_writing(self) -> None:
+        """Looks after bytes that the client does not take; those of a stream are looked after by its transport."""
+        if not self._watch.is_running and self._wire.get_protocol() is self:
+            self._watch.start()
+
+    def _break_bodies(self) -> None:
+        """Ends bodies whose rest cannot be read."""
+        payloads = [payload for _, payload in self._messages]
+        if self._current_request is not None:
+            payloads.append(self._current_request.content)
+        for payload in payloads:
+            if not payload.is_eof() and payload.exception() is None:
+                payload.set_exception(RequestPayloadError("the body is not valid HTTP/1.1"))
+
+    def _refusal(self, error: Error) -> Reply:
+        """The reply to a request that cannot be read."""
+        identifier = new_request_id()
+        peer = self._wire.get_extra_info("peername")
+        log_unreadable(str(peer[0]) if peer else "", error.status, identifier)
+        return error_reply(error, identifier, close=True)
+
+
+_TOO_MANY: Final = "Too many headers received"
+_OF_HOST: Final = frozenset(("Missing 'Host' header in request.", "Duplicate 'Host' header found."))
+
+
+def error_of(problem: HttpProcessingError) -> Error:
+    """Our error for one of aiohttp's parser; nothing of the request is in it.
+
+    Args:
+        problem: The parser's.
+    """
+    if isinstance(problem, LineTooLong):
+        # The parser tells the limit that was passed, and those of targets and headers differ.
+        if problem.args[1] == LIMITS.request_line:
+            return Error("invalid_request", "The request line is too long", reason="uri_too_long", status=414)
+        return headers_too_large()
+    if problem.message == _TOO_MANY:
+        return headers_too_large()
+    if problem.message in _OF_HOST:
+        return Error("invalid_request", "the request must have one valid Host header", reason="host")
+    return Error("invalid_request", "The request is not valid HTTP/1.1", reason="http")

@@ -1,0 +1,72 @@
+"""Gives up a client that takes none of the bytes written to it."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+from gai_fast.net.timers import Timer, Timers
+
+_LOOKS: Final = 4
+"""Looks at a client within its time: one that takes nothing is cut off at most a quarter of it too late."""
+
+
+class WriteWatch:
+    """Looks now and then whether the client of a transport takes what it is given, and aborts the connection if not.
+
+    Args:
+        transport: The connection.
+        timers: The timers of its loop.
+        seconds: The time within which the client must have taken a byte, where any are unsent.
+        until_empty: End once nothing is unsent.
+
+    Attributes:
+        written: Bytes written to the transport since `start`, to be counted by the writer: what is unsent may grow
+            while the client takes nothing.
+    """
+
+    __slots__ = ("_seconds", "_taken", "_taken_at", "_timer", "_timers", "_transport", "_until_empty", "written")
+
+    def __init__(
+        self, transport: asyncio.Transport, timers: Timers, seconds: float, *, until_empty: bool = False
+    ) -> None:
+        self._transport = transport
+        self._timers = timers
+        self._seconds = seconds
+        self._until_empty = until_empty
+        self._timer: Timer | None = None
+        self.written = 0
+        self._taken = 0
+        self._taken_at = 0.0
+
+    @property
+    def is_running(self) -> bool:
+        """Whether a look is due."""
+        return self._timer is not None
+
+    def start(self) -> None:
+        """Begins; the client's time runs from now on."""
+        self.stop()
+        now = self._timers.clock()
+        self._taken, self._taken_at = self.written - self._transport.get_write_buffer_size(), now
+        self._timer = self._timers.schedule(now + self._seconds / _LOOKS, self._look)
+
+    def stop(self) -> None:
+        """Ends; idempotent."""
+        timer, self._timer = self._timer, None
+        if timer is not None:
+            timer.cancel()
+
+    def _look(self) -> None:
+        self._timer = None
+        now = self._timers.clock()
+        unsent = self._transport.get_write_buffer_size()
+        taken = self.written - unsent
+        if not unsent and self._until_empty:
+            return
+        if not unsent or taken != self._taken:
+            self._taken, self._taken_at = taken, now
+        elif now - self._taken_at >= self._seconds:
+            self._transport.abort()
+            return
+        self._timer = self._timers.schedule(now + self._seconds / _LOOKS, self._look)

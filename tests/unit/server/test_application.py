@@ -1,0 +1,241 @@
+"""The application on anybody's server: mounted under a prefix, behind middlewares; heads and bodies within limits."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import tracemalloc
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from aiohttp import ClientSession, web
+
+from gai_fast.cli.mock import Mock
+from gai_fast.server.application import build_application
+from gai_fast.settings import ModelSettings, ServerSettings, Settings, UpstreamSettings
+
+QUERY = {"query": "hi"}
+CHAT = {"messages": [{"role": "user", "content": "hi"}]}
+
+
+def settings(url: str = "http://127.0.0.1:9", **server: Any) -> Settings:
+    upstream = UpstreamSettings("up", "openai-compatible", f"{url}/v1")
+    models = {"m": ModelSettings("m", upstream, "mock")}
+    return Settings(server=ServerSettings(**server), upstreams={"up": upstream}, models=models)
+
+
+class Site:
+    def __init__(self, client: ClientSession, url: str) -> None:
+        self.client = client
+        self.url = url
+
+    async def raw(self, *pieces: bytes) -> tuple[int, dict[str, Any]]:
+        """The status and the error of a request in bytes."""
+        host, port = self.url.removeprefix("http://").split("/")[0].split(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        for piece in pieces:
+            writer.write(piece)
+            await writer.drain()
+        async with asyncio.timeout(5):
+            head = (await reader.readuntil(b"\r\n\r\n")).lower()
+            body = await reader.readexactly(int(head.partition(b"content-length: ")[2].partition(b"\r\n")[0]))
+        writer.close()
+        return int(head.split(b" ")[1]), json.loads(body)["error"]
+
+
+@asynccontextmanager
+async def running(*middlewares: Any, prefix: str = "/gw", signal: Any = None, **server: Any) -> AsyncIterator[Site]:
+    outer = web.Application(middlewares=middlewares)
+    runner = web.AppRunner(outer, shutdown_timeout=0.05)
+    async with Mock(deltas=3) as mock:
+        gateway = build_application(settings(mock.url, **server))
+        if signal is not None:
+            gateway.on_response_prepare.append(signal)
+        outer.add_subapp(prefix, gateway)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        host, port = runner.addresses[0]
+        try:
+            async with ClientSession() as client:
+                yield Site(client, f"http://{host}:{port}{prefix}")
+        finally:
+            await runner.cleanup()
+            await asyncio.sleep(0.01)  # the loop closes the sockets
+
+
+@pytest.mark.parametrize("prefix", ["/gw", "/a/b"])
+async def test_every_route_is_there_under_the_prefix(prefix: str) -> None:
+    async with running(prefix=prefix) as site:
+        async with site.client.get(f"{site.url}/healthz") as response:
+            assert await response.json() == {"status": "ok"}
+        async with site.client.get(f"{site.url}/version") as response:
+            assert (await response.json())["fast_lane"] is False
+        async with site.client.get(f"{site.url}/v1/models/m") as response:
+            assert (await response.json())["id"] == "m"
+        async with site.client.get(f"{site.url}/metrics") as response:
+            assert "gai_fast" in await response.text()
+        async with site.client.post(f"{site.url}/api/v1/stream", json=QUERY) as response:
+            assert response.content_type == "text/event-stream"
+            assert (await response.text()).rstrip().endswith('{"type":"done","finished":true}')
+        async with site.client.post(f"{site.url}/api/v1/stream", json={**QUERY, "stream": False}) as response:
+            assert (await response.json())["finish_reason"] == "stop"
+        async with site.client.get(f"{site.url.removesuffix(prefix)}/healthz") as response:
+            assert response.status == 404
+            assert response.content_type == "text/plain", "outside the prefix it is somebody else's"
+
+
+async def test_the_playground_finds_its_files_under_the_prefix() -> None:
+    async with running() as site:
+        async with site.client.get(f"{site.url}/") as response:
+            page = await response.text()
+        assert 'src="playground/app.js"' in page
+        async with site.client.get(f"{site.url}/playground/app.js") as response:
+            script = await response.text()
+        assert response.status == 200
+        assert 'fetch("/' not in script
+        assert "fetch(`/" not in script
+        async with site.client.get(site.url, allow_redirects=False) as response:
+            assert (response.status, response.headers["location"]) == (308, "/gw/")
+
+
+async def test_unknown_paths_and_methods_have_the_errors_of_their_section() -> None:
+    async with running() as site:
+        for path, members in (("/nothing", {"code", "message", "temporary", "reason", "request_id"}),):
+            async with site.client.get(f"{site.url}{path}") as response:
+                assert response.status == 404
+                assert (await response.json())["error"].keys() == members
+        async with site.client.get(f"{site.url}/v1/nothing") as response:
+            assert (await response.json())["error"].keys() == {"message", "type", "param", "code"}
+        async with site.client.put(f"{site.url}/healthz") as response:
+            assert (response.status, response.headers["allow"]) == (405, "GET, HEAD, OPTIONS")
+
+
+async def test_middlewares_of_others_see_every_request_and_answer() -> None:
+    seen: list[tuple[str, int]] = []
+
+    @web.middleware
+    async def watch(request: web.Request, handler: Any) -> web.StreamResponse:
+        response: web.StreamResponse = await handler(request)
+        response.headers["x-late"] = "1"
+        seen.append((request.path, response.status))
+        return response
+
+    async with running(watch) as site:
+        for path in ("/healthz", "/nothing"):
+            async with site.client.get(f"{site.url}{path}") as response:
+                assert response.headers["x-late"] == "1"
+        async with site.client.post(f"{site.url}/api/v1/stream", json=QUERY) as response:
+            await response.read()
+    assert seen == [("/gw/healthz", 200), ("/gw/nothing", 404), ("/gw/api/v1/stream", 200)]
+
+
+async def test_a_middleware_may_have_read_the_body() -> None:
+    @web.middleware
+    async def read(request: web.Request, handler: Any) -> web.StreamResponse:
+        assert await request.json() == QUERY
+        response: web.StreamResponse = await handler(request)
+        return response
+
+    async with running(read) as site, site.client.post(f"{site.url}/api/v1/stream", json=QUERY) as response:
+        assert response.status == 200
+        await response.read()
+
+
+async def test_the_host_rule_judges_by_the_sockets_own_address() -> None:
+    for allowed, status in (((), 403), (("evil.example",), 200)):
+        async with running(allowed_hosts=allowed) as site:
+            response = await site.client.get(f"{site.url}/healthz", headers={"Host": "evil.example"})
+            assert response.status == status
+
+
+async def test_an_exception_of_a_signal_is_one_500_in_the_shape_of_the_route(caplog: pytest.LogCaptureFixture) -> None:
+    calls = 0
+
+    async def fail(request: web.BaseRequest, response: web.StreamResponse) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 1:
+            raise TypeError("canary77")
+
+    async with running(signal=fail) as site:
+        response = await site.client.post(f"{site.url}/v1/chat/completions", json={**CHAT, "stream": True})
+        assert response.status == 500
+        assert (await response.json())["error"].keys() == {"message", "type", "param", "code"}
+        response = await site.client.post(f"{site.url}/v1/chat/completions", json={**CHAT, "stream": True})
+        assert (await response.text()).endswith("data: [DONE]\n\n")
+    assert any("canary77" in str(record.exc_info) for record in caplog.records)
+
+
+# ---- heads and bodies ------------------------------------------------------------------------------------------------
+
+HEAD = (
+    b"POST /gw/v1/chat/completions HTTP/1.1\r\n"
+    b"Host: localhost\r\nX-Request-Id: mine\r\nContent-Type: application/json\r\n"
+)
+CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("pieces", "status", "reason"),
+    [
+        ([HEAD + b"Content-Length: 2000\r\n\r\n"], 413, "max_body"),
+        (
+            [HEAD + b"Transfer-Encoding: chunked\r\n\r\n", b"3E8\r\n" + b"x" * 1000 + b"\r\n", b"1\r\nx\r\n"],
+            413,
+            "max_body",
+        ),
+        ([HEAD + b"Content-Length: 20\r\n\r\n", b"{"], 408, "body_timeout"),
+        ([HEAD.replace(b"application/json", b"text/plain") + b"Content-Length: 20\r\n\r\n"], 415, "content_type"),
+        ([HEAD + b"Expect: canary\r\nContent-Length: 20\r\n\r\n"], 417, "expect"),
+    ],
+)
+async def test_a_body_is_refused_in_the_shape_of_its_route_with_its_id(
+    pieces: list[bytes], status: int, reason: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Defects A16 and A21."""
+    with caplog.at_level(logging.INFO, "gai_fast.access"):
+        async with running(max_body=1000, body_timeout=0.2) as site:
+            told, error = await site.raw(*pieces)
+    assert told == status
+    assert error.keys() == {"message", "type", "param", "code"}
+    (line,) = [record.getMessage() for record in caplog.records if record.name == "gai_fast.access"]
+    assert f"'/gw/v1/chat/completions' {status} " in line
+    assert line.endswith(" mine")
+
+
+@pytest.mark.parametrize(
+    ("data", "status", "reason"),
+    [
+        (HEAD + b"Transfer-Encoding:\r\n\r\n", 400, "http"),
+        (HEAD.replace(b"HTTP/1.1", b"HTTP/2.0") + b"\r\n", 505, "http_version"),
+        (HEAD + b"".join(b"X-%d: %b\r\n" % (n, b"a" * 8000) for n in range(9)) + b"\r\n", 431, "headers_too_large"),
+    ],
+)
+async def test_what_cannot_be_understood_has_the_native_body_and_repeats_nothing(
+    data: bytes, status: int, reason: str
+) -> None:
+    async with running() as site:
+        told, error = await site.raw(data)
+    assert (told, error["reason"]) == (status, reason)
+    assert error["request_id"] != "mine"
+
+
+async def test_a_body_in_tiny_chunks_holds_little_more_than_its_size() -> None:
+    """Defect A15: 9 MB in chunks of two bytes held 27 times their size."""
+    size = 200_000
+    body = b'{"query":"' + b"x" * (size - 12) + b'"}'
+    chunks = b"".join(b"2\r\n%b\r\n" % body[at : at + 2] for at in range(0, size, 2)) + b"0\r\n\r\n"
+    head = HEAD.replace(b"/v1/chat/completions", b"/v1/chat/completions?format=nonsense").replace(
+        b"Content-Type", b"Transfer-Encoding: chunked\r\nConnection: close\r\nContent-Type"
+    )
+    async with running(max_body=2 * size) as site:
+        await site.raw(HEAD + b"Content-Length: 2000000000\r\n\r\n")
+        tracemalloc.start()
+        told, error = await site.raw(head + b"\r\n", *(chunks[at : at + 65536] for at in range(0, len(chunks), 65536)))
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+    assert (told, error["code"]) == (400, "unsupported"), error
+    assert peak < 25 * size, "all chunks held apart are 50 times their size"

@@ -1,0 +1,296 @@
+"""aiohttp's connection as `serve` uses it: time limits, refusals, and the order in which a connection ends."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from aiohttp import web
+from aiohttp.http_exceptions import BadHttpMessage, BadStatusLine, LineTooLong
+from aiohttp.web_protocol import RequestHandler
+
+from gai_fast.limits import LIMITS
+from gai_fast.net.timers import TimerWheel
+from gai_fast.server.handler import HandlerFactory, Times, error_of
+
+SOON = 5.0
+GET = b"GET /plain HTTP/1.1\r\nHost: h\r\n\r\n"
+
+
+class Site:
+    def __init__(self, *, header: float = SOON, write: float = SOON) -> None:
+        self.times = Times(header=header, write=write)
+        self.app = web.Application()
+        self.app.router.add_get("/plain", self.plain)
+        self.app.router.add_get("/large", self.large)
+        self.app.router.add_get("/crash", self.crash)
+        self.app.router.add_post("/body", self.body)
+        self.bodies: list[str] = []
+        self.factory: HandlerFactory
+        self.timers: TimerWheel
+        self.address: Any
+
+    async def plain(self, request: web.Request) -> web.Response:
+        await asyncio.sleep(0.01)
+        return web.Response(text="PLAIN")
+
+    async def large(self, request: web.Request) -> web.Response:
+        return web.Response(body=b"x" * 8_000_000)
+
+    async def crash(self, request: web.Request) -> web.Response:
+        raise TypeError("canary77")
+
+    async def body(self, request: web.Request) -> web.Response:
+        try:
+            while data := await request.content.readany():
+                self.bodies.append(data.decode())
+        except Exception as problem:
+            self.bodies.append(type(problem).__name__)
+            raise
+        return web.Response(text="read")
+
+    async def connect(self) -> Client:
+        reader, writer = await asyncio.open_connection(*self.address)
+        return Client(reader, writer)
+
+
+class Client:
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader = reader
+        self.writer = writer
+
+    async def read(self, end: bytes | None = None) -> bytes:
+        async with asyncio.timeout(SOON):
+            return await (self.reader.read() if end is None else self.reader.readuntil(end))
+
+    async def error(self) -> tuple[int, str]:
+        """The status and reason of the only response, after which the connection ends."""
+        head, _, body = (await self.read()).partition(b"\r\n\r\n")
+        self.writer.close()
+        assert b"connection: close" in head.lower()
+        return int(head.split(b" ")[1]), json.loads(body)["error"].get("reason", "")
+
+
+@asynccontextmanager
+async def running(site: Site) -> AsyncIterator[None]:
+    loop = asyncio.get_running_loop()
+    site.timers = TimerWheel(loop)
+    runner = web.AppRunner(site.app, access_log=None, shutdown_timeout=0.05)
+    await runner.setup()
+    site.factory = HandlerFactory(runner.server, site.timers, site.times)  # type: ignore[arg-type]  # it is set up
+    listener = await loop.create_server(site.factory, "127.0.0.1", 0)
+    site.address = listener.sockets[0].getsockname()
+    try:
+        yield
+    finally:
+        listener.close()
+        await runner.cleanup()
+        site.factory.abort()
+        await asyncio.wait_for(site.factory.emptied.wait(), SOON)
+        assert len(site.timers) == 0
+
+
+# ---- the parts of aiohttp --------------------------------------------------------------------------------------------
+
+
+async def test_aiohttp_has_the_parts_that_are_used() -> None:
+    site = Site()
+    async with running(site):
+        client = await site.connect()
+        client.writer.write(GET)
+        await client.read(b"PLAIN")
+        (handler,) = site.factory._open
+        for name in ("_messages", "_waiter", "_current_request", "_force_close"):
+            assert hasattr(handler, name), name
+        assert handler._waiter is not None, "idle"
+        assert not handler._messages
+        assert handler._current_request is None
+        client.writer.close()
+    for name in (
+        "finish_response",
+        "handle_error",
+        "data_received",
+        "eof_received",
+        "connection_lost",
+        "pause_writing",
+    ):
+        assert callable(getattr(RequestHandler, name)), name
+
+
+@pytest.mark.parametrize(
+    ("problem", "status", "reason"),
+    [
+        (LineTooLong(b"canary77", LIMITS.request_line), 414, "uri_too_long"),
+        (LineTooLong(b"canary77", LIMITS.header_field), 431, "headers_too_large"),
+        (BadHttpMessage("Too many headers received"), 431, "headers_too_large"),
+        (BadHttpMessage("Missing 'Host' header in request."), 400, "host"),
+        (BadStatusLine("canary77"), 400, "http"),
+    ],
+)
+def test_the_parsers_errors_are_ours(problem: Any, status: int, reason: str) -> None:
+    error = error_of(problem)
+    assert (error.status, error.reason) == (status, reason)
+    assert "canary77" not in str(error.payload())
+
+
+def test_the_limits_of_targets_and_headers_differ() -> None:
+    assert LIMITS.request_line != LIMITS.header_field, "by the limit it is told which of them was passed"
+
+
+# ---- refusals --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("data", "status", "reason"),
+    [
+        (b"canary77\r\n\r\n", 400, "http"),
+        (b"GET /canary77 HTTP/1.1\r\n\r\n", 400, "host"),
+        (b"GET / HTTP/1.1\r\nHost: h\r\nHost: h\r\n\r\n", 400, "host"),
+        (b"GET /" + b"a" * 9000 + b" HTTP/1.1\r\n", 414, "uri_too_long"),
+        (b"GET / HTTP/1.1\r\nHost: h\r\nX: " + b"/" * 9000 + b"\r\n", 431, "headers_too_large"),
+        (b"GET / HTTP/1.1\r\nHost: h\r\n" + b"X: y\r\n" * 200, 431, "headers_too_large"),
+    ],
+)
+async def test_what_cannot_be_parsed_is_refused_and_logged_without_a_word_of_it(
+    data: bytes, status: int, reason: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Defect A21: refusals stood in no access log."""
+    site = Site()
+    async with running(site):
+        client = await site.connect()
+        with caplog.at_level(logging.INFO, "gai_fast.access"):
+            client.writer.write(data)
+            assert await client.error() == (status, reason)
+    (line,) = [record.getMessage() for record in caplog.records if record.name == "gai_fast.access"]
+    assert line.startswith(f"127.0.0.1 - '-' {status} ")
+
+
+async def test_a_client_that_still_sends_sees_why_it_is_refused() -> None:
+    site = Site()
+    async with running(site):
+        client = await site.connect()
+        client.writer.write(b"canary77\r\n\r\n")
+        await client.reader.readuntil(b"}}")
+        for _ in range(20):  # a connection closed at once would be reset by these
+            client.writer.write(b"more")
+            await asyncio.sleep(0.001)
+        assert await client.read() == b""
+        client.writer.close()
+
+
+async def test_a_bug_of_a_users_handler_is_a_500_in_json(caplog: pytest.LogCaptureFixture) -> None:
+    site = Site()
+    async with running(site):
+        client = await site.connect()
+        client.writer.write(GET.replace(b"plain", b"crash"))
+        status, _ = await client.error()
+    assert status == 500
+    assert any("canary77" in str(record.exc_info) for record in caplog.records)
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        b"zz\r\n",
+        b"3\r\nabcdef\r\n",
+        b"0\r\n" + b"X: " + b"a" * 9000 + b"\r\n\r\n",
+        b"0\r\n" + b"X: a\r\n" * 400_000,
+    ],
+    ids=["size", "data", "a long trailer", "2 MiB of trailers"],
+)
+async def test_framing_that_breaks_amid_a_body_ends_it_at_once(bad: bytes) -> None:
+    site = Site()
+    async with running(site):
+        client = await site.connect()
+        client.writer.write(b"POST /body HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n")
+        while not site.bodies:
+            await asyncio.sleep(0.001)
+        client.writer.write(bad)
+        data = await client.read()
+        client.writer.close()
+        assert site.bodies[0] == "ab"
+        assert site.bodies[-1] == "RequestPayloadError"
+        assert data.startswith(b"HTTP/1.1 500"), "the handler's own error; ours knows better"
+
+
+# ---- time ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("before", [b"", GET])
+async def test_a_head_that_does_not_come_in_time_is_a_408(before: bytes) -> None:
+    site = Site(header=0.15)
+    async with running(site):
+        client = await site.connect()
+        if before:
+            client.writer.write(before)
+            await client.read(b"PLAIN")
+        client.writer.write(b"GET / HTTP/1.1\r\n")
+        assert await client.error() == (408, "header_timeout")
+
+
+async def test_a_connection_that_never_sent_a_byte_is_closed_silently() -> None:
+    """Defect A23."""
+    site = Site(header=0.15)
+    async with running(site):
+        client = await site.connect()
+        assert await client.read() == b""
+        client.writer.close()
+
+
+async def test_an_idle_connection_is_not_taken_for_a_slow_head() -> None:
+    site = Site(header=0.1)
+    async with running(site):
+        client = await site.connect()
+        for _ in range(3):
+            client.writer.write(GET)
+            await client.read(b"PLAIN")
+            await asyncio.sleep(0.15)
+        client.writer.close()
+
+
+@pytest.mark.parametrize("close", [b"", b"Connection: close\r\n"])
+async def test_a_client_that_takes_nothing_is_cut_off(close: bytes) -> None:
+    site = Site(write=0.3)
+    async with running(site):
+        with socket.socket() as client:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            client.setblocking(False)
+            loop = asyncio.get_running_loop()
+            await loop.sock_connect(client, site.address)
+            await loop.sock_sendall(client, b"GET /large HTTP/1.1\r\nHost: h\r\n" + close + b"\r\n")
+            async with asyncio.timeout(SOON):
+                await asyncio.sleep(0.05)
+                await site.factory.emptied.wait()
+
+
+# ---- ends ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("count", [1, 5])
+async def test_requests_that_came_before_the_client_ended_its_side_are_answered(count: int) -> None:
+    """Defect A18: the last of pipelined requests were not."""
+    site = Site()
+    async with running(site):
+        client = await site.connect()
+        client.writer.write(GET * count)
+        client.writer.write_eof()
+        assert (await client.read()).count(b"PLAIN") == count
+        client.writer.close()
+
+
+async def test_a_client_that_ends_its_side_amid_a_body_is_gone() -> None:
+    site = Site()
+    async with running(site):
+        client = await site.connect()
+        client.writer.write(b"POST /body HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\n\r\nab")
+        while not site.bodies:
+            await asyncio.sleep(0.001)
+        client.writer.write_eof()
+        assert await client.read() == b""
+        client.writer.close()

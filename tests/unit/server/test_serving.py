@@ -1,0 +1,140 @@
+"""The address a server listens on, its routes, and its start and end."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+from aiohttp import ClientSession, web
+
+from gai_fast.limits import LIMITS
+from gai_fast.server import serving
+from gai_fast.server.extension import ExtensionError
+from gai_fast.server.serving import serve, start
+from gai_fast.settings import ModelSettings, ServerSettings, Settings, UpstreamSettings
+
+DEMO = UpstreamSettings("demo", "demo", "")
+SETTINGS = Settings(
+    server=ServerSettings(port=0), upstreams={"demo": DEMO}, models={"demo": ModelSettings("demo", DEMO, "demo")}
+)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+async def test_serving_ends_with_a_signal(number: signal.Signals) -> None:
+    urls: list[str] = []
+
+    def ready(url: str) -> None:
+        urls.append(url)
+        asyncio.get_running_loop().call_soon(os.kill, os.getpid(), number)
+
+    async with asyncio.timeout(10):
+        await serve(SETTINGS, ready=ready)
+    (url,) = urls
+    with pytest.raises(OSError, match=r"."):
+        await asyncio.open_connection(*url.removeprefix("http://").split(":"))
+    asyncio.get_running_loop().remove_signal_handler(signal.SIGINT)
+    asyncio.get_running_loop().remove_signal_handler(signal.SIGTERM)
+
+
+async def test_a_started_server_says_where_it_is_and_closes_twice_without_harm() -> None:
+    running = await start(SETTINGS)
+    host, port = running.url.removeprefix("http://").split(":")
+    reader, writer = await asyncio.open_connection(host, port)
+    writer.write(f"GET /healthz HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
+    assert (await reader.readline()) == b"HTTP/1.1 200 OK\r\n"
+    await running.close()
+    assert (await reader.read()).endswith(b'{"status":"ok"}')
+    writer.close()
+    await running.close()
+
+
+def test_tuning_leaves_a_process_that_works() -> None:
+    code = (
+        "import gc, gai_fast.server.serving as serving; serving.tune_process()\n"
+        "print(gc.get_freeze_count() > 0, len(bytes(10**7)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=True)
+    assert done.stdout.split() == ["True", "10000000"]
+
+
+class Stuck:
+    """Connections whose clients take nothing."""
+
+    def __init__(self) -> None:
+        self.emptied = asyncio.Event()
+        self.transports = ()
+        self.calls: list[str] = []
+
+    def close(self) -> None:
+        self.calls.append("close")
+
+    def abort(self) -> None:
+        self.calls.append("abort")
+        asyncio.get_running_loop().call_soon(self.emptied.set)
+
+
+async def test_a_server_that_closes_gives_up_clients_that_take_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serving, "LIMITS", dataclasses.replace(LIMITS, closing=0.02))
+    stuck = Stuck()
+    await asyncio.wait_for(serving.close_connections(stuck), 1)
+    assert stuck.calls == ["close", "abort"]
+    await serving.close_connections(stuck)
+    assert stuck.calls == ["close", "abort", "close"]
+
+
+def extend(app: web.Application) -> None:
+    """An extension, as a user's module has it."""
+
+    async def mine(request: web.Request) -> web.Response:
+        return web.Response(text="mine")
+
+    app.router.add_get("/mine", mine)
+    app.router.add_get("/healthz", mine)
+
+
+async def extend_later(app: web.Application) -> None:
+    """An extension that the fast lane must not pass by."""
+
+    async def sign(request: web.BaseRequest, response: web.StreamResponse) -> None:
+        response.headers["X-Signed"] = "1"
+
+    app.on_response_prepare.append(sign)
+
+
+@pytest.mark.parametrize(
+    ("server", "has_lane", "health"),
+    [
+        ({}, True, {"status": "ok"}),
+        ({"fast_lane": "off"}, False, {"status": "ok"}),
+        ({"app": f"{__name__}:extend"}, True, "mine"),
+        ({"app": f"{__name__}:extend_later"}, False, {"status": "ok"}),
+    ],
+)
+async def test_a_users_function_adds_to_the_application_and_the_version_tells_of_the_lane(
+    server: dict[str, Any], has_lane: bool, health: Any
+) -> None:
+    settings = dataclasses.replace(SETTINGS, server=dataclasses.replace(SETTINGS.server, **server))
+    running = await start(settings)
+    try:
+        async with ClientSession(running.url) as client:
+            async with client.get("/version") as response:
+                assert (await response.json())["fast_lane"] is has_lane
+                assert ("X-Signed" in response.headers) is (server.get("app") == f"{__name__}:extend_later")
+            async with client.get("/healthz") as response:
+                text = await response.text()
+            assert (text if health == "mine" else json.loads(text)) == health
+    finally:
+        await running.close()
+
+
+async def test_an_extension_that_is_not_there_leaks_nothing() -> None:
+    server = dataclasses.replace(SETTINGS.server, app="no_such_module_77:extend")
+    with pytest.raises(ExtensionError, match="no_such_module_77"):
+        await start(dataclasses.replace(SETTINGS, server=server))
