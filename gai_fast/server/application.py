@@ -139,9 +139,10 @@ def add_routes(app: web.Application, settings: ServerSettings, mount: Mount | No
         if resource is None:
             path = f"{route.path}{{tail:.*}}" if route.is_prefix else route.path
             resource = resources[route.path] = app.router.add_resource(path)
-            resource.add_route("OPTIONS", adapter.answer, expect_handler=_expect_nothing)
         for method in _methods(route):
             resource.add_route(method, adapter.answer, expect_handler=_expect_nothing)
+    for resource in resources.values():  # OPTIONS, and methods that the path does not take
+        resource.add_route("*", adapter.answer, expect_handler=_expect_nothing)
     adapter.root = resources["/"]
     app.middlewares.append(adapter.answer_the_unknown)
     return adapter
