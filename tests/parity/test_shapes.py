@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 
 from tests.kernels import load
 
+pytestmark = pytest.mark.native
+
 SHAPE = {"a": "text", "b": "count", "c": "object", "d": "any", "e": {"f": "text", "a": "count"}, "g": [{"b": "text"}]}
 SCALARS = st.none() | st.booleans() | st.integers(-3, 10**16) | st.floats() | st.text('ab"\\{}[]:, äé豆😀', max_size=20)
 VALUES = st.recursive(

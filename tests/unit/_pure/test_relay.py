@@ -247,6 +247,7 @@ def test_a_learned_text_that_is_blank_teaches_nothing(kernels: ModuleType) -> No
     assert reader.copied == 0
 
 
+@pytest.mark.native
 def test_with_a_framer_of_another_kind_nothing_is_copied() -> None:
     reader = Reader(load("native"), text_of)
     reader.copier = load("native").DeltaCopier(load("pure").SSEFramer(), False)

@@ -561,7 +561,7 @@ def test_nothing_goes_the_shortcut_once_the_stream_has_ended() -> None:
 
 # ---- reads that share a turn of the loop -----------------------------------------------------------------------------
 
-only_with_a_fast_path = pytest.mark.skipif(IMPLEMENTATION == "pure", reason="native: without a fast path no read waits")
+only_with_a_fast_path = pytest.mark.native  # the pure one has none, and no read waits
 
 
 def under_way(turn: ReadBatch | None = None) -> Stream:
