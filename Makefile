@@ -19,7 +19,7 @@ UNBUILD := $(if $(filter pure,$(BUILD)),find gai_fast -name '*.so' -delete && rm
 INSTALLED := $(VENV)/.installed-$(BUILD)
 
 .DEFAULT_GOAL := help
-.PHONY: help serve local install test check exhaustive bench bench-quick wheels clean
+.PHONY: help serve local install test check exhaustive sanitize test-local bench bench-quick wheels clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s%s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -32,8 +32,7 @@ local: $(LOCAL)/.installed  ## run a real small model on this machine behind the
 
 install: $(INSTALLED)-dev  ## make the environment for development in .venv
 
-# Where everything is required the local model is installed too; elsewhere `make local` does it, since it takes minutes.
-test: $(INSTALLED)-dev $(if $(GAI_FAST_REQUIRE_ALL),$(LOCAL)/.installed)  ## linters, types and every test this machine can run
+test: $(INSTALLED)-dev  ## linters, types and every test this machine can run
 	@PYTHON=$(VENV)/bin/python ci/check.sh
 	@PYTHON=$(VENV)/bin/python ci/test.sh $(ARGS)
 
@@ -42,6 +41,13 @@ check: $(INSTALLED)-dev  ## linters and types only
 
 exhaustive: $(INSTALLED)-dev  ## corpus and parity tests over every split (long)
 	@GAI_FAST_EXHAUSTIVE=1 PYTHON=$(VENV)/bin/python ci/test.sh --timeout 1800 tests/corpus tests/parity $(ARGS)
+
+# What takes minutes and rarely breaks is not part of `.ci/run`: the target above, and the two below.
+sanitize: $(INSTALLED)-dev  ## the kernels' tests under the address and undefined-behaviour sanitizers (long)
+	@PYTHON=$(VENV)/bin/python ci/sanitize.sh $(ARGS)
+
+test-local: $(INSTALLED)-dev $(LOCAL)/.installed  ## the tests of a real model on this machine (long)
+	@GAI_FAST_REQUIRE_ALL=1 PYTHON=$(VENV)/bin/python ci/test.sh -m long tests/integration/test_local_model.py $(ARGS)
 
 bench: $(INSTALLED)  ## measure gai-fast beside other servers, table and benchmarks/results/report.html (half an hour)
 	@$(VENV)/bin/python -m benchmarks.macro $(ARGS)

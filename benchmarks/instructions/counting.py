@@ -30,7 +30,21 @@ _POSITION = re.compile(r"(?:\+|-|\*|)\d*\s+(\d+)$")
 _NAMED = re.compile(r"(c?(?:ob|fi|fl|fe|fn))=(?:\((\d+)\))?\s*(.*)")
 
 
-Counted = tuple[int, int, int]
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """What one of callgrind's files holds.
+
+    Args:
+        kernels: Instructions in our kernels.
+        allocations: Calls of allocators by our kernels.
+        everything: Instructions of the process.
+        without_libc: Instructions of the process outside libc.
+    """
+
+    kernels: int
+    allocations: int
+    everything: int
+    without_libc: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +74,7 @@ def measure() -> tuple[dict[str, Cost], dict[str, float]]:
         RuntimeError: valgrind or a C compiler is missing, or a run failed.
     """
     with TemporaryDirectory() as folder:
-        marks = Path(folder, "marks.so")
-        _run([os.environ.get("CC", "cc"), "-O1", "-shared", "-fPIC", str(MARKS), "-o", str(marks)], {})
+        marks = build_marks(Path(folder))
         _run(
             [
                 "valgrind",
@@ -78,15 +91,26 @@ def measure() -> tuple[dict[str, Cost], dict[str, float]]:
         )
         counted = {}
         for file in Path(folder).glob("out.*"):
-            name, found = read(file)
-            if name:
-                counted[name] = found
+            if name := mark_of(file):
+                counted[name] = read(file)
     costs = {name: _cost(COUNTS.get(name, COUNT), counted[f"{name}/1"], counted[f"{name}/2"]) for name in CASES}
-    return costs, {name: counted[f"{name}/2"][2] / counted[f"{name}/1"][2] for name in GROWTHS}
+    return costs, {name: counted[f"{name}/2"].everything / counted[f"{name}/1"].everything for name in GROWTHS}
 
 
 def _cost(n: int, once: Counted, twice: Counted) -> Cost:
-    return Cost((twice[0] - once[0]) / n, (twice[1] - once[1]) / n, twice[0] / once[0])
+    kernels, allocations = twice.kernels - once.kernels, twice.allocations - once.allocations
+    return Cost(kernels / n, allocations / n, twice.kernels / once.kernels)
+
+
+def build_marks(folder: Path) -> Path:
+    """Compiles the library by which a process tells callgrind what to count.
+
+    Raises:
+        RuntimeError: There is no C compiler, or valgrind's headers are missing.
+    """
+    marks = folder / "marks.so"
+    _run([os.environ.get("CC", "cc"), "-O1", "-shared", "-fPIC", str(MARKS), "-o", str(marks)], {})
+    return marks
 
 
 def _run(command: list[str], variables: dict[str, str]) -> None:
@@ -120,22 +144,17 @@ def run_cases(marks_path: str) -> None:
             marks.gai_dump(f"{name}/{times}".encode())
 
 
-def read(file: Path) -> tuple[str, Counted]:
-    """What one of callgrind's files holds: the mark, and of our modules the instructions and the calls of allocators.
-
-    The third count is of all instructions, whoever's.
+def read(file: Path) -> Counted:
+    """Reads one of callgrind's files.
 
     The format is that of Valgrind's manual, "Callgrind Format Specification": names are given once with a number.
     """
-    trigger = ""
     names: dict[tuple[str, str], str] = {}
     here = {"ob": "", "fn": "", "cob": "", "cfn": ""}
-    ours = allocations = everything = 0
+    ours = allocations = everything = libc = 0
     called = 0
     for line in file.read_text().splitlines():
-        if line.startswith("desc: Trigger: Client Request: "):
-            trigger = line.rpartition("Request: ")[2]
-        elif named := _NAMED.match(line):
+        if named := _NAMED.match(line):
             key, number, name = named.groups()
             kind = key.removeprefix("c")[:2].replace("fi", "fl").replace("fe", "fl")
             if number and name:
@@ -155,4 +174,12 @@ def read(file: Path) -> tuple[str, Counted]:
                 called = 0
             elif is_ours:
                 ours += int(position[1])
-    return trigger, (ours, allocations, everything)
+            elif "/libc.so" in here["ob"] or "/libc-" in here["ob"]:
+                libc += int(position[1])
+    return Counted(ours, allocations, everything, everything - libc)
+
+
+def mark_of(file: Path) -> str:
+    """The name of the mark that a file was written at; empty for what callgrind writes when the process ends."""
+    found = re.search(r"^desc: Trigger: Client Request: (.*)$", file.read_text(), re.M)
+    return found[1] if found else ""

@@ -9,8 +9,8 @@ from __future__ import annotations
 import importlib.util
 import os
 import sys
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections import defaultdict
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from types import ModuleType
@@ -82,27 +82,24 @@ def recordings_of(provider: str) -> list[Any]:
 
 # ---- how many came out exact -----------------------------------------------------------------------------------------
 
-_EXACT: dict[str, Counter[str]] = defaultdict(Counter)
-_JUDGED: dict[str, Counter[str]] = defaultdict(Counter)
+_COUNTS: dict[str, dict[str, tuple[int, int]]] = defaultdict(dict)
 
 
-def note_exact(how: str, judged: Iterable[Any], failed: Iterable[str]) -> None:
-    """Notes for the summary which recordings were judged, and the names of those that are not exact.
+def note_exact(how: str, part: str, exact: int, judged: int) -> None:
+    """Notes for the summary how many recordings were judged and are exact, as the process that judged them counted.
 
     Args:
         how: Which implementation, and by which way.
-        judged: Recordings.
-        failed: Names of some of them.
+        part: A provider or an API.
+        exact: Recordings that came out as they must.
+        judged: Recordings that were decoded and compared.
     """
-    wrong = set(failed)
-    for recording in judged:
-        provider = name_of(recording).partition(":")[0]
-        _JUDGED[how][provider] += 1
-        _EXACT[how][provider] += recording.name not in wrong
+    _COUNTS[how][part] = exact, judged
 
 
 def exact_lines() -> Iterator[str]:
     """A line for each way in which recordings were judged in this run."""
-    for how, judged in _JUDGED.items():
-        each = ", ".join(f"{provider} {_EXACT[how][provider]} of {judged[provider]}" for provider in sorted(judged))
-        yield f"recordings exact, {how}: {_EXACT[how].total()} of {judged.total()} ({each})"
+    for how, parts in _COUNTS.items():
+        exact, judged = (sum(column) for column in zip(*parts.values(), strict=True))
+        each = ", ".join(f"{part} {parts[part][0]} of {parts[part][1]}" for part in sorted(parts))
+        yield f"recordings exact, {how}: {exact} of {judged} ({each})"

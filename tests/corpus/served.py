@@ -239,6 +239,10 @@ def settings_for(recordings: list[Any], url: str) -> Settings:
     return Settings(server=ServerSettings(port=0), upstreams=upstreams)
 
 
+COMPARED: dict[str, int] = {}
+"""How many recordings of each provider were compared."""
+
+
 def differences(provider: str) -> dict[str, str]:
     """The recordings of a provider that are not exact, with the first thing that is wrong with each."""
     found: dict[str, str] = {}
@@ -258,6 +262,7 @@ def differences(provider: str) -> dict[str, str]:
                     await compare(gateway, recording, framing)
                 except Wrong as wrong:
                     found.setdefault(recording.name, f"{framing}: {wrong}")
+            COMPARED[provider] = COMPARED.get(provider, 0) + 1
         net.warned("refuses our")  # some recordings are of a refused key or account
 
     run(uvloop.new_event_loop, scenario)
@@ -266,4 +271,4 @@ def differences(provider: str) -> dict[str, str]:
 
 if __name__ == "__main__":
     wrong = {name: what for provider in RECORDED for name, what in differences(provider).items()}
-    print(json.dumps([gai_fast.IMPLEMENTATION, wrong]))
+    print(json.dumps([gai_fast.IMPLEMENTATION, COMPARED, wrong]))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from typing import NamedTuple
 
 import pytest
 
@@ -13,9 +14,23 @@ from tests.corpus.test_recordings import environment
 from tests.kernels import IMPLEMENTATIONS
 
 
+class Served(NamedTuple):
+    """What a process says of all recordings.
+
+    Args:
+        implementation: Its implementation.
+        compared: How many recordings of each provider it served and compared.
+        wrong: What is wrong with those that are not exact, by their names.
+    """
+
+    implementation: str
+    compared: dict[str, int]
+    wrong: dict[str, str]
+
+
 @pytest.fixture(scope="module", params=IMPLEMENTATIONS)
-def served(request: pytest.FixtureRequest) -> tuple[str, dict[str, str]]:
-    """An implementation, and what is wrong with the recordings that it does not serve exactly."""
+def served(request: pytest.FixtureRequest) -> Served:
+    """What a process with one implementation compared."""
     judge()
     told = subprocess.run(
         [sys.executable, "-m", "tests.corpus.served"],
@@ -27,17 +42,17 @@ def served(request: pytest.FixtureRequest) -> tuple[str, dict[str, str]]:
         check=False,
     )
     assert told.returncode == 0, told.stderr
-    implementation, wrong = json.loads(told.stdout)
-    assert implementation == request.param
-    return implementation, wrong
+    found = Served(*json.loads(told.stdout))
+    assert found.implementation == request.param
+    return found
 
 
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("provider", RECORDED)
-def test_a_running_server_says_of_every_recording_what_decode_says(
-    provider: str, served: tuple[str, dict[str, str]]
-) -> None:
-    implementation, wrong = served
-    recordings = recordings_of(provider)
-    note_exact(f"{implementation}, through a server", recordings, wrong)
-    assert not {recording.name: wrong[recording.name] for recording in recordings if recording.name in wrong}
+def test_a_running_server_says_of_every_recording_what_decode_says(provider: str, served: Served) -> None:
+    names = [recording.name for recording in recordings_of(provider)]
+    wrong = {name: served.wrong[name] for name in names if name in served.wrong}
+    judged = served.compared.get(provider, 0)
+    note_exact(f"{served.implementation}, through a server", provider, judged - len(wrong), judged)
+    assert not wrong
+    assert judged == len(names)

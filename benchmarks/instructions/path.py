@@ -1,0 +1,307 @@
+"""Counts the instructions of whole requests: `gai-fast serve` under callgrind, from socket to socket.
+
+The driver is client and upstream in one thread. It sends the next bytes only when the last ones have arrived, so every
+run does the same in the same order. All of the server's process is counted, the interpreter and the modules that mypyc
+compiled included; libc is left out, since what it does to copy bytes depends on the machine.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import selectors
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from ctypes import CDLL
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from types import FrameType
+from typing import Final
+
+from benchmarks.instructions.counting import ROOT, Cost, build_marks, environment, read
+
+FIXTURES: Final = ROOT / "tests/corpus/fixtures"
+NATIVE: Final = "/api/v1/stream"
+CHAT: Final = "/v1/chat/completions"
+SECONDS: Final = 30
+"""What the server may take for one answer, or to write what it counted."""
+WARM_UP: Final = 30
+"""Requests before the counted ones: templates are learned, connections opened, strings made."""
+REQUESTS: Final = 20
+ROUNDS: Final = 5
+"""Counts of so many requests; the smallest one has no timer of the server's in it."""
+FEW: Final = 20
+MANY: Final = 60
+"""Events that come alone, in two answers whose difference is the cost of one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One kind of request.
+
+    Args:
+        provider: The upstream's provider.
+        path: The route that is asked.
+        pieces: What the upstream sends; each after the client has seen what the one before it became.
+    """
+
+    provider: str
+    path: str
+    pieces: list[bytes]
+
+
+def _chunk(data: bytes) -> bytes:
+    return b"%x\r\n%b\r\n" % (len(data), data)
+
+
+def _head(content_type: bytes) -> bytes:
+    return b"HTTP/1.1 200 OK\r\ncontent-type: %b\r\ntransfer-encoding: chunked\r\n\r\n" % content_type
+
+
+def _chat(**about: object) -> bytes:
+    """One frame of the chat dialect."""
+    common = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1775237394, "model": "m"}
+    return b"data: %b\n\n" % json.dumps({**common, **about}, separators=(",", ":")).encode()
+
+
+def _delta(text: str) -> bytes:
+    choice = {"index": 0, "delta": {"content": text}, "logprobs": None, "finish_reason": None}
+    return _chunk(_chat(choices=[choice], usage=None))
+
+
+_SSE: Final = _head(b"text/event-stream")
+_END: Final = (
+    _chunk(
+        _chat(choices=[{"index": 0, "delta": {}, "finish_reason": "stop"}])
+        + _chat(choices=[], usage={"prompt_tokens": 9, "completion_tokens": 10, "total_tokens": 19})
+        + b"data: [DONE]\n\n"
+    )
+    + b"0\r\n\r\n"
+)
+
+
+def at_once(deltas: int) -> list[bytes]:
+    """An answer that comes in one piece."""
+    return [_SSE + _delta(" tok") * deltas + _END]
+
+
+def one_by_one(deltas: int) -> list[bytes]:
+    """An answer of which each delta is sent when the one before it has arrived."""
+    return [_SSE + _delta("first"), *([_delta(" tok")] * deltas), _END]
+
+
+def fixture(name: str) -> list[bytes]:
+    """A provider's answer in one piece, from the tests' fixtures."""
+    (path,) = (path for path in FIXTURES.glob(f"{name}.*") if not path.name.endswith(".events.ndjson"))
+    kind = b"text/event-stream" if path.suffix == ".sse" else b"application/x-ndjson"
+    return [_head(kind) + _chunk(path.read_bytes()) + b"0\r\n\r\n"]
+
+
+CASES: Final[dict[str, Callable[[], Case]]] = {
+    "request, 100 deltas at once": lambda: Case("openai-compatible", NATIVE, at_once(100)),
+    "request, 100 deltas passed through": lambda: Case("openai-compatible", CHAT, at_once(100)),
+    "request, tool call": lambda: Case("openai", NATIVE, fixture("openai/one_tool")),
+    "request, Responses": lambda: Case("openai:responses", NATIVE, fixture("openai-responses/text")),
+    "request, Anthropic": lambda: Case("anthropic", NATIVE, fixture("anthropic/text")),
+    "request, Anthropic as chat": lambda: Case("anthropic", CHAT, fixture("anthropic/text")),
+    "request, Gemini": lambda: Case("gemini", NATIVE, fixture("gemini/text")),
+    "request, Ollama": lambda: Case("ollama", NATIVE, fixture("ollama/text")),
+}
+ALONE: Final = "event that comes alone"
+
+
+def path_environment() -> str:
+    """What the counts depend on beside what those of the kernels do: the interpreter and the libraries."""
+    found = ", ".join(f"{name} {version(name)}" for name in ("uvloop", "httptools", "msgspec", "orjson"))
+    python = ".".join(map(str, sys.version_info[:3]))
+    return f"whole path: {environment()}, cpython {python}, {found}"
+
+
+def measure_path(folder: Path) -> dict[str, Cost]:
+    """The cost of each kind of request, and of an event that comes alone.
+
+    Args:
+        folder: An empty folder.
+
+    Raises:
+        RuntimeError: valgrind or a C compiler is missing, or the server did not do what it must.
+    """
+    with ExitStack() as stack:
+        server = Server(stack, folder, {make().provider for make in CASES.values()})
+        costs = {name: server.cost(make()) for name, make in CASES.items()}
+        few, many = (server.cost(Case("openai-compatible", NATIVE, one_by_one(count))) for count in (FEW, MANY))
+        costs[ALONE] = (many - few) / (MANY - FEW)
+    return {name: Cost(cost, 0, 2) for name, cost in costs.items()}
+
+
+def serve(marks_path: str, configuration: str) -> None:
+    """Under valgrind: the server; SIGUSR1 begins to count, SIGUSR2 writes what was counted."""
+    marks = CDLL(marks_path)
+
+    def begin(number: int, frame: FrameType | None) -> None:
+        marks.gai_count_from_here()
+
+    def dump(number: int, frame: FrameType | None) -> None:
+        marks.gai_dump(b"requests")
+
+    signal.signal(signal.SIGUSR1, begin)
+    signal.signal(signal.SIGUSR2, dump)
+    from gai_fast.cli import main  # only the process that is counted needs it
+
+    sys.argv = ["gai-fast", "serve", "--config", configuration]
+    main()
+
+
+class Server:
+    """The server under callgrind, its client and its upstream.
+
+    Args:
+        stack: Ends the process and closes the sockets.
+        folder: Where callgrind writes to.
+        providers: Those that are asked.
+    """
+
+    def __init__(self, stack: ExitStack, folder: Path, providers: set[str]) -> None:
+        self._folder = folder
+        self._dumps = 0
+        self._selector = stack.enter_context(selectors.DefaultSelector())
+        self._listener = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+        self._selector.register(self._listener, selectors.EVENT_READ)
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self._port = free.getsockname()[1]
+        configuration = folder / "gai-fast.toml"
+        configuration.write_text(self._configuration(providers))
+        self._log = folder / "log"
+        command = [sys.executable, "-m", "benchmarks.instructions", "serve"]
+        counted = ["valgrind", "--tool=callgrind", "--instr-atstart=no", f"--callgrind-out-file={folder}/out"]
+        with self._log.open("wb") as log:
+            try:
+                self._process = subprocess.Popen(
+                    [*counted, *command, str(build_marks(folder)), str(configuration)],
+                    cwd=ROOT,
+                    env={**os.environ, "PYTHONHASHSEED": "0", "GAI_FAST_REQUIRE_EXTENSIONS": "1", "PATH_KEY": "k"},
+                    stdout=log,
+                    stderr=log,
+                )
+            except FileNotFoundError:
+                raise RuntimeError("valgrind is needed to count instructions") from None
+        stack.callback(self._stop)
+        self._wait("the server listens", self._listens)
+
+    def _configuration(self, providers: set[str]) -> str:
+        url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        parts = [f"[server]\nport = {self._port}\naccess_log = false\n"]
+        for provider in sorted(providers):
+            name = provider.replace(":", "-")
+            parts.append(
+                f'[[upstream]]\nname = "{name}"\nprovider = "{provider}"\nbase_url = "{url}"\n'
+                f'api_key = "env:PATH_KEY"\n[[model]]\nname = "{name}"\nupstream = "{name}"\n'
+            )
+        return "".join(parts)
+
+    def cost(self, case: Case) -> float:
+        """Instructions of one request."""
+        with socket.create_connection(("127.0.0.1", self._port), timeout=SECONDS) as client:
+            client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            for _ in range(WARM_UP):
+                self._ask(client, case)
+            os.kill(self._process.pid, signal.SIGUSR1)
+            self._ask(client, case)
+            self._counted()
+            counts = []
+            for _ in range(ROUNDS):
+                for _ in range(REQUESTS):
+                    self._ask(client, case)
+                counts.append(self._counted())
+        return min(counts) / REQUESTS
+
+    def _ask(self, client: socket.socket, case: Case) -> None:
+        """One exchange, checked."""
+        name = case.provider.replace(":", "-")
+        asked = {"model": name, "stream": True, "messages": [{"role": "user", "content": "hi"}]}
+        body = json.dumps(asked).encode()
+        client.sendall(
+            b"POST %b HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b"
+            % (case.path.encode(), len(body), body)
+        )
+        upstream, answer = self._asked_upstream(client), b""
+        for number, piece in enumerate(case.pieces, 1):
+            upstream.sendall(piece)
+            while answer.count(b"event: text.delta") < number < len(case.pieces):
+                answer += self._receive(client)
+        while not answer.endswith(b"\r\n0\r\n\r\n"):
+            answer += self._receive(client)
+        if not answer.startswith(b"HTTP/1.1 200 ") or (b'"finished":true' not in answer and b"[DONE]" not in answer):
+            raise RuntimeError(f"the answer is not what it must be:\n{answer[:2000].decode(errors='replace')}")
+
+    def _asked_upstream(self, client: socket.socket) -> socket.socket:
+        """The upstream's connection, after the request that came on it was read."""
+        while True:
+            ready = self._selector.select(SECONDS)
+            if not ready:
+                raise RuntimeError(f"no request reached the upstream: {client.recv(2000)!r}")
+            for key, _ in ready:
+                if key.fileobj is self._listener:
+                    made, _ = self._listener.accept()
+                    made.settimeout(SECONDS)
+                    made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                    self._selector.register(made, selectors.EVENT_READ)
+                elif isinstance(key.fileobj, socket.socket):
+                    if self._read_request(key.fileobj):
+                        return key.fileobj
+                    self._selector.unregister(key.fileobj)
+                    key.fileobj.close()
+
+    def _read_request(self, connection: socket.socket) -> bool:
+        """Reads a whole request; false where the connection has ended."""
+        data = b""
+        while b"\r\n\r\n" not in data:
+            more = connection.recv(65536)
+            if not more:
+                return False
+            data += more
+        head, _, body = data.partition(b"\r\n\r\n")
+        length = re.search(rb"(?i)\r\ncontent-length: (\d+)", head)
+        while length is not None and len(body) < int(length[1]):
+            body += self._receive(connection)
+        return True
+
+    def _receive(self, connection: socket.socket) -> bytes:
+        data = connection.recv(1 << 20)
+        if not data:
+            raise RuntimeError(f"a connection was closed:\n{self._log.read_text()[-2000:]}")
+        return data
+
+    def _counted(self) -> int:
+        """Instructions since the last call, without libc's."""
+        self._dumps += 1
+        path = self._folder / f"out.{self._dumps}"
+        os.kill(self._process.pid, signal.SIGUSR2)
+        self._wait("callgrind writes", lambda: path.exists() and b"\ntotals:" in path.read_bytes()[-100:])
+        return read(path).without_libc
+
+    def _listens(self) -> bool:
+        with socket.socket() as tried:
+            return tried.connect_ex(("127.0.0.1", self._port)) == 0
+
+    def _wait(self, what: str, is_done: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + SECONDS
+        while not is_done():
+            if time.monotonic() > deadline or self._process.poll() is not None:
+                raise RuntimeError(f"waited in vain until {what}:\n{self._log.read_text()[-2000:]}")
+            time.sleep(0.02)
+
+    def _stop(self) -> None:
+        self._process.terminate()
+        try:
+            self._process.wait(SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
