@@ -1,11 +1,8 @@
-"""The answers of all providers, decoded by both implementations of the kernels."""
+"""The summary of how many recordings are exact."""
 
 import pytest
 
 from tests.corpus.recordings import exact_lines
-from tests.kernels import kernels
-
-__all__ = ["kernels"]
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

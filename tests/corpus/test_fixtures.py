@@ -2,6 +2,9 @@
 
 The events are the bytes of the gai format, so key order, numbering and the digits of arguments count. Fixtures are
 written by hand from the shapes in the providers' documentation; none is a copy of a recording.
+
+A run decodes them with the implementation that the package has in it: `GAI_FAST_NO_EXTENSIONS=1` makes that the pure
+one, throughout.
 """
 
 from __future__ import annotations
@@ -9,10 +12,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
+from gai_fast._impl import NDJSONEncoder
 from gai_fast.providers import get_provider, provider_names
 from gai_fast.relay import Relay
 from tests.kernels import cuts, is_set
@@ -32,9 +35,9 @@ def provider_of(case: Path) -> str:
     return re.sub("-(completions|generate|responses)$", r":\1", case.parent.name)
 
 
-def decoded(provider: str, chunks: list[bytes], kernels: ModuleType) -> bytes:
+def decoded(provider: str, chunks: list[bytes]) -> bytes:
     """The events of an answer, as NDJSON without time and ids."""
-    encoder = kernels.NDJSONEncoder(envelope="compact")
+    encoder = NDJSONEncoder(envelope="compact")
     relay = Relay(get_provider(provider).adapter(), encoder)
     relay.receive_head(200, {})
     for chunk in chunks:
@@ -50,31 +53,19 @@ def splits(body: bytes) -> Iterator[list[bytes]]:
         yield from ([body[:at], body[at:]] for at in range(1, len(body)))
 
 
-@pytest.fixture
-def one_implementation(kernels: ModuleType, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """All that a relay and an adapter take from the kernels, from one implementation."""
-    for framer in ("SSEFramer", "LineFramer"):
-        monkeypatch.setattr(f"gai_fast.relay.{framer}", getattr(kernels, framer))
-    for module in ("_tool_calls", "_responses_answers"):
-        monkeypatch.setattr(f"gai_fast.providers.{module}.compact_json", kernels.compact_json)
-    for module in ("_chunks", "_events", "_tool_calls"):
-        monkeypatch.setattr(f"gai_fast.providers.{module}.parse_exact", kernels.parse_exact)
-    return kernels
-
-
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.parent.name}/{case.stem}")
-def test_events_are_the_expected_at_every_split(case: Path, one_implementation: ModuleType) -> None:
+def test_events_are_the_expected_at_every_split(case: Path) -> None:
     body = case.read_bytes()
     expected = case.with_suffix(".events.ndjson").read_bytes()
     for chunks in splits(body):
-        assert decoded(provider_of(case), chunks, one_implementation).decode() == expected.decode()
+        assert decoded(provider_of(case), chunks).decode() == expected.decode()
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.parent.name}/{case.stem}")
-def test_every_prefix_has_one_end(case: Path, one_implementation: ModuleType) -> None:
+def test_every_prefix_has_one_end(case: Path) -> None:
     body = case.read_bytes()
     for length in range(0, len(body), 1 if is_set("GAI_FAST_EXHAUSTIVE") else 17):
-        lines = decoded(provider_of(case), [body[:length]], one_implementation)
+        lines = decoded(provider_of(case), [body[:length]])
         kinds = [line.split(b'"type":"')[1].split(b'"')[0] for line in lines.splitlines()]
         assert kinds[0] in (b"start", b"error")
         assert kinds[-1] == b"done"

@@ -95,10 +95,13 @@ async def test_the_blocking_client_works_too(net: Net) -> None:
 async def test_the_demo_answers(net: Net) -> None:
     gateway = await net.gateway()
     stream = await client_of(net, gateway).chat.completions.create(model="demo", messages=MESSAGES, stream=True)
+    text = ""
     async for piece in stream:
-        if piece.choices[0].delta.content:
+        text = piece.choices[0].delta.content or ""
+        if text:
             break
     await stream.close()
+    assert text
 
 
 @on_uvloop
