@@ -11,7 +11,8 @@ import sys
 
 import pytest
 
-from tests.kernels import load
+pytestmark = pytest.mark.native
+
 
 EVERY_METHOD = """
 import io
@@ -137,7 +138,6 @@ for kernels in (native, pure):
 
 
 def run(script: str) -> str:
-    load("native")
     command = [sys.executable, "-X", "faulthandler", "-c", script]
     child = subprocess.run(command, capture_output=True, timeout=100, check=False)
     assert child.returncode == 0, child.stderr.decode()[-3000:]

@@ -631,6 +631,7 @@ class TestCopying:
         whole = event("function_call_arguments.done", output_index=0, arguments='{"a":1}')
         assert calls_of(plain(adapter.receive("", json.dumps(whole)))) == [("c", "f", '{"a":1}')]
 
+    @pytest.mark.native
     def test_frames_that_differ_in_number_padding_and_id_reach_the_adapter_once(self) -> None:
         native = load("native")
         frames = [text("Hey", sequence_number=n, item_id=f"i{n}", obfuscation="x" * (n % 16)) for n in range(500)]
