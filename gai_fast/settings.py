@@ -214,4 +214,4 @@ class Settings(_Snapshot):
         close = get_close_matches(name, self.models, 1)
         known = ", ".join(list(self.models)[:_NAMED]) or "none"
         hint = f"did you mean {close[0]!r}?" if close else f"known: {known}"
-        raise NotFound(message=f"there is no model {name!r}; {hint}", reason="model")
+        raise NotFound(message=f"there is no model of this name; {hint}", reason="model")

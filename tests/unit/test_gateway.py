@@ -126,7 +126,7 @@ class TestStream:
             ({"query": 1}, InvalidRequest, "query"),
             ({}, InvalidRequest, "messages"),
             ({"query": "a", "nonsense": 1}, InvalidRequest, "nonsense"),
-            ({"query": "a", "model": "other"}, NotFound, "other"),
+            ({"query": "a", "model": "other"}, NotFound, "known: m"),
         ],
     )
     async def test_a_request_that_cannot_be_made_is_raised(
