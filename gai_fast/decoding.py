@@ -1,7 +1,7 @@
-"""A provider's recorded or live bytes as events, without a server: `decode`, `adecode`, `read_events`.
+"""Decodes a provider's recorded or live bytes into events, without a server: `decode`, `adecode`, `read_events`.
 
-Owns how the library drives a relay and what its callers see: plain dicts with keys in order. The clock and the ids of
-a decoded stream come from here.
+Owns how the library drives a relay, and the events that its callers get: plain dicts with keys in order. Provides the
+clock and the ids of a decoded stream.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _log: Final = logging.getLogger("gai_fast.decoding")
 
 Envelope = Literal["compact", "full"]
 
-# What reading a source may raise that says the source broke; anything else is the caller's bug and passes through.
+# Exceptions of a source that mean that it broke; any other is a bug of the caller's and passes through.
 _BROKEN = (OSError, EOFError, TimeoutError)
 
 
@@ -34,7 +34,7 @@ def decode(
     headers: Mapping[str, str] | None = None,
     envelope: Envelope = "compact",
 ) -> Iterator[Event]:
-    """The events of one upstream answer.
+    """Decodes one upstream answer.
 
     Args:
         provider: A provider's name, `name` or `name:api`.
@@ -44,11 +44,11 @@ def decode(
         envelope: `compact` (schema, ts and request_id on the first event) or `full` (on every event).
 
     Yields:
-        Events as `gai.events.v1` says, `done` last. What the provider said or how it broke is an `error` event, and so
-        is an `OSError`, `EOFError` or `TimeoutError` of `chunks`.
+        Events of `gai.events.v1`, `done` last. A failure of the provider, a broken body, and an `OSError`, `EOFError`
+        or `TimeoutError` of `chunks` become an `error` event.
 
     Raises:
-        ValueError: At the call: no such provider or envelope.
+        ValueError: At the call: the provider or the envelope is unknown.
     """
     return _decoded(_Decoding(provider, status, headers, envelope), chunks)
 
@@ -102,7 +102,7 @@ class OrderedEvents:
 
     Args:
         envelope: `compact` or `full`.
-        plain: Give `tool_call.input` as parsed values; otherwise as JSON text.
+        plain: Whether `tool_call.input` is a parsed value or JSON text.
     """
 
     def __init__(self, envelope: Envelope, *, plain: bool = True) -> None:
@@ -171,13 +171,13 @@ class _Decoding:
 
 
 async def read_events(source: AsyncIterable[bytes]) -> AsyncIterator[Event]:
-    """The events in a byte source of format `gai`, SSE or NDJSON; the first byte tells which.
+    """Reads events from a byte source in the format `gai`, SSE or NDJSON; the first byte tells which.
 
     Args:
         source: The body of a response, cut anywhere.
 
     Yields:
-        Events as they were written.
+        The events.
 
     Raises:
         ValueError: Data that is no JSON object, or a limit that was passed.
@@ -194,7 +194,7 @@ async def read_events(source: AsyncIterable[bytes]) -> AsyncIterator[Event]:
         try:
             items: list[Any] = parser.feed(chunk)
         except ValueError as problem:
-            # What the same chunk held before the fault, so that the cuts of the source change nothing.
+            # The items of the chunk before the fault, so that the result does not depend on the cuts of the source.
             for item in getattr(problem, "before", ()):
                 yield _event_in(item)
             raise

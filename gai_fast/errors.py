@@ -18,8 +18,8 @@ The tree::
         ├── ProviderUnavailable
         └── Internal              our bug, or an upstream's
 
-Owns the map code → status → temporary (CONTRACT §6) and the recogniser of upstream words (PROVIDERS §13). Knows no
-provider by name and reads no clock.
+Owns the map code → status → temporary (`docs/events.md`) and how an upstream's words become a code. Knows no provider
+by name and reads no clock.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class GaiFastError(Exception):
 
 
 class Error(GaiFastError):
-    """What went wrong, in the terms of CONTRACT §6.
+    """What went wrong: a code, a message, and what a client may do about it.
 
     Args:
         code: One of the thirteen codes.
@@ -291,7 +291,7 @@ def _shortened(message: str) -> str:
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
 
 
-# ---- an upstream's words → code: PROVIDERS §13 ---------------------------------------------------------------------
+# ---- an upstream's words → code ----------------------------------------------------------------------------------
 
 _SPECIFIC: Final[dict[str, Code]] = {}
 for _code, _words in {
@@ -375,7 +375,7 @@ _CAPACITY: Final = re.compile(r"overloaded|capacity|loading")
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
+class UpstreamFailure:
     """What an upstream said of a failure, in its own words.
 
     Args:
@@ -396,7 +396,7 @@ class Said:
 def classify(message: str, words: Iterable[str], status: int | None) -> Code:
     """The code for an upstream's failure.
 
-    Order (PROVIDERS §13): a specific word, a pattern in the message, the status, a generic word, else `internal`.
+    Order: a specific word, a pattern in the message, the status, a generic word, else `internal`.
 
     Args:
         message: The upstream's message.
@@ -428,7 +428,7 @@ def is_spent(words: Iterable[str]) -> bool:
     return any(word.lower() in _SPENT_WORDS for word in words)
 
 
-def from_upstream(said: Said, *, phase: Phase, provider: str, retry_after_ms: int | None = None) -> Error:
+def from_upstream(said: UpstreamFailure, *, phase: Phase, provider: str, retry_after_ms: int | None = None) -> Error:
     """The error for what an upstream said, keeping the provider's meaning."""
     code = classify(said.message, said.words, said.status)
     temporary = CLASSES[code].default_temporary and not is_spent(said.words)
@@ -451,12 +451,12 @@ _OWN_STATUSES: Final[Mapping[Code, frozenset[int]]] = {
     "invalid_request": frozenset({400, 405, 406, 409, 411, 413, 414, 415, 417, 422, 426, 431, 505}),
     "forbidden": frozenset({402}),
 }
-"""The statuses of an upstream that are kept: those `invalid_request` may have (CONTRACT §6), since SDKs choose their
+"""The statuses of an upstream that are kept: those that `invalid_request` may have, since SDKs choose their
 exception class by them, and the one that says "billing" whatever the words beside it, for `for_client`."""
 
 
 def for_client(error: Error, upstream: str, *, keep_details: bool = False) -> Error:
-    """An upstream's error as a client of the server may see it (CONTRACT §6).
+    """An upstream's error as a client of the server may see it.
 
     `unauthorized` speaks of the caller's key only: where the upstream refuses *our* credentials or account, the caller
     can do nothing about it, and the upstream's words (which may quote the key) are for the operator's log.
@@ -499,7 +499,7 @@ def retry_after_ms(
 ) -> int | None:
     """How long an upstream asks to wait, in milliseconds.
 
-    Order (PROVIDERS §13): `retry-after-ms`, `retry-after` (seconds or an HTTP date), the body, the message ("try again
+    Order: `retry-after-ms`, `retry-after` (seconds or an HTTP date), the body, the message ("try again
     in 5.289s", "retry after 7 seconds"), the longest of `x-ratelimit-reset-*` and its like (a Go duration, an RFC 3339
     time, seconds from now or since the epoch). Garbage and negative values are ignored.
 

@@ -1,7 +1,6 @@
 """The vocabulary of `gai.events.v1`: event types, wire names, key order.
 
-Owns what an event may hold and in which order it is written. Knows nothing of
-how it is encoded, where it came from or who reads it.
+Owns the keys of events and their order. Knows nothing of encoding, sources and readers.
 """
 
 from __future__ import annotations
@@ -71,7 +70,7 @@ DELTAS: Final[Mapping[str, str]] = {
     "refusal.delta": "text",
     "tool.call.delta": "arguments",
 }
-"""The events a stream is mostly made of, and which key holds their text."""
+"""The most frequent events, and the key that holds their text."""
 
 FinishReason = Literal["stop", "length", "tool_calls", "content_filter", "cancelled", "pause", "other"]
 FINISH_REASONS: Final = frozenset(FinishReason.__args__)  # type: ignore[attr-defined]  # typing has no public accessor
@@ -132,7 +131,7 @@ class JSONText:
 
     Args:
         text: Valid JSON without white space outside its strings.
-        value: What the text says, parsed, integers exact.
+        value: The parsed text, integers exact.
     """
 
     __slots__ = ("text", "value")
@@ -157,7 +156,7 @@ def done(finished: bool) -> Event:
 
 
 def is_empty(value: object) -> bool:
-    """Whether a key with this value is left out of an event (CONTRACT §5: "absent when empty")."""
+    """Whether a key with this value is left out of an event."""
     return value is None or (isinstance(value, (str, list, dict)) and not value)
 
 

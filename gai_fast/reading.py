@@ -1,6 +1,6 @@
-"""Reads requests: a client's body into a native one, with every error of its shape, and what that says in order.
+"""Reads native requests: a body into a `Request`, with every error of its shape, and its messages in order.
 
-Apart from `request.py`, which has the types, because every request runs through it compiled.
+Separate from `request.py`, which has the types, since this module is compiled.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from gai_fast.request import (
 
 
 def turns(request: Request) -> list[tuple[str, Message]]:
-    """The conversation, each message with its path in the request: `messages[2]`, `system` or `query`."""
+    """Returns the messages, each with its path in the request: `messages[2]`, `system` or `query`."""
     said: list[tuple[str, Message]] = []
     if request.system is not UNSET:
         said.append(("system", SystemMessage(content=request.system)))
@@ -47,12 +47,12 @@ def turns(request: Request) -> list[tuple[str, Message]]:
 
 
 def conversation(request: Request) -> list[Message]:
-    """The messages, `system` first and `query` last where given."""
+    """Returns the messages, `system` first and `query` last."""
     return [message for _, message in turns(request)]
 
 
 def characters(request: Request) -> int:
-    """The characters of all texts of a request, for an estimate where no tokens are counted."""
+    """Counts the characters of all texts of a request, for an estimate where no tokens are counted."""
     counted = (len(request.system) if request.system else 0) + (len(request.query) if request.query else 0)
     messages: list[Message] = request.messages
     for message in messages:
@@ -89,7 +89,7 @@ def parse_request(body: bytes) -> Request:
 
 
 def parse_object(body: bytes) -> dict[str, Any]:
-    """Reads a client's request of another dialect: any JSON object, integers exact, of duplicate keys the last.
+    """Reads a request of another dialect: any JSON object, integers exact; of duplicate keys the last one holds.
 
     Raises:
         InvalidRequest: Not a JSON object, or nested deeper than `limits.json_depth`.
@@ -98,7 +98,7 @@ def parse_object(body: bytes) -> dict[str, Any]:
 
 
 def check_members(given: Mapping[str, Any], kind: type[Struct], path: str) -> None:
-    """Checks the members of a JSON object that a type names; others may be anything.
+    """Checks those members of a JSON object that a type names; others may have any type.
 
     Args:
         given: The object, parsed.
@@ -115,7 +115,7 @@ def check_members(given: Mapping[str, Any], kind: type[Struct], path: str) -> No
 
 
 def _unquoted(problem: str) -> str:
-    """What msgspec found wrong, without the value that it quotes."""
+    """Returns msgspec's message without the value that it quotes."""
     return _QUOTED.sub(r"\1", problem)
 
 
@@ -133,7 +133,7 @@ def _decoded(decoder: msgspec.json.Decoder[_T], body: bytes) -> _T:
     except msgspec.DecodeError as problem:
         if str(problem) != "Input data was truncated":
             raise _not_json(str(problem).removeprefix("JSON is malformed: ")) from None
-        # msgspec says so of an unpaired surrogate as well.
+        # msgspec reports an unpaired surrogate the same way.
         half = _HALF.search(body)
         if half is None:
             raise _not_json(f"it ends too early (byte {len(body)})") from None
@@ -153,15 +153,15 @@ def _check_depth(body: bytes) -> None:
             raise InvalidRequest(message=f"The body is nested deeper than {limit} levels", reason="depth")
 
 
-# A string without an end reaches to the end of the body: looking for its end again from each quote in it would take
-# quadratic time.
+# A string without an end matches up to the end of the body: another search from each quote in it would take quadratic
+# time.
 _STRING: Final = re.compile(rb'"(?:[^"\\]+|\\.?)*+(?:"|\Z)', re.S)
 _BRACKETS: Final = re.compile(rb"[\[{]+|[\]}]+")
 _HALF: Final = re.compile(rb"\\u[dD][89abAB]..(?!\\u[dD][c-fC-F])", re.S)
 
 
 def _nearest(problem: str) -> str:
-    """The known field that an unknown one is most like, where there is one."""
+    """Returns a hint at the known field that is most like an unknown one."""
     found = _UNKNOWN.search(problem)
     close = get_close_matches(found[1], _FIELDS, 1) if found is not None else []
     return f"; did you mean {close[0]!r}?" if close else ""
@@ -189,11 +189,11 @@ _FIELDS: Final = sorted(
     }
 )
 _QUOTED: Final = re.compile(r"(Invalid (?:enum )?value) '.*'", re.S)
-"""What msgspec quotes of a request; a field's name is its path, and stays."""
+"""Values of a request that msgspec quotes; names of fields stay, as they are its path."""
 
 
 def _check_parts(request: Request) -> None:
-    """What the types cannot say."""
+    """Checks what the types cannot express."""
     for index, message in enumerate(request.messages):
         for at, part in enumerate(() if isinstance(message.content, str) else message.content):
             if isinstance(part, ImagePart) and (part.url is UNSET) == (part.data is UNSET):

@@ -722,7 +722,7 @@ class Relay:
     def _read_stray(self, stray: str) -> list[Event]:
         """Lines that are no SSE: some servers send their error so, with or without `error:` before it."""
         text = stray.removeprefix("error:").strip()
-        said = self._adapter.api.said(parse_chunk(text)) if text.startswith(("{", "[")) else None
+        said = self._adapter.api.read_failure(parse_chunk(text)) if text.startswith(("{", "[")) else None
         if said is not None:
             raise self._adapter.error(said)
         return []
@@ -742,7 +742,7 @@ class Relay:
         text = self._body.collected.decode("utf-8", "replace").removeprefix("\ufeff").strip()
         try:
             answer = parse_chunk(text)
-            said = self._adapter.api.said(answer)
+            said = self._adapter.api.read_failure(answer)
             if said is not None:
                 raise self._adapter.error(said)
             events = self._adapter.receive_whole(answer, text)

@@ -1,8 +1,7 @@
 """The native request: its shape.
 
-Owns what a caller may ask for (CONTRACT §4 "Native request"). Knows no provider, no route and no header; what a
-provider cannot do is for the provider's file to say. How a request is read stands in `reading.py`: types of msgspec's
-cannot be compiled.
+Owns what a caller may ask for (`docs/http-api.md`). Knows no provider, no route and no header; a provider's file
+decides what that provider supports. Requests are read in `reading.py`: mypyc cannot compile msgspec's types.
 """
 
 from __future__ import annotations
@@ -47,7 +46,7 @@ class FilePart(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, ta
 
 
 class ReasoningPart(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="type", tag="reasoning"):
-    """Reasoning of an earlier turn, sent back with its signature; `redacted` where the signature is all there is."""
+    """Reasoning of an earlier turn, sent back with its signature; `redacted`: nothing but the signature."""
 
     text: str = ""
     signature: str | UnsetType = UNSET
@@ -75,7 +74,7 @@ class SystemMessage(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class UserMessage(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="role", tag="user"):
-    """What the user said or sent."""
+    """A message of the user."""
 
     content: str | list[UserPart]
 
@@ -158,7 +157,7 @@ class Request(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     idempotency_key: str | UnsetType = UNSET
 
     def with_prefill(self, text: str) -> Request:
-        """The same request with a beginning of its answer, for upstreams that go on from one."""
+        """Returns the request with the beginning of its answer, for upstreams that continue it."""
         messages = [*self.messages]
         if self.query is not UNSET:
             messages.append(UserMessage(content=self.query))

@@ -1,6 +1,6 @@
-"""What a stream amounts to: the events of one answer, collected.
+"""The collected events of one answer.
 
-Owns `Result` and how events become one. Knows nothing of how the events came.
+Owns `Result`, and how events become one. Knows nothing of their source.
 """
 
 from __future__ import annotations
@@ -43,12 +43,12 @@ class Result:
         tool_calls: The complete calls, in order.
         citations: All citations, in order.
         finish_reason: One of `events.FINISH_REASONS`; `None` where the stream failed.
-        finish_reason_raw: The provider's word for it.
-        usage: Token counts as CONTRACT §5 says, or `None`.
-        error: What the stream failed with, or `None`.
+        finish_reason_raw: The provider's own finish reason.
+        usage: Token counts as `docs/events.md` has them, or `None`.
+        error: The failure of the stream, or `None`.
         message: The answer as a message that can be appended to the next request's `messages`, signatures included.
-        metrics: Times and rates of the stream; empty where nobody measured.
-        provider: The adapter's name.
+        metrics: Times and rates of the stream; empty where they were not measured.
+        provider: The provider's name.
         model: The model that answered.
     """
 
@@ -67,7 +67,7 @@ class Result:
     model: str | None = None
 
     def raise_for_error(self) -> Result:
-        """This result.
+        """Returns this result.
 
         Raises:
             Error: The stream failed.
@@ -81,7 +81,7 @@ class Collector:
     """Gathers the events of one stream; a sink for a relay.
 
     Args:
-        plain: Hand out `tool_call.input` as parsed values, as library users see them; otherwise as JSON text.
+        plain: Whether `tool_call.input` is a parsed value, as in the library, or JSON text.
     """
 
     def __init__(self, *, plain: bool = True) -> None:
@@ -110,7 +110,7 @@ class Collector:
         if event.get("choice"):
             return
         if kind in self._texts:
-            # An encoder leaves an empty text out.
+            # An encoder leaves out an empty text.
             text = event.get("text", "")
             self._grow(len(text))
             self._texts[kind].append(text)
@@ -152,7 +152,7 @@ class Collector:
         if not text:
             return  # providers refuse an empty part
         last = self._parts[-1] if self._parts else {}
-        # A signature closes its block: what follows is a new part.
+        # A signature closes its block: more text is a new part.
         if last.get("type") == kind and "signature" not in last:
             last["pieces"].append(text)
         else:
@@ -184,7 +184,7 @@ class Collector:
         self._parts.append({"type": "tool_call", "call_id": call_id, "name": call.get("name", ""), "input": kept})
 
     def result(self) -> Result:
-        """What has been collected so far."""
+        """Returns the result so far."""
         provider = self._end.get("provider") or self._start.get("provider")
         error = self._end.get("error")
         return Result(

@@ -16,7 +16,7 @@ from gai_fast.formats._chat_stream import Chunks
 
 
 class Passthrough(Chunks):
-    """The upstream's own frames, byte for byte, and what they leave out (CONTRACT §5 `warning`).
+    """The upstream's own frames, byte for byte, and what they leave out.
 
     1. Events that the frames have told already write nothing.
     2. Warnings stand on one chunk with `choices: []` before `[DONE]`.

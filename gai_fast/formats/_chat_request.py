@@ -402,7 +402,7 @@ class _RequestReader:
 
 
 def _signs_text(part: Mapping[str, Any]) -> bool:
-    """Whether a signature is for the visible text: Gemini's is, unless it stands on a call (PROVIDERS §4)."""
+    """Whether a signature is for the visible text: Gemini's is, unless it stands on a call."""
     return part.get("provider") == "gemini" and not part["text"]
 
 

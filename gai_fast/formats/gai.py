@@ -82,7 +82,7 @@ class GaiFormat(Format):
         return encoder  # type: ignore[no-any-return]  # as above
 
     def whole(self, context: StreamContext) -> Encoder:
-        """The answer of CONTRACT §4: every key, `null` or `[]` where empty."""
+        """The whole answer: every key, `null` or `[]` where empty."""
         return _Whole(context)
 
 

@@ -33,7 +33,7 @@ PROVIDERS: Final = {
 
 @cache
 def get_provider(name: str) -> API:
-    """The API that a provider name means (CONTRACT §2 "Provider names").
+    """Returns the API for a provider's name.
 
     Args:
         name: `name` or `name:api`.

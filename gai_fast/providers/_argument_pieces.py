@@ -1,4 +1,4 @@
-"""Arguments of a call that come as values with their paths: written as JSON text while they come.
+"""Arguments that come as values with their paths, written as JSON text while they come.
 
 Owns the paths and the text between the values. Knows no provider.
 """
@@ -21,10 +21,10 @@ _STEP: Final = re.compile(
 
 
 def argument_path(path: str) -> Path:
-    """The keys and indices of a JSON path (RFC 9535) that names one value.
+    """Reads a JSON path (RFC 9535) of one value into keys and indices.
 
     Raises:
-        Malformed: It is none.
+        Malformed: It is no such path.
     """
     steps: list[str | int] = []
     at = 1
@@ -50,7 +50,7 @@ class ArgumentPiece:
 
     path: Path
     text: str
-    """JSON, of a string without its closing quote; empty where the piece only ends a value."""
+    """JSON; a string without its closing quote; empty where the piece only ends a value."""
     is_string: bool
 
 
@@ -60,15 +60,15 @@ class ArgumentWriter:
     def __init__(self) -> None:
         self._path: Path = ()
         self._keys: list[set[str | int]] = []
-        """Of every open object and array: what it holds already."""
+        """The keys so far of every open object and array."""
         self._in_string = False
-        """The last value is a string: more of it may come, so its closing quote waits."""
+        """The last value is a string that may go on, so its closing quote is not written yet."""
 
     def write(self, piece: ArgumentPiece) -> str:
-        """The text of a piece.
+        """Returns the text for a piece.
 
         Raises:
-            Malformed: The value belongs into a place that has been left already.
+            Malformed: The place of the value has been closed already.
         """
         if not piece.text:
             return ""
@@ -82,7 +82,7 @@ class ArgumentWriter:
         return text
 
     def _move(self, path: Path) -> str:
-        """Closes and opens what lies between the value before and this one."""
+        """Closes and opens the containers between the last value and this one."""
         text, same = "", 0
         if self._path:
             parting = (at for at, steps in enumerate(zip(path, self._path, strict=False)) if steps[0] != steps[1])
@@ -106,12 +106,12 @@ class ArgumentWriter:
         return text
 
     def _closed(self, depth: int) -> str:
-        """Closes the value and all that is open within the container at a depth."""
+        """Closes the value and all containers below a depth."""
         ends = ("]" if isinstance(step, int) else "}" for step in reversed(self._path[depth + 1 :]))
         return ('"' if self._in_string else "") + "".join(ends)
 
     def close(self) -> str:
-        """The rest of the text."""
+        """Returns the rest of the text."""
         return self._closed(-1) if self._path else ""
 
 

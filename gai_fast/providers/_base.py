@@ -18,10 +18,10 @@ from mypy_extensions import mypyc_attr
 
 from gai_fast import errors
 from gai_fast._impl import encode_json
-from gai_fast.errors import Error, Malformed, Said, Unsupported
+from gai_fast.errors import Error, Malformed, Unsupported, UpstreamFailure
 from gai_fast.events import Event
 from gai_fast.providers._chunks import parse_chunk
-from gai_fast.providers._failures import error_object, said_of
+from gai_fast.providers._failures import error_object, failure_of
 from gai_fast.providers._requests import is_given, merged
 from gai_fast.providers._room import Room
 from gai_fast.reading import check_members
@@ -33,12 +33,12 @@ _ACCEPTED: Final = {"sse": "text/event-stream", "ndjson": "application/x-ndjson"
 
 
 class Target:
-    """Whom a request is for.
+    """The model and the credential that a request is sent with, and how fields are treated that have no place in it.
 
     Args:
-        model: The id the upstream is asked for.
-        api_key: The credential, revealed; `None` where the upstream needs none.
-        on_unsupported: What becomes of a field that the provider has no place for: refused, or left out.
+        model: The id that the upstream knows the model by.
+        api_key: The credential in plain text; `None` where the upstream needs none.
+        on_unsupported: Whether a field that the provider does not support is refused (`error`) or left out (`drop`).
         dropped: The paths of the fields that were left out, in order; filled by `API.leave_out`.
     """
 
@@ -54,7 +54,7 @@ class Target:
 
 
 class UpstreamRequest:
-    """What goes on the wire; `path` is appended to the configured `base_url`."""
+    """An HTTP request to an upstream; `path` is appended to the configured `base_url`."""
 
     __slots__ = ("body", "headers", "method", "path")
 
@@ -70,14 +70,14 @@ class API(ABC):
     """One API of one provider: stateless, shared by all requests."""
 
     provider: ClassVar[str]
-    """The adapter's name without `:api`, as events say it."""
+    """The provider's name without `:api`, as it stands in events."""
     dialect: ClassVar[str] = ""
-    """The client format whose requests and answers this API speaks unchanged; empty: none."""
+    """The client format whose requests and answers are this API's own; empty: none."""
     framing: ClassVar[Framing] = "sse"
     answers_in_arrays: ClassVar[bool] = False
-    """Whether the chunks may also come as the elements of one JSON array, as they are made."""
+    """Whether a stream may also be one JSON array whose elements are the chunks."""
     base_url: ClassVar[str] = ""
-    """As the provider's own SDK takes it; empty: the configuration must say."""
+    """The default, in the form that the provider's SDK uses; empty: the configuration must set one."""
     key_variable: ClassVar[str] = ""
     """The usual environment variable of the credential; empty: none."""
     host_variable: ClassVar[str] = ""
@@ -87,47 +87,47 @@ class API(ABC):
     recording: ClassVar[str] = ""
     """The name of a file beside this package that is replayed instead of asking an upstream; empty: none."""
     stream_options: ClassVar[Mapping[str, bool]] = {}
-    """What is asked of a stream beside its text, where the API has a place for that."""
+    """The request's `stream_options`; empty: the field is not sent."""
     finish_words: ClassVar[Mapping[str, str]] = {}
-    """The `finish_reason` that each of the provider's words means; `other` for all that are not here."""
+    """The `finish_reason` for each of the provider's words; a word that is missing here becomes `other`."""
     failure_words: ClassVar[frozenset[str]] = frozenset()
-    """Words in place of a finish reason that mean that the answer failed."""
+    """Words in place of a finish reason which mean that the answer failed."""
     lacks: ClassVar[frozenset[str]] = frozenset()
-    """Fields of a native request, by name, that this API has no place for whatever they say; see `possible`."""
+    """Names of the fields of a native request that this API does not support, whatever their value."""
     options: ClassVar[Mapping[str, Any]] = {}
-    """The types, as msgspec takes them, of the members of `provider_options` that this API reads itself. Each may also
-    be `null`; all other members go to the upstream as they are, which judges them."""
+    """The types (for `msgspec.convert`) of those members of `provider_options` that the gateway itself reads. Each may
+    also be `null`. All other members are sent as they are; the upstream judges them."""
 
     def build_request(self, request: Request, target: Target) -> UpstreamRequest:
-        """The provider's own request for a native one: `body`, with `provider_options` merged in, on its way.
+        """Builds the provider's request for a native one: `body` with `provider_options` merged in.
 
         Raises:
-            InvalidRequest: An option has a wrong type, or a field a value that no provider takes.
-            Unsupported: The provider cannot do what a field asks for, and `target` does not say to leave it out; the
-                text names the field.
+            InvalidRequest: An option has a wrong type, or a field has a value that no provider accepts.
+            Unsupported: The provider does not support a field, and `target` does not allow to leave it out; the text
+                names the field.
         """
         options = request.provider_options.get(self.provider)
         if options:
             self.check_options(options, f"$.provider_options.{self.provider}")
-        body = self.body(self.possible(request, target), target)
+        body = self.body(self.supported(request, target), target)
         return self.post(merged(body, options) if options else body, target)
 
     @abstractmethod
     def body(self, request: Request, target: Target) -> dict[str, Any]:
-        """The JSON body for a native request, without `provider_options`.
+        """Builds the JSON body for a native request, without `provider_options`.
 
         Args:
-            request: The request, without the fields that this API `lacks`. Its options have been checked.
-            target: Whom it is for; `leave_out` says what becomes of what else has no place.
+            request: The request without the fields that this API `lacks`; its options have been checked.
+            target: Model and credential; `leave_out` decides about anything else that the API does not support.
 
         Raises:
             InvalidRequest, Unsupported: As `build_request`.
         """
-        # Compiled, a class that lacks a method can be made, and an empty body would end the process.
+        # mypyc does not keep a class with an abstract method from being instantiated, and crashes on an empty body.
         raise NotImplementedError
 
     def post(self, body: dict[str, Any], target: Target) -> UpstreamRequest:
-        """The request that carries a body; APIs override it whose path or headers depend on the body."""
+        """Builds the HTTP request for a body. Overridden where the path or the headers depend on the body."""
         return UpstreamRequest(self.path, encode_json(body), self.headers(target))
 
     def headers(self, target: Target) -> list[tuple[str, str]]:
@@ -141,28 +141,28 @@ class API(ABC):
 
     @abstractmethod
     def adapter(self, model: str | None = None) -> Adapter:
-        """A fresh reader for one answer.
+        """Creates the reader of one answer.
 
         Args:
-            model: The id that was asked for, told where the provider names none.
+            model: The id that the request asked for; events have it where the provider names no model.
         """
         raise NotImplementedError
 
     def address(self, value: str) -> str:
-        """The base URL that a value of `host_variable` means."""
+        """Returns the base URL for a value of `host_variable`."""
         return value
 
-    def said(self, body: Any) -> Said | None:
-        """What an error body says, or `None` where this object is no error.
+    def read_failure(self, body: Any) -> UpstreamFailure | None:
+        """Reads an error body; returns `None` where the object is no error.
 
         Args:
             body: Parsed JSON of any shape.
         """
         error = error_object(body)
-        return None if error is None else said_of(error)
+        return None if error is None else failure_of(error)
 
     def build_passthrough(self, body: Mapping[str, Any], target: Target) -> UpstreamRequest:
-        """A client's own request in this API's dialect, with the model replaced and written anew.
+        """Builds the request for a client's body in this API's dialect, with the model replaced.
 
         Raises:
             InvalidRequest: A member that `options` names has a wrong type.
@@ -174,21 +174,21 @@ class API(ABC):
         return self.post({**body, "model": target.model}, target)
 
     def unsupported(self, field: str) -> Unsupported:
-        """The refusal of a request's field that this API has no place for, where nothing can be left out."""
-        # A part of the path may be the caller's own word, of any length.
+        """Returns the error for a field that this API does not support and that cannot be left out."""
+        # The path may hold a key of the caller's, of any length.
         return Unsupported(message=f"{self.provider} does not support `{field[:200]}`", reason="field")
 
     def leave_out(self, field: str, target: Target, what: str = "") -> None:
-        """Refuses a field of the native request, or notes that it is left out, as `on_unsupported` says.
+        """Refuses a field of the native request that the API does not support, or notes that it is left out.
 
-        The one place that asks for the setting: `build_request` calls this for everything that the provider has no
-        place for, and goes on without it where this returns.
+        `build_request` calls this for everything that the provider does not support, and goes on without it where this
+        returns. Nothing else reads `on_unsupported`.
 
         Args:
-            field: Its path in the native request: `seed`, `reasoning.max_tokens`, `tools[1].strict`,
-                `messages[2].content[1]`; `reading.turns` has the paths of messages.
-            target: Whom the request is for.
-            what: What there is about it, for the message: `audio parts in tool messages`.
+            field: The path in the native request: `seed`, `reasoning.max_tokens`, `tools[1].strict`,
+                `messages[2].content[1]`; `reading.turns` gives the paths of messages.
+            target: Holds `on_unsupported`, and gets the path where the field is left out.
+            what: A reason for the message, such as `audio parts in tool messages`.
 
         Raises:
             Unsupported: `on_unsupported` is `error`; the text names the field.
@@ -207,15 +207,15 @@ class API(ABC):
             path: Where the part stands in the native request.
             part: The part.
             message: The message that holds it.
-            target: Whom the request is for.
-            only_its_type: Parts of its kind have a place, but not with its media type.
+            target: As for `leave_out`.
+            only_its_type: The API supports parts of this kind, but not with this media type.
         """
         kind = part.__struct_config__.tag
         role = message.__struct_config__.tag
         what = f"{kind} of type {part.media_type}" if only_its_type else f"{kind} parts in {role} messages"
         self.leave_out(path, target, what)
 
-    def possible(self, request: Request, target: Target) -> Request:
+    def supported(self, request: Request, target: Target) -> Request:
         """The request without the fields that this API `lacks`.
 
         Raises:
@@ -234,7 +234,7 @@ class API(ABC):
         return Request(**kept)
 
     def check_options(self, given: Mapping[str, Any], path: str) -> None:
-        """Checks the members of a caller's object that this API reads itself, by the types that `options` declares.
+        """Checks those members of a caller's object that the gateway itself reads, by the types in `options`.
 
         Args:
             given: `provider_options` of this provider, or a body in this API's dialect.
@@ -256,14 +256,14 @@ class API(ABC):
             now_ms: Milliseconds since the epoch, for a `Retry-After` date.
         """
         try:
-            said = self.said(orjson.loads(body))
-        except (ValueError, RecursionError):  # no JSON, or nested too deep to be told
+            said = self.read_failure(orjson.loads(body))
+        except (ValueError, RecursionError):  # no JSON, or nested too deep to be parsed
             said = None
         if said is None:
-            said = Said(_plain_text(body) or f"{self.provider} answered with status {status}")
-        said = Said(said.message, said.words, status, said.retry_after_ms, said.details)
+            said = UpstreamFailure(_plain_text(body) or f"{self.provider} answered with status {status}")
+        said = UpstreamFailure(said.message, said.words, status, said.retry_after_ms, said.details)
         if status != _TOO_MANY:
-            # OpenAI tells of its limits in every answer; they are no reason for a failure of another kind.
+            # OpenAI sends its limits with every answer; they are not the reason of a failure of another kind.
             headers = {name: value for name, value in headers.items() if "ratelimit" not in name}
         wait = errors.retry_after_ms(headers, said.message, now_ms, said.retry_after_ms)
         return errors.from_upstream(said, phase="first_event", provider=self.provider, retry_after_ms=wait)
@@ -271,7 +271,7 @@ class API(ABC):
 
 @cache
 def options_type(api: API) -> type[Struct]:
-    """The type of a caller's object whose members have the types that `API.options` declares."""
+    """Returns a type for `msgspec.convert` whose members are those of `API.options`."""
     members = [(name, kind | None, None) for name, kind in api.options.items()]
     return defstruct(type(api).__name__, members)
 
@@ -280,7 +280,7 @@ _TOO_MANY: Final = 429
 
 
 def _plain_text(body: bytes) -> str:
-    """A body that is no JSON as a message; markup says nothing to a caller."""
+    """Returns a body that is no JSON as a message; of markup, nothing."""
     text = body.decode("utf-8", "replace").strip()
     return "" if text.startswith("<") else text
 
@@ -289,43 +289,43 @@ def _plain_text(body: bytes) -> str:
 class Adapter(ABC):
     """Reads one answer: chunks in, events out.
 
-    The relay calls `receive` for every chunk, then exactly one of `finish` and `abort`. What `receive` raises is the
-    relay's to judge: `Malformed` for a chunk that cannot be read, `Error` for a failure that the provider told.
+    The relay calls `receive` for every chunk, then exactly one of `finish` and `abort`. `receive` raises `Malformed`
+    for a chunk that cannot be read and `Error` for a failure that the provider reports; the relay handles both.
     """
 
     api: API
     ended: bool = False
-    """The provider's end mark has come: nothing that follows counts."""
+    """The provider's end mark has come; everything after it is ignored."""
 
     text_members: ClassVar[frozenset[str]] = frozenset()
-    """Names of the members whose string is, unchanged, the text of a delta. A chunk that became one such delta may be
-    learned, and later ones of its kind are copied without `receive`; empty: none ever is."""
+    """Names of members whose string is the text of a delta, unchanged. The copier may learn a chunk that became one
+    such delta; later chunks like it are copied without `receive`. Empty: no chunk is ever copied."""
     ignored_members: ClassVar[frozenset[str]] = frozenset()
-    """Names of members that vary from chunk to chunk and on whose value nothing that is told depends."""
+    """Names of members that vary from chunk to chunk and that no event depends on."""
     label_members: ClassVar[frozenset[str]] = frozenset()
-    """Names of members at the top of a chunk that must be texts, but nothing depends on what they say."""
+    """Names of members at the top of a chunk that must be strings, but that no event depends on."""
     kept_members: ClassVar[frozenset[str]] = frozenset()
-    """Names of members whose value is an object of numbers, of which only the last one of a stream counts."""
+    """Names of members whose value is an object of numbers, of which only the last one of a stream matters."""
     collects_text: ClassVar[bool] = False
-    """Whether `copied` is given visible text as well as arguments."""
+    """Whether `copied` receives visible text as well as arguments."""
     chunk: str = ""
-    """The text of the chunk at hand, where the adapter notes it."""
+    """The text of the current chunk, where the adapter notes it."""
     copyable: bool = True
-    """Whether chunks like the last one may be copied: what `receive` made of it depends on nothing but its bytes."""
+    """Whether chunks like the last one may be copied: the result of `receive` depended on nothing but its bytes."""
 
     is_plain: bool = False
-    """Whether a chunk like the last one is copyable whatever came before: it becomes what `expected` gives, where that
-    gives anything."""
+    """Whether a chunk like the last one may be copied whatever came before it: it becomes the delta that `expected`
+    returns, where that returns one."""
 
     def __init__(self, api: API, model: str | None = None) -> None:
         self.api = api
         self.model = model
         self.named = False
-        """Whether the provider has said which model answers; what it says first holds."""
+        """Whether the provider has named the model; the first name holds."""
         self.started = False
         self.usage: dict[str, Any] | None = None
         self.room = Room()
-        """For everything that is kept of the answer."""
+        """Limits everything that the adapter keeps of the answer."""
 
     @abstractmethod
     def receive(self, name: str, data: str) -> list[Event]:
@@ -336,8 +336,8 @@ class Adapter(ABC):
             data: The chunk's text.
 
         Raises:
-            Malformed: The chunk is not what the API promises.
-            Error: The provider says that it failed.
+            Malformed: The chunk breaks the API's grammar.
+            Error: The chunk reports a failure.
         """
         raise NotImplementedError
 
@@ -356,31 +356,31 @@ class Adapter(ABC):
 
     @abstractmethod
     def finish(self) -> list[Event]:
-        """The last events, `finish` included: the end mark has come, or the body has ended.
+        """Returns the last events, `finish` included: the end mark has come, or the body has ended.
 
         Raises:
-            Error: The provider never said why it finished, or the reason it gave is a failure.
+            Error: The provider gave no finish reason, or one that means a failure.
         """
         raise NotImplementedError
 
     def copied(self, event: Event, characters: int, text: str) -> None:  # noqa: B027  # most have nothing to note
-        """Notes deltas that were copied.
+        """Notes deltas of one kind that were copied.
 
         Args:
-            event: One of their kind, as `receive` returned it; without its text.
+            event: The delta as `receive` returned it, without its text.
             characters: Code points of all their texts.
-            text: All their texts in order, of `arguments` and what `collects_text` asks for; empty for other deltas.
+            text: The texts joined, for arguments and, with `collects_text`, visible text; empty for other deltas.
         """
 
     def expected(self) -> Event | None:
-        """The delta that a plain chunk would become now; `None`: that cannot be said before it has come.
+        """Returns the delta that a plain chunk would become now, or `None` where that is not known beforehand.
 
-        Not for adapters that `collects_text`.
+        Not for adapters with `collects_text`.
         """
         return None
 
     def kept(self, name: str, text: str) -> None:  # noqa: B027  # most have nothing to note
-        """Notes the last of the `kept_members` that was copied.
+        """Notes the last value of one of the `kept_members` in copied chunks.
 
         Args:
             name: Its name.
@@ -388,11 +388,12 @@ class Adapter(ABC):
         """
 
     def abort(self) -> list[Event]:
-        """What is complete though the answer is not: called once before an `error`."""
+        """Returns events for what is complete although the answer is not; called once before an `error`."""
         return []
 
     def seed(self, choice: int = 0) -> str:
-        """What the id of a call is made from that has none: the chunk at hand, with the answer's id or its time.
+        """Returns the text that an id is derived from for a call without one: the current chunk, which holds the
+        answer's id or its time.
 
         Args:
             choice: The number of the call's choice.
@@ -430,20 +431,20 @@ class Adapter(ABC):
             event["finish_reason_raw"] = raw
         return event
 
-    def error(self, said: Said) -> Error:
-        """The error for what the provider said in the stream; the relay fills in the phase."""
+    def error(self, said: UpstreamFailure) -> Error:
+        """Returns the error for a failure that the stream reports; the relay sets the phase."""
         wait = errors.retry_after_ms({}, said.message, None, said.retry_after_ms)
         return errors.from_upstream(said, phase="first_event", provider=self.api.provider, retry_after_ms=wait)
 
     def checked(self, chunk: Any, name: str = "") -> dict[str, Any]:
-        """A parsed chunk, which must be an object and tell of no failure: where most adapters begin.
+        """Returns a parsed chunk if it is an object that reports no failure; most adapters begin with this.
 
         Args:
             chunk: Parsed JSON of any shape.
             name: The SSE event name, empty where there is none.
 
         Raises:
-            Error: The chunk tells of a failure.
+            Error: The chunk reports a failure.
             Malformed: It is no object.
         """
         said = self.failure(chunk, name)
@@ -453,20 +454,20 @@ class Adapter(ABC):
             raise Malformed(f"a chunk is a JSON {type(chunk).__name__}, not an object")
         return chunk
 
-    def failure(self, chunk: Any, name: str = "") -> Said | None:
-        """What a chunk tells of a failure, or `None`; adapters override it whose grammar says more than its shape."""
-        return self.api.said(chunk)
+    def failure(self, chunk: Any, name: str = "") -> UpstreamFailure | None:
+        """Returns the failure that a chunk reports, or `None`. Overridden where the shape alone does not decide."""
+        return self.api.read_failure(chunk)
 
-    def told(self, data: str) -> Error:
-        """The error for an event that is named one, in whatever shape its data is."""
+    def error_event(self, data: str) -> Error:
+        """Returns the error for an SSE event named `error`, whatever the shape of its data."""
         try:
-            said = self.api.said(parse_chunk(data))
+            said = self.api.read_failure(parse_chunk(data))
         except Malformed:
             said = None
-        return self.error(said or Said(data))
+        return self.error(said or UpstreamFailure(data))
 
     def truncated(self) -> Error:
-        """The error for an answer that ended without saying why (CONTRACT §5 "Ends")."""
+        """Returns the error for an answer that ended without a finish reason."""
         return Error(
             "network",
             f"{self.api.provider} ended the answer before it was complete",
@@ -475,7 +476,7 @@ class Adapter(ABC):
         )
 
     def spliced(self) -> Error:
-        """The error for an answer amid which another one begins: the two cannot be told apart any more."""
+        """Returns the error for a second answer that begins within the first: the two cannot be separated."""
         return Error(
             "provider_unavailable",
             f"{self.api.provider} began another answer amid the first",

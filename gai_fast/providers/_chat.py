@@ -1,8 +1,8 @@
 """The chat dialect: `POST …/chat/completions` as OpenAI made it and most others speak it.
 
 Source: OpenAI's API reference and SDK, and those of the providers that speak the dialect. Owns how a native request is
-written in it, with hooks where providers depart from it; what one of them does differently stands in its own file.
-Answers are read in `_chat_answers.py`.
+written in it, with hooks where providers depart from it; a provider's own departures stand in its file. Answers are
+read in `_chat_answers.py`.
 """
 
 from __future__ import annotations
@@ -45,27 +45,27 @@ from gai_fast.request import (
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class ChatAPI(API):
-    """The dialect's common ground; a provider sets what is its own."""
+    """Requests of the dialect; a provider overrides what it does differently."""
 
     dialect = "openai"
     path = "/chat/completions"
     max_tokens_field: ClassVar[str] = "max_tokens"
     seed_field: ClassVar[str] = "seed"
     stream_options: ClassVar[Mapping[str, bool]] = {"include_usage": True}
-    """Empty: the provider tells usage unasked, or refuses the field."""
+    """Empty where the provider sends usage unasked, or refuses the field."""
     user_parts: ClassVar[frozenset[type[Struct]]] = frozenset({TextPart, ImagePart, AudioPart, FilePart})
-    """What a user message may hold."""
+    """The kinds of parts that a user message may hold."""
     tool_parts: ClassVar[frozenset[type[Struct]]] = frozenset({TextPart})
-    """What the result of a tool may hold."""
+    """The kinds of parts that the result of a tool may hold."""
     efforts: ClassVar[Mapping[str, str]] = {}
-    """The provider's words for those of `reasoning.effort` that it does not know itself: the nearest."""
+    """The nearest word of the provider's for each `reasoning.effort` that it does not know."""
     finish_words: ClassVar = {
         "stop": "stop",
         "length": "length",
         "tool_calls": "tool_calls",
         "content_filter": "content_filter",
         "function_call": "tool_calls",
-        # Together's, Mistral's; others serve the same models and pass their words on.
+        # Together's and Mistral's; others serve the same models and pass these words on.
         "eos": "stop",
         "model_length": "length",
     }
@@ -89,7 +89,7 @@ class ChatAPI(API):
         return body | self.sampling(request)
 
     def sampling(self, request: Request) -> dict[str, Any]:
-        """How the answer is drawn and told: the fields that chat and legacy completions share."""
+        """The fields for sampling and streaming, which chat and legacy completions share."""
         fields: dict[str, Any] = {"stream": True}
         if self.stream_options:
             fields["stream_options"] = self.stream_options
@@ -106,7 +106,7 @@ class ChatAPI(API):
         return fields
 
     def messages(self, request: Request, target: Target) -> list[dict[str, Any]]:
-        """The conversation in the dialect's terms."""
+        """The conversation in the dialect."""
         sent = []
         for path, message in turns(request):
             said = self.message(message, path, target)
@@ -120,9 +120,9 @@ class ChatAPI(API):
         Args:
             message: The message.
             path: Where it stands in the native request.
-            target: Whom the request is for.
+            target: Model and credential.
         """
-        if isinstance(message, UserMessage):  # first, as most are: asking costs 0.1 µs
+        if isinstance(message, UserMessage):  # first, as most are: each check costs 0.1 µs
             if isinstance(message.content, str):
                 return {"role": "user", "content": message.content}
             parts = self._parts(message, path, target, self.user_parts)
@@ -130,7 +130,7 @@ class ChatAPI(API):
         if isinstance(message, SystemMessage):
             return {"role": "system", "content": self.content(message, path, target, _TEXT)}
         if isinstance(message, ToolMessage):
-            # The dialect has no flag for a tool that failed: its text says so.
+            # The dialect has no flag for a failed tool; the text of its result has to say so.
             content = self.content(message, path, target, self.tool_parts)
             return {"role": "tool", "tool_call_id": message.call_id, "content": content}
         return self.assistant(message, path, target)
@@ -143,8 +143,8 @@ class ChatAPI(API):
         Args:
             message: The message.
             path: Where it stands in the native request.
-            target: Whom the request is for.
-            known: The kinds of parts that may stay.
+            target: Model and credential.
+            known: The kinds of parts that the message may hold.
         """
         if isinstance(message.content, str):
             return message.content
@@ -168,7 +168,7 @@ class ChatAPI(API):
         return sent
 
     def part(self, part: Any) -> dict[str, Any]:
-        """One part in the dialect's terms; empty where its media type has no place."""
+        """One part in the dialect; empty where its media type is not supported."""
         if isinstance(part, TextPart):
             return {"type": "text", "text": part.text}
         if isinstance(part, ImagePart):
@@ -183,14 +183,14 @@ class ChatAPI(API):
         return _AUDIO_FORMATS.get(media_type)
 
     def assistant(self, message: AssistantMessage, path: str, target: Target) -> dict[str, Any] | None:
-        """An earlier answer, with its calls and, where the provider takes it back, its reasoning."""
+        """An earlier answer, with its calls and, where the provider accepts it, its reasoning."""
         if isinstance(message.content, str):
             return {"role": "assistant", "content": message.content}
         text = self.content(message, path, target, _TEXT)
         reasoning = [part for part in message.content if isinstance(part, ReasoningPart)]
         calls = [part for part in message.content if isinstance(part, ToolCallPart)]
         whole: dict[str, Any] = {"role": "assistant", "content": text if text or not calls else None}
-        # Reasoning of another provider tells this one nothing, and its signatures would be refused.
+        # The reasoning of another provider is useless here, and its signatures would be refused.
         own = [part for part in reasoning if not part.provider or part.provider == self.provider]
         if own:
             whole |= self.earlier_reasoning(own, target, has_calls=bool(calls))
@@ -199,11 +199,11 @@ class ChatAPI(API):
         return whole
 
     def earlier_reasoning(self, parts: list[ReasoningPart], target: Target, *, has_calls: bool) -> dict[str, Any]:
-        """What an assistant message says of this provider's own reasoning; nothing where it does not take it back.
+        """The members for this provider's own earlier reasoning; none where it does not accept it.
 
         Args:
             parts: The reasoning, in order.
-            target: Whom the request is for.
+            target: Model and credential.
             has_calls: Whether the same message calls tools.
         """
         return {}
@@ -217,7 +217,7 @@ class ChatAPI(API):
         return {"type": "function", "function": {"name": wanted.name}} if isinstance(wanted, NamedTool) else wanted
 
     def response_format(self, wanted: ResponseFormat, target: Target) -> dict[str, Any]:
-        """The fields that say what the answer looks like."""
+        """The fields for the form of the answer."""
         if wanted.type == "text":
             return {"response_format": {"type": "text"}}
         if wanted.type == "json":
@@ -230,7 +230,7 @@ class ChatAPI(API):
         return {"response_format": {"type": "json_schema", "json_schema": schema}}
 
     def reasoning(self, wanted: Reasoning, target: Target) -> dict[str, Any]:
-        """The fields that say how much to think."""
+        """The fields for the amount of reasoning."""
         if wanted.max_tokens is not UNSET:
             self.leave_out("reasoning.max_tokens", target)
         return {"reasoning_effort": self.efforts.get(wanted.effort, wanted.effort)} if wanted.effort else {}

@@ -1,7 +1,7 @@
 """Answers of the chat dialect: chunks of `choices[].delta`, then `[DONE]`.
 
 Usage may stand on any chunk, an error may come at any time. Owns the grammar, with hooks where providers depart from
-it; what one of them does differently stands in its own file.
+it; a provider's own departures stand in its file.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Final
 from mypy_extensions import mypyc_attr
 
 from gai_fast._impl import Shape
-from gai_fast.errors import Malformed, Said
+from gai_fast.errors import Malformed, UpstreamFailure
 from gai_fast.events import Event
 from gai_fast.limits import LIMITS
 from gai_fast.providers._base import API, Adapter
@@ -25,7 +25,7 @@ _END: Final = "[DONE]"
 _FUNCTION_CALL: Final = -1
 """The index of the deprecated `function_call`, beside those of `tool_calls`."""
 _STREAMED_AUDIO: Final = "pcm16"
-"""The only audio format that OpenAI streams on this API."""
+"""The only audio format that OpenAI streams in this dialect."""
 
 
 class Choice:  # no dataclass: mypyc leaves its `__init__` to the interpreter, which takes three times as long
@@ -40,11 +40,11 @@ class Choice:  # no dataclass: mypyc leaves its `__init__` to the interpreter, w
         """Code points of text so far."""
         self.spoke = False
         self.reason = ""
-        """The provider's word for why it finished."""
+        """The provider's finish reason."""
 
 
 def _mark(events: list[Event], choice: Choice) -> None:
-    """Says whose they are; the first choice's say nothing."""
+    """Adds the number of their choice to events; those of the first choice have none."""
     if choice.number:
         for event in events:
             event["choice"] = choice.number
@@ -52,14 +52,14 @@ def _mark(events: list[Event], choice: Choice) -> None:
 
 _CALL: Final = {"index": "count", "id": "text", "type": "any", "function": {"name": "text", "arguments": "text"}}
 _WITHOUT_CALLS: Final = 7
-"""What is read of a chunk whose shape has no calls."""
+"""The number of values that a shape without calls yields."""
 
 
 def chunk_shape(content: dict[str, Any]) -> Shape:
-    """The shape of a chunk with a text and a fragment of a call at most.
+    """Builds the shape of a chunk that holds at most one text and one fragment of a call.
 
     Args:
-        content: The members of a choice that hold a text and, where there are such, calls.
+        content: The members of a choice that hold the text and the calls.
     """
     choice = {"index": "count", **content, "finish_reason": "text", "logprobs": "any"}
     ignored = dict.fromkeys(("object", "created", "service_tier", "system_fingerprint", "obfuscation", "p"), "any")
@@ -72,10 +72,10 @@ class ChatAdapter(Adapter):
 
     text_members = frozenset({"content", "reasoning_content", "reasoning", "refusal", "arguments"})
     ignored_members = frozenset({"obfuscation", "p", "created", "system_fingerprint", "logprobs"})
-    label_members = frozenset({"id"})  # what it says counts in `start` only
+    label_members = frozenset({"id"})  # only `start` has its value
     kept_members = frozenset({"usage"})
     plain: ClassVar[Shape] = chunk_shape({"delta": {"role": "any", "content": "text", "tool_calls": [_CALL]}})
-    """What most chunks consist of: read without being parsed, they mean the same at every provider."""
+    """The shape of most chunks. Chunks of this shape are read without a JSON parser; every provider means the same."""
 
     def __init__(self, api: API, model: str | None = None) -> None:
         super().__init__(api, model)
@@ -85,14 +85,14 @@ class ChatAdapter(Adapter):
     def receive(self, name: str, data: str) -> list[Event]:
         self.is_plain = False
         if data[:1] != "{":
-            # The official clients test for a prefix (PROVIDERS §0.2).
+            # The official clients test for a prefix.
             if data.startswith(_END):
                 self.ended = True
                 return []
             if not data.strip():
                 return []
         if name == "error":
-            raise self.told(data)
+            raise self.error_event(data)
         events = self._read_plain(data)
         return self._read(parse_chunk(data), "delta", data) if events is None else events
 
@@ -104,11 +104,11 @@ class ChatAdapter(Adapter):
         return events
 
     def _read_plain(self, text: str) -> list[Event] | None:
-        """As `_read`, of a chunk that says nothing but what `plain` names; `None`: it says more, or is no chunk."""
+        """Reads a chunk of the shape `plain`; returns `None` for any other chunk."""
         said = self.plain.read(text)
         if said is None:
             return None
-        # One by one: a tuple that is unpacked is looked through by an iterator, 400 instructions each time.
+        # One by one: mypyc unpacks a tuple with an iterator, which costs 400 instructions.
         identifier, model, choices, index, content = said[0], said[1], said[2], said[3], said[4]
         reason, usage = said[-2], said[-1]
         calls = said[5] if len(said) > _WITHOUT_CALLS else None
@@ -139,17 +139,17 @@ class ChatAdapter(Adapter):
         return self._begun(events, identifier or "", model or "")
 
     def _read(self, chunk: Any, part: str, text: str) -> list[Event]:
-        """The events of one chunk.
+        """Reads any chunk.
 
         Args:
             chunk: The parsed chunk.
-            part: What a choice calls its content: `delta`, or `message` in a whole answer.
+            part: The member of a choice that holds its content: `delta`, or `message` in a whole answer.
             text: The chunk's JSON text.
         """
         usage = self.usage_in(chunk) if isinstance(chunk, dict) else None
         counted = self.count_usage(usage) if usage else None
         if counted:
-            self.usage = counted  # a chunk that tells of a failure may have it as well
+            self.usage = counted  # a chunk that reports a failure may have usage, too
         chunk = self.checked(chunk)
         if part == "message" or '"tool_calls"' in text:
             put_arguments_as_text(chunk, part, text)
@@ -158,7 +158,7 @@ class ChatAdapter(Adapter):
             identifier, model = text_of(identifier), text_of(model)
         self.copyable = True
         self.chunk = text
-        # Everything is read before anything is done, so that a chunk that cannot be read leaves no call half begun.
+        # The whole chunk is read before any state changes, so that a malformed one leaves no call half begun.
         read: list[tuple[Choice, Iterable[Event | CallFragment]]] = []
         raw: dict[str, Any]
         for raw in chunk.get("choices") or ():
@@ -171,16 +171,15 @@ class ChatAdapter(Adapter):
             events += self._done(choice, steps)
         events += extras
         if events and self.copyable:
-            # Of usage that is copied only the last is counted, wherever it stands: each must count, and stand in one
-            # place.
+            # Of copied chunks only the last usage is read, by its name: it must be valid and the only one in the chunk.
             self.copyable = (not usage or bool(counted)) and text.count('"usage"') == ("usage" in chunk)
         return self._begun(events, identifier, model)
 
     def _begun(self, events: list[Event], identifier: str, model: str) -> list[Event]:
-        """The events of a chunk, and before the first ones the start."""
+        """Returns the events of a chunk, with `start` before the first ones."""
         if self.started and self.named:
             return events
-        # A chunk that says nothing at all (Azure's first) is no start: its model is not known yet.
+        # An empty chunk (Azure's first) gives no `start`: the model is not known yet.
         return self.start(identifier, model) + events if identifier or model or events else []
 
     def _done(self, choice: Choice, steps: Iterable[Event | CallFragment]) -> list[Event]:
@@ -194,7 +193,7 @@ class ChatAdapter(Adapter):
         return events
 
     def _open(self, index: Any) -> Choice:
-        """A choice that is not known yet, at least not by this way to write its index."""
+        """Returns the choice with an index that is new, or written in a new way."""
         number = 0 if index is None else count(index)
         if number is None:
             raise Malformed("the index of a choice is no number")
@@ -208,27 +207,27 @@ class ChatAdapter(Adapter):
     def _read_choice(self, choice: Choice, raw: dict[str, Any], part: str) -> list[Event | CallFragment]:
         message = self.message_in(raw, part)
         if message is None and not choice.spoke and raw.get("message"):
-            # Some proxies put the whole answer into one chunk; a second one would say it again.
+            # Some proxies send the whole answer in one chunk; a second one would repeat it.
             message, part, self.copyable = raw["message"], "message", False
         steps = list(self.read_message(choice, message, part)) if message else []
         if steps:
             choice.spoke = True
         if raw.get("finish_reason"):
-            # The last reason counts, also where it is an earlier one again.
+            # The last reason holds, also where an earlier one comes again.
             choice.reason, self.copyable = str(raw["finish_reason"])[: LIMITS.kept_word], False
         return steps
 
     def read_message(self, choice: Choice, message: dict[str, Any], part: str) -> Iterable[Event | CallFragment]:
-        """The events and the fragments of calls of one delta, or of a whole message.
+        """Reads one delta, or a whole message, into events and fragments of calls.
 
         Args:
-            choice: Where it belongs.
+            choice: The choice that it belongs to.
             message: The raw object.
             part: `delta` or `message`.
         """
         content = message.get("content")
         if len(message) == 1:
-            # Nearly every delta is one of these.
+            # Almost every delta has one member.
             if isinstance(content, str):
                 choice.characters += len(content)
                 return [{"type": "text.delta", "text": content}] if content else []
@@ -258,7 +257,7 @@ class ChatAdapter(Adapter):
         return steps
 
     def text(self, choice: Choice, text: Any) -> list[Event]:
-        """Visible text."""
+        """Returns the delta for visible text, where there is any."""
         text = text_of(text)
         if not text:
             return []
@@ -266,7 +265,7 @@ class ChatAdapter(Adapter):
         return [{"type": "text.delta", "text": text}]
 
     def _audio(self, choice: Choice, audio: dict[str, Any], audio_format: str) -> list[Event]:
-        """Audio and what it says; the last chunk of a stream holds neither, only when the audio expires."""
+        """Reads audio and its transcript; the last chunk of a stream holds only the time when the audio expires."""
         events = self.text(choice, audio.get("transcript"))
         if audio.get("data"):
             said = {"chunk": text_of(audio["data"]), "format": audio_format}
@@ -274,12 +273,16 @@ class ChatAdapter(Adapter):
         return events
 
     def citations(self, cited: Iterable[dict[str, Any]]) -> list[Event]:
-        """One event for what has something to say."""
+        """Returns one event for all citations with an address."""
         found = [one for one in cited if one.get("uri")]
         return [{"type": "citations", "citations": found}] if found else []
 
     def citations_once(self, cited: Iterable[dict[str, Any]]) -> list[Event]:
-        """`citations` for lists that are repeated on every chunk: each source is told once."""
+        """`citations` for lists that every chunk repeats: each source becomes one citation.
+
+        Raises:
+            Error: No room is left.
+        """
         new = {one["uri"]: one for one in cited if one.get("uri") and one["uri"] not in self._cited}
         if new:
             self.room.take(sum(map(len, new)), len(new))
@@ -311,7 +314,7 @@ class ChatAdapter(Adapter):
         )
 
     def _call_fragment(self, choice: Choice, fragment: CallFragment) -> list[Event]:
-        """The events of a fragment, for the call that it belongs to."""
+        """Reads a fragment of a call."""
         calls = choice.calls
         call = calls.find(fragment)
         self.copyable = self.copyable and calls.is_steady(call, fragment)
@@ -341,7 +344,7 @@ class ChatAdapter(Adapter):
         if not first.reason and not self.ended:
             raise self.truncated()
         if first.reason in self.api.failure_words:
-            raise self.error(Said(words=(first.reason,)))
+            raise self.error(UpstreamFailure(words=(first.reason,)))
         events = self.start(None, None)
         for choice in self.choices.values():
             events += self._close(choice, cut_off=self._outcome(choice) not in ("stop", "tool_calls"))
@@ -360,17 +363,17 @@ class ChatAdapter(Adapter):
 
     # -- what providers do differently --
 
-    def failure(self, chunk: Any, name: str = "") -> Said | None:
+    def failure(self, chunk: Any, name: str = "") -> UpstreamFailure | None:
         if isinstance(chunk, dict) and "choices" in chunk and not chunk.get("error"):
             return None
-        return self.api.said(chunk)
+        return self.api.read_failure(chunk)
 
     def message_in(self, choice: dict[str, Any], part: str) -> Any:
-        """The content of a raw choice; what is empty says nothing, whatever it is (PHP writes `{}` as `[]`)."""
+        """Returns the content of a raw choice. Empty content of any type is ignored (PHP writes `{}` as `[]`)."""
         return choice.get(part)
 
     def read_part(self, choice: Choice, part: dict[str, Any]) -> list[Event]:
-        """One part of content that is a list."""
+        """Reads one part of content that is a list."""
         kind = part.get("type")
         if kind == "text":
             return self.text(choice, part.get("text"))
@@ -381,17 +384,17 @@ class ChatAdapter(Adapter):
         return []
 
     def call_id(self, said: str) -> str:
-        """The id of a call, empty where it has none."""
+        """Returns the id of a call, empty where it has none."""
         return said
 
     def usage_in(self, chunk: dict[str, Any]) -> Any:
-        """The provider's usage object, where the chunk has one."""
+        """Returns the provider's usage object, where the chunk has one."""
         return chunk.get("usage")
 
     def count_usage(self, raw: dict[str, Any]) -> dict[str, int]:
-        """Usage in the terms of CONTRACT §5.
+        """Usage in the terms of `docs/events.md`.
 
-        Several servers name the same count differently; the first that is there and not zero counts.
+        Servers have several names for the same count; the first that is present and not zero holds.
         """
         into, out = count(raw.get("prompt_tokens")), count(raw.get("completion_tokens"))
         return counted_usage(
@@ -407,12 +410,12 @@ class ChatAdapter(Adapter):
         )
 
     def extras(self, chunk: dict[str, Any]) -> list[Event]:
-        """Events of what stands beside the choices."""
+        """Reads what stands beside the choices."""
         return []
 
 
 def _annotation(annotation: dict[str, Any]) -> dict[str, Any]:
-    """A citation; the source stands under the name of its type, or beside it."""
+    """Reads a citation; its source stands under the name of its type, or beside it."""
     source = annotation.get(annotation.get("type", "")) or annotation
     uri = source.get("url") or source.get("file_id") or source.get("document_id")
     title = source.get("title") or source.get("filename")
@@ -420,11 +423,11 @@ def _annotation(annotation: dict[str, Any]) -> dict[str, Any]:
 
 
 def _reasoning_details(details: list[dict[str, Any]], *, with_text: bool) -> list[Event]:
-    """Reasoning in OpenRouter's shape, which others and our own OpenAI format use too.
+    """Reads reasoning in OpenRouter's shape, which other servers and our own OpenAI format use, too.
 
     Args:
         details: The list.
-        with_text: The text stands nowhere else in the same message.
+        with_text: Whether the text stands nowhere else in the message.
     """
     events: list[Event] = []
     for detail in details:
@@ -443,7 +446,7 @@ def _reasoning_details(details: list[dict[str, Any]], *, with_text: bool) -> lis
 
 
 def _thinking(part: dict[str, Any]) -> list[Event]:
-    """Reasoning as a part of content: text, or a list of texts, and its signature."""
+    """Reads reasoning that is a part of the content: a text or a list of texts, and a signature."""
     thoughts = part.get("thinking")
     if isinstance(thoughts, list):
         thoughts = "".join(text_of(thought.get("text")) for thought in thoughts)

@@ -16,7 +16,7 @@ from gai_fast.providers._tool_calls import ToolCall, ToolCalls
 
 
 class CallFragment:  # no dataclass: mypyc leaves its `__init__` to the interpreter, which takes three times as long
-    """A piece of a tool call as one chunk has it; empty where it says nothing."""
+    """A piece of a tool call in one chunk; members are empty where the chunk lacks them."""
 
     __slots__ = ("arguments", "identifier", "index", "name", "signature")
 
@@ -34,13 +34,13 @@ class ChatCalls(ToolCalls):
     def __init__(self, room: Room) -> None:
         super().__init__(room)
         self.at: dict[int, ToolCall] = {}
-        """The call that a `tool_calls[].index` means at the moment."""
+        """The current call for each `tool_calls[].index`."""
         self.named: dict[str, ToolCall] = {}
-        """The call that a provider's id means."""
+        """The call for each of the provider's ids."""
         self.last: ToolCall | None = None
 
     def find(self, fragment: CallFragment) -> ToolCall | None:
-        """The call in progress that a fragment continues, or `None` where it begins one."""
+        """Returns the call that a fragment continues, or `None` where it begins one."""
         index, identifier = fragment.index, fragment.identifier
         call = self.last if index is None else self.at.get(index)
         known = self.named.get(identifier) if identifier else None
@@ -49,13 +49,13 @@ class ChatCalls(ToolCalls):
         return None if call is None or _begins(call, fragment) else call
 
     def is_steady(self, call: ToolCall | None, fragment: CallFragment) -> bool:
-        """Whether this fragment, and whatever looks like it, changes nothing but the arguments of one call.
+        """Whether this fragment, and any that looks like it, changes nothing but the arguments of one call.
 
-        One that repeats the id of its call does; so does one without an id where no other call can be meant. Any other
-        id, or a name alone, may begin a call the next time.
+        This holds for a fragment that repeats the id of its call, and for one without an id where only one call is
+        possible. Any other id, or a name alone, may begin a call the next time.
 
         Args:
-            call: What `find` gave for the fragment.
+            call: The result of `find` for the fragment.
             fragment: The fragment.
         """
         if fragment.identifier:
@@ -66,7 +66,7 @@ class ChatCalls(ToolCalls):
         return fragment.index is not None or (call is not None and len(self.calls) == 1)
 
     def take(self, call: ToolCall, fragment: CallFragment) -> list[Event]:
-        """The events of a fragment of a call.
+        """Adds a fragment to a call and returns its events.
 
         Raises:
             Error: No room is left.
@@ -95,8 +95,8 @@ class ChatCalls(ToolCalls):
 def _begins(call: ToolCall, fragment: CallFragment) -> bool:
     """Whether a fragment in the place of a call begins another one.
 
-    An id that is new says so, except at servers that make one for every fragment; without ids a call is known to be
-    over where its text is complete JSON.
+    A new id means that, except at servers that make one for every fragment; without ids, a call has ended where its
+    text is complete JSON.
     """
     is_another = bool(call.name) and fragment.name not in ("", call.name)
     if fragment.identifier and fragment.name and (is_another or not call.pieces):
@@ -109,7 +109,7 @@ def _begins(call: ToolCall, fragment: CallFragment) -> bool:
 
 
 def put_arguments_as_text(chunk: dict[str, Any], part: str, text: str) -> None:
-    """Replaces arguments that came as JSON values by their JSON text: some servers send objects."""
+    """Replaces arguments that are JSON values by their JSON text: some servers send objects."""
     functions: list[dict[str, Any]] = []
     is_text = True
     choice: dict[str, Any]

@@ -1,4 +1,4 @@
-"""What every adapter needs to read a chunk: its JSON, the text of a member as it came, texts and counts.
+"""Reading chunks: JSON, the verbatim text of members, strings and counts.
 
 Knows no provider and no event.
 """
@@ -18,9 +18,9 @@ _loads: Final = orjson.loads
 
 
 def parse_chunk(data: str) -> Any:
-    """A chunk's JSON.
+    """Parses a chunk.
 
-    orjson first; the standard library takes what it refuses though providers send it: halves of surrogate pairs.
+    First with orjson. It refuses halves of surrogate pairs, which providers send and the standard library accepts.
 
     Raises:
         Malformed: Not JSON.
@@ -35,7 +35,7 @@ def parse_chunk(data: str) -> Any:
 
 
 def text_of(value: Any) -> str:
-    """A text of a chunk, empty where there is none.
+    """Returns a text of a chunk, empty where it is missing.
 
     Raises:
         Malformed: Something else than text.
@@ -48,7 +48,7 @@ def text_of(value: Any) -> str:
 
 
 def count(value: Any) -> int | None:
-    """A number of tokens, also where a server writes it as text or as a fraction; `None` for anything else."""
+    """Returns a count, also where a server writes it as text or as a fraction; `None` for anything else."""
     if value is None:
         return None
     if isinstance(value, str) and value.isascii() and value.isdecimal() and len(value) <= 15:
@@ -59,17 +59,17 @@ def count(value: Any) -> int | None:
 
 
 def inside(raw: dict[str, Any], outer: str, key: str) -> int | None:
-    """A number of tokens in an object of details, which may be missing or something else."""
+    """Returns a count in an object of details, which may be missing or of another type."""
     details = raw.get(outer)
     return count(details.get(key)) if isinstance(details, dict) else None
 
 
 def members(text: str, *path: str) -> Iterator[str]:
-    """The JSON text of a member, verbatim: numbers keep their digits, which parsing would lose.
+    """Yields the JSON text of a member, verbatim: parsing would lose digits of numbers.
 
     Args:
         text: A JSON object, valid.
-        path: Keys from the outermost inwards; a list on the way is searched in all its elements.
+        path: Keys from the outermost inwards; in a list, all elements are searched.
     """
     decoder = json.JSONDecoder()
     yield from _members(decoder, text, _skip(text, 0), path)

@@ -19,7 +19,7 @@ from gai_fast.request import Request, TextPart, UserMessage
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class CompletionsAPI(ChatAPI):
-    """The dialect's common ground."""
+    """Requests of the dialect; a provider overrides what it does differently."""
 
     dialect = ""
     path = "/completions"
@@ -33,7 +33,7 @@ class CompletionsAPI(ChatAPI):
         return {"model": target.model, "prompt": self.prompt(request, target)} | self.sampling(request)
 
     def prompt(self, request: Request, target: Target) -> str:
-        """The last message: this API takes one, of the user."""
+        """Returns the text of the last message: this API accepts one, of the user."""
         *others, (path, last) = turns(request)
         for other, _ in others:
             self.leave_out(other, target, "more than one message")

@@ -22,9 +22,9 @@ def counted_usage(
     reasoning: int | None = None,
     total: int | None = None,
 ) -> dict[str, int]:
-    """Usage as CONTRACT §5 writes it, keys in order, without what the provider did not say.
+    """Builds usage as `docs/events.md` defines it, keys in order, without unknown counts.
 
-    Reasoning that the total shows to be outside the output is added to it (PROVIDERS §11, the generic self-check).
+    Where the total shows that reasoning is not part of the output, it is added to the output.
 
     Args:
         into: All input tokens, cached ones included.
@@ -32,7 +32,7 @@ def counted_usage(
         cached: Input tokens read from a cache.
         written: Input tokens written to a cache.
         reasoning: Output tokens spent on reasoning.
-        total: What the provider says is the sum.
+        total: The sum, according to the provider.
     """
     if into is not None and out is not None and reasoning and total not in (None, into + out):
         out += reasoning if total == into + out + reasoning else 0
@@ -53,7 +53,7 @@ def counted_usage(
 
 
 def reasoning(text: Any) -> list[Event]:
-    """The delta for a text of reasoning, where there is any.
+    """Returns the delta for a text of reasoning, where there is any.
 
     Raises:
         Malformed: Something else than text.
@@ -63,7 +63,7 @@ def reasoning(text: Any) -> list[Event]:
 
 
 def citation(uri: Any, title: Any, start: Any = None, end: Any = None) -> dict[str, Any]:
-    """One citation without what is empty; a span from 0 to 0 marks nothing."""
+    """Builds one citation without empty members; a span from 0 to 0 is none."""
     cited: dict[str, Any] = {
         key: value for key, value in (("uri", uri), ("title", title)) if isinstance(value, str) and value
     }
@@ -74,14 +74,14 @@ def citation(uri: Any, title: Any, start: Any = None, end: Any = None) -> dict[s
 
 
 def server_tool(identifier: str, name: str, status: str, arguments: str = "", output: Any = None) -> Event:
-    """The event for a tool that the provider runs itself.
+    """Builds the event for a server tool, which the provider runs itself.
 
     Args:
         identifier: The provider's id of the run.
         name: The tool.
         status: `started`, `completed` or `failed`.
-        arguments: Its input as JSON text; text that is not JSON is told as text.
-        output: What came out, empty where there is nothing.
+        arguments: Its input as JSON text; other text stays text.
+        output: Its result, empty where there is none.
     """
     value: Any = arguments
     with suppress(ValueError):

@@ -1,7 +1,7 @@
-"""What an upstream's error body says, in the shapes that the providers have for it.
+"""Reads error bodies, in all the shapes that providers use.
 
-Owns which object speaks of the failure, and where in it the words stand. What the words mean is the matter of
-`gai_fast/errors.py`.
+Owns which object describes the failure, and which of its members hold codes, status and message. `gai_fast/errors.py`
+decides what the codes mean.
 """
 
 from __future__ import annotations
@@ -10,24 +10,24 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from gai_fast._impl import encode_json
-from gai_fast.errors import Said
+from gai_fast.errors import UpstreamFailure
 from gai_fast.providers._chunks import count
 
 
 def error_object(body: Any) -> Mapping[str, Any] | None:
-    """The object of an error body that speaks of the failure, in the shapes of PROVIDERS §12, or `None`.
+    """Finds the object in an error body that describes the failure; `None` where the body is no error.
 
     Understands `{"error": {…}}`, `{"error": "text"}`, `{"code", "error": "text"}`, `{"object": "error", …}`,
     `{"type": "error", …}`, `{"detail": …}`, `{"message": "text"}` alone, `{"errors": [{…}]}`, and each of them in a
-    one-element array. The official clients take whatever `error` is, unless it is empty.
+    one-element array. The official clients accept any `error` that is not empty.
     """
     if isinstance(body, list) and body:
         body = body[0]
-    # `dict` first, and alone: to ask an abstract class takes its time, as it does to ask for two.
+    # `dict` first, and alone: a check against an abstract class, or against two classes, is slow.
     if not isinstance(body, dict) and not isinstance(body, Mapping):
         return None
     if _OF_ERRORS.isdisjoint(body):
-        return None  # as most chunks
+        return None  # most chunks
     error = body.get("error")
     several = body.get("errors") if error is None and "choices" not in body else error
     if isinstance(several, list) and several:
@@ -44,7 +44,7 @@ def error_object(body: Any) -> Mapping[str, Any] | None:
 
 
 _OF_ERRORS: Final = frozenset(("detail", "error", "errors", "message", "object", "type"))
-"""Members without any of which no object speaks of a failure."""
+"""An object without any of these members is no error."""
 
 _WORDS: Final = (
     "code",
@@ -56,19 +56,19 @@ _WORDS: Final = (
     "raw_status_code",
     "http_status_code",
 )
-"""Where an error object names what is wrong, or the status."""
+"""The members of an error object that hold a code or the status."""
 
 
-def said_of(error: Mapping[str, Any], further: Any = None) -> Said:
-    """What an error object says, whatever its provider calls the parts.
+def failure_of(error: Mapping[str, Any], further: Any = None) -> UpstreamFailure:
+    """Reads an error object, whatever the names of its members.
 
     Args:
         error: The object that `error_object` found.
-        further: An object inside it whose words say more and outrank it.
+        further: An object inside it with more specific words.
     """
     try:
         encode_json(error)
-    except ValueError:  # nested too deep to be told, or a number beyond all floats
+    except ValueError:  # nested too deep to be written, or a number beyond all floats
         error = {key: value for key, value in error.items() if isinstance(value, (str, int))}
     words: list[str] = []
     status: int | None = None
@@ -83,11 +83,11 @@ def said_of(error: Mapping[str, Any], further: Any = None) -> Said:
             elif isinstance(word, str) and word:
                 words.append(word)
     message = _worded(error.get("message") or error.get("detail"))
-    return Said(message, tuple(words), status, details=error)
+    return UpstreamFailure(message, tuple(words), status, details=error)
 
 
 def _worded(message: Any) -> str:
-    """A message as text: validators send lists of `{loc, msg}`, some servers put the object into the message."""
+    """Returns a message as text: validators send lists of `{loc, msg}`, some servers an object."""
     if isinstance(message, str):
         return message
     if isinstance(message, Mapping):

@@ -1,6 +1,6 @@
 """Answers of Gemini: chunks of `candidates[].content.parts[]`.
 
-What is unusual about them stands in `gemini.py`; where their citations belong is found in `_gemini_citations.py`.
+`gemini.py` describes the grammar; `_gemini_citations.py` finds the places of citations.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any, Final, cast
 
 from gai_fast._impl import encode_json, escape
-from gai_fast.errors import Error, Malformed, Said
+from gai_fast.errors import Error, Malformed, UpstreamFailure
 from gai_fast.events import Event
 from gai_fast.limits import LIMITS
 from gai_fast.providers._argument_pieces import ArgumentPiece, ArgumentWriter, argument_path
@@ -22,16 +22,16 @@ from gai_fast.providers._room import Room, too_many
 from gai_fast.providers._tool_calls import ToolCall, ToolCalls
 
 _END: Final = "[DONE]"
-"""Google sends no end mark, proxies do; and blank data, to keep a connection alive."""
+"""An end mark of proxies; Google sends none. Proxies also send blank data as a keep-alive."""
 _COMPLETE: Final = ("stop", "tool_calls")
-"""Outcomes beside which every call that began is complete."""
+"""Finish reasons with which every call that began is complete."""
 
 
 # No dataclasses: mypyc leaves the `__init__` of one interpreted, and each chunk makes two.
 
 
 class _Call:
-    """What one part says of a function call."""
+    """The function call of one part."""
 
     def __init__(
         self, identifier: str, name: str, arguments: str, pieces: list[ArgumentPiece], continues: bool
@@ -39,7 +39,7 @@ class _Call:
         self.identifier = identifier
         self.name = name
         self.arguments = arguments
-        """JSON text, where they come whole."""
+        """JSON text, where the arguments come whole."""
         self.pieces = pieces
         self.continues = continues
 
@@ -60,11 +60,11 @@ class _Part:
         self.data: tuple[str, str] | None = None
         """Media type and base64."""
         self.tool: tuple[str, dict[str, Any]] | None = None
-        """What a tool that Google runs says, under the name of the part's member."""
+        """A step of a tool that Google runs, and the name of the part's member."""
 
     @property
     def kind(self) -> str:
-        """Of which kind its content is; empty where it has none."""
+        """The kind of its content; empty where it has none."""
         if (self.call and self.call.says) or self.data or self.tool:
             return "other"
         return ("thought" if self.is_thought else "text") if self.text else ""
@@ -86,16 +86,16 @@ class _Candidate:
         self.runs: list[tuple[str, str]] = []
         """Names and ids of the tools that Google runs and that have not answered."""
         self.latest = ("", "")
-        """The one that began last: what comes without an id when all have answered is its as well."""
+        """The run that began last: it also gets a result without an id when all runs have one."""
         self.started = 0
-        """How many of them began."""
+        """The number of runs so far."""
         self.reason = ""
-        """The provider's word for why it finished."""
+        """The provider's finish reason."""
         self.message = ""
 
 
 class _Beside:
-    """What one chunk says of a candidate beside its parts, checked."""
+    """The members of a candidate beside its parts, checked."""
 
     def __init__(self, candidate: _Candidate, raw: dict[str, Any]) -> None:
         self.candidate = candidate
@@ -114,7 +114,7 @@ class GeminiAdapter(Adapter):
     text_members = frozenset({"text"})
     ignored_members = frozenset({"createTime"})
     kept_members = frozenset({"usageMetadata"})
-    collects_text = True  # the places of citations are found in it
+    collects_text = True  # to find the places of citations
 
     def __init__(self, api: API, model: str | None = None) -> None:
         super().__init__(api, model)
@@ -124,11 +124,11 @@ class GeminiAdapter(Adapter):
         self._blocked: Error | None = None
         self._continuation = ""
         self._shape: Any = None
-        """What the chunk before was like, but for what it said."""
+        """The shape of the chunk before, without its text."""
 
     def receive(self, name: str, data: str) -> list[Event]:
         if name == "error":
-            raise self.told(data)
+            raise self.error_event(data)
         if not data.strip() or data.startswith(_END):
             self.ended = data.startswith(_END)
             return []
@@ -141,12 +141,12 @@ class GeminiAdapter(Adapter):
         return events
 
     def _read(self, chunk: Any, text: str) -> list[Event]:
-        """The events of one chunk; a whole answer is one."""
+        """Reads one chunk; a whole answer is one, too."""
         chunk = self.checked(chunk)
         self.chunk = text
         usage = _usage(chunk.get("usageMetadata"))
         self.usage = usage or self.usage
-        # Everything is checked before anything is done, so that a chunk that cannot be read leaves nothing half begun.
+        # The whole chunk is checked before any state changes, so that a malformed one leaves nothing half begun.
         identifier, model = text_of(chunk.get("responseId")), text_of(chunk.get("modelVersion"))
         read = [
             (raw, parts, _Beside(self._candidate(raw.get("index")), raw)) for raw, parts in _candidates(chunk, text)
@@ -169,10 +169,10 @@ class GeminiAdapter(Adapter):
                 candidate.reason, candidate.message = beside.reason, beside.message
             self._continuation = beside.continuation or self._continuation
             events += _numbered(candidate, told)
-        # "Unspecified" beside an answer blocks nothing.
+        # "Unspecified" beside an answer is no block.
         if word and not (self._candidates and word.endswith("UNSPECIFIED")):
             self._block(word, refusal)
-        # What chunks like this one change beside their text, this one and the one before have changed already.
+        # Chunks of the same shape as this one and the one before change nothing but the text.
         last, self._shape = self._shape, (bool(usage), [_shape(raw, parts) for raw, parts, _ in read])
         self.copyable = self._shape == last and not any(beside.refers for _, _, beside in read)
         if self.started and self.named:
@@ -191,7 +191,7 @@ class GeminiAdapter(Adapter):
         return candidate
 
     def _block(self, word: str, message: str) -> None:
-        """The prompt is refused: nothing else follows, and nothing that came before counts as an answer."""
+        """Notes that the prompt is refused: nothing else follows, and everything before is no answer."""
         said = message or f"{self.api.provider} blocked the prompt: {word}"
         self._blocked = Error("content_filtered", said, reason=word.lower(), provider=self.api.provider)
         self.ended = True
@@ -220,7 +220,7 @@ class GeminiAdapter(Adapter):
         return events
 
     def _call(self, candidate: _Candidate, said: _Call, signature: str) -> list[Event]:
-        """A call, or a piece of the one that is open; without a name and anything else it only ends that one."""
+        """Reads a call, or a piece of the open one; an empty piece only ends it."""
         call, writer = candidate.open, candidate.arguments
         if call is None or said.name:
             if not (said.name or said.arguments):
@@ -229,7 +229,7 @@ class GeminiAdapter(Adapter):
         try:
             text = said.arguments + "".join(map(writer.write, said.pieces))
         except Malformed:
-            candidate.open = None  # what is missing from it must not look complete
+            candidate.open = None  # a call with a missing piece must not look complete
             raise
         events: list[Event] = []
         if call is None:
@@ -246,14 +246,14 @@ class GeminiAdapter(Adapter):
         return events
 
     def _close(self, candidate: _Candidate) -> list[Event]:
-        """The call whose arguments came in pieces is complete."""
+        """Completes the call whose arguments came in pieces."""
         call, candidate.open = candidate.open, None
         if call is None:
             return []
         return candidate.calls.add(call, candidate.arguments.close()) + candidate.calls.close(call)
 
     def _tool_event(self, candidate: _Candidate, member: str, raw: dict[str, Any]) -> Event:
-        """One step of a tool; an answer without an id is the last tool's that has not answered."""
+        """Reads a step of a tool; a result without an id belongs to the last run without a result."""
         identifier = text_of(raw.pop("id", None))
         if member in ("executableCode", "toolCall"):
             name = text_of(raw.pop("toolType", None)).lower() or "code_execution"
@@ -274,7 +274,7 @@ class GeminiAdapter(Adapter):
         return server_tool(run[0] or run[1], run[1], "failed" if failed else "completed", output=raw.get("output"))
 
     def _safety(self, ratings: list[tuple[str, str, str, Any]]) -> list[Event]:
-        """The ratings that have not been told."""
+        """Returns the ratings that are new."""
         events: list[Event] = []
         for *key, score in ratings:
             if tuple(key) not in self._rated:
@@ -301,7 +301,7 @@ class GeminiAdapter(Adapter):
             raise self.truncated()
         if first.reason in self.api.failure_words:
             message = first.message or f"{self.api.provider} stopped: {first.reason}"
-            raise self.error(Said(message, (first.reason.lower(),)))
+            raise self.error(UpstreamFailure(message, (first.reason.lower(),)))
         events = self.start(None, None)
         for candidate in self._candidates.values():
             told = candidate.citations.rest()
@@ -317,7 +317,7 @@ class GeminiAdapter(Adapter):
         return candidate.calls.outcome(self.api.finish_words, candidate.reason)
 
     def abort(self) -> list[Event]:
-        # A call in pieces that nobody ended is cut off (CONTRACT §5 "Ends"); all others have been told.
+        # A call in pieces that nothing ended was cut off; all others are events already.
         return [event for one in self._candidates.values() for event in _numbered(one, one.citations.rest())]
 
 
@@ -367,7 +367,7 @@ def _checked(raw: dict[str, Any], arguments: Iterator[str], numbers: Iterator[st
 
 
 _OF_TEXT: Final = frozenset(("text", "thought", "thoughtSignature"))
-"""What a part that is text, or a thought, has."""
+"""The members of a part that is text or a thought."""
 
 
 def _call(raw: dict[str, Any], arguments: Iterator[str], numbers: Iterator[str]) -> _Call:
@@ -375,8 +375,8 @@ def _call(raw: dict[str, Any], arguments: Iterator[str], numbers: Iterator[str])
     pieces = raw.get("partialArgs") or ()
     continues = any(one.get("willContinue") for one in (raw, *pieces))
     if raw.get("args") is None or (not raw["args"] and (pieces or continues)):
-        text = ""  # none, or those that are still to come
-    elif not text:  # a key that is written with escapes
+        text = ""  # no arguments, or they are still to come
+    elif not text:  # the member's name was written with escapes
         text = encode_json(raw["args"]).decode()
     return _Call(
         text_of(raw.get("id")),
@@ -388,7 +388,7 @@ def _call(raw: dict[str, Any], arguments: Iterator[str], numbers: Iterator[str])
 
 
 def _opened(said: str) -> str:
-    """A string as JSON without its closing quote; half of a surrogate pair at an edge stays for its other half."""
+    """Writes a string as JSON without its closing quote; half a surrogate pair at an edge waits for its other half."""
     first, whole, last = cast("re.Match[str]", _HALVES.fullmatch(said)).groups()
     return f'"{first}{escape(whole).decode()[1:-1]}{last}'
 
@@ -411,12 +411,12 @@ def _piece(raw: dict[str, Any], numbers: Iterator[str]) -> ArgumentPiece:
 
 
 def _shape(raw: dict[str, Any], parts: list[_Part]) -> tuple[Any, ...]:
-    """What a raw candidate changes beside its text."""
+    """Returns the members of a raw candidate that change more than the text."""
     return raw.get("index"), raw.get("finishReason"), [part.kind for part in parts]
 
 
 def _ratings(ratings: Any) -> list[tuple[str, str, str, Any]]:
-    """The ratings that say more than "negligible": category, action, probability and score."""
+    """Returns the ratings above "negligible": category, action, probability and score."""
     said = []
     for rating in ratings or ():
         probability = str(rating.get("probability"))
@@ -433,7 +433,7 @@ _PROBABLE: Final = frozenset("LOW MEDIUM HIGH 2 3 4".split())
 
 
 def _usage(raw: Any) -> dict[str, int] | None:
-    """Usage in the terms of CONTRACT §5; `None` where nothing is counted."""
+    """Usage in the terms of `docs/events.md`; `None` where nothing is counted."""
     if not isinstance(raw, dict):
         return None
     prompt, said = count(raw.get("promptTokenCount")), count(raw.get("candidatesTokenCount"))

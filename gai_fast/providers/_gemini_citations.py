@@ -1,7 +1,7 @@
-"""Citations of Gemini: sources, and the places in the text that they are for.
+"""Citations of Gemini: sources, and their places in the text.
 
-Offsets count the bytes of the whole text, in UTF-8; a citation may come before the text that it is for. Owns how much
-of the text is kept to place them, and which citations have been told.
+Offsets count the bytes of the whole text, in UTF-8; a citation may come before its text. Owns how much of the text is
+kept to find places, and which citations are events already.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from gai_fast.providers._room import Room
 
 
 class PlacedText:
-    """How long the text of a candidate is, in bytes and in characters, up to every place.
+    """The text of a candidate, to convert offsets in bytes into offsets in characters.
 
-    Of ASCII the length is enough; other text is kept as long as there is room.
+    The length of ASCII is enough; other text is kept as long as there is room.
 
     Args:
         room: What is left of `limits.cited_text` for all candidates of the answer.
@@ -31,12 +31,12 @@ class PlacedText:
         self._room = room
         self._length = 0
         self._is_lost = False
-        """Some text has not been seen: nothing can be placed any more."""
+        """Some text is missing: no place can be found any more."""
         self._begins: list[int] = []
         self._pieces: list[tuple[int, str]] = []
 
     def add(self, text: str, characters: int) -> None:
-        """Takes more text, of so many characters."""
+        """Adds text with this number of characters; with another number, the text is missing."""
         if len(text) != characters or self._room.left < 0:
             self._is_lost = True
             return
@@ -50,7 +50,7 @@ class PlacedText:
         self._length += characters
 
     def span(self, start: Any, end: Any) -> tuple[int, int] | None:
-        """A span of bytes as one of characters; `None` where it cannot be found."""
+        """Converts a span of bytes into one of characters; `None` where that is not possible."""
         first, last = count(start) or 0, count(end)
         if not last or last < first or last > self.size or self._is_lost or self._room.left < 0:
             return None
@@ -69,11 +69,11 @@ class PlacedText:
 
 
 Reference = tuple[str, str, int, int | None]
-"""Address and title of a source, and the span of bytes that cites it."""
+"""Address and title of a source, and the span of bytes that refers to it."""
 
 
 def has_references(raw: dict[str, Any]) -> bool:
-    """Whether a raw candidate speaks of sources, which may come to no citation."""
+    """Whether a raw candidate has metadata about sources, which may lead to no citation."""
     return bool(raw.get("groundingMetadata") or raw.get("citationMetadata") or raw.get("urlContextMetadata"))
 
 
@@ -89,13 +89,13 @@ class Citations:
         self.text = PlacedText(places)
         self._room = room
         self._sources: list[tuple[Any, Any]] = []
-        """Addresses and titles, as the last list of them says."""
+        """Addresses and titles of the last list."""
         self._told: set[Reference] = set()
         self._ahead: list[Reference] = []
         """Citations of text that has not come yet."""
 
     def read(self, raw: dict[str, Any]) -> list[Reference]:
-        """What a raw candidate cites.
+        """Reads the citations of a raw candidate.
 
         Raises:
             Error: No room is left.
@@ -108,7 +108,7 @@ class Citations:
         return [_reference(*one) for one in cited]
 
     def _grounded(self, metadata: dict[str, Any]) -> Iterator[tuple[Any, Any, Any, Any]]:
-        """Sources with the spans that they support, and those that support none, as (address, title, start, end)."""
+        """Yields sources with the spans that they support, and without a span, as (address, title, start, end)."""
         chunks = metadata.get("groundingChunks")
         if chunks:
             sources = [_source(source) for source in chunks]
@@ -129,7 +129,7 @@ class Citations:
                     yield (*source, None, None)
 
     def tell(self, cited: list[Reference], *, last: bool = False) -> list[Event]:
-        """One event for what has not been told; what cites text that has not come waits for the end.
+        """Returns one event for new citations; those of text that has not come yet wait for the end.
 
         Raises:
             Error: No room is left.
@@ -147,13 +147,13 @@ class Citations:
                     self._ahead.append(one)
                     continue
             entry = citation(uri, title, *(span or ()))
-            if not entry and span:  # recited from an unknown place: which text it is counts all the same
+            if not entry and span:  # recited from an unknown source: the span is known all the same
                 entry = {"start": span[0], "end": span[1]}
             told += [entry] if entry else []
         return [{"type": "citations", "citations": told}] if told else []
 
     def rest(self) -> list[Event]:
-        """Citations whose text never came lose their span."""
+        """Returns the citations whose text never came, without their span."""
         ahead, self._ahead = self._ahead, []
         return self.tell(ahead, last=True)
 
@@ -163,7 +163,7 @@ def _length(sources: list[tuple[Any, Any]]) -> int:
 
 
 def _source(raw: dict[str, Any]) -> tuple[Any, Any]:
-    """Address and title of a source; a document without an address is named by where it is kept."""
+    """Reads address and title of a source; a document without an address is named by its store."""
     inner: Mapping[str, Any] = next(
         (raw[name] for name in ("web", "retrievedContext", "maps", "image") if raw.get(name)), {}
     )
@@ -172,13 +172,13 @@ def _source(raw: dict[str, Any]) -> tuple[Any, Any]:
 
 
 def _recited(metadata: dict[str, Any]) -> Iterator[tuple[Any, Any, Any, Any]]:
-    """What the text recites."""
+    """Yields the sources that the text recites."""
     for one in metadata.get("citations") or metadata.get("citationSources") or ():
         yield one.get("uri"), one.get("title"), one.get("startIndex", 0), one.get("endIndex")
 
 
 def _retrieved(metadata: dict[str, Any]) -> Iterator[tuple[Any, Any, Any, Any]]:
-    """The pages that were read because the prompt named them."""
+    """Yields the pages that were read because the prompt named them."""
     for page in metadata.get("urlMetadata") or ():
         if page.get("urlRetrievalStatus") == "URL_RETRIEVAL_STATUS_SUCCESS":
             yield page.get("retrievedUrl"), None, None, None

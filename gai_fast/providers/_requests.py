@@ -18,14 +18,14 @@ from gai_fast.request import FilePart, ImagePart, ResponseFormat, Tool, ToolCall
 
 
 def is_given(value: Any) -> bool:
-    """Whether a field of a native request says anything; 0 does, an empty list does not."""
+    """Whether a field of a native request is set; 0 is, an empty list is not."""
     return value is not UNSET and value not in ("", [], {})
 
 
 def merged(body: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
-    """A request's body with `provider_options` merged in last, as JSON Merge Patch (RFC 7396) says.
+    """Merges `provider_options` into a body, as JSON Merge Patch (RFC 7396) defines it.
 
-    Objects are merged member by member, `null` removes a member, all else replaces what is there.
+    Objects are merged member by member, `null` removes a member, any other value replaces one.
     """
     whole = dict(body)
     for key, value in options.items():
@@ -40,7 +40,7 @@ def merged(body: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any
 
 
 def image_data(image: ImagePart) -> tuple[str, str] | None:
-    """The media type and the base64 data of an image, also of one in a `data:` URL; `None`: it must be fetched.
+    """Returns media type and base64 data of an image, also of one in a `data:` URL; `None` for any other URL.
 
     Raises:
         InvalidRequest: Data without a media type.
@@ -52,7 +52,7 @@ def image_data(image: ImagePart) -> tuple[str, str] | None:
 
 
 def image_url(image: ImagePart) -> str:
-    """The image as a URL that chat requests take: its own, or its data in one.
+    """Returns the image as a URL: its own, or a `data:` URL.
 
     Raises:
         InvalidRequest: Data without a media type.
@@ -63,17 +63,17 @@ def image_url(image: ImagePart) -> str:
 
 
 def file_url(part: FilePart) -> str:
-    """A file's data in a `data:` URL."""
+    """Returns a file as a `data:` URL."""
     return f"data:{part.media_type};base64,{part.data}"
 
 
 def file_name(part: FilePart) -> str:
-    """A file's name; one is made where it has none, as some APIs want one."""
+    """Returns a file's name, or a made one, since some APIs require one."""
     return part.filename or f"file.{part.media_type.rpartition('/')[2]}"
 
 
 def file_text(part: FilePart) -> str:
-    """The text of a text file.
+    """Decodes the text of a text file.
 
     Raises:
         InvalidRequest: Its data is not base64 of UTF-8.
@@ -100,9 +100,9 @@ def add_turn(sent: list[dict[str, Any]], role: str, member: str, blocks: list[di
 
     Args:
         sent: The turns so far.
-        role: Whose the message is.
-        member: What holds the content of a turn.
-        blocks: The content; an empty one begins no turn.
+        role: The role of the message.
+        member: The member of a turn that holds its content.
+        blocks: The content; empty content begins no turn.
     """
     if sent and sent[-1]["role"] == role:
         sent[-1][member] += blocks
@@ -111,11 +111,11 @@ def add_turn(sent: list[dict[str, Any]], role: str, member: str, blocks: list[di
 
 
 def function_tool(tool: Tool, *, has_strict: bool = True) -> dict[str, Any]:
-    """A tool as OpenAI's chat dialect, and others after it, declare one.
+    """Declares a tool as in OpenAI's chat dialect, which other APIs follow.
 
     Args:
         tool: The tool.
-        has_strict: Whether `strict` has a place there.
+        has_strict: Whether the API has `strict`.
     """
     function: dict[str, Any] = {"name": tool.name}
     if tool.description:
@@ -129,19 +129,19 @@ def function_tool(tool: Tool, *, has_strict: bool = True) -> dict[str, Any]:
 def earlier_function_call(call: ToolCallPart) -> dict[str, Any]:
     """A call of an earlier answer whose arguments are JSON text in a string."""
     arguments = bytes(call.input).decode()
-    if arguments.startswith('"'):  # text that the model wrote in place of JSON
+    if arguments.startswith('"'):  # the model wrote text instead of JSON
         arguments = parse_exact(arguments)
     return {"id": call.call_id, "type": "function", "function": {"name": call.name, "arguments": arguments}}
 
 
 def argument_object(call: ToolCallPart) -> Fragment | None:
-    """The arguments of a call as an object, or `None` where the model wrote something else."""
+    """Returns the arguments of a call if they are an object, else `None`."""
     arguments = bytes(call.input)
     return Fragment(arguments) if arguments.startswith(b"{") else None
 
 
 def required_schema(wanted: ResponseFormat) -> Fragment:
-    """The schema of an answer, for APIs that need one.
+    """Returns the schema of the answer, for APIs that require one.
 
     Raises:
         InvalidRequest: It is missing.

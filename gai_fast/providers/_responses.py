@@ -1,8 +1,7 @@
 """The Responses dialect: `POST …/responses` as OpenAI made it and others speak it.
 
 Source: openai-python 3.51 and OpenAI's API reference. Owns how a native request is written in it, with hooks where
-providers depart from it; what one of them does differently stands in its own file. Answers are read in
-`_responses_answers.py`.
+providers depart from it; a provider's own departures stand in its file. Answers are read in `_responses_answers.py`.
 """
 
 from __future__ import annotations
@@ -15,9 +14,9 @@ from mypy_extensions import mypyc_attr
 from orjson import Fragment
 
 from gai_fast._impl import parse_exact
-from gai_fast.errors import Said
+from gai_fast.errors import UpstreamFailure
 from gai_fast.providers._base import API, Target
-from gai_fast.providers._failures import error_object, said_of
+from gai_fast.providers._failures import error_object, failure_of
 from gai_fast.providers._requests import file_name, file_url, image_url, required_schema
 from gai_fast.providers._responses_answers import ResponsesAdapter
 from gai_fast.reading import turns
@@ -40,7 +39,7 @@ from gai_fast.request import (
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class ResponsesAPI(API):
-    """The dialect's common ground; a provider sets what is its own."""
+    """Requests of the dialect; a provider overrides what it does differently."""
 
     dialect = "responses"
     lacks = frozenset({"stop", "seed"})
@@ -53,21 +52,21 @@ class ResponsesAPI(API):
         "cancelled": "cancelled",
     }
     stateless: ClassVar[bool] = True
-    """Whether it takes `store` and `include`: nothing is kept there, and encrypted reasoning comes to us instead."""
+    """Whether the API has `store` and `include`: the provider then stores nothing and sends encrypted reasoning."""
     summary: ClassVar[str] = "auto"
-    """Which summary to ask for where reasoning is asked for; empty: the field is refused."""
+    """The summary to ask for together with reasoning; empty where the provider refuses the field."""
     efforts: ClassVar[Mapping[str, str]] = {}
-    """The provider's word for an effort, where it has another."""
+    """The provider's words for efforts, where they differ."""
 
     def adapter(self, model: str | None = None) -> ResponsesAdapter:
         return ResponsesAdapter(self, model)
 
-    def said(self, body: Any) -> Said | None:
+    def read_failure(self, body: Any) -> UpstreamFailure | None:
         error = error_object(body)
         if error is not None and error.get("type") == "error":
-            # A flat error's own `type` says only that it is one.
+            # The `type` of a flat error is always `error`.
             error = {key: error[key] for key in error if key != "type"}
-        return None if error is None else said_of(error)
+        return None if error is None else failure_of(error)
 
     def body(self, request: Request, target: Target) -> dict[str, Any]:
         body: dict[str, Any] = {"model": target.model, "input": self.input(request, target), "stream": True}
@@ -97,7 +96,7 @@ class ResponsesAPI(API):
         return body | {name: value for name, value in limits.items() if value is not UNSET}
 
     def reasoning(self, wanted: Reasoning, target: Target) -> dict[str, Any]:
-        """How much to think, and what to tell of it."""
+        """The `reasoning` member: effort and summary."""
         if wanted.max_tokens is not UNSET:
             self.leave_out("reasoning.max_tokens", target)
         said = {
@@ -113,7 +112,7 @@ class ResponsesAPI(API):
             if isinstance(message, AssistantMessage):
                 items += self._answer(message, path, target)
             elif isinstance(message, ToolMessage):
-                # A result must be of the kind of its call. The dialect has no flag for a tool that failed.
+                # A result must be of the kind of its call. The dialect has no flag for a failed tool.
                 calls = {item["call_id"]: item["type"] for item in items if "name" in item}
                 kind = calls.get(message.call_id, "function_call")
                 output = self._content(message, path, target, ("input_text", "input_image"))
@@ -143,7 +142,7 @@ class ResponsesAPI(API):
         return "".join(part["text"] for part in parts) if is_text else parts
 
     def _answer(self, message: AssistantMessage, path: str, target: Target) -> list[dict[str, Any]]:
-        """An earlier answer: what it said, thought and called, in order."""
+        """An earlier answer: its text, reasoning and calls, in order."""
         if isinstance(message.content, str):
             return [{"role": "assistant", "content": message.content}]
         items: list[dict[str, Any]] = []
@@ -156,7 +155,7 @@ class ResponsesAPI(API):
             elif isinstance(part, ToolCallPart):
                 items.append(_call(part))
             elif isinstance(part, ReasoningPart):
-                # Another provider's reasoning tells this one nothing, and what is not signed it does not know.
+                # Another provider's reasoning is useless here, and reasoning without a signature is not accepted.
                 if part.signature and part.provider in (UNSET, self.provider):
                     items.append(_reasoning(part))
             else:
@@ -165,7 +164,7 @@ class ResponsesAPI(API):
 
 
 def _sent(part: Any) -> dict[str, Any]:
-    """A part in the dialect's terms; empty where it has none."""
+    """A part in the dialect; empty where it has no such part."""
     if isinstance(part, TextPart):
         return {"type": "input_text", "text": part.text}
     if isinstance(part, ImagePart):
@@ -181,7 +180,7 @@ def _reasoning(part: ReasoningPart) -> dict[str, Any]:
 
 
 def _call(part: ToolCallPart) -> dict[str, Any]:
-    """A call the assistant made; an input that is text was no JSON, so a custom tool was called."""
+    """A call of an earlier answer; a text as input was no JSON, so it is the call of a custom tool."""
     said, called = bytes(part.input).decode(), {"call_id": part.call_id, "name": part.name}
     if said.startswith('"'):
         return {"type": "custom_tool_call", **called, "input": parse_exact(said)}
@@ -192,7 +191,7 @@ def _tool(tool: Tool) -> dict[str, Any]:
     said: dict[str, Any] = {"type": "function", "name": tool.name}
     if tool.description:
         said["description"] = tool.description
-    # Here strict is the default, and it refuses most schemas.
+    # Strict is the default of this API, and refuses most schemas.
     strict = tool.strict if tool.strict is not UNSET else False
     return said | {"parameters": Fragment(bytes(tool.parameters)), "strict": strict}
 

@@ -4,18 +4,18 @@
       per item: output_item.added → (content_part.added → *.delta* → *.done → content_part.done)* → output_item.done
     response.completed | incomplete | failed
 
-Owns the grammar, with hooks where providers depart from it; what one of them does differently stands in its own file.
+Owns the grammar, with hooks where providers depart from it; a provider's own departures stand in its file.
 What is unusual:
 
-* Output is items by index, and some have parts by index. `output_index` tells whose an event is: some proxies give an
-  item another id in each event, some events have no id, some no index.
-* Everything is said again: by a part's end, by its item's end, and by the terminal event. What no delta carried is
-  taken from the first of these that has it.
-* `encrypted_content` is a reasoning item's signature. Every event has it anew; the one at the item's end is to be sent
-  back, without the item's id where nothing is stored.
-* Tools that the provider runs are items as well. Of some the outcome is another item, of most it is their own end.
-* A failure is an `error`, flat or nested, and after it `response.failed`, which says the same.
-* After the terminal event others may follow, which mean nothing to an answer.
+* Output is items by index, and some have parts by index. `output_index` assigns an event to its item: some proxies
+  change an item's id from event to event, some events have no id, some no index.
+* Everything is repeated: at the end of a part, at the end of its item, and in the terminal event. Text that no delta
+  carried is read from the first of these that has it.
+* `encrypted_content` is a reasoning item's signature. Every event has another one; the one at the item's end is to be
+  sent back, without the item's id where nothing is stored.
+* Tools that the provider runs are items as well. The outcome of some is another item, that of most their own end.
+* A failure is an `error`, flat or nested, and then a `response.failed` with the same content.
+* Events that follow the terminal event are ignored.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from typing import Any, ClassVar, Final
 from mypy_extensions import mypyc_attr
 
 from gai_fast._impl import compact_json, encode_json
-from gai_fast.errors import Malformed, Said
+from gai_fast.errors import Malformed, UpstreamFailure
 from gai_fast.events import Event
 from gai_fast.limits import LIMITS
 from gai_fast.providers._base import API, Adapter
@@ -40,18 +40,18 @@ from gai_fast.providers._tool_calls import ToolCall, ToolCalls
 _END: Final = "[DONE]"
 
 _STATUSES: Final = frozenset({"completed", "incomplete", "failed", "cancelled"})
-"""Those of an answer that is over."""
+"""The statuses of an answer that has ended."""
 _TERMINAL: Final = {"response.done": "completed"} | {f"response.{status}": status for status in _STATUSES}
-"""The status that a terminal event means; ChatGPT's own endpoint says `done` for any, as the Realtime API does."""
+"""The status for each terminal event; ChatGPT's own endpoint, like the Realtime API, sends `done` for any."""
 
-# Kinds of parts: the event that their text becomes, the member that holds it, and the kind of item they are of.
+# By kind of part: the event for its text, the member that holds it, and the kind of item that has such parts.
 _PARTS: Final = {
     "output_text": ("text.delta", "text", "message"),
     "refusal": ("refusal.delta", "refusal", "message"),
     "summary_text": ("reasoning.delta", "text", "reasoning"),
     "reasoning_text": ("reasoning.delta", "text", "reasoning"),
 }
-# What events call them.
+# Events of parts: the kind of part, and whether the event is a delta or the end.
 _PART_EVENTS: Final = {
     f"response.{name}.{end}": (kind, end)
     for end in ("delta", "done")
@@ -62,7 +62,7 @@ _PART_EVENTS: Final = {
         ("reasoning_text", "reasoning_text"),
     )
 }
-# Events of calls: the kind of item they are of, and the member that holds the text.
+# Events of calls: the kind of item, and the member that holds the text.
 _CALL_EVENTS: Final = {
     "response.function_call_arguments.delta": ("function_call", "delta"),
     "response.function_call_arguments.done": ("function_call", "arguments"),
@@ -72,12 +72,12 @@ _CALL_EVENTS: Final = {
 _AWAITED: Final = frozenset(
     "apply_patch_call computer_call local_shell_call mcp_approval_request program shell_call tool_search_call".split()
 )
-"""Server tools whose own end only says what is to be done: the outcome is an item of its own, or the client's."""
+"""Server tools whose end is only the request: the outcome is another item, or comes from the client."""
 _INPUTS: Final = ("arguments", "input", "action", "operation")
 _NAMED_INPUTS: Final = ("queries", "code", "revised_prompt", "prompt")
 _OUTPUTS: Final = ("output", "outputs", "results", "result", "tools", "error")
 _IMAGE_HEADS: Final = {"/9j/": "jpeg", "UklGR": "webp"}
-"""How the base64 of an image begins, where nobody says what it is."""
+"""The media type by the beginning of the base64, where the event does not name it."""
 
 
 @dataclass(slots=True, eq=False)
@@ -88,9 +88,9 @@ class _Part:
     """Code points of the answer's text before it."""
     told: bool = False
     opening: str = ""
-    """How its text begins, to know it again where its index is another one."""
+    """How its text begins, to recognize it where its index is another one."""
     cited: int = 0
-    """How many of its annotations have been told."""
+    """How many of its annotations have been read."""
 
 
 @dataclass(slots=True, eq=False)
@@ -110,7 +110,7 @@ class _Item:
 
 
 _OPENING: Final = 64
-"""Characters by which a text is known again."""
+"""Characters by which a text is recognized."""
 _UNTOLD: Final = _Part()
 
 
@@ -130,40 +130,40 @@ class ResponsesAdapter(Adapter):
         self._items: list[_Item] = []
         self._identifier = ""
         self._at: dict[tuple[str, int], _Item] = {}
-        """The item that an `output_index` means at the moment, by its kind: some servers number them all 0."""
+        """The current item for each kind and `output_index`: some servers number all items 0."""
         self._blocks_left = LIMITS.content_blocks
         self._calls = ToolCalls(self.room)
         self._server_tools: dict[str, str] = {}
         """Names of the tools that the provider runs itself, by the id of the run."""
         self._characters = 0
         self._word = ""
-        """Why the answer ended, in the provider's word."""
+        """The provider's finish reason."""
 
     def receive(self, name: str, data: str) -> list[Event]:
-        # There need not be one, but clients take it where it is.
+        # OpenAI sends none, but clients accept one.
         if data.startswith(_END):
             self.ended = True
             return []
         if not data.strip():
             return []
         if name == "error":
-            raise self.told(data)
+            raise self.error_event(data)
         chunk = self.checked(parse_chunk(data), name)
         kind = chunk.get("type") or name
-        # Without an index it is the id that tells whose a delta is, and ids are not compared in copied ones.
+        # Without an index only the id assigns a delta to its item, and the copier does not compare ids.
         self.copyable = kind.endswith(".delta") and count(chunk.get("output_index")) is not None
         if self._word:
             return []
         events = self._read(kind, chunk)
         return events if self.started or not events or events[0]["type"] == "start" else self.start(None, None) + events
 
-    def failure(self, chunk: Any, name: str = "") -> Said | None:
+    def failure(self, chunk: Any, name: str = "") -> UpstreamFailure | None:
         if isinstance(chunk, dict):
             kind = chunk.get("type") or name
             # A tool that the provider runs may fail (`response.mcp_call.failed`) without the answer failing.
             if kind not in ("", "error") and not (chunk.get("error") and kind.count(".") < 2):
                 return None
-        return self.api.said(chunk)
+        return self.api.read_failure(chunk)
 
     def _read(self, kind: str, chunk: dict[str, Any]) -> list[Event]:
         if kind in _PART_EVENTS:
@@ -182,7 +182,7 @@ class ResponsesAdapter(Adapter):
                 return self._complete(self._item(text_of(raw.get("type")), text_of(raw.get("id")), chunk), raw)
             case "response.content_part.done" | "response.reasoning_summary_part.done":
                 return self._end_part(chunk["part"], chunk)
-            case "response.reasoning.delta" if isinstance(chunk.get("delta"), str):  # so named in Open Responses
+            case "response.reasoning.delta" if isinstance(chunk.get("delta"), str):  # the name in Open Responses
                 return self._part_event("reasoning_text", "delta", chunk)
             case "response.output_text.annotation.added":
                 part = self._part(self._item_of("message", chunk), "output_text", chunk)
@@ -226,17 +226,17 @@ class ResponsesAdapter(Adapter):
         return self.start(self._identifier, text_of(response.get("model")))
 
     def _end(self, named: str, response: dict[str, Any]) -> list[Event]:
-        """The answer is over: why, and what nothing before has told of it.
+        """Ends the answer: reads its finish reason, and everything that no earlier event had.
 
         Args:
-            named: The status that the event's name means.
+            named: The status for the event's name.
             response: The whole answer.
         """
         events = self._begin(response)
         status = response.get("status")
         status = status if status in _STATUSES else named
         if "failed" in (status, named):
-            raise self.error(self.api.said(response) or Said())
+            raise self.error(self.api.read_failure(response) or UpstreamFailure())
         details = response.get("incomplete_details")
         reason = text_of(details.get("reason")) if isinstance(details, dict) else ""
         self._word = reason[: LIMITS.kept_word] if reason and status == "incomplete" else status
@@ -246,7 +246,7 @@ class ResponsesAdapter(Adapter):
         return events
 
     def _paired(self, output: Iterable[dict[str, Any]]) -> Iterable[tuple[_Item, dict[str, Any]]]:
-        """The items of a whole output with those told before: by id, else the next one of its kind, else a new one."""
+        """Pairs the items of a whole output with known ones: by id, else the next one of the kind, else a new one."""
         ids = {(raw.get("type"), raw["id"]) for raw in output if raw.get("id")}
         named = {(item.kind, item.identifier): item for item in self._items if (item.kind, item.identifier) in ids}
         others = [item for item in self._items if named.get((item.kind, item.identifier)) is not item]
@@ -264,7 +264,7 @@ class ResponsesAdapter(Adapter):
             return
         into = usage.get("input_tokens_details") or {}
         out = usage.get("output_tokens_details") or {}
-        # No total: reasoning is inside here at every provider (PROVIDERS §11).
+        # Without the total: in this dialect every provider counts reasoning inside the output.
         counted = counted_usage(
             count(usage.get("input_tokens")),
             count(usage.get("output_tokens")),
@@ -275,7 +275,7 @@ class ResponsesAdapter(Adapter):
         self.usage = counted or self.usage
 
     def extras(self, response: dict[str, Any]) -> list[Event]:
-        """Events of what stands beside the output of a complete answer."""
+        """Reads what stands beside the output of a complete answer."""
         return []
 
     # -- items --
@@ -298,10 +298,10 @@ class ResponsesAdapter(Adapter):
         return self._item(kind, text_of(chunk.get("item_id")), chunk)
 
     def _item(self, kind: str, identifier: str, chunk: dict[str, Any]) -> _Item:
-        """The item that an event speaks of; one that was never announced begins now.
+        """Returns the item of an event; one that was never announced begins now.
 
         Args:
-            kind: What it must be.
+            kind: The kind of item.
             identifier: Its id, where there is one.
             chunk: The event.
         """
@@ -310,17 +310,17 @@ class ResponsesAdapter(Adapter):
         return item or self._new(kind, identifier, index)
 
     def _unnumbered(self, kind: str, identifier: str) -> _Item | None:
-        """The item with this id, or the last open one of its kind."""
+        """Returns the item with this id, or the last open one of its kind."""
         alike = [item for item in reversed(self._items) if item.kind == kind]
         named = (item for item in alike if identifier and item.identifier == identifier)
         return next(named, None) or next((item for item in alike if not item.is_done), None)
 
     def _open(self, raw: dict[str, Any], chunk: dict[str, Any]) -> list[Event]:
-        """An item is announced; what it holds already, its end says again."""
+        """Begins an item; its end repeats anything that it holds already."""
         kind, identifier = text_of(raw.get("type")), text_of(raw.get("id"))
         index = count(chunk.get("output_index"))
         item = None if index is None else self._at.get((kind, index))
-        # Servers that number every item 0 begin another one there.
+        # At servers that number every item 0, this is another item.
         if item is None or item.is_done or item.identifier != identifier:
             item = self._new(kind, identifier, index)
         if kind in self.client_calls:
@@ -330,7 +330,7 @@ class ResponsesAdapter(Adapter):
         return [self._server_tool(raw, "started")]
 
     def _complete(self, item: _Item, raw: dict[str, Any]) -> list[Event]:
-        """An item is whole: what nothing before has told of it."""
+        """Ends an item: reads everything that no earlier event had."""
         kind = item.kind
         if kind == "message":
             return self._fill_all(item, raw.get("content"))
@@ -350,7 +350,7 @@ class ResponsesAdapter(Adapter):
 
     def _complete_reasoning(self, item: _Item, raw: dict[str, Any]) -> list[Event]:
         events: list[Event] = []
-        # Servers that stream the one say the same in the other.
+        # Servers that stream one of them repeat it in the other.
         if not any(part.told for part in item.parts.values()):
             events = self._fill_all(item, raw.get("summary")) + self._fill_all(item, raw.get("content"))
         signature = text_of(raw.get("encrypted_content"))
@@ -388,7 +388,7 @@ class ResponsesAdapter(Adapter):
         return [{"type": event, "text": text}]
 
     def _end_part(self, raw: dict[str, Any], chunk: dict[str, Any]) -> list[Event]:
-        """An event ends a part."""
+        """Ends a part."""
         kind = text_of(raw.get("type"))
         if kind not in _PARTS:
             return []
@@ -402,10 +402,10 @@ class ResponsesAdapter(Adapter):
         return self._fill(part, kind, raw)
 
     def _fill_all(self, item: _Item, raw_parts: Iterable[dict[str, Any]] | None) -> list[Event]:
-        """The whole item has its parts.
+        """Reads the parts of a whole item.
 
-        Each part that deltas carried is one of them. Its index need not say which one: gpt-oss on vLLM and Bedrock
-        number the parts on across items in their deltas, and in each whole item from 0.
+        Each part that deltas carried is one of them, but not always the one with its index: gpt-oss on vLLM and Bedrock
+        count `content_index` on across items in their deltas, and from 0 in each whole item.
         """
         item.is_done = True
         whole = [(index, text_of(raw.get("type")), raw) for index, raw in enumerate(raw_parts or ())]
@@ -416,7 +416,7 @@ class ResponsesAdapter(Adapter):
         for (index, kind, _), text in zip(whole, texts, strict=True):
             part = told.get((kind, index))
             parts.append(told.pop((kind, index)) if part is not None and text.startswith(part.opening) else None)
-        # Of the others those come first that begin alike, in their order; what is left was written anew by its end.
+        # The others are matched in order: first those that begin alike, then those that the end has rewritten.
         for is_alike in (True, False):
             left: dict[str, deque[tuple[str, int]]] = {}
             for key in told:
@@ -433,15 +433,15 @@ class ResponsesAdapter(Adapter):
         return events
 
     def _fill(self, part: _Part, kind: str, raw: dict[str, Any]) -> list[Event]:
-        """A part is whole: its text where no delta carried it, its citations where no event did."""
+        """Reads a whole part: its text unless deltas carried it, and the annotations that no event carried."""
         events = [] if part.told else self._say(part, kind, raw.get(_PARTS[kind][1]))
         return events + self._cite(part, (raw.get("annotations") or ())[part.cited :])
 
     def _cite(self, part: _Part, annotations: Iterable[Any]) -> list[Event]:
-        """The event for annotations; their offsets count in their part, ours in the whole text."""
+        """Reads annotations. Their offsets count within the part, ours within the whole text."""
         cited = []
         for annotation in annotations:
-            part.cited += 1  # one that cannot be read counts, too: it would be met again in the whole part
+            part.cited += 1  # also one that cannot be read: the whole part repeats it
             uri, title = annotation.get("url") or annotation.get("file_id"), annotation.get("title")
             span = count(annotation.get("start_index")), count(annotation.get("end_index"))
             places = [part.begin + place for place in span if place is not None] if span[1] else ()
@@ -454,7 +454,7 @@ class ResponsesAdapter(Adapter):
     def _call(self, item: _Item, raw: dict[str, Any]) -> list[Event]:
         events: list[Event] = []
         if item.call is None:
-            # What a client must send back is `call_id`; the other id is only the item's.
+            # A client must send back the `call_id`; the other id is that of the item.
             identifier = text_of(raw.get("call_id")) or item.identifier
             item.call, events = self._calls.open(identifier, text_of(raw.get("name")))
         return events
@@ -467,11 +467,11 @@ class ResponsesAdapter(Adapter):
         if kind.endswith(".delta"):
             return self._calls.add(item.call, text)
         item.is_whole = True
-        # Text that is no JSON may be cut off, which the item's end says.
+        # Text that is no JSON may be cut off; the item's end tells.
         return [*self._arguments(item.call, text), *self._calls.close(item.call, cut_off=True)]
 
     def _arguments(self, call: ToolCall, text: str) -> list[Event]:
-        """The whole argument text: what of it no delta carried."""
+        """Adds what no delta carried of the whole argument text."""
         so_far = call.arguments
         if text.startswith(so_far):
             return self._calls.add(call, text[len(so_far) :])
@@ -490,7 +490,7 @@ class ResponsesAdapter(Adapter):
         given = raw.get("input" if kind == "custom_tool_call" else "arguments")
         text = given if isinstance(given, str) else encode_json(given).decode() if given else ""
         events += self._calls.add(call, "", text_of(raw.get("name"))) + self._arguments(call, text)
-        # A function's text that is no JSON may have been cut by the limit, which is said only later.
+        # A function's text that is no JSON may have been cut by the token limit; only the end of the answer tells.
         cut_off = raw.get("status") == "incomplete" or (kind == "function_call" and bool(call.arguments.strip()))
         return events + self._calls.close(call, cut_off=cut_off)
 

@@ -1,7 +1,7 @@
 """How much an adapter may keep in memory of one answer.
 
 An upstream decides how many calls, sources and identifiers an answer has, and how long they are. All that an adapter
-keeps of them until the answer ends comes out of one `Room`. Knows no provider.
+keeps of them until the answer ends takes its room from one `Room`. Knows no provider.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from gai_fast.limits import LIMITS
 
 
 class Room:
-    """What is left of a limit.
+    """The rest of a limit.
 
     Args:
-        limit: In bytes: `limits.kept_answer` but for text that is kept apart.
+        limit: In bytes.
     """
 
     __slots__ = ("left",)
@@ -23,7 +23,7 @@ class Room:
         self.left = limit
 
     def take(self, characters: int, pieces: int = 1) -> None:
-        """Counts what is kept from now on.
+        """Takes room for strings.
 
         Args:
             characters: Their number.
@@ -41,11 +41,11 @@ class Room:
             )
 
     def note(self, characters: int, pieces: int = 1) -> None:
-        """As `take`, for what is kept already: the next `take` raises where there was no room for it."""
+        """As `take`, for strings that are kept already: where there was no room, the next `take` raises."""
         self.left -= characters + pieces * LIMITS.kept_piece
 
     def give_back(self, characters: int, pieces: int = 1) -> None:
-        """Counts what is kept no longer."""
+        """Gives room back."""
         self.left += characters + pieces * LIMITS.kept_piece
 
 

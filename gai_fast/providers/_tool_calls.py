@@ -1,6 +1,6 @@
 """The tool calls of an answer while they come: dense indices, unique ids, each complete call once.
 
-Knows no provider; which fragment belongs to which call is for the adapters to say.
+Knows no provider; the adapters decide which fragment belongs to which call.
 """
 
 from __future__ import annotations
@@ -60,14 +60,14 @@ class _ObjectScan:
         self._depth = 0
         self._in_string = False
         self._skipped = 0
-        """Characters of the next piece that an escape before it names."""
+        """Characters at the beginning of the next piece that belong to an escape."""
         self._is_broken = False
-        """The text is no object, whatever follows."""
+        """The text is not one object, and cannot become one."""
         self._is_parsed = False
-        """The text is one: whatever follows but white space breaks it."""
+        """The text has been parsed: any bracket that follows breaks it."""
 
     def is_balanced(self, pieces: list[str]) -> bool:
-        """Looks at the pieces that have come since the last call; whether all brackets are closed."""
+        """Looks at the pieces since the last call; returns whether all brackets are closed."""
         for piece in pieces[self._taken :]:
             self._look_at(piece)
         self._taken = len(pieces)
@@ -96,7 +96,7 @@ class _ObjectScan:
         self._skipped = max(0, skipped - len(piece))
 
     def is_valid(self, call: ToolCall) -> bool:
-        """Whether the balanced text is JSON: parsed once, since nothing that ends with a bracket can follow."""
+        """Whether the balanced text is JSON. It is parsed once, since nothing that ends with a brace can follow."""
         if not self._is_parsed:
             self._is_parsed = True
             self._is_broken = compact_json(call.arguments) is None
@@ -104,31 +104,29 @@ class _ObjectScan:
 
 
 def _made_id(number: int, seed: str) -> str:
-    """The id of a call that the provider gave none: always the same for the same bytes, another one for any other."""
+    """Makes the id of a call without one: the same for the same bytes, another one for any other."""
     return f"call_{sha256(f'{number} {seed}'.encode(errors='surrogatepass')).hexdigest()[:24] if seed else number}"
 
 
 class ToolCalls:
-    """The calls of one choice: dense indices, unique ids, `tool.call` once per call and last of it (CONTRACT §5)."""
+    """The calls of one choice: dense indices, unique ids, `tool.call` once per call, last."""
 
     def __init__(self, room: Room) -> None:
         self._room = room
         self.calls: list[ToolCall] = []
         self._taken: set[str] = set()
-        self.told: list[ToolCall] = []
-        """Those that have a start, by their index; a call that has no name yet has none."""
+        self.announced: list[ToolCall] = []
+        """The calls that have a start, by their index; a call without a name has none yet."""
 
     def __bool__(self) -> bool:
         return bool(self.calls)
 
     def outcome(self, words: Mapping[str, str], said: str) -> str:
-        """The `finish_reason` of an answer with these calls, of which a provider may have said `stop`, or nothing.
-
-        CONTRACT §5 "Ends": it is `tool_calls` then too.
+        """The `finish_reason` of an answer: `tool_calls` also where the provider of calls said `stop`, or nothing.
 
         Args:
-            words: What the provider's words mean.
-            said: Its word, empty where there was none.
+            words: The finish reason for each of the provider's words.
+            said: The provider's word, empty where there was none.
         """
         reason = words.get(said, "other")
         return "tool_calls" if self.calls and (reason == "stop" or not said) else reason
@@ -137,10 +135,10 @@ class ToolCalls:
         """Begins a call.
 
         Args:
-            call_id: The provider's id; where it gave none, or one that another call has, an own one is made.
+            call_id: The provider's id; where it is missing or taken, one is made.
             name: The tool, empty where it is not known yet.
-            seed: What no other answer says, such as its id or the chunk that begins the call: an id that is made from
-                it is one of a kind in a whole conversation, which Anthropic insists on.
+            seed: A text that no other answer has, such as its id or the chunk that begins the call: a made id must be
+                unique in the whole conversation, which Anthropic insists on.
 
         Raises:
             Error: More calls than `limits.tool_calls`, or no room is left.
@@ -158,15 +156,15 @@ class ToolCalls:
         return call, self._announce(call) if name else []
 
     def _announce(self, call: ToolCall) -> list[Event]:
-        call.index = len(self.told)
-        self.told.append(call)
+        call.index = len(self.announced)
+        self.announced.append(call)
         start: Event = {
             "type": "tool.call.start",
             "call_id": call.call_id,
             "tool_call": {"name": call.name},
             "index": call.index,
         }
-        # Fragments that came before the name are told now, in one.
+        # Fragments that came before the name become one delta now.
         return [start, *self._delta(call, call.arguments)]
 
     def _delta(self, call: ToolCall, arguments: str) -> list[Event]:
@@ -175,7 +173,7 @@ class ToolCalls:
         return [{"type": "tool.call.delta", "call_id": call.call_id, "index": call.index, "arguments": arguments}]
 
     def add(self, call: ToolCall, arguments: str, name: str = "") -> list[Event]:
-        """A fragment of the arguments, and the name where it comes late.
+        """Adds a fragment of the arguments, and the name where it comes late.
 
         Raises:
             Error: No room is left.
@@ -194,21 +192,21 @@ class ToolCalls:
     def copied(self, index: int, arguments: str) -> ToolCall:
         """Notes arguments that were copied, for the call with this index."""
         self._room.note(len(arguments))
-        call = self.told[index]
+        call = self.announced[index]
         call.pieces.append(arguments)
         return call
 
     def replace(self, call: ToolCall, arguments: str) -> None:
-        """Replaces the argument text, of which some has been told."""
+        """Replaces the argument text, parts of which are events already."""
         self._room.take(len(arguments))
         call.pieces = [arguments]
 
     def close(self, call: ToolCall, *, cut_off: bool = False) -> list[Event]:
-        """The complete call, once.
+        """Completes a call, once.
 
         Args:
             call: The call.
-            cut_off: Nobody said that the call is complete: it is left out unless its text is JSON.
+            cut_off: The provider has not completed the call: it is left out unless its text is JSON.
         """
         if call.closed:
             return []
@@ -226,7 +224,7 @@ class ToolCalls:
             "call_id": call.call_id,
             "tool_call": {"name": call.name, "input": value},
         }
-        # A call that never got a name is told all the same.
+        # A call that never got a name becomes an event all the same.
         return [complete] if call.index is not None else [*self._announce(call), complete]
 
     def close_all(self, *, cut_off: bool = False) -> list[Event]:

@@ -1,20 +1,20 @@
 """Anthropic Messages: `https://api.anthropic.com/v1/messages`.
 
-Source: PROVIDERS §3, read from anthropic-python 2.10 (API version 2026-10-21).
+Source: anthropic-python 2.10 and Anthropic's API reference (version 2026-10-21).
 
     message_start → (content_block_start → content_block_delta* → content_block_stop)* → message_delta+ → message_stop
 
 `ping` and unknown events may stand anywhere, `error` may come at any time. What is unusual:
 
 * Content comes in blocks by index. A call is complete when its block is closed.
-* Usage in `message_start` holds the input; every `message_delta` overwrites what it names with totals. Cached tokens
-  are beside the input, not in it.
-* A signature replaces the one before it; citations come before the text that they are for, so they are told when their
-  block closes and the span is known.
+* Usage in `message_start` holds the input; every `message_delta` overwrites the members that it has with totals.
+  `input_tokens` does not include cached tokens.
+* A signature replaces the one before it. Citations come before their text, so they become an event when their block
+  closes and the span is known.
 * A refusal may have no content block at all.
-* Faulty proxies send `message_start` twice. The same message again changes nothing; another message amid the first is
-  a failure, since the two cannot be told apart any more.
-* Requests: `max_tokens` is required; neighbours of one role are one turn; a signed thought goes back as it came.
+* Faulty proxies send `message_start` twice. The same message again is ignored; another message within the first is a
+  failure, since the two cannot be separated.
+* Requests: `max_tokens` is required; neighbours of one role are one turn; signed reasoning goes back unchanged.
   `provider_options.anthropic.betas` becomes the header `anthropic-beta`, as in the SDK.
 * Version 2026-10-21 refuses sampling parameters: a request with one is sent under 2023-06-01.
 """
@@ -29,13 +29,13 @@ from msgspec import UNSET, Meta
 from orjson import Fragment
 
 from gai_fast._impl import encode_json
-from gai_fast.errors import InvalidRequest, Malformed, Said
+from gai_fast.errors import InvalidRequest, Malformed, UpstreamFailure
 from gai_fast.events import Event
 from gai_fast.limits import LIMITS
 from gai_fast.providers._base import API, Adapter, Target, UpstreamRequest
 from gai_fast.providers._chunks import count, inside, members, parse_chunk, text_of
 from gai_fast.providers._events import citation, counted_usage, reasoning, server_tool
-from gai_fast.providers._failures import error_object, said_of
+from gai_fast.providers._failures import error_object, failure_of
 from gai_fast.providers._requests import add_turn, argument_object, file_text, image_data, required_schema
 from gai_fast.providers._room import too_many
 from gai_fast.providers._tool_calls import ToolCall, ToolCalls
@@ -66,7 +66,7 @@ BETAS: Final = Annotated[
 ]
 """Names of beta features: tokens (RFC 9110), since they are joined in a header."""
 _FOREIGN_END: Final = "[DONE]"
-"""What proxies of other dialects close their streams with; it does not say that the message is complete."""
+"""The end mark of proxies for other dialects; it does not mean that the message is complete."""
 _TOOL_CHOICES: Final = {"auto": "auto", "none": "none", "required": "any"}
 
 
@@ -74,7 +74,7 @@ _TOOL_CHOICES: Final = {"auto": "auto", "none": "none", "required": "any"}
 
 
 class Anthropic(API):
-    """The official SDK takes the host as `base_url` and appends `/v1` itself."""
+    """Anthropic's SDK expects the host alone as `base_url`, and appends `/v1` itself."""
 
     provider = "anthropic"
     base_url = "https://api.anthropic.com"
@@ -95,9 +95,9 @@ class Anthropic(API):
     def adapter(self, model: str | None = None) -> AnthropicAdapter:
         return AnthropicAdapter(self, model)
 
-    def said(self, body: Any) -> Said | None:
+    def read_failure(self, body: Any) -> UpstreamFailure | None:
         error = error_object(body)
-        return None if error is None else said_of(error, error.get("details"))
+        return None if error is None else failure_of(error, error.get("details"))
 
     def body(self, request: Request, target: Target) -> dict[str, Any]:
         body: dict[str, Any] = {
@@ -160,7 +160,7 @@ class Anthropic(API):
         return "x-api-key", api_key
 
     def _output(self, request: Request, target: Target) -> dict[str, Any]:
-        """`output_config`: how hard to think, and the schema of the answer."""
+        """The `output_config`: the effort, and the schema of the answer."""
         output: dict[str, Any] = {}
         if request.reasoning and request.reasoning.effort:
             output["effort"] = "low" if request.reasoning.effort == "minimal" else request.reasoning.effort
@@ -208,7 +208,7 @@ class Anthropic(API):
         return blocks
 
     def _earlier_reasoning(self, part: ReasoningPart) -> list[dict[str, Any]]:
-        """Claude's own reasoning verbatim; without a signature, or with another's, the API refuses it."""
+        """Claude's own reasoning, unchanged; the API refuses it without a signature of its own."""
         if not part.signature or (part.provider and part.provider != self.provider):
             return []
         if part.redacted:
@@ -223,7 +223,7 @@ class Anthropic(API):
 
 
 def _medium(part: ImagePart | AudioPart | FilePart) -> dict[str, Any]:
-    """The block for what is no text; empty where Claude takes none of its kind."""
+    """The block for an image or a file; empty where the API supports none of its kind."""
     if isinstance(part, ImagePart):
         data = image_data(part)
         if data is None:
@@ -242,7 +242,7 @@ def _medium(part: ImagePart | AudioPart | FilePart) -> dict[str, Any]:
 
 
 def _thinking(wanted: Reasoning, default_bound: int) -> dict[str, Any]:
-    """The `thinking` field; a budget comes out of `max_tokens`, so a default bound is raised by it."""
+    """The `thinking` member. `max_tokens` includes the budget, so the default is raised by it."""
     if wanted.max_tokens is UNSET:
         return {"thinking": {"type": "adaptive"}} if wanted.effort else {}
     if not wanted.max_tokens:
@@ -262,11 +262,11 @@ class _Block:
     """Code points of the answer's text before it."""
     call: ToolCall | None = None
     server_tool: str = ""
-    """The id of the run, where the provider runs the tool itself."""
+    """The id of the run of a server tool; empty for other blocks."""
     given: str = ""
     """JSON text of the input that the block began with."""
     pieces: list[str] = field(default_factory=list)
-    """Input of a tool that the provider runs, as it comes."""
+    """Fragments of the input of a server tool."""
     signature: str = ""
     citations: list[dict[str, Any]] = field(default_factory=list)
 
@@ -278,13 +278,13 @@ _COUNTED: Final = (
     "output_tokens",
     "output_tokens_details",
 )
-"""What is kept of `usage`."""
+"""The members of `usage` that are kept."""
 
 
 class AnthropicAdapter(Adapter):
     """Reads the events of a message."""
 
-    # Not `partial_json`: what a fragment means depends on whether its block is still open.
+    # Not `partial_json`: the meaning of a fragment depends on whether its block is open.
     text_members = frozenset({"text", "thinking"})
 
     def __init__(self, api: API, model: str | None = None) -> None:
@@ -301,18 +301,18 @@ class AnthropicAdapter(Adapter):
 
     def receive(self, name: str, data: str) -> list[Event]:
         if name == "error":
-            raise self.told(data)
+            raise self.error_event(data)
         if data.startswith(_FOREIGN_END):
             return []
         chunk = self.checked(parse_chunk(data))
-        kind: Any = chunk.get("type") or name  # whatever it is: what is not known says nothing
-        # A block may begin with text as well, but it begins.
+        kind: Any = chunk.get("type") or name  # of any type: unknown events are ignored
+        # `content_block_start` may hold text as well, but it opens a block.
         self.copyable = kind in ("content_block_delta", "ping")
         events = self._read(kind, chunk, data)
         return events if self.started or not events else self.start(None, None) + events
 
-    def failure(self, chunk: Any, name: str = "") -> Said | None:
-        said = self.api.said(chunk)
+    def failure(self, chunk: Any, name: str = "") -> UpstreamFailure | None:
+        said = self.api.read_failure(chunk)
         return None if said is None or _is_aside(chunk) else said
 
     def _read(self, kind: Any, chunk: dict[str, Any], data: str) -> list[Event]:
@@ -349,13 +349,13 @@ class AnthropicAdapter(Adapter):
         if not self._reason and not self.ended:
             raise self.truncated()
         reason = self._calls.outcome(self.api.finish_words, self._reason)
-        events = self.start(None, None) + self.abort()  # what open blocks hold besides calls is told all the same
+        events = self.start(None, None) + self.abort()  # signatures and citations of blocks that are still open
         if reason in ("stop", "tool_calls"):
             events += self._calls.close_all()
         return [*events, self.end(reason, self._reason)]
 
     def abort(self) -> list[Event]:
-        # A call whose block is open is cut off, however complete its text looks (CONTRACT §5 "Ends").
+        # A call whose block is still open was cut off, however complete its text looks.
         return [event for index, block in self._blocks.items() for event in self._told_at_close(index, block)]
 
     def copied(self, event: Event, characters: int, text: str) -> None:
@@ -365,7 +365,7 @@ class AnthropicAdapter(Adapter):
     # -- the message --
 
     def _begin(self, message: dict[str, Any]) -> list[Event]:
-        """The head of a message."""
+        """Reads the head of a message."""
         identifier, model = text_of(message.get("id")), text_of(message.get("model"))
         if self._spoke and identifier != self._identifier:
             raise self.spliced()
@@ -375,13 +375,13 @@ class AnthropicAdapter(Adapter):
         return self.start(identifier, model)
 
     def _end(self, delta: dict[str, Any]) -> list[Event]:
-        """Why the message ends; more than one may say so, the last wins."""
+        """Reads the stop reason; of several, the last one holds."""
         self._reason = text_of(delta.get("stop_reason"))[: LIMITS.kept_word] or self._reason
         category = (delta.get("stop_details") or {}).get("category")
         return [{"type": "safety", "safety": {"category": category, "action": "refused"}}] if category else []
 
     def _count(self, usage: Mapping[str, Any] | None) -> None:
-        """Totals so far: what is named overwrites, the rest stays."""
+        """Reads totals: members that are present overwrite, the others stay."""
         if not usage:
             return
         self._counts |= {key: usage[key] for key in _COUNTED if usage.get(key) is not None}
@@ -407,7 +407,7 @@ class AnthropicAdapter(Adapter):
         return block
 
     def _open(self, index: int, raw: dict[str, Any], given: str) -> list[Event]:
-        """A block begins; what it holds already counts.
+        """Opens a block, and reads any content that it has already.
 
         Args:
             index: Its place in the message.
@@ -448,7 +448,7 @@ class AnthropicAdapter(Adapter):
     def _delta(self, index: int, delta: dict[str, Any]) -> list[Event]:
         self._spoke = True
         match delta.get("type"):
-            # Text changes no block, so that such deltas may be copied.
+            # Text changes no state of its block, so such deltas may be copied.
             case "text_delta":
                 return self._text(delta["text"])
             case "thinking_delta":
@@ -466,14 +466,14 @@ class AnthropicAdapter(Adapter):
         return []
 
     def _sign(self, block: _Block, signature: Any) -> None:
-        """A signature, which replaces the one before it."""
+        """Sets the signature of a block; the last one holds."""
         signature = text_of(signature)
         self.room.give_back(len(block.signature), bool(block.signature))
         self.room.take(len(signature), bool(signature))
         block.signature = signature
 
     def _cite(self, block: _Block, raw: dict[str, Any]) -> None:
-        """A citation, which waits for the end of its block."""
+        """Keeps a citation until the end of its block."""
         source = _source(raw)
         self.room.take(sum(map(len, source.values())), 4)
         block.citations.append(source)
@@ -487,7 +487,7 @@ class AnthropicAdapter(Adapter):
         if block.call is not None:
             if not block.call.pieces and block.given:
                 events += self._calls.add(block.call, block.given)
-            # Text that is not JSON may have been cut by `max_tokens`, which is said only later.
+            # Text that is not JSON may have been cut by `max_tokens`; only a later event tells.
             events += self._calls.close(block.call, cut_off=bool(block.call.arguments.strip()))
         elif block.server_tool:
             arguments = "".join(block.pieces) or block.given
@@ -499,7 +499,7 @@ class AnthropicAdapter(Adapter):
         if block.signature:
             events.append({"type": "reasoning.signature", "block": index, "signature": block.signature})
         if block.citations:
-            # What was cited and what it is cited for: the text of the whole block.
+            # The citations apply to the text of the whole block.
             span = {"start": block.begin, "end": self._characters} if self._characters else {}
             events.append({"type": "citations", "citations": [source | span for source in block.citations]})
         return events
@@ -511,7 +511,7 @@ class AnthropicAdapter(Adapter):
 
 
 def _source(raw: dict[str, Any]) -> dict[str, Any]:
-    """What a citation cites; a document without an address is named by its place in the request."""
+    """Reads the source of a citation; a document without an address is named by its place in the request."""
     uri = raw.get("url") or raw.get("source") or raw.get("file_id")
     if not uri and "document_index" in raw:
         uri = f"document:{raw['document_index']}"
@@ -519,7 +519,7 @@ def _source(raw: dict[str, Any]) -> dict[str, Any]:
 
 
 def _is_aside(chunk: Any) -> bool:
-    """Whether an event that reads like an error has a type of its own: unknown ones are ignored, whatever they say."""
+    """Whether an event that looks like an error has a type of its own: such events are ignored."""
     return isinstance(chunk, dict) and not chunk.get("error") and not str(chunk.get("type", "error")).endswith("error")
 
 

@@ -1,12 +1,12 @@
 """Azure OpenAI: the chat dialect at `{endpoint}/openai/deployments/{deployment}/chat/completions?api-version=…`.
 
-Source: PROVIDERS §10. Besides the dialect:
+Source: Azure's API reference and SDK. Besides the dialect:
 
 * The first chunk has no choices, no id and no model, only `prompt_filter_results`; choices carry
-  `content_filter_results`. What was filtered or detected is told as `safety`.
-* The key goes into `api-key`; the model of a request is the deployment's name and stands in the path.
+  `content_filter_results`. Filtered and detected content becomes `safety` events.
+* The credential is sent as `api-key`; the model is the name of a deployment, and part of the path.
 * Responses (`azure:responses`) are at `{endpoint}/openai/v1/responses`, with the deployment as the body's `model`; an
-  `api-version` goes with them only where it is asked for. What was filtered stands in `content_filters`.
+  `api-version` is sent only on request. The results of filters are in `content_filters`.
 * A blocked prompt is a 400 with `innererror.code` ResponsibleAIPolicyViolation.
 """
 
@@ -17,17 +17,17 @@ from typing import Any, ClassVar, Final
 from urllib.parse import quote, urlencode
 
 from gai_fast._impl import encode_json
-from gai_fast.errors import Said
+from gai_fast.errors import UpstreamFailure
 from gai_fast.events import Event
 from gai_fast.providers._base import API, Target, UpstreamRequest
 from gai_fast.providers._chat import ChatAPI
 from gai_fast.providers._chat_answers import ChatAdapter
-from gai_fast.providers._failures import error_object, said_of
+from gai_fast.providers._failures import error_object, failure_of
 from gai_fast.providers._responses import ResponsesAPI
 from gai_fast.providers._responses_answers import ResponsesAdapter
 
 _API_VERSION: Final = "2024-10-21"
-"""The newest data plane version that is generally available; `provider_options.azure.api_version` asks for another."""
+"""The newest version that is generally available; `provider_options.azure.api_version` selects another."""
 
 _OPTIONS: Final = {"api_version": str}
 
@@ -36,7 +36,7 @@ _SCORES: Final = {"safe": 0, "low": 2, "medium": 4, "high": 6}
 
 
 class Azure(ChatAPI):
-    """`base_url` is the resource's endpoint (`https://<name>.openai.azure.com`), as the official SDK takes it."""
+    """`base_url` is the resource's endpoint (`https://<name>.openai.azure.com`), in the form that the SDK uses."""
 
     provider = "azure"
     key_variable = "AZURE_OPENAI_API_KEY"
@@ -55,12 +55,12 @@ class Azure(ChatAPI):
     def key_header(self, api_key: str) -> tuple[str, str]:
         return "api-key", api_key
 
-    def said(self, body: Any) -> Said | None:
+    def read_failure(self, body: Any) -> UpstreamFailure | None:
         return _said(body)
 
 
 class AzureAdapter(ChatAdapter):
-    """Reads what the content filters say."""
+    """Reads the results of content filters."""
 
     def extras(self, chunk: dict[str, Any]) -> list[Event]:
         return _filtered([*(chunk.get("prompt_filter_results") or ()), *(chunk.get("choices") or ())])
@@ -87,24 +87,24 @@ class AzureResponses(ResponsesAPI):
     def key_header(self, api_key: str) -> tuple[str, str]:
         return "api-key", api_key
 
-    def said(self, body: Any) -> Said | None:
+    def read_failure(self, body: Any) -> UpstreamFailure | None:
         return _said(body)
 
 
 class AzureResponsesAdapter(ResponsesAdapter):
-    """Reads what the content filters say."""
+    """Reads the results of content filters."""
 
     def extras(self, response: dict[str, Any]) -> list[Event]:
         return _filtered(response.get("content_filters") or ())
 
 
-def _said(body: Any) -> Said | None:
+def _said(body: Any) -> UpstreamFailure | None:
     error = error_object(body)
-    return None if error is None else said_of(error, error.get("innererror"))
+    return None if error is None else failure_of(error, error.get("innererror"))
 
 
 def _filtered(results: Iterable[dict[str, Any]]) -> list[Event]:
-    """What was filtered or detected."""
+    """Returns an event for each category that was filtered or detected."""
     return [
         {"type": "safety", "safety": _safety(category, result)}
         for filtered in results

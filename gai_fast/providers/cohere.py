@@ -1,18 +1,18 @@
 """Cohere Chat, version 2: `https://api.cohere.com/v2/chat`.
 
-Source: PROVIDERS §10a, read from the Cohere SDK 7.3.
+Source: the Cohere SDK 7.3 and Cohere's API reference.
 
     message-start → tool-plan-delta* → (content-start → content-delta* → content-end)* →
     (tool-call-start → tool-call-delta* → tool-call-end)* → (citation-start → citation-end)* → message-end
 
 What is unusual:
 
-* `message-end` is the end mark; a `[DONE]` may follow it. It also tells a failure: `finish_reason` ERROR or TIMEOUT.
-* `tool_plan`, what the model thinks before it calls tools, is reasoning, and so are blocks of type `thinking`.
-* `delta.message` holds one content block, tool call or citation, never a list of them. A call is complete when it is
-  ended; its arguments may be pretty-printed.
-* A citation's span counts the characters of the block `content_index`; one of the plan or of a thought marks no text.
-* Usage comes unasked: `tokens` is what was used, `billed_units` what is paid for.
+* `message-end` is the end mark; a `[DONE]` may follow it. Its `finish_reason` may be a failure: ERROR or TIMEOUT.
+* `tool_plan`, the plan of the model before it calls tools, is reasoning, and so are blocks of type `thinking`.
+* `delta.message` holds one content block, tool call or citation, never a list of them. A call is complete at its
+  `tool-call-end`; its arguments may be pretty-printed.
+* A citation's span counts the characters of the block `content_index`; one of the plan or of a thought has no span.
+* Usage comes unasked: `tokens` counts the tokens used, `billed_units` those that are paid for.
 * No event names the model.
 * Status 498 is a token that is blocked or not valid.
 """
@@ -31,7 +31,7 @@ from gai_fast.limits import LIMITS
 from gai_fast.providers._base import API, Adapter, Target
 from gai_fast.providers._chunks import count, parse_chunk, text_of
 from gai_fast.providers._events import citation, counted_usage, reasoning
-from gai_fast.providers._failures import said_of
+from gai_fast.providers._failures import failure_of
 from gai_fast.providers._requests import earlier_function_call, file_text, function_tool, image_url
 from gai_fast.providers._room import too_many
 from gai_fast.providers._tool_calls import ToolCall, ToolCalls
@@ -61,7 +61,7 @@ _END: Final = "[DONE]"
 
 
 class Cohere(API):
-    """The official SDK takes the host as `base_url` and appends `/v2` itself."""
+    """Cohere's SDK expects the host alone as `base_url`, and appends `/v2` itself."""
 
     provider = "cohere"
     base_url = "https://api.cohere.com"
@@ -80,7 +80,7 @@ class Cohere(API):
         return CohereAdapter(self, model)
 
     def decode_error(self, status: int, headers: Mapping[str, str], body: bytes, now_ms: int | None = None) -> Error:
-        # Elsewhere 498 means that there is no capacity.
+        # At other providers 498 means lack of capacity.
         return super().decode_error(401 if status == _INVALID_TOKEN else status, headers, body, now_ms)
 
     def body(self, request: Request, target: Target) -> dict[str, Any]:
@@ -109,7 +109,7 @@ class Cohere(API):
         return {name: value for name, value in fields.items() if value is not UNSET}
 
     def _message(self, where: str, message: Message, target: Target, documents: list[dict[str, Any]]) -> dict[str, Any]:
-        """One message; files are gathered in `documents`, which stand beside the messages."""
+        """One message; its files are added to `documents`, which stand beside the messages."""
         if isinstance(message, AssistantMessage):
             return self._assistant(where, message, target)
         whole: dict[str, Any] = {"role": message.__struct_config__.tag}
@@ -132,7 +132,7 @@ class Cohere(API):
         return {**whole, "content": parts or ""}
 
     def _assistant(self, where: str, message: AssistantMessage, target: Target) -> dict[str, Any]:
-        """An earlier answer. Before calls its reasoning is the plan, else blocks: the model is shown both alike."""
+        """An earlier answer. Its reasoning is the plan where calls follow, else blocks: the model sees both alike."""
         parts = [TextPart(text=message.content)] if isinstance(message.content, str) else message.content
         thoughts: list[str] = []
         content: list[dict[str, Any]] = []
@@ -168,7 +168,7 @@ def _response_format(wanted: ResponseFormat) -> dict[str, Any]:
 
 
 def _thinking(wanted: Reasoning) -> Any:
-    """The `thinking` field: it is on or off, and has a budget; of the efforts only the least means off."""
+    """The `thinking` member: on or off, with a budget. Only the effort `minimal` means off."""
     if wanted.max_tokens is not UNSET:
         if not wanted.max_tokens:
             return {"type": "disabled"}
@@ -181,7 +181,7 @@ def _thinking(wanted: Reasoning) -> Any:
 # ---- answers ---------------------------------------------------------------------------------------------------------
 
 _STEADY: Final = frozenset({"content-delta", "tool-plan-delta", "tool-call-delta", "content-end", "citation-end"})
-"""Events that change nothing in what the deltas after them mean."""
+"""Events that do not change the meaning of the deltas after them."""
 
 
 class CohereAdapter(Adapter):
@@ -193,7 +193,7 @@ class CohereAdapter(Adapter):
         super().__init__(api, model)
         self._calls = ToolCalls(self.room)
         self._open: dict[int | None, ToolCall] = {}
-        """The calls that are not ended, by their index."""
+        """The open calls, by their index."""
         self._begins: dict[int | None, int] = {}
         """Code points of the answer's text before each content block."""
         self._characters = 0
@@ -203,7 +203,7 @@ class CohereAdapter(Adapter):
         if not data.strip() or data.startswith(_END):
             return []
         if name == "error":
-            raise self.told(data)
+            raise self.error_event(data)
         chunk = self.checked(parse_chunk(data))
         kind = chunk.get("type") or name
         self.copyable = kind in _STEADY
@@ -265,7 +265,7 @@ class CohereAdapter(Adapter):
             self._calls.copied(event["index"], text)
 
     def _begin(self, index: int | None, content: dict[str, Any]) -> list[Event]:
-        """A content block begins; what it holds already counts."""
+        """Opens a content block, and reads any content that it has already."""
         if index not in self._begins and len(self._begins) >= LIMITS.content_blocks:
             raise too_many("content_blocks", LIMITS.content_blocks)
         self._begins[index] = self._characters
@@ -288,7 +288,7 @@ class CohereAdapter(Adapter):
         call = self._open.pop(index, None)
         if call is None:
             return []
-        # Text that is not JSON may have been cut by `max_tokens`, which is said only later.
+        # Text that is not JSON may have been cut by `max_tokens`; only a later event tells.
         return self._calls.close(call, cut_off=bool(call.arguments.strip()))
 
     def _cited(self, citations: Iterable[dict[str, Any]]) -> list[Event]:
@@ -297,7 +297,7 @@ class CohereAdapter(Adapter):
         return [{"type": "citations", "citations": cited}] if cited else []
 
     def _span(self, raw: dict[str, Any]) -> dict[str, int]:
-        """Where in the answer's text the words stand that are cited for."""
+        """Returns the span in the answer's text that the citation is for."""
         first, last = count(raw.get("start")), count(raw.get("end"))
         if raw.get("type") not in (None, "TEXT_CONTENT") or first is None or not last:
             return {}
@@ -305,7 +305,7 @@ class CohereAdapter(Adapter):
         return {"start": begin + first, "end": begin + last}
 
     def _end(self, delta: dict[str, Any]) -> None:
-        """Why the message ends, and what it took.
+        """Reads the finish reason and the usage.
 
         Raises:
             Error: It failed.
@@ -321,7 +321,7 @@ class CohereAdapter(Adapter):
         self._reason = text_of(delta.get("finish_reason"))[: LIMITS.kept_word]
         if self._reason in self.api.failure_words or delta.get("error"):
             word = text_of(delta.get("error_type")) or self._reason
-            raise self.error(said_of({"type": word.lower(), "message": delta.get("error")}))
+            raise self.error(failure_of({"type": word.lower(), "message": delta.get("error")}))
 
 
 def _function(message: dict[str, Any]) -> tuple[str, str]:
@@ -331,7 +331,7 @@ def _function(message: dict[str, Any]) -> tuple[str, str]:
 
 
 def _source(source: dict[str, Any]) -> dict[str, Any]:
-    """What is cited: a document of the request, or the output of a tool."""
+    """Reads a source: a document of the request, or the output of a tool."""
     about = source.get("document") or source.get("tool_output")
     about = about if isinstance(about, dict) else {}
     return citation(about.get("url") or source.get("id"), about.get("title"))

@@ -1,11 +1,11 @@
 """DeepSeek: the chat dialect at `https://api.deepseek.com/chat/completions`.
 
-Source: PROVIDERS §8. Besides the dialect:
+Source: DeepSeek's API reference. Besides the dialect:
 
 * `delta.reasoning_content` first, then `delta.content`; the other one is `null`.
 * Keep-alives are comments in a stream and empty lines before a whole answer.
 * Finish word `insufficient_system_resource`: the answer failed for want of capacity.
-* Reasoning goes back only beside tool calls: elsewhere older models refuse it.
+* Reasoning is sent back only beside tool calls: elsewhere older models refuse it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from gai_fast.request import ImagePart, ReasoningPart, ResponseFormat, TextPart
 
 
 class DeepSeek(ChatAPI):
-    """No `/v1` is needed."""
+    """`base_url` has no `/v1`."""
 
     provider = "deepseek"
     base_url = "https://api.deepseek.com"

@@ -12,7 +12,7 @@ from gai_fast.providers._chat import ChatAPI
 
 
 class Demo(ChatAPI):
-    """What `make serve` answers with before anything is configured."""
+    """The model that answers before anything is configured."""
 
     provider = "demo"
     recording = "demo_recording.ndjson"

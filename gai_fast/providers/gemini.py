@@ -6,16 +6,16 @@ Source: google-genai 3.3 and Google's API reference. Owns the requests; answers 
 
 What is unusual:
 
-* No end mark: a candidate's `finishReason` or a blocked prompt says why, the end of the body that nothing follows.
-  Older models repeat `STOP` on every chunk; the last word counts.
+* There is no end mark: the body ends. A candidate's `finishReason`, or a blocked prompt, is the reason. Older models
+  repeat `STOP` on every chunk; the last reason holds.
 * Without `alt=sse` the chunks are the elements of one JSON array. A failure may stand between the chunks as bare JSON.
-* A function call comes whole in one part, or (Vertex) in pieces: values with the path where they belong. They are
-  written as JSON text while they come; a part in which nothing says `willContinue` ends the call, so does the next.
-* A `thoughtSignature` may stand on any part, often on one of empty text, and must come back on it.
-* Usage runs along; the last one that counts anything is the total. Thoughts are beside the candidates' tokens, what
-  tools used is beside the prompt. Zeros are left out (protobuf).
+* A function call is one part, or (on Vertex) comes in pieces: values with their paths, which are written as JSON text
+  while they come. A part without `willContinue` ends the call, and so does the next call.
+* A `thoughtSignature` may stand on any part, often on one with empty text, and must be sent back on it.
+* Usage comes with most chunks; the last one that is not empty is the total. `candidatesTokenCount` does not include
+  thoughts, `promptTokenCount` does not include tool use. Zeros are left out (protobuf).
 * Offsets of citations count the bytes of the whole text, in all of its parts.
-* Ratings stand on every chunk of some models: only those that say more than "negligible" are told, once.
+* Some models send ratings with every chunk: only those above "negligible" become events, once.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ from msgspec import UNSET
 from orjson import Fragment
 
 from gai_fast._impl import encode_json
-from gai_fast.errors import InvalidRequest, NotFound, Said
+from gai_fast.errors import InvalidRequest, NotFound, UpstreamFailure
 from gai_fast.providers._base import API, Target, UpstreamRequest
-from gai_fast.providers._failures import error_object, said_of
+from gai_fast.providers._failures import error_object, failure_of
 from gai_fast.providers._gemini_answers import GeminiAdapter
 from gai_fast.providers._requests import add_turn, argument_object, image_data, required_schema
 from gai_fast.reading import conversation, turns
@@ -57,11 +57,11 @@ _RESOURCES: Final = ("models/", "tunedModels/", "publishers/", "projects/")
 _VERTEX: Final = ("publishers/", "projects/")
 _TOOL_CHOICES: Final = {"auto": "AUTO", "none": "NONE", "required": "ANY"}
 _BUDGETS: Final = {"minimal": 1024, "low": 1024, "medium": 8192, "high": 24_576}
-"""Thinking tokens for an effort, as Google's own OpenAI endpoint takes them: Gemini 2.5 knows no levels."""
+"""Thinking tokens for each effort, as in Google's own OpenAI endpoint: Gemini 2.5 has no levels."""
 _NEVER_MINIMAL: Final = re.compile(
     r"(?:^|/)gemini-(?:[\d.]+-pro|pro-latest|flash-latest|(?:3\.[7-9]|[4-9][\d.]*)-flash(?!-lite))"
 )
-"""Models that think at least at the level `LOW`."""
+"""Models whose lowest level is `LOW`."""
 _IMAGE_TYPES: Final = {
     "png": "image/png",
     "jpg": "image/jpeg",
@@ -74,10 +74,10 @@ _IMAGE_TYPES: Final = {
 
 
 class Gemini(API):
-    """The official SDK takes the host as `base_url` and appends the version itself.
+    """Google's SDK expects the host alone as `base_url`, and appends the version itself.
 
-    A model that is a resource's name (`projects/…/publishers/google/models/…`) is asked for as it is: Vertex AI takes
-    such names at its own `base_url`, with an `authorization` header of the configuration.
+    A model's id may be the name of a resource (`projects/…/publishers/google/models/…`), as Vertex AI expects it: with
+    Vertex's `base_url`, and an `authorization` header in the configuration.
     """
 
     provider = "gemini"
@@ -95,7 +95,7 @@ class Gemini(API):
             "IMAGE_RECITATION MODEL_ARMOR".split(),
             "content_filter",
         ),
-        # Old SDKs wrote the numbers of the enum; beyond these the two APIs differ.
+        # Old SDKs wrote the numbers of the enum; above these the two APIs differ.
         "1": "stop",
         "2": "length",
         "3": "content_filter",
@@ -109,7 +109,7 @@ class Gemini(API):
     def adapter(self, model: str | None = None) -> GeminiAdapter:
         return GeminiAdapter(self, model)
 
-    def said(self, body: Any) -> Said | None:
+    def read_failure(self, body: Any) -> UpstreamFailure | None:
         error = error_object(body)
         if error is None:
             return None
@@ -121,9 +121,9 @@ class Gemini(API):
                 reasons += [detail["reason"]] if isinstance(detail.get("reason"), str) else []
                 delay = _DELAY.fullmatch(str(detail.get("retryDelay", "")))
                 wait = int(float(delay[1]) * 1000) if delay else wait
-        said = said_of(error)
+        said = failure_of(error)
         words = tuple(word.lower() for word in (*reasons, *said.words))
-        return Said(said.message, words, said.status, wait, said.details)
+        return UpstreamFailure(said.message, words, said.status, wait, said.details)
 
     def body(self, request: Request, target: Target) -> dict[str, Any]:
         body: dict[str, Any] = {"contents": self._contents(request, target)}
@@ -189,13 +189,13 @@ class Gemini(API):
         return sent
 
     def _part(self, where: str, part: Any, ids: frozenset[str], target: Target) -> list[dict[str, Any]]:
-        """A part in Gemini's terms; nothing for empty text, and for reasoning that is not Gemini's own."""
+        """A part in Gemini's form; none for empty text, and for reasoning of other providers."""
         if isinstance(part, TextPart):
             return [{"text": part.text}] if part.text else []
         if isinstance(part, ReasoningPart):
             if not part.signature or part.redacted or (part.provider and part.provider != self.provider):
                 return []
-            # What no thought goes with was the signature of text, and came behind it.
+            # A signature without a thought belongs to visible text, and came after it.
             thought = {"thought": True} if part.text else {}
             return [{"text": part.text, **thought, "thoughtSignature": part.signature}]
         if isinstance(part, ToolCallPart):
@@ -215,7 +215,7 @@ class Gemini(API):
     def _tool_result(
         self, where: str, message: ToolMessage, names: Mapping[str, str], ids: frozenset[str], target: Target
     ) -> list[dict[str, Any]]:
-        """The answer to a call, and the images that it holds beside it: only the newest models take them inside."""
+        """The result of a call, and beside it the images that it holds: only the newest models accept them inside."""
         name = names.get(message.call_id)
         if name is None:
             raise InvalidRequest(message=f"No tool_call before `{where}` has its `call_id`", reason="validation")
@@ -237,10 +237,10 @@ _DELAY: Final = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)s")
 
 
 def _path(model: str) -> str:
-    """Where a model answers; one that is a resource's name keeps its slashes.
+    """The path for a model; the name of a resource keeps its slashes.
 
     Raises:
-        NotFound: The name would lead elsewhere.
+        NotFound: The name would lead to another path.
     """
     version = "v1beta1" if model.startswith(_VERTEX) else "v1beta"
     if not model.startswith(_RESOURCES):
@@ -257,7 +257,7 @@ def _texts(message: SystemMessage) -> list[str]:
 
 
 def _in_order(turns: list[tuple[str, Message]]) -> Iterator[tuple[str, Message]]:
-    """The turns, with results in the order of their calls: where they have no ids nothing else tells them apart."""
+    """The turns, with results in the order of their calls: without ids only the order assigns them."""
     asked: dict[str, int] = {}
     for are_results, run in groupby(turns, lambda turn: isinstance(turn[1], ToolMessage)):
         if are_results:
@@ -274,7 +274,7 @@ def _calls_of(message: Message) -> list[ToolCallPart]:
 
 
 def _ids(request: Request, target: Target) -> frozenset[str]:
-    """The ids that go back: those of one call only, as ours may be of several; Vertex AI refuses them all."""
+    """The ids that are sent back: only unique ones, as made ids may repeat. Vertex AI refuses all ids."""
     if target.model.startswith(_VERTEX):
         return frozenset()
     used = Counter(call.call_id for message in conversation(request) for call in _calls_of(message))
@@ -286,7 +286,7 @@ def _identifier(call_id: str, ids: frozenset[str]) -> dict[str, str]:
 
 
 def _image_type(image: ImagePart) -> dict[str, str]:
-    """The media type of an image that Google fetches: what is said, or what its name says."""
+    """The media type of an image that Google fetches: the request's, or by the ending of its name."""
     name = str(image.url).partition("?")[0]
     said = image.media_type or _IMAGE_TYPES.get(name.rpartition(".")[2].lower())
     return {"mimeType": said} if said else {}
@@ -298,11 +298,11 @@ def _declaration(tool: Tool) -> dict[str, Any]:
 
 
 def _calling(request: Request, tools: Any) -> dict[str, Any]:
-    """Whether and which of the tools that are sent are called; `AUTO` alone does not hold arguments to the schema."""
+    """The `functionCallingConfig`. The mode `AUTO` does not enforce the schema of arguments; `VALIDATED` does."""
     wanted = request.tool_choice
     declared = isinstance(tools, list) and any("functionDeclarations" in tool for tool in tools)
     if wanted in ("auto", "none") and not declared:
-        return {}  # it says nothing then, and is refused
+        return {}  # Google refuses it without declarations
     if isinstance(wanted, NamedTool):
         return {"mode": "ANY", "allowedFunctionNames": [wanted.name]}
     if wanted in (UNSET, "auto") and any(tool.strict is True for tool in request.tools):
@@ -319,7 +319,7 @@ def _response_format(wanted: ResponseFormat) -> dict[str, Any]:
 
 
 def _thinking(wanted: Reasoning, model: str) -> Any:
-    """The `thinkingConfig`: a budget or a level, since both together are refused, and that thoughts are told."""
+    """The `thinkingConfig`: a budget or a level, never both, and a request for the thoughts."""
     budget = wanted.max_tokens
     if budget is UNSET and wanted.effort and "gemini-2.5" in model:
         budget = _BUDGETS[wanted.effort]

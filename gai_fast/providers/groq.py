@@ -1,9 +1,9 @@
 """Groq: the chat dialect at `https://api.groq.com/openai/v1/chat/completions`.
 
-Source: PROVIDERS §5, read from groq-python 1.7. Besides the dialect:
+Source: groq-python 1.7 and Groq's API reference. Besides the dialect:
 
-* `x_groq` on the first and the last chunk: usage, told unasked (newer answers repeat it at the top level), and the text
-  of a failure in the middle of a stream.
+* `x_groq` on the first and the last chunk: usage, unasked (newer answers repeat it at the top level), and the text of a
+  failure within a stream.
 * `delta.executed_tools[]` of compound systems: tools that Groq ran itself, first the call, later the whole with output.
 * Status 498 is exceeded capacity.
 * `metadata` is declared but not supported; the least effort is `low`; reasoning goes back as `reasoning`.
@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, ClassVar, Final
 
-from gai_fast.errors import Said
+from gai_fast.errors import UpstreamFailure
 from gai_fast.events import Event
 from gai_fast.providers._base import API, Target
 from gai_fast.providers._chat import ChatAPI
@@ -27,7 +27,7 @@ from gai_fast.request import ImagePart, ReasoningPart, TextPart
 
 
 class Groq(ChatAPI):
-    """The official SDK takes the host as `base_url` and appends `/openai/v1` itself."""
+    """Groq's SDK expects the host alone as `base_url`, and appends `/openai/v1` itself."""
 
     provider = "groq"
     base_url = "https://api.groq.com"
@@ -51,10 +51,10 @@ class Groq(ChatAPI):
 class GroqAdapter(ChatAdapter):
     """Reads `x_groq` and executed tools beside the dialect."""
 
-    def failure(self, chunk: Any, name: str = "") -> Said | None:
+    def failure(self, chunk: Any, name: str = "") -> UpstreamFailure | None:
         said = super().failure(chunk, name)
         if said is None and isinstance(chunk, dict) and chunk.get("x_groq") and chunk["x_groq"].get("error"):
-            return self.api.said({"error": chunk["x_groq"]["error"]})
+            return self.api.read_failure({"error": chunk["x_groq"]["error"]})
         return said
 
     def usage_in(self, chunk: dict[str, Any]) -> Any:
@@ -77,7 +77,7 @@ def _executed(tool: dict[str, Any]) -> Event:
 
 
 class GroqResponses(ResponsesAPI):
-    """`https://api.groq.com/openai/v1/responses`; it stores nothing, and neither sums up nor seals reasoning."""
+    """`https://api.groq.com/openai/v1/responses`; it stores nothing, and has no summaries of reasoning."""
 
     provider = "groq"
     base_url = Groq.base_url

@@ -1,12 +1,12 @@
 """Mistral: the chat dialect at `https://api.mistral.ai/v1/chat/completions`.
 
-Source: PROVIDERS §6, read from mistralai 3.7. Besides the dialect:
+Source: mistralai 3.7 and Mistral's API reference. Besides the dialect:
 
-* `stream_options` used to be refused (422), and usage always comes with the finish chunk: it is not sent.
+* `stream_options` is not sent: it used to be refused (422), and usage always comes with the finish chunk.
 * `delta.content` is text or a list of typed parts: text, thinking, references to documents that were passed in.
 * A tool call's id may be the string `"null"` and its name empty; both mean that the fragment has none. Arguments may be
   a JSON object.
-* Finish words `error` and `model_length`; the seed is called `random_seed`; `tool_choice` says `any` for `required`.
+* Finish words `error` and `model_length`; the seed is `random_seed`; `required` is `any` in `tool_choice`.
 * A call that is sent back needs an id of nine letters and digits; documents are `document_url`, audio is bare base64.
 """
 
@@ -37,7 +37,7 @@ _ID: Final = re.compile("[A-Za-z0-9]{9}")
 
 
 class Mistral(ChatAPI):
-    """The official SDK takes the host as its server URL and appends `/v1` itself."""
+    """Mistral's SDK expects the host alone as its server URL, and appends `/v1` itself."""
 
     provider = "mistral"
     base_url = "https://api.mistral.ai"
@@ -86,7 +86,7 @@ class Mistral(ChatAPI):
 
 
 def _call_id(identifier: str) -> str:
-    """An id that Mistral takes: its own as it is, another provider's as nine characters that are always the same."""
+    """Returns an id that Mistral accepts: its own, or nine characters derived from another provider's."""
     return identifier if _ID.fullmatch(identifier) else sha256(identifier.encode()).hexdigest()[:9]
 
 
@@ -96,7 +96,7 @@ def _thinking(part: ReasoningPart) -> dict[str, Any]:
 
 
 class MistralAdapter(ChatAdapter):
-    """Reads references, and takes `"null"` for no id."""
+    """Reads references, and treats the id `"null"` as none."""
 
     text_members = ChatAdapter.text_members | {"text"}  # of a thought
 

@@ -1,13 +1,13 @@
 """Ollama's own API: `http://127.0.0.1:11434/api/chat`, and `/api/generate` as `ollama:generate`.
 
-Source: PROVIDERS §9, read from Ollama's source. A stream is NDJSON: objects with `message` (chat) or `response`
-(generate) and `done: false`, then one with `done: true` that also says why and what it took. What is unusual:
+Source: Ollama's source and API reference. A stream is NDJSON: objects with `message` (chat) or `response` (generate)
+and `done: false`, then one with `done: true`, the reason and the usage. What is unusual:
 
-* Tool calls come whole, their arguments as a JSON object; older servers give them no id.
-* A failure amid a stream is a line `{"error": "text"}`, after which nothing follows.
+* Tool calls come whole, with a JSON object for arguments; older servers give them no id.
+* A failure within a stream is a line `{"error": "text"}`, the last one.
 * A model that must be loaded first is silent for minutes.
-* Models that draw answer `/api/generate` with `image`, a PNG, beside objects that only tell how far they are.
-* Its `OLLAMA_HOST` is an address: of the server, or the one that the server itself listens on.
+* Models that draw answer `/api/generate` with `image`, a PNG; their other objects only report progress.
+* Its `OLLAMA_HOST` is the address of the server, or the one that the server itself listens on.
 """
 
 from __future__ import annotations
@@ -44,14 +44,14 @@ from gai_fast.request import (
 
 _HOST: Final = re.compile(r"(\[[^\]]*\]|[^:]*)(?::([0-9]+))?")
 _HERE: Final = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "[::]": "[::1]"}
-"""Where a server is reached that listens on all addresses."""
+"""The addresses of a server that listens on all of them."""
 
 
 # ---- requests --------------------------------------------------------------------------------------------------------
 
 
 class _Ollama(API):
-    """What both forms share."""
+    """The common base of both APIs."""
 
     provider = "ollama"
     framing = "ndjson"
@@ -64,7 +64,7 @@ class _Ollama(API):
         return OllamaAdapter(self, model)
 
     def address(self, value: str) -> str:
-        """As Ollama reads it: scheme, port and host may be missing; only without a scheme the port is Ollama's own."""
+        """Reads it as Ollama does: scheme, port and host may be missing; without a scheme the port is Ollama's own."""
         scheme, separator, rest = value.strip("\"' ").rpartition("://")
         host, slash, path = rest.partition("/")
         found = _HOST.fullmatch(f"[{host}]" if host.count(":") > 1 and host[0] != "[" else host)
@@ -74,7 +74,7 @@ class _Ollama(API):
         return f"{scheme or 'http'}://{_HERE.get(found[1], found[1])}{port and f':{port}'}{slash}{path}"
 
     def completed(self, fields: dict[str, Any], request: Request, target: Target) -> dict[str, Any]:
-        """A body with the fields that both forms have."""
+        """Adds the fields that both APIs have to a body."""
         options: dict[str, Any] = {
             "temperature": request.temperature,
             "top_p": request.top_p,
@@ -120,8 +120,8 @@ def _format(wanted: ResponseFormat) -> Any:
 
 
 class Chat(_Ollama):
-    """`/api/chat`. An effort is sent as the word that `think` takes; a server that knows only true and false there
-    refuses it, and `provider_options.ollama.think` outranks it."""
+    """`/api/chat`. An effort becomes the word for `think`. A server that accepts only true and false refuses it;
+    `provider_options.ollama.think` overrides it."""
 
     path = "/api/chat"
 
@@ -132,13 +132,13 @@ class Chat(_Ollama):
         }
         if isinstance(request.tool_choice, NamedTool) or request.tool_choice == "required":
             self.leave_out("tool_choice", target)
-        # Nothing forbids a call but to offer no tools.
+        # The only way to forbid calls is to offer no tools.
         if request.tools and request.tool_choice != "none":
             fields["tools"] = [self._tool(at, tool, target) for at, tool in enumerate(request.tools)]
         return self.completed(fields, request, target)
 
     def _message(self, where: str, message: Message, names: dict[str, str], target: Target) -> dict[str, Any]:
-        """One message; `names` are those of the calls so far, since a result names its tool."""
+        """One message; `names` holds the tools of the calls so far, since a result names its tool."""
         whole = {"role": message.__struct_config__.tag} | self.content(where, message.content, target)
         if isinstance(message, ToolMessage):
             name = names.get(message.call_id)
@@ -191,7 +191,7 @@ class Generate(_Ollama):
 
 
 class OllamaAdapter(Adapter):
-    """Reads the objects of both forms."""
+    """Reads the answers of both APIs."""
 
     text_members = frozenset({"content", "thinking", "response"})
     ignored_members = frozenset({"created_at"})
@@ -232,7 +232,7 @@ class OllamaAdapter(Adapter):
         return self.start(None, model) + events if model or events else []
 
     def _tool_calls(self, raw: Any, text: str, path: tuple[str, ...]) -> list[Event]:
-        """The events of calls that came whole, their arguments verbatim from the chunk's text at `path`."""
+        """Reads calls, with their arguments verbatim from the chunk's text at `path`."""
         functions = [call["function"] for call in raw]
         given = [function for function in functions if "arguments" in function]
         for function, arguments in zip(
@@ -240,7 +240,7 @@ class OllamaAdapter(Adapter):
         ):
             if not isinstance(function["arguments"], (str, type(None))):
                 function["arguments"] = arguments
-        # All is read before anything is done, so that a chunk that cannot be read leaves no call behind.
+        # The whole chunk is read before any state changes, so that a malformed one leaves no call behind.
         calls = [
             (text_of(call.get("id")), text_of(function.get("name")), text_of(function.get("arguments")))
             for call, function in zip(raw, functions, strict=True)

@@ -1,11 +1,11 @@
 """OpenAI Chat Completions, Responses as `openai:responses`, and the legacy Completions API as `openai:completions`.
 
-Source: PROVIDERS §1, §2, §10b, read from openai-python 3.51. The chat dialect as it is; besides:
+Source: openai-python 3.51 and OpenAI's API reference. The chat dialect; besides:
 
-* `obfuscation` padding is on by default and costs bandwidth: it is declined.
+* Padding (`obfuscation`) is on by default and costs bandwidth: requests turn it off.
 * `max_tokens` is deprecated, and newer models refuse it, in favour of `max_completion_tokens`.
-* Where `moderation` was asked for, a chunk without choices tells what was flagged.
-* There is no reasoning text on the chat API, so none is sent back there.
+* With `moderation`, a chunk without choices holds the flagged categories.
+* The chat API has no reasoning text, so none is sent back.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class OpenAIAdapter(ChatAdapter):
 
 
 def _flagged(result: dict[str, Any]) -> list[Event]:
-    """What a moderation result flags."""
+    """Returns an event for each flagged category of a moderation result."""
     return [
         {"type": "safety", "safety": {"category": category, "action": "flagged"} | _score(result, category)}
         for category, flagged in (result.get("categories") or {}).items()

@@ -1,11 +1,11 @@
 """Any other server that speaks the chat dialect, and the legacy one as `openai-compatible:completions`.
 
-Source: PROVIDERS §10: vLLM, llama.cpp, LM Studio, Ollama's `/v1`, Together, Moonshot, Databricks, Cloudflare, Google's
-OpenAI endpoint and whoever else. What they add to the dialect:
+vLLM, llama.cpp, LM Studio, Ollama's `/v1`, Together, Moonshot, Databricks, Cloudflare, Google's OpenAI endpoint and
+others. What they add to the dialect:
 
 * Moonshot puts usage into `choices[0].usage`.
 * Databricks sends reasoning as a part of content, `{"type": "reasoning", "summary": […]}`.
-* Google's endpoint gives its tool calls no index and wants their `thought_signature` back.
+* Google's endpoint gives its tool calls no index and requires their `thought_signature` to be sent back.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _PROVIDER: Final = "openai-compatible"
 
 
 class Compatible(ChatAPI):
-    """`base_url` is what the OpenAI SDK would be given, usually ending in `/v1`; there is no default."""
+    """`base_url` is that for the OpenAI SDK, which usually ends in `/v1`; there is no default."""
 
     provider = _PROVIDER
 
@@ -42,7 +42,7 @@ class Compatible(ChatAPI):
 
 
 class CompatibleAdapter(ChatAdapter):
-    """Reads what these servers add."""
+    """Reads the additions of these servers."""
 
     def usage_in(self, chunk: dict[str, Any]) -> Any:
         usage = chunk.get("usage")

@@ -1,12 +1,12 @@
 """OpenRouter: the chat dialect at `https://openrouter.ai/api/v1/chat/completions`.
 
-Source: PROVIDERS §10, read from openrouter 1.3. Besides the dialect:
+Source: openrouter 1.3 and OpenRouter's API reference. Besides the dialect:
 
 * Usage always comes; asking for it is deprecated.
-* `delta.reasoning` and `reasoning_details[]` say the same text; the latter also holds signatures and encrypted blocks.
-* A failure in the middle of a stream is an ordinary chunk with `error {code: int, message, metadata}` at its top; the
-  metadata's `error_type` is a taxonomy of its own and says most.
-* `native_finish_reason` beside `finish_reason`: the latter is the provider's word for us.
+* `delta.reasoning` and `reasoning_details[]` hold the same text; the latter also has signatures and encrypted blocks.
+* A failure within a stream is an ordinary chunk with `error {code: int, message, metadata}`; `metadata.error_type` is
+  the most specific word.
+* Of `native_finish_reason` and `finish_reason`, the latter is the provider's finish reason.
 * Generated images as `delta.images[]` with data URLs.
 """
 
@@ -17,14 +17,14 @@ from typing import Any, ClassVar, Final
 
 from msgspec import UNSET
 
-from gai_fast.errors import Said
+from gai_fast.errors import UpstreamFailure
 from gai_fast.events import Event
 from gai_fast.providers._base import API, Target
 from gai_fast.providers._chat import ChatAPI
 from gai_fast.providers._chat_answers import ChatAdapter, Choice
 from gai_fast.providers._chat_calls import CallFragment
 from gai_fast.providers._chunks import text_of
-from gai_fast.providers._failures import error_object, said_of
+from gai_fast.providers._failures import error_object, failure_of
 from gai_fast.providers._responses import ResponsesAPI
 from gai_fast.request import ImagePart, Reasoning, ReasoningPart, TextPart
 
@@ -34,7 +34,7 @@ _FORMATS: Final = {
     "openai": "openai-responses-v1",
     "x-ai": "xai-responses-v1",
 }
-"""What `reasoning_details` sent back are, by the first segment of the model's id: nothing in our parts says it."""
+"""The `format` of `reasoning_details` that are sent back, by the first segment of the model's id."""
 _ENCRYPTING: Final = frozenset({"openai", "x-ai"})
 
 
@@ -51,9 +51,9 @@ class OpenRouter(ChatAPI):
     def adapter(self, model: str | None = None) -> OpenRouterAdapter:
         return OpenRouterAdapter(self, model)
 
-    def said(self, body: Any) -> Said | None:
+    def read_failure(self, body: Any) -> UpstreamFailure | None:
         error = error_object(body)
-        return None if error is None else said_of(error, error.get("metadata"))
+        return None if error is None else failure_of(error, error.get("metadata"))
 
     def audio_format(self, media_type: str) -> str | None:
         return super().audio_format(media_type) or media_type.rpartition("/")[2]
@@ -68,7 +68,7 @@ class OpenRouter(ChatAPI):
 
 
 def _details(part: ReasoningPart, author: str) -> list[dict[str, Any]]:
-    """The entries of `reasoning_details` for one part, in the form that the model's author gives them."""
+    """Returns the entries of `reasoning_details` for one part, in the form of the model's author."""
     form = {"format": _FORMATS[author]} if author in _FORMATS else {}
     # The others sign a text; these encrypt the reasoning beside a summary.
     encrypts = author in _ENCRYPTING or part.redacted or not part.text
@@ -86,7 +86,7 @@ def _details(part: ReasoningPart, author: str) -> list[dict[str, Any]]:
 class OpenRouterAdapter(ChatAdapter):
     """Reads images beside the dialect."""
 
-    text_members = ChatAdapter.text_members | {"text"}  # `reasoning` says the text of `reasoning_details` again
+    text_members = ChatAdapter.text_members | {"text"}  # `reasoning` repeats the text of `reasoning_details`
 
     def read_message(self, choice: Choice, message: dict[str, Any], part: str) -> Iterator[Event | CallFragment]:
         yield from super().read_message(choice, message, part)
@@ -95,7 +95,7 @@ class OpenRouterAdapter(ChatAdapter):
 
 
 def _image(url: str) -> list[Event]:
-    """The event for a data URL; an image that would have to be fetched is none of ours."""
+    """Returns the event for a `data:` URL; an image that would have to be fetched is left out."""
     head, _, data = url.partition(";base64,")
     if not data or not head.startswith("data:"):
         return []
@@ -103,19 +103,19 @@ def _image(url: str) -> list[Event]:
 
 
 class OpenRouterResponses(ResponsesAPI):
-    """`https://openrouter.ai/api/v1/responses`; what is wrong stands in `error_type`, finer than the error's code."""
+    """`https://openrouter.ai/api/v1/responses`; its `error_type` is more specific than the error's code."""
 
     provider = "openrouter"
     base_url = OpenRouter.base_url
     key_variable = OpenRouter.key_variable
 
-    def said(self, body: Any) -> Said | None:
+    def read_failure(self, body: Any) -> UpstreamFailure | None:
         error = error_object(body)
         if error is None:
             return None
         kind = body.get("error_type") if isinstance(body, dict) else None
         metadata = error.get("metadata")
-        return said_of(error, {"code": kind, **metadata} if isinstance(metadata, dict) else {"code": kind})
+        return failure_of(error, {"code": kind, **metadata} if isinstance(metadata, dict) else {"code": kind})
 
     def reasoning(self, wanted: Reasoning, target: Target) -> dict[str, Any]:
         said = {"effort": wanted.effort, "max_tokens": wanted.max_tokens, "summary": self.summary}

@@ -1,9 +1,9 @@
 """Perplexity: the chat dialect at `https://api.perplexity.ai/chat/completions`.
 
-Source: PROVIDERS §10c. Besides the dialect:
+Source: Perplexity's API reference. Besides the dialect:
 
 * Usage comes on every chunk, cumulative, unasked.
-* `citations` (URLs) and `search_results` (URLs with titles) are repeated on every chunk: each source is told once.
+* `citations` (URLs) and `search_results` (URLs with titles) are repeated on every chunk: each source is one citation.
 * The last chunk is called `chat.completion.done`; there is no chunk with only a role.
 * There are no tools, no seed and no stop sequences, and no JSON without a schema; a file is its bare base64 in a
   `file_url`.
@@ -33,7 +33,7 @@ from gai_fast.request import (
 
 
 class Perplexity(ChatAPI):
-    """Answers from the web."""
+    """Answers with sources from the web."""
 
     provider = "perplexity"
     base_url = "https://api.perplexity.ai"
@@ -82,7 +82,7 @@ class PerplexityAdapter(ChatAdapter):
 
 
 class PerplexityResponses(ResponsesAPI):
-    """The agent API under the name that OpenAI's SDK calls."""
+    """The agent API, at the path that OpenAI's SDK uses."""
 
     provider = "perplexity"
     base_url = Perplexity.base_url

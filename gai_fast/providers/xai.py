@@ -1,12 +1,12 @@
 """xAI: the chat dialect at `https://api.x.ai/v1/chat/completions`.
 
-Source: PROVIDERS §7, §11. Besides the dialect:
+Source: xAI's API reference and recorded answers. Besides the dialect:
 
-* Chunks with an empty delta while the model thinks; some models send the same reasoning again and again, which is kept.
+* Chunks have an empty delta while the model thinks; some models repeat the same reasoning, which is kept.
 * `citations`, a list of URLs, at the top level of the last chunk.
 * `completion_tokens` leaves the reasoning out, and `cached_tokens` may be more than `prompt_tokens`.
-* Errors also as `{"code": "…", "error": "text"}`, under status 200 too; a wrong key is a 400.
-* The least effort is `low`; files are only taken by an id that xAI gave them.
+* Errors may be `{"code": "…", "error": "text"}`, also with status 200; a wrong key is a 400.
+* The lowest effort is `low`; files are only accepted by an id of xAI's.
 * Responses (`xai:responses`) are the Responses dialect; a `custom_tool_call` there is one of xAI's own tools at work
   (`x_keyword_search` and its like), and reasoning is inside the output tokens.
 """
@@ -25,7 +25,7 @@ from gai_fast.request import ImagePart, TextPart
 
 
 class XAI(ChatAPI):
-    """Used with the OpenAI SDK, whose `base_url` this is; xAI's own speaks gRPC."""
+    """`base_url` is that for the OpenAI SDK; xAI's own SDK speaks gRPC."""
 
     provider = "xai"
     base_url = "https://api.x.ai/v1"
@@ -40,13 +40,13 @@ class XAI(ChatAPI):
 
 
 class XAIAdapter(ChatAdapter):
-    """Reads the citations, and counts as xAI does."""
+    """Reads the citations, and corrects the usage."""
 
     def extras(self, chunk: dict[str, Any]) -> list[Event]:
         return self.citations_once({"uri": uri} for uri in chunk.get("citations") or () if isinstance(uri, str))
 
     def count_usage(self, raw: dict[str, Any]) -> dict[str, int]:
-        # Without its total the dialect's own count has no way to see that the reasoning is outside.
+        # Without the total, the dialect's own count cannot see that the output does not include reasoning.
         usage = super().count_usage({**raw, "total_tokens": None})
         into, out = usage.get("input_tokens"), usage.get("output_tokens")
         if into is not None and usage.get("cached_input_tokens", 0) > into:
@@ -71,7 +71,7 @@ class XAIResponses(ResponsesAPI):
 
 
 class XAIResponsesAdapter(ResponsesAdapter):
-    """Knows whose custom tools are."""
+    """Reads custom tool calls as those of xAI's own tools."""
 
     client_calls = frozenset({"function_call"})
 

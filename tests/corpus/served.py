@@ -1,8 +1,8 @@
 """Recorded answers through a running gateway: run as a script, since one process has one implementation.
 
 An upstream replays the recorded bytes over a socket, head and body cut anywhere; the gateway is asked for them over
-`POST /api/v1/stream`, as SSE and as NDJSON. What it answers must be what `gai_fast.decode` says of the same bytes, but
-for what CONTRACT lets a server add or change; each of these stands below, beside its clause, and nothing else differs.
+`POST /api/v1/stream`, as SSE and as NDJSON. What it answers must be what `gai_fast.decode` makes of the same bytes, but
+for what a server may add or change; each of these stands below, and nothing else differs.
 
     python -m tests.corpus.served
 
@@ -82,7 +82,7 @@ def whole_answer(recording: Any) -> bytes:
 
 
 def own_events(response: Response, framing: str, upstream: str, decoded: list[Any]) -> list[Any]:
-    """What `decode` would have said, from a server's stream: without what CONTRACT lets it add.
+    """What `decode` would have said, from a server's stream: without what it may add.
 
     Raises:
         Wrong: What is taken away is not what it must be.
@@ -129,7 +129,7 @@ def own_error(served: dict[str, Any], decoded: dict[str, Any], upstream: str) ->
     """What `decode` would have said, from the error that a server's client gets.
 
     Raises:
-        Wrong: The upstream refused the gateway, and the client is not told so as CONTRACT says.
+        Wrong: The upstream refused the gateway, and the client is not told so as it should be.
     """
     error: dict[str, Any] = decoded["error"]
     # §6 "an upstream that refuses our credentials or account reaches a client as `provider_unavailable`, reason
@@ -149,7 +149,7 @@ def own_refusal(response: Response, upstream: str, decoded: list[Any]) -> list[A
     """What `decode` would have said, from an answer that is an error instead of a stream.
 
     Raises:
-        Wrong: Its status, its headers or its moment are not what CONTRACT says.
+        Wrong: Its status, its headers or its moment are not what they should be.
     """
     *before, end, done = decoded
     served = dict(response.error)

@@ -1,4 +1,4 @@
-"""`gai_fast/decoding.py`: the library's way in, as CONTRACT §7 promises it."""
+"""`gai_fast/decoding.py`: the library's way in."""
 
 from __future__ import annotations
 
@@ -196,7 +196,7 @@ def test_header_names_are_of_any_case(decoded: Callable[..., list[Event]]) -> No
 
 
 def test_what_the_provider_said_keeps_its_meaning(decoded: Callable[..., list[Event]]) -> None:
-    """CONTRACT §6: only the server speaks of `upstream_credentials`."""
+    """Only the server speaks of `upstream_credentials`."""
     body = b'{"error": {"message": "Incorrect API key provided", "code": "invalid_api_key"}}'
     assert decoded("openai", [body], status=401)[0]["error"]["code"] == "unauthorized"
     assert decoded("openai", [b"{}"], status=402)[0]["error"]["code"] == "forbidden"

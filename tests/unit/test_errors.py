@@ -14,7 +14,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gai_fast import errors
-from gai_fast.errors import CLASSES, Code, Error, Malformed, ProviderUnavailable, RateLimited, Said, from_upstream
+from gai_fast.errors import (
+    CLASSES,
+    Code,
+    Error,
+    Malformed,
+    ProviderUnavailable,
+    RateLimited,
+    UpstreamFailure,
+    from_upstream,
+)
 from gai_fast.limits import LIMITS
 
 NOW_MS = 1_800_000_000_000
@@ -22,7 +31,7 @@ NOW_MS = 1_800_000_000_000
 
 # ---- the tree --------------------------------------------------------------------------------------------------------
 
-# CONTRACT §6, the table.
+# The table of `docs/events.md`.
 TABLE: dict[Code, tuple[int, bool]] = {
     "invalid_request": (400, False),
     "unauthorized": (401, False),
@@ -128,7 +137,7 @@ def test_a_page_is_no_message() -> None:
 
 # ---- an upstream's words → code --------------------------------------------------------------------------------------
 
-# PROVIDERS §13: one row of it each, by its words alone.
+# One row for each word that is known, by its words alone.
 WORDS: list[tuple[Code, str]] = [
     ("invalid_request", "invalid_prompt string_above_max_length unprocessable tool_use_failed json_validate_failed"),
     ("invalid_request", "invalid_request_error BadRequestError INVALID_ARGUMENT"),
@@ -243,7 +252,7 @@ def test_a_generic_word_counts_where_there_is_no_status() -> None:
 
 
 def test_what_only_sounds_like_a_full_context_is_not_one() -> None:
-    """PROVIDERS §13: "exclude `string_above_max_length` and `invalid 'user'`"."""
+    """`string_above_max_length` and `invalid 'user'` speak of other limits."""
     assert errors.classify("Invalid 'user': too many tokens", [], 400) == "invalid_request"
     assert errors.classify("string_above_max_length: too many tokens", [], 400) == "invalid_request"
 
@@ -281,7 +290,7 @@ def test_a_long_hostile_message_is_looked_at_only_so_far() -> None:
 def told(
     message: str = "", *words: str, status: int | None = None, wait: int | None = None, header: int | None = None
 ) -> Error:
-    said = Said(message, words, status, wait)
+    said = UpstreamFailure(message, words, status, wait)
     return from_upstream(said, phase="first_event", provider="acme", retry_after_ms=header)
 
 

@@ -9,7 +9,7 @@ import pytest
 from gai_fast import events
 from gai_fast.events import ENVELOPE_KEYS, FINISH_REASONS, KEY_RANK, KEYS, TYPES, Event, FinishReason, JSONText
 
-# CONTRACT §5, word for word: this order is bytes on the wire.
+# Word for word: this order is bytes on the wire.
 FROZEN = (
     "schema type ts seq trace_id request_id step call_id provider model text audio tool_call tool_result citations "
     "safety usage finish_reason error"

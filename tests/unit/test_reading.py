@@ -1,7 +1,4 @@
-"""Requests read: what a native one may say, and how everything else is refused.
-
-The numbers in names are rows of RELIABILITY (d).
-"""
+"""Requests read: what a native one may say, and how everything else is refused."""
 
 from __future__ import annotations
 

@@ -264,7 +264,7 @@ def test_a_refusal_is_text_where_a_message_has_no_field_for_it() -> None:
 
 
 def test_the_message_can_be_sent_back_as_it_is() -> None:
-    """CONTRACT §4: "can be appended to `messages` as it is"."""
+    """The message can be appended to `messages` as it is."""
     big = {"n": 12345678901234567890}
     message = collected(
         text("Hm", "reasoning.delta"), signature("s"), signature("blob", redacted=True), text("a"),

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from gai_fast.errors import Error, InvalidRequest, Malformed, Said, Unsupported
+from gai_fast.errors import Error, InvalidRequest, Malformed, Unsupported, UpstreamFailure
 from gai_fast.limits import LIMITS
 from gai_fast.providers import API, Adapter, Target, get_provider
 from gai_fast.providers.groq import Groq
@@ -24,13 +24,13 @@ class TestDecodeError:
 
     def test_a_wait_that_the_body_tells_counts_before_the_message(self) -> None:
         class Patient(Groq):
-            def said(self, body: Any) -> Said | None:
-                return Said(body["message"], status=429, retry_after_ms=body.get("wait"))
+            def read_failure(self, body: Any) -> UpstreamFailure | None:
+                return UpstreamFailure(body["message"], status=429, retry_after_ms=body.get("wait"))
 
         for wait, expected in ((3000, 3000), (None, 5000)):
             body = {"message": "try again in 5s", "wait": wait}
             assert Patient().decode_error(429, {}, json.dumps(body).encode()).retry_after_ms == expected
-            told = Patient().adapter().told(json.dumps(body))
+            told = Patient().adapter().error_event(json.dumps(body))
             assert told.retry_after_ms == expected
         body = {"message": "try again in 5s", "wait": 3000}
         assert Patient().decode_error(429, {"retry-after": "7"}, json.dumps(body).encode()).retry_after_ms == 7000
@@ -117,12 +117,12 @@ class TestUnsupported:
     def test_what_an_api_lacks_is_gone_from_the_request(self) -> None:
         api, asked = get_provider("anthropic"), Request(query="Hi", seed=0, stop=["x"])
         with pytest.raises(Unsupported, match="`seed`"):
-            api.possible(asked, Target("m"))
+            api.supported(asked, Target("m"))
         target = Target("m", on_unsupported="drop")
-        assert api.possible(asked, target) == Request(query="Hi", stop=["x"])
+        assert api.supported(asked, target) == Request(query="Hi", stop=["x"])
         assert target.dropped == ["seed"]
         given = Request(query="Hi")
-        assert api.possible(given, target) is given
+        assert api.supported(given, target) is given
 
 
 def test_what_a_provider_leaves_undone_is_an_exception() -> None:
@@ -161,6 +161,6 @@ def test_an_answer_amid_another_is_an_error_of_the_upstream() -> None:
 
 def test_an_error_event_is_told_in_whatever_shape_it_is() -> None:
     adapter = get_provider("openai").adapter()
-    assert adapter.told('{"error":{"message":"m","code":"rate_limit_exceeded"}}').code == "rate_limited"
-    assert adapter.told('{"odd":1}').message == '{"odd":1}'
-    assert adapter.told("it broke").message == "it broke"
+    assert adapter.error_event('{"error":{"message":"m","code":"rate_limit_exceeded"}}').code == "rate_limited"
+    assert adapter.error_event('{"odd":1}').message == '{"odd":1}'
+    assert adapter.error_event("it broke").message == "it broke"

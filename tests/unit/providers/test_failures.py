@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from gai_fast.limits import LIMITS
-from gai_fast.providers._failures import error_object, said_of
+from gai_fast.providers._failures import error_object, failure_of
 
 
 class TestErrorObject:
@@ -46,7 +46,7 @@ class TestErrorObject:
     ) -> None:
         error = error_object(body)
         assert error is not None
-        said = said_of(error)
+        said = failure_of(error)
         assert (said.message, said.words, said.status) == (message, words, status)
 
     @pytest.mark.parametrize(
@@ -69,17 +69,17 @@ class TestErrorObject:
         assert error_object(body) is None
 
     def test_words_of_an_inner_object_come_first(self) -> None:
-        said = said_of({"message": "m", "code": "outer"}, {"error_type": "inner"})
+        said = failure_of({"message": "m", "code": "outer"}, {"error_type": "inner"})
         assert said.words == ("inner", "outer")
 
     def test_the_object_is_kept_as_it_came(self) -> None:
         error = {"message": "m", "type": "t", "param": "p", "code": None, "extra": [1]}
-        assert said_of(error).details == error
+        assert failure_of(error).details == error
 
     def test_what_is_nested_too_deep_is_not_told(self) -> None:
         deep: Any = "bottom"
         for _ in range(2 * LIMITS.arguments_depth):
             deep = {"message": deep}
-        said = said_of({"message": "m", "code": "c", "inner": deep})
+        said = failure_of({"message": "m", "code": "c", "inner": deep})
         assert (said.message, said.words, said.details) == ("m", ("c",), {"message": "m", "code": "c"})
-        assert said_of({"message": deep, "code": "c"}).message == ""
+        assert failure_of({"message": deep, "code": "c"}).message == ""

@@ -25,7 +25,7 @@ class TestToolCalls:
         calls = ToolCalls(Room())
         opened = [calls.open(identifier, "f")[0] for identifier in ("a", "a", None, "call_2", "a")]
         assert [call.index for call in opened] == [0, 1, 2, 3, 4]
-        assert calls.told == opened
+        assert calls.announced == opened
         assert len({call.call_id for call in opened}) == 5
         assert opened[0].call_id == "a"
 
