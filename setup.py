@@ -22,8 +22,9 @@ BUILD = os.environ.get("GAI_FAST_BUILD", "auto")
 MYPYC = os.environ.get("GAI_FAST_MYPYC", "1") not in ("", "0")
 SANITIZE = os.environ.get("GAI_FAST_SANITIZE", "0") not in ("", "0")
 JOBS = os.cpu_count() or 1
-KERNELS = ("simd", "buffer", "jsontext", "encoders", "parsers", "chunked", "relay", "shapes", "counters", "fast_path")
-SOURCES = {"relay": ("csrc/learn.c",)}  # C files beside a kernel's own
+LOOPS = ("simd", "simd_scalar", "simd_vector", "simd_avx512")
+KERNELS = {"encoders": ("loops", *LOOPS), "parsers": ("loops",), "relay": ("loops", "learn")}
+"""The Cython modules, and the C files in csrc/ that each is linked with."""
 # Only modules whose share of a request was measured, and which can be compiled: mypyc checks annotations at run time,
 # loses the `from` of a `raise`, and lets nobody replace a method of an instance, or an attribute of instances by one of
 # a subclass (tests/test_architecture.py).
@@ -170,13 +171,13 @@ def kernel_extensions():
     return [
         Extension(
             f"gai_fast._native.{name}",
-            [f"gai_fast/_native/{name}.pyx", *SOURCES.get(name, ())],
+            [f"gai_fast/_native/{name}.pyx", *(f"csrc/{source}.c" for source in sources)],
             include_dirs=["csrc"],
             depends=[str(header) for header in sorted(Path("csrc").glob("*.h"))],
             extra_compile_args=[*checks, *(["-O1", "-g"] if SANITIZE else ["-O3"]), "-std=c11"],
             extra_link_args=checks,
         )
-        for name in KERNELS
+        for name, sources in KERNELS.items()
     ]
 
 

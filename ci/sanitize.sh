@@ -10,7 +10,7 @@ compiler=${CC:-cc}
 
 copy=$(mktemp -d)
 trap 'rm -rf "$copy"' EXIT
-tar -c --exclude='*.so' --exclude='*.c' --exclude=__pycache__ pyproject.toml README.md LICENSE setup.py csrc gai_fast tests | tar -x -C "$copy"
+tar -c --exclude='*.so' --exclude='gai_fast/*.c' --exclude=__pycache__ pyproject.toml README.md LICENSE setup.py csrc gai_fast tests | tar -x -C "$copy"
 cd "$copy"
 GAI_FAST_BUILD=native GAI_FAST_SANITIZE=1 "$python" setup.py -q build_ext --inplace --parallel "$(nproc)"
 
@@ -24,7 +24,7 @@ export PYTHONMALLOC=malloc PYTHONDONTWRITEBYTECODE=1 GAI_FAST_REQUIRE_EXTENSIONS
 export ASAN_OPTIONS=detect_leaks=0:abort_on_error=1 UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1
 preload="$("$compiler" -print-file-name=libasan.so) $("$compiler" -print-file-name=libubsan.so)"
 if [ $# -eq 0 ]; then
-  set -- tests/parity tests/unit/_pure tests/unit/net/test_fast_path.py tests/fuzz --ignore tests/parity/test_instructions.py
+  set -- tests/csrc tests/parity tests/unit/_pure tests/unit/net/test_fast_path.py tests/fuzz --ignore tests/parity/test_instructions.py
 fi
 # -s: a sanitizer writes to standard error and ends the process, and pytest must not hold that back.
 LD_PRELOAD=$preload "$python" -m pytest -q -s -p no:cacheprovider --timeout 300 "$@"

@@ -121,7 +121,10 @@ NAMES = {module.name for module in MODULES}
 NATIVE_SOURCES = sorted([*PACKAGE.rglob("*.pyx"), *PACKAGE.rglob("*.pxd")])
 TEXTS = sorted(
     path
-    for folder, endings in ((PACKAGE, {".py", ".pyx", ".pxd", ".js", ".css", ".html", ".svg"}), (ROOT / "csrc", {".h"}))
+    for folder, endings in (
+        (PACKAGE, {".py", ".pyx", ".pxd", ".js", ".css", ".html", ".svg"}),
+        (ROOT / "csrc", {".h", ".c"}),
+    )
     for path in folder.rglob("*")
     if path.suffix in endings
 )

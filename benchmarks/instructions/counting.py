@@ -59,7 +59,7 @@ class Cost:
 
 def environment() -> str:
     """What the counts depend on."""
-    simd = importlib.import_module("gai_fast._native.simd")
+    simd = importlib.import_module("gai_fast._native.encoders")
     version = ".".join(platform.python_version_tuple()[:2])
     # Extensions are compiled with the flags that the interpreter was.
     flags = crc32((sysconfig.get_config_var("CFLAGS") or "").encode())

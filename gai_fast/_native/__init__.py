@@ -5,14 +5,18 @@ and writer of JSON meet but do not know (a dataclass, an integer over 64 bits, a
 `_pure`. Import the names from `gai_fast._impl`.
 """
 
-from gai_fast._native.chunked import ChunkedBody
-from gai_fast._native.counters import Bounds, StreamCounters
-from gai_fast._native.encoders import NDJSONEncoder, SSEEncoder, encode_ndjson, encode_sse
-from gai_fast._native.fast_path import FastPath, ReadBatch
-from gai_fast._native.jsontext import compact_json, encode_json, escape, parse_exact
-from gai_fast._native.parsers import LineFramer, NDJSONParser, SSEFramer, SSEParser
-from gai_fast._native.relay import DeltaCopier
-from gai_fast._native.shapes import Shape
+from gai_fast._native.encoders import (
+    NDJSONEncoder,
+    SSEEncoder,
+    compact_json,
+    encode_json,
+    encode_ndjson,
+    encode_sse,
+    escape,
+    parse_exact,
+)
+from gai_fast._native.parsers import ChunkedBody, LineFramer, NDJSONParser, Shape, SSEFramer, SSEParser
+from gai_fast._native.relay import Bounds, DeltaCopier, FastPath, ReadBatch, StreamCounters
 from gai_fast._pure.arrays import ArrayFramer
 from gai_fast._pure.fast_path import LendingTransport
 from gai_fast._pure.parsers import Frame, SSEEvent

@@ -1,8 +1,4 @@
-"""The memory an encoder writes into, and what the kernels append to it.
-
-A `gai_buffer` is filled by `encoders` and `jsontext`; `WriteBuffer` is one that Python code can look at. Whoever writes
-into a `WriteBuffer` asks `exports` first: memory that somebody looks at is never resized.
-"""
+"""What the kernels append to a `gai_buffer`, and bytes objects that are written before anybody sees them."""
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.object cimport PyObject
@@ -16,12 +12,6 @@ cdef extern from "Python.h":
     PyObject *new_bytes "PyBytes_FromStringAndSize"(const char *data, Py_ssize_t size) except NULL
     char *bytes_memory "PyBytes_AS_STRING"(PyObject *made) noexcept
     int resize_bytes "_PyBytes_Resize"(PyObject **made, Py_ssize_t size) except -1  # NULL where it fails
-
-
-cdef class WriteBuffer:
-    cdef gai_buffer bytes
-    cdef size_t keep        # bytes it begins with and shrinks back to
-    cdef Py_ssize_t exports  # memoryviews that look at it
 
 
 cdef inline int reserve(gai_buffer *out, size_t room) except -1:

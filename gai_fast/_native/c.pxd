@@ -31,7 +31,10 @@ cdef extern from "simd.h" nogil:
     ctypedef struct gai_simd:
         const char *name
 
-    const gai_simd GAI_SCALAR
+    enum:
+        GAI_FORMS
+
+    int gai_find_forms(const gai_simd **forms)
     void gai_use_loops(const gai_simd *loops)
 
 
@@ -144,6 +147,20 @@ cdef extern from "match.h" nogil:
         gai_template *learned, const uint8_t **at, const uint8_t *end, const uint8_t **places, const uint8_t *said,
         size_t said_size
     )
+
+
+cdef extern from "states.h" nogil:
+    enum:
+        GAI_EMPTY
+        GAI_LOOK_AT
+        GAI_LEND
+        GAI_KEEP
+        GAI_TAKE_CHUNK
+        GAI_TAKE_COPIED
+        GAI_ABANDON
+        GAI_UNLOAD
+
+    void gai_move(uint8_t *state, int call)
 
 
 cdef extern from "sockets.h" nogil:

@@ -1,7 +1,25 @@
 """The encoders' fields. The relay kernel may write deltas through `put_delta`; all else calls the Python methods."""
 
-from gai_fast._native.buffer cimport WriteBuffer
-from gai_fast._native.c cimport gai_buffer, gai_head
+from gai_fast._native.c cimport gai_buffer, gai_head, gai_simd
+
+
+# The table of loops that all extensions use (csrc/simd.h).
+cdef const gai_simd *loops_in_use()
+
+# The text as a JSON string, with its quotes; -1 where there is no memory. Does not raise.
+cdef int put_string(gai_buffer *out, str text) noexcept
+
+# 1: written. 0: something here knows no fast way, and what is behind the buffer's old size is void: take the pure
+# function, which writes it or says why not. `depth` counts the containers around the value.
+cdef int write_value(gai_buffer *out, object value, size_t depth) except -1
+
+
+# The memory that an encoder writes into; Python code can look at it without a copy. Memory that somebody looks at is
+# never resized: whoever writes asks `exports` first.
+cdef class WriteBuffer:
+    cdef gai_buffer bytes
+    cdef size_t keep        # bytes it begins with and shrinks back to
+    cdef Py_ssize_t exports  # memoryviews that look at it
 
 
 cdef enum:

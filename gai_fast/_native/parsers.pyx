@@ -1,16 +1,25 @@
-"""Bytes → SSE events, SSE blocks and NDJSON lines: `gai_fast/_pure/parsers.py` is the specification."""
+"""Bytes → SSE events, SSE blocks, NDJSON lines, chunks' data, and JSON of a known shape.
+
+`_pure/parsers.py`, `_pure/chunked.py` and `_pure/shapes.py` define them.
+"""
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_CheckBuffer, PyObject_GetBuffer
-from cpython.bytes cimport PyBytes_FromStringAndSize
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.long cimport PyLong_FromLongLong
 from cpython.object cimport PyObject
-from cpython.unicode cimport PyUnicode_DecodeUTF8
+from cpython.ref cimport Py_INCREF, Py_XDECREF
+from cpython.tuple cimport PyTuple_New, PyTuple_SET_ITEM
+from cpython.unicode cimport PyUnicode_DecodeASCII, PyUnicode_DecodeUTF8
 from libc.stdint cimport uint8_t
-from libc.string cimport memchr, memcmp, memmove
+from libc.stdlib cimport calloc, free
+from libc.string cimport memchr, memcmp, memcpy, memmove
 
 import orjson
 
-from gai_fast._native.buffer cimport append
+from gai_fast._native.buffer cimport append, bytes_memory, finished_bytes, new_bytes, part
+from gai_fast._native.encoders cimport loops_in_use
 from gai_fast._native.c cimport (
+    GAI_COPY_DONE,
     PyUnicode_DATA,
     PyUnicode_GET_LENGTH,
     PyUnicode_IS_ASCII,
@@ -21,19 +30,27 @@ from gai_fast._native.c cimport (
     gai_find_line_end,
     gai_has_digits,
     gai_release,
+    gai_skip_blanks,
+    gai_skip_count,
+    gai_skip_string,
+    gai_skip_text,
+    gai_skip_value,
+    gai_skip_word,
     gai_use_loops,
 )
-from gai_fast._native.simd cimport in_use
-from gai_fast._pure import faults
-from gai_fast._pure import parsers as pure
+from gai_fast._pure import faults, parsers as pure
 from gai_fast._pure.jsontext import LONG_DIGITS
+from gai_fast._pure.shapes import count_members
 from gai_fast.limits import LIMITS
+
+gai_use_loops(loops_in_use())
+
+# ---- SSE and NDJSON ----------------------------------------------------------------------------------------------------
+
 
 cdef extern from "Python.h":
     ctypedef struct PyTypeObject:
         object (*tp_new)(type kind, object positional, PyObject *named)
-
-gai_use_loops(in_use())
 
 cdef object loads = orjson.loads
 cdef object JSONDecodeError = orjson.JSONDecodeError
@@ -475,3 +492,384 @@ cdef class LineFramer(_LineFeed):
         raw = PyBytes_FromStringAndSize(<const char *>self._data + self._line_begin, self._start - self._line_begin)
         items.append(new_named(Frame, (raw, "", decode(line, size) if size else None, None)))
         return 0
+
+
+# ---- HTTP/1.1 chunked bodies -------------------------------------------------------------------------------------------
+
+
+cdef enum:
+    SIZE_DIGITS = 15
+
+
+cdef class ChunkedBody:
+    """Takes a chunked body apart. See `gai_fast._pure.chunked.ChunkedBody`."""
+
+    @property
+    def complete(self):
+        """The last chunk and its trailers have come."""
+        return self._state == END
+
+    def feed(self, bytes data not None, Py_ssize_t at=0):
+        """The data of the chunks in these bytes, from a place on."""
+        if not 0 <= at <= PyBytes_GET_SIZE(data):
+            raise ValueError("at is no place in these bytes")
+        return self.take_apart(data, at, b"")
+
+    cdef bint is_between(self) noexcept:
+        return self._state == SIZE and not self._digits and not self.broken
+
+    cdef int skip_whole(self) noexcept:
+        self.overhead = 2
+        self.rest = 0
+        return 0
+
+    cdef bytes take_apart(self, bytes data, size_t place, bytes ahead):
+        cdef const uint8_t *whole_read = <const uint8_t *>PyBytes_AS_STRING(data)
+        cdef const uint8_t *at = whole_read + place
+        cdef const uint8_t *end = whole_read + PyBytes_GET_SIZE(data)
+        cdef PyObject *body
+        cdef uint8_t *begin
+        cdef uint8_t *to
+        cdef const uint8_t *whole
+        cdef size_t size, room = PyBytes_GET_SIZE(ahead)
+        cdef uint8_t c
+        if self._state == DATA and <size_t>(end - at) <= self._left:
+            # Large chunks: the whole read is data.
+            self.take(end - at)
+            self.rest = 0
+            data = part(data, place, PyBytes_GET_SIZE(data))
+            return ahead + data if room else data
+        body = new_bytes(NULL, room + (end - at))
+        begin = <uint8_t *>bytes_memory(body)
+        memcpy(begin, PyBytes_AS_STRING(ahead), room)
+        to = begin + room
+        while at < end and self._state != END and not self.broken:
+            if self._state == SIZE and not self._digits:
+                whole = whole_chunk(at, end, &size)
+                if whole is not NULL:
+                    memcpy(to, whole, size)
+                    to += size
+                    at = whole + size + 2
+                    self.overhead = 2
+                    continue
+            if self._state == DATA:
+                size = end - at
+                if size > self._left:
+                    size = self._left
+                memcpy(to, at, size)
+                to += size
+                at += size
+                self.take(size)
+                continue
+            c = at[0]
+            at += 1
+            self.overhead += 1
+            self.broken = not self.step(c)
+        self.rest = end - at
+        return finished_bytes(body, to - begin)
+
+    cdef inline int take(self, size_t size) noexcept:
+        if size:
+            self.overhead = 0
+            self._left -= size
+            if not self._left:
+                self._state = DATA_CR
+        return 0
+
+    cdef inline bint step(self, uint8_t c) noexcept:
+        cdef int digit
+        if self._state == SIZE:
+            if <uint8_t>(c - c"0") < 10:
+                digit = c - c"0"
+            elif <uint8_t>((c | 0x20) - c"a") < 6:
+                digit = (c | 0x20) - c"a" + 10
+            else:
+                if not self._digits:
+                    return False
+                if c == c"\r":
+                    self._state = SIZE_LF
+                elif c == c";" or c == c" " or c == c"\t":
+                    self._state = EXTENSION
+                else:
+                    return False
+                return True
+            if self._digits == SIZE_DIGITS:
+                return False
+            self._digits += 1
+            self._left = self._left << 4 | digit
+        elif self._state == SIZE_LF:
+            if c != c"\n":
+                return False
+            self._digits = 0
+            self._state = DATA if self._left else TRAILER_BEGIN
+        elif self._state == DATA_CR:
+            if c != c"\r":
+                return False
+            self._state = DATA_LF
+        elif self._state == DATA_LF:
+            if c != c"\n":
+                return False
+            self._state = SIZE
+        elif self._state == EXTENSION or self._state == TRAILER:
+            if c == c"\r":
+                self._state = SIZE_LF if self._state == EXTENSION else TRAILER_LF
+            elif c == c"\n" or c == 0:
+                return False
+        elif self._state == TRAILER_BEGIN:
+            if c == c"\n" or c == 0:
+                return False
+            self._state = LAST_LF if c == c"\r" else TRAILER
+        else:
+            if c != c"\n":
+                return False
+            self._state = TRAILER_BEGIN if self._state == TRAILER_LF else END
+        return True
+
+
+# ---- JSON objects of a known shape -------------------------------------------------------------------------------------
+
+
+cdef enum:
+    PLACES = 32     # as many members, which `count_members` makes sure of
+
+cdef enum Kind:
+    TEXT
+    COUNT
+    PARSED
+    ANY
+    OBJECT
+    LIST
+
+cdef struct Member:
+    const uint8_t *name
+    Py_ssize_t size
+    Kind kind
+    int place           # of its value, and of those in it
+    int places_end
+    int first           # of the members in it
+    int count
+
+
+cdef struct Reading:
+    const uint8_t *at
+    const uint8_t *end
+    PyObject *values[PLACES]
+
+
+cdef class Shape:
+    """See `gai_fast._pure.shapes.Shape`."""
+
+    cdef Member *_members
+    cdef list _names
+    cdef int _filled
+    cdef int _own
+    cdef int _places
+
+    def __cinit__(self, members):
+        cdef int number = count_members(members)
+        self._names = []
+        self._members = <Member *>calloc(number + 1, sizeof(Member))
+        if self._members is NULL:
+            raise MemoryError
+        self._own = len(members)
+        self.describe(members)
+
+    def __dealloc__(self):
+        free(self._members)
+
+    cdef int describe(self, members) except -1:
+        """Notes members, which stand in a row, and behind them those of the objects in them."""
+        cdef int first = self._filled, i
+        cdef Member *member
+        self._filled += len(members)
+        for i, (name, kind) in enumerate(members.items(), first):
+            encoded = name.encode()
+            self._names.append(encoded)     # keeps them
+            member = &self._members[i]
+            member.name = <const uint8_t *>PyBytes_AS_STRING(encoded)
+            member.size = len(encoded)
+            member.place = self._places
+            if isinstance(kind, str):
+                member.kind = TEXT if kind == "text" else COUNT if kind == "count" else PARSED if kind == "object" else ANY
+                self._places += kind != "any"
+            else:
+                is_list = isinstance(kind, list)
+                member.kind = LIST if is_list else OBJECT
+                self._places += is_list
+                inner = kind[0] if is_list else kind
+                member.first = self._filled
+                member.count = len(inner)
+                self.describe(inner)
+            member.places_end = self._places
+        return 0
+
+    def read(self, str text not None):
+        """The values in the order of the description; `None`: it has another shape."""
+        cdef Reading reading
+        cdef int i
+        cdef bint is_read = False
+        if not PyUnicode_IS_ASCII(text):
+            return None
+        reading.at = <const uint8_t *>PyUnicode_DATA(text)  # ends with a NUL: what comes next may be looked at
+        reading.end = reading.at + PyUnicode_GET_LENGTH(text)
+        for i in range(self._places):
+            reading.values[i] = NULL
+        try:
+            is_read = self.read_object(&reading, 0, self._own) and not is_left(&reading)
+            return as_tuple(&reading, self._places) if is_read else None
+        finally:
+            forget(&reading, 0, self._places)
+
+    cdef bint read_object(self, Reading *reading, int first, int count) except -1:
+        """An object from its first byte to behind its last; False where it is none, or another one."""
+        cdef int expected = 0
+        cdef Member *member
+        if not took(reading, c"{"):
+            return False
+        if took(reading, c"}"):
+            return True
+        while True:
+            if not took(reading, c'"'):
+                return False
+            if not self.read_name(reading, first, count, &expected, &member) or not took(reading, c":"):
+                return False
+            if gai_skip_blanks(&reading.at, reading.end) != GAI_COPY_DONE:
+                return False
+            if member is NULL:
+                if gai_skip_word(&reading.at, reading.end, "null", 4) != GAI_COPY_DONE:
+                    return False
+            elif not self.read_member(reading, member):
+                return False
+            if not took(reading, c","):
+                return took(reading, c"}")
+
+    cdef bint read_name(self, Reading *reading, int first, int count, int *expected, Member **member) noexcept:
+        """A name up to behind its closing quote, and which member it means: NULL, none of them."""
+        cdef const uint8_t *name = reading.at
+        cdef Member *next_one = &self._members[first + expected[0]]
+        cdef Py_ssize_t size = reading.end - name
+        cdef int i
+        # Most members come in the order of the description.
+        if size > next_one.size and name[next_one.size] == c'"' and not memcmp(next_one.name, name, next_one.size):
+            reading.at += next_one.size + 1
+            member[0] = next_one
+            expected[0] += 1 if expected[0] + 1 < count else -expected[0]
+            return True
+        if gai_skip_string(&reading.at, reading.end) != GAI_COPY_DONE:
+            return False
+        size = reading.at - name
+        reading.at += 1
+        member[0] = NULL
+        for i in range(count):
+            next_one = &self._members[first + i]
+            if next_one.size == size and not memcmp(next_one.name, name, size):
+                member[0] = next_one
+                expected[0] = i + 1 if i + 1 < count else 0
+                break
+        return True
+
+    cdef bint read_member(self, Reading *reading, Member *member) except -1:
+        cdef const uint8_t *begin = reading.at
+        cdef bint is_null = begin[0] == c"n" and gai_skip_word(&reading.at, reading.end, "null", 4) == GAI_COPY_DONE
+        forget(reading, member.place, member.places_end)  # of two with one name the last counts
+        if member.kind == ANY:
+            return is_null or gai_skip_value(&reading.at, reading.end) == GAI_COPY_DONE
+        if member.kind == PARSED:
+            return self.read_parsed(reading, member.place, is_null)
+        if is_null:
+            return True
+        if member.kind == TEXT:
+            if begin[0] != c'"':
+                return False
+            return self.read_text(reading, member.place)
+        if member.kind == COUNT:
+            if gai_skip_count(&reading.at, reading.end) != GAI_COPY_DONE:
+                return False
+            keep(reading, member.place, PyLong_FromLongLong(whole_number(begin, reading.at)))
+            return True
+        if member.kind == OBJECT:
+            return self.read_object(reading, member.first, member.count)
+        if not took(reading, c"["):
+            return False
+        if took(reading, c"]"):
+            keep(reading, member.place, 0)
+            return True
+        keep(reading, member.place, 1)
+        return self.read_object(reading, member.first, member.count) and took(reading, c"]")
+
+    cdef bint read_text(self, Reading *reading, int place) except -1:
+        cdef const uint8_t *begin = reading.at
+        reading.at += 1
+        if gai_skip_string(&reading.at, reading.end) == GAI_COPY_DONE:
+            keep(reading, place, PyUnicode_DecodeASCII(<const char *>begin + 1, reading.at - begin - 1, NULL))
+            reading.at += 1
+            return True
+        if gai_skip_text(&reading.at, reading.end) != GAI_COPY_DONE:
+            return False
+        reading.at += 1
+        return keep_parsed(reading, place, begin)
+
+    cdef bint read_parsed(self, Reading *reading, int place, bint is_null) except -1:
+        cdef const uint8_t *begin = reading.at
+        if is_null:
+            keep(reading, place, {})
+            return True
+        if begin[0] != c"{" or gai_skip_value(&reading.at, reading.end) != GAI_COPY_DONE:
+            return False
+        return keep_parsed(reading, place, begin)
+
+
+cdef bint took(Reading *reading, uint8_t c) noexcept:
+    """Whether this comes next, perhaps behind blanks; it is behind then."""
+    if reading.at[0] != c and (gai_skip_blanks(&reading.at, reading.end) != GAI_COPY_DONE or reading.at[0] != c):
+        return False
+    reading.at += 1
+    return True
+
+
+cdef bint is_left(Reading *reading) noexcept:
+    """Whether there is more than blanks."""
+    gai_skip_blanks(&reading.at, reading.end)
+    return reading.at != reading.end
+
+
+cdef long long whole_number(const uint8_t *at, const uint8_t *end) noexcept:
+    cdef long long value = 0
+    while at < end:
+        value = value * 10 + (at[0] - c"0")
+        at += 1
+    return value
+
+
+cdef int keep(Reading *reading, int place, value) except -1:
+    Py_INCREF(value)
+    reading.values[place] = <PyObject *>value
+    return 0
+
+
+cdef bint keep_parsed(Reading *reading, int place, const uint8_t *begin) except -1:
+    """Keeps what stands from here up to where the reading is; False where that is no JSON to a parser."""
+    try:
+        keep(reading, place, loads(PyBytes_FromStringAndSize(<const char *>begin, reading.at - begin)))
+    except ValueError:
+        return False
+    return True
+
+
+cdef int forget(Reading *reading, int begin, int end) noexcept:
+    cdef int i
+    for i in range(begin, end):
+        Py_XDECREF(reading.values[i])
+        reading.values[i] = NULL
+    return 0
+
+
+cdef tuple as_tuple(Reading *reading, int places):
+    cdef int i
+    cdef object value
+    made = PyTuple_New(places)
+    for i in range(places):
+        value = None if reading.values[i] is NULL else <object>reading.values[i]
+        Py_INCREF(value)
+        PyTuple_SET_ITEM(made, i, value)
+    return made

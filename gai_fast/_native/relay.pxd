@@ -70,6 +70,7 @@ cdef class DeltaCopier:
     cdef _Feed _framer          # the same, where it is one of ours; else nothing is copied
     cdef bint _lines
     cdef bint _passes
+    cdef uint8_t _state         # csrc/states.h
     cdef bytes _chunk           # what was fed, while it is looked at
     cdef const uint8_t *_data
     cdef size_t _size
@@ -94,8 +95,9 @@ cdef class DeltaCopier:
     cdef dict _kept             # of _Kept, by name
 
     cdef int look_at(self, bytes chunk, size_t at, size_t end) noexcept  # a part of it, behind what is held
-    cdef int lend(self, uint8_t *memory, size_t size) noexcept  # to write to, up to `take_chunk`, `keep` or `drop`
+    cdef int lend(self, uint8_t *memory, size_t size) noexcept  # to write to, up to `take_chunk`, `keep` or `unload`
     cdef int keep(self) except -1                               # what was written there is taken later
+    cdef int abandon(self) noexcept                             # after an exception: what was copied is not counted
     cdef bytes unload(self)     # what is left of what was fed; nothing is looked at any more
     cdef bint holds_nothing(self) noexcept
     # Copies on and on: True where nothing is left to look at but what is held from now on, False where a frame must
@@ -120,3 +122,32 @@ cdef class DeltaCopier:
     cdef _Kind kind_of(self, dict event, str key)
     cdef int grow(self, size_t needed, size_t expected) except -1
     cdef int drop(self) noexcept
+
+
+cdef enum:
+    MOST = 32   # bounds
+
+
+@cython.final
+cdef class Bounds:
+    cdef double[MOST] _values
+    cdef int _count
+    cdef readonly tuple values
+
+    cdef int place(self, double value) noexcept
+
+
+@cython.final
+cdef class StreamCounters:
+    cdef Bounds _bounds
+    cdef unsigned int[MOST + 1] _gaps
+    cdef bint _has_begun        # there has been a delta
+    cdef double _first
+    cdef double _last
+    cdef readonly double worked
+    cdef readonly double gap_sum
+    cdef readonly long long received
+    cdef readonly long long sent
+    cdef readonly long long deltas
+
+    cdef int note(self, double began, double ended, Py_ssize_t size, long long deltas) noexcept

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from types import ModuleType
 
@@ -86,3 +87,11 @@ def test_any_other_import_error_is_a_fault(error: str) -> None:
     result = run(error)
     assert result.returncode == 1
     assert error.split("'")[1] in result.stderr
+
+
+def test_declarations_of_the_kernels_are_not_installed() -> None:
+    """Without their C headers nobody could use them; docs/architecture.md, "The kernels"."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    assert project["include-package-data"] is False
+    assert "gai_fast" in project["package-data"]
+    assert not [ending for endings in project["package-data"].values() for ending in endings if ending.endswith("pxd")]

@@ -21,9 +21,9 @@ Both = tuple[ModuleType, ModuleType]
 
 
 def simd() -> Any:
-    from gai_fast._native import simd  # not there in a pure build
+    from gai_fast._native import encoders  # not there in a pure build
 
-    return simd
+    return encoders
 
 
 def forms() -> list[str]:

@@ -7,9 +7,6 @@
  * How far a loop has come it learns by branches where it can: the next load waits for what is computed, but not for what
  * is predicted.
  */
-#ifndef GAI_AVX512_H
-#define GAI_AVX512_H
-
 #include "simd.h"
 #include "utf8.h"
 
@@ -220,25 +217,24 @@ static GAI_AVX512 size_t gai_z_copy_utf8(uint8_t *out, const uint8_t *text, size
 }
 #endif
 
-/* The loops of `base`, and in place of some of them these; 0 where this machine has none. */
-static int gai_find_avx512(gai_simd *loops, const gai_simd *base) {
+const gai_simd *gai_avx512_loops(void) {
 #if defined(GAI_HAS_AVX512)
-    if (base == NULL || !__builtin_cpu_supports("avx512vbmi2") || !__builtin_cpu_supports("avx512vbmi") ||
+    static gai_simd loops;
+    const gai_simd *narrower = gai_vector_loops(); /* for what does not pay here */
+    if (narrower == NULL || !__builtin_cpu_supports("avx512vbmi2") || !__builtin_cpu_supports("avx512vbmi") ||
         !__builtin_cpu_supports("avx512bw") || !__builtin_cpu_supports("avx512dq") ||
         !__builtin_cpu_supports("avx512cd") || !__builtin_cpu_supports("avx512vl") || !__builtin_cpu_supports("bmi2")) {
-        return 0;
+        return NULL;
     }
-    *loops = *base;
-    loops->name = "avx512";
-    loops->escape = gai_z_escape;
-    loops->copy_utf8 = gai_z_copy_utf8;
-    loops->encode_ucs1 = gai_z_ucs1;
-    loops->encode_ucs2 = gai_z_ucs2;
-    loops->encode_ucs4 = gai_z_ucs4;
-    return 1;
+    loops = *narrower;
+    loops.name = "avx512";
+    loops.escape = gai_z_escape;
+    loops.copy_utf8 = gai_z_copy_utf8;
+    loops.encode_ucs1 = gai_z_ucs1;
+    loops.encode_ucs2 = gai_z_ucs2;
+    loops.encode_ucs4 = gai_z_ucs4;
+    return &loops;
 #else
-    return (void)loops, (void)base, 0;
+    return NULL;
 #endif
 }
-
-#endif
