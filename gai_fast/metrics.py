@@ -1,6 +1,6 @@
-"""What is measured of a stream: `StreamMetrics` at its end, and `MetricsSink` to be told.
+"""The figures of a stream: `StreamMetrics`, and `MetricsSink`, which receives them at the stream's end.
 
-Owns the definitions of the figures, which `meter.py` takes. Knows no exposition format and no log.
+Owns the definitions of the figures; `meter.py` measures them. Knows no exposition format and no log.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ GAP_BOUNDS: Final = (
     0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0, 20.0,
     40.0, 80.0,
 )  # fmt: skip
-"""Upper bounds of the gaps between tokens, in seconds: those of vLLM, and finer ones for what comes in bursts."""
+"""Upper bounds of the gaps between tokens, in seconds: those of vLLM, and finer ones for bursts."""
 
 NO_GAPS: Final = (0,) * (len(GAP_BOUNDS) + 1)
-"""Of a stream with one token, or none."""
+"""The gaps of a stream with one token, or none."""
 
 Outcome = Literal["finished", "failed", "cancelled", "disconnected", "refused"]
 """How a stream ended; `refused`: it never began, because its request cannot be made of the upstream."""
@@ -28,26 +28,26 @@ class StreamMetrics(Struct, frozen=True, kw_only=True):  # one for each stream: 
 
     Args:
         duration: From the request to the stream's end.
-        time_to_first_token: From the request until the first delta was handed to the client's connection: what frames
-            a stream, such as a role, is no token, nor is what processors hold back or leave out. A whole answer, one
-            JSON object, is handed over at its end.
+        time_to_first_token: From the request until the first delta was handed to the client's connection. A frame
+            without content, such as a role, is no token; deltas that processors hold back or leave out do not count. A
+            whole answer, one JSON object, is handed over at its end.
         upstream_time_to_first_token: From the request to the upstream until its first delta was read.
-        gateway_overhead: What the gateway itself worked: until the upstream was asked, and on every read.
+        gateway_overhead: The gateway's own work: until the upstream was asked, and on every read.
         gaps: How many of the upstream's tokens came so long after the one before, for each of `GAP_BOUNDS` and for what
             is longer. Of tokens that came in one read all but the first have no gap.
         gap_sum: All gaps together: from the first token to the last.
-        backpressure: How long the upstream was not read, because the client took its bytes too slowly.
+        backpressure: How long the upstream was not read because the client was slow.
         deltas: Deltas that the upstream sent.
         events: All events.
         bytes_in: Bytes of the upstream's body.
         bytes_out: Bytes for the client.
         outcome: How the stream ended.
         code: The error's code, where it failed.
-        finish_reason: As the stream said.
-        usage: As the stream said (CONTRACT §5).
+        finish_reason: The finish reason of the stream.
+        usage: The usage of the stream (docs/events.md).
         provider: The adapter's name.
         upstream: The configured upstream that answered.
-        model: The model as the client asked for it.
+        model: The model that the client asked for.
         answered_by: The model as the provider reports it.
         endpoint: The route.
         transport: `sse`, `ndjson`, `json` or `library`.
@@ -87,12 +87,12 @@ class StreamMetrics(Struct, frozen=True, kw_only=True):  # one for each stream: 
 
     @property
     def tokens_per_second(self) -> float | None:
-        """Output tokens after the first, by the time in which they came; `None` where all came in one read."""
+        """Output tokens after the first, a second; `None` where all came in one read."""
         tokens = (self.usage or {}).get("output_tokens", 0) - 1
         return float(tokens / self.gap_sum) if tokens > 0 and self.gap_sum else None
 
     def as_dict(self) -> dict[str, Any]:
-        """What `Result.metrics` holds: times in milliseconds, rates a second, absent where not measured."""
+        """The content of `Result.metrics`: times in milliseconds, rates a second, without what was not measured."""
         bounds = [*(bound * _MS for bound in GAP_BOUNDS), None]
         told = {
             "duration_ms": _milliseconds(self.duration),
@@ -115,7 +115,7 @@ class StreamMetrics(Struct, frozen=True, kw_only=True):  # one for each stream: 
 
 
 class MetricsSink(Protocol):
-    """Takes the figures of streams; one that raises harms no stream."""
+    """Receives the figures of streams. An exception of a sink harms no stream."""
 
     def stream_ended(self, metrics: StreamMetrics) -> None:
         """A stream has ended. Called once for each, on the loop: it must not block."""

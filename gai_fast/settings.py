@@ -1,7 +1,7 @@
-"""What a running gateway is configured to do, resolved: no environment, no files, no defaults left to look up.
+"""The resolved configuration of a running gateway: no environment, no files, no defaults left to look up.
 
-`config/` makes these from the configuration; the asyncio layer reads them. One `Settings` is one immutable
-snapshot: a request keeps the one it began with.
+`gai_fast.config` makes the settings, the asyncio layer reads them. One `Settings` is one immutable snapshot: a request
+keeps the one it began with.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _NAMED: Final = 10
 
 
 class Secret:
-    """A value that no `repr`, format or traceback shows; `reveal()` is the one way to it."""
+    """A value that no `repr`, format or traceback shows; only `reveal()` returns it."""
 
     __slots__ = ("_value",)
 
@@ -29,7 +29,7 @@ class Secret:
         self._value = value
 
     def reveal(self) -> str:
-        """The secret itself, for a header that is about to be written."""
+        """The secret itself, for a header."""
         return self._value
 
     def __repr__(self) -> str:
@@ -43,7 +43,7 @@ class Secret:
 
 
 class _Snapshot:
-    """What can be copied and pickled though it is compiled and nothing of it can be set."""
+    """Lets an immutable, compiled dataclass be copied and pickled."""
 
     __slots__ = ()
 
@@ -60,37 +60,37 @@ class StreamSettings(_Snapshot):
     commit_after: float = 2.0
     """How long the response head is held for the upstream's first event."""
     flush_interval: float = 0.0
-    """How long output may be gathered before it is written; 0: once per turn of the loop."""
+    """How long output may be gathered before it is written; 0: one turn of the loop."""
     timestamps: bool = False
     """`ts` on every event of a compact stream."""
     envelope: Literal["compact", "full"] | None = None
     """The envelope where the client names none; `None`: compact for SSE, full for NDJSON."""
     usage: Literal["asked", "always"] = "asked"
-    """Whether clients of the OpenAI dialect get usage that they did not ask for."""
+    """Whether clients of the OpenAI dialect get usage without asking for it."""
     on_midstream_failure: Literal["error", "restart", "continue"] = "error"
-    """What becomes of an answer whose upstream fails after its first content: it ends with the error; a fresh one is
-    announced by `stream.reset`, in formats that can; or a fresh one is verified against what was delivered and goes on
-    from there."""
+    """The end of an answer whose upstream fails after its first content. `error`: it ends with the error. `restart`: a
+    fresh answer follows `stream.reset`, in formats that have it. `continue`: a fresh answer is compared with the
+    delivered text, and continues it."""
     on_malformed: Literal["skip", "error"] = "skip"
-    """What becomes of a chunk that cannot be read."""
+    """Whether a chunk that cannot be read is left out with a warning, or ends the stream."""
     write_timeout: float = 30.0
-    """How long a client may take no byte before it is cut off."""
+    """How long a client may read nothing before it is cut off."""
     client_buffer: int = 262144
     """Unsent bytes of one client above which the upstream is no longer read."""
     on_unsupported: Literal["error", "drop"] = "error"
-    """What becomes of a field of a request that the upstream has no place for: refused, or left out and logged."""
+    """Whether a field that the upstream does not support refuses the request, or is left out and logged."""
 
 
 @dataclass(frozen=True, slots=True)
 class BreakerSettings(_Snapshot):
-    """When an upstream that fails is left alone. Times in seconds."""
+    """When a failing upstream gets no requests. Times in seconds."""
 
     failures: int = 5
-    """So many failures, with no success between them, …"""
+    """Failures in a row that open the breaker, …"""
     window: float = 30.0
-    """… within this time open it."""
+    """… where they come within this time."""
     open: float = 10.0
-    """How long nothing is sent before one request is let through as a probe."""
+    """How long the breaker stays open before one request goes through as a probe."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,9 +109,9 @@ class UpstreamSettings(_Snapshot):
     total_timeout: float = 600.0
     max_connections: int = 1000
     retries: int = 2
-    """How often a request that failed before its first content may be made again."""
+    """How often a request that failed before its first content may be retried."""
     breaker: BreakerSettings | None = BreakerSettings()
-    """`None`: an upstream that fails is asked all the same."""
+    """`None`: a failing upstream gets its requests all the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,11 +123,11 @@ class ModelSettings(_Snapshot):
     id: str
     stream: StreamSettings = StreamSettings()
     fallback: tuple[str, ...] = ()
-    """Other models that are asked, in order, where this one fails before its first content."""
+    """Other models that are tried, in order, where this one fails before its first content."""
     fallback_on: Mapping[str, str] = field(default_factory=dict)
-    """The model that is asked where this one fails with an error of this code."""
+    """The model that is tried where this one fails, by error code."""
     prefill: bool = False
-    """Whether the upstream goes on where an assistant message at the end of the conversation stops."""
+    """Whether the upstream continues an assistant message at the end of the conversation."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,15 +154,15 @@ class ServerSettings(_Snapshot):
 
 @dataclass(frozen=True, slots=True)
 class StoreSettings(_Snapshot):
-    """`[store]`: what is kept of resumable streams. Times in seconds, sizes in bytes."""
+    """`[store]`: the logs of resumable streams. Times in seconds, sizes in bytes."""
 
     url: str = "memory://"
     ttl: float = 600.0
-    """How long a stream is kept after its end."""
+    """How long a log is kept after the end of its stream."""
     max_bytes: int = 256 * MIB
-    """Of all streams; the ones that ended first go first."""
+    """The size of all logs; those of the streams that ended first are dropped first."""
     max_stream_bytes: int = 4 * MIB
-    """Of one stream; its oldest frames go first, and a follower that wanted them is told."""
+    """The size of one log; its oldest frames are dropped first, and a follower that needs them gets `stream.gap`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,14 +173,14 @@ class Settings(_Snapshot):
     stream: StreamSettings = StreamSettings()
     store: StoreSettings = StoreSettings()
     processors: tuple[Mapping[str, Any], ...] = ()
-    """`[[processor]]` entries in order, as `gai_fast.processors.read_processor` has found them right."""
+    """`[[processor]]` entries in order, validated by `gai_fast.processors.read_processor`."""
     upstreams: Mapping[str, UpstreamSettings] = field(default_factory=dict)
     models: Mapping[str, ModelSettings] = field(default_factory=dict)
     """By name, in the order of the configuration, `demo` last."""
     default_model: str | None = None
 
     def model(self, name: str | None) -> ModelSettings | None:
-        """The model a request means (CONTRACT §3, Routing), or `None` where there is no such model.
+        """The model a request means, or `None` where there is no such model (docs/configuration.md).
 
         Args:
             name: A `[[model]]`'s name, `<upstream>/<id>`, or `None` for the default.
@@ -197,7 +197,7 @@ class Settings(_Snapshot):
         return None
 
     def chosen(self, name: str | None) -> ModelSettings:
-        """Returns the model a request means.
+        """The model a request means.
 
         Args:
             name: As for `model`.
@@ -210,8 +210,12 @@ class Settings(_Snapshot):
             return model
         if name is None:
             raise NotFound(message="no model is configured", reason="model")
-        name = name[: LIMITS.identifier]
-        close = get_close_matches(name, self.models, 1)
-        known = ", ".join(list(self.models)[:_NAMED]) or "none"
-        hint = f"did you mean {close[0]!r}?" if close else f"known: {known}"
+        name, known = name[: LIMITS.identifier], self.model_names()[: LIMITS.suggested_from]
+        close = get_close_matches(name, known, 1)
+        more = ", …" if len(known) > _NAMED else ""
+        hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known[:_NAMED]) or 'none'}{more}"
         raise NotFound(message=f"there is no model of this name; {hint}", reason="model")
+
+    def model_names(self) -> list[str]:
+        """What the `model` of a request may be: the names of the models, and `<upstream>/<id>`."""
+        return [*self.models, *[f"{name}/<id>" for name in self.upstreams]]

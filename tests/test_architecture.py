@@ -48,6 +48,7 @@ SWITCH = "_impl"
 
 ENVIRONMENT = {SWITCH, "config.environment"}
 CATCHES_ALL = {
+    "server.extension",
     "server.lane",
     "server.application",
     "server.routes",
@@ -56,8 +57,9 @@ CATCHES_ALL = {
     "net.session",
     "net.engine",
 }
-"""Where a bug ends that must not harm others: a handler's (the client gets a 500), that of a user's callback, and a
-stream's: of its parts in the relay, of what drives it in the session, of what builds its request in the engine."""
+"""Where a bug ends that must not harm others: a handler's (the client gets a 500), that of a user's callback, that of a
+user's module while it is imported, and a stream's: of its parts in the relay, of what drives it in the session, of what
+builds its request in the engine."""
 
 KINDS = ("providers", "formats", "processors")
 
@@ -66,7 +68,7 @@ ROUTES = {"server.routes", "server.streams"}
 NAMED = {
     "config.resolution": {"demo"},
     "config.keys": {"demo"},
-    "cli.mock": {"openai", "anthropic", "gemini", "cohere", "ollama"},
+    "cli.dialects": {"openai", "anthropic", "gemini"},
 }
 
 COMPILED = (ROOT / "setup.py").read_text().partition("COMPILED = (")[2].partition(")\n")[0]

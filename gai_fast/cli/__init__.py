@@ -1,7 +1,7 @@
 """The command line: one file per command, each imported only when it is called.
 
-Owns what all commands share: the group, the flags' environment variables, exit codes (CONTRACT §2), and how data and
-problems are printed. Importing this package imports no server and no loop.
+Owns what all commands share: the group, the flags' environment variables, the exit codes (docs/cli.md), and how data
+and problems are printed. Importing this package imports no server and no loop.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ __all__ = [
     "ConfigFailure",
     "Failure",
     "StartupFailure",
+    "check_app",
     "config_option",
     "json_option",
     "load_config",
@@ -54,7 +55,7 @@ class ConfigFailure(Failure):
 
 
 class StartupFailure(Failure):
-    """The server cannot start, though the configuration is right: exit code 3, as uvicorn has it."""
+    """The server cannot start, though the configuration is right: exit code 3, as with uvicorn."""
 
     exit_code = 3
 
@@ -77,7 +78,7 @@ def _headers(context: click.Context, parameter: click.Parameter, values: tuple[s
     for value in values:
         name, colon, text = value.partition(":")
         if not colon or not name.strip():
-            # Not shown: it may be a credential.
+            # The value is not shown: it may be a credential.
             raise click.BadParameter("a header is of the form 'name: value'")
         headers[name.strip().lower()] = text.strip()
     return headers
@@ -98,6 +99,23 @@ def load_config(path: Path | None, flags: Mapping[str, Any] | None = None) -> Lo
         return read(find(path), flags=flags)
     except ConfigError as problem:
         raise ConfigFailure(str(problem)) from None
+
+
+def check_app(loaded: Loaded) -> None:
+    """Imports the function that `app` in `[server]` names, if there is one.
+
+    Raises:
+        ConfigFailure: It cannot be imported, or is no function.
+    """
+    named = loaded.server.get("app")
+    if named is None:
+        return
+    from gai_fast.server.extension import load
+
+    try:
+        load(named.value)
+    except ValueError as problem:
+        raise ConfigFailure(f"{named.origin}: `app` in [server] {problem}") from None
 
 
 def print_json(value: Any) -> None:

@@ -1,6 +1,6 @@
-"""`gai-fast bench`: asks any endpoint many times at once, and says how it streams.
+"""`gai-fast bench`: loads an endpoint with many requests at once and reports how it streams.
 
-Owns the command, what is shown of the figures, and the conditions of `--fail-on`. `load.py` asks and measures.
+Owns the command, the table, the report and the conditions of `--fail-on`. `load.py` makes the load and measures it.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ SCHEMA: Final = "gai-fast.bench.v1"
 DEFAULT_REQUESTS: Final = 100
 LOOK_SECONDS: Final = 0.2
 BUSY: Final = 0.9
-"""The share of a core from which on it is this client that limits."""
+"""The share of a core above which this client may be the limit."""
 INTERRUPTED: Final = 130
-"""The exit code after Ctrl-C, as shells have it."""
+"""The exit code after Ctrl-C, by the convention of shells."""
 
 TIMES: Final = {"ttft": "TTFT", "gap": "inter-event gap", "duration": "duration"}
 PERCENTS: Final = (50, 90, 99)
@@ -61,13 +61,13 @@ _NUMBER: Final = {"": 1.0}
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """What must not be: `p99_ttft>200ms`.
+    """A condition that makes the run fail, such as `p99_ttft>200ms`.
 
     Args:
-        text: As it was given.
-        read: The figure it is about, `None` where nothing was measured that tells.
-        holds: Whether a figure is what must not be.
-        write: A figure for people.
+        text: The condition as the user wrote it.
+        read: Returns its figure, or `None` where nothing was measured.
+        holds: Whether the condition holds for a figure.
+        write: Formats a figure.
     """
 
     text: str
@@ -77,13 +77,13 @@ class Condition:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Reads `METRIC SIGN VALUE UNIT`, blanks as one likes.
+        """Reads `METRIC SIGN VALUE UNIT`, with or without blanks.
 
         Metrics: `pN`, `mean` or `max` of `_ttft`, `_gap`, `_duration`, with the unit us, ms or s; `error_rate` with %;
         `errors`, `requests_per_second`, `events_per_second`, `tokens_per_second` without one. Signs: > >= < <=.
 
         Raises:
-            ValueError: It is none.
+            ValueError: The text is not a condition.
         """
         found = _CONDITION.fullmatch(text)
         if found is None:
@@ -103,10 +103,10 @@ class Condition:
         return cls(text, read, lambda value: sign(value, limit), write)
 
     def problem(self, measured: Measured) -> str | None:
-        """Why it trips, or `None`. What could not be measured trips too: nobody knows that it is well."""
+        """The reason to fail, or `None`. A condition without a measured figure fails, too."""
         value = self.read(measured)
         if value is None:
-            return f"{self.text}: there is nothing it could be read from"
+            return f"{self.text}: nothing was measured"
         return f"{self.text}: it is {self.write(value)}" if self.holds(value) else None
 
 
@@ -137,7 +137,7 @@ _COUNTS: Final[Mapping[str, Callable[[Measured], float | None]]] = {
 
 
 def results_of(load: Load, connections: int, rate: float | None, begun: datetime) -> Results:
-    """The JSON document of a load; times in seconds."""
+    """The JSON document of a load. Times in seconds."""
     measured, asked = load.measured, load.endpoint
     return {
         "schema": SCHEMA,
@@ -174,10 +174,10 @@ def _times(histogram: Histogram) -> dict[str, Any]:
 
 
 def read_results(path: Path) -> Results:
-    """A document that `--json` printed.
+    """Reads a document that `--json` printed.
 
     Raises:
-        ValueError: It is none.
+        ValueError: The file is not such a document.
     """
     try:
         results = json_module.loads(path.read_bytes())
@@ -230,9 +230,9 @@ def _count_rows(results: Results, before: Results | None) -> list[list[str]]:
 def _notes(results: Results) -> list[str]:
     notes = [f"first error: {results['first_error']}"] if results["first_error"] else []
     if results["client_cpu"] > BUSY and results["seconds"] >= 1:
-        notes.append(f"this client took {results['client_cpu']:.0%} of a core: it may be what is measured")
+        notes.append(f"this client used {results['client_cpu']:.0%} of a core: the figures may be its own")
     if results["interrupted"]:
-        notes.append("interrupted: what was under way is left out")
+        notes.append("interrupted: unfinished answers are left out")
     return notes
 
 
@@ -244,7 +244,7 @@ def _headline(results: Results) -> str:
 
 
 def shown(results: Results, before: Results | None = None) -> str:
-    """The table for a terminal; with changes where there are earlier results."""
+    """The table for a terminal, with changes where earlier results are given."""
     head, rows = _time_rows(results, before)
     widths = [max(len(row[column]) for row in [head, *rows]) for column in range(len(head))]
     lines = [_headline(results), ""]
@@ -308,7 +308,7 @@ async def _run(load: Load) -> None:
 
 
 async def _watch(load: Load) -> None:
-    """A line that is rewritten; only on a terminal."""
+    """Rewrites one line with the progress. Only on a terminal."""
     while True:
         await asyncio.sleep(LOOK_SECONDS)
         measured = load.measured
@@ -341,6 +341,7 @@ def _compared(context: click.Context, parameter: click.Parameter, value: Path | 
 
 @click.command()
 @click.argument("url")
+@click.argument("more", nargs=-1, metavar="")
 @option(
     "--format",
     default=NATIVE,
@@ -384,6 +385,7 @@ def _compared(context: click.Context, parameter: click.Parameter, value: Path | 
 )
 def command(
     url: str,
+    more: tuple[str, ...],
     format: str,
     model: str,
     prompt: str,
@@ -406,6 +408,10 @@ def command(
     http://127.0.0.1:8080`. A failure inside a stream is an error, as a status is. Exit code 1: a condition of --fail-on
     holds, or no answer was complete.
     """
+    if json and (more or "://" not in url):
+        raise click.UsageError("--json takes no file, it prints: gai-fast bench URL --json > FILE")
+    if more:
+        raise click.UsageError(f"one URL only, not also {' '.join(more)}")
     load = Load(
         _endpoint(url, format, model, prompt, max_tokens, api_key, header),
         connections=connections,

@@ -7,14 +7,13 @@ import contextlib
 import re
 import signal
 import sys
-from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from gai_fast.cli import Failure, config_option, json_option, load_config, option
-from gai_fast.cli.serve import offered, run_async
+from gai_fast.cli.serve import run_async
 from gai_fast.clock import now_ms
 from gai_fast.config import wants_color
 from gai_fast.errors import Error
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
     from gai_fast.events import Event
     from gai_fast.settings import ModelSettings, Settings
 
-# What a model says may not move the cursor, set the title or answer for the user (CWE-150).
+# Text of a model must not move the cursor, set the title or send answers in the user's name (CWE-150).
 _TERMINAL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
@@ -36,7 +35,7 @@ def _is_terminal() -> bool:
 
 
 class _Printer:
-    """Prints an answer as it comes: text; reasoning dimmed, and only to a terminal."""
+    """Prints an answer as it arrives. Reasoning is dimmed, and printed to a terminal only."""
 
     def __init__(self) -> None:
         self._is_terminal = _is_terminal()
@@ -81,7 +80,7 @@ class _JSONPrinter:
 
 
 class Conversation:
-    """What was said so far, and with whom."""
+    """A conversation with one model."""
 
     def __init__(self, settings: Settings, model: ModelSettings, *, as_json: bool) -> None:
         self._settings = settings
@@ -90,10 +89,10 @@ class Conversation:
         self._messages: list[dict[str, Any]] = []
 
     def say(self, prompt: str) -> Result:
-        """Asks, prints the answer as it comes, and remembers both where there was an answer.
+        """Sends a prompt, prints the answer as it arrives, and keeps both for the next turn.
 
         Raises:
-            Error: There was none.
+            Error: There was no answer; nothing is kept.
         """
         question = {"role": "user", "content": prompt.encode("utf-8", "replace").decode()}
         collector = Collector()
@@ -118,13 +117,10 @@ class Conversation:
 
 
 def _chosen(settings: Settings, name: str | None) -> ModelSettings:
-    model = settings.model(name)
-    if model is None:
-        known = offered(settings)
-        close = get_close_matches(name or "", known, 1)
-        near = f"did you mean {close[0]}?" if close else f"known: {', '.join(known) or 'none'}"
-        raise click.BadParameter(f"there is no model {name!r}; {near}", param_hint="--model")
-    return model
+    try:
+        return settings.chosen(name)
+    except Error as problem:
+        raise click.BadParameter(str(problem), param_hint="--model") from None
 
 
 @click.command()

@@ -1,4 +1,4 @@
-"""`gai-fast check`: is the configuration right, and do the upstreams answer?"""
+"""`gai-fast check`: validates the configuration, and asks the upstreams where `--probe` is given."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from gai_fast.cli import ConfigFailure, config_option, json_option, load_config, option, print_json
+from gai_fast.cli import ConfigFailure, check_app, config_option, json_option, load_config, option, print_json
 
 if TYPE_CHECKING:
     from gai_fast.gateway import Gateway
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 
 PROBE_SECONDS = 10.0
 PROBE = {"query": "Hi", "max_tokens": 16}
-"""The smallest bound that reasoning models accept."""
+"""A request for a short answer; 16 tokens are the smallest limit that reasoning models accept."""
 NO_MODEL = "gai-fast-probe"
 
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """What became of one question to one upstream."""
+    """The result of one request to one upstream."""
 
     upstream: str
     model: str
@@ -34,7 +34,7 @@ class Probe:
 
 
 async def _probe(gateway: Gateway, upstream: UpstreamSettings) -> Probe:
-    """Asks the upstream's first model, or where it has none for one that does not exist: to be told so is an answer."""
+    """Asks the upstream's first model. Without one it asks for an unknown model: the refusal is an answer."""
     from gai_fast.errors import Error
 
     known = next((one for one in gateway.settings.models.values() if one.upstream is upstream), None)
@@ -67,15 +67,17 @@ async def _probe_all(settings: Settings, found: list[Probe]) -> None:
 def command(config_path: Path | None, probe: bool, json: bool) -> None:
     """Validate the configuration: line, key, nearest known name.
 
-    Exit code 2 where it is wrong, 1 where a probed upstream does not answer.
+    Exit code 2: the configuration is wrong; 1: a probed upstream does not answer.
     """
     try:
-        settings = load_config(config_path).settings
+        loaded = load_config(config_path)
+        check_app(loaded)
     except ConfigFailure as problem:
         if json:
             print_json({"ok": False, "problems": problem.message.splitlines()})
             raise click.exceptions.Exit(problem.exit_code) from None
         raise
+    settings = loaded.settings
     probes: list[Probe] = []
     if probe:
         from gai_fast.cli.serve import run_async

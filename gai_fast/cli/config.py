@@ -1,6 +1,6 @@
 """`gai-fast config`: writes a first configuration, shows the one in force, describes every key.
 
-Everything here is made from the tables of `config/`; what a key means is not repeated.
+The tables of `gai_fast.config` are the source of everything here.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def starter(upstreams: Sequence[Mapping[str, Value]]) -> str:
     """A configuration with every key in a comment.
 
     Args:
-        upstreams: Those to configure; none: a commented example.
+        upstreams: The upstreams to configure; without any, a commented example.
     """
     lines = [
         "# The configuration of gai-fast. `gai-fast check` validates it, `gai-fast config show` shows it resolved."
@@ -91,7 +91,7 @@ def starter(upstreams: Sequence[Mapping[str, Value]]) -> str:
     use, *others = PROCESSORS
     lines += [
         "",
-        f"# What is made of the events of every stream, in order of the tables. Others: {', '.join(others)}.",
+        f"# Processors change the events of every stream, in order of the tables. Others: {', '.join(others)}.",
         *("# [[processor]]", f'# use = "{use}"'),
         *(f"# {name} = {toml(value)}" for name, value in asdict(parameters(use)()).items() if value is not None),
     ]
@@ -106,7 +106,7 @@ def _comments(section: str, keys: Mapping[str, Key], **defaults: Any) -> Iterato
 
 def _example(key: Key) -> Any:
     """A value for a key whose default is none."""
-    return key.schema["enum"][0] if "enum" in key.schema else "fast"
+    return key.schema["enum"][0] if "enum" in key.schema else key.example
 
 
 def toml(value: Any) -> str:
@@ -127,7 +127,7 @@ def toml(value: Any) -> str:
 
 @command.command()
 @config_option
-@option("--origin", is_flag=True, envvar="GAI_FAST_CONFIG_SHOW_ORIGIN", help="Say where each value comes from.")
+@option("--origin", is_flag=True, envvar="GAI_FAST_CONFIG_SHOW_ORIGIN", help="Print the origin of each value.")
 @json_option
 def show(config_path: Path | None, origin: bool, json: bool) -> None:
     """Print the configuration in force: defaults filled in, secrets left out."""
@@ -146,7 +146,7 @@ def show(config_path: Path | None, origin: bool, json: bool) -> None:
 
 
 def in_force(loaded: Loaded) -> dict[str, dict[str, Value] | list[dict[str, Value]]]:
-    """Every key's value and origin, defaults included; header values redacted, keys only as references."""
+    """Every key's value and origin, defaults included. Header values are redacted, secrets are references."""
     upstreams = []
     for table in loaded.upstreams:
         default = {"base_url": loaded.settings.upstreams[table["name"].value].base_url}

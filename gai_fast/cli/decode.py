@@ -31,7 +31,7 @@ def _provider(context: click.Context, parameter: click.Parameter, value: str) ->
     required=True,
     callback=_provider,
     metavar="NAME",
-    help=f"Whose answer it is: {', '.join(provider_names())}; NAME:API where there are several.",
+    help=f"The provider of the answer: {', '.join(provider_names())}; NAME:API where there are several.",
 )
 @option("--status", type=click.IntRange(100, 599), default=200, help="The answer's HTTP status.")
 @header_option(help="One of its headers.")
@@ -43,8 +43,8 @@ def command(
 ) -> None:
     """Read a recorded response body and print its normalized events.
 
-    FILE is the body as it came; - or nothing reads the standard input, as it comes. What the provider said, an error
-    too, is data: the exit code is 0.
+    FILE is the body as it was received; - or nothing reads the standard input as it arrives. An error of the provider
+    is data: the exit code is 0.
     """
     chosen = get_format(format)
     taken = next((known for known in chosen.framings if known == framing), None)
@@ -70,7 +70,7 @@ def command(
 
 
 def _read(file: io.BufferedReader) -> bytes:
-    """What there is: a pipe's bytes are not held back until there are many."""
+    """The bytes that are there: a pipe is decoded as it is written."""
     try:
         return file.read1(READ_SIZE)
     except OSError as problem:

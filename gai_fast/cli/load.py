@@ -1,11 +1,12 @@
-"""Asks an endpoint many times at once, and notes when what came: the client behind `gai-fast bench`.
+"""The client behind `gai-fast bench`: sends many requests at once and measures when each event of an answer arrives.
 
-Owns how load is made and what of an answer is measured. Knows nothing of tables, reports and exit codes. Answers of
-providers are read by the same adapters as the gateway's upstreams; a failure inside a stream is a failure.
+Owns how the load is made and what is measured. Knows nothing of tables, reports and exit codes. The adapters of the
+gateway's upstreams read the answers of providers. An error inside a stream is an error.
 
-Closed loop (no rate): each connection asks again as soon as its answer has ended. Open loop (a rate): requests fall due
-at equal intervals whatever the endpoint does; where all connections are busy they wait, and their times count from when
-they fell due, or an endpoint that stalls would be asked less and look better (coordinated omission).
+Closed loop (no rate): each connection sends its next request as soon as the answer before has ended. Open loop (a
+rate): requests fall due at equal intervals whatever the endpoint does. Where all connections are busy they wait, and
+their times count from the moment they fell due; otherwise an endpoint that stalls would get fewer requests and look
+better (coordinated omission).
 """
 
 from __future__ import annotations
@@ -43,11 +44,11 @@ CONNECT_SECONDS: Final = 10.0
 
 GROWTH: Final = 1.01
 FINEST: Final = 1e-6
-"""Times are counted in buckets that are 1 % apart, from a microsecond on; what is shorter is 0."""
+"""Buckets of times are 1 % apart and begin at a microsecond; shorter times count as 0."""
 
 
 class Histogram:
-    """Times in seconds, in any number, in little memory."""
+    """Counts times in seconds in little memory, however many they are."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -56,7 +57,7 @@ class Histogram:
         self._buckets: Counter[int] = Counter()
 
     def add(self, value: float) -> None:
-        """Counts one."""
+        """Counts one time."""
         self.count += 1
         self.total += value
         self.most = max(self.most, value)
@@ -64,11 +65,11 @@ class Histogram:
 
     @property
     def mean(self) -> float | None:
-        """Of all values, exactly; `None` where there is none."""
+        """The exact mean; `None` of nothing."""
         return self.total / self.count if self.count else None
 
     def percentile(self, percent: float) -> float | None:
-        """The value that so many percent do not exceed (nearest rank), within half a percent; `None` of nothing."""
+        """The percentile by nearest rank, within half a percent; `None` of nothing."""
         rank = math.ceil(self.count * percent / 100)
         for value, count in self.buckets():
             rank -= count
@@ -77,29 +78,29 @@ class Histogram:
         return None
 
     def buckets(self) -> list[tuple[float, int]]:
-        """Values and how often they came, in rising order."""
+        """Values and their counts, in rising order."""
         return [(FINEST * GROWTH**at if at >= 0 else 0.0, count) for at, count in sorted(self._buckets.items())]
 
 
 @dataclass(slots=True)
 class Measured:
-    """What came of a load. Times in seconds."""
+    """The figures of a load. Times in seconds."""
 
     seconds: float = 0.0
     requests: int = 0
-    """Answers that have ended, well or not."""
+    """Answers that have ended, complete or failed."""
     unsent: int = 0
     """Requests that fell due while all connections were busy, and were still waiting at the end."""
     events: int = 0
     """Pieces of text, reasoning, arguments or audio."""
     output_tokens: int | None = None
-    """As the answers' own usage says; `None` where none said so."""
+    """By the answers' own usage; `None` where no answer had one."""
     errors: Counter[str] = field(default_factory=Counter)
     """Failed answers by code."""
     first_error: str = ""
     interrupted: bool = False
     client_cpu: float = 0.0
-    """The share of a core that this process took: near 1 it is the client that is measured."""
+    """The share of a core that this process used; near 1 the client is the limit."""
     ttft: Histogram = field(default_factory=Histogram)
     """From the request to the first event, of all answers that had one."""
     gap: Histogram = field(default_factory=Histogram)
@@ -112,16 +113,16 @@ class Measured:
 
 
 class Reader(Protocol):
-    """Bytes of one answer in, events out; an answer that is over yields no more."""
+    """Bytes of one answer in, events out; none after its end."""
 
     def head(self, status: int, headers: Mapping[str, str]) -> Sequence[Event]:
-        """The head of the response."""
+        """Reads the head of the response."""
 
     def feed(self, data: bytes) -> Sequence[Event]:
-        """A part of its body."""
+        """Reads a part of the body."""
 
     def end(self, error: Error | None) -> Sequence[Event]:
-        """The end of the body, or what cut it."""
+        """Ends the body, or notes the error that cut it off."""
 
 
 class _Failure(Struct, frozen=True):
@@ -130,7 +131,7 @@ class _Failure(Struct, frozen=True):
 
 
 class _Event(Struct, frozen=True):
-    """What is read of an event; the rest is not looked at."""
+    """The members of an event that are read; the others are skipped."""
 
     type: str
     usage: dict[str, Any] = {}
@@ -230,16 +231,16 @@ class ProviderReader:
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """What is asked, over and over.
+    """The request that is sent over and over.
 
     Args:
-        url: As it is reported: without a key.
+        url: The URL for the report, without a key.
         base: Scheme, host and port.
         path: The rest.
         headers: Of every request.
         body: Of every request.
         format: `gai`, or the provider whose API this is.
-        model: What is asked for; empty: the endpoint's default.
+        model: The model in the request; empty: the endpoint's default.
     """
 
     url: str
@@ -251,7 +252,7 @@ class Endpoint:
     model: str
 
     def reader(self) -> Reader:
-        """For one answer."""
+        """A reader for one answer."""
         return NativeReader() if self.format == NATIVE else ProviderReader(self.format, self.model)
 
 
@@ -265,20 +266,20 @@ def endpoint(
     api_key: str | None,
     headers: Mapping[str, str],
 ) -> Endpoint:
-    """What to ask, for what a user gave.
+    """Makes the request from what the user gave.
 
     Args:
         url: The endpoint, or the base URL that an SDK of this API takes, or only scheme, host and port.
         format: `gai` or a provider's name.
-        model: What to ask for; only `gai` has a default.
+        model: The model; only `gai` has a default.
         prompt: The user's message.
-        max_tokens: The longest answer, `None`: as the API has it.
+        max_tokens: The longest answer; `None`: the API's default.
         api_key: The credential; sent as the API expects it.
-        headers: Sent besides, or instead of the API's own of the same name; names in lower case.
+        headers: Additional headers, names in lower case; one replaces the API's own of the same name.
 
     Raises:
         ValueError: The URL, the format or a header cannot be used; or the format needs a model.
-        Error: This API cannot be asked so.
+        Error: The request cannot be made of this API.
     """
     parts = urlsplit(url)
     path = parts.path.rstrip("/")
@@ -315,11 +316,11 @@ def endpoint(
 
 
 class _Answer:
-    """One answer under way; its exchange's receiver.
+    """One running answer: the receiver of its exchange.
 
     Args:
-        load: Whose it is.
-        due: When its request fell due, as `time.monotonic()` says: a loop's own clock may count milliseconds only.
+        load: The load it belongs to.
+        due: When its request fell due, by `time.monotonic()`: a loop's own clock may count milliseconds only.
     """
 
     __slots__ = ("_due", "_ended_at", "_error", "_last", "_load", "_reader", "_tokens", "exchange")
@@ -351,7 +352,7 @@ class _Answer:
         else:
             code, message = self._error or ("network", "the stream did not end")
             measured.errors[code] += 1
-            # The gateway's own words for an upstream; here there is no such setting.
+            # The message is about a setting of the gateway, which this command does not have.
             measured.first_error = measured.first_error or f"{code}: {message}".replace(
                 "check base_url", "check the URL"
             )
@@ -382,12 +383,12 @@ class Load:
     """One load on one endpoint.
 
     Args:
-        endpoint: What is asked.
+        endpoint: The request.
         connections: Requests at once, at most.
         requests: Requests in all; `None`: no bound.
-        rate: Requests a second that fall due; `None`: each connection asks again at once.
-        duration: Seconds after which no request is sent any more; `None`: no bound.
-        timeout: Seconds in which an answer must have ended.
+        rate: Requests a second that fall due; `None`: each connection sends its next request at once.
+        duration: Seconds after which no request is sent; `None`: no bound.
+        timeout: Seconds after which an answer counts as failed.
     """
 
     def __init__(
@@ -418,7 +419,7 @@ class Load:
 
     @property
     def running(self) -> int:
-        """Answers under way."""
+        """The number of running answers."""
         return len(self._running)
 
     @property
@@ -427,7 +428,7 @@ class Load:
         return time.monotonic() - self._begun
 
     async def run(self) -> None:
-        """Returns when the last answer has ended; the figures are in `measured`."""
+        """Runs until the last answer has ended; the figures are in `measured`."""
         loop = self._loop = asyncio.get_running_loop()
         self._over = asyncio.Event()
         self._pool = UpstreamPool(
@@ -456,7 +457,7 @@ class Load:
             await self._pool.close()
 
     def stop(self) -> None:
-        """Ends the load now; what runs is dropped and not counted."""
+        """Ends the load now. Running answers are dropped and not counted."""
         self.measured.interrupted = self._stopped = True
         for answer in self._running:
             if answer.exchange is not None:
@@ -465,7 +466,7 @@ class Load:
         self._over.set()
 
     def ended(self, answer: _Answer) -> None:
-        """One answer has."""
+        """Notes that an answer has ended."""
         self._running.discard(answer)
         if self._late and not self._is_past:
             self._ask(self._late.popleft())

@@ -1,4 +1,4 @@
-"""`gai-fast models`: what can be asked for."""
+"""`gai-fast models`: lists the models that a request may name."""
 
 from __future__ import annotations
 

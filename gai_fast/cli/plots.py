@@ -1,7 +1,7 @@
-"""Reports as one HTML file: plots drawn by hand as SVG, a style for light and dark, no script, nothing loaded.
+"""Reports as one HTML file: SVG plots, a style for light and dark, no script, nothing to load.
 
-Owns how figures are drawn and written out. Knows nothing of what they mean: `bench.py` and the repository's own
-benchmarks say that. All text is escaped here, so callers hand over whatever a server said.
+Owns how figures are drawn and formatted. `bench.py` and the repository's own benchmarks own their meaning. All text is
+escaped here, so callers may pass the words of a server.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from itertools import pairwise
 from typing import Final, Literal
 
 Role = Literal["main", "second", "other"]
-"""What a mark is to the reader: the subject, the baseline, or one of the rest."""
+"""The role of a mark: the subject, the baseline, or one of the others."""
 
 Buckets = Sequence[tuple[float, int]]
-"""A histogram: the lowest value of a bucket and how many lie in it, in rising order."""
+"""A histogram: the lowest value of each bucket and its count, in rising order."""
 
 WIDTH: Final = 760
 LABELS: Final = 220
@@ -30,7 +30,7 @@ TEXT: Final = 15
 its margin, a line of text."""
 
 SHARES: Final = (0.5, 0.9, 0.99, 0.999, 0.9999)
-"""The ticks of a distribution: each nine gets as much room as the one before."""
+"""The ticks of a distribution: every nine has the same width."""
 
 STYLE: Final = """
 :root { color-scheme: light dark; --paper: #fff; --ink: #1b1d1f; --soft: #62676d; --line: #e3e5e8; --main: #0b63c5;
@@ -61,7 +61,7 @@ td.number { text-align: right; } td.long { white-space: normal; min-width: 16rem
 
 
 def figure(value: float) -> str:
-    """A number with three digits that count, or all before its point."""
+    """A number with three significant digits, or all digits before its point."""
     if value == 0:
         return "0"
     digits = max(0, 2 - math.floor(math.log10(float(f"{abs(value):.2e}"))))
@@ -69,7 +69,7 @@ def figure(value: float) -> str:
 
 
 def seconds(value: float) -> str:
-    """A time in the unit that suits it."""
+    """A time in its natural unit."""
     unit, size = next((one for one in _UNITS if value >= one[1]), _UNITS[-1])
     return f"{figure(value / size)} {unit}"
 
@@ -82,7 +82,7 @@ _UNITS: Final = (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6))
 
 @dataclass(frozen=True, slots=True)
 class Dot:
-    """One row of a dot plot; without a value its text says why."""
+    """One row of a dot plot. Without a value its text is the reason."""
 
     label: str
     value: float | None
@@ -101,7 +101,7 @@ class Curve:
 
 @dataclass(frozen=True, slots=True)
 class _Scale:
-    """A stretch of values on a stretch of pixels."""
+    """Maps a range of values to a range of pixels."""
 
     low: float
     high: float
@@ -128,12 +128,12 @@ class _Scale:
 
 
 def _scale(values: Iterable[float], start: float, end: float, *, logarithmic: bool) -> _Scale:
-    """A scale that holds these values, and a little more."""
+    """A scale for these values, with a margin."""
     known = [value for value in values if value > 0 or not logarithmic]
     low, high = (min(known), max(known)) if known else (1.0, 10.0)
     if not logarithmic:
         return _Scale(0.0, high * 1.05 or 1.0, start, end, False)
-    # Never less than a decade: a small difference should look small.
+    # At least a decade: a small difference should look small.
     room = max(1.3, math.sqrt(10 * low / high))
     return _Scale(low / room, high * room, start, end, True)
 
@@ -151,12 +151,12 @@ def _line(x1: float, y1: float, x2: float, y2: float) -> str:
 
 
 def dots(title: str, rows: Sequence[Dot], unit: str) -> str:
-    """Values of very different sizes beside one another, on a logarithmic axis.
+    """Draws values of very different sizes, on a logarithmic axis.
 
     Args:
-        title: For readers who do not see it.
-        rows: From top to bottom.
-        unit: Of the axis.
+        title: The text for readers who do not see the plot.
+        rows: The rows, from top to bottom.
+        unit: The unit of the axis.
     """
     values = [row.value for row in rows if row.value is not None]
     x = _scale(values, LABELS, WIDTH - VALUES, logarithmic=True)
@@ -178,7 +178,7 @@ def dots(title: str, rows: Sequence[Dot], unit: str) -> str:
 
 
 def curves(title: str, drawn: Sequence[Curve], x_unit: str, y_unit: str) -> str:
-    """Curves over a linear axis that begins at 0, on a linear one, with their names at their ends."""
+    """Draws curves over two linear axes that begin at 0, with their names at their ends."""
     points = [point for curve in drawn for point in curve.points]
     x = _scale((point[0] for point in points), MARGIN, WIDTH - LABELS, logarithmic=False)
     y = _scale((point[1] for point in points), HEIGHT - MARGIN, 12, logarithmic=False)
@@ -187,12 +187,12 @@ def curves(title: str, drawn: Sequence[Curve], x_unit: str, y_unit: str) -> str:
 
 
 def distributions(title: str, drawn: Sequence[tuple[str, Buckets, Role]], share: str) -> str:
-    """Distributions of times in seconds: which share of them is below which value, each nine as wide as the next.
+    """Draws distributions of times in seconds: the share of values below each time. Every nine has the same width.
 
     Args:
-        title: For readers who do not see it.
-        drawn: Name, histogram and role of each.
-        share: What is counted, for the axis.
+        title: The text for readers who do not see the plot.
+        drawn: Name, histogram and role of each distribution.
+        share: The label of the axis of shares.
     """
     lines = [Curve(name, _distribution(buckets), role) for name, buckets, role in drawn if buckets]
     most = max((curve.points[-1][0] for curve in lines), default=1.0)
@@ -204,7 +204,7 @@ def distributions(title: str, drawn: Sequence[tuple[str, Buckets, Role]], share:
 
 
 def _round_time(value: float) -> str:
-    """1, 2 or 5 with noughts, in the unit that suits it."""
+    """A tick, 1, 2 or 5 times a power of ten, in its natural unit."""
     unit, size = next((one for one in _UNITS if value >= one[1] * 0.999), _UNITS[-1])
     return f"{value / size:.3g} {unit}"
 
@@ -220,9 +220,9 @@ def _distribution(buckets: Buckets) -> list[tuple[float, float]]:
     for value, count in buckets:
         points.append((_nines(below / total), value))
         below += count
-    # The last value holds for the last share that so many values can tell apart.
+    # The last value stands for the last share that this number of values can resolve.
     points.append((_nines(1 - 0.5 / total), buckets[-1][0]))
-    # More points than pixels only make the file larger.
+    # More points than pixels would only enlarge the file.
     kept = [points[0], *(b for a, b in pairwise(points) if round(a[0] * 400) != round(b[0] * 400)), points[-1]]
     return [(max(share, 0.0), value) for share, value in kept]
 
@@ -259,7 +259,7 @@ def _curves(
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]], strong: frozenset[str] = frozenset()) -> str:
-    """A table; rows whose first cell is in `strong` stand out. A cell that is a sentence may break."""
+    """A table. Rows whose first cell is in `strong` stand out; long cells may wrap."""
     lines = [f"<tr>{''.join(f'<th>{escape(cell)}</th>' for cell in head)}</tr>"]
     for row in rows:
         cells = "".join(f'<td class="{_kind(cell)}">{escape(cell)}</td>' for cell in row)
@@ -272,12 +272,12 @@ def _kind(cell: str) -> str:
 
 
 def paragraphs(texts: Iterable[str]) -> str:
-    """Text for people."""
+    """Paragraphs of text."""
     return "".join(f"<p>{escape(text)}</p>" for text in texts)
 
 
 def section(title: str, about: str, *contents: str) -> str:
-    """A heading, a sentence, and what `table` or a plot made."""
+    """A heading, a sentence, and tables or plots."""
     return f'<h2>{escape(title)}</h2><p class="soft">{escape(about)}</p>{"".join(map(_framed, contents))}'
 
 
@@ -286,7 +286,7 @@ def _framed(content: str) -> str:
 
 
 def page(title: str, about: str, *sections: str) -> str:
-    """The whole file."""
+    """The whole HTML file."""
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'

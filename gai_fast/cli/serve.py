@@ -1,4 +1,4 @@
-"""`gai-fast serve`: the server, and what it says when it is up."""
+"""`gai-fast serve`: runs the server, and prints how to use it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import click
 from click.core import ParameterSource
 
 from gai_fast._version import __version__
-from gai_fast.cli import Failure, StartupFailure, config_option, load_config, option
+from gai_fast.cli import Failure, StartupFailure, check_app, config_option, load_config, option
 
 if TYPE_CHECKING:
     from gai_fast.config import Loaded
@@ -25,28 +25,23 @@ QUERY = "Tell me a short story about a lighthouse keeper."
 
 
 def banner(url: str, loaded: Loaded) -> str:
-    """What the server says when it is up; the examples are whole lines from the first column, to be pasted.
+    """The text that the server prints when it is up. The examples are whole lines, so that they can be pasted.
 
     Args:
         url: Where it listens: scheme, host and port.
         loaded: The configuration.
     """
     settings = loaded.settings
-    # A wildcard address is one to listen on, not one to call.
+    # Clients cannot call a wildcard address.
     url = url.replace("//0.0.0.0:", "//127.0.0.1:").replace("//[::]:", "//[::1]:")
     lines = [f"gai-fast {__version__} on {url}", f"playground: {url}/"]
     if loaded.path is not None:
         lines.append(f"configuration: {loaded.path}")
-    lines.append(f"models: {', '.join(offered(settings)) or 'none: add an [[upstream]]'}")
+    lines.append(f"models: {', '.join(settings.model_names()) or 'none: add an [[upstream]]'}")
     model = settings.model(None)
     if model is not None:
         lines += ["", *examples(url, model.name)]
     return "\n".join(lines)
-
-
-def offered(settings: Settings) -> list[str]:
-    """What a request's `model` may be."""
-    return [*settings.models, *(f"{name}/<id>" for name in settings.upstreams)]
 
 
 def examples(url: str, model: str) -> list[str]:
@@ -76,12 +71,15 @@ def run_async(main: Coroutine[Any, Any, None]) -> None:
 
 
 def _log(server: ServerSettings) -> None:
-    """Log lines go to the standard error; those of other packages only where something is wrong."""
+    """Configures logging: to the standard error, and of other packages warnings and errors only.
+
+    `access_log` alone decides about the access log: its lines have the level `INFO`, whatever `log_level` is.
+    """
     level = logging.getLevelNamesMapping()[server.log_level.upper()]
     logging.basicConfig(level=max(level, logging.WARNING), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("gai_fast").setLevel(level)
     access = logging.getLogger("gai_fast.access")
-    access.setLevel(logging.INFO)  # `access_log` alone decides about it, not `log_level`
+    access.setLevel(logging.INFO)
     access.disabled = not server.access_log
 
 
@@ -110,10 +108,16 @@ async def _serve(settings: Settings, ready: Callable[[str], None], record: Path 
     help="Processes; more than 1 is not supported yet.",
 )
 @option(
+    "--app",
+    envvar="GAI_FAST_APP",
+    metavar="MODULE:FUNCTION",
+    help="Called with the aiohttp.web.Application before it starts, to add routes, middlewares and signals.",
+)
+@option(
     "--record",
     type=click.Path(file_okay=False, path_type=Path),
     envvar="GAI_FAST_RECORD",
-    help="Write every upstream's answer to this folder, for gai-fast replay; never a request nor a key.",
+    help="Write every upstream's answer to this folder, for gai-fast replay; requests and keys are not written.",
 )
 @click.pass_context
 def command(context: click.Context, /, config_path: Path | None, record: Path | None, **given: Any) -> None:
@@ -124,6 +128,7 @@ def command(context: click.Context, /, config_path: Path | None, record: Path | 
     """
     flags = {name: given[name] for name in given if context.get_parameter_source(name) is ParameterSource.COMMANDLINE}
     loaded = load_config(config_path, flags)
+    check_app(loaded)
     server = loaded.settings.server
     is_up = False
     _log(server)

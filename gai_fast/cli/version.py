@@ -1,4 +1,4 @@
-"""`gai-fast version`: what a bug report needs."""
+"""`gai-fast version`: the versions that a bug report needs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from gai_fast._impl import MODULES
 from gai_fast._version import __version__
 from gai_fast.cli import json_option, print_json
 
-DEPENDENCIES = ("click", "httptools", "msgspec", "orjson", "uvloop")
+DEPENDENCIES = ("aiohttp", "click", "httptools", "msgspec", "orjson", "uvloop")
 
 
 def _version(name: str) -> str | None:

@@ -20,6 +20,7 @@ from gai_fast.stores import STORES
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,63}")
 REFERENCE: Final = re.compile(r"env:[A-Za-z_][A-Za-z0-9_]*|file:.+")
 PRINTABLE: Final = re.compile(r"[!-~]+")
+FUNCTION: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*:[A-Za-z_][A-Za-z0-9_.]*")
 
 _LONGEST_MODEL_NAME: Final = 256
 _TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110 §5.6.2
@@ -67,6 +68,13 @@ def model_name(value: str) -> str:
     """The name of a `[[model]]`, or `<upstream>/<id>`."""
     if len(value) > _LONGEST_MODEL_NAME:
         raise ValueError(f"must have at most {_LONGEST_MODEL_NAME} characters")
+    return value
+
+
+def function(value: str) -> str:
+    """The name of a Python function in a module; the server imports it when it starts."""
+    if not FUNCTION.fullmatch(value):
+        raise ValueError('must be "module:function", such as "shop.gateway:extend"')
     return value
 
 

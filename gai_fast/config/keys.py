@@ -17,7 +17,7 @@ from gai_fast.limits import LIMITS
 from gai_fast.processors import PROCESSORS
 from gai_fast.settings import BreakerSettings, ServerSettings, StoreSettings, StreamSettings, UpstreamSettings
 
-FLAGS: Final = ("host", "port", "workers")
+FLAGS: Final = ("host", "port", "workers", "app")
 """Keys of `[server]` that have a flag, and so a variable of only the key's name."""
 
 BREAKER: Final[Mapping[str, Key]] = {
@@ -55,13 +55,20 @@ SERVER: Final[Mapping[str, Key]] = {
     "allow_get_start": switch("Whether GET /api/v1/stream?q=… may start a stream; for `demo` it always may."),
     "cors_origins": texts("Origins whose pages may call; matched exactly.", checks.origin),
     "allowed_hosts": texts("Host headers that are allowed on loopback, beside the loopback names.", checks.host),
-    "default_model": text("The model of a request that names none.", checks.model_name),
+    "default_model": text("The model of a request that names none.", checks.model_name, example="fast"),
     "header_timeout": seconds("How long a client may take to send a request's head."),
     "body_timeout": seconds("How long a client may take to send a request's body."),
     "max_body": whole("Bytes of a request's body.", 1),
     "log_level": choice("The least important log lines that are written.", "debug", "info", "warning", "error"),
     "access_log": switch("One log line for every request, at its end."),
     "insecure": switch("Allow an address that is not loopback without a key."),
+    "fast_lane": choice("Whether streaming POSTs take the compiled way past aiohttp.", "auto", "off"),
+    "app": text(
+        "module:function, called with the aiohttp.web.Application before it starts.",
+        checks.function,
+        f"^{checks.FUNCTION.pattern}$",
+        example="shop.gateway:extend",
+    ),
     "demo": switch("Offer the embedded model `demo`."),
 }
 STREAM: Final[Mapping[str, Key]] = {

@@ -27,12 +27,14 @@ class Key:
         schema: What its value may be, as JSON Schema.
         read: Returns the value for a TOML value. Its `ValueError` names what the value must be and never repeats it.
         secret: Messages do not repeat a mistaken value.
+        example: A value for a first configuration; keys with a default need none.
     """
 
     about: str
     schema: Mapping[str, Any]
     read: Callable[[Any], Any]
     secret: bool = False
+    example: str = ""
 
 
 def switch(about: str) -> Key:
@@ -87,7 +89,9 @@ def choice(about: str, *names: str) -> Key:
     return Key(about, {"enum": list(names)}, read)
 
 
-def text(about: str, check: Callable[[str], str], pattern: str | None = None, *, secret: bool = False) -> Key:
+def text(
+    about: str, check: Callable[[str], str], pattern: str | None = None, *, secret: bool = False, example: str = ""
+) -> Key:
     """A key that is a text.
 
     Args:
@@ -95,6 +99,7 @@ def text(about: str, check: Callable[[str], str], pattern: str | None = None, *,
         check: Returns the text as it is used, or raises `ValueError`.
         pattern: What the text must match, for the JSON Schema.
         secret: As for `Key`.
+        example: As for `Key`.
     """
 
     def read(value: Any) -> str:
@@ -105,7 +110,7 @@ def text(about: str, check: Callable[[str], str], pattern: str | None = None, *,
         return check(value)
 
     schema: dict[str, Any] = {"type": "string", "minLength": 1}
-    return Key(about, {**schema, "pattern": pattern} if pattern else schema, read, secret)
+    return Key(about, {**schema, "pattern": pattern} if pattern else schema, read, secret, example)
 
 
 def texts(about: str, check: Callable[[str], str]) -> Key:

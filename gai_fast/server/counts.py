@@ -13,7 +13,7 @@ from mypy_extensions import mypyc_attr
 from gai_fast._impl import Bounds
 from gai_fast.metrics import GAP_BOUNDS, NO_GAPS, StreamMetrics
 
-# The bounds of vLLM's and LiteLLM's histograms where they have one, so that dashboards can stand side by side.
+# The bounds of vLLM's and LiteLLM's histograms where they have one, so that dashboards compare.
 FIRST_TOKEN_BOUNDS: Final[tuple[float, ...]] = (
     0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0, 20.0, 40.0, 80.0, 160.0,
 )  # fmt: skip
@@ -51,7 +51,7 @@ _TOKENS: Final = {
 
 
 class Histogram:
-    """How many values lie below each bound, and their sum."""
+    """Counts values up to each bound, and their sum."""
 
     __slots__ = ("bounds", "counts", "sum")
 
@@ -61,13 +61,13 @@ class Histogram:
         self.sum = 0.0
 
     def observe(self, value: float | None) -> None:
-        """Counts a value, where there is one."""
+        """Counts a value; `None` is not counted."""
         if value is not None:
             self.counts[self.bounds.place_of(value)] += 1
             self.sum += value
 
     def merge(self, counts: tuple[int, ...], total: float) -> None:
-        """Counts values that are counted by the same bounds."""
+        """Adds the counts of another histogram with the same bounds."""
         for at, count in enumerate(counts):
             if count:
                 self.counts[at] += count
@@ -75,7 +75,7 @@ class Histogram:
 
 
 class ModelCounts:
-    """All streams of one provider and model."""
+    """The figures of all streams of one provider and model."""
 
     def __init__(self) -> None:
         self.first_token = Histogram(FIRST_TOKEN_BOUNDS)

@@ -1,58 +1,66 @@
 """`serve --app MODULE:FUNCTION`: a function of the user's that adds to the application before it starts.
 
-Owns how the function is found and called, and whether what it added may be passed by: the fast lane answers streaming
-POSTs without aiohttp, so it must be off where a middleware, a signal or a route of the user's would see them.
+Owns how the function is imported and called, and whether the fast lane may be on: it answers streaming POSTs without
+aiohttp, so it must be off where a middleware, a signal or a route of the user's would see them.
 """
 
 from __future__ import annotations
 
 import importlib
 import inspect
-import re
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from aiohttp import web
-
-_REFERENCE: Final = re.compile(r"([A-Za-z_][\w.]*):([A-Za-z_][\w.]*)")
 
 Extend = Callable[[web.Application], Any]
 """Adds to an application; may be async."""
 
 
 class ExtensionError(ValueError):
-    """`app` of `[server]` names no function; the text tells what is wrong and what to do."""
+    """`app` of `[server]` names no function; the text is one line and names what is wrong."""
 
 
 def load(reference: str) -> Extend:
-    """The function that `app` of `[server]` names.
+    """Imports the function that `app` of `[server]` names.
 
-    Modules are looked for in the working directory too.
+    The working directory is searched for its module first, as `python -m` does.
 
     Args:
         reference: `module:function`, either with dots.
 
     Raises:
-        ExtensionError: There is no such module or function.
+        ExtensionError: There is no such module or function, or the module fails.
     """
-    found = _REFERENCE.fullmatch(reference)
-    if found is None:
-        raise ExtensionError(f"app {reference!r}: write module:function, as in myapp:extend")
+    module, _, path = reference.partition(":")
+    if not module or not path:
+        raise ExtensionError('must be "module:function", such as "shop.gateway:extend"')
     here = str(Path.cwd())
     if here not in sys.path:
         sys.path.insert(0, here)
     try:
-        value: Any = importlib.import_module(found[1])
-    except ImportError as problem:
-        raise ExtensionError(f"app {reference!r}: the module cannot be imported: {problem}") from problem
-    for name in found[2].split("."):
-        value = getattr(value, name, None)
+        value: Any = importlib.import_module(module)
+    except ModuleNotFoundError as problem:
+        if problem.name is not None and f"{module}.".startswith(f"{problem.name}."):
+            raise ExtensionError(f"names the module {module}, which neither {here} nor sys.path has") from None
+        raise ExtensionError(f"names the module {module}, which needs {problem.name}, which is not there") from None
+    except Exception as problem:  # a module of the user's may raise anything while it is imported
+        raise ExtensionError(f"names the module {module}, which cannot be imported: {_line(problem)}") from problem
+    for name in path.split("."):
+        if not hasattr(value, name):
+            raise ExtensionError(f"names {path}, which {module} does not have")
+        value = getattr(value, name)
     if not callable(value):
-        raise ExtensionError(f"app {reference!r}: module {found[1]} has no function {found[2]}")
+        raise ExtensionError(f"names {path} of {module}, which is no function but {type(value).__name__}")
     function: Extend = value
     return function
+
+
+def _line(problem: Exception) -> str:
+    """The kind of an exception and its text, on one line."""
+    return " ".join(f"{type(problem).__name__}: {problem}".split())
 
 
 async def extend(app: web.Application, function: Extend) -> None:

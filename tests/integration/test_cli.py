@@ -19,7 +19,9 @@ from typing import Any
 import pytest
 
 import gai_fast
-from gai_fast.cli.mock import WORDS, Fault, Mock, OpenAIAnswer
+from gai_fast.cli.dialects._base import WORDS
+from gai_fast.cli.dialects.openai import OpenAIAnswer
+from gai_fast.cli.mock import Fault, Mock
 
 TEXT = " ".join(WORDS[:8])
 PACKAGE = str(Path(gai_fast.__file__).parents[1])

@@ -112,7 +112,7 @@ async def test_what_runs_now_is_told_by_its_transport(net: Net) -> None:
 
 @on_both_loops
 async def test_refusals_are_counted_by_route_and_status(net: Net) -> None:
-    """Issue 17, A 27: also those whose stream could not begin, and those of no route."""
+    """Also requests whose stream could not begin, and those of no route."""
     gateway = await net.gateway(await net.mock(fault=Fault("cut", 3)))
     await gateway.ask("POST", NATIVE, {**QUERY, "model": "none"})
     await gateway.ask("POST", NATIVE, {"unknown": 1})

@@ -19,7 +19,8 @@ import anthropic
 import openai
 import pytest
 
-from gai_fast.cli.mock import WORDS, Fault, Mock
+from gai_fast.cli.dialects._base import WORDS
+from gai_fast.cli.mock import Fault, Mock
 
 MESSAGES: Any = [{"role": "user", "content": "hi"}]
 BODY = {"model": "m", "messages": MESSAGES, "max_tokens": 50}

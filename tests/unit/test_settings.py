@@ -101,6 +101,16 @@ def test_a_model_that_is_not_there_is_refused_with_the_nearest_name_or_those_the
         Settings().chosen("x")
 
 
+def test_the_message_about_an_unknown_model_is_short_whatever_is_asked_and_configured() -> None:
+    many = {f"model {number}": FAST for number in range(10_000)}
+    with pytest.raises(NotFound) as refused:
+        configured(models=many).chosen("x" * 100_000)
+    assert len(refused.value.message) < 300
+    assert refused.value.message.endswith("model 9, …")
+    with pytest.raises(NotFound, match=r"known: fast, backup, openrouter/<id>, demo/<id>$"):
+        configured().chosen("a\nb\ud800")
+
+
 def test_defaults_are_those_of_the_contract() -> None:
     """The keys of docs/configuration.md."""
     stream, upstream, server = StreamSettings(), UpstreamSettings("u", "p", "b"), ServerSettings()

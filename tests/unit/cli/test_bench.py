@@ -76,7 +76,7 @@ class TestConditions:
 
     @pytest.mark.parametrize("text", ["p99_ttft>1s", "tokens_per_second<1", "mean_gap<1s", "max_duration>0ms"])
     def test_what_could_not_be_measured_trips(self, text: str) -> None:
-        assert "nothing it could be read from" in (Condition.parse(text).problem(Measured(seconds=1.0)) or "")
+        assert "nothing was measured" in (Condition.parse(text).problem(Measured(seconds=1.0)) or "")
 
     @pytest.mark.parametrize(
         ("text", "why"),
@@ -135,7 +135,7 @@ class TestTable:
         text = shown(results(odd, rate=50.0))
         assert "50 requests/s due" in text
         assert "first error: network: reset" in text
-        assert "this client took 97% of a core" in text
+        assert "this client used 97% of a core" in text
         assert "interrupted" in text
         assert "never sent" in text
 
@@ -190,3 +190,24 @@ def test_wrong_arguments_are_usage_errors(run: Run, arguments: tuple[str, ...], 
     assert result.exit_code == 2
     assert why in " ".join(result.output.split())
     assert "sk-x" not in result.output
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--json", "out.json"),
+        ("http://127.0.0.1:1", "--json", "out.json"),
+        ("--json", "out.json", "http://127.0.0.1:1"),
+    ],
+)
+def test_json_prints_and_takes_no_file(run: Run, folder: Path, arguments: tuple[str, ...]) -> None:
+    result = run("bench", *arguments)
+    assert result.exit_code == 2
+    assert "Error: --json takes no file, it prints: gai-fast bench URL --json > FILE\n" in result.output
+    assert not list(folder.iterdir())
+
+
+def test_a_second_url_is_refused(run: Run) -> None:
+    result = run("bench", "http://127.0.0.1:1", "http://127.0.0.1:2")
+    assert result.exit_code == 2
+    assert "Error: one URL only, not also http://127.0.0.1:2\n" in result.output

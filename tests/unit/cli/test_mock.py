@@ -1,90 +1,84 @@
-"""`cli/mock.py`: what the fake upstream says, without a socket."""
+"""`cli/mock.py`: what it notes of a request. `integration/test_mock.py` has its answers and its faults."""
 
 from __future__ import annotations
 
-import json
-from typing import Any
+import asyncio
+from collections.abc import AsyncIterator
 
+import aiohttp
 import pytest
 
-from gai_fast.cli.mock import DIALECTS, FAULTS, WORDS, Answer, Fault
+from gai_fast.cli.dialects.openai import OpenAIAnswer
+from gai_fast.cli.mock import Fault, Mock
 
-BODY = {"model": "m", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 1000, "stream": True}
-
-
-def chunks(frame: bytes) -> list[Any]:
-    """The JSON of every data line."""
-    lines = frame.decode().splitlines()
-    return [json.loads(line[6:]) for line in lines if line.startswith("data: {")]
+BODY = {"model": "m", "messages": [{"role": "user", "content": "hi"}], "stream": True}
+PATH = "/v1/chat/completions"
 
 
-@pytest.mark.parametrize("kind", FAULTS)
-def test_a_fault_is_a_kind_with_or_without_a_count(kind: str) -> None:
-    assert Fault.parse(kind) == Fault(kind, None)
-    assert Fault.parse(f"{kind}@0") == Fault(kind, 0)
-    assert Fault.parse(f"{kind}@12") == Fault(kind, 12)
+@pytest.fixture
+async def http() -> AsyncIterator[aiohttp.ClientSession]:
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=10)) as session:
+        yield session
 
 
-@pytest.mark.parametrize("text", ["", "nope", "@3", "cut@", "cut@-1", "cut@+1", "cut@1_0", "cut@x", "CUT", "cut @1"])
-def test_what_is_no_fault_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match=r"no fault|how many deltas"):
-        Fault.parse(text)
+async def test_the_end_of_a_connection_closes_all_its_requests(http: aiohttp.ClientSession) -> None:
+    async with Mock(deltas=1) as mock:
+        for _ in range(2):
+            async with http.post(mock.url + PATH, json=BODY) as response:
+                await response.read()
+        assert mock.connections == 1
+        first, second = mock.requests
+        assert first.answered_at is not None
+        assert not first.closed.is_set()
+        await http.close()
+        async with asyncio.timeout(5):
+            await first.closed.wait()
+            await second.closed.wait()
+        assert first.closed_at is not None
+        assert first.closed_at >= first.answered_at
 
 
-@pytest.mark.parametrize("dialect", DIALECTS.values(), ids=DIALECTS)
-class TestEveryDialect:
-    def test_answers_are_the_same_every_time(self, dialect: type[Answer]) -> None:
-        first, second = dialect(BODY, 1), dialect(BODY, 1)
-        assert first.opening() == second.opening()
-        assert first.closing(3, False) == second.closing(3, False)
-        assert first.whole(["a"], False) == second.whole(["a"], False)
-
-    def test_the_text_is_joined_words_and_repeats_when_it_is_long(self, dialect: type[Answer]) -> None:
-        texts, cut_short = dialect(BODY, 1).texts(len(WORDS) + 2)
-        assert not cut_short
-        assert "".join(texts) == " ".join([*WORDS, *WORDS[:2]])
-
-    def test_the_requests_own_limit_cuts_it_short(self, dialect: type[Answer]) -> None:
-        texts, cut_short = dialect({**BODY, "max_tokens": 3}, 1).texts(64)
-        assert cut_short
-        assert len(texts) == 3
-
-    def test_every_frame_is_complete_and_its_data_json(self, dialect: type[Answer]) -> None:
-        answer = dialect(BODY, 1)
-        frames = [*answer.opening(), answer.delta("é🐈"), *answer.closing(1, False), answer.error_frame(503, "x")]
-        for frame in frames:
-            assert frame.endswith(b"\n\n")
-            assert chunks(frame) or frame == b"data: [DONE]\n\n"
+async def test_a_stop_closes_what_is_stalled(http: aiohttp.ClientSession) -> None:
+    async with Mock(fault=Fault("stall", 1)) as mock:
+        response = await http.post(mock.url + PATH, json=BODY)
+        await response.content.readuntil(b'"Once"')
+    async with asyncio.timeout(5):
+        await mock.requests[0].closed.wait()
+    assert (mock.requests[0].answered_at, mock.requests[0].deltas) == (None, 1)
+    response.close()
 
 
-def test_openai_tells_usage_only_where_it_is_asked() -> None:
-    plain = DIALECTS["openai"](BODY, 1)
-    assert all("usage" not in chunk for frame in plain.closing(5, False) for chunk in chunks(frame))
-    asked = DIALECTS["openai"]({**BODY, "stream_options": {"include_usage": True}}, 1)
-    assert chunks(asked.delta("a"))[0]["usage"] is None
-    [last] = chunks(asked.closing(5, False)[-2])
-    assert last["choices"] == []
-    assert last["usage"]["completion_tokens"] == 5
+async def test_the_fault_of_the_next_request_can_be_changed_while_it_runs(http: aiohttp.ClientSession) -> None:
+    async with Mock(deltas=1) as mock:
+        mock.fault = Fault("refuse")
+        with pytest.raises(aiohttp.ClientOSError):
+            await http.post(mock.url + PATH, json=BODY)
+        mock.fault = Fault("503")
+        async with http.post(mock.url + PATH, json=BODY) as response:
+            assert (response.status, response.headers["retry-after"]) == (503, "1")
+        mock.fault = None
+        async with http.post(mock.url + PATH, json=BODY) as response:
+            assert response.status == 200
 
 
-def test_gemini_reads_the_model_and_whether_it_streams_from_the_path() -> None:
-    gemini = DIALECTS["gemini"]
-    body = {"contents": [], "generationConfig": {"maxOutputTokens": 3}}
-    asked = gemini.asked("/v1beta/models/m-1:streamGenerateContent", body)
-    assert asked == {**body, "model": "m-1", "stream": True, "max_tokens": 3}
-    whole = gemini.asked("/v1/publishers/google/models/m:generateContent", {})
-    assert whole == {"model": "m", "stream": False, "max_tokens": None}
-    for path in ("/v1beta/models/m:countTokens", "/v1/chat/completions", "/v1beta/models/m:xstreamGenerateContent"):
-        assert gemini.asked(path, body) is None
-    answer = gemini(asked, 1)
-    [last] = chunks(answer.closing(3, True)[-1])
-    assert last["candidates"][0]["finishReason"] == "MAX_TOKENS"
-    assert last["usageMetadata"]["candidatesTokenCount"] == 3
-    assert answer.error(429, "x") == {"error": {"code": 429, "message": "x", "status": "RESOURCE_EXHAUSTED"}}
+async def test_a_dialect_can_be_replaced_while_it_runs(http: aiohttp.ClientSession) -> None:
+    class Demanding(OpenAIAnswer):
+        required = ("seed",)
+
+    async with Mock() as mock:
+        mock.dialects["openai"] = Demanding
+        async with http.post(mock.url + PATH, json=BODY) as response:
+            assert (await response.json())["error"]["message"] == "The request is not valid: seed missing"
 
 
-def test_anthropic_names_every_event() -> None:
-    answer = DIALECTS["anthropic"](BODY, 1)
-    for frame in [*answer.opening(), answer.delta("a"), *answer.closing(1, True), answer.error_frame(429, "x")]:
-        name, data = frame.decode().splitlines()[:2]
-        assert name.removeprefix("event: ") == json.loads(data[6:])["type"]
+async def test_what_is_of_no_dialect_is_not_found_and_noted_too(http: aiohttp.ClientSession) -> None:
+    async with Mock() as mock:
+        for method, path in (("GET", PATH), ("POST", "/v1/embeddings"), ("DELETE", "/")):
+            async with http.request(method, mock.url + path, data=b"\xff") as response:
+                error = (await response.json())["error"]
+                assert (response.status, error["message"]) == (404, f"The mock does not answer {method} {path}")
+        assert [(request.method, request.path, request.raw, request.body) for request in mock.requests] == [
+            ("GET", PATH, b"\xff", None),
+            ("POST", "/v1/embeddings", b"\xff", None),
+            ("DELETE", "/", b"\xff", None),
+        ]

@@ -19,7 +19,10 @@ BODY = b"data: one\n\ndata: two\n\n"
 RECORDING = Recording([(0.0, BODY[:11]), (0.05, BODY[11:])], status=203, headers={"content-type": "text/event-stream"})
 
 
-async def ask(replay: Replay, request: bytes = b"POST /v1 HTTP/1.1\r\ncontent-length: 2\r\n\r\n{}") -> list[bytes]:
+REQUEST = b"POST /v1 HTTP/1.1\r\nhost: h\r\ncontent-length: 2\r\n\r\n{}"
+
+
+async def ask(replay: Replay, request: bytes = REQUEST) -> list[bytes]:
     """The head, the chunks as they were cut, and what came last."""
     reader, writer = await asyncio.open_connection("127.0.0.1", int(replay.url.rpartition(":")[2]))
     writer.write(request)
@@ -57,7 +60,7 @@ async def test_it_keeps_the_time_unless_it_is_told_otherwise(
     monkeypatch.setattr("asyncio.sleep", note)
     recording = Recording([(0.0, BODY[:11]), (1000.0, BODY[11:])], status=203, headers={})
     async with Replay(recording, speed=speed) as replay:
-        await ask(replay, b"GET / HTTP/1.1\r\n\r\n")
+        await ask(replay, b"GET / HTTP/1.1\r\nhost: h\r\n\r\n")
     assert pause - 10 < max(slept) <= pause
 
 
@@ -74,9 +77,30 @@ async def test_an_answer_that_broke_has_no_end() -> None:
         assert (await ask(replay))[-1] == BODY[11:]
 
 
-async def test_what_is_no_request_is_hung_up_on() -> None:
+async def test_what_is_no_request_is_refused_and_not_answered() -> None:
     async with Replay(RECORDING) as replay:
-        assert (await ask(replay, b"POST / HTTP/1.1\r\ncontent-length: x\r\n\r\n"))[0] == b""
+        reader, writer = await asyncio.open_connection("127.0.0.1", int(replay.url.rpartition(":")[2]))
+        writer.write(b"POST / HTTP/1.1\r\nhost: h\r\ncontent-length: x\r\n\r\n")
+        async with asyncio.timeout(5):
+            answer = await reader.read()
+        writer.close()
+    assert answer.partition(b"\r\n")[0].endswith(b" 400 Bad Request")
+    assert b"data:" not in answer
+
+
+async def test_headers_of_the_recorded_connection_are_left_out() -> None:
+    headers = {"Content-Length": "3", "transfer-encoding": "gzip", "Connection": "upgrade", "retry-after": "1"}
+    async with Replay(Recording(RECORDING.chunks, headers=headers), speed=0) as replay:
+        head, *chunks = await ask(replay)
+        old = await asyncio.open_connection("127.0.0.1", int(replay.url.rpartition(":")[2]))
+        old[1].write(b"GET / HTTP/1.0\r\n\r\n")
+        plain = await old[0].read()
+        old[1].close()
+    assert head.lower().count(b"\r\ntransfer-encoding: chunked") == head.lower().count(b"\r\nconnection: close") == 1
+    assert b"content-length" not in head.lower()
+    assert b"retry-after: 1" in head
+    assert b"".join(chunks) == BODY
+    assert plain.endswith(b"\r\n\r\n" + BODY)
 
 
 def test_a_bare_body_is_served_as_it_is(folder: Path) -> None:

@@ -109,6 +109,13 @@ class TestCommand:
             (["--port", "65536"], "is not in the range"),
             (["--store", "memory://"], "No such option"),
             (["-c", "none.toml"], "none.toml: cannot be read"),
+            (["--app", "shop"], 'error: --app: `app` in [server] must be "module:function"'),
+            (["--app", "no_shop:f"], "error: --app: `app` in [server] names the module no_shop, which neither"),
+            (["--app", "json:no_f"], "error: --app: `app` in [server] names no_f, which json does not have\n"),
+            (
+                ["--app", "json:__name__"],
+                "error: --app: `app` in [server] names __name__ of json, which is no function",
+            ),
         ],
     )
     def test_what_is_wrong_is_told_before_anything_listens(
@@ -118,6 +125,26 @@ class TestCommand:
         assert result.exit_code == 2
         assert said in result.output
         assert not served
+
+    def test_the_users_function_is_named_by_a_flag_a_variable_or_the_file(
+        self, run: Run, served: list[Settings], folder: Path
+    ) -> None:
+        (folder / "a.toml").write_text('[server]\napp = "json:dumps"\n')
+        for arguments, environ, name in (
+            (["-c", "a.toml"], {}, "json:dumps"),
+            (["-c", "a.toml"], {"GAI_FAST_APP": "json:loads"}, "json:loads"),
+            (["--app", "json:load"], {"GAI_FAST_APP": "json:loads"}, "json:load"),
+            ([], {}, None),
+        ):
+            assert run("serve", *arguments, env=environ).exit_code == 0
+            assert served[-1].server.app == name
+        (folder / "a.toml").write_text('[server]\napp = "json:none"\n')
+        for command in ("serve", "check"):
+            result = run(command, "-c", "a.toml")
+            assert (result.exit_code, result.output) == (
+                2,
+                "error: a.toml:2: `app` in [server] names none, which json does not have\n",
+            )
 
     @pytest.mark.parametrize(
         ("problem", "said"),
@@ -175,11 +202,15 @@ class TestCommand:
         assert run("serve", env={"GAI_FAST_SERVER__ACCESS_LOG": "true"}).exit_code == 0
         assert not logging.getLogger("gai_fast.access").disabled
 
-    def test_the_log_level_does_not_silence_the_access_log(self, run: Run, served: list[Settings]) -> None:
-        """Defect A21."""
-        environment = {"GAI_FAST_SERVER__ACCESS_LOG": "true", "GAI_FAST_SERVER__LOG_LEVEL": "error"}
-        assert run("serve", env=environment).exit_code == 0
-        assert logging.getLogger("gai_fast.access").isEnabledFor(logging.INFO)
+    @pytest.mark.parametrize("level", ["warning", "error"])
+    def test_the_log_level_does_not_silence_the_access_log(
+        self, run: Run, served: list[Settings], level: str, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        variables = {"GAI_FAST_SERVER__LOG_LEVEL": level, "GAI_FAST_SERVER__ACCESS_LOG": "true"}
+        assert run("serve", env=variables).exit_code == 0
+        logging.getLogger("gai_fast.access").info("a request")
+        logging.getLogger("gai_fast.net").info("anything else")
+        assert [record.getMessage() for record in caplog.records] == ["a request"]
 
 
 def test_without_uvloop_asyncio_runs(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -32,7 +32,7 @@ class TestVariables:
 
     @pytest.mark.parametrize("name", FLAGS)
     def test_a_flag_has_a_variable_of_only_the_keys_name(self, folder: Folder, name: str) -> None:
-        text = {"host": "127.0.0.5"}.get(name, "1")
+        text = {"host": "127.0.0.5", "app": "shop:extend"}.get(name, "1")
         for variable in (f"GAI_FAST_{name.upper()}", f"GAI_FAST_SERVER__{name.upper()}"):
             settings = folder.read("", {variable: text}).settings
             assert str(getattr(settings.server, name)) == text

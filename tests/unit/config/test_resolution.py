@@ -37,6 +37,8 @@ max_body = 1000
 log_level = "debug"
 access_log = true
 insecure = true
+fast_lane = "off"
+app = "shop.web:extend"
 demo = false
 [stream]
 heartbeat = 0
@@ -84,6 +86,8 @@ heartbeat = 7
             log_level="debug",
             access_log=True,
             insecure=True,
+            fast_lane="off",
+            app="shop.web:extend",
         )
         assert settings.stream == StreamSettings(
             0.0,

@@ -28,7 +28,6 @@ def test_streams_are_told_apart_by_provider_and_model() -> None:
 
 
 def test_a_request_is_counted_by_its_status_its_outcome_and_its_code() -> None:
-    """Issue 17, A 27."""
     counts = StreamCounts(["m"])
     counts.request_ended("/r", 200, stream())
     counts.request_ended("/r", 200, stream())

@@ -48,7 +48,7 @@ def lines(unavailable: Callable[[str], NoReturn]) -> Callable[[PrometheusSink], 
 
 
 def test_requests_are_counted_by_status_outcome_and_code(lines: Callable[[PrometheusSink], set[str]]) -> None:
-    """`status` is the HTTP status: issue 17, A 27."""
+    """`status` is the HTTP status, `outcome` how the request ended."""
     sink = PrometheusSink(["fast"])
     sink.request_ended(NATIVE, 200, metrics())
     sink.request_ended(NATIVE, 200, metrics())
@@ -66,7 +66,7 @@ def test_requests_are_counted_by_status_outcome_and_code(lines: Callable[[Promet
 def test_a_scrape_of_a_thousand_models_is_written_in_small_slices(
     unavailable: Callable[[str], NoReturn], accept: str
 ) -> None:
-    """No slice has more than `scrape_rows` rows of one metric; together they are what one piece would be (A 28)."""
+    """No slice has more than `scrape_rows` rows of one metric; together they are what one piece would be."""
     if find_spec("prometheus_client") is None:
         unavailable("prometheus_client")
     sink = PrometheusSink(

@@ -1,0 +1,141 @@
+"""A small aiohttp server on this machine, for the commands that play an upstream.
+
+Owns its socket, its end, and what is below HTTP: refusing, resetting and cutting a connection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+import struct
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from typing import Final, Protocol, Self, cast
+
+from aiohttp import web
+
+from gai_fast.limits import LIMITS
+
+_SHUTDOWN: Final = 0.05
+"""Seconds that a handler has to end by itself when the server stops; after it, it is cancelled."""
+_LEAVE: Final = 0.01
+"""Seconds for what was written to leave: a reset discards what has not."""
+
+
+class LocalServer:
+    """Serves an aiohttp application. A handler is cancelled as soon as its client is gone.
+
+    Args:
+        app: The application.
+        host: The address to listen on.
+        port: The port; 0 chooses a free one.
+        listens: False: the port is bound and refuses every connection.
+    """
+
+    def __init__(self, app: web.Application, *, host: str = "127.0.0.1", port: int = 0, listens: bool = True) -> None:
+        self.connections = 0
+        """Connections accepted so far."""
+        self.resets_all = False
+        """Whether new connections are reset before anything is read."""
+        self._runner = web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=_SHUTDOWN)
+        self._address = (host, port)
+        self._listens = listens
+        self._socket: socket.socket | None = None
+        self._server: asyncio.Server | None = None
+
+    @property
+    def url(self) -> str:
+        """Scheme, host and port, once it is started."""
+        assert self._socket is not None, "the server has not been started"
+        host, port = self._socket.getsockname()[:2]
+        return f"http://{host}:{port}"
+
+    async def start(self) -> None:
+        """Begins to listen.
+
+        Raises:
+            OSError: The port is taken.
+        """
+        await self._runner.setup()
+        self._socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        try:
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            self._socket.bind(self._address)
+            # A bound socket that does not listen: the kernel refuses, and nobody else can take the port.
+            if self._listens:
+                loop = asyncio.get_running_loop()
+                self._server = await loop.create_server(self._accept, sock=self._socket, backlog=LIMITS.backlog)
+        except OSError:
+            await self.stop()
+            raise
+
+    async def stop(self) -> None:
+        """Stops listening and closes every connection."""
+        if self._server is not None:
+            self._server.close()
+        await self._runner.cleanup()
+        if self._socket is not None:
+            self._socket.close()
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *problem: object) -> None:
+        await self.stop()
+
+    def _accept(self) -> asyncio.BaseProtocol:
+        self.connections += 1
+        handlers = self._runner.server
+        return _Reset() if handlers is None or self.resets_all else handlers()
+
+
+class _Reset(asyncio.Protocol):
+    """Resets its connection at once."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        _reset(transport)
+
+
+def cut(request: web.BaseRequest) -> None:
+    """Closes a request's connection after what has been written; a chunked answer has no last chunk then."""
+    if request.transport is not None:
+        request.transport.close()
+
+
+async def reset(request: web.BaseRequest) -> None:
+    """Resets a request's connection (a real RST)."""
+    await asyncio.sleep(_LEAVE)
+    if request.transport is not None:
+        _reset(request.transport)
+
+
+def _reset(transport: asyncio.BaseTransport) -> None:
+    # l_onoff = 1, l_linger = 0: closing sends RST instead of FIN.
+    transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    cast("asyncio.Transport", transport).abort()
+
+
+class _HasURL(Protocol):
+    @property
+    def url(self) -> str: ...
+
+
+async def run_until_signal(server: AbstractAsyncContextManager[_HasURL], ready: Callable[[str], None]) -> None:
+    """Runs a server until SIGINT or SIGTERM.
+
+    Args:
+        server: The server; entered and left here.
+        ready: Called with its URL, once it listens.
+
+    Raises:
+        OSError: The port is taken.
+    """
+    stopped = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stopped.set)
+    async with server as running:
+        ready(running.url)
+        await stopped.wait()
