@@ -10,14 +10,14 @@ fails where a release changes one of them, and pyproject.toml names the releases
 3. The frames are ours: they are framed by the kernels and written to the transport directly. Where aiohttp's writer
    does more than HTTP chunks after `prepare` (a signal has switched compression on, or another writer is there), they
    go through the public `response.write` instead, without their framing.
-4. The last chunk is aiohttp's again: `set_eof` of its writer.
+4. Head, frames and last chunk go out in as few writes as they come: aiohttp's writer leaves its head in a buffer, from
+   which it is taken, and learns that all has been written. Three writes cost 30 µs more than one.
 """
 
 from __future__ import annotations
 
 import asyncio
 import enum
-from collections.abc import Sequence
 from typing import Final, cast
 
 from aiohttp import web
@@ -25,27 +25,18 @@ from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http import HttpVersion11, StreamWriter
 from multidict import CIMultiDict
 
-from gai_fast._impl import ChunkedBody, FastPath, Piece
+from gai_fast._impl import ChunkedBody, FastPath
 from gai_fast.net.sockets import descriptor_of
 from gai_fast.net.timers import Timers
-from gai_fast.net.writer import PLAIN, BodyFraming, HTTPChunks, size_of
+from gai_fast.net.writer import HTTP_CHUNKS, PLAIN, BodyFraming
 from gai_fast.server.replies import Reply, StreamHead
 from gai_fast.server.transport import StreamCallbacks
 from gai_fast.server.write_watch import WriteWatch
 
 
-class _OpenChunks(HTTPChunks):
-    """HTTP chunks, the last of which aiohttp writes."""
-
-    def last(self, head: bytes, pieces: Sequence[Piece]) -> bytes:
-        """The last bytes, perhaps none."""
-        return self.frame(head, pieces) if size_of(pieces) else head
-
-
-_OPEN_CHUNKS: Final = _OpenChunks()
-
-
 class _StreamResponse(web.StreamResponse):
+    _send_headers_immediately = False
+
     async def _prepare_headers(self) -> None:
         await super()._prepare_headers()
         _leave_out_server(self.headers)
@@ -89,6 +80,7 @@ def is_plain(writer: AbstractStreamWriter | None, *, chunked: bool) -> bool:
         and writer.length is None
         and writer._compress is None
         and writer._on_chunk_sent is None
+        and bool(writer._headers_buf)
     )
 
 
@@ -196,7 +188,7 @@ class AiohttpTransport(asyncio.Protocol):
             if not is_chunked:
                 _close_after(self._response)
             self._notify()
-        return b"", _OPEN_CHUNKS if is_chunked else PLAIN
+        return b"", HTTP_CHUNKS if is_chunked else PLAIN
 
     def write(self, data: bytes) -> None:
         """Writes framed bytes of the body."""
@@ -225,14 +217,13 @@ class AiohttpTransport(asyncio.Protocol):
         return descriptor
 
     def answered(self, status: int) -> None:
-        """Ends the answer: all of the body has been written but the last chunk."""
+        """Ends the answer: all of the body has been written."""
         if self._state in _ENDS:
             return
         self.status = status
-        transport, writer = self._transport, self._request.writer
         self._leave()
-        if self._state is _State.DIRECT and transport is not None and not transport.is_closing():
-            cast("StreamWriter", writer).set_eof()
+        if self._state is _State.DIRECT:
+            self._end_body()
         self._state = _State.ENDED
         self._notify()
 
@@ -302,11 +293,23 @@ class AiohttpTransport(asyncio.Protocol):
                 self._state = _State.TRANSLATED
             return
         pending, self._pending, self._pending_size = self._pending, [], 0
-        if pending:
-            self._send(b"".join(pending))
+        self._send(b"".join((self._take_head(), *pending)))
         if self._state is _State.COMMITTED:
             self._state = _State.DIRECT
             self._update_pause()
+        elif self._state is _State.ENDED:
+            self._end_body()
+
+    def _take_head(self) -> bytes:
+        """The head, from the buffer of aiohttp's writer, which takes it for sent."""
+        writer = cast("StreamWriter", self._request.writer)
+        head, writer._headers_buf, writer._headers_written = writer._headers_buf or b"", None, True
+        writer.output_size += len(head)
+        return head
+
+    def _end_body(self) -> None:
+        """Tells aiohttp's writer that the last chunk has been written."""
+        cast("StreamWriter", self._request.writer)._eof = True
 
     async def _write_around(self) -> None:
         """Writes through aiohttp's writer, which frames the body itself."""

@@ -11,13 +11,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from functools import lru_cache
-from typing import Final
+from typing import Any, Final
 
 from aiohttp import web
 from aiohttp.http import HttpVersion10, HttpVersion11
 from aiohttp.web_protocol import RequestPayloadError
+from yarl import URL
 
 from gai_fast.addresses import is_loopback
 from gai_fast.errors import Error
@@ -143,8 +144,7 @@ def add_routes(app: web.Application, settings: ServerSettings, mount: Mount | No
             resource.add_route(method, adapter.answer, expect_handler=_expect_nothing)
     for resource in resources.values():  # OPTIONS, and methods that the path does not take
         resource.add_route("*", adapter.answer, expect_handler=_expect_nothing)
-    adapter.root = resources["/"]
-    app.middlewares.append(adapter.answer_the_unknown)
+    app.router.register_resource(adapter.anything)
     return adapter
 
 
@@ -156,6 +156,53 @@ async def _expect_nothing(request: web.Request) -> None:
     """In place of aiohttp's answer to `Expect`: the adapter looks at the head first."""
 
 
+class Anything(web.AbstractResource):
+    """Every path that no other resource has, so that its error is ours. Must be registered last.
+
+    Args:
+        handler: Answers.
+
+    Attributes:
+        prefix: The path that the application is mounted under, without its last slash.
+    """
+
+    def __init__(self, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]) -> None:
+        super().__init__()
+        self.prefix = ""
+        self._route = web.ResourceRoute("*", handler, self, expect_handler=_expect_nothing)
+
+    @property
+    def canonical(self) -> str:
+        """The path by which aiohttp finds the resource: that of the application."""
+        return f"{self.prefix}/"
+
+    def url_for(self, **kwargs: str) -> URL:
+        """The root of the application."""
+        return URL(self.canonical)
+
+    def add_prefix(self, prefix: str) -> None:
+        """Is called when the application is mounted."""
+        self.prefix = prefix + self.prefix
+
+    def get_info(self) -> Any:
+        """For introspection."""
+        return {"path": self.canonical}
+
+    def raw_match(self, path: str) -> bool:
+        """Whether `add_resource` may reuse this one."""
+        return False
+
+    async def resolve(self, request: web.Request) -> tuple[web.UrlMappingMatchInfo, set[str]]:
+        """Matches."""
+        return web.UrlMappingMatchInfo({}, self._route), set()
+
+    def __len__(self) -> int:
+        return 1
+
+    def __iter__(self) -> Iterator[web.AbstractRoute]:
+        return iter((self._route,))
+
+
 class Adapter:
     """Answers aiohttp's requests by the handlers.
 
@@ -165,27 +212,15 @@ class Adapter:
 
     Attributes:
         service: The routes.
-        root: The resource of the root path, which knows the prefix.
+        anything: The resource of unknown paths.
     """
 
     service: Service
-    root: web.Resource
 
     def __init__(self, settings: ServerSettings, mount: Mount | None) -> None:
         self._settings = settings
         self._mount = mount
-
-    @web.middleware
-    async def answer_the_unknown(
-        self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
-    ) -> web.StreamResponse:
-        """A middleware: a path or method that no route has gets our errors, after the middlewares behind this one."""
-        try:
-            return await handler(request)
-        except web.HTTPException as refused:
-            if refused is not request.match_info.http_exception:
-                raise
-        return await self.answer(request)
+        self.anything = Anything(self.answer)
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         """Answers one request."""
@@ -291,7 +326,7 @@ class Adapter:
             return self._mount
         address = request.transport.get_extra_info("sockname") if request.transport is not None else None
         on_loopback = isinstance(address, tuple) and _is_loopback(address[0])
-        return Mount(on_loopback, self.root.canonical.removesuffix("/"))
+        return Mount(on_loopback, self.anything.prefix)
 
 
 def _to_the_root(http: HTTPRequest, mount: Mount | None) -> Reply | None:

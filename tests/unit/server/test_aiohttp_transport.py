@@ -18,6 +18,7 @@ import pytest
 from aiohttp import web
 from aiohttp.http import StreamWriter
 from aiohttp.web_response import StreamResponse
+from multidict import CIMultiDict
 
 from gai_fast.net.timers import TimerWheel
 from gai_fast.net.writer import ResponseWriter
@@ -125,23 +126,47 @@ def unchunked(body: bytes) -> bytes:
 def test_aiohttp_has_the_parts_that_are_used() -> None:
     for method in ("_prepare_headers", "prepare", "write", "write_eof"):
         assert inspect.iscoroutinefunction(getattr(StreamResponse, method)), method
-    writer = inspect.getsource(StreamWriter.set_eof)
-    assert 'self._write(b"0\\r\\n\\r\\n")' in writer, "the last chunk is written at once"
-    assert not inspect.iscoroutinefunction(StreamWriter.set_eof)
+    assert StreamResponse._send_headers_immediately is True
     made = StreamWriter(asyncio.Protocol(), None)  # type: ignore[arg-type]  # nothing is written
     assert (made.chunked, made.length, made._compress, made._on_chunk_sent) == (False, None, None, None)
+    assert (made._headers_buf, made._headers_written, made._eof, made.output_size) == (None, False, False, 0)
+
+
+async def test_aiohttps_writer_keeps_its_head_until_it_is_sent_and_ends_nothing_twice() -> None:
+    written: list[bytes] = []
+
+    class Transport:
+        def is_closing(self) -> bool:
+            return False
+
+        def write(self, data: bytes) -> None:
+            written.append(bytes(data))
+
+    class Protocol:
+        transport = Transport()
+        _paused = False
+
+    writer = StreamWriter(Protocol(), asyncio.get_running_loop())  # type: ignore[arg-type]  # a fake
+    await writer.write_headers("HTTP/1.1 200 OK", CIMultiDict({"a": "b"}))
+    assert written == []
+    assert writer._headers_buf == b"HTTP/1.1 200 OK\r\na: b\r\n\r\n"
+    writer._headers_buf, writer._headers_written, writer._eof = None, True, True
+    writer.send_headers()
+    await writer.write_eof()
+    assert written == []
 
 
 def test_a_writer_is_plain_only_where_it_does_nothing_but_frame() -> None:
     def made(**changed: Any) -> StreamWriter:
         writer = StreamWriter(asyncio.Protocol(), None)  # type: ignore[arg-type]  # as above
+        writer._headers_buf = b"head"
         for name, value in changed.items():
             setattr(writer, name, value)
         return writer
 
     assert is_plain(made(chunked=True), chunked=True)
     assert is_plain(made(), chunked=False)
-    for changed in ({}, {"length": 3}, {"_compress": object()}, {"_on_chunk_sent": object()}):
+    for changed in ({}, {"length": 3}, {"_headers_buf": None}, {"_compress": object()}, {"_on_chunk_sent": object()}):
         assert not is_plain(made(**changed), chunked=True)
     assert not is_plain(made(chunked=True, _compress=object()), chunked=True)
     assert not is_plain(None, chunked=True)
@@ -150,7 +175,7 @@ def test_a_writer_is_plain_only_where_it_does_nothing_but_frame() -> None:
         pass
 
     other = Other(asyncio.Protocol(), None)  # type: ignore[arg-type]  # as above
-    other.chunked = True
+    other.chunked, other._headers_buf = True, b"head"
     assert not is_plain(other, chunked=True)
 
 
