@@ -1,9 +1,9 @@
-"""Errors: thirteen stable codes, what each means on HTTP, and how an upstream's words become one of them.
+"""Errors: thirteen stable codes, their HTTP status, and the codes for an upstream's words.
 
 The tree::
 
     GaiFastError
-    └── Error                     one of the thirteen codes; also what a stream's `error` event says
+    └── Error                     one of the thirteen codes; also the content of an `error` event
         ├── InvalidRequest        the caller's fault
         ├── Unauthorized
         ├── Forbidden
@@ -51,10 +51,10 @@ Phase = Literal["connect", "first_event", "mid_stream"]
 
 
 class ErrorPayload(dict[str, Any]):
-    """The `error` object of an event, a plain dict to everybody.
+    """The `error` object of an event: a dict with one attribute.
 
     Attributes:
-        details: The upstream's own error object, for encoders of its dialect; never written otherwise.
+        details: The upstream's own error object, for encoders of its dialect; no other encoder writes it.
     """
 
     details: Mapping[str, Any] | None = None
@@ -71,11 +71,11 @@ class Error(GaiFastError):
         code: One of the thirteen codes.
         message: For people; names what, where and what to do. Never holds a secret.
         reason: A finer, stable word beside the code (`truncated`, `host`, …).
-        temporary: Whether the same request may succeed later; the code's own answer where not given.
+        temporary: Whether the same request may succeed later; by default the code decides.
         retry_after_ms: Milliseconds to wait, where known; clamped to `limits.retry_after_ms`.
         phase: How far an upstream had got; absent for our own refusals.
         provider: The upstream's provider, where there is one.
-        status: The HTTP status where the reason asks for another than the code's own.
+        status: The HTTP status where the reason requires another one than the code.
         details: The upstream's own `type`, `param`, `code` and `message`, for clients of the same dialect.
 
     Raises:
@@ -114,7 +114,7 @@ class Error(GaiFastError):
         super().__init__(self.message)
 
     def __new__(cls, code: Code | None = None, *args: Any, **kwargs: Any) -> Error:
-        """`Error("rate_limited", …)` is a `RateLimited`, so that both ways to catch it work."""
+        """Makes `Error("rate_limited", …)` a `RateLimited`, so that either class catches it."""
         return super().__new__(CLASSES.get(code, cls) if cls is Error and code is not None else cls)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -126,7 +126,7 @@ class Error(GaiFastError):
         return self.temporary
 
     def payload(self) -> ErrorPayload:
-        """The `error` object of an event, keys in order, absent when empty."""
+        """Returns the `error` object of an event, keys in order, without empty ones."""
         said = {
             "code": self.code,
             "message": self.message,
@@ -141,7 +141,7 @@ class Error(GaiFastError):
 
     @classmethod
     def from_payload(cls, payload: Mapping[str, Any], provider: str | None = None) -> Error:
-        """The exception that an `error` event's object describes; an unknown code becomes `internal`."""
+        """Builds the exception for the object of an `error` event; an unknown code becomes `internal`."""
         code = payload.get("code")
         return cls(
             code if code in CLASSES else "internal",
@@ -162,7 +162,7 @@ def _rebuilt(state: dict[str, Any]) -> Error:
 
 
 class InvalidRequest(Error):
-    """The request is wrong and stays wrong."""
+    """The request is wrong; it will not succeed later."""
 
     code = "invalid_request"
     default_status = 400
@@ -206,7 +206,7 @@ class Overloaded(Error):
 
 
 class Timeout(Error):
-    """Somebody was too slow."""
+    """The upstream or the client was too slow."""
 
     code = "timeout"
     default_status = 504
@@ -222,7 +222,7 @@ class Network(Error):
 
 
 class ProviderUnavailable(Error):
-    """The upstream answers, but not with what its API promises, or refuses our credentials."""
+    """The upstream's answer breaks its API, or it refuses our credentials."""
 
     code = "provider_unavailable"
     default_status = 503
@@ -237,14 +237,14 @@ class ContextLengthExceeded(Error):
 
 
 class ContentFiltered(Error):
-    """Refused for what it says."""
+    """Refused because of its content."""
 
     code = "content_filtered"
     default_status = 400
 
 
 class Unsupported(Error):
-    """A valid request for something that is not there."""
+    """A valid request for something that is not supported."""
 
     code = "unsupported"
     default_status = 400
@@ -278,11 +278,11 @@ CLASSES: Final[dict[str, type[Error]]] = {
 
 
 class Malformed(GaiFastError, ValueError):
-    """A chunk of an upstream that cannot be read; `relay.py` decides what becomes of the stream."""
+    """A chunk of an upstream that cannot be read; `relay.py` decides about the stream."""
 
 
 def _shortened(message: str) -> str:
-    """A message fit for an event: bounded, one line, without what could act on a terminal or forge a line of a log."""
+    """Makes a message safe for an event: bounded, and without characters that control terminals or forge log lines."""
     if len(message) > LIMITS.error_message:
         message = message[: LIMITS.error_message - 1] + "…"
     return _CONTROL.sub(" ", message).strip()
@@ -315,7 +315,7 @@ for _code, _words in {
 }.items():
     _SPECIFIC.update(dict.fromkeys(_words.split(), _code))  # type: ignore[arg-type]  # the keys are the codes above
 
-# A message or a status that says more outranks these.
+# A pattern in the message and the status have priority over these.
 _GENERIC: Final[dict[str, Code]] = {
     "invalid_request_error": "invalid_request",
     "badrequesterror": "invalid_request",
@@ -345,7 +345,7 @@ _PATTERNS: Final[tuple[tuple[Code, re.Pattern[str]], ...]] = (
     ("overloaded", re.compile(r"overloaded")),
 )
 _POLICY: Final = re.compile(r"polic|flagged|violat")
-"""What OpenAI says beside `invalid_prompt` where the prompt is not malformed but refused."""
+"""Words in OpenAI's message for `invalid_prompt` where the prompt is refused, not malformed."""
 _NOT_CONTEXT: Final = re.compile(r"string_above_max_length|invalid 'user'")
 
 _STATUS: Final[dict[int, Code]] = {
@@ -376,13 +376,13 @@ _CAPACITY: Final = re.compile(r"overloaded|capacity|loading")
 
 @dataclass(frozen=True, slots=True)
 class UpstreamFailure:
-    """What an upstream said of a failure, in its own words.
+    """A failure in the upstream's own words.
 
     Args:
         message: For people.
-        words: Codes, types, statuses and reasons as the upstream names them, most specific first.
-        status: The HTTP status, of the response or named in the body.
-        retry_after_ms: Milliseconds, where the body says so.
+        words: Codes, types, statuses and reasons of the upstream, most specific first.
+        status: The HTTP status, of the response or in the body.
+        retry_after_ms: The wait in milliseconds, where the body has one.
         details: The error object itself, for clients of the same dialect.
     """
 
@@ -394,14 +394,14 @@ class UpstreamFailure:
 
 
 def classify(message: str, words: Iterable[str], status: int | None) -> Code:
-    """The code for an upstream's failure.
+    """Returns the code for an upstream's failure.
 
     Order: a specific word, a pattern in the message, the status, a generic word, else `internal`.
 
     Args:
         message: The upstream's message.
         words: Its codes and types, most specific first; compared without regard to case.
-        status: The HTTP status, or the number the body gives for it; below 400 it says nothing.
+        status: The HTTP status, or the one in the body; below 400 it is ignored.
     """
     lowered = [word.lower() for word in words]
     text = message[: LIMITS.error_message].lower()
@@ -424,12 +424,12 @@ def classify(message: str, words: Iterable[str], status: int | None) -> Code:
 
 
 def is_spent(words: Iterable[str]) -> bool:
-    """Whether a rate limit is a spent quota, which waiting does not mend."""
+    """Whether a rate limit is a spent quota, so that waiting does not help."""
     return any(word.lower() in _SPENT_WORDS for word in words)
 
 
 def from_upstream(said: UpstreamFailure, *, phase: Phase, provider: str, retry_after_ms: int | None = None) -> Error:
-    """The error for what an upstream said, keeping the provider's meaning."""
+    """Builds the error for an upstream's failure, with the provider's meaning."""
     code = classify(said.message, said.words, said.status)
     temporary = CLASSES[code].default_temporary and not is_spent(said.words)
     wait = said.retry_after_ms if retry_after_ms is None else retry_after_ms
@@ -438,7 +438,7 @@ def from_upstream(said: UpstreamFailure, *, phase: Phase, provider: str, retry_a
         said.message or f"{provider} failed without saying why",
         reason=next((word for word in said.words if _STABLE.fullmatch(word)), None),
         temporary=temporary,
-        # Rate limit headers stand on every answer; where waiting mends nothing they must not say "wait".
+        # Every answer has rate limit headers; where waiting does not help, clients must not be told to wait.
         retry_after_ms=wait if temporary else None,
         phase=phase,
         provider=provider,
@@ -456,13 +456,13 @@ exception class by them, and the one that says "billing" whatever the words besi
 
 
 def for_client(error: Error, upstream: str, *, keep_details: bool = False) -> Error:
-    """An upstream's error as a client of the server may see it.
+    """Returns an upstream's error as a client of the server may see it.
 
-    `unauthorized` speaks of the caller's key only: where the upstream refuses *our* credentials or account, the caller
-    can do nothing about it, and the upstream's words (which may quote the key) are for the operator's log.
+    `unauthorized` means the caller's key only. Where the upstream refuses *our* credentials or account, the caller can
+    do nothing about it, and the upstream's words (which may quote the key) belong in the operator's log.
 
     Args:
-        error: As the provider meant it.
+        error: With the provider's meaning.
         upstream: The configured name of the upstream.
         keep_details: The client speaks the upstream's dialect and may see its own error object.
     """
@@ -491,13 +491,13 @@ _OTHER_REFUSAL: Final = re.compile(
 )
 
 _STABLE: Final = re.compile(r"[a-z][a-z0-9_]{1,63}")
-"""A reason is passed on only where it looks like an identifier: other text belongs into the message."""
+"""Only words that look like identifiers become a reason."""
 
 
 def retry_after_ms(
     headers: Mapping[str, str], message: str, now_ms: int | None, told_ms: int | None = None
 ) -> int | None:
-    """How long an upstream asks to wait, in milliseconds.
+    """Returns the wait that an upstream asks for, in milliseconds.
 
     Order: `retry-after-ms`, `retry-after` (seconds or an HTTP date), the body, the message ("try again
     in 5.289s", "retry after 7 seconds"), the longest of `x-ratelimit-reset-*` and its like (a Go duration, an RFC 3339
@@ -506,8 +506,8 @@ def retry_after_ms(
     Args:
         headers: Lower-case names.
         message: The upstream's message.
-        now_ms: Milliseconds since the epoch; `None` leaves points in time alone.
-        told_ms: Milliseconds, where the body says so.
+        now_ms: Milliseconds since the epoch; `None`: points in time are ignored.
+        told_ms: The wait in milliseconds, where the body has one.
     """
     after = headers.get("retry-after", "")
     resets = [_reset_ms(value, now_ms) for name, value in headers.items() if _RESET.search(name)]
@@ -530,7 +530,7 @@ _RESET: Final = re.compile(r"ratelimit.*reset")
 _DURATION: Final = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)(ms|h|m|s|µs|us|ns)")
 _UNIT_MS: Final = {"h": 3_600_000, "m": 60_000, "s": 1000, "ms": 1, "µs": 1e-3, "us": 1e-3, "ns": 1e-6}
 _EPOCH_S: Final = 10**9
-"""A number of seconds as large as this (2001) is a point in time; one a thousand times as large, in milliseconds."""
+"""From this number of seconds on (2001) a number is a point in time; from a thousand times it on, in milliseconds."""
 
 
 def _number(text: str, factor: int = 1) -> float | None:
@@ -553,7 +553,7 @@ def _duration_ms(text: str) -> float | None:
 
 
 def _again_ms(text: str) -> float | None:
-    """The wait that a message speaks of, in lower case: a Go duration, or numbers with their units in words."""
+    """Returns the wait in a lower-case message: a Go duration, or numbers with their units in words."""
     again = _TRY_AGAIN.search(text)
     if again is None:
         return None
@@ -564,7 +564,7 @@ def _again_ms(text: str) -> float | None:
 
 
 def _reset_ms(text: str, now_ms: int | None) -> float | None:
-    """The wait that a reset header asks for."""
+    """Returns the wait for a reset header."""
     number = _number(text)
     if number is None:
         duration = _duration_ms(text)

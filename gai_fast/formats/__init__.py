@@ -38,7 +38,7 @@ FORMATS: Final = {
 
 @cache
 def get_format(name: str) -> Format:
-    """The format of this name.
+    """Returns the format of this name.
 
     Raises:
         ValueError: No such format; the text names the known ones.

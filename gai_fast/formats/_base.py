@@ -1,8 +1,8 @@
-"""What every wire format builds on: the interface between a stream's events and a client's bytes.
+"""The interface of a wire format, between a stream's events and a client's bytes.
 
-A format is one `Format` object (what it is called, what it may be framed in, how it tells errors); `encoder()` makes
-one encoder per stream. An encoder is a sink for the relay's events and holds the bytes until they are taken. Nothing
-here awaits, opens anything or reads a clock.
+A format is one `Format` object: its name, its framings and the shape of its errors. `encoder()` makes one encoder per
+stream. An encoder is a sink for the relay's events and holds the bytes until they are taken. Nothing here awaits, opens
+anything or reads a clock.
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ MEDIA_TYPES: dict[str, str] = {"sse": "text/event-stream; charset=utf-8", "ndjso
 
 
 class StreamContext:
-    """What an encoder needs to know of its stream.
+    """The facts about a stream that an encoder needs.
 
     Args:
         stream_id: The stream's id (`x-gai-stream-id`).
-        request_id: Told in the envelope and in errors.
+        request_id: Written in the envelope and in errors.
         trace_id: The 32 hex digits of `traceparent`, where there is one.
         model: The model as the client asked for it.
         clock: Milliseconds since the epoch.
-        envelope: As the client or the configuration says; `None`: the framing's own.
+        envelope: The choice of the client or the configuration; `None`: the framing's default.
         timestamps: `ts` on every event.
         ids: Write `id:` lines: the stream is resumable.
         retry_ms: Written inside the first frame of a resumable stream.
-        usage: Whether usage is told in formats where clients must ask for it.
-        metrics: Gives what has been measured of the stream, as `Result.metrics` holds it.
+        usage: Whether usage is written in formats where clients must ask for it.
+        metrics: Returns the measurements of the stream, as in `Result.metrics`.
     """
 
     __slots__ = (
@@ -87,24 +87,24 @@ class Encoder(Protocol):
     """Encodes one stream into one buffer."""
 
     def event(self, event: Event) -> None:
-        """Writes what the format says for this event, which may be nothing."""
+        """Writes the format's objects for this event, perhaps none."""
 
     def heartbeat(self) -> None:
-        """Writes a keep-alive; only ever called between two events."""
+        """Writes a keep-alive; only called between two events."""
 
     def take(self) -> bytes:
         """The bytes written since the last call."""
 
     def take_pieces(self) -> Sequence[Piece]:
-        """Likewise, in pieces: whoever puts something around them copies them only once."""
+        """The same bytes in pieces, so that a writer that frames them copies them only once."""
 
 
 class StreamEncoder(Encoder, DeltaSink, Protocol):
-    """An encoder of a stream, which is written as it comes."""
+    """An encoder that writes a stream while it comes."""
 
 
 class PassthroughEncoder(Encoder, FrameSink, Protocol):
-    """An encoder that also takes the upstream's own frames; of a stream it is a `StreamEncoder` too."""
+    """An encoder that also takes the upstream's own frames; for a stream it is a `StreamEncoder` too."""
 
 
 class ClientRequest:
@@ -145,20 +145,20 @@ class Format(ABC):
     name: ClassVar[str]
     framings: ClassVar[tuple[Framing, ...]] = ("sse", "ndjson")
     announces: ClassVar[bool] = False
-    """Whether it can say that what it said is void (`stream.reset`)."""
+    """Whether the format can void everything that was sent (`stream.reset`)."""
 
     @abstractmethod
     def encoder(self, framing: Framing, context: StreamContext) -> StreamEncoder:
-        """A fresh encoder for one stream."""
+        """Creates the encoder of one stream."""
         raise NotImplementedError
 
     @abstractmethod
     def whole(self, context: StreamContext) -> Encoder:
-        """An encoder whose bytes, at the end, are the answer as one JSON object (`"stream": false`)."""
+        """Creates an encoder whose bytes, at the end, are one JSON object (`"stream": false`)."""
         raise NotImplementedError
 
     def passthrough(self, framing: Framing, context: StreamContext, *, whole: bool) -> PassthroughEncoder | None:
-        """An encoder for an upstream that speaks this very dialect, or `None` where the bytes must be translated.
+        """Creates an encoder for an upstream of the same dialect; `None` where its bytes must be translated.
 
         Args:
             framing: What the client asked for.
@@ -179,7 +179,7 @@ class Format(ABC):
         raise self._no_requests()
 
     def with_usage(self, body: dict[str, Any]) -> dict[str, Any]:
-        """The same request, asking for usage too.
+        """Returns the same request with usage asked for.
 
         Args:
             body: The client's JSON object.
@@ -190,13 +190,13 @@ class Format(ABC):
         return Error("unsupported", f"format {self.name!r} has no request of its own")
 
     def parse_request(self, body: dict[str, Any]) -> tuple[Request, list[str]]:
-        """A native request for a client's request in this dialect.
+        """Translates a client's request in this dialect into a native one.
 
         Args:
             body: The client's JSON object.
 
         Returns:
-            The request, and the paths of the fields that have no place in it.
+            The request, and the paths of the fields that a native request cannot express.
 
         Raises:
             InvalidRequest: The text names the field.
@@ -204,7 +204,7 @@ class Format(ABC):
         raise self._no_requests()
 
     def error_body(self, error: Error, request_id: str) -> bytes:
-        """The body of a response that is an error, where no stream has begun."""
+        """Returns the body of an error response, before a stream has begun."""
         payload = {**error.payload(), "request_id": request_id}
         return encode_json({"error": payload})
 
@@ -215,10 +215,9 @@ class Format(ABC):
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class DataEncoder(ABC):
-    """An encoder of a format whose frames are one `data:` line each; in NDJSON the same objects stand one a line.
+    """An encoder of a format whose SSE frames are one `data:` line each; NDJSON has the same objects, one a line.
 
-    Owns the framing, the keep-alive, the `id:` lines and the buffer. A format says in `_encode` which objects an event
-    becomes.
+    Owns the framing, the keep-alive, the `id:` lines and the buffer. A format's `_encode` turns an event into objects.
 
     Args:
         framing: What the client asked for.
@@ -237,7 +236,7 @@ class DataEncoder(ABC):
         self._seq = 0
 
     def event(self, event: Event) -> None:
-        """Writes what the format says for this event, which may be nothing."""
+        """Writes the format's objects for this event, perhaps none."""
         self._frame_at = -1
         self._encode(event)
         if event["type"] != "done":
@@ -268,7 +267,7 @@ class DataEncoder(ABC):
             self._out = kept
 
     def _parts(self, head: bytes, tail: bytes) -> Sequence[Part] | None:
-        """A frame around a text: with ids, its number stands in front of it; the very first one says more."""
+        """Returns a frame around a text; with ids, its number stands before it. The very first frame has more lines."""
         if not self._ids:
             return head, "text", tail
         return None if self._retry_ms is not None else (b"id: %b." % self._ids, "seq", b"\n" + head, "text", tail)
@@ -287,7 +286,7 @@ class DataEncoder(ABC):
         return b"".join(self.take_pieces())
 
     def take_pieces(self) -> list[Piece]:
-        """Likewise, in pieces."""
+        """The same bytes in pieces."""
         taken, self._out = self._out, []
         return taken
 
@@ -301,8 +300,8 @@ class DataEncoder(ABC):
         self._out.append(self._lead + data + self._trail)
 
     def _stamp(self) -> None:
-        # Only the event's last frame: a client that was cut off between two of them has not seen the event. Never a
-        # block of its own: OpenAI's Python SDK takes that for an event.
+        # On the event's last frame only: a client that was cut off between two frames has not seen the event. Never a
+        # block of its own: OpenAI's Python SDK reads that as an event.
         if self._frame_at < 0:
             return
         lines = b"id: %b.%d\n" % (self._ids, self._seq)
@@ -314,9 +313,9 @@ class DataEncoder(ABC):
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class WholeEncoder(ABC):
-    """An encoder of the answer as one JSON object, there once the stream has finished.
+    """An encoder of one JSON object, written once the stream has finished.
 
-    After an error it has no bytes: the error has a status and a body of its own (`Format.error_body`).
+    After an error it has no bytes: the error response has its own body (`Format.error_body`).
 
     Args:
         context: The stream.
@@ -328,7 +327,7 @@ class WholeEncoder(ABC):
         self._out = b""
 
     def event(self, event: Event) -> None:
-        """Takes one event; the one that says `done` makes the answer."""
+        """Takes one event; `done` makes the answer."""
         self._collector.event(event)
         if event["type"] == "done" and event["finished"]:
             result = self._collector.result()
@@ -336,8 +335,8 @@ class WholeEncoder(ABC):
                 result.metrics = self._context.metrics()
             self._out = self._answer(result)
 
-    def heartbeat(self) -> None:  # noqa: B027  # nothing is what it does for every format
-        """Nothing: the status is still open, so nothing has been sent that could be kept alive."""
+    def heartbeat(self) -> None:  # noqa: B027  # no format has one
+        """Writes nothing: the response has not begun, since its status is still open."""
 
     def take(self) -> bytes:
         """The answer, once."""
@@ -345,7 +344,7 @@ class WholeEncoder(ABC):
         return taken
 
     def take_pieces(self) -> list[Piece]:
-        """Likewise; one piece, where there is an answer."""
+        """The answer as one piece, where there is one."""
         taken = self.take()
         return [taken] if taken else []
 

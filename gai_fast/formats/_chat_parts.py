@@ -1,7 +1,7 @@
-"""Parts of OpenAI's chat answers: what streams and whole completions write alike.
+"""Parts of OpenAI's chat answers that streams and whole completions share.
 
-Owns the dialect's words for our finish reasons, usage, citations, reasoning and errors, and what goes under `x_gai`
-because it has no place there.
+Owns the dialect's form of finish reasons, usage, citations, reasoning and errors, and the members of `x_gai`, which
+hold everything that the dialect has no place for.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from gai_fast.limits import LIMITS
 # Finish reasons that OpenAI's clients do not know.
 _OWN_REASONS: Final = frozenset(("cancelled", "pause", "other"))
 
-# OpenAI has no type for a broken upstream: everything that is not the caller's doing is its `server_error`. An unknown
-# model is `invalid_request_error` there as well.
+# OpenAI has no type for a broken upstream: every failure that is not the caller's is a `server_error`. An unknown model
+# is an `invalid_request_error`, as with OpenAI.
 _ERROR_TYPES: Final[Mapping[Code, str]] = {
     "invalid_request": "invalid_request_error",
     "unauthorized": "authentication_error",
@@ -33,7 +33,7 @@ _ERROR_TYPES: Final[Mapping[Code, str]] = {
 
 
 def finish_reason_of(event: Event) -> tuple[str, dict[str, Any]]:
-    """The dialect's `finish_reason`, and what goes under `x_gai` beside it."""
+    """Returns the dialect's `finish_reason`, and the members of `x_gai` beside it."""
     reason = event.get("finish_reason", "stop")
     aside: dict[str, Any] = {}
     if reason in _OWN_REASONS:
@@ -44,7 +44,7 @@ def finish_reason_of(event: Event) -> tuple[str, dict[str, Any]]:
 
 
 def usage_of(usage: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Usage in OpenAI's names, and what goes under `x_gai` beside it."""
+    """Returns usage under OpenAI's names, and the members of `x_gai` beside it."""
     prompt = {"cached_tokens": usage.get("cached_input_tokens", 0)}
     if "cache_write_input_tokens" in usage:
         prompt["cache_write_tokens"] = usage["cache_write_input_tokens"]
@@ -59,11 +59,11 @@ def usage_of(usage: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def annotation(citation: Mapping[str, Any], length: int) -> dict[str, Any]:
-    """A citation with all four members, since the AI SDK's provider for OpenAI refuses a stream where one is missing.
+    """Builds a `url_citation` with all four members: `@ai-sdk/openai` refuses a stream where one is missing.
 
     Args:
-        citation: As the event has it.
-        length: The code points of the text so far: both offsets where the citation has none.
+        citation: The citation of an event.
+        length: The code points of the text so far; both offsets, where the citation has none.
     """
     start, end = citation.get("start"), citation.get("end")
     if start is None or end is None:
@@ -73,7 +73,7 @@ def annotation(citation: Mapping[str, Any], length: int) -> dict[str, Any]:
 
 
 def reasoning_detail(index: int, block: Mapping[str, Any], provider: str | None) -> dict[str, Any]:
-    """OpenRouter's entry for a signature event, or for a reasoning part of a message."""
+    """Builds OpenRouter's entry for a signature event, or for a reasoning part of a message."""
     if block.get("redacted"):
         detail = {"type": "reasoning.encrypted", "data": block["signature"]}
     else:
@@ -89,7 +89,7 @@ def extra_content(signature: str) -> dict[str, Any]:
 
 
 def argument_text(value: Any) -> str:
-    """A complete call's arguments as the text the dialect wants."""
+    """Returns a complete call's arguments as text."""
     if isinstance(value, JSONText):
         return value.text
     return value if isinstance(value, str) else encode_json(value).decode()
@@ -108,6 +108,6 @@ def error_object(error: Error) -> dict[str, Any]:
 
 
 def note_warning(warnings: list[dict[str, Any]], event: Event) -> None:
-    """Keeps a warning for the place where all of an answer are told, as far as `limits.warnings` allows."""
+    """Keeps a warning for the end of the answer, within `limits.warnings`."""
     if len(warnings) < LIMITS.warnings:
         warnings.append({"reason": event.get("reason", "")})

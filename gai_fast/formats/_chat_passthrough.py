@@ -1,6 +1,6 @@
-"""Passthrough of OpenAI's chat stream: the upstream's own frames, and what they leave out.
+"""Passthrough of OpenAI's chat stream: the upstream's own frames, and a few of ours.
 
-Owns when a frame is passed on and when one of ours is written beside them.
+Owns when a frame is passed on, and when one of ours is written beside them.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from gai_fast.formats._chat_stream import Chunks
 
 
 class Passthrough(Chunks):
-    """The upstream's own frames, byte for byte, and what they leave out.
+    """The upstream's own frames, byte for byte, and those of ours that complete them.
 
-    1. Events that the frames have told already write nothing.
+    1. An event that frames carried writes nothing.
     2. Warnings stand on one chunk with `choices: []` before `[DONE]`.
     3. `[DONE]` waits for the `finish`, and is added where the upstream sent none: after an error there is none.
-    4. An error that no frame told (a cut stream, a timeout) and a cancelled answer get chunks of our own.
+    4. An error that no frame carried (a cut stream, a timeout) and a cancelled answer get chunks of our own.
     5. An answer without any frame (a whole JSON object to a streamed request) is translated.
     """
 
@@ -43,24 +43,24 @@ class Passthrough(Chunks):
             if _DONE_LINE.search(raw):
                 self._done_frame = raw
                 return
-            # Bare JSON is an error to the relay, but no client reads a line that is no SSE.
+            # The relay reads bare JSON as an error, but clients ignore a line that is no SSE.
             self._told = _DATA_LINE.search(raw) is not None
         self._out.append(raw)
         self._end = raw[-4:] if len(raw) >= 4 else (self._end + raw)[-4:]
 
     def delta_parts(self, event: Event, key: str) -> Sequence[Part] | None:
-        """Nothing is written for a delta: its frame is passed on."""
+        """Returns no parts: the delta's frame is passed on."""
         return ()
 
     def append_frames(self, frames: Piece, count: int, characters: int = 0) -> None:
         """Takes frames of the upstream's, all of them deltas."""
         self._out.append(frames)
-        self._end = bytes(frames[-4:]) or b"\n\n"  # what has been sent already ended so
+        self._end = bytes(frames[-4:]) or b"\n\n"  # the fast path has sent frames that end so
 
     def event(self, event: Event) -> None:
-        """Writes what no frame has told."""
+        """Writes an event that no frame carried."""
         if event["type"] == "stream.reset":
-            self._passing, self._choices = False, [0]  # the next answer may have no frames; its role has been told
+            self._passing, self._choices = False, [0]  # the next answer may have no frames; the role has been sent
         if not self._passing:
             super().event(event)
             return
@@ -70,7 +70,7 @@ class Passthrough(Chunks):
 
     def heartbeat(self) -> None:
         """Writes a keep-alive."""
-        # The LF of a CRLF may come with the next frame: after a LF of ours it would be an empty line.
+        # The LF of a CRLF may come with the next frame: after an LF of ours it would end an empty line.
         if self._end.endswith(b"\r"):
             self._out.append(b": ping\r")
         else:
@@ -87,7 +87,7 @@ class Passthrough(Chunks):
         self._name_stream(identifier or self._id, event.get("model", self._model))
 
     def _ended(self, event: Event) -> None:
-        # The upstream's own reason has its own word; a cancel of ours has none.
+        # An upstream that cancelled gives its reason; our own cancel has none.
         if event.get("finish_reason") == "cancelled" and "finish_reason_raw" not in event:
             self._own()
             self._finish(event)

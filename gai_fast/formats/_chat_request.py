@@ -1,7 +1,8 @@
 """Requests of OpenAI's Chat Completions, read as native ones.
 
-Owns which field of the dialect becomes which of ours, which say nothing to us, and which have no place. What an answer
-of our own OpenAI format holds (reasoning, signatures) is taken back. Knows no provider and no route.
+Owns which field of the dialect becomes which field of a native request, which fields are ignored, and which cannot be
+expressed. Accepts everything that an answer in our own OpenAI format holds (reasoning, signatures). Knows no provider
+and no route.
 """
 
 from __future__ import annotations
@@ -25,13 +26,13 @@ _READ: Final = frozenset(
     "tools functions tool_choice function_call".split()
 )
 
-# Fields that change nothing a caller could see in the answer: accounts, caches, storage, and what the route has read.
+# Fields without an effect that a caller could see in the answer: accounts, caches, storage, and fields of the route.
 _HARMLESS: Final = frozenset(
     "prediction prompt_cache_key prompt_cache_options prompt_cache_retention safety_identifier store stream_options "
     "user".split()
 )
 
-# Values that ask for what happens anyway.
+# Values that ask for the default.
 _NEUTRAL: Final[Mapping[str, tuple[Any, ...]]] = {
     "frequency_penalty": (0,),
     "logit_bias": ({},),
@@ -44,7 +45,7 @@ _NEUTRAL: Final[Mapping[str, tuple[Any, ...]]] = {
     "verbosity": ("medium",),
 }
 
-# OpenRouter's names for whose signature it is.
+# OpenRouter's names for the author of a signature.
 DETAIL_FORMATS: Final = {
     "anthropic": "anthropic-claude-v1",
     "azure": "azure-openai-responses-v1",
@@ -59,14 +60,13 @@ _AUDIO_TYPES: Final = {"mp3": "audio/mpeg", "wav": "audio/wav"}
 
 
 def read_chat_request(body: Mapping[str, Any]) -> tuple[Request, list[str]]:
-    """A chat request as a native one.
+    """Translates a chat request into a native one.
 
     Args:
         body: The client's JSON object.
 
     Returns:
-        The request (`stream` is false where the client does not say), and the paths of the fields that have no place in
-        it, in their order.
+        The request (`stream` is false by default), and the paths of the fields that it cannot express, in their order.
 
     Raises:
         InvalidRequest: The text names the field by its path.
@@ -77,7 +77,7 @@ def read_chat_request(body: Mapping[str, Any]) -> tuple[Request, list[str]]:
 
 
 def read_chat_members(body: dict[str, Any]) -> ClientRequest:
-    """The members of a chat request that matter to every route and upstream; the others are not looked at.
+    """Reads those members of a chat request that matter to every route and upstream.
 
     Args:
         body: The client's JSON object.
@@ -100,7 +100,7 @@ def read_chat_members(body: dict[str, Any]) -> ClientRequest:
 
 
 def with_usage(body: dict[str, Any]) -> dict[str, Any]:
-    """The same chat request, asking for usage too.
+    """Returns the same chat request with usage asked for.
 
     Args:
         body: The client's JSON object.
@@ -110,7 +110,7 @@ def with_usage(body: dict[str, Any]) -> dict[str, Any]:
 
 
 def _characters(messages: Any) -> int:
-    """The characters of the texts in a client's messages, whatever their shape."""
+    """Counts the characters of the texts in a client's messages, whatever their shape."""
     if isinstance(messages, str):
         return len(messages)
     if isinstance(messages, list):
@@ -121,7 +121,7 @@ def _characters(messages: Any) -> int:
 
 
 class _RequestReader:
-    """Reads one chat request; `lost` gathers the paths of what has no place in a native one.
+    """Reads one chat request; `lost` collects the paths of the fields that a native request cannot express.
 
     Nulls are absent. Members are checked where their shape changes on the way; the native request checks the rest.
     """
@@ -169,7 +169,7 @@ class _RequestReader:
         return native
 
     def _rest(self, holder: Mapping[str, Any], path: str, known: Iterable[str]) -> None:
-        """What is left of an object is lost."""
+        """Adds the other members of an object to `lost`."""
         self.lost += [f"{path}.{key}"[2:] for key, value in holder.items() if key not in known and value is not None]
 
     # -- messages --
@@ -216,7 +216,7 @@ class _RequestReader:
         if kind == "image_url":
             self._rest(part, path, ("type", kind))
             image = _required(part, kind, path, dict)
-            # `detail` is a hint about cost, not about what is seen.
+            # `detail` is a hint about cost, not about content.
             self._rest(image, f"{path}.{kind}", ("url", "detail"))
             url = _required(image, "url", f"{path}.{kind}", str)
             if not url.startswith("data:"):
@@ -245,7 +245,7 @@ class _RequestReader:
         return native if filename is None else {**native, "filename": filename}
 
     def _assistant(self, message: Mapping[str, Any], path: str) -> dict[str, Any]:
-        # What a client has of an earlier answer comes back whole; `annotations` tell a model nothing.
+        # Clients send earlier answers back whole; `annotations` are of no use to a model.
         self._rest(
             message,
             path,
@@ -282,14 +282,14 @@ class _RequestReader:
         for at, detail in enumerate(_member(message, "reasoning_details", path, list) or ()):
             here = f"{path}.reasoning_details[{at}]"
             part = self._reasoning_detail(detail, here)
-            # A client that kept the deltas of OpenRouter sends a block in pieces of one index.
+            # A client that kept the deltas sends a block in pieces with the same index.
             same = parts and index is not None and detail.get("index") == index
             if same and "signature" not in parts[-1] and "redacted" not in part:
                 parts[-1] = {**parts[-1], **part, "text": parts[-1]["text"] + part["text"]}
             else:
                 parts.append(part)
             index = detail.get("index")
-        # Of blocks that follow a signature the details hold the text as well: what is left is for the first.
+        # The details also hold the text of blocks after a signature: the rest of the text belongs to the first block.
         known = "".join(part["text"] for part in parts)
         left = text.removesuffix(known) if text and text.endswith(known) else ""
         if not left:
@@ -333,7 +333,7 @@ class _RequestReader:
             "type": "tool_call",
             "call_id": call_id,
             "name": _required(function, "name", path, str),
-            # What is no JSON is passed on as the text it is: it is what the model said.
+            # Text that is no JSON stays text: the model wrote it.
             "input": text if compact is None else JSONText(compact, None),
         }
 
@@ -410,10 +410,10 @@ _JSON_TYPES: Final = {str: "str", dict: "object", list: "array", bool: "bool", i
 
 
 def _member(holder: Mapping[str, Any], key: str, path: str, *kinds: type) -> Any:
-    """A member, `None` where it is absent or null.
+    """Returns a member, `None` where it is absent or null.
 
     Raises:
-        InvalidRequest: It is of none of the types.
+        InvalidRequest: It has none of the types.
     """
     value = holder.get(key)
     if value is not None:
@@ -440,7 +440,7 @@ def _invalid(what: str, path: str) -> InvalidRequest:
 
 
 def _data_url(url: str, path: str) -> dict[str, str]:
-    """The parts of a `data:` URL (RFC 2397); only base64 carries bytes that a provider takes."""
+    """Splits a `data:` URL (RFC 2397); only base64 is accepted."""
     head, comma, data = url.partition(",")
     scheme, _, media = head.partition(":")
     media_type, *parameters = media.split(";")

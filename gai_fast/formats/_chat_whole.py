@@ -81,7 +81,7 @@ class WholeCompletion(WholeEncoder):
 
 
 class WholePassthrough(WholeCompletion):
-    """The upstream's whole answer as it is; the answer is built from events where the upstream streamed after all."""
+    """The upstream's whole answer as it is, or one built from events where the upstream streamed after all."""
 
     whole: bool = True
 
@@ -90,7 +90,7 @@ class WholePassthrough(WholeCompletion):
         self._raw = b""
 
     def frame(self, raw: bytes, *, last: bool) -> None:
-        """Takes the upstream's whole body; frames of a stream are told by their events."""
+        """Takes the upstream's whole body; frames of a stream are ignored, as their events are collected."""
         if last and raw.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{"):
             self._raw = raw
 

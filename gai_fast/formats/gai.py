@@ -1,6 +1,6 @@
-"""`gai.events.v1` itself: events as they are.
+"""The format `gai.events.v1`: events as they are.
 
-Owns the keep-alives of this format and the shape of its whole answer. The bytes of events are the kernels' matter.
+Owns the keep-alives of this format and the shape of its whole answer. The kernels write the events.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class _SSE(SSEEncoder):
 
 
 class _FirstRetry(_SSE):
-    """Says `retry:` inside the first frame."""
+    """Writes `retry:` in the first frame."""
 
     __slots__ = ("first_retry",)
 
@@ -69,7 +69,7 @@ class GaiFormat(Format):
     announces: ClassVar[bool] = True
 
     def encoder(self, framing: Framing, context: StreamContext) -> StreamEncoder:
-        """An encoder; SSE is compact and NDJSON full unless the context says otherwise."""
+        """Creates an encoder; by default SSE is compact and NDJSON full."""
         envelope = context.envelope or ("compact" if framing == "sse" else "full")
         ids = context.stream_id if context.ids and framing == "sse" else None
         kind = _NDJSON if framing == "ndjson" else _FirstRetry if ids else _SSE

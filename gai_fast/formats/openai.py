@@ -33,21 +33,21 @@ class OpenAIFormat(Format):
     name: ClassVar[str] = "openai"
 
     def encoder(self, framing: Framing, context: StreamContext) -> StreamEncoder:
-        """An encoder of `chat.completion.chunk` objects."""
+        """Creates an encoder of `chat.completion.chunk` objects."""
         return Chunks(framing, context)
 
     def whole(self, context: StreamContext) -> Encoder:
-        """One `chat.completion`."""
+        """Creates an encoder of one `chat.completion`."""
         return WholeCompletion(context)
 
     def passthrough(self, framing: Framing, context: StreamContext, *, whole: bool) -> PassthroughEncoder | None:
-        """The upstream's own bytes; NDJSON and streams with ids must be written anew."""
+        """Creates an encoder that passes frames on; NDJSON and streams with ids must be translated."""
         if whole:
             return WholePassthrough(context)
         return None if framing == "ndjson" or context.ids else Passthrough(framing, context)
 
     def read_request(self, body: dict[str, Any]) -> ClientRequest:
-        """The members of a chat request that matter to every route and upstream.
+        """Reads those members of a chat request that matter to every route and upstream.
 
         Raises:
             InvalidRequest: `model` is no string, or `stream` no boolean.
@@ -55,11 +55,11 @@ class OpenAIFormat(Format):
         return read_chat_members(body)
 
     def with_usage(self, body: dict[str, Any]) -> dict[str, Any]:
-        """The same request with `stream_options.include_usage`."""
+        """Returns the same request with `stream_options.include_usage`."""
         return with_usage(body)
 
     def parse_request(self, body: dict[str, Any]) -> tuple[Request, list[str]]:
-        """A chat request as a native one; `stream` is `false` where the client does not say.
+        """Translates a chat request into a native one; `stream` is false by default.
 
         Raises:
             InvalidRequest: The text names the field, mostly by its path in the client's own request.
@@ -68,7 +68,7 @@ class OpenAIFormat(Format):
         return read_chat_request(body)
 
     def error_body(self, error: Error, request_id: str) -> bytes:
-        """`{"error": {message, type, param, code}}`; the upstream's own words where `error.details` holds them."""
+        """Returns `{"error": {message, type, param, code}}`, with the upstream's own members from `error.details`."""
         return encode_json({"error": error_object(error)})
 
 

@@ -1,7 +1,7 @@
-"""`simple`: the visible text and nothing else, for a page with ten lines of JavaScript.
+"""The format `simple`: the visible text and nothing else, for a page with ten lines of JavaScript.
 
-A delta is `{"content": "…"}`, a failure `{"error": "…"}`; in SSE `[DONE]` says that the answer is complete and never
-follows an error. A refusal is text. The whole answer is one `{"content": "…"}` with all the text.
+A delta is `{"content": "…"}`, a failure `{"error": "…"}`. In SSE `[DONE]` means that the answer is complete, so it
+never follows an error. A refusal is text. The whole answer is one `{"content": "…"}` with all the text.
 """
 
 from __future__ import annotations
@@ -36,16 +36,16 @@ class _Whole(WholeEncoder):
 
 
 class SimpleFormat(Format):
-    """Plain text in the smallest frames there are."""
+    """Plain text in the smallest frames."""
 
     name: ClassVar[str] = "simple"
 
     def encoder(self, framing: Framing, context: StreamContext) -> StreamEncoder:
-        """An encoder of `{"content"}` frames."""
+        """Creates an encoder of `{"content": "…"}` frames."""
         return _Simple(framing, context)
 
     def whole(self, context: StreamContext) -> Encoder:
-        """One `{"content": "…"}`."""
+        """Creates an encoder of one `{"content": "…"}`."""
         return _Whole(context)
 
 

@@ -53,7 +53,7 @@ class Perplexity(ChatAPI):
         return super().message(message, path, target)
 
     def assistant(self, message: AssistantMessage, path: str, target: Target) -> dict[str, Any] | None:
-        for at, part in enumerate(message.content):
+        for at, part in enumerate(() if isinstance(message.content, str) else message.content):
             if isinstance(part, ToolCallPart):
                 self.leave_out(f"{path}.content[{at}]", target, "calls of tools")
         whole = super().assistant(message, path, target) or {}

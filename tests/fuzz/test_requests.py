@@ -14,7 +14,7 @@ from functools import cache
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gai_fast.errors import InvalidRequest, Unsupported
@@ -82,8 +82,8 @@ NAMES = sorted(set(names_in(NATIVE)) | {"functionDeclarations", "betas", "api_ve
 
 
 VALUES: list[Any] = [
-    None, True, False, 0, -1, 1.5, 10**30, "", "text", "\ud800", "a\r\nx: y", "data:image/png;base64,", "\0large", [],
-    {}, [None], [1], ["a"], [[]], [{}], {"a": None}, {"a": 1}, {"type": "text"}, {"functionDeclarations": 1},
+    None, True, -1, 1.5, 10**30, "", "text", "\ud800", "a\r\nx: y", "\0large", [], {}, [None], [1], [[]], [{}],
+    {"a": 1}, {"type": "text"}, {"functionDeclarations": 1},
 ]  # fmt: skip
 """What is tried in every place: one of each kind, and what some code may look into."""
 
@@ -165,6 +165,7 @@ def with_options(api: API, options: Any) -> dict[str, Any]:
 
 
 modes = st.sampled_from(["error", "drop"])
+some = settings(max_examples=settings().max_examples // 4)  # for each of twenty APIs
 
 
 @pytest.mark.parametrize("name", APIS)
@@ -184,6 +185,7 @@ def test_one_of_each_kind_in_every_place_gives_a_request_or_a_refusal(name: str)
 
 
 @pytest.mark.parametrize("name", APIS)
+@some
 @given(data=st.data(), mode=modes)
 def test_any_provider_options_give_a_request_or_a_refusal(name: str, data: st.DataObject, mode: str) -> None:
     api = get_provider(name)
@@ -198,6 +200,7 @@ def test_any_provider_options_give_a_request_or_a_refusal(name: str, data: st.Da
 
 
 @pytest.mark.parametrize("name", APIS)
+@some
 @given(data=st.data(), mode=modes)
 def test_any_value_in_a_native_request_gives_a_request_or_a_refusal(name: str, data: st.DataObject, mode: str) -> None:
     path = data.draw(st.sampled_from(sorted(places(NATIVE), key=str)))
@@ -206,6 +209,7 @@ def test_any_value_in_a_native_request_gives_a_request_or_a_refusal(name: str, d
 
 
 @pytest.mark.parametrize("name", [name for name in APIS if get_provider(name).dialect])
+@some
 @given(data=st.data())
 def test_any_value_in_a_body_of_its_own_dialect_gives_a_request_or_a_refusal(name: str, data: st.DataObject) -> None:
     own = own_body(name) | OPTIONS

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import json
-from typing import Any
+from typing import Any, Literal
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,7 +14,7 @@ from msgspec import UNSET
 
 from gai_fast.errors import InvalidRequest
 from gai_fast.limits import LIMITS
-from gai_fast.reading import characters, conversation, parse_object, parse_request, turns
+from gai_fast.reading import characters, check_members, conversation, parse_object, parse_request, turns
 from gai_fast.request import (
     AssistantMessage,
     NamedTool,
@@ -425,3 +426,19 @@ def test_every_turn_has_its_path() -> None:
         ("messages[0]", "a"),
         ("query", "q"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("given", "why"),
+    [
+        ({"names": "abc"}, "Expected `array | null`, got `str` - at `$.here.names`"),
+        ({"names": ["a", 1]}, "Expected `str`, got `int` - at `$.here.names[1]`"),
+        ({"kind": SECRET}, "Invalid enum value - at `$.here.kind`"),
+    ],
+)
+def test_members_that_a_type_names_are_refused_by_their_path_and_not_quoted(given: dict[str, Any], why: str) -> None:
+    named = msgspec.defstruct("Named", [("names", list[str] | None, None), ("kind", Literal["a"] | None, None)])
+    with pytest.raises(InvalidRequest) as caught:
+        check_members(given, named, "$.here")
+    assert caught.value.message == f"The request is not valid: {why}"
+    check_members({"names": None, "kind": "a", "other": [SECRET]}, named, "$.here")

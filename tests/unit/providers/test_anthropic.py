@@ -683,3 +683,9 @@ def test_a_thinking_turn_survives_being_sent_back() -> None:
         {"type": "tool_use", "id": "toolu_1", "name": "f", "input": {"n": 1}},
     ]}  # fmt: skip
     assert [block["type"] for block in turns[1]["content"]] == ["tool_result", "text"]
+
+
+@pytest.mark.parametrize("user_id", [1, ["u"], {}])
+def test_the_user_id_is_a_text(user_id: Any) -> None:
+    with pytest.raises(InvalidRequest, match=r"Expected `str` - at `\$\.metadata\.user_id`"):
+        request("anthropic", metadata={"user_id": user_id})
