@@ -1,7 +1,7 @@
 """One stream, sans-IO: an upstream's answer in, legal `gai.events.v1` events out.
 
-Owns the legal order of a stream, its one end, and the only place where an exception becomes an event. Never awaits,
-opens nothing, reads no clock; knows no provider and no wire format of a client: it drives the parts it is given.
+Owns the legal order of a stream, its one end, and the only place where an exception becomes an event. It never awaits,
+opens nothing and reads no clock. It knows no provider and no client format: it drives the parts that it is given.
 
 Rules (docs/events.md, "Ends"):
 
@@ -9,14 +9,14 @@ Rules (docs/events.md, "Ends"):
 2. Exactly one of `finish` and `error`, then `done`, then nothing. `done.finished` is true where `finish` was sent.
 3. `finish` is held until the provider's end mark or the end of its body.
 4. A body that ends before the provider said why is `error {network, truncated}`; one that breaks after is a `finish`.
-5. A chunk that cannot be read is left out and told by a `warning`, or ends the stream, as `on_malformed` says; the
-   third in a row always ends it.
-6. A failure of the upstream is told to `failed` before it is told to the client; where that promises another attempt,
-   `begin` follows and nothing is told. What was delivered by then is either void, which `stream.reset` says, or the
-   attempt says it again, which the transcript verifies; the client sees one stream.
+5. An unreadable chunk is left out and becomes a `warning`, or it ends the stream, as `on_malformed` says. The third in
+   a row always ends it.
+6. The relay asks `failed` about a failure of the upstream before it passes it on. Where `failed` promises another
+   attempt, `begin` follows instead. The content delivered by then is either void, which `stream.reset` announces, or
+   the new attempt repeats it, which the transcript verifies; the client sees one stream.
 7. Whatever a part raises, in any call, ends the stream: an `Error` as itself, anything else as one `error {internal}`,
-   then `done`. The upstream is not blamed for it: `failed` is not asked. `fault` keeps the exception for the caller to
-   log. Where the sink cannot take that end either, `is_cut` is true: the caller must not end the response properly.
+   then `done`. This is not the upstream's failure: `failed` is not asked. `fault` keeps the exception for the caller to
+   log. Where the sink cannot take that end either, `is_cut` is true, and the caller must not end the response properly.
 """
 
 from __future__ import annotations
@@ -38,49 +38,53 @@ from gai_fast.transcript import Transcript
 
 
 class EventSink(Protocol):
-    """Takes the events of a stream in order: a format's encoder, or a collector."""
+    """Receives the events of a stream in order: a format's encoder, or a collector."""
 
     def event(self, event: Event) -> None:
-        """Takes one event; the dict is the sink's to keep, not to change."""
+        """Receives one event; the sink may keep the dict, and must not change it.
+
+        Raises:
+            ValueError: The event cannot be written; nothing of it was.
+        """
 
 
 class DeltaSink(EventSink, Protocol):
-    """A sink that also takes deltas which are written already: most of a stream, without an event for each."""
+    """A sink that also receives deltas which are written already: most of a stream, without an event for each."""
 
     @property
     def seq(self) -> int:
-        """The number of the last event; 0 where the sink numbers nothing."""
+        """The number of the last event; 0 where the sink does not number events."""
 
     def delta_parts(self, event: Event, key: str) -> Sequence[Part] | None:
-        """How the next delta like this one is written, whatever its text; `None`: it must be handed over as an event.
+        """Returns the parts of which the next delta like this one is written; `None`: it must come as an event.
 
         Args:
-            event: A delta that was just taken, or one that is expected behind what was.
-            key: Which of its keys holds the text.
+            event: The delta that was just received, or one that is expected next.
+            key: The key that holds its text.
         """
 
     def append_frames(self, frames: Piece, count: int, characters: int = 0) -> None:
-        """Takes deltas that are written already, as `delta_parts` said.
+        """Receives deltas that are written already, made of `delta_parts`.
 
         Args:
-            frames: Their bytes; none where they have also been sent.
-            count: How many they are.
+            frames: Their bytes; none where they have been sent, too.
+            count: Their number.
             characters: The code points of the visible text in them.
         """
 
 
 class FrameSink(EventSink, Protocol):
-    """A sink of the upstream's own dialect: it takes the upstream's bytes, and of the events what they leave out."""
+    """A sink of the upstream's own dialect: it writes the upstream's bytes, and only those events that they lack."""
 
     whole: bool
     """Whether the client asked for one JSON object, so that a whole answer is passed on as it is."""
 
     def frame(self, raw: bytes, *, last: bool) -> None:
-        """Takes one frame as it came.
+        """Receives one frame as it came.
 
         Args:
             raw: The bytes from the end of the frame before to the end of this one.
-            last: This frame is the upstream's end mark, or tells its failure.
+            last: This frame is the upstream's end mark, or holds its error.
         """
 
 
@@ -115,11 +119,11 @@ TRANSITIONS: Final[dict[State, dict[str, State]]] = {
     State.FAILED: {"done": State.CLOSED},
     State.CLOSED: {},
 }
-"""`TRANSITIONS[state][event type]` is the next state; what is not here is illegal."""
+"""`TRANSITIONS[state][event type]` is the next state; an event that is not here is illegal."""
 
 
 class IllegalTransition(GaiFastError):
-    """Our bug: an event that the state of its stream does not allow."""
+    """A bug of ours: an event that the state of its stream does not allow."""
 
     def __init__(self, state: State, kind: str) -> None:
         super().__init__(f"stream: {kind!r} is not allowed in state {state.value!r}")
@@ -135,15 +139,15 @@ class _Unwritable(Exception):
 _UNKNOWN: Final[BodyKind] = BodyKind.UNKNOWN
 _STREAM: Final[BodyKind] = BodyKind.STREAM
 _IGNORED: Final[BodyKind] = BodyKind.IGNORED
-# What may stand between two deltas without parting them.
+# Events that may stand between two deltas without parting them.
 _ASIDES: Final = frozenset({"usage", "warning"})
 _TEXT_KEYS: Final[dict[str, str]] = dict(DELTAS)
-"""`DELTAS`, our own, which compiled code reads without a call."""
+"""A copy of `DELTAS`, which compiled code reads without a call."""
 _FRAME: Final = frozenset({"start", "stream.reset", "error", "done"})
-"""What stands around an answer and is no part of it."""
+"""Events around an answer, which are not part of it."""
 _NO_CONTENT: Final = _FRAME | _ASIDES | {"safety", "step.end", "finish"}
-"""What may be said before an answer begins."""
-# What an adapter's code meets in a chunk whose members have other types than the API promises.
+"""Events that are not content: they may come before an answer begins."""
+# Exceptions of an adapter that reads a chunk whose members have other types than the API promises.
 _WRONG_SHAPE: Final[tuple[type[Exception], ...]] = (
     AttributeError,
     IndexError,
@@ -157,23 +161,24 @@ _WRONG_SHAPE: Final[tuple[type[Exception], ...]] = (
 class Relay:
     """One answer of one upstream, relayed to one sink.
 
-    Feed it `receive_head`, `receive_data` and `receive_eof` in this order; `cancel` and `fail` may come at any moment.
-    After the first end every further call is ignored.
+    Call `receive_head`, `receive_data` and `receive_eof` in this order; `cancel` and `fail` at any moment. After the
+    end every further call is ignored. No call raises.
 
     Args:
         adapter: Reads the provider's chunks.
-        sink: Takes the events.
-        deltas: The same sink, where it takes deltas that are written already.
-        frames: The same sink, where it takes the upstream's bytes as they are.
-        stream_id: Told in `start`, where the stream has one.
-        upstream: The configured name of the upstream, told in `start`.
-        on_malformed: `skip` leaves out what cannot be read, `error` ends the stream.
-        translate: Applied to an upstream's error before it is told (CONTRACT §6 on our own credentials).
-        prompt_characters: Length of the request's text, for an estimate where nobody counted; `None`: no estimate.
+        sink: Receives the events.
+        deltas: The same sink, where it receives deltas that are written already.
+        frames: The same sink, where it receives the upstream's bytes as they are.
+        stream_id: For `start`, where the stream has one.
+        upstream: The configured name of the upstream, for `start`.
+        on_malformed: `skip` leaves out unreadable chunks, `error` ends the stream.
+        translate: Applied to an upstream's error before it is passed on; hides refusals of our own credentials.
+        prompt_characters: Length of the request's text, for an estimate where the provider counts nothing; `None`: no
+            estimate.
         chain: The stream's processors; `deltas` and `frames` are given only where the chain need not see those.
         failed: Asked about each failure of the upstream; `True`: `begin` will follow.
-        transcript: Keeps what is delivered, for an attempt that goes on from it; it needs all events, so there are no
-            `deltas` or `frames`.
+        transcript: Keeps the delivered content, for an attempt that goes on from it; it needs all events, so there are
+            no `deltas` or `frames`.
     """
 
     __slots__ = (
@@ -234,11 +239,11 @@ class Relay:
         self._on_malformed = on_malformed
         self._prompt_characters = prompt_characters
         self.failed = failed
-        """Asked about each failure of the upstream; who asks no more lets go of it: it keeps the one who is asked."""
+        """Asked about each failure of the upstream; set to `None` at the end, to break a reference cycle."""
         self._failure: Error | None = None
         self._transcript = transcript
         self._continued: Literal["verified", "prefill"] | None = None
-        # What an end would tell, as long as nothing new has come since a failure that another attempt is to heal.
+        # Complete calls and usage of a failed attempt, for the end, until the attempt that heals it brings new content.
         self._unsaid: tuple[list[Event], dict[str, object]] | None = None
         self._chain = chain
         self._has_told = False
@@ -246,19 +251,19 @@ class Relay:
 
         self.state = State.IDLE
         self.error: Error | None = None
-        """What the stream failed with, once it has."""
+        """The error that ended the stream, if one did."""
         self.fault: Exception | None = None
-        """What a part raised, other than an `Error`, so that the stream ended: a bug, to be logged."""
+        """The exception of a part, other than an `Error`, that ended the stream: a bug, to be logged."""
         self.is_cut = False
         """Whether the stream is over though the sink could not take its end."""
         self.delivered = False
-        """Whether content has been passed on that is not void: from here on nothing is retried in silence."""
+        """Whether content has been passed on and is not void: from then on no attempt begins anew in silence."""
         self.deltas = 0
-        """Deltas so far."""
+        """The number of deltas so far."""
         self.end: Event = {}
         """The `finish` or `error`, once there is one."""
         self.others = 0
-        """Events so far that are no deltas."""
+        """The number of other events so far."""
 
         self._characters = 0
         self._attempt(adapter, sink, deltas, frames, upstream, translate)
@@ -272,7 +277,7 @@ class Relay:
         upstream: str | None,
         translate: Callable[[Error], Error] | None,
     ) -> None:
-        """All that belongs to one response of an upstream."""
+        """Sets up everything that belongs to one response of an upstream."""
         self._adapter = adapter
         self._sink = sink
         self._deltas = deltas
@@ -280,10 +285,10 @@ class Relay:
         self._upstream = upstream
         self._translate = translate
         self.is_silent = True
-        """Whether the attempt has given no event yet."""
+        """Whether the attempt has brought no event yet."""
         self.has_content = False
-        """Whether the attempt has given content, be it what was delivered already."""
-        self._is_void = False  # its start has been told: what only says that again is not passed on
+        """Whether the attempt has brought content, repeated content included."""
+        self._is_void = False  # the client has a start: frames that only repeat it are not passed on
         self._body = Body(adapter.api)
         self._learning = deltas if adapter.text_members else None
         self._copier = DeltaCopier(
@@ -309,17 +314,17 @@ class Relay:
         translate: Callable[[Error], Error] | None = None,
         continued: Literal["verified", "prefill"] | None = None,
     ) -> None:
-        """Another attempt, which `failed` has promised.
+        """Begins another attempt, which `failed` has promised.
 
         Args:
-            adapter: As for the class, as what follows.
-            sink: Likewise; where events have been given to it already, it is the same one or takes up where it was.
-            deltas: Likewise.
-            frames: Likewise.
-            upstream: Likewise.
-            translate: Likewise.
-            continued: How it goes on from what was delivered: `verified`: it must say that again first; `prefill`: it
-                says what follows; `None`: what was delivered is void, if anything was.
+            adapter: As for the class.
+            sink: As for the class; it must go on where the former one stopped.
+            deltas: As for the class.
+            frames: As for the class.
+            upstream: As for the class.
+            translate: As for the class.
+            continued: How the attempt goes on from the delivered content. `verified`: it repeats that first; `prefill`:
+                it begins behind it; `None`: the delivered content is void.
         """
         if self.is_over:
             return
@@ -346,10 +351,10 @@ class Relay:
         elif self._transcript is not None:
             self._transcript.go_on()
 
-    # -- what the upstream sends --
+    # -- the upstream's response --
 
     def receive_head(self, status: int, headers: Mapping[str, str]) -> None:
-        """The status and the headers of the upstream's response.
+        """Receives the status and the headers of the upstream's response.
 
         Args:
             status: The HTTP status.
@@ -363,7 +368,7 @@ class Relay:
             self.fail_attempt(error)
 
     def receive_data(self, data: bytes, now_ms: int | None = None) -> None:
-        """Bytes of the body, cut anywhere.
+        """Receives bytes of the body, cut anywhere.
 
         Args:
             data: The bytes.
@@ -391,10 +396,10 @@ class Relay:
             self._receive_eof(None, self._now_ms or None)
 
     def receive_eof(self, error: Error | None = None, now_ms: int | None = None) -> None:
-        """The end of the body.
+        """Receives the end of the body.
 
         Args:
-            error: Why it ended early; `None`: it is complete.
+            error: The reason why it ended early; `None`: it is complete.
             now_ms: Milliseconds since the epoch, for a `Retry-After` date.
         """
         if self._is_done_with or self.is_over:
@@ -416,16 +421,16 @@ class Relay:
         if not self._is_done_with:
             self._finish(error)
 
-    # -- what takes the fast path --
+    # -- the fast path --
 
     @property
     def copier(self) -> DeltaCopier | None:
-        """The stream's copier, where all that it copies may be sent as it is; `None`: not now."""
+        """The stream's copier, where the bytes that it copies may be sent as they are; `None`: not now."""
         is_open = self._body.kind is _STREAM and self.state is State.STREAMING and self._deltas is not None
         return self._copier if is_open and not self._halves and self._copier.copies else None
 
     def settle(self) -> None:
-        """Notes the deltas that took the fast path, before anything else happens to the stream."""
+        """Counts the deltas that took the fast path; called before anything else happens to the stream."""
         try:
             count, kinds = self._copier.settle()
             if count and self._deltas is not None:
@@ -433,7 +438,7 @@ class Relay:
         except Exception as problem:  # noqa: BLE001  # rule 7
             self.break_off(problem)
 
-    # -- what the gateway decides --
+    # -- decisions of the gateway --
 
     def fail_attempt(self, error: Error) -> None:
         """Ends the attempt, and the stream with it unless `failed` promises another one."""
@@ -447,7 +452,7 @@ class Relay:
             self._fail(self._blamed(error))
 
     def give_up(self) -> None:
-        """Ends the stream with the failure after which another attempt was promised: none can be made."""
+        """Ends the stream with the failure that another attempt was to heal: none can be made."""
         if self._failure is not None:
             self.fail(self._failure)
 
@@ -464,16 +469,16 @@ class Relay:
         return True
 
     def _blamed(self, error: Error) -> Error:
-        """A failure of an attempt to heal another one must not hide that."""
+        """Returns the failure to pass on: that of an attempt that was to heal another one must not hide the first."""
         return error if self._continued is None or self._failure is None else self._failure
 
     def _name_phase(self, error: Error) -> None:
-        """Says how far the stream was when it failed, unless it never reached its upstream: only a connection knows."""
+        """Sets how far the answer was; `connect`, which only a connection can know, stays."""
         if error.phase != "connect":
             error.phase = "mid_stream" if self.delivered else "first_event"
 
     def fail(self, error: Error) -> None:
-        """Ends the stream with `error`; calls that are complete are told before."""
+        """Ends the stream with `error`, after the calls that are complete."""
         if not self.is_over:
             try:
                 self._fail(error)
@@ -485,7 +490,7 @@ class Relay:
         if self.fault is None:
             usage = self._say_rest()
             self._name_phase(error)
-        else:  # which calls the client knows is uncertain, and no phase of the upstream's answer is to blame
+        else:  # the client may lack the start of a call; and an error of ours has no phase of an upstream's answer
             usage = self._partial_usage()
         error = error if self._translate is None else self._translate(error)
         self.error = error
@@ -496,7 +501,7 @@ class Relay:
         self._emit(done(False))
 
     def cancel(self) -> None:
-        """Ends the stream because its caller asked for that: `finish {cancelled}` with what was used so far."""
+        """Ends the stream on request: `finish {cancelled}` with the usage so far."""
         if not self.is_over:
             try:
                 self._cancel()
@@ -516,10 +521,10 @@ class Relay:
         self._emit(done(True))
 
     def break_off(self, problem: Exception) -> None:
-        """Ends the stream because something raised where nothing may: rule 7.
+        """Ends the stream after an exception: rule 7.
 
         Args:
-            problem: An `Error` is told as it is.
+            problem: The exception; an `Error` is passed on as it is.
         """
         if self.state is State.CLOSED:
             self.fault = self.fault or problem
@@ -540,7 +545,7 @@ class Relay:
         self._end_bare()
 
     def _end_bare(self) -> None:
-        """Gives the sink what lacks of an end, past all other parts."""
+        """Gives the sink the missing events of an end, past all other parts."""
         if not self.is_over:
             self.error = _fault_error()
             self.end = {"type": "error", "error": self.error.payload()}
@@ -558,9 +563,9 @@ class Relay:
         self.state = State.CLOSED
 
     def _say_rest(self) -> dict[str, object]:
-        """Tells what is complete though the answer is not; returns what was used of it."""
+        """Emits the complete calls of an incomplete answer; returns its usage."""
         transcript, self._transcript = self._transcript, None
-        if self._unsaid is not None:  # the attempt has said nothing new: all is as the one before left it
+        if self._unsaid is not None:  # the attempt has brought nothing new: all is as the one before left it
             self._halves = {}
             calls, usage = self._unsaid
             self._emit_all(calls)
@@ -577,7 +582,7 @@ class Relay:
         return None if self._chain is None or self.state is not State.STREAMING else self._chain.due_ms
 
     def tick(self, now_ms: int) -> None:
-        """Gives out what processors held back until now."""
+        """Emits the events that processors held back until now."""
         if self._chain is not None and self.state is State.STREAMING:
             try:
                 for made in self._chain.flush(now_ms):
@@ -587,7 +592,7 @@ class Relay:
 
     @property
     def has_told(self) -> bool:
-        """Whether the sink has been given a delta: processors hold some back, and leave some out."""
+        """Whether the sink has received a delta: processors hold some back, and leave some out."""
         if self._chain is None or self._chain.touches == "events":
             return self.deltas > 0
         return self._has_told
@@ -626,7 +631,7 @@ class Relay:
                 return
 
     def _take_copied(self, deltas: DeltaSink) -> None:
-        """Accounts for the deltas that were copied since the last look, as if each had come as an event."""
+        """Passes on and counts the deltas that were copied since the last call, as if each had come as an event."""
         data, count, kinds = self._copier.take_copied()
         deltas.append_frames(data, count, self._note_copied(count, kinds))
 
@@ -648,7 +653,7 @@ class Relay:
         return visible
 
     def _learn(self, frame: Frame, events: list[Event], deltas: DeltaSink) -> None:
-        """Shows the copier a frame that became one delta; anything else may have changed what such frames become."""
+        """Shows the copier a frame that became one delta; after any other frame it may have to forget."""
         adapter, copier = self._adapter, self._copier
         key = _TEXT_KEYS.get(events[0]["type"]) if len(events) == 1 else None
         if not adapter.copyable or (events and key is None):
@@ -666,7 +671,7 @@ class Relay:
             self._expect(adapter, deltas)
 
     def _expect(self, adapter: Adapter, deltas: DeltaSink) -> None:
-        """Shows the copier what an answer begins with, where other answers have begun so."""
+        """Shows the copier the delta that an answer begins with, where other answers have begun so."""
         event = adapter.expected()
         if event is not None:
             key = _TEXT_KEYS[event["type"]]
@@ -675,7 +680,7 @@ class Relay:
                 self._copier.expect(event, key, parts)
 
     def _receive_frame(self, frame: Frame, *, cut_off: bool = False) -> None:
-        """One frame; of one that is cut off only a chunk that is whole counts."""
+        """Handles one frame; of one that is cut off only a whole chunk counts."""
         raw, name, data, stray = frame
         adapter = self._adapter
         try:
@@ -689,7 +694,7 @@ class Relay:
         except Error as error:
             if self._is_tried_again(error):
                 return
-            # The upstream's own bytes must not say what the translation keeps from the client.
+            # The upstream's own bytes must not reveal what the translation hides from the client.
             if self._translate is None or self._translate(error) is error:
                 self._pass_on(raw, last=True)
             self._fail(self._blamed(error))
@@ -714,13 +719,13 @@ class Relay:
             self._finish()
 
     def _is_told(self, events: list[Event]) -> bool:
-        """Whether a frame says no more than the attempt before: SDKs would join a second role to the first."""
+        """Whether a frame only repeats the start of the attempt before: SDKs would join a second role to the first."""
         if self._is_void and (self._adapter.ended or any(event["type"] != "start" for event in events)):
             self._is_void = False
         return self._is_void
 
     def _read_stray(self, stray: str) -> list[Event]:
-        """Lines that are no SSE: some servers send their error so, with or without `error:` before it."""
+        """Reads lines that are not SSE: some servers send their error so, with or without `error:` before it."""
         text = stray.removeprefix("error:").strip()
         said = self._adapter.api.read_failure(parse_chunk(text)) if text.startswith(("{", "[")) else None
         if said is not None:
@@ -732,13 +737,13 @@ class Relay:
             self._frames.frame(raw, last=last)
 
     def _receive_rest(self) -> None:
-        """What came after the last blank line."""
+        """Handles the bytes after the last blank line."""
         for frame in self._copier.close():
             whole = frame.raw if frame.data is None else frame.raw.rstrip(b"\r\n") + b"\n\n"
             self._receive_frame(frame._replace(raw=whole), cut_off=True)
 
     def _receive_whole(self, broke: Error | None) -> None:
-        """A whole JSON answer to a streamed request: that answer, or the error it tells."""
+        """Handles a whole JSON answer to a streamed request: the answer, or the error in it."""
         text = self._body.collected.decode("utf-8", "replace").removeprefix("\ufeff").strip()
         try:
             answer = parse_chunk(text)
@@ -779,7 +784,7 @@ class Relay:
             self._emit(warning)
 
     def _finish(self, broke: Error | None = None) -> None:
-        """The provider has said all, or its body has ended: its last events, or the error that they are missing."""
+        """Emits the last events, or the error that they are missing: the end mark has come, or the body has ended."""
         try:
             events = self._adapter.finish()
         except Error as problem:
@@ -803,7 +808,7 @@ class Relay:
         state = TRANSITIONS[self.state].get(kind)
         if state is None:
             if kind == "start" and self._continued is not None:
-                return  # what is gone on with has begun
+                return  # the client has the start of the answer that goes on
             raise IllegalTransition(self.state, kind)
         key = _TEXT_KEYS.get(kind)
         if key is not None:
@@ -852,7 +857,7 @@ class Relay:
             self._emit_all(early)
 
     def _tell(self, made: Event) -> None:
-        """Gives the sink what the processors made."""
+        """Gives the sink an event that the processors made."""
         self._has_told = self._has_told or made["type"] in DELTAS
         self._write(made)
 
@@ -869,8 +874,8 @@ class Relay:
             event["provider_metadata"] = {**event.get("provider_metadata", {}), "upstream": self._upstream}
         return event
 
-    # Halves of a surrogate pair in two neighbouring deltas are one character (CONTRACT §5 "Bytes"); neighbours are of
-    # one kind, choice and call, whatever else stands between them.
+    # Halves of a surrogate pair in two neighbouring deltas are one character; neighbours have the same
+    # kind, choice and call, whatever else stands between them.
 
     def _joined(self, event: Event, key: str, text: str) -> tuple[Event, str]:
         """The delta and its text without halves; a high half at its end waits for the next one."""
@@ -883,7 +888,7 @@ class Relay:
         if _HIGH_HALF.search(text):
             self._halves[place] = {**event, key: text[-1]}  # type: ignore[misc]  # as above
             text = text[:-1]
-            # What follows must meet the half, so it must not be copied.
+            # The next delta must be joined to the half, so it must not be copied.
             self._copier.forget()
         text = join_surrogates(text)
         return {**event, key: text}, text  # type: ignore[misc]  # as above
@@ -894,11 +899,11 @@ class Relay:
             self._emit({**half, DELTAS[half["type"]]: "\ufffd"})  # type: ignore[misc]  # as above
 
     def _partial_usage(self) -> dict[str, object]:
-        """What was used up to an end that was not the provider's: its own last word, or an estimate."""
+        """The usage up to an end that was not the provider's: its last count, or an estimate."""
         said: dict[str, Any] = dict(self._adapter.usage or {})
         if self._prompt_characters is None or (self.state is State.IDLE and not said):
             return {**said, "source": "partial"} if said else {}
-        # What a provider says early is of its first tokens: Anthropic's `message_start` tells of one or eight.
+        # An early count is of the first tokens: Anthropic's `message_start` counts one or eight.
         usage = self._estimated_usage("partial")
         usage["input_tokens"] = said.get("input_tokens", usage["input_tokens"])
         usage["output_tokens"] = max(said.get("output_tokens", 0), usage["output_tokens"])
@@ -906,7 +911,7 @@ class Relay:
         return {**said, **usage}
 
     def _estimated_usage(self, source: Literal["estimated", "partial"]) -> dict[str, Any]:
-        """By length: about four characters are a token, the rule of thumb of OpenAI's own documentation."""
+        """Estimates by length: about four characters are a token, a rule of thumb of OpenAI's documentation."""
         into, out = -(-(self._prompt_characters or 0) // 4), -(-self._characters // 4)
         return {"input_tokens": into, "output_tokens": out, "total_tokens": into + out, "source": source}
 
@@ -917,7 +922,7 @@ def _fault_error() -> Error:
 
 def _worded(problem: Exception) -> str:
     """What is wrong with a chunk, without quoting it."""
-    # Which exception another shape raises, the build decides.
+    # The exception that a chunk of another shape raises depends on the build.
     return str(problem) if isinstance(problem, Malformed) else "it has another shape"
 
 

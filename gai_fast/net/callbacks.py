@@ -1,7 +1,7 @@
 """Calls the functions of an `EventManager` and of metrics sinks, so that none of them can harm a stream.
 
-Owns the task of a stream whose callbacks are async, its bound, and where an exception of a user's function ends: in the
-log, without what the event says.
+Owns the task of a stream whose callbacks are async, and its limit. An exception of a user's function ends here, in the
+log, without the contents of the event.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class CallbackRunner:
         self._failed: set[str] = set()
 
     def tell(self, events: Iterable[Event]) -> None:
-        """Tells what one read has brought."""
+        """Calls the callbacks for the events of one read."""
         if self._is_closed:
             return
         for event in events:
@@ -70,7 +70,7 @@ class CallbackRunner:
             self._pause()
 
     async def close(self, seconds: float = LIMITS.callbacks_end) -> None:
-        """Lets the async callbacks end; those that take longer are cancelled.
+        """Waits for the async callbacks, and cancels those that take longer.
 
         Args:
             seconds: How long to wait for them.
@@ -82,7 +82,7 @@ class CallbackRunner:
             self.cancel()
 
     def cancel(self) -> None:
-        """Calls nobody any more; idempotent."""
+        """Cancels what is under way, and calls no callback any more; idempotent."""
         self._is_closed = True
         if self._task is not None:
             self._task.cancel()
@@ -109,7 +109,7 @@ class CallbackRunner:
             self._task = None
 
     def _note(self, event: Event | None, problem: BaseException) -> None:
-        """Logs the first failure of a kind; its traceback, never what the event said."""
+        """Logs the first failure of a kind: its traceback, never the contents of the event."""
         kind = type(problem).__name__
         if kind not in self._failed:
             self._failed.add(kind)

@@ -1,8 +1,8 @@
-"""The connections to one upstream: who gets which.
+"""The connections to one upstream: which exchange gets which.
 
-Owns: how many connections there are, who waits for one, how long an idle one is kept, and the one transparent retry of
-a pooled connection that was dead. It must not know: how a connection is made (`pool.py`, whose coroutines stay
-interpreted), what an answer means, other retries, other upstreams.
+Owns: how many connections there are, which exchanges wait for one, how long an idle one is kept, and the one
+transparent retry of a pooled connection that was dead. It must not know: how a connection is made (`pool.py`, whose
+coroutines stay interpreted), what a response means, other retries, other upstreams.
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ class PoolStats:
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class ConnectionPool(ABC):
-    """Lends the connections to one upstream; belongs to one loop and its thread.
+    """The connections to one upstream, idle ones included; belongs to one loop and its thread.
 
     Args:
         origin: Where the upstream is.
-        timeouts: Of an exchange.
+        timeouts: The time limits of an exchange.
         timers: The loop's wheel; its clock is the pool's.
         max_connections: Connections in all, idle and connecting ones included; more requests wait, first come, first
             served, up to `limits.pool_waiting`.
@@ -89,7 +89,7 @@ class ConnectionPool(ABC):
             headers: All but those that the connection sets: `Host`, `Content-Length`, `Accept-Encoding`, ….
 
         Raises:
-            ValueError: What would break the request's framing; see `encode_request`.
+            ValueError: Something would break the request's framing; see `encode_request`.
         """
         request = encode_request(self.origin, method, path, headers, body)
         exchange = Exchange(self._peer, method, request, receiver, self._timeouts, self._timers)
@@ -107,7 +107,7 @@ class ConnectionPool(ABC):
 
     @property
     def stats(self) -> PoolStats:
-        """The counts at this moment."""
+        """The counts so far."""
         return PoolStats(
             open=len(self._open),
             idle=len(self._idle),
@@ -123,10 +123,10 @@ class ConnectionPool(ABC):
         """Makes a connection for an exchange."""
         raise NotImplementedError
 
-    # ---- who gets which connection
+    # ---- which exchange gets which connection
 
     def _serve(self, exchange: Exchange) -> bool:
-        """Gives an exchange an idle connection, or room for its own; or says that there is neither."""
+        """Gives an exchange an idle connection, or makes one for it; returns whether that was possible."""
         while self._idle:
             connection, _ = self._idle.popitem()  # the last one used is the least likely to have been closed
             if not connection.is_closing:
@@ -148,16 +148,16 @@ class ConnectionPool(ABC):
     def _gone(self) -> Error:
         return Error("network", f"the connections to {self._peer} are being closed", reason="closed")
 
-    # ---- what connections tell (upstream.ConnectionCallbacks)
+    # ---- upstream.ConnectionCallbacks
 
     def connection_made(self, connection: UpstreamConnection) -> None:
-        """There is a socket."""
+        """Counts a connection that has a socket."""
         connection.known = self._known
         self._open.add(connection)
         self._emptied.clear()
 
     def connection_free(self, connection: UpstreamConnection) -> None:
-        """A connection may carry the next exchange."""
+        """Gives the connection to an exchange that waits, or keeps it idle."""
         self._known = connection.known
         self._idle[connection] = self._timers.clock()
         if self._waiting:
@@ -166,7 +166,7 @@ class ConnectionPool(ABC):
             self._expire()
 
     def connection_lost(self, connection: UpstreamConnection, exchange: Exchange | None, exc: Exception | None) -> None:
-        """A socket is gone; a request on a pooled one that was dead gets a fresh one, before anybody who waits."""
+        """Forgets a connection; a request on a pooled one that was dead gets a fresh one before those that wait."""
         self._open.discard(connection)
         if not self._open:
             self._emptied.set()
@@ -180,7 +180,7 @@ class ConnectionPool(ABC):
         self._serve_waiting()
 
     def _expire(self) -> None:
-        """Closes what has been idle for too long, and comes back for the rest."""
+        """Closes the connections that have been idle for too long, and sets a timer for the rest."""
         self._expiry = None
         now = self._timers.clock()
         for connection, since in tuple(self._idle.items()):

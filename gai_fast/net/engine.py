@@ -1,7 +1,7 @@
-"""Runs streams: from a spec to a session with an open upstream.
+"""Starts streams: from a spec to a session with an open upstream.
 
-Owns the pools, the timers and the streams that run in this process. Knows no HTTP server: the command line and the
-server both stand on it.
+Owns the pools, the timers and the running streams of this process. Knows no HTTP server: the server, the command line
+and the library all use it.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _LOGGED_CHARACTERS: Final = 100
 
 
 class Pool(Protocol):
-    """What a stream needs of `UpstreamPool`."""
+    """The part of `UpstreamPool` that the engine uses."""
 
     def open(
         self, method: str, path: str, headers: Sequence[tuple[str, str]], body: bytes, receiver: Receiver
@@ -72,27 +72,27 @@ class Engine:
         self._silent_until: dict[str, float] = {}  # by upstream: when it is warned of again
         self._kept: dict[str, LoggedOutput] = {}
         self.policy = RetryPolicy()
-        """Decides about failed attempts."""
+        """Decides about failed attempts of all streams."""
         self._processors = [read_processor(entry) for entry in settings.processors]
         self.record: Path | None = None
-        """Where every upstream's answer is written to."""
+        """The folder that every upstream's response is recorded in; `None`: none is."""
         self.sinks: list[MetricsSink] = []
-        """Told of every stream at its end."""
+        """Get the figures of every stream at its end."""
 
     def chain(
         self, request: Request, stream_id: str, request_id: str, trace_id: str | None = None, model: str = ""
     ) -> Chain | None:
-        """The processors of a stream.
+        """Makes the processors of a stream.
 
         Args:
-            request: What is asked.
-            stream_id: As for `processors.describe`, as what follows.
-            request_id: Likewise.
-            trace_id: Likewise.
-            model: Likewise.
+            request: The request.
+            stream_id: As for `processors.describe`, as the next three.
+            request_id: The request's id.
+            trace_id: The trace's id.
+            model: The model it asks for.
 
         Raises:
-            Error: The request cannot be served so.
+            Error: A processor cannot serve this request.
         """
         if not self._processors and request.json_snapshots is UNSET:
             return None
@@ -100,34 +100,34 @@ class Engine:
         return make_chain(self._processors, described)
 
     def is_processed(self, *, wants_json: bool) -> bool:
-        """Whether a stream has processors of the configuration: its upstream's bytes must be read then."""
+        """Whether a stream gets processors of the configuration, so that its bytes cannot be passed through unread."""
         if not self._processors:
             return False
         stream = StreamInfo(wants_json=wants_json)
         return any(each.processor(stream) is not None for each in self._processors)
 
     def breaker(self, upstream: UpstreamSettings) -> Breaker | None:
-        """The upstream's breaker, where it has one."""
+        """Returns the upstream's breaker, where it has one."""
         breaker = self._breakers.get(upstream.name)
         if breaker is None and upstream.breaker is not None:
             breaker = self._breakers[upstream.name] = Breaker(upstream.breaker)
         return breaker
 
     def breaker_states(self) -> dict[str, str]:
-        """What the breakers of the upstreams do, by the upstream's name; of those that have been asked."""
+        """Returns the states of the breakers by upstream, of those that have been asked."""
         now = self._loop.time()
         return {name: breaker.state(now) for name, breaker in self._breakers.items()}
 
     def connections(self) -> dict[str, int]:
-        """The open connections of each upstream that has been asked, by its name."""
+        """Returns the number of open connections by upstream, of those that have been asked."""
         return {name: pool.stats.open for name, pool in self._pools.items()}
 
     def start(self, spec: StreamSpec, client: Client, stream_id: str, clock: Clock) -> Session:
         """Starts a stream.
 
         Args:
-            spec: What is asked.
-            client: Who follows.
+            spec: The first attempt.
+            client: The response.
             stream_id: The stream's id, never used before.
             clock: Shared with the spec's output.
 
@@ -243,7 +243,7 @@ class Engine:
         return pool
 
     def attempt_failed(self, upstream: UpstreamSettings, error: Error) -> None:
-        """Tells the operator what only the operator can mend, also where a fallback hides it from clients."""
+        """Warns of failures that only the operator can mend, also where a fallback hides them from clients."""
         told = for_client(error, upstream.name, keep_details=True)
         now = self._loop.time()
         if told is not error and now >= self._silent_until.get(upstream.name, now):
@@ -251,17 +251,17 @@ class Engine:
             logger.warning("%s", told)
 
     def breaker_opened(self, upstream: UpstreamSettings, error: Error) -> None:
-        """Tells the operator that an upstream is left alone."""
+        """Warns that nothing is sent to an upstream for a while."""
         seconds = upstream.breaker.open if upstream.breaker is not None else 0.0
         why = f"{error.code}, {error.reason}" if error.reason else error.code
         logger.warning("upstream %r keeps failing (%s): nothing is sent to it for %g s", upstream.name, why, seconds)
 
     def broke(self, session: Session, fault: Exception) -> None:
-        """Logs the bug that a stream failed of, with its traceback."""
+        """Logs the bug that ended a stream, with its traceback."""
         logger.error("stream %s failed: a bug of the gateway", session.stream_id, exc_info=fault)
 
     def ended(self, session: Session, outcome: Outcome) -> None:
-        """The stream has ended for its client."""
+        """Ends the log of a stream that has ended for its client, and hands out its figures."""
         self.streams.pop(session.stream_id, None)
         kept = self._kept.pop(session.stream_id, None)
         if kept is not None:
@@ -288,14 +288,14 @@ class Engine:
         tell_sinks(self.sinks, metrics)
 
     def close(self) -> Awaitable[None]:
-        """Ends every stream, which is told to its client; awaited, every upstream connection and the store."""
+        """Ends every stream with an error; awaiting the result also closes every upstream connection and the store."""
         for session in list(self.streams.values()):
             session.fail(Error("overloaded", "this server is being stopped", reason="shutdown"))
         return close_all([*self._pools.values(), self.store])
 
 
 def _log_dropped(stream_id: str, upstream: UpstreamSettings, fields: Sequence[str]) -> None:
-    # Of a path a part may be the client's own word: told as a literal, so that it cannot end the line.
+    # A part of a path may be the client's own word: logged as a literal, so that it cannot end the line.
     told = ", ".join(repr(path[:_LOGGED_CHARACTERS]) for path in fields[:_LOGGED_FIELDS])
     more = f" and {len(fields) - _LOGGED_FIELDS} more" if len(fields) > _LOGGED_FIELDS else ""
     logger.info("stream %s: upstream %s has no place for %s%s: left out", stream_id, upstream.name, told, more)

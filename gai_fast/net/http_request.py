@@ -19,13 +19,13 @@ from gai_fast.limits import LIMITS
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where an upstream is.
+    """The address of an upstream.
 
     Args:
         scheme: `http` or `https`.
         host: A name in ASCII or an IP address without brackets; lower case.
-        port: The scheme's own where the URL has none.
-        prefix: The path that every request's path is appended to; no trailing slash.
+        port: The scheme's default where the URL has none.
+        prefix: The path before that of every request; no trailing slash.
     """
 
     scheme: str
@@ -35,11 +35,11 @@ class Origin:
 
     @classmethod
     def parse(cls, base_url: str) -> Origin:
-        """The origin of a base URL.
+        """Parses a base URL.
 
         Raises:
-            ValueError: It is no absolute http or https URL, or holds credentials, a query or a fragment. The text never
-                repeats the URL, which may hold a secret.
+            ValueError: It is not an absolute http or https URL, or holds credentials, a query or a fragment. The text
+                never repeats the URL, which may hold a secret.
         """
         if not _VISIBLE.fullmatch(base_url):
             raise ValueError("base_url holds a blank or a control character")
@@ -61,7 +61,7 @@ class Origin:
         return cls(parts.scheme, host, port or _PORTS[parts.scheme], parts.path.rstrip("/"))
 
     def __hash__(self) -> int:
-        return hash(self.host)  # it is asked for with every request, and what `dataclass` makes would be interpreted
+        return hash(self.host)  # needed for every request, and the one that `dataclass` generates is interpreted
 
     @property
     def peer(self) -> str:
@@ -92,7 +92,7 @@ _TARGET: Final = re.compile(r"/[!\"$-~]*")  # visible ASCII without '#'
 _NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # a token, RFC 9110 §5.6.2
 _VALUE: Final = re.compile(r"[\t -~\xa0-\ud7ff\ue000-\U0010ffff]*")
 
-# These decide the framing and the connection, or would ask for an answer that is refused.
+# These decide the framing and the connection, or would ask for a response that is refused.
 _OURS: Final = frozenset(
     "accept-encoding connection content-length expect host keep-alive proxy-connection te trailer transfer-encoding "
     "upgrade".split()
@@ -100,11 +100,11 @@ _OURS: Final = frozenset(
 
 
 def encode_headers(headers: Sequence[tuple[str, str]]) -> str:
-    """Header lines for a request; also the check for headers out of a configuration.
+    """Returns the header lines of a request; also checks the headers of a configuration.
 
     Raises:
-        ValueError: A name is no token or one of those that the connection sets, or a value holds a line break or
-            another control character. It names the header and never shows its value.
+        ValueError: A name is not a token, or is one that the connection sets, or a value holds a line break or another
+            control character. The text names the header and never shows its value.
     """
     lines = []
     agent = f"User-Agent: gai-fast/{__version__}\r\n"
@@ -123,13 +123,17 @@ def encode_headers(headers: Sequence[tuple[str, str]]) -> str:
 
 
 def encode_request(origin: Origin, method: str, path: str, headers: Sequence[tuple[str, str]], body: bytes) -> bytes:
-    """The bytes of a request, head and body in one piece for one write.
+    """Returns the bytes of a request, head and body in one piece for one write.
 
     Args:
-        path: From the origin's prefix on, with its query.
+        origin: The upstream.
+        method: The method, in upper case.
+        path: The path behind the origin's prefix, with its query.
+        headers: All but those that the connection sets.
+        body: The body; empty for none.
 
     Raises:
-        ValueError: Something would break the framing; the text shows no value, nor the path, whose query may be a key.
+        ValueError: Something would break the framing. The text shows no value and no path, whose query may hold a key.
     """
     head = _encode_head(origin, method, path, tuple(headers))
     if body or method not in ("GET", "HEAD"):
@@ -139,7 +143,7 @@ def encode_request(origin: Origin, method: str, path: str, headers: Sequence[tup
 
 @lru_cache(LIMITS.upstream_heads)
 def _encode_head(origin: Origin, method: str, path: str, headers: tuple[tuple[str, str], ...]) -> bytes:
-    """All of a head but its length: the same for every request of a model."""
+    """Returns the head without its length: the same for every request of a model."""
     if not _METHOD.fullmatch(method) or method == "CONNECT":
         raise ValueError(f"{method[: LIMITS.identifier]!r} is not a method that is sent upstream")
     if not _TARGET.fullmatch(path):

@@ -24,7 +24,7 @@ from gai_fast.limits import LIMITS
 
 _HEAD_END: Final = b"\r\n\r\n"
 
-# How servers spell the headers that most answers have: looking one up costs a third of decoding it.
+# The usual spellings of the headers that most responses have: looking one up costs a third of decoding it.
 _NAMES: Final[dict[bytes, str]] = {
     spelt.encode(): name
     for name in "cache-control connection content-length content-type date server transfer-encoding".split()
@@ -33,10 +33,9 @@ _NAMES: Final[dict[bytes, str]] = {
 
 
 class KnownResponseHead:
-    """The head of an answer in chunks, to know it by when it comes again from the same upstream.
+    """The head of a chunked response, parsed once and recognised when it comes again from the same upstream.
 
-    Many servers send the same bytes before every answer; what httptools and the checks behind it made of them once is
-    what they would make of them again.
+    Many servers send the same bytes before every response, so parsing them again would give the same.
     """
 
     __slots__ = ("data", "headers", "keep_alive", "status")
@@ -49,19 +48,23 @@ class KnownResponseHead:
 
 
 class ResponseReader:
-    """The bytes of one answer, taken apart: the head by httptools, the body by its framing. Sans-IO.
+    """Parses one response: the head with httptools, the body by its framing. Sans-IO.
 
     After each `feed` look at `head`, the bytes it returned, then `error` and `complete`, in this order: that is the
     order in which they came.
 
     Args:
         peer: `host:port`, for messages.
-        method: Of the request; an answer to HEAD has no body whatever its head says.
-        known: A head that came before from the same upstream.
+        method: Of the request; a response to HEAD has no body whatever its head says.
+        known: The head of an earlier response of the same upstream.
 
     Attributes:
-        known: Likewise; this answer's once that has come, where it may be known again.
-        chunks: Takes the body apart, where it comes in chunks; whoever feeds it calls `look_at_chunks`.
+        head: Status and headers, once they have come.
+        complete: Whether the response has ended properly.
+        error: What is wrong with the response, if anything.
+        is_reusable: Whether the connection may carry another exchange; valid once `complete`.
+        known: As given; the head of this response once it has come, if it can be recognised again.
+        chunks: Parses a chunked body; after feeding it directly call `look_at_chunks`.
     """
 
     __slots__ = (
@@ -98,7 +101,7 @@ class ResponseReader:
         self._parser: HttpResponseParser | None = None
 
     def feed(self, data: bytes) -> bytes:
-        """Takes what one read brought, returns the bytes of the body in it; not to be called after the end."""
+        """Takes the bytes of one read and returns those of the body; must not be called after the end."""
         at = 0  # where the body begins
         if self.head is None:
             at = self._repeated(data)
@@ -108,7 +111,7 @@ class ResponseReader:
                     return b""
                 data = rest
             if self.complete:
-                self.is_reusable = self._keep_alive and not data  # what follows was not asked for
+                self.is_reusable = self._keep_alive and not data  # further bytes belong to no request
                 return b""
         if self.chunks is not None:
             body = self.chunks.feed(data, at)
@@ -124,7 +127,7 @@ class ResponseReader:
         return data
 
     def look_at_chunks(self) -> None:
-        """`chunks` has been fed."""
+        """Updates `error` and `complete` after `chunks` has been fed."""
         chunks = self.chunks
         if chunks is None:
             return
@@ -137,14 +140,14 @@ class ResponseReader:
             self.is_reusable = self._keep_alive and not chunks.rest
 
     def feed_eof(self) -> None:
-        """The peer closed: sets `complete` where that is how this answer ends, else `error`."""
+        """Takes the end of input: sets `complete` where the response ends so, else `error`."""
         if self.head is not None and self.chunks is None and self._left is None:
             self.complete = True
         else:
             self._refuse("network", "truncated", "closed the connection before the end of its answer")
 
     def _repeated(self, data: bytes) -> int:
-        """The size of a head that is known; 0 where another one comes, or in pieces."""
+        """Returns the size of a head that is known; 0 where another one comes, or in pieces."""
         known = self.known
         if known is None or self._head_bytes or self._is_head or not data.startswith(known.data):
             return 0
@@ -154,13 +157,13 @@ class ResponseReader:
         return len(known.data)
 
     def _note_head(self, data: bytes) -> None:
-        """Keeps a head that came in one piece, nothing before it, where the next answer may have the same."""
+        """Keeps a head that came in one piece with nothing before it: the next response may have the same."""
         if self.head is not None and self.chunks is not None and len(data) == self._head_bytes <= LIMITS.known_head:
             status, headers = self.head
             self.known = KnownResponseHead(data, status, headers.copy(), self._keep_alive)
 
     def _feed_head(self, data: bytes) -> bytes | None:
-        """Feeds httptools with heads, interim ones too; returns what stands behind the last, `None` before its end."""
+        """Feeds heads, interim ones too, to httptools; returns the bytes behind the last, `None` before its end."""
         while data and self._is_in_head():
             seen = self._tail + data
             end = seen.find(_HEAD_END)
@@ -178,13 +181,13 @@ class ResponseReader:
             if self.error is None and self._head_bytes > LIMITS.response_head:
                 self._too_large()
             if end >= 0 or self.error is not None:
-                self._parser = None  # it refers to this object: the garbage collector should not have to come
+                self._parser = None  # it refers to this object; a cycle would wait for the garbage collector
             self._note_head(data[:size])
             data = data[size:]
         return None if self.head is None else data
 
     def _is_in_head(self) -> bool:
-        # A method, since what it looks at changes within the parser's calls: no type is narrowed by it.
+        # A method, because the parser's callbacks change these attributes: a method narrows no type.
         return self.head is None and self.error is None
 
     def _refuse(self, code: Code, reason: str, text: str) -> None:

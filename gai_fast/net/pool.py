@@ -4,8 +4,8 @@ Owns: where a connection may go (DNS, forbidden addresses, TCP, TLS). It must no
 (`connection_pool.py`), what an answer means, retries, other upstreams. The proxy environment is not read: an upstream
 is what the configuration says.
 
-A resolved address is checked and then connected to as it is, so no second look-up can give another one (DNS rebinding;
-RELIABILITY T25).
+A resolved address is checked and then connected to as it is, so that no second look-up can give another one (DNS
+rebinding).
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ class UpstreamPool(ConnectionPool):
         try:
             sock = await self._dial()
             # From here on it is not cancelled: uvloop closes the transport of a cancelled create_connection without
-            # ever telling its protocol so.
+            # calling its protocol's `connection_lost`.
             exchange.abandon_by(functools.partial(_shut, sock))
             connection = await self._make(sock)
         except Error as error:
@@ -123,7 +123,7 @@ class UpstreamPool(ConnectionPool):
     # ---- how a connection is made
 
     async def _dial(self) -> socket.socket:
-        """A socket that is connected to an address that was checked.
+        """Returns a socket that is connected to an address that was checked.
 
         Raises:
             Error: `network`, with the reasons `dns`, `forbidden_address`, `connect`.
@@ -139,7 +139,7 @@ class UpstreamPool(ConnectionPool):
             raise Error("network", text, reason="connect") from exc
 
     async def _make(self, sock: socket.socket) -> UpstreamConnection:
-        """The connection on a socket, after its handshake where there is one.
+        """Returns the connection on a socket, after its handshake where there is one.
 
         Raises:
             Error: `network`, with the reasons `connect` or `tls`.
@@ -172,7 +172,7 @@ class UpstreamPool(ConnectionPool):
 
 
 class Closable(Protocol):
-    """What has to be closed, and takes its time for that."""
+    """Something that is closed asynchronously."""
 
     async def close(self) -> None:
         """Returns when it is closed."""
@@ -186,7 +186,10 @@ async def close_all(parts: Sequence[Closable]) -> None:
 
 @functools.cache
 def default_ssl_context() -> ssl.SSLContext:
-    """The system's trusted authorities, TLS ≥ 1.2, host name checked. One for all: each costs 20 ms and a MiB."""
+    """Returns the shared context: the system's trusted authorities, TLS ≥ 1.2, host name checked.
+
+    Each context costs 20 ms and a MiB.
+    """
     context = ssl.create_default_context()
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(["http/1.1"])
@@ -221,16 +224,16 @@ _FORBIDDEN: Final = tuple(
 
 
 def _shut(sock: socket.socket) -> None:
-    """Ends what is under way on a socket, for whoever waits for it to be told."""
+    """Shuts a socket down, so that the operation under way on it fails."""
     with contextlib.suppress(OSError):  # it may be closed already
         sock.shutdown(socket.SHUT_RDWR)
 
 
 async def _connect_first(loop: asyncio.AbstractEventLoop, addresses: list[_Address]) -> socket.socket:
-    """The socket that connects first, families alternating, each address a little after the one before (RFC 8305).
+    """Returns the socket that connects first: families alternate, each address starts a little later (RFC 8305).
 
     Raises:
-        OSError: None did; what the last one said.
+        OSError: None did; the failure of the last one.
     """
     if len(addresses) == 1:
         return await _connect_one(loop, *addresses[0])
@@ -281,10 +284,10 @@ async def _connect_one(loop: asyncio.AbstractEventLoop, family: socket.AddressFa
 
 
 async def connected(loop: asyncio.AbstractEventLoop, sock: socket.socket, address: Any) -> None:
-    """Returns when the socket is connected to a resolved address.
+    """Waits until the socket is connected to a resolved address.
 
-    The loop's own `sock_connect` is uvloop's, which resolves the address again in a thread. That takes longer than to
-    connect, and from a process's first thread on each of its system calls costs a little more.
+    uvloop's `sock_connect` would resolve the address again in a thread. That takes longer than connecting, and once a
+    process has a thread each of its system calls costs a little more.
 
     Raises:
         OSError: It was refused.
@@ -313,7 +316,7 @@ def _set(future: asyncio.Future[None]) -> None:
 
 
 def _said(exc: OSError) -> str:
-    """What the system said, without the address that asyncio puts in its place."""
+    """Returns the system's message, without the address that asyncio puts in its place."""
     if isinstance(exc, ssl.SSLCertVerificationError):
         return exc.verify_message
     if isinstance(exc, ssl.SSLError):

@@ -1,9 +1,9 @@
-"""Writes what an upstream answers to a file, read by read, so that it can be replayed: `serve --record`.
+"""Writes an upstream's response to a file, read by read, so that it can be replayed: `serve --record`.
 
-Owns the file's format, which `net/replay.py` reads: a line that says whose answer it is with its status and headers,
-then `{"at": seconds, "data": text}` per read (`base64` where a read is no UTF-8), then how it ended. Requests are not
-written, nor any header that may hold a secret, nor what an answer repeats of the upstream's key and `headers`. A disk
-that fails ends the recording, never the stream.
+Owns the file's format, which `net/replay.py` reads: a line with the response's origin, status and headers, then
+`{"at": seconds, "data": text}` per read (`base64` where a read is not UTF-8), then how it ended. Never written are:
+requests, headers that may hold a secret, and texts of the upstream's key and `headers` that a response repeats. A disk
+that fails, or a recording that grows beyond `limits.recorded`, ends the recording, never the stream.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _log: Final = logging.getLogger("gai_fast.recording")
 
 
 def secrets_of(key: str | None, headers: Mapping[str, str]) -> frozenset[bytes]:
-    """What an answer of an upstream may repeat and no recording may hold.
+    """Returns the texts that a response may repeat and no recording may hold.
 
     Args:
         key: The upstream's key.
@@ -56,22 +56,22 @@ class _Censor:
     """Cuts secrets out of bytes, wherever these are cut.
 
     Args:
-        secrets: The secrets. Of those that begin at one place the longest is cut out.
+        secrets: The secrets. Where several begin at one place, the longest is cut out.
     """
 
     def __init__(self, secrets: Collection[bytes]) -> None:
         self._secrets = sorted(secrets, key=len, reverse=True)
         self._pattern = re.compile(b"|".join(map(re.escape, self._secrets))) if secrets else None
-        self._held = b""  # what may be the beginning of a secret
+        self._held = b""  # bytes that may be the beginning of a secret
 
     def feed(self, data: bytes) -> bytes:
-        """What may be written of the bytes so far; their end waits where a secret may have begun."""
+        """Returns the bytes that may be written; the end waits where a secret may have begun in it."""
         if self._pattern is None:
             return data
         data = self._held + data
         out: list[bytes] = []
         at, end = 0, self._begun(data, 0)
-        # One that begins no earlier than what waits is part of that, or of the rest of it.
+        # A secret that begins no earlier than the waiting bytes is part of them.
         while (found := self._pattern.search(data, at)) is not None and found.start() < end:
             out += (data[at : found.start()], _CUT)
             at = found.end()
@@ -81,7 +81,7 @@ class _Censor:
         return b"".join((*out, data[at:end]))
 
     def rest(self) -> bytes:
-        """What was held back: more than half of a secret is as good as all of it."""
+        """Returns the bytes that were held back; more than half of a secret is cut out like all of it."""
         held, self._held = self._held, b""
         if self._pattern is not None:
             held = self._pattern.sub(_CUT, held)
@@ -103,14 +103,14 @@ class _Censor:
 
 
 class RecordedExchange:
-    """An exchange that is written down: the receiver of the real one, and what the session holds of it.
+    """An exchange that is recorded: the receiver of the real one, and the exchange that the session holds.
 
     Args:
-        path: The file, made with the answer's head.
-        about: Whose answer it is: `provider`, `model`, `upstream`, `stream_id`.
-        receiver: Who gets the answer.
+        path: The file, made when the response's head comes.
+        about: The response's origin: `provider`, `model`, `upstream`, `stream_id`.
+        receiver: Gets the response.
         clock: Seconds of a clock that only goes forward.
-        secrets: From `secrets_of`: they are cut out, also where reads share one.
+        secrets: From `secrets_of`: they are cut out, also where they stand in two reads.
     """
 
     def __init__(
@@ -139,9 +139,9 @@ class RecordedExchange:
     # -- as a receiver --
 
     def head_received(self, status: int, headers: dict[str, str]) -> None:
-        """The head: the file begins."""
+        """Begins the file."""
         try:
-            # The file holds what people were told: it is for its owner only.
+            # The file holds answers to people: it is for its owner only.
             self._file = os.fdopen(os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb")
         except OSError as problem:
             _log.warning("cannot record to %s: %s", self._path, problem.strerror)
@@ -151,12 +151,12 @@ class RecordedExchange:
         self._receiver.head_received(status, headers)
 
     def body_received(self, data: bytes) -> None:
-        """What one read brought."""
+        """Writes the bytes of one read."""
         self._write_body(self._censor.feed(data))
         self._receiver.body_received(data)
 
     def exchange_ended(self, error: Error | None) -> None:
-        """The end of the answer, and of the file."""
+        """Ends the file."""
         self._write_body(self._censor.rest())
         self._write({"at": self._now(), "end": "complete" if error is None else error.reason or error.code})
         self._finish()
@@ -185,7 +185,7 @@ class RecordedExchange:
             self._exchange.resume_reading()
 
     def close(self) -> None:
-        """Aborts; the file ends as the answer was left."""
+        """Aborts; the file ends where the response was left."""
         self._write_body(self._censor.rest())
         self._finish()
         if self._exchange is not None:

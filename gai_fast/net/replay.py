@@ -24,11 +24,11 @@ class Recording:
     """A recorded answer.
 
     Args:
-        chunks: Pairs of seconds since the request and the bytes that were read then.
+        chunks: Pairs of seconds since the request and the bytes of one read.
         status: Its HTTP status.
         headers: Its headers, as far as they were recorded; lower-case names.
         broke: Whether it ended early.
-        about: What else its first line says.
+        about: The other keys of its first line.
     """
 
     chunks: Sequence[tuple[float, bytes]]
@@ -39,13 +39,13 @@ class Recording:
 
 
 def read_recording(data: bytes) -> Recording:
-    """A recording from its file: a header line, then `{"at": seconds, "data": text}` per read.
+    """Reads a recording: a header line, then `{"at": seconds, "data": text}` per read.
 
     Args:
         data: The file, as `net/recording.py` and `tools/record_demo.py` write it.
 
     Raises:
-        ValueError: It is none; the text names the line.
+        ValueError: It is not a recording; the text names the line.
     """
     chunks: list[tuple[float, bytes]] = []
     end = "complete"
@@ -79,7 +79,7 @@ def _is_text(value: object) -> bool:
 
 @cache
 def load_recording(name: str) -> Recording:
-    """A recording that ships with the providers."""
+    """Reads a recording that ships with the providers."""
     return read_recording(files("gai_fast.providers").joinpath(name).read_bytes())
 
 
@@ -87,9 +87,9 @@ class ReplayExchange:
     """Plays one recording to one receiver.
 
     Args:
-        recording: What is played.
+        recording: The recording.
         receiver: Called as an upstream's exchange would call it.
-        loop: The loop that keeps the time.
+        loop: The loop, whose clock is used.
     """
 
     def __init__(self, recording: Recording, receiver: Receiver, loop: asyncio.AbstractEventLoop) -> None:
@@ -98,7 +98,7 @@ class ReplayExchange:
         self._loop = loop
         self._next = 0
         self._paused = False
-        # How much later than recorded the rest is played: pauses move it.
+        # The beginning of the recording on the loop's clock: each pause moves it.
         self._began = loop.time()
         self._handle: asyncio.Handle | None = loop.call_soon(self._begin)
 
@@ -109,7 +109,7 @@ class ReplayExchange:
 
     @property
     def is_waiting(self) -> bool:
-        """Never: nobody is asked."""
+        """Always false: no connection is needed."""
         return False
 
     def pause_reading(self) -> None:

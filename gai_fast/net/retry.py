@@ -1,19 +1,17 @@
-"""Whether a failed attempt is made again: where, and when.
+"""Decides whether a failed attempt is made again: at the same upstream, at the next model, or not at all.
 
 Owns the rules for retries and fallback, the budget of retries and the circuit breakers. Reads no clock and opens
-nothing: `session.py` asks, and does what it is told. Nothing here runs in a request that does not fail, but one look at
-its upstream's breaker.
+nothing: `attempts.py` asks and acts. A request that does not fail only looks at its upstream's breaker.
 
-1. Only what failed before its first content is made again; what became of the attempts before is never hidden from the
-   breaker, the budget and the log.
-2. The same upstream is asked again where the failure may pass: `_RETRIED` below, `internal` once. It is not asked again
-   where it stayed silent or would say the same (`_will_recur`), nor for a request that is a client's own retry: retries
-   on two layers multiply.
+1. Every failed attempt counts for the breaker, the budget and the log, whatever follows it.
+2. The same upstream is retried where the failure may pass: `_RETRIED` below, `internal` once. It is not retried where
+   it stayed silent or would fail again (`_will_recur`), nor for a request that is a client's own retry: retries on two
+   layers multiply.
 3. Retries are at most a tenth of the requests of the last seconds, but a few are always allowed: an upstream that is
-   down is not asked several times as much as one that is up.
-4. The next model of `fallback` is asked where another upstream may do better: `_FELL_BACK`. What speaks of the request
-   itself goes nowhere else, but to the model that `fallback_on` names for its code.
-5. `Retry-After` is honoured where the answer can still begin in time, else the next model is asked, or nobody.
+   down must not get several times the requests of one that is up.
+4. The next model of `fallback` is asked where another upstream may do better: `_FELL_BACK`. A failure caused by the
+   request goes only to the model that `fallback_on` names for its code.
+5. `Retry-After` is honoured where the answer can still begin in time; else the next model is asked, if there is one.
 """
 
 from __future__ import annotations
@@ -38,7 +36,7 @@ _FELL_BACK: Final = _RETRIED | frozenset[Code]({"unauthorized", "forbidden", "no
 _RECURRING: Final = frozenset({"redirect", "forbidden_address"})
 """Reasons that lie in the configuration, ours or the upstream's."""
 
-# Of the upstream as a whole; what a status of 4xx says is of this request or of our account there.
+# Failures of the upstream as a whole; a status of 4xx speaks of this request or of our account there.
 _OF_THE_UPSTREAM: Final = frozenset[Code]({"overloaded", "timeout", "network", "provider_unavailable"})
 
 
@@ -58,11 +56,11 @@ class Breaker:
         self._probe: object = None
 
     def admits(self, now: float, who: object) -> bool:
-        """Whether a request may be sent; what became of it must be told.
+        """Whether a request may be sent; `succeeded`, `failed` or `left` must follow.
 
         Args:
             now: Monotonic seconds.
-            who: Whose request it is: what a request from before the breaker opened comes to says nothing of its probe.
+            who: Identifies the request: one from before the breaker opened says nothing about its probe.
         """
         if self._open_until is None:
             return True
@@ -72,27 +70,27 @@ class Breaker:
         return True
 
     def state(self, now: float) -> Literal["closed", "probing", "open"]:
-        """What it does with the next request, or is doing with the one that is its probe."""
+        """Returns the state: `probing` where the next request would be the probe, or one is under way."""
         if self._open_until is None:
             return "closed"
         return "open" if now < self._open_until else "probing"
 
     def seconds_left(self, now: float) -> float:
-        """How long it stays open."""
+        """Returns how long it stays open."""
         return 0.0 if self._open_until is None else max(0.0, self._open_until - now)
 
     def succeeded(self) -> None:
-        """A request got content, or an answer that speaks of the request alone."""
+        """Notes a request that got content, or a failure caused by the request alone."""
         if self._open_until is not None or self._failures:
             self._failures.clear()
             self._open_until = self._probe = None
 
     def failed(self, now: float, who: object) -> bool:
-        """A request failed for the upstream's fault; tells whether that opened the breaker.
+        """Notes a request that failed through the upstream's fault; returns whether that opened the breaker.
 
         Args:
             now: Monotonic seconds.
-            who: Whose request it was.
+            who: Identifies the request, as for `admits`.
         """
         if self._open_until is None:
             self._failures.append(now)
@@ -104,38 +102,38 @@ class Breaker:
         return True
 
     def left(self, who: object) -> None:
-        """A request went away before anything was known: a probe is made anew.
+        """Notes a request that was dropped before its outcome was known: another one becomes the probe.
 
         Args:
-            who: Whose request it was.
+            who: Identifies the request, as for `admits`.
         """
         if self._probe is who:
             self._probe = None
 
 
 def is_fault_of_upstream(error: Error) -> bool:
-    """Whether a breaker counts a failure: it speaks of the upstream, not of the request nor of our account there."""
+    """Whether a breaker counts a failure: its cause is the upstream, not the request nor our account there."""
     if is_of_our_pool(error):
         return False
     return error.code == "internal" or (error.code in _OF_THE_UPSTREAM and error.is_temporary)
 
 
 def is_of_our_pool(error: Error) -> bool:
-    """Whether no connection came free (`max_connections`): nothing was sent, so it says nothing of the upstream."""
+    """Whether no connection came free (`max_connections`): nothing was sent, so the upstream is not the cause."""
     return error.phase == "connect" and error.reason in ("upstream_pool", "total")
 
 
 def _will_recur(error: Error) -> bool:
     """Whether the same upstream can be expected to fail in the same way a second later.
 
-    A certificate or a version that TLS refused is refused again; a handshake that was cut off may succeed. Who has
-    waited for a connection of a full pool would only be one more who waits.
+    A certificate or a version that TLS refused is refused again; a handshake that was cut off may succeed. After
+    waiting in vain for a connection of a full pool, a retry would only wait again.
     """
     return error.reason in _RECURRING or isinstance(error.__cause__, ssl.SSLError) or is_of_our_pool(error)
 
 
 class RetryBudget:
-    """How many retries there may be, counted over the last `limits.retry_window` seconds."""
+    """Limits retries to a share of the requests of the last `limits.retry_window` seconds."""
 
     __slots__ = ("_requests", "_retries")
 
@@ -152,7 +150,7 @@ class RetryBudget:
         requests[-1][1] += 1
 
     def take(self, now: float) -> bool:
-        """Counts a retry where there may be one."""
+        """Counts a retry, and returns whether it is allowed."""
         self._forget(now)
         requests = sum(count for _, count in self._requests)
         if len(self._retries) + 1 > max(LIMITS.retry_floor, requests * LIMITS.retry_share):
@@ -169,15 +167,15 @@ class RetryBudget:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """One attempt that failed before its first content.
+    """One attempt that failed.
 
     Args:
-        error: What with.
-        is_silence: The upstream said nothing of an answer for as long as it may.
+        error: The failure.
+        is_silence: The upstream sent nothing of an answer within its time limit.
         attempts: Attempts at this model so far, this one included.
-        retries: How many more than one there may be.
-        seconds_to_commit: How long the head may still be held.
-        is_clients_retry: The request says that it is a retry itself.
+        retries: How many retries the upstream allows.
+        seconds_to_commit: How long the response head may still be held.
+        is_clients_retry: The request is marked as a retry of the client's.
     """
 
     error: Error
@@ -190,10 +188,11 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What is done about a failure.
+    """The decision about a failure.
 
     Args:
-        action: `again`: the same upstream is asked after `delay` seconds; `next`: the next model is, at once; `end`.
+        action: `again`: the same upstream is retried after `delay` seconds; `next`: the next model is asked at once;
+            `end`: the stream ends, unless `fallback_on` names a model for the failure.
         delay: Seconds.
     """
 
@@ -208,10 +207,10 @@ _END: Final = Verdict("end")
 @mypyc_attr(allow_interpreted_subclasses=True)
 @dataclass(slots=True)
 class RetryPolicy:
-    """Decides about failures; one for all streams of a process, since the budget is one.
+    """Decides about failures; all streams of a process share one, since they share the budget.
 
     Args:
-        budget: Of all requests.
+        budget: The budget of retries.
         chance: Random numbers in [0, 1), for jitter.
     """
 
@@ -219,7 +218,7 @@ class RetryPolicy:
     chance: random.Random = field(default_factory=random.Random)
 
     def decide(self, failure: Failure, now: float) -> Verdict:
-        """What is done about a failure; where that is a retry it counts against the budget.
+        """Decides about a failure; a retry counts against the budget.
 
         Args:
             failure: The failure.
@@ -239,10 +238,10 @@ class RetryPolicy:
         return Verdict("again", delay)
 
     def _delay(self, failure: Failure) -> float | None:
-        """Seconds until the next attempt; `None`: the upstream wants more than the client can be kept waiting."""
+        """Returns the seconds until the retry; `None`: the upstream asks for a longer wait than the client's."""
         asked = failure.error.retry_after_ms
         if asked is not None and asked > 0:
-            # Never earlier than asked: all that were refused at once must not come back at once.
+            # Never earlier than asked, and spread: requests that were refused together must not come back together.
             most, delay = failure.seconds_to_commit, asked / 1000
             return min(delay * (1 + LIMITS.retry_jitter * self.chance.random()), most) if delay <= most else None
         delay = min(LIMITS.retry_first * 2.0 ** (failure.attempts - 1), LIMITS.retry_most)

@@ -1,13 +1,13 @@
 """One timer wheel per loop: every heartbeat and every timeout of every stream.
 
-Owns: when a callback runs. It knows nothing of streams. A stream has one or two timers that mostly never fire, so
-what must be cheap is to set and to cancel one, not to fire it; who is active keeps its timer and looks at the clock
-when it fires (`upstream.Exchange`).
+Owns: when a callback runs. It knows nothing of streams. A stream has one or two timers, most of which never fire, so
+setting and cancelling must be cheap, not firing. An active stream keeps its timer, and looks at the clock when it fires
+(`upstream.Exchange`).
 
 1. A timer never fires early; it fires at most one tick late, and the loop's own lateness more.
 2. With no timer set nothing runs: the loop has at most one handle of ours, for the earliest tick that holds a timer.
-3. Where the loop stood still (a blocking call, SIGSTOP), what reached the sockets meanwhile is read first: the wheel
-   waits one tick more, or a busy upstream would be taken for a silent one. uvloop runs timers before it reads.
+3. Where the loop stood still (a blocking call, SIGSTOP), the sockets are read before timers fire: the wheel waits one
+   tick more, or a busy upstream would be taken for a silent one. uvloop runs timers before it reads.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ def _nothing() -> None: ...
 
 
 class Timer(Protocol):
-    """What waits for its time."""
+    """A callback that waits for its time."""
 
     def cancel(self) -> None:
         """Makes sure that it never runs from now on; idempotent."""
 
 
 class Timers(Protocol):
-    """What a stream or connection needs of `TimerWheel`."""
+    """The part of `TimerWheel` that streams and connections use."""
 
     def clock(self) -> float:
         """Monotonic seconds."""
@@ -57,9 +57,9 @@ class TimerHandle:
         if self in home:
             del home[self]
             if not home:
-                home.clear()  # which gives its room back; 7 MiB at 17,000 streams a second, up to the last one's tick
+                home.clear()  # frees its memory: 7 MiB at 17,000 streams a second, until the tick of the last one
             self._wheel._removed()
-        self._callback = _nothing  # whose owner most often refers to this: it would wait for the garbage collector
+        self._callback = _nothing  # its owner usually refers to this: a cycle would wait for the garbage collector
 
 
 class TimerWheel:
@@ -94,7 +94,7 @@ class TimerWheel:
     def schedule(self, deadline: float, callback: Callable[[], object]) -> TimerHandle:
         """Runs a callback once the clock shows `deadline` (seconds) or more; one that is past runs with the next tick.
 
-        What the callback raises goes to the loop's exception handler and harms no other timer.
+        An exception of the callback goes to the loop's exception handler and harms no other timer.
         """
         number = math.ceil(deadline / self._tick)
         if number * self._tick < deadline:  # the quotient was rounded down

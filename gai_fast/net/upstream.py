@@ -33,16 +33,16 @@ from gai_fast.net.timers import Timer, Timers
 
 
 class Receiver(Protocol):
-    """Who gets the answer. Everything is called synchronously from the loop, never from within `UpstreamPool.open`."""
+    """Receives a response. Called synchronously from the loop, never from within `UpstreamPool.open`."""
 
     def head_received(self, status: int, headers: dict[str, str]) -> None:
-        """The head of the final answer: lower-case names, the values of duplicates joined by `", "`."""
+        """Receives the head of the final response: lower-case names, the values of duplicates joined by `", "`."""
 
     def body_received(self, data: bytes) -> FastPath | None:
-        """What one read brought of the body, without its framing.
+        """Receives the bytes of the body that one read brought, without their framing.
 
         Returns:
-            Who is given the next reads, as long as nothing is left of them; what is left, perhaps nothing, comes here.
+            The fast path for the next reads, or `None`. The bytes that a fast path leaves come here, perhaps none.
         """
 
     def exchange_ended(self, error: Error | None) -> None:
@@ -50,7 +50,8 @@ class Receiver(Protocol):
 
         Args:
             error: `None` after a complete, correctly framed body; else `network`, `timeout`, `provider_unavailable` or
-                `overloaded`. What had come before it was delivered.
+                `overloaded`, after the bytes that came before it. Its phase is `connect` where there was no connection,
+                else not set.
         """
 
 
@@ -59,7 +60,13 @@ class Receiver(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
-    """Seconds: DNS, TCP and TLS together; without a byte while reading is on; from `open` to the end."""
+    """Time limits of an exchange, in seconds.
+
+    Args:
+        connect: DNS, TCP and TLS together.
+        idle: Without a byte while reading is on.
+        total: From `open` to the end.
+    """
 
     connect: float
     idle: float
@@ -74,8 +81,8 @@ class _State(enum.Enum):
     ENDED = enum.auto()
 
 
-# As constants, because the attribute of an enum costs 75 ns on 3.11, and a read asks for two; of the enum's own type,
-# because what is narrowed to a member is believed to stay it (docs/architecture.md, "What is compiled").
+# As constants, because the attribute of an enum costs 75 ns on 3.11, and a read needs two. Their type is the enum's,
+# since mypyc takes an attribute that is narrowed to a member to stay so (docs/architecture.md, "What is compiled").
 _QUEUED: Final[_State] = _State.QUEUED
 _CONNECTING: Final[_State] = _State.CONNECTING
 _HEAD: Final[_State] = _State.HEAD
@@ -83,8 +90,8 @@ _BODY: Final[_State] = _State.BODY
 _ENDED: Final[_State] = _State.ENDED
 
 
-class _Nobody:
-    """The receiver of an exchange that has ended: nothing reaches the former one, and nothing refers to it."""
+class _NullReceiver:
+    """Null receiver, installed once an exchange has ended, so that nothing refers to the former one."""
 
     def head_received(self, status: int, headers: dict[str, str]) -> None: ...
 
@@ -94,19 +101,19 @@ class _Nobody:
     def exchange_ended(self, error: Error | None) -> None: ...
 
 
-_NOBODY: Final = _Nobody()
+_NULL_RECEIVER: Final = _NullReceiver()
 
 
 def _nothing() -> None: ...
 
 
 class Exchange:
-    """One request and its answer. Made by `UpstreamPool.open`; belongs to the thread of its loop.
+    """One request and its response. Made by `UpstreamPool.open`; belongs to the thread of its loop.
 
     Attributes:
-        sent: Whether the request was, at least possibly, written: whether the upstream may be at work on it.
+        sent: Whether the request may have been written, so that the upstream may be working on it.
         reused: Whether it runs on a pooled connection.
-        fast_path: Who is given the next reads, once the answer is under way and they are likely to be more of the same.
+        fast_path: Handles the next reads, once the response is under way and they are likely to bring only deltas.
     """
 
     __slots__ = (
@@ -143,7 +150,7 @@ class Exchange:
         self._timeouts = timeouts
         self._timers = timers
         self._state = _QUEUED
-        self._abandon: Callable[[], object] = _nothing  # what close() has to undo in this state
+        self._abandon: Callable[[], object] = _nothing  # undoes, for close(), the work under way in this state
         self._connection: UpstreamConnection | None = None
         self._response: ResponseReader  # from `begin` on
         self.fast_path: FastPath | None = None
@@ -156,12 +163,12 @@ class Exchange:
 
     @property
     def is_complete(self) -> bool:
-        """Whether all of the answer has come; the receiver may be still to be told."""
+        """Whether all of the response has come, though the receiver may not have been called for it yet."""
         return self._connection is not None and self._response.complete
 
     @property
     def has_ended(self) -> bool:
-        """Whether the receiver hears nothing more."""
+        """Whether the receiver is not called any more."""
         return self._state is _ENDED
 
     @property
@@ -170,13 +177,13 @@ class Exchange:
         return self._state is _QUEUED
 
     def pause_reading(self) -> None:
-        """Stops the answer until `resume_reading`, and `idle_timeout` with it; twice is once, at any moment."""
+        """Stops reading until `resume_reading`, and `idle_timeout` with it; idempotent."""
         self._paused = True
         if self._connection is not None:
             self._connection.pause_reading()
 
     def resume_reading(self) -> None:
-        """Lets the answer go on; `idle_timeout` begins anew."""
+        """Goes on reading; `idle_timeout` begins anew."""
         if self._paused:
             self._paused = False
             if self._connection is not None:
@@ -185,7 +192,7 @@ class Exchange:
                 self._arm()
 
     def close(self) -> None:
-        """Drops the exchange and its connection, which is never reused; the receiver hears nothing more."""
+        """Aborts the exchange and its connection, which is never reused; the receiver is not called any more."""
         if self._state is not _ENDED:
             abandon = self._abandon
             self._end()
@@ -194,12 +201,12 @@ class Exchange:
     # -- for the pool
 
     def begin_waiting(self, abandon: Callable[[], object]) -> None:
-        """It is in the pool's queue; `abandon` takes it out."""
+        """Notes that it is in the pool's queue; `abandon` takes it out."""
         self._abandon = abandon
         self._arm()
 
     def begin_connecting(self, abandon: Callable[[], object]) -> None:
-        """A connection is being made for it; `abandon` stops that."""
+        """Notes that a connection is being made for it; `abandon` stops that."""
         self._state = _CONNECTING
         self._abandon = abandon
         self._connection = None
@@ -208,12 +215,12 @@ class Exchange:
         self._arm()
 
     def abandon_by(self, abandon: Callable[[], object]) -> None:
-        """From now on this stops what is being done for it; of no effect where it has ended."""
+        """Replaces the callback that stops the work under way for it; does nothing where it has ended."""
         if self._state is not _ENDED:
             self._abandon = abandon
 
     def begin(self, connection: UpstreamConnection, *, reused: bool) -> None:
-        """Writes the request to a connection, which is this exchange's from now on."""
+        """Writes the request to a connection, which belongs to this exchange from now on."""
         self._state = _HEAD
         self._abandon = connection.abort
         self._connection = connection
@@ -227,10 +234,10 @@ class Exchange:
         self._arm()
 
     def fail(self, error: Error) -> None:
-        """Ends it with an error; its connection, or what was to become one, is dropped."""
+        """Ends it with an error; its connection, finished or not, is aborted."""
         if self._state is not _ENDED:
             if self._state is _QUEUED or self._state is _CONNECTING:
-                error.phase = "connect"  # how far an answer was, only its reader knows
+                error.phase = "connect"  # only the relay knows how far a response was
             abandon, receiver = self._abandon, self._end()
             abandon()
             receiver.exchange_ended(error)
@@ -247,7 +254,7 @@ class Exchange:
         return self._timers.clock()
 
     def data_received(self, data: bytes, now: float) -> None:
-        """What one read brought, and when."""
+        """Handles the bytes of one read."""
         if self.fast_path is None:
             self._pass_on(self._response.feed(data), now)
         else:
@@ -256,7 +263,7 @@ class Exchange:
                 self.rest_received(rest, now)
 
     def rest_received(self, body: bytes, now: float) -> None:
-        """What the fast path has left of a read, perhaps nothing."""
+        """Handles the bytes that the fast path left of a read, perhaps none."""
         self._response.look_at_chunks()
         self._pass_on(body, now)
 
@@ -264,7 +271,7 @@ class Exchange:
         response = self._response
         self._read_at = now
         self._request = None
-        # The receiver may close the exchange in any of these calls; from then on the receiver is _NOBODY.
+        # The receiver may close the exchange in any of these calls; the null receiver gets the later ones.
         if self._state is _HEAD and response.head is not None:
             self._state = _BODY
             self._receiver.head_received(*response.head)
@@ -276,7 +283,7 @@ class Exchange:
             self._complete(response.is_reusable)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The connection is gone; without an exception the peer closed it."""
+        """Ends the exchange: its connection is gone. Without an exception the peer closed it."""
         response = self._response
         if exc is not None:
             reason = "tls" if isinstance(exc, ssl.SSLError) else "reset"
@@ -292,7 +299,7 @@ class Exchange:
     # -- own
 
     def _shorten(self, fast_path: FastPath | None) -> None:
-        """From now on reads go to a fast path, where there is one."""
+        """Gives the next reads to a fast path, where there is one."""
         if self._state is _ENDED:
             return
         if self.fast_path is not None and self.fast_path is not fast_path:
@@ -310,8 +317,8 @@ class Exchange:
             receiver.exchange_ended(None)
 
     def _end(self) -> Receiver:
-        """Lets go of everything; returns the receiver for the one call that may be due."""
-        receiver, self._receiver = self._receiver, _NOBODY
+        """Releases everything; returns the receiver for the last call, which may be due."""
+        receiver, self._receiver = self._receiver, _NULL_RECEIVER
         self._state = _ENDED
         self._abandon = _nothing
         self._connection = self._request = None
@@ -332,7 +339,7 @@ class Exchange:
         return min(self._total_by, read_at + self._timeouts.idle)
 
     def _arm(self) -> None:
-        """Sees to it that the timer fires no later than the deadline; that it fires earlier, `_look` puts right."""
+        """Makes sure that the timer fires no later than the deadline; where it fires earlier, `_look` sets it again."""
         deadline = self._deadline()
         if self._timer is None or deadline < self._armed:
             if self._timer is not None:
@@ -360,30 +367,30 @@ class Exchange:
 
 
 class ConnectionCallbacks(Protocol):
-    """What a connection tells its pool."""
+    """The callbacks of a connection; its pool has them."""
 
     def connection_made(self, connection: UpstreamConnection) -> None:
-        """There is a socket, until `connection_lost`."""
+        """The connection has a socket, until `connection_lost`."""
 
     def connection_free(self, connection: UpstreamConnection) -> None:
-        """Its exchange ended, and it may carry another."""
+        """The connection's exchange has ended, and it may carry another."""
 
     def connection_lost(self, connection: UpstreamConnection, exchange: Exchange | None, exc: Exception | None) -> None:
-        """Its socket is gone; `exchange` is the one it carried, still to be told."""
+        """The socket is gone. `exchange` is the one that the connection carried; it has not ended yet."""
 
 
 class UpstreamConnection:
     """One TCP or TLS connection, which carries one exchange at a time.
 
-    It may carry another only after a complete, correctly framed answer; closing an exchange aborts it, so that the rest
-    of one caller's answer never becomes another's.
+    It may carry another only after a complete, correctly framed response; closing an exchange aborts it, so that the
+    rest of one caller's response never becomes another's.
 
     Args:
-        callbacks: Is told what becomes of it.
-        batch: Whose reads it shares; without one each is handled at once.
+        callbacks: Called when its socket is there, free or gone.
+        batch: Shares its reads with those of other connections; without a batch each read is handled at once.
 
     Attributes:
-        known: The head of an answer that it, or another one to the same upstream, carried.
+        known: The head of a response that it, or another connection to the same upstream, carried.
     """
 
     __slots__ = ("_batch", "_borrower", "_broken", "_callbacks", "_exchange", "_transport", "known")
@@ -393,7 +400,7 @@ class UpstreamConnection:
         self._batch = batch
         self.known: KnownResponseHead | None = None
         self._exchange: Exchange | None = None
-        self._borrower: FastPath | None = None  # who reads the socket
+        self._borrower: FastPath | None = None  # reads the socket in place of the transport
         self._broken: OSError | None = None
         self._transport: asyncio.Transport
 
@@ -404,7 +411,7 @@ class UpstreamConnection:
     def data_received(self, data: bytes) -> None:
         exchange, batch = self._exchange, self._batch
         if exchange is None:
-            self.abort()  # nobody asked for it
+            self.abort()  # bytes that no request asked for
             return
         fast_path = exchange.fast_path
         if batch is None or fast_path is None:
@@ -413,11 +420,11 @@ class UpstreamConnection:
             batch.add(self, exchange, fast_path, data)
 
     def handle(self, exchange: Exchange, data: bytes, now: float) -> None:
-        """A read that has waited for the others of its batch."""
+        """Handles a read that has waited for the others of its batch."""
         self._give(exchange, exchange.data_received, data, now)
 
     def handle_rest(self, exchange: Exchange, body: bytes, now: float) -> None:
-        """Likewise; this is left of it."""
+        """Handles the bytes that the fast path left of such a read."""
         self._give(exchange, exchange.rest_received, body, now)
 
     def _give(self, exchange: Exchange, take: Callable[[bytes, float], None], data: bytes, now: float) -> None:
@@ -427,11 +434,11 @@ class UpstreamConnection:
                 take(data, now)
                 is_well = True
         finally:
-            if not is_well:  # its exchange has ended: nobody asked for it
+            if not is_well:  # the exchange has ended: bytes that no request asked for
                 self.drop()
 
     def lend(self, borrower: FastPath) -> int:
-        """Leaves the socket to a fast path, up to `take_back` or whatever else happens here; see `Reader`."""
+        """Lends the socket to a fast path, until `take_back` or any other call; see `Reader`."""
         transport = self._transport
         descriptor = descriptor_of(transport)
         if descriptor < 0 or not transport.is_reading():
@@ -441,31 +448,31 @@ class UpstreamConnection:
         return descriptor
 
     def take_back(self) -> None:
-        """Reads the socket itself again."""
+        """Takes the socket back from its borrower, and reads it again."""
         borrower, self._borrower = self._borrower, None
         if borrower is not None:
             borrower.end_reading()
             self._transport.resume_reading()
 
     def broke(self, problem: OSError) -> None:
-        """Closes the socket at once; whom it carries is told this."""
+        """Aborts; the running exchange fails with `problem`."""
         self._broken = problem
         self.drop()
 
     def drop(self) -> None:
-        """Closes the socket at once; whom it carries is told that it is lost."""
+        """Aborts; the running exchange fails because its connection is lost."""
         self.take_back()
         self._transport.abort()
 
     def eof_received(self) -> None:
-        # An answer is over or cut; close(), the transport's default, would first wait for what we still have to send.
+        # A response is over or cut; close(), the transport's default, would first wait for our unsent bytes.
         self._transport.abort()
 
     def pause_writing(self) -> None:
-        """A request waits for its upstream: it is sent whole all the same."""
+        """Does nothing: a request is written whole, however slowly its upstream reads."""
 
     def resume_writing(self) -> None:
-        """It goes on."""
+        """Does nothing, as `pause_writing`."""
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.take_back()
@@ -474,16 +481,16 @@ class UpstreamConnection:
 
     @property
     def is_closing(self) -> bool:
-        """Whether it is of no use any more."""
+        """Whether the socket is closed or about to be."""
         return self._transport.is_closing()
 
     def begin(self, exchange: Exchange, request: bytes) -> None:
-        """Carries an exchange from now on, and sends its request."""
+        """Begins an exchange: sends its request."""
         self._exchange = exchange
         self._transport.write(request)
 
     def release(self, is_reusable: bool) -> None:
-        """Its exchange is complete."""
+        """Ends the complete exchange; the connection is kept where it may carry another."""
         self.take_back()
         self._exchange = None
         # A peer that answers before it has the whole request cannot tell the rest of it from the next one.
@@ -494,7 +501,7 @@ class UpstreamConnection:
             self._transport.abort()
 
     def pause_reading(self) -> None:
-        """Reads nothing more from the socket."""
+        """Stops reading the socket."""
         self.take_back()
         self._transport.pause_reading()
 
@@ -503,14 +510,14 @@ class UpstreamConnection:
         self._transport.resume_reading()
 
     def fail(self, error: Error) -> None:
-        """Closes the socket at once; its exchange, if any, ends with the error."""
+        """Aborts; the running exchange, if any, ends with the error."""
         if self._exchange is not None:
             self._exchange.fail(error)
         else:
             self.abort()
 
     def abort(self) -> None:
-        """Closes the socket at once; its exchange hears nothing of it."""
+        """Aborts without a call to the running exchange."""
         self.take_back()
         self._exchange = None
         self._transport.abort()
