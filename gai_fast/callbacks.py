@@ -1,4 +1,4 @@
-"""`EventManager`: functions of a library user that are told what happens in a stream.
+"""`EventManager`: functions of a library user that are called with the events of a stream.
 
 Owns which event calls which function. Awaits nothing and catches nothing: `net/callbacks.py` calls, and keeps functions
 that raise away from the stream.
@@ -17,11 +17,11 @@ NAMES: Final = ("on_start", "on_delta", "on_usage", "on_complete", "on_error")
 
 
 class EventManager:
-    """Callbacks of a stream, plain or async; each is given one event, a dict that is not to be changed.
+    """Callbacks of a stream, plain or async; each gets one event, a dict that it must not change.
 
-    Give functions, assign them later, or write a subclass with methods of these names. Plain ones are called at once,
-    on the loop, so they must not block; async ones run in one task per stream, in order, and hold the stream up where
-    they fall far behind. One that raises is logged once per stream and never harms it.
+    Pass functions, assign them later, or write a subclass with methods of these names. Plain ones are called at once,
+    on the loop, so they must not block. Async ones run in one task per stream, in order, and slow the stream down where
+    they fall far behind. A callback that raises is logged once per stream and never harms it.
 
     Args:
         on_start: Called with `start`; after a `stream.reset` again.
@@ -64,7 +64,7 @@ class EventManager:
                 raise ValueError(f"{name} must be a function of one event")
 
     def wanted(self, event: Event) -> list[Callback]:
-        """The functions that are to be called with an event, in order."""
+        """Returns the functions to call with an event, in order."""
         kind = event["type"]
         first = self.on_delta if kind in DELTAS else self.on_start if kind == "start" else None
         usage = self.on_usage if "usage" in event else None

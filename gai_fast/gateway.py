@@ -1,7 +1,7 @@
 """The gateway in this process, without a server: `Gateway`.
 
-Owns how a program asks a model and follows the answer: as events, as text, as one `Result`. The streams themselves are
-the engine's, as the server's are.
+Owns how a program asks a model and follows the answer: as events, as text, as one `Result`. The engine runs the
+streams, as it does for the server.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from gai_fast.result import Collector, Result
 from gai_fast.settings import Settings
 
 NativeRequest = Mapping[str, Any]
-"""A native request (CONTRACT §4), as the server takes it in JSON."""
+"""A native request (docs/http-api.md), as the server takes it in JSON."""
 
 
 class Gateway:
@@ -48,7 +48,7 @@ class Gateway:
     Args:
         settings: What is configured. By default nothing but the environment is read: the providers whose usual keys
             are in it, and the model `demo`. For a file use `Gateway.from_config`.
-        sinks: Told of every stream at its end.
+        sinks: Get the figures of every stream at its end.
 
     Raises:
         ConfigError: The configuration cannot be used.
@@ -99,7 +99,7 @@ class Gateway:
             await engine.close()
 
     def stream(self, request: NativeRequest, events: EventManager | None = None) -> GatewayStream:
-        """One answer as events; nothing is asked before its `async with`.
+        """Asks for one answer as events, once its `async with` is entered.
 
         Args:
             request: A native request.
@@ -108,7 +108,7 @@ class Gateway:
         return GatewayStream(self._opened, request, events)
 
     def ask(self, request: str | NativeRequest, **fields: Any) -> Answer:
-        """One answer as text: iterate it for the pieces, or await it for the whole `Result`.
+        """Asks for one answer as text: iterate it for the pieces, or await it for the whole `Result`.
 
         Args:
             request: The prompt, or a native request.
@@ -118,7 +118,7 @@ class Gateway:
         return Answer(self.stream({**whole, **fields}))
 
     def task(self) -> Task:
-        """A request that is put together step by step."""
+        """Begins a request that is built step by step."""
         return Task(self, {})
 
     def _opened(self) -> Engine:
@@ -139,9 +139,9 @@ class _Reading(enum.Enum):
 class GatewayStream:
     """One answer, followed as it comes. Made by `Gateway.stream`.
 
-    Iterating gives the events of `gai.events.v1` in the compact envelope, `done` last; what fails once the answer was
-    asked for is an `error` event. Leaving the `async with` before the end cancels the upstream; after it, async
-    callbacks are waited for. A program that reads slowly, or whose callbacks are slow, slows the upstream down.
+    Iterating gives the events of `gai.events.v1` in the compact envelope, `done` last. A failure after the request was
+    sent is an `error` event. Leaving the `async with` before the end cancels the upstream; leaving it after the end
+    waits for async callbacks. A program that reads slowly, or whose callbacks are slow, slows the upstream down.
 
     A stream with callbacks need not be iterated. If nobody has begun to when `limits.waiting_events` events are unread,
     they are dropped: callbacks go on, `result` still gives the whole answer, and iterating raises `RuntimeError`.
@@ -176,9 +176,9 @@ class GatewayStream:
         """Asks the model.
 
         Raises:
-            Error: The request is not valid, or there is no such model, or it cannot be asked for this.
+            Error: The request is not valid, or there is no such model, or the model's provider cannot serve it.
             RuntimeError: The gateway is not open, or was opened on another loop; or this stream was followed before.
-            ValueError: The request holds what is no JSON.
+            ValueError: The request holds a value that JSON cannot express.
         """
         if self._session is not None or self._is_over:
             raise RuntimeError("a stream is followed once: ask again for another answer")
@@ -258,7 +258,7 @@ class GatewayStream:
         return event
 
     async def result(self) -> Result:
-        """The whole answer; reads what has not been read yet.
+        """Returns the whole answer; reads the events that have not been read yet.
 
         Raises:
             Error: The stream failed.
@@ -276,12 +276,12 @@ class GatewayStream:
         return result.raise_for_error()
 
     async def cancel(self) -> None:
-        """Stops the upstream; the stream then ends with `finish {cancelled}` and what was used so far."""
+        """Stops the upstream; the stream then ends with `finish {cancelled}` and the usage so far."""
         if self._session is not None:
             _check_loop(self._loop)
             self._session.cancel()
 
-    # -- the session's output and client (`net.session`) --
+    # -- the session's output (`net.spec.Output`) and client (`net.delivery.Client`) --
 
     def event(self, event: Event) -> None:
         """Takes one event of the relay."""
@@ -289,10 +289,10 @@ class GatewayStream:
         self._sink.event(event)
 
     def heartbeat(self) -> None:
-        """Nothing: nobody waits at the end of a connection."""
+        """Does nothing: there is no connection to keep alive."""
 
     def take_pieces(self) -> Sequence[Piece]:
-        """No bytes; what was said is ready to be read."""
+        """Returns no bytes; makes the events since the last call ready to be read."""
         events = self._sink.take()
         self._has_done = self._has_done or bool(events and events[-1]["type"] == "done")
         if self._reading is not _Reading.DROPPED:
@@ -310,13 +310,13 @@ class GatewayStream:
         return []
 
     def _measured(self, event: Event) -> Event:
-        """The event as callbacks get it: one that ends the stream tells what was measured."""
+        """Returns the event for callbacks: `finish` and `error` hold the figures, too."""
         if event["type"] not in ("finish", "error") or self._session is None:
             return event
         told: Any = {**event, "metrics": self._session.measured().as_dict()}
         return cast("Event", told)
 
-    # Two may want the upstream not to be read: who iterates, and the callbacks.
+    # Two may want the upstream paused: the program that iterates, and the callbacks.
 
     def _pause(self) -> None:
         self._pauses += 1
@@ -331,27 +331,27 @@ class GatewayStream:
     direct = None
 
     def commit(self) -> None:
-        """Nothing: there is no head."""
+        """Does nothing: there is no head."""
 
     def flush(self) -> None:
-        """Nothing, as `commit`."""
+        """Does nothing, as `commit`."""
 
     def write(self, pieces: Sequence[Piece]) -> None:
-        """Nothing: there are no bytes."""
+        """Does nothing: there are no bytes."""
 
     def end(self, pieces: Sequence[Piece]) -> None:
-        """All has been said."""
+        """Ends the stream: all events are ready."""
         self._finish()
 
     def fail(self, error: Error) -> None:
-        """The stream failed early: its error has been said as any other, if that was possible."""
+        """Ends the stream, which failed early: its error is an event like any other, if that was possible."""
         if self._has_done:
             self._finish()
         else:
             self.abort(error)
 
     def abort(self, error: Error) -> None:
-        """The stream broke off, and its events cannot say so: they end here all the same."""
+        """Ends the stream, which broke off without an event for that, with an `error` event all the same."""
         self._failure = error
         told: Event = {"type": "error", "error": error.payload()}
         self._ready += [told, {"type": "done", "finished": False}]
@@ -373,7 +373,7 @@ class GatewayStream:
 class Answer:
     """One answer as text. Made by `Gateway.ask` and `Task.stream`.
 
-    `async for` gives the pieces of its text; `await` gives the `Result`. Either asks the model, once.
+    `async for` gives the pieces of its text; `await` gives the `Result`. Use one of them, once.
 
     Raises:
         Error: The request cannot be made, or the answer failed; while iterating after the text that came before.
@@ -401,8 +401,8 @@ _SETTABLE: Final = frozenset(Request.__struct_fields__)
 
 
 class Task:
-    """A request under construction; every step gives a new one, so that a beginning can be shared. Made by
-    `Gateway.task`.
+    """A request under construction. Made by `Gateway.task`; each step returns a new one, so that a beginning can be
+    shared.
 
     Example:
         >>> brief = gateway.task().system("Be brief.").model("fast")
@@ -414,27 +414,27 @@ class Task:
         self._request = request
 
     def system(self, text: str) -> Task:
-        """What the model is told before all else."""
+        """Sets the system prompt."""
         return self.set(system=text)
 
     def prompt(self, text: str) -> Task:
-        """What is asked."""
+        """Sets the prompt."""
         return self.set(query=text)
 
     def messages(self, messages: list[dict[str, Any]]) -> Task:
-        """What was said before the prompt."""
+        """Sets the messages before the prompt."""
         return self.set(messages=messages)
 
     def model(self, name: str) -> Task:
-        """Whom to ask."""
+        """Sets the model."""
         return self.set(model=name)
 
     def temperature(self, value: float) -> Task:
-        """From 0 to 2."""
+        """Sets the temperature, from 0 to 2."""
         return self.set(temperature=value)
 
     def max_tokens(self, count: int) -> Task:
-        """How long the answer may be, in tokens."""
+        """Sets the largest length of the answer, in tokens."""
         return self.set(max_tokens=count)
 
     def set(self, **fields: Any) -> Task:
@@ -446,19 +446,19 @@ class Task:
         unknown = fields.keys() - _SETTABLE
         if unknown:
             raise TypeError(f"a native request has no field {min(unknown)!r}")
-        # What was given stays the caller's, to be changed without an effect here.
+        # A copy, so that the caller may change its own values.
         return Task(self._gateway, {**self._request, **copy.deepcopy(fields)})
 
     def stream(self) -> Answer:
-        """The answer's text as it comes."""
+        """Asks for the answer's text as it comes."""
         return self._gateway.ask(self._request)
 
     def events(self) -> GatewayStream:
-        """The answer as events."""
+        """Asks for the answer as events."""
         return self._gateway.stream(self._request)
 
     async def ask(self) -> Result:
-        """The whole answer.
+        """Asks for the whole answer.
 
         Raises:
             Error: The request cannot be made, or the answer failed.
@@ -467,7 +467,7 @@ class Task:
 
 
 def _check_loop(loop: asyncio.AbstractEventLoop | None) -> asyncio.AbstractEventLoop:
-    """The running loop, which must be this one."""
+    """Returns the running loop, which must be this one."""
     running = asyncio.get_running_loop()
     if running is not loop:
         raise RuntimeError("the gateway was opened on another event loop: each loop needs a gateway of its own")

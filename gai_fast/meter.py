@@ -1,7 +1,7 @@
 """`StreamMeter`: measures one stream while it runs.
 
-Reads no clock: the session gives the time once per read, never per event. What the figures mean stands in `metrics.py`,
-which mypyc cannot compile.
+Reads no clock: the session passes the time once per read, never per event. `metrics.py`, which mypyc cannot compile,
+explains the figures.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class StreamMeter:
         began: When the request came, in seconds of a clock that only goes forward.
 
     Attributes:
-        counters: Is told of every read of the upstream's body, and of what is handed to the client's connection.
+        counters: Counts the reads of the upstream's body, and the bytes handed to the client's connection.
     """
 
     __slots__ = ("_asked", "_began", "_first", "_paused_at", "_paused_for", "_worked", "counters")
@@ -37,23 +37,23 @@ class StreamMeter:
         self._paused_for = 0.0
 
     def asked(self, now: float) -> None:
-        """The upstream has been asked; of several attempts that one counts which gives the first delta."""
+        """Notes that the upstream has been asked; of several attempts the one with the first delta counts."""
         if self._asked is None:
             self._worked += now - self._began
         if self.counters.first_at is None:
             self._asked = now
 
     def told(self, now: float) -> None:
-        """The first delta has been handed to the client's connection; told once."""
+        """Notes that the first delta has been handed to the client's connection; called once."""
         self._first = now
 
     def paused(self, now: float) -> None:
-        """The upstream is not read any more; idempotent."""
+        """Notes that reading the upstream is paused; idempotent."""
         if self._paused_at is None:
             self._paused_at = now
 
     def resumed(self, now: float) -> None:
-        """The upstream is read again; idempotent."""
+        """Notes that the upstream is read again; idempotent."""
         if self._paused_at is not None:
             self._paused_for += now - self._paused_at
             self._paused_at = None
@@ -79,10 +79,10 @@ class StreamMeter:
         retries: int = 0,
         fallbacks: int = 0,
     ) -> StreamMetrics:
-        """The figures.
+        """Returns the figures.
 
         Args:
-            now: When the stream ended. What follows is not measured here, and stands in `StreamMetrics` as it is given.
+            now: When the stream ended. The other arguments are not measured here; `StreamMetrics` explains them.
         """
         asked = self._began if self._asked is None else self._asked
         counters = self.counters

@@ -1,9 +1,9 @@
-"""What a stream has delivered, and whether another attempt at the answer says the same: verified continuation.
+"""The delivered content of a stream, compared with another attempt at the answer: verified continuation.
 
 Owns the comparison. Sans-IO; decides nothing about attempts and knows no format.
 
-A fresh attempt must reproduce what the client has, byte for byte and in its order; what follows is new. The ids of
-calls are the provider's and change from attempt to attempt: the client keeps those that it was told first.
+A fresh attempt must repeat the delivered content, byte for byte and in order; only then new content follows. The ids of
+calls are the provider's and change from attempt to attempt: the client keeps the first ones.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from gai_fast.events import DELTAS, Event
 from gai_fast.limits import LIMITS
 
 _ASIDES: Final = frozenset({"usage", "warning"})
-"""Said of an answer, not by it: of an attempt that repeats what is known they are left out."""
+"""Events about an answer, not part of it: while an attempt repeats known content they are left out."""
 
 _Place = tuple[Any, ...]
 
 
 def _essence(event: Event) -> dict[str, Any]:
-    """What an event that is no delta says, without what a provider makes up anew for each answer."""
+    """Returns an event that is not a delta without the values that a provider makes anew for each answer."""
     said: dict[str, Any] = {key: value for key, value in event.items() if key not in _MADE_UP}
     if "server_tool" in said:
         said["server_tool"] = {key: value for key, value in said["server_tool"].items() if key != "id"}
@@ -32,12 +32,12 @@ _MADE_UP: Final = frozenset({"call_id", "signature", "safety", "usage", "provide
 
 
 class Transcript:
-    """The content of one stream, as its client was told it."""
+    """The content of one stream, as its client got it."""
 
     __slots__ = ("_at", "_call_ids", "_failure", "_offset", "_said", "_size", "is_lost")
 
     def __init__(self) -> None:
-        # The place of each run of deltas of one kind with its texts; of another event with its call's id, and itself.
+        # For each run of deltas of one kind its place and texts; for each other event its place, call id and itself.
         self._said: list[tuple[_Place, list[str], Event]] = []
         self._at = 0
         self._offset = 0
@@ -49,16 +49,16 @@ class Transcript:
 
     @property
     def text(self) -> str | None:
-        """All that was said where that is one text, as a prefill needs it; else `None`."""
+        """The delivered content where it is one text, as a prefill needs it; else `None`."""
         if len(self._said) == 1 and self._said[0][0] == ("text.delta", None, None):
             return "".join(self._said[0][1])
         return None
 
     def repeat(self, failure: Error) -> None:
-        """From here on an attempt says it all again.
+        """Begins an attempt that repeats the content.
 
         Args:
-            failure: Raised by `take` where it says something else.
+            failure: Raised by `take` where the attempt differs.
         """
         self._at = self._offset = 0
         for _, pieces, _ in self._said:
@@ -67,29 +67,29 @@ class Transcript:
         self._call_ids = {}
 
     def go_on(self) -> None:
-        """From here on an attempt says what follows."""
+        """Begins an attempt whose content follows the delivered one."""
         self._at, self._offset = len(self._said), 0
         self._call_ids = {}
 
     def forget(self) -> None:
-        """What was told is void."""
+        """Drops the content, which is void."""
         self._said.clear()
         self._at = self._offset = self._size = 0
         self.is_lost = False
 
     def named(self, event: Event) -> Event:
-        """An event with the call's id that the client knows."""
+        """Returns an event with the call's id that the client knows."""
         known = self._call_ids.get(event["call_id"]) if "call_id" in event else None
         return event if known is None else {**event, "call_id": known}
 
     def take(self, event: Event) -> Event | None:
-        """Notes an event of the answer.
+        """Compares or notes an event of the answer.
 
         Returns:
-            The event as the client is to be told it, without what it knows; `None`: it knows all of it.
+            The event for the client, without the part that it has; `None`: it has all of it.
 
         Raises:
-            Error: The attempt differs from what was delivered: the failure that it was to heal.
+            Error: The attempt differs from the delivered content: the failure that it was to heal.
         """
         kind = event["type"]
         if kind in _ASIDES:

@@ -1,15 +1,15 @@
-"""What every processor builds on: the interface event → events, and the chain that runs them in order.
+"""The interface of processors, event → events, and the chain that runs them in order.
 
-A processor is one file: a settings type that a `[[processor]]` entry becomes, and the processor that one stream gets of
-it. The chain stands between a stream's legal order (`relay.py`) and its encoder, owns the numbering of joined events,
-and tells how much of the hot path may stay on. Nothing here awaits, opens anything or reads a clock: time comes in.
+A processor is one file: the settings type of a `[[processor]]` entry, and the processor that one stream gets from it.
+The chain stands between a stream's legal order (`relay.py`) and its encoder. It numbers joined events, and decides how
+much of the hot path a stream may use. Nothing here awaits, opens anything or reads a clock: time is an argument.
 
 Rules:
 
 1. `start`, `finish`, `error` and `done` pass in their place; a processor neither drops nor makes them.
-2. Events keep their order. What a processor holds back it gives out before the next event that is no part of it.
-3. A processor ends its stream early by raising `Error`, once; from then on it passes everything. The relay makes the
-   `error` event of it.
+2. Events keep their order. A processor emits the events that it holds back before the next event of another kind.
+3. A processor ends its stream early by raising `Error`, once; from then on it passes everything. The relay turns the
+   exception into the `error` event.
 4. In a chain whose events have no `seq` yet, one that joins n events has `seq` 0 and `from_seq` 1 - n: the chain
    counts.
 """
@@ -24,19 +24,19 @@ from typing import Final, Literal, Protocol
 from gai_fast.events import Event
 
 FRAME: Final = frozenset({"start", "finish", "error", "done"})
-"""What makes a stream legal: passed on by every processor."""
+"""The events that make a stream legal: every processor passes them."""
 
 Touches = Literal["events", "deltas"]
-"""How much of a stream a processor must be given.
+"""Which events of a stream a processor must see.
 
-* `events`: it changes events that are no deltas; deltas may still be copied unread.
-* `deltas`: every event takes the full path.
+* `events`: all but deltas, which may still be copied unread.
+* `deltas`: all.
 """
 
 
 @dataclass(frozen=True, slots=True)
 class StreamInfo:
-    """What a processor may know of its stream before the first event.
+    """The facts about a stream that a processor may know before the first event.
 
     Args:
         stream_id: The stream's id.
@@ -46,7 +46,7 @@ class StreamInfo:
         wants_json: Whether the request's `response_format` is JSON.
         schema: The JSON Schema of the response format, as its JSON text.
         json_snapshots: Milliseconds between two `json.snapshot` events, where the request asks for them.
-        prompt: Gives the request's text, for a tokenizer.
+        prompt: Returns the request's text, for a tokenizer.
     """
 
     stream_id: str = ""
@@ -60,20 +60,20 @@ class StreamInfo:
 
 
 class Processor(ABC):
-    """One stage of one stream: an event in, none, one or more out."""
+    """One stage of one stream: takes an event, yields none, one or more."""
 
     touches: Touches = "deltas"
 
     @abstractmethod
     def process(self, event: Event, now_ms: int = 0) -> Iterable[Event]:
-        """What becomes of an event.
+        """Processes an event.
 
         Args:
-            event: The next event; not to be changed, as others may hold it.
+            event: The next event; it must not be changed, as others may hold it.
             now_ms: Milliseconds since any fixed moment.
 
         Raises:
-            Error: The stream must end with it; events given out before it count.
+            Error: The stream must end with it; the events yielded before it count.
         """
 
     @property
@@ -82,7 +82,7 @@ class Processor(ABC):
         return None
 
     def flush(self, now_ms: int = 0) -> Iterable[Event]:
-        """What waits for time or for more."""
+        """Returns the events that wait for a time or for more text."""
         return ()
 
 
@@ -90,10 +90,10 @@ class ProcessorSettings(Protocol):
     """A `[[processor]]` entry, read and checked."""
 
     def processor(self, stream: StreamInfo) -> Processor | None:
-        """The processor that a stream gets of it; `None`: this stream has no use for it.
+        """Makes the processor of a stream; `None`: the stream needs none.
 
         Raises:
-            Error: The request cannot be served so; nothing has been sent.
+            Error: The processor cannot serve this request; nothing has been sent.
         """
 
 
@@ -101,7 +101,7 @@ class Chain:
     """The processors of one stream, in order.
 
     Args:
-        processors: None of them may be in another chain.
+        processors: Used by this chain alone.
     """
 
     __slots__ = ("_numbers", "_processors", "_seq", "touches")
@@ -111,10 +111,10 @@ class Chain:
         self._numbers: bool | None = None
         self._seq = 0
         self.touches: Touches = "deltas" if any(each.touches == "deltas" for each in processors) else "events"
-        """What the chain as a whole must be given."""
+        """The events that the chain as a whole must see."""
 
     def process(self, event: Event, now_ms: int = 0) -> Iterator[Event]:
-        """What becomes of an event, one after the other: what came before an `Error` has been given out."""
+        """Processes an event; yields one event after the other, so that those before an `Error` count."""
         if self._numbers is None:
             self._numbers = "seq" not in event
         return self._through(0, event, now_ms)
@@ -126,10 +126,10 @@ class Chain:
         return min(times) if times else None
 
     def flush(self, now_ms: int | None = None) -> Iterator[Event]:
-        """What waits.
+        """Yields the events that wait.
 
         Args:
-            now_ms: Only what is due at this time; `None`: all, since no event follows.
+            now_ms: Only those that are due at this time; `None`: all, since no event follows.
         """
         for at, each in enumerate(self._processors, 1):
             due = each.due_ms
@@ -153,5 +153,5 @@ class Chain:
 
 
 def joined_count(event: Event) -> int:
-    """How many events an event stands for."""
+    """Returns the number of events that an event stands for."""
     return event["seq"] - event["from_seq"] + 1 if "from_seq" in event else 1

@@ -1,7 +1,7 @@
-"""JSON read as its text comes: every character looked at once, the value there at any moment.
+"""An incremental JSON reader: looks at every character once, and has the value so far at any moment.
 
-Owns the grammar of RFC 8259, told at the first character that breaks it, and the value so far. Knows nothing of events.
-Runs of a string are taken by one match; the value grows in place, so that a look at it costs its size and no parsing.
+Owns the grammar of RFC 8259; a fault is found at the first wrong character. Knows nothing of events. One match reads a
+run of a string; the value grows in place, so that a snapshot costs its size and no parsing.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from gai_fast.limits import LIMITS
 
 
 class NotJSON(GaiFastError, ValueError):
-    """A text that is no JSON document.
+    """A text that is not a JSON document.
 
     Attributes:
         position: Of the first wrong character in what was fed, from 0.
@@ -53,7 +53,7 @@ class JSONReader:
 
     def __init__(self) -> None:
         self.value: Any = None
-        """The value so far; it changes with the next text. What is not whole is left out, but for strings."""
+        """The value so far, which changes with the next text. Unfinished parts are left out, except strings."""
         self.began = False
         """Whether there is a value."""
         self.changed = False
@@ -61,7 +61,7 @@ class JSONReader:
         self.complete = False
         """Whether the document is whole."""
         self.sure = False
-        """Whether a member's name or an element was whole, or many lists began, so that this is no bracket in prose."""
+        """Whether this cannot be a bracket in prose: a member's name or an element was whole, or many lists began."""
         self.members: list[str] = []
         """The members of the outermost object that have become whole; the caller empties it."""
         self.position = 0

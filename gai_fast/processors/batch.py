@@ -44,7 +44,7 @@ class BatchProcessor(Processor):
         self._given_at: int | None = None
 
     def process(self, event: Event, now_ms: int = 0) -> Iterable[Event]:
-        """What becomes of an event."""
+        """Yields a batch where it is complete; holds the event, or yields it."""
         if now_ms < self._now:  # the clock was set back: what is due by the old time would wait for it to come again
             self._since, self._given_at = now_ms, None
         self._now = now_ms
@@ -66,7 +66,7 @@ class BatchProcessor(Processor):
 
     @property
     def due_ms(self) -> int | None:
-        """When what is held must be given out."""
+        """When the held events must be given out."""
         if not self._held or self._milliseconds is None:
             return None
         if self._given_at is None:
@@ -74,7 +74,7 @@ class BatchProcessor(Processor):
         return max(self._given_at + self._milliseconds, self._since)
 
     def flush(self, now_ms: int = 0) -> Iterable[Event]:
-        """What is held, as one event."""
+        """Yields the held events as one."""
         if self._held:
             held, self._held, self._size = self._held, [], 0
             self._given_at = now_ms

@@ -1,7 +1,7 @@
-"""Correlation ids: what joins a stream to logs and traces, on its ends or on every event.
+"""Correlation ids, which join a stream to logs and traces, on its ends or on every event.
 
-A compact stream tells `request_id` and `trace_id` on its first event only, and no event but `start` its `stream_id`.
-Here `start`, `finish` and `error`, or all events, have them.
+A compact stream has `request_id` and `trace_id` on its first event only, and its `stream_id` on `start` only. This
+processor adds them to `start`, `finish` and `error`, or to all events.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class CorrelationProcessor(Processor):
     """Adds ids to events.
 
     Args:
-        ids: `request_id`, `trace_id`, `stream_id`, where they are known; an event's own count more.
+        ids: `request_id`, `trace_id`, `stream_id`, where they are known; an event's own take precedence.
         labels: Fixed keys for `provider_metadata.correlation` of `start`, such as a team or a deployment.
         every: On every event but `done`, instead of `start`, `finish` and `error`.
     """
@@ -36,7 +36,7 @@ class CorrelationProcessor(Processor):
         self.touches: Touches = "deltas" if every else "events"
 
     def process(self, event: Event, now_ms: int = 0) -> Iterable[Event]:
-        """The event with its ids."""
+        """Returns the event with its ids."""
         kind = event["type"]
         if kind == "done" or not (self._every or kind in _ENDS):
             return (event,)

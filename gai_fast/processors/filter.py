@@ -1,4 +1,4 @@
-"""Leaves events out, by their type or their choice. What frames a stream always passes."""
+"""Leaves events out, by their type or their choice. The events that frame a stream always pass."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from gai_fast.limits import LIMITS
 from gai_fast.processors._base import FRAME, Processor, StreamInfo, Touches
 
 _PASSED: Final = FRAME | {"stream.reset", "stream.gap"}
-"""Without these, what follows would be read wrongly."""
+"""Without these, later events would be misread."""
 
 
 class FilterProcessor(Processor):
@@ -22,7 +22,7 @@ class FilterProcessor(Processor):
         keep: The types that pass; `None`: all.
         drop: Types that do not pass.
         choices: Which choices' events pass, from 0; `None`: all.
-        function: Given an event that the others let pass; says whether it does.
+        function: Called with an event that the other arguments let pass; returns whether it does.
 
     Raises:
         ValueError: There is no such type, or it cannot be left out.
@@ -47,7 +47,7 @@ class FilterProcessor(Processor):
         self.touches: Touches = "events" if takes_deltas else "deltas"
 
     def process(self, event: Event, now_ms: int = 0) -> Iterable[Event]:
-        """The event, or nothing."""
+        """Returns the event, or nothing."""
         kind = event["type"]
         if kind in _PASSED:
             return (event,)

@@ -1,9 +1,9 @@
-"""JSON answers, followed as they stream: told at the first wrong character, with the value so far on request.
+"""JSON answers, followed as they stream: faults are found at the first wrong character, snapshots are made on request.
 
-Owns what becomes of text that is not one JSON document, of a document that is said twice, and of what stands around
-one. The text itself is read once, by `JSONReader`; the schema is the library's matter.
+Owns the handling of text that is not one JSON document, of a document that comes twice, and of the text around one.
+`JSONReader` reads the text, once; a library judges the schema.
 
-An answer is only judged where it ended by itself: one that was cut off by its length is no mistake of its text.
+An answer is only judged where it ended by itself: one that was cut off by its length is not faulty.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ OnInvalid = Literal["warn", "error"]
 class JSONStreamProcessor(Processor):
     """Follows the text of a stream that should be one JSON document.
 
-    It yields the text as it came, less what is removed, and besides `json.snapshot` events, and a `warning` or an error
-    with reason `invalid_json` or `schema_mismatch`.
+    It yields the text as it came, except for removed parts; `json.snapshot` events; and a `warning` or an error with
+    reason `invalid_json` or `schema_mismatch`.
 
     Args:
         schema: The JSON Schema that the document must meet, as a value or as JSON text; needs the extra `schema`. A
             member of the outermost object is judged as soon as it is whole.
         snapshots_ms: Yield `json.snapshot` events, at most one in so many milliseconds (0: with every delta), of a
             large value once it has grown by a share (`limits.json_snapshots`), and one when the document is whole.
-        on_invalid: `warn` tells once by a `warning` and lets all text pass from there on; `error` ends the stream at
-            once (`provider_unavailable`), with nothing passed on from the first wrong character on.
-        recover: Leave out what stands before and after the document: prose, and the fences of a code block.
+        on_invalid: `warn` yields one `warning` and passes all text from there on; `error` ends the stream at once
+            (`provider_unavailable`), and passes nothing from the first wrong character on.
+        recover: Leave out the text before and after the document: prose, and the fences of a code block.
         remove_duplicates: Leave out further documents that are equal to the first. They are held back until that is
             known.
 
@@ -75,7 +75,7 @@ class JSONStreamProcessor(Processor):
         self._take: Callable[[str], str] = self._seek if self._recover else self._read
         self._problem: tuple[str, str] | None = None
         self._judged = self._schema is None
-        # What is held back: prose before a document, and what may be one or repeat it.
+        # Held back: prose before a document, and text that may be a document or repeat it.
         self._prose: list[str] = []
         self._held: list[str] = []
         self._prose_size = 0
@@ -86,10 +86,10 @@ class JSONStreamProcessor(Processor):
         self._snapshot_at = 0
 
     def process(self, event: Event, now_ms: int = 0) -> Iterable[Event]:
-        """What becomes of an event.
+        """Processes an event.
 
         Raises:
-            Error: The text is not what it should be, where that ends the stream.
+            Error: The text is not valid, where that ends the stream.
         """
         kind = event["type"]
         if kind == "text.delta" and not event.get("choice"):
@@ -104,16 +104,16 @@ class JSONStreamProcessor(Processor):
 
     @property
     def due_ms(self) -> int | None:
-        """When the next snapshot may be told."""
+        """When the next snapshot may be made."""
         if self._last_snapshot is None or self.snapshots_ms is None or not self._has_news() or not self._has_grown():
             return None
         return self._last_snapshot + self.snapshots_ms
 
     def flush(self, now_ms: int = 0) -> Iterable[Event]:
-        """The value so far, where it has changed."""
+        """Yields a snapshot of the value, where it has changed."""
         if self._has_news():
             value = self._reader.snapshot()
-            if not is_empty(value):  # an event's empty keys are left out, so it would say nothing
+            if not is_empty(value):  # an event's empty keys are left out, so the snapshot would be empty
                 self._last_snapshot, self._snapshot_at = now_ms, self._reader.position
                 yield {"type": "json.snapshot", "json": value}
 
@@ -145,15 +145,15 @@ class JSONStreamProcessor(Processor):
         yield event
 
     def _has_news(self) -> bool:
-        """Whether a snapshot would say more than the last; brackets in prose are none."""
+        """Whether a snapshot would differ from the last one; brackets in prose are not a value."""
         return self.snapshots_ms is not None and self._reader.changed and self._take not in (self._seek, self._pass)
 
     def _has_grown(self) -> bool:
-        """A snapshot costs its size: a large value must have grown by a share, so that all of them cost a multiple."""
+        """Whether the value has grown by a share: a snapshot costs its size, so that all together cost a multiple."""
         return (self._reader.position - self._snapshot_at) * LIMITS.json_snapshots >= self._reader.position
 
     def _told(self) -> Iterator[Event]:
-        """Tells a problem, once."""
+        """Yields or raises a problem, once."""
         if self._problem is None:
             return
         (reason, what), self._problem = self._problem, None
@@ -162,18 +162,18 @@ class JSONStreamProcessor(Processor):
             raise Error("provider_unavailable", f"the answer of the model {what}", reason=reason)
         yield {"type": "warning", "reason": reason}
 
-    # -- the text: each of these takes some and returns what is passed on --
+    # -- the text: each of these takes text and returns the part to pass on --
 
     def _pass(self, text: str) -> str:
-        """Nobody follows any more."""
+        """Passes text that is no longer followed."""
         return text
 
     def _drop(self, text: str) -> str:
-        """What stands behind a document that was recovered."""
+        """Drops the text behind a document that was recovered."""
         return ""
 
     def _read(self, text: str) -> str:
-        """The document."""
+        """Reads the document."""
         begin = self._reader.position
         try:
             end = self._reader.feed(text)
@@ -183,7 +183,7 @@ class JSONStreamProcessor(Processor):
         return self._judge(text[:end], text[end:])
 
     def _judge(self, text: str, rest: str) -> str:
-        """Text of the document that has just been read, and what stands behind it."""
+        """Judges the document after its text has been read; `rest` stands behind it."""
         if self._reader.position > LIMITS.json_answer:
             return self._invalid(f"is longer than {LIMITS.json_answer} characters", text, rest)
         self._take = self._read
@@ -202,7 +202,7 @@ class JSONStreamProcessor(Processor):
         return text + self._follow(rest)
 
     def _mismatch(self) -> str | None:
-        """What is known to be wrong by now."""
+        """Returns the mismatch with the schema that is known by now, if there is one."""
         reader, schema = self._reader, self._schema
         if self._judged or schema is None or not reader.began:
             return None
@@ -217,7 +217,7 @@ class JSONStreamProcessor(Processor):
         return next((problem for problem in problems if problem is not None), None)
 
     def _follow(self, text: str) -> str:
-        """What comes after the document: blanks, or the document again."""
+        """Reads the text after the document: blanks, or the document again."""
         passed: list[str] = []
         at = 0
         while at < len(text):
@@ -251,7 +251,7 @@ class JSONStreamProcessor(Processor):
         return True
 
     def _seek(self, text: str) -> str:
-        """Prose, until a bracket in it turns out to begin a document."""
+        """Reads prose, until a bracket in it turns out to begin a document."""
         at = 0
         while at < len(text):
             if not self._held:
@@ -305,10 +305,10 @@ class JSONStreamProcessor(Processor):
         return held
 
     def _close(self, by_itself: bool) -> str:
-        """The end of the text: what is still held back, where it must be passed on.
+        """Ends the text; returns the held-back part of it that must be passed on.
 
         Args:
-            by_itself: The model said all it wanted to say.
+            by_itself: The model ended the answer itself.
         """
         if self._take == self._follow and self._repeated is not None:
             if self._repeated.close() and self._is_repetition_so_far():
@@ -323,7 +323,7 @@ class JSONStreamProcessor(Processor):
         return self._release()
 
     def _invalid(self, what: str, text: str, rest: str) -> str:
-        """The text is no JSON: `rest` begins with the first wrong character, or with what was held back."""
+        """Notes that the text is not JSON; `rest` begins with the first wrong character, or the held-back text."""
         self._take = self._pass
         self._problem = ("invalid_json", what)
         return text if self._on_invalid == "error" else text + rest

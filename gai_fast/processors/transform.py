@@ -17,18 +17,18 @@ class TransformProcessor(Processor):
     """Puts what a function makes of an event into its place.
 
     Args:
-        function: Given every event but those that frame a stream (`start`, `finish`, `error`, `done`); returns an
-            event, or `None` to leave it out. It must not change the one it is given.
+        function: Called with every event but those that frame a stream (`start`, `finish`, `error`, `done`); returns an
+            event, or `None` to leave it out. It must not change its argument.
 
     Raises:
-        ValueError: (by `process`) The function made an event that frames a stream, or none at all.
+        ValueError: (by `process`) The function returned an event that frames a stream, or no event at all.
     """
 
     def __init__(self, function: Callable[[Event], Event | None]) -> None:
         self._function = function
 
     def process(self, event: Event, now_ms: int = 0) -> Iterable[Event]:
-        """What the function makes of it."""
+        """Returns the result of the function."""
         if event["type"] in FRAME:
             return (event,)
         made = self._function(event)
@@ -42,9 +42,9 @@ class TransformProcessor(Processor):
 class ReplaceProcessor(Processor):
     """Replaces words in text, reasoning and refusals, wherever the deltas are cut.
 
-    What may be the beginning of a word is held back until that is known, or another event comes; what only stands
-    beside the text (`usage`, `warning`, `json.snapshot`) waits with it. Arguments of tools, citations and images are
-    left as they are. Of choices that come by turns, a word that is cut between two deltas is not seen.
+    Text that may be the beginning of a word is held back until that is known, or another event comes. Events beside the
+    text (`usage`, `warning`, `json.snapshot`) wait with it, up to `limits.held_beside`. Arguments of tools, citations
+    and images stay as they are. Where choices alternate, a word that is cut between two deltas is not found.
 
     Args:
         replace: By each word, what stands instead; where two begin at one place, the longer one counts.
@@ -65,7 +65,7 @@ class ReplaceProcessor(Processor):
         self._beside: list[Event] = []
 
     def process(self, event: Event, now_ms: int = 0) -> Iterator[Event]:
-        """What becomes of an event."""
+        """Yields the event with its words replaced, as far as no word may begin at its end."""
         if event["type"] in _ASIDES and self._held is not None and len(self._beside) < LIMITS.held_beside:
             self._beside.append(event)
             return
@@ -89,7 +89,7 @@ class ReplaceProcessor(Processor):
             yield {**event, "text": said}
 
     def flush(self, now_ms: int = 0) -> Iterator[Event]:
-        """What is held back: no word, or a short one that is the beginning of a longer one."""
+        """Yields the text that is held back: no word, or a short one that begins a longer one."""
         if self._held is not None:
             held, self._held = self._held, None
             said = self._replaced(held["text"])
@@ -102,7 +102,7 @@ class ReplaceProcessor(Processor):
         return waited
 
     def _begun(self, text: str) -> int:
-        """Where a word begins that may go on behind the text; its length where none does."""
+        """Returns where a word begins that may go on behind the text; the text's length where none does."""
         size = len(text)
         places = [at for at in range(max(0, size - self._longest + 1), size) if text[at:] in self._beginnings]
         end = 0

@@ -1,7 +1,7 @@
 """Tokens: totals over streams, and counts where a provider sends none.
 
-Owns what is added up, by whom, and how sure it is. What one provider's words mean is the adapter's matter, so that all
-usage here is of one kind (CONTRACT §5): input includes cached, output includes reasoning, and a zero is a zero.
+Owns the totals, by provider and model, and their certainty. Adapters translate each provider's words, so that all usage
+here is of one kind (docs/events.md): input includes cached, output includes reasoning, and a zero is a zero.
 """
 
 from __future__ import annotations
@@ -38,18 +38,18 @@ CountTokens = Callable[[str], int]
 
 @dataclass(slots=True)
 class UsageTotals:
-    """What some streams used.
+    """The usage of several streams.
 
     Args:
-        streams: All of them.
-        without_usage: Those of which nothing is known; they are in no other figure.
+        streams: Their number.
+        without_usage: The number of those without any usage; they are in no other figure.
         input_tokens: All input, cached included.
         output_tokens: All output, reasoning included.
         total_tokens: Both.
         cached_input_tokens: Input that was read from a cache.
         cache_write_input_tokens: Input that was written to a cache.
         reasoning_tokens: Output that was reasoning.
-        tokens_by_source: Of `total_tokens`, those the provider did not say so: `counted`, `estimated`, `partial`.
+        tokens_by_source: The part of `total_tokens` that the provider did not count: `counted`, `estimated`, `partial`.
     """
 
     streams: int = 0
@@ -63,7 +63,7 @@ class UsageTotals:
     tokens_by_source: dict[str, int] = field(default_factory=dict)
 
     def add(self, usage: Mapping[str, Any] | None) -> None:
-        """Adds one stream's `usage`; `None`: nothing is known of it."""
+        """Adds one stream's `usage`; `None`: it is unknown."""
         self.streams += 1
         if usage is None:
             self.without_usage += 1
@@ -76,7 +76,7 @@ class UsageTotals:
 
 
 OTHER: Final = ("other", "other")
-"""Provider and model under which `UsageAggregator` counts what it does not count one by one."""
+"""Provider and model under which `UsageAggregator` counts the models beyond its limits."""
 
 
 class UsageAggregator:
@@ -101,15 +101,15 @@ class UsageAggregator:
         self.total = UsageTotals()
         """All streams."""
         self.by_model: dict[tuple[str, str], UsageTotals] = {}
-        """By provider and model, as the stream named them; what is beyond the limits under `("other", "other")`."""
+        """By provider and model, as the stream named them; beyond the limits under `("other", "other")`."""
 
     def add(self, usage: Mapping[str, Any] | Result | None, *, provider: str = "", model: str = "") -> None:
         """Adds one stream.
 
         Args:
-            usage: Its `usage`, or its whole result; `None`: nothing is known.
-            provider: Who answered; of a result its own.
-            model: What answered; of a result its own.
+            usage: Its `usage`, or its whole result; `None`: unknown.
+            provider: The provider that answered; a result's own counts more.
+            model: The model that answered; a result's own counts more.
         """
         if isinstance(usage, Result):
             provider, model, usage = usage.provider or provider, usage.model or model, usage.usage
@@ -149,7 +149,7 @@ class UsageAggregator:
             self.add(seen.usage, provider=seen.provider, model=seen.model)
 
     def as_dict(self) -> dict[str, Any]:
-        """All of it as JSON: `total`, and `models` as a list."""
+        """Returns everything as JSON values: `total`, and `models` as a list."""
         models = [
             {"provider": provider, "model": model, **msgspec.to_builtins(totals)}
             for (provider, model), totals in self.by_model.items()
@@ -158,7 +158,7 @@ class UsageAggregator:
 
 
 class _Seen:
-    """What the events of one stream say of its usage; the last word counts."""
+    """The usage in the events of one stream; the last one counts."""
 
     def __init__(self) -> None:
         self.provider = self.model = ""
@@ -178,7 +178,7 @@ class UsageProcessor(Processor):
 
     Args:
         count: Counts the tokens of a text.
-        prompt: Gives the request's text; without it the input stays estimated, and so does the label.
+        prompt: Returns the request's text; without it the input stays estimated, and so does the label.
     """
 
     def __init__(self, count: CountTokens, prompt: Callable[[], str] | None = None) -> None:
@@ -189,7 +189,7 @@ class UsageProcessor(Processor):
         self._before = 0  # tokens of text that is no longer kept
 
     def process(self, event: Event, now_ms: int = 0) -> Iterable[Event]:
-        """The event; a `finish` with what was counted."""
+        """Passes the event on; a `finish` without usage gets the counts."""
         kind = event["type"]
         if kind in DELTAS:
             text = cast("dict[str, Any]", event).get(DELTAS[kind], "")
@@ -220,7 +220,7 @@ Encoding = Literal["o200k_base", "cl100k_base"]
 
 @cache
 def load_counter(encoding: Encoding = "o200k_base") -> CountTokens:
-    """A function that counts tokens. The first call loads a vocabulary, which takes about a second: make it at start.
+    """Returns a function that counts tokens. The first call loads a vocabulary, which takes about a second.
 
     Raises:
         ValueError: The extra `tokens` is not installed.
@@ -237,7 +237,7 @@ class UsageSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """`[[processor]] use = "usage"`: counts tokens where a provider sends no usage; needs the extra `tokens`.
 
     Args:
-        encoding: The vocabulary; that of another model gives another number, a few per cent off for plain text.
+        encoding: The vocabulary; another model's gives another number, a few per cent off for plain text.
     """
 
     encoding: Encoding = "o200k_base"

@@ -1,4 +1,4 @@
-"""The stores that keep what resumable streams said: a registration line each."""
+"""The stores of the logs of resumable streams: a registration line each."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ STORES: Final[Mapping[str, Callable[[StoreSettings, TimerWheel], Store]]] = {
 
 
 def open_store(settings: StoreSettings, timers: TimerWheel) -> Store:
-    """The store that the configuration names.
+    """Opens the store of the configuration.
 
     Args:
         settings: `[store]`.

@@ -1,11 +1,11 @@
-"""The replay log: what a resumable stream said, kept so that a follower gets exactly what it has not had.
+"""The replay log of a resumable stream: keeps its bytes, so that a follower gets exactly those that it lacks.
 
-Owns the interface of every store, and how bytes of a log are cut at the edge of a frame. Knows no client and no
-upstream; nothing here reads what a stream said, only where its frames end and how they are numbered.
+Owns the interface of every store, and how the bytes of a log are cut at the edge of a frame. Knows no client and no
+upstream; reads of the bytes only where frames end and their numbers.
 
-1. A piece is what one turn of the loop wrote: immutable, whole frames, without HTTP's chunk framing and without
-   keep-alives, which are each client's own. The log keeps the object it is given; every follower gets references.
-2. Writing never awaits: a store that has to reach a disk or another machine gathers, and writes later.
+1. A piece holds the bytes of one turn of the loop: immutable, whole frames, without HTTP's chunk framing and without
+   keep-alives, which belong to each client. The log keeps the object that it is given; followers get references.
+2. Writing never awaits: a store on a disk or another machine gathers, and writes later.
 3. Nothing is ever missing in silence: a log that has dropped pieces knows up to which event (`Backlog.lost`).
 4. A position is the number of an event of one stream; stream ids are random and never used twice.
 """
@@ -21,13 +21,13 @@ from gai_fast.formats import Framing
 
 
 class LogHeader(NamedTuple):
-    """Whose stream a log holds, and what its pieces are written in.
+    """Describes the stream of a log, and how its pieces are written.
 
     Args:
-        stream_id: Its id; random, never used before.
+        stream_id: The stream's id; random, never used before.
         model: The model as its caller asked for it.
         format: The name of the wire format.
-        framing: What a frame is.
+        framing: `sse` or `ndjson`.
         envelope: `compact` or `full`; `None`: the framing's own.
     """
 
@@ -39,12 +39,12 @@ class LogHeader(NamedTuple):
 
 
 class Ending(NamedTuple):
-    """How a stream ended, as `GET /api/v1/streams/{id}` tells it.
+    """How a stream ended, as in the answer to `GET /api/v1/streams/{id}`.
 
     Args:
-        state: Which end.
-        finish_reason: Of its `finish`.
-        usage: Of its `finish` or `error`.
+        state: The kind of end.
+        finish_reason: From its `finish`.
+        usage: From its `finish` or `error`.
         error: The payload of its `error`.
     """
 
@@ -55,15 +55,15 @@ class Ending(NamedTuple):
 
 
 class Backlog(NamedTuple):
-    """What a stream has said after a certain event.
+    """The bytes of a stream after a certain event.
 
     Args:
-        pieces: In order, each whole frames: the log's own bytes, not to be changed.
-        last_seq: The number of the stream's last event so far; smaller than what was asked for where the asker knows
-            more than the log.
-        lost: The number of the last event that is wanted and no longer there: the pieces begin after it. 0: none is
-            missing.
-        ending: How the stream ended; `None`: it goes on.
+        pieces: In order, each whole frames: the log's own bytes, which must not be changed.
+        last_seq: The number of the stream's last event so far; smaller than the position that was asked for where the
+            follower is ahead of the log.
+        lost: The number of the last event that was asked for and is no longer there: the pieces begin after it. 0: none
+            is missing.
+        ending: How the stream ended; `None`: it runs.
     """
 
     pieces: list[bytes]
@@ -73,7 +73,7 @@ class Backlog(NamedTuple):
 
 
 class StreamLog(ABC):
-    """One stream's log. The session that runs the stream writes it; whoever follows reads it."""
+    """One stream's log. The session that runs the stream writes it; followers read it."""
 
     __slots__ = ()
 
@@ -81,7 +81,7 @@ class StreamLog(ABC):
 
     @abstractmethod
     def append(self, piece: bytes, last_seq: int) -> None:
-        """Keeps a piece: no copy is made, nothing is awaited, never raises for a store that is out of reach.
+        """Keeps a piece: makes no copy, awaits nothing, never raises for a store that is out of reach.
 
         Args:
             piece: Whole frames, at least one.
@@ -90,11 +90,11 @@ class StreamLog(ABC):
 
     @abstractmethod
     def end(self, ending: Ending) -> None:
-        """The stream has ended: nothing is appended any more, and its time to live begins."""
+        """Ends the log: nothing is appended any more, and its time to live begins."""
 
     @abstractmethod
     async def read(self, after: int = 0) -> Backlog:
-        """What came after the event of this number; 0: all."""
+        """Returns the bytes after the event of this number; 0: all."""
 
 
 class Store(ABC):
@@ -102,7 +102,7 @@ class Store(ABC):
 
     @abstractmethod
     def create(self, header: LogHeader) -> StreamLog:
-        """The log of a stream that begins.
+        """Makes the log of a stream that begins.
 
         Raises:
             Overloaded: There is no room for another stream.
@@ -110,27 +110,27 @@ class Store(ABC):
 
     @abstractmethod
     async def find(self, stream_id: str) -> StreamLog | None:
-        """The log of a stream; `None` where there is none, or no longer."""
+        """Returns the log of a stream; `None` where there is none, or no longer."""
 
     @abstractmethod
     async def close(self) -> None:
-        """Gives everything back, what is still to be written first."""
+        """Writes what is gathered, and releases everything."""
 
 
 def frames_after(block: bytes, header: LogHeader, after: int) -> bytes:
-    """The frames of a block that come after an event: nothing, all, or a cut at the edge of a frame.
+    """Returns the frames of a block that come after an event: none, all, or those from the edge of a frame on.
 
     Args:
         block: Whole frames.
-        header: What they are written in.
+        header: How they are written.
         after: The event's number; it need not have a frame of its own.
     """
     if header.framing == "sse":
-        # A line end within a text is escaped, so this is never part of one.
+        # A line end within a text is escaped, so a text never matches.
         number = re.compile(rb"^id: %b\.([0-9]+)$" % re.escape(header.stream_id.encode()), re.M)
         end = b"\n\n"
     else:
-        # The first in its line is the event's own (CONTRACT §5: the order of keys); in a string the quote is escaped.
+        # The first in its line is the event's own, as keys have a fixed order; in a string the quote is escaped.
         number, end = re.compile(rb'^\{[^\n]*?"seq":([0-9]+)', re.M), b"\n"
     edge = 0
     for found in number.finditer(block):

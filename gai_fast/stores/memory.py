@@ -1,16 +1,16 @@
 """`memory://`: logs in the memory of this process, gone with it.
 
-Owns what is kept: so many bytes of one stream, so many of all, and for how long after a stream's end.
+Owns how many bytes of one stream and of all are kept, and for how long after a stream's end.
 
-1. Where a stream has more than `max_stream_bytes`, its oldest pieces go.
-2. Where all have more than `max_bytes`, the streams that ended first go; where none is left, the oldest pieces of the
-   largest running ones, down to one common size, and a sixteenth of `max_bytes` beyond need: so the search for the
-   largest costs next to nothing per piece.
-3. Bytes are counted with what it costs to keep them (`limits.log_*`), so the bounds hold for a stream of many small
-   pieces too. Those are gathered, and joined when they come to `limits.log_block`.
-4. With nothing due nothing runs: one timer, for the stream that ended first.
+1. Where a stream has more than `max_stream_bytes`, its oldest pieces are dropped.
+2. Where all have more than `max_bytes`, the streams that ended first are dropped; where none is left, the oldest pieces
+   of the largest running ones, down to one common size, and a sixteenth of `max_bytes` beyond need: so the search for
+   the largest costs next to nothing per piece.
+3. Bytes are counted with the cost of keeping them (`limits.log_*`), so the limits hold for a stream of many small
+   pieces too. Small pieces are gathered, and joined at `limits.log_block`.
+4. One timer, for the stream that ended first; with none due nothing runs.
 
-The coroutines of this store never suspend: what is read and what is appended next fit together without a gap.
+The coroutines of this store never suspend, so the bytes read and the piece appended next fit together without a gap.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from gai_fast.stores._base import Backlog, Ending, LogHeader, Store, StreamLog, 
 
 _PIECE_COST: Final = LIMITS.log_piece_cost
 _BLOCKS: Final = 8
-"""A stream may have at least so many, so that what goes is never most of it."""
+"""A stream may have at least so many, so that dropping one never drops most of it."""
 _SPARE: Final = 16
 """The part of all bytes that rule 2 frees beyond need."""
 
@@ -49,7 +49,7 @@ class MemoryLog(StreamLog):
 
     @property
     def size(self) -> int:
-        """Bytes in use, with what it costs to keep them."""
+        """Bytes in use, with the cost of keeping them."""
         return self._kept + self._gathered
 
     def append(self, piece: bytes, last_seq: int) -> None:
@@ -69,14 +69,14 @@ class MemoryLog(StreamLog):
             store.make_room()
 
     def end(self, ending: Ending) -> None:
-        """The stream has ended; only the first time counts."""
+        """Ends the log; only the first call counts."""
         if self.ending is None:
             self.ending = ending
             self._join_tail()
             self._store.log_ended(self)
 
     async def read(self, after: int = 0) -> Backlog:
-        """What came after the event of this number."""
+        """Returns the bytes after the event of this number."""
         lost = self._lost if after < self._lost else 0
         start = max(after, lost) or -1  # frames of some formats have no numbers: all of them are at 0
         pieces = [block for block, last in self._blocks if last > start]
@@ -128,9 +128,9 @@ class MemoryStore(Store):
         """Bytes that all logs use."""
         self.max_bytes = settings.max_bytes
         self.block = min(LIMITS.log_block, settings.max_stream_bytes // _BLOCKS)
-        """What the small pieces of a stream may come to before they are joined."""
+        """The size at which the small pieces of a stream are joined."""
         self.blocks_of_stream = settings.max_stream_bytes - self.block
-        """What one stream may use when its small pieces have been joined."""
+        """Bytes that one stream may use when its small pieces have been joined."""
         self._ttl = settings.ttl
         self._timers = timers
         self._timer: TimerHandle | None = None
@@ -141,10 +141,10 @@ class MemoryStore(Store):
         return len(self._logs)
 
     def create(self, header: LogHeader) -> MemoryLog:
-        """The log of a stream that begins.
+        """Makes the log of a stream that begins.
 
         Raises:
-            Overloaded: The logs of the running streams alone, all empty, would take half of what there is.
+            Overloaded: The logs of the running streams, even if empty, would take half of `max_bytes`.
         """
         if (len(self._logs) - len(self._ended) + 1) * LIMITS.log_stream_cost > self.max_bytes // 2:
             raise Error("overloaded", "there is no room for another resumable stream", reason="store")
@@ -154,7 +154,7 @@ class MemoryStore(Store):
         return log
 
     async def find(self, stream_id: str) -> MemoryLog | None:
-        """The log of a stream."""
+        """Returns the log of a stream, if there is one."""
         return self._logs.get(stream_id)
 
     async def close(self) -> None:
@@ -167,7 +167,7 @@ class MemoryStore(Store):
         self.size = 0
 
     def log_ended(self, log: MemoryLog) -> None:
-        """Its time to live begins."""
+        """Begins a log's time to live."""
         if log.header.stream_id in self._logs:
             self._ended.append((self._timers.clock() + self._ttl, log))
             self.make_room()
@@ -175,7 +175,7 @@ class MemoryStore(Store):
                 self._expire()
 
     def make_room(self) -> None:
-        """Brings what is in use below `max_bytes`."""
+        """Drops logs and pieces until no more than `max_bytes` are in use."""
         while self._ended and self.size > self.max_bytes:
             self._forget_first()
         if self.size > self.max_bytes:

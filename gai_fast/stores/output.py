@@ -1,7 +1,7 @@
-"""What a resumable stream writes, kept in its log on the way to its client.
+"""The output of a resumable stream, logged on its way to the client.
 
-Owns that a turn's bytes are kept once, before they are sent, as the object that is sent; that keep-alives, which are
-one client's, are not; and what the log says of the stream's end. Knows no client.
+Owns three things: a turn's bytes are logged once, before they are sent, as the object that is sent; keep-alives, which
+belong to one client, are not logged; and the log gets the stream's end. Knows no client.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from gai_fast.formats import StreamEncoder
 from gai_fast.stores._base import Ending, StreamLog
 
 _LEFT: Final = Ending("cancelled")
-"""Without a `finish` or an `error` it is the client that has gone."""
+"""The end of a stream without a `finish` or an `error`: its client has gone."""
 
 
 class LoggedOutput:
-    """An encoder whose bytes are kept. Deltas that are written already go to the encoder itself.
+    """An encoder whose bytes are logged. Deltas that are written already go to the encoder itself.
 
     Args:
-        encoder: Where events become bytes.
-        log: Where they are kept.
+        encoder: Turns events into bytes.
+        log: Keeps the bytes.
     """
 
     __slots__ = ("_encoder", "_ending", "_log", "_unlogged")
@@ -59,5 +59,5 @@ class LoggedOutput:
         return pieces
 
     def close(self) -> None:
-        """The stream has ended for its client."""
+        """Ends the log: the stream has ended for its client."""
         self._log.end(self._ending)

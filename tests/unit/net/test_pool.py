@@ -380,6 +380,23 @@ async def test_a_name_that_does_not_resolve_is_told(make_bench: Callable[..., Be
     assert "Name or service not known" in error.message
 
 
+async def test_a_bug_while_a_connection_is_made_ends_the_exchange(
+    bench: Bench, settle: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It waited for `connect_timeout`."""
+
+    async def fail(*_: Any) -> Any:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("gai_fast.net.pool.connected", fail)
+    bench.open()
+    (task,) = [task for task in asyncio.all_tasks() if "_connect_for" in repr(task.get_coro())]
+    with pytest.raises(ZeroDivisionError):
+        await task
+    error = bench.receivers[0].error
+    assert (error.code, error.phase) == ("internal", "connect")
+
+
 async def test_tls_checks_the_name_that_was_configured(make_bench: Callable[..., Bench], settle: Any) -> None:
     for base_url, name in (("https://api.example.com", "api.example.com"), ("https://192.0.2.1", "192.0.2.1")):
         bench = make_bench(base_url)
