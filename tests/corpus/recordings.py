@@ -76,8 +76,10 @@ def name_of(recording: Any) -> str:
 
 
 def recordings_of(provider: str) -> list[Any]:
-    """The recordings in all APIs of one of our providers."""
-    return [recording for recording in recordings() if name_of(recording).partition(":")[0] == provider]
+    """The recordings in all APIs of one of our providers; a loop over none would prove nothing."""
+    found = [recording for recording in recordings() if name_of(recording).partition(":")[0] == provider]
+    assert found, f"no recording of {provider} is in {CORPUS}"
+    return found
 
 
 # ---- how many came out exact -----------------------------------------------------------------------------------------
