@@ -1,8 +1,7 @@
 /* A growing byte buffer: reserve once, write, advance.
  *
- * Owns memory and nothing else; what may be written while somebody looks at the memory is the caller's business.
- * It can begin in memory that it does not own (a stack array, a caller's buffer) and moves to the heap when that is
- * outgrown. Plain C, no Python.h: a failed allocation is -1.
+ * It can begin in memory that it does not own (a stack array, a caller's buffer) and moves to the heap when it outgrows
+ * that. The caller must not write while a memoryview looks at the memory. No Python.h: a failed allocation is -1.
  */
 #ifndef GAI_BUFFER_H
 #define GAI_BUFFER_H
@@ -33,7 +32,7 @@ static inline void gai_release(gai_buffer *buffer) {
     gai_borrow(buffer, NULL, 0);
 }
 
-/* Out of line on purpose: the call that finds room is the one that has to be short. */
+/* Out of line on purpose: the usual case, in which there is room, has to be short. */
 #if defined(__GNUC__)
 __attribute__((noinline, cold, unused))
 #endif
@@ -62,12 +61,12 @@ static int gai_grow(gai_buffer *buffer, size_t room) {
     return 0;
 }
 
-/* Room for `room` more bytes, or -1. */
+/* Makes room for `room` more bytes; -1 if there is no memory. */
 static inline int gai_reserve(gai_buffer *buffer, size_t room) {
     return buffer->capacity - buffer->size >= room ? 0 : gai_grow(buffer, room);
 }
 
-/* Writes what a gai_reserve before has made room for. */
+/* Writes bytes for which gai_reserve has made room. */
 static inline void gai_put(gai_buffer *buffer, const void *data, size_t size) {
     if (size) {
         memcpy(buffer->data + buffer->size, data, size);
@@ -83,8 +82,8 @@ static inline int gai_append(gai_buffer *buffer, const void *data, size_t size) 
     return 0;
 }
 
-/* Empties the buffer, and gives memory back that it has outgrown: all beyond `keep` where little of it was in use, else
- * what is beyond sixteen times of it, so that one who fills it so every time does not grow it every time. */
+/* Empties the buffer and shrinks it: to `keep` bytes if little of it was in use, otherwise to sixteen times `keep`, so
+ * that a buffer that is always filled is not grown every time. */
 static inline void gai_clear(gai_buffer *buffer, size_t keep) {
     size_t used = buffer->size, wanted = keep ? keep : 1;
     buffer->size = 0;

@@ -1,12 +1,11 @@
 /* The inside of a JSON string in UTF-8 → the same string with our escapes, in one pass.
  *
- * Reads up to the closing quote. What a JSON parser and our encoder would make of the string is what is written: our own
- * escapes and plain characters are copied, `\/` and \uXXXX become what the encoder writes for their character. Whatever
- * a parser would refuse, or would not decode to whole characters (raw controls, invalid UTF-8, half a surrogate pair, an
- * unknown escape), is a GAI_COPY_MISS: the full path decides.
+ * Reads up to the closing quote and writes what a JSON parser and our encoder would: plain characters and our own escapes
+ * are copied, `\/` and \uXXXX become the character or our escape of it. Anything that a parser would refuse, or would
+ * not decode to whole characters (raw controls, invalid UTF-8, half a surrogate pair, an unknown escape), is a
+ * GAI_COPY_MISS: the full path decides.
  *
- * Nothing grows: a character takes at most as many bytes as it came with. So room for the input is room for the output,
- * and 64 bytes more for the vector's overhang.
+ * No character grows, so the output needs as much room as the input, and 64 bytes more for the vectors' overhang.
  */
 #ifndef GAI_COPY_H
 #define GAI_COPY_H
@@ -27,7 +26,7 @@ enum {
     GAI_COPY_MISS = 2,
 };
 
-/* \uXXXX, at `in`. Where it is cut off, what is there must be the beginning of one. */
+/* Reads \uXXXX at `in`. GAI_COPY_MORE: `in` holds the beginning of one. */
 static inline int gai_read_unit(const uint8_t *in, const uint8_t *end, uint32_t *value) {
     uint32_t v = 0;
     for (int i = 0; i < 6; i++) {
@@ -51,7 +50,7 @@ static inline int gai_read_unit(const uint8_t *in, const uint8_t *end, uint32_t 
     return GAI_COPY_DONE;
 }
 
-/* How many bytes the valid UTF-8 sequence at `in` has (RFC 3629 §4): 0 where it is invalid, -1 where it is cut off. */
+/* Returns the bytes of the UTF-8 sequence at `in` (RFC 3629 §4): 0 if it is invalid, -1 if it is cut off. */
 static inline int gai_utf8_length(const uint8_t *in, const uint8_t *end) {
     uint8_t lead = in[0];
     uint8_t low = 0x80, high = 0xBF;
@@ -85,7 +84,7 @@ static inline int gai_utf8_length(const uint8_t *in, const uint8_t *end) {
     return length;
 }
 
-/* One escape; `in` stands at the backslash. */
+/* Copies one escape; `in` is at the backslash. */
 static inline int gai_copy_escape(const uint8_t **in, const uint8_t *end, uint8_t **out) {
     const uint8_t *at = *in;
     uint32_t c, low;

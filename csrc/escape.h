@@ -1,11 +1,11 @@
 /* Characters → the inside of a JSON string in UTF-8.
  *
- * The escapes are those of CONTRACT §5: \" \\ \b \t \n \f \r, other C0 controls as \u00xx in lower case, nothing else.
+ * The escapes are \" \\ \b \t \n \f \r, and \u00xx in lower case for other C0 controls; nothing else is escaped.
  * Surrogate halves that meet are joined, a lone one becomes U+FFFD (gai_fast/_pure/jsontext.py, `well_formed`).
  *
- * One function per width of CPython's strings. Each takes characters while at least GAI_ESCAPE_ROOM bytes are left
- * before `end`, moves *at behind what it wrote and returns how many characters it took: the caller makes room and calls
- * again. They write no byte behind the one they end at that they have not reserved in this sense.
+ * There is one function for each width of CPython's strings. It writes characters while at least GAI_ESCAPE_ROOM bytes
+ * are left before `end`, moves *at and returns the number of characters: the caller makes room and calls again. No byte
+ * beyond `end` is written.
  */
 #ifndef GAI_ESCAPE_H
 #define GAI_ESCAPE_H
@@ -43,8 +43,8 @@ static inline uint8_t *gai_put_ascii(uint8_t *at, uint32_t c) {
     return at;
 }
 
-/* Up to sixteen bytes without a loop: most of what a model says comes in such pieces. 0 where one of them needs an escape,
- * or there are more; nothing counts as written then. Writes only where the text itself goes. */
+/* Writes up to sixteen bytes without a loop: most pieces of a model's text are so short. 0 if one of them needs an escape
+ * or there are more; then nothing counts as written. Writes only to the place of the text. */
 static inline int gai_put_short(uint8_t *out, const uint8_t *text, size_t length) {
     if (length >= 8 && length <= 16) {
         uint64_t head = gai_load8(text), tail = gai_load8(text + length - 8);

@@ -1,8 +1,7 @@
-/* What stands around the text of a delta: before it constant pieces with a number behind each but the last, and one
- * behind it.
+/* The output around the text of a delta: constant pieces with numbers between them before it, one piece after it.
  *
- * Made once for a stream or a learned frame, written for each of its deltas. Every piece begins at a multiple of
- * GAI_STEP bytes and is copied in steps of it: no call of memcpy for a few bytes.
+ * A head is made once for a stream or a learned frame and written for each delta. Every piece begins at a multiple of
+ * GAI_STEP bytes and is copied in steps of that size, without a call of memcpy for a few bytes.
  */
 #ifndef GAI_HEAD_H
 #define GAI_HEAD_H
@@ -21,7 +20,7 @@ enum {
 
 typedef struct {
     uint8_t *bytes; /* owned; NULL: not made yet */
-    size_t room;    /* of what is written, overhang included */
+    size_t room;    /* needed for the output, overhang included */
     const uint8_t *tail;
     size_t tail_size;
     size_t sizes[GAI_NUMBERS + 1];
@@ -36,8 +35,8 @@ static inline void gai_drop_head(gai_head *head) {
 
 static inline size_t gai_whole_steps(size_t size) { return (size + GAI_STEP - 1) / GAI_STEP * GAI_STEP; }
 
-/* Makes the head of a text that has `numbers` numbers in it, each behind the offset `cuts[i]`, in order; `tail` goes
- * behind what the delta says. -1: no memory. */
+/* Makes a head of a text with a number after each of the offsets `cuts`, in order; `tail` goes after the delta's text.
+ * -1: no memory. */
 static inline int gai_make_head(gai_head *head, const uint8_t *text, size_t size, const size_t *cuts,
                                 const uint8_t *is_time, int numbers, const uint8_t *tail, size_t tail_size) {
     size_t begin = 0, room = GAI_STEP + gai_whole_steps(tail_size);
@@ -70,7 +69,7 @@ static inline int gai_make_head(gai_head *head, const uint8_t *text, size_t size
     return 0;
 }
 
-/* Writes it where there is `head->room`; returns where it ends. */
+/* Writes the head, for which there must be `head->room` bytes; returns its end. */
 static inline uint8_t *gai_put_head(uint8_t *to, const gai_head *head, uint64_t number, uint64_t time) {
     const uint8_t *from = head->bytes;
     for (int i = 0; i <= head->numbers; i++) {

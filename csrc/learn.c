@@ -8,8 +8,8 @@ static int gai_is_blank(uint8_t c) { return c == ' ' || c == '\t'; }
 
 static int gai_is_line_end(uint8_t c) { return c == '\n' || c == '\r'; }
 
-/* The JSON text of a frame: the value of its one `data:` line, or the line. 0 where it has another shape, and where
- * the frame would not end by itself. */
+/* Finds the JSON text of a frame: the value of its only `data:` line, or the line. 0 if the frame has another shape, or
+ * would not end by itself. */
 static int gai_find_json(const uint8_t *frame, size_t size, int lines, size_t *begin, size_t *end) {
     size_t at = 0;
     int found = 0;
@@ -72,7 +72,7 @@ static int gai_is_number(uint8_t c) {
     return (uint8_t)(c - '0') < 10 || c == '.' || c == '-' || c == '+' || (c | 0x20) == 'e';
 }
 
-/* What hole a number may be: an integer; within a kept object a count, or a number that none is; -1: it is a literal. */
+/* Returns the hole for a number: an integer; within a kept object a count or a fraction. -1: it is a literal. */
 static int gai_number_hole(const uint8_t *at, const uint8_t *end, int within_kept) {
     const uint8_t *number = at;
     int hole = within_kept ? GAI_HOLE_COUNT : GAI_HOLE_NUMBER;
@@ -110,8 +110,8 @@ static int gai_add_hole(gai_template *learned, gai_hole kind, size_t begin, size
     return 1;
 }
 
-int gai_learn(gai_template *learned, const uint8_t *frame, size_t size, int lines, const gai_name *names, size_t name_count,
-              const uint8_t *text, size_t text_size, uint8_t *scratch) {
+int gai_learn(gai_template *learned, const uint8_t *frame, size_t size, int lines, const gai_name *names,
+              size_t name_count, const uint8_t *text, size_t text_size, uint8_t *scratch) {
     const gai_name *name = NULL; /* of the member whose value comes next */
     size_t begin = 0, stop = 0, depth = 0, kept_depth = 0, last_brace = 0;
     int within_kept = 0;
@@ -239,7 +239,7 @@ int gai_learn(gai_template *learned, const uint8_t *frame, size_t size, int line
         return 0;
     }
     learned->ends[learned->count] = size;
-    /* Who keeps an object must know where it stands. */
+    /* To keep an object its place must be known. */
     learned->has_steady_lead = learned->has_steady_tail = !learned->kept_count;
     for (int i = learned->text; i < learned->count; i++) {
         learned->has_steady_tail = learned->has_steady_tail && learned->kinds[i] != GAI_HOLE_SAME;

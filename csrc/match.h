@@ -5,10 +5,10 @@
 #include "skip.h"
 #include "template.h"
 
-/* From literal `from` on, up to the text hole or, behind it, to the end of the frame. `places[i]` becomes where
- * literal i begins; `said` is the frame's text as it came, once it is known. GAI_COPY_MORE: as far as the bytes go they
- * match. `has_values`: the template's frame has values in its holes; most frames have the same ones. Inlined whatever the
- * compiler thinks: it is 5 % of what copying a frame costs. */
+/* Compares from literal `from` on, up to the text hole, or from there to the end of the frame. Sets `places[i]` to the
+ * beginning of literal i. `said` is the frame's text as it came, once it is known. GAI_COPY_MORE: the bytes match and end
+ * too early. `has_values`: the template's frame has values in its holes, and most frames have the same ones. Always
+ * inlined: that saves 5 % of the cost of copying a frame. */
 __attribute__((always_inline)) static inline int gai_match(const gai_template *learned, int has_values, int from,
                                                            const uint8_t **in, const uint8_t *end,
                                                            const uint8_t **places, const uint8_t *said,
@@ -38,7 +38,7 @@ __attribute__((always_inline)) static inline int gai_match(const gai_template *l
         if (learned->kinds[i] == GAI_HOLE_TEXT) {
             return GAI_COPY_DONE;
         }
-        /* Most ids, times and nulls are what they were: the same bytes, and behind them the same next one. */
+        /* Most ids, times and nulls do not change: the same bytes, and the same byte after them. */
         size = learned->begins[i + 1] - learned->ends[i];
         if (has_values && learned->kinds[i] <= GAI_HOLE_VALUE && (size_t)(end - at) > size &&
             memcmp(at, learned->frame + learned->ends[i], size + 1) == 0) {
@@ -60,8 +60,8 @@ __attribute__((always_inline)) static inline int gai_match(const gai_template *l
     }
 }
 
-/* What is before the text, and behind it: in most frames it is what it was, byte for byte. Where a frame that matches has
- * other values in its holes, the next ones will have, too. */
+/* Compares the part before the text, and the part after it. In most streams they are the same in all frames, byte for
+ * byte. Once a matching frame has other values in its holes, the next ones will, too. */
 static inline int gai_match_lead(gai_template *learned, const uint8_t **in, const uint8_t *end, const uint8_t **places) {
     size_t size = learned->ends[learned->text];
     if (learned->has_steady_lead && (size_t)(end - *in) >= size && memcmp(*in, learned->frame, size) == 0) {
@@ -85,8 +85,8 @@ static inline int gai_match_tail(gai_template *learned, const uint8_t **in, cons
     return status;
 }
 
-/* Learns a frame that is like one of another stream, with other values in its holes; nothing of it is kept. Its size, or
- * 0 where it is another one, or not whole. Nothing is matched where it was found then: the holes may have other sizes. */
+/* Learns a frame that matches one of another stream, whose holes are blank. Returns its size; 0 if it does not match or is
+ * cut off. */
 static inline size_t gai_recall(gai_template *learned, const gai_template *known, const uint8_t *frame,
                                 const uint8_t *end) {
     const uint8_t *places[GAI_HOLES + 1];

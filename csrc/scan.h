@@ -8,7 +8,7 @@
 
 #include "simd.h"
 
-/* Where the first CR or LF is; `length` where there is none. */
+/* Returns the place of the first CR or LF, or `length`. */
 static inline size_t gai_find_line_end(const uint8_t *data, size_t length) {
     size_t i = gai_loops->skip_line(data, length);
     while (i < length && data[i] != '\n' && data[i] != '\r') {
@@ -17,7 +17,7 @@ static inline size_t gai_find_line_end(const uint8_t *data, size_t length) {
     return i;
 }
 
-/* Whether `run` digits stand in a row. Looks at every run-th byte, and around those that are digits. */
+/* Whether there are `run` digits in a row. Reads every run-th byte, and the bytes around digits. */
 static inline int gai_has_digits(const uint8_t *data, size_t length, size_t run) {
     size_t at = run;
     while (at <= length) {
@@ -33,7 +33,7 @@ static inline int gai_has_digits(const uint8_t *data, size_t length, size_t run)
     return 0;
 }
 
-/* What stands outside the strings of a JSON text. Right where the text is valid; of others it says something. */
+/* Facts on the bytes outside of the strings of a JSON text. Correct for valid texts only. */
 typedef struct {
     size_t depth;    /* levels of brackets */
     int long_digits; /* `run` digits in a row */
@@ -72,7 +72,7 @@ static inline gai_outline gai_outline_json(const uint8_t *data, size_t length, s
     return seen;
 }
 
-/* How many brackets a JSON text opens, those in strings included: an upper bound of its depth. */
+/* Returns the number of opening brackets, those in strings included: an upper bound of the text's levels. */
 static inline size_t gai_count_opening(const uint8_t *data, size_t length) {
     size_t count = 0;
     for (size_t i = 0; i < length; i++) {

@@ -1,11 +1,11 @@
 /* The loops that pay for vector instructions, and which of their forms is in use.
  *
- * Each takes as much as it can in whole blocks from the beginning of its input and returns how much that was; what it
- * leaves (a character that needs an escape, the rest of a block) is the caller's, one at a time. So the scalar form of
- * most of them is to take nothing, and both forms give the same bytes.
+ * A loop handles as many whole blocks from the beginning of its input as it can, and returns how much that was. The
+ * caller handles the rest one by one: a character that needs an escape, the end of a block. So the scalar form of most
+ * loops is to do nothing, and all forms give the same bytes.
  *
- * simd_*.c hold the forms, one file for each instruction set. simd.c chooses one when the kernels are imported;
- * `gai_loops` points every extension at it (loops.c).
+ * simd_*.c hold the forms, one file for each instruction set. simd.c finds those of this machine; the import of the
+ * kernels chooses the widest and points `gai_loops` of every extension at it (loops.c).
  */
 #ifndef GAI_SIMD_H
 #define GAI_SIMD_H
@@ -27,7 +27,7 @@ typedef struct {
     size_t (*encode_ucs1)(uint8_t **out, const uint8_t *end, const uint8_t *text, size_t length);
     size_t (*encode_ucs2)(uint8_t **out, const uint8_t *end, const uint16_t *text, size_t length);
     size_t (*encode_ucs4)(uint8_t **out, const uint8_t *end, const uint32_t *text, size_t length);
-    /* How many bytes at the beginning are no CR and no LF, in whole blocks. */
+    /* Returns the number of bytes before the first CR or LF, in whole blocks. */
     size_t (*skip_line)(const uint8_t *data, size_t length);
 } gai_simd;
 

@@ -1,4 +1,4 @@
-/* JSON that is skipped: each function takes the bytes of one value, as a parser would, and moves *in behind them.
+/* Skips JSON: each function accepts the bytes of one value, as a parser would, and moves *in behind them.
  *
  * They return GAI_COPY_DONE; GAI_COPY_MORE where the bytes end before the value does; GAI_COPY_MISS where a parser
  * would refuse them, or readers differ on what they mean.

@@ -1,8 +1,9 @@
-/* Sockets that are watched together, and read and written past whoever opened them. Where the system has no epoll none
- * can be: GAI_CAN_WATCH is 0, and nothing here is called.
+/* A set of borrowed sockets (epoll), and reads and writes without the transports that opened them. On systems without
+ * epoll GAI_CAN_WATCH is 0, and no other function is called.
  *
- * Edge-triggered, as nginx's: a socket is told once for what has come, so it must be read until there is no more, or be
- * given back. The system looks at a level-triggered one twice for each read, 3 % of what a token costs that comes alone.
+ * The set is edge-triggered, as nginx's: it reports a socket once for all bytes that have come, so read until there are
+ * no more, or give the socket back. A level-triggered set costs 3 % more for a lone token, as the system checks the
+ * socket twice for each read.
  */
 #ifndef GAI_SOCKETS_H
 #define GAI_SOCKETS_H
@@ -12,11 +13,11 @@
 
 typedef struct {
     void *whose;
-    int ends; /* its peer has ended, or it is broken: for whoever opened it to be told */
+    int ends; /* its peer has ended, or it is broken: its transport must see that */
 } gai_ready;
 
 enum {
-    GAI_READY = 64, /* sockets that are told at once; the others are told next time */
+    GAI_READY = 64, /* sockets that are reported at once; the others follow next time */
 };
 
 #ifdef __linux__
@@ -40,7 +41,7 @@ static inline int gai_watch(int set, int socket, void *whose) {
 
 static inline void gai_forget(int set, int socket) { epoll_ctl(set, EPOLL_CTL_DEL, socket, NULL); }
 
-/* Those that have something to read, without waiting for any. */
+/* Returns the sockets that are ready to be read, without waiting. */
 static inline int gai_take_ready(int set, gai_ready ready[GAI_READY]) {
     struct epoll_event events[GAI_READY];
     int count = epoll_wait(set, events, GAI_READY, 0);
@@ -50,8 +51,8 @@ static inline int gai_take_ready(int set, gai_ready ready[GAI_READY]) {
     return count < 0 ? 0 : count;
 }
 
-/* Bytes read, fewer than there is room for where there are no more; 0: the peer has ended; else the negative error, which
- * is -EAGAIN where none are there. */
+/* Returns the bytes read, fewer than `size` if there are no more; 0 if the peer has ended; otherwise the negative error,
+ * which is -EAGAIN if there are none. */
 static inline ptrdiff_t gai_receive(int socket, void *to, size_t size) {
     ptrdiff_t got;
     do {
@@ -60,7 +61,7 @@ static inline ptrdiff_t gai_receive(int socket, void *to, size_t size) {
     return got >= 0 ? got : -errno;
 }
 
-/* Bytes that were taken; of a socket that is full or broken none. */
+/* Returns the bytes sent; 0 if the socket is full or broken. */
 static inline ptrdiff_t gai_send(int socket, const void *data, size_t size) {
     ptrdiff_t sent;
     do {

@@ -1,8 +1,8 @@
 /* One learned frame of a stream: literals, and holes between them for what varies from frame to frame.
  *
- * learn.h finds the holes of a frame whose JSON the full path has just read. match.h compares a later frame with it:
- * the literals byte by byte, and each hole with what a JSON parser would take (skip.h). Where anything differs the full
- * path decides.
+ * learn.h finds the holes of a frame whose JSON the full path has just parsed. match.h compares a later frame with it:
+ * literals must be equal, and holes must hold values that a JSON parser accepts (skip.h). If anything differs, the full
+ * path handles the frame.
  */
 #ifndef GAI_TEMPLATE_H
 #define GAI_TEMPLATE_H
@@ -28,7 +28,7 @@ typedef enum {
     GAI_HOLE_BLANKS,
 } gai_hole;
 
-/* An object of which the last one counts. */
+/* A kept object. */
 typedef struct {
     int name;          /* which of the names */
     int first, last;   /* the literals in which it begins and ends */
@@ -36,12 +36,12 @@ typedef struct {
 } gai_kept;
 
 typedef struct {
-    const uint8_t *frame; /* the literals lie in it */
+    const uint8_t *frame; /* holds the literals */
     int count;            /* holes; one literal more */
     int text;             /* which hole is the text */
     int kept_count;
     int ends_line_only; /* the frame ends with CR LF, and the CR alone would have ended it */
-    int has_steady_lead, has_steady_tail; /* what is before the text, and behind it, may be the same in all frames */
+    int has_steady_lead, has_steady_tail; /* the part before the text, and after it, may be the same in all frames */
     gai_hole kinds[GAI_HOLES];
     size_t begins[GAI_HOLES + 1]; /* of the literals, within the frame */
     size_t ends[GAI_HOLES + 1];

@@ -1,4 +1,4 @@
-/* Code points → UTF-8, and what is none. */
+/* Code points → UTF-8, and the tables that find invalid UTF-8. */
 #ifndef GAI_UTF8_H
 #define GAI_UTF8_H
 
@@ -10,7 +10,7 @@ static inline int gai_is_high_surrogate(uint32_t c) { return (c & 0xFFFFFC00u) =
 static inline int gai_is_low_surrogate(uint32_t c) { return (c & 0xFFFFFC00u) == 0xDC00u; }
 static inline int gai_is_surrogate(uint32_t c) { return (c & 0xFFFFF800u) == 0xD800u; }
 
-/* Writes a scalar value of 0x80 or more (the caller has taken ASCII and surrogates out); 2 to 4 bytes. */
+/* Writes a code point of 0x80 or more that is no surrogate: 2 to 4 bytes. */
 static inline uint8_t *gai_put_utf8(uint8_t *at, uint32_t c) {
     if (c < 0x800) {
         *at++ = (uint8_t)(0xC0 | c >> 6);
@@ -27,7 +27,7 @@ static inline uint8_t *gai_put_utf8(uint8_t *at, uint32_t c) {
     return at;
 }
 
-/* The tables that vectors find errors by.
+/* The tables by which the vector loops find errors.
  *
  * Keiser and Lemire, "Validating UTF-8 In Less Than One Instruction Per Byte" (2021), §6: each error shows in the high
  * nibble of a byte, its low nibble, and the high nibble of the next; one table for each, and an error is a bit that all

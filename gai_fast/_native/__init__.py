@@ -1,8 +1,8 @@
-"""The kernels in C (Cython): the same names, bytes and errors as `gai_fast._pure`, which says what they mean.
+"""The kernels in Cython: the same names, bytes and errors as `gai_fast._pure`, which defines them.
 
-Off the hot path both sides share one function: an array in pieces (`ArrayFramer`) is rare, and what the native reader
-and writer of JSON meet but do not know (a dataclass, an integer over 64 bits, a value that must be refused) goes to
-`_pure`. Import the names from `gai_fast._impl`.
+Both implementations share the code off the hot path: `ArrayFramer`, and JSON values that the native reader and writer
+do not know (a dataclass, an integer over 64 bits, a value that must be refused). Import the names from
+`gai_fast._impl`.
 """
 
 from gai_fast._native.encoders import (

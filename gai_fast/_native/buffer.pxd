@@ -1,4 +1,4 @@
-"""What the kernels append to a `gai_buffer`, and bytes objects that are written before anybody sees them."""
+"""Functions that append to a `gai_buffer`, and that make bytes objects without a copy."""
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.object cimport PyObject
@@ -8,7 +8,7 @@ from gai_fast._native.c cimport gai_append, gai_buffer, gai_reserve
 
 
 cdef extern from "Python.h":
-    # A bytes object that is written before anybody sees it: what it holds in the end need not be copied.
+    # A bytes object that is filled before any other code has a reference to it, so its content need not be copied.
     PyObject *new_bytes "PyBytes_FromStringAndSize"(const char *data, Py_ssize_t size) except NULL
     char *bytes_memory "PyBytes_AS_STRING"(PyObject *made) noexcept
     int resize_bytes "_PyBytes_Resize"(PyObject **made, Py_ssize_t size) except -1  # NULL where it fails
@@ -27,7 +27,7 @@ cdef inline int append(gai_buffer *out, const void *data, size_t size) except -1
 
 
 cdef inline bytes finished_bytes(PyObject *made, Py_ssize_t size):
-    """What `new_bytes` gave, cut to its first bytes; it has no other owner any more."""
+    """Takes an object of `new_bytes`, cuts it to its first bytes and returns it."""
     resize_bytes(&made, size)
     result = <bytes>made
     Py_DECREF(result)
@@ -39,7 +39,7 @@ cdef inline int append_bytes(gai_buffer *out, bytes data) except -1:
 
 
 cdef inline bytes part(bytes whole, size_t at, size_t end):
-    """Some of the bytes, all of which are there; what Cython makes of `whole[at:end]` is three Python objects more."""
+    """Returns a part of the bytes, unchecked; for `whole[at:end]` Cython would make three more Python objects."""
     if at == 0 and end == <size_t>PyBytes_GET_SIZE(whole):
         return whole
     return PyBytes_FromStringAndSize(PyBytes_AS_STRING(whole) + at, end - at)

@@ -1,4 +1,4 @@
-"""What csrc/ gives us; just the declarations needed. The rules stand in the headers."""
+"""The declarations of csrc/ that the Cython modules use. The headers explain them."""
 
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 

@@ -1,8 +1,8 @@
-"""Events, objects and text → JSON, SSE frames and NDJSON lines: `_pure/jsontext.py` and `_pure/encoders.py` define them.
+"""Events, objects and text → JSON, SSE frames and NDJSON lines.
 
-A delta is written straight into the buffer: no bytes object, no dict, no Python call but the clock's. Any other event
-is written key by key. The writer knows the exact types that `json` makes, and `JSONText`; a value of another type makes
-the pure function write the whole object, so that what is refused is refused in one place and with one text.
+`_pure/jsontext.py` and `_pure/encoders.py` define them. A delta is written straight into the buffer: no bytes object,
+no dict, no Python call but the clock's. Any other event is written key by key. The writer knows the exact types that `json` makes, and `JSONText`. If a value has another type,
+the pure function writes the whole object, or refuses it with the one error text.
 """
 
 cimport cython
@@ -67,7 +67,7 @@ from gai_fast._pure import encoders as pure, faults, jsontext as pure_text
 from gai_fast.events import JSONText, KEY_RANK, KEYS, SCHEMA
 from gai_fast.limits import LIMITS
 
-# ---- the vector loops --------------------------------------------------------------------------------------------------
+# ---- the vector loops ----------------------------------------------------------------------------------------------
 
 
 cdef extern from *:
@@ -83,7 +83,7 @@ cdef extern from *:
 
 cdef const gai_simd *FORMS[GAI_FORMS]
 cdef int COUNT = gai_find_forms(FORMS)
-# All extensions point at this one: `use` changes it for all of them.
+# All three extensions point at this table, so `use` changes it for all of them.
 cdef gai_simd LOOPS = FORMS[COUNT - 1][0]
 gai_use_loops(&LOOPS)
 
@@ -115,11 +115,11 @@ def use(name):
 
 
 def build():
-    """What compiled these modules: the compiler and Cython, with their versions."""
+    """Returns the compiler and Cython, with their versions."""
     return f"{GAI_COMPILER.decode()}, cython {CYTHON_ABI.decode().replace('_', '.')}"
 
 
-# ---- memory ------------------------------------------------------------------------------------------------------------
+# ---- memory --------------------------------------------------------------------------------------------------------
 
 
 cdef class WriteBuffer:
@@ -141,7 +141,7 @@ cdef class WriteBuffer:
         self.exports -= 1
 
 
-# ---- JSON text ---------------------------------------------------------------------------------------------------------
+# ---- JSON text -----------------------------------------------------------------------------------------------------
 
 
 cdef size_t DEPTH = LIMITS.arguments_depth
@@ -360,7 +360,7 @@ cdef int write_verbatim(gai_buffer *out, object text) except -1:
     return 1
 
 
-# ---- frames and lines --------------------------------------------------------------------------------------------------
+# ---- frames and lines ----------------------------------------------------------------------------------------------
 
 
 cdef extern from *:
@@ -458,7 +458,7 @@ cdef int write_json(gai_buffer *out, object value) except -1:
 
 
 cdef bint is_printable(object text, size_t limit):
-    """Whether every character is printable ASCII and there are not too many: then no rule is left to ask."""
+    """Whether every character is printable ASCII and there are not too many: then the text is a valid field."""
     cdef const uint8_t *data
     cdef size_t length, i
     if type(text) is not str or not PyUnicode_IS_ASCII(text):
@@ -474,7 +474,7 @@ cdef bint is_printable(object text, size_t limit):
 
 
 cdef int write_field(gai_buffer *out, str name, object value, size_t limit, str limit_name) except -1:
-    """The value and its line end, where it may stand in one line."""
+    """Writes a field's value and its line end, or raises if the value is invalid."""
     if not is_printable(value, limit):
         pure.field_value(name, value, limit, limit_name)
     return write_name(out, <str>value)
@@ -493,7 +493,7 @@ cdef int write_retry(gai_buffer *out, object retry) except -1:
 
 
 cdef int write_lines(gai_buffer *out, bytes prefix, str text) except -1:
-    """Every line of the text behind the prefix; CRLF, CR and LF end one, nothing else does."""
+    """Writes every line of the text after the prefix; CRLF, CR and LF end a line."""
     cdef bytes written
     cdef const uint8_t *data
     cdef size_t length, end
@@ -520,7 +520,7 @@ cdef int write_lines(gai_buffer *out, bytes prefix, str text) except -1:
         length -= end + 1
 
 
-# ---- how a delta is written ------------------------------------------------------------------------------------------
+# ---- how a delta is written ----------------------------------------------------------------------------------------
 
 
 cdef bint is_plain_text(object event, str key):
@@ -562,17 +562,17 @@ cdef class EncoderView:
         try:
             self._view.release()
         except BufferError:
-            pass  # somebody looks at it still: the count of exports below tells the same
+            pass  # other memoryviews exist, as the count of exports below tells
         self._view = None
         if encoder._buffer.exports:
-            # A transport still holds the memory: it keeps it, unchanged, and the encoder goes on with new memory.
+            # A transport still holds the memory. It keeps it, unchanged, and the encoder continues with new memory.
             encoder._buffer = WriteBuffer(encoder._buffer.keep)
         else:
             gai_clear(&encoder._buffer.bytes, encoder._buffer.keep)
 
 
 cdef class _Encoder:
-    """What both framings share. See `gai_fast._pure.encoders`."""
+    """The part that both framings share. See `gai_fast._pure.encoders`."""
 
     def __cinit__(self):
         self._buffer = WriteBuffer(0)  # `prepare` brings the real one; a subclass may forget to call it
@@ -614,11 +614,11 @@ cdef class _Encoder:
             gai_release(&out)
 
     def delta_parts(self, event, str key not None):
-        """How a delta like this one is written behind the first event, whatever its text and its numbers."""
+        """Returns the parts of the frame of a delta like this one, for any text and any numbers."""
         cdef list parts
         if self._full or self._timestamps or self._stream_id is not None or not is_plain_text(event, key):
             return self.parts_of(event, key)
-        # The same for all streams of a framing.
+        # These are the same for all streams of a framing.
         parts = PLAIN_PARTS[self._sse]
         if parts is None:
             parts = PLAIN_PARTS[self._sse] = self.parts_of(event, key)
@@ -693,7 +693,7 @@ cdef class _Encoder:
         self.count(self._seq + count)
 
     def take(self):
-        """The pending bytes; the buffer is empty afterwards."""
+        """Returns the pending bytes and empties the buffer."""
         cdef bytes taken
         self.make_writable()
         if not self._ahead:
@@ -703,7 +703,7 @@ cdef class _Encoder:
         return b"".join(self.take_pieces())
 
     def take_pieces(self):
-        """The pending bytes in pieces that nobody has copied together; the buffer is empty afterwards."""
+        """Returns the pending bytes as pieces, without joining them, and empties the buffer."""
         cdef list pieces
         self.make_writable()
         self.put_aside()
@@ -713,7 +713,7 @@ cdef class _Encoder:
         return pieces
 
     def view(self):
-        """A context manager that gives the pending bytes as a read-only `memoryview`, without a copy."""
+        """Returns a context manager that gives the pending bytes as a read-only `memoryview`, without a copy."""
         return EncoderView(self)
 
     def __len__(self):
@@ -787,7 +787,7 @@ cdef class _Encoder:
             self._seq = seq
             if self._first:
                 self._first = False
-                self.drop_heads()  # they told the envelope
+                self.drop_heads()  # they have the envelope of the first event
         return 0
 
     cdef int drop_heads(self) noexcept:
@@ -823,8 +823,10 @@ cdef class _Encoder:
         if length:
             memcpy(to, b',"text":"', 9)
             to += 9
-            # Most texts by far: no call and no loop for them.
-            if length <= SHORT and PyUnicode_IS_ASCII(text) and gai_put_short(to, <const uint8_t *>PyUnicode_DATA(text), length):
+            # Most texts by far are short: no call and no loop for them.
+            if length <= SHORT and PyUnicode_IS_ASCII(text) and gai_put_short(
+                to, <const uint8_t *>PyUnicode_DATA(text), length
+            ):
                 to += length
                 to[0] = c'"'
                 to += 1
@@ -839,7 +841,7 @@ cdef class _Encoder:
         return 0
 
     cdef int make_head(self, gai_head *head, int kind, bint timed) except -1:
-        """What stands before the text of a delta."""
+        """Makes the bytes before the text of a delta."""
         cdef bint told = self._full or self._first
         cdef size_t cuts[GAI_NUMBERS]
         cdef uint8_t stamps[GAI_NUMBERS]
@@ -900,12 +902,12 @@ cdef class _Encoder:
             gai_release(&out)
 
     cdef int append_event(self, object event, object retry) except -1:
-        # Written beside the buffer: Python code that runs meanwhile (the clock, a finalizer) finds no half a frame in it.
+        # Not written into the buffer at once: Python code that runs meanwhile (the clock) must not find half a frame.
         cdef gai_buffer out
         cdef uint8_t[1024] memory
         cdef long long seq
         if retry is None and type(event) is dict and len(<dict>event) == 2:
-            # A delta of nothing but text; most events that are no copies are these.
+            # A delta of text only, as most events are.
             name, text = (<dict>event).get("type"), (<dict>event).get("text")
             if type(name) is str and type(text) is str:
                 if <str>name == "text.delta":
@@ -976,7 +978,7 @@ cdef class _Encoder:
         return pure_text.encode_json(pure.ordered(event, envelope))
 
     cdef int write_members(self, gai_buffer *out, dict event, long long seq, long long ts, bint told) except -1:
-        """The object, keys in `events.KEYS` order; 0 where a value knows no fast way (see `write_value`)."""
+        """Writes the object, keys in `events.KEYS` order; 0 if a value has another type (see `write_value`)."""
         cdef PyObject *values[RANKS]
         cdef uint64_t held = 0, left
         cdef bint unknown = False
@@ -997,7 +999,7 @@ cdef class _Encoder:
                 values[rank] = <PyObject *>value
                 held |= <uint64_t>1 << rank
             if not held >> RANK_TYPE & 1:
-                return 0  # the clock, which is the caller's code, has taken it out of the event
+                return 0  # the clock is the caller's code and has removed it
             append(out, b"{", 1)
             if held >> RANK_SCHEMA & 1:
                 append(out, b'"schema":', 9)
@@ -1050,7 +1052,7 @@ cdef class _Encoder:
 
 
 cdef long long exact(object value) except -2:
-    """A number that every reader takes for the same one; -1: the pure functions judge it."""
+    """Returns a number that all JSON readers keep exact; -1: the pure functions decide."""
     cdef long long number
     cdef int overflow = 0
     if type(value) is not int:
@@ -1087,7 +1089,7 @@ cdef int write_member(gai_buffer *out, int rank, object value) except -1:
 
 
 cdef int write_unknown(gai_buffer *out, dict event) except -1:
-    """The keys that are not in `events.KEYS`, in their own order."""
+    """Writes the keys that are not in `events.KEYS`, in their own order."""
     for key, value in event.items():
         if key in RANK_OF or is_empty(value):
             continue
@@ -1101,7 +1103,7 @@ cdef int write_unknown(gai_buffer *out, dict event) except -1:
 
 
 cdef int place(gai_buffer *out, object buffer, object offset) except -1:
-    """Copies the frame into the caller's memory, or says what it lacks."""
+    """Copies the frame into the caller's memory, or raises if the memory is not suitable."""
     cdef Py_buffer view
     cdef long long begin
     cdef int overflow = 0

@@ -1,7 +1,7 @@
 """The parsers' fields. `_Feed` owns the bytes; each grammar has its own loop over them, `take_lines`.
 
-During a feed `_data` points at the bytes that are looked at: the caller's chunk where nothing was held, else our own
-memory. It is void at any other time. The relay kernel may take lines where the framers take theirs.
+During a feed `_data` points at the bytes to parse: the caller's chunk if nothing was held, otherwise `_held`. It is
+void at any other time. `DeltaCopier` updates the fields of a framer for the frames that it copies.
 """
 
 cimport cython
@@ -11,20 +11,20 @@ from gai_fast._native.c cimport gai_buffer
 
 
 cdef class _Feed:
-    cdef gai_buffer _held       # the bytes behind `_mark` between two feeds
+    cdef gai_buffer _held       # the bytes after `_mark`, between two feeds
     cdef const uint8_t *_data
     cdef size_t _size
-    cdef size_t _mark           # where the bytes begin that are still needed
-    cdef size_t _start          # where the current line begins
-    cdef size_t _searched       # up to where no line end was found
+    cdef size_t _mark           # the first byte that is still needed
+    cdef size_t _start          # the first byte of the current line
+    cdef size_t _searched       # there is no line end before it
     cdef size_t _limit
-    cdef bint _first            # no line was taken yet: it may begin with a byte order mark
-    cdef object _broken         # a limit was passed: what was said of it
+    cdef bint _first            # the next line is the first: it may begin with a byte order mark
+    cdef object _broken         # the text of the error that ended the input, or None
     cdef bint _feeding
 
     cdef int look_at(self, const uint8_t *chunk, size_t size) except -1
     cdef int keep_rest(self) except -1
-    cdef int take_lines(self, list items) except -1  # given by each grammar
+    cdef int take_lines(self, list items) except -1  # overridden by each grammar
     cdef bint look_at_rest(self, const uint8_t **line, size_t *size) noexcept
     cdef int drop_mark(self, const uint8_t **line, size_t *size) noexcept
     cdef int reset(self) except -1
@@ -32,17 +32,17 @@ cdef class _Feed:
 
 
 cdef class _SSEFeed(_Feed):
-    cdef gai_buffer _values     # the data lines of the block, joined with LF, where there is more than one
-    cdef const uint8_t *_value  # its only data line so far, in the bytes that are looked at; else NULL
+    cdef gai_buffer _values     # the data lines of the block, joined with LF, if there are several
+    cdef const uint8_t *_value  # its only data line so far, in `_data`; otherwise NULL
     cdef size_t _value_size
     cdef gai_buffer _strays     # the stray lines of the block, likewise
     cdef bint _has_data
     cdef bint _has_stray
     cdef bint _keeps_raw
-    cdef bint _late_lf          # a CR ended the last line: a LF right behind it belongs to it
+    cdef bint _late_lf          # a CR ended the last line: a LF right after it belongs to it
     cdef size_t _block_size
     cdef str _name
-    cdef str _last_name         # the name before: streams repeat theirs
+    cdef str _last_name         # the name of the block before: streams repeat names
     cdef str _id
     cdef object _retry
 
@@ -64,7 +64,7 @@ cdef class SSEFramer(_SSEFeed):
 
 cdef class _LineFeed(_Feed):
     cdef size_t _number
-    cdef size_t _line_begin     # where the current line's bytes begin, for a framer's `raw`
+    cdef size_t _line_begin     # the first byte of the current line, for a framer's `raw`
 
     cdef int take_line(self, const uint8_t *line, size_t size, list items) except -1
     cdef int end_line(self, const uint8_t *line, size_t size, size_t number, list items) except -1
@@ -78,14 +78,14 @@ cdef class LineFramer(_LineFeed):
     pass
 
 
-# ---- HTTP/1.1 chunked bodies, whose state the fast path looks at -------------------------------------------------------
+# ---- HTTP/1.1 chunked bodies, whose state the fast path looks at ---------------------------------------------------
 
 cdef enum:
     PLAIN_DIGITS = 7
 
 cdef enum State:
     SIZE = 0            # the digits of a chunk's size
-    EXTENSION = 1       # what may follow them
+    EXTENSION = 1       # extensions after them
     SIZE_LF = 2
     DATA = 3
     DATA_CR = 4
@@ -98,7 +98,7 @@ cdef enum State:
 
 
 cdef inline const uint8_t *whole_chunk(const uint8_t *at, const uint8_t *end, size_t *size) noexcept:
-    """The data of a chunk that is there to its last byte, as nearly all are; NULL: it is looked at byte by byte."""
+    """Returns the data of a chunk that is complete, as nearly all are; NULL: decode it byte by byte."""
     cdef const uint8_t *begin = at
     cdef size_t value = 0
     cdef uint8_t c
@@ -111,7 +111,7 @@ cdef inline const uint8_t *whole_chunk(const uint8_t *at, const uint8_t *end, si
         else:
             break
         at += 1
-    # The last chunk has no data, and trailers behind it.
+    # The last chunk has no data, but trailers.
     if not value or <size_t>(end - at) < value + 4 or at[0] != c"\r" or at[1] != c"\n":
         return NULL
     at += 2
@@ -130,9 +130,9 @@ cdef class ChunkedBody:
     cdef readonly size_t overhead
     cdef readonly size_t rest
 
-    cdef bint is_between(self) noexcept     # the size of a chunk comes next
-    cdef int skip_whole(self) noexcept      # somebody else has taken a whole chunk, the last bytes of a read
-    # the data of the chunks from a place on, behind what stands ahead of it
+    cdef bint is_between(self) noexcept     # whether the size of a chunk comes next
+    cdef int skip_whole(self) noexcept      # the caller has decoded a complete chunk, the last of a read
+    # returns `ahead`, and after it the data of the chunks from a place on
     cdef bytes take_apart(self, bytes data, size_t place, bytes ahead)
     cdef inline int take(self, size_t size) noexcept
-    cdef inline bint step(self, uint8_t c) noexcept  # one byte that is no data; False where it must not stand here
+    cdef inline bint step(self, uint8_t c) noexcept  # one byte that is no data; False if it is invalid here

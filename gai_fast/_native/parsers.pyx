@@ -1,4 +1,4 @@
-"""Bytes → SSE events, SSE blocks, NDJSON lines, chunks' data, and JSON of a known shape.
+"""Bytes → SSE events, SSE blocks, NDJSON lines, decoded chunked bodies, and JSON objects of a known shape.
 
 `_pure/parsers.py`, `_pure/chunked.py` and `_pure/shapes.py` define them.
 """
@@ -45,7 +45,7 @@ from gai_fast.limits import LIMITS
 
 gai_use_loops(loops_in_use())
 
-# ---- SSE and NDJSON ----------------------------------------------------------------------------------------------------
+# ---- SSE and NDJSON ------------------------------------------------------------------------------------------------
 
 
 cdef extern from "Python.h":
@@ -68,12 +68,12 @@ cdef inline str decode(const uint8_t *data, size_t size):
 
 
 cdef inline object new_named(object kind, tuple values):
-    """A named tuple of the pure module's own class, as `kind._make` makes one."""
+    """Makes a named tuple of the pure module's class, as `kind._make` does."""
     return (<PyTypeObject *>tuple).tp_new(<type>kind, (values,), NULL)
 
 
 cdef class _Feed:
-    """Bytes in, lines cut, items out. See `gai_fast._pure.parsers`."""
+    """Bytes in, items out. See `gai_fast._pure.parsers`."""
 
     def __cinit__(self):
         gai_borrow(&self._held, NULL, 0)
@@ -89,7 +89,7 @@ cdef class _Feed:
         gai_release(&self._held)
 
     def feed(self, data):
-        """Takes the next bytes; returns what is complete now."""
+        """Adds the next bytes; returns the items that are complete now."""
         cdef Py_buffer view
         cdef list items = []
         cdef bint is_well = False
@@ -117,14 +117,14 @@ cdef class _Feed:
             is_well = True
         finally:
             if not is_well and self._broken is None:
-                # Bytes are missing, as there was no memory for them: what comes next is not what follows.
+                # There was no memory for some bytes. The next ones do not follow on, so refuse them.
                 self.refuse(faults.feed_failed())
             self._feeding = False
             PyBuffer_Release(&view)
         return items
 
     cdef int look_at(self, const uint8_t *chunk, size_t size) except -1:
-        """Points at what was held and the chunk behind it, in one piece."""
+        """Points `_data` at the held bytes and the chunk after them, in one piece."""
         if self._held.size:
             append(&self._held, chunk, size)
             self._data = self._held.data
@@ -135,7 +135,7 @@ cdef class _Feed:
         return 0
 
     cdef int keep_rest(self) except -1:
-        """Holds what is still needed and drops what lies before the mark."""
+        """Holds the bytes after the mark and drops those before it."""
         cdef size_t left = self._size - self._mark
         if self._held.size:
             if self._mark:
@@ -164,13 +164,13 @@ cdef class _Feed:
         return 0
 
     cdef object refuse(self, object fault):
-        """A limit was passed: nothing more is read."""
+        """Refuses all further input; returns the fault to raise."""
         self.reset()
         self._broken = str(fault)
         return fault
 
     cdef int drop_mark(self, const uint8_t **line, size_t *size) noexcept:
-        """A byte order mark at the very start is no part of the first line."""
+        """Drops a byte order mark at the very start of the input."""
         if self._first:
             self._first = False
             if size[0] >= 3 and memcmp(line[0], b"\xef\xbb\xbf", 3) == 0:
@@ -179,7 +179,7 @@ cdef class _Feed:
         return 0
 
     cdef bint look_at_rest(self, const uint8_t **line, size_t *size) noexcept:
-        """At the end of the input: the unfinished line, if there is one."""
+        """At the end of the input: returns whether there is an unfinished line, and the line."""
         self._data = self._held.data
         line[0] = self._data + self._start
         size[0] = self._size - self._start
@@ -227,14 +227,14 @@ cdef class _SSEFeed(_Feed):
         return _Feed.keep_rest(self)
 
     cdef int settle_value(self) except -1:
-        """Copies the only data line: another one follows, or its memory goes."""
+        """Copies the only data line, because another one follows or its memory becomes void."""
         if self._value is not NULL:
             append(&self._values, self._value, self._value_size)
             self._value = NULL
         return 0
 
     cdef int take_lines(self, list items) except -1:
-        """The loop of `_Feed`, without a call for each of its steps: 40 ns an event instead of 65."""
+        """The loop over lines. Without a call for each step an event takes 40 ns instead of 65."""
         cdef const uint8_t *line
         cdef size_t begin, end, size
         if self._late_lf and self._start < self._size:
@@ -342,12 +342,12 @@ cdef class SSEParser(_SSEFeed):
 
     @property
     def retry(self):
-        """Milliseconds of the last valid `retry:`, from its line on."""
+        """Milliseconds of the last valid `retry:` line."""
         return self._retry
 
     @property
     def last_event_id(self):
-        """The last id a blank line has confirmed."""
+        """The last id, once a blank line has followed it."""
         return self._last_event_id
 
     def close(self, lenient=False):
@@ -382,7 +382,7 @@ cdef class SSEFramer(_SSEFeed):
         self._keeps_raw = True
 
     def close(self):
-        """Ends the input: the unfinished rest, if there is any, as a last frame."""
+        """Ends the input. Returns the unfinished rest as a last frame, if there is one."""
         cdef list frames = []
         cdef const uint8_t *line
         cdef size_t size
@@ -494,7 +494,7 @@ cdef class LineFramer(_LineFeed):
         return 0
 
 
-# ---- HTTP/1.1 chunked bodies -------------------------------------------------------------------------------------------
+# ---- HTTP/1.1 chunked bodies ---------------------------------------------------------------------------------------
 
 
 cdef enum:
@@ -502,15 +502,15 @@ cdef enum:
 
 
 cdef class ChunkedBody:
-    """Takes a chunked body apart. See `gai_fast._pure.chunked.ChunkedBody`."""
+    """Decodes a chunked body. See `gai_fast._pure.chunked.ChunkedBody`."""
 
     @property
     def complete(self):
-        """The last chunk and its trailers have come."""
+        """Whether the last chunk and its trailers have come."""
         return self._state == END
 
     def feed(self, bytes data not None, Py_ssize_t at=0):
-        """The data of the chunks in these bytes, from a place on."""
+        """Returns the data of the chunks in these bytes, from `at` on."""
         if not 0 <= at <= PyBytes_GET_SIZE(data):
             raise ValueError("at is no place in these bytes")
         return self.take_apart(data, at, b"")
@@ -534,7 +534,7 @@ cdef class ChunkedBody:
         cdef size_t size, room = PyBytes_GET_SIZE(ahead)
         cdef uint8_t c
         if self._state == DATA and <size_t>(end - at) <= self._left:
-            # Large chunks: the whole read is data.
+            # Of a large chunk the whole read is data.
             self.take(end - at)
             self.rest = 0
             data = part(data, place, PyBytes_GET_SIZE(data))
@@ -626,11 +626,11 @@ cdef class ChunkedBody:
         return True
 
 
-# ---- JSON objects of a known shape -------------------------------------------------------------------------------------
+# ---- JSON objects of a known shape ---------------------------------------------------------------------------------
 
 
 cdef enum:
-    PLACES = 32     # as many members, which `count_members` makes sure of
+    PLACES = 32     # the most members, as `count_members` checks
 
 cdef enum Kind:
     TEXT
@@ -644,7 +644,7 @@ cdef struct Member:
     const uint8_t *name
     Py_ssize_t size
     Kind kind
-    int place           # of its value, and of those in it
+    int place           # of its value, and of the values in it
     int places_end
     int first           # of the members in it
     int count
@@ -678,7 +678,7 @@ cdef class Shape:
         free(self._members)
 
     cdef int describe(self, members) except -1:
-        """Notes members, which stand in a row, and behind them those of the objects in them."""
+        """Adds the members in a row, and after them those of their objects."""
         cdef int first = self._filled, i
         cdef Member *member
         self._filled += len(members)
@@ -704,13 +704,13 @@ cdef class Shape:
         return 0
 
     def read(self, str text not None):
-        """The values in the order of the description; `None`: it has another shape."""
+        """Returns the values in the order of the description; `None` if the text has another shape."""
         cdef Reading reading
         cdef int i
         cdef bint is_read = False
         if not PyUnicode_IS_ASCII(text):
             return None
-        reading.at = <const uint8_t *>PyUnicode_DATA(text)  # ends with a NUL: what comes next may be looked at
+        reading.at = <const uint8_t *>PyUnicode_DATA(text)  # ends with a NUL, so the next byte can always be read
         reading.end = reading.at + PyUnicode_GET_LENGTH(text)
         for i in range(self._places):
             reading.values[i] = NULL
@@ -721,7 +721,7 @@ cdef class Shape:
             forget(&reading, 0, self._places)
 
     cdef bint read_object(self, Reading *reading, int first, int count) except -1:
-        """An object from its first byte to behind its last; False where it is none, or another one."""
+        """Reads an object; False if it has another shape."""
         cdef int expected = 0
         cdef Member *member
         if not took(reading, c"{"):
@@ -744,7 +744,7 @@ cdef class Shape:
                 return took(reading, c"}")
 
     cdef bint read_name(self, Reading *reading, int first, int count, int *expected, Member **member) noexcept:
-        """A name up to behind its closing quote, and which member it means: NULL, none of them."""
+        """Reads a name and its closing quote, and finds its member; NULL: it is none of them."""
         cdef const uint8_t *name = reading.at
         cdef Member *next_one = &self._members[first + expected[0]]
         cdef Py_ssize_t size = reading.end - name
@@ -820,7 +820,7 @@ cdef class Shape:
 
 
 cdef bint took(Reading *reading, uint8_t c) noexcept:
-    """Whether this comes next, perhaps behind blanks; it is behind then."""
+    """Moves over this byte, and blanks before it; False if another one comes next."""
     if reading.at[0] != c and (gai_skip_blanks(&reading.at, reading.end) != GAI_COPY_DONE or reading.at[0] != c):
         return False
     reading.at += 1
@@ -828,7 +828,7 @@ cdef bint took(Reading *reading, uint8_t c) noexcept:
 
 
 cdef bint is_left(Reading *reading) noexcept:
-    """Whether there is more than blanks."""
+    """Whether more than blanks are left."""
     gai_skip_blanks(&reading.at, reading.end)
     return reading.at != reading.end
 
@@ -848,7 +848,7 @@ cdef int keep(Reading *reading, int place, value) except -1:
 
 
 cdef bint keep_parsed(Reading *reading, int place, const uint8_t *begin) except -1:
-    """Keeps what stands from here up to where the reading is; False where that is no JSON to a parser."""
+    """Keeps the parsed value from here to the current place; False if the parser refuses it."""
     try:
         keep(reading, place, loads(PyBytes_FromStringAndSize(<const char *>begin, reading.at - begin)))
     except ValueError:

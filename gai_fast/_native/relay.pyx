@@ -72,15 +72,15 @@ from gai_fast.limits import LIMITS
 
 gai_use_loops(loops_in_use())
 
-# ---- copied frames -----------------------------------------------------------------------------------------------------
+# ---- copied frames -------------------------------------------------------------------------------------------------
 
 
 cdef enum:
-    FRUITLESS = 2 * TEMPLATES   # templates in vain after which a stream counts as one whose frames do not repeat
-    RETRY = 16                  # of its frames only one in so many is learned
-    VIEWED = 4096               # bytes; two objects cost as much as copying about as many
-    DIGITS = 5                  # of a number, as most have
-    HEX_DIGITS = 16             # of any size
+    FRUITLESS = 2 * TEMPLATES   # templates without a match after which a stream's frames count as not repeating
+    RETRY = 16                  # one of so many frames of such a stream is learned
+    VIEWED = 4096               # bytes: from here on a view is cheaper than a copy
+    DIGITS = 5                  # of most numbers
+    HEX_DIGITS = 16             # of any chunk size
 
 cdef const char *HEX = b"0123456789abcdef"
 cdef size_t HELD = LIMITS.held_frame
@@ -130,8 +130,8 @@ cdef class _Kind:
     def __dealloc__(self):
         gai_release(&self.collected)
 
-    cdef bint says(self, dict event, str key):
-        """Whether an event is of this kind: nothing but the text differs."""
+    cdef bint covers(self, dict event, str key):
+        """Whether an event is of this kind: it differs in the text only."""
         if self.key != key or len(self.event) != len(event):
             return False
         for name, value in self.event.items():
@@ -140,7 +140,7 @@ cdef class _Kind:
         return True
 
     cdef tuple take(self):
-        """What was copied of this kind since the last call."""
+        """Returns the event, and the size and the text of the deltas copied since the last call."""
         text = ""
         if self.collected.size:
             written = PyBytes_FromStringAndSize(<const char *>self.collected.data, self.collected.size)
@@ -172,7 +172,7 @@ cdef class _Template:
         gai_drop_head(&self.around)
 
     cdef bint set_parts(self, parts) except -1:
-        """What is written for a frame; False where it is not made as deltas are."""
+        """Sets the output of a frame; False if its parts have another order."""
         cdef size_t cuts[GAI_NUMBERS]
         cdef uint8_t stamps[GAI_NUMBERS]
         cdef int numbers = 0
@@ -207,7 +207,7 @@ cdef class _Template:
 
 
 cdef bytes without_values(bytes frame, const gai_template *learned):
-    """A frame with blanks in its holes."""
+    """Returns the frame with blanks in its holes."""
     cdef int i
     blanked = bytearray(frame)
     for i in range(learned.count):
@@ -217,14 +217,14 @@ cdef bytes without_values(bytes frame, const gai_template *learned):
 
 
 cdef object piece(bytes whole, size_t at, size_t end):
-    """Some of the bytes; where they are many no copy, for whoever writes them copies them anyway (64 KiB: 5 us)."""
+    """Returns a part of the bytes; of a large part a view, because writing copies it anyway (64 KiB: 5 us)."""
     if end - at < VIEWED or end - at == <size_t>PyBytes_GET_SIZE(whole):
         return part(whole, at, end)
     return memoryview(whole)[at:end]
 
 
 cdef bytes as_chunk(const uint8_t *data, size_t size):
-    """Bytes as one HTTP chunk (RFC 9112, section 7.1)."""
+    """Returns the bytes as one HTTP chunk (RFC 9112, section 7.1)."""
     cdef uint8_t digits[HEX_DIGITS]
     cdef size_t left = size
     cdef int count = 0
@@ -269,7 +269,7 @@ cdef class DeltaCopier:
         self.drop()
 
     def feed(self, data):
-        """Takes the next bytes; `next` is then called until it returns `None`."""
+        """Adds the next bytes. Call `next` until it returns `None`."""
         cdef bytes chunk = as_bytes(data) if type(data) is not bytes else data
         if self._held:
             chunk = self._held + chunk
@@ -298,7 +298,7 @@ cdef class DeltaCopier:
         return left
 
     def next(self, long long seq, long long ts):
-        """The next frames that must take the full path; `None`: none is left in what was fed."""
+        """Returns the next frames to parse; `None` if the fed bytes hold no more."""
         cdef size_t end
         cdef int status
         while self._at < self._size:
@@ -319,7 +319,7 @@ cdef class DeltaCopier:
                 frames = self._cutter.feed(piece)
             finally:
                 if frames is None:
-                    self._at = self._size = 0  # it has raised: nothing more is read
+                    self._at = self._size = 0  # it has raised: read nothing more
             if frames:
                 self._unlearned += len(frames)
                 return frames
@@ -336,7 +336,7 @@ cdef class DeltaCopier:
                 self._held = part(self._chunk, self._at, self._size)
                 self._size = self._at
                 return True
-            # A LF that still belongs to the frame is for the sink to know of.
+            # A LF that follows still belongs to the frame, and the sink must know of it.
             if status != GAI_COPY_DONE or (not self._lines and (<_SSEFeed>self._framer)._late_lf):
                 return False
         return True
@@ -346,10 +346,9 @@ cdef class DeltaCopier:
         return self._framer._size == 0 and self._framer._broken is None
 
     cdef size_t frame_end(self) noexcept:
-        """Up to where the framer gets the bytes: a frame, the rest of one, or all; more where frames do not repeat.
+        """Returns the end of the bytes to give to the framer: of a frame, or of several if frames do not repeat.
 
-        Cut too early, it costs a call; cut too late, what follows takes the full path as well. Neither changes what
-        comes out.
+        An early end costs a call; after a late end more frames than needed are parsed. Neither changes the output.
         """
         cdef const uint8_t *begin = self._data + self._at
         cdef const uint8_t *end = self._data + self._size
@@ -407,7 +406,7 @@ cdef class DeltaCopier:
                 status = gai_match_lead(learned, &at, end, places)
                 if status != GAI_COPY_DONE:
                     break
-                # What is copied never grows: as much room as it has bytes is enough for it.
+                # Copied text never grows, so its own size is enough room.
                 if span > <size_t>(end - at):
                     span = end - at
                 stop = at + span
@@ -439,7 +438,7 @@ cdef class DeltaCopier:
                     (<_Kept>template.kept[i]).keep(
                         said, places[kept.last] + (kept.end - learned.begins[kept.last]) - said
                     )
-                # Last: where there is no memory for the text, the frame does not count as copied.
+                # Last: if there is no memory for the text, the frame does not count as copied.
                 if template.kind.collects:
                     append(&template.kind.collected, out.data + text, to - out.data - text)
                 if not self._passes:
@@ -453,7 +452,7 @@ cdef class DeltaCopier:
         return GAI_COPY_DONE if frames else status
 
     cdef int note(self, _Template template, size_t frames, size_t characters, size_t end) except -1:
-        """Notes copied frames: for the adapter, and what the framer would know of them."""
+        """Notes copied frames for the adapter, and updates the framer as if it had cut them."""
         cdef _Kind kind = template.kind
         cdef Py_ssize_t count = len(self._touched)
         if self._passes:
@@ -469,7 +468,7 @@ cdef class DeltaCopier:
             kind.touched = True
         kind.characters += characters
         template.matched = True
-        # Not all at once: where frames repeat only now and then, learning costs more than it saves.
+        # Step by step: if frames repeat only now and then, learning costs more than it saves.
         self._fruitless -= frames if frames < self._fruitless else self._fruitless
         self.copied += frames
         self._framer._first = False
@@ -480,25 +479,25 @@ cdef class DeltaCopier:
         return 0
 
     cdef int cut_run(self) except -1:
-        """Takes the run out of what was fed; where it is the whole, that is no copy."""
+        """Takes the run out of the fed bytes; if it is all of them, without a copy."""
         if self._run_end:
             self._runs.append(piece(self._chunk, self._run_begin, self._run_end))
             self._run_begin = self._run_end = 0
         return 0
 
     def close(self):
-        """Ends the input: the unfinished rest, if there is any, as a last frame."""
+        """Ends the input. Returns the unfinished rest as a last frame, if there is one."""
         held, self._held = self._held, b""
         frames = self._cutter.feed(held) if held else []
         return frames + self._cutter.close()
 
     @property
     def learns(self):
-        """Whether it is worth while to say what the next frame became."""
+        """Whether `learn` is worth calling for the next frame."""
         return self._framer is not None and (self._fruitless < FRUITLESS or self._unlearned >= RETRY)
 
     def expect(self, dict event not None, str key not None, parts):
-        """Says what the next frame with a text becomes."""
+        """Announces the event of the next frame with a text."""
         if self._framer is not None and not self._templates:
             self._expected, self._expected_key, self._expected_parts = event, key, parts
 
@@ -528,13 +527,13 @@ cdef class DeltaCopier:
         return False
 
     def learn(self, frame, dict event not None, str key not None, parts, always=False):
-        """Learns what a frame became."""
+        """Learns a frame and its output."""
         cdef _Template template
         cdef _Lesson lesson
         cdef list lessons = self._names.lessons
         cdef bytes raw = frame.raw
         text = event[key]
-        # What an adapter or a format notes of the first text that is not blank, it must have noted.
+        # Adapters and formats take notes on the first text that is not blank: that frame must be parsed.
         if not text.strip() or <size_t>PyBytes_GET_SIZE(raw) > HELD or not self.learns:
             return
         self._unlearned = 0
@@ -545,7 +544,7 @@ cdef class DeltaCopier:
             return
         if always and not template.learned.kept_count:
             lesson = _Lesson()
-            # What other streams are compared with says nothing of what this one said.
+            # The other streams must not get any value of this one.
             lesson.frame = without_values(raw, &template.learned)
             lesson.learned, lesson.lines = template.learned, self._lines
             lesson.learned.frame = <const uint8_t *>PyBytes_AS_STRING(lesson.frame)
@@ -569,7 +568,7 @@ cdef class DeltaCopier:
         cdef gai_buffer told
         cdef uint8_t[1024] memory
         cdef int i, found
-        # The text as we write it, and behind it room for what the frame says instead.
+        # The text as we write it, and after it scratch memory for the frame's strings.
         gai_borrow(&told, memory, sizeof(memory))
         try:
             if put_string(&told, text) < 0:
@@ -589,14 +588,14 @@ cdef class DeltaCopier:
         return True
 
     cdef _Kind kind_of(self, dict event, str key):
-        """The kind of a delta; one for all shapes that its frames have, so that their texts stay in order."""
+        """Returns the kind of a delta, one for all its templates, so that their texts stay in order."""
         cdef _Kind kind
         cdef _Template template
         for template in self._templates:
-            if template.kind.says(event, key):
+            if template.kind.covers(event, key):
                 return template.kind
         for kind in self._touched:
-            if kind.says(event, key):
+            if kind.covers(event, key):
                 return kind
         return _Kind(event, key)
 
@@ -606,19 +605,19 @@ cdef class DeltaCopier:
         return 0
 
     cdef int count_fruitless(self) noexcept:
-        # Not beyond the limit: where frames begin to repeat, the first match tells.
+        # Not beyond the limit, so that the first match shows when frames begin to repeat.
         self._fruitless += self._fruitless < FRUITLESS
         return 0
 
     def forget(self):
-        """Forgets all frames: the stream has changed its shape."""
+        """Forgets the learned frames, because later frames may have another meaning."""
         self._expected = None
         for template in self._templates:
             self.give_up(template)
         self._templates.clear()
 
     def take_copied(self):
-        """What was copied since the last call: bytes, frames, and for each kind of delta what an adapter must know."""
+        """Returns the output since the last call: bytes, frames, and for each kind of delta the adapter's notes."""
         cdef size_t copied = self.copied
         if not copied:
             return b"", 0, []
@@ -627,14 +626,14 @@ cdef class DeltaCopier:
         return data, copied, self.take_kinds()
 
     def settle(self):
-        """What a fast path has passed on since the last call."""
+        """Returns the frames and notes of the fast path since the last call."""
         passed = self._passed
         self._passed = 0
         return passed, self.take_kinds() if passed else []
 
     @property
     def copies(self):
-        """Whether a frame has been learned and nothing is half read."""
+        """Whether a frame has been learned and no frame is half read."""
         return bool(self._templates) and not self._held and self.holds_nothing()
 
     cdef object take_piece(self):
@@ -656,7 +655,7 @@ cdef class DeltaCopier:
         self._passed += self.copied
         self.copied = 0
         if self._passes:
-            # One run, which is cut out of what was fed without a copy in between.
+            # There is one run; it is written out of the fed bytes without a copy in between.
             size[0] = self._run_end - self._run_begin
             data = as_chunk(self._data + self._run_begin, size[0])
             self._run_begin = self._run_end = 0
@@ -693,7 +692,7 @@ cdef class DeltaCopier:
 
     cdef int lend(self, uint8_t *memory, size_t size) noexcept:
         gai_move(&self._state, GAI_LEND)
-        if self._made is NULL:  # else what was kept has not been taken yet
+        if self._made is NULL:  # otherwise kept output has not been taken yet
             gai_borrow(&self._out, memory, size)
         return 0
 
@@ -720,7 +719,7 @@ cdef class DeltaCopier:
         return 0
 
     def take_kept(self):
-        """By name, the JSON text of each kept member in the last copied frame that had it; none twice."""
+        """Returns, by name, the JSON text of each kept member from the last copied frame that had it, once."""
         cdef _Kept keeper
         kept = {}
         for name, keeper in self._kept.items():
@@ -731,7 +730,7 @@ cdef class DeltaCopier:
         return kept
 
 
-# ---- counters ----------------------------------------------------------------------------------------------------------
+# ---- counters ------------------------------------------------------------------------------------------------------
 
 
 cdef class Bounds:
@@ -748,7 +747,7 @@ cdef class Bounds:
             self._count += 1
 
     def place_of(self, double value):
-        """The number of the first bound that a value does not exceed."""
+        """Returns the index of the first bound that the value does not exceed."""
         return self.place(value)
 
     cdef int place(self, double value) noexcept:
@@ -767,20 +766,20 @@ cdef class StreamCounters:
 
     @property
     def first_at(self):
-        """When the read came that brought the first delta."""
+        """When the read with the first delta came, or None."""
         return self._first if self._has_begun else None
 
     @property
     def gaps(self):
-        """How many deltas came so long after the one before."""
+        """The number of gaps between deltas up to each bound, and above all bounds."""
         return tuple([self._gaps[at] for at in range(self._bounds._count + 1)])
 
     def read(self, double began, double ended, Py_ssize_t size, long long deltas):
-        """A read has been handled."""
+        """Counts a read that has been handled."""
         self.note(began, ended, size, deltas)
 
     def wrote(self, Py_ssize_t size):
-        """Bytes have been handed to the client's connection."""
+        """Counts bytes given to the client's connection."""
         self.sent += size
 
     cdef int note(self, double began, double ended, Py_ssize_t size, long long deltas) noexcept:
@@ -801,18 +800,18 @@ cdef class StreamCounters:
         return 0
 
 
-# ---- from one connection to the other ----------------------------------------------------------------------------------
+# ---- from one connection to the other ------------------------------------------------------------------------------
 
 
 cdef enum:
-    BRIEF = 4096        # bytes that most reads become less than; longer ones cost an allocation
-    PLAIN_OVERHEAD = 32  # what stands between two chunks: the end of a line, a size of 15 digits
-    READ = 4            # what a turn keeps of one
-    STEADY = 4          # reads in a row that left nothing: a socket is borrowed: system calls once, 1 us less a read
-    REFUSED = 64        # further reads until a connection is asked again that lent none
-    ROOM = 65536        # bytes of one read, as much as the loops take
+    BRIEF = 4096        # bytes of output on the stack: most reads need less, others an allocation
+    PLAIN_OVERHEAD = 32  # bytes between two chunks: line ends, a size of 15 digits
+    READ = 4            # list items for one read
+    STEADY = 4          # fully copied reads in a row after which a socket is borrowed, which saves 1 us a read
+    REFUSED = 64        # further reads after which a connection that lent nothing is asked again
+    ROOM = 65536        # bytes of one read, as with the loops
 
-cdef char[ROOM] INPUT   # filled and emptied without anything in between that could let another thread run
+cdef char[ROOM] INPUT   # filled and emptied while the interpreter's lock is held
 
 
 @cython.final
@@ -820,53 +819,53 @@ cdef class FastPath:
     """See `gai_fast._pure.fast_path.FastPath`."""
 
     cdef DeltaCopier _copier
-    cdef object _outlet
+    cdef object _transport
     cdef object _send
     cdef object _now_ms
     cdef StreamCounters _counters
     cdef long long _seq
     cdef long long _deltas
     cdef double _ended
-    cdef ReadBatch _batch         # which reads the upstream's socket; None: its connection does
-    cdef object _reader     # who has lent that
-    cdef object _exchange   # for whom
+    cdef ReadBatch _batch   # reads the upstream's socket; None: its connection does
+    cdef object _reader     # the connection that has lent it
+    cdef object _exchange   # its exchange
     cdef int _in            # the upstream's socket, or -1
-    cdef int _out           # the client's socket where it is lent, too, or -1
-    cdef int _steady        # reads in a row of which nothing was left
+    cdef int _out           # the client's socket if it is lent, or -1
+    cdef int _steady        # fully copied reads in a row
     cdef public ChunkedBody chunks
     cdef readonly double at
     cdef readonly double wrote_at
 
-    def __cinit__(self, DeltaCopier copier not None, outlet, now_ms, StreamCounters counters not None):
+    def __cinit__(self, DeltaCopier copier not None, transport, now_ms, StreamCounters counters not None):
         self._copier = copier
-        self._outlet = outlet
-        self._send = outlet.write
+        self._transport = transport
+        self._send = transport.write
         self._now_ms = now_ms
         self._counters = counters
         self._in = self._out = -1
 
     def follow(self, long long seq, long long deltas):
-        """The long way has been taken up to here."""
+        """Continues after the long way."""
         self._seq = seq
         self._deltas = deltas
 
     def end_reading(self):
-        """The upstream's connection reads its socket itself from now on."""
+        """Ends the loan of the upstream's socket."""
         if self._batch is not None:
             self._batch.give_back(self)
 
     def end_writing(self):
-        """The client's connection writes to its socket itself from now on."""
+        """Ends the loan of the client's socket."""
         self._out = -1
 
     def feed(self, bytes data not None, double now):
-        """What one read brought; what of it must take the long way."""
+        """Handles one read; returns the bytes of the body that must take the long way."""
         if self.chunks is None:
             raise ValueError("this fast path is closed")
         return self.take(data, now, perf_counter())
 
     cdef bytes take(self, bytes data, double now, double began):
-        """As `feed`, where there are `chunks`, of a read whose handling began then; it ends at `_ended`."""
+        """As `feed`, with open `chunks`, for a read whose handling began at `began`; sets `_ended`."""
         cdef uint8_t[BRIEF] brief
         cdef DeltaCopier copier = self._copier
         cdef ChunkedBody chunks = self.chunks
@@ -875,7 +874,7 @@ cdef class FastPath:
         cdef const uint8_t *only
         cdef size_t size, copied, said
         cdef bytes body, written, held = copier._held
-        cdef Py_ssize_t ahead = PyBytes_GET_SIZE(held)  # of the body, but no bytes of this read
+        cdef Py_ssize_t ahead = PyBytes_GET_SIZE(held)  # bytes of an earlier read
         cdef bint is_all, is_well = False
         self.at = now
         only = whole_chunk(begin, end, &size) if chunks.is_between() and not ahead else NULL
@@ -886,7 +885,7 @@ cdef class FastPath:
             body = chunks.take_apart(data, 0, held)
             copier._held = b""
             if chunks.broken or chunks._state == END or chunks.overhead > PLAIN_OVERHEAD:
-                # There is something to say about these bytes beside their contents.
+                # The exchange must see the end of the body, or what is wrong with it.
                 self.note(began, -ahead)
                 return body
             size = PyBytes_GET_SIZE(body)
@@ -916,7 +915,7 @@ cdef class FastPath:
             if written is not None:
                 self._send(written)
                 if self._batch is not None:
-                    self._out = self._outlet.lend(self)
+                    self._out = self._transport.lend(self)
             self.wrote_at = now
         else:
             copier.unload()
@@ -924,7 +923,7 @@ cdef class FastPath:
         return None
 
     cdef bytes put(self, bytes data):
-        """Writes to the client's socket; what that does not take is left to its connection, as whatever follows."""
+        """Writes to the client's socket. Returns the unsent rest for its connection, which then writes itself."""
         cdef Py_ssize_t sent = gai_send(self._out, PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data))
         if sent == PyBytes_GET_SIZE(data):
             return None
@@ -932,7 +931,7 @@ cdef class FastPath:
         return data[sent:]
 
     cdef int note(self, double began, Py_ssize_t size) except -1:
-        """A read, or the part of one that went this way."""
+        """Counts a read, or the copied part of one."""
         self._ended = perf_counter()
         self._counters.note(began, self._ended, size, self._deltas)
         return 0
@@ -940,13 +939,13 @@ cdef class FastPath:
 
 @cython.final
 cdef class ReadBatch:
-    """See `gai_fast._pure.fast_path.ReadBatch`; what is still to go through its fast path is not handed to its reader first."""
+    """See `gai_fast._pure.fast_path.ReadBatch`. Reads go to their fast path at once, not to their reader first."""
 
     cdef object _loop
     cdef object _clock
-    cdef list _reads    # of each its reader, exchange, fast path and data
-    cdef int _set       # of the sockets that are lent, or -1
-    cdef set _lent      # whose they are: the system remembers these, and keeps none of them alive
+    cdef list _reads    # for each read: reader, exchange, fast path, data
+    cdef int _set       # the epoll set of the lent sockets, or -1
+    cdef set _lent      # their fast paths: epoll refers to them and does not keep them alive
 
     def __cinit__(self, loop, clock):
         self._set = -1
@@ -960,7 +959,7 @@ cdef class ReadBatch:
             gai_close_set(self._set)
 
     def add(self, reader, exchange, FastPath fast_path not None, bytes data not None):
-        """A connection has read this for an exchange."""
+        """Adds a read."""
         cdef list reads = self._reads
         if not reads:
             self._loop.call_soon(self._handle)
@@ -970,7 +969,7 @@ cdef class ReadBatch:
         reads.append(data)
 
     def close(self):
-        """Gives back what is lent, and reads nothing more."""
+        """Gives back all borrowed sockets and closes the set."""
         for fast_path in tuple(self._lent):
             (<FastPath>fast_path)._reader.take_back()
         if self._set >= 0:
@@ -979,7 +978,7 @@ cdef class ReadBatch:
             self._set = -1
 
     def _handle(self):
-        """The reads of the turn."""
+        """Handles the reads of the turn."""
         cdef list reads = self._reads
         cdef Py_ssize_t at = 0, end = len(reads)
         cdef double now, ended
@@ -1019,10 +1018,10 @@ cdef class ReadBatch:
                 self._loop.call_soon(self._handle)
 
     def _read(self):
-        """Reads all borrowed sockets that have something before any of it is handled."""
+        """Reads all borrowed sockets that are ready, and then handles the reads."""
         cdef gai_ready[GAI_READY] ready
         cdef int i, count = gai_take_ready(self._set, ready)
-        # A callback of one may give others back, and let go of them.
+        # A callback of one may give others back and drop the last reference to them.
         for i in range(count):
             Py_INCREF(<FastPath>ready[i].whose)
         try:
@@ -1033,7 +1032,7 @@ cdef class ReadBatch:
             self._handle()
 
     cdef int receive_all(self, gai_ready *ready, int count) except -1:
-        """Reads each of them. Where one raises the others are read all the same: epoll does not name them again."""
+        """Reads each of them. If one raises, the others are still read: epoll does not report them again."""
         cdef int i = 0
         try:
             while i < count:
@@ -1044,7 +1043,7 @@ cdef class ReadBatch:
                 self.receive_all(ready + i, count - i)
 
     cdef int receive(self, FastPath fast_path, bint ends) except -1:
-        """Reads one of them, or leaves it to its connection."""
+        """Reads one of them, or gives it back."""
         cdef list reads = self._reads
         cdef Py_ssize_t size = 0
         cdef bytes data = None
@@ -1065,12 +1064,12 @@ cdef class ReadBatch:
         elif size < 0 and size != -EAGAIN:
             fast_path._reader.broke(OSError(-size, strerror(-size).decode()))
         if (size == 0 or size == ROOM) and fast_path._batch is self:
-            # An end, more than one read takes, or what is not for a fast path: its connection sees that, too.
+            # The end, a read that fills the buffer, or a closed fast path: the connection handles these.
             fast_path._reader.take_back()
         return 0
 
     cdef bint can_watch(self) except -1:
-        """Whether there is a set of sockets; opens it when it is first needed."""
+        """Whether there is a set of sockets; opens it at the first call."""
         cdef int opened
         cdef bint is_well = False
         if self._set >= 0 or not GAI_CAN_WATCH:
@@ -1083,12 +1082,12 @@ cdef class ReadBatch:
             is_well = True
         finally:
             if not is_well:
-                gai_close_set(opened)  # nobody would be told of the sockets in it
+                gai_close_set(opened)  # the loop would not report its sockets
         self._set = opened
         return True
 
     cdef int borrow(self, reader, exchange, FastPath fast_path) except -1:
-        """From now on the socket of an answer is read here, where there are such sets and its connection lends it."""
+        """Borrows the socket of a stream, if the system has epoll and the connection lends it."""
         cdef int socket
         cdef bint is_watched = False
         fast_path._steady = -REFUSED

@@ -1,6 +1,6 @@
-"""The kernels in plain Python: the specification that `_native` equals byte for byte, error for error.
+"""The kernels in plain Python. They define the behaviour; `_native` equals it byte for byte and error for error.
 
-Layer 1: no asyncio, logging, clock or environment in here. Import the names from `gai_fast._impl`.
+Layer 1: no module here uses asyncio, logging, a clock or the environment. Import the names from `gai_fast._impl`.
 """
 
 from gai_fast._pure.arrays import ArrayFramer

@@ -1,8 +1,8 @@
-"""One JSON array that comes in pieces → its elements, incrementally.
+"""Cuts a JSON array that comes in pieces into its elements.
 
-Owns where an element ends: brackets are counted outside strings, nothing else of JSON is judged. Both implementations
-share this one: the only API that may answer so (Gemini without `alt=sse`) is asked not to. The result never depends on
-how the bytes were cut into reads; each byte is searched once.
+It counts brackets outside of strings and checks nothing else. Both implementations share this module, because it is
+rarely used: the only API with such answers (Gemini without `alt=sse`) is asked not to send them. The result never
+depends on how the bytes were cut; each byte is searched once.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ _OPENING: Final = b"[{"
 class ArrayFramer:
     """Cuts a JSON array into its elements and keeps their bytes, for a relay.
 
-    An element is there with its last bracket; a number, a string or a word with the comma or the bracket behind it. The
-    `raw` of all frames of `feed` and `close` joined are the input; what stands between elements begins the next one's.
-    `data` is `None` for what holds no element: the end of the array, and whatever follows it.
+    An element is complete with its last bracket; a number, a string or a word with the comma or the bracket after it.
+    The `raw` of all frames of `feed` and `close`, joined, are the input; bytes between elements belong to the next one.
+    `data` is `None` for a frame without an element: the end of the array, and everything after it.
 
     Args:
         limit: Bytes that one element may have, with the blanks before it.
@@ -48,13 +48,13 @@ class ArrayFramer:
         self._broken: str | None = None
 
     def feed(self, data: bytes) -> list[Frame]:
-        """Takes the next bytes.
+        """Adds the next bytes and returns the complete elements.
 
         Args:
             data: The bytes.
 
         Raises:
-            FeedError: An element is larger than the limit; `.before` holds the frames in front of it.
+            FeedError: An element exceeds the limit; `.before` holds the frames before it.
         """
         if self._broken is not None:
             raise faults.FeedError(self._broken)
@@ -75,7 +75,7 @@ class ArrayFramer:
         return frames
 
     def _next_end(self) -> int | None:
-        """Just behind the next element, or behind the array."""
+        """Returns the place after the next element, or after the array."""
         while True:
             found = (_INSIDE if self._in_string else _OUTSIDE).search(self._buffer, self._searched)
             if found is None:
@@ -92,7 +92,7 @@ class ArrayFramer:
                 self._in_string = not self._in_string
             elif octet == _COMMA:
                 if self._depth == 1 and self._buffer[self._start : at].strip(_BLANK):
-                    # The comma is left for the next element: a bracket ends one without waiting for it.
+                    # The comma belongs to the next element: a bracket ends one without waiting for a comma.
                     self._searched = at
                     return at
             elif octet in _OPENING:
@@ -121,7 +121,7 @@ class ArrayFramer:
             raise fault
 
     def close(self) -> list[Frame]:
-        """Ends the input: the unfinished rest, if there is any, as a last frame."""
+        """Ends the input. Returns the unfinished rest as a last frame, if there is one."""
         frames = [self._frame(0, len(self._buffer))] if self._buffer else []
         self._reset()
         return frames

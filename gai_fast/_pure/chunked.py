@@ -1,7 +1,7 @@
-"""HTTP/1.1 chunked bodies (RFC 9112 §7.1): the chunks' data out of one read after the other.
+"""Decodes HTTP/1.1 chunked bodies (RFC 9112 §7.1), one read after the other.
 
-A model's stream comes as one small chunk per token; taking them apart is most of what reading an upstream costs. Knows
-nothing of heads: whoever parsed the head says that the body is chunked.
+A model's stream comes as one small chunk per token, so decoding them is most of the cost of reading an upstream. The
+caller parses the head and knows that the body is chunked.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-# Each is what may stand of a line so far; 15 digits are more bytes than any stream has.
+# Each matches the beginning of a valid line; 15 digits are more bytes than any stream has.
 _SIZE: Final = re.compile(rb"([0-9A-Fa-f]{1,15})(?:[ \t;][^\r\n\0]*)?(?:\r(\n)?)?|")
 _DATA_END: Final = re.compile(rb"\r?|\r(\n)")
 _DECISIVE: Final = 18
@@ -17,13 +17,13 @@ _TRAILER: Final = re.compile(rb"[^\r\n\0]*(?:\r(\n)?)?")
 
 
 class ChunkedBody:
-    """Takes a chunked body apart. Nothing more may be fed once it is `complete` or `broken`.
+    """Decodes a chunked body. Feed nothing more once it is `complete` or `broken`.
 
     Attributes:
-        broken: What came is not chunked coding; what came before that is returned.
+        broken: The input is not chunked coding; `feed` has returned the data before that.
         complete: The last chunk and its trailers have come.
-        rest: Bytes of the last feed that stand behind the end.
-        overhead: Bytes since the last byte of a chunk: sizes, extensions, trailers. The caller limits it.
+        rest: Bytes of the last feed after the end of the body.
+        overhead: Bytes since the last byte of data: sizes, extensions, trailers. The caller limits it.
     """
 
     __slots__ = ("_left", "_line", "_wanted", "broken", "complete", "overhead", "rest")
@@ -33,15 +33,15 @@ class ChunkedBody:
         self.complete = False
         self.rest = 0
         self.overhead = 0
-        self._wanted = _SIZE  # the kind of line that comes next, or behind the data
+        self._wanted = _SIZE  # the kind of line that comes next, or after the data
         self._left = 0  # bytes of data before it
         self._line = b""
 
     def feed(self, data: bytes, at: int = 0) -> bytes:
-        """The data of the chunks in these bytes, from a place on.
+        """Returns the data of the chunks in these bytes, from `at` on.
 
         Raises:
-            ValueError: There is no such place.
+            ValueError: `at` is outside of the bytes.
         """
         if not 0 <= at <= len(data):
             raise ValueError("at is no place in these bytes")
@@ -68,8 +68,8 @@ class ChunkedBody:
             self.broken = True
             return
         if not found[found.re.groups]:
-            # The line goes on. What decides is its beginning (a size and what follows it) and its last byte: the rest
-            # is dropped, so that a line which comes byte by byte is not read again and again.
+            # The line goes on. Only its beginning (a size and the next byte) and its last byte matter. The rest is
+            # dropped, so that a line which comes byte by byte is not scanned again and again.
             if len(self._line) > _DECISIVE:
                 self._line = self._line[: _DECISIVE - 1] + self._line[-1:]
             return

@@ -1,6 +1,6 @@
-"""What a stream's reads and writes add up to, told by whoever handles them: figures without a clock or a name.
+"""The figures of one stream: sums over its reads and writes. The caller passes all times in.
 
-This one is the definition. What the figures mean stands in `gai_fast.metrics`.
+This module is the definition; `gai_fast.metrics` explains the figures.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Bounds:
         self.values = values
 
     def place_of(self, value: float) -> int:
-        """The number of the first bound that a value does not exceed; their count where it exceeds all."""
+        """Returns the index of the first bound that the value does not exceed, or the number of bounds."""
         # Most values are below the first few bounds.
         for at, bound in enumerate(self.values):
             if value <= bound:
@@ -46,12 +46,12 @@ class StreamCounters:
         began: When the stream began.
 
     Attributes:
-        worked: Seconds from each read to its end, together.
+        worked: The sum of the times that reads took to handle, in seconds.
         received: Bytes read.
         sent: Bytes written.
         deltas: Deltas so far.
-        first_at: When the read came that brought the first delta; `None`: none did yet.
-        gap_sum: The gaps between deltas, together.
+        first_at: When the read with the first delta came; `None` before.
+        gap_sum: The sum of the gaps between deltas.
     """
 
     __slots__ = ("_bounds", "_gaps", "_last", "deltas", "first_at", "gap_sum", "received", "sent", "worked")
@@ -69,19 +69,19 @@ class StreamCounters:
 
     @property
     def gaps(self) -> tuple[int, ...]:
-        """How many deltas came so long after the one before, for each bound and for what exceeds all.
+        """The number of gaps between deltas up to each bound, and above all bounds.
 
-        Deltas of one read come at once.
+        Deltas of one read have no gap between them.
         """
         return tuple(self._gaps)
 
     def read(self, began: float, ended: float, size: int, deltas: int) -> None:
-        """A read has been handled.
+        """Counts a read that has been handled.
 
         Args:
-            began: When it came.
-            ended: When what became of it had been written.
-            size: Its bytes; less than none where they were counted already.
+            began: When the read came.
+            ended: When its output had been written.
+            size: Its bytes; negative if some were counted before.
             deltas: Deltas of the stream so far.
         """
         self.worked += ended - began
@@ -100,5 +100,5 @@ class StreamCounters:
         self._last = ended
 
     def wrote(self, size: int) -> None:
-        """Bytes have been handed to the client's connection."""
+        """Counts bytes given to the client's connection."""
         self.sent += size

@@ -1,7 +1,7 @@
-"""Events and objects → SSE frames and NDJSON lines: CONTRACT §5 and §7.
+"""Events and objects → SSE frames and NDJSON lines (docs/http-api.md).
 
-Owns the two envelopes, the numbering and the two framings, and the reusable buffer behind them. Knows nothing of
-formats other than gai's own, of connections, or of what an event means.
+Holds the two envelopes, the numbering, the two framings and the reusable buffer. Knows nothing of other formats than
+`gai`, of connections, or of the meaning of events.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ def encode_sse(data: Any, *, event: str | None = None, id: str | None = None, re
     """One SSE frame, fields in the order `event`, `id`, `retry`, `data`, then the blank line.
 
     Args:
-        data: `str` and bytes-like: the text as it is, one `data:` line for each of its lines (CRLF, CR and LF end a
-            line, nothing else does; bytes are UTF-8, invalid ones become U+FFFD). Anything else: as JSON.
+        data: A `str` or bytes-like object is written as text, one `data:` line for each of its lines (CRLF, CR and LF
+            end a line; bytes are UTF-8, invalid ones become U+FFFD). Any other object is written as JSON.
         event: The event's name; no control or format characters, at most `limits.event_name` characters.
-        id: The event's id, likewise, at most `limits.identifier`. Empty: the client forgets its last id.
+        id: The event's id, likewise, at most `limits.identifier`. An empty one makes the client forget its last id.
         retry: Milliseconds until a client reconnects, 0 or more.
 
     Raises:
-        ValueError: A field that must not be written, or `data` that JSON cannot say.
+        ValueError: An invalid field, or `data` without a JSON form.
     """
     lines = []
     if event is not None:
@@ -61,19 +61,19 @@ def encode_sse(data: Any, *, event: str | None = None, id: str | None = None, re
 
 
 def encode_ndjson(obj: Any) -> bytes:
-    """The object as one line of JSON, with its LF.
+    """Returns the object as one line of JSON, with its LF.
 
     Raises:
-        ValueError: JSON cannot say it.
+        ValueError: The object has no JSON form.
     """
     return encode_json(obj) + b"\n"
 
 
 def field_value(name: str, value: str, limit: int, limit_name: str) -> str:
-    """The value, where it may be written into a field of one line.
+    """Returns the value if it may be written into a field of one line.
 
-    Line ends would forge fields; other controls cannot travel back in a `Last-Event-ID` header, NUL makes a client
-    ignore the id, and format characters hide what is there.
+    Line ends would forge fields. Other controls cannot be sent back in a `Last-Event-ID` header, NUL makes a client
+    ignore the id, and format characters hide text.
     """
     if not isinstance(value, str):
         raise faults.not_text(name, value)
@@ -87,7 +87,7 @@ def field_value(name: str, value: str, limit: int, limit_name: str) -> str:
 
 
 def checked_retry(retry: int) -> int:
-    """The milliseconds, where `retry:` may say them."""
+    """Returns the milliseconds if they are valid for `retry:`."""
     if type(retry) is not int or not 0 <= retry < 10**LIMITS.retry_digits:
         raise faults.bad_retry(LIMITS.retry_digits)
     return retry
@@ -105,7 +105,7 @@ def _prefixed(prefix: str, text: str) -> bytes:
 
 
 def event_type(event: dict[str, Any]) -> str:
-    """The event's type, which becomes the SSE event's name."""
+    """Returns the event's type, which becomes the SSE event's name."""
     if not isinstance(event, dict):
         raise faults.not_an_event(event)
     name = event.get("type")
@@ -115,7 +115,7 @@ def event_type(event: dict[str, Any]) -> str:
 
 
 def event_seq(event: dict[str, Any], last: int) -> int:
-    """The event's own number, else the one after the last."""
+    """Returns the event's own number, or the one after the last."""
     seq = event.get("seq")
     if seq is None:
         return last + 1
@@ -125,14 +125,14 @@ def event_seq(event: dict[str, Any], last: int) -> int:
 
 
 def checked_ts(ts: float) -> int:
-    """What the clock says, as whole milliseconds."""
+    """Returns the clock's value as whole milliseconds."""
     if not 0 <= ts < EXACT_END:
         raise faults.bad_clock()
     return int(ts)
 
 
 def ordered(event: dict[str, Any], envelope: dict[str, Any]) -> dict[str, Any]:
-    """The event as it is written: the envelope's keys where the event has none, empty ones left out, in order."""
+    """Returns the event as it is written: with the envelope's keys that it lacks, without empty ones, in order."""
     held = {key: value for key, value in event.items() if not is_empty(value)}
     for key, value in envelope.items():
         held.setdefault(key, value)
@@ -144,7 +144,7 @@ def _rank(key: str) -> int:
 
 
 def encode_done(event: dict[str, Any]) -> bytes:
-    """`done` is the same bytes in both envelopes, whatever else the event holds."""
+    """Returns the JSON of `done`: the same bytes in both envelopes, whatever else the event holds."""
     finished = event.get("finished")
     if not isinstance(finished, bool):
         raise faults.bad_finished()
@@ -223,7 +223,7 @@ def joined_parts(parts: Sequence[Part]) -> list[Part]:
 
 
 class EncoderView:
-    """The block in which an encoder's memory can be read without a copy; leaving it empties the buffer."""
+    """A context manager: inside, the encoder's memory can be read without a copy; leaving it empties the buffer."""
 
     __slots__ = ("_encoder", "_view")
 
@@ -248,24 +248,24 @@ class EncoderView:
             view.release()
             encoder._buffer.clear()
         except BufferError:
-            # A transport still holds the memory: it keeps it, unchanged, and the encoder goes on with new memory.
+            # A transport still holds the memory. It keeps it, unchanged, and the encoder continues with new memory.
             encoder._buffer = bytearray()
 
 
 class _Encoder(ABC):
-    """What both framings share: envelope, numbering, buffer.
+    """The part that both framings share: envelope, numbering, buffer.
 
     Args:
         envelope: `"compact"` (schema, ts and the ids on the first event only) or `"full"` (on every event).
         stream_id: The stream's id; SSE frames then have an `id:` line. 1 to 100 characters of `[A-Za-z0-9_-]`.
         request_id: Written into the envelope where given.
         trace_id: Likewise.
-        clock: Returns milliseconds since the epoch, below 2**53; without it only events that bring a `ts` have one.
+        clock: Returns milliseconds since the epoch, below 2**53. Without it only events with their own `ts` have one.
         capacity: Bytes the buffer has at first, and shrinks back to.
         timestamps: With the compact envelope: `ts` on every event.
 
     Raises:
-        ValueError: An argument that is none of the above.
+        ValueError: An invalid argument.
     """
 
     _sse: ClassVar[bool]
@@ -317,7 +317,7 @@ class _Encoder(ABC):
         self._append(_delta("reasoning.delta", text), None)
 
     def text_delta_into(self, buffer: Any, offset: int, text: str) -> int:
-        """Writes a `text.delta` event into the caller's own memory.
+        """Writes a `text.delta` event into the caller's memory.
 
         Args:
             buffer: A writable, contiguous buffer.
@@ -343,11 +343,13 @@ class _Encoder(ABC):
         return self._place(event, buffer, offset)
 
     def delta_parts(self, event: dict[str, Any], key: str) -> Sequence[Part]:
-        """How a delta like this one is written behind the first event, whatever its text and its numbers.
+        """Returns the parts of the frame of a delta like this one, for any text and any numbers.
+
+        The frame of a stream's first event has more parts.
 
         Args:
             event: The delta.
-            key: Which of its keys holds the text.
+            key: The key that holds the text.
 
         Raises:
             ValueError: As `event`.
@@ -362,7 +364,7 @@ class _Encoder(ABC):
         )
 
     def append_frames(self, frames: bytes, count: int, characters: int = 0) -> None:
-        """Appends frames that were written elsewhere, and counts their events; `characters` count in no event.
+        """Appends frames that a `DeltaCopier` has written, and counts their events; `characters` count in no event.
 
         Raises:
             BufferError: A view is exported.
@@ -372,7 +374,7 @@ class _Encoder(ABC):
         self._count(self._seq + count)
 
     def take(self) -> bytes:
-        """The pending bytes; the buffer is empty afterwards.
+        """Returns the pending bytes and empties the buffer.
 
         Raises:
             BufferError: A view is exported.
@@ -383,7 +385,7 @@ class _Encoder(ABC):
         return taken
 
     def take_pieces(self) -> list[bytes]:
-        """The pending bytes in pieces that nobody has copied together; the buffer is empty afterwards.
+        """Returns the pending bytes as pieces, without joining them, and empties the buffer.
 
         Raises:
             BufferError: A view is exported.
@@ -392,15 +394,15 @@ class _Encoder(ABC):
         return [taken] if taken else []
 
     def view(self) -> EncoderView:
-        """A context manager that gives the pending bytes as a read-only `memoryview`, without a copy.
+        """Returns a context manager that gives the pending bytes as a read-only `memoryview`, without a copy.
 
-        Inside the block nothing can be written. Leaving it empties the buffer, as `take` does. What still holds the
-        memory then (a transport that was given a slice) keeps it unchanged.
+        Inside the block nothing can be written. Leaving it empties the buffer, as `take` does. An object that still
+        holds the memory then (a transport with a slice of it) keeps it unchanged.
         """
         return EncoderView(self)
 
     def __len__(self) -> int:
-        """Bytes pending."""
+        """Returns the number of pending bytes."""
         return len(self._buffer)
 
     @property
@@ -426,7 +428,7 @@ class _Encoder(ABC):
             self._first = False
 
     def _encode(self, event: dict[str, Any], retry: int | None) -> tuple[bytes, int | None]:
-        """The frame, and the number it carries; nothing is counted yet."""
+        """Returns the frame and its number, without counting it."""
         if retry is not None:
             checked_retry(retry)
         name = event_type(event)
@@ -443,7 +445,7 @@ class _Encoder(ABC):
 
     @abstractmethod
     def _frame(self, name: str, seq: int | None, written: bytes, retry: int | None) -> bytes:
-        """The framing around one event's JSON; `seq` is `None` for `done`."""
+        """Returns one event's JSON in the framing; `seq` is `None` for `done`."""
 
     def _refuse_while_viewed(self) -> None:
         if self._viewed:
@@ -478,7 +480,7 @@ class SSEEncoder(_Encoder):
             retry: Milliseconds for a `retry:` line, for the first frame of a resumable stream.
 
         Raises:
-            ValueError: No usable `type`, a bad `seq`, or a value that JSON cannot say. Nothing was written.
+            ValueError: No usable `type`, a bad `seq`, or a value without a JSON form. Nothing was written.
             BufferError: A view is exported.
         """
         self._append(event, retry)
@@ -532,13 +534,13 @@ class NDJSONEncoder(_Encoder):
             event: A `gai_fast.Event`; keys are written in `events.KEYS` order, unknown ones last, empty ones not.
 
         Raises:
-            ValueError: No usable `type`, a bad `seq`, or a value that JSON cannot say. Nothing was written.
+            ValueError: No usable `type`, a bad `seq`, or a value without a JSON form. Nothing was written.
             BufferError: A view is exported.
         """
         self._append(event, None)
 
     def comment(self, text: str) -> None:
-        """Appends an empty line: NDJSON has no comments, and readers skip blank lines.
+        """Appends an empty line: NDJSON has no comments, and its readers skip empty lines.
 
         Raises:
             ValueError: Not a `str`.
@@ -560,7 +562,7 @@ def _delta(name: str, text: str) -> dict[str, Any]:
 
 
 def checked_envelope(envelope: str, request_id: str | None, trace_id: str | None) -> tuple[bool, dict[str, Any]]:
-    """Whether the envelope is the full one, and the keys it writes, empty ones left out."""
+    """Returns whether the envelope is the full one, and its keys without empty ones."""
     if envelope not in ("compact", "full"):
         raise faults.bad_envelope(envelope)
     written = {"schema": SCHEMA, "trace_id": trace_id, "request_id": request_id}
@@ -571,21 +573,21 @@ def checked_envelope(envelope: str, request_id: str | None, trace_id: str | None
 
 
 def checked_stream_id(stream_id: str | None) -> str | None:
-    """The stream's id, where it can stand in an `id:` line and in a URL."""
+    """Returns the stream's id if it is valid in an `id:` line and in a URL."""
     if stream_id is not None and not (isinstance(stream_id, str) and _STREAM_ID.fullmatch(stream_id)):
         raise faults.bad_stream_id()
     return stream_id if stream_id is None else str.__str__(stream_id)
 
 
 def checked_capacity(capacity: int) -> int:
-    """The buffer's first size in bytes. A `bytearray` grows by itself: here it is only checked."""
+    """Returns the buffer's first size in bytes. A `bytearray` grows by itself, so it is only checked here."""
     if type(capacity) is not int or capacity < 1:
         raise faults.bad_capacity()
     return capacity
 
 
 def place(frame: bytes, buffer: Any, offset: int) -> None:
-    """Copies the frame into the caller's memory, or says what it lacks."""
+    """Copies the frame into the caller's memory, or raises if the memory is not suitable."""
     try:
         target = memoryview(buffer)
     except TypeError:

@@ -1,6 +1,6 @@
-"""The way of reads that bring only frames that are copied: `FastPath`, and the `ReadBatch` that such reads share.
+"""`FastPath`, one call for a read that holds nothing but copied frames, and `ReadBatch`, the reads of one loop turn.
 
-This one is the definition: everything takes the long way. Knows no socket, and of an exchange what a `Reader` says.
+This module is the definition: every read takes the long way. It knows no sockets, and of connections only `Reader`.
 """
 
 from __future__ import annotations
@@ -20,58 +20,56 @@ class LendingTransport(Protocol):
         """Writes bytes; calls `end_writing` of the borrower first."""
 
     def lend(self, borrower: FastPath) -> int:
-        """Lets a fast path write to the socket, until `end_writing` of it is called.
+        """Lets a fast path write to the socket, until the transport calls its `end_writing`.
 
         Returns:
-            The socket's descriptor; -1: it may not now, as bytes are unsent, or never, as they are encrypted.
+            The socket's descriptor; -1 while bytes are unsent, and always if they are encrypted.
         """
 
 
 class Reader(Protocol):
-    """A connection whose reads wait for a turn: `gai_fast.net.upstream.UpstreamConnection`."""
+    """A connection whose reads are handled in a batch: `gai_fast.net.upstream.UpstreamConnection`."""
 
     def lend(self, borrower: FastPath) -> int:
-        """Stops reading the socket, until `end_reading` of the fast path has been called.
+        """Stops reading the socket, until it has called `end_reading` of the fast path.
 
         Returns:
-            The socket's descriptor; -1: it goes on reading, as nobody may now or what comes is encrypted.
+            The socket's descriptor; -1 if the connection keeps reading it, because it is paused or encrypted.
         """
 
     def take_back(self) -> None:
-        """Calls `end_reading` of the borrower, and reads again."""
+        """Calls `end_reading` of the borrower and reads the socket again."""
 
     def broke(self, problem: OSError) -> None:
-        """Closes the socket, as `drop`: reading it, the borrower was told this."""
+        """Closes the socket, as `drop`; `problem` is the error that the borrower got when it read."""
 
     def handle(self, exchange: Any, data: bytes, now: float) -> None:
-        """A read for an exchange, which may be over by now."""
+        """Handles a read for an exchange, which may be over by now."""
 
     def handle_rest(self, exchange: Any, body: bytes, now: float) -> None:
-        """What the exchange's fast path has left of a read."""
+        """Handles the rest of a read, which the exchange's fast path has not copied."""
 
     def drop(self) -> None:
-        """Closes the socket; whom the connection carries is told that it is lost."""
+        """Closes the socket; the exchange on the connection fails."""
 
 
 class FastPath:
-    """The way of a read that brings nothing but frames that are copied: from one connection to the other, in one call.
+    """Copies the frames of a read from one connection to the other, in one call.
 
-    What the stream's other parts must know of such reads they ask for later, with `DeltaCopier.settle`. Whatever else
-    a read brings takes the long way. That there is a shorter one must not be visible.
-
-    This one is the definition: everything takes the long way.
+    It handles reads that hold nothing but copied frames. The other parts of the stream are brought up to date later,
+    with `DeltaCopier.settle`. Every other read takes the long way, from its first other frame on. The fast path must
+    not be visible. This one, the definition, leaves every read to the long way.
 
     Args:
         copier: Cuts and copies the stream's frames.
-        outlet: Writes bytes of a response in HTTP chunks.
-        now_ms: Milliseconds since the epoch, for what is written.
-        counters: Is told of each read, in seconds of `time.perf_counter`, and of the bytes sent.
+        transport: Writes bytes of a response in HTTP chunks.
+        now_ms: Returns milliseconds since the epoch, for frames with a time.
+        counters: Counts each read, in seconds of `time.perf_counter`, and the bytes sent.
 
     Attributes:
-        chunks: Takes apart what comes; `None`: nothing may come this way, as before `follow` and once the exchange has
-            ended.
-        at: When the last read came that went this way; 0 before.
-        wrote_at: Likewise, the last one that brought whole frames: what was written for them has been sent.
+        chunks: Decodes the chunked body. `None` closes the fast path: before `follow`, and once the exchange has ended.
+        at: When the last read came that took the fast path; 0 before.
+        wrote_at: When the last of these came that held whole frames, which have been sent.
     """
 
     __slots__ = ("at", "chunks", "wrote_at")
@@ -79,7 +77,7 @@ class FastPath:
     def __init__(
         self,
         copier: DeltaCopier,
-        outlet: LendingTransport,
+        transport: LendingTransport,
         now_ms: Callable[[], int],
         counters: StreamCounters,
     ) -> None:
@@ -87,7 +85,7 @@ class FastPath:
         self.chunks: ChunkedBody | None = None
 
     def follow(self, seq: int, deltas: int) -> None:
-        """The long way has been taken up to here.
+        """Continues after the long way.
 
         Args:
             seq: The number of the stream's last event.
@@ -95,24 +93,24 @@ class FastPath:
         """
 
     def end_reading(self) -> None:
-        """The upstream's connection, which has lent its socket, reads it itself from now on."""
+        """Ends the loan of the upstream's socket: its connection reads it from now on."""
 
     def end_writing(self) -> None:
-        """The client's connection, which has lent its socket, writes to it itself from now on."""
+        """Ends the loan of the client's socket: its connection writes to it from now on."""
 
     def feed(self, data: bytes, now: float) -> bytes | None:
-        """What one read brought.
+        """Handles one read.
 
         Args:
             data: The bytes, in HTTP chunks.
-            now: When it came, in seconds of the loop's clock.
+            now: When the read came, in seconds of the loop's clock.
 
         Returns:
-            The bytes of the body that must take the long way, after `settle`; perhaps none are left, but what
-            was copied waits there. `None`: nothing need be done.
+            The bytes of the body that must take the long way, after `settle`; they may be empty if copied frames wait
+            to be settled. `None` if the whole read has been handled.
 
         Raises:
-            ValueError: Nothing may come this way.
+            ValueError: The fast path is closed.
         """
         if self.chunks is None:
             raise ValueError("this fast path is closed")
@@ -120,7 +118,7 @@ class FastPath:
 
 
 class Loop(Protocol):
-    """What a turn needs of asyncio's: `call_soon` runs before the loop reads again, and before a connection is lost."""
+    """The part of an event loop that a batch uses. Callbacks of `call_soon` run before the loop reads again."""
 
     def call_soon(self, callback: Callable[[], None], /) -> object: ...
 
@@ -130,17 +128,17 @@ class Loop(Protocol):
 
 
 class ReadBatch:
-    """The reads of one turn of a loop that bring more of answers under way, handled together behind the last of them.
+    """Handles the reads of all fast paths in one turn of a loop together, after the last of them.
 
-    Each alone would find the caches full of what the kernel did for the one before: a token that comes alone costs
-    about a tenth less.
+    Handled one by one, each would find the CPU's caches full of the system's data for the read before. In a batch a
+    lone token costs about a tenth less.
 
-    It may borrow the sockets of answers that have been under way for a while, and read them itself. This one, the
-    definition, borrows none; nor may that be visible, but in what it costs.
+    A batch may borrow the sockets of streams that have used it for a while, and read them itself. This one, the
+    definition, borrows none. Borrowing must not be visible except in its cost.
 
     Args:
-        loop: Whose turns.
-        clock: That of the exchanges' timers.
+        loop: The event loop.
+        clock: The clock of the exchanges' timers.
     """
 
     __slots__ = ("_clock", "_loop", "_reads")
@@ -151,12 +149,12 @@ class ReadBatch:
         self._reads: list[tuple[Reader, Any, bytes]] = []
 
     def add(self, reader: Reader, exchange: Any, fast_path: FastPath, data: bytes) -> None:
-        """A connection has read this for an exchange, which may be over when its time comes.
+        """Adds a read. Its exchange may be over when the batch is handled.
 
         Args:
-            reader: The connection.
-            exchange: Whom it carries.
-            fast_path: Where the read would go now.
+            reader: The connection that has read it.
+            exchange: The connection's exchange.
+            fast_path: The exchange's fast path.
             data: The bytes.
         """
         if not self._reads:
@@ -164,7 +162,7 @@ class ReadBatch:
         self._reads.append((reader, exchange, data))
 
     def close(self) -> None:
-        """Gives back what it has borrowed."""
+        """Gives back all borrowed sockets."""
 
     def _handle(self) -> None:
         reads, self._reads = self._reads, []
@@ -175,6 +173,6 @@ class ReadBatch:
                 handled += 1
                 reader.handle(exchange, data, now)
         finally:
-            if handled < len(reads):  # what one of them raised goes to the loop; the others are none the worse
+            if handled < len(reads):  # the loop gets the exception, and the other reads are handled next
                 self._reads = reads[handled:] + self._reads
                 self._loop.call_soon(self._handle)

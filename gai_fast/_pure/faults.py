@@ -1,7 +1,6 @@
-"""What the kernels say when they refuse: one home for both implementations.
+"""The exceptions and error texts of the kernels, shared by both implementations.
 
-Owns the exception classes and every error text of layer 1. Knows no grammar: who raises what, and when, is decided
-in the modules beside it.
+The modules beside this one decide when to raise them.
 """
 
 from __future__ import annotations
@@ -10,12 +9,12 @@ from typing import Any
 
 
 class FeedError(ValueError):
-    """Bytes that a parser cannot take.
+    """Bytes that a parser refuses.
 
     Args:
-        text: What is wrong and where, or the limit that was passed. Never quotes what came.
-        before: What the same `feed` had completed before the fault, so that the result does not depend on how the
-            bytes were cut.
+        text: The fault and its place, or the exceeded limit. Never quotes the input.
+        before: Items that the same `feed` had completed before the fault, so that the result does not depend on how
+            the bytes were cut.
     """
 
     def __init__(self, text: str, before: list[Any] | None = None) -> None:
@@ -36,7 +35,7 @@ class BufferTooSmall(BufferError):
 
 
 class NotJSON(ValueError, TypeError):
-    """A value that JSON cannot say: a `ValueError` as all refusals here, a `TypeError` as `json.dumps` raises."""
+    """A value without a JSON form: a `ValueError` as all refusals here, and a `TypeError` as `json.dumps` raises."""
 
 
 # ---- JSON ----------------------------------------------------------------------------------------------------------

@@ -1,8 +1,7 @@
-"""JSON text, written and read exactly: CONTRACT §5 "Bytes".
+"""Writes and reads JSON text exactly, down to long integers and lone surrogates (docs/http-api.md).
 
-Owns how a value becomes bytes and how text becomes a value where a digit more or a half surrogate matters. Knows
-nothing of events or framing. `orjson` does what it can do; what it refuses or would round (integers over 64 bits, lone
-surrogates) is done here.
+Knows nothing of events or framing. `orjson` does most of the work. This module handles the values that orjson refuses
+or rounds: integers over 64 bits and lone surrogates.
 """
 
 from __future__ import annotations
@@ -24,15 +23,15 @@ from gai_fast.limits import LIMITS
 
 
 def well_formed(text: str) -> str:
-    """The text without surrogates: two halves that meet are joined, a lone one becomes U+FFFD."""
+    """Returns the text without surrogates: adjacent halves are joined, a lone one becomes U+FFFD."""
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
 def escape(text: str) -> bytes:
-    r"""The JSON string that says the text, with its quotes, in UTF-8.
+    r"""Returns the text as a JSON string, with its quotes, in UTF-8.
 
-    Escapes are `\" \\ \b \t \n \f \r` and `\u00xx` (lower case) for other C0 controls; all else stands as it is.
-    Surrogate halves that meet are joined, a lone one becomes U+FFFD.
+    Escapes are `\" \\ \b \t \n \f \r` and `\u00xx` (lower case) for other C0 controls; all other characters are
+    written as they are. Adjacent surrogate halves are joined, a lone one becomes U+FFFD.
 
     Raises:
         ValueError: Not a `str` (also a `TypeError`).
@@ -46,13 +45,13 @@ def escape(text: str) -> bytes:
 
 
 def encode_json(value: Any) -> bytes:
-    """The value as canonical JSON: UTF-8, no white space, keys in their own order.
+    """Returns the value as canonical JSON: UTF-8, no white space, keys in their own order.
 
-    The bytes are orjson's for what orjson can write (dataclasses, `datetime`, `UUID` and `Enum` included). Besides:
-    integers of any length, lone surrogates as U+FFFD, `JSONText` verbatim at any depth.
+    The bytes are orjson's for every value that orjson can write (dataclasses, `datetime`, `UUID` and `Enum` included).
+    In addition: integers of any length, lone surrogates as U+FFFD, `JSONText` verbatim at any depth.
 
-    NaN and infinities are refused. orjson writes them as `null`, so only a value whose JSON holds `null` is looked
-    through again: all others pay one search for four bytes.
+    NaN and infinities are refused. orjson writes them as `null`, so a value is checked again only if its JSON holds
+    `null`; all others cost one search for four bytes.
 
     Raises:
         ValueError: NaN, an infinity, a key that is not `str`, an unknown type (each with its path), or more than
@@ -79,7 +78,7 @@ def _fragment(value: object) -> orjson.Fragment:
 
 
 def _verbatim(value: JSONText, path: str) -> bytes:
-    # Outside its strings a line end is white space to JSON, but it would end the frame that the text is written into.
+    # Outside of strings a line end is white space to JSON, but it would end the frame that holds the text.
     if "\n" in value.text or "\r" in value.text:
         raise faults.line_end_in_json(path)
     try:
@@ -89,7 +88,7 @@ def _verbatim(value: JSONText, path: str) -> bytes:
 
 
 def _plain(value: Any) -> Any:
-    """What orjson writes in place of an enum's member or a dataclass."""
+    """Returns the value that orjson writes for an enum's member or a dataclass."""
     if isinstance(value, Enum):
         return value.value
     if is_dataclass(value) and not isinstance(value, type):
@@ -111,7 +110,7 @@ def _refuse_non_finite(value: Any, path: str) -> None:
 
 
 def _write(value: Any, write: Callable[[bytes], None], path: str, depth: int) -> None:
-    """Writes what orjson refuses, one value after the other, or says which of them JSON cannot say."""
+    """Writes a value that orjson refuses, or raises for the first part of it without a JSON form."""
     value = _plain(value)
     if isinstance(value, str):
         write(escape(value))
@@ -151,14 +150,14 @@ def _write(value: Any, write: Callable[[bytes], None], path: str, depth: int) ->
 
 
 def compact_json(text: str) -> str | None:
-    """The JSON text without white space outside its strings, everything else verbatim.
+    """Returns the JSON text without white space outside of strings, everything else verbatim.
 
     Args:
         text: Any text.
 
     Returns:
-        The compact text, or `None` where it is not JSON (RFC 8259; `NaN` and `Infinity` are not). `parse_exact` takes
-        every text that comes back.
+        The compact text, or `None` if the text is not JSON (RFC 8259 has no `NaN` and no `Infinity`). `parse_exact`
+        accepts every returned text.
 
     Raises:
         ValueError: Not a `str` (also a `TypeError`).
@@ -173,10 +172,10 @@ def compact_json(text: str) -> str | None:
 
 
 def parse_exact(text: str) -> Any:
-    """The value that a JSON text says, integers exact.
+    """Returns the value of a JSON text, integers exact.
 
-    orjson reads it unless a long run of digits may be an integer over 64 bits, which orjson rounds; `json` reads that,
-    and what orjson refuses but RFC 8259 allows (escaped lone surrogates, which stay in the value).
+    orjson parses it, unless a long run of digits may be an integer over 64 bits, which orjson rounds. `json` parses
+    those, and texts that orjson refuses but RFC 8259 allows (escaped lone surrogates, which stay in the value).
 
     Raises:
         ValueError: Not JSON (says why and where), more than `limits.arguments_depth` levels, or an integer of more
@@ -195,7 +194,7 @@ def _parse(text: str) -> Any:
         try:
             return orjson.loads(text)
         except orjson.JSONDecodeError:
-            pass  # json decides: it reads more, and its error texts are the ones we show
+            pass  # json decides: it accepts more, and its error texts are the ones we show
     try:
         return _DECODER.decode(text)
     except json.JSONDecodeError as error:
@@ -205,7 +204,7 @@ def _parse(text: str) -> Any:
 
 
 def _depth(text: str) -> int:
-    """How deep a valid text nests."""
+    """Returns the number of levels of a valid text."""
     depth = deepest = 0
     for token in _BRACKET.findall(text):
         if token in "[{":
@@ -227,11 +226,11 @@ def _refuse_constant(name: str) -> NoReturn:
 
 
 LONG_DIGITS: Final = 19
-"""Digits in a row from which on an integer may be too long for 64 bits: 2**63 has 19, 2**64 has 20."""
+"""An integer with so many digits may be too long for 64 bits: 2**63 has 19, 2**64 has 20."""
 
 _LONG_DIGITS: Final = re.compile(f"[0-9]{{{LONG_DIGITS}}}")
 _DECODER: Final = json.JSONDecoder(parse_int=_integer, parse_constant=_refuse_constant)
 _STRING: Final = r'"[^"\\]*(?:\\.[^"\\]*)*"'
-# Both are used on valid JSON only: on an open string they would search in quadratic time.
+# Both are used on valid JSON only: on an unclosed string they would take quadratic time.
 _TOKEN: Final = re.compile(_STRING + r'|[^ \t\n\r"]+')
 _BRACKET: Final = re.compile(_STRING + r"|[\[\]{}]")

@@ -1,8 +1,7 @@
 """Bytes → SSE events, SSE blocks and NDJSON lines, incrementally: WHATWG HTML 9.2.6.
 
-Owns the one SSE grammar, which parser and framer share, and the limits on what is held. Knows nothing of what the data
-says or where the bytes came from. The result never depends on how the bytes were cut into reads (but for the LF of a
-CRLF that comes late, see `SSEFramer`); each byte is searched once.
+Holds the SSE grammar, which parser and framer share, and limits the bytes that they keep. The result never depends on
+how the bytes were cut into reads (except for a late LF of a CRLF, see `SSEFramer`); each byte is searched once.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ Item = TypeVar("Item")
 
 
 class SSEEvent(NamedTuple):
-    """One dispatched event: its type (`message` where the stream named none), data and the last id at that point."""
+    """One dispatched event: its type (`message` if the stream gave none), its data, and the last id at that point."""
 
     type: str
     data: str
@@ -31,13 +30,13 @@ class SSEEvent(NamedTuple):
 
 
 class Frame(NamedTuple):
-    """One SSE block or NDJSON line, with the very bytes it came in.
+    """One SSE block or NDJSON line, with its original bytes.
 
     Args:
-        raw: The bytes, with comments and the blank line; all `raw` joined are the input.
+        raw: The bytes, comments and the blank line included; all `raw`, joined, are the input.
         name: The `event` field, else empty.
-        data: The `data` fields joined with LF; the line in NDJSON; `None` where there is none.
-        stray: Lines that are neither a known field nor a comment, joined with LF: some servers send a bare JSON error.
+        data: The `data` fields joined with LF; in NDJSON the line; `None` if there is none.
+        stray: Lines that are no known field and no comment, joined with LF: some servers send a bare JSON error.
     """
 
     raw: bytes
@@ -47,7 +46,7 @@ class Frame(NamedTuple):
 
 
 class _Feed(ABC, Generic[Item]):
-    """Bytes in, lines cut, items out. What is held: the unfinished line, and from `_mark` on what came before it."""
+    """Bytes in, items out. The buffer holds the unfinished line and, from `_mark` on, the bytes before it."""
 
     __slots__ = ("_broken", "_buffer", "_first", "_limit", "_mark", "_searched", "_start")
 
@@ -64,17 +63,17 @@ class _Feed(ABC, Generic[Item]):
         self._broken: str | None = None
 
     def feed(self, data: Any) -> list[Item]:
-        """Takes the next bytes.
+        """Adds the next bytes.
 
         Args:
             data: Any contiguous bytes-like object.
 
         Returns:
-            What is complete now.
+            The items that are complete now.
 
         Raises:
-            ValueError: Bytes that cannot be taken or a passed limit (`faults.FeedError`; its `before` holds what this
-                call had completed). After a passed limit every further call raises too.
+            ValueError: Invalid bytes or an exceeded limit (`faults.FeedError`; its `before` holds the items that this
+                call had completed). After an exceeded limit every further call raises too.
             TypeError: Not bytes-like.
         """
         try:
@@ -101,7 +100,7 @@ class _Feed(ABC, Generic[Item]):
         return items
 
     def _next_line(self) -> bytes | None:
-        """The next complete line without its end."""
+        """Returns the next complete line without its end."""
         begin = self._start
         end = self._find_end()
         if end > begin and self._held() + end - begin > self._limit:
@@ -124,7 +123,7 @@ class _Feed(ABC, Generic[Item]):
 
     @abstractmethod
     def _find_end(self) -> int:
-        """Where the line ends; the end of the buffer where it does not."""
+        """Returns the place of the line's end, or the end of the buffer."""
 
     @abstractmethod
     def _pass_end(self, end: int) -> None:
@@ -132,7 +131,7 @@ class _Feed(ABC, Generic[Item]):
 
     @abstractmethod
     def _held(self) -> int:
-        """Bytes held besides the current line, as far as the limit counts them."""
+        """Returns the bytes held besides the current line, as far as the limit counts them."""
 
     @abstractmethod
     def _too_long(self) -> faults.FeedError: ...
@@ -142,7 +141,7 @@ class _Feed(ABC, Generic[Item]):
 
 
 class _SSEFeed(_Feed[Item]):
-    """The SSE grammar: lines, fields, blocks. A comment counts towards the limit only where its bytes are kept."""
+    """The SSE grammar: lines, fields, blocks. A comment counts towards the limit only if its bytes are kept."""
 
     __slots__ = ("_data", "_id", "_late_lf", "_name", "_retry", "_size", "_stray")
 
@@ -224,14 +223,14 @@ class _SSEFeed(_Feed[Item]):
 
     @abstractmethod
     def _end_block(self, items: list[Item]) -> None:
-        """A blank line came, or the input's lenient end."""
+        """Ends a block: a blank line came, or the input's lenient end."""
 
 
 class SSEParser(_SSEFeed[SSEEvent]):
     """An incremental EventSource parser (WHATWG HTML 9.2.6). Belongs to one thread at a time.
 
-    UTF-8 is decoded with replacement; a byte order mark at the very start is dropped; an event is there with the byte
-    that ends its blank line.
+    UTF-8 is decoded with replacement, and a byte order mark at the very start is dropped. An event is complete with the
+    byte that ends its blank line.
 
     Args:
         limit: Bytes that one line, or the lines of one event together, may have. Comments between them do not add up.
@@ -245,19 +244,19 @@ class SSEParser(_SSEFeed[SSEEvent]):
 
     @property
     def retry(self) -> int | None:
-        """Milliseconds of the last valid `retry:`, from its line on."""
+        """Milliseconds of the last valid `retry:` line."""
         return self._retry
 
     @property
     def last_event_id(self) -> str:
-        """The last id a blank line has confirmed."""
+        """The last id, once a blank line has followed it."""
         return self._last_event_id
 
     def close(self, lenient: bool = False) -> list[SSEEvent]:
-        """Ends the input. The parser can then read another connection; `retry` and `last_event_id` stay.
+        """Ends the input. The parser can then read another connection and keeps `retry` and `last_event_id`.
 
         Args:
-            lenient: An unfinished last event counts. WHATWG drops it.
+            lenient: Whether an unfinished last event counts. WHATWG drops it.
         """
         events: list[SSEEvent] = []
         if lenient:
@@ -282,8 +281,8 @@ class SSEParser(_SSEFeed[SSEEvent]):
 class SSEFramer(_SSEFeed[Frame]):
     """Cuts an SSE stream into blocks and keeps their bytes, for a relay that passes them on.
 
-    The `raw` of all frames of `feed` and `close` joined are the input. Where a block ends with CR LF and the LF comes
-    with a later read, it begins the next frame's `raw`.
+    The `raw` of all frames of `feed` and `close`, joined, are the input. If a block ends with CR LF and the LF comes
+    with a later read, the LF begins the next frame's `raw`.
 
     Args:
         limit: Bytes that one block may have.
@@ -294,7 +293,7 @@ class SSEFramer(_SSEFeed[Frame]):
     _keeps_raw = True
 
     def close(self) -> list[Frame]:
-        """Ends the input: the unfinished rest, if there is any, as a last frame."""
+        """Ends the input. Returns the unfinished rest as a last frame, if there is one."""
         frames: list[Frame] = []
         if self._start < len(self._buffer):
             line = self._content(self._start, len(self._buffer))

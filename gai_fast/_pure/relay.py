@@ -1,10 +1,10 @@
-"""The relay's way through a stream's frames: `DeltaCopier`.
+"""`DeltaCopier`: cuts a stream into frames, and copies frames that differ from a learned one in their text only.
 
-Most frames of a stream equal the one before but for the text of a delta. A copier may learn such a frame and what it
-became, and write what later frames of its kind become without parsing them. That it does so must not be visible: what
-comes out of a stream is the same, byte for byte, as if every frame had taken the full path.
+Most frames of a stream equal the one before except for the text of a delta. A copier may learn such a frame and the
+output it produced, and then write the output of similar frames without parsing them. Copying must not be visible: a
+stream's output is the same, byte for byte, as if every frame were parsed.
 
-This one is the definition: it never copies, every frame takes the full path. Knows nothing of providers or formats.
+This module is the definition. It never copies: every frame is parsed. It knows nothing of providers or formats.
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ from gai_fast._pure.parsers import Frame, LineFramer, SSEFramer
 from gai_fast.events import Event
 
 Part: TypeAlias = bytes | Literal["seq", "ts", "text"]
-"""A piece of what a delta is written as: bytes as they are, or where a value goes."""
+"""A piece of a delta's output: bytes as they are, or the place of a value."""
 
 Piece: TypeAlias = bytes | memoryview
-"""Bytes on their way to a client: memory of their own, or a part of what an upstream sent."""
+"""Bytes on their way to a client: an object of their own, or a view of an upstream's bytes."""
 
 
 class DeltaCopier:
     """Cuts a stream into frames and copies those it has learned.
 
     Args:
-        framer: Cuts what is not copied.
-        passes: Frames are passed on as they are; otherwise what they become is written.
-        members: Names of JSON members whose string, and nothing else, is the text of a delta.
-        ignored: Names of members whose value nothing depends on.
-        kept: Names of members whose value is an object of which only the last one of the stream counts.
-        labels: Names of members on whose text nothing depends where they stand at the top of the object.
+        framer: Cuts the frames that are not copied.
+        passes: The output is the frames themselves; otherwise it is the parts given to `learn`.
+        members: Names of JSON members whose string is the text of a delta.
+        ignored: Names of members whose value does not affect the output.
+        kept: Names of members whose value is an object; only the last one of the stream counts.
+        labels: Names of members at the top of the object whose string does not affect the output.
     """
 
     __slots__ = ("_data", "_framer")
@@ -51,7 +51,7 @@ class DeltaCopier:
         self._data: bytes | None = None
 
     def feed(self, data: Any) -> None:
-        """Takes the next bytes; `next` is then called until it returns `None`.
+        """Adds the next bytes. Call `next` until it returns `None`, then `feed` again.
 
         Args:
             data: Any contiguous bytes-like object; it may change once this has returned.
@@ -62,82 +62,83 @@ class DeltaCopier:
         self._data = as_bytes(data)
 
     def next(self, seq: int, ts: int) -> list[Frame] | None:
-        """The next frames that must take the full path; `None`: none is left in what was fed.
+        """Returns the next frames to parse; `None` if the fed bytes hold no more.
 
-        What was copied before them is to be had from `take_copied` now.
+        `take_copied` returns the frames that were copied before them.
 
         Args:
             seq: The number of the stream's last event.
             ts: Milliseconds since the epoch.
 
         Raises:
-            FeedError: A frame is larger than the framer's limit; `.before` holds the frames in front of it.
+            FeedError: A frame exceeds the framer's limit; `.before` holds the frames before it.
         """
         data, self._data = self._data, None
         return None if data is None else self._framer.feed(data)
 
     def close(self) -> list[Frame]:
-        """Ends the input: the unfinished rest, if there is any, as a last frame."""
+        """Ends the input. Returns the unfinished rest as a last frame, if there is one."""
         return self._framer.close()
 
     @property
     def learns(self) -> bool:
-        """Whether it is worth while to say what the next frame became."""
+        """Whether `learn` is worth calling for the next frame."""
         return False
 
     def learn(self, frame: Frame, event: Event, key: str, parts: Sequence[Part], always: bool = False) -> None:
-        """Learns what a frame became.
+        """Learns a frame and its output.
 
-        A frame like this one may then be copied: it differs in the text, in the values of `ignored` members, in the
-        strings of `labels`, in the numbers within `kept` members, in the blanks before its last brace, and in nothing
-        else.
+        Similar frames may then be copied. They may differ in the text, in the values of `ignored` members, in the
+        strings of `labels`, in the numbers within `kept` members, and in the blanks before the last brace.
 
         Args:
             frame: The frame.
-            event: The one delta that it became.
-            key: Which of the event's keys holds its text.
-            parts: What the event is written as, the text exactly once; empty where frames are passed on.
-            always: In every stream of the same adapter that expects this event, a frame like this one becomes it.
+            event: The one delta that the frame produced.
+            key: The event's key that holds the text.
+            parts: The output of the event, with the text exactly once; empty if frames are passed on.
+            always: A similar frame produces this event in every stream of the same adapter that expects it.
         """
 
     def expect(self, event: Event, key: str, parts: Sequence[Part]) -> None:
-        """Says what the next frame becomes if it is like one that another stream has learned for `always`.
+        """Announces the event of the next frame, if another stream has learned a similar frame with `always`.
 
-        It is copied then, though this stream has seen none like it; nothing where frames have been learned here.
+        Such a frame is copied although this stream has not learned one. Has no effect once a frame has been learned.
 
         Args:
-            event: The delta, with any text; the other arguments are those of `learn`.
+            event: The delta, with any text.
+            key: As for `learn`.
+            parts: As for `learn`.
         """
 
     def forget(self) -> None:
-        """Forgets all frames: the stream has changed its shape. What was copied is still to be had."""
+        """Forgets the learned frames, because later frames may have another meaning. Copied output stays."""
 
     @property
     def copied(self) -> int:
-        """How many frames were copied since `take_copied` was called last."""
+        """Frames copied since the last call of `take_copied`."""
         return 0
 
     def take_copied(self) -> tuple[Piece, int, list[tuple[Event, int, str]]]:
-        """What was copied since the last call.
+        """Returns the output copied since the last call.
 
         Returns:
-            The bytes to write, how many frames they hold, and for each kind of delta its event as it was learned, the
-            code points copied, and the text (of `arguments` only, which an adapter collects). The kind that was copied
+            The bytes to write, the number of frames in them, and for each kind of delta the learned event, the number
+            of copied code points, and the text (of `arguments` only, which adapters collect). The kind that was copied
             last comes last.
         """
         return b"", 0, []
 
     @property
     def copies(self) -> bool:
-        """Whether a frame has been learned and nothing is half read, so that a `FastPath` may be worth while."""
+        """Whether a `FastPath` may be worth while: a frame has been learned, and no frame is half read."""
         return False
 
     def settle(self) -> tuple[int, list[tuple[Event, int, str]]]:
-        """What a `FastPath` has passed on since the last call: as `take_copied` tells it, but for the bytes."""
+        """Returns the output that a `FastPath` has sent since the last call, as `take_copied`, without the bytes."""
         return 0, []
 
     def take_kept(self) -> dict[str, str]:
-        """By name, the JSON text of each `kept` member in the last copied frame that had it; none twice."""
+        """Returns, by name, the JSON text of each `kept` member from the last copied frame that had it, once."""
         return {}
 
 

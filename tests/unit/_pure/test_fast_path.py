@@ -77,7 +77,7 @@ def turn(kernels: ModuleType, loop: Loop) -> Any:
     return kernels.ReadBatch(loop, lambda: loop.now)
 
 
-def test_a_closed_shortcut_takes_nothing(kernels: ModuleType) -> None:
+def test_a_closed_fast_path_takes_nothing(kernels: ModuleType) -> None:
     with pytest.raises(ValueError, match="closed"):
         fast_path(kernels).feed(b"1\r\na\r\n", 0.0)
 
@@ -98,7 +98,7 @@ def test_reads_wait_for_the_end_of_their_turn_and_are_then_handled_in_order(
     assert not loop.waiting
 
 
-def test_what_an_open_shortcut_leaves_of_a_read_goes_to_the_exchange(
+def test_what_an_open_fast_path_leaves_of_a_read_goes_to_the_exchange(
     kernels: ModuleType, loop: Loop, turn: Any
 ) -> None:
     reader, way = Reader(), fast_path(kernels)

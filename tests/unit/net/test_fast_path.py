@@ -625,7 +625,7 @@ def test_a_read_whose_stream_fails_harms_no_other() -> None:
 
 
 @only_with_a_fast_path
-def test_a_shortcut_that_fails_takes_its_connection_with_it_and_no_other() -> None:
+def test_a_fast_path_that_fails_takes_its_connection_with_it_and_no_other() -> None:
     stream = under_way()
     other = under_way(stream.turn)
     stream.leg.is_broken = True
