@@ -95,7 +95,13 @@ class _State(enum.Enum):
     LOST = "the client is gone, or the handler has been cancelled"
 
 
-_ENDS: Final = frozenset((_State.ENDED, _State.LOST))
+# As constants, because the attribute of an enum costs 75 ns on 3.11; see `net/upstream.py`.
+_OPEN: Final = _State.OPEN
+_COMMITTED: Final = _State.COMMITTED
+_DIRECT: Final = _State.DIRECT
+_TRANSLATED: Final = _State.TRANSLATED
+_ENDED: Final = _State.ENDED
+_LOST: Final = _State.LOST
 
 
 class AiohttpTransport(asyncio.Protocol):
@@ -111,6 +117,7 @@ class AiohttpTransport(asyncio.Protocol):
         "_borrower",
         "_high_water",
         "_is_blocked",
+        "_is_http_1_1",
         "_is_paused",
         "_loop",
         "_pending",
@@ -132,7 +139,8 @@ class AiohttpTransport(asyncio.Protocol):
         self._request = request
         self._timers = timers
         self._loop = asyncio.get_running_loop()
-        self._state = _State.OPEN
+        self._state = _OPEN
+        self._is_http_1_1 = request.version == HttpVersion11
         self._stream: StreamCallbacks | None = None
         self._transport: asyncio.Transport | None = None
         self._behind: asyncio.BaseProtocol | None = None
@@ -166,7 +174,7 @@ class AiohttpTransport(asyncio.Protocol):
         """Registers the stream that answers the request; as `ClientTransport.begin_stream`."""
         transport = self._request.transport
         if transport is None:  # the client has gone since its request came
-            self._state = _State.LOST
+            self._state = _LOST
             self._loop.call_soon(stream.connection_lost)
             return
         self._stream = stream
@@ -182,8 +190,8 @@ class AiohttpTransport(asyncio.Protocol):
     def commit(self, head: StreamHead) -> tuple[bytes, BodyFraming]:
         """Makes the head final; `finish` writes it."""
         is_chunked = self._is_http_1_1
-        if self._state is _State.OPEN:
-            self._state = _State.COMMITTED
+        if self._state is _OPEN:
+            self._state = _COMMITTED
             self._response = _StreamResponse(headers=CIMultiDict(head.headers))
             if not is_chunked:
                 _close_after(self._response)
@@ -194,9 +202,9 @@ class AiohttpTransport(asyncio.Protocol):
         """Writes framed bytes of the body."""
         if self._borrower is not None:
             self._end_lending()
-        if self._state is _State.DIRECT:
+        if self._state is _DIRECT:
             self._send(data)
-        elif self._state not in _ENDS:
+        elif not self._has_ended:
             self._pending.append(data)
             self._pending_size += len(data)
             self._update_pause()
@@ -207,7 +215,7 @@ class AiohttpTransport(asyncio.Protocol):
         if self._borrower is not None:
             self._end_lending()
         transport = self._transport
-        if transport is None or self._state is not _State.DIRECT:
+        if transport is None or self._state is not _DIRECT:
             return -1
         if transport.get_write_buffer_size() or transport.is_closing():
             return -1
@@ -218,21 +226,21 @@ class AiohttpTransport(asyncio.Protocol):
 
     def answered(self, status: int) -> None:
         """Ends the answer: all of the body has been written."""
-        if self._state in _ENDS:
+        if self._has_ended:
             return
         self.status = status
         self._leave()
-        if self._state is _State.DIRECT:
+        if self._state is _DIRECT:
             self._end_body()
-        self._state = _State.ENDED
+        self._state = _ENDED
         self._notify()
 
     def send(self, reply: Reply) -> None:
         """Answers the request with a whole response."""
-        if self._state is not _State.OPEN:
+        if self._state is not _OPEN:
             return
         self._leave()
-        self._state = _State.ENDED
+        self._state = _ENDED
         self.status = reply.status
         self._reply = reply
         self._notify()
@@ -254,17 +262,17 @@ class AiohttpTransport(asyncio.Protocol):
             The response that aiohttp has to end; where the client is gone, one that reaches nobody.
         """
         try:
-            while self._state is _State.OPEN:
+            while self._state is _OPEN:
                 await self._news()
             if self._reply is not None:
                 return whole_response(self._reply, keep_alive=self._is_http_1_1)
             if self._response is None:
                 return web.Response()
             self._begin_body(await self._prepare(self._response))
-            while self._state is not _State.LOST:
+            while self._state is not _LOST:
                 if self._pending:
                     await self._write_around()
-                elif self._state is _State.ENDED:
+                elif self._state is _ENDED:
                     break
                 else:
                     await self._news()
@@ -289,15 +297,15 @@ class AiohttpTransport(asyncio.Protocol):
         if not is_plain(writer, chunked=self._is_http_1_1):
             if self._is_http_1_1:
                 self._unframed = ChunkedBody()
-            if self._state is _State.COMMITTED:
-                self._state = _State.TRANSLATED
+            if self._state is _COMMITTED:
+                self._state = _TRANSLATED
             return
         pending, self._pending, self._pending_size = self._pending, [], 0
         self._send(b"".join((self._take_head(), *pending)))
-        if self._state is _State.COMMITTED:
-            self._state = _State.DIRECT
+        if self._state is _COMMITTED:
+            self._state = _DIRECT
             self._update_pause()
-        elif self._state is _State.ENDED:
+        elif self._state is _ENDED:
             self._end_body()
 
     def _take_head(self) -> bytes:
@@ -361,8 +369,8 @@ class AiohttpTransport(asyncio.Protocol):
     # -- inside --
 
     @property
-    def _is_http_1_1(self) -> bool:
-        return self._request.version == HttpVersion11
+    def _has_ended(self) -> bool:
+        return self._state is _ENDED or self._state is _LOST
 
     @property
     def _protocol(self) -> asyncio.Protocol:
@@ -406,9 +414,9 @@ class AiohttpTransport(asyncio.Protocol):
 
     def _lose(self) -> None:
         """Ends an answer that is not complete: the client is gone, or the handler's task is."""
-        if self._state in _ENDS:
+        if self._has_ended:
             return
-        self._state = _State.LOST
+        self._state = _LOST
         self._pending, self._pending_size = [], 0
         stream = self._leave()
         if stream is not None:

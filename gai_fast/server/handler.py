@@ -164,6 +164,11 @@ class Handler(RequestHandler):
         elif self._is_idle and not self._head_at and data:
             self._await_head()
 
+    def resume_reading(self, resume_parser: bool = True) -> None:
+        """A body is being read. aiohttp calls this for every piece, and would run its parser on no bytes each time."""
+        if self._reading_paused:
+            super().resume_reading(resume_parser)
+
     def eof_received(self) -> bool:  # type: ignore[override]  # asyncio asks for it
         """The client has ended its side; the requests that it has sent are answered."""
         self._is_last = True

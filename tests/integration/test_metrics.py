@@ -193,6 +193,26 @@ async def test_the_line_of_a_stream_says_how_it_went(net: Net, caplog: pytest.Lo
     assert "{" not in other
 
 
+@on_uvloop
+async def test_the_id_that_a_body_gives_is_that_of_its_line_and_refusals_have_lines(
+    net: Net, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Defect A21."""
+    gateway = await net.gateway(await net.mock(deltas=1))
+    with caplog.at_level(logging.INFO, "gai_fast.access"):
+        response = await gateway.ask("POST", "/api/v1/stream", {**QUERY, "model": "m", "request_id": "of-the-body"})
+        assert response.headers["x-request-id"] == "of-the-body"
+        await gateway.ask("POST", "/v1/chat/completions", b"{}", {"content-type": "text/plain", "x-request-id": "mine"})
+        client = await gateway.connect()
+        client.send(b"canary77\r\n\r\n")
+        await (await client.response()).rest()
+    lines = [record.getMessage() for record in caplog.records if record.name == "gai_fast.access"]
+    assert re.match(r"127\.0\.0\.1 POST '/api/v1/stream' 200 [0-9.]+ of-the-body \{", lines[0])
+    assert re.fullmatch(r"127\.0\.0\.1 POST '/v1/chat/completions' 415 [0-9.]+ mine", lines[1])
+    assert re.match(r"127\.0\.0\.1 - '-' 400 ", lines[2])
+    assert len(lines) == 3
+
+
 @on_both_loops
 async def test_a_stream_whose_client_goes_has_its_line_too(net: Net, caplog: pytest.LogCaptureFixture) -> None:
     gateway = await net.gateway(await net.mock(rate=50, deltas=1000))

@@ -145,6 +145,18 @@ async def test_head_is_get_without_its_body(net: Net) -> None:
 
 
 @on_uvloop
+async def test_a_head_that_is_refused_early_has_no_body_either(net: Net) -> None:
+    """Defect A17."""
+    gateway = await net.gateway()
+    for path, headers in (("/healthz", "Host: evil.example"), ("/nothing", f"Host: {gateway.host}")):
+        client = await gateway.connect()
+        client.send(f"HEAD {path} HTTP/1.1\r\n{headers}\r\nContent-Length: 99\r\n\r\n".encode())
+        head = await client.reader.readuntil(b"\r\n\r\n")
+        assert head.split(b" ")[1] in (b"403", b"404")
+        assert await client.reader.read() == b""
+
+
+@on_uvloop
 async def test_operations_say_what_runs(net: Net) -> None:
     gateway = await net.gateway(await net.mock(), demo=True)
     client = await gateway.connect()

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 from aiohttp import web
-from aiohttp.http import StreamWriter
+from aiohttp.http import HttpVersion11, StreamWriter
 from aiohttp.web_response import StreamResponse
 from multidict import CIMultiDict
 
@@ -311,6 +311,7 @@ async def test_a_client_that_is_gone_when_the_stream_begins_is_noticed() -> None
     class Gone:
         transport = None
         remote = None
+        version = HttpVersion11
 
     client = AiohttpTransport(Gone(), TimerWheel(asyncio.get_running_loop()))  # type: ignore[arg-type]
     client.begin_stream(stream, high_water=1, write_timeout=1)

@@ -143,6 +143,33 @@ def test_the_limits_of_targets_and_headers_differ() -> None:
     assert LIMITS.request_line != LIMITS.header_field, "by the limit it is told which of them was passed"
 
 
+async def test_the_parser_does_not_run_on_no_bytes_for_every_piece_of_a_body(monkeypatch: pytest.MonkeyPatch) -> None:
+    site, fed = Site(), []
+    feed = RequestHandler.data_received
+
+    def count(handler: RequestHandler, data: bytes) -> None:
+        fed.append(data)
+        feed(handler, data)
+
+    monkeypatch.setattr(RequestHandler, "data_received", count)
+    async with running(site):
+        client = await site.connect()
+        client.writer.write(b"POST /body HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\nab")
+        await client.read(b"read")
+        client.writer.close()
+    assert b"" not in fed
+
+
+async def test_a_body_larger_than_the_buffers_is_read_to_its_end() -> None:
+    site = Site()
+    async with running(site):
+        client = await site.connect()
+        client.writer.write(b"POST /body HTTP/1.1\r\nHost: h\r\nContent-Length: 3000000\r\n\r\n" + b"a" * 3_000_000)
+        await client.read(b"read")
+        client.writer.close()
+    assert sum(map(len, site.bodies)) == 3_000_000
+
+
 # ---- refusals --------------------------------------------------------------------------------------------------------
 
 
