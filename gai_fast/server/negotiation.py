@@ -1,6 +1,6 @@
-"""What a request asks for besides its body: framing, format, envelope, ids.
+"""Reads framing, format, envelope and trace id of a request from its headers and query parameters.
 
-Owns the reading of headers and query parameters (CONTRACT §4 "Framing and format", "Headers"). Knows no route.
+docs/http-api.md describes both. Knows no route.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _RANGES: Final[Mapping[str, Framing]] = {
 
 @dataclass(frozen=True, slots=True)
 class Negotiated:
-    """How an answer is written."""
+    """The form of an answer."""
 
     format: Format
     framing: Framing

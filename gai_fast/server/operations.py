@@ -1,4 +1,4 @@
-"""The routes that are no streams: health, metrics, version, the list of models, the playground.
+"""The handlers of the other routes: health, metrics, version, the list of models, the playground.
 
 Knows nothing of streams or upstreams beyond the names that the configuration gives them.
 """
@@ -37,7 +37,7 @@ _CREATED_AT: Final = "1970-01-01T00:00:00Z"
 
 
 class OperationRoutes:
-    """Handlers over one configuration, and the counts of its streams.
+    """Handlers for one configuration and the counts of its streams.
 
     Attributes:
         fast_lane: Whether streaming POSTs are answered without aiohttp.
@@ -51,11 +51,11 @@ class OperationRoutes:
         self._assets = {name: files("gai_fast.server").joinpath("playground", name).read_bytes() for name in _ASSETS}
 
     def healthz(self, incoming: Incoming) -> Reply:
-        """The process answers."""
+        """`GET /healthz`: the process lives."""
         return json_reply(incoming, {"status": "ok"})
 
     def readyz(self, incoming: Incoming) -> Reply:
-        """The process takes streams."""
+        """`GET /readyz`: the process accepts streams."""
         return json_reply(incoming, {"status": "ready", "upstreams": list(self._settings.upstreams)})
 
     def metrics(self, incoming: Incoming) -> None:
@@ -69,7 +69,7 @@ class OperationRoutes:
         self._scrapes.begin(accept, incoming.http.connection, answer, lambda error: incoming.refusal(error, ()))
 
     def version(self, incoming: Incoming) -> Reply:
-        """`GET /version`: what runs here."""
+        """`GET /version`: the release, the implementation, whether the fast lane is on."""
         return json_reply(
             incoming,
             {
@@ -82,7 +82,7 @@ class OperationRoutes:
         )
 
     def models(self, incoming: Incoming) -> Reply:
-        """`GET /v1/models`: the union of the shapes that the OpenAI and the Anthropic SDK read."""
+        """`GET /v1/models`: the union of the objects that the OpenAI and the Anthropic SDK read."""
         data = [_model(model) for model in self._settings.models.values()]
         ends = {"first_id": data[0]["id"], "last_id": data[-1]["id"]} if data else {"first_id": None, "last_id": None}
         return json_reply(incoming, {"object": "list", "data": data, "has_more": False, **ends})
@@ -92,11 +92,11 @@ class OperationRoutes:
         return json_reply(incoming, _model(self._settings.chosen(unquote(incoming.tail))))
 
     def playground(self, incoming: Incoming) -> Reply:
-        """`GET /`."""
+        """`GET /`: the page."""
         return self._asset("index.html", incoming)
 
     def asset(self, incoming: Incoming) -> Reply:
-        """`GET /playground/…`."""
+        """`GET /playground/…`: its files."""
         if incoming.tail not in self._assets:
             raise Error("not_found", "there is no such file", reason="route")
         return self._asset(incoming.tail, incoming)

@@ -1,4 +1,4 @@
-"""Responses that are no stream: their bytes, and errors as responses.
+"""Whole responses, the heads of streams, and errors as responses.
 
 Owns the response head and the headers that every answer has. Knows no route and no connection.
 """
@@ -142,7 +142,7 @@ def error_reply(
 
 
 def error_headers(error: Error, request_id: str) -> Headers:
-    """The headers of an error response (CONTRACT §4 "Headers")."""
+    """The headers of an error response (docs/http-api.md, "Errors")."""
     headers = list(json_headers(request_id))
     if error.code != "internal" or error.phase is None:
         headers.append(("x-should-retry", "true" if error.temporary else "false"))
@@ -153,10 +153,10 @@ def error_headers(error: Error, request_id: str) -> Headers:
 
 
 def id_headers(request_id: str) -> Headers:
-    """The request id, as the OpenAI and as the Anthropic SDK look for it."""
+    """The headers in which the OpenAI and the Anthropic SDK look for the request id."""
     return [("x-request-id", request_id), ("request-id", request_id)]
 
 
 def json_headers(request_id: str) -> Headers:
-    """The headers of a JSON response that is no stream."""
+    """The headers of a whole JSON response."""
     return [("content-type", "application/json"), ("cache-control", "no-store"), *id_headers(request_id)]

@@ -1,6 +1,6 @@
-"""The routes that stream: native, the demo's plain GET, OpenAI chat completions, cancel.
+"""The handlers of the routes that stream: native, plain GET, a client's dialect, cancel.
 
-Owns how an HTTP request becomes a spec, and the HTTP side of a stream. What the answer says is not its business.
+Owns how a request becomes a spec, and the response of a stream. Knows nothing of what the answer says.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class StreamRoutes:
         self._answer_native(incoming, request, negotiated, ids=request.resumable, kept=request.resumable)
 
     def start(self, incoming: Incoming) -> Reply:
-        """`POST /api/v1/streams`: needs the log that durable streams bring."""
+        """`POST /api/v1/streams`: not supported yet; it needs the log of durable streams."""
         raise Error("unsupported", "streams that are not followed are not supported yet", reason="resumable")
 
     def event_source(self, incoming: Incoming) -> Reply | None:
@@ -74,10 +74,10 @@ class StreamRoutes:
         if not is_demo and not self._settings.server.allow_get_start:
             raise Error("forbidden", "a GET starts no stream here (see allow_get_start)", reason="get_start")
         if "last-event-id" in incoming.http.headers:
-            # An EventSource comes back after every end: nothing but 204 stops it, and it must never generate again.
+            # An EventSource reconnects after every end. Only 204 stops it, and a reconnect must never generate again.
             return Reply(204, headers=[*incoming.cors, *id_headers(incoming.request_id)])
         negotiated = negotiate(incoming.query, incoming.http.headers.get("accept"), default_format="gai")
-        # Its frames have ids; it is kept once it can be followed.
+        # The frames have ids, but there is no log: such streams cannot be followed yet.
         self._answer_native(incoming, Request(query=query, model=model.name), negotiated, ids=True, kept=False)
         return None
 
@@ -175,12 +175,12 @@ class StreamRoutes:
         *,
         whole: bool,
     ) -> tuple[Output, DeltaSink | None, Chain | None]:
-        """What writes the answer of another dialect, twice where it takes deltas, and its processors."""
+        """The encoder for an upstream of another dialect; the same again where it copies deltas; the processors."""
         if before is not None and before.frames is None:
             return before.output, before.deltas, before.chain
         output, deltas = _encoder(negotiated, context, whole=whole)
         if before is not None:
-            # The frames that were passed on have told the role; SDKs would join a second one to it.
+            # The copied frames hold the role already. SDKs would join a second one to it.
             output.event({"type": "start"})
             output.take()
         return output, deltas, self._chain(request, context)
@@ -189,7 +189,7 @@ class StreamRoutes:
         return self._engine.chain(request, context.stream_id, context.request_id, context.trace_id, context.model)
 
     def follow(self, incoming: Incoming) -> Reply:
-        """`GET /api/v1/streams/{id}`: needs the log as well."""
+        """`GET /api/v1/streams/{id}`: not supported yet; it needs the log as well."""
         self._check_runs(incoming)
         raise Error("unsupported", "streams cannot be followed by their id yet", reason="resumable")
 
@@ -255,7 +255,7 @@ class StreamRoutes:
 
 
 def _encoder(negotiated: Negotiated, context: StreamContext, *, whole: bool) -> tuple[Encoder, StreamEncoder | None]:
-    """The encoder of an answer; the same again where it takes deltas that are written already."""
+    """The encoder of an answer; the same again where it copies deltas."""
     if whole:
         return negotiated.format.whole(context), None
     encoder = negotiated.format.encoder(negotiated.framing, context)
@@ -267,11 +267,11 @@ def _log_header(negotiated: Negotiated, context: StreamContext) -> LogHeader:
 
 
 class SessionCallbacks(Protocol):
-    """What the client's leg needs of its `Session`."""
+    """The part of `Session` that the response of a stream calls."""
 
     @property
     def metrics(self) -> StreamMetrics | None:
-        """What was measured of the stream, once it has ended."""
+        """The figures of the stream, once it has ended."""
 
     def measured(self) -> StreamMetrics:
         """The figures so far."""
@@ -313,7 +313,7 @@ class StreamResponse(ResponseWriter):
             session.pause()
 
     def measured(self) -> dict[str, Any]:
-        """What has been measured so far."""
+        """The figures so far."""
         return {} if self._session is None else self._session.measured().as_dict()
 
     # -- Client --
@@ -380,12 +380,12 @@ def json_reply(incoming: Incoming, value: Any, *, status: int = 200) -> Reply:
 
 
 def _is_retry(incoming: Incoming) -> bool:
-    """Whether a client of an official SDK has asked this before."""
+    """Whether an official SDK repeats its request."""
     return incoming.http.headers.get("x-stainless-retry-count", "").strip("0").isdecimal()
 
 
 def _accept(incoming: Incoming, stream: bool) -> str | None:
-    """What the client accepts; of an answer that is one JSON object the framing does not matter."""
+    """The `Accept` header; `None` for an answer that is one JSON object, which has no framing."""
     return incoming.http.headers.get("accept") if stream else None
 
 
