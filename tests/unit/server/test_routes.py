@@ -57,10 +57,9 @@ OPENAI = {"message", "type", "param", "code"}
 
 
 def router(on_loopback: bool = True, **settings: Any) -> Router:
-    handlers = cast(Handlers, None)
-    return Router(
-        ServerSettings(**settings), handlers, StreamCounts([]), Mount(on_loopback), only_demo=False, routes=TABLE
-    )
+    handlers = Handlers(cast(Any, None), cast(Any, None))  # the routes of this table need none
+    mount = Mount(on_loopback)
+    return Router(ServerSettings(**settings), handlers, StreamCounts([]), mount, only_demo=False, routes=TABLE)
 
 
 def ask(table: Router, method: str, path: str, headers: dict[str, str] | None = None, **more: Any) -> Reply:
