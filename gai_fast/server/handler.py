@@ -20,7 +20,8 @@ import logging
 from typing import Final, NamedTuple, cast
 
 from aiohttp import web
-from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
+from aiohttp.http_exceptions import BadHttpMessage, HttpProcessingError, LineTooLong
+from aiohttp.streams import EMPTY_PAYLOAD
 from aiohttp.web_protocol import RequestHandler, RequestPayloadError, _ErrInfo
 
 from gai_fast.errors import Error
@@ -158,9 +159,13 @@ class Handler(RequestHandler):
         super().data_received(data)
         if self._messages:
             self._head_at = 0.0
-            if isinstance(self._messages[-1][0], _ErrInfo):
+            last = self._messages[-1][0]
+            if isinstance(last, _ErrInfo):
                 self._has_failed = True
                 self._break_bodies()
+            elif last.method == "CONNECT":  # for proxies: its target has no path, so no route could refuse it
+                self._messages[-1] = _ErrInfo(400, BadHttpMessage("CONNECT"), ""), EMPTY_PAYLOAD
+                self._has_failed = True
         elif self._is_idle and not self._head_at and data:
             self._await_head()
 

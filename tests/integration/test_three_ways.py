@@ -314,6 +314,8 @@ def test_requests_that_strain_a_parser_are_answered_as_they_must_be() -> None:
             statuses = [answer.status for answer in lane]
             if lane != off:
                 problems.append(f"{case['id']}: {statuses} and without the lane {[answer.status for answer in off]}")
+            if not all(answer.is_ours for answer in lane + off):
+                problems.append(f"{case['id']}: {statuses}, in aiohttp's own words")
             if not is_legal(case, statuses):
                 problems.append(f"{case['id']}: {statuses}, not {case['expected']}")
             if any(answer.status >= 500 and answer.status not in (501, 505) for answer in lane + off + mounted):

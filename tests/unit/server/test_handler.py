@@ -178,6 +178,7 @@ async def test_a_body_larger_than_the_buffers_is_read_to_its_end() -> None:
     [
         (b"canary77\r\n\r\n", 400, "http"),
         (b"GET /canary77 HTTP/1.1\r\n\r\n", 400, "host"),
+        (b"CONNECT canary77:443 HTTP/1.1\r\nHost: h\r\n\r\n", 400, "http"),
         (b"GET / HTTP/1.1\r\nHost: h\r\nHost: h\r\n\r\n", 400, "host"),
         (b"GET /" + b"a" * 9000 + b" HTTP/1.1\r\n", 414, "uri_too_long"),
         (b"GET / HTTP/1.1\r\nHost: h\r\nX: " + b"/" * 9000 + b"\r\n", 431, "headers_too_large"),
