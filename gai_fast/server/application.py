@@ -26,7 +26,6 @@ from gai_fast.ids import new_request_id
 from gai_fast.limits import LIMITS
 from gai_fast.net.engine import Engine
 from gai_fast.providers import get_provider
-from gai_fast.server.access_log import log_unreadable
 from gai_fast.server.aiohttp_transport import AiohttpTransport, whole_response
 from gai_fast.server.deadlines import body_due
 from gai_fast.server.metrics import PrometheusSink, engine_gauges
@@ -225,7 +224,7 @@ class Adapter:
             reply = _to_the_root(http, mount) or await self._reply(request, http, mount)
         except _Unreadable as unreadable:
             refusal = error_reply(unreadable.error, new_request_id(), close=True)
-            log_unreadable(client.remote, refusal.status, dict(refusal.headers)["x-request-id"])
+            service.router.unreadable(client.remote, unreadable.error, dict(refusal.headers)["x-request-id"])
             return whole_response(refusal)
         except ConnectionError:  # of the client, amid its body: nobody is there to be answered
             return web.Response()

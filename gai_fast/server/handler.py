@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from typing import Final, NamedTuple, cast
 
 from aiohttp import web
@@ -28,7 +29,6 @@ from gai_fast.errors import Error
 from gai_fast.ids import new_request_id
 from gai_fast.limits import LIMITS
 from gai_fast.net.timers import Timer, Timers
-from gai_fast.server.access_log import log_unreadable
 from gai_fast.server.aiohttp_transport import whole_response
 from gai_fast.server.application import headers_too_large
 from gai_fast.server.replies import Reply, error_reply
@@ -49,6 +49,10 @@ class Times(NamedTuple):
     write: float
 
 
+Unreadable = Callable[[str, Error, str], None]
+"""Counts and logs a refusal: the client's address, the error, the request id."""
+
+
 class HandlerFactory:
     """Makes a handler for every connection.
 
@@ -56,12 +60,15 @@ class HandlerFactory:
         server: aiohttp's server, of a runner that has been set up.
         timers: The timers of the loop.
         times: The time limits.
+        unreadable: Called with the client's address, the error and the request id of each refusal of a request that
+            cannot be read.
     """
 
-    def __init__(self, server: web.Server, timers: Timers, times: Times) -> None:
+    def __init__(self, server: web.Server, timers: Timers, times: Times, unreadable: Unreadable) -> None:
         self.server = server
         self.timers = timers
         self.times = times
+        self.unreadable = unreadable
         self.emptied = asyncio.Event()
         """Set while no connection is open."""
         self.emptied.set()
@@ -301,7 +308,7 @@ class Handler(RequestHandler):
         """The reply to a request that cannot be read."""
         identifier = new_request_id()
         peer = self._wire.get_extra_info("peername")
-        log_unreadable(str(peer[0]) if peer else "", error.status, identifier)
+        self._factory.unreadable(str(peer[0]) if peer else "", error, identifier)
         return error_reply(error, identifier, close=True)
 
 

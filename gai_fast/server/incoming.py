@@ -73,7 +73,7 @@ class Incoming:
             close: The connection is of no further use.
         """
         body = self.format.error_body(error, self.request_id)
-        self.http.error_code = error.code
+        self.http.refused = self.path, error.code
         return error_reply(error, self.request_id, body, [*self.cors, *headers], close=close)
 
     def json_body(self) -> bytes:

@@ -34,20 +34,20 @@ class HTTPRequest:
         request_id: Set by the router.
         began: Monotonic seconds at its last byte.
         metrics: The figures of the stream that answered it, once that has ended.
-        error_code: The code of the error that answered it, where no stream did.
+        refused: Where an error answered it and no stream did: its path below the mount, and the code of the error.
     """
 
     __slots__ = (
         "began",
         "body",
         "connection",
-        "error_code",
         "headers",
         "is_http_1_1",
         "is_welcome",
         "keep_alive",
         "method",
         "metrics",
+        "refused",
         "request_id",
         "target",
     )
@@ -73,7 +73,7 @@ class HTTPRequest:
         self.request_id = ""
         self.began = 0.0
         self.metrics: StreamMetrics | None = None
-        self.error_code = ""
+        self.refused: tuple[str, str] | None = None
 
     def again(self, headers: dict[str, str], body: bytes) -> HTTPRequest:
         """Another request of the same client that differs from this one in nothing but these."""

@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 
 from gai_fast.errors import Error
 from gai_fast.formats import Format, get_format
-from gai_fast.server.access_log import log_request
+from gai_fast.server.access_log import log_request, log_unreadable
 from gai_fast.server.admission import Admission, Admitted, check_json, preflight
 from gai_fast.server.counts import OTHER, StreamCounts
 from gai_fast.server.incoming import Incoming
@@ -203,14 +203,26 @@ class Router:
             http: The request; its head could be read.
             status: As for `log_request`.
         """
-        self._counts.request_ended(self._endpoint(http), status, http.metrics, http.error_code)
+        if http.metrics is not None:
+            self._counts.request_ended(http.metrics.endpoint, status, http.metrics)
+        elif http.refused is not None:
+            path, code = http.refused
+            self._counts.request_ended(self._endpoint(path), status, code=code)
         log_request(http, status)
 
-    def _endpoint(self, http: HTTPRequest) -> str:
-        """The route of a request, as a label."""
-        if http.metrics is not None:
-            return http.metrics.endpoint
-        path = http.target.partition("?")[0]
+    def unreadable(self, remote: str, error: Error, request_id: str) -> None:
+        """Counts and logs the refusal of a request whose head could not be read.
+
+        Args:
+            remote: The client's address.
+            error: The reason of the refusal.
+            request_id: The id that the refusal has.
+        """
+        self._counts.request_ended(OTHER, error.status, code=error.code)
+        log_unreadable(remote, error.status, request_id)
+
+    def _endpoint(self, path: str) -> str:
+        """The route of a path, as a label."""
         if path in self._exact:
             return path
         return next((f"{prefix}{{}}" for prefix in self._prefixes if path.startswith(prefix)), OTHER)

@@ -154,7 +154,7 @@ async def start(settings: Settings, record: Path | None = None) -> Running:
 
 def _handlers(runner: web.AppRunner, service: Service, settings: Settings) -> HandlerFactory:
     times = Times(header=settings.server.header_timeout, write=settings.stream.write_timeout)
-    return HandlerFactory(cast("web.Server", runner.server), service.engine.timers, times)
+    return HandlerFactory(cast("web.Server", runner.server), service.engine.timers, times, service.router.unreadable)
 
 
 def _lane(service: Service, settings: Settings, general: HandlerFactory) -> FastLane:

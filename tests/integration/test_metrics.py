@@ -135,6 +135,26 @@ async def test_refusals_are_counted_by_route_and_status(net: Net) -> None:
     assert not any("made-up" in name or "healthz" in name or "unknown-1" in name for name in samples)
 
 
+@pytest.mark.parametrize(
+    ("request_bytes", "status"),
+    [
+        (b"no request at all\r\n\r\n", 400),
+        (b"GET /healthz HTTP/1.1\r\nhost: a\r\nhost: b\r\n\r\n", 400),
+        (b"GET /healthz HTTP/1.1\r\nx: " + b"y" * 100_000 + b"\r\n\r\n", 431),
+        (b"POST /api/v1/stream HTTP/1.1\r\nhost: localhost\r\ncontent-length: x\r\n\r\n", 400),
+    ],
+)
+@on_both_loops
+async def test_a_request_that_cannot_be_read_is_counted_as_refused(net: Net, request_bytes: bytes, status: int) -> None:
+    gateway = await net.gateway(await net.mock())
+    client = await gateway.connect()
+    client.send(request_bytes)
+    assert (await client.response()).status == status
+    samples = await scraped(gateway)
+    of = ('endpoint="other"', f'status="{status}"', 'outcome="refused"', 'code="invalid_request"')
+    assert total(samples, "requests_total", *of) == total(samples, "requests_total") == 1
+
+
 @on_uvloop
 async def test_retries_fallbacks_and_breakers_are_told(net: Net) -> None:
     main, backup = Steps(BUSY), Steps(answer())

@@ -15,8 +15,10 @@ from aiohttp import web
 from aiohttp.http_exceptions import BadHttpMessage, BadStatusLine, LineTooLong
 from aiohttp.web_protocol import RequestHandler
 
+from gai_fast.errors import Error
 from gai_fast.limits import LIMITS
 from gai_fast.net.timers import TimerWheel
+from gai_fast.server.access_log import log_unreadable
 from gai_fast.server.handler import HandlerFactory, Times, error_of
 
 SOON = 5.0
@@ -55,6 +57,9 @@ class Site:
             raise
         return web.Response(text="read")
 
+    def unreadable(self, remote: str, error: Error, request_id: str) -> None:
+        log_unreadable(remote, error.status, request_id)
+
     async def connect(self) -> Client:
         reader, writer = await asyncio.open_connection(*self.address)
         return Client(reader, writer)
@@ -83,7 +88,8 @@ async def running(site: Site) -> AsyncIterator[None]:
     site.timers = TimerWheel(loop)
     runner = web.AppRunner(site.app, access_log=None, shutdown_timeout=0.05)
     await runner.setup()
-    site.factory = HandlerFactory(runner.server, site.timers, site.times)  # type: ignore[arg-type]  # it is set up
+    assert runner.server is not None
+    site.factory = HandlerFactory(runner.server, site.timers, site.times, site.unreadable)
     listener = await loop.create_server(site.factory, "127.0.0.1", 0)
     site.address = listener.sockets[0].getsockname()
     try:

@@ -224,3 +224,31 @@ def test_by_its_head_alone_a_request_is_refused_as_it_would_be_whole(
         assert ("allow" in dict(refused.headers)) is (status == 405)
     assert table.refuse(http("POST", "/begin", {**LOOPBACK, "Content-Type": "application/json"})) is None
     assert SEEN == [], "no handler is called"
+
+
+def test_refusals_are_counted_by_their_route_also_below_a_mount_and_where_nothing_could_be_read() -> None:
+    counts = StreamCounts([])
+    table = Router(
+        ServerSettings(), cast(Handlers, None), counts, Mount(on_loopback=True), only_demo=False, routes=TABLE
+    )
+    mount = Mount(on_loopback=True, prefix="/gw")
+    for method, path, where in (
+        ("GET", "/fail", None),
+        ("GET", "/gw/fail", mount),
+        ("GET", "/gw/crash", mount),
+        ("PUT", "/things/77", None),
+        ("GET", "/gw/nowhere/77", mount),
+        ("GET", "/here", None),
+    ):
+        request = http(method, path)
+        reply = table.handle(request, where)
+        assert reply is not None
+        table.ended(request, reply.status)
+    table.unreadable("192.0.2.1", Error("invalid_request", "", reason="http"), "our-id")
+    assert counts.requests == {
+        ("/fail", "", "", 429, "refused", "rate_limited"): 2,
+        ("/crash", "", "", 500, "failed", "internal"): 1,
+        ("/things/{}", "", "", 405, "refused", "invalid_request"): 1,
+        ("other", "", "", 404, "refused", "not_found"): 1,
+        ("other", "", "", 400, "refused", "invalid_request"): 1,
+    }
