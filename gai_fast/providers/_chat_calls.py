@@ -71,15 +71,12 @@ class ChatCalls(ToolCalls):
         Raises:
             Error: No room is left.
         """
-        if fragment.identifier and fragment.identifier not in self.named:
+        if fragment.identifier and self.named.get(fragment.identifier) is not call:
             self._room.take(len(fragment.identifier))
             self.named[fragment.identifier] = call
-        elif fragment.identifier:
-            self.named[fragment.identifier] = call
         self.last = call
-        if fragment.index is not None:
-            if fragment.index not in self.at:
-                self._room.take(0)
+        if fragment.index is not None and self.at.get(fragment.index) is not call:
+            self._room.take(0)
             self.at[fragment.index] = call
         events = self.add(call, fragment.arguments, fragment.name)
         if fragment.signature:

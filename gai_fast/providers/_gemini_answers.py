@@ -103,8 +103,8 @@ class _Beside:
         """Category, action, probability and score."""
         self.refers = has_references(raw)
         self.cited = candidate.citations.read(raw) if self.refers else []
-        self.reason = str(raw.get("finishReason") or "")[: LIMITS.kept_word]
-        self.message = text_of(raw.get("finishMessage"))[: LIMITS.error_message]
+        self.reason = str(raw.get("finishReason") or "")
+        self.message = text_of(raw.get("finishMessage"))
         self.continuation = text_of(raw.get("continuationToken"))
 
 
@@ -166,7 +166,8 @@ class GeminiAdapter(Adapter):
             told += self._safety(beside.ratings)
             told += candidate.citations.tell(beside.cited)
             if beside.reason:
-                candidate.reason, candidate.message = beside.reason, beside.message
+                candidate.reason = beside.reason[: LIMITS.kept_word]
+                candidate.message = beside.message[: LIMITS.error_message]
             self._continuation = beside.continuation or self._continuation
             events += _numbered(candidate, told)
         # "Unspecified" beside an answer is no block.

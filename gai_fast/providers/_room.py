@@ -6,8 +6,12 @@ keeps of them until the answer ends takes its room from one `Room`. Knows no pro
 
 from __future__ import annotations
 
+from typing import Final
+
 from gai_fast.errors import Error
 from gai_fast.limits import LIMITS
+
+_PIECE: Final[int] = LIMITS.kept_piece  # looked up once: adapters take room for every fragment of a call
 
 
 class Room:
@@ -32,21 +36,25 @@ class Room:
         Raises:
             Error: There is no room left.
         """
-        self.note(characters, pieces)
+        self.left -= characters + pieces * _PIECE
         if self.left < 0:
-            raise Error(
-                "provider_unavailable",
-                f"an answer of which more than {LIMITS.kept_answer} bytes would have to be kept in memory",
-                reason="answer_too_large",
-            )
+            raise _full()
 
     def note(self, characters: int, pieces: int = 1) -> None:
         """As `take`, for strings that are kept already: where there was no room, the next `take` raises."""
-        self.left -= characters + pieces * LIMITS.kept_piece
+        self.left -= characters + pieces * _PIECE
 
     def give_back(self, characters: int, pieces: int = 1) -> None:
         """Gives room back."""
-        self.left += characters + pieces * LIMITS.kept_piece
+        self.left += characters + pieces * _PIECE
+
+
+def _full() -> Error:
+    return Error(
+        "provider_unavailable",
+        f"an answer of which more than {LIMITS.kept_answer} bytes would have to be kept in memory",
+        reason="answer_too_large",
+    )
 
 
 def too_many(what: str, limit: int) -> Error:
