@@ -47,6 +47,7 @@ def test_deltas_of_one_read_come_at_once_and_those_of_the_next_as_long_after_as_
     assert counters.gap_sum == 2.0 + 6.0
 
 
+@pytest.mark.native
 @given(READS)
 def test_native_equals_pure(reads: list[tuple[float, float, int, int]]) -> None:
     told = []
