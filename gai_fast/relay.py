@@ -382,6 +382,9 @@ class Relay:
 
     def _receive_data(self, data: bytes) -> None:
         body = self._body
+        if body.kind is _STREAM:  # most reads
+            self._receive_frames(data)
+            return
         is_new = body.kind is _UNKNOWN
         try:
             frames = body.feed(data)

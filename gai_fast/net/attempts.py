@@ -105,7 +105,8 @@ class Attempts:
     Attributes:
         spec: The attempt under way, or the last one.
         exchange: Its request; `None` while the next attempt waits, and after the end.
-        transcript: What was delivered, where a failed answer is continued.
+        has_content: Whether the first content of the attempt has been noted.
+        transcript: The delivered content, where a failed answer is continued.
         count: Attempts so far.
         retries: How many of them asked the same model again.
         models: Models asked so far.
@@ -118,7 +119,6 @@ class Attempts:
         "_commit_by",
         "_continued",
         "_fallbacks",
-        "_has_content",
         "_loop",
         "_mends",
         "_meter",
@@ -129,6 +129,7 @@ class Attempts:
         "_tried",
         "count",
         "exchange",
+        "has_content",
         "models",
         "retries",
         "spec",
@@ -148,6 +149,7 @@ class Attempts:
         now = loop.time()
         self.spec = spec
         self.exchange: OpenExchange | None = None
+        self.has_content = False
         self.transcript = Transcript() if wish == "continue" else None
         self.count = 0
         self.retries = 0
@@ -166,7 +168,6 @@ class Attempts:
         self._at_model = 0  # attempts at this model
         self._next: tuple[StreamSpec, Continued] | None = None
         self._continued: Continued = None
-        self._has_content = False
         runner.policy.budget.request(now)
 
     @property
@@ -238,18 +239,17 @@ class Attempts:
                     self._next = other, self._way(other, goes_on=continued is not None)
                 continue
             self.spec, self._continued = spec, continued
-            self._has_content = False
+            self.has_content = False
             return adapter, translate, continued
         return None
 
     # -- while one is under way --
 
-    def note_content(self, relay: Relay, now: float) -> None:
-        """Looks whether the attempt has its first content: the upstream is well, and nothing is retried in silence."""
-        if not self._has_content and relay.has_content:
-            self._has_content = True
-            self._judge(None, now)
-            self._forget_request()
+    def note_content(self, now: float) -> None:
+        """Notes the first content of the attempt: the upstream is well, and nothing is retried in silence."""
+        self.has_content = True
+        self._judge(None, now)
+        self._forget_request()
 
     def first_event_due(self) -> float:
         """When the first event must have come."""

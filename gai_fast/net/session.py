@@ -407,7 +407,8 @@ class Session:
     def _advance(self) -> None:
         """Passes on the output of the relay since the last call."""
         state = self.relay.state
-        self.attempts.note_content(self.relay, self._delivery.last_write)
+        if not self.attempts.has_content and self.relay.has_content:
+            self.attempts.note_content(self._delivery.last_write)
         if state is _STREAMING and self._delivery.is_committed and not self._stream.flush_interval:
             self._send()
         elif self.relay.is_over:

@@ -28,7 +28,7 @@ def chunk(data: bytes) -> bytes:
 REQUEST = b"POST / HTTP/1.1\r\n\r\n"
 
 
-class FakeKeeper:
+class FakeCallbacks:
     """A pool with one connection, that writes down what it is told."""
 
     def __init__(self) -> None:
@@ -52,8 +52,8 @@ class Bench:
     def __init__(self, loop: Any, timers: TimerWheel, receiver: Any, make_transport: Any, **options: Any) -> None:
         self.loop = loop
         self.receiver = receiver
-        self.keeper = FakeKeeper()
-        self.connection = UpstreamConnection(self.keeper)
+        self.callbacks = FakeCallbacks()
+        self.connection = UpstreamConnection(self.callbacks)
         self.transport = make_transport(self.connection, options.pop("buffered", 0))
         self.exchange = Exchange(
             "api.example.com:443",
@@ -89,7 +89,7 @@ async def test_a_request_goes_out_in_one_write_and_its_answer_comes_in_as_calls(
     assert bench.receiver.calls == ["head", "body", "body", "end"]
     assert (bench.receiver.status, bench.receiver.body, bench.receiver.ends) == (200, b"ab", [None])
     assert bench.receiver.headers["content-type"] == "text/event-stream"
-    assert bench.keeper.calls == ["made", "free"]
+    assert bench.callbacks.calls == ["made", "free"]
     assert not bench.loop.handles
 
 
@@ -121,7 +121,7 @@ async def test_a_connection_is_not_kept_where_the_answer_does_not_allow_it(make_
         bench.transport.feed(data)
         assert bench.receiver.ends == [None]
         assert bench.transport.aborted
-        assert "free" not in bench.keeper.calls
+        assert "free" not in bench.callbacks.calls
 
 
 async def test_an_answer_before_the_whole_request_was_taken_is_fine_but_ends_the_connection(
@@ -135,7 +135,7 @@ async def test_an_answer_before_the_whole_request_was_taken_is_fine_but_ends_the
 
 async def test_a_free_connection_on_which_something_comes_is_dropped(bench: Bench) -> None:
     bench.transport.feed(LENGTH_5 + b"hello")
-    assert bench.keeper.calls == ["made", "free"]
+    assert bench.callbacks.calls == ["made", "free"]
     bench.transport.feed(LENGTH_5 + b"other")
     assert bench.transport.aborted
     assert bench.receiver.body == b"hello"
@@ -174,7 +174,7 @@ async def test_an_answer_that_ends_with_the_connection_ends_well(bench: Bench, s
     bench.transport.eof()
     await settle()
     assert (bench.receiver.body, bench.receiver.ends) == (b"hello", [None])
-    assert bench.keeper.calls == ["made", "lost"]
+    assert bench.callbacks.calls == ["made", "lost"]
 
 
 async def test_a_refused_answer_drops_the_connection(bench: Bench) -> None:
@@ -198,7 +198,7 @@ async def test_a_closed_exchange_is_silent_and_its_connection_dead(
         bench.exchange.pause_reading()
         bench.exchange.resume_reading()
         assert bench.receiver.calls == calls
-        assert "free" not in bench.keeper.calls
+        assert "free" not in bench.callbacks.calls
         assert not bench.loop.handles
 
 
@@ -209,7 +209,7 @@ async def test_close_from_within_a_call_is_the_last_thing_heard(bench: Bench, wh
     bench.transport.feed(data)
     assert bench.receiver.calls == (["head"] if when == "on_head" else ["head", "body"])
     assert bench.transport.aborted
-    assert "free" not in bench.keeper.calls
+    assert "free" not in bench.callbacks.calls
 
 
 async def test_close_before_the_connection_is_there_stops_what_was_under_way(make_bench: Callable[..., Bench]) -> None:
@@ -254,7 +254,7 @@ async def test_pausing_reaches_the_transport_whenever_it_is_asked_for(make_bench
 async def test_a_connection_freed_while_paused_reads_again(bench: Bench) -> None:
     bench.receiver.on_body = bench.exchange.pause_reading
     bench.transport.feed(LENGTH_5 + b"hello")
-    assert bench.keeper.calls == ["made", "free"]
+    assert bench.callbacks.calls == ["made", "free"]
     assert not bench.transport.paused
 
 
