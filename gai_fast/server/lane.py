@@ -173,7 +173,7 @@ class LaneConnection:
         """The client sends no more.
 
         During a stream it is gone, as for nginx: what is unsent must not keep its stream alive. Otherwise the requests
-        that it has sent are answered first.
+        that it has sent are answered first; one that will never be whole is the general server's.
 
         Returns:
             Whether the connection stays open for that.
@@ -182,7 +182,11 @@ class LaneConnection:
         if self.stream is not None:
             self.transport.abort()
             return False
-        return self._state is _IDLE and self._reader is not None and self._reader.size > 0
+        reader = self._reader
+        if reader is None or not reader.size or self._state not in _READING:
+            return False
+        self._loop.call_soon(self._next)
+        return True
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The client is gone; its stream learns of it at once."""
@@ -232,10 +236,12 @@ class LaneConnection:
             self._answer(request)
         elif request is HAND_OVER:
             self._hand_over(reader.unread())
-        elif self._input is _ENDED:  # before the end of a request, or of none
-            self.transport.close()
-        else:
+        elif self._input is not _ENDED:
             self._await_more(reader)
+        elif reader.size:
+            self._hand_over(reader.unread())
+        else:
+            self.transport.close()
 
     def _await_more(self, reader: RequestReader) -> None:
         """Notes which part of a request comes next, and when it is due."""

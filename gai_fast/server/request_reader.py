@@ -314,13 +314,25 @@ class RequestReader:
             self._request = request
             self.part = BODY
             return NEED_DATA
-        data, start = self._joined(), self._start
-        request.body = data[start : start + length]
-        self._data = data[start + length :]
+        head = self._data[: self._start]
+        request.body = self._take_body(length)
         if not self._data:
-            self._known = KnownHead.of(data[:start], request)
+            self._known = KnownHead.of(head, request)
         self._request = None
         return request
+
+    def _take_body(self, length: int) -> bytes:
+        """Takes the head and the body of the request that is complete; copies a large body only once."""
+        data, more, start = self._data, self._more, self._start
+        behind = length - (len(data) - start)  # bytes of the body in `more`
+        if behind > 0:
+            body = b"".join((data[start:], more if len(more) == behind else more[:behind]))
+            self._data = bytes(more[behind:])
+            self._more = bytearray()
+        else:
+            body = data[start : start + length]
+            self._data = data[start + length :]
+        return body
 
     def _joined(self) -> bytes:
         if self._more:

@@ -478,20 +478,24 @@ def test_requests_that_came_before_the_end_are_answered_and_then_the_connection_
     fixture.lose()
 
 
-@pytest.mark.parametrize("sent", [b"", A, A + B[:9], A + post(b"x", length=2), b"P"])
+@pytest.mark.parametrize("sent", [b"", A, A + B])
 def test_a_client_that_ends_its_side_with_nothing_to_answer_is_closed(sent: bytes) -> None:
     fixture = Fixture()
     fixture.feed(sent)
     assert not fixture.connection.eof_received(), "the transport closes"
 
 
-def test_an_incomplete_request_behind_whole_ones_is_not_waited_for_after_the_end() -> None:
+@pytest.mark.parametrize("incomplete", [b"P", A[:9], post(b"x", length=2)])
+@pytest.mark.parametrize("before", [b"", A, A + B])
+def test_a_request_that_will_never_be_whole_is_handed_over(before: bytes, incomplete: bytes) -> None:
     fixture = Fixture()
-    fixture.connection.data_received(A + B + A[:9])
+    fixture.connection.data_received(before + incomplete)
     assert fixture.connection.eof_received()
     fixture.loop.advance(0)
-    assert [body for _, _, body in fixture.taken()] == [b"/aa", b"/ab"]
-    assert fixture.transport.closed
+    assert len(fixture.taken()) == before.count(b"POST")
+    general = handed_over(fixture)
+    assert general.data == incomplete
+    assert general.calls == ["made", "data", "eof"]
 
 
 def test_a_client_that_ends_its_side_during_a_stream_is_gone() -> None:

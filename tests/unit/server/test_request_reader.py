@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import tracemalloc
 from typing import Any, cast
 
 import pytest
@@ -204,6 +205,29 @@ def test_a_body_that_comes_by_bytes_holds_little_more_than_its_size() -> None:
     assert made.body_size == 100_000
     assert made.size == len(head) + 100_000
     assert made._more.__sizeof__() < 130_000
+
+
+def test_a_large_body_is_copied_once() -> None:
+    size = 4 << 20
+    made = reader(max_body=size)
+    tracemalloc.start()
+    try:
+        made.receive_data(post(length=size))
+        assert made.next_request() is NEED_DATA
+        piece = b"x" * (1 << 16)
+        for _ in range(size // len(piece) - 1):
+            made.receive_data(piece)
+            assert made.next_request() is NEED_DATA
+        tracemalloc.reset_peak()
+        made.receive_data(piece)
+        found = made.next_request()
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert isinstance(found, HTTPRequest)
+    assert found.body == b"x" * size
+    assert made.size == 0
+    assert peak < 2.5 * size
 
 
 # ---- heads that come again -------------------------------------------------------------------------------------------
