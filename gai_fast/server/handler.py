@@ -22,7 +22,7 @@ from typing import Final, NamedTuple, cast
 
 from aiohttp import web
 from aiohttp.http_exceptions import BadHttpMessage, HttpProcessingError, LineTooLong
-from aiohttp.streams import EMPTY_PAYLOAD
+from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 from aiohttp.web_protocol import RequestHandler, RequestPayloadError, _ErrInfo
 
 from gai_fast.errors import Error
@@ -120,6 +120,7 @@ class Handler(RequestHandler):
         "_has_received",
         "_head_at",
         "_is_last",
+        "_last_body",
         "_timer",
         "_watch",
         "_wire",
@@ -146,6 +147,7 @@ class Handler(RequestHandler):
         self._has_received = False
         self._has_failed = False  # the parser has met an error: it reads no more
         self._is_last = False  # the client has ended its side
+        self._last_body: StreamReader | None = None  # that of the request that was read last
         self._end: asyncio.Future[None] | None = None  # that of the client's side, where it is waited for
 
     # -- asyncio --
@@ -169,10 +171,12 @@ class Handler(RequestHandler):
             last = self._messages[-1][0]
             if isinstance(last, _ErrInfo):
                 self._has_failed = True
-                self._break_bodies()
+                self._break_body()
             elif last.method == "CONNECT":  # for proxies: its target has no path, so no route could refuse it
                 self._messages[-1] = _ErrInfo(400, BadHttpMessage("CONNECT"), ""), EMPTY_PAYLOAD
                 self._has_failed = True
+            else:
+                self._last_body = self._messages[-1][1]
         elif self._is_idle and not self._head_at and data:
             self._await_head()
 
@@ -186,10 +190,8 @@ class Handler(RequestHandler):
         self._is_last = True
         if self._end is not None and not self._end.done():
             self._end.set_result(None)
-        request = self._current_request
-        if request is not None and not request.content.is_eof():
-            return False  # the rest of its body will never come
-        return self._has_received and not self._is_idle and not self._has_failed
+        self._break_body()
+        return self._has_received and not self._is_idle
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """The client is gone."""
@@ -219,7 +221,9 @@ class Handler(RequestHandler):
         if not is_lost:
             if self._wire.get_write_buffer_size():
                 self._watch_writing()
-            if not response.keep_alive and not self._is_last and (self._has_failed or request.keep_alive):
+            if self._is_last and not request.content.is_eof():
+                self.force_close()  # aiohttp would wait for the rest of the body
+            elif not response.keep_alive and not self._is_last and (self._has_failed or request.keep_alive):
                 await self._linger()
         return response, is_lost
 
@@ -295,14 +299,11 @@ class Handler(RequestHandler):
         if not self._watch.is_running and self._wire.get_protocol() is self:
             self._watch.start()
 
-    def _break_bodies(self) -> None:
-        """Ends bodies whose rest cannot be read."""
-        payloads = [payload for _, payload in self._messages]
-        if self._current_request is not None:
-            payloads.append(self._current_request.content)
-        for payload in payloads:
-            if not payload.is_eof() and payload.exception() is None:
-                payload.set_exception(RequestPayloadError("the body is not valid HTTP/1.1"))
+    def _break_body(self) -> None:
+        """Ends the last body where its rest will never come or cannot be read; all others are whole."""
+        body = self._last_body
+        if body is not None and not body.is_eof() and body.exception() is None:
+            body.set_exception(RequestPayloadError("the body is not valid HTTP/1.1"))
 
     def _refusal(self, error: Error) -> Reply:
         """The reply to a request that cannot be read."""

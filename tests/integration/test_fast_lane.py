@@ -104,7 +104,15 @@ async def test_requests_that_were_sent_before_the_client_ended_its_side_are_answ
         gateway = await net.gateway(fast_lane=way)
         wrong = request_bytes(gateway.host, "POST", HOT, {"query": 1})
         other = request_bytes(gateway.host, "GET", "/healthz")
-        for data, statuses in ((wrong * 3, [400] * 3), (other * 3, [200] * 3), (wrong + other * 2, [400, 200, 200])):
+        half = wrong[:-1]
+        for data, statuses in (
+            (wrong * 3, [400] * 3),
+            (other * 3, [200] * 3),
+            (wrong + other * 2, [400, 200, 200]),
+            (half, [400]),
+            (wrong + half, [400, 400]),
+            (other + half, [200, 400]),
+        ):
             assert [status for status, *_ in await exchange(gateway, data)] == statuses
 
 

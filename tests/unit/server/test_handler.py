@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import re
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -318,7 +319,7 @@ async def test_requests_that_came_before_the_client_ended_its_side_are_answered(
         client.writer.close()
 
 
-async def test_a_client_that_ends_its_side_amid_a_body_is_gone() -> None:
+async def test_the_rest_of_a_body_is_not_waited_for_once_the_client_has_ended_its_side() -> None:
     site = Site()
     async with running(site):
         client = await site.connect()
@@ -326,5 +327,24 @@ async def test_a_client_that_ends_its_side_amid_a_body_is_gone() -> None:
         while not site.bodies:
             await asyncio.sleep(0.001)
         client.writer.write_eof()
-        assert await client.read() == b""
+        assert (await client.read()).startswith(b"HTTP/1.1 500"), "the handler's own error; ours knows better"
         client.writer.close()
+        assert site.bodies == ["ab", "RequestPayloadError"]
+
+
+HALF = b"POST /body HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\n\r\nab"
+
+
+@pytest.mark.parametrize(("last", "pause"), [(HALF, 0), (HALF, 0.05), (b"\x00\r\n\r\n", 0.05)])
+async def test_the_end_of_the_clients_side_keeps_no_answer_back(last: bytes, pause: float) -> None:
+    """The last request is answered too where it is wrong."""
+    site = Site()
+    async with running(site):
+        client = await site.connect()
+        client.writer.write(GET)
+        await asyncio.sleep(pause)
+        client.writer.write(last)
+        client.writer.write_eof()
+        data = await client.read()
+        client.writer.close()
+        assert re.findall(rb"HTTP/1\.[01] ([0-9]+)", data) == [b"200", b"500" if last is HALF else b"400"]
