@@ -32,8 +32,9 @@ class WriteProgress:
         self._taken = 0
         self._since = 0.0
 
-    def restart(self, now: float) -> None:
-        """Begins to measure: up to now the client owed nothing."""
+    def restart(self, written: int, unsent: int, now: float) -> None:
+        """Begins to measure: the client's time runs from now on; arguments as for `is_stuck`."""
+        self._taken = written - unsent
         self._since = now
 
     def is_stuck(self, written: int, unsent: int, now: float, timeout: float) -> bool:

@@ -263,7 +263,7 @@ class LaneConnection:
         now = self._loop.time()
         request.began = now
         if not self.transport.get_write_buffer_size():
-            self._progress.restart(now)
+            self._progress.restart(self._written, 0, now)
         self._arm(now + self.write_timeout / _LOOKS)
         self._state = _ANSWERING
         self.answering = request

@@ -6,6 +6,7 @@ import asyncio
 from typing import Final
 
 from gai_fast.net.timers import Timer, Timers
+from gai_fast.server.deadlines import WriteProgress
 
 _LOOKS: Final = 4
 """Looks at a client within its time: one that takes nothing is cut off at most a quarter of it too late."""
@@ -25,7 +26,7 @@ class WriteWatch:
             while the client takes nothing.
     """
 
-    __slots__ = ("_seconds", "_taken", "_taken_at", "_timer", "_timers", "_transport", "_until_empty", "written")
+    __slots__ = ("_progress", "_seconds", "_timer", "_timers", "_transport", "_until_empty", "written")
 
     def __init__(
         self, transport: asyncio.Transport, timers: Timers, seconds: float, *, until_empty: bool = False
@@ -36,8 +37,7 @@ class WriteWatch:
         self._until_empty = until_empty
         self._timer: Timer | None = None
         self.written = 0
-        self._taken = 0
-        self._taken_at = 0.0
+        self._progress = WriteProgress()
 
     @property
     def is_running(self) -> bool:
@@ -48,7 +48,7 @@ class WriteWatch:
         """Begins; the client's time runs from now on."""
         self.stop()
         now = self._timers.clock()
-        self._taken, self._taken_at = self.written - self._transport.get_write_buffer_size(), now
+        self._progress.restart(self.written, self._transport.get_write_buffer_size(), now)
         self._timer = self._timers.schedule(now + self._seconds / _LOOKS, self._look)
 
     def stop(self) -> None:
@@ -61,12 +61,9 @@ class WriteWatch:
         self._timer = None
         now = self._timers.clock()
         unsent = self._transport.get_write_buffer_size()
-        taken = self.written - unsent
         if not unsent and self._until_empty:
             return
-        if not unsent or taken != self._taken:
-            self._taken, self._taken_at = taken, now
-        elif now - self._taken_at >= self._seconds:
+        if self._progress.is_stuck(self.written, unsent, now, self._seconds):
             self._transport.abort()
             return
         self._timer = self._timers.schedule(now + self._seconds / _LOOKS, self._look)

@@ -32,21 +32,21 @@ def test_a_body_that_comes_by_drops_is_due_as_a_whole() -> None:
 
 def test_a_client_is_stuck_that_takes_no_byte_for_the_whole_time() -> None:
     progress = WriteProgress()
-    progress.restart(10.0)
+    progress.restart(100, 100, 10.0)
     assert not progress.is_stuck(100, 100, 19.0, 10.0)
     assert progress.is_stuck(100, 100, 20.0, 10.0)
 
 
 def test_a_client_that_takes_one_byte_is_not_stuck() -> None:
     progress = WriteProgress()
-    progress.restart(0.0)
+    progress.restart(100, 100, 0.0)
     for now in range(1, 100):
         assert not progress.is_stuck(100, 100 - now, now * 9.0, 10.0)
 
 
 def test_a_client_that_owes_nothing_is_not_stuck() -> None:
     progress = WriteProgress()
-    progress.restart(0.0)
+    progress.restart(100, 100, 0.0)
     assert not progress.is_stuck(100, 0, 1000.0, 10.0)
     assert not progress.is_stuck(200, 100, 1009.0, 10.0)
     assert progress.is_stuck(200, 100, 1019.0, 10.0)
@@ -54,6 +54,6 @@ def test_a_client_that_owes_nothing_is_not_stuck() -> None:
 
 def test_more_that_is_written_is_nothing_taken() -> None:
     progress = WriteProgress()
-    progress.restart(0.0)
+    progress.restart(100, 100, 0.0)
     assert not progress.is_stuck(100, 100, 5.0, 10.0)
     assert progress.is_stuck(500, 500, 10.0, 10.0)
