@@ -1,4 +1,4 @@
-"""What every stream of events must be, whatever happened to it (CONTRACT §5), and how that is tried on any body."""
+"""The rules of a legal stream of events (docs/events.md), and how they are tried on any body."""
 
 from __future__ import annotations
 

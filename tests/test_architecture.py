@@ -1,6 +1,6 @@
-"""The house of DESIGN, enforced: who imports whom, where a decision may stand, what every module has.
+"""The rules of docs/architecture.md, enforced: imports between layers, homes of decisions, what every module has.
 
-Read from the sources with `ast`, so that nothing of ours has to be imported to be judged.
+They are read from the sources with `ast`, so that no module has to be imported to be checked.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ builds its request in the engine."""
 
 KINDS = ("providers", "formats", "processors")
 
-# Where a provider's name may stand, beside `providers/` and `formats/` (DESIGN, "The house").
+# Where a provider's name may stand, beside `providers/` and `formats/`.
 ROUTES = {"server.routes", "server.streams"}
 NAMED = {
     "config.resolution": {"demo"},
@@ -381,6 +381,46 @@ def test_no_path_or_address_of_a_machine_is_left_in_the_sources() -> None:
 
 
 # ---- what every module has -------------------------------------------------------------------------------------------
+
+
+# Documents that are not in the repository, and their numbered items; the brackets keep this line from matching itself.
+OUTSIDE = re.compile(
+    r"\b(?:CONTR[A]CT|DESI[G]N|RELIAB[I]LITY|ECOSY[S]TEM|OPER[A]TING|PROV[I]DERS §|CLI[E]NTS\.md|[Td][0-9]{2}\b)"
+)
+PAGE_NAMED = re.compile(r'docs/([\w-]+\.md)(?:, "([^"]+)"(?: and "([^"]+)")?)?')
+WRITTEN = {".py", ".pyx", ".pxd", ".c", ".h", ".md", ".toml", ".sh", ".in", ".js", ".css", ".html", ".svg", ""}
+
+
+def written_files() -> Iterator[Path]:
+    """Every text file of the repository, without those that are built, installed or recorded."""
+    for top in sorted(ROOT.iterdir()):
+        if top.name.startswith(".") or top.name in ("build", "dist") or top.suffix == ".egg-info":
+            continue
+        for path in [top] if top.is_file() else sorted(top.rglob("*")):
+            is_made = {".cache", "results", "__pycache__"} & {*path.parts} or path.match("_native/*.c")
+            if path.is_file() and path.suffix in WRITTEN and not is_made:
+                yield path
+
+
+def test_no_file_refers_to_a_document_that_is_not_in_the_repository() -> None:
+    assert not violations(
+        f"{path.relative_to(ROOT)}:{number}: {found[0]}"
+        for path in written_files()
+        for number, line in enumerate(path.read_text().splitlines(), 1)
+        if (found := OUTSIDE.search(line))
+    )
+
+
+def test_every_page_and_section_that_a_source_names_is_there() -> None:
+    headings = {page.name: re.findall(r"^#+ (.+)$", page.read_text(), re.M) for page in (ROOT / "docs").glob("*.md")}
+    assert not violations(
+        f"{path.relative_to(ROOT)}: docs/{page} {section}"
+        for path in written_files()
+        if path.suffix != ".md"
+        for page, *sections in PAGE_NAMED.findall(path.read_text())
+        for section in sections
+        if section not in ["", *headings.get(page, ())] or (not section and page not in headings)
+    )
 
 
 def test_every_module_says_what_it_owns() -> None:
