@@ -20,6 +20,7 @@ cdef class WriteBuffer:
     cdef gai_buffer bytes
     cdef size_t keep        # its first size in bytes, to which it shrinks back
     cdef Py_ssize_t exports  # memoryviews of it
+    cdef bint is_open       # inside of a view's block; otherwise it gives no memoryview
 
 
 cdef enum:

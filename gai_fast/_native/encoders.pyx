@@ -1,8 +1,9 @@
 """Events, objects and text → JSON, SSE frames and NDJSON lines.
 
 `_pure/jsontext.py` and `_pure/encoders.py` define them. A delta is written straight into the buffer: no bytes object,
-no dict, no Python call but the clock's. Any other event is written key by key. The writer knows the exact types that `json` makes, and `JSONText`. If a value has another type,
-the pure function writes the whole object, or refuses it with the one error text.
+no dict, no Python call but the clock's. Any other event is written key by key. The writer knows the exact types that
+`json` makes, and `JSONText`. If a value has another type, the pure function writes the whole object, or refuses it with
+the one error text.
 """
 
 cimport cython
@@ -123,7 +124,7 @@ def build():
 
 
 cdef class WriteBuffer:
-    """Memory of an encoder; `memoryview` gives what is written, read-only."""
+    """Memory of an encoder; while it is open `memoryview` gives what is written, read-only."""
 
     def __cinit__(self, size_t keep):
         gai_borrow(&self.bytes, NULL, 0)
@@ -134,6 +135,9 @@ cdef class WriteBuffer:
         gai_release(&self.bytes)
 
     def __getbuffer__(self, Py_buffer *view, int flags):
+        # A view's `obj` is this object. Whoever keeps it must not see memory that the encoder writes to and resizes.
+        if not self.is_open:
+            raise faults.left()
         PyBuffer_FillInfo(view, self, self.bytes.data, self.bytes.size, 1, flags)
         self.exports += 1
 
@@ -152,7 +156,7 @@ cdef object JSONDecodeError = orjson.JSONDecodeError
 
 
 def escape(text):
-    r"""The JSON string that says the text, with its quotes, in UTF-8. See `gai_fast._pure_text.jsontext.escape`."""
+    r"""Returns the text as a JSON string, with its quotes, in UTF-8. See `gai_fast._pure.jsontext.escape`."""
     cdef gai_buffer out
     cdef uint8_t[512] memory
     if not isinstance(text, str):
@@ -166,7 +170,7 @@ def escape(text):
 
 
 def encode_json(value):
-    """The value as canonical JSON. See `gai_fast._pure_text.jsontext.encode_json`."""
+    """Returns the value as canonical JSON. See `gai_fast._pure.jsontext.encode_json`."""
     cdef gai_buffer out
     cdef uint8_t[512] memory
     gai_borrow(&out, memory, sizeof(memory))
@@ -179,7 +183,7 @@ def encode_json(value):
 
 
 def compact_json(text):
-    """The JSON text without white space outside its strings. See `gai_fast._pure_text.jsontext.compact_json`."""
+    """Returns the JSON text without white space outside of strings. See `gai_fast._pure.jsontext.compact_json`."""
     cdef gai_outline outline
     if look_over(text, &outline) and not outline.blanks:
         try:
@@ -191,7 +195,7 @@ def compact_json(text):
 
 
 def parse_exact(text):
-    """The value that a JSON text says, integers exact. See `gai_fast._pure_text.jsontext.parse_exact`."""
+    """Returns the value of a JSON text, integers exact. See `gai_fast._pure.jsontext.parse_exact`."""
     cdef gai_outline outline
     if look_over(text, &outline):
         try:
@@ -550,6 +554,7 @@ cdef class EncoderView:
         if encoder._ahead:
             pending = encoder.take()
             append_bytes(&encoder._buffer.bytes, pending)
+        encoder._buffer.is_open = True
         self._view = memoryview(encoder._buffer)
         encoder._viewed = True
         return self._view
@@ -558,7 +563,7 @@ cdef class EncoderView:
         cdef _Encoder encoder = self._encoder
         if self._view is None:
             return
-        encoder._viewed = False
+        encoder._viewed = encoder._buffer.is_open = False
         try:
             self._view.release()
         except BufferError:
@@ -778,9 +783,15 @@ cdef class _Encoder:
         cdef long long ts
         if not wanted or self._clock is None:
             return -1
+        cdef long long seq = self._seq
+        cdef bint first = self._first
         now = self._clock()
         ts = exact(now)
-        return pure.checked_ts(now) if ts < 0 else ts
+        if ts < 0:
+            ts = pure.checked_ts(now)
+        if self._seq != seq or self._first != first:
+            raise faults.encoded_within_clock()  # the caller decided by them what this event needs
+        return ts
 
     cdef int count(self, long long seq) noexcept:
         if seq >= 0:

@@ -82,7 +82,7 @@ cdef class _Feed:
     def __init__(self, limit=LIMIT):
         if self._feeding:
             raise faults.fed_within_feed()
-        self._limit = limit
+        self._limit = limit if limit is LIMIT else pure.checked_limit(limit)
         self.reset()
 
     def __dealloc__(self):

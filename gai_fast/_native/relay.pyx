@@ -646,6 +646,8 @@ cdef class DeltaCopier:
             data = self._runs[0] if len(self._runs) == 1 else b"".join(self._runs)
             self._runs.clear()
             return data
+        if made is NULL:
+            return b""  # there was no memory for the output, as the call that needed it has raised
         self._made = NULL
         gai_borrow(&self._out, NULL, 0)
         return finished_bytes(made, size)
@@ -709,7 +711,7 @@ cdef class DeltaCopier:
 
     cdef int abandon(self) noexcept:
         gai_move(&self._state, GAI_ABANDON)
-        self.copied = 0
+        self.copied = self._run_begin = self._run_end = 0
         return self.drop()
 
     cdef int drop(self) noexcept:
@@ -873,7 +875,7 @@ cdef class FastPath:
         cdef const uint8_t *end = begin + PyBytes_GET_SIZE(data)
         cdef const uint8_t *only
         cdef size_t size, copied, said
-        cdef bytes body, written, held = copier._held
+        cdef bytes body, written = None, held = copier._held
         cdef Py_ssize_t ahead = PyBytes_GET_SIZE(held)  # bytes of an earlier read
         cdef bint is_all, is_well = False
         self.at = now
@@ -893,8 +895,11 @@ cdef class FastPath:
         copier.lend(brief, BRIEF)
         try:
             is_all = copier.copy_all(self._seq, self._now_ms() if copier._is_timed else 0)
+            copied = copier.copied
             if not is_all:
                 copier.keep()
+            elif copied:
+                written = copier.take_chunk(&said)
             is_well = True
         finally:
             if not is_well:
@@ -903,11 +908,9 @@ cdef class FastPath:
             body = copier.unload()
             self.note(began, <Py_ssize_t>size - ahead - PyBytes_GET_SIZE(body))
             return body
-        copied = copier.copied
         if copied:
             self._seq += copied
             self._deltas += copied
-            written = copier.take_chunk(&said)
             copier.unload()
             self._counters.sent += said
             if self._out >= 0:
@@ -937,6 +940,22 @@ cdef class FastPath:
         return 0
 
 
+cdef inline int append_read(list reads, reader, exchange, FastPath fast_path, bytes data) except -1:
+    """Appends the items of one read, or none of them."""
+    cdef Py_ssize_t size = len(reads)
+    cdef bint is_well = False
+    try:
+        reads.append(reader)
+        reads.append(exchange)
+        reads.append(fast_path)
+        reads.append(data)
+        is_well = True
+    finally:
+        if not is_well:
+            del reads[size:]
+    return 0
+
+
 @cython.final
 cdef class ReadBatch:
     """See `gai_fast._pure.fast_path.ReadBatch`. Reads go to their fast path at once, not to their reader first."""
@@ -963,19 +982,34 @@ cdef class ReadBatch:
         cdef list reads = self._reads
         if not reads:
             self._loop.call_soon(self._handle)
-        reads.append(reader)
-        reads.append(exchange)
-        reads.append(fast_path)
-        reads.append(data)
+        append_read(reads, reader, exchange, fast_path, data)
 
     def close(self):
         """Gives back all borrowed sockets and closes the set."""
-        for fast_path in tuple(self._lent):
-            (<FastPath>fast_path)._reader.take_back()
-        if self._set >= 0:
-            self._loop.remove_reader(self._set)
-            gai_close_set(self._set)
+        cdef int opened = self._set
+        try:
+            self.give_all_back(list(self._lent), 0)
+        finally:
             self._set = -1
+            if opened >= 0:
+                try:
+                    self._loop.remove_reader(opened)
+                finally:
+                    gai_close_set(opened)
+
+    cdef int give_all_back(self, list lent, Py_ssize_t at) except -1:
+        """Gives them back from a place on. If one raises, the others are still given back."""
+        cdef FastPath fast_path
+        try:
+            while at < len(lent):
+                fast_path = <FastPath>lent[at]
+                at += 1
+                if fast_path._batch is self:  # not given back in the meantime
+                    fast_path._reader.take_back()
+        finally:
+            if at < len(lent):
+                self.give_all_back(lent, at)
+        return 0
 
     def _handle(self):
         """Handles the reads of the turn."""
@@ -1046,21 +1080,20 @@ cdef class ReadBatch:
         """Reads one of them, or gives it back."""
         cdef list reads = self._reads
         cdef Py_ssize_t size = 0
-        cdef bytes data = None
+        cdef bint is_well = False
         if fast_path._batch is not self:
             return 0  # given back in the meantime
         if fast_path.chunks is not None and not ends:
             size = gai_receive(fast_path._in, INPUT, ROOM)
         if size > 0:
             try:
-                data = PyBytes_FromStringAndSize(INPUT, size)
+                append_read(
+                    reads, fast_path._reader, fast_path._exchange, fast_path, PyBytes_FromStringAndSize(INPUT, size)
+                )
+                is_well = True
             finally:
-                if data is None:
+                if not is_well:
                     fast_path._reader.drop()  # there was no memory for what it has read
-            reads.append(fast_path._reader)
-            reads.append(fast_path._exchange)
-            reads.append(fast_path)
-            reads.append(data)
         elif size < 0 and size != -EAGAIN:
             fast_path._reader.broke(OSError(-size, strerror(-size).decode()))
         if (size == 0 or size == ROOM) and fast_path._batch is self:

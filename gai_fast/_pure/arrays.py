@@ -11,7 +11,7 @@ import re
 from typing import Final
 
 from gai_fast._pure import faults
-from gai_fast._pure.parsers import Frame
+from gai_fast._pure.parsers import Frame, checked_limit
 from gai_fast.limits import LIMITS
 
 _OUTSIDE: Final = re.compile(rb'["\[\]{},]')
@@ -35,7 +35,7 @@ class ArrayFramer:
     __slots__ = ("_broken", "_buffer", "_closed", "_depth", "_in_string", "_limit", "_searched", "_start")
 
     def __init__(self, limit: int = LIMITS.event) -> None:
-        self._limit = limit
+        self._limit = checked_limit(limit)
         self._reset()
 
     def _reset(self) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import operator
 import re
+import sys
 import unicodedata
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
@@ -260,7 +261,8 @@ class _Encoder(ABC):
         stream_id: The stream's id; SSE frames then have an `id:` line. 1 to 100 characters of `[A-Za-z0-9_-]`.
         request_id: Written into the envelope where given.
         trace_id: Likewise.
-        clock: Returns milliseconds since the epoch, below 2**53. Without it only events with their own `ts` have one.
+        clock: Returns milliseconds since the epoch, below 2**53; it must not write with the encoder. Without a clock
+            only events with their own `ts` have one.
         capacity: Bytes the buffer has at first, and shrinks back to.
         timestamps: With the compact envelope: `ts` on every event.
 
@@ -440,8 +442,15 @@ class _Encoder(ABC):
         if told:
             envelope.update(self._envelope)
         if self._clock is not None and (told or self._timestamps) and event.get("ts") is None:
-            envelope["ts"] = checked_ts(self._clock())
+            envelope["ts"] = self._now(self._clock)
         return self._frame(name, seq, encode_json(ordered(event, envelope)), retry), seq
+
+    def _now(self, clock: Callable[[], int]) -> int:
+        before = self._seq, self._first
+        ts = checked_ts(clock())
+        if (self._seq, self._first) != before:
+            raise faults.encoded_within_clock()
+        return ts
 
     @abstractmethod
     def _frame(self, name: str, seq: int | None, written: bytes, retry: int | None) -> bytes:
@@ -569,7 +578,8 @@ def checked_envelope(envelope: str, request_id: str | None, trace_id: str | None
     for key, value in written.items():
         if value is not None and not isinstance(value, str):
             raise faults.not_text(key, value)
-    return envelope == "full", {key: value for key, value in written.items() if value}
+    # Of a subclass the text, as in `field_value`.
+    return envelope == "full", {key: str.__str__(value) for key, value in written.items() if value}
 
 
 def checked_stream_id(stream_id: str | None) -> str | None:
@@ -581,7 +591,7 @@ def checked_stream_id(stream_id: str | None) -> str | None:
 
 def checked_capacity(capacity: int) -> int:
     """Returns the buffer's first size in bytes. A `bytearray` grows by itself, so it is only checked here."""
-    if type(capacity) is not int or capacity < 1:
+    if type(capacity) is not int or not 1 <= capacity <= sys.maxsize:
         raise faults.bad_capacity()
     return capacity
 

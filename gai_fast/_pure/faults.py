@@ -126,6 +126,10 @@ def viewed() -> BufferError:
     return BufferError("the encoder's memory is exported: leave the view's block first")
 
 
+def left() -> BufferError:
+    return BufferError("the encoder's memory can be read inside of the view's block only")
+
+
 def bad_buffer() -> TypeError:
     return TypeError("a writable, contiguous buffer is needed")
 
@@ -134,11 +138,19 @@ def bad_offset() -> ValueError:
     return ValueError("offset must be 0 or more")
 
 
+def encoded_within_clock() -> RuntimeError:
+    return RuntimeError("clock must not write events with the encoder that calls it")
+
+
 # ---- parsers -------------------------------------------------------------------------------------------------------
 
 
 def not_bytes(value: object) -> TypeError:
     return TypeError(f"a contiguous bytes-like object is needed, not {type(value).__name__}")
+
+
+def bad_limit() -> ValueError:
+    return ValueError("limit must be an int of bytes, 0 or more")
 
 
 def event_too_long(limit: int) -> FeedError:

@@ -7,6 +7,7 @@ how the bytes were cut into reads (except for a late LF of a CRLF, see `SSEFrame
 from __future__ import annotations
 
 import re
+import sys
 from abc import ABC, abstractmethod
 from typing import Any, Final, Generic, NamedTuple, TypeVar
 
@@ -51,7 +52,7 @@ class _Feed(ABC, Generic[Item]):
     __slots__ = ("_broken", "_buffer", "_first", "_limit", "_mark", "_searched", "_start")
 
     def __init__(self, limit: int = LIMITS.event) -> None:
-        self._limit = limit
+        self._limit = checked_limit(limit)
         self._reset()
 
     def _reset(self) -> None:
@@ -383,6 +384,13 @@ class LineFramer(_LineFeed[Frame]):
 
     def _end_line(self, line: bytes, raw: bytes, number: int, items: list[Frame]) -> None:
         items.append(Frame(raw, "", _text(line) if line else None, None))
+
+
+def checked_limit(limit: int) -> int:
+    """Returns the most bytes that a parser holds, if it is valid."""
+    if type(limit) is not int or not 0 <= limit <= sys.maxsize:
+        raise faults.bad_limit()
+    return limit
 
 
 def parse_line(line: bytes, number: int) -> Any:

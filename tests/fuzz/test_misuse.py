@@ -8,10 +8,15 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
+from importlib.util import find_spec
+from typing import NoReturn
 
 import pytest
 
 pytestmark = pytest.mark.native
+
+Unavailable = Callable[[str], NoReturn]
 
 
 EVERY_METHOD = """
@@ -115,6 +120,108 @@ for name, (first, more, end) in feeds.items():
     print(name, "refused and began anew")
 """
 
+WITHOUT_ONE_ALLOCATION = """
+import _testcapi
+import gai_fast._native as native
+
+FRAME = b'data: {"text":"%b"}\\n\\n'
+failures = 0
+
+
+def fails(call, at):
+    global failures
+    _testcapi.set_nomemory(at, at + 1)
+    try:
+        call()
+    except (MemoryError, SystemError):
+        failures += 1
+        return True
+    finally:
+        _testcapi.remove_mem_hooks()
+    return False
+
+
+class Connection:
+    def write(self, data):
+        pass
+
+    def lend(self, borrower):
+        return -1
+
+    def handle(self, exchange, data, now):
+        handled.append(data)
+
+    call_soon = staticmethod(lambda callback: callbacks.append(callback))
+
+
+def counters():
+    return native.StreamCounters(native.Bounds(()), 0.0)
+
+
+# A copier and its fast path: what is copied after the failure is whole. (A relay ends the stream; only a fast path has
+# to drop what the failed call had copied, since that lies on the stack.)
+(frame,) = native.SSEFramer().feed(FRAME % b"x")
+event = {"type": "text.delta", "text": "x"}
+for passes, parts, copied in ((False, (b"<", "text", b">"), b"<z>"), (True, (), FRAME % b"z")):
+    for sizes in ((20,), (3000,) * 5, (10,) * 2000, (1, 30_000, 100_000)):
+        data = b"".join(FRAME % (b"y" * size) for size in sizes)
+        for at in range(30):
+            for is_fast in (False, True):
+                copier = native.DeltaCopier(native.SSEFramer(), passes, frozenset({"text"}))
+                copier.learn(frame, event, "text", parts)
+                path = native.FastPath(copier, Connection(), lambda: 0, counters())
+                path.chunks = native.ChunkedBody()
+                chunk = b"%x\\r\\n%b\\r\\n" % (len(data), data)
+                if is_fast:
+                    fails(lambda: path.feed(chunk, 1.0), at)
+                else:
+                    copier.feed(data)
+                    fails(lambda: copier.next(0, 0), at)
+                copier.settle()
+                copier.take_copied()
+                copier.close()
+                copier.feed(FRAME % b"z")
+                frames = copier.next(0, 0)
+                out, count, _ = copier.take_copied()
+                assert frames or (bytes(out).endswith(copied) and count == 1), (passes, at, is_fast, bytes(out), count)
+                assert frames or not is_fast or bytes(out) == copied, (passes, at, bytes(out))
+print("copiers", failures > 50)
+
+# A batch: a read is added whole or not at all.
+for before in range(20):
+    for at in range(12):
+        handled, callbacks = [], []
+        batch = native.ReadBatch(Connection(), lambda: 1.0)
+        path = native.FastPath(copier, Connection(), lambda: 0, counters())
+        connection = Connection()
+        for _ in range(before):
+            batch.add(connection, "", path, b"")
+        is_lost = fails(lambda: batch.add(connection, "", path, b""), at)
+        batch.add(connection, "", path, b"")
+        callbacks[0]()
+        assert len(handled) == before + 2 - is_lost, (before, at)
+
+# Encoders: what is written afterwards is whole.
+for kind in ("SSEEncoder", "NDJSONEncoder"):
+    for text in ("x", "y" * 10_000, "\\u20ac" * 5_000):
+        for at in range(30):
+            encoder = getattr(native, kind)("full", request_id="r", clock=lambda: 5)
+            for call in (
+                lambda: encoder.text_delta(text),
+                lambda: encoder.event({"type": "usage", "x": text, "y": [1, {"a": 1}]}),
+                lambda: encoder.append_frames(text.encode(), 1),
+                lambda: encoder.delta_parts(event, "text"),
+                lambda: encoder.text_delta_into(bytearray(99_999), 0, text),
+                encoder.take,
+                encoder.take_pieces,
+            ):
+                fails(call, at)
+            encoder.take()
+            encoder.text_delta("z")
+            assert b'"text":"z"' in encoder.take()
+print("all", failures > 150)
+"""
+
 MUTATED = """
 import gai_fast._native as native
 import gai_fast._pure as pure
@@ -151,6 +258,13 @@ def test_no_call_ends_the_process() -> None:
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the limit of a process's memory, as Linux has it")
 def test_a_parser_that_had_no_memory_for_its_input_does_not_go_on_as_if_nothing_were_missing() -> None:
     assert run(WITHOUT_MEMORY).count("refused and began anew") == 4
+
+
+def test_a_kernel_that_lacked_memory_for_one_object_goes_on_with_whole_ones(unavailable: Unavailable) -> None:
+    """Each allocation of each call fails once. orjson, which ends the process then, has no part in these calls."""
+    if find_spec("_testcapi") is None:
+        unavailable("_testcapi")
+    assert run(WITHOUT_ONE_ALLOCATION).splitlines() == ["copiers True", "all True"]
 
 
 def test_an_event_that_changes_while_it_is_written_is_written_as_python_writes_it() -> None:

@@ -376,6 +376,7 @@ def test_a_comment_prefixes_every_line_and_ends_no_block(kernels: ModuleType) ->
         ({"trace_id": b"x"}, "trace_id must be str, not bytes"),
         ({"capacity": 0}, "capacity must be an int"),
         ({"capacity": True}, "capacity must be an int"),
+        ({"capacity": 2**70}, "capacity must be an int"),
         ({"capacity": 1.5}, "capacity must be an int"),
     ],
 )
@@ -619,3 +620,62 @@ def test_what_follows_frames_written_elsewhere_stands_behind_them(kernels: Modul
         return
     getattr(encoder, after)({"type": "warning", "reason": "x"} if after == "event" else "text")
     assert encoder.take().startswith(b"<1>")
+
+
+class Text(str):
+    """A caller's own kind of text."""
+
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        return "other"
+
+
+@pytest.mark.parametrize("kind", ["SSEEncoder", "NDJSONEncoder"])
+def test_ids_of_a_subclass_of_str_are_written_as_their_text(kernels: ModuleType, kind: str) -> None:
+    encoder = getattr(kernels, kind)("full", request_id=Text("r"), trace_id=Text("t"))
+    for event in ({"type": "usage", "usage": {"input_tokens": 1}}, {"type": "text.delta", "text": "x"}):
+        encoder.event(event)
+        written = json.loads(encoder.take().split(b"data: ")[-1])
+        assert (written["request_id"], written["trace_id"]) == ("r", "t")
+    parts = encoder.delta_parts({"type": "tool.call.delta", "index": 1}, "arguments")
+    assert any(b'"request_id":"r","index":1' in part for part in parts if type(part) is bytes)
+
+
+@pytest.mark.parametrize("envelope", ["compact", "full"])
+@pytest.mark.parametrize("way", ["text_delta", "event", "text_delta_into"])
+def test_a_clock_that_writes_with_its_encoder_is_refused(kernels: ModuleType, envelope: str, way: str) -> None:
+    """The outer event had decided what it needs before the inner one became the stream's first."""
+    calls: list[int] = []
+
+    def writing() -> int:
+        calls.append(1)
+        if len(calls) == 1:
+            encoder.text_delta("inner")
+        return 5
+
+    encoder = kernels.NDJSONEncoder(envelope, clock=writing)
+    arguments: dict[str, tuple[Any, ...]] = {
+        "text_delta": ("outer",),
+        "event": ({"type": "usage", "usage": {"input_tokens": 1}},),
+        "text_delta_into": (bytearray(999), 0, "outer"),
+    }
+    with pytest.raises(RuntimeError, match="clock must not write events"):
+        getattr(encoder, way)(*arguments[way])
+    encoder.text_delta("later")
+    inner, later = map(json.loads, encoder.take().splitlines())
+    assert (inner["text"], inner["seq"], inner["ts"]) == ("inner", 1, 5)
+    assert (later["text"], later["seq"], later.get("ts")) == ("later", 2, 5 if envelope == "full" else None)
+
+
+def test_memory_that_is_looked_at_after_the_block_is_neither_written_nor_moved(kernels: ModuleType) -> None:
+    """A view's `obj` outlives its block. Natively the encoder's memory could then be freed under a second view."""
+    encoder = kernels.SSEEncoder()
+    encoder.text_delta("x" * 99)
+    with encoder.view() as view:
+        memory = view.obj
+    with pytest.raises(BufferError), memoryview(memory):
+        for _ in range(3):
+            encoder.text_delta("y" * 99_999)
+    encoder.text_delta("z")
+    assert b'"text":"z"' in encoder.take()

@@ -73,7 +73,7 @@ def loop() -> Loop:
 
 
 @pytest.fixture
-def turn(kernels: ModuleType, loop: Loop) -> Any:
+def batch(kernels: ModuleType, loop: Loop) -> Any:
     return kernels.ReadBatch(loop, lambda: loop.now)
 
 
@@ -83,51 +83,51 @@ def test_a_closed_fast_path_takes_nothing(kernels: ModuleType) -> None:
 
 
 def test_reads_wait_for_the_end_of_their_turn_and_are_then_handled_in_order(
-    kernels: ModuleType, loop: Loop, turn: Any
+    kernels: ModuleType, loop: Loop, batch: Any
 ) -> None:
     one, other = Reader(), Reader()
     for reader, data in [(one, b"1"), (other, b"2"), (one, b"3")]:
-        turn.add(reader, "x", fast_path(kernels), data)
+        batch.add(reader, "x", fast_path(kernels), data)
     assert len(loop.waiting) == 1
     loop.turn()
     assert one.given == [("x", b"1", 1.5), ("x", b"3", 1.5)]
     assert other.given == [("x", b"2", 1.5)]
-    turn.add(one, "y", fast_path(kernels), b"4")
+    batch.add(one, "y", fast_path(kernels), b"4")
     loop.turn()
     assert one.given[2:] == [("y", b"4", 1.5)]
     assert not loop.waiting
 
 
 def test_what_an_open_fast_path_leaves_of_a_read_goes_to_the_exchange(
-    kernels: ModuleType, loop: Loop, turn: Any
+    kernels: ModuleType, loop: Loop, batch: Any
 ) -> None:
     reader, way = Reader(), fast_path(kernels)
     way.chunks = kernels.ChunkedBody()
-    turn.add(reader, "x", way, b"6\r\n: hi\n\n\r\n")
+    batch.add(reader, "x", way, b"6\r\n: hi\n\n\r\n")
     loop.turn()
     # The definition copies nothing, so all of it takes the long way.
     assert reader.given in ([("rest of", "x", b": hi\n\n", 1.5)], [("x", b"6\r\n: hi\n\n\r\n", 1.5)])
 
 
 def test_one_that_raises_is_told_to_the_loop_and_the_others_are_handled_in_the_next_turn(
-    kernels: ModuleType, loop: Loop, turn: Any
+    kernels: ModuleType, loop: Loop, batch: Any
 ) -> None:
     well = Reader()
-    turn.add(Reader(broken=True), "x", fast_path(kernels), b"1")
-    turn.add(well, "y", fast_path(kernels), b"2")
+    batch.add(Reader(broken=True), "x", fast_path(kernels), b"1")
+    batch.add(well, "y", fast_path(kernels), b"2")
     with pytest.raises(ZeroDivisionError):
         loop.turn()
     assert not well.given
-    turn.add(well, "y", fast_path(kernels), b"3")
+    batch.add(well, "y", fast_path(kernels), b"3")
     loop.turn()
     assert well.given == [("y", b"2", 1.5), ("y", b"3", 1.5)]
 
 
 def test_a_clock_that_raises_loses_no_read(kernels: ModuleType, loop: Loop) -> None:
     loop.now = 0.0
-    turn = kernels.ReadBatch(loop, lambda: loop.now * (1 / loop.now))
+    batch = kernels.ReadBatch(loop, lambda: loop.now * (1 / loop.now))
     reader = Reader()
-    turn.add(reader, "x", fast_path(kernels), b"1")
+    batch.add(reader, "x", fast_path(kernels), b"1")
     with pytest.raises(ZeroDivisionError):
         loop.turn()
     loop.now = 2.0

@@ -279,3 +279,10 @@ def test_line_frames_carry_their_bytes(kernels: ModuleType) -> None:
             (b"not json \xff\n", "", "not json \ufffd", None),
             (b'{"cut"', "", '{"cut"', None),
         ]
+
+
+@pytest.mark.parametrize("kind", ["SSEParser", "SSEFramer", "NDJSONParser", "LineFramer", "ArrayFramer"])
+@pytest.mark.parametrize("limit", [-1, 2**70, 1.5, "x", None, True])
+def test_a_limit_that_is_no_number_of_bytes_is_refused(kernels: ModuleType, kind: str, limit: Any) -> None:
+    with pytest.raises(ValueError, match="limit must be an int of bytes, 0 or more"):
+        getattr(kernels, kind)(limit)

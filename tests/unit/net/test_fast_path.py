@@ -235,7 +235,7 @@ class Stream:
         self.lends = lends
         if lends:
             self.leg.socket, self.leg.other = pair()
-        self.turn = ReadBatch(self.time, self.time.clock) if turns else None
+        self.batch = ReadBatch(self.time, self.time.clock) if turns else None
         upstream = UpstreamSettings("up", provider, "http://x", retries=0)
         clock = Clock(lambda: 1_000 + int(self.time.now * 1000))
         context = StreamContext("strm_1", "req_1", None, "m", clock, timestamps=timestamps)
@@ -272,7 +272,7 @@ class Stream:
     def open(self, spec: StreamSpec, receiver: Session, stream_id: str, number: int) -> tuple[Any, Any, Any]:
         self.exchange = Exchange("up:1", "POST", b"", receiver, Timeouts(1, 300, 6_000), self.time)
         self.wire = wire = SocketWire() if self.lends else Wire()
-        self.connection = UpstreamConnection(wire, self.turn)
+        self.connection = UpstreamConnection(wire, self.batch)
         self.connection.connection_made(wire)  # type: ignore[arg-type]  # what is used of a transport
         self.exchange.begin(self.connection, reused=False)
         return get_provider(self.provider).adapter("m"), lambda error: error, self.exchange
@@ -301,9 +301,9 @@ class Stream:
 
     def close(self) -> None:
         """Closes the sockets; the stream may have ended or not."""
-        if self.turn is not None:
-            self.turn.close()
-            self.turn = None
+        if self.batch is not None:
+            self.batch.close()
+            self.batch = None
         for each in (self.leg, self.wire):
             if isinstance(each, SocketWire) or (isinstance(each, Leg) and each.socket is not None):
                 each.socket.close()  # type: ignore[union-attr]  # it has one
@@ -442,7 +442,7 @@ def test_what_a_tool_is_called_with_is_told_whole() -> None:
         chat(delta={"reasoning_content": "hm"}),
     ],
 )
-def test_anything_else_takes_the_long_way_and_the_shortcut_goes_on_behind_it(odd: bytes) -> None:
+def test_anything_else_takes_the_long_way_and_the_fast_path_goes_on_behind_it(odd: bytes) -> None:
     for together in (odd, text("d") + odd, odd + text("e"), text("d") + odd + text("e")):
         both(answer(*BEGINNING, together, text("f"), text("g"), text("h"), *END))
 
@@ -547,7 +547,7 @@ def test_an_upstream_is_idle_from_the_last_read_on() -> None:
     assert stream.figures.code == "timeout"
 
 
-def test_nothing_goes_the_shortcut_once_the_stream_has_ended() -> None:
+def test_nothing_takes_the_fast_path_once_the_stream_has_ended() -> None:
     reads = answer(*BEGINNING, text("d"), text("e"))[:-1]
 
     def end(stream: Stream) -> None:
@@ -564,17 +564,17 @@ def test_nothing_goes_the_shortcut_once_the_stream_has_ended() -> None:
 only_with_a_fast_path = pytest.mark.native  # the pure one has none, and no read waits
 
 
-def under_way(turn: ReadBatch | None = None) -> Stream:
+def under_way(batch: ReadBatch | None = None) -> Stream:
     stream = Stream(turns=True)
-    if turn is not None:
-        stream.connection._batch = turn
+    if batch is not None:
+        stream.connection._batch = batch
     return stream.receive(*answer(*BEGINNING)[:-1])
 
 
 @only_with_a_fast_path
 def test_the_reads_of_a_turn_are_handled_together_in_the_order_they_came() -> None:
     first = under_way()
-    other = under_way(first.turn)
+    other = under_way(first.batch)
     first.time.advance(0)
     first.leg.pieces = other.leg.pieces = pieces = []  # type: ignore[var-annotated]  # of bytes
     for stream, said in [(first, "1"), (other, "2"), (first, "3")]:
@@ -609,7 +609,7 @@ def test_what_comes_behind_the_end_in_the_same_turn_is_nobodys() -> None:
 @only_with_a_fast_path
 def test_a_read_whose_stream_fails_harms_no_other() -> None:
     stream = under_way()
-    other = under_way(stream.turn)
+    other = under_way(stream.batch)
 
     def fail(data: bytes) -> None:
         raise ZeroDivisionError
@@ -627,7 +627,7 @@ def test_a_read_whose_stream_fails_harms_no_other() -> None:
 @only_with_a_fast_path
 def test_a_fast_path_that_fails_takes_its_connection_with_it_and_no_other() -> None:
     stream = under_way()
-    other = under_way(stream.turn)
+    other = under_way(stream.batch)
     stream.leg.is_broken = True
     for each in (stream, other):
         each.connection.data_received(chunked([text("well")])[0])
@@ -652,7 +652,7 @@ def start() -> Iterator[Callable[..., Stream]]:
         stream = Stream(turns=True, lends=True)
         streams.append(stream)
         if beside is not None:
-            stream.turn, stream.time, stream.connection._batch = beside.turn, beside.time, beside.turn
+            stream.batch, stream.time, stream.connection._batch = beside.batch, beside.time, beside.batch
         stream.receive(*answer(*BEGINNING)[:-1])
         assert stream.is_lent
         assert stream.leg.borrower is not None
@@ -863,11 +863,29 @@ def test_a_loop_that_watches_no_set_reads_all_sockets_itself(monkeypatch: pytest
 
 
 @only_with_a_fast_path
-def test_nothing_is_watched_once_a_turn_is_closed(start: Start) -> None:
+def test_nothing_is_watched_once_a_batch_is_closed(start: Start) -> None:
     stream = start()
-    assert stream.turn is not None
+    assert stream.batch is not None
     assert len(stream.time.watched) == 1
-    stream.turn.close()
+    stream.batch.close()
     assert not stream.time.watched
     assert isinstance(stream.wire, SocketWire)
     assert stream.wire.reads
+
+
+@only_with_a_fast_path
+@pytest.mark.parametrize("raising", [(0,), (1,), (0, 1, 2), (0, 2, 3)])
+def test_a_batch_that_is_closed_gives_back_every_socket_whichever_connections_raise(
+    start: Start, monkeypatch: pytest.MonkeyPatch, raising: tuple[int, ...]
+) -> None:
+    first = start()
+    streams = [first, *(start(first) for _ in range(3))]
+    for at in raising:
+        monkeypatch.setattr(streams[at].connection._transport, "resume_reading", lambda: 1 // 0)
+    assert first.batch is not None
+    with pytest.raises(ZeroDivisionError):
+        first.batch.close()
+    assert not first.time.watched
+    for at, stream in enumerate(streams):
+        assert isinstance(stream.wire, SocketWire)
+        assert stream.wire.reads == (at not in raising)
