@@ -7,6 +7,7 @@ and problems are printed. Importing this package imports no server and no loop.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from functools import partial
 from importlib import import_module
@@ -24,6 +25,7 @@ __all__ = [
     "COMMANDS",
     "ConfigFailure",
     "Failure",
+    "FiniteRange",
     "StartupFailure",
     "check_app",
     "config_option",
@@ -58,6 +60,16 @@ class StartupFailure(Failure):
     """The server cannot start, though the configuration is right: exit code 3, as with uvicorn."""
 
     exit_code = 3
+
+
+class FiniteRange(click.FloatRange):
+    """A range of numbers without NaN, which no bound excludes, and infinity."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        number: float = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value} is not a finite number.", param, ctx)
+        return number
 
 
 # Every flag has an environment variable, and `--help` says which.
@@ -119,8 +131,9 @@ def check_app(loaded: Loaded) -> None:
 
 
 def print_json(value: Any) -> None:
-    """Prints one JSON document, readable by people too."""
-    click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+    """Prints one JSON document, readable by people too. Lone surrogates, as in odd file names, stay escapes."""
+    text = json.dumps(value, indent=2, ensure_ascii=False)
+    click.echo(text.encode("utf-8", "backslashreplace").decode())
 
 
 class _Main(click.Group):

@@ -6,7 +6,6 @@ Owns the command, the table, the report and the conditions of `--fail-on`. `load
 from __future__ import annotations
 
 import asyncio
-import json as json_module
 import operator
 import re
 import signal
@@ -15,12 +14,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Annotated, Any, Final, Literal, Self
 
 import click
+import msgspec
+import orjson
 
 from gai_fast._version import __version__
-from gai_fast.cli import Failure, header_option, json_option, option, plots, print_json
+from gai_fast.cli import Failure, FiniteRange, header_option, json_option, option, plots, print_json
 from gai_fast.cli.load import NATIVE, Endpoint, Histogram, Load, Measured, endpoint
 from gai_fast.cli.plots import figure, seconds
 from gai_fast.cli.serve import QUERY, run_async
@@ -173,6 +174,31 @@ def _times(histogram: Histogram) -> dict[str, Any]:
     }
 
 
+_Figure = Annotated[float, msgspec.Meta(ge=0, le=1e15)] | None
+
+
+class _ComparedTimes(msgspec.Struct):
+    p50: _Figure
+    p90: _Figure
+    p99: _Figure
+    max: _Figure
+    buckets: dict[Annotated[float, msgspec.Meta(ge=0, le=1e15)], Annotated[int, msgspec.Meta(ge=1)]]
+
+
+class _Compared(msgspec.Struct):
+    """The members of earlier results that a comparison reads."""
+
+    schema: Literal["gai-fast.bench.v1"]
+    url: str
+    started: str
+    ttft: _ComparedTimes
+    gap: _ComparedTimes
+    duration: _ComparedTimes
+    requests_per_second: _Figure
+    events_per_second: _Figure
+    tokens_per_second: _Figure
+
+
 def read_results(path: Path) -> Results:
     """Reads a document that `--json` printed.
 
@@ -180,13 +206,15 @@ def read_results(path: Path) -> Results:
         ValueError: The file is not such a document.
     """
     try:
-        results = json_module.loads(path.read_bytes())
+        results: Results = orjson.loads(path.read_bytes())
     except OSError as problem:
         raise ValueError(f"{path}: {problem.strerror}") from None
     except ValueError:
         raise ValueError(f"{path} is not JSON") from None
-    if not isinstance(results, dict) or results.get("schema") != SCHEMA:
-        raise ValueError(f"{path} is not what gai-fast bench --json prints")
+    try:
+        msgspec.convert(results, _Compared, str_keys=True, strict=False)
+    except ValueError as problem:
+        raise ValueError(f"{path} is not what gai-fast bench --json prints: {problem}") from None
     return results
 
 
@@ -355,13 +383,13 @@ def _compared(context: click.Context, parameter: click.Parameter, value: Path | 
 @option("--requests", type=click.IntRange(1), show_default="100, or none with --duration", help="Requests in all.")
 @option(
     "--rate",
-    type=click.FloatRange(0, min_open=True),
+    type=FiniteRange(0, min_open=True),
     help="Requests a second, whatever the endpoint does; by default each connection asks again at once.",
 )
-@option("--duration", type=click.FloatRange(0, min_open=True), help="Seconds after which no request is sent.")
+@option("--duration", type=FiniteRange(0, min_open=True), help="Seconds after which no request is sent.")
 @option(
     "--timeout",
-    type=click.FloatRange(0, min_open=True),
+    type=FiniteRange(0, min_open=True),
     default=120.0,
     help="Seconds in which an answer must have ended.",
 )

@@ -53,7 +53,8 @@ class _Printer:
             self._write("reasoning", event["text"])
         elif kind == "tool.call":
             call = event["tool_call"]
-            click.echo(f"\n[{call['name']} is called; chat runs no tools]", err=True)
+            name = _TERMINAL.sub("", call["name"])
+            click.echo(f"\n[{name} is called; chat runs no tools]", err=True)
         elif kind == "done" and self._last != "\n":
             click.echo()
 

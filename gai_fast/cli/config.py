@@ -58,7 +58,7 @@ def init(file: Path, force: bool) -> None:
     except OSError as problem:
         raise Failure(f"cannot write {file}: {problem.strerror}") from None
     names = [table["name"].value for table in found.upstreams]
-    click.echo(f"wrote {file}, with {', '.join(names) or 'an example'}")
+    click.echo(f"wrote {click.format_filename(file)}, with {', '.join(names) or 'an example'}")
 
 
 def starter(upstreams: Sequence[Mapping[str, Value]]) -> str:

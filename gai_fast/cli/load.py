@@ -26,7 +26,7 @@ from msgspec.json import Decoder
 
 from gai_fast._impl import SSEParser
 from gai_fast.clock import now_ms
-from gai_fast.errors import Error, classify
+from gai_fast.errors import CLASSES, Error, classify
 from gai_fast.events import Event
 from gai_fast.limits import LIMITS
 from gai_fast.net.http_request import Origin, encode_request
@@ -170,8 +170,8 @@ class NativeReader:
             return ()
         try:
             said = [_EVENT.decode(one.data) for one in self._parser.feed(data)]
-        except ValueError:  # msgspec's errors are
-            return self._failed("provider_unavailable", "sent what is no gai.events.v1")
+        except (ValueError, RecursionError):  # msgspec's own errors are ValueErrors
+            return self._failed("provider_unavailable", "sent an event that is not of gai.events.v1")
         self._over = any(one.type == "done" for one in said)
         return [{"type": one.type, "usage": one.usage, "error": {**structs.asdict(one.error)}} for one in said]
 
@@ -187,7 +187,7 @@ class NativeReader:
     def _refused(self) -> Sequence[Event]:
         try:
             said = _REFUSAL.decode(self._refusal).error
-        except ValueError:
+        except (ValueError, RecursionError):
             return self._failed(classify("", (), self._status), f"answered with status {self._status}")
         return self._failed(said.code, said.message)
 
@@ -283,6 +283,8 @@ def endpoint(
     """
     parts = urlsplit(url)
     path = parts.path.rstrip("/")
+    if not _is_text(model) or not _is_text(prompt):
+        raise ValueError("the model and the prompt must be UTF-8")
     if format == NATIVE:
         asked = {"model": model, "query": prompt, "max_tokens": max_tokens}
         body = orjson.dumps({key: value for key, value in asked.items() if value})
@@ -310,6 +312,11 @@ def endpoint(
     except ValueError as problem:
         raise ValueError(str(problem).replace("base_url", "the URL")) from None
     return Endpoint(f"{base}{path}", base, path, sent, body, format, model)
+
+
+def _is_text(given: str) -> bool:
+    """Whether a text of the command line has no lone surrogates, which stand for bytes that are not UTF-8."""
+    return given.encode("utf-8", "ignore").decode() == given
 
 
 # ---- the load --------------------------------------------------------------------------------------------------------
@@ -371,10 +378,14 @@ class _Answer:
                 self._last = now
             elif kind == "finish":
                 usage = event.get("usage", {})
-                if usage.get("source", "counted") == "counted":
-                    self._tokens = usage.get("output_tokens")
+                tokens = usage.get("output_tokens")
+                if usage.get("source", "counted") == "counted" and isinstance(tokens, int):
+                    self._tokens = tokens
             elif kind == "error":
-                self._error = event["error"]["code"], event["error"]["message"]
+                # The endpoint's own words: they make no new kinds of error, and control no terminal.
+                code = event["error"]["code"]
+                known = code if code in CLASSES else "provider_unavailable"
+                self._error = known, Error("internal", event["error"]["message"]).message
             elif kind == "done":
                 self._ended_at = now
 

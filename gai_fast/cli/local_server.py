@@ -1,22 +1,27 @@
 """A small aiohttp server on this machine, for the commands that play an upstream.
 
-Owns its socket, its end, and what is below HTTP: refusing, resetting and cutting a connection.
+Owns its socket, its end, the reading of requests' bodies, and everything below HTTP: refusing, resetting and cutting a
+connection. aiohttp is imported when a server is made: `gai-fast --help` imports this module.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import signal
 import socket
 import struct
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
-from typing import Final, Protocol, Self, cast
-
-from aiohttp import web
+from typing import TYPE_CHECKING, Final, Protocol, Self, cast
 
 from gai_fast.limits import LIMITS
 
+if TYPE_CHECKING:
+    from aiohttp import web
+
+BODY_TIMEOUT: Final = 10.0
+"""Seconds for a request's body."""
 _SHUTDOWN: Final = 0.05
 """Seconds that a handler has to end by itself when the server stops; after it, it is cancelled."""
 _LEAVE: Final = 0.01
@@ -38,7 +43,11 @@ class LocalServer:
         """Connections accepted so far."""
         self.resets_all = False
         """Whether new connections are reset before anything is read."""
-        self._runner = web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=_SHUTDOWN)
+        from aiohttp import web
+
+        self._runner = web.AppRunner(
+            app, handler_cancellation=True, access_log=None, logger=_log(), shutdown_timeout=_SHUTDOWN
+        )
         self._address = (host, port)
         self._listens = listens
         self._socket: socket.socket | None = None
@@ -89,6 +98,38 @@ class LocalServer:
         self.connections += 1
         handlers = self._runner.server
         return _Reset() if handlers is None or self.resets_all else handlers()
+
+
+def _log() -> logging.Logger:
+    """aiohttp's log without the requests that it cannot read: it would write a traceback for each."""
+    logger = logging.getLogger(__name__)
+    logger.addFilter(_is_ours)
+    return logger
+
+
+def _is_ours(record: logging.LogRecord) -> bool:
+    """Whether a log record is not about a fault of the client."""
+    from aiohttp.http_exceptions import HttpProcessingError
+    from aiohttp.web import RequestPayloadError
+
+    return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError | RequestPayloadError))
+
+
+async def read_body(request: web.Request) -> bytes:
+    """A request's body.
+
+    Raises:
+        HTTPException: It cannot be read (400), does not come in time (408), or is too large (413).
+    """
+    from aiohttp import web
+
+    try:
+        async with asyncio.timeout(BODY_TIMEOUT):
+            return await request.read()
+    except TimeoutError:
+        raise web.HTTPRequestTimeout from None
+    except web.RequestPayloadError:
+        raise web.HTTPBadRequest from None
 
 
 class _Reset(asyncio.Protocol):

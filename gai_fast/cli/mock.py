@@ -13,17 +13,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from http import HTTPStatus
-from typing import Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 import click
-from aiohttp import web
 
-from gai_fast.cli import StartupFailure, option
+from gai_fast.cli import FiniteRange, StartupFailure, option
 from gai_fast.cli.dialects import DIALECTS
 from gai_fast.cli.dialects._base import ANY_PREFIX, CREATED, Answer, to_json
 from gai_fast.cli.faults import BEFORE_HEAD, FAULTS, STATUSES, Fault
-from gai_fast.cli.local_server import LocalServer, cut, reset, run_until_signal
+from gai_fast.cli.local_server import LocalServer, cut, read_body, reset, run_until_signal
 from gai_fast.limits import LIMITS
+
+if TYPE_CHECKING:
+    from aiohttp import web
 
 __all__ = ["Fault", "Mock", "MockRequest", "command"]
 
@@ -72,6 +74,7 @@ class Mock:
         fault: The fault, if any; may be replaced at any time, for the next request.
         host: Address to listen on.
         port: 0 chooses a free one.
+        keeps_requests: Whether `requests` keeps every request; a mock that runs for long would grow with each.
     """
 
     def __init__(
@@ -84,12 +87,15 @@ class Mock:
         fault: Fault | None = None,
         host: str = "127.0.0.1",
         port: int = 0,
+        keeps_requests: bool = True,
     ) -> None:
         self.dialects = {dialect: DIALECTS[dialect]} if dialect else dict(DIALECTS)
         self.rate = rate
         self.ttft = ttft
         self.deltas = deltas
         self.requests: list[MockRequest] = []
+        self._keeps_requests = keeps_requests
+        self._received = 0
         self._fault = fault
         self._server = LocalServer(self._app(), host=host, port=port, listens=not self._refuses)
 
@@ -139,6 +145,8 @@ class Mock:
     # -- routes --
 
     def _app(self) -> web.Application:
+        from aiohttp import web
+
         app = web.Application(client_max_size=LIMITS.whole_answer)
         app.router.add_get(ANY_PREFIX + "models", self._models)
         for name, dialect in self.dialects.items():
@@ -146,30 +154,32 @@ class Mock:
         app.router.add_route("*", "/{path:.*}", self._unknown)
         return app
 
-    async def _received(self, http: web.Request) -> MockRequest:
-        raw = await http.read()
+    async def _receive(self, http: web.Request) -> MockRequest:
+        raw = await read_body(http)
         try:
             body = json.loads(raw)
-        except ValueError:
+        except (ValueError, RecursionError):
             body = None
         headers = {name.lower(): value for name, value in http.headers.items()}
         request = MockRequest(http.method, http.rel_url.raw_path, headers, raw, body, time.monotonic())
-        self.requests.append(request)
+        self._received += 1
+        if self._keeps_requests:
+            self.requests.append(request)
         http.task.add_done_callback(request.close)  # it serves the connection, and ends with it
         return request
 
     async def _models(self, http: web.Request) -> web.StreamResponse:
-        request = await self._received(http)
+        request = await self._receive(http)
         return await _whole(http, request, to_json({"object": "list", "data": _MODELS}))
 
     async def _unknown(self, http: web.Request) -> web.StreamResponse:
-        request = await self._received(http)
+        request = await self._receive(http)
         error = next(iter(self.dialects.values())).error
         message = f"The mock does not answer {request.method} {request.path}"
         return await _whole(http, request, to_json(error(404, message)), status=HTTPStatus.NOT_FOUND)
 
     async def _answer(self, dialect: str, http: web.Request) -> web.StreamResponse:
-        request = await self._received(http)
+        request = await self._receive(http)
         kind = self.dialects[dialect]
         asked = kind.asked(request.body if isinstance(request.body, dict) else {}, http.match_info)
         missing = [key for key in kind.required if not asked.get(key)]
@@ -179,7 +189,7 @@ class Mock:
         fault = self.fault
         if fault is not None and fault.after is None and fault.kind in BEFORE_HEAD:
             return await _instead(http, request, kind, fault.kind)
-        running = _Running(self, http, request, kind(asked, len(self.requests)), fault)
+        running = _Running(self, http, request, kind(asked, self._received), fault)
         return await (running.stream() if asked.get("stream") is True else running.once())
 
 
@@ -198,11 +208,14 @@ class _Running:
 
     async def stream(self) -> web.StreamResponse:
         """Writes the answer frame by frame."""
+        from aiohttp import HttpVersion11, web
+
         answer, request = self._answer, self._request
         await self._until(0)
         headers = {"content-type": "text/event-stream; charset=utf-8", "cache-control": "no-cache"}
         response = web.StreamResponse(headers=headers)
-        response.enable_chunked_encoding()
+        if self._http.version >= HttpVersion11:
+            response.enable_chunked_encoding()
         await response.prepare(self._http)
         breaks_at = None if self._fault is None else self._fault.after or 0
         if breaks_at == 0 and not await self._break(response, self._texts[0]):
@@ -249,6 +262,8 @@ class _Running:
 
     async def once(self) -> web.StreamResponse:
         """Writes an answer that was not asked for as a stream, at the time of its last delta."""
+        from aiohttp import web
+
         await self._until(len(self._texts) - 1)
         http, request, fault = self._http, self._request, self._fault
         body = to_json(self._answer.whole(self._texts, self._cut_short))
@@ -313,6 +328,8 @@ async def _whole(
     status: HTTPStatus = HTTPStatus.OK,
     headers: Mapping[str, str] = _JSON,
 ) -> web.StreamResponse:
+    from aiohttp import web
+
     response = web.Response(body=body, status=status, headers=headers)
     await response.prepare(http)
     return await _end(response, request)
@@ -346,8 +363,8 @@ def _fault(context: click.Context, parameter: click.Parameter, value: str | None
 @click.command()
 @option("--port", type=click.IntRange(0, 65535), default=9000, help="Port on 127.0.0.1; 0 chooses a free one.")
 @option("--dialect", type=click.Choice(list(DIALECTS)), help="The one dialect to speak; by default all, by path.")
-@option("--rate", type=click.FloatRange(0), default=50.0, help="Text deltas a second; 0: no pause between them.")
-@option("--ttft", type=click.FloatRange(0), default=0.3, help="Seconds to the first frame.")
+@option("--rate", type=FiniteRange(0), default=50.0, help="Text deltas a second; 0: no pause between them.")
+@option("--ttft", type=FiniteRange(0), default=0.3, help="Seconds to the first frame.")
 @option("--deltas", type=click.IntRange(1), default=64, help="Text deltas of an answer.")
 @option(
     "--fail",
@@ -360,7 +377,7 @@ def command(port: int, dialect: str | None, rate: float, ttft: float, deltas: in
 
     Point an upstream's base_url at the URL it prints.
     """
-    mock = Mock(dialect=dialect or "", rate=rate, ttft=ttft, deltas=deltas, fault=fail, port=port)
+    mock = Mock(dialect=dialect or "", rate=rate, ttft=ttft, deltas=deltas, fault=fail, port=port, keeps_requests=False)
     try:
         asyncio.run(run_until_signal(mock, lambda url: click.echo(f"mock upstream on {url}")))
     except OSError as problem:

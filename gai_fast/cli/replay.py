@@ -6,21 +6,24 @@
 from __future__ import annotations
 
 import asyncio
+from http import HTTPStatus
 from pathlib import Path
-from typing import Final, Self
+from typing import TYPE_CHECKING, Final, Self
 
 import click
-from aiohttp import HttpVersion11, web
 
-from gai_fast.cli import ConfigFailure, StartupFailure, option
-from gai_fast.cli.local_server import LocalServer, cut, run_until_signal
+from gai_fast.cli import ConfigFailure, FiniteRange, StartupFailure, option
+from gai_fast.cli.local_server import LocalServer, cut, read_body, run_until_signal
 from gai_fast.limits import LIMITS
 from gai_fast.net.replay import Recording, read_recording
 
-BODY_TIMEOUT: Final = 10.0
-"""Seconds for a request's body."""
+if TYPE_CHECKING:
+    from aiohttp import web
+
 _FRAMING: Final = frozenset({"connection", "content-length", "keep-alive", "transfer-encoding"})
 """Headers that belong to the connection of this answer, not to the recorded one."""
+_BODILESS: Final = frozenset({HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED})
+"""Statuses whose answers have no body (RFC 9110 §6.4.1); as those to HEAD."""
 
 
 def load(path: Path) -> Recording:
@@ -58,6 +61,8 @@ class Replay:
         self._recording = recording
         self._speed = speed
         self._split = split
+        from aiohttp import web
+
         app = web.Application(client_max_size=LIMITS.whole_answer)
         app.router.add_route("*", "/{path:.*}", self._answer)
         self._server = LocalServer(app, port=port)
@@ -75,8 +80,9 @@ class Replay:
         await self._server.stop()
 
     async def _answer(self, http: web.Request) -> web.StreamResponse:
-        async with asyncio.timeout(BODY_TIMEOUT):
-            await http.read()
+        from aiohttp import HttpVersion11, web
+
+        await read_body(http)
         recording, loop = self._recording, asyncio.get_running_loop()
         began = loop.time()
         headers = {name: text for name, text in recording.headers.items() if name.lower() not in _FRAMING}
@@ -85,6 +91,8 @@ class Replay:
         if http.version >= HttpVersion11 and recording.chunks:
             response.enable_chunked_encoding()
         await response.prepare(http)
+        if http.method == "HEAD" or recording.status in _BODILESS:
+            return response
         for at, data in recording.chunks:
             if self._speed:
                 await asyncio.sleep(began + at / self._speed - loop.time())
@@ -102,7 +110,7 @@ class Replay:
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path))
 @option("--port", type=click.IntRange(0, 65535), default=9000, help="Port on 127.0.0.1; 0 chooses a free one.")
-@option("--speed", type=click.FloatRange(0), default=1.0, help="Times faster than recorded; 0: without any pause.")
+@option("--speed", type=FiniteRange(0), default=1.0, help="Times faster than recorded; 0: without any pause.")
 @option("--split", type=click.IntRange(0), default=0, help="Bytes of a piece that is sent by itself; 0: as recorded.")
 def command(file: Path, port: int, speed: float, split: int) -> None:
     """Serve a recording with its timing.
@@ -112,6 +120,8 @@ def command(file: Path, port: int, speed: float, split: int) -> None:
     """
     replay = Replay(load(file), port=port, speed=speed, split=split)
     try:
-        asyncio.run(run_until_signal(replay, lambda url: click.echo(f"replaying {file} on {url}")))
+        asyncio.run(
+            run_until_signal(replay, lambda url: click.echo(f"replaying {click.format_filename(file)} on {url}"))
+        )
     except OSError as problem:
         raise StartupFailure(f"cannot listen on 127.0.0.1:{port}: {problem.strerror}") from None

@@ -36,7 +36,7 @@ def banner(url: str, loaded: Loaded) -> str:
     url = url.replace("//0.0.0.0:", "//127.0.0.1:").replace("//[::]:", "//[::1]:")
     lines = [f"gai-fast {__version__} on {url}", f"playground: {url}/"]
     if loaded.path is not None:
-        lines.append(f"configuration: {loaded.path}")
+        lines.append(f"configuration: {click.format_filename(loaded.path)}")
     lines.append(f"models: {', '.join(settings.model_names()) or 'none: add an [[upstream]]'}")
     model = settings.model(None)
     if model is not None:
@@ -143,7 +143,7 @@ def command(context: click.Context, /, config_path: Path | None, record: Path | 
         is_up = True
         click.echo(banner(url, loaded))
         if record is not None:
-            click.echo(f"recording what upstreams answer to {record}")
+            click.echo(f"recording what upstreams answer to {click.format_filename(record)}")
 
     try:
         run_async(_serve(loaded.settings, ready, record))

@@ -165,14 +165,16 @@ REQUIRED: Final[Mapping[str, tuple[str, ...]]] = {
     "processor": ("use",),
 }
 
-_LATER_STREAM: Final = frozenset("retry on_disconnect detach_ttl write_timeout client_buffer".split())
+_LATER_STREAM: Final = frozenset("retry on_disconnect detach_ttl write_timeout client_buffer compression".split())
 LATER: Final[Mapping[str, frozenset[str]]] = {
-    "": frozenset("key idempotency limits".split()),
-    "server": frozenset("grace tls_cert tls_key".split()),
+    "": frozenset("key key_defaults idempotency limits cache prices otel".split()),
+    "server": frozenset(
+        "grace tls_cert tls_key log_format uds fd keep_alive forwarded_allow_ips proxy_protocol".split()
+    ),
     "stream": _LATER_STREAM,
-    "store": frozenset({"sync"}),
-    "upstream": frozenset(),
-    "model": _LATER_STREAM,
+    "store": frozenset("sync limits_on_failure".split()),
+    "upstream": frozenset("ca_file client_cert client_key proxy min_idle".split()),
+    "model": _LATER_STREAM | frozenset("targets balance hedge_after price cache".split()),
     "processor": frozenset(),
 }
 """By section, and sections under "": names that are planned. They are refused as "not supported yet"."""

@@ -63,6 +63,8 @@ class Engine:
         self.settings = settings
         self.streams: dict[str, Session] = {}
         """The sessions that have not ended for their clients, by stream id."""
+        self.active: dict[str, int] = {"sse": 0, "ndjson": 0, "json": 0}
+        """How many sessions `streams` has, by transport: a scrape must not walk them all."""
         self.timers = TimerWheel(loop)
         self.store = open_store(settings.store, self.timers)
         """The logs of resumable streams."""
@@ -141,6 +143,7 @@ class Engine:
         try:
             session = Session(self, spec, output, client, stream_id=stream_id, clock=clock, loop=self._loop)
             self.streams[stream_id] = session
+            self.active[spec.transport] = self.active.get(spec.transport, 0) + 1
             if kept is not None:
                 self._kept[stream_id] = kept
         except Error as error:
@@ -262,7 +265,8 @@ class Engine:
 
     def ended(self, session: Session, outcome: Outcome) -> None:
         """Ends the log of a stream that has ended for its client, and hands out its figures."""
-        self.streams.pop(session.stream_id, None)
+        if self.streams.pop(session.stream_id, None) is not None:
+            self.active[session.transport] -= 1
         kept = self._kept.pop(session.stream_id, None)
         if kept is not None:
             kept.close()

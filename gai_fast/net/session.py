@@ -67,6 +67,7 @@ class Session:
         attempts: The attempts at the answer.
         relay: The answer.
         metrics: The figures of the stream, once it has ended.
+        transport: That of the first attempt's spec.
     """
 
     def __init__(
@@ -81,6 +82,7 @@ class Session:
         loop: asyncio.AbstractEventLoop,
     ) -> None:
         self.stream_id = stream_id
+        self.transport = spec.transport
         self.metrics: StreamMetrics | None = None
         self._runner = runner
         self._clock = clock

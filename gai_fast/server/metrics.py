@@ -193,18 +193,11 @@ def _bound(bound: float) -> str:
 def engine_gauges(engine: Engine) -> dict[str, Gauge]:
     """The gauges of an engine, for `PrometheusSink`."""
 
-    def active_streams() -> Mapping[str, float]:
-        counts = dict.fromkeys(("sse", "ndjson", "json"), 0)
-        for session in engine.streams.values():
-            transport = session.spec.transport
-            counts[transport] = counts.get(transport, 0) + 1
-        return counts
-
     def breaker_state() -> Mapping[str, float]:
         return {name: _BREAKER_STATES[state] for name, state in engine.breaker_states().items()}
 
     return {
-        "active_streams": active_streams,
+        "active_streams": lambda: dict(engine.active),
         "breaker_state": breaker_state,
         "upstream_connections": engine.connections,
     }

@@ -25,8 +25,8 @@ ANY_PREFIX: Final = r"/{prefix:(?:.*/)?}"
 
 
 def to_json(value: Any) -> bytes:
-    """A value as JSON without blanks."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+    """A value as JSON without blanks. A lone surrogate, which UTF-8 has no bytes for, stays an escape."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "backslashreplace")
 
 
 class Answer(ABC):

@@ -155,10 +155,17 @@ def test_what_was_printed_can_be_compared_with_and_nothing_else(run: Run, folder
     (folder / "text").write_text("no")
     (folder / "other.json").write_text('{"schema":"x"}')
     (folder / "list.json").write_text("[]")
+    (folder / "deep.json").write_text("[" * 100_000)
+    (folder / "bare.json").write_text('{"schema":"gai-fast.bench.v1"}')
+    odd = {**results(measured(0.1)), "requests_per_second": "many"}
+    (folder / "odd.json").write_text(json.dumps(odd))
     for name, why in {
         "text": "is not JSON",
         "other.json": "is not what gai-fast bench --json prints",
         "list.json": "is not what gai-fast bench --json prints",
+        "deep.json": "is not JSON",
+        "bare.json": "is not what gai-fast bench --json prints",
+        "odd.json": "is not what gai-fast bench --json prints",
         "gone.json": "No such file",
     }.items():
         result = run("bench", "http://127.0.0.1:1", "--compare", name)
@@ -181,6 +188,8 @@ def test_the_report_shows_both_runs() -> None:
         (("ftp://h",), "the URL must begin with http"),
         (("http://h", "--format", "openai"), "needs a model"),
         (("http://h", "--header", "authorization Bearer sk-x"), "of the form 'name: value'"),
+        (("http://h", "--prompt", "\udcff"), "must be UTF-8"),
+        (("http://h", "--model", "\udcff"), "must be UTF-8"),
         (("http://h", "--rate", "0"), "--rate"),
         (("http://h", "--connections", "0"), "--connections"),
     ],

@@ -106,6 +106,12 @@ def test_a_tool_call_is_named_beside_the_answer(run: Run, asked: Asked) -> None:
     assert "weather" in result.stderr
 
 
+def test_a_tools_name_controls_no_terminal(run: Run, asked: Asked) -> None:
+    call = {"type": "tool.call", "call_id": "c", "tool_call": {"name": "\x1b]0;title\x07weather", "input": {}}}
+    asked[1].append([START, call, FINISH, DONE])
+    assert run("chat", "hi").stderr == "\n[]0;titleweather is called; chat runs no tools]\n"
+
+
 def test_an_error_is_told_beside_what_came_before_it(run: Run, asked: Asked) -> None:
     asked[1].append([START, {"type": "text.delta", "text": "Hel"}, ERROR, {"type": "done", "finished": False}])
     result = run("chat", "hi")

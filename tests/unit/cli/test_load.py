@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import math
 import random
@@ -9,8 +10,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
+from aiohttp import web
 
-from gai_fast.cli.load import Endpoint, Histogram, NativeReader, endpoint
+from gai_fast.cli.load import Endpoint, Histogram, Load, Measured, NativeReader, endpoint
+from gai_fast.cli.local_server import LocalServer
 from gai_fast.errors import Error
 
 SSE = {"content-type": "text/event-stream; charset=utf-8"}
@@ -123,6 +126,12 @@ class TestNativeReader:
         assert first["error"]["code"] == "provider_unavailable"
         assert last["type"] == "done"
 
+    def test_an_event_that_is_nested_too_deep_is_an_error(self) -> None:
+        deep = b'{"type":"x","y":' + b"[" * 100_000 + b"]" * 100_000 + b"}"
+        assert read([b"data: %b\n\n" % deep])[0]["error"]["code"] == "provider_unavailable"
+        refusal = read([b"[" * 100_000], status=503)[0]["error"]
+        assert refusal == {"code": "provider_unavailable", "message": "answered with status 503"}
+
     def test_after_the_end_nothing_counts(self) -> None:
         assert read([STREAM, STREAM], error=Error("network", "reset")) == read([STREAM])
 
@@ -190,3 +199,32 @@ class TestEndpoint:
         with pytest.raises(ValueError, match=why) as caught:
             ask(url, **given)
         assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("tokens", [b'"many"', b"[1]", b"1e308", b"null"])
+async def test_usage_of_another_type_does_not_count_and_the_load_ends(tokens: bytes) -> None:
+    finish = b'{"type":"finish","usage":{"source":"counted","output_tokens":%b}}' % tokens
+    measured = await load_of(b'data: %b\n\ndata: {"type":"done"}\n\n' % finish)
+    assert (measured.requests, measured.errors.total(), measured.output_tokens) == (2, 0, None)
+
+
+async def test_the_words_of_an_endpoint_make_no_kinds_of_errors_and_control_no_terminal() -> None:
+    error = b'{"type":"error","error":{"code":"\\u001b[2J","message":"\\u001b]0;x"}}'
+    measured = await load_of(b'data: %b\n\ndata: {"type":"done"}\n\n' % error)
+    assert measured.errors == {"provider_unavailable": 2}
+    assert measured.first_error == "provider_unavailable: ]0;x"
+
+
+async def load_of(body: bytes) -> Measured:
+    """The figures of two requests that are answered with this stream."""
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        return web.Response(body=body, headers=SSE)
+
+    app = web.Application()
+    app.router.add_post("/api/v1/stream", answer)
+    async with LocalServer(app) as server:
+        load = Load(ask(server.url), connections=1, requests=2, rate=None, duration=None, timeout=5)
+        async with asyncio.timeout(5):
+            await load.run()
+    return load.measured

@@ -13,10 +13,11 @@ import pytest
 import uvloop
 from aiohttp import web
 
-from gai_fast.cli.local_server import LocalServer, cut, reset, run_until_signal
+from gai_fast.cli.local_server import LocalServer, cut, read_body, reset, run_until_signal
 
 Scenario = Callable[[], Coroutine[Any, Any, None]]
 REQUEST = b"GET / HTTP/1.1\r\nhost: h\r\n\r\n"
+CLOSING = b"GET / HTTP/1.1\r\nhost: h\r\nconnection: close\r\n\r\n"
 
 
 @pytest.fixture(params=[asyncio.run, uvloop.run], ids=["asyncio", "uvloop"])
@@ -46,11 +47,11 @@ async def half(request: web.Request) -> web.StreamResponse:
     return response
 
 
-async def ask(server: LocalServer) -> bytes:
+async def ask(server: LocalServer, request: bytes = REQUEST) -> bytes:
     """What a client reads until the end; raises `ConnectionResetError` where the server resets."""
     reader, writer = await asyncio.open_connection("127.0.0.1", int(server.url.rpartition(":")[2]))
     try:
-        writer.write(REQUEST)
+        writer.write(request)
         async with asyncio.timeout(5):
             return await reader.read()
     finally:
@@ -101,6 +102,57 @@ def test_a_handler_is_cancelled_when_its_client_is_gone_or_the_server_stops(
             stays.close()
 
     on_loop(scenario)
+
+
+@pytest.mark.parametrize(
+    "request_bytes",
+    [
+        b"\x16\x03\x01\r\n\r\n",
+        b"POST / HTTP/1.1\r\nhost: h\r\ncontent-length: x\r\n\r\n",
+        b"GET / HTTP/1.1\r\nhost: h\r\nx: " + b"a" * 20_000 + b"\r\n\r\n",
+        b"POST / HTTP/1.1\r\nhost: h\r\ntransfer-encoding: chunked\r\nconnection: close\r\n\r\n2\r\n{}\r\nzz\r\n",
+        b"POST / HTTP/1.1\r\nhost: h\r\ncontent-encoding: gzip\r\ncontent-length: 4\r\nconnection: close\r\n\r\nnone",
+    ],
+    ids=["tls", "length", "large head", "chunks", "gzip"],
+)
+async def test_a_fault_of_the_client_is_refused_and_leaves_no_traceback(
+    request_bytes: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def read(request: web.Request) -> web.StreamResponse:
+        return web.Response(body=await read_body(request))
+
+    made = web.Application()
+    made.router.add_post("/", read)
+    with caplog.at_level("INFO"):
+        async with LocalServer(made) as server:
+            assert b" 400 Bad Request\r\n" in await ask(server, request_bytes)
+    assert not caplog.records
+
+
+async def test_a_bug_of_a_handler_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    async def broken(request: web.Request) -> web.StreamResponse:
+        raise ZeroDivisionError
+
+    async with LocalServer(app(broken)) as server:
+        assert (await ask(server, CLOSING)).startswith(b"HTTP/1.1 500 ")
+    (record,) = caplog.records
+    assert record.exc_info is not None
+    assert record.exc_info[0] is ZeroDivisionError
+
+
+async def test_a_body_that_does_not_come_is_a_408(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def read(request: web.Request) -> web.StreamResponse:
+        return web.Response(body=await read_body(request))
+
+    monkeypatch.setattr("gai_fast.cli.local_server.BODY_TIMEOUT", 0.01)
+    made = web.Application()
+    made.router.add_post("/", read)
+    async with LocalServer(made) as server:
+        reader, writer = await asyncio.open_connection("127.0.0.1", int(server.url.rpartition(":")[2]))
+        writer.write(b"POST / HTTP/1.1\r\nhost: h\r\ncontent-length: 2\r\n\r\n{")
+        async with asyncio.timeout(5):
+            assert await reader.readline() == b"HTTP/1.1 408 Request Timeout\r\n"
+        writer.close()
 
 
 def test_a_cut_answer_has_no_last_chunk_and_a_reset_one_an_rst(on_loop: Callable[[Scenario], None]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ import pytest
 
 import gai_fast
 from gai_fast._version import __version__
-from gai_fast.cli import COMMANDS, ConfigFailure, Failure, StartupFailure, main
+from gai_fast.cli import COMMANDS, ConfigFailure, Failure, StartupFailure, main, print_json
 
 from .conftest import Run
 
@@ -71,12 +72,42 @@ def test_version_flag(run: Run) -> None:
 
 
 def test_importing_the_command_line_imports_no_server() -> None:
-    heavy = ("httptools", "uvloop", "gai_fast.server")
+    heavy = ("aiohttp", "httptools", "uvloop", "gai_fast.server")
     code = f"import sys, gai_fast.cli; print([m for m in {heavy} if m in sys.modules])"
     result = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=True, cwd=ROOT
     )
     assert result.stdout == "[]\n"
+
+
+def test_help_imports_no_server_and_no_loop() -> None:
+    """`gai-fast --help` imports every command; each imports what is heavy when it runs."""
+    heavy = ("aiohttp", "uvloop", "prometheus_client", "gai_fast.server")
+    code = (
+        "import sys\nfrom gai_fast.cli import main\n"
+        "try: main(['--help'])\nexcept SystemExit: pass\n"
+        f"assert 'gai_fast.cli.mock' in sys.modules\nprint([m for m in {heavy} if m in sys.modules])"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=True, cwd=ROOT
+    )
+    assert result.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf"])
+@pytest.mark.parametrize(
+    "flag",
+    ["mock --rate", "mock --ttft", "replay f --speed", "bench u --rate", "bench u --duration", "bench u --timeout"],
+)
+def test_a_number_that_is_not_finite_is_a_usage_error(run: Run, flag: str, value: str) -> None:
+    result = run(*flag.split(), value)
+    assert result.exit_code == 2
+    assert f"Invalid value for '{flag.split()[-1]}'" in result.output
+
+
+def test_json_is_valid_whatever_a_text_holds(capsys: pytest.CaptureFixture[str]) -> None:
+    print_json({"file": "\udcff"})
+    assert json.loads(capsys.readouterr().out) == {"file": "\udcff"}
 
 
 @pytest.mark.parametrize(("kind", "code"), [(Failure, 1), (ConfigFailure, 2), (StartupFailure, 3)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 
 import aiohttp
@@ -82,3 +83,46 @@ async def test_what_is_of_no_dialect_is_not_found_and_noted_too(http: aiohttp.Cl
             ("POST", "/v1/embeddings", b"\xff", None),
             ("DELETE", "/", b"\xff", None),
         ]
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        (b"[" * 100_000, 400),
+        (b'{"model":' + b"1" * 5000 + b',"messages":[1]}', 400),
+        (b'{"model":"\\ud800","messages":["\\ud800"]}', 200),
+        (b'{"model":{"a":NaN},"messages":[1],"max_tokens":true,"stream_options":5}', 200),
+    ],
+    ids=["deep", "digits", "surrogate", "types"],
+)
+@pytest.mark.parametrize("stream", [False, True])
+async def test_any_json_is_answered(http: aiohttp.ClientSession, body: bytes, status: int, stream: bool) -> None:
+    if stream:
+        body = body.replace(b'"messages"', b'"stream":true,"messages"')
+    async with Mock(deltas=1) as mock, http.post(mock.url + PATH, data=body) as response:
+        answer = await response.text()
+    assert response.status == status
+    assert answer.endswith("data: [DONE]\n\n" if stream and status == 200 else "}")
+
+
+async def test_a_client_of_http_1_0_gets_a_stream_without_chunks() -> None:
+    body = json.dumps(BODY).encode()
+    async with Mock(deltas=1) as mock:
+        reader, writer = await asyncio.open_connection("127.0.0.1", int(mock.url.rpartition(":")[2]))
+        writer.write(b"POST %b HTTP/1.0\r\ncontent-length: %d\r\n\r\n%b" % (PATH.encode(), len(body), body))
+        async with asyncio.timeout(5):
+            head, _, answer = (await reader.read()).partition(b"\r\n\r\n")
+        writer.close()
+    assert head.startswith(b"HTTP/1.0 200 OK\r\n")
+    assert answer.startswith(b"data: {")
+    assert answer.endswith(b"data: [DONE]\n\n")
+
+
+async def test_a_mock_that_keeps_no_requests_numbers_its_answers_all_the_same(http: aiohttp.ClientSession) -> None:
+    ids = []
+    async with Mock(deltas=1, keeps_requests=False) as mock:
+        for _ in range(2):
+            async with http.post(mock.url + PATH, json={**BODY, "stream": False}) as response:
+                ids.append((await response.json())["id"])
+        assert mock.requests == []
+    assert ids == ["chatcmpl-mock-1", "chatcmpl-mock-2"]

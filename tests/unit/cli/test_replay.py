@@ -88,6 +88,15 @@ async def test_what_is_no_request_is_refused_and_not_answered() -> None:
     assert b"data:" not in answer
 
 
+@pytest.mark.parametrize(("method", "status"), [("HEAD", 200), ("POST", 204), ("POST", 304)])
+async def test_an_answer_that_can_have_no_body_has_none(method: str, status: int) -> None:
+    recording = Recording(RECORDING.chunks, status=status, headers={})
+    async with Replay(recording, speed=0) as replay:
+        head, *chunks = await ask(replay, REQUEST.replace(b"POST", method.encode()))
+    assert head.startswith(b"HTTP/1.1 %d " % status)
+    assert not chunks
+
+
 async def test_headers_of_the_recorded_connection_are_left_out() -> None:
     headers = {"Content-Length": "3", "transfer-encoding": "gzip", "Connection": "upgrade", "retry-after": "1"}
     async with Replay(Recording(RECORDING.chunks, headers=headers), speed=0) as replay:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import re
@@ -16,8 +17,10 @@ from gai_fast._impl import IMPLEMENTATION, MODULES
 from gai_fast.limits import LIMITS
 from gai_fast.meter import StreamMeter
 from gai_fast.metrics import GAP_BOUNDS, StreamMetrics
+from gai_fast.net.engine import Engine
 from gai_fast.server.counts import DURATION_BOUNDS, FIRST_TOKEN_BOUNDS
-from gai_fast.server.metrics import LogSink, PrometheusSink
+from gai_fast.server.metrics import LogSink, PrometheusSink, engine_gauges
+from gai_fast.settings import Settings
 
 NATIVE = "/api/v1/stream"
 
@@ -150,6 +153,16 @@ def test_gauges_are_read_when_they_are_scraped(lines: Callable[[PrometheusSink],
     (build,) = (line for line in told if line.startswith("gai_fast_build_info{"))
     assert f'implementation="{IMPLEMENTATION}"' in build
     assert f'modules="{MODULES}"' in build
+
+
+async def test_a_scrape_does_not_walk_the_streams() -> None:
+    """The engine counts them as they start and end."""
+    engine = Engine(Settings(), asyncio.get_running_loop())
+    engine.active["sse"] = 20_000
+    gauge = engine_gauges(engine)["active_streams"]
+    assert gauge() == {"sse": 20_000, "ndjson": 0, "json": 0}
+    assert gauge() is not engine.active, "it may change between two slices of a scrape"
+    await engine.close()
 
 
 def test_open_metrics_where_it_is_asked_for(lines: Callable[[PrometheusSink], set[str]]) -> None:
