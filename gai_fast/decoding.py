@@ -15,6 +15,7 @@ from gai_fast.clock import now_ms
 from gai_fast.errors import Error
 from gai_fast.events import KEY_RANK, SCHEMA, Event, JSONText, is_empty
 from gai_fast.ids import new_request_id
+from gai_fast.limits import LIMITS
 from gai_fast.providers import get_provider
 from gai_fast.relay import Relay
 
@@ -187,8 +188,9 @@ async def read_events(source: AsyncIterable[bytes]) -> AsyncIterator[Event]:
     async for chunk in source:
         if parser is None:
             held += chunk
-            first = held.removeprefix(_BOM).lstrip(b" \t\r\n")[:1]
-            if not first or _BOM.startswith(held):
+            begin = held.removeprefix(_BOM)[: LIMITS.leading_blanks]
+            first = begin.lstrip(b" \t\r\n")[:1]
+            if (not first and len(begin) < LIMITS.leading_blanks) or _BOM.startswith(held):
                 continue
             parser, chunk = NDJSONParser() if first == b"{" else SSEParser(), held
         try:

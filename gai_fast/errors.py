@@ -510,7 +510,7 @@ def retry_after_ms(
         told_ms: The wait in milliseconds, where the body has one.
     """
     after = headers.get("retry-after", "")
-    resets = [_reset_ms(value, now_ms) for name, value in headers.items() if _RESET.search(name)]
+    resets = [_reset_ms(value, now_ms) for name, value in headers.items() if "reset" in name.partition("ratelimit")[2]]
     found = (
         _number(headers.get("retry-after-ms", "")),
         _number(after, 1000),
@@ -526,7 +526,6 @@ def retry_after_ms(
 _DECIMAL: Final = re.compile(r"[0-9]{1,15}(\.[0-9]{1,9})?")
 _WORDED: Final = r"([0-9]{1,9}(?:\.[0-9]{1,9})?) ?(ms|milliseconds?|h|hours?|m|minutes?|s|seconds?)(?![a-z])"
 _TRY_AGAIN: Final = re.compile(rf"(?:try again|retry) (?:in|after) ((?:{_WORDED}[ ,]{{0,2}}){{1,4}})")
-_RESET: Final = re.compile(r"ratelimit.*reset")
 _DURATION: Final = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)(ms|h|m|s|µs|us|ns)")
 _UNIT_MS: Final = {"h": 3_600_000, "m": 60_000, "s": 1000, "ms": 1, "µs": 1e-3, "us": 1e-3, "ns": 1e-6}
 _EPOCH_S: Final = 10**9

@@ -139,6 +139,10 @@ class Limits:
     """The beginning of a frame that waits for its rest to be copied: longer ones are parsed, so that bytes that come
     one by one are not looked at again and again."""
 
+    leading_blanks: int = 4 * KIB
+    """Blanks before the first event of a source whose framing is not known yet: keep-alives of one byte, hours of them.
+    A source with more is read as SSE."""
+
     feed_slice: int = 64 * KIB
     """Bytes that a parser handles between two looks at its limits."""
 

@@ -278,6 +278,7 @@ class _RequestReader:
     def _reasoning(self, message: Mapping[str, Any], path: str) -> list[dict[str, Any]]:
         text = _member(message, "reasoning_content", path, str) or _member(message, "reasoning", path, str)
         parts: list[dict[str, Any]] = []
+        texts: list[list[str]] = []  # of each part; joined at the end, since adding to a text copies it
         index: Any = None
         for at, detail in enumerate(_member(message, "reasoning_details", path, list) or ()):
             here = f"{path}.reasoning_details[{at}]"
@@ -285,10 +286,14 @@ class _RequestReader:
             # A client that kept the deltas sends a block in pieces with the same index.
             same = parts and index is not None and detail.get("index") == index
             if same and "signature" not in parts[-1] and "redacted" not in part:
-                parts[-1] = {**parts[-1], **part, "text": parts[-1]["text"] + part["text"]}
+                parts[-1].update(part)
+                texts[-1].append(part["text"])
             else:
                 parts.append(part)
+                texts.append([part["text"]])
             index = detail.get("index")
+        for part, said in zip(parts, texts, strict=True):
+            part["text"] = "".join(said)
         # The details also hold the text of blocks after a signature: the rest of the text belongs to the first block.
         known = "".join(part["text"] for part in parts)
         left = text.removesuffix(known) if text and text.endswith(known) else ""

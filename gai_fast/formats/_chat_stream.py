@@ -93,7 +93,7 @@ class Chunks(DataEncoder):
         self._length = 0
         self._calls: dict[_CallKey, int] = {}
         self._with_arguments: set[_CallKey] = set()
-        # Sent, or waiting for the start of the call.
+        # Those that wait for the start of their call; empty where the client has it.
         self._signatures: dict[_CallKey, str] = {}
         self._usage: Mapping[str, Any] = {}
         self._warnings: list[dict[str, Any]] = []
@@ -201,8 +201,9 @@ class Chunks(DataEncoder):
     def _call_signature(self, event: Event) -> None:
         key = _call_key(event)
         told = key in self._signatures
-        self._signatures[key] = event["signature"]
-        if key in self._calls and not told:
+        begun = key in self._calls
+        self._signatures[key] = "" if begun else event["signature"]
+        if begun and not told:
             # OpenAI's Python SDK asserts that every fragment of a call has a `function`.
             extra = encode_json(extra_content(event["signature"]))
             self._call_delta(event, b'"function":{"arguments":""},"extra_content":%b' % extra)
@@ -217,6 +218,7 @@ class Chunks(DataEncoder):
         }
         if key in self._signatures:
             entry["extra_content"] = extra_content(self._signatures[key])
+            self._signatures[key] = ""
         self._call_delta(event, encode_json(entry)[1:-1])
 
     def _call_arguments(self, event: Event) -> None:

@@ -80,6 +80,8 @@ class ChatCalls(ToolCalls):
             self.at[fragment.index] = call
         events = self.add(call, fragment.arguments, fragment.name)
         if fragment.signature:
+            if call.index is None:
+                self._room.take(len(fragment.signature))  # encoders keep it until the call has its start
             events.append({"type": "reasoning.signature", "call_id": call.call_id, "signature": fragment.signature})
         return events
 

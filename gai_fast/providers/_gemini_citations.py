@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Final
 
 from gai_fast.events import Event
 from gai_fast.providers._chunks import count
 from gai_fast.providers._events import citation
 from gai_fast.providers._room import Room
+
+_PIECE: Final = 512
+"""Characters of text that are looked through to find one place."""
 
 
 class PlacedText:
@@ -42,10 +45,14 @@ class PlacedText:
             return
         size = characters
         if not text.isascii():
-            size = len(text.encode("utf-8", "surrogatepass"))
-            self._begins.append(self.size)
-            self._pieces.append((self._length, text))
-            self._room.note(size, 3)
+            size = 0
+            for at in range(0, characters, _PIECE):
+                piece = text[at : at + _PIECE]
+                self._begins.append(self.size + size)
+                self._pieces.append((self._length + at, piece))
+                octets = len(piece.encode("utf-8", "surrogatepass"))
+                self._room.note(octets, 3)
+                size += octets
         self.size += size
         self._length += characters
 

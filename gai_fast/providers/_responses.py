@@ -108,12 +108,14 @@ class ResponsesAPI(API):
     def input(self, request: Request, target: Target) -> list[dict[str, Any]]:
         """The conversation as items."""
         items: list[dict[str, Any]] = []
+        calls: dict[str, str] = {}
         for path, message in turns(request):
             if isinstance(message, AssistantMessage):
-                items += self._answer(message, path, target)
+                answer = self._answer(message, path, target)
+                calls.update({item["call_id"]: item["type"] for item in answer if "name" in item})
+                items += answer
             elif isinstance(message, ToolMessage):
                 # A result must be of the kind of its call. The dialect has no flag for a failed tool.
-                calls = {item["call_id"]: item["type"] for item in items if "name" in item}
                 kind = calls.get(message.call_id, "function_call")
                 output = self._content(message, path, target, ("input_text", "input_image"))
                 items.append({"type": f"{kind}_output", "call_id": message.call_id, "output": output})
@@ -146,12 +148,14 @@ class ResponsesAPI(API):
         if isinstance(message.content, str):
             return [{"role": "assistant", "content": message.content}]
         items: list[dict[str, Any]] = []
+        texts: list[str] = []  # of the last item; joined at the end, since adding to a text copies it
         for at, part in enumerate(message.content):
             if isinstance(part, TextPart):
-                if items and "role" in items[-1]:
-                    items[-1]["content"] += part.text
-                elif part.text:
-                    items.append({"role": "assistant", "content": part.text})
+                if part.text:
+                    if not (items and "role" in items[-1]):
+                        texts = []
+                        items.append({"role": "assistant", "content": texts})
+                    texts.append(part.text)
             elif isinstance(part, ToolCallPart):
                 items.append(_call(part))
             elif isinstance(part, ReasoningPart):
@@ -160,6 +164,9 @@ class ResponsesAPI(API):
                     items.append(_reasoning(part))
             else:
                 self.leave_out_part(f"{path}.content[{at}]", part, message, target)
+        for item in items:
+            if "role" in item:
+                item["content"] = "".join(item["content"])
         return items
 
 

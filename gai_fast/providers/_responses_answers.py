@@ -249,14 +249,13 @@ class ResponsesAdapter(Adapter):
         """Pairs the items of a whole output with known ones: by id, else the next one of the kind, else a new one."""
         ids = {(raw.get("type"), raw["id"]) for raw in output if raw.get("id")}
         named = {(item.kind, item.identifier): item for item in self._items if (item.kind, item.identifier) in ids}
-        others = [item for item in self._items if named.get((item.kind, item.identifier)) is not item]
+        others = {item: None for item in self._items if named.get((item.kind, item.identifier)) is not item}
         for raw in output:
             kind, identifier = text_of(raw.get("type")), text_of(raw.get("id"))
             item = named.get((kind, identifier)) or next((item for item in others if item.kind == kind), None)
             if item is None:
                 item = self._new(kind, identifier, None)
-            elif item in others:
-                others.remove(item)
+            others.pop(item, None)
             yield item, raw
 
     def _count(self, usage: Mapping[str, Any] | None) -> None:

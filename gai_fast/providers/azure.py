@@ -17,7 +17,7 @@ from typing import Any, ClassVar, Final
 from urllib.parse import quote, urlencode
 
 from gai_fast._impl import encode_json
-from gai_fast.errors import UpstreamFailure
+from gai_fast.errors import NotFound, UpstreamFailure
 from gai_fast.events import Event
 from gai_fast.providers._base import API, Target, UpstreamRequest
 from gai_fast.providers._chat import ChatAPI
@@ -30,6 +30,8 @@ _API_VERSION: Final = "2024-10-21"
 """The newest version that is generally available; `provider_options.azure.api_version` selects another."""
 
 _OPTIONS: Final = {"api_version": str}
+_NO_SEGMENTS: Final = frozenset({"", ".", ".."})
+"""Names that would lead to another path (RFC 3986 §5.2.4); all other names are quoted."""
 
 _SCORES: Final = {"safe": 0, "low": 2, "medium": 4, "high": 6}
 """Azure's own numbers for its severities."""
@@ -47,6 +49,8 @@ class Azure(ChatAPI):
         return AzureAdapter(self, model)
 
     def post(self, body: dict[str, Any], target: Target) -> UpstreamRequest:
+        if target.model in _NO_SEGMENTS:
+            raise NotFound(message="The model's id is no name of a deployment", reason="model")
         version = body.pop("api_version", None) or _API_VERSION
         query = urlencode({"api-version": version})
         path = f"/openai/deployments/{quote(target.model, safe='')}{self.path}?{query}"

@@ -16,6 +16,7 @@ import gai_fast
 from gai_fast._impl import NDJSONEncoder, SSEEncoder
 from gai_fast.decoding import OrderedEvents, adecode, decode, read_events
 from gai_fast.events import Event, JSONText
+from gai_fast.limits import LIMITS
 from gai_fast.reading import parse_request
 from tests.kernels import cuts
 from tests.legal import check_legal, sse
@@ -351,3 +352,15 @@ async def test_data_of_several_lines_is_one_event() -> None:
 async def test_what_the_source_raises_passes_through() -> None:
     with pytest.raises(Interrupted):
         await read(broken(b'{"type":"start"}\n', by=Interrupted()))
+
+
+@pytest.mark.timeout(20)
+async def test_blanks_before_the_first_event_are_bounded() -> None:
+    """A source may never begin: all that it sent was kept, and looked through with every chunk."""
+    start = b'{"type":"start"}\n'
+    for pieces in cuts(b" " * (LIMITS.leading_blanks - 1) + start):
+        assert await read(pieces) == [{"type": "start"}]
+    for pieces in cuts(b"\n" * LIMITS.leading_blanks + b"data: " + start + b"\n"):
+        assert await read(pieces) == [{"type": "start"}]
+    with pytest.raises(ValueError, match=str(LIMITS.event)):
+        await read([b" "] * LIMITS.leading_blanks + [b" " * LIMITS.feed_slice] * (LIMITS.event // LIMITS.feed_slice))

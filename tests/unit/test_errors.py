@@ -549,6 +549,13 @@ def test_a_reset_is_a_go_duration_a_time_or_a_number(value: str, expected: int |
     assert wait(anthropic_ratelimit_tokens_reset=value) == expected
 
 
+@pytest.mark.timeout(20)
+def test_a_name_of_a_header_is_looked_through_in_linear_time() -> None:
+    """Each `ratelimit` in a name was followed by a search of its whole rest: 64 KiB of them took seconds."""
+    assert errors.retry_after_ms({"ratelimit" * 100_000: "7"}, "", NOW_MS) is None
+    assert errors.retry_after_ms({"reset-x-ratelimit": "7"}, "", NOW_MS) is None
+
+
 def test_of_several_resets_the_longest_counts() -> None:
     """Nothing says which of them was used up; the shorter may not be."""
     assert wait(x_ratelimit_reset_requests="1s", x_ratelimit_reset_tokens="9s", x_ratelimit_reset_x="soon") == 9000

@@ -572,3 +572,14 @@ def test_a_format_without_requests_says_so() -> None:
     for ask in (get_format("gai").read_request, get_format("gai").with_usage, get_format("gai").parse_request):
         with pytest.raises(Unsupported, match="format 'gai' has no request of its own"):
             ask({})
+
+
+@pytest.mark.timeout(20)
+def test_a_block_of_reasoning_in_many_pieces_is_joined_in_linear_time() -> None:
+    """Each piece that was added copied all pieces before it."""
+    pieces = [{"type": "reasoning.text", "text": said, "index": 0} for said in ("x" * 8_000_000, *["a"] * 160_000)]
+    asked = {"messages": [{"role": "user", "content": "x"}, {"role": "assistant", "reasoning_details": pieces}]}
+    request, _ = read_chat_request(asked)
+    [part] = request.messages[1].content
+    assert isinstance(part, ReasoningPart)
+    assert part.text == "x" * 8_000_000 + "a" * 160_000

@@ -9,6 +9,7 @@ import pytest
 
 from gai_fast.events import Event
 from gai_fast.formats import Framing, get_format
+from gai_fast.limits import LIMITS
 from gai_fast.providers import get_provider
 from gai_fast.relay import Relay
 from tests.unit.formats.chat import (
@@ -358,3 +359,19 @@ def test_nothing_follows_an_error(framing: Framing) -> None:
 def test_an_error_may_be_all_there_is() -> None:
     body = encoded(OPENAI.encoder("sse", context()), [ERROR, NOT_DONE])
     assert [list(said) for said in objects_of(body)] == [["error"]]
+
+
+def test_warnings_are_told_up_to_their_limit() -> None:
+    warning: Event = {"type": "warning", "reason": "malformed_chunk"}
+    told = chunks(*[warning] * (LIMITS.warnings + 1), finish(), DONE)
+    assert told[-1]["x_gai"] == {"warnings": [{"reason": "malformed_chunk"}] * LIMITS.warnings}
+
+
+def test_a_signature_is_kept_only_until_its_call_has_a_start() -> None:
+    """An upstream may sign a thousand calls with megabytes each."""
+    encoder: Any = OPENAI.encoder("sse", context())
+    early: Event = {"type": "reasoning.signature", "signature": "early", "call_id": "c0"}
+    late: Event = {"type": "reasoning.signature", "signature": "late", "call_id": "c1"}
+    body = encoded(encoder, [START, early, call_start("c0"), call_start("c1", 1), late])
+    assert body.count(b'"early"') == body.count(b'"late"') == 1
+    assert set(encoder._signatures.values()) == {""}

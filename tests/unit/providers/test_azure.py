@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import pytest
+
+from gai_fast.errors import NotFound
 from gai_fast.providers import Target, get_provider
 from tests.unit.providers.answers import between, body, chunk, read, request
 
@@ -65,3 +68,11 @@ def test_a_request_of_the_dialect_passes_to_the_deployment() -> None:
     sent = get_provider("azure").build_passthrough({"model": "fast", "messages": []}, Target("gpt-5", "k"))
     assert sent.path.startswith("/openai/deployments/gpt-5/chat/completions?")
     assert json.loads(sent.body)["model"] == "gpt-5"
+
+
+@pytest.mark.parametrize("model", ["", ".", ".."])
+def test_a_model_that_would_lead_to_another_path_is_not_found(model: str) -> None:
+    with pytest.raises(NotFound, match="no name of a deployment"):
+        request("azure", model=model)
+    with pytest.raises(NotFound, match="no name of a deployment"):
+        get_provider("azure").build_passthrough({"messages": []}, Target(model))

@@ -676,3 +676,14 @@ class TestSafety:
 
 
 # ---- requests --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.timeout(20)
+def test_an_item_that_the_end_repeats_is_paired_in_linear_time() -> None:
+    """Each repetition was looked for among all items: 4 seconds for 3 MB."""
+    items = [{"type": "message", "id": f"m{at}"} for at in range(1000)]
+    adapter: Any = get_provider(OPENAI).adapter()
+    for at, item in enumerate(items):
+        adapter.receive("", json.dumps({"type": "response.output_item.added", "output_index": at, "item": item}))
+    paired = adapter._paired([items[0]] * 4_000_000)
+    assert {item.number for item, _ in paired} == {0}

@@ -83,6 +83,11 @@ GROWING: dict[str, tuple[str, list[Any], Chunks]] = {
     "arguments": ("openai", [call(id="c", function={"name": "f"})], lambda n: call(function={"arguments": LONG})),
     "arguments of a call without a name": ("openai", [], lambda n: call(function={"arguments": LONG})),
     "ids of one call": ("openai", [], lambda n: call(id=f"{n}{LONG}", function={"arguments": "x"})),
+    "signatures of calls without a name": (
+        "openai",
+        [],
+        lambda n: call(index=n, id=f"c{n}", extra_content={"google": {"thought_signature": LONG}}),
+    ),
     "names of calls": ("openai", [], lambda n: call(index=n, id=f"c{n}", function={"name": LONG})),
     "sources in a list": ("xai", [], lambda n: {"citations": [f"{n}{LONG}"], **delta()}),
     "sources with titles": ("perplexity", [], lambda n: {"search_results": [{"url": f"{n}{LONG}"}], **delta()}),
