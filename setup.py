@@ -32,6 +32,7 @@ COMPILED = (
     "body",
     "clock",
     "formats/_base",
+    "formats/_chat_members",
     "formats/_chat_parts",
     "formats/_chat_passthrough",
     "formats/_chat_stream",

@@ -13,7 +13,6 @@ from typing import Any, Final
 from gai_fast._impl import compact_json, encode_json
 from gai_fast.errors import InvalidRequest, Unsupported
 from gai_fast.events import JSONText
-from gai_fast.formats._base import ClientRequest
 from gai_fast.reading import parse_request
 from gai_fast.request import Request
 
@@ -74,50 +73,6 @@ def read_chat_request(body: Mapping[str, Any]) -> tuple[Request, list[str]]:
     """
     reader = _RequestReader()
     return parse_request(encode_json(reader.read(body))), reader.lost
-
-
-def read_chat_members(body: dict[str, Any]) -> ClientRequest:
-    """Reads those members of a chat request that matter to every route and upstream.
-
-    Args:
-        body: The client's JSON object.
-
-    Raises:
-        InvalidRequest: `model` is no string, or `stream` no boolean.
-    """
-    name, stream = body.get("model"), body.get("stream")
-    if not isinstance(name, str | None) or not isinstance(stream, bool | None):
-        raise InvalidRequest(message="`model` must be a string and `stream` a boolean", reason="validation")
-    options, form = body.get("stream_options"), body.get("response_format")
-    return ClientRequest(
-        body,
-        name,
-        bool(stream),
-        wants_usage=isinstance(options, dict) and options.get("include_usage") is True,
-        wants_json=isinstance(form, dict) and form.get("type") in ("json_object", "json_schema"),
-        prompt_characters=_characters(body.get("messages")),
-    )
-
-
-def with_usage(body: dict[str, Any]) -> dict[str, Any]:
-    """Returns the same chat request with usage asked for.
-
-    Args:
-        body: The client's JSON object.
-    """
-    options = body.get("stream_options")
-    return {**body, "stream_options": {**(options if isinstance(options, dict) else {}), "include_usage": True}}
-
-
-def _characters(messages: Any) -> int:
-    """Counts the characters of the texts in a client's messages, whatever their shape."""
-    if isinstance(messages, str):
-        return len(messages)
-    if isinstance(messages, list):
-        return sum(map(_characters, messages))
-    if isinstance(messages, dict):
-        return _characters(messages.get("content")) + _characters(messages.get("text"))
-    return 0
 
 
 class _RequestReader:

@@ -1,7 +1,8 @@
 """OpenAI's Chat Completions: the format.
 
-Requests are read in `_chat_request.py`; answers are written in `_chat_stream.py`, `_chat_whole.py` and, where the
-upstream speaks the dialect too, `_chat_passthrough.py`. Knows no route and no provider's quirks.
+Requests are read in `_chat_members.py` and `_chat_request.py`; answers are written in `_chat_stream.py`,
+`_chat_whole.py` and, where the upstream speaks the dialect too, `_chat_passthrough.py`. Knows no route and no
+provider's quirks.
 """
 
 from __future__ import annotations
@@ -19,9 +20,10 @@ from gai_fast.formats._base import (
     StreamContext,
     StreamEncoder,
 )
+from gai_fast.formats._chat_members import read_chat_members, with_usage
 from gai_fast.formats._chat_parts import error_object
 from gai_fast.formats._chat_passthrough import Passthrough
-from gai_fast.formats._chat_request import read_chat_members, read_chat_request, with_usage
+from gai_fast.formats._chat_request import read_chat_request
 from gai_fast.formats._chat_stream import Chunks
 from gai_fast.formats._chat_whole import WholeCompletion, WholePassthrough
 from gai_fast.request import Request

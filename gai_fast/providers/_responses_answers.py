@@ -407,28 +407,29 @@ class ResponsesAdapter(Adapter):
         count `content_index` on across items in their deltas, and from 0 in each whole item.
         """
         item.is_done = True
-        whole = [(index, text_of(raw.get("type")), raw) for index, raw in enumerate(raw_parts or ())]
-        whole = [one for one in whole if one[1] in _PARTS]
-        texts = [text_of(raw.get(_PARTS[kind][1])) for _, kind, raw in whole]
         told = {key: part for key, part in item.parts.items() if part.told}
+        whole: list[tuple[int, str, dict[str, Any]]] = []
         parts: list[_Part | None] = []
-        for (index, kind, _), text in zip(whole, texts, strict=True):
-            part = told.get((kind, index))
-            parts.append(told.pop((kind, index)) if part is not None and text.startswith(part.opening) else None)
-        # The others are matched in order: first those that begin alike, then those that the end has rewritten.
-        for is_alike in (True, False):
-            left: dict[str, deque[tuple[str, int]]] = {}
-            for key in told:
-                left.setdefault(key[0], deque()).append(key)
-            for at, (_, kind, _) in enumerate(whole):
-                keys = left.get(kind)
-                if parts[at] is None and keys and (not is_alike or texts[at].startswith(told[keys[0]].opening)):
-                    parts[at] = told.pop(keys.popleft())
+        for index, raw in enumerate(raw_parts or ()):
+            kind = text_of(raw.get("type"))
+            if kind in _PARTS:
+                part = told.get((kind, index))
+                if part is not None and text_of(raw.get(_PARTS[kind][1])).startswith(part.opening):
+                    del told[kind, index]
+                else:
+                    part = None
+                whole.append((index, kind, raw))
+                parts.append(part)
+        if told:
+            _match_rest(told, whole, parts)
         events: list[Event] = []
-        for (index, kind, raw), part in zip(whole, parts, strict=True):
-            is_taken = part is None and item.parts.get((kind, index), _UNTOLD).told
-            part = part or item.parts.get((kind, ~index if is_taken else index))
-            events += self._fill(part or self._new_part(item, kind, ~index if is_taken else index), kind, raw)
+        for at, (index, kind, raw) in enumerate(whole):
+            part = parts[at]
+            if part is None:
+                is_taken = item.parts.get((kind, index), _UNTOLD).told
+                place = ~index if is_taken else index
+                part = item.parts.get((kind, place)) or self._new_part(item, kind, place)
+            events += self._fill(part, kind, raw)
         return events
 
     def _fill(self, part: _Part, kind: str, raw: dict[str, Any]) -> list[Event]:
@@ -521,3 +522,27 @@ def _image(data: str, raw: dict[str, Any], *, partial: bool = False) -> list[Eve
     kind = kind or next((kind for head, kind in _IMAGE_HEADS.items() if data.startswith(head)), "png")
     image: dict[str, Any] = {"data": data, "media_type": f"image/{kind}"}
     return [{"type": "image", "image": image | {"partial": True} if partial else image}]
+
+
+def _match_rest(
+    told: dict[tuple[str, int], _Part], whole: list[tuple[int, str, dict[str, Any]]], parts: list[_Part | None]
+) -> None:
+    """Matches the parts of a whole item with those that deltas carried at other places.
+
+    They are matched in order: first those that begin alike, then those that the end has rewritten.
+
+    Args:
+        told: The parts that deltas carried and that are not matched yet; those that are matched are taken out.
+        whole: The parts of the item: index, kind and JSON object.
+        parts: What each of them is; `None` is replaced where a part is found.
+    """
+    for is_alike in (True, False):
+        left: dict[str, deque[tuple[str, int]]] = {}
+        for key in told:
+            left.setdefault(key[0], deque()).append(key)
+        for at, (_, kind, raw) in enumerate(whole):
+            keys = left.get(kind)
+            if parts[at] is None and keys:
+                text = text_of(raw.get(_PARTS[kind][1]))
+                if not is_alike or text.startswith(told[keys[0]].opening):
+                    parts[at] = told.pop(keys.popleft())

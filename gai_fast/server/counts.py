@@ -150,7 +150,7 @@ class StreamCounts:
         """Counts the figures of one stream; one that was refused has none."""
         if metrics.outcome == "refused":
             return
-        labels = (metrics.provider, self._model(metrics.model))
+        labels = (metrics.provider, _label(metrics.model, self._known))
         model = self.models.get(labels)
         if model is None:
             model = self.models[labels] = ModelCounts()
@@ -169,12 +169,14 @@ class StreamCounts:
         """
         if stream is not None:
             outcome = _OUTCOMES[stream.outcome]
-            labels = (endpoint, stream.provider, self._model(stream.model), status, outcome, stream.code or "")
+            labels = (endpoint, stream.provider, _label(stream.model, self._known), status, outcome, stream.code or "")
         elif status >= _FAILURE and code:
             labels = (endpoint, "", "", status, "failed" if code == "internal" else "refused", code)
         else:
             return
         self.requests[labels] = self.requests.get(labels, 0) + 1
 
-    def _model(self, name: str) -> str:
-        return name if name in self._known else OTHER
+
+def _label(model: str, known: frozenset[str]) -> str:
+    # A function, because a method that a subclass may replace is called through the interpreter.
+    return model if model in known else OTHER

@@ -204,7 +204,8 @@ class Router:
             status: As for `log_request`.
         """
         if http.metrics is not None:
-            self._counts.request_ended(http.metrics.endpoint, status, http.metrics)
+            # Positional, because the counts have an interpreted subclass: keywords would be packed for each request.
+            self._counts.request_ended(http.metrics.endpoint, status, http.metrics, "")
         elif http.refused is not None:
             path, code = http.refused
             self._counts.request_ended(self._endpoint(path), status, code=code)
