@@ -138,19 +138,19 @@ class ChatAdapter(Adapter):
             self.copyable = (not usage or bool(counted)) and text.count('"usage"') == (usage is not None)
         return self._begun(events, identifier or "", model or "")
 
-    def _read(self, chunk: Any, part: str, text: str) -> list[Event]:
+    def _read(self, parsed: Any, part: str, text: str) -> list[Event]:
         """Reads any chunk.
 
         Args:
-            chunk: The parsed chunk.
+            parsed: The chunk, parsed JSON of any shape.
             part: The member of a choice that holds its content: `delta`, or `message` in a whole answer.
             text: The chunk's JSON text.
         """
-        usage = self.usage_in(chunk) if isinstance(chunk, dict) else None
+        usage = self.usage_in(parsed) if isinstance(parsed, dict) else None
         counted = self.count_usage(usage) if usage else None
         if counted:
             self.usage = counted  # a chunk that reports a failure may have usage, too
-        chunk = self.checked(chunk)
+        chunk = self.checked(parsed)
         if part == "message" or '"tool_calls"' in text:
             put_arguments_as_text(chunk, part, text)
         identifier, model = chunk.get("id"), chunk.get("model")

@@ -140,9 +140,9 @@ class GeminiAdapter(Adapter):
             raise Malformed("an answer without candidates")
         return events
 
-    def _read(self, chunk: Any, text: str) -> list[Event]:
+    def _read(self, parsed: Any, text: str) -> list[Event]:
         """Reads one chunk; a whole answer is one, too."""
-        chunk = self.checked(chunk)
+        chunk = self.checked(parsed)
         self.chunk = text
         usage = _usage(chunk.get("usageMetadata"))
         self.usage = usage or self.usage

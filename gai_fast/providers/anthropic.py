@@ -21,7 +21,7 @@ Source: anthropic-python 2.10 and Anthropic's API reference (version 2026-10-21)
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, Final
 
@@ -380,11 +380,15 @@ class AnthropicAdapter(Adapter):
         category = (delta.get("stop_details") or {}).get("category")
         return [{"type": "safety", "safety": {"category": category, "action": "refused"}}] if category else []
 
-    def _count(self, usage: Mapping[str, Any] | None) -> None:
+    def _count(self, usage: Any) -> None:
         """Reads totals: members that are present overwrite, the others stay."""
         if not usage:
             return
-        self._counts |= {key: usage[key] for key in _COUNTED if usage.get(key) is not None}
+        given: dict[str, Any] = usage
+        for key in _COUNTED:
+            counted = given.get(key)
+            if counted is not None:
+                self._counts[key] = counted
         into = count(self._counts.get("input_tokens"))
         cached = count(self._counts.get("cache_read_input_tokens")) or 0
         written = count(self._counts.get("cache_creation_input_tokens")) or 0

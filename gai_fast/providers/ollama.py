@@ -207,8 +207,8 @@ class OllamaAdapter(Adapter):
     def receive_whole(self, answer: Any, text: str = "") -> list[Event]:
         return self._read(answer, text or encode_json(answer).decode())
 
-    def _read(self, chunk: Any, text: str) -> list[Event]:
-        chunk = self.checked(chunk)
+    def _read(self, parsed: Any, text: str) -> list[Event]:
+        chunk = self.checked(parsed)
         self.chunk = text
         message = chunk.get("message")
         path = ("tool_calls",) if message is None else ("message", "tool_calls")

@@ -58,7 +58,7 @@ class Admitted:
 
     __slots__ = ("cors", "error", "host", "is_foreign", "path", "query", "request_id", "trace_id")
 
-    def __init__(self, target: str, headers: Mapping[str, str]) -> None:
+    def __init__(self, target: str, headers: dict[str, str]) -> None:
         self.path = target
         self.query: Mapping[str, str] = {}
         self.host = headers.get("host", "")
@@ -87,7 +87,7 @@ class Admission:
         self,
         method: str,
         target: str,
-        headers: Mapping[str, str],
+        headers: dict[str, str],
         *,
         is_http_1_1: bool = True,
         on_loopback: bool = True,
@@ -118,7 +118,7 @@ class Admission:
             admitted.error = error
         return admitted
 
-    def _read_target(self, admitted: Admitted, headers: Mapping[str, str], prefix: str) -> str:
+    def _read_target(self, admitted: Admitted, headers: dict[str, str], prefix: str) -> str:
         """Sets the path and the host; returns the query string."""
         path, _, query = admitted.path.partition("?")
         if not path.startswith("/") and path != "*":
@@ -131,7 +131,7 @@ class Admission:
         admitted.path = path.removeprefix(prefix) if prefix and path.startswith(f"{prefix}/") else path
         return query
 
-    def _check_host(self, host: str, headers: Mapping[str, str], is_http_1_1: bool, on_loopback: bool) -> None:
+    def _check_host(self, host: str, headers: dict[str, str], is_http_1_1: bool, on_loopback: bool) -> None:
         code = self._host_verdict(host, is_http_1_1 or "host" in headers, on_loopback)
         if code == "invalid_request":
             raise Error(code, "the request must have one valid Host header", reason="host")
@@ -150,7 +150,7 @@ class Admission:
         is_refused = not is_loopback(name.strip("[]")) if on_loopback else bool(self._allowed_hosts)
         return "forbidden" if is_refused else None
 
-    def _check_origin(self, admitted: Admitted, headers: Mapping[str, str]) -> None:
+    def _check_origin(self, admitted: Admitted, headers: dict[str, str]) -> None:
         if self._origins or self._any_loopback:
             admitted.cors = (("vary", "Origin"),)
         origin = headers.get("origin")
@@ -202,7 +202,7 @@ def preflight(admitted: Admitted) -> Reply:
     )
 
 
-def check_json(headers: Mapping[str, str]) -> None:
+def check_json(headers: dict[str, str]) -> None:
     """Checks by its head that a body is JSON.
 
     Raises:

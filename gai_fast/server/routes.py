@@ -8,7 +8,7 @@ requests. Opens nothing.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
 from gai_fast.errors import Error
@@ -90,7 +90,7 @@ class _Resource:
 
     __slots__ = ("allow", "format", "methods")
 
-    def __init__(self, format: Format, methods: Mapping[str, Handler]) -> None:
+    def __init__(self, format: Format, methods: dict[str, Handler]) -> None:
         self.format = format
         self.methods = methods
         self.allow = ", ".join(sorted({*methods, "OPTIONS"}))
