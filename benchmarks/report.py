@@ -75,9 +75,9 @@ def kib_per_stream(result: Result | None) -> float | None:
 
 
 def events_per_second(result: Result | None) -> float | None:
-    """Events in a second of the contender's CPU."""
+    """Events in a second of the contender's CPU; none for a run too short to have cost a tick of it."""
     spent = cpu(result)
-    return None if spent is None else 1 / (spent * MICRO)
+    return 1 / (spent * MICRO) if spent else None
 
 
 def _growth(result: Result | None) -> list[tuple[float, float]]:

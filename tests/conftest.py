@@ -12,6 +12,7 @@ from typing import NoReturn, TypeVar
 
 import pytest
 
+from gai_fast._impl import MODULES
 from tests.kernels import IMPLEMENTATIONS, is_set, use_profile
 
 use_profile()
@@ -35,12 +36,17 @@ def pytest_sessionstart() -> None:
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leaves out the tests of an implementation that this run does not test."""
-    if "native" in IMPLEMENTATIONS:
-        return
-    left_out = [item for item in items if is_native(item)]
+    left_out = [item for item in items if not is_of_this_run(item)]
     if left_out:
         config.hook.pytest_deselected(items=left_out)
-        items[:] = [item for item in items if not is_native(item)]
+        items[:] = [item for item in items if is_of_this_run(item)]
+
+
+def is_of_this_run(item: pytest.Item) -> bool:
+    """Whether a test is about what runs here: compiled modules, the native kernels, or neither."""
+    if item.get_closest_marker("interpreted") is not None and MODULES == "compiled":
+        return False
+    return "native" in IMPLEMENTATIONS or not is_native(item)
 
 
 def is_native(item: pytest.Item) -> bool:

@@ -169,6 +169,7 @@ class Server:
     """
 
     def __init__(self, stack: ExitStack, folder: Path, providers: set[str]) -> None:
+        self._stack = stack
         self._folder = folder
         self._dumps = 0
         self._selector = stack.enter_context(selectors.DefaultSelector())
@@ -250,6 +251,7 @@ class Server:
             for key, _ in ready:
                 if key.fileobj is self._listener:
                     made, _ = self._listener.accept()
+                    self._stack.enter_context(made)
                     made.settimeout(SECONDS)
                     made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                     self._selector.register(made, selectors.EVENT_READ)

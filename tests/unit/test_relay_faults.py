@@ -29,6 +29,9 @@ CALLING = sse(
 RESET = Error("network", "reset", reason="reset")
 
 
+pytestmark = pytest.mark.interpreted  # a part that is compiled cannot be replaced by one that raises
+
+
 class Bug(Exception):
     """What a part raises that nobody reckoned with."""
 

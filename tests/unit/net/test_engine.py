@@ -233,6 +233,7 @@ async def test_what_cannot_be_asked_leaves_nothing_behind(engine: Engine, pools:
     assert len(engine.timers) == 0
 
 
+@pytest.mark.interpreted
 @pytest.mark.parametrize("method", ["build_request", "adapter", "leave_out"])
 async def test_whatever_an_adapter_raises_while_a_request_is_built_is_an_error_and_logged(
     engine: Engine,

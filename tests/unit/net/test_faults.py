@@ -141,11 +141,13 @@ def test_a_bug_ends_the_stream_for_everybody(part: str, name: str, drive: Callab
     assert (stream.client.calls, stream.ends) == (calls, 1)
 
 
+@pytest.mark.interpreted
 @pytest.mark.parametrize(("part", "name"), PARTS, ids=lambda value: value)
 def test_each_of_these_is_come_to_by_some_stream(part: str, name: str) -> None:
     assert any(broken(part, name, drive)[1][0] for drive in DRIVES)
 
 
+@pytest.mark.interpreted
 def test_a_bug_is_no_failure_of_the_upstream() -> None:
     breaker = Breaker(BreakerSettings(failures=1, window=30, open=10))
     stream = Fixture(retries=2)

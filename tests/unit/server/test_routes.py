@@ -226,11 +226,12 @@ def test_by_its_head_alone_a_request_is_refused_as_it_would_be_whole(
     assert SEEN == [], "no handler is called"
 
 
+NO_HANDLERS = Handlers(cast(Any, None), cast(Any, None))
+
+
 def test_refusals_are_counted_by_their_route_also_below_a_mount_and_where_nothing_could_be_read() -> None:
     counts = StreamCounts([])
-    table = Router(
-        ServerSettings(), cast(Handlers, None), counts, Mount(on_loopback=True), only_demo=False, routes=TABLE
-    )
+    table = Router(ServerSettings(), NO_HANDLERS, counts, Mount(on_loopback=True), only_demo=False, routes=TABLE)
     mount = Mount(on_loopback=True, prefix="/gw")
     for method, path, where in (
         ("GET", "/fail", None),
