@@ -293,7 +293,6 @@ class Upstream:
         self.handler = handler
         self.peers: list[Peer] = []
         self.finished = 0
-        self.closed_at: list[float] = []
         """Loop times at which handlers ended."""
         self._server: asyncio.Server | None = None
         self._tasks: list[asyncio.Task[None]] = []
@@ -325,7 +324,6 @@ class Upstream:
             pass  # the gateway went away
         finally:
             self.finished += 1
-            self.closed_at.append(asyncio.get_running_loop().time())
             peer.writer.transport.abort()
             with suppress(OSError):  # the gateway's reset, which asyncio would else tell the loop of, now and then
                 await peer.writer.wait_closed()

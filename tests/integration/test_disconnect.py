@@ -1,4 +1,7 @@
-"""A client that goes away, at whatever moment, closes the upstream connection within 100 ms."""
+"""A client that goes away, at whatever moment, closes the upstream connection.
+
+Nothing else could close it: the heartbeat and every time limit are longer than a test waits.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +35,8 @@ NATIVE = "/api/v1/stream"
 CHAT = "/v1/chat/completions"
 M = {**QUERY, "model": "m"}
 TRIES = 3
-LIMIT_SECONDS = 0.1
+NEVER = 600.0
+"""Seconds; a test waits for `WAIT_SECONDS`."""
 REQUESTS = {
     "native": ("POST", NATIVE, M),
     "ndjson": ("POST", f"{NATIVE}?framing=ndjson", M),
@@ -78,12 +82,8 @@ async def stalled(peer: Peer) -> None:
     await peer.send(SSE_HEAD, chunk(delta("word ")), chunk(b"data: {"))
 
 
-async def best_of(
-    net: Net, gateway: Gateway, upstream: Upstream, start: bytes, leave: Callable[[Client], object]
-) -> float:
-    """The shortest time from a client's leaving to the upstream's seeing it."""
-    loop = asyncio.get_running_loop()
-    taken = []
+async def leaves(gateway: Gateway, upstream: Upstream, start: bytes, leave: Callable[[Client], object]) -> None:
+    """A client starts a stream and leaves, several times; each time the upstream's connection closes after that."""
     for _ in range(TRIES):
         seen = len(upstream.peers)
         client = await gateway.connect()
@@ -92,13 +92,10 @@ async def best_of(
         await asyncio.sleep(0.015)
         assert upstream.finished == seen
         assert gateway.streams == 1
-        left_at = loop.time()
         leave(client)
         await upstream.until_finished(seen + 1)
-        taken.append(upstream.closed_at[-1] - left_at)
         await until(lambda: not gateway.streams)
         client.close()
-    return min(taken)
 
 
 @on_uvloop
@@ -116,10 +113,10 @@ async def test_a_client_that_leaves_closes_the_upstream_at_once(net: Net, scene:
             await watch
 
     upstream = await net.upstream(handler)
-    gateway = await net.gateway(upstream, allow_get_start=True)
+    gateway = await net.gateway(upstream, allow_get_start=True, heartbeat=NEVER)
     method, path, body = REQUESTS[name]
     start = request_bytes(gateway.host, method, path, body)
-    assert await best_of(net, gateway, upstream, start, Client.close) <= LIMIT_SECONDS
+    await leaves(gateway, upstream, start, Client.close)
 
 
 @on_both_loops
@@ -131,9 +128,9 @@ async def test_however_it_leaves(net: Net, leaving: str, commit_after: float) ->
         await peer.until_gone()
 
     upstream = await net.upstream(handler)
-    gateway = await net.gateway(upstream, commit_after=commit_after, heartbeat=0.05)
+    gateway = await net.gateway(upstream, commit_after=commit_after, heartbeat=NEVER)
     start = request_bytes(gateway.host, "POST", NATIVE, M)
-    assert await best_of(net, gateway, upstream, start, LEAVING[leaving]) <= LIMIT_SECONDS
+    await leaves(gateway, upstream, start, LEAVING[leaving])
 
 
 @on_both_loops
@@ -147,10 +144,8 @@ async def test_a_client_that_leaves_without_having_read_closes_the_upstream_too(
         while True:
             await peer.send(piece)
 
-    loop = asyncio.get_running_loop()
     upstream = await net.upstream(handler)
-    gateway = await net.gateway(upstream)
-    taken = []
+    gateway = await net.gateway(upstream, heartbeat=NEVER)
     for n in range(TRIES):
         client = await gateway.connect(receive_buffer=4096)
         client.pause()
@@ -159,12 +154,9 @@ async def test_a_client_that_leaves_without_having_read_closes_the_upstream_too(
         while sent != (sent := upstream.peers[-1].sent if len(upstream.peers) > n else 0) or not sent:
             await asyncio.sleep(0.05)
         assert gateway.streams == 1
-        left_at = loop.time()
         LEAVING[leaving](client)
         await upstream.until_finished(n + 1)
-        taken.append(upstream.closed_at[-1] - left_at)
         client.writer.transport.abort()
-    assert min(taken) <= LIMIT_SECONDS
 
 
 @on_both_loops

@@ -162,7 +162,11 @@ def test_a_tick_whose_timers_are_all_cancelled_keeps_no_room_for_them(loop: Any,
 async def test_a_real_loop_runs_it() -> None:
     loop = asyncio.get_running_loop()
     wheel = TimerWheel(loop)
+    fired: list[str] = []
     done = loop.create_future()
-    deadline = loop.time() + 0.12
-    wheel.schedule(deadline, lambda: done.set_result(loop.time()))
-    assert await asyncio.wait_for(done, 5) >= deadline
+    now = loop.time()
+    wheel.schedule(now + 0.12, lambda: done.set_result(fired.append("late")))
+    wheel.schedule(now + 0.02, lambda: fired.append("early"))
+    await asyncio.wait_for(done, 5)
+    assert fired == ["early", "late"]
+    assert len(wheel) == 0
