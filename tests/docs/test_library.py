@@ -6,6 +6,10 @@ import ast
 import asyncio
 import inspect
 import os
+import re
+import subprocess
+import sys
+import urllib.request
 from itertools import groupby
 from pathlib import Path
 from typing import Any, Final
@@ -20,7 +24,12 @@ from tests.docs.pages import Block, blocks, coded, matches, read, rows, section
 
 PAGE: Final = "docs/library.md"
 TEXT: Final = read(PAGE)
-SECTIONS: Final = [(heading, list(group)) for heading, group in groupby(blocks(TEXT), lambda block: block.section)]
+EXTEND: Final = "Extend the server"
+SECTIONS: Final = [
+    (heading, list(group))
+    for heading, group in groupby(blocks(TEXT), lambda block: block.section)
+    if heading != EXTEND  # prints nothing: `serve` runs it
+]
 SECONDS: Final = 30
 
 
@@ -47,6 +56,32 @@ async def _run(examples: list[Block], capsys: pytest.CaptureFixture[str]) -> Non
             await waiting
         printed = capsys.readouterr().out
         assert matches(shown.text, printed), f"{PAGE}:{code.line} printed:\n{printed}"
+
+
+def test_serve_runs_the_function_that_the_page_gives_it(tmp_path: Path) -> None:
+    (code,) = (block for block in blocks(TEXT) if block.section == EXTEND)
+    (tmp_path / "shop.py").write_text(code.text)
+    reference = re.findall(r"`gai-fast serve --app (\S+)`", TEXT)
+    kept = {"PATH", "HOME", "PYTHONPATH", "GAI_FAST_NO_EXTENSIONS", "GAI_FAST_REQUIRE_EXTENSIONS"}
+    with subprocess.Popen(
+        [sys.executable, "-m", "gai_fast", "serve", "--port", "0", "--app", *reference],
+        stdout=subprocess.PIPE,
+        cwd=tmp_path,
+        env={name: value for name, value in os.environ.items() if name in kept} | {"PYTHONUNBUFFERED": "1"},
+        text=True,
+    ) as server:
+        try:
+            assert server.stdout is not None
+            banner = server.stdout.readline()
+            found = re.search(r"http://127\.0\.0\.1:\d+", banner)
+            assert found is not None, banner
+            for path, body in (("/hello", "hello"), ("/healthz", None)):
+                with urllib.request.urlopen(found[0] + path, timeout=SECONDS) as response:
+                    assert response.headers["x-shop"] == "corner"
+                    assert body in (None, response.read().decode())
+        finally:
+            server.terminate()
+            assert server.wait(SECONDS) == 0
 
 
 def test_every_public_name_has_an_example() -> None:

@@ -395,7 +395,12 @@ async def test_by_default_the_answer_ends_with_its_error(net: Net, path: str) ->
     gateway = await gateway_for(net, main, backup)
     asked = {"model": "m", "stream": True, **(QUERY if path == NATIVE else {"messages": MESSAGES})}
     response = await gateway.ask("POST", path, asked)
-    assert b"truncated" in bytes(response.body) or b"network" in bytes(response.body)
+    failed = next(event["error"] for event in response.events if "error" in event)
+    assert (failed["code"], response.status, response.ended) == ("network", 200, True)
+    assert failed["message"]
+    if path == NATIVE:
+        assert failed["reason"] == "truncated"
+    assert DONE not in response.body
     assert (main.calls, backup.calls) == (1, 0)
 
 

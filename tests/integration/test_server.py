@@ -1053,9 +1053,11 @@ async def test_a_client_that_leaves_while_it_sends_is_no_error(net: Net) -> None
         ):
             client = await gateway.connect()
             client.send(data)
-            await asyncio.sleep(0.01)
+            await until(lambda: gateway.is_connected)
             leave(client)
-    await asyncio.sleep(0.05)
+            await until(lambda: not gateway.is_connected)
+    assert gateway.streams == 0
+    assert (await gateway.ask("GET", "/healthz")).status == 200
 
 
 def test_a_taken_address_is_told() -> None:

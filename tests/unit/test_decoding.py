@@ -241,6 +241,7 @@ def test_an_unfinished_generator_can_be_left() -> None:
     events = decode("openai", [ANSWER])
     next(events)
     events.close()  # type: ignore[attr-defined]  # it is a generator
+    assert list(events) == []
 
 
 # ---- how events are ordered ------------------------------------------------------------------------------------------
