@@ -1,4 +1,4 @@
-"""The time of day, for whatever has to tell it; nothing below the product reads a clock of its own."""
+"""The time of day. Layers below this one get the clock as an argument."""
 
 from __future__ import annotations
 

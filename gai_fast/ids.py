@@ -1,7 +1,7 @@
 """Random ids: request ids and stream ids.
 
-All randomness is the operating system's. It is asked for many ids at once, because a call costs as much as ten ids;
-no id is given twice: taking one from a list is one step to every thread, and a fork's child begins with empty lists.
+All randomness is the operating system's. One call draws it for many ids, because a call costs as much as ten ids. No id
+is used twice: `list.pop` is atomic for threads, and the child of a fork begins with empty lists.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from gai_fast.limits import LIMITS
 
 _BATCH: Final = 64
 _stream_ids: Final[list[str]] = []
-_request_ids: Final[list[str]] = []  # all of them but their time
+_request_ids: Final[list[str]] = []  # without the digits of their time
 _VERSION: Final = bytes(0x70 | octet & 0x0F for octet in range(256))
-"""Which octet each random one becomes where the version stands."""
+"""Translates a random octet to the one that holds the version, 7."""
 _VARIANT: Final = bytes(0x80 | octet & 0x3F for octet in range(256))
 
 _DIGITS: Final = 1 << 48
@@ -49,7 +49,7 @@ def new_request_id() -> str:
 
 
 def request_id(given: str | None) -> str:
-    """The client's own request id where it is fit to be echoed, else a new one."""
+    """The client's own request id where it is safe to echo, else a new one."""
     return given if given is not None and _ECHOED.fullmatch(given) else new_request_id()
 
 

@@ -1,8 +1,7 @@
 """Every size, count and time limit that is not configurable, in one place.
 
-Upstreams and clients are not trusted: whatever grows with what they send has a
-bound here, with the reason beside it. Configurable limits have their defaults in
-`settings.py`.
+Upstreams and clients are not trusted: everything that grows with their bytes has a bound here, with its reason.
+Configurable limits have their defaults in `settings.py`.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ class Limits:
     """One SSE event, SSE line or NDJSON line: a base64 image of a few MiB fits, an endless line does not."""
 
     error_body: int = 256 * KIB
-    """What is read of the body of an upstream's error; the rest adds nothing to a message."""
+    """Bytes that are read of the body of an upstream's error; the rest adds nothing to a message."""
 
     held_answer: int = 128 * MIB
     """Bytes of an upstream's stream that is gathered into one JSON answer: 128,000 tokens in frames of 400 bytes are
@@ -69,14 +68,14 @@ class Limits:
     """Bytes of a recording: twice the longest answer that is gathered, since a read costs its framing besides."""
 
     early_warnings: int = 16
-    """Warnings that wait for the start of their stream: more say nothing new."""
+    """Warnings that wait for the start of their stream: more add nothing."""
 
     held_beside: int = 256
     """Events that wait beside held text: usage and snapshots come a few times a second, text with them."""
 
     kept_answer: int = 16 * MIB
     """Bytes that an adapter keeps of one answer until its end: arguments of calls, inputs of tools that the provider
-    runs, sources that have been told, identifiers. 128,000 tokens of arguments, each a piece of its own, are 9 MiB."""
+    runs, sources that were sent, identifiers. 128,000 tokens of arguments, each a piece of its own, are 9 MiB."""
 
     kept_piece: int = 64
     """What a string costs in that room besides its characters: its header (49 to 76) and its place in a list."""
@@ -88,7 +87,7 @@ class Limits:
     """Bytes of copied text that wait for an adapter: more are parsed, which hands it over."""
 
     warnings: int = 100
-    """Warnings of one answer that are told in one place: more say nothing new."""
+    """Warnings of one answer that are reported in one place: more add nothing."""
 
     tool_calls: int = 1024
     """Tool calls of one choice: each has a state of its own."""
@@ -163,7 +162,7 @@ class Limits:
 
     pool_waiting: int = 1024
     """Requests that wait for a connection of one upstream: as many again as the pool has by default, so that a wait is
-    about one answer long; what comes on top is better told so at once."""
+    about one answer long; further requests are refused at once."""
 
     pool_stale: float = 1.0
     """Seconds after the request in which a reused connection that closes without a byte counts as one that had been
@@ -195,10 +194,10 @@ class Limits:
     """Seconds before the first retry, doubled for each further one: what the official SDKs do."""
 
     retry_most: float = 8.0
-    """The longest wait before a retry of which the upstream did not say when."""
+    """The longest wait before a retry where the upstream named no time."""
 
     retry_jitter: float = 0.25
-    """How much of a wait is left to chance, so that those who failed together do not come back together."""
+    """How much of a wait is left to chance, so that requests that failed together are not retried together."""
 
     upstream_tail: float = 1.0
     """Seconds in which an upstream may end its response after its last event: a round trip or two. Longer, and a new
@@ -225,7 +224,7 @@ class Limits:
 
     probe_after: int = 15
     """Seconds of silence on a client's connection until the kernel probes whether the client's machine is still there:
-    while an answer is made that comes whole, nothing else would tell."""
+    while a whole answer is made, nothing else would show it."""
 
     probe_interval: int = 5
     """Seconds between two such probes."""
@@ -246,7 +245,7 @@ class Limits:
     """Headers of a request, its trailers among them: clients and their proxies send some thirty."""
 
     collected_objects: int = 20_000
-    """Objects that come on top between two visits of the garbage collector: some MiB, should all of them be garbage."""
+    """New objects between two runs of the garbage collector: some MiB, should all of them be garbage."""
 
     known_head: int = 2 * KIB
     """Bytes of a head that a connection keeps to know it again: those of the SDKs are a third of it."""
@@ -289,8 +288,8 @@ class Limits:
     """Seconds that a server which stops gives its handlers to end, and its clients to take their last bytes."""
 
     lingering: float = 2.0
-    """Seconds for which what a refused client still sends is read and dropped: closing at once would reset the
-    connection, and the client would never see why."""
+    """Seconds for which the rest of a refused request is read and dropped: closing at once would reset the connection,
+    and the client would never see why."""
 
     log_block: int = 8 * KIB
     """Bytes to which the small pieces of a log are joined: what a block costs besides is then 2 % of it."""
