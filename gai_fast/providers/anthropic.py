@@ -377,7 +377,7 @@ class AnthropicAdapter(Adapter):
     def _end(self, delta: dict[str, Any]) -> list[Event]:
         """Reads the stop reason; of several, the last one holds."""
         self._reason = text_of(delta.get("stop_reason"))[: LIMITS.kept_word] or self._reason
-        category = (delta.get("stop_details") or {}).get("category")
+        category = text_of((delta.get("stop_details") or {}).get("category"))
         return [{"type": "safety", "safety": {"category": category, "action": "refused"}}] if category else []
 
     def _count(self, usage: Any) -> None:

@@ -689,3 +689,10 @@ def test_a_thinking_turn_survives_being_sent_back() -> None:
 def test_the_user_id_is_a_text(user_id: Any) -> None:
     with pytest.raises(InvalidRequest, match=r"Expected `str` - at `\$\.metadata\.user_id`"):
         request("anthropic", metadata={"user_id": user_id})
+
+
+def test_a_category_that_is_no_text_is_malformed() -> None:
+    adapter = get_provider("anthropic").adapter()
+    delta = {"stop_reason": "refusal", "stop_details": {"category": {"a": 1}}}
+    with pytest.raises(Malformed):
+        adapter.receive("", json.dumps({"type": "message_delta", "delta": delta}))
