@@ -56,10 +56,12 @@ CATCHES_ALL = {
     "relay",
     "net.session",
     "net.engine",
+    "net.upstream",
+    "net.pool",
 }
 """Where a bug ends that must not harm others: a handler's (the client gets a 500), that of a user's callback, that of a
 user's module while it is imported, and a stream's: of its parts in the relay, of what drives it in the session, of what
-builds its request in the engine."""
+builds its request in the engine, of what reads its answer or connects in the exchange."""
 
 KINDS = ("providers", "formats", "processors")
 

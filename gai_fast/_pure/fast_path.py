@@ -41,7 +41,7 @@ class Reader(Protocol):
         """Calls `end_reading` of the borrower and reads the socket again."""
 
     def broke(self, problem: OSError) -> None:
-        """Closes the socket, as `drop`; `problem` is the error that the borrower got when it read."""
+        """Closes the socket; the exchange fails with `problem`, the error that the borrower got when it read."""
 
     def handle(self, exchange: Any, data: bytes, now: float) -> None:
         """Handles a read for an exchange, which may be over by now."""
@@ -49,8 +49,8 @@ class Reader(Protocol):
     def handle_rest(self, exchange: Any, body: bytes, now: float) -> None:
         """Handles the rest of a read, which the exchange's fast path has not copied."""
 
-    def drop(self) -> None:
-        """Closes the socket; the exchange on the connection fails."""
+    def failed(self, exchange: Any, problem: Exception) -> None:
+        """Closes the socket and ends the exchange, a read of which could not be handled: a bug of the gateway."""
 
 
 class FastPath:

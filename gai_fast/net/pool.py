@@ -102,21 +102,21 @@ class UpstreamPool(ConnectionPool):
         self._serve_waiting()
 
     async def _connect_for(self, exchange: Exchange) -> None:
-        is_settled = False
         try:
             sock = await self._dial()
             # From here on it is not cancelled: uvloop closes the transport of a cancelled create_connection without
             # calling its protocol's `connection_lost`.
             exchange.abandon_by(functools.partial(_shut, sock))
-            connection = await self._make(sock)
-            is_settled = True
+            self._begin_on(await self._make(sock), exchange)
         except Error as error:
-            is_settled = True
             exchange.fail(error)
-            return
-        finally:
-            if not is_settled:  # a bug of ours, or cancelled: then the exchange has ended already
-                exchange.fail(Error("internal", f"the gateway failed to connect to {self._peer}", reason="connect"))
+        except Exception as problem:  # noqa: BLE001  # a bug of ours must not leave the exchange without an end
+            exchange.broke(problem)
+        except asyncio.CancelledError:  # by `close` of the exchange, which has ended then, or with the loop
+            exchange.fail(self._gone())
+            raise
+
+    def _begin_on(self, connection: UpstreamConnection, exchange: Exchange) -> None:
         self._opened += 1
         if exchange.has_ended:
             connection.abort()

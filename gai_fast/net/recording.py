@@ -157,10 +157,12 @@ class RecordedExchange:
 
     def exchange_ended(self, error: Error | None) -> None:
         """Ends the file."""
-        self._write_body(self._censor.rest())
-        self._write({"at": self._now(), "end": "complete" if error is None else error.reason or error.code})
-        self._finish()
-        self._receiver.exchange_ended(error)
+        try:
+            self._write_body(self._censor.rest())
+            self._write({"at": self._now(), "end": "complete" if error is None else error.reason or error.code})
+            self._finish()
+        finally:
+            self._receiver.exchange_ended(error)
 
     # -- as an exchange --
 

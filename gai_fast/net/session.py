@@ -225,6 +225,8 @@ class Session:
             return
         try:
             self._settle()
+            if error is not None and error.code == "internal":  # no failure of the upstream: see `Receiver`
+                raise error.__cause__ or error
             self.relay.receive_eof(error, self._clock.tick())
             self._advance()
         except Exception as problem:  # noqa: BLE001  # rule 2

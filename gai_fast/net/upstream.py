@@ -51,7 +51,8 @@ class Receiver(Protocol):
         Args:
             error: `None` after a complete, correctly framed body; else `network`, `timeout`, `provider_unavailable` or
                 `overloaded`, after the bytes that came before it. Its phase is `connect` where there was no connection,
-                else not set.
+                else not set. `internal`, without a phase, is a bug of the gateway (its cause), and never a failure of
+                the upstream.
         """
 
 
@@ -236,11 +237,17 @@ class Exchange:
     def fail(self, error: Error) -> None:
         """Ends it with an error; its connection, finished or not, is aborted."""
         if self._state is not _ENDED:
-            if self._state is _QUEUED or self._state is _CONNECTING:
+            if error.code != "internal" and (self._state is _QUEUED or self._state is _CONNECTING):
                 error.phase = "connect"  # only the relay knows how far a response was
             abandon, receiver = self._abandon, self._end()
             abandon()
             receiver.exchange_ended(error)
+
+    def broke(self, problem: Exception) -> None:
+        """Ends it because of a bug of the gateway; its connection is aborted."""
+        error = Error("internal", f"the gateway failed while it asked {self._peer}")
+        error.__cause__ = problem
+        self.fail(error)
 
     @property
     def has_met_a_dead_connection(self) -> bool:
@@ -255,17 +262,23 @@ class Exchange:
 
     def data_received(self, data: bytes, now: float) -> None:
         """Handles the bytes of one read."""
-        if self.fast_path is None:
-            self._pass_on(self._response.feed(data), now)
-        else:
-            rest = self.fast_path.feed(data, now)
-            if rest is not None:
-                self.rest_received(rest, now)
+        try:
+            if self.fast_path is None:
+                self._pass_on(self._response.feed(data), now)
+            else:
+                rest = self.fast_path.feed(data, now)
+                if rest is not None:
+                    self.rest_received(rest, now)
+        except Exception as problem:  # noqa: BLE001  # a bug of ours, which would look like a connection that broke
+            self.broke(problem)
 
     def rest_received(self, body: bytes, now: float) -> None:
         """Handles the bytes that the fast path left of a read, perhaps none."""
-        self._response.look_at_chunks()
-        self._pass_on(body, now)
+        try:
+            self._response.look_at_chunks()
+            self._pass_on(body, now)
+        except Exception as problem:  # noqa: BLE001  # as above
+            self.broke(problem)
 
     def _pass_on(self, body: bytes, now: float) -> None:
         response = self._response
@@ -428,14 +441,17 @@ class UpstreamConnection:
         self._give(exchange, exchange.rest_received, body, now)
 
     def _give(self, exchange: Exchange, take: Callable[[bytes, float], None], data: bytes, now: float) -> None:
-        is_well = False
-        try:
-            if self._exchange is exchange:
-                take(data, now)
-                is_well = True
-        finally:
-            if not is_well:  # the exchange has ended: bytes that no request asked for
-                self.drop()
+        if self._exchange is exchange:
+            take(data, now)
+        else:
+            self.drop()  # the exchange has ended: bytes that no request asked for
+
+    def failed(self, exchange: Exchange, problem: Exception) -> None:
+        """Ends the exchange, a read of which the read batch could not handle: a bug of the gateway."""
+        if self._exchange is exchange:
+            exchange.broke(problem)
+        else:
+            self.drop()
 
     def lend(self, borrower: FastPath) -> int:
         """Lends the socket to a fast path, until `take_back` or any other call; see `Reader`."""

@@ -49,8 +49,8 @@ class Reader:
     def handle_rest(self, exchange: str, body: bytes, now: float) -> None:
         self.given.append(("rest of", exchange, body, now))
 
-    def drop(self) -> None:
-        self.given.append(("dropped",))
+    def failed(self, exchange: str, problem: Exception) -> None:
+        self.given.append(("failed", exchange, type(problem)))
 
 
 class Transport:

@@ -625,19 +625,27 @@ def test_a_read_whose_stream_fails_harms_no_other() -> None:
 
 
 @only_with_a_fast_path
-def test_a_fast_path_that_fails_takes_its_connection_with_it_and_no_other() -> None:
+def test_a_fast_path_that_fails_ends_its_stream_with_one_internal_error_and_no_other_stream() -> None:
     stream = under_way()
     other = under_way(stream.batch)
     stream.leg.is_broken = True
     for each in (stream, other):
         each.connection.data_received(chunked([text("well")])[0])
-    with pytest.raises(ZeroDivisionError):
+    with pytest.raises(ZeroDivisionError):  # the loop logs it, too
         stream.time.advance(0)
-    assert stream.wire.aborted
     other.time.advance(0)
     stream.time.advance(0)
+    assert stream.wire.aborted
+    assert [type(fault) for fault in stream.faults] == [ZeroDivisionError]
+    error = stream.session.relay.error
+    assert error is not None
+    assert (error.code, error.phase) == ("internal", None)
+    assert stream.leg.body.count(b"event: error\n") == stream.leg.body.count(b"event: done\n") == 1
+    assert stream.figures is not None
+    assert (stream.figures.outcome, stream.figures.code) == ("failed", "internal")
     assert b"well" in other.leg.body
     assert not other.wire.aborted
+    assert other.figures is None
 
 
 # ---- sockets that are borrowed ---------------------------------------------------------------------------------------

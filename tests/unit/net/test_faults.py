@@ -162,6 +162,26 @@ def test_a_bug_is_no_failure_of_the_upstream() -> None:
     assert (stream.runner.failures, len(stream.runner.exchanges), stream.ends) == ([], 1, 1)
 
 
+@pytest.mark.parametrize("begins", [True, False], ids=["streaming", "connecting"])
+def test_a_bug_of_an_exchange_is_neither_counted_nor_retried(begins: bool) -> None:
+    """As one while a connection is made, or in the fast path: breakers counted it, and it was retried."""
+    breaker = Breaker(BreakerSettings(failures=1, window=30, open=10))
+    stream = Fixture(retries=2)
+    stream.runner.breakers["up"] = breaker
+    stream.start()
+    if begins:
+        stream.session.head_received(200, SSE)
+    error = Error("internal", "a bug")
+    error.__cause__ = bug = Bug()
+    stream.session.exchange_ended(error)
+    stream.time.advance(30)
+    (told,) = stream.client.taken()
+    assert (told.code, told.phase) == ("internal", None)
+    assert breaker.state(0.0) == "closed"
+    assert (stream.runner.failures, len(stream.runner.exchanges), stream.ends) == ([], 1, 1)
+    assert stream.runner.faults == [bug]
+
+
 @pytest.mark.parametrize("where", ["retry", "fallback"])
 def test_a_request_that_cannot_be_built_for_a_later_attempt_ends_the_stream(where: str) -> None:
     """As for a `provider_options` that one provider refuses with a `TypeError`: the client waited for ever."""

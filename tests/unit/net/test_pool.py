@@ -15,6 +15,7 @@ from gai_fast.limits import LIMITS
 from gai_fast.net.connection_pool import PoolStats
 from gai_fast.net.pool import UpstreamPool, default_ssl_context, is_forbidden_address
 from gai_fast.net.timers import TimerWheel
+from gai_fast.net.upstream import UpstreamConnection
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n"
@@ -390,11 +391,25 @@ async def test_a_bug_while_a_connection_is_made_ends_the_exchange(
 
     monkeypatch.setattr("gai_fast.net.pool.connected", fail)
     bench.open()
-    (task,) = [task for task in asyncio.all_tasks() if "_connect_for" in repr(task.get_coro())]
-    with pytest.raises(ZeroDivisionError):
-        await task
+    await settle()
     error = bench.receivers[0].error
-    assert (error.code, error.phase) == ("internal", "connect")
+    assert (error.code, error.reason, error.phase) == ("internal", None, None)
+    assert isinstance(error.__cause__, ZeroDivisionError)
+    assert bench.pool.stats.connecting == 0
+
+
+async def test_a_bug_while_a_request_is_written_ends_the_exchange(
+    bench: Bench, settle: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It waited for `idle_timeout`."""
+
+    def fail(*_: Any) -> Any:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(UpstreamConnection, "begin", fail)
+    bench.open()
+    await settle()
+    assert isinstance(bench.receivers[0].error.__cause__, ZeroDivisionError)
 
 
 async def test_tls_checks_the_name_that_was_configured(make_bench: Callable[..., Bench], settle: Any) -> None:

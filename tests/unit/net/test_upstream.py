@@ -338,6 +338,20 @@ async def test_a_stream_that_went_on_while_the_loop_stood_still_is_not_taken_for
     assert not bench.receiver.ends
 
 
+@pytest.mark.parametrize("call", ["head", "body"])
+async def test_a_bug_while_a_read_is_handled_is_not_a_connection_that_broke(
+    bench: Bench, settle: Any, call: str
+) -> None:
+    setattr(bench.receiver, f"on_{call}", lambda: 1 // 0)
+    bench.transport.feed(CHUNKED + chunk(b"part"))
+    await settle()
+    error = bench.receiver.error
+    assert (error.code, error.phase) == ("internal", None)
+    assert isinstance(error.__cause__, ZeroDivisionError)
+    assert bench.transport.aborted
+    assert not bench.loop.handles
+
+
 # ---- a socket that is lent -------------------------------------------------------------------------------------------
 
 
