@@ -116,6 +116,9 @@ class Limits:
     event_name: int = 128
     """Characters of an SSE event name we write."""
 
+    reconnect_ms: int = 3000
+    """Milliseconds that a client waits before it reconnects to a resumable stream (`retry:`): Chrome's own default."""
+
     retry_digits: int = 32
     """Digits of an SSE `retry:`: a decimal of any length costs quadratic time, and no interval needs more."""
 

@@ -190,6 +190,7 @@ class Relay:
         "_copier",
         "_deltas",
         "_early_warnings",
+        "_failed_rest",
         "_failure",
         "_frames",
         "_halves",
@@ -204,8 +205,8 @@ class Relay:
         "_stream_id",
         "_transcript",
         "_translate",
-        "_unsaid",
         "_upstream",
+        "awaits_first_event",
         "delivered",
         "deltas",
         "end",
@@ -214,7 +215,6 @@ class Relay:
         "fault",
         "has_content",
         "is_cut",
-        "is_silent",
         "others",
         "state",
     )
@@ -244,7 +244,7 @@ class Relay:
         self._transcript = transcript
         self._continued: Literal["verified", "prefill"] | None = None
         # Complete calls and usage of a failed attempt, for the end, until the attempt that heals it brings new content.
-        self._unsaid: tuple[list[Event], dict[str, object]] | None = None
+        self._failed_rest: tuple[list[Event], dict[str, object]] | None = None
         self._chain = chain
         self._has_told = False
         self._now_ms = 0
@@ -284,7 +284,7 @@ class Relay:
         self._frames = frames
         self._upstream = upstream
         self._translate = translate
-        self.is_silent = True
+        self.awaits_first_event = True
         """Whether the attempt has brought no event yet."""
         self.has_content = False
         """Whether the attempt has brought content, repeated content included."""
@@ -340,9 +340,9 @@ class Relay:
 
     def _go_on_from(self, failure: Error, continued: Literal["verified", "prefill"] | None) -> None:
         if continued is None:
-            self._unsaid = None
+            self._failed_rest = None
             self._emit({"type": "stream.reset", "reason": failure.reason or failure.code})
-            self.is_silent, self.delivered = True, False
+            self.awaits_first_event, self.delivered = True, False
             self._characters = 0
             if self._transcript is not None:
                 self._transcript.forget()
@@ -466,9 +466,9 @@ class Relay:
         self._body.kind = BodyKind.IGNORED
         failure = self._blamed(error)
         self._failure = failure if self._translate is None else self._translate(failure)
-        if self._transcript is not None and self._unsaid is None and self.state is State.STREAMING:
+        if self._transcript is not None and self._failed_rest is None and self.state is State.STREAMING:
             calls = [self._transcript.named(event) for event in self._adapter.abort()]
-            self._unsaid = calls, self._partial_usage()
+            self._failed_rest = calls, self._partial_usage()
         return True
 
     def _blamed(self, error: Error) -> Error:
@@ -491,7 +491,7 @@ class Relay:
     def _fail(self, error: Error) -> None:
         self._body.kind = BodyKind.IGNORED
         if self.fault is None:
-            usage = self._say_rest()
+            usage = self._emit_complete_calls()
             self._name_phase(error)
         else:  # the client may lack the start of a call; and an error of ours has no phase of an upstream's answer
             usage = self._partial_usage()
@@ -514,9 +514,9 @@ class Relay:
     def _cancel(self) -> None:
         self._body.kind = BodyKind.IGNORED
         self._emit_all(self._adapter.start(None, None))
-        if self._unsaid is not None:
+        if self._failed_rest is not None:
             self._continued = None
-        usage = self._say_rest()
+        usage = self._emit_complete_calls()
         finish = self._adapter.end("cancelled", None)
         if usage:
             finish["usage"] = usage
@@ -565,12 +565,12 @@ class Relay:
             self.is_cut = True
         self.state = State.CLOSED
 
-    def _say_rest(self) -> dict[str, object]:
+    def _emit_complete_calls(self) -> dict[str, object]:
         """Emits the complete calls of an incomplete answer; returns its usage."""
         transcript, self._transcript = self._transcript, None
-        if self._unsaid is not None:  # the attempt has brought nothing new: all is as the one before left it
+        if self._failed_rest is not None:  # the attempt has brought nothing new: all is as the one before left it
             self._halves = {}
-            calls, usage = self._unsaid
+            calls, usage = self._failed_rest
             self._emit_all(calls)
             return usage
         self._flush_halves()
@@ -706,7 +706,7 @@ class Relay:
             if not cut_off:
                 self._malformed(problem)
             return
-        if self._frames is not None and not self._is_told(events):
+        if self._frames is not None and not self._only_repeats_start(events):
             self._frames.frame(raw, last=adapter.ended)
         try:
             for event in events:
@@ -721,7 +721,7 @@ class Relay:
         if adapter.ended:
             self._finish()
 
-    def _is_told(self, events: list[Event]) -> bool:
+    def _only_repeats_start(self, events: list[Event]) -> bool:
         """Whether a frame only repeats the start of the attempt before: SDKs would join a second role to the first."""
         if self._is_void and (self._adapter.ended or any(event["type"] != "start" for event in events)):
             self._is_void = False
@@ -778,9 +778,9 @@ class Relay:
             self._fail_attempt(unavailable(self._adapter.api, "malformed_chunk", what))
             return
         # A `start` that the adapter made for this chunk was lost with it.
-        self._adapter.started = not self.is_silent
+        self._adapter.started = not self.awaits_first_event
         warning: Event = {"type": "warning", "reason": "malformed_chunk"}
-        if self.is_silent:
+        if self.awaits_first_event:
             if len(self._early_warnings) < LIMITS.early_warnings:
                 self._early_warnings.append(warning)
         else:
@@ -807,7 +807,7 @@ class Relay:
 
     def _emit(self, event: Event) -> None:
         kind = event["type"]
-        self.is_silent = False
+        self.awaits_first_event = False
         state = TRANSITIONS[self.state].get(kind)
         if state is None:
             if kind == "start" and self._continued is not None:
@@ -825,7 +825,7 @@ class Relay:
                 told = self._transcript.take(event)
                 if told is None:
                     return
-                self._unsaid = None
+                self._failed_rest = None
                 event, text = told, told[key]  # type: ignore[literal-required]  # as above
             self.delivered = True
             self.deltas += 1
@@ -841,7 +841,7 @@ class Relay:
                 told = self._transcript.take(event)
                 if told is None:
                     return
-                self._unsaid = None
+                self._failed_rest = None
                 event = told
             self.delivered = self.delivered or is_content
             self.others += 1

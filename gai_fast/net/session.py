@@ -281,7 +281,7 @@ class Session:
         self._meter.resumed(perf_counter())
         if self.attempts.exchange is not None:
             self.attempts.exchange.resume_reading()
-            if self.relay.is_silent and not self._is_over:
+            if self.relay.awaits_first_event and not self._is_over:
                 self.attempts.restart_first_event()
                 self._arm()
 
@@ -327,7 +327,7 @@ class Session:
             self._timer = None
 
     def _waits_for_event(self) -> bool:
-        return self.relay.is_silent and not self._delivery.is_paused
+        return self.relay.awaits_first_event and not self._delivery.is_paused
 
     def _look(self) -> None:
         self._timer = None

@@ -193,8 +193,9 @@ class UsageProcessor(Processor):
         kind = event["type"]
         if kind in DELTAS:
             text = cast("dict[str, Any]", event).get(DELTAS[kind], "")
-            self._said.append(text)
-            self._size += len(text)
+            if text:  # pieces without text would be kept without limit
+                self._said.append(text)
+                self._size += len(text)
             if self._size > LIMITS.counted_text:
                 self._before += self._count("".join(self._said))
                 self._said.clear()

@@ -26,7 +26,7 @@ from aiohttp.http import HttpVersion11, StreamWriter
 from multidict import CIMultiDict
 
 from gai_fast._impl import ChunkedBody, FastPath
-from gai_fast.net.sockets import descriptor_of
+from gai_fast.net.sockets import descriptor_of, reset
 from gai_fast.net.timers import Timers
 from gai_fast.net.writer import HTTP_CHUNKS, PLAIN, BodyFraming
 from gai_fast.server.replies import Reply, StreamHead
@@ -246,10 +246,13 @@ class AiohttpTransport(asyncio.Protocol):
         self._notify()
 
     def abort(self) -> None:
-        """Closes the connection at once; `connection_lost` cleans up."""
+        """Closes the connection at once, so that the answer does not look complete; `connection_lost` cleans up."""
         transport = self._request.transport
         if transport is not None:
-            transport.abort()
+            if self._is_http_1_1:
+                transport.abort()  # the last chunk, or a part of the length, is missing
+            else:
+                reset(transport)
         if self._stream is None:
             self._lose()  # nothing stands in front of aiohttp's protocol, which would tell nobody
 

@@ -25,6 +25,7 @@ from gai_fast.errors import Error
 from gai_fast.ids import new_request_id
 from gai_fast.limits import LIMITS
 from gai_fast.net.engine import Engine
+from gai_fast.net.sockets import reset
 from gai_fast.providers import get_provider
 from gai_fast.server.aiohttp_transport import AiohttpTransport, whole_response
 from gai_fast.server.deadlines import body_due
@@ -241,7 +242,7 @@ class Adapter:
         except Exception as problem:  # noqa: BLE001  # of a signal or a writer that is not ours: one 500, never a hang
             _log.error("%s %r could not be answered", http.method, http.target.partition("?")[0], exc_info=problem)
             if request.writer.output_size and request.transport is not None:
-                request.transport.abort()  # what has begun must not look complete
+                reset(request.transport)  # what has begun must not look complete
             internal = service.router.refusal(http, Error("internal", "The server failed to answer"), mount)
             status = internal.status
             return whole_response(internal)

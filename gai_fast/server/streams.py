@@ -6,7 +6,7 @@ Owns how a request becomes a spec, and the response of a stream. Knows nothing o
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final, Protocol, cast
+from typing import Any, Protocol, cast
 
 from msgspec import UNSET
 
@@ -22,6 +22,7 @@ from gai_fast.formats import (
     StreamEncoder,
 )
 from gai_fast.ids import new_stream_id, request_id
+from gai_fast.limits import LIMITS
 from gai_fast.metrics import StreamMetrics
 from gai_fast.net.engine import Engine
 from gai_fast.net.spec import Clock, Output, StreamSpec
@@ -36,8 +37,6 @@ from gai_fast.server.negotiation import Negotiated, negotiate
 from gai_fast.server.replies import Reply, StreamHead, id_headers, json_headers
 from gai_fast.settings import ModelSettings
 from gai_fast.stores import LogHeader
-
-_RETRY_MS: Final = 3000
 
 
 class StreamRoutes:
@@ -242,7 +241,7 @@ class StreamRoutes:
             envelope=negotiated.envelope or model.stream.envelope,
             timestamps=model.stream.timestamps,
             ids=ids,
-            retry_ms=_RETRY_MS if ids else None,
+            retry_ms=LIMITS.reconnect_ms if ids else None,
             usage=usage,
         )
 

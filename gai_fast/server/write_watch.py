@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Final
 
+from gai_fast.net.sockets import reset
 from gai_fast.net.timers import Timer, Timers
 from gai_fast.server.deadlines import WriteProgress
 
@@ -13,7 +14,7 @@ _LOOKS: Final = 4
 
 
 class WriteWatch:
-    """Looks now and then whether the client of a transport takes what it is given, and aborts the connection if not.
+    """Looks now and then whether the client of a transport takes what it is given, and resets the connection if not.
 
     Args:
         transport: The connection.
@@ -64,6 +65,6 @@ class WriteWatch:
         if not unsent and self._until_empty:
             return
         if self._progress.is_stuck(self.written, unsent, now, self._seconds):
-            self._transport.abort()
+            reset(self._transport)
             return
         self._timer = self._timers.schedule(now + self._seconds / _LOOKS, self._look)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from gai_fast.net.sockets import descriptor_of
+from gai_fast.net.sockets import descriptor_of, reset
 
 
 class Transport(asyncio.BaseTransport):
@@ -29,3 +29,26 @@ def test_a_transport_may_have_none(says: dict[str, Any]) -> None:
 def test_what_goes_through_tls_is_not_what_the_socket_brings() -> None:
     with socket.socket() as sock:
         assert descriptor_of(Transport({"socket": sock, "sslcontext": object()})) == -1
+
+
+async def test_a_connection_that_is_reset_does_not_end_in_order() -> None:
+    loop = asyncio.get_running_loop()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.setblocking(False)
+        transport, _ = await loop.create_connection(asyncio.Protocol, *listener.getsockname())
+        peer, _ = await loop.sock_accept(listener)
+    with peer:
+        reset(transport)
+        with pytest.raises(ConnectionResetError):
+            await asyncio.wait_for(loop.sock_recv(peer, 1), 5)
+
+
+async def test_a_transport_without_a_socket_is_aborted_all_the_same() -> None:
+    calls: list[str] = []
+
+    class Plain(asyncio.WriteTransport):
+        def abort(self) -> None:
+            calls.append("abort")
+
+    reset(Plain())
+    assert calls == ["abort"]

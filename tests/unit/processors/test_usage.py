@@ -63,6 +63,15 @@ def test_how_sure_it_is_stays_known() -> None:
     assert totals.total.total_tokens == 75
 
 
+def test_sources_that_nobody_knows_are_in_the_totals_and_open_no_entry() -> None:
+    """Programs hand in events of any origin: each new word grew the totals by an entry for ever."""
+    totals = UsageAggregator()
+    for number in range(1000):
+        totals.add({**USAGE, "source": f"word {number}"}, provider="p", model="m")
+    assert totals.total.tokens_by_source == totals.by_model["p", "m"].tokens_by_source == {}
+    assert (totals.total.streams, totals.total.total_tokens) == (1000, 1000 * USAGE["total_tokens"])
+
+
 def test_results_and_figures_are_added_too() -> None:
     totals = UsageAggregator()
     totals.add(Result(provider="p", model="m", usage=USAGE))
@@ -184,3 +193,10 @@ def test_a_real_vocabulary(unavailable: Callable[[str], NoReturn]) -> None:
     made = read_processor({"use": "usage"}).processor(StreamInfo(prompt=lambda: "hello world"))
     assert made is not None
     assert through(made, [delta("hello"), delta(" world"), FINISH])[-1]["usage"]["total_tokens"] == 4
+
+
+def test_deltas_without_text_are_not_kept() -> None:
+    processor = UsageProcessor(len)
+    for _ in range(1000):
+        processor.process({"type": "text.delta", "text": ""})
+    assert processor._said == []

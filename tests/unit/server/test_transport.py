@@ -295,6 +295,19 @@ async def test_an_answer_that_is_aborted_does_not_look_complete(exchange: Exchan
     assert exchange.stream.calls == ["lost"]
 
 
+@pytest.mark.parametrize("exchange", sorted(WAYS.keys() - ONLY_HTTP_1_1), indirect=True)
+async def test_an_aborted_answer_to_http_1_0_is_a_reset(exchange: Exchange) -> None:
+    """Its body ends with the connection: after an orderly end it looked complete."""
+    client, writer = await exchange.begin(OLD)
+    writer.write([b"part"])
+    await exchange.take(b"part")
+    client.abort()
+    with pytest.raises(ConnectionResetError):
+        await exchange.take(None)
+    await until(lambda: exchange.stream.calls)
+    assert exchange.stream.calls == ["lost"]
+
+
 async def test_a_client_that_goes_is_noticed_at_once_and_only_once(exchange: Exchange) -> None:
     client, writer = await exchange.begin()
     await exchange.take(b"\r\n\r\n")

@@ -15,6 +15,8 @@ class FakeTransport:
         self.unsent = 0
         self.aborted = False
 
+    def get_extra_info(self, name: str) -> None: ...
+
     def get_write_buffer_size(self) -> int:
         return self.unsent
 
