@@ -116,6 +116,9 @@ class Limits:
     event_name: int = 128
     """Characters of an SSE event name we write."""
 
+    cached_schema: int = 64 * KIB
+    """Bytes of a JSON Schema that is kept compiled: 64 of a request's full size would hold gigabytes."""
+
     reconnect_ms: int = 3000
     """Milliseconds that a client waits before it reconnects to a resumable stream (`retry:`): Chrome's own default."""
 
@@ -311,6 +314,9 @@ class Limits:
 
     batch: int = 64 * KIB
     """Characters that a batch may hold: what a read of the socket brings."""
+
+    batched: int = 4096
+    """Deltas that a batch may hold: some have no text, and each costs half a KiB of memory."""
 
     batch_ms: int = 60_000
     """The longest time a batch may hold a delta: beyond it, clients and proxies take the stream for dead."""

@@ -102,23 +102,30 @@ class Session:
         self._delivery = Delivery(client, output, self._stream, self._meter.counters, loop, whole=spec.hold)
         self.attempts = Attempts(runner, spec, stream_id, self._meter, loop)
         adapter, translate = self.attempts.first(self)
-        self._use_output(spec.output)
-        spec = self.attempts.spec
-        self.relay = Relay(
-            adapter,
-            self._delivery.output,
-            deltas=self._deltas(),
-            frames=spec.frames,
-            chain=spec.chain,
-            stream_id=stream_id,
-            upstream=spec.model.upstream.name,
-            on_malformed=self._stream.on_malformed,
-            translate=translate,
-            prompt_characters=spec.prompt_characters,
-            failed=self._failed,
-            transcript=self.attempts.transcript,
-        )
-        self._arm()
+        is_made = False
+        try:
+            self._use_output(spec.output)
+            spec = self.attempts.spec
+            self.relay = Relay(
+                adapter,
+                self._delivery.output,
+                deltas=self._deltas(),
+                frames=spec.frames,
+                chain=spec.chain,
+                stream_id=stream_id,
+                upstream=spec.model.upstream.name,
+                on_malformed=self._stream.on_malformed,
+                translate=translate,
+                prompt_characters=spec.prompt_characters,
+                failed=self._failed,
+                transcript=self.attempts.transcript,
+            )
+            self._arm()
+            is_made = True
+        finally:
+            if not is_made:  # nobody else knows of the request that is under way
+                self.attempts.close_exchange()
+                self.attempts.leave("failed")
 
     @property
     def spec(self) -> StreamSpec:
@@ -264,9 +271,11 @@ class Session:
     def client_lost(self) -> None:
         """Ends the stream, whose client is gone: rule 1. Does nothing where the stream has ended."""
         if not self._is_over:
-            self._settle()
-            self._leave("disconnected")
-            self.attempts.close_exchange()
+            try:
+                self._settle()
+                self._leave("disconnected")
+            finally:  # whatever fails: nobody reads the upstream any more
+                self.attempts.close_exchange()
 
     def pause(self) -> None:
         """Stops reading the upstream: the client takes its bytes too slowly."""

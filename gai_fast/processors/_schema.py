@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from gai_fast._impl import parse_exact
 from gai_fast.errors import Error
+from gai_fast.limits import LIMITS
 
 _LIBRARY: Final = "jsonschema_rs"
 _CACHED: Final = 64
@@ -97,13 +98,13 @@ def _compiled(text: bytes) -> Schema:
 
 
 def compile_schema(text: bytes) -> Schema:
-    """The schema of a request; the same text is compiled once.
+    """The schema of a request; the same text is compiled once, unless it is larger than `limits.cached_schema`.
 
     Raises:
         Error: `invalid_request`: it cannot be used.
     """
     try:
-        return _compiled(text)
+        return _compiled(text) if len(text) <= LIMITS.cached_schema else Schema(text.decode())
     except ValueError:
         raise Error(
             "invalid_request", "`response_format.schema` is no JSON Schema that can be used here", reason="schema"

@@ -61,7 +61,8 @@ class BatchProcessor(Processor):
         self._size += len(cast("dict[str, Any]", event).get(key, ""))
         limit = LIMITS.batch if self._characters is None else self._characters
         due = self.due_ms
-        if self._size >= limit or (due is not None and due <= now_ms):
+        # A delta without text adds nothing to the size: the number of held events is limited, too.
+        if self._size >= limit or len(self._held) >= LIMITS.batched or (due is not None and due <= now_ms):
             yield from self.flush(now_ms)
 
     @property

@@ -215,3 +215,23 @@ def test_a_stream_whose_end_cannot_be_written_before_its_head_is_an_error_respon
     stream.session.body_received(frame())
     (error,) = stream.client.taken()
     assert error.code == "internal"
+
+
+def test_a_bug_while_a_lost_client_is_left_closes_the_upstream_all_the_same() -> None:
+    stream = Fixture().streaming()
+    stream.runner.ended = fail  # type: ignore[method-assign]  # a bug
+    with pytest.raises(Bug):
+        stream.session.client_lost()
+    assert stream.exchange.calls == ["close"]
+
+
+def test_a_stream_that_cannot_be_made_leaves_no_request_and_no_probe_behind() -> None:
+    stream = Fixture()
+    breaker = stream.runner.breakers["up"] = Breaker(BreakerSettings(failures=1, window=30, open=10))
+    breaker.failed(-20.0, None)
+    opened = stream.runner.open
+    stream.runner.open = lambda *each: (None, *opened(*each)[1:])  # type: ignore[method-assign]  # no adapter
+    with pytest.raises(AttributeError):
+        stream.start()
+    assert stream.exchange.calls == ["close"]
+    assert breaker.admits(0.0, "another"), "the next request is the probe"

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from gai_fast.limits import LIMITS
 from gai_fast.processors import StreamInfo, read_processor
 from gai_fast.processors.batch import BatchProcessor
 
@@ -95,3 +96,13 @@ def test_the_configuration_makes_one_for_every_stream() -> None:
     first, second = settings.processor(StreamInfo()), settings.processor(StreamInfo())
     assert isinstance(first, BatchProcessor)
     assert first is not second
+
+
+def test_deltas_without_text_are_held_up_to_a_number() -> None:
+    processor = BatchProcessor(characters=5)
+    for _ in range(LIMITS.batched - 1):
+        assert not list(processor.process(delta("")))
+    (joined,) = processor.process(delta(""))
+    assert (joined["seq"] - joined["from_seq"] + 1, joined["text"]) == (LIMITS.batched, "")
+    assert processor.due_ms is None
+    assert not list(processor.flush())

@@ -9,7 +9,9 @@ from typing import Any, NoReturn
 import pytest
 
 from gai_fast.errors import Error
+from gai_fast.limits import LIMITS
 from gai_fast.processors import StreamInfo, _schema, read_processor
+from gai_fast.processors._schema import compile_schema
 from gai_fast.processors.json_stream import JSONStreamProcessor
 
 from .streams import pieces, stream, text_of, through, types_of
@@ -112,3 +114,13 @@ def test_a_stream_is_judged_by_the_schema_of_its_request() -> None:
         processor = read_processor({"use": "json_stream", **entry}).processor(stream_info)
         assert processor is not None
         assert types_of(through(processor, stream("[]")))[-3] == told
+
+
+def test_a_large_schema_is_not_kept() -> None:
+    """64 of the size of a request would hold gigabytes, for any client that sends them."""
+    _schema._compiled.cache_clear()
+    small = json.dumps(SCHEMA).encode()
+    large = small + b" " * LIMITS.cached_schema
+    assert compile_schema(large) is not compile_schema(large)
+    assert _schema._compiled.cache_info().currsize == 0
+    assert compile_schema(small) is compile_schema(small)
