@@ -279,6 +279,7 @@ cdef class DeltaCopier:
 
     cdef int look_at(self, bytes chunk, size_t at, size_t end) noexcept:
         gai_move(&self._state, GAI_LOOK_AT)
+        self._run_begin = self._run_end = 0  # of other bytes, if an exception has kept `unload` from cutting it
         self._chunk = chunk
         self._data = <const uint8_t *>PyBytes_AS_STRING(chunk)
         self._at = at
@@ -456,17 +457,17 @@ cdef class DeltaCopier:
         """Notes copied frames for the adapter, and updates the framer as if it had cut them."""
         cdef _Kind kind = template.kind
         cdef Py_ssize_t count = len(self._touched)
+        if not count or self._touched[count - 1] is not kind:
+            if kind.touched:
+                self._touched.remove(kind)
+            self._touched.append(kind)
+            kind.touched = True
         if self._passes:
             if self._run_end != self._at:
                 self.cut_run()
                 self._run_begin = self._at
             self._run_end = end
         self._at = end
-        if not count or self._touched[count - 1] is not kind:
-            if kind.touched:
-                self._touched.remove(kind)
-            self._touched.append(kind)
-            kind.touched = True
         kind.characters += characters
         template.matched = True
         # Step by step: if frames repeat only now and then, learning costs more than it saves.
