@@ -247,6 +247,8 @@ class AiohttpTransport(asyncio.Protocol):
 
     def abort(self) -> None:
         """Closes the connection at once, so that the answer does not look complete; `connection_lost` cleans up."""
+        if self._has_ended:  # the connection may be that of another request by now
+            return
         transport = self._request.transport
         if transport is not None:
             if self._is_http_1_1:
@@ -257,6 +259,18 @@ class AiohttpTransport(asyncio.Protocol):
             self._lose()  # nothing stands in front of aiohttp's protocol, which would tell nobody
 
     # -- the handler's task --
+
+    def send_instead(self, reply: Reply) -> None:
+        """Answers with a whole response where a handler has returned one, or failed, although a stream has begun.
+
+        The stream is over. An answer whose head is final is cut off: it must not look complete.
+        """
+        stream = self._stream
+        self.send(reply)
+        if self._state is not _ENDED:
+            self.abort()
+        elif stream is not None:
+            stream.connection_lost()
 
     async def finish(self) -> web.StreamResponse:
         """Writes what the stream cannot write by itself, until its answer has ended.
@@ -353,9 +367,10 @@ class AiohttpTransport(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The client is gone."""
-        behind = self._protocol
-        self._lose()
-        behind.connection_lost(exc)
+        try:
+            self._lose()
+        finally:  # whatever the stream raises: the server waits for its connections
+            self._protocol.connection_lost(exc)
 
     def pause_writing(self) -> None:
         """More than the high-water mark is unsent."""

@@ -217,37 +217,48 @@ class Adapter:
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         """Answers one request."""
-        service = self.service
-        client = AiohttpTransport(request, service.engine.timers)
+        client = AiohttpTransport(request, self.service.engine.timers)
         try:
             http = _read_head(request, client)
-            mount = self._mount_of(request)
+        except _Unreadable as unreadable:
+            return self._refuse_unreadable(client, unreadable.error)
+        mount = self._mount_of(request)
+        try:
             reply = _to_the_root(http, mount) or await self._reply(request, http, mount)
         except _Unreadable as unreadable:
-            refusal = error_reply(unreadable.error, new_request_id(), close=True)
-            service.router.unreadable(client.remote, unreadable.error, dict(refusal.headers)["x-request-id"])
-            return whole_response(refusal)
+            return self._refuse_unreadable(client, unreadable.error)
         except ConnectionError:  # of the client, amid its body: nobody is there to be answered
             return web.Response()
+        except Exception as problem:  # noqa: BLE001  # a bug of ours, or a body that is not aiohttp's: one 500
+            reply = self._failed(request, http, mount, problem)
+        if reply is not None:
+            client.send_instead(reply)
         status = LOST
         try:
-            if reply is None:
-                response = await client.finish()
-                status = client.status or LOST
-                return response
-            status = reply.status
-            return whole_response(reply, keep_alive=http.keep_alive)
+            response = await client.finish()
+            status = client.status or LOST
+            return response
         except ConnectionError:
             return web.Response()
         except Exception as problem:  # noqa: BLE001  # of a signal or a writer that is not ours: one 500, never a hang
-            _log.error("%s %r could not be answered", http.method, http.target.partition("?")[0], exc_info=problem)
-            if request.writer.output_size and request.transport is not None:
-                reset(request.transport)  # what has begun must not look complete
-            internal = service.router.refusal(http, Error("internal", "The server failed to answer"), mount)
+            internal = self._failed(request, http, mount, problem)
             status = internal.status
             return whole_response(internal)
         finally:
-            service.router.ended(http, status)
+            self.service.router.ended(http, status)
+
+    def _refuse_unreadable(self, client: AiohttpTransport, error: Error) -> web.Response:
+        """The response to a request that cannot be understood."""
+        identifier = new_request_id()
+        self.service.router.unreadable(client.remote, error, identifier)
+        return whole_response(error_reply(error, identifier, close=True))
+
+    def _failed(self, request: web.Request, http: HTTPRequest, mount: Mount | None, problem: Exception) -> Reply:
+        """Logs an unexpected exception; returns the reply in place of the answer."""
+        _log.error("%s %r could not be answered", http.method, http.target.partition("?")[0], exc_info=problem)
+        if request.writer.output_size and request.transport is not None:
+            reset(request.transport)  # what has begun must not look complete
+        return self.service.router.refusal(http, Error("internal", "The server failed to answer"), mount)
 
     async def _reply(self, request: web.Request, http: HTTPRequest, mount: Mount | None) -> Reply | None:
         """The reply; `None` where a stream has begun."""

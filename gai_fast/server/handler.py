@@ -21,6 +21,7 @@ from collections.abc import Callable
 from typing import Final, NamedTuple, cast
 
 from aiohttp import web
+from aiohttp.http import RawRequestMessage
 from aiohttp.http_exceptions import BadHttpMessage, HttpProcessingError, LineTooLong
 from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 from aiohttp.web_protocol import RequestHandler, RequestPayloadError, _ErrInfo
@@ -168,15 +169,15 @@ class Handler(RequestHandler):
         super().data_received(data)
         if self._messages:
             self._head_at = 0.0
-            last = self._messages[-1][0]
-            if isinstance(last, _ErrInfo):
-                self._has_failed = True
-                self._break_body()
-            elif last.method == "CONNECT":  # for proxies: its target has no path, so no route could refuse it
-                self._messages[-1] = _ErrInfo(400, BadHttpMessage("CONNECT"), ""), EMPTY_PAYLOAD
-                self._has_failed = True
-            else:
-                self._last_body = self._messages[-1][1]
+            for at, (message, body) in enumerate(self._messages):
+                if isinstance(message, _ErrInfo):
+                    self._has_failed = True
+                    self._break_body()
+                elif _may_be_a_request(message):
+                    self._last_body = body
+                else:
+                    self._messages[at] = _ErrInfo(400, BadHttpMessage(message.method), ""), EMPTY_PAYLOAD
+                    self._has_failed = True
         elif self._is_idle and not self._head_at and data:
             self._await_head()
 
@@ -210,6 +211,13 @@ class Handler(RequestHandler):
         self._watch_writing()
 
     # -- aiohttp --
+
+    async def start(self) -> None:
+        """Answers the requests. Whatever ends that ends the connection: aiohttp leaves it open after some bugs."""
+        try:
+            await super().start()
+        finally:
+            self.force_close()
 
     async def finish_response(
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
@@ -311,6 +319,17 @@ class Handler(RequestHandler):
         peer = self._wire.get_extra_info("peername")
         self._factory.unreadable(str(peer[0]) if peer else "", error, identifier)
         return error_reply(error, identifier, close=True)
+
+
+def _may_be_a_request(message: RawRequestMessage) -> bool:
+    """Whether aiohttp can make a request of a message; where it cannot, its exception would end all answers.
+
+    `CONNECT` is for proxies: its target has no path, so no route could refuse it. A host may be no domain name.
+    """
+    try:
+        return message.method != "CONNECT" and (not message.url.absolute or message.url.host is not None)
+    except ValueError:
+        return False
 
 
 _TOO_MANY: Final = "Too many headers received"

@@ -87,10 +87,10 @@ class PrometheusSink(StreamCounts):
         """The answer to a scrape, written in one go.
 
         Args:
-            accept: The scrape's `Accept`: OpenMetrics where it asks for that.
+            accept: The scrape's `Accept`: OpenMetrics 1.0.0 where it asks for that.
 
         Returns:
-            The body and its content type.
+            The body and its content type, one of two.
         """
         slices, content_type = self.slices(accept)
         return b"".join(slices), content_type
@@ -106,7 +106,8 @@ class PrometheusSink(StreamCounts):
         """
         from prometheus_client.exposition import choose_encoder
 
-        encode, content_type = choose_encoder(accept)
+        # Not the header itself: `prometheus_client` repeats its version, and fails where that is not a number.
+        encode, content_type = choose_encoder(_OPEN_METRICS if _asks_for_open_metrics(accept) else "")
         return self._slices(encode), content_type
 
     def _slices(self, encode: Callable[[Any], bytes]) -> Iterator[bytes]:
@@ -155,6 +156,19 @@ class _Families:
         return self._families
 
 
+_OPEN_METRICS: Final = "application/openmetrics-text; version=1.0.0"
+
+
+def _asks_for_open_metrics(accept: str) -> bool:
+    """Whether an `Accept` header names OpenMetrics 1.0.0, or OpenMetrics without a version."""
+    for item in accept.lower().split(","):
+        media, *parameters = (part.strip() for part in item.split(";"))
+        versions = [parameter for parameter in parameters if parameter.startswith("version=")]
+        if media == "application/openmetrics-text" and versions in ([], ["version=1.0.0"]):
+            return True
+    return False
+
+
 def _without_comments(text: bytes) -> bytes:
     """A slice without the name, type and description of its metric, which the slice before it has."""
     return b"".join(line + b"\n" for line in text.split(b"\n") if line and not line.startswith(b"#"))
@@ -175,7 +189,8 @@ def _counter_rows(models: _Models, attribute: str, label: str) -> Iterator[_Row]
     for labels, model in models:
         counted = getattr(model, attribute)
         if label:
-            yield from (((*labels, key), count) for key, count in counted.items())
+            # A copy: a stream that ends between two slices may add a key.
+            yield from (((*labels, key), count) for key, count in list(counted.items()))
         else:
             yield labels, counted
 

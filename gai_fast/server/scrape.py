@@ -49,7 +49,7 @@ class Scrapes:
         if scrape is None:
             scrape = self._running[content_type] = _Scrape(slices, content_type, self._running)
         waiting = _Waiting(scrape, client, answer, refuse)
-        scrape.waiting.append(waiting)
+        scrape.waiting[waiting] = None
         client.begin_stream(waiting, high_water=self._high_water, write_timeout=self._write_timeout)
 
 
@@ -64,7 +64,7 @@ class _Waiting:
 
     def connection_lost(self) -> None:
         """The client is gone."""
-        self._scrape.waiting.remove(self)
+        self._scrape.waiting.pop(self, None)  # the answer may have been written since the client was lost
 
     def pause_writing(self) -> None:
         """Nothing is written before the end."""
@@ -77,7 +77,7 @@ class _Scrape:
     """One answer that is being written, and the clients that get it."""
 
     def __init__(self, slices: Iterator[bytes], content_type: str, running: dict[str, _Scrape]) -> None:
-        self.waiting: list[_Waiting] = []
+        self.waiting: dict[_Waiting, None] = {}
         self._slices = slices
         self._content_type = content_type
         self._running = running
@@ -105,7 +105,7 @@ class _Scrape:
         for each in self._end():
             each.client.send(each.answer(body, self._content_type))
 
-    def _end(self) -> list[_Waiting]:
+    def _end(self) -> tuple[_Waiting, ...]:
         del self._running[self._content_type]
-        waiting, self.waiting = self.waiting, []
-        return waiting
+        waiting, self.waiting = self.waiting, {}
+        return tuple(waiting)

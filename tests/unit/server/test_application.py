@@ -7,14 +7,18 @@ import json
 import logging
 import tracemalloc
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from typing import Any
+from contextlib import asynccontextmanager, suppress
+from typing import Any, cast
 
 import pytest
 from aiohttp import ClientSession, web
+from aiohttp.web_protocol import RequestHandler
 
 from gai_fast.cli.mock import Mock
-from gai_fast.server.application import build_application
+from gai_fast.server.application import add_routes, build_application, new_service
+from gai_fast.server.replies import Reply, StreamHead
+from gai_fast.server.request_reader import HTTPRequest
+from gai_fast.server.routes import Mount, Router
 from gai_fast.settings import ModelSettings, ServerSettings, Settings, UpstreamSettings
 
 QUERY = {"query": "hi"}
@@ -166,6 +170,86 @@ async def test_an_exception_of_a_signal_is_one_500_in_the_shape_of_the_route(cap
         assert (await response.json())["error"].keys() == {"message", "type", "param", "code"}
         response = await site.client.post(f"{site.url}/v1/chat/completions", json={**CHAT, "stream": True})
         assert (await response.text()).endswith("data: [DONE]\n\n")
+    assert any("canary77" in str(record.exc_info) for record in caplog.records)
+
+
+async def test_a_stream_that_is_refused_leaves_nothing_in_front_of_the_connection() -> None:
+    """Refusals over one connection would otherwise grow a chain of protocols, and a timer each."""
+    seen: list[asyncio.BaseProtocol] = []
+
+    @web.middleware
+    async def watch(request: web.Request, handler: Any) -> web.StreamResponse:
+        response: web.StreamResponse = await handler(request)
+        assert request.transport is not None
+        seen.append(request.transport.get_protocol())
+        return response
+
+    audio = {"type": "audio", "data": "aaaa", "media_type": "audio/unheard-of"}
+    async with running(watch) as site:
+        for _ in range(3):
+            body = {"messages": [{"role": "user", "content": [audio]}]}
+            async with site.client.post(f"{site.url}/api/v1/stream", json=body) as response:
+                assert response.status == 400
+                assert (await response.json())["error"]["code"] == "unsupported"
+    assert len(seen) == 3
+    assert all(isinstance(protocol, RequestHandler) for protocol in seen)
+
+
+@pytest.mark.parametrize("begun", ["nothing", "stream", "head"])
+async def test_an_exception_before_the_answer_is_one_500_and_its_connection_is_aiohttps_again(
+    begun: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An answer that has begun is cut off; in any case the request has its line in the access log."""
+    lost: list[str] = []
+
+    class Stream:
+        def connection_lost(self) -> None:
+            lost.append(begun)
+
+        def pause_writing(self) -> None: ...
+        def resume_writing(self) -> None: ...
+
+    class Failing:
+        def __init__(self, router: Router) -> None:
+            self.refuse, self.refusal, self.ended = router.refuse, router.refusal, router.ended
+
+        def handle(self, http: HTTPRequest, mount: Mount | None = None) -> Reply | None:
+            if begun != "nothing":
+                http.connection.begin_stream(Stream(), high_water=1000, write_timeout=5.0)
+            if begun == "head":
+                head, framing = http.connection.commit(StreamHead("text/plain", "req-1", "sid"))
+                http.connection.write(framing.frame(head, [b"half"]))
+            raise LookupError("canary77")
+
+    app = web.Application()
+    adapter = add_routes(app, settings().server)
+    service = adapter.service = new_service(settings())
+    service.router = cast("Router", Failing(service.router))
+    runner = web.AppRunner(app, shutdown_timeout=0.05)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    host, port = runner.addresses[0]
+    reader, writer = await asyncio.open_connection(host, port)
+    try:
+        with caplog.at_level(logging.INFO, "gai_fast.access"):
+            writer.write(b"GET /v1/models HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            async with asyncio.timeout(5):
+                answer = await reader.read() if begun != "head" else b""
+                with suppress(ConnectionError):
+                    answer += await reader.read()
+    finally:
+        writer.close()
+        await service.engine.close()
+        await runner.cleanup()
+        await asyncio.sleep(0.01)
+    assert lost == ([] if begun == "nothing" else [begun])
+    assert b"0\r\n\r\n" not in answer
+    status = 499 if begun == "head" else 500
+    assert (b" 500 " in answer.partition(b"\r\n")[0]) is (status == 500)
+    if status == 500:
+        assert json.loads(answer.partition(b"\r\n\r\n")[2])["error"].keys() == {"message", "type", "param", "code"}
+    (line,) = [record.getMessage() for record in caplog.records if record.name == "gai_fast.access"]
+    assert f"'/v1/models' {status} " in line
     assert any("canary77" in str(record.exc_info) for record in caplog.records)
 
 

@@ -186,6 +186,8 @@ async def test_a_body_larger_than_the_buffers_is_read_to_its_end() -> None:
         (b"canary77\r\n\r\n", 400, "http"),
         (b"GET /canary77 HTTP/1.1\r\n\r\n", 400, "host"),
         (b"CONNECT canary77:443 HTTP/1.1\r\nHost: h\r\n\r\n", 400, "http"),
+        (b"GET http://xn--/canary77 HTTP/1.1\r\nHost: h\r\n\r\n", 400, "http"),
+        (b"GET http://xn--a/canary77 HTTP/1.1\r\nHost: h\r\n\r\n" + GET, 400, "http"),
         (b"GET / HTTP/1.1\r\nHost: h\r\nHost: h\r\n\r\n", 400, "host"),
         (b"GET /" + b"a" * 9000 + b" HTTP/1.1\r\n", 414, "uri_too_long"),
         (b"GET / HTTP/1.1\r\nHost: h\r\nX: " + b"/" * 9000 + b"\r\n", 431, "headers_too_large"),
@@ -227,6 +229,27 @@ async def test_a_bug_of_a_users_handler_is_a_500_in_json(caplog: pytest.LogCaptu
         status, _ = await client.error()
     assert status == 500
     assert any("canary77" in str(record.exc_info) for record in caplog.records)
+
+
+async def test_a_connection_ends_when_aiohttp_fails_to_make_a_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    """aiohttp ends its task, and would leave the client waiting for ever."""
+    site = Site()
+    async with running(site):
+        client = await site.connect()
+        client.writer.write(GET)
+        await client.read(b"PLAIN")
+        (handler,) = site.factory._open
+
+        def fail(*_: object) -> None:
+            raise LookupError("a bug")
+
+        task = handler._task_handler
+        assert task is not None
+        monkeypatch.setattr(handler, "_request_factory", fail)
+        client.writer.write(GET)
+        assert await client.read() == b""
+        client.writer.close()
+        assert isinstance(task.exception(), LookupError)
 
 
 @pytest.mark.parametrize(

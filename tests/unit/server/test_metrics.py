@@ -65,18 +65,19 @@ def test_requests_are_counted_by_status_outcome_and_code(lines: Callable[[Promet
     assert f"gai_fast_requests_total{{{refused}}} 1.0" in told
 
 
+MODELS = 3 * LIMITS.scrape_rows + 1
+"""So many rows of a metric that four slices have them."""
+
+
 @pytest.mark.parametrize("accept", ["", "application/openmetrics-text; version=1.0.0"])
-def test_a_scrape_of_a_thousand_models_is_written_in_small_slices(
-    unavailable: Callable[[str], NoReturn], accept: str
-) -> None:
-    """No slice has more than `scrape_rows` rows of one metric; together they are what one piece would be."""
+def test_no_slice_of_a_scrape_has_more_rows_than_the_limit(unavailable: Callable[[str], NoReturn], accept: str) -> None:
+    """However many models there are; together the slices are what one piece would be."""
     if find_spec("prometheus_client") is None:
         unavailable("prometheus_client")
-    sink = PrometheusSink(
-        [f"model {number}" for number in range(1000)], {"breaker_state": lambda: dict.fromkeys("ab", 0)}
-    )
-    for number in range(1000):
-        one = metrics(model=f"model {number}", usage={"input_tokens": 1, "output_tokens": 1})
+    names_of_models = [f"model {number}" for number in range(MODELS)]
+    sink = PrometheusSink(names_of_models, {"breaker_state": lambda: dict.fromkeys("ab", 0)})
+    for name in names_of_models:
+        one = metrics(model=name, usage={"input_tokens": 1, "output_tokens": 1})
         sink.stream_ended(one)
         sink.request_ended(NATIVE, 200, one)
     slices, _ = sink.slices(accept)
@@ -89,9 +90,55 @@ def test_a_scrape_of_a_thousand_models_is_written_in_small_slices(
     names = [line.split(b" ")[2] for line in body.splitlines() if line.startswith(b"# TYPE ")]
     assert len(names) == len(set(names)), "each metric is described once"
     series = [line.rpartition(b" ")[0] for text in lines for line in text]
-    assert len(series) == len(set(series)) > 100_000
+    assert len(series) == len(set(series)) > MODELS * len(names)
     families = [re.sub(rb"(_bucket|_sum|_count)?\{.*", b"", line) for line in series]
     assert len(list(groupby(families))) == len(set(families)), "no metric is interrupted by another's rows"
+
+
+def test_a_stream_that_ends_during_a_scrape_does_not_break_it(unavailable: Callable[[str], NoReturn]) -> None:
+    """Its model may get a kind of tokens that it did not have when the scrape began."""
+    if find_spec("prometheus_client") is None:
+        unavailable("prometheus_client")
+    names = [f"model {number}" for number in range(MODELS)]
+    sink = PrometheusSink(names)
+    for name in names:
+        sink.stream_ended(metrics(model=name, usage={"input_tokens": 1, "output_tokens": 1, "reasoning_tokens": 1}))
+    slices, told = sink.slices()[0], b""
+    for text in slices:
+        told += text
+        if b"gai_fast_tokens_total{" in text:
+            for name in names:
+                sink.stream_ended(metrics(model=name, usage={"cached_input_tokens": 1}))
+    for name in names:
+        assert told.count(b'gai_fast_tokens_total{model="%b"' % name.encode()) >= 3
+
+
+@pytest.mark.parametrize(
+    ("accept", "is_open"),
+    [
+        ("application/openmetrics-text", True),
+        ("Application/OpenMetrics-Text ;charset=utf-8; version=1.0.0", True),
+        ("application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.5,text/plain;version=0.0.4;q=0.4", True),
+        ("application/openmetrics-text;version=canary", False),
+        ("application/openmetrics-text; version=" + "9" * 5000, False),
+        ("application/openmetrics-text; version=1.0.0.77", False),
+        ("application/openmetrics-text; version=0.0.1", False),
+        ("text/plain; version=canary", False),
+        ("text/plain; version=1.0.0", False),
+        (",;=\x7f", False),
+    ],
+)
+def test_no_accept_header_breaks_a_scrape_or_stands_in_its_content_type(
+    unavailable: Callable[[str], NoReturn], accept: str, is_open: bool
+) -> None:
+    """A content type of the caller's own would also be a scrape of its own, which nobody shares."""
+    if find_spec("prometheus_client") is None:
+        unavailable("prometheus_client")
+    sink = PrometheusSink([])
+    body, content_type = sink.expose(accept)
+    alike = "application/openmetrics-text; version=1.0.0" if is_open else ""
+    assert (body, content_type) == sink.expose(alike)
+    assert content_type.startswith("application/openmetrics-text; version=1.0.0" if is_open else "text/plain")
 
 
 def test_a_model_that_is_not_configured_makes_no_label(lines: Callable[[PrometheusSink], set[str]]) -> None:

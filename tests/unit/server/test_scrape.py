@@ -136,3 +136,14 @@ async def test_a_bug_is_logged_and_answered_and_nobody_waits_for_ever() -> None:
     await turns()
     assert [client.bodies for client in clients] == [[(500, b"internal")]] * 2
     assert [type(each) for each in logged] == [LookupError]
+
+
+async def test_a_client_that_was_lost_before_the_answer_and_says_so_after_it_harms_nobody() -> None:
+    scrapes = scrapes_of(Sink())
+    client = scrape(scrapes)
+    await turns()
+    assert client.stream is not None
+    client.stream.connection_lost()
+    later = scrape(scrapes)
+    await turns()
+    assert later.bodies == [(200, b"0,1,2,3,")]
