@@ -173,6 +173,10 @@ class AiohttpTransport(asyncio.Protocol):
     def begin_stream(self, stream: StreamCallbacks, *, high_water: int, write_timeout: float) -> None:
         """Registers the stream that answers the request; as `ClientTransport.begin_stream`."""
         transport = self._request.transport
+        # aiohttp's own protocol closes at the end of the client's side; ours notes it, to answer what came before.
+        if transport is not None and getattr(self._request.protocol, "has_ended_input", False):
+            transport.close()
+            transport = None
         if transport is None:  # the client has gone since its request came
             self._state = _LOST
             self._loop.call_soon(stream.connection_lost)

@@ -76,8 +76,8 @@ class HandlerFactory:
         self._loop = asyncio.get_running_loop()
         self._open: dict[Handler, asyncio.Transport] = {}
 
-    def __call__(self) -> Handler:
-        return Handler(self, self._loop)
+    def __call__(self, head_since: float | None = None) -> Handler:
+        return Handler(self, self._loop, head_since)
 
     @property
     def transports(self) -> tuple[asyncio.Transport, ...]:
@@ -112,6 +112,11 @@ class Handler(RequestHandler):
     Args:
         factory: Its maker.
         loop: The running loop.
+        head_since: Seconds of the loop's clock when the incomplete head began that the fast lane hands over; `None`: it
+            begins now.
+
+    Attributes:
+        has_ended_input: The client has ended its side.
     """
 
     __slots__ = (
@@ -120,14 +125,17 @@ class Handler(RequestHandler):
         "_has_failed",
         "_has_received",
         "_head_at",
-        "_is_last",
+        "_head_since",
         "_last_body",
         "_timer",
         "_watch",
         "_wire",
+        "has_ended_input",
     )
 
-    def __init__(self, factory: HandlerFactory, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self, factory: HandlerFactory, loop: asyncio.AbstractEventLoop, head_since: float | None = None
+    ) -> None:
         super().__init__(
             factory.server,
             loop=loop,
@@ -144,10 +152,11 @@ class Handler(RequestHandler):
         self._wire: asyncio.Transport
         self._watch: WriteWatch
         self._timer: Timer | None = None
+        self._head_since = head_since
         self._head_at = 0.0  # when the head that is not whole yet began, or the connection
         self._has_received = False
         self._has_failed = False  # the parser has met an error: it reads no more
-        self._is_last = False  # the client has ended its side
+        self.has_ended_input = False
         self._last_body: StreamReader | None = None  # that of the request that was read last
         self._end: asyncio.Future[None] | None = None  # that of the client's side, where it is waited for
 
@@ -159,7 +168,7 @@ class Handler(RequestHandler):
         self._watch = WriteWatch(self._wire, self._factory.timers, self._factory.times.write, until_empty=True)
         self._factory.opened(self, self._wire)
         super().connection_made(transport)
-        self._await_head()
+        self._await_head(self._head_since)
 
     def data_received(self, data: bytes) -> None:
         """Bytes of requests."""
@@ -188,11 +197,13 @@ class Handler(RequestHandler):
 
     def eof_received(self) -> bool:  # type: ignore[override]  # asyncio asks for it
         """The client has ended its side; the requests that it has sent are answered."""
-        self._is_last = True
+        self.has_ended_input = True
         if self._end is not None and not self._end.done():
             self._end.set_result(None)
         self._break_body()
-        return self._has_received and not self._is_idle
+        if not self._messages:
+            self._close = True  # the answer that is under way is the last
+        return not self._head_at and not self._is_idle
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """The client is gone."""
@@ -223,15 +234,15 @@ class Handler(RequestHandler):
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
     ) -> tuple[web.StreamResponse, bool]:
         """Ends a response; it is the last one where the client has asked for no more."""
-        if self._is_last and not self._messages:
-            resp.force_close()
+        if self.has_ended_input and not self._messages and isinstance(resp, web.StreamResponse):
+            resp.force_close()  # anything else is a bug of a user's handler, which aiohttp answers
         response, is_lost = await super().finish_response(request, resp, start_time)
         if not is_lost:
             if self._wire.get_write_buffer_size():
                 self._watch_writing()
-            if self._is_last and not request.content.is_eof():
+            if self.has_ended_input and not request.content.is_eof():
                 self.force_close()  # aiohttp would wait for the rest of the body
-            elif not response.keep_alive and not self._is_last and (self._has_failed or request.keep_alive):
+            elif not response.keep_alive and not self.has_ended_input and (self._has_failed or request.keep_alive):
                 await self._linger()
         return response, is_lost
 
@@ -264,9 +275,9 @@ class Handler(RequestHandler):
         """Whether no request is there."""
         return self._waiter is not None and not self._waiter.done() and not self._messages
 
-    def _await_head(self) -> None:
+    def _await_head(self, since: float | None = None) -> None:
         timers = self._factory.timers
-        self._head_at = timers.clock()
+        self._head_at = timers.clock() if since is None else since
         if self._timer is None:
             self._timer = timers.schedule(self._head_at + self._factory.times.header, self._look_at_head)
 

@@ -27,7 +27,7 @@ from gai_fast.limits import LIMITS
 from gai_fast.net.sockets import descriptor_of
 from gai_fast.net.timers import Timer, Timers
 from gai_fast.net.writer import HTTP_CHUNKS, BodyFraming
-from gai_fast.server.deadlines import WriteProgress, body_due
+from gai_fast.server.deadlines import LOOKS, WriteProgress, body_due
 from gai_fast.server.listening import limit_silence
 from gai_fast.server.replies import Reply, StreamHead, error_reply
 from gai_fast.server.request_reader import BODY, HAND_OVER, HEAD, HTTPRequest, RequestReader
@@ -88,8 +88,6 @@ _ENDED: Final = _Input.ENDED
 
 _LOST: Final = 499
 """The status in the access log of a client that went before its answer was complete, as in nginx's."""
-_LOOKS: Final = 4
-"""Looks at a client within its `write_timeout`: one that takes nothing is cut off at most a quarter of it too late."""
 
 
 class LaneConnection:
@@ -154,8 +152,7 @@ class LaneConnection:
         self._send = self.transport.write
         self._is_closing = self.transport.is_closing
         self._lane.opened(self)
-        self._due = self._loop.time() + self._lane.header_timeout
-        self._arm(self._due)
+        self._set_due(_HEAD, self._loop.time() + self._lane.header_timeout)
 
     def data_received(self, data: bytes) -> None:
         """Takes bytes of requests."""
@@ -173,7 +170,8 @@ class LaneConnection:
         """The client sends no more.
 
         During a stream it is gone, as for nginx: what is unsent must not keep its stream alive. Otherwise the requests
-        that it has sent are answered first; one that will never be whole is the general server's.
+        that it has sent are answered first, up to one that a stream would answer; one that will never be whole is the
+        general server's.
 
         Returns:
             Whether the connection stays open for that.
@@ -264,7 +262,7 @@ class LaneConnection:
         request.began = now
         if not self.transport.get_write_buffer_size():
             self._progress.restart(self._written, 0, now)
-        self._arm(now + self.write_timeout / _LOOKS)
+        self._arm(now + self.write_timeout / LOOKS)
         self._state = _ANSWERING
         self.answering = request
         written = self._written
@@ -292,8 +290,9 @@ class LaneConnection:
         """Gives the connection to the general server, which begins with these bytes."""
         transport, is_paused, ended = self.transport, self._is_paused, self._input
         high_water, write_timeout = self._high_water, self.write_timeout
+        head_since = self._due - self._lane.header_timeout if self._state is _HEAD else None
         self._leave()
-        handler = self._lane.general()
+        handler = self._lane.general(head_since)
         transport.set_protocol(handler)
         handler.connection_made(transport)
         self._lane.left(self)
@@ -324,13 +323,17 @@ class LaneConnection:
 
     def begin_stream(self, stream: StreamCallbacks, *, high_water: int, write_timeout: float) -> None:
         """As `ClientTransport.begin_stream`."""
+        if self._input is _ENDED:  # as in `eof_received`, but what was answered before is still sent
+            self.transport.close()
+            self._loop.call_soon(stream.connection_lost)
+            return
         self.stream = stream
         if self.answering is not None:
             self.answering.body = b""  # read by now: it is not kept for as long as the stream runs
         if write_timeout != self.write_timeout:
             self.write_timeout = write_timeout
             limit_silence(self.transport.get_extra_info("socket"), write_timeout)
-            self._arm(self._loop.time() + write_timeout / _LOOKS)
+            self._arm(self._loop.time() + write_timeout / LOOKS)
         if high_water != self._high_water:
             self._high_water = high_water
             self.transport.set_write_buffer_limits(high=high_water)
@@ -393,7 +396,7 @@ class LaneConnection:
         self._log_answer(status)
         if not keep_alive:
             self.transport.close()
-            self._set_due(_CLOSING, self._loop.time() + self.write_timeout / _LOOKS)
+            self._set_due(_CLOSING, self._loop.time() + self.write_timeout / LOOKS)
             return
         self._set_due(_IDLE, self._loop.time() + LIMITS.client_idle)
         if self._input is _ENDED or (self._reader is not None and self._reader.size):
@@ -444,7 +447,7 @@ class LaneConnection:
             self._arm(self._due)
         elif state is _LINGERING:
             self.transport.abort()
-        elif state is _HEAD:
+        elif state is _HEAD and self._reader is not None and self._reader.size:
             self._refuse_late("head", "header_timeout")
         elif state is _BODY:
             self._refuse_late("body", "body_timeout")
@@ -470,7 +473,7 @@ class LaneConnection:
         if self._progress.is_stuck(self._written, unsent, now, self.write_timeout):
             self.transport.abort()
         else:
-            self._arm(now + self.write_timeout / _LOOKS)
+            self._arm(now + self.write_timeout / LOOKS)
 
 
 class FastLane:
@@ -479,7 +482,8 @@ class FastLane:
     Args:
         routes: Answers the requests.
         hot: The paths to which the lane answers a `POST`.
-        general: Makes the general server's protocol for a connection that is handed over.
+        general: Makes the general server's protocol for a connection that is handed over. Its argument: seconds of the
+            loop's clock when the incomplete head began that is handed over; `None`: it begins now.
         timers: The loop's timer wheel.
         loop: The running loop.
         header_timeout: Seconds for a request head.
@@ -492,7 +496,7 @@ class FastLane:
         self,
         routes: Routes,
         hot: frozenset[str],
-        general: Callable[[], asyncio.Protocol],
+        general: Callable[[float | None], asyncio.Protocol],
         *,
         timers: Timers,
         loop: asyncio.AbstractEventLoop,

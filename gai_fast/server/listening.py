@@ -31,9 +31,12 @@ def listen(settings: ServerSettings, write_timeout: float) -> list[socket.socket
         The sockets, not yet listening, with the options that connections inherit.
 
     Raises:
-        OSError: An address is in use, or none of them is this machine's.
+        OSError: An address is in use, none of them is this machine's, or the host can be no name.
     """
-    found = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    try:
+        found = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except UnicodeError as problem:  # a part of more than 63 letters
+        raise OSError(errno.EADDRNOTAVAIL, f"the host is not a valid name ({problem})") from None
     for _ in range(LIMITS.port_tries):
         try:
             return _bind_all(found, write_timeout)

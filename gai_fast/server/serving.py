@@ -146,7 +146,10 @@ async def start(settings: Settings, record: Path | None = None) -> Running:
         connections: list[Connections] = [_lane(service, settings, general), general] if has_lane else [general]
         loop = asyncio.get_running_loop()
         protocols = cast("Callable[[], asyncio.Protocol]", connections[0])  # a compiled class has no base
-        listeners = [await loop.create_server(protocols, sock=sock, backlog=LIMITS.backlog) for sock in sockets]
+        listeners: list[asyncio.Server] = []
+        for sock in sockets:
+            listeners.append(await loop.create_server(protocols, sock=sock, backlog=LIMITS.backlog))
+            stack.callback(listeners[-1].close)
         stack.pop_all()
     url = base_url(settings.server.host, sockets[0].getsockname()[1])
     return Running(service.engine, runner, connections, listeners, url)

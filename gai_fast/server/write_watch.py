@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Final
 
 from gai_fast.net.sockets import reset
 from gai_fast.net.timers import Timer, Timers
-from gai_fast.server.deadlines import WriteProgress
-
-_LOOKS: Final = 4
-"""Looks at a client within its time: one that takes nothing is cut off at most a quarter of it too late."""
+from gai_fast.server.deadlines import LOOKS, WriteProgress
 
 
 class WriteWatch:
@@ -50,7 +46,7 @@ class WriteWatch:
         self.stop()
         now = self._timers.clock()
         self._progress.restart(self.written, self._transport.get_write_buffer_size(), now)
-        self._timer = self._timers.schedule(now + self._seconds / _LOOKS, self._look)
+        self._timer = self._timers.schedule(now + self._seconds / LOOKS, self._look)
 
     def stop(self) -> None:
         """Ends; idempotent."""
@@ -67,4 +63,4 @@ class WriteWatch:
         if self._progress.is_stuck(self.written, unsent, now, self._seconds):
             reset(self._transport)
             return
-        self._timer = self._timers.schedule(now + self._seconds / _LOOKS, self._look)
+        self._timer = self._timers.schedule(now + self._seconds / LOOKS, self._look)

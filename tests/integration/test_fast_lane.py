@@ -117,6 +117,26 @@ async def test_requests_that_were_sent_before_the_client_ended_its_side_are_answ
 
 
 @on_both_loops
+@pytest.mark.parametrize("stream", [True, False])
+async def test_a_client_whose_side_has_ended_gets_no_stream_whichever_comes_first(net: Net, stream: bool) -> None:
+    """The end may be read before the stream begins or after; the answers before it are sent."""
+
+    async def silent(peer: Peer) -> None:
+        await peer.request()
+        await peer.until_gone()
+
+    upstream = await net.upstream(silent)
+    for way in WAYS:
+        gateway = await net.gateway(upstream, fast_lane=way)
+        hot = request_bytes(gateway.host, "POST", HOT, {**M, "stream": stream})
+        wrong = request_bytes(gateway.host, "POST", HOT, {"query": 1})
+        other = request_bytes(gateway.host, "GET", "/healthz")
+        for before, statuses in ((b"", []), (wrong, [400]), (wrong * 5, [400] * 5), (other * 2, [200] * 2)):
+            assert [status for status, *_ in await exchange(gateway, before + hot)] == statuses
+            await until(lambda gateway=gateway: gateway.streams == 0)
+
+
+@on_both_loops
 async def test_a_connection_that_was_handed_over_ends_with_the_server(net: Net) -> None:
     gateway = await net.gateway()
     idle, used, handed = [await gateway.connect() for _ in range(3)]

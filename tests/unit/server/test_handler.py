@@ -113,7 +113,7 @@ async def test_aiohttp_has_the_parts_that_are_used() -> None:
         client.writer.write(GET)
         await client.read(b"PLAIN")
         (handler,) = site.factory._open
-        for name in ("_messages", "_waiter", "_current_request", "_force_close"):
+        for name in ("_messages", "_waiter", "_current_request", "_close", "_force_close"):
             assert hasattr(handler, name), name
         assert handler._waiter is not None, "idle"
         assert not handler._messages
@@ -292,6 +292,20 @@ async def test_a_head_that_does_not_come_in_time_is_a_408(before: bytes) -> None
         assert await client.error() == (408, "header_timeout")
 
 
+@pytest.mark.parametrize("late_by", [-0.1, 100.0])
+async def test_a_head_that_is_taken_over_incomplete_is_due_from_its_first_byte(late_by: float) -> None:
+    """No matter whether its time is over already."""
+    site = Site(header=50.0)
+    async with running(site):
+        loop = asyncio.get_running_loop()
+        ours, theirs = socket.socketpair()
+        reader, writer = await asyncio.open_connection(sock=ours)
+        handler = site.factory(loop.time() - 50.0 - late_by)
+        await loop.connect_accepted_socket(lambda: handler, theirs)
+        handler.data_received(b"GET / HTTP/1.1\r\n")
+        assert await Client(reader, writer).error() == (408, "header_timeout")
+
+
 async def test_a_connection_that_never_sent_a_byte_is_closed_silently() -> None:
     """Defect A23."""
     site = Site(header=0.15)
@@ -371,3 +385,54 @@ async def test_the_end_of_the_clients_side_keeps_no_answer_back(last: bytes, pau
         data = await client.read()
         client.writer.close()
         assert re.findall(rb"HTTP/1\.[01] ([0-9]+)", data) == [b"200", b"500" if last is HALF else b"400"]
+
+
+async def test_a_client_that_ends_its_side_while_it_is_answered_is_not_waited_for() -> None:
+    """The head of the answer has promised another one by then."""
+    site = Site()
+    async with running(site):
+        client = await site.connect()
+        client.writer.write(GET.replace(b"plain", b"large"))
+        head = await client.read(b"\r\n\r\n")
+        assert b"connection: close" not in head.lower()
+        client.writer.write_eof()
+        assert len(await client.read()) == 8_000_000
+        client.writer.close()
+
+
+async def test_a_head_that_will_never_be_whole_is_not_waited_for_right_after_a_hand_over() -> None:
+    site = Site()
+    async with running(site):
+        loop = asyncio.get_running_loop()
+        ours, theirs = socket.socketpair()
+        reader, writer = await asyncio.open_connection(sock=ours)
+
+        class HandedOver(asyncio.Protocol):
+            def connection_made(self, transport: Any) -> None:
+                handler = site.factory()
+                transport.set_protocol(handler)
+                handler.connection_made(transport)
+                handler.data_received(b"GET / HT")
+                if not handler.eof_received():
+                    transport.close()
+
+        await loop.connect_accepted_socket(HandedOver, theirs)
+        said = await Client(reader, writer).read()
+        writer.close()
+        assert said == b""
+
+
+async def test_a_handler_that_returns_nothing_is_a_500_after_the_end_of_the_clients_side_too() -> None:
+    site = Site()
+    site.app.router.add_get("/nothing", nothing)
+    async with running(site):
+        client = await site.connect()
+        client.writer.write(GET.replace(b"plain", b"nothing"))
+        client.writer.write_eof()
+        said = await client.read()
+        client.writer.close()
+        assert said.startswith(b"HTTP/1.1 500")
+
+
+async def nothing(request: web.Request) -> Any:
+    await asyncio.sleep(0.01)

@@ -175,13 +175,15 @@ class Fixture:
             max_body=max_body,
         )
         self.general: General | None = None
+        self.head_since: float | None = None
         self.connection = self.lane()
         self.transport = FakeTransport()
         self.transport.protocol = self.connection
         self.connection.connection_made(self.transport)
 
-    def make_general(self) -> General:
+    def make_general(self, head_since: float | None) -> General:
         assert self.general is None
+        self.head_since = head_since
         self.general = General(lambda: self.lane.held)
         return self.general
 
@@ -505,6 +507,20 @@ def test_a_client_that_ends_its_side_during_a_stream_is_gone() -> None:
     assert fixture.transport.aborted
 
 
+def test_a_stream_that_would_begin_after_the_end_is_lost_at_once_and_what_was_answered_is_sent() -> None:
+    fixture = Fixture()
+    fixture.connection.data_received(A + B + STREAM)
+    assert fixture.connection.eof_received()
+    fixture.loop.advance(0)
+    assert [body for _, _, body in fixture.taken()] == [b"/aa", b"/ab"]
+    assert fixture.stream.calls == ["lost"]
+    assert fixture.transport.closed
+    assert not fixture.transport.aborted, "that would take back what is unsent"
+    fixture.lose()
+    assert fixture.stream.calls == ["lost"]
+    assert fixture.logged[-1] == ("/s", 499)
+
+
 def test_a_refused_client_that_ends_its_side_is_not_lingered_for() -> None:
     fixture = Fixture()
     fixture.answer = broken
@@ -713,6 +729,33 @@ def test_a_head_that_comes_by_drops_is_late_as_well() -> None:
         fixture.send(bytes([byte]))
         fixture.loop.advance(1)
     assert fixture.refusal_sent()[2]["reason"] == "header_timeout"
+
+
+def test_the_first_head_is_due_from_the_beginning_of_its_connection() -> None:
+    fixture = Fixture()
+    fixture.loop.advance(HEADER - 1)
+    fixture.feed(A[:5])
+    fixture.loop.advance(1)
+    assert fixture.refusal_sent()[2]["reason"] == "header_timeout"
+
+
+@pytest.mark.parametrize("before", [b"", A])
+def test_a_head_that_is_handed_over_incomplete_is_due_no_later(before: bytes) -> None:
+    fixture = Fixture()
+    fixture.feed(before + A[:5])
+    began = fixture.loop.time()
+    fixture.loop.advance(HEADER - 1)
+    fixture.feed(b"/other HTTP/1.1\r\n")
+    handed_over(fixture)
+    assert fixture.head_since == began
+
+
+def test_a_head_that_comes_behind_an_answer_has_its_whole_time_where_it_is_handed_over() -> None:
+    fixture = Fixture()
+    fixture.loop.advance(HEADER - 1)
+    fixture.feed(A + OTHER[:5])
+    handed_over(fixture)
+    assert fixture.head_since is None
 
 
 def test_a_client_that_never_sent_a_byte_is_closed_without_a_word() -> None:
@@ -930,7 +973,7 @@ async def test_aiohttp_goes_on_where_the_lane_hands_over() -> None:
     lane = FastLane(
         fixture,
         frozenset(("/a", "/s")),
-        general,
+        lambda head_since: general(),
         timers=TimerWheel(loop),
         loop=loop,
         header_timeout=SOON,

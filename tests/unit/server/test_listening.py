@@ -124,6 +124,11 @@ def test_an_address_that_cannot_be_had_is_an_os_error_and_leaks_no_socket(monkey
     assert open_files() == before
 
 
+def test_a_host_that_can_be_no_name_is_an_os_error() -> None:
+    with pytest.raises(OSError, match="the host is not a valid name"):
+        listen(ServerSettings(host="a" * 64 + ".example"), WRITE)
+
+
 def test_connections_inherit_how_long_a_client_may_be_silent_and_how_much_may_be_unread() -> None:
     """Nothing is written to a client that waits for a whole answer, so only probes find that it is gone."""
     with socket.create_server(("127.0.0.1", 0)) as listener:

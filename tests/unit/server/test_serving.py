@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import errno
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from typing import Any
@@ -53,6 +55,26 @@ async def test_a_started_server_says_where_it_is_and_closes_twice_without_harm()
     assert (await reader.read()).endswith(b'{"status":"ok"}')
     writer.close()
     await running.close()
+
+
+async def test_a_server_that_cannot_listen_everywhere_listens_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    loop = asyncio.get_running_loop()
+    create_server = loop.create_server
+    made: list[asyncio.Server] = []
+
+    async def create_one_server(*arguments: Any, **options: Any) -> asyncio.Server:
+        if made:
+            raise OSError(errno.EADDRINUSE, "in use")
+        made.append(await create_server(*arguments, **options))
+        return made[0]
+
+    first, second = (socket.create_server(("127.0.0.1", 0)) for _ in range(2))
+    monkeypatch.setattr(serving, "listen", lambda *_: [first, second])
+    monkeypatch.setattr(loop, "create_server", create_one_server)
+    with pytest.raises(OSError, match="in use"):
+        await start(SETTINGS)
+    assert not made[0].is_serving()
+    assert first.fileno() == second.fileno() == -1
 
 
 def test_tuning_leaves_a_process_that_works() -> None:

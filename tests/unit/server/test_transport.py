@@ -59,7 +59,7 @@ async def lane(handler: Callable[[ClientTransport], None]) -> AsyncIterator[int]
     server = FastLane(
         Routes(handler),
         frozenset(("/s",)),
-        asyncio.Protocol,
+        lambda head_since: asyncio.Protocol(),
         timers=TimerWheel(loop),
         loop=loop,
         header_timeout=SOON,
