@@ -50,7 +50,7 @@ gai_use_loops(loops_in_use())
 
 cdef extern from "Python.h":
     ctypedef struct PyTypeObject:
-        object (*tp_alloc)(type kind, Py_ssize_t size)
+        object (*tp_new)(type kind, object positional, PyObject *named)
 
 cdef object loads = orjson.loads
 cdef object JSONDecodeError = orjson.JSONDecodeError
@@ -67,35 +67,12 @@ cdef inline str decode(const uint8_t *data, size_t size):
     return PyUnicode_DecodeUTF8(<const char *>data, size, "replace")
 
 
-cdef inline object new_named(object kind, Py_ssize_t size):
-    """Makes a named tuple of the pure module's class without its items, as `kind._make` does within.
+cdef inline object new_named(object kind, tuple values):
+    """Makes a named tuple of the pure module's class, as `kind._make` does.
 
-    Its items are put in at once, and nothing runs in between. `kind._make` would cost as much as cutting out the frame.
+    Not by `tp_alloc`: that would leave a hash of 0 in it, which Python 3.14 keeps in each tuple.
     """
-    return (<PyTypeObject *>kind).tp_alloc(<type>kind, size)
-
-
-cdef inline int put_item(object named, Py_ssize_t index, object item) except -1:
-    Py_INCREF(item)
-    PyTuple_SET_ITEM(named, index, item)
-    return 0
-
-
-cdef object new_event(str name, object data, str identifier):
-    event = new_named(SSEEvent, 3)
-    put_item(event, 0, name)
-    put_item(event, 1, data)
-    put_item(event, 2, identifier)
-    return event
-
-
-cdef object new_frame(bytes raw, str name, object data, object stray):
-    frame = new_named(Frame, 4)
-    put_item(frame, 0, raw)
-    put_item(frame, 1, name)
-    put_item(frame, 2, data)
-    put_item(frame, 3, stray)
-    return frame
+    return (<PyTypeObject *>tuple).tp_new(<type>kind, (values,), NULL)
 
 
 cdef class _Feed:
@@ -397,7 +374,7 @@ cdef class SSEParser(_SSEFeed):
         self._last_event_id = self._id
         if self._has_data:
             name = self._name if PyUnicode_GET_LENGTH(self._name) else "message"
-            items.append(new_event(name, self.joined_data(), self._id))
+            items.append(new_named(SSEEvent, (name, self.joined_data(), self._id)))
         return 0
 
 
@@ -427,7 +404,7 @@ cdef class SSEFramer(_SSEFeed):
         raw = PyBytes_FromStringAndSize(<const char *>self._data + self._mark, self._start - self._mark)
         self._mark = self._start
         stray = decode(self._strays.data, self._strays.size) if self._has_stray else None
-        items.append(new_frame(raw, self._name, self.joined_data(), stray))
+        items.append(new_named(Frame, (raw, self._name, self.joined_data(), stray)))
         return 0
 
 
@@ -516,7 +493,7 @@ cdef class LineFramer(_LineFeed):
 
     cdef int end_line(self, const uint8_t *line, size_t size, size_t number, list items) except -1:
         raw = PyBytes_FromStringAndSize(<const char *>self._data + self._line_begin, self._start - self._line_begin)
-        items.append(new_frame(raw, "", decode(line, size) if size else None, None))
+        items.append(new_named(Frame, (raw, "", decode(line, size) if size else None, None)))
         return 0
 
 
