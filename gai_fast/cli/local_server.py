@@ -101,7 +101,7 @@ class LocalServer:
 
 
 def _log() -> logging.Logger:
-    """aiohttp's log without the requests that it cannot read: it would write a traceback for each."""
+    """aiohttp's log without requests that it cannot read and clients that leave: it would write a traceback for each."""
     logger = logging.getLogger(__name__)
     logger.addFilter(_is_ours)
     return logger
@@ -112,7 +112,8 @@ def _is_ours(record: logging.LogRecord) -> bool:
     from aiohttp.http_exceptions import HttpProcessingError
     from aiohttp.web import RequestPayloadError
 
-    return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError | RequestPayloadError))
+    faults = HttpProcessingError | RequestPayloadError | ConnectionError
+    return not (record.exc_info and isinstance(record.exc_info[1], faults))
 
 
 async def read_body(request: web.Request) -> bytes:

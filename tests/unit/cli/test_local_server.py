@@ -129,6 +129,28 @@ async def test_a_fault_of_the_client_is_refused_and_leaves_no_traceback(
     assert not caplog.records
 
 
+async def test_a_client_that_leaves_amid_its_answer_leaves_no_traceback(caplog: pytest.LogCaptureFixture) -> None:
+    ended = asyncio.Event()
+
+    async def endless(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        try:
+            while True:
+                await response.write(b"x")
+                await asyncio.sleep(0)
+        finally:
+            ended.set()
+
+    async with LocalServer(app(endless)) as server:
+        reader, writer = await asyncio.open_connection("127.0.0.1", int(server.url.rpartition(":")[2]))
+        writer.write(CLOSING)
+        assert await reader.read(1)
+        writer.close()
+        await ended.wait()
+    assert not caplog.records
+
+
 async def test_a_bug_of_a_handler_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     async def broken(request: web.Request) -> web.StreamResponse:
         raise ZeroDivisionError
