@@ -101,7 +101,7 @@ class LocalServer:
 
 
 def _log() -> logging.Logger:
-    """aiohttp's log without requests that it cannot read and clients that leave: it would write a traceback for each."""
+    """aiohttp's log without unreadable requests and clients that leave: it would write a traceback for each."""
     logger = logging.getLogger(__name__)
     logger.addFilter(_is_ours)
     return logger

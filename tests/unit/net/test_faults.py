@@ -225,6 +225,7 @@ def test_a_bug_while_a_lost_client_is_left_closes_the_upstream_all_the_same() ->
     assert stream.exchange.calls == ["close"]
 
 
+@pytest.mark.interpreted
 def test_a_stream_that_cannot_be_made_leaves_no_request_and_no_probe_behind() -> None:
     stream = Fixture()
     breaker = stream.runner.breakers["up"] = Breaker(BreakerSettings(failures=1, window=30, open=10))

@@ -398,6 +398,7 @@ async def test_a_bug_while_a_connection_is_made_ends_the_exchange(
     assert bench.pool.stats.connecting == 0
 
 
+@pytest.mark.interpreted
 async def test_a_bug_while_a_request_is_written_ends_the_exchange(
     bench: Bench, settle: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
