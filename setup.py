@@ -90,6 +90,8 @@ COMPILED = (
     "settings",
     "transcript",
 )
+FALL_BACK = (CCompilerError, ExecError, PlatformError, ImportError, OSError, SystemExit)
+"""The ways in which compiling fails; where there is no compiler, the threads below raise an OSError."""
 DIRECTIVES = {
     "language_level": 3,
     "boundscheck": False,
@@ -119,7 +121,7 @@ class Build(build_ext):
                 self.distribution.ext_modules = translate()
                 part.ensure_finalized()
                 part.run()
-            except (CCompilerError, ExecError, PlatformError, ImportError, SystemExit) as problem:
+            except FALL_BACK as problem:
                 if BUILD == "native":
                     raise
                 print(
