@@ -62,7 +62,7 @@ try native
 
 echo '== the sdist without a compiler, and without uvloop'
 empty_venv pure
-CC=/nonexistent CXX=/nonexistent "$work/pure/bin/python" -m pip install -qq --no-cache-dir "$sdist"
+GAI_FAST_BUILD=auto CC=/nonexistent CXX=/nonexistent "$work/pure/bin/python" -m pip install -qq --no-cache-dir "$sdist"
 "$work/pure/bin/python" -m pip uninstall -qq -y uvloop
 expect pure pure
 try pure

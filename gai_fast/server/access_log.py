@@ -16,13 +16,16 @@ from gai_fast.server.request_reader import HTTPRequest
 
 _log: Final = logging.getLogger("gai_fast.access")
 
+LEFT: Final = 499
+"""The status of a client that left before its answer was complete, as in nginx's log."""
+
 
 def log_request(http: HTTPRequest, status: int) -> None:
     """Logs the answer to a request whose head could be read.
 
     Args:
         http: The request.
-        status: The HTTP status of the answer; 499: the client was gone before its end, as nginx logs it.
+        status: The HTTP status of the answer, or `LEFT`.
     """
     if _log.isEnabledFor(logging.INFO):
         seconds = time.monotonic() - http.began

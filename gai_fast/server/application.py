@@ -27,6 +27,7 @@ from gai_fast.limits import LIMITS
 from gai_fast.net.engine import Engine
 from gai_fast.net.sockets import reset
 from gai_fast.providers import get_provider
+from gai_fast.server.access_log import LEFT
 from gai_fast.server.aiohttp_transport import AiohttpTransport, whole_response
 from gai_fast.server.deadlines import body_due
 from gai_fast.server.metrics import PrometheusSink, engine_gauges
@@ -38,9 +39,6 @@ from gai_fast.server.streams import StreamRoutes
 from gai_fast.settings import ServerSettings, Settings
 
 _log: Final = logging.getLogger("gai_fast.server")
-
-LOST: Final = 499
-"""The status in the access log of a client that went before its answer was complete, as in nginx's."""
 
 
 class _Unreadable(Exception):
@@ -233,10 +231,10 @@ class Adapter:
             reply = self._failed(request, http, mount, problem)
         if reply is not None:
             client.send_instead(reply)
-        status = LOST
+        status = LEFT
         try:
             response = await client.finish()
-            status = client.status or LOST
+            status = client.status or LEFT
             return response
         except ConnectionError:
             return web.Response()

@@ -32,6 +32,7 @@ from gai_fast.limits import LIMITS
 from gai_fast.net.timers import Timer, Timers
 from gai_fast.server.aiohttp_transport import whole_response
 from gai_fast.server.application import headers_too_large
+from gai_fast.server.connections import OpenConnections
 from gai_fast.server.replies import Reply, error_reply
 from gai_fast.server.write_watch import WriteWatch
 
@@ -63,6 +64,9 @@ class HandlerFactory:
         times: The time limits.
         unreadable: Called with the client's address, the error and the request id of each refusal of a request that
             cannot be read.
+
+    Attributes:
+        connections: The open connections.
     """
 
     def __init__(self, server: web.Server, timers: Timers, times: Times, unreadable: Unreadable) -> None:
@@ -70,40 +74,11 @@ class HandlerFactory:
         self.timers = timers
         self.times = times
         self.unreadable = unreadable
-        self.emptied = asyncio.Event()
-        """Set while no connection is open."""
-        self.emptied.set()
+        self.connections = OpenConnections()
         self._loop = asyncio.get_running_loop()
-        self._open: dict[Handler, asyncio.Transport] = {}
 
     def __call__(self, head_since: float | None = None) -> Handler:
         return Handler(self, self._loop, head_since)
-
-    @property
-    def transports(self) -> tuple[asyncio.Transport, ...]:
-        """The transports of the open connections."""
-        return tuple(self._open.values())
-
-    def opened(self, handler: Handler, transport: asyncio.Transport) -> None:
-        """Notes a connection."""
-        self._open[handler] = transport
-        self.emptied.clear()
-
-    def lost(self, handler: Handler) -> None:
-        """Forgets a connection."""
-        self._open.pop(handler, None)
-        if not self._open:
-            self.emptied.set()
-
-    def close(self) -> None:
-        """Ends every connection whose client takes its last bytes."""
-        for transport in self.transports:
-            transport.close()
-
-    def abort(self) -> None:
-        """Ends every connection at once."""
-        for transport in self.transports:
-            transport.abort()
 
 
 class Handler(RequestHandler):
@@ -166,7 +141,7 @@ class Handler(RequestHandler):
         """A client has connected: its first head is due."""
         self._wire = cast("asyncio.Transport", transport)
         self._watch = WriteWatch(self._wire, self._factory.timers, self._factory.times.write, until_empty=True)
-        self._factory.opened(self, self._wire)
+        self._factory.connections.add(self, self._wire)
         super().connection_made(transport)
         self._await_head(self._head_since)
 
@@ -214,7 +189,7 @@ class Handler(RequestHandler):
         if self._end is not None and not self._end.done():
             self._end.set_result(None)
         super().connection_lost(exc)
-        self._factory.lost(self)
+        self._factory.connections.remove(self)
 
     def pause_writing(self) -> None:
         """More than the high-water mark is unsent."""

@@ -27,6 +27,8 @@ from gai_fast.limits import LIMITS
 from gai_fast.net.sockets import descriptor_of
 from gai_fast.net.timers import Timer, Timers
 from gai_fast.net.writer import HTTP_CHUNKS, BodyFraming
+from gai_fast.server.access_log import LEFT
+from gai_fast.server.connections import OpenConnections
 from gai_fast.server.deadlines import LOOKS, WriteProgress, body_due
 from gai_fast.server.listening import limit_silence
 from gai_fast.server.replies import Reply, StreamHead, error_reply
@@ -85,9 +87,6 @@ class _Input(enum.Enum):
 _OPEN: Final = _Input.OPEN
 _PAUSED: Final = _Input.PAUSED
 _ENDED: Final = _Input.ENDED
-
-_LOST: Final = 499
-"""The status in the access log of a client that went before its answer was complete, as in nginx's."""
 
 
 class LaneConnection:
@@ -151,7 +150,7 @@ class LaneConnection:
         self.transport = cast("asyncio.Transport", transport)
         self._send = self.transport.write
         self._is_closing = self.transport.is_closing
-        self._lane.opened(self)
+        self._lane.connections.add(self, self.transport)
         self._set_due(_HEAD, self._loop.time() + self._lane.header_timeout)
 
     def data_received(self, data: bytes) -> None:
@@ -193,11 +192,11 @@ class LaneConnection:
         request, self.answering = self.answering, None
         stream, self.stream = self.stream, None
         self._leave()
+        self._lane.connections.remove(self)
         if stream is not None:
             stream.connection_lost()
         if request is not None:
-            self._lane.routes.ended(request, _LOST)
-        self._lane.left(self)
+            self._lane.routes.ended(request, LEFT)
 
     def _leave(self) -> None:
         """Lets go of all that belongs to the connection, and of what refers back to it."""
@@ -295,7 +294,7 @@ class LaneConnection:
         handler = self._lane.general(head_since)
         transport.set_protocol(handler)
         handler.connection_made(transport)
-        self._lane.left(self)
+        self._lane.connections.remove(self)
         if is_paused:
             handler.pause_writing()
         if high_water:
@@ -514,10 +513,7 @@ class FastLane:
         self.body_timeout = body_timeout
         self.write_timeout = write_timeout
         self.max_body = max_body
-        self._held: dict[LaneConnection, asyncio.Transport] = {}
-        self.emptied = asyncio.Event()
-        """Set while the lane holds no connection."""
-        self.emptied.set()
+        self.connections = OpenConnections()
 
     def __call__(self) -> LaneConnection:
         return LaneConnection(self)
@@ -525,34 +521,3 @@ class FastLane:
     def is_welcome(self, request: HTTPRequest) -> bool:
         """Whether a request whose body is still to come is not refused by its head alone."""
         return self.routes.refuse(request) is None
-
-    @property
-    def held(self) -> int:
-        """The connections that the lane holds."""
-        return len(self._held)
-
-    @property
-    def transports(self) -> tuple[asyncio.Transport, ...]:
-        """The transports of these connections."""
-        return tuple(self._held.values())
-
-    def opened(self, connection: LaneConnection) -> None:
-        """A client has connected."""
-        self._held[connection] = connection.transport
-        self.emptied.clear()
-
-    def left(self, connection: LaneConnection) -> None:
-        """A connection is lost, or the general server holds it."""
-        self._held.pop(connection, None)
-        if not self._held:
-            self.emptied.set()
-
-    def close(self) -> None:
-        """Ends every connection that the lane holds, after its client has taken its last bytes."""
-        for transport in self.transports:
-            transport.close()
-
-    def abort(self) -> None:
-        """Ends every connection that the lane holds at once."""
-        for transport in self.transports:
-            transport.abort()

@@ -13,7 +13,7 @@ import signal
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Protocol, cast
+from typing import cast
 
 from aiohttp import web
 
@@ -21,6 +21,7 @@ from gai_fast.addresses import is_loopback
 from gai_fast.limits import LIMITS
 from gai_fast.net.engine import Engine
 from gai_fast.server.application import Service, add_routes, new_service
+from gai_fast.server.connections import OpenConnections
 from gai_fast.server.extension import extend, load, may_be_passed_by
 from gai_fast.server.handler import HandlerFactory, Times
 from gai_fast.server.lane import FastLane
@@ -54,22 +55,6 @@ async def serve(settings: Settings, *, ready: Callable[[str], None], record: Pat
         await running.close()
 
 
-class Connections(Protocol):
-    """The connections of one kind that are open: the fast lane's, or aiohttp's."""
-
-    emptied: asyncio.Event
-
-    @property
-    def transports(self) -> Sequence[asyncio.Transport]:
-        """Their transports."""
-
-    def close(self) -> None:
-        """Ends every connection whose client takes its last bytes."""
-
-    def abort(self) -> None:
-        """Ends every connection at once."""
-
-
 class Running:
     """A running server. Made by `start`.
 
@@ -83,7 +68,7 @@ class Running:
         self,
         engine: Engine,
         runner: web.AppRunner,
-        connections: Sequence[Connections],
+        connections: Sequence[OpenConnections],
         listeners: Sequence[asyncio.Server],
         url: str,
     ) -> None:
@@ -97,12 +82,14 @@ class Running:
         """Stops: no new connection, every stream and every connection ended."""
         for listener in self._listeners:
             listener.close()
-        await self.engine.close()
-        await self._runner.cleanup()
-        await asyncio.gather(*map(close_connections, self.connections))
+        try:
+            await self.engine.close()
+            await self._runner.cleanup()  # runs what the user's `on_cleanup` has, which may raise
+        finally:
+            await asyncio.gather(*map(close_connections, self.connections))
 
 
-async def close_connections(connections: Connections) -> None:
+async def close_connections(connections: OpenConnections) -> None:
     """Ends connections; clients that take their last bytes have `limits.closing` seconds."""
     connections.close()
     try:
@@ -143,16 +130,18 @@ async def start(settings: Settings, record: Path | None = None) -> Running:
         await runner.setup()
         stack.push_async_callback(runner.cleanup)
         general = _handlers(runner, service, settings)
-        connections: list[Connections] = [_lane(service, settings, general), general] if has_lane else [general]
+        servers: list[FastLane | HandlerFactory] = [general]
+        if has_lane:
+            servers.insert(0, _lane(service, settings, general))
         loop = asyncio.get_running_loop()
-        protocols = cast("Callable[[], asyncio.Protocol]", connections[0])  # a compiled class has no base
+        protocols = cast("Callable[[], asyncio.Protocol]", servers[0])  # a compiled class has no base
         listeners: list[asyncio.Server] = []
         for sock in sockets:
             listeners.append(await loop.create_server(protocols, sock=sock, backlog=LIMITS.backlog))
             stack.callback(listeners[-1].close)
         stack.pop_all()
     url = base_url(settings.server.host, sockets[0].getsockname()[1])
-    return Running(service.engine, runner, connections, listeners, url)
+    return Running(service.engine, runner, [each.connections for each in servers], listeners, url)
 
 
 def _handlers(runner: web.AppRunner, service: Service, settings: Settings) -> HandlerFactory:

@@ -98,8 +98,8 @@ async def running(site: Site) -> AsyncIterator[None]:
     finally:
         listener.close()
         await runner.cleanup()
-        site.factory.abort()
-        await asyncio.wait_for(site.factory.emptied.wait(), SOON)
+        site.factory.connections.abort()
+        await asyncio.wait_for(site.factory.connections.emptied.wait(), SOON)
         assert len(site.timers) == 0
 
 
@@ -112,7 +112,7 @@ async def test_aiohttp_has_the_parts_that_are_used() -> None:
         client = await site.connect()
         client.writer.write(GET)
         await client.read(b"PLAIN")
-        (handler,) = site.factory._open
+        (handler,) = site.factory.connections
         for name in ("_messages", "_waiter", "_current_request", "_close", "_force_close"):
             assert hasattr(handler, name), name
         assert handler._waiter is not None, "idle"
@@ -238,7 +238,7 @@ async def test_a_connection_ends_when_aiohttp_fails_to_make_a_request(monkeypatc
         client = await site.connect()
         client.writer.write(GET)
         await client.read(b"PLAIN")
-        (handler,) = site.factory._open
+        (handler,) = site.factory.connections
 
         def fail(*_: object) -> None:
             raise LookupError("a bug")
@@ -338,7 +338,7 @@ async def test_a_client_that_takes_nothing_is_cut_off(close: bytes) -> None:
             await loop.sock_sendall(client, b"GET /large HTTP/1.1\r\nHost: h\r\n" + close + b"\r\n")
             async with asyncio.timeout(SOON):
                 await asyncio.sleep(0.05)
-                await site.factory.emptied.wait()
+                await site.factory.connections.emptied.wait()
 
 
 # ---- ends ------------------------------------------------------------------------------------------------------------

@@ -184,7 +184,7 @@ class Fixture:
     def make_general(self, head_since: float | None) -> General:
         assert self.general is None
         self.head_since = head_since
-        self.general = General(lambda: self.lane.held)
+        self.general = General(lambda: len(self.lane.connections))
         return self.general
 
     # -- Routes --
@@ -252,7 +252,7 @@ class Fixture:
     def lose(self) -> None:
         self.transport.protocol.connection_lost(None)
         assert self.loop.armed == 0
-        assert self.lane.held == 0
+        assert len(self.lane.connections) == 0
 
 
 def begin_stream(fixture: Fixture, *headers: str) -> FakeStream:
@@ -266,8 +266,8 @@ def handed_over(fixture: Fixture) -> General:
     assert fixture.general is not None
     assert fixture.transport.protocol is fixture.general
     assert fixture.loop.armed == 0
-    assert fixture.lane.held == 0
-    assert fixture.lane.emptied.is_set()
+    assert len(fixture.lane.connections) == 0
+    assert fixture.lane.connections.emptied.is_set()
     assert fixture.transport.reading
     return fixture.general
 
@@ -885,15 +885,15 @@ def test_a_client_that_took_its_answer_late_is_idle_for_no_less_time() -> None:
 
 def test_the_lane_counts_and_ends_the_connections_that_it_holds() -> None:
     fixture = Fixture()
-    assert fixture.lane.held == 1
-    assert not fixture.lane.emptied.is_set()
-    fixture.lane.close()
+    assert len(fixture.lane.connections) == 1
+    assert not fixture.lane.connections.emptied.is_set()
+    fixture.lane.connections.close()
     assert fixture.transport.closed
     assert not fixture.transport.aborted
-    fixture.lane.abort()
+    fixture.lane.connections.abort()
     assert fixture.transport.aborted
     fixture.lose()
-    assert fixture.lane.emptied.is_set()
+    assert fixture.lane.connections.emptied.is_set()
 
 
 def test_a_connection_that_was_closed_gives_no_more_answers() -> None:
@@ -1003,8 +1003,8 @@ async def test_aiohttp_goes_on_where_the_lane_hands_over() -> None:
                     bodies.append(said[len(head) + 4 :][:size])
                     said = said[len(head) + 4 + size :]
                 assert bodies == expected
-            await asyncio.wait_for(lane.emptied.wait(), SOON)
+            await asyncio.wait_for(lane.connections.emptied.wait(), SOON)
     finally:
         listener.close()
-        lane.abort()
+        lane.connections.abort()
         await general.shutdown(0)

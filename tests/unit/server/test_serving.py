@@ -18,10 +18,12 @@ from aiohttp import ClientSession, web
 
 from gai_fast.limits import LIMITS
 from gai_fast.server import serving
+from gai_fast.server.connections import OpenConnections
 from gai_fast.server.extension import ExtensionError
 from gai_fast.server.serving import serve, start
 from gai_fast.settings import ModelSettings, ServerSettings, Settings, UpstreamSettings
 
+SOON = 5.0
 DEMO = UpstreamSettings("demo", "demo", "")
 SETTINGS = Settings(
     server=ServerSettings(port=0), upstreams={"demo": DEMO}, models={"demo": ModelSettings("demo", DEMO, "demo")}
@@ -86,29 +88,51 @@ def test_tuning_leaves_a_process_that_works() -> None:
     assert done.stdout.split() == ["True", "10000000"]
 
 
-class Stuck:
-    """Connections whose clients take nothing."""
+class Stuck(asyncio.Transport):
+    """A transport whose client takes nothing."""
 
-    def __init__(self) -> None:
-        self.emptied = asyncio.Event()
-        self.transports = ()
+    def __init__(self, connections: OpenConnections) -> None:
+        super().__init__()
+        self._connections = connections
         self.calls: list[str] = []
+        connections.add(self, self)
 
     def close(self) -> None:
         self.calls.append("close")
 
     def abort(self) -> None:
         self.calls.append("abort")
-        asyncio.get_running_loop().call_soon(self.emptied.set)
+        asyncio.get_running_loop().call_soon(self._connections.remove, self)
 
 
 async def test_a_server_that_closes_gives_up_clients_that_take_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(serving, "LIMITS", dataclasses.replace(LIMITS, closing=0.02))
-    stuck = Stuck()
-    await asyncio.wait_for(serving.close_connections(stuck), 1)
+    connections = OpenConnections()
+    stuck = Stuck(connections)
+    await asyncio.wait_for(serving.close_connections(connections), SOON)
     assert stuck.calls == ["close", "abort"]
-    await serving.close_connections(stuck)
-    assert stuck.calls == ["close", "abort", "close"]
+    await serving.close_connections(connections)
+    assert stuck.calls == ["close", "abort"], "it is gone"
+
+
+async def test_an_extension_that_fails_at_the_end_keeps_no_connection_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    def extend(app: web.Application) -> None:
+        async def fail(app: web.Application) -> None:
+            raise ZeroDivisionError
+
+        app.on_cleanup.append(fail)
+
+    monkeypatch.setattr(serving, "load", lambda name: extend)
+    running = await serving.start(dataclasses.replace(SETTINGS, server=ServerSettings(port=0, app="mine:extend")))
+    reader, writer = await asyncio.open_connection("127.0.0.1", int(running.url.rpartition(":")[2]))
+    writer.write(b"GET /healthz HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n")
+    assert await reader.read(12) == b"HTTP/1.1 200"
+    with pytest.raises(ZeroDivisionError):
+        await running.close()
+    async with asyncio.timeout(SOON):
+        await reader.read()
+    assert [len(each) for each in running.connections] == [0, 0]
+    writer.close()
 
 
 def extend(app: web.Application) -> None:

@@ -78,8 +78,8 @@ async def listening(server: FastLane) -> AsyncIterator[int]:
         yield listener.sockets[0].getsockname()[1]
     finally:
         listener.close()
-        server.abort()
-        await asyncio.wait_for(server.emptied.wait(), SOON)
+        server.connections.abort()
+        await asyncio.wait_for(server.connections.emptied.wait(), SOON)
 
 
 @asynccontextmanager
