@@ -50,7 +50,6 @@ COMPILED = (
     "net/session",
     "net/sockets",
     "net/spec",
-    "net/timers",
     "net/upstream",
     "net/writer",
     "providers/_base",
@@ -89,6 +88,7 @@ COMPILED = (
     "server/streams",
     "server/transport",
     "settings",
+    "timers",
     "transcript",
 )
 FALL_BACK = (CCompilerError, ExecError, PlatformError, ImportError, OSError, SystemExit)

@@ -33,7 +33,7 @@ LAYERS = {
     "_impl": 1, "_native": 1, "_pure": 1,
     "providers": 2, "formats": 2, "transcript": 2, "processors": 2, "callbacks": 2, "meter": 2,
     "body": 2, "relay": 2, "result": 2,
-    "net": 3, "stores": 3,
+    "net": 3, "stores": 3, "timers": 3,
     "": 4, "config": 4, "gateway": 4, "decoding": 4, "pipeline": 4, "ids": 4, "clock": 4,
     "__main__": 5, "server": 5, "integrations": 5, "cli": 5,
 }  # fmt: skip
@@ -218,6 +218,16 @@ def test_providers_formats_and_processors_know_neither_each_other_nor_their_like
         for kind, _, name in [target.removeprefix("gai_fast:").partition(".")]
         if target.startswith("gai_fast:") and kind in KINDS
         if kind != module.kind or not name.startswith("_")
+    )
+
+
+def test_stores_and_timers_do_not_know_the_network() -> None:
+    assert not violations(
+        f"{module.at(node)}: imports {target}"
+        for module in MODULES
+        if module.name.partition(".")[0] in ("stores", "timers")
+        for node, target in imports(module)
+        if re.match(r"gai_fast:net\b", target)
     )
 
 

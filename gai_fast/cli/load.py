@@ -31,11 +31,11 @@ from gai_fast.events import Event
 from gai_fast.limits import LIMITS
 from gai_fast.net.http_request import Origin, encode_request
 from gai_fast.net.pool import UpstreamPool
-from gai_fast.net.timers import TimerWheel
 from gai_fast.net.upstream import Exchange
 from gai_fast.providers import Target, get_provider
 from gai_fast.relay import Relay
 from gai_fast.request import Request
+from gai_fast.timers import TimerWheel
 
 NATIVE: Final = "gai"
 """The format of `POST /api/v1/stream`; every other one is the name of a provider's API."""

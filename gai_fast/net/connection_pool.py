@@ -20,8 +20,8 @@ from gai_fast.errors import Error
 from gai_fast.limits import LIMITS
 from gai_fast.net.http_request import Origin, encode_request
 from gai_fast.net.http_response import KnownResponseHead
-from gai_fast.net.timers import Timer, Timers
 from gai_fast.net.upstream import Exchange, Receiver, Timeouts, UpstreamConnection
+from gai_fast.timers import Timer, Timers
 
 
 @dataclass(frozen=True, slots=True)

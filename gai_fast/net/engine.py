@@ -28,13 +28,13 @@ from gai_fast.net.replay import ReplayExchange, load_recording
 from gai_fast.net.retry import Breaker, RetryPolicy
 from gai_fast.net.session import Session
 from gai_fast.net.spec import Clock, StreamSpec
-from gai_fast.net.timers import TimerWheel
 from gai_fast.net.upstream import Receiver
 from gai_fast.processors import Chain, StreamInfo, describe, make_chain, read_processor
 from gai_fast.providers import API, Adapter, Target, UpstreamRequest, get_provider
 from gai_fast.request import Request
 from gai_fast.settings import Settings, UpstreamSettings
 from gai_fast.stores import LoggedOutput, open_store
+from gai_fast.timers import TimerWheel
 
 logger = logging.getLogger("gai_fast.engine")
 

@@ -27,8 +27,8 @@ from gai_fast.errors import Error
 from gai_fast.limits import LIMITS
 from gai_fast.net.connection_pool import ConnectionPool
 from gai_fast.net.http_request import Origin, is_ip_address
-from gai_fast.net.timers import Timers
 from gai_fast.net.upstream import Exchange, Timeouts, UpstreamConnection
+from gai_fast.timers import Timers
 
 _Address = tuple[socket.AddressFamily, Any]
 """A family and a socket address of it, resolved."""

@@ -26,8 +26,8 @@ from gai_fast.metrics import Outcome, StreamMetrics
 from gai_fast.net.attempts import AttemptRunner, Attempts
 from gai_fast.net.delivery import Client, Delivery
 from gai_fast.net.spec import Clock, Output, StreamSpec
-from gai_fast.net.timers import Timer, Timers
 from gai_fast.relay import DeltaSink, Relay, State
+from gai_fast.timers import Timer, Timers
 
 # As constants, because the attribute of an enum costs 75 ns on 3.11, and every read asks; see `upstream.py`.
 _IDLE: Final[State] = State.IDLE

@@ -29,7 +29,7 @@ from gai_fast.errors import Error
 from gai_fast.limits import LIMITS
 from gai_fast.net.http_response import KnownResponseHead, ResponseReader
 from gai_fast.net.sockets import descriptor_of
-from gai_fast.net.timers import Timer, Timers
+from gai_fast.timers import Timer, Timers
 
 
 class Receiver(Protocol):

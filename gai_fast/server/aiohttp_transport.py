@@ -27,11 +27,11 @@ from multidict import CIMultiDict
 
 from gai_fast._impl import ChunkedBody, FastPath
 from gai_fast.net.sockets import descriptor_of, reset
-from gai_fast.net.timers import Timers
 from gai_fast.net.writer import HTTP_CHUNKS, PLAIN, BodyFraming
 from gai_fast.server.replies import Reply, StreamHead
 from gai_fast.server.transport import StreamCallbacks
 from gai_fast.server.write_watch import WriteWatch
+from gai_fast.timers import Timers
 
 
 class _StreamResponse(web.StreamResponse):

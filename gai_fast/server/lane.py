@@ -25,7 +25,6 @@ from gai_fast.errors import Error
 from gai_fast.ids import new_request_id
 from gai_fast.limits import LIMITS
 from gai_fast.net.sockets import descriptor_of
-from gai_fast.net.timers import Timer, Timers
 from gai_fast.net.writer import HTTP_CHUNKS, BodyFraming
 from gai_fast.server.access_log import LEFT
 from gai_fast.server.connections import OpenConnections
@@ -34,6 +33,7 @@ from gai_fast.server.listening import limit_silence
 from gai_fast.server.replies import Reply, StreamHead, error_reply
 from gai_fast.server.request_reader import BODY, HAND_OVER, HEAD, HTTPRequest, RequestReader
 from gai_fast.server.transport import StreamCallbacks
+from gai_fast.timers import Timer, Timers
 
 
 class Routes(Protocol):

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from gai_fast.net.timers import TimerWheel
 from gai_fast.settings import StoreSettings
 from gai_fast.stores._base import Backlog, Ending, LogHeader, Store, StreamLog
 from gai_fast.stores.memory import MemoryStore
 from gai_fast.stores.output import LoggedOutput
+from gai_fast.timers import TimerWheel
 
 __all__ = ["STORES", "Backlog", "Ending", "LogHeader", "LoggedOutput", "Store", "StreamLog", "open_store"]
 

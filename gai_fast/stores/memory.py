@@ -20,9 +20,9 @@ from typing import Final
 
 from gai_fast.errors import Error
 from gai_fast.limits import LIMITS
-from gai_fast.net.timers import TimerHandle, TimerWheel
 from gai_fast.settings import StoreSettings
 from gai_fast.stores._base import Backlog, Ending, LogHeader, Store, StreamLog, frames_after
+from gai_fast.timers import TimerHandle, TimerWheel
 
 _PIECE_COST: Final = LIMITS.log_piece_cost
 _BLOCKS: Final = 8

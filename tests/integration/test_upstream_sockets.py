@@ -22,8 +22,8 @@ import uvloop
 from gai_fast.errors import Error
 from gai_fast.limits import LIMITS
 from gai_fast.net.pool import UpstreamPool
-from gai_fast.net.timers import TimerWheel
 from gai_fast.net.upstream import Exchange
+from gai_fast.timers import TimerWheel
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 CHUNKED = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"

@@ -10,8 +10,8 @@ import pytest
 from gai_fast.limits import LIMITS
 from gai_fast.net.connection_pool import ConnectionPool
 from gai_fast.net.http_request import Origin
-from gai_fast.net.timers import TimerWheel
 from gai_fast.net.upstream import Exchange, Timeouts, UpstreamConnection
+from gai_fast.timers import TimerWheel
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 

@@ -14,8 +14,8 @@ import pytest
 from gai_fast.limits import LIMITS
 from gai_fast.net.connection_pool import PoolStats
 from gai_fast.net.pool import UpstreamPool, default_ssl_context, is_forbidden_address
-from gai_fast.net.timers import TimerWheel
 from gai_fast.net.upstream import UpstreamConnection
+from gai_fast.timers import TimerWheel
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n"

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from gai_fast.errors import Error
-from gai_fast.net.timers import TimerWheel
 from gai_fast.net.upstream import Exchange, Timeouts, UpstreamConnection
+from gai_fast.timers import TimerWheel
 
 OK = b"HTTP/1.1 200 OK\r\n"
 CHUNKED = OK + b"Content-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"

@@ -18,9 +18,9 @@ from aiohttp.web_protocol import RequestHandler
 
 from gai_fast.errors import Error
 from gai_fast.limits import LIMITS
-from gai_fast.net.timers import TimerWheel
 from gai_fast.server.access_log import log_unreadable
 from gai_fast.server.handler import HandlerFactory, Times, error_of
+from gai_fast.timers import TimerWheel
 
 SOON = 5.0
 GET = b"GET /plain HTTP/1.1\r\nHost: h\r\n\r\n"

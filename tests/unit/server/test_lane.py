@@ -17,11 +17,11 @@ from hypothesis import strategies as st
 
 from gai_fast.errors import Error
 from gai_fast.limits import LIMITS
-from gai_fast.net.timers import TimerWheel
 from gai_fast.net.writer import HTTP_CHUNKS
 from gai_fast.server.lane import FastLane, LaneConnection
 from gai_fast.server.replies import Reply, StreamHead, error_reply
 from gai_fast.server.request_reader import HTTPRequest
+from gai_fast.timers import TimerWheel
 from tests.unit.net.fakes import FakeTime
 
 HEADER, BODY, WRITE = 10, 20, 40

@@ -17,13 +17,13 @@ from aiohttp import web
 
 from gai_fast._impl import FastPath
 from gai_fast.errors import Error
-from gai_fast.net.timers import TimerWheel
 from gai_fast.net.writer import ResponseWriter
 from gai_fast.server.aiohttp_transport import AiohttpTransport
 from gai_fast.server.lane import FastLane
 from gai_fast.server.replies import Reply, StreamHead
 from gai_fast.server.request_reader import HTTPRequest
 from gai_fast.server.transport import ClientTransport
+from gai_fast.timers import TimerWheel
 
 REQUEST = b"POST /s HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n\r\n"
 OLD = REQUEST.replace(b"1.1", b"1.0")

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from gai_fast.formats import Framing, StreamContext, get_format
-from gai_fast.net.timers import TimerWheel
 from gai_fast.settings import StoreSettings
 from gai_fast.stores import LogHeader, open_store
 from gai_fast.stores._base import frames_after
+from gai_fast.timers import TimerWheel
 
 ID = "AbCdEfGhIjKlMnOpQrStUv"
 TEXTS = ["a", 'he said "seq":9 and', f"id: {ID}.1\n\nid: {ID}.9\n", '{"seq":1}', "ü\u2028", ""]

@@ -11,10 +11,10 @@ import pytest
 
 from gai_fast.errors import Error
 from gai_fast.limits import KIB, LIMITS, MIB
-from gai_fast.net.timers import TimerWheel
 from gai_fast.settings import StoreSettings
 from gai_fast.stores import Backlog, Ending, LogHeader
 from gai_fast.stores.memory import MemoryLog, MemoryStore
+from gai_fast.timers import TimerWheel
 from tests.unit.net.fakes import FakeTime
 
 Make = Callable[..., MemoryStore]

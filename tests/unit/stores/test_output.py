@@ -8,11 +8,11 @@ import pytest
 
 from gai_fast.events import Event
 from gai_fast.formats import Framing, StreamContext, StreamEncoder, get_format
-from gai_fast.net.timers import TimerWheel
 from gai_fast.settings import StoreSettings
 from gai_fast.stores import Ending, LogHeader
 from gai_fast.stores.memory import MemoryLog, MemoryStore
 from gai_fast.stores.output import LoggedOutput
+from gai_fast.timers import TimerWheel
 
 ID = "AbCdEfGhIjKlMnOpQrStUv"
 USAGE = {"input_tokens": 1, "output_tokens": 2, "total_tokens": 3}

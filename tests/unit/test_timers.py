@@ -5,20 +5,25 @@ import gc
 import random
 import sys
 import weakref
-from typing import Any
 
 import pytest
 
 from gai_fast.limits import LIMITS
-from gai_fast.net.timers import TimerHandle, TimerWheel
+from gai_fast.timers import TimerHandle, TimerWheel
+from tests.unit.fake_loop import FakeLoop
 
 
 @pytest.fixture
-def wheel(timers: TimerWheel) -> TimerWheel:
-    return timers
+def loop() -> FakeLoop:
+    return FakeLoop()
 
 
-def test_a_timer_never_fires_early_and_at_most_one_tick_late(loop: Any, wheel: TimerWheel) -> None:
+@pytest.fixture
+def wheel(loop: FakeLoop) -> TimerWheel:
+    return TimerWheel(loop)  # type: ignore[arg-type]  # it uses the clock and the timers of a loop only
+
+
+def test_a_timer_never_fires_early_and_at_most_one_tick_late(loop: FakeLoop, wheel: TimerWheel) -> None:
     chance = random.Random(1)
     fired: dict[float, float] = {}
     deadlines = [1000 + chance.random() * 20 for _ in range(500)] + [1000 + n * LIMITS.timer_tick for n in range(100)]
@@ -30,7 +35,7 @@ def test_a_timer_never_fires_early_and_at_most_one_tick_late(loop: Any, wheel: T
         assert deadline <= at <= deadline + LIMITS.timer_tick * 1.001
 
 
-def test_nothing_runs_while_no_timer_is_set(loop: Any, wheel: TimerWheel) -> None:
+def test_nothing_runs_while_no_timer_is_set(loop: FakeLoop, wheel: TimerWheel) -> None:
     assert not loop.handles
     wheel.schedule(1001, lambda: None)
     timer = wheel.schedule(1005, lambda: None)
@@ -41,7 +46,7 @@ def test_nothing_runs_while_no_timer_is_set(loop: Any, wheel: TimerWheel) -> Non
     assert len(wheel) == 0
 
 
-def test_a_distant_timer_costs_no_turns_until_it_is_due(loop: Any, wheel: TimerWheel) -> None:
+def test_a_distant_timer_costs_no_turns_until_it_is_due(loop: FakeLoop, wheel: TimerWheel) -> None:
     wheel.schedule(1000 + 600, lambda: None)
     loop.advance(599)
     assert loop.runs == 0
@@ -49,7 +54,7 @@ def test_a_distant_timer_costs_no_turns_until_it_is_due(loop: Any, wheel: TimerW
     assert loop.runs == 1
 
 
-def test_an_earlier_timer_is_not_held_up_by_a_later_one(loop: Any, wheel: TimerWheel) -> None:
+def test_an_earlier_timer_is_not_held_up_by_a_later_one(loop: FakeLoop, wheel: TimerWheel) -> None:
     order: list[str] = []
     wheel.schedule(1010, lambda: order.append("late"))
     wheel.schedule(1001, lambda: order.append("early"))
@@ -59,7 +64,7 @@ def test_an_earlier_timer_is_not_held_up_by_a_later_one(loop: Any, wheel: TimerW
     assert order == ["early", "late"]
 
 
-def test_a_cancelled_timer_never_fires_whoever_cancels_it(loop: Any, wheel: TimerWheel) -> None:
+def test_a_cancelled_timer_never_fires_whoever_cancels_it(loop: FakeLoop, wheel: TimerWheel) -> None:
     fired: list[str] = []
     timers: dict[str, TimerHandle] = {}
 
@@ -78,7 +83,7 @@ def test_a_cancelled_timer_never_fires_whoever_cancels_it(loop: Any, wheel: Time
     assert len(wheel) == 0
 
 
-def test_a_timer_for_the_past_fires_soon_and_never_within_the_same_turn(loop: Any, wheel: TimerWheel) -> None:
+def test_a_timer_for_the_past_fires_soon_and_never_within_the_same_turn(loop: FakeLoop, wheel: TimerWheel) -> None:
     fired: list[float] = []
 
     def again() -> None:
@@ -94,7 +99,7 @@ def test_a_timer_for_the_past_fires_soon_and_never_within_the_same_turn(loop: An
     assert len(set(fired)) == 4
 
 
-def test_a_callback_that_raises_harms_no_other_timer(loop: Any, wheel: TimerWheel) -> None:
+def test_a_callback_that_raises_harms_no_other_timer(loop: FakeLoop, wheel: TimerWheel) -> None:
     fired: list[int] = []
     for n in range(3):
         wheel.schedule(1001, lambda n=n: fired.append(n))
@@ -106,7 +111,9 @@ def test_a_callback_that_raises_harms_no_other_timer(loop: Any, wheel: TimerWhee
     assert len(wheel) == 0
 
 
-def test_after_the_loop_stood_still_the_sockets_are_read_before_a_timer_fires(loop: Any, wheel: TimerWheel) -> None:
+def test_after_a_standstill_the_sockets_are_read_before_a_timer_fires(
+    loop: FakeLoop, wheel: TimerWheel
+) -> None:
     fired: list[float] = []
     wheel.schedule(1005, lambda: fired.append(loop.now))
     loop.stand_still(65)
@@ -115,7 +122,7 @@ def test_after_the_loop_stood_still_the_sockets_are_read_before_a_timer_fires(lo
     assert len(fired) == 1
 
 
-def test_timers_set_while_the_wheel_waits_after_a_standstill_fire_too(loop: Any, wheel: TimerWheel) -> None:
+def test_timers_set_while_the_wheel_waits_after_a_standstill_fire_too(loop: FakeLoop, wheel: TimerWheel) -> None:
     fired: list[str] = []
     wheel.schedule(1005, lambda: fired.append("old"))
     loop.stand_still(65)
@@ -125,7 +132,7 @@ def test_timers_set_while_the_wheel_waits_after_a_standstill_fire_too(loop: Any,
     assert sorted(fired) == ["new", "old", "older"]
 
 
-def test_the_wheel_keeps_nothing_of_timers_that_are_over(loop: Any, wheel: TimerWheel) -> None:
+def test_the_wheel_keeps_nothing_of_timers_that_are_over(loop: FakeLoop, wheel: TimerWheel) -> None:
     class Owner:
         def fire(self) -> None: ...
 
@@ -140,7 +147,7 @@ def test_the_wheel_keeps_nothing_of_timers_that_are_over(loop: Any, wheel: Timer
     assert not any(ref() for ref in watched)
 
 
-def test_setting_and_cancelling_does_not_grow_the_wheel(loop: Any, wheel: TimerWheel) -> None:
+def test_setting_and_cancelling_does_not_grow_the_wheel(loop: FakeLoop, wheel: TimerWheel) -> None:
     keep = wheel.schedule(1000 + 10_000, lambda: None)
     for _ in range(20_000):
         wheel.schedule(loop.now + 60, lambda: None).cancel()
@@ -152,7 +159,7 @@ def test_setting_and_cancelling_does_not_grow_the_wheel(loop: Any, wheel: TimerW
     assert not loop.handles
 
 
-def test_a_tick_whose_timers_are_all_cancelled_keeps_no_room_for_them(loop: Any, wheel: TimerWheel) -> None:
+def test_a_tick_whose_timers_are_all_cancelled_keeps_no_room_for_them(loop: FakeLoop, wheel: TimerWheel) -> None:
     keep = wheel.schedule(1000 + 10_000, lambda: None)
     for timer in [wheel.schedule(1060, lambda: None) for _ in range(1000)]:
         timer.cancel()
