@@ -139,7 +139,7 @@ class Engine:
         output = spec.output
         kept: LoggedOutput | None = None
         if spec.log_header is not None:
-            output = kept = LoggedOutput(cast("StreamEncoder", output), self.store.create(spec.log_header))
+            output = kept = LoggedOutput(cast("StreamEncoder", output), self.store.create(spec.log_header), clock)
         try:
             session = Session(self, spec, output, client, stream_id=stream_id, clock=clock, loop=self._loop)
             self.streams[stream_id] = session

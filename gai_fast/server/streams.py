@@ -262,7 +262,16 @@ def _encoder(negotiated: Negotiated, context: StreamContext, *, whole: bool) -> 
 
 
 def _log_header(negotiated: Negotiated, context: StreamContext) -> LogHeader:
-    return LogHeader(context.stream_id, context.model, negotiated.format.name, negotiated.framing, context.envelope)
+    return LogHeader(
+        context.stream_id,
+        "anonymous",
+        context.model,
+        negotiated.format.name,
+        negotiated.framing,
+        context.envelope,
+        context.request_id,
+        context.trace_id,
+    )
 
 
 class SessionCallbacks(Protocol):

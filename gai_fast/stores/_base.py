@@ -1,21 +1,22 @@
-"""The replay log of a resumable stream: keeps its bytes, so that a follower gets exactly those that it lacks.
+"""The replay log of a durable stream: what a store keeps, and what a follower reads.
 
-Owns the interface of every store, and how the bytes of a log are cut at the edge of a frame. Knows no client and no
-upstream; reads of the bytes only where frames end and their numbers.
+Owns the words of every store, and how the bytes of a log are cut at the edge of a frame. Knows no client and no
+upstream; reads of the bytes only where frames end, their numbers and, of dropped ones, their text.
 
 1. A piece holds the bytes of one turn of the loop: immutable, whole frames, without HTTP's chunk framing and without
    keep-alives, which belong to each client. The log keeps the object that it is given; followers get references.
-2. Writing never awaits: a store on a disk or another machine gathers, and writes later.
+2. A position is the number of an event of one stream; stream ids are random and never used twice. Every piece holds at
+   least one event, and the last one the end of the stream, so the numbers of pieces rise.
 3. Nothing is ever missing in silence: a log that has dropped pieces knows up to which event (`Backlog.lost`).
-4. A position is the number of an event of one stream; stream ids are random and never used twice.
 """
 
 from __future__ import annotations
 
 import re
-from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Protocol
+
+import orjson
 
 from gai_fast.formats import Framing
 
@@ -25,17 +26,28 @@ class LogHeader(NamedTuple):
 
     Args:
         stream_id: The stream's id; random, never used before.
+        caller: The name of the key whose caller started the stream; nobody else may see it.
         model: The model as its caller asked for it.
         format: The name of the wire format.
-        framing: `sse` or `ndjson`.
+        framing: `sse` or `ndjson`; `json`: the one piece is a whole answer.
         envelope: `compact` or `full`; `None`: the framing's own.
+        request_id: The id of the request that started the stream, for the envelope of other formats.
+        trace_id: The 32 hex digits of its `traceparent`, where there was one.
     """
 
     stream_id: str
+    caller: str
     model: str
     format: str
-    framing: Framing
+    framing: Framing | Literal["json"]
     envelope: Literal["compact", "full"] | None = None
+    request_id: str = ""
+    trace_id: str | None = None
+
+    @property
+    def is_numbered(self) -> bool:
+        """Whether each frame tells its number, so that a piece can be cut after any of its events."""
+        return self.framing == "sse" or (self.framing == "ndjson" and self.format == "gai")
 
 
 class Ending(NamedTuple):
@@ -55,66 +67,48 @@ class Ending(NamedTuple):
 
 
 class Backlog(NamedTuple):
-    """The bytes of a stream after a certain event.
+    """Bytes of a stream after a certain event.
 
     Args:
         pieces: In order, each whole frames: the log's own bytes, which must not be changed.
-        last_seq: The number of the stream's last event so far; smaller than the position that was asked for where the
-            follower is ahead of the log.
+        last_seq: The number of the last event in them; the position that was asked for where there are none.
         lost: The number of the last event that was asked for and is no longer there: the pieces begin after it. 0: none
             is missing.
-        ending: How the stream ended; `None`: it runs.
+        text: Where events are lost, the visible text of the stream up to `lost`; `None` where the log does not have it:
+            it was too long, or the format is not `gai`.
     """
 
     pieces: list[bytes]
     last_seq: int
-    lost: int
-    ending: Ending | None
+    lost: int = 0
+    text: str | None = None
 
 
-class StreamLog(ABC):
-    """One stream's log. The session that runs the stream writes it; followers read it."""
+class Claim(NamedTuple):
+    """An idempotency key that is taken.
 
-    __slots__ = ()
+    Args:
+        stream_id: The stream that answers its requests.
+        fingerprint: Of the request that took it: the same key with another request is refused.
+    """
 
-    header: LogHeader
+    stream_id: str
+    fingerprint: str
 
-    @abstractmethod
-    def append(self, piece: bytes, last_seq: int) -> None:
-        """Keeps a piece: makes no copy, awaits nothing, never raises for a store that is out of reach.
+
+class LogWatcher(Protocol):
+    """Follows the end of a log. Is called at once, in order; no call may raise."""
+
+    def advanced(self, piece: bytes, last_seq: int) -> None:
+        """One more piece can be read.
 
         Args:
-            piece: Whole frames, at least one.
+            piece: The log's own bytes, which must not be changed.
             last_seq: The number of the last event in it.
         """
 
-    @abstractmethod
-    def end(self, ending: Ending) -> None:
-        """Ends the log: nothing is appended any more, and its time to live begins."""
-
-    @abstractmethod
-    async def read(self, after: int = 0) -> Backlog:
-        """Returns the bytes after the event of this number; 0: all."""
-
-
-class Store(ABC):
-    """The logs of all streams."""
-
-    @abstractmethod
-    def create(self, header: LogHeader) -> StreamLog:
-        """Makes the log of a stream that begins.
-
-        Raises:
-            Overloaded: There is no room for another stream.
-        """
-
-    @abstractmethod
-    async def find(self, stream_id: str) -> StreamLog | None:
-        """Returns the log of a stream; `None` where there is none, or no longer."""
-
-    @abstractmethod
-    async def close(self) -> None:
-        """Writes what is gathered, and releases everything."""
+    def ended(self) -> None:
+        """Nothing more comes: the log has ended, or its writer is gone."""
 
 
 def frames_after(block: bytes, header: LogHeader, after: int) -> bytes:
@@ -125,6 +119,8 @@ def frames_after(block: bytes, header: LogHeader, after: int) -> bytes:
         header: How they are written.
         after: The event's number; it need not have a frame of its own.
     """
+    if not header.is_numbered:
+        return block
     if header.framing == "sse":
         # A line end within a text is escaped, so a text never matches.
         number = re.compile(rb"^id: %b\.([0-9]+)$" % re.escape(header.stream_id.encode()), re.M)
@@ -138,3 +134,21 @@ def frames_after(block: bytes, header: LogHeader, after: int) -> bytes:
             break
         edge = block.index(end, found.end()) + len(end)
     return block[edge:]
+
+
+def text_through(text: bytes, block: bytes) -> bytes:
+    """Returns the visible text of a stream up to the end of a block.
+
+    Args:
+        text: The text before the block, UTF-8.
+        block: Whole frames of the format `gai`, in either framing.
+    """
+    added = [text]
+    for line in block.split(b"\n"):
+        if b'"text.delta"' in line or b'"stream.reset"' in line:
+            event = orjson.loads(line.removeprefix(b"data: "))
+            if event["type"] == "stream.reset":
+                added.clear()  # all of it is void
+            elif event["type"] == "text.delta" and not event.get("choice"):
+                added.append(event.get("text", "").encode())
+    return b"".join(added)

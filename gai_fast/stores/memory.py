@@ -1,4 +1,4 @@
-"""`memory://`: logs in the memory of this process, gone with it.
+"""The logs in the memory of this process: all of `memory://`, and what every other store is a copy of.
 
 Owns how many bytes of one stream and of all are kept, and for how long after a stream's end.
 
@@ -8,9 +8,8 @@ Owns how many bytes of one stream and of all are kept, and for how long after a 
    the largest costs next to nothing per piece.
 3. Bytes are counted with the cost of keeping them (`limits.log_*`), so the limits hold for a stream of many small
    pieces too. Small pieces are gathered, and joined at `limits.log_block`.
-4. One timer, for the stream that ended first; with none due nothing runs.
-
-The coroutines of this store never suspend, so the bytes read and the piece appended next fit together without a gap.
+4. Of dropped pieces of the format `gai` the text is kept, for `stream.gap`: up to half of what a stream may have.
+5. One timer, for the stream that ended first; with none due nothing runs.
 """
 
 from __future__ import annotations
@@ -21,8 +20,8 @@ from typing import Final
 from gai_fast.errors import Error
 from gai_fast.limits import LIMITS
 from gai_fast.settings import StoreSettings
-from gai_fast.stores._base import Backlog, Ending, LogHeader, Store, StreamLog, frames_after
-from gai_fast.timers import TimerHandle, TimerWheel
+from gai_fast.stores._base import Backlog, Ending, LogHeader, LogWatcher, frames_after, text_through
+from gai_fast.timers import Timer, Timers
 
 _PIECE_COST: Final = LIMITS.log_piece_cost
 _BLOCKS: Final = 8
@@ -31,79 +30,189 @@ _SPARE: Final = 16
 """The part of all bytes that rule 2 frees beyond need."""
 
 
-class MemoryLog(StreamLog):
-    """One stream's pieces. Made by `MemoryStore.create`."""
+class StreamLog:
+    """One stream's log. The stream's publication writes it; followers read it. Made by `LogMemory.create`.
 
-    __slots__ = ("_blocks", "_gathered", "_kept", "_lost", "_store", "_tail", "ending", "header", "last_seq")
+    Attributes:
+        header: Describes the stream.
+        last_seq: The number of the last event; 0: none yet.
+        ending: How the stream ended; `None`: it has not, or nobody knows how (`broken`).
+        broken: The writer is gone without an end, and nothing more comes; `None`: it is not.
+        is_degraded: The durable copy of the log is behind or incomplete; never where the store has none.
+    """
 
-    def __init__(self, store: MemoryStore, header: LogHeader) -> None:
+    __slots__ = (
+        "_blocks",
+        "_gathered",
+        "_kept",
+        "_lost",
+        "_memory",
+        "_tail",
+        "_text",
+        "_watchers",
+        "broken",
+        "ending",
+        "header",
+        "is_degraded",
+        "last_seq",
+    )
+
+    def __init__(self, memory: LogMemory, header: LogHeader) -> None:
         self.header = header
         self.last_seq = 0
         self.ending: Ending | None = None
-        self._store = store
+        self.broken: Error | None = None
+        self.is_degraded = False
+        self._memory = memory
+        self._watchers: tuple[LogWatcher, ...] = ()  # never changed in place: a watcher may leave while all are called
         self._blocks: deque[tuple[bytes, int]] = deque()  # bytes, and the number of the last event in them
         self._kept = LIMITS.log_stream_cost  # what the blocks and the log itself cost
         self._tail: list[bytes] = []  # small pieces since the last block
         self._gathered = 0  # what they cost
         self._lost = 0
+        self._text: bytes | None = b"" if header.format == "gai" and header.framing != "json" else None
 
     @property
     def size(self) -> int:
         """Bytes in use, with the cost of keeping them."""
         return self._kept + self._gathered
 
-    def append(self, piece: bytes, last_seq: int) -> None:
-        """Keeps a piece."""
-        store = self._store
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing more comes."""
+        return self.ending is not None or self.broken is not None
+
+    # -- the writer --
+
+    def append(self, piece: bytes, last_seq: int, at_ms: int) -> None:
+        """Keeps a piece and tells the watchers: makes no copy, awaits nothing, never raises for a store out of reach.
+
+        Args:
+            piece: Whole frames, at least one.
+            last_seq: The number of the last event in it, larger than that of the piece before.
+            at_ms: When it was written, in milliseconds since the epoch.
+        """
+        memory = self._memory
         cost = len(piece) + _PIECE_COST
-        if self._gathered + cost > store.block:
+        if self._gathered + cost > memory.block:
             self._join_tail()
-        if cost > store.block:
+        if cost > memory.block or not self.header.is_numbered:  # what has no numbers is cut between its pieces only
             self._add(piece, last_seq)
         else:
             self._tail.append(piece)
             self._gathered += cost
-            store.size += cost
+            memory.size += cost
         self.last_seq = last_seq
-        if store.size > store.max_bytes:
-            store.make_room()
+        if memory.size > memory.max_bytes:
+            memory.make_room()
+        for watcher in self._watchers:
+            watcher.advanced(piece, last_seq)
 
     def end(self, ending: Ending) -> None:
-        """Ends the log; only the first call counts."""
-        if self.ending is None:
-            self.ending = ending
-            self._join_tail()
-            self._store.log_ended(self)
+        """Ends the log: nothing is appended any more, and its time to live begins. Only the first end counts.
 
-    async def read(self, after: int = 0) -> Backlog:
-        """Returns the bytes after the event of this number."""
+        Args:
+            ending: How the stream ended.
+        """
+        if not self.is_over:
+            self.ending = ending
+            self._end()
+
+    def break_off(self, error: Error) -> None:
+        """Ends a log whose writer is gone: nobody knows how the stream goes on. Only the first end counts.
+
+        Args:
+            error: For the followers; it is no part of the log.
+        """
+        if not self.is_over:
+            self.broken = error
+            self._end()
+
+    def _end(self) -> None:
+        self._join_tail()
+        self._memory.log_ended(self)
+        watchers, self._watchers = self._watchers, ()
+        for watcher in watchers:
+            watcher.ended()
+
+    # -- followers --
+
+    def watch(self, watcher: LogWatcher) -> None:
+        """Calls a watcher from now on, until `unwatch` or the end; one that has ended already calls nobody."""
+        if not self.is_over:
+            self._watchers = (*self._watchers, watcher)
+
+    def unwatch(self, watcher: LogWatcher) -> None:
+        """Calls a watcher no more; harmless for one that does not watch."""
+        self._watchers = tuple(each for each in self._watchers if each is not watcher)
+
+    @property
+    def watchers(self) -> int:
+        """How many watch."""
+        return len(self._watchers)
+
+    def read(self, after: int, limit: int) -> Backlog:
+        """Returns the bytes after an event.
+
+        Args:
+            after: The event's number; 0: from the beginning.
+            limit: Of the pieces after it only so many are returned that they reach this size in bytes; at least one.
+        """
         lost = self._lost if after < self._lost else 0
-        start = max(after, lost) or -1  # frames of some formats have no numbers: all of them are at 0
-        pieces = [block for block, last in self._blocks if last > start]
-        if self._tail and self.last_seq > start:
-            pieces.append(b"".join(self._tail))
-        if pieces:
-            first = frames_after(pieces[0], self.header, start)
-            pieces[:1] = [first] if first else []
-        return Backlog(pieces, self.last_seq, lost, self.ending)
+        start = max(after, lost)
+        pieces: list[bytes] = []
+        size, reached = 0, start
+        for block, last in self._blocks:
+            if last > start and size < limit:
+                pieces.append(block if pieces else frames_after(block, self.header, start))
+                size += len(pieces[-1])
+                reached = last
+        if self._tail and self.last_seq > start and size < limit:
+            tail = b"".join(self._tail)
+            pieces.append(tail if pieces else frames_after(tail, self.header, start))
+            reached = self.last_seq
+        if not lost:
+            return Backlog(pieces, reached)
+        return Backlog(pieces, reached, lost, None if self._text is None else self._text.decode())
+
+    # -- bounds --
 
     def trim(self, limit: int) -> None:
-        """Drops the oldest pieces until no more than `limit` bytes are in use, or none is left."""
-        kept = self._kept
+        """Drops the oldest pieces until no more than `limit` bytes are in use, or none is left.
+
+        Args:
+            limit: Bytes, with the cost of keeping them.
+        """
+        before = self.size
         while self._blocks and self.size > limit:
-            block, self._lost = self._blocks.popleft()
+            block, last = self._blocks.popleft()
             self._kept -= len(block) + LIMITS.log_block_cost
+            self._drop(block, last)
         if self._tail and self.size > limit:
-            self._tail.clear()
-            self._lost = self.last_seq
-            self._store.size -= self._gathered
-            self._gathered = 0
-        self._store.size += self._kept - kept
+            block, self._tail, self._gathered = b"".join(self._tail), [], 0
+            self._drop(block, self.last_seq)
+        if self.size > limit:
+            self._forget_text()
+        self._memory.size += self.size - before
+
+    def _drop(self, block: bytes, last_seq: int) -> None:
+        self._lost = last_seq
+        if self._text is not None:
+            text = text_through(self._text, block)
+            self._kept += len(text) - len(self._text)
+            self._text = text
+            if len(text) > self._memory.text_of_stream:
+                self._forget_text()
+
+    def _forget_text(self) -> None:
+        if self._text is not None and self._lost:
+            self._kept -= len(self._text)
+            self._text = None
 
     def _join_tail(self) -> None:
         if self._tail:
             tail, self._tail = self._tail, []
-            self._store.size -= self._gathered
+            self._memory.size -= self._gathered
             self._gathered = 0
             self._add(b"".join(tail), self.last_seq)
 
@@ -111,19 +220,19 @@ class MemoryLog(StreamLog):
         cost = len(block) + LIMITS.log_block_cost
         self._blocks.append((block, last_seq))
         self._kept += cost
-        self._store.size += cost
-        self.trim(self._store.blocks_of_stream)
+        self._memory.size += cost
+        self.trim(self._memory.blocks_of_stream)
 
 
-class MemoryStore(Store):
+class LogMemory:
     """The logs of one process.
 
     Args:
         settings: `[store]`.
-        timers: The loop's timer wheel.
+        timers: The loop's timers.
     """
 
-    def __init__(self, settings: StoreSettings, timers: TimerWheel) -> None:
+    def __init__(self, settings: StoreSettings, timers: Timers) -> None:
         self.size = 0
         """Bytes that all logs use."""
         self.max_bytes = settings.max_bytes
@@ -131,33 +240,38 @@ class MemoryStore(Store):
         """The size at which the small pieces of a stream are joined."""
         self.blocks_of_stream = settings.max_stream_bytes - self.block
         """Bytes that one stream may use when its small pieces have been joined."""
+        self.text_of_stream = settings.max_stream_bytes // 2
+        """Bytes that the text of its dropped pieces may have."""
         self._ttl = settings.ttl
         self._timers = timers
-        self._timer: TimerHandle | None = None
-        self._logs: dict[str, MemoryLog] = {}
-        self._ended: deque[tuple[float, MemoryLog]] = deque()  # when they go, the first one first
+        self._timer: Timer | None = None
+        self._logs: dict[str, StreamLog] = {}
+        self._ended: deque[tuple[float, StreamLog]] = deque()  # when they go, the first one first
 
     def __len__(self) -> int:
         return len(self._logs)
 
-    def create(self, header: LogHeader) -> MemoryLog:
+    def create(self, header: LogHeader) -> StreamLog:
         """Makes the log of a stream that begins.
+
+        Args:
+            header: Describes the stream.
 
         Raises:
             Overloaded: The logs of the running streams, even if empty, would take half of `max_bytes`.
         """
         if (len(self._logs) - len(self._ended) + 1) * LIMITS.log_stream_cost > self.max_bytes // 2:
             raise Error("overloaded", "there is no room for another resumable stream", reason="store")
-        log = self._logs[header.stream_id] = MemoryLog(self, header)
+        log = self._logs[header.stream_id] = StreamLog(self, header)
         self.size += log.size
         self.make_room()
         return log
 
-    async def find(self, stream_id: str) -> MemoryLog | None:
+    def find(self, stream_id: str) -> StreamLog | None:
         """Returns the log of a stream, if there is one."""
         return self._logs.get(stream_id)
 
-    async def close(self) -> None:
+    def clear(self) -> None:
         """Drops everything."""
         if self._timer is not None:
             self._timer.cancel()
@@ -166,9 +280,9 @@ class MemoryStore(Store):
         self._ended.clear()
         self.size = 0
 
-    def log_ended(self, log: MemoryLog) -> None:
+    def log_ended(self, log: StreamLog) -> None:
         """Begins a log's time to live."""
-        if log.header.stream_id in self._logs:
+        if self._logs.get(log.header.stream_id) is log:
             self._ended.append((self._timers.clock() + self._ttl, log))
             self.make_room()
             if self._timer is None:
@@ -206,3 +320,35 @@ class MemoryStore(Store):
                 self._timer = self._timers.schedule(due, self._expire)
                 return
             self._forget_first()
+
+
+class Store:
+    """The logs of all streams that this process can reach: those in its memory.
+
+    Args:
+        settings: `[store]`.
+        timers: The loop's timers.
+    """
+
+    def __init__(self, settings: StoreSettings, timers: Timers) -> None:
+        self.memory = LogMemory(settings, timers)
+        self.is_degraded = False
+
+    async def open(self) -> None:
+        """Makes the store ready; called before the first stream."""
+
+    async def close(self) -> None:
+        """Drops everything."""
+        self.memory.clear()
+
+    def create(self, header: LogHeader) -> StreamLog:
+        """Makes the log of a stream that begins; as `LogMemory.create`."""
+        return self.memory.create(header)
+
+    def find_here(self, stream_id: str) -> StreamLog | None:
+        """Returns the log of a stream that is in the memory of this process."""
+        return self.memory.find(stream_id)
+
+    async def find(self, stream_id: str) -> StreamLog | None:
+        """Returns the log of a stream; `None` where there is none, or no longer."""
+        return self.memory.find(stream_id)

@@ -6,12 +6,14 @@ belong to one client, are not logged; and the log gets the stream's end. Knows n
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 from gai_fast._impl import Piece
 from gai_fast.events import Event
 from gai_fast.formats import StreamEncoder
-from gai_fast.stores._base import Ending, StreamLog
+from gai_fast.stores._base import Ending
+from gai_fast.stores.memory import StreamLog
 
 _LEFT: Final = Ending("cancelled")
 """The end of a stream without a `finish` or an `error`: its client has gone."""
@@ -23,13 +25,15 @@ class LoggedOutput:
     Args:
         encoder: Turns events into bytes.
         log: Keeps the bytes.
+        clock: Milliseconds since the epoch.
     """
 
-    __slots__ = ("_encoder", "_ending", "_log", "_unlogged")
+    __slots__ = ("_clock", "_encoder", "_ending", "_log", "_unlogged")
 
-    def __init__(self, encoder: StreamEncoder, log: StreamLog) -> None:
+    def __init__(self, encoder: StreamEncoder, log: StreamLog, clock: Callable[[], int]) -> None:
         self._encoder = encoder
         self._log = log
+        self._clock = clock
         self._ending = _LEFT
         self._unlogged: list[Piece] = []
 
@@ -54,7 +58,7 @@ class LoggedOutput:
         pieces, self._unlogged = self._unlogged, []
         piece = b"".join(self._encoder.take_pieces())
         if piece:
-            self._log.append(piece, self._encoder.seq)
+            self._log.append(piece, self._encoder.seq, self._clock())
             pieces.append(piece)
         return pieces
 

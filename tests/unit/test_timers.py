@@ -111,9 +111,7 @@ def test_a_callback_that_raises_harms_no_other_timer(loop: FakeLoop, wheel: Time
     assert len(wheel) == 0
 
 
-def test_after_a_standstill_the_sockets_are_read_before_a_timer_fires(
-    loop: FakeLoop, wheel: TimerWheel
-) -> None:
+def test_after_a_standstill_the_sockets_are_read_before_a_timer_fires(loop: FakeLoop, wheel: TimerWheel) -> None:
     fired: list[float] = []
     wheel.schedule(1005, lambda: fired.append(loop.now))
     loop.stand_still(65)

@@ -7,7 +7,7 @@ import pytest
 from gai_fast.formats import Framing, StreamContext, get_format
 from gai_fast.settings import StoreSettings
 from gai_fast.stores import LogHeader, open_store
-from gai_fast.stores._base import frames_after
+from gai_fast.stores._base import frames_after, text_through
 from gai_fast.timers import TimerWheel
 
 ID = "AbCdEfGhIjKlMnOpQrStUv"
@@ -42,7 +42,7 @@ def written(framing: Framing, name: str = "gai", envelope: str = "compact") -> t
         encoder.event(event)  # type: ignore[arg-type]  # a plain dict
         pieces.append(encoder.take())
     pieces[-2:] = [pieces[-2] + pieces[-1]]  # the end is said in one turn
-    return LogHeader(ID, "m", name, framing, "full" if envelope == "full" else "compact"), pieces
+    return LogHeader(ID, "", "m", name, framing, "full" if envelope == "full" else "compact"), pieces
 
 
 @pytest.mark.parametrize("envelope", ["compact", "full"])
@@ -77,12 +77,31 @@ def test_nothing_is_left_after_the_last_frame_or_beyond_it() -> None:
 
 def test_only_ids_of_the_stream_itself_are_positions() -> None:
     _, pieces = written("sse")
-    other = LogHeader(ID.swapcase(), "m", "gai", "sse")
+    other = LogHeader(ID.swapcase(), "", "m", "gai", "sse")
     block = b"".join(pieces)
     assert frames_after(block, other, 3) is block
 
 
 def test_a_store_is_found_by_its_scheme(timers: TimerWheel) -> None:
-    assert type(open_store(StoreSettings(), timers)).__name__ == "MemoryStore"
+    assert type(open_store(StoreSettings(), timers)).__name__ == "Store"
     with pytest.raises(ValueError, match="unknown store 'nosuch'; known: memory"):
         open_store(StoreSettings(url="nosuch://"), timers)
+
+
+def test_the_text_of_a_stream_is_what_its_client_would_have() -> None:
+    text = b"before, "
+    header, pieces = written("sse")
+    block = b"".join(pieces)
+    assert text_through(text, block) == text + "".join(TEXTS).encode()
+    assert text_through(text, b"".join(written("ndjson", envelope="full")[1])) == text + "".join(TEXTS).encode()
+    assert header.is_numbered
+
+
+def test_a_reset_voids_the_text_and_other_choices_have_none_of_it() -> None:
+    frames = [
+        b'{"type":"text.delta","seq":2,"text":"void"}\n',
+        b'{"type":"stream.reset","seq":3,"reason":"network"}\n',
+        b'{"type":"text.delta","seq":4,"text":"a"}\n{"type":"text.delta","seq":5,"text":"no","choice":1}\n',
+        b'{"type":"tool.call","seq":6,"tool_call":{"name":"text.delta","input":{"type":"text.delta"}}}\n',
+    ]
+    assert text_through(b"before", b"".join(frames)) == b"a"

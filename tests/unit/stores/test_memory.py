@@ -6,27 +6,31 @@ import gc
 import random
 import tracemalloc
 from collections.abc import Callable, Iterator
+from typing import Literal
 
 import pytest
 
+from gai_fast._impl import encode_json
 from gai_fast.errors import Error
 from gai_fast.limits import KIB, LIMITS, MIB
 from gai_fast.settings import StoreSettings
 from gai_fast.stores import Backlog, Ending, LogHeader
-from gai_fast.stores.memory import MemoryLog, MemoryStore
+from gai_fast.stores.memory import LogMemory, Store, StreamLog
 from gai_fast.timers import TimerWheel
 from tests.unit.net.fakes import FakeTime
 
-Make = Callable[..., MemoryStore]
+Make = Callable[..., LogMemory]
+ALL = 1 << 60
+AT = 1_790_000_000_000
 FINISHED = Ending("finished", "stop")
 
 
 @pytest.fixture
 def make(timers: TimerWheel) -> Iterator[Make]:
-    made: list[MemoryStore] = []
+    made: list[LogMemory] = []
 
-    def make(**options: float) -> MemoryStore:
-        made.append(MemoryStore(StoreSettings(**options), timers))  # type: ignore[arg-type]  # a test's shorthand
+    def make(**options: float) -> LogMemory:
+        made.append(LogMemory(StoreSettings(**options), timers))  # type: ignore[arg-type]  # a test's shorthand
         return made[-1]
 
     yield make
@@ -34,20 +38,20 @@ def make(timers: TimerWheel) -> Iterator[Make]:
         check(store)
 
 
-def check(store: MemoryStore) -> None:
+def check(store: LogMemory) -> None:
     """The books: what all use is the sum of what each does, and that is what its pieces say."""
     logs = store._logs.values()
     assert store.size == sum(log.size for log in logs)
     for log in logs:
         blocks = sum(len(block) + LIMITS.log_block_cost for block, _ in log._blocks)
         tail = sum(len(piece) + LIMITS.log_piece_cost for piece in log._tail)
-        assert log.size == LIMITS.log_stream_cost + blocks + tail
+        assert log.size == LIMITS.log_stream_cost + blocks + tail + len(log._text or b"")
     assert store.size <= store.max_bytes
     assert all(log.size <= store.blocks_of_stream + store.block for log in logs)
 
 
-def begin(store: MemoryStore, stream_id: str = "s") -> MemoryLog:
-    return store.create(LogHeader(stream_id, "m", "gai", "sse"))
+def begin(store: LogMemory, stream_id: str = "s") -> StreamLog:
+    return store.create(LogHeader(stream_id, "", "m", "gai", "sse"))
 
 
 def frame(seq: int, stream_id: str = "s", size: int = 60) -> bytes:
@@ -55,16 +59,16 @@ def frame(seq: int, stream_id: str = "s", size: int = 60) -> bytes:
     return start + b"x" * (size - len(start) - 2) + b"\n\n"
 
 
-def fill(log: MemoryLog, first: int, last: int, size: int = 60) -> bytes:
+def fill(log: StreamLog, first: int, last: int, size: int = 60) -> bytes:
     """A piece for each event; returns all of it."""
     pieces = [frame(seq, log.header.stream_id, size) for seq in range(first, last + 1)]
     for seq, piece in enumerate(pieces, first):
-        log.append(piece, seq)
+        log.append(piece, seq, AT)
     return b"".join(pieces)
 
 
-async def rest(log: MemoryLog, after: int = 0) -> bytes:
-    return b"".join((await log.read(after)).pieces)
+def rest(log: StreamLog, after: int = 0) -> bytes:
+    return b"".join(log.read(after, ALL).pieces)
 
 
 # ---- what is kept ----------------------------------------------------------------------------------------------------
@@ -72,12 +76,12 @@ async def rest(log: MemoryLog, after: int = 0) -> bytes:
 
 async def test_a_log_gives_back_what_it_was_given(make: Make) -> None:
     log = begin(make())
-    assert await log.read() == Backlog([], 0, 0, None)
+    assert log.read(0, ALL) == Backlog([], 0)
     said = fill(log, 1, 500)
-    assert await rest(log) == said
+    assert rest(log) == said
     log.end(FINISHED)
-    backlog = await log.read()
-    assert (b"".join(backlog.pieces), backlog.last_seq, backlog.lost, backlog.ending) == (said, 500, 0, FINISHED)
+    backlog = log.read(0, ALL)
+    assert (b"".join(backlog.pieces), backlog.last_seq, backlog.lost, log.ending) == (said, 500, 0, FINISHED)
 
 
 async def test_every_position_gets_exactly_the_events_after_it(make: Make) -> None:
@@ -90,49 +94,54 @@ async def test_every_position_gets_exactly_the_events_after_it(make: Make) -> No
         piece = [frame(number, size=chance.randint(30, 300)) for number in range(seq + 1, seq + count + 1)]
         seq += count
         frames += piece
-        log.append(b"".join(piece), seq)
+        log.append(b"".join(piece), seq, AT)
         for after in {0, seq - count, seq - 1, chance.randint(0, seq), seq}:
-            assert await rest(log, after) == b"".join(frames[after:])
+            assert rest(log, after) == b"".join(frames[after:])
     log.end(FINISHED)
     for after in range(seq + 1):
-        assert await rest(log, after) == b"".join(frames[after:])
+        assert rest(log, after) == b"".join(frames[after:])
 
 
 async def test_a_position_that_the_log_has_not_reached_gets_nothing_and_sees_that(make: Make) -> None:
     log = begin(make())
     fill(log, 1, 5)
-    assert await log.read(6) == Backlog([], 5, 0, None)
-    assert await log.read(10**18) == Backlog([], 5, 0, None)
+    assert log.read(6, ALL) == Backlog([], 6)
+    assert log.read(10**18, ALL) == Backlog([], 10**18)
+    assert log.last_seq == 5
 
 
-async def test_of_frames_without_numbers_all_are_had_from_the_beginning(make: Make) -> None:
-    log = begin(make())
-    for _ in range(300):
-        log.append(b'{"content":"a"}\n' * 5, 0)
-    assert await rest(log) == b'{"content":"a"}\n' * 1500
+@pytest.mark.parametrize(("name", "framing"), [("openai", "ndjson"), ("simple", "ndjson"), ("gai", "json")])
+def test_frames_without_numbers_are_had_from_the_edge_of_every_piece(
+    make: Make, name: str, framing: Literal["ndjson", "json"]
+) -> None:
+    log = make().create(LogHeader("s", "", "m", name, framing))
+    for number in range(1, 301):
+        log.append(b'{"content":"a"}\n' * 5, 5 * number, AT)
+    assert rest(log) == b'{"content":"a"}\n' * 1500
+    assert rest(log, 995) == b'{"content":"a"}\n' * 505
 
 
 async def test_a_large_piece_is_kept_and_handed_out_as_the_object_it_is(make: Make) -> None:
     log = begin(make())
     fill(log, 1, 3)
     large = b"".join(frame(seq) for seq in range(4, 1004))
-    log.append(large, 1003)
+    log.append(large, 1003, AT)
     fill(log, 1004, 1006)
     for _ in range(2):  # for every follower
-        pieces = (await log.read()).pieces
+        pieces = log.read(0, ALL).pieces
         assert pieces[1] is large
-        assert (await log.read(3)).pieces[0] is large
+        assert log.read(3, ALL).pieces[0] is large
 
 
 async def test_small_pieces_are_joined(make: Make) -> None:
     log = begin(make())
     fill(log, 1, 10_000)
-    pieces = (await log.read()).pieces
+    pieces = log.read(0, ALL).pieces
     assert all(len(piece) > LIMITS.log_block // 3 for piece in pieces[:-1])
-    said = await rest(log)
+    said = rest(log)
     log.end(FINISHED)
     assert log.size - LIMITS.log_stream_cost < len(said) * 1.05
-    assert await rest(log) == said
+    assert rest(log) == said
 
 
 # ---- bounds ----------------------------------------------------------------------------------------------------------
@@ -143,15 +152,15 @@ async def test_a_stream_without_end_keeps_its_newest_events_and_tells_up_to_wher
     log = begin(store)
     frames = [frame(seq) for seq in range(1, 20_001)]
     for seq, piece in enumerate(frames, 1):
-        log.append(piece, seq)
+        log.append(piece, seq, AT)
         assert log.size <= 64 * KIB
-    backlog = await log.read(5)
+    backlog = log.read(5, ALL)
     assert 0 < 20_000 - backlog.lost < 1200
     assert b"".join(backlog.pieces) == b"".join(frames[backlog.lost :])
     assert sum(map(len, backlog.pieces)) > 48 * KIB
     # Who has seen all that is gone misses nothing.
     for after in (backlog.lost, backlog.lost + 1, 20_000):
-        later = await log.read(after)
+        later = log.read(after, ALL)
         assert later.lost == 0
         assert b"".join(later.pieces) == b"".join(frames[after:])
 
@@ -160,9 +169,9 @@ async def test_a_stream_without_end_keeps_its_newest_events_and_tells_up_to_wher
 async def test_a_small_bound_holds_too_and_leaves_what_fits(make: Make, most: int) -> None:
     log = begin(make(max_stream_bytes=most))
     for seq in range(1, 3000):
-        log.append(frame(seq, size=100), seq)
+        log.append(frame(seq, size=100), seq, AT)
         assert log.size <= most
-    backlog = await log.read()
+    backlog = log.read(0, ALL)
     assert sum(map(len, backlog.pieces)) > (most - LIMITS.log_stream_cost) // 3
     assert b"".join(backlog.pieces) == b"".join(frame(seq, size=100) for seq in range(backlog.lost + 1, 3000))
 
@@ -171,11 +180,11 @@ async def test_a_piece_that_is_larger_than_a_stream_may_be_is_gone_and_that_is_t
     store = make(max_stream_bytes=64 * KIB)
     log = begin(store)
     fill(log, 1, 10)
-    log.append(frame(11, size=65 * KIB), 11)
-    assert await log.read() == Backlog([], 11, 11, None)
-    assert (await log.read(11)).lost == 0
+    log.append(frame(11, size=65 * KIB), 11, AT)
+    assert log.read(0, ALL) == Backlog([], 11, 11, "")
+    assert log.read(11, ALL).lost == 0
     said = fill(log, 12, 20)
-    assert await rest(log, 11) == said
+    assert rest(log, 11) == said
 
 
 async def test_where_all_are_too_large_the_streams_that_ended_first_go_first(make: Make) -> None:
@@ -190,9 +199,9 @@ async def test_where_all_are_too_large_the_streams_that_ended_first_go_first(mak
     for number, gone in enumerate((0, 0, 1, 2, 3)):  # ten of this size fit
         fill(begin(store, f"t{number}"), 1, 100, size=1000)
         assert store.size <= MIB
-        there = [await store.find(log.header.stream_id) is not None for log in ended]
+        there = [store.find(log.header.stream_id) is not None for log in ended]
         assert there == [False] * gone + [True] * (5 - gone)
-    assert [(await log.read()).lost for log in (logs[4], logs[5], logs[6])] == [0, 0, 0]
+    assert [log.read(0, ALL).lost for log in (logs[4], logs[5], logs[6])] == [0, 0, 0]
 
 
 async def test_where_none_has_ended_the_largest_lose_their_oldest_pieces(make: Make) -> None:
@@ -204,13 +213,13 @@ async def test_where_none_has_ended_the_largest_lose_their_oldest_pieces(make: M
     last = 0
     for seq in range(1, 1500):
         for log in large:
-            log.append(frame(seq, log.header.stream_id, 1000), seq)
+            log.append(frame(seq, log.header.stream_id, 1000), seq, AT)
             assert store.size <= MIB
         last = seq
     for log in small:
-        assert (await log.read()).lost == 0
+        assert log.read(0, ALL).lost == 0
     for log in large:
-        backlog = await log.read()
+        backlog = log.read(0, ALL)
         assert 0 < backlog.lost < last
         assert b"".join(backlog.pieces).startswith(b"id: %b.%d\n" % (log.header.stream_id.encode(), backlog.lost + 1))
         assert log.size > MIB // 5
@@ -232,7 +241,7 @@ def test_making_room_is_rare(make: Make, monkeypatch: pytest.MonkeyPatch) -> Non
     total = 0
     for seq in range(1, 1000):
         for log in logs:
-            log.append(frame(seq, log.header.stream_id, 100), seq)
+            log.append(frame(seq, log.header.stream_id, 100), seq, AT)
             total += 100 + LIMITS.log_piece_cost
     assert searches
     assert searches <= total // (MIB // 16)
@@ -245,7 +254,7 @@ async def test_no_stream_begins_where_the_empty_logs_alone_would_fill_half(make:
     with pytest.raises(Error, match="no room for another resumable stream") as refused:
         begin(store, "one more")
     assert (refused.value.code, refused.value.reason) == ("overloaded", "store")
-    assert await store.find("one more") is None
+    assert store.find("one more") is None
     logs[0].end(FINISHED)
     begin(store, "one more")
 
@@ -285,13 +294,13 @@ async def test_a_stream_is_kept_for_its_time_after_its_end_and_then_gone(make: M
     log, running = begin(store), begin(store, "running")
     fill(log, 1, 100)
     time.advance(10_000)
-    assert await store.find("s") is log
+    assert store.find("s") is log
     log.end(FINISHED)
     time.advance(599)
-    assert await store.find("s") is log
+    assert store.find("s") is log
     time.advance(2)
-    assert await store.find("s") is None
-    assert await store.find("running") is running
+    assert store.find("s") is None
+    assert store.find("running") is running
     assert store.size == running.size
 
 
@@ -304,7 +313,7 @@ async def test_one_timer_serves_all_and_none_where_nothing_has_ended(make: Make,
         log.end(FINISHED)
         assert time.armed == 1
     time.advance(561)
-    assert [await store.find(f"s{number}") is not None for number in range(5)] == [False, True, True, True, True]
+    assert [store.find(f"s{number}") is not None for number in range(5)] == [False, True, True, True, True]
     time.advance(40)
     assert len(store) == 0
     assert store.size == 0
@@ -314,19 +323,19 @@ async def test_one_timer_serves_all_and_none_where_nothing_has_ended(make: Make,
 async def test_without_a_time_to_live_a_stream_is_gone_with_its_end(make: Make, time: FakeTime) -> None:
     store = make(ttl=0)
     begin(store).end(FINISHED)
-    assert await store.find("s") is None
+    assert store.find("s") is None
     assert time.armed == 0
 
 
-async def test_a_closed_store_holds_nothing_and_waits_for_nothing(make: Make, time: FakeTime) -> None:
+def test_a_memory_that_is_cleared_holds_nothing_and_waits_for_nothing(make: Make, time: FakeTime) -> None:
     store = make()
     log = begin(store)
     fill(log, 1, 100)
     begin(store, "ended").end(FINISHED)
-    await store.close()
+    store.clear()
     assert (len(store), store.size, time.armed) == (0, 0, 0)
-    assert await store.find("s") is None
-    assert await store.find("ended") is None
+    assert store.find("s") is None
+    assert store.find("ended") is None
 
 
 async def test_a_stream_ends_once(make: Make, time: FakeTime) -> None:
@@ -335,6 +344,136 @@ async def test_a_stream_ends_once(make: Make, time: FakeTime) -> None:
     log.end(FINISHED)
     time.advance(300)
     log.end(Ending("cancelled"))
-    assert (await log.read()).ending == FINISHED
+    assert log.ending == FINISHED
     time.advance(301)
-    assert await store.find("s") is None
+    assert store.find("s") is None
+
+
+# ---- a part at a time ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("limit", [1, 500, 20_000, ALL])
+def test_a_log_is_read_in_parts_that_are_little_larger_than_was_asked(make: Make, limit: int) -> None:
+    log = begin(make())
+    said = fill(log, 1, 1000)
+    large = frame(1001, size=30_000)
+    log.append(large, 1001, AT)
+    position, parts = 3, []
+    while position < log.last_seq:
+        backlog = log.read(position, limit)
+        assert backlog.last_seq > position
+        position = backlog.last_seq
+        parts.append(b"".join(backlog.pieces))
+    assert b"".join(parts) == said[3 * 60 :] + large
+    assert all(len(part) < limit + LIMITS.log_block for part in parts if not part.endswith(large))
+
+
+# ---- watchers --------------------------------------------------------------------------------------------------------
+
+
+class Watcher:
+    """Notes its calls; leaves at a piece where the test says so."""
+
+    def __init__(self, log: StreamLog, leaves_at: int = 0) -> None:
+        self.log = log
+        self.leaves_at = leaves_at
+        self.calls: list[object] = []
+        log.watch(self)
+
+    def advanced(self, piece: bytes, last_seq: int) -> None:
+        assert self.log.last_seq == last_seq
+        self.calls.append((piece, last_seq))
+        if last_seq == self.leaves_at:
+            self.log.unwatch(self)
+
+    def ended(self) -> None:
+        self.calls.append(self.log.ending or self.log.broken)
+
+
+def test_every_watcher_is_given_every_piece_at_once_and_the_end(make: Make) -> None:
+    log = begin(make())
+    early, leaving = Watcher(log), Watcher(log, leaves_at=2)
+    fill(log, 1, 2)
+    late = Watcher(log)
+    assert log.watchers == 2
+    fill(log, 3, 3)
+    log.end(FINISHED)
+    log.end(FINISHED)
+    assert early.calls == [(frame(1), 1), (frame(2), 2), (frame(3), 3), FINISHED]
+    assert leaving.calls == early.calls[:2]
+    assert late.calls == early.calls[2:]
+    assert log.watchers == 0
+    assert Watcher(log).calls == []
+
+
+def test_watchers_are_given_the_object_that_the_log_was_given(make: Make) -> None:
+    log = begin(make())
+    watcher = Watcher(log)
+    piece = frame(1)
+    log.append(piece, 1, AT)
+    assert watcher.calls == [(piece, 1)]
+    assert watcher.calls[0][0] is piece  # type: ignore[index]  # a tuple
+
+
+def test_a_log_whose_writer_is_gone_says_so_once_and_expires(make: Make, time: FakeTime) -> None:
+    store = make(ttl=600)
+    log = begin(store)
+    watcher = Watcher(log)
+    lost = Error("network", reason="worker_lost")
+    log.break_off(lost)
+    log.break_off(Error("network"))
+    log.end(FINISHED)
+    assert (watcher.calls, log.broken, log.ending) == ([lost], lost, None)
+    time.advance(601)
+    assert store.find("s") is None
+
+
+# ---- the text of what is gone ----------------------------------------------------------------------------------------
+
+
+def told(log: StreamLog, seq: int, text: str) -> None:
+    data = encode_json({"type": "text.delta", "seq": seq, "text": text})
+    log.append(b"event: text.delta\nid: s.%d\ndata: %b\n\n" % (seq, data), seq, AT)
+
+
+def test_the_text_of_what_was_dropped_is_kept(make: Make) -> None:
+    log = begin(make(max_stream_bytes=64 * KIB))
+    texts = [f"w\u00f6rd {seq} " for seq in range(1, 3001)]
+    for seq, text in enumerate(texts, 1):
+        told(log, seq, text)
+    backlog = log.read(0, ALL)
+    assert 0 < backlog.lost < 3000
+    assert backlog.text == "".join(texts[: backlog.lost])
+    assert log.read(backlog.lost, ALL).text is None
+
+
+def test_a_text_that_is_half_of_what_a_stream_may_have_is_not_kept(make: Make) -> None:
+    log = begin(make(max_stream_bytes=64 * KIB))
+    seq = 0
+    while log.read(0, ALL).text is not None or not log.read(0, ALL).lost:
+        seq += 1
+        told(log, seq, "w" * 100)
+        assert log.size <= 64 * KIB
+    assert 30 * KIB < log.read(0, ALL).lost * 100 < 40 * KIB
+
+
+def test_a_log_of_another_format_has_no_text(make: Make) -> None:
+    log = make().create(LogHeader("s", "", "m", "openai", "sse"))
+    fill(log, 1, 3)
+    log.trim(0)
+    assert log.read(0, ALL) == Backlog([], 3, 3, None)
+
+
+# ---- the store -------------------------------------------------------------------------------------------------------
+
+
+async def test_the_store_in_memory_finds_what_it_made_until_it_is_closed(timers: TimerWheel) -> None:
+    store = Store(StoreSettings(), timers)
+    await store.open()
+    log = store.create(LogHeader("s", "", "m", "gai", "sse"))
+    assert store.find_here("s") is log
+    assert await store.find("s") is log
+    assert await store.find("t") is None
+    assert not store.is_degraded
+    await store.close()
+    assert store.find_here("s") is None
