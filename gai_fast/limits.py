@@ -116,8 +116,26 @@ class Limits:
     event_name: int = 128
     """Characters of an SSE event name we write."""
 
+    schema: int = 128 * KIB
+    """Bytes of a JSON Schema that answers are checked against: it is compiled on the event loop, in some 60 ms, and the
+    largest that OpenAI takes have 120,000 characters."""
+
+    schema_patterns: int = 256
+    """Regular expressions of a JSON Schema: a short one is compiled in 0.1 ms."""
+
+    schema_pattern_memory: int = 1 * MIB
+    """Memory of the compiled patterns of a JSON Schema, together: `.{0,500}` fits, and `a{1000}{300}` would take 10 MiB
+    and 30 ms. The time to match a text grows with it as well."""
+
+    schema_parts: int = 1 * MIB
+    """Bytes of definitions that are compiled again for members of a JSON Schema that are checked alone, together. The
+    members beyond are checked with the whole answer."""
+
+    cached_schemas: int = 32
+    """JSON Schemas that are kept compiled: a service has a dozen. Each takes 2 MiB at most."""
+
     cached_schema: int = 64 * KIB
-    """Bytes of a JSON Schema that is kept compiled: 64 of a request's full size would hold gigabytes."""
+    """Bytes of a JSON Schema that is kept compiled: one takes up to twenty times its text."""
 
     reconnect_ms: int = 3000
     """Milliseconds that a client waits before it reconnects to a resumable stream (`retry:`): Chrome's own default."""
@@ -237,6 +255,9 @@ class Limits:
 
     probes: int = 3
     """Probes without an answer that end a connection: with the two above, half a minute after the last sign of life."""
+
+    query_fields: int = 64
+    """Query parameters of a request: no route knows ten."""
 
     request_line: int = 8190
     """Bytes of a request's target: the common 8 KiB less two, as most servers and proxies take them."""

@@ -48,6 +48,18 @@ def _workers(value: Any) -> int:
 
 _WORKERS: Final = whole("Processes; more than 1 is not supported yet.", 1)
 
+
+def _api_key(value: Any) -> str:
+    if isinstance(value, list):
+        raise ValueError("as a list is not supported yet: name one key")
+    reference: str = _API_KEY.read(value)
+    return reference
+
+
+_API_KEY: Final = text(
+    "Where the key is: env:NAME or file:PATH.", checks.reference, f"^({checks.REFERENCE.pattern})$", secret=True
+)
+
 SERVER: Final[Mapping[str, Key]] = {
     "host": text("Address to listen on; one that is not loopback needs `insecure` until keys have come.", checks.host),
     "port": whole("Port to listen on; 0 chooses a free one.", 0, 65535),
@@ -90,9 +102,7 @@ UPSTREAM: Final[Mapping[str, Key]] = {
     "base_url": text(
         "As the provider's official SDK takes it; by default the provider's own.", checks.base_url, secret=True
     ),
-    "api_key": text(
-        "Where the key is: env:NAME or file:PATH.", checks.reference, f"^({checks.REFERENCE.pattern})$", secret=True
-    ),
+    "api_key": Key(_API_KEY.about, _API_KEY.schema, _api_key, secret=True),
     "headers": Key(
         "Headers that are sent with every request.",
         {"type": "object", "additionalProperties": {"type": "string"}},

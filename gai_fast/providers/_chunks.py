@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from math import inf
 from typing import Any, Final
 
 import orjson
@@ -56,6 +57,12 @@ def count(value: Any) -> int | None:
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**53 else None
+
+
+def number(value: Any) -> int | float | None:
+    """Returns a number that is finite; `None` for anything else, a boolean included."""
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return value if is_number and abs(value) != inf else None
 
 
 def inside(raw: dict[str, Any], outer: str, key: str) -> int | None:

@@ -15,7 +15,7 @@ from gai_fast.events import Event
 from gai_fast.limits import LIMITS
 from gai_fast.providers._argument_pieces import ArgumentPiece, ArgumentWriter, argument_path
 from gai_fast.providers._base import API, Adapter
-from gai_fast.providers._chunks import count, members, parse_chunk, text_of
+from gai_fast.providers._chunks import count, members, number, parse_chunk, text_of
 from gai_fast.providers._events import counted_usage, server_tool
 from gai_fast.providers._gemini_citations import Citations, has_references
 from gai_fast.providers._room import Room, too_many
@@ -422,10 +422,9 @@ def _ratings(ratings: Any) -> list[tuple[str, str, str, Any]]:
     for rating in ratings or ():
         probability = str(rating.get("probability"))
         if rating.get("blocked") or probability in _PROBABLE:
-            score = rating.get("probabilityScore")
+            score = number(rating.get("probabilityScore"))
             action = "blocked" if rating.get("blocked") else "flagged"
-            known = isinstance(score, (int, float))
-            said.append((str(rating.get("category")), action, probability, score if known else None))
+            said.append((str(rating.get("category")), action, probability, score))
     return said
 
 

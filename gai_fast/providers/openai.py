@@ -16,6 +16,7 @@ from gai_fast.events import Event
 from gai_fast.providers._base import API
 from gai_fast.providers._chat import ChatAPI
 from gai_fast.providers._chat_answers import ChatAdapter
+from gai_fast.providers._chunks import number
 from gai_fast.providers._completions import CompletionsAPI
 from gai_fast.providers._responses import ResponsesAPI
 from gai_fast.providers._responses_answers import ResponsesAdapter
@@ -59,7 +60,7 @@ def _flagged(result: dict[str, Any]) -> list[Event]:
 
 
 def _score(result: dict[str, Any], category: str) -> dict[str, Any]:
-    score = (result.get("category_scores") or {}).get(category)
+    score = number((result.get("category_scores") or {}).get(category))
     return {} if score is None else {"score": score}
 
 

@@ -29,8 +29,6 @@ _ALLOWED_HEADERS: Final = (
     "x-stainless-helper-method, x-stainless-poll-helper, x-stainless-custom-poll-interval"
 )
 _EXPOSED_HEADERS: Final = "x-request-id, request-id, x-gai-stream-id, retry-after, retry-after-ms, x-should-retry"
-_QUERY_FIELDS: Final = 64
-"""Query parameters of a request: no route knows ten."""
 
 _HOST: Final = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::([0-9]{0,5}))?")
 _MAX_PORT: Final = 65535
@@ -177,7 +175,7 @@ class Admission:
 
 def _parse_query(query: str) -> dict[str, str]:
     try:
-        return dict(parse_qsl(query, keep_blank_values=True, max_num_fields=_QUERY_FIELDS, errors="strict"))
+        return dict(parse_qsl(query, keep_blank_values=True, max_num_fields=LIMITS.query_fields, errors="strict"))
     except ValueError:
         raise Error("invalid_request", "the query string cannot be read", reason="query") from None
 

@@ -11,7 +11,7 @@ import pytest
 from gai_fast.errors import Error
 from gai_fast.limits import LIMITS
 from gai_fast.processors import StreamInfo, _schema, read_processor
-from gai_fast.processors._schema import compile_schema
+from gai_fast.processors._schema import Schema, compile_schema
 from gai_fast.processors.json_stream import JSONStreamProcessor
 
 from .streams import pieces, stream, text_of, through, types_of
@@ -114,6 +114,54 @@ def test_a_stream_is_judged_by_the_schema_of_its_request() -> None:
         processor = read_processor({"use": "json_stream", **entry}).processor(stream_info)
         assert processor is not None
         assert types_of(through(processor, stream("[]")))[-3] == told
+
+
+def test_a_schema_larger_than_the_limit_is_refused() -> None:
+    largest = b"{}".ljust(LIMITS.schema)
+    compile_schema(largest)
+    with pytest.raises(Error) as raised:
+        compile_schema(largest + b" ")
+    assert raised.value.message == (
+        f"`response_format.schema` has {LIMITS.schema + 1} bytes, and at most {LIMITS.schema} can be checked here "
+        "(limit schema): make it smaller"
+    )
+    assert (raised.value.code, raised.value.reason) == ("invalid_request", "schema")
+
+
+@pytest.mark.parametrize(
+    "patterns",
+    [["a{1000}{300}"], [f"a{{400}}{n}" for n in range(LIMITS.schema_patterns)], ["a"] * (LIMITS.schema_patterns + 1)],
+    ids=["one", "together", "many"],
+)
+def test_patterns_whose_compiled_form_would_be_large_are_refused(patterns: list[str]) -> None:
+    with pytest.raises(Error, match="limits schema_patterns, schema_pattern_memory"):
+        compile_schema(json.dumps({"allOf": [{"pattern": pattern} for pattern in patterns]}).encode())
+
+
+def test_patterns_within_the_limits_are_used() -> None:
+    schema = {
+        "properties": {"pattern": {"type": "string", "pattern": "^.{0,40}$"}},
+        "patternProperties": {f"^x{n}$": {"type": "integer"} for n in range(9)},
+    }
+    assert types_of(run('{"pattern": "a", "x3": 1}', schema))[-1] == "done"
+    assert types_of(run('{"pattern": "a", "x3": "b"}', schema))[-1] == "raised schema_mismatch"
+
+
+def test_definitions_are_compiled_again_for_few_members_only() -> None:
+    definition = {"type": "integer", "description": "a" * (LIMITS.schema_parts // 8)}
+    members = {f"p{n}": {"$ref": "#/$defs/a"} for n in range(9)}
+    schema = Schema(json.dumps({"properties": members, "$defs": {"a": definition}}))
+    problems = [schema.member_problem(name, "x") for name in members]
+    assert problems == [*(f"$.p{n} fails 'type'" for n in range(7)), None, None]
+    assert schema.problem(dict.fromkeys(members, "x")) == "$.p0 fails 'type'"
+
+
+def test_the_first_error_ends_the_check() -> None:
+    """Each definition refers to the next one twice: to find every error takes 2 to the power of 60 steps."""
+    definitions: dict[str, Any] = {f"step {n}": {"allOf": [{"$ref": f"#/$defs/step {n + 1}"}] * 2} for n in range(60)}
+    definitions["step 60"] = {"type": "string"}
+    schema = json.dumps({"$ref": "#/$defs/step 0", "$defs": definitions}).replace("/step ", "/step%20")
+    assert Schema(schema).problem(1) == "$ fails 'type'"
 
 
 def test_a_large_schema_is_not_kept() -> None:

@@ -7,18 +7,28 @@ from typing import Any
 import pytest
 
 from gai_fast.errors import Malformed
-from gai_fast.providers._chunks import count, members, parse_chunk, text_of
+from gai_fast.providers._chunks import count, members, number, parse_chunk, text_of
 
 
 @pytest.mark.parametrize(
-    ("value", "number"),
+    ("value", "expected"),
     [
         (7, 7), ("12", 12), (3.0, 3), (0, 0), (None, None), (True, None), (-1, None), (1.5, None), ("1.5", None),
         ("+5", None), ("", None), ("٣", None), ("9" * 30, None), (2**60, None), ([], None), ({}, None),
     ],
 )  # fmt: skip
-def test_only_whole_numbers_of_sane_size_count(value: Any, number: int | None) -> None:
-    assert count(value) == number
+def test_only_whole_numbers_of_sane_size_count(value: Any, expected: int | None) -> None:
+    assert count(value) == expected
+
+
+@pytest.mark.parametrize("value", [0, 7, -0.5, 1e300])
+def test_a_finite_number_is_a_number(value: float) -> None:
+    assert number(value) == value
+
+
+@pytest.mark.parametrize("value", [None, True, "1", [], {}, float("inf"), float("-inf")])
+def test_anything_else_is_none(value: Any) -> None:
+    assert number(value) is None
 
 
 class TestMembers:

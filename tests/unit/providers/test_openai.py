@@ -43,6 +43,13 @@ def test_what_moderation_flagged_is_told() -> None:
     ]
 
 
+@pytest.mark.parametrize("score", [None, "high", True, {"value": 1}, [0.9]])
+def test_a_moderation_score_that_is_no_number_is_left_out(score: object) -> None:
+    flagged = {"categories": {"violence": True}, "category_scores": {"violence": score}}
+    events = read("openai", chunk(finish="stop"), {"choices": [], "moderation": {"output": {"results": [flagged]}}})
+    assert between(events) == [{"type": "safety", "safety": {"category": "violence", "action": "flagged"}}]
+
+
 def test_padding_and_log_probabilities_say_nothing() -> None:
     one = chunk({"content": "a"}, obfuscation="xyz")
     one["choices"][0]["logprobs"] = {"content": [{"token": "a", "logprob": -0.1, "bytes": [97], "top_logprobs": []}]}
