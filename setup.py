@@ -52,6 +52,7 @@ COMPILED = (
     "net/spec",
     "net/upstream",
     "net/writer",
+    "providers/_anthropic_answers",
     "providers/_base",
     "providers/_chat",
     "providers/_chat_answers",

@@ -15,7 +15,7 @@ from typing import Final, Protocol, cast
 
 from msgspec import UNSET
 
-from gai_fast.errors import Error, for_client
+from gai_fast.errors import Error
 from gai_fast.formats import StreamEncoder
 from gai_fast.limits import LIMITS
 from gai_fast.metrics import MetricsSink, Outcome, StreamMetrics
@@ -35,6 +35,7 @@ from gai_fast.request import Request
 from gai_fast.settings import Settings, UpstreamSettings
 from gai_fast.stores import LoggedOutput, open_store
 from gai_fast.timers import TimerWheel
+from gai_fast.upstream_errors import for_client
 
 logger = logging.getLogger("gai_fast.engine")
 

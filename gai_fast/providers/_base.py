@@ -16,9 +16,8 @@ import orjson
 from msgspec import Struct, defstruct
 from mypy_extensions import mypyc_attr
 
-from gai_fast import errors
 from gai_fast._impl import encode_json
-from gai_fast.errors import Error, Malformed, Unsupported, UpstreamFailure
+from gai_fast.errors import Error, Malformed, Unsupported
 from gai_fast.events import Event
 from gai_fast.providers._chunks import parse_chunk
 from gai_fast.providers._failures import error_object, failure_of
@@ -26,6 +25,8 @@ from gai_fast.providers._requests import is_given, merged
 from gai_fast.providers._room import Room
 from gai_fast.reading import check_members
 from gai_fast.request import Message, Request
+from gai_fast.retry_after import retry_after_ms
+from gai_fast.upstream_errors import UpstreamFailure, from_upstream
 
 Framing = Literal["sse", "ndjson"]
 
@@ -265,8 +266,8 @@ class API(ABC):
         if status != _TOO_MANY:
             # OpenAI sends its limits with every answer; they are not the reason of a failure of another kind.
             headers = {name: value for name, value in headers.items() if "ratelimit" not in name}
-        wait = errors.retry_after_ms(headers, said.message, now_ms, said.retry_after_ms)
-        return errors.from_upstream(said, phase="first_event", provider=self.provider, retry_after_ms=wait)
+        wait = retry_after_ms(headers, said.message, now_ms, said.retry_after_ms)
+        return from_upstream(said, phase="first_event", provider=self.provider, retry_after_ms=wait)
 
 
 @cache
@@ -433,8 +434,8 @@ class Adapter(ABC):
 
     def error(self, said: UpstreamFailure) -> Error:
         """Returns the error for a failure that the stream reports; the relay sets the phase."""
-        wait = errors.retry_after_ms({}, said.message, None, said.retry_after_ms)
-        return errors.from_upstream(said, phase="first_event", provider=self.api.provider, retry_after_ms=wait)
+        wait = retry_after_ms({}, said.message, None, said.retry_after_ms)
+        return from_upstream(said, phase="first_event", provider=self.api.provider, retry_after_ms=wait)
 
     def checked(self, chunk: Any, name: str = "") -> dict[str, Any]:
         """Returns a parsed chunk if it is an object that reports no failure; most adapters begin with this.

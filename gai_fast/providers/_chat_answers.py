@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Final
 from mypy_extensions import mypyc_attr
 
 from gai_fast._impl import Shape
-from gai_fast.errors import Malformed, UpstreamFailure
+from gai_fast.errors import Malformed
 from gai_fast.events import Event
 from gai_fast.limits import LIMITS
 from gai_fast.providers._base import API, Adapter
@@ -20,6 +20,7 @@ from gai_fast.providers._chat_calls import CallFragment, ChatCalls, put_argument
 from gai_fast.providers._chunks import count, inside, parse_chunk, text_of
 from gai_fast.providers._events import citation, counted_usage
 from gai_fast.providers._room import Room, too_many
+from gai_fast.upstream_errors import UpstreamFailure
 
 _END: Final = "[DONE]"
 _FUNCTION_CALL: Final = -1

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any, Final, cast
 
 from gai_fast._impl import encode_json, escape
-from gai_fast.errors import Error, Malformed, UpstreamFailure
+from gai_fast.errors import Error, Malformed
 from gai_fast.events import Event
 from gai_fast.limits import LIMITS
 from gai_fast.providers._argument_pieces import ArgumentPiece, ArgumentWriter, argument_path
@@ -20,6 +20,7 @@ from gai_fast.providers._events import counted_usage, server_tool
 from gai_fast.providers._gemini_citations import Citations, has_references
 from gai_fast.providers._room import Room, too_many
 from gai_fast.providers._tool_calls import ToolCall, ToolCalls
+from gai_fast.upstream_errors import UpstreamFailure
 
 _END: Final = "[DONE]"
 """An end mark of proxies; Google sends none. Proxies also send blank data as a keep-alive."""

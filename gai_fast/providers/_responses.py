@@ -14,7 +14,6 @@ from mypy_extensions import mypyc_attr
 from orjson import Fragment
 
 from gai_fast._impl import parse_exact
-from gai_fast.errors import UpstreamFailure
 from gai_fast.providers._base import API, Target
 from gai_fast.providers._failures import error_object, failure_of
 from gai_fast.providers._requests import file_name, file_url, image_url, required_schema
@@ -35,6 +34,7 @@ from gai_fast.request import (
     ToolCallPart,
     ToolMessage,
 )
+from gai_fast.upstream_errors import UpstreamFailure
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)

@@ -31,7 +31,7 @@ from msgspec import UNSET
 from orjson import Fragment
 
 from gai_fast._impl import encode_json
-from gai_fast.errors import InvalidRequest, NotFound, UpstreamFailure
+from gai_fast.errors import InvalidRequest, NotFound
 from gai_fast.providers._base import API, Target, UpstreamRequest
 from gai_fast.providers._failures import error_object, failure_of
 from gai_fast.providers._gemini_answers import GeminiAdapter
@@ -52,6 +52,7 @@ from gai_fast.request import (
     ToolCallPart,
     ToolMessage,
 )
+from gai_fast.upstream_errors import UpstreamFailure
 
 _RESOURCES: Final = ("models/", "tunedModels/", "publishers/", "projects/")
 _VERTEX: Final = ("publishers/", "projects/")

@@ -14,7 +14,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, ClassVar, Final
 
-from gai_fast.errors import UpstreamFailure
 from gai_fast.events import Event
 from gai_fast.providers._base import API, Target
 from gai_fast.providers._chat import ChatAPI
@@ -24,6 +23,7 @@ from gai_fast.providers._chunks import text_of
 from gai_fast.providers._events import server_tool
 from gai_fast.providers._responses import ResponsesAPI
 from gai_fast.request import ImagePart, ReasoningPart, TextPart
+from gai_fast.upstream_errors import UpstreamFailure
 
 
 class Groq(ChatAPI):

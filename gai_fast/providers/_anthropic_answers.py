@@ -1,0 +1,314 @@
+"""Answers of Anthropic's Messages API: events with content blocks by index.
+
+    message_start → (content_block_start → content_block_delta* → content_block_stop)* → message_delta+ → message_stop
+
+`ping` and unknown events may stand anywhere, `error` may come at any time. What is unusual:
+
+* A call is complete when its block is closed.
+* Usage in `message_start` holds the input; every `message_delta` overwrites the members that it has with totals.
+  `input_tokens` does not include cached tokens.
+* A signature replaces the one before it. Citations come before their text, so they become an event when their block
+  closes and the span is known.
+* A refusal may have no content block at all.
+* Faulty proxies send `message_start` twice. The same message again is ignored; another message within the first is a
+  failure, since the two cannot be separated.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from gai_fast._impl import encode_json
+from gai_fast.errors import Malformed
+from gai_fast.events import Event
+from gai_fast.limits import LIMITS
+from gai_fast.providers._base import API, Adapter
+from gai_fast.providers._chunks import count, inside, members, parse_chunk, text_of
+from gai_fast.providers._events import citation, counted_usage, reasoning, server_tool
+from gai_fast.providers._room import too_many
+from gai_fast.providers._tool_calls import ToolCall, ToolCalls
+from gai_fast.upstream_errors import UpstreamFailure
+
+_FOREIGN_END: Final = "[DONE]"
+"""The end mark of proxies for other dialects; it does not mean that the message is complete."""
+
+
+@dataclass(slots=True)
+class _Block:
+    """One content block that is open."""
+
+    begin: int
+    """Code points of the answer's text before it."""
+    call: ToolCall | None = None
+    server_tool: str = ""
+    """The id of the run of a server tool; empty for other blocks."""
+    given: str = ""
+    """JSON text of the input that the block began with."""
+    pieces: list[str] = field(default_factory=list)
+    """Fragments of the input of a server tool."""
+    signature: str = ""
+    citations: list[dict[str, Any]] = field(default_factory=list)
+
+
+_COUNTED: Final = (
+    "input_tokens",
+    "cache_read_input_tokens",
+    "cache_creation_input_tokens",
+    "output_tokens",
+    "output_tokens_details",
+)
+"""The members of `usage` that are kept."""
+
+
+class AnthropicAdapter(Adapter):
+    """Reads the events of a message."""
+
+    # Not `partial_json`: the meaning of a fragment depends on whether its block is open.
+    text_members = frozenset({"text", "thinking"})
+
+    def __init__(self, api: API, model: str | None = None) -> None:
+        super().__init__(api, model)
+        self._identifier = ""
+        self._blocks: dict[int, _Block] = {}
+        self._spoke = False
+        self._calls = ToolCalls(self.room)
+        self._server_tools: dict[str, str] = {}
+        """Names of the tools that the provider runs itself, by the id of the run."""
+        self._characters = 0
+        self._counts: dict[str, Any] = {}
+        self._reason = ""
+
+    def receive(self, name: str, data: str) -> list[Event]:
+        if name == "error":
+            raise self.error_event(data)
+        if data.startswith(_FOREIGN_END):
+            return []
+        chunk = self.checked(parse_chunk(data))
+        kind: Any = chunk.get("type") or name  # of any type: unknown events are ignored
+        # `content_block_start` may hold text as well, but it opens a block.
+        self.copyable = kind in ("content_block_delta", "ping")
+        events = self._read(kind, chunk, data)
+        return events if self.started or not events else self.start(None, None) + events
+
+    def failure(self, chunk: Any, name: str = "") -> UpstreamFailure | None:
+        said = self.api.read_failure(chunk)
+        return None if said is None or _is_aside(chunk) else said
+
+    def _read(self, kind: Any, chunk: dict[str, Any], data: str) -> list[Event]:
+        match kind:
+            case "content_block_delta":
+                return self._delta(_index(chunk), chunk["delta"])
+            case "content_block_start":
+                block = chunk["content_block"]
+                given = next(members(data, "content_block", "input"), "") if block.get("input") else ""
+                return self._open(_index(chunk), block, given)
+            case "content_block_stop":
+                return self._close(_index(chunk))
+            case "message_start":
+                return self._begin(chunk["message"])
+            case "message_delta":
+                self._count(chunk.get("usage"))
+                return self._end(chunk.get("delta") or {})
+            case "message_stop":
+                self.ended = True
+        return []
+
+    def receive_whole(self, answer: Any, text: str = "") -> list[Event]:
+        if not isinstance(answer, dict) or not isinstance(answer.get("content"), list):
+            raise Malformed("an answer without content")
+        events = self._begin(answer)
+        inputs = members(text, "content", "input") if text else iter(())
+        for index, block in enumerate(answer["content"]):
+            given = next(inputs, "") or encode_json(block["input"]).decode() if "input" in block else ""
+            events += self._open(index, block, given) + self._close(index)
+        self.ended = True
+        return events + self._end(answer)
+
+    def finish(self) -> list[Event]:
+        if not self._reason and not self.ended:
+            raise self.truncated()
+        reason = self._calls.outcome(self.api.finish_words, self._reason)
+        events = self.start(None, None) + self.abort()  # signatures and citations of blocks that are still open
+        if reason in ("stop", "tool_calls"):
+            events += self._calls.close_all()
+        return [*events, self.end(reason, self._reason)]
+
+    def abort(self) -> list[Event]:
+        # A call whose block is still open was cut off, however complete its text looks.
+        return [event for index, block in self._blocks.items() for event in self._told_at_close(index, block)]
+
+    def copied(self, event: Event, characters: int, text: str) -> None:
+        if event["type"] == "text.delta":
+            self._characters += characters
+
+    # -- the message --
+
+    def _begin(self, message: dict[str, Any]) -> list[Event]:
+        """Reads the head of a message."""
+        identifier, model = text_of(message.get("id")), text_of(message.get("model"))
+        if self._spoke and identifier != self._identifier:
+            raise self.spliced()
+        if not self._spoke:
+            self._identifier = identifier
+            self._count(message.get("usage"))
+        return self.start(identifier, model)
+
+    def _end(self, delta: dict[str, Any]) -> list[Event]:
+        """Reads the stop reason; of several, the last one holds."""
+        self._reason = text_of(delta.get("stop_reason"))[: LIMITS.kept_word] or self._reason
+        category = text_of((delta.get("stop_details") or {}).get("category"))
+        return [{"type": "safety", "safety": {"category": category, "action": "refused"}}] if category else []
+
+    def _count(self, usage: Any) -> None:
+        """Reads totals: members that are present overwrite, the others stay."""
+        if not usage:
+            return
+        given: dict[str, Any] = usage
+        for key in _COUNTED:
+            counted = given.get(key)
+            if counted is not None:
+                self._counts[key] = counted
+        into = count(self._counts.get("input_tokens"))
+        cached = count(self._counts.get("cache_read_input_tokens")) or 0
+        written = count(self._counts.get("cache_creation_input_tokens")) or 0
+        self.usage = counted_usage(
+            None if into is None else into + cached + written,
+            count(self._counts.get("output_tokens")),
+            cached=cached,
+            written=written,
+            reasoning=inside(self._counts, "output_tokens_details", "thinking_tokens"),
+        )
+
+    # -- blocks --
+
+    def _block(self, index: int) -> _Block:
+        block = self._blocks.get(index)
+        if block is None:
+            if len(self._blocks) >= LIMITS.content_blocks:
+                raise too_many("content_blocks", LIMITS.content_blocks)
+            block = self._blocks[index] = _Block(self._characters)
+        return block
+
+    def _open(self, index: int, raw: dict[str, Any], given: str) -> list[Event]:
+        """Opens a block, and reads any content that it has already.
+
+        Args:
+            index: Its place in the message.
+            raw: The raw block.
+            given: JSON text of its input, where the block has one already.
+        """
+        self._spoke = True
+        self._blocks.pop(index, None)
+        block, kind = self._block(index), text_of(raw.get("type"))
+        if kind == "text":
+            for source in raw.get("citations") or ():
+                self._cite(block, source)
+            return self._text(raw.get("text"))
+        if kind == "thinking":
+            self._sign(block, raw.get("signature"))
+            return reasoning(raw.get("thinking"))
+        if kind == "redacted_thinking" and raw.get("data"):
+            data = text_of(raw["data"])
+            return [{"type": "reasoning.signature", "block": index, "signature": data, "redacted": True}]
+        if given not in ("", "{}"):
+            self.room.take(len(given))
+            block.given = given
+        if kind == "tool_use":
+            seed = f"{self._identifier} {index}"
+            block.call, events = self._calls.open(text_of(raw.get("id")), text_of(raw.get("name")), seed)
+            return events
+        if kind.endswith("tool_use"):
+            block.server_tool, name = text_of(raw["id"]), text_of(raw.get("name"))
+            self.room.take(len(block.server_tool) + len(name), 2)
+            self._server_tools[block.server_tool] = name
+        elif kind.endswith("tool_result"):
+            identifier, output = text_of(raw["tool_use_id"]), raw.get("content")
+            failed = raw.get("is_error") or (isinstance(output, dict) and output.get("error_code"))
+            name = self._server_tools.get(identifier, kind.removesuffix("_tool_result"))
+            return [server_tool(identifier, name, "failed" if failed else "completed", output=output)]
+        return []
+
+    def _delta(self, index: int, delta: dict[str, Any]) -> list[Event]:
+        self._spoke = True
+        match delta.get("type"):
+            # Text changes no state of its block, so such deltas may be copied.
+            case "text_delta":
+                return self._text(delta["text"])
+            case "thinking_delta":
+                return reasoning(delta["thinking"])
+            case "input_json_delta":
+                block, piece = self._block(index), text_of(delta["partial_json"])
+                if block.call is not None:
+                    return self._calls.add(block.call, piece)
+                self.room.take(len(piece))
+                block.pieces.append(piece)
+            case "signature_delta":
+                self._sign(self._block(index), delta["signature"])
+            case "citations_delta":
+                self._cite(self._block(index), delta["citation"])
+        return []
+
+    def _sign(self, block: _Block, signature: Any) -> None:
+        """Sets the signature of a block; the last one holds."""
+        signature = text_of(signature)
+        self.room.give_back(len(block.signature), bool(block.signature))
+        self.room.take(len(signature), bool(signature))
+        block.signature = signature
+
+    def _cite(self, block: _Block, raw: dict[str, Any]) -> None:
+        """Keeps a citation until the end of its block."""
+        source = _source(raw)
+        self.room.take(sum(map(len, source.values())), 4)
+        block.citations.append(source)
+
+    def _close(self, index: int) -> list[Event]:
+        block = self._blocks.pop(index, None)
+        if block is None:
+            return []
+        events = self._told_at_close(index, block)
+        self.room.give_back(len(block.signature), bool(block.signature))
+        if block.call is not None:
+            if not block.call.pieces and block.given:
+                events += self._calls.add(block.call, block.given)
+            # Text that is not JSON may have been cut by `max_tokens`; only a later event tells.
+            events += self._calls.close(block.call, cut_off=bool(block.call.arguments.strip()))
+        elif block.server_tool:
+            arguments = "".join(block.pieces) or block.given
+            events.append(server_tool(block.server_tool, self._server_tools[block.server_tool], "started", arguments))
+        return events
+
+    def _told_at_close(self, index: int, block: _Block) -> list[Event]:
+        events: list[Event] = []
+        if block.signature:
+            events.append({"type": "reasoning.signature", "block": index, "signature": block.signature})
+        if block.citations:
+            # The citations apply to the text of the whole block.
+            span = {"start": block.begin, "end": self._characters} if self._characters else {}
+            events.append({"type": "citations", "citations": [source | span for source in block.citations]})
+        return events
+
+    def _text(self, text: Any) -> list[Event]:
+        text = text_of(text)
+        self._characters += len(text)
+        return [{"type": "text.delta", "text": text}] if text else []
+
+
+def _source(raw: dict[str, Any]) -> dict[str, Any]:
+    """Reads the source of a citation; a document without an address is named by its place in the request."""
+    uri = raw.get("url") or raw.get("source") or raw.get("file_id")
+    if not uri and "document_index" in raw:
+        uri = f"document:{raw['document_index']}"
+    return citation(uri, raw.get("title") or raw.get("document_title"))
+
+
+def _is_aside(chunk: Any) -> bool:
+    """Whether an event that looks like an error has a type of its own: such events are ignored."""
+    return isinstance(chunk, dict) and not chunk.get("error") and not str(chunk.get("type", "error")).endswith("error")
+
+
+def _index(chunk: dict[str, Any]) -> int:
+    index = count(chunk["index"])
+    if index is None:
+        raise Malformed("the index of a content block is no number")
+    return index

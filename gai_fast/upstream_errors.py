@@ -1,0 +1,214 @@
+"""The error for an upstream's failure: its words → code, and the part of it that a client may see.
+
+Knows no provider by name. `providers/_failures.py` and the providers' files find the words in a body.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from gai_fast.errors import CLASSES, Code, Error, Phase, ProviderUnavailable
+from gai_fast.limits import LIMITS
+
+_SPECIFIC: Final[dict[str, Code]] = {}
+for _code, _words in {
+    "invalid_request": "invalid_prompt string_above_max_length unprocessable tool_use_failed json_validate_failed",
+    "unauthorized": "authentication_error invalid_api_key unauthenticated api_key_invalid authentication",
+    "forbidden": "permission_error permission_denied billing_error payment_required insufficient_balance "
+    "failed_precondition unsupported_country_region_territory",
+    "not_found": "model_not_found not_found_error not_found deploymentnotfound",
+    "rate_limited": "rate_limit_error rate_limit_exceeded rate_limited too_many_requests 1300 resource_exhausted "
+    "insufficient_quota ramp_limit_exceeded contract_spend_limit_reached enforced_spend_limit_reached",
+    "overloaded": "overloaded_error overloaded engine_overloaded_error server_overloaded capacity_exceeded "
+    "no_capacity provider_overloaded unavailable insufficient_system_resource",
+    "timeout": "timeout_error deadline_exceeded timeout",
+    "provider_unavailable": "service_unavailable provider_unavailable unavailable_error",
+    "context_length_exceeded": "context_length_exceeded exceed_context_size_error max_tokens_exceeded "
+    "token_limit_exceeded",
+    "content_filtered": "content_filter content_policy_violation responsibleaipolicyviolation bio_policy "
+    "misalignment_policy_violation refusal",
+    "unsupported": "unsupported_parameter unsupported_value unimplemented",
+    "internal": "internalservererror internal",
+}.items():
+    _SPECIFIC.update(dict.fromkeys(_words.split(), _code))  # type: ignore[arg-type]  # the keys are the codes above
+
+# A pattern in the message and the status have priority over these.
+_GENERIC: Final[dict[str, Code]] = {
+    "invalid_request_error": "invalid_request",
+    "badrequesterror": "invalid_request",
+    "invalid_argument": "invalid_request",
+    "api_error": "internal",
+    "server_error": "internal",
+}
+
+# No pattern can backtrack over more than one `.*`, and messages are cut to `limits.error_message` first.
+_PATTERNS: Final[tuple[tuple[Code, re.Pattern[str]], ...]] = (
+    (
+        "context_length_exceeded",
+        re.compile(
+            r"exceed context limit|this model's maximum context length is|maximum context length is"
+            r"|requested token count exceeds the model's maximum context length|model's maximum context limit"
+            r"|is longer than the model's context length|input tokens exceed the configured limit"
+            r"|`inputs` tokens \+ `max_new_tokens` must be|exceeds the available context size"
+            r"|exceeds the maximum number of tokens allowed|too many tokens|total length of all messages is too long"
+            r"|current length is.*while limit is|maximum input length is.*tokens"
+            r"|input too long:.*input tokens, limit is"
+            r"|prompt is too long|exceeded max context length|token limit reached",
+            re.S,
+        ),
+    ),
+    ("unauthorized", re.compile(r"incorrect api key|invalid api key|api key not valid")),
+    ("content_filtered", re.compile(r"content violates usage guidelines")),
+    ("overloaded", re.compile(r"overloaded")),
+)
+_POLICY: Final = re.compile(r"polic|flagged|violat")
+"""Words in OpenAI's message for `invalid_prompt` where the prompt is refused, not malformed."""
+_NOT_CONTEXT: Final = re.compile(r"string_above_max_length|invalid 'user'")
+
+_STATUS: Final[dict[int, Code]] = {
+    401: "unauthorized",
+    402: "forbidden",
+    403: "forbidden",
+    404: "not_found",
+    408: "timeout",
+    413: "invalid_request",
+    429: "rate_limited",
+    498: "overloaded",
+    501: "unsupported",
+    502: "provider_unavailable",
+    503: "provider_unavailable",
+    504: "timeout",
+    521: "provider_unavailable",
+    522: "provider_unavailable",
+    523: "provider_unavailable",
+    524: "timeout",
+    529: "overloaded",
+}
+
+_SPENT_WORDS: Final = frozenset(
+    "insufficient_quota contract_spend_limit_reached enforced_spend_limit_reached spend_limit_reached".split()
+)
+_CAPACITY: Final = re.compile(r"overloaded|capacity|loading")
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamFailure:
+    """A failure in the upstream's own words.
+
+    Args:
+        message: For people.
+        words: Codes, types, statuses and reasons of the upstream, most specific first.
+        status: The HTTP status, of the response or in the body.
+        retry_after_ms: The wait in milliseconds, where the body has one.
+        details: The error object itself, for clients of the same dialect.
+    """
+
+    message: str = ""
+    words: tuple[str, ...] = ()
+    status: int | None = None
+    retry_after_ms: int | None = None
+    details: Mapping[str, Any] | None = None
+
+
+def classify(message: str, words: Iterable[str], status: int | None) -> Code:
+    """Returns the code for an upstream's failure.
+
+    Order: a specific word, a pattern in the message, the status, a generic word, else `internal`.
+
+    Args:
+        message: The upstream's message.
+        words: Its codes and types, most specific first; compared without regard to case.
+        status: The HTTP status, or the one in the body; below 400 it is ignored.
+    """
+    lowered = [word.lower() for word in words]
+    text = message[: LIMITS.error_message].lower()
+    for word in lowered:
+        if word in _SPECIFIC:
+            return "content_filtered" if word == "invalid_prompt" and _POLICY.search(text) else _SPECIFIC[word]
+    for code, pattern in _PATTERNS:
+        if pattern.search(text) and not (code == "context_length_exceeded" and _NOT_CONTEXT.search(text)):
+            return code
+    if status == 413 and "token" in text:
+        return "context_length_exceeded"
+    if status == 503 and _CAPACITY.search(text):
+        return "overloaded"
+    if status in _STATUS:
+        return _STATUS[status]
+    for word in lowered:
+        if word in _GENERIC:
+            return _GENERIC[word]
+    return "invalid_request" if status is not None and 400 <= status < 500 and status != 499 else "internal"
+
+
+def is_spent(words: Iterable[str]) -> bool:
+    """Whether a rate limit is a spent quota, so that waiting does not help."""
+    return any(word.lower() in _SPENT_WORDS for word in words)
+
+
+def from_upstream(said: UpstreamFailure, *, phase: Phase, provider: str, retry_after_ms: int | None = None) -> Error:
+    """Builds the error for an upstream's failure, with the provider's meaning."""
+    code = classify(said.message, said.words, said.status)
+    temporary = CLASSES[code].default_temporary and not is_spent(said.words)
+    wait = said.retry_after_ms if retry_after_ms is None else retry_after_ms
+    return Error(
+        code,
+        said.message or f"{provider} failed without saying why",
+        reason=next((word for word in said.words if _STABLE.fullmatch(word)), None),
+        temporary=temporary,
+        # Every answer has rate limit headers; where waiting does not help, clients must not be told to wait.
+        retry_after_ms=wait if temporary else None,
+        phase=phase,
+        provider=provider,
+        status=said.status if said.status in _OWN_STATUSES.get(code, ()) else None,
+        details=said.details,
+    )
+
+
+_OWN_STATUSES: Final[Mapping[Code, frozenset[int]]] = {
+    "invalid_request": frozenset({400, 405, 406, 409, 411, 413, 414, 415, 417, 422, 426, 431, 505}),
+    "forbidden": frozenset({402}),
+}
+"""The statuses of an upstream that are kept: those that `invalid_request` may have, since SDKs choose their
+exception class by them, and the one that says "billing" whatever the words beside it, for `for_client`."""
+
+
+def for_client(error: Error, upstream: str, *, keep_details: bool = False) -> Error:
+    """Returns an upstream's error as a client of the server may see it.
+
+    `unauthorized` means the caller's key only. Where the upstream refuses *our* credentials or account, the caller can
+    do nothing about it, and the upstream's words (which may quote the key) belong in the operator's log.
+
+    Args:
+        error: With the provider's meaning.
+        upstream: The configured name of the upstream.
+        keep_details: The client speaks the upstream's dialect and may see its own error object.
+    """
+    if not keep_details:
+        error.details = None
+    if error.code not in ("unauthorized", "forbidden") or error.phase == "connect":
+        return error
+    words = f"{error.reason or ''} {error.message}".lower().replace("_", " ")
+    billing = error.code == "forbidden" and (error.status == 402 or _BILLING.search(words) is not None)
+    if error.code == "forbidden" and not billing and _OTHER_REFUSAL.search(words):
+        return error
+    what, setting = ("account", "its billing") if billing else ("credentials", "`api_key`")
+    return ProviderUnavailable(
+        message=f"upstream {upstream!r} refuses our {what}: the operator should check {setting} of this [[upstream]]",
+        reason="upstream_billing" if billing else "upstream_credentials",
+        temporary=False,
+        phase=error.phase,
+        provider=error.provider,
+        status=502,
+    )
+
+
+_BILLING: Final = re.compile(r"\b(?:billing|payments?|balance|credits?|funds?)\b")
+_OTHER_REFUSAL: Final = re.compile(
+    r"\b(?:content|polic|moderat|flagged|safety|region|countr|territor|location|model|guideline)"
+)
+
+_STABLE: Final = re.compile(r"[a-z][a-z0-9_]{1,63}")
+"""Only words that look like identifiers become a reason."""
