@@ -77,6 +77,7 @@ COMPILED = (
     "relay",
     "server/access_log",
     "server/admission",
+    "server/callers",
     "server/connections",
     "server/counts",
     "server/deadlines",

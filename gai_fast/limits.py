@@ -357,6 +357,12 @@ class Limits:
     callbacks_end: float = 5.0
     """Seconds for which a stream that has ended waits for its async callbacks: a write to a slow disk or database."""
 
+    shortest_key: int = 8
+    """Characters of a caller's key at least, as NIST SP 800-63B has it for any secret: shorter ones are guessed."""
+
+    longest_key: int = 1024
+    """Characters of a caller's key at most: a signed token has some hundred, and each is hashed before it is known."""
+
     secret: int = 8
     """Characters of a header's value that is cut out of recordings: what is shorter may be a word of any answer."""
 

@@ -9,12 +9,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
+from hashlib import sha256
 from typing import Any, Final, Literal
 
 from gai_fast.errors import NotFound
 from gai_fast.limits import LIMITS
 
 MIB = 1 << 20
+
+ANONYMOUS: Final = "anonymous"
+"""The caller of a request that needs no key."""
 
 _NAMED: Final = 10
 """How many models a message names."""
@@ -153,6 +157,24 @@ class ServerSettings(_Snapshot):
 
 
 @dataclass(frozen=True, slots=True)
+class KeySettings(_Snapshot):
+    """One `[[key]]`: a caller, known by its secret."""
+
+    name: str
+    digest: bytes = field(repr=False)
+    """`key_digest` of the secret, which itself is not kept."""
+
+
+def key_digest(key: str) -> bytes:
+    """What is kept of a caller's key: SHA-256. Keys are long and random, so a slow hash would add nothing.
+
+    Args:
+        key: ASCII.
+    """
+    return sha256(key.encode("ascii")).digest()
+
+
+@dataclass(frozen=True, slots=True)
 class StoreSettings(_Snapshot):
     """`[store]`: the logs of resumable streams. Times in seconds, sizes in bytes."""
 
@@ -170,6 +192,8 @@ class Settings(_Snapshot):
     """One snapshot of the whole configuration."""
 
     server: ServerSettings = ServerSettings()
+    keys: tuple[KeySettings, ...] = ()
+    """Without any, a request needs no key."""
     stream: StreamSettings = StreamSettings()
     store: StoreSettings = StoreSettings()
     processors: tuple[Mapping[str, Any], ...] = ()

@@ -73,6 +73,11 @@ def starter(upstreams: Sequence[Mapping[str, Value]]) -> str:
     for section in SECTIONS:
         if section not in LISTS:
             lines += ["", f"[{section}]", *_comments(section, SECTIONS[section])]
+    lines += [
+        "",
+        "# A caller: with one [[key]] or more, every request for a stream needs one.",
+        *("# [[key]]", '# name = "website"', '# secret = "env:WEBSITE_KEY"'),
+    ]
     example = provider_names()[0]
     known = [{name: value.value for name, value in table.items()} for table in upstreams]
     mark = "" if known else "# "
@@ -146,7 +151,7 @@ def show(config_path: Path | None, origin: bool, json: bool) -> None:
 
 
 def in_force(loaded: Loaded) -> dict[str, dict[str, Value] | list[dict[str, Value]]]:
-    """Every key's value and origin, defaults included. Header values are redacted, secrets are references."""
+    """Every key's value and origin, defaults included; header values and digests redacted, secrets as references."""
     upstreams = []
     for table in loaded.upstreams:
         default = {"base_url": loaded.settings.upstreams[table["name"].value].base_url}
@@ -157,12 +162,19 @@ def in_force(loaded: Loaded) -> dict[str, dict[str, Value] | list[dict[str, Valu
     models = [{"id": Value(table["name"].value, "default"), **table} for table in loaded.models]
     return {
         "server": _with_defaults("server", loaded.server),
+        "key": [{**table, "secret": _without_digest(table["secret"])} for table in loaded.keys],
         "stream": _with_defaults("stream", loaded.stream),
         "store": _with_defaults("store", loaded.store),
         "upstream": upstreams,
         "model": [{name: table[name] for name in SECTIONS["model"] if name in table} for table in models],
         "processor": [_with_parameters(table) for table in loaded.processors],
     }
+
+
+def _without_digest(secret: Value) -> Value:
+    """The reference to a caller's secret."""
+    kind, _, _ = secret.value.partition(":")
+    return Value(f"{kind}:{REDACTED}", secret.origin) if kind == "sha256" else secret
 
 
 def _with_defaults(section: str, table: Mapping[str, Value], **defaults: Any) -> dict[str, Value]:

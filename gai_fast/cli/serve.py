@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from gai_fast.config import Loaded
     from gai_fast.settings import ServerSettings, Settings
 
+KEY_VARIABLE = "GAI_API_KEY"
+"""The variable of the examples where the configuration has the digest of a key only; the playground's too."""
 QUERY = "Tell me a short story about a lighthouse keeper."
 
 
@@ -40,24 +42,39 @@ def banner(url: str, loaded: Loaded) -> str:
     lines.append(f"models: {', '.join(settings.model_names()) or 'none: add an [[upstream]]'}")
     model = settings.model(None)
     if model is not None:
-        lines += ["", *examples(url, model.name)]
+        lines += ["", *examples(url, model.name, loaded)]
     return "\n".join(lines)
 
 
-def examples(url: str, model: str) -> list[str]:
+def examples(url: str, model: str, loaded: Loaded) -> list[str]:
     """A curl line and a snippet for the openai package, each followed by an empty line."""
     body = json.dumps({"model": model, "query": QUERY}, ensure_ascii=False)
+    header, api_key, imports = _key_of(loaded)
     return [
-        f"curl -N {url}/api/v1/stream -H 'content-type: application/json' -d {shlex.quote(body)}",
+        f"curl -N {url}/api/v1/stream -H 'content-type: application/json'{header} -d {shlex.quote(body)}",
         "",
+        *imports,
         "from openai import OpenAI  # pip install openai",
-        f'client = OpenAI(base_url="{url}/v1", api_key="none")',
+        f'client = OpenAI(base_url="{url}/v1", api_key={api_key})',
         f'messages = [{{"role": "user", "content": {json.dumps(QUERY)}}}]',
         f"stream = client.chat.completions.create(model={model!r}, messages=messages, stream=True)",
         "for chunk in stream:",
         '    print("".join(choice.delta.content or "" for choice in chunk.choices), end="", flush=True)',
         "",
     ]
+
+
+def _key_of(loaded: Loaded) -> tuple[str, str, list[str]]:
+    """How the examples get a caller's key, without showing it: curl's header, Python's value, what that imports."""
+    if not loaded.keys:
+        return "", '"none"', []
+    kind, _, place = loaded.keys[0]["secret"].value.partition(":")
+    if kind == "file":
+        path = str((loaded.path or Path()).parent.resolve() / place)
+        shell, python, imports = f"$(cat {shlex.quote(path)})", f"Path({path!r}).read_text().strip()", "pathlib"
+        return f' -H "authorization: Bearer {shell}"', python, [f"from {imports} import Path"]
+    variable = place if kind == "env" else KEY_VARIABLE
+    return f' -H "authorization: Bearer ${variable}"', f'os.environ["{variable}"]', ["import os"]
 
 
 def run_async(main: Coroutine[Any, Any, None]) -> None:

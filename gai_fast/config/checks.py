@@ -15,10 +15,13 @@ from gai_fast.addresses import address_of
 from gai_fast.errors import CLASSES
 from gai_fast.net.pool import is_forbidden_address
 from gai_fast.providers import get_provider
+from gai_fast.settings import ANONYMOUS
 from gai_fast.stores import STORES
 
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,63}")
+LABEL: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 REFERENCE: Final = re.compile(r"env:[A-Za-z_][A-Za-z0-9_]*|file:.+")
+DIGEST: Final = re.compile(r"sha256:[0-9A-Fa-f]{64}")
 PRINTABLE: Final = re.compile(r"[!-~]+")
 FUNCTION: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*:[A-Za-z_][A-Za-z0-9_.]*")
 
@@ -125,6 +128,23 @@ def reference(value: str) -> str:
     """A reference to a secret: `env:NAME` or `file:PATH`."""
     if not REFERENCE.fullmatch(value):
         raise ValueError('must be "env:NAME" or "file:PATH": a key itself does not belong into the file')
+    return value
+
+
+def caller_name(value: str) -> str:
+    """The name of a `[[key]]`."""
+    if not LABEL.fullmatch(value):
+        raise ValueError("must be 1 to 64 characters of A-Z a-z 0-9 . _ - that begin with a letter or a digit")
+    if value == ANONYMOUS:
+        raise ValueError(f"must not be {ANONYMOUS}: so callers are named where there are no keys")
+    return value
+
+
+def caller_secret(value: str) -> str:
+    """A reference to a caller's secret, or the secret's digest."""
+    if not REFERENCE.fullmatch(value) and not DIGEST.fullmatch(value):
+        how = '"env:NAME", "file:PATH" or "sha256:" and its SHA-256 in hexadecimal'
+        raise ValueError(f"must be {how}: a secret itself does not belong into the file")
     return value
 
 

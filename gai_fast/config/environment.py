@@ -102,21 +102,22 @@ def usual_address(api: API, environ: Environment, problems: Problems) -> Value |
     return None if address is None else Value(address, api.host_variable)
 
 
-def secret(reference: Value, environ: Environment, folder: Path, problems: Problems) -> Secret | None:
-    """The key that a reference means, or `None` where it cannot be had, which is noted as a problem.
+def secret(name: str, reference: Value, environ: Environment, folder: Path, problems: Problems) -> Secret | None:
+    """The secret that a reference means, or `None` where it cannot be had, which is noted as a problem.
 
     Args:
+        name: The key of the configuration that has the reference.
         reference: `env:NAME` or `file:PATH`.
         environ: The environment.
         folder: The folder that a relative path starts from.
         problems: Where a mistake is noted.
     """
-    kind, _, name = reference.value.partition(":")
+    kind, _, place = reference.value.partition(":")
     if kind == "env":
-        text = environ.get(name, "")
-        missing = f"the environment variable {name} is not set"
+        text = environ.get(place, "")
+        missing = f"the environment variable {place} is not set"
     else:
-        path = folder / name
+        path = folder / place
         missing = f"the file {path} is empty"
         try:
             with path.open("rb") as file:
@@ -124,10 +125,10 @@ def secret(reference: Value, environ: Environment, folder: Path, problems: Probl
         except OSError as problem:
             text, missing = "", f"the file {path} cannot be read: {problem.strerror}"
     if not text:
-        problems.add(reference.origin, f"`api_key`: {missing}")
+        problems.add(reference.origin, f"`{name}`: {missing}")
         return None
     if not PRINTABLE.fullmatch(text):
-        what = f"`api_key`: what {reference.value} holds is no key: one printable ASCII word"
+        what = f"`{name}`: what {reference.value} holds is no key: one printable ASCII word"
         problems.add(reference.origin, what)
         return None
     return Secret(text)

@@ -6,7 +6,7 @@ Defaults come from `settings.py`. A new key is one entry here and one field ther
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import MISSING, asdict, fields
+from dataclasses import MISSING, asdict, fields, replace
 from typing import Any, Final, Literal
 
 from gai_fast.config import checks
@@ -49,19 +49,19 @@ def _workers(value: Any) -> int:
 _WORKERS: Final = whole("Processes; more than 1 is not supported yet.", 1)
 
 
-def _api_key(value: Any) -> str:
-    if isinstance(value, list):
-        raise ValueError("as a list is not supported yet: name one key")
-    reference: str = _API_KEY.read(value)
-    return reference
+def _one(key: Key) -> Key:
+    """A key whose value is not a list yet."""
 
+    def read(value: Any) -> Any:
+        if isinstance(value, list):
+            raise ValueError("as a list is not supported yet: name one")
+        return key.read(value)
 
-_API_KEY: Final = text(
-    "Where the key is: env:NAME or file:PATH.", checks.reference, f"^({checks.REFERENCE.pattern})$", secret=True
-)
+    return replace(key, read=read)
+
 
 SERVER: Final[Mapping[str, Key]] = {
-    "host": text("Address to listen on; one that is not loopback needs `insecure` until keys have come.", checks.host),
+    "host": text("Address to listen on; one that is not loopback needs a [[key]] or `insecure`.", checks.host),
     "port": whole("Port to listen on; 0 chooses a free one.", 0, 65535),
     "workers": Key(_WORKERS.about, _WORKERS.schema, _workers),
     "allow_get_start": switch("Whether GET /api/v1/stream?q=… may start a stream; for `demo` it always may."),
@@ -96,13 +96,28 @@ STREAM: Final[Mapping[str, Key]] = {
     ),
     "on_malformed": choice("What becomes of a chunk of the upstream that cannot be read.", "skip", "error"),
 }
+KEY: Final[Mapping[str, Key]] = {
+    "name": text("The caller's name, in the log and for its streams.", checks.caller_name, f"^{checks.LABEL.pattern}$"),
+    "secret": _one(
+        text(
+            "The caller's secret: env:NAME, file:PATH, or sha256: and its SHA-256 in hexadecimal.",
+            checks.caller_secret,
+            f"^({checks.REFERENCE.pattern}|{checks.DIGEST.pattern})$",
+            secret=True,
+        )
+    ),
+}
 UPSTREAM: Final[Mapping[str, Key]] = {
     "name": text("What [[model]] and <upstream>/<id> call it.", checks.upstream_name, f"^{checks.NAME.pattern}$"),
     "provider": text("An adapter's name.", checks.provider),
     "base_url": text(
         "As the provider's official SDK takes it; by default the provider's own.", checks.base_url, secret=True
     ),
-    "api_key": Key(_API_KEY.about, _API_KEY.schema, _api_key, secret=True),
+    "api_key": _one(
+        text(
+            "Where the key is: env:NAME or file:PATH.", checks.reference, f"^({checks.REFERENCE.pattern})$", secret=True
+        )
+    ),
     "headers": Key(
         "Headers that are sent with every request.",
         {"type": "object", "additionalProperties": {"type": "string"}},
@@ -159,6 +174,7 @@ PROCESSOR: Final[Mapping[str, Key]] = {
 
 SECTIONS: Final[Mapping[str, Mapping[str, Key]]] = {
     "server": SERVER,
+    "key": KEY,
     "stream": STREAM,
     "store": STORE,
     "upstream": UPSTREAM,
@@ -167,9 +183,10 @@ SECTIONS: Final[Mapping[str, Mapping[str, Key]]] = {
 }
 TABLES: Final = ("server", "stream", "store")
 """Sections that stand in the file once; the environment sets their keys, too."""
-LISTS: Final = ("upstream", "model", "processor")
+LISTS: Final = ("key", "upstream", "model", "processor")
 """Sections that may stand in the file several times."""
 REQUIRED: Final[Mapping[str, tuple[str, ...]]] = {
+    "key": ("name", "secret"),
     "upstream": ("name", "provider"),
     "model": ("name", "upstream"),
     "processor": ("use",),
@@ -177,10 +194,11 @@ REQUIRED: Final[Mapping[str, tuple[str, ...]]] = {
 
 _LATER_STREAM: Final = frozenset("retry on_disconnect detach_ttl write_timeout client_buffer compression".split())
 LATER: Final[Mapping[str, frozenset[str]]] = {
-    "": frozenset("key key_defaults idempotency limits cache prices otel".split()),
+    "": frozenset("key_defaults idempotency limits cache prices otel".split()),
     "server": frozenset(
         "grace tls_cert tls_key log_format uds fd keep_alive forwarded_allow_ips proxy_protocol".split()
     ),
+    "key": frozenset("models role expires requests_per_minute tokens_per_minute streams spend".split()),
     "stream": _LATER_STREAM,
     "store": frozenset("sync limits_on_failure".split()),
     "upstream": frozenset("ca_file client_cert client_key proxy min_idle".split()),
@@ -188,7 +206,6 @@ LATER: Final[Mapping[str, frozenset[str]]] = {
     "processor": frozenset(),
 }
 """By section, and sections under "": names that are planned. They are refused as "not supported yet"."""
-_LIST_SECTIONS: Final = frozenset({*LISTS, "key"})
 
 
 def _defaults(kind: type[Any]) -> dict[str, Any]:
@@ -197,6 +214,7 @@ def _defaults(kind: type[Any]) -> dict[str, Any]:
 
 DEFAULTS: Final[Mapping[str, Mapping[str, Any]]] = {
     "server": {**_defaults(ServerSettings), "default_model": None, "demo": True},
+    "key": {},
     "stream": _defaults(StreamSettings),
     "store": _defaults(StoreSettings),
     "upstream": {**_defaults(UpstreamSettings), "headers": {}, "breaker": _BREAKER_DEFAULTS},
@@ -207,7 +225,7 @@ DEFAULTS: Final[Mapping[str, Mapping[str, Any]]] = {
 
 def title(section: str) -> str:
     """A section as it stands in the file."""
-    return f"[[{section}]]" if section in _LIST_SECTIONS else f"[{section}]"
+    return f"[[{section}]]" if section in LISTS else f"[{section}]"
 
 
 def read_value(problems: Problems, section: str, name: str, value: Any, where: str) -> Any:

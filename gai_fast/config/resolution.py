@@ -31,10 +31,12 @@ from gai_fast.config.keys import (
     unknown_section,
 )
 from gai_fast.config.problems import Problems, Value, nearest, shortened, shown
+from gai_fast.limits import LIMITS
 from gai_fast.processors import BadParameter, read_processor
 from gai_fast.providers import get_provider
 from gai_fast.settings import (
     BreakerSettings,
+    KeySettings,
     ModelSettings,
     Secret,
     ServerSettings,
@@ -42,6 +44,7 @@ from gai_fast.settings import (
     StoreSettings,
     StreamSettings,
     UpstreamSettings,
+    key_digest,
 )
 
 DEFAULT_FILE: Final = Path("gai-fast.toml")
@@ -60,6 +63,7 @@ class Loaded:
     path: Path | None
     """The file it was read from."""
     server: Table
+    keys: list[Table]
     stream: Table
     store: Table
     upstreams: list[Table]
@@ -109,7 +113,7 @@ def read(path: Path | None, *, environ: Environment | None = None, flags: Mappin
     settings = _Resolution(given, environ, folder, problems).settings()
     problems.raise_if_any()
     server, stream, store = (given.tables[section] for section in ("server", "stream", "store"))
-    return Loaded(settings, path, server, stream, store, given.upstreams, given.models, given.processors)
+    return Loaded(settings, path, server, given.keys, stream, store, given.upstreams, given.models, given.processors)
 
 
 @dataclass(slots=True)
@@ -117,6 +121,7 @@ class _Given:
     """What all sources together give."""
 
     tables: dict[str, Table] = field(default_factory=lambda: {section: {} for section in TABLES})
+    keys: list[Table] = field(default_factory=list)
     upstreams: list[Table] = field(default_factory=list)
     models: list[Table] = field(default_factory=list)
     processors: list[Table] = field(default_factory=list)
@@ -134,7 +139,7 @@ def _read_file(file: ConfigFile, given: _Given, problems: Problems) -> None:
         elif name == "processor":
             given.processors.extend(_processor(file, item, index, problems) for index, item in enumerate(value))
         elif name in LISTS:
-            tables = given.upstreams if name == "upstream" else given.models
+            tables = {"key": given.keys, "upstream": given.upstreams, "model": given.models}[name]
             tables.extend(_table(file, name, item, (name, index), problems) for index, item in enumerate(value))
         elif not isinstance(value, dict):
             problems.add(file.where(name), f"{shown(name)} must be one table, [{name}]")
@@ -195,6 +200,7 @@ class _Resolution:
         default_model = server.get("default_model")
         settings = Settings(
             server=ServerSettings(**_plain(server, but=("demo", "default_model"))),
+            keys=self._keys(),
             stream=_stream(stream),
             store=StoreSettings(**_plain(store)),
             processors=tuple(MappingProxyType(_plain(table)) for table in self._given.processors),
@@ -220,6 +226,40 @@ class _Resolution:
                 self._problems.add(name.origin, what)
         return found
 
+    def _keys(self) -> tuple[KeySettings, ...]:
+        keys: dict[bytes, tuple[KeySettings, str]] = {}
+        for name, table in self._by_name("key", self._given.keys).items():
+            reference = table.get("secret")
+            digest = None if reference is None else self._digest(reference)
+            if reference is None or digest is None:
+                continue
+            if digest in keys:
+                what = f"`secret` in [[key]] is also that of {shown(keys[digest][0].name)}, at {keys[digest][1]}"
+                self._problems.add(reference.origin, what)
+            else:
+                keys[digest] = KeySettings(name, digest), reference.origin
+        return tuple(key for key, _ in keys.values())
+
+    def _digest(self, reference: Value) -> bytes | None:
+        """The digest of a caller's secret, or `None` where it cannot be used, which is noted as a problem."""
+        kind, _, place = reference.value.partition(":")
+        if kind == "sha256":
+            digest = bytes.fromhex(place)
+            if digest != key_digest(""):
+                return digest
+            self._problems.add(reference.origin, "`secret`: this is the digest of an empty secret")
+            return None
+        found = secret("secret", reference, self._environ, self._folder, self._problems)
+        if found is None:
+            return None
+        key = found.reveal()
+        if LIMITS.shortest_key <= len(key) <= LIMITS.longest_key:
+            return key_digest(key)
+        bounds = f"{LIMITS.shortest_key} to {LIMITS.longest_key} characters"
+        why = "a short one is guessed" if len(key) < LIMITS.shortest_key else "each one that is sent is hashed"
+        self._problems.add(reference.origin, f"`secret`: what {reference.value} holds must have {bounds}: {why}")
+        return None
+
     def _upstream(self, table: Table) -> UpstreamSettings | None:
         if "provider" not in table:
             return None
@@ -238,7 +278,7 @@ class _Resolution:
         return UpstreamSettings(**values)
 
     def _secret(self, reference: Value) -> Secret | None:
-        return secret(reference, self._environ, self._folder, self._problems)
+        return secret("api_key", reference, self._environ, self._folder, self._problems)
 
     def _models(
         self, upstreams: Mapping[str, UpstreamSettings], named: Mapping[str, Table]
@@ -282,9 +322,9 @@ class _Resolution:
             self._problems.add(origin, f"{what}: no model is named {shown(name)}{nearest(name, settings.models)}")
 
     def _check_host(self, server: ServerSettings) -> None:
-        if not is_loopback(server.host) and not server.insecure:
+        if not is_loopback(server.host) and not server.insecure and not self._given.keys:
             what = f"{server.host} is open to other machines, and there are no keys"
-            how = "`insecure = true` in [server] (GAI_FAST_SERVER__INSECURE=true) allows that"
+            how = "add a [[key]], or allow that by `insecure = true` in [server] (GAI_FAST_SERVER__INSECURE=true)"
             self._problems.add(self._given.tables["server"]["host"].origin, f"{what}: {how}")
 
 

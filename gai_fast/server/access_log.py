@@ -1,7 +1,7 @@
 """The access log: a line for every answer, refusals included, written when the answer has ended.
 
-Owns the form of a line: the client's address, method, path, status, seconds and request id, and of a stream its figures
-as one JSON object. A query string is never logged: it may hold a prompt.
+Owns the form of a line: the client's address, method, path, status, seconds and request id, the caller where it has a
+key, and of a stream its figures as one JSON object. A query string is never logged: it may hold a prompt.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Final
 from gai_fast._impl import encode_json
 from gai_fast.server.metrics import log_fields
 from gai_fast.server.request_reader import HTTPRequest
+from gai_fast.settings import ANONYMOUS
 
 _log: Final = logging.getLogger("gai_fast.access")
 
@@ -31,6 +32,8 @@ def log_request(http: HTTPRequest, status: int) -> None:
         seconds = time.monotonic() - http.began
         path = http.target.partition("?")[0]
         line = f"{http.connection.remote} {http.method} {path!r} {status} {seconds:.3f} {http.request_id}"
+        if http.caller != ANONYMOUS:
+            line += f" {http.caller}"
         if http.metrics is not None:
             line += f" {encode_json(log_fields(http.metrics)).decode()}"
         _log.info("%s", line)

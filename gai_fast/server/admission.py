@@ -1,14 +1,14 @@
 """The guards that every request passes before a handler sees it.
 
-Owns the `Host` rule, the rule which pages may ask (`Origin`, `Sec-Fetch-Site`, CORS and its preflight), ids, the query
-string and the media type of bodies. Opens nothing and knows no route: it reads a request's head, wherever that came
-from.
+Owns the `Host` rule, the rule which pages may ask (`Origin`, `Sec-Fetch-Site`, CORS and its preflight), which requests
+need a key, ids, the query string and the media type of bodies. Opens nothing and knows no route: it reads a request's
+head, wherever that came from.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Final
 from urllib.parse import parse_qsl
@@ -17,9 +17,10 @@ from gai_fast.addresses import is_loopback
 from gai_fast.errors import Code, Error
 from gai_fast.ids import request_id
 from gai_fast.limits import LIMITS
+from gai_fast.server.callers import Callers
 from gai_fast.server.negotiation import trace_id
 from gai_fast.server.replies import Headers, Reply, id_headers
-from gai_fast.settings import ServerSettings
+from gai_fast.settings import ANONYMOUS, KeySettings, ServerSettings
 
 _ALLOWED_HEADERS: Final = (
     "authorization, content-type, accept, x-api-key, api-key, anthropic-version, anthropic-beta, "
@@ -29,6 +30,9 @@ _ALLOWED_HEADERS: Final = (
     "x-stainless-helper-method, x-stainless-poll-helper, x-stainless-custom-poll-interval"
 )
 _EXPOSED_HEADERS: Final = "x-request-id, request-id, x-gai-stream-id, retry-after, retry-after-ms, x-should-retry"
+
+_NEED_KEY: Final = ("/api", "/v1", "/ws")
+"""The paths that need a caller's key begin so. All others are for the operation of the server."""
 
 _HOST: Final = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::([0-9]{0,5}))?")
 _MAX_PORT: Final = 65535
@@ -48,19 +52,21 @@ class Admitted:
         query: The query parameters, decoded; the last of a name counts.
         host: The host that the request is for.
         request_id: The caller's or ours.
+        caller: The name of the key; `ANONYMOUS` where none is needed.
         trace_id: Of `traceparent`.
         cors: The headers that tell the caller's page what it may read.
         is_foreign: A web page of another origin, which is not allowed, makes this request.
         error: The reason to refuse the request, or `None`. Its connection is of no further use then.
     """
 
-    __slots__ = ("cors", "error", "host", "is_foreign", "path", "query", "request_id", "trace_id")
+    __slots__ = ("caller", "cors", "error", "host", "is_foreign", "path", "query", "request_id", "trace_id")
 
     def __init__(self, target: str, headers: dict[str, str]) -> None:
         self.path = target
         self.query: Mapping[str, str] = {}
         self.host = headers.get("host", "")
         self.request_id = request_id(headers.get("x-request-id"))
+        self.caller = ANONYMOUS
         self.trace_id = trace_id(headers.get("traceparent"))
         self.cors: Headers = ()
         self.is_foreign = False
@@ -72,10 +78,12 @@ class Admission:
 
     Args:
         settings: `[server]`.
+        keys: `[[key]]`.
         only_demo: Whether nothing but the demo model is configured: pages of this machine may then use it.
     """
 
-    def __init__(self, settings: ServerSettings, *, only_demo: bool) -> None:
+    def __init__(self, settings: ServerSettings, keys: Sequence[KeySettings] = (), *, only_demo: bool) -> None:
+        self._callers = Callers(keys) if keys else None
         self._origins = frozenset(settings.cors_origins)
         self._any_loopback = only_demo and not settings.cors_origins
         self._allowed_hosts = frozenset(host.lower() for host in settings.allowed_hosts)
@@ -110,6 +118,8 @@ class Admission:
             query = self._read_target(admitted, headers, prefix)
             self._check_host(admitted.host, headers, is_http_1_1, on_loopback)
             self._check_origin(admitted, headers)
+            if self._callers is not None and _needs_key(method, admitted.path, headers):
+                admitted.caller = self._callers.find(headers)
             if query:
                 admitted.query = _parse_query(query)
         except Error as error:
@@ -178,6 +188,20 @@ def _parse_query(query: str) -> dict[str, str]:
         return dict(parse_qsl(query, keep_blank_values=True, max_num_fields=LIMITS.query_fields, errors="strict"))
     except ValueError:
         raise Error("invalid_request", "the query string cannot be read", reason="query") from None
+
+
+def _needs_key(method: str, path: str, headers: dict[str, str]) -> bool:
+    return path.startswith(_NEED_KEY) and not is_preflight(method, headers)
+
+
+def is_preflight(method: str, headers: dict[str, str]) -> bool:
+    """Whether a browser asks before the request itself, without the key that this will have (Fetch, 3.3.2).
+
+    Args:
+        method: The HTTP method.
+        headers: By lower-case name.
+    """
+    return method == "OPTIONS" and "access-control-request-method" in headers
 
 
 def preflight(admitted: Admitted) -> Reply:

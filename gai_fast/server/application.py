@@ -68,7 +68,8 @@ class Service:
         self.engine = engine
         self.operations = OperationRoutes(settings, metrics)
         handlers = Handlers(StreamRoutes(engine), self.operations)
-        self.router = Router(settings.server, handlers, metrics, mount or Mount(on_loopback=True), only_demo=only_demo)
+        where = mount or Mount(on_loopback=True)
+        self.router = Router(settings.server, handlers, metrics, where, keys=settings.keys, only_demo=only_demo)
 
 
 def new_service(settings: Settings, mount: Mount | None = None) -> Service:
@@ -87,9 +88,9 @@ def new_service(settings: Settings, mount: Mount | None = None) -> Service:
 def build_application(settings: Settings) -> web.Application:
     """An application with every route, to be mounted in another one with `add_subapp` or to be run by any server.
 
-    The `Host` rule of loopback addresses holds where the request's own socket has one. Of `[server]` only what guards a
-    request applies: `allowed_hosts`, `cors_origins`, `allow_get_start`, `max_body` and `body_timeout`. Streams start
-    with the application and end with its clean-up.
+    Requests need a key where there is a `[[key]]`. The `Host` rule of loopback addresses holds where the request's own
+    socket has one. Of `[server]` only what guards a request applies: `allowed_hosts`, `cors_origins`,
+    `allow_get_start`, `max_body` and `body_timeout`. Streams start with the application and end with its clean-up.
 
     Args:
         settings: The configuration.

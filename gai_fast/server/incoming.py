@@ -29,6 +29,7 @@ class Incoming:
         self.tail = tail
         self._admitted = admitted
         http.request_id = admitted.request_id
+        http.caller = admitted.caller
 
     @property
     def path(self) -> str:
@@ -54,6 +55,11 @@ class Incoming:
     def trace_id(self) -> str | None:
         """The id of `traceparent`."""
         return self._admitted.trace_id
+
+    @property
+    def caller(self) -> str:
+        """The name of the caller's key; `ANONYMOUS` where none is needed."""
+        return self.http.caller
 
     @property
     def request_id(self) -> str:

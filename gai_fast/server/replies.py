@@ -144,6 +144,8 @@ def error_reply(
 def error_headers(error: Error, request_id: str) -> Headers:
     """The headers of an error response (docs/http-api.md, "Errors")."""
     headers = list(json_headers(request_id))
+    if error.status == HTTPStatus.UNAUTHORIZED:
+        headers.append(("www-authenticate", "Bearer"))  # RFC 9110, 15.5.2
     if error.code != "internal" or error.phase is None:
         headers.append(("x-should-retry", "true" if error.temporary else "false"))
     if error.temporary and error.retry_after_ms is not None:

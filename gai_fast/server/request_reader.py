@@ -17,6 +17,7 @@ from typing import Final
 from gai_fast.limits import LIMITS
 from gai_fast.metrics import StreamMetrics
 from gai_fast.server.transport import ClientTransport
+from gai_fast.settings import ANONYMOUS
 
 
 class HTTPRequest:
@@ -32,6 +33,7 @@ class HTTPRequest:
         keep_alive: Another request may follow on the connection.
         connection: The transport of its answer.
         request_id: Set by the router.
+        caller: The name of the caller's key, set by the router; `ANONYMOUS` where none is needed.
         began: Monotonic seconds at its last byte.
         metrics: The figures of the stream that answered it, once that has ended.
         refused: Where an error answered it and no stream did: its path below the mount, and the code of the error.
@@ -40,6 +42,7 @@ class HTTPRequest:
     __slots__ = (
         "began",
         "body",
+        "caller",
         "connection",
         "headers",
         "is_http_1_1",
@@ -71,6 +74,7 @@ class HTTPRequest:
         self.body = b""
         self.is_welcome = False
         self.request_id = ""
+        self.caller = ANONYMOUS
         self.began = 0.0
         self.metrics: StreamMetrics | None = None
         self.refused: tuple[str, str] | None = None

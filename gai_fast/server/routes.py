@@ -14,14 +14,14 @@ from typing import Final, NamedTuple
 from gai_fast.errors import Error
 from gai_fast.formats import Format, get_format
 from gai_fast.server.access_log import log_request, log_unreadable
-from gai_fast.server.admission import Admission, Admitted, check_json, preflight
+from gai_fast.server.admission import Admission, Admitted, check_json, is_preflight, preflight
 from gai_fast.server.counts import OTHER, StreamCounts
 from gai_fast.server.incoming import Incoming
 from gai_fast.server.operations import OperationRoutes
 from gai_fast.server.replies import Headers, Reply, id_headers
 from gai_fast.server.request_reader import HTTPRequest
 from gai_fast.server.streams import StreamRoutes
-from gai_fast.settings import ServerSettings
+from gai_fast.settings import KeySettings, ServerSettings
 
 _log: Final = logging.getLogger("gai_fast.server")
 
@@ -116,6 +116,7 @@ class Router:
         handlers: The objects whose methods answer.
         counts: Counts every request at its end.
         mount: Where the application is mounted, unless a request says otherwise.
+        keys: `[[key]]`.
         only_demo: Whether nothing but the demo model is configured: pages of this machine may then use it.
         routes: The routes.
     """
@@ -127,10 +128,11 @@ class Router:
         counts: StreamCounts,
         mount: Mount,
         *,
+        keys: Sequence[KeySettings] = (),
         only_demo: bool,
         routes: Sequence[Route] = ROUTES,
     ) -> None:
-        self._admission = Admission(settings, only_demo=only_demo)
+        self._admission = Admission(settings, keys, only_demo=only_demo)
         self._counts = counts
         self._mount = mount
         exact: dict[str, list[Route]] = {}
@@ -254,7 +256,7 @@ class Router:
 
     def _answer(self, resource: _Resource | None, incoming: Incoming, admitted: Admitted) -> Reply | None:
         method = incoming.http.method
-        if method == "OPTIONS" and "access-control-request-method" in incoming.http.headers:
+        if is_preflight(method, incoming.http.headers):
             return preflight(admitted)
         if resource is None:
             raise _not_found()

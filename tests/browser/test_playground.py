@@ -229,7 +229,7 @@ async def test_the_address_prefills_and_never_sends(page: Page, origin: str, ups
     assert len(upstream[0].prompts) == asked
 
 
-async def test_settings_are_kept_and_the_key_is_not(page: Page, origin: str) -> None:
+async def test_settings_are_kept_and_the_key_until_the_tab_is_closed(page: Page, origin: str) -> None:
     await choose(page, "ndjson", "openai")
     await page.evaluate("document.querySelector('#smooth').click()")
     await page.evaluate(
@@ -242,8 +242,15 @@ async def test_settings_are_kept_and_the_key_is_not(page: Page, origin: str) -> 
     await page.until("document.querySelector('#model').value === 'second'")
     checked = "[...document.querySelectorAll(':checked')].map((input) => input.value)"
     assert await page.evaluate(checked) == ["second", "ndjson", "openai", "on"]
-    assert await page.evaluate("document.querySelector('#key').value") == ""
-    assert "secret-key" not in await page.evaluate("JSON.stringify({...localStorage, ...sessionStorage})")
+    assert await page.evaluate("document.querySelector('#key').value") == "secret-key"
+    assert "secret-key" not in await page.evaluate("JSON.stringify({...localStorage})")
+    await page.evaluate(
+        """(() => {
+          document.querySelector('#key').value = '';
+          document.querySelector('#key').dispatchEvent(new Event('change', {bubbles: true}));
+        })()"""
+    )
+    assert "secret-key" not in await page.evaluate("JSON.stringify({...sessionStorage})")
 
 
 async def test_the_page_works_without_storage(page: Page, origin: str) -> None:

@@ -351,6 +351,7 @@ def settings_for(url: str | None, *, demo: bool = False, **options: Any) -> Sett
     limits = {"retries": 0, "breaker": None, **chosen(UpstreamSettings)}
     store = StoreSettings(**chosen(StoreSettings))
     server = ServerSettings(**{"port": 0, "fast_lane": FAST_LANE, **chosen(ServerSettings)})
+    keys = options.pop("keys", ())
     assert not options, options
     upstreams: dict[str, UpstreamSettings] = {}
     models: dict[str, ModelSettings] = {}
@@ -362,7 +363,7 @@ def settings_for(url: str | None, *, demo: bool = False, **options: Any) -> Sett
     if url is None or demo:
         upstreams["demo"] = UpstreamSettings("demo", "demo", "")
         models["demo"] = ModelSettings("demo", upstreams["demo"], "demo", stream)
-    return Settings(server=server, stream=stream, store=store, upstreams=upstreams, models=models)
+    return Settings(server=server, keys=keys, stream=stream, store=store, upstreams=upstreams, models=models)
 
 
 class Gateway:

@@ -22,6 +22,7 @@ from aiohttp import web
 from gai_fast.cli.mock import Mock
 from gai_fast.server.application import build_application
 from gai_fast.server.serving import start
+from gai_fast.settings import KeySettings, key_digest
 from tests.integration.gateway import MESSAGES, QUERY, settings_for
 
 WAYS = ("lane", "off", "mounted")
@@ -170,7 +171,7 @@ def request(site: Site, method: str, path: str, body: Any = None, **headers: str
         data = body if isinstance(body, bytes) else json.dumps(body).encode()
         names = {"content-type": "application/json", "content-length": str(len(data)), **names}
     lines = "".join(f"{name}: {value}\r\n" for name, value in names.items())
-    return f"{method} {site.prefix}{path} HTTP/1.1\r\n{lines}\r\n".encode() + data
+    return f"{method} {site.prefix}{path} HTTP/1.1\r\n{lines}\r\n".encode("latin-1") + data
 
 
 async def assert_same(found: dict[str, Site], method: str, path: str, body: Any = None, **headers: str) -> Answer:
@@ -251,6 +252,73 @@ def test_pages_and_preflights_are_answered_alike() -> None:
             assert ("access-control-allow-origin" in answer.headers) is (status == 204)
 
     run(scenario, cors_origins=("https://a.example",))
+
+
+ALICE = "sk-alice-0123456789"
+KEYS = (KeySettings("alice", key_digest(ALICE)), KeySettings("bob", key_digest("sk-bob-0123456789")))
+
+
+def test_a_caller_needs_a_key_alike() -> None:
+    async def scenario(found: dict[str, Site]) -> None:
+        stream = {**QUERY, "model": "m"}
+        for path, body in (("/v1/chat/completions", CHAT), ("/api/v1/stream", stream), ("/api/v1/streams", QUERY)):
+            whole = 400 if path == "/api/v1/streams" else 200  # not supported yet
+            for headers, status in (
+                ({"authorization": f"Bearer {ALICE}"}, whole),
+                ({"x_api_key": ALICE}, whole),
+                ({"api_key": ALICE, "authorization": f"bearer {ALICE}"}, whole),
+                ({}, 401),
+                ({"authorization": "Bearer"}, 401),
+                ({"authorization": f"Bearer  {ALICE}"}, 401),
+                ({"authorization": "Basic YTpi"}, 401),
+                ({"authorization": "Bearer ' OR 1=1--"}, 401),
+                ({"authorization": f"Bearer {ALICE}\xe9"}, 401),
+                ({"x_api_key": "x" * 6000}, 401),
+                ({"x_api_key": "sk-bob-0123456789", "api_key": ALICE}, 401),
+                ({"x_api_key": f"{ALICE}\r\nx-api-key: {ALICE}"}, 401),
+            ):
+                answer = await assert_same(found, "POST", path, body, **headers)
+                assert answer.status == status, (path, headers)
+                assert (answer.headers.get("www-authenticate") == "Bearer") is (status == 401)
+                assert status != 401 or answer.shape["error"]["code"] == "unauthorized"
+        for path, status in (("/v1/models", 401), (f"/v1/models?api_key={ALICE}", 401), ("/v1/none", 401), ("/", 200)):
+            assert (await assert_same(found, "GET", path)).status == status
+        for path in ("/healthz", "/readyz", "/metrics", "/playground/app.js"):
+            assert (await assert_same(found, "GET", path)).status == 200
+        for path in ("/%76%31/models", "//v1/models", "/nothing"):
+            assert (await assert_same(found, "GET", path)).status == 404
+
+    run(scenario, keys=KEYS)
+
+
+def test_a_body_without_a_key_is_not_waited_for() -> None:
+    async def scenario(found: dict[str, Site]) -> None:
+        for headers in ({}, {"expect": "100-continue"}):
+            told = []
+            for site in found.values():
+                names = {"host": site.host, "content-type": "application/json", "content-length": "900000", **headers}
+                lines = "".join(f"{name}: {value}\r\n" for name, value in names.items())
+                told.append(
+                    await exchange(site, f"POST {site.prefix}/api/v1/stream HTTP/1.1\r\n{lines}\r\n{{".encode())
+                )
+            assert [answer.status for answer in told[0]] == [401]
+            assert told == [told[0]] * len(WAYS)
+
+    run(scenario, keys=KEYS)
+
+
+def test_a_page_asks_without_a_key_whether_it_may_send_one() -> None:
+    async def scenario(found: dict[str, Site]) -> None:
+        page = {"origin": "https://a.example"}
+        asks = {**page, "access_control_request_method": "POST", "access_control_request_headers": "authorization"}
+        answer = await assert_same(found, "OPTIONS", "/api/v1/stream", **asks)
+        assert answer.status == 204
+        assert "authorization" in answer.headers["access-control-allow-headers"]
+        refused = await assert_same(found, "POST", "/api/v1/stream", QUERY, **page)
+        assert (refused.status, refused.headers["access-control-allow-origin"]) == (401, "https://a.example")
+        assert (await assert_same(found, "OPTIONS", "/api/v1/stream", **page)).status == 401
+
+    run(scenario, keys=KEYS, cors_origins=("https://a.example",))
 
 
 def test_an_event_source_is_answered_alike() -> None:

@@ -8,7 +8,16 @@ import pickle
 import pytest
 
 from gai_fast.errors import NotFound
-from gai_fast.settings import ModelSettings, Secret, ServerSettings, Settings, StreamSettings, UpstreamSettings
+from gai_fast.settings import (
+    KeySettings,
+    ModelSettings,
+    Secret,
+    ServerSettings,
+    Settings,
+    StreamSettings,
+    UpstreamSettings,
+    key_digest,
+)
 
 OPENROUTER = UpstreamSettings(
     "openrouter", "openrouter", "https://openrouter.ai/api/v1", Secret("sk-secret"), {"x-key": "sk-header"}
@@ -123,6 +132,12 @@ def test_defaults_are_those_of_the_contract() -> None:
     assert (server.header_timeout, server.body_timeout) == (10, 30)
     assert (server.allow_get_start, server.access_log, server.insecure) == (False, False, False)
     assert server.log_level in ("debug", "info", "warning", "error")
+
+
+def test_a_caller_is_known_by_the_digest_of_its_key_alone() -> None:
+    key = KeySettings("alice", key_digest("sk-alice"))
+    assert key.digest.hex() == "099295a3784e1bd368dc348843a7398c1931b6b8ec2504c73e91ed2040bdc46c"
+    assert repr(key) == "KeySettings(name='alice')"
 
 
 def test_a_configuration_can_be_copied_and_pickled() -> None:

@@ -637,6 +637,25 @@ function store() {
   }
 }
 
+// The key is kept until the tab is closed, and in no other tab.
+function storedKey() {
+  try {
+    return sessionStorage.getItem(STORED) ?? "";
+  } catch {
+    return ""; // storage is switched off
+  }
+}
+
+function storeKey() {
+  const { key } = settings();
+  try {
+    if (key) sessionStorage.setItem(STORED, key);
+    else sessionStorage.removeItem(STORED);
+  } catch {
+    // the page works without it
+  }
+}
+
 function setTheme(theme) {
   document.documentElement.dataset.theme = theme;
   $("theme").textContent = `Theme: ${theme}`;
@@ -704,6 +723,7 @@ for (const name of ["framing", "format"]) {
 $("smooth").checked = saved.smooth === true;
 $("send-keys").textContent = isApple ? "⌘ ↵" : "Ctrl ↵";
 setRunning(false); // some browsers keep the buttons' state over a reload
+$("key").value = storedKey();
 if (asked.has("q")) $("prompt").value = asked.get("q");
 loadModels(asked.get("model") ?? saved.model, asked.has("model"));
 
@@ -717,7 +737,10 @@ $("model").addEventListener("change", () => {
   $("model-other").hidden = $("model").value !== "";
   if ($("model").value === "") $("model-other").focus();
 });
-$("key").addEventListener("change", () => loadModels(settings().model, false));
+$("key").addEventListener("change", () => {
+  storeKey();
+  loadModels(settings().model, false);
+});
 $("theme").addEventListener("click", () => {
   setTheme(THEMES[(THEMES.indexOf(document.documentElement.dataset.theme) + 1) % THEMES.length]);
   store();

@@ -58,7 +58,9 @@ class TestInit:
         for section, keys in SECTIONS.items():
             tables = document[section] if section in LISTS else [document[section]]
             assert section in ("model", "processor") or set(keys) - {"default_model"} == set(tables[0])
-        assert load(folder / "x.toml", environ={"OPENAI_API_KEY": "sk"}).models["fast"].upstream.name == "openai"
+        settings = load(folder / "x.toml", environ={"OPENAI_API_KEY": "sk", "WEBSITE_KEY": "sk-website"})
+        assert settings.models["fast"].upstream.name == "openai"
+        assert settings.keys[0].name == "website"
 
     def test_it_overwrites_only_where_it_is_told_to(self, run: Run, folder: Path) -> None:
         (folder / "gai-fast.toml").write_text("mine")
@@ -126,6 +128,20 @@ class TestShow:
             "json_stream",
             "correlation",
         ]
+
+    def test_secrets_of_callers_are_shown_as_references_and_digests_not_at_all(self, run: Run, folder: Path) -> None:
+        digest = "a1" * 32
+        keys = (("one", "env:ONE"), ("two", "file:two"), ("three", f"sha256:{digest}"))
+        text = "".join(f'[[key]]\nname = "{name}"\nsecret = "{secret}"\n' for name, secret in keys)
+        (folder / "k.toml").write_text(text)
+        (folder / "two").write_text("hidden-too\n")
+        for more in ([], ["--json"], ["--origin"]):
+            result = run("config", "show", "-c", "k.toml", *more, env={"ONE": "hidden-one"})
+            assert result.exit_code == 0
+            assert "hidden" not in result.output
+            assert digest not in result.output
+        shown = tomllib.loads(run("config", "show", "-c", "k.toml", env={"ONE": "hidden-one"}).output)["key"]
+        assert [key["secret"] for key in shown] == ["env:ONE", "file:two", "sha256:[redacted]"]
 
     def test_zero_configuration_is_shown(self, run: Run) -> None:
         text = run("config", "show", env=SECRETS).output

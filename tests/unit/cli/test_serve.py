@@ -73,6 +73,28 @@ class TestBanner:
             lines = self.lines("", folder, f"http://{listening}:80")
             assert f"curl -N http://{calling}:80/api/v1/stream" in "\n".join(lines)
 
+    @pytest.mark.parametrize(
+        ("secret", "shell", "python"),
+        [
+            ("env:MINE", "$MINE", "os.environ['MINE']"),
+            ("file:my key", "$(cat '{folder}/my key')", "Path('{folder}/my key').read_text().strip()"),
+            (f"sha256:{'a1' * 32}", "$GAI_API_KEY", "os.environ['GAI_API_KEY']"),
+        ],
+    )
+    def test_its_examples_have_a_key_where_one_is_needed(
+        self, folder: Path, secret: str, shell: str, python: str
+    ) -> None:
+        (folder / "my key").write_text("sk-hidden-0123")
+        (folder / "c.toml").write_text(f'[[key]]\nname = "a"\nsecret = "{secret}"\n')
+        lines = banner("http://127.0.0.1:1", read(folder / "c.toml", environ={"MINE": "sk-hidden-0123"})).splitlines()
+        assert "hidden" not in "".join(lines)
+        [curl] = [line for line in lines if line.startswith("curl ")]
+        assert f'"authorization: Bearer {shell.format(folder=folder)}"' in curl
+        begin = next(at for at, line in enumerate(lines) if line.startswith(("import ", "from pathlib ")))
+        keywords = [node for node in ast.walk(ast.parse("\n".join(lines[begin:]))) if isinstance(node, ast.keyword)]
+        [key] = [ast.unparse(keyword.value) for keyword in keywords if keyword.arg == "api_key"]
+        assert key == python.format(folder=folder)
+
     def test_without_a_model_there_is_no_example(self, folder: Path) -> None:
         lines = self.lines("[server]\ndemo = false\n", folder)
         assert lines[-1] == "models: none: add an [[upstream]]"

@@ -10,6 +10,7 @@ import pytest
 from gai_fast.config import ConfigError, Loaded, read
 
 UPSTREAM = '[[upstream]]\nname = "main"\nprovider = "openai"\n'
+KEY = f'[[key]]\nname = "alice"\nsecret = "sha256:{"a1" * 32}"\n'
 BATCH = '[[processor]]\nuse = "batch"\ncharacters = 3\n'
 MODEL = '[[model]]\nname = "fast"\nupstream = "main"\n'
 

@@ -10,7 +10,7 @@ import pytest
 from gai_fast.cli.config import toml
 from gai_fast.config import DEFAULTS, LATER, LISTS, SECTIONS
 from gai_fast.processors import PROCESSORS, parameters
-from tests.unit.config.folders import MODEL, UPSTREAM, Folder
+from tests.unit.config.folders import KEY, MODEL, UPSTREAM, Folder
 
 
 def test_every_key_has_its_default_in_the_settings() -> None:
@@ -23,16 +23,16 @@ def test_no_key_is_both_supported_and_refused() -> None:
         assert not later & set(SECTIONS.get(section, SECTIONS))
 
 
-@pytest.mark.parametrize("section", ["key", "idempotency", "limits"])
+@pytest.mark.parametrize("section", ["key_defaults", "idempotency", "limits"])
 def test_a_section_whose_time_has_not_come_is_not_supported_yet(folder: Folder, section: str) -> None:
-    [told] = folder.problems(f"[[{section}]]" if section == "key" else f"[{section}]")
+    [told] = folder.problems(f"[{section}]")
     assert told.startswith("gai-fast.toml:1: ")
     assert told.endswith("is not supported yet")
 
 
 @pytest.mark.parametrize(("section", "key"), [(section, key) for section in SECTIONS for key in sorted(LATER[section])])
 def test_a_key_whose_time_has_not_come_is_not_supported_yet(folder: Folder, section: str, key: str) -> None:
-    start = {"upstream": UPSTREAM, "model": UPSTREAM + MODEL}.get(section, f"[{section}]\n")
+    start = {"upstream": UPSTREAM, "model": UPSTREAM + MODEL, "key": KEY}.get(section, f"[{section}]\n")
     [told] = folder.problems(f"{start}{key} = 1")
     assert told.endswith("is not supported yet")
     assert f"`{key}`" in told

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
 
 from gai_fast.addresses import is_loopback
 from gai_fast.config import find
-from gai_fast.settings import BreakerSettings, ServerSettings, StoreSettings, StreamSettings, UpstreamSettings
-from tests.unit.config.folders import BATCH, MODEL, UPSTREAM, Folder
+from gai_fast.settings import (
+    BreakerSettings,
+    ServerSettings,
+    StoreSettings,
+    StreamSettings,
+    UpstreamSettings,
+    key_digest,
+)
+from tests.unit.config.folders import BATCH, KEY, MODEL, UPSTREAM, Folder
 
 
 class TestValues:
@@ -210,6 +218,12 @@ class TestBindingOpenly:
         assert "insecure = true" in told
         assert folder.problems("", host=host)[0].startswith("--host: ")
 
+    def test_a_key_allows_it(self, folder: Folder) -> None:
+        settings = folder.read(f'[server]\nhost = "0.0.0.0"\n{KEY}').settings
+        assert [key.name for key in settings.keys] == ["alice"]
+        [told] = folder.problems('[server]\nhost = "0.0.0.0"\n[[key]]\nname = "a"\nsecret = "env:NONE"')
+        assert told == "gai-fast.toml:5: `secret`: the environment variable NONE is not set", "and nothing of the host"
+
     def test_insecure_allows_it(self, folder: Folder) -> None:
         assert folder.read('[server]\nhost = "0.0.0.0"\ninsecure = true').settings.server.insecure
 
@@ -217,6 +231,77 @@ class TestBindingOpenly:
     def test_loopback_is_allowed(self, folder: Folder, host: str) -> None:
         host_in_force = folder.read(f'[server]\nhost = "{host}"').settings.server.host
         assert is_loopback(host_in_force)
+
+
+class TestCallers:
+    def key(self, name: str, secret: str) -> str:
+        return f'[[key]]\nname = "{name}"\nsecret = {secret}\n'
+
+    def test_a_secret_comes_from_the_environment_a_file_or_its_digest(self, folder: Folder) -> None:
+        (folder.path / "bob").write_text("sk-bob-0123456789\n")
+        digest = sha256(b"sk-carol-0123456789").hexdigest()
+        text = self.key("alice", '"env:ALICE"') + self.key("bob", '"file:bob"')
+        text += self.key("carol", f'"sha256:{digest.upper()}"')
+        settings = folder.read(text, {"ALICE": "sk-alice-0123456789"}).settings
+        names = {key.digest: key.name for key in settings.keys}
+        assert names == {key_digest(f"sk-{name}-0123456789"): name for name in ("alice", "bob", "carol")}
+        assert "sk-" not in repr(settings)
+
+    @pytest.mark.parametrize(
+        ("text", "environ", "said"),
+        [
+            ('name = "a"', {}, "1: `secret` is missing in [[key]]"),
+            ('secret = "env:K"', {"K": "x" * 8}, "1: `name` is missing in [[key]]"),
+            *(
+                (
+                    f'name = "{name}"\nsecret = "env:K"',
+                    {"K": "x" * 8},
+                    "2: `name` in [[key]] must be 1 to 64 characters",
+                )
+                for name in ("a b", "é", "-a", "a/b", "a:b", "a" * 65)
+            ),
+            ('name = ""\nsecret = "env:K"', {"K": "x" * 8}, "2: `name` in [[key]] must be a string that is not empty"),
+            ('name = "anonymous"\nsecret = "env:K"', {"K": "x" * 8}, "2: `name` in [[key]] must not be anonymous"),
+            ('name = "a"\nsecret = "env:K"', {}, "3: `secret`: the environment variable K is not set"),
+            ('name = "a"\nsecret = "env:K"', {"K": "hidden!"}, "3: `secret`: what env:K holds must have 8 to 1024"),
+            ('name = "a"\nsecret = "env:K"', {"K": "hidden" * 200}, "each one that is sent is hashed"),
+            ('name = "a"\nsecret = "env:K"', {"K": "hidden key"}, "what env:K holds is no key: one printable ASCII"),
+            ('name = "a"\nsecret = "file:none"', {}, "cannot be read: No such file"),
+            *(
+                (f'name = "a"\nsecret = "{secret}"', {}, '3: `secret` in [[key]] must be "env:NAME", "file:PATH" or')
+                for secret in ("hidden-012345", "sha256:hidden", f"sha256:{'a1' * 31}", f"sha512:{'a1' * 32}")
+            ),
+            (f'name = "a"\nsecret = "sha256:{sha256().hexdigest()}"', {}, "the digest of an empty secret"),
+            ('name = "a"\nsecret = ["env:K", "env:L"]', {}, "as a list is not supported yet: name one"),
+            ('name = "a"\nsecret = 7', {}, "3: `secret` in [[key]] must be a string that is not empty"),
+            (
+                'name = "a"\nsecret = "env:K"\nexpires = 1',
+                {"K": "x" * 8},
+                "4: `expires` in [[key]] is not supported",
+            ),
+            ('name = "a"\nsecrets = "env:K"', {}, "did you mean secret?"),
+        ],
+    )
+    def test_what_cannot_be_one_is_told_with_its_line(
+        self, folder: Folder, text: str, environ: dict[str, str], said: str
+    ) -> None:
+        [told] = folder.problems(f"[[key]]\n{text}", environ)
+        assert said in told
+        assert told.startswith("gai-fast.toml:")
+        assert "hidden" not in told
+
+    def test_names_and_secrets_are_of_one_caller_each(self, folder: Folder) -> None:
+        digest = sha256(b"sk-alice-0123456789").hexdigest()
+        text = self.key("a", '"env:K"') + self.key("b", f'"sha256:{digest}"') + self.key("a", '"env:L"')
+        same_secret, same_name = sorted(folder.problems(text, {"K": "sk-alice-0123456789", "L": "x" * 8}))
+        assert same_secret == "gai-fast.toml:6: `secret` in [[key]] is also that of 'a', at gai-fast.toml:3"
+        assert same_name == "gai-fast.toml:8: a second [[key]] is named 'a', as at gai-fast.toml:2"
+
+    def test_callers_stand_in_the_file_only(self, folder: Folder) -> None:
+        [told] = folder.problems("", {"GAI_FAST_KEY__NAME": "a"})
+        assert told == "GAI_FAST_KEY__NAME: [[key]] is set in the file only"
+        [told] = folder.problems("[key]\nname = 'a'")
+        assert told == "gai-fast.toml:1: [key] must be [[key]]: there may be several"
 
 
 class TestZeroConfiguration:

@@ -33,6 +33,18 @@ def test_the_figures_of_a_stream_stand_behind_its_line(caplog: pytest.LogCapture
     assert record.getMessage().endswith("}")
 
 
+def test_the_caller_stands_behind_the_request_id(caplog: pytest.LogCaptureFixture) -> None:
+    asked = http("GET", "/here")
+    asked.request_id, asked.caller = "abc", "alice"
+    with caplog.at_level(logging.INFO, "gai_fast.access"):
+        log_request(asked, 200)
+        asked.metrics = StreamMetrics(duration=1.0)
+        log_request(asked, 200)
+    whole, stream = (record.getMessage() for record in caplog.records)
+    assert whole.endswith(" abc alice")
+    assert " abc alice {" in stream
+
+
 def test_nothing_of_a_request_that_could_not_be_read_is_repeated(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, "gai_fast.access"):
         log_unreadable("192.0.2.1", 400, "our-id")

@@ -8,9 +8,12 @@ import pytest
 
 from gai_fast.errors import Error
 from gai_fast.server.admission import Admission, Admitted, check_json, preflight
-from gai_fast.settings import ServerSettings
+from gai_fast.server.routes import ROUTES
+from gai_fast.settings import ANONYMOUS, KeySettings, ServerSettings, key_digest
 
 HOST = "127.0.0.1:8080"
+KEY = "sk-alice-0123456789"
+KEYS = (KeySettings("alice", key_digest(KEY)),)
 
 
 def admit(
@@ -18,12 +21,13 @@ def admit(
     method: str = "GET",
     *,
     settings: dict[str, Any] | None = None,
+    keys: tuple[KeySettings, ...] = (),
     only_demo: bool = False,
     place: dict[str, Any] | None = None,
     **headers: str | None,
 ) -> Admitted:
     given = {name.replace("_", "-"): value for name, value in {"host": HOST, **headers}.items() if value is not None}
-    admission = Admission(ServerSettings(**(settings or {})), only_demo=only_demo)
+    admission = Admission(ServerSettings(**(settings or {})), keys, only_demo=only_demo)
     return admission.admit(method, target, given, **(place or {}))
 
 
@@ -166,6 +170,53 @@ def test_a_page_that_asks_without_cors_is_known_by_its_site(site: str, foreign: 
     allowed = {"cors_origins": ("https://a.example",)}
     assert not admit(sec_fetch_site=site, origin="https://a.example", settings=allowed).is_foreign
     assert admit(sec_fetch_site=site, settings=allowed).is_foreign is foreign
+
+
+# ---- keys ------------------------------------------------------------------------------------------------------------
+
+OPEN = {"/healthz", "/readyz", "/metrics", "/version", "/", "/playground/"}
+"""The routes that need no key."""
+
+
+@pytest.mark.parametrize("path", sorted({route.path for route in ROUTES}))
+def test_every_route_needs_a_key_but_those_for_operation(path: str) -> None:
+    for prefix in ("", "/gw"):
+        admitted = admit(f"{prefix}{path}", keys=KEYS, place={"prefix": prefix})
+        assert verdict(admitted) == ((200, None) if path in OPEN else (401, "key"))
+
+
+@pytest.mark.parametrize("target", ["/v1", "/v1/nothing", "/api/v2/x", "/ws/stream", "http://localhost/v1/models?a=b"])
+def test_paths_beside_the_routes_need_a_key_too(target: str) -> None:
+    assert verdict(admit(target, keys=KEYS)) == (401, "key")
+    admitted = admit(target, keys=KEYS, x_api_key=KEY)
+    assert (verdict(admitted), admitted.caller) == ((200, None), "alice")
+
+
+def test_without_keys_nobody_needs_one() -> None:
+    for headers in ({}, {"x_api_key": KEY}, {"authorization": "Basic YTpi"}):
+        admitted = admit("/v1/models", **headers)
+        assert (verdict(admitted), admitted.caller) == ((200, None), ANONYMOUS)
+    assert admit("/healthz", keys=KEYS, x_api_key=KEY).caller == ANONYMOUS
+
+
+def test_a_key_in_the_query_string_is_none() -> None:
+    for query in (f"key={KEY}", f"api_key={KEY}", f"access_token={KEY}"):
+        assert verdict(admit(f"/v1/models?{query}", keys=KEYS)) == (401, "key")
+
+
+def test_a_preflight_has_no_key_yet() -> None:
+    asks = {"origin": "https://a.example", "access_control_request_method": "POST"}
+    for method, status in (("OPTIONS", 200), ("POST", 401)):
+        assert verdict(admit("/v1/models", method, keys=KEYS, **asks))[0] == status
+    assert verdict(admit("/v1/models", "OPTIONS", keys=KEYS)) == (401, "key")
+
+
+def test_a_page_of_an_allowed_origin_may_read_why_it_was_refused() -> None:
+    admitted = admit(
+        "/v1/models", keys=KEYS, settings={"cors_origins": ("https://a.example",)}, origin="https://a.example"
+    )
+    assert verdict(admitted) == (401, "key")
+    assert dict(admitted.cors)["access-control-allow-origin"] == "https://a.example"
 
 
 # ---- ids and the query -----------------------------------------------------------------------------------------------

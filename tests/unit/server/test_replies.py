@@ -85,6 +85,11 @@ def test_retry_headers_say_what_the_error_says(error: Error, retry: str | None, 
     assert told == after
 
 
+def test_one_who_has_no_valid_key_is_told_how_to_send_it() -> None:
+    assert dict(error_headers(Error("unauthorized"), "r"))["www-authenticate"] == "Bearer"
+    assert "www-authenticate" not in dict(error_headers(Error("forbidden"), "r"))
+
+
 def test_the_request_id_has_both_names_and_json_is_not_stored() -> None:
     assert id_headers("a") == [("x-request-id", "a"), ("request-id", "a")]
     assert {("content-type", "application/json"), ("cache-control", "no-store"), ("request-id", "a")} <= set(

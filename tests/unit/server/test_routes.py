@@ -18,7 +18,7 @@ from gai_fast.server.operations import OperationRoutes
 from gai_fast.server.replies import Reply
 from gai_fast.server.routes import HOT_PATHS, ROUTES, Handlers, Mount, Route, Router
 from gai_fast.server.streams import StreamRoutes
-from gai_fast.settings import ModelSettings, ServerSettings, Settings, UpstreamSettings
+from gai_fast.settings import KeySettings, ModelSettings, ServerSettings, Settings, UpstreamSettings, key_digest
 from tests.unit.server.requests import LOOPBACK, http
 
 
@@ -56,10 +56,11 @@ NATIVE = {"code", "message", "temporary", "request_id"}
 OPENAI = {"message", "type", "param", "code"}
 
 
-def router(on_loopback: bool = True, **settings: Any) -> Router:
+def router(on_loopback: bool = True, keys: tuple[KeySettings, ...] = (), **settings: Any) -> Router:
     handlers = Handlers(cast(Any, None), cast(Any, None))  # the routes of this table need none
     mount = Mount(on_loopback)
-    return Router(ServerSettings(**settings), handlers, StreamCounts([]), mount, only_demo=False, routes=TABLE)
+    counts = StreamCounts([])
+    return Router(ServerSettings(**settings), handlers, counts, mount, keys=keys, only_demo=False, routes=TABLE)
 
 
 def ask(table: Router, method: str, path: str, headers: dict[str, str] | None = None, **more: Any) -> Reply:
@@ -174,6 +175,34 @@ def test_a_request_that_a_guard_refuses_closes_its_connection() -> None:
     reply = ask(router(), "GET", "/here", {"Host": "evil.example", "X-Request-Id": "abc"})
     assert (reply.status, reply.close) == (403, True)
     assert dict(reply.headers)["x-request-id"] == "abc"
+
+
+def test_a_caller_without_a_key_gets_a_401_in_the_shape_of_its_route_before_its_body_is_read() -> None:
+    table = router(keys=(KeySettings("alice", key_digest("sk-alice")),))
+    for path, shape in (("/v1/fail", OPENAI), ("/v1/nothing", OPENAI), ("/api/nothing", NATIVE)):
+        reply = ask(table, "GET", path)
+        assert (reply.status, reply.close) == (401, True)
+        assert members(reply) >= shape
+        assert dict(reply.headers)["www-authenticate"] == "Bearer"
+    upload = {**LOOPBACK, "Content-Type": "application/json", "Content-Length": "9"}
+    refused = table.refuse(http("POST", "/v1/fail", upload))
+    assert refused is not None
+    assert refused.status == 401
+    assert ask(table, "GET", "/v1/fail", {**LOOPBACK, "X-API-Key": "sk-alice"}).status == 429
+    assert ask(table, "GET", "/here").status == 200
+
+
+def test_a_handler_knows_who_asks() -> None:
+    asked = http("POST", "/v1/begin", {**LOOPBACK, "Authorization": "Bearer sk-alice"})
+    begin = Route("POST", "/v1/begin", "gai", lambda on: stream, whole=False)
+    handlers = Handlers(cast(Any, None), cast(Any, None))
+    keys = (KeySettings("alice", key_digest("sk-alice")),)
+    table = Router(
+        ServerSettings(), handlers, StreamCounts([]), Mount(True), keys=keys, only_demo=False, routes=(begin,)
+    )
+    SEEN.clear()
+    assert table.handle(asked) is None
+    assert (SEEN[0].caller, asked.caller) == ("alice", "alice")
 
 
 @pytest.mark.parametrize(

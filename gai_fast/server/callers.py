@@ -1,0 +1,65 @@
+"""Who asks: the key of a request, and the caller that it belongs to.
+
+Owns where a request may carry its key, and how a key is recognised. Keys are known by their SHA-256 digests only, and
+looked up by them: what a wrong key has in common with a right one changes nothing about its digest, so the time that
+an answer takes tells nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from gai_fast.errors import Error
+from gai_fast.limits import LIMITS
+from gai_fast.settings import KeySettings, key_digest
+
+_KEY_HEADERS: Final = ("x-api-key", "api-key")
+"""The headers of the Anthropic and the Azure SDK; the OpenAI SDK sends `Authorization`."""
+
+
+class Callers:
+    """The callers of one server.
+
+    Args:
+        keys: `[[key]]`.
+    """
+
+    def __init__(self, keys: Sequence[KeySettings]) -> None:
+        self._names = {key.digest: key.name for key in keys}
+
+    def find(self, headers: dict[str, str]) -> str:
+        """The name of the caller that sends a request.
+
+        Args:
+            headers: Of the request, by lower-case name; repeated ones joined with ", ", which no key holds.
+
+        Raises:
+            Unauthorized: It has no key, one that is not known, or several that differ.
+        """
+        key = _key_of(headers)
+        if key and len(key) <= LIMITS.longest_key and key.isascii():
+            name = self._names.get(key_digest(key))
+            if name is not None:
+                return name
+        raise Error("unauthorized", "this key is not known here", reason="key")
+
+
+def _key_of(headers: dict[str, str]) -> str:
+    """The one key that a request has; empty where it cannot be one."""
+    key: str | None = None
+    authorization = headers.get("authorization")
+    if authorization is not None:
+        scheme, _, key = authorization.partition(" ")
+        if scheme.lower() != "bearer":
+            raise Error("unauthorized", "the Authorization must be `Bearer KEY`", reason="key")
+    for header in _KEY_HEADERS:
+        other = headers.get(header)
+        if other is not None:
+            if key is not None and key != other:
+                raise Error("unauthorized", "the request has several keys, which differ", reason="key")
+            key = other
+    if key is None:
+        how = "as `Authorization: Bearer KEY`, `x-api-key` or `api-key`"
+        raise Error("unauthorized", f"the request needs a key, {how}", reason="key")
+    return key
