@@ -50,7 +50,11 @@ def decode(
 
     Raises:
         ValueError: At the call: the provider or the envelope is unknown.
+        TypeError: At the call: `chunks` are one body instead of its pieces.
     """
+    if isinstance(chunks, bytes | bytearray | memoryview | str):
+        kind = type(chunks).__name__
+        raise TypeError(f"chunks must be an iterable of bytes-like objects, such as [body], not {kind}")
     return _decoded(_Decoding(provider, status, headers, envelope), chunks)
 
 

@@ -52,6 +52,7 @@ class Gateway:
 
     Raises:
         ConfigError: The configuration cannot be used.
+        TypeError: `settings` are none.
 
     Example:
         >>> async with gai_fast.Gateway() as gateway:
@@ -61,6 +62,7 @@ class Gateway:
 
     def __init__(self, settings: Settings | None = None, *, sinks: Iterable[MetricsSink] = ()) -> None:
         self.settings = load(None) if settings is None else settings
+        _check_type(self.settings, Settings, "a gateway takes Settings; Gateway.from_config(path) reads a file")
         self._sinks = list(sinks)
         self._engine: Engine | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -104,7 +106,11 @@ class Gateway:
         Args:
             request: A native request.
             events: Callbacks, called with the same events whether or not somebody iterates.
+
+        Raises:
+            TypeError: The request is no mapping.
         """
+        _check_type(request, Mapping, _A_REQUEST)
         return GatewayStream(self._opened, request, events)
 
     def ask(self, request: str | NativeRequest, **fields: Any) -> Answer:
@@ -113,9 +119,14 @@ class Gateway:
         Args:
             request: The prompt, or a native request.
             fields: More fields of the request: `model`, `temperature`, …
+
+        Raises:
+            TypeError: The request is neither text nor a mapping.
         """
-        whole = {"query": request} if isinstance(request, str) else dict(request)
-        return Answer(self.stream({**whole, **fields}))
+        if isinstance(request, str):
+            request = {"query": request}
+        _check_type(request, Mapping, _A_REQUEST)
+        return Answer(self.stream({**request, **fields}))
 
     def task(self) -> Task:
         """Begins a request that is built step by step."""
@@ -464,6 +475,14 @@ class Task:
             Error: The request cannot be made, or the answer failed.
         """
         return await self._gateway.ask(self._request)
+
+
+_A_REQUEST: Final = "a native request is a mapping such as {'query': 'Hello'}"
+
+
+def _check_type(value: object, kind: type, what: str) -> None:
+    if not isinstance(value, kind):
+        raise TypeError(f"{what}; this is {type(value).__name__}")
 
 
 def _check_loop(loop: asyncio.AbstractEventLoop | None) -> asyncio.AbstractEventLoop:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import ast
+import os
 import re
 import tomllib
 from pathlib import Path
@@ -20,12 +20,20 @@ def blocks(language: str) -> list[str]:
 
 
 def test_the_library_in_ten_lines_runs(capsys: pytest.CaptureFixture[str]) -> None:
-    library, in_process = blocks("python")
+    library, _ = blocks("python")
     exec(compile(library, "README.md", "exec"), {})
     told = capsys.readouterr().out
     assert "Hello stop" in told
     assert "event: text.delta" in told
-    compile(in_process, "README.md", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+
+
+def test_the_gateway_in_process_runs(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in os.environ:
+        if name.startswith("GAI_FAST_") or name.endswith("_API_KEY") or name == "OLLAMA_HOST":
+            monkeypatch.delenv(name)
+    _, in_process = blocks("python")
+    exec(compile(in_process, "README.md", "exec"), {})
+    assert capsys.readouterr().out.startswith("One stormy night")
 
 
 def test_the_configuration_can_be_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,9 +6,16 @@ and problems are printed. Importing this package imports no server and no loop.
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import io
 import json
+import logging
 import math
+import os
+import sys
 from collections.abc import Mapping
+from difflib import get_close_matches
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -27,10 +34,13 @@ __all__ = [
     "Failure",
     "FiniteRange",
     "StartupFailure",
+    "announce",
+    "cannot_listen",
     "check_app",
     "config_option",
     "json_option",
     "load_config",
+    "log_bugs_only",
     "main",
     "option",
     "print_json",
@@ -60,6 +70,13 @@ class StartupFailure(Failure):
     """The server cannot start, though the configuration is right: exit code 3, as with uvicorn."""
 
     exit_code = 3
+
+
+def cannot_listen(host: str, port: int, problem: OSError) -> StartupFailure:
+    """The failure of a server that gets no socket to listen on."""
+    taken = "in use by another program: choose one with --port"
+    reason = taken if problem.errno == errno.EADDRINUSE else problem.strerror or problem
+    return StartupFailure(f"cannot listen on {host}:{port}: {reason}")
 
 
 class FiniteRange(click.FloatRange):
@@ -136,14 +153,69 @@ def print_json(value: Any) -> None:
     click.echo(text.encode("utf-8", "backslashreplace").decode())
 
 
+def announce(text: str) -> None:
+    """Prints where a server is reached. A standard output that takes nothing, as on a full disk, ends no server."""
+    try:
+        click.echo(text)
+    except OSError as problem:
+        _discard_output()
+        logging.getLogger(__name__).warning("cannot write to the standard output: %s", problem.strerror)
+
+
+def log_bugs_only() -> None:
+    """Keeps warnings out of the log, for commands that print the errors of their streams themselves."""
+    logging.getLogger("gai_fast").setLevel(logging.ERROR)
+
+
+def _discard_output() -> None:
+    """Leads the standard output nowhere: Python writes what is left in its buffer once more when it ends."""
+    with contextlib.suppress(OSError):  # in tests it is no file
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+_STANDARD_STREAMS: Final = (
+    ("stdin", "r", "replace"),
+    ("stdout", "w", "backslashreplace"),
+    ("stderr", "w", "backslashreplace"),
+)
+"""Each stream, in the order of their descriptors: name, mode, and what becomes of characters without a code."""
+
+
+def _prepare_standard_streams() -> None:
+    """Makes the three standard streams usable, whatever the caller has made of them.
+
+    A closed one is opened on nothing: otherwise a socket gets its number, and libuv ends the process when that closes.
+    No byte of the input and no character of the output is a `UnicodeError`.
+    """
+    for name, mode, errors in _STANDARD_STREAMS:
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))  # noqa: SIM115  # open to the end
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors=errors)
+
+
 class _Main(click.Group):
     """Imports a command's module only when the command is called or listed."""
+
+    def main(self, *arguments: Any, **options: Any) -> Any:
+        _prepare_standard_streams()
+        try:
+            return super().main(*arguments, **options)
+        except OSError as problem:  # such as a full disk under the standard output
+            _discard_output()
+            name = "" if problem.filename is None else f"{problem.filename}: "
+            Failure(f"{name}{problem.strerror or problem}").show()
+            sys.exit(Failure.exit_code)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
+            near = get_close_matches(cmd_name, COMMANDS, 1)
+            if near:
+                ctx.fail(f"No such command {cmd_name!r}; did you mean {near[0]!r}?")
             return None
         command: click.Command = import_module(f"gai_fast.cli.{cmd_name}").command
         command.name = cmd_name

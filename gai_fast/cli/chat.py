@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gai_fast.cli import Failure, config_option, json_option, load_config, option
+from gai_fast.cli import Failure, config_option, json_option, load_config, log_bugs_only, option
 from gai_fast.cli.serve import run_async
 from gai_fast.clock import now_ms
 from gai_fast.config import wants_color
@@ -136,6 +136,7 @@ def command(config_path: Path | None, model: str | None, json: bool, prompt: str
     the conversation.
     """
     settings = load_config(config_path).settings
+    log_bugs_only()
     conversation = Conversation(settings, _chosen(settings, model), as_json=json)
     if prompt is None:
         _converse(conversation)

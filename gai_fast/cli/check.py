@@ -6,11 +6,20 @@ import asyncio
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from gai_fast.cli import ConfigFailure, check_app, config_option, json_option, load_config, option, print_json
+from gai_fast.cli import (
+    ConfigFailure,
+    check_app,
+    config_option,
+    json_option,
+    load_config,
+    log_bugs_only,
+    option,
+    print_json,
+)
 
 if TYPE_CHECKING:
     from gai_fast.gateway import Gateway
@@ -82,15 +91,24 @@ def command(config_path: Path | None, probe: bool, json: bool) -> None:
     if probe:
         from gai_fast.cli.serve import run_async
 
+        log_bugs_only()
         run_async(_probe_all(settings, probes))
     failed = not all(one.ok for one in probes)
     own = [model for model in settings.models.values() if model.upstream.name in settings.upstreams]
     if json:
-        counts = {"ok": not failed, "problems": [], "upstreams": len(settings.upstreams), "models": len(own)}
-        print_json({**counts, **({"probes": [asdict(one) for one in probes]} if probe else {})})
+        shown: dict[str, Any] = {
+            "ok": not failed,
+            "problems": [],
+            "file": None if loaded.path is None else str(loaded.path),
+            "upstreams": len(settings.upstreams),
+            "models": len(own),
+        }
+        print_json({**shown, **({"probes": [asdict(one) for one in probes]} if probe else {})})
     else:
         demo = " and the demo" if len(own) < len(settings.models) else ""
-        click.echo(f"config OK ({_count(len(settings.upstreams), 'upstream')}, {_count(len(own), 'model')}{demo})")
+        what = f"{_count(len(settings.upstreams), 'upstream')}, {_count(len(own), 'model')}{demo}"
+        file = "no file" if loaded.path is None else click.format_filename(loaded.path)
+        click.echo(f"config OK ({what}): {file}")
         width = max((len(one.upstream) for one in probes), default=0)
         for one in probes:
             click.echo(f"{one.upstream:{width}}  {'ok' if one.ok else 'FAILED':6}  {one.ms:5} ms  {one.message}")

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 import click
 
-from gai_fast.cli import FiniteRange, StartupFailure, option
+from gai_fast.cli import FiniteRange, announce, cannot_listen, option
 from gai_fast.cli.dialects import DIALECTS
 from gai_fast.cli.dialects._base import ANY_PREFIX, CREATED, Answer, to_json
 from gai_fast.cli.faults import BEFORE_HEAD, FAULTS, STATUSES, Fault
@@ -379,6 +379,6 @@ def command(port: int, dialect: str | None, rate: float, ttft: float, deltas: in
     """
     mock = Mock(dialect=dialect or "", rate=rate, ttft=ttft, deltas=deltas, fault=fail, port=port, keeps_requests=False)
     try:
-        asyncio.run(run_until_signal(mock, lambda url: click.echo(f"mock upstream on {url}")))
+        asyncio.run(run_until_signal(mock, lambda url: announce(f"mock upstream on {url}")))
     except OSError as problem:
-        raise StartupFailure(f"cannot listen on 127.0.0.1:{port}: {problem.strerror}") from None
+        raise cannot_listen("127.0.0.1", port, problem) from None

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, Self
 
 import click
 
-from gai_fast.cli import ConfigFailure, FiniteRange, StartupFailure, option
+from gai_fast.cli import ConfigFailure, FiniteRange, announce, cannot_listen, option
 from gai_fast.cli.local_server import LocalServer, cut, read_body, run_until_signal
 from gai_fast.limits import LIMITS
 from gai_fast.net.replay import Recording, read_recording
@@ -120,8 +120,6 @@ def command(file: Path, port: int, speed: float, split: int) -> None:
     """
     replay = Replay(load(file), port=port, speed=speed, split=split)
     try:
-        asyncio.run(
-            run_until_signal(replay, lambda url: click.echo(f"replaying {click.format_filename(file)} on {url}"))
-        )
+        asyncio.run(run_until_signal(replay, lambda url: announce(f"replaying {click.format_filename(file)} on {url}")))
     except OSError as problem:
-        raise StartupFailure(f"cannot listen on 127.0.0.1:{port}: {problem.strerror}") from None
+        raise cannot_listen("127.0.0.1", port, problem) from None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import json
 import logging
 import shlex
@@ -15,7 +14,17 @@ import click
 from click.core import ParameterSource
 
 from gai_fast._version import __version__
-from gai_fast.cli import Failure, StartupFailure, check_app, config_option, load_config, option
+from gai_fast.cli import (
+    Failure,
+    StartupFailure,
+    announce,
+    cannot_listen,
+    check_app,
+    config_option,
+    load_config,
+    option,
+)
+from gai_fast.config import LATER_FLAGS
 
 if TYPE_CHECKING:
     from gai_fast.config import Loaded
@@ -107,7 +116,19 @@ async def _serve(settings: Settings, ready: Callable[[str], None], record: Path 
     await serve(settings, ready=ready, record=record)
 
 
-@click.command()
+class _Serve(click.Command):
+    """Refuses the flags that are planned by a message of their own."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as problem:
+            if problem.option_name.removeprefix("--") in LATER_FLAGS:
+                ctx.fail(f"{problem.option_name} is not supported yet")
+            raise
+
+
+@click.command(cls=_Serve)
 @config_option
 @option("--host", envvar="GAI_FAST_HOST", show_default="127.0.0.1", help="Address to listen on.")
 @option(
@@ -158,15 +179,13 @@ def command(context: click.Context, /, config_path: Path | None, record: Path | 
     def ready(url: str) -> None:
         nonlocal is_up
         is_up = True
-        click.echo(banner(url, loaded))
+        announce(banner(url, loaded))
         if record is not None:
-            click.echo(f"recording what upstreams answer to {click.format_filename(record)}")
+            announce(f"recording what upstreams answer to {click.format_filename(record)}")
 
     try:
         run_async(_serve(loaded.settings, ready, record))
     except OSError as problem:
         if is_up:
             raise Failure(f"the server stopped: {problem}") from problem
-        taken = "in use by another program: choose one with --port"
-        reason = taken if problem.errno == errno.EADDRINUSE else problem.strerror or problem
-        raise StartupFailure(f"cannot listen on {server.host}:{server.port}: {reason}") from None
+        raise cannot_listen(server.host, server.port, problem) from None

@@ -127,7 +127,7 @@ def store_url(value: str) -> str:
 def reference(value: str) -> str:
     """A reference to a secret: `env:NAME` or `file:PATH`."""
     if not REFERENCE.fullmatch(value):
-        raise ValueError('must be "env:NAME" or "file:PATH": a key itself does not belong into the file')
+        raise ValueError('must be "env:NAME" or "file:PATH": a key itself does not belong in the file')
     return value
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from gai_fast.config.checks import PRINTABLE
-from gai_fast.config.keys import FLAGS, LATER, LISTS, SECTIONS, TABLES, read_value
+from gai_fast.config.keys import FLAGS, LATER, LATER_FLAGS, LISTS, SECTIONS, TABLES, read_value
 from gai_fast.config.problems import Problems, Value, nearest
 from gai_fast.config.values import Key
 from gai_fast.limits import LIMITS
@@ -64,12 +64,15 @@ def check_variables(environ: Environment, problems: Problems) -> None:
         {f"{_PREFIX}{section}__{name}".upper() for section in TABLES for name in table[section]}
         for table in (SECTIONS, LATER)
     )
+    later |= {f"{_PREFIX}{name}".upper() for name in LATER_FLAGS}
     for variable in sorted(environ):
-        section, separator, _ = variable.removeprefix(_PREFIX).partition("__")
-        if not variable.startswith(_PREFIX) or not separator or variable in known:
+        if not variable.startswith(_PREFIX) or not environ[variable] or variable in known:
             continue
-        if variable in later or section.lower() in LATER[""]:
+        section, separator, _ = variable.removeprefix(_PREFIX).partition("__")
+        if variable in later or (separator and section.lower() in LATER[""]):
             problems.add(variable, "not supported yet")
+        elif not separator:
+            continue  # of a command's flag, or none of ours
         elif section.lower() in LISTS:
             problems.add(variable, f"[[{section.lower()}]] is set in the file only")
         else:

@@ -206,6 +206,8 @@ LATER: Final[Mapping[str, frozenset[str]]] = {
     "processor": frozenset(),
 }
 """By section, and sections under "": names that are planned. They are refused as "not supported yet"."""
+LATER_FLAGS: Final = ("uds", "fd", "store")
+"""Flags that are planned, and so are their variables."""
 
 
 def _defaults(kind: type[Any]) -> dict[str, Any]:
@@ -251,7 +253,11 @@ def unknown_key(name: str, section: str) -> str:
     """The message about a key that the section does not have."""
     if name in LATER[section]:
         return f"`{name}` in {title(section)} is not supported yet"
-    return f"unknown key {shown(name)} in {title(section)}{nearest(name, {*SECTIONS[section], *LATER[section]})}"
+    near = meant(name, {*SECTIONS[section], *LATER[section]})
+    home = next((table for table in TABLES if name in SECTIONS[table]), None)
+    if near is None and home is not None:
+        return f"`{name}` belongs under [{home}], not under {title(section)}"
+    return f"unknown key {shown(name)} in {title(section)}{nearest(name, SECTIONS[section], LATER[section])}"
 
 
 def unknown_section(name: str, value: Any) -> str:
@@ -261,7 +267,7 @@ def unknown_section(name: str, value: Any) -> str:
     home = next((section for section in TABLES if name in SECTIONS[section]), None)
     if home and not isinstance(value, dict):
         return f"`{name}` belongs under [{home}]"
-    return f"unknown section {shown(name)}{nearest(f'[{name}]', map(title, {*SECTIONS, *LATER['']}))}"
+    return f"unknown section {shown(name)}{nearest(f'[{name}]', map(title, SECTIONS), map(title, LATER['']))}"
 
 
 def missing_keys(section: str, given: Iterable[str]) -> list[str]:

@@ -82,10 +82,10 @@ def meant(name: str, known: Iterable[str]) -> str | None:
     return close[0] if close else None
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """The end of a message about an unknown name: the nearest known one, else all of them."""
+def nearest(name: str, known: Iterable[str], later: Iterable[str] = ()) -> str:
+    """The end of a message about an unknown name: the nearest known or planned one, else all that are known."""
     candidates = sorted(known)
-    near = meant(name, candidates)
+    near = meant(name, [*candidates, *later])
     if near:
         return f"; did you mean {near}?"
     return f"; known: {', '.join(candidates)}" if candidates else ""

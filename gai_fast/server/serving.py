@@ -33,7 +33,7 @@ logger = logging.getLogger("gai_fast.server")
 
 
 async def serve(settings: Settings, *, ready: Callable[[str], None], record: Path | None = None) -> None:
-    """Serves until SIGINT or SIGTERM.
+    """Serves until SIGINT, SIGTERM or SIGHUP; the last is heard unless the process was started with it ignored (nohup).
 
     Args:
         settings: The configuration.
@@ -45,8 +45,9 @@ async def serve(settings: Settings, *, ready: Callable[[str], None], record: Pat
     """
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop.set)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
+            loop.add_signal_handler(number, stop.set)
     running = await start(settings, record)
     try:
         ready(running.url)

@@ -203,10 +203,10 @@ class TestCheck:
 
     async def test_an_upstream_that_fails_is_a_failure(self, config: Path, mock: Mock) -> None:
         mock.fault = Fault("500")
-        code, output, _ = await run("check", "--probe", cwd=config.parent, KEY="sk-hidden")
-        assert code == 1
+        code, output, errors = await run("check", "--probe", cwd=config.parent, KEY="sk-hidden")
+        assert (code, errors) == (1, "")
         assert "hidden" not in output
-        assert output.splitlines()[0] == "config OK (2 upstreams, 2 models and the demo)"
+        assert output.splitlines()[0] == "config OK (2 upstreams, 2 models and the demo): gai-fast.toml"
         assert [line.split()[:2] for line in output.splitlines()[1:]] == [["chat", "FAILED"], ["messages", "FAILED"]]
 
     @pytest.mark.parametrize(
@@ -228,6 +228,23 @@ class TestCheck:
         (tmp_path / "c.toml").write_text(f'[[upstream]]\nname = "chat"\nprovider = "openai"\nbase_url = "{mock.url}"\n')
         got = await run("check", "-c", "c.toml", "--probe", cwd=tmp_path)
         assert (got[0], mock.requests[0].body["model"]) == (code, "gai-fast-probe")
+
+    async def test_a_refused_key_is_told_once(self, config: Path, mock: Mock) -> None:
+        """The engine warns of it as well, for those who run a server."""
+
+        class Refusing(OpenAIAnswer):
+            @classmethod
+            def error(cls, status: int, message: str) -> dict[str, Any]:
+                return {"error": {"message": "Incorrect API key provided", "code": "invalid_api_key"}}
+
+        mock.dialects["openai"] = Refusing
+        mock.fault = Fault("json-error")
+        said = "provider_unavailable: upstream 'chat' refuses our credentials"
+        code, output, errors = await run("check", "--probe", cwd=config.parent, KEY="k")
+        assert (code, output.count(said), errors) == (1, 1, "")
+        code, output, errors = await run("chat", "hi", cwd=config.parent, KEY="k")
+        assert (code, output, errors.count("\n")) == (1, "", 1)
+        assert errors.startswith(f"error: {said}")
 
 
 class TestDecode:

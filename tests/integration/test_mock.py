@@ -275,7 +275,9 @@ class TestCommand:
             process = self.start("--port", str(port))
             output, errors = process.communicate(timeout=20)
         assert (process.returncode, output) == (3, "")
-        assert errors == f"error: cannot listen on 127.0.0.1:{port}: Address already in use\n"
+        assert (
+            errors == f"error: cannot listen on 127.0.0.1:{port}: in use by another program: choose one with --port\n"
+        )
 
     @pytest.mark.parametrize(
         "arguments", [("--fail", "nope"), ("--dialect", "x"), ("--port", "70000"), ("--rate", "-1")]

@@ -379,6 +379,20 @@ class TestTask:
 
 
 class TestGateway:
+    @pytest.mark.parametrize("settings", ["gai-fast.toml", {"upstream": []}, 5])
+    def test_settings_are_settings(self, settings: Any) -> None:
+        with pytest.raises(TypeError, match=r"takes Settings; Gateway.from_config\(path\) reads a file; this is \w+$"):
+            Gateway(settings)
+
+    @pytest.mark.parametrize("request_", [None, 5, ["Hi"], b"Hi"])
+    def test_a_request_is_a_mapping(self, request_: Any) -> None:
+        gateway = Gateway()
+        for use in (gateway.ask, gateway.stream):
+            with pytest.raises(
+                TypeError, match=rf"a native request is a mapping .*; this is {type(request_).__name__}$"
+            ):
+                use(request_)
+
     async def test_it_is_opened_once_at_a_time(self, mock: Mock) -> None:
         gateway = Gateway(settings_for(mock))
         for _ in range(2):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,18 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+@pytest.fixture(autouse=True)
+def untouched_logging() -> Iterator[None]:
+    root, ours, access = logging.getLogger(), logging.getLogger("gai_fast"), logging.getLogger("gai_fast.access")
+    handlers, levels, disabled = root.handlers[:], (root.level, ours.level, access.level), access.disabled
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(levels[0])
+    ours.setLevel(levels[1])
+    access.setLevel(levels[2])
+    access.disabled = disabled
 
 
 @pytest.fixture

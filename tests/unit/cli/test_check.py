@@ -14,14 +14,14 @@ MODEL = '[[model]]\nname = "fast"\nupstream = "main"\n'
 def test_a_right_configuration_is_counted(run: Run, folder: Path) -> None:
     (folder / "c.toml").write_text(UPSTREAM + MODEL + MODEL.replace("fast", "slow"))
     result = run("check", "-c", "c.toml")
-    assert (result.exit_code, result.output) == (0, "config OK (1 upstream, 2 models and the demo)\n")
+    assert (result.exit_code, result.output) == (0, "config OK (1 upstream, 2 models and the demo): c.toml\n")
     shown = json.loads(run("check", "-c", "c.toml", "--json").output)
-    assert shown == {"ok": True, "problems": [], "upstreams": 1, "models": 2}
+    assert shown == {"ok": True, "problems": [], "file": "c.toml", "upstreams": 1, "models": 2}
 
 
 def test_zero_configuration_is_checked(run: Run) -> None:
     result = run("check", env={"OPENAI_API_KEY": "k", "GEMINI_API_KEY": "x", "GAI_FAST_SERVER__DEMO": "false"})
-    assert result.output == "config OK (2 upstreams, 0 models)\n"
+    assert result.output == "config OK (2 upstreams, 0 models): no file\n"
 
 
 def test_a_wrong_one_is_told_line_by_line(run: Run, folder: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -41,6 +42,13 @@ def test_help_lists_every_command(run: Run) -> None:
     assert result.exit_code == 0
     for name in COMMANDS:
         assert f"\n  {name} " in result.output
+
+
+@pytest.mark.parametrize(("name", "meant"), [("srve", "serve"), ("chekc", "check"), ("versoin", "version")])
+def test_a_misspelt_command_names_the_nearest_one(run: Run, name: str, meant: str) -> None:
+    result = run(name)
+    assert result.exit_code == 2
+    assert f"No such command '{name}'; did you mean '{meant}'?" in result.output
 
 
 @pytest.mark.parametrize("name", ["top", "doctor", "completion", "nope"])
@@ -141,3 +149,58 @@ def test_a_reader_that_leaves_is_no_traceback() -> None:
     process.stderr.close()
     assert process.wait(30) == 1
     assert errors == b""
+
+
+@pytest.mark.parametrize("arguments", [["config", "schema"], ["version"], ["--help"], ["chat", "Hi"]])
+def test_an_output_that_takes_nothing_is_one_line_and_no_traceback(tmp_path: Path, arguments: list[str]) -> None:
+    code = (
+        "import resource, sys\nfrom gai_fast.cli import main\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))\nmain(sys.argv[1:])"
+    )
+    with (tmp_path / "out").open("wb") as output:
+        result = subprocess.run(
+            [sys.executable, "-c", code, *arguments],
+            stdout=output,
+            stderr=subprocess.PIPE,
+            timeout=60,
+            cwd=ROOT,
+            check=False,
+        )
+    assert (result.returncode, result.stderr) == (1, b"error: File too large\n")
+
+
+def test_closed_standard_streams_lead_nowhere(tmp_path: Path) -> None:
+    """A socket that got one of their numbers would end the process: libuv closes no descriptor below 3."""
+    code = (
+        "import os, sys\nfrom gai_fast.cli import main\n"
+        "try: main(['version'])\nexcept SystemExit as end: code = end.code\n"
+        "nothing = os.stat(os.devnull).st_rdev\n"
+        "open(sys.argv[1], 'w').write(repr([code, *(os.fstat(number).st_rdev == nothing for number in range(3))]))"
+    )
+    shell = 'exec "$0" -c "$1" "$2" <&- >&- 2>&-'
+    subprocess.run(["sh", "-c", shell, sys.executable, code, str(tmp_path / "told")], timeout=60, cwd=ROOT, check=True)
+    assert (tmp_path / "told").read_text() == "[0, True, True, True]"
+
+
+@pytest.mark.parametrize(
+    ("encoding", "given", "told"),
+    [("utf-8:strict", b"\xff", b"\xef\xbf\xbd \xe2\x9c\x93\n"), ("latin-1:strict", b"\xe9", b"\xe9 \\u2713\n")],
+)
+def test_no_byte_of_the_input_and_no_character_of_the_output_is_an_error(
+    encoding: str, given: bytes, told: bytes
+) -> None:
+    code = (
+        "import click, sys\nfrom gai_fast.cli import main\n"
+        "main.callback = lambda: click.echo(sys.stdin.read() + ' \u2713')\n"
+        "main.invoke_without_command = True\nmain.no_args_is_help = False\nmain([])"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code],
+        input=given,
+        capture_output=True,
+        timeout=60,
+        cwd=ROOT,
+        check=False,
+        env={**os.environ, "PYTHONIOENCODING": encoding},
+    )
+    assert (result.stdout, result.stderr) == (told, b"")

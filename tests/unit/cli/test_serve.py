@@ -8,7 +8,6 @@ import errno
 import json
 import logging
 import shlex
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,18 +21,6 @@ from gai_fast.settings import Settings
 from .conftest import Run
 
 UPSTREAM = '[[upstream]]\nname = "main"\nprovider = "openai"\nbase_url = "http://127.0.0.1:9"\n'
-
-
-@pytest.fixture(autouse=True)
-def untouched_logging() -> Iterator[None]:
-    root, ours, access = logging.getLogger(), logging.getLogger("gai_fast"), logging.getLogger("gai_fast.access")
-    handlers, levels, disabled = root.handlers[:], (root.level, ours.level, access.level), access.disabled
-    yield
-    root.handlers[:] = handlers
-    root.setLevel(levels[0])
-    ours.setLevel(levels[1])
-    access.setLevel(levels[2])
-    access.disabled = disabled
 
 
 class TestBanner:
@@ -129,7 +116,10 @@ class TestCommand:
             (["--host", "0.0.0.0"], "error: --host: 0.0.0.0 is open to other machines"),
             (["--workers", "2"], "not supported yet"),
             (["--port", "65536"], "is not in the range"),
-            (["--store", "memory://"], "No such option"),
+            (["--store", "memory://"], "--store is not supported yet"),
+            (["--uds", "gai.sock"], "--uds is not supported yet"),
+            (["--fd", "3"], "--fd is not supported yet"),
+            (["--prot", "1"], "No such option '--prot'"),
             (["-c", "none.toml"], "none.toml: cannot be read"),
             (["--app", "shop"], 'error: --app: `app` in [server] must be "module:function"'),
             (["--app", "no_shop:f"], "error: --app: `app` in [server] names the module no_shop, which neither"),
@@ -201,6 +191,25 @@ class TestCommand:
         (folder / "file").touch()
         result = run("serve", "--record", "file/x")
         assert (result.exit_code, result.output) == (3, "error: cannot record to file/x: Not a directory\n")
+
+    def test_a_banner_that_cannot_be_printed_ends_no_server(
+        self, run: Run, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        went_on = []
+
+        async def serve(settings: Settings, *, ready: Any, record: Path | None) -> None:
+            with monkeypatch.context() as patch:
+                patch.setattr("click.echo", full)
+                ready("http://127.0.0.1:1")
+            went_on.append(settings)
+
+        def full(*message: object, **how: object) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        monkeypatch.setattr(serving, "serve", serve)
+        assert run("serve").exit_code == 0
+        assert went_on
+        assert "cannot write to the standard output: No space left on device" in caplog.text
 
     def test_a_failure_of_the_running_server_is_a_failure(self, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
         async def serve(settings: Settings, *, ready: Any, record: Path | None) -> None:

@@ -39,6 +39,8 @@ class TestVariables:
 
     def test_an_empty_variable_counts_as_unset(self, folder: Folder) -> None:
         assert folder.read("[server]\nport = 1", {"GAI_FAST_PORT": ""}).settings.server.port == 1
+        for variable in ("GAI_FAST_UDS", "GAI_FAST_SERVER__UDS", "GAI_FAST_SERVER__PROT"):
+            assert folder.read("", {variable: ""}).settings.server == ServerSettings()
 
     @pytest.mark.parametrize(
         ("variable", "problem"),
@@ -48,6 +50,9 @@ class TestVariables:
             ("GAI_FAST_STREAM__RETRY", "not supported yet"),
             ("GAI_FAST_STORE__URL", '`url` in [store] must be "memory://"'),
             ("GAI_FAST_IDEMPOTENCY__TTL", "not supported yet"),
+            ("GAI_FAST_UDS", "not supported yet"),
+            ("GAI_FAST_FD", "not supported yet"),
+            ("GAI_FAST_STORE", "not supported yet"),
             ("GAI_FAST_UPSTREAM__NAME", "[[upstream]] is set in the file only"),
             ("GAI_FAST_SERVER__PORT", "`port` in [server] must be a whole number, 0 to 65535, not '1e3'"),
         ],

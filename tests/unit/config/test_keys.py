@@ -9,6 +9,7 @@ import pytest
 
 from gai_fast.cli.config import toml
 from gai_fast.config import DEFAULTS, LATER, LISTS, SECTIONS
+from gai_fast.config.keys import title
 from gai_fast.processors import PROCESSORS, parameters
 from tests.unit.config.folders import KEY, MODEL, UPSTREAM, Folder
 
@@ -28,6 +29,14 @@ def test_a_section_whose_time_has_not_come_is_not_supported_yet(folder: Folder, 
     [told] = folder.problems(f"[{section}]")
     assert told.startswith("gai-fast.toml:1: ")
     assert told.endswith("is not supported yet")
+
+
+def test_a_key_that_is_like_no_other_is_answered_with_those_that_can_be_used(folder: Folder) -> None:
+    [told] = folder.problems("[server]\nqqqq = 1")
+    assert told == f"gai-fast.toml:2: unknown key 'qqqq' in [server]; known: {', '.join(sorted(SECTIONS['server']))}"
+    [told] = folder.problems("[qqqqqq]")
+    sections = ", ".join(sorted(map(title, SECTIONS)))
+    assert told == f"gai-fast.toml:1: unknown section 'qqqqqq'; known: {sections}"
 
 
 @pytest.mark.parametrize(("section", "key"), [(section, key) for section in SECTIONS for key in sorted(LATER[section])])

@@ -30,7 +30,7 @@ SETTINGS = Settings(
 )
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 async def test_serving_ends_with_a_signal(number: signal.Signals) -> None:
     urls: list[str] = []
 
@@ -43,8 +43,21 @@ async def test_serving_ends_with_a_signal(number: signal.Signals) -> None:
     (url,) = urls
     with pytest.raises(OSError, match=r"."):
         await asyncio.open_connection(*url.removeprefix("http://").split(":"))
-    asyncio.get_running_loop().remove_signal_handler(signal.SIGINT)
-    asyncio.get_running_loop().remove_signal_handler(signal.SIGTERM)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        asyncio.get_running_loop().remove_signal_handler(number)
+
+
+async def test_a_hangup_that_was_ignored_from_the_start_stays_so() -> None:
+    """`nohup` starts a program so."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        async with asyncio.timeout(10):
+            await serve(SETTINGS, ready=lambda url: os.kill(os.getpid(), signal.SIGTERM))
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().remove_signal_handler(number)
 
 
 async def test_a_started_server_says_where_it_is_and_closes_twice_without_harm() -> None:
