@@ -26,8 +26,8 @@ LOOPS = ("simd", "simd_scalar", "simd_vector", "simd_avx512")
 KERNELS = {"encoders": ("loops", *LOOPS), "parsers": ("loops",), "relay": ("loops", "learn")}
 """The Cython modules, and the C files in csrc/ that each is linked with."""
 # Only modules whose share of a request was measured, and which can be compiled: mypyc checks annotations at run time,
-# loses the `from` of a `raise`, and lets nobody replace a method of an instance, or an attribute of instances by one of
-# a subclass (tests/test_architecture.py).
+# loses the `from` of a `raise`, and does not allow to replace a method of an instance, or an attribute of instances by
+# one of a subclass (tests/test_architecture.py).
 COMPILED = (
     "body",
     "clock",
@@ -140,7 +140,7 @@ class Build(build_ext):
             self._remove_stale(Path())
 
     def _remove_stale(self, root):
-        """Removes what an earlier or a failed build left: it would be imported in place of the sources."""
+        """Removes the products of earlier and failed builds, which would be imported in place of the sources."""
         suffix = Path(self.get_ext_filename("any")).name.removeprefix("any")
         current = {root / self.get_ext_filename(self.get_ext_fullname(extension.name)) for extension in self.extensions}
         for path in set((root / "gai_fast").rglob(f"*{suffix}")) - current:

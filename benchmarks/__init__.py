@@ -1,1 +1,1 @@
-"""Measurements of gai-fast beside what else could do its work; see README.md. Not part of the distribution."""
+"""Measurements of gai-fast beside other servers and libraries; see README.md. Not part of the distribution."""

@@ -1,6 +1,6 @@
 """The results of a run as a table for the terminal and as one HTML file: `python -m benchmarks.report RESULTS.json`.
 
-Owns which figures are shown and how they are made of samples: medians over turns, and for CPU the median of the ratios
+Owns the choice of figures and their computation from samples: medians over turns, and for CPU the median of the ratios
 to the baseline of the same turn. Measures nothing.
 """
 
@@ -81,7 +81,7 @@ def events_per_second(result: Result | None) -> float | None:
 
 
 def _growth(result: Result | None) -> list[tuple[float, float]]:
-    """Open streams and what they added to the resident memory, in KiB."""
+    """Open streams and the resident memory that they added, in KiB."""
     if result is None or "fault" in result:
         return []
     before = result["samples"][0]["resident_kib_before"]
@@ -146,13 +146,13 @@ def _rows(results: Results) -> tuple[list[str], list[list[str]]]:
 
 
 def problems(results: Results) -> list[str]:
-    """What is missing, and what failed, one line each."""
+    """The missing contenders and the failures, one line each."""
     missing = [f"{one['name']} is missing: {one['missing']}" for one in results["contenders"] if one["missing"]]
     return missing + faults(results)
 
 
 def faults(results: Results) -> list[str]:
-    """Who failed in which scenario, and why."""
+    """The failures: contender, scenario and reason."""
     return [
         f"{scenario['title']}: {name}: {result['fault']}"
         for scenario in results["scenarios"]

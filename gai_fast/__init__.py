@@ -88,7 +88,7 @@ __all__ = [
     "read_events",
 ]
 
-# Loaded when first asked for: who only encodes or decodes needs no asyncio, no configuration and no HTTP client.
+# Loaded at the first access: programs that only encode or decode need no asyncio, no configuration and no HTTP client.
 _LATER = {
     "EventManager": "gai_fast.callbacks",
     "Gateway": "gai_fast.gateway",

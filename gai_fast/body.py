@@ -1,6 +1,7 @@
 """The body of an upstream's response: a stream of frames, one JSON document, or an error. Sans-IO.
 
-Owns how that is told apart, and collects what is not a stream, within limits. Reads no frame and no JSON.
+Owns the decision which of these a body is, and collects bodies that are no stream, within limits. Reads no frame and
+no JSON.
 
 1. A status of 400 or above has an error body. A redirect, and a content type that is neither a stream's nor JSON, are
    refused.
@@ -28,9 +29,9 @@ _UNDECIDED: Final = frozenset((b"", b" ", b"\t", b"\r", b"\n", _BOM[:1]))
 
 
 class BodyKind(enum.Enum):
-    """What a body is."""
+    """The kinds of bodies."""
 
-    UNKNOWN = "unknown"  # nothing has come that decides
+    UNKNOWN = "unknown"  # no byte so far decides
     STREAM = "stream"
     WHOLE = "whole"  # one JSON document
     ERROR = "error"  # of a status of 400 or above
@@ -51,7 +52,7 @@ class Body:
         api: The API that answers.
 
     Attributes:
-        kind: What the body is, as far as that is known.
+        kind: The kind of the body, as far as it is known.
         is_array: The stream is one JSON array whose elements are the chunks.
         status: The HTTP status.
         headers: Lower-case names.
@@ -115,7 +116,7 @@ class Body:
         return bytes(self._buffer)
 
     def _recognised(self, data: bytes) -> bytes:
-        """Decides what the body is; returns the bytes to read, none while that is not decided."""
+        """Decides the kind of the body; returns the bytes to read, none before the decision."""
         first = data[:1]
         if self._buffer or first in _UNDECIDED:
             self._buffer += data
@@ -143,6 +144,6 @@ def unavailable(api: API, reason: str, what: str) -> Error:
     Args:
         api: The API that answered.
         reason: The finer code.
-        what: What it did, for the message.
+        what: Its fault, for the message.
     """
     return Error("provider_unavailable", f"{api.provider} {what}", reason=reason, provider=api.provider)

@@ -134,7 +134,7 @@ class OrderedEvents:
                 whole["tool_call"] = {**call, "input": call["input"].value}
         ordered = {key: whole[key] for key in sorted(whole, key=KEY_RANK.__getitem__) if not is_empty(whole[key])}
         self._events.append(ordered)  # type: ignore[arg-type]  # the keys are those of an event
-        self._seq = seq  # only now: what could not be ordered was not told
+        self._seq = seq  # only now: an event that cannot be ordered has no number
 
     def take(self) -> list[Event]:
         """The events since the last call."""
@@ -200,7 +200,7 @@ async def read_events(source: AsyncIterable[bytes]) -> AsyncIterator[Event]:
         try:
             items: list[Any] = parser.feed(chunk)
         except ValueError as problem:
-            # The items of the chunk before the fault, so that the result does not depend on the cuts of the source.
+            # The items before the fault, so that the result does not depend on the cuts of the source.
             for item in getattr(problem, "before", ()):
                 yield _event_in(item)
             raise

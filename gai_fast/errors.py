@@ -63,11 +63,11 @@ class GaiFastError(Exception):
 
 
 class Error(GaiFastError):
-    """What went wrong: a code, a message, and what a client may do about it.
+    """A failure: its code, a message, and whether a client may try again.
 
     Args:
         code: One of the thirteen codes.
-        message: For people; names what, where and what to do. Never holds a secret.
+        message: For people; names the fault, its place and a remedy. Never holds a secret.
         reason: A finer, stable word beside the code (`truncated`, `host`, …).
         temporary: Whether the same request may succeed later; by default the code decides.
         retry_after_ms: Milliseconds to wait, where known; clamped to `limits.retry_after_ms`.
@@ -125,7 +125,7 @@ class Error(GaiFastError):
 
     def payload(self) -> ErrorPayload:
         """Returns the `error` object of an event, keys in order, without empty ones."""
-        said = {
+        members = {
             "code": self.code,
             "message": self.message,
             "temporary": self.temporary,
@@ -133,7 +133,7 @@ class Error(GaiFastError):
             "phase": self.phase,
             "reason": self.reason,
         }
-        payload = ErrorPayload((key, value) for key, value in said.items() if value is not None)
+        payload = ErrorPayload((key, value) for key, value in members.items() if value is not None)
         payload.details = self.details
         return payload
 

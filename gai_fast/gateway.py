@@ -46,8 +46,8 @@ class Gateway:
     """Asks the models of a configuration. Open it with `async with`.
 
     Args:
-        settings: What is configured. By default nothing but the environment is read: the providers whose usual keys
-            are in it, and the model `demo`. For a file use `Gateway.from_config`.
+        settings: The configuration. By default only the environment is read: the providers whose usual keys are in it,
+            and the model `demo`. For a file use `Gateway.from_config`.
         sinks: Get the figures of every stream at its end.
 
     Raises:
@@ -105,7 +105,7 @@ class Gateway:
 
         Args:
             request: A native request.
-            events: Callbacks, called with the same events whether or not somebody iterates.
+            events: Callbacks, called with the same events whether or not the program iterates.
 
         Raises:
             TypeError: The request is no mapping.
@@ -140,11 +140,11 @@ class Gateway:
 
 
 class _Reading(enum.Enum):
-    """Whether somebody iterates over a stream."""
+    """Whether the program iterates over a stream."""
 
     NOT_BEGUN = "not begun"
     BEGUN = "begun"
-    DROPPED = "dropped"  # too much was unread, and the callbacks had it
+    DROPPED = "dropped"  # too many events were unread; the callbacks have had them
 
 
 class GatewayStream:
@@ -154,8 +154,9 @@ class GatewayStream:
     sent is an `error` event. Leaving the `async with` before the end cancels the upstream; leaving it after the end
     waits for async callbacks. A program that reads slowly, or whose callbacks are slow, slows the upstream down.
 
-    A stream with callbacks need not be iterated. If nobody has begun to when `limits.waiting_events` events are unread,
-    they are dropped: callbacks go on, `result` still gives the whole answer, and iterating raises `RuntimeError`.
+    A stream with callbacks need not be iterated. If the program has not begun to iterate when
+    `limits.waiting_events` events are unread, they are dropped: callbacks go on, `result` still gives the whole answer,
+    and iterating raises `RuntimeError`.
 
     Attributes:
         id: The stream's id.
@@ -324,10 +325,10 @@ class GatewayStream:
         """Returns the event for callbacks: `finish` and `error` hold the figures, too."""
         if event["type"] not in ("finish", "error") or self._session is None:
             return event
-        told: Any = {**event, "metrics": self._session.measured().as_dict()}
-        return cast("Event", told)
+        measured: Any = {**event, "metrics": self._session.measured().as_dict()}
+        return cast("Event", measured)
 
-    # Two may want the upstream paused: the program that iterates, and the callbacks.
+    # Two parties may pause the upstream: the program that iterates, and the callbacks.
 
     def _pause(self) -> None:
         self._pauses += 1
@@ -355,19 +356,19 @@ class GatewayStream:
         self._finish()
 
     def fail(self, error: Error) -> None:
-        """Ends the stream, which failed early: its error is an event like any other, if that was possible."""
+        """Ends a stream that failed early; its error is an event if the relay could emit one."""
         if self._has_done:
             self._finish()
         else:
             self.abort(error)
 
     def abort(self, error: Error) -> None:
-        """Ends the stream, which broke off without an event for that, with an `error` event all the same."""
+        """Ends a stream that broke off without an `error` event, with one."""
         self._failure = error
-        told: Event = {"type": "error", "error": error.payload()}
-        self._ready += [told, {"type": "done", "finished": False}]
+        event: Event = {"type": "error", "error": error.payload()}
+        self._ready += [event, {"type": "done", "finished": False}]
         if self._callbacks is not None:
-            self._callbacks.tell([told])
+            self._callbacks.tell([event])
         self._finish()
 
     def _finish(self) -> None:

@@ -78,10 +78,10 @@ class Limits:
     runs, sources that were sent, identifiers. 128,000 tokens of arguments, each a piece of its own, are 9 MiB."""
 
     kept_piece: int = 64
-    """What a string costs in that room besides its characters: its header (49 to 76) and its place in a list."""
+    """Bytes that a kept string costs besides its characters: its header (49 to 76) and its place in a list."""
 
     kept_word: int = 128
-    """Characters of an upstream's word for why it finished that are passed on: the longest in use have thirty."""
+    """Characters of an upstream's finish reason that are passed on: the longest in use have thirty."""
 
     collected_text: int = 64 * KIB
     """Bytes of copied text that wait for an adapter: more are parsed, which hands it over."""
@@ -206,7 +206,7 @@ class Limits:
     """Seconds between two warnings about one upstream: a key that is refused is refused for each request."""
 
     retry_window: float = 10.0
-    """Over how long requests and their retries are counted."""
+    """Seconds over which requests and their retries are counted."""
 
     retry_share: float = 0.1
     """Retries, as a part of all requests: an upstream that fails is asked a tenth more, not three times as much."""
@@ -221,7 +221,7 @@ class Limits:
     """The longest wait before a retry where the upstream named no time."""
 
     retry_jitter: float = 0.25
-    """How much of a wait is left to chance, so that requests that failed together are not retried together."""
+    """The random share of a wait, so that requests that failed together are not retried together."""
 
     upstream_tail: float = 1.0
     """Seconds in which an upstream may end its response after its last event: a round trip or two. Longer, and a new
@@ -295,10 +295,10 @@ class Limits:
     is as long as a header may be at most."""
 
     header_overhead: int = 4
-    """What a header costs besides its name and value: `: ` and its line end."""
+    """Bytes of a header besides its name and value: `: ` and its line end."""
 
     kernel_unsent: int = 128 * KIB
-    """Bytes for a client that the kernel holds beyond what is under way: more would only hide whether a slow client
+    """Bytes for a client that the kernel holds beyond those under way: more would only hide whether a slow client
     still takes any, and by its own measure the kernel holds up to 4 MiB."""
 
     pipelined: int = 16
@@ -319,19 +319,19 @@ class Limits:
     and the client would never see why."""
 
     log_block: int = 8 * KIB
-    """Bytes to which the small pieces of a log are joined: what a block costs besides is then 2 % of it."""
+    """Bytes to which the small pieces of a log are joined: a block's own cost is then 2 % of it."""
 
     log_piece_cost: int = 64
-    """What a piece costs a log besides its bytes: the header of a bytes object (33), the allocator's rounding (up to
-    15) and its place in a list, which grows by eighths (9)."""
+    """Bytes that a piece costs a log besides its own: the header of a bytes object (33), the allocator's rounding (up
+    to 15) and its place in a list, which grows by eighths (9)."""
 
     log_block_cost: int = 160
-    """What a block costs: the header (33), the allocator's own and rounding (up to 23), a tuple with its last number
-    (56 + 32) and a place in a deque (8)."""
+    """Bytes that a block costs besides its own: the header (33), the allocator's own and rounding (up to 23), a tuple
+    with its last number (56 + 32) and a place in a deque (8)."""
 
     log_stream_cost: int = 1536
-    """What a log costs that holds nothing: the object, its deque and list, strings and a place in a table are 1.1 KiB,
-    and how its stream ended up to 0.4 KiB (measured)."""
+    """Bytes that an empty log costs: the object, its deque and list, strings and a place in a table are 1.1 KiB,
+    and its ending up to 0.4 KiB (measured)."""
 
     batch: int = 64 * KIB
     """Characters that a batch may hold: what a read of the socket brings."""
@@ -364,7 +364,7 @@ class Limits:
     """Characters of a caller's key at most: a signed token has some hundred, and each is hashed before it is known."""
 
     secret: int = 8
-    """Characters of a header's value that is cut out of recordings: what is shorter may be a word of any answer."""
+    """Characters of a header's value that is cut out of recordings: a shorter value may be a word of any answer."""
 
     usage_models: int = 1024
     """Models whose usage is added up one by one: more than the largest providers offer, each 300 bytes and its name."""

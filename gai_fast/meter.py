@@ -37,13 +37,13 @@ class StreamMeter:
         self._paused_for = 0.0
 
     def asked(self, now: float) -> None:
-        """Notes that the upstream has been asked; of several attempts the one with the first delta counts."""
+        """Notes that the request was sent to the upstream; of several attempts the one with the first delta counts."""
         if self._asked is None:
             self._worked += now - self._began
         if self.counters.first_at is None:
             self._asked = now
 
-    def told(self, now: float) -> None:
+    def token_delivered(self, now: float) -> None:
         """Notes that the first delta has been handed to the client's connection; called once."""
         self._first = now
 

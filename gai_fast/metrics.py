@@ -20,7 +20,7 @@ NO_GAPS: Final = (0,) * (len(GAP_BOUNDS) + 1)
 """The gaps of a stream with one token, or none."""
 
 Outcome = Literal["finished", "failed", "cancelled", "disconnected", "refused"]
-"""How a stream ended; `refused`: it never began, because its request cannot be made of the upstream."""
+"""The ends of a stream; `refused`: it never began, because its request cannot be made of the upstream."""
 
 
 class StreamMetrics(Struct, frozen=True, kw_only=True):  # one for each stream: a frozen dataclass takes 3 µs more
@@ -33,15 +33,15 @@ class StreamMetrics(Struct, frozen=True, kw_only=True):  # one for each stream: 
             whole answer, one JSON object, is handed over at its end.
         upstream_time_to_first_token: From the request to the upstream until its first delta was read.
         gateway_overhead: The gateway's own work: until the upstream was asked, and on every read.
-        gaps: How many of the upstream's tokens came so long after the one before, for each of `GAP_BOUNDS` and for what
-            is longer. Of tokens that came in one read all but the first have no gap.
+        gaps: The number of gaps between the upstream's tokens, for each of `GAP_BOUNDS` and for longer ones. Of tokens
+            that came in one read all but the first have no gap.
         gap_sum: All gaps together: from the first token to the last.
-        backpressure: How long the upstream was not read because the client was slow.
+        backpressure: The time in which the upstream was not read because the client was slow.
         deltas: Deltas that the upstream sent.
         events: All events.
         bytes_in: Bytes of the upstream's body.
         bytes_out: Bytes for the client.
-        outcome: How the stream ended.
+        outcome: The end of the stream.
         code: The error's code, where it failed.
         finish_reason: The finish reason of the stream.
         usage: The usage of the stream (docs/events.md).
@@ -94,7 +94,7 @@ class StreamMetrics(Struct, frozen=True, kw_only=True):  # one for each stream: 
     def as_dict(self) -> dict[str, Any]:
         """The content of `Result.metrics`: times in milliseconds, rates a second, without what was not measured."""
         bounds = [*(bound * _MS for bound in GAP_BOUNDS), None]
-        told = {
+        figures = {
             "duration_ms": _milliseconds(self.duration),
             "time_to_first_token_ms": _milliseconds(self.time_to_first_token),
             "upstream_time_to_first_token_ms": _milliseconds(self.upstream_time_to_first_token),
@@ -111,7 +111,7 @@ class StreamMetrics(Struct, frozen=True, kw_only=True):  # one for each stream: 
             "retries": self.retries or None,
             "fallbacks": self.fallbacks or None,
         }
-        return {key: value for key, value in told.items() if value is not None}
+        return {key: value for key, value in figures.items() if value is not None}
 
 
 class MetricsSink(Protocol):

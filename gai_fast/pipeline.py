@@ -39,10 +39,10 @@ class StreamEventProcessor:
         drop: Iterable[str] = (),
         choices: Iterable[int] | None = None,
     ) -> StreamEventProcessor:
-        """Leaves events out; what frames a stream (`start`, `stream.reset`, …) always passes.
+        """Leaves events out; the events that frame a stream (`start`, `stream.reset`, …) always pass.
 
         Args:
-            function: Given an event that the others let pass; says whether it does.
+            function: Called with an event that the other arguments let pass; returns whether it passes.
             keep: The types that pass; `None`: all.
             drop: Types that do not pass.
             choices: Which choices' events pass, from 0; `None`: all.
@@ -51,13 +51,13 @@ class StreamEventProcessor:
             ValueError: There is no such type, or it cannot be left out.
         """
         step = FilterProcessor(function=function, keep=keep, drop=drop, choices=choices)
-        return self.then(lambda: step)  # it remembers nothing
+        return self.then(lambda: step)  # it has no state
 
     def transform(self, function: Callable[[Event], Event | None]) -> StreamEventProcessor:
-        """Puts what a function makes of an event into its place, `None` leaves it out.
+        """Replaces each event by the result of a function; `None` leaves the event out.
 
         Args:
-            function: Given every event but `start`, `finish`, `error` and `done`; must not change it.
+            function: Called with every event but `start`, `finish`, `error` and `done`; must not change it.
         """
         step = TransformProcessor(function)
         return self.then(lambda: step)
@@ -65,11 +65,11 @@ class StreamEventProcessor:
     def batch(self, *, characters: int | None = None, milliseconds: int | None = None) -> StreamEventProcessor:
         """Joins neighbouring deltas, up to a size or for a time; the joined event has `from_seq` … `seq`.
 
-        What is held is given out when the next event comes: nothing runs in between.
+        Held deltas are given out when the next event comes: nothing runs in between.
 
         Args:
-            characters: Give out what is held as soon as it has so many.
-            milliseconds: Give out what has been held for so long.
+            characters: Give out the held deltas as soon as they have so many.
+            milliseconds: Give out deltas that have been held for so long.
 
         Raises:
             ValueError: Neither is given, or one is not positive.
@@ -88,7 +88,7 @@ class StreamEventProcessor:
         return longer
 
     def apply(self, events: Iterable[Event]) -> Iterator[Event]:
-        """What the steps make of the events of one stream.
+        """Yields the events of one stream after all steps.
 
         Raises:
             Error: A step ends the stream.

@@ -35,15 +35,15 @@ from gai_fast.request import (
 
 def turns(request: Request) -> list[tuple[str, Message]]:
     """Returns the messages, each with its path in the request: `messages[2]`, `system` or `query`."""
-    said: list[tuple[str, Message]] = []
+    found: list[tuple[str, Message]] = []
     if request.system is not UNSET:
-        said.append(("system", SystemMessage(content=request.system)))
+        found.append(("system", SystemMessage(content=request.system)))
     messages: list[Message] = request.messages
     for at, message in enumerate(messages):
-        said.append((f"messages[{at}]", message))
+        found.append((f"messages[{at}]", message))
     if request.query is not UNSET:
-        said.append(("query", UserMessage(content=request.query)))
-    return said
+        found.append(("query", UserMessage(content=request.query)))
+    return found
 
 
 def conversation(request: Request) -> list[Message]:
@@ -193,7 +193,7 @@ _QUOTED: Final = re.compile(r"(Invalid (?:enum )?value) '.*'", re.S)
 
 
 def _check_parts(request: Request) -> None:
-    """Checks what the types cannot express."""
+    """Checks the rules that the types cannot express."""
     for index, message in enumerate(request.messages):
         for at, part in enumerate(() if isinstance(message.content, str) else message.content):
             if isinstance(part, ImagePart) and (part.url is UNSET) == (part.data is UNSET):

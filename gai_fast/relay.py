@@ -8,15 +8,16 @@ Rules (docs/events.md, "Ends"):
 1. `start` comes first, or an `error` without one.
 2. Exactly one of `finish` and `error`, then `done`, then nothing. `done.finished` is true where `finish` was sent.
 3. `finish` is held until the provider's end mark or the end of its body.
-4. A body that ends before the provider said why is `error {network, truncated}`; one that breaks after is a `finish`.
+4. A body that ends without a finish reason is `error {network, truncated}`; one that breaks after it is a `finish`.
 5. An unreadable chunk is left out and becomes a `warning`, or it ends the stream, as `on_malformed` says. The third in
    a row always ends it.
 6. The relay asks `failed` about a failure of the upstream before it passes it on. Where `failed` promises another
    attempt, `begin` follows instead. The content delivered by then is either void, which `stream.reset` announces, or
    the new attempt repeats it, which the transcript verifies; the client sees one stream.
-7. Whatever a part raises, in any call, ends the stream: an `Error` as itself, anything else as one `error {internal}`,
-   then `done`. This is not the upstream's failure: `failed` is not asked. `fault` keeps the exception for the caller to
-   log. Where the sink cannot take that end either, `is_cut` is true, and the caller must not end the response properly.
+7. Any exception of a part, in any call, ends the stream: an `Error` as itself, any other as one `error {internal}`,
+   then `done`. This is not the upstream's failure, so `failed` is not asked. `fault` keeps the exception for the caller
+   to log. Where the sink cannot take that end either, `is_cut` is true, and the caller must not end the response
+   properly.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ class EventSink(Protocol):
 
 
 class DeltaSink(EventSink, Protocol):
-    """A sink that also receives deltas which are written already: most of a stream, without an event for each."""
+    """A sink that also receives deltas that are written already: most of a stream, without an event for each."""
 
     @property
     def seq(self) -> int:
@@ -92,7 +93,7 @@ class FrameSink(EventSink, Protocol):
 
 
 class State(enum.Enum):
-    """How far a stream is."""
+    """The states of a stream."""
 
     IDLE = "idle"
     STREAMING = "streaming"
@@ -243,7 +244,7 @@ class Relay:
         self._failure: Error | None = None
         self._transcript = transcript
         self._continued: Literal["verified", "prefill"] | None = None
-        # Complete calls and usage of a failed attempt, for the end, until the attempt that heals it brings new content.
+        # Complete calls and usage of a failed attempt, for the end, until the next attempt brings new content.
         self._failed_rest: tuple[list[Event], dict[str, object]] | None = None
         self._chain = chain
         self._has_told = False
@@ -323,8 +324,8 @@ class Relay:
             frames: As for the class.
             upstream: As for the class.
             translate: As for the class.
-            continued: How the attempt goes on from the delivered content. `verified`: it repeats that first; `prefill`:
-                it begins behind it; `None`: the delivered content is void.
+            continued: The relation to the delivered content. `verified`: the attempt repeats it first; `prefill`: the
+                attempt begins behind it; `None`: the delivered content is void.
         """
         if self.is_over:
             return
@@ -455,7 +456,7 @@ class Relay:
             self._fail(self._blamed(error))
 
     def give_up(self) -> None:
-        """Ends the stream with the failure that another attempt was to heal: none can be made."""
+        """Ends the stream with the failure of the attempt before: no further attempt can be made."""
         if self._failure is not None:
             self.fail(self._failure)
 
@@ -472,11 +473,11 @@ class Relay:
         return True
 
     def _blamed(self, error: Error) -> Error:
-        """Returns the failure to pass on: that of an attempt that was to heal another one must not hide the first."""
+        """Returns the failure to pass on: the first one, where a later attempt failed too."""
         return error if self._continued is None or self._failure is None else self._failure
 
     def _name_phase(self, error: Error) -> None:
-        """Sets how far the answer was; `connect`, which only a connection can know, stays."""
+        """Sets the phase of an error; `connect`, which only a connection can know, stays."""
         if error.phase != "connect":
             error.phase = "mid_stream" if self.delivered else "first_event"
 
@@ -581,7 +582,7 @@ class Relay:
 
     @property
     def due_ms(self) -> int | None:
-        """When `tick` must be called if nothing comes before, in the time of `receive_data`."""
+        """The time at which `tick` must be called if nothing comes before, on the clock of `receive_data`."""
         return None if self._chain is None or self.state is not State.STREAMING else self._chain.due_ms
 
     def tick(self, now_ms: int) -> None:
@@ -602,7 +603,7 @@ class Relay:
 
     @property
     def _is_done_with(self) -> bool:
-        """Whether nothing more of the attempt counts."""
+        """Whether the rest of the attempt is ignored."""
         return self._body.kind is _IGNORED
 
     @property
@@ -730,9 +731,9 @@ class Relay:
     def _read_stray(self, stray: str) -> list[Event]:
         """Reads lines that are not SSE: some servers send their error so, with or without `error:` before it."""
         text = stray.removeprefix("error:").strip()
-        said = self._adapter.api.read_failure(parse_chunk(text)) if text.startswith(("{", "[")) else None
-        if said is not None:
-            raise self._adapter.error(said)
+        failure = self._adapter.api.read_failure(parse_chunk(text)) if text.startswith(("{", "[")) else None
+        if failure is not None:
+            raise self._adapter.error(failure)
         return []
 
     def _pass_on(self, raw: bytes, *, last: bool = False) -> None:
@@ -750,9 +751,9 @@ class Relay:
         text = self._body.collected.decode("utf-8", "replace").removeprefix("\ufeff").strip()
         try:
             answer = parse_chunk(text)
-            said = self._adapter.api.read_failure(answer)
-            if said is not None:
-                raise self._adapter.error(said)
+            failure = self._adapter.api.read_failure(answer)
+            if failure is not None:
+                raise self._adapter.error(failure)
             events = self._adapter.receive_whole(answer, text)
         except Error as error:
             self._fail_attempt(error)
@@ -822,11 +823,11 @@ class Relay:
                     return
             self.has_content = True
             if self._transcript is not None:
-                told = self._transcript.take(event)
-                if told is None:
+                new = self._transcript.take(event)
+                if new is None:
                     return
                 self._failed_rest = None
-                event, text = told, told[key]  # type: ignore[literal-required]  # as above
+                event, text = new, new[key]  # type: ignore[literal-required]  # as above
             self.delivered = True
             self.deltas += 1
             self._characters += len(text)
@@ -838,11 +839,11 @@ class Relay:
             is_content = kind not in _NO_CONTENT
             self.has_content = self.has_content or is_content
             if self._transcript is not None and kind not in _FRAME:
-                told = self._transcript.take(event)
-                if told is None:
+                new = self._transcript.take(event)
+                if new is None:
                     return
                 self._failed_rest = None
-                event = told
+                event = new
             self.delivered = self.delivered or is_content
             self.others += 1
             if kind in ("finish", "error"):
@@ -903,15 +904,15 @@ class Relay:
 
     def _partial_usage(self) -> dict[str, object]:
         """The usage up to an end that was not the provider's: its last count, or an estimate."""
-        said: dict[str, Any] = dict(self._adapter.usage or {})
-        if self._prompt_characters is None or (self.state is State.IDLE and not said):
-            return {**said, "source": "partial"} if said else {}
+        counted: dict[str, Any] = dict(self._adapter.usage or {})
+        if self._prompt_characters is None or (self.state is State.IDLE and not counted):
+            return {**counted, "source": "partial"} if counted else {}
         # An early count is of the first tokens: Anthropic's `message_start` counts one or eight.
         usage = self._estimated_usage("partial")
-        usage["input_tokens"] = said.get("input_tokens", usage["input_tokens"])
-        usage["output_tokens"] = max(said.get("output_tokens", 0), usage["output_tokens"])
+        usage["input_tokens"] = counted.get("input_tokens", usage["input_tokens"])
+        usage["output_tokens"] = max(counted.get("output_tokens", 0), usage["output_tokens"])
         usage["total_tokens"] = usage["input_tokens"] + usage["output_tokens"]
-        return {**said, **usage}
+        return {**counted, **usage}
 
     def _estimated_usage(self, source: Literal["estimated", "partial"]) -> dict[str, Any]:
         """Estimates by length: about four characters are a token, a rule of thumb of OpenAI's documentation."""
@@ -924,7 +925,7 @@ def _fault_error() -> Error:
 
 
 def _worded(problem: Exception) -> str:
-    """What is wrong with a chunk, without quoting it."""
+    """Describes the fault of a chunk, without quoting it."""
     # The exception that a chunk of another shape raises depends on the build.
     return str(problem) if isinstance(problem, Malformed) else "it has another shape"
 

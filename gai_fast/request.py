@@ -1,6 +1,6 @@
 """The native request: its shape.
 
-Owns what a caller may ask for (`docs/http-api.md`). Knows no provider, no route and no header; a provider's file
+Owns the fields of a request (`docs/http-api.md`). Knows no provider, no route and no header; a provider's file
 decides what that provider supports. Requests are read in `reading.py`: mypyc cannot compile msgspec's types.
 """
 
@@ -123,7 +123,7 @@ class ResponseFormat(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 class Reasoning(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How much the model should think."""
+    """The amount of thinking that is asked for."""
 
     effort: Effort | UnsetType = UNSET
     max_tokens: Annotated[int, Meta(ge=0, le=LIMITS.max_tokens)] | UnsetType = UNSET

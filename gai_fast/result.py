@@ -175,10 +175,10 @@ class Collector:
         value = call["input"]
         parsed = value.value if isinstance(value, JSONText) else value
         kept = parsed if self._plain else value
-        said = "".join(self._arguments.get(call_id, ()))
-        if not said.strip():
-            said = encode_json(value).decode()
-        self._calls.append(ToolCallResult(call_id, call.get("name", ""), kept, said))
+        arguments = "".join(self._arguments.get(call_id, ()))
+        if not arguments.strip():
+            arguments = encode_json(value).decode()
+        self._calls.append(ToolCallResult(call_id, call.get("name", ""), kept, arguments))
         if event.get("signature"):
             self._call_signatures[call_id] = event["signature"]
         self._parts.append({"type": "tool_call", "call_id": call_id, "name": call.get("name", ""), "input": kept})

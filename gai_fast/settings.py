@@ -21,7 +21,7 @@ ANONYMOUS: Final = "anonymous"
 """The caller of a request that needs no key."""
 
 _NAMED: Final = 10
-"""How many models a message names."""
+"""Models that a message names."""
 
 
 class Secret:
@@ -57,14 +57,14 @@ class _Snapshot:
 
 @dataclass(frozen=True, slots=True)
 class StreamSettings(_Snapshot):
-    """How one stream behaves. Times in seconds, sizes in bytes."""
+    """`[stream]`: the behaviour of one stream. Times in seconds, sizes in bytes."""
 
     heartbeat: float = 15.0
     """Silence towards a client after which a keep-alive is written, 0: never; well below the 60 s of nginx and ALB."""
     commit_after: float = 2.0
-    """How long the response head is held for the upstream's first event."""
+    """The longest time that the response head is held for the upstream's first event."""
     flush_interval: float = 0.0
-    """How long output may be gathered before it is written; 0: one turn of the loop."""
+    """The longest time that output is gathered before it is written; 0: one turn of the loop."""
     timestamps: bool = False
     """`ts` on every event of a compact stream."""
     envelope: Literal["compact", "full"] | None = None
@@ -78,7 +78,7 @@ class StreamSettings(_Snapshot):
     on_malformed: Literal["skip", "error"] = "skip"
     """Whether a chunk that cannot be read is left out with a warning, or ends the stream."""
     write_timeout: float = 30.0
-    """How long a client may read nothing before it is cut off."""
+    """The longest time in which a client reads nothing; then it is cut off."""
     client_buffer: int = 262144
     """Unsent bytes of one client above which the upstream is no longer read."""
     on_unsupported: Literal["error", "drop"] = "error"
@@ -87,14 +87,14 @@ class StreamSettings(_Snapshot):
 
 @dataclass(frozen=True, slots=True)
 class BreakerSettings(_Snapshot):
-    """When a failing upstream gets no requests. Times in seconds."""
+    """`breaker`: the times when a failing upstream gets no requests, in seconds."""
 
     failures: int = 5
     """Failures in a row that open the breaker, …"""
     window: float = 30.0
     """… where they come within this time."""
     open: float = 10.0
-    """How long the breaker stays open before one request goes through as a probe."""
+    """The time that the breaker stays open before one request goes through as a probe."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,9 +113,9 @@ class UpstreamSettings(_Snapshot):
     total_timeout: float = 600.0
     max_connections: int = 1000
     retries: int = 2
-    """How often a request that failed before its first content may be retried."""
+    """Retries of a request that failed before its first content."""
     breaker: BreakerSettings | None = BreakerSettings()
-    """`None`: a failing upstream gets its requests all the same."""
+    """`None`: a failing upstream still gets its requests."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +151,7 @@ class ServerSettings(_Snapshot):
     access_log: bool = False
     insecure: bool = False
     fast_lane: Literal["auto", "off"] = "auto"
-    """Whether streaming POSTs are answered without aiohttp, where nobody could notice."""
+    """Whether streaming POSTs are answered without aiohttp, where that makes no difference but speed."""
     app: str | None = None
     """`module:function`: called with the application before it starts."""
 
@@ -180,7 +180,7 @@ class StoreSettings(_Snapshot):
 
     url: str = "memory://"
     ttl: float = 600.0
-    """How long a log is kept after the end of its stream."""
+    """The time that a log is kept after the end of its stream."""
     max_bytes: int = 256 * MIB
     """The size of all logs; those of the streams that ended first are dropped first."""
     max_stream_bytes: int = 4 * MIB
@@ -241,5 +241,5 @@ class Settings(_Snapshot):
         raise NotFound(message=f"there is no model of this name; {hint}", reason="model")
 
     def model_names(self) -> list[str]:
-        """What the `model` of a request may be: the names of the models, and `<upstream>/<id>`."""
+        """The valid values of `model` in a request: the names of the models, and `<upstream>/<id>`."""
         return [*self.models, *[f"{name}/<id>" for name in self.upstreams]]

@@ -1,13 +1,13 @@
 """One timer wheel per loop: every heartbeat and every timeout of every stream.
 
-Owns: when a callback runs. It knows nothing of streams. A stream has one or two timers, most of which never fire, so
-setting and cancelling must be cheap, not firing. An active stream keeps its timer, and looks at the clock when it fires
-(`upstream.Exchange`).
+Owns the time at which a callback runs. Knows nothing of streams. A stream has one or two timers, most of
+which never fire, so setting and cancelling must be cheap, not firing. An active stream keeps its timer, and looks at
+the clock when it fires (`upstream.Exchange`).
 
-1. A timer never fires early; it fires at most one tick late, and the loop's own lateness more.
+1. A timer never fires early; it fires at most one tick and the loop's own delay late.
 2. With no timer set nothing runs: the loop has at most one handle of ours, for the earliest tick that holds a timer.
 3. Where the loop stood still (a blocking call, SIGSTOP), the sockets are read before timers fire: the wheel waits one
-   tick more, or a busy upstream would be taken for a silent one. uvloop runs timers before it reads.
+   tick more, so that a busy upstream is not taken for a silent one. uvloop runs timers before it reads.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Timer(Protocol):
     """A callback that waits for its time."""
 
     def cancel(self) -> None:
-        """Makes sure that it never runs from now on; idempotent."""
+        """Cancels the callback; idempotent."""
 
 
 class Timers(Protocol):
@@ -52,7 +52,7 @@ class TimerHandle:
         self._callback = callback
 
     def cancel(self) -> None:
-        """Makes sure that the callback never runs from now on; harmless after it ran, and twice."""
+        """Cancels the callback; does nothing after it has run, or a second time."""
         home = self._home
         if self in home:
             del home[self]
@@ -92,7 +92,7 @@ class TimerWheel:
         return self._count
 
     def schedule(self, deadline: float, callback: Callable[[], object]) -> TimerHandle:
-        """Runs a callback once the clock shows `deadline` (seconds) or more; one that is past runs with the next tick.
+        """Runs a callback once the clock shows `deadline` (seconds) or more; a past one runs with the next tick.
 
         An exception of the callback goes to the loop's exception handler and harms no other timer.
         """

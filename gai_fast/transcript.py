@@ -21,11 +21,11 @@ _Place = tuple[Any, ...]
 
 
 def _essence(event: Event) -> dict[str, Any]:
-    """Returns an event that is not a delta without the values that a provider makes anew for each answer."""
-    said: dict[str, Any] = {key: value for key, value in event.items() if key not in _MADE_UP}
-    if "server_tool" in said:
-        said["server_tool"] = {key: value for key, value in said["server_tool"].items() if key != "id"}
-    return said
+    """Returns an event that is not a delta, without the values that a provider makes anew for each answer."""
+    essence: dict[str, Any] = {key: value for key, value in event.items() if key not in _MADE_UP}
+    if "server_tool" in essence:
+        essence["server_tool"] = {key: value for key, value in essence["server_tool"].items() if key != "id"}
+    return essence
 
 
 _MADE_UP: Final = frozenset({"call_id", "signature", "safety", "usage", "provider_metadata"})
@@ -86,10 +86,10 @@ class Transcript:
         """Compares or notes an event of the answer.
 
         Returns:
-            The event for the client, without the part that it has; `None`: it has all of it.
+            The event for the client, without the part that the client has; `None`: the client has all of it.
 
         Raises:
-            Error: The attempt differs from the delivered content: the failure that it was to heal.
+            Error: The attempt differs from the delivered content: the failure of the attempt before.
         """
         kind = event["type"]
         if kind in _ASIDES:
@@ -122,8 +122,8 @@ class Transcript:
         self._at = len(self._said)
 
     def _match(self, place: _Place, event: Event) -> None:
-        expected, call_id, told = self._said[self._at]
-        if place != expected or self._offset or _essence(event) != _essence(told):
+        expected, call_id, known = self._said[self._at]
+        if place != expected or self._offset or _essence(event) != _essence(known):
             raise self._differs()
         if "call_id" in event:
             self._call_ids[event["call_id"]] = call_id[0]
@@ -132,15 +132,15 @@ class Transcript:
     def _compared(self, event: Event, key: str, place: _Place) -> Event | None:
         text: str = event[key]  # type: ignore[literal-required]  # as above
         while text and self._at < len(self._said):
-            expected, said, _ = self._said[self._at]
+            expected, known, _ = self._said[self._at]
             if place != expected:
                 raise self._differs()
-            here = said[0][self._offset : self._offset + len(text)]
+            here = known[0][self._offset : self._offset + len(text)]
             if not text.startswith(here):
                 raise self._differs()
             text = text[len(here) :]
             self._offset += len(here)
-            if self._offset == len(said[0]):
+            if self._offset == len(known[0]):
                 self._at, self._offset = self._at + 1, 0
         if not text:
             return None

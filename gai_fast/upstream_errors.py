@@ -148,22 +148,22 @@ def is_spent(words: Iterable[str]) -> bool:
     return any(word.lower() in _SPENT_WORDS for word in words)
 
 
-def from_upstream(said: UpstreamFailure, *, phase: Phase, provider: str, retry_after_ms: int | None = None) -> Error:
+def from_upstream(failure: UpstreamFailure, *, phase: Phase, provider: str, retry_after_ms: int | None = None) -> Error:
     """Builds the error for an upstream's failure, with the provider's meaning."""
-    code = classify(said.message, said.words, said.status)
-    temporary = CLASSES[code].default_temporary and not is_spent(said.words)
-    wait = said.retry_after_ms if retry_after_ms is None else retry_after_ms
+    code = classify(failure.message, failure.words, failure.status)
+    temporary = CLASSES[code].default_temporary and not is_spent(failure.words)
+    wait = failure.retry_after_ms if retry_after_ms is None else retry_after_ms
     return Error(
         code,
-        said.message or f"{provider} failed without saying why",
-        reason=next((word for word in said.words if _STABLE.fullmatch(word)), None),
+        failure.message or f"{provider} failed without saying why",
+        reason=next((word for word in failure.words if _STABLE.fullmatch(word)), None),
         temporary=temporary,
-        # Every answer has rate limit headers; where waiting does not help, clients must not be told to wait.
+        # Every answer has rate limit headers; where waiting does not help, clients get no time to wait.
         retry_after_ms=wait if temporary else None,
         phase=phase,
         provider=provider,
-        status=said.status if said.status in _OWN_STATUSES.get(code, ()) else None,
-        details=said.details,
+        status=failure.status if failure.status in _OWN_STATUSES.get(code, ()) else None,
+        details=failure.details,
     )
 
 
@@ -172,7 +172,7 @@ _OWN_STATUSES: Final[Mapping[Code, frozenset[int]]] = {
     "forbidden": frozenset({402}),
 }
 """The statuses of an upstream that are kept: those that `invalid_request` may have, since SDKs choose their
-exception class by them, and the one that says "billing" whatever the words beside it, for `for_client`."""
+exception class by them, and 402, which means billing whatever the words beside it, for `for_client`."""
 
 
 def for_client(error: Error, upstream: str, *, keep_details: bool = False) -> Error:

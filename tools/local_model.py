@@ -23,7 +23,7 @@ from pathlib import Path
 
 HOST = "127.0.0.1"
 MODEL = "smollm2-135m-instruct"
-"""What the llama server calls the model, in requests and in its chunks."""
+"""The llama server's name of the model, in requests and in its chunks."""
 
 START_SECONDS = 120.0
 STOP_SECONDS = 10.0

@@ -1,8 +1,7 @@
-"""Writes the generated parts of `docs/providers.md`: how each provider is reached, what it takes and what it answers.
+"""Writes the generated parts of `docs/providers.md`: each provider's address, its requests and its answers.
 
-Nothing is declared for this page. What an API takes is found by asking it: for a request with one thing in it, and
-whether that had to be left out. What its answers hold is what its adapter makes of the fixtures of its answers, so that
-a test stands behind each mark.
+Nothing is declared for this page. A request with one thing in it shows whether the API supports that thing or leaves it
+out. The fixtures of answers, read by the adapter, show what answers hold, so that a test stands behind each mark.
 
     python -m tools.provider_table
 """
@@ -67,7 +66,7 @@ _TAKEN: Final[Mapping[str, Mapping[str, Any]]] = {
     "`seed`": {"seed": 1},
     "`metadata`": {"metadata": {"user_id": "u1"}},
 }
-"""What a request may have in it, each alone."""
+"""The things that a request may hold, each alone."""
 
 _THOUGHT, _SIGNATURE = "Let me think of Oslo.", "c2lnbmF0dXJl"
 
@@ -82,7 +81,7 @@ _ANSWERED: Final[Mapping[str, str]] = {
     "audio": "audio.delta",
     "safety": "safety",
 }
-"""What answers may hold, by the type of its event."""
+"""The things that answers may hold, by the type of the event."""
 
 
 def apis() -> dict[str, API]:
@@ -135,7 +134,7 @@ def answered(name: str) -> set[str]:
 
 
 def requests_table(names: Iterable[str]) -> str:
-    """What each API takes."""
+    """The table of requests that each API supports."""
     every = apis()
     chosen = {name: every[name] for name in names}
     rows = {what: [takes(api, content) for api in chosen.values()] for what, content in _TAKEN.items()}
@@ -145,7 +144,7 @@ def requests_table(names: Iterable[str]) -> str:
 
 
 def answers_table(names: Iterable[str]) -> str:
-    """What the answers of each API hold."""
+    """The table of events in the answers of each API."""
     kinds = {name: answered(name) for name in names}
     rows = {what: [kind in kinds[name] for name in kinds] for what, kind in _ANSWERED.items()}
     rows["more than one choice"] = ["choice" in kinds[name] for name in kinds]
@@ -162,7 +161,7 @@ def table(columns: Iterable[str], rows: Mapping[str, Iterable[bool]]) -> str:
 
 
 def facts(provider: str) -> str:
-    """How a provider is reached."""
+    """The address and the key of a provider."""
     own = {name: api for name, api in apis().items() if name.partition(":")[0] == provider}
     first = next(iter(own.values()))
     address = f"`{first.base_url}`" if first.base_url else "has no default"

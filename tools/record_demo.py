@@ -24,7 +24,7 @@ TARGET = Path(__file__).resolve().parent.parent / "gai_fast" / "providers" / "de
 PROMPT = "Tell me a short story about a lighthouse keeper in five sentences."
 TEMPERATURE = 0.3
 SEED = 4
-"""Of some thirty answers of this small model the one that read best."""
+"""The prompt with the best of some thirty answers of this small model."""
 READ_BYTES = 65536
 
 

@@ -1,8 +1,8 @@
-"""The contenders: one file each, which describes it to the suite and, for those in Python, is its server too.
+"""The contenders: one file each. It describes the contender to the suite; for those in Python it is the server too.
 
 A file is imported by the suite's interpreter to read `CONTENDERS`, and run in the contender's own environment as
 `python -m benchmarks.contenders.NAME`: it imports nothing foreign at its top, and this package nothing but the standard
-library. What a server is to do stands in its environment variables, `Task`.
+library. The environment variables of a server hold its `Task`.
 """
 
 from __future__ import annotations
@@ -28,19 +28,19 @@ FILES: Final = (
 )
 
 Does = Literal["normalizes", "passes through", "copies bytes"]
-"""What becomes of an answer: parsed and written anew as other events · parsed or checked and passed on in the same
-dialect · copied without a look."""
+"""The treatment of an answer: parsed and written anew as other events · parsed or checked and passed on in the same
+dialect · copied unread."""
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """How a contender is asked, and how its answer is read.
+    """The requests that a contender gets, and the marks in its answers.
 
     Args:
-        path: What is posted to.
+        path: The path of the POST.
         body: The request, sent as JSON.
         key: The member of an event's object that holds the text of a delta.
-        end: What stands in the last event and in no other.
+        end: A text of the last event that no other event holds.
     """
 
     path: str
@@ -51,7 +51,7 @@ class Route:
 
 QUERY: Final = "Tell me a story about a lighthouse keeper."
 EVENTS: Final = Route("/api/v1/stream", {"model": "bench", "query": QUERY}, "text", '"finished":true')
-"""Normalized events: `gai.events.v1` and what the hand-written servers send."""
+"""Normalized events: `gai.events.v1` and those of the hand-written servers."""
 CHAT: Final = Route(
     "/v1/chat/completions",
     {
@@ -70,14 +70,14 @@ MEMORY: Final = Route("/memory", {}, "text", '"finished":true')
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a contender runs.
+    """The place that a contender runs in.
 
     Args:
         python: The interpreter of its environment.
         port: The port to listen on, on loopback.
         upstream: The URL of the fake provider; empty: there is none in this scenario.
         folder: An empty folder for its files, gone afterwards.
-        cache: The folder that stays, for what is built once.
+        cache: A folder that is kept, for builds.
     """
 
     python: Path
@@ -97,20 +97,20 @@ class Contender:
     """One line of the report.
 
     Args:
-        name: As the report calls it.
-        does: What it does with an answer.
-        note: How it does that, in a sentence.
-        command: What is run.
-        route: How it is asked for a relayed answer; `None`: it relays none.
-        memory: How it is asked for an answer that it makes itself; `None`: it makes none.
-        requirements: What pip installs into an environment of its own; empty: it runs in the suite's.
+        name: Its name in the report.
+        does: Its treatment of an answer.
+        note: The means, in a sentence.
+        command: The command that runs it.
+        route: The request for a relayed answer; `None`: it relays none.
+        memory: The request for an answer that it makes itself; `None`: it makes none.
+        requirements: The packages of its own environment; empty: it runs in the suite's.
         distributions: The packages whose versions are reported.
         version: Instead, a command that prints the version.
-        prepare: Builds what the command runs; its `RuntimeError` says why that cannot be.
+        prepare: Builds the program of the command; its `RuntimeError` holds the reason of a failure.
         environment: Variables besides those of `Task`.
         quick: Whether `make bench-quick` measures it.
         most_streams: Streams it is asked to hold open at most.
-        start_seconds: How long it may take to listen.
+        start_seconds: The longest time until it listens.
     """
 
     name: str
@@ -136,10 +136,10 @@ def load() -> list[Contender]:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """What a server of ours is told, as environment variables.
+    """The task of a server of ours, as environment variables.
 
     Args:
-        port: Where to listen, on loopback.
+        port: The port to listen on, on loopback.
         upstream: The URL to ask, path included; empty: none.
         events: Deltas of an answer from memory.
         words: The file of their texts.

@@ -1,4 +1,4 @@
-"""What the contenders in Python share: reading OpenAI's stream, and the events they send. orjson is their JSON library.
+"""Code that the contenders in Python share: reading OpenAI's stream, and their events. orjson is their JSON library.
 
 Every contender that normalizes does the same work: it parses each chunk and sends `text.delta` with a number, then
 `finish` with the reason and the usage, then `done`. They differ in how an event becomes bytes on a socket.
@@ -28,7 +28,7 @@ class ChatReader:
         self._rest = b""
 
     def feed(self, data: bytes) -> list[str]:
-        """The texts in what one read brought."""
+        """The texts in the bytes of one read."""
         *lines, self._rest = (self._rest + data).split(b"\n")
         texts = []
         for line in lines:
@@ -64,7 +64,7 @@ class Upstream:
     """The provider, asked with aiohttp: the fastest HTTP client of Python in wide use.
 
     Args:
-        url: What to post to.
+        url: The URL of the POST.
     """
 
     def __init__(self, url: str) -> None:
@@ -91,7 +91,7 @@ class Upstream:
 
 
 async def from_memory(texts: list[str]) -> AsyncIterator[dict[str, Any]]:
-    """The events of an answer that is all there."""
+    """The events of an answer that has arrived whole."""
     for seq, text in enumerate(texts, 1):
         yield delta(seq, text)
     reader = ChatReader()

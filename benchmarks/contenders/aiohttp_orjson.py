@@ -1,4 +1,4 @@
-"""What a good engineer writes by hand: aiohttp on both sides, orjson, one write for all that a read brought."""
+"""A careful server written by hand: aiohttp on both sides, orjson, one write for all frames of a read."""
 
 from __future__ import annotations
 

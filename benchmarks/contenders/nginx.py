@@ -1,4 +1,4 @@
-"""nginx, `proxy_pass` without buffering: what it costs to copy the bytes. The baseline of every ratio."""
+"""nginx, `proxy_pass` without buffering: the cost of copying the bytes. The baseline of every ratio."""
 
 from __future__ import annotations
 

@@ -16,6 +16,6 @@ flags; of whole requests, for the same libraries as well. Elsewhere `check` says
 where `GAI_FAST_REQUIRE_ALL` is set. valgrind cannot run AVX-512, so that form of the kernels is not counted: parity
 tests compare its results, `ci/bench.sh` its times.
 
-    python -m benchmarks.instructions check      # tables; 1 where something is worse or better by more than 3 %
-    python -m benchmarks.instructions accept     # writes what is counted now into the baselines; after make install
+    python -m benchmarks.instructions check      # tables; exit code 1 where a figure differs by more than 3 %
+    python -m benchmarks.instructions accept     # writes the present counts into the baselines; after make install
 """

@@ -33,13 +33,13 @@ def compare(
     *,
     is_required: bool = False,
 ) -> tuple[list[str], bool]:
-    """The table, and whether all is as it was.
+    """Returns the table, and whether all figures equal the baseline.
 
     Args:
-        costs: What was measured.
+        costs: The measured figures.
         baseline: By environment and case: `instructions` and `allocations` an event.
         where: The environment.
-        growths: What twice as much costs by what it costs once.
+        growths: The cost of twice the work, divided by that of once.
         is_required: Whether it is a failure that there is no baseline for `where`.
     """
     known = baseline.get(where, {})
@@ -80,12 +80,12 @@ def compare(
 
 
 def requires_all() -> bool:
-    """Whether what cannot be compared is a failure."""
+    """Whether a figure without a baseline is a failure."""
     return os.environ.get("GAI_FAST_REQUIRE_ALL", "") not in ("", "0")
 
 
 def check() -> tuple[list[str], bool]:
-    """Counts everything and compares it with the baselines: the tables, and whether all is as it was.
+    """Counts everything and compares it with the baselines. Returns the tables, and whether all figures equal them.
 
     Raises:
         RuntimeError: It cannot be counted here.
@@ -103,13 +103,13 @@ def check() -> tuple[list[str], bool]:
 
 
 def load_baseline(path: Path) -> Baseline:
-    """What was accepted, by environment."""
+    """The accepted figures, by environment."""
     found: Baseline = json.loads(path.read_text()) if path.exists() else {}
     return found
 
 
 def accept() -> list[str]:
-    """Counts everything and writes it into the baselines: what was written.
+    """Counts everything and writes it into the baselines. Returns the written figures.
 
     Raises:
         RuntimeError: It cannot be counted here, or the modules of this build are interpreted.

@@ -1,4 +1,4 @@
-"""What is counted: each case does something n times with one kernel."""
+"""The counted cases: each calls one kernel n times."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ class Peer:
 
 
 class Loop:
-    """Callbacks that wait for the next turn, and the one of what is watched."""
+    """Holds the callbacks of the next turn, and that of the watched descriptor."""
 
     def __init__(self) -> None:
         self.due: list[Callable[[], None]] = []
@@ -160,7 +160,7 @@ def borrowed() -> Run:
     stream = Alone(Peer(upstream), Peer(client))
     program.settimeout(5)
     stream.take(4)
-    provider.send(stream.read)  # what is written for it goes through the connection, which then lends its socket
+    provider.send(stream.read)  # writing goes through the connection, which then lends its socket
     stream.loop.read()
 
     def run(n: int) -> None:
@@ -217,7 +217,7 @@ def chunked() -> Run:
     return run
 
 
-# Frames as the services send them: what varies beside the text is the second argument.
+# Frames as the services send them; the second argument is the part that varies beside the text.
 
 
 def chat(text: str, varying: str) -> bytes:
@@ -242,7 +242,7 @@ def json_answer(size: int = 4, **options: Any) -> Run:
 
 
 def json_parsed_anew() -> Run:
-    """The same as it must not be done: all text so far, parsed with every delta."""
+    """A quadratic version of the same: all text so far, parsed with every delta."""
 
     def run(n: int) -> None:
         text = ""
@@ -325,13 +325,13 @@ GROWTHS: dict[str, Callable[[], Run]] = {
     "JSON answer followed, snapshots": lambda: json_answer(1, snapshots_ms=0),
     "JSON answer parsed anew": json_parsed_anew,
 }
-"""Of what the interpreter does for us only the growth is judged, in all instructions of the process."""
+"""Cases in pure Python: only their growth is checked, in all instructions of the process."""
 QUADRATIC: Final = "JSON answer parsed anew"
-"""The one that must not be linear, so that it is known that this is seen."""
+"""A case that is not linear: it proves that the check notices."""
 STEPPED: Final = {"JSON answer followed, snapshots": 2.3}
 """Snapshots of a short text come with every delta; they become rarer as it grows."""
 GROWTH_COUNT: Final = 20
 COUNT: Final = 500
-"""How often a case is done, and then twice as often."""
+"""Repetitions of a case; it also runs twice as often."""
 COUNTS: Final = {"frame copied, chat, byte by byte": 50, "SSE event parsed, byte by byte": 100}
-"""Those that do more at a time."""
+"""Cases with more work in each repetition, and their repetitions."""

@@ -1,4 +1,4 @@
-"""Runs the cases under callgrind and reads what it counted.
+"""Runs the cases under callgrind and reads its counts.
 
 One process for all of them: valgrind starts slowly. It counts nothing until the first mark, and writes one file a mark.
 """
@@ -32,7 +32,7 @@ _NAMED = re.compile(r"(c?(?:ob|fi|fl|fe|fn))=(?:\((\d+)\))?\s*(.*)")
 
 @dataclass(frozen=True, slots=True)
 class Counted:
-    """What one of callgrind's files holds.
+    """The counts in one of callgrind's files.
 
     Args:
         kernels: Instructions in our kernels.
@@ -49,16 +49,16 @@ class Counted:
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What one case costs, an event."""
+    """The cost of one case, an event."""
 
     instructions: float
     allocations: float
     growth: float
-    """What twice as many events cost, by what they cost once."""
+    """The cost of twice as many events, divided by that of once."""
 
 
 def environment() -> str:
-    """What the counts depend on."""
+    """The environment that the counts depend on."""
     simd = importlib.import_module("gai_fast._native.encoders")
     version = ".".join(platform.python_version_tuple()[:2])
     # Extensions are compiled with the flags that the interpreter was.
@@ -68,7 +68,7 @@ def environment() -> str:
 
 
 def measure() -> tuple[dict[str, Cost], dict[str, float]]:
-    """The cost of each case; and of those in `GROWTHS`, what twice as much costs by what it costs once.
+    """The cost of each case; and of those in `GROWTHS`, the cost of twice the work, divided by that of once.
 
     Raises:
         RuntimeError: valgrind or a C compiler is missing, or a run failed.
@@ -103,7 +103,7 @@ def _cost(n: int, once: Counted, twice: Counted) -> Cost:
 
 
 def build_marks(folder: Path) -> Path:
-    """Compiles the library by which a process tells callgrind what to count.
+    """Compiles the library through which a process controls callgrind.
 
     Raises:
         RuntimeError: There is no C compiler, or valgrind's headers are missing.
@@ -137,7 +137,7 @@ def run_cases(marks_path: str) -> None:
     for name, make in (CASES | GROWTHS).items():
         run = make()
         n = GROWTH_COUNT if name in GROWTHS else COUNTS.get(name, COUNT)
-        run(n)  # what is done once: buffers grow, strings are made
+        run(n)  # warm-up: buffers grow, strings are made
         for times in (1, 2):
             marks.gai_count_from_here()
             run(times * n)
@@ -168,7 +168,7 @@ def read(file: Path) -> Counted:
         elif position := _POSITION.match(line):
             is_ours = "/gai_fast/_native/" in here["ob"]
             if called:
-                # What the call cost is the callee's.
+                # The cost of the call is the callee's.
                 if is_ours and here["cfn"].partition("@")[0] in _ALLOCATORS:
                     allocations += called
                 called = 0

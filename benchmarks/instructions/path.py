@@ -2,7 +2,7 @@
 
 The driver is client and upstream in one thread. It sends the next bytes only when the last ones have arrived, so every
 run does the same in the same order. All of the server's process is counted, the interpreter and the modules that mypyc
-compiled included; libc is left out, since what it does to copy bytes depends on the machine.
+compiled included; libc is left out, since its ways to copy bytes depend on the machine.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ FIXTURES: Final = ROOT / "tests/corpus/fixtures"
 NATIVE: Final = "/api/v1/stream"
 CHAT: Final = "/v1/chat/completions"
 SECONDS: Final = 30
-"""What the server may take for one answer, or to write what it counted."""
+"""Seconds in which the server must answer, or write its counts."""
 WARM_UP: Final = 30
 """Requests before the counted ones: templates are learned, connections opened, strings made."""
 REQUESTS: Final = 20
@@ -49,7 +49,7 @@ class Case:
     Args:
         provider: The upstream's provider.
         path: The route that is asked.
-        pieces: What the upstream sends; each after the client has seen what the one before it became.
+        pieces: The bytes that the upstream sends; each after the client has received the result of the one before.
     """
 
     provider: str
@@ -93,7 +93,7 @@ def at_once(deltas: int) -> list[bytes]:
 
 
 def one_by_one(deltas: int) -> list[bytes]:
-    """An answer of which each delta is sent when the one before it has arrived."""
+    """An answer whose deltas are sent one by one, each when the one before it has arrived."""
     return [_SSE + _delta("first"), *([_delta(" tok")] * deltas), _END]
 
 
@@ -118,7 +118,7 @@ ALONE: Final = "event that comes alone"
 
 
 def path_environment() -> str:
-    """What the counts depend on beside what those of the kernels do: the interpreter and the libraries."""
+    """The environment that the counts depend on: that of the kernels, the interpreter and the libraries."""
     found = ", ".join(f"{name} {version(name)}" for name in ("uvloop", "httptools", "msgspec", "orjson"))
     python = ".".join(map(str, sys.version_info[:3]))
     return f"whole path: {environment()}, cpython {python}, {found}"
@@ -131,7 +131,7 @@ def measure_path(folder: Path) -> dict[str, Cost]:
         folder: An empty folder.
 
     Raises:
-        RuntimeError: valgrind or a C compiler is missing, or the server did not do what it must.
+        RuntimeError: valgrind or a C compiler is missing, or the server did not answer as it must.
     """
     with ExitStack() as stack:
         server = Server(stack, folder, {make().provider for make in CASES.values()})
@@ -142,7 +142,7 @@ def measure_path(folder: Path) -> dict[str, Cost]:
 
 
 def serve(marks_path: str, configuration: str) -> None:
-    """Under valgrind: the server; SIGUSR1 begins to count, SIGUSR2 writes what was counted."""
+    """Under valgrind: the server; SIGUSR1 begins to count, SIGUSR2 writes the counts."""
     marks = CDLL(marks_path)
 
     def begin(number: int, frame: FrameType | None) -> None:
@@ -165,7 +165,7 @@ class Server:
     Args:
         stack: Ends the process and closes the sockets.
         folder: Where callgrind writes to.
-        providers: Those that are asked.
+        providers: The providers of the upstreams.
     """
 
     def __init__(self, stack: ExitStack, folder: Path, providers: set[str]) -> None:

@@ -47,7 +47,7 @@ class Progress:
         self._is_terminal = sys.stderr.isatty()
 
     def step(self, text: str) -> None:
-        """Something begins."""
+        """Shows that a step begins."""
         self._done += 1
         if not self._is_terminal:
             print(f"[{self._done}/{self._total}] {text}", file=sys.stderr, flush=True)
@@ -61,7 +61,7 @@ class Progress:
         print(f"\r\033[K{line[: width - 1]}", end="", file=sys.stderr, flush=True)
 
     def end(self) -> None:
-        """Leaves the line to who comes next."""
+        """Ends the line, for other output."""
         if self._is_terminal:
             print("\r\033[K", end="", file=sys.stderr, flush=True)
 
@@ -92,7 +92,7 @@ def _commit() -> str:
 def _install(
     contenders: Sequence[Contender], folder: Path
 ) -> tuple[list[tuple[Contender, Path]], list[dict[str, str]]]:
-    """Who takes part, and what the report says of everybody."""
+    """The contenders that take part, and their lines in the report."""
     progress = Progress(len(contenders))
     there, told = [], []
     for contender in contenders:

@@ -1,4 +1,4 @@
-"""Where contenders are installed and tools are built: folders under `benchmarks/.cache`, kept from run to run.
+"""The folders of installed contenders and built tools, under `benchmarks/.cache`, kept from run to run.
 
 An environment is made for the exact requirements it is named after, so a changed list makes a new one. The folder
 ignores itself.
@@ -80,10 +80,10 @@ def interpreter(contender: Contender) -> Path:
 
 
 def prepare(contender: Contender, place: Place) -> None:
-    """Builds what a contender needs besides packages.
+    """Builds the parts of a contender that are no packages.
 
     Raises:
-        Fault: That cannot be.
+        Fault: It cannot be built.
     """
     if contender.prepare is not None:
         try:
@@ -93,7 +93,7 @@ def prepare(contender: Contender, place: Place) -> None:
 
 
 def version(contender: Contender, place: Place) -> str:
-    """What is installed, in one line."""
+    """The installed versions, in one line."""
     if contender.version is not None:
         said = _run(contender.version(place), ASK_SECONDS, contender.environment)
     else:
@@ -102,7 +102,7 @@ def version(contender: Contender, place: Place) -> str:
 
 
 def _run(command: Sequence[str], seconds: float, environment: Mapping[str, str] | None = None) -> str:
-    """What a program prints.
+    """The output of a program.
 
     Raises:
         Fault: It fails.

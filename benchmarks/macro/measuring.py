@@ -1,4 +1,4 @@
-"""Runs scenarios: contenders take turns (A B A B …), every answer is checked, and what was wrong has no time.
+"""Runs scenarios: contenders take turns (A B A B …), every answer is checked, and a wrong one gives no figure.
 
 A result holds a sample for every turn, or the reason why it has none. The figures of a sample are of one load; the
 report makes medians of them.
@@ -25,7 +25,7 @@ LIMIT_SECONDS: Final = 60
 WARM_UP_MILLISECONDS: Final = 200
 LOOK_SECONDS: Final = 0.1
 DIRECT: Final = "no relay"
-"""The upstream asked directly: what the tools themselves and the loopback cost."""
+"""The upstream asked directly: the cost of the tools and the loopback."""
 
 Sample = dict[str, Any]
 Result = dict[str, Any]
@@ -36,7 +36,7 @@ Step = Callable[[Scenario, str], None]
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Whom the client asks.
+    """The server that the client asks.
 
     Args:
         process: The relay, `None` where the upstream itself is asked.
@@ -55,9 +55,9 @@ class Measuring:
     """One run.
 
     Args:
-        contenders: Who takes part, each with the interpreter of its environment.
+        contenders: The contenders, each with the interpreter of its environment.
         folder: An empty folder for files of this run.
-        step: Told of progress.
+        step: Called before every turn, with the contender's name.
 
     Raises:
         Fault: The tools cannot be built.
@@ -73,22 +73,22 @@ class Measuring:
         self._words.write_text("".join(f"{word}\n" for word in WORDS), encoding="utf-8")
 
     def names(self, scenario: Scenario) -> list[str]:
-        """Who takes part in a scenario."""
+        """The contenders that take part in a scenario."""
         direct = [DIRECT] if scenario.kind in ("paced", "first") else []
         return direct + [name for name, (one, _) in self._contenders.items() if _route(one, scenario) is not None]
 
     def turns(self, scenario: Scenario) -> int:
-        """How often `step` is called for a scenario."""
+        """The number of calls of `step` for a scenario."""
         return len(self.names(scenario)) * scenario.rounds * len(scenario.connections)
 
     def run(self, scenario: Scenario) -> dict[str, Result]:
-        """The results of all who take part.
+        """The results of all contenders.
 
         Raises:
             Fault: The upstream cannot be started.
         """
         results: dict[str, Result] = {name: {"samples": []} for name in self.names(scenario)}
-        # What one holds in memory is measured in fresh processes one by one; for the rest all are up, idle but one.
+        # Memory is measured in fresh processes, one by one. For all else all contenders run, and all but one are idle.
         groups = [[name] for name in results] if scenario.kind == "streams" else [list(results)]
         with ExitStack() as stack:
             provider = self._start_provider(stack, scenario)
@@ -198,7 +198,7 @@ class Measuring:
         finally:
             ended.set()
             watcher.join()
-        # The first level's start is what all levels are compared with: freed memory is kept for the next one.
+        # All levels are compared with the start of the first one: freed memory is kept for the next level.
         return sample | {"resident_kib_before": before, "resident_kib_most": most}
 
     def _drive(self, scenario: Scenario, target: Target, load: dict[str, int]) -> Sample:
@@ -227,7 +227,7 @@ def _checked(sample: Sample) -> Sample:
     """A sample in which every answer was right.
 
     Raises:
-        Fault: One was not.
+        Fault: An answer was wrong.
     """
     bad, all_of_them = sample["wrong"] + sample["failed"], sample["answers"] + sample["wrong"] + sample["failed"]
     if bad:
@@ -239,7 +239,7 @@ def _checked(sample: Sample) -> Sample:
 
 @contextlib.contextmanager
 def _told(result: Result) -> Iterator[None]:
-    """Where something fails, that is the result, and the samples before it count for nothing."""
+    """A failure is the result of the whole scenario; the samples before it do not count."""
     try:
         yield
     except Fault as fault:

@@ -1,7 +1,7 @@
-"""Processes: where they run, when they are ready, what they cost, how they end.
+"""Processes of the suite: their cores, readiness, cost and end.
 
 CPU is the kernel's own accounting of a process and all its descendants, from `/proc` (Linux): it holds on a noisy
-machine where wall time does not. Knows nothing of what is measured.
+machine where wall time does not. Knows no scenario.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ PAGE_KIB: Final = os.sysconf("SC_PAGE_SIZE") // 1024
 
 
 class Fault(Exception):
-    """A process did not do what it was started for; the text says why."""
+    """A process failed; the text holds the reason."""
 
 
 def cores() -> tuple[int, int] | None:
@@ -45,7 +45,7 @@ PORTS: Final = itertools.cycle(random.sample(range(10_000, 30_000), 10_000))
 
 
 def free_port() -> int:
-    """A port on loopback that nobody uses now, and that is not given twice."""
+    """A free port on loopback, given only once."""
     for port in PORTS:
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.bind(("127.0.0.1", port))
@@ -58,8 +58,8 @@ class Process:
 
     Args:
         name: For messages.
-        command: What to run.
-        log: Where its output goes.
+        command: The command.
+        log: The file of its output.
         environment: Variables besides this process's own.
         folder: Its working directory.
     """
@@ -134,7 +134,7 @@ class Process:
         return (everybody[pid] for pid in tree if pid in everybody)
 
     def stop(self) -> None:
-        """Ends the whole group: SIGTERM, and SIGKILL for who stays."""
+        """Ends the whole group: SIGTERM, then SIGKILL."""
         self._signal(signal.SIGTERM)
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(STOP_SECONDS)

@@ -1,4 +1,4 @@
-"""What is measured: the shapes of load, in a quick and a full edition."""
+"""The scenarios: the shapes of load, in a quick and a full edition."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ class Scenario:
     """One shape of load.
 
     Args:
-        key: In the results.
-        title: In the report.
-        about: What happens, in a sentence.
-        kind: What is read from it.
+        key: Its name in the results.
+        title: Its name in the report.
+        about: Its description, in a sentence.
+        kind: The kind of load, which decides on the figures.
         events: Deltas of an answer.
         connections: Answers at once; of kind `streams`, each number of them in turn.
         rounds: Times that the contenders take turns.
-        milliseconds: How long one turn lasts; answers that have begun are waited for.
+        milliseconds: The length of one turn; answers that have begun are waited for.
         interval_us: Between two deltas; 0: the whole answer is there at once.
         vary: Whether the upstream's frames differ in more than their text.
     """

@@ -1,4 +1,4 @@
-"""What every micro benchmark shares: the two implementations, the core, and the table at the end."""
+"""The shared parts of all micro benchmarks: the two implementations, the core, and the table at the end."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def one_core() -> Iterator[None]:
 
 
 def blocks_kept(call: Callable[[], Any], events: int) -> float:
-    """Blocks of Python's allocator that a call leaves behind, an event: its results, and what a buffer keeps.
+    """Blocks of Python's allocator that a call leaves behind, an event: its results, and the memory of buffers.
 
     Blocks that are freed again are not seen: calls of allocators are counted by `benchmarks.instructions`.
     """
@@ -68,7 +68,7 @@ def blocks_kept(call: Callable[[], Any], events: int) -> float:
 
 @pytest.fixture
 def measure(benchmark: Any, request: pytest.FixtureRequest) -> Callable[..., None]:
-    """Times a call that handles so many events, and notes what Go's gai says of the same (`""`: nothing)."""
+    """Times a call that handles so many events, and notes the published figure of Go's gai (`""`: none)."""
 
     def measured(call: Callable[[], Any], *, events: int = 1, recera: str = "") -> None:
         kept = blocks_kept(call, events)

@@ -1,4 +1,4 @@
-"""Every step of an event's way, alone; then a whole answer of 100 events, and there and back again."""
+"""Every step of an event's way, alone; then a whole answer of 100 events, and a round trip."""
 
 from __future__ import annotations
 
@@ -217,7 +217,7 @@ def test_relay_events_whose_ids_vary(relayed: Callable[[bytes], bytes], measure:
 
 
 def named(kind: str, rest: str) -> str:
-    """An event whose type is told twice."""
+    """An event whose type stands twice in its frame."""
     return f'event: {kind}\ndata: {{"type":"{kind}",{rest}}}\n\n'
 
 
@@ -259,12 +259,12 @@ DELTAS: dict[str, tuple[str, str]] = {
     ),
     "ollama": ("", '{"model":"mock","created_at":"x","message":{"role":"assistant","content":"token"},"done":false}\n'),
 }
-"""How an answer begins, and a delta of it."""
+"""The beginning of an answer, and a delta of it."""
 
 
 @pytest.mark.parametrize("dialect", DELTAS)
 def test_relay_events_that_no_template_copies(relayed: Callable[..., bytes], measure: Measure, dialect: str) -> None:
-    """In each another member is there that no other has."""
+    """Each has a member that no other has."""
     opening, delta = DELTAS[dialect]
     provider = dialect.partition(",")[0]
     body = "".join([opening, *(delta.replace("{", f'{{"x{n}":1,', 1) for n in range(300))]).encode()

@@ -426,8 +426,8 @@ cdef class DeltaCopier:
                     continue
                 if status == GAI_COPY_DONE:
                     status = gai_match_tail(learned, &at, end, places, said, at - said)
-                # An empty delta is none, what may be beyond the limit is the framer's to judge, and the long way hands
-                # over what was collected.
+                # An empty delta is none, the framer judges frames that may exceed the limit, and the long way hands over
+                # the collected text.
                 if status == GAI_COPY_DONE and (
                     not more or <size_t>(at - frame) > limit or template.kind.collected.size > COLLECTED
                 ):
@@ -770,7 +770,7 @@ cdef class StreamCounters:
 
     @property
     def first_at(self):
-        """When the read with the first delta came, or None."""
+        """The time of the read with the first delta, or None."""
         return self._first if self._has_begun else None
 
     @property
@@ -889,7 +889,7 @@ cdef class FastPath:
             body = chunks.take_apart(data, 0, held)
             copier._held = b""
             if chunks.broken or chunks._state == END or chunks.overhead > PLAIN_OVERHEAD:
-                # The exchange must see the end of the body, or what is wrong with it.
+                # The exchange must see the end of the body, or its fault.
                 self.note(began, -ahead)
                 return body
             size = PyBytes_GET_SIZE(body)

@@ -43,14 +43,14 @@ class StreamCounters:
 
     Args:
         bounds: Of the gaps between deltas.
-        began: When the stream began.
+        began: The time at which the stream began.
 
     Attributes:
         worked: The sum of the times that reads took to handle, in seconds.
         received: Bytes read.
         sent: Bytes written.
         deltas: Deltas so far.
-        first_at: When the read with the first delta came; `None` before.
+        first_at: The time of the read with the first delta; `None` before.
         gap_sum: The sum of the gaps between deltas.
     """
 
@@ -79,8 +79,8 @@ class StreamCounters:
         """Counts a read that has been handled.
 
         Args:
-            began: When the read came.
-            ended: When its output had been written.
+            began: The time of the read.
+            ended: The time at which its output had been written.
             size: Its bytes; negative if some were counted before.
             deltas: Deltas of the stream so far.
         """

@@ -158,7 +158,7 @@ _TEXT: Final = object()
 _SEQ: Final = object()
 _TS: Final = object()
 _PARTS: Final[Mapping[int, Part]] = {id(_TEXT): "text", id(_SEQ): "seq", id(_TS): "ts"}
-"""What stands in an event for the values that differ from delta to delta, and the part that each becomes."""
+"""Placeholders in an event for the values that differ from delta to delta, and the part that each becomes."""
 
 
 def delta_parts(
@@ -438,10 +438,10 @@ class _Encoder(ABC):
             return self._frame(name, None, encode_done(event), retry), None
         seq = event_seq(event, self._seq)
         envelope: dict[str, Any] = {"seq": seq}
-        told = self._full or self._first
-        if told:
+        has_envelope = self._full or self._first
+        if has_envelope:
             envelope.update(self._envelope)
-        if self._clock is not None and (told or self._timestamps) and event.get("ts") is None:
+        if self._clock is not None and (has_envelope or self._timestamps) and event.get("ts") is None:
             envelope["ts"] = self._now(self._clock)
         return self._frame(name, seq, encode_json(ordered(event, envelope)), retry), seq
 

@@ -68,8 +68,8 @@ class FastPath:
 
     Attributes:
         chunks: Decodes the chunked body. `None` closes the fast path: before `follow`, and once the exchange has ended.
-        at: When the last read came that took the fast path; 0 before.
-        wrote_at: When the last of these came that held whole frames, which have been sent.
+        at: The time of the last read that took the fast path; 0 before.
+        wrote_at: The time of the last of these that held whole frames, which have been sent.
     """
 
     __slots__ = ("at", "chunks", "wrote_at")
@@ -103,7 +103,7 @@ class FastPath:
 
         Args:
             data: The bytes, in HTTP chunks.
-            now: When the read came, in seconds of the loop's clock.
+            now: The time of the read, in seconds of the loop's clock.
 
         Returns:
             The bytes of the body that must take the long way, after `settle`; they may be empty if copied frames wait

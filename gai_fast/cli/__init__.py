@@ -1,7 +1,7 @@
 """The command line: one file per command, each imported only when it is called.
 
-Owns what all commands share: the group, the flags' environment variables, the exit codes (docs/cli.md), and how data
-and problems are printed. Importing this package imports no server and no loop.
+Owns the parts that all commands share: the group, the flags' environment variables, the exit codes (docs/cli.md), and
+the printing of data and problems. Importing this package imports no server and no loop.
 """
 
 from __future__ import annotations

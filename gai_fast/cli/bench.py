@@ -1,4 +1,4 @@
-"""`gai-fast bench`: loads an endpoint with many requests at once and reports how it streams.
+"""`gai-fast bench`: loads an endpoint with many requests at once and reports times and rates of its streams.
 
 Owns the command, the table, the report and the conditions of `--fail-on`. `load.py` makes the load and measures it.
 """
@@ -248,8 +248,8 @@ def _count_rows(results: Results, before: Results | None) -> list[list[str]]:
             speed = _cell(results[rate], before[rate] if before else None, lambda value: f"{figure(value)}/s")
             rows.append([title, f"{results[count]:,}", speed])
     errors = results["errors"]
-    said = ", ".join(f"{code} {count:,}" for code, count in results["errors_by_code"].items())
-    rows.append(["errors", f"{errors:,}", said])
+    codes = ", ".join(f"{code} {count:,}" for code, count in results["errors_by_code"].items())
+    rows.append(["errors", f"{errors:,}", codes])
     if results["unsent"]:
         rows.append(["never sent", f"{results['unsent']:,}", "due while all connections were busy"])
     return rows
@@ -430,7 +430,7 @@ def command(
     compare: Results | None,
     fail_on: list[Condition],
 ) -> None:
-    """Load an endpoint that streams, and show how it does.
+    """Load an endpoint that streams, and show its times, rates and errors.
 
     URL is the endpoint, the base URL that an SDK takes, or only scheme, host and port: `gai-fast bench
     http://127.0.0.1:8080`. A failure inside a stream is an error, as a status is. Exit code 1: a condition of --fail-on
@@ -460,7 +460,7 @@ def command(
         print_json(results)
     else:
         click.echo(shown(results, compare))
-    tripped = [told for one in fail_on if (told := one.problem(load.measured)) is not None]
+    tripped = [reason for one in fail_on if (reason := one.problem(load.measured)) is not None]
     if tripped:
         raise Failure("\n".join(tripped))
     if load.measured.interrupted:

@@ -212,8 +212,8 @@ def json_schema() -> dict[str, Any]:
         table: dict[str, Any] = {"type": "object", "additionalProperties": False, "properties": {}}
         for name, key in keys.items():
             default = DEFAULTS[section].get(name)
-            said = {} if default is None else {"default": default}
-            table["properties"][name] = {"description": key.about, **key.schema, **said}
+            default_member = {} if default is None else {"default": default}
+            table["properties"][name] = {"description": key.about, **key.schema, **default_member}
         if section in REQUIRED:
             table["required"] = list(REQUIRED[section])
         if section == "processor":

@@ -1,4 +1,4 @@
-"""The faults of `gai-fast mock`: their names, and when they happen. `mock.py` makes them happen."""
+"""The faults of `gai-fast mock`: their names and moments. `mock.py` makes them happen."""
 
 from __future__ import annotations
 

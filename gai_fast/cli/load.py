@@ -1,10 +1,10 @@
 """The client behind `gai-fast bench`: sends many requests at once and measures when each event of an answer arrives.
 
-Owns how the load is made and what is measured. Knows nothing of tables, reports and exit codes. The adapters of the
+Owns the load and its measurements. Knows nothing of tables, reports and exit codes. The adapters of the
 gateway's upstreams read the answers of providers. An error inside a stream is an error.
 
 Closed loop (no rate): each connection sends its next request as soon as the answer before has ended. Open loop (a
-rate): requests fall due at equal intervals whatever the endpoint does. Where all connections are busy they wait, and
+rate): requests fall due at equal intervals however the endpoint behaves. Where all connections are busy they wait, and
 their times count from the moment they fell due; otherwise an endpoint that stalls would get fewer requests and look
 better (coordinated omission).
 """
@@ -170,11 +170,11 @@ class NativeReader:
             self._refusal = (self._refusal + data)[: LIMITS.error_body]
             return ()
         try:
-            said = [_EVENT.decode(one.data) for one in self._parser.feed(data)]
+            events = [_EVENT.decode(one.data) for one in self._parser.feed(data)]
         except (ValueError, RecursionError):  # msgspec's own errors are ValueErrors
             return self._failed("provider_unavailable", "sent an event that is not of gai.events.v1")
-        self._over = any(one.type == "done" for one in said)
-        return [{"type": one.type, "usage": one.usage, "error": {**structs.asdict(one.error)}} for one in said]
+        self._over = any(one.type == "done" for one in events)
+        return [{"type": one.type, "usage": one.usage, "error": {**structs.asdict(one.error)}} for one in events]
 
     def end(self, error: Error | None) -> Sequence[Event]:
         if self._over:
@@ -187,10 +187,10 @@ class NativeReader:
 
     def _refused(self) -> Sequence[Event]:
         try:
-            said = _REFUSAL.decode(self._refusal).error
+            refusal = _REFUSAL.decode(self._refusal).error
         except (ValueError, RecursionError):
             return self._failed(classify("", (), self._status), f"answered with status {self._status}")
-        return self._failed(said.code, said.message)
+        return self._failed(refusal.code, refusal.message)
 
     def _failed(self, code: str, message: str) -> Sequence[Event]:
         self._over = True
@@ -267,7 +267,7 @@ def endpoint(
     api_key: str | None,
     headers: Mapping[str, str],
 ) -> Endpoint:
-    """Makes the request from what the user gave.
+    """Makes the request from the user's arguments.
 
     Args:
         url: The endpoint, or the base URL that an SDK of this API takes, or only scheme, host and port.

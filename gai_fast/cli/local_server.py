@@ -1,6 +1,6 @@
 """A small aiohttp server on this machine, for the commands that play an upstream.
 
-Owns its socket, its end, the reading of requests' bodies, and everything below HTTP: refusing, resetting and cutting a
+Owns its socket, its end, the reading of request bodies, and everything below HTTP: refusing, resetting and cutting a
 connection. aiohttp is imported when a server is made: `gai-fast --help` imports this module.
 """
 
@@ -25,7 +25,7 @@ BODY_TIMEOUT: Final = 10.0
 _SHUTDOWN: Final = 0.05
 """Seconds that a handler has to end by itself when the server stops; after it, it is cancelled."""
 _LEAVE: Final = 0.01
-"""Seconds for what was written to leave: a reset discards what has not."""
+"""Seconds for written bytes to leave: a reset discards the rest."""
 
 
 class LocalServer:
@@ -71,7 +71,7 @@ class LocalServer:
         try:
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             self._socket.bind(self._address)
-            # A bound socket that does not listen: the kernel refuses, and nobody else can take the port.
+            # A bound socket that does not listen: the kernel refuses, and no other process can take the port.
             if self._listens:
                 loop = asyncio.get_running_loop()
                 self._server = await loop.create_server(self._accept, sock=self._socket, backlog=LIMITS.backlog)
@@ -141,7 +141,7 @@ class _Reset(asyncio.Protocol):
 
 
 def cut(request: web.BaseRequest) -> None:
-    """Closes a request's connection after what has been written; a chunked answer has no last chunk then."""
+    """Closes a request's connection after the written bytes; a chunked answer then lacks its last HTTP chunk."""
     if request.transport is not None:
         request.transport.close()
 

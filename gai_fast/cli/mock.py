@@ -1,6 +1,6 @@
 """A fake upstream: answers like a provider, with realistic timing, and fails on demand.
 
-Owns the pace of the answers and how each fault happens. `dialects/` owns what is sent, `faults.py` the names of the
+Owns the pace of the answers and the execution of each fault. `dialects/` owns the frames, `faults.py` the names of the
 faults. Knows nothing of the gateway, which is on the other side of the connection.
 """
 
@@ -35,7 +35,7 @@ _MODELS: Final = [{"id": "mock", "object": "model", "created": CREATED, "owned_b
 
 @dataclass(slots=True)
 class MockRequest:
-    """One request, and how it was answered. Times are `time.monotonic()` seconds."""
+    """One request and its answer. Times are `time.monotonic()` seconds."""
 
     method: str
     path: str
@@ -48,9 +48,9 @@ class MockRequest:
     deltas: int = 0
     """Text deltas written so far."""
     answered_at: float | None = None
-    """When the whole answer had been written."""
+    """The time at which the whole answer had been written."""
     closed_at: float | None = None
-    """When the connection was lost or closed."""
+    """The time at which the connection was lost or closed."""
     closed: asyncio.Event = field(default_factory=asyncio.Event)
     """Set with `closed_at`; a test awaits it to see that the gateway let go."""
 
@@ -67,7 +67,7 @@ class Mock:
             ...  # ask f"{mock.url}/v1/chat/completions"
 
     Args:
-        dialect: A name of `DIALECTS`; empty: all of them, told apart by the path.
+        dialect: A name of `DIALECTS`; empty: all of them, distinguished by the path.
         rate: Text deltas a second; 0: as fast as the client takes them.
         ttft: Seconds from the request to the first frame.
         deltas: Text deltas of an answer.
@@ -120,7 +120,7 @@ class Mock:
 
     @property
     def url(self) -> str:
-        """Where it listens: scheme, host and port."""
+        """Its base URL: scheme, host and port."""
         return self._server.url
 
     async def start(self) -> None:
@@ -294,7 +294,7 @@ class _Running:
     async def _until(self, delta: int) -> None:
         """Waits for the moment of a delta."""
         moment = self._request.at + self._mock.ttft + (delta / self._mock.rate if self._mock.rate else 0.0)
-        # An absolute schedule: what one sleep takes too long, the next one makes good. A sleep of uvloop's, which
+        # An absolute schedule: a later sleep makes up for one that took too long. A sleep of uvloop's, which
         # counts whole milliseconds, may end within the last of them.
         while True:
             left = moment - time.monotonic()

@@ -1,7 +1,7 @@
 """Reports as one HTML file: SVG plots, a style for light and dark, no script, nothing to load.
 
-Owns how figures are drawn and formatted. `bench.py` and the repository's own benchmarks own their meaning. All text is
-escaped here, so callers may pass the words of a server.
+Owns the drawing and formatting of figures. `bench.py` and the repository's own benchmarks own their meaning. This
+module escapes all text, so callers may pass the words of a server.
 """
 
 from __future__ import annotations

@@ -52,7 +52,7 @@ class Replay:
 
     Args:
         recording: The answer.
-        port: Where it listens; 0 chooses a free one.
+        port: The port; 0 chooses a free one.
         speed: How many times faster than recorded; 0: without any pause.
         split: Bytes of a piece that is written by itself; 0: as recorded.
     """
@@ -69,7 +69,7 @@ class Replay:
 
     @property
     def url(self) -> str:
-        """Where it listens, once it does."""
+        """Its base URL, once it listens."""
         return self._server.url
 
     async def __aenter__(self) -> Self:

@@ -39,7 +39,7 @@ def banner(url: str, loaded: Loaded) -> str:
     """The text that the server prints when it is up. The examples are whole lines, so that they can be pasted.
 
     Args:
-        url: Where it listens: scheme, host and port.
+        url: The base URL of the server: scheme, host and port.
         loaded: The configuration.
     """
     settings = loaded.settings

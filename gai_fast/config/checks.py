@@ -1,6 +1,6 @@
-"""What a text or a table of the configuration must be: host, origin, URL, name, reference to a secret, headers.
+"""Checks of texts and tables of the configuration: host, origin, URL, name, reference to a secret, headers.
 
-Each check returns the value as it is used, or raises a `ValueError` that names what it must be and never repeats it.
+Each check returns the value as it is used, or raises a `ValueError` that names the rule and never repeats the value.
 """
 
 from __future__ import annotations

@@ -59,7 +59,7 @@ def variables(section: str, environ: Environment, problems: Problems) -> dict[st
 
 
 def check_variables(environ: Environment, problems: Problems) -> None:
-    """Notes the variables that look as if they set a key, and do not."""
+    """Notes the variables that look like settings but name no key."""
     known, later = (
         {f"{_PREFIX}{section}__{name}".upper() for section in TABLES for name in table[section]}
         for table in (SECTIONS, LATER)
@@ -80,7 +80,7 @@ def check_variables(environ: Environment, problems: Problems) -> None:
 
 
 def usual_upstreams(environ: Environment, problems: Problems) -> list[dict[str, Value]]:
-    """An `[[upstream]]` for every provider whose usual variable is set: what is configured without a file."""
+    """An `[[upstream]]` for every provider whose usual variable is set: the configuration without a file."""
     upstreams = []
     for name in provider_names():
         api = get_provider(name)
@@ -113,7 +113,7 @@ def secret(name: str, reference: Value, environ: Environment, folder: Path, prob
         reference: `env:NAME` or `file:PATH`.
         environ: The environment.
         folder: The folder that a relative path starts from.
-        problems: Where a mistake is noted.
+        problems: Collects mistakes.
     """
     kind, _, place = reference.value.partition(":")
     if kind == "env":

@@ -28,7 +28,7 @@ _LINE: Final = re.compile(
 
 
 class ConfigFile:
-    """One file: its tables, and where each stands.
+    """One file: its tables, and the line of each.
 
     Args:
         path: The file.

@@ -1,4 +1,4 @@
-"""The table of all keys: what each is for and what it may be; which are required, and which are not supported yet.
+"""The table of all keys: the purpose and the valid values of each, the required ones, and those not supported yet.
 
 Defaults come from `settings.py`. A new key is one entry here and one field there.
 """
@@ -234,7 +234,7 @@ def read_value(problems: Problems, section: str, name: str, value: Any, where: s
     """One key's value, or `None` where it cannot be used, which is noted as a problem.
 
     Args:
-        problems: Where a mistake is noted.
+        problems: Collects mistakes.
         section: The section of the key.
         name: The key.
         value: As TOML has it.

@@ -1,4 +1,4 @@
-"""How a mistake in the configuration is worded: where, what, and the nearest name that is known."""
+"""The wording of mistakes in the configuration: place, fault, and the nearest known name."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class ConfigError(GaiFastError):
     """The configuration cannot be used.
 
     Args:
-        problems: One line each: where (file and line, variable or flag), what, and what to write instead. No secrets.
+        problems: One line each: the place (file and line, variable or flag), the fault, and a remedy. No secrets.
     """
 
     def __init__(self, *problems: str) -> None:

@@ -1,4 +1,4 @@
-"""From the sources to one `Settings`: which source wins, and what a table of the file refers to."""
+"""From the sources to one `Settings`: their precedence, and the references between tables of the file."""
 
 from __future__ import annotations
 
@@ -48,11 +48,11 @@ from gai_fast.settings import (
 )
 
 DEFAULT_FILE: Final = Path("gai-fast.toml")
-"""The command line reads it from the working directory where no file is named."""
+"""The file in the working directory that the command line reads where no other is named."""
 DEMO: Final = "demo"
 
 Table = dict[str, Value]
-"""The keys of one table that are given and right."""
+"""The given, valid keys of one table."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +118,7 @@ def read(path: Path | None, *, environ: Environment | None = None, flags: Mappin
 
 @dataclass(slots=True)
 class _Given:
-    """What all sources together give."""
+    """The values of all sources together."""
 
     tables: dict[str, Table] = field(default_factory=lambda: {section: {} for section in TABLES})
     keys: list[Table] = field(default_factory=list)
@@ -208,7 +208,7 @@ class _Resolution:
             models=MappingProxyType(models),
             default_model=None if default_model is None else default_model.value,
         )
-        # Where a table was wrong its model is missing: that mistake has been noted, and its followers would mislead.
+        # A wrong table has no model: its mistake has been noted, and messages about references to it would mislead.
         if not self._problems:
             self._check_fallbacks(settings)
         if not self._problems and default_model is not None:
@@ -268,7 +268,7 @@ class _Resolution:
         if "api_key" in table:
             values["api_key"] = self._secret(table["api_key"])
         elif "base_url" not in values and self._environ.get(api.key_variable):
-            # As the provider's own SDK does. Never for another host: it has no right to the key.
+            # As the provider's own SDK does. Never for another host, which must not get the key.
             values["api_key"] = self._secret(Value(f"env:{api.key_variable}", api.key_variable))
         if "base_url" not in values:
             address = usual_address(api, self._environ, self._problems)

@@ -1,6 +1,6 @@
 """The kinds of values that a key may have: switch, whole number, seconds, choice, text, list of texts.
 
-Each kind makes a `Key`: what the value may be as JSON Schema, and a function that reads a TOML value.
+Each kind makes a `Key`: the valid values as JSON Schema, and a function that reads a TOML value.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ class Key:
 
     Args:
         about: Its purpose, in one sentence.
-        schema: What its value may be, as JSON Schema.
-        read: Returns the value for a TOML value. Its `ValueError` names what the value must be and never repeats it.
+        schema: The valid values, as JSON Schema.
+        read: Returns the value for a TOML value. Its `ValueError` names the rule and never repeats the value.
         secret: Messages do not repeat a mistaken value.
         example: A value for a first configuration; keys with a default need none.
     """
@@ -97,7 +97,7 @@ def text(
     Args:
         about: As for `Key`.
         check: Returns the text as it is used, or raises `ValueError`.
-        pattern: What the text must match, for the JSON Schema.
+        pattern: The pattern of valid texts, for the JSON Schema.
         secret: As for `Key`.
         example: As for `Key`.
     """

@@ -250,7 +250,7 @@ class DataEncoder(ABC):
         return self._seq
 
     def delta_parts(self, event: Event, key: str) -> Sequence[Part] | None:
-        """How a delta like this one is written: two whose texts are one letter each differ where the text goes."""
+        """Returns the parts of a delta like this one: two one-letter texts differ at the place of the text."""
         first, second = (self._written({**event, key: letter}) for letter in "ab")  # type: ignore[misc]  # the key depends on the type
         places = [at for at, (one, other) in enumerate(zip(first, second, strict=False)) if one != other]
         if len(first) != len(second) or len(places) != 1:

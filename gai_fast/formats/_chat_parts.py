@@ -48,14 +48,14 @@ def usage_of(usage: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     prompt = {"cached_tokens": usage.get("cached_input_tokens", 0)}
     if "cache_write_input_tokens" in usage:
         prompt["cache_write_tokens"] = usage["cache_write_input_tokens"]
-    told = {
+    counts = {
         "prompt_tokens": usage.get("input_tokens", 0),
         "completion_tokens": usage.get("output_tokens", 0),
         "total_tokens": usage.get("total_tokens", 0),
         "prompt_tokens_details": prompt,
         "completion_tokens_details": {"reasoning_tokens": usage.get("reasoning_tokens", 0)},
     }
-    return told, {"usage_source": usage["source"]} if "source" in usage else {}
+    return counts, {"usage_source": usage["source"]} if "source" in usage else {}
 
 
 def annotation(citation: Mapping[str, Any], length: int) -> dict[str, Any]:

@@ -23,6 +23,9 @@ class Passthrough(Chunks):
     3. `[DONE]` waits for the `finish`, and is added where the upstream sent none: after an error there is none.
     4. An error that no frame carried (a cut stream, a timeout) and a cancelled answer get chunks of our own.
     5. An answer without any frame (a whole JSON object to a streamed request) is translated.
+
+    Nothing else is added. Where the upstream sends no usage, a client that asked for it gets none: an estimate would be
+    a frame that the upstream never sent.
     """
 
     __slots__ = ("_done_frame", "_end", "_passing", "_told")
@@ -55,7 +58,7 @@ class Passthrough(Chunks):
     def append_frames(self, frames: Piece, count: int, characters: int = 0) -> None:
         """Takes frames of the upstream's, all of them deltas."""
         self._out.append(frames)
-        self._end = bytes(frames[-4:]) or b"\n\n"  # the fast path has sent frames that end so
+        self._end = bytes(frames[-4:]) or b"\n\n"  # the fast path has sent frames with this end
 
     def event(self, event: Event) -> None:
         """Writes an event that no frame carried."""

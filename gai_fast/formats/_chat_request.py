@@ -247,8 +247,8 @@ class _RequestReader:
                 parts.append(part)
                 texts.append([part["text"]])
             index = detail.get("index")
-        for part, said in zip(parts, texts, strict=True):
-            part["text"] = "".join(said)
+        for part, pieces in zip(parts, texts, strict=True):
+            part["text"] = "".join(pieces)
         # The details also hold the text of blocks after a signature: the rest of the text belongs to the first block.
         known = "".join(part["text"] for part in parts)
         left = text.removesuffix(known) if text and text.endswith(known) else ""

@@ -93,7 +93,7 @@ class Chunks(DataEncoder):
         self._length = 0
         self._calls: dict[_CallKey, int] = {}
         self._with_arguments: set[_CallKey] = set()
-        # Those that wait for the start of their call; empty where the client has it.
+        # Signatures that wait for the start of their call; empty where the client has them.
         self._signatures: dict[_CallKey, str] = {}
         self._usage: Mapping[str, Any] = {}
         self._warnings: list[dict[str, Any]] = []
@@ -117,7 +117,7 @@ class Chunks(DataEncoder):
             super().event(event)
 
     def delta_parts(self, event: Event, key: str) -> Sequence[Part] | None:
-        """How a delta like this one is written."""
+        """Returns the parts of a delta like this one."""
         self._begin()
         head = self._text_heads.get(event["type"])
         if head is not None and "choice" not in event:
@@ -182,12 +182,12 @@ class Chunks(DataEncoder):
         self._open(0)
 
     def _text(self, event: Event) -> None:
-        said = escape(event["text"])
+        text = escape(event["text"])
         aside = b""
         if self._details and event["type"] == "reasoning.delta":
             # Clients must assign the text to one of several signed blocks; the first block has the rest of the text.
-            aside = b',"reasoning_details":[{"type":"reasoning.text","text":%b,"index":%d}]' % (said, self._details)
-        self._delta(event, b'{"%b":%b%b}' % (_TEXT_KEYS[event["type"]], said, aside))
+            aside = b',"reasoning_details":[{"type":"reasoning.text","text":%b,"index":%d}]' % (text, self._details)
+        self._delta(event, b'{"%b":%b%b}' % (_TEXT_KEYS[event["type"]], text, aside))
 
     def _signature(self, event: Event) -> None:
         if "call_id" in event:
@@ -200,10 +200,10 @@ class Chunks(DataEncoder):
 
     def _call_signature(self, event: Event) -> None:
         key = _call_key(event)
-        told = key in self._signatures
+        is_known = key in self._signatures
         begun = key in self._calls
         self._signatures[key] = "" if begun else event["signature"]
-        if begun and not told:
+        if begun and not is_known:
             # OpenAI's Python SDK asserts that every fragment of a call has a `function`.
             extra = encode_json(extra_content(event["signature"]))
             self._call_delta(event, b'"function":{"arguments":""},"extra_content":%b' % extra)
@@ -242,12 +242,12 @@ class Chunks(DataEncoder):
 
     def _citations(self, event: Event) -> None:
         length = 0 if "choice" in event else self._length
-        told = [
+        annotations = [
             {**annotation(citation, length), "index": index}
             for index, citation in enumerate(event["citations"], self._annotations)
         ]
-        self._annotations += len(told)
-        self._delta(event, b'{"annotations":%b}' % encode_json(told))
+        self._annotations += len(annotations)
+        self._delta(event, b'{"annotations":%b}' % encode_json(annotations))
 
     def _audio(self, event: Event) -> None:
         self._delta(event, b'{"audio":{"data":%b}}' % escape(event["audio"]["chunk"]))
@@ -271,10 +271,10 @@ class Chunks(DataEncoder):
             self._chunk(self._choice(index, b"{}", finish_reason))
         self._chunk(self._choice(0, b"{}", finish_reason), aside if usage else {**aside, **last})
         if usage:
-            told, beside = usage_of(usage)
+            counts, beside = usage_of(usage)
             extra = {**beside, **last}
             x_gai = b',"x_gai":' + encode_json(extra) if extra else b""
-            self._frame(self._begin() + b'],"usage":' + encode_json(told) + x_gai + b"}")
+            self._frame(self._begin() + b'],"usage":' + encode_json(counts) + x_gai + b"}")
 
     def _error(self, event: Event) -> None:
         self._frame(encode_json({"error": error_object(Error.from_payload(event["error"]))}))

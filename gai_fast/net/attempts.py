@@ -1,14 +1,14 @@
-"""The attempts at one answer: which upstream is asked, when, and how an attempt goes on from the one before.
+"""The attempts at one answer: the choice of upstreams, their order and times, and the continuation of a failed attempt.
 
 Owns opening, breakers, retries and fallbacks of one stream. `retry.py` decides whether a failed attempt is made again;
-`relay.py` keeps what the client sees one stream. Arms no timer and calls nobody back: the session calls.
+`relay.py` makes them one stream for the client. Arms no timer and has no callbacks: the session calls.
 
 1. The same upstream is retried first, then the models of `fallback` are asked in order, each once.
 2. Before the first delivered content an attempt simply begins anew. After it, `on_midstream_failure` decides:
-   `error` ends the stream; `restart` makes what was delivered void; `continue` goes on from it.
+   `error` ends the stream; `restart` makes the delivered content void; `continue` goes on from it.
 3. `continue` asks by prefill where the model has `prefill` and the delivered content is one text; else the attempt must
-   say the same again, which the transcript verifies. A refused prefill is followed by a verified attempt at the same
-   model.
+   repeat the delivered content, which the transcript verifies. A refused prefill is followed by a verified attempt at
+   the same model.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class OpenExchange(Protocol):
 
     @property
     def is_waiting(self) -> bool:
-        """Whether no connection has come free for it yet, so that nothing was sent."""
+        """Whether it still waits for a connection, so that nothing was sent."""
 
     def pause_reading(self) -> None:
         """Stops reading the response; idempotent."""
@@ -58,11 +58,11 @@ class OpenExchange(Protocol):
         """Goes on reading; idempotent."""
 
     def close(self) -> None:
-        """Aborts at whatever moment; the receiver is not called afterwards; idempotent."""
+        """Aborts at any moment; the receiver is not called afterwards; idempotent."""
 
 
 class AttemptRunner(Protocol):
-    """What attempts need of the engine."""
+    """The part of the engine that attempts use."""
 
     settings: Settings
     policy: RetryPolicy
@@ -108,7 +108,7 @@ class Attempts:
         has_content: Whether the first content of the attempt has been noted.
         transcript: The delivered content, where a failed answer is continued.
         count: Attempts so far.
-        retries: How many of them asked the same model again.
+        retries: The number of them that asked the same model again.
         models: Models asked so far.
     """
 
@@ -162,7 +162,7 @@ class Attempts:
         self._mends = wish == "continue" or (wish == "restart" and spec.announces)
         self._fallbacks = list(spec.model.fallback)
         self._tried = [spec.model.name]
-        self._asked_at = now  # infinite while nothing is asked
+        self._asked_at = now  # infinite while no request is under way
         self._commit_by = now + stream.commit_after
         self._breaker: Breaker | None = None
         self._at_model = 0  # attempts at this model
@@ -202,7 +202,7 @@ class Attempts:
         """Judges a failed attempt, and plans the next.
 
         Returns:
-            In how many seconds `again` is due; `None`: the stream ends with this failure.
+            The seconds until `again` is due; `None`: the stream ends with this failure.
         """
         now = self._loop.time()
         self._runner.attempt_failed(self.upstream, error)
@@ -220,7 +220,7 @@ class Attempts:
         """Makes the attempt that was planned, or another one where that one cannot be made.
 
         Returns:
-            What reads the answer, what translates its errors, and how it goes on; `None`: none can be made.
+            The adapter, the translation of its errors, and the kind of continuation; `None`: no attempt can be made.
         """
         while self._next is not None:
             (spec, continued), self._next = self._next, None
@@ -252,7 +252,7 @@ class Attempts:
         self._forget_request()
 
     def first_event_due(self) -> float:
-        """When the first event must have come."""
+        """The time by which the first event must have come."""
         return self._asked_at + self.upstream.first_event_timeout
 
     def restart_first_event(self) -> None:
@@ -298,7 +298,7 @@ class Attempts:
                 "provider_unavailable",
                 f"upstream {upstream.name!r} has failed too often, and is left alone for a while",
                 reason=_OPEN,
-                # While its probe is under way nobody knows.
+                # The state is unknown while its probe is under way.
                 retry_after_ms=max(1, round((breaker.seconds_left(now) or LIMITS.retry_first) * 1000)),
                 provider=upstream.provider,
             )
@@ -318,7 +318,7 @@ class Attempts:
         return opened
 
     def _plan(self, error: Error, relay: Relay, now: float) -> tuple[StreamSpec, Continued, float] | None:
-        """The attempt that follows a failure, how it goes on, and in how many seconds; `None`: none does."""
+        """The attempt after a failure, its kind of continuation, and the seconds until it; `None`: there is none."""
         spec = self.spec
         goes_on = relay.delivered or self._continued is not None
         if goes_on and not self._is_mended():
@@ -353,7 +353,7 @@ class Attempts:
         return self._mends and (self.transcript is None or not self.transcript.is_lost)
 
     def _way(self, spec: StreamSpec, *, goes_on: bool) -> Continued:
-        """How an attempt goes on from what was delivered: rule 3."""
+        """The kind of continuation from the delivered content: rule 3."""
         if not goes_on or self.transcript is None:
             return None
         if spec is self.spec and self._continued == "verified":
@@ -373,10 +373,10 @@ class Attempts:
                 continue
             self._tried.append(model.name)
             try:
-                # What the client asked of the stream holds whichever model answers.
+                # The client's options of the stream hold whichever model answers.
                 spec = self.spec.to(replace(model, stream=self._stream), has_begun=has_begun)
             except Error:
-                continue  # what the client asks cannot be said in the dialect of this one
+                continue  # the request cannot be expressed in the dialect of this one
             self._at_model = 0
             self.models += 1
             return spec
@@ -387,12 +387,12 @@ class Attempts:
         return is_retried or bool(self._fallbacks) or bool(self.spec.model.fallback_on)
 
     def _forget_request(self) -> None:
-        """Lets go of a request that is not sent again."""
+        """Drops a request that is not sent again."""
         if not self._mends:
             self.spec.request, self.spec.other = {}, None
 
     def _judge(self, error: Error | None, now: float) -> None:
-        """Tells the breaker how the attempt went; once for each attempt."""
+        """Reports the outcome of the attempt to the breaker, once."""
         breaker, self._breaker = self._breaker, None
         if breaker is None:
             return

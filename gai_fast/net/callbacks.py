@@ -59,7 +59,7 @@ class CallbackRunner:
                     # The body of an async function does not run before it is awaited.
                     answer = callback(event)
                 except (Exception, asyncio.CancelledError) as problem:  # noqa: BLE001  # a user's function
-                    self._note(event, problem)  # must not harm the stream; what was cancelled is a future it asked
+                    self._note(event, problem)  # must not harm the stream; only a future that it awaited was cancelled
                 else:
                     if inspect.isawaitable(answer):
                         self._waiting.append(answer)

@@ -1,8 +1,8 @@
-"""The connections to one upstream: which exchange gets which.
+"""The connections to one upstream, and their assignment to exchanges.
 
-Owns: how many connections there are, which exchanges wait for one, how long an idle one is kept, and the one
-transparent retry of a pooled connection that was dead. It must not know: how a connection is made (`pool.py`, whose
-coroutines stay interpreted), what a response means, other retries, other upstreams.
+Owns the number of connections, the queue of exchanges that wait for one, the time that an idle one is kept, and the
+one transparent retry of a pooled connection that was dead. It must not know how a connection is made (`pool.py`, whose
+coroutines stay interpreted), nor the meaning of a response, other retries and other upstreams.
 """
 
 from __future__ import annotations
@@ -26,8 +26,9 @@ from gai_fast.timers import Timer, Timers
 
 @dataclass(frozen=True, slots=True)
 class PoolStats:
-    """Counts of one pool. Now: `open` sockets, `idle` among them, `connecting`, `pending` requests that wait for a
-    connection. So far: `opened` connections, `reused` ones, `retried` requests whose pooled connection was dead."""
+    """Counts of one pool. At present: `open` sockets, `idle` ones among them, `connecting`, and `pending` requests that
+    wait for a connection. In total: `opened` connections, `reused` ones, `retried` requests whose pooled connection was
+    dead."""
 
     open: int
     idle: int
@@ -72,7 +73,7 @@ class ConnectionPool(ABC):
         self._waiting: OrderedDict[Exchange, None] = OrderedDict()
         self._expiry: Timer | None = None
         self._known: KnownResponseHead | None = (
-            None  # how the last answer began: the next one on another connection may, too
+            None  # the head of the last answer: the next one on another connection may have the same
         )
         self._closed = False
         self._emptied = asyncio.Event()

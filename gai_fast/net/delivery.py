@@ -1,4 +1,4 @@
-"""The client's side of a stream: when its head is committed, when bytes are written, and how the response ends.
+"""The client's side of a stream: the commit of its head, the writing of its bytes, and the end of the response.
 
 Owns commit, heartbeats, gathering (`flush_interval`) and the end of a response. Knows no upstream and no event: it
 moves the bytes of one `Output` to one `Client`. Arms no timer but that of `flush_interval`: the session asks `due` and
@@ -23,7 +23,7 @@ from gai_fast.settings import StreamSettings
 
 
 class Client(Protocol):
-    """The response of a stream. Every method is synchronous; none raises for a client that is gone."""
+    """The response of a stream. Every method is synchronous; none raises where the client is gone."""
 
     @property
     def direct(self) -> LendingTransport | None:
@@ -45,7 +45,7 @@ class Client(Protocol):
         """Answers with this error: the stream failed before `commit`."""
 
     def abort(self, error: Error) -> None:
-        """Cuts the response off, so that it does not look complete: the stream broke off and cannot tell why."""
+        """Cuts the response off, so that it does not look complete: the stream broke off without an event for that."""
 
 
 class _State(enum.Enum):
@@ -65,7 +65,7 @@ class Delivery:
 
     Args:
         client: The response.
-        output: Where the stream's bytes are.
+        output: Holds the stream's bytes.
         stream: The stream's settings.
         counters: Counts what is written.
         loop: The loop.
@@ -74,7 +74,7 @@ class Delivery:
     Attributes:
         output: Likewise; another one where a fallback answers in another dialect.
         gathered: Bytes of the upstream that were read since the last write.
-        last_write: When bytes were last written, in seconds of the loop's clock.
+        last_write: The time of the last write, in seconds of the loop's clock.
         is_paused: The client takes its bytes too slowly.
     """
 
@@ -131,10 +131,10 @@ class Delivery:
     # -- bytes --
 
     def gather_or_send(self, due: Callable[[], None]) -> bool:
-        """Commits the head if need be, and writes what there is, now or after `flush_interval`.
+        """Commits the head if need be, and writes the pending bytes, now or after `flush_interval`.
 
         Args:
-            due: Called when what is gathered must be sent.
+            due: Called when the gathered bytes must be sent.
 
         Returns:
             Whether bytes were written.
@@ -148,7 +148,7 @@ class Delivery:
         return False
 
     def send(self) -> bool:
-        """Writes what there is; returns whether there was anything."""
+        """Writes the pending bytes; returns whether there were any."""
         if self._handle is not None:
             self._handle.cancel()
             self._handle = None
@@ -170,7 +170,7 @@ class Delivery:
     # -- time --
 
     def due(self) -> float:
-        """When `look` must be called if nothing is written before: for the head, then for each heartbeat."""
+        """The time at which `look` must be called if nothing is written before: for the head, then for heartbeats."""
         if self._whole:
             return math.inf
         heartbeat = self.last_write + self._heartbeat if self._heartbeat else math.inf
@@ -208,7 +208,7 @@ class Delivery:
 
         Args:
             pieces: The last bytes, perhaps none.
-            error: The failure of the stream, which its bytes tell; before `commit` it may be the response instead.
+            error: The failure of the stream, which its bytes report; before `commit` it may be the response instead.
             delivered: Content has been written to the output.
         """
         state, self._state = self._state, _ENDED
@@ -220,7 +220,7 @@ class Delivery:
         self._client.end(pieces)
 
     def cut(self, error: Error) -> None:
-        """Ends the response of a stream whose bytes cannot tell how it ended.
+        """Ends the response of a stream whose bytes cannot report its end.
 
         Args:
             error: The response, where there is none yet.

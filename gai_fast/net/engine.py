@@ -65,22 +65,22 @@ class Engine:
         self.streams: dict[str, Session] = {}
         """The sessions that have not ended for their clients, by stream id."""
         self.active: dict[str, int] = {"sse": 0, "ndjson": 0, "json": 0}
-        """How many sessions `streams` has, by transport: a scrape must not walk them all."""
+        """The number of sessions in `streams`, by transport: a scrape must not walk them all."""
         self.timers = TimerWheel(loop)
         self.store = open_store(settings.store, self.timers)
         """The logs of resumable streams."""
         self._loop = loop
         self._pools: dict[str, UpstreamPool] = {}
         self._breakers: dict[str, Breaker] = {}
-        self._silent_until: dict[str, float] = {}  # by upstream: when it is warned of again
+        self._silent_until: dict[str, float] = {}  # by upstream: the time of the next warning
         self._kept: dict[str, LoggedOutput] = {}
         self.policy = RetryPolicy()
-        """Decides about failed attempts of all streams."""
+        """Decides on failed attempts of all streams."""
         self._processors = [read_processor(entry) for entry in settings.processors]
         self.record: Path | None = None
-        """The folder that every upstream's response is recorded in; `None`: none is."""
+        """The folder that every upstream's response is recorded in; `None`: nothing is recorded."""
         self.sinks: list[MetricsSink] = []
-        """Get the figures of every stream at its end."""
+        """Receive the figures of every stream at its end."""
 
     def chain(
         self, request: Request, stream_id: str, request_id: str, trace_id: str | None = None, model: str = ""
@@ -248,11 +248,11 @@ class Engine:
 
     def attempt_failed(self, upstream: UpstreamSettings, error: Error) -> None:
         """Warns of failures that only the operator can mend, also where a fallback hides them from clients."""
-        told = for_client(error, upstream.name, keep_details=True)
+        shown = for_client(error, upstream.name, keep_details=True)
         now = self._loop.time()
-        if told is not error and now >= self._silent_until.get(upstream.name, now):
+        if shown is not error and now >= self._silent_until.get(upstream.name, now):
             self._silent_until[upstream.name] = now + LIMITS.warning_interval
-            logger.warning("%s", told)
+            logger.warning("%s", shown)
 
     def breaker_opened(self, upstream: UpstreamSettings, error: Error) -> None:
         """Warns that nothing is sent to an upstream for a while."""
@@ -275,7 +275,7 @@ class Engine:
         tell_sinks(self.sinks, session.metrics)
 
     def _refused(self, spec: StreamSpec, stream_id: str, error: Error) -> None:
-        """Tells the sinks of a stream that never began."""
+        """Gives the sinks the figures of a stream that never began."""
         upstream = spec.model.upstream
         metrics = StreamMetrics(
             duration=0.0,
@@ -300,7 +300,7 @@ class Engine:
 
 
 def _log_dropped(stream_id: str, upstream: UpstreamSettings, fields: Sequence[str]) -> None:
-    # A part of a path may be the client's own word: logged as a literal, so that it cannot end the line.
-    told = ", ".join(repr(path[:_LOGGED_CHARACTERS]) for path in fields[:_LOGGED_FIELDS])
+    # A path may hold text of the client: it is logged as a literal, so that it cannot end the line.
+    paths = ", ".join(repr(path[:_LOGGED_CHARACTERS]) for path in fields[:_LOGGED_FIELDS])
     more = f" and {len(fields) - _LOGGED_FIELDS} more" if len(fields) > _LOGGED_FIELDS else ""
-    logger.info("stream %s: upstream %s has no place for %s%s: left out", stream_id, upstream.name, told, more)
+    logger.info("stream %s: upstream %s has no place for %s%s: left out", stream_id, upstream.name, paths, more)

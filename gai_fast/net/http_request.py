@@ -1,6 +1,7 @@
-"""The bytes of a request to an upstream, and what a base URL may be. Sans-IO.
+"""The bytes of a request to an upstream, and the rules for a base URL. Sans-IO.
 
-Whatever would break the framing of a request, or send it elsewhere, is refused here. Knows no provider and no JSON.
+This module refuses everything that would break the framing of a request or send it elsewhere. Knows no provider and no
+JSON.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The bytes of an upstream's response: `ResponseReader`. Sans-IO, around httptools.
 
-Owns which responses are correctly framed. It must not know: connections, time limits, providers, JSON.
+Owns the decision whether a response is correctly framed. It must not know connections, time limits, providers or JSON.
 
-What is stricter than llhttp, which httptools wraps, and why:
+It is stricter than llhttp, which httptools wraps:
 
 1. Each response has a parser of its own: httptools keeps the last field of a trailer, and would give it to the next
    response as a header.
@@ -61,7 +61,7 @@ class ResponseReader:
     Attributes:
         head: Status and headers, once they have come.
         complete: Whether the response has ended properly.
-        error: What is wrong with the response, if anything.
+        error: The fault of the response, if it has one.
         is_reusable: Whether the connection may carry another exchange; valid once `complete`.
         known: As given; the head of this response once it has come, if it can be recognised again.
         chunks: Parses a chunked body; after feeding it directly call `look_at_chunks`.
@@ -102,7 +102,7 @@ class ResponseReader:
 
     def feed(self, data: bytes) -> bytes:
         """Takes the bytes of one read and returns those of the body; must not be called after the end."""
-        at = 0  # where the body begins
+        at = 0  # the place of the body
         if self.head is None:
             at = self._repeated(data)
             if not at:

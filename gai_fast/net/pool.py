@@ -1,8 +1,8 @@
-"""The connections to one upstream: how they are made, and how they end.
+"""The connections to one upstream: making and closing them.
 
-Owns: where a connection may go (DNS, forbidden addresses, TCP, TLS). It must not know: who gets which connection
-(`connection_pool.py`), what an answer means, retries, other upstreams. The proxy environment is not read: an upstream
-is what the configuration says.
+Owns the addresses that a connection may go to (DNS, forbidden addresses, TCP, TLS). It must not know which exchange
+gets a connection (`connection_pool.py`), nor the meaning of an answer, retries and other upstreams. The proxy
+environment is not read: only the configuration names upstreams.
 
 A resolved address is checked and then connected to as it is, so that no second look-up can give another one (DNS
 rebinding).
@@ -178,7 +178,7 @@ class UpstreamPool(ConnectionPool):
 
 
 class Closable(Protocol):
-    """Something that is closed asynchronously."""
+    """An object that is closed asynchronously."""
 
     async def close(self) -> None:
         """Returns when it is closed."""
@@ -239,7 +239,7 @@ async def _connect_first(loop: asyncio.AbstractEventLoop, addresses: list[_Addre
     """Returns the socket that connects first: families alternate, each address starts a little later (RFC 8305).
 
     Raises:
-        OSError: None did; the failure of the last one.
+        OSError: No address could be connected to; the failure of the last one.
     """
     if len(addresses) == 1:
         return await _connect_one(loop, *addresses[0])

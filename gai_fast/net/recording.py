@@ -1,9 +1,9 @@
 """Writes an upstream's response to a file, read by read, so that it can be replayed: `serve --record`.
 
 Owns the file's format, which `net/replay.py` reads: a line with the response's origin, status and headers, then
-`{"at": seconds, "data": text}` per read (`base64` where a read is not UTF-8), then how it ended. Never written are:
-requests, headers that may hold a secret, and texts of the upstream's key and `headers` that a response repeats. A disk
-that fails, or a recording that grows beyond `limits.recorded`, ends the recording, never the stream.
+`{"at": seconds, "data": text}` per read (`base64` where a read is not UTF-8), then a line about its end. Requests,
+headers that may hold a secret, and texts of the upstream's key and `headers` that a response repeats are never written.
+A disk that fails, or a recording that grows beyond `limits.recorded`, ends the recording, never the stream.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def secrets_of(key: str | None, headers: Mapping[str, str]) -> frozenset[bytes]:
     Args:
         key: The upstream's key.
         headers: Its configured headers. Their values count, and the parts of credentials (`Bearer …`, `session=…`),
-            without what is shorter than `limits.secret`.
+            without those shorter than `limits.secret`.
 
     Returns:
         The texts, each also as it is written in a JSON string.
@@ -81,7 +81,7 @@ class _Censor:
         return b"".join((*out, data[at:end]))
 
     def rest(self) -> bytes:
-        """Returns the bytes that were held back; more than half of a secret is cut out like all of it."""
+        """Returns the bytes that were held back; a part of more than half of a secret is cut out too."""
         held, self._held = self._held, b""
         if self._pattern is not None:
             held = self._pattern.sub(_CUT, held)
@@ -92,7 +92,7 @@ class _Censor:
         return held
 
     def _begun(self, data: bytes, at: int) -> int:
-        """Where the longest beginning of a secret stands that reaches to the end of the data."""
+        """The place of the longest beginning of a secret that reaches to the end of the data."""
         longest = 0
         for secret in self._secrets:
             for size in range(min(len(secret) - 1, len(data) - at), longest, -1):
@@ -173,7 +173,7 @@ class RecordedExchange:
 
     @property
     def is_waiting(self) -> bool:
-        """Whether no connection has come free for the real one yet."""
+        """Whether the real exchange still waits for a connection."""
         return self._exchange is not None and self._exchange.is_waiting
 
     def pause_reading(self) -> None:
@@ -187,7 +187,7 @@ class RecordedExchange:
             self._exchange.resume_reading()
 
     def close(self) -> None:
-        """Aborts; the file ends where the response was left."""
+        """Aborts; the file ends at the last byte that was read."""
         self._write_body(self._censor.rest())
         self._finish()
         if self._exchange is not None:

@@ -26,7 +26,7 @@ class Recording:
     Args:
         chunks: Pairs of seconds since the request and the bytes of one read.
         status: Its HTTP status.
-        headers: Its headers, as far as they were recorded; lower-case names.
+        headers: The recorded ones; lower-case names.
         broke: Whether it ended early.
         about: The other keys of its first line.
     """

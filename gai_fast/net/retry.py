@@ -1,9 +1,9 @@
 """Decides whether a failed attempt is made again: at the same upstream, at the next model, or not at all.
 
 Owns the rules for retries and fallback, the budget of retries and the circuit breakers. Reads no clock and opens
-nothing: `attempts.py` asks and acts. A request that does not fail only looks at its upstream's breaker.
+nothing: `attempts.py` calls it and acts. A request that does not fail only looks at its upstream's breaker.
 
-1. Every failed attempt counts for the breaker, the budget and the log, whatever follows it.
+1. Every failed attempt counts for the breaker, the budget and the log, whether or not another one follows.
 2. The same upstream is retried where the failure may pass: `_RETRIED` below, `internal` once. It is not retried where
    it stayed silent or would fail again (`_will_recur`), nor for a request that is a client's own retry: retries on two
    layers multiply.
@@ -36,7 +36,7 @@ _FELL_BACK: Final = _RETRIED | frozenset[Code]({"unauthorized", "forbidden", "no
 _RECURRING: Final = frozenset({"redirect", "forbidden_address"})
 """Reasons that lie in the configuration, ours or the upstream's."""
 
-# Failures of the upstream as a whole; a status of 4xx speaks of this request or of our account there.
+# Failures of the upstream as a whole; a status of 4xx concerns this request or our account there.
 _OF_THE_UPSTREAM: Final = frozenset[Code]({"overloaded", "timeout", "network", "provider_unavailable"})
 
 
@@ -44,7 +44,7 @@ class Breaker:
     """Keeps requests from an upstream that fails: closed, open for a while, then one request as a probe.
 
     Args:
-        settings: When it opens, and for how long.
+        settings: The conditions under which it opens, and for how long.
     """
 
     __slots__ = ("_failures", "_open_until", "_probe", "_settings")
@@ -60,7 +60,7 @@ class Breaker:
 
         Args:
             now: Monotonic seconds.
-            who: Identifies the request: one from before the breaker opened says nothing about its probe.
+            who: Identifies the request: one from before the breaker opened does not count as its probe.
         """
         if self._open_until is None:
             return True
@@ -76,7 +76,7 @@ class Breaker:
         return "open" if now < self._open_until else "probing"
 
     def seconds_left(self, now: float) -> float:
-        """Returns how long it stays open."""
+        """Returns the seconds that it stays open."""
         return 0.0 if self._open_until is None else max(0.0, self._open_until - now)
 
     def succeeded(self) -> None:
@@ -119,7 +119,7 @@ def is_fault_of_upstream(error: Error) -> bool:
 
 
 def is_of_our_pool(error: Error) -> bool:
-    """Whether no connection came free (`max_connections`): nothing was sent, so the upstream is not the cause."""
+    """Whether all connections stayed in use (`max_connections`): nothing was sent, so the upstream is not the cause."""
     return error.phase == "connect" and error.reason in ("upstream_pool", "total")
 
 
@@ -138,8 +138,8 @@ class RetryBudget:
     __slots__ = ("_requests", "_retries")
 
     def __init__(self) -> None:
-        self._requests: deque[list[float]] = deque()  # of each tenth of the window: when it began, and how many
-        self._retries: deque[float] = deque()  # when they were
+        self._requests: deque[list[float]] = deque()  # of each tenth of the window: its beginning, and its requests
+        self._retries: deque[float] = deque()  # their times
 
     def request(self, now: float) -> None:
         """Counts a request."""
@@ -173,8 +173,8 @@ class Failure:
         error: The failure.
         is_silence: The upstream sent nothing of an answer within its time limit.
         attempts: Attempts at this model so far, this one included.
-        retries: How many retries the upstream allows.
-        seconds_to_commit: How long the response head may still be held.
+        retries: The number of retries that the upstream allows.
+        seconds_to_commit: The time that the response head may still be held.
         is_clients_retry: The request is marked as a retry of the client's.
     """
 
@@ -207,7 +207,7 @@ _END: Final = Verdict("end")
 @mypyc_attr(allow_interpreted_subclasses=True)
 @dataclass(slots=True)
 class RetryPolicy:
-    """Decides about failures; all streams of a process share one, since they share the budget.
+    """Decides on failures; all streams of a process share one, since they share the budget.
 
     Args:
         budget: The budget of retries.
@@ -218,7 +218,7 @@ class RetryPolicy:
     chance: random.Random = field(default_factory=random.Random)
 
     def decide(self, failure: Failure, now: float) -> Verdict:
-        """Decides about a failure; a retry counts against the budget.
+        """Decides on a failure; a retry counts against the budget.
 
         Args:
             failure: The failure.

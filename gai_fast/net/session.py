@@ -1,13 +1,13 @@
 """One stream: the attempts at its answer, the relay that reads them, and the delivery to its client.
 
-Owns what connects the three: every callback and timer of a stream, its metrics, and its end. `attempts.py` decides
-about upstreams, `delivery.py` about the response, `relay.py` about events. `StreamSpec.chain` and the output are the
+Owns the connection of the three: every callback and timer of a stream, its metrics, and its end. `attempts.py` decides
+on upstreams, `delivery.py` on the response, `relay.py` on events. `StreamSpec.chain` and the output are the
 caller's.
 
-1. A client that is gone closes the upstream at once, at whatever moment. A stream that has ended lets the upstream end
+1. A client that is gone closes the upstream at once, at any moment. A stream that has ended lets the upstream end
    its response too, so that the connection can be used again.
-2. What a part of ours raises in any callback or timer ends the stream for its client, its upstream and the engine; see
-   `_break_off`. The relay does the same for what it drives.
+2. An exception of our own code in any callback or timer ends the stream for its client, its upstream and the engine;
+   see `_break_off`. The relay does the same for the parts that it drives.
 3. The settings of the first model hold for the stream, whichever model answers.
 """
 
@@ -35,7 +35,7 @@ _STREAMING: Final[State] = State.STREAMING
 
 
 class EngineCallbacks(AttemptRunner, Protocol):
-    """What a session needs of the engine."""
+    """The part of the engine that a session uses."""
 
     @property
     def timers(self) -> Timers:
@@ -123,7 +123,7 @@ class Session:
             self._arm()
             is_made = True
         finally:
-            if not is_made:  # nobody else knows of the request that is under way
+            if not is_made:  # no other object refers to the request that is under way
                 self.attempts.close_exchange()
                 self.attempts.leave("failed")
 
@@ -143,13 +143,13 @@ class Session:
             self._delivery.output = output
 
     def _deltas(self) -> DeltaSink | None:
-        """Where deltas go that are written already; nowhere if a transcript or a processor must see each."""
+        """The sink of deltas that are written already; `None` where a transcript or a processor must see each."""
         spec = self.attempts.spec
         is_seen = self.attempts.transcript is not None or (spec.chain is not None and spec.chain.touches == "deltas")
         return None if is_seen else spec.deltas
 
     def _failed(self, error: Error) -> bool:
-        """The relay's question about a failure; `True`: another attempt follows."""
+        """Decides on a failure for the relay; `True`: another attempt follows."""
         self._fast_path = None
         delay = None if self._is_over else self.attempts.failed(error, self.relay)
         if delay is None:
@@ -225,14 +225,14 @@ class Session:
         return self._shorten()
 
     def exchange_ended(self, error: Error | None) -> None:
-        """Takes the end of the upstream's body, or what broke it."""
+        """Takes the end of the upstream's body, or the error that broke it."""
         self.attempts.exchange = None
         if self._is_over:
             self._disarm()
             return
         try:
             self._settle()
-            if error is not None and error.code == "internal":  # no failure of the upstream: see `Receiver`
+            if error is not None and error.code == "internal":  # not a failure of the upstream: see `Receiver`
                 raise error.__cause__ or error
             self.relay.receive_eof(error, self._clock.tick())
             self._advance()
@@ -242,7 +242,7 @@ class Session:
     def _shorten(self) -> FastPath | None:
         """Returns the fast path for the next reads, or `None`."""
         copier, deltas = self.relay.copier, self.attempts.spec.deltas
-        # Nothing may be held back, and nobody be waiting for a first token, or for each of them.
+        # No bytes may be held back, and no part may wait for the first token, or for every token.
         if (
             copier is None
             or deltas is None
@@ -260,7 +260,7 @@ class Session:
         return self._fast_path
 
     def _settle(self) -> None:
-        """Notes what has taken the fast path, before anything else happens to the stream."""
+        """Counts the deltas that took the fast path, before anything else happens to the stream."""
         fast_path = self._fast_path
         if fast_path is not None:
             self.relay.settle()
@@ -274,7 +274,7 @@ class Session:
             try:
                 self._settle()
                 self._leave("disconnected")
-            finally:  # whatever fails: nobody reads the upstream any more
+            finally:  # on any failure: the upstream is not read any more
                 self.attempts.close_exchange()
 
     def pause(self) -> None:
@@ -319,10 +319,10 @@ class Session:
 
     # -- time --
 
-    # One timer, armed lazily: what happens only changes what is due, and the timer finds that out when it fires.
+    # One timer, armed lazily: events only change the due times, and the timer reads these when it fires.
 
     def _arm(self) -> None:
-        """Sets the timer for what is due first if nothing happens until then."""
+        """Sets the timer for the earliest due time."""
         self._disarm()
         due = self._delivery.due()
         if self._waits_for_event():
@@ -355,7 +355,7 @@ class Session:
             self._break_off(problem)
 
     def _tick(self) -> None:
-        """Gives out what processors have held back for a time."""
+        """Gives out events that processors have held back for a time."""
         self._tick_handle = None
         if self._is_over:
             return
@@ -382,10 +382,10 @@ class Session:
             self._meter.counters.read(reading[0], perf_counter(), reading[1], self.relay.deltas)
 
     def _note_told(self) -> None:
-        """Notes the first token, where there is one in what has been handed to the client."""
+        """Notes the first token once it has been handed to the client."""
         if self.relay.has_told:
             self._has_told = True
-            self._meter.told(perf_counter())
+            self._meter.token_delivered(perf_counter())
 
     def measured(self, outcome: Outcome = "finished") -> StreamMetrics:
         """Returns the figures so far, for a stream that ends in this turn: all events count as handed over."""
@@ -443,14 +443,14 @@ class Session:
             self._break_off(problem)
 
     def _note_sent(self, is_written: bool) -> None:
-        # A format may have no word for an event. A program in this process takes events, not bytes.
+        # A format may have no bytes for an event. A program in this process takes events, not bytes.
         if not self._has_told and (is_written or self.attempts.spec.transport == "library"):
             self._note_told()
 
     # -- the end --
 
     def _end(self) -> None:
-        """Ends the response as the relay has ended the stream."""
+        """Ends the response after the relay has ended the stream."""
         relay, attempts = self.relay, self.attempts
         error = relay.error
         pieces = () if relay.is_cut else self._delivery.take_last()
@@ -469,7 +469,7 @@ class Session:
             self._delivery.end(pieces, error, delivered=relay.delivered)
 
     def _break_off(self, problem: Exception) -> None:
-        """Ends the stream because something beside the relay raised: rule 2."""
+        """Ends the stream after an exception outside the relay: rule 2."""
         self.relay.break_off(problem)
         try:
             if not self._is_over:
@@ -497,4 +497,4 @@ class Session:
         if self.relay.fault is not None:
             self._runner.broke(self, self.relay.fault)
         self._runner.ended(self, outcome)
-        self.relay.failed = None  # else each keeps the other, with all their memory, until the garbage collector comes
+        self.relay.failed = None  # breaks a reference cycle that only the garbage collector would free

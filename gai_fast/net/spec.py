@@ -1,4 +1,4 @@
-"""One stream, as it is asked for: `StreamSpec`, and the parts that its caller brings.
+"""`StreamSpec`: the description of a stream to start, and the interfaces of the parts that its caller provides.
 
 Data and interfaces only; `engine.py` starts a stream, `session.py` runs it.
 """
@@ -19,7 +19,7 @@ from gai_fast.stores import LogHeader
 
 
 class Output(Protocol):
-    """Where the relay's events become bytes."""
+    """Turns the relay's events into bytes."""
 
     def event(self, event: Event) -> None:
         """Takes one event."""
@@ -28,7 +28,7 @@ class Output(Protocol):
         """Writes a keep-alive between two events."""
 
     def take_pieces(self) -> Sequence[Piece]:
-        """Returns the bytes since the last call, in pieces: whoever frames them copies them only once."""
+        """Returns the bytes since the last call, in pieces: the writer joins and frames them in one copy."""
 
 
 class Clock:
@@ -51,7 +51,7 @@ class Clock:
 
 @dataclass(slots=True, init=False)  # mypyc leaves the `__init__` that `dataclass` makes interpreted: 1.5 µs
 class StreamSpec:
-    """One answer that somebody asks for.
+    """One answer to ask for.
 
     Args:
         model: The model to ask.

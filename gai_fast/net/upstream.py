@@ -1,8 +1,8 @@
 """One request to one upstream over a connection: state, time limits and backpressure.
 
-Called by the loop, calls a receiver. It must not know: how requests and responses are written (`http_request.py`,
-`http_response.py`), who waits for which connection (`pool.py`), retries of failed requests, the deadline of the first
-event, providers, JSON.
+Called by the loop, calls a receiver. It must not know the bytes of requests and responses (`http_request.py`,
+`http_response.py`), the queue for connections (`connection_pool.py`), retries of failed requests, the deadline of the
+first event, providers or JSON.
 
     UpstreamConnection   one TCP or TLS connection; an asyncio protocol, a few lines
     Exchange             one request and its response on it: state, timeouts, backpressure, the calls to the receiver
@@ -174,7 +174,7 @@ class Exchange:
 
     @property
     def is_waiting(self) -> bool:
-        """Whether no connection has come free for it yet."""
+        """Whether it still waits for a connection."""
         return self._state is _QUEUED
 
     def pause_reading(self) -> None:

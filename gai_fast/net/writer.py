@@ -1,7 +1,7 @@
 """The client's side of a stream on the wire: one response, written straight to its transport.
 
-Owns body framing, and that each turn is one contiguous write: the head goes out with the first bytes, the end of the
-body with the last. Knows no HTTP head and no connection.
+Owns body framing, and joins the bytes of each turn into one contiguous write: the head goes out with the first bytes,
+the end of the body with the last. Knows no HTTP head and no connection.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def size_of(pieces: Sequence[Piece]) -> int:
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class BodyFraming:
-    """How the body of a response stands on the wire. Has no state, so all responses share one instance.
+    """The framing of a response body. Has no state, so all responses share one instance.
 
     This one leaves the body as it is: the end of the connection ends it (HTTP/1.0), or the transport frames it.
 
@@ -42,7 +42,7 @@ class BodyFraming:
         """Frames one write of the body.
 
         Args:
-            head: What goes out before it, perhaps nothing.
+            head: Bytes before it, perhaps none.
             pieces: Bytes of the body, never none.
         """
         return b"".join((head, *pieces))

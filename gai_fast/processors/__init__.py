@@ -29,7 +29,7 @@ __all__ = [
     "read_processor",
 ]
 
-# A processor's module holds `SETTINGS`: what its `[[processor]]` entries become.
+# A processor's module holds `SETTINGS`: the type of its `[[processor]]` entries.
 PROCESSORS: Final = {
     "json_stream": "gai_fast.processors.json_stream",
     "usage": "gai_fast.processors.usage",
@@ -44,7 +44,7 @@ class BadParameter(ValueError):
     """A `[[processor]]` entry that cannot be used.
 
     Args:
-        text: What is wrong.
+        text: The fault.
         key: The key that it is about; empty where it is about the whole entry.
     """
 
@@ -96,7 +96,7 @@ def read_processor(entry: Mapping[str, Any]) -> ProcessorSettings:
 def describe(
     request: Request, *, stream_id: str = "", request_id: str = "", trace_id: str | None = None, model: str = ""
 ) -> StreamInfo:
-    """What processors may know of a native request.
+    """Describes a native request to processors.
 
     Args:
         request: The request.
@@ -120,7 +120,7 @@ def describe(
 
 
 def _text(request: Request) -> str:
-    """What a request says; its pictures and files are not counted."""
+    """The text of a request, without its images and files."""
     contents = [message.content for message in conversation(request)]
     return "\n".join(
         content if isinstance(content, str) else "".join(getattr(part, "text", "") for part in content)

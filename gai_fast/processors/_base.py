@@ -27,7 +27,7 @@ FRAME: Final = frozenset({"start", "finish", "error", "done"})
 """The events that make a stream legal: every processor passes them."""
 
 Touches = Literal["events", "deltas"]
-"""Which events of a stream a processor must see.
+"""The events of a stream that a processor must see.
 
 * `events`: all but deltas, which may still be copied unread.
 * `deltas`: all.
@@ -78,7 +78,7 @@ class Processor(ABC):
 
     @property
     def due_ms(self) -> int | None:
-        """When `flush` must be called if no event comes before, in the time that `process` was given."""
+        """The time at which `flush` must be called if no event comes before, on the clock of `process`."""
         return None
 
     def flush(self, now_ms: int = 0) -> Iterable[Event]:
@@ -121,7 +121,7 @@ class Chain:
 
     @property
     def due_ms(self) -> int | None:
-        """When `flush` must be called if no event comes before; only valid until the next call."""
+        """The time at which `flush` must be called if no event comes before; only valid until the next call."""
         times = [due for each in self._processors if (due := each.due_ms) is not None]
         return min(times) if times else None
 

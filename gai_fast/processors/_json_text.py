@@ -20,7 +20,7 @@ class NotJSON(GaiFastError, ValueError):
     """A text that is not a JSON document.
 
     Attributes:
-        position: Of the first wrong character in what was fed, from 0.
+        position: Of the first wrong character in the fed text, from 0.
     """
 
     def __init__(self, what: str, position: int) -> None:
@@ -82,10 +82,10 @@ class JSONReader:
 
         Args:
             text: The next text.
-            at: Where in it to begin.
+            at: The place in it to begin at.
 
         Returns:
-            Where it stopped.
+            The place at which it stopped.
 
         Raises:
             NotJSON: The first wrong character; the reader is of no more use.
@@ -100,7 +100,7 @@ class JSONReader:
         return at
 
     def close(self) -> bool:
-        """Says that no text follows, which ends a bare number; returns whether the document is whole."""
+        """Ends the text, and with it a bare number; returns whether the document is whole."""
         if not self._stack and self._state == self._digits and self._number in _NUMBER_ENDS:
             try:
                 self._end_number(self.position)
@@ -118,7 +118,7 @@ class JSONReader:
             self._place(join_surrogates(text) if self._halves else text)
         return _copied(self.value)
 
-    # -- one method per state: reads from a position on, returns where the next state begins --
+    # -- one method per state: reads from a position on, returns the position of the next state --
 
     def _value(self, text: str, at: int) -> int:
         at = blanks_end(text, at)
@@ -353,7 +353,7 @@ def _copied(value: Any) -> Any:
 
 
 def blanks_end(text: str, at: int) -> int:
-    """Where white space ends."""
+    """Returns the place after white space."""
     if at < len(text) and text[at] in " \t\n\r":
         run = _BLANKS.match(text, at)
         return at if run is None else run.end()

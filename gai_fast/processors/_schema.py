@@ -42,7 +42,7 @@ class Schema:
         self._pattern_memory = LIMITS.schema_pattern_memory // max(count, 1)
         self._whole = self._validator(schema)
         root = schema if isinstance(schema, dict) else {}
-        # Beside `$ref` and in dialects with a base of their own, members mean something else than they say here.
+        # Under an `$id`, references have another base, so members cannot be compiled alone.
         self._properties: Any = root.get("properties") if "$id" not in root else None
         self._definitions = {key: root[key] for key in ("$schema", "$defs", "definitions") if key in root}
         # Each member that refers to definitions compiles them again.
@@ -53,10 +53,10 @@ class Schema:
         self.types: frozenset[str] | None = (
             None if types is None else frozenset([types] if type(types) is str else types)
         )
-        """What the document itself may be; `None`: anything."""
+        """The valid types of the document itself; `None`: any."""
 
     def problem(self, value: Any) -> str | None:
-        """Where and by which keyword a whole document fails, without quoting it; `None` where it does not."""
+        """The place and keyword at which a whole document fails, without quoting it; `None` where it is valid."""
         return _first_problem(self._whole, value, "$")
 
     def member_problem(self, name: str, value: Any) -> str | None:
@@ -72,12 +72,12 @@ class Schema:
         return _first_problem(self._members[name], value, f"$.{name}")
 
     def _compiled(self, schema: Any) -> Any:
-        """A validator of a part, or `None` where the part cannot be judged alone."""
+        """A validator of a part, or `None` where the part cannot be checked alone."""
         if not isinstance(schema, dict) or "$id" in schema:
             return None
         try:
             return self._validator({**schema, **self._definitions})
-        except ValueError:  # it refers to what stands elsewhere in the schema
+        except ValueError:  # it refers to another place in the schema
             return None
 
     def _validator(self, schema: Any) -> Any:

@@ -1,7 +1,7 @@
 """Fewer, larger deltas: neighbours of one kind are joined, up to a size or for a time.
 
-A joined event says from which to which number it stands for (`from_seq` … `seq`). The first delta after a silence is
-never held back for a time, so that the first token comes as early as without.
+A joined event holds the first and the last number that it stands for (`from_seq` … `seq`). The first delta after a
+silence is never held back for a time, so that the first token comes as early as without.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class BatchProcessor(Processor):
     """Joins neighbouring deltas of the same kind, choice, call and block.
 
     Args:
-        characters: Give out what is held as soon as it has so many.
+        characters: Give out the held deltas as soon as they have so many.
         milliseconds: Hold nothing longer than this; without it, until the size or another event comes.
 
     Raises:
@@ -45,7 +45,7 @@ class BatchProcessor(Processor):
 
     def process(self, event: Event, now_ms: int = 0) -> Iterable[Event]:
         """Yields a batch where it is complete; holds the event, or yields it."""
-        if now_ms < self._now:  # the clock was set back: what is due by the old time would wait for it to come again
+        if now_ms < self._now:  # the clock was set back: events due by the old time would wait for it to come again
             self._since, self._given_at = now_ms, None
         self._now = now_ms
         key = DELTAS.get(event["type"])
@@ -67,7 +67,7 @@ class BatchProcessor(Processor):
 
     @property
     def due_ms(self) -> int | None:
-        """When the held events must be given out."""
+        """The time at which the held events must be given out."""
         if not self._held or self._milliseconds is None:
             return None
         if self._given_at is None:

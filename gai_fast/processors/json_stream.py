@@ -1,9 +1,9 @@
 """JSON answers, followed as they stream: faults are found at the first wrong character, snapshots are made on request.
 
 Owns the handling of text that is not one JSON document, of a document that comes twice, and of the text around one.
-`JSONReader` reads the text, once; a library judges the schema.
+`JSONReader` reads the text, once; a library checks the schema.
 
-An answer is only judged where it ended by itself: one that was cut off by its length is not faulty.
+Only an answer that ended by itself is checked: one that was cut off by its length is not faulty.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ class JSONStreamProcessor(Processor):
 
     @property
     def due_ms(self) -> int | None:
-        """When the next snapshot may be made."""
+        """The time at which the next snapshot may be made."""
         if self._last_snapshot is None or self.snapshots_ms is None or not self._has_news() or not self._has_grown():
             return None
         return self._last_snapshot + self.snapshots_ms
@@ -340,7 +340,7 @@ class JSONStreamSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unkno
 
     Args:
         on_invalid: `warn` or `error`, as `JSONStreamProcessor` has them.
-        recover: Leave out what stands around the document.
+        recover: Leave out the text around the document.
         remove_duplicates: Leave out further equal documents.
         validate: Judge by the request's schema; where not given, if the extra `schema` is installed.
     """

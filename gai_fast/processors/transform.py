@@ -1,4 +1,4 @@
-"""Changes events: by a function of a library user, or words in what the model says by the configuration."""
+"""Changes events: by a function of a library user, or by words to replace in the answer, from the configuration."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from gai_fast.processors._base import FRAME, Processor, StreamInfo
 
 
 class TransformProcessor(Processor):
-    """Puts what a function makes of an event into its place.
+    """Replaces each event by the result of a function.
 
     Args:
         function: Called with every event but those that frame a stream (`start`, `finish`, `error`, `done`); returns an
@@ -42,12 +42,12 @@ class TransformProcessor(Processor):
 class ReplaceProcessor(Processor):
     """Replaces words in text, reasoning and refusals, wherever the deltas are cut.
 
-    Text that may be the beginning of a word is held back until that is known, or another event comes. Events beside the
+    Text that may be the beginning of a word is held back until the rest or another event comes. Events beside the
     text (`usage`, `warning`, `json.snapshot`) wait with it, up to `limits.held_beside`. Arguments of tools, citations
     and images stay as they are. Where choices alternate, a word that is cut between two deltas is not found.
 
     Args:
-        replace: By each word, what stands instead; where two begin at one place, the longer one counts.
+        replace: The replacement of each word; where two words begin at one place, the longer one counts.
 
     Raises:
         ValueError: There is no word, or an empty one.
@@ -84,17 +84,17 @@ class ReplaceProcessor(Processor):
         if begun < len(text):
             self._held = {**event, "text": text[begun:]}
             text = text[:begun]
-        said = self._replaced(text)
-        if said:
-            yield {**event, "text": said}
+        replaced = self._replaced(text)
+        if replaced:
+            yield {**event, "text": replaced}
 
     def flush(self, now_ms: int = 0) -> Iterator[Event]:
         """Yields the text that is held back: no word, or a short one that begins a longer one."""
         if self._held is not None:
             held, self._held = self._held, None
-            said = self._replaced(held["text"])
-            if said:
-                yield {**held, "text": said}
+            replaced = self._replaced(held["text"])
+            if replaced:
+                yield {**held, "text": replaced}
         yield from self._waited()
 
     def _waited(self) -> list[Event]:
@@ -107,7 +107,7 @@ class ReplaceProcessor(Processor):
         places = [at for at in range(max(0, size - self._longest + 1), size) if text[at:] in self._beginnings]
         end = 0
         for word in self._words.finditer(text) if places else ():
-            # At one place, what may become a longer word comes before a shorter one.
+            # At one place, the beginning of a longer word counts before a shorter word.
             for at in places:
                 if end <= at <= word.start():
                     return at

@@ -211,9 +211,14 @@ class UsageProcessor(Processor):
 
     def _counted(self, estimated: Mapping[str, Any]) -> dict[str, Any]:
         output = self._before + self._count("".join(self._said))
-        told = estimated.get("input_tokens", 0) if self._prompt is None else self._count(self._prompt())
+        input_tokens = estimated.get("input_tokens", 0) if self._prompt is None else self._count(self._prompt())
         source = "estimated" if self._prompt is None else "counted"
-        return {"input_tokens": told, "output_tokens": output, "total_tokens": told + output, "source": source}
+        return {
+            "input_tokens": input_tokens,
+            "output_tokens": output,
+            "total_tokens": input_tokens + output,
+            "source": source,
+        }
 
 
 Encoding = Literal["o200k_base", "cl100k_base"]

@@ -92,8 +92,8 @@ class AnthropicAdapter(Adapter):
         return events if self.started or not events else self.start(None, None) + events
 
     def failure(self, chunk: Any, name: str = "") -> UpstreamFailure | None:
-        said = self.api.read_failure(chunk)
-        return None if said is None or _is_aside(chunk) else said
+        failure = self.api.read_failure(chunk)
+        return None if failure is None or _is_aside(chunk) else failure
 
     def _read(self, kind: Any, chunk: dict[str, Any], data: str) -> list[Event]:
         match kind:

@@ -1,8 +1,8 @@
 """The interface of a provider: `API` asks an upstream, `Adapter` reads its answer.
 
 A provider's file has one `API` object per API of that provider. `API.adapter()` makes one `Adapter` per answer. Neither
-awaits, opens anything or reads a clock. Knows no provider by name. What several providers share stands beside this
-file: `_requests.py`, `_chunks.py`, `_events.py`, `_failures.py`, `_room.py` and `_tool_calls.py`.
+awaits, opens anything or reads a clock. Knows no provider by name. Code that several providers share stands beside
+this file: `_requests.py`, `_chunks.py`, `_events.py`, `_failures.py`, `_room.py` and `_tool_calls.py`.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _ACCEPTED: Final = {"sse": "text/event-stream", "ndjson": "application/x-ndjson"
 
 
 class Target:
-    """The model and the credential that a request is sent with, and how fields are treated that have no place in it.
+    """The model and the credential of a request, and the treatment of fields that have no place in it.
 
     Args:
         model: The id that the upstream knows the model by.
@@ -84,7 +84,7 @@ class API(ABC):
     host_variable: ClassVar[str] = ""
     """The environment variable from which the provider's own SDK reads its address; empty: none."""
     path: ClassVar[str] = ""
-    """Where requests go, below `base_url`."""
+    """The path of requests below `base_url`."""
     recording: ClassVar[str] = ""
     """The name of a file beside this package that is replayed instead of asking an upstream; empty: none."""
     stream_options: ClassVar[Mapping[str, bool]] = {}
@@ -94,7 +94,7 @@ class API(ABC):
     failure_words: ClassVar[frozenset[str]] = frozenset()
     """Words in place of a finish reason which mean that the answer failed."""
     lacks: ClassVar[frozenset[str]] = frozenset()
-    """Names of the fields of a native request that this API does not support, whatever their value."""
+    """Names of the fields of a native request that this API does not support with any value."""
     options: ClassVar[Mapping[str, Any]] = {}
     """The types (for `msgspec.convert`) of those members of `provider_options` that the gateway itself reads. Each may
     also be `null`. All other members are sent as they are; the upstream judges them."""
@@ -119,7 +119,7 @@ class API(ABC):
 
         Args:
             request: The request without the fields that this API `lacks`; its options have been checked.
-            target: Model and credential; `leave_out` decides about anything else that the API does not support.
+            target: Model and credential; `leave_out` decides on anything else that the API does not support.
 
         Raises:
             InvalidRequest, Unsupported: As `build_request`.
@@ -205,7 +205,7 @@ class API(ABC):
         """`leave_out` for a part of a message.
 
         Args:
-            path: Where the part stands in the native request.
+            path: The path of the part in the native request.
             part: The part.
             message: The message that holds it.
             target: As for `leave_out`.
@@ -239,7 +239,7 @@ class API(ABC):
 
         Args:
             given: `provider_options` of this provider, or a body in this API's dialect.
-            path: Where the object stands in the caller's request, from `$` on.
+            path: The path of the object in the caller's request, from `$` on.
 
         Raises:
             InvalidRequest: A member has another type; the text names its path and never quotes a value.
@@ -257,17 +257,17 @@ class API(ABC):
             now_ms: Milliseconds since the epoch, for a `Retry-After` date.
         """
         try:
-            said = self.read_failure(orjson.loads(body))
+            failure = self.read_failure(orjson.loads(body))
         except (ValueError, RecursionError):  # no JSON, or nested too deep to be parsed
-            said = None
-        if said is None:
-            said = UpstreamFailure(_plain_text(body) or f"{self.provider} answered with status {status}")
-        said = UpstreamFailure(said.message, said.words, status, said.retry_after_ms, said.details)
+            failure = None
+        if failure is None:
+            failure = UpstreamFailure(_plain_text(body) or f"{self.provider} answered with status {status}")
+        failure = UpstreamFailure(failure.message, failure.words, status, failure.retry_after_ms, failure.details)
         if status != _TOO_MANY:
             # OpenAI sends its limits with every answer; they are not the reason of a failure of another kind.
             headers = {name: value for name, value in headers.items() if "ratelimit" not in name}
-        wait = retry_after_ms(headers, said.message, now_ms, said.retry_after_ms)
-        return from_upstream(said, phase="first_event", provider=self.provider, retry_after_ms=wait)
+        wait = retry_after_ms(headers, failure.message, now_ms, failure.retry_after_ms)
+        return from_upstream(failure, phase="first_event", provider=self.provider, retry_after_ms=wait)
 
 
 @cache
@@ -389,7 +389,7 @@ class Adapter(ABC):
         """
 
     def abort(self) -> list[Event]:
-        """Returns events for what is complete although the answer is not; called once before an `error`."""
+        """Returns events for the complete parts of an incomplete answer; called once before an `error`."""
         return []
 
     def seed(self, choice: int = 0) -> str:
@@ -432,10 +432,10 @@ class Adapter(ABC):
             event["finish_reason_raw"] = raw
         return event
 
-    def error(self, said: UpstreamFailure) -> Error:
+    def error(self, failure: UpstreamFailure) -> Error:
         """Returns the error for a failure that the stream reports; the relay sets the phase."""
-        wait = retry_after_ms({}, said.message, None, said.retry_after_ms)
-        return from_upstream(said, phase="first_event", provider=self.api.provider, retry_after_ms=wait)
+        wait = retry_after_ms({}, failure.message, None, failure.retry_after_ms)
+        return from_upstream(failure, phase="first_event", provider=self.api.provider, retry_after_ms=wait)
 
     def checked(self, chunk: Any, name: str = "") -> dict[str, Any]:
         """Returns a parsed chunk if it is an object that reports no failure; most adapters begin with this.
@@ -448,9 +448,9 @@ class Adapter(ABC):
             Error: The chunk reports a failure.
             Malformed: It is no object.
         """
-        said = self.failure(chunk, name)
-        if said is not None:
-            raise self.error(said)
+        failure = self.failure(chunk, name)
+        if failure is not None:
+            raise self.error(failure)
         if not isinstance(chunk, dict):
             raise Malformed(f"a chunk is a JSON {type(chunk).__name__}, not an object")
         return chunk
@@ -462,10 +462,10 @@ class Adapter(ABC):
     def error_event(self, data: str) -> Error:
         """Returns the error for an SSE event named `error`, whatever the shape of its data."""
         try:
-            said = self.api.read_failure(parse_chunk(data))
+            failure = self.api.read_failure(parse_chunk(data))
         except Malformed:
-            said = None
-        return self.error(said or UpstreamFailure(data))
+            failure = None
+        return self.error(failure or UpstreamFailure(data))
 
     def truncated(self) -> Error:
         """Returns the error for an answer that ended without a finish reason."""

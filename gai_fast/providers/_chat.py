@@ -109,9 +109,9 @@ class ChatAPI(API):
         """The conversation in the dialect."""
         sent = []
         for path, message in turns(request):
-            said = self.message(message, path, target)
-            if said is not None:
-                sent.append(said)
+            written = self.message(message, path, target)
+            if written is not None:
+                sent.append(written)
         return sent
 
     def message(self, message: Message, path: str, target: Target) -> dict[str, Any] | None:
@@ -160,11 +160,11 @@ class ChatAPI(API):
         for at, part in enumerate(parts):
             if isinstance(part, (ReasoningPart, ToolCallPart)):
                 continue
-            said = self.part(part) if type(part) in known else None
-            if said:
-                sent.append(said)
+            written = self.part(part) if type(part) in known else None
+            if written:
+                sent.append(written)
             else:
-                self.leave_out_part(f"{path}.content[{at}]", part, message, target, only_its_type=said is not None)
+                self.leave_out_part(f"{path}.content[{at}]", part, message, target, only_its_type=written is not None)
         return sent
 
     def part(self, part: Any) -> dict[str, Any]:

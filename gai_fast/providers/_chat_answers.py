@@ -106,13 +106,13 @@ class ChatAdapter(Adapter):
 
     def _read_plain(self, text: str) -> list[Event] | None:
         """Reads a chunk of the shape `plain`; returns `None` for any other chunk."""
-        said = self.plain.read(text)
-        if said is None:
+        values = self.plain.read(text)
+        if values is None:
             return None
         # One by one: mypyc unpacks a tuple with an iterator, which costs 400 instructions.
-        identifier, model, choices, index, content = said[0], said[1], said[2], said[3], said[4]
-        reason, usage = said[-2], said[-1]
-        calls = said[5] if len(said) > _WITHOUT_CALLS else None
+        identifier, model, choices, index, content = values[0], values[1], values[2], values[3], values[4]
+        reason, usage = values[-2], values[-1]
+        calls = values[5] if len(values) > _WITHOUT_CALLS else None
         if choices is None:
             return None
         counted = self.count_usage(usage) if usage else None
@@ -132,7 +132,7 @@ class ChatAdapter(Adapter):
             if content or calls:
                 choice.spoke = True
             if calls:
-                fragment = CallFragment(said[6], self.call_id(said[7] or ""), said[8] or "", said[9] or "", "")
+                fragment = CallFragment(values[6], self.call_id(values[7] or ""), values[8] or "", values[9] or "", "")
                 events += self._call_fragment(choice, fragment)
             _mark(events, choice)
         if events and self.copyable:
@@ -269,8 +269,8 @@ class ChatAdapter(Adapter):
         """Reads audio and its transcript; the last chunk of a stream holds only the time when the audio expires."""
         events = self.text(choice, audio.get("transcript"))
         if audio.get("data"):
-            said = {"chunk": text_of(audio["data"]), "format": audio_format}
-            events.append({"type": "audio.delta", "audio": {key: value for key, value in said.items() if value}})
+            members = {"chunk": text_of(audio["data"]), "format": audio_format}
+            events.append({"type": "audio.delta", "audio": {key: value for key, value in members.items() if value}})
         return events
 
     def citations(self, cited: Iterable[dict[str, Any]]) -> list[Event]:
@@ -384,9 +384,9 @@ class ChatAdapter(Adapter):
             return _thinking(part)
         return []
 
-    def call_id(self, said: str) -> str:
+    def call_id(self, identifier: str) -> str:
         """Returns the id of a call, empty where it has none."""
-        return said
+        return identifier
 
     def usage_in(self, chunk: dict[str, Any]) -> Any:
         """Returns the provider's usage object, where the chunk has one."""
@@ -411,7 +411,7 @@ class ChatAdapter(Adapter):
         )
 
     def extras(self, chunk: dict[str, Any]) -> list[Event]:
-        """Reads what stands beside the choices."""
+        """Reads the members beside the choices."""
         return []
 
 

@@ -86,5 +86,5 @@ def server_tool(identifier: str, name: str, status: str, arguments: str = "", ou
     value: Any = arguments
     with suppress(ValueError):
         value = parse_exact(arguments)
-    said = {"id": identifier, "name": name, "status": status, "input": value, "output": output}
-    return {"type": "server_tool", "server_tool": {key: said[key] for key in said if not is_empty(said[key])}}
+    members = {"id": identifier, "name": name, "status": status, "input": value, "output": output}
+    return {"type": "server_tool", "server_tool": {key: members[key] for key in members if not is_empty(members[key])}}

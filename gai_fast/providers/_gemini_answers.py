@@ -161,16 +161,16 @@ class GeminiAdapter(Adapter):
             events = self._safety(prompt)
         for _, parts, beside in read:
             candidate = beside.candidate
-            told: list[Event] = []
+            added: list[Event] = []
             for part in parts:
-                told += self._part(candidate, part)
-            told += self._safety(beside.ratings)
-            told += candidate.citations.tell(beside.cited)
+                added += self._part(candidate, part)
+            added += self._safety(beside.ratings)
+            added += candidate.citations.tell(beside.cited)
             if beside.reason:
                 candidate.reason = beside.reason[: LIMITS.kept_word]
                 candidate.message = beside.message[: LIMITS.error_message]
             self._continuation = beside.continuation or self._continuation
-            events += _numbered(candidate, told)
+            events += _numbered(candidate, added)
         # "Unspecified" beside an answer is no block.
         if word and not (self._candidates and word.endswith("UNSPECIFIED")):
             self._block(word, refusal)
@@ -194,8 +194,8 @@ class GeminiAdapter(Adapter):
 
     def _block(self, word: str, message: str) -> None:
         """Notes that the prompt is refused: nothing else follows, and everything before is no answer."""
-        said = message or f"{self.api.provider} blocked the prompt: {word}"
-        self._blocked = Error("content_filtered", said, reason=word.lower(), provider=self.api.provider)
+        text = message or f"{self.api.provider} blocked the prompt: {word}"
+        self._blocked = Error("content_filtered", text, reason=word.lower(), provider=self.api.provider)
         self.ended = True
 
     # -- parts --
@@ -221,29 +221,29 @@ class GeminiAdapter(Adapter):
             events.append(self._tool_event(candidate, *part.tool))
         return events
 
-    def _call(self, candidate: _Candidate, said: _Call, signature: str) -> list[Event]:
+    def _call(self, candidate: _Candidate, fragment: _Call, signature: str) -> list[Event]:
         """Reads a call, or a piece of the open one; an empty piece only ends it."""
         call, writer = candidate.open, candidate.arguments
-        if call is None or said.name:
-            if not (said.name or said.arguments):
+        if call is None or fragment.name:
+            if not (fragment.name or fragment.arguments):
                 raise Malformed("a piece of a call that has not begun")
             call, writer = None, ArgumentWriter()
         try:
-            text = said.arguments + "".join(map(writer.write, said.pieces))
+            text = fragment.arguments + "".join(map(writer.write, fragment.pieces))
         except Malformed:
             candidate.open = None  # a call with a missing piece must not look complete
             raise
         events: list[Event] = []
         if call is None:
             events += self._close(candidate)
-            call, opened = candidate.calls.open(said.identifier, said.name, self.seed(candidate.number))
+            call, opened = candidate.calls.open(fragment.identifier, fragment.name, self.seed(candidate.number))
             candidate.open, candidate.arguments = call, writer
             events += opened
         if signature:
             events.append({"type": "reasoning.signature", "call_id": call.call_id, "signature": signature})
-        self.room.take(0, len(said.pieces))  # the writer keeps the place of each
+        self.room.take(0, len(fragment.pieces))  # the writer keeps the place of each
         events += candidate.calls.add(call, text)
-        if not said.continues:
+        if not fragment.continues:
             events += self._close(candidate)
         return events
 
@@ -282,8 +282,8 @@ class GeminiAdapter(Adapter):
             if tuple(key) not in self._rated:
                 self.room.take(sum(map(len, key)), 4)
                 self._rated.add(tuple(key))
-                said = {"category": key[0], "action": key[1]} | ({} if score is None else {"score": score})
-                events.append({"type": "safety", "safety": said})
+                safety = {"category": key[0], "action": key[1]} | ({} if score is None else {"score": score})
+                events.append({"type": "safety", "safety": safety})
         return events
 
     def copied(self, event: Event, characters: int, text: str) -> None:
@@ -306,10 +306,10 @@ class GeminiAdapter(Adapter):
             raise self.error(UpstreamFailure(message, (first.reason.lower(),)))
         events = self.start(None, None)
         for candidate in self._candidates.values():
-            told = candidate.citations.rest()
+            added = candidate.citations.rest()
             if self._outcome(candidate) in _COMPLETE:
-                told += self._close(candidate)
-            events += _numbered(candidate, told)
+                added += self._close(candidate)
+            events += _numbered(candidate, added)
         end = self.end(self._outcome(first), first.reason)
         if self._continuation:
             end["provider_metadata"] = {"continuation_token": self._continuation}
@@ -389,9 +389,9 @@ def _call(raw: dict[str, Any], arguments: Iterator[str], numbers: Iterator[str])
     )
 
 
-def _opened(said: str) -> str:
+def _opened(text: str) -> str:
     """Writes a string as JSON without its closing quote; half a surrogate pair at an edge waits for its other half."""
-    first, whole, last = cast("re.Match[str]", _HALVES.fullmatch(said)).groups()
+    first, whole, last = cast("re.Match[str]", _HALVES.fullmatch(text)).groups()
     return f'"{first}{escape(whole).decode()[1:-1]}{last}'
 
 
@@ -419,14 +419,14 @@ def _shape(raw: dict[str, Any], parts: list[_Part]) -> tuple[Any, ...]:
 
 def _ratings(ratings: Any) -> list[tuple[str, str, str, Any]]:
     """Returns the ratings above "negligible": category, action, probability and score."""
-    said = []
+    found = []
     for rating in ratings or ():
         probability = str(rating.get("probability"))
         if rating.get("blocked") or probability in _PROBABLE:
             score = number(rating.get("probabilityScore"))
             action = "blocked" if rating.get("blocked") else "flagged"
-            said.append((str(rating.get("category")), action, probability, score))
-    return said
+            found.append((str(rating.get("category")), action, probability, score))
+    return found
 
 
 _PROBABLE: Final = frozenset("LOW MEDIUM HIGH 2 3 4".split())
@@ -437,17 +437,17 @@ def _usage(raw: Any) -> dict[str, int] | None:
     """Usage in the terms of `docs/events.md`; `None` where nothing is counted."""
     if not isinstance(raw, dict):
         return None
-    prompt, said = count(raw.get("promptTokenCount")), count(raw.get("candidatesTokenCount"))
+    prompt, answer = count(raw.get("promptTokenCount")), count(raw.get("candidatesTokenCount"))
     tools, thoughts = count(raw.get("toolUsePromptTokenCount")), count(raw.get("thoughtsTokenCount"))
     if (
         prompt is None
-        and said is None
+        and answer is None
         and tools is None
         and thoughts is None
         and count(raw.get("totalTokenCount")) is None
     ):
         return None
-    into, out, reasoning = (prompt or 0) + (tools or 0), (said or 0) + (thoughts or 0), thoughts or 0
+    into, out, reasoning = (prompt or 0) + (tools or 0), (answer or 0) + (thoughts or 0), thoughts or 0
     return counted_usage(into, out, cached=count(raw.get("cachedContentTokenCount")), reasoning=reasoning)
 
 

@@ -141,7 +141,7 @@ class Citations:
         Raises:
             Error: No room is left.
         """
-        told: list[dict[str, Any]] = []
+        entries: list[dict[str, Any]] = []
         for one in cited:
             if one in self._told and not last:
                 continue
@@ -156,8 +156,8 @@ class Citations:
             entry = citation(uri, title, *(span or ()))
             if not entry and span:  # recited from an unknown source: the span is known all the same
                 entry = {"start": span[0], "end": span[1]}
-            told += [entry] if entry else []
-        return [{"type": "citations", "citations": told}] if told else []
+            entries += [entry] if entry else []
+        return [{"type": "citations", "citations": entries}] if entries else []
 
     def rest(self) -> list[Event]:
         """Returns the citations whose text never came, without their span."""
@@ -166,7 +166,7 @@ class Citations:
 
 
 def _length(sources: list[tuple[Any, Any]]) -> int:
-    return sum(len(said) for source in sources for said in source if isinstance(said, str))
+    return sum(len(text) for source in sources for text in source if isinstance(text, str))
 
 
 def _source(raw: dict[str, Any]) -> tuple[Any, Any]:
@@ -192,5 +192,5 @@ def _retrieved(metadata: dict[str, Any]) -> Iterator[tuple[Any, Any, Any, Any]]:
 
 
 def _reference(uri: Any, title: Any, start: Any, end: Any) -> Reference:
-    uri, title = (said if isinstance(said, str) else "" for said in (uri, title))
+    uri, title = (text if isinstance(text, str) else "" for text in (uri, title))
     return uri, title, count(start) or 0, count(end)

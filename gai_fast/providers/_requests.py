@@ -1,4 +1,4 @@
-"""What the requests of several providers have in common: turns, tools, calls, media, options that are merged in.
+"""Parts of requests that several providers share: turns, tools, calls, media, and the merging of options.
 
 Knows no provider.
 """

@@ -99,11 +99,11 @@ class ResponsesAPI(API):
         """The `reasoning` member: effort and summary."""
         if wanted.max_tokens is not UNSET:
             self.leave_out("reasoning.max_tokens", target)
-        said = {
+        reasoning = {
             "effort": self.efforts.get(wanted.effort, wanted.effort) if wanted.effort else "",
             "summary": self.summary,
         }
-        return {key: value for key, value in said.items() if value}
+        return {key: value for key, value in reasoning.items() if value}
 
     def input(self, request: Request, target: Target) -> list[dict[str, Any]]:
         """The conversation as items."""
@@ -135,9 +135,9 @@ class ResponsesAPI(API):
             return message.content
         parts: list[dict[str, Any]] = []
         for at, part in enumerate(message.content):
-            said = _sent(part)
-            if said.get("type") in known:
-                parts.append(said)
+            sent = _sent(part)
+            if sent.get("type") in known:
+                parts.append(sent)
             else:
                 self.leave_out_part(f"{path}.content[{at}]", part, message, target)
         is_text = all(part["type"] == "input_text" for part in parts)
@@ -188,19 +188,19 @@ def _reasoning(part: ReasoningPart) -> dict[str, Any]:
 
 def _call(part: ToolCallPart) -> dict[str, Any]:
     """A call of an earlier answer; a text as input was no JSON, so it is the call of a custom tool."""
-    said, called = bytes(part.input).decode(), {"call_id": part.call_id, "name": part.name}
-    if said.startswith('"'):
-        return {"type": "custom_tool_call", **called, "input": parse_exact(said)}
-    return {"type": "function_call", **called, "arguments": said}
+    arguments, called = bytes(part.input).decode(), {"call_id": part.call_id, "name": part.name}
+    if arguments.startswith('"'):
+        return {"type": "custom_tool_call", **called, "input": parse_exact(arguments)}
+    return {"type": "function_call", **called, "arguments": arguments}
 
 
 def _tool(tool: Tool) -> dict[str, Any]:
-    said: dict[str, Any] = {"type": "function", "name": tool.name}
+    declared: dict[str, Any] = {"type": "function", "name": tool.name}
     if tool.description:
-        said["description"] = tool.description
+        declared["description"] = tool.description
     # Strict is the default of this API, and refuses most schemas.
     strict = tool.strict if tool.strict is not UNSET else False
-    return said | {"parameters": Fragment(bytes(tool.parameters)), "strict": strict}
+    return declared | {"parameters": Fragment(bytes(tool.parameters)), "strict": strict}
 
 
 def _format(wanted: ResponseFormat) -> dict[str, Any]:
@@ -209,7 +209,7 @@ def _format(wanted: ResponseFormat) -> dict[str, Any]:
     if wanted.type == "json":
         return {"type": "json_object"}
     schema = required_schema(wanted)
-    said: dict[str, Any] = {"type": "json_schema", "name": wanted.name or "answer"}
+    schema_format: dict[str, Any] = {"type": "json_schema", "name": wanted.name or "answer"}
     if wanted.strict is not UNSET:
-        said["strict"] = wanted.strict
-    return said | {"schema": schema}
+        schema_format["strict"] = wanted.strict
+    return schema_format | {"schema": schema}

@@ -87,11 +87,11 @@ class _Part:
 
     begin: int = 0
     """Code points of the answer's text before it."""
-    told: bool = False
+    is_delivered: bool = False
     opening: str = ""
-    """How its text begins, to recognize it where its index is another one."""
+    """The beginning of its text, to recognize it where its index is another one."""
     cited: int = 0
-    """How many of its annotations have been read."""
+    """The number of its annotations that have been read."""
 
 
 @dataclass(slots=True, eq=False)
@@ -112,7 +112,7 @@ class _Item:
 
 _OPENING: Final = 64
 """Characters by which a text is recognized."""
-_UNTOLD: Final = _Part()
+_UNDELIVERED: Final = _Part()
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -344,14 +344,14 @@ class ResponsesAdapter(Adapter):
         if kind in _AWAITED:
             return [self._server_tool(raw, "started")]
         failed = raw.get("error") or raw.get("status") in ("failed", "incomplete")
-        told = self._server_tool(raw, "failed" if failed else "completed")
+        outcome = self._server_tool(raw, "failed" if failed else "completed")
         drawn = _image(text_of(raw.get("result")), raw) if kind == "image_generation_call" else []
-        return [*drawn, told]
+        return [*drawn, outcome]
 
     def _complete_reasoning(self, item: _Item, raw: dict[str, Any]) -> list[Event]:
         events: list[Event] = []
         # Servers that stream one of them repeat it in the other.
-        if not any(part.told for part in item.parts.values()):
+        if not any(part.is_delivered for part in item.parts.values()):
             events = self._fill_all(item, raw.get("summary")) + self._fill_all(item, raw.get("content"))
         signature = text_of(raw.get("encrypted_content"))
         if signature and not item.is_signed:
@@ -381,8 +381,8 @@ class ResponsesAdapter(Adapter):
         if not text:
             return []
         event, _, _ = _PARTS[kind]
-        if not part.told:
-            part.told, part.begin, part.opening = True, self._characters, text[:_OPENING]
+        if not part.is_delivered:
+            part.is_delivered, part.begin, part.opening = True, self._characters, text[:_OPENING]
         if event == "text.delta":
             self._characters += len(text)
         return [{"type": event, "text": text}]
@@ -395,9 +395,9 @@ class ResponsesAdapter(Adapter):
         _, member, of = _PARTS[kind]
         item = self._item_of(of, chunk)
         part = self._part(item, kind, chunk)
-        if not part.told:
+        if not part.is_delivered:
             text = text_of(raw.get(member))
-            others = (other for key, other in item.parts.items() if key[0] == kind and other.told)
+            others = (other for key, other in item.parts.items() if key[0] == kind and other.is_delivered)
             part = next((other for other in others if text.startswith(other.opening)), part)
         return self._fill(part, kind, raw)
 
@@ -408,26 +408,26 @@ class ResponsesAdapter(Adapter):
         count `content_index` on across items in their deltas, and from 0 in each whole item.
         """
         item.is_done = True
-        told = {key: part for key, part in item.parts.items() if part.told}
+        delivered = {key: part for key, part in item.parts.items() if part.is_delivered}
         whole: list[tuple[int, str, dict[str, Any]]] = []
         parts: list[_Part | None] = []
         for index, raw in enumerate(raw_parts or ()):
             kind = text_of(raw.get("type"))
             if kind in _PARTS:
-                part = told.get((kind, index))
+                part = delivered.get((kind, index))
                 if part is not None and text_of(raw.get(_PARTS[kind][1])).startswith(part.opening):
-                    del told[kind, index]
+                    del delivered[kind, index]
                 else:
                     part = None
                 whole.append((index, kind, raw))
                 parts.append(part)
-        if told:
-            _match_rest(told, whole, parts)
+        if delivered:
+            _match_rest(delivered, whole, parts)
         events: list[Event] = []
         for at, (index, kind, raw) in enumerate(whole):
             part = parts[at]
             if part is None:
-                is_taken = item.parts.get((kind, index), _UNTOLD).told
+                is_taken = item.parts.get((kind, index), _UNDELIVERED).is_delivered
                 place = ~index if is_taken else index
                 part = item.parts.get((kind, place)) or self._new_part(item, kind, place)
             events += self._fill(part, kind, raw)
@@ -435,7 +435,7 @@ class ResponsesAdapter(Adapter):
 
     def _fill(self, part: _Part, kind: str, raw: dict[str, Any]) -> list[Event]:
         """Reads a whole part: its text unless deltas carried it, and the annotations that no event carried."""
-        events = [] if part.told else self._say(part, kind, raw.get(_PARTS[kind][1]))
+        events = [] if part.is_delivered else self._say(part, kind, raw.get(_PARTS[kind][1]))
         return events + self._cite(part, (raw.get("annotations") or ())[part.cited :])
 
     def _cite(self, part: _Part, annotations: Iterable[Any]) -> list[Event]:
@@ -526,24 +526,24 @@ def _image(data: str, raw: dict[str, Any], *, partial: bool = False) -> list[Eve
 
 
 def _match_rest(
-    told: dict[tuple[str, int], _Part], whole: list[tuple[int, str, dict[str, Any]]], parts: list[_Part | None]
+    delivered: dict[tuple[str, int], _Part], whole: list[tuple[int, str, dict[str, Any]]], parts: list[_Part | None]
 ) -> None:
     """Matches the parts of a whole item with those that deltas carried at other places.
 
     They are matched in order: first those that begin alike, then those that the end has rewritten.
 
     Args:
-        told: The parts that deltas carried and that are not matched yet; those that are matched are taken out.
+        delivered: The parts that deltas carried and that are not matched yet; those that are matched are taken out.
         whole: The parts of the item: index, kind and JSON object.
-        parts: What each of them is; `None` is replaced where a part is found.
+        parts: The part of each; `None` is replaced where a part is found.
     """
     for is_alike in (True, False):
         left: dict[str, deque[tuple[str, int]]] = {}
-        for key in told:
+        for key in delivered:
             left.setdefault(key[0], deque()).append(key)
         for at, (_, kind, raw) in enumerate(whole):
             keys = left.get(kind)
             if parts[at] is None and keys:
                 text = text_of(raw.get(_PARTS[kind][1]))
-                if not is_alike or text.startswith(told[keys[0]].opening):
-                    parts[at] = told.pop(keys.popleft())
+                if not is_alike or text.startswith(delivered[keys[0]].opening):
+                    parts[at] = delivered.pop(keys.popleft())

@@ -1,7 +1,7 @@
-"""How much an adapter may keep in memory of one answer.
+"""`Room`: the memory that an adapter may use for one answer.
 
-An upstream decides how many calls, sources and identifiers an answer has, and how long they are. All that an adapter
-keeps of them until the answer ends takes its room from one `Room`. Knows no provider.
+An upstream decides on the number and length of the calls, sources and identifiers of an answer. Everything that an
+adapter keeps of them until the answer ends takes its room from one `Room`. Knows no provider.
 """
 
 from __future__ import annotations

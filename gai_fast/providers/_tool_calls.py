@@ -121,15 +121,15 @@ class ToolCalls:
     def __bool__(self) -> bool:
         return bool(self.calls)
 
-    def outcome(self, words: Mapping[str, str], said: str) -> str:
-        """The `finish_reason` of an answer: `tool_calls` also where the provider of calls said `stop`, or nothing.
+    def outcome(self, words: Mapping[str, str], word: str) -> str:
+        """The `finish_reason` of an answer: `tool_calls` also where the provider's word for them is `stop`, or missing.
 
         Args:
             words: The finish reason for each of the provider's words.
-            said: The provider's word, empty where there was none.
+            word: The provider's word, empty where there was none.
         """
-        reason = words.get(said, "other")
-        return "tool_calls" if self.calls and (reason == "stop" or not said) else reason
+        reason = words.get(word, "other")
+        return "tool_calls" if self.calls and (reason == "stop" or not word) else reason
 
     def open(self, call_id: str | None, name: str, seed: str = "") -> tuple[ToolCall, list[Event]]:
         """Begins a call.

@@ -119,9 +119,9 @@ def _filtered(results: Iterable[dict[str, Any]]) -> list[Event]:
 
 
 def _safety(category: str, result: dict[str, Any]) -> dict[str, Any]:
-    said: dict[str, Any] = {"category": category, "action": "filtered" if result.get("filtered") else "detected"}
+    safety: dict[str, Any] = {"category": category, "action": "filtered" if result.get("filtered") else "detected"}
     score = _SCORES.get(result.get("severity", ""))
-    return said if score is None else said | {"score": score}
+    return safety if score is None else safety | {"score": score}
 
 
 APIS: Final[dict[str, API]] = {"": Azure(), "responses": AzureResponses()}

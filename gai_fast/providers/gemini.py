@@ -122,9 +122,9 @@ class Gemini(API):
                 reasons += [detail["reason"]] if isinstance(detail.get("reason"), str) else []
                 delay = _DELAY.fullmatch(str(detail.get("retryDelay", "")))
                 wait = int(float(delay[1]) * 1000) if delay else wait
-        said = failure_of(error)
-        words = tuple(word.lower() for word in (*reasons, *said.words))
-        return UpstreamFailure(said.message, words, said.status, wait, said.details)
+        failure = failure_of(error)
+        words = tuple(word.lower() for word in (*reasons, *failure.words))
+        return UpstreamFailure(failure.message, words, failure.status, wait, failure.details)
 
     def body(self, request: Request, target: Target) -> dict[str, Any]:
         body: dict[str, Any] = {"contents": self._contents(request, target)}
@@ -289,8 +289,8 @@ def _identifier(call_id: str, ids: frozenset[str]) -> dict[str, str]:
 def _image_type(image: ImagePart) -> dict[str, str]:
     """The media type of an image that Google fetches: the request's, or by the ending of its name."""
     name = str(image.url).partition("?")[0]
-    said = image.media_type or _IMAGE_TYPES.get(name.rpartition(".")[2].lower())
-    return {"mimeType": said} if said else {}
+    media_type = image.media_type or _IMAGE_TYPES.get(name.rpartition(".")[2].lower())
+    return {"mimeType": media_type} if media_type else {}
 
 
 def _declaration(tool: Tool) -> dict[str, Any]:

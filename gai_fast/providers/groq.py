@@ -52,10 +52,10 @@ class GroqAdapter(ChatAdapter):
     """Reads `x_groq` and executed tools beside the dialect."""
 
     def failure(self, chunk: Any, name: str = "") -> UpstreamFailure | None:
-        said = super().failure(chunk, name)
-        if said is None and isinstance(chunk, dict) and chunk.get("x_groq") and chunk["x_groq"].get("error"):
+        failure = super().failure(chunk, name)
+        if failure is None and isinstance(chunk, dict) and chunk.get("x_groq") and chunk["x_groq"].get("error"):
             return self.api.read_failure({"error": chunk["x_groq"]["error"]})
-        return said
+        return failure
 
     def usage_in(self, chunk: dict[str, Any]) -> Any:
         return chunk.get("usage") or (chunk.get("x_groq") or {}).get("usage")

@@ -100,8 +100,8 @@ class MistralAdapter(ChatAdapter):
 
     text_members = ChatAdapter.text_members | {"text"}  # of a thought
 
-    def call_id(self, said: str) -> str:
-        return "" if said == "null" else said
+    def call_id(self, identifier: str) -> str:
+        return "" if identifier == "null" else identifier
 
     def read_part(self, choice: Choice, part: dict[str, Any]) -> list[Event]:
         if part.get("type") == "reference":

@@ -59,8 +59,8 @@ class OpenRouter(ChatAPI):
         return super().audio_format(media_type) or media_type.rpartition("/")[2]
 
     def reasoning(self, wanted: Reasoning, target: Target) -> dict[str, Any]:
-        said = {"effort": wanted.effort, "max_tokens": wanted.max_tokens}
-        return {"reasoning": {key: value for key, value in said.items() if value is not UNSET}}
+        reasoning = {"effort": wanted.effort, "max_tokens": wanted.max_tokens}
+        return {"reasoning": {key: value for key, value in reasoning.items() if value is not UNSET}}
 
     def earlier_reasoning(self, parts: list[ReasoningPart], target: Target, *, has_calls: bool) -> dict[str, Any]:
         details = [detail for part in parts for detail in _details(part, target.model.partition("/")[0])]
@@ -118,8 +118,8 @@ class OpenRouterResponses(ResponsesAPI):
         return failure_of(error, {"code": kind, **metadata} if isinstance(metadata, dict) else {"code": kind})
 
     def reasoning(self, wanted: Reasoning, target: Target) -> dict[str, Any]:
-        said = {"effort": wanted.effort, "max_tokens": wanted.max_tokens, "summary": self.summary}
-        return {key: value for key, value in said.items() if value is not UNSET}
+        reasoning = {"effort": wanted.effort, "max_tokens": wanted.max_tokens, "summary": self.summary}
+        return {key: value for key, value in reasoning.items() if value is not UNSET}
 
 
 APIS: Final[dict[str, API]] = {"": OpenRouter(), "responses": OpenRouterResponses()}

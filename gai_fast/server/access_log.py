@@ -40,7 +40,7 @@ def log_request(http: HTTPRequest, status: int) -> None:
 
 
 def log_unreadable(remote: str, status: int, request_id: str) -> None:
-    """Logs the refusal of a request whose head could not be read; nothing of it is repeated.
+    """Logs the refusal of a request whose head could not be read; the line repeats nothing of it.
 
     Args:
         remote: The client's address.

@@ -1,8 +1,8 @@
 """The guards that every request passes before a handler sees it.
 
-Owns the `Host` rule, the rule which pages may ask (`Origin`, `Sec-Fetch-Site`, CORS and its preflight), which requests
-need a key, ids, the query string and the media type of bodies. Opens nothing and knows no route: it reads a request's
-head, wherever that came from.
+Owns the `Host` rule, the rule for web pages (`Origin`, `Sec-Fetch-Site`, CORS and its preflight), the check of keys,
+ids, the query string and the media type of bodies. Opens nothing and knows no route: it reads the head of a request,
+from either server.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Admitted:
         request_id: The caller's or ours.
         caller: The name of the key; `ANONYMOUS` where none is needed.
         trace_id: Of `traceparent`.
-        cors: The headers that tell the caller's page what it may read.
+        cors: The CORS headers of the answer.
         is_foreign: A web page of another origin, which is not allowed, makes this request.
         error: The reason to refuse the request, or `None`. Its connection is of no further use then.
     """
@@ -163,7 +163,7 @@ class Admission:
             admitted.cors = (("vary", "Origin"),)
         origin = headers.get("origin")
         if origin is None:
-            # A page that asks without CORS (an image, a frame, a link) sends no Origin, but browsers tell its site.
+            # A request without CORS (an image, a frame, a link) has no Origin, but browsers send `Sec-Fetch-Site`.
             admitted.is_foreign = headers.get("sec-fetch-site") in _OTHER_SITES
             return
         if self._is_allowed(origin):

@@ -1,6 +1,6 @@
 """The open connections of one kind: the fast lane's, or aiohttp's.
 
-Owns their count, and how all of them end at once. Knows no protocol.
+Owns their count and the end of all of them at once. Knows no protocol.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The counts behind `/metrics`: requests at their end, and the figures of streams at theirs.
 
-Owns the bounds of the histograms, the outcomes, and which labels a count has. `metrics.py` exposes the counts.
+Owns the bounds of the histograms, the outcomes, and the labels of a count. `metrics.py` exposes the counts.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _OUTCOMES: Final[dict[str, RequestOutcome]] = {
     "finished": "finished",
     "failed": "failed",
     "cancelled": "cancelled",
-    "disconnected": "cancelled",  # by the client's leaving; `client_disconnects` counts these alone
+    "disconnected": "cancelled",  # the client left; `client_disconnects` counts these alone
     "refused": "refused",
 }
 _FAILURE: Final = 400
@@ -138,7 +138,7 @@ class StreamCounts:
 
     Attributes:
         models: The streams' figures, by provider and model.
-        requests: How many requests ended, by their labels.
+        requests: The number of requests that ended, by their labels.
     """
 
     def __init__(self, models: Collection[str]) -> None:

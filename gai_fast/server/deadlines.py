@@ -1,4 +1,4 @@
-"""What a client must have sent or taken by when, without timers."""
+"""The times by which a client must have sent or taken bytes. Sets no timer."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def body_due(began: float, received: int, now: float, timeout: float) -> float:
 
 
 class WriteProgress:
-    """How long a client has taken nothing of what was written for it."""
+    """Measures the time in which a client takes none of the bytes written for it."""
 
     __slots__ = ("_since", "_taken")
 

@@ -1,7 +1,7 @@
 """`serve --app MODULE:FUNCTION`: a function of the user's that adds to the application before it starts.
 
-Owns how the function is imported and called, and whether the fast lane may be on: it answers streaming POSTs without
-aiohttp, so it must be off where a middleware, a signal or a route of the user's would see them.
+Owns the import and the call of the function, and the decision whether the fast lane may be on: it answers streaming
+POSTs without aiohttp, so it must be off where a middleware, a signal or a route of the user's would see them.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Extend = Callable[[web.Application], Any]
 
 
 class ExtensionError(ValueError):
-    """`app` of `[server]` names no function; the text is one line and names what is wrong."""
+    """`app` of `[server]` names no function; the text is one line that names the fault."""
 
 
 def load(reference: str) -> Extend:
@@ -64,17 +64,17 @@ def _line(problem: Exception) -> str:
 
 
 async def extend(app: web.Application, function: Extend) -> None:
-    """Calls a function with the application, and awaits what it returns where that is needed."""
+    """Calls a function with the application, and awaits its result where it is awaitable."""
     answer = function(app)
     if inspect.isawaitable(answer):
         await answer
 
 
 def may_be_passed_by(app: web.Application, paths: Iterable[str]) -> bool:
-    """Whether requests for these paths can be answered without an application and nobody would notice.
+    """Whether requests for these paths can be answered without the application, with the same result.
 
     Args:
-        app: The application with what the user has added, and nothing else.
+        app: The application with the user's additions only.
         paths: The paths.
     """
     if app.middlewares or app.on_response_prepare:

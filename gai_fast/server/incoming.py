@@ -43,7 +43,7 @@ class Incoming:
 
     @property
     def cors(self) -> Headers:
-        """The headers that tell the caller's page what it may read."""
+        """The CORS headers of the answer."""
         return self._admitted.cors
 
     @property

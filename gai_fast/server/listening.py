@@ -41,7 +41,7 @@ def listen(settings: ServerSettings, write_timeout: float) -> list[socket.socket
         try:
             return _bind_all(found, write_timeout)
         except OSError as problem:
-            # The port that was free at the first address is not at another: a different one may be.
+            # The port was free at the first address but is not at another one: another port may be free at all.
             if settings.port or len(found) == 1 or problem.errno != errno.EADDRINUSE:
                 raise
     return _bind_all(found, write_timeout)
@@ -94,8 +94,8 @@ def base_url(host: str, port: int) -> str:
 def set_options(listening: Options, write_timeout: float) -> None:
     """Sets the options that connections inherit; set on each connection they took 10 us.
 
-    Nothing is held back for a fuller packet, and the kernel holds little. A client whose machine is gone is noticed: by
-    what it does not acknowledge, and while nothing is written to it, as before an answer that comes whole, by probes.
+    Nothing is held back for a fuller packet, and the kernel holds little. The kernel notices that a client's machine is
+    gone by missing acknowledgements, and while nothing is written (before a whole answer) by probes.
 
     Args:
         listening: The socket.
@@ -113,7 +113,7 @@ def set_options(listening: Options, write_timeout: float) -> None:
 def limit_silence(sock: Options | None, seconds: float) -> None:
     """Lets the kernel give up a client that acknowledges nothing for this time, where the kernel can (Linux).
 
-    What is written to a machine that is gone fits into the kernel's buffers for long.
+    Without it, bytes for a machine that is gone collect in the kernel's buffers for long.
     """
     _set_option(sock, "TCP_USER_TIMEOUT", max(1, int(seconds * 1000)))
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 Gauge = Callable[[], Mapping[str, float]]
 _Models = Sequence[tuple[tuple[str, str], ModelCounts]]
 _Row = tuple[Any, ...]
-"""Label values, then what `add_metric` of the kind of metric needs."""
+"""Label values, then the other arguments of `add_metric` for the kind of metric."""
 _Family = tuple[Callable[..., Any], str, str, Sequence[str], Iterator[_Row]]
 """The kind of a metric, its name without `gai_fast_`, its description, its labels and its rows."""
 
@@ -35,7 +35,7 @@ class LogSink:
     """One line of JSON per stream: route, model, end and times; never a word of the conversation.
 
     Args:
-        logger: Where to; by default the access log.
+        logger: The logger; by default the access log.
     """
 
     def __init__(self, logger: logging.Logger | None = None) -> None:
@@ -50,7 +50,7 @@ class LogSink:
 def log_fields(metrics: StreamMetrics) -> dict[str, Any]:
     """The fields of a stream's log line."""
     usage = metrics.usage or {}
-    said = {
+    fields = {
         "event": "stream",
         "endpoint": metrics.endpoint,
         "outcome": metrics.outcome,
@@ -67,7 +67,7 @@ def log_fields(metrics: StreamMetrics) -> dict[str, Any]:
         "output_tokens": usage.get("output_tokens"),
         "usage_source": usage.get("source"),
     }
-    return {key: value for key, value in said.items() if value not in (None, "")} | metrics.as_dict()
+    return {key: value for key, value in fields.items() if value not in (None, "")} | metrics.as_dict()
 
 
 class PrometheusSink(StreamCounts):
@@ -224,7 +224,7 @@ GAUGES: Final = {
     "breaker_state": ("upstream", "0: closed, 1: probing with one request, 2: open."),
     "upstream_connections": ("upstream", "Open connections, idle ones included."),
 }
-"""The label of each gauge, and what it is."""
+"""The label and the description of each gauge."""
 _BUILD_LABELS: Final = ("version", "implementation", "modules", "python")
 _REQUEST_LABELS: Final = ("endpoint", "provider", "model", "status", "outcome", "code")
 _MODEL_LABELS: Final = ("provider", "model")

@@ -17,7 +17,7 @@ from gai_fast.limits import LIMITS
 
 _TRACEPARENT: Final = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}")
 
-# What each media range of an `Accept` header means for a stream. A stream asked for as JSON is SSE: the OpenAI SDK
+# The framing of a stream for each media range of an `Accept` header. A stream asked for as JSON is SSE: the OpenAI SDK
 # sends `Accept: application/json` for streams too.
 _RANGES: Final[Mapping[str, Framing]] = {
     "text/event-stream": "sse",

@@ -25,7 +25,7 @@ class Reply:
         status: The HTTP status.
         body: Its bytes.
         headers: Without `content-length` and `connection`, which are added.
-        close: Close the connection afterwards: not all of the request has been read, or nobody knows where it ends.
+        close: Close the connection afterwards: not all of the request has been read, or its end is unknown.
     """
 
     __slots__ = ("body", "close", "headers", "status")
@@ -130,8 +130,8 @@ def error_reply(
     """The response for an error.
 
     Args:
-        error: What went wrong.
-        request_id: Told in the body and in both request-id headers.
+        error: The error.
+        request_id: Written in the body and in both request-id headers.
         body: In the format of the route; the native shape where not given.
         headers: More headers.
         close: Close the connection afterwards.

@@ -1,7 +1,7 @@
 """The route table: every route with its format and handler, and the way from a parsed request to an answer.
 
-Owns which routes there are, methods, errors as responses in the shape of their route, and the one place where an
-unexpected exception of a handler becomes a response. Both servers, aiohttp's and the fast lane, call it with the same
+Owns the routes and their methods, the shape of error responses, and the one place where an unexpected exception of a
+handler becomes a response. Both servers, aiohttp's and the fast lane, call it with the same
 requests. Opens nothing.
 """
 
@@ -57,7 +57,7 @@ class Route(NamedTuple):
 
     @property
     def is_prefix(self) -> bool:
-        """Whether the path is the beginning of the paths that are meant."""
+        """Whether the path is a prefix."""
         return self.path.endswith("/") and self.path != "/"
 
 
@@ -77,10 +77,10 @@ ROUTES: Final = (
     Route("GET", "/", "gai", lambda on: on.operations.playground),
     Route("GET", "/playground/", "gai", lambda on: on.operations.asset),
 )
-"""Every route. An error of a path that is none of them has the shape of `SECTIONS`."""
+"""Every route. An error for any other path has the shape that `SECTIONS` gives."""
 
 SECTIONS: Final = (("/v1/", "openai"), ("", "gai"))
-"""The format of paths that begin so; the first counts."""
+"""The format of paths with these beginnings; the first match counts."""
 
 HOT_PATHS: Final = frozenset(route.path for route in ROUTES if route.is_hot)
 
@@ -97,7 +97,7 @@ class _Resource:
 
 
 class Mount(NamedTuple):
-    """Where the application of a request is mounted.
+    """The place at which the application of a request is mounted.
 
     Attributes:
         on_loopback: The server can be reached from this machine only.

@@ -94,7 +94,7 @@ class _Scrape:
             text = next(self._slices, None)
             is_written = True
         finally:
-            if not is_written:  # a bug of ours, which the loop logs; nobody must wait for ever
+            if not is_written:  # a bug of ours, which the loop logs; no client must wait for ever
                 for each in self._end():
                     each.client.send(each.refuse(Error("internal", "the metrics cannot be written")))
         if text is not None:

@@ -1,6 +1,6 @@
 """The running server: the application, the fast lane in front of it, sockets, start and end.
 
-Owns the order in which things start and stop. Decides nothing about a request.
+Owns the order of start and stop. Decides nothing about a request.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class Running:
 
     Attributes:
         engine: Its streams.
-        url: Where it is reached.
+        url: Its base URL.
         connections: The open connections, by kind.
     """
 
@@ -85,7 +85,7 @@ class Running:
             listener.close()
         try:
             await self.engine.close()
-            await self._runner.cleanup()  # runs what the user's `on_cleanup` has, which may raise
+            await self._runner.cleanup()  # runs the user's `on_cleanup` signals, which may raise
         finally:
             await asyncio.gather(*map(close_connections, self.connections))
 
@@ -168,7 +168,7 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # mallopt(3)
 
 
 def tune_process() -> None:
-    """Tunes a process that does nothing but serve: freed memory is kept, and the garbage collector runs seldom.
+    """Tunes a process that only serves: freed memory is kept, and the garbage collector runs seldom.
 
     Streams leave no cycles, so their memory is freed without the collector, while each of its runs may visit every open
     stream. With 4,000 of them that saves 7 % of the CPU.

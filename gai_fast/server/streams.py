@@ -1,6 +1,6 @@
 """The handlers of the routes that stream: native, plain GET, a client's dialect, cancel.
 
-Owns how a request becomes a spec, and the response of a stream. Knows nothing of what the answer says.
+Owns the way from a request to a spec, and the response of a stream. Does not read the content of the answer.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from gai_fast.timers import Timer, Timers
 
 
 class WriteWatch:
-    """Looks now and then whether the client of a transport takes what it is given, and resets the connection if not.
+    """Looks now and then whether the client of a transport takes bytes, and resets the connection if not.
 
     Args:
         transport: The connection.
@@ -19,8 +19,8 @@ class WriteWatch:
         until_empty: End once nothing is unsent.
 
     Attributes:
-        written: Bytes written to the transport since `start`, to be counted by the writer: what is unsent may grow
-            while the client takes nothing.
+        written: Bytes written to the transport since `start`, to be counted by the writer: the unsent bytes alone do
+            not show whether the client takes any.
     """
 
     __slots__ = ("_progress", "_seconds", "_timer", "_timers", "_transport", "_until_empty", "written")

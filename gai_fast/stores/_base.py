@@ -46,12 +46,12 @@ class LogHeader(NamedTuple):
 
     @property
     def is_numbered(self) -> bool:
-        """Whether each frame tells its number, so that a piece can be cut after any of its events."""
+        """Whether each frame holds its number, so that a piece can be cut after any of its events."""
         return self.framing == "sse" or (self.framing == "ndjson" and self.format == "gai")
 
 
 class Ending(NamedTuple):
-    """How a stream ended, as in the answer to `GET /api/v1/streams/{id}`.
+    """The end of a stream, as in the answer to `GET /api/v1/streams/{id}`.
 
     Args:
         state: The kind of end.

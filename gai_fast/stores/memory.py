@@ -79,7 +79,7 @@ class StreamLog:
 
     @property
     def is_over(self) -> bool:
-        """Whether nothing more comes."""
+        """Whether the log has ended."""
         return self.ending is not None or self.broken is not None
 
     # -- the writer --
@@ -148,7 +148,7 @@ class StreamLog:
 
     @property
     def watchers(self) -> int:
-        """How many watch."""
+        """The number of watchers."""
         return len(self._watchers)
 
     def read(self, after: int, limit: int) -> Backlog:

@@ -49,9 +49,9 @@ class LoggedOutput:
 
     def heartbeat(self) -> None:
         """Writes a keep-alive, for the client only."""
-        said = self.take_pieces()
+        logged = self.take_pieces()
         self._encoder.heartbeat()
-        self._unlogged = [*said, *self._encoder.take_pieces()]
+        self._unlogged = [*logged, *self._encoder.take_pieces()]
 
     def take_pieces(self) -> list[Piece]:
         """The bytes since the last call."""

@@ -1,4 +1,4 @@
-"""The dialects of `gai-fast mock`: what a provider's API sends, one file each.
+"""The dialects of `gai-fast mock`: the frames that each provider's API sends, one file each.
 
 A new dialect is one file with an `Answer` and one entry in `DIALECTS`. The dialects know nothing of the gateway.
 """

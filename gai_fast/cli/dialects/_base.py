@@ -1,4 +1,4 @@
-"""What an answer of the mock is in any dialect: its words, its length and the frames a dialect must give.
+"""The base of all dialects of the mock: the words and the length of an answer, and the frames that a dialect defines.
 
 The request and the options determine every byte, so two runs are equal.
 """
@@ -21,7 +21,7 @@ CREATED: Final = 1_700_000_000
 """The time in every answer, in seconds since the epoch."""
 
 ANY_PREFIX: Final = r"/{prefix:(?:.*/)?}"
-"""The beginning of every route: clients differ in what their base URL ends with."""
+"""The beginning of every route: clients differ in the end of their base URL."""
 
 
 def to_json(value: Any) -> bytes:
