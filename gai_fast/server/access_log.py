@@ -31,7 +31,7 @@ def log_request(http: HTTPRequest, status: int) -> None:
     if _log.isEnabledFor(logging.INFO):
         seconds = time.monotonic() - http.began
         path = http.target.partition("?")[0]
-        line = f"{http.connection.remote} {http.method} {path!r} {status} {seconds:.3f} {http.request_id}"
+        line = f"{http.transport.remote} {http.method} {path!r} {status} {seconds:.3f} {http.request_id}"
         if http.caller != ANONYMOUS:
             line += f" {http.caller}"
         if http.metrics is not None:

@@ -26,10 +26,10 @@ from aiohttp.http import HttpVersion11, StreamWriter
 from multidict import CIMultiDict
 
 from gai_fast._impl import ChunkedBody, FastPath
-from gai_fast.net.sockets import descriptor_of, reset
+from gai_fast.net.sockets import reset
 from gai_fast.net.writer import HTTP_CHUNKS, PLAIN, BodyFraming
 from gai_fast.server.replies import Reply, StreamHead
-from gai_fast.server.transport import StreamCallbacks
+from gai_fast.server.transport import SocketLender, StreamCallbacks
 from gai_fast.server.write_watch import WriteWatch
 from gai_fast.timers import Timers
 
@@ -104,8 +104,8 @@ _ENDED: Final = _State.ENDED
 _LOST: Final = _State.LOST
 
 
-class AiohttpTransport(asyncio.Protocol):
-    """The client's side of one request that aiohttp has parsed; a `ClientTransport`.
+class AiohttpTransport(SocketLender):
+    """The client's side of one request that aiohttp has parsed: an asyncio protocol, and a `ClientTransport`.
 
     Args:
         request: The request.
@@ -114,7 +114,6 @@ class AiohttpTransport(asyncio.Protocol):
 
     __slots__ = (
         "_behind",
-        "_borrower",
         "_high_water",
         "_is_blocked",
         "_is_http_1_1",
@@ -136,6 +135,7 @@ class AiohttpTransport(asyncio.Protocol):
     )
 
     def __init__(self, request: web.BaseRequest, timers: Timers) -> None:
+        super().__init__()
         self._request = request
         self._timers = timers
         self._loop = asyncio.get_running_loop()
@@ -144,7 +144,6 @@ class AiohttpTransport(asyncio.Protocol):
         self._stream: StreamCallbacks | None = None
         self._transport: asyncio.Transport | None = None
         self._behind: asyncio.BaseProtocol | None = None
-        self._borrower: FastPath | None = None
         self._watch: WriteWatch | None = None
         self._reply: Reply | None = None
         self._response: _StreamResponse | None = None
@@ -186,7 +185,7 @@ class AiohttpTransport(asyncio.Protocol):
         self._transport = transport
         self._behind = transport.get_protocol()
         self._is_blocked = self._is_paused = self._request.protocol.writing_paused
-        transport.set_protocol(self)
+        transport.set_protocol(cast("asyncio.Protocol", self))
         transport.set_write_buffer_limits(high=high_water)
         self._watch = WriteWatch(transport, self._timers, write_timeout)
         self._watch.start()
@@ -216,17 +215,8 @@ class AiohttpTransport(asyncio.Protocol):
 
     def lend(self, borrower: FastPath) -> int:
         """Lets a fast path write to the socket; as `ClientTransport.lend`."""
-        if self._borrower is not None:
-            self._end_lending()
         transport = self._transport
-        if transport is None or self._state is not _DIRECT:
-            return -1
-        if transport.get_write_buffer_size() or transport.is_closing():
-            return -1
-        descriptor = descriptor_of(transport)
-        if descriptor >= 0:
-            self._borrower = borrower
-        return descriptor
+        return self._lend(transport, borrower) if transport is not None and self._state is _DIRECT else -1
 
     def answered(self, status: int) -> None:
         """Ends the answer: all of the body has been written."""
@@ -416,11 +406,6 @@ class AiohttpTransport(asyncio.Protocol):
         else:
             stream.resume_writing()
 
-    def _end_lending(self) -> None:
-        borrower, self._borrower = self._borrower, None
-        if borrower is not None:
-            borrower.end_writing()
-
     def _leave(self) -> StreamCallbacks | None:
         """Gives the connection back to aiohttp's protocol; returns the stream, which hears no more."""
         self._end_lending()
@@ -428,7 +413,7 @@ class AiohttpTransport(asyncio.Protocol):
         transport, behind, watch = self._transport, self._behind, self._watch
         if watch is not None:
             watch.stop()
-        if transport is not None and behind is not None and transport.get_protocol() is self:
+        if transport is not None and behind is not None and transport.get_protocol() is cast(object, self):
             transport.set_protocol(behind)
             if not transport.is_closing():
                 transport.set_write_buffer_limits()

@@ -14,6 +14,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from functools import lru_cache
 from typing import Any, Final
+from urllib.parse import quote
 
 from aiohttp import web
 from aiohttp.http import HttpVersion10, HttpVersion11
@@ -22,7 +23,7 @@ from yarl import URL
 
 from gai_fast.addresses import is_loopback
 from gai_fast.errors import Error
-from gai_fast.ids import new_request_id
+from gai_fast.ids import request_id
 from gai_fast.limits import LIMITS
 from gai_fast.net.engine import Engine
 from gai_fast.net.sockets import reset
@@ -32,7 +33,7 @@ from gai_fast.server.aiohttp_transport import AiohttpTransport, whole_response
 from gai_fast.server.deadlines import body_due
 from gai_fast.server.metrics import PrometheusSink, engine_gauges
 from gai_fast.server.operations import OperationRoutes
-from gai_fast.server.replies import Reply, error_reply
+from gai_fast.server.replies import Reply, id_headers
 from gai_fast.server.request_reader import HTTPRequest
 from gai_fast.server.routes import ROUTES, Handlers, Mount, Route, Router
 from gai_fast.server.streams import StreamRoutes
@@ -220,12 +221,12 @@ class Adapter:
         try:
             http = _read_head(request, client)
         except _Unreadable as unreadable:
-            return self._refuse_unreadable(client, unreadable.error)
+            return self._refuse(client, unreadable)
         mount = self._mount_of(request)
         try:
             reply = _to_the_root(http, mount) or await self._reply(request, http, mount)
         except _Unreadable as unreadable:
-            return self._refuse_unreadable(client, unreadable.error)
+            return self._refuse(client, unreadable)
         except ConnectionError:  # of the client, amid its body: nobody is there to be answered
             return web.Response()
         except Exception as problem:  # noqa: BLE001  # a bug of ours, or a body that is not aiohttp's: one 500
@@ -246,11 +247,9 @@ class Adapter:
         finally:
             self.service.router.ended(http, status)
 
-    def _refuse_unreadable(self, client: AiohttpTransport, error: Error) -> web.Response:
+    def _refuse(self, client: AiohttpTransport, unreadable: _Unreadable) -> web.Response:
         """The response to a request that cannot be understood."""
-        identifier = new_request_id()
-        self.service.router.unreadable(client.remote, error, identifier)
-        return whole_response(error_reply(error, identifier, close=True))
+        return whole_response(self.service.router.refuse_unreadable(client.remote, unreadable.error))
 
     def _failed(self, request: web.Request, http: HTTPRequest, mount: Mount | None, problem: Exception) -> Reply:
         """Logs an unexpected exception; returns the reply in place of the answer."""
@@ -332,11 +331,18 @@ class Adapter:
         return Mount(on_loopback, self.anything.prefix)
 
 
+_IN_QUERY: Final = "!$&'()*+,;=:@/?%"
+"""What a query may hold beside letters, digits and `-._~` (RFC 3986, 3.4)."""
+
+
 def _to_the_root(http: HTTPRequest, mount: Mount | None) -> Reply | None:
     """The way from the prefix to the root below it, whose page has relative addresses."""
-    if mount is None or not mount.prefix or http.method != "GET" or http.target != mount.prefix:
+    path, mark, query = http.target.partition("?")
+    if mount is None or not mount.prefix or http.method != "GET" or path != mount.prefix:
         return None
-    return Reply(308, headers=[("location", f"{mount.prefix}/")])
+    http.request_id = request_id(http.headers.get("x-request-id"))
+    location = f"{mount.prefix}/{mark}{quote(query.encode('latin-1'), safe=_IN_QUERY)}"
+    return Reply(308, headers=[("location", location), *id_headers(http.request_id)])
 
 
 _is_loopback = lru_cache(LIMITS.known_values)(is_loopback)

@@ -27,12 +27,11 @@ from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 from aiohttp.web_protocol import RequestHandler, RequestPayloadError, _ErrInfo
 
 from gai_fast.errors import Error
-from gai_fast.ids import new_request_id
 from gai_fast.limits import LIMITS
 from gai_fast.server.aiohttp_transport import whole_response
 from gai_fast.server.application import headers_too_large
 from gai_fast.server.connections import OpenConnections
-from gai_fast.server.replies import Reply, error_reply
+from gai_fast.server.replies import Reply
 from gai_fast.server.write_watch import WriteWatch
 from gai_fast.timers import Timer, Timers
 
@@ -51,8 +50,8 @@ class Times(NamedTuple):
     write: float
 
 
-Unreadable = Callable[[str, Error, str], None]
-"""Counts and logs a refusal: the client's address, the error, the request id."""
+RefuseUnreadable = Callable[[str, Error], Reply]
+"""As `Router.refuse_unreadable`."""
 
 
 class HandlerFactory:
@@ -62,18 +61,17 @@ class HandlerFactory:
         server: aiohttp's server, of a runner that has been set up.
         timers: The timers of the loop.
         times: The time limits.
-        unreadable: Called with the client's address, the error and the request id of each refusal of a request that
-            cannot be read.
+        refuse_unreadable: Makes the reply to a request that cannot be read.
 
     Attributes:
         connections: The open connections.
     """
 
-    def __init__(self, server: web.Server, timers: Timers, times: Times, unreadable: Unreadable) -> None:
+    def __init__(self, server: web.Server, timers: Timers, times: Times, refuse_unreadable: RefuseUnreadable) -> None:
         self.server = server
         self.timers = timers
         self.times = times
-        self.unreadable = unreadable
+        self.refuse_unreadable = refuse_unreadable
         self.connections = OpenConnections()
         self._loop = asyncio.get_running_loop()
 
@@ -301,10 +299,8 @@ class Handler(RequestHandler):
 
     def _refusal(self, error: Error) -> Reply:
         """The reply to a request that cannot be read."""
-        identifier = new_request_id()
         peer = self._wire.get_extra_info("peername")
-        self._factory.unreadable(str(peer[0]) if peer else "", error, identifier)
-        return error_reply(error, identifier, close=True)
+        return self._factory.refuse_unreadable(str(peer[0]) if peer else "", error)
 
 
 def _may_be_a_request(message: RawRequestMessage) -> bool:

@@ -24,7 +24,6 @@ from gai_fast._impl import FastPath
 from gai_fast.errors import Error
 from gai_fast.ids import new_request_id
 from gai_fast.limits import LIMITS
-from gai_fast.net.sockets import descriptor_of
 from gai_fast.net.writer import HTTP_CHUNKS, BodyFraming
 from gai_fast.server.access_log import LEFT
 from gai_fast.server.connections import OpenConnections
@@ -32,7 +31,7 @@ from gai_fast.server.deadlines import LOOKS, WriteProgress, body_due
 from gai_fast.server.listening import limit_silence
 from gai_fast.server.replies import Reply, StreamHead, error_reply
 from gai_fast.server.request_reader import BODY, HAND_OVER, HEAD, HTTPRequest, RequestReader
-from gai_fast.server.transport import StreamCallbacks
+from gai_fast.server.transport import SocketLender, StreamCallbacks
 from gai_fast.timers import Timer, Timers
 
 
@@ -89,7 +88,7 @@ _PAUSED: Final = _Input.PAUSED
 _ENDED: Final = _Input.ENDED
 
 
-class LaneConnection:
+class LaneConnection(SocketLender):
     """One client connection of the lane: an asyncio protocol by its methods, and a `ClientTransport`.
 
     Attributes:
@@ -101,7 +100,6 @@ class LaneConnection:
 
     __slots__ = (
         "_armed",
-        "_borrower",
         "_due",
         "_high_water",
         "_input",
@@ -123,6 +121,7 @@ class LaneConnection:
     )
 
     def __init__(self, lane: FastLane) -> None:
+        super().__init__()
         self._lane = lane
         self._loop = lane.loop
         self._reader: RequestReader | None = RequestReader(self, lane.hot, lane.is_welcome, lane.max_body)
@@ -130,7 +129,6 @@ class LaneConnection:
         # Of the transport, found once: looking them up again costs each write as much as calling them.
         self._send: Callable[[bytes], None]
         self._is_closing: Callable[[], bool]
-        self._borrower: FastPath | None = None  # writes to the socket
         self.stream: StreamCallbacks | None = None
         self.answering: HTTPRequest | None = None
         self.write_timeout = lane.write_timeout
@@ -352,20 +350,7 @@ class LaneConnection:
 
     def lend(self, borrower: FastPath) -> int:
         """As `LendingTransport.lend`: until anything else is written."""
-        if self._borrower is not None:
-            self._end_lending()
-        transport = self.transport
-        if transport.get_write_buffer_size() or transport.is_closing():
-            return -1
-        descriptor = descriptor_of(transport)
-        if descriptor >= 0:
-            self._borrower = borrower
-        return descriptor
-
-    def _end_lending(self) -> None:
-        borrower, self._borrower = self._borrower, None
-        if borrower is not None:
-            borrower.end_writing()
+        return self._lend(self.transport, borrower)
 
     def answered(self, status: int) -> None:
         """As `ClientTransport.answered`."""

@@ -66,7 +66,7 @@ class OperationRoutes:
             return Reply(200, body, [*headers, *incoming.cors])
 
         accept = incoming.http.headers.get("accept", "")
-        self._scrapes.begin(accept, incoming.http.connection, answer, lambda error: incoming.refusal(error, ()))
+        self._scrapes.begin(accept, incoming.http.transport, answer, lambda error: incoming.refusal(error, ()))
 
     def version(self, incoming: Incoming) -> Reply:
         """`GET /version`: the release, the implementation, whether the fast lane is on."""

@@ -29,9 +29,8 @@ class HTTPRequest:
         is_http_1_1: HTTP/1.1, otherwise 1.0.
         headers: By lower-case name; repeated ones joined with ", ".
         body: All of it.
-        is_welcome: The head has been checked, and is no reason to refuse the request.
         keep_alive: Another request may follow on the connection.
-        connection: The transport of its answer.
+        transport: That of its answer.
         request_id: Set by the router.
         caller: The name of the caller's key, set by the router; `ANONYMOUS` where none is needed.
         began: Monotonic seconds at its last byte.
@@ -43,21 +42,20 @@ class HTTPRequest:
         "began",
         "body",
         "caller",
-        "connection",
         "headers",
         "is_http_1_1",
-        "is_welcome",
         "keep_alive",
         "method",
         "metrics",
         "refused",
         "request_id",
         "target",
+        "transport",
     )
 
     def __init__(
         self,
-        connection: ClientTransport,
+        transport: ClientTransport,
         method: str,
         target: str,
         headers: dict[str, str],
@@ -65,14 +63,13 @@ class HTTPRequest:
         is_http_1_1: bool,
         keep_alive: bool,
     ) -> None:
-        self.connection = connection
+        self.transport = transport
         self.method = method
         self.target = target
         self.headers = headers
         self.is_http_1_1 = is_http_1_1
         self.keep_alive = keep_alive
         self.body = b""
-        self.is_welcome = False
         self.request_id = ""
         self.caller = ANONYMOUS
         self.began = 0.0
@@ -82,7 +79,7 @@ class HTTPRequest:
     def again(self, headers: dict[str, str], body: bytes) -> HTTPRequest:
         """Another request of the same client that differs from this one in nothing but these."""
         again = HTTPRequest(
-            self.connection,
+            self.transport,
             self.method,
             self.target,
             headers,
@@ -137,11 +134,11 @@ def read_line(line: str, hot: frozenset[str]) -> str | None:
     return found[1] if found is not None and found[1].partition("?")[0] in hot else None
 
 
-def read_head(connection: ClientTransport, head: bytes, hot: frozenset[str]) -> HTTPRequest | None:
+def read_head(transport: ClientTransport, head: bytes, hot: frozenset[str]) -> HTTPRequest | None:
     """Reads the head of an ordinary request to a hot route.
 
     Args:
-        connection: The transport of its answer.
+        transport: That of its answer.
         head: The bytes before the empty line.
         hot: The paths of the hot routes.
 
@@ -167,7 +164,7 @@ def read_head(connection: ClientTransport, head: bytes, hot: frozenset[str]) -> 
         return None
     if len(length) > LIMITS.max_body_digits:
         return None
-    return HTTPRequest(connection, "POST", target, headers, is_http_1_1=True, keep_alive=keep_alive)
+    return HTTPRequest(transport, "POST", target, headers, is_http_1_1=True, keep_alive=keep_alive)
 
 
 class KnownHead:
@@ -218,7 +215,7 @@ class RequestReader:
     """Reads the requests of one connection.
 
     Args:
-        connection: The transport of their answers.
+        transport: That of their answers.
         hot: The paths of the hot routes.
         is_welcome: Whether a request is not refused by its head alone; asked where its body is still to come.
         max_body: Bytes of a body.
@@ -228,7 +225,6 @@ class RequestReader:
     """
 
     __slots__ = (
-        "_connection",
         "_data",
         "_hot",
         "_is_welcome",
@@ -237,17 +233,18 @@ class RequestReader:
         "_more",
         "_request",
         "_start",
+        "_transport",
         "part",
     )
 
     def __init__(
         self,
-        connection: ClientTransport,
+        transport: ClientTransport,
         hot: frozenset[str],
         is_welcome: Callable[[HTTPRequest], bool],
         max_body: int,
     ) -> None:
-        self._connection = connection
+        self._transport = transport
         self._hot = hot
         self._is_welcome = is_welcome
         self._max_body = max_body
@@ -305,7 +302,7 @@ class RequestReader:
             if end < 0:
                 self.part = HEAD
                 return NEED_DATA if len(data) < LIMITS.lane_head and self._may_be_hot(data) else HAND_OVER
-            request = read_head(self._connection, data[:end], self._hot)
+            request = read_head(self._transport, data[:end], self._hot)
             if request is None:
                 return HAND_OVER
             self._start = end + 4

@@ -13,12 +13,13 @@ from typing import Final, NamedTuple
 
 from gai_fast.errors import Error
 from gai_fast.formats import Format, get_format
+from gai_fast.ids import new_request_id
 from gai_fast.server.access_log import log_request, log_unreadable
 from gai_fast.server.admission import Admission, Admitted, check_json, is_preflight, preflight
 from gai_fast.server.counts import OTHER, StreamCounts
 from gai_fast.server.incoming import Incoming
 from gai_fast.server.operations import OperationRoutes
-from gai_fast.server.replies import Headers, Reply, id_headers
+from gai_fast.server.replies import Headers, Reply, error_reply, id_headers
 from gai_fast.server.request_reader import HTTPRequest
 from gai_fast.server.streams import StreamRoutes
 from gai_fast.settings import KeySettings, ServerSettings
@@ -213,16 +214,17 @@ class Router:
             self._counts.request_ended(self._endpoint(path), status, code=code)
         log_request(http, status)
 
-    def unreadable(self, remote: str, error: Error, request_id: str) -> None:
-        """Counts and logs the refusal of a request whose head could not be read.
+    def refuse_unreadable(self, remote: str, error: Error) -> Reply:
+        """The refusal of a request whose head could not be read, counted and logged; it repeats nothing of the request.
 
         Args:
             remote: The client's address.
-            error: The reason of the refusal.
-            request_id: The id that the refusal has.
+            error: The reason.
         """
+        identifier = new_request_id()
         self._counts.request_ended(OTHER, error.status, code=error.code)
-        log_unreadable(remote, error.status, request_id)
+        log_unreadable(remote, error.status, identifier)
+        return error_reply(error, identifier, close=True)
 
     def _endpoint(self, path: str) -> str:
         """The route of a path, as a label."""

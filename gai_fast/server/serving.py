@@ -147,7 +147,8 @@ async def start(settings: Settings, record: Path | None = None) -> Running:
 
 def _handlers(runner: web.AppRunner, service: Service, settings: Settings) -> HandlerFactory:
     times = Times(header=settings.server.header_timeout, write=settings.stream.write_timeout)
-    return HandlerFactory(cast("web.Server", runner.server), service.engine.timers, times, service.router.unreadable)
+    server = cast("web.Server", runner.server)
+    return HandlerFactory(server, service.engine.timers, times, service.router.refuse_unreadable)
 
 
 def _lane(service: Service, settings: Settings, general: HandlerFactory) -> FastLane:

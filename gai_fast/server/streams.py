@@ -300,7 +300,7 @@ class StreamResponse(ResponseWriter):
     __slots__ = ("_client", "_has_ended", "_incoming", "_is_whole", "_media_type", "_session", "_stream_id")
 
     def __init__(self, incoming: Incoming, context: StreamContext, spec: StreamSpec, media_type: str) -> None:
-        client = incoming.http.connection
+        client = incoming.http.transport
         super().__init__(client)
         self._client = client
         self._incoming = incoming

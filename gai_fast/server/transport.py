@@ -13,9 +13,11 @@ A handler answers one request through it. Two implementations: the fast lane's c
 
 from __future__ import annotations
 
+import asyncio
 from typing import Protocol
 
-from gai_fast._impl import LendingTransport
+from gai_fast._impl import FastPath, LendingTransport
+from gai_fast.net.sockets import descriptor_of
 from gai_fast.net.writer import BodyFraming
 from gai_fast.server.replies import Reply, StreamHead
 
@@ -73,3 +75,28 @@ class ClientTransport(LendingTransport, Protocol):
 
     def send(self, reply: Reply) -> None:
         """Answers the request with a whole response."""
+
+
+class SocketLender:
+    """The part of a `ClientTransport` that lends the client's socket to the fast path of a stream."""
+
+    __slots__ = ("_borrower",)
+
+    def __init__(self) -> None:
+        self._borrower: FastPath | None = None  # writes to the socket
+
+    def _lend(self, transport: asyncio.Transport, borrower: FastPath) -> int:
+        """As `LendingTransport.lend`, for the socket of `transport`."""
+        self._end_lending()
+        if transport.get_write_buffer_size() or transport.is_closing():
+            return -1
+        descriptor = descriptor_of(transport)
+        if descriptor >= 0:
+            self._borrower = borrower
+        return descriptor
+
+    def _end_lending(self) -> None:
+        """Takes the socket back; must be called before anything else is done with it."""
+        borrower, self._borrower = self._borrower, None
+        if borrower is not None:
+            borrower.end_writing()

@@ -13,6 +13,7 @@ from typing import Any, cast
 import pytest
 from aiohttp import ClientSession, web
 from aiohttp.web_protocol import RequestHandler
+from yarl import URL
 
 from gai_fast.cli.mock import Mock
 from gai_fast.server.application import add_routes, build_application, new_service
@@ -101,8 +102,17 @@ async def test_the_playground_finds_its_files_under_the_prefix() -> None:
         assert response.status == 200
         assert 'fetch("/' not in script
         assert "fetch(`/" not in script
-        async with site.client.get(site.url, allow_redirects=False) as response:
-            assert (response.status, response.headers["location"]) == (308, "/gw/")
+
+
+@pytest.mark.parametrize(("query", "kept"), [("", ""), ("?q=a%20b&c", "?q=a%20b&c"), ('?q="b"', "?q=%22b%22")])
+async def test_the_prefix_alone_leads_to_the_root_below_it_with_the_query_and_the_request_id(
+    query: str, kept: str
+) -> None:
+    async with running() as site:
+        url, ids = URL(f"{site.url}{query}", encoded=True), {"X-Request-Id": "mine"}
+        async with site.client.get(url, headers=ids, allow_redirects=False) as response:
+            assert (response.status, response.headers["location"]) == (308, f"/gw/{kept}")
+            assert (response.headers["x-request-id"], response.headers["request-id"]) == ("mine", "mine")
 
 
 async def test_unknown_paths_and_methods_have_the_errors_of_their_section() -> None:
@@ -215,10 +225,10 @@ async def test_an_exception_before_the_answer_is_one_500_and_its_connection_is_a
 
         def handle(self, http: HTTPRequest, mount: Mount | None = None) -> Reply | None:
             if begun != "nothing":
-                http.connection.begin_stream(Stream(), high_water=1000, write_timeout=5.0)
+                http.transport.begin_stream(Stream(), high_water=1000, write_timeout=5.0)
             if begun == "head":
-                head, framing = http.connection.commit(StreamHead("text/plain", "req-1", "sid"))
-                http.connection.write(framing.frame(head, [b"half"]))
+                head, framing = http.transport.commit(StreamHead("text/plain", "req-1", "sid"))
+                http.transport.write(framing.frame(head, [b"half"]))
             raise LookupError("canary77")
 
     app = web.Application()

@@ -20,6 +20,7 @@ from gai_fast.errors import Error
 from gai_fast.limits import LIMITS
 from gai_fast.server.access_log import log_unreadable
 from gai_fast.server.handler import HandlerFactory, Times, error_of
+from gai_fast.server.replies import Reply, error_reply
 from gai_fast.timers import TimerWheel
 
 SOON = 5.0
@@ -58,8 +59,9 @@ class Site:
             raise
         return web.Response(text="read")
 
-    def unreadable(self, remote: str, error: Error, request_id: str) -> None:
-        log_unreadable(remote, error.status, request_id)
+    def refuse_unreadable(self, remote: str, error: Error) -> Reply:
+        log_unreadable(remote, error.status, "our-id")
+        return error_reply(error, "our-id", close=True)
 
     async def connect(self) -> Client:
         reader, writer = await asyncio.open_connection(*self.address)
@@ -90,7 +92,7 @@ async def running(site: Site) -> AsyncIterator[None]:
     runner = web.AppRunner(site.app, access_log=None, shutdown_timeout=0.05)
     await runner.setup()
     assert runner.server is not None
-    site.factory = HandlerFactory(runner.server, site.timers, site.times, site.unreadable)
+    site.factory = HandlerFactory(runner.server, site.timers, site.times, site.refuse_unreadable)
     listener = await loop.create_server(site.factory, "127.0.0.1", 0)
     site.address = listener.sockets[0].getsockname()
     try:

@@ -206,7 +206,7 @@ class Fixture:
 
     def echo(self, request: HTTPRequest) -> Reply | None:
         if request.target == "/s":
-            request.connection.begin_stream(self.stream, high_water=7, write_timeout=WRITE)
+            request.transport.begin_stream(self.stream, high_water=7, write_timeout=WRITE)
             return None
         return Reply(200, request.target.encode() + request.body)
 
@@ -376,7 +376,7 @@ def test_what_a_stream_has_set_on_the_connection_is_set_back() -> None:
     fixture = Fixture()
 
     def begin(request: HTTPRequest) -> None:
-        request.connection.begin_stream(fixture.stream, high_water=7, write_timeout=1)
+        request.transport.begin_stream(fixture.stream, high_water=7, write_timeout=1)
 
     fixture.answer = begin
     fixture.feed(STREAM + OTHER)

@@ -274,7 +274,8 @@ def test_refusals_are_counted_by_their_route_also_below_a_mount_and_where_nothin
         reply = table.handle(request, where)
         assert reply is not None
         table.ended(request, reply.status)
-    table.unreadable("192.0.2.1", Error("invalid_request", "", reason="http"), "our-id")
+    refusal = table.refuse_unreadable("192.0.2.1", Error("invalid_request", "", reason="http"))
+    assert (refusal.status, refusal.close) == (400, True)
     assert counts.requests == {
         ("/fail", "", "", 429, "refused", "rate_limited"): 2,
         ("/crash", "", "", 500, "failed", "internal"): 1,

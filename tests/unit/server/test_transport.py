@@ -41,7 +41,7 @@ class Routes:
         self._handler = handler
 
     def handle(self, http: HTTPRequest) -> None:
-        self._handler(http.connection)
+        self._handler(http.transport)
 
     def refuse(self, http: HTTPRequest) -> None:
         raise AssertionError("no request here is refused")
