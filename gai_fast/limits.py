@@ -311,8 +311,23 @@ class Limits:
     """Seconds an idle client connection is kept: longer than the 60 s for which nginx and ALB keep theirs, so that they
     never send a request into a connection that is being closed."""
 
-    closing: float = 1.0
-    """Seconds that a server which stops gives its handlers to end, and its clients to take their last bytes."""
+    closing: float = 0.8
+    """Seconds that a server which stops gives its handlers to end, and its clients to take their last bytes: with the
+    end of the process less than the second by which it may outlast `grace`."""
+
+    drain_look: float = 0.02
+    """Seconds between two looks at the listening socket of a server that drains. A successor on the same socket is
+    faster and takes what comes; where there is none, a client waits for so long."""
+
+    drain_idle: float = 1.0
+    """Seconds that an idle connection stays open while the server drains: a client that sends its next request then is
+    answered, and told that it is the last."""
+
+    socket_path: int = 103
+    """Bytes of the path of a unix socket: macOS has room for no more, Linux for four more."""
+
+    descriptor: int = 1 << 20
+    """The largest number of an inherited descriptor: the most files that Linux lets a process have by default."""
 
     lingering: float = 2.0
     """Seconds for which the rest of a refused request is read and dropped: closing at once would reset the connection,

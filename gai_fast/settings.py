@@ -154,6 +154,12 @@ class ServerSettings(_Snapshot):
     """Whether streaming POSTs are answered without aiohttp, where that makes no difference but speed."""
     app: str | None = None
     """`module:function`: called with the application before it starts."""
+    grace: float = 30.0
+    """How long running answers may go on once the server has been asked to end."""
+    uds: str | None = None
+    """The path of a unix socket to listen on, in place of `host` and `port`."""
+    fd: int | None = None
+    """The number of an inherited descriptor to listen on, in place of `host` and `port`."""
 
 
 @dataclass(frozen=True, slots=True)

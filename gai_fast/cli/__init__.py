@@ -72,11 +72,16 @@ class StartupFailure(Failure):
     exit_code = 3
 
 
-def cannot_listen(host: str, port: int, problem: OSError) -> StartupFailure:
-    """The failure of a server that gets no socket to listen on."""
-    taken = "in use by another program: choose one with --port"
+def cannot_listen(place: str, problem: OSError) -> StartupFailure:
+    """The failure of a server that gets no socket to listen on.
+
+    Args:
+        place: The address, path or descriptor.
+        problem: The reason.
+    """
+    taken = f"in use by another program{': choose one with --port' if ':' in place else ''}"
     reason = taken if problem.errno == errno.EADDRINUSE else problem.strerror or problem
-    return StartupFailure(f"cannot listen on {host}:{port}: {reason}")
+    return StartupFailure(f"cannot listen on {place}: {reason}")
 
 
 class FiniteRange(click.FloatRange):

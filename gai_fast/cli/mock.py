@@ -381,4 +381,4 @@ def command(port: int, dialect: str | None, rate: float, ttft: float, deltas: in
     try:
         asyncio.run(run_until_signal(mock, lambda url: announce(f"mock upstream on {url}")))
     except OSError as problem:
-        raise cannot_listen("127.0.0.1", port, problem) from None
+        raise cannot_listen(f"127.0.0.1:{port}", problem) from None

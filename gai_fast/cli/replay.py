@@ -122,4 +122,4 @@ def command(file: Path, port: int, speed: float, split: int) -> None:
     try:
         asyncio.run(run_until_signal(replay, lambda url: announce(f"replaying {click.format_filename(file)} on {url}")))
     except OSError as problem:
-        raise cannot_listen("127.0.0.1", port, problem) from None
+        raise cannot_listen(f"127.0.0.1:{port}", problem) from None

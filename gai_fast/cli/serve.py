@@ -15,6 +15,7 @@ from click.core import ParameterSource
 
 from gai_fast._version import __version__
 from gai_fast.cli import (
+    ConfigFailure,
     Failure,
     StartupFailure,
     announce,
@@ -25,6 +26,7 @@ from gai_fast.cli import (
     option,
 )
 from gai_fast.config import LATER_FLAGS
+from gai_fast.limits import LIMITS
 
 if TYPE_CHECKING:
     from gai_fast.config import Loaded
@@ -45,7 +47,9 @@ def banner(url: str, loaded: Loaded) -> str:
     settings = loaded.settings
     # Clients cannot call a wildcard address.
     url = url.replace("//0.0.0.0:", "//127.0.0.1:").replace("//[::]:", "//[::1]:")
-    lines = [f"gai-fast {__version__} on {url}", f"playground: {url}/"]
+    lines = [f"gai-fast {__version__} on {url}"]
+    if not url.startswith("unix:"):
+        lines.append(f"playground: {url}/")
     if loaded.path is not None:
         lines.append(f"configuration: {click.format_filename(loaded.path)}")
     lines.append(f"models: {', '.join(settings.model_names()) or 'none: add an [[upstream]]'}")
@@ -59,12 +63,18 @@ def examples(url: str, model: str, loaded: Loaded) -> list[str]:
     """A curl line and a snippet for the openai package, each followed by an empty line."""
     body = json.dumps({"model": model, "query": QUERY}, ensure_ascii=False)
     header, api_key, imports = _key_of(loaded)
+    way, more = "", ""
+    if url.startswith("unix:"):
+        path = url.removeprefix("unix:")
+        way, url = f"--unix-socket {shlex.quote(path)} ", "http://localhost"
+        imports = [*imports, "from httpx import Client, HTTPTransport"]
+        more = f", http_client=Client(transport=HTTPTransport(uds={path!r}))"
     return [
-        f"curl -N {url}/api/v1/stream -H 'content-type: application/json'{header} -d {shlex.quote(body)}",
+        f"curl -N {way}{url}/api/v1/stream -H 'content-type: application/json'{header} -d {shlex.quote(body)}",
         "",
         *imports,
         "from openai import OpenAI  # pip install openai",
-        f'client = OpenAI(base_url="{url}/v1", api_key={api_key})',
+        f'client = OpenAI(base_url="{url}/v1", api_key={api_key}{more})',
         f'messages = [{{"role": "user", "content": {json.dumps(QUERY)}}}]',
         f"stream = client.chat.completions.create(model={model!r}, messages=messages, stream=True)",
         "for chunk in stream:",
@@ -138,6 +148,13 @@ class _Serve(click.Command):
     show_default="8080",
     help="Port to listen on; 0 chooses a free one.",
 )
+@option("--uds", envvar="GAI_FAST_UDS", metavar="PATH", help="Unix socket to listen on, instead of an address.")
+@option(
+    "--fd",
+    type=click.IntRange(0, LIMITS.descriptor),
+    envvar="GAI_FAST_FD",
+    help="Inherited descriptor of a listening socket, instead of an address.",
+)
 @option(
     "--workers",
     type=click.IntRange(1),
@@ -188,4 +205,17 @@ def command(context: click.Context, /, config_path: Path | None, record: Path | 
     except OSError as problem:
         if is_up:
             raise Failure(f"the server stopped: {problem}") from problem
-        raise cannot_listen(server.host, server.port, problem) from None
+        raise cannot_listen(_place(server), problem) from None
+    except ValueError as problem:
+        from gai_fast.server.listening import OpenAddress
+
+        if not isinstance(problem, OpenAddress):
+            raise
+        raise ConfigFailure(str(problem)) from None
+
+
+def _place(server: ServerSettings) -> str:
+    """Where the server is to listen, as a message says it."""
+    if server.fd is not None:
+        return f"descriptor {server.fd}"
+    return server.uds if server.uds is not None else f"{server.host}:{server.port}"

@@ -13,6 +13,7 @@ from urllib.parse import SplitResult, urlsplit
 
 from gai_fast.addresses import address_of
 from gai_fast.errors import CLASSES
+from gai_fast.limits import LIMITS
 from gai_fast.net.pool import is_forbidden_address
 from gai_fast.providers import get_provider
 from gai_fast.settings import ANONYMOUS
@@ -48,6 +49,13 @@ def host(value: str) -> str:
     if address_of(bare) is None and not _HOST_NAME.fullmatch(bare):
         raise ValueError("must be an address or a host name, without scheme or port")
     return bare
+
+
+def socket_path(value: str) -> str:
+    """The path of a unix socket."""
+    if len(value.encode()) > LIMITS.socket_path:
+        raise ValueError(f"must be a path of at most {LIMITS.socket_path} bytes")
+    return value
 
 
 def origin(value: str) -> str:

@@ -17,7 +17,7 @@ from gai_fast.limits import LIMITS
 from gai_fast.processors import PROCESSORS
 from gai_fast.settings import BreakerSettings, ServerSettings, StoreSettings, StreamSettings, UpstreamSettings
 
-FLAGS: Final = ("host", "port", "workers", "app")
+FLAGS: Final = ("host", "port", "uds", "fd", "workers", "app")
 """Keys of `[server]` that have a flag, and so a variable of only the key's name."""
 
 BREAKER: Final[Mapping[str, Key]] = {
@@ -82,6 +82,9 @@ SERVER: Final[Mapping[str, Key]] = {
         example="shop.gateway:extend",
     ),
     "demo": switch("Offer the embedded model `demo`."),
+    "grace": seconds("How long running answers may go on after SIGTERM.", zero=True),
+    "uds": text("Path of a unix socket to listen on instead.", checks.socket_path, example="gai-fast.sock"),
+    "fd": whole("Inherited descriptor of a socket to listen on instead.", 0, LIMITS.descriptor, example=3),
 }
 STREAM: Final[Mapping[str, Key]] = {
     "heartbeat": seconds("Silence towards a client after which a keep-alive is sent; 0: never.", zero=True),
@@ -195,9 +198,7 @@ REQUIRED: Final[Mapping[str, tuple[str, ...]]] = {
 _LATER_STREAM: Final = frozenset("retry on_disconnect detach_ttl write_timeout client_buffer compression".split())
 LATER: Final[Mapping[str, frozenset[str]]] = {
     "": frozenset("key_defaults idempotency limits cache prices otel".split()),
-    "server": frozenset(
-        "grace tls_cert tls_key log_format uds fd keep_alive forwarded_allow_ips proxy_protocol".split()
-    ),
+    "server": frozenset("tls_cert tls_key log_format keep_alive forwarded_allow_ips proxy_protocol".split()),
     "key": frozenset("models role expires requests_per_minute tokens_per_minute streams spend".split()),
     "stream": _LATER_STREAM,
     "store": frozenset("sync limits_on_failure".split()),
@@ -206,7 +207,7 @@ LATER: Final[Mapping[str, frozenset[str]]] = {
     "processor": frozenset(),
 }
 """By section, and sections under "": names that are planned. They are refused as "not supported yet"."""
-LATER_FLAGS: Final = ("uds", "fd", "store")
+LATER_FLAGS: Final = ("store",)
 """Flags that are planned, and so are their variables."""
 
 

@@ -322,6 +322,8 @@ class _Resolution:
             self._problems.add(origin, f"{what}: no model is named {shown(name)}{nearest(name, settings.models)}")
 
     def _check_host(self, server: ServerSettings) -> None:
+        if server.uds is not None or server.fd is not None:
+            return  # nobody listens on the host; what `fd` is becomes known when it is taken
         if not is_loopback(server.host) and not server.insecure and not self._given.keys:
             what = f"{server.host} is open to other machines, and there are no keys"
             how = "add a [[key]], or allow that by `insecure = true` in [server] (GAI_FAST_SERVER__INSECURE=true)"

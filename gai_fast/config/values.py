@@ -34,7 +34,7 @@ class Key:
     schema: Mapping[str, Any]
     read: Callable[[Any], Any]
     secret: bool = False
-    example: str = ""
+    example: Any = ""
 
 
 def switch(about: str) -> Key:
@@ -48,8 +48,8 @@ def switch(about: str) -> Key:
     return Key(about, {"type": "boolean"}, read)
 
 
-def whole(about: str, least: int, most: int = LARGEST) -> Key:
-    """A key that is a whole number within bounds."""
+def whole(about: str, least: int, most: int = LARGEST, *, example: Any = "") -> Key:
+    """A key that is a whole number within bounds; `example` as for `Key`."""
 
     def read(value: Any) -> int:
         if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
@@ -57,7 +57,7 @@ def whole(about: str, least: int, most: int = LARGEST) -> Key:
             raise ValueError(f"must be a whole number, {bounds}")
         return value
 
-    return Key(about, {"type": "integer", "minimum": least, "maximum": most}, read)
+    return Key(about, {"type": "integer", "minimum": least, "maximum": most}, read, example=example)
 
 
 def seconds(about: str, *, zero: bool = False) -> Key:

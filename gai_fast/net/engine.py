@@ -295,7 +295,7 @@ class Engine:
     def close(self) -> Awaitable[None]:
         """Ends every stream with an error; awaiting the result also closes every upstream connection and the store."""
         for session in list(self.streams.values()):
-            session.fail(Error("overloaded", "this server is being stopped", reason="shutdown"))
+            session.fail(Error("overloaded", "this server is being stopped", reason="draining"))
         return close_all([*self._pools.values(), self.store])
 
 

@@ -65,6 +65,7 @@ class HandlerFactory:
 
     Attributes:
         connections: The open connections.
+        is_draining: Each request is the last one of its connection.
     """
 
     def __init__(self, server: web.Server, timers: Timers, times: Times, refuse_unreadable: RefuseUnreadable) -> None:
@@ -73,10 +74,17 @@ class HandlerFactory:
         self.times = times
         self.refuse_unreadable = refuse_unreadable
         self.connections = OpenConnections()
+        self.is_draining = False
         self._loop = asyncio.get_running_loop()
 
     def __call__(self, head_since: float | None = None) -> Handler:
         return Handler(self, self._loop, head_since)
+
+    def begin_drain(self) -> None:
+        """The server has been asked to end."""
+        self.is_draining = True
+        for connection in self.connections:
+            cast(Handler, connection).begin_drain()
 
 
 class Handler(RequestHandler):
@@ -99,6 +107,8 @@ class Handler(RequestHandler):
         "_has_received",
         "_head_at",
         "_head_since",
+        "_idle_timer",
+        "_is_quiet",
         "_last_body",
         "_timer",
         "_watch",
@@ -125,6 +135,8 @@ class Handler(RequestHandler):
         self._wire: asyncio.Transport
         self._watch: WriteWatch
         self._timer: Timer | None = None
+        self._idle_timer: Timer | None = None
+        self._is_quiet = False  # no byte has come since `_idle_timer` was set
         self._head_since = head_since
         self._head_at = 0.0  # when the head that is not whole yet began, or the connection
         self._has_received = False
@@ -142,12 +154,28 @@ class Handler(RequestHandler):
         self._factory.connections.add(self, self._wire)
         super().connection_made(transport)
         self._await_head(self._head_since)
+        if self._factory.is_draining:
+            self.begin_drain()
+
+    def begin_drain(self) -> None:
+        """From now on the connection is closed if it is idle for `limits.drain_idle` seconds."""
+        timers = self._factory.timers
+        self._is_quiet = self._is_idle
+        self._idle_timer = timers.schedule(timers.clock() + LIMITS.drain_idle, self._close_if_quiet)
+
+    def _close_if_quiet(self) -> None:
+        self._idle_timer = None
+        if self._is_idle and self._is_quiet:
+            self.force_close()
+        else:
+            self.begin_drain()
 
     def data_received(self, data: bytes) -> None:
         """Bytes of requests."""
         if self._has_failed:
             return
         self._has_received = True
+        self._is_quiet = False
         super().data_received(data)
         if self._messages:
             self._head_at = 0.0
@@ -157,6 +185,8 @@ class Handler(RequestHandler):
                     self._break_body()
                 elif _may_be_a_request(message):
                     self._last_body = body
+                    if self._factory.is_draining:
+                        self._messages[at] = message._replace(should_close=True), body
                 else:
                     self._messages[at] = _ErrInfo(400, BadHttpMessage(message.method), ""), EMPTY_PAYLOAD
                     self._has_failed = True
@@ -180,9 +210,10 @@ class Handler(RequestHandler):
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """The client is gone."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        for timer in (self._timer, self._idle_timer):
+            if timer is not None:
+                timer.cancel()
+        self._timer = self._idle_timer = None
         self._watch.stop()
         if self._end is not None and not self._end.done():
             self._end.set_result(None)

@@ -149,7 +149,12 @@ class LaneConnection(SocketLender):
         self._send = self.transport.write
         self._is_closing = self.transport.is_closing
         self._lane.connections.add(self, self.transport)
-        self._set_due(_HEAD, self._loop.time() + self._lane.header_timeout)
+        self._set_due(_HEAD, self._loop.time() + min(self._lane.header_timeout, self._lane.client_idle))
+
+    def begin_drain(self) -> None:
+        """A connection without a request is closed soon."""
+        if self._state in _READING and self._reader is not None and not self._reader.size:
+            self._set_due(self._state, self._loop.time() + self._lane.client_idle)
 
     def data_received(self, data: bytes) -> None:
         """Takes bytes of requests."""
@@ -249,7 +254,7 @@ class LaneConnection(SocketLender):
             if self._state is not _HEAD:
                 self._set_due(_HEAD, now + self._lane.header_timeout)
         else:
-            self._set_due(_IDLE, now + LIMITS.client_idle)
+            self._set_due(_IDLE, now + self._lane.client_idle)
 
     def _answer(self, request: HTTPRequest) -> None:
         if self._input is _PAUSED:
@@ -257,6 +262,8 @@ class LaneConnection(SocketLender):
             self.transport.resume_reading()
         now = self._loop.time()
         request.began = now
+        if self._lane.is_draining:
+            request.keep_alive = False
         if not self.transport.get_write_buffer_size():
             self._progress.restart(self._written, 0, now)
         self._arm(now + self.write_timeout / LOOKS)
@@ -382,7 +389,7 @@ class LaneConnection(SocketLender):
             self.transport.close()
             self._set_due(_CLOSING, self._loop.time() + self.write_timeout / LOOKS)
             return
-        self._set_due(_IDLE, self._loop.time() + LIMITS.client_idle)
+        self._set_due(_IDLE, self._loop.time() + self._lane.client_idle)
         if self._input is _ENDED or (self._reader is not None and self._reader.size):
             self._loop.call_soon(self._next)
 
@@ -474,6 +481,10 @@ class FastLane:
         body_timeout: Seconds between two reads of a request body.
         write_timeout: Seconds after which a client that takes nothing is given up.
         max_body: Bytes of a request body.
+
+    Attributes:
+        client_idle: Seconds that a connection without a request is kept.
+        is_draining: Each request is the last one of its connection.
     """
 
     def __init__(
@@ -498,10 +509,19 @@ class FastLane:
         self.body_timeout = body_timeout
         self.write_timeout = write_timeout
         self.max_body = max_body
+        self.client_idle = LIMITS.client_idle
+        self.is_draining = False
         self.connections = OpenConnections()
 
     def __call__(self) -> LaneConnection:
         return LaneConnection(self)
+
+    def begin_drain(self) -> None:
+        """The server has been asked to end."""
+        self.is_draining = True
+        self.client_idle = LIMITS.drain_idle
+        for connection in self.connections:
+            cast(LaneConnection, connection).begin_drain()
 
     def is_welcome(self, request: HTTPRequest) -> bool:
         """Whether a request whose body is still to come is not refused by its head alone."""

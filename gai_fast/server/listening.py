@@ -1,14 +1,32 @@
-"""The listening sockets of a server: their addresses and the options that their connections inherit."""
+"""The listening sockets of a server: their addresses, the options that their connections inherit, and how connections
+are accepted.
+
+1. A server that drains leaves its sockets open and looks at them now and then. So a successor on the same socket gets
+   what comes, and without one no client is refused while the server still answers others.
+2. Closing the last descriptor of a listening socket resets what waits in it. So a server closes it only right after it
+   has found it empty.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import errno
+import os
 import socket
-from collections.abc import Sequence
+import stat
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, Final, Protocol
 
+from gai_fast.addresses import is_loopback
 from gai_fast.limits import LIMITS
 from gai_fast.settings import ServerSettings
+
+
+class OpenAddress(ValueError):
+    """Other machines would reach a server that needs no key; the text is one line and names the address."""
+
 
 _ABSENT: Final = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 """A name may have an address of a family that this machine lacks, as `localhost` where IPv6 is off."""
@@ -21,33 +39,107 @@ class Options(Protocol):
 
 
 def listen(settings: ServerSettings, write_timeout: float) -> list[socket.socket]:
-    """Binds every address that the configured host has, all with the same port.
+    """Takes the inherited socket, or binds the unix socket, or every address that the host has, all with one port.
 
     Args:
         settings: `[server]`; port 0 chooses a free port.
         write_timeout: Seconds after which a client that acknowledges nothing is given up.
 
     Returns:
-        The sockets, not yet listening, with the options that connections inherit.
+        The sockets, with the options that connections inherit; those that were bound here do not listen yet.
 
     Raises:
-        OSError: An address is in use, none of them is this machine's, or the host can be no name.
+        OSError: An address is in use, none of them is this machine's, the host can be no name, or the descriptor is
+            none of a socket that can listen.
     """
+    if settings.fd is not None:
+        sockets = [_inherited(settings.fd)]
+    elif settings.uds is not None:
+        sockets = [_bind_path(settings.uds)]
+    else:
+        sockets = _bind_host(settings)
+    for listening in sockets:
+        set_options(listening, write_timeout)
+    return sockets
+
+
+def _inherited(descriptor: int) -> socket.socket:
+    """The socket of an inherited descriptor.
+
+    Raises:
+        OSError: It is none, or none that can listen.
+    """
+    listening = socket.socket(fileno=descriptor)
+    is_stream = listening.type == socket.SOCK_STREAM and listening.family in _FAMILIES
+    address = listening.getsockname()
+    if not is_stream or not (address[1] if listening.family in _INTERNET else address):
+        listening.detach()  # it is not ours
+        raise OSError(errno.EINVAL, "it is no bound stream socket")
+    os.set_inheritable(descriptor, False)
+    listening.setblocking(False)
+    return listening
+
+
+_INTERNET: Final = (socket.AF_INET, socket.AF_INET6)
+_FAMILIES: Final = (*_INTERNET, socket.AF_UNIX)
+
+
+def _bind_path(path: str) -> socket.socket:
+    """A socket at a path; one that a server has left behind is replaced.
+
+    Raises:
+        OSError: The path cannot be had.
+    """
+    listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        if _is_left_behind(path):
+            Path(path).unlink()
+        listening.bind(path)
+        listening.setblocking(False)
+    except OSError:
+        listening.close()
+        raise
+    return listening
+
+
+def _is_left_behind(path: str) -> bool:
+    """Whether a path is a socket that nobody listens on.
+
+    Raises:
+        OSError: It is one that somebody listens on.
+    """
+    try:
+        if not stat.S_ISSOCK(os.lstat(path).st_mode):
+            return False  # `bind` says that the path is taken
+    except FileNotFoundError:
+        return False
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.setblocking(False)
+        try:
+            probe.connect(path)
+        except ConnectionRefusedError:
+            return True
+        except BlockingIOError:
+            pass  # its queue is full
+    raise OSError(errno.EADDRINUSE, "in use")
+
+
+def _bind_host(settings: ServerSettings) -> list[socket.socket]:
     try:
         found = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except UnicodeError as problem:  # a part of more than 63 letters
         raise OSError(errno.EADDRNOTAVAIL, f"the host is not a valid name ({problem})") from None
     for _ in range(LIMITS.port_tries):
         try:
-            return _bind_all(found, write_timeout)
+            return _bind_all(found)
         except OSError as problem:
             # The port was free at the first address but is not at another one: another port may be free at all.
             if settings.port or len(found) == 1 or problem.errno != errno.EADDRINUSE:
                 raise
-    return _bind_all(found, write_timeout)
+    return _bind_all(found)
 
 
-def _bind_all(found: Sequence[tuple[Any, ...]], write_timeout: float) -> list[socket.socket]:
+def _bind_all(found: Sequence[tuple[Any, ...]]) -> list[socket.socket]:
     sockets: list[socket.socket] = []
     absent: OSError | None = None
     try:
@@ -61,8 +153,6 @@ def _bind_all(found: Sequence[tuple[Any, ...]], write_timeout: float) -> list[so
                 absent = problem
         if not sockets:
             raise absent or OSError(errno.EADDRNOTAVAIL, "the host has no address")
-        for listening in sockets:
-            set_options(listening, write_timeout)
     except OSError:
         for listening in sockets:
             listening.close()
@@ -91,16 +181,44 @@ def base_url(host: str, port: int) -> str:
     return f"http://{shown}:{port}"
 
 
-def set_options(listening: Options, write_timeout: float) -> None:
+def location(settings: ServerSettings, listening: socket.socket) -> str:
+    """The URL under which a server is reached, or `unix:` and the path of its socket.
+
+    Args:
+        settings: `[server]`.
+        listening: Its first socket.
+    """
+    address = listening.getsockname()
+    if listening.family == socket.AF_UNIX:
+        return f"unix:{os.fsdecode(address)}"
+    return base_url(settings.host if settings.fd is None else address[0], address[1])
+
+
+def is_on_loopback(sockets: Sequence[socket.socket]) -> bool:
+    """Whether browsers of this machine, and nobody else, reach a server by its own addresses.
+
+    No browser reaches a unix socket, and a proxy in front of one passes on the names that clients use.
+    """
+    return all(each.family in _INTERNET and is_loopback(each.getsockname()[0]) for each in sockets)
+
+
+def is_open(sockets: Sequence[socket.socket]) -> bool:
+    """Whether other machines may reach a server."""
+    return any(each.family in _INTERNET and not is_loopback(each.getsockname()[0]) for each in sockets)
+
+
+def set_options(listening: socket.socket, write_timeout: float) -> None:
     """Sets the options that connections inherit; set on each connection they took 10 us.
 
     Nothing is held back for a fuller packet, and the kernel holds little. The kernel notices that a client's machine is
     gone by missing acknowledgements, and while nothing is written (before a whole answer) by probes.
 
     Args:
-        listening: The socket.
+        listening: The socket; a unix socket needs none of this.
         write_timeout: Seconds after which a client that acknowledges nothing is given up.
     """
+    if listening.family not in _INTERNET:
+        return
     _set_option(listening, "TCP_NODELAY", 1)
     _set_option(listening, "TCP_NOTSENT_LOWAT", LIMITS.kernel_unsent)
     limit_silence(listening, write_timeout)
@@ -113,12 +231,133 @@ def set_options(listening: Options, write_timeout: float) -> None:
 def limit_silence(sock: Options | None, seconds: float) -> None:
     """Lets the kernel give up a client that acknowledges nothing for this time, where the kernel can (Linux).
 
-    Without it, bytes for a machine that is gone collect in the kernel's buffers for long.
+    Without it, bytes for a machine that is gone collect in the kernel's buffers for long. Does nothing on a unix socket.
     """
-    _set_option(sock, "TCP_USER_TIMEOUT", max(1, int(seconds * 1000)))
+    if getattr(sock, "family", None) != socket.AF_UNIX:
+        _set_option(sock, "TCP_USER_TIMEOUT", max(1, int(seconds * 1000)))
 
 
 def _set_option(sock: Options | None, name: str, value: int) -> None:
     option = getattr(socket, name, None)
     if sock is not None and option is not None:
         sock.setsockopt(socket.IPPROTO_TCP, option, value)
+
+
+class Listener(Protocol):
+    """Where the connections of a server come from."""
+
+    async def start(self, protocols: Callable[[], asyncio.Protocol]) -> None:
+        """Begins to accept.
+
+        Args:
+            protocols: Makes the protocol of a connection.
+
+        Raises:
+            OSError: A socket cannot listen.
+        """
+
+    def begin_drain(self) -> None:
+        """The server drains: rule 1."""
+
+    async def accept_waiting(self) -> None:
+        """Accepts what waits; called now and then while the server drains."""
+
+    async def close_if_empty(self) -> bool:
+        """Closes where nothing waits, else accepts it: rule 2. For a server that answers nobody any more.
+
+        Returns:
+            Whether it is closed.
+        """
+
+    def close(self) -> None:
+        """Accepts no more; idempotent."""
+
+
+async def adopt(accepted: socket.socket, protocols: Callable[[], asyncio.Protocol]) -> None:
+    """Makes a connection of a socket that was not accepted by the loop; none, where the client has gone already.
+
+    Args:
+        accepted: The socket; the connection's from now on.
+        protocols: Makes its protocol.
+    """
+    accepted.setblocking(False)
+    try:
+        await asyncio.get_running_loop().connect_accepted_socket(protocols, accepted)
+    except OSError:
+        accepted.close()
+
+
+class SocketListener:
+    """Accepts the connections of this process's own sockets.
+
+    Args:
+        sockets: They belong to the listener from now on.
+        path: That of a unix socket which is to be removed at the end; `None`: there is none.
+    """
+
+    def __init__(self, sockets: Sequence[socket.socket], path: str | None = None) -> None:
+        self._sockets = list(sockets)
+        self._servers: list[asyncio.Server] = []
+        self._protocols: Callable[[], asyncio.Protocol] = asyncio.Protocol
+        self._path = path
+        self._place = None if path is None else _place_of(path)
+
+    async def start(self, protocols: Callable[[], asyncio.Protocol]) -> None:
+        """Begins to accept; as `Listener.start`."""
+        self._protocols = protocols
+        loop = asyncio.get_running_loop()
+        for each in self._sockets:
+            create = loop.create_unix_server if each.family == socket.AF_UNIX else loop.create_server
+            # A second descriptor: closing it ends accepting by the loop, and leaves the socket as it is.
+            own = each.dup()
+            try:
+                self._servers.append(await create(protocols, sock=own, backlog=LIMITS.backlog))
+            except OSError:
+                own.close()
+                raise
+
+    def begin_drain(self) -> None:
+        """Ends accepting by the loop; as `Listener.begin_drain`."""
+        for server in self._servers:
+            server.close()
+        self._servers.clear()
+
+    async def accept_waiting(self) -> None:
+        """Accepts what waits; as `Listener.accept_waiting`."""
+        while (accepted := self._accept()) is not None:
+            await adopt(accepted, self._protocols)
+
+    async def close_if_empty(self) -> bool:
+        """Closes where nothing waits; as `Listener.close_if_empty`."""
+        accepted = self._accept()
+        if accepted is None:
+            self.close()
+            return True
+        await adopt(accepted, self._protocols)
+        return False
+
+    def _accept(self) -> socket.socket | None:
+        for each in self._sockets:
+            with contextlib.suppress(OSError):  # none waits, or there is no room for it now
+                return each.accept()[0]
+        return None
+
+    def close(self) -> None:
+        """Closes everything; as `Listener.close`."""
+        self.begin_drain()
+        for each in self._sockets:
+            each.close()
+        self._sockets.clear()
+        place, self._place = self._place, None
+        if self._path is not None and place is not None and _place_of(self._path) == place:
+            with contextlib.suppress(OSError):
+                Path(self._path).unlink()
+
+
+def _place_of(path: str) -> tuple[int, int] | None:
+    """Tells the file at a path from another one that takes its place; `None`: there is none."""
+    try:
+        found = os.lstat(path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino

@@ -41,10 +41,12 @@ class OperationRoutes:
 
     Attributes:
         fast_lane: Whether streaming POSTs are answered without aiohttp.
+        is_draining: The server has been asked to end.
     """
 
     def __init__(self, settings: Settings, metrics: PrometheusSink) -> None:
         self.fast_lane = False
+        self.is_draining = False
         self._settings = settings
         stream = settings.stream
         self._scrapes = Scrapes(metrics, high_water=stream.client_buffer, write_timeout=stream.write_timeout)
@@ -55,7 +57,9 @@ class OperationRoutes:
         return json_reply(incoming, {"status": "ok"})
 
     def readyz(self, incoming: Incoming) -> Reply:
-        """`GET /readyz`: the process accepts streams."""
+        """`GET /readyz`: the server accepts streams; 503 once it drains, so that load balancers turn to others."""
+        if self.is_draining:
+            return json_reply(incoming, {"status": "draining"}, status=503)
         return json_reply(incoming, {"status": "ready", "upstreams": list(self._settings.upstreams)})
 
     def metrics(self, incoming: Incoming) -> None:

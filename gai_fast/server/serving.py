@@ -13,19 +13,18 @@ import signal
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import cast
+from typing import NamedTuple, cast
 
 from aiohttp import web
 
-from gai_fast.addresses import is_loopback
 from gai_fast.limits import LIMITS
-from gai_fast.net.engine import Engine
 from gai_fast.server.application import Service, add_routes, new_service
 from gai_fast.server.connections import OpenConnections
+from gai_fast.server.drain import drain
 from gai_fast.server.extension import extend, load, may_be_passed_by
 from gai_fast.server.handler import HandlerFactory, Times
 from gai_fast.server.lane import FastLane
-from gai_fast.server.listening import base_url, listen
+from gai_fast.server.listening import Listener, OpenAddress, SocketListener, is_on_loopback, is_open, listen, location
 from gai_fast.server.routes import HOT_PATHS, Mount
 from gai_fast.settings import Settings
 
@@ -33,91 +32,165 @@ logger = logging.getLogger("gai_fast.server")
 
 
 async def serve(settings: Settings, *, ready: Callable[[str], None], record: Path | None = None) -> None:
-    """Serves until SIGINT, SIGTERM or SIGHUP; the last is heard unless the process was started with it ignored (nohup).
+    """Serves until SIGINT, SIGTERM or SIGHUP, then drains (`drain.py`); a second signal ends it at once.
+
+    SIGHUP is heard unless the process was started with it ignored (nohup).
 
     Args:
         settings: The configuration.
-        ready: Called once with the base URL, when the server takes requests.
+        ready: Called once with where it is, as `Bound.url`, when the server takes requests.
         record: As for `start`.
 
     Raises:
         OSError: The address cannot be bound.
+        OpenAddress: Other machines would reach it.
     """
+    stop, hurry = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
-    stop = asyncio.Event()
+
+    def signalled() -> None:
+        (hurry if stop.is_set() else stop).set()
+
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
-            loop.add_signal_handler(number, stop.set)
+            loop.add_signal_handler(number, signalled)
     running = await start(settings, record)
     try:
         ready(running.url)
         await stop.wait()
+        await running.drain(settings.server.grace, hurry)
     finally:
         await running.close()
+
+
+class Bound(NamedTuple):
+    """Where a server is reached.
+
+    Attributes:
+        listener: Where its connections come from.
+        url: The URL, or `unix:` and a path.
+        on_loopback: As `listening.is_on_loopback`.
+    """
+
+    listener: Listener
+    url: str
+    on_loopback: bool
+
+
+def bind(settings: Settings) -> Bound:
+    """Takes or makes the listening sockets.
+
+    Args:
+        settings: The configuration.
+
+    Raises:
+        OSError: As `listen`.
+        OpenAddress: The inherited socket can be reached by other machines, which `insecure` does not allow.
+    """
+    server = settings.server
+    sockets = listen(server, settings.stream.write_timeout)
+    url = location(server, sockets[0])
+    if server.fd is not None and is_open(sockets) and not server.insecure and not settings.keys:
+        for each in sockets:
+            each.close()
+        what = f"the socket of `fd` ({url}) is open to other machines, and there are no keys"
+        raise OpenAddress(f"{what}: add a [[key]], or allow that by `insecure = true` in [server]")
+    return Bound(SocketListener(sockets, server.uds if server.fd is None else None), url, is_on_loopback(sockets))
 
 
 class Running:
     """A running server. Made by `start`.
 
+    Args:
+        service: Its routes and streams.
+        runner: aiohttp's application, set up.
+        servers: Those that hold its connections.
+        bound: Where it is reached.
+
     Attributes:
         engine: Its streams.
-        url: Its base URL.
+        url: Where it is reached, as `Bound.url`.
         connections: The open connections, by kind.
     """
 
     def __init__(
-        self,
-        engine: Engine,
-        runner: web.AppRunner,
-        connections: Sequence[OpenConnections],
-        listeners: Sequence[asyncio.Server],
-        url: str,
+        self, service: Service, runner: web.AppRunner, servers: Sequence[FastLane | HandlerFactory], bound: Bound
     ) -> None:
-        self.engine = engine
-        self.url = url
-        self.connections = connections
+        self.engine = service.engine
+        self.url = bound.url
+        self.connections = [each.connections for each in servers]
+        self._service = service
         self._runner = runner
-        self._listeners = listeners
+        self._servers = servers
+        self._listener = bound.listener
+
+    @property
+    def unanswered(self) -> int:
+        """Connections that are open; where none is, streams that run without one."""
+        return sum(map(len, self.connections)) or len(self.engine.streams)
+
+    def begin_drain(self) -> None:
+        """Says that it is not ready, and answers requests as the last ones of their connections from now on."""
+        self._service.operations.is_draining = True
+        for each in self._servers:
+            each.begin_drain()
+
+    async def drain(self, grace: float, hurry: asyncio.Event) -> None:
+        """Waits until everybody has been answered; see `drain.drain`. `close` must follow."""
+        await drain(self, self._listener, grace=grace, hurry=hurry)
 
     async def close(self) -> None:
-        """Stops: no new connection, every stream and every connection ended."""
-        for listener in self._listeners:
-            listener.close()
+        """Stops: no new connection, every stream and every connection ended within `limits.closing` seconds."""
+        self._listener.close()
+        until = asyncio.get_running_loop().time() + LIMITS.closing
+        streams = self.engine.close()
+        lane = [close_connections(each, until) for each in self.connections[:-1]]
+        ended = await asyncio.gather(streams, *lane, self._close_general(until), return_exceptions=True)
+        for problem in ended:
+            if problem is not None:
+                raise problem
+
+    async def _close_general(self, until: float) -> None:
         try:
-            await self.engine.close()
             await self._runner.cleanup()  # runs the user's `on_cleanup` signals, which may raise
         finally:
-            await asyncio.gather(*map(close_connections, self.connections))
+            await close_connections(self.connections[-1], until)
 
 
-async def close_connections(connections: OpenConnections) -> None:
-    """Ends connections; clients that take their last bytes have `limits.closing` seconds."""
+async def close_connections(connections: OpenConnections, until: float) -> None:
+    """Ends connections; clients that take their last bytes have until then.
+
+    Args:
+        connections: The connections.
+        until: Seconds of the loop's clock.
+    """
     connections.close()
     try:
-        async with asyncio.timeout(LIMITS.closing):
+        async with asyncio.timeout_at(until):
             await connections.emptied.wait()
     except TimeoutError:
         connections.abort()
         await connections.emptied.wait()
 
 
-async def start(settings: Settings, record: Path | None = None) -> Running:
+async def start(settings: Settings, record: Path | None = None, bound: Bound | None = None) -> Running:
     """Starts a server on the running loop.
 
     Args:
         settings: The configuration.
         record: The folder where every upstream's answer is written to; it must be there.
+        bound: Where it is reached; `None`: it binds its address itself.
 
     Raises:
         OSError: The address cannot be bound.
+        OpenAddress: As `bind`.
         ExtensionError: `app` of `[server]` names no function.
     """
     extension = None if settings.server.app is None else load(settings.server.app)
-    sockets = listen(settings.server, settings.stream.write_timeout)
+    bound = bind(settings) if bound is None else bound
     async with AsyncExitStack() as stack:
-        for sock in sockets:
-            stack.enter_context(sock)
-        mount = Mount(on_loopback=is_loopback(settings.server.host))
+        stack.callback(bound.listener.close)
+        mount = Mount(on_loopback=bound.on_loopback)
         service = new_service(settings, mount)
         stack.push_async_callback(service.engine.close)
         service.engine.record = record
@@ -127,22 +200,18 @@ async def start(settings: Settings, record: Path | None = None) -> Running:
         has_lane = settings.server.fast_lane == "auto" and may_be_passed_by(app, HOT_PATHS)
         service.operations.fast_lane = has_lane
         add_routes(app, settings.server, mount).service = service
-        runner = web.AppRunner(app, handle_signals=False, access_log=None, shutdown_timeout=LIMITS.closing)
+        # It waits so long twice: for handlers to end, and for those that it has cancelled.
+        runner = web.AppRunner(app, handle_signals=False, access_log=None, shutdown_timeout=LIMITS.closing / 2)
         await runner.setup()
         stack.push_async_callback(runner.cleanup)
         general = _handlers(runner, service, settings)
         servers: list[FastLane | HandlerFactory] = [general]
         if has_lane:
             servers.insert(0, _lane(service, settings, general))
-        loop = asyncio.get_running_loop()
-        protocols = cast("Callable[[], asyncio.Protocol]", servers[0])  # a compiled class has no base
-        listeners: list[asyncio.Server] = []
-        for sock in sockets:
-            listeners.append(await loop.create_server(protocols, sock=sock, backlog=LIMITS.backlog))
-            stack.callback(listeners[-1].close)
+        # A compiled class has no base.
+        await bound.listener.start(cast("Callable[[], asyncio.Protocol]", servers[0]))
         stack.pop_all()
-    url = base_url(settings.server.host, sockets[0].getsockname()[1])
-    return Running(service.engine, runner, [each.connections for each in servers], listeners, url)
+    return Running(service, runner, servers, bound)
 
 
 def _handlers(runner: web.AppRunner, service: Service, settings: Settings) -> HandlerFactory:

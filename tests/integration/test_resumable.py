@@ -238,7 +238,7 @@ async def test_at_shutdown_all_logs_are_freed_after_the_streams_were_told(net: N
     await gateway.running.close()
     await response.rest()
     assert response.types[-2:] == ["error", "done"]
-    assert response.events[-2]["error"]["reason"] == "shutdown"
+    assert response.events[-2]["error"]["reason"] == "draining"
     assert log.ending is not None
     assert log.ending.state == "failed"
     assert (len(store_of(gateway)), store_of(gateway).size) == (0, 0)

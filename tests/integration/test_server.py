@@ -1032,7 +1032,7 @@ async def test_a_server_that_stops_tells_its_streams_and_leaves_nothing(net: Net
     assert openai.events[-1]["error"]["code"] == "overloaded"
     for client in (waiting, whole):
         response = await (await client.response()).rest()
-        assert (response.status, response.error["reason"]) == (503, "shutdown")
+        assert (response.status, response.error["reason"]) == (503, "draining")
     for client in (idle, silent):
         assert await client.is_closed()
     for request in mock.requests:

@@ -412,7 +412,7 @@ class TestGateway:
             await stream.__aenter__()
             await anext(stream)
         events = [event async for event in stream]
-        assert events[-2]["error"]["reason"] == "shutdown"
+        assert events[-2]["error"]["reason"] == "draining"
 
     async def test_configured_processors_are_applied(self, mock: Mock) -> None:
         configured = dataclasses.replace(settings_for(mock), processors=({"use": "batch", "characters": 1000},))

@@ -117,8 +117,6 @@ class TestCommand:
             (["--workers", "2"], "not supported yet"),
             (["--port", "65536"], "is not in the range"),
             (["--store", "memory://"], "--store is not supported yet"),
-            (["--uds", "gai.sock"], "--uds is not supported yet"),
-            (["--fd", "3"], "--fd is not supported yet"),
             (["--prot", "1"], "No such option '--prot'"),
             (["-c", "none.toml"], "none.toml: cannot be read"),
             (["--app", "shop"], 'error: --app: `app` in [server] must be "module:function"'),

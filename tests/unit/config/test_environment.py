@@ -50,8 +50,6 @@ class TestVariables:
             ("GAI_FAST_STREAM__RETRY", "not supported yet"),
             ("GAI_FAST_STORE__URL", '`url` in [store] must be "memory://"'),
             ("GAI_FAST_IDEMPOTENCY__TTL", "not supported yet"),
-            ("GAI_FAST_UDS", "not supported yet"),
-            ("GAI_FAST_FD", "not supported yet"),
             ("GAI_FAST_STORE", "not supported yet"),
             ("GAI_FAST_UPSTREAM__NAME", "[[upstream]] is set in the file only"),
             ("GAI_FAST_SERVER__PORT", "`port` in [server] must be a whole number, 0 to 65535, not '1e3'"),

@@ -291,6 +291,6 @@ async def test_closing_tells_every_stream_and_closes_every_pool(engine: Engine, 
     assert pools[0].is_closed
     (error,) = waiting.calls
     assert isinstance(error, Error)
-    assert (error.code, error.reason, error.status) == ("overloaded", "shutdown", 503)
+    assert (error.code, error.reason, error.status) == ("overloaded", "draining", 503)
     assert told.calls[-1] == ("end", b"<error><done>")
     assert len(engine.timers) == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 import logging
 import re
@@ -18,6 +19,7 @@ from aiohttp.web_protocol import RequestHandler
 
 from gai_fast.errors import Error
 from gai_fast.limits import LIMITS
+from gai_fast.server import handler
 from gai_fast.server.access_log import log_unreadable
 from gai_fast.server.handler import HandlerFactory, Times, error_of
 from gai_fast.server.replies import Reply, error_reply
@@ -438,3 +440,51 @@ async def test_a_handler_that_returns_nothing_is_a_500_after_the_end_of_the_clie
 
 async def nothing(request: web.Request) -> Any:
     await asyncio.sleep(0.01)
+
+
+# ---- the end of the server -------------------------------------------------------------------------------------------
+
+
+async def test_a_draining_server_answers_each_connection_once_more() -> None:
+    site = Site()
+    async with running(site):
+        old = await site.connect()
+        old.writer.write(GET)
+        await old.read(b"PLAIN")
+        site.factory.begin_drain()
+        new = await site.connect()
+        for client in (old, new):
+            client.writer.write(GET)
+            answer = await client.read()
+            assert answer.endswith(b"PLAIN")
+            assert b"connection: close" in answer.lower()
+            client.writer.close()
+
+
+async def test_a_draining_server_closes_idle_connections_and_waits_for_an_answer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(handler, "LIMITS", dataclasses.replace(LIMITS, drain_idle=0.02))
+    site = Site()
+    answered = asyncio.Event()
+
+    async def slow(request: web.Request) -> web.Response:
+        await answered.wait()
+        return web.Response(text="SLOW")
+
+    site.app.router.add_get("/slow", slow)
+    async with running(site):
+        idle, silent, busy = [await site.connect() for _ in range(3)]
+        idle.writer.write(GET)
+        await idle.read(b"PLAIN")
+        busy.writer.write(GET.replace(b"/plain", b"/slow"))
+        while len(site.factory.connections) < 3:
+            await asyncio.sleep(0)
+        site.factory.begin_drain()
+        assert await idle.read() == b""
+        assert await silent.read() == b""
+        assert len(site.factory.connections) == 1
+        answered.set()
+        assert (await busy.read()).endswith(b"SLOW"), "and then it is closed"
+        for client in (idle, silent, busy):
+            client.writer.close()

@@ -1008,3 +1008,58 @@ async def test_aiohttp_goes_on_where_the_lane_hands_over() -> None:
         listener.close()
         lane.connections.abort()
         await general.shutdown(0)
+
+
+# ---- the end of the server -------------------------------------------------------------------------------------------
+
+
+def test_a_draining_server_answers_once_more_and_closes() -> None:
+    fixture = Fixture()
+    fixture.send(A)
+    fixture.lane.begin_drain()
+    assert not fixture.transport.closed
+    ((status, headers, body),) = fixture.send(A)
+    assert (status, headers["connection"], body) == (200, "close", b"/aa")
+    assert fixture.transport.closed
+    fixture.lose()
+
+
+@pytest.mark.parametrize("before", [b"", A])
+def test_a_draining_server_closes_a_connection_that_stays_idle(before: bytes) -> None:
+    fixture = Fixture()
+    fixture.send(before)
+    fixture.lane.begin_drain()
+    fixture.loop.advance(LIMITS.drain_idle / 2)
+    assert not fixture.transport.closed
+    fixture.loop.advance(LIMITS.drain_idle / 2)
+    assert fixture.transport.closed
+    fixture.lose()
+
+
+def test_a_draining_server_waits_for_a_stream_and_for_a_request_that_has_begun() -> None:
+    streaming, sending = Fixture(), Fixture()
+    begin_stream(streaming)
+    sending.send(A[:-1])
+    for fixture in (streaming, sending):
+        fixture.lane.begin_drain()
+        fixture.loop.advance(LIMITS.drain_idle)
+        assert not fixture.transport.closed
+    streaming.connection.answered(200)
+    streaming.loop.advance(LIMITS.drain_idle)
+    assert streaming.transport.closed, "its head did not say that no request may follow"
+    ((status, headers, _),) = sending.send(A[-1:])
+    assert (status, headers["connection"]) == (200, "close")
+    streaming.lose()
+    sending.lose()
+
+
+def test_a_client_that_connects_to_a_draining_server_is_answered() -> None:
+    fixture = Fixture()
+    fixture.lane.begin_drain()
+    connection = fixture.lane()
+    fixture.transport = FakeTransport()
+    fixture.transport.protocol = connection
+    connection.connection_made(fixture.transport)
+    ((status, headers, _),) = fixture.send(A)
+    assert (status, headers["connection"]) == (200, "close")
+    connection.connection_lost(None)

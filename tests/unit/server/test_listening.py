@@ -2,21 +2,33 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
 
 import pytest
+import uvloop
 
 from gai_fast.limits import LIMITS
 from gai_fast.server import listening
-from gai_fast.server.listening import base_url, listen, set_options
+from gai_fast.server.listening import (
+    SocketListener,
+    base_url,
+    is_on_loopback,
+    is_open,
+    listen,
+    location,
+    set_options,
+)
 from gai_fast.settings import ServerSettings
 
 WRITE = 40.0
+SOON = 5.0
 
 
 def open_files() -> int:
@@ -159,3 +171,146 @@ def test_connections_inherit_how_long_a_client_may_be_silent_and_how_much_may_be
     }
     assert options.items() <= expected.items()
     assert "TCP_KEEPINTVL" in options
+
+
+# ---- unix sockets and inherited ones ---------------------------------------------------------------------------------
+
+
+def test_a_unix_socket_that_was_left_behind_is_replaced_and_one_in_use_is_not(tmp_path: Path) -> None:
+    path = str(tmp_path / "s")
+    (first,) = listen(ServerSettings(uds=path), WRITE)
+    first.close()
+    (second,) = listen(ServerSettings(uds=path), WRITE)
+    second.listen()
+    with pytest.raises(OSError, match="in use"):
+        listen(ServerSettings(uds=path), WRITE)
+    assert location(ServerSettings(uds=path), second) == f"unix:{path}"
+    second.close()
+
+
+def test_a_file_that_is_no_socket_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "s"
+    path.write_text("mine")
+    before = open_files()
+    with pytest.raises(OSError, match="in use"):
+        listen(ServerSettings(uds=str(path)), WRITE)
+    assert path.read_text() == "mine"
+    assert open_files() == before
+
+
+def test_an_inherited_socket_is_taken_as_it_is() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as inherited:
+        settings = ServerSettings(fd=inherited.fileno(), host="elsewhere.example")
+        (taken,) = listen(settings, WRITE)
+        assert taken.fileno() == inherited.fileno()
+        assert not os.get_inheritable(taken.fileno())
+        assert location(settings, taken) == f"http://127.0.0.1:{inherited.getsockname()[1]}"
+        taken.detach()
+
+
+def test_a_descriptor_that_cannot_listen_is_an_os_error_and_stays_open() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as datagrams, socket.socket() as unbound:
+        for each in (datagrams, unbound):
+            with pytest.raises(OSError, match="no bound stream socket"):
+                listen(ServerSettings(fd=each.fileno()), WRITE)
+            assert each.getsockname()
+    with open(os.devnull) as file, pytest.raises(OSError, match=r"."):  # noqa: PTH123  # a descriptor is all it takes
+        listen(ServerSettings(fd=file.fileno()), WRITE)
+
+
+@pytest.mark.parametrize(
+    ("host", "on_loopback", "is_reached"), [("127.0.0.1", True, False), ("::1", True, False), ("0.0.0.0", False, True)]
+)
+def test_who_reaches_a_server_is_judged_by_its_sockets(host: str, on_loopback: bool, is_reached: bool) -> None:
+    with bound(host) as sockets:
+        assert (is_on_loopback(sockets), is_open(sockets)) == (on_loopback, is_reached)
+
+
+def test_a_unix_socket_is_neither_on_loopback_nor_open(tmp_path: Path) -> None:
+    """A proxy in front of it passes on the clients' Host; nothing but this machine reaches it."""
+    sockets = listen(ServerSettings(uds=str(tmp_path / "s")), WRITE)
+    assert (is_on_loopback(sockets), is_open(sockets)) == (False, False)
+    sockets[0].close()
+
+
+# ---- accepting -------------------------------------------------------------------------------------------------------
+
+
+class Greeting(asyncio.Protocol):
+    """Says hello, and closes."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        client = cast("asyncio.Transport", transport)
+        client.write(b"hello")
+        client.close()
+
+
+async def greeting(sock: socket.socket) -> bytes:
+    """What a server says to a client of this listening socket."""
+    client = socket.socket(sock.family)
+    client.setblocking(False)
+    loop = asyncio.get_running_loop()
+    with client:
+        async with asyncio.timeout(SOON):
+            await loop.sock_connect(client, sock.getsockname())
+            return await loop.sock_recv(client, 100)
+
+
+LOOPS = [asyncio.new_event_loop, uvloop.new_event_loop]
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+@pytest.mark.parametrize("kind", ["tcp", "uds"])
+def test_a_draining_listener_accepts_what_waits_and_closes_when_nothing_does(
+    loop: Any, kind: str, tmp_path: Path
+) -> None:
+    path = str(tmp_path / "s")
+    settings = ServerSettings(port=0) if kind == "tcp" else ServerSettings(uds=path)
+
+    async def scenario() -> None:
+        sockets = listen(settings, WRITE)
+        listener = SocketListener(sockets, settings.uds)
+        await listener.start(Greeting)
+        assert await greeting(sockets[0]) == b"hello"
+        listener.begin_drain()
+        waiting = asyncio.create_task(greeting(sockets[0]))
+        await asyncio.sleep(0.01)
+        assert not waiting.done()
+        await listener.accept_waiting()
+        assert await waiting == b"hello"
+        waiting = asyncio.create_task(greeting(sockets[0]))
+        await asyncio.sleep(0.01)
+        assert not await listener.close_if_empty()
+        assert await waiting == b"hello"
+        assert await listener.close_if_empty()
+        assert sockets[0].fileno() == -1
+        assert not Path(path).exists()
+        listener.close()
+
+    with asyncio.Runner(loop_factory=loop) as runner:
+        runner.run(scenario())
+
+
+async def test_a_successor_on_the_same_socket_gets_what_comes() -> None:
+    sockets = listen(ServerSettings(port=0), WRITE)
+    old = SocketListener([sockets[0].dup()])
+    await old.start(asyncio.Protocol)
+    old.begin_drain()
+    new = SocketListener(sockets)
+    await new.start(Greeting)
+    for _ in range(20):
+        assert await greeting(sockets[0]) == b"hello"
+    assert await old.close_if_empty()
+    assert await greeting(sockets[0]) == b"hello", "closing one descriptor leaves the socket"
+    new.close()
+
+
+async def test_the_path_of_another_server_is_left_alone(tmp_path: Path) -> None:
+    path = str(tmp_path / "s")
+    old = SocketListener(listen(ServerSettings(uds=path), WRITE), path)
+    Path(path).unlink()
+    new = SocketListener(listen(ServerSettings(uds=path), WRITE), path)
+    old.close()
+    assert Path(path).exists()
+    new.close()
+    assert not Path(path).exists()

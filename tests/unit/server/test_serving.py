@@ -16,7 +16,6 @@ from typing import Any
 import pytest
 from aiohttp import ClientSession, web
 
-from gai_fast.limits import LIMITS
 from gai_fast.server import serving
 from gai_fast.server.connections import OpenConnections
 from gai_fast.server.extension import ExtensionError
@@ -118,13 +117,13 @@ class Stuck(asyncio.Transport):
         asyncio.get_running_loop().call_soon(self._connections.remove, self)
 
 
-async def test_a_server_that_closes_gives_up_clients_that_take_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(serving, "LIMITS", dataclasses.replace(LIMITS, closing=0.02))
+async def test_a_server_that_closes_gives_up_clients_that_take_nothing() -> None:
     connections = OpenConnections()
     stuck = Stuck(connections)
-    await asyncio.wait_for(serving.close_connections(connections), SOON)
+    now = asyncio.get_running_loop().time()
+    await asyncio.wait_for(serving.close_connections(connections, now + 0.02), SOON)
     assert stuck.calls == ["close", "abort"]
-    await serving.close_connections(connections)
+    await serving.close_connections(connections, now + 0.02)
     assert stuck.calls == ["close", "abort"], "it is gone"
 
 

@@ -1,0 +1,66 @@
+"""The end of a server that was asked to end: it answers whom it can, within `grace`, and then tells the others.
+
+Owns the order:
+
+1. `/readyz` answers 503. Requests are answered as before, each as the last of its connection.
+2. Running answers go on. The server ends when no connection is open, no stream runs, and no client waits to be
+   accepted.
+3. After `grace`, streams are ended: see `Engine.close`. Their clients have `limits.closing` seconds to take their last
+   bytes.
+4. Whoever asks twice does not want to wait: rule 3 at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Protocol
+
+from gai_fast.limits import LIMITS
+from gai_fast.server.listening import Listener
+
+_log = logging.getLogger("gai_fast.server")
+
+
+class Answering(Protocol):
+    """The part of a server that a drain must know."""
+
+    def begin_drain(self) -> None:
+        """Answers requests as the last ones of their connections from now on."""
+
+    @property
+    def unanswered(self) -> int:
+        """Connections that are open, and streams that run without one."""
+
+
+async def drain(server: Answering, listener: Listener, *, grace: float, hurry: asyncio.Event) -> bool:
+    """Waits until a server has answered everybody: rules 1 and 2.
+
+    Args:
+        server: The server.
+        listener: Where its connections come from. It is closed only if the server has answered everybody.
+        grace: Seconds to wait at most.
+        hurry: Set where the rest is not to be waited for.
+
+    Returns:
+        Whether everybody has been answered.
+    """
+    loop = asyncio.get_running_loop()
+    until = loop.time() + grace
+    server.begin_drain()
+    listener.begin_drain()
+    if server.unanswered:
+        _log.info("draining: %d connections and streams have up to %g s", server.unanswered, grace)
+    while True:
+        await listener.accept_waiting()
+        if not server.unanswered and await listener.close_if_empty():
+            return True
+        left = until - loop.time()
+        if hurry.is_set() or left <= 0:
+            _log.warning("draining: %d connections and streams did not end by themselves", server.unanswered)
+            return False
+        try:
+            async with asyncio.timeout(min(LIMITS.drain_look, left)):
+                await hurry.wait()
+        except TimeoutError:
+            pass

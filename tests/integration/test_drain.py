@@ -1,0 +1,242 @@
+"""The end of a server: nobody is refused, what can end within `grace` ends, and the rest is told."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gai_fast.cli.mock import Mock
+from tests.integration.gateway import QUERY, Client, Net, Response, until
+from tests.integration.test_cli import PATIENCE, environment
+
+RESTARTS = int(os.environ.get("GAI_FAST_RESTARTS", "3"))
+"""Rolling restarts under load."""
+
+
+class Server:
+    """A server in a process of its own."""
+
+    def __init__(self, net: Net, process: asyncio.subprocess.Process, url: str) -> None:
+        self.net = net
+        self.process = process
+        self.host = url.removeprefix("http://")
+
+    async def connect(self) -> Client:
+        return await self.net.connect(self.host)
+
+    async def stream(self, body: Any = QUERY) -> tuple[Client, Response]:
+        client = await self.connect()
+        client.request("POST", "/api/v1/stream", body)
+        return client, await client.response()
+
+    def signal(self, number: signal.Signals = signal.SIGTERM) -> None:
+        self.process.send_signal(number)
+
+    async def drains(self) -> None:
+        """Returns once the server says that it drains."""
+        async with asyncio.timeout(PATIENCE):
+            while True:
+                client = await self.connect()
+                response = await client.ask("GET", "/readyz")
+                client.close()
+                if response.status == 503:
+                    assert response.json == {"status": "draining"}
+                    return
+
+    async def ended(self) -> int:
+        """Its exit code."""
+        return await asyncio.wait_for(self.process.wait(), PATIENCE)
+
+
+@asynccontextmanager
+async def serving(net: Net, folder: Path, *arguments: str, pass_fds: tuple[int, ...] = ()) -> AsyncIterator[Server]:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "gai_fast", "serve", *arguments,
+        stdout=asyncio.subprocess.PIPE, cwd=folder, env=environment(), pass_fds=pass_fds,
+    )  # fmt: skip
+    assert process.stdout is not None
+    try:
+        banner = (await asyncio.wait_for(process.stdout.readuntil(b"flush=True)\n"), PATIENCE)).decode()
+        yield Server(net, process, banner.splitlines()[0].rpartition(" ")[2])
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
+
+
+def configure(folder: Path, mock: Mock, grace: float) -> None:
+    (folder / "gai-fast.toml").write_text(
+        f"[server]\nport = 0\ngrace = {grace}\n"
+        f'[[upstream]]\nname = "up"\nprovider = "openai-compatible"\nbase_url = "{mock.url}/v1"\n'
+        f'[[model]]\nname = "m"\nupstream = "up"\n'
+    )
+
+
+@pytest.fixture
+async def net() -> AsyncIterator[Net]:
+    async with AsyncExitStack() as stack:
+        yield Net(stack)
+
+
+async def test_a_stream_that_can_end_within_grace_does_and_new_clients_are_answered(net: Net, tmp_path: Path) -> None:
+    async with Mock(deltas=20, rate=20) as mock:
+        configure(tmp_path, mock, grace=PATIENCE)
+        async with serving(net, tmp_path) as server:
+            client, response = await server.stream()
+            kept = await server.connect()
+            assert "connection" not in (await kept.ask("GET", "/healthz")).headers
+            server.signal()
+            await server.drains()
+            assert (await kept.ask("GET", "/healthz")).headers["connection"] == "close"
+            assert await kept.is_closed()
+            late, answer = await server.stream()
+            assert answer.headers["connection"] == "close"
+            for each in (response, answer):
+                await each.rest()
+                assert each.ended
+                assert each.types[-2:] == ["finish", "done"]
+            assert await client.is_closed()
+            assert await late.is_closed()
+            assert await server.ended() == 0
+
+
+async def test_what_outlasts_grace_is_told_and_ends_properly(net: Net, tmp_path: Path) -> None:
+    async with Mock(deltas=10_000, rate=20) as mock:
+        configure(tmp_path, mock, grace=0.5)
+        async with serving(net, tmp_path) as server:
+            _, response = await server.stream()
+            waiting = await server.connect()
+            waiting.request("POST", "/api/v1/stream", {**QUERY, "stream": False})
+            await until(lambda: len(mock.requests) == 2)
+            server.signal()
+            await response.rest()
+            assert response.ended, "the end was told, so the body is complete"
+            assert response.types[-2:] == ["error", "done"]
+            error = response.events[-2]["error"]
+            assert (error["code"], error["reason"], error["temporary"]) == ("overloaded", "draining", True)
+            whole = await (await waiting.response()).rest()
+            assert (whole.status, whole.error["reason"]) == (503, "draining")
+            assert await server.ended() == 0
+
+
+@pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGINT])
+async def test_a_second_signal_ends_the_server_at_once(net: Net, tmp_path: Path, second: signal.Signals) -> None:
+    async with Mock(deltas=10_000, rate=20) as mock:
+        configure(tmp_path, mock, grace=600)
+        async with serving(net, tmp_path) as server:
+            _, response = await server.stream()
+            server.signal()
+            await server.drains()
+            server.signal(second)
+            await response.rest()
+            assert response.types[-2:] == ["error", "done"]
+            assert await server.ended() == 0
+
+
+async def test_nobody_is_refused_or_reset_while_servers_follow_each_other_on_one_socket(
+    net: Net, tmp_path: Path
+) -> None:
+    """Clients on new and on kept connections go on asking; each server drains as soon as its successor is up."""
+    asked = 0
+    is_over = False
+
+    async def ask_always(host: str, *, keeps: bool) -> None:
+        nonlocal asked
+        client = await net.connect(host)
+        while not is_over:
+            response = await client.ask("POST", "/api/v1/stream", QUERY)
+            assert response.ended
+            assert response.types[-2:] == ["finish", "done"]
+            asked += 1
+            if not keeps or response.headers.get("connection") == "close":
+                client.close()
+                client = await net.connect(host)
+        client.close()
+
+    async with Mock(deltas=5, rate=0) as mock, AsyncExitStack() as stack:
+        configure(tmp_path, mock, grace=PATIENCE)
+        shared = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=1000))
+        fd = shared.fileno()
+
+        async def start() -> Server:
+            return await stack.enter_async_context(serving(net, tmp_path, "--fd", str(fd), pass_fds=(fd,)))
+
+        server = await start()
+        assert server.host == f"127.0.0.1:{shared.getsockname()[1]}"
+        clients = [asyncio.create_task(ask_always(server.host, keeps=keeps)) for keeps in (True, False) for _ in "ab"]
+        for _ in range(RESTARTS):
+            successor = await start()
+            server.signal()
+            assert await server.ended() == 0
+            before = asked
+            await until(lambda before=before: asked > before + 10 or any(each.done() for each in clients))
+            server = successor
+        is_over = True
+        await asyncio.gather(*clients)
+
+
+async def test_a_unix_socket_is_served_and_removed(net: Net, tmp_path: Path) -> None:
+    path = tmp_path / "gai.sock"
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "gai_fast", "serve", "--uds", str(path),
+        stdout=asyncio.subprocess.PIPE, cwd=tmp_path, env=environment(),
+    )  # fmt: skip
+    try:
+        assert process.stdout is not None
+        banner = (await asyncio.wait_for(process.stdout.readuntil(b"flush=True)\n"), PATIENCE)).decode()
+        assert f"curl -N --unix-socket {path} http://localhost/api/v1/stream" in banner
+        assert f"uds='{path}'" in banner
+        reader, writer = await asyncio.open_unix_connection(path)
+        # A proxy in front of it passes on the name that its clients use.
+        writer.write(b"GET /version HTTP/1.1\r\nHost: api.example.com\r\nConnection: close\r\n\r\n")
+        assert (await asyncio.wait_for(reader.read(), PATIENCE)).startswith(b"HTTP/1.1 200 OK")
+        writer.close()
+        process.send_signal(signal.SIGTERM)
+        assert await asyncio.wait_for(process.wait(), PATIENCE) == 0
+        assert not path.exists()
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (("--fd", "77"), 3, "error: cannot listen on descriptor 77: Bad file descriptor\n"),
+        (("--uds", "missing/s"), 3, "error: cannot listen on missing/s: No such file or directory\n"),
+        (("--uds", "x" * 200), 2, "error: --uds: `uds` in [server] must be a path of at most 103 bytes"),
+    ],
+)
+async def test_what_cannot_be_listened_on_is_one_clear_line(
+    tmp_path: Path, arguments: tuple[str, ...], code: int, said: str
+) -> None:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "gai_fast", "serve", *arguments,
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, cwd=tmp_path, env=environment(),
+    )  # fmt: skip
+    output, errors = await asyncio.wait_for(process.communicate(), PATIENCE)
+    assert (process.returncode, output) == (code, b"")
+    assert errors.decode().startswith(said)
+    assert errors.count(b"\n") == 1
+
+
+async def test_an_inherited_socket_that_others_reach_needs_a_word_for_it(tmp_path: Path) -> None:
+    with socket.create_server(("0.0.0.0", 0)) as opened:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "gai_fast", "serve", "--fd", str(opened.fileno()),
+            stderr=asyncio.subprocess.PIPE, cwd=tmp_path, env=environment(), pass_fds=(opened.fileno(),),
+        )  # fmt: skip
+        _, errors = await asyncio.wait_for(process.communicate(), PATIENCE)
+    assert process.returncode == 2
+    assert b"is open to other machines" in errors
+    assert errors.count(b"\n") == 1

@@ -1,0 +1,91 @@
+"""The order in which a server ends: who is waited for, and for how long."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from gai_fast.server.drain import drain
+
+SOON = 5.0
+
+
+class FakeServer:
+    """A server with some connections."""
+
+    def __init__(self, unanswered: int = 0) -> None:
+        self.unanswered = unanswered
+        self.is_draining = False
+
+    def begin_drain(self) -> None:
+        self.is_draining = True
+
+
+class FakeListener:
+    """A listening socket; `waiting` are clients that have not been accepted."""
+
+    def __init__(self, server: FakeServer, waiting: int = 0) -> None:
+        self.server = server
+        self.waiting = waiting
+        self.looks = 0
+        self.is_closed = False
+
+    async def start(self, protocols: Callable[[], asyncio.Protocol]) -> None:
+        raise AssertionError("it was started before")
+
+    def begin_drain(self) -> None:
+        assert self.server.is_draining, "the first answer must be a last one"
+
+    async def accept_waiting(self) -> None:
+        self.looks += 1
+        self.server.unanswered += self.waiting
+        self.waiting = 0
+
+    async def close_if_empty(self) -> bool:
+        assert not self.server.unanswered
+        self.is_closed = not self.waiting
+        return self.is_closed
+
+    def close(self) -> None:
+        self.is_closed = True
+
+
+async def test_a_server_that_nobody_asks_ends_at_once() -> None:
+    server = FakeServer()
+    listener = FakeListener(server)
+    assert await asyncio.wait_for(drain(server, listener, grace=SOON, hurry=asyncio.Event()), SOON)
+    assert listener.is_closed
+
+
+async def test_a_server_ends_when_the_last_client_that_waited_has_been_answered() -> None:
+    server = FakeServer(1)
+    listener = FakeListener(server, waiting=1)
+    task = asyncio.create_task(drain(server, listener, grace=SOON, hurry=asyncio.Event()))
+    while listener.looks < 3:
+        await asyncio.sleep(0.001)
+    assert server.unanswered == 2
+    assert not listener.is_closed
+    server.unanswered, listener.waiting = 0, 1
+    while not server.unanswered:
+        await asyncio.sleep(0.001)
+    assert not task.done(), "one more has come"
+    server.unanswered = 0
+    assert await asyncio.wait_for(task, SOON)
+
+
+async def test_a_server_waits_no_longer_than_grace_and_leaves_the_listener_as_it_is() -> None:
+    server = FakeServer(1)
+    listener = FakeListener(server)
+    assert not await asyncio.wait_for(drain(server, listener, grace=0.03, hurry=asyncio.Event()), SOON)
+    assert not listener.is_closed
+
+
+async def test_whoever_is_in_a_hurry_is_not_kept_waiting() -> None:
+    server = FakeServer(1)
+    listener = FakeListener(server)
+    hurry = asyncio.Event()
+    task = asyncio.create_task(drain(server, listener, grace=600, hurry=hurry))
+    while not listener.looks:
+        await asyncio.sleep(0)
+    hurry.set()
+    assert not await asyncio.wait_for(task, SOON)
