@@ -81,6 +81,7 @@ COMPILED = (
     "server/connections",
     "server/counts",
     "server/deadlines",
+    "server/guards",
     "server/incoming",
     "server/lane",
     "server/negotiation",

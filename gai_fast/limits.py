@@ -178,6 +178,9 @@ class Limits:
     heap_kept: int = 64 * MIB
     """Freed memory that the process keeps at its end: a burst of some hundred streams."""
 
+    overloaded_ms: int = 1000
+    """Milliseconds after which a client that was refused for want of room may ask again."""
+
     backlog: int = 4096
     """Connections the kernel holds before accept: with 128 the 129th of a burst waits a second for its SYN retry."""
 

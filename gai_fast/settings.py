@@ -194,6 +194,14 @@ class StoreSettings(_Snapshot):
 
 
 @dataclass(frozen=True, slots=True)
+class LimitSettings(_Snapshot):
+    """`[limits]`: totals of the server."""
+
+    streams: int = 20_000
+    streams_per_caller: int = 1000
+
+
+@dataclass(frozen=True, slots=True)
 class Settings(_Snapshot):
     """One snapshot of the whole configuration."""
 
@@ -202,6 +210,7 @@ class Settings(_Snapshot):
     """Without any, a request needs no key."""
     stream: StreamSettings = StreamSettings()
     store: StoreSettings = StoreSettings()
+    limits: LimitSettings = LimitSettings()
     processors: tuple[Mapping[str, Any], ...] = ()
     """`[[processor]]` entries in order, validated by `gai_fast.processors.read_processor`."""
     upstreams: Mapping[str, UpstreamSettings] = field(default_factory=dict)

@@ -165,6 +165,7 @@ def in_force(loaded: Loaded) -> dict[str, dict[str, Value] | list[dict[str, Valu
         "key": [{**table, "secret": _without_digest(table["secret"])} for table in loaded.keys],
         "stream": _with_defaults("stream", loaded.stream),
         "store": _with_defaults("store", loaded.store),
+        "limits": _with_defaults("limits", loaded.limits),
         "upstream": upstreams,
         "model": [{name: table[name] for name in SECTIONS["model"] if name in table} for table in models],
         "processor": [_with_parameters(table) for table in loaded.processors],

@@ -15,7 +15,14 @@ from gai_fast.config.values import Key, choice, seconds, switch, text, texts, wh
 from gai_fast.errors import CLASSES
 from gai_fast.limits import LIMITS
 from gai_fast.processors import PROCESSORS
-from gai_fast.settings import BreakerSettings, ServerSettings, StoreSettings, StreamSettings, UpstreamSettings
+from gai_fast.settings import (
+    BreakerSettings,
+    LimitSettings,
+    ServerSettings,
+    StoreSettings,
+    StreamSettings,
+    UpstreamSettings,
+)
 
 FLAGS: Final = ("host", "port", "uds", "fd", "workers", "app")
 """Keys of `[server]` that have a flag, and so a variable of only the key's name."""
@@ -171,6 +178,10 @@ STORE: Final[Mapping[str, Key]] = {
     "max_bytes": whole("Bytes kept of all streams; those that ended first go first.", 65536),
     "max_stream_bytes": whole("Bytes kept of one stream; its oldest frames go first.", 4096),
 }
+LIMIT: Final[Mapping[str, Key]] = {
+    "streams": whole("Streams at a time; more are refused (503).", 1),
+    "streams_per_caller": whole("Streams of one caller at a time; more are refused (429).", 1),
+}
 PROCESSOR: Final[Mapping[str, Key]] = {
     "use": choice("Which one; the other keys of the table are its parameters.", *PROCESSORS),
 }
@@ -180,11 +191,12 @@ SECTIONS: Final[Mapping[str, Mapping[str, Key]]] = {
     "key": KEY,
     "stream": STREAM,
     "store": STORE,
+    "limits": LIMIT,
     "upstream": UPSTREAM,
     "model": MODEL,
     "processor": PROCESSOR,
 }
-TABLES: Final = ("server", "stream", "store")
+TABLES: Final = ("server", "stream", "store", "limits")
 """Sections that stand in the file once; the environment sets their keys, too."""
 LISTS: Final = ("key", "upstream", "model", "processor")
 """Sections that may stand in the file several times."""
@@ -197,11 +209,12 @@ REQUIRED: Final[Mapping[str, tuple[str, ...]]] = {
 
 _LATER_STREAM: Final = frozenset("retry on_disconnect detach_ttl write_timeout client_buffer compression".split())
 LATER: Final[Mapping[str, frozenset[str]]] = {
-    "": frozenset("key_defaults idempotency limits cache prices otel".split()),
+    "": frozenset("key_defaults idempotency cache prices otel".split()),
     "server": frozenset("tls_cert tls_key log_format keep_alive forwarded_allow_ips proxy_protocol".split()),
     "key": frozenset("models role expires requests_per_minute tokens_per_minute streams spend".split()),
     "stream": _LATER_STREAM,
     "store": frozenset("sync limits_on_failure".split()),
+    "limits": frozenset("connections memory_high_water drains".split()),
     "upstream": frozenset("ca_file client_cert client_key proxy min_idle".split()),
     "model": _LATER_STREAM | frozenset("targets balance hedge_after price cache".split()),
     "processor": frozenset(),
@@ -220,6 +233,7 @@ DEFAULTS: Final[Mapping[str, Mapping[str, Any]]] = {
     "key": {},
     "stream": _defaults(StreamSettings),
     "store": _defaults(StoreSettings),
+    "limits": _defaults(LimitSettings),
     "upstream": {**_defaults(UpstreamSettings), "headers": {}, "breaker": _BREAKER_DEFAULTS},
     "model": {"fallback": (), "fallback_on": {}, "prefill": False},
     "processor": {},

@@ -37,6 +37,7 @@ from gai_fast.providers import get_provider
 from gai_fast.settings import (
     BreakerSettings,
     KeySettings,
+    LimitSettings,
     ModelSettings,
     Secret,
     ServerSettings,
@@ -66,6 +67,7 @@ class Loaded:
     keys: list[Table]
     stream: Table
     store: Table
+    limits: Table
     upstreams: list[Table]
     models: list[Table]
     processors: list[Table]
@@ -112,8 +114,9 @@ def read(path: Path | None, *, environ: Environment | None = None, flags: Mappin
     folder = Path() if path is None else path.parent
     settings = _Resolution(given, environ, folder, problems).settings()
     problems.raise_if_any()
-    server, stream, store = (given.tables[section] for section in ("server", "stream", "store"))
-    return Loaded(settings, path, server, given.keys, stream, store, given.upstreams, given.models, given.processors)
+    server, stream, store, limits = (given.tables[section] for section in TABLES)
+    lists = given.upstreams, given.models, given.processors
+    return Loaded(settings, path, server, given.keys, stream, store, limits, *lists)
 
 
 @dataclass(slots=True)
@@ -191,7 +194,7 @@ class _Resolution:
         self._problems = problems
 
     def settings(self) -> Settings:
-        server, stream, store = (self._given.tables[section] for section in ("server", "stream", "store"))
+        server, stream, store, limits = (self._given.tables[section] for section in TABLES)
         named = self._by_name("upstream", self._given.upstreams)
         upstreams = {name: made for name, table in named.items() if (made := self._upstream(table)) is not None}
         models = self._models(upstreams, named)
@@ -203,6 +206,7 @@ class _Resolution:
             keys=self._keys(),
             stream=_stream(stream),
             store=StoreSettings(**_plain(store)),
+            limits=LimitSettings(**_plain(limits)),
             processors=tuple(MappingProxyType(_plain(table)) for table in self._given.processors),
             upstreams=MappingProxyType(upstreams),
             models=MappingProxyType(models),

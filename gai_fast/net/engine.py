@@ -52,6 +52,13 @@ class Pool(Protocol):
         """Starts a request."""
 
 
+class StreamGuards(Protocol):
+    """Decides whether a stream may start."""
+
+    def check(self, streams: int, of_caller: int) -> None:
+        """Raises an `Error` where there are too many streams already, in all or of the caller."""
+
+
 class Engine:
     """The streams of one process, on one loop.
 
@@ -66,6 +73,10 @@ class Engine:
         """The sessions that have not ended for their clients, by stream id."""
         self.active: dict[str, int] = {"sse": 0, "ndjson": 0, "json": 0}
         """The number of sessions in `streams`, by transport: a scrape must not walk them all."""
+        self.callers: dict[str, int] = {}
+        """The number of sessions in `streams`, by the caller that they belong to."""
+        self.guards: StreamGuards | None = None
+        """Asked before a stream starts, where the server has limits."""
         self.timers = TimerWheel(loop)
         self.store = open_store(settings.store, self.timers)
         """The logs of resumable streams."""
@@ -141,10 +152,15 @@ class Engine:
         kept: LoggedOutput | None = None
         if spec.log_header is not None:
             output = kept = LoggedOutput(cast("StreamEncoder", output), self.store.create(spec.log_header), clock)
+        caller = spec.caller
         try:
+            of_caller = self.callers.get(caller, 0)
+            if self.guards is not None:
+                self.guards.check(len(self.streams), of_caller)
             session = Session(self, spec, output, client, stream_id=stream_id, clock=clock, loop=self._loop)
             self.streams[stream_id] = session
             self.active[spec.transport] = self.active.get(spec.transport, 0) + 1
+            self.callers[caller] = of_caller + 1
             if kept is not None:
                 self._kept[stream_id] = kept
         except Error as error:
@@ -268,6 +284,7 @@ class Engine:
         """Ends the log of a stream that has ended for its client, and hands out its figures."""
         if self.streams.pop(session.stream_id, None) is not None:
             self.active[session.transport] -= 1
+            self.callers[session.caller] -= 1
         kept = self._kept.pop(session.stream_id, None)
         if kept is not None:
             kept.close()

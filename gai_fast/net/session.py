@@ -132,6 +132,11 @@ class Session:
         """The attempt under way, or the last one."""
         return self.attempts.spec
 
+    @property
+    def caller(self) -> str:
+        """The name of the key that the stream belongs to."""
+        return self.attempts.spec.caller
+
     # -- attempts --
 
     def _use_output(self, former: Output) -> None:

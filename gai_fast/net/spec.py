@@ -67,6 +67,7 @@ class StreamSpec:
         is_retry: The client marked the request as a retry of its own.
         other: Makes the same spec for another model, where more than the model differs then; it is also given this spec
             where events of an answer have been written.
+        caller: The name of the key that the stream belongs to.
         log_header: Describes the stream to its log; its output is an encoder then. `None`: the stream is not logged.
         chain: The stream's processors, from `Engine.chain`; it lives through every attempt.
         request_id: For the metrics, as the next three.
@@ -87,6 +88,7 @@ class StreamSpec:
     prompt_characters: int | None
     is_retry: bool
     other: Callable[[ModelSettings, StreamSpec | None], StreamSpec] | None
+    caller: str
     log_header: LogHeader | None
     chain: Chain | None
     request_id: str
@@ -109,6 +111,7 @@ class StreamSpec:
         prompt_characters: int | None = None,
         is_retry: bool = False,
         other: Callable[[ModelSettings, StreamSpec | None], StreamSpec] | None = None,
+        caller: str = "",
         log_header: LogHeader | None = None,
         chain: Chain | None = None,
         request_id: str = "",
@@ -128,6 +131,7 @@ class StreamSpec:
         self.prompt_characters = prompt_characters
         self.is_retry = is_retry
         self.other = other
+        self.caller = caller
         self.log_header = log_header
         self.chain = chain
         self.request_id = request_id

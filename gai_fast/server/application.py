@@ -31,6 +31,7 @@ from gai_fast.providers import get_provider
 from gai_fast.server.access_log import LEFT
 from gai_fast.server.aiohttp_transport import AiohttpTransport, whole_response
 from gai_fast.server.deadlines import body_due
+from gai_fast.server.guards import Guards
 from gai_fast.server.metrics import PrometheusSink, engine_gauges
 from gai_fast.server.operations import OperationRoutes
 from gai_fast.server.replies import Reply, id_headers
@@ -56,17 +57,20 @@ class Service:
     Args:
         engine: Starts the streams.
         metrics: Counts requests and streams.
+        guards: What the server may take on.
         mount: Where the application is; `None`: each request tells by its socket, and by its path.
 
     Attributes:
         router: The routes.
         engine: The engine.
+        guards: What the server may take on.
     """
 
-    def __init__(self, engine: Engine, metrics: PrometheusSink, mount: Mount | None) -> None:
+    def __init__(self, engine: Engine, metrics: PrometheusSink, guards: Guards, mount: Mount | None) -> None:
         settings = engine.settings
         only_demo = all(get_provider(upstream.provider).recording for upstream in settings.upstreams.values())
         self.engine = engine
+        self.guards = guards
         self.operations = OperationRoutes(settings, metrics)
         handlers = Handlers(StreamRoutes(engine), self.operations)
         where = mount or Mount(on_loopback=True)
@@ -81,9 +85,10 @@ def new_service(settings: Settings, mount: Mount | None = None) -> Service:
         mount: As for `Service`.
     """
     engine = Engine(settings, asyncio.get_running_loop())
-    metrics = PrometheusSink(settings.models, engine_gauges(engine))
+    guards = engine.guards = Guards(settings.limits)
+    metrics = PrometheusSink(settings.models, engine_gauges(engine, guards.refused))
     engine.sinks.append(metrics)
-    return Service(engine, metrics, mount)
+    return Service(engine, metrics, guards, mount)
 
 
 def build_application(settings: Settings) -> web.Application:

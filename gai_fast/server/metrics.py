@@ -143,7 +143,7 @@ class PrometheusSink(StreamCounts):
         for name, read in self._gauges.items():
             label, about = GAUGES[name]
             rows = (((key,), value) for key, value in read().items())
-            yield GaugeMetricFamily, name, about, (label,), rows
+            yield CounterMetricFamily if name in _COUNTED else GaugeMetricFamily, name, about, (label,), rows
 
 
 class _Families:
@@ -205,14 +205,21 @@ def _bound(bound: float) -> str:
     return f"{bound:.6f}".rstrip("0") + ("0" if bound.is_integer() else "")
 
 
-def engine_gauges(engine: Engine) -> dict[str, Gauge]:
-    """The gauges of an engine, for `PrometheusSink`."""
+def engine_gauges(engine: Engine, refused: Mapping[str, int]) -> dict[str, Gauge]:
+    """The gauges of an engine and its server, for `PrometheusSink`.
+
+    Args:
+        engine: The engine.
+        refused: How often each limit has refused a stream or a connection.
+    """
 
     def breaker_state() -> Mapping[str, float]:
         return {name: _BREAKER_STATES[state] for name, state in engine.breaker_states().items()}
 
     return {
         "active_streams": lambda: dict(engine.active),
+        "caller_streams": lambda: dict(engine.callers),
+        "limited": lambda: dict(refused),
         "breaker_state": breaker_state,
         "upstream_connections": engine.connections,
     }
@@ -221,10 +228,14 @@ def engine_gauges(engine: Engine) -> dict[str, Gauge]:
 _BREAKER_STATES: Final = {"closed": 0, "probing": 1, "open": 2}
 GAUGES: Final = {
     "active_streams": ("transport", "Streams that are under way."),
+    "caller_streams": ("caller", "Streams that are under way."),
+    "limited": ("limit", "Streams and connections that were refused."),
     "breaker_state": ("upstream", "0: closed, 1: probing with one request, 2: open."),
     "upstream_connections": ("upstream", "Open connections, idle ones included."),
 }
 """The label and the description of each gauge."""
+_COUNTED: Final = frozenset({"limited"})
+"""Those of them that are counters: they never fall."""
 _BUILD_LABELS: Final = ("version", "implementation", "modules", "python")
 _REQUEST_LABELS: Final = ("endpoint", "provider", "model", "status", "outcome", "code")
 _MODEL_LABELS: Final = ("provider", "model")

@@ -26,6 +26,7 @@ import uvloop
 from gai_fast.cli.mock import Mock
 from gai_fast.server.serving import Running, start
 from gai_fast.settings import (
+    LimitSettings,
     ModelSettings,
     Secret,
     ServerSettings,
@@ -352,6 +353,7 @@ def settings_for(url: str | None, *, demo: bool = False, **options: Any) -> Sett
     store = StoreSettings(**chosen(StoreSettings))
     server = ServerSettings(**{"port": 0, "fast_lane": FAST_LANE, **chosen(ServerSettings)})
     keys = options.pop("keys", ())
+    totals = LimitSettings(**chosen(LimitSettings))
     assert not options, options
     upstreams: dict[str, UpstreamSettings] = {}
     models: dict[str, ModelSettings] = {}
@@ -363,7 +365,8 @@ def settings_for(url: str | None, *, demo: bool = False, **options: Any) -> Sett
     if url is None or demo:
         upstreams["demo"] = UpstreamSettings("demo", "demo", "")
         models["demo"] = ModelSettings("demo", upstreams["demo"], "demo", stream)
-    return Settings(server=server, keys=keys, stream=stream, store=store, upstreams=upstreams, models=models)
+    parts = {"server": server, "keys": keys, "stream": stream, "store": store, "limits": totals}
+    return Settings(**parts, upstreams=upstreams, models=models)
 
 
 class Gateway:

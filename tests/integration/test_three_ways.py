@@ -321,6 +321,19 @@ def test_a_page_asks_without_a_key_whether_it_may_send_one() -> None:
     run(scenario, keys=KEYS, cors_origins=("https://a.example",))
 
 
+@pytest.mark.parametrize(("limit", "status"), [("streams", 503), ("streams_per_caller", 429)])
+def test_a_stream_above_a_limit_is_refused_alike(limit: str, status: int) -> None:
+    async def scenario(found: dict[str, Site]) -> None:
+        for path, body in (("/v1/chat/completions", CHAT), ("/api/v1/stream", {**QUERY, "model": "m"})):
+            answer = await assert_same(found, "POST", path, body)
+            assert answer.status == status
+            told = (answer.headers["retry-after"], answer.headers["x-should-retry"])
+            assert told == ("1", "true")
+        assert (await assert_same(found, "GET", "/v1/models")).status == 200
+
+    run(scenario, **{limit: 0})
+
+
 def test_an_event_source_is_answered_alike() -> None:
     async def scenario(found: dict[str, Site]) -> None:
         for path, headers, status in (

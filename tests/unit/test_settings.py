@@ -10,6 +10,7 @@ import pytest
 from gai_fast.errors import NotFound
 from gai_fast.settings import (
     KeySettings,
+    LimitSettings,
     ModelSettings,
     Secret,
     ServerSettings,
@@ -131,6 +132,8 @@ def test_defaults_are_those_of_the_contract() -> None:
     assert (server.host, server.port, server.workers, server.max_body) == ("127.0.0.1", 8080, 1, 10 * 2**20)
     assert (server.header_timeout, server.body_timeout) == (10, 30)
     assert (server.allow_get_start, server.access_log, server.insecure) == (False, False, False)
+    limits = LimitSettings()
+    assert (limits.streams, limits.streams_per_caller) == (20_000, 1000)
     assert server.log_level in ("debug", "info", "warning", "error")
 
 

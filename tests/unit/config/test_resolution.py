@@ -11,6 +11,7 @@ from gai_fast.addresses import is_loopback
 from gai_fast.config import find
 from gai_fast.settings import (
     BreakerSettings,
+    LimitSettings,
     ServerSettings,
     StoreSettings,
     StreamSettings,
@@ -231,6 +232,20 @@ class TestBindingOpenly:
     def test_loopback_is_allowed(self, folder: Folder, host: str) -> None:
         host_in_force = folder.read(f'[server]\nhost = "{host}"').settings.server.host
         assert is_loopback(host_in_force)
+
+
+class TestLimits:
+    def test_each_is_a_total_that_can_be_set(self, folder: Folder) -> None:
+        text = "[limits]\nstreams = 1\nstreams_per_caller = 2"
+        assert folder.read(text).settings.limits == LimitSettings(1, 2)
+        set_by = folder.read(text, {"GAI_FAST_LIMITS__STREAMS": "9"})
+        assert set_by.settings.limits.streams == 9
+        assert set_by.limits["streams"].origin == "GAI_FAST_LIMITS__STREAMS"
+
+    def test_none_is_no_limit(self, folder: Folder) -> None:
+        for line in ("streams = 0", "streams_per_caller = -1"):
+            [told] = folder.problems(f"[limits]\n{line}")
+            assert told.startswith(f"gai-fast.toml:2: `{line.partition(' ')[0]}` in [limits] must be a whole number")
 
 
 class TestCallers:

@@ -137,6 +137,30 @@ async def test_the_active_streams_are_counted_from_start_to_end_by_transport(eng
     assert engine.active == {"sse": 0, "ndjson": 0, "json": 0, "library": 0}
 
 
+async def test_the_streams_of_a_caller_are_counted_from_start_to_end_and_the_guards_are_asked(engine: Engine) -> None:
+    asked = []
+
+    class OneEach:
+        def check(self, streams: int, of_caller: int) -> None:
+            asked.append((streams, of_caller))
+            if of_caller:
+                raise Error("rate_limited", "one each", reason="streams_per_caller")
+
+    engine.guards = OneEach()
+    first, _ = start(engine, call(caller="alice"))
+    second, _ = start(engine, call(caller="bob"), "s2")
+    with pytest.raises(Error, match="one each"):
+        start(engine, call(caller="alice"), "s3")
+    assert asked == [(0, 0), (1, 0), (2, 1)]
+    assert engine.callers == {"alice": 1, "bob": 1}
+    first.client_lost()
+    start(engine, call(caller="alice"), "s4")
+    assert engine.callers == {"alice": 1, "bob": 1}
+    second.client_lost()
+    await engine.close()
+    assert engine.callers == {"alice": 0, "bob": 0}
+
+
 async def test_the_start_tells_the_id_and_the_upstreams_name(engine: Engine) -> None:
     what = call()
     session, _ = start(engine, what, "some-id")

@@ -202,11 +202,24 @@ def test_gauges_are_read_when_they_are_scraped(lines: Callable[[PrometheusSink],
     assert f'modules="{MODULES}"' in build
 
 
+async def test_what_was_refused_is_counted_by_its_limit_and_what_runs_by_its_caller(
+    lines: Callable[[PrometheusSink], set[str]],
+) -> None:
+    engine = Engine(Settings(), asyncio.get_running_loop())
+    engine.callers["alice"] = 2
+    refused = {"streams": 0, "memory": 1}
+    told = lines(PrometheusSink([], engine_gauges(engine, refused)))
+    assert 'gai_fast_limited_total{limit="streams"} 0.0' in told
+    assert 'gai_fast_limited_total{limit="memory"} 1.0' in told
+    assert 'gai_fast_caller_streams{caller="alice"} 2.0' in told
+    await engine.close()
+
+
 async def test_a_scrape_does_not_walk_the_streams() -> None:
     """The engine counts them as they start and end."""
     engine = Engine(Settings(), asyncio.get_running_loop())
     engine.active["sse"] = 20_000
-    gauge = engine_gauges(engine)["active_streams"]
+    gauge = engine_gauges(engine, {})["active_streams"]
     assert gauge() == {"sse": 20_000, "ndjson": 0, "json": 0}
     assert gauge() is not engine.active, "it may change between two slices of a scrape"
     await engine.close()

@@ -1,0 +1,47 @@
+"""What the server takes on: `[limits]`, and the refusals above them.
+
+Owns the totals and the errors that tell of them. Opens nothing: the engine asks it before a stream starts.
+"""
+
+from __future__ import annotations
+
+from gai_fast.errors import Code, Error
+from gai_fast.limits import LIMITS
+from gai_fast.settings import LimitSettings
+
+
+class Guards:
+    """The totals of one server.
+
+    Args:
+        limits: `[limits]`.
+
+    Attributes:
+        refused: How often each limit has refused a stream.
+    """
+
+    def __init__(self, limits: LimitSettings) -> None:
+        self._streams = limits.streams
+        self._streams_per_caller = limits.streams_per_caller
+        self.refused = {"streams": 0, "streams_per_caller": 0}
+
+    def check(self, streams: int, of_caller: int) -> None:
+        """Checks whether one more stream may start.
+
+        Args:
+            streams: Streams under way.
+            of_caller: Those of them that belong to the caller.
+
+        Raises:
+            Overloaded: There are too many streams.
+            RateLimited: The caller has too many.
+        """
+        if streams >= self._streams:
+            raise self._refusal("overloaded", "streams", "the server has as many streams under way as it may")
+        if of_caller >= self._streams_per_caller:
+            text = "this caller has as many streams under way as it may"
+            raise self._refusal("rate_limited", "streams_per_caller", text)
+
+    def _refusal(self, code: Code, limit: str, text: str) -> Error:
+        self.refused[limit] += 1
+        return Error(code, text, reason=limit, retry_after_ms=LIMITS.overloaded_ms)

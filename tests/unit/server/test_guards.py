@@ -1,0 +1,32 @@
+"""What a server takes on, and how it refuses more."""
+
+from __future__ import annotations
+
+from gai_fast.errors import Error
+from gai_fast.server.guards import Guards
+from gai_fast.settings import LimitSettings
+
+
+def refusal(guards: Guards, streams: int, of_caller: int) -> tuple[int, str, str | None, int | None] | None:
+    try:
+        guards.check(streams, of_caller)
+    except Error as error:
+        return error.status, error.code, error.reason, error.retry_after_ms
+    return None
+
+
+def test_streams_are_refused_above_their_limits() -> None:
+    guards = Guards(LimitSettings(streams=3, streams_per_caller=2))
+    assert refusal(guards, 0, 0) is None
+    assert refusal(guards, 2, 1) is None
+    assert refusal(guards, 2, 2) == (429, "rate_limited", "streams_per_caller", 1000)
+    assert refusal(guards, 3, 0) == (503, "overloaded", "streams", 1000)
+    assert refusal(guards, 3, 2) == (503, "overloaded", "streams", 1000)
+
+
+def test_each_refusal_is_counted_by_its_limit_from_zero_on() -> None:
+    guards = Guards(LimitSettings(streams=2, streams_per_caller=1))
+    assert guards.refused == {"streams": 0, "streams_per_caller": 0}
+    for streams, of_caller in ((2, 0), (1, 1), (0, 0)):
+        refusal(guards, streams, of_caller)
+    assert guards.refused == {"streams": 1, "streams_per_caller": 1}
