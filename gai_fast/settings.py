@@ -172,7 +172,7 @@ class KeySettings(_Snapshot):
 
 
 def key_digest(key: str) -> bytes:
-    """What is kept of a caller's key: SHA-256. Keys are long and random, so a slow hash would add nothing.
+    """The hash of a caller's key, SHA-256. Keys are long and random, so a slow hash would add nothing.
 
     Args:
         key: ASCII.

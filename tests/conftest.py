@@ -1,15 +1,16 @@
-"""What all tests share: where the recordings are, what a missing thing means, and that no loop swallows an error."""
+"""Shared by all tests: the recordings, the treatment of missing things, and a check that no loop hides an error."""
 
 from __future__ import annotations
 
 import gc
 import logging
 import os
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 from typing import NoReturn, TypeVar
 
+import aiohttp
 import pytest
 
 from gai_fast._impl import MODULES
@@ -21,7 +22,7 @@ ROOT = Path(__file__).parents[1]
 
 
 def pytest_sessionstart() -> None:
-    """What was compiled must be what is tested: of an edited module the old state would run."""
+    """Refuses to run after a compiled module was edited: its old state would be tested."""
     suffix = EXTENSION_SUFFIXES[0]
     library = ROOT / f"gai_fast/_compiled__mypyc{suffix}"
     if not library.exists():
@@ -105,6 +106,13 @@ def corpus() -> Path:
     if not (folder / "expected.json").is_file():
         pytest.skip("no recordings: GAI_FAST_CORPUS names their folder")
     return folder.resolve()
+
+
+@pytest.fixture
+async def http() -> AsyncIterator[aiohttp.ClientSession]:
+    """An HTTP client whose requests take ten seconds at most."""
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=10)) as session:
+        yield session
 
 
 class _LoopErrors(logging.Handler):

@@ -60,6 +60,12 @@ def kernels(request: pytest.FixtureRequest) -> ModuleType:
 
 
 @pytest.fixture(scope="session")
+def native() -> ModuleType:
+    """The native kernels, for tests of them alone."""
+    return load("native")
+
+
+@pytest.fixture(scope="session")
 def both() -> tuple[ModuleType, ModuleType]:
     """(native, pure), for tests that compare them."""
     return load("native"), load("pure")
@@ -82,7 +88,7 @@ def fed(parser: Any, chunks: list[bytes], **close: Any) -> list[Any]:
 
 
 def outcome(call: Callable[[], Any]) -> Any:
-    """What a call returns, or the class and text of what it raises: equal on both sides, or a difference."""
+    """The result of a call, or the class and text of its exception, to compare both sides."""
     try:
         return call()
     except (ValueError, TypeError, BufferError) as error:

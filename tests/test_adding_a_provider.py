@@ -85,7 +85,7 @@ def test_a_server_asks_it(tmp_path: Path) -> None:
 
 
 SOME = ("groq", "mistral", "deepseek", "perplexity", "openrouter")
-"""Whose names mean nothing else."""
+"""Providers whose names have no other meaning."""
 
 
 @pytest.mark.parametrize("name", SOME)

@@ -59,9 +59,9 @@ CATCHES_ALL = {
     "net.upstream",
     "net.pool",
 }
-"""Where a bug ends that must not harm others: a handler's (the client gets a 500), that of a user's callback, that of a
-user's module while it is imported, and a stream's: of its parts in the relay, of what drives it in the session, of what
-builds its request in the engine, of what reads its answer or connects in the exchange."""
+"""The modules in which a bug ends, so that it harms no other: a handler's (the client gets a 500), a user callback's, a
+user module's while it is imported, and a stream's: a part's in the relay, the driving code's in the session, an
+adapter's that builds a request in the engine, and that of a read or a connect in the exchange."""
 
 KINDS = ("providers", "formats", "processors")
 
@@ -330,7 +330,7 @@ def instance_attributes(node: ast.ClassDef) -> Iterator[str]:
 
 
 def class_attributes(statement: ast.stmt) -> Iterator[str]:
-    """What a statement in a class gives a value."""
+    """The attributes that a statement in a class sets."""
     match statement:
         case ast.Assign(targets):
             yield from (target.id for target in targets if isinstance(target, ast.Name))

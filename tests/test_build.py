@@ -76,7 +76,7 @@ def built(folder: Path) -> set[str]:
 def test_a_native_build_compiles_both_kinds_and_a_development_build_the_kernels_alone(
     build: Build, tmp_path: Path
 ) -> None:
-    """What only an earlier build compiled is removed: it would be imported in place of its source."""
+    """A module that only an earlier build compiled is removed: it would be imported in place of its source."""
     assert build(GAI_FAST_BUILD="native").returncode == 0
     assert built(tmp_path) == {"parsers", "clock", "_compiled__mypyc"}
     assert build(GAI_FAST_BUILD="native", GAI_FAST_MYPYC="0").returncode == 0

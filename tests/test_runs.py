@@ -1,4 +1,4 @@
-"""What `conftest.py` and `kernels.py` make of a run: which tests it holds, and what a skip is."""
+"""The effects of `conftest.py` and `kernels.py` on a run: the choice of tests, and the treatment of skips."""
 
 from __future__ import annotations
 

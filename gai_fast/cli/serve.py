@@ -84,7 +84,7 @@ def examples(url: str, model: str, loaded: Loaded) -> list[str]:
 
 
 def _key_of(loaded: Loaded) -> tuple[str, str, list[str]]:
-    """How the examples get a caller's key, without showing it: curl's header, Python's value, what that imports."""
+    """The key in the examples, without its value: a header for curl, an expression for Python, and its imports."""
     if not loaded.keys:
         return "", '"none"', []
     kind, _, place = loaded.keys[0]["secret"].value.partition(":")

@@ -1,4 +1,4 @@
-"""Who asks: the key of a request, and the caller that it belongs to.
+"""The key of a request, and the caller that it belongs to.
 
 Owns where a request may carry its key, and how a key is recognised. Keys are known by their SHA-256 digests only, and
 looked up by them: what a wrong key has in common with a right one changes nothing about its digest, so the time that

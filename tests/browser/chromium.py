@@ -71,7 +71,7 @@ class Page:
     async def until(self, condition: str) -> None:
         """Waits until a JavaScript expression is true."""
         async with asyncio.timeout(_BOUND):
-            while not await self.evaluate(f"Boolean({condition})"):
+            while not await self.evaluate(f"Boolean({condition})"):  # noqa: ASYNC110  # the page sets no event
                 await asyncio.sleep(0.02)
 
     async def open(self, url: str) -> None:

@@ -1,4 +1,4 @@
-"""What the browser tests run against: a slow fake upstream, the real server in front of it, one Chromium."""
+"""The environment of the browser tests: a slow fake upstream, the real server in front of it, one Chromium."""
 
 from __future__ import annotations
 
@@ -187,4 +187,4 @@ async def page(browser: chromium.Chromium, origin: str) -> AsyncIterator[chromiu
 
 
 PROVOKED = tuple(f"format={name}" for name in ("gai", "openai", "simple"))
-"""How the console names a stream that was refused: the end of its address."""
+"""The console's name of a stream that was refused: the end of its address."""

@@ -14,6 +14,7 @@ import pytest
 
 from tests.browser.chromium import Chromium, Page
 from tests.browser.conftest import BOUND, STORY, Upstream, required
+from tests.waiting import until
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -125,9 +126,7 @@ async def test_cancel_stops_the_upstream_and_keeps_the_text(
 async def test_cancel_stops_an_upstream_that_has_not_said_a_word(page: Page, upstream: tuple[Upstream, int]) -> None:
     asked = len(upstream[0].prompts)
     await send(page, "silent")
-    async with asyncio.timeout(BOUND):
-        while len(upstream[0].prompts) == asked:
-            await asyncio.sleep(0.01)
+    await until(lambda: len(upstream[0].prompts) > asked)
     await page.evaluate("document.querySelector('#cancel').click()")
     async with asyncio.timeout(BOUND):
         await upstream[0].closed.wait()

@@ -25,10 +25,10 @@ ROOT = Path(__file__).parents[2]
 CORPUS = Path(os.environ.get("GAI_FAST_CORPUS") or ROOT / "../shared/streams").resolve()
 
 SECONDS = 7200 if is_set("GAI_FAST_EXHAUSTIVE") else 300
-"""What a test of all recordings may take."""
+"""Seconds that a test of all recordings may take."""
 
 RECORDED = [name for name in provider_names() if not get_provider(name).recording]
-"""Whose answers may have been recorded."""
+"""The names of APIs whose answers may have been recorded."""
 
 # The APIs that are built; the others come with their providers.
 APIS = (
@@ -70,7 +70,7 @@ def recordings() -> tuple[Any, ...]:
 
 
 def name_of(recording: Any) -> str:
-    """What `decode` is called with: `name` or `name:api`."""
+    """The provider's name for `decode`: `name` or `name:api`."""
     name: str = judge_module().name_of(recording.provider, recording.api)
     return name
 

@@ -36,7 +36,7 @@ ENVELOPE = {"schema": "gai.events.v1", "ts": 1}
 
 
 class Wrong(Exception):
-    """What a server said that it must not, or the other way round."""
+    """A difference between a server's stream and `decode`."""
 
 
 def wrong_unless(is_right: object, *about: object) -> None:
@@ -82,7 +82,7 @@ def whole_answer(recording: Any) -> bytes:
 
 
 def own_events(response: Response, framing: str, upstream: str, decoded: list[Any]) -> list[Any]:
-    """What `decode` would have said, from a server's stream: without what it may add.
+    """The events of `decode`, from a server's stream: without its permitted additions.
 
     Raises:
         Wrong: What is taken away is not what it must be.
@@ -126,7 +126,7 @@ def own_events(response: Response, framing: str, upstream: str, decoded: list[An
 
 
 def own_error(served: dict[str, Any], decoded: dict[str, Any], upstream: str) -> dict[str, Any]:
-    """What `decode` would have said, from the error that a server's client gets.
+    """The events of `decode`, from the error that a server's client gets.
 
     Raises:
         Wrong: The upstream refused the gateway, and the client is not told so as it should be.
@@ -146,7 +146,7 @@ def own_error(served: dict[str, Any], decoded: dict[str, Any], upstream: str) ->
 
 
 def own_refusal(response: Response, upstream: str, decoded: list[Any]) -> list[Any]:
-    """What `decode` would have said, from an answer that is an error instead of a stream.
+    """The events of `decode`, from an answer that is an error instead of a stream.
 
     Raises:
         Wrong: Its status, its headers or its moment are not what they should be.
@@ -180,7 +180,7 @@ def own_refusal(response: Response, upstream: str, decoded: list[Any]) -> list[A
 
 
 def decoded_here(recording: Any) -> list[Any]:
-    """What the library says of the same bytes, without its own ids and time."""
+    """The library's events for the same bytes, without its own ids and time."""
     events: list[Any] = list(
         gai_fast.decode(name_of(recording), [recording.body], status=recording.status, headers=recording.headers)
     )
@@ -216,7 +216,7 @@ async def compare(gateway: Gateway, recording: Any, framing: str) -> None:
 
 
 def judged_differences(recording: Any, events: list[Any]) -> Iterator[Any]:
-    """What the corpus' own judge finds in the events of a server."""
+    """The findings of the corpus' own judge in the events of a server."""
     judge = judge_module()
     first = {**ENVELOPE, **events[0]}
     events = [{key: first[key] for key in judge.KEYS if key in first}, *events[1:]]
@@ -240,7 +240,7 @@ def settings_for(recordings: list[Any], url: str) -> Settings:
 
 
 COMPARED: dict[str, int] = {}
-"""How many recordings of each provider were compared."""
+"""The number of compared recordings of each provider."""
 
 
 def differences(provider: str) -> dict[str, str]:

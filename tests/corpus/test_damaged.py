@@ -16,9 +16,11 @@ import gai_fast
 from gai_fast.errors import CLASSES
 from gai_fast.limits import KIB
 from gai_fast.providers import PROVIDERS
-from tests.corpus.recordings import RECORDED, SECONDS, judge, judge_module, name_of, recordings, recordings_of
+from tests.corpus.recordings import RECORDED, SECONDS, judge_module, name_of, recordings, recordings_of
 from tests.kernels import is_set
 from tests.legal import check_legal
+
+pytestmark = pytest.mark.usefixtures("judged")
 
 HEAD = 4 * KIB
 BEYOND = 64
@@ -35,11 +37,6 @@ UNRECORDED = {"groq:responses", "openai-compatible:completions", "perplexity:res
 pytestmark = pytest.mark.timeout(SECONDS)
 
 
-@pytest.fixture(autouse=True)
-def _corpus() -> None:
-    judge()
-
-
 def check(name: str, body: bytes, recording: Any, dice: random.Random) -> list[Any]:
     """Decodes a body, half of the time in pieces, and looks at what it says."""
     chunks = [body] if dice.random() < 0.5 else judge_module().pieces(body, "random:damaged", str(dice.random()))
@@ -54,7 +51,7 @@ def check(name: str, body: bytes, recording: Any, dice: random.Random) -> list[A
 
 
 def cuts(body: bytes, dice: random.Random, *, is_first: bool) -> list[int]:
-    """Where a recording ends too early."""
+    """The places at which a recording is cut off."""
     if is_set("GAI_FAST_EXHAUSTIVE"):
         return list(range(len(body)))
     head, beyond = range(min(HEAD, len(body))), range(HEAD, len(body))

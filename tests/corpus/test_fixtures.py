@@ -27,7 +27,7 @@ MATRIX = frozenset(
     "text reasoning one_tool parallel_tools no_arg_tool citations refusal usage midstream_error early_eof "
     "keep_alive".split()
 )
-"""What is shown for every provider that streams."""
+"""The cases that every provider with streams must show."""
 
 
 def provider_of(case: Path) -> str:
@@ -47,7 +47,7 @@ def decoded(provider: str, chunks: list[bytes]) -> bytes:
 
 
 def splits(body: bytes) -> Iterator[list[bytes]]:
-    """How the body may arrive; `GAI_FAST_EXHAUSTIVE=1`: cut in two at every place as well."""
+    """The cuts of the body; `GAI_FAST_EXHAUSTIVE=1`: in two at every place as well."""
     yield from cuts(body)
     if is_set("GAI_FAST_EXHAUSTIVE"):
         yield from ([body[:at], body[at:]] for at in range(1, len(body)))

@@ -15,7 +15,7 @@ from tests.kernels import IMPLEMENTATIONS
 
 
 class Served(NamedTuple):
-    """What a process says of all recordings.
+    """The report of a process on all recordings.
 
     Args:
         implementation: Its implementation.
@@ -30,7 +30,7 @@ class Served(NamedTuple):
 
 @pytest.fixture(scope="module", params=IMPLEMENTATIONS)
 def served(request: pytest.FixtureRequest) -> Served:
-    """What a process with one implementation compared."""
+    """The recordings that a process with one implementation compared."""
     judge()
     told = subprocess.run(
         [sys.executable, "-m", "tests.corpus.served"],

@@ -10,15 +10,12 @@ from gai_fast.decoding import OrderedEvents
 from gai_fast.errors import Error
 from gai_fast.providers import get_provider
 from gai_fast.relay import Relay
-from tests.corpus.recordings import RECORDED, judge, name_of, recordings_of
+from tests.corpus.recordings import RECORDED, name_of, recordings_of
+
+pytestmark = pytest.mark.usefixtures("judged")
 
 PROMPT = 400
 COUNTS = ["input_tokens", "output_tokens", "total_tokens"]
-
-
-@pytest.fixture(autouse=True)
-def _corpus() -> None:
-    judge()
 
 
 def begun(recording: Any, size: int | None = None, prompt: int | None = PROMPT) -> tuple[Relay, OrderedEvents]:

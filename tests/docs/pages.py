@@ -54,7 +54,7 @@ def blocks(text: str) -> list[Block]:
 
 
 def section(text: str, heading: str) -> str:
-    """What stands below a heading, up to the next one of any level."""
+    """The text below a heading, up to the next one of any level."""
     [found] = re.findall(rf"^#+ {re.escape(heading)}\n(.*?)(?=^#+ |\Z)", _FENCE.sub("", text), re.S | re.M)
     return str(found)
 
@@ -69,7 +69,7 @@ def rows(text: str) -> list[list[str]]:
 
 
 def coded(cell: str) -> list[str]:
-    """What a cell of a table sets in backquotes."""
+    """The texts in backquotes in a cell of a table."""
     return re.findall(r"`([^`]+)`", cell)
 
 

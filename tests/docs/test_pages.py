@@ -1,4 +1,4 @@
-"""What tests/docs/pages.py reads of a page, and which differences of an output it notices."""
+"""`tests/docs/pages.py`: the parts of a page that it reads, and the differences of an output that it notices."""
 
 from __future__ import annotations
 

@@ -83,7 +83,7 @@ def samples() -> list[bytes]:
 
 
 class Damage(NamedTuple):
-    """What happens to the bytes at one place."""
+    """A change of the bytes at one place."""
 
     kind: str
     at: float

@@ -85,7 +85,7 @@ VALUES: list[Any] = [
     None, True, -1, 1.5, 10**30, "", "text", "\ud800", "a\r\nx: y", "\0large", [], {}, [None], [1], [[]], [{}],
     {"a": 1}, {"type": "text"}, {"functionDeclarations": 1},
 ]  # fmt: skip
-"""What is tried in every place: one of each kind, and what some code may look into."""
+"""Values that are tried in every place: one of each kind, and some with members that code may read."""
 
 LARGE = "\0large"
 """Stands for a number beyond all floats, which `json` does not write."""
@@ -146,7 +146,7 @@ def check(build: Callable[[Target], UpstreamRequest], on_unsupported: Any) -> No
 
 @cache
 def own_body(name: str) -> Any:
-    """What the API sends for the whole request: it names the members that its options may meet."""
+    """The API's body for the whole request: it names the members that options may be merged with."""
     return json.loads(get_provider(name).build_request(parse_request(written(NATIVE)), Target("m", "k", "drop")).body)
 
 
@@ -157,7 +157,7 @@ OPTIONS: dict[str, Any] = {
     "tools": [{"functionDeclarations": [{"name": "f"}]}],
     "stream_options": {"include_usage": True},
 }
-"""What adapters look into beside the members of their own requests."""
+"""Members that adapters read beside those of their own requests."""
 
 
 def with_options(api: API, options: Any) -> dict[str, Any]:

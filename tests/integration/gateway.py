@@ -35,6 +35,7 @@ from gai_fast.settings import (
     StreamSettings,
     UpstreamSettings,
 )
+from tests.waiting import until
 
 FAST_LANE = os.environ.get("GAI_FAST_TEST_FAST_LANE", "auto")
 """`off`: every scenario runs on aiohttp's server alone."""
@@ -46,11 +47,6 @@ MESSAGES = [{"role": "user", "content": "Tell me a story"}]
 SSE_HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
 LAST_CHUNK = b"0\r\n\r\n"
 DONE = b"data: [DONE]\n\n"
-
-
-def chunk(data: bytes) -> bytes:
-    """One HTTP chunk."""
-    return b"%x\r\n%b\r\n" % (len(data), data)
 
 
 def delta(text: str, **more: Any) -> bytes:
@@ -137,7 +133,7 @@ class Response:
 
     @property
     def data(self) -> list[str]:
-        """What the `data:` lines of an SSE body say, one each."""
+        """The values of the `data:` lines of an SSE body, one each."""
         return [line[6:] for line in self.body.decode().split("\n") if line.startswith("data: ")]
 
     @property
@@ -333,13 +329,6 @@ class Upstream:
         await until(lambda: self.finished >= count)
 
 
-async def until(condition: Callable[[], object]) -> None:
-    """Waits for a condition."""
-    async with asyncio.timeout(WAIT_SECONDS):
-        while not condition():
-            await asyncio.sleep(0.002)
-
-
 def settings_for(url: str | None, *, demo: bool = False, **options: Any) -> Settings:
     """A configuration: model `m` speaks OpenAI's dialect, `claude` Anthropic's; each option goes where it belongs."""
 
@@ -437,7 +426,7 @@ class Net:
         self.gateways: list[Gateway] = []
 
     def warned(self, words: str) -> int:
-        """How many warnings say this; they are taken out."""
+        """The number of warnings with this text; they are taken out."""
         before = len(self.logged)
         self.logged[:] = [line for line in self.logged if words not in line]
         return before - len(self.logged)
@@ -505,7 +494,7 @@ def _test(scenario: Callable[..., Awaitable[None]], loops: pytest.MarkDecorator)
     test.__signature__ = signature.replace(  # type: ignore[attr-defined]  # pytest reads it
         parameters=[factory, *list(signature.parameters.values())[1:]]
     )
-    test.__name__ = scenario.__name__  # type: ignore[attr-defined]  # a coroutine function has one
+    test.__name__ = scenario.__name__
     test.__doc__ = scenario.__doc__
     test.pytestmark = [*getattr(scenario, "pytestmark", ()), loops.mark]  # type: ignore[attr-defined]  # as pytest does
     return test
@@ -565,7 +554,7 @@ def _open_files() -> dict[str, str]:
 
 
 def _left(before: dict[str, str]) -> list[str]:
-    """What a scenario left behind."""
+    """The leftovers of a scenario: tasks and open files."""
     tasks = [repr(task) for task in asyncio.all_tasks() if task is not asyncio.current_task()]
     files = _open_files()
     return tasks + ([str(files)] if len(files) > len(before) else [])

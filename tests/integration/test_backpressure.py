@@ -22,13 +22,13 @@ from tests.integration.gateway import (
     Peer,
     Response,
     Upstream,
-    chunk,
     delta,
     joined,
     on_both_loops,
     request_bytes,
-    until,
 )
+from tests.waiting import until
+from tests.wire import chunk
 
 NATIVE = "/api/v1/stream"
 CHAT = "/v1/chat/completions"
@@ -38,7 +38,7 @@ WORD = "word " * 2000
 PIECE = chunk(delta(WORD))
 PIECES = 2400
 IN_FLIGHT = 16 * MIB
-"""What an upstream gets rid of before it is stuck: the kernel's buffers of two connections, on this side of the
+"""Bytes that an upstream can send before it is stuck: the kernel's buffers of two connections, on this side of the
 gateway and on the other (up to 4 and 6 MiB each on Linux), and little more."""
 
 

@@ -22,11 +22,11 @@ from tests.integration.gateway import (
     Client,
     Net,
     Peer,
-    chunk,
     delta,
     on_both_loops,
-    until,
 )
+from tests.waiting import until
+from tests.wire import chunk
 
 M = {**QUERY, "model": "m"}
 CONFIGURATION = """

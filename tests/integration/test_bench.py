@@ -22,7 +22,9 @@ from benchmarks.macro.measuring import DIRECT, Measuring
 from benchmarks.macro.scenarios import Scenario, scenarios
 from gai_fast.cli.load import Load, endpoint
 from gai_fast.cli.mock import Fault, Mock
-from tests.integration.gateway import Net, Peer, chunk, on_both_loops
+from tests.integration.gateway import Net, Peer, on_both_loops
+from tests.waiting import until
+from tests.wire import chunk
 
 ROOT = Path(gai_fast.__file__).parents[1]
 PATIENCE = 40
@@ -140,8 +142,7 @@ async def test_a_load_that_is_stopped_drops_what_runs(net: Net) -> None:
     mock = await net.mock(fault=Fault.parse("silent"))
     made = a_load(mock.url)
     running = asyncio.create_task(made.run())
-    while made.running < 4 or len(mock.requests) < 4:
-        await asyncio.sleep(0.01)
+    await until(lambda: made.running >= 4 and len(mock.requests) >= 4)
     made.stop()
     await running
     assert made.measured.interrupted
@@ -243,7 +244,7 @@ RIGHT = b"".join(frames(TEXTS)) + END
 
 
 async def judged(net: Net, client: str, folder: Path, body: bytes, *, head: bytes = HEAD, pieces: int = 1) -> Any:
-    """What the client says of a server whose every answer is this."""
+    """The figures of the client for a server that always gives this answer."""
     answer = (
         chunk(body) if pieces == 1 else b"".join(chunk(body[at : at + pieces]) for at in range(0, len(body), pieces))
     )

@@ -22,11 +22,11 @@ from tests.integration.gateway import (
     Peer,
     Response,
     Upstream,
-    chunk,
     delta,
     on_both_loops,
-    until,
 )
+from tests.waiting import until
+from tests.wire import chunk
 
 M = {**QUERY, "model": "m"}
 WORDS = [f"{number} " for number in range(30)]
@@ -40,7 +40,7 @@ def lent(gateway: Gateway) -> int:
 
 
 def failure(response: Response) -> dict[str, Any]:
-    """What the stream failed with."""
+    """The error of the stream."""
     error: dict[str, Any] = next(event["error"] for event in response.events if event["type"] == "error")
     return error
 

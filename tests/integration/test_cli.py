@@ -43,7 +43,7 @@ class Process:
         self.stdout = process.stdout
 
     async def until(self, mark: bytes) -> str:
-        """What it prints, up to a mark."""
+        """Returns its output up to a mark."""
         return (await asyncio.wait_for(self.stdout.readuntil(mark), PATIENCE)).decode()
 
     async def end(self, given: bytes | None = None) -> tuple[int, str, str]:
@@ -78,12 +78,6 @@ async def gai(
 async def run(*arguments: str, cwd: Path, given: bytes | None = None, **environ: str) -> tuple[int, str, str]:
     async with gai(*arguments, cwd=cwd, **environ) as process:
         return await process.end(given)
-
-
-@pytest.fixture
-async def mock() -> AsyncIterator[Mock]:
-    async with Mock(deltas=8) as mock:
-        yield mock
 
 
 @pytest.fixture

@@ -23,13 +23,13 @@ from tests.integration.gateway import (
     Net,
     Peer,
     Upstream,
-    chunk,
     delta,
     on_both_loops,
     on_uvloop,
     request_bytes,
-    until,
 )
+from tests.waiting import until
+from tests.wire import chunk
 
 NATIVE = "/api/v1/stream"
 CHAT = "/v1/chat/completions"
@@ -104,8 +104,7 @@ async def leaves(gateway: Gateway, upstream: Upstream, start: bytes, leave: Call
 async def test_a_client_that_leaves_closes_the_upstream_at_once(net: Net, scene: Scene, name: str) -> None:
     async def handler(peer: Peer) -> None:
         watch = asyncio.ensure_future(scene(peer))
-        while not peer.head:
-            await asyncio.sleep(0.001)
+        await until(lambda: peer.head)
         await asyncio.sleep(0.005)
         await peer.until_gone()
         watch.cancel()
@@ -151,7 +150,7 @@ async def test_a_client_that_leaves_without_having_read_closes_the_upstream_too(
         client.pause()
         client.send(request_bytes(gateway.host, "POST", NATIVE, M))
         sent = -1
-        while sent != (sent := upstream.peers[-1].sent if len(upstream.peers) > n else 0) or not sent:
+        while sent != (sent := upstream.peers[-1].sent if len(upstream.peers) > n else 0) or not sent:  # noqa: ASYNC110  # until no more is sent
             await asyncio.sleep(0.05)
         assert gateway.streams == 1
         LEAVING[leaving](client)

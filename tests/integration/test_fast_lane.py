@@ -18,12 +18,12 @@ from tests.integration.gateway import (
     Gateway,
     Net,
     Peer,
-    chunk,
     delta,
     on_both_loops,
     request_bytes,
-    until,
 )
+from tests.waiting import until
+from tests.wire import chunk
 
 HOT = "/api/v1/stream"
 M = {**QUERY, "model": "m"}
@@ -63,7 +63,7 @@ def without_ids(body: bytes) -> Any:
 
 
 async def exchange(gateway: Gateway, data: bytes) -> list[Any]:
-    """What a client gets that sends these bytes and then ends its side."""
+    """The answer to a client that sends these bytes and then ends its side."""
     client = await gateway.connect()
     client.send(data)
     client.writer.write_eof()

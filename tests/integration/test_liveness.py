@@ -22,13 +22,13 @@ from tests.integration.gateway import (
     Net,
     Peer,
     Response,
-    chunk,
     delta,
     joined,
     on_both_loops,
     on_uvloop,
-    until,
 )
+from tests.waiting import until
+from tests.wire import chunk
 
 NATIVE = "/api/v1/stream"
 CHAT = "/v1/chat/completions"
@@ -444,7 +444,7 @@ async def test_a_client_that_gets_bytes_gets_no_heartbeat_and_zero_means_never(n
 
 
 async def passed(net: Net, frames: bytes, size: int, **more: Any) -> tuple[Response, bytes]:
-    """What a client gets of these bytes, in pieces of a size, and what the upstream was asked."""
+    """The answer to these bytes, sent in pieces of a size, and the requests to the upstream."""
     asked = b""
 
     async def handler(peer: Peer) -> None:

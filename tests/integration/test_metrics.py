@@ -1,4 +1,4 @@
-"""What is measured of a stream: on `/metrics`, in the access log, in a whole answer."""
+"""The figures of a stream: on `/metrics`, in the access log, in a whole answer."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ from tests.integration.gateway import (
     Gateway,
     Net,
     Peer,
-    chunk,
     delta,
     on_both_loops,
     on_uvloop,
     settings_for,
-    until,
 )
 from tests.integration.test_retry import BUSY, Steps, answer, gateway_for
+from tests.waiting import until
+from tests.wire import chunk
 
 NATIVE = "/api/v1/stream"
 CHAT = "/v1/chat/completions"

@@ -10,7 +10,6 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,21 +28,9 @@ PATHS = {"openai": "/v1/chat/completions", "anthropic": "/v1/messages"}
 ENDS = {"openai": b"data: [DONE]\n\n", "anthropic": b'data: {"type":"message_stop"}\n\n'}
 
 
-@pytest.fixture
-async def mock() -> AsyncIterator[Mock]:
-    async with Mock(deltas=8) as mock:
-        yield mock
-
-
-@pytest.fixture
-async def http() -> AsyncIterator[aiohttp.ClientSession]:
-    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=10)) as session:
-        yield session
-
-
 @dataclass
 class Got:
-    """What a client got."""
+    """The response that a client got."""
 
     status: int = 0
     kind: str = ""

@@ -20,11 +20,11 @@ from tests.integration.gateway import (
     Gateway,
     Net,
     Peer,
-    chunk,
     delta,
     on_both_loops,
     on_uvloop,
 )
+from tests.wire import chunk
 
 MESSAGES: Any = [{"role": "user", "content": "hi"}]
 TOOLS: Any = [{"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}]

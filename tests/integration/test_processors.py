@@ -19,14 +19,14 @@ from tests.integration.gateway import (
     Gateway,
     Net,
     Peer,
-    chunk,
     delta,
     joined,
     on_both_loops,
     on_uvloop,
     settings_for,
-    until,
 )
+from tests.waiting import until
+from tests.wire import chunk
 
 NATIVE = "/api/v1/stream"
 CHAT = "/v1/chat/completions"

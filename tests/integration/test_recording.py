@@ -23,12 +23,12 @@ from tests.integration.gateway import (
     Net,
     Peer,
     Response,
-    chunk,
     delta,
     on_both_loops,
     settings_for,
-    until,
 )
+from tests.waiting import until
+from tests.wire import chunk
 
 NATIVE = "/api/v1/stream"
 PROMPT = "what nobody else may read"

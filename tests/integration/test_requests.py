@@ -1,4 +1,4 @@
-"""What an upstream is asked for, over a running gateway: fields that have no place, and turns that are sent back."""
+"""Requests to an upstream, over a running gateway: fields that have no place, and turns that are sent back."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from tests.integration.gateway import (
     Gateway,
     Net,
     Peer,
-    chunk,
     delta,
     on_uvloop,
 )
+from tests.wire import chunk
 
 SIGNATURE = "EqQBCgIYAhIM1gbcDa9GJwZA2b3h/Mse+g=="
 OPAQUE = "EmwKAhgBEgy3va3pzix/LafPsn4aDF=="

@@ -19,12 +19,12 @@ from tests.integration.gateway import (
     Net,
     Peer,
     Response,
-    chunk,
     delta,
     on_both_loops,
     on_uvloop,
-    until,
 )
+from tests.waiting import until
+from tests.wire import chunk
 
 M = {**QUERY, "model": "m"}
 RESUMABLE = {**M, "resumable": True}

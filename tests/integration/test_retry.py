@@ -27,13 +27,15 @@ from tests.integration.gateway import (
     Gateway,
     Net,
     Peer,
-    chunk,
     delta,
     on_both_loops,
     on_uvloop,
     settings_for,
-    until,
 )
+from tests.waiting import until
+from tests.wire import chunk
+
+pytestmark = pytest.mark.usefixtures("quick_retries")
 
 NATIVE = "/api/v1/stream"
 CHAT = "/v1/chat/completions"
@@ -128,12 +130,6 @@ def closed_port() -> str:
     with socket.socket() as handle:
         handle.bind(("127.0.0.1", 0))
         return f"http://127.0.0.1:{handle.getsockname()[1]}"
-
-
-@pytest.fixture(autouse=True)
-def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Retries come at once, but where a test is about their time."""
-    monkeypatch.setattr("gai_fast.net.retry.LIMITS", dataclasses.replace(LIMITS, retry_first=0.01))
 
 
 EARLY: dict[str, Step] = {
@@ -856,7 +852,7 @@ AFTER = ["retry-after-ms: 20", "Retry-After: x", "Retry-After: 0", "x: y"]
 
 
 async def follow(gateway: Gateway, chance: random.Random, path: str) -> None:
-    """One client, who may go, cancel, or be slow, at any moment."""
+    """One client, which may leave, cancel, or be slow, at any moment."""
     client = await gateway.connect(4096 if chance.random() < 0.2 else None)
     client.request("POST", path, asked_of(path.partition("?")[0]))
     does = chance.random()

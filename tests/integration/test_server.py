@@ -25,8 +25,8 @@ from tests.integration.gateway import (
     on_both_loops,
     on_uvloop,
     request_bytes,
-    until,
 )
+from tests.waiting import until
 
 ROUTES = {
     "/": "GET, HEAD, OPTIONS",
@@ -908,7 +908,7 @@ PREFLIGHT = {"access-control-request-method": "POST", "access-control-request-he
 
 
 async def allowed_origin(gateway: Gateway, origin: str) -> str | None:
-    """What a page of this origin may read; preflight, success, refusal and stream agree."""
+    """The headers that a page of this origin may read; preflight, success, refusal and stream agree."""
     client = await gateway.connect()
     headers = {"origin": origin}
     answers = [

@@ -432,11 +432,11 @@ def test_the_openai_sdk_gets_the_same_answers() -> None:
         for site in found.values():
             async with openai.AsyncOpenAI(base_url=f"http://{site.host}{site.prefix}/v1", api_key="none") as client:
                 models = [model.id async for model in client.models.list()]
-                stream = await client.chat.completions.create(model="m", messages=MESSAGES, stream=True)  # type: ignore[call-overload]
+                stream = await client.chat.completions.create(model="m", messages=MESSAGES, stream=True)
                 text = "".join([chunk.choices[0].delta.content or "" async for chunk in stream if chunk.choices])
-                whole = await client.chat.completions.create(model="m", messages=MESSAGES)  # type: ignore[call-overload]
+                whole = await client.chat.completions.create(model="m", messages=MESSAGES)
                 with pytest.raises(openai.NotFoundError) as caught:
-                    await client.chat.completions.create(model="nobody", messages=MESSAGES)  # type: ignore[call-overload]
+                    await client.chat.completions.create(model="nobody", messages=MESSAGES)
                 told.append((models, text, whole.choices[0].message.content, caught.value.code))
         assert told[0][1]
         assert told == [told[0]] * len(WAYS)

@@ -1,4 +1,4 @@
-"""What another attempt cannot mend: TLS that is refused, redirects, refusals. Told at once, or the fallback answers."""
+"""Failures that no other attempt mends (refused TLS, redirects, refusals): reported at once, or a fallback answers."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from gai_fast.net.pool import default_ssl_context
 from gai_fast.net.retry import Failure, RetryPolicy, Verdict
 from gai_fast.server import application
 from gai_fast.settings import BreakerSettings
+from tests.integration.certificates import Authority
 from tests.integration.gateway import (
     LAST_CHUNK,
     MESSAGES,
@@ -27,27 +28,23 @@ from tests.integration.gateway import (
     Peer,
     Response,
     Upstream,
-    chunk,
     delta,
     on_both_loops,
     on_uvloop,
-    until,
 )
 from tests.integration.test_retry import BUSY, REFUSED, Step, Steps, answer, gateway_for
-from tests.integration.test_upstream_sockets import Authority
+from tests.waiting import until
+from tests.wire import chunk
+
+pytestmark = pytest.mark.usefixtures("quick_retries")
 
 NATIVE = "/api/v1/stream"
 CHAT = "/v1/chat/completions"
 
 
-@pytest.fixture(autouse=True)
-def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gai_fast.net.retry.LIMITS", dataclasses.replace(LIMITS, retry_first=0.01))
-
-
 @pytest.fixture
 def verdicts(monkeypatch: pytest.MonkeyPatch) -> list[Verdict]:
-    """What is decided about each failure."""
+    """The decision on each failure."""
     told: list[Verdict] = []
 
     class Telling(RetryPolicy):
@@ -71,11 +68,6 @@ async def asked(gateway: Any, path: str = NATIVE, **more: Any) -> Response:
 
 
 # ---- TLS -------------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    return Authority(tmp_path_factory.mktemp("tls"))
 
 
 @pytest.fixture

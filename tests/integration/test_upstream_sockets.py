@@ -9,7 +9,6 @@ import socket
 import ssl
 import stat
 import struct
-import subprocess
 import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
@@ -24,6 +23,8 @@ from gai_fast.limits import LIMITS
 from gai_fast.net.pool import UpstreamPool
 from gai_fast.net.upstream import Exchange
 from gai_fast.timers import TimerWheel
+from tests.integration.certificates import Authority
+from tests.waiting import until
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 CHUNKED = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -105,57 +106,6 @@ class Receiver:
         return self.ends[0].code, self.ends[0].reason, self.ends[0].phase
 
 
-class Authority:
-    """Certificates, made by the openssl command."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self._new_key("ca")
-        self._openssl(
-            *("req -x509 -new -key ca.key -out ca.pem -days 2 -subj /CN=gai-fast-tests").split(),
-            *("-addext", "keyUsage=critical,keyCertSign,cRLSign"),
-        )
-        self.issue("good", "DNS:localhost,IP:127.0.0.1")
-        self.issue("elsewhere", "DNS:elsewhere.example")
-        self.issue("expired", "DNS:localhost,IP:127.0.0.1", days=-1)
-        self._new_key("own")
-        self._openssl(
-            *"req -x509 -new -key own.key -out own.pem -days 2 -subj /CN=localhost -addext".split(),
-            "subjectAltName=DNS:localhost,IP:127.0.0.1",
-        )
-
-    def issue(self, name: str, names: str, days: int = 2) -> None:
-        (self.folder / f"{name}.ext").write_text(
-            f"subjectAltName={names}\nauthorityKeyIdentifier=keyid\nsubjectKeyIdentifier=hash\n"
-        )
-        self._new_key(name)
-        self._openssl(*f"req -new -key {name}.key -out {name}.csr -subj /CN={name}".split())
-        self._openssl(
-            *f"x509 -req -in {name}.csr -CA ca.pem -CAkey ca.key -CAcreateserial -out {name}.pem".split(),
-            *f"-days {days} -extfile {name}.ext".split(),
-        )
-
-    def _new_key(self, name: str) -> None:
-        self._openssl(*f"ecparam -name prime256v1 -genkey -noout -out {name}.key".split())
-
-    def _openssl(self, *arguments: str) -> None:
-        done = subprocess.run(["openssl", *arguments], cwd=self.folder, capture_output=True, timeout=20, check=False)
-        assert done.returncode == 0, done.stderr.decode()
-
-    def server(self, name: str) -> ssl.SSLContext:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(self.folder / f"{name}.pem", self.folder / f"{name}.key")
-        return context
-
-    def client(self) -> ssl.SSLContext:
-        return ssl.create_default_context(cafile=str(self.folder / "ca.pem"))
-
-
-@pytest.fixture(scope="module")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    return Authority(tmp_path_factory.mktemp("tls"))
-
-
 class Net:
     """Servers and pools of one scenario."""
 
@@ -231,8 +181,7 @@ class Served:
                 await peer.writer.wait_closed()
 
     async def until_finished(self, count: int) -> None:
-        while self.finished < count:
-            await asyncio.sleep(0.01)
+        await until(lambda: self.finished >= count)
 
 
 def open_(pool: UpstreamPool, body: bytes = b"{}") -> tuple[Exchange, Receiver]:
@@ -265,15 +214,14 @@ def on_both_loops(scenario: Callable[[Net], Awaitable[None]]) -> Callable[..., N
                 for pool in net.pools:
                     assert pool.stats.open == pool.stats.connecting == pool.stats.pending == 0
                 assert len(net.timers) == 0
-                while len(asyncio.all_tasks()) > 1 or open_sockets() > before:
-                    await asyncio.sleep(0.01)
+                await until(lambda: len(asyncio.all_tasks()) == 1 and open_sockets() <= before)
 
         with asyncio.Runner(loop_factory=factory) as runner:
             runner.run(main())
         gc.collect()
         assert problems == []
 
-    test.__name__ = scenario.__name__  # type: ignore[attr-defined]  # a coroutine function has one
+    test.__name__ = scenario.__name__
     return test
 
 
@@ -534,8 +482,7 @@ async def test_a_handshake_that_stalls_is_a_connect_timeout_and_can_be_closed(ne
         _, receiver = open_(net.pool(served, "https", connect_timeout=0.2))
         assert await receiver.failure() == ("timeout", "connect", "connect")
         exchange, silent = open_(net.pool(served, "https"))
-        while served.connections < 2:
-            await asyncio.sleep(0.01)
+        await until(lambda: served.connections >= 2)
         exchange.close()
         await served.until_finished(2)
         assert silent.ends == []
@@ -556,8 +503,7 @@ async def test_the_server_sees_a_close_before_the_head_and_after(net: Net) -> No
         async with net.serve(handler, certificate) as served:
             pool = net.pool(served, "https" if certificate else "http")
             exchange, receiver = open_(pool)
-            while not served.requests:
-                await asyncio.sleep(0.01)
+            await until(lambda: served.requests)
             exchange.close()
             await served.until_finished(1)
             assert (receiver.status, receiver.ends) == (None, [])
@@ -615,8 +561,7 @@ async def test_pausing_reaches_the_server_and_no_idle_time_passes(net: Net) -> N
             pool = net.pool(served, "https" if certificate else "http", idle_timeout=0.3)
             exchange, receiver = open_(pool)
             exchange.pause_reading()  # before there is a connection
-            while not (served.peers and served.peers[0].sent):
-                await asyncio.sleep(0.01)
+            await until(lambda: served.peers and served.peers[0].sent)
             sent = -1
             while sent != served.peers[0].sent:  # until the server is stuck
                 sent = served.peers[0].sent

@@ -135,7 +135,7 @@ class Child:
         return line
 
     def facts(self) -> dict[str, Any]:
-        """What the gateway holds."""
+        """The memory, sockets and tasks of the gateway."""
         assert self.process.stdin is not None
         self.process.stdin.write("\n")
         self.process.stdin.flush()
@@ -223,7 +223,7 @@ def one_stream(port: int, number: int) -> None:
 
 
 def settled(gateway: Child) -> dict[str, Any]:
-    """What it holds once what was under way has ended."""
+    """The same once all streams have ended."""
     for _ in range(100):
         facts = gateway.facts()
         if (

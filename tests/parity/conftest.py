@@ -1,7 +1,7 @@
 """Native equals pure: the fixtures that give tests one implementation, or both."""
 
-from tests.kernels import both, kernels, use_profile
+from tests.kernels import both, kernels, native, use_profile
 
-__all__ = ["both", "kernels"]
+__all__ = ["both", "kernels", "native"]
 
 use_profile()

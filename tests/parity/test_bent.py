@@ -218,7 +218,7 @@ WAYS: dict[str, Bend] = {
 
 
 def frames_of(body: bytes) -> list[tuple[str, Any, str]]:
-    """What stands before the JSON of each frame, the JSON or `None`, and what stands behind it."""
+    """The text before the JSON of each frame, the JSON or `None`, and the text behind it."""
     frames = []
     for text in re.split(
         r"(?<=\n\n)|(?<=\r\n\r\n)" if b"data:" in body else r"(?<=\n)", body.decode("utf-8", "replace")

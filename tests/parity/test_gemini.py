@@ -1,4 +1,4 @@
-"""What a relay writes of Gemini's streams, with chunks copied and without: citations need the text that was copied."""
+"""The output of a relay for Gemini's streams, with chunks copied and without: citations need the copied text."""
 
 from __future__ import annotations
 

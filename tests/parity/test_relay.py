@@ -63,7 +63,7 @@ def context_of(**said: Any) -> StreamContext:
 def relayed(
     kernels: ModuleType, provider: str, chunks: list[bytes], how: tuple[str, Any, bool, dict[str, Any]]
 ) -> tuple[list[bytes], Any]:
-    """What comes out after each read and at the end, and how the stream ended."""
+    """The output after each read and at the end, and the end of the stream."""
     name, framing, passes, said = how
     context = context_of(**said)
     output: Any = get_format(name).passthrough(framing, context, whole=False) if passes else None
@@ -106,7 +106,7 @@ SPOKEN = {
     "ollama.chat": "",
     "ollama.generate": ":generate",
 }
-"""What a recording calls its API, and what decode does."""
+"""The names of an API in a recording, and in `decode`."""
 
 
 def provider_of(recording: Path, api: str) -> str:
@@ -146,7 +146,7 @@ def test_every_recording_however_cut(both: Both, corpus: Path, how: tuple[str, A
 
 
 def copied_of(native: ModuleType, provider: str, body: bytes, how: tuple[str, Any, bool, dict[str, Any]]) -> int:
-    """How many frames of an answer are copied."""
+    """The number of frames of an answer that are copied."""
     copied = 0
 
     class Counting:

@@ -12,8 +12,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.kernels import load
-
 pytestmark = pytest.mark.native
 
 SHAPE = {"a": "text", "b": "count", "c": "object", "d": "any", "e": {"f": "text", "a": "count"}, "g": [{"b": "text"}]}
@@ -34,11 +32,6 @@ LIKELY = st.fixed_dictionaries(
     },
 )
 DAMAGE = st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.sampled_from('"\\{}[]:, 0ané\0')), max_size=2)
-
-
-@pytest.fixture(scope="module")
-def native() -> ModuleType:
-    return load("native")
 
 
 def parsed(members: Mapping[str, Any], found: Any) -> list[Any] | None:
@@ -73,7 +66,7 @@ def parsed_member(kind: Any, value: Any) -> list[Any] | None:
 
 
 def places(kind: Any) -> int:
-    """How many values there are of a member."""
+    """The number of values of a member."""
     if isinstance(kind, list):
         return 1 + places(kind[0])
     return sum(map(places, kind.values())) if isinstance(kind, dict) else int(kind != "any")

@@ -117,7 +117,7 @@ def test_a_text_whose_utf8_cpython_keeps_already(both: Both, form: str) -> None:
 
 
 def copied(native: ModuleType, texts: Iterable[bytes]) -> list[bytes | None]:
-    """What each text becomes, `None` where it is left to the full path; and its characters are counted."""
+    """The output of each text, `None` where it is left to the full path, and its number of characters."""
     copier = native.DeltaCopier(native.SSEFramer(), False, frozenset({"text"}))
     frame = b'data: {"text":"%b"}\n\n'
     (learned,) = native.SSEFramer().feed(frame % b"x")
@@ -139,7 +139,7 @@ def copied(native: ModuleType, texts: Iterable[bytes]) -> list[bytes | None]:
 
 
 def rewritten(pure: ModuleType, text: bytes) -> bytes | None:
-    """What a copied text must be; `None` where it must not be copied."""
+    """The expected output of a copied text; `None` where it must not be copied."""
     try:
         told = json.loads(b'"%b"' % text)
         told.encode()

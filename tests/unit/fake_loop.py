@@ -19,7 +19,7 @@ class FakeHandle:
 
 
 class FakeTransport:
-    """What a connection sees of its socket; the test plays the peer."""
+    """The transport of a connection; the test plays the peer."""
 
     def __init__(self, protocol: Any, buffered: int = 0) -> None:
         self.protocol = protocol

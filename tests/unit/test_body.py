@@ -1,4 +1,4 @@
-"""What the body of a response is, however it is cut."""
+"""The kind of a response's body, cut anywhere."""
 
 from __future__ import annotations
 

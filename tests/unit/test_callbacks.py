@@ -1,4 +1,4 @@
-"""Which functions of an `EventManager` an event calls."""
+"""The functions of an `EventManager` that an event calls."""
 
 from __future__ import annotations
 

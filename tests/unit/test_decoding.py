@@ -35,7 +35,7 @@ ANSWER = sse(HELLO, STOP, DONE)
 
 
 class Interrupted(Exception):
-    """What a caller's own code may raise."""
+    """An exception of the caller's own code."""
 
 
 def broken(*chunks: bytes, by: BaseException) -> Iterator[bytes]:

@@ -7,7 +7,7 @@ import dataclasses
 import logging
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -20,6 +20,7 @@ from gai_fast.gateway import Gateway, Task
 from gai_fast.limits import LIMITS
 from gai_fast.metrics import StreamMetrics
 from gai_fast.settings import ModelSettings, Settings, UpstreamSettings
+from tests.waiting import until
 
 QUERY = {"query": "Tell me a story"}
 
@@ -298,8 +299,7 @@ class TestCallbacks:
             monkeypatch.setattr(stream, "_session", Overheard(stream._session, calls))
             await anext(stream)
             async with asyncio.timeout(10):
-                while stream._pauses < 2:
-                    await asyncio.sleep(0.005)
+                await until(lambda: stream._pauses == 2)
                 assert calls == ["pause"]
                 while stream._pauses == 2:
                     await anext(stream)
@@ -427,7 +427,7 @@ class TestGateway:
 
     async def test_sinks_are_told_of_every_stream(self, mock: Mock) -> None:
         class Sink:
-            told: list[StreamMetrics] = []
+            told: ClassVar[list[StreamMetrics]] = []
 
             def stream_ended(self, metrics: StreamMetrics) -> None:
                 self.told.append(metrics)

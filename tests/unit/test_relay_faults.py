@@ -33,7 +33,7 @@ pytestmark = pytest.mark.interpreted  # a part that is compiled cannot be replac
 
 
 class Bug(Exception):
-    """What a part raises that nobody reckoned with."""
+    """An unexpected exception of a part."""
 
 
 class Broken:
@@ -329,7 +329,7 @@ def test_rule_7_copied_deltas_are_no_exception() -> None:
     encoder = get_format("gai").encoder("ndjson", StreamContext("s", "r", None, "m", clock=lambda: 7))
     adapter = get_provider("openai").adapter()
     broken = Broken(encoder, "append_frames", 1, 1)
-    relay = Relay(adapter, encoder, deltas=broken)  # type: ignore[arg-type]  # it does what an encoder does
+    relay = Relay(adapter, encoder, deltas=broken)
     delta = sse({"id": "c", "choices": [{"index": 0, "delta": {"content": "x"}}]})
     for _ in range(4):
         relay.receive_data(delta)

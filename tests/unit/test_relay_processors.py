@@ -26,7 +26,7 @@ def body(texts: Iterable[str], finish: str = "stop") -> bytes:
 
 
 def relayed(chain: Chain | None, data: bytes, size: int = 1 << 20, wait: int = 10) -> tuple[bytes, Relay]:
-    """What a client is written, read by read, `wait` milliseconds apart."""
+    """The bytes for a client, read by read, `wait` milliseconds apart."""
     encoder = get_format("gai").encoder("ndjson", StreamContext("s", "r", None, "m", clock=lambda: 7))
     deltas = None if chain is not None and chain.touches == "deltas" else encoder
     relay = Relay(get_provider("openai").adapter(), encoder, deltas=deltas, chain=chain)

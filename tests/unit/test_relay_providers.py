@@ -156,7 +156,7 @@ def test_any_stream_of_anthropic_is_legal(
 
 
 def encoded(provider: str, format_name: str, framing: Framing, pieces: list[bytes], *, copying: bool) -> bytes:
-    """What a client of this format gets."""
+    """The bytes for a client of this format."""
     context = StreamContext("abcdefghijklmnopqrstuv", "r", None, "m", lambda: 1)
     encoder = get_format(format_name).encoder(framing, context)
     deltas = cast(DeltaSink, encoder) if copying else None

@@ -1,4 +1,4 @@
-"""What a stream has delivered, and whether another attempt says the same."""
+"""The delivered content of a stream, compared with another attempt."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def delivered(*events: Any) -> Transcript:
 
 
 def repeated(transcript: Transcript, *events: Any) -> list[Event]:
-    """What the client is told of an attempt."""
+    """The events of an attempt that reach the client."""
     transcript.repeat(FAILURE)
     return [told for event in events if (told := transcript.take(event)) is not None]
 

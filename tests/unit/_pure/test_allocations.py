@@ -1,4 +1,4 @@
-"""What the native kernels must not allocate: events go into a buffer that is there already."""
+"""The native kernels allocate nothing for an event: it goes into an existing buffer."""
 
 from __future__ import annotations
 
@@ -12,15 +12,8 @@ from typing import Any
 
 import pytest
 
-from tests.kernels import load
-
 EVENTS = 1_000_000
 BATCH = 50
-
-
-@pytest.fixture
-def native() -> ModuleType:
-    return load("native")
 
 
 @pytest.fixture(autouse=True)

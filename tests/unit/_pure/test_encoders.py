@@ -24,7 +24,7 @@ LOOKALIKE = st.one_of(
     st.text("8812\U000f6a3d\U0010c5e9", min_size=1, max_size=20),
     st.text(min_size=1),
 )
-"""What parts of a frame might be taken for."""
+"""Values that look like parts of a frame."""
 
 
 def clock() -> int:

@@ -258,11 +258,6 @@ def test_with_a_framer_of_another_kind_nothing_is_copied() -> None:
 # ---- how much is copied ----------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def native() -> ModuleType:
-    return load("native")
-
-
 def test_the_pure_one_never_copies() -> None:
     reader = Reader(load("pure"), text_of)
     reader.feed(plain(WORDS))

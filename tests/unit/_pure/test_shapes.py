@@ -18,11 +18,6 @@ CHUNK = {
 """Its values: id, how many choices, index, content, usage."""
 
 
-@pytest.fixture
-def native() -> ModuleType:
-    return load("native")
-
-
 def read(kernels: ModuleType, text: str, shape: dict[str, Any] = CHUNK) -> tuple[Any, ...] | None:
     return kernels.Shape(shape).read(text)
 

@@ -26,7 +26,7 @@ ERROR = {"type": "error", "error": {"code": "overloaded", "message": "too busy",
 
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> tuple[list[Request], list[Events]]:
-    """What the model was asked, and what it will answer, one list of events for each question."""
+    """The requests to the model, and its answers to come, one list of events for each question."""
     requests: list[Request] = []
     answers: list[Events] = []
 

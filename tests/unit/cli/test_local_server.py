@@ -48,7 +48,7 @@ async def half(request: web.Request) -> web.StreamResponse:
 
 
 async def ask(server: LocalServer, request: bytes = REQUEST) -> bytes:
-    """What a client reads until the end; raises `ConnectionResetError` where the server resets."""
+    """The bytes that a client reads; raises `ConnectionResetError` where the server resets."""
     reader, writer = await asyncio.open_connection("127.0.0.1", int(server.url.rpartition(":")[2]))
     try:
         writer.write(request)

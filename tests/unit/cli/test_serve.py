@@ -90,7 +90,7 @@ class TestBanner:
 class TestCommand:
     @pytest.fixture
     def served(self, monkeypatch: pytest.MonkeyPatch) -> list[Settings]:
-        """What the server was started with."""
+        """The arguments that the server was started with."""
         served: list[Settings] = []
 
         async def serve(settings: Settings, *, ready: Any, record: Path | None) -> None:

@@ -1,4 +1,4 @@
-"""What the tests of OpenAI's chat format share."""
+"""Helpers of the tests of OpenAI's chat format."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the tests of all formats share: a stream's context, its events, and how bytes are read back."""
+"""Helpers of the tests of all formats: a stream's context, its events, and readers of its bytes."""
 
 from __future__ import annotations
 

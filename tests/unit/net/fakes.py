@@ -137,7 +137,7 @@ class FakeClient:
         self.calls.append(("abort", error))
 
     def taken(self) -> list[Any]:
-        """What came since the last call."""
+        """The calls since the last one."""
         calls, self.calls = self.calls, []
         return calls
 

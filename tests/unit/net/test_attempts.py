@@ -1,4 +1,4 @@
-"""Which upstream is asked next, when, and how its answer goes on; the integration tests show what clients see."""
+"""The choice of the next upstream, its time, and the continuation of an answer; integration tests cover clients."""
 
 from __future__ import annotations
 
@@ -220,7 +220,7 @@ def repeat(stream: Fixture, *texts: str) -> None:
 
 
 def asked(stream: Fixture) -> list[tuple[str, Any]]:
-    """Whom each attempt asked, and the last message of its request."""
+    """The model that each attempt asked, and the last message of its request."""
     found = []
     for spec in stream.runner.asked:
         assert isinstance(spec.request, Request)

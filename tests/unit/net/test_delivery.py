@@ -1,4 +1,4 @@
-"""When a response begins, is written and ends, apart from everything that is around it in a session."""
+"""The beginning, the writes and the end of a response, without the rest of a session."""
 
 from __future__ import annotations
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import orjson
 import pytest
@@ -24,6 +24,7 @@ from gai_fast.request import Request
 from gai_fast.settings import ModelSettings, Secret, Settings, StreamSettings, UpstreamSettings
 from gai_fast.stores import LogHeader
 from tests.unit.net.fakes import FakeClient, FakeExchange, FakeOutput
+from tests.waiting import until
 
 SSE = {"content-type": "text/event-stream"}
 UPSTREAM = UpstreamSettings(
@@ -37,7 +38,7 @@ REQUEST = parse_request(b'{"query":"hi"}')
 class FakePool:
     """Hands out exchanges that the test plays."""
 
-    made: list[FakePool] = []
+    made: ClassVar[list[FakePool]] = []
 
     def __init__(self, base_url: str, **options: Any) -> None:
         self.base_url = base_url
@@ -298,8 +299,7 @@ async def test_whatever_an_adapter_raises_while_a_request_is_built_is_an_error_a
 async def test_the_demo_is_a_recording_and_opens_nothing(engine: Engine, pools: list[FakePool]) -> None:
     what = call(DEMO)
     session, _ = start(engine, what)
-    while not what.output.events:  # type: ignore[attr-defined]  # a FakeOutput
-        await asyncio.sleep(0.01)
+    await until(lambda: what.output.events)
     assert pools == []
     session.cancel()
     assert engine.streams == {}

@@ -726,7 +726,7 @@ def test_who_stops_a_stream_has_its_socket_back(start: Start, leaves: str) -> No
 @only_with_a_fast_path
 @pytest.mark.parametrize("is_reset", [False, True])
 def test_an_end_is_for_the_connection_to_see(start: Start, *, is_reset: bool) -> None:
-    """What came before it in the same turn, too: in their order."""
+    """Reads before it in the same turn are handled too, in their order."""
     stream = start()
     assert isinstance(stream.wire, SocketWire)
     stream.wire.other.sendall(chunked([text("last")])[0])
@@ -801,7 +801,7 @@ def test_one_that_fails_takes_its_connection_with_it_and_no_other_of_the_turn(st
 def test_those_whose_sockets_cannot_be_given_back_keep_no_other_from_being_read(
     start: Start, monkeypatch: pytest.MonkeyPatch, raising: int
 ) -> None:
-    """Where two of one turn raised, nothing that had been read was handled, and the others waited for ever."""
+    """Where two reads of one turn raised, no other read was handled, and their clients waited for ever."""
     first = start()
     broken, *others = [first, *(start(first) for _ in range(3))][raising - 1 :]
     for stream in {first, broken}:
@@ -824,7 +824,7 @@ def test_those_whose_sockets_cannot_be_given_back_keep_no_other_from_being_read(
 
 @only_with_a_fast_path
 def test_one_that_another_gives_back_in_the_same_turn_is_left_to_its_connection(start: Start) -> None:
-    """What epoll has named may be gone when its time comes, with all who knew it."""
+    """A descriptor that epoll returned may be closed before it is handled, and its connection gone."""
     first = start()
     last = start(first)
     for stream, said in ((first, "x"), (last, "late")):

@@ -15,7 +15,7 @@ from tests.unit.net.test_session import DONE, SSE, Fixture, frame
 
 
 class Bug(Exception):
-    """What nobody reckoned with."""
+    """An unexpected exception."""
 
 
 def fail(*_: Any, **__: Any) -> Any:

@@ -1,4 +1,4 @@
-"""When a client has its first token: not when the upstream says it, where something holds it back or leaves it out."""
+"""The time of a client's first token, which processors may hold back or leave out."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Stream(Fixture):
         return self
 
     def at(self, now: float, *frames: bytes) -> Stream:
-        """What comes at a time; nothing: the time goes on."""
+        """Feeds frames at a time; without frames only the time advances."""
         self.time.advance(now - self.time.now)
         if frames and not self.told:
             self.session.body_received(b"".join(frames))

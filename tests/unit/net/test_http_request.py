@@ -1,4 +1,4 @@
-"""Where a request goes, and its bytes: nothing that a configuration or a caller says breaks them."""
+"""The address and the bytes of a request: no value of a configuration or a caller breaks them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an upstream answers, however it is cut, and what is refused."""
+"""Responses of an upstream, cut anywhere, and refused ones."""
 
 from __future__ import annotations
 
@@ -10,14 +10,11 @@ import pytest
 
 from gai_fast.limits import LIMITS
 from gai_fast.net.http_response import KnownResponseHead, ResponseReader
+from tests.wire import chunk
 
 OK = b"HTTP/1.1 200 OK\r\n"
 CHUNKED = OK + b"Content-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
 LENGTH_5 = OK + b"Content-Length: 5\r\n\r\n"
-
-
-def chunk(data: bytes) -> bytes:
-    return b"%x\r\n%b\r\n" % (len(data), data)
 
 
 def splits(data: bytes) -> Iterable[list[bytes]]:

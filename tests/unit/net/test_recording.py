@@ -222,7 +222,7 @@ def test_parts_are_taken_of_credentials_alone() -> None:
 
 
 def written(path: Path, body: bytes, size: int, secrets: frozenset[bytes]) -> bytes:
-    """What of a body stands in the file, which is gone then."""
+    """The part of a body in the file, which is removed then."""
     exchange = RecordedExchange(path, ABOUT, Session(), FakeTime().time, secrets)
     exchange.open(lambda receiver: Real())
     exchange.head_received(200, HEADERS)

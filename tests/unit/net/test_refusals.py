@@ -1,4 +1,4 @@
-"""What another attempt cannot help is told in the same turn: no clock goes on, and nothing waits."""
+"""Failures that another attempt cannot mend are reported in the same turn: no time passes, and nothing waits."""
 
 from __future__ import annotations
 

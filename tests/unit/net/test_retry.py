@@ -1,4 +1,4 @@
-"""When a failed attempt is made again, at whom, and after how long."""
+"""The decision whether a failed attempt is made again, at which model, and after how long."""
 
 from __future__ import annotations
 

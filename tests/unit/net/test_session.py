@@ -1,4 +1,4 @@
-"""When the head is committed, what is written when, and what becomes of a stream that one side leaves."""
+"""The commit of the head, the times of writes, and the end of a stream that one side leaves."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a transport says of its socket."""
+"""The socket of a transport."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a caller hands the engine, and the clock of a stream."""
+"""The specification of a stream, and its clock."""
 
 from __future__ import annotations
 

@@ -13,14 +13,11 @@ import pytest
 from gai_fast.errors import Error
 from gai_fast.net.upstream import Exchange, Timeouts, UpstreamConnection
 from gai_fast.timers import TimerWheel
+from tests.wire import chunk
 
 OK = b"HTTP/1.1 200 OK\r\n"
 CHUNKED = OK + b"Content-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
 LENGTH_5 = OK + b"Content-Length: 5\r\n\r\n"
-
-
-def chunk(data: bytes) -> bytes:
-    return b"%x\r\n%b\r\n" % (len(data), data)
 
 
 # ---- one exchange ----------------------------------------------------------------------------------------------------
@@ -356,7 +353,7 @@ async def test_a_bug_while_a_read_is_handled_is_not_a_connection_that_broke(
 
 
 class Borrower:
-    """Who reads the socket."""
+    """A borrower of the socket."""
 
     def __init__(self) -> None:
         self.is_reading = True

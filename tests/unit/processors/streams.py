@@ -31,7 +31,7 @@ def pieces(text: str, edges: Iterable[int] | int) -> list[str]:
 
 
 def through(processor: Processor, events: Sequence[Event], times: Iterable[int] | None = None) -> list[Any]:
-    """What comes out; an error that ends the stream comes last."""
+    """The output; an error that ends the stream comes last."""
     out: list[Any] = []
     try:
         for event, now in zip(events, [0] * len(events) if times is None else times, strict=True):

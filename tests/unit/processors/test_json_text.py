@@ -225,7 +225,7 @@ def test_values_are_the_same_where_their_json_is(one: Any, other: Any, same: boo
 
 
 def calls(work: Callable[[], object]) -> int:
-    """How many functions are called, ours and built-in ones."""
+    """The number of function calls, of ours and of built-in ones."""
     count = 0
 
     def note(*_: object) -> None:

@@ -1,4 +1,4 @@
-"""What the tests of all providers share: chunks in, events out, and how a request's body is read back."""
+"""Helpers of the tests of all providers: chunks in, events out, and the bodies of requests."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def calls_of(events: list[Event]) -> list[tuple[str, str, Any]]:
 
 
 def request(provider: str, *, model: str = "m1", api_key: str | None = "k", **fields: Any) -> UpstreamRequest:
-    """What is sent for a native request; without messages it asks "Hi"."""
+    """The body for a native request; without messages it asks "Hi"."""
     if "messages" not in fields:
         fields.setdefault("query", "Hi")
     return get_provider(provider).build_request(parse_request(json.dumps(fields).encode()), Target(model, api_key))

@@ -1,4 +1,4 @@
-"""What the tests of Gemini share: chunks in, events out."""
+"""Helpers of the tests of Gemini: chunks in, events out."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the tests of the Responses dialect share: events in, events out."""
+"""Helpers of the tests of the Responses dialect: events in, events out."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What Azure adds to the chat dialect."""
+"""Additions of Azure to the chat dialect."""
 
 from __future__ import annotations
 

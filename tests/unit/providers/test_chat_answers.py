@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from importlib import import_module
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from hypothesis import given
@@ -268,7 +268,7 @@ class TestPlainChunks:
 
 
 def outcome(adapter: Adapter, receive: Callable[..., list[Event]], *given: object) -> object:
-    """What a chunk became, and all that the adapter noted of it."""
+    """The events of a chunk, and the state of the adapter after it."""
     assert isinstance(adapter, ChatAdapter)
     try:
         said = receive(*given)
@@ -435,7 +435,7 @@ class TestUsage:
 
 
 class TestWholeAnswer:
-    ANSWER = {
+    ANSWER: ClassVar = {
         "id": "c1",
         "model": "m1",
         "object": "chat.completion",

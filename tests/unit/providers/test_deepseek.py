@@ -1,4 +1,4 @@
-"""What DeepSeek adds to the chat dialect."""
+"""Additions of DeepSeek to the chat dialect."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an upstream's error body says, in all its shapes."""
+"""Error bodies of upstreams, in all their shapes."""
 
 from __future__ import annotations
 

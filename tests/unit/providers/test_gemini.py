@@ -286,7 +286,7 @@ class TestRequests:
 
 
 class TestRoundTrip:
-    """What was answered goes back as it came, with every signature on its part."""
+    """An earlier answer goes back as it came, with every signature on its part."""
 
     ANSWER = (
         chunk(text("hm", thought=True)),

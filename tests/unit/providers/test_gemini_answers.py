@@ -513,7 +513,7 @@ class TestFraming:
 
 
 class TestCopying:
-    """What the relay may copy: chunks that change nothing but what their text and their usage say."""
+    """Chunks that the relay may copy: those that differ in their text and their usage only."""
 
     def copyable(self, *chunks: Any) -> list[bool]:
         adapter = get_provider("gemini").adapter()

@@ -1,4 +1,4 @@
-"""What Groq adds to the chat dialect."""
+"""Additions of Groq to the chat dialect."""
 
 from __future__ import annotations
 

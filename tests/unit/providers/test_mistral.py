@@ -1,4 +1,4 @@
-"""What Mistral adds to the chat dialect."""
+"""Additions of Mistral to the chat dialect."""
 
 from __future__ import annotations
 

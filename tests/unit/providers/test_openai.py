@@ -1,4 +1,4 @@
-"""What OpenAI itself adds to the chat dialect."""
+"""Additions of OpenAI to the chat dialect."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What other servers add to the chat dialect."""
+"""Additions of other servers to the chat dialect."""
 
 from __future__ import annotations
 

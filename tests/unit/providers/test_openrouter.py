@@ -1,4 +1,4 @@
-"""What OpenRouter adds to the chat dialect."""
+"""Additions of OpenRouter to the chat dialect."""
 
 from __future__ import annotations
 

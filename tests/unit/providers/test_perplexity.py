@@ -1,4 +1,4 @@
-"""What Perplexity adds to the chat dialect."""
+"""Additions of Perplexity to the chat dialect."""
 
 from __future__ import annotations
 

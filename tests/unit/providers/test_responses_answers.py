@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -216,7 +216,7 @@ class TestReasoning:
 
 
 class TestCalls:
-    CALL: dict[str, Any] = {"call_id": "c", "name": "f"}
+    CALL: ClassVar[dict[str, Any]] = {"call_id": "c", "name": "f"}
 
     def test_fragments_then_the_call_when_its_arguments_end(self) -> None:
         chunks = [added(0, "function_call", **self.CALL, arguments=""), fragment('{"a"'), fragment(":1}")]
@@ -376,7 +376,7 @@ class TestServerTools:
 
 
 class TestCitations:
-    URL: dict[str, Any] = {"type": "url_citation", "url": "u", "title": "t", "start_index": 0, "end_index": 2}
+    URL: ClassVar[dict[str, Any]] = {"type": "url_citation", "url": "u", "title": "t", "start_index": 0, "end_index": 2}
 
     def cited(self, *chunks: dict[str, Any]) -> list[dict[str, Any]]:
         return [one for said in of_type(read(BEGIN, *chunks, end()), "citations") for one in said["citations"]]
@@ -502,7 +502,7 @@ class TestEnd:
 
 
 class TestErrors:
-    INNER: dict[str, Any] = {"type": "insufficient_quota", "code": "insufficient_quota", "message": "Over."}
+    INNER: ClassVar[dict[str, Any]] = {"type": "insufficient_quota", "code": "insufficient_quota", "message": "Over."}
 
     @pytest.mark.parametrize(
         ("name", "chunk"),

@@ -1,4 +1,4 @@
-"""What an adapter keeps of an answer is bounded, whatever an upstream sends: one stream for each thing that grows."""
+"""The memory of an adapter is bounded, whatever an upstream sends: one stream for each thing that grows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What xAI adds to the chat dialect."""
+"""Additions of xAI to the chat dialect."""
 
 from __future__ import annotations
 

@@ -31,6 +31,13 @@ def http(
     return made
 
 
+def post(body: bytes = b"", *headers: str, target: str = "/a", length: int | str | None = None) -> bytes:
+    """The bytes of a POST; `length` replaces the true length of the body."""
+    size = len(body) if length is None else length
+    lines = [f"POST {target} HTTP/1.1", "Host: h", f"Content-Length: {size}", *headers]
+    return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
+
+
 def incoming(request: HTTPRequest, tail: str = "", format: str = "gai", **server: Any) -> Incoming:
     """That request as the guards of a server with these settings let it pass; its id is `req-1` where it has none."""
     headers = {"x-request-id": "req-1", "host": "127.0.0.1", **request.headers}

@@ -1,4 +1,4 @@
-"""What the transport over aiohttp relies on, and the ways that a user's signals and middlewares choose.
+"""The private parts of aiohttp that the transport uses, and its paths with a user's signals and middlewares.
 
 `test_transport.py` holds the contract that it shares with the fast lane. A failure here after an update of aiohttp
 means that a private part has changed: see the module's docstring.
@@ -24,24 +24,12 @@ from gai_fast.net.writer import ResponseWriter
 from gai_fast.server.aiohttp_transport import AiohttpTransport, is_plain, whole_response
 from gai_fast.server.replies import Reply, StreamHead
 from gai_fast.timers import TimerWheel
+from tests.unit.server.streams import FakeStream
+from tests.waiting import until
 
 HEAD = StreamHead("text/event-stream", "req-1", "sid")
 SOON = 5.0
 GET = b"GET / HTTP/1.1\r\nHost: h\r\nAccept-Encoding: gzip\r\n\r\n"
-
-
-class Stream:
-    def __init__(self) -> None:
-        self.calls: list[str] = []
-
-    def connection_lost(self) -> None:
-        self.calls.append("lost")
-
-    def pause_writing(self) -> None:
-        self.calls.append("pause")
-
-    def resume_writing(self) -> None:
-        self.calls.append("resume")
 
 
 class Site:
@@ -50,7 +38,7 @@ class Site:
     def __init__(self) -> None:
         self.app = web.Application()
         self.app.router.add_get("/", self.answer)
-        self.stream = Stream()
+        self.stream = FakeStream()
         self.write: Callable[[AiohttpTransport, ResponseWriter], Awaitable[None]]
         self.socket: socket.socket
         self.timers: TimerWheel
@@ -235,8 +223,7 @@ async def test_a_signal_that_waits_pauses_a_stream_that_writes_much() -> None:
         assert site.stream.calls == ["pause"]
         assert client.is_paused
         go.set()
-        while client.is_paused:
-            await asyncio.sleep(0)
+        await until(lambda: not client.is_paused)
         writer.end([])
         client.answered(200)
 
@@ -270,8 +257,7 @@ async def test_a_signal_that_fails_ends_the_stream() -> None:
         raise web.HTTPTeapot
 
     async def nothing(client: AiohttpTransport, writer: ResponseWriter) -> None:
-        while not site.stream.calls:
-            await asyncio.sleep(0.001)
+        await until(lambda: site.stream.calls)
         writer.write([b"late"])
         writer.end([])
         client.answered(200)
@@ -294,8 +280,7 @@ async def test_a_middleware_that_cancels_ends_the_stream_without_its_last_chunk(
 
     async def forever(client: AiohttpTransport, writer: ResponseWriter) -> None:
         writer.write([b"one"])
-        while not site.stream.calls:
-            await asyncio.sleep(0.001)
+        await until(lambda: site.stream.calls)
 
     site.app.middlewares.append(hurry)
     site.write = forever
@@ -306,7 +291,7 @@ async def test_a_middleware_that_cancels_ends_the_stream_without_its_last_chunk(
 
 
 async def test_a_client_that_is_gone_when_the_stream_begins_is_noticed() -> None:
-    stream = Stream()
+    stream = FakeStream()
 
     class Gone:
         transport = None

@@ -1,4 +1,4 @@
-"""What a client must have sent or taken by when."""
+"""The times by which a client must have sent or taken bytes."""
 
 from __future__ import annotations
 

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 
 from gai_fast.server.drain import drain
+from tests.waiting import until
 
 SOON = 5.0
 
@@ -61,13 +62,11 @@ async def test_a_server_ends_when_the_last_client_that_waited_has_been_answered(
     server = FakeServer(1)
     listener = FakeListener(server, waiting=1)
     task = asyncio.create_task(drain(server, listener, grace=SOON, hurry=asyncio.Event()))
-    while listener.looks < 3:
-        await asyncio.sleep(0.001)
+    await until(lambda: listener.looks >= 3)
     assert server.unanswered == 2
     assert not listener.is_closed
     server.unanswered, listener.waiting = 0, 1
-    while not server.unanswered:
-        await asyncio.sleep(0.001)
+    await until(lambda: server.unanswered)
     assert not task.done(), "one more has come"
     server.unanswered = 0
     assert await asyncio.wait_for(task, SOON)
@@ -85,7 +84,6 @@ async def test_whoever_is_in_a_hurry_is_not_kept_waiting() -> None:
     listener = FakeListener(server)
     hurry = asyncio.Event()
     task = asyncio.create_task(drain(server, listener, grace=600, hurry=hurry))
-    while not listener.looks:
-        await asyncio.sleep(0)
+    await until(lambda: listener.looks)
     hurry.set()
     assert not await asyncio.wait_for(task, SOON)

@@ -24,6 +24,7 @@ from gai_fast.server.access_log import log_unreadable
 from gai_fast.server.handler import HandlerFactory, Times, error_of
 from gai_fast.server.replies import Reply, error_reply
 from gai_fast.timers import TimerWheel
+from tests.waiting import until
 
 SOON = 5.0
 GET = b"GET /plain HTTP/1.1\r\nHost: h\r\n\r\n"
@@ -271,8 +272,7 @@ async def test_framing_that_breaks_amid_a_body_ends_it_at_once(bad: bytes) -> No
     async with running(site):
         client = await site.connect()
         client.writer.write(b"POST /body HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n")
-        while not site.bodies:
-            await asyncio.sleep(0.001)
+        await until(lambda: site.bodies)
         client.writer.write(bad)
         data = await client.read()
         client.writer.close()
@@ -365,8 +365,7 @@ async def test_the_rest_of_a_body_is_not_waited_for_once_the_client_has_ended_it
     async with running(site):
         client = await site.connect()
         client.writer.write(b"POST /body HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\n\r\nab")
-        while not site.bodies:
-            await asyncio.sleep(0.001)
+        await until(lambda: site.bodies)
         client.writer.write_eof()
         assert (await client.read()).startswith(b"HTTP/1.1 500"), "the handler's own error; ours knows better"
         client.writer.close()
@@ -478,8 +477,7 @@ async def test_a_draining_server_closes_idle_connections_and_waits_for_an_answer
         idle.writer.write(GET)
         await idle.read(b"PLAIN")
         busy.writer.write(GET.replace(b"/plain", b"/slow"))
-        while len(site.factory.connections) < 3:
-            await asyncio.sleep(0)
+        await until(lambda: len(site.factory.connections) == 3)
         site.factory.begin_drain()
         assert await idle.read() == b""
         assert await silent.read() == b""

@@ -23,16 +23,12 @@ from gai_fast.server.replies import Reply, StreamHead, error_reply
 from gai_fast.server.request_reader import HTTPRequest
 from gai_fast.timers import TimerWheel
 from tests.unit.net.fakes import FakeTime
+from tests.unit.server.requests import post
+from tests.unit.server.streams import FakeStream
 
 HEADER, BODY, WRITE = 10, 20, 40
 """Seconds that the fixture gives a client."""
 SOON = 5.0
-
-
-def post(body: bytes = b"", *headers: str, target: str = "/a", length: int | None = None) -> bytes:
-    size = len(body) if length is None else length
-    lines = [f"POST {target} HTTP/1.1", "Host: h", f"Content-Length: {size}", *headers]
-    return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
 
 
 A, B = post(b"a"), post(b"b")
@@ -111,20 +107,6 @@ class FakeLoop(FakeTime):
 
     def call_exception_handler(self, context: dict[str, Any]) -> None:
         self.problems.append(context)
-
-
-class FakeStream:
-    def __init__(self) -> None:
-        self.calls: list[str] = []
-
-    def connection_lost(self) -> None:
-        self.calls.append("lost")
-
-    def pause_writing(self) -> None:
-        self.calls.append("pause")
-
-    def resume_writing(self) -> None:
-        self.calls.append("resume")
 
 
 class General(asyncio.Protocol):

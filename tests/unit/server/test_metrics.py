@@ -38,7 +38,7 @@ def metrics(**about: Any) -> StreamMetrics:
 
 @pytest.fixture
 def lines(unavailable: Callable[[str], NoReturn]) -> Callable[[PrometheusSink], set[str]]:
-    """What a scrape is answered with, without the comments."""
+    """The answer to a scrape, without the comments."""
     if find_spec("prometheus_client") is None:
         unavailable("prometheus_client")
 

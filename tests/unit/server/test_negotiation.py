@@ -1,4 +1,4 @@
-"""What headers and query parameters ask for."""
+"""The form of an answer, from headers and query parameters."""
 
 from __future__ import annotations
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import tracemalloc
+from functools import partial
 from typing import Any, cast
 
 import pytest
@@ -14,15 +15,11 @@ from hypothesis import strategies as st
 
 from gai_fast.limits import LIMITS
 from gai_fast.server.request_reader import BODY, HAND_OVER, HEAD, NEED_DATA, REQUEST, HTTPRequest, RequestReader
+from tests.unit.server import requests
 
 HOT = "/s"
 MAX_BODY = 100
-
-
-def post(body: bytes = b"", *headers: str, length: int | str | None = None, target: str = HOT) -> bytes:
-    size = len(body) if length is None else length
-    lines = [f"POST {target} HTTP/1.1", "Host: h", f"Content-Length: {size}", *headers]
-    return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
+post = partial(requests.post, target=HOT)
 
 
 def reader(*, welcome: bool = True, max_body: int = MAX_BODY) -> RequestReader:

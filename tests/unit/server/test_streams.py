@@ -1,4 +1,4 @@
-"""How a request becomes a spec, and the HTTP side of a stream."""
+"""The way from a request to a spec, and the HTTP side of a stream."""
 
 from __future__ import annotations
 

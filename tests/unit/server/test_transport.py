@@ -24,6 +24,8 @@ from gai_fast.server.replies import Reply, StreamHead
 from gai_fast.server.request_reader import HTTPRequest
 from gai_fast.server.transport import ClientTransport
 from gai_fast.timers import TimerWheel
+from tests.unit.server.streams import FakeStream
+from tests.waiting import until
 
 REQUEST = b"POST /s HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n\r\n"
 OLD = REQUEST.replace(b"1.1", b"1.0")
@@ -108,22 +110,6 @@ ONLY_HTTP_1_1 = {"lane"}
 """The ways that are given no other requests."""
 
 
-class Stream:
-    """The stream that answers: what it was called with, in order."""
-
-    def __init__(self) -> None:
-        self.calls: list[str] = []
-
-    def connection_lost(self) -> None:
-        self.calls.append("lost")
-
-    def pause_writing(self) -> None:
-        self.calls.append("pause")
-
-    def resume_writing(self) -> None:
-        self.calls.append("resume")
-
-
 class Borrower:
     def __init__(self) -> None:
         self.ends = 0
@@ -137,7 +123,7 @@ class Exchange:
 
     def __init__(self) -> None:
         self.transports: asyncio.Queue[ClientTransport] = asyncio.Queue()
-        self.stream = Stream()
+        self.stream = FakeStream()
         self.socket: socket.socket
 
     async def ask(self, request: bytes = REQUEST) -> ClientTransport:
@@ -167,12 +153,6 @@ class Exchange:
                 data += more
         assert end is None or data.endswith(end)
         return data
-
-
-async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(SOON):
-        while not condition():
-            await asyncio.sleep(0.001)
 
 
 @pytest.fixture(params=WAYS)

@@ -1,0 +1,20 @@
+"""Waiting for a condition that the code under test brings about."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+SECONDS = 10.0
+"""The longest wait: far more than any condition takes on a busy machine."""
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Returns once the condition holds.
+
+    Raises:
+        TimeoutError: It does not hold within `SECONDS`.
+    """
+    async with asyncio.timeout(SECONDS):
+        while not condition():  # noqa: ASYNC110  # the code under test sets no event
+            await asyncio.sleep(0.002)
