@@ -58,10 +58,11 @@ CATCHES_ALL = {
     "net.engine",
     "net.upstream",
     "net.pool",
+    "net.connection_pool",
 }
 """The modules in which a bug ends, so that it harms no other: a handler's (the client gets a 500), a user callback's, a
 user module's while it is imported, and a stream's: a part's in the relay, the driving code's in the session, an
-adapter's that builds a request in the engine, and that of a read or a connect in the exchange."""
+adapter's that builds a request in the engine, and that of a connect, a write or a read in the exchange."""
 
 KINDS = ("providers", "formats", "processors")
 

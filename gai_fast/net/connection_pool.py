@@ -132,7 +132,10 @@ class ConnectionPool(ABC):
             connection, _ = self._idle.popitem()  # the last one used is the least likely to have been closed
             if not connection.is_closing:
                 self._reused += 1
-                exchange.begin(connection, reused=True)
+                try:
+                    exchange.begin(connection, reused=True)
+                except Exception as problem:  # noqa: BLE001  # a bug of ours must not leave the exchange without an end
+                    self._loop.call_soon(exchange.broke, problem)
                 return True
         if len(self._open) + len(self._connecting) < self._max_connections:
             self._connect(exchange)

@@ -1,7 +1,7 @@
 """aiohttp's `RequestHandler` as `serve` uses it: the time limits and verdicts that aiohttp does not have.
 
 1. A head that is not whole after `header_timeout` is refused (408) where a byte of it came; a connection that never
-   sent one is closed silently.
+   sent one is closed silently. The time of a head that began behind a request runs from the end of that answer.
 2. A client that takes nothing for `write_timeout` is cut off, whatever it is being sent.
 3. Errors of requests that cannot be parsed have our JSON body, which repeats nothing of them.
 4. Framing that breaks amid a body ends the body at once; aiohttp would wait for the rest of it.
@@ -101,6 +101,7 @@ class Handler(RequestHandler):
     """
 
     __slots__ = (
+        "_answered_at",
         "_end",
         "_factory",
         "_has_failed",
@@ -139,6 +140,7 @@ class Handler(RequestHandler):
         self._is_quiet = False  # no byte has come since `_idle_timer` was set
         self._head_since = head_since
         self._head_at = 0.0  # when the head that is not whole yet began, or the connection
+        self._answered_at = 0.0  # when the last answer ended
         self._has_received = False
         self._has_failed = False  # the parser has met an error: it reads no more
         self.has_ended_input = False
@@ -241,13 +243,16 @@ class Handler(RequestHandler):
         if self.has_ended_input and not self._messages and isinstance(resp, web.StreamResponse):
             resp.force_close()  # anything else is a bug of a user's handler, which aiohttp answers
         response, is_lost = await super().finish_response(request, resp, start_time)
-        if not is_lost:
+        if not is_lost and self.transport is not None:
             if self._wire.get_write_buffer_size():
                 self._watch_writing()
             if self.has_ended_input and not request.content.is_eof():
                 self.force_close()  # aiohttp would wait for the rest of the body
             elif not response.keep_alive and not self.has_ended_input and (self._has_failed or request.keep_alive):
                 await self._linger()
+            else:
+                self._answered_at = self._factory.timers.clock()
+                self._look_at_head_by(self._answered_at)
         return response, is_lost
 
     def handle_error(
@@ -280,42 +285,68 @@ class Handler(RequestHandler):
         return self._waiter is not None and not self._waiter.done() and not self._messages
 
     def _await_head(self, since: float | None = None) -> None:
-        timers = self._factory.timers
-        self._head_at = timers.clock() if since is None else since
+        self._head_at = self._factory.timers.clock() if since is None else since
+        self._look_at_head_by(self._head_at)
+
+    def _look_at_head_by(self, began: float) -> None:
         if self._timer is None:
-            self._timer = timers.schedule(self._head_at + self._factory.times.header, self._look_at_head)
+            self._timer = self._factory.timers.schedule(began + self._factory.times.header, self._look_at_head)
 
     def _look_at_head(self) -> None:
         self._timer = None
-        timers, began = self._factory.timers, self._head_at
-        due = began + self._factory.times.header
-        if not began or self._force_close:
+        began = self._head_at or self._answered_at
+        if self._force_close:
             return
-        if timers.clock() < due:
-            self._timer = timers.schedule(due, self._look_at_head)
+        if self._factory.timers.clock() < began + self._factory.times.header:
+            self._look_at_head_by(began)
         elif not self._has_received:
             self.force_close()
-        elif self._is_idle:
+        elif self._is_idle and (self._head_at or self._holds_part_of_a_head()):
             late = "The request head did not arrive in time"
             reply = self._refusal(Error("timeout", late, reason="header_timeout", status=408))
             self._wire.write(reply.to_bytes(keep_alive=False))
-            self._has_failed = True
-            if self._wire.can_write_eof():
-                self._wire.write_eof()
-            self._timer = timers.schedule(timers.clock() + LIMITS.lingering, self._wire.abort)
+            self._half_close()
+
+    def _holds_part_of_a_head(self) -> bool:
+        """Whether a head began in the bytes behind the last request; if so, the parser is of no further use.
+
+        Only the parser knows. Empty lines end the head, complete or wrong; where there is none they mean nothing (RFC
+        9112, 2.2).
+        """
+        if self._parser is None:
+            return False
+        try:
+            return bool(self._parser.feed_data(b"\r\n\r\n")[0])
+        except HttpProcessingError:
+            return True
 
     async def _linger(self) -> None:
-        """Half-closes and drops what still comes."""
+        """Half-closes, and waits until the client ends its side or its time is over."""
+        self._half_close()
+        self._end = self._loop.create_future()
+        await self._end
+        self.force_close()
+
+    def _half_close(self) -> None:
+        """Ends our side; until the end of the client's, what comes is dropped."""
         self._has_failed = True
         if self._wire.can_write_eof() and not self._wire.is_closing():
             self._wire.write_eof()
-        self._end = self._loop.create_future()
-        try:
-            async with asyncio.timeout(LIMITS.lingering):
-                await self._end
-        except TimeoutError:
+        if self._wire.get_write_buffer_size():
+            self._watch_writing()
+        if self._timer is not None:
+            self._timer.cancel()
+        self._stop_lingering_later()
+
+    def _stop_lingering_later(self) -> None:
+        timers = self._factory.timers
+        self._timer = timers.schedule(timers.clock() + LIMITS.lingering, self._stop_lingering)
+
+    def _stop_lingering(self) -> None:
+        if self._wire.get_write_buffer_size():  # a client that takes nothing of it is given up by the watch
+            self._stop_lingering_later()
+        else:
             self._wire.abort()
-        self.force_close()
 
     def _watch_writing(self) -> None:
         """Looks after bytes that the client does not take; those of a stream are looked after by its transport."""

@@ -431,8 +431,7 @@ class LaneConnection(SocketLender):
     def _look(self) -> None:
         self._timer = None
         now, state = self._loop.time(), self._state
-        owes = state is _ANSWERING or self.transport.get_write_buffer_size()
-        if owes and state is not _LINGERING:
+        if state is _ANSWERING or self.transport.get_write_buffer_size():
             self._look_at_taking(now)
         elif now < self._due:
             self._arm(self._due)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Any
 
@@ -75,6 +76,36 @@ async def test_who_finds_no_room_waits_and_is_served_by_the_next_that_comes_free
     transport.feed(OK)
     assert not waiting.is_waiting
     assert len(transport.written) == 2
+
+
+@pytest.mark.parametrize("waits", [False, True])
+async def test_a_bug_while_a_request_is_given_to_a_connection_ends_the_request_and_the_connection(
+    make_bench: Callable[[int], Bench], loop: Any, waits: bool
+) -> None:
+    """The request had no end, one that had waited kept its timer, and the connection was lost to the pool."""
+    bench, bug = make_bench(1), LookupError("a bug")
+    transport = bench.idle()
+
+    def fail(data: bytes) -> None:
+        raise bug
+
+    if waits:
+        bench.open()
+        receiver = bench.make_recorder()
+        bench.lender.open("POST", "/chat", [], b"{}", receiver)
+        transport.write = fail
+        transport.feed(OK)
+    else:
+        transport.write = fail
+        receiver = bench.make_recorder()
+        bench.lender.open("POST", "/chat", [], b"{}", receiver)
+    assert receiver.ends == [], "it is called in a later turn"
+    await asyncio.sleep(0)
+    assert (receiver.error.code, receiver.error.__cause__) == ("internal", bug)
+    assert transport.aborted
+    assert bench.lender.stats.pending == 0
+    loop.advance(LIMITS.pool_idle)  # the pool's own timer
+    assert not loop.handles
 
 
 async def test_a_connection_that_is_closing_is_not_lent(make_bench: Callable[[int], Bench]) -> None:

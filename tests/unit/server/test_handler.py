@@ -10,6 +10,7 @@ import re
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -36,9 +37,12 @@ class Site:
         self.app = web.Application()
         self.app.router.add_get("/plain", self.plain)
         self.app.router.add_get("/large", self.large)
+        self.app.router.add_get("/last", self.last)
+        self.app.router.add_get("/held", self.hold)
         self.app.router.add_get("/crash", self.crash)
         self.app.router.add_post("/body", self.body)
         self.bodies: list[str] = []
+        self.held, self.release = asyncio.Event(), asyncio.Event()
         self.factory: HandlerFactory
         self.timers: TimerWheel
         self.address: Any
@@ -49,6 +53,16 @@ class Site:
 
     async def large(self, request: web.Request) -> web.Response:
         return web.Response(body=b"x" * 8_000_000)
+
+    async def last(self, request: web.Request) -> web.Response:
+        response = web.Response(body=b"x" * 60_000)  # the transport takes it at once
+        response.force_close()
+        return response
+
+    async def hold(self, request: web.Request) -> web.Response:
+        self.held.set()
+        await self.release.wait()
+        return web.Response(text="HELD")
 
     async def crash(self, request: web.Request) -> web.Response:
         raise TypeError("canary77")
@@ -118,7 +132,7 @@ async def test_aiohttp_has_the_parts_that_are_used() -> None:
         client.writer.write(GET)
         await client.read(b"PLAIN")
         (handler,) = site.factory.connections
-        for name in ("_messages", "_waiter", "_current_request", "_close", "_force_close"):
+        for name in ("_messages", "_waiter", "_current_request", "_close", "_force_close", "_parser"):
             assert hasattr(handler, name), name
         assert handler._waiter is not None, "idle"
         assert not handler._messages
@@ -296,6 +310,22 @@ async def test_a_head_that_does_not_come_in_time_is_a_408(before: bytes) -> None
         assert await client.error() == (408, "header_timeout")
 
 
+@pytest.mark.parametrize("is_one_read", [True, False])
+async def test_a_head_that_begins_behind_a_request_is_due_after_its_answer(is_one_read: bool) -> None:
+    """Only the idle time of the connection ended such a head."""
+    site, part = Site(header=0.3), b"GET / HTTP/1.1\r\nHo"
+    async with running(site):
+        client = await site.connect()
+        client.writer.write(GET.replace(b"plain", b"held") + (part if is_one_read else b""))
+        await site.held.wait()
+        if not is_one_read:
+            client.writer.write(part)
+            await asyncio.sleep(0.4)  # longer than a head may take
+        site.release.set()
+        await client.read(b"HELD")
+        assert await client.error() == (408, "header_timeout")
+
+
 @pytest.mark.parametrize("late_by", [-0.1, 100.0])
 async def test_a_head_that_is_taken_over_incomplete_is_due_from_its_first_byte(late_by: float) -> None:
     """No matter whether its time is over already."""
@@ -327,7 +357,46 @@ async def test_an_idle_connection_is_not_taken_for_a_slow_head() -> None:
             client.writer.write(GET)
             await client.read(b"PLAIN")
             await asyncio.sleep(0.15)
+        client.writer.write(b"\r\n" + GET)  # an empty line before a request means nothing
+        await client.read(b"PLAIN")
         client.writer.close()
+
+
+async def test_a_last_answer_is_sent_to_its_end_however_slowly_the_client_takes_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It was cut off once the client had been lingered for."""
+    monkeypatch.setattr(handler, "LIMITS", replace(LIMITS, lingering=0.05))
+    site, loop, taken = Site(), asyncio.get_running_loop(), 0
+    async with running(site):
+        with socket.socket() as client:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            client.setblocking(False)
+            await loop.sock_connect(client, site.address)
+            while not site.factory.connections.transports:
+                await asyncio.sleep(0.001)
+            (transport,) = site.factory.connections.transports
+            transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+            await loop.sock_sendall(client, GET.replace(b"plain", b"last"))
+            await asyncio.sleep(0.3)
+            async with asyncio.timeout(SOON):
+                while data := await loop.sock_recv(client, 1 << 16):
+                    taken += len(data.partition(b"\r\n\r\n")[2] if data.startswith(b"HTTP/") else data)
+    assert taken == 60_000
+
+
+async def test_a_refusal_behind_an_answer_leaves_that_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(handler, "LIMITS", replace(LIMITS, lingering=0.05))
+    site = Site(header=0.1)
+    async with running(site):
+        client = await site.connect()
+        client.writer.write(GET.replace(b"plain", b"large") + b"GET / HTTP/1.1\r\n")
+        await client.read(b"\r\n\r\n")
+        await asyncio.sleep(0.5)
+        data = await client.read()
+        client.writer.close()
+    assert data[:8_000_000] == b"x" * 8_000_000
+    assert data[8_000_000:].startswith(b"HTTP/1.1 408 ")
 
 
 @pytest.mark.parametrize("close", [b"", b"Connection: close\r\n"])

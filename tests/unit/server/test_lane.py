@@ -826,6 +826,22 @@ def test_a_client_that_takes_nothing_is_cut_off_after_the_write_timeout(streams:
     fixture.lose()
 
 
+def test_a_refusal_behind_an_answer_leaves_that_its_time() -> None:
+    """The connection was cut off once the client had been lingered for."""
+    fixture = Fixture()
+    fixture.answer = lambda request: Reply(400, close=request.body == b"b")
+    fixture.connection.data_received(A + B)
+    fixture.loop.advance(0)
+    assert [status for status, _, _ in fixture.taken()] == [400, 400]
+    for fixture.transport.unsent in range(100, 0, -1):
+        fixture.loop.advance(WRITE / 2)
+        assert not fixture.transport.aborted
+    fixture.transport.unsent = 0
+    fixture.loop.advance(WRITE)
+    assert fixture.transport.aborted
+    fixture.lose()
+
+
 def test_the_first_answer_has_its_whole_time_too() -> None:
     fixture = Fixture()
     fixture.loop.advance(HEADER - 1)
