@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import logging
+import os
 import shlex
 from collections.abc import Callable, Coroutine
 from pathlib import Path
@@ -192,6 +194,8 @@ def command(context: click.Context, /, config_path: Path | None, record: Path | 
             record.mkdir(parents=True, exist_ok=True)
         except OSError as problem:
             raise StartupFailure(f"cannot record to {record}: {problem.strerror}") from None
+        if not os.access(record, os.W_OK | os.X_OK):
+            raise StartupFailure(f"cannot record to {record}: {os.strerror(errno.EACCES)}")
 
     def ready(url: str) -> None:
         nonlocal is_up
@@ -200,18 +204,19 @@ def command(context: click.Context, /, config_path: Path | None, record: Path | 
         if record is not None:
             announce(f"recording what upstreams answer to {click.format_filename(record)}")
 
+    from gai_fast.server.listening import CannotListen, OpenAddress
+
     try:
         run_async(_serve(loaded.settings, ready, record))
-    except OSError as problem:
-        if is_up:
-            raise Failure(f"the server stopped: {problem}") from problem
-        raise cannot_listen(_place(server), problem) from None
-    except ValueError as problem:
-        from gai_fast.server.listening import OpenAddress
-
-        if not isinstance(problem, OpenAddress):
-            raise
+    except OpenAddress as problem:
         raise ConfigFailure(str(problem)) from None
+    except CannotListen as problem:
+        raise cannot_listen(_place(server), problem) from None
+    except OSError as problem:  # of a function of the user's that `app` has added, such as a database out of reach
+        logging.getLogger("gai_fast.server").error("the server failed", exc_info=problem)
+        if is_up:
+            raise Failure(f"the server stopped: {problem}") from None
+        raise StartupFailure(f"the server cannot start: {problem}") from None
 
 
 def _place(server: ServerSettings) -> str:

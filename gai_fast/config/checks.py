@@ -152,7 +152,7 @@ def caller_secret(value: str) -> str:
     """A reference to a caller's secret, or the secret's digest."""
     if not REFERENCE.fullmatch(value) and not DIGEST.fullmatch(value):
         how = '"env:NAME", "file:PATH" or "sha256:" and its SHA-256 in hexadecimal'
-        raise ValueError(f"must be {how}: a secret itself does not belong into the file")
+        raise ValueError(f"must be {how}: a secret itself does not belong in the file")
     return value
 
 

@@ -28,6 +28,10 @@ class OpenAddress(ValueError):
     """Other machines would reach a server that needs no key; the text is one line and names the address."""
 
 
+class CannotListen(OSError):
+    """The address cannot be bound, or nothing can listen there."""
+
+
 _ABSENT: Final = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 """A name may have an address of a family that this machine lacks, as `localhost` where IPv6 is off."""
 
@@ -49,15 +53,18 @@ def listen(settings: ServerSettings, write_timeout: float) -> list[socket.socket
         The sockets, with the options that connections inherit; those that were bound here do not listen yet.
 
     Raises:
-        OSError: An address is in use, none of them is this machine's, the host can be no name, or the descriptor is
-            none of a socket that can listen.
+        CannotListen: An address is in use, none of them is this machine's, the host can be no name, or the descriptor
+            is none of a socket that can listen.
     """
-    if settings.fd is not None:
-        sockets = [_inherited(settings.fd)]
-    elif settings.uds is not None:
-        sockets = [_bind_path(settings.uds)]
-    else:
-        sockets = _bind_host(settings)
+    try:
+        if settings.fd is not None:
+            sockets = [_inherited(settings.fd)]
+        elif settings.uds is not None:
+            sockets = [_bind_path(settings.uds)]
+        else:
+            sockets = _bind_host(settings)
+    except OSError as problem:
+        raise CannotListen(*problem.args) from None
     for listening in sockets:
         set_options(listening, write_timeout)
     return sockets
@@ -253,7 +260,7 @@ class Listener(Protocol):
             protocols: Makes the protocol of a connection.
 
         Raises:
-            OSError: A socket cannot listen.
+            CannotListen: A socket cannot listen.
         """
 
     def begin_drain(self) -> None:
@@ -312,9 +319,9 @@ class SocketListener:
             own = each.dup()
             try:
                 self._servers.append(await create(protocols, sock=own, backlog=LIMITS.backlog))
-            except OSError:
+            except OSError as problem:
                 own.close()
-                raise
+                raise CannotListen(*problem.args) from None
 
     def begin_drain(self) -> None:
         """Ends accepting by the loop; as `Listener.begin_drain`."""

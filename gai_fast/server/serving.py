@@ -34,7 +34,8 @@ logger = logging.getLogger("gai_fast.server")
 async def serve(settings: Settings, *, ready: Callable[[str], None], record: Path | None = None) -> None:
     """Serves until SIGINT, SIGTERM or SIGHUP, then drains (`drain.py`); a second signal ends it at once.
 
-    SIGHUP is heard unless the process was started with it ignored (nohup).
+    The first may come while it starts. SIGHUP is heard unless the process was started with it ignored (nohup). A third
+    signal that is SIGINT interrupts an end that a function of the user's holds up.
 
     Args:
         settings: The configuration.
@@ -42,19 +43,30 @@ async def serve(settings: Settings, *, ready: Callable[[str], None], record: Pat
         record: As for `start`.
 
     Raises:
-        OSError: The address cannot be bound.
+        CannotListen: The address cannot be bound.
         OpenAddress: Other machines would reach it.
     """
     stop, hurry = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
+    starting = loop.create_task(start(settings, record))
 
     def signalled() -> None:
-        (hurry if stop.is_set() else stop).set()
+        if not stop.is_set():
+            stop.set()
+            starting.cancel()
+            return
+        hurry.set()
+        loop.remove_signal_handler(signal.SIGINT)
 
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
             loop.add_signal_handler(number, signalled)
-    running = await start(settings, record)
+    try:
+        running = await starting
+    except asyncio.CancelledError:
+        if not stop.is_set():
+            raise
+        return
     try:
         ready(running.url)
         await stop.wait()
@@ -84,7 +96,7 @@ def bind(settings: Settings) -> Bound:
         settings: The configuration.
 
     Raises:
-        OSError: As `listen`.
+        CannotListen: As `listen`.
         OpenAddress: The inherited socket can be reached by other machines, which `insecure` does not allow.
     """
     server = settings.server
@@ -182,7 +194,7 @@ async def start(settings: Settings, record: Path | None = None, bound: Bound | N
         bound: Where it is reached; `None`: it binds its address itself.
 
     Raises:
-        OSError: The address cannot be bound.
+        CannotListen: The address cannot be bound.
         OpenAddress: As `bind`.
         ExtensionError: `app` of `[server]` names no function.
     """

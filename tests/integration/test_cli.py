@@ -139,6 +139,22 @@ class TestServe:
             server.process.send_signal(signal.SIGTERM)
             assert (await server.end())[0] == 0
 
+    async def test_more_interrupts_end_an_end_that_hangs(self, tmp_path: Path) -> None:
+        (tmp_path / "shop.py").write_text(
+            "import asyncio\n\n"
+            "async def close(app):\n    print('closing', flush=True)\n    await asyncio.Event().wait()\n\n"
+            "def extend(app):\n    app.on_cleanup.append(close)\n"
+        )
+        async with gai("serve", "--port", "0", "--app", "shop:extend", cwd=tmp_path) as server:
+            await server.until(b"flush=True)\n")
+            server.process.send_signal(signal.SIGINT)
+            await server.until(b"closing\n")
+            ended = asyncio.create_task(server.end())
+            while not ended.done():
+                server.process.send_signal(signal.SIGINT)
+                await asyncio.wait((ended,), timeout=0.1)
+            assert ended.result()[0] == 1
+
     async def test_a_port_in_use_is_one_clear_line(self, tmp_path: Path) -> None:
         with socket.create_server(("127.0.0.1", 0)) as taken:
             port = taken.getsockname()[1]

@@ -16,6 +16,7 @@ import pytest
 from gai_fast.cli.serve import banner, run_async
 from gai_fast.config import read
 from gai_fast.server import serving
+from gai_fast.server.listening import CannotListen
 from gai_fast.settings import Settings
 
 from .conftest import Run
@@ -159,8 +160,11 @@ class TestCommand:
     @pytest.mark.parametrize(
         ("problem", "said"),
         [
-            (OSError(errno.EADDRINUSE, "Address already in use"), "in use by another program: choose one with --port"),
-            (OSError(errno.EADDRNOTAVAIL, "Cannot assign requested address"), "Cannot assign requested address"),
+            (
+                CannotListen(errno.EADDRINUSE, "Address already in use"),
+                "in use by another program: choose one with --port",
+            ),
+            (CannotListen(errno.EADDRNOTAVAIL, "Cannot assign requested address"), "Cannot assign requested address"),
         ],
     )
     def test_an_address_that_cannot_be_bound_is_a_start_up_failure(
@@ -172,6 +176,26 @@ class TestCommand:
         monkeypatch.setattr(serving, "serve", serve)
         result = run("serve")
         assert (result.exit_code, result.output) == (3, f"error: cannot listen on 127.0.0.1:8080: {said}\n")
+
+    def test_a_failure_of_the_users_function_is_none_of_the_address(
+        self, run: Run, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        async def serve(settings: Settings, *, ready: Any, record: Path | None) -> None:
+            raise ConnectionRefusedError(errno.ECONNREFUSED, "the database is not there")
+
+        monkeypatch.setattr(serving, "serve", serve)
+        result = run("serve")
+        said = f"the server cannot start: [Errno {errno.ECONNREFUSED}] the database is not there"
+        assert (result.exit_code, result.output.splitlines()[-1]) == (3, f"error: {said}")
+        assert "Traceback" in caplog.text
+
+    def test_a_folder_that_cannot_be_written_to_is_refused(
+        self, run: Run, served: list[Settings], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("os.access", lambda path, mode: False)  # root may write to any
+        result = run("serve", "--record", "a")
+        assert (result.exit_code, result.output) == (3, "error: cannot record to a: Permission denied\n")
+        assert not served
 
     def test_a_folder_for_recordings_is_made(self, run: Run, monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
         recorded: list[Path | None] = []

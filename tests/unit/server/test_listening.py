@@ -17,6 +17,7 @@ import uvloop
 from gai_fast.limits import LIMITS
 from gai_fast.server import listening
 from gai_fast.server.listening import (
+    CannotListen,
     SocketListener,
     base_url,
     is_on_loopback,
@@ -125,19 +126,19 @@ def test_an_address_that_cannot_be_had_is_an_os_error_and_leaks_no_socket(monkey
         taken.listen()
         port = taken.getsockname()[1]
         resolves(monkeypatch, "127.0.0.1", "127.0.0.2")
-        with pytest.raises(OSError, match="in use"), bound("localhost", port):
+        with pytest.raises(CannotListen, match="in use"), bound("localhost", port):
             pass
     resolves(monkeypatch, "192.0.2.1")
-    with pytest.raises(OSError, match=r"."), bound("elsewhere"):
+    with pytest.raises(CannotListen, match=r"."), bound("elsewhere"):
         pass
     resolves(monkeypatch)
-    with pytest.raises(OSError, match="no address"), bound("nowhere"):
+    with pytest.raises(CannotListen, match="no address"), bound("nowhere"):
         pass
     assert open_files() == before
 
 
 def test_a_host_that_can_be_no_name_is_an_os_error() -> None:
-    with pytest.raises(OSError, match="the host is not a valid name"):
+    with pytest.raises(CannotListen, match="the host is not a valid name"):
         listen(ServerSettings(host="a" * 64 + ".example"), WRITE)
 
 
@@ -182,7 +183,7 @@ def test_a_unix_socket_that_was_left_behind_is_replaced_and_one_in_use_is_not(tm
     first.close()
     (second,) = listen(ServerSettings(uds=path), WRITE)
     second.listen()
-    with pytest.raises(OSError, match="in use"):
+    with pytest.raises(CannotListen, match="in use"):
         listen(ServerSettings(uds=path), WRITE)
     assert location(ServerSettings(uds=path), second) == f"unix:{path}"
     second.close()
@@ -192,7 +193,7 @@ def test_a_file_that_is_no_socket_is_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "s"
     path.write_text("mine")
     before = open_files()
-    with pytest.raises(OSError, match="in use"):
+    with pytest.raises(CannotListen, match="in use"):
         listen(ServerSettings(uds=str(path)), WRITE)
     assert path.read_text() == "mine"
     assert open_files() == before
@@ -211,10 +212,10 @@ def test_an_inherited_socket_is_taken_as_it_is() -> None:
 def test_a_descriptor_that_cannot_listen_is_an_os_error_and_stays_open() -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as datagrams, socket.socket() as unbound:
         for each in (datagrams, unbound):
-            with pytest.raises(OSError, match="no bound stream socket"):
+            with pytest.raises(CannotListen, match="no bound stream socket"):
                 listen(ServerSettings(fd=each.fileno()), WRITE)
             assert each.getsockname()
-    with open(os.devnull) as file, pytest.raises(OSError, match=r"."):  # noqa: PTH123  # a descriptor is all it takes
+    with open(os.devnull) as file, pytest.raises(CannotListen, match=r"."):  # noqa: PTH123  # a descriptor is all it takes
         listen(ServerSettings(fd=file.fileno()), WRITE)
 
 

@@ -19,6 +19,7 @@ from aiohttp import ClientSession, web
 from gai_fast.server import serving
 from gai_fast.server.connections import OpenConnections
 from gai_fast.server.extension import ExtensionError
+from gai_fast.server.listening import CannotListen
 from gai_fast.server.serving import serve, start
 from gai_fast.settings import ModelSettings, ServerSettings, Settings, UpstreamSettings
 
@@ -42,6 +43,39 @@ async def test_serving_ends_with_a_signal(number: signal.Signals) -> None:
     (url,) = urls
     with pytest.raises(OSError, match=r"."):
         await asyncio.open_connection(*url.removeprefix("http://").split(":"))
+    forget_signals()
+
+
+async def test_a_signal_while_it_starts_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A function of the user's may wait for ever, as for a database."""
+    left = []
+
+    async def start(settings: Settings, record: object) -> None:
+        asyncio.get_running_loop().call_soon(os.kill, os.getpid(), signal.SIGTERM)
+        try:
+            await asyncio.Event().wait()
+        finally:
+            left.append(settings)
+
+    monkeypatch.setattr(serving, "start", start)
+    async with asyncio.timeout(10):
+        await serve(SETTINGS, ready=pytest.fail)
+    assert left == [SETTINGS]
+    forget_signals()
+
+
+async def test_a_task_that_is_cancelled_while_it_starts_ends_as_cancelled(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def start(settings: Settings, record: object) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(serving, "start", start)
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.01):
+            await serve(SETTINGS, ready=pytest.fail)
+    forget_signals()
+
+
+def forget_signals() -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         asyncio.get_running_loop().remove_signal_handler(number)
 
@@ -55,8 +89,8 @@ async def test_a_hangup_that_was_ignored_from_the_start_stays_so() -> None:
         assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
     finally:
         signal.signal(signal.SIGHUP, before)
-    for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().remove_signal_handler(number)
+        asyncio.get_running_loop().remove_signal_handler(signal.SIGINT)
+        asyncio.get_running_loop().remove_signal_handler(signal.SIGTERM)
 
 
 async def test_a_started_server_says_where_it_is_and_closes_twice_without_harm() -> None:
@@ -85,7 +119,7 @@ async def test_a_server_that_cannot_listen_everywhere_listens_nowhere(monkeypatc
     first, second = (socket.create_server(("127.0.0.1", 0)) for _ in range(2))
     monkeypatch.setattr(serving, "listen", lambda *_: [first, second])
     monkeypatch.setattr(loop, "create_server", create_one_server)
-    with pytest.raises(OSError, match="in use"):
+    with pytest.raises(CannotListen, match="in use"):
         await start(SETTINGS)
     assert not made[0].is_serving()
     assert first.fileno() == second.fileno() == -1
