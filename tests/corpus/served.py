@@ -23,7 +23,8 @@ from gai_fast.errors import CLASSES
 from gai_fast.server.serving import start
 from gai_fast.settings import Secret, ServerSettings, Settings, UpstreamSettings
 from tests.corpus.recordings import RECORDED, judge_module, name_of, recordings_of
-from tests.integration.gateway import Gateway, Net, Peer, Response, chunk, run
+from tests.integration.gateway import Gateway, Net, Peer, Response, run
+from tests.wire import chunk
 
 KEY = "sk-canary-0123456789"
 ASKED = "asked-for"
