@@ -373,8 +373,7 @@ async def test_a_last_answer_is_sent_to_its_end_however_slowly_the_client_takes_
             client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             client.setblocking(False)
             await loop.sock_connect(client, site.address)
-            while not site.factory.connections.transports:
-                await asyncio.sleep(0.001)
+            await until(lambda: site.factory.connections.transports)
             (transport,) = site.factory.connections.transports
             transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
             await loop.sock_sendall(client, GET.replace(b"plain", b"last"))
