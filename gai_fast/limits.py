@@ -181,6 +181,18 @@ class Limits:
     overloaded_ms: int = 1000
     """Milliseconds after which a client that was refused for want of room may ask again."""
 
+    accepted: int = 32
+    """Connections that are accepted in one turn of the loop: other workers have a share, and streams a turn soon."""
+
+    accept_pause: float = 0.25
+    """Seconds for which nothing is accepted where there is no room, or no descriptor: a client hardly notices."""
+
+    refused_connections: int = 64
+    """Connections that are refused at a time; more wait in the kernel: each takes a descriptor, for two seconds."""
+
+    files_kept: int = 4
+    """A part of the descriptors that clients do not get: one in so many is for upstreams, logs and refusals."""
+
     backlog: int = 4096
     """Connections the kernel holds before accept: with 128 the 129th of a burst waits a second for its SYN retry."""
 

@@ -199,6 +199,7 @@ class LimitSettings(_Snapshot):
 
     streams: int = 20_000
     streams_per_caller: int = 1000
+    connections: int = 40_000
 
 
 @dataclass(frozen=True, slots=True)

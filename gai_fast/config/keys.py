@@ -181,6 +181,7 @@ STORE: Final[Mapping[str, Key]] = {
 LIMIT: Final[Mapping[str, Key]] = {
     "streams": whole("Streams at a time; more are refused (503).", 1),
     "streams_per_caller": whole("Streams of one caller at a time; more are refused (429).", 1),
+    "connections": whole("Clients' connections at a time; more are refused (503).", 1),
 }
 PROCESSOR: Final[Mapping[str, Key]] = {
     "use": choice("Which one; the other keys of the table are its parameters.", *PROCESSORS),
@@ -214,7 +215,7 @@ LATER: Final[Mapping[str, frozenset[str]]] = {
     "key": frozenset("models role expires requests_per_minute tokens_per_minute streams spend".split()),
     "stream": _LATER_STREAM,
     "store": frozenset("sync limits_on_failure".split()),
-    "limits": frozenset("connections memory_high_water drains".split()),
+    "limits": frozenset("memory_high_water drains".split()),
     "upstream": frozenset("ca_file client_cert client_key proxy min_idle".split()),
     "model": _LATER_STREAM | frozenset("targets balance hedge_after price cache".split()),
     "processor": frozenset(),

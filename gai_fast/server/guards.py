@@ -17,13 +17,13 @@ class Guards:
         limits: `[limits]`.
 
     Attributes:
-        refused: How often each limit has refused a stream.
+        refused: How often each limit has refused a stream or a connection.
     """
 
     def __init__(self, limits: LimitSettings) -> None:
         self._streams = limits.streams
         self._streams_per_caller = limits.streams_per_caller
-        self.refused = {"streams": 0, "streams_per_caller": 0}
+        self.refused = {"streams": 0, "streams_per_caller": 0, "connections": 0}
 
     def check(self, streams: int, of_caller: int) -> None:
         """Checks whether one more stream may start.
@@ -41,6 +41,10 @@ class Guards:
         if of_caller >= self._streams_per_caller:
             text = "this caller has as many streams under way as it may"
             raise self._refusal("rate_limited", "streams_per_caller", text)
+
+    def no_place(self) -> Error:
+        """Counts a connection above the limit; returns the error that its client gets."""
+        return self._refusal("overloaded", "connections", "the server has as many connections as it may")
 
     def _refusal(self, code: Code, limit: str, text: str) -> Error:
         self.refused[limit] += 1

@@ -6,9 +6,11 @@ Owns the order of start and stop. Decides nothing about a request.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ctypes
 import gc
 import logging
+import resource
 import signal
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
@@ -21,10 +23,12 @@ from gai_fast.limits import LIMITS
 from gai_fast.server.application import Service, add_routes, new_service
 from gai_fast.server.connections import OpenConnections
 from gai_fast.server.drain import drain
+from gai_fast.server.entrance import Entrance, affordable
 from gai_fast.server.extension import extend, load, may_be_passed_by
 from gai_fast.server.handler import HandlerFactory, Times
 from gai_fast.server.lane import FastLane
 from gai_fast.server.listening import Listener, OpenAddress, SocketListener, is_on_loopback, is_open, listen, location
+from gai_fast.server.replies import Reply
 from gai_fast.server.routes import HOT_PATHS, Mount
 from gai_fast.settings import Settings
 
@@ -117,6 +121,7 @@ class Running:
         service: Its routes and streams.
         runner: aiohttp's application, set up.
         servers: Those that hold its connections.
+        entrance: Where they come in.
         bound: Where it is reached.
 
     Attributes:
@@ -126,11 +131,17 @@ class Running:
     """
 
     def __init__(
-        self, service: Service, runner: web.AppRunner, servers: Sequence[FastLane | HandlerFactory], bound: Bound
+        self,
+        service: Service,
+        runner: web.AppRunner,
+        servers: Sequence[FastLane | HandlerFactory],
+        entrance: Entrance,
+        bound: Bound,
     ) -> None:
         self.engine = service.engine
         self.url = bound.url
         self.connections = [each.connections for each in servers]
+        self._refused = entrance.refused
         self._service = service
         self._runner = runner
         self._servers = servers
@@ -156,8 +167,8 @@ class Running:
         self._listener.close()
         until = asyncio.get_running_loop().time() + LIMITS.closing
         streams = self.engine.close()
-        lane = [close_connections(each, until) for each in self.connections[:-1]]
-        ended = await asyncio.gather(streams, *lane, self._close_general(until), return_exceptions=True)
+        others = [close_connections(each, until) for each in (*self.connections[:-1], self._refused)]
+        ended = await asyncio.gather(streams, *others, self._close_general(until), return_exceptions=True)
         for problem in ended:
             if problem is not None:
                 raise problem
@@ -220,10 +231,20 @@ async def start(settings: Settings, record: Path | None = None, bound: Bound | N
         servers: list[FastLane | HandlerFactory] = [general]
         if has_lane:
             servers.insert(0, _lane(service, settings, general))
-        # A compiled class has no base.
-        await bound.listener.start(cast("Callable[[], asyncio.Protocol]", servers[0]))
+        entrance = _entrance(service, settings, servers)
+        await bound.listener.start(entrance)
         stack.pop_all()
-    return Running(service, runner, servers, bound)
+    return Running(service, runner, servers, entrance, bound)
+
+
+def _entrance(service: Service, settings: Settings, servers: Sequence[FastLane | HandlerFactory]) -> Entrance:
+    def refuse(remote: str) -> Reply:
+        return service.router.refuse_unreadable(remote, service.guards.no_place())
+
+    protocols = cast("Callable[[], asyncio.Protocol]", servers[0])  # a compiled class has no base
+    connections = [each.connections for each in servers]
+    places = affordable(settings.limits.connections)
+    return Entrance(protocols, connections, places, refuse, service.engine.timers)
 
 
 def _handlers(runner: web.AppRunner, service: Service, settings: Settings) -> HandlerFactory:
@@ -257,7 +278,13 @@ def tune_process() -> None:
 
     Reads and writes of a burst are 64 to 256 KiB each. Mapping, clearing and unmapping their pages took 30 % of the CPU
     of a burst of 1,000 deltas. Only glibc has a call for that; with other C libraries nothing changes.
+
+    The process may open as many files as the system lets it: the usual soft limit of 1,024 is one for programs that
+    use `select`.
     """
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError):  # macOS allows fewer than it says
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     gc.collect()
     gc.freeze()
     gc.set_threshold(LIMITS.collected_objects, *gc.get_threshold()[1:])

@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
+import re
+import resource
+import signal
+import sys
+
 from gai_fast.settings import KeySettings, key_digest
-from tests.integration.gateway import QUERY, Client, Gateway, Net, Response, on_both_loops, until
+from tests.integration.gateway import QUERY, Client, Gateway, Net, Response, on_both_loops, on_uvloop, until
 
 STREAM = {**QUERY, "model": "m"}
 KEYS = tuple(KeySettings(name, key_digest(f"sk-{name}-0123456789")) for name in ("alice", "bob"))
@@ -53,3 +60,75 @@ async def test_a_caller_has_its_own_share(net: Net) -> None:
     client, _ = await begun(gateway, **alice)
     client.reset()
     await until(lambda: not gateway.streams)
+
+
+@on_both_loops
+async def test_above_connections_one_more_is_answered_and_closed(net: Net) -> None:
+    gateway = await net.gateway(await net.mock(rate=50, deltas=1000), connections=2)
+    client, response = await begun(gateway)
+    idle = await gateway.connect()
+    assert await idle.is_open()
+    for _ in range(3):
+        one_more = await gateway.connect()
+        assert refusal(await one_more.ask("POST", "/v1/chat/completions", STREAM)) == (503, "overloaded", "connections")
+        assert await one_more.is_closed()
+        one_more.close()
+    assert await response.more()
+    assert await idle.is_open()
+    idle.close()
+    await until(lambda: sum(map(len, gateway.running.connections)) == 1)
+    served = await gateway.connect()
+    assert await served.is_open()
+    served.close()
+    client.reset()
+    await until(lambda: not gateway.streams)
+    assert gateway.running.engine.guards.refused["connections"] == 3  # type: ignore[union-attr]  # a server has them
+
+
+@on_both_loops
+async def test_clients_that_come_at_once_get_the_places_that_there_are(net: Net) -> None:
+    gateway = await net.gateway(connections=5)
+    clients = await asyncio.gather(*(gateway.connect() for _ in range(12)))
+    answers = await asyncio.gather(*(client.ask("GET", "/healthz") for client in clients))
+    assert sorted(answer.status for answer in answers) == [200] * 5 + [503] * 7
+    for client in clients:
+        client.close()
+
+
+@on_uvloop
+async def test_without_descriptors_a_server_goes_on_and_recovers(net: Net) -> None:
+    """As with `ulimit -n 200`: 150 places, 25 to be refused, and the rest is the process's own."""
+
+    def few() -> None:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (200, 200))
+
+    command = [sys.executable, "-m", "gai_fast", "serve", "--port", "0"]
+    server = await asyncio.create_subprocess_exec(
+        *command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL, preexec_fn=few, env={**os.environ}
+    )
+    try:
+        assert server.stdout is not None
+        found = re.search(rb"http://([0-9.:]+)", await server.stdout.readline())
+        assert found is not None
+        host = found[1].decode()
+        running = await net.connect(host)
+        running.request("POST", "/api/v1/stream", QUERY)
+        stream = await running.response()
+        clients = [await net.connect(host) for _ in range(220)]
+        asked = [asyncio.create_task(client.ask("GET", "/healthz")) for client in clients]
+        await until(lambda: sum(each.done() for each in asked) > 149)
+        statuses = [each.result().status for each in asked if each.done()]
+        assert statuses.count(200) == 149
+        assert set(statuses) == {200, 503}
+        assert (await stream.until(b'"finished":true')).status == 200, "what runs goes on"
+        for client, task in zip(clients, asked, strict=True):
+            task.cancel()
+            client.reset()
+        await asyncio.gather(*asked, return_exceptions=True)
+        late = await net.connect(host)
+        assert await late.is_open()
+        late.close()
+        running.close()
+    finally:
+        server.send_signal(signal.SIGTERM)
+        assert await server.wait() == 0

@@ -26,7 +26,9 @@ def test_streams_are_refused_above_their_limits() -> None:
 
 def test_each_refusal_is_counted_by_its_limit_from_zero_on() -> None:
     guards = Guards(LimitSettings(streams=2, streams_per_caller=1))
-    assert guards.refused == {"streams": 0, "streams_per_caller": 0}
+    assert guards.refused == {"streams": 0, "streams_per_caller": 0, "connections": 0}
     for streams, of_caller in ((2, 0), (1, 1), (0, 0)):
         refusal(guards, streams, of_caller)
-    assert guards.refused == {"streams": 1, "streams_per_caller": 1}
+    error = guards.no_place()
+    assert (error.status, error.reason, error.retry_after_ms) == (503, "connections", 1000)
+    assert guards.refused == {"streams": 1, "streams_per_caller": 1, "connections": 1}

@@ -6,7 +6,7 @@ import asyncio
 import errno
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, cast
@@ -257,7 +257,107 @@ async def greeting(sock: socket.socket) -> bytes:
             return await loop.sock_recv(client, 100)
 
 
+class Open:
+    """Lets in as many as there is room for."""
+
+    def __init__(self, protocols: Callable[[], asyncio.Protocol], room: int = 100) -> None:
+        self.protocols = protocols
+        self.room = room
+
+    def __call__(self) -> asyncio.Protocol:
+        self.room -= 1
+        return self.protocols()
+
+
 LOOPS = [asyncio.new_event_loop, uvloop.new_event_loop]
+
+
+class Reluctant(socket.socket):
+    """A listening socket whose `accept` fails as it is told to."""
+
+    problems: list[int]
+    asked = 0
+
+    def accept(self) -> tuple[socket.socket, Any]:
+        self.asked += 1
+        if self.problems:
+            raise OSError(self.problems[0], os.strerror(self.problems.pop(0)))
+        return super().accept()
+
+
+def reluctant(*problems: int) -> Reluctant:
+    (bound,) = listen(ServerSettings(port=0), WRITE)
+    made = Reluctant(fileno=bound.detach())
+    made.setblocking(False)
+    made.problems = list(problems)
+    return made
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_without_a_descriptor_nothing_is_accepted_for_a_while_and_then_all_that_wait(
+    loop: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scenario() -> None:
+        sock = reluctant(errno.EMFILE, errno.ENOBUFS)
+        listener = SocketListener([sock])
+        await listener.start(Open(Greeting))
+        assert await asyncio.gather(*(greeting(sock) for _ in range(5))) == [b"hello"] * 5
+        assert sock.asked <= 2 + 2 * 5, "no busy loop"
+        listener.close()
+
+    with asyncio.Runner(loop_factory=loop) as runner:
+        runner.run(scenario())
+    told = [record.getMessage() for record in caplog.records]
+    assert told == [f"no connection can be accepted for now: {os.strerror(errno.EMFILE)}"], "once a minute"
+
+
+@pytest.mark.parametrize("problem", [errno.ECONNABORTED, errno.EPROTO])
+async def test_a_client_that_left_before_it_was_accepted_keeps_nobody_waiting(
+    problem: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paused: list[float] = []
+    loop = asyncio.get_running_loop()
+    monkeypatch.setattr(loop, "call_later", lambda delay, _: paused.append(delay))
+    sock = reluctant(problem)
+    listener = SocketListener([sock])
+    await listener.start(Open(Greeting))
+    assert await greeting(sock) == b"hello"
+    assert not paused
+    listener.close()
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_without_room_nothing_is_accepted_until_there_is_some(loop: Any) -> None:
+    async def scenario() -> None:
+        (sock,) = listen(ServerSettings(port=0), WRITE)
+        listener, entrance = SocketListener([sock]), Open(Greeting, room=2)
+        await listener.start(entrance)
+        clients = [asyncio.create_task(greeting(sock)) for _ in range(5)]
+        done, waiting = await asyncio.wait(clients, timeout=LIMITS.accept_pause / 2)
+        assert (len(done), entrance.room) == (2, 0)
+        entrance.room = 3
+        assert await asyncio.gather(*waiting) == [b"hello"] * 3
+        listener.close()
+
+    with asyncio.Runner(loop_factory=loop) as runner:
+        runner.run(scenario())
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_a_listener_that_waits_for_room_can_be_closed(loop: Any) -> None:
+    async def scenario() -> None:
+        (sock,) = listen(ServerSettings(port=0), WRITE)
+        listener = SocketListener([sock])
+        await listener.start(Open(Greeting, room=0))
+        client = asyncio.create_task(greeting(sock))
+        await asyncio.sleep(0.02)
+        listener.close()
+        await asyncio.sleep(LIMITS.accept_pause * 1.2)
+        with pytest.raises(ConnectionError):
+            await client
+
+    with asyncio.Runner(loop_factory=loop) as runner:
+        runner.run(scenario())
 
 
 @pytest.mark.parametrize("loop", LOOPS)
@@ -271,7 +371,7 @@ def test_a_draining_listener_accepts_what_waits_and_closes_when_nothing_does(
     async def scenario() -> None:
         sockets = listen(settings, WRITE)
         listener = SocketListener(sockets, settings.uds)
-        await listener.start(Greeting)
+        await listener.start(Open(Greeting))
         assert await greeting(sockets[0]) == b"hello"
         listener.begin_drain()
         waiting = asyncio.create_task(greeting(sockets[0]))
@@ -295,10 +395,10 @@ def test_a_draining_listener_accepts_what_waits_and_closes_when_nothing_does(
 async def test_a_successor_on_the_same_socket_gets_what_comes() -> None:
     sockets = listen(ServerSettings(port=0), WRITE)
     old = SocketListener([sockets[0].dup()])
-    await old.start(asyncio.Protocol)
+    await old.start(Open(asyncio.Protocol))
     old.begin_drain()
     new = SocketListener(sockets)
-    await new.start(Greeting)
+    await new.start(Open(Greeting))
     for _ in range(20):
         assert await greeting(sockets[0]) == b"hello"
     assert await old.close_if_empty()

@@ -1,0 +1,131 @@
+"""Who comes in: the protocol of a new connection, and the answer to one that is above `[limits] connections`.
+
+Owns how many connections there may be, which the descriptors of the process bound too, and the refusal of more. Knows
+nothing of requests: a refused client gets the same answer whatever it asks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import resource
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, cast
+
+from gai_fast.limits import LIMITS
+from gai_fast.server.connections import OpenConnections
+from gai_fast.server.replies import Reply
+from gai_fast.timers import Timer, Timers
+
+_log = logging.getLogger("gai_fast.server")
+
+
+class Places(NamedTuple):
+    """How many connections there may be at a time.
+
+    Attributes:
+        served: Of clients that are served.
+        refused: Of clients that are being refused, besides.
+    """
+
+    served: int
+    refused: int
+
+
+def affordable(connections: int) -> Places:
+    """How many connections there may be: as many as configured, or as the process has descriptors for.
+
+    Args:
+        connections: `[limits] connections`.
+    """
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if files == resource.RLIM_INFINITY:
+        return Places(connections, LIMITS.refused_connections)
+    kept = files // LIMITS.files_kept
+    served = max(1, files - kept)
+    if served < connections:
+        told = "at most %d connections are accepted: the process may open %d files (ulimit -n)"
+        _log.info(told, served, files)
+    return Places(min(connections, served), max(1, min(LIMITS.refused_connections, kept // 2)))
+
+
+class Entrance:
+    """Makes the protocol of each new connection.
+
+    Args:
+        protocols: Makes that of a connection that is served.
+        connections: Those that are served.
+        places: How many they may be.
+        refuse: Makes the reply to a refused client, whose address it gets; counts and logs it.
+        timers: The timers of the loop.
+
+    Attributes:
+        refused: The connections that are being refused.
+    """
+
+    def __init__(
+        self,
+        protocols: Callable[[], asyncio.Protocol],
+        connections: Sequence[OpenConnections],
+        places: Places,
+        refuse: Callable[[str], Reply],
+        timers: Timers,
+    ) -> None:
+        self._protocols = protocols
+        self._connections = connections
+        self._places = places
+        self.refuse = refuse
+        self.timers = timers
+        self.refused = OpenConnections()
+
+    def __call__(self) -> asyncio.Protocol:
+        return self._protocols() if self._free > 0 else RefusedConnection(self)
+
+    @property
+    def room(self) -> int:
+        """How many connections may come in now, to be served or, where there is no place, to be refused."""
+        free = self._free
+        return free if free > 0 else self._places.refused - len(self.refused)
+
+    @property
+    def _free(self) -> int:
+        return self._places.served - sum(map(len, self._connections))
+
+
+class RefusedConnection(asyncio.Protocol):
+    """One connection above the limit: whatever its client sends first is answered with 503, and no more is read.
+
+    The client has `limits.lingering` seconds for all of that.
+
+    Args:
+        entrance: Its maker.
+    """
+
+    def __init__(self, entrance: Entrance) -> None:
+        self._entrance = entrance
+        self._transport: asyncio.Transport
+        self._timer: Timer
+        self._is_answered = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """A client has connected. It is answered when it has asked: not all clients read before."""
+        self._transport = cast("asyncio.Transport", transport)
+        self._entrance.refused.add(self, self._transport)
+        timers = self._entrance.timers
+        self._timer = timers.schedule(timers.clock() + LIMITS.lingering, self._transport.abort)
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes of its request."""
+        if self._is_answered:
+            return  # closed at once it would be reset, and the client would never see why
+        self._is_answered = True
+        peer = self._transport.get_extra_info("peername")
+        reply = self._entrance.refuse(str(peer[0]) if peer else "")
+        self._transport.write(reply.to_bytes(keep_alive=False))
+        if self._transport.can_write_eof():
+            self._transport.write_eof()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The client is gone."""
+        self._timer.cancel()
+        self._entrance.refused.remove(self)

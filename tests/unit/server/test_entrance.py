@@ -1,0 +1,138 @@
+"""Who comes in: as many as there are places, and the answer to one more."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import resource
+from typing import Any, cast
+
+import pytest
+
+from gai_fast.errors import Error
+from gai_fast.limits import LIMITS
+from gai_fast.server.connections import OpenConnections
+from gai_fast.server.entrance import Entrance, Places, RefusedConnection, affordable
+from gai_fast.server.replies import Reply, error_reply
+from gai_fast.timers import TimerWheel
+
+
+class FakeTransport(asyncio.Transport):
+    def __init__(self, *, can_write_eof: bool = True, peer: Any = ("192.0.2.1", 9)) -> None:
+        super().__init__({"peername": peer})
+        self.written = b""
+        self.calls: list[str] = []
+        self._can_write_eof = can_write_eof
+
+    def write(self, data: Any) -> None:
+        self.written += data
+
+    def can_write_eof(self) -> bool:
+        return self._can_write_eof
+
+    def write_eof(self) -> None:
+        self.calls.append("eof")
+
+    def abort(self) -> None:
+        self.calls.append("abort")
+
+
+class Served(asyncio.Protocol):
+    pass
+
+
+class Place:
+    """An entrance with two places, its connections, and whom it refused."""
+
+    def __init__(self) -> None:
+        self.served = OpenConnections()
+        self.remotes: list[str] = []
+        self.timers = TimerWheel(asyncio.get_running_loop(), clock=lambda: self.now)
+        self.now = 100.0
+        served = [OpenConnections(), self.served]
+        self.entrance = Entrance(Served, served, Places(2, 9), self.refuse, self.timers)
+
+    def refuse(self, remote: str) -> Reply:
+        self.remotes.append(remote)
+        return error_reply(Error("overloaded", "full", reason="connections", retry_after_ms=1000), "req-1", close=True)
+
+    def serve(self) -> Served:
+        one = Served()
+        self.served.add(one, cast(Any, None))
+        return one
+
+    def refused(self, **about: Any) -> tuple[RefusedConnection, FakeTransport]:
+        protocol, transport = self.entrance(), FakeTransport(**about)
+        assert isinstance(protocol, RefusedConnection)
+        protocol.connection_made(transport)
+        return protocol, transport
+
+
+async def test_there_are_so_many_places_and_then_room_to_be_refused() -> None:
+    place = Place()
+    assert place.entrance.room == 2
+    assert isinstance(place.entrance(), Served)
+    first = place.serve()
+    assert place.entrance.room == 1
+    place.serve()
+    assert place.entrance.room == 9
+    refused = [place.refused()[0] for _ in range(3)]
+    assert place.entrance.room == 6
+    place.served.remove(first)
+    assert place.entrance.room == 1
+    assert isinstance(place.entrance(), Served)
+    for each in refused:
+        each.connection_lost(None)
+    assert not place.entrance.refused
+    assert not len(place.timers)
+
+
+async def test_a_refused_client_is_answered_when_it_has_asked_and_no_more_is_read() -> None:
+    place = Place()
+    place.serve(), place.serve()
+    protocol, transport = place.refused()
+    assert not transport.written
+    for _ in range(3):
+        protocol.data_received(b"GET / HTTP/1.1\r\n")
+    head, _, body = transport.written.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 503 ")
+    assert b"\r\nretry-after: 1\r\n" in head
+    assert b"\r\nconnection: close" in head
+    assert json.loads(body)["error"]["reason"] == "connections"
+    assert transport.calls == ["eof"]
+    assert place.remotes == ["192.0.2.1"]
+    assert not protocol.eof_received()
+    protocol.connection_lost(None)
+
+
+async def test_a_refused_client_has_no_more_time_than_it_takes_to_ask() -> None:
+    place = Place()
+    place.serve(), place.serve()
+    protocol, transport = place.refused(can_write_eof=False, peer="")
+    protocol.data_received(b"x")
+    assert (transport.calls, place.remotes) == ([], [""])
+    place.now += LIMITS.lingering + 1
+    place.timers._wake()
+    place.timers._wake()
+    assert transport.calls == ["abort"]
+    protocol.connection_lost(None)
+
+
+@pytest.mark.parametrize(
+    ("files", "served", "refused"),
+    [
+        (resource.RLIM_INFINITY, 40_000, 64),
+        (200, 150, 25),
+        (1024, 768, 64),
+        (1_000_000, 40_000, 64),
+        (1, 1, 1),
+    ],
+)
+def test_clients_do_not_get_all_descriptors(
+    files: int, served: int, refused: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (files, files))
+    with caplog.at_level(logging.INFO, "gai_fast.server"):
+        assert affordable(40_000) == (served, refused)
+    assert ("ulimit -n" in caplog.text) is (served < 40_000)
