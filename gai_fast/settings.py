@@ -155,7 +155,7 @@ class ServerSettings(_Snapshot):
     app: str | None = None
     """`module:function`: called with the application before it starts."""
     grace: float = 30.0
-    """How long running answers may go on once the server has been asked to end."""
+    """The longest time that running answers go on once the server has been asked to end."""
     uds: str | None = None
     """The path of a unix socket to listen on, in place of `host` and `port`."""
     fd: int | None = None

@@ -220,7 +220,7 @@ def command(context: click.Context, /, config_path: Path | None, record: Path | 
 
 
 def _place(server: ServerSettings) -> str:
-    """Where the server is to listen, as a message says it."""
+    """The address that the server is to listen on, for a message."""
     if server.fd is not None:
         return f"descriptor {server.fd}"
     return server.uds if server.uds is not None else f"{server.host}:{server.port}"

@@ -1,8 +1,8 @@
 """The key of a request, and the caller that it belongs to.
 
-Owns where a request may carry its key, and how a key is recognised. Keys are known by their SHA-256 digests only, and
-looked up by them: what a wrong key has in common with a right one changes nothing about its digest, so the time that
-an answer takes tells nothing.
+Owns the headers that may carry a key, and the look-up of keys. Keys are known by their SHA-256 digests only, and looked
+up by them: the digest of a wrong key has nothing in common with that of a similar right one, so the time of an answer
+reveals nothing.
 """
 
 from __future__ import annotations

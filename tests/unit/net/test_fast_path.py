@@ -801,7 +801,7 @@ def test_one_that_fails_takes_its_connection_with_it_and_no_other_of_the_turn(st
 def test_those_whose_sockets_cannot_be_given_back_keep_no_other_from_being_read(
     start: Start, monkeypatch: pytest.MonkeyPatch, raising: int
 ) -> None:
-    """Where two reads of one turn raised, no other read was handled, and their clients waited for ever."""
+    """After exceptions in two reads of one turn no other read was handled, and their clients waited for ever."""
     first = start()
     broken, *others = [first, *(start(first) for _ in range(3))][raising - 1 :]
     for stream in {first, broken}:

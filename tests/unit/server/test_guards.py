@@ -1,4 +1,4 @@
-"""What a server takes on, and how it refuses more."""
+"""The limits of a server, and its refusals above them."""
 
 from __future__ import annotations
 

@@ -247,7 +247,7 @@ class Greeting(asyncio.Protocol):
 
 
 async def greeting(sock: socket.socket) -> bytes:
-    """What a server says to a client of this listening socket."""
+    """The answer of a server to a client of this listening socket."""
     client = socket.socket(sock.family)
     client.setblocking(False)
     loop = asyncio.get_running_loop()
