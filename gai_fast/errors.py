@@ -3,6 +3,7 @@
 The tree::
 
     GaiFastError
+    ├── StoreError                a store that cannot be used (stores/backend.py)
     └── Error                     one of the thirteen codes; also the content of an `error` event
         ├── InvalidRequest        the caller's fault
         ├── Unauthorized

@@ -85,12 +85,18 @@ class Gateway:
 
         Raises:
             RuntimeError: It is open.
+            StoreError: The store of the configuration cannot be used.
         """
         if self._engine is not None:
             raise RuntimeError("the gateway is open already")
         self._loop = asyncio.get_running_loop()
-        self._engine = Engine(self.settings, self._loop)
-        self._engine.sinks += self._sinks
+        engine = Engine(self.settings, self._loop)
+        engine.sinks += self._sinks
+        async with contextlib.AsyncExitStack() as stack:
+            stack.push_async_callback(engine.close)
+            await engine.store.open()
+            stack.pop_all()
+        self._engine = engine
         return self
 
     async def __aexit__(

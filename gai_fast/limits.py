@@ -363,6 +363,91 @@ class Limits:
     """Bytes that an empty log costs: the object, its deque and list, strings and a place in a table are 1.1 KiB,
     and its ending up to 0.4 KiB (measured)."""
 
+    journal_interval: float = 0.03
+    """Seconds for which what is new of all logs is gathered for the store: to a client that resumes it is nothing."""
+
+    journal_batch: int = 4 * MIB
+    """Bytes of one batch for the store."""
+
+    journal_stream: int = 256 * KIB
+    """Bytes of one stream that wait for the store; of more the log is read when the store answers."""
+
+    journal: int = 16 * MIB
+    """Bytes of all streams that wait for the store: four batches."""
+
+    journal_dropped: int = 100_000
+    """Streams whose copies are to be removed and which wait for the store: 10 MiB of ids. Copies of more are removed
+    when their time is over."""
+
+    copy_life: float = 3600.0
+    """Seconds for which the copy of a running stream is kept at least, prolonged as long as its worker lives: of a
+    killed worker's streams nothing stays for ever."""
+
+    store_retry_first: float = 0.1
+    """Seconds before a batch is written again that the store did not take, doubled for each further time."""
+
+    store_retry: float = 2.0
+    """The longest wait before that, and how long a store that failed is not asked for other streams."""
+
+    store_close: float = 3.0
+    """Seconds that a server which stops gives its store to take what is gathered."""
+
+    mirror_wait: float = 0.1
+    """Seconds for which a store may keep its answer back for something new: a follower that joins waits as long."""
+
+    mirror_pause: float = 0.01
+    """Seconds between two questions for what is new of other workers' streams."""
+
+    mirror_share: float = 0.000_02
+    """Seconds that are added to it for each such stream: asking for one takes about as long."""
+
+    mirror_idle: float = 5.0
+    """Seconds for which a stream of another worker is still read that nobody follows: a client that resumes is back."""
+
+    mirror_patience: float = 10.0
+    """Seconds for which followers of other workers' streams wait for a store that fails, before they are told."""
+
+    lease: float = 2.0
+    """Seconds after which a worker that does not renew its lease in the store counts as gone: four renewals, so that a
+    loop that stands still for a second costs no stream."""
+
+    lease_renewal: float = 0.5
+    """Seconds between two renewals of a lease, and between two looks at those of others."""
+
+    store_busy: float = 2.0
+    """Seconds for which another process may hold the lock of a store's file: batches take milliseconds."""
+
+    store_connect: float = 2.0
+    """Seconds to connect to a store: it stands near, or every stream of another worker would be slow."""
+
+    store_timeout: float = 5.0
+    """Seconds for a store's reply: a slow one takes a fifth of a second, one that saves its data a second or two."""
+
+    store_connections: int = 8
+    """Requests to a store that are under way at a time; more wait for one of them."""
+
+    store_entries: int = 16
+    """Records of one stream that are asked of a server at a time: 4 MiB, as long as no single piece is larger."""
+
+    store_poll: float = 0.02
+    """Seconds between two looks at a store's file for what other processes have written."""
+
+    store_sync: float = 1.0
+    """Seconds between two synchronizations of a store's file with the disk: what a loss of power takes at most."""
+
+    store_sweep_interval: float = 5.0
+    """Seconds between two removals of what is past its time."""
+
+    claims: int = 200_000
+    """Idempotency keys that a process holds: in memory 0.5 KiB each, so 100 MiB; with the default time to live two new
+    ones a second."""
+
+    store_read: int = 1 * MIB
+    """Bytes of one stream's copy that are read at a time."""
+
+    store_sweep: int = 256
+    """Rows past their time that are removed at a time: a transaction of some ms."""
+
     batch: int = 64 * KIB
     """Characters that a batch may hold: what a read of the socket brings."""
 

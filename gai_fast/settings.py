@@ -184,13 +184,23 @@ def key_digest(key: str) -> bytes:
 class StoreSettings(_Snapshot):
     """`[store]`: the logs of resumable streams. Times in seconds, sizes in bytes."""
 
-    url: str = "memory://"
+    url: str = field(default="memory://", repr=False)  # it may hold a password
     ttl: float = 600.0
     """The time that a log is kept after the end of its stream."""
     max_bytes: int = 256 * MIB
     """The size of all logs; those of the streams that ended first are dropped first."""
     max_stream_bytes: int = 4 * MIB
     """The size of one log; its oldest frames are dropped first, and a follower that needs them gets `stream.gap`."""
+    sync: Literal["batched", "before_send"] = "batched"
+    """Whether a stream's bytes are written some time after they were sent, or before."""
+
+
+@dataclass(frozen=True, slots=True)
+class IdempotencySettings(_Snapshot):
+    """`[idempotency]`. Times in seconds."""
+
+    ttl: float = 86400.0
+    """How long an idempotency key belongs to the request that came with it first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,6 +221,7 @@ class Settings(_Snapshot):
     """Without any, a request needs no key."""
     stream: StreamSettings = StreamSettings()
     store: StoreSettings = StoreSettings()
+    idempotency: IdempotencySettings = IdempotencySettings()
     limits: LimitSettings = LimitSettings()
     processors: tuple[Mapping[str, Any], ...] = ()
     """`[[processor]]` entries in order, validated by `gai_fast.processors.read_processor`."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 SECONDS = 10.0
 """The longest wait: far more than any condition takes on a busy machine."""
@@ -18,3 +18,10 @@ async def until(condition: Callable[[], object]) -> None:
     async with asyncio.timeout(SECONDS):
         while not condition():  # noqa: ASYNC110  # the code under test sets no event
             await asyncio.sleep(0.002)
+
+
+async def until_answered(ask: Callable[[], Awaitable[object]]) -> None:
+    """Returns once the answer is true; as `until`, where the condition must be awaited."""
+    async with asyncio.timeout(SECONDS):
+        while not await ask():  # noqa: ASYNC110  # the code under test sets no event
+            await asyncio.sleep(0.02)

@@ -9,6 +9,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
+from urllib.parse import urlsplit
 
 import click
 import msgspec
@@ -160,11 +161,13 @@ def in_force(loaded: Loaded) -> dict[str, dict[str, Value] | list[dict[str, Valu
         whole["headers"] = Value(dict.fromkeys(headers.value, REDACTED), headers.origin)
         upstreams.append(whole)
     models = [{"id": Value(table["name"].value, "default"), **table} for table in loaded.models]
+    store = _with_defaults("store", loaded.store)
     return {
         "server": _with_defaults("server", loaded.server),
         "key": [{**table, "secret": _without_digest(table["secret"])} for table in loaded.keys],
         "stream": _with_defaults("stream", loaded.stream),
-        "store": _with_defaults("store", loaded.store),
+        "store": {**store, "url": _without_password(store["url"])},
+        "idempotency": _with_defaults("idempotency", loaded.idempotency),
         "limits": _with_defaults("limits", loaded.limits),
         "upstream": upstreams,
         "model": [{name: table[name] for name in SECTIONS["model"] if name in table} for table in models],
@@ -176,6 +179,15 @@ def _without_digest(secret: Value) -> Value:
     """The reference to a caller's secret."""
     kind, _, _ = secret.value.partition(":")
     return Value(f"{kind}:{REDACTED}", secret.origin) if kind == "sha256" else secret
+
+
+def _without_password(url: Value) -> Value:
+    """The address of a store."""
+    parts = urlsplit(url.value)
+    user, at, host = parts.netloc.rpartition("@")
+    if not at:
+        return url
+    return Value(parts._replace(netloc=f"{user.partition(':')[0]}:{REDACTED}@{host}").geturl(), url.origin)
 
 
 def _with_defaults(section: str, table: Mapping[str, Value], **defaults: Any) -> dict[str, Value]:

@@ -27,7 +27,6 @@ from gai_fast.cli import (
     load_config,
     option,
 )
-from gai_fast.config import LATER_FLAGS
 from gai_fast.limits import LIMITS
 
 if TYPE_CHECKING:
@@ -128,19 +127,7 @@ async def _serve(settings: Settings, ready: Callable[[str], None], record: Path 
     await serve(settings, ready=ready, record=record)
 
 
-class _Serve(click.Command):
-    """Refuses the flags that are planned by a message of their own."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        try:
-            return super().parse_args(ctx, args)
-        except click.NoSuchOption as problem:
-            if problem.option_name.removeprefix("--") in LATER_FLAGS:
-                ctx.fail(f"{problem.option_name} is not supported yet")
-            raise
-
-
-@click.command(cls=_Serve)
+@click.command()
 @config_option
 @option("--host", envvar="GAI_FAST_HOST", show_default="127.0.0.1", help="Address to listen on.")
 @option(
@@ -163,6 +150,12 @@ class _Serve(click.Command):
     envvar="GAI_FAST_WORKERS",
     show_default="1",
     help="Processes; more than 1 is not supported yet.",
+)
+@option(
+    "--store",
+    envvar="GAI_FAST_STORE",
+    metavar="URL",
+    help="Where resumable streams are kept: memory://, sqlite:///FILE or redis://HOST.",
 )
 @option(
     "--app",
@@ -205,9 +198,12 @@ def command(context: click.Context, /, config_path: Path | None, record: Path | 
             announce(f"recording what upstreams answer to {click.format_filename(record)}")
 
     from gai_fast.server.listening import CannotListen, OpenAddress
+    from gai_fast.stores import StoreError
 
     try:
         run_async(_serve(loaded.settings, ready, record))
+    except StoreError as problem:
+        raise StartupFailure(f"the store cannot be used: {problem}") from None
     except OpenAddress as problem:
         raise ConfigFailure(str(problem)) from None
     except CannotListen as problem:

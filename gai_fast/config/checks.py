@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 from urllib.parse import SplitResult, urlsplit
@@ -17,7 +18,7 @@ from gai_fast.limits import LIMITS
 from gai_fast.net.pool import is_forbidden_address
 from gai_fast.providers import get_provider
 from gai_fast.settings import ANONYMOUS
-from gai_fast.stores import STORES
+from gai_fast.stores import check_url
 
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,63}")
 LABEL: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -123,12 +124,8 @@ def base_url(value: str) -> str:
 
 
 def store_url(value: str) -> str:
-    """The address of a store."""
-    scheme, separator, rest = value.partition("://")
-    if separator and scheme in ("sqlite", "redis", "rediss"):
-        raise ValueError(f"names a store, {scheme}, that is not supported yet")
-    if not separator or scheme not in STORES or rest:
-        raise ValueError('must be "memory://"')
+    """The address of a store; a relative path in it stays as it is."""
+    check_url(value, Path())
     return value
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from gai_fast.config.checks import PRINTABLE
-from gai_fast.config.keys import FLAGS, LATER, LATER_FLAGS, LISTS, SECTIONS, TABLES, read_value
+from gai_fast.config.keys import FLAGS, LATER, LISTS, SECTIONS, TABLES, read_value
 from gai_fast.config.problems import Problems, Value, nearest
 from gai_fast.config.values import Key
 from gai_fast.limits import LIMITS
@@ -47,8 +47,7 @@ def variables(section: str, environ: Environment, problems: Problems) -> dict[st
     values: dict[str, Value] = {}
     for name, key in SECTIONS[section].items():
         names = [f"{_PREFIX}{section}__{name}".upper()]
-        if section == "server" and name in FLAGS:
-            names.insert(0, f"{_PREFIX}{name}".upper())
+        names[:0] = [f"{_PREFIX}{flag}".upper() for flag, place in FLAGS.items() if place == (section, name)]
         variable = next((variable for variable in names if environ.get(variable)), None)
         if variable is None:
             continue
@@ -64,7 +63,6 @@ def check_variables(environ: Environment, problems: Problems) -> None:
         {f"{_PREFIX}{section}__{name}".upper() for section in TABLES for name in table[section]}
         for table in (SECTIONS, LATER)
     )
-    later |= {f"{_PREFIX}{name}".upper() for name in LATER_FLAGS}
     for variable in sorted(environ):
         if not variable.startswith(_PREFIX) or not environ[variable] or variable in known:
             continue

@@ -17,6 +17,7 @@ from gai_fast.limits import LIMITS
 from gai_fast.processors import PROCESSORS
 from gai_fast.settings import (
     BreakerSettings,
+    IdempotencySettings,
     LimitSettings,
     ServerSettings,
     StoreSettings,
@@ -24,8 +25,11 @@ from gai_fast.settings import (
     UpstreamSettings,
 )
 
-FLAGS: Final = ("host", "port", "uds", "fd", "workers", "app")
-"""Keys of `[server]` that have a flag, and so a variable of only the key's name."""
+FLAGS: Final[Mapping[str, tuple[str, str]]] = {
+    **{name: ("server", name) for name in ("host", "port", "uds", "fd", "workers", "app")},
+    "store": ("store", "url"),
+}
+"""The section and the key that a flag sets, and so a variable of only the flag's name."""
 
 BREAKER: Final[Mapping[str, Key]] = {
     "failures": whole("Failures in a row that open it.", 1, LIMITS.breaker_failures),
@@ -172,11 +176,16 @@ MODEL: Final[Mapping[str, Key]] = {
     "prefill": switch("Whether the upstream goes on where an assistant message at the end stops."),
     **STREAM,
 }
+_SYNC: Final = ("batched", "before_send")
 STORE: Final[Mapping[str, Key]] = {
     "url": text("Where resumable streams are kept.", checks.store_url, secret=True),
     "ttl": seconds("How long a stream is kept after its end.", zero=True),
     "max_bytes": whole("Bytes kept of all streams; those that ended first go first.", 65536),
     "max_stream_bytes": whole("Bytes kept of one stream; its oldest frames go first.", 4096),
+    "sync": choice("Whether a stream's bytes are stored some time after they are sent, or before.", *_SYNC),
+}
+IDEMPOTENCY: Final[Mapping[str, Key]] = {
+    "ttl": seconds("How long an idempotency key belongs to the request that came with it first."),
 }
 LIMIT: Final[Mapping[str, Key]] = {
     "streams": whole("Streams at a time; more are refused (503).", 1),
@@ -192,12 +201,13 @@ SECTIONS: Final[Mapping[str, Mapping[str, Key]]] = {
     "key": KEY,
     "stream": STREAM,
     "store": STORE,
+    "idempotency": IDEMPOTENCY,
     "limits": LIMIT,
     "upstream": UPSTREAM,
     "model": MODEL,
     "processor": PROCESSOR,
 }
-TABLES: Final = ("server", "stream", "store", "limits")
+TABLES: Final = ("server", "stream", "store", "idempotency", "limits")
 """Sections that stand in the file once; the environment sets their keys, too."""
 LISTS: Final = ("key", "upstream", "model", "processor")
 """Sections that may stand in the file several times."""
@@ -210,19 +220,18 @@ REQUIRED: Final[Mapping[str, tuple[str, ...]]] = {
 
 _LATER_STREAM: Final = frozenset("retry on_disconnect detach_ttl write_timeout client_buffer compression".split())
 LATER: Final[Mapping[str, frozenset[str]]] = {
-    "": frozenset("key_defaults idempotency cache prices otel".split()),
+    "": frozenset("key_defaults cache prices otel".split()),
     "server": frozenset("tls_cert tls_key log_format keep_alive forwarded_allow_ips proxy_protocol".split()),
     "key": frozenset("models role expires requests_per_minute tokens_per_minute streams spend".split()),
     "stream": _LATER_STREAM,
-    "store": frozenset("sync limits_on_failure".split()),
+    "store": frozenset(("limits_on_failure",)),
+    "idempotency": frozenset(),
     "limits": frozenset("memory_high_water drains".split()),
     "upstream": frozenset("ca_file client_cert client_key proxy min_idle".split()),
     "model": _LATER_STREAM | frozenset("targets balance hedge_after price cache".split()),
     "processor": frozenset(),
 }
 """By section, and sections under "": names that are planned. They are refused as "not supported yet"."""
-LATER_FLAGS: Final = ("store",)
-"""Flags that are planned, and so are their variables."""
 
 
 def _defaults(kind: type[Any]) -> dict[str, Any]:
@@ -234,6 +243,7 @@ DEFAULTS: Final[Mapping[str, Mapping[str, Any]]] = {
     "key": {},
     "stream": _defaults(StreamSettings),
     "store": _defaults(StoreSettings),
+    "idempotency": _defaults(IdempotencySettings),
     "limits": _defaults(LimitSettings),
     "upstream": {**_defaults(UpstreamSettings), "headers": {}, "breaker": _BREAKER_DEFAULTS},
     "model": {"fallback": (), "fallback_on": {}, "prefill": False},

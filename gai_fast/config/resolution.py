@@ -20,6 +20,7 @@ from gai_fast.config.environment import (
 )
 from gai_fast.config.file import ConfigFile
 from gai_fast.config.keys import (
+    FLAGS,
     LISTS,
     SECTIONS,
     STREAM,
@@ -36,6 +37,7 @@ from gai_fast.processors import BadParameter, read_processor
 from gai_fast.providers import get_provider
 from gai_fast.settings import (
     BreakerSettings,
+    IdempotencySettings,
     KeySettings,
     LimitSettings,
     ModelSettings,
@@ -47,6 +49,7 @@ from gai_fast.settings import (
     UpstreamSettings,
     key_digest,
 )
+from gai_fast.stores import check_url
 
 DEFAULT_FILE: Final = Path("gai-fast.toml")
 """The file in the working directory that the command line reads where no other is named."""
@@ -67,6 +70,7 @@ class Loaded:
     keys: list[Table]
     stream: Table
     store: Table
+    idempotency: Table
     limits: Table
     upstreams: list[Table]
     models: list[Table]
@@ -107,16 +111,24 @@ def read(path: Path | None, *, environ: Environment | None = None, flags: Mappin
     for section, values in given.tables.items():
         values.update(variables(section, environ, problems))
     for name, value in (flags or {}).items():
-        if value is not None and (value := read_value(problems, "server", name, value, f"--{name}")) is not None:
-            given.tables["server"][name] = Value(value, f"--{name}")
+        section, key = FLAGS[name]
+        if value is not None and (value := read_value(problems, section, key, value, f"--{name}")) is not None:
+            given.tables[section][key] = Value(value, f"--{name}")
     if path is None:
         given.upstreams = usual_upstreams(environ, problems)
     folder = Path() if path is None else path.parent
     settings = _Resolution(given, environ, folder, problems).settings()
     problems.raise_if_any()
-    server, stream, store, limits = (given.tables[section] for section in TABLES)
-    lists = given.upstreams, given.models, given.processors
-    return Loaded(settings, path, server, given.keys, stream, store, limits, *lists)
+    tables = given.tables
+    return Loaded(
+        settings,
+        path,
+        **tables,
+        keys=given.keys,
+        upstreams=given.upstreams,
+        models=given.models,
+        processors=given.processors,
+    )
 
 
 @dataclass(slots=True)
@@ -194,7 +206,7 @@ class _Resolution:
         self._problems = problems
 
     def settings(self) -> Settings:
-        server, stream, store, limits = (self._given.tables[section] for section in TABLES)
+        server, stream, store, idempotency, limits = (self._given.tables[section] for section in TABLES)
         named = self._by_name("upstream", self._given.upstreams)
         upstreams = {name: made for name, table in named.items() if (made := self._upstream(table)) is not None}
         models = self._models(upstreams, named)
@@ -205,7 +217,8 @@ class _Resolution:
             server=ServerSettings(**_plain(server, but=("demo", "default_model"))),
             keys=self._keys(),
             stream=_stream(stream),
-            store=StoreSettings(**_plain(store)),
+            store=self._store(store),
+            idempotency=IdempotencySettings(**_plain(idempotency)),
             limits=LimitSettings(**_plain(limits)),
             processors=tuple(MappingProxyType(_plain(table)) for table in self._given.processors),
             upstreams=MappingProxyType(upstreams),
@@ -219,6 +232,12 @@ class _Resolution:
             self._check_model(settings, default_model.value, default_model.origin, "`default_model` in [server]")
         self._check_host(settings.server)
         return settings
+
+    def _store(self, table: Table) -> StoreSettings:
+        values = _plain(table)
+        if "url" in values:
+            values["url"] = check_url(values["url"], self._folder)
+        return StoreSettings(**values)
 
     def _by_name(self, section: str, tables: Iterable[Table]) -> dict[str, Table]:
         found: dict[str, Table] = {}

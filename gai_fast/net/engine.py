@@ -78,7 +78,7 @@ class Engine:
         self.guards: StreamGuards | None = None
         """Asked before a stream starts, where the server has limits."""
         self.timers = TimerWheel(loop)
-        self.store = open_store(settings.store, self.timers)
+        self.store = open_store(settings.store, self.timers, claim_ttl=settings.idempotency.ttl)
         """The logs of resumable streams."""
         self._loop = loop
         self._pools: dict[str, UpstreamPool] = {}

@@ -71,7 +71,7 @@ class Service:
         only_demo = all(get_provider(upstream.provider).recording for upstream in settings.upstreams.values())
         self.engine = engine
         self.guards = guards
-        self.operations = OperationRoutes(settings, metrics)
+        self.operations = OperationRoutes(settings, metrics, engine.store)
         handlers = Handlers(StreamRoutes(engine), self.operations)
         where = mount or Mount(on_loopback=True)
         self.router = Router(settings.server, handlers, metrics, where, keys=settings.keys, only_demo=only_demo)
@@ -113,8 +113,11 @@ def build_application(settings: Settings) -> web.Application:
 
     async def run(app: web.Application) -> AsyncIterator[None]:
         service = adapter.service = new_service(settings)
-        yield
-        await service.engine.close()
+        try:
+            await service.engine.store.open()
+            yield
+        finally:
+            await service.engine.close()
 
     app.cleanup_ctx.append(run)
     return app

@@ -142,8 +142,9 @@ class PrometheusSink(StreamCounts):
             yield CounterMetricFamily, name, about, labels, _counter_rows(models, attribute, label)
         for name, read in self._gauges.items():
             label, about = GAUGES[name]
-            rows = (((key,), value) for key, value in read().items())
-            yield CounterMetricFamily if name in _COUNTED else GaugeMetricFamily, name, about, (label,), rows
+            rows = (((key,) if label else (), value) for key, value in read().items())
+            kind = CounterMetricFamily if name in _COUNTED else GaugeMetricFamily
+            yield kind, name, about, (label,) if label else (), rows
 
 
 class _Families:
@@ -222,6 +223,7 @@ def engine_gauges(engine: Engine, refused: Mapping[str, int]) -> dict[str, Gauge
         "limited": lambda: dict(refused),
         "breaker_state": breaker_state,
         "upstream_connections": engine.connections,
+        "store_degraded": lambda: {"": float(engine.store.is_degraded)},
     }
 
 
@@ -232,8 +234,9 @@ GAUGES: Final = {
     "limited": ("limit", "Streams and connections that were refused."),
     "breaker_state": ("upstream", "0: closed, 1: probing with one request, 2: open."),
     "upstream_connections": ("upstream", "Open connections, idle ones included."),
+    "store_degraded": ("", "1: the store of resumable streams fails; 0: it works."),
 }
-"""The label and the description of each gauge."""
+"""The label and the description of each gauge; without a label it has one value."""
 _COUNTED: Final = frozenset({"limited"})
 """Those of them that are counters: they never fall."""
 _BUILD_LABELS: Final = ("version", "implementation", "modules", "python")

@@ -19,6 +19,7 @@ from gai_fast.server.replies import Reply, id_headers
 from gai_fast.server.scrape import Scrapes
 from gai_fast.server.streams import json_reply
 from gai_fast.settings import ModelSettings, Settings
+from gai_fast.stores import Store
 
 _ASSETS: Final = {
     "index.html": "text/html; charset=utf-8",
@@ -37,17 +38,18 @@ _CREATED_AT: Final = "1970-01-01T00:00:00Z"
 
 
 class OperationRoutes:
-    """Handlers for one configuration and the counts of its streams.
+    """Handlers for one configuration, the counts of its streams, and its store.
 
     Attributes:
         fast_lane: Whether streaming POSTs are answered without aiohttp.
         is_draining: The server has been asked to end.
     """
 
-    def __init__(self, settings: Settings, metrics: PrometheusSink) -> None:
+    def __init__(self, settings: Settings, metrics: PrometheusSink, store: Store) -> None:
         self.fast_lane = False
         self.is_draining = False
         self._settings = settings
+        self._store = store
         stream = settings.stream
         self._scrapes = Scrapes(metrics, high_water=stream.client_buffer, write_timeout=stream.write_timeout)
         self._assets = {name: files("gai_fast.server").joinpath("playground", name).read_bytes() for name in _ASSETS}
@@ -60,7 +62,8 @@ class OperationRoutes:
         """`GET /readyz`: the server accepts streams; 503 once it drains, so that load balancers turn to others."""
         if self.is_draining:
             return json_reply(incoming, {"status": "draining"}, status=503)
-        return json_reply(incoming, {"status": "ready", "upstreams": list(self._settings.upstreams)})
+        state = {"status": "ready", "upstreams": list(self._settings.upstreams), "durability": self._store.durability}
+        return json_reply(incoming, state)
 
     def metrics(self, incoming: Incoming) -> None:
         """`GET /metrics`, for Prometheus; OpenMetrics where its `Accept` asks for that."""

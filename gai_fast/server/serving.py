@@ -49,6 +49,7 @@ async def serve(settings: Settings, *, ready: Callable[[str], None], record: Pat
     Raises:
         CannotListen: The address cannot be bound.
         OpenAddress: Other machines would reach it.
+        StoreError: The store cannot be used.
     """
     stop, hurry = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -208,6 +209,7 @@ async def start(settings: Settings, record: Path | None = None, bound: Bound | N
         CannotListen: The address cannot be bound.
         OpenAddress: As `bind`.
         ExtensionError: `app` of `[server]` names no function.
+        StoreError: The store cannot be used.
     """
     extension = None if settings.server.app is None else load(settings.server.app)
     bound = bind(settings) if bound is None else bound
@@ -216,6 +218,7 @@ async def start(settings: Settings, record: Path | None = None, bound: Bound | N
         mount = Mount(on_loopback=bound.on_loopback)
         service = new_service(settings, mount)
         stack.push_async_callback(service.engine.close)
+        await service.engine.store.open()
         service.engine.record = record
         app = web.Application()
         if extension is not None:

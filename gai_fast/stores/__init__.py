@@ -1,46 +1,74 @@
-"""The stores of the logs of durable streams: a registration line each."""
+"""The stores of the logs of durable streams: a registration line each, loaded when first asked for."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Final
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Final
 
 from gai_fast.settings import StoreSettings
 from gai_fast.stores._base import Backlog, Claim, Ending, LogHeader, LogWatcher
-from gai_fast.stores.memory import Store, StreamLog
+from gai_fast.stores.backend import StoreError
+from gai_fast.stores.memory import StreamLog
 from gai_fast.stores.output import LoggedOutput
+from gai_fast.stores.store import Durability, Store
 from gai_fast.timers import Timers
 
 __all__ = [
     "STORES",
     "Backlog",
     "Claim",
+    "Durability",
     "Ending",
     "LogHeader",
     "LogWatcher",
     "LoggedOutput",
     "Store",
+    "StoreError",
     "StreamLog",
+    "check_url",
     "open_store",
 ]
 
-# By the scheme of `[store] url`.
-STORES: Final[Mapping[str, Callable[[StoreSettings, Timers], Store]]] = {
-    "memory": Store,
+# By the scheme of `[store] url`. A store's module has `URL`, an example; `check_url(url, folder)`, which returns the
+# URL as it is used; and `open_backend(settings)`.
+STORES: Final = {
+    "memory": "gai_fast.stores.memory",
+    "sqlite": "gai_fast.stores.sqlite",
+    "redis": "gai_fast.stores.redis",
+    "rediss": "gai_fast.stores.redis",
 }
 
 
-def open_store(settings: StoreSettings, timers: Timers) -> Store:
-    """Opens the store of the configuration.
+def check_url(url: str, folder: Path) -> str:
+    """Returns the URL of a store as it is used.
 
     Args:
-        settings: `[store]`.
-        timers: The loop's timers.
+        url: `[store] url`.
+        folder: The folder that a relative path starts from.
 
     Raises:
-        ValueError: No store has this scheme.
+        ValueError: No store has this URL; the text says what it must be, and repeats nothing of it.
     """
-    scheme = settings.url.partition("://")[0]
+    scheme = url.partition("://")[0]
     if scheme not in STORES:
-        raise ValueError(f"unknown store {scheme!r}; known: {', '.join(STORES)}")
-    return STORES[scheme](settings, timers)
+        known = ", ".join(f'"{example}"' for example in dict.fromkeys(_module(name).URL for name in STORES))
+        raise ValueError(f"must be the address of a store, such as {known}")
+    checked: str = _module(scheme).check_url(url, folder)
+    return checked
+
+
+def open_store(settings: StoreSettings, timers: Timers, *, claim_ttl: float) -> Store:
+    """Makes the store of the configuration; it must be opened before it is used.
+
+    Args:
+        settings: `[store]`; its URL is one that `check_url` returned.
+        timers: The loop's timers.
+        claim_ttl: Seconds for which an idempotency key is taken.
+    """
+    backend = _module(settings.url.partition("://")[0]).open_backend(settings)
+    return Store(settings, timers, backend, claim_ttl=claim_ttl)
+
+
+def _module(scheme: str) -> Any:
+    return import_module(STORES[scheme])

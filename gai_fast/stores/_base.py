@@ -111,6 +111,25 @@ class LogWatcher(Protocol):
         """Nothing more comes: the log has ended, or its writer is gone."""
 
 
+class LogGate(Protocol):
+    """Decides when what is appended to a log can be read. No call may raise."""
+
+    def append(self, piece: bytes, last_seq: int) -> None:
+        """A piece comes: sooner or later it calls `StreamLog.publish`, in order.
+
+        Args:
+            piece: Whole frames, at least one.
+            last_seq: The number of the last event in it.
+        """
+
+    def end(self, ending: Ending) -> None:
+        """The log ends: after the last piece it calls `StreamLog.finish`.
+
+        Args:
+            ending: How the stream ended.
+        """
+
+
 def frames_after(block: bytes, header: LogHeader, after: int) -> bytes:
     """Returns the frames of a block that come after an event: none, all, or those from the edge of a frame on.
 

@@ -15,13 +15,16 @@ Owns how many bytes of one stream and of all are kept, and for how long after a 
 from __future__ import annotations
 
 from collections import deque
+from pathlib import Path
 from typing import Final
 
 from gai_fast.errors import Error
 from gai_fast.limits import LIMITS
 from gai_fast.settings import StoreSettings
-from gai_fast.stores._base import Backlog, Ending, LogHeader, LogWatcher, frames_after, text_through
+from gai_fast.stores._base import Backlog, Ending, LogGate, LogHeader, LogWatcher, frames_after, text_through
 from gai_fast.timers import Timer, Timers
+
+URL: Final = "memory://"
 
 _PIECE_COST: Final = LIMITS.log_piece_cost
 _BLOCKS: Final = 8
@@ -39,6 +42,7 @@ class StreamLog:
         ending: How the stream ended; `None`: it has not, or nobody knows how (`broken`).
         broken: The writer is gone without an end, and nothing more comes; `None`: it is not.
         is_degraded: The durable copy of the log is behind or incomplete; never where the store has none.
+        gate: Gets what is appended, and publishes it; `None`: it is published at once.
     """
 
     __slots__ = (
@@ -52,6 +56,7 @@ class StreamLog:
         "_watchers",
         "broken",
         "ending",
+        "gate",
         "header",
         "is_degraded",
         "last_seq",
@@ -63,6 +68,7 @@ class StreamLog:
         self.ending: Ending | None = None
         self.broken: Error | None = None
         self.is_degraded = False
+        self.gate: LogGate | None = None
         self._memory = memory
         self._watchers: tuple[LogWatcher, ...] = ()  # never changed in place: a watcher may leave while all are called
         self._blocks: deque[tuple[bytes, int]] = deque()  # bytes, and the number of the last event in them
@@ -76,6 +82,11 @@ class StreamLog:
     def size(self) -> int:
         """Bytes in use, with the cost of keeping them."""
         return self._kept + self._gathered
+
+    @property
+    def lost(self) -> int:
+        """The number of the last event that was dropped; 0: none."""
+        return self._lost
 
     @property
     def is_over(self) -> bool:
@@ -92,6 +103,13 @@ class StreamLog:
             last_seq: The number of the last event in it, larger than that of the piece before.
             at_ms: When it was written, in milliseconds since the epoch.
         """
+        if self.gate is None:
+            self.publish(piece, last_seq)
+        else:
+            self.gate.append(piece, last_seq)
+
+    def publish(self, piece: bytes, last_seq: int) -> None:
+        """Keeps a piece, and tells the watchers; as `append`, past the gate."""
         memory = self._memory
         cost = len(piece) + _PIECE_COST
         if self._gathered + cost > memory.block:
@@ -114,6 +132,13 @@ class StreamLog:
         Args:
             ending: How the stream ended.
         """
+        if self.gate is None:
+            self.finish(ending)
+        else:
+            self.gate.end(ending)
+
+    def finish(self, ending: Ending) -> None:
+        """Ends the log; as `end`, past the gate."""
         if not self.is_over:
             self.ending = ending
             self._end()
@@ -134,6 +159,20 @@ class StreamLog:
         watchers, self._watchers = self._watchers, ()
         for watcher in watchers:
             watcher.ended()
+
+    def skip(self, last_seq: int, text: str | None) -> None:
+        """Begins a log after an event, in place of all before it.
+
+        Args:
+            last_seq: The event's number.
+            text: The visible text up to it; `None`: nobody has it.
+        """
+        self.last_seq = self._lost = last_seq
+        before = 0 if self._text is None else len(self._text)
+        self._text = None if text is None else text.encode()
+        added = (0 if self._text is None else len(self._text)) - before
+        self._kept += added
+        self._memory.size += added
 
     # -- followers --
 
@@ -271,6 +310,14 @@ class LogMemory:
         """Returns the log of a stream, if there is one."""
         return self._logs.get(stream_id)
 
+    def forget(self, log: StreamLog) -> None:
+        """Drops a log before its time: it is a mirror, which can be made anew."""
+        if self._logs.get(log.header.stream_id) is log:
+            del self._logs[log.header.stream_id]
+            self.size -= log.size
+            if log.is_over:
+                self._ended = deque(each for each in self._ended if each[1] is not log)
+
     def clear(self) -> None:
         """Drops everything."""
         if self._timer is not None:
@@ -322,33 +369,12 @@ class LogMemory:
             self._forget_first()
 
 
-class Store:
-    """The logs of all streams that this process can reach: those in its memory.
+def check_url(url: str, _folder: Path) -> str:
+    """Returns the URL of this store; there is one."""
+    if url != URL:
+        raise ValueError(f'must be "{URL}": the memory has no address')
+    return url
 
-    Args:
-        settings: `[store]`.
-        timers: The loop's timers.
-    """
 
-    def __init__(self, settings: StoreSettings, timers: Timers) -> None:
-        self.memory = LogMemory(settings, timers)
-        self.is_degraded = False
-
-    async def open(self) -> None:
-        """Makes the store ready; called before the first stream."""
-
-    async def close(self) -> None:
-        """Drops everything."""
-        self.memory.clear()
-
-    def create(self, header: LogHeader) -> StreamLog:
-        """Makes the log of a stream that begins; as `LogMemory.create`."""
-        return self.memory.create(header)
-
-    def find_here(self, stream_id: str) -> StreamLog | None:
-        """Returns the log of a stream that is in the memory of this process."""
-        return self.memory.find(stream_id)
-
-    async def find(self, stream_id: str) -> StreamLog | None:
-        """Returns the log of a stream; `None` where there is none, or no longer."""
-        return self.memory.find(stream_id)
+def open_backend(_settings: StoreSettings) -> None:
+    """Nothing is kept outside the memory of this process."""

@@ -117,7 +117,7 @@ class TestCommand:
             (["--host", "0.0.0.0"], "error: --host: 0.0.0.0 is open to other machines"),
             (["--workers", "2"], "not supported yet"),
             (["--port", "65536"], "is not in the range"),
-            (["--store", "memory://"], "--store is not supported yet"),
+            (["--store", "postgres://h"], "error: --store: `url` in [store] must be the address of a store"),
             (["--prot", "1"], "No such option '--prot'"),
             (["-c", "none.toml"], "none.toml: cannot be read"),
             (["--app", "shop"], 'error: --app: `app` in [server] must be "module:function"'),

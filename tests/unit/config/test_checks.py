@@ -88,22 +88,28 @@ class TestHeaders:
 
 
 class TestStore:
-    @pytest.mark.parametrize("url", ["sqlite:///a.db", "sqlite:////var/a.db", "redis://:secret@h/0", "rediss://h"])
-    def test_a_store_whose_time_has_not_come_is_not_supported_yet(self, folder: Folder, url: str) -> None:
-        [told] = folder.problems(f'[store]\nurl = "{url}"')
-        scheme = url.partition(":")[0]
-        assert told == f"gai-fast.toml:2: `url` in [store] names a store, {scheme}, that is not supported yet"
+    @pytest.mark.parametrize("url", ["memory://", "redis://:secret@h/0", "rediss://h"])
+    def test_the_address_of_a_server_is_kept_as_it_is(self, folder: Folder, url: str) -> None:
+        assert folder.read(f'[store]\nurl = "{url}"').settings.store.url == url
 
     @pytest.mark.parametrize(
         ("line", "problem"),
         [
-            ('url = "memory"', 'must be "memory://"'),
-            ('url = "memory://x"', 'must be "memory://"'),
-            ('url = "memroy://:secret@h"', 'must be "memory://"'),
+            ('url = "memory"', 'must be "memory://": the memory has no address'),
+            ('url = "memory://x"', 'must be "memory://": the memory has no address'),
+            (
+                'url = "memroy://:secret@h"',
+                'must be the address of a store, such as "memory://", "sqlite:///gai-fast.db", "redis://127.0.0.1:6379/0"',
+            ),
+            ('url = "sqlite://secret.db"', 'must name a file: "sqlite:///relative.db" or "sqlite:////absolute.db"'),
+            (
+                'url = "redis://:secret@h:none"',
+                'must be "redis://[user[:password]@]host[:port][/database]", such as "redis://127.0.0.1:6379/0"',
+            ),
             ("ttl = -1", "must be seconds, 0 or more, at most 10000000, not -1"),
             ("max_bytes = 65535", "must be a whole number, at least 65536, not 65535"),
             ("max_stream_bytes = 4095", "must be a whole number, at least 4096, not 4095"),
-            ('sync = "batched"', "is not supported yet"),
+            ('sync = "always"', "must be batched or before_send, not 'always'"),
         ],
     )
     def test_a_mistake_in_the_store_is_told_without_a_password(self, folder: Folder, line: str, problem: str) -> None:

@@ -10,6 +10,11 @@ from gai_fast.config import FLAGS, ConfigError, load, wants_color
 from gai_fast.settings import ServerSettings
 from tests.unit.config.folders import UPSTREAM, Folder
 
+STORES = (
+    "`url` in [store] must be the address of a store, such as "
+    '"memory://", "sqlite:///gai-fast.db", "redis://127.0.0.1:6379/0"'
+)
+
 
 class TestVariables:
     @pytest.mark.parametrize(
@@ -32,10 +37,11 @@ class TestVariables:
 
     @pytest.mark.parametrize("name", FLAGS)
     def test_a_flag_has_a_variable_of_only_the_keys_name(self, folder: Folder, name: str) -> None:
-        text = {"host": "127.0.0.5", "app": "shop:extend"}.get(name, "1")
-        for variable in (f"GAI_FAST_{name.upper()}", f"GAI_FAST_SERVER__{name.upper()}"):
+        text = {"host": "127.0.0.5", "app": "shop:extend", "store": "redis://h"}.get(name, "1")
+        section, key = FLAGS[name]
+        for variable in (f"GAI_FAST_{name.upper()}", f"GAI_FAST_{section.upper()}__{key.upper()}"):
             settings = folder.read("", {variable: text}).settings
-            assert str(getattr(settings.server, name)) == text
+            assert str(getattr(getattr(settings, section), key)) == text
 
     def test_an_empty_variable_counts_as_unset(self, folder: Folder) -> None:
         assert folder.read("[server]\nport = 1", {"GAI_FAST_PORT": ""}).settings.server.port == 1
@@ -48,9 +54,9 @@ class TestVariables:
             ("GAI_FAST_SERVER__PROT", "no such setting; did you mean GAI_FAST_SERVER__PORT?"),
             ("GAI_FAST_STREEM__USAGE", "no such setting; did you mean GAI_FAST_STREAM__USAGE?"),
             ("GAI_FAST_STREAM__RETRY", "not supported yet"),
-            ("GAI_FAST_STORE__URL", '`url` in [store] must be "memory://"'),
-            ("GAI_FAST_IDEMPOTENCY__TTL", "not supported yet"),
-            ("GAI_FAST_STORE", "not supported yet"),
+            ("GAI_FAST_STORE__URL", STORES),
+            ("GAI_FAST_CACHE__TTL", "not supported yet"),
+            ("GAI_FAST_STORE", STORES),
             ("GAI_FAST_UPSTREAM__NAME", "[[upstream]] is set in the file only"),
             ("GAI_FAST_SERVER__PORT", "`port` in [server] must be a whole number, 0 to 65535, not '1e3'"),
         ],

@@ -8,14 +8,14 @@ import msgspec
 import pytest
 
 from gai_fast.cli.config import toml
-from gai_fast.config import DEFAULTS, LATER, LISTS, SECTIONS
+from gai_fast.config import DEFAULTS, LATER, LISTS, SECTIONS, TABLES
 from gai_fast.config.keys import title
 from gai_fast.processors import PROCESSORS, parameters
 from tests.unit.config.folders import KEY, MODEL, UPSTREAM, Folder
 
 
 def test_every_key_has_its_default_in_the_settings() -> None:
-    for section in ("server", "stream", "store", "limits"):
+    for section in TABLES:
         assert set(SECTIONS[section]) <= set(DEFAULTS[section])
 
 
@@ -24,7 +24,7 @@ def test_no_key_is_both_supported_and_refused() -> None:
         assert not later & set(SECTIONS.get(section, SECTIONS))
 
 
-@pytest.mark.parametrize("section", ["key_defaults", "idempotency", "cache"])
+@pytest.mark.parametrize("section", ["key_defaults", "cache"])
 def test_a_section_whose_time_has_not_come_is_not_supported_yet(folder: Folder, section: str) -> None:
     [told] = folder.problems(f"[{section}]")
     assert told.startswith("gai-fast.toml:1: ")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -14,6 +14,9 @@ from gai_fast.server.incoming import Incoming
 from gai_fast.server.metrics import PrometheusSink
 from gai_fast.server.operations import OperationRoutes
 from gai_fast.settings import ModelSettings, Settings, UpstreamSettings
+from gai_fast.stores import open_store
+from gai_fast.timers import TimerWheel
+from tests.unit.net.fakes import FakeTime
 from tests.unit.server import requests
 
 UPSTREAM = UpstreamSettings("up", "openai", "http://x")
@@ -27,7 +30,8 @@ def incoming(tail: str = "") -> Incoming:
 
 
 def routes(settings: Settings = SETTINGS) -> OperationRoutes:
-    return OperationRoutes(settings, PrometheusSink(settings.models))
+    store = open_store(settings.store, cast("TimerWheel", FakeTime()), claim_ttl=60)
+    return OperationRoutes(settings, PrometheusSink(settings.models), store)
 
 
 def answer(name: str, tail: str = "", settings: Settings = SETTINGS) -> Any:
@@ -42,7 +46,7 @@ def answer(name: str, tail: str = "", settings: Settings = SETTINGS) -> Any:
 
 def test_health_and_version() -> None:
     assert answer("healthz") == {"status": "ok"}
-    assert answer("readyz") == {"status": "ready", "upstreams": ["up"]}
+    assert answer("readyz") == {"status": "ready", "upstreams": ["up"], "durability": "memory"}
     version = answer("version")
     assert version.keys() == {"version", "implementation", "modules", "python", "fast_lane"}
     assert (version["version"], version["implementation"]) == (__version__, IMPLEMENTATION)

@@ -81,7 +81,7 @@ async def test_every_route_of_the_contract_that_has_come_is_there() -> None:
     settings = Settings(upstreams={"demo": demo}, models={"demo": ModelSettings("demo", demo, "demo")})
     engine = Engine(settings, asyncio.get_running_loop())
     metrics = PrometheusSink([])
-    handlers = Handlers(StreamRoutes(engine), OperationRoutes(settings, metrics))
+    handlers = Handlers(StreamRoutes(engine), OperationRoutes(settings, metrics, engine.store))
     table = Router(settings.server, handlers, metrics, Mount(True), only_demo=True)
     for route in ROUTES:
         path = f"{route.path}x" if route.is_prefix else route.path

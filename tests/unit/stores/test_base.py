@@ -5,10 +5,8 @@ from __future__ import annotations
 import pytest
 
 from gai_fast.formats import Framing, StreamContext, get_format
-from gai_fast.settings import StoreSettings
-from gai_fast.stores import LogHeader, open_store
+from gai_fast.stores import LogHeader
 from gai_fast.stores._base import frames_after, text_through
-from gai_fast.timers import TimerWheel
 
 ID = "AbCdEfGhIjKlMnOpQrStUv"
 TEXTS = ["a", 'he said "seq":9 and', f"id: {ID}.1\n\nid: {ID}.9\n", '{"seq":1}', "ü\u2028", ""]
@@ -80,12 +78,6 @@ def test_only_ids_of_the_stream_itself_are_positions() -> None:
     other = LogHeader(ID.swapcase(), "", "m", "gai", "sse")
     block = b"".join(pieces)
     assert frames_after(block, other, 3) is block
-
-
-def test_a_store_is_found_by_its_scheme(timers: TimerWheel) -> None:
-    assert type(open_store(StoreSettings(), timers)).__name__ == "Store"
-    with pytest.raises(ValueError, match="unknown store 'nosuch'; known: memory"):
-        open_store(StoreSettings(url="nosuch://"), timers)
 
 
 def test_the_text_of_a_stream_is_what_its_client_would_have() -> None:

@@ -6,6 +6,7 @@ import gc
 import random
 import tracemalloc
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Literal
 
 import pytest
@@ -15,7 +16,7 @@ from gai_fast.errors import Error
 from gai_fast.limits import KIB, LIMITS, MIB
 from gai_fast.settings import StoreSettings
 from gai_fast.stores import Backlog, Ending, LogHeader
-from gai_fast.stores.memory import LogMemory, Store, StreamLog
+from gai_fast.stores.memory import LogMemory, StreamLog, check_url
 from gai_fast.timers import TimerWheel
 from tests.unit.net.fakes import FakeTime
 
@@ -464,16 +465,68 @@ def test_a_log_of_another_format_has_no_text(make: Make) -> None:
     assert log.read(0, ALL) == Backlog([], 3, 3, None)
 
 
-# ---- the store -------------------------------------------------------------------------------------------------------
+# ---- logs of other processes -----------------------------------------------------------------------------------------
 
 
-async def test_the_store_in_memory_finds_what_it_made_until_it_is_closed(timers: TimerWheel) -> None:
-    store = Store(StoreSettings(), timers)
-    await store.open()
-    log = store.create(LogHeader("s", "", "m", "gai", "sse"))
-    assert store.find_here("s") is log
-    assert await store.find("s") is log
-    assert await store.find("t") is None
-    assert not store.is_degraded
-    await store.close()
-    assert store.find_here("s") is None
+async def test_a_log_may_begin_after_what_is_lost(make: Make) -> None:
+    memory = make()
+    log = begin(memory)
+    log.skip(10, "what was said")
+    assert (log.lost, log.last_seq) == (10, 10)
+    fill(log, 11, 20)
+    backlog = log.read(3, 10**9)
+    assert (backlog.lost, backlog.text) == (10, "what was said")
+    assert b"".join(backlog.pieces) == b"".join(frame(seq) for seq in range(11, 21))
+    assert log.read(15, 10**9).lost == 0
+    other = begin(memory, "other")
+    other.skip(10, None)
+    assert other.read(0, 10**9).text is None
+
+
+async def test_a_forgotten_log_is_not_found_and_takes_no_room(make: Make, time: FakeTime) -> None:
+    memory = make(ttl=600)
+    running, ended, kept = begin(memory), begin(memory, "ended"), begin(memory, "kept")
+    for log in (ended, kept):
+        fill(log, 1, 10)
+        log.end(FINISHED)
+    for log in (running, ended, ended):
+        memory.forget(log)
+    assert memory.find("s") is None
+    assert memory.find("ended") is None
+    assert memory.find("kept") is kept
+    assert memory.size == kept.size
+    time.advance(601)
+    assert memory.size == 0
+
+
+# ---- a gate ----------------------------------------------------------------------------------------------------------
+
+
+async def test_a_gate_decides_when_a_piece_can_be_read(make: Make) -> None:
+    class Gate:
+        def __init__(self) -> None:
+            self.held: list[tuple[bytes, int]] = []
+            self.ending: Ending | None = None
+
+        def append(self, piece: bytes, last_seq: int) -> None:
+            self.held.append((piece, last_seq))
+
+        def end(self, ending: Ending) -> None:
+            self.ending = ending
+
+    log = begin(make())
+    log.gate = gate = Gate()
+    said = fill(log, 1, 3)
+    log.end(FINISHED)
+    assert (log.last_seq, log.ending, gate.ending) == (0, None, FINISHED)
+    for piece, last_seq in gate.held:
+        log.publish(piece, last_seq)
+    log.finish(FINISHED)
+    assert b"".join(log.read(0, 10**9).pieces) == said
+    assert log.ending == FINISHED
+
+
+def test_the_memory_has_one_address() -> None:
+    assert check_url("memory://", Path()) == "memory://"
+    with pytest.raises(ValueError, match='must be "memory://": the memory has no address'):
+        check_url("memory://host", Path())

@@ -10,7 +10,7 @@ from gai_fast.events import Event
 from gai_fast.formats import Framing, StreamContext, StreamEncoder, get_format
 from gai_fast.settings import StoreSettings
 from gai_fast.stores import Ending, LogHeader
-from gai_fast.stores.memory import Store, StreamLog
+from gai_fast.stores.memory import LogMemory, StreamLog
 from gai_fast.stores.output import LoggedOutput
 from gai_fast.timers import TimerWheel
 
@@ -25,7 +25,7 @@ class Stream:
     def __init__(self, timers: TimerWheel, framing: Framing = "sse", name: str = "gai") -> None:
         context = StreamContext(ID, "r", None, "m", lambda: 1, ids=True, retry_ms=3000)
         self.encoder: StreamEncoder = get_format(name).encoder(framing, context)
-        self.log: StreamLog = Store(StoreSettings(), timers).create(LogHeader(ID, "", "m", name, framing))
+        self.log: StreamLog = LogMemory(StoreSettings(), timers).create(LogHeader(ID, "", "m", name, framing))
         self.output = LoggedOutput(self.encoder, self.log, lambda: 1)
         self.sent = b""
 

@@ -1,0 +1,260 @@
+"""What keeps the durable copies of logs, and idempotency claims, outside this process: a file, or a server.
+
+Owns the interface of every such store, and the words for how one fails. Knows no loop, no client, and nothing of the
+bytes of a record.
+
+1. A copy of a log consists of its header, its records in order, the text of what was dropped, and its end. A record
+   tells which event it begins after, so a reader sees a hole.
+2. Every change can be written again after a failure: what is there already stays as it is.
+3. One worker writes a copy: the one that runs the stream. It holds a lease; a copy without an end whose worker has none
+   is never continued.
+4. Errors are `StoreError`, with a text of our own: no address's password, and no word of another's error message.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Literal, NamedTuple
+
+import orjson
+
+from gai_fast.errors import GaiFastError
+from gai_fast.stores._base import Claim, Ending, LogHeader
+
+Fault = Literal["unreachable", "refused", "read_only", "full", "busy", "damaged", "unsuitable"]
+
+
+class StoreError(GaiFastError):
+    """A store that cannot be used. At start the server refuses to run; later it goes on without the store.
+
+    Args:
+        fault: What is the matter: it does not answer, it does not let us in, it cannot be written, it has no room, it
+            is loading or locked, its content is damaged, it is no store of ours.
+        text: One line for the operator, without a secret.
+    """
+
+    def __init__(self, fault: Fault, text: str) -> None:
+        super().__init__(text)
+        self.fault: Fault = fault
+
+
+class Record(NamedTuple):
+    """Successive pieces of a log, joined.
+
+    Args:
+        after: The number of the last event of the record before; 0: it is the first.
+        last_seq: The number of the last event in it.
+        at_ms: When the last piece was written, in milliseconds since the epoch.
+        piece: Whole frames.
+    """
+
+    after: int
+    last_seq: int
+    at_ms: int
+    piece: bytes
+
+
+class Gap(NamedTuple):
+    """What is left of the beginning that a log has dropped.
+
+    Args:
+        lost: The number of the last dropped event.
+        text: The visible text since the gap before, or of all that was dropped; `None`: nobody has it any more.
+        is_whole: Whether `text` is that of all that was dropped.
+    """
+
+    lost: int
+    text: str | None
+    is_whole: bool
+
+
+class Change(NamedTuple):
+    """What is new of one stream. Parts that are `None` stay as they are.
+
+    Args:
+        stream_id: The stream's id.
+        header: Begins the copy.
+        worker: With `header`: the name of the worker that writes.
+        records: Are added, in order.
+        gap: Records that end up to it are dropped.
+        ending: Ends the copy.
+        last_seq: With `ending`: the number of the last event.
+        keep: Seconds from now for which the copy is kept; given with `header`.
+        is_dropped: The copy is removed; nothing else is given.
+    """
+
+    stream_id: str
+    header: LogHeader | None = None
+    worker: str = ""
+    records: Sequence[Record] = ()
+    gap: Gap | None = None
+    ending: Ending | None = None
+    last_seq: int = 0
+    keep: float | None = None
+    is_dropped: bool = False
+
+
+class News(NamedTuple):
+    """What a copy has after an event.
+
+    Args:
+        records: In order; perhaps not all of them.
+        ending: How the stream ended; only with its last record, or after it.
+        is_damaged: What follows them cannot be read.
+        has_more: Whether there may be more by now.
+    """
+
+    records: list[Record]
+    ending: Ending | None = None
+    is_damaged: bool = False
+    has_more: bool = False
+
+
+class Copy(NamedTuple):
+    """The durable copy of a log, from its beginning.
+
+    Args:
+        header: Describes the stream.
+        worker: The name of the worker that writes it.
+        lost: The number of the last event that was dropped; 0: none.
+        text: The visible text up to `lost`; `None`: nobody has it.
+        news: What follows.
+    """
+
+    header: LogHeader
+    worker: str
+    lost: int
+    text: str | None
+    news: News
+
+
+class Backend(ABC):
+    """A store outside this process. All methods but `close` raise `StoreError`; none may be called before `open`."""
+
+    @abstractmethod
+    async def open(self) -> None:
+        """Connects, and makes sure that the store can be read and written."""
+
+    @abstractmethod
+    async def close(self) -> None:
+        """Releases everything."""
+
+    @abstractmethod
+    async def write(self, changes: Sequence[Change]) -> Collection[str]:
+        """Writes changes, each stream's in order; after a failure all of them may be written again.
+
+        Returns:
+            The ids of streams whose copy is not there, so that nothing was written of them: the store has lost it.
+        """
+
+    @abstractmethod
+    async def load(self, stream_id: str) -> Copy | None:
+        """Returns the copy of a log; `None` where there is none."""
+
+    @abstractmethod
+    async def tail(self, positions: Mapping[str, int], wait: float) -> Mapping[str, News]:
+        """Returns what is new of some copies, as soon as there is something.
+
+        Args:
+            positions: By stream id, the number of the last event that is known.
+            wait: Seconds after which nothing is returned; it may be less.
+        """
+
+    @abstractmethod
+    async def leased(self, workers: Collection[str]) -> Collection[str]:
+        """Returns those of the workers that have their lease."""
+
+    @abstractmethod
+    async def kept(self, stream_ids: Collection[str]) -> Collection[str]:
+        """Returns those of the streams whose copy is there."""
+
+    @abstractmethod
+    async def renew(self, worker: str) -> None:
+        """Renews the lease of a worker for `limits.lease` seconds."""
+
+    @abstractmethod
+    async def give_up(self, worker: str) -> None:
+        """Ends the lease of a worker that stops."""
+
+    @abstractmethod
+    async def sweep(self) -> bool:
+        """Removes some of what is past its time; returns whether there is more."""
+
+    @abstractmethod
+    async def claim(self, key: str, claim: Claim, ttl: float) -> Claim | None:
+        """Takes a key; atomic over all processes.
+
+        Args:
+            key: A digest.
+            claim: Who takes it.
+            ttl: Seconds for which it is taken.
+
+        Returns:
+            The claim that stands; `None`: the key was free, or is this claim's.
+        """
+
+    @abstractmethod
+    async def release(self, key: str, stream_id: str) -> bool:
+        """Frees a key if this stream has it; returns whether it had."""
+
+
+def header_text(header: LogHeader, worker: str) -> bytes:
+    """Writes a header, for `read_header`."""
+    return orjson.dumps([worker, *header])
+
+
+def read_header(text: bytes) -> tuple[LogHeader, str]:
+    """Returns the header and the worker that `header_text` wrote.
+
+    Raises:
+        StoreError: It is something else.
+    """
+    try:
+        worker, *fields = orjson.loads(text)
+        return LogHeader(*fields), str(worker)
+    except (ValueError, TypeError):
+        raise StoreError("damaged", "the header of a stream cannot be read") from None
+
+
+def ending_text(ending: Ending) -> bytes:
+    """Writes an end, for `read_ending`."""
+    return orjson.dumps([*ending])
+
+
+def read_ending(text: bytes) -> Ending:
+    """Returns the end that `ending_text` wrote.
+
+    Raises:
+        StoreError: It is something else.
+    """
+    try:
+        return Ending(*orjson.loads(text))
+    except (ValueError, TypeError):
+        raise StoreError("damaged", "the end of a stream cannot be read") from None
+
+
+def gap_text(gap: Gap) -> bytes:
+    """Writes the text of a gap, for `join_gaps`."""
+    if gap.text is None:
+        return b"-"
+    return (b"=" if gap.is_whole else b"+") + gap.text.encode()
+
+
+def join_gaps(gaps: Iterable[tuple[int, bytes]]) -> tuple[int, str | None]:
+    """Returns the last event of all gaps of a copy, and the text up to it.
+
+    Args:
+        gaps: `lost` and what `gap_text` wrote, in any order.
+    """
+    last = 0
+    text: list[bytes] | None = []
+    for lost, written in sorted(gaps):
+        last = lost
+        if written == b"-":
+            text = None
+        elif written.startswith(b"="):
+            text = [written[1:]]
+        elif text is not None:
+            text.append(written[1:])
+    return last, None if text is None else b"".join(text).decode()

@@ -1,0 +1,92 @@
+"""The idempotency keys of `memory://`, and how many keys this process may hold in any store.
+
+Owns both bounds. Knows no store outside the process.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Final
+
+from gai_fast.errors import Error
+from gai_fast.limits import LIMITS
+from gai_fast.stores._base import Claim
+
+_STEPS: Final = 256
+"""Parts of the time for which a key is taken that are told apart."""
+
+
+class ClaimBudget:
+    """How many keys this process has taken that are still taken.
+
+    Args:
+        ttl: Seconds for which a key is taken.
+        clock: Monotonic seconds.
+    """
+
+    def __init__(self, ttl: float, clock: Callable[[], float]) -> None:
+        self._ttl = ttl
+        self._clock = clock
+        self._step = ttl / _STEPS
+        self._taken: deque[list[float]] = deque()  # until when, and how many: one entry for each step of time
+        self._count = 0
+
+    def take(self) -> None:
+        """Counts one more key.
+
+        Raises:
+            Overloaded: There are `limits.claims` of them.
+        """
+        now = self._clock()
+        while self._taken and self._taken[0][0] <= now:
+            self._count -= int(self._taken.popleft()[1])
+        if self._count >= LIMITS.claims:
+            raise Error("overloaded", "there is no room for another idempotency key", reason="store")
+        due = now + self._ttl
+        if not self._taken or due - self._taken[-1][0] >= self._step:
+            self._taken.append([due + self._step, 0])
+        self._taken[-1][1] += 1
+        self._count += 1
+
+    def give_back(self) -> None:
+        """Counts one key less."""
+        if self._taken and self._taken[-1][1]:
+            self._taken[-1][1] -= 1
+            self._count -= 1
+
+
+class MemoryClaims:
+    """The keys of one process, gone with it.
+
+    Args:
+        ttl: Seconds for which a key is taken.
+        clock: Monotonic seconds.
+    """
+
+    def __init__(self, ttl: float, clock: Callable[[], float]) -> None:
+        self._ttl = ttl
+        self._clock = clock
+        self._claims: dict[str, tuple[Claim, float]] = {}  # in the order in which they were taken
+
+    def __len__(self) -> int:
+        return len(self._claims)
+
+    def claim(self, key: str, claim: Claim) -> Claim | None:
+        """Takes a key; returns the claim that stands, or `None` where the key was free or is this claim's."""
+        now = self._clock()
+        while self._claims:
+            first = next(iter(self._claims))
+            if self._claims[first][1] > now:
+                break
+            del self._claims[first]
+        standing = self._claims.setdefault(key, (claim, now + self._ttl))[0]
+        return None if standing == claim else standing
+
+    def release(self, key: str, stream_id: str) -> bool:
+        """Frees a key if this stream has it; returns whether it had."""
+        standing = self._claims.get(key)
+        if standing is None or standing[0].stream_id != stream_id:
+            return False
+        del self._claims[key]
+        return True

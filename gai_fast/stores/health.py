@@ -1,0 +1,63 @@
+"""Whether the store outside this process works, as those that use it found out.
+
+Owns when the operator is warned of it, and that a store which has just failed is not asked by everybody at once.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Final
+
+from gai_fast.errors import Error
+from gai_fast.limits import LIMITS
+from gai_fast.stores.backend import StoreError
+
+_UNREADABLE: Final = ("unreachable", "refused", "busy")
+
+logger = logging.getLogger("gai_fast.store")
+
+
+class Health:
+    """The state of one store.
+
+    Args:
+        clock: Monotonic seconds.
+    """
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self.problem: StoreError | None = None
+        """The failure since which nothing has succeeded; `None`: the store works."""
+        self._clock = clock
+        self._failed_at = 0.0
+        self._silent_until = clock()
+
+    def failed(self, problem: StoreError) -> None:
+        """A call failed. The operator is warned, at most once in `limits.warning_interval`."""
+        now = self._clock()
+        if self.problem is None and now >= self._silent_until:
+            self._silent_until = now + LIMITS.warning_interval
+            logger.warning("the store is degraded: %s", problem)
+        self.problem = problem
+        self._failed_at = now
+
+    def worked(self) -> None:
+        """A call succeeded."""
+        if self.problem is not None:
+            self.problem = None
+            logger.info("the store works again")
+
+    def check(self) -> None:
+        """Refuses what needs an answer of the store while it keeps failing.
+
+        Raises:
+            Overloaded: It could not even be read less than `limits.store_retry` ago.
+        """
+        is_recent = self._clock() - self._failed_at < LIMITS.store_retry
+        if self.problem is not None and self.problem.fault in _UNREADABLE and is_recent:
+            raise out_of_reach()
+
+
+def out_of_reach() -> Error:
+    """The error of a request that needs the store; the operator's log tells more than a client may know."""
+    return Error("overloaded", "the store of the streams is out of reach", reason="store")

@@ -1,0 +1,430 @@
+"""Copies the logs of this process to the store, behind the streams' backs.
+
+Owns what is written when, what waits for the store, and what becomes of it while the store fails.
+
+1. A log never waits for its copy, and no failure of the store reaches a stream. What is new of all logs is gathered for
+   `limits.journal_interval` and written as one batch.
+2. What waits has a limit per stream and one for all. Beyond it a copy is *behind*: its pieces are no longer kept for
+   it, and once the store answers it is read from the log itself, as by any follower.
+3. A copy drops what its log has dropped, and keeps the text of that. What the log dropped before it was written is a
+   gap in the copy, too, never a hole.
+4. A failed batch is written again, as it was, at growing intervals; until it succeeds the journal is degraded, and so
+   is every log that is not written to its end.
+5. A log that its process has forgotten before it was written has no copy: what is there of it is removed.
+6. With `before_send` the journal stands in front of the log: a piece can be read once the store has it. While the store
+   fails, pieces pass at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+import zlib
+from collections import deque
+from collections.abc import Callable, Collection, Sequence
+from typing import Final
+
+from gai_fast.limits import LIMITS
+from gai_fast.settings import StoreSettings
+from gai_fast.stores._base import Backlog, Ending
+from gai_fast.stores.backend import Backend, Change, Gap, Record, StoreError
+from gai_fast.stores.health import Health, logger
+from gai_fast.stores.memory import LogMemory, StreamLog
+
+_SPARE: Final = 8
+"""The part of a stream's bytes by which its copy may be larger, so that it need not be trimmed with every piece."""
+_TOUCHES: Final = 4
+"""How often the life of a running stream's copy is prolonged within that life."""
+
+
+class Journal:
+    """The copies of the logs of one process.
+
+    Args:
+        backend: The store; open.
+        memory: Has the logs.
+        settings: `[store]`.
+        health: Is told whether the store works.
+        worker: The name of this process.
+        clock: Monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        backend: Backend,
+        memory: LogMemory,
+        settings: StoreSettings,
+        health: Health,
+        worker: str,
+        clock: Callable[[], float],
+    ) -> None:
+        self.health = health
+        self.clock = clock
+        self.size = 0
+        """Bytes that wait for the store, with the cost of keeping them."""
+        self.is_ahead = settings.sync == "before_send"
+        """Whether a piece is written before anybody reads it."""
+        self.trimmed_from = settings.max_stream_bytes + settings.max_stream_bytes // _SPARE
+        """The size from which a copy drops what its log has dropped."""
+        self.worker = worker
+        self.is_failing = False
+        """Whether the last batch was not taken."""
+        self._backend = backend
+        self._memory = memory
+        self._ttl = settings.ttl
+        self._max_bytes = settings.max_bytes
+        self._life = max(2 * settings.ttl, LIMITS.copy_life)
+        self._copies: dict[str, _Copying] = {}
+        self._changed: dict[_Copying, None] = {}
+        self._dropped: dict[str, None] = {}
+        self._ended: deque[tuple[float, str, int]] = deque()  # until when a copy is kept, its stream, its size
+        self._ended_size = 0
+        self._wake = asyncio.Event()
+        self._closing = asyncio.Event()
+        self._touched = self.clock()
+        self._is_stopped = False
+        self._task = asyncio.ensure_future(self._run())
+        self._task.add_done_callback(self._stopped)
+
+    @property
+    def lets_pass(self) -> bool:
+        """Whether pieces may be read before they are written, as the store fails."""
+        return self.health.problem is not None or self._is_stopped
+
+    def begin(self, log: StreamLog) -> None:
+        """Copies a log from now on, until its end."""
+        copying = self._copies[log.header.stream_id] = _Copying(self, log)
+        if self.is_ahead:
+            log.gate = copying
+        else:
+            log.watch(copying)
+        self.changed(copying)
+
+    def changed(self, copying: _Copying) -> None:
+        """Writes what a log has, with the next batch."""
+        self._changed[copying] = None
+        if self.lets_pass:
+            copying.log.is_degraded = True
+        self._wake.set()
+
+    def keep_alive(self) -> None:
+        """Prolongs the lives of copies whose streams are silent; called every few seconds or more often."""
+        now = self.clock()
+        if now - self._touched > self._life / _TOUCHES:
+            self._touched = now
+            for copying in self._copies.values():
+                self.changed(copying)
+
+    async def close(self) -> None:
+        """Writes what is gathered, for at most `limits.store_close` seconds."""
+        self._closing.set()
+        self._wake.set()
+        await asyncio.wait([self._task], timeout=LIMITS.store_close)
+        if not self._task.done():
+            logger.warning("the store did not take all that was to be written")
+            self._task.cancel()
+            await asyncio.wait([self._task])
+
+    # -- the batches --
+
+    async def _run(self) -> None:
+        while not self._closing.is_set() or self._changed or self._dropped:
+            await self._wake.wait()
+            if not self.is_ahead:
+                await self._pause(LIMITS.journal_interval)
+            if not self._changed and not self._dropped:
+                self._wake.clear()
+                continue
+            taken, changes = self._gather()
+            if changes:
+                self._settle(taken, await self._write(changes))
+
+    def _gather(self) -> tuple[list[_Copying], list[Change]]:
+        """Takes what is new of the logs that waited longest, about `limits.journal_batch` bytes of it."""
+        changes = [Change(stream_id, is_dropped=True) for stream_id in self._dropped]
+        self._dropped.clear()
+        taken: list[_Copying] = []
+        size = 0
+        while self._changed and size < LIMITS.journal_batch:
+            copying = next(iter(self._changed))
+            del self._changed[copying]
+            if not self._is_kept(copying):
+                self._forget(copying)
+                changes.append(Change(copying.stream_id, is_dropped=True))
+                continue
+            change = copying.take(self._life, self._ttl)
+            if change is not None:
+                taken.append(copying)
+                changes.append(change)
+                size += sum(len(record.piece) for record in change.records) + LIMITS.log_block_cost
+        return taken, changes
+
+    async def _write(self, changes: Sequence[Change]) -> Collection[str]:
+        """Writes changes, as often as that takes."""
+        wait = LIMITS.store_retry_first
+        while True:
+            try:
+                missing = await self._backend.write(changes)
+            except StoreError as problem:
+                self.is_failing = True
+                self.health.failed(problem)
+                self._degrade(changes)
+                await asyncio.sleep(wait)
+                wait = min(2 * wait, LIMITS.store_retry)
+            else:
+                self.is_failing = False
+                self.health.worked()
+                return missing
+
+    def _settle(self, taken: Sequence[_Copying], missing: Collection[str]) -> None:
+        for copying in taken:
+            if copying.stream_id in missing:
+                copying.begin_again()
+            else:
+                copying.publish()
+            copying.log.is_degraded = copying.is_behind
+            if copying.is_complete:
+                self._changed.pop(copying, None)
+                self._forget(copying)
+                size = copying.copied + LIMITS.log_stream_cost
+                self._ended.append((self.clock() + self._ttl, copying.stream_id, size))
+                self._ended_size += size
+            elif copying.has_more:
+                self.changed(copying)
+        now = self.clock()
+        while self._ended and (self._ended_size > self._max_bytes or self._ended[0][0] <= now):
+            due, stream_id, size = self._ended.popleft()
+            self._ended_size -= size
+            if due > now:
+                self._drop(stream_id)
+
+    def _degrade(self, changes: Sequence[Change]) -> None:
+        """Lets every piece pass, and forgets logs that this process no longer has."""
+        waiting = {change.stream_id for change in changes}
+        for copying in [*self._copies.values()]:
+            if copying.stream_id in waiting or copying in self._changed:
+                copying.log.is_degraded = True
+            copying.publish_all()
+            if not self._is_kept(copying):
+                self._changed.pop(copying, None)
+                self._forget(copying)
+                self._drop(copying.stream_id)
+
+    def _stopped(self, task: asyncio.Task[None]) -> None:
+        """Lets every piece pass, now and from now on."""
+        self._is_stopped = True
+        problem = None if task.cancelled() else task.exception()
+        if problem is not None:
+            logger.error("nothing more is written to the store: a bug", exc_info=problem)
+        for copying in self._copies.values():
+            copying.log.is_degraded = True
+            copying.publish_all()
+
+    def _is_kept(self, copying: _Copying) -> bool:
+        return self._memory.find(copying.stream_id) is copying.log and copying.log.broken is None
+
+    def _forget(self, copying: _Copying) -> None:
+        copying.drop_pieces()
+        del self._copies[copying.stream_id]
+
+    def _drop(self, stream_id: str) -> None:
+        """Removes a copy with the next batch. Of too many the store itself removes them, when their time is over."""
+        if len(self._dropped) < LIMITS.journal_dropped:
+            self._dropped[stream_id] = None
+            self._wake.set()
+
+    async def _pause(self, seconds: float) -> None:
+        """Waits, but not once the journal is being closed."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._closing.wait()
+        except TimeoutError:
+            return
+
+
+class _Copying:
+    """One log and how far its copy is: the log's watcher or, with `before_send`, its gate."""
+
+    __slots__ = (
+        "_ending",
+        "_held",
+        "_journal",
+        "_lost",
+        "_pieces",
+        "_size",
+        "_text",
+        "_touched",
+        "_written",
+        "copied",
+        "is_begun",
+        "is_behind",
+        "is_complete",
+        "log",
+        "stream_id",
+    )
+
+    def __init__(self, journal: Journal, log: StreamLog) -> None:
+        self.log = log
+        self.stream_id = log.header.stream_id
+        self.copied = 0
+        """Bytes of the copy."""
+        self.is_begun = False
+        self.is_behind = False
+        """Whether the log must be read for what is to be written next."""
+        self.is_complete = False
+        """Whether the end is written."""
+        self._journal = journal
+        self._pieces: list[tuple[bytes, int]] = []  # with the number of the last event
+        self._size = 0
+        self._written = 0  # the last event that was taken
+        self._lost = 0  # the last event that the copy has dropped
+        self._text = (0, 0)  # length and checksum of the text of its gaps
+        self._touched = -math.inf
+        self._held: deque[tuple[bytes, int]] = deque()  # pieces that nobody may read before they are written
+        self._ending: Ending | None = None
+
+    # -- what the log does --
+
+    def advanced(self, piece: bytes, last_seq: int) -> None:
+        """The log has one more piece."""
+        if not self.is_behind:
+            cost = len(piece) + LIMITS.log_piece_cost
+            self._pieces.append((piece, last_seq))
+            self._size += cost
+            self._journal.size += cost
+            if self._size > LIMITS.journal_stream or self._journal.size > LIMITS.journal:
+                self._fall_behind()
+        self._journal.changed(self)
+
+    def ended(self) -> None:
+        """The log has ended."""
+        self._journal.changed(self)
+
+    def append(self, piece: bytes, last_seq: int) -> None:
+        """As the log's gate: a piece comes, which may be read once it is written."""
+        if not self._journal.lets_pass and not self.is_behind:
+            self._held.append((piece, last_seq))
+        else:
+            self.log.publish(piece, last_seq)
+        self.advanced(piece, last_seq)
+
+    def end(self, ending: Ending) -> None:
+        """As the log's gate: the log ends, once its pieces are written."""
+        self._ending = ending
+        self._publish_end()
+        self._journal.changed(self)
+
+    # -- what the journal does --
+
+    @property
+    def has_more(self) -> bool:
+        """Whether something is left to be written."""
+        return self.is_behind or bool(self._pieces) or self.log.is_over
+
+    def take(self, life: float, ttl: float) -> Change | None:
+        """Takes what is to be written next; `None`: nothing is.
+
+        Args:
+            life: Seconds for which the copy of a running stream is kept.
+            ttl: Seconds for which that of an ended one is.
+        """
+        log, now = self.log, self._journal.clock()
+        header = None if self.is_begun else log.header
+        gap: Gap | None = None
+        if self.is_behind:
+            records, gap = self._read()
+        else:
+            records = self._join()
+        self.copied += sum(len(record.piece) + LIMITS.log_block_cost for record in records)
+        if gap is None and log.lost > self._lost and self.copied > self._journal.trimmed_from:
+            gap = self._gap(log.read(0, 1))
+        if gap is not None:
+            self.copied = min(self.copied, log.size)
+        ending = log.ending if not self.is_behind else None
+        keep = ttl if ending is not None else life if now - self._touched > life / _TOUCHES else None
+        if header is None and not records and gap is None and ending is None and keep is None:
+            return None
+        if keep is not None:
+            self._touched = now
+        self.is_begun = True
+        self.is_complete = ending is not None
+        worker = "" if header is None else self._journal.worker
+        return Change(self.stream_id, header, worker, records, gap, ending, log.last_seq, keep)
+
+    def publish(self) -> None:
+        """All that was taken is written, so it may be read."""
+        while self._held and self._held[0][1] <= self._written:
+            self.log.publish(*self._held.popleft())
+        self._publish_end()
+
+    def publish_all(self) -> None:
+        """Whatever is held may be read."""
+        while self._held:
+            self.log.publish(*self._held.popleft())
+        self._publish_end()
+
+    def begin_again(self) -> None:
+        """The store has lost the copy: it is written anew, from the log."""
+        self.is_begun = self.is_complete = False
+        self._written = self._lost = self.copied = 0
+        self._text = (0, 0)
+        self._touched = -math.inf
+        self._fall_behind()
+
+    def drop_pieces(self) -> None:
+        """Keeps nothing for the copy."""
+        self._journal.size -= self._size
+        self._size = 0
+        self._pieces.clear()
+
+    def _fall_behind(self) -> None:
+        self.publish_all()
+        self.drop_pieces()
+        self.is_behind = self.log.is_degraded = True
+
+    def _publish_end(self) -> None:
+        if self._ending is not None and not self._held:
+            self.log.finish(self._ending)
+
+    def _join(self) -> list[Record]:
+        pieces, at_ms = self._pieces, _now_ms()
+        self._pieces = []
+        self._journal.size -= self._size
+        self._size = 0
+        if not pieces:
+            return []
+        after, self._written = self._written, pieces[-1][1]
+        if self.log.header.is_numbered:
+            return [Record(after, self._written, at_ms, b"".join(piece for piece, _ in pieces))]
+        records = []  # where frames have no numbers, nobody could cut what was joined
+        for piece, last_seq in pieces:
+            records.append(Record(after, last_seq, at_ms, piece))
+            after = last_seq
+        return records
+
+    def _read(self) -> tuple[list[Record], Gap | None]:
+        """Reads on in the log: its next bytes, and what it has dropped since."""
+        backlog = self.log.read(self._written, LIMITS.journal_stream)
+        gap = self._gap(backlog) if backlog.lost else None
+        after = max(self._written, backlog.lost)
+        self._written = backlog.last_seq
+        self.is_behind = self._written < self.log.last_seq
+        if not backlog.pieces:
+            return [], gap
+        return [Record(after, self._written, _now_ms(), b"".join(backlog.pieces))], gap
+
+    def _gap(self, backlog: Backlog) -> Gap:
+        self._lost = backlog.lost
+        if backlog.text is None:
+            return Gap(backlog.lost, None, is_whole=False)
+        text = backlog.text.encode()
+        known, checksum = self._text
+        self._text = len(text), zlib.crc32(text)
+        if known and zlib.crc32(text[:known]) == checksum:
+            return Gap(backlog.lost, text[known:].decode(), is_whole=False)
+        return Gap(backlog.lost, backlog.text, is_whole=True)
+
+
+def _now_ms() -> int:
+    return int(time.time() * 1000)

@@ -1,0 +1,247 @@
+"""Logs of streams that other workers run: filled from the store, for the followers here.
+
+Owns how far a mirror is, who fills it, and when its worker counts as gone.
+
+1. A mirror is an ordinary log in the memory of this process, so a follower of another worker's stream, or of one from
+   before a restart, reads a log as everybody does.
+2. One task fills all mirrors. It runs while there are mirrors whose streams have not ended; a mirror that nobody
+   watches for a while is dropped, and made anew when somebody asks for it.
+3. A record must begin where the mirror ends. Where one does not, the mirror is broken off: its followers resume, and
+   get a new one, with an explicit gap.
+4. A copy whose worker has lost its lease is read to its end once more, and then broken off: `worker_lost`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from gai_fast.errors import Error
+from gai_fast.limits import LIMITS
+from gai_fast.stores._base import frames_after
+from gai_fast.stores.backend import Backend, Copy, News, Record, StoreError
+from gai_fast.stores.health import Health, logger, out_of_reach
+from gai_fast.stores.memory import LogMemory, StreamLog
+
+_NO_NEWS: Final = News([])
+
+
+@dataclass(slots=True, eq=False)
+class _Mirror:
+    """One log, and who writes its stream."""
+
+    log: StreamLog
+    worker: str
+    watched_at: float
+    """Monotonic seconds; when somebody watched it last."""
+
+
+class Mirrors:
+    """The mirrors of one process.
+
+    Args:
+        backend: The store; open.
+        memory: Gets the logs.
+        health: Is told whether the store works.
+        own: The name of this process as a worker.
+    """
+
+    def __init__(self, backend: Backend, memory: LogMemory, health: Health, own: str) -> None:
+        self._own = own
+        self._backend = backend
+        self._memory = memory
+        self._health = health
+        self._mirrors: dict[str, _Mirror] = {}  # whose streams have not ended
+        self._loading: dict[str, asyncio.Task[StreamLog | None]] = {}
+        self._leased: dict[str, bool] = {}  # by worker, since `_looked_at`
+        self._looked_at = 0.0
+        self._task: asyncio.Task[None] | None = None
+        self._is_closed = False
+
+    async def find(self, stream_id: str) -> StreamLog | None:
+        """Returns a log that has all that the store has of a stream by now; `None` where there is no stream.
+
+        Args:
+            stream_id: The stream's id.
+
+        Raises:
+            Error: The store is out of reach, its copy is damaged, or there is no room.
+        """
+        self._health.check()
+        loading = self._loading.get(stream_id)
+        if loading is None:
+            loading = self._loading[stream_id] = asyncio.ensure_future(self._load(stream_id))
+            loading.add_done_callback(lambda task: self._loaded(stream_id, task))
+        return await asyncio.shield(loading)  # another request may wait for it, too
+
+    async def close(self) -> None:
+        """Breaks off every mirror."""
+        self._is_closed = True
+        tasks = [*self._loading.values(), *([self._task] if self._task is not None else [])]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self._break_off_all()
+
+    # -- one copy --
+
+    def _loaded(self, stream_id: str, task: asyncio.Task[StreamLog | None]) -> None:
+        del self._loading[stream_id]
+        if not task.cancelled():
+            task.exception()  # whoever asked has it, if they are still there
+
+    async def _load(self, stream_id: str) -> StreamLog | None:
+        try:
+            copy = await self._backend.load(stream_id)
+            if copy is None:
+                return None
+            mirror = self._begin(copy)
+            try:
+                await self._catch_up(mirror, copy.news)
+            finally:
+                if mirror.log.ending is None and stream_id not in self._mirrors:
+                    self._memory.forget(mirror.log)
+        except StoreError as problem:
+            self._note(problem)
+            raise (_damaged() if problem.fault == "damaged" else out_of_reach()) from None
+        is_forgotten = not mirror.log.is_over and stream_id not in self._mirrors
+        return None if is_forgotten else mirror.log
+
+    def _begin(self, copy: Copy) -> _Mirror:
+        log = self._memory.create(copy.header)
+        if copy.lost:
+            log.skip(copy.lost, copy.text)
+        return _Mirror(log, copy.worker, time.monotonic())
+
+    async def _catch_up(self, mirror: _Mirror, news: News) -> None:
+        """Reads a copy to its present end, and joins it to those that the task fills."""
+        self._add(mirror, news)
+        if news.has_more:
+            await self._read_on(mirror)
+        if not mirror.log.is_over and mirror.worker == self._own:
+            return  # it is to be removed: this process has forgotten its stream
+        if not mirror.log.is_over and not await self._is_leased(mirror.worker):
+            await self._read_on(mirror)  # what it wrote last
+            mirror.log.break_off(_worker_lost())
+        if mirror.log.is_over:
+            return
+        mirror.watched_at = time.monotonic()
+        self._mirrors[mirror.log.header.stream_id] = mirror
+        if self._task is None:
+            self._start()
+
+    async def _read_on(self, mirror: _Mirror) -> None:
+        """Reads a copy until it has no more for now."""
+        stream_id = mirror.log.header.stream_id
+        news = News([], has_more=True)
+        while news.has_more and not mirror.log.is_over:
+            news = (await self._backend.tail({stream_id: mirror.log.last_seq}, 0.0)).get(stream_id, _NO_NEWS)
+            self._add(mirror, news)
+
+    async def _is_leased(self, worker: str) -> bool:
+        """Whether a worker had its lease a moment ago: followers of a killed one all ask at once."""
+        now = time.monotonic()
+        if now - self._looked_at >= LIMITS.lease_renewal:
+            self._looked_at = now
+            self._leased.clear()
+        if worker not in self._leased:
+            self._leased[worker] = worker in await self._backend.leased([worker])
+        return self._leased[worker]
+
+    def _add(self, mirror: _Mirror, news: News) -> None:
+        """Adds what is new to a log."""
+        log = mirror.log
+        if not self._append(log, news.records):
+            log.break_off(Error("overloaded", "the stream ran ahead of its copy here: resume it", reason="store"))
+        elif news.is_damaged:
+            log.break_off(_damaged())
+        elif news.ending is not None:
+            log.end(news.ending)
+
+    def _append(self, log: StreamLog, records: Sequence[Record]) -> bool:
+        """Appends what a log does not have; returns whether there was no hole."""
+        for record in records:
+            if record.after > log.last_seq:
+                return False
+            if record.last_seq > log.last_seq:
+                is_new = record.after == log.last_seq
+                piece = record.piece if is_new else frames_after(record.piece, log.header, log.last_seq)
+                log.append(piece, record.last_seq, record.at_ms)
+        return True
+
+    # -- all of them --
+
+    def _start(self) -> None:
+        self._task = asyncio.ensure_future(self._fill())
+        self._task.add_done_callback(self._stopped)
+
+    async def _fill(self) -> None:
+        looked_at = worked_at = time.monotonic()
+        while self._mirrors:
+            try:
+                positions = {stream_id: mirror.log.last_seq for stream_id, mirror in self._mirrors.items()}
+                for stream_id, news in (await self._backend.tail(positions, LIMITS.mirror_wait)).items():
+                    self._add(self._mirrors[stream_id], news)
+                if time.monotonic() - looked_at >= LIMITS.lease_renewal:
+                    await self._look_at_workers()
+                    looked_at = time.monotonic()
+                worked_at = time.monotonic()
+            except StoreError as problem:
+                self._note(problem)
+                if time.monotonic() - worked_at >= LIMITS.mirror_patience:
+                    self._break_off_all()
+                await asyncio.sleep(LIMITS.store_retry)
+            self._drop_ended()
+            await asyncio.sleep(max(LIMITS.mirror_pause, len(self._mirrors) * LIMITS.mirror_share))
+
+    async def _look_at_workers(self) -> None:
+        """Breaks off the mirrors whose worker is gone, or whose copy is."""
+        leased = await self._backend.leased({mirror.worker for mirror in self._mirrors.values()})
+        kept = await self._backend.kept([*self._mirrors])
+        for stream_id, mirror in [*self._mirrors.items()]:
+            if mirror.worker not in leased or stream_id not in kept:
+                await self._read_on(mirror)  # what it wrote last
+                mirror.log.break_off(_worker_lost())
+
+    def _drop_ended(self) -> None:
+        """Goes on without the mirrors that have ended, and without those that nobody watches."""
+        now = time.monotonic()
+        for stream_id, mirror in [*self._mirrors.items()]:
+            if mirror.log.watchers:
+                mirror.watched_at = now
+            if mirror.log.is_over or now - mirror.watched_at > LIMITS.mirror_idle:
+                del self._mirrors[stream_id]
+                if mirror.log.ending is None:
+                    self._memory.forget(mirror.log)
+
+    def _note(self, problem: StoreError) -> None:
+        """Damage of one copy says nothing about the store."""
+        if problem.fault == "damaged":
+            logger.warning("a copy of a stream cannot be read: %s", problem)
+        else:
+            self._health.failed(problem)
+
+    def _stopped(self, task: asyncio.Task[None]) -> None:
+        self._task = None
+        if not task.cancelled() and task.exception() is not None:
+            logger.error("the copies of other workers' streams are not read on: a bug", exc_info=task.exception())
+            self._break_off_all()
+        elif self._mirrors and not self._is_closed:  # begun since its last look
+            self._start()
+
+    def _break_off_all(self) -> None:
+        mirrors, self._mirrors = self._mirrors, {}
+        for mirror in mirrors.values():
+            mirror.log.break_off(out_of_reach())
+            self._memory.forget(mirror.log)
+
+
+def _worker_lost() -> Error:
+    return Error("network", "the worker that ran this stream is gone", reason="worker_lost")
+
+
+def _damaged() -> Error:
+    return Error("internal", "the store's copy of this stream is damaged", reason="log_damaged")

@@ -1,0 +1,435 @@
+"""`redis://…`, `rediss://…`: durable copies in Redis 7 or Valkey, for the workers of several machines.
+
+Owns the keys, and what each of the server's and the client library's failures means.
+
+| key | holds |
+|---|---|
+| `gai:{<stream id>}:log` | a Redis stream: entry `0-1` is its mark, `<last_seq>-0` a record, `<last_seq>-1` the end |
+| `gai:{<stream id>}:head` | a hash: `header`, and `gap:<lost>` for what was dropped |
+| `gai:claim:<digest>` | the stream and the fingerprint of an idempotency key |
+| `gai:worker:<name>` | a worker's lease |
+
+1. Every key is made together with its time to live, in one step.
+2. The keys of one stream have one hash tag, and no command names the keys of two, so a cluster serves as well.
+3. A pipeline is never cancelled by us. The library drops a connection whose replies were not all read, and so no reply
+   of one command is taken for that of another.
+4. How much survives a failure of the server is the server's matter: its `appendonly` and `appendfsync`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final, TypeVar
+from urllib.parse import parse_qsl, urlsplit
+
+from gai_fast.limits import LIMITS
+from gai_fast.settings import StoreSettings
+from gai_fast.stores._base import Claim
+from gai_fast.stores.backend import (
+    Backend,
+    Change,
+    Copy,
+    Fault,
+    News,
+    Record,
+    StoreError,
+    ending_text,
+    gap_text,
+    header_text,
+    join_gaps,
+    read_ending,
+    read_header,
+)
+
+URL: Final = "redis://127.0.0.1:6379/0"
+
+_Result = TypeVar("_Result")
+_Entry = tuple[bytes, Mapping[bytes, bytes]]
+
+_OLDEST: Final = (7, 0)
+"""The first release with `SET … NX GET`."""
+_FAULTS: Final[Mapping[str, tuple[Fault, str]]] = {
+    "NOAUTH": ("refused", "asks for a password"),
+    "WRONGPASS": ("refused", "refuses our password"),
+    "NOPERM": ("refused", "does not permit our user a command or key"),
+    "DENIED": ("refused", "is in protected mode and refuses other machines"),
+    "READONLY": ("read_only", "is a replica, which cannot be written"),
+    "OOM": ("full", "has no memory left"),
+    "MISCONF": ("full", "cannot save its data, and takes no more"),
+    "NOREPLICAS": ("full", "lacks the replicas that it must have"),
+    "LOADING": ("busy", "is loading its data"),
+    "BUSY": ("busy", "runs a long script"),
+    "MASTERDOWN": ("busy", "has lost its master"),
+    "CLUSTERDOWN": ("busy", "is part of a cluster that is down"),
+    "TRYAGAIN": ("busy", "is moving keys between nodes"),
+    "WRONGTYPE": ("damaged", "has another kind of value under one of our keys"),
+    "MAXCLIENTS": ("refused", "has too many clients"),
+}
+"""By the first word of the server's reply."""
+_KNOWN_TEXTS: Final = {
+    "max number of clients reached": "MAXCLIENTS",
+    "invalid password": "WRONGPASS",
+    "called without any password configured": "WRONGPASS",
+    "The ID specified in XADD is equal or smaller": "THERE",
+    "Authentication required": "NOAUTH",
+}
+"""Replies that the client library hands out without their first word, or that begin with `ERR`."""
+_PRINTABLE: Final = re.compile(r"[!-~]+")
+_DATABASE: Final = re.compile(r"/?|/[0-9]{1,5}")
+_TLS_OPTIONS: Final = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
+"""Parameters of a URL that the client library reads: files of certificates."""
+_CODE: Final = re.compile(r"[A-Z]{2,}")
+_BEGIN: Final = """\
+redis.call('HSET', KEYS[1], 'header', ARGV[1])
+redis.call('PEXPIRE', KEYS[1], ARGV[2])
+if redis.call('EXISTS', KEYS[2]) == 0 then redis.call('XADD', KEYS[2], '0-1', 'begun', '1') end
+return redis.call('PEXPIRE', KEYS[2], ARGV[2])"""
+"""Begins a copy. Every other command needs both keys, so a copy that the server has lost is noticed."""
+_GAP: Final = """\
+if redis.call('EXISTS', KEYS[1]) == 0 then return nil end
+redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
+return redis.call('XTRIM', KEYS[2], 'MINID', ARGV[3])"""
+_RELEASE: Final = """\
+local value = redis.call('GET', KEYS[1])
+if value and string.sub(value, 1, #ARGV[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end
+return 0"""
+"""Frees a key if the given stream has it."""
+_WITHOUT_COPY: Final = frozenset(("XADD", "EVAL"))
+"""Commands that reply with nothing where the copy is not there."""
+
+
+class RedisBackend(Backend):
+    """The copies in a Redis server, or a cluster.
+
+    Args:
+        url: `redis://[user[:password]@]host[:port][/database]`, or `rediss://…` for TLS.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        parts = urlsplit(url)
+        port = "" if parts.port is None else f":{parts.port}"
+        self._name = f"{parts.scheme}://{parts.hostname}{port}"
+        self._is_cluster = False
+        self._clients: list[Any] = []
+        self._busy = asyncio.Semaphore(LIMITS.store_connections)
+
+    async def open(self) -> None:
+        """Connects.
+
+        Raises:
+            StoreError: The server cannot be reached, is too old, refuses us or a write.
+        """
+        try:
+            import redis.asyncio  # noqa: F401  # the extra may not be installed
+        except ImportError:
+            raise StoreError("unsuitable", f"{self._name} needs the package redis: install gai-fast[redis]") from None
+        first = await self._new_client()
+        try:
+            self._is_cluster = await self._call(lambda: self._look_at(first))
+        except StoreError:
+            await _close(first)
+            raise
+        if self._is_cluster:
+            await _close(first)
+            self._clients = [await self._new_client(), await self._new_client()]
+        else:
+            self._clients = [first, await self._new_client()]
+        try:
+            await self.renew("")  # fails where the server cannot be written
+        except StoreError:
+            await self.close()
+            raise
+
+    async def close(self) -> None:
+        """Closes every connection."""
+        clients, self._clients = self._clients, []
+        for client in clients:
+            await _close(client)
+
+    async def write(self, changes: Sequence[Change]) -> Collection[str]:
+        """Writes changes in one pipeline."""
+        commands = [(change.stream_id, command) for change in changes for command in _commands(change)]
+        replies = await self._pipeline(self._journal, [command for _, command in commands])
+        missing: set[str] = set()
+        for (stream_id, command), reply in zip(commands, replies, strict=True):
+            if isinstance(reply, Exception):
+                if _code(reply) != "THERE":  # written before, by a pipeline whose replies were lost
+                    raise self._error(reply)
+            elif reply is None and command[0] in _WITHOUT_COPY:
+                missing.add(stream_id)
+        return missing
+
+    async def load(self, stream_id: str) -> Copy | None:
+        """Returns the copy of a log, or its beginning."""
+        read: list[_Command] = [
+            ("HGETALL", _head(stream_id)),
+            ("XRANGE", _log(stream_id), "-", "+", "COUNT", LIMITS.store_entries),
+        ]
+        async with self._busy:
+            fields, entries = await self._pipeline(self._others, read)
+        for reply in (fields, entries):
+            if isinstance(reply, Exception):
+                raise self._error(reply)
+        if b"header" not in fields:
+            return None
+        header, worker = read_header(fields[b"header"])
+        gaps = [(int(name[4:]), text) for name, text in fields.items() if name.startswith(b"gap:")]
+        lost, text = join_gaps(gaps)
+        return Copy(header, worker, lost, text, _news(entries))
+
+    async def tail(self, positions: Mapping[str, int], wait: float) -> Mapping[str, News]:
+        """Returns what is new of some copies; the server tells at once, a cluster's nodes are asked again and again."""
+        if self._is_cluster:
+            await asyncio.sleep(LIMITS.store_poll)
+            read: list[_Command] = [
+                ("XREAD", "COUNT", LIMITS.store_entries, "STREAMS", _log(stream_id), f"{after}-0")
+                for stream_id, after in positions.items()
+            ]
+            replies = await self._pipeline(self._others, read)
+        else:
+            keys = [*map(_log, positions)]
+            after = [f"{last_seq}-0" for last_seq in positions.values()]
+            block = max(1, int(wait * 1000))
+            command = ("XREAD", "COUNT", LIMITS.store_entries, "BLOCK", block, "STREAMS", *keys, *after)
+            replies = [await self._call(lambda: self._others.execute_command(*command))]
+        news: dict[str, News] = {}
+        for reply in replies:
+            if isinstance(reply, Exception):
+                raise self._error(reply)
+            for key, entries in reply or ():
+                news[key[5 : -len("}:log")].decode()] = _news(entries)
+        return news
+
+    async def leased(self, workers: Collection[str]) -> Collection[str]:
+        """Returns those of the workers that have their lease."""
+        return await self._there(workers, _lease)
+
+    async def kept(self, stream_ids: Collection[str]) -> Collection[str]:
+        """Returns those of the streams whose copy is there."""
+        return await self._there(stream_ids, _head)
+
+    async def _there(self, names: Collection[str], key: Callable[[str], str]) -> Collection[str]:
+        async with self._busy:
+            replies = await self._pipeline(self._others, [("EXISTS", key(name)) for name in names])
+        for reply in replies:
+            if isinstance(reply, Exception):
+                raise self._error(reply)
+        return {name for name, is_there in zip(names, replies, strict=True) if is_there}
+
+    async def renew(self, worker: str) -> None:
+        """Renews a lease."""
+        lease = int(LIMITS.lease * 1000)
+        await self._call(lambda: self._journal.execute_command("SET", _lease(worker), "1", "PX", lease))
+
+    async def give_up(self, worker: str) -> None:
+        """Ends a lease."""
+        await self._call(lambda: self._journal.execute_command("DEL", _lease(worker)))
+
+    async def sweep(self) -> bool:
+        """Does nothing: the server removes what is past its time."""
+        return False
+
+    async def claim(self, key: str, claim: Claim, ttl: float) -> Claim | None:
+        """Takes a key."""
+        value = "\n".join(claim).encode()
+        options = {"nx": True, "px": max(1, int(ttl * 1000)), "get": True}
+        async with self._busy:
+            found = await self._call(lambda: self._others.set(f"gai:claim:{key}", value, **options))
+        if found is None or found == value:
+            return None
+        stream_id, _, fingerprint = found.decode(errors="replace").partition("\n")
+        return Claim(stream_id, fingerprint)
+
+    async def release(self, key: str, stream_id: str) -> bool:
+        """Frees a key if this stream has it."""
+        free = ("EVAL", _RELEASE, 1, f"gai:claim:{key}", f"{stream_id}\n")
+        async with self._busy:
+            return bool(await self._call(lambda: self._others.execute_command(*free)))
+
+    # -- the library --
+
+    @property
+    def _journal(self) -> Any:
+        """The client that writes copies and renews leases: what is read never delays it."""
+        return self._client(0)
+
+    @property
+    def _others(self) -> Any:
+        return self._client(1)
+
+    def _client(self, number: int) -> Any:
+        if not self._clients:
+            raise StoreError("unreachable", f"{self._name} is closed")
+        return self._clients[number]
+
+    async def _new_client(self) -> Any:
+        from redis.asyncio import Redis, RedisCluster
+        from redis.asyncio.retry import Retry
+        from redis.backoff import NoBackoff
+
+        options: dict[str, Any] = {
+            "socket_timeout": LIMITS.store_timeout,
+            "socket_connect_timeout": LIMITS.store_connect,
+            "protocol": 2,
+            "driver_info": None,
+        }
+        if self._is_cluster:
+            return RedisCluster.from_url(self._url, retry=Retry(NoBackoff(), 1), **options)  # a node may have moved
+        return Redis.from_url(self._url, retry=Retry(NoBackoff(), 0), **options)
+
+    async def _look_at(self, client: Any) -> bool:
+        """Returns whether the server is a node of a cluster.
+
+        Raises:
+            StoreError: It is too old.
+        """
+        about = await client.info("server", "cluster")
+        version = str(about.get("redis_version", "0"))
+        if tuple(map(int, re.findall(r"[0-9]+", version)[:2])) < _OLDEST:
+            raise StoreError("unsuitable", f"{self._name} is Redis {version}: 7.0 or later is needed")
+        return bool(about.get("cluster_enabled"))
+
+    async def _pipeline(self, client: Any, commands: Sequence[_Command]) -> list[Any]:
+        """Sends commands together; returns their replies, of which some may be exceptions."""
+
+        async def execute() -> list[Any]:
+            pipeline = client.pipeline(transaction=False)
+            for command in commands:
+                pipeline.execute_command(*command)
+            # Not raised by the library, which would put the command, and so a conversation, into the message.
+            replies: list[Any] = await pipeline.execute(raise_on_error=False)
+            return replies
+
+        return await self._call(execute) if commands else []
+
+    async def _call(self, call: Callable[[], Awaitable[_Result]]) -> _Result:
+        """Calls the library.
+
+        Raises:
+            StoreError: It failed.
+        """
+        from redis.exceptions import RedisClusterException, RedisError
+
+        try:
+            return await call()
+        except (RedisError, RedisClusterException, OSError) as problem:
+            raise self._error(problem) from None
+
+    def _error(self, problem: Exception) -> StoreError:
+        """What a failure of the library, or an error reply, means; nothing of its text is repeated but the code."""
+        from redis.exceptions import TimeoutError as RedisTimeoutError
+
+        code = _code(problem)
+        if code in _FAULTS:
+            fault, text = _FAULTS[code]
+            return StoreError(fault, f"{self._name} {text}")
+        if isinstance(problem, RedisTimeoutError | TimeoutError):
+            return StoreError("unreachable", f"{self._name} does not answer in time")
+        if type(problem).__name__ == "InvalidResponse":
+            return StoreError("unsuitable", f"{self._name} does not speak Redis's protocol")
+        if code:
+            return StoreError("unsuitable", f"{self._name} refuses a command ({code})")
+        return StoreError("unreachable", f"{self._name} cannot be reached")
+
+
+def check_url(url: str, _folder: Path) -> str:
+    """Returns the URL of a server.
+
+    Args:
+        url: `redis://[user[:password]@]host[:port][/database]`, or `rediss://…` for TLS.
+
+    Raises:
+        ValueError: It is something else.
+    """
+    try:
+        parts = urlsplit(url)
+        is_right = bool(parts.hostname) and (parts.port is None or parts.port > 0)
+    except ValueError:
+        is_right = False
+    if not is_right or not _PRINTABLE.fullmatch(url) or not _DATABASE.fullmatch(parts.path) or parts.fragment:
+        raise ValueError(f'must be "redis://[user[:password]@]host[:port][/database]", such as "{URL}"')
+    unknown = [name for name, _ in parse_qsl(parts.query, keep_blank_values=True) if name not in _TLS_OPTIONS]
+    if unknown or (parts.query and parts.scheme != "rediss"):
+        raise ValueError(f"must have no parameters but, with rediss://, {', '.join(_TLS_OPTIONS)}")
+    return url
+
+
+def open_backend(settings: StoreSettings) -> RedisBackend:
+    """Makes the store of a configuration."""
+    return RedisBackend(settings.url)
+
+
+_Command = tuple[Any, ...]
+
+
+def _code(problem: Exception) -> str:
+    """The first word of the server's reply, or one of our own; empty where no server replied."""
+    text = str(problem)
+    for known, code in _KNOWN_TEXTS.items():
+        if known in text:
+            return code
+    if type(problem).__name__ in ("ResponseError", "ModuleError"):
+        word = _CODE.match(text)
+        return word[0] if word else "ERR"
+    return str(getattr(problem, "status_code", None) or "")
+
+
+async def _close(client: Any) -> None:
+    from redis.exceptions import RedisError
+
+    with contextlib.suppress(RedisError, OSError):  # it is gone
+        await client.aclose()
+
+
+def _log(stream_id: str) -> str:
+    return f"gai:{{{stream_id}}}:log"
+
+
+def _head(stream_id: str) -> str:
+    return f"gai:{{{stream_id}}}:head"
+
+
+def _lease(worker: str) -> str:
+    return f"gai:worker:{worker}"
+
+
+def _commands(change: Change) -> list[_Command]:
+    log, head = _log(change.stream_id), _head(change.stream_id)
+    if change.is_dropped:
+        return [("UNLINK", log), ("UNLINK", head)]
+    commands: list[_Command] = []
+    if change.header is not None:
+        header = header_text(change.header, change.worker)
+        commands.append(("EVAL", _BEGIN, 2, head, log, header, int((change.keep or 0.0) * 1000)))
+    for after, last_seq, at_ms, piece in change.records:
+        fields = ("after", after, "at", at_ms, "piece", piece)
+        commands.append(("XADD", log, "NOMKSTREAM", f"{last_seq}-0", *fields))
+    if change.gap is not None:
+        lost, text = change.gap.lost, gap_text(change.gap)
+        commands.append(("EVAL", _GAP, 2, head, log, f"gap:{lost}", text, f"{lost + 1}-0"))
+    if change.ending is not None:
+        end = f"{change.last_seq}-1"
+        commands.append(("XADD", log, "NOMKSTREAM", end, "ending", ending_text(change.ending)))
+    if change.keep is not None and change.header is None:
+        milliseconds = int(change.keep * 1000)
+        commands += [("PEXPIRE", head, milliseconds), ("PEXPIRE", log, milliseconds)]
+    return commands
+
+
+def _news(entries: Sequence[_Entry]) -> News:
+    records: list[Record] = []
+    for number, fields in entries:
+        try:
+            if b"ending" in fields:
+                return News(records, read_ending(fields[b"ending"]))
+            if b"piece" in fields:
+                last_seq = int(number.partition(b"-")[0])
+                records.append(Record(int(fields[b"after"]), last_seq, int(fields[b"at"]), fields[b"piece"]))
+        except (StoreError, KeyError, ValueError):
+            return News(records, None, is_damaged=True)
+    return News(records, has_more=len(entries) == LIMITS.store_entries)

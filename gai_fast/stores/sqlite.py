@@ -1,0 +1,485 @@
+"""`sqlite:///…`: durable copies in a file, for the workers of one machine.
+
+Owns the tables, and what each of SQLite's failures means.
+
+1. Two threads, each with a connection of its own: one writes, one reads. The loop never waits for a disk.
+2. The journal is a write-ahead log, so readers and the one writer of the moment do not wait for each other.
+3. A commit survives the process at once. The disk is synchronized once in `limits.store_sync` seconds, or with every
+   commit where `is_synchronous`: what a loss of power takes is bounded by that.
+4. Every value that is served has a checksum over itself and its place. One that is damaged is a `StoreError`.
+5. What is past its time is removed in small steps; a removed page is overwritten, as it held a conversation.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sqlite3
+import time
+import zlib
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final, TypeVar
+
+from gai_fast.limits import LIMITS
+from gai_fast.settings import StoreSettings
+from gai_fast.stores._base import Claim
+from gai_fast.stores.backend import (
+    Backend,
+    Change,
+    Copy,
+    Fault,
+    Gap,
+    News,
+    Record,
+    StoreError,
+    ending_text,
+    gap_text,
+    header_text,
+    join_gaps,
+    read_ending,
+    read_header,
+)
+
+URL: Final = "sqlite:///gai-fast.db"
+
+_Result = TypeVar("_Result")
+
+_APPLICATION: Final = int.from_bytes(b"GAIF", "big")
+"""`application_id` of our files."""
+_SCHEMA: Final = 1
+"""`user_version` of the tables below."""
+_TABLES: Final = """
+CREATE TABLE streams (
+    key INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, header BLOB NOT NULL, ending BLOB,
+    expires_ms INTEGER NOT NULL);
+CREATE INDEX streams_by_end ON streams (expires_ms);
+CREATE TABLE records (
+    stream INTEGER NOT NULL, last_seq INTEGER NOT NULL, after_seq INTEGER NOT NULL, at_ms INTEGER NOT NULL,
+    piece BLOB NOT NULL, PRIMARY KEY (stream, last_seq));
+CREATE TABLE gaps (stream INTEGER NOT NULL, lost INTEGER NOT NULL, text BLOB NOT NULL, PRIMARY KEY (stream, lost));
+CREATE TABLE claims (key TEXT PRIMARY KEY, value BLOB NOT NULL, expires_ms INTEGER NOT NULL) WITHOUT ROWID;
+CREATE INDEX claims_by_end ON claims (expires_ms);
+CREATE TABLE leases (worker TEXT PRIMARY KEY, renewed REAL NOT NULL) WITHOUT ROWID;
+"""
+_PREFIX: Final = "sqlite:///"
+_NOTHING: Final = News([])
+_DAMAGED: Final = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+_FAULTS: Final[Mapping[int, tuple[Fault, str]]] = {
+    sqlite3.SQLITE_BUSY: ("busy", "is locked by another process"),
+    sqlite3.SQLITE_LOCKED: ("busy", "is locked by another process"),
+    sqlite3.SQLITE_READONLY: ("read_only", "cannot be written"),
+    sqlite3.SQLITE_PERM: ("refused", "may not be used by this user"),
+    sqlite3.SQLITE_CANTOPEN: ("unreachable", "cannot be opened"),
+    sqlite3.SQLITE_FULL: ("full", "has no room: its disk is full"),
+    sqlite3.SQLITE_IOERR: ("full", "cannot be read or written: its disk is full or fails"),
+    **dict.fromkeys(_DAMAGED, ("damaged", "is damaged, or no file of SQLite")),
+}
+"""By SQLite's primary result code."""
+
+
+class SQLiteBackend(Backend):
+    """The copies in one file.
+
+    Args:
+        path: The file; it is made where there is none, its folder is not.
+        is_synchronous: Whether every commit is on the disk before it counts.
+    """
+
+    def __init__(self, path: Path, *, is_synchronous: bool = False) -> None:
+        self._path = path
+        self._is_synchronous = is_synchronous
+        self._writer = _Thread(path, "write")
+        self._reader = _Thread(path, "read")
+        self._keys: dict[str, int] = {}  # of streams that are written; used by the writing thread alone
+        self._synchronized = 0.0
+        # The version of the data and the positions for which there was nothing new; used by the reading thread alone.
+        self._seen: tuple[int, dict[str, int]] | None = None
+
+    async def open(self) -> None:
+        """Opens the file, and makes it and its tables where they are missing.
+
+        Raises:
+            StoreError: It cannot be read and written, is damaged, or is another program's.
+        """
+        await self._writer.call(self._make_ready)
+        await self._reader.call(_connection_is_there)
+
+    async def close(self) -> None:
+        """Closes the file."""
+        await self._reader.close()
+        await self._writer.close()
+
+    async def write(self, changes: Sequence[Change]) -> Collection[str]:
+        """Writes changes in one transaction."""
+        return await self._writer.call(lambda connection: self._write(connection, changes))
+
+    async def load(self, stream_id: str) -> Copy | None:
+        """Returns the copy of a log, or its beginning."""
+        return await self._reader.call(lambda connection: self._load(connection, stream_id))
+
+    async def tail(self, positions: Mapping[str, int], wait: float) -> Mapping[str, News]:
+        """Returns what is new of some copies; looks for changes of other processes every `limits.store_poll`."""
+        until = time.monotonic() + wait
+        while True:
+            news = await self._reader.call(lambda connection: self._tail(connection, positions))
+            if news or time.monotonic() >= until:
+                return news
+            await asyncio.sleep(LIMITS.store_poll)
+
+    async def leased(self, workers: Collection[str]) -> Collection[str]:
+        """Returns those of the workers that have their lease."""
+        return await self._reader.call(lambda connection: _leased(connection, workers))
+
+    async def kept(self, stream_ids: Collection[str]) -> Collection[str]:
+        """Returns those of the streams whose copy is there."""
+        return await self._reader.call(lambda connection: _kept(connection, stream_ids))
+
+    async def renew(self, worker: str) -> None:
+        """Renews a lease. It has the monotonic time, which the processes of one machine share."""
+        renew = "INSERT OR REPLACE INTO leases VALUES (?, ?)"
+        await self._change(renew, worker, time.monotonic())
+
+    async def give_up(self, worker: str) -> None:
+        """Ends a lease."""
+        await self._change("DELETE FROM leases WHERE worker = ?", worker)
+
+    async def sweep(self) -> bool:
+        """Removes some of what is past its time."""
+        return await self._writer.call(self._sweep)
+
+    async def claim(self, key: str, claim: Claim, ttl: float) -> Claim | None:
+        """Takes a key."""
+        return await self._writer.call(lambda connection: _claim(connection, key, claim, ttl))
+
+    async def release(self, key: str, stream_id: str) -> bool:
+        """Frees a key if this stream has it."""
+        return await self._writer.call(lambda connection: _release(connection, key, stream_id))
+
+    # -- the writing thread --
+
+    def _make_ready(self, connection: sqlite3.Connection) -> None:
+        mode = connection.execute("PRAGMA journal_mode=WAL").fetchone()[0]
+        if mode != "wal":
+            raise StoreError("unsuitable", f"{self._path} is on a disk that several processes cannot share")
+        connection.execute("PRAGMA secure_delete=ON")
+        connection.execute(f"PRAGMA synchronous={'FULL' if self._is_synchronous else 'NORMAL'}")
+        with _transaction(connection):
+            application, schema = (_pragma(connection, name) for name in ("application_id", "user_version"))
+            if not (application or schema or connection.execute("SELECT 1 FROM sqlite_master").fetchone()):
+                for statement in filter(str.strip, _TABLES.split(";")):
+                    connection.execute(statement)
+                connection.execute(f"PRAGMA application_id={_APPLICATION}")
+                connection.execute(f"PRAGMA user_version={_SCHEMA}")
+            elif application != _APPLICATION:
+                raise StoreError("unsuitable", f"{self._path} is the file of another program")
+            elif schema != _SCHEMA:
+                raise StoreError("unsuitable", f"{self._path} is of another release (tables {schema}, not {_SCHEMA})")
+            connection.execute("INSERT OR REPLACE INTO leases VALUES ('', 0)")  # fails where it cannot be written
+        if connection.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
+            raise StoreError("damaged", f"{self._path} is damaged")
+
+    async def _change(self, statement: str, *values: object) -> None:
+        await self._writer.call(lambda connection: connection.execute(statement, values))
+
+    def _write(self, connection: sqlite3.Connection, changes: Sequence[Change]) -> Collection[str]:
+        now = time.monotonic()
+        is_due = not self._is_synchronous and now - self._synchronized >= LIMITS.store_sync
+        if is_due:
+            connection.execute("PRAGMA synchronous=FULL")  # for this commit: it takes all before it along
+        try:
+            with _transaction(connection):
+                missing = {change.stream_id for change in changes if not self._write_one(connection, change)}
+        finally:
+            if is_due:
+                connection.execute("PRAGMA synchronous=NORMAL")
+        if is_due:
+            self._synchronized = now
+        for change in changes:
+            if change.ending is not None or change.is_dropped or change.stream_id in missing:
+                self._keys.pop(change.stream_id, None)
+        return missing
+
+    def _write_one(self, connection: sqlite3.Connection, change: Change) -> bool:
+        """Writes one change; returns whether its copy is there."""
+        stream_id = change.stream_id
+        if change.is_dropped:
+            connection.execute("UPDATE streams SET expires_ms = 0 WHERE id = ?", (stream_id,))
+            return True
+        if change.header is not None:
+            begin = "INSERT OR IGNORE INTO streams (id, header, expires_ms) VALUES (?, ?, ?)"
+            header = _seal(header_text(change.header, change.worker), stream_id)
+            connection.execute(begin, (stream_id, header, _ms_from_now(change.keep or 0.0)))
+        key = self._key(connection, stream_id)
+        if key is None:
+            return False
+        there = connection.execute(
+            "UPDATE streams SET ending = COALESCE(?, ending), expires_ms = COALESCE(?, expires_ms)"
+            " WHERE key = ? AND id = ?",
+            (
+                None if change.ending is None else _seal(ending_text(change.ending), stream_id, "end"),
+                None if change.keep is None else _ms_from_now(change.keep),
+                key,
+                stream_id,
+            ),
+        ).rowcount
+        if not there:
+            return False
+        for after, last_seq, at_ms, piece in change.records:
+            add = "INSERT OR IGNORE INTO records VALUES (?, ?, ?, ?, ?)"
+            sealed = _seal(piece, stream_id, after, last_seq, at_ms)
+            connection.execute(add, (key, last_seq, after, at_ms, sealed))
+        if change.gap is not None:
+            _write_gap(connection, key, stream_id, change.gap)
+        return True
+
+    def _key(self, connection: sqlite3.Connection, stream_id: str) -> int | None:
+        key = self._keys.get(stream_id)
+        if key is None:
+            row = connection.execute("SELECT key FROM streams WHERE id = ?", (stream_id,)).fetchone()
+            if row is None:
+                return None
+            key = self._keys[stream_id] = int(row[0])
+        return key
+
+    def _sweep(self, connection: sqlite3.Connection) -> bool:
+        now = _ms_from_now(0.0)
+        step = LIMITS.store_sweep
+        with _transaction(connection):
+            left = step
+            past = "SELECT key FROM streams WHERE expires_ms <= ? ORDER BY expires_ms LIMIT ?"
+            for (key,) in connection.execute(past, (now, step)).fetchall():
+                some = "SELECT rowid FROM records WHERE stream = ? LIMIT ?"
+                left -= connection.execute(f"DELETE FROM records WHERE rowid IN ({some})", (key, left)).rowcount
+                if left <= 0:
+                    break
+                connection.execute("DELETE FROM gaps WHERE stream = ?", (key,))
+                connection.execute("DELETE FROM streams WHERE key = ?", (key,))
+                left -= 1
+            some = "SELECT key FROM claims WHERE expires_ms <= ? LIMIT ?"
+            claims = connection.execute(f"DELETE FROM claims WHERE key IN ({some})", (now, step)).rowcount
+            # Of workers that are gone, and of those before the machine was started again.
+            old = "DELETE FROM leases WHERE worker != '' AND NOT renewed BETWEEN ? AND ?"
+            monotonic = time.monotonic()
+            connection.execute(old, (monotonic - LIMITS.lease, monotonic + LIMITS.lease))
+        return left <= 0 or claims == step
+
+    # -- the reading thread --
+
+    def _load(self, connection: sqlite3.Connection, stream_id: str) -> Copy | None:
+        with _transaction(connection, "DEFERRED"):  # all of it is of one moment
+            find = "SELECT key, header, ending FROM streams WHERE id = ? AND expires_ms > ?"
+            row = connection.execute(find, (stream_id, _ms_from_now(0.0))).fetchone()
+            if row is None:
+                return None
+            key, header, ending = row
+            gaps = connection.execute("SELECT lost, text FROM gaps WHERE stream = ?", (key,)).fetchall()
+            lost, text = join_gaps((lost, _open_sealed(text, stream_id, "gap", lost)) for lost, text in gaps)
+            news = _news(connection, key, stream_id, ending, 0)
+        return Copy(*read_header(_open_sealed(header, stream_id)), lost, text, news)
+
+    def _tail(self, connection: sqlite3.Connection, positions: Mapping[str, int]) -> dict[str, News]:
+        seen = (_pragma(connection, "data_version"), dict(positions))
+        if seen == self._seen:
+            return {}
+        with _transaction(connection, "DEFERRED"):
+            found = {stream_id: _news_of(connection, stream_id, after) for stream_id, after in positions.items()}
+        news = {stream_id: each for stream_id, each in found.items() if each != _NOTHING}
+        self._seen = None if news else seen
+        return news
+
+
+def check_url(url: str, folder: Path) -> str:
+    """Returns the URL of a file, with its whole path.
+
+    Args:
+        url: `sqlite:///relative.db` or `sqlite:////absolute.db`.
+        folder: The folder that a relative path starts from.
+
+    Raises:
+        ValueError: It names no file.
+    """
+    path = url.removeprefix(_PREFIX)
+    if not url.startswith(_PREFIX) or path.endswith("/") or path in ("", ".", "..", ":memory:"):
+        raise ValueError('must name a file: "sqlite:///relative.db" or "sqlite:////absolute.db"')
+    return f"{_PREFIX}{folder.absolute() / path}"
+
+
+def open_backend(settings: StoreSettings) -> SQLiteBackend:
+    """Makes the store of a configuration."""
+    path = Path(settings.url.removeprefix(_PREFIX))
+    return SQLiteBackend(path, is_synchronous=settings.sync == "before_send")
+
+
+class _Thread:
+    """One thread with one connection, which is opened by the first call."""
+
+    def __init__(self, path: Path, name: str) -> None:
+        self._path = path
+        self._connection: sqlite3.Connection | None = None
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix=f"gai-fast-store-{name}")
+        self._is_closed = False
+
+    async def call(self, function: Callable[[sqlite3.Connection], _Result]) -> _Result:
+        """Calls a function in the thread. It goes on there where the caller is cancelled.
+
+        Raises:
+            StoreError: SQLite failed, or the store is closed.
+        """
+        if self._is_closed:
+            raise StoreError("unreachable", f"{self._path} is closed")
+        return await asyncio.get_running_loop().run_in_executor(self._executor, self._run, function)
+
+    async def close(self) -> None:
+        """Closes the connection after the calls that were made, and ends the thread."""
+        if not self._is_closed:
+            self._is_closed = True
+            await asyncio.get_running_loop().run_in_executor(self._executor, self._close)
+            self._executor.shutdown(wait=False)
+
+    def _run(self, function: Callable[[sqlite3.Connection], _Result]) -> _Result:
+        try:
+            if self._connection is None:
+                self._connection = _connect(self._path)
+            return function(self._connection)
+        except sqlite3.Error as problem:
+            raise self._error(problem) from None
+
+    def _error(self, problem: sqlite3.Error) -> StoreError:
+        code = getattr(problem, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF  # the rest makes it finer
+        fault, text = _FAULTS.get(code, ("damaged", "cannot be used"))
+        return StoreError(fault, f"{self._path} {text} ({getattr(problem, 'sqlite_errorname', 'SQLITE_ERROR')})")
+
+    def _close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    try:
+        # Only where the file is new: to close any descriptor of a file drops the locks that the process has on it.
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+    except FileExistsError:
+        pass
+    except OSError as problem:
+        raise StoreError("unreachable", f"{path} cannot be made: {problem.strerror}") from None
+    return sqlite3.connect(path, timeout=LIMITS.store_busy, isolation_level=None)
+
+
+def _connection_is_there(connection: sqlite3.Connection) -> None:
+    connection.execute("SELECT 1 FROM streams LIMIT 1").fetchall()
+
+
+@contextmanager
+def _transaction(connection: sqlite3.Connection, kind: str = "IMMEDIATE") -> Iterator[None]:
+    connection.execute(f"BEGIN {kind}")
+    try:
+        yield
+        connection.execute("COMMIT")
+    finally:
+        if connection.in_transaction:  # something raised
+            connection.rollback()
+
+
+def _pragma(connection: sqlite3.Connection, name: str) -> int:
+    return int(connection.execute(f"PRAGMA {name}").fetchone()[0])
+
+
+def _ms_from_now(seconds: float) -> int:
+    return int((time.time() + seconds) * 1000)
+
+
+def _write_gap(connection: sqlite3.Connection, key: int, stream_id: str, gap: Gap) -> None:
+    if gap.is_whole or gap.text is None:
+        connection.execute("DELETE FROM gaps WHERE stream = ? AND lost < ?", (key, gap.lost))
+    text = _seal(gap_text(gap), stream_id, "gap", gap.lost)
+    connection.execute("INSERT OR REPLACE INTO gaps VALUES (?, ?, ?)", (key, gap.lost, text))
+    connection.execute("DELETE FROM records WHERE stream = ? AND last_seq <= ?", (key, gap.lost))
+
+
+def _news_of(connection: sqlite3.Connection, stream_id: str, after: int) -> News:
+    row = connection.execute("SELECT key, ending FROM streams WHERE id = ?", (stream_id,)).fetchone()
+    return _NOTHING if row is None else _news(connection, row[0], stream_id, row[1], after)
+
+
+def _news(connection: sqlite3.Connection, key: int, stream_id: str, ending: bytes | None, after: int) -> News:
+    """Returns what a stream has after an event; of much, the beginning."""
+    found = connection.execute(
+        "SELECT after_seq, last_seq, at_ms, piece FROM records WHERE stream = ? AND last_seq > ? ORDER BY last_seq",
+        (key, after),
+    )
+    records: list[Record] = []
+    size = 0
+    try:
+        for begin, last_seq, at_ms, sealed in found:
+            if size >= LIMITS.store_read:
+                return News(records, has_more=True)
+            records.append(Record(begin, last_seq, at_ms, _open_sealed(sealed, stream_id, begin, last_seq, at_ms)))
+            size += len(sealed)
+        return News(records, None if ending is None else read_ending(_open_sealed(ending, stream_id, "end")))
+    except StoreError:
+        return News(records, is_damaged=True)
+    finally:
+        found.close()
+
+
+def _leased(connection: sqlite3.Connection, workers: Collection[str]) -> Collection[str]:
+    now = time.monotonic()
+    found: set[str] = set()
+    for worker in workers:
+        row = connection.execute("SELECT renewed FROM leases WHERE worker = ?", (worker,)).fetchone()
+        if row is not None and 0 <= now - row[0] < LIMITS.lease:  # of another start of the machine it may be ahead
+            found.add(worker)
+    return found
+
+
+def _kept(connection: sqlite3.Connection, stream_ids: Collection[str]) -> Collection[str]:
+    now = _ms_from_now(0.0)
+    find = "SELECT 1 FROM streams WHERE id = ? AND expires_ms > ?"
+    return {each for each in stream_ids if connection.execute(find, (each, now)).fetchone() is not None}
+
+
+def _claim(connection: sqlite3.Connection, key: str, claim: Claim, ttl: float) -> Claim | None:
+    with _transaction(connection):
+        find = "SELECT value FROM claims WHERE key = ? AND expires_ms > ?"
+        row = connection.execute(find, (key, _ms_from_now(0.0))).fetchone()
+        if row is None:
+            value = _seal("\n".join(claim).encode(), key)
+            connection.execute("INSERT OR REPLACE INTO claims VALUES (?, ?, ?)", (key, value, _ms_from_now(ttl)))
+            return None
+    standing = _read_claim(row[0], key)
+    return None if standing == claim else standing
+
+
+def _release(connection: sqlite3.Connection, key: str, stream_id: str) -> bool:
+    with _transaction(connection):
+        row = connection.execute("SELECT value FROM claims WHERE key = ?", (key,)).fetchone()
+        if row is None or _read_claim(row[0], key).stream_id != stream_id:
+            return False
+        connection.execute("DELETE FROM claims WHERE key = ?", (key,))
+        return True
+
+
+def _read_claim(sealed: bytes, key: str) -> Claim:
+    stream_id, _, fingerprint = _open_sealed(sealed, key).decode().partition("\n")
+    return Claim(stream_id, fingerprint)
+
+
+def _seal(value: bytes, *place: object) -> bytes:
+    """Puts a checksum over a value and its place in front of it."""
+    return zlib.crc32(value, zlib.crc32(repr(place).encode())).to_bytes(4, "big") + value
+
+
+def _open_sealed(sealed: bytes, *place: object) -> bytes:
+    """Returns the value of what `_seal` made for this place.
+
+    Raises:
+        StoreError: It is damaged.
+    """
+    value = sealed[4:] if isinstance(sealed, bytes) else b""  # SQLite may find a value of any type in a damaged row
+    if not isinstance(sealed, bytes) or _seal(value, *place)[:4] != sealed[:4]:
+        raise StoreError("damaged", "a row of the store is damaged")
+    return value

@@ -1,0 +1,246 @@
+"""What the rest of the gateway sees of a store: logs in memory, and behind them, where there is one, a backend.
+
+Owns which parts a store has, their start and end, and the lease of this process.
+
+1. Every log is in the memory of this process (`memory.py`). With a backend those that are written here are copied to it
+   (`journal.py`), and those of other processes are filled from it (`mirror.py`).
+2. No stream depends on the backend: while it fails, streams run on. What cannot be answered without it, whether a key
+   is taken or whether there is a stream of this id, is refused as `overloaded`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from hashlib import blake2b
+from typing import Final, Literal
+
+from gai_fast.limits import LIMITS
+from gai_fast.settings import StoreSettings
+from gai_fast.stores._base import Claim, LogHeader
+from gai_fast.stores.backend import Backend, StoreError
+from gai_fast.stores.claims import ClaimBudget, MemoryClaims
+from gai_fast.stores.health import Health, logger, out_of_reach
+from gai_fast.stores.journal import Journal
+from gai_fast.stores.memory import LogMemory, StreamLog
+from gai_fast.stores.mirror import Mirrors
+from gai_fast.timers import Timers
+
+_WAITS: Final = (0.02, 0.05, 0.1, 0.2, 0.4, 0.0)
+"""Seconds between looks for the stream that has a key."""
+
+Durability = Literal["memory", "durable", "degraded"]
+"""What the loss of this process costs: what its memory holds; what was gathered last; what was not written since the
+store has failed."""
+
+
+class Store:
+    """The logs of all streams, and the idempotency keys.
+
+    Args:
+        settings: `[store]`.
+        timers: The loop's timers.
+        backend: Where copies are kept; `None`: nowhere.
+        claim_ttl: Seconds for which an idempotency key is taken.
+    """
+
+    def __init__(
+        self, settings: StoreSettings, timers: Timers, backend: Backend | None = None, *, claim_ttl: float
+    ) -> None:
+        self.memory = LogMemory(settings, timers)
+        self.worker = secrets.token_urlsafe(12)
+        """The name of this process in the store, and of nothing else."""
+        self._settings = settings
+        self._backend = backend
+        self._clock = timers.clock
+        self._claim_ttl = claim_ttl
+        self._budget = ClaimBudget(claim_ttl, timers.clock)
+        self._claims = MemoryClaims(claim_ttl, timers.clock)
+        self._health = Health(timers.clock)
+        self._journal: Journal | None = None
+        self._mirrors: Mirrors | None = None
+        self._upkeep: asyncio.Task[None] | None = None
+        self._abandoned: set[asyncio.Task[None]] = set()  # keys that are given back
+
+    @property
+    def durability(self) -> Durability:
+        """Whether streams outlive this process; `/readyz` tells it."""
+        if self._backend is None:
+            return "memory"
+        return "degraded" if self.is_degraded else "durable"
+
+    @property
+    def is_degraded(self) -> bool:
+        """Whether the backend fails."""
+        return self._health.problem is not None
+
+    async def open(self) -> None:
+        """Makes the store ready; called before the first stream.
+
+        Raises:
+            StoreError: It cannot be used.
+        """
+        if self._backend is None:
+            return
+        await self._backend.open()
+        await self._backend.renew(self.worker)
+        self._journal = Journal(self._backend, self.memory, self._settings, self._health, self.worker, self._clock)
+        self._mirrors = Mirrors(self._backend, self.memory, self._health, self.worker)
+        self._upkeep = asyncio.ensure_future(self._keep_up(self._backend, self._journal))
+        self._upkeep.add_done_callback(_check)
+
+    async def close(self) -> None:
+        """Writes what is gathered, for some seconds at most, and releases everything; the streams have ended."""
+        if self._upkeep is not None:
+            self._upkeep.cancel()
+            await asyncio.gather(self._upkeep, return_exceptions=True)
+        if self._mirrors is not None:
+            await self._mirrors.close()
+        if self._journal is not None:
+            await self._journal.close()
+        if self._backend is not None:
+            try:
+                if self._upkeep is not None and not self.is_degraded:
+                    await self._backend.give_up(self.worker)
+            except StoreError as problem:
+                self._health.failed(problem)
+            await self._backend.close()
+        self._upkeep = self._mirrors = self._journal = None
+        self.memory.clear()
+
+    # -- logs --
+
+    def create(self, header: LogHeader) -> StreamLog:
+        """Makes the log of a stream that begins.
+
+        Args:
+            header: Describes the stream.
+
+        Raises:
+            Overloaded: There is no room for another stream.
+        """
+        log = self.memory.create(header)
+        if self._journal is not None:
+            self._journal.begin(log)
+        return log
+
+    def find_here(self, stream_id: str) -> StreamLog | None:
+        """Returns the log of a stream that is in the memory of this process."""
+        return self.memory.find(stream_id)
+
+    async def find(self, stream_id: str) -> StreamLog | None:
+        """Returns the log of a stream, wherever it runs or ran; `None` where there is none, or no longer.
+
+        Args:
+            stream_id: The stream's id.
+
+        Raises:
+            Error: The backend is out of reach, its copy is damaged, or there is no room.
+        """
+        log = self.memory.find(stream_id)
+        if log is not None or self._mirrors is None:
+            return log
+        return await self._mirrors.find(stream_id)
+
+    # -- idempotency keys --
+
+    async def claim(self, key: str, claim: Claim) -> Claim | None:
+        """Takes an idempotency key; atomic over all processes that share the store.
+
+        Args:
+            key: The key, with all that makes it the caller's own: its name, the route.
+            claim: Who takes it.
+
+        Returns:
+            The claim that stands, whose stream can be found unless its worker is gone; `None`: the key is taken now.
+
+        Raises:
+            Overloaded: The backend is out of reach, or there is no room for more keys.
+        """
+        digest = _digest(key)
+        if self._backend is None:
+            self._budget.take()
+            standing = self._claims.claim(digest, claim)
+            if standing is not None:
+                self._budget.give_back()
+            return standing
+        self._health.check()
+        self._budget.take()
+        claiming = asyncio.ensure_future(self._claim(self._backend, digest, claim))
+        try:
+            return await asyncio.shield(claiming)
+        except asyncio.CancelledError:  # the client has left, and nobody will start the stream
+            claiming.add_done_callback(lambda _: self._abandon(key, claim, claiming))
+            raise
+
+    async def _claim(self, backend: Backend, digest: str, claim: Claim) -> Claim | None:
+        standing: Claim | None = claim
+        try:
+            for wait in _WAITS:
+                standing = await backend.claim(digest, claim, self._claim_ttl)
+                if standing is None or await self._is_there(backend, standing.stream_id):
+                    break
+                await asyncio.sleep(wait)  # its worker has just taken it, and its first batch is under way
+        except StoreError as problem:
+            self._health.failed(problem)
+            raise out_of_reach() from None
+        finally:
+            if standing is not None:
+                self._budget.give_back()
+        return standing
+
+    def _abandon(self, key: str, claim: Claim, claiming: asyncio.Task[Claim | None]) -> None:
+        if not claiming.cancelled() and claiming.exception() is None and claiming.result() is None:
+            releasing = asyncio.ensure_future(self.release(key, claim.stream_id))
+            self._abandoned.add(releasing)
+            releasing.add_done_callback(self._abandoned.discard)
+
+    async def release(self, key: str, stream_id: str) -> None:
+        """Frees a key whose stream failed before its first content; harmless where another stream has it.
+
+        Args:
+            key: As for `claim`.
+            stream_id: The stream's id.
+        """
+        digest = _digest(key)
+        try:
+            if self._backend is None:
+                is_freed = self._claims.release(digest, stream_id)
+            else:
+                is_freed = await self._backend.release(digest, stream_id)
+        except StoreError as problem:
+            self._health.failed(problem)
+            return
+        if is_freed:
+            self._budget.give_back()
+
+    async def _is_there(self, backend: Backend, stream_id: str) -> bool:
+        return self.memory.find(stream_id) is not None or bool(await backend.kept([stream_id]))
+
+    # -- upkeep --
+
+    async def _keep_up(self, backend: Backend, journal: Journal) -> None:
+        """Renews the lease, and removes what is past its time."""
+        loop = asyncio.get_running_loop()
+        swept_at = loop.time()
+        while True:
+            await asyncio.sleep(LIMITS.lease_renewal)
+            try:
+                await backend.renew(self.worker)
+                if not journal.is_failing:
+                    self._health.worked()
+                if loop.time() - swept_at >= LIMITS.store_sweep_interval and not await backend.sweep():
+                    swept_at = loop.time()
+            except StoreError as problem:
+                self._health.failed(problem)
+            journal.keep_alive()
+
+
+def _digest(key: str) -> str:
+    """What a store has of a key: of one length, and nothing of what a caller wrote."""
+    return blake2b(key.encode("utf-8", "surrogatepass"), digest_size=32, person=b"gai-fast claim").hexdigest()
+
+
+def _check(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and task.exception() is not None:
+        logger.error("the lease of this process is not renewed: a bug", exc_info=task.exception())

@@ -1,0 +1,91 @@
+"""The stores outside the process: a file, and a redis-server for the whole run."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+
+from gai_fast.stores.backend import Backend
+from gai_fast.stores.redis import RedisBackend
+from gai_fast.stores.sqlite import SQLiteBackend
+from tests.integration.stores.servers import PROGRAM, RedisServer
+
+MakeServer = Callable[..., RedisServer]
+MakeBackend = Callable[[], Backend]
+
+
+@pytest.fixture(scope="session")
+def needs_redis(unavailable: Callable[[str], NoReturn]) -> None:
+    if PROGRAM is None:
+        unavailable("redis-server or valkey-server")
+    if find_spec("redis") is None:
+        unavailable("the extra redis")
+
+
+@pytest.fixture(scope="session")
+def shared_server(needs_redis: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    server = RedisServer(tmp_path_factory.mktemp("redis"))
+    server.start()
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+def redis_server(shared_server: RedisServer) -> RedisServer:
+    """The server of the run, empty."""
+    shared_server.command("FLUSHALL")
+    return shared_server
+
+
+@pytest.fixture
+def make_server(needs_redis: None, tmp_path: Path) -> Iterator[MakeServer]:
+    """Makes servers for one test, which may end them."""
+    made: list[RedisServer] = []
+
+    def make(*options: str) -> RedisServer:
+        folder = tmp_path / f"redis{len(made)}"
+        folder.mkdir()
+        made.append(RedisServer(folder, *options))
+        made[-1].start()
+        return made[-1]
+
+    yield make
+    for server in made:
+        server.kill()
+
+
+@pytest.fixture(params=["sqlite", "redis"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of an empty store, one of each kind."""
+    if request.param == "redis":
+        server: RedisServer = request.getfixturevalue("redis_server")
+        return server.url
+    return f"sqlite:///{tmp_path / 'store.db'}"
+
+
+@pytest.fixture
+async def make_backend(url: str) -> AsyncIterator[MakeBackend]:
+    """Makes backends over one store, each as another process would have it."""
+    made: list[Backend] = []
+
+    def make() -> Backend:
+        if url.startswith("sqlite"):
+            made.append(SQLiteBackend(Path(url.removeprefix("sqlite:///"))))
+        else:
+            made.append(RedisBackend(url))
+        return made[-1]
+
+    yield make
+    for backend in made:
+        await backend.close()
+
+
+@pytest.fixture
+async def backend(make_backend: MakeBackend) -> Backend:
+    made = make_backend()
+    await made.open()
+    return made

@@ -1,0 +1,83 @@
+"""A redis-server of the tests' own: on a free port, in a folder of its own, ended by its own process id."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+PROGRAM = shutil.which("redis-server") or shutil.which("valkey-server")
+
+
+class RedisServer:
+    """One server process.
+
+    Args:
+        folder: An empty folder for its files.
+        options: More of the server's own options.
+    """
+
+    def __init__(self, folder: Path, *options: str) -> None:
+        self.folder = folder
+        self.port = free_port()
+        self._options = options
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        """Starts it, and waits until it answers."""
+        assert PROGRAM is not None
+        files = ("--dir", str(self.folder), "--save", "", "--appendonly", "no")
+        address = ("--bind", "127.0.0.1", "--port", str(self.port), "--logfile", str(self.folder / "log"))
+        self._process = subprocess.Popen([PROGRAM, *address, *files, *self._options], stdout=subprocess.DEVNULL)
+        until = time.monotonic() + 10
+        while not self._answers():
+            assert self._process.poll() is None, (self.folder / "log").read_text()
+            assert time.monotonic() < until, "redis-server does not answer"
+            time.sleep(0.02)
+
+    def _answers(self) -> bool:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1) as client:
+            client.sendall(b"PING\r\n")
+            return client.recv(100).startswith((b"+PONG", b"-NOAUTH"))
+        return False
+
+    def command(self, *words: str | bytes) -> bytes:
+        """Sends one command; returns the raw reply."""
+        parts = [word.encode() if isinstance(word, str) else word for word in words]
+        with socket.create_connection(("127.0.0.1", self.port), 5) as client:
+            client.sendall(b"*%d\r\n" % len(parts) + b"".join(b"$%d\r\n%b\r\n" % (len(part), part) for part in parts))
+            return client.recv(1 << 20)
+
+    def pause(self) -> None:
+        """Stops the process, as one that hangs."""
+        self._signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Lets a paused process go on."""
+        self._signal(signal.SIGCONT)
+
+    def kill(self) -> None:
+        """Ends the process at once."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    def _signal(self, number: int) -> None:
+        assert self._process is not None
+        os.kill(self._process.pid, number)
+
+
+def free_port() -> int:
+    """A port that nobody uses."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])

@@ -1,0 +1,284 @@
+"""What every store outside the process keeps: one suite for the file and the server."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from gai_fast.limits import LIMITS
+from gai_fast.stores import Claim, Ending, LogHeader
+from gai_fast.stores.backend import Backend, Change, Copy, Gap, News, Record, StoreError
+from tests.integration.stores.conftest import MakeBackend
+from tests.waiting import until_answered
+
+FINISHED = Ending("finished", "stop", {"input_tokens": 1, "output_tokens": 2, "total_tokens": 3})
+FAILED = Ending("failed", None, None, {"code": "network", "message": "ü", "temporary": True})
+PIECES = [b"event: a\n\n", "ü\u2028\n\n".encode(), bytes(range(256)), b"", b"x" * 300_000]
+
+
+def header(stream_id: str = "s") -> LogHeader:
+    return LogHeader(stream_id, "caller", "m/x", "gai", "sse", "full", "request", "0" * 32)
+
+
+def begin(stream_id: str = "s", *added: Record) -> Change:
+    return Change(stream_id, header(stream_id), "worker", added, keep=60)
+
+
+def records(first: int, last: int, size: int = 10) -> list[Record]:
+    return [Record(number - 1, number, 1000 + number, b"%d" % number * size) for number in range(first, last + 1)]
+
+
+async def write(backend: Backend, *changes: Change) -> None:
+    assert not await backend.write(changes)
+
+
+async def add(backend: Backend, *more: Record, stream_id: str = "s") -> None:
+    await write(backend, Change(stream_id, records=more))
+
+
+async def until_gone(ask: Callable[[], Awaitable[object]]) -> None:
+    async def is_gone() -> bool:
+        return not await ask()
+
+    await until_answered(is_gone)
+
+
+async def all_news(backend: Backend, after: int = 0, stream_id: str = "s") -> News:
+    """What a copy has after an event, however many steps that takes."""
+    found: list[Record] = []
+    while True:
+        position = found[-1].last_seq if found else after
+        news = (await backend.tail({stream_id: position}, 0.01)).get(stream_id, News([]))
+        found += news.records
+        if not news.has_more:
+            return News(found, news.ending, news.is_damaged)
+
+
+# ---- copies ----------------------------------------------------------------------------------------------------------
+
+
+async def test_a_copy_is_what_was_written(backend: Backend, make_backend: MakeBackend) -> None:
+    added = [Record(seq - 1, seq, seq, piece) for seq, piece in enumerate(PIECES, 1)]
+    await write(backend, begin("s", added[0]))
+    await add(backend, *added[1:])
+    await write(backend, Change("s", ending=FINISHED, last_seq=len(PIECES), keep=60))
+    other = make_backend()
+    await other.open()
+    for each in (backend, other):
+        assert await each.load("s") == Copy(header(), "worker", 0, "", News(added, FINISHED))
+        assert await all_news(each) == News(added, FINISHED)
+        assert await all_news(each, after=3) == News(added[3:], FINISHED)
+        assert await all_news(each, after=5) == News([], FINISHED)
+
+
+async def test_a_stream_that_nobody_wrote_is_not_there(backend: Backend) -> None:
+    assert await backend.load("s") is None
+    assert await all_news(backend) == News([])
+    assert await backend.kept(["s"]) == set()
+
+
+async def test_a_copy_that_has_only_begun_is_there(backend: Backend) -> None:
+    await write(backend, begin())
+    assert await backend.load("s") == Copy(header(), "worker", 0, "", News([]))
+    assert await all_news(backend) == News([])
+    await add(backend, *records(1, 3))
+    assert await all_news(backend) == News(records(1, 3))
+
+
+async def test_one_batch_holds_many_streams(backend: Backend) -> None:
+    names = [f"s{number}" for number in range(50)]
+    await write(backend, *(begin(name, *records(1, 1)) for name in names))
+    await write(backend, *(Change(name, records=records(2, 2), ending=FAILED, last_seq=2, keep=9) for name in names))
+    assert await backend.kept([*names, "unknown"]) == set(names)
+    assert await backend.tail(dict.fromkeys(names, 1), 0.01) == dict.fromkeys(names, News(records(2, 2), FAILED))
+
+
+async def test_what_is_written_twice_is_there_once(backend: Backend) -> None:
+    """Whoever does not know whether a batch was written writes it again."""
+    changes = [
+        begin("s", *records(1, 1)),
+        Change("s", records=records(2, 2)),
+        Change("s", gap=Gap(1, "one", is_whole=True)),
+        Change("s", records=records(3, 3), ending=FINISHED, last_seq=3, keep=60),
+    ]
+    for _ in range(3):
+        await write(backend, *changes)
+    assert await backend.load("s") == Copy(header(), "worker", 1, "one", News(records(2, 3), FINISHED))
+    assert await all_news(backend, 1) == News(records(2, 3), FINISHED)
+
+
+async def test_a_long_copy_is_read_in_parts_and_none_is_missing(backend: Backend) -> None:
+    large = records(1, 40, size=50_000)
+    await write(backend, begin())
+    await add(backend, *large)
+    await write(backend, Change("s", ending=FINISHED, last_seq=40, keep=60))
+    copy = await backend.load("s")
+    assert copy is not None
+    assert 0 < len(copy.news.records) < 40
+    assert await all_news(backend) == News(large, FINISHED)
+
+
+async def test_what_was_dropped_is_gone_and_its_text_is_known(backend: Backend) -> None:
+    await write(backend, begin())
+    await add(backend, *records(1, 10))
+    await write(backend, Change("s", gap=Gap(4, "Hel", is_whole=True)))
+    assert await backend.load("s") == Copy(header(), "worker", 4, "Hel", News(records(5, 10)))
+    await write(backend, Change("s", gap=Gap(8, "lo ü", is_whole=False)))
+    assert await backend.load("s") == Copy(header(), "worker", 8, "Hello ü", News(records(9, 10)))
+    await write(backend, Change("s", gap=Gap(9, "Anew", is_whole=True)))
+    assert await backend.load("s") == Copy(header(), "worker", 9, "Anew", News(records(10, 10)))
+    await write(backend, Change("s", gap=Gap(10, None, is_whole=False)))
+    assert await backend.load("s") == Copy(header(), "worker", 10, None, News([]))
+    await add(backend, *records(11, 12))
+    assert await all_news(backend, 10) == News(records(11, 12))
+
+
+async def test_a_copy_that_the_store_has_lost_is_reported_and_can_be_begun_again(backend: Backend) -> None:
+    lost = Change("s", records=records(5, 5))
+    assert set(await backend.write([lost, begin("other", *records(1, 1))])) == {"s"}
+    assert await backend.load("s") is None
+    assert await all_news(backend, stream_id="other") == News(records(1, 1))
+    await write(backend, begin("s", Record(0, 5, 1, b"five")))
+    assert await all_news(backend) == News([Record(0, 5, 1, b"five")])
+
+
+async def test_a_dropped_copy_is_not_there(backend: Backend) -> None:
+    await write(backend, begin("s", *records(1, 1)))
+    await write(backend, Change("s", is_dropped=True), Change("never", is_dropped=True))
+    assert await backend.load("s") is None
+    assert await backend.kept(["s"]) == set()
+
+
+async def test_a_copy_is_gone_after_its_time(backend: Backend) -> None:
+    await write(backend, begin()._replace(keep=0.3), begin("longer"))
+    assert await backend.load("s") is not None
+    await write(backend, Change("longer", keep=30))
+    await until_gone(lambda: backend.load("s"))
+    while await backend.sweep():
+        pass
+    assert await backend.load("longer") is not None
+
+
+# ---- followers of other processes ------------------------------------------------------------------------------------
+
+
+async def test_a_follower_gets_what_another_process_writes(backend: Backend, make_backend: MakeBackend) -> None:
+    other = make_backend()
+    await other.open()
+    await write(backend, begin())
+
+    async def follow() -> News:
+        found: list[Record] = []
+        while True:
+            news = (await other.tail({"s": len(found), "unknown": 0}, 0.1)).get("s", News([]))
+            found += news.records
+            if news.ending is not None:
+                return News(found, news.ending)
+
+    following = asyncio.ensure_future(follow())
+    for record in records(1, 30):
+        await asyncio.sleep(0.005)
+        await add(backend, record)
+    await write(backend, Change("s", ending=FINISHED, last_seq=30, keep=60))
+    assert await following == News(records(1, 30), FINISHED)
+
+
+# ---- leases ----------------------------------------------------------------------------------------------------------
+
+
+async def test_a_worker_has_its_lease_until_it_gives_it_up(backend: Backend, make_backend: MakeBackend) -> None:
+    other = make_backend()
+    await other.open()
+    assert await other.leased(["worker", "gone"]) == set()
+    await backend.renew("worker")
+    assert await other.leased(["worker", "gone"]) == {"worker"}
+    await backend.give_up("worker")
+    assert await other.leased(["worker", "gone"]) == set()
+
+
+async def test_a_lease_that_is_not_renewed_runs_out(backend: Backend, make_backend: MakeBackend) -> None:
+    other = make_backend()
+    await other.open()
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    await backend.renew("worker")
+    await until_gone(lambda: other.leased(["worker"]))
+    assert loop.time() - began >= LIMITS.lease - 0.1
+
+
+# ---- claims ----------------------------------------------------------------------------------------------------------
+
+
+async def test_a_key_is_taken_once(backend: Backend, make_backend: MakeBackend) -> None:
+    other = make_backend()
+    await other.open()
+    mine, theirs = Claim("s", "body"), Claim("t", "other body")
+    assert await backend.claim("key", mine, 60) is None
+    assert await other.claim("key", theirs, 60) == mine
+    assert await backend.claim("key", mine, 60) is None, "a claim whose reply was lost may be made again"
+    assert await other.claim("another key", theirs, 60) is None
+
+
+async def test_only_the_stream_that_has_a_key_frees_it(backend: Backend) -> None:
+    assert await backend.claim("key", Claim("stream", "body"), 60) is None
+    for other in ("t", "stre", "streams", ""):
+        assert not await backend.release("key", other)
+    assert await backend.claim("key", Claim("t", "body"), 60) == Claim("stream", "body")
+    assert await backend.release("key", "stream")
+    assert not await backend.release("key", "stream")
+    assert await backend.claim("key", Claim("t", "body"), 60) is None
+
+
+async def test_a_key_is_free_after_its_time(backend: Backend) -> None:
+    assert await backend.claim("key", Claim("s", "body"), 0.2) is None
+    assert await backend.claim("key", Claim("t", "body"), 0.2) == Claim("s", "body")
+    await until_gone(lambda: backend.claim("key", Claim("t", "body"), 60))
+    await backend.sweep()
+    assert await backend.claim("key", Claim("s", "body"), 60) == Claim("t", "body")
+
+
+async def test_of_many_that_want_a_key_at_once_one_gets_it(backend: Backend, make_backend: MakeBackend) -> None:
+    other = make_backend()
+    await other.open()
+    for number in range(20):
+        races = [
+            each.claim(f"key {number}", Claim(f"{number}.{runner}", "body"), 60)
+            for runner, each in enumerate([backend, other] * 5)
+        ]
+        results = await asyncio.gather(*races)
+        assert results.count(None) == 1
+        winner = Claim(f"{number}.{results.index(None)}", "body")
+        assert all(result in (None, winner) for result in results)
+
+
+# ---- the end ---------------------------------------------------------------------------------------------------------
+
+
+async def test_what_was_written_is_there_after_a_new_start(make_backend: MakeBackend) -> None:
+    first = make_backend()
+    await first.open()
+    await write(first, begin("s", *records(1, 1)))
+    await first.close()
+    second = make_backend()
+    await second.open()
+    await add(second, *records(2, 2))
+    assert await all_news(second) == News(records(1, 2))
+
+
+@pytest.mark.parametrize("count", [1, 2])
+async def test_closing_is_harmless_twice(make_backend: MakeBackend, count: int) -> None:
+    made = make_backend()
+    await made.open()
+    for _ in range(count):
+        await made.close()
+
+
+async def test_a_closed_store_answers_with_an_error(make_backend: MakeBackend) -> None:
+    made = make_backend()
+    await made.open()
+    await made.close()
+    for call in (made.load("s"), made.write([begin()]), made.renew("w"), made.claim("k", Claim("s", "f"), 1)):
+        with pytest.raises(StoreError, match="is closed"):
+            await call

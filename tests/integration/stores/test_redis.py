@@ -1,0 +1,291 @@
+"""`gai_fast/stores/redis.py`: what refusals mean; the server may come and go; no reply is mistaken for another."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
+
+import pytest
+
+from gai_fast.limits import LIMITS
+from gai_fast.stores import Claim, Ending, LogHeader, StoreError
+from gai_fast.stores.backend import Backend, Change, Gap, News, Record
+from gai_fast.stores.redis import RedisBackend
+from tests.integration.stores.conftest import MakeServer
+from tests.integration.stores.processes import race
+from tests.integration.stores.servers import RedisServer, free_port
+from tests.waiting import until
+
+pytestmark = pytest.mark.usefixtures("needs_redis")
+
+FINISHED = Ending("finished", "stop")
+HEADER = LogHeader("s", "caller", "m", "gai", "sse")
+BEGIN = Change("s", HEADER, "worker", keep=60)
+Make = Callable[[str], Backend]
+
+
+@pytest.fixture
+async def make() -> AsyncIterator[Make]:
+    made: list[Backend] = []
+
+    def make(url: str) -> Backend:
+        made.append(RedisBackend(url))
+        return made[-1]
+
+    yield make
+    for backend in made:
+        await backend.close()
+
+
+async def opened(make: Make, url: str) -> Backend:
+    backend = make(url)
+    await backend.open()
+    return backend
+
+
+def record(seq: int, size: int = 20) -> Record:
+    return Record(seq - 1, seq, 0, b"%d" % (seq % 10) * size)
+
+
+async def fault(call: object) -> StoreError:
+    with pytest.raises(StoreError) as raised:
+        await call  # type: ignore[misc]  # a coroutine
+    assert "secret" not in str(raised.value)
+    return raised.value
+
+
+# ---- what the server refuses -----------------------------------------------------------------------------------------
+
+
+async def test_a_server_that_is_not_there_is_told(make: Make) -> None:
+    port = free_port()
+    problem = await fault(make(f"redis://:secret@127.0.0.1:{port}/2").open())
+    assert (problem.fault, str(problem)) == ("unreachable", f"redis://127.0.0.1:{port} cannot be reached")
+
+
+async def test_a_wrong_password_is_told_and_not_shown(make: Make, make_server: MakeServer) -> None:
+    server = make_server("--requirepass", "right-secret")
+    for user in ("", ":wrong-secret@", "nobody:wrong-secret@"):
+        problem = await fault(make(f"redis://{user}127.0.0.1:{server.port}").open())
+        assert problem.fault == "refused"
+        assert "password" in str(problem)
+    await opened(make, f"redis://:right-secret@127.0.0.1:{server.port}")
+
+
+async def test_a_user_who_may_not_write_is_told(make: Make, make_server: MakeServer) -> None:
+    server = make_server()
+    server.command("ACL", "SETUSER", "reader", "on", ">secret", "~*", "+@read", "+info")
+    problem = await fault(make(f"redis://reader:secret@127.0.0.1:{server.port}").open())
+    assert (problem.fault, str(problem)) == (
+        "refused",
+        f"redis://127.0.0.1:{server.port} does not permit our user a command or key",
+    )
+
+
+async def test_a_replica_is_told(make: Make, make_server: MakeServer) -> None:
+    server = make_server()
+    backend = await opened(make, server.url)
+    server.command("REPLICAOF", "127.0.0.1", "1")
+    assert (await fault(backend.write([BEGIN]))).fault == "read_only"
+    assert (await fault(backend.claim("k", Claim("s", "f"), 1))).fault == "read_only"
+    assert (await fault(make(server.url).open())).fault == "read_only"
+    server.command("REPLICAOF", "NO", "ONE")
+    assert not await backend.write([BEGIN])
+
+
+async def test_a_server_without_memory_is_told_and_goes_on_when_it_has_some(
+    make: Make, make_server: MakeServer
+) -> None:
+    server = make_server()
+    backend = await opened(make, server.url)
+    await backend.write([BEGIN])
+    server.command("CONFIG", "SET", "maxmemory", "1mb")
+    problem = await fault(backend.write([Change("s", records=[record(1)])]))
+    assert (problem.fault, str(problem)) == ("full", f"{server.url} has no memory left")
+    assert (await fault(make(server.url).open())).fault == "full"
+    assert await backend.load("s") is not None, "reading goes on"
+    server.command("CONFIG", "SET", "maxmemory", "0")
+    assert not await backend.write([Change("s", records=[record(1)])])
+    assert await backend.tail({"s": 0}, 0.01) == {"s": News([record(1)])}
+
+
+async def test_a_server_that_has_too_many_clients_is_told(make: Make, make_server: MakeServer) -> None:
+    server = make_server("--maxclients", "1")
+    with contextlib.closing(await connection(server.port)):
+        problem = await fault(make(server.url).open())
+    assert (problem.fault, str(problem)) == ("refused", f"{server.url} has too many clients")
+
+
+async def connection(port: int) -> asyncio.StreamWriter:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(b"PING\r\n")
+    await reader.readline()
+    return writer
+
+
+@pytest.mark.parametrize(
+    ("reply", "kind"),
+    [
+        (b"-LOADING Redis is loading the dataset in memory\r\n", "busy"),
+        (b"-BUSY Redis is busy running a script\r\n", "busy"),
+        (b"-MASTERDOWN Link with MASTER is down\r\n", "busy"),
+        (b"-CLUSTERDOWN The cluster is down\r\n", "busy"),
+        (b"-MISCONF Redis is configured to save RDB snapshots\r\n", "full"),
+        (b"-NOREPLICAS Not enough good replicas to write.\r\n", "full"),
+        (b"-DENIED Redis is running in protected mode\r\n", "refused"),
+        (b"-ERR max number of clients reached\r\n", "refused"),
+        (b"-ERR unknown command 'secret'\r\n", "unsuitable"),
+        (b"-SECRET secret\r\n", "unsuitable"),
+        (b"HTTP/1.1 400 Bad Request\r\n\r\n", "unsuitable"),
+        (b"$100\r\nredis_version:6.2.14\r\nredis_mode:standalone\r\n".ljust(107, b" ") + b"\r\n", "unsuitable"),
+        (b"", "unreachable"),
+    ],
+    ids=lambda value: value.decode().split(" ")[0].strip()[:12] if isinstance(value, bytes) else value,
+)
+async def test_every_refusal_has_its_meaning(make: Make, reply: bytes, kind: str) -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while reply and await reader.read(1 << 16):
+            writer.write(reply)
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        problem = await fault(make(f"redis://127.0.0.1:{port}").open())
+        assert problem.fault == kind
+        assert str(problem).startswith(f"redis://127.0.0.1:{port} ")
+
+
+async def test_a_server_that_does_not_answer_is_told(
+    make: Make, make_server: MakeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    short = replace(LIMITS, store_timeout=0.3, store_connect=0.3)
+    monkeypatch.setattr("gai_fast.stores.redis.LIMITS", short)
+    server = make_server()
+    backend = await opened(make, server.url)
+    server.pause()
+    try:
+        problem = await fault(backend.write([BEGIN]))
+        assert (problem.fault, str(problem)) == ("unreachable", f"{server.url} does not answer in time")
+    finally:
+        server.resume()
+    assert not await backend.write([BEGIN])
+
+
+async def test_a_foreign_value_under_our_key_is_told(make: Make, redis_server: RedisServer) -> None:
+    backend = await opened(make, redis_server.url)
+    redis_server.command("SET", "gai:{s}:log", "mine")
+    assert (await fault(backend.write([BEGIN._replace(records=[record(1)])]))).fault == "damaged"
+    redis_server.command("SET", "gai:{t}:head", "mine")
+    assert (await fault(backend.load("t"))).fault == "damaged"
+
+
+@pytest.mark.parametrize("entry", [["piece", "x"], ["ending", "{"], ["after", "y", "at", "0", "piece", "x"]])
+async def test_an_entry_that_is_not_ours_is_damage(make: Make, redis_server: RedisServer, entry: list[str]) -> None:
+    backend = await opened(make, redis_server.url)
+    await backend.write([BEGIN._replace(records=[record(1)])])
+    redis_server.command("XADD", "gai:{s}:log", "2-0", *entry)
+    assert await backend.tail({"s": 0}, 0.01) == {"s": News([record(1)], is_damaged=True)}
+
+
+# ---- the keys --------------------------------------------------------------------------------------------------------
+
+
+async def test_every_key_has_a_time_to_live_and_the_hash_tag_of_its_stream(
+    make: Make, redis_server: RedisServer
+) -> None:
+    backend = await opened(make, redis_server.url)
+    await backend.write([BEGIN, Change("s", records=[record(1)], gap=Gap(1, "x", is_whole=True))])
+    await backend.write([Change("never", records=[record(2)], gap=Gap(1, "x", is_whole=True), ending=FINISHED)])
+    await backend.claim("digest", Claim("s", "body"), 60)
+    await backend.renew("worker")
+    keys = [b"gai:claim:digest", b"gai:worker:", b"gai:worker:worker", b"gai:{s}:head", b"gai:{s}:log"]
+    assert sorted(redis_server.command("KEYS", "*").split(b"\r\n")[2::2]) == keys
+    for key in keys:
+        assert redis_server.command("PTTL", key) > b":0", key
+
+
+async def test_in_a_cluster_everything_is_the_same(make: Make, make_server: MakeServer) -> None:
+    server = make_server("--cluster-enabled", "yes", "--cluster-require-full-coverage", "no")
+    server.command("CLUSTER", "ADDSLOTSRANGE", "0", "16383")
+    await until(lambda: b"cluster_state:ok" in server.command("CLUSTER", "INFO"))
+    backend, other = await opened(make, server.url), await opened(make, server.url)
+    names = [f"s{number}" for number in range(20)]
+    added = [record(seq) for seq in (1, 2, 3)]
+    await backend.write([Change(name, HEADER._replace(stream_id=name), "worker", added, keep=60) for name in names])
+    gap = Gap(2, "so far", is_whole=True)
+    assert await backend.write([Change(names[0], gap=gap), Change("never", records=added)]) == {"never"}
+    await backend.write([Change(names[0], ending=FINISHED, last_seq=3, keep=60)])
+    copy = await other.load(names[0])
+    assert copy is not None
+    assert (copy.lost, copy.text, copy.news) == (2, "so far", News(added[2:], FINISHED))
+    assert await other.tail(dict.fromkeys(names[1:], 1), 0.01) == dict.fromkeys(names[1:], News(added[1:]))
+    assert await other.kept([*names, "never"]) == set(names)
+    await backend.renew("worker")
+    assert await other.leased(["worker", "gone"]) == {"worker"}
+    assert await backend.claim("key", Claim("s", "body"), 60) is None
+    assert await other.claim("key", Claim("t", "body"), 60) == Claim("s", "body")
+    assert await backend.release("key", "s")
+    await backend.write([Change(name, is_dropped=True) for name in names])
+    assert await other.kept(names) == set()
+
+
+# ---- a server that comes and goes ------------------------------------------------------------------------------------
+
+
+async def test_a_server_that_was_killed_is_used_again(make: Make, make_server: MakeServer) -> None:
+    server = make_server()
+    backend = await opened(make, server.url)
+    await backend.write([BEGIN._replace(records=[record(1)])])
+    server.kill()
+    for call in (backend.write([BEGIN]), backend.load("s"), backend.tail({"s": 0}, 0.01), backend.renew("w")):
+        assert (await fault(call)).fault == "unreachable"
+    server.start()
+    assert set(await backend.write([Change("s", records=[record(2)])])) == {"s"}, "it has lost everything"
+    assert not await backend.write([BEGIN])
+
+
+async def test_of_ten_thousand_cancelled_commands_no_reply_is_mistaken(make: Make, redis_server: RedisServer) -> None:
+    """Each stream's bytes are its own; a reply that was left on a connection would be another's."""
+    backend = await opened(make, redis_server.url)
+    names = [f"s{number}" for number in range(50)]
+    await backend.write(
+        [
+            Change(name, HEADER._replace(stream_id=name), name, [Record(0, 1, 0, name.encode() * 100)], keep=600)
+            for name in names
+        ]
+    )
+    chance = random.Random(5)
+    cancelled = answered = 0
+
+    async def ask(name: str) -> None:
+        nonlocal answered
+        copy = await backend.load(name)
+        assert copy is not None
+        assert (copy.header.stream_id, copy.worker) == (name, name)
+        assert copy.news.records[0].piece == name.encode() * 100
+        answered += 1
+
+    while cancelled < 10_000:
+        tasks = [asyncio.ensure_future(ask(chance.choice(names))) for _ in range(LIMITS.store_connections)]
+        await asyncio.sleep(chance.choice([0, 0.0003, 0.0006, 0.001, 0.002]))
+        for task in tasks:
+            if chance.random() < 0.9:
+                cancelled += task.cancel()
+        for result in await asyncio.gather(*tasks, return_exceptions=True):
+            assert result is None or isinstance(result, asyncio.CancelledError), result
+    assert answered > 500
+
+
+async def test_of_a_thousand_races_between_two_processes_each_has_one_winner(redis_server: RedisServer) -> None:
+    first, second = await asyncio.to_thread(race, f"RedisBackend({redis_server.url!r})")
+    assert first | second == {*range(1000)}
+    assert not first & second
+
+
+async def test_a_server_at_the_end_of_a_tls_tunnel_is_verified(make: Make, make_server: MakeServer) -> None:
+    server = make_server()
+    problem = await fault(make(f"rediss://127.0.0.1:{server.port}").open())
+    assert problem.fault == "unreachable"

@@ -1,0 +1,349 @@
+"""`gai_fast/stores/sqlite.py`: what the file survives, and what its failures mean."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import resource
+import shutil
+import signal
+import sqlite3
+import stat
+import subprocess
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+
+from gai_fast.limits import KIB, LIMITS
+from gai_fast.stores import Claim, Ending, LogHeader, StoreError
+from gai_fast.stores.backend import Change, Gap, News, Record
+from gai_fast.stores.sqlite import SQLiteBackend
+from tests.integration.stores.processes import race, start
+
+NORMAL, FULL = 1, 2
+FINISHED = Ending("finished", "stop")
+HEADER = LogHeader("s", "caller", "m", "gai", "sse")
+BEGIN = Change("s", HEADER, "worker", keep=60)
+Make = Callable[..., SQLiteBackend]
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "logs.db"
+
+
+@pytest.fixture
+async def make(file: Path) -> AsyncIterator[Make]:
+    made: list[SQLiteBackend] = []
+
+    def make(path: Path = file, **options: bool) -> SQLiteBackend:
+        made.append(SQLiteBackend(path, **options))
+        return made[-1]
+
+    yield make
+    for backend in made:
+        await backend.close()
+
+
+async def opened(make: Make, **options: bool) -> SQLiteBackend:
+    backend = make(**options)
+    await backend.open()
+    return backend
+
+
+def record(seq: int, size: int = 20) -> Record:
+    return Record(seq - 1, seq, 0, b"%d" % (seq % 10) * size)
+
+
+async def fault(call: object) -> StoreError:
+    with pytest.raises(StoreError) as raised:
+        await call  # type: ignore[misc]  # a coroutine
+    return raised.value
+
+
+# ---- the file --------------------------------------------------------------------------------------------------------
+
+
+async def test_only_its_owner_can_read_what_was_said(file: Path, make: Make) -> None:
+    old = os.umask(0)
+    try:
+        backend = await opened(make)
+        await backend.write([BEGIN])
+        files = [file, *file.parent.glob("logs.db-*")]
+        assert len(files) == 3
+        assert {stat.S_IMODE(each.stat().st_mode) for each in files} == {0o600}
+    finally:
+        os.umask(old)
+
+
+async def test_what_is_removed_is_overwritten(file: Path, make: Make) -> None:
+    backend = await opened(make)
+    await backend.write([BEGIN._replace(records=[Record(0, 1, 0, b"my secret diary")])])
+    await backend.write([Change("s", is_dropped=True)])
+    while await backend.sweep():
+        pass
+    await backend.close()
+    assert not any(b"my secret diary" in each.read_bytes() for each in file.parent.iterdir())
+
+
+async def test_what_is_past_its_time_is_removed_in_small_steps(file: Path, make: Make) -> None:
+    backend = await opened(make)
+    many = LIMITS.store_sweep * 3
+    await backend.write([BEGIN, Change("s", records=[record(seq) for seq in range(1, many + 1)])])
+    await backend.write([Change("s", gap=Gap(1, "a", is_whole=True)), Change("s", is_dropped=True)])
+    for number in range(many):
+        await backend.claim(f"{number}", Claim("s", ""), -1)
+    steps = 0
+    while await backend.sweep():
+        steps += 1
+        assert steps < 20
+    assert steps >= 2
+    with sqlite3.connect(file) as connection:
+        for table in ("streams", "records", "gaps", "claims"):
+            assert connection.execute(f"SELECT COUNT(*) FROM {table}").fetchone() == (0,), table
+    connection.close()
+
+
+async def test_leases_from_before_a_new_start_of_the_machine_hold_nothing(file: Path, make: Make) -> None:
+    """The monotonic time begins anew then, so they lie in the past or in the future."""
+    backend = await opened(make)
+    await backend.renew("now")
+    with sqlite3.connect(file) as connection:
+        connection.execute("INSERT INTO leases VALUES ('past', -1e9), ('future', 1e12)")
+    connection.close()
+    assert await backend.leased(["now", "past", "future"]) == {"now"}
+    await backend.sweep()
+    with sqlite3.connect(file) as connection:
+        assert connection.execute("SELECT worker FROM leases WHERE worker != ''").fetchall() == [("now",)]
+    connection.close()
+
+
+@pytest.mark.parametrize(
+    ("is_synchronous", "kept", "switched"), [(True, FULL, []), (False, NORMAL, [True, False, False])]
+)
+async def test_the_disk_is_synchronized_with_every_commit_or_once_a_second(
+    make: Make, is_synchronous: bool, kept: int, switched: list[bool]
+) -> None:
+    backend = await opened(make, is_synchronous=is_synchronous)
+    assert await backend._writer.call(lambda connection: connection.execute("PRAGMA synchronous").fetchone()) == (kept,)
+    statements: list[str] = []
+    await backend._writer.call(lambda connection: connection.set_trace_callback(statements.append))
+    for is_full in switched:
+        await backend.write([BEGIN])
+        assert ("PRAGMA synchronous=FULL" in statements) == is_full
+        assert not is_full or statements[-2:] == ["COMMIT", "PRAGMA synchronous=NORMAL"]
+        statements.clear()
+
+
+# ---- at start --------------------------------------------------------------------------------------------------------
+
+
+async def test_a_file_that_is_no_database_is_refused(file: Path, make: Make) -> None:
+    file.write_bytes(b"all my notes\n" * 1000)
+    problem = await fault(make().open())
+    assert (problem.fault, str(problem)) == (
+        "damaged",
+        f"{file} is damaged, or no file of SQLite (SQLITE_NOTADB)",
+    )
+    assert file.read_bytes() == b"all my notes\n" * 1000
+
+
+async def test_the_database_of_another_program_is_refused(file: Path, make: Make) -> None:
+    with sqlite3.connect(file) as connection:
+        connection.execute("CREATE TABLE streams (name)")
+    connection.close()
+    problem = await fault(make().open())
+    assert (problem.fault, str(problem)) == ("unsuitable", f"{file} is the file of another program")
+
+
+async def test_the_file_of_another_release_is_refused(file: Path, make: Make) -> None:
+    await (await opened(make)).close()
+    with sqlite3.connect(file) as connection:
+        connection.execute("PRAGMA user_version=99")
+    connection.close()
+    problem = await fault(make().open())
+    assert (problem.fault, str(problem)) == ("unsuitable", f"{file} is of another release (tables 99, not 1)")
+
+
+async def test_a_folder_that_is_not_there_is_named(tmp_path: Path, make: Make) -> None:
+    problem = await fault(make(tmp_path / "none" / "logs.db").open())
+    assert problem.fault == "unreachable"
+    assert str(problem) == f"{tmp_path}/none/logs.db cannot be made: No such file or directory"
+
+
+async def test_a_folder_in_its_place_is_refused(tmp_path: Path, make: Make) -> None:
+    problem = await fault(make(tmp_path).open())
+    assert problem.fault == "unreachable"
+
+
+async def test_a_damaged_file_is_refused(file: Path, make: Make) -> None:
+    backend = await opened(make)
+    await backend.write([BEGIN._replace(records=[record(seq, 3000) for seq in range(1, 100)])])
+    await backend.close()
+    content = bytearray(file.read_bytes())
+    content[4096 * 5 : 4096 * 6] = bytes(4096)
+    file.write_bytes(content)
+    assert (await fault(make().open())).fault == "damaged"
+
+
+# ---- while it runs ---------------------------------------------------------------------------------------------------
+
+
+async def test_a_damaged_record_is_never_served(file: Path, make: Make) -> None:
+    """A bit is turned in each byte of a record's row in turn, where SQLite itself does not see it."""
+    backend = await opened(make)
+    good, bad = [record(seq) for seq in (1, 2)], Record(2, 3, 0, b"what was said")
+    await backend.write([BEGIN._replace(records=[*good, bad, record(4)])])
+    await backend.close()
+    content = file.read_bytes()
+    assert content.count(b"what was said") == 1
+    place = content.index(b"what was said")
+    for offset in range(-4, len(b"what was said")):  # with its checksum
+        damaged = bytearray(content)
+        damaged[place + offset] ^= 0x10
+        file.write_bytes(damaged)
+        other = await opened(make)
+        assert await other.tail({"s": 0}, 0.0) == {"s": News(good, is_damaged=True)}
+        copy = await other.load("s")
+        assert copy is not None
+        assert copy.news == News(good, is_damaged=True)
+        await other.close()
+
+
+@pytest.mark.parametrize("table", ["streams", "gaps", "claims"])
+async def test_what_else_is_damaged_is_an_error(file: Path, make: Make, table: str) -> None:
+    backend = await opened(make)
+    await backend.write([BEGIN, Change("s", records=[record(1)], gap=Gap(1, "said", is_whole=True))])
+    await backend.claim("key", Claim("s", "body"), 60)
+    column = {"streams": "header", "gaps": "text", "claims": "value"}[table]
+    for value in ("X''", "NULL" if table == "none" else "7", f"{column} || X'00'", "'text'", "X'0000000041'"):
+        with sqlite3.connect(file) as connection:
+            connection.execute("CREATE TEMP TABLE was AS SELECT * FROM " + table)
+            connection.execute(f"UPDATE {table} SET {column} = {value}")
+        call = backend.claim("key", Claim("t", "body"), 60) if table == "claims" else backend.load("s")
+        assert (await fault(call)).fault == "damaged", value
+        connection.close()
+
+
+async def test_a_damaged_end_is_no_end(file: Path, make: Make) -> None:
+    backend = await opened(make)
+    await backend.write([BEGIN._replace(records=[record(1)], ending=FINISHED, last_seq=1)])
+    with sqlite3.connect(file) as connection:
+        connection.execute("UPDATE streams SET ending = substr(ending, 1, 20)")
+    connection.close()
+    assert await backend.tail({"s": 0}, 0.0) == {"s": News([record(1)], is_damaged=True)}
+
+
+async def test_a_locked_file_is_waited_for_and_then_told(
+    file: Path, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    short = type(
+        "Limits", (), {"__getattr__": lambda _, name: 0.2 if name == "store_busy" else getattr(LIMITS, name)}
+    )()
+    monkeypatch.setattr("gai_fast.stores.sqlite.LIMITS", short)
+    backend = await opened(make)
+    await backend.write([BEGIN])
+    other = sqlite3.connect(file, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    problem = await fault(backend.write([Change("s", records=[record(1)])]))
+    assert (problem.fault, str(problem)) == ("busy", f"{file} is locked by another process (SQLITE_BUSY)")
+    assert await backend.load("s") is not None, "reading goes on"
+    other.execute("ROLLBACK")
+    other.close()
+    assert not await backend.write([Change("s", records=[record(1)])])
+
+
+async def test_a_full_file_is_told_and_goes_on_when_there_is_room(file: Path, make: Make) -> None:
+    backend = await opened(make)
+    await backend.write([BEGIN])
+    pages = await backend._writer.call(lambda connection: connection.execute("PRAGMA page_count").fetchone()[0])
+    await backend._writer.call(lambda connection: connection.execute(f"PRAGMA max_page_count={pages + 2}").fetchone())
+    problem = await fault(backend.write([Change("s", records=[record(1, 100_000)])]))
+    assert (problem.fault, str(problem)) == ("full", f"{file} has no room: its disk is full (SQLITE_FULL)")
+    await backend._writer.call(lambda connection: connection.execute("PRAGMA max_page_count=100000").fetchone())
+    assert not await backend.write([Change("s", records=[record(1, 100_000)])])
+    assert await backend.tail({"s": 0}, 0.0) == {"s": News([record(1, 100_000)])}
+
+
+async def test_a_limit_of_the_files_size_is_told(file: Path, make: Make) -> None:
+    backend = await opened(make)
+    await backend.write([BEGIN])
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    old = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (256 * KIB, hard))
+    try:
+        assert (await fault(backend.write([Change("s", records=[record(1, 1_000_000)])]))).fault == "full"
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, old)
+    assert not await backend.write([Change("s", records=[record(1, 1_000_000)])])
+
+
+async def test_a_file_that_cannot_be_written_is_told(file: Path, make: Make) -> None:
+    backend = await opened(make)
+    await backend.write([BEGIN])
+    await backend._writer.call(lambda connection: connection.execute("PRAGMA query_only=ON"))
+    problem = await fault(backend.write([Change("s", records=[record(1)])]))
+    assert (problem.fault, str(problem)) == ("read_only", f"{file} cannot be written (SQLITE_READONLY)")
+    assert await backend.load("s") is not None
+
+
+# ---- processes -------------------------------------------------------------------------------------------------------
+
+WRITER = """
+async def main(backend, name, count):
+    await backend.open()
+    await backend.write([Change(name, LogHeader(name, "c", "m", "gai", "sse"), name, keep=60)])
+    for seq in range(1, int(count) + 1):
+        await backend.write([Change(name, records=[Record(seq - 1, seq, 0, b"%d" % seq)])])
+        print(seq, flush=True)
+    await backend.close()
+"""
+
+
+def run(file: Path, name: str, count: int) -> subprocess.Popen[str]:
+    return start(WRITER, f"SQLiteBackend(Path({str(file)!r}))", name, str(count))
+
+
+async def test_several_processes_write_one_file(file: Path, make: Make) -> None:
+    processes = [run(file, f"p{number}", 100) for number in range(3)]
+    for process in processes:
+        await asyncio.to_thread(process.communicate, timeout=50)
+        assert process.returncode == 0
+    backend = await opened(make)
+    for number in range(3):
+        copy = await backend.load(f"p{number}")
+        assert copy is not None
+        assert [each.piece for each in copy.news.records] == [b"%d" % seq for seq in range(1, 101)]
+
+
+async def test_what_was_written_survives_a_kill(file: Path, tmp_path: Path, make: Make) -> None:
+    """Every record whose writing had returned is there, in the file as it lies then."""
+    process = run(file, "s", 100_000)
+    assert process.stdout is not None
+    last = 0
+    while last < 50:
+        last = int(await asyncio.to_thread(process.stdout.readline))
+    process.kill()
+    rest, _ = await asyncio.to_thread(process.communicate)
+    last = int(rest.split()[-1]) if rest.split() else last
+    copied = tmp_path / "copy"
+    copied.mkdir()
+    for each in file.parent.glob("logs.db*"):
+        shutil.copy(each, copied)
+    for path in (file, copied / "logs.db"):
+        backend = make(path)
+        await backend.open()
+        copy = await backend.load("s")
+        assert copy is not None
+        found = copy.news.records
+        assert [each.last_seq for each in found] == [*range(1, len(found) + 1)]
+        assert len(found) >= last
+
+
+async def test_of_a_thousand_races_between_two_processes_each_has_one_winner(file: Path, make: Make) -> None:
+    await (await opened(make)).close()
+    first, second = await asyncio.to_thread(race, f"SQLiteBackend(Path({str(file)!r}))")
+    assert first | second == {*range(1000)}
+    assert not first & second

@@ -1,0 +1,154 @@
+"""A store outside the process, in memory: what several processes share, and a backend for each of them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from gai_fast.stores import Claim, Ending, LogHeader
+from gai_fast.stores.backend import Backend, Change, Copy, Gap, News, Record, StoreError, gap_text, join_gaps
+
+PAGE = 4
+"""Records that are read at a time."""
+
+
+@dataclass
+class Stored:
+    """One copy."""
+
+    header: LogHeader
+    worker: str
+    records: list[Record] = field(default_factory=list)
+    gaps: list[Gap] = field(default_factory=list)
+    ending: Ending | None = None
+    keep: float = 0.0
+    is_damaged: bool = False
+
+    def news(self, after: int) -> News:
+        records = [record for record in self.records if record.last_seq > after]
+        if len(records) > PAGE:
+            return News(records[:PAGE], has_more=True)
+        return News(records, None if self.is_damaged else self.ending, self.is_damaged)
+
+
+class World:
+    """What all processes share. `problem`: what every call raises; `gate`: what every call waits for."""
+
+    def __init__(self) -> None:
+        self.copies: dict[str, Stored] = {}
+        self.leases: set[str] = set()
+        self.claims: dict[str, Claim] = {}
+        self.problem: StoreError | None = None
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.batches: list[Sequence[Change]] = []
+        self.changed = asyncio.Event()
+
+    def fail(self, fault: str = "unreachable") -> None:
+        self.problem = StoreError(fault, "the store is gone")  # type: ignore[arg-type]  # one of them
+
+    def mend(self) -> None:
+        self.problem = None
+
+
+class FakeBackend(Backend):
+    """One process's way to a world."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.is_open = False
+        self.sweeps = 0
+
+    async def _reach(self) -> World:
+        await asyncio.sleep(0)
+        await self.world.gate.wait()
+        if self.world.problem is not None:
+            raise self.world.problem
+        return self.world
+
+    async def open(self) -> None:
+        await self._reach()
+        self.is_open = True
+
+    async def close(self) -> None:
+        self.is_open = False
+
+    async def write(self, changes: Sequence[Change]) -> Collection[str]:
+        world = await self._reach()
+        world.batches.append(changes)
+        missing = {change.stream_id for change in changes if not self._write(world, change)}
+        world.changed.set()
+        world.changed = asyncio.Event()
+        return missing
+
+    def _write(self, world: World, change: Change) -> bool:
+        if change.is_dropped:
+            world.copies.pop(change.stream_id, None)
+            return True
+        if change.header is not None:
+            world.copies.setdefault(change.stream_id, Stored(change.header, change.worker))
+        stored = world.copies.get(change.stream_id)
+        if stored is None:
+            return False
+        known = {record.last_seq for record in stored.records}
+        stored.records += [record for record in change.records if record.last_seq not in known]
+        if change.gap is not None:
+            lost = change.gap.lost
+            stored.gaps.append(change.gap)
+            stored.records = [record for record in stored.records if record.last_seq > lost]
+        stored.ending = change.ending or stored.ending
+        stored.keep = stored.keep if change.keep is None else change.keep
+        return True
+
+    async def load(self, stream_id: str) -> Copy | None:
+        world = await self._reach()
+        stored = world.copies.get(stream_id)
+        if stored is None:
+            return None
+        lost, text = join_gaps([(gap.lost, gap_text(gap)) for gap in stored.gaps])
+        return Copy(stored.header, stored.worker, lost, text, stored.news(0))
+
+    async def tail(self, positions: Mapping[str, int], wait: float) -> Mapping[str, News]:
+        world = await self._reach()
+        found = self._tail(world, positions)
+        if not found and wait:
+            try:
+                async with asyncio.timeout(wait):
+                    await world.changed.wait()
+            except TimeoutError:
+                return {}
+            found = self._tail(await self._reach(), positions)
+        return found
+
+    def _tail(self, world: World, positions: Mapping[str, int]) -> dict[str, News]:
+        news = {each: world.copies[each].news(after) for each, after in positions.items() if each in world.copies}
+        return {stream_id: each for stream_id, each in news.items() if each != News([])}
+
+    async def leased(self, workers: Collection[str]) -> Collection[str]:
+        return (await self._reach()).leases & {*workers}
+
+    async def kept(self, stream_ids: Collection[str]) -> Collection[str]:
+        return (await self._reach()).copies.keys() & {*stream_ids}
+
+    async def renew(self, worker: str) -> None:
+        (await self._reach()).leases.add(worker)
+
+    async def give_up(self, worker: str) -> None:
+        (await self._reach()).leases.discard(worker)
+
+    async def sweep(self) -> bool:
+        await self._reach()
+        self.sweeps += 1
+        return self.sweeps < 3
+
+    async def claim(self, key: str, claim: Claim, ttl: float) -> Claim | None:
+        standing = (await self._reach()).claims.setdefault(key, claim)
+        return None if standing == claim else standing
+
+    async def release(self, key: str, stream_id: str) -> bool:
+        claims = (await self._reach()).claims
+        if key in claims and claims[key].stream_id == stream_id:
+            del claims[key]
+            return True
+        return False

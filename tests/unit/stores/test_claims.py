@@ -1,0 +1,71 @@
+"""`gai_fast/stores/claims.py`: a key belongs to one stream for its time, and a process holds no more than its share."""
+
+from __future__ import annotations
+
+import pytest
+
+from gai_fast.errors import Error
+from gai_fast.limits import LIMITS
+from gai_fast.stores import Claim
+from gai_fast.stores.claims import ClaimBudget, MemoryClaims
+from tests.unit.net.fakes import FakeTime
+
+MINE, THEIRS = Claim("s", "body"), Claim("t", "body")
+
+
+def test_a_key_is_taken_once(time: FakeTime) -> None:
+    claims = MemoryClaims(60, time.clock)
+    assert claims.claim("key", MINE) is None
+    assert claims.claim("key", THEIRS) == MINE
+    assert claims.claim("key", MINE) is None
+    assert claims.claim("other", THEIRS) is None
+
+
+def test_a_key_is_free_after_its_time(time: FakeTime) -> None:
+    claims = MemoryClaims(60, time.clock)
+    claims.claim("first", MINE)
+    time.advance(30)
+    claims.claim("second", MINE)
+    time.advance(29)
+    assert claims.claim("first", THEIRS) == MINE
+    time.advance(2)
+    assert claims.claim("first", THEIRS) is None
+    assert claims.claim("second", THEIRS) == MINE
+    time.advance(61)
+    claims.claim("third", MINE)
+    assert len(claims) == 1, "what is past its time is not kept"
+
+
+def test_only_the_stream_that_has_a_key_frees_it(time: FakeTime) -> None:
+    claims = MemoryClaims(60, time.clock)
+    claims.claim("key", MINE)
+    assert not claims.release("key", "t")
+    assert not claims.release("unknown", "s")
+    assert claims.release("key", "s")
+    assert not claims.release("key", "s")
+    assert claims.claim("key", THEIRS) is None
+
+
+def test_a_process_holds_no_more_keys_than_its_share(time: FakeTime) -> None:
+    budget = ClaimBudget(86_400, time.clock)
+    for _ in range(LIMITS.claims):
+        budget.take()
+    with pytest.raises(Error, match="no room for another idempotency key") as refused:
+        budget.take()
+    assert (refused.value.code, refused.value.reason) == ("overloaded", "store")
+    budget.give_back()
+    budget.take()
+    time.advance(86_400 * 1.01)
+    budget.take()
+
+
+def test_the_share_is_had_again_as_keys_become_free(time: FakeTime) -> None:
+    budget = ClaimBudget(100, time.clock)
+    taken = 0
+    for _ in range(400):  # four times the share, over four times the time
+        for _ in range(LIMITS.claims // 110):
+            budget.take()
+            taken += 1
+        time.advance(1)
+    assert taken > 3 * LIMITS.claims
+    assert len(budget._taken) < 300, "the times of single keys are not kept"

@@ -1,0 +1,499 @@
+"""`gai_fast/stores/journal.py`: a copy becomes what its log is, whatever the store does meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from gai_fast.limits import KIB, LIMITS, Limits
+from gai_fast.settings import StoreSettings
+from gai_fast.stores import Ending, LogHeader, StreamLog
+from gai_fast.stores._base import frames_after
+from gai_fast.stores.backend import gap_text, join_gaps
+from gai_fast.stores.health import Health
+from gai_fast.stores.journal import Journal
+from gai_fast.stores.memory import LogMemory
+from gai_fast.timers import TimerWheel
+from tests.unit.net.fakes import FakeTime
+from tests.unit.stores.fake_backend import FakeBackend, World
+from tests.waiting import until
+
+FINISHED = Ending("finished", "stop")
+Make = Callable[..., "Process"]
+
+
+class Process:
+    """One process's logs, and their journal."""
+
+    def __init__(self, world: World, timers: TimerWheel, **options: Any) -> None:
+        settings = StoreSettings(**options)
+        self.world = world
+        self.memory = LogMemory(settings, timers)
+        self.health = Health(timers.clock)
+        self.journal = Journal(FakeBackend(world), self.memory, settings, self.health, "worker", timers.clock)
+
+    def begin(self, stream_id: str = "s", format: str = "gai", framing: Any = "sse") -> StreamLog:
+        log = self.memory.create(LogHeader(stream_id, "caller", "m", format, framing))
+        self.journal.begin(log)
+        return log
+
+    def copied(self, stream_id: str = "s", after: int = 0) -> tuple[int, str | None, bytes, Ending | None]:
+        """What a follower could get of a copy: the last lost event, its text, the bytes after it, the end."""
+        stored = self.world.copies[stream_id]
+        lost, text = join_gaps([(gap.lost, gap_text(gap)) for gap in stored.gaps])
+        position, pieces = max(lost, after), []
+        for record in stored.records:
+            assert record.after <= position, "a hole"
+            pieces.append(frames_after(record.piece, stored.header, position))
+            position = max(position, record.last_seq)
+        return lost, text, b"".join(pieces), stored.ending
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+@pytest.fixture
+async def make(world: World, timers: TimerWheel, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Make]:
+    monkeypatch.setattr("gai_fast.stores.journal.LIMITS", changed())
+    made: list[Process] = []
+
+    def make(**options: Any) -> Process:
+        made.append(Process(world, timers, **options))
+        return made[-1]
+
+    yield make
+    world.gate.set()
+    world.mend()
+    for process in made:
+        await process.journal.close()
+        assert process.journal.size == 0
+
+
+def changed(**limits: float) -> Limits:
+    """The limits, with short times."""
+    short = {"journal_interval": 0.001, "store_retry_first": 0.001, "store_retry": 0.01, "store_close": 0.5, **limits}
+    return replace(LIMITS, **short)  # type: ignore[arg-type]  # sizes are whole numbers
+
+
+def frame(seq: int, stream_id: str = "s", text: str = "x") -> bytes:
+    return b'event: text.delta\nid: %b.%d\ndata: {"type":"text.delta","text":"%b"}\n\n' % (
+        stream_id.encode(),
+        seq,
+        text.encode(),
+    )
+
+
+def fill(log: StreamLog, first: int, last: int, text: str = "x") -> bytes:
+    """A piece for each event; returns all of it."""
+    pieces = [frame(seq, log.header.stream_id, text) for seq in range(first, last + 1)]
+    for seq, piece in enumerate(pieces, first):
+        log.append(piece, seq, 0)
+    return b"".join(pieces)
+
+
+async def written(process: Process, log: StreamLog) -> None:
+    stream_id = log.header.stream_id
+    stored = process.world.copies
+    await until(lambda: stream_id in stored and stored[stream_id].ending == log.ending)
+    await until(lambda: not log.last_seq or process.world.copies[stream_id].records[-1].last_seq == log.last_seq)
+
+
+# ---- what is written -------------------------------------------------------------------------------------------------
+
+
+async def test_a_copy_becomes_what_its_log_is(make: Make, world: World) -> None:
+    process = make()
+    log = process.begin()
+    await until(lambda: "s" in world.copies)
+    assert (world.copies["s"].header, world.copies["s"].worker) == (log.header, "worker")
+    said = fill(log, 1, 300)
+    await until(lambda: world.copies["s"].records)
+    said += fill(log, 301, 400)
+    log.end(FINISHED)
+    await written(process, log)
+    assert process.copied() == (0, "", said, FINISHED)
+    assert not log.is_degraded
+    assert world.copies["s"].keep == 600
+
+
+async def test_what_comes_meanwhile_is_one_batch(make: Make, world: World) -> None:
+    process = make()
+    logs = [process.begin(f"s{number}") for number in range(20)]
+    for log in logs:
+        fill(log, 1, 10)
+    await until(lambda: world.batches)
+    assert len(world.batches[0]) == 20
+    assert all(len(change.records) == 1 for change in world.batches[0])
+
+
+async def test_appending_waits_for_nothing(make: Make, world: World) -> None:
+    process = make()
+    world.gate.clear()
+    log = process.begin()
+    said = fill(log, 1, 100)
+    assert b"".join(log.read(0, 10**9).pieces) == said
+    assert "s" not in world.copies
+
+
+async def test_a_running_stream_is_kept_longer_than_an_ended_one(make: Make, world: World) -> None:
+    process = make(ttl=10_000)
+    log = process.begin()
+    await until(lambda: "s" in world.copies)
+    assert world.copies["s"].keep == 20_000
+    log.end(FINISHED)
+    await until(lambda: world.copies["s"].ending is not None)
+    assert world.copies["s"].keep == 10_000
+
+
+async def test_of_a_format_without_numbers_every_piece_is_a_record_of_its_own(make: Make, world: World) -> None:
+    process = make()
+    log = process.begin(format="openai", framing="ndjson")
+    for seq in range(1, 6):
+        log.append(b"{}\n" * seq, 2 * seq, 0)
+    await until(lambda: len(world.copies["s"].records) == 5 if "s" in world.copies else False)
+    assert [(record.after, record.last_seq) for record in world.copies["s"].records] == [
+        (0, 2),
+        (2, 4),
+        (4, 6),
+        (6, 8),
+        (8, 10),
+    ]
+
+
+# ---- what is dropped -------------------------------------------------------------------------------------------------
+
+
+async def test_a_copy_drops_what_its_log_has_dropped_and_keeps_the_text(make: Make, world: World) -> None:
+    process = make(max_stream_bytes=64 * KIB)
+    log = process.begin()
+    said = ""
+    for turn in range(40):
+        first = turn * 100 + 1
+        fill(log, first, first + 99, text="ü")
+        said += "ü" * 100
+        await until(lambda last=first + 99: "s" in world.copies and world.copies["s"].records[-1].last_seq == last)
+    lost, text, rest, _ = process.copied()
+    assert lost > 2000
+    assert text == "ü" * lost
+    assert rest == b"".join(frame(seq, text="ü") for seq in range(lost + 1, 4001))
+    assert len(rest) < 80 * KIB
+    assert len(world.copies["s"].gaps) < 20, "not with every piece"
+
+
+async def test_a_reset_voids_the_text_of_the_gaps_before(make: Make, world: World) -> None:
+    process = make(max_stream_bytes=16 * KIB)
+    log = process.begin()
+    fill(log, 1, 1000, text="void")
+    await until(lambda: "s" in world.copies and world.copies["s"].gaps)
+    log.append(b'event: stream.reset\nid: s.1001\ndata: {"type":"stream.reset","reason":"network"}\n\n', 1001, 0)
+    for turn in range(10):
+        fill(log, 1002 + turn * 100, 1101 + turn * 100, text="new")
+        await asyncio.sleep(0.005)
+    log.end(FINISHED)
+    await written(process, log)
+    lost, text, _, _ = process.copied()
+    assert lost > 1101
+    assert text == "new" * (lost - 1001)
+
+
+# ---- a store that fails ----------------------------------------------------------------------------------------------
+
+
+async def test_what_a_failing_store_did_not_take_is_written_later(make: Make, world: World) -> None:
+    process = make()
+    log = process.begin()
+    said = fill(log, 1, 10)
+    await until(lambda: "s" in world.copies)
+    world.fail()
+    said += fill(log, 11, 20)
+    await until(lambda: log.is_degraded)
+    assert process.health.problem is world.problem
+    assert not log.is_over
+    said += fill(log, 21, 30)
+    world.mend()
+    log.end(FINISHED)
+    await written(process, log)
+    assert process.copied() == (0, "", said, FINISHED)
+    await until(lambda: process.health.problem is None)
+    assert not log.is_degraded
+
+
+async def test_a_stream_that_begins_while_the_store_fails_is_degraded_until_it_is_written(
+    make: Make, world: World
+) -> None:
+    process = make()
+    world.fail()
+    first = process.begin("first")
+    await until(lambda: first.is_degraded)
+    log = process.begin()
+    assert log.is_degraded
+    said = fill(log, 1, 10)
+    world.mend()
+    await until(lambda: "s" in world.copies and world.copies["s"].records)
+    await until(lambda: not log.is_degraded)
+    assert process.copied()[2] == said
+
+
+async def test_of_a_stream_that_waits_too_long_nothing_is_kept_for_the_store_and_nothing_is_missing(
+    make: Make, world: World
+) -> None:
+    process = make()
+    log = process.begin()
+    said = fill(log, 1, 10)
+    await until(lambda: "s" in world.copies)
+    world.gate.clear()
+    said += fill(log, 11, 20)
+    await asyncio.sleep(0.01)
+    said += fill(log, 21, 20_000)
+    assert process.journal.size == 0
+    assert log.is_degraded
+    world.gate.set()
+    await until(lambda: not log.is_degraded)
+    said += fill(log, 20_001, 20_010)
+    log.end(FINISHED)
+    await written(process, log)
+    assert process.copied() == (0, "", said, FINISHED)
+
+
+async def test_what_waits_of_all_streams_is_bounded(make: Make, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gai_fast.stores.journal.LIMITS", changed(journal=64 * KIB))
+    process = make()
+    world.gate.clear()
+    logs = [process.begin(f"s{number}") for number in range(50)]
+    said = {log.header.stream_id: fill(log, 1, 100) for log in logs}
+    assert process.journal.size <= 64 * KIB
+    assert sum(log.is_degraded for log in logs) > 20
+    world.gate.set()
+    for log in logs:
+        await written(process, log)
+        assert process.copied(log.header.stream_id)[2] == said[log.header.stream_id]
+        assert not log.is_degraded
+
+
+async def test_what_was_dropped_before_it_was_written_is_a_gap_with_its_text(make: Make, world: World) -> None:
+    process = make(max_stream_bytes=32 * KIB)
+    log = process.begin()
+    fill(log, 1, 10, text="a")
+    await until(lambda: "s" in world.copies and world.copies["s"].records)
+    world.fail()
+    fill(log, 11, 20_000, text="b")
+    world.mend()
+    log.end(FINISHED)
+    await written(process, log)
+    lost, text, rest, ending = process.copied()
+    assert lost == log.lost > 10
+    assert text == log.read(0, 1).text
+    assert rest == b"".join(log.read(0, 10**9).pieces)
+    assert ending == FINISHED
+
+
+@pytest.mark.parametrize("format", ["gai", "openai"])
+async def test_a_copy_that_the_store_has_lost_is_written_anew(make: Make, world: World, format: str) -> None:
+    process = make()
+    log = process.begin(format=format)
+    said = fill(log, 1, 10)
+    await until(lambda: "s" in world.copies and world.copies["s"].records)
+    world.copies.clear()
+    said += fill(log, 11, 20)
+    log.end(FINISHED)
+    await written(process, log)
+    assert process.copied()[2:] == (said, FINISHED)
+
+
+async def test_a_log_that_was_forgotten_before_it_was_written_leaves_no_copy(make: Make, world: World) -> None:
+    process = make(max_bytes=64 * KIB, max_stream_bytes=32 * KIB)
+    log = process.begin()
+    fill(log, 1, 10)
+    await until(lambda: "s" in world.copies)
+    world.fail()
+    fill(log, 11, 20)
+    log.end(FINISHED)
+    others = [process.begin(f"o{number}") for number in range(10)]
+    for other in others:
+        fill(other, 1, 200)
+    assert process.memory.find("s") is None
+    world.mend()
+    await until(lambda: "s" not in world.copies)
+    assert not any(change.stream_id == "s" and change.ending for batch in world.batches for change in batch)
+
+
+async def test_the_copies_of_ended_streams_are_bounded(make: Make, world: World) -> None:
+    process = make(max_bytes=64 * KIB, max_stream_bytes=32 * KIB)
+    for number in range(30):
+        log = process.begin(f"s{number}")
+        fill(log, 1, 100)
+        log.end(FINISHED)
+        await until(lambda name=f"s{number}": name in world.copies and world.copies[name].ending)
+    await until(lambda: len(world.copies) < 12)
+    assert "s29" in world.copies
+    assert "s0" not in world.copies
+
+
+async def test_whatever_fails_when_a_copy_becomes_its_log(make: Make, world: World) -> None:
+    """Random failures, losses and pauses, over streams of several lengths."""
+    chance = random.Random(11)
+    process = make(max_stream_bytes=64 * KIB)
+    logs = [process.begin(f"s{number}") for number in range(8)]
+    for _ in range(300):
+        log = chance.choice(logs)
+        fill(log, log.last_seq + 1, log.last_seq + chance.choice([1, 3, 50]), text=chance.choice("äb"))
+        match chance.randrange(12):
+            case 0:
+                world.fail()
+            case 1:
+                world.mend()
+            case 2:
+                world.copies.pop(chance.choice(logs).header.stream_id, None)
+            case 3:
+                await asyncio.sleep(0.005)
+            case _:
+                await asyncio.sleep(0)
+    world.mend()
+    for log in logs:
+        log.end(FINISHED)
+    for log in logs:
+        await written(process, log)
+        lost, text, rest, _ = process.copied(log.header.stream_id)
+        backlog = log.read(lost, 10**9)
+        assert lost <= log.lost or log.lost == lost
+        assert b"".join(log.read(log.lost, 10**9).pieces) == rest[len(rest) - len(b"".join(backlog.pieces)) :]
+        if lost == log.lost and lost:
+            assert text == log.read(0, 1).text
+
+
+# ---- before_send -----------------------------------------------------------------------------------------------------
+
+
+class Watching:
+    """What a follower hears."""
+
+    def __init__(self, log: StreamLog) -> None:
+        self.heard: list[int] = []
+        self.has_ended = False
+        log.watch(self)
+
+    def advanced(self, piece: bytes, last_seq: int) -> None:
+        self.heard.append(last_seq)
+
+    def ended(self) -> None:
+        self.has_ended = True
+
+
+async def test_before_send_nobody_reads_what_is_not_written(make: Make, world: World) -> None:
+    process = make(sync="before_send")
+    log = process.begin()
+    follower = Watching(log)
+    world.gate.clear()
+    said = fill(log, 1, 5)
+    log.end(FINISHED)
+    await asyncio.sleep(0.01)
+    assert (follower.heard, follower.has_ended, log.last_seq) == ([], False, 0)
+    world.gate.set()
+    await until(lambda: follower.has_ended)
+    assert follower.heard == [1, 2, 3, 4, 5]
+    assert process.copied()[2] == said
+    await written(process, log)
+    assert process.copied() == (0, "", said, FINISHED)
+
+
+async def test_before_send_a_failing_store_holds_nothing_back(make: Make, world: World) -> None:
+    process = make(sync="before_send")
+    log = process.begin()
+    follower = Watching(log)
+    world.fail()
+    said = fill(log, 1, 5)
+    await until(lambda: follower.heard == [1, 2, 3, 4, 5])
+    assert log.is_degraded
+    said += fill(log, 6, 7)
+    assert follower.heard[-1] == 7
+    world.mend()
+    await until(lambda: not log.is_degraded)
+    said += fill(log, 8, 8)
+    log.end(FINISHED)
+    await until(lambda: follower.has_ended)
+    await written(process, log)
+    assert follower.heard == [*range(1, 9)]
+    assert process.copied() == (0, "", said, FINISHED)
+
+
+async def test_before_send_what_waits_is_bounded_and_passes_beyond_that(make: Make, world: World) -> None:
+    process = make(sync="before_send")
+    log = process.begin()
+    follower = Watching(log)
+    await until(lambda: "s" in world.copies)
+    world.gate.clear()
+    said = fill(log, 1, 1)
+    await asyncio.sleep(0.01)
+    said += fill(log, 2, 10_000)
+    assert follower.heard == [*range(1, 10_001)]
+    assert log.is_degraded
+    world.gate.set()
+    log.end(FINISHED)
+    await written(process, log)
+    assert process.copied() == (0, "", said, FINISHED)
+
+
+# ---- the end ---------------------------------------------------------------------------------------------------------
+
+
+async def test_at_the_end_everything_is_written(make: Make, world: World) -> None:
+    process = make()
+    logs = [process.begin(f"s{number}") for number in range(5)]
+    said = [fill(log, 1, 50) for log in logs]
+    for log in logs:
+        log.end(FINISHED)
+    await process.journal.close()
+    assert [process.copied(log.header.stream_id)[2] for log in logs] == said
+
+
+async def test_the_end_waits_for_a_store_that_does_not_answer_only_for_a_while(make: Make, world: World) -> None:
+    process = make()
+    world.gate.clear()
+    fill(process.begin(), 1, 50)
+    await process.journal.close()
+    assert world.copies == {}
+
+
+async def test_a_bug_of_the_journal_harms_no_stream(
+    make: Make, world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    process = make(sync="before_send")
+    log = process.begin()
+    follower = Watching(log)
+
+    def broken(self: FakeBackend, world: World, change: Any) -> bool:
+        raise ZeroDivisionError("a bug")
+
+    monkeypatch.setattr(FakeBackend, "_write", broken)
+    fill(log, 1, 3)
+    await until(lambda: follower.heard == [1, 2, 3])
+    fill(log, 4, 4)
+    log.end(FINISHED)
+    assert follower.heard == [1, 2, 3, 4]
+    assert follower.has_ended
+    assert log.is_degraded
+    assert "a bug" in caplog.text
+    await process.journal.close()
+    process.journal.size = 0
+
+
+async def test_a_silent_streams_copy_is_prolonged(make: Make, world: World, time: FakeTime) -> None:
+    process = make()
+    process.begin()
+    await until(lambda: "s" in world.copies)
+    world.batches.clear()
+    process.journal.keep_alive()
+    await asyncio.sleep(0.01)
+    assert world.batches == []
+    time.advance(LIMITS.copy_life / 3)
+    process.journal.keep_alive()
+    await until(lambda: world.batches)
+    [[change]] = world.batches
+    assert (change.keep, change.records, change.header) == (LIMITS.copy_life, [], None)

@@ -1,0 +1,355 @@
+"""`gai_fast/stores/mirror.py`: a follower here reads what another worker writes, and hears of its end."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from gai_fast.errors import Error
+from gai_fast.limits import KIB, LIMITS
+from gai_fast.settings import StoreSettings
+from gai_fast.stores import Ending, LogHeader, StreamLog
+from gai_fast.stores.backend import Gap, News, Record, StoreError
+from gai_fast.stores.health import Health
+from gai_fast.stores.memory import LogMemory
+from gai_fast.stores.mirror import Mirrors
+from gai_fast.timers import TimerWheel
+from tests.unit.stores.fake_backend import FakeBackend, Stored, World
+from tests.unit.stores.test_journal import Watching, frame
+from tests.waiting import until
+
+FINISHED = Ending("finished", "stop")
+
+
+class Process:
+    """One process's memory and mirrors."""
+
+    def __init__(self, world: World, timers: TimerWheel) -> None:
+        self.memory = LogMemory(StoreSettings(max_bytes=256 * KIB, max_stream_bytes=128 * KIB), timers)
+        self.health = Health(timers.clock)
+        self.mirrors = Mirrors(FakeBackend(world), self.memory, self.health, "here")
+
+    async def found(self, stream_id: str = "s") -> StreamLog:
+        log = await self.mirrors.find(stream_id)
+        assert log is not None
+        return log
+
+
+@pytest.fixture
+def world() -> World:
+    world = World()
+    world.leases.add("there")
+    return world
+
+
+@pytest.fixture
+async def process(world: World, timers: TimerWheel, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Process]:
+    shorten(monkeypatch)
+    process = Process(world, timers)
+    yield process
+    world.gate.set()
+    world.mend()
+    await process.mirrors.close()
+
+
+def shorten(monkeypatch: pytest.MonkeyPatch, **more: float) -> None:
+    short: dict[str, Any] = {
+        "mirror_wait": 0.01,
+        "mirror_pause": 0.001,
+        "lease_renewal": 0.02,
+        "store_retry": 0.01,
+        **more,
+    }
+    monkeypatch.setattr("gai_fast.stores.mirror.LIMITS", replace(LIMITS, **short))
+
+
+def store(world: World, stream_id: str = "s", worker: str = "there", **header: Any) -> Stored:
+    fields = {"format": "gai", "framing": "sse", **header}
+    stored = world.copies[stream_id] = Stored(LogHeader(stream_id, "caller", "m", **fields), worker)
+    return stored
+
+
+def write(world: World, first: int, last: int, *, stream_id: str = "s", each: int = 1) -> bytes:
+    """Records of so many events."""
+    said = b""
+    for begin in range(first, last + 1, each):
+        end = min(begin + each - 1, last)
+        piece = b"".join(frame(seq, stream_id) for seq in range(begin, end + 1))
+        world.copies[stream_id].records.append(Record(begin - 1, end, 0, piece))
+        said += piece
+    announce(world)
+    return said
+
+
+def announce(world: World) -> None:
+    world.changed.set()
+    world.changed = asyncio.Event()
+
+
+def read(log: StreamLog, after: int = 0) -> bytes:
+    return b"".join(log.read(after, 10**9).pieces)
+
+
+# ---- what there is ---------------------------------------------------------------------------------------------------
+
+
+async def test_an_ended_stream_is_read_whole(process: Process, world: World) -> None:
+    stored = store(world)
+    said = write(world, 1, 50)
+    stored.ending = FINISHED
+    log = await process.found()
+    assert (log.header, log.ending, log.last_seq, read(log)) == (stored.header, FINISHED, 50, said)
+    assert read(log, 30) == b"".join(frame(seq) for seq in range(31, 51))
+    assert process.memory.find("s") is log
+
+
+async def test_there_is_no_log_of_a_stream_that_the_store_does_not_have(process: Process) -> None:
+    assert await process.mirrors.find("unknown") is None
+    assert len(process.memory) == 0
+
+
+async def test_a_log_without_its_beginning_knows_what_is_lost(process: Process, world: World) -> None:
+    stored = store(world)
+    write(world, 11, 40, each=10)
+    stored.gaps = [Gap(15, "fifteen", is_whole=True)]
+    stored.ending = FINISHED
+    backlog = (await process.found()).read(0, 10**9)
+    assert (backlog.lost, backlog.text) == (15, "fifteen")
+    assert b"".join(backlog.pieces) == b"".join(frame(seq) for seq in range(16, 41))
+
+
+async def test_many_who_ask_at_once_read_a_stream_once(process: Process, world: World) -> None:
+    store(world)
+    write(world, 1, 3)
+    logs = await asyncio.gather(*(process.mirrors.find("s") for _ in range(10)))
+    assert len({*logs}) == 1
+
+
+async def test_one_who_leaves_takes_nothing_from_the_others(process: Process, world: World) -> None:
+    store(world)
+    write(world, 1, 3)
+    world.gate.clear()
+    leaving, staying = (asyncio.ensure_future(process.mirrors.find("s")) for _ in range(2))
+    await asyncio.sleep(0.01)
+    leaving.cancel()
+    world.gate.set()
+    log = await staying
+    assert log is not None
+    assert leaving.cancelled()
+
+
+# ---- what comes ------------------------------------------------------------------------------------------------------
+
+
+async def test_a_watched_log_fills_until_its_stream_ends(process: Process, world: World) -> None:
+    stored = store(world)
+    said = write(world, 1, 3)
+    log = await process.found()
+    assert read(log) == said
+    follower = Watching(log)
+    for seq in range(4, 30):
+        said += write(world, seq, seq)
+        await asyncio.sleep(0.001)
+    stored.ending = FINISHED
+    announce(world)
+    await until(lambda: follower.has_ended)
+    assert follower.heard == [*range(4, 30)]
+    assert (read(log), log.ending, log.broken) == (said, FINISHED, None)
+
+
+async def test_several_streams_fill_side_by_side(process: Process, world: World) -> None:
+    names = [f"s{number}" for number in range(10)]
+    for name in names:
+        store(world, name)
+        write(world, 1, 2, stream_id=name)
+    logs = [await process.found(name) for name in names]
+    followers = [Watching(log) for log in logs]
+    for name in names:
+        write(world, 3, 20, stream_id=name)
+        world.copies[name].ending = FINISHED
+    announce(world)
+    for follower in followers:
+        await until(lambda follower=follower: follower.has_ended)
+        assert follower.heard == [*range(3, 21)]
+
+
+async def test_a_log_that_nobody_watches_is_dropped_and_had_again(
+    process: Process, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shorten(monkeypatch, mirror_idle=0.02)
+    store(world)
+    write(world, 1, 3)
+    first = await process.found()
+    follower = Watching(first)
+    await asyncio.sleep(0.06)
+    assert process.memory.find("s") is first
+    first.unwatch(follower)
+    await until(lambda: process.memory.find("s") is None)
+    said = b"".join(frame(seq) for seq in range(1, 4)) + write(world, 4, 9)
+    assert read(await process.found()) == said
+
+
+# ---- what goes wrong -------------------------------------------------------------------------------------------------
+
+
+async def test_the_followers_of_a_worker_that_is_gone_get_what_it_wrote_and_are_told(
+    process: Process, world: World
+) -> None:
+    store(world)
+    said = write(world, 1, 3)
+    log = await process.found()
+    follower = Watching(log)
+    world.copies["s"].records.append(Record(3, 4, 0, frame(4)))
+    world.leases.clear()
+    await until(lambda: follower.has_ended)
+    assert read(log) == said + frame(4)
+    assert log.ending is None
+    assert log.broken is not None
+    assert (log.broken.code, log.broken.reason, log.broken.temporary) == ("network", "worker_lost", True)
+
+
+async def test_of_a_worker_that_has_been_gone_for_long_the_same_is_had(process: Process, world: World) -> None:
+    store(world, worker="dead")
+    said = write(world, 1, 30)
+    log = await process.found()
+    assert read(log) == said
+    assert log.broken is not None
+    assert log.broken.reason == "worker_lost"
+    assert process.memory.find("s") is None, "the next one asks again: the worker may only have been slow"
+
+
+async def test_a_worker_that_ended_its_stream_before_it_went_is_not_lost(process: Process, world: World) -> None:
+    stored = store(world)
+    write(world, 1, 3)
+    follower = Watching(log := await process.found())
+    stored.ending = FINISHED
+    world.leases.clear()
+    await until(lambda: follower.has_ended)
+    assert (log.ending, log.broken) == (FINISHED, None)
+
+
+async def test_a_copy_that_is_removed_is_not_waited_for(process: Process, world: World) -> None:
+    store(world)
+    write(world, 1, 3)
+    follower = Watching(log := await process.found())
+    world.copies.clear()
+    await until(lambda: follower.has_ended)
+    assert log.broken is not None
+
+
+async def test_a_stream_that_this_process_ran_and_forgot_is_not_there(process: Process, world: World) -> None:
+    world.leases.add("here")
+    store(world, worker="here")
+    write(world, 1, 30)
+    assert await process.mirrors.find("s") is None
+    world.copies["s"].ending = FINISHED
+    assert (await process.found()).ending == FINISHED
+
+
+async def test_a_hole_breaks_the_log_off_and_the_next_one_has_a_gap(process: Process, world: World) -> None:
+    stored = store(world)
+    write(world, 1, 3)
+    follower = Watching(log := await process.found())
+    stored.gaps = [Gap(20, "so far", is_whole=True)]
+    stored.records.clear()
+    write(world, 21, 23)
+    await until(lambda: follower.has_ended)
+    assert follower.heard == []
+    assert log.broken is not None
+    assert (log.broken.code, log.broken.temporary) == ("overloaded", True)
+    await until(lambda: process.memory.find("s") is None)
+    backlog = (await process.found()).read(3, 10**9)
+    assert (backlog.lost, backlog.text, b"".join(backlog.pieces)) == (
+        20,
+        "so far",
+        b"".join(frame(seq) for seq in range(21, 24)),
+    )
+
+
+async def test_damage_is_told_and_nothing_damaged_is_served(process: Process, world: World) -> None:
+    stored = store(world)
+    said = write(world, 1, 3)
+    stored.is_damaged = True
+    log = await process.found()
+    assert read(log) == said
+    assert log.broken is not None
+    assert (log.broken.code, log.broken.reason) == ("internal", "log_damaged")
+    assert process.health.problem is None, "it is one stream's matter"
+    world.problem = StoreError("damaged", "a row is damaged")
+    with pytest.raises(Error, match="damaged") as refused:
+        await process.mirrors.find("other")
+    assert refused.value.reason == "log_damaged"
+
+
+async def test_who_asks_while_the_store_fails_is_refused(process: Process, world: World) -> None:
+    store(world)
+    world.fail()
+    for _ in range(2):
+        with pytest.raises(Error) as refused:
+            await process.mirrors.find("s")
+        assert (refused.value.code, refused.value.reason) == ("overloaded", "store")
+    assert process.health.problem is world.problem
+
+
+async def test_followers_wait_for_a_store_that_fails_for_a_moment(process: Process, world: World) -> None:
+    stored = store(world)
+    write(world, 1, 3)
+    follower = Watching(await process.found())
+    world.fail()
+    write(world, 4, 9)
+    await asyncio.sleep(0.05)
+    assert follower.heard == []
+    world.mend()
+    stored.ending = FINISHED
+    await until(lambda: follower.has_ended)
+    assert follower.heard == [*range(4, 10)]
+
+
+async def test_followers_are_told_of_a_store_that_keeps_failing(
+    process: Process, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shorten(monkeypatch, mirror_patience=0.05)
+    store(world)
+    write(world, 1, 3)
+    follower = Watching(log := await process.found())
+    world.fail()
+    await until(lambda: follower.has_ended)
+    assert log.broken is not None
+    assert (log.broken.code, log.broken.reason) == ("overloaded", "store")
+    assert process.memory.find("s") is None
+
+
+async def test_without_room_a_stream_is_not_read(process: Process, world: World) -> None:
+    for number in range(1000):
+        store(world, f"s{number}")
+    with pytest.raises(Error, match="no room"):
+        for number in range(1000):
+            await process.mirrors.find(f"s{number}")
+
+
+async def test_a_bug_leaves_no_follower_waiting(
+    process: Process, world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    store(world)
+    write(world, 1, 3)
+    follower = Watching(await process.found())
+
+    def broken(self: Stored, after: int) -> News:
+        raise ZeroDivisionError("a bug")
+
+    monkeypatch.setattr(Stored, "news", broken)
+    announce(world)
+    await until(lambda: follower.has_ended)
+    assert "a bug" in caplog.text
+
+
+async def test_closing_tells_the_followers(process: Process, world: World) -> None:
+    store(world)
+    write(world, 1, 3)
+    follower = Watching(await process.found())
+    await process.mirrors.close()
+    assert follower.has_ended

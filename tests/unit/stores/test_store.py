@@ -1,0 +1,262 @@
+"""`gai_fast/stores/store.py`: logs and keys, with and without a store outside the process; two processes over one."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from gai_fast.errors import Error
+from gai_fast.limits import LIMITS
+from gai_fast.settings import StoreSettings
+from gai_fast.stores import Claim, Ending, LogHeader, Store, StoreError
+from gai_fast.timers import TimerWheel
+from tests.unit.net.fakes import FakeTime
+from tests.unit.stores.fake_backend import FakeBackend, World
+from tests.unit.stores.test_journal import fill
+from tests.waiting import until
+
+FINISHED = Ending("finished", "stop")
+MINE, THEIRS = Claim("s", "body"), Claim("t", "body")
+Make = Callable[..., Store]
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+@pytest.fixture
+async def make(world: World, timers: TimerWheel, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Make]:
+    short: dict[str, Any] = {
+        "journal_interval": 0.001,
+        "lease_renewal": 0.01,
+        "store_retry_first": 0.001,
+        "store_sweep_interval": 0.02,
+    }
+    limits = replace(LIMITS, **short)
+    for module in ("journal", "mirror", "store"):
+        monkeypatch.setattr(f"gai_fast.stores.{module}.LIMITS", limits)
+    made: list[Store] = []
+
+    def make(*, is_shared: bool = True) -> Store:
+        made.append(Store(StoreSettings(), timers, FakeBackend(world) if is_shared else None, claim_ttl=60))
+        return made[-1]
+
+    yield make
+    world.mend()
+    world.gate.set()
+    for store in made:
+        await store.close()
+
+
+def header(stream_id: str = "s") -> LogHeader:
+    return LogHeader(stream_id, "caller", "m", "gai", "sse")
+
+
+# ---- in memory -------------------------------------------------------------------------------------------------------
+
+
+async def test_a_store_in_memory_finds_what_it_made_until_it_is_closed(make: Make) -> None:
+    store = make(is_shared=False)
+    await store.open()
+    log = store.create(header())
+    assert store.find_here("s") is log
+    assert await store.find("s") is log
+    assert await store.find("t") is None
+    assert (store.is_degraded, store.durability) == (False, "memory")
+    await store.close()
+    assert store.find_here("s") is None
+
+
+async def test_a_key_in_memory_is_taken_once_and_freed_by_its_stream(make: Make, time: FakeTime) -> None:
+    store = make(is_shared=False)
+    assert await store.claim("key", MINE) is None
+    assert await store.claim("key", THEIRS) == MINE
+    await store.release("key", "t")
+    assert await store.claim("key", THEIRS) == MINE
+    await store.release("key", "s")
+    assert await store.claim("key", THEIRS) is None
+    time.advance(61)
+    assert await store.claim("key", MINE) is None
+
+
+# ---- two processes ---------------------------------------------------------------------------------------------------
+
+
+async def test_another_process_follows_a_stream(make: Make) -> None:
+    here, there = make(), make()
+    await here.open()
+    await there.open()
+    log = here.create(header())
+    said = fill(log, 1, 10)
+    await until(lambda: "s" in there_copies(here))
+    mirror = await there.find("s")
+    assert mirror is not None
+    assert mirror.header == log.header
+    await until(lambda: mirror.last_seq == 10)
+    log.end(FINISHED)
+    await until(lambda: mirror.ending == FINISHED)
+    assert b"".join(mirror.read(0, 10**9).pieces) == said
+    assert there.find_here("s") is mirror
+    assert (here.durability, there.durability) == ("durable", "durable")
+
+
+def there_copies(store: Store) -> object:
+    assert isinstance(store._backend, FakeBackend)
+    return store._backend.world.copies
+
+
+async def test_a_key_is_taken_once_over_all_processes(make: Make, world: World) -> None:
+    here, there = make(), make()
+    await here.open()
+    await there.open()
+    assert await here.claim("key", MINE) is None
+    here.create(header())
+    assert await there.claim("key", THEIRS) == MINE
+    await there.release("key", "t")
+    assert await there.claim("key", THEIRS) == MINE
+    await here.release("key", "s")
+    assert await there.claim("key", THEIRS) is None
+    assert "key" not in "".join(world.claims), "a caller's words are not stored"
+
+
+async def test_who_finds_a_key_taken_finds_its_stream_too(make: Make, world: World) -> None:
+    here, there = make(), make()
+    await here.open()
+    await there.open()
+    await here.claim("key", MINE)
+    claiming = asyncio.ensure_future(there.claim("key", THEIRS))
+    await asyncio.sleep(0.01)
+    assert not claiming.done()
+    here.create(header())
+    assert await claiming == MINE
+    assert await there.find("s") is not None
+
+
+async def test_a_key_that_is_freed_meanwhile_is_had(make: Make) -> None:
+    here, there = make(), make()
+    await here.open()
+    await there.open()
+    await here.claim("key", MINE)
+    claiming = asyncio.ensure_future(there.claim("key", THEIRS))
+    await asyncio.sleep(0.01)
+    await here.release("key", "s")
+    assert await claiming is None
+
+
+async def test_of_a_worker_that_began_nothing_the_claim_stands(make: Make) -> None:
+    here, there = make(), make()
+    await here.open()
+    await there.open()
+    await here.claim("key", MINE)
+    assert await there.claim("key", THEIRS) == MINE
+    assert await there.find("s") is None
+
+
+async def test_a_key_is_given_back_where_its_client_left(make: Make, world: World) -> None:
+    store = make()
+    await store.open()
+    world.gate.clear()
+    claiming = asyncio.ensure_future(store.claim("key", MINE))
+    await asyncio.sleep(0.005)
+    claiming.cancel()
+    await asyncio.sleep(0.005)
+    assert claiming.cancelled()
+    world.gate.set()
+    await until(lambda: not world.claims and not store._abandoned)
+    assert await store.claim("key", THEIRS) is None
+
+
+async def test_a_process_has_its_lease_until_it_stops(make: Make, world: World) -> None:
+    store = make()
+    await store.open()
+    assert world.leases == {store.worker}
+    world.leases.clear()
+    await until(lambda: world.leases)
+    await store.close()
+    assert world.leases == set()
+
+
+async def test_what_is_past_its_time_is_removed_step_by_step(make: Make) -> None:
+    store = make()
+    await store.open()
+    backend = store._backend
+    assert isinstance(backend, FakeBackend)
+    await until(lambda: backend.sweeps >= 3)
+
+
+# ---- a store that fails ----------------------------------------------------------------------------------------------
+
+
+async def test_a_store_that_cannot_be_used_does_not_open(make: Make, world: World) -> None:
+    store = make()
+    world.fail("refused")
+    with pytest.raises(StoreError, match="the store is gone"):
+        await store.open()
+    await store.close()
+
+
+async def test_streams_go_on_while_the_store_fails_and_what_needs_it_is_refused(make: Make, world: World) -> None:
+    store = make()
+    await store.open()
+    world.fail()
+    log = store.create(header())
+    said = fill(log, 1, 10)
+    await until(lambda: store.is_degraded)
+    assert store.durability == "degraded"
+    assert await store.find("s") is log
+    for call in (store.find("t"), store.claim("key", MINE), store.claim("key", MINE)):
+        with pytest.raises(Error) as refused:
+            await call
+        assert (refused.value.code, refused.value.reason) == ("overloaded", "store")
+    await store.release("key", "s")  # nobody waits for it
+    world.mend()
+    await until(lambda: not store.is_degraded)
+    assert await store.claim("key", MINE) is None
+    log.end(FINISHED)
+    await until(lambda: world.copies["s"].ending == FINISHED)
+    assert b"".join(record.piece for record in world.copies["s"].records) == said
+
+
+async def test_a_failed_claim_leaves_room_for_another(make: Make, world: World) -> None:
+    store = make()
+    await store.open()
+    world.fail("full")
+    for _ in range(3):
+        with pytest.raises(Error):
+            await store.claim("key", MINE)
+    assert store._budget._count == 0
+
+
+async def test_a_store_that_can_be_read_but_not_written_stays_degraded(make: Make, world: World) -> None:
+    store = make()
+    await store.open()
+    backend = store._backend
+    assert isinstance(backend, FakeBackend)
+    full = StoreError("full", "there is no room")
+
+    async def write(changes: object) -> set[str]:
+        raise full
+
+    backend.write = write  # type: ignore[assignment, method-assign]  # renewing goes on
+    fill(store.create(header()), 1, 3)
+    await until(lambda: store.is_degraded)
+    for _ in range(10):
+        await asyncio.sleep(0.005)
+        assert store.is_degraded
+    assert await store.find("t") is None
+
+
+async def test_at_the_end_what_is_gathered_is_written(make: Make, world: World) -> None:
+    store = make()
+    await store.open()
+    log = store.create(header())
+    said = fill(log, 1, 100)
+    log.end(FINISHED)
+    await store.close()
+    assert b"".join(record.piece for record in world.copies["s"].records) == said
+    assert world.copies["s"].ending == FINISHED
