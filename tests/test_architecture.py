@@ -319,6 +319,40 @@ def test_no_class_hides_an_attribute_of_the_instances_of_a_compiled_one() -> Non
     )
 
 
+def test_a_compiled_class_with_an_interpreted_subclass_allows_it() -> None:
+    """Without mypyc's attribute the first instance of the subclass is a TypeError, in compiled builds alone."""
+    compiled = compiled_modules()
+    allowed = {
+        (module.name, node.name): any(
+            "allow_interpreted_subclasses" in ast.unparse(each) for each in node.decorator_list
+        )
+        for module in compiled
+        for node in module.tree.body
+        if isinstance(node, ast.ClassDef)
+    }
+    assert any(allowed.values())
+    assert not violations(
+        f"{module.at(node)}: {base} does not allow {node.name}"
+        for module in MODULES
+        if module not in compiled
+        for names in [names_from(module)]
+        for node in ast.walk(module.tree)
+        if isinstance(node, ast.ClassDef)
+        for base in map(ast.unparse, node.bases)
+        if not allowed.get((names.get(base, ""), base), True)
+    )
+
+
+def names_from(module: Module) -> dict[str, str]:
+    """The names that a module imports, and from which of ours."""
+    return {
+        alias.name: node.module.removeprefix("gai_fast.")
+        for node in ast.walk(module.tree)
+        if isinstance(node, ast.ImportFrom) and node.module
+        for alias in node.names
+    }
+
+
 def instance_attributes(node: ast.ClassDef) -> Iterator[str]:
     """Those that its body declares and its `__init__` sets."""
     for each in ast.walk(node):

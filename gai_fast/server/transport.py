@@ -16,6 +16,8 @@ from __future__ import annotations
 import asyncio
 from typing import Protocol
 
+from mypy_extensions import mypyc_attr
+
 from gai_fast._impl import FastPath, LendingTransport
 from gai_fast.net.sockets import descriptor_of
 from gai_fast.net.writer import BodyFraming
@@ -77,6 +79,7 @@ class ClientTransport(LendingTransport, Protocol):
         """Answers the request with a whole response."""
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class SocketLender:
     """The part of a `ClientTransport` that lends the client's socket to the fast path of a stream."""
 
