@@ -24,7 +24,7 @@ from gai_fast.errors import Error
 from gai_fast.limits import LIMITS
 from gai_fast.meter import StreamMeter
 from gai_fast.metrics import Outcome
-from gai_fast.net.retry import Breaker, Failure, RetryPolicy, is_fault_of_upstream, is_of_our_pool
+from gai_fast.net.retry import Breaker, Failure, RetryPolicy, is_fault_of_upstream, is_of_this_process
 from gai_fast.net.spec import StreamSpec
 from gai_fast.net.upstream import Receiver
 from gai_fast.providers import Adapter
@@ -399,7 +399,7 @@ class Attempts:
         if error is not None and is_fault_of_upstream(error):
             if breaker.failed(now, self):
                 self._runner.breaker_opened(self.upstream, error)
-        elif error is not None and is_of_our_pool(error):
+        elif error is not None and is_of_this_process(error):
             breaker.left(self)
         else:
             breaker.succeeded()

@@ -27,6 +27,7 @@ from gai_fast.net.recording import RecordedExchange, secrets_of
 from gai_fast.net.replay import ReplayExchange, load_recording
 from gai_fast.net.retry import Breaker, RetryPolicy
 from gai_fast.net.session import Session
+from gai_fast.net.sockets import no_descriptors
 from gai_fast.net.spec import Clock, StreamSpec
 from gai_fast.net.upstream import Receiver
 from gai_fast.processors import Chain, StreamInfo, describe, make_chain, read_processor
@@ -198,6 +199,9 @@ class Engine:
         except Error:
             raise
         except Exception as problem:
+            lack = no_descriptors(problem) if isinstance(problem, OSError) else None
+            if lack is not None:
+                raise lack  # noqa: B904  # it has its cause; see "Compiled modules" in docs/architecture.md
             logger.error("stream %s: its request cannot be built: a bug", stream_id, exc_info=problem)
         name = spec.model.upstream.name
         raise Error("internal", f"the gateway failed to build the request for upstream {name!r}", reason="request")

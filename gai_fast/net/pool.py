@@ -27,6 +27,7 @@ from gai_fast.errors import Error
 from gai_fast.limits import LIMITS
 from gai_fast.net.connection_pool import ConnectionPool
 from gai_fast.net.http_request import Origin, is_ip_address
+from gai_fast.net.sockets import no_descriptors
 from gai_fast.net.upstream import Exchange, Timeouts, UpstreamConnection
 from gai_fast.timers import Timers
 
@@ -132,7 +133,8 @@ class UpstreamPool(ConnectionPool):
         """Returns a socket that is connected to an address that was checked.
 
         Raises:
-            Error: `network`, with the reasons `dns`, `forbidden_address`, `connect`.
+            Error: `network`, with the reasons `dns`, `forbidden_address`, `connect`; or `overloaded`, with the reason
+                `descriptors`.
         """
         addresses = await self._resolve()
         if any(is_forbidden_address(address[0]) for _, address in addresses):
@@ -142,7 +144,7 @@ class UpstreamPool(ConnectionPool):
             return await _connect_first(self._loop, addresses)
         except OSError as exc:
             text = f"cannot connect to {self._peer} ({_said(exc)}): check base_url, and that the upstream is running"
-            raise Error("network", text, reason="connect") from exc
+            raise no_descriptors(exc) or Error("network", text, reason="connect") from exc
 
     async def _make(self, sock: socket.socket) -> UpstreamConnection:
         """Returns the connection on a socket, after its handshake where there is one.
@@ -173,7 +175,7 @@ class UpstreamPool(ConnectionPool):
             found = await self._loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         except OSError as exc:
             text = f"the host name {host} cannot be resolved ({_said(exc)}): check base_url and the DNS"
-            raise Error("network", text, reason="dns") from exc
+            raise no_descriptors(exc) or Error("network", text, reason="dns") from exc
         return [(family, address) for family, _, _, _, address in found]
 
 

@@ -8,6 +8,7 @@ A disk that fails, or a recording that grows beyond `limits.recorded`, ends the 
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import re
@@ -144,7 +145,7 @@ class RecordedExchange:
             # The file holds answers to people: it is for its owner only.
             self._file = os.fdopen(os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb")
         except OSError as problem:
-            _log.warning("cannot record to %s: %s", self._path, problem.strerror)
+            self._warn(problem)
         kept = {name: value for name, value in headers.items() if name in _KEPT_HEADERS}
         recorded = datetime.now(UTC).isoformat(timespec="seconds")
         self._write({"format": FORMAT, **self._about, "recorded": recorded, "status": status, "headers": kept})
@@ -216,13 +217,26 @@ class RecordedExchange:
                 else:
                     self._file.write(data)
             except OSError as problem:
-                _log.warning("cannot record to %s: %s", self._path, problem.strerror)
-                self._finish()
+                self._give_up(problem)
 
     def _finish(self) -> None:
-        file, self._file = self._file, None
-        if file is not None:
+        if self._file is not None:
             try:
-                file.close()
+                self._file.close()
             except OSError as problem:
-                _log.warning("cannot record to %s: %s", self._path, problem.strerror)
+                self._give_up(problem)
+            self._file = None
+
+    def _give_up(self, problem: OSError) -> None:
+        """Ends the recording without what could not be written, and with it a file that holds nothing."""
+        file, self._file = self._file, None
+        self._warn(problem)
+        with contextlib.suppress(OSError):  # the rest cannot be written, yet the file is closed
+            if file is not None:
+                file.close()
+        with contextlib.suppress(OSError):
+            if not self._path.stat().st_size:
+                self._path.unlink()
+
+    def _warn(self, problem: OSError) -> None:
+        _log.warning("cannot record to %s: %s", self._path, problem.strerror)

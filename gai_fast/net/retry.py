@@ -113,23 +113,23 @@ class Breaker:
 
 def is_fault_of_upstream(error: Error) -> bool:
     """Whether a breaker counts a failure: its cause is the upstream, not the request nor our account there."""
-    if is_of_our_pool(error):
+    if is_of_this_process(error):
         return False
     return error.code == "internal" or (error.code in _OF_THE_UPSTREAM and error.is_temporary)
 
 
-def is_of_our_pool(error: Error) -> bool:
-    """Whether all connections stayed in use (`max_connections`): nothing was sent, so the upstream is not the cause."""
-    return error.phase == "connect" and error.reason in ("upstream_pool", "total")
+def is_of_this_process(error: Error) -> bool:
+    """Whether the upstream was not asked for want of a connection (`max_connections`) or a descriptor of our own."""
+    return error.phase == "connect" and error.reason in ("upstream_pool", "total", "descriptors")
 
 
 def _will_recur(error: Error) -> bool:
     """Whether the same upstream can be expected to fail in the same way a second later.
 
     A certificate or a version that TLS refused is refused again; a handshake that was cut off may succeed. After
-    waiting in vain for a connection of a full pool, a retry would only wait again.
+    waiting in vain for a connection of a full pool, a retry would only wait again; descriptors are short for as long.
     """
-    return error.reason in _RECURRING or isinstance(error.__cause__, ssl.SSLError) or is_of_our_pool(error)
+    return error.reason in _RECURRING or isinstance(error.__cause__, ssl.SSLError) or is_of_this_process(error)
 
 
 class RetryBudget:

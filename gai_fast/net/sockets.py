@@ -1,15 +1,32 @@
-"""The sockets of asyncio's transports: their descriptors, and connections that end with a reset."""
+"""Sockets: the descriptors of asyncio's transports, a process that has none left, and ends with a reset."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import socket
 import struct
 from typing import Final
 
+from gai_fast.errors import Error
+from gai_fast.limits import LIMITS
+
 _NO_LINGER: Final = struct.pack("ii", 1, 0)
 """`struct linger`: on, for no time. The system then ends the connection with a reset (POSIX, `SO_LINGER`)."""
+
+_EXHAUSTED: Final = (errno.EMFILE, errno.ENFILE)
+
+
+def no_descriptors(problem: OSError) -> Error | None:
+    """The error of a process or a machine that can open nothing more; `None`: the problem is another one."""
+    if problem.errno not in _EXHAUSTED:
+        return None
+    text = "the server has no file descriptor left: the operator should raise its limit (ulimit -n)"
+    wait = LIMITS.overloaded_ms
+    error = Error("overloaded", text, reason="descriptors", retry_after_ms=wait, phase="connect")
+    error.__cause__ = problem
+    return error
 
 
 def descriptor_of(transport: asyncio.BaseTransport) -> int:

@@ -139,8 +139,13 @@ def add_routes(app: web.Application, settings: ServerSettings, mount: Mount | No
     for route in ROUTES:
         resource = resources.get(route.path)
         if resource is None:
-            path = f"{route.path}{{tail:.*}}" if route.is_prefix else route.path
-            resource = resources[route.path] = app.router.add_resource(path)
+            # Always one of our own: `add_resource` would reuse the last one that --app has added for the same path.
+            if route.is_prefix:
+                resource = web.DynamicResource(f"{route.path}{{tail:.*}}")
+            else:
+                resource = web.PlainResource(route.path)
+            resources[route.path] = resource
+            app.router.register_resource(resource)
         for method in _methods(route):
             resource.add_route(method, adapter.answer, expect_handler=_expect_nothing)
     for resource in resources.values():  # OPTIONS, and methods that the path does not take

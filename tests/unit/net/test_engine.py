@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import errno
 from types import SimpleNamespace
 from typing import Any, ClassVar
 
@@ -11,7 +12,7 @@ import orjson
 import pytest
 
 from gai_fast.clock import now_ms
-from gai_fast.errors import Error, Internal, Unsupported
+from gai_fast.errors import Error, Internal, Overloaded, Unsupported
 from gai_fast.formats import StreamContext, get_format
 from gai_fast.limits import LIMITS
 from gai_fast.net import engine as module
@@ -256,6 +257,22 @@ async def test_what_cannot_be_asked_leaves_nothing_behind(engine: Engine, pools:
         start(engine, call())
     assert engine.streams == {}
     assert len(engine.timers) == 0
+
+
+async def test_a_want_of_descriptors_while_a_request_is_sent_is_no_bug(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The demo's recording is read at its first request, and a traceback was logged for each."""
+
+    def fail(name: str) -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(module, "load_recording", fail)
+    with pytest.raises(Overloaded) as caught:
+        start(engine, call(model=DEMO))
+    assert (caught.value.reason, caught.value.phase) == ("descriptors", "connect")
+    assert engine.streams == {}
+    assert caplog.text == ""
 
 
 SEQUENCE = "sequence item 0: expected str instance, int found"

@@ -14,6 +14,7 @@ import pytest
 from gai_fast.limits import LIMITS
 from gai_fast.net.connection_pool import PoolStats
 from gai_fast.net.pool import UpstreamPool, default_ssl_context, is_forbidden_address
+from gai_fast.net.retry import is_fault_of_upstream
 from gai_fast.net.upstream import UpstreamConnection
 from gai_fast.timers import TimerWheel
 from tests.waiting import until
@@ -378,6 +379,21 @@ async def test_a_name_that_does_not_resolve_is_told(make_bench: Callable[..., Be
     assert (error.code, error.reason) == ("network", "dns")
     assert "nowhere.invalid" in error.message
     assert "Name or service not known" in error.message
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE])
+@pytest.mark.parametrize("url", ["http://192.0.2.1", "https://up.example"])
+async def test_a_want_of_descriptors_is_no_fault_of_the_upstream(
+    make_bench: Callable[..., Bench], settle: Any, url: str, number: int
+) -> None:
+    bench = make_bench(url)
+    bench.loop.refuse["192.0.2.1"] = bench.loop.names = OSError(number, "Too many open files")
+    bench.open()
+    await settle()
+    error = bench.receivers[0].error
+    assert (error.code, error.reason, error.phase, error.temporary) == ("overloaded", "descriptors", "connect", True)
+    assert error.retry_after_ms == LIMITS.overloaded_ms
+    assert not is_fault_of_upstream(error)
 
 
 async def test_a_bug_while_a_connection_is_made_ends_the_exchange(

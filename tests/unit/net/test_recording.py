@@ -9,6 +9,8 @@ import logging
 import random
 import re
 import stat
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -127,6 +129,27 @@ def test_a_disk_that_fails_harms_no_stream(tmp_path: Path, caplog: pytest.LogCap
         session, _ = record(tmp_path / "missing" / "r")
     assert session.calls[-1] is None
     assert "cannot record to" in caplog.text
+
+
+@pytest.mark.parametrize("room", [0, 100])
+def test_a_full_disk_is_warned_of_once_and_leaves_no_empty_file(tmp_path: Path, room: int) -> None:
+    code = f"""
+import resource, signal, sys
+from pathlib import Path
+from gai_fast.net.recording import RecordedExchange
+from tests.unit.net.test_recording import ABOUT, HEADERS, Session
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, ({room}, {room}))
+exchange = RecordedExchange(Path(sys.argv[1]), ABOUT, Session(), lambda: 0.0)
+exchange.head_received(200, HEADERS)
+for _ in range(3):
+    exchange.body_received(b"x" * 5000)
+exchange.exchange_ended(None)
+"""
+    path = tmp_path / "r"
+    done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True)
+    assert done.stderr.splitlines() == [f"cannot record to {path}: File too large"]
+    assert (path.stat().st_size if path.exists() else None) == (room or None)
 
 
 @pytest.mark.parametrize(

@@ -81,7 +81,9 @@ class TestPolicy:
             failed.error.__cause__ = cause
             assert RetryPolicy().decide(failed, 0.0).action == action
 
-    @pytest.mark.parametrize(("code", "reason"), [("overloaded", "upstream_pool"), ("timeout", "total")])
+    @pytest.mark.parametrize(
+        ("code", "reason"), [("overloaded", "upstream_pool"), ("overloaded", "descriptors"), ("timeout", "total")]
+    )
     def test_who_got_no_connection_of_ours_does_not_wait_for_one_again(self, code: Code, reason: str) -> None:
         failed = failure(code, reason=reason)
         assert RetryPolicy().decide(failed, 0.0).action == "again", "an upstream's own word"
@@ -199,6 +201,7 @@ class TestBreaker:
             (Error("provider_unavailable", "no", reason="upstream_credentials", temporary=False), False),
             (Error("overloaded", "no", reason="upstream_pool", phase="first_event"), True),
             (Error("overloaded", "no", reason="upstream_pool", phase="connect"), False),
+            (Error("overloaded", "no", reason="descriptors", phase="connect"), False),
             (Error("timeout", "no", reason="total", phase="connect"), False),
             (Error("timeout", "no", reason="connect", phase="connect"), True),
             (Error("rate_limited", "no"), False),

@@ -1,14 +1,15 @@
-"""The socket of a transport."""
+"""The socket of a transport, and a process that can open none."""
 
 from __future__ import annotations
 
 import asyncio
+import errno
 import socket
 from typing import Any
 
 import pytest
 
-from gai_fast.net.sockets import descriptor_of, reset
+from gai_fast.net.sockets import descriptor_of, no_descriptors, reset
 
 
 class Transport(asyncio.BaseTransport):
@@ -52,3 +53,13 @@ async def test_a_transport_without_a_socket_is_aborted_all_the_same() -> None:
 
     reset(Plain())
     assert calls == ["abort"]
+
+
+def test_only_a_want_of_descriptors_is_one() -> None:
+    full = OSError(errno.EMFILE, "Too many open files")
+    error = no_descriptors(full)
+    assert error is not None
+    assert (error.code, error.reason, error.status, error.__cause__) == ("overloaded", "descriptors", 503, full)
+    assert no_descriptors(OSError(errno.ENFILE, "")) is not None
+    assert no_descriptors(OSError(errno.ECONNREFUSED, "")) is None
+    assert no_descriptors(TimeoutError()) is None

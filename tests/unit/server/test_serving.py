@@ -20,6 +20,7 @@ from gai_fast.server import serving
 from gai_fast.server.connections import OpenConnections
 from gai_fast.server.extension import ExtensionError
 from gai_fast.server.listening import CannotListen
+from gai_fast.server.routes import ROUTES
 from gai_fast.server.serving import serve, start
 from gai_fast.settings import ModelSettings, ServerSettings, Settings, UpstreamSettings
 
@@ -193,6 +194,29 @@ async def extend_later(app: web.Application) -> None:
     app.on_response_prepare.append(sign)
 
 
+def extend_a_hot_path(app: web.Application) -> None:
+    """An extension whose last route has the path of the server's first one."""
+
+    async def mine(request: web.Request) -> web.Response:
+        return web.Response(text="mine")
+
+    app.router.add_post(ROUTES[0].path, mine)
+
+
+async def test_a_users_route_goes_before_the_servers_of_the_same_path() -> None:
+    """`serve` ended with `RuntimeError: Added route will never be executed`."""
+    server = dataclasses.replace(SETTINGS.server, app=f"{__name__}:extend_a_hot_path")
+    running = await start(dataclasses.replace(SETTINGS, server=server))
+    try:
+        async with ClientSession(running.url) as client:
+            async with client.post(ROUTES[0].path, json={}) as response:
+                assert await response.text() == "mine"
+            async with client.delete(ROUTES[0].path) as response:
+                assert (response.status, response.headers["Allow"]) == (405, "GET, OPTIONS, POST")
+    finally:
+        await running.close()
+
+
 @pytest.mark.parametrize(
     ("server", "has_lane", "health"),
     [
@@ -200,6 +224,7 @@ async def extend_later(app: web.Application) -> None:
         ({"fast_lane": "off"}, False, {"status": "ok"}),
         ({"app": f"{__name__}:extend"}, True, "mine"),
         ({"app": f"{__name__}:extend_later"}, False, {"status": "ok"}),
+        ({"app": f"{__name__}:extend_a_hot_path"}, False, {"status": "ok"}),
     ],
 )
 async def test_a_users_function_adds_to_the_application_and_the_version_tells_of_the_lane(
