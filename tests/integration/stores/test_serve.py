@@ -1,0 +1,153 @@
+"""`gai-fast serve` with a store: it refuses to start without one that works, and says when one fails."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import stat
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.integration.stores.conftest import MakeServer
+from tests.integration.stores.servers import RedisServer, free_port
+from tests.integration.test_cli import gai, run
+from tests.waiting import until_answered
+
+BODY = json.dumps({"model": "demo", "query": "Hello", "resumable": True}).encode()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    folder = tmp_path / "work"
+    folder.mkdir()
+    return folder
+
+
+async def refusal(folder: Path, url: str) -> str:
+    """The one line of a server that does not start for its store."""
+    code, output, errors = await run("serve", "--port", "0", "--store", url, cwd=folder)
+    assert (code, output) == (3, "")
+    assert errors.count("\n") == 1, errors
+    assert errors.startswith("error: the store cannot be used: ")
+    assert "secret" not in errors
+    return errors.removeprefix("error: the store cannot be used: ").rstrip("\n")
+
+
+# ---- at start --------------------------------------------------------------------------------------------------------
+
+
+def folder_is_missing(folder: Path) -> tuple[str, str]:
+    return "sqlite:///none/logs.db", f"{folder}/none/logs.db cannot be made: No such file or directory"
+
+
+def file_is_none_of_ours(folder: Path) -> tuple[str, str]:
+    (folder / "notes.txt").write_text("my notes\n" * 1000)
+    return (
+        "sqlite:///notes.txt",
+        f"{folder}/notes.txt is damaged, or no file of SQLite (SQLITE_NOTADB)",
+    )
+
+
+def server_is_missing(folder: Path) -> tuple[str, str]:
+    port = free_port()
+    return f"redis://:secret@127.0.0.1:{port}", f"redis://127.0.0.1:{port} cannot be reached"
+
+
+@pytest.mark.parametrize("case", [folder_is_missing, file_is_none_of_ours, server_is_missing])
+async def test_a_store_that_cannot_work_ends_the_start_with_one_line(
+    folder: Path, case: Callable[[Path], tuple[str, str]], needs_redis: None
+) -> None:
+    url, told = case(folder)
+    assert await refusal(folder, url) == told
+
+
+async def test_a_wrong_password_ends_the_start_with_one_line(folder: Path, make_server: MakeServer) -> None:
+    server = make_server("--requirepass", "right")
+    told = await refusal(folder, f"redis://:secret@127.0.0.1:{server.port}")
+    assert told == f"redis://127.0.0.1:{server.port} refuses our password"
+
+
+async def test_a_wrong_address_is_a_mistake_of_the_configuration(folder: Path) -> None:
+    code, output, errors = await run("serve", "--port", "0", "--store", "postgres://:secret@h", cwd=folder)
+    assert (code, output) == (2, "")
+    assert "must be the address of a store" in errors
+    assert "secret" not in errors
+
+
+async def test_the_configuration_is_shown_without_the_password(folder: Path) -> None:
+    (folder / "gai-fast.toml").write_text('[store]\nurl = "rediss://me:my-secret@h:6380/1"\n')
+    code, output, errors = await run("config", "show", cwd=folder)
+    assert (code, errors) == (0, "")
+    assert 'url = "rediss://me:[redacted]@h:6380/1"' in output
+    assert "[idempotency]\nttl = 86400.0" in output
+
+
+# ---- while it runs ---------------------------------------------------------------------------------------------------
+
+
+async def get(url: str, path: str, body: bytes | None = None) -> bytes:
+    """The body of a response."""
+    host, _, port = url.removeprefix("http://").partition(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    head = f"{'GET' if body is None else 'POST'} {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n"
+    head += f"content-type: application/json\r\ncontent-length: {len(body or b'')}\r\n\r\n"
+    writer.write(head.encode() + (body or b""))
+    answer = await reader.read()
+    writer.close()
+    return answer
+
+
+async def durability(url: str) -> tuple[str, str]:
+    """What `/readyz` and the metrics tell."""
+    ready = json.loads((await get(url, "/readyz")).rpartition(b"\r\n\r\n")[2])
+    metrics = (await get(url, "/metrics")).decode()
+    [gauge] = [line for line in metrics.splitlines() if line.startswith("gai_fast_store_degraded ")]
+    return ready["durability"], gauge.rpartition(" ")[2]
+
+
+async def until_durability(url: str, wanted: tuple[str, str]) -> None:
+    async def is_so() -> bool:
+        return await durability(url) == wanted
+
+    await until_answered(is_so)
+
+
+async def test_a_server_says_when_its_store_fails_and_answers_all_the_same(
+    folder: Path, make_server: MakeServer
+) -> None:
+    redis: RedisServer = make_server("--requirepass", "my-secret")
+    url = f"redis://:my-secret@127.0.0.1:{redis.port}"
+    async with gai("serve", "--port", "0", "--store", url, cwd=folder) as server:
+        banner = await server.until(b"flush=True)\n")
+        address = banner.splitlines()[0].rpartition(" ")[2]
+        assert await durability(address) == ("durable", "0.0")
+        redis.kill()
+        await until_durability(address, ("degraded", "1.0"))
+        assert b'"finished":true' in await get(address, "/api/v1/stream", BODY)
+        redis.start()
+        await until_durability(address, ("durable", "0.0"))
+        server.process.terminate()
+        code, output, errors = await server.end()
+    assert code == 0
+    assert errors.count("the store is degraded") == 1
+    assert "my-secret" not in banner + output + errors
+
+
+async def test_a_file_of_the_configurations_folder_is_used_and_is_its_owners(folder: Path, tmp_path: Path) -> None:
+    (folder / "gai-fast.toml").write_text('[server]\nport = 0\n[store]\nurl = "sqlite:///logs.db"\n')
+    async with gai("serve", "-c", str(folder / "gai-fast.toml"), cwd=tmp_path) as server:
+        address = (await server.until(b"flush=True)\n")).splitlines()[0].rpartition(" ")[2]
+        assert await durability(address) == ("durable", "0.0")
+        assert b'"finished":true' in await get(address, "/api/v1/stream", BODY)
+        server.process.terminate()
+        assert (await server.end())[0] == 0
+    assert stat.S_IMODE((folder / "logs.db").stat().st_mode) == 0o600
+    assert b'"finished":true' in (folder / "logs.db").read_bytes(), "the end of the stream is stored"
+
+
+async def test_without_a_store_outside_nothing_is_durable(folder: Path) -> None:
+    async with gai("serve", "--port", "0", cwd=folder) as server:
+        address = (await server.until(b"flush=True)\n")).splitlines()[0].rpartition(" ")[2]
+        assert await durability(address) == ("memory", "0.0")

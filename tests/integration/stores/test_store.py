@@ -1,0 +1,352 @@
+"""Two processes over one store: a stream that is followed elsewhere, a worker that dies, a store that fails."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import signal
+import subprocess
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from gai_fast.errors import Error
+from gai_fast.limits import KIB, LIMITS
+from gai_fast.settings import StoreSettings
+from gai_fast.stores import Claim, Ending, LogHeader, Store, StreamLog, check_url, open_store
+from gai_fast.stores._base import frames_after
+from gai_fast.timers import TimerWheel
+from tests.integration.stores.conftest import MakeServer
+from tests.integration.stores.processes import start
+from tests.waiting import until, until_answered
+
+FINISHED = Ending("finished", "stop", {"input_tokens": 1, "output_tokens": 2, "total_tokens": 3})
+Open = Callable[..., "asyncio.Future[Store]"]
+
+
+@pytest.fixture
+async def open_at() -> AsyncIterator[Callable[..., object]]:
+    made: list[Store] = []
+
+    async def open_at(url: str, **options: object) -> Store:
+        settings = StoreSettings(check_url(url, Path()), **options)  # type: ignore[arg-type]  # a test's shorthand
+        timers = TimerWheel(asyncio.get_running_loop())
+        made.append(open_store(settings, timers, claim_ttl=60))
+        await made[-1].open()
+        return made[-1]
+
+    yield open_at
+    for store in made:
+        await store.close()
+
+
+def begin(store: Store, stream_id: str = "s") -> StreamLog:
+    return store.create(LogHeader(stream_id, "caller", "m", "gai", "sse"))
+
+
+def frame(seq: int, stream_id: str = "s", text: str = "x") -> bytes:
+    data = f'{{"type":"text.delta","text":"{text}"}}'
+    return f"event: text.delta\nid: {stream_id}.{seq}\ndata: {data}\n\n".encode()
+
+
+def fill(log: StreamLog, count: int, text: str = "x") -> None:
+    for _ in range(count):
+        seq = log.last_seq + 1
+        log.append(frame(seq, log.header.stream_id, text), seq, 0)
+
+
+def rest(log: StreamLog, after: int = 0) -> bytes:
+    return b"".join(log.read(after, 10**9).pieces)
+
+
+async def found(store: Store, stream_id: str = "s") -> StreamLog:
+    async def is_there() -> bool:
+        return await store.find(stream_id) is not None
+
+    await until_answered(is_there)
+    log = await store.find(stream_id)
+    assert log is not None
+    return log
+
+
+class Following:
+    """A follower: what it read, from one log to the next."""
+
+    def __init__(self) -> None:
+        self.text = b""
+        self.position = 0
+        self.log: StreamLog | None = None
+
+    def attach(self, log: StreamLog) -> None:
+        backlog = log.read(self.position, 10**9)
+        assert not backlog.lost
+        self.text += b"".join(backlog.pieces)
+        self.position = max(self.position, backlog.last_seq)
+        self.log = log
+        log.watch(self)
+
+    def advanced(self, piece: bytes, last_seq: int) -> None:
+        assert self.log is not None
+        if last_seq > self.position:  # a mirror may be behind what the follower had elsewhere
+            self.text += frames_after(piece, self.log.header, self.position)
+            self.position = last_seq
+
+    def ended(self) -> None:
+        pass
+
+
+# ---- followers elsewhere ---------------------------------------------------------------------------------------------
+
+
+async def test_followers_elsewhere_that_are_cut_again_and_again_get_every_event_once(
+    url: str, open_at: Open, make_server: object
+) -> None:
+    here, there = await open_at(url), await open_at(url)
+    chance = random.Random(3)
+    log = begin(here)
+    fill(log, 1)
+    followers = [Following() for _ in range(5)]
+    mirror = await found(there)
+    for _ in range(60):
+        fill(log, chance.choice([1, 1, 5, 40]))
+        for follower in followers:
+            match chance.randrange(4):
+                case 0 if follower.log is not None:
+                    follower.log.unwatch(follower)
+                    follower.log = None
+                case 1 if follower.log is None:
+                    follower.attach(await found(chance.choice([here, there])))
+        await asyncio.sleep(0.005)
+    log.end(FINISHED)
+    await until(lambda: mirror.ending is not None)
+    for follower in followers:
+        if follower.log is None or follower.log is mirror:
+            follower.attach(await found(there))
+    said = rest(log)
+    assert mirror.ending == FINISHED
+    assert rest(mirror) == said
+    for follower in followers:
+        assert follower.text == said
+
+
+async def test_a_stream_outlives_its_process(url: str, open_at: Open) -> None:
+    first = await open_at(url)
+    log = begin(first)
+    fill(log, 500)
+    log.end(FINISHED)
+    said = rest(log)
+    await first.close()
+    second = await open_at(url)
+    copy = await found(second)
+    assert (rest(copy), copy.ending, copy.header) == (said, FINISHED, log.header)
+    assert rest(copy, 400) == b"".join(frame(seq) for seq in range(401, 501))
+
+
+async def test_a_stream_without_its_beginning_has_an_explicit_gap_elsewhere(url: str, open_at: Open) -> None:
+    options = {"max_stream_bytes": 32 * KIB}
+    here, there = await open_at(url, **options), await open_at(url, **options)
+    log = begin(here)
+    for _ in range(40):
+        fill(log, 50, text="ü")
+        await asyncio.sleep(0.005)
+    log.end(FINISHED)
+
+    async def has_ended() -> bool:
+        copy = await there.find("s")
+        return copy is not None and copy.ending is not None
+
+    await until_answered(has_ended)
+    backlog = (await found(there)).read(0, 10**9)
+    assert backlog.lost > 500
+    assert backlog.text == "ü" * backlog.lost
+    assert b"".join(backlog.pieces) == b"".join(frame(seq, text="ü") for seq in range(backlog.lost + 1, 2001))
+
+
+# ---- workers that die ------------------------------------------------------------------------------------------------
+
+OWNER = """
+async def main(backend, url):
+    from gai_fast.settings import StoreSettings
+    from gai_fast.stores import open_store
+    from gai_fast.stores._base import frames_after
+from gai_fast.timers import TimerWheel
+    store = open_store(StoreSettings(url), TimerWheel(asyncio.get_running_loop()), claim_ttl=60)
+    await store.open()
+    log = store.create(LogHeader("s", "caller", "m", "gai", "sse"))
+    for seq in range(1, 1_000_000):
+        data = '{"type":"text.delta","text":"x"}'
+        log.append(f"event: text.delta\\nid: s.{seq}\\ndata: {data}\\n\\n".encode(), seq, 0)
+        print(seq, flush=True)
+        await asyncio.sleep(0.01)
+"""
+
+
+@pytest.fixture
+def owner(url: str) -> Iterator[subprocess.Popen[str]]:
+    """Another process that runs the stream `s`."""
+    process = start(OWNER, "None", check_url(url, Path()))
+    yield process
+    process.kill()
+    process.communicate()
+
+
+async def test_the_followers_of_a_killed_worker_get_what_it_stored_and_are_told(
+    url: str, open_at: Open, owner: subprocess.Popen[str]
+) -> None:
+    store = await open_at(url)
+    log = await found(store)
+    follower = Following()
+    follower.attach(log)
+    await until(lambda: follower.position > 20)
+    owner.kill()
+    await until(lambda: log.is_over)
+    assert log.broken is not None
+    assert (log.broken.code, log.broken.reason) == ("network", "worker_lost")
+    assert follower.text == b"".join(frame(seq) for seq in range(1, follower.position + 1))
+    again = await found(store)
+    assert again.broken is not None
+    assert rest(again) == follower.text
+    said = owner.communicate()[0].split()
+    assert int(said[-1]) - follower.position < 20, "at most what was gathered"
+
+
+async def test_a_worker_that_stands_still_for_a_moment_is_not_gone(
+    url: str, open_at: Open, owner: subprocess.Popen[str]
+) -> None:
+    store = await open_at(url)
+    log = await found(store)
+    follower = Following()
+    follower.attach(log)
+    await until(lambda: follower.position > 5)
+    os.kill(owner.pid, signal.SIGSTOP)
+    await asyncio.sleep(LIMITS.lease - LIMITS.lease_renewal - 0.3)
+    os.kill(owner.pid, signal.SIGCONT)
+    position = follower.position
+    await until(lambda: follower.position > position + 50)
+    assert not log.is_over
+
+
+# ---- keys ------------------------------------------------------------------------------------------------------------
+
+
+async def test_of_many_who_come_with_a_key_one_runs_the_stream_and_all_others_find_it(url: str, open_at: Open) -> None:
+    stores = [await open_at(url), await open_at(url)]
+
+    async def come(number: int) -> str:
+        store, own = stores[number % 2], f"stream{number}"
+        standing = await store.claim("caller /v1 key", Claim(own, "body"))
+        if standing is None:
+            log = begin(store, own)
+            fill(log, 10)
+            log.end(FINISHED)
+            return own
+        assert standing.fingerprint == "body"
+        return (await found(store, standing.stream_id)).header.stream_id
+
+    assert len({*await asyncio.gather(*(come(number) for number in range(40)))}) == 1
+
+
+# ---- a store that fails ----------------------------------------------------------------------------------------------
+
+
+async def test_streams_outlive_a_server_that_is_killed(
+    make_server: MakeServer, open_at: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gai_fast.stores.journal.LIMITS", replace(LIMITS, store_retry=0.2))
+    server = make_server()
+    here, there = await open_at(server.url), await open_at(server.url)
+    log = begin(here)
+    ended = begin(here, "ended")
+    fill(log, 10)
+    fill(ended, 10)
+    ended.end(FINISHED)
+    mirror = await found(there)
+    await until(lambda: mirror.last_seq == 10)
+    server.kill()
+    fill(log, 10)
+    await until(lambda: here.is_degraded and log.is_degraded)
+    assert here.durability == "degraded"
+    assert await here.find("s") is log
+    with pytest.raises(Error) as refused:
+        await here.find("elsewhere")
+    assert (refused.value.code, refused.value.reason, refused.value.temporary) == ("overloaded", "store", True)
+    with pytest.raises(Error):
+        await here.claim("key", Claim("s", "body"))
+    server.start()
+    await until(lambda: not here.is_degraded and not log.is_degraded)
+    fill(log, 10)
+    log.end(FINISHED)
+    await until_answered(lambda: is_whole(there, log))
+    assert await there.claim("key", Claim("s", "body")) is None
+
+
+async def is_whole(store: Store, log: StreamLog) -> bool:
+    """Whether another process has all of a log."""
+    try:
+        copy = await store.find(log.header.stream_id)
+    except Error:
+        return False
+    return copy is not None and copy.ending == log.ending and rest(copy) == rest(log)
+
+
+async def test_a_server_that_hangs_delays_nothing(
+    make_server: MakeServer, open_at: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gai_fast.stores.redis.LIMITS", replace(LIMITS, store_timeout=0.5))
+    server = make_server()
+    store = await open_at(server.url)
+    log = begin(store)
+    server.pause()
+    try:
+        for _ in range(100):
+            fill(log, 100)  # no await: a log that waited would never be 10,000 events long
+            await asyncio.sleep(0)
+        assert log.last_seq == 10_000
+        await until(lambda: store.is_degraded)
+    finally:
+        server.resume()
+    log.end(FINISHED)
+    other = await open_at(server.url)
+    await until_answered(lambda: is_whole(other, log))
+
+
+@pytest.mark.parametrize("sync", ["batched", "before_send"])
+async def test_a_full_server_ends_no_stream(make_server: MakeServer, open_at: Open, sync: str) -> None:
+    server = make_server()
+    store = await open_at(server.url, sync=sync)
+    log = begin(store)
+    fill_ahead(log, 1)
+    await until(lambda: log.last_seq == 1)
+    server.command("CONFIG", "SET", "maxmemory", "1mb")
+    fill_ahead(log, 2)
+    await until(lambda: log.last_seq == 2)
+    await until(lambda: log.is_degraded)
+    server.command("CONFIG", "SET", "maxmemory", "0")
+    await until(lambda: not log.is_degraded)
+    fill_ahead(log, 3)
+    await until(lambda: log.last_seq == 3)
+    log.end(FINISHED)
+    await until(lambda: log.ending == FINISHED)
+    other = await open_at(server.url)
+    await until_answered(lambda: is_whole(other, log))
+
+
+def fill_ahead(log: StreamLog, seq: int) -> None:
+    """One piece, which may not be readable yet."""
+    log.append(frame(seq), seq, 0)
+
+
+async def test_before_send_a_reader_never_has_what_the_store_does_not(url: str, open_at: Open) -> None:
+    here, there = await open_at(url, sync="before_send"), await open_at(url)
+    log = begin(here)
+    for seq in range(1, 40):
+        fill_ahead(log, seq)
+        await until(lambda seq=seq: log.last_seq == seq)
+        backend = there._backend
+        assert backend is not None
+        news = await backend.tail({"s": seq - 1}, 0.0)
+        assert news["s"].records[-1].last_seq == seq
+    log.end(FINISHED)
