@@ -90,6 +90,7 @@ COMPILED = (
     "server/routes",
     "server/streams",
     "server/transport",
+    "server/write_watch",
     "settings",
     "timers",
     "transcript",

@@ -104,8 +104,8 @@ _ENDED: Final = _State.ENDED
 _LOST: Final = _State.LOST
 
 
-class AiohttpTransport(SocketLender):
-    """The client's side of one request that aiohttp has parsed: an asyncio protocol, and a `ClientTransport`.
+class AiohttpTransport(asyncio.Protocol):
+    """The client's side of one request that aiohttp has parsed; a `ClientTransport`.
 
     Args:
         request: The request.
@@ -118,6 +118,7 @@ class AiohttpTransport(SocketLender):
         "_is_blocked",
         "_is_http_1_1",
         "_is_paused",
+        "_lender",
         "_loop",
         "_pending",
         "_pending_size",
@@ -135,7 +136,6 @@ class AiohttpTransport(SocketLender):
     )
 
     def __init__(self, request: web.BaseRequest, timers: Timers) -> None:
-        super().__init__()
         self._request = request
         self._timers = timers
         self._loop = asyncio.get_running_loop()
@@ -144,6 +144,7 @@ class AiohttpTransport(SocketLender):
         self._stream: StreamCallbacks | None = None
         self._transport: asyncio.Transport | None = None
         self._behind: asyncio.BaseProtocol | None = None
+        self._lender = SocketLender()
         self._watch: WriteWatch | None = None
         self._reply: Reply | None = None
         self._response: _StreamResponse | None = None
@@ -185,7 +186,7 @@ class AiohttpTransport(SocketLender):
         self._transport = transport
         self._behind = transport.get_protocol()
         self._is_blocked = self._is_paused = self._request.protocol.writing_paused
-        transport.set_protocol(cast("asyncio.Protocol", self))
+        transport.set_protocol(self)
         transport.set_write_buffer_limits(high=high_water)
         self._watch = WriteWatch(transport, self._timers, write_timeout)
         self._watch.start()
@@ -203,8 +204,8 @@ class AiohttpTransport(SocketLender):
 
     def write(self, data: bytes) -> None:
         """Writes framed bytes of the body."""
-        if self._borrower is not None:
-            self._end_lending()
+        if self._lender.borrower is not None:
+            self._lender.end()
         if self._state is _DIRECT:
             self._send(data)
         elif not self._has_ended:
@@ -216,7 +217,7 @@ class AiohttpTransport(SocketLender):
     def lend(self, borrower: FastPath) -> int:
         """Lets a fast path write to the socket; as `ClientTransport.lend`."""
         transport = self._transport
-        return self._lend(transport, borrower) if transport is not None and self._state is _DIRECT else -1
+        return self._lender.lend(transport, borrower) if transport is not None and self._state is _DIRECT else -1
 
     def answered(self, status: int) -> None:
         """Ends the answer: all of the body has been written."""
@@ -408,12 +409,12 @@ class AiohttpTransport(SocketLender):
 
     def _leave(self) -> StreamCallbacks | None:
         """Gives the connection back to aiohttp's protocol; returns the stream, which hears no more."""
-        self._end_lending()
+        self._lender.end()
         stream, self._stream = self._stream, None
         transport, behind, watch = self._transport, self._behind, self._watch
         if watch is not None:
             watch.stop()
-        if transport is not None and behind is not None and transport.get_protocol() is cast(object, self):
+        if transport is not None and behind is not None and transport.get_protocol() is self:
             transport.set_protocol(behind)
             if not transport.is_closing():
                 transport.set_write_buffer_limits()

@@ -350,8 +350,10 @@ _IN_QUERY: Final = "!$&'()*+,;=:@/?%"
 
 def _to_the_root(http: HTTPRequest, mount: Mount | None) -> Reply | None:
     """The way from the prefix to the root below it, whose page has relative addresses."""
+    if mount is None or not mount.prefix or http.method != "GET":
+        return None
     path, mark, query = http.target.partition("?")
-    if mount is None or not mount.prefix or http.method != "GET" or path != mount.prefix:
+    if path != mount.prefix:
         return None
     http.request_id = request_id(http.headers.get("x-request-id"))
     location = f"{mount.prefix}/{mark}{quote(query.encode('latin-1'), safe=_IN_QUERY)}"

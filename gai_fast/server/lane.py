@@ -88,7 +88,7 @@ _PAUSED: Final = _Input.PAUSED
 _ENDED: Final = _Input.ENDED
 
 
-class LaneConnection(SocketLender):
+class LaneConnection:
     """One client connection of the lane: an asyncio protocol by its methods, and a `ClientTransport`.
 
     Attributes:
@@ -106,6 +106,7 @@ class LaneConnection(SocketLender):
         "_is_closing",
         "_is_paused",
         "_lane",
+        "_lender",
         "_loop",
         "_progress",
         "_reader",
@@ -121,7 +122,6 @@ class LaneConnection(SocketLender):
     )
 
     def __init__(self, lane: FastLane) -> None:
-        super().__init__()
         self._lane = lane
         self._loop = lane.loop
         self._reader: RequestReader | None = RequestReader(self, lane.hot, lane.is_welcome, lane.max_body)
@@ -129,6 +129,7 @@ class LaneConnection(SocketLender):
         # Of the transport, found once: looking them up again costs each write as much as calling them.
         self._send: Callable[[bytes], None]
         self._is_closing: Callable[[], bool]
+        self._lender = SocketLender()
         self.stream: StreamCallbacks | None = None
         self.answering: HTTPRequest | None = None
         self.write_timeout = lane.write_timeout
@@ -204,7 +205,7 @@ class LaneConnection(SocketLender):
     def _leave(self) -> None:
         """Lets go of all that belongs to the connection, and of what refers back to it."""
         self._state = _GONE
-        self._end_lending()
+        self._lender.end()
         self._reader = None
         if self._timer is not None:
             self._timer.cancel()
@@ -349,15 +350,15 @@ class LaneConnection(SocketLender):
 
     def write(self, data: bytes) -> None:
         """Writes bytes of an answer."""
-        if self._borrower is not None:
-            self._end_lending()
+        if self._lender.borrower is not None:
+            self._lender.end()
         if not self._is_closing():
             self._send(data)
             self._written += len(data)
 
     def lend(self, borrower: FastPath) -> int:
         """As `LendingTransport.lend`: until anything else is written."""
-        return self._lend(self.transport, borrower)
+        return self._lender.lend(self.transport, borrower)
 
     def answered(self, status: int) -> None:
         """As `ClientTransport.answered`."""

@@ -16,8 +16,6 @@ from __future__ import annotations
 import asyncio
 from typing import Protocol
 
-from mypy_extensions import mypyc_attr
-
 from gai_fast._impl import FastPath, LendingTransport
 from gai_fast.net.sockets import descriptor_of
 from gai_fast.net.writer import BodyFraming
@@ -79,27 +77,30 @@ class ClientTransport(LendingTransport, Protocol):
         """Answers the request with a whole response."""
 
 
-@mypyc_attr(allow_interpreted_subclasses=True)
 class SocketLender:
-    """The part of a `ClientTransport` that lends the client's socket to the fast path of a stream."""
+    """Lends a client's socket to the fast path of a stream, for a `ClientTransport`.
 
-    __slots__ = ("_borrower",)
+    Attributes:
+        borrower: The fast path that writes to the socket, or `None`.
+    """
+
+    __slots__ = ("borrower",)
 
     def __init__(self) -> None:
-        self._borrower: FastPath | None = None  # writes to the socket
+        self.borrower: FastPath | None = None
 
-    def _lend(self, transport: asyncio.Transport, borrower: FastPath) -> int:
+    def lend(self, transport: asyncio.Transport, borrower: FastPath) -> int:
         """As `LendingTransport.lend`, for the socket of `transport`."""
-        self._end_lending()
+        self.end()
         if transport.get_write_buffer_size() or transport.is_closing():
             return -1
         descriptor = descriptor_of(transport)
         if descriptor >= 0:
-            self._borrower = borrower
+            self.borrower = borrower
         return descriptor
 
-    def _end_lending(self) -> None:
+    def end(self) -> None:
         """Takes the socket back; must be called before anything else is done with it."""
-        borrower, self._borrower = self._borrower, None
+        borrower, self.borrower = self.borrower, None
         if borrower is not None:
             borrower.end_writing()
