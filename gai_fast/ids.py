@@ -21,6 +21,11 @@ _VERSION: Final = bytes(0x70 | octet & 0x0F for octet in range(256))
 """Translates a random octet to the one that holds the version, 7."""
 _VARIANT: Final = bytes(0x80 | octet & 0x3F for octet in range(256))
 
+_RANDOM: Final = 22
+"""Characters of a stream id that are random."""
+_NUMBER: Final = re.compile(r"[1-9a-f][0-9a-f]{0,7}")
+_worker: Final = [""]  # the end of the stream ids of this process
+
 _DIGITS: Final = 1 << 48
 """Added to milliseconds it makes their hexadecimal digits twelve."""
 _ECHOED: Final = re.compile(rf"[A-Za-z0-9._~-]{{1,{LIMITS.identifier}}}")
@@ -54,11 +59,43 @@ def request_id(given: str | None) -> str:
 
 
 def new_stream_id() -> str:
-    """At least 128 random bits in 22 characters of `[A-Za-z0-9_-]`."""
+    """At least 128 random bits in 22 characters of `[A-Za-z0-9_-]`, and where there are several workers the name of
+    this one.
+    """
     try:
         return _stream_ids.pop()
     except IndexError:
         text = urlsafe_b64encode(os.urandom(18 * _BATCH)).decode("ascii")
-        drawn = [text[at : at + 22] for at in range(0, len(text), 24)]
+        drawn = [text[at : at + _RANDOM] + _worker[0] for at in range(0, len(text), 24)]
         _stream_ids.extend(drawn[1:])
         return drawn[0]
+
+
+def new_server_name() -> str:
+    """Tells the stream ids of one run of a server with several workers from those of another: 24 random bits."""
+    return urlsafe_b64encode(os.urandom(3)).decode("ascii")
+
+
+def name_worker(server: str, number: int) -> None:
+    """Lets the stream ids that this process makes name it.
+
+    Args:
+        server: From `new_server_name`.
+        number: That of the worker, from 1.
+    """
+    _worker[0] = f"{server}{number:x}"
+    _stream_ids.clear()
+
+
+def worker_of(stream_id: str, server: str) -> int | None:
+    """The number of the worker that a stream id names; `None`: none of this server.
+
+    Args:
+        stream_id: Perhaps no stream id at all.
+        server: The name of the server.
+    """
+    name = stream_id[_RANDOM:]
+    digits = name[len(server) :]
+    if not name.startswith(server) or not _NUMBER.fullmatch(digits):
+        return None
+    return int(digits, 16)

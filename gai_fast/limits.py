@@ -338,6 +338,37 @@ class Limits:
     """Seconds that an idle connection stays open while the server drains: a client that sends its next request then is
     answered, and told that it is the last."""
 
+    workers: int = 256
+    """Workers of a server: more than any machine has use for, each with a connection to each other."""
+
+    link_message: int = 256 * MIB
+    """Bytes of a message between a worker and its supervisor: the counts of 1,000 models are 2 MiB."""
+
+    worker_early: float = 1.0
+    """Seconds within which a worker that dies counts as one that could not start."""
+
+    worker_starts: int = 5
+    """Workers in a row that could not start, after which the server ends: another try would fail as well."""
+
+    worker_settled: float = 60.0
+    """Seconds after which the death of a worker no longer makes its successors wait."""
+
+    worker_wait: float = 0.1
+    """Seconds until the second worker in `worker_settled` that died is replaced; doubled for each further one."""
+
+    worker_wait_most: float = 5.0
+    """The longest such wait."""
+
+    worker_end: float = 0.95
+    """Seconds beyond `grace` after which a worker that has not ended is killed: `closing`, and the end of a process."""
+
+    bus_wait: float = 2.0
+    """Seconds in which another worker must answer a question: one that is alive and busy does in milliseconds."""
+
+    counts_wait: float = 0.5
+    """Seconds in which the workers must tell their counts for a scrape; of one that is late, the last known ones count:
+    a scraper waits for ten seconds by default."""
+
     socket_path: int = 103
     """Bytes of the path of a unix socket: macOS has room for no more, Linux for four more."""
 

@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 
 KEY_VARIABLE = "GAI_API_KEY"
 """The variable of the examples where the configuration has the digest of a key only; the playground's too."""
+Load = Callable[[], "Settings"]
+"""Reads the configuration anew; a `ConfigError` says why it cannot be used."""
+
 QUERY = "Tell me a short story about a lighthouse keeper."
 
 
@@ -120,11 +123,66 @@ def _log(server: ServerSettings) -> None:
     access.disabled = not server.access_log
 
 
-async def _serve(settings: Settings, ready: Callable[[str], None], record: Path | None) -> None:
+async def _serve(settings: Settings, ready: Callable[[str], None], record: Path | None, load: Load) -> None:
     from gai_fast.server.serving import serve, tune_process
 
     tune_process()
-    await serve(settings, ready=ready, record=record)
+    await serve(settings, ready=ready, record=record, load_settings=load)
+
+
+def _supervise(settings: Settings, ready: Callable[[str], None], record: Path | None, load: Load) -> None:
+    """Runs several workers.
+
+    Raises:
+        OSError: The address cannot be bound.
+        OpenAddress: Other machines would reach it.
+        WorkerError: The workers cannot start.
+    """
+    from gai_fast.ids import new_server_name
+    from gai_fast.server import totals
+    from gai_fast.server.extension import ExtensionError
+    from gai_fast.server.link import pack
+    from gai_fast.server.listening import SocketListener
+    from gai_fast.server.reload import Reload, to_bytes
+    from gai_fast.server.serving import bind, tune_process
+    from gai_fast.server.supervisor import Supervisor, WorkerEnds
+    from gai_fast.server.worker import work
+    from gai_fast.stores import StoreError
+
+    bound = bind(settings)
+    listener = SocketListener(bound.sockets, bound.path)
+    reload = Reload(settings, load, is_open=bound.is_open)
+    server = new_server_name()
+
+    def run(ends: WorkerEnds) -> int:
+        tune_process()
+        with ends.link.dup() as spare:
+            try:
+                run_async(work(reload.settings, ends, bound, server, record))
+            except StoreError as problem:
+                spare.sendall(pack("failed", StartupFailure.exit_code, f"the store cannot be used: {problem}"))
+                return StartupFailure.exit_code
+            except ExtensionError as problem:
+                spare.sendall(pack("failed", ConfigFailure.exit_code, f"`app` in [server] {problem}"))
+                return ConfigFailure.exit_code
+        return 0
+
+    def reloaded() -> bytes | None:
+        new = reload()
+        return None if new is None else to_bytes(new)
+
+    try:
+        Supervisor(
+            bound.sockets,
+            count=settings.server.workers,
+            work=run,
+            grace=settings.server.grace,
+            ready=lambda: ready(bound.url),
+            reload=reloaded,
+            add=totals.add,
+        ).run()
+    finally:
+        listener.close()
 
 
 @click.command()
@@ -178,8 +236,7 @@ def command(context: click.Context, /, config_path: Path | None, record: Path | 
     """
     flags = {name: given[name] for name in given if context.get_parameter_source(name) is ParameterSource.COMMANDLINE}
     loaded = load_config(config_path, flags)
-    check_app(loaded)
-    server = loaded.settings.server
+    settings, server = loaded.settings, loaded.settings.server
     is_up = False
     _log(server)
     if record is not None:
@@ -198,16 +255,28 @@ def command(context: click.Context, /, config_path: Path | None, record: Path | 
             announce(f"recording what upstreams answer to {click.format_filename(record)}")
 
     from gai_fast.server.listening import CannotListen, OpenAddress
+    from gai_fast.server.supervisor import WorkerError
     from gai_fast.stores import StoreError
 
+    def load() -> Settings:
+        from gai_fast.config import find, read
+
+        return read(find(config_path), flags=flags).settings
+
     try:
-        run_async(_serve(loaded.settings, ready, record))
+        if server.workers > 1:
+            _supervise(settings, ready, record, load)
+        else:
+            check_app(loaded)
+            run_async(_serve(settings, ready, record, load))
     except StoreError as problem:
         raise StartupFailure(f"the store cannot be used: {problem}") from None
     except OpenAddress as problem:
         raise ConfigFailure(str(problem)) from None
     except CannotListen as problem:
         raise cannot_listen(_place(server), problem) from None
+    except WorkerError as problem:
+        raise (ConfigFailure if problem.code == ConfigFailure.exit_code else StartupFailure)(str(problem)) from None
     except OSError as problem:  # of a function of the user's that `app` has added, such as a database out of reach
         logging.getLogger("gai_fast.server").error("the server failed", exc_info=problem)
         if is_up:

@@ -50,16 +50,6 @@ def _breaker(value: Any) -> Mapping[str, Any] | Literal[False]:
         raise ValueError(f"must be false or a table of {', '.join(BREAKER)}, each of which {problem}") from None
 
 
-def _workers(value: Any) -> int:
-    number: int = _WORKERS.read(value)
-    if number > 1:
-        raise ValueError("above 1 is not supported yet")
-    return number
-
-
-_WORKERS: Final = whole("Processes; more than 1 is not supported yet.", 1)
-
-
 def _one(key: Key) -> Key:
     """A key whose value is not a list yet."""
 
@@ -70,6 +60,15 @@ def _one(key: Key) -> Key:
 
     return replace(key, read=read)
 
+
+def _workers(value: Any) -> int:
+    number: int = _WORKERS.read(value)
+    if number > 1:
+        raise ValueError("above 1 is not supported yet")
+    return number
+
+
+_WORKERS: Final = whole("Processes; more than 1 is not supported yet.", 1, LIMITS.workers)
 
 SERVER: Final[Mapping[str, Key]] = {
     "host": text("Address to listen on; one that is not loopback needs a [[key]] or `insecure`.", checks.host),

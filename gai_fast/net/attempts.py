@@ -124,6 +124,7 @@ class Attempts:
         "_meter",
         "_next",
         "_runner",
+        "_settings",
         "_stream",
         "_stream_id",
         "_tried",
@@ -155,6 +156,7 @@ class Attempts:
         self.retries = 0
         self.models = 1
         self._runner = runner
+        self._settings = runner.settings  # the stream's own, whatever is loaded while it runs
         self._stream_id = stream_id
         self._stream = stream
         self._meter = meter
@@ -368,7 +370,7 @@ class Attempts:
             has_begun: Whether events of an answer have been written.
         """
         while self._fallbacks:
-            model = self._runner.settings.model(self._fallbacks.pop(0))
+            model = self._settings.model(self._fallbacks.pop(0))
             if model is None or model.name in self._tried:
                 continue
             self._tried.append(model.name)

@@ -72,6 +72,7 @@ class ConnectionPool(ABC):
         self._connecting: dict[asyncio.Task[None], Exchange] = {}
         self._waiting: OrderedDict[Exchange, None] = OrderedDict()
         self._expiry: Timer | None = None
+        self._keeps_idle = True
         self._known: KnownResponseHead | None = (
             None  # the head of the last answer: the next one on another connection may have the same
         )
@@ -105,6 +106,15 @@ class ConnectionPool(ABC):
             text = f"{len(self._waiting)} requests wait for a connection to {self._peer} (max_connections)"
             self._loop.call_soon(exchange.fail, Error("overloaded", text, reason="upstream_pool"))
         return exchange
+
+    def keep_idle(self, keeps: bool) -> None:
+        """Decides whether connections are kept for requests to come; those that are idle go at once where not."""
+        self._keeps_idle = keeps
+        if not keeps:
+            idle = tuple(self._idle)
+            self._idle.clear()
+            for connection in idle:
+                connection.abort()
 
     @property
     def stats(self) -> PoolStats:
@@ -163,6 +173,9 @@ class ConnectionPool(ABC):
     def connection_free(self, connection: UpstreamConnection) -> None:
         """Gives the connection to an exchange that waits, or keeps it idle."""
         self._known = connection.known
+        if not self._keeps_idle and not self._waiting:
+            connection.abort()
+            return
         self._idle[connection] = self._timers.clock()
         if self._waiting:
             self._serve_waiting()

@@ -82,7 +82,8 @@ class Engine:
         self.store = open_store(settings.store, self.timers, claim_ttl=settings.idempotency.ttl)
         """The logs of resumable streams."""
         self._loop = loop
-        self._pools: dict[str, UpstreamPool] = {}
+        self._pools: dict[_PoolKey, UpstreamPool] = {}
+        self._pool_of: dict[str, tuple[UpstreamSettings, UpstreamPool]] = {}  # by upstream: the last one asked for
         self._breakers: dict[str, Breaker] = {}
         self._silent_until: dict[str, float] = {}  # by upstream: the time of the next warning
         self._kept: dict[str, LoggedOutput] = {}
@@ -135,7 +136,32 @@ class Engine:
 
     def connections(self) -> dict[str, int]:
         """Returns the number of open connections by upstream, of those that have been asked."""
-        return {name: pool.stats.open for name, pool in self._pools.items()}
+        counts: dict[str, int] = {}
+        for key, pool in self._pools.items():
+            counts[key[0]] = counts.get(key[0], 0) + pool.stats.open
+        return counts
+
+    def use(self, settings: Settings) -> None:
+        """Starts streams by another configuration from now on; those that run keep theirs, and their connections.
+
+        Args:
+            settings: With `[store]` as before.
+        """
+        old, self.settings = self.settings, settings
+        self._processors = [read_processor(entry) for entry in settings.processors]
+        upstreams = {each.name: each for each in (model.upstream for model in settings.models.values())}
+        upstreams.update(settings.upstreams)
+        wanted = {_pool_key(each) for each in upstreams.values()}
+        for key, pool in list(self._pools.items()):
+            pool.keep_idle(key in wanted)
+            stats = pool.stats
+            if key not in wanted and not (stats.open or stats.connecting or stats.pending):
+                del self._pools[key]
+        self._pool_of.clear()
+        for name in list(self._breakers):
+            new, former = upstreams.get(name), old.upstreams.get(name)
+            if new is None or former is None or (new.breaker, new.base_url) != (former.breaker, former.base_url):
+                del self._breakers[name]
 
     def start(self, spec: StreamSpec, client: Client, stream_id: str, clock: Clock) -> Session:
         """Starts a stream.
@@ -253,9 +279,13 @@ class Engine:
         return self._pool(upstream).open(request.method, request.path, headers, request.body, receiver)
 
     def _pool(self, upstream: UpstreamSettings) -> Pool:
-        pool = self._pools.get(upstream.name)
+        last = self._pool_of.get(upstream.name)
+        if last is not None and last[0] is upstream:
+            return last[1]
+        key = _pool_key(upstream)
+        pool = self._pools.get(key)
         if pool is None:
-            pool = self._pools[upstream.name] = UpstreamPool(
+            pool = self._pools[key] = UpstreamPool(
                 upstream.base_url,
                 timers=self.timers,
                 connect_timeout=upstream.connect_timeout,
@@ -264,6 +294,7 @@ class Engine:
                 max_connections=upstream.max_connections,
                 loop=self._loop,
             )
+        self._pool_of[upstream.name] = upstream, pool
         return pool
 
     def attempt_failed(self, upstream: UpstreamSettings, error: Error) -> None:
@@ -318,6 +349,21 @@ class Engine:
         for session in list(self.streams.values()):
             session.fail(Error("overloaded", "this server is being stopped", reason="draining"))
         return close_all([*self._pools.values(), self.store])
+
+
+_PoolKey = tuple[str, str, float, float, float, int]
+
+
+def _pool_key(upstream: UpstreamSettings) -> _PoolKey:
+    """What a pool depends on: upstreams that differ in any of it share no connection."""
+    return (
+        upstream.name,
+        upstream.base_url,
+        upstream.connect_timeout,
+        upstream.idle_timeout,
+        upstream.total_timeout,
+        upstream.max_connections,
+    )
 
 
 def _log_dropped(stream_id: str, upstream: UpstreamSettings, fields: Sequence[str]) -> None:

@@ -29,6 +29,7 @@ from gai_fast.net.engine import Engine
 from gai_fast.net.sockets import reset
 from gai_fast.providers import get_provider
 from gai_fast.server.access_log import LEFT
+from gai_fast.server.admission import Admission
 from gai_fast.server.aiohttp_transport import AiohttpTransport, whole_response
 from gai_fast.server.deadlines import body_due
 from gai_fast.server.guards import Guards
@@ -63,18 +64,39 @@ class Service:
     Attributes:
         router: The routes.
         engine: The engine.
+        metrics: Counts requests and streams.
         guards: What the server may take on.
+        streams: The handlers of streams.
+        operations: The handlers of operations.
     """
 
     def __init__(self, engine: Engine, metrics: PrometheusSink, guards: Guards, mount: Mount | None) -> None:
         settings = engine.settings
-        only_demo = all(get_provider(upstream.provider).recording for upstream in settings.upstreams.values())
         self.engine = engine
+        self.metrics = metrics
         self.guards = guards
+        self.streams = StreamRoutes(engine)
         self.operations = OperationRoutes(settings, metrics, engine.store)
-        handlers = Handlers(StreamRoutes(engine), self.operations)
-        where = mount or Mount(on_loopback=True)
-        self.router = Router(settings.server, handlers, metrics, where, keys=settings.keys, only_demo=only_demo)
+        handlers = Handlers(self.streams, self.operations)
+        self.router = Router(_admission(settings), handlers, metrics, mount or Mount(on_loopback=True))
+
+    def use(self, settings: Settings) -> None:
+        """Answers the requests that come from now on by another configuration; streams that run keep theirs.
+
+        Args:
+            settings: With `[server]` and `[store]` as before.
+        """
+        self.engine.use(settings)
+        self.metrics.use(settings.models)
+        self.guards.use(settings.limits)
+        self.streams.use(settings)
+        self.operations.use(settings)
+        self.router.use(_admission(settings))
+
+
+def _admission(settings: Settings) -> Admission:
+    only_demo = all(get_provider(upstream.provider).recording for upstream in settings.upstreams.values())
+    return Admission(settings.server, settings.keys, only_demo=only_demo)
 
 
 def new_service(settings: Settings, mount: Mount | None = None) -> Service:

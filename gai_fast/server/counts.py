@@ -146,6 +146,10 @@ class StreamCounts:
         self.models: dict[tuple[str, str], ModelCounts] = {}
         self.requests: dict[RequestLabels, int] = {}
 
+    def use(self, models: Collection[str]) -> None:
+        """Counts these models by name from now on."""
+        self._known = frozenset(models)
+
     def stream_ended(self, metrics: StreamMetrics) -> None:
         """Counts the figures of one stream; one that was refused has none."""
         if metrics.outcome == "refused":

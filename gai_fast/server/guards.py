@@ -21,9 +21,16 @@ class Guards:
     """
 
     def __init__(self, limits: LimitSettings) -> None:
-        self._streams = limits.streams
-        self._streams_per_caller = limits.streams_per_caller
+        self._limits = limits
         self.refused = {"streams": 0, "streams_per_caller": 0, "connections": 0}
+
+    def use(self, limits: LimitSettings) -> None:
+        """Checks by other limits from now on.
+
+        Args:
+            limits: `[limits]`.
+        """
+        self._limits = limits
 
     def check(self, streams: int, of_caller: int) -> None:
         """Checks whether one more stream may start.
@@ -36,9 +43,9 @@ class Guards:
             Overloaded: There are too many streams.
             RateLimited: The caller has too many.
         """
-        if streams >= self._streams:
+        if streams >= self._limits.streams:
             raise self._refusal("overloaded", "streams", "the server has as many streams under way as it may")
-        if of_caller >= self._streams_per_caller:
+        if of_caller >= self._limits.streams_per_caller:
             text = "this caller has as many streams under way as it may"
             raise self._refusal("rate_limited", "streams_per_caller", text)
 

@@ -245,7 +245,7 @@ def set_options(listening: socket.socket, write_timeout: float) -> None:
 def limit_silence(sock: Options | None, seconds: float) -> None:
     """Lets the kernel give up a client that acknowledges nothing for this time, where the kernel can (Linux).
 
-    Without it, bytes for a machine that is gone collect in the kernel's buffers for long. Ignores unix sockets.
+    Without it, bytes for a machine that is gone collect in the kernel's buffers for long. A unix socket needs none.
     """
     if getattr(sock, "family", None) != socket.AF_UNIX:
         _set_option(sock, "TCP_USER_TIMEOUT", max(1, int(seconds * 1000)))

@@ -77,11 +77,14 @@ class PrometheusSink(StreamCounts):
         models: The configured models' names; others are counted as `other`.
         gauges: By metric name without `gai_fast_`, one of `GAUGES`: a function that gives the present values by label
             value.
+
+    Attributes:
+        gauges: Likewise.
     """
 
     def __init__(self, models: Collection[str], gauges: Mapping[str, Gauge] | None = None) -> None:
         super().__init__(models)
-        self._gauges = dict(gauges or {})
+        self.gauges: dict[str, Gauge] = dict(gauges or {})
 
     def expose(self, accept: str = "") -> tuple[bytes, str]:
         """The answer to a scrape, written in one go.
@@ -140,10 +143,10 @@ class PrometheusSink(StreamCounts):
         for name, (attribute, about, label) in _COUNTERS.items():
             labels = (*_MODEL_LABELS, label) if label else _MODEL_LABELS
             yield CounterMetricFamily, name, about, labels, _counter_rows(models, attribute, label)
-        for name, read in self._gauges.items():
+        for name, read in self.gauges.items():
             label, about = GAUGES[name]
             rows = (((key,) if label else (), value) for key, value in read().items())
-            kind = CounterMetricFamily if name in _COUNTED else GaugeMetricFamily
+            kind = CounterMetricFamily if name in COUNTED else GaugeMetricFamily
             yield kind, name, about, (label,) if label else (), rows
 
 
@@ -237,8 +240,10 @@ GAUGES: Final = {
     "store_degraded": ("", "1: the store of resumable streams fails; 0: it works."),
 }
 """The label and the description of each gauge; without a label it has one value."""
-_COUNTED: Final = frozenset({"limited"})
+COUNTED: Final = frozenset({"limited"})
 """Those of them that are counters: they never fall."""
+LARGEST: Final = frozenset({"breaker_state", "store_degraded"})
+"""Those of them that read, of several workers, as the largest; all others as the sum."""
 _BUILD_LABELS: Final = ("version", "implementation", "modules", "python")
 _REQUEST_LABELS: Final = ("endpoint", "provider", "model", "status", "outcome", "code")
 _MODEL_LABELS: Final = ("provider", "model")

@@ -43,6 +43,7 @@ class OperationRoutes:
     Attributes:
         fast_lane: Whether streaming POSTs are answered without aiohttp.
         is_draining: The server has been asked to end.
+        scrapes: Answers scrapes.
     """
 
     def __init__(self, settings: Settings, metrics: PrometheusSink, store: Store) -> None:
@@ -51,8 +52,12 @@ class OperationRoutes:
         self._settings = settings
         self._store = store
         stream = settings.stream
-        self._scrapes = Scrapes(metrics, high_water=stream.client_buffer, write_timeout=stream.write_timeout)
+        self.scrapes = Scrapes(metrics, high_water=stream.client_buffer, write_timeout=stream.write_timeout)
         self._assets = {name: files("gai_fast.server").joinpath("playground", name).read_bytes() for name in _ASSETS}
+
+    def use(self, settings: Settings) -> None:
+        """Answers by another configuration from now on."""
+        self._settings = settings
 
     def healthz(self, incoming: Incoming) -> Reply:
         """`GET /healthz`: the process lives."""
@@ -73,7 +78,7 @@ class OperationRoutes:
             return Reply(200, body, [*headers, *incoming.cors])
 
         accept = incoming.http.headers.get("accept", "")
-        self._scrapes.begin(accept, incoming.http.transport, answer, lambda error: incoming.refusal(error, ()))
+        self.scrapes.begin(accept, incoming.http.transport, answer, lambda error: incoming.refusal(error, ()))
 
     def version(self, incoming: Incoming) -> Reply:
         """`GET /version`: the release, the implementation, whether the fast lane is on."""

@@ -22,7 +22,6 @@ from gai_fast.server.operations import OperationRoutes
 from gai_fast.server.replies import Headers, Reply, error_reply, id_headers
 from gai_fast.server.request_reader import HTTPRequest
 from gai_fast.server.streams import StreamRoutes
-from gai_fast.settings import KeySettings, ServerSettings
 
 _log: Final = logging.getLogger("gai_fast.server")
 
@@ -113,27 +112,23 @@ class Router:
     """Answers requests by the route table.
 
     Args:
-        settings: `[server]`.
+        admission: The guards.
         handlers: The objects whose methods answer.
         counts: Counts every request at its end.
         mount: Where the application is mounted, unless a request says otherwise.
-        keys: `[[key]]`.
-        only_demo: Whether nothing but the demo model is configured: pages of this machine may then use it.
         routes: The routes.
     """
 
     def __init__(
         self,
-        settings: ServerSettings,
+        admission: Admission,
         handlers: Handlers,
         counts: StreamCounts,
         mount: Mount,
         *,
-        keys: Sequence[KeySettings] = (),
-        only_demo: bool,
         routes: Sequence[Route] = ROUTES,
     ) -> None:
-        self._admission = Admission(settings, keys, only_demo=only_demo)
+        self._admission = admission
         self._counts = counts
         self._mount = mount
         exact: dict[str, list[Route]] = {}
@@ -143,6 +138,10 @@ class Router:
         self._exact = {path: _resource(found, handlers) for path, found in exact.items()}
         self._prefixes = {path: _resource(found, handlers) for path, found in prefixes.items()}
         self._sections = [(path, _Resource(get_format(name), {})) for path, name in SECTIONS]
+
+    def use(self, admission: Admission) -> None:
+        """Lets these guards look at requests from now on."""
+        self._admission = admission
 
     def handle(self, http: HTTPRequest, mount: Mount | None = None) -> Reply | None:
         """Answers a request, or begins a stream.

@@ -7,7 +7,7 @@ being written share its answer, so that many scrapers cost no more than one. `me
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 
 from gai_fast.errors import Error
 from gai_fast.server.metrics import PrometheusSink
@@ -18,6 +18,8 @@ Answer = Callable[[bytes, str], Reply]
 """Makes the reply of one client from the body and its content type."""
 Refuse = Callable[[Error], Reply]
 """Makes the reply of one client where the body cannot be written."""
+Gather = Callable[[], Awaitable[PrometheusSink]]
+"""Gives the counts of all workers."""
 
 
 class Scrapes:
@@ -27,10 +29,15 @@ class Scrapes:
         sink: The counts to expose.
         high_water: Unsent bytes above which a client is slow.
         write_timeout: Seconds without a byte taken after which a client is given up.
+
+    Attributes:
+        gather: Gives the counts of all workers, or raises an `Error`; `None`: there is only this one.
     """
 
     def __init__(self, sink: PrometheusSink, *, high_water: int, write_timeout: float) -> None:
+        self.gather: Gather | None = None
         self._sink = sink
+        self._gathering: set[asyncio.Task[None]] = set()
         self._high_water = high_water
         self._write_timeout = write_timeout
         self._running: dict[str, _Scrape] = {}
@@ -47,10 +54,29 @@ class Scrapes:
         slices, content_type = self._sink.slices(accept)
         scrape = self._running.get(content_type)
         if scrape is None:
-            scrape = self._running[content_type] = _Scrape(slices, content_type, self._running)
+            scrape = self._running[content_type] = _Scrape(content_type, self._running)
+            if self.gather is None:
+                scrape.write(slices)
+            else:
+                task = asyncio.get_running_loop().create_task(self._write_all(self.gather, scrape, accept))
+                self._gathering.add(task)
+                task.add_done_callback(self._gathering.discard)
         waiting = _Waiting(scrape, client, answer, refuse)
         scrape.waiting[waiting] = None
         client.begin_stream(waiting, high_water=self._high_water, write_timeout=self._write_timeout)
+
+    async def _write_all(self, gather: Gather, scrape: _Scrape, accept: str) -> None:
+        refusal: Error | None = Error("internal", "the metrics cannot be gathered")
+        try:
+            slices = (await gather()).slices(accept)[0]
+            refusal = None
+        except Error as error:
+            refusal = error
+        finally:  # whatever happens: no client must wait for ever
+            if refusal is not None:
+                scrape.refuse(refusal)
+        if refusal is None:
+            scrape.write(slices)
 
 
 class _Waiting:
@@ -76,14 +102,23 @@ class _Waiting:
 class _Scrape:
     """One answer that is being written, and the clients that get it."""
 
-    def __init__(self, slices: Iterator[bytes], content_type: str, running: dict[str, _Scrape]) -> None:
+    def __init__(self, content_type: str, running: dict[str, _Scrape]) -> None:
         self.waiting: dict[_Waiting, None] = {}
-        self._slices = slices
+        self._slices: Iterator[bytes] = iter(())
         self._content_type = content_type
         self._running = running
         self._body: list[bytes] = []
         self._loop = asyncio.get_running_loop()
+
+    def write(self, slices: Iterator[bytes]) -> None:
+        """Begins to write the body."""
+        self._slices = slices
         self._loop.call_soon(self._next)
+
+    def refuse(self, error: Error) -> None:
+        """Answers with an error instead."""
+        for each in self._end():
+            each.client.send(each.refuse(error))
 
     def _next(self) -> None:
         if not self.waiting:  # all have left
@@ -95,8 +130,7 @@ class _Scrape:
             is_written = True
         finally:
             if not is_written:  # a bug of ours, which the loop logs; no client must wait for ever
-                for each in self._end():
-                    each.client.send(each.refuse(Error("internal", "the metrics cannot be written")))
+                self.refuse(Error("internal", "the metrics cannot be written"))
         if text is not None:
             self._body.append(text)
             self._loop.call_soon(self._next)

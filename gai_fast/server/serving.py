@@ -12,6 +12,7 @@ import gc
 import logging
 import resource
 import signal
+import socket
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -28,6 +29,7 @@ from gai_fast.server.extension import extend, load, may_be_passed_by
 from gai_fast.server.handler import HandlerFactory, Times
 from gai_fast.server.lane import FastLane
 from gai_fast.server.listening import Listener, OpenAddress, SocketListener, is_on_loopback, is_open, listen, location
+from gai_fast.server.reload import Reload
 from gai_fast.server.replies import Reply
 from gai_fast.server.routes import HOT_PATHS, Mount
 from gai_fast.settings import Settings
@@ -35,15 +37,23 @@ from gai_fast.settings import Settings
 logger = logging.getLogger("gai_fast.server")
 
 
-async def serve(settings: Settings, *, ready: Callable[[str], None], record: Path | None = None) -> None:
-    """Serves until SIGINT, SIGTERM or SIGHUP, then drains (`drain.py`); a second signal ends it at once.
+async def serve(
+    settings: Settings,
+    *,
+    ready: Callable[[str], None],
+    load_settings: Callable[[], Settings],
+    record: Path | None = None,
+) -> None:
+    """Serves until SIGINT or SIGTERM, then drains (`drain.py`); a second signal ends it at once.
 
-    The first may come while it starts. SIGHUP is heard unless the process was started with it ignored (nohup). A third
-    signal that is SIGINT interrupts an end that a function of the user's holds up.
+    The first may come while it starts. SIGHUP loads the configuration anew (`reload.py`), unless the process was
+    started with it ignored (nohup). A third signal that is SIGINT interrupts an end that a function of the user's holds
+    up.
 
     Args:
         settings: The configuration.
         ready: Called once with where it is, as `Bound.url`, when the server takes requests.
+        load_settings: As `load` for `Reload`.
         record: As for `start`.
 
     Raises:
@@ -53,7 +63,9 @@ async def serve(settings: Settings, *, ready: Callable[[str], None], record: Pat
     """
     stop, hurry = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
-    starting = loop.create_task(start(settings, record))
+    bound = bind(settings)
+    reload = Reload(settings, load_settings, is_open=bound.is_open)
+    starting = loop.create_task(start(settings, record, bound))
 
     def signalled() -> None:
         if not stop.is_set():
@@ -63,9 +75,16 @@ async def serve(settings: Settings, *, ready: Callable[[str], None], record: Pat
         hurry.set()
         loop.remove_signal_handler(signal.SIGINT)
 
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
-            loop.add_signal_handler(number, signalled)
+    def hung_up() -> None:
+        if starting.done():
+            new = reload()
+            if new is not None:
+                starting.result().use(new)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, signalled)
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+        loop.add_signal_handler(signal.SIGHUP, hung_up)
     try:
         running = await starting
     except asyncio.CancelledError:
@@ -84,14 +103,18 @@ class Bound(NamedTuple):
     """Where a server is reached.
 
     Attributes:
-        listener: Where its connections come from.
+        sockets: The listening sockets.
+        path: That of a unix socket which is to be removed at the end.
         url: The URL, or `unix:` and a path.
         on_loopback: As `listening.is_on_loopback`.
+        is_open: As `listening.is_open`.
     """
 
-    listener: Listener
+    sockets: Sequence[socket.socket]
+    path: str | None
     url: str
     on_loopback: bool
+    is_open: bool
 
 
 def bind(settings: Settings) -> Bound:
@@ -107,12 +130,13 @@ def bind(settings: Settings) -> Bound:
     server = settings.server
     sockets = listen(server, settings.stream.write_timeout)
     url = location(server, sockets[0])
-    if server.fd is not None and is_open(sockets) and not server.insecure and not settings.keys:
+    open_ = is_open(sockets)
+    if server.fd is not None and open_ and not server.insecure and not settings.keys:
         for each in sockets:
             each.close()
         what = f"the socket of `fd` ({url}) is open to other machines, and there are no keys"
         raise OpenAddress(f"{what}: add a [[key]], or allow that by `insecure = true` in [server]")
-    return Bound(SocketListener(sockets, server.uds if server.fd is None else None), url, is_on_loopback(sockets))
+    return Bound(sockets, server.uds if server.fd is None else None, url, is_on_loopback(sockets), open_)
 
 
 class Running:
@@ -123,9 +147,11 @@ class Running:
         runner: aiohttp's application, set up.
         servers: Those that hold its connections.
         entrance: Where they come in.
-        bound: Where it is reached.
+        listener: Where its connections come from.
+        url: Where it is reached, as `Bound.url`.
 
     Attributes:
+        service: Likewise.
         engine: Its streams.
         url: Where it is reached, as `Bound.url`.
         connections: The open connections, by kind.
@@ -137,16 +163,17 @@ class Running:
         runner: web.AppRunner,
         servers: Sequence[FastLane | HandlerFactory],
         entrance: Entrance,
-        bound: Bound,
+        listener: Listener,
+        url: str,
     ) -> None:
         self.engine = service.engine
-        self.url = bound.url
+        self.url = url
         self.connections = [each.connections for each in servers]
+        self.service = service
         self._refused = entrance.refused
-        self._service = service
         self._runner = runner
         self._servers = servers
-        self._listener = bound.listener
+        self._listener = listener
 
     @property
     def unanswered(self) -> int:
@@ -155,9 +182,17 @@ class Running:
 
     def begin_drain(self) -> None:
         """Says that it is not ready, and answers requests as the last ones of their connections from now on."""
-        self._service.operations.is_draining = True
+        self.service.operations.is_draining = True
         for each in self._servers:
             each.begin_drain()
+
+    def use(self, settings: Settings) -> None:
+        """Requests that come from now on are answered by this configuration.
+
+        Args:
+            settings: With `[server]` and `[store]` as before.
+        """
+        self.service.use(settings)
 
     async def drain(self, grace: float, hurry: asyncio.Event) -> None:
         """Waits until everybody has been answered; see `drain.drain`. `close` must follow."""
@@ -197,13 +232,16 @@ async def close_connections(connections: OpenConnections, until: float) -> None:
         await connections.emptied.wait()
 
 
-async def start(settings: Settings, record: Path | None = None, bound: Bound | None = None) -> Running:
+async def start(
+    settings: Settings, record: Path | None = None, bound: Bound | None = None, listener: Listener | None = None
+) -> Running:
     """Starts a server on the running loop.
 
     Args:
         settings: The configuration.
         record: The folder where every upstream's answer is written to; it must be there.
         bound: Where it is reached; `None`: it binds its address itself.
+        listener: Where its connections come from; `None`: from the sockets of `bound`.
 
     Raises:
         CannotListen: The address cannot be bound.
@@ -211,10 +249,11 @@ async def start(settings: Settings, record: Path | None = None, bound: Bound | N
         ExtensionError: `app` of `[server]` names no function.
         StoreError: The store cannot be used.
     """
-    extension = None if settings.server.app is None else load(settings.server.app)
     bound = bind(settings) if bound is None else bound
+    listener = SocketListener(bound.sockets, bound.path) if listener is None else listener
     async with AsyncExitStack() as stack:
-        stack.callback(bound.listener.close)
+        stack.callback(listener.close)
+        extension = None if settings.server.app is None else load(settings.server.app)
         mount = Mount(on_loopback=bound.on_loopback)
         service = new_service(settings, mount)
         stack.push_async_callback(service.engine.close)
@@ -235,9 +274,9 @@ async def start(settings: Settings, record: Path | None = None, bound: Bound | N
         if has_lane:
             servers.insert(0, _lane(service, settings, general))
         entrance = _entrance(service, settings, servers)
-        await bound.listener.start(entrance)
+        await listener.start(entrance)
         stack.pop_all()
-    return Running(service, runner, servers, entrance, bound)
+    return Running(service, runner, servers, entrance, listener, bound.url)
 
 
 def _entrance(service: Service, settings: Settings, servers: Sequence[FastLane | HandlerFactory]) -> Entrance:

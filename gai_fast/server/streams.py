@@ -35,7 +35,7 @@ from gai_fast.request import Request
 from gai_fast.server.incoming import Incoming
 from gai_fast.server.negotiation import Negotiated, negotiate
 from gai_fast.server.replies import Reply, StreamHead, id_headers, json_headers
-from gai_fast.settings import ModelSettings
+from gai_fast.settings import ModelSettings, Settings
 from gai_fast.stores import LogHeader
 
 
@@ -45,6 +45,10 @@ class StreamRoutes:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._settings = engine.settings
+
+    def use(self, settings: Settings) -> None:
+        """Answers by another configuration from now on."""
+        self._settings = settings
 
     # -- routes --
 

@@ -8,77 +8,18 @@ import signal
 import socket
 import sys
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from gai_fast.cli.mock import Mock
-from tests.integration.gateway import QUERY, Client, Net, Response, until
+from tests.integration.gateway import QUERY, Net, until
+from tests.integration.processes import Server, configure, serving
 from tests.integration.test_cli import PATIENCE, environment
 
 RESTARTS = int(os.environ.get("GAI_FAST_RESTARTS", "3"))
 """Rolling restarts under load."""
-
-
-class Server:
-    """A server in a process of its own."""
-
-    def __init__(self, net: Net, process: asyncio.subprocess.Process, url: str) -> None:
-        self.net = net
-        self.process = process
-        self.host = url.removeprefix("http://")
-
-    async def connect(self) -> Client:
-        return await self.net.connect(self.host)
-
-    async def stream(self, body: Any = QUERY) -> tuple[Client, Response]:
-        client = await self.connect()
-        client.request("POST", "/api/v1/stream", body)
-        return client, await client.response()
-
-    def signal(self, number: signal.Signals = signal.SIGTERM) -> None:
-        self.process.send_signal(number)
-
-    async def drains(self) -> None:
-        """Returns once the server says that it drains."""
-        async with asyncio.timeout(PATIENCE):
-            while True:
-                client = await self.connect()
-                response = await client.ask("GET", "/readyz")
-                client.close()
-                if response.status == 503:
-                    assert response.json == {"status": "draining"}
-                    return
-
-    async def ended(self) -> int:
-        """Its exit code."""
-        return await asyncio.wait_for(self.process.wait(), PATIENCE)
-
-
-@asynccontextmanager
-async def serving(net: Net, folder: Path, *arguments: str, pass_fds: tuple[int, ...] = ()) -> AsyncIterator[Server]:
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "gai_fast", "serve", *arguments,
-        stdout=asyncio.subprocess.PIPE, cwd=folder, env=environment(), pass_fds=pass_fds,
-    )  # fmt: skip
-    assert process.stdout is not None
-    try:
-        banner = (await asyncio.wait_for(process.stdout.readuntil(b"flush=True)\n"), PATIENCE)).decode()
-        yield Server(net, process, banner.splitlines()[0].rpartition(" ")[2])
-    finally:
-        if process.returncode is None:
-            process.kill()
-        await process.wait()
-
-
-def configure(folder: Path, mock: Mock, grace: float) -> None:
-    (folder / "gai-fast.toml").write_text(
-        f"[server]\nport = 0\ngrace = {grace}\n"
-        f'[[upstream]]\nname = "up"\nprovider = "openai-compatible"\nbase_url = "{mock.url}/v1"\n'
-        f'[[model]]\nname = "m"\nupstream = "up"\n'
-    )
 
 
 @pytest.fixture

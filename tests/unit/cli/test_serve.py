@@ -94,7 +94,7 @@ class TestCommand:
         """The arguments that the server was started with."""
         served: list[Settings] = []
 
-        async def serve(settings: Settings, *, ready: Any, record: Path | None) -> None:
+        async def serve(settings: Settings, *, ready: Any, record: Path | None, load_settings: Any) -> None:
             served.append(settings)
             ready("http://127.0.0.1:1")
 
@@ -170,7 +170,7 @@ class TestCommand:
     def test_an_address_that_cannot_be_bound_is_a_start_up_failure(
         self, run: Run, monkeypatch: pytest.MonkeyPatch, problem: OSError, said: str
     ) -> None:
-        async def serve(settings: Settings, *, ready: Any, record: Path | None) -> None:
+        async def serve(settings: Settings, *, ready: Any, record: Path | None, load_settings: Any) -> None:
             raise problem
 
         monkeypatch.setattr(serving, "serve", serve)
@@ -180,7 +180,7 @@ class TestCommand:
     def test_a_failure_of_the_users_function_is_none_of_the_address(
         self, run: Run, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
     ) -> None:
-        async def serve(settings: Settings, *, ready: Any, record: Path | None) -> None:
+        async def serve(settings: Settings, *, ready: Any, record: Path | None, load_settings: Any) -> None:
             raise ConnectionRefusedError(errno.ECONNREFUSED, "the database is not there")
 
         monkeypatch.setattr(serving, "serve", serve)
@@ -200,7 +200,7 @@ class TestCommand:
     def test_a_folder_for_recordings_is_made(self, run: Run, monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
         recorded: list[Path | None] = []
 
-        async def serve(settings: Settings, *, ready: Any, record: Path | None) -> None:
+        async def serve(settings: Settings, *, ready: Any, record: Path | None, load_settings: Any) -> None:
             recorded.append(record)
             ready("http://127.0.0.1:1")
 
@@ -219,7 +219,7 @@ class TestCommand:
     ) -> None:
         went_on = []
 
-        async def serve(settings: Settings, *, ready: Any, record: Path | None) -> None:
+        async def serve(settings: Settings, *, ready: Any, record: Path | None, load_settings: Any) -> None:
             with monkeypatch.context() as patch:
                 patch.setattr("click.echo", full)
                 ready("http://127.0.0.1:1")
@@ -234,7 +234,7 @@ class TestCommand:
         assert "cannot write to the standard output: No space left on device" in caplog.text
 
     def test_a_failure_of_the_running_server_is_a_failure(self, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-        async def serve(settings: Settings, *, ready: Any, record: Path | None) -> None:
+        async def serve(settings: Settings, *, ready: Any, record: Path | None, load_settings: Any) -> None:
             ready("http://127.0.0.1:1")
             raise OSError(errno.ENOSPC, "No space left on device")
 

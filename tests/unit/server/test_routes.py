@@ -11,6 +11,7 @@ import pytest
 
 from gai_fast.errors import Error
 from gai_fast.net.engine import Engine
+from gai_fast.server.admission import Admission
 from gai_fast.server.counts import StreamCounts
 from gai_fast.server.incoming import Incoming
 from gai_fast.server.metrics import PrometheusSink
@@ -60,7 +61,7 @@ def router(on_loopback: bool = True, keys: tuple[KeySettings, ...] = (), **setti
     handlers = Handlers(cast(Any, None), cast(Any, None))  # the routes of this table need none
     mount = Mount(on_loopback)
     counts = StreamCounts([])
-    return Router(ServerSettings(**settings), handlers, counts, mount, keys=keys, only_demo=False, routes=TABLE)
+    return Router(Admission(ServerSettings(**settings), keys, only_demo=False), handlers, counts, mount, routes=TABLE)
 
 
 def ask(table: Router, method: str, path: str, headers: dict[str, str] | None = None, **more: Any) -> Reply:
@@ -82,7 +83,7 @@ async def test_every_route_of_the_contract_that_has_come_is_there() -> None:
     engine = Engine(settings, asyncio.get_running_loop())
     metrics = PrometheusSink([])
     handlers = Handlers(StreamRoutes(engine), OperationRoutes(settings, metrics, engine.store))
-    table = Router(settings.server, handlers, metrics, Mount(True), only_demo=True)
+    table = Router(Admission(settings.server, only_demo=True), handlers, metrics, Mount(True))
     for route in ROUTES:
         path = f"{route.path}x" if route.is_prefix else route.path
         allow = dict(ask(table, "OPTIONS", path).headers)["allow"].split(", ")
@@ -197,9 +198,8 @@ def test_a_handler_knows_who_asks() -> None:
     begin = Route("POST", "/v1/begin", "gai", lambda on: stream, whole=False)
     handlers = Handlers(cast(Any, None), cast(Any, None))
     keys = (KeySettings("alice", key_digest("sk-alice")),)
-    table = Router(
-        ServerSettings(), handlers, StreamCounts([]), Mount(True), keys=keys, only_demo=False, routes=(begin,)
-    )
+    admission = Admission(ServerSettings(), keys, only_demo=False)
+    table = Router(admission, handlers, StreamCounts([]), Mount(True), routes=(begin,))
     SEEN.clear()
     assert table.handle(asked) is None
     assert (SEEN[0].caller, asked.caller) == ("alice", "alice")
@@ -260,7 +260,9 @@ NO_HANDLERS = Handlers(cast(Any, None), cast(Any, None))
 
 def test_refusals_are_counted_by_their_route_also_below_a_mount_and_where_nothing_could_be_read() -> None:
     counts = StreamCounts([])
-    table = Router(ServerSettings(), NO_HANDLERS, counts, Mount(on_loopback=True), only_demo=False, routes=TABLE)
+    table = Router(
+        Admission(ServerSettings(), only_demo=False), NO_HANDLERS, counts, Mount(on_loopback=True), routes=TABLE
+    )
     mount = Mount(on_loopback=True, prefix="/gw")
     for method, path, where in (
         ("GET", "/fail", None),

@@ -21,7 +21,7 @@ from gai_fast.server.connections import OpenConnections
 from gai_fast.server.extension import ExtensionError
 from gai_fast.server.listening import CannotListen
 from gai_fast.server.routes import ROUTES
-from gai_fast.server.serving import serve, start
+from gai_fast.server.serving import Bound, serve, start
 from gai_fast.settings import ModelSettings, ServerSettings, Settings, UpstreamSettings
 
 SOON = 5.0
@@ -31,7 +31,7 @@ SETTINGS = Settings(
 )
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 async def test_serving_ends_with_a_signal(number: signal.Signals) -> None:
     urls: list[str] = []
 
@@ -40,7 +40,7 @@ async def test_serving_ends_with_a_signal(number: signal.Signals) -> None:
         asyncio.get_running_loop().call_soon(os.kill, os.getpid(), number)
 
     async with asyncio.timeout(10):
-        await serve(SETTINGS, ready=ready)
+        await serve(SETTINGS, ready=ready, load_settings=pytest.fail)
     (url,) = urls
     with pytest.raises(OSError, match=r"."):
         await asyncio.open_connection(*url.removeprefix("http://").split(":"))
@@ -51,7 +51,8 @@ async def test_a_signal_while_it_starts_ends_it(monkeypatch: pytest.MonkeyPatch)
     """A function of the user's may wait for ever, as for a database."""
     left = []
 
-    async def start(settings: Settings, record: object) -> None:
+    async def start(settings: Settings, record: object, bound: Bound) -> None:
+        bound.sockets[0].close()
         asyncio.get_running_loop().call_soon(os.kill, os.getpid(), signal.SIGTERM)
         try:
             await asyncio.Event().wait()
@@ -60,19 +61,43 @@ async def test_a_signal_while_it_starts_ends_it(monkeypatch: pytest.MonkeyPatch)
 
     monkeypatch.setattr(serving, "start", start)
     async with asyncio.timeout(10):
-        await serve(SETTINGS, ready=pytest.fail)
+        await serve(SETTINGS, ready=pytest.fail, load_settings=pytest.fail)
     assert left == [SETTINGS]
     forget_signals()
 
 
+async def test_a_hangup_reloads_the_configuration_for_requests_that_follow() -> None:
+    loaded = asyncio.Event()
+
+    def load() -> Settings:
+        loaded.set()
+        return dataclasses.replace(SETTINGS, models={"other": ModelSettings("other", DEMO, "demo")})
+
+    async def models(url: str) -> list[str]:
+        async with ClientSession(url) as client, client.get("/v1/models") as response:
+            return [model["id"] for model in (await response.json())["data"]]
+
+    url = asyncio.get_running_loop().create_future()
+    async with asyncio.timeout(10):
+        serving_ = asyncio.create_task(serve(SETTINGS, ready=url.set_result, load_settings=load))
+        assert await models(await url) == ["demo"]
+        os.kill(os.getpid(), signal.SIGHUP)
+        await loaded.wait()
+        assert await models(await url) == ["other"]
+        os.kill(os.getpid(), signal.SIGTERM)
+        await serving_
+    forget_signals()
+
+
 async def test_a_task_that_is_cancelled_while_it_starts_ends_as_cancelled(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def start(settings: Settings, record: object) -> None:
+    async def start(settings: Settings, record: object, bound: Bound) -> None:
+        bound.sockets[0].close()
         await asyncio.Event().wait()
 
     monkeypatch.setattr(serving, "start", start)
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.01):
-            await serve(SETTINGS, ready=pytest.fail)
+            await serve(SETTINGS, ready=pytest.fail, load_settings=pytest.fail)
     forget_signals()
 
 
@@ -86,7 +111,7 @@ async def test_a_hangup_that_was_ignored_from_the_start_stays_so() -> None:
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
         async with asyncio.timeout(10):
-            await serve(SETTINGS, ready=lambda url: os.kill(os.getpid(), signal.SIGTERM))
+            await serve(SETTINGS, ready=lambda url: os.kill(os.getpid(), signal.SIGTERM), load_settings=pytest.fail)
         assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
     finally:
         signal.signal(signal.SIGHUP, before)

@@ -1,0 +1,198 @@
+"""The worker bus: questions between the workers of one server, over unix sockets in a folder of their own.
+
+Owns the connections, one for each pair and direction, made when the first question is asked. Knows no question.
+
+1. A worker listens at `<folder>/<number>`. Nobody but the server's user may enter the folder.
+2. A worker that is gone refuses connections, and ends those that it had: every question to it fails at once.
+3. Questions of one connection are answered as each is ready, in any order.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from gai_fast.limits import LIMITS
+from gai_fast.server.link import LinkError, Messages, pack
+
+_log: Final = logging.getLogger("gai_fast.server")
+
+Handler = Callable[..., Awaitable[Any]]
+"""Answers one kind of question; its arguments and what it returns are what MessagePack can hold."""
+
+
+class WorkerGone(Exception):
+    """The worker that was asked is gone, or does not answer."""
+
+
+class Bus:
+    """The questions of one worker, and its answers to others.
+
+    Args:
+        folder: That of the server.
+        number: That of the worker.
+        handlers: By the kind of question.
+    """
+
+    def __init__(self, folder: Path, number: int, handlers: Mapping[str, Handler]) -> None:
+        self._folder = folder
+        self._number = number
+        self._handlers = handlers
+        self._server: asyncio.Server | None = None
+        self._peers: dict[int, _Peer] = {}
+        self._answering: set[_Answering] = set()
+
+    async def open(self) -> None:
+        """Begins to answer.
+
+        Raises:
+            OSError: The socket cannot be made.
+        """
+        loop = asyncio.get_running_loop()
+        path = str(self._folder / str(self._number))
+        self._server = await loop.create_unix_server(lambda: _Answering(self._handlers, self._answering), path)
+
+    async def ask(self, worker: int, kind: str, *items: Any, wait: float = LIMITS.bus_wait) -> Any:
+        """Asks another worker.
+
+        Args:
+            worker: Its number.
+            kind: The kind of question.
+            items: What MessagePack can hold.
+            wait: Seconds until the answer must have come.
+
+        Raises:
+            WorkerGone: It is gone, or does not answer in time, or cannot.
+        """
+        peer = self._peers.get(worker)
+        if peer is None or peer.is_lost:
+            peer = self._peers[worker] = _Peer()
+            path = str(self._folder / str(worker))
+            peer.connecting = asyncio.ensure_future(self._connect(peer, path))
+        try:
+            async with asyncio.timeout(wait):
+                return await peer.ask(kind, items)
+        except (OSError, TimeoutError):
+            raise WorkerGone(f"worker {worker}") from None
+
+    async def _connect(self, peer: _Peer, path: str) -> None:
+        try:
+            await asyncio.get_running_loop().create_unix_connection(lambda: peer, path)
+        except OSError:
+            peer.is_lost = True
+            raise
+
+    def close(self) -> None:
+        """Ends all connections."""
+        if self._server is not None:
+            self._server.close()
+        for peer in self._peers.values():
+            peer.close()
+        for answering in tuple(self._answering):
+            answering.close()
+        self._peers.clear()
+
+
+class _Peer(asyncio.Protocol):
+    """The asker's end of a connection."""
+
+    def __init__(self) -> None:
+        self.connecting: asyncio.Future[None] | None = None
+        self.is_lost = False
+        self._transport: asyncio.Transport | None = None
+        self._messages = Messages()
+        self._asked: dict[int, asyncio.Future[Any]] = {}
+        self._count = 0
+
+    async def ask(self, kind: str, items: tuple[Any, ...]) -> Any:
+        """Asks; raises `OSError` where the worker is gone."""
+        if self.connecting is not None:
+            await asyncio.shield(self.connecting)  # others wait for it, too
+        if self._transport is None or self.is_lost:
+            raise ConnectionResetError
+        self._count += 1
+        number = self._count
+        answer = self._asked[number] = asyncio.get_running_loop().create_future()
+        self._transport.write(pack(kind, number, *items))
+        try:
+            return await answer
+        finally:
+            del self._asked[number]
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport  # type: ignore[assignment]  # one of a socket can be written
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            for kind, number, value in self._messages.feed(data):
+                answer = self._asked.get(number)
+                if answer is None or answer.done():
+                    continue
+                if kind == "answer":
+                    answer.set_result(value)
+                else:
+                    answer.set_exception(ConnectionAbortedError(value))
+        except (LinkError, ValueError) as problem:
+            _log.error("another worker's answer cannot be read: %s", problem)
+            self.close()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.is_lost = True
+        for answer in self._asked.values():
+            if not answer.done():
+                answer.set_exception(ConnectionResetError())
+
+    def close(self) -> None:
+        self.is_lost = True
+        if self._transport is not None:
+            self._transport.abort()
+
+
+class _Answering(asyncio.Protocol):
+    """The answering end of a connection."""
+
+    def __init__(self, handlers: Mapping[str, Handler], all_: set[_Answering]) -> None:
+        self._handlers = handlers
+        self._all = all_
+        self._messages = Messages()
+        self._transport: asyncio.Transport
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport  # type: ignore[assignment]  # as above
+        self._all.add(self)
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            for kind, number, *items in self._messages.feed(data):
+                handler = self._handlers[kind]
+                task = asyncio.get_running_loop().create_task(self._answer(handler, number, items))
+                self._tasks.add(task)
+                task.add_done_callback(self._answered)
+        except (LinkError, ValueError, KeyError) as problem:
+            _log.error("another worker's question cannot be read: %r", problem)
+            self.close()
+
+    async def _answer(self, handler: Handler, number: int, items: list[Any]) -> None:
+        answer = pack("failed", number, "a bug of the worker that was asked")
+        try:
+            answer = pack("answer", number, await handler(*items))
+        finally:  # whatever it raises: nobody must wait for ever
+            if not self._transport.is_closing():
+                self._transport.write(answer)
+
+    def _answered(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            _log.error("a question of another worker could not be answered: a bug", exc_info=task.exception())
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._all.discard(self)
+        for task in self._tasks:
+            task.cancel()
+
+    def close(self) -> None:
+        self._transport.abort()

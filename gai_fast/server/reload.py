@@ -1,0 +1,104 @@
+"""SIGHUP: a configuration that is loaded anew while the server runs.
+
+Owns what may change then, and how a configuration gets from the supervisor to its workers. A request takes one snapshot
+(`Settings`); `Service.use` swaps it for the requests that follow, and streams that run keep theirs.
+
+1. A configuration that cannot be used is logged, and nothing changes.
+2. `[server]`, `[store]` and what becomes of them stay as they are until a restart, which the log says.
+3. Without the last key a server that other machines reach would be open: that is a configuration that cannot be used.
+"""
+
+from __future__ import annotations
+
+import copyreg
+import io
+import logging
+import pickle
+from collections.abc import Callable
+from dataclasses import replace
+from types import MappingProxyType
+from typing import Any, Final
+
+from gai_fast.config import ConfigError
+from gai_fast.settings import Settings
+
+_log: Final = logging.getLogger("gai_fast.server")
+_KEPT: Final = ("server", "store", "default_model")
+
+
+class Reload:
+    """Loads the configuration anew.
+
+    Args:
+        settings: The one in force.
+        load: Reads it; a `ConfigError` says why it cannot be used.
+        is_open: Other machines reach the server.
+
+    Attributes:
+        settings: The one in force.
+    """
+
+    def __init__(self, settings: Settings, load: Callable[[], Settings], *, is_open: bool) -> None:
+        self.settings = settings
+        self._load = load
+        self._is_open = is_open
+
+    def __call__(self) -> Settings | None:
+        """Returns the configuration that is in force from now on; `None`: nothing changes, and the log says why."""
+        old = self.settings
+        try:
+            new = self._load()
+        except ConfigError as problem:
+            _log.error("the configuration is not reloaded: %s", " ".join(str(problem).split("\n")))
+            return None
+        changed = [name for name in _KEPT if getattr(new, name) != getattr(old, name)]
+        new = replace(new, **{name: getattr(old, name) for name in _KEPT})
+        reason = self._problem_of(new)
+        if reason:
+            _log.error("the configuration is not reloaded: %s", reason)
+            return None
+        self.settings = new
+        _log.warning("the configuration has been reloaded")
+        if changed:
+            names = ", ".join(f"`{name}`" if name == "default_model" else f"[{name}]" for name in changed)
+            _log.warning("what has changed in %s needs a restart", names)
+        return new
+
+    def _problem_of(self, new: Settings) -> str:
+        if self._is_open and not new.keys and not new.server.insecure:
+            return "other machines reach this server, and there would be no keys"
+        if new.default_model is not None and new.model(new.default_model) is None:
+            return f"there would be no model {new.default_model!r}, which `default_model` names until a restart"
+        return ""
+
+
+def _read_only(mapping: dict[Any, Any]) -> MappingProxyType[Any, Any]:
+    return MappingProxyType(mapping)
+
+
+class _Pickler(pickle.Pickler):
+    """Also knows read-only mappings."""
+
+    dispatch_table = copyreg.dispatch_table.copy()
+    dispatch_table[MappingProxyType] = lambda mapping: (_read_only, (dict(mapping),))
+
+
+def to_bytes(settings: Settings) -> bytes:
+    """A configuration, secrets included, for another process of the same server.
+
+    Args:
+        settings: The configuration.
+    """
+    written = io.BytesIO()
+    _Pickler(written).dump(settings)
+    return written.getvalue()
+
+
+def from_bytes(data: bytes) -> Settings:
+    """The configuration that `to_bytes` has written.
+
+    Args:
+        data: From the supervisor; from anybody else it could run code.
+    """
+    settings: Settings = pickle.loads(data)
+    return settings

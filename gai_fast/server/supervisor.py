@@ -1,0 +1,487 @@
+"""The parent of several workers: it owns the listening sockets, hands connections over, and keeps workers running.
+
+A process without a loop and without threads, so that it may fork at any time. It answers no request.
+
+1. It accepts, and hands each connection to the next worker in turn. Workers that share a listening socket get unequal
+   parts: of two, one got 99 of 100 clients that came one after the other, and 65 of 100 where twenty came at a time.
+   Handing over costs 25 us of CPU for each connection.
+2. A worker that dies is replaced at once, or later the more often it happens. What it had been handed and had not taken
+   goes to another. Where workers cannot start, the server ends: at its start at once, later after
+   `limits.worker_starts` attempts in a row.
+3. SIGTERM and SIGINT drain: the workers answer what comes until all have answered everybody (`drain.py`). A second
+   signal ends them at once. A worker that does not end in time is killed.
+4. SIGHUP loads the configuration anew, and the workers get it.
+5. The workers notice by their links that the supervisor is gone, and drain.
+"""
+
+from __future__ import annotations
+
+import enum
+import errno
+import logging
+import os
+import selectors
+import signal
+import socket
+import time
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from typing import Any, Final, NamedTuple
+
+from gai_fast.limits import LIMITS
+from gai_fast.server.link import Link, LinkError, receive_connections, send_connection, send_last
+
+_log: Final = logging.getLogger("gai_fast.server")
+
+_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
+_NO_ROOM: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+_START_FAILED: Final = 3
+"""The exit code of a server that cannot start, where its worker names none."""
+
+
+class WorkerEnds(NamedTuple):
+    """What a worker is given.
+
+    Attributes:
+        number: From 1; no two workers of a server have the same.
+        link: The messages.
+        channel: The connections that are handed to it.
+    """
+
+    number: int
+    link: socket.socket
+    channel: socket.socket
+
+
+class WorkerError(Exception):
+    """Workers cannot start; the text is the reason.
+
+    Attributes:
+        code: The exit code that the worker asked for.
+    """
+
+    def __init__(self, code: int, reason: str) -> None:
+        super().__init__(reason)
+        self.code = code
+
+
+class _State(enum.Enum):
+    """Of the server."""
+
+    STARTING = "not all workers have started once"
+    UP = "workers answer"
+    DRAINING = "workers end when they have answered everybody"
+
+
+class _Worker:
+    """One worker, seen from the supervisor.
+
+    Attributes:
+        far: The worker's end of the channel. What it has not taken when it dies is read here.
+        is_ready: It takes connections.
+        is_leaving: It drains by itself; others are preferred.
+        is_idle: It has answered everybody, and waits for the last connection.
+        has_last: It has been told that no connection follows.
+        failure: Why it could not start: an exit code and a text.
+        counts: Its counts, as far as they are known.
+    """
+
+    def __init__(self, number: int, pid: int, link: Link, channel: socket.socket, far: socket.socket) -> None:
+        self.number = number
+        self.pid = pid
+        self.link = link
+        self.channel = channel
+        self.far = far
+        self.began = time.monotonic()
+        self.is_ready = self.is_leaving = self.is_idle = self.has_last = False
+        self.failure: tuple[int, str] | None = None
+        self.counts: Any = None
+
+    def close(self) -> None:
+        """Closes its channels."""
+        self.link.close()
+        self.channel.close()
+        self.far.close()
+
+
+class _Sum:
+    """The counts of all workers, which one of them has asked for."""
+
+    def __init__(self, asker: _Worker, name: int, number: int, waiting: Iterable[int]) -> None:
+        self.asker = asker
+        self.name = name  # the asker's own number for it
+        self.number = number
+        self.waiting = set(waiting)  # processes whose counts have not come
+        self.until = time.monotonic() + LIMITS.counts_wait
+
+
+class Supervisor:
+    """Keeps workers running. `run` is called once, in a process with neither loop nor threads.
+
+    Args:
+        sockets: The listening sockets; the supervisor's from now on.
+        count: How many workers.
+        work: Runs a worker in its own process; returns the exit code.
+        grace: Seconds for which workers may drain.
+        ready: Called once, when all workers have started.
+        reload: Called with SIGHUP; returns the configuration for the workers, or `None`: nothing changes.
+        add: Adds up counts of workers.
+    """
+
+    def __init__(
+        self,
+        sockets: Sequence[socket.socket],
+        *,
+        count: int,
+        work: Callable[[WorkerEnds], int],
+        grace: float,
+        ready: Callable[[], None],
+        reload: Callable[[], bytes | None],
+        add: Callable[[Sequence[Any]], Any],
+    ) -> None:
+        self._sockets = list(sockets)
+        self._count = count
+        self._work = work
+        self._grace = grace
+        self._ready = ready
+        self._reload = reload
+        self._add = add
+        self._selector = selectors.DefaultSelector()
+        self._state = _State.STARTING
+        self._workers: dict[int, _Worker] = {}  # by process
+        self._made = 0
+        self._turns = 0
+        self._failed_starts = 0
+        self._deaths: list[float] = []  # of the last `worker_settled` seconds
+        self._settings: bytes | None = None
+        self._signals: list[int] = []
+        self._respawns: list[float] = []  # when workers are due
+        self._accept_at: float | None = None  # the next look at sockets that are not watched
+        self._kill_at: float | None = None
+        self._failure: WorkerError | None = None
+        self._sums: list[_Sum] = []
+        self._summed = 0
+        self._lost: Any = None  # the counts of workers that are gone
+
+    def run(self) -> None:
+        """Runs until the server has ended.
+
+        Raises:
+            WorkerError: Workers cannot start.
+        """
+        wake, waker = socket.socketpair()
+        wake.setblocking(False)
+        waker.setblocking(False)
+        former = {number: signal.getsignal(number) for number in _SIGNALS}
+        heard = [each for each in _SIGNALS if each != signal.SIGHUP or former[each] != signal.SIG_IGN]
+        former_waker = signal.set_wakeup_fd(waker.fileno(), warn_on_full_buffer=False)
+        try:
+            for number in heard:
+                signal.signal(number, lambda number, _: self._signals.append(number))
+            self._selector.register(wake, selectors.EVENT_READ, lambda: _empty(wake))
+            for listening in self._sockets:
+                listening.listen(LIMITS.backlog)
+            for _ in range(self._count):
+                self._spawn()
+            while self._workers or self._respawns:
+                self._turn()
+        finally:
+            for worker in self._workers.values():
+                os.kill(worker.pid, signal.SIGKILL)
+                os.waitpid(worker.pid, 0)
+                worker.close()
+            signal.set_wakeup_fd(former_waker)
+            for number in heard:
+                signal.signal(number, former[number] or signal.SIG_DFL)
+            self._close_sockets()
+            self._selector.close()
+            wake.close()
+            waker.close()
+        if self._failure is not None:
+            raise self._failure
+
+    def _turn(self) -> None:
+        """Waits for something, and handles it."""
+        for key, _ in self._selector.select(self._seconds_left()):
+            key.data()
+        self._bury()
+        while self._signals:
+            self._signalled(self._signals.pop(0))
+        now = time.monotonic()
+        while self._respawns and self._respawns[0] <= now:
+            self._respawns.pop(0)
+            self._spawn()
+        if self._accept_at is not None and now >= self._accept_at:
+            self._accept_at = None
+            self._accept()
+            if self._state is _State.DRAINING:
+                self._accept_at = now + LIMITS.drain_look
+            elif self._accept_at is None:
+                self._watch_sockets()
+        if self._kill_at is not None and now >= self._kill_at:
+            self._kill_at = None
+            for worker in self._workers.values():
+                _log.warning("worker %d does not end: it is killed", worker.number)
+                os.kill(worker.pid, signal.SIGKILL)
+        self._release_idle()
+        self._answer_sums(now)
+
+    def _seconds_left(self) -> float | None:
+        due = [each for each in (self._kill_at, self._accept_at, *self._respawns[:1]) if each is not None]
+        due += [each.until for each in self._sums]
+        return max(0.0, min(due) - time.monotonic()) if due else None
+
+    # -- workers --
+
+    def _spawn(self) -> None:
+        """Forks a worker."""
+        self._made += 1
+        link, its_link = socket.socketpair()
+        channel, its_channel = socket.socketpair()
+        for each in (link, channel, its_channel):
+            each.setblocking(False)
+        pid = os.fork()
+        if not pid:
+            self._become_worker(WorkerEnds(self._made, its_link, its_channel), link, channel)
+        its_link.close()
+        worker = self._workers[pid] = _Worker(self._made, pid, Link(link), channel, its_channel)
+        self._selector.register(worker.link, selectors.EVENT_READ, lambda: self._receive(worker))
+        if self._settings is not None:
+            self._send([worker], "settings", self._settings)
+        self._send(self._workers.values(), "made", self._made)
+
+    def _become_worker(self, ends: WorkerEnds, *others: socket.socket) -> None:
+        """Goes on as a worker, and never returns: what the supervisor has is closed, and its code must not run on."""
+        code = 1
+        try:
+            signal.set_wakeup_fd(-1)
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            # A terminal sends these to all of its processes; the supervisor passes on what they mean.
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)
+            self._selector.close()
+            for worker in self._workers.values():
+                worker.close()
+            for each in (*self._sockets, *others):
+                each.close()
+            code = self._work(ends)
+        finally:
+            os._exit(code)
+
+    def _bury(self) -> None:
+        """Looks after the workers that have ended."""
+        for pid, worker in list(self._workers.items()):
+            found, status = os.waitpid(pid, os.WNOHANG)
+            if found:
+                self._receive(worker)  # its last words
+                del self._workers[pid]
+                self._ended(worker, os.waitstatus_to_exitcode(status))
+
+    def _ended(self, worker: _Worker, code: int) -> None:
+        untaken = [each for each in receive_connections(worker.far) if each is not None]
+        self._forget(worker)
+        worker.close()
+        if worker.counts is not None:
+            self._lost = self._add([each for each in (self._lost, worker.counts) if each is not None])
+        self._sums = [each for each in self._sums if each.asker is not worker]
+        for each in self._sums:
+            each.waiting.discard(worker.pid)
+        if self._state is not _State.DRAINING and not worker.is_leaving:
+            self._replace(worker, code)
+        elif code and self._failure is None:
+            _log.error("worker %d %s", worker.number, _how_it_ended(code))
+        for connection in untaken:
+            with connection:
+                self._hand_over(connection)
+
+    def _replace(self, worker: _Worker, code: int) -> None:
+        """Makes another worker in place of one that has died, or ends the server: rule 2."""
+        why = worker.failure[1] if worker.failure is not None else _how_it_ended(code)
+        now = time.monotonic()
+        self._deaths = [each for each in self._deaths if now - each < LIMITS.worker_settled]
+        if worker.is_ready and now - worker.began >= LIMITS.worker_early:
+            self._failed_starts = 0
+        else:
+            self._failed_starts += 1
+            if self._state is _State.STARTING or self._failed_starts >= LIMITS.worker_starts:
+                self._failure = WorkerError(_START_FAILED if worker.failure is None else worker.failure[0], why)
+                self._drain()
+                return
+        _log.error("worker %d (process %d) %s: another takes its place", worker.number, worker.pid, why)
+        times = len(self._deaths)
+        delay = min(LIMITS.worker_wait * 2 ** (times - 1), LIMITS.worker_wait_most) if times else 0.0
+        self._deaths.append(now)
+        self._respawns = sorted([*self._respawns, now + delay])
+
+    def _forget(self, worker: _Worker) -> None:
+        with suppress(KeyError, ValueError):  # its link may have ended before
+            self._selector.unregister(worker.link)
+
+    # -- connections --
+
+    def _takers(self) -> list[_Worker]:
+        """The workers that take connections."""
+        takers = [each for each in self._workers.values() if each.is_ready and not each.has_last]
+        return [each for each in takers if not each.is_leaving] or takers
+
+    def _watch_sockets(self) -> None:
+        for listening in self._sockets:
+            with suppress(KeyError):  # it is watched already
+                self._selector.register(listening, selectors.EVENT_READ, self._accept)
+
+    def _leave_sockets(self, seconds: float) -> None:
+        """Accepts nothing for some seconds."""
+        for listening in self._sockets:
+            with suppress(KeyError):
+                self._selector.unregister(listening)
+        self._accept_at = time.monotonic() + seconds
+
+    def _accept(self) -> int:
+        """Hands over what waits, at most `limits.accepted` of each socket; returns how many."""
+        accepted = 0
+        for listening in self._sockets:
+            for _ in range(LIMITS.accepted):
+                if not self._takers():
+                    self._leave_sockets(LIMITS.accept_pause)
+                    return accepted
+                try:
+                    connection = listening.accept()[0]
+                except OSError as problem:
+                    if problem.errno in _NO_ROOM:  # it still waits: watching it would be a busy loop
+                        self._leave_sockets(LIMITS.accept_pause)
+                        return accepted
+                    break  # none waits, or this client is gone already
+                with connection:
+                    self._hand_over(connection)
+                accepted += 1
+        return accepted
+
+    def _hand_over(self, connection: socket.socket) -> None:
+        """Gives a connection to the worker whose turn it is."""
+        takers = self._takers()
+        for step in range(len(takers)):
+            worker = takers[(self._turns + step) % len(takers)]
+            if send_connection(worker.channel, connection):
+                self._turns += step + 1
+                worker.is_idle = False
+                return
+        _log.error("no worker takes a connection: it is closed")
+
+    def _close_sockets(self) -> None:
+        for listening in self._sockets:
+            with suppress(KeyError):
+                self._selector.unregister(listening)
+            listening.close()
+        self._sockets.clear()
+
+    # -- messages --
+
+    def _send(self, workers: Iterable[_Worker], kind: str, *items: Any) -> None:
+        for worker in workers:
+            worker.link.send(kind, *items)
+            self._watch_link(worker)
+
+    def _watch_link(self, worker: _Worker) -> None:
+        events = selectors.EVENT_READ | (selectors.EVENT_WRITE if worker.link.is_full else 0)
+        with suppress(KeyError):  # the worker has left its link
+            key = self._selector.get_key(worker.link)
+            if key.events != events:
+                self._selector.modify(worker.link, events, key.data)
+
+    def _receive(self, worker: _Worker) -> None:
+        if worker.link.is_full:
+            worker.link.flush()
+            self._watch_link(worker)
+        try:
+            for kind, *items in worker.link.receive():
+                self._heard(worker, kind, items)
+        except LinkError:  # it has ended, or is about to: without its link it drains
+            self._forget(worker)
+
+    def _heard(self, worker: _Worker, kind: str, items: list[Any]) -> None:
+        if kind == "ready":
+            worker.is_ready = True
+            if self._state is _State.STARTING and all(each.is_ready for each in self._workers.values()):
+                self._state = _State.UP
+                self._ready()
+                self._watch_sockets()
+        elif kind == "failed":
+            worker.failure = items[0], items[1]
+        elif kind == "leaving":
+            worker.is_leaving = True
+            if self._state is not _State.DRAINING:
+                self._respawns.insert(0, 0.0)
+        elif kind == "idle":
+            worker.is_idle = True
+        elif kind == "counts":
+            self._counted(worker, items[0], items[1])
+        elif kind == "sum":
+            asked = [each for each in self._workers.values() if each.is_ready]
+            self._summed += 1
+            self._sums.append(_Sum(worker, items[0], self._summed, (each.pid for each in asked)))
+            self._send(asked, "count", self._summed)
+
+    def _counted(self, worker: _Worker, number: int, counts: Any) -> None:
+        worker.counts = counts
+        for each in self._sums:
+            if each.number == number:
+                each.waiting.discard(worker.pid)
+
+    def _answer_sums(self, now: float) -> None:
+        """Sends the counts of all workers to those that have asked; of a worker that is late, the last known ones."""
+        for each in list(self._sums):
+            if not each.waiting or now >= each.until:
+                self._sums.remove(each)
+                known = [self._lost, *(worker.counts for worker in self._workers.values())]
+                self._send([each.asker], "sum", each.name, [counts for counts in known if counts is not None])
+
+    # -- the end --
+
+    def _signalled(self, number: int) -> None:
+        if number == signal.SIGHUP:
+            settings = self._reload()
+            if settings is not None:
+                self._settings = settings
+                self._send(self._workers.values(), "settings", settings)
+        elif number != signal.SIGCHLD:
+            if self._state is _State.DRAINING:
+                self._hurry()
+            else:
+                self._drain()
+
+    def _drain(self) -> None:
+        """Rule 3."""
+        self._state = _State.DRAINING
+        self._respawns.clear()
+        self._leave_sockets(0)
+        self._kill_at = time.monotonic() + self._grace + LIMITS.worker_end
+        self._send(self._workers.values(), "drain")
+
+    def _hurry(self) -> None:
+        self._kill_at = time.monotonic() + LIMITS.worker_end
+        self._send(self._workers.values(), "hurry")
+
+    def _release_idle(self) -> None:
+        """Tells workers that have answered everybody that no connection follows, as far as others take what comes."""
+        for worker in self._workers.values():
+            if not worker.is_idle or worker.has_last:
+                continue
+            if self._takers() == [worker]:
+                if self._state is not _State.DRAINING:
+                    continue  # until another one has started
+                if self._accept():
+                    continue
+                self._close_sockets()
+            worker.has_last = send_last(worker.channel)
+
+
+def _how_it_ended(code: int) -> str:
+    return f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
+
+
+def _empty(wake: socket.socket) -> None:
+    """Reads the numbers of signals, which wake the selector; the handlers note them."""
+    with suppress(BlockingIOError):
+        while wake.recv(LIMITS.accepted):
+            pass

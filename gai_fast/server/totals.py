@@ -1,0 +1,89 @@
+"""The counts of several workers as one: how a worker tells its own, and how they are added up.
+
+Owns the form of the counts between processes, and how a gauge of several workers reads. `counts.py` owns the counts,
+`metrics.py` exposes them.
+
+A worker's dump is what MessagePack can hold: `requests`, `models` and `gauges`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, Final
+
+from gai_fast.server.counts import Histogram, ModelCounts, StreamCounts
+from gai_fast.server.metrics import COUNTED, LARGEST, PrometheusSink
+
+_HISTOGRAMS: Final = ("first_token", "upstream_first_token", "gaps", "duration", "overhead", "backpressure")
+_NUMBERS: Final = ("deltas", "others", "bytes_in", "bytes_out", "disconnects", "retries", "fallbacks")
+
+
+def dump(sink: PrometheusSink) -> dict[str, Any]:
+    """The counts of a worker.
+
+    Args:
+        sink: Its counts and gauges.
+    """
+    return {
+        "gauges": {name: dict(read()) for name, read in sink.gauges.items()},
+        "requests": [[list(labels), number] for labels, number in sink.requests.items()],
+        "models": [[list(labels), _dump_model(model)] for labels, model in sink.models.items()],
+    }
+
+
+def _dump_model(model: ModelCounts) -> dict[str, Any]:
+    histograms: list[Histogram] = [getattr(model, name) for name in _HISTOGRAMS]
+    return {
+        "histograms": [[each.counts, each.sum] for each in histograms],
+        "numbers": [getattr(model, name) for name in _NUMBERS],
+        "tokens": model.tokens,
+    }
+
+
+def add(dumps: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The sum of the counts of workers that are gone; of their gauges, those that never fall.
+
+    Args:
+        dumps: What each has told.
+    """
+    return dump(total([{**each, "gauges": _counters(each["gauges"])} for each in dumps], ()))
+
+
+def _counters(gauges: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: values for name, values in gauges.items() if name in COUNTED}
+
+
+def total(dumps: Sequence[Mapping[str, Any]], models: Collection[str]) -> PrometheusSink:
+    """The counts and gauges of a server with several workers, to be exposed.
+
+    Args:
+        dumps: Those of its workers, and of the ones that are gone.
+        models: As for `PrometheusSink`.
+    """
+    gauges: dict[str, dict[str, float]] = {}
+    for each in dumps:
+        for name, values in each["gauges"].items():
+            sums = gauges.setdefault(name, {})
+            for label, value in values.items():
+                known = sums.get(label, 0)
+                sums[label] = max(known, value) if name in LARGEST else known + value
+    sink = PrometheusSink(models, {name: values.copy for name, values in gauges.items()})
+    for each in dumps:
+        _restore(sink, each)
+    return sink
+
+
+def _restore(counts: StreamCounts, dumped: Mapping[str, Any]) -> None:
+    for given, number in dumped["requests"]:
+        endpoint, provider, model, status, outcome, code = given
+        labels = (endpoint, provider, model, status, outcome, code)
+        counts.requests[labels] = counts.requests.get(labels, 0) + number
+    for given, figures in dumped["models"]:
+        provider, name = given
+        kept = counts.models.setdefault((provider, name), ModelCounts())
+        for attribute, (seen, sum_) in zip(_HISTOGRAMS, figures["histograms"], strict=True):
+            getattr(kept, attribute).merge(tuple(seen), sum_)
+        for attribute, number in zip(_NUMBERS, figures["numbers"], strict=True):
+            setattr(kept, attribute, getattr(kept, attribute) + number)
+        for kind, number in figures["tokens"].items():
+            kept.tokens[kind] = kept.tokens.get(kind, 0) + number

@@ -1,0 +1,275 @@
+"""One of several workers: a server whose connections come from the supervisor, and its link to it.
+
+Owns the worker's end of `link.py`. `supervisor.py` decides when a worker ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import socket
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+from gai_fast.errors import Error
+from gai_fast.ids import name_worker
+from gai_fast.limits import LIMITS
+from gai_fast.server import totals
+from gai_fast.server.link import Messages, pack, receive_connections
+from gai_fast.server.listening import Protocols, adopt
+from gai_fast.server.metrics import PrometheusSink
+from gai_fast.server.reload import from_bytes
+from gai_fast.server.serving import Bound, Running, start
+from gai_fast.server.supervisor import WorkerEnds
+from gai_fast.settings import Settings
+
+_log: Final = logging.getLogger("gai_fast.server")
+COUNTS_PATIENCE: Final = 2 * LIMITS.counts_wait
+"""Seconds that a scrape waits for the supervisor, which itself waits half as long for the workers."""
+
+
+class WorkerCallbacks(Protocol):
+    """What the supervisor asks of a worker."""
+
+    def counts(self) -> Any:
+        """Its counts, for the sum of all workers."""
+
+    def use(self, settings: bytes) -> None:
+        """A new configuration, from `reload.to_bytes`."""
+
+
+class SupervisorLink(asyncio.Protocol):
+    """The worker's end of the messages.
+
+    Attributes:
+        stop: Set when the worker is to drain: it was told so, or the supervisor is gone.
+        hurry: Set when it is to end at once.
+        callbacks: What else the supervisor asks; set once the server is there.
+    """
+
+    def __init__(self) -> None:
+        self.stop = asyncio.Event()
+        self.hurry = asyncio.Event()
+        self.callbacks: WorkerCallbacks | None = None
+        self._messages = Messages()
+        self._early: list[list[Any]] = []
+        self._sums: dict[int, asyncio.Future[list[Any]]] = {}
+        self._asked = 0
+        self._transport: asyncio.WriteTransport
+
+    async def open(self, sock: socket.socket) -> None:
+        """Connects.
+
+        Args:
+            sock: The worker's end.
+        """
+        sock.setblocking(False)
+        await asyncio.get_running_loop().create_unix_connection(lambda: self, sock=sock)
+
+    def serve(self, callbacks: WorkerCallbacks) -> None:
+        """Begins to answer what the supervisor asks, which may have come already.
+
+        Args:
+            callbacks: The worker.
+        """
+        self.callbacks = callbacks
+        early, self._early = self._early, []
+        for kind, *items in early:
+            self._heard(kind, items)
+
+    def send(self, kind: str, *items: Any) -> None:
+        """Sends a message; arguments as for `link.pack`."""
+        self._transport.write(pack(kind, *items))
+
+    async def all_counts(self) -> list[Any]:
+        """The counts of all workers, those of the ones that are gone added up.
+
+        Raises:
+            Overloaded: The supervisor does not answer in time.
+        """
+        self._asked += 1
+        number = self._asked
+        asked = self._sums[number] = asyncio.get_running_loop().create_future()
+        self.send("sum", number)
+        try:
+            async with asyncio.timeout(COUNTS_PATIENCE):
+                counts: list[Any] = await asked
+        except TimeoutError:
+            text = "the counts of the other workers did not come in time"
+            raise Error("overloaded", text, reason="workers") from None
+        finally:
+            del self._sums[number]
+        return counts
+
+    # -- asyncio --
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The link is there."""
+        self._transport = transport  # type: ignore[assignment]  # one of a socket can be written
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes of the supervisor."""
+        for kind, *items in self._messages.feed(data):
+            if kind == "drain":
+                self.stop.set()
+            elif kind == "hurry":
+                self.hurry.set()
+            elif self.callbacks is None:
+                self._early.append([kind, *items])
+            else:
+                self._heard(kind, items)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The supervisor is gone."""
+        if not self.stop.is_set():
+            _log.error("the supervisor is gone: this worker drains")
+        self.stop.set()
+
+    def _heard(self, kind: str, items: list[Any]) -> None:
+        assert self.callbacks is not None
+        if kind == "count":
+            self.send("counts", items[0], self.callbacks.counts())
+        elif kind == "settings":
+            self.callbacks.use(items[0])
+        elif kind == "sum":
+            asked = self._sums.get(items[0])
+            if asked is not None and not asked.done():
+                asked.set_result(items[1])
+
+
+class HandedListener:
+    """Takes the connections that the supervisor hands over; a `listening.Listener`.
+
+    Args:
+        channel: The worker's end.
+        link: Tells the supervisor that everybody has been answered.
+    """
+
+    def __init__(self, channel: socket.socket, link: SupervisorLink) -> None:
+        self._channel = channel
+        self._link = link
+        self._protocols: Protocols
+        self._pause: asyncio.TimerHandle | None = None
+        self._adopting: set[asyncio.Task[None]] = set()
+        self._has_last = False
+        self._is_idle = False  # and has said so
+
+    async def start(self, protocols: Protocols) -> None:
+        """Begins to take connections; as `Listener.start`."""
+        self._protocols = protocols
+        self._watch()
+
+    def _watch(self) -> None:
+        self._pause = None
+        asyncio.get_running_loop().add_reader(self._channel, self._take)
+
+    def begin_drain(self) -> None:
+        """Does nothing: the supervisor decides what comes; as `Listener.begin_drain`."""
+
+    async def accept_waiting(self) -> None:
+        """Does nothing: what comes is taken at once; as `Listener.accept_waiting`."""
+
+    async def close_if_empty(self) -> bool:
+        """Closes once the supervisor has said that no connection follows; as `Listener.close_if_empty`."""
+        if self._adopting:
+            return False
+        if self._has_last:
+            self.close()
+            return True
+        if not self._is_idle:
+            self._is_idle = True
+            self._link.send("idle")
+        return False
+
+    def close(self) -> None:
+        """Takes no more; as `Listener.close`."""
+        if self._pause is not None:
+            self._pause.cancel()
+        if self._channel.fileno() >= 0:
+            asyncio.get_running_loop().remove_reader(self._channel)
+            self._channel.close()
+
+    def _take(self) -> None:
+        loop = asyncio.get_running_loop()
+        handed = receive_connections(self._channel)
+        while True:
+            if self._protocols.room <= len(self._adopting):  # the supervisor notices where the channel is full
+                loop.remove_reader(self._channel)
+                self._pause = loop.call_later(LIMITS.accept_pause, self._watch)
+                return
+            try:
+                connection = next(handed)
+            except StopIteration:
+                return
+            if connection is None:
+                self._has_last = True
+                loop.remove_reader(self._channel)
+                return
+            self._is_idle = False
+            task = loop.create_task(adopt(connection, self._protocols))
+            self._adopting.add(task)
+            task.add_done_callback(self._adopting.discard)
+
+
+class Worker:
+    """What a worker does for the others.
+
+    Args:
+        running: Its server.
+        link: Its supervisor.
+    """
+
+    def __init__(self, running: Running, link: SupervisorLink) -> None:
+        self._running = running
+        self._link = link
+        running.service.operations.scrapes.gather = self.gather
+
+    def counts(self) -> Any:
+        """Its counts; as `WorkerCallbacks.counts`."""
+        return totals.dump(self._running.service.metrics)
+
+    def use(self, settings: bytes) -> None:
+        """A new configuration; as `WorkerCallbacks.use`."""
+        self._running.use(from_bytes(settings))
+
+    async def gather(self) -> PrometheusSink:
+        """The counts of all workers.
+
+        Raises:
+            Overloaded: As `SupervisorLink.all_counts`.
+        """
+        return totals.total(await self._link.all_counts(), self._running.engine.settings.models)
+
+
+async def work(settings: Settings, ends: WorkerEnds, bound: Bound, server: str, record: Path | None) -> None:
+    """Serves until the supervisor ends it, or SIGTERM; then another worker takes its place.
+
+    Args:
+        settings: The configuration.
+        ends: Its channels.
+        bound: Where the server is reached; the supervisor has the sockets.
+        server: The server's name in stream ids.
+        record: As for `serving.start`.
+
+    Raises:
+        ExtensionError: As `serving.start`.
+    """
+    name_worker(server, ends.number)
+    link = SupervisorLink()
+    await link.open(ends.link)
+
+    def leave() -> None:
+        if not link.stop.is_set():
+            link.send("leaving")
+            link.stop.set()
+
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, leave)
+    running = await start(settings, record, bound, HandedListener(ends.channel, link))
+    try:
+        link.serve(Worker(running, link))
+        link.send("ready")
+        await link.stop.wait()
+        await running.drain(settings.server.grace, link.hurry)
+    finally:
+        await running.close()

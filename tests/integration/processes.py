@@ -1,0 +1,109 @@
+"""A gateway in processes of its own, as `gai-fast serve` runs it."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from gai_fast.cli.mock import Mock
+from tests.integration.gateway import QUERY, Client, Net, Response, until
+from tests.integration.test_cli import PATIENCE, environment
+
+
+class Server:
+    """A server that is up."""
+
+    def __init__(self, net: Net, process: asyncio.subprocess.Process, url: str) -> None:
+        self.net = net
+        self.process = process
+        self.host = url.removeprefix("http://")
+
+    async def connect(self) -> Client:
+        """A new connection."""
+        return await self.net.connect(self.host)
+
+    async def ask(self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None) -> Response:
+        """One exchange on a connection of its own."""
+        client = await self.connect()
+        response = await client.ask(method, path, body, headers)
+        client.close()
+        return response
+
+    async def stream(self, body: Any = QUERY) -> tuple[Client, Response]:
+        """Asks for a stream; the response's head has been read."""
+        client = await self.connect()
+        client.request("POST", "/api/v1/stream", body)
+        return client, await client.response()
+
+    def signal(self, number: signal.Signals = signal.SIGTERM) -> None:
+        """Sends a signal to its first process."""
+        self.process.send_signal(number)
+
+    @property
+    def workers(self) -> set[int]:
+        """The processes that its first one has made; Linux only."""
+        pid = self.process.pid
+        return set(map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()))
+
+    async def drains(self) -> None:
+        """Returns once the server says that it drains."""
+        async with asyncio.timeout(PATIENCE):
+            while (response := await self.ask("GET", "/readyz")).status != 503:
+                assert response.status == 200
+            assert response.json == {"status": "draining"}
+
+    async def said(self, words: str) -> str:
+        """Reads its log up to a line with these words; returns the line."""
+        assert self.process.stderr is not None
+        async with asyncio.timeout(PATIENCE):
+            while line := (await self.process.stderr.readline()).decode():
+                if words in line:
+                    return line
+        raise AssertionError(f"the server ended without saying {words!r}")
+
+    async def ended(self) -> int:
+        """Its exit code."""
+        return await asyncio.wait_for(self.process.wait(), PATIENCE)
+
+
+@asynccontextmanager
+async def serving(net: Net, folder: Path, *arguments: str, pass_fds: tuple[int, ...] = ()) -> AsyncIterator[Server]:
+    """Runs a server with the configuration of a folder."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "gai_fast", "serve", *arguments,
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+        cwd=folder, env=environment(), pass_fds=pass_fds,
+    )  # fmt: skip
+    assert process.stdout is not None
+    assert process.stderr is not None
+    try:
+        banner = asyncio.create_task(process.stdout.readuntil(b"flush=True)\n"))
+        try:
+            said = (await asyncio.wait_for(banner, PATIENCE)).decode()
+        except asyncio.IncompleteReadError:
+            raise AssertionError((await process.stderr.read()).decode()) from None
+        yield Server(net, process, said.splitlines()[0].rpartition(" ")[2])
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
+
+
+def configure(folder: Path, mock: Mock, grace: float = PATIENCE, more: str = "") -> None:
+    """Writes a configuration whose model `m` is the mock."""
+    (folder / "gai-fast.toml").write_text(
+        f"[server]\nport = 0\ngrace = {grace}\n"
+        f'[[upstream]]\nname = "up"\nprovider = "openai-compatible"\nbase_url = "{mock.url}/v1"\n'
+        f'[[model]]\nname = "m"\nupstream = "up"\n{more}'
+    )
+
+
+async def settled(server: Server, count: int) -> set[int]:
+    """Waits until a server has so many workers; returns their processes."""
+    await until(lambda: len(server.workers) == count)
+    return server.workers

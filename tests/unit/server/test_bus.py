@@ -1,0 +1,103 @@
+"""The worker bus: questions, answers, and workers that are gone."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gai_fast.server.bus import Bus, Handler, WorkerGone
+
+SOON = 5.0
+
+
+@asynccontextmanager
+async def buses(folder: Path, *handlers: dict[str, Handler]) -> AsyncIterator[list[Bus]]:
+    made = [Bus(folder, number, each) for number, each in enumerate(handlers, 1)]
+    for each in made:
+        await each.open()
+    try:
+        yield made
+    finally:
+        for each in made:
+            each.close()
+        await asyncio.sleep(0.01)
+
+
+async def double(value: Any) -> Any:
+    return value * 2
+
+
+async def test_a_question_gets_its_answer_and_one_connection_carries_many(tmp_path: Path) -> None:
+    later = asyncio.Event()
+
+    async def wait(word: str) -> str:
+        if word == "late":
+            await later.wait()
+        else:
+            later.set()
+        return word
+
+    async with asyncio.timeout(SOON), buses(tmp_path, {}, {"double": double, "wait": wait}) as (one, _):
+        assert await one.ask(2, "double", "ab") == "abab"
+        assert await one.ask(2, "double", b"x" * 1_000_000) == b"x" * 2_000_000
+        assert await asyncio.gather(one.ask(2, "wait", "late"), one.ask(2, "wait", "soon")) == ["late", "soon"]
+        assert len(one._peers) == 1
+
+
+async def test_a_worker_that_was_never_there_or_is_gone_is_told_at_once(tmp_path: Path) -> None:
+    async def never() -> None:
+        await asyncio.Event().wait()
+
+    async with asyncio.timeout(SOON), buses(tmp_path, {}, {"never": never, "double": double}) as (one, two):
+        with pytest.raises(WorkerGone, match="worker 9"):
+            await one.ask(9, "double", 1)
+        asked = asyncio.create_task(one.ask(2, "never", wait=600))
+        assert await one.ask(2, "double", 1) == 2
+        two.close()
+        with pytest.raises(WorkerGone):
+            await asked
+        with pytest.raises(WorkerGone):
+            await one.ask(2, "double", 1)
+
+
+async def test_a_worker_that_does_not_answer_in_time_is_as_good_as_gone(tmp_path: Path) -> None:
+    async def never() -> None:
+        await asyncio.Event().wait()
+
+    async with asyncio.timeout(SOON), buses(tmp_path, {}, {"never": never, "double": double}) as (one, _):
+        with pytest.raises(WorkerGone):
+            await one.ask(2, "never", wait=0.01)
+        assert await one.ask(2, "double", 1) == 2, "and others are answered"
+
+
+async def test_a_bug_of_the_worker_that_is_asked_ends_the_question(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def fail() -> None:
+        raise ZeroDivisionError
+
+    async with asyncio.timeout(SOON), buses(tmp_path, {}, {"fail": fail, "double": double}) as (one, _):
+        with pytest.raises(WorkerGone):
+            await one.ask(2, "fail")
+        assert await one.ask(2, "double", 1) == 2
+    record = caplog.records[0]
+    assert record.exc_info is not None
+    assert record.exc_info[0] is ZeroDivisionError
+
+
+async def test_a_question_that_is_none_ends_the_connection(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async with asyncio.timeout(SOON), buses(tmp_path, {}, {"double": double}) as (one, _):
+        with caplog.at_level(logging.ERROR), pytest.raises(WorkerGone):
+            await one.ask(2, "unknown")
+        reader, writer = await asyncio.open_unix_connection(tmp_path / "2")
+        writer.write(b"\xff\xff\xff\xff")
+        assert await reader.read() == b""
+        writer.close()
+        assert len(caplog.records) == 2
+        assert await one.ask(2, "double", 1) == 2, "the next one has a connection of its own"

@@ -1,0 +1,89 @@
+"""SIGHUP: what may change while the server runs."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import pytest
+
+from gai_fast.config import ConfigError, load
+from gai_fast.server.reload import Reload, from_bytes, to_bytes
+from gai_fast.settings import KeySettings, ModelSettings, ServerSettings, Settings, UpstreamSettings, key_digest
+
+UP = UpstreamSettings("up", "openai", "http://127.0.0.1:1")
+OLD = Settings(upstreams={"up": UP}, models={"m": ModelSettings("m", UP, "m")}, default_model="m")
+KEY = KeySettings("alice", key_digest("sk"))
+
+
+def changed(**parts: Any) -> Settings:
+    return dataclasses.replace(OLD, **parts)
+
+
+def test_what_is_new_counts_and_is_the_base_of_the_next_time(caplog: pytest.LogCaptureFixture) -> None:
+    new = changed(models={**OLD.models, "n": ModelSettings("n", UP, "n")}, keys=(KEY,))
+    answers = [new, OLD]
+    reload = Reload(OLD, lambda: answers.pop(0), is_open=False)
+    assert reload() == new
+    assert reload.settings == new
+    assert reload() == OLD
+    assert [record.getMessage() for record in caplog.records] == ["the configuration has been reloaded"] * 2
+
+
+def test_a_configuration_that_cannot_be_used_changes_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    def fail() -> Settings:
+        raise ConfigError("gai-fast.toml:3: first", "gai-fast.toml:9: second")
+
+    reload = Reload(OLD, fail, is_open=False)
+    assert reload() is None
+    assert reload.settings is OLD
+    (record,) = caplog.records
+    assert record.levelno == logging.ERROR
+    assert "\n" not in record.getMessage()
+    assert "first" in record.getMessage()
+    assert "second" in record.getMessage()
+
+
+def test_what_needs_a_restart_stays_as_it_is_and_is_named(caplog: pytest.LogCaptureFixture) -> None:
+    new = changed(server=ServerSettings(port=1), default_model=None, keys=(KEY,))
+    reload = Reload(OLD, lambda: new, is_open=False)
+    answer = reload()
+    assert answer is not None
+    assert (answer.server, answer.default_model, answer.keys) == (OLD.server, "m", (KEY,))
+    assert caplog.records[-1].getMessage() == "what has changed in [server], `default_model` needs a restart"
+
+
+@pytest.mark.parametrize(
+    ("new", "is_open", "reason"),
+    [
+        (changed(keys=()), True, "other machines reach this server, and there would be no keys"),
+        (changed(models={}), False, "there would be no model 'm', which `default_model` names until a restart"),
+    ],
+)
+def test_what_would_open_or_break_the_server_is_refused(
+    new: Settings, is_open: bool, reason: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    reload = Reload(OLD, lambda: new, is_open=is_open)
+    assert reload() is None
+    assert reload.settings is OLD
+    assert caplog.records[-1].getMessage() == f"the configuration is not reloaded: {reason}"
+
+
+def test_a_configuration_reaches_another_process_whole(tmp_path: Path) -> None:
+    file = tmp_path / "gai-fast.toml"
+    file.write_text(
+        '[[key]]\nname = "alice"\nsecret = "env:KEY"\n'
+        '[[upstream]]\nname = "up"\nprovider = "openai"\napi_key = "env:KEY"\nheaders = { a = "b" }\n'
+        '[[model]]\nname = "m"\nupstream = "up"\nfallback_on = { timeout = "demo" }\n'
+        '[[processor]]\nuse = "batch"\ncharacters = 5\n'
+    )
+    settings = load(file, environ={"KEY": "sk-hidden"})
+    again = from_bytes(to_bytes(settings))
+    key = again.upstreams["up"].api_key
+    assert key is not None
+    assert key.reveal() == "sk-hidden"
+    assert isinstance(again.models, MappingProxyType)
+    assert repr(again) == repr(settings)

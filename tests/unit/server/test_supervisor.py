@@ -1,0 +1,186 @@
+"""The supervisor with workers that are a few lines each, in processes of their own."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+import pytest
+
+SOON = 20
+
+PROGRAM = """
+import os, select, signal, socket, sys, time
+from gai_fast.server import supervisor
+from gai_fast.server.link import Messages, pack, receive_connections
+from gai_fast.server.supervisor import Supervisor, WorkerError
+
+shared = socket.socket(fileno=int(sys.argv[1]))
+shared.setblocking(False)
+HOW = sys.argv[2]
+
+def work(ends):
+    '''Says to each connection who it is; then does as it is told.'''
+    if HOW == "broken" or (HOW == "fragile" and ends.number > 2):
+        ends.link.sendall(pack("failed", 2, "no luck"))
+        return 1
+    if HOW == "slow" and ends.number == 2:
+        time.sleep(0.3)
+    ends.link.sendall(pack("ready"))
+    messages, drains, has_last = Messages(), False, False
+    while not has_last:
+        ready, _, _ = select.select([ends.link, ends.channel], [], [])
+        if ends.channel in ready and HOW != "deaf":
+            for connection in receive_connections(ends.channel):
+                if connection is None:
+                    has_last = True
+                    break
+                connection.sendall(b"%d %d" % (ends.number, os.getpid()))
+                connection.close()
+        if ends.link in ready:
+            data = ends.link.recv(65536)
+            if not data:
+                return 0
+            for kind, *items in messages.feed(data):
+                if kind == "drain" and HOW == "stubborn":
+                    continue
+                if kind == "drain":
+                    ends.link.sendall(pack("idle"))
+                elif kind == "count":
+                    ends.link.sendall(pack("counts", items[0], {"of": ends.number}))
+    return 0
+
+started = time.monotonic()
+try:
+    Supervisor(
+        [shared], count=2, work=work, grace=0.2 if HOW == "stubborn" else 30,
+        ready=lambda: print("up", flush=True), reload=lambda: None, add=lambda dumps: dumps,
+    ).run()
+except WorkerError as problem:
+    print(f"failed {problem.code} {problem}", flush=True)
+print("ended", flush=True)
+"""
+
+
+class Supervised:
+    """A supervisor that runs."""
+
+    def __init__(self, process: subprocess.Popen[str], address: tuple[str, int]) -> None:
+        self.process = process
+        self.address = address
+
+    def says(self) -> str:
+        """Its next line."""
+        assert self.process.stdout is not None
+        return self.process.stdout.readline().strip()
+
+    def connect(self) -> tuple[int, int]:
+        """The number and the process of the worker that a connection gets."""
+        with socket.create_connection(self.address, SOON) as client:
+            number, process = client.recv(100).split()
+        return int(number), int(process)
+
+    def errors(self) -> str:
+        """All that it has logged, once it has ended."""
+        assert self.process.stderr is not None
+        return self.process.stderr.read()
+
+
+@contextmanager
+def supervised(how: str = "") -> Iterator[Supervised]:
+    with socket.create_server(("127.0.0.1", 0)) as shared:
+        process = subprocess.Popen(
+            [sys.executable, "-c", PROGRAM, str(shared.fileno()), how],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, pass_fds=(shared.fileno(),),
+        )  # fmt: skip
+        address = shared.getsockname()
+    try:
+        yield Supervised(process, address)
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def wait_for(process: int) -> None:
+    """Returns when a process is gone, or a zombie."""
+    for _ in range(SOON * 1000):
+        try:
+            os.kill(process, 0)
+        except ProcessLookupError:
+            return
+        time.sleep(0.001)
+    raise AssertionError
+
+
+@pytest.mark.parametrize("how", ["", "slow"])
+def test_connections_are_handed_over_in_turn_and_a_signal_ends_all(how: str) -> None:
+    with supervised(how) as server:
+        assert server.says() == "up"
+        assert Counter(server.connect()[0] for _ in range(10)) == {1: 5, 2: 5}
+        server.process.send_signal(signal.SIGTERM)
+        assert server.says() == "ended"
+        assert server.process.wait(SOON) == 0
+        with pytest.raises(ConnectionRefusedError):
+            server.connect()
+
+
+def test_a_worker_that_dies_is_replaced_and_no_number_is_used_twice() -> None:
+    with supervised() as server:
+        assert server.says() == "up"
+        before = {server.connect() for _ in range(2)}
+        number, killed = before.pop()
+        os.kill(killed, signal.SIGKILL)
+        wait_for(killed)
+        seen = {server.connect() for _ in range(20)}
+        while len(seen) < 2:
+            seen.add(server.connect())
+        assert before < seen
+        assert number not in {each for each, _ in seen}
+        server.process.send_signal(signal.SIGINT)
+        assert server.says() == "ended"
+        assert f"worker {number} (process {killed}) was killed by signal 9: another takes its place" in server.errors()
+
+
+def test_what_a_dead_worker_has_not_taken_goes_to_another() -> None:
+    """A worker that hangs has connections in its channel when it is killed."""
+    with supervised() as server:
+        assert server.says() == "up"
+        (_, first), (_, second) = sorted({server.connect() for _ in range(2)})
+        os.kill(first, signal.SIGSTOP)
+        with ExitStack() as stack:
+            clients = [stack.enter_context(socket.create_connection(server.address, SOON)) for _ in range(4)]
+            os.kill(first, signal.SIGKILL)
+            answers = [int(client.recv(100).split()[1]) for client in clients]
+        assert answers.count(second) >= 2
+        assert first not in answers
+
+
+def test_workers_that_cannot_start_end_the_server_with_their_code_and_reason() -> None:
+    with supervised("broken") as server:
+        assert server.says() == "failed 2 no luck"
+        assert server.says() == "ended"
+        assert server.errors() == ""
+
+
+def test_workers_that_can_start_no_more_end_it_after_some_attempts() -> None:
+    with supervised("fragile") as server:
+        assert server.says() == "up"
+        os.kill(server.connect()[1], signal.SIGKILL)
+        assert server.says() == "failed 2 no luck"
+        assert server.says() == "ended"
+        assert server.errors().count("no luck: another takes its place") in (3, 4)
+
+
+def test_a_worker_that_does_not_end_is_killed() -> None:
+    with supervised("stubborn") as server:
+        assert server.says() == "up"
+        server.process.send_signal(signal.SIGTERM)
+        assert server.says() == "ended"
+        assert server.errors().count("does not end: it is killed") == 2

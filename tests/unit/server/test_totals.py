@@ -1,0 +1,88 @@
+"""The counts of several workers as one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from gai_fast.metrics import StreamMetrics
+from gai_fast.server import totals
+from gai_fast.server.metrics import PrometheusSink
+
+MODELS = ("m",)
+
+
+def counted(streams: int, **gauges: dict[str, float]) -> PrometheusSink:
+    """The counts of a worker that has had some streams."""
+    sink = PrometheusSink(MODELS, {name: values.copy for name, values in gauges.items()})
+    for number in range(streams):
+        metrics = StreamMetrics(
+            duration=0.5 + number,
+            outcome="finished",
+            provider="openai",
+            model="m",
+            time_to_first_token=0.02,
+            gaps=tuple([1] * 2),
+            gap_sum=0.1,
+            usage={"input_tokens": 3, "output_tokens": 4},
+            deltas=5,
+            events=7,
+            bytes_in=11,
+            bytes_out=13,
+        )
+        sink.stream_ended(metrics)
+        sink.request_ended("/api/v1/stream", 200, metrics, "")
+    return sink
+
+
+def sent(sink: PrometheusSink) -> Any:
+    """What arrives of a worker's counts at another process."""
+    return msgspec.msgpack.decode(msgspec.msgpack.encode(totals.dump(sink)))
+
+
+def exposed(sink: PrometheusSink) -> list[str]:
+    """The lines of a scrape, in any order: workers meet models in different orders."""
+    return sorted(sink.expose()[0].decode().splitlines())
+
+
+def test_the_sum_of_workers_reads_as_if_one_had_done_it_all() -> None:
+    total = totals.total([sent(counted(2)), sent(counted(0)), sent(counted(2))], MODELS)
+    alone = counted(2)
+    for metrics in (0, 1):
+        figures = StreamMetrics(
+            duration=0.5 + metrics,
+            outcome="finished",
+            provider="openai",
+            model="m",
+            time_to_first_token=0.02,
+            gaps=tuple([1] * 2),
+            gap_sum=0.1,
+            usage={"input_tokens": 3, "output_tokens": 4},
+            deltas=5,
+            events=7,
+            bytes_in=11,
+            bytes_out=13,
+        )
+        alone.stream_ended(figures)
+        alone.request_ended("/api/v1/stream", 200, figures, "")
+    assert exposed(total) == exposed(alone)
+
+
+def test_gauges_are_added_and_of_breakers_the_worst_is_told() -> None:
+    one = counted(0, active_streams={"sse": 2, "json": 1}, breaker_state={"up": 2})
+    other = counted(0, active_streams={"sse": 3}, breaker_state={"up": 0, "down": 1})
+    text = totals.total([sent(one), sent(other)], MODELS).expose()[0].decode()
+    assert 'gai_fast_active_streams{transport="sse"} 5.0' in text
+    assert 'gai_fast_active_streams{transport="json"} 1.0' in text
+    assert 'gai_fast_breaker_state{upstream="up"} 2.0' in text
+    assert 'gai_fast_breaker_state{upstream="down"} 1.0' in text
+
+
+def test_of_workers_that_are_gone_the_counters_are_kept_and_not_what_they_held() -> None:
+    gone = totals.add([sent(counted(1, active_streams={"sse": 2}, limited={"streams": 4})), sent(counted(2))])
+    gone = totals.add([gone, sent(counted(0, limited={"streams": 1}))])
+    text = totals.total([gone, sent(counted(1, limited={"streams": 0}))], MODELS).expose()[0].decode()
+    assert "active_streams" not in text
+    assert 'gai_fast_limited_total{limit="streams"} 5.0' in text
+    assert 'outcome="finished",provider="openai",status="200"} 4.0' in text.replace('model="m",', "")

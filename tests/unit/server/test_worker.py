@@ -1,0 +1,190 @@
+"""The worker's end of its links: connections that are handed to it, and what the supervisor asks."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, cast
+
+import pytest
+import uvloop
+
+from gai_fast.errors import Error
+from gai_fast.server import worker
+from gai_fast.server.link import Link, pack, send_connection, send_last
+from gai_fast.server.worker import HandedListener, SupervisorLink
+
+SOON = 5.0
+
+
+class Room:
+    """Greets connections, as far as there is room."""
+
+    def __init__(self, room: int = 100) -> None:
+        self.room = room
+
+    def __call__(self) -> asyncio.Protocol:
+        self.room -= 1
+        return Greeting()
+
+
+class Greeting(asyncio.Protocol):
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        client = cast("asyncio.Transport", transport)
+        client.write(b"hello")
+        client.close()
+
+
+class Supervisor:
+    """The other ends."""
+
+    def __init__(self) -> None:
+        self.near, its = socket.socketpair()
+        self.channel, self.far = socket.socketpair()
+        for each in (self.near, self.channel, self.far):
+            each.setblocking(False)
+        self.its = its
+        self.link = Link(self.near)
+        self.heard: list[list[Any]] = []
+
+    async def hears(self, *message: Any) -> None:
+        """Waits for a message."""
+        async with asyncio.timeout(SOON):
+            while list(message) not in self.heard:
+                self.heard += self.link.receive()
+                await asyncio.sleep(0.001)
+
+    def hand_over(self) -> socket.socket:
+        """Hands a connection over; returns the client's end."""
+        client, accepted = socket.socketpair()
+        client.setblocking(False)
+        with accepted:
+            assert send_connection(self.channel, accepted)
+        return client
+
+
+@asynccontextmanager
+async def linked() -> AsyncIterator[tuple[Supervisor, SupervisorLink]]:
+    supervisor, link = Supervisor(), SupervisorLink()
+    await link.open(supervisor.its)
+    try:
+        yield supervisor, link
+    finally:
+        for each in (supervisor.link, supervisor.channel, supervisor.far):
+            each.close()
+        async with asyncio.timeout(SOON):
+            await link.stop.wait()
+
+
+async def idle(supervisor: Supervisor, listener: HandedListener, times: int) -> None:
+    """Waits until the worker has said so often that it is idle."""
+    async with asyncio.timeout(SOON):
+        while supervisor.heard != [["idle"]] * times:
+            assert not await listener.close_if_empty()
+            supervisor.heard += supervisor.link.receive()
+            await asyncio.sleep(0.001)
+    for _ in range(3):
+        assert not await listener.close_if_empty()
+
+
+async def closed(listener: HandedListener) -> None:
+    async with asyncio.timeout(SOON):
+        while True:
+            if await listener.close_if_empty():
+                return
+            await asyncio.sleep(0.001)
+
+
+async def said(client: socket.socket) -> bytes:
+    with client:
+        async with asyncio.timeout(SOON):
+            return await asyncio.get_running_loop().sock_recv(client, 100)
+
+
+@pytest.mark.parametrize("loop", [asyncio.new_event_loop, uvloop.new_event_loop])
+def test_connections_are_taken_until_the_last_and_idleness_is_told_once_for_each_time(loop: Any) -> None:
+    async def scenario() -> None:
+        async with linked() as (supervisor, link):
+            listener = HandedListener(supervisor.far, link)
+            await listener.start(Room())
+            assert await said(supervisor.hand_over()) == b"hello"
+            listener.begin_drain()
+            await idle(supervisor, listener, 1)
+            assert await said(supervisor.hand_over()) == b"hello"
+            await idle(supervisor, listener, 2)
+            client = supervisor.hand_over()
+            assert send_last(supervisor.channel)
+            assert await said(client) == b"hello", "it came before the last"
+            await closed(listener)
+            assert supervisor.far.fileno() == -1
+            listener.close()
+
+    with asyncio.Runner(loop_factory=loop) as runner:
+        runner.run(scenario())
+
+
+async def test_a_worker_without_room_leaves_connections_where_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with linked() as (supervisor, link):
+        room = Room(1)
+        listener = HandedListener(supervisor.far, link)
+        await listener.start(room)
+        first, second = supervisor.hand_over(), supervisor.hand_over()
+        assert await said(first) == b"hello"
+        assert room.room == 0
+        room.room = 1
+        assert await said(second) == b"hello"
+        listener.close()
+
+
+async def test_a_supervisor_that_is_gone_drains_the_worker(caplog: pytest.LogCaptureFixture) -> None:
+    async with linked() as (supervisor, link):
+        listener = HandedListener(supervisor.far, link)
+        await listener.start(Room())
+        supervisor.link.close()
+        supervisor.channel.close()
+        await link.stop.wait()
+        await closed(listener)
+    assert not link.hurry.is_set()
+    assert [record.getMessage() for record in caplog.records] == ["the supervisor is gone: this worker drains"]
+
+
+class Callbacks:
+    def __init__(self) -> None:
+        self.settings: list[bytes] = []
+
+    def counts(self) -> Any:
+        return {"a": 1}
+
+    def use(self, settings: bytes) -> None:
+        self.settings.append(settings)
+
+
+async def test_what_the_supervisor_asks_before_the_server_is_there_is_answered_then() -> None:
+    async with linked() as (supervisor, link):
+        supervisor.near.sendall(pack("settings", b"one") + pack("count", 7))
+        await asyncio.sleep(0.01)
+        callbacks = Callbacks()
+        link.serve(callbacks)
+        supervisor.near.sendall(pack("settings", b"two") + pack("drain"))
+        await supervisor.hears("counts", 7, {"a": 1})
+        await link.stop.wait()
+        assert callbacks.settings == [b"one", b"two"]
+        assert not link.hurry.is_set()
+        supervisor.near.sendall(pack("hurry"))
+        async with asyncio.timeout(SOON):
+            await link.hurry.wait()
+
+
+async def test_the_counts_of_all_workers_come_or_the_question_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with linked() as (supervisor, link):
+        link.serve(Callbacks())
+        asked = asyncio.create_task(link.all_counts())
+        await supervisor.hears("sum", 1)
+        supervisor.near.sendall(pack("sum", 9, []) + pack("sum", 1, [{"a": 1}]))
+        assert await asked == [{"a": 1}]
+        monkeypatch.setattr(worker, "COUNTS_PATIENCE", 0.01)
+        with pytest.raises(Error, match="did not come in time") as failure:
+            await link.all_counts()
+        assert (failure.value.code, failure.value.reason) == ("overloaded", "workers")
