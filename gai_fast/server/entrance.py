@@ -15,6 +15,7 @@ from typing import NamedTuple, cast
 from gai_fast.limits import LIMITS
 from gai_fast.server.connections import OpenConnections
 from gai_fast.server.replies import Reply
+from gai_fast.settings import LimitSettings
 from gai_fast.timers import Timer, Timers
 
 _log = logging.getLogger("gai_fast.server")
@@ -44,8 +45,10 @@ def affordable(connections: int) -> Places:
     kept = files // LIMITS.files_kept
     served = max(1, files - kept)
     if served < connections:
-        told = "at most %d connections are accepted: the process may open %d files (ulimit -n)"
-        _log.info(told, served, files)
+        text = "at most %d connections are accepted: the process may open %d files (ulimit -n)"
+        # Nobody has asked for the default, which many systems do not afford.
+        level = logging.DEBUG if connections == LimitSettings().connections else logging.WARNING
+        _log.log(level, text, served, files)
     return Places(min(connections, served), max(1, min(LIMITS.refused_connections, kept // 2)))
 
 

@@ -15,6 +15,7 @@ from gai_fast.limits import LIMITS
 from gai_fast.server.connections import OpenConnections
 from gai_fast.server.entrance import Entrance, Places, RefusedConnection, affordable
 from gai_fast.server.replies import Reply, error_reply
+from gai_fast.settings import LimitSettings
 from gai_fast.timers import TimerWheel
 
 
@@ -122,10 +123,10 @@ async def test_a_refused_client_has_no_more_time_than_it_takes_to_ask() -> None:
 @pytest.mark.parametrize(
     ("files", "served", "refused"),
     [
-        (resource.RLIM_INFINITY, 40_000, 64),
+        (resource.RLIM_INFINITY, 30_000, 64),
         (200, 150, 25),
         (1024, 768, 64),
-        (1_000_000, 40_000, 64),
+        (1_000_000, 30_000, 64),
         (1, 1, 1),
     ],
 )
@@ -133,6 +134,14 @@ def test_clients_do_not_get_all_descriptors(
     files: int, served: int, refused: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(resource, "getrlimit", lambda _: (files, files))
-    with caplog.at_level(logging.INFO, "gai_fast.server"):
-        assert affordable(40_000) == (served, refused)
-    assert ("ulimit -n" in caplog.text) is (served < 40_000)
+    assert affordable(30_000) == (served, refused)
+    assert ("ulimit -n" in caplog.text) is (served < 30_000)
+
+
+def test_a_default_that_the_process_cannot_afford_is_no_news(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (1024, 1024))
+    with caplog.at_level(logging.INFO):
+        assert affordable(LimitSettings().connections).served == 768
+    assert not caplog.text
