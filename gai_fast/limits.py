@@ -400,6 +400,9 @@ class Limits:
     journal_batch: int = 4 * MIB
     """Bytes of one batch for the store."""
 
+    journal_changes: int = 512
+    """Streams of one batch for the store: gathering them takes 2 ms, in which no other stream goes on."""
+
     journal_stream: int = 256 * KIB
     """Bytes of one stream that wait for the store; of more the log is read when the store answers."""
 
@@ -456,6 +459,10 @@ class Limits:
 
     store_connections: int = 8
     """Requests to a store that are under way at a time; more wait for one of them."""
+
+    store_pipeline: int = 64
+    """Changes, or questions, that are sent to a server at a time: a millisecond of work, after which other streams go
+    on."""
 
     store_entries: int = 16
     """Records of one stream that are asked of a server at a time: 4 MiB, as long as no single piece is larger."""

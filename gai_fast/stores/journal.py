@@ -141,12 +141,13 @@ class Journal:
                 self._settle(taken, await self._write(changes))
 
     def _gather(self) -> tuple[list[_Copying], list[Change]]:
-        """Takes what is new of the logs that waited longest, about `limits.journal_batch` bytes of it."""
-        changes = [Change(stream_id, is_dropped=True) for stream_id in self._dropped]
-        self._dropped.clear()
+        """Takes what is new of the logs that waited longest: some hundred logs, some MiB."""
+        changes: list[Change] = []
+        while self._dropped and len(changes) < LIMITS.journal_changes:
+            changes.append(Change(self._dropped.popitem()[0], is_dropped=True))
         taken: list[_Copying] = []
         size = 0
-        while self._changed and size < LIMITS.journal_batch:
+        while self._changed and size < LIMITS.journal_batch and len(changes) < LIMITS.journal_changes:
             copying = next(iter(self._changed))
             del self._changed[copying]
             if not self._is_kept(copying):

@@ -48,6 +48,7 @@ from gai_fast.stores.backend import (
 URL: Final = "redis://127.0.0.1:6379/0"
 
 _Result = TypeVar("_Result")
+_Item = TypeVar("_Item")
 _Entry = tuple[bytes, Mapping[bytes, bytes]]
 
 _OLDEST: Final = (7, 0)
@@ -152,16 +153,20 @@ class RedisBackend(Backend):
             await _close(client)
 
     async def write(self, changes: Sequence[Change]) -> Collection[str]:
-        """Writes changes in one pipeline."""
-        commands = [(change.stream_id, command) for change in changes for command in _commands(change)]
-        replies = await self._pipeline(self._journal, [command for _, command in commands])
+        """Writes changes, some in each pipeline, and several pipelines side by side."""
         missing: set[str] = set()
-        for (stream_id, command), reply in zip(commands, replies, strict=True):
-            if isinstance(reply, Exception):
-                if _code(reply) != "THERE":  # written before, by a pipeline whose replies were lost
-                    raise self._error(reply)
-            elif reply is None and command[0] in _WITHOUT_COPY:
-                missing.add(stream_id)
+
+        async def write(some: Sequence[Change]) -> None:
+            commands = [(change.stream_id, command) for change in some for command in _commands(change)]
+            replies = await self._pipeline(self._journal, [command for _, command in commands])
+            for (stream_id, command), reply in zip(commands, replies, strict=True):
+                if isinstance(reply, Exception):
+                    if _code(reply) != "THERE":  # written before, by a pipeline whose replies were lost
+                        raise self._error(reply)
+                elif reply is None and command[0] in _WITHOUT_COPY:
+                    missing.add(stream_id)
+
+        await _in_parts(changes, write)
         return missing
 
     async def load(self, stream_id: str) -> Copy | None:
@@ -214,12 +219,20 @@ class RedisBackend(Backend):
         return await self._there(stream_ids, _head)
 
     async def _there(self, names: Collection[str], key: Callable[[str], str]) -> Collection[str]:
-        async with self._busy:
-            replies = await self._pipeline(self._others, [("EXISTS", key(name)) for name in names])
-        for reply in replies:
-            if isinstance(reply, Exception):
-                raise self._error(reply)
-        return {name for name, is_there in zip(names, replies, strict=True) if is_there}
+        """Returns those whose key is there."""
+        there: set[str] = set()
+
+        async def ask(some: Sequence[str]) -> None:
+            async with self._busy:
+                replies = await self._pipeline(self._others, [("EXISTS", key(name)) for name in some])
+            for name, reply in zip(some, replies, strict=True):
+                if isinstance(reply, Exception):
+                    raise self._error(reply)
+                if reply:
+                    there.add(name)
+
+        await _in_parts([*names], ask)
+        return there
 
     async def renew(self, worker: str) -> None:
         """Renews a lease."""
@@ -377,6 +390,21 @@ def _code(problem: Exception) -> str:
         word = _CODE.match(text)
         return word[0] if word else "ERR"
     return str(getattr(problem, "status_code", None) or "")
+
+
+async def _in_parts(items: Sequence[_Item], do: Callable[[Sequence[_Item]], Awaitable[None]]) -> None:
+    """Does something with all items, `limits.store_pipeline` of them at a time; the loop goes on in between.
+
+    Raises:
+        StoreError: One part failed; the others are done.
+    """
+    parts = []
+    for start in range(0, len(items), LIMITS.store_pipeline):
+        parts.append(asyncio.ensure_future(do(items[start : start + LIMITS.store_pipeline])))
+        await asyncio.sleep(0)
+    for outcome in await asyncio.gather(*parts, return_exceptions=True):
+        if outcome is not None:
+            raise outcome
 
 
 async def _close(client: Any) -> None:

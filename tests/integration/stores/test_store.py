@@ -171,8 +171,7 @@ OWNER = """
 async def main(backend, url):
     from gai_fast.settings import StoreSettings
     from gai_fast.stores import open_store
-    from gai_fast.stores._base import frames_after
-from gai_fast.timers import TimerWheel
+    from gai_fast.timers import TimerWheel
     store = open_store(StoreSettings(url), TimerWheel(asyncio.get_running_loop()), claim_ttl=60)
     await store.open()
     log = store.create(LogHeader("s", "caller", "m", "gai", "sse"))
