@@ -128,8 +128,16 @@ class Limits:
     and 30 ms. The time to match a text grows with it as well."""
 
     schema_parts: int = 1 * MIB
-    """Bytes of definitions that are compiled again for members of a JSON Schema that are checked alone, together. The
-    members beyond are checked with the whole answer."""
+    """Bytes of a JSON Schema, times the members of an answer that are checked alone: whatever a member refers to is
+    compiled again. The members beyond are checked with the whole answer."""
+
+    schema_paths: int = 512
+    """Subschemas of a JSON Schema that may be evaluated at one place of an answer, each as often as there are ways to
+    it: a union of 250 models fits. So many take some 15 µs, and a place takes a model as long as a token."""
+
+    schema_steps: int = 50_000
+    """Steps in which the cost of a JSON Schema is determined, in some 60 ms: ordinary schemas of the largest size take
+    20,000."""
 
     cached_schemas: int = 32
     """JSON Schemas that are kept compiled: a service has a dozen. Each takes 2 MiB at most."""

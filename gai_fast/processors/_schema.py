@@ -1,7 +1,8 @@
 """JSON Schema, by the library of the extra `schema`: loaded when first needed, and only where it is installed.
 
 Owns what of a schema can be checked before the document is whole. Schemas come from clients: no reference is fetched,
-patterns run in linear time, and the size of a schema and of its compiled patterns is bounded.
+patterns run in linear time, and the size of a schema, of its compiled patterns and of a check (`_schema_cost.py`) is
+bounded.
 """
 
 from __future__ import annotations
@@ -10,12 +11,16 @@ from functools import lru_cache
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any, Final
+from urllib.parse import quote
 
-from gai_fast._impl import encode_json, parse_exact
+from gai_fast._impl import parse_exact
 from gai_fast.errors import Error
 from gai_fast.limits import LIMITS
+from gai_fast.processors._schema_cost import CostlySchema, check_cost
 
 _LIBRARY: Final = "jsonschema_rs"
+_ROOT: Final = "schema:root"
+"""The URI by which validators of members refer to the whole schema."""
 
 
 def is_available() -> bool:
@@ -30,25 +35,27 @@ class Schema:
         text: Its JSON text.
 
     Raises:
-        ValueError: It is no JSON Schema, refers to another document, or has patterns with look-around, or more or
-            larger patterns than `limits.schema_patterns` and `limits.schema_pattern_memory` allow.
+        ValueError: It is no JSON Schema, refers to another document, has patterns with look-around, or more or larger
+            patterns than `limits.schema_patterns` and `limits.schema_pattern_memory` allow, or costs more than
+            `limits.schema_paths` allows (`CostlySchema`).
     """
 
     def __init__(self, text: str) -> None:
         schema = parse_exact(text)
-        count = _count_patterns(schema)
+        count, self._names_places = _survey(schema)
         if count > LIMITS.schema_patterns:
             raise ValueError(f"the JSON Schema has {count} patterns, more than {LIMITS.schema_patterns}")
+        check_cost(schema)
         self._pattern_memory = LIMITS.schema_pattern_memory // max(count, 1)
         self._whole = self._validator(schema)
         root = schema if isinstance(schema, dict) else {}
+        self._schema = root
         # Under an `$id`, references have another base, so members cannot be compiled alone.
         self._properties: Any = root.get("properties") if "$id" not in root else None
-        self._definitions = {key: root[key] for key in ("$schema", "$defs", "definitions") if key in root}
-        # Each member that refers to definitions compiles them again.
-        self._most_members = LIMITS.schema_parts // len(encode_json(self._definitions))
+        self._most_members = LIMITS.schema_parts // len(text)
         self._is_closed = root.get("additionalProperties") is False and "patternProperties" not in root
         self._members: dict[str, Any] = {}
+        self._registry: Any = None
         types = root.get("type")
         self.types: frozenset[str] | None = (
             None if types is None else frozenset([types] if type(types) is str else types)
@@ -57,7 +64,7 @@ class Schema:
 
     def problem(self, value: Any) -> str | None:
         """The place and keyword at which a whole document fails, without quoting it; `None` where it is valid."""
-        return _first_problem(self._whole, value, "$")
+        return self._first_problem(self._whole, value, "$")
 
     def member_problem(self, name: str, value: Any) -> str | None:
         """`problem` of one member of the outermost object, as soon as it is whole."""
@@ -68,53 +75,61 @@ class Schema:
         if name not in self._members:
             if len(self._members) == self._most_members:
                 return None
-            self._members[name] = self._compiled(self._properties[name])
-        return _first_problem(self._members[name], value, f"$.{name}")
+            self._members[name] = self._compiled(name)
+        return self._first_problem(self._members[name], value, f"$.{name}")
 
-    def _compiled(self, schema: Any) -> Any:
-        """A validator of a part, or `None` where the part cannot be checked alone."""
-        if not isinstance(schema, dict) or "$id" in schema:
-            return None
-        try:
-            return self._validator({**schema, **self._definitions})
-        except ValueError:  # it refers to another place in the schema
-            return None
+    def _compiled(self, name: str) -> Any:
+        """A validator of one member."""
+        step = quote(name.replace("~", "~0").replace("/", "~1"), safe="~")
+        member = {key: self._schema[key] for key in ("$schema",) if key in self._schema}
+        member["$ref"] = f"{_ROOT}#/properties/{step}"
+        if self._registry is None:
+            library: Any = import_module(_LIBRARY)
+            self._registry = library.Registry([(_ROOT, self._schema)])
+        return self._validator(member, registry=self._registry)
 
-    def _validator(self, schema: Any) -> Any:
+    def _validator(self, schema: Any, **options: Any) -> Any:
         library: Any = import_module(_LIBRARY)
         patterns = library.RegexOptions(size_limit=self._pattern_memory, dfa_size_limit=self._pattern_memory)
-        return library.validator_for(schema, offline=True, pattern_options=patterns)
+        return library.validator_for(schema, offline=True, pattern_options=patterns, **options)
+
+    def _first_problem(self, validator: Any, value: Any, root: str) -> str | None:
+        try:
+            if validator.is_valid(value):
+                return None
+            if self._names_places:
+                validator.validate(value)
+        except ValueError as raised:
+            error: Any = raised
+            if not hasattr(error, "instance_path"):  # a value that the library cannot take, as an infinite number
+                return f"{root} cannot be validated"
+            path = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in error.instance_path)
+            keyword = next((step for step in reversed(error.schema_path) if isinstance(step, str)), "schema")
+            return f"{root}{path} fails {keyword!r}"
+        return f"{root} is not valid"
 
 
-def _count_patterns(schema: Any) -> int:
-    """Counts the regular expressions of a schema; a property of the name `pattern` is none."""
+def _survey(schema: Any) -> tuple[int, bool]:
+    """Counts the regular expressions of a schema; a property of the name `pattern` is none.
+
+    Returns:
+        Their number, and whether the place of a fault can be named at little cost. The library does so by collecting
+        every fault in each branch of `anyOf` and `oneOf`, with a copy of the value: seconds and gigabytes.
+    """
     count = 0
+    names_places = True
     rest = [schema]
     while rest:
         value = rest.pop()
         if isinstance(value, dict):
             count += isinstance(value.get("pattern"), str)
+            names_places = names_places and "anyOf" not in value and "oneOf" not in value
             named = value.get("patternProperties")
             count += len(named) if isinstance(named, dict) else 0
             rest += value.values()
         elif isinstance(value, list):
             rest += value
-    return count
-
-
-def _first_problem(validator: Any, value: Any, root: str) -> str | None:
-    if validator is None:
-        return None
-    try:
-        validator.validate(value)  # ends at the first error, while `iter_errors` looks for all of them first
-    except ValueError as raised:
-        error: Any = raised
-        if not hasattr(error, "instance_path"):  # a value that the library cannot take, as an infinite number
-            return f"{root} cannot be validated"
-        path = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in error.instance_path)
-        keyword = next((step for step in reversed(error.schema_path) if isinstance(step, str)), "schema")
-        return f"{root}{path} fails {keyword!r}"
-    return None
+    return count, names_places
 
 
 @lru_cache(LIMITS.cached_schemas)
@@ -126,13 +141,15 @@ def compile_schema(text: bytes) -> Schema:
     """Compiles the schema of a request; one of up to `limits.cached_schema` bytes is compiled once and kept.
 
     Raises:
-        Error: `invalid_request`: it cannot be used, or has more than `limits.schema` bytes.
+        Error: `invalid_request`: it cannot be used, has more than `limits.schema` bytes, or costs too much.
     """
     if len(text) > LIMITS.schema:
         what = f"`response_format.schema` has {len(text)} bytes, and at most {LIMITS.schema} can be checked here"
         raise Error("invalid_request", f"{what} (limit schema): make it smaller", reason="schema")
     try:
         return _compiled(text) if len(text) <= LIMITS.cached_schema else Schema(text.decode())
+    except CostlySchema as problem:
+        raise Error("invalid_request", f"`response_format.schema`: {problem}", reason="schema") from None
     except ValueError:
         raise Error(
             "invalid_request",
