@@ -155,19 +155,17 @@ def frames_after(block: bytes, header: LogHeader, after: int) -> bytes:
     return block[edge:]
 
 
-def text_through(text: bytes, block: bytes) -> bytes:
-    """Returns the visible text of a stream up to the end of a block.
+def add_text(text: bytearray, block: bytes) -> None:
+    """Adds the visible text of a block to that of the stream before it.
 
     Args:
-        text: The text before the block, UTF-8.
+        text: The text before the block, UTF-8; becomes that up to the end of the block.
         block: Whole frames of the format `gai`, in either framing.
     """
-    added = [text]
     for line in block.split(b"\n"):
         if b'"text.delta"' in line or b'"stream.reset"' in line:
             event = orjson.loads(line.removeprefix(b"data: "))
             if event["type"] == "stream.reset":
-                added.clear()  # all of it is void
+                text.clear()  # all of it is void
             elif event["type"] == "text.delta" and not event.get("choice"):
-                added.append(event.get("text", "").encode())
-    return b"".join(added)
+                text += event.get("text", "").encode()

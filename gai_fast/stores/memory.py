@@ -21,7 +21,7 @@ from typing import Final
 from gai_fast.errors import Error
 from gai_fast.limits import LIMITS
 from gai_fast.settings import StoreSettings
-from gai_fast.stores._base import Backlog, Ending, LogGate, LogHeader, LogWatcher, frames_after, text_through
+from gai_fast.stores._base import Backlog, Ending, LogGate, LogHeader, LogWatcher, add_text, frames_after
 from gai_fast.timers import Timer, Timers
 
 URL: Final = "memory://"
@@ -76,7 +76,8 @@ class StreamLog:
         self._tail: list[bytes] = []  # small pieces since the last block
         self._gathered = 0  # what they cost
         self._lost = 0
-        self._text: bytes | None = b"" if header.format == "gai" and header.framing != "json" else None
+        has_text = header.format == "gai" and header.framing != "json"
+        self._text = bytearray() if has_text else None  # grows in place: a new object per block would cost its square
 
     @property
     def size(self) -> int:
@@ -169,7 +170,7 @@ class StreamLog:
         """
         self.last_seq = self._lost = last_seq
         before = 0 if self._text is None else len(self._text)
-        self._text = None if text is None else text.encode()
+        self._text = None if text is None else bytearray(text.encode())
         added = (0 if self._text is None else len(self._text)) - before
         self._kept += added
         self._memory.size += added
@@ -237,10 +238,10 @@ class StreamLog:
     def _drop(self, block: bytes, last_seq: int) -> None:
         self._lost = last_seq
         if self._text is not None:
-            text = text_through(self._text, block)
-            self._kept += len(text) - len(self._text)
-            self._text = text
-            if len(text) > self._memory.text_of_stream:
+            before = len(self._text)
+            add_text(self._text, block)
+            self._kept += len(self._text) - before
+            if len(self._text) > self._memory.text_of_stream:
                 self._forget_text()
 
     def _forget_text(self) -> None:

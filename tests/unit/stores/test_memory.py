@@ -448,6 +448,25 @@ def test_the_text_of_what_was_dropped_is_kept(make: Make) -> None:
     assert log.read(backlog.lost, ALL).text is None
 
 
+def test_the_text_is_not_copied_for_each_block_that_is_dropped(make: Make) -> None:
+    """The cost of a long stream grew with the square of its text."""
+    log = begin(make(max_stream_bytes=2 * MIB))
+    tracemalloc.start()
+    try:
+        for seq in range(1, 25_001):
+            told(log, seq, "w" * 30)
+        tracemalloc.reset_peak()
+        before, _ = tracemalloc.get_traced_memory()
+        for seq in range(25_001, 25_301):
+            told(log, seq, "w" * 30)
+        grown = tracemalloc.get_traced_memory()[1] - before
+    finally:
+        tracemalloc.stop()
+    text = log.read(0, 1).text
+    assert text is not None
+    assert grown < len(text) // 2
+
+
 def test_a_text_that_is_half_of_what_a_stream_may_have_is_not_kept(make: Make) -> None:
     log = begin(make(max_stream_bytes=64 * KIB))
     seq = 0
