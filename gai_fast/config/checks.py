@@ -15,6 +15,7 @@ from urllib.parse import SplitResult, urlsplit
 from gai_fast.addresses import address_of
 from gai_fast.errors import CLASSES
 from gai_fast.limits import LIMITS
+from gai_fast.net.http_request import Origin
 from gai_fast.net.pool import is_forbidden_address
 from gai_fast.providers import get_provider
 from gai_fast.settings import ANONYMOUS
@@ -120,6 +121,10 @@ def base_url(value: str) -> str:
     address = address_of(url.hostname)
     if address is not None and is_forbidden_address(str(address)):
         raise ValueError("must not be a link-local or metadata address")
+    try:
+        Origin.parse(value)  # what else a request would be refused for
+    except ValueError:
+        raise ValueError("must have a valid host, port and path") from None
     return value.rstrip("/")
 
 

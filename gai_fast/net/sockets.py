@@ -20,13 +20,22 @@ _EXHAUSTED: Final = (errno.EMFILE, errno.ENFILE)
 
 def no_descriptors(problem: OSError) -> Error | None:
     """The error of a process or a machine that can open nothing more; `None`: the problem is another one."""
-    if problem.errno not in _EXHAUSTED:
+    # A resolver that cannot open a file says that it does not know the name.
+    if problem.errno not in _EXHAUSTED and not (isinstance(problem, socket.gaierror) and _is_exhausted()):
         return None
     text = "the server has no file descriptor left: the operator should raise its limit (ulimit -n)"
     wait = LIMITS.overloaded_ms
     error = Error("overloaded", text, reason="descriptors", retry_after_ms=wait, phase="connect")
     error.__cause__ = problem
     return error
+
+
+def _is_exhausted() -> bool:
+    try:
+        socket.socket().close()
+    except OSError as problem:
+        return problem.errno in _EXHAUSTED
+    return False
 
 
 def descriptor_of(transport: asyncio.BaseTransport) -> int:

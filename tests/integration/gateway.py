@@ -472,6 +472,7 @@ class Net:
 LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
 TESTED_LOOPS = [os.environ["GAI_FAST_TEST_LOOP"]] if "GAI_FAST_TEST_LOOP" in os.environ else list(LOOPS)
 BOTH_LOOPS = pytest.mark.parametrize("factory", [LOOPS[name] for name in TESTED_LOOPS], ids=TESTED_LOOPS)
+ASYNCIO = pytest.mark.parametrize("factory", [asyncio.new_event_loop], ids=["asyncio"])
 UVLOOP = pytest.mark.parametrize("factory", [uvloop.new_event_loop], ids=["uvloop"])
 
 
@@ -483,6 +484,11 @@ def on_both_loops(scenario: Callable[..., Awaitable[None]]) -> Callable[..., Non
 def on_uvloop(scenario: Callable[..., Awaitable[None]]) -> Callable[..., None]:
     """A test of what is decided above the loop: one loop is enough."""
     return _test(scenario, UVLOOP)
+
+
+def on_asyncio(scenario: Callable[..., Awaitable[None]]) -> Callable[..., None]:
+    """A test that replaces what only asyncio's loop calls, such as `socket.getaddrinfo`."""
+    return _test(scenario, ASYNCIO)
 
 
 def _test(scenario: Callable[..., Awaitable[None]], loops: pytest.MarkDecorator) -> Callable[..., None]:

@@ -56,6 +56,8 @@ class TestUpstreamAddress:
             "http://exämple.com",
             "http://example.com/\\n",
             "http://[::1",
+            f"http://{'x' * 64}.example",
+            "http://exa_mple..com",
         ],
     )
     def test_what_must_not_be_asked_is_refused_without_repeating_it(self, folder: Folder, url: str) -> None:
