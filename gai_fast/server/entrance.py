@@ -81,6 +81,14 @@ class Entrance:
         self.timers = timers
         self.refused = OpenConnections()
 
+    def use(self, limits: LimitSettings) -> None:
+        """Lets in as many as these limits allow from now on; connections above them stay.
+
+        Args:
+            limits: `[limits]`.
+        """
+        self._places = affordable(limits.connections)
+
     def __call__(self) -> asyncio.Protocol:
         return self._protocols() if self._free > 0 else RefusedConnection(self)
 

@@ -447,6 +447,7 @@ class LaneConnection:
 
     def _refuse_late(self, part: str, reason: str) -> None:
         """Refuses a request of which not all has come, and reads no more."""
+        self._set_due(_CLOSING, self._loop.time() + LIMITS.lingering)  # rule 4, whatever the routes raise
         error = Error("timeout", f"the request's {part} did not arrive in time", reason=reason, status=408)
         request = self._reader.request if self._reader is not None else None
         if request is None:

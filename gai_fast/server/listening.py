@@ -403,6 +403,8 @@ class SocketListener:
 
     async def accept_waiting(self) -> None:
         """Accepts what waits; as `Listener.accept_waiting`."""
+        if self._coming:  # no server counts these yet
+            await asyncio.wait(tuple(self._coming))
         while (accepted := self._accept()) is not None:
             await adopt(accepted, self._protocols)
 

@@ -170,7 +170,7 @@ class Running:
         self.url = url
         self.connections = [each.connections for each in servers]
         self.service = service
-        self._refused = entrance.refused
+        self._entrance = entrance
         self._runner = runner
         self._servers = servers
         self._listener = listener
@@ -193,6 +193,7 @@ class Running:
             settings: With `[server]` and `[store]` as before.
         """
         self.service.use(settings)
+        self._entrance.use(settings.limits)
 
     async def drain(self, grace: float, hurry: asyncio.Event) -> None:
         """Waits until everybody has been answered; see `drain.drain`. `close` must follow."""
@@ -203,7 +204,7 @@ class Running:
         self._listener.close()
         until = asyncio.get_running_loop().time() + LIMITS.closing
         streams = self.engine.close()
-        others = [close_connections(each, until) for each in (*self.connections[:-1], self._refused)]
+        others = [close_connections(each, until) for each in (*self.connections[:-1], self._entrance.refused)]
         ended = await asyncio.gather(streams, *others, self._close_general(until), return_exceptions=True)
         for problem in ended:
             if problem is not None:

@@ -89,6 +89,15 @@ async def test_there_are_so_many_places_and_then_room_to_be_refused() -> None:
     assert not len(place.timers)
 
 
+async def test_another_limit_counts_from_the_next_connection_on() -> None:
+    place = Place()
+    place.serve(), place.serve()
+    place.entrance.use(LimitSettings(connections=3))
+    assert isinstance(place.entrance(), Served)
+    place.entrance.use(LimitSettings(connections=1))
+    assert isinstance(place.entrance(), RefusedConnection)
+
+
 async def test_a_refused_client_is_answered_when_it_has_asked_and_no_more_is_read() -> None:
     place = Place()
     place.serve(), place.serve()

@@ -761,6 +761,22 @@ def test_a_body_that_is_late_is_a_408_in_the_shape_of_its_route_with_its_request
     assert fixture.logged == [("/a", 408)]
 
 
+def test_a_bug_in_the_refusal_of_a_late_request_leaves_no_client_waiting() -> None:
+    fixture = Fixture()
+
+    def refusal(http: HTTPRequest, error: Error) -> Reply:
+        raise RuntimeError("a bug")
+
+    fixture.refusal = refusal  # type: ignore[method-assign]
+    fixture.feed(post(b"x", length=2))
+    with pytest.raises(RuntimeError):
+        fixture.loop.advance(BODY)
+    assert fixture.loop.armed
+    fixture.loop.advance(LIMITS.lingering)
+    assert fixture.transport.closed
+    fixture.lose()
+
+
 def test_a_body_may_take_any_time_as_long_as_it_comes() -> None:
     fixture = Fixture(max_body=10**7)
     fixture.feed(post(length=20 * BODY * LIMITS.body_rate + 1))

@@ -392,6 +392,41 @@ def test_a_draining_listener_accepts_what_waits_and_closes_when_nothing_does(
         runner.run(scenario())
 
 
+@pytest.mark.parametrize("loop", LOOPS)
+def test_a_connection_that_is_accepted_as_a_drain_begins_is_waited_for(loop: Any) -> None:
+    """It has no protocol yet, so no server counts it."""
+    made: list[asyncio.BaseTransport] = []
+    accepts = asyncio.Event()
+
+    class Noting(asyncio.Protocol):
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            made.append(transport)
+
+    class Asked(Open):
+        @property
+        def room(self) -> int:
+            accepts.set()
+            return 1
+
+        @room.setter
+        def room(self, room: int) -> None: ...
+
+    async def scenario() -> None:
+        (sock,) = listen(ServerSettings(port=0), WRITE)
+        listener = SocketListener([sock])
+        await listener.start(Asked(Noting))
+        with socket.create_connection(sock.getsockname()):
+            await accepts.wait()
+            listener.begin_drain()
+            await listener.accept_waiting()
+            assert len(made) == 1
+            made[0].close()
+            assert await listener.close_if_empty()
+
+    with asyncio.Runner(loop_factory=loop) as runner:
+        runner.run(scenario())
+
+
 async def test_a_successor_on_the_same_socket_gets_what_comes() -> None:
     sockets = listen(ServerSettings(port=0), WRITE)
     old = SocketListener([sockets[0].dup()])

@@ -22,7 +22,7 @@ from gai_fast.server.extension import ExtensionError
 from gai_fast.server.listening import CannotListen
 from gai_fast.server.routes import ROUTES
 from gai_fast.server.serving import Bound, serve, start
-from gai_fast.settings import ModelSettings, ServerSettings, Settings, UpstreamSettings
+from gai_fast.settings import LimitSettings, ModelSettings, ServerSettings, Settings, UpstreamSettings
 
 SOON = 5.0
 DEMO = UpstreamSettings("demo", "demo", "")
@@ -64,6 +64,28 @@ async def test_a_signal_while_it_starts_ends_it(monkeypatch: pytest.MonkeyPatch)
         await serve(SETTINGS, ready=pytest.fail, load_settings=pytest.fail)
     assert left == [SETTINGS]
     forget_signals()
+
+
+async def test_a_new_configuration_has_a_new_limit_of_connections() -> None:
+    running = await start(dataclasses.replace(SETTINGS, limits=LimitSettings(connections=1)))
+    address = running.url.removeprefix("http://").split(":")
+
+    async def status() -> bytes:
+        reader, writer = await asyncio.open_connection(*address)
+        writer.write(b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n")
+        first = await reader.readline()
+        left.append(writer)
+        return first.split()[1]
+
+    left: list[asyncio.StreamWriter] = []
+    try:
+        assert [await status(), await status()] == [b"200", b"503"]
+        running.use(dataclasses.replace(SETTINGS, limits=LimitSettings(connections=2)))
+        assert await status() == b"200"
+    finally:
+        for writer in left:
+            writer.close()
+        await running.close()
 
 
 async def test_a_hangup_reloads_the_configuration_for_requests_that_follow() -> None:
