@@ -88,6 +88,7 @@ COMPILED = (
     "server/replies",
     "server/request_reader",
     "server/routes",
+    "server/stream_response",
     "server/streams",
     "server/transport",
     "server/write_watch",

@@ -361,7 +361,7 @@ class GatewayStream:
         """Ends the stream: all events are ready."""
         self._finish()
 
-    def fail(self, error: Error) -> None:
+    def fail(self, error: Error, pieces: Sequence[Piece]) -> None:
         """Ends a stream that failed early; its error is an event if the relay could emit one."""
         if self._has_done:
             self._finish()

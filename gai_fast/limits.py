@@ -145,8 +145,11 @@ class Limits:
     cached_schema: int = 64 * KIB
     """Bytes of a JSON Schema that is kept compiled: one takes up to twenty times its text."""
 
-    reconnect_ms: int = 3000
-    """Milliseconds that a client waits before it reconnects to a resumable stream (`retry:`): Chrome's own default."""
+    reconnect_most: int = 3_600_000
+    """The longest `retry:` that may be configured, in milliseconds: an hour. A client that waits longer has left."""
+
+    client_buffer: int = 64 * MIB
+    """The largest `client_buffer`: a thousand slow clients that fill it would take all of a large machine's memory."""
 
     retry_digits: int = 32
     """Digits of an SSE `retry:`: a decimal of any length costs quadratic time, and no interval needs more."""
@@ -493,6 +496,11 @@ class Limits:
 
     store_sweep: int = 256
     """Rows past their time that are removed at a time: a transaction of some ms."""
+    log_headroom: int = 512 * KIB
+    """What one read of an upstream may add to a log: 256 KiB with uvloop, written in frames twice as long."""
+
+    follower_read: int = 64 * KIB
+    """Bytes that a follower which catches up reads of its log in one turn of the loop, which other streams share."""
 
     batch: int = 64 * KIB
     """Characters that a batch may hold: what a read of the socket brings."""

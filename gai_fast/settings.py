@@ -77,10 +77,18 @@ class StreamSettings(_Snapshot):
     delivered text, and continues it."""
     on_malformed: Literal["skip", "error"] = "skip"
     """Whether a chunk that cannot be read is left out with a warning, or ends the stream."""
+    retry: int = 3000
+    """Milliseconds that a client of a durable stream waits before it reconnects; Chrome's own default."""
     write_timeout: float = 30.0
     """The longest time in which a client reads nothing; then it is cut off."""
     client_buffer: int = 262144
-    """Unsent bytes of one client above which the upstream is no longer read."""
+    """Unsent bytes of one client above which it is slow: a plain stream's upstream is no longer read then."""
+    on_disconnect: Literal["auto", "cancel", "detach", "drain"] = "auto"
+    """What becomes of a stream whose last client has left. `cancel`: it ends. `detach`: it goes on for `detach_ttl`.
+    `drain`: it goes on to its end. `auto`: `detach` for durable streams, `cancel` for all others. `detach` and `drain`
+    make every stream durable."""
+    detach_ttl: float = 300.0
+    """How long a stream goes on that nobody follows."""
     on_unsupported: Literal["error", "drop"] = "error"
     """Whether a field that the upstream does not support refuses the request, or is left out and logged."""
 
@@ -182,7 +190,7 @@ def key_digest(key: str) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class StoreSettings(_Snapshot):
-    """`[store]`: the logs of resumable streams. Times in seconds, sizes in bytes."""
+    """`[store]`: the logs of durable streams. Times in seconds, sizes in bytes."""
 
     url: str = field(default="memory://", repr=False)  # it may hold a password
     ttl: float = 600.0
@@ -210,6 +218,8 @@ class LimitSettings(_Snapshot):
     streams: int = 20_000
     streams_per_caller: int = 1000
     connections: int = 40_000
+    drains: int = 1000
+    """Streams that may go on to their end though nobody follows them (`on_disconnect = "drain"`)."""
 
 
 @dataclass(frozen=True, slots=True)

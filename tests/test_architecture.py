@@ -52,9 +52,11 @@ CATCHES_ALL = {
     "server.lane",
     "server.application",
     "server.routes",
+    "server.durable",
     "net.callbacks",
     "relay",
     "net.session",
+    "net.follower",
     "net.engine",
     "net.upstream",
     "net.pool",
@@ -62,7 +64,8 @@ CATCHES_ALL = {
 }
 """The modules in which a bug ends, so that it harms no other: a handler's (the client gets a 500), a user callback's, a
 user module's while it is imported, and a stream's: a part's in the relay, the driving code's in the session, an
-adapter's that builds a request in the engine, and that of a connect, a write or a read in the exchange."""
+adapter's that builds a request in the engine, that of a connect, a write or a read in the exchange, one follower's in
+that follower, and that of the search for a log in the handlers of durable streams."""
 
 KINDS = ("providers", "formats", "processors")
 

@@ -213,7 +213,7 @@ def _supervise(settings: Settings, ready: Callable[[str], None], record: Path | 
     "--store",
     envvar="GAI_FAST_STORE",
     metavar="URL",
-    help="Where resumable streams are kept: memory://, sqlite:///FILE or redis://HOST.",
+    help="Where durable streams are kept: memory://, sqlite:///FILE or redis://HOST.",
 )
 @option(
     "--app",

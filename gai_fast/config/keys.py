@@ -108,6 +108,13 @@ STREAM: Final[Mapping[str, Key]] = {
         "What becomes of an answer whose upstream fails after its first content.", "error", "restart", "continue"
     ),
     "on_malformed": choice("What becomes of a chunk of the upstream that cannot be read.", "skip", "error"),
+    "on_disconnect": choice(
+        "What becomes of a stream whose last client has left.", "auto", "cancel", "detach", "drain"
+    ),
+    "detach_ttl": seconds("How long a stream goes on that nobody follows.", zero=True),
+    "retry": whole("Milliseconds until a client of a durable stream reconnects.", 0, LIMITS.reconnect_most),
+    "write_timeout": seconds("How long a client may take nothing before it is cut off."),
+    "client_buffer": whole("Unsent bytes of a client above which it counts as slow.", 0, LIMITS.client_buffer),
 }
 KEY: Final[Mapping[str, Key]] = {
     "name": text("The caller's name, in the log and for its streams.", checks.caller_name, f"^{checks.LABEL.pattern}$"),
@@ -177,7 +184,7 @@ MODEL: Final[Mapping[str, Key]] = {
 }
 _SYNC: Final = ("batched", "before_send")
 STORE: Final[Mapping[str, Key]] = {
-    "url": text("Where resumable streams are kept.", checks.store_url, secret=True),
+    "url": text("Where durable streams are kept.", checks.store_url, secret=True),
     "ttl": seconds("How long a stream is kept after its end.", zero=True),
     "max_bytes": whole("Bytes kept of all streams; those that ended first go first.", 65536),
     "max_stream_bytes": whole("Bytes kept of one stream; its oldest frames go first.", 4096),
@@ -190,6 +197,7 @@ LIMIT: Final[Mapping[str, Key]] = {
     "streams": whole("Streams at a time; more are refused (503).", 1),
     "streams_per_caller": whole("Streams of one caller at a time; more are refused (429).", 1),
     "connections": whole("Clients' connections at a time; more are refused (503).", 1),
+    "drains": whole("Streams that may go on to their end though nobody follows them (`on_disconnect` = drain).", 0),
 }
 PROCESSOR: Final[Mapping[str, Key]] = {
     "use": choice("Which one; the other keys of the table are its parameters.", *PROCESSORS),
@@ -217,7 +225,7 @@ REQUIRED: Final[Mapping[str, tuple[str, ...]]] = {
     "processor": ("use",),
 }
 
-_LATER_STREAM: Final = frozenset("retry on_disconnect detach_ttl write_timeout client_buffer compression".split())
+_LATER_STREAM: Final = frozenset(["compression"])
 LATER: Final[Mapping[str, frozenset[str]]] = {
     "": frozenset("key_defaults cache prices otel".split()),
     "server": frozenset("tls_cert tls_key log_format keep_alive forwarded_allow_ips proxy_protocol".split()),
@@ -225,7 +233,7 @@ LATER: Final[Mapping[str, frozenset[str]]] = {
     "stream": _LATER_STREAM,
     "store": frozenset(("limits_on_failure",)),
     "idempotency": frozenset(),
-    "limits": frozenset("memory_high_water drains".split()),
+    "limits": frozenset(["memory_high_water"]),
     "upstream": frozenset("ca_file client_cert client_key proxy min_idle".split()),
     "model": _LATER_STREAM | frozenset("targets balance hedge_after price cache".split()),
     "processor": frozenset(),

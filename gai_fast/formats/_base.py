@@ -36,8 +36,8 @@ class StreamContext:
         clock: Milliseconds since the epoch.
         envelope: The choice of the client or the configuration; `None`: the framing's default.
         timestamps: `ts` on every event.
-        ids: Write `id:` lines: the stream is resumable.
-        retry_ms: Written inside the first frame of a resumable stream.
+        ids: Write `id:` lines: the stream is durable.
+        retry_ms: Written inside the first frame of a durable stream.
         usage: Whether usage is written in formats where clients must ask for it.
         metrics: Returns the measurements of the stream, as in `Result.metrics`.
     """

@@ -41,8 +41,13 @@ class Client(Protocol):
     def end(self, pieces: Sequence[Piece]) -> None:
         """Writes the last bytes, perhaps none, and the proper end of the response."""
 
-    def fail(self, error: Error) -> None:
-        """Answers with this error: the stream failed before `commit`."""
+    def fail(self, error: Error, pieces: Sequence[Piece]) -> None:
+        """Answers with this error: the stream failed before `commit`.
+
+        Args:
+            error: The reason.
+            pieces: The same as the end of a stream, for a client that keeps streams; none where that cannot be written.
+        """
 
     def abort(self, error: Error) -> None:
         """Cuts the response off, so that it does not look complete: the stream broke off without an event for that."""
@@ -70,6 +75,7 @@ class Delivery:
         counters: Counts what is written.
         loop: The loop.
         whole: The response is one JSON object: nothing is written before the end.
+        is_timed: The client waits for a head and for keep-alives.
 
     Attributes:
         output: Likewise; another one where a fallback answers in another dialect.
@@ -102,7 +108,8 @@ class Delivery:
         counters: StreamCounters,
         loop: asyncio.AbstractEventLoop,
         *,
-        whole: bool,
+        whole: bool = False,
+        is_timed: bool = True,
     ) -> None:
         self.output = output
         self.gathered = 0
@@ -115,8 +122,8 @@ class Delivery:
         self._whole = whole
         self._state = _HELD
         self._handle: asyncio.TimerHandle | None = None
-        self._commit_by = self.last_write + stream.commit_after
-        self._heartbeat = stream.heartbeat
+        self._commit_by = self.last_write + stream.commit_after if is_timed else math.inf
+        self._heartbeat = stream.heartbeat if is_timed else 0.0
 
     @property
     def is_committed(self) -> bool:
@@ -140,7 +147,7 @@ class Delivery:
             Whether bytes were written.
         """
         if self._state is _HELD:
-            self._commit()
+            self.commit()
         if not self._stream.flush_interval or self.gathered > self._stream.client_buffer:
             return self.send()
         if self._handle is None:
@@ -162,7 +169,8 @@ class Delivery:
         self._client.write(pieces)
         return True
 
-    def _commit(self) -> None:
+    def commit(self) -> None:
+        """Begins the response: its head goes out with the next bytes."""
         self._state = _COMMITTED
         self.last_write = self._loop.time()
         self._client.commit()
@@ -181,7 +189,7 @@ class Delivery:
         if self._whole:
             return
         if self._state is _HELD and now >= self._commit_by:
-            self._commit()
+            self.commit()
             self._client.flush()
         elif self._heartbeat and now >= self.last_write + self._heartbeat:
             self.last_write = now
@@ -213,7 +221,7 @@ class Delivery:
         """
         state, self._state = self._state, _ENDED
         if state is _HELD and error is not None and (self._whole or not delivered):
-            self._client.fail(error)
+            self._client.fail(error, pieces)
             return
         if state is _HELD:
             self._client.commit()
@@ -227,6 +235,6 @@ class Delivery:
         """
         state, self._state = self._state, _ENDED
         if state is _HELD:
-            self._client.fail(error)
+            self._client.fail(error, ())
         else:
             self._client.abort(error)

@@ -22,7 +22,9 @@ from gai_fast.metrics import MetricsSink, Outcome, StreamMetrics
 from gai_fast.net.attempts import OpenExchange, Translate
 from gai_fast.net.callbacks import tell_sinks
 from gai_fast.net.delivery import Client
+from gai_fast.net.follower import Follower
 from gai_fast.net.pool import UpstreamPool, close_all
+from gai_fast.net.publication import Publication
 from gai_fast.net.recording import RecordedExchange, secrets_of
 from gai_fast.net.replay import ReplayExchange, load_recording
 from gai_fast.net.retry import Breaker, RetryPolicy
@@ -30,11 +32,12 @@ from gai_fast.net.session import Session
 from gai_fast.net.sockets import no_descriptors
 from gai_fast.net.spec import Clock, StreamSpec
 from gai_fast.net.upstream import Receiver
+from gai_fast.net.view import View
 from gai_fast.processors import Chain, StreamInfo, describe, make_chain, read_processor
 from gai_fast.providers import API, Adapter, Target, UpstreamRequest, get_provider
 from gai_fast.request import Request
-from gai_fast.settings import Settings, UpstreamSettings
-from gai_fast.stores import LoggedOutput, open_store
+from gai_fast.settings import Settings, StreamSettings, UpstreamSettings
+from gai_fast.stores import LogHeader, StreamLog, open_store
 from gai_fast.timers import TimerWheel
 from gai_fast.upstream_errors import for_client
 
@@ -80,13 +83,14 @@ class Engine:
         """Asked before a stream starts, where the server has limits."""
         self.timers = TimerWheel(loop)
         self.store = open_store(settings.store, self.timers, claim_ttl=settings.idempotency.ttl)
-        """The logs of resumable streams."""
+        """The logs of durable streams."""
         self._loop = loop
         self._pools: dict[_PoolKey, UpstreamPool] = {}
         self._pool_of: dict[str, tuple[UpstreamSettings, UpstreamPool]] = {}  # by upstream: the last one asked for
         self._breakers: dict[str, Breaker] = {}
         self._silent_until: dict[str, float] = {}  # by upstream: the time of the next warning
-        self._kept: dict[str, LoggedOutput] = {}
+        self._publications: dict[str, Publication] = {}
+        self._drains = 0
         self.policy = RetryPolicy()
         """Decides on failed attempts of all streams."""
         self._processors = [read_processor(entry) for entry in settings.processors]
@@ -175,28 +179,76 @@ class Engine:
         Raises:
             Error: The request cannot be made of this upstream; nothing was sent.
         """
-        output = spec.output
-        kept: LoggedOutput | None = None
-        if spec.log_header is not None:
-            output = kept = LoggedOutput(cast("StreamEncoder", output), self.store.create(spec.log_header), clock)
         caller = spec.caller
         try:
             of_caller = self.callers.get(caller, 0)
             if self.guards is not None:
                 self.guards.check(len(self.streams), of_caller)
-            session = Session(self, spec, output, client, stream_id=stream_id, clock=clock, loop=self._loop)
+            session = Session(self, spec, client, stream_id=stream_id, clock=clock, loop=self._loop)
             self.streams[stream_id] = session
             self.active[spec.transport] = self.active.get(spec.transport, 0) + 1
             self.callers[caller] = of_caller + 1
-            if kept is not None:
-                self._kept[stream_id] = kept
         except Error as error:
             self._refused(spec, stream_id, error)
             raise
-        finally:
-            if kept is not None and stream_id not in self.streams:
-                kept.close()
         return session
+
+    # -- durable streams --
+
+    def publish(self, spec: StreamSpec, clock: Clock) -> Publication:
+        """Starts a durable stream, which nobody follows yet.
+
+        Args:
+            spec: The first attempt; it has a log header, and its output is an encoder.
+            clock: As for `start`.
+
+        Raises:
+            Error: As `start`; or there is no room for another log.
+        """
+        header = cast("LogHeader", spec.log_header)
+        stream_id = header.stream_id
+        log = self.store.create(header)
+        publication = Publication(self, log, cast("StreamEncoder", spec.output), spec.model.stream, clock)
+        try:
+            self._publications[stream_id] = publication
+            publication.begin(self.start(spec, publication, stream_id, clock))
+        except Error as error:
+            publication.refused(error)
+            raise
+        finally:
+            if stream_id not in self.streams:
+                self._publications.pop(stream_id, None)
+        return publication
+
+    def follow(
+        self, log: StreamLog, client: Client, view: View, after: int, stream: StreamSettings, *, is_first: bool = False
+    ) -> Follower:
+        """Makes a follower of a durable stream; its response must be given it before `begin` is called.
+
+        Args:
+            log: The stream's log.
+            client: The follower's response.
+            view: What it is sent.
+            after: The number of the last event that the client has.
+            stream: The settings of the response.
+            is_first: The client has started the stream.
+        """
+        publication = self._publications.get(log.header.stream_id)
+        return Follower(
+            log, client, view, after, stream, publication, is_first=is_first, timers=self.timers, loop=self._loop
+        )
+
+    def may_drain(self) -> bool:
+        """Whether one more stream may go on without a follower until its end; if so, it is counted."""
+        may = self._drains < self.settings.limits.drains
+        self._drains += may
+        return may
+
+    def drained(self) -> None:
+        """One of them has ended, or is followed again."""
+        self._drains -= 1
+
+    # -- one stream --
 
     def cancel(self, stream_id: str) -> None:
         """Cancels a stream that runs."""
@@ -316,13 +368,11 @@ class Engine:
         logger.error("stream %s failed: a bug of the gateway", session.stream_id, exc_info=fault)
 
     def ended(self, session: Session, outcome: Outcome) -> None:
-        """Ends the log of a stream that has ended for its client, and hands out its figures."""
+        """Forgets a stream that has ended for its client, and hands out its figures."""
         if self.streams.pop(session.stream_id, None) is not None:
             self.active[session.transport] -= 1
             self.callers[session.caller] -= 1
-        kept = self._kept.pop(session.stream_id, None)
-        if kept is not None:
-            kept.close()
+        self._publications.pop(session.stream_id, None)
         session.metrics = session.measured(outcome)
         tell_sinks(self.sinks, session.metrics)
 

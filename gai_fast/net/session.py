@@ -20,6 +20,7 @@ from typing import Final, Protocol, cast
 
 from gai_fast._impl import FastPath
 from gai_fast.errors import Error
+from gai_fast.events import Event
 from gai_fast.limits import LIMITS
 from gai_fast.meter import StreamMeter
 from gai_fast.metrics import Outcome, StreamMetrics
@@ -54,7 +55,6 @@ class Session:
     Args:
         runner: The engine.
         spec: The first attempt.
-        output: The spec's output, or one that also keeps its bytes.
         client: The client's response.
         stream_id: The stream's id.
         clock: Shared with the output.
@@ -74,7 +74,6 @@ class Session:
         self,
         runner: EngineCallbacks,
         spec: StreamSpec,
-        output: Output,
         client: Client,
         *,
         stream_id: str,
@@ -99,7 +98,15 @@ class Session:
         self._timer: Timer | None = None
         self._tick_handle: asyncio.TimerHandle | None = None
         self._again_handle: asyncio.TimerHandle | None = None
-        self._delivery = Delivery(client, output, self._stream, self._meter.counters, loop, whole=spec.hold)
+        self._delivery = Delivery(
+            client,
+            spec.output,
+            self._stream,
+            self._meter.counters,
+            loop,
+            whole=spec.hold,
+            is_timed=spec.log_header is None,
+        )
         self.attempts = Attempts(runner, spec, stream_id, self._meter, loop)
         adapter, translate = self.attempts.first(self)
         is_made = False
@@ -131,6 +138,11 @@ class Session:
     def spec(self) -> StreamSpec:
         """The attempt under way, or the last one."""
         return self.attempts.spec
+
+    @property
+    def last_event(self) -> Event:
+        """The `finish` or `error`, once there is one."""
+        return self.relay.end
 
     @property
     def caller(self) -> str:

@@ -68,7 +68,7 @@ class StreamSpec:
         other: Makes the same spec for another model, where more than the model differs then; it is also given this spec
             where events of an answer have been written.
         caller: The name of the key that the stream belongs to.
-        log_header: Describes the stream to its log; its output is an encoder then. `None`: the stream is not logged.
+        log_header: Describes the stream to its log; its output is an encoder then. `None`: the stream is not durable.
         chain: The stream's processors, from `Engine.chain`; it lives through every attempt.
         request_id: For the metrics, as the next three.
         trace_id: The 32 hex digits of `traceparent`, where there is one.

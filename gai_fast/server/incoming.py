@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
+from gai_fast._impl import encode_json
 from gai_fast.errors import Error
 from gai_fast.formats import Format
 from gai_fast.server.admission import Admitted, check_json
-from gai_fast.server.replies import Headers, Reply, error_reply
+from gai_fast.server.replies import Headers, Reply, error_reply, json_headers
 from gai_fast.server.request_reader import HTTPRequest
 
 
@@ -81,6 +83,15 @@ class Incoming:
         body = self.format.error_body(error, self.request_id)
         self.http.refused = self.path, error.code
         return error_reply(error, self.request_id, body, [*self.cors, *headers], close=close)
+
+    def json_reply(self, value: Any, *, status: int = 200) -> Reply:
+        """A JSON response that is no stream.
+
+        Args:
+            value: Has a JSON form.
+            status: The HTTP status.
+        """
+        return Reply(status, encode_json(value), [*json_headers(self.request_id), *self.cors])
 
     def json_body(self) -> bytes:
         """The body of a POST.

@@ -237,7 +237,7 @@ GAUGES: Final = {
     "limited": ("limit", "Streams and connections that were refused."),
     "breaker_state": ("upstream", "0: closed, 1: probing with one request, 2: open."),
     "upstream_connections": ("upstream", "Open connections, idle ones included."),
-    "store_degraded": ("", "1: the store of resumable streams fails; 0: it works."),
+    "store_degraded": ("", "1: the store of durable streams fails; 0: it works."),
 }
 """The label and the description of each gauge; without a label it has one value."""
 COUNTED: Final = frozenset({"limited"})

@@ -77,21 +77,37 @@ def _framing(parameter: str | None, accept: str | None) -> Framing:
         return cast("Framing", parameter)
     if not accept:
         return "sse"
-    best: tuple[float, Framing] | None = None
-    for item in accept.split(","):
-        media, *parameters = (part.strip().lower() for part in item.split(";"))
-        framing = _RANGES.get(media)
-        quality = _quality(parameters)
-        if framing is not None and quality > 0 and (best is None or quality > best[0]):
-            best = quality, framing
-    if best is None:
+    preferred = _preferred(accept)
+    if preferred is None:
         raise Error(
             "invalid_request",
             "no acceptable media type; a stream is text/event-stream or application/x-ndjson",
             reason="not_acceptable",
             status=406,
         )
-    return best[1]
+    return _RANGES[preferred]
+
+
+def asks_for_state(query: Mapping[str, str], accept: str | None) -> bool:
+    """Whether a client that names a stream asks for its state, one JSON object, and not for the stream itself.
+
+    Args:
+        query: The query parameters.
+        accept: The `Accept` header, or `None`.
+    """
+    return bool(accept) and "framing" not in query and _preferred(accept or "") == "application/json"
+
+
+@lru_cache(LIMITS.known_values)
+def _preferred(accept: str) -> str | None:
+    """The first media range of the highest quality, of those that are known."""
+    best: tuple[float, str] | None = None
+    for item in accept.split(","):
+        media, *parameters = (part.strip().lower() for part in item.split(";"))
+        quality = _quality(parameters)
+        if media in _RANGES and quality > 0 and (best is None or quality > best[0]):
+            best = quality, media
+    return None if best is None else best[1]
 
 
 def _quality(parameters: list[str]) -> float:

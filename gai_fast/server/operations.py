@@ -17,7 +17,6 @@ from gai_fast.server.incoming import Incoming
 from gai_fast.server.metrics import PrometheusSink
 from gai_fast.server.replies import Reply, id_headers
 from gai_fast.server.scrape import Scrapes
-from gai_fast.server.streams import json_reply
 from gai_fast.settings import ModelSettings, Settings
 from gai_fast.stores import Store
 
@@ -61,14 +60,14 @@ class OperationRoutes:
 
     def healthz(self, incoming: Incoming) -> Reply:
         """`GET /healthz`: the process lives."""
-        return json_reply(incoming, {"status": "ok"})
+        return incoming.json_reply({"status": "ok"})
 
     def readyz(self, incoming: Incoming) -> Reply:
         """`GET /readyz`: the server accepts streams; 503 once it drains, so that load balancers turn to others."""
         if self.is_draining:
-            return json_reply(incoming, {"status": "draining"}, status=503)
+            return incoming.json_reply({"status": "draining"}, status=503)
         state = {"status": "ready", "upstreams": list(self._settings.upstreams), "durability": self._store.durability}
-        return json_reply(incoming, state)
+        return incoming.json_reply(state)
 
     def metrics(self, incoming: Incoming) -> None:
         """`GET /metrics`, for Prometheus; OpenMetrics where its `Accept` asks for that."""
@@ -82,8 +81,7 @@ class OperationRoutes:
 
     def version(self, incoming: Incoming) -> Reply:
         """`GET /version`: the release, the implementation, whether the fast lane is on."""
-        return json_reply(
-            incoming,
+        return incoming.json_reply(
             {
                 "version": __version__,
                 "implementation": IMPLEMENTATION,
@@ -97,11 +95,11 @@ class OperationRoutes:
         """`GET /v1/models`: the union of the objects that the OpenAI and the Anthropic SDK read."""
         data = [_model(model) for model in self._settings.models.values()]
         ends = {"first_id": data[0]["id"], "last_id": data[-1]["id"]} if data else {"first_id": None, "last_id": None}
-        return json_reply(incoming, {"object": "list", "data": data, "has_more": False, **ends})
+        return incoming.json_reply({"object": "list", "data": data, "has_more": False, **ends})
 
     def model(self, incoming: Incoming) -> Reply:
         """`GET /v1/models/{id}`."""
-        return json_reply(incoming, _model(self._settings.chosen(unquote(incoming.tail))))
+        return incoming.json_reply(_model(self._settings.chosen(unquote(incoming.tail))))
 
     def playground(self, incoming: Incoming) -> Reply:
         """`GET /`: the page."""

@@ -10,7 +10,6 @@ from gai_fast.settings import StoreSettings
 from gai_fast.stores._base import Backlog, Claim, Ending, LogHeader, LogWatcher
 from gai_fast.stores.backend import StoreError
 from gai_fast.stores.memory import StreamLog
-from gai_fast.stores.output import LoggedOutput
 from gai_fast.stores.store import Durability, Store
 from gai_fast.timers import Timers
 
@@ -22,7 +21,6 @@ __all__ = [
     "Ending",
     "LogHeader",
     "LogWatcher",
-    "LoggedOutput",
     "Store",
     "StoreError",
     "StreamLog",

@@ -13,7 +13,7 @@ upstream; reads of the bytes only where frames end, their numbers and, of droppe
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal, NamedTuple, Protocol
 
 import orjson
@@ -155,6 +155,19 @@ def frames_after(block: bytes, header: LogHeader, after: int) -> bytes:
     return block[edge:]
 
 
+def data_lines(block: bytes) -> Iterator[bytes]:
+    """Returns the JSON of each event.
+
+    Args:
+        block: Whole frames of the format `gai`, in either framing.
+    """
+    for line in block.split(b"\n"):
+        if line.startswith(b"data: "):
+            yield line[6:]
+        elif line.startswith(b"{"):
+            yield line
+
+
 def add_text(text: bytearray, block: bytes) -> None:
     """Adds the visible text of a block to that of the stream before it.
 
@@ -162,9 +175,9 @@ def add_text(text: bytearray, block: bytes) -> None:
         text: The text before the block, UTF-8; becomes that up to the end of the block.
         block: Whole frames of the format `gai`, in either framing.
     """
-    for line in block.split(b"\n"):
-        if b'"text.delta"' in line or b'"stream.reset"' in line:
-            event = orjson.loads(line.removeprefix(b"data: "))
+    for data in data_lines(block):
+        if b'"text.delta"' in data or b'"stream.reset"' in data:
+            event = orjson.loads(data)
             if event["type"] == "stream.reset":
                 text.clear()  # all of it is void
             elif event["type"] == "text.delta" and not event.get("choice"):

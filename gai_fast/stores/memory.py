@@ -217,6 +217,21 @@ class StreamLog:
 
     # -- bounds --
 
+    def dropped_by(self, size: int) -> int:
+        """The number of the last event that is dropped when so many bytes more come; 0: none.
+
+        Args:
+            size: Bytes.
+        """
+        excess = self.size + size - self._memory.blocks_of_stream
+        for block, last in self._blocks:
+            if excess <= 0:
+                return 0
+            excess -= len(block) + LIMITS.log_block_cost
+            if excess <= 0:
+                return last
+        return self.last_seq if excess > 0 else 0
+
     def trim(self, limit: int) -> None:
         """Drops the oldest pieces until no more than `limit` bytes are in use, or none is left.
 
@@ -301,7 +316,7 @@ class LogMemory:
             Overloaded: The logs of the running streams, even if empty, would take half of `max_bytes`.
         """
         if (len(self._logs) - len(self._ended) + 1) * LIMITS.log_stream_cost > self.max_bytes // 2:
-            raise Error("overloaded", "there is no room for another resumable stream", reason="store")
+            raise Error("overloaded", "there is no room for another durable stream", reason="store")
         log = self._logs[header.stream_id] = StreamLog(self, header)
         self.size += log.size
         self.make_room()

@@ -40,7 +40,7 @@ CHAT = {"model": "m", "messages": MESSAGES}
 IGNORED = {"server", "date", "connection", "keep-alive", "x-request-id", "request-id", "x-gai-stream-id"}
 
 
-CHANGING = {"metrics", "created", "request_id", "id", "stream_id"}
+CHANGING = {"metrics", "created", "request_id", "id", "stream_id", "url"}
 """Members that differ from one answer to the next."""
 
 
@@ -234,7 +234,7 @@ BODIES: dict[str, tuple[str, Any, dict[str, str], int]] = {
     "an unknown expectation": ("/v1/chat/completions", CHAT, {"expect": "canary"}, 417),
     "a key for idempotency": ("/v1/chat/completions", CHAT, {"idempotency_key": "k"}, 400),
     "an odd query": ("/api/v1/stream?a=%ff", QUERY, {}, 400),
-    "streams": ("/api/v1/streams", QUERY, {}, 400),
+    "a stream for later": ("/api/v1/streams", QUERY, {}, 202),
 }
 
 
@@ -267,7 +267,7 @@ def test_a_caller_needs_a_key_alike() -> None:
     async def scenario(found: dict[str, Site]) -> None:
         stream = {**QUERY, "model": "m"}
         for path, body in (("/v1/chat/completions", CHAT), ("/api/v1/stream", stream), ("/api/v1/streams", QUERY)):
-            whole = 400 if path == "/api/v1/streams" else 200  # not supported yet
+            whole = 202 if path == "/api/v1/streams" else 200
             for headers, status in (
                 ({"authorization": f"Bearer {ALICE}"}, whole),
                 ({"x_api_key": ALICE}, whole),
@@ -343,7 +343,9 @@ def test_an_event_source_is_answered_alike() -> None:
     async def scenario(found: dict[str, Site]) -> None:
         for path, headers, status in (
             ("/api/v1/stream?q=hi&model=m", {}, 200),
-            ("/api/v1/stream?q=hi&model=m", {"last_event_id": "x.3"}, 204),
+            ("/api/v1/stream?q=hi&model=m", {"last_event_id": f"{'x' * 22}.3"}, 404),
+            ("/api/v1/stream?q=hi&model=m", {"last_event_id": "x.3"}, 400),
+            (f"/api/v1/streams/{'x' * 22}", {}, 404),
             ("/api/v1/stream?q=hi&model=m", {"sec_fetch_site": "cross-site"}, 403),
             ("/api/v1/stream?q=hi&model=m", {"origin": "http://evil.example"}, 403),
             ("/api/v1/stream", {}, 400),

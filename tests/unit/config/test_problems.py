@@ -98,7 +98,7 @@ class TestMistakes:
 
     def test_all_mistakes_are_told_at_once(self, folder: Folder) -> None:
         told = folder.problems(
-            "[server]\nprot = 1\nport = -1\n[stream]\nretry = 1\n[foo]\n", {"GAI_FAST_SERVER__X": "1"}
+            "[server]\nprot = 1\nport = -1\n[stream]\ncompression = 1\n[foo]\n", {"GAI_FAST_SERVER__X": "1"}
         )
         assert [line.partition(": ")[0] for line in told] == [
             "gai-fast.toml:2",

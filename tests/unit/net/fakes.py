@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from gai_fast.errors import Error
@@ -130,7 +130,7 @@ class FakeClient:
     def end(self, pieces: list[bytes]) -> None:
         self.calls.append(("end", b"".join(pieces)))
 
-    def fail(self, error: Error) -> None:
+    def fail(self, error: Error, pieces: Sequence[bytes]) -> None:
         self.calls.append(error)
 
     def abort(self, error: Error) -> None:

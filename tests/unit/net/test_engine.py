@@ -19,10 +19,11 @@ from gai_fast.net import engine as module
 from gai_fast.net.engine import Engine
 from gai_fast.net.session import Session
 from gai_fast.net.spec import Clock, StreamSpec
+from gai_fast.net.view import Form, view_of
 from gai_fast.providers import API, Adapter, Target, get_provider
 from gai_fast.reading import parse_request
 from gai_fast.request import Request
-from gai_fast.settings import ModelSettings, Secret, Settings, StreamSettings, UpstreamSettings
+from gai_fast.settings import LimitSettings, ModelSettings, Secret, Settings, StreamSettings, UpstreamSettings
 from gai_fast.stores import LogHeader
 from tests.unit.net.fakes import FakeClient, FakeExchange, FakeOutput
 from tests.waiting import until
@@ -207,15 +208,26 @@ def resumable(stream_id: str = "s1") -> StreamSpec:
     return dataclasses.replace(what, output=encoder)
 
 
-async def test_a_call_with_a_log_header_is_kept_and_what_is_kept_is_what_was_sent(engine: Engine) -> None:
-    session, client = start(engine, resumable())
+def publish(engine: Engine, what: StreamSpec) -> tuple[Session, FakeClient]:
+    """A durable stream that a client follows from its beginning."""
+    publication = engine.publish(what, Clock(now_ms))
+    log, client = publication.log, FakeClient()
+    view = view_of(log.header, Form(get_format("gai"), "sse"), 0, now_ms)
+    follower = engine.follow(log, client, view, 0, StreamSettings(), is_first=True)
+    follower.begin()
+    return engine.streams[log.header.stream_id], client
+
+
+async def test_a_durable_stream_is_kept_and_what_is_kept_is_what_was_sent(engine: Engine) -> None:
+    session, client = publish(engine, resumable())
     session.head_received(200, SSE)
     session.body_received(b'data: {"choices":[{"index":0,"delta":{"content":"a"}}]}\n\n')
     log = await engine.store.find("s1")
     assert log is not None
     assert log.ending is None
     session.body_received(b'data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\ndata: [DONE]\n\n')
-    _, first, (_, last) = client.calls
+    _, first, last, end = client.calls
+    assert end == ("end", b"")
     assert b"".join(log.read(0, 1 << 30).pieces) == first + last
     assert log.ending is not None
     assert (log.ending.state, log.ending.finish_reason) == ("finished", "stop")
@@ -236,10 +248,32 @@ async def test_the_log_of_a_stream_whose_request_cannot_be_sent_has_ended(
 
     monkeypatch.setattr(FakePool, "open", refuse)
     with pytest.raises(Internal, match="build the request"):
-        start(engine, resumable())
+        engine.publish(resumable(), Clock(now_ms))
     log = await engine.store.find("s1")
     assert log is not None
     assert log.ending is not None
+    assert log.ending.state == "failed"
+    assert engine._publications == {}
+    await engine.close()
+
+
+async def test_drains_are_counted(engine: Engine) -> None:
+    engine.settings = Settings(limits=LimitSettings(drains=2))
+    assert [engine.may_drain() for _ in range(3)] == [True, True, False]
+    engine.drained()
+    assert engine.may_drain()
+
+
+async def test_a_stream_that_has_ended_is_followed_without_its_publication(engine: Engine) -> None:
+    session, _ = publish(engine, resumable())
+    log = engine.store.find_here("s1")
+    assert log is not None
+    session.cancel()
+    assert engine._publications == {}
+    client = FakeClient()
+    view = view_of(log.header, Form(get_format("gai"), "sse"), 0, now_ms)
+    engine.follow(log, client, view, 0, StreamSettings()).begin()
+    assert client.calls[-1] == ("end", b"")
     await engine.close()
 
 

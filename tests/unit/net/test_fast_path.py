@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gai_fast._impl import IMPLEMENTATION, FastPath, LendingTransport, ReadBatch
+from gai_fast._impl import IMPLEMENTATION, FastPath, LendingTransport, Piece, ReadBatch
 from gai_fast.errors import Error
 from gai_fast.formats import StreamContext, get_format
 from gai_fast.limits import LIMITS
@@ -95,7 +95,7 @@ class Leg(ResponseWriter):
     def commit(self) -> None:
         self.start(CLIENT_HEAD, HTTP_CHUNKS)
 
-    def fail(self, error: Error) -> None:
+    def fail(self, error: Error, pieces: Sequence[Piece]) -> None:
         self.failure = error
 
     def abort(self, error: Error) -> None:
@@ -255,7 +255,6 @@ class Stream:
         self.session = Session(
             self,  # type: ignore[arg-type]  # what is used of the engine
             spec,
-            encoder,
             self.leg,
             stream_id="strm_1",
             clock=clock,

@@ -100,7 +100,6 @@ class Fixture:
         self.session = Session(
             self.runner,  # type: ignore[arg-type]  # what is used of it
             self.spec,
-            self.output,
             self.client,
             stream_id="s1",
             clock=Clock(lambda: int(self.time.now * 1000)),

@@ -44,3 +44,11 @@ def test_there_is_one_id_for_headers_bodies_and_the_log() -> None:
     asked.request_id = "from-the-body"
     assert request.request_id == "from-the-body"
     assert dict(asked.refusal(Error("not_found", "no")).headers)["x-request-id"] == "from-the-body"
+
+
+def test_a_json_reply_carries_ids_and_cors() -> None:
+    asked = incoming(http("GET", "/"), cors_origins=("https://a.example",))
+    reply = asked.json_reply({"a": "é"}, status=202)
+    assert (reply.status, reply.body) == (202, '{"a":"é"}'.encode())
+    assert ("vary", "Origin") in reply.headers
+    assert ("request-id", "req-1") in reply.headers

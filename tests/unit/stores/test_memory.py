@@ -252,7 +252,7 @@ async def test_no_stream_begins_where_the_empty_logs_alone_would_fill_half(make:
     store = make(max_bytes=MIB)
     most = MIB // 2 // LIMITS.log_stream_cost
     logs = [begin(store, f"s{number}") for number in range(most)]
-    with pytest.raises(Error, match="no room for another resumable stream") as refused:
+    with pytest.raises(Error, match="no room for another durable stream") as refused:
         begin(store, "one more")
     assert (refused.value.code, refused.value.reason) == ("overloaded", "store")
     assert store.find("one more") is None

@@ -1,0 +1,287 @@
+"""One client of a durable stream: its position in the log, its response, and its pace.
+
+Owns when a follower reads the log and when it is done. `view.py` decides what it is sent, `delivery.py` when its head
+is committed and when it needs a keep-alive, `publication.py` what its leaving means for the stream.
+
+1. A follower that keeps up is given each piece as it is logged. One whose client is slow holds no bytes, only its
+   position: it reads the log from there when the client has caught up, a part in each turn of the loop.
+2. What is no longer in the log is told (`stream.gap`), or the response ends with an error that says so.
+3. The response ends properly after the end of the stream. Where the writer of the log is gone without an end, it ends
+   with an `error` and `done` that are this follower's own.
+4. What a part of ours raises here ends this follower alone, and its client is answered or cut off.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+from time import perf_counter
+from typing import Any, Final
+
+from gai_fast.errors import Error
+from gai_fast.events import done
+from gai_fast.limits import LIMITS
+from gai_fast.meter import StreamMeter
+from gai_fast.metrics import StreamMetrics
+from gai_fast.net.delivery import Client, Delivery
+from gai_fast.net.publication import Publication
+from gai_fast.net.view import View
+from gai_fast.settings import StreamSettings
+from gai_fast.stores import StreamLog
+from gai_fast.stores._base import frames_after
+from gai_fast.timers import Timer, Timers
+
+_log: Final = logging.getLogger("gai_fast.follower")
+
+
+class Follower:
+    """A client of a durable stream; a `LogWatcher`, and what the client's response calls. Made by `Engine.follow`.
+
+    Args:
+        log: The stream's log.
+        client: The client's response.
+        view: What it is sent.
+        after: The number of the last event that the client has.
+        stream: The settings of the response.
+        publication: The stream, where it runs in this process.
+        is_first: The client has started the stream.
+        timers: The loop's timers.
+        loop: The loop.
+    """
+
+    __slots__ = (
+        "_after",
+        "_delivery",
+        "_is_ahead",
+        "_is_behind",
+        "_is_first",
+        "_is_over",
+        "_log",
+        "_loop",
+        "_metrics",
+        "_publication",
+        "_read_handle",
+        "_timer",
+        "_timers",
+        "_view",
+    )
+
+    def __init__(
+        self,
+        log: StreamLog,
+        client: Client,
+        view: View,
+        after: int,
+        stream: StreamSettings,
+        publication: Publication | None,
+        *,
+        is_first: bool,
+        timers: Timers,
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        self._log = log
+        self._view = view
+        self._after = after
+        self._publication = publication
+        self._is_first = is_first
+        self._metrics: StreamMetrics | None = None
+        self._timers = timers
+        self._loop = loop
+        self._delivery = Delivery(client, view, stream, StreamMeter(perf_counter()).counters, loop)
+        self._is_ahead = log.last_seq < view.position
+        self._is_behind = False  # the log has pieces that were not taken
+        self._is_over = False
+        self._read_handle: asyncio.Handle | None = None
+        self._timer: Timer | None = None
+
+    def begin(self) -> None:
+        """Sends what the log has, and follows it; the client's response must know its follower by now."""
+        try:
+            if self._publication is not None:
+                self._publication.joined(self, is_first=self._is_first)
+            self._log.watch(self)
+            self._arm()
+            if self._log.last_seq > self._view.position or self._log.is_over:
+                self._is_behind = True
+                self._read_on()
+        except Exception as problem:  # noqa: BLE001  # rule 4
+            self._break_off(problem)
+
+    # -- LogWatcher --
+
+    def advanced(self, piece: bytes, last_seq: int) -> None:
+        """Passes the next piece on, or leaves it in the log."""
+        if self._is_behind or self._is_over:
+            return
+        if self._delivery.is_paused:
+            self._is_behind = True
+            return
+        try:
+            view = self._view
+            if last_seq > view.position:
+                if self._is_ahead:  # the client has a part of the piece, perhaps
+                    self._is_ahead = False
+                    piece = frames_after(piece, self._log.header, view.position)
+                view.position = last_seq
+                view.feed(piece)
+                self._send()
+        except Exception as problem:  # noqa: BLE001  # rule 4
+            self._break_off(problem)
+
+    def ended(self) -> None:
+        """Ends the response, unless the log has more to be read first."""
+        if self._is_behind or self._is_over:
+            return
+        try:
+            self._finish()
+        except Exception as problem:  # noqa: BLE001  # rule 4
+            self._break_off(problem)
+
+    # -- the publication --
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether the client takes its bytes too slowly."""
+        return self._delivery.is_paused
+
+    @property
+    def position(self) -> int:
+        """The number of the last event that has been handed to the client's connection."""
+        return self._view.position
+
+    def fail(self, error: Error) -> None:
+        """Answers with the stream's early failure, if the head has not gone out; else its event follows."""
+        if not self._is_over and not self._delivery.is_committed:
+            self._leave()
+            self._delivery.cut(error)
+
+    # -- the client's response --
+
+    @property
+    def metrics(self) -> StreamMetrics | None:
+        """The figures of the stream, for the request that started it, once its response has ended."""
+        return self._metrics
+
+    def measured(self) -> StreamMetrics:
+        """As `Session.measured`; a stream that is followed has no whole answer to put them in."""
+        return StreamMetrics(duration=0.0)
+
+    def client_lost(self) -> None:
+        """The client is gone."""
+        self._leave()
+
+    def pause(self) -> None:
+        """The client is slow."""
+        self._delivery.is_paused = True
+        if self._publication is not None:
+            self._publication.balance()
+
+    def resume(self) -> None:
+        """The client has caught up."""
+        self._delivery.is_paused = False
+        if self._is_over:
+            return
+        if self._is_behind and self._read_handle is None:
+            self._read_more()
+        if self._publication is not None:
+            self._publication.balance()
+
+    # -- the log --
+
+    def _read_more(self) -> None:
+        self._read_handle = None
+        if self._is_over or self._delivery.is_paused:
+            return
+        try:
+            self._read_on()
+        except Exception as problem:  # noqa: BLE001  # rule 4
+            self._break_off(problem)
+
+    def _read_on(self) -> None:
+        """Sends the next part of the log, and whatever follows in later turns."""
+        log, view = self._log, self._view
+        backlog = log.read(view.position, LIMITS.follower_read)
+        if backlog.lost and not view.go_on_after(backlog.lost, backlog.text):
+            self._end_with(Error("not_found", "the log no longer has what this client has missed", reason="gap"))
+            return
+        for piece in backlog.pieces:
+            view.feed(piece)
+        view.position = backlog.last_seq
+        if backlog.pieces or backlog.lost:
+            self._send()
+        if view.position < log.last_seq:
+            if not self._delivery.is_paused:
+                self._read_handle = self._loop.call_soon(self._read_more)
+            return
+        self._is_behind = False
+        if log.is_over:
+            self._finish()
+
+    def _send(self) -> None:
+        delivery = self._delivery
+        if not delivery.is_committed:
+            delivery.commit()
+        delivery.send()
+
+    # -- time --
+
+    def _arm(self) -> None:
+        due = self._delivery.due()
+        if due < math.inf and not self._is_over:
+            self._timer = self._timers.schedule(due, self._look)
+
+    def _look(self) -> None:
+        self._timer = None
+        try:
+            self._delivery.look(self._loop.time())
+            self._arm()
+        except Exception as problem:  # noqa: BLE001  # rule 4
+            self._break_off(problem)
+
+    # -- the end --
+
+    def _finish(self) -> None:
+        """Ends the response as the stream has ended."""
+        log = self._log
+        if log.last_seq < self._after:
+            text = "the log has not reached the event that this client has seen"
+            self._end_with(Error("network", text, reason="log_behind"), self._after + 1)
+        elif log.broken is not None:
+            self._end_with(log.broken)
+        else:
+            self._leave()
+            self._delivery.end(self._delivery.take_last(), None, delivered=True)
+
+    def _end_with(self, error: Error, seq: int | None = None) -> None:
+        """Ends the response with an error of its own: rules 2 and 3."""
+        last: Any = {"type": "error", "seq": seq or self._log.last_seq + 1, "error": error.payload()}
+        self._view.event(last)
+        self._view.event(done(False))
+        self._leave()
+        self._delivery.end(self._delivery.take_last(), None, delivered=True)
+
+    def _break_off(self, problem: Exception) -> None:
+        """Ends a follower because of a bug: rule 4."""
+        _log.error("a follower of stream %s failed: a bug of the gateway", self._log.header.stream_id, exc_info=problem)
+        self._leave()
+        self._delivery.cut(Error("internal", "the gateway failed while it handled this answer"))
+
+    def _leave(self) -> None:
+        """Follows no more; idempotent."""
+        if self._is_over:
+            return
+        self._is_over = True
+        self._log.unwatch(self)
+        self._delivery.stop()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._read_handle is not None:
+            self._read_handle.cancel()
+            self._read_handle = None
+        publication, self._publication = self._publication, None
+        if publication is not None:
+            if self._is_first:
+                self._metrics = publication.metrics()
+            publication.left(self)

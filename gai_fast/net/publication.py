@@ -1,0 +1,307 @@
+"""A durable stream: its session writes into a log, and goes on without a client as long as it may.
+
+Owns three decisions: what becomes of a stream that nobody follows (`on_disconnect`), when its upstream is paused for
+slow followers, and how its end is logged. Knows no connection: to the session it is a `Client`, and its followers read
+the log (`follower.py`).
+
+1. The log holds everything, an early failure too. The follower that started the stream is told of that one apart, so
+   that its response has the true status.
+2. The upstream is paused only while every follower is paused and going on would drop what one of them has not been
+   sent. Nobody pauses it where nobody follows.
+3. When the last follower leaves: `cancel` ends the stream at once, `detach` after `detach_ttl`, `drain` not at all, but
+   for as many streams as `[limits] drains`. A stream that was started without a follower has `detach_ttl` to get one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Final, Literal, Protocol
+
+from gai_fast._impl import LendingTransport, Piece
+from gai_fast.errors import Error
+from gai_fast.events import Event
+from gai_fast.limits import LIMITS
+from gai_fast.metrics import Outcome, StreamMetrics
+from gai_fast.settings import StreamSettings
+from gai_fast.stores import Ending, StreamLog
+from gai_fast.timers import Timer, Timers
+
+Way = Literal["cancel", "detach", "drain"]
+_WAYS: Final[dict[str, Way]] = {"auto": "detach", "cancel": "cancel", "detach": "detach", "drain": "drain"}
+"""What `on_disconnect` means for a durable stream."""
+
+
+class Generation(Protocol):
+    """The part of `Session` that a publication uses."""
+
+    @property
+    def metrics(self) -> StreamMetrics | None:
+        """The figures of the stream, once it has ended."""
+
+    @property
+    def last_event(self) -> Event:
+        """The `finish` or `error`, once there is one."""
+
+    def measured(self, outcome: Outcome = ...) -> StreamMetrics:
+        """The figures so far."""
+
+    def pause(self) -> None:
+        """Stops reading the upstream."""
+
+    def resume(self) -> None:
+        """Goes on reading."""
+
+    def cancel(self) -> None:
+        """Ends the stream on request."""
+
+
+class Numbered(Protocol):
+    """The part of an encoder that a publication uses."""
+
+    @property
+    def seq(self) -> int:
+        """The number of the last event."""
+
+
+class Follows(Protocol):
+    """The part of a follower that a publication uses."""
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether its client takes its bytes too slowly."""
+
+    @property
+    def position(self) -> int:
+        """The number of the last event that its client has been sent."""
+
+    def fail(self, error: Error) -> None:
+        """The stream has failed before its first event."""
+
+
+class PublicationRunner(Protocol):
+    """The part of the engine that a publication uses."""
+
+    @property
+    def timers(self) -> Timers:
+        """The loop's timers."""
+
+    def may_drain(self) -> bool:
+        """Whether one more stream may go on without a follower until its end; if so, it is counted."""
+
+    def drained(self) -> None:
+        """One of them has ended, or is followed again."""
+
+
+class Publication:
+    """The client of a durable stream's session.
+
+    Args:
+        runner: The engine.
+        log: The stream's log.
+        encoder: Numbers the stream's events.
+        stream: The stream's settings.
+        now_ms: Milliseconds since the epoch.
+
+    Attributes:
+        log: The stream's log.
+    """
+
+    __slots__ = (
+        "_encoder",
+        "_first",
+        "_followers",
+        "_is_draining",
+        "_is_held_back",
+        "_metrics",
+        "_now_ms",
+        "_runner",
+        "_session",
+        "_stream",
+        "_timer",
+        "log",
+    )
+
+    def __init__(
+        self,
+        runner: PublicationRunner,
+        log: StreamLog,
+        encoder: Numbered,
+        stream: StreamSettings,
+        now_ms: Callable[[], int],
+    ) -> None:
+        self.log = log
+        self._runner = runner
+        self._encoder = encoder
+        self._stream = stream
+        self._now_ms = now_ms
+        self._session: Generation | None = None
+        self._metrics: StreamMetrics | None = None
+        self._first: Follows | None = None
+        self._followers: dict[Follows, None] = {}
+        self._timer: Timer | None = None
+        self._is_draining = False
+        self._is_held_back = False
+
+    def begin(self, session: Generation) -> None:
+        """The session has been started; it may have ended already."""
+        if not self.log.is_over:
+            self._session = session
+
+    def refused(self, error: Error) -> None:
+        """The session could not be started."""
+        self.log.end(Ending("failed", error=error.payload()))
+
+    def metrics(self) -> StreamMetrics | None:
+        """The figures of the stream for a follower that leaves now; `None`: it never began."""
+        session = self._session
+        if session is None:
+            return self._metrics
+        return session.measured("disconnected") if session.metrics is None else session.metrics
+
+    # -- Client --
+
+    @property
+    def direct(self) -> LendingTransport | None:
+        """No transport: every byte is logged."""
+        return None
+
+    def commit(self) -> None:
+        """Does nothing: followers have heads."""
+
+    def flush(self) -> None:
+        """Does nothing, as `commit`."""
+
+    def write(self, pieces: Sequence[Piece]) -> None:
+        """Logs the bytes of one turn."""
+        self.log.append(b"".join(pieces), self._encoder.seq, self._now_ms())
+        self._balance()
+
+    def end(self, pieces: Sequence[Piece]) -> None:
+        """Logs the last bytes and the end."""
+        self._log_end(pieces)
+
+    def fail(self, error: Error, pieces: Sequence[Piece]) -> None:
+        """Logs an early failure; the first follower answers with it instead."""
+        if self._first is not None:
+            self._first.fail(error)
+        if pieces:
+            self._log_end(pieces)
+        else:
+            self.abort(error)
+
+    def abort(self, error: Error) -> None:
+        """Ends the log of a stream whose frames cannot tell how it ended: each follower is told `error`."""
+        self._leave()
+        self.log.break_off(error)
+
+    def _log_end(self, pieces: Sequence[Piece]) -> None:
+        last = b"".join(pieces)
+        if last:
+            self.log.append(last, self._encoder.seq, self._now_ms())
+        event: Event = {} if self._session is None else self._session.last_event
+        self._leave()
+        self.log.end(ending_of(event))
+
+    def _leave(self) -> None:
+        """Lets go of the session, which has ended."""
+        session, self._session = self._session, None
+        if session is not None:
+            self._metrics = session.metrics
+        self._stop_waiting()
+
+    # -- followers --
+
+    def joined(self, follower: Follows, *, is_first: bool = False) -> None:
+        """A follower has come.
+
+        Args:
+            follower: Calls `left`, and `balance` when it is paused or resumed.
+            is_first: It has started the stream.
+        """
+        self._followers[follower] = None
+        if is_first:
+            self._first = follower
+        self._stop_waiting()
+        self._balance()
+
+    def left(self, follower: Follows) -> None:
+        """A follower has gone, or its response has ended."""
+        self._followers.pop(follower, None)
+        if self._first is follower:
+            self._first = None
+        if self._followers or self._session is None:
+            self._balance()
+            return
+        way = _WAYS[self._stream.on_disconnect]
+        if way == "cancel":
+            self.cancel()
+        else:
+            self._balance()
+            self.await_follower()
+
+    def balance(self) -> None:
+        """A follower is paused, has been sent more, or has caught up."""
+        if self._is_held_back or self._followers:
+            self._balance()
+
+    def cancel(self) -> None:
+        """Ends the stream with `finish {cancelled}`, which is logged; nothing where it has ended."""
+        self._timer = None
+        if self._session is not None:
+            self._session.cancel()
+
+    def await_follower(self) -> None:
+        """Bounds the life of a stream that nobody follows: rule 3."""
+        self._stop_waiting()
+        if self._session is None:
+            return
+        if self._stream.on_disconnect == "drain":
+            self._is_draining = self._runner.may_drain()
+            if not self._is_draining:
+                self.cancel()
+            return
+        timers = self._runner.timers
+        self._timer = timers.schedule(timers.clock() + self._stream.detach_ttl, self.cancel)
+
+    def _stop_waiting(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._is_draining:
+            self._is_draining = False
+            self._runner.drained()
+
+    def _balance(self) -> None:
+        """Pauses or resumes the upstream: rule 2."""
+        session = self._session
+        if session is None:
+            return
+        if self._must_hold_back() != self._is_held_back:
+            self._is_held_back = not self._is_held_back
+            if self._is_held_back:
+                session.pause()
+            else:
+                session.resume()
+
+    def _must_hold_back(self) -> bool:
+        if not self._followers:
+            return False
+        slowest = self.log.last_seq
+        for follower in self._followers:
+            if not follower.is_paused:
+                return False
+            slowest = min(slowest, follower.position)
+        return self.log.dropped_by(LIMITS.log_headroom) > slowest
+
+
+def ending_of(event: Event) -> Ending:
+    """How a stream ended, by its last event before `done`.
+
+    Args:
+        event: Its `finish` or `error`; empty where it had none.
+    """
+    if "error" in event:
+        return Ending("failed", usage=event.get("usage"), error=event["error"])
+    reason = event.get("finish_reason")
+    state: Literal["finished", "cancelled"] = "finished" if reason not in (None, "cancelled") else "cancelled"
+    return Ending(state, reason, event.get("usage"))

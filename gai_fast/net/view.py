@@ -1,0 +1,279 @@
+"""A log as one follower is sent it: the log's own frames, or the same events in another form.
+
+Owns which forms a log can be sent in, and the events that a follower gets although the log does not have them: a gap,
+the end of a stream whose writer is gone. Sans-IO: it turns pieces of a log into bytes for one client.
+
+1. The log's own form is sent as it is: followers share the bytes.
+2. Another form is written by an encoder of its own, which is fed from the beginning of the log, so that it knows what
+   came before; what the client has is left out.
+3. What is missing is told: by `stream.gap` where the form is `gai`; elsewhere the follower must end with an error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from typing import Any, Final, Literal, NamedTuple, Protocol
+
+import msgspec
+
+from gai_fast._impl import Piece, parse_exact
+from gai_fast.errors import Error
+from gai_fast.events import ENVELOPE_KEYS, Event, JSONText
+from gai_fast.formats import Format, Framing, StreamContext, get_format
+from gai_fast.stores import LogHeader
+from gai_fast.stores._base import data_lines
+
+Clock = Callable[[], int]
+NATIVE: Final = "gai"
+
+
+class Form(NamedTuple):
+    """How a client is sent a stream.
+
+    Args:
+        format: The wire format.
+        framing: `sse` or `ndjson`.
+        envelope: `compact` or `full`; `None`: the framing's own.
+        retry_ms: Milliseconds until the client reconnects, for the first frame; a log's own frames tell it already.
+    """
+
+    format: Format
+    framing: Framing
+    envelope: Literal["compact", "full"] | None = None
+    retry_ms: int | None = None
+
+    @property
+    def is_compact(self) -> bool:
+        """Whether only the first event has an envelope."""
+        return (self.envelope or ("compact" if self.framing == "sse" else "full")) == "compact"
+
+    def is_of(self, header: LogHeader) -> bool:
+        """Whether a log is written so."""
+        if self.format.name != header.format or self.framing != header.framing:
+            return False
+        return header.format != NATIVE or self.is_compact == Form(self.format, self.framing, header.envelope).is_compact
+
+
+class View(Protocol):
+    """The output of one follower (`net.spec.Output`)."""
+
+    position: int
+    """The log is read from the event after this one."""
+
+    def feed(self, piece: bytes) -> None:
+        """Takes the next piece of the log: whole frames."""
+
+    def go_on_after(self, lost: int, text: str | None) -> bool:
+        """Goes on after events that the log no longer has.
+
+        Args:
+            lost: The number of the last of them.
+            text: The stream's text up to there, where the log has it.
+
+        Returns:
+            Whether the client can be told; otherwise nothing was written.
+        """
+
+    def event(self, event: Event) -> None:
+        """Writes an event that the log does not have; it gets no `id:` line."""
+
+    def heartbeat(self) -> None:
+        """Writes a keep-alive."""
+
+    def take_pieces(self) -> Sequence[Piece]:
+        """Returns the bytes since the last call."""
+
+
+def view_of(header: LogHeader, form: Form, after: int, clock: Clock) -> View:
+    """How a follower is sent a log.
+
+    Args:
+        header: The log's.
+        form: What the client asks for.
+        after: The number of the last event that the client has.
+        clock: Milliseconds since the epoch.
+
+    Raises:
+        InvalidRequest: The log cannot be sent so (406).
+    """
+    if form.is_of(header):
+        if after and not header.is_numbered:
+            text = f"frames of format {header.format!r} in {header.framing} have no ids: only all of them can be had"
+            raise Error("invalid_request", text, reason="not_acceptable", status=406)
+        return OwnFrames(header, form, after, clock)
+    if header.format != NATIVE or header.framing == "json":
+        text = f"this stream is kept in format {header.format!r} as {header.framing}, and in no other form"
+        raise Error("invalid_request", text, reason="not_acceptable", status=406)
+    return Reencoded(header, form, after, clock)
+
+
+class OwnFrames:
+    """The frames of the log as they are."""
+
+    __slots__ = ("_clock", "_form", "_header", "_out", "position")
+
+    def __init__(self, header: LogHeader, form: Form, after: int, clock: Clock) -> None:
+        self.position = after
+        self._header = header
+        self._form = form
+        self._clock = clock
+        self._out: list[Piece] = []
+
+    def feed(self, piece: bytes) -> None:
+        """Takes the next piece of the log."""
+        self._out.append(piece)
+
+    def go_on_after(self, lost: int, text: str | None) -> bool:
+        """Goes on after events that the log no longer has."""
+        if self._header.format != NATIVE:
+            return False
+        self._out.append(written(self._header, self._form, self._clock, gap(self.position, lost, text), ids=True))
+        return True
+
+    def event(self, event: Event) -> None:
+        """Writes an event that the log does not have."""
+        self._out.append(written(self._header, self._form, self._clock, event))
+
+    def heartbeat(self) -> None:
+        """Writes a keep-alive."""
+        self._out.append(keep_alive(self._form.format.name, self._form.framing))
+
+    def take_pieces(self) -> Sequence[Piece]:
+        """Returns the bytes since the last call."""
+        taken, self._out = self._out, []
+        return taken
+
+
+class Reencoded:
+    """The events of a log in format `gai`, written in another form."""
+
+    __slots__ = ("_after", "_clock", "_encoder", "_form", "_header", "_is_compact", "_out", "_seq", "position")
+
+    def __init__(self, header: LogHeader, form: Form, after: int, clock: Clock) -> None:
+        self.position = 0
+        self._after = after
+        self._is_compact = form.is_compact
+        self._header = header
+        self._form = form
+        self._clock = clock
+        self._out: list[Piece] = []
+        self._seq = 0
+        context = _context(header, form, clock, ids=True)
+        context.retry_ms = None if after else form.retry_ms
+        self._encoder = form.format.encoder(form.framing, context)
+
+    def feed(self, piece: bytes) -> None:
+        """Takes the next piece of the log."""
+        for data in data_lines(piece):
+            event = read_event(data)
+            self._seq = seq = event.get("seq", self._seq)
+            if seq > 1 and self._is_compact:
+                for key in ENVELOPE_KEYS:  # those of a log that has the full envelope
+                    event.pop(key, None)  # type: ignore[misc]  # a key of an event
+            self._encoder.event(event)
+            pieces = self._encoder.take_pieces()
+            if seq > self._after:
+                self._out += pieces
+
+    def go_on_after(self, lost: int, text: str | None) -> bool:
+        """Goes on after events that the log no longer has."""
+        is_gap = lost > self._after
+        if is_gap and self._form.format.name != NATIVE:
+            return False
+        if not self._seq:  # the encoder needs the beginning that the log has lost
+            self._encoder.event({"type": "start", "seq": lost, "model": self._header.model})
+            self._encoder.take_pieces()
+        if is_gap:
+            self._encoder.event(gap(max(self._after, self._seq), lost, text))
+            self._out += self._encoder.take_pieces()
+        self._seq = lost
+        return True
+
+    def event(self, event: Event) -> None:
+        """Writes an event that the log does not have."""
+        self._out.append(written(self._header, self._form, self._clock, event))
+
+    def heartbeat(self) -> None:
+        """Writes a keep-alive."""
+        self._out.append(keep_alive(self._form.format.name, self._form.framing))
+
+    def take_pieces(self) -> Sequence[Piece]:
+        """Returns the bytes since the last call."""
+        taken, self._out = self._out, []
+        return taken
+
+
+def gap(after: int, lost: int, text: str | None) -> Event:
+    """The event for what the log no longer has.
+
+    Args:
+        after: The number of the last event that the client has.
+        lost: The number of the last one that is missing.
+        text: The stream's text up to there; `None`: nobody has it.
+    """
+    event: Event = {"type": "stream.gap", "seq": lost, "from": after + 1, "to": lost}
+    if text:
+        event["text"] = text
+    return event
+
+
+def written(header: LogHeader, form: Form, clock: Clock, event: Event, *, ids: bool = False) -> bytes:
+    """One event of a stream that has begun, written by itself.
+
+    Args:
+        header: The log's.
+        form: The client's.
+        clock: Milliseconds since the epoch.
+        event: With its number; `done` has none.
+        ids: With an `id:` line, where the form has them.
+    """
+    encoder = form.format.encoder(form.framing, _context(header, form, clock, ids=ids))
+    if form.format.name == NATIVE and event.get("seq") != 1:  # the envelope stands on a stream's first event
+        encoder.event({"type": "start", "seq": 1})
+        encoder.take()
+    encoder.event(event)
+    return encoder.take()
+
+
+@lru_cache
+def keep_alive(name: str, framing: Framing) -> bytes:
+    """The keep-alive of a format between two frames."""
+    encoder = get_format(name).encoder(framing, StreamContext("", "", None, "", lambda: 0))
+    encoder.heartbeat()
+    return encoder.take()
+
+
+def _context(header: LogHeader, form: Form, clock: Clock, *, ids: bool) -> StreamContext:
+    return StreamContext(
+        header.stream_id,
+        header.request_id,
+        header.trace_id,
+        header.model,
+        clock,
+        "compact" if form.is_compact else "full",
+        ids=ids,
+    )
+
+
+class _ToolCall(msgspec.Struct):
+    input: msgspec.Raw = msgspec.Raw(b"{}")
+
+
+class _Call(msgspec.Struct):
+    tool_call: _ToolCall
+
+
+def read_event(data: bytes) -> Event:
+    """Reads an event that was written in format `gai`, as the relay would give it to an encoder.
+
+    Args:
+        data: Its JSON.
+    """
+    event: Any = parse_exact(data.decode())
+    if event["type"] == "tool.call":
+        call = event["tool_call"]
+        if not isinstance(call.get("input", ""), str):  # verbatim: `1.10` must not become `1.1`
+            raw = bytes(msgspec.json.decode(data, type=_Call).tool_call.input)
+            call["input"] = JSONText(raw.decode(), call["input"])
+    return event  # type: ignore[no-any-return]  # an event by its home

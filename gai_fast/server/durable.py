@@ -1,0 +1,280 @@
+"""The handlers of streams that run: follow, state, cancel.
+
+Owns how a client names a stream and its place in it, who may see it, and the answer where nothing is left to send.
+Knows nothing of what a stream says.
+
+1. A stream of another caller is unknown: the answer is the same, byte for byte.
+2. A log that is not in this process is looked for in a task. Its client is heard of all the while: one that leaves ends
+   the search.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+from collections.abc import Callable
+from typing import Any, Final, NamedTuple
+
+from gai_fast.clock import now_ms
+from gai_fast.errors import Error
+from gai_fast.limits import LIMITS
+from gai_fast.metrics import StreamMetrics
+from gai_fast.net.engine import Engine
+from gai_fast.net.session import Session
+from gai_fast.net.view import Form, view_of
+from gai_fast.server.incoming import Incoming
+from gai_fast.server.negotiation import asks_for_state, negotiate
+from gai_fast.server.replies import Reply, StreamHead, id_headers
+from gai_fast.server.stream_response import StreamResponse
+from gai_fast.settings import StreamSettings
+from gai_fast.stores import StreamLog
+
+_log: Final = logging.getLogger("gai_fast.server")
+
+_EVENT_ID: Final = re.compile(r"([A-Za-z0-9_-]{22,100})\.(0|[1-9][0-9]{0,14})")
+
+Answer = Callable[[StreamLog, StreamResponse | None], Reply | None]
+"""Answers a request about a stream; `None`: it is followed. The response is there where the log was looked for."""
+
+
+class Place(NamedTuple):
+    """A place in a stream, as `<stream id>.<number>` names it."""
+
+    stream_id: str
+    seq: int
+
+
+class DurableRoutes:
+    """Handlers over one engine."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._searches: set[_Search] = set()
+
+    # -- routes --
+
+    def follow(self, incoming: Incoming) -> Reply | None:
+        """`GET /api/v1/streams/{id}`: the stream from a place in it on, or its state."""
+        place = place_of(incoming)
+        if place is not None and place.stream_id != incoming.tail:
+            raise _bad_place("it is of another stream")
+        return self._follow(incoming, incoming.tail, 0 if place is None else place.seq)
+
+    def resume(self, incoming: Incoming) -> Reply | None:
+        """`GET /api/v1/stream?q=…` of an `EventSource` that comes back."""
+        place = place_of(incoming)
+        if place is None:
+            raise _bad_place("it is missing")
+        return self._follow(incoming, place.stream_id, place.seq)
+
+    def head(self, incoming: Incoming) -> Reply | None:
+        """`HEAD /api/v1/streams/{id}`: the head of the answer to a GET."""
+        place = place_of(incoming)
+        after = 0 if place is None else place.seq
+
+        def answer(log: StreamLog, response: StreamResponse | None) -> Reply | None:
+            reply = self._whole_answer(incoming, log, after)
+            if reply is not None:
+                return reply
+            form = self._form(incoming, log)
+            view_of(log.header, form, after, now_ms)
+            media_type = form.format.media_type(form.framing)
+            return Reply(200, headers=StreamHead(media_type, incoming.request_id, incoming.tail, incoming.cors).headers)
+
+        return self._with_log(incoming, incoming.tail, answer)
+
+    def cancel(self, incoming: Incoming) -> Reply | None:
+        """`DELETE /api/v1/streams/{id}`: ends a stream that runs; of one that has ended, its state."""
+        stream_id = incoming.tail
+        session = self._engine.streams.get(stream_id)
+        if session is not None and session.caller == incoming.caller:
+            session.cancel()
+            return incoming.json_reply({"id": stream_id, "state": "cancelled"}, status=202)
+
+        def answer(log: StreamLog, response: StreamResponse | None) -> Reply | None:
+            if not log.is_over:
+                text = "the stream runs in another process of this server, which alone can cancel it"
+                raise Error("unsupported", text, reason="worker")
+            return incoming.json_reply(state_of(log))
+
+        return self._with_log(incoming, stream_id, answer)
+
+    # -- own --
+
+    def _follow(self, incoming: Incoming, stream_id: str, after: int) -> Reply | None:
+        def answer(log: StreamLog, response: StreamResponse | None) -> Reply | None:
+            reply = self._whole_answer(incoming, log, after)
+            if reply is None:
+                self._begin(incoming, log, after, response)
+            return reply
+
+        return self._with_log(incoming, stream_id, answer)
+
+    def _whole_answer(self, incoming: Incoming, log: StreamLog, after: int) -> Reply | None:
+        """The answer that is no stream: the state where it is asked for; 204 where the client has seen the end."""
+        if asks_for_state(incoming.query, incoming.http.headers.get("accept")):
+            return incoming.json_reply(state_of(log))
+        if log.ending is not None and after >= log.last_seq > 0:
+            return Reply(204, headers=[*incoming.cors, *id_headers(incoming.request_id)])
+        return None
+
+    def _begin(self, incoming: Incoming, log: StreamLog, after: int, response: StreamResponse | None) -> None:
+        """Begins to follow."""
+        form = self._form(incoming, log)
+        view = view_of(log.header, form, after, now_ms)
+        media_type = form.format.media_type(form.framing)
+        stream = self._stream_settings(log.header.model)
+        if response is None:
+            response = StreamResponse(incoming, log.header.stream_id, media_type, stream, whole=False)
+        else:
+            response.media_type = media_type
+        follower = self._engine.follow(log, response, view, after, stream)
+        response.attach(follower)
+        follower.begin()
+
+    def _form(self, incoming: Incoming, log: StreamLog) -> Form:
+        """What the client asks for; by default, the format that the stream was made in."""
+        accept = incoming.http.headers.get("accept")
+        negotiated = negotiate(incoming.query, accept, default_format=log.header.format)
+        stream = self._stream_settings(log.header.model)
+        return Form(negotiated.format, negotiated.framing, negotiated.envelope or stream.envelope, stream.retry)
+
+    def _stream_settings(self, name: str) -> StreamSettings:
+        """The settings of the responses of a model's streams; the model may be gone by now."""
+        model = self._engine.settings.model(name)
+        return self._engine.settings.stream if model is None else model.stream
+
+    def _with_log(self, incoming: Incoming, stream_id: str, answer: Answer) -> Reply | None:
+        """Answers about a stream, once its log is found: rules 1 and 2."""
+        log = self._engine.store.find_here(stream_id)
+        if log is not None:
+            return answer(_seen_by(incoming, log), None)
+        session = self._engine.streams.get(stream_id)
+        if session is not None:
+            return self._plain(incoming, session)
+        if _EVENT_ID.fullmatch(f"{stream_id}.0") is None:
+            raise _unknown()
+        response = StreamResponse(incoming, stream_id, "", self._engine.settings.stream, whole=False)
+        self._searches.add(_Search(self._engine, incoming, response, stream_id, answer, self._searches))
+        return None
+
+    def _plain(self, incoming: Incoming, session: Session) -> Reply:
+        """The answer about a stream that runs and has no log."""
+        if session.caller != incoming.caller:
+            raise _unknown()
+        if asks_for_state(incoming.query, incoming.http.headers.get("accept")):
+            return incoming.json_reply(_state(session.stream_id, "running", session.spec.model.name))
+        raise Error(
+            "unsupported", "only durable streams can be followed by their id (see `resumable`)", reason="resumable"
+        )
+
+
+class _Search:
+    """The search for a log in the store, while its client waits; what its response calls until it is found."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        incoming: Incoming,
+        response: StreamResponse,
+        stream_id: str,
+        answer: Answer,
+        searches: set[_Search],
+    ) -> None:
+        self._engine = engine
+        self._incoming = incoming
+        self._response = response
+        self._stream_id = stream_id
+        self._answer = answer
+        response.attach(self)
+        self._task = asyncio.get_running_loop().create_task(self._run())
+        self._task.add_done_callback(lambda task: searches.discard(self))
+
+    async def _run(self) -> None:
+        incoming, response = self._incoming, self._response
+        try:
+            log = await self._engine.store.find(self._stream_id)
+            if log is None:
+                raise _unknown()
+            reply = self._answer(_seen_by(incoming, log), response)
+            if reply is not None:
+                response.reply(reply)
+        except Error as error:
+            response.reply(incoming.refusal(error))
+        except Exception as problem:  # noqa: BLE001  # a bug of ours, or of a store: the client gets an answer
+            _log.error("%s %r could not be handled", incoming.http.method, incoming.path, exc_info=problem)
+            response.reply(incoming.refusal(Error("internal", "The server failed to handle this request"), close=True))
+
+    metrics: StreamMetrics | None = None
+
+    def measured(self) -> StreamMetrics:
+        """No figures."""
+        return StreamMetrics(duration=0.0)
+
+    def client_lost(self) -> None:
+        """Ends the search."""
+        self._task.cancel()
+
+    def pause(self) -> None:
+        """Nothing is written yet."""
+
+    def resume(self) -> None:
+        """Nothing is written yet."""
+
+
+def place_of(incoming: Incoming) -> Place | None:
+    """The place that a client has reached: `Last-Event-ID`, or `?after=`; the header counts where there are both.
+
+    Args:
+        incoming: The request.
+
+    Raises:
+        InvalidRequest: It is no id of an event.
+    """
+    text = incoming.http.headers.get("last-event-id", incoming.query.get("after"))
+    if text is None:
+        return None
+    found = _EVENT_ID.fullmatch(text) if len(text) <= LIMITS.identifier else None
+    if found is None:
+        raise _bad_place("it must be the `id:` of an event, <stream id>.<number>")
+    return Place(found[1], int(found[2]))
+
+
+def state_of(log: StreamLog) -> dict[str, Any]:
+    """The state of a durable stream, as its JSON object.
+
+    Args:
+        log: The stream's log.
+    """
+    header, ending = log.header, log.ending
+    state = _state(header.stream_id, "running", header.model)
+    if log.last_seq:
+        state["last_event_id"] = f"{header.stream_id}.{log.last_seq}"
+    if ending is not None:
+        state["state"] = ending.state
+        state["finish_reason"], state["usage"], state["error"] = ending.finish_reason, ending.usage, ending.error
+    elif log.broken is not None:
+        state["state"], state["error"] = "failed", log.broken.payload()
+    if log.is_degraded:
+        state["durability"] = "degraded"
+    return state
+
+
+def _state(stream_id: str, state: str, model: str) -> dict[str, Any]:
+    rest = dict.fromkeys(("last_event_id", "finish_reason", "usage", "error"))
+    return {"id": stream_id, "state": state, "model": model, **rest}
+
+
+def _seen_by(incoming: Incoming, log: StreamLog) -> StreamLog:
+    if log.header.caller != incoming.caller:
+        raise _unknown()
+    return log
+
+
+def _unknown() -> Error:
+    return Error("not_found", "there is no such stream, or it has ended", reason="stream")
+
+
+def _bad_place(problem: str) -> Error:
+    return Error("invalid_request", f"the id of the last event is not valid: {problem}", reason="last_event_id")

@@ -1,0 +1,141 @@
+"""The HTTP side of a stream: its head, its bytes, its end, and what its client's connection tells.
+
+Owns the response of a stream, whichever route it answers. Knows nothing of what the stream says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from gai_fast._impl import Piece
+from gai_fast.errors import Error
+from gai_fast.metrics import StreamMetrics
+from gai_fast.net.writer import ResponseWriter
+from gai_fast.server.incoming import Incoming
+from gai_fast.server.replies import Reply, StreamHead
+from gai_fast.settings import StreamSettings
+
+
+class SessionCallbacks(Protocol):
+    """The part of `Session` and `Follower` that the response of a stream calls."""
+
+    @property
+    def metrics(self) -> StreamMetrics | None:
+        """The figures of the stream, once it has ended."""
+
+    def measured(self) -> StreamMetrics:
+        """The figures so far."""
+
+    def client_lost(self) -> None:
+        """The client is gone."""
+
+    def pause(self) -> None:
+        """The client is slow."""
+
+    def resume(self) -> None:
+        """The client has caught up."""
+
+
+class StreamResponse(ResponseWriter):
+    """The response of one stream: a `Client` of its session or follower, and the `StreamCallbacks` of its transport.
+
+    Args:
+        incoming: The request.
+        stream_id: The stream's id, fit for a header.
+        media_type: The `content-type`.
+        stream: The settings of the response.
+        whole: The answer is one JSON object.
+
+    Attributes:
+        media_type: Likewise; it may be set until the head is committed.
+    """
+
+    __slots__ = ("_client", "_has_ended", "_incoming", "_is_whole", "_session", "_stream_id", "media_type")
+
+    def __init__(
+        self, incoming: Incoming, stream_id: str, media_type: str, stream: StreamSettings, *, whole: bool
+    ) -> None:
+        client = incoming.http.transport
+        super().__init__(client)
+        self._client = client
+        self._incoming = incoming
+        self._stream_id = stream_id
+        self.media_type = media_type
+        self._is_whole = whole
+        self._has_ended = False
+        self._session: SessionCallbacks | None = None
+        client.begin_stream(self, high_water=stream.client_buffer, write_timeout=stream.write_timeout)
+
+    def attach(self, session: SessionCallbacks) -> None:
+        """Connects what writes the response, in place of what did before; it may have ended already."""
+        if self._has_ended:
+            return
+        self._session = session
+        if self._client.is_paused:
+            session.pause()
+
+    def measured(self) -> dict[str, Any]:
+        """The figures so far."""
+        return {} if self._session is None else self._session.measured().as_dict()
+
+    # -- Client --
+
+    def commit(self) -> None:
+        """Commits the head of a stream; a whole answer is sent at its end."""
+        if not self._is_whole:
+            head, framing = self._client.commit(self._response_head())
+            self.start(head, framing)
+
+    def end(self, pieces: Sequence[Piece]) -> None:
+        """Writes the last bytes and ends the answer."""
+        if self._is_whole:
+            self._detach()
+            self._client.send(Reply(200, b"".join(pieces), self._response_head().headers))
+        else:
+            super().end(pieces)
+            self._detach()
+            self._client.answered(200)
+
+    def fail(self, error: Error, pieces: Sequence[Piece]) -> None:
+        """Answers with an error instead of a stream."""
+        self.reply(self._incoming.refusal(error, [("x-gai-stream-id", self._stream_id)]))
+
+    def reply(self, reply: Reply) -> None:
+        """Answers with a whole response instead of a stream."""
+        self._detach()
+        self._client.send(reply)
+
+    def abort(self, error: Error) -> None:
+        """Cuts the client off: the response broke off and must not look complete."""
+        self._detach()
+        self._client.abort()
+
+    def _detach(self) -> None:
+        """Leaves the session, which has ended; its figures belong to the request now."""
+        self._has_ended = True
+        session, self._session = self._session, None
+        if session is not None:
+            self._incoming.http.metrics = session.metrics
+
+    def _response_head(self) -> StreamHead:
+        incoming = self._incoming
+        return StreamHead(self.media_type, incoming.request_id, self._stream_id, incoming.cors)
+
+    # -- StreamCallbacks --
+
+    def connection_lost(self) -> None:
+        """The client is gone."""
+        if self._session is not None:
+            self._session.client_lost()
+        self._detach()
+
+    def pause_writing(self) -> None:
+        """The client is slow."""
+        if self._session is not None:
+            self._session.pause()
+
+    def resume_writing(self) -> None:
+        """The client has caught up."""
+        if self._session is not None:
+            self._session.resume()

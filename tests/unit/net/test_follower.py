@@ -1,0 +1,402 @@
+"""`gai_fast/net/follower.py`: one client of a log: its place, its head, its pace, its end."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import pytest
+
+from gai_fast.errors import Error
+from gai_fast.formats import get_format
+from gai_fast.limits import LIMITS
+from gai_fast.metrics import StreamMetrics
+from gai_fast.net.follower import Follower
+from gai_fast.net.view import Form, view_of
+from gai_fast.settings import StoreSettings, StreamSettings
+from gai_fast.stores import Ending, LogHeader
+from gai_fast.stores.memory import LogMemory
+from tests.unit.net.fakes import FakeClient, FakeTime
+
+AT = 1_790_000_000_000
+SSE = Form(get_format("gai"), "sse")
+OPENAI = Form(get_format("openai"), "sse")
+
+
+class FakePublication:
+    def __init__(self) -> None:
+        self.calls: list[object] = []
+
+    def joined(self, follower: Follower, *, is_first: bool = False) -> None:
+        self.calls.append(("joined", is_first))
+
+    def left(self, follower: Follower) -> None:
+        self.calls.append("left")
+
+    def balance(self) -> None:
+        self.calls.append("balance")
+
+    def metrics(self) -> StreamMetrics:
+        return StreamMetrics(duration=3.0)
+
+
+class Stream:
+    """A log, and followers of it."""
+
+    def __init__(self, **store: Any) -> None:
+        self.time = FakeTime()
+        self.memory = LogMemory(StoreSettings(**store), cast(Any, self.time))
+        self.log = self.memory.create(LogHeader("s", "", "m", "gai", "sse"))
+        self.publication = FakePublication()
+
+    def say(self, count: int = 1, size: int = 10) -> bytes:
+        """One piece of so many events."""
+        first = self.log.last_seq + 1
+        piece = b"".join(frame(seq, size) for seq in range(first, first + count))
+        self.log.append(piece, first + count - 1, AT)
+        return piece
+
+    def follow(
+        self,
+        after: int = 0,
+        form: Form = SSE,
+        *,
+        publication: bool = False,
+        is_first: bool = False,
+        client: FakeClient | None = None,
+        **stream: Any,
+    ) -> tuple[Follower, FakeClient]:
+        client = client or FakeClient()
+        follower = Follower(
+            self.log,
+            client,
+            view_of(self.log.header, form, after, lambda: AT),
+            after,
+            StreamSettings(**stream),
+            cast(Any, self.publication) if publication else None,
+            is_first=is_first,
+            timers=cast(Any, self.time),
+            loop=cast(Any, self.time),
+        )
+        follower.begin()
+        return follower, client
+
+
+def frame(seq: int, size: int = 10) -> bytes:
+    data = b'{"type":"text.delta","seq":%d,"text":"%b"}' % (seq, b"x" * size)
+    return b"event: text.delta\nid: s.%d\ndata: %b\n\n" % (seq, data)
+
+
+# ---- following -------------------------------------------------------------------------------------------------------
+
+
+def test_a_follower_that_keeps_up_is_sent_each_piece_as_it_is_logged() -> None:
+    stream = Stream()
+    _, client = stream.follow()
+    first, second = stream.say(), stream.say(3)
+    stream.log.end(Ending("finished"))
+    assert client.taken() == ["commit", first, second, ("end", b"")]
+    assert stream.time.armed == 1  # the log's time to live
+
+
+def test_a_late_one_is_sent_what_it_lacks_and_then_what_comes() -> None:
+    stream = Stream()
+    said = stream.say(2) + stream.say(2)
+    _, whole = stream.follow()
+    _, rest = stream.follow(after=3)
+    _, nothing = stream.follow(after=4)
+    live = stream.say()
+    assert whole.taken() == ["commit", said, live]
+    assert rest.taken() == ["commit", frame(4), live]
+    assert nothing.taken() == ["commit", live]
+
+
+def test_one_that_comes_after_the_end_is_sent_all_at_once() -> None:
+    stream = Stream()
+    said = stream.say(5)
+    stream.log.end(Ending("finished"))
+    _, client = stream.follow(after=2)
+    assert client.taken() == ["commit", b"".join(frame(seq) for seq in (3, 4, 5)), ("end", b"")]
+    assert said
+
+
+def test_a_long_log_is_sent_a_part_in_each_turn() -> None:
+    stream = Stream(max_stream_bytes=64 << 20)
+    said = b"".join(stream.say(10, size=1000) for _ in range(100))
+    stream.log.end(Ending("finished"))
+    _, client = stream.follow()
+    assert len(client.calls) == 2
+    stream.time.advance(0)
+    commit, *parts, end = client.taken()
+    assert (commit, b"".join(parts), end) == ("commit", said, ("end", b""))
+    assert len(parts) > 10
+    assert all(len(part) < LIMITS.follower_read + 20_000 for part in parts)
+
+
+def test_pieces_that_come_while_it_catches_up_come_after_those_before() -> None:
+    stream = Stream(max_stream_bytes=64 << 20)
+    said = b"".join(stream.say(10, size=1000) for _ in range(20))
+    _, client = stream.follow()
+    said += stream.say()
+    stream.time.advance(0)
+    said += stream.say()
+    assert b"".join(client.taken()[1:]) == said
+
+
+def test_one_that_is_ahead_waits_and_is_sent_only_what_it_lacks() -> None:
+    stream = Stream()
+    stream.say()
+    _, client = stream.follow(after=4)
+    stream.say(2)
+    assert client.taken() == []
+    stream.say(3)
+    assert client.taken() == ["commit", frame(5) + frame(6)]
+    later = stream.say(2)
+    assert client.taken() == [later]
+
+
+def test_one_whose_place_the_stream_never_reached_is_told() -> None:
+    for is_broken in (False, True):
+        stream = Stream()
+        stream.say()
+        _, client = stream.follow(after=4)
+        if is_broken:
+            stream.log.break_off(Error("network", reason="worker_lost"))
+        else:
+            stream.log.end(Ending("finished"))
+        commit_or_end = client.taken()
+        (_, told) = commit_or_end[-1]
+        assert b'"type":"error","seq":5,' in told
+        assert b'"reason":"log_behind"' in told
+        assert told.endswith(b'{"type":"done","finished":false}\n\n')
+
+
+# ---- the head, and keep-alives ---------------------------------------------------------------------------------------
+
+
+def test_the_head_waits_for_the_first_piece_or_commit_after() -> None:
+    stream = Stream()
+    _, client = stream.follow(commit_after=2, heartbeat=15)
+    stream.time.advance(1.9)
+    assert client.taken() == []
+    stream.time.advance(0.2)
+    assert client.taken() == ["commit", "flush"]
+    stream.time.advance(16)
+    assert client.taken() == [b": ping\n"]
+
+
+def test_keep_alives_are_each_followers_own_and_stop_with_it() -> None:
+    stream = Stream()
+    stream.say()
+    _, busy = stream.follow(heartbeat=15)
+    follower, idle = stream.follow(after=1, heartbeat=15)
+    stream.time.advance(10)
+    piece = stream.say()
+    stream.time.advance(10)
+    assert busy.taken()[2:] == [piece]
+    assert idle.taken() == ["commit", "flush", piece]
+    follower.client_lost()
+    stream.time.advance(10)
+    assert (busy.taken(), idle.taken()) == ([b": ping\n"], [])
+
+
+def test_a_paused_client_gets_no_keep_alives() -> None:
+    stream = Stream()
+    stream.say()
+    follower, client = stream.follow(heartbeat=15)
+    follower.pause()
+    client.taken()
+    stream.time.advance(100)
+    assert client.taken() == []
+
+
+# ---- pace ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_slow_client_holds_nothing_but_its_place() -> None:
+    stream = Stream()
+    follower, client = stream.follow(publication=True)
+    first = stream.say()
+    follower.pause()
+    rest = stream.say(2) + stream.say(2)
+    stream.log.end(Ending("finished"))
+    assert client.taken() == ["commit", first]
+    assert (follower.position, follower.is_paused) == (1, True)
+    follower.resume()
+    stream.time.advance(0)
+    assert client.taken() == [rest, ("end", b"")]
+    assert stream.publication.calls == [("joined", False), "balance", "left"]
+
+
+def test_one_that_is_paused_again_while_it_catches_up_stops_there() -> None:
+    stream = Stream(max_stream_bytes=64 << 20)
+    follower, client = stream.follow()
+    follower.pause()
+    said = b"".join(stream.say(10, size=1000) for _ in range(50))
+    follower.resume()
+    follower.pause()
+    stream.time.advance(1)
+    part = client.taken()
+    assert len(part) == 2
+    follower.resume()
+    stream.time.advance(1)
+    assert b"".join(part[1:] + client.taken()) == said
+    assert follower.position == 500
+
+
+def test_an_end_after_all_was_sent_needs_no_resuming() -> None:
+    stream = Stream()
+    follower, client = stream.follow()
+    stream.say()
+    follower.pause()
+    stream.log.end(Ending("finished"))
+    assert client.taken()[-1] == ("end", b"")
+    follower.resume()
+    follower.client_lost()
+    assert client.taken() == []
+
+
+# ---- what the log no longer has --------------------------------------------------------------------------------------
+
+
+def test_what_is_gone_is_told_and_the_rest_follows() -> None:
+    stream = Stream(max_stream_bytes=32 << 10)
+    stream.say(5)
+    while not stream.log.read(0, 1).lost:
+        stream.say(10)
+    lost = stream.log.read(0, 1).lost
+    _, client = stream.follow(after=2)
+    stream.time.advance(0)
+    told = b"".join(client.taken()[1:])
+    gap, _, rest = told.partition(b"\n\n")
+    assert gap.startswith(b"event: stream.gap\nid: s.%d\n" % lost)
+    assert b'"from":3,"to":%d' % lost in gap
+    assert b'"text":"%b"' % (b"x" * 10 * lost) in gap or b'"text"' in gap
+    assert rest.startswith(b"event: text.delta\nid: s.%d\n" % (lost + 1))
+
+
+def test_a_format_without_a_word_for_it_ends_with_an_error() -> None:
+    stream = Stream(max_stream_bytes=32 << 10)
+    while not stream.log.read(0, 1).lost:
+        stream.say(10)
+    _, client = stream.follow(form=OPENAI)
+    calls = client.taken()
+    assert calls[0] == "commit"
+    (_, told) = calls[-1]
+    assert b"the log no longer has" in told
+    assert b"[DONE]" not in told
+    stream.say()
+    assert client.taken() == []
+
+
+# ---- ends ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_log_whose_writer_is_gone_ends_with_an_error_of_the_followers_own() -> None:
+    stream = Stream()
+    stream.say(3)
+    _, client = stream.follow(after=1)
+    _, openai = stream.follow(form=OPENAI)
+    stream.log.break_off(Error("network", "gone", reason="worker_lost"))
+    (_, told) = client.taken()[-1]
+    assert b"event: error\ndata: " in told
+    assert b'"seq":4,' in told
+    assert b'"reason":"worker_lost"' in told
+    assert told.endswith(b'event: done\ndata: {"type":"done","finished":false}\n\n')
+    (_, told) = openai.taken()[-1]
+    assert told.startswith(b'data: {"error":')
+    _, late = stream.follow(after=3)
+    assert late.taken()[-1][0] == "end"
+
+
+def test_an_early_failure_is_the_answer_while_the_head_is_held() -> None:
+    stream, error = Stream(), Error("rate_limited")
+    follower, client = stream.follow(publication=True, is_first=True)
+    follower.fail(error)
+    stream.say()
+    stream.log.end(Ending("failed"))
+    assert client.taken() == [error]
+    assert stream.publication.calls == [("joined", True), "left"]
+    assert follower.metrics == StreamMetrics(duration=3.0)
+    committed, client = stream.follow()
+    committed.fail(error)
+    assert error not in client.taken()
+
+
+def test_a_client_that_leaves_leaves_the_log_and_takes_figures_only_if_it_began_the_stream() -> None:
+    stream = Stream()
+    first, one = stream.follow(publication=True, is_first=True)
+    other, two = stream.follow(publication=True)
+    for follower in (first, other, first):
+        follower.client_lost()
+    assert stream.log.watchers == 0
+    stream.say()
+    assert (one.taken(), two.taken()) == ([], [])
+    assert (first.metrics, other.metrics) == (StreamMetrics(duration=3.0), None)
+    assert stream.publication.calls.count("left") == 2
+    assert stream.time.armed == 0
+    first.resume()
+    assert other.measured().duration == 0.0
+
+
+# ---- bugs ------------------------------------------------------------------------------------------------------------
+
+
+class Broken(FakeClient):
+    """A response that fails in one of its methods."""
+
+    def __init__(self, fails: str) -> None:
+        super().__init__()
+        self.fails = fails
+
+    def _maybe(self, name: str) -> None:
+        if self.fails == name:
+            raise RuntimeError("a bug")
+
+    def commit(self) -> None:
+        self._maybe("commit")
+        super().commit()
+
+    def flush(self) -> None:
+        self._maybe("flush")
+        super().flush()
+
+    def write(self, pieces: list[bytes]) -> None:
+        self._maybe("write")
+        super().write(pieces)
+
+    def end(self, pieces: list[bytes]) -> None:
+        self._maybe("end")
+        super().end(pieces)
+
+
+@pytest.mark.parametrize("fails", ["commit", "flush", "write", "end"])
+def test_a_bug_ends_its_own_follower_and_no_other(fails: str, caplog: pytest.LogCaptureFixture) -> None:
+    stream = Stream()
+    broken = Broken(fails)
+    stream.follow(client=broken, publication=True, commit_after=1)
+    _, other = stream.follow(commit_after=100)
+    if fails == "flush":
+        stream.time.advance(2)
+    piece = stream.say()
+    stream.log.end(Ending("finished"))
+    assert other.taken() == ["commit", piece, ("end", b"")]
+    last = broken.calls[-1]
+    assert (last if isinstance(last, Error) else last[1]).code == "internal"
+    assert stream.publication.calls[-1] == "left"
+    assert "a follower of stream s failed" in caplog.text
+
+
+def test_a_bug_while_it_catches_up_ends_it(caplog: pytest.LogCaptureFixture) -> None:
+    stream = Stream()
+    stream.say()
+    broken = Broken("write")
+    stream.follow(client=broken)
+    assert broken.calls[-1][0] == "abort"
+    follower, client = stream.follow()
+    follower.pause()
+    stream.say()
+    client.write = Broken("write").write  # type: ignore[method-assign]  # a fake
+    follower.resume()
+    assert client.calls[-1][0] == "abort"
+    assert stream.log.watchers == 0
+    assert caplog.text.count("a bug of the gateway") == 2

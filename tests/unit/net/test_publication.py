@@ -1,0 +1,305 @@
+"""`gai_fast/net/publication.py`: what a durable stream logs, how long it lives, when it waits."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from gai_fast.errors import Error
+from gai_fast.events import Event
+from gai_fast.limits import KIB
+from gai_fast.metrics import StreamMetrics
+from gai_fast.net.publication import Publication, ending_of
+from gai_fast.settings import StoreSettings, StreamSettings
+from gai_fast.stores import Ending, LogHeader, StreamLog
+from gai_fast.stores.memory import LogMemory
+from tests.unit.net.fakes import FakeTime
+
+ALL = 1 << 40
+FIGURES = StreamMetrics(duration=1.0)
+
+
+class FakeSession:
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+        self.metrics: StreamMetrics | None = None
+        self.last_event: Event = {}
+        self.publication: Publication | None = None
+
+    def measured(self, outcome: str = "finished") -> StreamMetrics:
+        return StreamMetrics(duration=2.0, outcome=cast(Any, outcome))
+
+    def pause(self) -> None:
+        self.calls.append("pause")
+
+    def resume(self) -> None:
+        self.calls.append("resume")
+
+    def cancel(self) -> None:
+        self.calls.append("cancel")
+        self.last_event = {"type": "finish", "finish_reason": "cancelled"}
+        if self.publication is not None:
+            self.publication.end([b"<cancelled>"])
+
+
+class FakeFollower:
+    def __init__(self, position: int = 0, *, is_paused: bool = False) -> None:
+        self.position = position
+        self.is_paused = is_paused
+        self.failures: list[Error] = []
+
+    def fail(self, error: Error) -> None:
+        self.failures.append(error)
+
+
+class Fixture:
+    """A publication, its log, and an engine with room for `drains`."""
+
+    def __init__(self, *, drains: int = 1, max_stream_bytes: int = 4 << 20, **stream: Any) -> None:
+        self.time = FakeTime()
+        self.timers = self.time
+        self.drains = drains
+        self.encoder = SimpleNamespace(seq=0)
+        memory = LogMemory(StoreSettings(max_stream_bytes=max_stream_bytes), cast(Any, self.time))
+        self.log: StreamLog = memory.create(LogHeader("s", "", "m", "gai", "sse"))
+        self.publication = Publication(
+            cast(Any, self), self.log, self.encoder, StreamSettings(**stream), lambda: int(self.time.now * 1000)
+        )
+        self.session = FakeSession()
+        self.session.publication = self.publication
+        self.publication.begin(self.session)
+
+    def may_drain(self) -> bool:
+        may = self.drains > 0
+        self.drains -= may
+        return may
+
+    def drained(self) -> None:
+        self.drains += 1
+
+    def say(self, size: int = 10) -> bytes:
+        self.encoder.seq += 1
+        piece = b"id: s.%d\n" % self.encoder.seq + b"x" * size + b"\n\n"
+        self.publication.write([memoryview(piece)[:3], piece[3:]])
+        return piece
+
+    @property
+    def kept(self) -> bytes:
+        return b"".join(self.log.read(0, ALL).pieces)
+
+
+# ---- what is logged --------------------------------------------------------------------------------------------------
+
+
+def test_every_write_is_one_piece_of_the_log_and_none_goes_past_it() -> None:
+    stream = Fixture()
+    stream.publication.commit()
+    stream.publication.flush()
+    assert stream.publication.direct is None
+    assert stream.say() + stream.say() == stream.kept
+    assert stream.log.last_seq == 2
+
+
+def test_the_end_is_logged_with_the_last_bytes() -> None:
+    stream = Fixture()
+    first = stream.say()
+    stream.session.last_event = {"type": "finish", "finish_reason": "stop", "usage": {"input_tokens": 1}}
+    stream.session.metrics = FIGURES
+    stream.encoder.seq = 2
+    stream.publication.end([b"id: s.2\n\n", b"done\n\n"])
+    assert stream.kept == first + b"id: s.2\n\ndone\n\n"
+    assert stream.log.ending == Ending("finished", "stop", {"input_tokens": 1})
+    assert stream.publication.metrics() is FIGURES
+
+
+@pytest.mark.parametrize(
+    ("event", "ending"),
+    [
+        ({"type": "finish", "finish_reason": "length"}, Ending("finished", "length")),
+        ({"type": "finish", "finish_reason": "cancelled", "usage": {}}, Ending("cancelled", "cancelled", {})),
+        ({"type": "error", "error": {"code": "network"}}, Ending("failed", error={"code": "network"})),
+        ({}, Ending("cancelled")),
+    ],
+)
+def test_the_log_tells_how_the_stream_ended(event: Event, ending: Ending) -> None:
+    assert ending_of(event) == ending
+
+
+def test_an_early_failure_is_logged_and_told_to_the_first_follower_before() -> None:
+    stream, error = Fixture(), Error("rate_limited", "slow down")
+    first, other = FakeFollower(), FakeFollower()
+    stream.publication.joined(first, is_first=True)
+    stream.publication.joined(other)
+    stream.session.last_event = {"type": "error", "error": error.payload()}
+    stream.encoder.seq = 1
+    stream.publication.fail(error, [b"id: s.1\nerror\n\n"])
+    assert (first.failures, other.failures) == ([error], [])
+    assert stream.kept == b"id: s.1\nerror\n\n"
+    assert stream.log.ending == Ending("failed", error=error.payload())
+
+
+def test_a_stream_whose_end_cannot_be_written_breaks_its_log_off() -> None:
+    for end in ("abort", "fail"):
+        stream, error = Fixture(), Error("internal", "a bug")
+        stream.say()
+        if end == "abort":
+            stream.publication.abort(error)
+        else:
+            stream.publication.fail(error, ())
+        assert (stream.log.broken, stream.log.ending) == (error, None)
+        assert stream.time.armed == 1  # the log's time to live
+
+
+def test_a_stream_that_was_refused_has_failed() -> None:
+    stream = Fixture()
+    stream.publication.refused(Error("overloaded", "full"))
+    assert stream.log.ending is not None
+    assert stream.log.ending.state == "failed"
+
+
+def test_a_follower_that_leaves_a_running_stream_takes_the_figures_so_far() -> None:
+    stream = Fixture()
+    figures = stream.publication.metrics()
+    assert figures is not None
+    assert (figures.duration, figures.outcome) == (2.0, "disconnected")
+    stream.session.metrics = FIGURES  # it has ended, and its last bytes are being logged
+    assert stream.publication.metrics() is FIGURES
+
+
+# ---- without a follower ----------------------------------------------------------------------------------------------
+
+
+def test_a_stream_that_nobody_follows_lives_for_detach_ttl() -> None:
+    stream = Fixture(detach_ttl=100)
+    follower = FakeFollower()
+    stream.publication.joined(follower)
+    stream.time.advance(1000)
+    stream.publication.left(follower)
+    stream.time.advance(99)
+    assert stream.session.calls == []
+    stream.time.advance(2)
+    assert stream.session.calls == ["cancel"]
+    assert stream.log.ending == Ending("cancelled", "cancelled")
+
+
+def test_a_follower_that_comes_in_time_saves_it() -> None:
+    stream = Fixture(detach_ttl=100)
+    stream.publication.await_follower()
+    stream.publication.await_follower()
+    assert stream.time.armed == 1
+    follower = FakeFollower()
+    stream.publication.joined(follower)
+    assert stream.time.armed == 0
+    stream.time.advance(1000)
+    assert stream.session.calls == []
+
+
+def test_only_the_last_one_that_leaves_matters() -> None:
+    stream = Fixture(on_disconnect="cancel")
+    one, two = FakeFollower(), FakeFollower()
+    stream.publication.joined(one, is_first=True)
+    stream.publication.joined(two)
+    stream.publication.left(one)
+    assert stream.session.calls == []
+    stream.publication.left(two)
+    assert stream.session.calls == ["cancel"]
+
+
+def test_a_stream_that_was_started_without_a_follower_has_time_for_one_even_where_leaving_cancels() -> None:
+    stream = Fixture(on_disconnect="cancel", detach_ttl=100)
+    stream.publication.await_follower()
+    stream.time.advance(99)
+    assert stream.session.calls == []
+    stream.time.advance(2)
+    assert stream.session.calls == ["cancel"]
+
+
+def test_a_drain_goes_on_to_its_end_and_counts_only_while_nobody_follows() -> None:
+    stream = Fixture(on_disconnect="drain", detach_ttl=1)
+    stream.publication.await_follower()
+    assert (stream.drains, stream.time.armed) == (0, 0)
+    follower = FakeFollower()
+    stream.publication.joined(follower)
+    assert stream.drains == 1
+    stream.publication.left(follower)
+    assert stream.drains == 0
+    stream.time.advance(10_000)
+    stream.publication.end([b"id: s.1\n\n"])
+    assert (stream.drains, stream.session.calls) == (1, [])
+
+
+def test_a_drain_beyond_the_limit_is_cancelled() -> None:
+    stream = Fixture(on_disconnect="drain", drains=0)
+    stream.publication.await_follower()
+    assert (stream.drains, stream.session.calls) == (0, ["cancel"])
+
+
+def test_after_the_end_nothing_waits_and_nothing_is_cancelled() -> None:
+    stream = Fixture()
+    follower = FakeFollower()
+    stream.publication.joined(follower)
+    stream.publication.end([b"id: s.1\n\n"])
+    armed = stream.time.armed
+    stream.publication.left(follower)
+    stream.publication.await_follower()
+    stream.publication.cancel()
+    stream.publication.balance()
+    assert (stream.session.calls, stream.time.armed) == ([], armed)
+
+
+def test_a_session_that_ended_while_it_was_started_is_not_kept() -> None:
+    stream = Fixture()
+    publication = Publication(cast(Any, stream), stream.log, stream.encoder, StreamSettings(), lambda: 0)
+    stream.log.end(Ending("failed"))
+    publication.begin(stream.session)
+    publication.await_follower()
+    publication.cancel()
+    assert stream.session.calls == []
+
+
+# ---- pace ------------------------------------------------------------------------------------------------------------
+
+
+def test_the_upstream_is_paused_only_where_all_are_slow_and_would_lose_something() -> None:
+    stream = Fixture(max_stream_bytes=2048 * KIB)
+    slow, slower = FakeFollower(is_paused=True), FakeFollower(is_paused=True)
+    stream.publication.joined(slow)
+    stream.publication.joined(slower)
+    while not stream.session.calls:
+        stream.say(100 * KIB)
+        assert stream.log.last_seq < 30
+    assert stream.session.calls == ["pause"]
+    assert stream.log.read(0, 1).lost == 0
+    slow.position = slower.position = stream.log.last_seq
+    stream.publication.balance()
+    assert stream.session.calls == ["pause", "resume"]
+
+
+def test_one_that_keeps_up_keeps_the_upstream_going() -> None:
+    stream = Fixture(max_stream_bytes=64 * KIB)
+    slow, quick = FakeFollower(is_paused=True), FakeFollower()
+    stream.publication.joined(slow)
+    stream.publication.joined(quick)
+    for _ in range(100):
+        stream.say(10 * KIB)
+    assert stream.session.calls == []
+    quick.is_paused = True
+    stream.publication.balance()
+    assert stream.session.calls == ["pause"]
+    stream.publication.joined(FakeFollower())
+    assert stream.session.calls == ["pause", "resume"]
+
+
+def test_where_nobody_is_left_the_upstream_is_not_paused() -> None:
+    stream = Fixture(max_stream_bytes=64 * KIB)
+    slow = FakeFollower(is_paused=True)
+    stream.publication.joined(slow)
+    stream.say(10 * KIB)
+    assert stream.session.calls == ["pause"]
+    stream.publication.left(slow)
+    assert stream.session.calls == ["pause", "resume"]
+    for _ in range(100):
+        stream.say(10 * KIB)
+    assert stream.session.calls == ["pause", "resume"]

@@ -1,0 +1,227 @@
+"""`gai_fast/net/view.py`: what a follower is sent of a log, in the log's own form and in any other."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from gai_fast.errors import Error
+from gai_fast.events import JSONText
+from gai_fast.formats import Framing, StreamContext, get_format
+from gai_fast.net.view import Form, OwnFrames, Reencoded, View, keep_alive, read_event, view_of, written
+from gai_fast.stores import LogHeader
+
+ID = "AbCdEfGhIjKlMnOpQrStUv"
+EVENTS: list[dict[str, Any]] = [
+    {"type": "start", "model": "m", "provider": "p", "stream_id": ID},
+    {"type": "text.delta", "text": 'a "quoted"\nwörd'},
+    {"type": "text.delta", "text": "b"},
+    {"type": "tool.call.start", "call_id": "c", "index": 0, "tool_call": {"name": "f"}},
+    {
+        "type": "tool.call",
+        "call_id": "c",
+        "tool_call": {"name": "f", "input": JSONText('{"n":12345678901234567890,"x":1.10}', {})},
+    },
+    {"type": "finish", "finish_reason": "tool_calls"},
+    {"type": "done", "finished": True},
+]
+FORMS = [
+    Form(get_format("gai"), "sse"),
+    Form(get_format("gai"), "sse", "full"),
+    Form(get_format("gai"), "ndjson"),
+    Form(get_format("gai"), "ndjson", "compact"),
+    Form(get_format("openai"), "sse"),
+    Form(get_format("openai"), "ndjson"),
+    Form(get_format("simple"), "sse"),
+]
+
+
+def header(form: Form) -> LogHeader:
+    return LogHeader(ID, "anonymous", "m", form.format.name, form.framing, form.envelope, "req")
+
+
+def pieces(form: Form, retry_ms: int | None = None) -> list[bytes]:
+    """The stream as its encoder writes it for a log, a piece for each event."""
+    context = StreamContext(ID, "req", None, "m", lambda: 5000, form.envelope, ids=True, retry_ms=retry_ms)
+    encoder = form.format.encoder(form.framing, context)
+    made = []
+    for event in EVENTS:
+        encoder.event(event)  # type: ignore[arg-type]  # a plain dict
+        made.append(encoder.take())
+    made[-2:] = [made[-2] + made[-1]]
+    return made
+
+
+def fed(view: View, *given: bytes) -> bytes:
+    for piece in given:
+        view.feed(piece)
+    return b"".join(view.take_pieces())
+
+
+def view(made: Form, wanted: Form, after: int = 0) -> View:
+    return view_of(header(made), wanted, after, lambda: 5000)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_the_logs_own_form_is_sent_as_the_objects_that_it_has(form: Form) -> None:
+    own = view(form, form)
+    assert isinstance(own, OwnFrames)
+    for piece in pieces(form):
+        own.feed(piece)
+        assert own.take_pieces()[0] is piece
+
+
+def test_the_default_envelope_is_the_framings_own() -> None:
+    for framing, envelope in (("sse", "compact"), ("ndjson", "full")):
+        made = header(Form(get_format("gai"), framing))  # type: ignore[arg-type]  # one of both
+        assert Form(get_format("gai"), framing, envelope).is_of(made)  # type: ignore[arg-type]  # as above
+
+
+@pytest.mark.parametrize("wanted", FORMS)
+@pytest.mark.parametrize("made", FORMS[:4])
+def test_any_other_form_is_what_it_would_be_had_the_stream_been_made_in_it(made: Form, wanted: Form) -> None:
+    expected = pieces(wanted)
+    assert fed(view(made, wanted), *pieces(made)) == b"".join(expected)
+    one_by_one = view(made, wanted)
+    assert [fed(one_by_one, piece) for piece in pieces(made)] == expected
+
+
+OTHERS = [(made, wanted) for made in FORMS[:4] for wanted in FORMS if made is not wanted]
+
+
+@pytest.mark.parametrize(("made", "wanted"), OTHERS)
+def test_a_follower_in_another_form_gets_what_comes_after_its_place(made: Form, wanted: Form) -> None:
+    for after in range(1, len(EVENTS) - 1):
+        other = view(made, wanted, after)
+        assert other.position == 0
+        assert fed(other, *pieces(made)) == b"".join(pieces(wanted)[after:])
+
+
+def test_only_the_first_frame_of_another_form_tells_when_to_reconnect() -> None:
+    made, wanted = FORMS[2], Form(get_format("openai"), "sse", retry_ms=1234)
+    assert fed(view(made, wanted), *pieces(made)) == b"".join(pieces(wanted, 1234))
+    assert b"retry" not in fed(view(made, wanted, 1), *pieces(made))
+
+
+@pytest.mark.parametrize(
+    ("made", "wanted", "after"),
+    [
+        (FORMS[4], FORMS[0], 0),
+        (FORMS[4], FORMS[5], 0),
+        (FORMS[6], FORMS[4], 0),
+        (FORMS[5], FORMS[5], 1),  # its frames have no numbers
+    ],
+)
+def test_a_form_that_the_log_cannot_be_sent_in_is_not_acceptable(made: Form, wanted: Form, after: int) -> None:
+    with pytest.raises(Error) as refused:
+        view(made, wanted, after)
+    assert (refused.value.status, refused.value.reason) == (406, "not_acceptable")
+
+
+def test_a_whole_answer_is_no_stream() -> None:
+    with pytest.raises(Error, match="kept in format 'gai' as json"):
+        view_of(LogHeader(ID, "", "m", "gai", "json"), FORMS[0], 0, lambda: 0)
+
+
+# ---- what the log no longer has --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("wanted", FORMS[:4])
+@pytest.mark.parametrize("made", FORMS[:4])
+def test_a_gap_is_told_with_the_text_and_the_rest_goes_on(made: Form, wanted: Form) -> None:
+    other = view(made, wanted, 1)
+    assert other.go_on_after(3, "the text")
+    gap = b"".join(other.take_pieces())
+    if wanted.framing == "sse":
+        assert gap.startswith(b"event: stream.gap\nid: %b.3\ndata: {" % ID.encode())
+    event = json.loads(gap.partition(b"data: ")[2] if wanted.framing == "sse" else gap)
+    assert {name: event[name] for name in ("type", "seq", "from", "to", "text")} == {
+        "type": "stream.gap",
+        "seq": 3,
+        "from": 2,
+        "to": 3,
+        "text": "the text",
+    }
+    assert ("schema" in event) is not wanted.is_compact
+    rest = fed(other, *pieces(made)[3:])
+    assert rest == b"".join(pieces(wanted)[3:])
+
+
+def test_a_text_that_nobody_has_is_left_out() -> None:
+    for made in (FORMS[0], FORMS[2]):
+        other = view(made, FORMS[0], 1)
+        assert other.go_on_after(3, None)
+        assert b"text" not in b"".join(other.take_pieces()).partition(b"data: ")[2].replace(b"text/", b"")
+
+
+@pytest.mark.parametrize("wanted", FORMS[4:])
+def test_another_format_cannot_tell_a_gap(wanted: Form) -> None:
+    other = view(FORMS[0], wanted, 1)
+    assert not other.go_on_after(3, "the text")
+    assert b"".join(other.take_pieces()) == b""
+    assert not view(FORMS[4], FORMS[4], 1).go_on_after(3, None)
+
+
+@pytest.mark.parametrize("wanted", [*FORMS[1:4], FORMS[6]])
+def test_what_is_lost_before_the_clients_place_is_no_gap(wanted: Form) -> None:
+    other = view(FORMS[0], wanted, 3)
+    assert isinstance(other, Reencoded)
+    assert other.go_on_after(2, "the text")
+    assert fed(other, *pieces(FORMS[0])[2:]) == b"".join(pieces(wanted)[3:])
+
+
+# ---- events of the follower's own ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("wanted", FORMS)
+@pytest.mark.parametrize("made", FORMS[:2])
+def test_an_end_of_the_followers_own_has_no_id(made: Form, wanted: Form) -> None:
+    other = view(made, wanted, 2)
+    other.event({"type": "error", "seq": 3, "error": Error("network", "gone", reason="worker_lost").payload()})
+    other.event({"type": "done", "finished": False})
+    told = b"".join(other.take_pieces())
+    assert b"id: " not in told
+    assert b"[DONE]" not in told
+    assert b"gone" in told
+    if wanted.format.name == "gai":
+        assert told.endswith(b'{"type":"done","finished":false}' + (b"\n\n" if wanted.framing == "sse" else b"\n"))
+        assert (b'"schema"' in told) is not wanted.is_compact
+
+
+def test_an_error_that_is_the_first_event_of_its_stream_has_the_envelope() -> None:
+    error: Any = {"type": "error", "seq": 1, "error": {"code": "network", "message": "m"}}
+    assert b'"schema"' in written(header(FORMS[0]), FORMS[0], lambda: 1, error)
+    assert b'"schema"' not in written(header(FORMS[0]), FORMS[0], lambda: 1, {**error, "seq": 2})
+
+
+@pytest.mark.parametrize(
+    ("name", "framing", "said"), [("gai", "sse", b": ping\n"), ("gai", "ndjson", b"\n"), ("openai", "sse", b": ping\n")]
+)
+def test_a_keep_alive_is_the_formats_own(name: str, framing: Framing, said: bytes) -> None:
+    assert keep_alive(name, framing) == said
+    form = Form(get_format(name), framing)
+    for made in (form, FORMS[1]):
+        other = view(made, form)
+        other.heartbeat()
+        assert list(other.take_pieces()) == [said]
+
+
+@pytest.mark.parametrize("value", ['{"a":1.10}', '"text"', "[1,2]", "12345678901234567890", "null"])
+def test_the_arguments_of_a_call_are_read_verbatim(value: str) -> None:
+    call = f'{{"type":"tool.call","seq":4,"call_id":"c","tool_call":{{"name":"f","input":{value}}}}}'
+    event = read_event(call.encode())
+    given = event["tool_call"]["input"]
+    assert given == "text" if value == '"text"' else given.text == value
+
+
+def test_a_call_without_arguments_has_none() -> None:
+    event = read_event(b'{"type":"tool.call","seq":4,"call_id":"c","tool_call":{"name":"f"}}')
+    assert event["tool_call"] == {"name": "f"}
+
+
+def test_times_of_a_full_log_are_kept_in_a_full_view() -> None:
+    made, wanted = FORMS[2], FORMS[1]
+    told = fed(view_of(header(made), wanted, 0, lambda: 9999), *pieces(made))
+    assert told.count(b'"ts":5000') == len(EVENTS) - 1

@@ -1,0 +1,267 @@
+"""`gai_fast/server/durable.py`: how a stream and a place in it are named, who may see it, its state."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+
+from gai_fast.errors import Error
+from gai_fast.net.engine import Engine
+from gai_fast.net.spec import Clock, StreamSpec
+from gai_fast.request import Request
+from gai_fast.server.durable import DurableRoutes, Place, place_of, state_of
+from gai_fast.server.incoming import Incoming
+from gai_fast.server.replies import Reply
+from gai_fast.settings import ModelSettings, Settings, StreamSettings, UpstreamSettings
+from gai_fast.stores import Ending, LogHeader, StreamLog
+from tests.unit.net.fakes import FakeClient, FakeOutput
+from tests.unit.server.requests import http, incoming
+from tests.unit.server.test_stream_response import FakeConnection
+from tests.waiting import until
+
+ID = "AbCdEfGhIjKlMnOpQrStUv"
+UPSTREAM = UpstreamSettings("up", "openai-compatible", "http://127.0.0.1:9/v1")
+MODEL = ModelSettings("m", UPSTREAM, "x", StreamSettings(client_buffer=1000, write_timeout=7))
+SETTINGS = Settings(upstreams={"up": UPSTREAM}, models={"m": MODEL})
+JSON = {"accept": "application/json"}
+
+
+def ask(
+    tail: str = ID,
+    query: str = "",
+    *,
+    method: str = "GET",
+    caller: str = "anonymous",
+    connection: FakeConnection | None = None,
+    **headers: str,
+) -> Incoming:
+    names = {"host": "127.0.0.1", **{name.replace("_", "-"): value for name, value in headers.items()}}
+    asked = incoming(http(method, f"/?{query}", names, client=connection or FakeConnection()), tail)
+    asked.http.caller = caller
+    return asked
+
+
+class Fixture:
+    """The routes over an engine whose store has one log, of three events."""
+
+    def __init__(self, *, caller: str = "anonymous", model: str = "m") -> None:
+        self.engine = Engine(SETTINGS, asyncio.get_running_loop())
+        self.routes = DurableRoutes(self.engine)
+        self.log: StreamLog = self.engine.store.create(LogHeader(ID, caller, model, "gai", "sse"))
+        for seq in (1, 2, 3):
+            data = b'{"type":"text.delta","seq":%d,"text":"x"}' % seq
+            self.log.append(b"event: text.delta\nid: %b.%d\ndata: %b\n\n" % (ID.encode(), seq, data), seq, 0)
+
+
+def refused(call: Any, asked: Incoming) -> tuple[int, str | None]:
+    with pytest.raises(Error) as caught:
+        call(asked)
+    return caught.value.status, caught.value.reason
+
+
+# ---- names -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_place_is_a_stream_and_a_number_and_the_header_counts_first() -> None:
+    assert place_of(ask()) is None
+    assert place_of(ask(last_event_id=f"{ID}.17")) == Place(ID, 17)
+    assert place_of(ask(query=f"after={ID}.0")) == Place(ID, 0)
+    assert place_of(ask(query=f"after={ID}.5", last_event_id=f"{ID}.17")) == Place(ID, 17)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", ".", "1", ID, f"{ID}.", f"{ID}.01", f"{ID}.+1", f"{ID}.-1", f"{ID}.1e3", f"{ID}.1_0", f"{ID}.1 ",
+     f"{ID}.\u0661", f"{ID}.{'9' * 16}", f"{ID[1:]}.1", f"{'x' * 101}.1", f"{'x' * 100}.{'1' * 28}", f"{ID}.1\n",
+     f"{ID}:.1"],
+)  # fmt: skip
+def test_anything_else_is_no_place(text: str) -> None:
+    quoted = "".join(f"%{byte:02x}" for byte in text.encode())
+    for asked in (ask(last_event_id=text), ask(query=f"after={quoted}")):
+        assert refused(place_of, asked) == (400, "last_event_id")
+
+
+async def test_a_place_in_another_stream_is_refused() -> None:
+    other = f"{ID.swapcase()}.1"
+    assert refused(Fixture().routes.follow, ask(last_event_id=other)) == (400, "last_event_id")
+    assert refused(Fixture().routes.resume, ask()) == (400, "last_event_id")
+
+
+# ---- who may see it --------------------------------------------------------------------------------------------------
+
+
+async def test_a_stream_of_another_caller_is_the_same_as_none() -> None:
+    stream = Fixture(caller="alice")
+    told = []
+    for tail, caller in ((ID, "bob"), ("short", "alice"), (ID, "anonymous")):
+        for call in (stream.routes.follow, stream.routes.head, stream.routes.cancel):
+            with pytest.raises(Error) as caught:
+                call(ask(tail, caller=caller))
+            told.append((caught.value.status, caught.value.payload()))
+    assert told[0][0] == 404
+    assert all(each == told[0] for each in told)
+    assert refused(stream.routes.resume, ask(last_event_id=f"{ID}.1", caller="bob")) == (404, "stream")
+    assert stream.routes.follow(ask(caller="alice")) is None
+
+
+async def test_a_plain_stream_of_another_caller_is_unknown_too() -> None:
+    stream = Fixture()
+    demo = ModelSettings("d", UpstreamSettings("d", "demo", ""), "d")
+    spec = StreamSpec(demo, Request(query="hi"), FakeOutput(), caller="alice")
+    name = ID.swapcase()
+    session = stream.engine.start(spec, FakeClient(), name, Clock(lambda: 0))
+    assert refused(stream.routes.follow, ask(name, caller="bob")) == (404, "stream")
+    assert refused(stream.routes.cancel, ask(name, caller="bob")) == (404, "stream")
+    assert refused(stream.routes.follow, ask(name, caller="alice")) == (400, "resumable")
+    state = stream.routes.follow(ask(name, caller="alice", **JSON))
+    assert state is not None
+    assert json.loads(state.body)["state"] == "running"
+    reply = stream.routes.cancel(ask(name, caller="alice"))
+    assert reply is not None
+    assert (reply.status, json.loads(reply.body)) == (202, {"id": name, "state": "cancelled"})
+    assert name not in stream.engine.streams
+    assert session.last_event["type"] == "finish"
+
+
+# ---- answers ---------------------------------------------------------------------------------------------------------
+
+
+async def test_a_stream_is_followed_with_the_settings_of_its_model_or_of_all() -> None:
+    for model, limits in (("m", {"high_water": 1000, "write_timeout": 7}), ("gone", None)):
+        stream, connection = Fixture(model=model), FakeConnection()
+        assert stream.routes.follow(ask(connection=connection)) is None
+        default = {"high_water": StreamSettings().client_buffer, "write_timeout": StreamSettings().write_timeout}
+        assert connection.limits == (limits or default)
+        assert connection.bytes.count(b"event: text.delta") == 3
+        connection.stream.connection_lost()
+        assert stream.log.watchers == 0
+
+
+async def test_who_has_seen_the_end_gets_nothing_more() -> None:
+    stream = Fixture()
+    stream.log.end(Ending("finished", "stop"))
+    for seq in (3, 4, 10**14):
+        reply = stream.routes.follow(ask(last_event_id=f"{ID}.{seq}"))
+        assert reply is not None
+        assert (reply.status, reply.body) == (204, b"")
+    assert stream.routes.follow(ask(last_event_id=f"{ID}.2")) is None
+
+
+async def test_the_state_tells_how_far_a_stream_is_and_how_it_ended() -> None:
+    log = Fixture().log
+    rest = {"finish_reason": None, "usage": None, "error": None}
+    assert state_of(log) == {"id": ID, "state": "running", "model": "m", "last_event_id": f"{ID}.3", **rest}
+    log.is_degraded = True
+    assert state_of(log)["durability"] == "degraded"
+    log.end(Ending("cancelled", "cancelled", {"input_tokens": 1}))
+    assert state_of(log) | {"durability": 0} == {
+        "id": ID,
+        "state": "cancelled",
+        "model": "m",
+        "last_event_id": f"{ID}.3",
+        "finish_reason": "cancelled",
+        "usage": {"input_tokens": 1},
+        "error": None,
+        "durability": 0,
+    }
+    lost, error = Fixture().log, Error("network", "gone", reason="worker_lost")
+    lost.break_off(error)
+    assert (state_of(lost)["state"], state_of(lost)["error"]) == ("failed", error.payload())
+
+
+async def test_a_stream_of_another_process_cannot_be_cancelled_here() -> None:
+    stream = Fixture()
+    assert refused(stream.routes.cancel, ask()) == (400, "worker")
+    stream.log.end(Ending("finished"))
+    reply = stream.routes.cancel(ask())
+    assert reply is not None
+    assert (reply.status, json.loads(reply.body)["state"]) == (200, "finished")
+
+
+# ---- a log that is elsewhere -----------------------------------------------------------------------------------------
+
+
+class Elsewhere:
+    """A store that finds after a while, what it is told to."""
+
+    def __init__(self, found: StreamLog | Exception | None) -> None:
+        self.found = found
+        self.go = asyncio.Event()
+        self.is_cancelled = False
+
+    def find_here(self, stream_id: str) -> None:
+        return None
+
+    async def find(self, stream_id: str) -> StreamLog | None:
+        try:
+            await self.go.wait()
+        except asyncio.CancelledError:
+            self.is_cancelled = True
+            raise
+        if isinstance(self.found, Exception):
+            raise self.found
+        return self.found
+
+
+async def searched(found: StreamLog | Exception | None, stream: Fixture, asked: Incoming) -> Elsewhere:
+    store = Elsewhere(found)
+    stream.engine.store = store  # type: ignore[assignment]  # what is used of it
+    assert stream.routes.follow(asked) is None
+    await asyncio.sleep(0)
+    return store
+
+
+async def finished(stream: Fixture, store: Elsewhere) -> None:
+    store.go.set()
+    await until(lambda: not stream.routes._searches)
+
+
+@pytest.mark.parametrize(
+    ("found", "status"),
+    [(None, 404), (Error("overloaded", "busy", reason="store"), 503), (RuntimeError("a bug"), 500)],
+)
+async def test_what_a_search_comes_to_is_answered(found: Any, status: int, caplog: pytest.LogCaptureFixture) -> None:
+    stream, connection = Fixture(), FakeConnection()
+    store = await searched(found, stream, ask(connection=connection))
+    connection.stream.pause_writing()
+    connection.stream.resume_writing()
+    assert connection.ends == []
+    await finished(stream, store)
+    (reply,) = connection.ends
+    assert isinstance(reply, Reply)
+    assert reply.status == status
+    assert ("could not be handled" in caplog.text) is (status == 500)
+
+
+async def test_a_log_that_was_found_elsewhere_is_followed() -> None:
+    stream, connection = Fixture(), FakeConnection()
+    store = await searched(stream.log, stream, ask(connection=connection, query="format=openai"))
+    await finished(stream, store)
+    assert b"content-type: text/event-stream" in connection.bytes
+    assert connection.bytes.count(b"chat.completion.chunk") >= 3
+    connection.stream.connection_lost()
+    assert stream.log.watchers == 0
+
+
+async def test_the_log_of_another_caller_is_unknown_wherever_it_is() -> None:
+    stream, connection = Fixture(caller="alice"), FakeConnection()
+    store = await searched(stream.log, stream, ask(connection=connection, caller="bob"))
+    await finished(stream, store)
+    unknown = FakeConnection()
+    store = await searched(None, stream, ask(connection=unknown, caller="bob"))
+    await finished(stream, store)
+    assert [(reply.status, reply.body, reply.headers) for reply in connection.ends] == [
+        (reply.status, reply.body, reply.headers) for reply in unknown.ends
+    ]
+
+
+async def test_a_client_that_leaves_ends_the_search() -> None:
+    stream, connection = Fixture(), FakeConnection()
+    store = await searched(stream.log, stream, ask(connection=connection))
+    connection.stream.connection_lost()
+    await until(lambda: not stream.routes._searches)
+    assert store.is_cancelled
+    assert (connection.ends, connection.bytes) == ([], b"")

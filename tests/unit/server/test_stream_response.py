@@ -1,0 +1,203 @@
+"""The HTTP side of a stream: its head, its bytes, its end, and what its connection tells."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, cast
+
+import pytest
+
+from gai_fast._impl import FastPath
+from gai_fast.errors import Error
+from gai_fast.net.session import Session
+from gai_fast.net.writer import HTTP_CHUNKS, BodyFraming
+from gai_fast.server.replies import Reply, StreamHead
+from gai_fast.server.stream_response import StreamResponse
+from gai_fast.settings import StreamSettings
+from tests.unit.server.requests import http, incoming
+
+
+class FakeConnection:
+    def __init__(self) -> None:
+        self.bytes = b""
+        self.stream: Any = None
+        self.is_paused = False
+        self.limits: dict[str, float] = {}
+        self.ends: list[Any] = []
+        self.remote = ""
+
+    def commit(self, head: StreamHead) -> tuple[bytes, BodyFraming]:
+        return head.to_bytes(HTTP_CHUNKS.headers, keep_alive=True), HTTP_CHUNKS
+
+    def lend(self, borrower: FastPath) -> int:
+        return -1
+
+    def begin_stream(self, stream: Any, **limits: float) -> None:
+        self.stream = stream
+        self.limits = limits
+
+    def write(self, data: bytes) -> None:
+        self.bytes += data
+
+    def answered(self, status: int) -> None:
+        self.stream = None
+        self.ends.append(status)
+
+    def send(self, reply: Reply) -> None:
+        self.stream = None
+        self.ends.append(reply)
+
+
+class FakeSession:
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+        self.metrics = None
+
+    def client_lost(self) -> None:
+        self.calls.append("lost")
+
+    def pause(self) -> None:
+        self.calls.append("pause")
+
+    def resume(self) -> None:
+        self.calls.append("resume")
+
+
+class Fixture:
+    def __init__(self, *, hold: bool = False) -> None:
+        self.connection = FakeConnection()
+        asked = incoming(http("POST", "/api/v1/stream", client=self.connection), cors_origins=("https://a.example",))
+        stream = StreamSettings(client_buffer=1000, write_timeout=7)
+        media_type = "application/json" if hold else "text/event-stream"
+        self.client = StreamResponse(asked, "sid", media_type, stream, whole=hold)
+        self.session = FakeSession()
+
+    def attach(self) -> Fixture:
+        self.client.attach(cast(Session, self.session))
+        return self
+
+    @property
+    def bytes(self) -> bytes:
+        return self.connection.bytes
+
+
+# ---- the HTTP side ---------------------------------------------------------------------------------------------------
+
+
+def test_a_stream_is_chunked_and_says_what_proxies_must_know() -> None:
+    stream = Fixture().attach()
+    stream.client.commit()
+    stream.client.write([b"one"])
+    stream.client.end([b"two"])
+    head, _, body = stream.bytes.partition(b"\r\n\r\n")
+    assert body == b"3\r\none\r\n3\r\ntwo\r\n0\r\n\r\n"
+    lines = head.decode().split("\r\n")
+    assert lines[0] == "HTTP/1.1 200 OK"
+    assert {
+        "content-type: text/event-stream",
+        "cache-control: no-cache, no-store, no-transform",
+        "x-accel-buffering: no",
+        "x-content-type-options: nosniff",
+        "x-request-id: req-1",
+        "request-id: req-1",
+        "x-gai-stream-id: sid",
+        "vary: Origin",
+        "transfer-encoding: chunked",
+    } <= set(lines)
+    assert "connection: close" not in lines
+    assert stream.connection.ends == [200]
+
+
+def test_one_object_has_its_length() -> None:
+    stream = Fixture(hold=True).attach()
+    stream.client.commit()
+    stream.client.end([b"{", b"}"])
+    (reply,) = stream.connection.ends
+    assert (reply.status, reply.body) == (200, b"{}")
+    assert dict(reply.headers) == {
+        "content-type": "application/json",
+        "cache-control": "no-cache, no-store, no-transform",
+        "x-accel-buffering": "no",
+        "x-content-type-options": "nosniff",
+        "x-request-id": "req-1",
+        "request-id": "req-1",
+        "x-gai-stream-id": "sid",
+        "vary": "Origin",
+    }
+    assert stream.bytes == b""
+
+
+def test_the_head_can_go_out_alone() -> None:
+    stream = Fixture().attach()
+    stream.client.commit()
+    assert stream.bytes == b""
+    stream.client.flush()
+    assert stream.bytes.endswith(b"\r\n\r\n")
+
+
+def test_a_failure_is_a_response_of_its_own() -> None:
+    stream = Fixture().attach()
+    stream.client.fail(Error("network"), ())
+    (reply,) = stream.connection.ends
+    assert reply.status == Error("network").status
+    assert json.loads(reply.body)["error"]["code"] == "network"
+    assert {("x-gai-stream-id", "sid"), ("vary", "Origin"), ("request-id", "req-1")} <= set(reply.headers)
+    assert stream.bytes == b""
+
+
+def test_the_connection_is_set_up_for_this_stream_and_its_news_reach_the_session() -> None:
+    stream = Fixture().attach()
+    assert stream.connection.limits == {"high_water": 1000, "write_timeout": 7}
+    assert stream.connection.stream is stream.client
+    stream.client.pause_writing()
+    stream.client.resume_writing()
+    stream.client.connection_lost()
+    stream.client.connection_lost()
+    assert stream.session.calls == ["pause", "resume", "lost"]
+
+
+def test_a_client_that_is_slow_already_is_told_when_the_session_comes() -> None:
+    stream = Fixture()
+    stream.connection.is_paused = True
+    stream.attach()
+    assert stream.session.calls == ["pause"]
+
+
+@pytest.mark.parametrize("fails", [True, False])
+def test_a_stream_that_has_ended_hears_no_more(fails: bool) -> None:
+    for attached_before in (True, False):
+        stream = Fixture()
+        stream.connection.is_paused = not attached_before
+        if attached_before:
+            stream.attach()
+        if fails:
+            stream.client.fail(Error("network"), ())
+        else:
+            stream.client.commit()
+            stream.client.end([b"x"])
+        if not attached_before:
+            stream.attach()  # it ended before the engine returned
+        stream.client.pause_writing()
+        stream.client.resume_writing()
+        stream.client.connection_lost()
+        assert stream.session.calls == []
+
+
+def test_a_whole_reply_may_come_instead_of_a_stream() -> None:
+    stream = Fixture().attach()
+    reply = Reply(204)
+    stream.client.reply(reply)
+    stream.client.connection_lost()
+    assert (stream.connection.ends, stream.session.calls) == ([reply], [])
+
+
+def test_another_writer_may_take_over_before_the_head() -> None:
+    stream = Fixture().attach()
+    other = FakeSession()
+    stream.client.attach(cast(Session, other))
+    stream.client.media_type = "application/x-ndjson"
+    stream.client.commit()
+    stream.client.flush()
+    assert b"content-type: application/x-ndjson\r\n" in stream.bytes
+    stream.client.connection_lost()
+    assert (stream.session.calls, other.calls) == ([], ["lost"])
