@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import textwrap
+import time
 from pathlib import Path
 
 ROOT = Path(__file__).parents[3]
@@ -14,14 +15,15 @@ CLAIMS = """
 async def main(backend, name):
     await backend.open()
     print("ready", flush=True)
-    sys.stdin.readline()
+    began = float(sys.stdin.readline())
     for number in range(1000):
+        await asyncio.sleep(began + number * 0.002 - time.time())  # both at the same time, again and again
         if await backend.claim(f"key {number}", Claim(name, "body"), 60) is None:
             print(number)
     await backend.close()
 """
 START = """
-import asyncio, sys
+import asyncio, sys, time
 from pathlib import Path
 from gai_fast.stores import Claim, LogHeader
 from gai_fast.stores.backend import Change, Record
@@ -59,9 +61,10 @@ def race(backend: str) -> list[set[int]]:
     for process in processes:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
+    began = time.time() + 0.1
     for process in processes:
         assert process.stdin is not None
-        process.stdin.write("\n")
+        process.stdin.write(f"{began}\n")
         process.stdin.flush()
     outputs = [process.communicate(timeout=50)[0] for process in processes]
     return [{*map(int, output.split())} for output in outputs]
