@@ -227,7 +227,8 @@ class Journal:
 
     def _forget(self, copying: _Copying) -> None:
         copying.drop_pieces()
-        del self._copies[copying.stream_id]
+        copying.log.unwatch(copying)
+        self._copies.pop(copying.stream_id, None)  # it may have been forgotten while its last batch failed
 
     def _drop(self, stream_id: str) -> None:
         """Removes a copy with the next batch. Of too many the store itself removes them, when their time is over."""
@@ -311,8 +312,8 @@ class _Copying:
         self.advanced(piece, last_seq)
 
     def end(self, ending: Ending) -> None:
-        """As the log's gate: the log ends, once its pieces are written."""
-        self._ending = ending
+        """As the log's gate: the log ends, once its pieces are written. Only the first end counts."""
+        self._ending = self._ending or ending
         self._publish_end()
         self._journal.changed(self)
 

@@ -4,7 +4,7 @@ Owns the keys, and what each of the server's and the client library's failures m
 
 | key | holds |
 |---|---|
-| `gai:{<stream id>}:log` | a Redis stream: entry `0-1` is its mark, `<last_seq>-0` a record, `<last_seq>-1` the end |
+| `gai:{<stream id>}:log` | a Redis stream: entry `0-1` is its mark, `<last_seq>-0` a record, `<last_seq>-2` the end |
 | `gai:{<stream id>}:head` | a hash: `header`, and `gap:<lost>` for what was dropped |
 | `gai:claim:<digest>` | the stream and the fingerprint of an idempotency key |
 | `gai:worker:<name>` | a worker's lease |
@@ -19,9 +19,10 @@ Owns the keys, and what each of the server's and the client library's failures m
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import re
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, Final, TypeVar
 from urllib.parse import parse_qsl, urlsplit
@@ -117,7 +118,8 @@ class RedisBackend(Backend):
         self._name = f"{parts.scheme}://{parts.hostname}{port}"
         self._is_cluster = False
         self._clients: list[Any] = []
-        self._busy = asyncio.Semaphore(LIMITS.store_connections)
+        self._turns = asyncio.Semaphore(LIMITS.store_connections)
+        self._failed: tuple[float, StoreError] | None = None  # when the server was out of reach last
 
     async def open(self) -> None:
         """Connects.
@@ -175,7 +177,7 @@ class RedisBackend(Backend):
             ("HGETALL", _head(stream_id)),
             ("XRANGE", _log(stream_id), "-", "+", "COUNT", LIMITS.store_entries),
         ]
-        async with self._busy:
+        async with self._turn():
             fields, entries = await self._pipeline(self._others, read)
         for reply in (fields, entries):
             if isinstance(reply, Exception):
@@ -223,7 +225,7 @@ class RedisBackend(Backend):
         there: set[str] = set()
 
         async def ask(some: Sequence[str]) -> None:
-            async with self._busy:
+            async with self._turn():
                 replies = await self._pipeline(self._others, [("EXISTS", key(name)) for name in some])
             for name, reply in zip(some, replies, strict=True):
                 if isinstance(reply, Exception):
@@ -251,7 +253,7 @@ class RedisBackend(Backend):
         """Takes a key."""
         value = "\n".join(claim).encode()
         options = {"nx": True, "px": max(1, int(ttl * 1000)), "get": True}
-        async with self._busy:
+        async with self._turn():
             found = await self._call(lambda: self._others.set(f"gai:claim:{key}", value, **options))
         if found is None or found == value:
             return None
@@ -261,7 +263,7 @@ class RedisBackend(Backend):
     async def release(self, key: str, stream_id: str) -> bool:
         """Frees a key if this stream has it."""
         free = ("EVAL", _RELEASE, 1, f"gai:claim:{key}", f"{stream_id}\n")
-        async with self._busy:
+        async with self._turn():
             return bool(await self._call(lambda: self._others.execute_command(*free)))
 
     # -- the library --
@@ -307,6 +309,19 @@ class RedisBackend(Backend):
             raise StoreError("unsuitable", f"{self._name} is Redis {version}: 7.0 or later is needed")
         return bool(about.get("cluster_enabled"))
 
+    @asynccontextmanager
+    async def _turn(self) -> AsyncIterator[None]:
+        """Waits for a turn: some requests are under way at a time.
+
+        Raises:
+            StoreError: The server was found to be out of reach meanwhile; to find that out again would take as long.
+        """
+        asked = time.monotonic()
+        async with self._turns:
+            if self._failed is not None and asked <= self._failed[0]:
+                raise self._failed[1]
+            yield
+
     async def _pipeline(self, client: Any, commands: Sequence[_Command]) -> list[Any]:
         """Sends commands together; returns their replies, of which some may be exceptions."""
 
@@ -331,7 +346,10 @@ class RedisBackend(Backend):
         try:
             return await call()
         except (RedisError, RedisClusterException, OSError) as problem:
-            raise self._error(problem) from None
+            error = self._error(problem)
+            if error.fault == "unreachable":
+                self._failed = time.monotonic(), error
+            raise error from None
 
     def _error(self, problem: Exception) -> StoreError:
         """What a failure of the library, or an error reply, means; nothing of its text is repeated but the code."""
@@ -410,7 +428,7 @@ async def _in_parts(items: Sequence[_Item], do: Callable[[Sequence[_Item]], Awai
 async def _close(client: Any) -> None:
     from redis.exceptions import RedisError
 
-    with contextlib.suppress(RedisError, OSError):  # it is gone
+    with suppress(RedisError, OSError):  # it is gone
         await client.aclose()
 
 
@@ -441,7 +459,7 @@ def _commands(change: Change) -> list[_Command]:
         lost, text = change.gap.lost, gap_text(change.gap)
         commands.append(("EVAL", _GAP, 2, head, log, f"gap:{lost}", text, f"{lost + 1}-0"))
     if change.ending is not None:
-        end = f"{change.last_seq}-1"
+        end = f"{change.last_seq}-2"
         commands.append(("XADD", log, "NOMKSTREAM", end, "ending", ending_text(change.ending)))
     if change.keep is not None and change.header is None:
         milliseconds = int(change.keep * 1000)

@@ -321,16 +321,17 @@ class _Thread:
         self._connection: sqlite3.Connection | None = None
         self._executor = ThreadPoolExecutor(1, thread_name_prefix=f"gai-fast-store-{name}")
         self._is_closed = False
+        self._busy: tuple[float, StoreError] | None = None  # when the file was locked for too long last
 
     async def call(self, function: Callable[[sqlite3.Connection], _Result]) -> _Result:
         """Calls a function in the thread. It goes on there where the caller is cancelled.
 
         Raises:
-            StoreError: SQLite failed, or the store is closed.
+            StoreError: SQLite failed, the store is closed, or the file was locked for too long while the call waited.
         """
         if self._is_closed:
             raise StoreError("unreachable", f"{self._path} is closed")
-        return await asyncio.get_running_loop().run_in_executor(self._executor, self._run, function)
+        return await asyncio.get_running_loop().run_in_executor(self._executor, self._run, function, time.monotonic())
 
     async def close(self) -> None:
         """Closes the connection after the calls that were made, and ends the thread."""
@@ -339,13 +340,18 @@ class _Thread:
             await asyncio.get_running_loop().run_in_executor(self._executor, self._close)
             self._executor.shutdown(wait=False)
 
-    def _run(self, function: Callable[[sqlite3.Connection], _Result]) -> _Result:
+    def _run(self, function: Callable[[sqlite3.Connection], _Result], called: float) -> _Result:
+        if self._busy is not None and called <= self._busy[0]:
+            raise self._busy[1]  # or many calls would wait for the lock one after the other
         try:
             if self._connection is None:
                 self._connection = _connect(self._path)
             return function(self._connection)
         except sqlite3.Error as problem:
-            raise self._error(problem) from None
+            error = self._error(problem)
+            if error.fault == "busy":
+                self._busy = time.monotonic(), error
+            raise error from None
 
     def _error(self, problem: sqlite3.Error) -> StoreError:
         code = getattr(problem, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF  # the rest makes it finer

@@ -59,7 +59,7 @@ class Store:
         self._health = Health(timers.clock)
         self._journal: Journal | None = None
         self._mirrors: Mirrors | None = None
-        self._upkeep: asyncio.Task[None] | None = None
+        self._upkeep: list[asyncio.Task[None]] = []
         self._abandoned: set[asyncio.Task[None]] = set()  # keys that are given back
 
     @property
@@ -86,26 +86,29 @@ class Store:
         await self._backend.renew(self.worker)
         self._journal = Journal(self._backend, self.memory, self._settings, self._health, self.worker, self._clock)
         self._mirrors = Mirrors(self._backend, self.memory, self._health, self.worker)
-        self._upkeep = asyncio.ensure_future(self._keep_up(self._backend, self._journal))
-        self._upkeep.add_done_callback(_check)
+        for upkeep in (self._keep_lease(self._backend, self._journal), self._keep_clean(self._backend)):
+            self._upkeep.append(asyncio.ensure_future(upkeep))
+            self._upkeep[-1].add_done_callback(_check)
 
     async def close(self) -> None:
         """Writes what is gathered, for some seconds at most, and releases everything; the streams have ended."""
-        if self._upkeep is not None:
-            self._upkeep.cancel()
-            await asyncio.gather(self._upkeep, return_exceptions=True)
+        for task in self._upkeep:
+            task.cancel()
+        if self._upkeep or self._abandoned:
+            await asyncio.wait([*self._upkeep, *self._abandoned], timeout=LIMITS.store_close)
         if self._mirrors is not None:
             await self._mirrors.close()
         if self._journal is not None:
             await self._journal.close()
         if self._backend is not None:
             try:
-                if self._upkeep is not None and not self.is_degraded:
+                if self._upkeep and not self.is_degraded:
                     await self._backend.give_up(self.worker)
             except StoreError as problem:
                 self._health.failed(problem)
             await self._backend.close()
-        self._upkeep = self._mirrors = self._journal = None
+        self._mirrors = self._journal = None
+        self._upkeep = []
         self.memory.clear()
 
     # -- logs --
@@ -219,21 +222,27 @@ class Store:
 
     # -- upkeep --
 
-    async def _keep_up(self, backend: Backend, journal: Journal) -> None:
-        """Renews the lease, and removes what is past its time."""
-        loop = asyncio.get_running_loop()
-        swept_at = loop.time()
+    async def _keep_lease(self, backend: Backend, journal: Journal) -> None:
         while True:
             await asyncio.sleep(LIMITS.lease_renewal)
             try:
                 await backend.renew(self.worker)
-                if not journal.is_failing:
-                    self._health.worked()
-                if loop.time() - swept_at >= LIMITS.store_sweep_interval and not await backend.sweep():
-                    swept_at = loop.time()
             except StoreError as problem:
                 self._health.failed(problem)
+            else:
+                if not journal.is_failing:
+                    self._health.worked()
             journal.keep_alive()
+
+    async def _keep_clean(self, backend: Backend) -> None:
+        """Removes what is past its time, however much that is."""
+        while True:
+            has_more = False
+            try:
+                has_more = await backend.sweep()
+            except StoreError as problem:
+                self._health.failed(problem)
+            await asyncio.sleep(LIMITS.store_poll if has_more else LIMITS.store_sweep_interval)
 
 
 def _digest(key: str) -> str:
@@ -243,4 +252,4 @@ def _digest(key: str) -> str:
 
 def _check(task: asyncio.Task[None]) -> None:
     if not task.cancelled() and task.exception() is not None:
-        logger.error("the lease of this process is not renewed: a bug", exc_info=task.exception())
+        logger.error("the store is not kept up: a bug", exc_info=task.exception())

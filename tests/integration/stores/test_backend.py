@@ -87,6 +87,14 @@ async def test_a_copy_that_has_only_begun_is_there(backend: Backend) -> None:
     assert await all_news(backend) == News(records(1, 3))
 
 
+async def test_a_stream_may_end_without_a_word(backend: Backend) -> None:
+    await write(backend, begin())
+    await write(backend, Change("s", ending=FAILED, keep=60))
+    copy = await backend.load("s")
+    assert copy is not None
+    assert copy.news == await all_news(backend) == News([], FAILED)
+
+
 async def test_one_batch_holds_many_streams(backend: Backend) -> None:
     names = [f"s{number}" for number in range(50)]
     await write(backend, *(begin(name, *records(1, 1)) for name in names))

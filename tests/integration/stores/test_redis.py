@@ -174,6 +174,23 @@ async def test_a_server_that_does_not_answer_is_told(
     assert not await backend.write([BEGIN])
 
 
+async def test_those_who_wait_for_a_server_that_hangs_do_not_wait_one_after_the_other(
+    make: Make, make_server: MakeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    short = replace(LIMITS, store_timeout=0.3, store_connect=0.3, store_connections=2)
+    monkeypatch.setattr("gai_fast.stores.redis.LIMITS", short)
+    server = make_server()
+    backend = await opened(make, server.url)
+    server.pause()
+    try:
+        problems = await asyncio.gather(*(backend.load("s") for _ in range(50)), return_exceptions=True)
+    finally:
+        server.resume()
+    assert all(isinstance(problem, StoreError) for problem in problems)
+    assert len({*problems}) == 2, "only those have tried whose turn it was"
+    assert await backend.load("s") is None
+
+
 async def test_a_foreign_value_under_our_key_is_told(make: Make, redis_server: RedisServer) -> None:
     backend = await opened(make, redis_server.url)
     redis_server.command("SET", "gai:{s}:log", "mine")

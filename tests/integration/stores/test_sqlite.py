@@ -11,6 +11,7 @@ import sqlite3
 import stat
 import subprocess
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -238,10 +239,7 @@ async def test_a_damaged_end_is_no_end(file: Path, make: Make) -> None:
 async def test_a_locked_file_is_waited_for_and_then_told(
     file: Path, make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    short = type(
-        "Limits", (), {"__getattr__": lambda _, name: 0.2 if name == "store_busy" else getattr(LIMITS, name)}
-    )()
-    monkeypatch.setattr("gai_fast.stores.sqlite.LIMITS", short)
+    monkeypatch.setattr("gai_fast.stores.sqlite.LIMITS", replace(LIMITS, store_busy=0.2))
     backend = await opened(make)
     await backend.write([BEGIN])
     other = sqlite3.connect(file, isolation_level=None)
@@ -252,6 +250,22 @@ async def test_a_locked_file_is_waited_for_and_then_told(
     other.execute("ROLLBACK")
     other.close()
     assert not await backend.write([Change("s", records=[record(1)])])
+
+
+async def test_those_who_wait_for_a_locked_file_do_not_wait_one_after_the_other(
+    file: Path, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gai_fast.stores.sqlite.LIMITS", replace(LIMITS, store_busy=0.2))
+    backend = await opened(make)
+    other = sqlite3.connect(file, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    claims = (backend.claim(f"key {number}", Claim("s", "body"), 60) for number in range(50))
+    problems = await asyncio.gather(*claims, return_exceptions=True)
+    assert all(problem is problems[0] for problem in problems), "one of them has tried"
+    assert isinstance(problems[0], StoreError)
+    other.execute("ROLLBACK")
+    other.close()
+    assert await backend.claim("key", Claim("s", "body"), 60) is None
 
 
 async def test_a_full_file_is_told_and_goes_on_when_there_is_room(file: Path, make: Make) -> None:
