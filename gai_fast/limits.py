@@ -83,6 +83,10 @@ class Limits:
     kept_word: int = 128
     """Characters of an upstream's finish reason that are passed on: the longest in use have thirty."""
 
+    batched_read: int = 64 * KIB
+    """Bytes of a read that is not left for the end of the loop's turn: uvloop reads a socket up to 32 times a turn
+    while each read fills its buffer, and a slow client must stop it before the second."""
+
     collected_text: int = 64 * KIB
     """Bytes of copied text that wait for an adapter: more are parsed, which hands it over."""
 

@@ -86,6 +86,7 @@ cdef enum:
 cdef const char *HEX = b"0123456789abcdef"
 cdef size_t HELD = LIMITS.held_frame
 cdef size_t COLLECTED = LIMITS.collected_text
+cdef Py_ssize_t BATCHED = LIMITS.batched_read
 cdef dict NAMES = {}            # an adapter's sets are constants of its class: one `_Names` for each
 
 
@@ -985,6 +986,8 @@ cdef class ReadBatch:
         if not reads:
             self._loop.call_soon(self._handle)
         append_read(reads, reader, exchange, fast_path, data)
+        if len(data) >= BATCHED:
+            self._handle()
 
     def close(self):
         """Gives back all borrowed sockets and closes the set."""

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from gai_fast._pure.chunked import ChunkedBody
 from gai_fast._pure.counters import StreamCounters
 from gai_fast._pure.relay import DeltaCopier
+from gai_fast.limits import LIMITS
 
 
 class LendingTransport(Protocol):
@@ -151,6 +152,8 @@ class ReadBatch:
     def add(self, reader: Reader, exchange: Any, fast_path: FastPath, data: bytes) -> None:
         """Adds a read. Its exchange may be over when the batch is handled.
 
+        A read of `limits.batched_read` bytes is handled at once, after those before it.
+
         Args:
             reader: The connection that has read it.
             exchange: The connection's exchange.
@@ -160,6 +163,8 @@ class ReadBatch:
         if not self._reads:
             self._loop.call_soon(self._handle)
         self._reads.append((reader, exchange, data))
+        if len(data) >= LIMITS.batched_read:
+            self._handle()
 
     def close(self) -> None:
         """Gives back all borrowed sockets."""

@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from gai_fast.limits import LIMITS
+
 
 class Loop:
     """Callbacks that wait for the next turn, and what is watched."""
@@ -95,6 +97,20 @@ def test_reads_wait_for_the_end_of_their_turn_and_are_then_handled_in_order(
     batch.add(one, "y", fast_path(kernels), b"4")
     loop.turn()
     assert one.given[2:] == [("y", b"4", 1.5)]
+    assert not loop.waiting
+
+
+def test_a_large_read_is_handled_at_once_after_those_before_it(kernels: ModuleType, loop: Loop, batch: Any) -> None:
+    """A socket that was read 32 times in a turn could not be paused: megabytes came for a client that did not read."""
+    one, other = Reader(), Reader()
+    large = b"x" * LIMITS.batched_read
+    for reader, data in [(one, b"1"), (other, large[1:]), (one, large)]:
+        batch.add(reader, "x", fast_path(kernels), data)
+    assert one.given == [("x", b"1", 1.5), ("x", large, 1.5)]
+    assert other.given == [("x", large[1:], 1.5)]
+    batch.add(one, "x", fast_path(kernels), b"2")
+    loop.turn()
+    assert one.given[2:] == [("x", b"2", 1.5)]
     assert not loop.waiting
 
 
