@@ -162,7 +162,7 @@ async def test_operations_say_what_runs(net: Net) -> None:
     client = await gateway.connect()
     assert (await client.ask("GET", "/healthz")).json == {"status": "ok"}
     ready = await client.ask("GET", "/readyz")
-    assert ready.json == {"status": "ready", "upstreams": ["up", "anthropic", "demo"]}
+    assert ready.json == {"status": "ready", "upstreams": ["up", "anthropic", "demo"], "durability": "memory"}
     version = await client.ask("GET", "/version")
     assert (version.json["version"], version.json["implementation"]) == (__version__, IMPLEMENTATION)
     assert version.headers["cache-control"] == "no-store"
