@@ -8,6 +8,8 @@ import json
 import logging
 import os
 import shlex
+import shutil
+import tempfile
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -143,22 +145,25 @@ def _supervise(settings: Settings, ready: Callable[[str], None], record: Path | 
     from gai_fast.server.extension import ExtensionError
     from gai_fast.server.link import pack
     from gai_fast.server.listening import SocketListener
+    from gai_fast.server.peers import ClaimHome
     from gai_fast.server.reload import Reload, to_bytes
     from gai_fast.server.serving import bind, tune_process
     from gai_fast.server.supervisor import Supervisor, WorkerEnds
-    from gai_fast.server.worker import work
+    from gai_fast.server.worker import Group, work
     from gai_fast.stores import StoreError
 
     bound = bind(settings)
     listener = SocketListener(bound.sockets, bound.path)
     reload = Reload(settings, load, is_open=bound.is_open)
-    server = new_server_name()
+    claims = ClaimHome(settings.idempotency.ttl)
+    folder = Path(tempfile.mkdtemp(prefix="gai-fast-"))
+    group = Group(new_server_name(), folder)
 
     def run(ends: WorkerEnds) -> int:
         tune_process()
         with ends.link.dup() as spare:
             try:
-                run_async(work(reload.settings, ends, bound, server, record))
+                run_async(work(reload.settings, ends, bound, group, record))
             except StoreError as problem:
                 spare.sendall(pack("failed", StartupFailure.exit_code, f"the store cannot be used: {problem}"))
                 return StartupFailure.exit_code
@@ -180,9 +185,11 @@ def _supervise(settings: Settings, ready: Callable[[str], None], record: Path | 
             ready=lambda: ready(bound.url),
             reload=reloaded,
             add=totals.add,
+            answer=claims.answer,
         ).run()
     finally:
         listener.close()
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @click.command()
@@ -207,7 +214,7 @@ def _supervise(settings: Settings, ready: Callable[[str], None], record: Path | 
     type=click.IntRange(1),
     envvar="GAI_FAST_WORKERS",
     show_default="1",
-    help="Processes; more than 1 is not supported yet.",
+    help="Processes that answer.",
 )
 @option(
     "--store",

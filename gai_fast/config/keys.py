@@ -61,19 +61,10 @@ def _one(key: Key) -> Key:
     return replace(key, read=read)
 
 
-def _workers(value: Any) -> int:
-    number: int = _WORKERS.read(value)
-    if number > 1:
-        raise ValueError("above 1 is not supported yet")
-    return number
-
-
-_WORKERS: Final = whole("Processes; more than 1 is not supported yet.", 1, LIMITS.workers)
-
 SERVER: Final[Mapping[str, Key]] = {
     "host": text("Address to listen on; one that is not loopback needs a [[key]] or `insecure`.", checks.host),
     "port": whole("Port to listen on; 0 chooses a free one.", 0, 65535),
-    "workers": Key(_WORKERS.about, _WORKERS.schema, _workers),
+    "workers": whole("Processes that answer.", 1, LIMITS.workers),
     "allow_get_start": switch("Whether GET /api/v1/stream?q=… may start a stream; for `demo` it always may."),
     "cors_origins": texts("Origins whose pages may call; matched exactly.", checks.origin),
     "allowed_hosts": texts("Host headers that are allowed on loopback, beside the loopback names.", checks.host),

@@ -38,6 +38,7 @@ from gai_fast.providers import API, Adapter, Target, UpstreamRequest, get_provid
 from gai_fast.request import Request
 from gai_fast.settings import Settings, StreamSettings, UpstreamSettings
 from gai_fast.stores import LogHeader, StreamLog, open_store
+from gai_fast.stores.backend import Backend
 from gai_fast.timers import TimerWheel
 from gai_fast.upstream_errors import for_client
 
@@ -69,9 +70,10 @@ class Engine:
     Args:
         settings: The configuration.
         loop: The running loop.
+        memory: As for `stores.open_store`.
     """
 
-    def __init__(self, settings: Settings, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, settings: Settings, loop: asyncio.AbstractEventLoop, memory: Backend | None = None) -> None:
         self.settings = settings
         self.streams: dict[str, Session] = {}
         """The sessions that have not ended for their clients, by stream id."""
@@ -82,7 +84,7 @@ class Engine:
         self.guards: StreamGuards | None = None
         """Asked before a stream starts, where the server has limits."""
         self.timers = TimerWheel(loop)
-        self.store = open_store(settings.store, self.timers, claim_ttl=settings.idempotency.ttl)
+        self.store = open_store(settings.store, self.timers, claim_ttl=settings.idempotency.ttl, memory=memory)
         """The logs of durable streams."""
         self._loop = loop
         self._pools: dict[_PoolKey, UpstreamPool] = {}

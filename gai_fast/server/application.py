@@ -40,6 +40,7 @@ from gai_fast.server.request_reader import HTTPRequest
 from gai_fast.server.routes import ROUTES, Handlers, Mount, Route, Router
 from gai_fast.server.streams import StreamRoutes
 from gai_fast.settings import ServerSettings, Settings
+from gai_fast.stores.backend import Backend
 
 _log: Final = logging.getLogger("gai_fast.server")
 
@@ -99,14 +100,15 @@ def _admission(settings: Settings) -> Admission:
     return Admission(settings.server, settings.keys, only_demo=only_demo)
 
 
-def new_service(settings: Settings, mount: Mount | None = None) -> Service:
+def new_service(settings: Settings, mount: Mount | None = None, memory: Backend | None = None) -> Service:
     """A service with an engine of its own, on the running loop; whoever asks for it closes the engine.
 
     Args:
         settings: The configuration.
         mount: As for `Service`.
+        memory: As for `Engine`.
     """
-    engine = Engine(settings, asyncio.get_running_loop())
+    engine = Engine(settings, asyncio.get_running_loop(), memory)
     guards = engine.guards = Guards(settings.limits)
     metrics = PrometheusSink(settings.models, engine_gauges(engine, guards.refused))
     engine.sinks.append(metrics)

@@ -34,26 +34,27 @@ class Bus:
     Args:
         folder: That of the server.
         number: That of the worker.
-        handlers: By the kind of question.
     """
 
-    def __init__(self, folder: Path, number: int, handlers: Mapping[str, Handler]) -> None:
+    def __init__(self, folder: Path, number: int) -> None:
         self._folder = folder
         self._number = number
-        self._handlers = handlers
         self._server: asyncio.Server | None = None
         self._peers: dict[int, _Peer] = {}
         self._answering: set[_Answering] = set()
 
-    async def open(self) -> None:
+    async def open(self, handlers: Mapping[str, Handler]) -> None:
         """Begins to answer.
+
+        Args:
+            handlers: By the kind of question.
 
         Raises:
             OSError: The socket cannot be made.
         """
         loop = asyncio.get_running_loop()
         path = str(self._folder / str(self._number))
-        self._server = await loop.create_unix_server(lambda: _Answering(self._handlers, self._answering), path)
+        self._server = await loop.create_unix_server(lambda: _Answering(handlers, self._answering), path)
 
     async def ask(self, worker: int, kind: str, *items: Any, wait: float = LIMITS.bus_wait) -> Any:
         """Asks another worker.

@@ -13,8 +13,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from collections.abc import Callable
-from typing import Any, Final, NamedTuple
+from collections.abc import Callable, Coroutine
+from typing import Any, Final, NamedTuple, Protocol
 
 from gai_fast.clock import now_ms
 from gai_fast.errors import Error
@@ -28,7 +28,7 @@ from gai_fast.server.negotiation import asks_for_state, negotiate
 from gai_fast.server.replies import Reply, StreamHead, id_headers
 from gai_fast.server.stream_response import StreamResponse
 from gai_fast.settings import StreamSettings
-from gai_fast.stores import StreamLog
+from gai_fast.stores import LogHeader, StreamLog
 
 _log: Final = logging.getLogger("gai_fast.server")
 
@@ -38,6 +38,10 @@ Answer = Callable[[StreamLog, StreamResponse | None], Reply | None]
 """Answers a request about a stream; `None`: it is followed. The response is there where the log was looked for."""
 
 
+Work = Coroutine[Any, Any, "Reply | None"]
+"""Finds a stream elsewhere, and answers; `None`: it is followed."""
+
+
 class Place(NamedTuple):
     """A place in a stream, as `<stream id>.<number>` names it."""
 
@@ -45,10 +49,36 @@ class Place(NamedTuple):
     seq: int
 
 
+class OtherWorkers(Protocol):
+    """The other workers of the server."""
+
+    def owner_of(self, stream_id: str) -> int | None:
+        """The number of the other worker that has, or had, a stream; `None`: it is no stream of another worker."""
+
+    async def cancel(self, stream_id: str, caller: str) -> dict[str, Any] | None:
+        """Cancels a stream of another worker; returns its state, or `None`: it has none that this caller may see.
+
+        Raises:
+            Error: The worker is gone.
+        """
+
+    async def plain(self, stream_id: str, caller: str) -> str | None:
+        """Returns the model of another worker's stream that has no log; `None`: there is none.
+
+        Raises:
+            Error: The worker is gone.
+        """
+
+
 class DurableRoutes:
-    """Handlers over one engine."""
+    """Handlers over one engine.
+
+    Attributes:
+        others: The other workers; `None`: there are none.
+    """
 
     def __init__(self, engine: Engine) -> None:
+        self.others: OtherWorkers | None = None
         self._engine = engine
         self._searches: set[_Search] = set()
 
@@ -91,6 +121,10 @@ class DurableRoutes:
         if session is not None and session.caller == incoming.caller:
             session.cancel()
             return incoming.json_reply({"id": stream_id, "state": "cancelled"}, status=202)
+        others = self.others
+        if others is not None and others.owner_of(stream_id) is not None:
+            self._search(incoming, stream_id, lambda _: self._cancel_there(incoming, others))
+            return None
 
         def answer(log: StreamLog, response: StreamResponse | None) -> Reply | None:
             if not log.is_over:
@@ -101,6 +135,13 @@ class DurableRoutes:
         return self._with_log(incoming, stream_id, answer)
 
     # -- own --
+
+    async def _cancel_there(self, incoming: Incoming, others: OtherWorkers) -> Reply:
+        state = await others.cancel(incoming.tail, incoming.caller)
+        if state is None:
+            raise _unknown()
+        is_cancelled_now = "model" not in state
+        return incoming.json_reply(state, status=202 if is_cancelled_now else 200)
 
     def _follow(self, incoming: Incoming, stream_id: str, after: int) -> Reply | None:
         def answer(log: StreamLog, response: StreamResponse | None) -> Reply | None:
@@ -155,49 +196,61 @@ class DurableRoutes:
             return self._plain(incoming, session)
         if _EVENT_ID.fullmatch(f"{stream_id}.0") is None:
             raise _unknown()
-        response = StreamResponse(incoming, stream_id, "", self._engine.settings.stream, whole=False)
-        self._searches.add(_Search(self._engine, incoming, response, stream_id, answer, self._searches))
+        self._search(incoming, stream_id, lambda response: self._find(incoming, stream_id, answer, response))
         return None
+
+    def _search(self, incoming: Incoming, stream_id: str, work: Callable[[StreamResponse], Work]) -> None:
+        """Answers when something has been found out elsewhere."""
+        response = StreamResponse(incoming, stream_id, "", self._engine.settings.stream, whole=False)
+        self._searches.add(_Search(incoming, response, work(response), self._searches))
+
+    async def _find(self, incoming: Incoming, stream_id: str, answer: Answer, response: StreamResponse) -> Reply | None:
+        """Answers about a stream that is not here."""
+        try:
+            log = await self._engine.store.find(stream_id)
+            if log is None and self.others is not None:
+                model = await self.others.plain(stream_id, incoming.caller)
+                if model is not None:
+                    return self._plain_answer(incoming, stream_id, model)
+        except Error as error:
+            if error.reason != "worker_lost":
+                raise
+            # In the stream, where that is what the client asked for: an EventSource hears of nothing else.
+            place = place_of(incoming)
+            header = LogHeader(stream_id, incoming.caller, "", "gai", "sse")
+            log = self._engine.store.lost(header, 0 if place is None else place.seq, error)
+        if log is None:
+            raise _unknown()
+        return answer(_seen_by(incoming, log), response)
 
     def _plain(self, incoming: Incoming, session: Session) -> Reply:
         """The answer about a stream that runs and has no log."""
         if session.caller != incoming.caller:
             raise _unknown()
+        return self._plain_answer(incoming, session.stream_id, session.spec.model.name)
+
+    def _plain_answer(self, incoming: Incoming, stream_id: str, model: str) -> Reply:
         if asks_for_state(incoming.query, incoming.http.headers.get("accept")):
-            return incoming.json_reply(_state(session.stream_id, "running", session.spec.model.name))
+            return incoming.json_reply(_state(stream_id, "running", model))
         raise Error(
             "unsupported", "only durable streams can be followed by their id (see `resumable`)", reason="resumable"
         )
 
 
 class _Search:
-    """The search for a log in the store, while its client waits; what its response calls until it is found."""
+    """The search for a stream in the store or in another worker; what its client's response calls until it is found."""
 
-    def __init__(
-        self,
-        engine: Engine,
-        incoming: Incoming,
-        response: StreamResponse,
-        stream_id: str,
-        answer: Answer,
-        searches: set[_Search],
-    ) -> None:
-        self._engine = engine
+    def __init__(self, incoming: Incoming, response: StreamResponse, work: Work, searches: set[_Search]) -> None:
         self._incoming = incoming
         self._response = response
-        self._stream_id = stream_id
-        self._answer = answer
         response.attach(self)
-        self._task = asyncio.get_running_loop().create_task(self._run())
+        self._task = asyncio.get_running_loop().create_task(self._run(work))
         self._task.add_done_callback(lambda task: searches.discard(self))
 
-    async def _run(self) -> None:
+    async def _run(self, work: Work) -> None:
         incoming, response = self._incoming, self._response
         try:
-            log = await self._engine.store.find(self._stream_id)
-            if log is None:
-                raise _unknown()
-            reply = self._answer(_seen_by(incoming, log), response)
+            reply = await work
             if reply is not None:
                 response.reply(reply)
         except Error as error:

@@ -33,6 +33,7 @@ from gai_fast.server.reload import Reload
 from gai_fast.server.replies import Reply
 from gai_fast.server.routes import HOT_PATHS, Mount
 from gai_fast.settings import Settings
+from gai_fast.stores.backend import Backend
 
 logger = logging.getLogger("gai_fast.server")
 
@@ -234,7 +235,11 @@ async def close_connections(connections: OpenConnections, until: float) -> None:
 
 
 async def start(
-    settings: Settings, record: Path | None = None, bound: Bound | None = None, listener: Listener | None = None
+    settings: Settings,
+    record: Path | None = None,
+    bound: Bound | None = None,
+    listener: Listener | None = None,
+    memory: Backend | None = None,
 ) -> Running:
     """Starts a server on the running loop.
 
@@ -243,6 +248,7 @@ async def start(
         record: The folder where every upstream's answer is written to; it must be there.
         bound: Where it is reached; `None`: it binds its address itself.
         listener: Where its connections come from; `None`: from the sockets of `bound`.
+        memory: As for `Engine`.
 
     Raises:
         CannotListen: The address cannot be bound.
@@ -256,7 +262,7 @@ async def start(
         stack.callback(listener.close)
         extension = None if settings.server.app is None else load(settings.server.app)
         mount = Mount(on_loopback=bound.on_loopback)
-        service = new_service(settings, mount)
+        service = new_service(settings, mount, memory)
         stack.push_async_callback(service.engine.close)
         await service.engine.store.open()
         service.engine.record = record

@@ -126,6 +126,7 @@ class Supervisor:
         ready: Called once, when all workers have started.
         reload: Called with SIGHUP; returns the configuration for the workers, or `None`: nothing changes.
         add: Adds up counts of workers.
+        answer: Answers a worker's question of another kind.
     """
 
     def __init__(
@@ -138,6 +139,7 @@ class Supervisor:
         ready: Callable[[], None],
         reload: Callable[[], bytes | None],
         add: Callable[[Sequence[Any]], Any],
+        answer: Callable[[str, list[Any]], Any],
     ) -> None:
         self._sockets = list(sockets)
         self._count = count
@@ -146,6 +148,7 @@ class Supervisor:
         self._ready = ready
         self._reload = reload
         self._add = add
+        self._answer = answer
         self._selector = selectors.DefaultSelector()
         self._state = _State.STARTING
         self._workers: dict[int, _Worker] = {}  # by process
@@ -414,6 +417,8 @@ class Supervisor:
                 self._respawns.insert(0, 0.0)
         elif kind == "idle":
             worker.is_idle = True
+        elif kind == "ask":
+            self._send([worker], "answer", items[0], self._answer(items[1], items[2]))
         elif kind == "counts":
             self._counted(worker, items[0], items[1])
         elif kind == "sum":
@@ -434,7 +439,7 @@ class Supervisor:
             if not each.waiting or now >= each.until:
                 self._sums.remove(each)
                 known = [self._lost, *(worker.counts for worker in self._workers.values())]
-                self._send([each.asker], "sum", each.name, [counts for counts in known if counts is not None])
+                self._send([each.asker], "answer", each.name, [counts for counts in known if counts is not None])
 
     # -- the end --
 

@@ -9,24 +9,27 @@ import asyncio
 import logging
 import signal
 import socket
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 from gai_fast.errors import Error
 from gai_fast.ids import name_worker
 from gai_fast.limits import LIMITS
 from gai_fast.server import totals
+from gai_fast.server.bus import Bus
 from gai_fast.server.link import Messages, pack, receive_connections
 from gai_fast.server.listening import Protocols, adopt
 from gai_fast.server.metrics import PrometheusSink
+from gai_fast.server.peers import PeerBackend, Peers, answers
 from gai_fast.server.reload import from_bytes
 from gai_fast.server.serving import Bound, Running, start
 from gai_fast.server.supervisor import WorkerEnds
 from gai_fast.settings import Settings
 
 _log: Final = logging.getLogger("gai_fast.server")
-COUNTS_PATIENCE: Final = 2 * LIMITS.counts_wait
-"""Seconds that a scrape waits for the supervisor, which itself waits half as long for the workers."""
+PATIENCE: Final = 2 * LIMITS.counts_wait
+"""Seconds that a worker waits for the supervisor, which itself waits half as long for the counts of the workers."""
 
 
 class WorkerCallbacks(Protocol):
@@ -43,18 +46,20 @@ class SupervisorLink(asyncio.Protocol):
     """The worker's end of the messages.
 
     Attributes:
+        made: The highest number of any worker so far.
         stop: Set when the worker is to drain: it was told so, or the supervisor is gone.
         hurry: Set when it is to end at once.
         callbacks: What else the supervisor asks; set once the server is there.
     """
 
     def __init__(self) -> None:
+        self.made = 0
         self.stop = asyncio.Event()
         self.hurry = asyncio.Event()
         self.callbacks: WorkerCallbacks | None = None
         self._messages = Messages()
         self._early: list[list[Any]] = []
-        self._sums: dict[int, asyncio.Future[list[Any]]] = {}
+        self._answers: dict[int, asyncio.Future[Any]] = {}
         self._asked = 0
         self._transport: asyncio.WriteTransport
 
@@ -88,19 +93,34 @@ class SupervisorLink(asyncio.Protocol):
         Raises:
             Overloaded: The supervisor does not answer in time.
         """
+        counts: list[Any] = await self._ask("sum", ())
+        return counts
+
+    async def ask(self, kind: str, *items: Any) -> Any:
+        """Asks the supervisor something of its own (`Supervisor.answer`).
+
+        Args:
+            kind: The kind of question.
+            items: What MessagePack can hold.
+
+        Raises:
+            Overloaded: It does not answer in time.
+        """
+        return await self._ask("ask", (kind, list(items)))
+
+    async def _ask(self, kind: str, items: tuple[Any, ...]) -> Any:
         self._asked += 1
         number = self._asked
-        asked = self._sums[number] = asyncio.get_running_loop().create_future()
-        self.send("sum", number)
+        answer = self._answers[number] = asyncio.get_running_loop().create_future()
+        self.send(kind, number, *items)
         try:
-            async with asyncio.timeout(COUNTS_PATIENCE):
-                counts: list[Any] = await asked
+            async with asyncio.timeout(PATIENCE):
+                return await answer
         except TimeoutError:
-            text = "the counts of the other workers did not come in time"
+            text = "the supervisor of the workers does not answer in time"
             raise Error("overloaded", text, reason="workers") from None
         finally:
-            del self._sums[number]
-        return counts
+            del self._answers[number]
 
     # -- asyncio --
 
@@ -115,6 +135,8 @@ class SupervisorLink(asyncio.Protocol):
                 self.stop.set()
             elif kind == "hurry":
                 self.hurry.set()
+            elif kind == "made":
+                self.made = items[0]
             elif self.callbacks is None:
                 self._early.append([kind, *items])
             else:
@@ -132,10 +154,10 @@ class SupervisorLink(asyncio.Protocol):
             self.send("counts", items[0], self.callbacks.counts())
         elif kind == "settings":
             self.callbacks.use(items[0])
-        elif kind == "sum":
-            asked = self._sums.get(items[0])
-            if asked is not None and not asked.done():
-                asked.set_result(items[1])
+        elif kind == "answer":
+            answer = self._answers.get(items[0])
+            if answer is not None and not answer.done():
+                answer.set_result(items[1])
 
 
 class HandedListener:
@@ -231,7 +253,7 @@ class Worker:
 
     def use(self, settings: bytes) -> None:
         """A new configuration; as `WorkerCallbacks.use`."""
-        self._running.use(from_bytes(settings))
+        self._running.use(_share(from_bytes(settings)))
 
     async def gather(self) -> PrometheusSink:
         """The counts of all workers.
@@ -242,22 +264,37 @@ class Worker:
         return totals.total(await self._link.all_counts(), self._running.engine.settings.models)
 
 
-async def work(settings: Settings, ends: WorkerEnds, bound: Bound, server: str, record: Path | None) -> None:
+class Group(NamedTuple):
+    """The server that a worker belongs to.
+
+    Attributes:
+        name: Its name in stream ids.
+        folder: That of the bus; nobody else may enter it.
+    """
+
+    name: str
+    folder: Path
+
+
+async def work(settings: Settings, ends: WorkerEnds, bound: Bound, group: Group, record: Path | None) -> None:
     """Serves until the supervisor ends it, or SIGTERM; then another worker takes its place.
 
     Args:
         settings: The configuration.
         ends: Its channels.
         bound: Where the server is reached; the supervisor has the sockets.
-        server: The server's name in stream ids.
+        group: The server.
         record: As for `serving.start`.
 
     Raises:
         ExtensionError: As `serving.start`.
+        StoreError: Likewise.
     """
-    name_worker(server, ends.number)
+    name_worker(group.name, ends.number)
     link = SupervisorLink()
     await link.open(ends.link)
+    bus = Bus(group.folder, ends.number)
+    peers = Peers(bus, link, group.name, ends.number)
 
     def leave() -> None:
         if not link.stop.is_set():
@@ -265,11 +302,27 @@ async def work(settings: Settings, ends: WorkerEnds, bound: Bound, server: str, 
             link.stop.set()
 
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, leave)
-    running = await start(settings, record, bound, HandedListener(ends.channel, link))
+    running = await start(_share(settings), record, bound, HandedListener(ends.channel, link), PeerBackend(peers, link))
     try:
+        running.service.streams.durable.others = peers
+        await bus.open(answers(running.engine))
         link.serve(Worker(running, link))
         link.send("ready")
         await link.stop.wait()
         await running.drain(settings.server.grace, link.hurry)
     finally:
         await running.close()
+        bus.close()
+
+
+def _share(settings: Settings) -> Settings:
+    """The configuration of one worker: `[limits]` are totals of the server, and connections are shared equally."""
+    count, limits = settings.server.workers, settings.limits
+    share = replace(
+        limits,
+        streams=-(-limits.streams // count),
+        streams_per_caller=-(-limits.streams_per_caller // count),
+        connections=-(-limits.connections // count),
+        drains=-(-limits.drains // count),
+    )
+    return replace(settings, limits=share)

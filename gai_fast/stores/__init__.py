@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from gai_fast.settings import StoreSettings
 from gai_fast.stores._base import Backlog, Claim, Ending, LogHeader, LogWatcher
-from gai_fast.stores.backend import StoreError
+from gai_fast.stores.backend import Backend, StoreError
 from gai_fast.stores.memory import StreamLog
 from gai_fast.stores.store import Durability, Store
 from gai_fast.timers import Timers
@@ -56,15 +56,16 @@ def check_url(url: str, folder: Path) -> str:
     return checked
 
 
-def open_store(settings: StoreSettings, timers: Timers, *, claim_ttl: float) -> Store:
+def open_store(settings: StoreSettings, timers: Timers, *, claim_ttl: float, memory: Backend | None = None) -> Store:
     """Makes the store of the configuration; it must be opened before it is used.
 
     Args:
         settings: `[store]`; its URL is one that `check_url` returned.
         timers: The loop's timers.
         claim_ttl: Seconds for which an idempotency key is taken.
+        memory: The way to the logs of the server's other workers, for a store that is in their memory.
     """
-    backend = _module(settings.url.partition("://")[0]).open_backend(settings)
+    backend = _module(settings.url.partition("://")[0]).open_backend(settings) or memory
     return Store(settings, timers, backend, claim_ttl=claim_ttl)
 
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 import orjson
 
@@ -130,7 +130,13 @@ class Copy(NamedTuple):
 
 
 class Backend(ABC):
-    """A store outside this process. All methods but `close` raise `StoreError`; none may be called before `open`."""
+    """A store outside this process. All methods but `close` raise `StoreError`; none may be called before `open`.
+
+    Attributes:
+        is_copy: The logs of this process are copied to it; else others read them from the memory of this process.
+    """
+
+    is_copy: ClassVar[bool] = True
 
     @abstractmethod
     async def open(self) -> None:

@@ -15,6 +15,7 @@ import secrets
 from hashlib import blake2b
 from typing import Final, Literal
 
+from gai_fast.errors import Error
 from gai_fast.limits import LIMITS
 from gai_fast.settings import StoreSettings
 from gai_fast.stores._base import Claim, LogHeader
@@ -65,7 +66,7 @@ class Store:
     @property
     def durability(self) -> Durability:
         """Whether streams outlive this process; `/readyz` tells it."""
-        if self._backend is None:
+        if self._backend is None or not self._backend.is_copy:
             return "memory"
         return "degraded" if self.is_degraded else "durable"
 
@@ -83,6 +84,9 @@ class Store:
         if self._backend is None:
             return
         await self._backend.open()
+        if not self._backend.is_copy:
+            self._mirrors = Mirrors(self._backend, self.memory, self._health, self.worker)
+            return
         await self._backend.renew(self.worker)
         self._journal = Journal(self._backend, self.memory, self._settings, self._health, self.worker, self._clock)
         self._mirrors = Mirrors(self._backend, self.memory, self._health, self.worker)
@@ -144,6 +148,19 @@ class Store:
         if log is not None or self._mirrors is None:
             return log
         return await self._mirrors.find(stream_id)
+
+    def lost(self, header: LogHeader, position: int, error: Error) -> StreamLog:
+        """Returns the log of a stream of which nothing is left, for those who ask for it.
+
+        Args:
+            header: What is known of it.
+            position: The number of the last event that is known.
+            error: What became of it.
+        """
+        log = StreamLog(self.memory, header)
+        log.skip(position, None)
+        log.break_off(error)
+        return log
 
     # -- idempotency keys --
 

@@ -115,7 +115,7 @@ class TestCommand:
         ("arguments", "said"),
         [
             (["--host", "0.0.0.0"], "error: --host: 0.0.0.0 is open to other machines"),
-            (["--workers", "2"], "not supported yet"),
+            (["--workers", "257"], "must be a whole number, 1 to 256"),
             (["--port", "65536"], "is not in the range"),
             (["--store", "postgres://h"], "error: --store: `url` in [store] must be the address of a store"),
             (["--prot", "1"], "No such option '--prot'"),

@@ -49,7 +49,7 @@ class TestMistakes:
             ("[stream]\ncommit_after = inf", "must be seconds, 0 or more"),
             ("[stream]\nflush_interval = 1e9", "at most 10000000"),
             ('[stream]\nenvelope = "big"', "must be compact or full"),
-            ("[server]\nworkers = 2", "gai-fast.toml:2: `workers` in [server] above 1 is not supported yet"),
+            ("[server]\nworkers = 0", "gai-fast.toml:2: `workers` in [server] must be a whole number, 1 to 256, not 0"),
             ('[server]\nhost = "http://x"', "must be an address or a host name, without scheme or port"),
             ('[server]\nhost = ""', "must be a string that is not empty"),
             ('[server]\ncors_origins = "https://a.b"', "must be a list of strings"),

@@ -18,14 +18,14 @@ SOON = 5.0
 
 @asynccontextmanager
 async def buses(folder: Path, *handlers: dict[str, Handler]) -> AsyncIterator[list[Bus]]:
-    made = [Bus(folder, number, each) for number, each in enumerate(handlers, 1)]
-    for each in made:
-        await each.open()
+    made = [Bus(folder, number) for number in range(1, len(handlers) + 1)]
+    for bus, each in zip(made, handlers, strict=True):
+        await bus.open(each)
     try:
         yield made
     finally:
-        for each in made:
-            each.close()
+        for bus in made:
+            bus.close()
         await asyncio.sleep(0.01)
 
 

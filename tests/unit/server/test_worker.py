@@ -182,9 +182,9 @@ async def test_the_counts_of_all_workers_come_or_the_question_fails(monkeypatch:
         link.serve(Callbacks())
         asked = asyncio.create_task(link.all_counts())
         await supervisor.hears("sum", 1)
-        supervisor.near.sendall(pack("sum", 9, []) + pack("sum", 1, [{"a": 1}]))
+        supervisor.near.sendall(pack("answer", 9, []) + pack("answer", 1, [{"a": 1}]))
         assert await asked == [{"a": 1}]
-        monkeypatch.setattr(worker, "COUNTS_PATIENCE", 0.01)
-        with pytest.raises(Error, match="did not come in time") as failure:
+        monkeypatch.setattr(worker, "PATIENCE", 0.01)
+        with pytest.raises(Error, match="does not answer in time") as failure:
             await link.all_counts()
         assert (failure.value.code, failure.value.reason) == ("overloaded", "workers")

@@ -1,0 +1,362 @@
+"""The streams of a server's other workers: following, cancelling, and the idempotency keys of `memory://`.
+
+Owns the questions that workers ask each other about streams, and their answers. A stream id names its worker
+(`ids.py`), so nobody is asked but the owner; `bus.py` carries the questions.
+
+1. With `memory://` a log is read from the memory of the worker that writes it. To the store that is a backend that
+   nothing is copied to; the mirrors of `stores/mirror.py` fill from it as from any other.
+2. A worker that is gone refuses its connection, and that is the signal: its streams are `worker_lost`.
+3. Idempotency keys are the supervisor's: it outlives every worker, and is one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, Final, Protocol
+
+from gai_fast.errors import Error
+from gai_fast.ids import worker_of
+from gai_fast.limits import LIMITS
+from gai_fast.net.engine import Engine
+from gai_fast.server.bus import Bus, Handler, WorkerGone
+from gai_fast.server.durable import state_of
+from gai_fast.stores import Claim, Ending, LogHeader, StreamLog
+from gai_fast.stores.backend import Backend, Change, Copy, News, Record, StoreError
+from gai_fast.stores.claims import MemoryClaims
+
+_CANCELLED: Final = "cancelled"
+
+
+class SupervisorQuestions(Protocol):
+    """The supervisor, as peers need it."""
+
+    made: int
+    """The highest number of any worker so far."""
+
+    async def ask(self, kind: str, *items: Any) -> Any:
+        """Returns its answer; raises `Error` where none comes."""
+
+
+class Peers:
+    """The other workers of this one.
+
+    Args:
+        bus: Carries the questions.
+        supervisor: Knows which workers there have been.
+        server: The name of the server, as in stream ids.
+        number: That of this worker.
+    """
+
+    def __init__(self, bus: Bus, supervisor: SupervisorQuestions, server: str, number: int) -> None:
+        self.bus = bus
+        self._supervisor = supervisor
+        self._server = server
+        self._number = number
+
+    def owner_of(self, stream_id: str) -> int | None:
+        """The number of the other worker that has, or had, a stream; `None`: it is no stream of another worker.
+
+        Args:
+            stream_id: Perhaps no stream id at all.
+        """
+        number = worker_of(stream_id, self._server)
+        return None if number is None or number == self._number or number > self._supervisor.made else number
+
+    async def cancel(self, stream_id: str, caller: str) -> dict[str, Any] | None:
+        """Cancels a stream of another worker.
+
+        Args:
+            stream_id: The stream's id.
+            caller: Who asks; to others the stream is unknown.
+
+        Returns:
+            Its state, if it has ended already; `{"id", "state"}` alone, if it is cancelled now; `None`: there is none.
+
+        Raises:
+            Error: The worker is gone.
+        """
+        state: dict[str, Any] | None = await self._ask(stream_id, "cancel", stream_id, caller)
+        return state
+
+    async def plain(self, stream_id: str, caller: str) -> str | None:
+        """The model of a stream of another worker that runs and has no log; `None`: there is none.
+
+        Args:
+            stream_id: The stream's id.
+            caller: As for `cancel`.
+
+        Raises:
+            Error: The worker is gone.
+        """
+        model: str | None = await self._ask(stream_id, "plain", stream_id, caller)
+        return model
+
+    async def _ask(self, stream_id: str, kind: str, *items: Any) -> Any:
+        owner = self.owner_of(stream_id)
+        if owner is None:
+            return None
+        try:
+            return await self.bus.ask(owner, kind, *items)
+        except WorkerGone:
+            raise worker_lost() from None
+
+
+def worker_lost() -> Error:
+    """The error of a stream whose worker is gone, and its log with it."""
+    return Error("network", "the worker that ran this stream is gone, and what it had of it", reason="worker_lost")
+
+
+# ---- answers -------------------------------------------------------------------------------------------------------
+
+
+def answers(engine: Engine) -> dict[str, Handler]:
+    """The answers of a worker to the questions of the others.
+
+    Args:
+        engine: Its streams.
+    """
+
+    async def ping() -> None:
+        return None
+
+    async def cancel(stream_id: str, caller: str) -> dict[str, Any] | None:
+        session = engine.streams.get(stream_id)
+        if session is not None:
+            if session.caller != caller:
+                return None
+            session.cancel()
+            return {"id": stream_id, "state": _CANCELLED}
+        log = engine.store.find_here(stream_id)
+        return None if log is None or log.header.caller != caller else state_of(log)
+
+    async def plain(stream_id: str, caller: str) -> str | None:
+        session = engine.streams.get(stream_id)
+        return None if session is None or session.caller != caller else session.spec.model.name
+
+    async def load(stream_id: str) -> list[Any] | None:
+        log = engine.store.find_here(stream_id)
+        if log is None:
+            return None
+        backlog = log.read(0, LIMITS.peer_read)
+        return [[*log.header], backlog.lost, backlog.text, _news(log, 0, 0)]
+
+    async def tail(positions: dict[str, int], sizes: dict[str, int], wait: float) -> dict[str, Any]:
+        logs = [log for stream_id in positions if (log := engine.store.find_here(stream_id)) is not None]
+        if not any(_has_news(log, positions) for log in logs):
+            await _Watch(logs).wait(wait)
+        return {
+            log.header.stream_id: _news(log, positions[log.header.stream_id], sizes.get(log.header.stream_id, 0))
+            for log in logs
+            if _has_news(log, positions)
+        }
+
+    async def kept(stream_ids: list[str]) -> list[str]:
+        return [each for each in stream_ids if engine.store.find_here(each) is not None]
+
+    return {"ping": ping, "cancel": cancel, "plain": plain, "load": load, "tail": tail, "kept": kept}
+
+
+def _has_news(log: StreamLog, positions: Mapping[str, int]) -> bool:
+    return log.last_seq > positions[log.header.stream_id] or log.is_over
+
+
+def _news(log: StreamLog, after: int, size: int) -> list[Any]:
+    """What a log has after an event: its record, its end, and whether there is more.
+
+    Args:
+        log: The log.
+        after: The number of the event.
+        size: The bytes up to it, for a log whose frames have no numbers: its blocks may hold some of them.
+    """
+    if log.header.is_numbered:
+        backlog = log.read(after, LIMITS.peer_read)
+        piece = b"".join(backlog.pieces)
+    else:
+        backlog = log.read(0, LIMITS.peer_unnumbered)
+        piece = b"".join(backlog.pieces)[size:]
+    begins = max(after, backlog.lost)
+    has_more = backlog.last_seq < log.last_seq
+    ending = None if log.ending is None or has_more else [*log.ending]
+    return [begins, backlog.last_seq, piece, ending, has_more]
+
+
+class _Watch:
+    """Waits for the first of some logs that goes on."""
+
+    def __init__(self, logs: Sequence[StreamLog]) -> None:
+        self._logs = logs
+        self._news = asyncio.Event()
+
+    async def wait(self, seconds: float) -> None:
+        for log in self._logs:
+            log.watch(self)
+        try:
+            async with asyncio.timeout(seconds):
+                await self._news.wait()
+        except TimeoutError:
+            pass
+        finally:
+            for log in self._logs:
+                log.unwatch(self)
+
+    def advanced(self, piece: bytes, last_seq: int) -> None:
+        self._news.set()
+
+    def ended(self) -> None:
+        self._news.set()
+
+
+# ---- questions -----------------------------------------------------------------------------------------------------
+
+
+class PeerBackend(Backend):
+    """The memory of all workers, as a store: rules 1 and 3.
+
+    Args:
+        peers: The others.
+        supervisor: Has the idempotency keys.
+    """
+
+    is_copy = False
+
+    def __init__(self, peers: Peers, supervisor: SupervisorQuestions) -> None:
+        self._peers = peers
+        self._supervisor = supervisor
+        self._sizes: dict[str, int] = {}  # bytes that are known of each log whose frames have no numbers
+
+    async def open(self) -> None:
+        """Does nothing: the bus is there."""
+
+    async def close(self) -> None:
+        """Does nothing: the bus is the worker's."""
+
+    async def write(self, changes: Sequence[Change]) -> Collection[str]:
+        """Writes nothing: the logs stay where they are."""
+        return ()
+
+    async def load(self, stream_id: str) -> Copy | None:
+        """Returns the beginning of another worker's log.
+
+        Args:
+            stream_id: The stream's id.
+
+        Raises:
+            Error: The worker is gone.
+        """
+        owner = self._peers.owner_of(stream_id)
+        if owner is None:
+            return None
+        try:
+            found = await self._peers.bus.ask(owner, "load", stream_id)
+        except WorkerGone:
+            raise worker_lost() from None
+        if found is None:
+            return None
+        fields, lost, text, news = found
+        header = LogHeader(*fields)
+        if not header.is_numbered:
+            while len(self._sizes) >= LIMITS.peer_sizes:
+                del self._sizes[next(iter(self._sizes))]
+            self._sizes[stream_id] = 0
+        return Copy(header, str(owner), lost, text, self._read_news(stream_id, news))
+
+    async def tail(self, positions: Mapping[str, int], wait: float) -> Mapping[str, News]:
+        """Returns what is new; as `Backend.tail`. Of a worker that is gone nothing is."""
+        by_owner: dict[int, dict[str, int]] = {}
+        for stream_id, position in positions.items():
+            owner = self._peers.owner_of(stream_id)
+            if owner is not None:
+                by_owner.setdefault(owner, {})[stream_id] = position
+        asked = [asyncio.ensure_future(self._ask_for_news(owner, some, wait)) for owner, some in by_owner.items()]
+        if not asked:
+            return {}
+        try:
+            await asyncio.wait(asked, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for each in asked:
+                each.cancel()
+        news: dict[str, News] = {}
+        for answer in await asyncio.gather(*asked, return_exceptions=True):
+            if isinstance(answer, dict):
+                news.update({stream_id: self._read_news(stream_id, each) for stream_id, each in answer.items()})
+        return news
+
+    async def _ask_for_news(self, owner: int, positions: dict[str, int], wait: float) -> Any:
+        sizes = {each: self._sizes[each] for each in positions if each in self._sizes}
+        return await self._peers.bus.ask(owner, "tail", positions, sizes, wait, wait=wait + LIMITS.bus_wait)
+
+    def _read_news(self, stream_id: str, news: list[Any]) -> News:
+        begins, last_seq, piece, ending, has_more = news
+        if stream_id in self._sizes:
+            self._sizes[stream_id] += len(piece)
+        records = [Record(begins, last_seq, time.time_ns() // 1_000_000, piece)] if piece else []
+        return News(records, None if ending is None else Ending(*ending), has_more=has_more)
+
+    async def leased(self, workers: Collection[str]) -> Collection[str]:
+        """Returns those of the workers that answer."""
+        answers = await asyncio.gather(
+            *(self._peers.bus.ask(int(each), "ping") for each in workers), return_exceptions=True
+        )
+        return {each for each, answer in zip(workers, answers, strict=True) if not isinstance(answer, WorkerGone)}
+
+    async def kept(self, stream_ids: Collection[str]) -> Collection[str]:
+        """Returns those of the streams whose worker has their log."""
+        by_owner: dict[int, list[str]] = {}
+        for stream_id in stream_ids:
+            owner = self._peers.owner_of(stream_id)
+            if owner is not None:
+                by_owner.setdefault(owner, []).append(stream_id)
+        answers = await asyncio.gather(
+            *(self._peers.bus.ask(owner, "kept", some) for owner, some in by_owner.items()), return_exceptions=True
+        )
+        return {each for answer in answers if isinstance(answer, list) for each in answer}
+
+    async def renew(self, worker: str) -> None:
+        """Does nothing: a worker that lives answers."""
+
+    async def give_up(self, worker: str) -> None:
+        """Does nothing: a worker that is gone does not answer."""
+
+    async def sweep(self) -> bool:
+        """Removes nothing: the workers do."""
+        return False
+
+    async def claim(self, key: str, claim: Claim, ttl: float) -> Claim | None:
+        """Takes a key; as `Backend.claim`."""
+        standing = await self._ask("claim", key, *claim)
+        return None if standing is None else Claim(*standing)
+
+    async def release(self, key: str, stream_id: str) -> bool:
+        """Frees a key; as `Backend.release`."""
+        return bool(await self._ask("release", key, stream_id))
+
+    async def _ask(self, kind: str, *items: Any) -> Any:
+        try:
+            return await self._supervisor.ask(kind, *items)
+        except Error as problem:
+            raise StoreError("unreachable", str(problem)) from None
+
+
+class ClaimHome:
+    """The idempotency keys of `memory://`, in the supervisor.
+
+    Args:
+        ttl: Seconds for which a key is taken.
+    """
+
+    def __init__(self, ttl: float) -> None:
+        self._claims = MemoryClaims(ttl, time.monotonic)
+
+    def answer(self, kind: str, items: Sequence[Any]) -> Any:
+        """Answers a worker.
+
+        Args:
+            kind: `claim` or `release`.
+            items: As `PeerBackend` sends them.
+        """
+        if kind == "claim":
+            key, *claim = items
+            return self._claims.claim(key, Claim(*claim))
+        return self._claims.release(*items)

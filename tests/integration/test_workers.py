@@ -1,0 +1,333 @@
+"""`--workers N`: one server in several processes."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import pytest
+
+from gai_fast.cli.mock import Mock
+from tests.integration.gateway import QUERY, Client, Net, Response, until
+from tests.integration.processes import Server, configure, serving, settled
+from tests.integration.test_cli import PATIENCE, environment
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="missing on this machine: /proc")
+
+
+@pytest.fixture
+async def net() -> AsyncIterator[Net]:
+    async with AsyncExitStack() as stack:
+        yield Net(stack)
+
+
+@pytest.fixture
+async def mock() -> AsyncIterator[Mock]:
+    async with Mock(deltas=5, rate=0) as mock:
+        yield mock
+
+
+def worker_of(stream_id: str) -> str:
+    """What a stream id says of its worker."""
+    return stream_id[22:]
+
+
+async def test_connections_are_shared_equally_however_they_come(net: Net, mock: Mock, tmp_path: Path) -> None:
+    configure(tmp_path, mock)
+    async with serving(net, tmp_path, "--workers", "2") as server:
+        counts: Counter[str] = Counter()
+        for at_once in (1,) * 10 + (10,):
+            streams = await asyncio.gather(*(server.stream() for _ in range(at_once)))
+            for client, response in streams:
+                await response.rest()
+                assert response.types[-1] == "done"
+                counts[worker_of(response.headers["x-gai-stream-id"])] += 1
+                client.close()
+        assert sorted(counts.values()) == [10, 10]
+        assert len({name[:4] for name in counts}) == 1, "they are of one server"
+
+
+async def test_a_killed_worker_is_replaced_and_harms_no_other(net: Net, mock: Mock, tmp_path: Path) -> None:
+    mock.deltas, mock.rate = 40, 20
+    configure(tmp_path, mock)
+    async with serving(net, tmp_path, "--workers", "2") as server:
+        before = server.workers
+        streams = await asyncio.gather(*(server.stream() for _ in range(4)))
+        killed = before.pop()
+        os.kill(killed, signal.SIGKILL)
+        for _, response in streams:
+            await response.rest()
+        assert sorted(response.ended for _, response in streams) == [False, False, True, True]
+        assert all(response.types[-2:] == ["finish", "done"] for _, response in streams if response.ended)
+        assert f"(process {killed}) was killed by signal 9" in await server.said("another takes its place")
+        now = await settled(server, 2)
+        assert before < now
+        assert killed not in now
+        mock.deltas, mock.rate = 5, 0
+        names = set()
+        for _ in range(4):
+            client, response = await server.stream()
+            await response.rest()
+            names.add(worker_of(response.headers["x-gai-stream-id"]))
+            client.close()
+        former = {worker_of(response.headers["x-gai-stream-id"]) for _, response in streams}
+        assert len(names) == 2
+        assert len(names | former) == 3, "no name is used twice"
+        server.signal()
+        assert await server.ended() == 0
+
+
+async def test_workers_drain_together(net: Net, mock: Mock, tmp_path: Path) -> None:
+    mock.deltas, mock.rate = 20, 20
+    configure(tmp_path, mock)
+    async with serving(net, tmp_path, "--workers", "2") as server:
+        running = [await server.stream() for _ in range(2)]
+        server.signal()
+        await server.drains()
+        late = [await server.stream() for _ in range(3)]
+        for _, response in (*running, *late):
+            await response.rest()
+            assert response.types[-2:] == ["finish", "done"]
+        assert await server.ended() == 0
+
+
+@pytest.mark.parametrize("ends", [1, 2])
+async def test_streams_that_outlast_the_grace_of_workers_are_told(
+    net: Net, mock: Mock, tmp_path: Path, ends: int
+) -> None:
+    """By the end of grace, or by a second signal."""
+    mock.deltas, mock.rate = 10_000, 20
+    configure(tmp_path, mock, grace=0.5 if ends == 1 else 600)
+    async with serving(net, tmp_path, "--workers", "2") as server:
+        running = [await server.stream() for _ in range(2)]
+        server.signal(signal.SIGINT)
+        if ends == 2:
+            await server.drains()
+            server.signal(signal.SIGINT)
+        for _, response in running:
+            await response.rest()
+            assert response.ended
+            assert response.events[-2]["error"]["reason"] == "draining"
+        assert await server.ended() == 0
+
+
+async def test_a_signal_to_one_worker_drains_that_one_and_another_takes_its_place(
+    net: Net, mock: Mock, tmp_path: Path
+) -> None:
+    mock.deltas, mock.rate = 20, 20
+    configure(tmp_path, mock)
+    async with serving(net, tmp_path, "--workers", "2") as server:
+        before = server.workers
+        running = [await server.stream() for _ in range(2)]
+        leaving = before.pop()
+        os.kill(leaving, signal.SIGTERM)
+        await until(lambda: leaving not in server.workers and len(server.workers) == 2)
+        for _, response in running:
+            await response.rest()
+            assert response.types[-2:] == ["finish", "done"]
+        assert before < server.workers
+
+
+async def test_workers_whose_supervisor_is_killed_end(net: Net, mock: Mock, tmp_path: Path) -> None:
+    mock.deltas, mock.rate = 20, 20
+    configure(tmp_path, mock)
+    async with serving(net, tmp_path, "--workers", "2") as server:
+        workers = server.workers
+        running = [await server.stream() for _ in range(2)]
+        server.signal(signal.SIGKILL)
+        await server.ended()
+        for _, response in running:
+            await response.rest()
+            assert response.types[-2:] == ["finish", "done"]
+        await until(lambda: not any(is_running(each) for each in workers))
+        with pytest.raises(OSError, match=r"."):
+            await server.connect()
+
+
+def is_running(process: int) -> bool:
+    """Whether a process is there, and no zombie."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(") ")[2][0] != "Z"
+    except OSError:
+        return False
+
+
+async def test_workers_that_cannot_start_end_the_server_with_their_reason(tmp_path: Path) -> None:
+    (tmp_path / "broken.py").write_text("import os\ndef extend(app):\n    os._exit(7)\n")
+    for arguments, code, said in (
+        (("--app", "broken:extend"), 3, "error: ended with exit code 7\n"),
+        (("--app", "broken:nothing"), 2, "error: `app` in [server] names nothing, which broken does not have\n"),
+    ):
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "gai_fast", "serve", "--port", "0", "--workers", "2", *arguments,
+            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, cwd=tmp_path, env=environment(),
+        )  # fmt: skip
+        output, errors = await asyncio.wait_for(process.communicate(), PATIENCE)
+        assert (process.returncode, output, errors.decode()) == (code, b"", said)
+
+
+async def test_a_scrape_of_any_worker_counts_all_of_them(net: Net, mock: Mock, tmp_path: Path) -> None:
+    configure(tmp_path, mock)
+
+    async def count() -> float:
+        text = (await server.ask("GET", "/metrics")).body.decode()
+        (line,) = [line for line in text.splitlines() if line.startswith("gai_fast_requests_total{")]
+        return float(line.rpartition(" ")[2])
+
+    async with serving(net, tmp_path, "--workers", "2") as server:
+        for _ in range(6):
+            client, response = await server.stream()
+            await response.rest()
+            client.close()
+        assert [await count() for _ in range(3)] == [6.0] * 3
+        os.kill(server.workers.pop(), signal.SIGKILL)
+        await server.said("another takes its place")
+        await settled(server, 2)
+        assert [await count() for _ in range(3)] == [6.0] * 3, "what was counted stays counted"
+
+
+async def test_sighup_reloads_for_new_requests_of_all_workers(net: Net, mock: Mock, tmp_path: Path) -> None:
+    mock.deltas, mock.rate = 40, 20
+    configure(tmp_path, mock)
+    async with serving(net, tmp_path, "--workers", "2") as server:
+        running = [await server.stream({**QUERY, "model": "m"}) for _ in range(2)]
+        file = tmp_path / "gai-fast.toml"
+        file.write_text(file.read_text().replace('name = "m"', 'name = "n"'))
+        server.signal(signal.SIGHUP)
+        await server.said("the configuration has been reloaded")
+
+        async def is_new() -> bool:
+            answers = [await server.ask("GET", "/v1/models") for _ in range(4)]
+            return all([model["id"] for model in each.json["data"]] == ["n", "demo"] for each in answers)
+
+        async with asyncio.timeout(PATIENCE):
+            while True:
+                if await is_new():
+                    break
+        os.kill(server.workers.pop(), signal.SIGKILL)
+        await server.said("another takes its place")
+        await settled(server, 2)
+        assert await is_new(), "a new worker has it, too"
+        for _, response in running:
+            await response.rest()
+        assert [response.types[-1] for _, response in running].count("done") >= 1
+
+
+# ---- streams of other workers ----------------------------------------------------------------------------------------
+
+
+async def connections(server: Server) -> list[Client]:
+    """A connection to each of two workers."""
+    return [await server.connect() for _ in range(2)]
+
+
+async def begun(client: Client, **more: object) -> Response:
+    """A durable stream that has sent a few events."""
+    client.request("POST", "/api/v1/stream", {**QUERY, "model": "m", "resumable": True, **more})
+    return await (await client.response()).until(b"event: text.delta")
+
+
+async def followed(client: Client, path: str, **headers: str) -> Response:
+    """A stream that is followed on this connection; the head has been read."""
+    client.request("GET", path, headers={name.replace("_", "-"): value for name, value in headers.items()})
+    return await client.response()
+
+
+async def test_a_stream_is_followed_and_resumed_on_another_worker(net: Net, mock: Mock, tmp_path: Path) -> None:
+    mock.deltas, mock.rate = 40, 40
+    configure(tmp_path, mock)
+    async with serving(net, tmp_path, "--workers", "2") as server:
+        here, there = await connections(server)
+        response = await begun(here)
+        path = f"/api/v1/streams/{response.headers['x-gai-stream-id']}"
+        other = await followed(there, path)
+        resumed_by = (await connections(server))[1]
+        resumed = await followed(resumed_by, f"{path}?after={response.headers['x-gai-stream-id']}.3")
+        for each in (response, other, resumed):
+            await each.rest()
+            assert each.ended
+        assert other.body == response.body
+        assert resumed.body == response.body[response.body.index(b"event", response.body.index(b".3\n")) :]
+        state = (await server.ask("GET", path, headers={"accept": "application/json"})).json
+        assert state["state"] == "finished"
+        last = state["last_event_id"]
+        for _ in range(2):
+            assert (await server.ask("GET", f"{path}?after={last}")).status == 204
+        assert len(mock.requests) == 1
+
+
+async def test_a_stream_is_cancelled_on_another_worker(net: Net, mock: Mock, tmp_path: Path) -> None:
+    mock.deltas, mock.rate = 10_000, 40
+    configure(tmp_path, mock)
+    async with serving(net, tmp_path, "--workers", "2") as server:
+        for resumable in (True, False):
+            here, there = await connections(server)
+            response = await begun(here, resumable=resumable)
+            identifier = response.headers["x-gai-stream-id"]
+            path = f"/api/v1/streams/{identifier}"
+            state = await there.ask("GET", path, headers={"accept": "application/json"})
+            assert (state.status, state.json["state"]) == (200, "running")
+            cancelled = await there.ask("DELETE", path)
+            assert (cancelled.status, cancelled.json) == (202, {"id": identifier, "state": "cancelled"})
+            await response.rest()
+            assert response.events[-2]["finish_reason"] == "cancelled"
+            again = await there.ask("DELETE", path)
+            assert again.status == (200 if resumable else 404)
+            await asyncio.wait_for(mock.requests[-1].closed.wait(), PATIENCE)
+
+
+async def test_a_stream_that_nobody_has_is_unknown_to_every_worker(net: Net, mock: Mock, tmp_path: Path) -> None:
+    configure(tmp_path, mock)
+    async with serving(net, tmp_path, "--workers", "2") as server:
+        client, response = await server.stream()
+        await response.rest()
+        name = worker_of(response.headers["x-gai-stream-id"])
+        for end in ("", name, name[:-1] + "1", name[:-1] + "2", name[:-1] + "3", name + "0", "AAAA1"):
+            for _ in range(2):
+                for method in ("GET", "DELETE"):
+                    answer = await server.ask(method, f"/api/v1/streams/{'x' * 22}{end}")
+                    assert (answer.status, answer.error["reason"]) == (404, "stream")
+        client.close()
+
+
+async def test_the_followers_of_a_killed_worker_are_told(net: Net, mock: Mock, tmp_path: Path) -> None:
+    mock.deltas, mock.rate = 10_000, 40
+    configure(tmp_path, mock)
+    async with serving(net, tmp_path, "--workers", "2") as server:
+        pids = server.workers
+        here, there = await connections(server)
+        response = await begun(here)
+        other = await followed(there, f"/api/v1/streams/{response.headers['x-gai-stream-id']}")
+        await other.until(b"event: text.delta")
+        os.kill(await process_of(server, response), signal.SIGKILL)
+        await response.rest()
+        assert not response.ended, "it was cut off, and does not look complete"
+        await other.rest()
+        assert other.ended
+        assert other.events[-2]["error"]["reason"] == "worker_lost"
+        assert other.types[-1] == "done"
+        await settled(server, 2)
+        assert len(pids & server.workers) == 1
+        place = f"{response.headers['x-gai-stream-id']}.3"
+        for _ in range(2):
+            late = await server.ask("GET", f"/api/v1/streams/{response.headers['x-gai-stream-id']}?after={place}")
+            assert late.status == 200
+            assert late.types == ["error", "done"]
+            error = late.events[0]["error"]
+            assert (error["code"], error["reason"], error["temporary"]) == ("network", "worker_lost", True)
+            state = await server.ask(
+                "GET", f"/api/v1/streams/{response.headers['x-gai-stream-id']}", headers={"accept": "application/json"}
+            )
+            assert (state.json["state"], state.json["error"]["reason"]) == ("failed", "worker_lost")
+
+
+async def process_of(server: Server, response: Response) -> int:
+    """The process of the worker that runs a stream: the first one was made first."""
+    number = int(worker_of(response.headers["x-gai-stream-id"])[4:], 16)
+    return sorted(server.workers)[number - 1]

@@ -1,0 +1,219 @@
+"""The streams of other workers: who is asked, what is told, and the keys that the supervisor has."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gai_fast import ids
+from gai_fast.errors import Error
+from gai_fast.net.engine import Engine
+from gai_fast.server.bus import Bus
+from gai_fast.server.peers import ClaimHome, PeerBackend, Peers, answers
+from gai_fast.settings import Settings
+from gai_fast.stores import Claim, Ending, LogHeader, StreamLog
+from gai_fast.stores.backend import StoreError
+
+SERVER = "AbC-"
+SOON = 5.0
+
+
+class Supervisor:
+    """Knows the keys, unless it is gone."""
+
+    def __init__(self) -> None:
+        self.made = 2
+        self.is_gone = False
+        self._claims = ClaimHome(60.0)
+
+    async def ask(self, kind: str, *items: Any) -> Any:
+        if self.is_gone:
+            raise Error("overloaded", "gone", reason="workers")
+        answer = self._claims.answer(kind, items)
+        return list(answer) if isinstance(answer, tuple) else answer
+
+
+class Pair:
+    """Two workers: `one` asks, `two` has the streams."""
+
+    def __init__(self, folder: Path) -> None:
+        loop = asyncio.get_running_loop()
+        self.supervisor = Supervisor()
+        self.buses = [Bus(folder, 1), Bus(folder, 2)]
+        self.two = Engine(Settings(), loop)
+        self.peers = Peers(self.buses[0], self.supervisor, SERVER, 1)
+        self.backend = PeerBackend(self.peers, self.supervisor)
+        self.one = Engine(Settings(), loop, self.backend)
+
+    def log(self, letter: str = "a", **header: Any) -> StreamLog:
+        """A log of worker 2."""
+        fields = {"caller": "anonymous", "model": "m", "format": "gai", "framing": "sse", **header}
+        return self.two.store.create(LogHeader(letter * 22 + SERVER + "2", **fields))
+
+
+@asynccontextmanager
+async def pair(folder: Path) -> AsyncIterator[Pair]:
+    both = Pair(folder)
+    await both.buses[1].open(answers(both.two))
+    await both.one.store.open()
+    try:
+        async with asyncio.timeout(SOON):
+            yield both
+    finally:
+        await both.one.close()
+        await both.two.close()
+        for bus in both.buses:
+            bus.close()
+        await asyncio.sleep(0.01)
+
+
+def frame(log: StreamLog, seq: int) -> bytes:
+    """A frame in the form of the log."""
+    if not log.header.is_numbered:
+        return b'{"n":%d}\n' % seq
+    if log.header.framing == "ndjson":
+        return b'{"type":"text.delta","seq":%d,"text":"%d"}\n' % (seq, seq)
+    return b'event: text.delta\nid: %b.%d\ndata: {"type":"text.delta","text":"%d"}\n\n' % (
+        log.header.stream_id.encode(),
+        seq,
+        seq,
+    )
+
+
+def all_of(log: StreamLog) -> bytes:
+    return b"".join(log.read(0, 1 << 30).pieces)
+
+
+class Over:
+    """Waits for the end of a log."""
+
+    def __init__(self) -> None:
+        self.event = asyncio.Event()
+
+    def advanced(self, piece: bytes, last_seq: int) -> None:
+        """More of it has come."""
+
+    def ended(self) -> None:
+        self.event.set()
+
+
+async def until_over(log: StreamLog) -> None:
+    if not log.is_over:
+        over = Over()
+        log.watch(over)
+        await over.event.wait()
+
+
+@pytest.mark.parametrize(
+    ("stream_id", "owner"),
+    [
+        ("x" * 22 + SERVER + "2", 2),
+        ("x" * 22 + SERVER + "1", None),
+        ("x" * 22 + SERVER + "3", None),
+        ("x" * 22 + SERVER + "0", None),
+        ("x" * 22 + "other2", None),
+        ("x" * 22, None),
+        ("", None),
+    ],
+)
+def test_a_stream_id_names_its_worker(stream_id: str, owner: int | None, tmp_path: Path) -> None:
+    assert Peers(Bus(tmp_path, 1), Supervisor(), SERVER, 1).owner_of(stream_id) == owner
+
+
+def test_the_ids_of_a_worker_name_it() -> None:
+    server = ids.new_server_name()
+    try:
+        ids.name_worker(server, 300)
+        made = ids.new_stream_id()
+        assert len(made) == 22 + 4 + 3
+        assert ids.worker_of(made, server) == 300
+    finally:
+        ids._worker[0] = ""
+        ids._stream_ids.clear()
+
+
+@pytest.mark.parametrize(
+    "form",
+    [{}, {"framing": "ndjson"}, {"format": "openai"}, {"format": "openai", "framing": "ndjson"}],
+    ids=["gai", "gai ndjson", "openai", "openai ndjson"],
+)
+async def test_a_log_is_read_from_the_memory_of_its_worker_to_its_end(tmp_path: Path, form: dict[str, str]) -> None:
+    async with pair(tmp_path) as both:
+        log = both.log(**form)
+        for seq in (1, 2, 3):
+            log.append(frame(log, seq), seq, 0)
+        mirror = await both.one.store.find(log.header.stream_id)
+        assert mirror is not None
+        assert mirror.header == log.header
+        for seq in range(4, 400):
+            log.append(frame(log, seq), seq, 0)
+            if not seq % 50:
+                await asyncio.sleep(0.005)
+        log.end(Ending("finished", "stop"))
+        await until_over(mirror)
+        assert all_of(mirror) == all_of(log)
+        assert mirror.ending == Ending("finished", "stop")
+        assert both.one.store.durability == "memory"
+
+
+async def test_a_log_that_has_dropped_its_beginning_tells_its_text(tmp_path: Path) -> None:
+    async with pair(tmp_path) as both:
+        log = both.log()
+        for seq in range(1, 200):
+            log.append(frame(log, seq), seq, 0)
+        log.trim(4096)
+        mirror = await both.one.store.find(log.header.stream_id)
+        assert mirror is not None
+        here, there = mirror.read(0, 1 << 30), log.read(0, 1 << 30)
+        assert here.lost == there.lost > 0
+        assert here.text == there.text
+        assert b"".join(here.pieces) == b"".join(there.pieces)
+
+
+async def test_a_stream_that_nobody_has_is_none_and_one_of_a_worker_that_is_gone_is_lost(tmp_path: Path) -> None:
+    async with pair(tmp_path) as both:
+        assert await both.one.store.find("x" * 22 + SERVER + "2") is None
+        assert await both.one.store.find("x" * 22 + SERVER + "9") is None
+        log = both.log()
+        log.append(frame(log, 1), 1, 0)
+        mirror = await both.one.store.find(log.header.stream_id)
+        assert mirror is not None
+        both.buses[1].close()
+        await until_over(mirror)
+        assert mirror.broken is not None
+        assert mirror.broken.reason == "worker_lost"
+        for ask in (both.one.store.find, lambda stream_id: both.peers.cancel(stream_id, "anonymous")):
+            with pytest.raises(Error) as lost:
+                await ask("y" * 22 + SERVER + "2")
+            assert (lost.value.code, lost.value.reason) == ("network", "worker_lost")
+
+
+async def test_another_callers_stream_is_unknown(tmp_path: Path) -> None:
+    async with pair(tmp_path) as both:
+        log = both.log(caller="alice")
+        log.append(frame(log, 1), 1, 0)
+        log.end(Ending("finished"))
+        assert await both.peers.cancel(log.header.stream_id, "bob") is None
+        state = await both.peers.cancel(log.header.stream_id, "alice")
+        assert state is not None
+        assert state["state"] == "finished"
+        assert await both.peers.plain(log.header.stream_id, "alice") is None
+
+
+async def test_keys_are_the_supervisors_and_outlive_every_worker(tmp_path: Path) -> None:
+    async with pair(tmp_path) as both:
+        first, second = Claim("s1", "f1"), Claim("s2", "f2")
+        assert await both.backend.claim("key", first, 60.0) is None
+        assert await both.backend.claim("key", first, 60.0) is None
+        assert await both.backend.claim("key", second, 60.0) == first
+        assert not await both.backend.release("key", "s2")
+        assert await both.backend.release("key", "s1")
+        assert await both.backend.claim("key", second, 60.0) is None
+        both.supervisor.is_gone = True
+        with pytest.raises(StoreError):
+            await both.backend.claim("key", second, 60.0)
