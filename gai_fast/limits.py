@@ -196,6 +196,21 @@ class Limits:
     overloaded_ms: int = 1000
     """Milliseconds after which a client that was refused for want of room may ask again."""
 
+    least_memory: int = 64 * MIB
+    """The least memory that can be configured: a server without streams has nearly as much."""
+
+    memory_share: float = 0.8
+    """The part of the memory of the machine, or of the container, above which no stream is begun by default."""
+
+    memory_look: float = 0.5
+    """Seconds between two looks at the process's memory: at 1 GB/s it grows by half a GB."""
+
+    memory_given_back: float = 30.0
+    """Seconds between two times that freed memory is given back to the system: it takes 50 ms for each GiB in use."""
+
+    slow_client: int = 64 * KIB
+    """Unsent bytes of a client above which it may be cut off where memory is short: half of what the kernel holds."""
+
     accepted: int = 32
     """Connections that are accepted in one turn of the loop: other workers have a share, and streams a turn soon."""
 

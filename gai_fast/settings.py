@@ -220,6 +220,8 @@ class LimitSettings(_Snapshot):
     connections: int = 40_000
     drains: int = 1000
     """Streams that may go on to their end though nobody follows them (`on_disconnect = "drain"`)."""
+    memory_high_water: int | None = None
+    """Bytes; `None`: 80 % of the machine's memory, or of the container's."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from gai_fast.config import checks
 from gai_fast.config.problems import Problems, meant, nearest, shown
 from gai_fast.config.values import Key, choice, seconds, switch, text, texts, whole
 from gai_fast.errors import CLASSES
-from gai_fast.limits import LIMITS
+from gai_fast.limits import LIMITS, MIB
 from gai_fast.processors import PROCESSORS
 from gai_fast.settings import (
     BreakerSettings,
@@ -189,6 +189,9 @@ LIMIT: Final[Mapping[str, Key]] = {
     "streams_per_caller": whole("Streams of one caller at a time; more are refused (429).", 1),
     "connections": whole("Clients' connections at a time; more are refused (503).", 1),
     "drains": whole("Streams that may go on to their end though nobody follows them (`on_disconnect` = drain).", 0),
+    "memory_high_water": whole(
+        "Bytes of memory above which no stream is begun (503).", LIMITS.least_memory, example=2048 * MIB
+    ),
 }
 PROCESSOR: Final[Mapping[str, Key]] = {
     "use": choice("Which one; the other keys of the table are its parameters.", *PROCESSORS),
@@ -224,7 +227,7 @@ LATER: Final[Mapping[str, frozenset[str]]] = {
     "stream": _LATER_STREAM,
     "store": frozenset(("limits_on_failure",)),
     "idempotency": frozenset(),
-    "limits": frozenset(["memory_high_water"]),
+    "limits": frozenset(),
     "upstream": frozenset("ca_file client_cert client_key proxy min_idle".split()),
     "model": _LATER_STREAM | frozenset("targets balance hedge_after price cache".split()),
     "processor": frozenset(),

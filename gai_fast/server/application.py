@@ -33,6 +33,7 @@ from gai_fast.server.admission import Admission
 from gai_fast.server.aiohttp_transport import AiohttpTransport, whole_response
 from gai_fast.server.deadlines import body_due
 from gai_fast.server.guards import Guards
+from gai_fast.server.memory import MemoryWatch, Shed, watch_memory
 from gai_fast.server.metrics import PrometheusSink, engine_gauges
 from gai_fast.server.operations import OperationRoutes
 from gai_fast.server.replies import Reply, id_headers
@@ -76,6 +77,7 @@ class Service:
         self.engine = engine
         self.metrics = metrics
         self.guards = guards
+        self._memory: MemoryWatch | None = None
         self.streams = StreamRoutes(engine)
         self.operations = OperationRoutes(settings, metrics, engine.store)
         handlers = Handlers(self.streams, self.operations)
@@ -90,9 +92,26 @@ class Service:
         self.engine.use(settings)
         self.metrics.use(settings.models)
         self.guards.use(settings.limits)
+        if self._memory is not None:
+            self._memory.use(settings.limits)
         self.streams.use(settings)
         self.operations.use(settings)
         self.router.use(_admission(settings))
+
+    def watch_memory(self, shed: Shed) -> None:
+        """Begins to watch the memory of the process.
+
+        Args:
+            shed: Called where it is not enough to begin no stream.
+        """
+        self._memory = watch_memory(self.engine.settings.limits, self.guards, shed, self.engine.timers)
+
+    def close(self) -> Awaitable[None]:
+        """Ends every stream; as `Engine.close`."""
+        memory, self._memory = self._memory, None
+        if memory is not None:
+            memory.close()
+        return self.engine.close()
 
 
 def _admission(settings: Settings) -> Admission:
@@ -101,7 +120,7 @@ def _admission(settings: Settings) -> Admission:
 
 
 def new_service(settings: Settings, mount: Mount | None = None, memory: Backend | None = None) -> Service:
-    """A service with an engine of its own, on the running loop; whoever asks for it closes the engine.
+    """A service with an engine of its own, on the running loop; whoever asks for it closes it.
 
     Args:
         settings: The configuration.
@@ -139,9 +158,10 @@ def build_application(settings: Settings) -> web.Application:
         service = adapter.service = new_service(settings)
         try:
             await service.engine.store.open()
+            service.watch_memory(lambda _: 0)  # the connections are the outer application's
             yield
         finally:
-            await service.engine.close()
+            await service.close()
 
     app.cleanup_ctx.append(run)
     return app

@@ -1,12 +1,14 @@
 """The open connections of one kind: the fast lane's, or aiohttp's.
 
-Owns their count and the end of all of them at once. Knows no protocol.
+Owns their count, the end of all of them at once, and which are ended where memory is short. Knows no protocol.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+
+from gai_fast.limits import LIMITS
 
 
 class OpenConnections:
@@ -52,3 +54,25 @@ class OpenConnections:
         """Ends every connection at once."""
         for transport in self.transports:
             transport.abort()
+
+
+def abort_slowest(connections: Iterable[OpenConnections], size: int) -> int:
+    """Ends connections whose clients read slowest, those with the most unsent bytes first, at once.
+
+    Args:
+        connections: All connections.
+        size: The unsent bytes to free by that; less where there are not so many.
+
+    Returns:
+        How many connections have been ended.
+    """
+    transports = [transport for each in connections for transport in each.transports]
+    unsent = sorted(((transport.get_write_buffer_size(), at) for at, transport in enumerate(transports)), reverse=True)
+    freed = ended = 0
+    for held, at in unsent:
+        if freed >= size or held < LIMITS.slow_client:
+            break
+        transports[at].abort()
+        freed += held
+        ended += 1
+    return ended

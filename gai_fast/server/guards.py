@@ -17,12 +17,14 @@ class Guards:
         limits: `[limits]`.
 
     Attributes:
+        is_short_of_memory: Whether the process uses more than `memory_high_water`; set by the memory watch.
         refused: How often each limit has refused a stream or a connection.
     """
 
     def __init__(self, limits: LimitSettings) -> None:
         self._limits = limits
-        self.refused = {"streams": 0, "streams_per_caller": 0, "connections": 0}
+        self.is_short_of_memory = False
+        self.refused = {"streams": 0, "streams_per_caller": 0, "connections": 0, "memory": 0}
 
     def use(self, limits: LimitSettings) -> None:
         """Checks by other limits from now on.
@@ -40,7 +42,7 @@ class Guards:
             of_caller: Those of them that belong to the caller.
 
         Raises:
-            Overloaded: There are too many streams.
+            Overloaded: There are too many streams, or there is too little memory.
             RateLimited: The caller has too many.
         """
         if streams >= self._limits.streams:
@@ -48,6 +50,8 @@ class Guards:
         if of_caller >= self._limits.streams_per_caller:
             text = "this caller has as many streams under way as it may"
             raise self._refusal("rate_limited", "streams_per_caller", text)
+        if self.is_short_of_memory:
+            raise self._refusal("overloaded", "memory", "the server has too little memory for another stream")
 
     def no_place(self) -> Error:
         """Counts a connection above the limit; returns the error that its client gets."""

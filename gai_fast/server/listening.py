@@ -340,6 +340,7 @@ class SocketListener:
         self._pause: asyncio.TimerHandle | None = None
         self._silent_until = 0.0  # when a lack is logged again
         self._coming: set[asyncio.Task[None]] = set()  # connections that are accepted and have no protocol yet
+        self._is_counting = False  # nothing is accepted until they have one, and are counted
         self._path = path
         self._place = None if path is None else _place_of(path)
 
@@ -381,7 +382,11 @@ class SocketListener:
         """Connections wait."""
         for _ in range(LIMITS.accepted):
             if self._protocols.room <= len(self._coming):
-                self._wait()
+                if self._coming:
+                    self._unwatch()
+                    self._is_counting = True
+                else:
+                    self._wait()
                 return
             try:
                 accepted = listening.accept()[0]
@@ -391,7 +396,14 @@ class SocketListener:
                 return
             coming = self._loop.create_task(adopt(accepted, self._protocols))
             self._coming.add(coming)
-            coming.add_done_callback(self._coming.discard)
+            coming.add_done_callback(self._came)
+
+    def _came(self, coming: asyncio.Task[None]) -> None:
+        self._coming.discard(coming)
+        if self._is_counting and not self._coming:
+            self._is_counting = False
+            if self._is_open:
+                self._watch()
 
     def _lack(self, problem: OSError) -> None:
         """The process cannot have another connection now."""

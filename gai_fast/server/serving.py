@@ -22,7 +22,7 @@ from aiohttp import web
 
 from gai_fast.limits import LIMITS
 from gai_fast.server.application import Service, add_routes, new_service
-from gai_fast.server.connections import OpenConnections
+from gai_fast.server.connections import OpenConnections, abort_slowest
 from gai_fast.server.drain import drain
 from gai_fast.server.entrance import Entrance, affordable
 from gai_fast.server.extension import extend, load, may_be_passed_by
@@ -204,7 +204,7 @@ class Running:
         """Stops: no new connection, every stream and every connection ended within `limits.closing` seconds."""
         self._listener.close()
         until = asyncio.get_running_loop().time() + LIMITS.closing
-        streams = self.engine.close()
+        streams = self.service.close()
         others = [close_connections(each, until) for each in (*self.connections[:-1], self._entrance.refused)]
         ended = await asyncio.gather(streams, *others, self._close_general(until), return_exceptions=True)
         for problem in ended:
@@ -263,7 +263,7 @@ async def start(
         extension = None if settings.server.app is None else load(settings.server.app)
         mount = Mount(on_loopback=bound.on_loopback)
         service = new_service(settings, mount, memory)
-        stack.push_async_callback(service.engine.close)
+        stack.push_async_callback(service.close)
         await service.engine.store.open()
         service.engine.record = record
         app = web.Application()
@@ -280,6 +280,8 @@ async def start(
         servers: list[FastLane | HandlerFactory] = [general]
         if has_lane:
             servers.insert(0, _lane(service, settings, general))
+        connections = [each.connections for each in servers]
+        service.watch_memory(lambda size: abort_slowest(connections, size))
         entrance = _entrance(service, settings, servers)
         await listener.start(entrance)
         stack.pop_all()

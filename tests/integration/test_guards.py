@@ -8,9 +8,25 @@ import re
 import resource
 import signal
 import sys
+from contextlib import suppress
 
+from gai_fast.limits import LIMITS
+from gai_fast.server.connections import abort_slowest
 from gai_fast.settings import KeySettings, key_digest
-from tests.integration.gateway import QUERY, Client, Gateway, Net, Response, on_both_loops, on_uvloop, until
+from tests.integration.gateway import (
+    QUERY,
+    SSE_HEAD,
+    Client,
+    Gateway,
+    Net,
+    Peer,
+    Response,
+    delta,
+    on_both_loops,
+    on_uvloop,
+)
+from tests.waiting import until
+from tests.wire import chunk
 
 STREAM = {**QUERY, "model": "m"}
 KEYS = tuple(KeySettings(name, key_digest(f"sk-{name}-0123456789")) for name in ("alice", "bob"))
@@ -116,10 +132,12 @@ async def test_without_descriptors_a_server_goes_on_and_recovers(net: Net) -> No
         stream = await running.response()
         clients = [await net.connect(host) for _ in range(220)]
         asked = [asyncio.create_task(client.ask("GET", "/healthz")) for client in clients]
-        await until(lambda: sum(each.done() for each in asked) > 149)
-        statuses = [each.result().status for each in asked if each.done()]
-        assert statuses.count(200) == 149
-        assert set(statuses) == {200, 503}
+
+        def statuses() -> list[int]:
+            return [each.result().status for each in asked if each.done()]
+
+        await until(lambda: statuses().count(200) == 149 and 503 in statuses())
+        assert set(statuses()) == {200, 503}
         assert (await stream.until(b'"finished":true')).status == 200, "what runs goes on"
         for client, task in zip(clients, asked, strict=True):
             task.cancel()
@@ -132,3 +150,58 @@ async def test_without_descriptors_a_server_goes_on_and_recovers(net: Net) -> No
     finally:
         server.send_signal(signal.SIGTERM)
         assert await server.wait() == 0
+
+
+@on_both_loops
+async def test_where_memory_is_short_the_slowest_reader_is_cut_off_and_nobody_else(net: Net) -> None:
+    async def flood(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(SSE_HEAD)
+        while True:
+            await peer.send(chunk(delta("x" * 4000) * 16))
+
+    upstream = await net.upstream(flood)
+    slow_gateway = await net.gateway(upstream)
+    other, running = await begun(await net.gateway(await net.mock(rate=50, deltas=1000)))
+    slow, response = await slow_gateway.stream(STREAM)
+    slow.pause()
+    await until(lambda: slow_gateway.unsent > LIMITS.slow_client)
+    connections = [each for gateway in net.gateways for each in gateway.running.connections]
+    assert abort_slowest(connections, 1) == 1
+    await until(lambda: not slow_gateway.streams)
+    await upstream.until_finished()
+    assert await running.more()
+    assert not response.ended
+    other.reset()
+    slow.reset()
+    await until(lambda: not any(gateway.streams for gateway in net.gateways))
+
+
+@on_both_loops
+async def test_clients_that_send_nothing_or_too_slowly_hold_no_place(net: Net) -> None:
+    """Slowloris: all places are taken, and free again after `header_timeout`; a stream does not notice."""
+    gateway = await net.gateway(await net.mock(rate=20, deltas=1000), connections=61, header_timeout=1.0)
+    client, response = await begun(gateway)
+    slow = [await gateway.connect() for _ in range(60)]
+
+    async def drip(client: Client, begin: bytes) -> None:
+        client.send(begin)
+        with suppress(ConnectionError):
+            while not (client.reader.at_eof() or client.writer.is_closing()):
+                client.send(b"a")
+                await asyncio.sleep(0.1)
+
+    heads = b"GET / HTTP/1.1\r\nX: ", b"POST /api/v1/stream HTTP/1.1\r\nX: "
+    dripping = [asyncio.create_task(drip(each, heads[at % 2])) for at, each in enumerate(slow[20:])]
+    refused = await gateway.connect()
+    assert (await refused.ask("GET", "/healthz")).status == 503
+    seen = len(response.body)
+    await until(lambda: sum(map(len, gateway.running.connections)) == 1)
+    served = await gateway.connect()
+    assert await served.is_open()
+    await asyncio.gather(*dripping)
+    await response.more()
+    assert len(response.body) > seen
+    for each in (client, served, refused, *slow):
+        each.close()
+    await until(lambda: not gateway.streams)

@@ -339,6 +339,20 @@ def test_a_stream_above_a_limit_is_refused_alike(limit: str, status: int) -> Non
     run(scenario, **{limit: 0})
 
 
+def test_without_memory_no_stream_begins_alike() -> None:
+    async def scenario(found: dict[str, Site]) -> None:
+        body = {**QUERY, "model": "m"}
+        for site in found.values():  # each server looks at its memory for the first time soon after its start
+            ask = request(site, "POST", "/api/v1/stream", body, connection="close")
+            while (await exchange(site, ask))[0].status == 200:
+                pass
+        answer = await assert_same(found, "POST", "/api/v1/stream", body)
+        assert (answer.status, answer.shape["error"]["reason"]) == (503, "memory")
+        assert (await assert_same(found, "GET", "/healthz")).status == 200
+
+    run(scenario, memory_high_water=1)
+
+
 def test_an_event_source_is_answered_alike() -> None:
     async def scenario(found: dict[str, Site]) -> None:
         for path, headers, status in (

@@ -134,6 +134,7 @@ def test_defaults_are_those_of_the_contract() -> None:
     assert (server.allow_get_start, server.access_log, server.insecure) == (False, False, False)
     limits = LimitSettings()
     assert (limits.streams, limits.streams_per_caller, limits.connections) == (20_000, 1000, 40_000)
+    assert limits.memory_high_water is None
     assert server.log_level in ("debug", "info", "warning", "error")
 
 

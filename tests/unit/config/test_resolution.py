@@ -246,14 +246,14 @@ class TestBindingOpenly:
 
 class TestLimits:
     def test_each_is_a_total_that_can_be_set(self, folder: Folder) -> None:
-        text = "[limits]\nstreams = 1\nstreams_per_caller = 2\nconnections = 3"
-        assert folder.read(text).settings.limits == LimitSettings(1, 2, 3)
+        text = "[limits]\nstreams = 1\nstreams_per_caller = 2\nconnections = 3\nmemory_high_water = 67108864"
+        assert folder.read(text).settings.limits == LimitSettings(1, 2, 3, memory_high_water=67108864)
         set_by = folder.read(text, {"GAI_FAST_LIMITS__STREAMS": "9"})
         assert set_by.settings.limits.streams == 9
         assert set_by.limits["streams"].origin == "GAI_FAST_LIMITS__STREAMS"
 
     def test_none_is_no_limit(self, folder: Folder) -> None:
-        for line in ("streams = 0", "streams_per_caller = -1", "connections = true"):
+        for line in ("streams = 0", "streams_per_caller = -1", "connections = true", "memory_high_water = 1000"):
             [told] = folder.problems(f"[limits]\n{line}")
             assert told.startswith(f"gai-fast.toml:2: `{line.partition(' ')[0]}` in [limits] must be a whole number")
 

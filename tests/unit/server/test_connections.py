@@ -4,16 +4,21 @@ from __future__ import annotations
 
 from typing import Any, cast
 
-from gai_fast.server.connections import OpenConnections
+from gai_fast.limits import LIMITS
+from gai_fast.server.connections import OpenConnections, abort_slowest
 
 
 class Transport:
     """Notes how it is ended; its connection is lost at once."""
 
-    def __init__(self, connections: OpenConnections) -> None:
+    def __init__(self, connections: OpenConnections, unsent: int = 0) -> None:
         self.calls: list[str] = []
+        self._unsent = unsent
         self._connections = connections
         connections.add(self, cast(Any, self))
+
+    def get_write_buffer_size(self) -> int:
+        return self._unsent
 
     def close(self) -> None:
         self.calls.append("close")
@@ -43,3 +48,22 @@ async def test_all_end_though_each_is_forgotten_meanwhile() -> None:
         getattr(connections, how)()
         assert [each.calls for each in transports] == [[how]] * 3
         assert connections.emptied.is_set()
+
+
+async def test_the_slowest_end_first_and_no_more_than_is_needed() -> None:
+    some = LIMITS.slow_client
+    both = [OpenConnections(), OpenConnections()]
+    held = (0, 3 * some, some - 1, some, 2 * some)
+    for size, ended in ((1, {3}), (3 * some, {3}), (3 * some + 1, {3, 2}), (99 * some, {3, 2, 1})):
+        transports = {Transport(both[at % 2], unsent): unsent for at, unsent in enumerate(held)}
+        assert abort_slowest(both, size) == len(ended)
+        assert {unsent // some for each, unsent in transports.items() if each.calls} == ended
+        for each in both:
+            each.abort()
+
+
+async def test_clients_that_read_are_left_alone() -> None:
+    connections = OpenConnections()
+    transports = [Transport(connections, LIMITS.slow_client - 1) for _ in range(3)]
+    assert abort_slowest([connections], 1 << 40) == 0
+    assert not any(each.calls for each in transports)

@@ -26,9 +26,19 @@ def test_streams_are_refused_above_their_limits() -> None:
 
 def test_each_refusal_is_counted_by_its_limit_from_zero_on() -> None:
     guards = Guards(LimitSettings(streams=2, streams_per_caller=1))
-    assert guards.refused == {"streams": 0, "streams_per_caller": 0, "connections": 0}
+    assert guards.refused == {"streams": 0, "streams_per_caller": 0, "connections": 0, "memory": 0}
     for streams, of_caller in ((2, 0), (1, 1), (0, 0)):
         refusal(guards, streams, of_caller)
     error = guards.no_place()
     assert (error.status, error.reason, error.retry_after_ms) == (503, "connections", 1000)
-    assert guards.refused == {"streams": 1, "streams_per_caller": 1, "connections": 1}
+    guards.is_short_of_memory = True
+    refusal(guards, 0, 0)
+    assert guards.refused == {"streams": 1, "streams_per_caller": 1, "connections": 1, "memory": 1}
+
+
+def test_without_memory_no_stream_begins() -> None:
+    guards = Guards(LimitSettings())
+    guards.is_short_of_memory = True
+    assert refusal(guards, 0, 0) == (503, "overloaded", "memory", 1000)
+    guards.is_short_of_memory = False
+    assert refusal(guards, 0, 0) is None

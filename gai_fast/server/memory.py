@@ -1,0 +1,177 @@
+"""The memory of the process: how much it may have, how much it has, and what is done above `memory_high_water`.
+
+1. Above it no stream is begun (`Guards`).
+2. Where that is not enough by the next look, clients that read slowest are cut off, those with the most unsent bytes
+   first, until as many bytes are freed as are too many.
+3. Freed memory may stay with the C library; it is given back before anybody is refused, and then now and then.
+
+Only Linux tells a process how much memory it has now; elsewhere nothing is watched.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path, PurePosixPath
+from typing import Final, Protocol
+
+from gai_fast.limits import LIMITS, MIB
+from gai_fast.settings import LimitSettings
+from gai_fast.timers import Timer, Timers
+
+_log = logging.getLogger("gai_fast.server")
+
+_PAGE: Final = os.sysconf("SC_PAGE_SIZE")
+
+
+def memory_limit(root: Path = Path("/")) -> int:
+    """The bytes that this process may have: the machine's, or those of the control groups that it is in.
+
+    Args:
+        root: Where `proc` and `sys` are.
+    """
+    limits = [os.sysconf("SC_PHYS_PAGES") * _PAGE]
+    for file in _limit_files(root):
+        try:
+            text = file.read_text("ascii").strip()
+        except OSError:
+            continue  # the group has no such limit, or this process may not see it
+        if text.isdigit():  # else "max"
+            limits.append(int(text))
+    return min(limits)
+
+
+def _limit_files(root: Path) -> Iterator[Path]:
+    """The files that may hold a limit of this process: of its groups and those above them (cgroups(7))."""
+    try:
+        lines = (root / "proc/self/cgroup").read_text("utf-8", "replace").splitlines()
+    except OSError:
+        return
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if not controllers:
+            base, name = root / "sys/fs/cgroup", "memory.max"
+        elif "memory" in controllers.split(","):
+            base, name = root / "sys/fs/cgroup/memory", "memory.limit_in_bytes"
+        else:
+            continue
+        group = PurePosixPath(path.lstrip("/"))
+        for each in (group, *group.parents):
+            yield base / each / name
+
+
+class Resident:
+    """How much memory the process has. The file stays open: there may be no descriptor when it is needed most.
+
+    Raises:
+        OSError: The system does not tell.
+    """
+
+    def __init__(self) -> None:
+        self._file = os.open("/proc/self/statm", os.O_RDONLY | os.O_CLOEXEC)
+
+    def read(self) -> int:
+        """The bytes of memory that the process has now."""
+        return int(os.pread(self._file, 128, 0).split()[1]) * _PAGE
+
+    def close(self) -> None:
+        """Closes the file."""
+        os.close(self._file)
+
+
+def give_back() -> None:
+    """Gives freed memory back to the system, where the C library can (glibc): some 50 ms for each GiB in use."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
+
+
+class Guarded(Protocol):
+    """The part of `Guards` that the watch tells."""
+
+    is_short_of_memory: bool
+
+
+Shed = Callable[[int], int]
+"""Frees so many bytes of clients that read slowly; returns how many clients have been cut off."""
+
+
+def watch_memory(limits: LimitSettings, guards: Guarded, shed: Shed, timers: Timers) -> MemoryWatch | None:
+    """Begins to watch the memory of this process; `None` where the system does not tell it.
+
+    Args:
+        limits: `[limits]`.
+        guards: Told when memory is short.
+        shed: Called when that is not enough.
+        timers: The timers of the loop.
+    """
+    try:
+        resident = Resident()
+    except OSError:
+        if limits.memory_high_water is not None:
+            _log.warning("memory_high_water is not watched: this system does not tell how much memory a process has")
+        return None
+    return MemoryWatch(limits, guards, resident, shed, timers)
+
+
+class Memory(Protocol):
+    """How much memory the process has."""
+
+    def read(self) -> int:
+        """The bytes of memory that the process has now."""
+
+    def close(self) -> None:
+        """Reads no more."""
+
+
+class MemoryWatch:
+    """Looks at the memory now and then.
+
+    Args:
+        limits: `[limits]`.
+        guards: Told when it is.
+        resident: The memory; closed with the watch.
+        shed: Called when that is not enough.
+        timers: The timers of the loop.
+    """
+
+    def __init__(self, limits: LimitSettings, guards: Guarded, resident: Memory, shed: Shed, timers: Timers) -> None:
+        self.use(limits)
+        self._guards = guards
+        self._resident = resident
+        self._shed = shed
+        self._timers = timers
+        self._given_back = self._silent_until = timers.clock() - LIMITS.warning_interval
+        self._timer: Timer = timers.schedule(timers.clock(), self._look)
+
+    def use(self, limits: LimitSettings) -> None:
+        """Goes by other limits from now on.
+
+        Args:
+            limits: `[limits]`.
+        """
+        self._high_water = limits.memory_high_water or int(memory_limit() * LIMITS.memory_share)
+
+    def close(self) -> None:
+        """Looks no more."""
+        self._timer.cancel()
+        self._resident.close()
+
+    def _look(self) -> None:
+        now = self._timers.clock()
+        self._timer = self._timers.schedule(now + LIMITS.memory_look, self._look)
+        used = self._resident.read()
+        if used > self._high_water and now - self._given_back >= LIMITS.memory_given_back:
+            self._given_back = now
+            give_back()
+            used = self._resident.read()
+        was_short, self._guards.is_short_of_memory = self._guards.is_short_of_memory, used > self._high_water
+        if not self._guards.is_short_of_memory:
+            return
+        cut = self._shed(used - self._high_water) if was_short else 0
+        if cut or now >= self._silent_until:
+            self._silent_until = now + LIMITS.warning_interval
+            told = "%d MiB of memory are used, memory_high_water is %d MiB: no stream begins; slow clients cut off: %d"
+            _log.warning(told, used // MIB, self._high_water // MIB, cut)
