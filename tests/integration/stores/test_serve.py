@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 import json
 import stat
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
 from tests.integration.stores.conftest import MakeServer
 from tests.integration.stores.servers import RedisServer, free_port
-from tests.integration.test_cli import gai, run
+from tests.integration.test_cli import Process, gai, run
 from tests.waiting import until_answered
 
 BODY = json.dumps({"model": "demo", "query": "Hello", "resumable": True}).encode()
@@ -151,3 +152,61 @@ async def test_without_a_store_outside_nothing_is_durable(folder: Path) -> None:
     async with gai("serve", "--port", "0", cwd=folder) as server:
         address = (await server.until(b"flush=True)\n")).splitlines()[0].rpartition(" ")[2]
         assert await durability(address) == ("memory", "0.0")
+
+
+# ---- two servers over one store --------------------------------------------------------------------------------------
+
+
+def frames(answer: bytes) -> list[tuple[str, dict[str, object]]]:
+    """The id and the event of each frame of a response that may have broken off; HTTP's chunk framing is left out."""
+    found = []
+    for block in answer.partition(b"\r\n\r\n")[2].replace(b"\r\n", b"\n").split(b"\n\n"):
+        fields = dict(line.split(b": ", 1) for line in block.split(b"\n") if b": " in line)
+        if b"data" in fields:
+            found.append((fields.get(b"id", b"").decode(), json.loads(fields[b"data"])))
+    return found
+
+
+async def address_of(server: Process) -> str:
+    return (await server.until(b"flush=True)\n")).splitlines()[0].rpartition(" ")[2]
+
+
+@asynccontextmanager
+async def streaming(url: str) -> AsyncIterator[tuple[str, bytes, asyncio.StreamReader]]:
+    """Starts a resumable stream; gives its id, the beginning of its answer, and the rest."""
+    host, _, port = url.removeprefix("http://").partition(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    head = f"POST /api/v1/stream HTTP/1.1\r\nhost: {host}\r\ncontent-type: application/json\r\n"
+    writer.write(f"{head}content-length: {len(BODY)}\r\n\r\n".encode() + BODY)
+    early = await reader.readuntil(b".20\n")
+    yield early.partition(b"\nid: ")[2].partition(b".")[0].decode(), early, reader
+    writer.close()
+
+
+async def test_a_stream_is_followed_at_another_server_to_its_end(folder: Path, url: str) -> None:
+    arguments = ("serve", "--port", "0", "--store", url)
+    async with gai(*arguments, cwd=folder) as first, gai(*arguments, cwd=folder) as second:
+        here, there = await address_of(first), await address_of(second)
+        async with streaming(here) as (stream_id, early, rest):
+            answer = await get(there, f"/api/v1/streams/{stream_id}")
+            whole = early + await rest.readuntil(b'"finished":true}\n\n')
+        assert frames(answer) == frames(whole)
+        after = frames(whole)[30][0]
+        assert frames(await get(there, f"/api/v1/streams/{stream_id}?after={after}")) == frames(whole)[31:]
+
+
+async def test_what_a_killed_server_stored_is_had_from_the_next_one(folder: Path, url: str) -> None:
+    arguments = ("serve", "--port", "0", "--store", url)
+    async with gai(*arguments, cwd=folder) as first, streaming(await address_of(first)) as (stream_id, early, _):
+        first.process.kill()
+        await first.end()
+    async with gai(*arguments, cwd=folder) as second:
+        got = frames(await get(await address_of(second), f"/api/v1/streams/{stream_id}"))
+    had = frames(early)
+    shared = min(len(got) - 2, len(had) - 1)
+    assert shared > 10
+    assert got[:shared] == had[:shared]
+    assert [event["type"] for _, event in got[-2:]] == ["error", "done"]
+    error = got[-2][1]["error"]
+    assert isinstance(error, dict)
+    assert (error["code"], error["reason"], error["temporary"]) == ("network", "worker_lost", True)
