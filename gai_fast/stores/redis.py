@@ -25,7 +25,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapp
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, Final, TypeVar
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from gai_fast.limits import LIMITS
 from gai_fast.settings import StoreSettings
@@ -84,6 +84,8 @@ _PRINTABLE: Final = re.compile(r"[!-~]+")
 _DATABASE: Final = re.compile(r"/?|/[0-9]{1,5}")
 _TLS_OPTIONS: Final = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
 """Parameters of a URL that the client library reads: files of certificates."""
+_SENTINEL: Final = "sentinel"
+"""The parameter that names a server which a Sentinel knows."""
 _CODE: Final = re.compile(r"[A-Z]{2,}")
 _BEGIN: Final = """\
 redis.call('HSET', KEYS[1], 'header', ARGV[1])
@@ -108,15 +110,19 @@ class RedisBackend(Backend):
     """The copies in a Redis server, or a cluster.
 
     Args:
-        url: `redis://[user[:password]@]host[:port][/database]`, or `rediss://…` for TLS.
+        url: `redis://[user[:password]@]host[:port][/database]`, or `rediss://…` for TLS; with `?sentinel=NAME` the host
+            is a Sentinel, which knows the server of this name.
     """
 
     def __init__(self, url: str) -> None:
-        self._url = url
         parts = urlsplit(url)
+        query = dict(parse_qsl(parts.query))
+        self._service = query.pop(_SENTINEL, None)
+        self._url = parts._replace(query=urlencode(query)).geturl()
         port = "" if parts.port is None else f":{parts.port}"
         self._name = f"{parts.scheme}://{parts.hostname}{port}"
         self._is_cluster = False
+        self._made: list[Any] = []  # all clients, to be closed
         self._clients: list[Any] = []
         self._turns = asyncio.Semaphore(LIMITS.store_connections)
         self._failed: tuple[float, StoreError] | None = None  # when the server was out of reach last
@@ -131,18 +137,10 @@ class RedisBackend(Backend):
             import redis.asyncio  # noqa: F401  # the extra may not be installed
         except ImportError:
             raise StoreError("unsuitable", f"{self._name} needs the package redis: install gai-fast[redis]") from None
-        first = await self._new_client()
         try:
+            first = self._new_client()
             self._is_cluster = await self._call(lambda: self._look_at(first))
-        except StoreError:
-            await _close(first)
-            raise
-        if self._is_cluster:
-            await _close(first)
-            self._clients = [await self._new_client(), await self._new_client()]
-        else:
-            self._clients = [first, await self._new_client()]
-        try:
+            self._clients = [self._new_client() if self._is_cluster else first, self._new_client()]
             await self.renew("")  # fails where the server cannot be written
         except StoreError:
             await self.close()
@@ -150,9 +148,10 @@ class RedisBackend(Backend):
 
     async def close(self) -> None:
         """Closes every connection."""
-        clients, self._clients = self._clients, []
-        for client in clients:
-            await _close(client)
+        made, self._made, self._clients = self._made, [], []
+        for client in made:
+            with suppress(StoreError):  # it is gone
+                await self._call(client.aclose)
 
     async def write(self, changes: Sequence[Change]) -> Collection[str]:
         """Writes changes, some in each pipeline, and several pipelines side by side."""
@@ -282,9 +281,11 @@ class RedisBackend(Backend):
             raise StoreError("unreachable", f"{self._name} is closed")
         return self._clients[number]
 
-    async def _new_client(self) -> Any:
+    def _new_client(self) -> Any:
+        """Makes a client; it connects when it is used."""
         from redis.asyncio import Redis, RedisCluster
         from redis.asyncio.retry import Retry
+        from redis.asyncio.sentinel import Sentinel
         from redis.backoff import NoBackoff
 
         options: dict[str, Any] = {
@@ -294,8 +295,17 @@ class RedisBackend(Backend):
             "driver_info": None,
         }
         if self._is_cluster:
-            return RedisCluster.from_url(self._url, retry=Retry(NoBackoff(), 1), **options)  # a node may have moved
-        return Redis.from_url(self._url, retry=Retry(NoBackoff(), 0), **options)
+            # It asks again where a node has moved.
+            self._made.append(RedisCluster.from_url(self._url, retry=Retry(NoBackoff(), 1), **options))
+            return self._made[-1]
+        self._made.append(Redis.from_url(self._url, retry=Retry(NoBackoff(), 0), **options))
+        if self._service is not None:
+            make: Any = Sentinel
+            found = dict(self._made[-1].connection_pool.connection_kwargs)
+            sentinel = make([(found.pop("host"), found.pop("port"))], **found)
+            self._made += sentinel.sentinels
+            self._made.append(sentinel.master_for(self._service, ssl=self._url.startswith("rediss://")))
+        return self._made[-1]
 
     async def _look_at(self, client: Any) -> bool:
         """Returns whether the server is a node of a cluster.
@@ -384,9 +394,11 @@ def check_url(url: str, _folder: Path) -> str:
         is_right = False
     if not is_right or not _PRINTABLE.fullmatch(url) or not _DATABASE.fullmatch(parts.path) or parts.fragment:
         raise ValueError(f'must be "redis://[user[:password]@]host[:port][/database]", such as "{URL}"')
-    unknown = [name for name, _ in parse_qsl(parts.query, keep_blank_values=True) if name not in _TLS_OPTIONS]
-    if unknown or (parts.query and parts.scheme != "rediss"):
-        raise ValueError(f"must have no parameters but, with rediss://, {', '.join(_TLS_OPTIONS)}")
+    if parts.port is None and _SENTINEL in dict(parse_qsl(parts.query)):
+        raise ValueError("must name the port of the Sentinel")
+    known = (_SENTINEL, *(_TLS_OPTIONS if parts.scheme == "rediss" else ()))
+    if any(name not in known or not value for name, value in parse_qsl(parts.query, keep_blank_values=True)):
+        raise ValueError(f"must have no parameters but {_SENTINEL} and, with rediss://, {', '.join(_TLS_OPTIONS)}")
     return url
 
 
@@ -423,13 +435,6 @@ async def _in_parts(items: Sequence[_Item], do: Callable[[Sequence[_Item]], Awai
     for outcome in await asyncio.gather(*parts, return_exceptions=True):
         if outcome is not None:
             raise outcome
-
-
-async def _close(client: Any) -> None:
-    from redis.exceptions import RedisError
-
-    with suppress(RedisError, OSError):  # it is gone
-        await client.aclose()
 
 
 def _log(stream_id: str) -> str:

@@ -46,10 +46,10 @@ def make_server(needs_redis: None, tmp_path: Path) -> Iterator[MakeServer]:
     """Makes servers for one test, which may end them."""
     made: list[RedisServer] = []
 
-    def make(*options: str) -> RedisServer:
+    def make(*options: str, watched: RedisServer | None = None) -> RedisServer:
         folder = tmp_path / f"redis{len(made)}"
         folder.mkdir()
-        made.append(RedisServer(folder, *options))
+        made.append(RedisServer(folder, *options, watched=watched))
         made[-1].start()
         return made[-1]
 

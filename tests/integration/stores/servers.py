@@ -20,9 +20,11 @@ class RedisServer:
     Args:
         folder: An empty folder for its files.
         options: More of the server's own options.
+        watched: The server that this one, a Sentinel, knows as `main`.
     """
 
-    def __init__(self, folder: Path, *options: str) -> None:
+    def __init__(self, folder: Path, *options: str, watched: RedisServer | None = None) -> None:
+        self._watched = watched
         self.folder = folder
         self.port = free_port()
         self._options = options
@@ -37,6 +39,11 @@ class RedisServer:
         assert PROGRAM is not None
         files = ("--dir", str(self.folder), "--save", "", "--appendonly", "no")
         address = ("--bind", "127.0.0.1", "--port", str(self.port), "--logfile", str(self.folder / "log"))
+        if self._watched is not None:
+            config = self.folder / "sentinel.conf"
+            config.write_text(f"sentinel monitor main 127.0.0.1 {self._watched.port} 1\n")
+            files = ("--dir", str(self.folder), "--sentinel")
+            address = (str(config), *address)
         self._process = subprocess.Popen([PROGRAM, *address, *files, *self._options], stdout=subprocess.DEVNULL)
         until = time.monotonic() + 10
         while not self._answers():

@@ -249,6 +249,21 @@ async def test_in_a_cluster_everything_is_the_same(make: Make, make_server: Make
     assert await other.kept(names) == set()
 
 
+async def test_a_sentinel_tells_where_the_server_is(make: Make, make_server: MakeServer) -> None:
+    server = make_server("--requirepass", "my-secret")
+    sentinel = make_server(watched=server)
+    sentinel.command("SENTINEL", "SET", "main", "auth-pass", "my-secret")
+    url = f"redis://:my-secret@127.0.0.1:{sentinel.port}?sentinel="
+    backend = await opened(make, f"{url}main")
+    await backend.write([BEGIN._replace(records=[record(1)])])
+    assert await backend.tail({"s": 0}, 0.01) == {"s": News([record(1)])}
+    direct = await opened(make, f"redis://:my-secret@127.0.0.1:{server.port}")
+    assert await direct.kept(["s"]) == {"s"}
+    problem = await fault(make(f"{url}other").open())
+    assert problem.fault == "unreachable"
+    assert "my-secret" not in str(problem)
+
+
 # ---- a server that comes and goes ------------------------------------------------------------------------------------
 
 

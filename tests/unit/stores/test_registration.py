@@ -40,6 +40,7 @@ async def test_a_store_is_found_by_its_scheme(url: str, kind: type, timers: Time
         ("sqlite:////var/logs.db", "sqlite:////var/logs.db"),
         ("redis://:p%40ss@[::1]:7000/15", "redis://:p%40ss@[::1]:7000/15"),
         ("rediss://h?ssl_ca_certs=/etc/ca.pem", "rediss://h?ssl_ca_certs=/etc/ca.pem"),
+        ("redis://h:26379/1?sentinel=main", "redis://h:26379/1?sentinel=main"),
     ],
 )
 def test_a_file_is_relative_to_the_folder_of_the_configuration(url: str, used: str) -> None:
@@ -86,8 +87,10 @@ def test_a_file_is_relative_to_the_folder_of_the_configuration(url: str, used: s
                 "rediss://h?ssl_cert_reqs=none",
                 "redis://h?ssl_ca_certs=/x",
                 "rediss://h?secret",
+                "redis://h:1?sentinel=",
             )
         ),
+        ("redis://h?sentinel=main", "must name the port of the Sentinel"),
     ],
 )
 def test_a_wrong_address_is_told_and_not_repeated(url: str, problem: str) -> None:
