@@ -116,6 +116,24 @@ def test_costly_schemas_are_refused(name: str) -> None:
     assert str(raised.value) == f"{what}, at {place!r}: let fewer branches lead to the same subschema"
 
 
+@pytest.mark.parametrize(
+    "outer",
+    [
+        lambda inner: {"contains": inner, "unevaluatedItems": False},
+        lambda inner: {"unevaluatedItems": inner},
+        lambda inner: {"unevaluatedProperties": inner},
+        lambda inner: {"allOf": [{"contains": inner}], "unevaluatedItems": False},
+    ],
+)
+def test_what_unevaluated_keywords_evaluate_counts_more_than_once(outer: Any) -> None:
+    """The library evaluates these again in each level; twenty levels are a million times."""
+    schema: Any = {"type": "integer"}
+    for _ in range(20):
+        schema = outer(schema)
+    with pytest.raises(CostlySchema, match="limit schema_paths"):
+        check_cost(schema)
+
+
 def test_a_place_with_a_long_name_is_cut() -> None:
     with pytest.raises(CostlySchema) as raised:
         check_cost({"properties": {"a" * 100_000: {"enum": [[]] * 600}}})
@@ -163,27 +181,18 @@ references = st.sampled_from(["#", "#/$defs/x", "#/$defs/y"]).map(lambda target:
 
 
 def combined(parts: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    """One to three keywords over these subschemas."""
     some = st.lists(parts, min_size=1, max_size=2)
     named = st.dictionaries(st.sampled_from(NAMES), parts, min_size=1, max_size=2)
-    return st.fixed_dictionaries(
-        {},
-        optional={
-            "allOf": some,
-            "anyOf": some,
-            "not": parts,
-            "if": parts,
-            "then": parts,
-            "dependentSchemas": named,
-            "properties": named,
-            "patternProperties": st.fixed_dictionaries({"^a": parts}),
-            "additionalProperties": parts,
-            "propertyNames": parts,
-            "unevaluatedProperties": parts,
-            "items": parts,
-            "prefixItems": some,
-            "contains": parts,
-        },
-    )
+    values = {
+        **dict.fromkeys(("allOf", "anyOf", "prefixItems"), some),
+        **dict.fromkeys(("properties", "dependentSchemas"), named),
+        **dict.fromkeys(("not", "if", "then", "additionalProperties", "propertyNames"), parts),
+        **dict.fromkeys(("unevaluatedProperties", "items", "contains"), parts),
+        "patternProperties": parts.map(lambda part: {"^a": part}),
+    }
+    keyword = st.sampled_from(sorted(values)).flatmap(lambda name: values[name].map(lambda value: (name, value)))
+    return st.lists(keyword, min_size=1, max_size=3).map(dict)
 
 
 schemas = st.recursive(references | st.just({"type": "object"}), combined, max_leaves=6)
