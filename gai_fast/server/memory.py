@@ -62,6 +62,15 @@ def _limit_files(root: Path) -> Iterator[Path]:
             yield base / each / name
 
 
+def high_water(limits: LimitSettings) -> int:
+    """The bytes of memory above which no stream begins.
+
+    Args:
+        limits: `[limits]`.
+    """
+    return limits.memory_high_water or int(memory_limit() * LIMITS.memory_share)
+
+
 class Resident:
     """How much memory the process has. The file stays open: there may be no descriptor when it is needed most.
 
@@ -152,7 +161,7 @@ class MemoryWatch:
         Args:
             limits: `[limits]`.
         """
-        self._high_water = limits.memory_high_water or int(memory_limit() * LIMITS.memory_share)
+        self._high_water = high_water(limits)
 
     def close(self) -> None:
         """Looks no more."""

@@ -20,6 +20,7 @@ from gai_fast.server import totals
 from gai_fast.server.bus import Bus
 from gai_fast.server.link import Messages, pack, receive_connections
 from gai_fast.server.listening import Protocols, adopt
+from gai_fast.server.memory import high_water
 from gai_fast.server.metrics import PrometheusSink
 from gai_fast.server.peers import PeerBackend, Peers, answers
 from gai_fast.server.reload import from_bytes
@@ -324,5 +325,6 @@ def _share(settings: Settings) -> Settings:
         streams_per_caller=-(-limits.streams_per_caller // count),
         connections=-(-limits.connections // count),
         drains=-(-limits.drains // count),
+        memory_high_water=high_water(limits) // count,
     )
     return replace(settings, limits=share)

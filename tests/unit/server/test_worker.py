@@ -14,7 +14,9 @@ import uvloop
 from gai_fast.errors import Error
 from gai_fast.server import worker
 from gai_fast.server.link import Link, pack, send_connection, send_last
+from gai_fast.server.memory import high_water
 from gai_fast.server.worker import HandedListener, SupervisorLink
+from gai_fast.settings import LimitSettings, ServerSettings, Settings
 
 SOON = 5.0
 
@@ -188,3 +190,11 @@ async def test_the_counts_of_all_workers_come_or_the_question_fails(monkeypatch:
         with pytest.raises(Error, match="does not answer in time") as failure:
             await link.all_counts()
         assert (failure.value.code, failure.value.reason) == ("overloaded", "workers")
+
+
+def test_the_limits_of_the_server_are_shared_by_its_workers() -> None:
+    limits = LimitSettings(streams=10, streams_per_caller=4, connections=7, drains=0, memory_high_water=900)
+    settings = Settings(server=ServerSettings(workers=3), limits=limits)
+    assert worker._share(settings).limits == LimitSettings(4, 2, 3, 0, 300)
+    by_default = worker._share(Settings(server=ServerSettings(workers=2))).limits.memory_high_water
+    assert by_default == high_water(LimitSettings()) // 2
