@@ -70,11 +70,13 @@ def whole_texts(cut: int, line_ends: int) -> str:
 # ---- rows 1 to 6: how an answer comes, and how it breaks -------------------------------------------------------------
 
 
-@pytest.mark.parametrize("path", [NATIVE, CHAT])
+@pytest.mark.parametrize(
+    ("path", "more"), [(NATIVE, {}), (NATIVE, {"resumable": True}), (CHAT, {})], ids=["plain", "durable", "chat"]
+)
 @pytest.mark.parametrize("then", ["reset", "close"])
 @fault(1, 2)
 async def test_wherever_an_answer_is_cut_no_half_frame_is_shown_and_one_event_ends_the_stream(
-    bench: Bench, path: str, then: Any
+    bench: Bench, path: str, more: dict[str, Any], then: Any
 ) -> None:
     """Before its first content another target answers; after it the client is told."""
     upstream = await bench.sending(ANSWER)
@@ -82,7 +84,7 @@ async def test_wherever_an_answer_is_cut_no_half_frame_is_shown_and_one_event_en
     gateway = await bench.gateway(proxy.url, backup=upstream.url)
     for count, cut in enumerate(cuts(), 1):
         proxy.faults = Faults(after=cut, then=then)
-        response = await bench.ask(gateway, path)
+        response = await bench.ask(gateway, path, **more)
         if path == CHAT:
             error = check_chat(response, TEXT)
             told = joined(response.events)
