@@ -132,7 +132,7 @@ async def test_a_stream_is_gone_after_its_time(store: Store) -> None:
 
 
 async def test_there_is_no_room_for_any_number_of_streams(store: Store) -> None:
-    with pytest.raises(Error, match="no room for another resumable stream") as refused:
+    with pytest.raises(Error, match="no room for another durable stream") as refused:
         for number in range(1000):
             begin(store, f"s{number}")
     assert (refused.value.code, refused.value.reason) == ("overloaded", "store")
