@@ -69,6 +69,7 @@ _FAULTS: Final[Mapping[str, tuple[Fault, str]]] = {
     "CLUSTERDOWN": ("busy", "is part of a cluster that is down"),
     "TRYAGAIN": ("busy", "is moving keys between nodes"),
     "WRONGTYPE": ("damaged", "has another kind of value under one of our keys"),
+    "CERTIFICATE": ("refused", "has a certificate that is not trusted"),
     "MAXCLIENTS": ("refused", "has too many clients"),
 }
 """By the first word of the server's reply."""
@@ -78,6 +79,7 @@ _KNOWN_TEXTS: Final = {
     "called without any password configured": "WRONGPASS",
     "The ID specified in XADD is equal or smaller": "THERE",
     "Authentication required": "NOAUTH",
+    "certificate verify failed": "CERTIFICATE",
 }
 """Replies that the client library hands out without their first word, or that begin with `ERR`."""
 _PRINTABLE: Final = re.compile(r"[!-~]+")

@@ -14,6 +14,7 @@ from gai_fast.limits import LIMITS
 from gai_fast.stores import Claim, Ending, LogHeader, StoreError
 from gai_fast.stores.backend import Backend, Change, Gap, News, Record
 from gai_fast.stores.redis import RedisBackend
+from tests.integration.certificates import Authority
 from tests.integration.stores.conftest import MakeServer
 from tests.integration.stores.processes import race
 from tests.integration.stores.servers import RedisServer, free_port
@@ -318,7 +319,37 @@ async def test_of_a_thousand_races_between_two_processes_each_has_one_winner(red
     assert not first & second
 
 
-async def test_a_server_at_the_end_of_a_tls_tunnel_is_verified(make: Make, make_server: MakeServer) -> None:
-    server = make_server()
-    problem = await fault(make(f"rediss://127.0.0.1:{server.port}").open())
-    assert problem.fault == "unreachable"
+# ---- TLS -------------------------------------------------------------------------------------------------------------
+
+
+def tls_server(make_server: MakeServer, authority: Authority, certificate: str) -> int:
+    """Starts a server that speaks TLS; returns the port."""
+    port = free_port()
+    files = {"cert": f"{certificate}.pem", "key": f"{certificate}.key", "ca-cert": "ca.pem"}
+    options = [part for name, file in files.items() for part in (f"--tls-{name}-file", str(authority.folder / file))]
+    make_server("--tls-port", str(port), "--tls-auth-clients", "no", *options)
+    return port
+
+
+async def test_over_tls_everything_is_the_same(make: Make, make_server: MakeServer, authority: Authority) -> None:
+    port = tls_server(make_server, authority, "good")
+    backend = await opened(make, f"rediss://localhost:{port}?ssl_ca_certs={authority.folder / 'ca.pem'}")
+    await backend.write([BEGIN._replace(records=[record(1)])])
+    assert await backend.tail({"s": 0}, 0.01) == {"s": News([record(1)])}
+
+
+@pytest.mark.parametrize("certificate", ["elsewhere", "expired", "own"])
+async def test_a_wrong_certificate_is_refused(
+    make: Make, make_server: MakeServer, authority: Authority, certificate: str
+) -> None:
+    port = tls_server(make_server, authority, certificate)
+    problem = await fault(make(f"rediss://:secret@localhost:{port}?ssl_ca_certs={authority.folder / 'ca.pem'}").open())
+    told = f"rediss://localhost:{port} has a certificate that is not trusted"
+    assert (problem.fault, str(problem)) == ("refused", told)
+
+
+async def test_a_certificate_of_an_unknown_authority_is_refused(
+    make: Make, make_server: MakeServer, authority: Authority
+) -> None:
+    port = tls_server(make_server, authority, "good")
+    assert (await fault(make(f"rediss://localhost:{port}").open())).fault == "refused"

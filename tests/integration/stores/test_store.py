@@ -19,8 +19,10 @@ from gai_fast.settings import StoreSettings
 from gai_fast.stores import Claim, Ending, LogHeader, Store, StreamLog, check_url, open_store
 from gai_fast.stores._base import frames_after
 from gai_fast.timers import TimerWheel
+from tests.faults.proxy import FaultProxy, Faults
 from tests.integration.stores.conftest import MakeServer
 from tests.integration.stores.processes import start
+from tests.integration.stores.servers import RedisServer
 from tests.waiting import until, until_answered
 
 FINISHED = Ending("finished", "stop", {"input_tokens": 1, "output_tokens": 2, "total_tokens": 3})
@@ -310,6 +312,23 @@ async def test_a_server_that_hangs_delays_nothing(
     log.end(FINISHED)
     other = await open_at(server.url)
     await until_answered(lambda: is_whole(other, log))
+
+
+async def test_a_slow_server_delays_no_token(redis_server: RedisServer, open_at: Open) -> None:
+    """Each of its answers takes 200 ms; a follower has every piece before the call that appends it returns."""
+    async with FaultProxy(redis_server.url.removeprefix("redis://"), Faults(latency=0.2)) as proxy:
+        store = await open_at(f"redis://{proxy.url.removeprefix('http://')}")
+        log = begin(store)
+        follower = Following()
+        follower.attach(log)
+        for seq in range(1, 500):
+            fill(log, 1)
+            assert follower.position == seq
+            await asyncio.sleep(0.002)
+        log.end(FINISHED)
+        assert not store.is_degraded
+        other = await open_at(redis_server.url)
+        await until_answered(lambda: is_whole(other, log))
 
 
 @pytest.mark.parametrize("sync", ["batched", "before_send"])
