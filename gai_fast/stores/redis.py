@@ -45,6 +45,7 @@ from gai_fast.stores.backend import (
     read_ending,
     read_header,
 )
+from gai_fast.stores.health import logger
 
 URL: Final = "redis://127.0.0.1:6379/0"
 
@@ -315,10 +316,14 @@ class RedisBackend(Backend):
         Raises:
             StoreError: It is too old.
         """
-        about = await client.info("server", "cluster")
+        about = await client.info("server", "cluster", "memory")
         version = str(about.get("redis_version", "0"))
         if tuple(map(int, re.findall(r"[0-9]+", version)[:2])) < _OLDEST:
             raise StoreError("unsuitable", f"{self._name} is Redis {version}: 7.0 or later is needed")
+        policy = str(about.get("maxmemory_policy", ""))
+        if policy.startswith("allkeys"):
+            told = "%s may evict any key (maxmemory-policy %s): streams can be lost before their time; use noeviction"
+            logger.warning(told, self._name, policy)
         return bool(about.get("cluster_enabled"))
 
     @asynccontextmanager

@@ -127,6 +127,14 @@ async def connection(port: int) -> asyncio.StreamWriter:
     return writer
 
 
+@pytest.mark.parametrize(("policy", "warnings"), [("allkeys-lru", 1), ("noeviction", 0), ("volatile-ttl", 0)])
+async def test_a_server_that_may_forget_streams_is_warned_of(
+    make: Make, make_server: MakeServer, caplog: pytest.LogCaptureFixture, policy: str, warnings: int
+) -> None:
+    await opened(make, make_server("--maxmemory-policy", policy).url)
+    assert [record.getMessage().count(f"(maxmemory-policy {policy})") for record in caplog.records] == [1] * warnings
+
+
 @pytest.mark.parametrize(
     ("reply", "kind"),
     [
