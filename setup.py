@@ -42,6 +42,9 @@ COMPILED = (
     "meter",
     "net/attempts",
     "net/delivery",
+    "net/follower",
+    "net/publication",
+    "net/view",
     "net/engine",
     "net/connection_pool",
     "net/http_request",
@@ -93,6 +96,7 @@ COMPILED = (
     "server/transport",
     "server/write_watch",
     "settings",
+    "stores/memory",
     "timers",
     "transcript",
 )

@@ -169,6 +169,12 @@ class Delivery:
         self._client.write(pieces)
         return True
 
+    def pass_on(self, piece: bytes) -> None:
+        """Writes a piece past the output, after `commit`; nothing else may wait to be written."""
+        self.last_write = self._loop.time()
+        self._counters.wrote(len(piece))
+        self._client.write((piece,))
+
     def commit(self) -> None:
         """Begins the response: its head goes out with the next bytes."""
         self._state = _COMMITTED

@@ -4,7 +4,8 @@ Owns when a follower reads the log and when it is done. `view.py` decides what i
 is committed and when it needs a keep-alive, `publication.py` what its leaving means for the stream.
 
 1. A follower that keeps up is given each piece as it is logged. One whose client is slow holds no bytes, only its
-   position: it reads the log from there when the client has caught up, a part in each turn of the loop.
+   position: it reads the log from there when the client has caught up, a part in each turn of the loop, and is sent
+   neighbouring deltas as one.
 2. What is no longer in the log is told (`stream.gap`), or the response ends with an error that says so.
 3. The response ends properly after the end of the stream. Where the writer of the log is gone without an end, it ends
    with an `error` and `done` that are this follower's own.
@@ -17,7 +18,7 @@ import asyncio
 import logging
 import math
 from time import perf_counter
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from gai_fast.errors import Error
 from gai_fast.events import done
@@ -25,14 +26,29 @@ from gai_fast.limits import LIMITS
 from gai_fast.meter import StreamMeter
 from gai_fast.metrics import StreamMetrics
 from gai_fast.net.delivery import Client, Delivery
-from gai_fast.net.publication import Publication
-from gai_fast.net.view import View
+from gai_fast.net.view import OwnFrames, View
 from gai_fast.settings import StreamSettings
 from gai_fast.stores import StreamLog
 from gai_fast.stores._base import frames_after
 from gai_fast.timers import Timer, Timers
 
 _log: Final = logging.getLogger("gai_fast.follower")
+
+
+class Published(Protocol):
+    """The part of `Publication` that a follower uses."""
+
+    def joined(self, follower: Follower, *, is_first: bool = False) -> None:
+        """A follower has come."""
+
+    def left(self, follower: Follower) -> None:
+        """A follower has gone."""
+
+    def balance(self) -> None:
+        """A follower is paused, has been sent more, or has caught up."""
+
+    def metrics(self) -> StreamMetrics | None:
+        """The figures of the stream for a follower that leaves now."""
 
 
 class Follower:
@@ -56,7 +72,9 @@ class Follower:
         "_is_ahead",
         "_is_behind",
         "_is_first",
+        "_is_late",
         "_is_over",
+        "_is_own",
         "_log",
         "_loop",
         "_metrics",
@@ -74,7 +92,7 @@ class Follower:
         view: View,
         after: int,
         stream: StreamSettings,
-        publication: Publication | None,
+        publication: Published | None,
         *,
         is_first: bool,
         timers: Timers,
@@ -91,6 +109,8 @@ class Follower:
         self._delivery = Delivery(client, view, stream, StreamMeter(perf_counter()).counters, loop)
         self._is_ahead = log.last_seq < view.position
         self._is_behind = False  # the log has pieces that were not taken
+        self._is_late = False  # because its client was slow
+        self._is_own = isinstance(view, OwnFrames)
         self._is_over = False
         self._read_handle: asyncio.Handle | None = None
         self._timer: Timer | None = None
@@ -115,7 +135,7 @@ class Follower:
         if self._is_behind or self._is_over:
             return
         if self._delivery.is_paused:
-            self._is_behind = True
+            self._is_behind = self._is_late = True
             return
         try:
             view = self._view
@@ -124,8 +144,11 @@ class Follower:
                     self._is_ahead = False
                     piece = frames_after(piece, self._log.header, view.position)
                 view.position = last_seq
-                view.feed(piece)
-                self._send()
+                if self._is_own and self._delivery.is_committed:
+                    self._delivery.pass_on(piece)  # most pieces
+                else:
+                    view.feed(piece)
+                    self._send()
         except Exception as problem:  # noqa: BLE001  # rule 4
             self._break_off(problem)
 
@@ -205,8 +228,11 @@ class Follower:
         if backlog.lost and not view.go_on_after(backlog.lost, backlog.text):
             self._end_with(Error("not_found", "the log no longer has what this client has missed", reason="gap"))
             return
-        for piece in backlog.pieces:
-            view.feed(piece)
+        if self._is_late:
+            view.feed_joined(backlog.pieces)
+        else:
+            for piece in backlog.pieces:
+                view.feed(piece)
         view.position = backlog.last_seq
         if backlog.pieces or backlog.lost:
             self._send()
@@ -214,7 +240,7 @@ class Follower:
             if not self._delivery.is_paused:
                 self._read_handle = self._loop.call_soon(self._read_more)
             return
-        self._is_behind = False
+        self._is_behind = self._is_late = False
         if log.is_over:
             self._finish()
 
@@ -262,7 +288,10 @@ class Follower:
         self._delivery.end(self._delivery.take_last(), None, delivered=True)
 
     def _break_off(self, problem: Exception) -> None:
-        """Ends a follower because of a bug: rule 4."""
+        """Ends a follower that cannot be sent more: an `Error` is told, a bug is rule 4."""
+        if isinstance(problem, Error):
+            self._end_with(problem)
+            return
         _log.error("a follower of stream %s failed: a bug of the gateway", self._log.header.stream_id, exc_info=problem)
         self._leave()
         self._delivery.cut(Error("internal", "the gateway failed while it handled this answer"))

@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Final, Literal, Protocol
 
-from gai_fast._impl import LendingTransport, Piece
+from gai_fast._impl import FastPath, LendingTransport, Piece
 from gai_fast.errors import Error
 from gai_fast.events import Event
 from gai_fast.limits import LIMITS
@@ -42,7 +42,7 @@ class Generation(Protocol):
     def last_event(self) -> Event:
         """The `finish` or `error`, once there is one."""
 
-    def measured(self, outcome: Outcome = ...) -> StreamMetrics:
+    def measured(self, outcome: Outcome = "finished") -> StreamMetrics:
         """The figures so far."""
 
     def pause(self) -> None:
@@ -92,8 +92,25 @@ class PublicationRunner(Protocol):
         """One of them has ended, or is followed again."""
 
 
+class _LogTransport:
+    """Takes the HTTP chunks of a fast path, and logs what is in them."""
+
+    __slots__ = ("_publication",)
+
+    def __init__(self, publication: Publication) -> None:
+        self._publication = publication
+
+    def write(self, data: bytes) -> None:
+        """Logs the frames of one HTTP chunk."""
+        self._publication.log_frames(data[data.index(b"\n") + 1 : -2])
+
+    def lend(self, borrower: FastPath) -> int:
+        """Lends nothing: there is no socket."""
+        return -1
+
+
 class Publication:
-    """The client of a durable stream's session.
+    """The client of a durable stream's session, whose chunks a fast path may write too.
 
     Args:
         runner: The engine.
@@ -107,14 +124,17 @@ class Publication:
     """
 
     __slots__ = (
+        "_are_slow",
         "_encoder",
         "_first",
         "_followers",
+        "_frame_end",
         "_is_draining",
         "_is_held_back",
         "_metrics",
         "_now_ms",
         "_runner",
+        "_seq",
         "_session",
         "_stream",
         "_timer",
@@ -132,6 +152,8 @@ class Publication:
         self.log = log
         self._runner = runner
         self._encoder = encoder
+        self._seq = 0  # what has taken the fast path is not known to the encoder yet
+        self._frame_end = b"\n\n" if log.header.framing == "sse" else b"\n"
         self._stream = stream
         self._now_ms = now_ms
         self._session: Generation | None = None
@@ -140,6 +162,7 @@ class Publication:
         self._followers: dict[Follows, None] = {}
         self._timer: Timer | None = None
         self._is_draining = False
+        self._are_slow = False  # all of them
         self._is_held_back = False
 
     def begin(self, session: Generation) -> None:
@@ -162,8 +185,8 @@ class Publication:
 
     @property
     def direct(self) -> LendingTransport | None:
-        """No transport: every byte is logged."""
-        return None
+        """The way of a fast path into the log."""
+        return _LogTransport(self)
 
     def commit(self) -> None:
         """Does nothing: followers have heads."""
@@ -173,8 +196,17 @@ class Publication:
 
     def write(self, pieces: Sequence[Piece]) -> None:
         """Logs the bytes of one turn."""
-        self.log.append(b"".join(pieces), self._encoder.seq, self._now_ms())
-        self._balance()
+        self._seq = self._encoder.seq
+        self.log.append(b"".join(pieces), self._seq, self._now_ms())
+        if self._are_slow:
+            self._balance()
+
+    def log_frames(self, frames: bytes) -> None:
+        """Logs deltas that a fast path has copied: a frame for each event, in which line ends are escaped."""
+        self._seq += frames.count(self._frame_end)
+        self.log.append(frames, self._seq, self._now_ms())
+        if self._are_slow:
+            self._balance()
 
     def end(self, pieces: Sequence[Piece]) -> None:
         """Logs the last bytes and the end."""
@@ -222,26 +254,30 @@ class Publication:
         if is_first:
             self._first = follower
         self._stop_waiting()
-        self._balance()
+        self.balance()
 
     def left(self, follower: Follows) -> None:
         """A follower has gone, or its response has ended."""
         self._followers.pop(follower, None)
         if self._first is follower:
             self._first = None
+        self.balance()
         if self._followers or self._session is None:
-            self._balance()
             return
         way = _WAYS[self._stream.on_disconnect]
         if way == "cancel":
             self.cancel()
         else:
-            self._balance()
             self.await_follower()
 
     def balance(self) -> None:
-        """A follower is paused, has been sent more, or has caught up."""
-        if self._is_held_back or self._followers:
+        """A follower has come or gone, is paused, has been sent more, or has caught up."""
+        self._are_slow = bool(self._followers)
+        for follower in self._followers:
+            if not follower.is_paused:
+                self._are_slow = False
+                break
+        if self._are_slow or self._is_held_back:
             self._balance()
 
     def cancel(self) -> None:
@@ -284,12 +320,10 @@ class Publication:
                 session.resume()
 
     def _must_hold_back(self) -> bool:
-        if not self._followers:
+        if not self._are_slow:
             return False
         slowest = self.log.last_seq
         for follower in self._followers:
-            if not follower.is_paused:
-                return False
             slowest = min(slowest, follower.position)
         return self.log.dropped_by(LIMITS.log_headroom) > slowest
 

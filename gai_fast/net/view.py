@@ -7,6 +7,7 @@ the end of a stream whose writer is gone. Sans-IO: it turns pieces of a log into
 2. Another form is written by an encoder of its own, which is fed from the beginning of the log, so that it knows what
    came before; what the client has is left out.
 3. What is missing is told: by `stream.gap` where the form is `gai`; elsewhere the follower must end with an error.
+4. A client that is late is sent fewer events: neighbouring deltas of the text are joined (`from_seq` … `seq`).
 """
 
 from __future__ import annotations
@@ -62,7 +63,14 @@ class View(Protocol):
     """The log is read from the event after this one."""
 
     def feed(self, piece: bytes) -> None:
-        """Takes the next piece of the log: whole frames."""
+        """Takes the next piece of the log: whole frames.
+
+        Raises:
+            Error: It cannot be sent in this form; what came before it was written.
+        """
+
+    def feed_joined(self, pieces: Sequence[bytes]) -> None:
+        """Takes the next pieces, for a client that is late: rule 4; raises as `feed`."""
 
     def go_on_after(self, lost: int, text: str | None) -> bool:
         """Goes on after events that the log no longer has.
@@ -124,6 +132,33 @@ class OwnFrames:
         """Takes the next piece of the log."""
         self._out.append(piece)
 
+    def feed_joined(self, pieces: Sequence[bytes]) -> None:
+        """Takes the next pieces, for a client that is late."""
+        if self._header.format != NATIVE:
+            self._out += pieces
+            return
+        end = b"\n\n" if self._form.framing == "sse" else b"\n"
+        run: list[Event] = []
+        last = b""
+        for frame in b"".join(pieces).split(end)[:-1]:
+            event = _joinable(frame)
+            if event is None or not run:
+                self._end_run(run, last)
+                run = [] if event is None else [event]
+                last = frame + end
+                if event is None:
+                    self._out.append(last)
+            else:
+                run.append(event)
+        self._end_run(run, last)
+
+    def _end_run(self, run: Sequence[Event], alone: bytes) -> None:
+        """Writes neighbouring deltas; of a lone one the frame that the log has."""
+        if len(run) == 1:
+            self._out.append(alone)
+        elif run:
+            self._out.append(written(self._header, self._form, self._clock, joined(run), ids=True))
+
     def go_on_after(self, lost: int, text: str | None) -> bool:
         """Goes on after events that the log no longer has."""
         if self._header.format != NATIVE:
@@ -166,15 +201,45 @@ class Reencoded:
     def feed(self, piece: bytes) -> None:
         """Takes the next piece of the log."""
         for data in data_lines(piece):
-            event = read_event(data)
-            self._seq = seq = event.get("seq", self._seq)
-            if seq > 1 and self._is_compact:
-                for key in ENVELOPE_KEYS:  # those of a log that has the full envelope
-                    event.pop(key, None)  # type: ignore[misc]  # a key of an event
-            self._encoder.event(event)
-            pieces = self._encoder.take_pieces()
-            if seq > self._after:
-                self._out += pieces
+            self._encode(read_event(data))
+
+    def feed_joined(self, pieces: Sequence[bytes]) -> None:
+        """Takes the next pieces, for a client that is late."""
+        run: list[Event] = []
+        for piece in pieces:
+            for data in data_lines(piece):
+                event = _joinable(data)
+                if event is not None and event["seq"] > self._after:
+                    run.append(event)
+                    continue
+                self._end_run(run)
+                run = []
+                self._encode(read_event(data))
+        self._end_run(run)
+
+    def _end_run(self, run: Sequence[Event]) -> None:
+        """Writes neighbouring deltas as one."""
+        if run:
+            self._encoder.append_frames(b"", len(run) - 1)  # an encoder may count them instead of reading their numbers
+            self._encode(joined(run))
+
+    def _encode(self, event: Event) -> None:
+        """Writes an event, unless the client has it.
+
+        Raises:
+            Error: The form has no word for it.
+        """
+        self._seq = seq = event.get("seq", self._seq)
+        if event["type"] == "stream.reset" and seq > self._after and not self._form.format.announces:
+            text = "the answer was begun anew, which this format cannot tell"
+            raise Error("provider_unavailable", text, reason="reset")
+        if seq > 1 and self._is_compact:
+            for key in ENVELOPE_KEYS:  # those of a log that has the full envelope
+                event.pop(key, None)  # type: ignore[misc]  # a key of an event
+        self._encoder.event(event)
+        pieces = self._encoder.take_pieces()
+        if seq > self._after:
+            self._out += pieces
 
     def go_on_after(self, lost: int, text: str | None) -> bool:
         """Goes on after events that the log no longer has."""
@@ -202,6 +267,29 @@ class Reencoded:
         """Returns the bytes since the last call."""
         taken, self._out = self._out, []
         return taken
+
+
+_JOINABLE: Final = frozenset({"type", "seq", "text", *ENVELOPE_KEYS})
+
+
+def _joinable(frame: bytes) -> Event | None:
+    """The event in a frame, if it is a delta of the text with nothing besides; otherwise `None`."""
+    if b'"type":"text.delta"' not in frame:
+        return None
+    event = read_event(frame[frame.index(b"{") :])
+    return event if event["type"] == "text.delta" and event.keys() <= _JOINABLE else None
+
+
+def joined(run: Sequence[Event]) -> Event:
+    """One event in place of neighbouring deltas of the text.
+
+    Args:
+        run: The deltas, at least one.
+    """
+    if len(run) == 1:
+        return run[0]
+    text = "".join(event.get("text", "") for event in run)
+    return {"type": "text.delta", "seq": run[-1]["seq"], "text": text, "from_seq": run[0]["seq"]}
 
 
 def gap(after: int, lost: int, text: str | None) -> Event:

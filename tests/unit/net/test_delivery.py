@@ -129,3 +129,12 @@ def test_a_response_is_cut_where_its_end_cannot_be_told(committed: bool, calls: 
         way.client.taken()
     way.delivery.cut(ERROR)
     assert way.client.taken() == calls
+
+
+def test_a_piece_may_be_passed_on_past_the_output() -> None:
+    way = Way(heartbeat=15)
+    way.delivery.commit()
+    way.time.advance(10)
+    way.delivery.pass_on(b"piece")
+    assert way.client.taken() == ["commit", b"piece"]
+    assert (way.counters.sent, way.delivery.last_write) == (5, 10)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any, cast
 
 import pytest
@@ -84,6 +85,10 @@ class Stream:
 def frame(seq: int, size: int = 10) -> bytes:
     data = b'{"type":"text.delta","seq":%d,"text":"%b"}' % (seq, b"x" * size)
     return b"event: text.delta\nid: s.%d\ndata: %b\n\n" % (seq, data)
+
+
+def events(body: bytes) -> list[dict[str, Any]]:
+    return [json.loads(line[6:]) for line in body.split(b"\n") if line.startswith(b"data: ")]
 
 
 # ---- following -------------------------------------------------------------------------------------------------------
@@ -223,8 +228,23 @@ def test_a_slow_client_holds_nothing_but_its_place() -> None:
     assert (follower.position, follower.is_paused) == (1, True)
     follower.resume()
     stream.time.advance(0)
-    assert client.taken() == [rest, ("end", b"")]
+    joined, end = client.taken()
+    assert end == ("end", b"")
+    assert joined.startswith(b"event: text.delta\nid: s.5\n")
+    assert events(joined) == [{"type": "text.delta", "seq": 5, "text": "x" * 40, "from_seq": 2}]
+    assert len(joined) < len(rest)
     assert stream.publication.calls == [("joined", False), "balance", "left"]
+
+
+def test_one_that_has_caught_up_is_sent_each_piece_again() -> None:
+    stream = Stream()
+    follower, client = stream.follow()
+    follower.pause()
+    stream.say(3)
+    follower.resume()
+    client.taken()
+    piece = stream.say(2)
+    assert client.taken() == [piece]
 
 
 def test_one_that_is_paused_again_while_it_catches_up_stops_there() -> None:
@@ -239,8 +259,10 @@ def test_one_that_is_paused_again_while_it_catches_up_stops_there() -> None:
     assert len(part) == 2
     follower.resume()
     stream.time.advance(1)
-    assert b"".join(part[1:] + client.taken()) == said
-    assert follower.position == 500
+    told = events(b"".join(part[1:] + client.taken()))
+    assert [event["from_seq"] for event in told] == [1] + [event["seq"] + 1 for event in told[:-1]]
+    assert "".join(event["text"] for event in told) == "x" * 1000 * 500
+    assert said.count(b"event:") == told[-1]["seq"] == follower.position == 500
 
 
 def test_an_end_after_all_was_sent_needs_no_resuming() -> None:
@@ -306,6 +328,20 @@ def test_a_log_whose_writer_is_gone_ends_with_an_error_of_the_followers_own() ->
     assert told.startswith(b'data: {"error":')
     _, late = stream.follow(after=3)
     assert late.taken()[-1][0] == "end"
+
+
+def test_what_a_format_cannot_tell_ends_its_follower_with_an_error_and_no_other() -> None:
+    stream = Stream()
+    _, openai = stream.follow(form=OPENAI)
+    _, gai = stream.follow()
+    stream.say()
+    piece = b'event: stream.reset\nid: s.2\ndata: {"type":"stream.reset","seq":2,"reason":"network"}\n\n'
+    stream.log.append(piece, 2, AT)
+    (_, told) = openai.taken()[-1]
+    assert b"begun anew" in told
+    assert b"[DONE]" not in told
+    assert gai.taken()[-1] == piece
+    assert stream.log.watchers == 1
 
 
 def test_an_early_failure_is_the_answer_while_the_head_is_held() -> None:

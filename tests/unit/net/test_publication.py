@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import pytest
 
@@ -57,13 +57,20 @@ class FakeFollower:
 class Fixture:
     """A publication, its log, and an engine with room for `drains`."""
 
-    def __init__(self, *, drains: int = 1, max_stream_bytes: int = 4 << 20, **stream: Any) -> None:
+    def __init__(
+        self,
+        *,
+        drains: int = 1,
+        max_stream_bytes: int = 4 << 20,
+        framing: Literal["sse", "ndjson"] = "sse",
+        **stream: Any,
+    ) -> None:
         self.time = FakeTime()
         self.timers = self.time
         self.drains = drains
         self.encoder = SimpleNamespace(seq=0)
         memory = LogMemory(StoreSettings(max_stream_bytes=max_stream_bytes), cast(Any, self.time))
-        self.log: StreamLog = memory.create(LogHeader("s", "", "m", "gai", "sse"))
+        self.log: StreamLog = memory.create(LogHeader("s", "", "m", "gai", framing))
         self.publication = Publication(
             cast(Any, self), self.log, self.encoder, StreamSettings(**stream), lambda: int(self.time.now * 1000)
         )
@@ -97,9 +104,29 @@ def test_every_write_is_one_piece_of_the_log_and_none_goes_past_it() -> None:
     stream = Fixture()
     stream.publication.commit()
     stream.publication.flush()
-    assert stream.publication.direct is None
     assert stream.say() + stream.say() == stream.kept
     assert stream.log.last_seq == 2
+
+
+@pytest.mark.parametrize(("framing", "frame"), [("sse", b"id: s.%d\ndata: x\n\n"), ("ndjson", b'{"seq":%d}\n')])
+def test_the_chunks_of_a_fast_path_are_logged_as_frames_with_their_numbers(
+    framing: Literal["sse", "ndjson"], frame: bytes
+) -> None:
+    """The encoder learns of them later, before the next write."""
+    stream = Fixture(framing=framing)
+    stream.encoder.seq = 1
+    stream.publication.write([frame % 1])
+    direct = stream.publication.direct
+    assert direct is not None
+    assert direct.lend(cast(Any, None)) == -1
+    for frames in (frame % 2, frame % 3 + frame % 4 + frame % 5):
+        direct.write(b"%x\r\n%b\r\n" % (len(frames), frames))
+    assert stream.log.last_seq == 5
+    assert stream.kept == b"".join(frame % seq for seq in range(1, 6))
+    assert b"".join(stream.log.read(3, ALL).pieces) == frame % 4 + frame % 5
+    stream.encoder.seq = 6
+    stream.publication.write([frame % 6])
+    assert stream.log.last_seq == 6
 
 
 def test_the_end_is_logged_with_the_last_bytes() -> None:

@@ -225,3 +225,64 @@ def test_times_of_a_full_log_are_kept_in_a_full_view() -> None:
     made, wanted = FORMS[2], FORMS[1]
     told = fed(view_of(header(made), wanted, 0, lambda: 9999), *pieces(made))
     assert told.count(b'"ts":5000') == len(EVENTS) - 1
+
+
+# ---- for a client that is late ---------------------------------------------------------------------------------------
+
+
+def texts(body: bytes) -> list[dict[str, Any]]:
+    lines = [line.removeprefix(b"data: ") for line in body.split(b"\n") if b'"type":"text.delta"' in line]
+    return [json.loads(line) for line in lines]
+
+
+@pytest.mark.parametrize("wanted", FORMS[:4])
+@pytest.mark.parametrize("made", FORMS[:4])
+def test_neighbouring_deltas_of_the_text_are_joined_and_the_rest_is_as_it_was(made: Form, wanted: Form) -> None:
+    other = view(made, wanted)
+    other.feed_joined(pieces(made))
+    told = b"".join(other.take_pieces())
+    (joined,) = texts(told)
+    assert (joined["seq"], joined["from_seq"]) == (3, 2)
+    assert joined["text"] == "".join(event["text"] for event in EVENTS[1:3])
+    whole = pieces(wanted)
+    begin, end = told.split(b'"from_seq":2}')
+    assert begin.startswith(whole[0])
+    assert end.lstrip(b"\n") == b"".join(whole[3:])
+    if wanted.framing == "sse":
+        assert b"id: %b.3\ndata" % ID.encode() in told
+    assert ("schema" in joined) is not wanted.is_compact
+
+
+def test_a_joined_delta_is_one_frame_of_another_format() -> None:
+    other = view(FORMS[0], FORMS[4])
+    other.feed_joined(pieces(FORMS[0]))
+    told = b"".join(other.take_pieces())
+    assert told.count(b'"content":') == 2  # one beside the role
+    assert b"id: %b.3\n" % ID.encode() in told
+    assert b"id: %b.2\n" % ID.encode() not in told
+
+
+@pytest.mark.parametrize("wanted", FORMS[1:4])
+def test_what_the_client_has_is_not_joined_to_what_it_lacks(wanted: Form) -> None:
+    other = view(FORMS[0], wanted, 2)
+    other.feed_joined(pieces(FORMS[0]))
+    assert b"".join(other.take_pieces()) == b"".join(pieces(wanted)[2:])
+
+
+def test_a_lone_delta_and_one_with_more_than_text_stay_as_they_are() -> None:
+    lines = [
+        b'{"type":"text.delta","seq":2,"text":"a"}\n',
+        b'{"type":"text.delta","seq":3,"text":"b","choice":1}\n',
+        b'{"type":"text.delta","seq":4,"text":"c"}\n',
+        b'{"type":"reasoning.delta","seq":5,"text":"\\"type\\":\\"text.delta\\""}\n',
+    ]
+    other = view(FORMS[3], FORMS[3])
+    other.feed_joined(lines)
+    assert b"".join(other.take_pieces()) == b"".join(lines)
+
+
+def test_frames_of_another_dialect_are_not_read() -> None:
+    other = view(FORMS[4], FORMS[4])
+    given = pieces(FORMS[4])
+    other.feed_joined(given)
+    assert list(other.take_pieces()) == given

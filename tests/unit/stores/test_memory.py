@@ -226,6 +226,7 @@ async def test_where_none_has_ended_the_largest_lose_their_oldest_pieces(make: M
         assert log.size > MIB // 5
 
 
+@pytest.mark.interpreted
 def test_making_room_is_rare(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     """The search through all streams is paid by a sixteenth of all bytes."""
     store = make(max_bytes=MIB)
