@@ -374,6 +374,10 @@ class Limits:
     link_message: int = 256 * MIB
     """Bytes of a message between a worker and its supervisor: the counts of 1,000 models are 2 MiB."""
 
+    link_unsent: int = 64 * MIB
+    """Bytes that wait until a worker reads its messages, beyond which it counts as hung: one that works reads at once,
+    and a configuration is far smaller."""
+
     worker_early: float = 1.0
     """Seconds within which a worker that dies counts as one that could not start."""
 

@@ -214,8 +214,10 @@ class Engine:
         try:
             self._publications[stream_id] = publication
             publication.begin(self.start(spec, publication, stream_id, clock))
-        except Error as error:
-            publication.refused(error)
+        except Exception as problem:  # whatever it is: a log without an end would count as running for ever
+            publication.refused(
+                problem if isinstance(problem, Error) else Error("internal", "the gateway failed to start this stream")
+            )
             raise
         finally:
             if stream_id not in self.streams:

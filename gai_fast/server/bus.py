@@ -82,9 +82,8 @@ class Bus:
     async def _connect(self, peer: _Peer, path: str) -> None:
         try:
             await asyncio.get_running_loop().create_unix_connection(lambda: peer, path)
-        except OSError:
-            peer.is_lost = True
-            raise
+        finally:  # whatever it raises: the next question tries again
+            peer.is_lost = not peer.is_connected
 
     def close(self) -> None:
         """Ends all connections."""
@@ -108,12 +107,19 @@ class _Peer(asyncio.Protocol):
         self._asked: dict[int, asyncio.Future[Any]] = {}
         self._count = 0
 
+    @property
+    def is_connected(self) -> bool:
+        """Whether questions can be written."""
+        return self._transport is not None and not self._transport.is_closing()
+
     async def ask(self, kind: str, items: tuple[Any, ...]) -> Any:
-        """Asks; raises `OSError` where the worker is gone."""
+        """Asks; raises `OSError` where the worker is gone, or reads no questions."""
         if self.connecting is not None:
             await asyncio.shield(self.connecting)  # others wait for it, too
         if self._transport is None or self.is_lost:
             raise ConnectionResetError
+        if self._transport.get_write_buffer_size() > LIMITS.link_unsent:
+            raise ConnectionAbortedError
         self._count += 1
         number = self._count
         answer = self._asked[number] = asyncio.get_running_loop().create_future()

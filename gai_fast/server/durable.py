@@ -86,10 +86,7 @@ class DurableRoutes:
 
     def follow(self, incoming: Incoming) -> Reply | None:
         """`GET /api/v1/streams/{id}`: the stream from a place in it on, or its state."""
-        place = place_of(incoming)
-        if place is not None and place.stream_id != incoming.tail:
-            raise _bad_place("it is of another stream")
-        return self._follow(incoming, incoming.tail, 0 if place is None else place.seq)
+        return self._follow(incoming, incoming.tail, _position(incoming))
 
     def resume(self, incoming: Incoming) -> Reply | None:
         """`GET /api/v1/stream?q=…` of an `EventSource` that comes back."""
@@ -100,8 +97,7 @@ class DurableRoutes:
 
     def head(self, incoming: Incoming) -> Reply | None:
         """`HEAD /api/v1/streams/{id}`: the head of the answer to a GET."""
-        place = place_of(incoming)
-        after = 0 if place is None else place.seq
+        after = _position(incoming)
 
         def answer(log: StreamLog, response: StreamResponse | None) -> Reply | None:
             reply = self._whole_answer(incoming, log, after)
@@ -292,6 +288,14 @@ def place_of(incoming: Incoming) -> Place | None:
     if found is None:
         raise _bad_place("it must be the `id:` of an event, <stream id>.<number>")
     return Place(found[1], int(found[2]))
+
+
+def _position(incoming: Incoming) -> int:
+    """The place that a client has reached in the stream of its path; 0: none."""
+    place = place_of(incoming)
+    if place is not None and place.stream_id != incoming.tail:
+        raise _bad_place("it is of another stream")
+    return 0 if place is None else place.seq
 
 
 def state_of(log: StreamLog) -> dict[str, Any]:

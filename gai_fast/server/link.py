@@ -94,6 +94,11 @@ class Link:
         """Whether bytes wait until the worker has read others."""
         return bool(self._unsent)
 
+    @property
+    def is_stuck(self) -> bool:
+        """Whether so much waits that the worker must have stopped reading."""
+        return len(self._unsent) > LIMITS.link_unsent
+
     def send(self, kind: str, *items: Any) -> None:
         """Sends a message, now or with `flush`; nothing where the worker is gone. Arguments as for `pack`."""
         self._unsent += pack(kind, *items)
@@ -107,6 +112,10 @@ class Link:
             pass
         except OSError:  # the worker is gone
             self._unsent.clear()
+
+    def discard(self) -> None:
+        """Drops what waits: nobody will read it."""
+        self._unsent.clear()
 
     def receive(self) -> Iterator[list[Any]]:
         """Reads what has come.

@@ -153,13 +153,14 @@ def answers(engine: Engine) -> dict[str, Handler]:
         }
 
     async def kept(stream_ids: list[str]) -> list[str]:
-        return [each for each in stream_ids if engine.store.find_here(each) is not None]
+        logs = {each: engine.store.find_here(each) for each in stream_ids}
+        return [each for each, log in logs.items() if log is not None and log.broken is None]
 
     return {"ping": ping, "cancel": cancel, "plain": plain, "load": load, "tail": tail, "kept": kept}
 
 
 def _has_news(log: StreamLog, positions: Mapping[str, int]) -> bool:
-    return log.last_seq > positions[log.header.stream_id] or log.is_over
+    return log.last_seq > positions[log.header.stream_id] or log.ending is not None
 
 
 def _news(log: StreamLog, after: int, size: int) -> list[Any]:

@@ -9,7 +9,8 @@ A process without a loop and without threads, so that it may fork at any time. I
    goes to another. Where workers cannot start, the server ends: at its start at once, later after
    `limits.worker_starts` attempts in a row.
 3. SIGTERM and SIGINT drain: the workers answer what comes until all have answered everybody (`drain.py`). A second
-   signal ends them at once. A worker that does not end in time is killed.
+   signal ends them at once. A worker that does not end in time is killed, and so is one that no longer reads its
+   messages, at any time.
 4. SIGHUP loads the configuration anew, and the workers get it.
 5. The workers notice by their links that the supervisor is gone, and drain.
 """
@@ -382,7 +383,12 @@ class Supervisor:
 
     def _send(self, workers: Iterable[_Worker], kind: str, *items: Any) -> None:
         for worker in workers:
-            worker.link.send(kind, *items)
+            if worker.link.is_stuck:
+                _log.error("worker %d does not read its messages: it is killed", worker.number)
+                worker.link.discard()
+                os.kill(worker.pid, signal.SIGKILL)
+            else:
+                worker.link.send(kind, *items)
             self._watch_link(worker)
 
     def _watch_link(self, worker: _Worker) -> None:

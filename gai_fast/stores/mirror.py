@@ -102,13 +102,14 @@ class Mirrors:
             try:
                 await self._catch_up(mirror, copy.news)
             finally:
+                is_left = not mirror.log.is_over and stream_id not in self._mirrors
                 if mirror.log.ending is None and stream_id not in self._mirrors:
+                    mirror.log.break_off(out_of_reach())  # other requests may follow it by now
                     self._memory.forget(mirror.log)
         except StoreError as problem:
             self._note(problem)
             raise (_damaged() if problem.fault == "damaged" else out_of_reach()) from None
-        is_forgotten = not mirror.log.is_over and stream_id not in self._mirrors
-        return None if is_forgotten else mirror.log
+        return None if is_left else mirror.log
 
     def _begin(self, copy: Copy) -> _Mirror:
         log = self._memory.create(copy.header)

@@ -257,6 +257,23 @@ async def test_the_log_of_a_stream_whose_request_cannot_be_sent_has_ended(
     await engine.close()
 
 
+async def test_the_log_of_a_stream_whose_start_is_a_bug_has_ended(engine: Engine) -> None:
+    class Broken:
+        def check(self, streams: int, of_caller: int) -> None:
+            raise ZeroDivisionError
+
+    engine.guards = Broken()
+    with pytest.raises(ZeroDivisionError):
+        engine.publish(resumable(), Clock(now_ms))
+    log = engine.store.find_here("s1")
+    assert log is not None
+    assert log.ending is not None
+    assert log.ending.error is not None
+    assert log.ending.error["code"] == "internal"
+    assert engine._publications == {}
+    await engine.close()
+
+
 async def test_drains_are_counted(engine: Engine) -> None:
     engine.settings = Settings(limits=LimitSettings(drains=2))
     assert [engine.may_drain() for _ in range(3)] == [True, True, False]

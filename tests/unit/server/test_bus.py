@@ -6,11 +6,13 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from gai_fast.limits import LIMITS
 from gai_fast.server.bus import Bus, Handler, WorkerGone
 
 SOON = 5.0
@@ -101,3 +103,40 @@ async def test_a_question_that_is_none_ends_the_connection(tmp_path: Path, caplo
         writer.close()
         assert len(caplog.records) == 2
         assert await one.ask(2, "double", 1) == 2, "the next one has a connection of its own"
+
+
+async def test_a_connection_that_fails_for_a_bug_is_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def fail(*_: Any) -> None:
+        raise ZeroDivisionError
+
+    async with asyncio.timeout(SOON), buses(tmp_path, {}, {"double": double}) as (one, _):
+        with monkeypatch.context() as patch:
+            patch.setattr(asyncio.get_running_loop(), "create_unix_connection", fail)
+            with pytest.raises(ZeroDivisionError):
+                await one.ask(2, "double", 1)
+        assert await one.ask(2, "double", 1) == 2
+
+
+async def test_a_worker_that_reads_no_questions_is_asked_no_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gai_fast.server.bus.LIMITS", replace(LIMITS, link_unsent=100_000))
+    hung: list[asyncio.StreamWriter] = []
+
+    async def hang(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        hung.append(writer)
+        writer.transport.pause_reading()  # type: ignore[attr-defined]  # a socket's can be read
+
+    async with asyncio.timeout(SOON):
+        server = await asyncio.start_unix_server(hang, tmp_path / "2", limit=1)
+        bus = Bus(tmp_path, 1)
+        for _ in range(10):
+            with pytest.raises(WorkerGone):
+                await bus.ask(2, "double", b"x" * 1_000_000, wait=0.05)
+        transport = bus._peers[2]._transport
+        assert transport is not None
+        assert transport.get_write_buffer_size() < 2_000_000
+        bus.close()
+        for writer in hung:
+            writer.close()
+        server.close()

@@ -86,7 +86,8 @@ def test_anything_else_is_no_place(text: str) -> None:
 
 async def test_a_place_in_another_stream_is_refused() -> None:
     other = f"{ID.swapcase()}.1"
-    assert refused(Fixture().routes.follow, ask(last_event_id=other)) == (400, "last_event_id")
+    for call in (Fixture().routes.follow, Fixture().routes.head):
+        assert refused(call, ask(last_event_id=other)) == (400, "last_event_id")
     assert refused(Fixture().routes.resume, ask()) == (400, "last_event_id")
 
 

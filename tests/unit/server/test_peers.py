@@ -193,6 +193,18 @@ async def test_a_stream_that_nobody_has_is_none_and_one_of_a_worker_that_is_gone
             assert (lost.value.code, lost.value.reason) == ("network", "worker_lost")
 
 
+async def test_followers_of_a_log_that_is_broken_off_in_its_worker_hear_of_it(tmp_path: Path) -> None:
+    async with pair(tmp_path) as both:
+        log = both.log()
+        log.append(frame(log, 1), 1, 0)
+        mirror = await both.one.store.find(log.header.stream_id)
+        assert mirror is not None
+        log.break_off(Error("internal"))
+        await until_over(mirror)
+        assert mirror.broken is not None
+        assert mirror.broken.reason == "worker_lost"
+
+
 async def test_another_callers_stream_is_unknown(tmp_path: Path) -> None:
     async with pair(tmp_path) as both:
         log = both.log(caller="alice")

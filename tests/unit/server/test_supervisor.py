@@ -18,13 +18,17 @@ SOON = 20
 
 PROGRAM = """
 import os, select, signal, socket, sys, time
-from gai_fast.server import supervisor
+from dataclasses import replace
+from gai_fast.limits import LIMITS
+from gai_fast.server import link
 from gai_fast.server.link import Messages, pack, receive_connections
 from gai_fast.server.supervisor import Supervisor, WorkerError
 
 shared = socket.socket(fileno=int(sys.argv[1]))
 shared.setblocking(False)
 HOW = sys.argv[2]
+if HOW == "hung":
+    link.LIMITS = replace(LIMITS, link_unsent=1_000_000)
 
 def work(ends):
     '''Says to each connection who it is; then does as it is told.'''
@@ -61,7 +65,8 @@ started = time.monotonic()
 try:
     Supervisor(
         [shared], count=2, work=work, grace=0.2 if HOW == "stubborn" else 30,
-        ready=lambda: print("up", flush=True), reload=lambda: None, add=lambda dumps: dumps,
+        ready=lambda: print("up", flush=True), reload=lambda: bytes(1_000_000) if HOW == "hung" else None,
+        add=lambda dumps: dumps,
         answer=lambda kind, items: items,
     ).run()
 except WorkerError as problem:
@@ -185,3 +190,17 @@ def test_a_worker_that_does_not_end_is_killed() -> None:
         server.process.send_signal(signal.SIGTERM)
         assert server.says() == "ended"
         assert server.errors().count("does not end: it is killed") == 2
+
+
+def test_a_worker_that_no_longer_reads_its_messages_is_replaced() -> None:
+    with supervised("hung") as server:
+        assert server.says() == "up"
+        number, hung = server.connect()
+        os.kill(hung, signal.SIGSTOP)
+        for _ in range(3):  # apart, or two would be one
+            server.process.send_signal(signal.SIGHUP)
+            time.sleep(0.1)
+        wait_for(hung)
+        server.process.send_signal(signal.SIGTERM)
+        assert server.says() == "ended"
+        assert f"worker {number} does not read its messages: it is killed" in server.errors()

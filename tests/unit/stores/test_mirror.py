@@ -353,3 +353,21 @@ async def test_closing_tells_the_followers(process: Process, world: World) -> No
     follower = Watching(await process.found())
     await process.mirrors.close()
     assert follower.has_ended
+
+
+async def test_who_follows_a_log_that_is_still_read_hears_that_the_store_has_failed(
+    process: Process, world: World
+) -> None:
+    store(world)
+    write(world, 1, 20)
+    finding = asyncio.ensure_future(process.mirrors.find("s"))
+    while (log := process.memory.find("s")) is None:  # noqa: ASYNC110  # nothing tells of it
+        await asyncio.sleep(0)
+    world.fail()
+    watching = Watching(log)
+    with pytest.raises(Error) as caught:
+        await finding
+    assert caught.value.reason == "store"
+    assert log.broken is not None
+    assert watching.has_ended
+    assert process.memory.find("s") is None
