@@ -1,4 +1,4 @@
-"""What keeps the durable copies of logs, and idempotency claims, outside this process: a file, or a server.
+"""The interface of a store outside this process: a file or a server that keeps copies of logs, and idempotency keys.
 
 Owns the interface of every such store, and the words for how one fails. Knows no loop, no client, and nothing of the
 bytes of a record.
@@ -29,8 +29,8 @@ class StoreError(GaiFastError):
     """A store that cannot be used. At start the server refuses to run; later it goes on without the store.
 
     Args:
-        fault: What is the matter: it does not answer, it does not let us in, it cannot be written, it has no room, it
-            is loading or locked, its content is damaged, it is no store of ours.
+        fault: The kind of failure: it does not answer, does not let us in, cannot be written, has no room, is loading
+            or locked, its content is damaged, it is no store of ours.
         text: One line for the operator, without a secret.
     """
 
@@ -56,7 +56,7 @@ class Record(NamedTuple):
 
 
 class Gap(NamedTuple):
-    """What is left of the beginning that a log has dropped.
+    """The dropped beginning of a log.
 
     Args:
         lost: The number of the last dropped event.
@@ -70,7 +70,7 @@ class Gap(NamedTuple):
 
 
 class Change(NamedTuple):
-    """What is new of one stream. Parts that are `None` stay as they are.
+    """A change of one stream's copy. Parts that are `None` stay as they are.
 
     Args:
         stream_id: The stream's id.
@@ -96,7 +96,7 @@ class Change(NamedTuple):
 
 
 class News(NamedTuple):
-    """What a copy has after an event.
+    """The part of a copy after an event.
 
     Args:
         records: In order; perhaps not all of them.
@@ -119,7 +119,7 @@ class Copy(NamedTuple):
         worker: The name of the worker that writes it.
         lost: The number of the last event that was dropped; 0: none.
         text: The visible text up to `lost`; `None`: nobody has it.
-        news: What follows.
+        news: The part after `lost`.
     """
 
     header: LogHeader
@@ -160,7 +160,7 @@ class Backend(ABC):
 
     @abstractmethod
     async def tail(self, positions: Mapping[str, int], wait: float) -> Mapping[str, News]:
-        """Returns what is new of some copies, as soon as there is something.
+        """Returns the news of some copies, as soon as there are any.
 
         Args:
             positions: By stream id, the number of the last event that is known.
@@ -185,7 +185,7 @@ class Backend(ABC):
 
     @abstractmethod
     async def sweep(self) -> bool:
-        """Removes some of what is past its time; returns whether there is more."""
+        """Removes some copies and keys that are past their time; returns whether there are more."""
 
     @abstractmethod
     async def claim(self, key: str, claim: Claim, ttl: float) -> Claim | None:

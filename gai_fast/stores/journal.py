@@ -45,7 +45,7 @@ class Journal:
         backend: The store; open.
         memory: Has the logs.
         settings: `[store]`.
-        health: Is told whether the store works.
+        health: Notes whether the store works.
         worker: The name of this process.
         clock: Monotonic seconds.
     """
@@ -325,7 +325,7 @@ class _Copying:
         return self.is_behind or bool(self._pieces) or self.log.is_over
 
     def take(self, life: float, ttl: float) -> Change | None:
-        """Takes what is to be written next; `None`: nothing is.
+        """Returns the next change of the copy; `None`: there is none.
 
         Args:
             life: Seconds for which the copy of a running stream is kept.
@@ -355,13 +355,13 @@ class _Copying:
         return Change(self.stream_id, header, worker, records, gap, ending, log.last_seq, keep)
 
     def publish(self) -> None:
-        """All that was taken is written, so it may be read."""
+        """Lets the pieces be read that have been written."""
         while self._held and self._held[0][1] <= self._written:
             self.log.publish(*self._held.popleft())
         self._publish_end()
 
     def publish_all(self) -> None:
-        """Whatever is held may be read."""
+        """Lets every held piece be read."""
         while self._held:
             self.log.publish(*self._held.popleft())
         self._publish_end()

@@ -45,7 +45,7 @@ class Mirrors:
     Args:
         backend: The store; open.
         memory: Gets the logs.
-        health: Is told whether the store works.
+        health: Notes whether the store works.
         own: The name of this process as a worker.
     """
 

@@ -369,7 +369,7 @@ class RedisBackend(Backend):
             raise error from None
 
     def _error(self, problem: Exception) -> StoreError:
-        """What a failure of the library, or an error reply, means; nothing of its text is repeated but the code."""
+        """Translates a failure of the library, or an error reply; nothing of its text is repeated but the code."""
         from redis.exceptions import TimeoutError as RedisTimeoutError
 
         code = _code(problem)

@@ -1,4 +1,4 @@
-"""What the rest of the gateway sees of a store: logs in memory, and behind them, where there is one, a backend.
+"""The store as the rest of the gateway uses it: logs in memory and, where there is one, a backend behind them.
 
 Owns which parts a store has, their start and end, and the lease of this process.
 
@@ -31,8 +31,7 @@ _WAITS: Final = (0.02, 0.05, 0.1, 0.2, 0.4, 0.0)
 """Seconds between looks for the stream that has a key."""
 
 Durability = Literal["memory", "durable", "degraded"]
-"""What the loss of this process costs: what its memory holds; what was gathered last; what was not written since the
-store has failed."""
+"""The cost of losing this process: all that its memory holds; the last 30 ms; everything since the store has failed."""
 
 
 class Store:
@@ -263,7 +262,7 @@ class Store:
 
 
 def _digest(key: str) -> str:
-    """What a store has of a key: of one length, and nothing of what a caller wrote."""
+    """A key's name in a store: of one length, and without a caller's words."""
     return blake2b(key.encode("utf-8", "surrogatepass"), digest_size=32, person=b"gai-fast claim").hexdigest()
 
 

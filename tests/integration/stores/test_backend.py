@@ -1,4 +1,4 @@
-"""What every store outside the process keeps: one suite for the file and the server."""
+"""Copies, leases and keys outside the process: one suite for the file and the server."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ async def until_gone(ask: Callable[[], Awaitable[object]]) -> None:
 
 
 async def all_news(backend: Backend, after: int = 0, stream_id: str = "s") -> News:
-    """What a copy has after an event, however many steps that takes."""
+    """All of a copy after an event, however many steps that takes."""
     found: list[Record] = []
     while True:
         position = found[-1].last_seq if found else after
@@ -104,7 +104,7 @@ async def test_one_batch_holds_many_streams(backend: Backend) -> None:
 
 
 async def test_what_is_written_twice_is_there_once(backend: Backend) -> None:
-    """Whoever does not know whether a batch was written writes it again."""
+    """A batch is written again where nobody knows whether it was written."""
     changes = [
         begin("s", *records(1, 1)),
         Change("s", records=records(2, 2)),

@@ -100,7 +100,7 @@ async def get(url: str, path: str, body: bytes | None = None) -> bytes:
 
 
 async def durability(url: str) -> tuple[str, str]:
-    """What `/readyz` and the metrics tell."""
+    """Returns the words of `/readyz` and of the metrics."""
     ready = json.loads((await get(url, "/readyz")).rpartition(b"\r\n\r\n")[2])
     metrics = (await get(url, "/metrics")).decode()
     [gauge] = [line for line in metrics.splitlines() if line.startswith("gai_fast_store_degraded ")]

@@ -33,7 +33,7 @@ class Stored:
 
 
 class World:
-    """What all processes share. `problem`: what every call raises; `gate`: what every call waits for."""
+    """The shared state. Every call waits for `gate`, and raises `problem` where there is one."""
 
     def __init__(self) -> None:
         self.copies: dict[str, Stored] = {}

@@ -43,7 +43,7 @@ class Process:
         return log
 
     def copied(self, stream_id: str = "s", after: int = 0) -> tuple[int, str | None, bytes, Ending | None]:
-        """What a follower could get of a copy: the last lost event, its text, the bytes after it, the end."""
+        """A copy as a follower would get it: the last lost event, its text, the bytes after it, the end."""
         stored = self.world.copies[stream_id]
         lost, text = join_gaps([(gap.lost, gap_text(gap)) for gap in stored.gaps])
         position, pieces = max(lost, after), []
@@ -372,7 +372,7 @@ async def test_whatever_fails_when_a_copy_becomes_its_log(make: Make, world: Wor
 
 
 class Watching:
-    """What a follower hears."""
+    """A follower that notes each call."""
 
     def __init__(self, log: StreamLog) -> None:
         self.heard: list[int] = []
