@@ -7,7 +7,8 @@ import json
 import socket
 import sys
 from collections.abc import AsyncIterator
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -141,11 +142,23 @@ async def upstream() -> AsyncIterator[tuple[Upstream, int]]:
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def origin(upstream: tuple[Upstream, int], tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str]:
     """The URL of a running `gai-fast serve` with the fake upstream behind the model `fake`."""
-    folder = tmp_path_factory.mktemp("server")
+    async with serving(tmp_path_factory.mktemp("server"), upstream[1]) as url:
+        yield url
+
+
+@asynccontextmanager
+async def serving(folder: Path, upstream: int, more: str = "") -> AsyncIterator[str]:
+    """The URL of a running `gai-fast serve`.
+
+    Args:
+        folder: Where its configuration and its output are.
+        upstream: The port of the upstream behind its models, `fake` and `second`.
+        more: Tables for the end of the configuration.
+    """
     config = folder / "gai-fast.toml"
     config.write_text(
-        f'[[upstream]]\nname = "up"\nprovider = "openai-compatible"\nbase_url = "http://127.0.0.1:{upstream[1]}/v1"\n'
-        '[[model]]\nname = "fake"\nupstream = "up"\n[[model]]\nname = "second"\nupstream = "up"\n'
+        f'[[upstream]]\nname = "up"\nprovider = "openai-compatible"\nbase_url = "http://127.0.0.1:{upstream}/v1"\n'
+        f'[[model]]\nname = "fake"\nupstream = "up"\n[[model]]\nname = "second"\nupstream = "up"\n{more}'
     )
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

@@ -7,13 +7,14 @@ import itertools
 import json
 import shutil
 import sys
+from hashlib import sha256
 from pathlib import Path
 
 import aiohttp
 import pytest
 
 from tests.browser.chromium import Chromium, Page
-from tests.browser.conftest import BOUND, STORY, Upstream, required
+from tests.browser.conftest import BOUND, STORY, Upstream, required, serving
 from tests.waiting import until
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -250,6 +251,28 @@ async def test_settings_are_kept_and_the_key_until_the_tab_is_closed(page: Page,
         })()"""
     )
     assert "secret-key" not in await page.evaluate("JSON.stringify({...sessionStorage})")
+
+
+async def test_with_keys_the_page_asks_for_one_and_works_with_it(
+    browser: Chromium, upstream: tuple[Upstream, int], tmp_path: Path
+) -> None:
+    key = "sk-playground-0123456789"
+    table = f'[[key]]\nname = "someone"\nsecret = "sha256:{sha256(key.encode()).hexdigest()}"\n'
+    async with serving(tmp_path, upstream[1], table) as url, browser.page() as page:
+        await page.open(f"{url}/")
+        await page.until("document.querySelector('#model-hint').textContent === 'This server needs an API key.'")
+        await page.evaluate(
+            f"""(() => {{
+              document.querySelector('#key').value = '{key}';
+              document.querySelector('#key').dispatchEvent(new Event('change', {{bubbles: true}}));
+            }})()"""
+        )
+        await page.until("document.querySelector('#model').value === 'fake'")
+        await send(page, "quick")
+        await ended(page)
+        assert await text(page, "#status") == "Complete"
+        await page.open(f"{url}/?")
+        await page.until("document.querySelector('#model').value === 'fake'")
 
 
 async def test_the_page_works_without_storage(page: Page, origin: str) -> None:
