@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -96,3 +97,13 @@ def test_a_run_of_one_implementation_holds_no_test_of_the_other(
 ) -> None:
     done = run(tmp_path, IMPLEMENTATIONS, "--collect-only", **{variable: "1"})
     assert [line.rpartition("::")[2] for line in done.stdout.splitlines() if "::" in line] == found
+
+
+def test_ci_leaves_out_no_test_that_runs_on_interpreted_modules_alone() -> None:
+    """Its other steps have compiled modules, so that what `step_pure` ignores would run nowhere."""
+    step = (ROOT / ".ci/run").read_text().partition("\nstep_pure() {")[2].partition("\n}\n")[0]
+    ignored = [ROOT / path for path in re.findall(r"--ignore (\S+)", step)]
+    assert ignored
+    files = [file for path in ignored for file in ([path] if path.is_file() else path.rglob("test_*.py"))]
+    assert len(files) >= len(ignored), "each ignores something"
+    assert not [str(file) for file in files if "mark.interpreted" in file.read_text()]

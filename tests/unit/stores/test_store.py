@@ -249,6 +249,7 @@ async def test_a_store_that_can_be_read_but_not_written_stays_degraded(make: Mak
         await asyncio.sleep(0.005)
         assert store.is_degraded
     assert await store.find("t") is None
+    del backend.write  # so that closing waits for nothing
 
 
 async def test_at_the_end_what_is_gathered_is_written(make: Make, world: World) -> None:
