@@ -360,6 +360,16 @@ class Limits:
     """Seconds that a server which stops gives its handlers to end, and its clients to take their last bytes: with the
     end of the process less than the second by which it may outlast `grace`."""
 
+    parting: float = 0.05
+    """Seconds until a follower is cut off after its last frame: the loop has written it by then."""
+
+    parting_frame: float = 0.45
+    """Seconds in which a follower must get a last frame when the server stops; a part of `closing`."""
+
+    parting_retry_ms: tuple[int, int] = (1000, 5001)
+    """Milliseconds, at least and less than, after which a client that was cut off is to come back: chance decides, so
+    that not all of them come at once."""
+
     drain_look: float = 0.02
     """Seconds between two looks at the listening socket of a server that drains. A successor on the same socket is
     faster and takes what comes; where there is none, a client waits for so long."""

@@ -11,6 +11,7 @@ import logging
 from collections.abc import Awaitable, Sequence
 from functools import partial
 from pathlib import Path
+from random import randrange
 from typing import Final, Protocol, cast
 
 from msgspec import UNSET
@@ -92,6 +93,8 @@ class Engine:
         self._breakers: dict[str, Breaker] = {}
         self._silent_until: dict[str, float] = {}  # by upstream: the time of the next warning
         self._publications: dict[str, Publication] = {}
+        self.followers: set[Follower] = set()
+        """The clients of durable streams."""
         self._drains = 0
         self.policy = RetryPolicy()
         """Decides on failed attempts of all streams."""
@@ -239,7 +242,16 @@ class Engine:
         """
         publication = self._publications.get(log.header.stream_id)
         return Follower(
-            log, client, view, after, stream, publication, is_first=is_first, timers=self.timers, loop=self._loop
+            log,
+            client,
+            view,
+            after,
+            stream,
+            publication,
+            is_first=is_first,
+            home=self.followers,
+            timers=self.timers,
+            loop=self._loop,
         )
 
     def may_drain(self) -> bool:
@@ -398,11 +410,27 @@ class Engine:
         )
         tell_sinks(self.sinks, metrics)
 
+    def part(self, until: float) -> None:
+        """Ends plain streams with an error, and cuts off the followers of durable ones, which are to come back.
+
+        Args:
+            until: Seconds of the loop's clock: the time that followers have to get a last frame.
+        """
+        for session in list(self.streams.values()):
+            if session.stream_id not in self._publications:
+                session.fail(_stopped())
+        for follower in tuple(self.followers):
+            follower.part(randrange(*LIMITS.parting_retry_ms), until)
+
     def close(self) -> Awaitable[None]:
         """Ends every stream with an error; awaiting the result also closes every upstream connection and the store."""
         for session in list(self.streams.values()):
-            session.fail(Error("overloaded", "this server is being stopped", reason="draining"))
+            session.fail(_stopped())
         return close_all([*self._pools.values(), self.store])
+
+
+def _stopped() -> Error:
+    return Error("overloaded", "this server is being stopped", reason="draining")
 
 
 _PoolKey = tuple[str, str, float, float, float, int]

@@ -10,6 +10,8 @@ is committed and when it needs a keep-alive, `publication.py` what its leaving m
 3. The response ends properly after the end of the stream. Where the writer of the log is gone without an end, it ends
    with an `error` and `done` that are this follower's own.
 4. What a part of ours raises here ends this follower alone, and its client is answered or cut off.
+5. A server that stops cuts its followers off between two frames, so that their answers do not look complete; the last
+   frame says when to come back.
 """
 
 from __future__ import annotations
@@ -17,22 +19,26 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+from collections.abc import Sequence
 from time import perf_counter
 from typing import Any, Final, Protocol
 
+from gai_fast._impl import Piece
 from gai_fast.errors import Error
-from gai_fast.events import done
+from gai_fast.events import Event, done
 from gai_fast.limits import LIMITS
 from gai_fast.meter import StreamMeter
 from gai_fast.metrics import StreamMetrics
 from gai_fast.net.delivery import Client, Delivery
-from gai_fast.net.view import OwnFrames, View
+from gai_fast.net.view import OwnFrames, View, with_retry
 from gai_fast.settings import StreamSettings
 from gai_fast.stores import StreamLog
 from gai_fast.stores._base import frames_after
 from gai_fast.timers import Timer, Timers
 
 _log: Final = logging.getLogger("gai_fast.follower")
+_COMMENT: Final = b":"
+"""Begins a keep-alive, which is no frame."""
 
 
 class Published(Protocol):
@@ -43,6 +49,9 @@ class Published(Protocol):
 
     def left(self, follower: Follower) -> None:
         """A follower has gone."""
+
+    def parted(self, follower: Follower) -> None:
+        """A follower has been cut off because the server stops."""
 
     def balance(self) -> None:
         """A follower is paused, has been sent more, or has caught up."""
@@ -62,6 +71,7 @@ class Follower:
         stream: The settings of the response.
         publication: The stream, where it runs in this process.
         is_first: The client has started the stream.
+        home: The followers of this process; it is one of them while it follows.
         timers: The loop's timers.
         loop: The loop.
     """
@@ -69,6 +79,7 @@ class Follower:
     __slots__ = (
         "_after",
         "_delivery",
+        "_home",
         "_is_ahead",
         "_is_behind",
         "_is_first",
@@ -78,6 +89,7 @@ class Follower:
         "_log",
         "_loop",
         "_metrics",
+        "_parting",
         "_publication",
         "_read_handle",
         "_timer",
@@ -95,9 +107,12 @@ class Follower:
         publication: Published | None,
         *,
         is_first: bool,
+        home: set[Follower],
         timers: Timers,
         loop: asyncio.AbstractEventLoop,
     ) -> None:
+        self._home = home
+        self._parting: _Parting | None = None
         self._log = log
         self._view = view
         self._after = after
@@ -117,6 +132,7 @@ class Follower:
 
     def begin(self) -> None:
         """Sends what the log has, and follows it; the client's response must know its follower by now."""
+        self._home.add(self)
         try:
             if self._publication is not None:
                 self._publication.joined(self, is_first=self._is_first)
@@ -249,6 +265,41 @@ class Follower:
         if not delivery.is_committed:
             delivery.commit()
         delivery.send()
+        if self._parting is not None and self._parting.is_told:
+            self._part()
+
+    # -- the end of the server --
+
+    def part(self, retry_ms: int, until: float) -> None:
+        """Cuts the client off after its next frame, which says when to come back: rule 5. Called once.
+
+        Args:
+            retry_ms: Milliseconds after which it is to come back.
+            until: Seconds of the loop's clock; without a frame until then it is cut off as it is.
+        """
+        if self._is_over:
+            return
+        self._parting = _Parting(self._view, retry_ms)
+        self._delivery.output = self._parting
+        self._is_own = False  # each piece is looked at from now on
+        self._timers.schedule(until, self._cut)
+
+    def _part(self) -> None:
+        """The client has been told: it is cut off once the frame is on its way."""
+        self._log.unwatch(self)
+        self._is_behind = True
+        self._timers.schedule(self._loop.time() + LIMITS.parting, self._cut)
+
+    def _cut(self) -> None:
+        if self._is_over:
+            return
+        publication, self._publication = self._publication, None
+        if publication is not None:  # this is no leaving of the client's, after which the stream might end
+            publication.parted(self)
+            if self._is_first:
+                self._metrics = publication.metrics()
+        self._leave()
+        self._delivery.cut(Error("overloaded", "this server is being stopped", reason="draining"))
 
     # -- time --
 
@@ -301,6 +352,7 @@ class Follower:
         if self._is_over:
             return
         self._is_over = True
+        self._home.discard(self)
         self._log.unwatch(self)
         self._delivery.stop()
         if self._timer is not None:
@@ -314,3 +366,36 @@ class Follower:
             if self._is_first:
                 self._metrics = publication.metrics()
             publication.left(self)
+
+
+class _Parting:
+    """The output of a follower whose next bytes are its last.
+
+    Args:
+        view: What the client is sent.
+        retry_ms: Milliseconds after which it is to come back.
+
+    Attributes:
+        is_told: The last bytes have been taken.
+    """
+
+    def __init__(self, view: View, retry_ms: int) -> None:
+        self.is_told = False
+        self._view = view
+        self._retry_ms = retry_ms
+
+    def event(self, event: Event) -> None:
+        """Writes an event that the log does not have."""
+        self._view.event(event)
+
+    def heartbeat(self) -> None:
+        """Writes a keep-alive."""
+        self._view.heartbeat()
+
+    def take_pieces(self) -> Sequence[Piece]:
+        """Returns the bytes since the last call; of the first that are frames, the last one says when to come back."""
+        data = b"".join(self._view.take_pieces())
+        if self.is_told or not data or data.startswith(_COMMENT) or not data.strip():
+            return [data] if data else []
+        self.is_told = True
+        return [with_retry(data, self._retry_ms)]

@@ -270,6 +270,13 @@ class Publication:
         else:
             self.await_follower()
 
+    def parted(self, follower: Follows) -> None:
+        """A follower has been cut off because the server stops; that decides nothing about the stream."""
+        self._followers.pop(follower, None)
+        if self._first is follower:
+            self._first = None
+        self._balance()
+
     def balance(self) -> None:
         """A follower has come or gone, is paused, has been sent more, or has caught up."""
         self._are_slow = bool(self._followers)

@@ -324,6 +324,19 @@ def written(header: LogHeader, form: Form, clock: Clock, event: Event, *, ids: b
     return encoder.take()
 
 
+def with_retry(data: bytes, retry_ms: int) -> bytes:
+    """Frames of SSE whose last one says when the client is to come back; bytes of another kind stay as they are.
+
+    A line of its own would be an event to some SDKs, so it stands within the frame, after its `id:`.
+
+    Args:
+        data: Whole frames.
+        retry_ms: Milliseconds.
+    """
+    at = data.rfind(b"\ndata: ") + 1  # a line end within a text is escaped
+    return b"%bretry: %d\n%b" % (data[:at], retry_ms, data[at:]) if at else data
+
+
 @lru_cache
 def keep_alive(name: str, framing: Framing) -> bytes:
     """The keep-alive of a format between two frames."""

@@ -203,7 +203,13 @@ class Running:
     async def close(self) -> None:
         """Stops: no new connection, every stream and every connection ended within `limits.closing` seconds."""
         self._listener.close()
-        until = asyncio.get_running_loop().time() + LIMITS.closing
+        loop = asyncio.get_running_loop()
+        until = loop.time() + LIMITS.closing
+        self.engine.part(loop.time() + LIMITS.parting_frame)
+        while True:
+            if not self.engine.followers or loop.time() >= until:
+                break
+            await asyncio.sleep(LIMITS.drain_look)
         streams = self.service.close()
         others = [close_connections(each, until) for each in (*self.connections[:-1], self._entrance.refused)]
         ended = await asyncio.gather(streams, *others, self._close_general(until), return_exceptions=True)

@@ -69,6 +69,27 @@ async def test_what_outlasts_grace_is_told_and_ends_properly(net: Net, tmp_path:
             assert await server.ended() == 0
 
 
+async def test_a_durable_stream_that_outlasts_grace_is_cut_off_after_a_frame_that_says_when_to_come_back(
+    net: Net, tmp_path: Path
+) -> None:
+    async with Mock(deltas=10_000, rate=20) as mock:
+        configure(tmp_path, mock, grace=0.3)
+        async with serving(net, tmp_path) as server:
+            client, response = await server.stream({**QUERY, "resumable": True})
+            await response.until(b"event: text.delta")
+            server.signal()
+            await response.rest()
+            assert not response.ended, "it goes on elsewhere, or later"
+            frames = response.body.split(b"\n\n")
+            assert frames[-1] == b""
+            kind, identifier, retry, data = frames[-2].split(b"\n")
+            assert (kind[:6], identifier[:3], data[:6]) == (b"event:", b"id:", b"data: ")
+            assert 1000 <= int(retry.removeprefix(b"retry: ")) <= 5000
+            assert not any(b"\nretry:" in frame for frame in frames[1:-2])
+            client.close()
+            assert await server.ended() == 0
+
+
 @pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGINT])
 async def test_a_second_signal_ends_the_server_at_once(net: Net, tmp_path: Path, second: signal.Signals) -> None:
     async with Mock(deltas=10_000, rate=20) as mock:

@@ -33,6 +33,9 @@ class FakePublication:
     def left(self, follower: Follower) -> None:
         self.calls.append("left")
 
+    def parted(self, follower: Follower) -> None:
+        self.calls.append("parted")
+
     def balance(self) -> None:
         self.calls.append("balance")
 
@@ -48,6 +51,7 @@ class Stream:
         self.memory = LogMemory(StoreSettings(**store), cast(Any, self.time))
         self.log = self.memory.create(LogHeader("s", "", "m", "gai", "sse"))
         self.publication = FakePublication()
+        self.home: set[Follower] = set()
 
     def say(self, count: int = 1, size: int = 10) -> bytes:
         """One piece of so many events."""
@@ -75,6 +79,7 @@ class Stream:
             StreamSettings(**stream),
             cast(Any, self.publication) if publication else None,
             is_first=is_first,
+            home=self.home,
             timers=cast(Any, self.time),
             loop=cast(Any, self.time),
         )
@@ -436,3 +441,57 @@ def test_a_bug_while_it_catches_up_ends_it(caplog: pytest.LogCaptureFixture) -> 
     assert client.calls[-1][0] == "abort"
     assert stream.log.watchers == 0
     assert caplog.text.count("a bug of the gateway") == 2
+
+
+# ---- the end of the server -------------------------------------------------------------------------------------------
+
+
+def sent(client: FakeClient) -> bytes:
+    """All bytes that a client was sent."""
+    return b"".join(each for each in client.calls if isinstance(each, bytes))
+
+
+def is_cut(client: FakeClient) -> bool:
+    """Whether the last thing that happened to a client is that it was cut off."""
+    return isinstance(client.calls[-1], tuple) and client.calls[-1][0] == "abort"
+
+
+def test_a_follower_is_cut_off_after_a_last_frame_that_says_when_to_come_back() -> None:
+    stream = Stream()
+    follower, client = stream.follow(publication=True, is_first=True)
+    before = stream.say()
+    assert stream.home == {follower}
+    follower.part(1234, stream.time.time() + 1)
+    first, last = frame(2, 10), frame(3, 10)
+    stream.log.append(first + last, 3, AT)
+    stream.say()
+    at = last.index(b"data: ")
+    assert sent(client) == before + first + last[:at] + b"retry: 1234\n" + last[at:]
+    assert not is_cut(client)
+    stream.time.advance(LIMITS.parting)
+    assert is_cut(client)
+    assert stream.home == set()
+    assert "parted" in stream.publication.calls
+    assert "left" not in stream.publication.calls, "its leaving must not end the stream"
+    assert follower.metrics is not None
+
+
+def test_a_follower_without_a_frame_in_time_is_cut_off_as_it_is() -> None:
+    stream = Stream()
+    follower, client = stream.follow()
+    before = stream.say()
+    follower.part(1234, stream.time.time() + 1)
+    stream.time.advance(1)
+    assert sent(client) == before
+    assert is_cut(client)
+
+
+def test_a_follower_whose_stream_ends_before_it_is_cut_off_gets_that_end() -> None:
+    stream = Stream()
+    follower, client = stream.follow()
+    stream.say()
+    follower.part(1234, stream.time.time() + 1)
+    stream.log.end(Ending("finished"))
+    stream.time.advance(2)
+    assert client.calls[-1] == ("end", b"")
+    assert stream.home == set()
