@@ -366,9 +366,11 @@ class Limits:
     parting_frame: float = 0.45
     """Seconds in which a follower must get a last frame when the server stops; a part of `closing`."""
 
-    parting_retry_ms: tuple[int, int] = (1000, 5001)
-    """Milliseconds, at least and less than, after which a client that was cut off is to come back: chance decides, so
-    that not all of them come at once."""
+    parting_retry_ms: int = 1000
+    """Milliseconds after which a client that was cut off is to come back at the earliest: a successor has started."""
+
+    parting_retry_spread_ms: int = 4000
+    """Milliseconds over which chance spreads the clients that come back, so that not all of them come at once."""
 
     drain_look: float = 0.02
     """Seconds between two looks at the listening socket of a server that drains. A successor on the same socket is

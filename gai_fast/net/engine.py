@@ -420,7 +420,7 @@ class Engine:
             if session.stream_id not in self._publications:
                 session.fail(_stopped())
         for follower in tuple(self.followers):
-            follower.part(randrange(*LIMITS.parting_retry_ms), until)
+            follower.part(LIMITS.parting_retry_ms + randrange(LIMITS.parting_retry_spread_ms), until)
 
     def close(self) -> Awaitable[None]:
         """Ends every stream with an error; awaiting the result also closes every upstream connection and the store."""

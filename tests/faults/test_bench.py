@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.faults.bench import Bench, check_chat, check_stream, fault
+from tests.faults.bench import TURN, Bench, check_chat, check_stream, fault
 from tests.faults.test_upstream import ANSWER
 from tests.integration.gateway import KEY, Net, Reader, Response, on_uvloop
 
@@ -88,7 +88,7 @@ async def log_a_secret(bench: Bench) -> None:
 
 async def hold_the_loop(bench: Bench) -> None:
     began = time.thread_time()
-    while time.thread_time() < began + 0.1:
+    while time.thread_time() < began + 1.1 * TURN:
         pass
     await asyncio.sleep(0.02)
 
