@@ -78,6 +78,7 @@ class Follower:
 
     __slots__ = (
         "_after",
+        "_cut_timer",
         "_delivery",
         "_home",
         "_is_ahead",
@@ -113,6 +114,7 @@ class Follower:
     ) -> None:
         self._home = home
         self._parting: _Parting | None = None
+        self._cut_timer: Timer | None = None
         self._log = log
         self._view = view
         self._after = after
@@ -282,17 +284,21 @@ class Follower:
         self._parting = _Parting(self._view, retry_ms)
         self._delivery.output = self._parting
         self._is_own = False  # each piece is looked at from now on
-        self._timers.schedule(until, self._cut)
+        self._cut_at(until)
 
     def _part(self) -> None:
         """The client has been told: it is cut off once the frame is on its way."""
         self._log.unwatch(self)
         self._is_behind = True
-        self._timers.schedule(self._loop.time() + LIMITS.parting, self._cut)
+        self._cut_at(self._loop.time() + LIMITS.parting)
+
+    def _cut_at(self, time: float) -> None:
+        if self._cut_timer is not None:
+            self._cut_timer.cancel()
+        self._cut_timer = self._timers.schedule(time, self._cut)
 
     def _cut(self) -> None:
-        if self._is_over:
-            return
+        self._cut_timer = None
         publication, self._publication = self._publication, None
         if publication is not None:  # this is no leaving of the client's, after which the stream might end
             publication.parted(self)
@@ -358,6 +364,9 @@ class Follower:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        if self._cut_timer is not None:
+            self._cut_timer.cancel()
+            self._cut_timer = None
         if self._read_handle is not None:
             self._read_handle.cancel()
             self._read_handle = None

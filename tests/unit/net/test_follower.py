@@ -490,8 +490,10 @@ def test_a_follower_whose_stream_ends_before_it_is_cut_off_gets_that_end() -> No
     stream = Stream()
     follower, client = stream.follow()
     stream.say()
+    before = stream.time.armed
     follower.part(1234, stream.time.time() + 1)
     stream.log.end(Ending("finished"))
+    assert stream.time.armed <= before, "nothing is left to be done"
     stream.time.advance(2)
     assert client.calls[-1] == ("end", b"")
     assert stream.home == set()
