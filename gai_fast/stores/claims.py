@@ -5,7 +5,7 @@ Owns both bounds. Knows no store outside the process.
 
 from __future__ import annotations
 
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable
 from typing import Final
 
@@ -67,7 +67,7 @@ class MemoryClaims:
     def __init__(self, ttl: float, clock: Callable[[], float]) -> None:
         self._ttl = ttl
         self._clock = clock
-        self._claims: dict[str, tuple[Claim, float]] = {}  # in the order in which they were taken
+        self._claims: OrderedDict[str, tuple[Claim, float]] = OrderedDict()  # in the order in which they were taken
 
     def __len__(self) -> int:
         return len(self._claims)

@@ -1,6 +1,7 @@
 """Whether the store outside this process works, as those that use it found out.
 
-Owns when the operator is warned of it, and that a store which has just failed is not asked by everybody at once.
+Owns when the operator is warned of it, and that a store which has just failed is not asked by everybody at once. A bug
+of ours on the way to the store counts as its failure, so that it is seen, and everything goes on.
 """
 
 from __future__ import annotations
@@ -34,12 +35,31 @@ class Health:
 
     def failed(self, problem: StoreError) -> None:
         """A call failed. The operator is warned, at most once in `limits.warning_interval`."""
-        now = self._clock()
-        if self.problem is None and now >= self._silent_until:
-            self._silent_until = now + LIMITS.warning_interval
+        if self.problem is None and self._may_warn():
             logger.warning("the store is degraded: %s", problem)
+        self._note(problem)
+
+    def broke(self, task: str, bug: Exception) -> None:
+        """Our own code failed. It is logged with its traceback, at most once in `limits.warning_interval`.
+
+        Args:
+            task: What could not be done.
+            bug: The exception.
+        """
+        if self._may_warn():
+            logger.error("%s: a bug", task, exc_info=bug)
+        self._note(StoreError("unsuitable", f"{task}: a bug of the gateway, which its log tells"))
+
+    def _may_warn(self) -> bool:
+        now = self._clock()
+        if now < self._silent_until:
+            return False
+        self._silent_until = now + LIMITS.warning_interval
+        return True
+
+    def _note(self, problem: StoreError) -> None:
         self.problem = problem
-        self._failed_at = now
+        self._failed_at = self._clock()
 
     def worked(self) -> None:
         """A call succeeded."""

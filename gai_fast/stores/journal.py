@@ -11,7 +11,9 @@ Owns what is written when, what waits for the store, and what becomes of it whil
 4. A failed batch is written again, as it was, at growing intervals; until it succeeds the journal is degraded, and so
    is every log that is not written to its end.
 5. A log that its process has forgotten before it was written has no copy: what is there of it is removed.
-6. With `before_send` the journal stands in front of the log: a piece can be read once the store has it. While the store
+6. A bug of ours gives up the copies of the streams in that batch, which are degraded from then on and removed. The
+   other streams go on being copied.
+7. With `before_send` the journal stands in front of the log: a piece can be read once the store has it. While the store
    fails, pieces pass at once.
 """
 
@@ -21,7 +23,7 @@ import asyncio
 import math
 import time
 import zlib
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable, Collection, Sequence
 from typing import Final
 
@@ -76,8 +78,9 @@ class Journal:
         self._max_bytes = settings.max_bytes
         self._life = max(2 * settings.ttl, LIMITS.copy_life)
         self._copies: dict[str, _Copying] = {}
-        self._changed: dict[_Copying, None] = {}
+        self._changed: OrderedDict[_Copying, None] = OrderedDict()  # the one that waited longest first
         self._dropped: dict[str, None] = {}
+        self._batch: list[_Copying] = []  # the logs whose changes are being written
         self._ended: deque[tuple[float, str, int]] = deque()  # until when a copy is kept, its stream, its size
         self._ended_size = 0
         self._wake = asyncio.Event()
@@ -90,10 +93,13 @@ class Journal:
     @property
     def lets_pass(self) -> bool:
         """Whether pieces may be read before they are written, as the store fails."""
-        return self.health.problem is not None or self._is_stopped
+        return self.health.problem is not None
 
     def begin(self, log: StreamLog) -> None:
         """Copies a log from now on, until its end."""
+        if self._is_stopped:
+            log.is_degraded = True
+            return
         copying = self._copies[log.header.stream_id] = _Copying(self, log)
         if self.is_ahead:
             log.gate = copying
@@ -103,6 +109,8 @@ class Journal:
 
     def changed(self, copying: _Copying) -> None:
         """Writes what a log has, with the next batch."""
+        if copying.is_given_up:
+            return
         self._changed[copying] = None
         if self.lets_pass:
             copying.log.is_degraded = True
@@ -136,30 +144,34 @@ class Journal:
             if not self._changed and not self._dropped:
                 self._wake.clear()
                 continue
-            taken, changes = self._gather()
-            if changes:
-                self._settle(taken, await self._write(changes))
+            try:
+                changes = self._gather()
+                if changes:
+                    self._settle(await self._write(changes))
+            except Exception as problem:  # noqa: BLE001  # rule 6
+                self._give_up(problem)
 
-    def _gather(self) -> tuple[list[_Copying], list[Change]]:
+    def _gather(self) -> list[Change]:
         """Takes what is new of the logs that waited longest: some hundred logs, some MiB."""
+        self._batch = []
         changes: list[Change] = []
         while self._dropped and len(changes) < LIMITS.journal_changes:
             changes.append(Change(self._dropped.popitem()[0], is_dropped=True))
-        taken: list[_Copying] = []
         size = 0
         while self._changed and size < LIMITS.journal_batch and len(changes) < LIMITS.journal_changes:
-            copying = next(iter(self._changed))
-            del self._changed[copying]
+            copying, _ = self._changed.popitem(last=False)
             if not self._is_kept(copying):
                 self._forget(copying)
                 changes.append(Change(copying.stream_id, is_dropped=True))
                 continue
+            self._batch.append(copying)
             change = copying.take(self._life, self._ttl)
-            if change is not None:
-                taken.append(copying)
+            if change is None:
+                self._batch.pop()
+            else:
                 changes.append(change)
                 size += sum(len(record.piece) for record in change.records) + LIMITS.log_block_cost
-        return taken, changes
+        return changes
 
     async def _write(self, changes: Sequence[Change]) -> Collection[str]:
         """Writes changes, as often as that takes."""
@@ -178,8 +190,8 @@ class Journal:
                 self.health.worked()
                 return missing
 
-    def _settle(self, taken: Sequence[_Copying], missing: Collection[str]) -> None:
-        for copying in taken:
+    def _settle(self, missing: Collection[str]) -> None:
+        for copying in self._batch:
             if copying.stream_id in missing:
                 copying.begin_again()
             else:
@@ -212,15 +224,25 @@ class Journal:
                 self._forget(copying)
                 self._drop(copying.stream_id)
 
+    def _give_up(self, problem: Exception) -> None:
+        """Goes on without the copies of a batch: rule 6."""
+        self.health.broke("streams were not copied to the store", problem)
+        for copying in self._batch:
+            self._go_without(copying)
+            self._drop(copying.stream_id)
+
+    def _go_without(self, copying: _Copying) -> None:
+        """Keeps no copy of a log any more, which nobody waits for from now on."""
+        copying.is_given_up = copying.log.is_degraded = True
+        copying.publish_all()
+        self._changed.pop(copying, None)
+        self._forget(copying)
+
     def _stopped(self, task: asyncio.Task[None]) -> None:
-        """Lets every piece pass, now and from now on."""
+        """Keeps no copy any more: the journal is closed."""
         self._is_stopped = True
-        problem = None if task.cancelled() else task.exception()
-        if problem is not None:
-            logger.error("nothing more is written to the store: a bug", exc_info=problem)
-        for copying in self._copies.values():
-            copying.log.is_degraded = True
-            copying.publish_all()
+        for copying in [*self._copies.values()]:
+            self._go_without(copying)
 
     def _is_kept(self, copying: _Copying) -> bool:
         return self._memory.find(copying.stream_id) is copying.log and copying.log.broken is None
@@ -262,6 +284,7 @@ class _Copying:
         "is_begun",
         "is_behind",
         "is_complete",
+        "is_given_up",
         "log",
         "stream_id",
     )
@@ -276,6 +299,8 @@ class _Copying:
         """Whether the log must be read for what is to be written next."""
         self.is_complete = False
         """Whether the end is written."""
+        self.is_given_up = False
+        """Whether nothing more is written."""
         self._journal = journal
         self._pieces: list[tuple[bytes, int]] = []  # with the number of the last event
         self._size = 0
@@ -290,7 +315,7 @@ class _Copying:
 
     def advanced(self, piece: bytes, last_seq: int) -> None:
         """The log has one more piece."""
-        if not self.is_behind:
+        if not self.is_behind and not self.is_given_up:
             cost = len(piece) + LIMITS.log_piece_cost
             self._pieces.append((piece, last_seq))
             self._size += cost
@@ -305,7 +330,7 @@ class _Copying:
 
     def append(self, piece: bytes, last_seq: int) -> None:
         """As the log's gate: a piece comes, which may be read once it is written."""
-        if not self._journal.lets_pass and not self.is_behind:
+        if not self._journal.lets_pass and not self.is_behind and not self.is_given_up:
             self._held.append((piece, last_seq))
         else:
             self.log.publish(piece, last_seq)

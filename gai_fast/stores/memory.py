@@ -14,7 +14,7 @@ Owns how many bytes of one stream and of all are kept, and for how long after a 
 
 from __future__ import annotations
 
-from collections import deque
+from collections import OrderedDict, deque
 from pathlib import Path
 from typing import Final
 
@@ -301,7 +301,7 @@ class LogMemory:
         self._timers = timers
         self._timer: Timer | None = None
         self._logs: dict[str, StreamLog] = {}
-        self._ended: deque[tuple[float, StreamLog]] = deque()  # when they go, the first one first
+        self._ended: OrderedDict[str, float] = OrderedDict()  # when they go, by stream id, the first one first
 
     def __len__(self) -> int:
         return len(self._logs)
@@ -331,8 +331,7 @@ class LogMemory:
         if self._logs.get(log.header.stream_id) is log:
             del self._logs[log.header.stream_id]
             self.size -= log.size
-            if log.is_over:
-                self._ended = deque(each for each in self._ended if each[1] is not log)
+            self._ended.pop(log.header.stream_id, None)
 
     def clear(self) -> None:
         """Drops everything."""
@@ -346,7 +345,7 @@ class LogMemory:
     def log_ended(self, log: StreamLog) -> None:
         """Begins a log's time to live."""
         if self._logs.get(log.header.stream_id) is log:
-            self._ended.append((self._timers.clock() + self._ttl, log))
+            self._ended[log.header.stream_id] = self._timers.clock() + self._ttl
             self.make_room()
             if self._timer is None:
                 self._expire()
@@ -370,15 +369,14 @@ class LogMemory:
                 return
 
     def _forget_first(self) -> None:
-        _, log = self._ended.popleft()
-        del self._logs[log.header.stream_id]
-        self.size -= log.size
+        stream_id, _ = self._ended.popitem(last=False)
+        self.size -= self._logs.pop(stream_id).size
 
     def _expire(self) -> None:
         self._timer = None
         now = self._timers.clock()
         while self._ended:
-            due, _ = self._ended[0]
+            due = self._ended[next(iter(self._ended))]
             if due > now:
                 self._timer = self._timers.schedule(due, self._expire)
                 return

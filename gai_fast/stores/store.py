@@ -6,6 +6,7 @@ Owns which parts a store has, their start and end, and the lease of this process
    (`journal.py`), and those of other processes are filled from it (`mirror.py`).
 2. No stream depends on the backend: while it fails, streams run on. What cannot be answered without it, whether a key
    is taken or whether there is a stream of this id, is refused as `overloaded`.
+3. A bug on the way to the backend ends no upkeep: a worker without a lease would count as dead.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from gai_fast.settings import StoreSettings
 from gai_fast.stores._base import Claim, LogHeader
 from gai_fast.stores.backend import Backend, StoreError
 from gai_fast.stores.claims import ClaimBudget, MemoryClaims
-from gai_fast.stores.health import Health, logger, out_of_reach
+from gai_fast.stores.health import Health, out_of_reach
 from gai_fast.stores.journal import Journal
 from gai_fast.stores.memory import LogMemory, StreamLog
 from gai_fast.stores.mirror import Mirrors
@@ -91,7 +92,6 @@ class Store:
         self._mirrors = Mirrors(self._backend, self.memory, self._health, self.worker)
         for upkeep in (self._keep_lease(self._backend, self._journal), self._keep_clean(self._backend)):
             self._upkeep.append(asyncio.ensure_future(upkeep))
-            self._upkeep[-1].add_done_callback(_check)
 
     async def close(self) -> None:
         """Writes what is gathered, for some seconds at most, and releases everything; the streams have ended."""
@@ -243,12 +243,13 @@ class Store:
             await asyncio.sleep(LIMITS.lease_renewal)
             try:
                 await backend.renew(self.worker)
-            except StoreError as problem:
-                self._health.failed(problem)
-            else:
                 if not journal.is_failing:
                     self._health.worked()
-            journal.keep_alive()
+                journal.keep_alive()
+            except StoreError as problem:
+                self._health.failed(problem)
+            except Exception as problem:  # noqa: BLE001  # rule 3
+                self._health.broke("the lease of this worker was not renewed", problem)
 
     async def _keep_clean(self, backend: Backend) -> None:
         """Removes what is past its time, however much that is."""
@@ -258,14 +259,11 @@ class Store:
                 has_more = await backend.sweep()
             except StoreError as problem:
                 self._health.failed(problem)
+            except Exception as problem:  # noqa: BLE001  # rule 3
+                self._health.broke("what is past its time was not removed from the store", problem)
             await asyncio.sleep(LIMITS.store_poll if has_more else LIMITS.store_sweep_interval)
 
 
 def _digest(key: str) -> str:
     """A key's name in a store: of one length, and without a caller's words."""
     return blake2b(key.encode("utf-8", "surrogatepass"), digest_size=32, person=b"gai-fast claim").hexdigest()
-
-
-def _check(task: asyncio.Task[None]) -> None:
-    if not task.cancelled() and task.exception() is not None:
-        logger.error("the store is not kept up: a bug", exc_info=task.exception())

@@ -39,7 +39,7 @@ class World:
         self.copies: dict[str, Stored] = {}
         self.leases: set[str] = set()
         self.claims: dict[str, Claim] = {}
-        self.problem: StoreError | None = None
+        self.problem: Exception | None = None
         self.gate = asyncio.Event()
         self.gate.set()
         self.batches: list[Sequence[Change]] = []

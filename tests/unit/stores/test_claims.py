@@ -46,6 +46,16 @@ def test_only_the_stream_that_has_a_key_frees_it(time: FakeTime) -> None:
     assert claims.claim("key", THEIRS) is None
 
 
+def test_keys_that_become_free_together_cost_each_the_same(time: FakeTime) -> None:
+    """A dict whose first entry is removed again and again costs the square: minutes for this many."""
+    claims = MemoryClaims(60, time.clock)
+    for number in range(LIMITS.claims):
+        claims.claim(f"key {number}", MINE)
+    time.advance(61)
+    assert claims.claim("key", MINE) is None
+    assert len(claims) == 1
+
+
 def test_a_process_holds_no_more_keys_than_its_share(time: FakeTime) -> None:
     budget = ClaimBudget(86_400, time.clock)
     for _ in range(LIMITS.claims):

@@ -51,3 +51,19 @@ def test_a_store_that_cannot_be_read_is_not_asked_again_for_a_while(time: FakeTi
     health.check()
     health.failed(StoreError("full", "there is no room"))
     health.check()
+
+
+def test_a_bug_counts_as_a_failure_and_is_logged_once_in_a_while(
+    time: FakeTime, caplog: pytest.LogCaptureFixture
+) -> None:
+    health = Health(time.clock)
+    for _ in range(50):
+        health.broke("the lease was not renewed", ZeroDivisionError("of a stream"))
+    assert str(health.problem) == "the lease was not renewed: a bug of the gateway, which its log tells"
+    [record] = caplog.records
+    assert (record.message, record.levelname) == ("the lease was not renewed: a bug", "ERROR")
+    assert record.exc_info is not None
+    health.check()
+    time.advance(LIMITS.warning_interval)
+    health.broke("the lease was not renewed", ZeroDivisionError())
+    assert len(caplog.records) == 2

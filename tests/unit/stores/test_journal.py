@@ -14,7 +14,7 @@ from gai_fast.limits import KIB, LIMITS, Limits
 from gai_fast.settings import StoreSettings
 from gai_fast.stores import Ending, LogHeader, StreamLog
 from gai_fast.stores._base import frames_after
-from gai_fast.stores.backend import gap_text, join_gaps
+from gai_fast.stores.backend import Change, gap_text, join_gaps
 from gai_fast.stores.health import Health
 from gai_fast.stores.journal import Journal
 from gai_fast.stores.memory import LogMemory
@@ -461,27 +461,90 @@ async def test_the_end_waits_for_a_store_that_does_not_answer_only_for_a_while(m
     assert world.copies == {}
 
 
-async def test_a_bug_of_the_journal_harms_no_stream(
-    make: Make, world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    process = make(sync="before_send")
-    log = process.begin()
-    follower = Watching(log)
+@pytest.fixture
+def is_broken(monkeypatch: pytest.MonkeyPatch) -> set[str]:
+    """The streams for which the backend has a bug."""
+    streams: set[str] = set()
+    write = FakeBackend._write
 
-    def broken(self: FakeBackend, world: World, change: Any) -> bool:
-        raise ZeroDivisionError("a bug")
+    def broken(self: FakeBackend, world: World, change: Change) -> bool:
+        if change.stream_id in streams and not change.is_dropped:
+            raise ZeroDivisionError("a bug")
+        return write(self, world, change)
 
     monkeypatch.setattr(FakeBackend, "_write", broken)
+    return streams
+
+
+@pytest.mark.parametrize("sync", ["batched", "before_send"])
+async def test_a_bug_of_the_journal_costs_the_copy_and_harms_no_stream(
+    make: Make, world: World, is_broken: set[str], caplog: pytest.LogCaptureFixture, sync: str
+) -> None:
+    process = make(sync=sync)
+    log = process.begin()
+    follower = Watching(log)
+    await until(lambda: "s" in world.copies)
+    is_broken.add("s")
     fill(log, 1, 3)
     await until(lambda: follower.heard == [1, 2, 3])
+    await until(lambda: "s" not in world.copies)
     fill(log, 4, 4)
     log.end(FINISHED)
     assert follower.heard == [1, 2, 3, 4]
     assert follower.has_ended
     assert log.is_degraded
-    assert "a bug" in caplog.text
+    assert "streams were not copied to the store: a bug" in caplog.text
+    assert "ZeroDivisionError" in caplog.text
+
+
+async def test_after_a_bug_other_streams_are_copied_and_nothing_is_kept_for_those_without_a_copy(
+    make: Make, world: World, is_broken: set[str]
+) -> None:
+    process = make()
+    is_broken.add("s")
+    log = process.begin()
+    await until(lambda: log.is_degraded)
+    other = process.begin("other")
+    said = fill(other, 1, 10)
+    other.end(FINISHED)
+    await written(process, other)
+    assert process.copied("other") == (0, "", said, FINISHED)
+    assert not other.is_degraded
+    assert process.health.problem is None
+    fill(log, 1, 1000, "x" * 1000)
+    assert process.journal.size == 0
+    assert log.last_seq == 1000
+    assert log.is_degraded
+    assert log.watchers == 0
+
+
+async def test_a_bug_in_what_a_copy_is_made_of_costs_that_copy_alone(
+    make: Make, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    process = make()
+    log = process.begin()
+    await until(lambda: "s" in world.copies)
+    fill(log, 1, 3)
+    with monkeypatch.context() as patch:
+        patch.setattr(log, "header", None)
+        await until(lambda: log.is_degraded)
+    other = process.begin("other")
+    fill(other, 1, 3)
+    other.end(FINISHED)
+    await written(process, other)
+    assert "s" not in world.copies
+
+
+async def test_a_closed_journal_keeps_nothing(make: Make, world: World) -> None:
+    process = make()
+    running = process.begin()
     await process.journal.close()
-    process.journal.size = 0
+    log = process.begin("late")
+    for each in (running, log):
+        fill(each, 1, 1000, "x" * 1000)
+        assert each.is_degraded
+        assert each.watchers == 0
+    assert process.journal.size == 0
 
 
 async def test_a_silent_streams_copy_is_prolonged(make: Make, world: World, time: FakeTime) -> None:

@@ -519,6 +519,17 @@ async def test_a_forgotten_log_is_not_found_and_takes_no_room(make: Make, time: 
     assert memory.size == 0
 
 
+async def test_forgetting_a_log_costs_the_same_however_many_have_ended(make: Make, time: FakeTime) -> None:
+    """A search among all that have ended would take minutes for this many."""
+    memory = make(max_bytes=1 << 30)
+    logs = [begin(memory, str(number)) for number in range(40_000)]
+    for log in logs:
+        log.end(FINISHED)
+    for log in reversed(logs):
+        memory.forget(log)
+    assert (len(memory), memory.size) == (0, 0)
+
+
 # ---- a gate ----------------------------------------------------------------------------------------------------------
 
 

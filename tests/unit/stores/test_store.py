@@ -261,3 +261,23 @@ async def test_at_the_end_what_is_gathered_is_written(make: Make, world: World) 
     await store.close()
     assert b"".join(record.piece for record in world.copies["s"].records) == said
     assert world.copies["s"].ending == FINISHED
+
+
+async def test_a_bug_on_the_way_to_the_store_ends_no_upkeep(
+    make: Make, world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Without its lease every worker would take this one for dead."""
+    store = make()
+    await store.open()
+    world.problem = ZeroDivisionError("a bug")
+    await until(lambda: store.is_degraded)
+    await asyncio.sleep(0.05)
+    backend = store._backend
+    assert isinstance(backend, FakeBackend)
+    world.leases.clear()
+    world.mend()
+    await until(lambda: world.leases == {store.worker})
+    await until(lambda: backend.sweeps > 0)
+    await until(lambda: not store.is_degraded)
+    assert caplog.text.count("Traceback") == 1
+    assert "a bug" in caplog.text
