@@ -504,6 +504,17 @@ class Limits:
     lease_renewal: float = 0.5
     """Seconds between two renewals of a lease, and between two looks at those of others."""
 
+    cancel_wait: float = 1.0
+    """Seconds for which a store may keep its answer back for a stream that is to be cancelled: an idle server asks once
+    a second."""
+
+    cancel_poll: float = 0.05
+    """Seconds between two looks at a store's file for them: a provider is to be stopped within 0.1 s."""
+
+    cancels: int = 10_000
+    """Streams of one worker that others may ask it to cancel at a time: of more the oldest are forgotten, and those who
+    asked are told so."""
+
     store_busy: float = 2.0
     """Seconds for which another process may hold the lock of a store's file: batches take milliseconds."""
 

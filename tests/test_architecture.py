@@ -63,12 +63,14 @@ CATCHES_ALL = {
     "net.connection_pool",
     "stores.journal",
     "stores.store",
+    "stores.cancellations",
 }
 """The modules in which a bug ends, so that it harms no other: a handler's (the client gets a 500), a user callback's, a
 user module's while it is imported, and a stream's: a part's in the relay, the driving code's in the session, an
 adapter's that builds a request in the engine, that of a connect, a write or a read in the exchange, one follower's in
 that follower, that of the search for a log in the handlers of durable streams, that of writing copies in the journal
-(those copies are given up), and that of the lease and the sweep in the store (both go on)."""
+(those copies are given up), that of the lease and the sweep in the store, and that of cancelling for other processes
+(these go on)."""
 
 KINDS = ("providers", "formats", "processors")
 

@@ -87,6 +87,7 @@ class Engine:
         self.timers = TimerWheel(loop)
         self.store = open_store(settings.store, self.timers, claim_ttl=settings.idempotency.ttl, memory=memory)
         """The logs of durable streams."""
+        self.store.cancel_here = self._cancel_here
         self._loop = loop
         self._pools: dict[_PoolKey, UpstreamPool] = {}
         self._pool_of: dict[str, tuple[UpstreamSettings, UpstreamPool]] = {}  # by upstream: the last one asked for
@@ -269,6 +270,11 @@ class Engine:
     def cancel(self, stream_id: str) -> None:
         """Cancels a stream that runs."""
         self.streams[stream_id].cancel()
+
+    def _cancel_here(self, stream_id: str) -> None:
+        session = self.streams.get(stream_id)  # it may have ended meanwhile
+        if session is not None:
+            session.cancel()
 
     def open(
         self, spec: StreamSpec, receiver: Receiver, stream_id: str, number: int

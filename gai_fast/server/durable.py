@@ -38,6 +38,9 @@ Answer = Callable[[StreamLog, StreamResponse | None], Reply | None]
 """Answers a request about a stream; `None`: it is followed. The response is there where the log was looked for."""
 
 
+End = Callable[[StreamLog], Coroutine[Any, Any, None]]
+"""Ends a stream that runs elsewhere; returns when its log here is over."""
+
 Work = Coroutine[Any, Any, "Reply | None"]
 """Finds a stream elsewhere, and answers; `None`: it is followed."""
 
@@ -116,19 +119,25 @@ class DurableRoutes:
         session = self._engine.streams.get(stream_id)
         if session is not None and session.caller == incoming.caller:
             session.cancel()
-            return incoming.json_reply({"id": stream_id, "state": "cancelled"}, status=202)
+            return incoming.json_reply(_cancelled(stream_id), status=202)
         others = self.others
         if others is not None and others.owner_of(stream_id) is not None:
             self._search(incoming, stream_id, lambda _: self._cancel_there(incoming, others))
             return None
 
+        is_cancelled_now = False
+
+        async def cancel(log: StreamLog) -> None:
+            nonlocal is_cancelled_now
+            await self._engine.store.cancel(log)
+            is_cancelled_now = log.ending is not None and log.ending.state == "cancelled"
+
         def answer(log: StreamLog, response: StreamResponse | None) -> Reply | None:
-            if not log.is_over:
-                text = "the stream runs in another process of this server, which alone can cancel it"
-                raise Error("unsupported", text, reason="worker")
+            if is_cancelled_now:
+                return incoming.json_reply(_cancelled(stream_id), status=202)
             return incoming.json_reply(state_of(log))
 
-        return self._with_log(incoming, stream_id, answer)
+        return self._with_log(incoming, stream_id, answer, cancel)
 
     # -- own --
 
@@ -182,17 +191,19 @@ class DurableRoutes:
         model = self._engine.settings.model(name)
         return self._engine.settings.stream if model is None else model.stream
 
-    def _with_log(self, incoming: Incoming, stream_id: str, answer: Answer) -> Reply | None:
-        """Answers about a stream, once its log is found: rules 1 and 2."""
+    def _with_log(self, incoming: Incoming, stream_id: str, answer: Answer, end: End | None = None) -> Reply | None:
+        """Answers about a stream, once its log is found and, if it is to be, ended: rules 1 and 2."""
         log = self._engine.store.find_here(stream_id)
         if log is not None:
-            return answer(_seen_by(incoming, log), None)
+            _seen_by(incoming, log)
+            if end is None or log.is_over:
+                return answer(log, None)
         session = self._engine.streams.get(stream_id)
-        if session is not None:
+        if log is None and session is not None:
             return self._plain(incoming, session)
         if _EVENT_ID.fullmatch(f"{stream_id}.0") is None:
             raise _unknown()
-        self._search(incoming, stream_id, lambda response: self._find(incoming, stream_id, answer, response))
+        self._search(incoming, stream_id, lambda response: self._find(incoming, stream_id, answer, end, response))
         return None
 
     def _search(self, incoming: Incoming, stream_id: str, work: Callable[[StreamResponse], Work]) -> None:
@@ -200,8 +211,10 @@ class DurableRoutes:
         response = StreamResponse(incoming, stream_id, "", self._engine.settings.stream, whole=False)
         self._searches.add(_Search(incoming, response, work(response), self._searches))
 
-    async def _find(self, incoming: Incoming, stream_id: str, answer: Answer, response: StreamResponse) -> Reply | None:
-        """Answers about a stream that is not here."""
+    async def _find(
+        self, incoming: Incoming, stream_id: str, answer: Answer, end: End | None, response: StreamResponse
+    ) -> Reply | None:
+        """Answers about a stream that is not here, or does not end here."""
         try:
             log = await self._engine.store.find(stream_id)
             if log is None and self.others is not None:
@@ -217,7 +230,10 @@ class DurableRoutes:
             log = self._engine.store.lost(header, 0 if place is None else place.seq, error)
         if log is None:
             raise _unknown()
-        return answer(_seen_by(incoming, log), response)
+        _seen_by(incoming, log)
+        if end is not None and not log.is_over:
+            await end(log)
+        return answer(log, response)
 
     def _plain(self, incoming: Incoming, session: Session) -> Reply:
         """The answer about a stream that runs and has no log."""
@@ -321,6 +337,10 @@ def state_of(log: StreamLog) -> dict[str, Any]:
 def _state(stream_id: str, state: str, model: str) -> dict[str, Any]:
     rest = dict.fromkeys(("last_event_id", "finish_reason", "usage", "error"))
     return {"id": stream_id, "state": state, "model": model, **rest}
+
+
+def _cancelled(stream_id: str) -> dict[str, Any]:
+    return {"id": stream_id, "state": "cancelled"}
 
 
 def _seen_by(incoming: Incoming, log: StreamLog) -> StreamLog:

@@ -320,6 +320,13 @@ class PeerBackend(Backend):
     async def give_up(self, worker: str) -> None:
         """Does nothing: a worker that is gone does not answer."""
 
+    async def ask_to_cancel(self, worker: str, stream_id: str) -> None:
+        """Does nothing: a stream of another worker is cancelled over the bus."""
+
+    async def asked_to_cancel(self, worker: str, wait: float) -> Collection[str]:
+        """Returns none: as above."""
+        return ()
+
     async def sweep(self) -> bool:
         """Removes nothing: the workers do."""
         return False

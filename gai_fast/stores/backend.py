@@ -184,6 +184,24 @@ class Backend(ABC):
         """Ends the lease of a worker that stops."""
 
     @abstractmethod
+    async def ask_to_cancel(self, worker: str, stream_id: str) -> None:
+        """Asks a worker to cancel a stream of its own; it hears of it soon, if it lives.
+
+        Args:
+            worker: The worker's name.
+            stream_id: The stream's id.
+        """
+
+    @abstractmethod
+    async def asked_to_cancel(self, worker: str, wait: float) -> Collection[str]:
+        """Returns the streams that a worker was asked to cancel, each of them once, as soon as there are any.
+
+        Args:
+            worker: The worker's name.
+            wait: Seconds after which nothing is returned.
+        """
+
+    @abstractmethod
     async def sweep(self) -> bool:
         """Removes some copies and keys that are past their time; returns whether there are more."""
 

@@ -77,6 +77,15 @@ class Mirrors:
             loading.add_done_callback(lambda task: self._loaded(stream_id, task))
         return await asyncio.shield(loading)  # another request may wait for it, too
 
+    def worker_of(self, stream_id: str) -> str | None:
+        """The name of the worker that runs a stream of another process; `None`: none of which there is a mirror.
+
+        Args:
+            stream_id: The stream's id.
+        """
+        mirror = self._mirrors.get(stream_id)
+        return None if mirror is None else mirror.worker
+
     async def close(self) -> None:
         """Breaks off every mirror."""
         self._is_closed = True

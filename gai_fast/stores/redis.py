@@ -8,6 +8,7 @@ Owns the keys, and what each of the server's and the client library's failures m
 | `gai:{<stream id>}:head` | a hash: `header`, and `gap:<lost>` for what was dropped |
 | `gai:claim:<digest>` | the stream and the fingerprint of an idempotency key |
 | `gai:worker:<name>` | a worker's lease |
+| `gai:cancel:<name>` | a list: the streams that a worker was asked to cancel |
 
 1. Every key is made together with its time to live, in one step.
 2. The keys of one stream have one hash tag, and no command names the keys of two, so a cluster serves as well.
@@ -247,6 +248,29 @@ class RedisBackend(Backend):
         """Ends a lease."""
         await self._call(lambda: self._journal.execute_command("DEL", _lease(worker)))
 
+    async def ask_to_cancel(self, worker: str, stream_id: str) -> None:
+        """Asks a worker to cancel a stream. The list of a worker that is gone ends with its lease."""
+        key = _cancels(worker)
+        ask: list[_Command] = [
+            ("RPUSH", key, stream_id),
+            ("LTRIM", key, -LIMITS.cancels, -1),
+            ("PEXPIRE", key, int(LIMITS.lease * 1000)),
+        ]
+        async with self._turn():
+            replies = await self._pipeline(self._others, ask)
+        for reply in replies:
+            if isinstance(reply, Exception):
+                raise self._error(reply)
+
+    async def asked_to_cancel(self, worker: str, wait: float) -> Collection[str]:
+        """Returns the streams that a worker was asked to cancel; the server tells at once."""
+        key = _cancels(worker)
+        first = await self._call(lambda: self._others.execute_command("BLPOP", key, wait))
+        if first is None:
+            return ()
+        rest = await self._call(lambda: self._others.execute_command("LPOP", key, LIMITS.cancels))
+        return {each.decode(errors="replace") for each in (first[1], *(rest or ()))}
+
     async def sweep(self) -> bool:
         """Does nothing: the server removes what is past its time."""
         return False
@@ -454,6 +478,10 @@ def _head(stream_id: str) -> str:
 
 def _lease(worker: str) -> str:
     return f"gai:worker:{worker}"
+
+
+def _cancels(worker: str) -> str:
+    return f"gai:cancel:{worker}"
 
 
 def _commands(change: Change) -> list[_Command]:

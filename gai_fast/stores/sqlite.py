@@ -62,6 +62,7 @@ CREATE TABLE records (
 CREATE TABLE gaps (stream INTEGER NOT NULL, lost INTEGER NOT NULL, text BLOB NOT NULL, PRIMARY KEY (stream, lost));
 CREATE TABLE claims (key TEXT PRIMARY KEY, value BLOB NOT NULL, expires_ms INTEGER NOT NULL) WITHOUT ROWID;
 CREATE INDEX claims_by_end ON claims (expires_ms);
+CREATE TABLE cancels (worker TEXT, stream TEXT, asked REAL NOT NULL, PRIMARY KEY (worker, stream)) WITHOUT ROWID;
 CREATE TABLE leases (worker TEXT PRIMARY KEY, renewed REAL NOT NULL) WITHOUT ROWID;
 """
 _PREFIX: Final = "sqlite:///"
@@ -97,6 +98,7 @@ class SQLiteBackend(Backend):
         self._synchronized = 0.0
         # The version of the data and the positions for which there was nothing new; used by the reading thread alone.
         self._seen: tuple[int, dict[str, int]] | None = None
+        self._without_cancels = -1  # the version of the data that had none for this worker; likewise
 
     async def open(self) -> None:
         """Opens the file, and makes it and its tables where they are missing.
@@ -145,6 +147,21 @@ class SQLiteBackend(Backend):
     async def give_up(self, worker: str) -> None:
         """Ends a lease."""
         await self._change("DELETE FROM leases WHERE worker = ?", worker)
+
+    async def ask_to_cancel(self, worker: str, stream_id: str) -> None:
+        """Asks a worker to cancel a stream."""
+        ask = "INSERT OR IGNORE INTO cancels VALUES (?, ?, ?)"
+        await self._change(ask, worker, stream_id, time.monotonic())
+
+    async def asked_to_cancel(self, worker: str, wait: float) -> Collection[str]:
+        """Returns the streams that a worker was asked to cancel; looks for them every `limits.cancel_poll`."""
+        until = time.monotonic() + wait
+        while True:
+            if await self._reader.call(lambda connection: self._has_cancels(connection, worker)):
+                return await self._writer.call(lambda connection: _take_cancels(connection, worker))
+            if time.monotonic() >= until:
+                return ()
+            await asyncio.sleep(LIMITS.cancel_poll)
 
     async def sweep(self) -> bool:
         """Removes some of what is past its time."""
@@ -261,9 +278,10 @@ class SQLiteBackend(Backend):
             some = "SELECT key FROM claims WHERE expires_ms <= ? LIMIT ?"
             claims = connection.execute(f"DELETE FROM claims WHERE key IN ({some})", (now, step)).rowcount
             # Of workers that are gone, and of those before the machine was started again.
-            old = "DELETE FROM leases WHERE worker != '' AND NOT renewed BETWEEN ? AND ?"
             monotonic = time.monotonic()
-            connection.execute(old, (monotonic - LIMITS.lease, monotonic + LIMITS.lease))
+            alive = (monotonic - LIMITS.lease, monotonic + LIMITS.lease)
+            connection.execute("DELETE FROM leases WHERE worker != '' AND NOT renewed BETWEEN ? AND ?", alive)
+            connection.execute("DELETE FROM cancels WHERE NOT asked BETWEEN ? AND ?", alive)
         return left <= 0 or claims == step
 
     # -- the reading thread --
@@ -289,6 +307,15 @@ class SQLiteBackend(Backend):
         news = {stream_id: each for stream_id, each in found.items() if each != _NOTHING}
         self._seen = None if news else seen
         return news
+
+    def _has_cancels(self, connection: sqlite3.Connection, worker: str) -> bool:
+        version = _pragma(connection, "data_version")
+        if version == self._without_cancels:
+            return False
+        if connection.execute("SELECT 1 FROM cancels WHERE worker = ?", (worker,)).fetchone() is not None:
+            return True
+        self._without_cancels = version
+        return False
 
 
 def check_url(url: str, folder: Path) -> str:
@@ -467,6 +494,12 @@ def _release(connection: sqlite3.Connection, key: str, stream_id: str) -> bool:
             return False
         connection.execute("DELETE FROM claims WHERE key = ?", (key,))
         return True
+
+
+def _take_cancels(connection: sqlite3.Connection, worker: str) -> Collection[str]:
+    with _transaction(connection):
+        rows = connection.execute("DELETE FROM cancels WHERE worker = ? RETURNING stream", (worker,)).fetchall()
+    return {str(row[0]) for row in rows}
 
 
 def _read_claim(sealed: bytes, key: str) -> Claim:

@@ -21,6 +21,7 @@ from gai_fast.limits import LIMITS
 from gai_fast.settings import StoreSettings
 from gai_fast.stores._base import Claim, LogHeader
 from gai_fast.stores.backend import Backend, StoreError
+from gai_fast.stores.cancellations import CancelHere, Cancellations
 from gai_fast.stores.claims import ClaimBudget, MemoryClaims
 from gai_fast.stores.health import Health, out_of_reach
 from gai_fast.stores.journal import Journal
@@ -60,6 +61,9 @@ class Store:
         self._health = Health(timers.clock)
         self._journal: Journal | None = None
         self._mirrors: Mirrors | None = None
+        self._cancellations: Cancellations | None = None
+        self.cancel_here: CancelHere | None = None
+        """Cancels a stream of this process that another process was asked to cancel; set before `open`."""
         self._upkeep: list[asyncio.Task[None]] = []
         self._abandoned: set[asyncio.Task[None]] = set()  # keys that are given back
 
@@ -90,8 +94,12 @@ class Store:
         await self._backend.renew(self.worker)
         self._journal = Journal(self._backend, self.memory, self._settings, self._health, self.worker, self._clock)
         self._mirrors = Mirrors(self._backend, self.memory, self._health, self.worker)
-        for upkeep in (self._keep_lease(self._backend, self._journal), self._keep_clean(self._backend)):
-            self._upkeep.append(asyncio.ensure_future(upkeep))
+        upkeep = [self._keep_lease(self._backend, self._journal), self._keep_clean(self._backend)]
+        self._cancellations = Cancellations(self._backend, self._health, self.worker)
+        if self.cancel_here is not None:
+            upkeep.append(self._cancellations.serve(self.cancel_here))
+        for each in upkeep:
+            self._upkeep.append(asyncio.ensure_future(each))
 
     async def close(self) -> None:
         """Writes what is gathered, for some seconds at most, and releases everything; the streams have ended."""
@@ -110,7 +118,7 @@ class Store:
             except StoreError as problem:
                 self._health.failed(problem)
             await self._backend.close()
-        self._mirrors = self._journal = None
+        self._mirrors = self._journal = self._cancellations = None
         self._upkeep = []
         self.memory.clear()
 
@@ -147,6 +155,19 @@ class Store:
         if log is not None or self._mirrors is None:
             return log
         return await self._mirrors.find(stream_id)
+
+    async def cancel(self, log: StreamLog) -> None:
+        """Has a stream cancelled that runs in another process; returns when its log here has its end.
+
+        Args:
+            log: What `find` returned.
+
+        Raises:
+            Error: The backend is out of reach, or that process does not answer.
+        """
+        worker = None if self._mirrors is None else self._mirrors.worker_of(log.header.stream_id)
+        if self._cancellations is not None and worker is not None:
+            await self._cancellations.cancel(log, worker)
 
     def lost(self, header: LogHeader, position: int, error: Error) -> StreamLog:
         """Returns the log of a stream of which nothing is left, for those who ask for it.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
 import pytest
 
@@ -290,3 +291,39 @@ async def test_a_closed_store_answers_with_an_error(make_backend: MakeBackend) -
     for call in (made.load("s"), made.write([begin()]), made.renew("w"), made.claim("k", Claim("s", "f"), 1)):
         with pytest.raises(StoreError, match="is closed"):
             await call
+
+
+# ---- cancelling ------------------------------------------------------------------------------------------------------
+
+
+async def test_a_worker_hears_once_of_each_stream_that_it_is_asked_to_cancel(
+    backend: Backend, make_backend: MakeBackend
+) -> None:
+    other = make_backend()
+    await other.open()
+    asked = asyncio.ensure_future(backend.asked_to_cancel("w", 30))
+    await other.ask_to_cancel("another", "x")
+    await other.ask_to_cancel("w", "s")
+    assert {*await asked} == {"s"}
+    for stream_id in ("s", "t", "t"):
+        await other.ask_to_cancel("w", stream_id)
+    found: set[str] = set()
+
+    async def has_both() -> bool:
+        found.update(await backend.asked_to_cancel("w", 0.01))
+        return found == {"s", "t"}
+
+    await until_answered(has_both)
+    assert [*await backend.asked_to_cancel("w", 0.01)] == []
+
+
+async def test_a_worker_that_is_gone_is_asked_in_vain_and_nothing_stays(
+    backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    short = replace(LIMITS, lease=0.05, cancels=3)
+    for module in ("sqlite", "redis"):
+        monkeypatch.setattr(f"gai_fast.stores.{module}.LIMITS", short)
+    await backend.ask_to_cancel("gone", "s")
+    await asyncio.sleep(2 * short.lease)
+    await backend.sweep()
+    assert [*await backend.asked_to_cancel("gone", 0.01)] == []

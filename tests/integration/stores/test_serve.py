@@ -87,11 +87,11 @@ async def test_the_configuration_is_shown_without_the_password(folder: Path) -> 
 # ---- while it runs ---------------------------------------------------------------------------------------------------
 
 
-async def get(url: str, path: str, body: bytes | None = None) -> bytes:
+async def get(url: str, path: str, body: bytes | None = None, method: str | None = None) -> bytes:
     """The body of a response."""
     host, _, port = url.removeprefix("http://").partition(":")
     reader, writer = await asyncio.open_connection(host, int(port))
-    head = f"{'GET' if body is None else 'POST'} {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n"
+    head = f"{method or ('GET' if body is None else 'POST')} {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n"
     head += f"content-type: application/json\r\ncontent-length: {len(body or b'')}\r\n\r\n"
     writer.write(head.encode() + (body or b""))
     answer = await reader.read()
@@ -192,6 +192,22 @@ async def test_a_stream_is_followed_at_another_server_to_its_end(folder: Path, u
         assert frames(answer) == frames(whole)
         after = frames(whole)[30][0]
         assert frames(await get(there, f"/api/v1/streams/{stream_id}?after={after}")) == frames(whole)[31:]
+
+
+async def test_a_stream_is_cancelled_from_another_server(folder: Path, url: str) -> None:
+    arguments = ("serve", "--port", "0", "--store", url)
+    async with gai(*arguments, cwd=folder) as first, gai(*arguments, cwd=folder) as second:
+        here, there = await address_of(first), await address_of(second)
+        async with streaming(here) as (stream_id, early, rest):
+            answer = await get(there, f"/api/v1/streams/{stream_id}", method="DELETE")
+            whole = early + await rest.readuntil(b'"finished":true}\n\n')
+        assert answer.startswith(b"HTTP/1.1 202 "), answer
+        assert json.loads(answer.partition(b"\r\n\r\n")[2]) == {"id": stream_id, "state": "cancelled"}
+        *_, (_, finish), _ = frames(whole)
+        assert (finish["type"], finish["finish_reason"]) == ("finish", "cancelled")
+        again = await get(there, f"/api/v1/streams/{stream_id}", method="DELETE")
+        assert again.startswith(b"HTTP/1.1 200 "), again
+        assert json.loads(again.partition(b"\r\n\r\n")[2])["state"] == "cancelled"
 
 
 async def test_what_a_killed_server_stored_is_had_from_the_next_one(folder: Path, url: str) -> None:

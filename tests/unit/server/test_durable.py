@@ -173,9 +173,8 @@ async def test_the_state_tells_how_far_a_stream_is_and_how_it_ended() -> None:
     assert (state_of(lost)["state"], state_of(lost)["error"]) == ("failed", error.payload())
 
 
-async def test_a_stream_of_another_process_cannot_be_cancelled_here() -> None:
+async def test_a_stream_that_has_ended_is_not_cancelled_again() -> None:
     stream = Fixture()
-    assert refused(stream.routes.cancel, ask()) == (400, "worker")
     stream.log.end(Ending("finished"))
     reply = stream.routes.cancel(ask())
     assert reply is not None
@@ -192,6 +191,7 @@ class Elsewhere:
         self.found = found
         self.go = asyncio.Event()
         self.is_cancelled = False
+        self.ending = Ending("cancelled", "cancelled")
 
     def find_here(self, stream_id: str) -> None:
         return None
@@ -205,6 +205,9 @@ class Elsewhere:
         if isinstance(self.found, Exception):
             raise self.found
         return self.found
+
+    async def cancel(self, log: StreamLog) -> None:
+        log.end(self.ending)
 
 
 async def searched(found: StreamLog | Exception | None, stream: Fixture, asked: Incoming) -> Elsewhere:
@@ -266,3 +269,26 @@ async def test_a_client_that_leaves_ends_the_search() -> None:
     await until(lambda: not stream.routes._searches)
     assert store.is_cancelled
     assert (connection.ends, connection.bytes) == ([], b"")
+
+
+@pytest.mark.parametrize(("state", "status"), [("cancelled", 202), ("finished", 200)])
+async def test_a_stream_of_another_process_is_cancelled_there_before_the_answer(state: Any, status: int) -> None:
+    stream, connection = Fixture(), FakeConnection()
+    store = Elsewhere(stream.log)
+    store.ending = Ending(state)
+    stream.engine.store = store  # type: ignore[assignment]  # what is used of it
+    assert stream.routes.cancel(ask(connection=connection)) is None
+    await finished(stream, store)
+    (reply,) = connection.ends
+    assert isinstance(reply, Reply)
+    assert (reply.status, json.loads(reply.body)["state"]) == (status, state)
+
+
+async def test_another_callers_stream_of_another_process_is_unknown_and_goes_on() -> None:
+    stream, connection = Fixture(caller="alice"), FakeConnection()
+    stream.engine.store = store = Elsewhere(stream.log)  # type: ignore[assignment]  # what is used of it
+    assert stream.routes.cancel(ask(connection=connection, caller="bob")) is None
+    await finished(stream, store)
+    (reply,) = connection.ends
+    assert isinstance(reply, Reply)
+    assert (reply.status, stream.log.is_over) == (404, False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from gai_fast.stores import Claim, Ending, LogHeader
@@ -40,6 +41,7 @@ class World:
         self.leases: set[str] = set()
         self.claims: dict[str, Claim] = {}
         self.problem: Exception | None = None
+        self.cancels: dict[str, list[str]] = {}
         self.gate = asyncio.Event()
         self.gate.set()
         self.batches: list[Sequence[Change]] = []
@@ -136,6 +138,20 @@ class FakeBackend(Backend):
 
     async def give_up(self, worker: str) -> None:
         (await self._reach()).leases.discard(worker)
+
+    async def ask_to_cancel(self, worker: str, stream_id: str) -> None:
+        world = await self._reach()
+        world.cancels.setdefault(worker, []).append(stream_id)
+        world.changed.set()
+        world.changed = asyncio.Event()
+
+    async def asked_to_cancel(self, worker: str, wait: float) -> Collection[str]:
+        world = await self._reach()
+        if worker not in world.cancels:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(wait):
+                    await world.changed.wait()
+        return (await self._reach()).cancels.pop(worker, ())
 
     async def sweep(self) -> bool:
         await self._reach()

@@ -1,0 +1,104 @@
+"""`gai_fast/stores/cancellations.py`: a stream of another process is cancelled through the store."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+
+import pytest
+
+from gai_fast.errors import Error
+from gai_fast.limits import LIMITS
+from gai_fast.settings import StoreSettings
+from gai_fast.stores import Ending, LogHeader, StreamLog
+from gai_fast.stores.cancellations import Cancellations
+from gai_fast.stores.health import Health
+from gai_fast.stores.memory import LogMemory
+from gai_fast.timers import TimerWheel
+from tests.unit.stores.fake_backend import FakeBackend, World
+from tests.waiting import until
+
+CANCELLED = Ending("cancelled", "cancelled")
+
+
+class Process:
+    """A process with one log, be it the stream's own or a copy."""
+
+    def __init__(self, world: World, timers: TimerWheel, name: str) -> None:
+        self.log: StreamLog = LogMemory(StoreSettings(), timers).create(LogHeader("s", "caller", "m", "gai", "sse"))
+        self.health = Health(timers.clock)
+        self.cancellations = Cancellations(FakeBackend(world), self.health, name)
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+@pytest.fixture
+def here(world: World, timers: TimerWheel) -> Process:
+    return Process(world, timers, "here")
+
+
+async def test_the_owner_is_asked_and_the_end_is_waited_for(world: World, timers: TimerWheel, here: Process) -> None:
+    there = Process(world, timers, "there")
+    heard: list[str] = []
+    serving = asyncio.ensure_future(there.cancellations.serve(heard.append))
+    asking = asyncio.ensure_future(here.cancellations.cancel(here.log, "there"))
+    await until(lambda: heard == ["s"])
+    assert not asking.done()
+    here.log.end(CANCELLED)
+    await asking
+    assert here.log.watchers == 0
+    serving.cancel()
+
+
+async def test_an_owner_that_does_not_answer_is_told_of(here: Process, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gai_fast.stores.cancellations.LIMITS", replace(LIMITS, bus_wait=0.01))
+    with pytest.raises(Error, match="has not done so") as caught:
+        await here.cancellations.cancel(here.log, "there")
+    assert (caught.value.code, caught.value.reason) == ("overloaded", "worker")
+    assert here.log.watchers == 0
+
+
+async def test_a_worker_that_dies_meanwhile_ends_the_wait(world: World, here: Process) -> None:
+    asking = asyncio.ensure_future(here.cancellations.cancel(here.log, "there"))
+    await until(lambda: "there" in world.cancels)
+    here.log.break_off(Error("network", "gone", reason="worker_lost"))
+    await asking
+
+
+async def test_a_store_that_fails_is_told_of_and_asked_again(
+    world: World, timers: TimerWheel, here: Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gai_fast.stores.cancellations.LIMITS", replace(LIMITS, store_retry=0.01, cancel_wait=0.01))
+    there = Process(world, timers, "there")
+    heard: list[str] = []
+    serving = asyncio.ensure_future(there.cancellations.serve(heard.append))
+    world.fail()
+    with pytest.raises(Error) as caught:
+        await here.cancellations.cancel(here.log, "there")
+    assert (caught.value.code, caught.value.reason) == ("overloaded", "store")
+    await until(lambda: there.health.problem is not None)
+    world.problem = ZeroDivisionError("a bug")
+    await until(lambda: "bug" in str(there.health.problem))
+    world.mend()
+    world.cancels["there"] = ["s"]
+    await until(lambda: heard == ["s"])
+    serving.cancel()
+
+
+async def test_a_bug_while_one_stream_is_cancelled_leaves_the_others(world: World, timers: TimerWheel) -> None:
+    there = Process(world, timers, "there")
+    heard: list[str] = []
+
+    def cancel(stream_id: str) -> None:
+        if stream_id == "bad":
+            raise ZeroDivisionError
+        heard.append(stream_id)
+
+    world.cancels["there"] = ["bad", "s"]
+    serving = asyncio.ensure_future(there.cancellations.serve(cancel))
+    await until(lambda: heard == ["s"])
+    assert not serving.done()
+    serving.cancel()
