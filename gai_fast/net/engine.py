@@ -214,7 +214,7 @@ class Engine:
         header = cast("LogHeader", spec.log_header)
         stream_id = header.stream_id
         log = self.store.create(header)
-        publication = Publication(self, log, cast("StreamEncoder", spec.output), spec.model.stream, clock)
+        publication = Publication(self, log, cast("StreamEncoder", spec.output), spec.model.stream)
         try:
             self._publications[stream_id] = publication
             publication.begin(self.start(spec, publication, stream_id, clock))

@@ -14,7 +14,7 @@ the log (`follower.py`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Final, Literal, Protocol
 
 from gai_fast._impl import FastPath, LendingTransport, Piece
@@ -117,7 +117,6 @@ class Publication:
         log: The stream's log.
         encoder: Numbers the stream's events.
         stream: The stream's settings.
-        now_ms: Milliseconds since the epoch.
 
     Attributes:
         log: The stream's log.
@@ -132,7 +131,6 @@ class Publication:
         "_is_draining",
         "_is_held_back",
         "_metrics",
-        "_now_ms",
         "_runner",
         "_seq",
         "_session",
@@ -147,7 +145,6 @@ class Publication:
         log: StreamLog,
         encoder: Numbered,
         stream: StreamSettings,
-        now_ms: Callable[[], int],
     ) -> None:
         self.log = log
         self._runner = runner
@@ -155,7 +152,6 @@ class Publication:
         self._seq = 0  # what has taken the fast path is not known to the encoder yet
         self._frame_end = b"\n\n" if log.header.framing == "sse" else b"\n"
         self._stream = stream
-        self._now_ms = now_ms
         self._session: Generation | None = None
         self._metrics: StreamMetrics | None = None
         self._first: Follows | None = None
@@ -166,9 +162,12 @@ class Publication:
         self._is_held_back = False
 
     def begin(self, session: Generation) -> None:
-        """The session has been started; it may have ended already."""
-        if not self.log.is_over:
-            self._session = session
+        """The session has been started; it may have ended already. Nobody follows it yet: rule 3."""
+        if session.metrics is not None:
+            self._metrics = session.metrics
+            return
+        self._session = session
+        self._await(self._stream.detach_ttl)
 
     def refused(self, error: Error) -> None:
         """The session could not be started."""
@@ -197,14 +196,14 @@ class Publication:
     def write(self, pieces: Sequence[Piece]) -> None:
         """Logs the bytes of one turn."""
         self._seq = self._encoder.seq
-        self.log.append(b"".join(pieces), self._seq, self._now_ms())
+        self.log.append(b"".join(pieces), self._seq)
         if self._are_slow:
             self._balance()
 
     def log_frames(self, frames: bytes) -> None:
         """Logs deltas that a fast path has copied: a frame for each event, in which line ends are escaped."""
         self._seq += frames.count(self._frame_end)
-        self.log.append(frames, self._seq, self._now_ms())
+        self.log.append(frames, self._seq)
         if self._are_slow:
             self._balance()
 
@@ -229,7 +228,7 @@ class Publication:
     def _log_end(self, pieces: Sequence[Piece]) -> None:
         last = b"".join(pieces)
         if last:
-            self.log.append(last, self._encoder.seq, self._now_ms())
+            self.log.append(last, self._encoder.seq)
         event: Event = {} if self._session is None else self._session.last_event
         self._leave()
         self.log.end(ending_of(event))
@@ -303,8 +302,12 @@ class Publication:
             if not self._is_draining:
                 self.cancel()
             return
+        self._await(self._stream.detach_ttl)
+
+    def _await(self, seconds: float) -> None:
+        """Cancels the stream after a while, unless a follower comes."""
         timers = self._runner.timers
-        self._timer = timers.schedule(timers.clock() + self._stream.detach_ttl, self.cancel)
+        self._timer = timers.schedule(timers.clock() + seconds, self.cancel)
 
     def _stop_waiting(self) -> None:
         if self._timer is not None:

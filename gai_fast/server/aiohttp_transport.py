@@ -43,9 +43,15 @@ class _StreamResponse(web.StreamResponse):
 
 
 class _WholeResponse(web.Response):
+    def __init__(self, reply: Reply) -> None:
+        super().__init__(status=reply.status, body=reply.body, headers=CIMultiDict(reply.headers))
+        self._has_length = reply.has_length
+
     async def _prepare_headers(self) -> None:
         await super()._prepare_headers()
         _leave_out_server(self.headers)
+        if not self._has_length:
+            self.headers.popall("Content-Length", None)
 
 
 def _leave_out_server(headers: CIMultiDict[str]) -> None:
@@ -60,7 +66,7 @@ def whole_response(reply: Reply, *, keep_alive: bool = True) -> web.Response:
         reply: The reply.
         keep_alive: Another request may follow on the connection.
     """
-    response = _WholeResponse(status=reply.status, body=reply.body, headers=CIMultiDict(reply.headers))
+    response = _WholeResponse(reply)
     if reply.close or not keep_alive:
         _close_after(response)
     return response

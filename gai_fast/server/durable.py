@@ -109,7 +109,8 @@ class DurableRoutes:
             form = self._form(incoming, log)
             view_of(log.header, form, after, now_ms)
             media_type = form.format.media_type(form.framing)
-            return Reply(200, headers=StreamHead(media_type, incoming.request_id, incoming.tail, incoming.cors).headers)
+            head = StreamHead(media_type, incoming.request_id, incoming.tail, incoming.cors)
+            return Reply(200, headers=head.headers, has_length=False)
 
         return self._with_log(incoming, incoming.tail, answer)
 

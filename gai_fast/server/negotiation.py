@@ -48,8 +48,8 @@ def negotiate(query: Mapping[str, str], accept: str | None, *, default_format: s
         default_format: The route's own format.
 
     Raises:
-        InvalidRequest: No framing that the client accepts (406), or an unknown value; the text names it.
-        Unsupported: An unknown format.
+        InvalidRequest: No framing that the client accepts (406).
+        Unsupported: An unknown format, framing or envelope; the text has those that there are.
     """
     return _negotiate(query.get("format", default_format), query.get("envelope"), query.get("framing"), accept)
 
@@ -61,7 +61,7 @@ def _negotiate(name: str, envelope: str | None, parameter: str | None, accept: s
     except ValueError as problem:
         raise Error("unsupported", str(problem), reason="format") from None
     if envelope not in (None, "compact", "full"):
-        raise Error("invalid_request", "unknown envelope; known: compact, full", reason="envelope")
+        raise Error("unsupported", "unknown envelope; known: compact, full", reason="envelope")
     framing = _framing(parameter, accept)
     if framing not in wanted.framings:
         raise Error(
@@ -73,7 +73,7 @@ def _negotiate(name: str, envelope: str | None, parameter: str | None, accept: s
 def _framing(parameter: str | None, accept: str | None) -> Framing:
     if parameter is not None:
         if parameter not in ("sse", "ndjson"):
-            raise Error("invalid_request", "unknown framing; known: sse, ndjson", reason="framing")
+            raise Error("unsupported", "unknown framing; known: sse, ndjson", reason="framing")
         return cast("Framing", parameter)
     if not accept:
         return "sse"

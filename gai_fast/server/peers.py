@@ -292,7 +292,7 @@ class PeerBackend(Backend):
         begins, last_seq, piece, ending, has_more = news
         if stream_id in self._sizes:
             self._sizes[stream_id] += len(piece)
-        records = [Record(begins, last_seq, time.time_ns() // 1_000_000, piece)] if piece else []
+        records = [Record(begins, last_seq, piece)] if piece else []
         return News(records, None if ending is None else Ending(*ending), has_more=has_more)
 
     async def leased(self, workers: Collection[str]) -> Collection[str]:

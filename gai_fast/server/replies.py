@@ -26,20 +26,30 @@ class Reply:
         body: Its bytes.
         headers: Without `content-length` and `connection`, which are added.
         close: Close the connection afterwards: not all of the request has been read, or its end is unknown.
+        has_length: The answer to a GET would have a `content-length`; that of a stream has none (RFC 9110, 8.6).
     """
 
-    __slots__ = ("body", "close", "headers", "status")
+    __slots__ = ("body", "close", "has_length", "headers", "status")
 
-    def __init__(self, status: int, body: bytes = b"", headers: Headers | None = None, *, close: bool = False) -> None:
+    def __init__(
+        self,
+        status: int,
+        body: bytes = b"",
+        headers: Headers | None = None,
+        *,
+        close: bool = False,
+        has_length: bool = True,
+    ) -> None:
         self.status = status
         self.body = body
         self.headers = headers or ()
         self.close = close
+        self.has_length = has_length and status not in (204, 304)  # RFC 9110, 8.6: these never have a length
 
     def to_bytes(self, *, keep_alive: bool, head_only: bool = False) -> bytes:
         """The response as it goes on the wire."""
         headers = self.headers
-        if self.status not in (204, 304):  # RFC 9110, 8.6: these never have a length
+        if self.has_length:
             headers = [*headers, ("content-length", str(len(self.body)))]
         head = head_bytes(self.status, headers, keep_alive)
         return head if head_only else head + self.body

@@ -45,13 +45,11 @@ class Record(NamedTuple):
     Args:
         after: The number of the last event of the record before; 0: it is the first.
         last_seq: The number of the last event in it.
-        at_ms: When the last piece was written, in milliseconds since the epoch.
         piece: Whole frames.
     """
 
     after: int
     last_seq: int
-    at_ms: int
     piece: bytes
 
 

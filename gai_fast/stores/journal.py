@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-import time
 import zlib
 from collections import OrderedDict, deque
 from collections.abc import Callable, Collection, Sequence
@@ -415,7 +414,7 @@ class _Copying:
             self.log.finish(self._ending)
 
     def _join(self) -> list[Record]:
-        pieces, at_ms = self._pieces, _now_ms()
+        pieces = self._pieces
         self._pieces = []
         self._journal.size -= self._size
         self._size = 0
@@ -423,10 +422,10 @@ class _Copying:
             return []
         after, self._written = self._written, pieces[-1][1]
         if self.log.header.is_numbered:
-            return [Record(after, self._written, at_ms, b"".join(piece for piece, _ in pieces))]
+            return [Record(after, self._written, b"".join(piece for piece, _ in pieces))]
         records = []  # where frames have no numbers, nobody could cut what was joined
         for piece, last_seq in pieces:
-            records.append(Record(after, last_seq, at_ms, piece))
+            records.append(Record(after, last_seq, piece))
             after = last_seq
         return records
 
@@ -439,7 +438,7 @@ class _Copying:
         self.is_behind = self._written < self.log.last_seq
         if not backlog.pieces:
             return [], gap
-        return [Record(after, self._written, _now_ms(), b"".join(backlog.pieces))], gap
+        return [Record(after, self._written, b"".join(backlog.pieces))], gap
 
     def _gap(self, backlog: Backlog) -> Gap:
         self._lost = backlog.lost
@@ -451,7 +450,3 @@ class _Copying:
         if known and zlib.crc32(text[:known]) == checksum:
             return Gap(backlog.lost, text[known:].decode(), is_whole=False)
         return Gap(backlog.lost, backlog.text, is_whole=True)
-
-
-def _now_ms() -> int:
-    return int(time.time() * 1000)

@@ -96,13 +96,12 @@ class StreamLog:
 
     # -- the writer --
 
-    def append(self, piece: bytes, last_seq: int, at_ms: int) -> None:
+    def append(self, piece: bytes, last_seq: int) -> None:
         """Keeps a piece and tells the watchers: makes no copy, awaits nothing, never raises for a store out of reach.
 
         Args:
             piece: Whole frames, at least one.
             last_seq: The number of the last event in it, larger than that of the piece before.
-            at_ms: When it was written, in milliseconds since the epoch.
         """
         if self.gate is None:
             self.publish(piece, last_seq)

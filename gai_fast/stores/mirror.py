@@ -179,7 +179,7 @@ class Mirrors:
             if record.last_seq > log.last_seq:
                 is_new = record.after == log.last_seq
                 piece = record.piece if is_new else frames_after(record.piece, log.header, log.last_seq)
-                log.append(piece, record.last_seq, record.at_ms)
+                log.append(piece, record.last_seq)
         return True
 
     # -- all of them --

@@ -492,9 +492,8 @@ def _commands(change: Change) -> list[_Command]:
     if change.header is not None:
         header = header_text(change.header, change.worker)
         commands.append(("EVAL", _BEGIN, 2, head, log, header, int((change.keep or 0.0) * 1000)))
-    for after, last_seq, at_ms, piece in change.records:
-        fields = ("after", after, "at", at_ms, "piece", piece)
-        commands.append(("XADD", log, "NOMKSTREAM", f"{last_seq}-0", *fields))
+    for after, last_seq, piece in change.records:
+        commands.append(("XADD", log, "NOMKSTREAM", f"{last_seq}-0", "after", after, "piece", piece))
     if change.gap is not None:
         lost, text = change.gap.lost, gap_text(change.gap)
         commands.append(("EVAL", _GAP, 2, head, log, f"gap:{lost}", text, f"{lost + 1}-0"))
@@ -515,7 +514,7 @@ def _news(entries: Sequence[_Entry]) -> News:
                 return News(records, read_ending(fields[b"ending"]))
             if b"piece" in fields:
                 last_seq = int(number.partition(b"-")[0])
-                records.append(Record(int(fields[b"after"]), last_seq, int(fields[b"at"]), fields[b"piece"]))
+                records.append(Record(int(fields[b"after"]), last_seq, fields[b"piece"]))
         except (StoreError, KeyError, ValueError):
             return News(records, None, is_damaged=True)
     return News(records, has_more=len(entries) == LIMITS.store_entries)

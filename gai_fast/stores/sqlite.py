@@ -49,7 +49,7 @@ _Result = TypeVar("_Result")
 
 _APPLICATION: Final = int.from_bytes(b"GAIF", "big")
 """`application_id` of our files."""
-_SCHEMA: Final = 1
+_SCHEMA: Final = 2
 """`user_version` of the tables below."""
 _TABLES: Final = """
 CREATE TABLE streams (
@@ -57,7 +57,7 @@ CREATE TABLE streams (
     expires_ms INTEGER NOT NULL);
 CREATE INDEX streams_by_end ON streams (expires_ms);
 CREATE TABLE records (
-    stream INTEGER NOT NULL, last_seq INTEGER NOT NULL, after_seq INTEGER NOT NULL, at_ms INTEGER NOT NULL,
+    stream INTEGER NOT NULL, last_seq INTEGER NOT NULL, after_seq INTEGER NOT NULL,
     piece BLOB NOT NULL, PRIMARY KEY (stream, last_seq));
 CREATE TABLE gaps (stream INTEGER NOT NULL, lost INTEGER NOT NULL, text BLOB NOT NULL, PRIMARY KEY (stream, lost));
 CREATE TABLE claims (key TEXT PRIMARY KEY, value BLOB NOT NULL, expires_ms INTEGER NOT NULL) WITHOUT ROWID;
@@ -244,10 +244,9 @@ class SQLiteBackend(Backend):
         ).rowcount
         if not there:
             return False
-        for after, last_seq, at_ms, piece in change.records:
-            add = "INSERT OR IGNORE INTO records VALUES (?, ?, ?, ?, ?)"
-            sealed = _seal(piece, stream_id, after, last_seq, at_ms)
-            connection.execute(add, (key, last_seq, after, at_ms, sealed))
+        for after, last_seq, piece in change.records:
+            add = "INSERT OR IGNORE INTO records VALUES (?, ?, ?, ?)"
+            connection.execute(add, (key, last_seq, after, _seal(piece, stream_id, after, last_seq)))
         if change.gap is not None:
             _write_gap(connection, key, stream_id, change.gap)
         return True
@@ -441,16 +440,16 @@ def _news_of(connection: sqlite3.Connection, stream_id: str, after: int) -> News
 def _news(connection: sqlite3.Connection, key: int, stream_id: str, ending: bytes | None, after: int) -> News:
     """Returns what a stream has after an event; of much, the beginning."""
     found = connection.execute(
-        "SELECT after_seq, last_seq, at_ms, piece FROM records WHERE stream = ? AND last_seq > ? ORDER BY last_seq",
+        "SELECT after_seq, last_seq, piece FROM records WHERE stream = ? AND last_seq > ? ORDER BY last_seq",
         (key, after),
     )
     records: list[Record] = []
     size = 0
     try:
-        for begin, last_seq, at_ms, sealed in found:
+        for begin, last_seq, sealed in found:
             if size >= LIMITS.store_read:
                 return News(records, has_more=True)
-            records.append(Record(begin, last_seq, at_ms, _open_sealed(sealed, stream_id, begin, last_seq, at_ms)))
+            records.append(Record(begin, last_seq, _open_sealed(sealed, stream_id, begin, last_seq)))
             size += len(sealed)
         return News(records, None if ending is None else read_ending(_open_sealed(ending, stream_id, "end")))
     except StoreError:

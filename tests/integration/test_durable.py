@@ -386,11 +386,14 @@ async def test_head_tells_the_head_of_the_answer(net: Net) -> None:
     assert (head.status, bytes(head.body)) == (200, b"")
     assert head.headers["content-type"] == "text/event-stream; charset=utf-8"
     assert head.headers["x-gai-stream-id"] == stream_id
+    assert "content-length" not in head.headers
     last = response.events[-2]["seq"]
     head = await gateway.ask("HEAD", f"{STREAMS}/{stream_id}", headers={"last-event-id": f"{stream_id}.{last}"})
     assert head.status == 204
     head = await gateway.ask("HEAD", f"{STREAMS}/{stream_id}", headers={"accept": "application/json"})
     assert head.headers["content-type"] == "application/json"
+    state = await gateway.ask("GET", f"{STREAMS}/{stream_id}", headers={"accept": "application/json"})
+    assert head.headers["content-length"] == str(len(state.body))
 
 
 @on_both_loops

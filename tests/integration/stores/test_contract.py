@@ -47,7 +47,7 @@ def frame(seq: int, text: str = "x") -> bytes:
 
 def fill(log: StreamLog, first: int, last: int) -> bytes:
     for seq in range(first, last + 1):
-        log.append(frame(seq), seq, 0)
+        log.append(frame(seq), seq)
     return b"".join(frame(seq) for seq in range(first, last + 1))
 
 
@@ -79,7 +79,7 @@ async def test_a_watcher_gets_the_pieces_as_they_are_until_the_end(store: Store)
     fill(log, 1, 3)
     first, leaving = Watcher(log), Watcher(log)
     piece = frame(4)
-    log.append(piece, 4, 0)
+    log.append(piece, 4)
     log.unwatch(leaving)
     fill(log, 5, 5)
     log.end(FINISHED)

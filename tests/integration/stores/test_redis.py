@@ -48,7 +48,7 @@ async def opened(make: Make, url: str) -> Backend:
 
 
 def record(seq: int, size: int = 20) -> Record:
-    return Record(seq - 1, seq, 0, b"%d" % (seq % 10) * size)
+    return Record(seq - 1, seq, b"%d" % (seq % 10) * size)
 
 
 async def fault(call: object) -> StoreError:
@@ -295,7 +295,7 @@ async def test_of_ten_thousand_cancelled_commands_no_reply_is_mistaken(make: Mak
     names = [f"s{number}" for number in range(50)]
     await backend.write(
         [
-            Change(name, HEADER._replace(stream_id=name), name, [Record(0, 1, 0, name.encode() * 100)], keep=600)
+            Change(name, HEADER._replace(stream_id=name), name, [Record(0, 1, name.encode() * 100)], keep=600)
             for name in names
         ]
     )

@@ -54,7 +54,7 @@ async def opened(make: Make, **options: bool) -> SQLiteBackend:
 
 
 def record(seq: int, size: int = 20) -> Record:
-    return Record(seq - 1, seq, 0, b"%d" % (seq % 10) * size)
+    return Record(seq - 1, seq, b"%d" % (seq % 10) * size)
 
 
 async def fault(call: object) -> StoreError:
@@ -80,7 +80,7 @@ async def test_only_its_owner_can_read_what_was_said(file: Path, make: Make) -> 
 
 async def test_what_is_removed_is_overwritten(file: Path, make: Make) -> None:
     backend = await opened(make)
-    await backend.write([BEGIN._replace(records=[Record(0, 1, 0, b"my secret diary")])])
+    await backend.write([BEGIN._replace(records=[Record(0, 1, b"my secret diary")])])
     await backend.write([Change("s", is_dropped=True)])
     while await backend.sweep():
         pass
@@ -164,7 +164,7 @@ async def test_the_file_of_another_release_is_refused(file: Path, make: Make) ->
         connection.execute("PRAGMA user_version=99")
     connection.close()
     problem = await fault(make().open())
-    assert (problem.fault, str(problem)) == ("unsuitable", f"{file} is of another release (tables 99, not 1)")
+    assert (problem.fault, str(problem)) == ("unsuitable", f"{file} is of another release (tables 99, not 2)")
 
 
 async def test_a_folder_that_is_not_there_is_named(tmp_path: Path, make: Make) -> None:
@@ -194,7 +194,7 @@ async def test_a_damaged_file_is_refused(file: Path, make: Make) -> None:
 async def test_a_damaged_record_is_never_served(file: Path, make: Make) -> None:
     """A bit is turned in each byte of a record's row in turn, where SQLite itself does not see it."""
     backend = await opened(make)
-    good, bad = [record(seq) for seq in (1, 2)], Record(2, 3, 0, b"what was said")
+    good, bad = [record(seq) for seq in (1, 2)], Record(2, 3, b"what was said")
     await backend.write([BEGIN._replace(records=[*good, bad, record(4)])])
     await backend.close()
     content = file.read_bytes()
@@ -310,7 +310,7 @@ async def main(backend, name, count):
     await backend.open()
     await backend.write([Change(name, LogHeader(name, "c", "m", "gai", "sse"), name, keep=60)])
     for seq in range(1, int(count) + 1):
-        await backend.write([Change(name, records=[Record(seq - 1, seq, 0, b"%d" % seq)])])
+        await backend.write([Change(name, records=[Record(seq - 1, seq, b"%d" % seq)])])
         print(seq, flush=True)
     await backend.close()
 """

@@ -57,7 +57,7 @@ def frame(seq: int, stream_id: str = "s", text: str = "x") -> bytes:
 def fill(log: StreamLog, count: int, text: str = "x") -> None:
     for _ in range(count):
         seq = log.last_seq + 1
-        log.append(frame(seq, log.header.stream_id, text), seq, 0)
+        log.append(frame(seq, log.header.stream_id, text), seq)
 
 
 def rest(log: StreamLog, after: int = 0) -> bytes:
@@ -179,7 +179,7 @@ async def main(backend, url):
     log = store.create(LogHeader("s", "caller", "m", "gai", "sse"))
     for seq in range(1, 1_000_000):
         data = '{"type":"text.delta","text":"x"}'
-        log.append(f"event: text.delta\\nid: s.{seq}\\ndata: {data}\\n\\n".encode(), seq, 0)
+        log.append(f"event: text.delta\\nid: s.{seq}\\ndata: {data}\\n\\n".encode(), seq)
         print(seq, flush=True)
         await asyncio.sleep(0.01)
 """
@@ -354,7 +354,7 @@ async def test_a_full_server_ends_no_stream(make_server: MakeServer, open_at: Op
 
 def fill_ahead(log: StreamLog, seq: int) -> None:
     """One piece, which may not be readable yet."""
-    log.append(frame(seq), seq, 0)
+    log.append(frame(seq), seq)
 
 
 async def test_before_send_a_reader_never_has_what_the_store_does_not(url: str, open_at: Open) -> None:

@@ -57,7 +57,7 @@ class Stream:
         """One piece of so many events."""
         first = self.log.last_seq + 1
         piece = b"".join(frame(seq, size) for seq in range(first, first + count))
-        self.log.append(piece, first + count - 1, AT)
+        self.log.append(piece, first + count - 1)
         return piece
 
     def follow(
@@ -341,7 +341,7 @@ def test_what_a_format_cannot_tell_ends_its_follower_with_an_error_and_no_other(
     _, gai = stream.follow()
     stream.say()
     piece = b'event: stream.reset\nid: s.2\ndata: {"type":"stream.reset","seq":2,"reason":"network"}\n\n'
-    stream.log.append(piece, 2, AT)
+    stream.log.append(piece, 2)
     (_, told) = openai.taken()[-1]
     assert b"begun anew" in told
     assert b"[DONE]" not in told
@@ -463,7 +463,7 @@ def test_a_follower_is_cut_off_after_a_last_frame_that_says_when_to_come_back() 
     assert stream.home == {follower}
     follower.part(1234, stream.time.time() + 1)
     first, last = frame(2, 10), frame(3, 10)
-    stream.log.append(first + last, 3, AT)
+    stream.log.append(first + last, 3)
     stream.say()
     at = last.index(b"data: ")
     assert sent(client) == before + first + last[:at] + b"retry: 1234\n" + last[at:]

@@ -71,9 +71,7 @@ class Fixture:
         self.encoder = SimpleNamespace(seq=0)
         memory = LogMemory(StoreSettings(max_stream_bytes=max_stream_bytes), cast(Any, self.time))
         self.log: StreamLog = memory.create(LogHeader("s", "", "m", "gai", framing))
-        self.publication = Publication(
-            cast(Any, self), self.log, self.encoder, StreamSettings(**stream), lambda: int(self.time.now * 1000)
-        )
+        self.publication = Publication(cast(Any, self), self.log, self.encoder, StreamSettings(**stream))
         self.session = FakeSession()
         self.session.publication = self.publication
         self.publication.begin(self.session)
@@ -277,13 +275,25 @@ def test_after_the_end_nothing_waits_and_nothing_is_cancelled() -> None:
 
 
 def test_a_session_that_ended_while_it_was_started_is_not_kept() -> None:
+    """Its log may not have ended yet, where it waits for its store."""
     stream = Fixture()
-    publication = Publication(cast(Any, stream), stream.log, stream.encoder, StreamSettings(), lambda: 0)
-    stream.log.end(Ending("failed"))
+    stream.session.metrics = FIGURES
+    publication = Publication(cast(Any, stream), stream.log, stream.encoder, StreamSettings())
+    armed = stream.time.armed
     publication.begin(stream.session)
     publication.await_follower()
     publication.cancel()
+    assert (stream.session.calls, stream.time.armed) == ([], armed)
+    assert publication.metrics() is FIGURES
+
+
+def test_a_stream_that_never_gets_a_follower_ends_like_one_that_lost_it() -> None:
+    """An exception between its start and its first follower leaves it so."""
+    stream = Fixture(detach_ttl=100)
+    stream.time.advance(99)
     assert stream.session.calls == []
+    stream.time.advance(2)
+    assert stream.session.calls == ["cancel"]
 
 
 # ---- pace ------------------------------------------------------------------------------------------------------------

@@ -53,7 +53,7 @@ class Fixture:
         self.log: StreamLog = self.engine.store.create(LogHeader(ID, caller, model, "gai", "sse"))
         for seq in (1, 2, 3):
             data = b'{"type":"text.delta","seq":%d,"text":"x"}' % seq
-            self.log.append(b"event: text.delta\nid: %b.%d\ndata: %b\n\n" % (ID.encode(), seq, data), seq, 0)
+            self.log.append(b"event: text.delta\nid: %b.%d\ndata: %b\n\n" % (ID.encode(), seq, data), seq)
 
 
 def refused(call: Any, asked: Incoming) -> tuple[int, str | None]:

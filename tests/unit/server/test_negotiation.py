@@ -52,8 +52,8 @@ def test_the_format_parameter_wins_over_the_routes_own() -> None:
 @pytest.mark.parametrize(
     ("query", "code"),
     [
-        ({"framing": "websocket"}, "invalid_request"),
-        ({"envelope": "none"}, "invalid_request"),
+        ({"framing": "websocket"}, "unsupported"),
+        ({"envelope": "none"}, "unsupported"),
         ({"format": "gal"}, "unsupported"),
         ({"format": ""}, "unsupported"),
     ],

@@ -146,12 +146,12 @@ async def test_a_log_is_read_from_the_memory_of_its_worker_to_its_end(tmp_path: 
     async with pair(tmp_path) as both:
         log = both.log(**form)
         for seq in (1, 2, 3):
-            log.append(frame(log, seq), seq, 0)
+            log.append(frame(log, seq), seq)
         mirror = await both.one.store.find(log.header.stream_id)
         assert mirror is not None
         assert mirror.header == log.header
         for seq in range(4, 400):
-            log.append(frame(log, seq), seq, 0)
+            log.append(frame(log, seq), seq)
             if not seq % 50:
                 await asyncio.sleep(0.005)
         log.end(Ending("finished", "stop"))
@@ -165,7 +165,7 @@ async def test_a_log_that_has_dropped_its_beginning_tells_its_text(tmp_path: Pat
     async with pair(tmp_path) as both:
         log = both.log()
         for seq in range(1, 200):
-            log.append(frame(log, seq), seq, 0)
+            log.append(frame(log, seq), seq)
         log.trim(4096)
         mirror = await both.one.store.find(log.header.stream_id)
         assert mirror is not None
@@ -180,7 +180,7 @@ async def test_a_stream_that_nobody_has_is_none_and_one_of_a_worker_that_is_gone
         assert await both.one.store.find("x" * 22 + SERVER + "2") is None
         assert await both.one.store.find("x" * 22 + SERVER + "9") is None
         log = both.log()
-        log.append(frame(log, 1), 1, 0)
+        log.append(frame(log, 1), 1)
         mirror = await both.one.store.find(log.header.stream_id)
         assert mirror is not None
         both.buses[1].close()
@@ -196,7 +196,7 @@ async def test_a_stream_that_nobody_has_is_none_and_one_of_a_worker_that_is_gone
 async def test_followers_of_a_log_that_is_broken_off_in_its_worker_hear_of_it(tmp_path: Path) -> None:
     async with pair(tmp_path) as both:
         log = both.log()
-        log.append(frame(log, 1), 1, 0)
+        log.append(frame(log, 1), 1)
         mirror = await both.one.store.find(log.header.stream_id)
         assert mirror is not None
         log.break_off(Error("internal"))
@@ -208,7 +208,7 @@ async def test_followers_of_a_log_that_is_broken_off_in_its_worker_hear_of_it(tm
 async def test_another_callers_stream_is_unknown(tmp_path: Path) -> None:
     async with pair(tmp_path) as both:
         log = both.log(caller="alice")
-        log.append(frame(log, 1), 1, 0)
+        log.append(frame(log, 1), 1)
         log.end(Ending("finished"))
         assert await both.peers.cancel(log.header.stream_id, "bob") is None
         state = await both.peers.cancel(log.header.stream_id, "alice")

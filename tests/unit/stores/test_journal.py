@@ -94,7 +94,7 @@ def fill(log: StreamLog, first: int, last: int, text: str = "x") -> bytes:
     """A piece for each event; returns all of it."""
     pieces = [frame(seq, log.header.stream_id, text) for seq in range(first, last + 1)]
     for seq, piece in enumerate(pieces, first):
-        log.append(piece, seq, 0)
+        log.append(piece, seq)
     return b"".join(pieces)
 
 
@@ -156,7 +156,7 @@ async def test_of_a_format_without_numbers_every_piece_is_a_record_of_its_own(ma
     process = make()
     log = process.begin(format="openai", framing="ndjson")
     for seq in range(1, 6):
-        log.append(b"{}\n" * seq, 2 * seq, 0)
+        log.append(b"{}\n" * seq, 2 * seq)
     await until(lambda: len(world.copies["s"].records) == 5 if "s" in world.copies else False)
     assert [(record.after, record.last_seq) for record in world.copies["s"].records] == [
         (0, 2),
@@ -192,7 +192,7 @@ async def test_a_reset_voids_the_text_of_the_gaps_before(make: Make, world: Worl
     log = process.begin()
     fill(log, 1, 1000, text="void")
     await until(lambda: "s" in world.copies and world.copies["s"].gaps)
-    log.append(b'event: stream.reset\nid: s.1001\ndata: {"type":"stream.reset","reason":"network"}\n\n', 1001, 0)
+    log.append(b'event: stream.reset\nid: s.1001\ndata: {"type":"stream.reset","reason":"network"}\n\n', 1001)
     for turn in range(10):
         fill(log, 1002 + turn * 100, 1101 + turn * 100, text="new")
         await asyncio.sleep(0.005)

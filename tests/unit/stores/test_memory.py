@@ -22,7 +22,6 @@ from tests.unit.net.fakes import FakeTime
 
 Make = Callable[..., LogMemory]
 ALL = 1 << 60
-AT = 1_790_000_000_000
 FINISHED = Ending("finished", "stop")
 
 
@@ -64,7 +63,7 @@ def fill(log: StreamLog, first: int, last: int, size: int = 60) -> bytes:
     """A piece for each event; returns all of it."""
     pieces = [frame(seq, log.header.stream_id, size) for seq in range(first, last + 1)]
     for seq, piece in enumerate(pieces, first):
-        log.append(piece, seq, AT)
+        log.append(piece, seq)
     return b"".join(pieces)
 
 
@@ -95,7 +94,7 @@ async def test_every_position_gets_exactly_the_events_after_it(make: Make) -> No
         piece = [frame(number, size=chance.randint(30, 300)) for number in range(seq + 1, seq + count + 1)]
         seq += count
         frames += piece
-        log.append(b"".join(piece), seq, AT)
+        log.append(b"".join(piece), seq)
         for after in {0, seq - count, seq - 1, chance.randint(0, seq), seq}:
             assert rest(log, after) == b"".join(frames[after:])
     log.end(FINISHED)
@@ -117,7 +116,7 @@ def test_frames_without_numbers_are_had_from_the_edge_of_every_piece(
 ) -> None:
     log = make().create(LogHeader("s", "", "m", name, framing))
     for number in range(1, 301):
-        log.append(b'{"content":"a"}\n' * 5, 5 * number, AT)
+        log.append(b'{"content":"a"}\n' * 5, 5 * number)
     assert rest(log) == b'{"content":"a"}\n' * 1500
     assert rest(log, 995) == b'{"content":"a"}\n' * 505
 
@@ -126,7 +125,7 @@ async def test_a_large_piece_is_kept_and_handed_out_as_the_object_it_is(make: Ma
     log = begin(make())
     fill(log, 1, 3)
     large = b"".join(frame(seq) for seq in range(4, 1004))
-    log.append(large, 1003, AT)
+    log.append(large, 1003)
     fill(log, 1004, 1006)
     for _ in range(2):  # for every follower
         pieces = log.read(0, ALL).pieces
@@ -153,7 +152,7 @@ async def test_a_stream_without_end_keeps_its_newest_events_and_tells_up_to_wher
     log = begin(store)
     frames = [frame(seq) for seq in range(1, 20_001)]
     for seq, piece in enumerate(frames, 1):
-        log.append(piece, seq, AT)
+        log.append(piece, seq)
         assert log.size <= 64 * KIB
     backlog = log.read(5, ALL)
     assert 0 < 20_000 - backlog.lost < 1200
@@ -170,7 +169,7 @@ async def test_a_stream_without_end_keeps_its_newest_events_and_tells_up_to_wher
 async def test_a_small_bound_holds_too_and_leaves_what_fits(make: Make, most: int) -> None:
     log = begin(make(max_stream_bytes=most))
     for seq in range(1, 3000):
-        log.append(frame(seq, size=100), seq, AT)
+        log.append(frame(seq, size=100), seq)
         assert log.size <= most
     backlog = log.read(0, ALL)
     assert sum(map(len, backlog.pieces)) > (most - LIMITS.log_stream_cost) // 3
@@ -181,7 +180,7 @@ async def test_a_piece_that_is_larger_than_a_stream_may_be_is_gone_and_that_is_t
     store = make(max_stream_bytes=64 * KIB)
     log = begin(store)
     fill(log, 1, 10)
-    log.append(frame(11, size=65 * KIB), 11, AT)
+    log.append(frame(11, size=65 * KIB), 11)
     assert log.read(0, ALL) == Backlog([], 11, 11, "")
     assert log.read(11, ALL).lost == 0
     said = fill(log, 12, 20)
@@ -214,7 +213,7 @@ async def test_where_none_has_ended_the_largest_lose_their_oldest_pieces(make: M
     last = 0
     for seq in range(1, 1500):
         for log in large:
-            log.append(frame(seq, log.header.stream_id, 1000), seq, AT)
+            log.append(frame(seq, log.header.stream_id, 1000), seq)
             assert store.size <= MIB
         last = seq
     for log in small:
@@ -243,7 +242,7 @@ def test_making_room_is_rare(make: Make, monkeypatch: pytest.MonkeyPatch) -> Non
     total = 0
     for seq in range(1, 1000):
         for log in logs:
-            log.append(frame(seq, log.header.stream_id, 100), seq, AT)
+            log.append(frame(seq, log.header.stream_id, 100), seq)
             total += 100 + LIMITS.log_piece_cost
     assert searches
     assert searches <= total // (MIB // 16)
@@ -359,7 +358,7 @@ def test_a_log_is_read_in_parts_that_are_little_larger_than_was_asked(make: Make
     log = begin(make())
     said = fill(log, 1, 1000)
     large = frame(1001, size=30_000)
-    log.append(large, 1001, AT)
+    log.append(large, 1001)
     position, parts = 3, []
     while position < log.last_seq:
         backlog = log.read(position, limit)
@@ -412,7 +411,7 @@ def test_watchers_are_given_the_object_that_the_log_was_given(make: Make) -> Non
     log = begin(make())
     watcher = Watcher(log)
     piece = frame(1)
-    log.append(piece, 1, AT)
+    log.append(piece, 1)
     assert watcher.calls == [(piece, 1)]
     assert watcher.calls[0][0] is piece  # type: ignore[index]  # a tuple
 
@@ -435,7 +434,7 @@ def test_a_log_whose_writer_is_gone_says_so_once_and_expires(make: Make, time: F
 
 def told(log: StreamLog, seq: int, text: str) -> None:
     data = encode_json({"type": "text.delta", "seq": seq, "text": text})
-    log.append(b"event: text.delta\nid: s.%d\ndata: %b\n\n" % (seq, data), seq, AT)
+    log.append(b"event: text.delta\nid: s.%d\ndata: %b\n\n" % (seq, data), seq)
 
 
 def test_the_text_of_what_was_dropped_is_kept(make: Make) -> None:

@@ -79,7 +79,7 @@ def write(world: World, first: int, last: int, *, stream_id: str = "s", each: in
     for begin in range(first, last + 1, each):
         end = min(begin + each - 1, last)
         piece = b"".join(frame(seq, stream_id) for seq in range(begin, end + 1))
-        world.copies[stream_id].records.append(Record(begin - 1, end, 0, piece))
+        world.copies[stream_id].records.append(Record(begin - 1, end, piece))
         said += piece
     announce(world)
     return said
@@ -203,7 +203,7 @@ async def test_the_followers_of_a_worker_that_is_gone_get_what_it_wrote_and_are_
     said = write(world, 1, 3)
     log = await process.found()
     follower = Watching(log)
-    world.copies["s"].records.append(Record(3, 4, 0, frame(4)))
+    world.copies["s"].records.append(Record(3, 4, frame(4)))
     world.leases.clear()
     await until(lambda: follower.has_ended)
     assert read(log) == said + frame(4)
