@@ -485,6 +485,13 @@ class Limits:
     mirror_wait: float = 0.1
     """Seconds for which a store may keep its answer back for something new: a follower that joins waits as long."""
 
+    mirror_streams: int = 64
+    """Streams of other workers whose news a store is asked for at a time: with `store_reply` it bounds the answer."""
+
+    mirror_reads: int = 64
+    """Reads of a copy before its followers are answered; what is left comes to them afterwards. Of a copy in a file
+    they are 64 MiB, and one has 4.5 MiB at most by default."""
+
     mirror_pause: float = 0.01
     """Seconds between two questions for what is new of other workers' streams."""
 
@@ -534,6 +541,10 @@ class Limits:
     store_entries: int = 16
     """Records of one stream that are asked of a server at a time: 4 MiB, as long as no single piece is larger."""
 
+    store_entries_least: int = 4
+    """The same of each of several streams at least: 64 MiB of `mirror_streams`, and a record of what has just been said
+    is a thousandth of that."""
+
     store_poll: float = 0.02
     """Seconds between two looks at a store's file for what other processes have written."""
 
@@ -549,6 +560,9 @@ class Limits:
 
     store_read: int = 1 * MIB
     """Bytes of one stream's copy that are read at a time."""
+
+    store_reply: int = 8 * MIB
+    """Bytes of several streams' copies that are read at a time, besides a record of each."""
 
     store_sweep: int = 256
     """Rows past their time that are removed at a time: a transaction of some ms."""

@@ -158,10 +158,10 @@ class Backend(ABC):
 
     @abstractmethod
     async def tail(self, positions: Mapping[str, int], wait: float) -> Mapping[str, News]:
-        """Returns the news of some copies, as soon as there are any.
+        """Returns the news of some copies, as soon as there are any; of much the beginning.
 
         Args:
-            positions: By stream id, the number of the last event that is known.
+            positions: By stream id, the number of the last event that is known; `limits.mirror_streams` at most.
             wait: Seconds after which nothing is returned; it may be less.
         """
 

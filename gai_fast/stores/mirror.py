@@ -9,6 +9,8 @@ Owns how far a mirror is, who fills it, and when its worker counts as gone.
 3. A record must begin where the mirror ends. Where one does not, the mirror is broken off: its followers resume, and
    get a new one, with an explicit gap.
 4. A copy whose worker has lost its lease is read to its end once more, and then broken off: `worker_lost`.
+5. Every read has a limit (`limits.mirror_streams`, `mirror_reads`), however much there is to be read: the rest is read
+   by the task.
 """
 
 from __future__ import annotations
@@ -129,13 +131,11 @@ class Mirrors:
     async def _catch_up(self, mirror: _Mirror, news: News) -> None:
         """Reads a copy to its present end, and joins it to those that the task fills."""
         self._add(mirror, news)
-        if news.has_more:
-            await self._read_on(mirror)
+        is_complete = not news.has_more or await self._read_on(mirror)
         if not mirror.log.is_over and mirror.worker == self._own:
             return  # it is to be removed: this process has forgotten its stream
-        if not mirror.log.is_over and not await self._is_leased(mirror.worker):
-            await self._read_on(mirror)  # what it wrote last
-            mirror.log.break_off(_worker_lost())
+        if is_complete and not mirror.log.is_over and not await self._is_leased(mirror.worker):
+            await self._part(mirror)
         if mirror.log.is_over:
             return
         mirror.watched_at = time.monotonic()
@@ -143,13 +143,20 @@ class Mirrors:
         if self._task is None:
             self._start()
 
-    async def _read_on(self, mirror: _Mirror) -> None:
-        """Reads a copy until it has no more for now."""
+    async def _read_on(self, mirror: _Mirror) -> bool:
+        """Reads a copy until it has no more for now; returns whether that is so."""
         stream_id = mirror.log.header.stream_id
-        news = News([], has_more=True)
-        while news.has_more and not mirror.log.is_over:
+        for _ in range(LIMITS.mirror_reads):
             news = (await self._backend.tail({stream_id: mirror.log.last_seq}, 0.0)).get(stream_id, _NO_NEWS)
             self._add(mirror, news)
+            if not news.has_more or mirror.log.is_over:
+                return True
+        return False
+
+    async def _part(self, mirror: _Mirror) -> None:
+        """Breaks off a mirror whose worker is gone, once it has what that worker wrote last."""
+        if await self._read_on(mirror):
+            mirror.log.break_off(_worker_lost())
 
     async def _is_leased(self, worker: str) -> bool:
         """Whether a worker had its lease a moment ago: followers of a killed one all ask at once."""
@@ -192,9 +199,7 @@ class Mirrors:
         looked_at = worked_at = time.monotonic()
         while self._mirrors:
             try:
-                positions = {stream_id: mirror.log.last_seq for stream_id, mirror in self._mirrors.items()}
-                for stream_id, news in (await self._backend.tail(positions, LIMITS.mirror_wait)).items():
-                    self._add(self._mirrors[stream_id], news)
+                await self._read_all()
                 if time.monotonic() - looked_at >= LIMITS.lease_renewal:
                     await self._look_at_workers()
                     looked_at = time.monotonic()
@@ -207,14 +212,22 @@ class Mirrors:
             self._drop_ended()
             await asyncio.sleep(max(LIMITS.mirror_pause, len(self._mirrors) * LIMITS.mirror_share))
 
+    async def _read_all(self) -> None:
+        """Reads the next part of each copy, some copies at a time."""
+        positions = [(stream_id, mirror.log.last_seq) for stream_id, mirror in self._mirrors.items()]
+        wait = LIMITS.mirror_wait if len(positions) <= LIMITS.mirror_streams else 0.0
+        for start in range(0, len(positions), LIMITS.mirror_streams):
+            some = dict(positions[start : start + LIMITS.mirror_streams])
+            for stream_id, news in (await self._backend.tail(some, wait)).items():
+                self._add(self._mirrors[stream_id], news)
+
     async def _look_at_workers(self) -> None:
         """Breaks off the mirrors whose worker is gone, or whose copy is."""
         leased = await self._backend.leased({mirror.worker for mirror in self._mirrors.values()})
         kept = await self._backend.kept([*self._mirrors])
         for stream_id, mirror in [*self._mirrors.items()]:
             if mirror.worker not in leased or stream_id not in kept:
-                await self._read_on(mirror)  # what it wrote last
-                mirror.log.break_off(_worker_lost())
+                await self._part(mirror)
 
     def _drop_ended(self) -> None:
         """Goes on without the mirrors that have ended, and without those that nobody watches."""

@@ -190,29 +190,30 @@ class RedisBackend(Backend):
         header, worker = read_header(fields[b"header"])
         gaps = [(int(name[4:]), text) for name, text in fields.items() if name.startswith(b"gap:")]
         lost, text = join_gaps(gaps)
-        return Copy(header, worker, lost, text, _news(entries))
+        return Copy(header, worker, lost, text, _news(entries, LIMITS.store_entries))
 
     async def tail(self, positions: Mapping[str, int], wait: float) -> Mapping[str, News]:
         """Returns what is new of some copies; the server tells at once, a cluster's nodes are asked again and again."""
+        count = max(LIMITS.store_entries_least, LIMITS.store_entries // len(positions))
         if self._is_cluster:
-            await asyncio.sleep(LIMITS.store_poll)
+            await asyncio.sleep(min(wait, LIMITS.store_poll))
             read: list[_Command] = [
-                ("XREAD", "COUNT", LIMITS.store_entries, "STREAMS", _log(stream_id), f"{after}-0")
+                ("XREAD", "COUNT", count, "STREAMS", _log(stream_id), f"{after}-0")
                 for stream_id, after in positions.items()
             ]
             replies = await self._pipeline(self._others, read)
         else:
             keys = [*map(_log, positions)]
             after = [f"{last_seq}-0" for last_seq in positions.values()]
-            block = max(1, int(wait * 1000))
-            command = ("XREAD", "COUNT", LIMITS.store_entries, "BLOCK", block, "STREAMS", *keys, *after)
+            block = ("BLOCK", max(1, int(wait * 1000))) if wait else ()
+            command = ("XREAD", "COUNT", count, *block, "STREAMS", *keys, *after)
             replies = [await self._call(lambda: self._others.execute_command(*command))]
         news: dict[str, News] = {}
         for reply in replies:
             if isinstance(reply, Exception):
                 raise self._error(reply)
             for key, entries in reply or ():
-                news[key[5 : -len("}:log")].decode()] = _news(entries)
+                news[key[5 : -len("}:log")].decode()] = _news(entries, count)
         return news
 
     async def leased(self, workers: Collection[str]) -> Collection[str]:
@@ -506,7 +507,7 @@ def _commands(change: Change) -> list[_Command]:
     return commands
 
 
-def _news(entries: Sequence[_Entry]) -> News:
+def _news(entries: Sequence[_Entry], asked: int) -> News:
     records: list[Record] = []
     for number, fields in entries:
         try:
@@ -517,4 +518,4 @@ def _news(entries: Sequence[_Entry]) -> News:
                 records.append(Record(int(fields[b"after"]), last_seq, fields[b"piece"]))
         except (StoreError, KeyError, ValueError):
             return News(records, None, is_damaged=True)
-    return News(records, has_more=len(entries) == LIMITS.store_entries)
+    return News(records, has_more=len(entries) == asked)

@@ -96,8 +96,9 @@ class SQLiteBackend(Backend):
         self._reader = _Thread(path, "read")
         self._keys: dict[str, int] = {}  # of streams that are written; used by the writing thread alone
         self._synchronized = 0.0
-        # The version of the data and the positions for which there was nothing new; used by the reading thread alone.
-        self._seen: tuple[int, dict[str, int]] | None = None
+        # The version of the data, and the positions for which it has nothing new; used by the reading thread alone.
+        self._version = -1
+        self._without_news: dict[str, int] = {}
         self._without_cancels = -1  # the version of the data that had none for this worker; likewise
 
     async def open(self) -> None:
@@ -294,17 +295,23 @@ class SQLiteBackend(Backend):
             key, header, ending = row
             gaps = connection.execute("SELECT lost, text FROM gaps WHERE stream = ?", (key,)).fetchall()
             lost, text = join_gaps((lost, _open_sealed(text, stream_id, "gap", lost)) for lost, text in gaps)
-            news = _news(connection, key, stream_id, ending, 0)
+            news = _news(connection, key, stream_id, ending, 0, LIMITS.store_read)
         return Copy(*read_header(_open_sealed(header, stream_id)), lost, text, news)
 
     def _tail(self, connection: sqlite3.Connection, positions: Mapping[str, int]) -> dict[str, News]:
-        seen = (_pragma(connection, "data_version"), dict(positions))
-        if seen == self._seen:
+        version = _pragma(connection, "data_version")
+        if version != self._version:
+            self._version, self._without_news = version, {}
+        asked = {
+            stream_id: after for stream_id, after in positions.items() if self._without_news.get(stream_id) != after
+        }
+        if not asked:
             return {}
+        limit = min(LIMITS.store_read, LIMITS.store_reply // len(asked))
         with _transaction(connection, "DEFERRED"):
-            found = {stream_id: _news_of(connection, stream_id, after) for stream_id, after in positions.items()}
+            found = {stream_id: _news_of(connection, stream_id, after, limit) for stream_id, after in asked.items()}
         news = {stream_id: each for stream_id, each in found.items() if each != _NOTHING}
-        self._seen = None if news else seen
+        self._without_news.update({each: after for each, after in asked.items() if each not in news})
         return news
 
     def _has_cancels(self, connection: sqlite3.Connection, worker: str) -> bool:
@@ -432,13 +439,15 @@ def _write_gap(connection: sqlite3.Connection, key: int, stream_id: str, gap: Ga
     connection.execute("DELETE FROM records WHERE stream = ? AND last_seq <= ?", (key, gap.lost))
 
 
-def _news_of(connection: sqlite3.Connection, stream_id: str, after: int) -> News:
+def _news_of(connection: sqlite3.Connection, stream_id: str, after: int, limit: int) -> News:
     row = connection.execute("SELECT key, ending FROM streams WHERE id = ?", (stream_id,)).fetchone()
-    return _NOTHING if row is None else _news(connection, row[0], stream_id, row[1], after)
+    return _NOTHING if row is None else _news(connection, row[0], stream_id, row[1], after, limit)
 
 
-def _news(connection: sqlite3.Connection, key: int, stream_id: str, ending: bytes | None, after: int) -> News:
-    """Returns what a stream has after an event; of much, the beginning."""
+def _news(
+    connection: sqlite3.Connection, key: int, stream_id: str, ending: bytes | None, after: int, limit: int
+) -> News:
+    """Returns what a stream has after an event: so many bytes of it, and at least a record."""
     found = connection.execute(
         "SELECT after_seq, last_seq, piece FROM records WHERE stream = ? AND last_seq > ? ORDER BY last_seq",
         (key, after),
@@ -447,7 +456,7 @@ def _news(connection: sqlite3.Connection, key: int, stream_id: str, ending: byte
     size = 0
     try:
         for begin, last_seq, sealed in found:
-            if size >= LIMITS.store_read:
+            if size >= limit:
                 return News(records, has_more=True)
             records.append(Record(begin, last_seq, _open_sealed(sealed, stream_id, begin, last_seq)))
             size += len(sealed)

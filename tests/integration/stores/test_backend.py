@@ -129,6 +129,22 @@ async def test_a_long_copy_is_read_in_parts_and_none_is_missing(backend: Backend
     assert await all_news(backend) == News(large, FINISHED)
 
 
+async def test_a_read_of_many_long_copies_is_bounded_and_each_goes_on(backend: Backend) -> None:
+    names = [f"s{number}" for number in range(LIMITS.mirror_streams)]
+    large = records(1, 8, size=50_000)
+    await write(backend, *(begin(name, *large) for name in names))
+    positions = dict.fromkeys(names, 0)
+    while True:
+        news = await backend.tail(positions, 0.0)
+        if not news:
+            break
+        assert news.keys() == {name for name, last_seq in positions.items() if last_seq < 8}, "none is left out"
+        size = sum(len(record.piece) for each in news.values() for record in each.records)
+        assert size <= len(names) * len(large[0].piece) * 4, "half of what there is, at most"
+        positions.update({name: each.records[-1].last_seq for name, each in news.items()})
+    assert set(positions.values()) == {8}
+
+
 async def test_what_was_dropped_is_gone_and_its_text_is_known(backend: Backend) -> None:
     await write(backend, begin())
     await add(backend, *records(1, 10))

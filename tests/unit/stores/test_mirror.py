@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -191,6 +191,58 @@ async def test_a_log_that_nobody_watches_is_dropped_and_had_again(
     await until(lambda: process.memory.find("s") is None)
     said = b"".join(frame(seq) for seq in range(1, 4)) + write(world, 4, 9)
     assert read(await process.found()) == said
+
+
+async def test_of_many_streams_some_are_asked_for_at_a_time(
+    process: Process, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shorten(monkeypatch, mirror_streams=3)
+    asked: list[int] = []
+    tail = FakeBackend.tail
+
+    async def counted(self: FakeBackend, positions: Mapping[str, int], wait: float) -> Mapping[str, News]:
+        asked.append(len(positions))
+        return await tail(self, positions, wait)
+
+    monkeypatch.setattr(FakeBackend, "tail", counted)
+    names = [f"s{number}" for number in range(10)]
+    for name in names:
+        store(world, name)
+        write(world, 1, 2, stream_id=name)
+    followers = [Watching(await process.found(name)) for name in names]
+    for name in names:
+        write(world, 3, 20, stream_id=name)
+        world.copies[name].ending = FINISHED
+    for follower in followers:
+        await until(lambda follower=follower: follower.has_ended)
+        assert follower.heard == [*range(3, 21)]
+    assert max(asked) == 3
+
+
+async def test_a_copy_that_cannot_be_read_at_once_is_followed_to_its_end(
+    process: Process, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shorten(monkeypatch, mirror_reads=2)
+    stored = store(world)
+    said = write(world, 1, 60)
+    log = await process.found()
+    assert 0 < log.last_seq < 60, "those who ask are not kept waiting"
+    stored.ending = FINISHED
+    await until(lambda: log.is_over)
+    assert (read(log), log.ending) == (said, FINISHED)
+
+
+async def test_a_long_copy_of_a_worker_that_is_gone_is_read_to_its_end(
+    process: Process, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shorten(monkeypatch, mirror_reads=2)
+    store(world, worker="dead")
+    said = write(world, 1, 60)
+    log = await process.found()
+    await until(lambda: log.is_over)
+    assert read(log) == said
+    assert log.broken is not None
+    assert log.broken.reason == "worker_lost"
 
 
 # ---- what goes wrong -------------------------------------------------------------------------------------------------
