@@ -18,6 +18,7 @@ import contextlib
 import errno
 import logging
 import os
+import select
 import socket
 import stat
 from collections.abc import Callable, Sequence
@@ -307,9 +308,10 @@ async def adopt(accepted: socket.socket, protocols: Callable[[], asyncio.Protoco
     accepted.setblocking(False)
     is_made = False
     try:
-        with contextlib.suppress(OSError):
-            await asyncio.get_running_loop().connect_accepted_socket(protocols, accepted)
-            is_made = True
+        await asyncio.get_running_loop().connect_accepted_socket(protocols, accepted)
+        is_made = True
+    except OSError:
+        pass
     finally:
         if not is_made:
             accepted.close()
@@ -365,7 +367,9 @@ class SocketListener:
     def _watch(self) -> None:
         self._pause = None
         for each in self._sockets:
-            self._loop.add_reader(each.fileno(), self._accept_some, each)
+            more = select.poll()
+            more.register(each, select.POLLIN)
+            self._loop.add_reader(each.fileno(), self._accept_some, each, more)
 
     def _unwatch(self) -> None:
         if self._pause is not None:
@@ -378,16 +382,17 @@ class SocketListener:
         self._unwatch()
         self._pause = self._loop.call_later(LIMITS.accept_pause, self._watch)
 
-    def _accept_some(self, listening: socket.socket) -> None:
+    def _accept_some(self, listening: socket.socket, more: select.poll) -> None:
         """Connections wait."""
-        for _ in range(LIMITS.accepted):
-            if self._protocols.room <= len(self._coming):
-                if self._coming:
-                    self._unwatch()
-                    self._is_counting = True
-                else:
-                    self._wait()
-                return
+        room = self._protocols.room - len(self._coming)
+        if room <= 0:
+            if self._coming:
+                self._unwatch()
+                self._is_counting = True
+            else:
+                self._wait()
+            return
+        for _ in range(min(room, LIMITS.accepted)):
             try:
                 accepted = listening.accept()[0]
             except OSError as problem:
@@ -397,6 +402,8 @@ class SocketListener:
             coming = self._loop.create_task(adopt(accepted, self._protocols))
             self._coming.add(coming)
             coming.add_done_callback(self._came)
+            if not more.poll(0):
+                return  # to ask is cheaper than `accept` and the exception that says so
 
     def _came(self, coming: asyncio.Task[None]) -> None:
         self._coming.discard(coming)
