@@ -4,7 +4,7 @@ are accepted.
 1. A server that drains leaves its sockets open and looks at them now and then. So a successor on the same socket gets
    what comes, and without one no client is refused while the server still answers others.
 2. Closing the last descriptor of a listening socket resets what waits in it. So a server closes it only right after it
-   has found it empty.
+   has found it empty. A client that the process has no descriptor for waits, too.
 3. Connections are accepted here and not by the loop. Where the process has no descriptor left, uvloop closes all that
    wait, without a word; where the kernel has no memory, it stops listening for ever. asyncio (before 3.14) logs a line
    for each place in the backlog, and each line makes as many more. Here accepting pauses for `limits.accept_pause`. It
@@ -21,6 +21,7 @@ import os
 import select
 import socket
 import stat
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -319,11 +320,65 @@ async def adopt(accepted: socket.socket, protocols: Callable[[], asyncio.Protoco
 
 _LOST: Final = frozenset(
     (
-        *(errno.EAGAIN, errno.EINTR, errno.ECONNABORTED, errno.EPERM, errno.EPROTO, errno.ENOPROTOOPT, errno.ENETDOWN),
+        *(errno.EINTR, errno.ECONNABORTED, errno.EPERM, errno.EPROTO, errno.ENOPROTOOPT, errno.ENETDOWN),
         *(errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.EOPNOTSUPP, errno.ENETUNREACH, errno.ETIMEDOUT),
     )
 )
-"""What `accept` says of a connection that is not there (any more): accept(2). All else is a lack of the process."""
+"""What `accept` says of a connection that is not there any more: accept(2). All else is a lack of the process."""
+
+
+def begin(sockets: Sequence[socket.socket]) -> None:
+    """Lets the kernel take connections.
+
+    Raises:
+        CannotListen: A socket cannot listen: another process was faster at its address.
+    """
+    for each in sockets:
+        try:
+            each.listen(LIMITS.backlog)
+        except OSError as problem:
+            raise CannotListen(*problem.args) from None
+
+
+def accept(listening: socket.socket) -> socket.socket | None:
+    """Accepts a connection.
+
+    Args:
+        listening: A socket that does not block.
+
+    Returns:
+        The connection; `None`: none waits.
+
+    Raises:
+        OSError: The process has no room for another one now, such as no descriptor: connections may wait.
+    """
+    for _ in range(LIMITS.accepted):
+        try:
+            return listening.accept()[0]
+        except BlockingIOError:
+            return None
+        except OSError as problem:
+            if problem.errno not in _LOST:
+                raise
+    return None
+
+
+class LackLog:
+    """Logs that no connection can be accepted, at most once in `limits.warning_interval`: each try would fail."""
+
+    def __init__(self) -> None:
+        self._silent_until = 0.0
+
+    def note(self, problem: OSError) -> None:
+        """Logs it.
+
+        Args:
+            problem: Says what the process lacks.
+        """
+        now = time.monotonic()
+        if now >= self._silent_until:
+            self._silent_until = now + LIMITS.warning_interval
+            _log.warning("no connection can be accepted for now: %s", problem.strerror)
 
 
 class SocketListener:
@@ -340,7 +395,7 @@ class SocketListener:
         self._loop: asyncio.AbstractEventLoop
         self._is_open = False  # connections are accepted as they come
         self._pause: asyncio.TimerHandle | None = None
-        self._silent_until = 0.0  # when a lack is logged again
+        self._lacks = LackLog()
         self._coming: set[asyncio.Task[None]] = set()  # connections that are accepted and have no protocol yet
         self._is_counting = False  # nothing is accepted until they have one, and are counted
         self._path = path
@@ -350,11 +405,7 @@ class SocketListener:
         """Begins to accept; as `Listener.start`."""
         self._protocols = protocols
         self._loop = asyncio.get_running_loop()
-        for each in self._sockets:
-            try:
-                each.listen(LIMITS.backlog)
-            except OSError as problem:
-                raise CannotListen(*problem.args) from None
+        begin(self._sockets)
         self._is_open = True
         self._watch()
 
@@ -394,10 +445,12 @@ class SocketListener:
             return
         for _ in range(min(room, LIMITS.accepted)):
             try:
-                accepted = listening.accept()[0]
+                accepted = accept(listening)
             except OSError as problem:
-                if problem.errno not in _LOST:
-                    self._lack(problem)
+                self._lacks.note(problem)
+                self._wait()
+                return
+            if accepted is None:
                 return
             coming = self._loop.create_task(adopt(accepted, self._protocols))
             self._coming.add(coming)
@@ -412,35 +465,40 @@ class SocketListener:
             if self._is_open:
                 self._watch()
 
-    def _lack(self, problem: OSError) -> None:
-        """The process cannot have another connection now."""
-        self._wait()
-        now = self._loop.time()
-        if now >= self._silent_until:
-            self._silent_until = now + LIMITS.warning_interval
-            _log.warning("no connection can be accepted for now: %s", problem.strerror)
-
     async def accept_waiting(self) -> None:
         """Accepts what waits; as `Listener.accept_waiting`."""
         if self._coming:  # no server counts these yet
             await asyncio.wait(tuple(self._coming))
-        while (accepted := self._accept()) is not None:
-            await adopt(accepted, self._protocols)
+        try:
+            for _ in range(LIMITS.backlog):  # what comes meanwhile must not hold up the end
+                if self._protocols.room <= 0 or not await self._accept_one():
+                    return
+        except OSError as problem:
+            self._lacks.note(problem)
 
     async def close_if_empty(self) -> bool:
         """Closes where nothing waits; as `Listener.close_if_empty`."""
-        accepted = self._accept()
-        if accepted is None:
-            self.close()
-            return True
-        await adopt(accepted, self._protocols)
-        return False
+        try:
+            if await self._accept_one():
+                return False
+        except OSError as problem:
+            self._lacks.note(problem)
+            return False
+        self.close()
+        return True
 
-    def _accept(self) -> socket.socket | None:
+    async def _accept_one(self) -> bool:
+        """Accepts the first connection that waits; returns whether there was one.
+
+        Raises:
+            OSError: As `accept`.
+        """
         for each in self._sockets:
-            with contextlib.suppress(OSError):  # none waits, or there is no room for it now
-                return each.accept()[0]
-        return None
+            accepted = accept(each)
+            if accepted is not None:
+                await adopt(accepted, self._protocols)
+                return True
+        return False
 
     def close(self) -> None:
         """Closes everything; as `Listener.close`."""

@@ -8,6 +8,7 @@ import os
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -27,6 +28,7 @@ from gai_fast.server.listening import (
     set_options,
 )
 from gai_fast.settings import ServerSettings
+from tests.waiting import until
 
 WRITE = 40.0
 SOON = 5.0
@@ -258,14 +260,24 @@ async def greeting(sock: socket.socket) -> bytes:
 
 
 class Open:
-    """Lets in as many as there is room for."""
+    """Lets in as many as there is room for.
+
+    Attributes:
+        refused: How often there was no room.
+    """
 
     def __init__(self, protocols: Callable[[], asyncio.Protocol], room: int = 100) -> None:
         self.protocols = protocols
-        self.room = room
+        self.places = room
+        self.refused = 0
+
+    @property
+    def room(self) -> int:
+        self.refused += not self.places
+        return self.places
 
     def __call__(self) -> asyncio.Protocol:
-        self.room -= 1
+        self.places -= 1
         return self.protocols()
 
 
@@ -311,8 +323,8 @@ def test_without_a_descriptor_nothing_is_accepted_for_a_while_and_then_all_that_
     assert told == [f"no connection can be accepted for now: {os.strerror(errno.EMFILE)}"], "once a minute"
 
 
-@pytest.mark.parametrize("problem", [errno.ECONNABORTED, errno.EPROTO])
-async def test_a_client_that_left_before_it_was_accepted_keeps_nobody_waiting(
+@pytest.mark.parametrize("problem", [errno.ECONNABORTED, errno.EPROTO, errno.EAGAIN])
+async def test_a_client_that_left_or_went_elsewhere_before_it_was_accepted_keeps_nobody_waiting(
     problem: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     paused: list[float] = []
@@ -333,10 +345,10 @@ def test_without_room_nothing_is_accepted_until_there_is_some(loop: Any) -> None
         listener, entrance = SocketListener([sock]), Open(Greeting, room=2)
         await listener.start(entrance)
         clients = [asyncio.create_task(greeting(sock)) for _ in range(5)]
-        done, waiting = await asyncio.wait(clients, timeout=LIMITS.accept_pause / 2)
-        assert (len(done), entrance.room) == (2, 0)
-        entrance.room = 3
-        assert await asyncio.gather(*waiting) == [b"hello"] * 3
+        await until(lambda: sum(each.done() for each in clients) >= 2 and entrance.refused >= 2)
+        assert [each.done() for each in clients].count(True) == 2
+        entrance.places = 3
+        assert await asyncio.gather(*clients) == [b"hello"] * 5
         listener.close()
 
     with asyncio.Runner(loop_factory=loop) as runner:
@@ -347,10 +359,10 @@ def test_without_room_nothing_is_accepted_until_there_is_some(loop: Any) -> None
 def test_a_listener_that_waits_for_room_can_be_closed(loop: Any) -> None:
     async def scenario() -> None:
         (sock,) = listen(ServerSettings(port=0), WRITE)
-        listener = SocketListener([sock])
-        await listener.start(Open(Greeting, room=0))
+        listener, entrance = SocketListener([sock]), Open(Greeting, room=0)
+        await listener.start(entrance)
         client = asyncio.create_task(greeting(sock))
-        await asyncio.sleep(0.02)
+        await until(lambda: entrance.refused)
         listener.close()
         await asyncio.sleep(LIMITS.accept_pause * 1.2)
         with pytest.raises(ConnectionError):
@@ -358,6 +370,85 @@ def test_a_listener_that_waits_for_room_can_be_closed(loop: Any) -> None:
 
     with asyncio.Runner(loop_factory=loop) as runner:
         runner.run(scenario())
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_a_connection_that_comes_alone_is_accepted_with_one_call(loop: Any) -> None:
+    """The call that finds nothing costs an exception."""
+
+    async def scenario() -> None:
+        sock = reluctant()
+        listener = SocketListener([sock])
+        await listener.start(Open(Greeting))
+        for _ in range(3):
+            assert await greeting(sock) == b"hello"
+        assert sock.asked == 3
+        listener.close()
+
+    with asyncio.Runner(loop_factory=loop) as runner:
+        runner.run(scenario())
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_listeners_that_share_a_socket_take_nothing_from_each_other(loop: Any) -> None:
+    """Each is woken for every connection, and what one has found may be the other's when it accepts."""
+
+    async def scenario() -> None:
+        (sock,) = listen(ServerSettings(port=0), WRITE)
+        listeners = [SocketListener([sock.dup()]) for _ in "ab"]
+        for each in listeners:
+            await each.start(Open(Greeting))
+        assert await asyncio.gather(*(greeting(sock) for _ in range(30))) == [b"hello"] * 30
+        for each in listeners:
+            each.close()
+        sock.close()
+
+    with asyncio.Runner(loop_factory=loop) as runner:
+        runner.run(scenario())
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_a_socket_whose_clients_cannot_be_accepted_is_not_empty(loop: Any, caplog: pytest.LogCaptureFixture) -> None:
+    """Closing it would reset them."""
+
+    async def scenario() -> None:
+        sock = reluctant()
+        listener = SocketListener([sock])
+        await listener.start(Open(Greeting))
+        listener.begin_drain()
+        with socket.create_connection(sock.getsockname()) as client:
+            sock.problems = [errno.EMFILE] * 2
+            await listener.accept_waiting()
+            assert not await listener.close_if_empty()
+            sock.problems = [errno.ECONNABORTED]
+            assert not await listener.close_if_empty(), "one behind a client that has left waits, too"
+            client.setblocking(False)
+            async with asyncio.timeout(SOON):
+                assert await asyncio.get_running_loop().sock_recv(client, 100) == b"hello"
+        assert await listener.close_if_empty()
+
+    with asyncio.Runner(loop_factory=loop) as runner:
+        runner.run(scenario())
+    told = [record.getMessage() for record in caplog.records]
+    assert told == [f"no connection can be accepted for now: {os.strerror(errno.EMFILE)}"]
+
+
+@pytest.mark.parametrize(("backlog", "room", "accepted"), [(3, 100, 3), (100, 2, 2)])
+async def test_a_look_of_a_drain_accepts_no_more_than_could_wait_and_have_room(
+    backlog: int, room: int, accepted: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Clients that come faster than they are accepted would hold up the end of the server for ever."""
+    monkeypatch.setattr(listening, "LIMITS", replace(LIMITS, backlog=backlog))
+    (sock,) = listen(ServerSettings(port=0), WRITE)
+    listener, entrance = SocketListener([sock]), Open(Greeting, room)
+    await listener.start(entrance)
+    listener.begin_drain()
+    with ExitStack() as stack:
+        for _ in range(4):
+            stack.enter_context(socket.create_connection(sock.getsockname(), SOON))
+        await listener.accept_waiting()
+        assert room - entrance.places == accepted
+    listener.close()
 
 
 @pytest.mark.parametrize("loop", LOOPS)
@@ -407,9 +498,6 @@ def test_a_connection_that_is_accepted_as_a_drain_begins_is_waited_for(loop: Any
         def room(self) -> int:
             accepts.set()
             return 1
-
-        @room.setter
-        def room(self, room: int) -> None: ...
 
     async def scenario() -> None:
         (sock,) = listen(ServerSettings(port=0), WRITE)
