@@ -217,6 +217,10 @@ class Limits:
     accept_pause: float = 0.25
     """Seconds for which nothing is accepted where there is no room, or no descriptor: a client hardly notices."""
 
+    channel_pause: float = 0.005
+    """Seconds for which nothing is accepted where no worker has room for another connection: a channel holds some 270,
+    and a worker takes as many in ten milliseconds."""
+
     refused_connections: int = 64
     """Connections that are refused at a time; more wait in the kernel: each takes a descriptor, for two seconds."""
 
@@ -387,8 +391,8 @@ class Limits:
     """Bytes of a message between a worker and its supervisor: the counts of 1,000 models are 2 MiB."""
 
     link_unsent: int = 64 * MIB
-    """Bytes that wait until a worker reads its messages, beyond which it counts as hung: one that works reads at once,
-    and a configuration is far smaller."""
+    """Bytes that wait until a worker, or the supervisor, reads its messages, beyond which it counts as hung: one that
+    works reads at once, and a configuration is far smaller."""
 
     worker_early: float = 1.0
     """Seconds within which a worker that dies counts as one that could not start."""

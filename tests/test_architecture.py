@@ -53,6 +53,7 @@ CATCHES_ALL = {
     "server.application",
     "server.routes",
     "server.durable",
+    "server.supervisor",
     "net.callbacks",
     "relay",
     "net.session",
@@ -69,8 +70,8 @@ CATCHES_ALL = {
 user module's while it is imported, and a stream's: a part's in the relay, the driving code's in the session, an
 adapter's that builds a request in the engine, that of a connect, a write or a read in the exchange, one follower's in
 that follower, that of the search for a log in the handlers of durable streams, that of writing copies in the journal
-(those copies are given up), that of the lease and the sweep in the store, and that of cancelling for other processes
-(these go on)."""
+(those copies are given up), that of the lease and the sweep in the store, that of cancelling for other processes
+(these go on), and one worker's in the supervisor (the others go on)."""
 
 KINDS = ("providers", "formats", "processors")
 

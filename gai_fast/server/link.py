@@ -25,7 +25,11 @@ _LAST: Final = b"l"
 
 
 class LinkError(Exception):
-    """The other side breaks the form of the messages, or is gone."""
+    """The other side breaks the form of the messages."""
+
+
+class LinkGone(Exception):
+    """The other side is gone."""
 
 
 def pack(kind: str, *items: Any) -> bytes:
@@ -124,7 +128,8 @@ class Link:
             Each message.
 
         Raises:
-            LinkError: The worker is gone, or sends no messages.
+            LinkGone: The worker is gone.
+            LinkError: It sends no messages.
         """
         while True:
             try:
@@ -134,7 +139,7 @@ class Link:
             except OSError:
                 data = b""
             if not data:
-                raise LinkError("it is gone")
+                raise LinkGone
             yield from self._messages.feed(data)
 
     def close(self) -> None:

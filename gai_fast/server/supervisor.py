@@ -4,13 +4,15 @@ A process without a loop and without threads, so that it may fork at any time. I
 
 1. It accepts, and hands each connection to the next worker in turn. Workers that share a listening socket get unequal
    parts: of two, one got 99 of 100 clients that came one after the other, and 65 of 100 where twenty came at a time.
-   Handing over costs 25 us of CPU for each connection.
+   Handing over costs 25 us of CPU for each connection. Nothing is accepted while no worker has room in its channel: it
+   waits in the kernel, and no client is closed for that.
 2. A worker that dies is replaced at once, or later the more often it happens. What it had been handed and had not taken
    goes to another. Where workers cannot start, the server ends: at its start at once, later after
-   `limits.worker_starts` attempts in a row.
+   `limits.worker_starts` attempts in a row. Where the system has no room for another process now, the others go on, and
+   it is tried again.
 3. SIGTERM and SIGINT drain: the workers answer what comes until all have answered everybody (`drain.py`). A second
    signal ends them at once. A worker that does not end in time is killed, and so is one that no longer reads its
-   messages, at any time.
+   messages or sends what cannot be handled, at any time.
 4. SIGHUP loads the configuration anew, and the workers get it.
 5. The workers notice by their links that the supervisor is gone, and drain.
 """
@@ -18,24 +20,28 @@ A process without a loop and without threads, so that it may fork at any time. I
 from __future__ import annotations
 
 import enum
-import errno
 import logging
+import math
 import os
 import selectors
 import signal
 import socket
+import sys
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from typing import Any, Final, NamedTuple
 
 from gai_fast.limits import LIMITS
-from gai_fast.server.link import Link, LinkError, receive_connections, send_connection, send_last
+from gai_fast.server.link import Link, LinkGone, receive_connections, send_connection, send_last
+from gai_fast.server.listening import LackLog, accept, begin
 
 _log: Final = logging.getLogger("gai_fast.server")
 
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
-_NO_ROOM: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+_DOUBLINGS: Final = math.ceil(math.log2(LIMITS.worker_wait_most / LIMITS.worker_wait))
+"""How often the wait for a worker is doubled at most: it is the longest then."""
 _START_FAILED: Final = 3
 """The exit code of a server that cannot start, where its worker names none."""
 
@@ -78,25 +84,40 @@ class _Worker:
     """One worker, seen from the supervisor.
 
     Attributes:
+        pid: Its process.
         far: The worker's end of the channel. What it has not taken when it dies is read here.
         is_ready: It takes connections.
         is_leaving: It drains by itself; others are preferred.
-        is_idle: It has answered everybody, and waits for the last connection.
+        handed: The connections that it has been handed.
+        idle_after: So many of them it had taken when it had answered everybody; -1: it has not yet.
         has_last: It has been told that no connection follows.
+        kill_at: When it is killed; `None`: it may go on.
         failure: Why it could not start: an exit code and a text.
         counts: Its counts, as far as they are known.
     """
 
-    def __init__(self, number: int, pid: int, link: Link, channel: socket.socket, far: socket.socket) -> None:
+    def __init__(self, number: int, link: Link, channel: socket.socket, far: socket.socket) -> None:
         self.number = number
-        self.pid = pid
+        self.pid = 0
         self.link = link
         self.channel = channel
         self.far = far
         self.began = time.monotonic()
-        self.is_ready = self.is_leaving = self.is_idle = self.has_last = False
+        self.is_ready = self.is_leaving = self.has_last = False
+        self.handed = 0
+        self.idle_after = -1
+        self.kill_at: float | None = None
         self.failure: tuple[int, str] | None = None
         self.counts: Any = None
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether it has answered everybody that it has been handed."""
+        return self.idle_after == self.handed
+
+    def end_by(self, when: float) -> None:
+        """It is killed then, or sooner if that was said before."""
+        self.kill_at = when if self.kill_at is None else min(when, self.kill_at)
 
     def close(self) -> None:
         """Closes its channels."""
@@ -161,7 +182,8 @@ class Supervisor:
         self._signals: list[int] = []
         self._respawns: list[float] = []  # when workers are due
         self._accept_at: float | None = None  # the next look at sockets that are not watched
-        self._kill_at: float | None = None
+        self._held: deque[socket.socket] = deque()  # accepted, and handed to nobody yet
+        self._lacks = LackLog()
         self._failure: WorkerError | None = None
         self._sums: list[_Sum] = []
         self._summed = 0
@@ -171,6 +193,7 @@ class Supervisor:
         """Runs until the server has ended.
 
         Raises:
+            CannotListen: A socket cannot listen.
             WorkerError: Workers cannot start.
         """
         wake, waker = socket.socketpair()
@@ -183,10 +206,10 @@ class Supervisor:
             for number in heard:
                 signal.signal(number, lambda number, _: self._signals.append(number))
             self._selector.register(wake, selectors.EVENT_READ, lambda: _empty(wake))
-            for listening in self._sockets:
-                listening.listen(LIMITS.backlog)
+            begin(self._sockets)
             for _ in range(self._count):
-                self._spawn()
+                if self._failure is None:
+                    self._spawn()
             while self._workers or self._respawns:
                 self._turn()
         finally:
@@ -194,6 +217,8 @@ class Supervisor:
                 os.kill(worker.pid, signal.SIGKILL)
                 os.waitpid(worker.pid, 0)
                 worker.close()
+            for connection in self._held:
+                connection.close()
             signal.set_wakeup_fd(former_waker)
             for number in heard:
                 signal.signal(number, former[number] or signal.SIG_DFL)
@@ -222,34 +247,56 @@ class Supervisor:
                 self._accept_at = now + LIMITS.drain_look
             elif self._accept_at is None:
                 self._watch_sockets()
-        if self._kill_at is not None and now >= self._kill_at:
-            self._kill_at = None
-            for worker in self._workers.values():
-                _log.warning("worker %d does not end: it is killed", worker.number)
-                os.kill(worker.pid, signal.SIGKILL)
+        for worker in self._workers.values():
+            if worker.kill_at is not None and now >= worker.kill_at:
+                worker.kill_at = None
+                self._kill(worker, "does not end")
         self._release_idle()
         self._answer_sums(now)
 
     def _seconds_left(self) -> float | None:
-        due = [each for each in (self._kill_at, self._accept_at, *self._respawns[:1]) if each is not None]
+        kills = (each.kill_at for each in self._workers.values())
+        due = [each for each in (self._accept_at, *self._respawns[:1], *kills) if each is not None]
         due += [each.until for each in self._sums]
         return max(0.0, min(due) - time.monotonic()) if due else None
 
     # -- workers --
 
     def _spawn(self) -> None:
-        """Forks a worker."""
-        self._made += 1
-        link, its_link = socket.socketpair()
-        channel, its_channel = socket.socketpair()
-        for each in (link, channel, its_channel):
-            each.setblocking(False)
-        pid = os.fork()
-        if not pid:
-            self._become_worker(WorkerEnds(self._made, its_link, its_channel), link, channel)
-        its_link.close()
-        worker = self._workers[pid] = _Worker(self._made, pid, Link(link), channel, its_channel)
-        self._selector.register(worker.link, selectors.EVENT_READ, lambda: self._receive(worker))
+        """Makes a worker; where the system has no room for one, at the server's start not at all, else later."""
+        try:
+            self._fork()
+        except OSError as problem:
+            why = f"no other worker can be started: {problem.strerror}"
+            if self._state is _State.STARTING:
+                self._fail(_START_FAILED, why)
+            else:
+                _log.error("%s: it is tried again", why)
+                self._spawn_later()
+
+    def _fork(self) -> None:
+        """Forks a worker.
+
+        Raises:
+            OSError: The system has no room for it.
+        """
+        number = self._made + 1
+        with ExitStack() as opened:
+            near, far, channel, its_channel = (
+                opened.enter_context(each) for _ in ("messages", "connections") for each in socket.socketpair()
+            )
+            for each in (near, channel, its_channel):
+                each.setblocking(False)
+            worker = _Worker(number, Link(near), channel, its_channel)
+            self._selector.register(worker.link, selectors.EVENT_READ, lambda: self._receive(worker))
+            opened.callback(self._selector.unregister, worker.link)
+            worker.pid = os.fork()
+            if not worker.pid:
+                self._become_worker(WorkerEnds(number, far, its_channel), near, channel)
+            opened.pop_all()
+        far.close()
+        self._workers[worker.pid] = worker
+        self._made = number
         if self._settings is not None:
             self._send([worker], "settings", self._settings)
         self._send(self._workers.values(), "made", self._made)
@@ -271,6 +318,8 @@ class Supervisor:
                 each.close()
             code = self._work(ends)
         finally:
+            if sys.exception() is not None:
+                _log.error("worker %d has failed: a bug, or a lack of the system", ends.number, exc_info=True)
             os._exit(code)
 
     def _bury(self) -> None:
@@ -278,16 +327,19 @@ class Supervisor:
         for pid, worker in list(self._workers.items()):
             found, status = os.waitpid(pid, os.WNOHANG)
             if found:
+                del self._workers[pid]  # the number may be another process's from now on
                 self._receive(worker)  # its last words
-                del self._workers[pid]
                 self._ended(worker, os.waitstatus_to_exitcode(status))
 
     def _ended(self, worker: _Worker, code: int) -> None:
-        untaken = [each for each in receive_connections(worker.far) if each is not None]
         self._forget(worker)
+        for connection in receive_connections(worker.far):
+            if connection is not None:
+                self._held.append(connection)
         worker.close()
-        if worker.counts is not None:
-            self._lost = self._add([each for each in (self._lost, worker.counts) if each is not None])
+        if self._held:
+            self._leave_sockets(0)  # they go before those that are not accepted yet
+        self._keep_counts(worker)
         self._sums = [each for each in self._sums if each.asker is not worker]
         for each in self._sums:
             each.waiting.discard(worker.pid)
@@ -295,28 +347,47 @@ class Supervisor:
             self._replace(worker, code)
         elif code and self._failure is None:
             _log.error("worker %d %s", worker.number, _how_it_ended(code))
-        for connection in untaken:
-            with connection:
-                self._hand_over(connection)
+
+    def _keep_counts(self, worker: _Worker) -> None:
+        """Adds the counts of a worker that is gone to those of the others that are."""
+        if worker.counts is None:
+            return
+        try:
+            self._lost = self._add([each for each in (self._lost, worker.counts) if each is not None])
+        except Exception:  # noqa: BLE001  # as above
+            _log.exception("the counts of worker %d cannot be added: a bug", worker.number)
 
     def _replace(self, worker: _Worker, code: int) -> None:
         """Makes another worker in place of one that has died, or ends the server: rule 2."""
         why = worker.failure[1] if worker.failure is not None else _how_it_ended(code)
-        now = time.monotonic()
-        self._deaths = [each for each in self._deaths if now - each < LIMITS.worker_settled]
-        if worker.is_ready and now - worker.began >= LIMITS.worker_early:
+        if worker.is_ready and time.monotonic() - worker.began >= LIMITS.worker_early:
             self._failed_starts = 0
         else:
             self._failed_starts += 1
             if self._state is _State.STARTING or self._failed_starts >= LIMITS.worker_starts:
-                self._failure = WorkerError(_START_FAILED if worker.failure is None else worker.failure[0], why)
-                self._drain()
+                self._fail(_START_FAILED if worker.failure is None else worker.failure[0], why)
                 return
         _log.error("worker %d (process %d) %s: another takes its place", worker.number, worker.pid, why)
+        self._spawn_later()
+
+    def _spawn_later(self) -> None:
+        """Makes a worker at once, or later the more often that was needed lately."""
+        now = time.monotonic()
+        self._deaths = [each for each in self._deaths if now - each < LIMITS.worker_settled]
         times = len(self._deaths)
-        delay = min(LIMITS.worker_wait * 2 ** (times - 1), LIMITS.worker_wait_most) if times else 0.0
+        wait = LIMITS.worker_wait * 2 ** min(times - 1, _DOUBLINGS) if times else 0.0
         self._deaths.append(now)
-        self._respawns = sorted([*self._respawns, now + delay])
+        self._respawns = sorted([*self._respawns, now + min(wait, LIMITS.worker_wait_most)])
+
+    def _fail(self, code: int, why: str) -> None:
+        """Ends the server: workers cannot start."""
+        self._failure = WorkerError(code, why)
+        self._drain()
+
+    def _kill(self, worker: _Worker, why: str) -> None:
+        if worker.pid in self._workers:
+            _log.error("worker %d %s: it is killed", worker.number, why)
+            os.kill(worker.pid, signal.SIGKILL)
 
     def _forget(self, worker: _Worker) -> None:
         with suppress(KeyError, ValueError):  # its link may have ended before
@@ -341,36 +412,45 @@ class Supervisor:
                 self._selector.unregister(listening)
         self._accept_at = time.monotonic() + seconds
 
-    def _accept(self) -> int:
-        """Hands over what waits, at most `limits.accepted` of each socket; returns how many."""
-        accepted = 0
+    def _accept(self) -> bool:
+        """Hands over what waits, at most `limits.accepted` of each socket; returns whether nothing waits."""
+        was_empty = True
         for listening in self._sockets:
             for _ in range(LIMITS.accepted):
-                if not self._takers():
-                    self._leave_sockets(LIMITS.accept_pause)
-                    return accepted
+                if not self._hand_over():
+                    return False
                 try:
-                    connection = listening.accept()[0]
-                except OSError as problem:
-                    if problem.errno in _NO_ROOM:  # it still waits: watching it would be a busy loop
-                        self._leave_sockets(LIMITS.accept_pause)
-                        return accepted
-                    break  # none waits, or this client is gone already
-                with connection:
-                    self._hand_over(connection)
-                accepted += 1
-        return accepted
+                    connection = accept(listening)
+                except OSError as problem:  # it still waits: watching it would be a busy loop
+                    self._lacks.note(problem)
+                    self._leave_sockets(LIMITS.accept_pause)
+                    return False
+                if connection is None:
+                    break
+                was_empty = False
+                self._held.append(connection)
+        return self._hand_over() and was_empty
 
-    def _hand_over(self, connection: socket.socket) -> None:
-        """Gives a connection to the worker whose turn it is."""
+    def _hand_over(self) -> bool:
+        """Gives accepted connections to the workers whose turn it is; returns whether there is room for another one.
+
+        Where there is none, nothing is accepted for a while.
+        """
         takers = self._takers()
-        for step in range(len(takers)):
-            worker = takers[(self._turns + step) % len(takers)]
-            if send_connection(worker.channel, connection):
-                self._turns += step + 1
-                worker.is_idle = False
-                return
-        _log.error("no worker takes a connection: it is closed")
+        while takers and self._held:
+            first = self._turns % len(takers)
+            for worker in (*takers[first:], *takers[:first]):
+                self._turns += 1
+                if send_connection(worker.channel, self._held[0]):
+                    worker.handed += 1
+                    self._held.popleft().close()
+                    break
+            else:
+                self._leave_sockets(LIMITS.channel_pause)
+                return False
+        if not takers:
+            self._leave_sockets(LIMITS.accept_pause)
+        return bool(takers)
 
     def _close_sockets(self) -> None:
         for listening in self._sockets:
@@ -384,9 +464,8 @@ class Supervisor:
     def _send(self, workers: Iterable[_Worker], kind: str, *items: Any) -> None:
         for worker in workers:
             if worker.link.is_stuck:
-                _log.error("worker %d does not read its messages: it is killed", worker.number)
                 worker.link.discard()
-                os.kill(worker.pid, signal.SIGKILL)
+                self._kill(worker, "does not read its messages")
             else:
                 worker.link.send(kind, *items)
             self._watch_link(worker)
@@ -405,8 +484,12 @@ class Supervisor:
         try:
             for kind, *items in worker.link.receive():
                 self._heard(worker, kind, items)
-        except LinkError:  # it has ended, or is about to: without its link it drains
+        except LinkGone:  # it has ended, or drains without its link
             self._forget(worker)
+            worker.end_by(time.monotonic() + self._grace + LIMITS.worker_end)
+        except Exception as problem:  # noqa: BLE001  # one worker's bug must not end the others
+            self._forget(worker)
+            self._kill(worker, f"has sent what cannot be handled ({problem!r})")
 
     def _heard(self, worker: _Worker, kind: str, items: list[Any]) -> None:
         if kind == "ready":
@@ -418,11 +501,12 @@ class Supervisor:
         elif kind == "failed":
             worker.failure = items[0], items[1]
         elif kind == "leaving":
-            worker.is_leaving = True
-            if self._state is not _State.DRAINING:
+            if self._state is not _State.DRAINING and not worker.is_leaving:
                 self._respawns.insert(0, 0.0)
+            worker.is_leaving = True
+            worker.end_by(time.monotonic() + self._grace + LIMITS.worker_end)
         elif kind == "idle":
-            worker.is_idle = True
+            worker.idle_after = items[0]
         elif kind == "ask":
             self._send([worker], "answer", items[0], self._answer(items[1], items[2]))
         elif kind == "counts":
@@ -466,12 +550,16 @@ class Supervisor:
         self._state = _State.DRAINING
         self._respawns.clear()
         self._leave_sockets(0)
-        self._kill_at = time.monotonic() + self._grace + LIMITS.worker_end
-        self._send(self._workers.values(), "drain")
+        self._send_end("drain", self._grace)
 
     def _hurry(self) -> None:
-        self._kill_at = time.monotonic() + LIMITS.worker_end
-        self._send(self._workers.values(), "hurry")
+        self._send_end("hurry", 0.0)
+
+    def _send_end(self, kind: str, grace: float) -> None:
+        """Sends this message to all workers; those that have not ended after `grace` are killed."""
+        for worker in self._workers.values():
+            worker.end_by(time.monotonic() + grace + LIMITS.worker_end)
+        self._send(self._workers.values(), kind)
 
     def _release_idle(self) -> None:
         """Tells workers that have answered everybody that no connection follows, as far as others take what comes."""
@@ -481,7 +569,7 @@ class Supervisor:
             if self._takers() == [worker]:
                 if self._state is not _State.DRAINING:
                     continue  # until another one has started
-                if self._accept():
+                if not self._accept():
                     continue
                 self._close_sockets()
             worker.has_last = send_last(worker.channel)

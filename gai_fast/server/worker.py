@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import signal
 import socket
 from dataclasses import replace
@@ -19,7 +20,7 @@ from gai_fast.limits import LIMITS
 from gai_fast.server import totals
 from gai_fast.server.bus import Bus
 from gai_fast.server.link import Messages, pack, receive_connections
-from gai_fast.server.listening import Protocols, adopt
+from gai_fast.server.listening import LackLog, Protocols, adopt
 from gai_fast.server.memory import high_water
 from gai_fast.server.metrics import PrometheusSink
 from gai_fast.server.peers import PeerBackend, Peers, answers
@@ -62,6 +63,7 @@ class SupervisorLink(asyncio.Protocol):
         self._early: list[list[Any]] = []
         self._answers: dict[int, asyncio.Future[Any]] = {}
         self._asked = 0
+        self._is_lost = False
         self._transport: asyncio.WriteTransport
 
     async def open(self, sock: socket.socket) -> None:
@@ -85,14 +87,15 @@ class SupervisorLink(asyncio.Protocol):
             self._heard(kind, items)
 
     def send(self, kind: str, *items: Any) -> None:
-        """Sends a message; arguments as for `link.pack`."""
-        self._transport.write(pack(kind, *items))
+        """Sends a message, if the supervisor is there; arguments as for `link.pack`."""
+        if not self._is_lost:
+            self._transport.write(pack(kind, *items))
 
     async def all_counts(self) -> list[Any]:
         """The counts of all workers, those of the ones that are gone added up.
 
         Raises:
-            Overloaded: The supervisor does not answer in time.
+            Overloaded: The supervisor is gone, or does not answer in time.
         """
         counts: list[Any] = await self._ask("sum", ())
         return counts
@@ -105,11 +108,13 @@ class SupervisorLink(asyncio.Protocol):
             items: What MessagePack can hold.
 
         Raises:
-            Overloaded: It does not answer in time.
+            Overloaded: It is gone, or does not answer in time.
         """
         return await self._ask("ask", (kind, list(items)))
 
     async def _ask(self, kind: str, items: tuple[Any, ...]) -> Any:
+        if self._is_lost or self._transport.get_write_buffer_size() > LIMITS.link_unsent:
+            raise _no_answer()
         self._asked += 1
         number = self._asked
         answer = self._answers[number] = asyncio.get_running_loop().create_future()
@@ -118,8 +123,7 @@ class SupervisorLink(asyncio.Protocol):
             async with asyncio.timeout(PATIENCE):
                 return await answer
         except TimeoutError:
-            text = "the supervisor of the workers does not answer in time"
-            raise Error("overloaded", text, reason="workers") from None
+            raise _no_answer() from None
         finally:
             del self._answers[number]
 
@@ -148,6 +152,10 @@ class SupervisorLink(asyncio.Protocol):
         if not self.stop.is_set():
             _log.error("the supervisor is gone: this worker drains")
         self.stop.set()
+        self._is_lost = True
+        for answer in self._answers.values():
+            if not answer.done():
+                answer.set_exception(_no_answer())
 
     def _heard(self, kind: str, items: list[Any]) -> None:
         assert self.callbacks is not None
@@ -159,6 +167,10 @@ class SupervisorLink(asyncio.Protocol):
             answer = self._answers.get(items[0])
             if answer is not None and not answer.done():
                 answer.set_result(items[1])
+
+
+def _no_answer() -> Error:
+    return Error("overloaded", "the supervisor of the workers does not answer in time", reason="workers")
 
 
 class HandedListener:
@@ -175,6 +187,8 @@ class HandedListener:
         self._protocols: Protocols
         self._pause: asyncio.TimerHandle | None = None
         self._adopting: set[asyncio.Task[None]] = set()
+        self._taken = 0
+        self._lacks = LackLog()
         self._has_last = False
         self._is_idle = False  # and has said so
 
@@ -202,7 +216,7 @@ class HandedListener:
             return True
         if not self._is_idle:
             self._is_idle = True
-            self._link.send("idle")
+            self._link.send("idle", self._taken)
         return False
 
     def close(self) -> None:
@@ -214,11 +228,12 @@ class HandedListener:
             self._channel.close()
 
     def _take(self) -> None:
+        """Connections wait."""
         loop = asyncio.get_running_loop()
         handed = receive_connections(self._channel)
-        while True:
-            if self._protocols.room <= len(self._adopting):  # the supervisor notices where the channel is full
-                loop.remove_reader(self._channel)
+        for _ in range(LIMITS.accepted):
+            if self._protocols.room <= len(self._adopting) or not self._has_descriptor():
+                loop.remove_reader(self._channel)  # the supervisor notices where the channel is full
                 self._pause = loop.call_later(LIMITS.accept_pause, self._watch)
                 return
             try:
@@ -229,10 +244,20 @@ class HandedListener:
                 self._has_last = True
                 loop.remove_reader(self._channel)
                 return
+            self._taken += 1
             self._is_idle = False
             task = loop.create_task(adopt(connection, self._protocols))
             self._adopting.add(task)
             task.add_done_callback(self._adopting.discard)
+
+    def _has_descriptor(self) -> bool:
+        """Whether the process may have another descriptor: without one the kernel drops a connection that is taken."""
+        try:
+            os.close(os.dup(self._channel.fileno()))
+        except OSError as problem:
+            self._lacks.note(problem)
+            return False
+        return True
 
 
 class Worker:

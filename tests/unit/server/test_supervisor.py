@@ -11,43 +11,85 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from typing import Any
 
 import pytest
 
+from gai_fast.limits import LIMITS
+from gai_fast.server.supervisor import Supervisor
+
 SOON = 20
 
-PROGRAM = """
-import os, select, signal, socket, sys, time
+PROGRAM = r"""
+import errno, os, select, signal, socket, sys, time
 from dataclasses import replace
 from gai_fast.limits import LIMITS
 from gai_fast.server import link
 from gai_fast.server.link import Messages, pack, receive_connections
 from gai_fast.server.supervisor import Supervisor, WorkerError
 
-shared = socket.socket(fileno=int(sys.argv[1]))
-shared.setblocking(False)
 HOW = sys.argv[2]
 if HOW == "hung":
     link.LIMITS = replace(LIMITS, link_unsent=1_000_000)
+
+class Listening(socket.socket):
+    asked = 0
+
+    def accept(self):
+        '''Without a descriptor for a while, where the server is poor.'''
+        self.asked += 1
+        if HOW == "poor" and self.asked < 8:
+            raise OSError(errno.EMFILE, "poor")
+        return super().accept()
+
+shared = Listening(fileno=int(sys.argv[1]))
+shared.setblocking(False)
+
+pair_of = socket.socketpair
+def narrow_pair():
+    '''A pair that holds only a few messages.'''
+    made = pair_of()
+    for each in made:
+        each.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)
+    return made
+if HOW == "narrow":
+    socket.socketpair = narrow_pair
+
+fork, forks = os.fork, []
+def crowded_fork():
+    '''Fails now and then.'''
+    forks.append(0)
+    if len(forks) in ((2,) if HOW == "crowded at first" else (3, 4)):
+        raise OSError(errno.EAGAIN, "too many processes")
+    return fork()
+if HOW.startswith("crowded"):
+    os.fork = crowded_fork
 
 def work(ends):
     '''Says to each connection who it is; then does as it is told.'''
     if HOW == "broken" or (HOW == "fragile" and ends.number > 2):
         ends.link.sendall(pack("failed", 2, "no luck"))
         return 1
+    if HOW == "bug":
+        1 / 0
     if HOW == "slow" and ends.number == 2:
         time.sleep(0.3)
     ends.link.sendall(pack("ready"))
-    messages, drains, has_last = Messages(), False, False
+    messages, taken, is_draining, has_last = Messages(), 0, False, False
     while not has_last:
         ready, _, _ = select.select([ends.link, ends.channel], [], [])
-        if ends.channel in ready and HOW != "deaf":
+        if ends.channel in ready:
             for connection in receive_connections(ends.channel):
                 if connection is None:
                     has_last = True
                     break
+                taken += 1
                 connection.sendall(b"%d %d" % (ends.number, os.getpid()))
                 connection.close()
+                if is_draining:
+                    ends.link.sendall(pack("idle", taken))
+                if ends.number == 1:
+                    ends.link.sendall(SAID.get(HOW, b""))
         if ends.link in ready:
             data = ends.link.recv(65536)
             if not data:
@@ -56,18 +98,33 @@ def work(ends):
                 if kind == "drain" and HOW == "stubborn":
                     continue
                 if kind == "drain":
-                    ends.link.sendall(pack("idle"))
+                    is_draining = True
+                    ends.link.sendall(pack("idle", taken))
                 elif kind == "count":
                     ends.link.sendall(pack("counts", items[0], {"of": ends.number}))
     return 0
 
+SAID = {
+    "no list": b"\0\0\0\1\xc1", "too long": b"\xff" * 4, "empty": b"\0\0\0\1\x90",
+    "no question": pack("ask", 1), "unkind": pack("ask", 1, "?", 2),
+    "no counts": pack("counts", 1, "x"), "leaves": pack("leaving") * 2,
+}
+
+def add(counts):
+    '''Fails for what are no counts.'''
+    return [each["of"] for each in counts]
+
+def answer(kind, items):
+    '''Fails for what is no list.'''
+    return [kind, *items]
+
 started = time.monotonic()
 try:
     Supervisor(
-        [shared], count=2, work=work, grace=0.2 if HOW == "stubborn" else 30,
+        [shared], count=2, work=work, grace=0.2 if HOW in ("stubborn", "leaves") else 30,
         ready=lambda: print("up", flush=True), reload=lambda: bytes(1_000_000) if HOW == "hung" else None,
-        add=lambda dumps: dumps,
-        answer=lambda kind, items: items,
+        add=add,
+        answer=answer,
     ).run()
 except WorkerError as problem:
     print(f"failed {problem.code} {problem}", flush=True)
@@ -112,6 +169,15 @@ def supervised(how: str = "") -> Iterator[Supervised]:
     finally:
         process.kill()
         process.communicate()
+
+
+def ask_until(server: Supervised, workers: set[int]) -> None:
+    """Returns when these are the workers that answer."""
+    for _ in range(SOON * 100):
+        if {server.connect()[0] for _ in range(4)} == workers:
+            return
+        time.sleep(0.01)
+    raise AssertionError
 
 
 def wait_for(process: int) -> None:
@@ -204,3 +270,99 @@ def test_a_worker_that_no_longer_reads_its_messages_is_replaced() -> None:
         server.process.send_signal(signal.SIGTERM)
         assert server.says() == "ended"
         assert f"worker {number} does not read its messages: it is killed" in server.errors()
+
+
+@pytest.mark.parametrize("how", ["no list", "too long", "no question", "unkind", "empty"])
+def test_a_worker_that_sends_what_cannot_be_handled_is_replaced_and_harms_no_other(how: str) -> None:
+    with supervised(how) as server:
+        assert server.says() == "up"
+        ask_until(server, {2, 3})
+        server.process.send_signal(signal.SIGTERM)
+        assert server.says() == "ended"
+        assert server.process.wait(SOON) == 0
+        assert "worker 1 has sent what cannot be handled" in server.errors()
+
+
+def test_counts_that_cannot_be_added_are_left_out() -> None:
+    with supervised("no counts") as server:
+        assert server.says() == "up"
+        first = min(server.connect() for _ in range(2))[1]
+        os.kill(first, signal.SIGKILL)
+        ask_until(server, {2, 3})
+        server.process.send_signal(signal.SIGTERM)
+        assert server.says() == "ended"
+        assert "the counts of worker 1 cannot be added" in server.errors()
+
+
+def test_a_system_without_room_for_a_worker_harms_no_other_and_is_tried_again() -> None:
+    with supervised("crowded") as server:
+        assert server.says() == "up"
+        os.kill(min(server.connect() for _ in range(2))[1], signal.SIGKILL)
+        ask_until(server, {2, 3})
+        server.process.send_signal(signal.SIGTERM)
+        assert server.says() == "ended"
+        assert server.errors().count("no other worker can be started: too many processes: it is tried again") == 2
+
+
+def test_a_system_without_room_for_the_first_workers_starts_no_server() -> None:
+    with supervised("crowded at first") as server:
+        assert server.says() == "failed 3 no other worker can be started: too many processes"
+        assert server.says() == "ended"
+
+
+def test_the_wait_for_a_worker_has_a_longest_however_many_have_died() -> None:
+    def never(*_: Any) -> Any:
+        raise AssertionError
+
+    supervisor = Supervisor([], count=1, work=never, grace=0, ready=never, reload=never, add=never, answer=never)
+    now = time.monotonic()
+    supervisor._deaths = [now] * 5000
+    supervisor._spawn_later()
+    assert now <= supervisor._respawns[0] <= time.monotonic() + LIMITS.worker_wait_most
+    supervisor._selector.close()
+
+
+def test_connections_wait_where_no_worker_has_room() -> None:
+    """They were closed."""
+    with supervised("narrow") as server:
+        assert server.says() == "up"
+        pids = {process for _, process in (server.connect(), server.connect())}
+        for process in pids:
+            os.kill(process, signal.SIGSTOP)
+        with ExitStack() as stack:
+            clients = [stack.enter_context(socket.create_connection(server.address, SOON)) for _ in range(100)]
+            time.sleep(10 * LIMITS.channel_pause)  # the supervisor may do wrong what it does
+            for process in pids:
+                os.kill(process, signal.SIGCONT)
+            answers = Counter(int(client.recv(100).split()[1]) for client in clients)
+        assert set(answers) == pids
+        assert answers.total() == 100
+
+
+def test_clients_that_cannot_be_accepted_for_now_are_answered_before_the_server_ends() -> None:
+    """Closing the socket would reset them."""
+    with supervised("poor") as server:
+        assert server.says() == "up"
+        with socket.create_connection(server.address, SOON) as client:
+            server.process.send_signal(signal.SIGTERM)
+            assert client.recv(100)
+        assert server.says() == "ended"
+        assert server.errors().count("no connection can be accepted for now: poor") == 1
+
+
+def test_a_worker_that_leaves_is_replaced_once_and_killed_if_it_does_not_end() -> None:
+    with supervised("leaves") as server:
+        assert server.says() == "up"
+        ask_until(server, {2, 3})
+        lines = iter(server.process.stderr or ())
+        assert "worker 1 does not end: it is killed" in next(lines)
+        ask_until(server, {2, 3})
+        server.process.send_signal(signal.SIGTERM)
+        assert server.says() == "ended"
+
+
+def test_the_log_says_why_a_worker_has_failed() -> None:
+    with supervised("bug") as server:
+        assert server.says() == "failed 3 ended with exit code 1"
+        assert server.says() == "ended"
+        assert "ZeroDivisionError" in server.errors()

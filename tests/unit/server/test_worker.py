@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
+import resource
 import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
+from dataclasses import replace
+from itertools import pairwise
 from typing import Any, cast
 
 import pytest
 import uvloop
 
 from gai_fast.errors import Error
+from gai_fast.limits import LIMITS
 from gai_fast.server import worker
 from gai_fast.server.link import Link, pack, send_connection, send_last
 from gai_fast.server.memory import high_water
 from gai_fast.server.worker import HandedListener, SupervisorLink
 from gai_fast.settings import LimitSettings, ServerSettings, Settings
+from tests.waiting import until
 
 SOON = 5.0
 
@@ -80,10 +87,10 @@ async def linked() -> AsyncIterator[tuple[Supervisor, SupervisorLink]]:
             await link.stop.wait()
 
 
-async def idle(supervisor: Supervisor, listener: HandedListener, times: int) -> None:
-    """Waits until the worker has said so often that it is idle."""
+async def idle(supervisor: Supervisor, listener: HandedListener, *after: int) -> None:
+    """Waits until the worker has said that it is idle after so many connections, each time once."""
     async with asyncio.timeout(SOON):
-        while supervisor.heard != [["idle"]] * times:
+        while supervisor.heard != [["idle", each] for each in after]:
             assert not await listener.close_if_empty()
             supervisor.heard += supervisor.link.receive()
             await asyncio.sleep(0.001)
@@ -115,7 +122,7 @@ def test_connections_are_taken_until_the_last_and_idleness_is_told_once_for_each
             listener.begin_drain()
             await idle(supervisor, listener, 1)
             assert await said(supervisor.hand_over()) == b"hello"
-            await idle(supervisor, listener, 2)
+            await idle(supervisor, listener, 1, 2)
             client = supervisor.hand_over()
             assert send_last(supervisor.channel)
             assert await said(client) == b"hello", "it came before the last"
@@ -138,6 +145,74 @@ async def test_a_worker_without_room_leaves_connections_where_they_are(monkeypat
         room.room = 1
         assert await said(second) == b"hello"
         listener.close()
+
+
+@pytest.mark.parametrize("loop", [asyncio.new_event_loop, uvloop.new_event_loop])
+def test_connections_are_taken_a_few_in_a_turn(loop: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The streams that the worker has must not wait for all of them."""
+    monkeypatch.setattr(worker, "LIMITS", replace(LIMITS, accepted=3))
+
+    async def scenario() -> None:
+        async with linked() as (supervisor, link):
+            room = Room()
+            clients = [supervisor.hand_over() for _ in range(10)]
+            listener = HandedListener(supervisor.far, link)
+            await listener.start(room)
+            seen = {room.room}
+            async with asyncio.timeout(SOON):
+                while room.room > 90:
+                    await asyncio.sleep(0)
+                    seen.add(room.room)
+            assert max(former - now for former, now in pairwise(sorted(seen, reverse=True))) <= 3
+            for client in clients:
+                assert await said(client) == b"hello"
+            listener.close()
+
+    with asyncio.Runner(loop_factory=loop) as runner:
+        runner.run(scenario())
+
+
+async def test_a_worker_without_a_descriptor_leaves_connections_where_they_are(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The kernel drops a connection whose receiver may have no other descriptor, without a word."""
+    async with linked() as (supervisor, link):
+        listener = HandedListener(supervisor.far, link)
+        client = supervisor.hand_over()
+        former, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        with ExitStack() as stack:
+            stack.callback(resource.setrlimit, resource.RLIMIT_NOFILE, (former, most))
+            resource.setrlimit(resource.RLIMIT_NOFILE, (client.fileno(), most))
+            await listener.start(Room())
+            await until(lambda: caplog.records)
+        assert await said(client) == b"hello"
+        listener.close()
+    assert caplog.records[0].getMessage() == f"no connection can be accepted for now: {os.strerror(errno.EMFILE)}"
+
+
+async def test_a_supervisor_that_reads_nothing_is_asked_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker, "LIMITS", replace(LIMITS, link_unsent=100_000))
+    monkeypatch.setattr(worker, "PATIENCE", 0.01)
+    async with linked() as (_, link):
+        for _ in range(100):
+            with pytest.raises(Error) as failure:
+                await link.ask("claim", b"x" * 100_000)
+            assert (failure.value.code, failure.value.reason) == ("overloaded", "workers")
+        assert link._transport.get_write_buffer_size() < 300_000
+
+
+async def test_questions_to_a_supervisor_that_is_gone_fail_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker, "PATIENCE", 600)
+    async with linked() as (supervisor, link):
+        asked = asyncio.create_task(link.ask("claim"))
+        await supervisor.hears("ask", 1, "claim", [])
+        supervisor.link.close()
+        for each in (asked, link.ask("claim")):
+            with pytest.raises(Error) as failure:
+                async with asyncio.timeout(SOON):
+                    await each
+            assert (failure.value.code, failure.value.reason) == ("overloaded", "workers")
+        link.send("idle", 0)
 
 
 async def test_a_supervisor_that_is_gone_drains_the_worker(caplog: pytest.LogCaptureFixture) -> None:
