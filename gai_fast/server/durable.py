@@ -52,6 +52,13 @@ class Place(NamedTuple):
     seq: int
 
 
+class Running(NamedTuple):
+    """A stream that runs: the name of its model, and whether it has a log."""
+
+    model: str
+    is_durable: bool
+
+
 class OtherWorkers(Protocol):
     """The other workers of the server."""
 
@@ -65,8 +72,8 @@ class OtherWorkers(Protocol):
             Error: The worker is gone.
         """
 
-    async def plain(self, stream_id: str, caller: str) -> str | None:
-        """Returns the model of another worker's stream that has no log; `None`: there is none.
+    async def running(self, stream_id: str, caller: str) -> Running | None:
+        """Returns a stream that runs in another worker; `None`: there is none that this caller may see.
 
         Raises:
             Error: The worker is gone.
@@ -219,9 +226,11 @@ class DurableRoutes:
         try:
             log = await self._engine.store.find(stream_id)
             if log is None and self.others is not None:
-                model = await self.others.plain(stream_id, incoming.caller)
-                if model is not None:
-                    return self._plain_answer(incoming, stream_id, model)
+                running = await self.others.running(stream_id, incoming.caller)
+                if running is not None and not running.is_durable:
+                    return self._plain_answer(incoming, stream_id, running.model)
+                if running is not None:  # it began a moment ago
+                    log = await self._engine.store.find(stream_id, is_running=True)
         except Error as error:
             if error.reason != "worker_lost":
                 raise

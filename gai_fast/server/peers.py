@@ -21,7 +21,7 @@ from gai_fast.ids import worker_of
 from gai_fast.limits import LIMITS
 from gai_fast.net.engine import Engine
 from gai_fast.server.bus import Bus, Handler, WorkerGone
-from gai_fast.server.durable import state_of
+from gai_fast.server.durable import Running, state_of
 from gai_fast.stores import Claim, Ending, LogHeader, StreamLog
 from gai_fast.stores.backend import Backend, Change, Copy, News, Record, StoreError
 from gai_fast.stores.claims import MemoryClaims
@@ -80,8 +80,8 @@ class Peers:
         state: dict[str, Any] | None = await self._ask(stream_id, "cancel", stream_id, caller)
         return state
 
-    async def plain(self, stream_id: str, caller: str) -> str | None:
-        """The model of a stream of another worker that runs and has no log; `None`: there is none.
+    async def running(self, stream_id: str, caller: str) -> Running | None:
+        """Returns a stream that runs in another worker; `None`: there is none.
 
         Args:
             stream_id: The stream's id.
@@ -90,8 +90,23 @@ class Peers:
         Raises:
             Error: The worker is gone.
         """
-        model: str | None = await self._ask(stream_id, "plain", stream_id, caller)
-        return model
+        running = await self._ask(stream_id, "running", stream_id, caller)
+        return None if running is None else Running(*running)
+
+    async def is_gone(self, stream_id: str) -> bool:
+        """Returns whether a stream is of a worker of this server that is gone.
+
+        Args:
+            stream_id: The stream's id.
+        """
+        owner = self.owner_of(stream_id)
+        if owner is None:
+            return False
+        try:
+            await self.bus.ask(owner, "ping")
+        except WorkerGone:
+            return True
+        return False
 
     async def _ask(self, stream_id: str, kind: str, *items: Any) -> Any:
         owner = self.owner_of(stream_id)
@@ -131,9 +146,11 @@ def answers(engine: Engine) -> dict[str, Handler]:
         log = engine.store.find_here(stream_id)
         return None if log is None or log.header.caller != caller else state_of(log)
 
-    async def plain(stream_id: str, caller: str) -> str | None:
+    async def running(stream_id: str, caller: str) -> Running | None:
         session = engine.streams.get(stream_id)
-        return None if session is None or session.caller != caller else session.spec.model.name
+        if session is None or session.caller != caller:
+            return None
+        return Running(session.spec.model.name, engine.store.find_here(stream_id) is not None)
 
     async def load(stream_id: str) -> list[Any] | None:
         log = engine.store.find_here(stream_id)
@@ -156,7 +173,7 @@ def answers(engine: Engine) -> dict[str, Handler]:
         logs = {each: engine.store.find_here(each) for each in stream_ids}
         return [each for each, log in logs.items() if log is not None and log.broken is None]
 
-    return {"ping": ping, "cancel": cancel, "plain": plain, "load": load, "tail": tail, "kept": kept}
+    return {"ping": ping, "cancel": cancel, "running": running, "load": load, "tail": tail, "kept": kept}
 
 
 def _has_news(log: StreamLog, positions: Mapping[str, int]) -> bool:

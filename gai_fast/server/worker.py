@@ -331,6 +331,7 @@ async def work(settings: Settings, ends: WorkerEnds, bound: Bound, group: Group,
     running = await start(_share(settings), record, bound, HandedListener(ends.channel, link), PeerBackend(peers, link))
     try:
         running.service.streams.durable.others = peers
+        running.engine.store.know_workers(peers.is_gone)
         await bus.open(answers(running.engine))
         link.serve(Worker(running, link))
         link.send("ready")

@@ -8,7 +8,8 @@ Owns how far a mirror is, who fills it, and when its worker counts as gone.
    watches for a while is dropped, and made anew when somebody asks for it.
 3. A record must begin where the mirror ends. Where one does not, the mirror is broken off: its followers resume, and
    get a new one, with an explicit gap.
-4. A copy whose worker has lost its lease is read to its end once more, and then broken off: `worker_lost`.
+4. A copy whose worker has lost its lease is read to its end once more, and then broken off: `worker_lost`. A worker of
+   the same server is known to be gone at once.
 5. Every read has a limit (`limits.mirror_streams`, `mirror_reads`), however much there is to be read: the rest is read
    by the task.
 """
@@ -17,7 +18,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -29,6 +30,10 @@ from gai_fast.stores.health import Health, logger, out_of_reach
 from gai_fast.stores.memory import LogMemory, StreamLog
 
 _NO_NEWS: Final = News([])
+
+
+IsGone = Callable[[str], Awaitable[bool]]
+"""Returns whether the worker of a stream is gone, by the stream's id; false also where it cannot be known."""
 
 
 @dataclass(slots=True, eq=False)
@@ -49,6 +54,9 @@ class Mirrors:
         memory: Gets the logs.
         health: Notes whether the store works.
         own: The name of this process as a worker.
+
+    Attributes:
+        is_gone: Knows of a worker's end before its lease does; `None`: nobody does.
     """
 
     def __init__(self, backend: Backend, memory: LogMemory, health: Health, own: str) -> None:
@@ -62,6 +70,7 @@ class Mirrors:
         self._looked_at = 0.0
         self._task: asyncio.Task[None] | None = None
         self._is_closed = False
+        self.is_gone: IsGone | None = None
 
     async def find(self, stream_id: str) -> StreamLog | None:
         """Returns a log that has all that the store has of a stream by now; `None` where there is no stream.
@@ -134,7 +143,7 @@ class Mirrors:
         is_complete = not news.has_more or await self._read_on(mirror)
         if not mirror.log.is_over and mirror.worker == self._own:
             return  # it is to be removed: this process has forgotten its stream
-        if is_complete and not mirror.log.is_over and not await self._is_leased(mirror.worker):
+        if is_complete and not mirror.log.is_over and await self._is_lost(mirror):
             await self._part(mirror)
         if mirror.log.is_over:
             return
@@ -157,6 +166,11 @@ class Mirrors:
         """Breaks off a mirror whose worker is gone, once it has what that worker wrote last."""
         if await self._read_on(mirror):
             mirror.log.break_off(_worker_lost())
+
+    async def _is_lost(self, mirror: _Mirror) -> bool:
+        if not await self._is_leased(mirror.worker):
+            return True
+        return self.is_gone is not None and await self.is_gone(mirror.log.header.stream_id)
 
     async def _is_leased(self, worker: str) -> bool:
         """Whether a worker had its lease a moment ago: followers of a killed one all ask at once."""
@@ -223,7 +237,10 @@ class Mirrors:
 
     async def _look_at_workers(self) -> None:
         """Breaks off the mirrors whose worker is gone, or whose copy is."""
-        leased = await self._backend.leased({mirror.worker for mirror in self._mirrors.values()})
+        one_of = {mirror.worker: stream_id for stream_id, mirror in self._mirrors.items()}
+        leased = {*await self._backend.leased(one_of)}
+        if self.is_gone is not None:
+            leased -= {worker for worker in leased if await self.is_gone(one_of[worker])}
         kept = await self._backend.kept([*self._mirrors])
         for stream_id, mirror in [*self._mirrors.items()]:
             if mirror.worker not in leased or stream_id not in kept:

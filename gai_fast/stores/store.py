@@ -26,11 +26,14 @@ from gai_fast.stores.claims import ClaimBudget, MemoryClaims
 from gai_fast.stores.health import Health, out_of_reach
 from gai_fast.stores.journal import Journal
 from gai_fast.stores.memory import LogMemory, StreamLog
-from gai_fast.stores.mirror import Mirrors
+from gai_fast.stores.mirror import IsGone, Mirrors
 from gai_fast.timers import Timers
 
 _WAITS: Final = (0.02, 0.05, 0.1, 0.2, 0.4, 0.0)
-"""Seconds between looks for the stream that has a key."""
+"""Seconds between looks for a stream whose first batch is under way."""
+
+_SECOND_LOOK: Final = (0.1, 0.0)
+"""Seconds between two looks for a stream that may have begun a moment ago: its first batch takes `journal_interval`."""
 
 Durability = Literal["memory", "durable", "degraded"]
 """The cost of losing this process: all that its memory holds; the last 30 ms; everything since the store has failed."""
@@ -122,6 +125,15 @@ class Store:
         self._upkeep = []
         self.memory.clear()
 
+    def know_workers(self, is_gone: IsGone) -> None:
+        """Has a faster way than leases to know that a worker is gone; called after `open`.
+
+        Args:
+            is_gone: The way.
+        """
+        if self._mirrors is not None:
+            self._mirrors.is_gone = is_gone
+
     # -- logs --
 
     def create(self, header: LogHeader) -> StreamLog:
@@ -142,19 +154,27 @@ class Store:
         """Returns the log of a stream that is in the memory of this process."""
         return self.memory.find(stream_id)
 
-    async def find(self, stream_id: str) -> StreamLog | None:
+    async def find(self, stream_id: str, *, is_running: bool = False) -> StreamLog | None:
         """Returns the log of a stream, wherever it runs or ran; `None` where there is none, or no longer.
 
         Args:
             stream_id: The stream's id.
+            is_running: It is known to run, so that its copy is on its way.
 
         Raises:
             Error: The backend is out of reach, its copy is damaged, or there is no room.
         """
         log = self.memory.find(stream_id)
-        if log is not None or self._mirrors is None:
+        if log is not None or self._mirrors is None or self._backend is None:
             return log
-        return await self._mirrors.find(stream_id)
+        for wait in _WAITS if is_running else _SECOND_LOOK:
+            log = await self._mirrors.find(stream_id)
+            if log is not None or not self._backend.is_copy:
+                return log
+            await asyncio.sleep(wait)
+        if is_running:
+            raise out_of_reach()
+        return None
 
     async def cancel(self, log: StreamLog) -> None:
         """Has a stream cancelled that runs in another process; returns when its log here has its end.

@@ -327,6 +327,25 @@ async def test_the_followers_of_a_killed_worker_are_told(net: Net, mock: Mock, t
             assert (state.json["state"], state.json["error"]["reason"]) == ("failed", "worker_lost")
 
 
+async def test_what_a_killed_worker_stored_is_had_from_the_others(net: Net, mock: Mock, tmp_path: Path) -> None:
+    mock.deltas, mock.rate = 10_000, 40
+    configure(tmp_path, mock)
+    async with serving(net, tmp_path, "--workers", "2", "--store", "sqlite:///streams.db") as server:
+        here, there = await connections(server)
+        response = await begun(here)
+        path = f"/api/v1/streams/{response.headers['x-gai-stream-id']}"
+        other = await followed(there, path)
+        await other.until(b".6\n")
+        os.kill(await process_of(server, response), signal.SIGKILL)
+        await other.rest()
+        assert other.ended
+        assert (other.types[-2:], other.events[-2]["error"]["reason"]) == (["error", "done"], "worker_lost")
+        await settled(server, 2)
+        late = await server.ask("GET", path)
+        assert late.events[:-2] == other.events[:-2], "the error's own number may differ"
+        assert late.events[-2]["error"]["reason"] == "worker_lost"
+
+
 async def process_of(server: Server, response: Response) -> int:
     """The process of the worker that runs a stream: the first one was made first."""
     number = int(worker_of(response.headers["x-gai-stream-id"])[4:], 16)

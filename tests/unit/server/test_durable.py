@@ -12,7 +12,7 @@ from gai_fast.errors import Error
 from gai_fast.net.engine import Engine
 from gai_fast.net.spec import Clock, StreamSpec
 from gai_fast.request import Request
-from gai_fast.server.durable import DurableRoutes, Place, place_of, state_of
+from gai_fast.server.durable import DurableRoutes, Place, Running, place_of, state_of
 from gai_fast.server.incoming import Incoming
 from gai_fast.server.replies import Reply
 from gai_fast.settings import ModelSettings, Settings, StreamSettings, UpstreamSettings
@@ -191,12 +191,14 @@ class Elsewhere:
         self.found = found
         self.go = asyncio.Event()
         self.is_cancelled = False
+        self.is_known_to_run = False
         self.ending = Ending("cancelled", "cancelled")
 
     def find_here(self, stream_id: str) -> None:
         return None
 
-    async def find(self, stream_id: str) -> StreamLog | None:
+    async def find(self, stream_id: str, *, is_running: bool = False) -> StreamLog | None:
+        self.is_known_to_run = is_running
         try:
             await self.go.wait()
         except asyncio.CancelledError:
@@ -292,3 +294,34 @@ async def test_another_callers_stream_of_another_process_is_unknown_and_goes_on(
     (reply,) = connection.ends
     assert isinstance(reply, Reply)
     assert (reply.status, stream.log.is_over) == (404, False)
+
+
+class OtherWorker:
+    """The other workers, of which one runs a stream of this caller's."""
+
+    def __init__(self, running: Running | None) -> None:
+        self._running = running
+
+    def owner_of(self, stream_id: str) -> int:
+        return 1
+
+    async def cancel(self, stream_id: str, caller: str) -> None:
+        raise NotImplementedError
+
+    async def running(self, stream_id: str, caller: str) -> Running | None:
+        return self._running
+
+
+@pytest.mark.parametrize(
+    ("running", "status"), [(None, 404), (Running("m", is_durable=False), 400), (Running("m", is_durable=True), 404)]
+)
+async def test_a_stream_that_has_just_begun_elsewhere_is_waited_for_if_it_has_a_log(
+    running: Running | None, status: int
+) -> None:
+    stream, connection = Fixture(), FakeConnection()
+    stream.routes.others = OtherWorker(running)
+    store = await searched(None, stream, ask(connection=connection))
+    await finished(stream, store)
+    (reply,) = connection.ends
+    assert isinstance(reply, Reply)
+    assert (reply.status, store.is_known_to_run) == (status, running is not None and running.is_durable)

@@ -214,7 +214,7 @@ async def test_another_callers_stream_is_unknown(tmp_path: Path) -> None:
         state = await both.peers.cancel(log.header.stream_id, "alice")
         assert state is not None
         assert state["state"] == "finished"
-        assert await both.peers.plain(log.header.stream_id, "alice") is None
+        assert await both.peers.running(log.header.stream_id, "alice") is None
 
 
 async def test_keys_are_the_supervisors_and_outlive_every_worker(tmp_path: Path) -> None:

@@ -44,6 +44,7 @@ class World:
         self.cancels: dict[str, list[str]] = {}
         self.gate = asyncio.Event()
         self.gate.set()
+        self.loads = 0
         self.batches: list[Sequence[Change]] = []
         self.changed = asyncio.Event()
 
@@ -105,6 +106,7 @@ class FakeBackend(Backend):
 
     async def load(self, stream_id: str) -> Copy | None:
         world = await self._reach()
+        world.loads += 1
         stored = world.copies.get(stream_id)
         if stored is None:
             return None

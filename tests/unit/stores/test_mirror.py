@@ -264,6 +264,29 @@ async def test_the_followers_of_a_worker_that_is_gone_get_what_it_wrote_and_are_
     assert (log.broken.code, log.broken.reason, log.broken.temporary) == ("network", "worker_lost", True)
 
 
+async def test_a_worker_may_be_known_to_be_gone_before_its_lease_is(process: Process, world: World) -> None:
+    gone: set[str] = set()
+
+    async def is_gone(stream_id: str) -> bool:
+        return stream_id in gone
+
+    process.mirrors.is_gone = is_gone
+    store(world)
+    said = write(world, 1, 3)
+    store(world, stream_id="t")
+    log, other = await process.found(), await process.found("t")
+    follower = Watching(log)
+    gone.add("s")
+    gone.add("t")
+    await until(lambda: follower.has_ended)
+    assert world.leases == {"there"}
+    assert read(log) == said
+    assert other.broken is not None, "one stream of a worker speaks for all"
+    late = await process.found()
+    assert late.broken is not None
+    assert late.broken.reason == "worker_lost"
+
+
 async def test_of_a_worker_that_has_been_gone_for_long_the_same_is_had(process: Process, world: World) -> None:
     store(world, worker="dead")
     said = write(world, 1, 30)

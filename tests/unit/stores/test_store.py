@@ -72,6 +72,23 @@ async def test_a_store_in_memory_finds_what_it_made_until_it_is_closed(make: Mak
     assert store.find_here("s") is None
 
 
+async def test_a_stream_that_has_just_begun_elsewhere_is_waited_for(
+    make: Make, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gai_fast.stores.store._SECOND_LOOK", (0.01,) * 3000)
+    here, there = make(), make()
+    await here.open()
+    await there.open()
+    looked = asyncio.ensure_future(there.find("s"))
+    await until(lambda: world.loads > 1)
+    fill(here.create(header()), 1, 1)
+    assert await looked is not None
+    monkeypatch.setattr("gai_fast.stores.store._WAITS", (0.01, 0.0))
+    with pytest.raises(Error) as caught:
+        await there.find("t", is_running=True)
+    assert (caught.value.code, caught.value.reason) == ("overloaded", "store")
+
+
 async def test_a_key_in_memory_is_taken_once_and_freed_by_its_stream(make: Make, time: FakeTime) -> None:
     store = make(is_shared=False)
     assert await store.claim("key", MINE) is None
