@@ -435,6 +435,19 @@ class Limits:
     descriptor: int = 1 << 20
     """The largest number of an inherited descriptor: the most files that Linux lets a process have by default."""
 
+    stderr_waiting: int = 1 * MIB
+    """Bytes that wait until the standard error takes them: some 5,000 lines of the access log."""
+
+    stderr_end: float = 1.0
+    """Seconds that the end of a process waits for its last log lines, as long as they are taken."""
+
+    stderr_blocked: float = 0.08
+    """Seconds that it waits while none is taken: with `closing` less than the second by which it may outlast `grace`,
+    and less than `worker_end`."""
+
+    stderr_look: float = 0.01
+    """Seconds between two looks at what is left."""
+
     lingering: float = 2.0
     """Seconds for which the rest of a refused request is read and dropped: closing at once would reset the connection,
     and the client would never see why."""

@@ -113,10 +113,14 @@ def run_async(main: Coroutine[Any, Any, None]) -> None:
 
 
 def _log(server: ServerSettings) -> None:
-    """Configures logging: to the standard error, and of other packages warnings and errors only.
+    """Configures logging: to the standard error, which holds nobody up from now on, and of other packages warnings and
+    errors only.
 
     `access_log` alone decides about the access log: its lines have the level `INFO`, whatever `log_level` is.
     """
+    from gai_fast.server import log_queue
+
+    log_queue.install()
     level = logging.getLevelNamesMapping()[server.log_level.upper()]
     logging.basicConfig(level=max(level, logging.WARNING), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("gai_fast").setLevel(level)
@@ -184,6 +188,7 @@ def _supervise(settings: Settings, ready: Callable[[str], None], record: Path | 
             grace=settings.server.grace,
             ready=lambda: ready(bound.url),
             reload=reloaded,
+            counts=totals.dump_process,
             add=totals.add,
             answer=claims.answer,
         ).run()

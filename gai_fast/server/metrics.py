@@ -18,6 +18,7 @@ from gai_fast._version import __version__
 from gai_fast.limits import LIMITS
 from gai_fast.metrics import StreamMetrics
 from gai_fast.net.engine import Engine
+from gai_fast.server import log_queue
 from gai_fast.server.counts import Histogram, ModelCounts, RequestLabels, StreamCounts
 
 if TYPE_CHECKING:
@@ -227,7 +228,13 @@ def engine_gauges(engine: Engine, refused: Mapping[str, int]) -> dict[str, Gauge
         "breaker_state": breaker_state,
         "upstream_connections": engine.connections,
         "store_degraded": lambda: {"": float(engine.store.is_degraded)},
+        **process_gauges(),
     }
+
+
+def process_gauges() -> dict[str, Gauge]:
+    """The gauges of any process of a server, that of the supervisor included, for `PrometheusSink`."""
+    return {"log_lines_dropped": lambda: {"": float(log_queue.dropped())}}
 
 
 _BREAKER_STATES: Final = {"closed": 0, "probing": 1, "open": 2}
@@ -238,9 +245,10 @@ GAUGES: Final = {
     "breaker_state": ("upstream", "0: closed, 1: probing with one request, 2: open."),
     "upstream_connections": ("upstream", "Open connections, idle ones included."),
     "store_degraded": ("", "1: the store of durable streams fails; 0: it works."),
+    "log_lines_dropped": ("", "Log lines that the standard error did not take."),
 }
 """The label and the description of each gauge; without a label it has one value."""
-COUNTED: Final = frozenset({"limited"})
+COUNTED: Final = frozenset({"limited", "log_lines_dropped"})
 """Those of them that are counters: they never fall."""
 LARGEST: Final = frozenset({"breaker_state", "store_degraded"})
 """Those of them that read, of several workers, as the largest; all others as the sum."""

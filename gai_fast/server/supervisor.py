@@ -1,6 +1,7 @@
 """The parent of several workers: it owns the listening sockets, hands connections over, and keeps workers running.
 
-A process without a loop and without threads, so that it may fork at any time. It answers no request.
+A process without a loop and without threads but the one that writes its log (`log_queue.py`), so that it may fork at
+any time. It answers no request.
 
 1. It accepts, and hands each connection to the next worker in turn. Workers that share a listening socket get unequal
    parts: of two, one got 99 of 100 clients that came one after the other, and 65 of 100 where twenty came at a time.
@@ -34,6 +35,7 @@ from contextlib import ExitStack, suppress
 from typing import Any, Final, NamedTuple
 
 from gai_fast.limits import LIMITS
+from gai_fast.server import log_queue
 from gai_fast.server.link import Link, LinkGone, receive_connections, send_connection, send_last
 from gai_fast.server.listening import LackLog, accept, begin
 
@@ -138,7 +140,7 @@ class _Sum:
 
 
 class Supervisor:
-    """Keeps workers running. `run` is called once, in a process with neither loop nor threads.
+    """Keeps workers running. `run` is called once, in a process with neither loop nor other threads.
 
     Args:
         sockets: The listening sockets; the supervisor's from now on.
@@ -147,6 +149,7 @@ class Supervisor:
         grace: Seconds for which workers may drain.
         ready: Called once, when all workers have started.
         reload: Called with SIGHUP; returns the configuration for the workers, or `None`: nothing changes.
+        counts: The counts of its own process.
         add: Adds up counts of workers.
         answer: Answers a worker's question of another kind.
     """
@@ -160,6 +163,7 @@ class Supervisor:
         grace: float,
         ready: Callable[[], None],
         reload: Callable[[], bytes | None],
+        counts: Callable[[], Any],
         add: Callable[[Sequence[Any]], Any],
         answer: Callable[[str, list[Any]], Any],
     ) -> None:
@@ -169,6 +173,7 @@ class Supervisor:
         self._grace = grace
         self._ready = ready
         self._reload = reload
+        self._counts = counts
         self._add = add
         self._answer = answer
         self._selector = selectors.DefaultSelector()
@@ -320,6 +325,7 @@ class Supervisor:
         finally:
             if sys.exception() is not None:
                 _log.error("worker %d has failed: a bug, or a lack of the system", ends.number, exc_info=True)
+            log_queue.drain()
             os._exit(code)
 
     def _bury(self) -> None:
@@ -528,7 +534,7 @@ class Supervisor:
         for each in list(self._sums):
             if not each.waiting or now >= each.until:
                 self._sums.remove(each)
-                known = [self._lost, *(worker.counts for worker in self._workers.values())]
+                known = [self._counts(), self._lost, *(worker.counts for worker in self._workers.values())]
                 self._send([each.asker], "answer", each.name, [counts for counts in known if counts is not None])
 
     # -- the end --

@@ -12,7 +12,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final
 
 from gai_fast.server.counts import Histogram, ModelCounts, StreamCounts
-from gai_fast.server.metrics import COUNTED, LARGEST, PrometheusSink
+from gai_fast.server.metrics import COUNTED, LARGEST, PrometheusSink, process_gauges
 
 _HISTOGRAMS: Final = ("first_token", "upstream_first_token", "gaps", "duration", "overhead", "backpressure")
 _NUMBERS: Final = ("deltas", "others", "bytes_in", "bytes_out", "disconnects", "retries", "fallbacks")
@@ -29,6 +29,11 @@ def dump(sink: PrometheusSink) -> dict[str, Any]:
         "requests": [[list(labels), number] for labels, number in sink.requests.items()],
         "models": [[list(labels), _dump_model(model)] for labels, model in sink.models.items()],
     }
+
+
+def dump_process() -> dict[str, Any]:
+    """The counts of a process that serves nobody: the supervisor."""
+    return dump(PrometheusSink((), process_gauges()))
 
 
 def _dump_model(model: ModelCounts) -> dict[str, Any]:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import resource
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
 import pytest
 
@@ -15,7 +17,8 @@ from gai_fast.settings import BreakerSettings
 from tests.faults.bench import NATIVE, Bench, check_stream, fault
 from tests.faults.test_upstream import ANSWER, TEXT
 from tests.integration.gateway import DONE, FINISH, LAST_CHUNK, SSE_HEAD, Peer, delta
-from tests.waiting import until
+from tests.integration.processes import Server, serving
+from tests.waiting import until, until_answered
 from tests.wire import chunk
 
 
@@ -108,3 +111,103 @@ async def test_a_loop_that_was_held_up_times_nothing_out_whose_bytes_had_come(be
         assert check_stream(response, "ab")[-1]["finished"]
         client.close()
     await until(lambda: not gateway.streams)
+
+
+LINES = 1500
+"""Requests, each with a line of the access log: 2 KiB each, three times what waits for a standard error."""
+TOLD = re.compile(r"ERROR gai_fast.server: (\d+) log lines were dropped$")
+ACCESS_LOG = "[server]\nport = 0\naccess_log = true\n"
+
+
+async def ask_for_lines(server: Server) -> None:
+    """Sends `LINES` requests, which all are answered, over connections to all workers."""
+    clients = [await server.connect() for _ in range(2)]
+    for _ in range(LINES // 20):
+        for client in clients:
+            for _ in range(10):
+                client.request("GET", f"/{'x' * 2000}")
+        for client in clients:
+            for _ in range(10):
+                response = await client.response()
+                assert response.status == 404
+                await response.rest()
+    for client in clients:
+        client.close()
+
+
+def read(descriptor: int, lines: list[str]) -> None:
+    """Appends the lines of a pipe, until nobody can write to it any more."""
+    with open(descriptor, encoding="utf-8") as pipe:
+        lines.extend(pipe)
+
+
+def lines_told(lines: list[str]) -> int:
+    """How many lines were dropped, as a log says itself."""
+    return sum(int(match[1]) for match in map(TOLD.search, lines) if match)
+
+
+async def dropped(server: Server) -> int:
+    """What the metrics say."""
+    lines = (await server.ask("GET", "/metrics")).body.decode().splitlines()
+    [line] = [line for line in lines if line.startswith("gai_fast_log_lines_dropped_total ")]
+    return int(float(line.split()[1]))
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+@fault(44)
+async def test_a_pipe_that_nobody_reads_holds_no_answer_up_and_the_log_says_what_it_lacks(
+    bench: Bench, tmp_path: Path, workers: str
+) -> None:
+    (tmp_path / "gai-fast.toml").write_text(ACCESS_LOG)
+    reader, writer = os.pipe()
+    async with serving(bench.net, tmp_path, "--workers", workers, stderr=writer) as server:
+        os.close(writer)
+        await ask_for_lines(server)
+        lost = await dropped(server)
+        assert 0 < lost < LINES
+        lines: list[str] = []
+        reading = asyncio.create_task(asyncio.to_thread(read, reader, lines))
+        await until(lambda: lines_told(lines) >= lost)
+        server.signal()
+        assert await server.ended() == 0
+        await reading
+    assert lines_told(lines) + sum(" GET '/" in line for line in lines) == LINES + 1, "the last one is the scrape"
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+@fault(44)
+async def test_a_pipe_that_is_never_read_holds_no_end_up(bench: Bench, tmp_path: Path, workers: str) -> None:
+    (tmp_path / "gai-fast.toml").write_text(ACCESS_LOG)
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    with suppress(BlockingIOError):
+        while True:
+            os.write(writer, bytes(4096))
+    os.set_blocking(writer, True)
+    try:
+        async with serving(bench.net, tmp_path, "--workers", workers, stderr=writer) as server:
+            assert (await server.ask("GET", "/x")).status == 404
+            server.signal()
+            assert await server.ended() == 0
+    finally:
+        os.close(reader)
+        os.close(writer)
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+@fault(44)
+async def test_a_full_disk_under_the_log_is_counted_and_harms_nobody(
+    bench: Bench, tmp_path: Path, workers: str
+) -> None:
+    (tmp_path / "gai-fast.toml").write_text(ACCESS_LOG)
+    full = os.open("/dev/full", os.O_WRONLY)
+    async with serving(bench.net, tmp_path, "--workers", workers, stderr=full) as server:
+        os.close(full)
+        await ask_for_lines(server)
+
+        async def all_are_counted() -> bool:
+            return await dropped(server) >= LINES
+
+        await until_answered(all_are_counted)
+        server.signal()
+        assert await server.ended() == 0

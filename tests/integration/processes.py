@@ -72,22 +72,32 @@ class Server:
 
 
 @asynccontextmanager
-async def serving(net: Net, folder: Path, *arguments: str, pass_fds: tuple[int, ...] = ()) -> AsyncIterator[Server]:
-    """Runs a server with the configuration of a folder."""
+async def serving(
+    net: Net, folder: Path, *arguments: str, pass_fds: tuple[int, ...] = (), stderr: int = asyncio.subprocess.PIPE
+) -> AsyncIterator[Server]:
+    """Runs a server with the configuration of a folder.
+
+    Args:
+        net: For its clients.
+        folder: That of the configuration.
+        arguments: Those of the command line.
+        pass_fds: Descriptors that it inherits.
+        stderr: Its standard error: a descriptor, or a pipe, of which only what `Server.said` asks for is read.
+    """
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "gai_fast", "serve", *arguments,
-        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE, stderr=stderr,
         cwd=folder, env=environment(), pass_fds=pass_fds,
     )  # fmt: skip
     assert process.stdout is not None
-    assert process.stderr is not None
     try:
         banner = asyncio.create_task(process.stdout.readuntil(b"flush=True)\n"))
         try:
-            said = (await asyncio.wait_for(banner, PATIENCE)).decode()
+            shown = (await asyncio.wait_for(banner, PATIENCE)).decode()
         except asyncio.IncompleteReadError:
-            raise AssertionError((await process.stderr.read()).decode()) from None
-        yield Server(net, process, said.splitlines()[0].rpartition(" ")[2])
+            said = b"" if process.stderr is None else await process.stderr.read()
+            raise AssertionError(said.decode()) from None
+        yield Server(net, process, shown.splitlines()[0].rpartition(" ")[2])
     finally:
         if process.returncode is None:
             process.kill()

@@ -172,6 +172,20 @@ async def test_workers_that_cannot_start_end_the_server_with_their_reason(tmp_pa
         assert (process.returncode, output, errors.decode()) == (code, b"", said)
 
 
+async def test_a_bug_that_ends_a_worker_is_in_the_log(tmp_path: Path) -> None:
+    (tmp_path / "broken.py").write_text("def extend(app):\n    raise KeyError('a bug')\n")
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "gai_fast", "serve", "--port", "0", "--workers", "2", "--app", "broken:extend",
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, cwd=tmp_path, env=environment(),
+    )  # fmt: skip
+    _, errors = await asyncio.wait_for(process.communicate(), PATIENCE)
+    lines = errors.decode().splitlines()
+    assert (process.returncode, lines[-1]) == (3, "error: ended with exit code 1")
+    at = next(at for at, line in enumerate(lines) if "has failed: a bug" in line)
+    assert lines[at + 1] == "Traceback (most recent call last):"
+    assert "KeyError: 'a bug'" in lines
+
+
 async def test_a_scrape_of_any_worker_counts_all_of_them(net: Net, mock: Mock, tmp_path: Path) -> None:
     configure(tmp_path, mock)
 

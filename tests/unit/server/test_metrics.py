@@ -18,8 +18,9 @@ from gai_fast.limits import LIMITS
 from gai_fast.meter import StreamMeter
 from gai_fast.metrics import GAP_BOUNDS, StreamMetrics
 from gai_fast.net.engine import Engine
+from gai_fast.server import log_queue
 from gai_fast.server.counts import DURATION_BOUNDS, FIRST_TOKEN_BOUNDS
-from gai_fast.server.metrics import LogSink, PrometheusSink, engine_gauges
+from gai_fast.server.metrics import LogSink, PrometheusSink, engine_gauges, process_gauges
 from gai_fast.settings import Settings
 
 NATIVE = "/api/v1/stream"
@@ -213,6 +214,15 @@ async def test_what_was_refused_is_counted_by_its_limit_and_what_runs_by_its_cal
     assert 'gai_fast_limited_total{limit="memory"} 1.0' in told
     assert 'gai_fast_caller_streams{caller="alice"} 2.0' in told
     await engine.close()
+
+
+def test_log_lines_that_were_dropped_are_counted(
+    lines: Callable[[PrometheusSink], set[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sink = PrometheusSink([], process_gauges())
+    assert "gai_fast_log_lines_dropped_total 0.0" in lines(sink)
+    monkeypatch.setattr(log_queue, "dropped", lambda: 3)
+    assert "gai_fast_log_lines_dropped_total 3.0" in lines(sink)
 
 
 async def test_a_scrape_does_not_walk_the_streams() -> None:

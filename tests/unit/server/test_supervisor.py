@@ -123,6 +123,7 @@ try:
     Supervisor(
         [shared], count=2, work=work, grace=0.2 if HOW in ("stubborn", "leaves") else 30,
         ready=lambda: print("up", flush=True), reload=lambda: bytes(1_000_000) if HOW == "hung" else None,
+        counts=lambda: {"of": 0},
         add=add,
         answer=answer,
     ).run()
@@ -314,7 +315,9 @@ def test_the_wait_for_a_worker_has_a_longest_however_many_have_died() -> None:
     def never(*_: Any) -> Any:
         raise AssertionError
 
-    supervisor = Supervisor([], count=1, work=never, grace=0, ready=never, reload=never, add=never, answer=never)
+    supervisor = Supervisor(
+        [], count=1, work=never, grace=0, ready=never, reload=never, counts=never, add=never, answer=never
+    )
     now = time.monotonic()
     supervisor._deaths = [now] * 5000
     supervisor._spawn_later()

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
+import pytest
 
 from gai_fast.metrics import StreamMetrics
-from gai_fast.server import totals
+from gai_fast.server import log_queue, totals
 from gai_fast.server.metrics import PrometheusSink
 
 MODELS = ("m",)
@@ -86,3 +87,11 @@ def test_of_workers_that_are_gone_the_counters_are_kept_and_not_what_they_held()
     assert "active_streams" not in text
     assert 'gai_fast_limited_total{limit="streams"} 5.0' in text
     assert 'outcome="finished",provider="openai",status="200"} 4.0' in text.replace('model="m",', "")
+
+
+def test_the_dropped_log_lines_of_all_processes_are_added_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of the supervisor too, and of workers that are gone."""
+    workers = [sent(counted(0, log_lines_dropped={"": 2})) for _ in range(2)]
+    monkeypatch.setattr(log_queue, "dropped", lambda: 3)
+    total = totals.total([totals.dump_process(), totals.add(workers)], MODELS)
+    assert "gai_fast_log_lines_dropped_total 7.0" in exposed(total)
