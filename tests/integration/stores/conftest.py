@@ -12,7 +12,7 @@ import pytest
 from gai_fast.stores.backend import Backend
 from gai_fast.stores.redis import RedisBackend
 from gai_fast.stores.sqlite import SQLiteBackend
-from tests.integration.stores.servers import PROGRAM, RedisServer
+from tests.integration.stores.servers import NAMED, PROGRAM, RedisServer
 
 MakeServer = Callable[..., RedisServer]
 MakeBackend = Callable[[], Backend]
@@ -20,6 +20,7 @@ MakeBackend = Callable[[], Backend]
 
 @pytest.fixture(scope="session")
 def needs_redis(unavailable: Callable[[str], NoReturn]) -> None:
+    assert PROGRAM is not None or not NAMED, f"GAI_FAST_REDIS_SERVER names {NAMED}, which is no program"
     if PROGRAM is None:
         unavailable("redis-server or valkey-server")
     if find_spec("redis") is None:

@@ -11,7 +11,8 @@ import subprocess
 import time
 from pathlib import Path
 
-PROGRAM = shutil.which("redis-server") or shutil.which("valkey-server")
+NAMED = os.environ.get("GAI_FAST_REDIS_SERVER")
+PROGRAM = shutil.which(NAMED) if NAMED else shutil.which("redis-server") or shutil.which("valkey-server")
 
 
 class RedisServer:
