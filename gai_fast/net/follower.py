@@ -347,8 +347,11 @@ class Follower:
     def _break_off(self, problem: Exception) -> None:
         """Ends a follower that cannot be sent more: an `Error` is told, a bug is rule 4."""
         if isinstance(problem, Error):
-            self._end_with(problem)
-            return
+            try:
+                self._end_with(problem)
+                return
+            except Exception as worse:  # noqa: BLE001  # rule 4: not even this end can be written
+                problem = worse
         _log.error("a follower of stream %s failed: a bug of the gateway", self._log.header.stream_id, exc_info=problem)
         self._leave()
         self._delivery.cut(Error("internal", "the gateway failed while it handled this answer"))

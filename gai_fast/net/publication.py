@@ -274,7 +274,7 @@ class Publication:
         self._followers.pop(follower, None)
         if self._first is follower:
             self._first = None
-        self._balance()
+        self.balance()
 
     def balance(self) -> None:
         """A follower has come or gone, is paused, has been sent more, or has caught up."""

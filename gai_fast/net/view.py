@@ -37,12 +37,14 @@ class Form(NamedTuple):
         framing: `sse` or `ndjson`.
         envelope: `compact` or `full`; `None`: the framing's own.
         retry_ms: Milliseconds until the client reconnects, for the first frame; a log's own frames tell it already.
+        timestamps: `ts` on every event of the compact envelope.
     """
 
     format: Format
     framing: Framing
     envelope: Literal["compact", "full"] | None = None
     retry_ms: int | None = None
+    timestamps: bool = False
 
     @property
     def is_compact(self) -> bool:
@@ -235,7 +237,8 @@ class Reencoded:
             raise Error("provider_unavailable", text, reason="reset")
         if seq > 1 and self._is_compact:
             for key in ENVELOPE_KEYS:  # those of a log that has the full envelope
-                event.pop(key, None)  # type: ignore[misc]  # a key of an event
+                if key != "ts" or not self._form.timestamps:
+                    event.pop(key, None)  # type: ignore[misc]  # a key of an event
         self._encoder.event(event)
         pieces = self._encoder.take_pieces()
         if seq > self._after:
@@ -353,6 +356,7 @@ def _context(header: LogHeader, form: Form, clock: Clock, *, ids: bool) -> Strea
         header.model,
         clock,
         "compact" if form.is_compact else "full",
+        timestamps=form.timestamps,
         ids=ids,
     )
 

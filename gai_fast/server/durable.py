@@ -24,7 +24,7 @@ from gai_fast.net.engine import Engine
 from gai_fast.net.session import Session
 from gai_fast.net.view import Form, view_of
 from gai_fast.server.incoming import Incoming
-from gai_fast.server.negotiation import asks_for_state, negotiate
+from gai_fast.server.negotiation import Negotiated, asks_for_state, negotiate
 from gai_fast.server.replies import Reply, StreamHead, id_headers
 from gai_fast.server.stream_response import StreamResponse
 from gai_fast.settings import StreamSettings
@@ -192,7 +192,7 @@ class DurableRoutes:
         accept = incoming.http.headers.get("accept")
         negotiated = negotiate(incoming.query, accept, default_format=log.header.format)
         stream = self._stream_settings(log.header.model)
-        return Form(negotiated.format, negotiated.framing, negotiated.envelope or stream.envelope, stream.retry)
+        return form_of(negotiated, stream)
 
     def _stream_settings(self, name: str) -> StreamSettings:
         """The settings of the responses of a model's streams; the model may be gone by now."""
@@ -296,6 +296,17 @@ class _Search:
 
     def resume(self) -> None:
         """Nothing is written yet."""
+
+
+def form_of(negotiated: Negotiated, stream: StreamSettings) -> Form:
+    """How a client is sent a durable stream.
+
+    Args:
+        negotiated: What the client asks for.
+        stream: The settings of the response.
+    """
+    envelope = negotiated.envelope or stream.envelope
+    return Form(negotiated.format, negotiated.framing, envelope, stream.retry, stream.timestamps)
 
 
 def place_of(incoming: Incoming) -> Place | None:

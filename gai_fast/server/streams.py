@@ -24,13 +24,13 @@ from gai_fast.formats import (
 from gai_fast.ids import new_stream_id, request_id
 from gai_fast.net.engine import Engine
 from gai_fast.net.spec import Clock, Output, StreamSpec
-from gai_fast.net.view import Form, view_of
+from gai_fast.net.view import view_of
 from gai_fast.processors import Chain
 from gai_fast.providers import get_provider
 from gai_fast.reading import characters, parse_object, parse_request
 from gai_fast.relay import DeltaSink
 from gai_fast.request import Request
-from gai_fast.server.durable import DurableRoutes
+from gai_fast.server.durable import DurableRoutes, form_of
 from gai_fast.server.incoming import Incoming
 from gai_fast.server.negotiation import Negotiated, negotiate
 from gai_fast.server.replies import Reply
@@ -286,9 +286,8 @@ class StreamRoutes:
         stream = spec.model.stream
         client = StreamResponse(incoming, context.stream_id, media_type, stream, whole=spec.hold)
         if spec.log_header is not None:
-            form = Form(negotiated.format, negotiated.framing, negotiated.envelope or stream.envelope, stream.retry)
+            view = view_of(spec.log_header, form_of(negotiated, stream), 0, now_ms)
             publication = self._engine.publish(spec, cast("Clock", context.clock))
-            view = view_of(spec.log_header, form, 0, now_ms)
             follower = self._engine.follow(publication.log, client, view, 0, stream, is_first=True)
             client.attach(follower)
             follower.begin()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import socket
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -19,6 +20,7 @@ from gai_fast.errors import Error
 from gai_fast.formats import StreamContext, get_format
 from gai_fast.limits import LIMITS
 from gai_fast.metrics import StreamMetrics
+from gai_fast.net.publication import Publication
 from gai_fast.net.retry import RetryPolicy
 from gai_fast.net.session import Session
 from gai_fast.net.spec import Clock, StreamSpec
@@ -26,7 +28,9 @@ from gai_fast.net.upstream import Exchange, Timeouts, UpstreamConnection
 from gai_fast.net.writer import HTTP_CHUNKS, ResponseWriter
 from gai_fast.providers import get_provider
 from gai_fast.reading import parse_request
-from gai_fast.settings import ModelSettings, Settings, StreamSettings, UpstreamSettings
+from gai_fast.settings import ModelSettings, Settings, StoreSettings, StreamSettings, UpstreamSettings
+from gai_fast.stores import LogHeader, StreamLog
+from gai_fast.stores.memory import LogMemory
 from tests.kernels import cuts
 from tests.unit.net.fakes import FakeTime
 
@@ -232,13 +236,14 @@ class Stream:
         self.faults: list[Exception] = []
         self.figures: StreamMetrics | None = None
         self.leg = Leg(shortens=shortens)
+        self.shortens = shortens
         self.lends = lends
         if lends:
             self.leg.socket, self.leg.other = pair()
         self.batch = ReadBatch(self.time, self.time.clock) if turns else None
         upstream = UpstreamSettings("up", provider, "http://x", retries=0)
         clock = Clock(lambda: 1_000 + int(self.time.now * 1000))
-        context = StreamContext("strm_1", "req_1", None, "m", clock, timestamps=timestamps)
+        context = StreamContext("strm_1", "req_1", None, "m", clock, timestamps=timestamps, ids=self.is_durable)
         spoken = get_format(format)
         encoder: Any = spoken.passthrough(framing, context, whole=False) if passes else spoken.encoder(framing, context)
         spec = StreamSpec(
@@ -248,6 +253,7 @@ class Stream:
             encoder,
             encoder if passes else None,
             prompt_characters=8,
+            log_header=LogHeader("strm_1", "", "m", format, framing) if self.is_durable else None,
         )
         self.wire: Wire
         self.exchange: Exchange
@@ -255,11 +261,17 @@ class Stream:
         self.session = Session(
             self,  # type: ignore[arg-type]  # what is used of the engine
             spec,
-            self.leg,
+            self.client_of(spec),
             stream_id="strm_1",
             clock=clock,
             loop=self.time,  # type: ignore[arg-type]  # what is used of it
         )
+
+    is_durable = False
+
+    def client_of(self, spec: StreamSpec) -> Any:
+        """The client of the session."""
+        return self.leg
 
     # What a session asks of the engine.
 
@@ -357,7 +369,12 @@ def answer(*frames: bytes, media_type: bytes = b"text/event-stream") -> list[byt
     return [HEAD % media_type, *chunked(frames), LAST]
 
 
-def both(reads: Sequence[bytes], act: Callable[[Stream], object] = lambda stream: None, **options: Any) -> Stream:
+def both(
+    reads: Sequence[bytes],
+    act: Callable[[Any], object] = lambda stream: None,
+    kind: type[Stream] = Stream,
+    **options: Any,
+) -> Stream:
     """The stream that may take the fast path, after the same has become of one that may not."""
     ways: dict[str, dict[str, Any]] = {
         "long": {"shortens": False},
@@ -365,7 +382,7 @@ def both(reads: Sequence[bytes], act: Callable[[Stream], object] = lambda stream
         "in turns": {"turns": True},
         "borrowed": {"turns": True, "lends": True},
     }
-    streams = {name: Stream(**way, **options).receive(*reads) for name, way in ways.items()}
+    streams = {name: kind(**way, **options).receive(*reads) for name, way in ways.items()}
     for stream in streams.values():
         act(stream)
         stream.leg.drain()
@@ -896,3 +913,165 @@ def test_a_batch_that_is_closed_gives_back_every_socket_whichever_connections_ra
     for at, stream in enumerate(streams):
         assert isinstance(stream.wire, SocketWire)
         assert stream.wire.reads == (at not in raising)
+
+
+# ---- into a log ------------------------------------------------------------------------------------------------------
+
+
+class Heard:
+    """What a log has told its watchers; each piece ends with the event whose number comes with it, and none is missing.
+
+    Args:
+        log: The log.
+        fails_at: The number of the call that fails.
+    """
+
+    def __init__(self, log: StreamLog, fails_at: int | None) -> None:
+        self.pieces: list[bytes] = []
+        self.has_ended = False
+        self._fails_at = fails_at
+        self._has_all = log.header.format == "gai"  # others have no frame for some events
+        self._numbers = re.compile(rb"^id: strm_1\.(\d+)$" if log.header.framing == "sse" else rb'"seq":(\d+)', re.M)
+        self._last = 0
+        log.watch(self)
+
+    def advanced(self, piece: bytes, last_seq: int) -> None:
+        numbers = [int(number) for number in self._numbers.findall(piece)]
+        span = range(self._last + 1, last_seq + 1)
+        assert numbers == [number for number in span if self._has_all or number in numbers]
+        self._last = last_seq
+        self.pieces.append(piece)
+        if len(self.pieces) == self._fails_at:
+            raise ZeroDivisionError
+
+    def ended(self) -> None:
+        assert not self.has_ended
+        self.has_ended = True
+
+
+class LongWay:
+    """A publication without a way for fast paths."""
+
+    direct = None
+
+    def __init__(self, publication: Publication) -> None:
+        self._publication = publication
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._publication, name)
+
+
+class DurableStream(Stream):
+    """A stream that goes into a log."""
+
+    is_durable = True
+    fails_at: int | None = None
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.publication.begin(self.session)
+
+    def client_of(self, spec: StreamSpec) -> Any:
+        assert spec.log_header is not None
+        self.log = LogMemory(StoreSettings(), self.time).create(spec.log_header)  # type: ignore[arg-type]  # what is used
+        self.heard = Heard(self.log, self.fails_at)
+        encoder: Any = spec.output
+        self.publication = Publication(self, self.log, encoder, spec.model.stream)  # type: ignore[arg-type]  # likewise
+        return self.publication if self.shortens else LongWay(self.publication)
+
+    def receive(self, *reads: bytes) -> Any:
+        for data in reads:
+            try:
+                super().receive(data)
+            except ZeroDivisionError:  # of the watcher that fails, in a batch: the loop logs it
+                super().receive()
+        return self
+
+    @property
+    def told(self) -> tuple[Any, ...]:
+        backlog = self.log.read(0, 1 << 30)
+        assert b"".join(backlog.pieces) == b"".join(self.heard.pieces)
+        assert self.heard.has_ended == self.log.is_over
+        figures = None if self.figures is None else told_of(self.figures)
+        if figures is not None and self.faults:
+            figures = figures[:4]  # whether the read that failed counts is open
+        return backlog, self.log.last_seq, self.log.ending, str(self.log.broken), len(self.faults), figures
+
+
+class FailingStream(DurableStream):
+    """The same, where the first watcher of the log fails."""
+
+    def client_of(self, spec: StreamSpec) -> Any:
+        self.fails_at = 7
+        return super().client_of(spec)
+
+
+@pytest.mark.parametrize("options", [{}, {"framing": "ndjson"}, {"timestamps": True}, {"format": "openai"}], ids=str)
+def test_into_a_log_nothing_tells_the_fast_path_from_the_long_way(options: dict[str, Any]) -> None:
+    texts = [text(f"\U0001f600 {n}\n\n") for n in range(9)]
+    reads = answer(*BEGINNING, *texts, TOOL + arguments("{}"), *texts, *END)
+    stream = both(reads, kind=DurableStream, **options)
+    assert isinstance(stream, DurableStream)
+    assert stream.log.ending is not None
+    assert stream.log.ending.state == "finished"
+    assert len(stream.heard.pieces) > 20
+
+
+def test_into_a_log_however_the_bytes_are_cut() -> None:
+    frames = [*BEGINNING, *[text(c) for c in 'd\u00e9\U0001f600"\n'], b": x\n\n", text("z"), text("z"), *END]
+    whole = b"".join(answer(*frames))
+    for reads in cuts(whole):
+        both([read for read in reads if read], kind=DurableStream)
+
+
+@given(st.data())
+def test_into_a_log_whatever_happens_in_between(data: st.DataObject) -> None:
+    frames = st.sampled_from(
+        [text("x"), text("y\\"), text("\u20ac\n\n"), text(""), TOOL, arguments("1"), b": c\n\n", b"\n", USAGE]
+    )
+    said = data.draw(st.lists(frames, max_size=12))
+    whole = b"".join(chunked([*BEGINNING, *said, *data.draw(st.sampled_from([END, [STOP, DONE], []]))]))
+    places = sorted(data.draw(st.lists(st.integers(0, len(whole)), max_size=12)))
+    reads = [whole[at:to] for at, to in zip([0, *places], [*places, len(whole)], strict=True) if at < to]
+    seed = data.draw(st.integers(0, 99))
+    kind = data.draw(st.sampled_from([DurableStream, FailingStream]))
+    options = data.draw(st.sampled_from([{}, {"framing": "ndjson"}, {"format": "openai"}]))
+
+    def live(stream: DurableStream) -> None:
+        chance = random.Random(seed)
+        stream.receive(HEAD % b"text/event-stream")
+        for read in reads:
+            stream.receive(read)
+            match chance.randrange(12):
+                case 0:
+                    stream.time.advance(LIMITS.timer_tick + 15.0)
+                case 1:
+                    stream.session.pause()
+                    stream.session.resume()
+                case 2 if chance.random() < 0.2:
+                    stream.session.cancel()
+                case 3 if chance.random() < 0.2:
+                    stream.session.fail(Error("internal", "no"))
+                case 4 if chance.random() < 0.2:
+                    stream.exchange.connection_lost(ConnectionResetError())
+        stream.receive(*([LAST] if stream.figures is None else []))
+        assert stream.log.is_over
+
+    both([], live, kind, **options)
+
+
+@pytest.mark.parametrize("reads_of", [lambda frames: answer(*frames), lambda frames: [b"".join(answer(*frames))]])
+def test_a_log_that_fails_at_any_piece_ends_its_stream_once(
+    reads_of: Callable[[list[bytes]], list[bytes]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A watcher's bug; by its interface it raises nothing."""
+    reads = reads_of([*BEGINNING, *[text(str(n)) for n in range(9)], *END])
+    whole = both(reads, kind=DurableStream)
+    assert isinstance(whole, DurableStream)
+    for place in range(1, len(whole.heard.pieces) + 1):
+        monkeypatch.setattr(DurableStream, "fails_at", place)
+        stream = both(reads, kind=DurableStream)
+        assert isinstance(stream, DurableStream)
+        assert stream.log.is_over
+        assert len(stream.faults) == 1
+        assert stream.figures is not None

@@ -68,13 +68,14 @@ class Stream:
         publication: bool = False,
         is_first: bool = False,
         client: FakeClient | None = None,
+        view: Any = None,
         **stream: Any,
     ) -> tuple[Follower, FakeClient]:
         client = client or FakeClient()
         follower = Follower(
             self.log,
             client,
-            view_of(self.log.header, form, after, lambda: AT),
+            view or view_of(self.log.header, form, after, lambda: AT),
             after,
             StreamSettings(**stream),
             cast(Any, self.publication) if publication else None,
@@ -425,6 +426,34 @@ def test_a_bug_ends_its_own_follower_and_no_other(fails: str, caplog: pytest.Log
     assert (last if isinstance(last, Error) else last[1]).code == "internal"
     assert stream.publication.calls[-1] == "left"
     assert "a follower of stream s failed" in caplog.text
+
+
+class WordlessView:
+    """A view whose form has no word for what it is fed, nor, for a bug, for the error that tells so."""
+
+    position = 0
+
+    def feed(self, piece: bytes) -> None:
+        raise Error("provider_unavailable", "this form has no word for it")
+
+    def event(self, event: object) -> None:
+        raise RuntimeError("a bug")
+
+    def take_pieces(self) -> list[bytes]:
+        return []
+
+
+def test_an_error_that_cannot_be_written_ends_its_own_follower_and_no_other(caplog: pytest.LogCaptureFixture) -> None:
+    """Neither the stream nor the followers behind it hear of the bug."""
+    stream = Stream()
+    _, client = stream.follow(view=WordlessView())
+    _, other = stream.follow()
+    piece = stream.say()
+    assert other.taken() == ["commit", piece]
+    assert isinstance(client.calls[-1], Error)
+    assert client.calls[-1].code == "internal"
+    assert "a follower of stream s failed" in caplog.text
+    assert stream.log.watchers == 1
 
 
 def test_a_bug_while_it_catches_up_ends_it(caplog: pytest.LogCaptureFixture) -> None:

@@ -286,3 +286,21 @@ def test_frames_of_another_dialect_are_not_read() -> None:
     given = pieces(FORMS[4])
     other.feed_joined(given)
     assert list(other.take_pieces()) == given
+
+
+@pytest.mark.parametrize("made", FORMS[:4])
+def test_every_event_that_a_view_writes_has_its_time_where_the_stream_has(made: Form) -> None:
+    """A joined delta, a gap, an error of a follower's own, and all events of another form."""
+    form = Form(get_format("gai"), "sse", retry_ms=None, timestamps=True)
+    context = StreamContext(ID, "req", None, "m", lambda: 4000, made.envelope, ids=True, timestamps=True)
+    encoder = made.format.encoder(made.framing, context)
+    for event in EVENTS:
+        encoder.event(event)  # type: ignore[arg-type]  # a plain dict
+    view = view_of(header(made), form, 0, lambda: 5000)
+    assert view.go_on_after(1, "so far")
+    view.feed_joined([encoder.take()])
+    view.event({"type": "error", "seq": 9, "error": {"code": "network"}})
+    events = [json.loads(line[6:]) for line in b"".join(view.take_pieces()).splitlines() if line.startswith(b"data: ")]
+    assert len(events) >= len(EVENTS)
+    assert {event["type"] for event in events if "ts" not in event} == {"done"}
+    assert {event["ts"] for event in events if event["type"] == "finish"} == {4000}
