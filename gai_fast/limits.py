@@ -415,13 +415,6 @@ class Limits:
     peer_read: int = 256 * KIB
     """Bytes of one log that a worker tells another at a time: more would hold up its streams."""
 
-    peer_unnumbered: int = 8 * MIB
-    """The same of a log whose frames have no numbers, which is read from its beginning: twice what one may have by
-    default."""
-
-    peer_sizes: int = 4096
-    """Such logs of other workers whose size is kept; a stream beyond is broken off here, and can be resumed."""
-
     bus_wait: float = 2.0
     """Seconds in which another worker must answer a question: one that is alive and busy does in milliseconds."""
 

@@ -54,7 +54,9 @@ class Bus:
         """
         loop = asyncio.get_running_loop()
         path = str(self._folder / str(self._number))
-        self._server = await loop.create_unix_server(lambda: _Answering(handlers, self._answering), path)
+        self._server = await loop.create_unix_server(
+            lambda: _Answering(handlers, self._answering), path, backlog=LIMITS.workers
+        )
 
     async def ask(self, worker: int, kind: str, *items: Any, wait: float = LIMITS.bus_wait) -> Any:
         """Asks another worker.

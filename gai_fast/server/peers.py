@@ -133,6 +133,8 @@ def answers(engine: Engine) -> dict[str, Handler]:
         engine: Its streams.
     """
 
+    told = 0  # logs, in all answers to `tail`
+
     async def ping() -> None:
         return None
 
@@ -157,17 +159,25 @@ def answers(engine: Engine) -> dict[str, Handler]:
         if log is None:
             return None
         backlog = log.read(0, LIMITS.peer_read)
-        return [[*log.header], backlog.lost, backlog.text, _news(log, 0, 0)]
+        text = backlog.text if backlog.text is not None and len(backlog.text) <= LIMITS.store_reply else None
+        return [[*log.header], backlog.lost, text, _news(log, 0)]
 
-    async def tail(positions: dict[str, int], sizes: dict[str, int], wait: float) -> dict[str, Any]:
+    async def tail(positions: dict[str, int], wait: float) -> dict[str, Any]:
+        nonlocal told
         logs = [log for stream_id in positions if (log := engine.store.find_here(stream_id)) is not None]
         if not any(_has_news(log, positions) for log in logs):
             await _Watch(logs).wait(wait)
-        return {
-            log.header.stream_id: _news(log, positions[log.header.stream_id], sizes.get(log.header.stream_id, 0))
-            for log in logs
-            if _has_news(log, positions)
-        }
+        behind = [log for log in logs if _has_news(log, positions)]
+        answer: dict[str, Any] = {}
+        size = 0
+        for at in range(len(behind)):
+            log = behind[(told + at) % len(behind)]
+            news = answer[log.header.stream_id] = _news(log, positions[log.header.stream_id])
+            size += len(news[_PIECE])
+            if size >= LIMITS.store_reply:
+                break
+        told += len(answer)  # the next answer begins with those that are left out here
+        return answer
 
     async def kept(stream_ids: list[str]) -> list[str]:
         logs = {each: engine.store.find_here(each) for each in stream_ids}
@@ -180,24 +190,22 @@ def _has_news(log: StreamLog, positions: Mapping[str, int]) -> bool:
     return log.last_seq > positions[log.header.stream_id] or log.ending is not None
 
 
-def _news(log: StreamLog, after: int, size: int) -> list[Any]:
+_PIECE: Final = 2
+"""The place of the bytes in what `_news` returns."""
+
+
+def _news(log: StreamLog, after: int) -> list[Any]:
     """What a log has after an event: its record, its end, and whether there is more.
 
     Args:
         log: The log.
-        after: The number of the event.
-        size: The bytes up to it, for a log whose frames have no numbers: its blocks may hold some of them.
+        after: The number of the event, the last one of a piece.
     """
-    if log.header.is_numbered:
-        backlog = log.read(after, LIMITS.peer_read)
-        piece = b"".join(backlog.pieces)
-    else:
-        backlog = log.read(0, LIMITS.peer_unnumbered)
-        piece = b"".join(backlog.pieces)[size:]
+    backlog = log.read(after, LIMITS.peer_read)
     begins = max(after, backlog.lost)
     has_more = backlog.last_seq < log.last_seq
     ending = None if log.ending is None or has_more else [*log.ending]
-    return [begins, backlog.last_seq, piece, ending, has_more]
+    return [begins, backlog.last_seq, b"".join(backlog.pieces), ending, has_more]
 
 
 class _Watch:
@@ -242,7 +250,6 @@ class PeerBackend(Backend):
     def __init__(self, peers: Peers, supervisor: SupervisorQuestions) -> None:
         self._peers = peers
         self._supervisor = supervisor
-        self._sizes: dict[str, int] = {}  # bytes that are known of each log whose frames have no numbers
 
     async def open(self) -> None:
         """Does nothing: the bus is there."""
@@ -273,12 +280,7 @@ class PeerBackend(Backend):
         if found is None:
             return None
         fields, lost, text, news = found
-        header = LogHeader(*fields)
-        if not header.is_numbered:
-            while len(self._sizes) >= LIMITS.peer_sizes:
-                del self._sizes[next(iter(self._sizes))]
-            self._sizes[stream_id] = 0
-        return Copy(header, str(owner), lost, text, self._read_news(stream_id, news))
+        return Copy(LogHeader(*fields), str(owner), lost, text, _read_news(news))
 
     async def tail(self, positions: Mapping[str, int], wait: float) -> Mapping[str, News]:
         """Returns what is new; as `Backend.tail`. Of a worker that is gone nothing is."""
@@ -287,7 +289,10 @@ class PeerBackend(Backend):
             owner = self._peers.owner_of(stream_id)
             if owner is not None:
                 by_owner.setdefault(owner, {})[stream_id] = position
-        asked = [asyncio.ensure_future(self._ask_for_news(owner, some, wait)) for owner, some in by_owner.items()]
+        ask, patience = self._peers.bus.ask, wait + LIMITS.bus_wait
+        asked = [
+            asyncio.ensure_future(ask(owner, "tail", some, wait, wait=patience)) for owner, some in by_owner.items()
+        ]
         if not asked:
             return {}
         try:
@@ -298,19 +303,8 @@ class PeerBackend(Backend):
         news: dict[str, News] = {}
         for answer in await asyncio.gather(*asked, return_exceptions=True):
             if isinstance(answer, dict):
-                news.update({stream_id: self._read_news(stream_id, each) for stream_id, each in answer.items()})
+                news.update({stream_id: _read_news(each) for stream_id, each in answer.items()})
         return news
-
-    async def _ask_for_news(self, owner: int, positions: dict[str, int], wait: float) -> Any:
-        sizes = {each: self._sizes[each] for each in positions if each in self._sizes}
-        return await self._peers.bus.ask(owner, "tail", positions, sizes, wait, wait=wait + LIMITS.bus_wait)
-
-    def _read_news(self, stream_id: str, news: list[Any]) -> News:
-        begins, last_seq, piece, ending, has_more = news
-        if stream_id in self._sizes:
-            self._sizes[stream_id] += len(piece)
-        records = [Record(begins, last_seq, piece)] if piece else []
-        return News(records, None if ending is None else Ending(*ending), has_more=has_more)
 
     async def leased(self, workers: Collection[str]) -> Collection[str]:
         """Returns those of the workers that answer."""
@@ -362,6 +356,12 @@ class PeerBackend(Backend):
             return await self._supervisor.ask(kind, *items)
         except Error as problem:
             raise StoreError("unreachable", str(problem)) from None
+
+
+def _read_news(news: list[Any]) -> News:
+    begins, last_seq, piece, ending, has_more = news
+    records = [Record(begins, last_seq, piece)] if piece else []
+    return News(records, None if ending is None else Ending(*ending), has_more=has_more)
 
 
 class ClaimHome:

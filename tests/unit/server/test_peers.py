@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,9 @@ import pytest
 
 from gai_fast import ids
 from gai_fast.errors import Error
+from gai_fast.limits import LIMITS
 from gai_fast.net.engine import Engine
+from gai_fast.server import peers
 from gai_fast.server.bus import Bus
 from gai_fast.server.peers import ClaimHome, PeerBackend, Peers, answers
 from gai_fast.settings import Settings
@@ -229,3 +232,56 @@ async def test_keys_are_the_supervisors_and_outlive_every_worker(tmp_path: Path)
         both.supervisor.is_gone = True
         with pytest.raises(StoreError):
             await both.backend.claim("key", second, 60.0)
+
+
+# ---- what one answer tells ---------------------------------------------------------------------------------------
+
+
+async def test_an_answer_is_bounded_and_every_log_has_its_turn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker that follows many streams of another one asks for all of them together."""
+    monkeypatch.setattr(peers, "LIMITS", replace(LIMITS, store_reply=1000))
+    async with pair(tmp_path) as both:
+        tail = answers(both.two)["tail"]
+        logs = [both.log(letter) for letter in "abcdefgh"]
+        positions = {log.header.stream_id: 0 for log in logs}
+        for _ in range(len(logs)):
+            for log in logs:  # the first ones are never read to their end
+                for _ in range(10):
+                    seq = log.last_seq + 1
+                    log.append(frame(log, seq), seq)
+            answer = await tail(positions, 0.0)
+            sizes = [len(news[2]) for news in answer.values()]
+            assert sum(sizes) <= 1000 + max(sizes)
+            positions |= {stream_id: news[1] for stream_id, news in answer.items()}
+        assert all(positions.values())
+
+
+async def test_the_text_of_a_dropped_beginning_is_told_up_to_a_size(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with pair(tmp_path) as both:
+        log = both.log()
+        for seq in range(1, 200):
+            log.append(frame(log, seq), seq)
+        log.trim(4096)
+        load = answers(both.two)["load"]
+        _, lost, text, _ = await load(log.header.stream_id)
+        assert text == log.read(0, 0).text
+        monkeypatch.setattr(peers, "LIMITS", replace(LIMITS, store_reply=len(text) - 1))
+        assert (await load(log.header.stream_id))[1:3] == [lost, None]
+
+
+async def test_news_of_a_log_without_numbers_begin_where_its_reader_is_though_its_beginning_was_dropped(
+    tmp_path: Path,
+) -> None:
+    """It was read from its beginning each time, and the known bytes were left out: too many where some are gone."""
+    async with pair(tmp_path) as both:
+        log = both.log(format="openai", framing="ndjson")
+        for seq in range(1, 11):
+            log.append(frame(log, seq), seq)
+        log.trim(log.size - 300)
+        assert 0 < log.lost < 6
+        answer = await answers(both.two)["tail"]({log.header.stream_id: 6}, 0.0)
+        begins, last, piece, ending, has_more = answer[log.header.stream_id]
+        assert (begins, last, ending, has_more) == (6, 10, None, False)
+        assert piece == b"".join(frame(log, seq) for seq in range(7, 11))
