@@ -8,8 +8,9 @@ the log (`follower.py`).
    that its response has the true status.
 2. The upstream is paused only while every follower is paused and going on would drop what one of them has not been
    sent. Nobody pauses it where nobody follows.
-3. When the last follower leaves: `cancel` ends the stream at once, `detach` after `detach_ttl`, `drain` not at all, but
-   for as many streams as `[limits] drains`. A stream that was started without a follower has `detach_ttl` to get one.
+3. When the last follower leaves: `cancel` ends the stream at once, `detach` after `detach_ttl`, `drain` not at all, or
+   at once where as many streams as `[limits] drains` go on so already. A stream that was started without a follower
+   has `detach_ttl` to get one, unless `drain` lets it go on.
 """
 
 from __future__ import annotations
@@ -264,10 +265,11 @@ class Publication:
         if self._followers or self._session is None:
             return
         way = _WAYS[self._stream.on_disconnect]
-        if way == "cancel":
+        if way == "detach":
+            self._stop_waiting()
+            self._await(self._stream.detach_ttl)
+        elif way == "cancel" or not self._drain():
             self.cancel()
-        else:
-            self.await_follower()
 
     def parted(self, follower: Follows) -> None:
         """A follower has been cut off because the server stops; that decides nothing about the stream."""
@@ -293,16 +295,16 @@ class Publication:
             self._session.cancel()
 
     def await_follower(self) -> None:
-        """Bounds the life of a stream that nobody follows: rule 3."""
-        self._stop_waiting()
-        if self._session is None:
-            return
-        if self._stream.on_disconnect == "drain":
-            self._is_draining = self._runner.may_drain()
-            if not self._is_draining:
-                self.cancel()
-            return
-        self._await(self._stream.detach_ttl)
+        """The stream has been started without a follower: rule 3. Its `detach_ttl` runs since `begin`."""
+        if self._session is not None and self._stream.on_disconnect == "drain":
+            self._drain()
+
+    def _drain(self) -> bool:
+        """Lets the stream go on without a follower, if `[limits] drains` does; returns whether it goes on."""
+        if not self._is_draining and self._runner.may_drain():
+            self._stop_waiting()
+            self._is_draining = True
+        return self._is_draining
 
     def _await(self, seconds: float) -> None:
         """Cancels the stream after a while, unless a follower comes."""

@@ -255,9 +255,21 @@ def test_a_drain_goes_on_to_its_end_and_counts_only_while_nobody_follows() -> No
     assert (stream.drains, stream.session.calls) == (1, [])
 
 
-def test_a_drain_beyond_the_limit_is_cancelled() -> None:
+def test_a_drain_beyond_the_limit_is_cancelled_when_its_last_follower_leaves() -> None:
     stream = Fixture(on_disconnect="drain", drains=0)
+    follower = FakeFollower()
+    stream.publication.joined(follower)
+    stream.publication.left(follower)
+    assert (stream.drains, stream.session.calls) == (0, ["cancel"])
+
+
+def test_a_drain_beyond_the_limit_that_was_started_without_a_follower_has_time_to_get_one() -> None:
+    """It was cancelled before its client had read where it is."""
+    stream = Fixture(on_disconnect="drain", drains=0, detach_ttl=100)
     stream.publication.await_follower()
+    stream.time.advance(99)
+    assert stream.session.calls == []
+    stream.time.advance(2)
     assert (stream.drains, stream.session.calls) == (0, ["cancel"])
 
 
