@@ -2,7 +2,8 @@
 
 Owns the order:
 
-1. `/readyz` answers 503. Requests are answered as before, each as the last of its connection.
+1. `/readyz` answers 503. Requests are answered as before, the last one that a connection has sent as its last
+   (RFC 9112, 9.6: one behind an answer that closes would get none).
 2. Running answers go on. The server ends when no connection is open, no stream runs, and no client waits to be
    accepted.
 3. After `grace`, streams are ended: see `Engine.close`. Their clients have `limits.closing` seconds to take their last
@@ -26,7 +27,7 @@ class Answering(Protocol):
     """The part of a server that a drain must know."""
 
     def begin_drain(self) -> None:
-        """Answers requests as the last ones of their connections from now on."""
+        """Closes each connection after the requests that it has sent, from now on."""
 
     @property
     def unanswered(self) -> int:

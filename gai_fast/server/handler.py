@@ -18,7 +18,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from typing import Final, NamedTuple, cast
+from typing import Any, Final, NamedTuple, cast
 
 from aiohttp import web
 from aiohttp.http import RawRequestMessage
@@ -65,7 +65,7 @@ class HandlerFactory:
 
     Attributes:
         connections: The open connections.
-        is_draining: Each request is the last one of its connection.
+        is_draining: A request behind which no other one waits is the last one of its connection.
     """
 
     def __init__(self, server: web.Server, timers: Timers, times: Times, refuse_unreadable: RefuseUnreadable) -> None:
@@ -133,6 +133,7 @@ class Handler(RequestHandler):
             tcp_keepalive=False,  # the listening socket has set it
         )
         self._factory = factory
+        self._request_factory = self._make_request
         self._wire: asyncio.Transport
         self._watch: WriteWatch
         self._timer: Timer | None = None
@@ -187,8 +188,6 @@ class Handler(RequestHandler):
                     self._break_body()
                 elif _may_be_a_request(message):
                     self._last_body = body
-                    if self._factory.is_draining:
-                        self._messages[at] = message._replace(should_close=True), body
                 else:
                     self._messages[at] = _ErrInfo(400, BadHttpMessage(message.method), ""), EMPTY_PAYLOAD
                     self._has_failed = True
@@ -235,6 +234,11 @@ class Handler(RequestHandler):
             await super().start()
         finally:
             self.force_close()
+
+    def _make_request(self, message: RawRequestMessage, *others: Any) -> web.BaseRequest:
+        if self._factory.is_draining and not self._messages:
+            message = message._replace(should_close=True)
+        return self._factory.server.request_factory(message, *others)
 
     async def finish_response(
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None

@@ -263,7 +263,7 @@ class LaneConnection:
             self.transport.resume_reading()
         now = self._loop.time()
         request.began = now
-        if self._lane.is_draining:
+        if self._lane.is_draining and (self._reader is None or not self._reader.size):
             request.keep_alive = False
         if not self.transport.get_write_buffer_size():
             self._progress.restart(self._written, 0, now)
@@ -485,7 +485,7 @@ class FastLane:
 
     Attributes:
         client_idle: Seconds that a connection without a request is kept.
-        is_draining: Each request is the last one of its connection.
+        is_draining: A request behind which no byte of another one has come is the last one of its connection.
     """
 
     def __init__(

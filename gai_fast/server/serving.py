@@ -182,7 +182,7 @@ class Running:
         return sum(map(len, self.connections)) or len(self.engine.streams)
 
     def begin_drain(self) -> None:
-        """Says that it is not ready, and answers requests as the last ones of their connections from now on."""
+        """Says that it is not ready, and closes each connection after the requests that it has sent, from now on."""
         self.service.operations.is_draining = True
         for each in self._servers:
             each.begin_drain()

@@ -528,6 +528,17 @@ async def test_a_draining_server_answers_each_connection_once_more() -> None:
             client.writer.close()
 
 
+async def test_a_draining_server_answers_all_that_a_connection_has_sent() -> None:
+    site = Site()
+    async with running(site):
+        client = await site.connect()
+        site.factory.begin_drain()
+        client.writer.write(GET * 3)
+        answer = await client.read()
+        assert (answer.count(b"PLAIN"), answer.lower().count(b"connection: close")) == (3, 1)
+        client.writer.close()
+
+
 async def test_a_draining_server_closes_idle_connections_and_waits_for_an_answer(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

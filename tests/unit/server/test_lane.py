@@ -1038,6 +1038,18 @@ def test_a_draining_server_answers_once_more_and_closes() -> None:
     fixture.lose()
 
 
+def test_a_draining_server_answers_all_that_a_connection_has_sent() -> None:
+    fixture = Fixture()
+    fixture.lane.begin_drain()
+    answers = [*fixture.send(A * 3 + A[:-1]), *fixture.send(A[-1:])]
+    assert [(status, headers.get("connection"), body) for status, headers, body in answers] == [
+        *[(200, None, b"/aa")] * 3,
+        (200, "close", b"/aa"),
+    ]
+    assert fixture.transport.closed
+    fixture.lose()
+
+
 @pytest.mark.parametrize("before", [b"", A])
 def test_a_draining_server_closes_a_connection_that_stays_idle(before: bytes) -> None:
     fixture = Fixture()
