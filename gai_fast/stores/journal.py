@@ -24,16 +24,16 @@ import math
 import zlib
 from collections import OrderedDict, deque
 from collections.abc import Callable, Collection, Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 from gai_fast.limits import LIMITS
 from gai_fast.settings import StoreSettings
 from gai_fast.stores._base import Backlog, Ending
 from gai_fast.stores.backend import Backend, Change, Gap, Record, StoreError
 from gai_fast.stores.health import Health, logger
-from gai_fast.stores.memory import LogMemory, StreamLog
+from gai_fast.stores.memory import SPARE, LogMemory, StreamLog, level_down
 
-_SPARE: Final = 8
+_TRIMMED: Final = 8
 """The part of a stream's bytes by which its copy may be larger, so that it need not be trimmed with every piece."""
 _TOUCHES: Final = 4
 """How often the life of a running stream's copy is prolonged within that life."""
@@ -66,7 +66,7 @@ class Journal:
         """Bytes that wait for the store, with the cost of keeping them."""
         self.is_ahead = settings.sync == "before_send"
         """Whether a piece is written before anybody reads it."""
-        self.trimmed_from = settings.max_stream_bytes + settings.max_stream_bytes // _SPARE
+        self.trimmed_from = settings.max_stream_bytes + settings.max_stream_bytes // _TRIMMED
         """The size from which a copy drops what its log has dropped."""
         self.worker = worker
         self.is_failing = False
@@ -80,7 +80,7 @@ class Journal:
         self._changed: OrderedDict[_Copying, None] = OrderedDict()  # the one that waited longest first
         self._dropped: dict[str, None] = {}
         self._batch: list[_Copying] = []  # the logs whose changes are being written
-        self._ended: deque[tuple[float, str, int]] = deque()  # until when a copy is kept, its stream, its size
+        self._ended: deque[_Ended] = deque()  # in the order in which their time is over
         self._ended_size = 0
         self._wake = asyncio.Event()
         self._closing = asyncio.Event()
@@ -200,16 +200,32 @@ class Journal:
                 self._changed.pop(copying, None)
                 self._forget(copying)
                 size = copying.copied + LIMITS.log_stream_cost
-                self._ended.append((self.clock() + self._ttl, copying.stream_id, size))
+                caller = copying.log.header.caller
+                self._ended.append(_Ended(self.clock() + self._ttl, copying.stream_id, caller, size))
                 self._ended_size += size
             elif copying.has_more:
                 self.changed(copying)
         now = self.clock()
-        while self._ended and (self._ended_size > self._max_bytes or self._ended[0][0] <= now):
-            due, stream_id, size = self._ended.popleft()
-            self._ended_size -= size
-            if due > now:
-                self._drop(stream_id)
+        while self._ended and self._ended[0].due <= now:
+            self._ended_size -= self._ended.popleft().size
+        if self._ended_size > self._max_bytes:
+            self._make_room()
+
+    def _make_room(self) -> None:
+        """Drops copies of ended streams, of those callers who have most: as rules 2 and 3 of `memory.py`."""
+        sizes: dict[str, int] = {}
+        for each in self._ended:
+            sizes[each.caller] = sizes.get(each.caller, 0) + each.size
+        excess = level_down(sizes, self._ended_size - self._max_bytes + self._max_bytes // SPARE)
+        kept: deque[_Ended] = deque()
+        for each in self._ended:
+            if excess.get(each.caller, 0) > 0:
+                excess[each.caller] -= each.size
+                self._ended_size -= each.size
+                self._drop(each.stream_id)
+            else:
+                kept.append(each)
+        self._ended = kept
 
     def _degrade(self, changes: Sequence[Change]) -> None:
         """Lets every piece pass, and forgets logs that this process no longer has."""
@@ -264,6 +280,16 @@ class Journal:
                 await self._closing.wait()
         except TimeoutError:
             return
+
+
+class _Ended(NamedTuple):
+    """The copy of a stream that has ended."""
+
+    due: float
+    """Until when it is kept."""
+    stream_id: str
+    caller: str
+    size: int
 
 
 class _Copying:

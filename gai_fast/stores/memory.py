@@ -3,20 +3,22 @@
 Owns how many bytes of one stream and of all are kept, and for how long after a stream's end.
 
 1. Where a stream has more than `max_stream_bytes`, its oldest pieces are dropped.
-2. Where all have more than `max_bytes`, the streams that ended first are dropped; where none is left, the oldest pieces
-   of the largest running ones, down to one common size, and a sixteenth of `max_bytes` beyond need: so the search for
-   the largest costs next to nothing per piece.
-3. Bytes are counted with the cost of keeping them (`limits.log_*`), so the limits hold for a stream of many small
+2. Where all have more than `max_bytes`, the callers who have most make room, down to one common size. Of theirs the
+   streams that ended first are dropped; where none is left, the oldest pieces of the largest running ones, down to one
+   common size. A caller who has less than the others loses nothing to them.
+3. A sixteenth of `max_bytes` is freed beyond need: so the search for the largest costs next to nothing per piece.
+4. Bytes are counted with the cost of keeping them (`limits.log_*`), so the limits hold for a stream of many small
    pieces too. Small pieces are gathered, and joined at `limits.log_block`.
-4. Of dropped pieces of the format `gai` the text is kept, for `stream.gap`: up to half of what a stream may have.
-5. One timer, for the stream that ended first; with none due nothing runs.
+5. Of dropped pieces of the format `gai` the text is kept, for `stream.gap`: up to half of what a stream may have.
+6. One timer, for the stream that ended first; with none due nothing runs.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict, deque
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 from gai_fast.errors import Error
 from gai_fast.limits import LIMITS
@@ -29,8 +31,10 @@ URL: Final = "memory://"
 _PIECE_COST: Final = LIMITS.log_piece_cost
 _BLOCKS: Final = 8
 """A stream may have at least so many, so that dropping one never drops most of it."""
-_SPARE: Final = 16
-"""The part of all bytes that rule 2 frees beyond need."""
+SPARE: Final = 16
+"""The part of all bytes that is freed beyond need: rule 3."""
+
+_Key = TypeVar("_Key")
 
 
 class StreamLog:
@@ -328,8 +332,7 @@ class LogMemory:
     def forget(self, log: StreamLog) -> None:
         """Drops a log before its time: it is a mirror, which can be made anew."""
         if self._logs.get(log.header.stream_id) is log:
-            del self._logs[log.header.stream_id]
-            self.size -= log.size
+            self._forget(log)
             self._ended.pop(log.header.stream_id, None)
 
     def clear(self) -> None:
@@ -350,36 +353,60 @@ class LogMemory:
                 self._expire()
 
     def make_room(self) -> None:
-        """Drops logs and pieces until no more than `max_bytes` are in use."""
-        while self._ended and self.size > self.max_bytes:
-            self._forget_first()
-        if self.size > self.max_bytes:
-            self._trim_largest(self.size - self.max_bytes + self.max_bytes // _SPARE)
+        """Drops logs and pieces until no more than `max_bytes` are in use: rule 2."""
+        if self.size <= self.max_bytes:
+            return
+        sizes: dict[str, int] = {}
+        for log in self._logs.values():
+            sizes[log.header.caller] = sizes.get(log.header.caller, 0) + log.size
+        excess = level_down(sizes, self.size - self.max_bytes + self.max_bytes // SPARE)
+        for stream_id in [*self._ended]:
+            log = self._logs[stream_id]
+            if excess.get(log.header.caller, 0) > 0:
+                excess[log.header.caller] -= log.size
+                del self._ended[stream_id]
+                self._forget(log)
+        for caller, rest in excess.items():
+            if rest > 0:
+                running = {log: log.size for log in self._logs.values() if log.header.caller == caller}
+                for log, size in level_down(running, rest).items():
+                    log.trim(log.size - size)
 
-    def _trim_largest(self, excess: int) -> None:
-        logs = sorted(self._logs.values(), key=lambda log: log.size, reverse=True)
-        total = 0
-        for count, log in enumerate(logs, 1):
-            total += log.size
-            level = (total - excess) // count  # the size that these have when the excess is gone
-            if count == len(logs) or level >= logs[count].size:
-                for largest in logs[:count]:
-                    largest.trim(level)
-                return
-
-    def _forget_first(self) -> None:
-        stream_id, _ = self._ended.popitem(last=False)
-        self.size -= self._logs.pop(stream_id).size
+    def _forget(self, log: StreamLog) -> None:
+        del self._logs[log.header.stream_id]
+        self.size -= log.size
 
     def _expire(self) -> None:
         self._timer = None
         now = self._timers.clock()
         while self._ended:
-            due = self._ended[next(iter(self._ended))]
+            stream_id = next(iter(self._ended))
+            due = self._ended[stream_id]
             if due > now:
                 self._timer = self._timers.schedule(due, self._expire)
                 return
-            self._forget_first()
+            del self._ended[stream_id]
+            self._forget(self._logs[stream_id])
+
+
+def level_down(sizes: Mapping[_Key, int], excess: int) -> dict[_Key, int]:
+    """Shares out what is to be freed among the largest, so that they have one common size afterwards.
+
+    Args:
+        sizes: By who has them.
+        excess: The size to be freed in all.
+
+    Returns:
+        How much each of the largest gives up.
+    """
+    largest = sorted(sizes.items(), key=lambda item: item[1], reverse=True)
+    total = 0
+    for count, (_, size) in enumerate(largest, 1):
+        total += size
+        level = max(0, total - excess) // count  # the size that these have when the excess is gone
+        if count == len(largest) or level >= largest[count][1]:
+            return {key: size - level for key, size in largest[:count]}
+    return {}
 
 
 def check_url(url: str, _folder: Path) -> str:

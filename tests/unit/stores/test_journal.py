@@ -37,8 +37,10 @@ class Process:
         self.health = Health(timers.clock)
         self.journal = Journal(FakeBackend(world), self.memory, settings, self.health, "worker", timers.clock)
 
-    def begin(self, stream_id: str = "s", format: str = "gai", framing: Any = "sse") -> StreamLog:
-        log = self.memory.create(LogHeader(stream_id, "caller", "m", format, framing))
+    def begin(
+        self, stream_id: str = "s", format: str = "gai", framing: Any = "sse", caller: str = "caller"
+    ) -> StreamLog:
+        log = self.memory.create(LogHeader(stream_id, caller, "m", format, framing))
         self.journal.begin(log)
         return log
 
@@ -334,6 +336,19 @@ async def test_the_copies_of_ended_streams_are_bounded(make: Make, world: World)
     await until(lambda: len(world.copies) < 12)
     assert "s29" in world.copies
     assert "s0" not in world.copies
+
+
+async def test_a_callers_copies_stay_where_another_caller_has_more(make: Make, world: World) -> None:
+    process = make(max_bytes=64 * KIB, max_stream_bytes=32 * KIB)
+    for number in range(30):
+        name = f"s{number}"
+        log = process.begin(name, caller="modest" if number < 3 else "greedy")
+        fill(log, 1, 50)
+        log.end(FINISHED)
+        await until(lambda name=name: name in world.copies and world.copies[name].ending)
+    await until(lambda: len(world.copies) < 20)
+    assert world.copies.keys() >= {"s0", "s1", "s2", "s29"}
+    assert "s3" not in world.copies
 
 
 async def test_whatever_fails_when_a_copy_becomes_its_log(make: Make, world: World) -> None:
