@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Sequence
+import math
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from pathlib import Path
 from random import randrange
@@ -97,6 +98,7 @@ class Engine:
         self.followers: set[Follower] = set()
         """The clients of durable streams."""
         self._drains = 0
+        self._looks: set[asyncio.Task[float]] = set()  # for followers in other processes
         self.policy = RetryPolicy()
         """Decides on failed attempts of all streams."""
         self._processors = [read_processor(entry) for entry in settings.processors]
@@ -254,6 +256,25 @@ class Engine:
             timers=self.timers,
             loop=self._loop,
         )
+
+    def look_elsewhere(self, log: StreamLog, found: Callable[[float], None]) -> None:
+        """Finds out when a stream was followed in another process last; as `PublicationRunner.look_elsewhere`."""
+        if not self.store.is_shared:
+            found(math.inf)
+            return
+
+        def looked(task: asyncio.Task[float]) -> None:
+            self._looks.discard(task)
+            if task.cancelled():
+                return
+            bug = task.exception()
+            if bug is not None:  # a stream that nobody ends would go on for ever
+                logger.error("stream %s: its followers are not known: a bug", log.header.stream_id, exc_info=bug)
+            found(math.inf if bug is not None else task.result())
+
+        look = self._loop.create_task(self.store.followed_ago(log))
+        self._looks.add(look)
+        look.add_done_callback(looked)
 
     def may_drain(self) -> bool:
         """Whether one more stream may go on without a follower until its end; if so, it is counted."""

@@ -8,14 +8,14 @@ the log (`follower.py`).
    that its response has the true status.
 2. The upstream is paused only while every follower is paused and going on would drop what one of them has not been
    sent. Nobody pauses it where nobody follows.
-3. When the last follower leaves: `cancel` ends the stream at once, `detach` after `detach_ttl`, `drain` not at all, or
-   at once where as many streams as `[limits] drains` go on so already. A stream that was started without a follower
-   has `detach_ttl` to get one, unless `drain` lets it go on.
+3. When the last follower leaves, of all processes that share the store: `cancel` ends the stream at once, `detach`
+   after `detach_ttl`, `drain` not at all, or at once where as many streams as `[limits] drains` go on so already. A
+   stream that was started without a follower has `detach_ttl` to get one, unless `drain` lets it go on.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final, Literal, Protocol
 
 from gai_fast._impl import FastPath, LendingTransport, Piece
@@ -85,6 +85,14 @@ class PublicationRunner(Protocol):
     @property
     def timers(self) -> Timers:
         """The loop's timers."""
+
+    def look_elsewhere(self, log: StreamLog, found: Callable[[float], None]) -> None:
+        """Finds out when a stream was followed in another process last.
+
+        Args:
+            log: The stream's log.
+            found: Called with the seconds since then, at once or later; infinity: it never was.
+        """
 
     def may_drain(self) -> bool:
         """Whether one more stream may go on without a follower until its end; if so, it is counted."""
@@ -269,7 +277,7 @@ class Publication:
             self._stop_waiting()
             self._await(self._stream.detach_ttl)
         elif way == "cancel" or not self._drain():
-            self.cancel()
+            self._look_elsewhere()
 
     def parted(self, follower: Follows) -> None:
         """A follower has been cut off because the server stops; that decides nothing about the stream."""
@@ -290,7 +298,6 @@ class Publication:
 
     def cancel(self) -> None:
         """Ends the stream with `finish {cancelled}`, which is logged; nothing where it has ended."""
-        self._timer = None
         if self._session is not None:
             self._session.cancel()
 
@@ -307,9 +314,25 @@ class Publication:
         return self._is_draining
 
     def _await(self, seconds: float) -> None:
-        """Cancels the stream after a while, unless a follower comes."""
+        """Cancels the stream after a while, unless a follower comes, here or in another process."""
         timers = self._runner.timers
-        self._timer = timers.schedule(timers.clock() + seconds, self.cancel)
+        self._timer = timers.schedule(timers.clock() + seconds, self._look_elsewhere)
+
+    def _look_elsewhere(self) -> None:
+        self._timer = None
+        if self._session is not None:
+            self._runner.look_elsewhere(self.log, self._found_elsewhere)
+
+    def _found_elsewhere(self, ago: float) -> None:
+        """Goes by when another process followed the stream last: others note it once in `limits.lease` at least."""
+        if self._session is None or self._followers or self._timer is not None or self._is_draining:
+            return  # it has ended, or it is followed or waits again
+        is_detached = _WAYS[self._stream.on_disconnect] == "detach"
+        rest = (self._stream.detach_ttl if is_detached else 0.0) + LIMITS.lease - ago
+        if rest > 0.0:
+            self._await(rest)
+        else:
+            self.cancel()
 
     def _stop_waiting(self) -> None:
         if self._timer is not None:

@@ -179,11 +179,25 @@ def answers(engine: Engine) -> dict[str, Handler]:
         told += len(answer)  # the next answer begins with those that are left out here
         return answer
 
+    async def followed(stream_ids: list[str]) -> None:
+        for stream_id in stream_ids:
+            log = engine.store.find_here(stream_id)
+            if log is not None:
+                log.followed_at = engine.timers.clock()
+
     async def kept(stream_ids: list[str]) -> list[str]:
         logs = {each: engine.store.find_here(each) for each in stream_ids}
         return [each for each, log in logs.items() if log is not None and log.broken is None]
 
-    return {"ping": ping, "cancel": cancel, "running": running, "load": load, "tail": tail, "kept": kept}
+    return {
+        "ping": ping,
+        "cancel": cancel,
+        "running": running,
+        "load": load,
+        "tail": tail,
+        "followed": followed,
+        "kept": kept,
+    }
 
 
 def _has_news(log: StreamLog, positions: Mapping[str, int]) -> bool:
@@ -330,6 +344,20 @@ class PeerBackend(Backend):
 
     async def give_up(self, worker: str) -> None:
         """Does nothing: a worker that is gone does not answer."""
+
+    async def note_followers(self, stream_ids: Collection[str]) -> None:
+        """Tells the streams' workers, which note it at their logs."""
+        by_owner: dict[int, list[str]] = {}
+        for stream_id in stream_ids:
+            owner = self._peers.owner_of(stream_id)
+            if owner is not None:
+                by_owner.setdefault(owner, []).append(stream_id)
+        asked = (self._peers.bus.ask(owner, "followed", some) for owner, some in by_owner.items())
+        await asyncio.gather(*asked, return_exceptions=True)  # one that is gone has no streams
+
+    async def followed_ago(self, stream_id: str) -> float | None:
+        """Returns `None`: it stands at the log."""
+        return None
 
     async def ask_to_cancel(self, worker: str, stream_id: str) -> None:
         """Does nothing: a stream of another worker is cancelled over the bus."""

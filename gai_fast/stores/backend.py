@@ -182,6 +182,22 @@ class Backend(ABC):
         """Ends the lease of a worker that stops."""
 
     @abstractmethod
+    async def note_followers(self, stream_ids: Collection[str]) -> None:
+        """Notes that streams of other workers are followed here, for those workers.
+
+        Args:
+            stream_ids: Streams that are not there are left out.
+        """
+
+    @abstractmethod
+    async def followed_ago(self, stream_id: str) -> float | None:
+        """Returns the seconds since followers of a stream were noted last; `None`: none was.
+
+        Args:
+            stream_id: A stream of this worker's own.
+        """
+
+    @abstractmethod
     async def ask_to_cancel(self, worker: str, stream_id: str) -> None:
         """Asks a worker to cancel a stream of its own; it hears of it soon, if it lives.
 

@@ -15,6 +15,7 @@ Owns how many bytes of one stream and of all are kept, and for how long after a 
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict, deque
 from collections.abc import Mapping
 from pathlib import Path
@@ -46,6 +47,7 @@ class StreamLog:
         ending: How the stream ended; `None`: it has not, or nobody knows how (`broken`).
         broken: The writer is gone without an end, and nothing more comes; `None`: it is not.
         is_degraded: The durable copy of the log is behind or incomplete; never where the store has none.
+        followed_at: When another process was last heard to follow it; where a store keeps that, it is not known here.
         gate: Gets what is appended, and publishes it; `None`: it is published at once.
     """
 
@@ -60,6 +62,7 @@ class StreamLog:
         "_watchers",
         "broken",
         "ending",
+        "followed_at",
         "gate",
         "header",
         "is_degraded",
@@ -72,6 +75,7 @@ class StreamLog:
         self.ending: Ending | None = None
         self.broken: Error | None = None
         self.is_degraded = False
+        self.followed_at = -math.inf
         self.gate: LogGate | None = None
         self._memory = memory
         self._watchers: tuple[LogWatcher, ...] = ()  # never changed in place: a watcher may leave while all are called

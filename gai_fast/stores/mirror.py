@@ -10,7 +10,8 @@ Owns how far a mirror is, who fills it, and when its worker counts as gone.
    get a new one, with an explicit gap.
 4. A copy whose worker has lost its lease is read to its end once more, and then broken off: `worker_lost`. A worker of
    the same server is known to be gone at once.
-5. Every read has a limit (`limits.mirror_streams`, `mirror_reads`), however much there is to be read: the rest is read
+5. The workers of streams that are followed here are told so, as often as a lease is renewed.
+6. Every read has a limit (`limits.mirror_streams`, `mirror_reads`), however much there is to be read: the rest is read
    by the task.
 """
 
@@ -147,6 +148,7 @@ class Mirrors:
             await self._part(mirror)
         if mirror.log.is_over:
             return
+        await self._backend.note_followers([mirror.log.header.stream_id])
         mirror.watched_at = time.monotonic()
         self._mirrors[mirror.log.header.stream_id] = mirror
         if self._task is None:
@@ -216,6 +218,9 @@ class Mirrors:
                 await self._read_all()
                 if time.monotonic() - looked_at >= LIMITS.lease_renewal:
                     await self._look_at_workers()
+                    await self._backend.note_followers(
+                        [stream_id for stream_id, mirror in self._mirrors.items() if mirror.log.watchers]
+                    )
                     looked_at = time.monotonic()
                 worked_at = time.monotonic()
             except StoreError as problem:

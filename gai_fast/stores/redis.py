@@ -5,7 +5,7 @@ Owns the keys, and what each of the server's and the client library's failures m
 | key | holds |
 |---|---|
 | `gai:{<stream id>}:log` | a Redis stream: entry `0-1` is its mark, `<last_seq>-0` a record, `<last_seq>-2` the end |
-| `gai:{<stream id>}:head` | a hash: `header`, and `gap:<lost>` for what was dropped |
+| `gai:{<stream id>}:head` | a hash: `header`, `gap:<lost>` for what was dropped, `followed`: when it was last |
 | `gai:claim:<digest>` | the stream and the fingerprint of an idempotency key |
 | `gai:worker:<name>` | a worker's lease |
 | `gai:cancel:<name>` | a list: the streams that a worker was asked to cancel |
@@ -101,6 +101,16 @@ _GAP: Final = """\
 if redis.call('EXISTS', KEYS[1]) == 0 then return nil end
 redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
 return redis.call('XTRIM', KEYS[2], 'MINID', ARGV[3])"""
+_FOLLOWED: Final = """\
+if redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
+local now = redis.call('TIME')
+return redis.call('HSET', KEYS[1], 'followed', string.format('%.0f', now[1] * 1000 + now[2] / 1000))"""
+_FOLLOWED_AGO: Final = """\
+local at = redis.call('HGET', KEYS[1], 'followed')
+if not at then return nil end
+local now = redis.call('TIME')
+return now[1] * 1000 + math.floor(now[2] / 1000) - tonumber(at)"""
+"""Milliseconds by the server's clock: those of two machines may differ."""
 _RELEASE: Final = """\
 local value = redis.call('GET', KEYS[1])
 if value and string.sub(value, 1, #ARGV[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end
@@ -248,6 +258,25 @@ class RedisBackend(Backend):
     async def give_up(self, worker: str) -> None:
         """Ends a lease."""
         await self._call(lambda: self._journal.execute_command("DEL", _lease(worker)))
+
+    async def note_followers(self, stream_ids: Collection[str]) -> None:
+        """Notes that streams are followed here."""
+
+        async def note(some: Sequence[str]) -> None:
+            async with self._turn():
+                replies = await self._pipeline(self._others, [("EVAL", _FOLLOWED, 1, _head(each)) for each in some])
+            for reply in replies:
+                if isinstance(reply, Exception):
+                    raise self._error(reply)
+
+        await _in_parts([*stream_ids], note)
+
+    async def followed_ago(self, stream_id: str) -> float | None:
+        """Returns the seconds since followers of a stream were noted last."""
+        ask = ("EVAL", _FOLLOWED_AGO, 1, _head(stream_id))
+        async with self._turn():
+            ago = await self._call(lambda: self._others.execute_command(*ask))
+        return None if ago is None else max(0, int(ago)) / 1000
 
     async def ask_to_cancel(self, worker: str, stream_id: str) -> None:
         """Asks a worker to cancel a stream. The list of a worker that is gone ends with its lease."""

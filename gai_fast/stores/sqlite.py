@@ -54,7 +54,7 @@ _SCHEMA: Final = 2
 _TABLES: Final = """
 CREATE TABLE streams (
     key INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, header BLOB NOT NULL, ending BLOB,
-    expires_ms INTEGER NOT NULL);
+    expires_ms INTEGER NOT NULL, followed REAL);
 CREATE INDEX streams_by_end ON streams (expires_ms);
 CREATE TABLE records (
     stream INTEGER NOT NULL, last_seq INTEGER NOT NULL, after_seq INTEGER NOT NULL,
@@ -148,6 +148,14 @@ class SQLiteBackend(Backend):
     async def give_up(self, worker: str) -> None:
         """Ends a lease."""
         await self._change("DELETE FROM leases WHERE worker = ?", worker)
+
+    async def note_followers(self, stream_ids: Collection[str]) -> None:
+        """Notes that streams are followed here, with the monotonic time, as `renew`."""
+        await self._writer.call(lambda connection: _note_followers(connection, stream_ids))
+
+    async def followed_ago(self, stream_id: str) -> float | None:
+        """Returns the seconds since followers of a stream were noted last."""
+        return await self._reader.call(lambda connection: _followed_ago(connection, stream_id))
 
     async def ask_to_cancel(self, worker: str, stream_id: str) -> None:
         """Asks a worker to cancel a stream."""
@@ -481,6 +489,20 @@ def _kept(connection: sqlite3.Connection, stream_ids: Collection[str]) -> Collec
     now = _ms_from_now(0.0)
     find = "SELECT 1 FROM streams WHERE id = ? AND expires_ms > ?"
     return {each for each in stream_ids if connection.execute(find, (each, now)).fetchone() is not None}
+
+
+def _note_followers(connection: sqlite3.Connection, stream_ids: Collection[str]) -> None:
+    now = time.monotonic()
+    with _transaction(connection):
+        note = "UPDATE streams SET followed = ? WHERE id = ?"
+        connection.executemany(note, [(now, stream_id) for stream_id in stream_ids])
+
+
+def _followed_ago(connection: sqlite3.Connection, stream_id: str) -> float | None:
+    row = connection.execute("SELECT followed FROM streams WHERE id = ?", (stream_id,)).fetchone()
+    if row is None or not isinstance(row[0], float) or row[0] > time.monotonic():  # of another start of the machine
+        return None
+    return time.monotonic() - row[0]
 
 
 def _claim(connection: sqlite3.Connection, key: str, claim: Claim, ttl: float) -> Claim | None:

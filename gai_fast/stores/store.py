@@ -12,6 +12,7 @@ Owns which parts a store has, their start and end, and the lease of this process
 from __future__ import annotations
 
 import asyncio
+import math
 import secrets
 from hashlib import blake2b
 from typing import Final, Literal
@@ -188,6 +189,27 @@ class Store:
         worker = None if self._mirrors is None else self._mirrors.worker_of(log.header.stream_id)
         if self._cancellations is not None and worker is not None:
             await self._cancellations.cancel(log, worker)
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether streams of this process can be followed in others."""
+        return self._backend is not None
+
+    async def followed_ago(self, log: StreamLog) -> float:
+        """Returns the seconds since a stream of this process was followed in another; infinity: it never was.
+
+        While the backend fails no other process can read the stream, so nobody follows it there.
+
+        Args:
+            log: The stream's log.
+        """
+        ago: float | None = None
+        if self._backend is not None:
+            try:
+                ago = await self._backend.followed_ago(log.header.stream_id)
+            except StoreError as problem:
+                self._health.failed(problem)
+        return min(self._clock() - log.followed_at, math.inf if ago is None else ago)
 
     def lost(self, header: LogHeader, position: int, error: Error) -> StreamLog:
         """Returns the log of a stream of which nothing is left, for those who ask for it.

@@ -160,6 +160,29 @@ async def test_what_was_dropped_is_gone_and_its_text_is_known(backend: Backend) 
     assert await all_news(backend, 10) == News(records(11, 12))
 
 
+async def test_followers_are_noted_for_the_streams_worker(backend: Backend, make_backend: MakeBackend) -> None:
+    await write(backend, begin("s"), begin("t"))
+    assert await backend.followed_ago("s") is None
+    assert await backend.followed_ago("unknown") is None
+    other = make_backend()
+    await other.open()
+    await other.note_followers(["s", "unknown"])
+    await other.note_followers([])
+    ago = await backend.followed_ago("s")
+    assert ago is not None
+    assert ago >= 0.0
+    assert await backend.followed_ago("t") is None
+    assert await backend.load("unknown") is None, "nothing is made of it"
+    await asyncio.sleep(0.03)
+    later = await backend.followed_ago("s")
+    assert later is not None
+    assert later > ago
+    await other.note_followers(["s"])
+    again = await backend.followed_ago("s")
+    assert again is not None
+    assert await backend.load("s") == Copy(header(), "worker", 0, "", News([]))
+
+
 async def test_a_copy_that_the_store_has_lost_is_reported_and_can_be_begun_again(backend: Backend) -> None:
     lost = Change("s", records=records(5, 5))
     assert set(await backend.write([lost, begin("other", *records(1, 1))])) == {"s"}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import errno
+import math
 from types import SimpleNamespace
 from typing import Any, ClassVar
 
@@ -24,7 +25,7 @@ from gai_fast.providers import API, Adapter, Target, get_provider
 from gai_fast.reading import parse_request
 from gai_fast.request import Request
 from gai_fast.settings import LimitSettings, ModelSettings, Secret, Settings, StreamSettings, UpstreamSettings
-from gai_fast.stores import LogHeader
+from gai_fast.stores import LogHeader, Store
 from tests.unit.net.fakes import FakeClient, FakeExchange, FakeOutput
 from tests.waiting import until
 
@@ -279,6 +280,31 @@ async def test_drains_are_counted(engine: Engine) -> None:
     assert [engine.may_drain() for _ in range(3)] == [True, True, False]
     engine.drained()
     assert engine.may_drain()
+
+
+async def test_where_no_other_process_has_followers_nobody_is_asked(engine: Engine) -> None:
+    log = engine.store.create(LogHeader("s1", "", "m", "gai", "sse"))
+    found: list[float] = []
+    engine.look_elsewhere(log, found.append)
+    assert found == [math.inf]
+
+
+async def test_a_stream_whose_followers_cannot_be_known_for_a_bug_has_none(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nobody would end it."""
+
+    async def broken(log: object) -> float:
+        raise ZeroDivisionError
+
+    log = engine.store.create(LogHeader("s1", "", "m", "gai", "sse"))
+    monkeypatch.setattr(Store, "is_shared", True)
+    found: list[float] = []
+    monkeypatch.setattr(engine.store, "followed_ago", broken)
+    engine.look_elsewhere(log, found.append)
+    await until(lambda: found)
+    assert found == [math.inf]
+    assert "ZeroDivisionError" in caplog.text
 
 
 async def test_a_stream_that_has_ended_is_followed_without_its_publication(engine: Engine) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any, Literal, cast
 
@@ -9,7 +11,7 @@ import pytest
 
 from gai_fast.errors import Error
 from gai_fast.events import Event
-from gai_fast.limits import KIB
+from gai_fast.limits import KIB, LIMITS
 from gai_fast.metrics import StreamMetrics
 from gai_fast.net.publication import Publication, ending_of
 from gai_fast.settings import StoreSettings, StreamSettings
@@ -68,6 +70,8 @@ class Fixture:
         self.time = FakeTime()
         self.timers = self.time
         self.drains = drains
+        self.asks: list[Callable[[float], None]] | None = None
+        """Where another process may have followers: the questions for them that wait for an answer."""
         self.encoder = SimpleNamespace(seq=0)
         memory = LogMemory(StoreSettings(max_stream_bytes=max_stream_bytes), cast(Any, self.time))
         self.log: StreamLog = memory.create(LogHeader("s", "", "m", "gai", framing))
@@ -75,6 +79,13 @@ class Fixture:
         self.session = FakeSession()
         self.session.publication = self.publication
         self.publication.begin(self.session)
+
+    def look_elsewhere(self, log: StreamLog, found: Callable[[float], None]) -> None:
+        assert log is self.log
+        if self.asks is None:
+            found(math.inf)
+        else:
+            self.asks.append(found)
 
     def may_drain(self) -> bool:
         may = self.drains > 0
@@ -306,6 +317,57 @@ def test_a_stream_that_never_gets_a_follower_ends_like_one_that_lost_it() -> Non
     assert stream.session.calls == []
     stream.time.advance(2)
     assert stream.session.calls == ["cancel"]
+
+
+# ---- followers in other processes ------------------------------------------------------------------------------------
+
+
+def test_a_stream_that_is_followed_in_another_process_goes_on_until_detach_ttl_after_that() -> None:
+    stream = Fixture(detach_ttl=100)
+    stream.asks = []
+    stream.time.advance(101)
+    stream.asks.pop()(0.3)
+    assert stream.time.armed == 1
+    stream.time.advance(99)
+    assert stream.asks == []
+    stream.time.advance(3)
+    stream.asks.pop()(42.0)
+    stream.time.advance(57)
+    assert stream.asks == []
+    stream.time.advance(4)
+    assert stream.session.calls == []
+    stream.asks.pop()(103.0)
+    assert stream.session.calls == ["cancel"]
+
+
+@pytest.mark.parametrize("options", [{"on_disconnect": "cancel"}, {"on_disconnect": "drain", "drains": 0}], ids=str)
+def test_the_last_one_here_that_leaves_does_not_end_it_for_followers_elsewhere(options: dict[str, Any]) -> None:
+    stream = Fixture(**options)
+    stream.asks = []
+    follower = FakeFollower()
+    stream.publication.joined(follower)
+    stream.publication.left(follower)
+    stream.asks.pop()(0.1)
+    assert stream.session.calls == []
+    stream.time.advance(LIMITS.lease)
+    stream.asks.pop()(LIMITS.lease + 0.1)
+    assert stream.session.calls == ["cancel"]
+
+
+def test_who_comes_while_others_are_looked_for_elsewhere_keeps_the_stream() -> None:
+    stream = Fixture(detach_ttl=100)
+    stream.asks = []
+    follower = FakeFollower()
+    stream.time.advance(101)
+    stream.publication.joined(follower)
+    stream.asks.pop()(math.inf)
+    assert stream.session.calls == []
+    stream.publication.left(follower)
+    stream.time.advance(101)
+    found = stream.asks.pop()
+    stream.publication.end([b"id: s.1\n\n"])
+    found(math.inf)
+    assert stream.session.calls == []
 
 
 # ---- pace ------------------------------------------------------------------------------------------------------------

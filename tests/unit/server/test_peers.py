@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -21,6 +22,7 @@ from gai_fast.server.peers import ClaimHome, PeerBackend, Peers, answers
 from gai_fast.settings import Settings
 from gai_fast.stores import Claim, Ending, LogHeader, StreamLog
 from gai_fast.stores.backend import StoreError
+from tests.waiting import until
 
 SERVER = "AbC-"
 SOON = 5.0
@@ -162,6 +164,21 @@ async def test_a_log_is_read_from_the_memory_of_its_worker_to_its_end(tmp_path: 
         assert all_of(mirror) == all_of(log)
         assert mirror.ending == Ending("finished", "stop")
         assert both.one.store.durability == "memory"
+
+
+async def test_the_worker_of_a_stream_hears_that_it_is_followed_in_another(tmp_path: Path) -> None:
+    async with pair(tmp_path) as both:
+        log = both.log()
+        assert log.followed_at == -math.inf
+        mirror = await both.one.store.find(log.header.stream_id)
+        assert mirror is not None
+        first = log.followed_at
+        assert first > -math.inf
+        mirror.watch(Over())
+        await until(lambda: log.followed_at > first)
+        assert await both.two.store.followed_ago(log) < math.inf
+        assert await both.backend.followed_ago(log.header.stream_id) is None
+        await both.backend.note_followers(["z" * 22 + SERVER + "2", "unknown"])
 
 
 async def test_a_log_that_has_dropped_its_beginning_tells_its_text(tmp_path: Path) -> None:

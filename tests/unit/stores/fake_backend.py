@@ -39,6 +39,7 @@ class World:
     def __init__(self) -> None:
         self.copies: dict[str, Stored] = {}
         self.leases: set[str] = set()
+        self.followed: set[str] = set()
         self.claims: dict[str, Claim] = {}
         self.problem: Exception | None = None
         self.cancels: dict[str, list[str]] = {}
@@ -154,6 +155,12 @@ class FakeBackend(Backend):
                 async with asyncio.timeout(wait):
                     await world.changed.wait()
         return (await self._reach()).cancels.pop(worker, ())
+
+    async def note_followers(self, stream_ids: Collection[str]) -> None:
+        (await self._reach()).followed.update(stream_ids)
+
+    async def followed_ago(self, stream_id: str) -> float | None:
+        return 0.5 if stream_id in (await self._reach()).followed else None
 
     async def sweep(self) -> bool:
         await self._reach()

@@ -245,6 +245,23 @@ async def test_a_long_copy_of_a_worker_that_is_gone_is_read_to_its_end(
     assert log.broken.reason == "worker_lost"
 
 
+async def test_the_worker_of_a_stream_hears_that_it_is_followed_here(process: Process, world: World) -> None:
+    store(world)
+    store(world, "left")
+    write(world, 1, 3)
+    follower = Watching(log := await process.found())
+    await process.found("left")
+    assert world.followed == {"s", "left"}, "at once: its time may be nearly over"
+    world.followed.clear()
+    await until(lambda: world.followed)
+    assert world.followed == {"s"}, "nobody watches the other one"
+    log.unwatch(follower)
+    await asyncio.sleep(0.05)
+    world.followed.clear()
+    await asyncio.sleep(0.05)
+    assert world.followed == set()
+
+
 # ---- what goes wrong -------------------------------------------------------------------------------------------------
 
 

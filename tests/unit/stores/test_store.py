@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from typing import Any
@@ -298,3 +299,23 @@ async def test_a_bug_on_the_way_to_the_store_ends_no_upkeep(
     await until(lambda: not store.is_degraded)
     assert caplog.text.count("Traceback") == 1
     assert "a bug" in caplog.text
+
+
+async def test_a_stream_knows_when_another_process_followed_it(make: Make, world: World, time: FakeTime) -> None:
+    alone = make(is_shared=False)
+    log = alone.create(header())
+    assert not alone.is_shared
+    assert await alone.followed_ago(log) == math.inf
+    here = make()
+    await here.open()
+    log = here.create(header())
+    assert here.is_shared
+    assert await here.followed_ago(log) == math.inf
+    world.followed.add("s")
+    assert await here.followed_ago(log) == 0.5
+    world.fail()
+    assert await here.followed_ago(log) == math.inf
+    assert here.is_degraded
+    log.followed_at = time.clock()  # over a bus
+    time.advance(0.2)
+    assert await here.followed_ago(log) == pytest.approx(0.2)
