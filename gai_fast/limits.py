@@ -387,6 +387,9 @@ class Limits:
     workers: int = 256
     """Workers of a server: more than any machine has use for, each with a connection to each other."""
 
+    worker_number: int = 999_999_999
+    """The highest number that a worker may have, for the length of a path: one every second for thirty years."""
+
     link_message: int = 256 * MIB
     """Bytes of a message between a worker and its supervisor: the counts of 1,000 models are 2 MiB."""
 

@@ -54,6 +54,7 @@ CATCHES_ALL = {
     "server.routes",
     "server.durable",
     "server.supervisor",
+    "server.worker",
     "net.callbacks",
     "relay",
     "net.session",
@@ -71,7 +72,7 @@ user module's while it is imported, and a stream's: a part's in the relay, the d
 adapter's that builds a request in the engine, that of a connect, a write or a read in the exchange, one follower's in
 that follower, that of the search for a log in the handlers of durable streams, that of writing copies in the journal
 (those copies are given up), that of the lease and the sweep in the store, that of cancelling for other processes
-(these go on), and one worker's in the supervisor (the others go on)."""
+(these go on), one worker's in the supervisor (the others go on), and that of a message to a worker (it goes on)."""
 
 KINDS = ("providers", "formats", "processors")
 

@@ -181,6 +181,9 @@ def _supervise(settings: Settings, ready: Callable[[str], None], record: Path | 
         return None if new is None else to_bytes(new)
 
     try:
+        if len(os.fsencode(folder / str(LIMITS.worker_number))) > LIMITS.socket_path:
+            text = f"the path of TMPDIR ({folder.parent}) is too long for the sockets of workers"
+            raise StartupFailure(f"{text}: set TMPDIR to a shorter one")
         Supervisor(
             bound.sockets,
             count=settings.server.workers,

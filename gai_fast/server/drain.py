@@ -1,4 +1,4 @@
-"""The end of a server that was asked to end: it answers whom it can, within `grace`, and then tells the others.
+"""The end of a server: it answers all clients that it can within `grace`, and then tells the others.
 
 Owns the order:
 
@@ -8,7 +8,7 @@ Owns the order:
    accepted.
 3. After `grace`, streams are ended: see `Engine.close`. Their clients have `limits.closing` seconds to take their last
    bytes.
-4. Whoever asks twice does not want to wait: rule 3 at once.
+4. A second request to end means rule 3 at once.
 """
 
 from __future__ import annotations

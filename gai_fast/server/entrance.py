@@ -1,4 +1,4 @@
-"""Who comes in: the protocol of a new connection, and the answer to one that is above `[limits] connections`.
+"""The protocol of each new connection, and the answer to one that is above `[limits] connections`.
 
 Owns how many connections there may be, which the descriptors of the process bound too, and the refusal of more. Knows
 nothing of requests: a refused client gets the same answer whatever it asks.

@@ -7,8 +7,9 @@ are accepted.
    has found it empty. A client that the process has no descriptor for waits, too.
 3. Connections are accepted here and not by the loop. Where the process has no descriptor left, uvloop closes all that
    wait, without a word; where the kernel has no memory, it stops listening for ever. asyncio (before 3.14) logs a line
-   for each place in the backlog, and each line makes as many more. Here accepting pauses for `limits.accept_pause`. It
-   costs 9 us more a connection than uvloop's own (34 instead of 25).
+   for each place in the backlog, and each line makes as many more. Here accepting pauses for `limits.accept_pause`. A
+   connection costs 8 us more than with uvloop's own where many come at a time (20 instead of 12), and 12 us more where
+   they come alone (29 instead of 17).
 """
 
 from __future__ import annotations
@@ -456,7 +457,7 @@ class SocketListener:
             self._coming.add(coming)
             coming.add_done_callback(self._came)
             if not more.poll(0):
-                return  # to ask is cheaper than `accept` and the exception that says so
+                return  # asking costs 9 us less than an `accept` that finds nothing, and its exception
 
     def _came(self, coming: asyncio.Task[None]) -> None:
         self._coming.discard(coming)

@@ -209,7 +209,7 @@ _PIECE: Final = 2
 
 
 def _news(log: StreamLog, after: int) -> list[Any]:
-    """What a log has after an event: its record, its end, and whether there is more.
+    """Returns what a log has after an event: its record, its end, and whether there is more.
 
     Args:
         log: The log.

@@ -49,7 +49,7 @@ _START_FAILED: Final = 3
 
 
 class WorkerEnds(NamedTuple):
-    """What a worker is given.
+    """The number of a worker, and its ends of the two channels.
 
     Attributes:
         number: From 1; no two workers of a server have the same.

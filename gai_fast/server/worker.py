@@ -35,7 +35,7 @@ PATIENCE: Final = 2 * LIMITS.counts_wait
 
 
 class WorkerCallbacks(Protocol):
-    """What the supervisor asks of a worker."""
+    """Answers what the supervisor asks."""
 
     def counts(self) -> Any:
         """Its counts, for the sum of all workers."""
@@ -134,7 +134,7 @@ class SupervisorLink(asyncio.Protocol):
         self._transport = transport  # type: ignore[assignment]  # one of a socket can be written
 
     def data_received(self, data: bytes) -> None:
-        """Bytes of the supervisor."""
+        """Bytes of the supervisor. A bug in what one of its messages asks for does not end the link."""
         for kind, *items in self._messages.feed(data):
             if kind == "drain":
                 self.stop.set()
@@ -159,14 +159,17 @@ class SupervisorLink(asyncio.Protocol):
 
     def _heard(self, kind: str, items: list[Any]) -> None:
         assert self.callbacks is not None
-        if kind == "count":
-            self.send("counts", items[0], self.callbacks.counts())
-        elif kind == "settings":
-            self.callbacks.use(items[0])
-        elif kind == "answer":
-            answer = self._answers.get(items[0])
-            if answer is not None and not answer.done():
-                answer.set_result(items[1])
+        try:
+            if kind == "count":
+                self.send("counts", items[0], self.callbacks.counts())
+            elif kind == "settings":
+                self.callbacks.use(items[0])
+            elif kind == "answer":
+                answer = self._answers.get(items[0])
+                if answer is not None and not answer.done():
+                    answer.set_result(items[1])
+        except Exception:  # noqa: BLE001  # without its link the worker would end, and perhaps all of them at once
+            _log.exception("a message of the supervisor (%s) could not be handled: a bug", kind)
 
 
 def _no_answer() -> Error:
@@ -261,7 +264,7 @@ class HandedListener:
 
 
 class Worker:
-    """What a worker does for the others.
+    """Answers what the supervisor asks of one server, and asks for the counts of the others.
 
     Args:
         running: Its server.

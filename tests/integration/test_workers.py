@@ -172,6 +172,20 @@ async def test_workers_that_cannot_start_end_the_server_with_their_reason(tmp_pa
         assert (process.returncode, output, errors.decode()) == (code, b"", said)
 
 
+async def test_a_folder_for_temporary_files_whose_path_is_too_long_is_named(tmp_path: Path) -> None:
+    folder = tmp_path / ("x" * 90)
+    folder.mkdir()
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "gai_fast", "serve", "--port", "0", "--workers", "2",
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, cwd=tmp_path,
+        env={**environment(), "TMPDIR": str(folder)},
+    )  # fmt: skip
+    output, errors = await asyncio.wait_for(process.communicate(), PATIENCE)
+    said = f"error: the path of TMPDIR ({folder}) is too long for the sockets of workers: set TMPDIR to a shorter one\n"
+    assert (process.returncode, output, errors.decode()) == (3, b"", said)
+    assert not list(folder.iterdir())
+
+
 async def test_a_bug_that_ends_a_worker_is_in_the_log(tmp_path: Path) -> None:
     (tmp_path / "broken.py").write_text("def extend(app):\n    raise KeyError('a bug')\n")
     process = await asyncio.create_subprocess_exec(

@@ -254,6 +254,21 @@ async def test_what_the_supervisor_asks_before_the_server_is_there_is_answered_t
             await link.hurry.wait()
 
 
+async def test_a_bug_in_what_the_supervisor_asks_does_not_end_the_worker(caplog: pytest.LogCaptureFixture) -> None:
+    """A configuration that a bug keeps from being used would have ended all workers."""
+
+    class Broken(Callbacks):
+        def use(self, settings: bytes) -> None:
+            raise ZeroDivisionError
+
+    async with linked() as (supervisor, link):
+        link.serve(Broken())
+        supervisor.near.sendall(pack("settings", b"one") + pack("count", 7))
+        await supervisor.hears("counts", 7, {"a": 1})
+        assert not link.stop.is_set()
+        assert caplog.records[0].getMessage() == "a message of the supervisor (settings) could not be handled: a bug"
+
+
 async def test_the_counts_of_all_workers_come_or_the_question_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     async with linked() as (supervisor, link):
         link.serve(Callbacks())
