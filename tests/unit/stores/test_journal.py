@@ -533,6 +533,7 @@ async def test_after_a_bug_other_streams_are_copied_and_nothing_is_kept_for_thos
     assert log.watchers == 0
 
 
+@pytest.mark.interpreted  # a compiled attribute takes no other type
 async def test_a_bug_in_what_a_copy_is_made_of_costs_that_copy_alone(
     make: Make, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
