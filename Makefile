@@ -19,7 +19,7 @@ UNBUILD := $(if $(filter pure,$(BUILD)),find gai_fast -name '*.so' -delete && rm
 INSTALLED := $(VENV)/.installed-$(BUILD)
 
 .DEFAULT_GOAL := help
-.PHONY: help serve local install test check exhaustive sanitize test-local bench bench-quick wheels clean
+.PHONY: help serve local install test check exhaustive sanitize test-local bench bench-quick bench-others wheels clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s%s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -54,6 +54,9 @@ bench: $(INSTALLED)  ## measure gai-fast beside other servers, table and benchma
 
 bench-quick: $(INSTALLED)  ## the same with the contenders that are quick to install: two minutes, and the first time as much to install them
 	@$(VENV)/bin/python -m benchmarks.macro --quick $(ARGS)
+
+bench-others: $(INSTALLED)  ## measure what slow clients and a slow store cost everybody else: four minutes (needs redis-server)
+	@$(VENV)/bin/python -m benchmarks.macro.others $(ARGS)
 
 wheels:  ## build sdist and wheel into dist/, install them in empty environments and try them
 	@PYTHON=$(PYTHON) ci/wheels.sh

@@ -127,7 +127,7 @@ class Measuring:
             "interval_us": scenario.interval_us,
             "vary": int(scenario.vary),
         }
-        command = pinned([self._provider, *_assigned(options)], relay=False)
+        command = pinned([self._provider, *assigned(options)], relay=False)
         process = Process("the fake provider", command, self._folder / "provider.log", {}, self._folder)
         stack.callback(process.stop)
         process.wait_until_it_listens(port, LIMIT_SECONDS)
@@ -137,7 +137,7 @@ class Measuring:
         key = f"{scenario.key}-{len(list(self._folder.iterdir()))}"
         request = self._folder / f"{key}.http"
         if name == DIRECT:
-            request.write_bytes(_request(CHAT, provider))
+            request.write_bytes(request_bytes(CHAT, provider))
             return Target(provider, CHAT, None, request, scenario.connections[-1])
         contender, python = self._contenders[name]
         route = _route(contender, scenario)
@@ -151,7 +151,7 @@ class Measuring:
         command = pinned(contender.command(place), relay=True)
         process = Process(name, command, self._folder / f"{key}.log", variables, folder)
         stack.callback(process.stop)
-        request.write_bytes(_request(route, place.port))
+        request.write_bytes(request_bytes(route, place.port))
         return Target(place.port, route, process, request, contender.most_streams)
 
     def _warm_up(self, scenario: Scenario, name: str, target: Target) -> None:
@@ -159,7 +159,7 @@ class Measuring:
             target.process.wait_until_it_listens(target.port, self._contenders[name][0].start_seconds)
         connections = min(32, target.most_streams, scenario.connections[-1])
         load = {"conns": connections, "milliseconds": WARM_UP_MILLISECONDS}
-        _checked(self._drive(scenario, target, load))
+        checked(self._drive(scenario, target, load))
 
     # ---- turns
 
@@ -170,7 +170,7 @@ class Measuring:
         ramp = scenario.interval_us // connections
         load = {"conns": connections, "milliseconds": scenario.milliseconds, "ramp_us": ramp}
         before = target.process.cpu_seconds if target.process else 0.0
-        sample = _checked(self._drive(scenario, target, load))
+        sample = checked(self._drive(scenario, target, load))
         if target.process is not None:
             target.process.check()
             cpu = target.process.cpu_seconds - before
@@ -194,7 +194,7 @@ class Measuring:
         watcher.start()
         try:
             load = {"conns": connections, "requests": connections, "ramp_us": 300}
-            sample = _checked(self._drive(scenario, target, load))
+            sample = checked(self._drive(scenario, target, load))
         finally:
             ended.set()
             watcher.join()
@@ -209,21 +209,33 @@ class Measuring:
             "words": self._words,
             "key": target.route.key,
             "end": target.route.end,
-            "limit": LIMIT_SECONDS,
             **load,
         }
-        command = pinned([self._load, *_assigned(options)], relay=False)
-        try:
-            done = subprocess.run(command, capture_output=True, text=True, timeout=2 * LIMIT_SECONDS, check=False)
-        except subprocess.TimeoutExpired:
-            raise Fault(f"the client did not end within {2 * LIMIT_SECONDS} s") from None
-        if done.returncode:
-            raise Fault(f"the client gave up: {done.stderr.strip()}")
-        sample: Sample = json.loads(done.stdout)
-        return sample
+        return drive(self._load, options)
 
 
-def _checked(sample: Sample) -> Sample:
+def drive(load: str, options: dict[str, Any]) -> Sample:
+    """Runs the client.
+
+    Args:
+        load: Its program.
+        options: Its options, without `limit`.
+
+    Raises:
+        Fault: It fails, or does not end.
+    """
+    command = pinned([load, *assigned({**options, "limit": LIMIT_SECONDS})], relay=False)
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=2 * LIMIT_SECONDS, check=False)
+    except subprocess.TimeoutExpired:
+        raise Fault(f"the client did not end within {2 * LIMIT_SECONDS} s") from None
+    if done.returncode:
+        raise Fault(f"the client gave up: {done.stderr.strip()}")
+    sample: Sample = json.loads(done.stdout)
+    return sample
+
+
+def checked(sample: Sample) -> Sample:
     """A sample in which every answer was right.
 
     Raises:
@@ -251,11 +263,13 @@ def _route(contender: Contender, scenario: Scenario) -> Route | None:
     return contender.memory if scenario.kind == "memory" else contender.route
 
 
-def _request(route: Route, port: int) -> bytes:
+def request_bytes(route: Route, port: int) -> bytes:
+    """The request of a route."""
     body = json.dumps(route.body).encode()
     head = f"POST {route.path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nAccept: text/event-stream\r\n"
     return f"{head}Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
 
 
-def _assigned(options: dict[str, Any]) -> list[str]:
+def assigned(options: dict[str, Any]) -> list[str]:
+    """Options as the programs in C have them."""
     return [f"{name}={value}" for name, value in options.items()]
