@@ -26,6 +26,8 @@ from gai_fast.config import load
 from gai_fast.decoding import OrderedEvents
 from gai_fast.errors import Error
 from gai_fast.events import Event
+from gai_fast.following import FollowedStream
+from gai_fast.formats import StreamContext, get_format
 from gai_fast.ids import new_stream_id, request_id
 from gai_fast.limits import LIMITS
 from gai_fast.metrics import MetricsSink, StreamMetrics
@@ -33,10 +35,12 @@ from gai_fast.net.callbacks import CallbackRunner
 from gai_fast.net.engine import Engine
 from gai_fast.net.session import Session
 from gai_fast.net.spec import Clock, StreamSpec
+from gai_fast.net.view import NATIVE
 from gai_fast.reading import characters, parse_request
 from gai_fast.request import Request
 from gai_fast.result import Collector, Result
-from gai_fast.settings import Settings
+from gai_fast.settings import ANONYMOUS, Settings
+from gai_fast.stores import LogHeader
 
 NativeRequest = Mapping[str, Any]
 """A native request (docs/http-api.md), as the server takes it in JSON."""
@@ -119,6 +123,19 @@ class Gateway:
         _check_type(request, Mapping, _A_REQUEST)
         return GatewayStream(self._opened, request, events)
 
+    def follow(self, stream_id: str, after: str | int | None = None) -> FollowedStream:
+        """Follows a durable stream: one that this gateway keeps (`resumable`), or any other of its store (`[store]`).
+
+        Args:
+            stream_id: The stream's id.
+            after: The last event that the program has: its `seq`, or its id, `<stream id>.<seq>`. By default none: the
+                stream is followed from its beginning.
+
+        Raises:
+            ValueError: `after` is no event of this stream.
+        """
+        return FollowedStream(self._opened, stream_id, _place(stream_id, after))
+
     def ask(self, request: str | NativeRequest, **fields: Any) -> Answer:
         """Asks for one answer as text: iterate it for the pieces, or await it for the whole `Result`.
 
@@ -156,6 +173,9 @@ class _Reading(enum.Enum):
 class GatewayStream:
     """One answer, followed as it comes. Made by `Gateway.stream`.
 
+    A request with `resumable` makes a durable stream: it is kept (`[store]`), goes on when the program leaves it
+    (`on_disconnect`), and can be followed again with `Gateway.follow`.
+
     Iterating gives the events of `gai.events.v1` in the compact envelope, `done` last. A failure after the request was
     sent is an `error` event. Leaving the `async with` before the end cancels the upstream; leaving it after the end
     waits for async callbacks. A program that reads slowly, or whose callbacks are slow, slows the upstream down.
@@ -181,6 +201,7 @@ class GatewayStream:
         self._ready: deque[Event] = deque()
         self._waiting: asyncio.Future[None] | None = None
         self._session: Session | None = None
+        self._followed: FollowedStream | None = None
         self._metrics: StreamMetrics | None = None
         self._failure: Error | None = None
         self._reading = _Reading.NOT_BEGUN
@@ -198,19 +219,18 @@ class GatewayStream:
             RuntimeError: The gateway is not open, or was opened on another loop; or this stream was followed before.
             ValueError: The request holds a value that JSON cannot express.
         """
-        if self._session is not None or self._is_over:
+        if self._session is not None or self._followed is not None or self._is_over:
             raise RuntimeError("a stream is followed once: ask again for another answer")
         engine = self._find_engine()
         loop = self._loop = asyncio.get_running_loop()
         request = parse_request(encode_json(dict(self._request)))
-        for field, is_asked in (
-            ("resumable", request.resumable),
-            ("idempotency_key", request.idempotency_key is not UNSET),
-        ):
-            if is_asked:
-                raise Error("unsupported", f"`{field}`: streams of this process are not kept", reason=field)
+        if request.idempotency_key is not UNSET:
+            raise Error("unsupported", "`idempotency_key` is for requests that a server gets", reason="idempotency_key")
         if isinstance(request.request_id, str):
             self._sink.request_id = request_id(request.request_id)
+        if request.resumable:
+            await self._publish(engine, request)
+            return self
         spec = StreamSpec(
             engine.settings.chosen(request.model if isinstance(request.model, str) else None),
             request,
@@ -230,9 +250,39 @@ class GatewayStream:
             self._metrics = session.metrics
         return self
 
+    async def _publish(self, engine: Engine, request: Request) -> None:
+        """Starts a durable stream, and follows it."""
+        if self._manager is not None:
+            text = "`resumable`: a stream that is kept has no callbacks; follow it twice instead"
+            raise Error("unsupported", text, reason="resumable")
+        model = engine.settings.chosen(request.model if isinstance(request.model, str) else None)
+        clock = Clock(now_ms)
+        asked_by = self._sink.request_id
+        context = StreamContext(
+            self.id, asked_by, None, model.name, clock, "compact", ids=True, retry_ms=model.stream.retry
+        )
+        encoder = get_format(NATIVE).encoder("sse", context)
+        spec = StreamSpec(
+            model,
+            request,
+            encoder,
+            encoder,
+            announces=True,
+            prompt_characters=characters(request),
+            chain=engine.chain(request, stream_id=self.id, request_id=asked_by, model=model.name),
+            caller=ANONYMOUS,
+            log_header=LogHeader(self.id, ANONYMOUS, model.name, NATIVE, "sse", "compact", asked_by),
+            request_id=asked_by,
+            transport="library",
+        )
+        engine.publish(spec, clock)
+        self._followed = await FollowedStream(lambda: engine, self.id).__aenter__()
+
     async def __aexit__(
         self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if self._followed is not None:
+            self._followed.leave()
         is_left = self._session is not None
         if self._session is not None:
             self._session.client_lost()
@@ -257,6 +307,14 @@ class GatewayStream:
         return await self._next()
 
     async def _next(self) -> Event:
+        if self._followed is not None:
+            kept = await self._followed.next_event()
+            if kept is None:
+                self._followed.leave()
+                self._metrics = self._followed.metrics
+                raise StopAsyncIteration
+            self._collector.event(kept)
+            return kept
         while not self._ready:
             if self._is_over:
                 raise StopAsyncIteration
@@ -295,6 +353,8 @@ class GatewayStream:
 
     async def cancel(self) -> None:
         """Stops the upstream; the stream then ends with `finish {cancelled}` and the usage so far."""
+        if self._followed is not None:
+            await self._followed.cancel()
         if self._session is not None:
             _check_loop(self._loop)
             self._session.cancel()
@@ -485,6 +545,24 @@ class Task:
 
 
 _A_REQUEST: Final = "a native request is a mapping such as {'query': 'Hello'}"
+
+
+_DIGITS: Final = 15
+"""Digits of an event's number: as in the ids that a server takes."""
+
+
+def _place(stream_id: str, after: str | int | None) -> int:
+    """The number of the event that `after` names; 0: none."""
+    number = after
+    if isinstance(after, str):
+        name, _, digits = after.rpartition(".")
+        is_number = digits.isascii() and digits.isdecimal() and len(digits) <= _DIGITS
+        number = int(digits) if name == stream_id and is_number else -1
+    if number is None:
+        return 0
+    if isinstance(number, bool) or not isinstance(number, int) or not 0 <= number < 10**_DIGITS:
+        raise ValueError(f"`after` must be the `seq` of an event, or `{stream_id}.<seq>`")
+    return number
 
 
 def _check_type(value: object, kind: type, what: str) -> None:

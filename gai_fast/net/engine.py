@@ -230,6 +230,10 @@ class Engine:
                 self._publications.pop(stream_id, None)
         return publication
 
+    def publication(self, stream_id: str) -> Publication | None:
+        """Returns a durable stream that runs in this process; `None`: there is none of this id."""
+        return self._publications.get(stream_id)
+
     def follow(
         self, log: StreamLog, client: Client, view: View, after: int, stream: StreamSettings, *, is_first: bool = False
     ) -> Follower:
@@ -243,7 +247,7 @@ class Engine:
             stream: The settings of the response.
             is_first: The client has started the stream.
         """
-        publication = self._publications.get(log.header.stream_id)
+        publication = self.publication(log.header.stream_id)
         return Follower(
             log,
             client,
