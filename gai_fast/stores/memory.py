@@ -210,7 +210,9 @@ class StreamLog:
         pieces: list[bytes] = []
         size, reached = 0, start
         for block, last in self._blocks:
-            if last > start and size < limit:
+            if size >= limit:
+                break
+            if last > start:
                 pieces.append(block if pieces else frames_after(block, self.header, start))
                 size += len(pieces[-1])
                 reached = last

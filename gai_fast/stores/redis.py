@@ -99,8 +99,16 @@ return redis.call('PEXPIRE', KEYS[2], ARGV[2])"""
 """Begins a copy. Every other command needs both keys, so a copy that the server has lost is noticed."""
 _GAP: Final = """\
 if redis.call('EXISTS', KEYS[1]) == 0 then return nil end
+if string.sub(ARGV[2], 1, 1) ~= '+' then
+  for _, name in ipairs(redis.call('HKEYS', KEYS[1])) do
+    if string.sub(name, 1, 4) == 'gap:' and tonumber(string.sub(name, 5)) < tonumber(string.sub(ARGV[1], 5)) then
+      redis.call('HDEL', KEYS[1], name)
+    end
+  end
+end
 redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
 return redis.call('XTRIM', KEYS[2], 'MINID', ARGV[3])"""
+"""Drops a beginning. A gap that has the whole text, or none, replaces those before it."""
 _FOLLOWED: Final = """\
 if redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
 local now = redis.call('TIME')

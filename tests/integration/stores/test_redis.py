@@ -361,3 +361,24 @@ async def test_a_certificate_of_an_unknown_authority_is_refused(
 ) -> None:
     port = tls_server(make_server, authority, "good")
     assert (await fault(make(f"rediss://localhost:{port}").open())).fault == "refused"
+
+
+async def test_a_gap_with_all_of_the_text_or_none_takes_the_place_of_those_before(
+    make: Make, redis_server: RedisServer
+) -> None:
+    """Or each would keep its text for as long as the stream lives."""
+    backend = await opened(make, redis_server.url)
+    await backend.write([Change("s", HEADER, "worker", [record(seq) for seq in range(1, 8)], keep=60)])
+
+    async def gaps(lost: int, text: str | None, *, is_whole: bool) -> int:
+        await backend.write([Change("s", gap=Gap(lost, text, is_whole=is_whole))])
+        return redis_server.command("HKEYS", "gai:{s}:head").count(b"gap:")
+
+    assert await gaps(1, "one", is_whole=True) == 1
+    assert await gaps(2, "two", is_whole=False) == 2
+    assert await gaps(3, "anew", is_whole=True) == 1
+    assert await gaps(4, "four", is_whole=False) == 2
+    assert await gaps(5, None, is_whole=False) == 1
+    copy = await backend.load("s")
+    assert copy is not None
+    assert (copy.lost, copy.text) == (5, None)
