@@ -285,8 +285,9 @@ class Limits:
     timer_tick: float = 0.05
     """Seconds between two looks at the timers: no timeout here is shorter than a second by default."""
 
-    timer_late: float = 1.0
-    """Seconds by which the loop may be late before the timers let the sockets be read first."""
+    timer_late: float = 0.1
+    """Seconds by which the loop may be late before the timers let the sockets be read first: two ticks, since nobody
+    notices a third, and a process that others hold up is late by that much."""
 
     body_rate: int = 1 * KIB
     """Bytes a second at which a request's body must come at least, taken over the whole of it: a modem's line is seven
