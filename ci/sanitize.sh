@@ -31,4 +31,4 @@ fi
 # The address sanitizer reserves terabytes, so the process's memory cannot be limited, whichever tests are asked for.
 set -- "$@" --deselect tests/fuzz/test_misuse.py::test_a_parser_that_had_no_memory_for_its_input_does_not_go_on_as_if_nothing_were_missing
 # -s: a sanitizer writes to standard error and ends the process, and pytest must not hold that back.
-LD_PRELOAD=$preload "$python" -m pytest -q -s -p no:cacheprovider --timeout 300 "$@"
+LD_PRELOAD=$preload "$python" -m pytest -q -s -p no:cacheprovider --timeout 900 "$@"

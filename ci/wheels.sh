@@ -14,13 +14,16 @@ empty_venv() { "$python" -m venv "$work/$1"; }
 
 # The answer of the demo through the installed package, away from the sources.
 try() {
-  local bin=$work/$1/bin log=$work/$1.log answer=$work/$1.sse port
+  local bin=$work/$1/bin log=$work/$1.log answer=$work/$1.sse url=
   "$bin/gai-fast" version
-  port=$("$bin/python" -c 'import socket; s = socket.create_server(("127.0.0.1", 0)); print(s.getsockname()[1])')
-  "$bin/gai-fast" serve --port "$port" >"$log" 2>&1 &
+  "$bin/gai-fast" serve --port 0 >"$log" 2>&1 &
   server=$!
-  curl -s --retry 30 --retry-connrefused --retry-delay 1 -o /dev/null "http://127.0.0.1:$port/healthz" || true
-  curl -sS --fail --max-time 30 "http://127.0.0.1:$port/api/v1/stream" -H 'content-type: application/json' \
+  # The banner says where it listens; it is printed when it does.
+  until [ -n "$url" ] || ! kill -0 "$server"; do
+    sleep 0.2
+    url=$(sed -n 's/^gai-fast .* on //p' "$log")
+  done
+  curl -sS --fail --max-time 300 "$url/api/v1/stream" -H 'content-type: application/json' \
     -d '{"model": "demo", "query": "Hello"}' >"$answer" || { cat "$log" >&2; return 1; }
   kill "$server" && wait "$server" || true
   server=
