@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import logging
 import os
@@ -15,6 +16,8 @@ import pytest
 
 from gai_fast._impl import MODULES
 from tests.kernels import IMPLEMENTATIONS, is_set, use_profile
+from tests.steady import SteadyLoop
+from tests.waiting import SECONDS
 
 use_profile()
 
@@ -80,6 +83,11 @@ def required(report: Report) -> Report:
     return report
 
 
+def pytest_asyncio_loop_factories() -> dict[str, type[asyncio.AbstractEventLoop]]:
+    """Tests that are coroutines run on a loop whose time does not depend on the machine."""
+    return {"steady": SteadyLoop}
+
+
 def pytest_collection_finish() -> None:
     """Takes what is there before the first test out of what the collector visits: modules and tests, 400,000 objects.
 
@@ -110,8 +118,8 @@ def corpus() -> Path:
 
 @pytest.fixture
 async def http() -> AsyncIterator[aiohttp.ClientSession]:
-    """An HTTP client whose requests take ten seconds at most."""
-    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=10)) as session:
+    """An HTTP client whose requests end."""
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=SECONDS)) as session:
         yield session
 
 

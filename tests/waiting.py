@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
-SECONDS = 10.0
-"""The longest wait: far more than any condition takes on a busy machine."""
+SECONDS = 60.0
+"""The longest wait: far more than anything takes on a machine that is slow, busy or stands still for a while."""
 
 
 async def until(condition: Callable[[], object]) -> None:

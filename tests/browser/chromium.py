@@ -17,6 +17,8 @@ from typing import Any
 
 import aiohttp
 
+from tests.waiting import SECONDS
+
 _NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 _FLAGS = [
     "--headless",
@@ -30,7 +32,7 @@ _FLAGS = [
     "--no-first-run",
     "--remote-debugging-port=0",
 ]
-_BOUND = 30.0
+_BOUND = SECONDS
 """Seconds for the start, for one command and for one condition: generous, a busy machine is no failure."""
 
 

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import json
-import socket
+import re
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 import pytest
 import pytest_asyncio
 
 from tests.browser import chromium
+from tests.waiting import SECONDS
 
-BOUND = 30.0
+BOUND = SECONDS
 """Seconds that anything here may take."""
 
 PIECES = [
@@ -160,29 +160,21 @@ async def serving(folder: Path, upstream: int, more: str = "") -> AsyncIterator[
         f'[[upstream]]\nname = "up"\nprovider = "openai-compatible"\nbase_url = "http://127.0.0.1:{upstream}/v1"\n'
         f'[[model]]\nname = "fake"\nupstream = "up"\n[[model]]\nname = "second"\nupstream = "up"\n{more}'
     )
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    url = f"http://127.0.0.1:{port}"
     output = folder / "output.txt"
     with output.open("wb") as stream:
-        command = [sys.executable, "-m", "gai_fast", "serve", "-c", str(config), "--port", str(port)]
+        command = [sys.executable, "-m", "gai_fast", "serve", "-c", str(config), "--port", "0"]
         process = await asyncio.create_subprocess_exec(*command, stdout=stream, stderr=stream)
     try:
-        async with asyncio.timeout(BOUND), aiohttp.ClientSession() as http:
-            while True:
+        async with asyncio.timeout(SECONDS):
+            while (banner := re.search(r" on (http://\S+)\n", output.read_text())) is None:
                 assert process.returncode is None, output.read_text()
-                with suppress(aiohttp.ClientConnectionError):
-                    async with http.get(f"{url}/readyz") as answer:
-                        if answer.status == 200:
-                            break
                 await asyncio.sleep(0.05)
-        yield url
+        yield banner[1]
     finally:
         if process.returncode is None:
             process.terminate()
             try:
-                async with asyncio.timeout(10):
+                async with asyncio.timeout(SECONDS):
                     await process.wait()
             except TimeoutError:
                 process.kill()

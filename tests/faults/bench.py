@@ -43,7 +43,7 @@ from tests.integration.gateway import (
     settings_for,
 )
 from tests.legal import check_legal
-from tests.waiting import until
+from tests.waiting import SECONDS, until
 
 NATIVE = "/api/v1/stream"
 CHAT = "/v1/chat/completions"
@@ -164,7 +164,7 @@ class Bench:
     async def ask(self, gateway: Gateway, path: str = NATIVE, **more: Any) -> Response:
         """Asks for a stream, and reads all of it."""
         client, response = await self.begin(gateway, path, **more)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(SECONDS):
             await response.rest()
         client.close()
         return response

@@ -10,7 +10,7 @@ import pytest
 from tests.faults.bench import CHAT, NATIVE, Bench, check_stream, fault
 from tests.faults.proxy import Faults
 from tests.faults.test_upstream import ANSWER, BEGUN, TEXT
-from tests.integration.gateway import SSE_HEAD, Peer, delta
+from tests.integration.gateway import SSE_HEAD, Peer, delta, on_steady_loop
 from tests.waiting import until
 from tests.wire import chunk
 
@@ -24,7 +24,7 @@ async def endless(peer: Peer) -> None:
 
 
 @pytest.mark.parametrize("path", [NATIVE, CHAT])
-@fault(22)
+@fault(22, on=on_steady_loop)
 async def test_a_client_that_never_reads_is_cut_off_and_its_upstream_is_closed(bench: Bench, path: str) -> None:
     upstream = await bench.upstream(endless)
     gateway = await bench.gateway(upstream.url, client_buffer=65536, write_timeout=0.3)

@@ -7,12 +7,13 @@ import asyncio
 import pytest
 
 from tests.faults.proxy import NONE, FaultProxy, Faults
-from tests.integration.gateway import Net, Peer, on_uvloop
+from tests.integration.gateway import Net, Peer, on_steady_loop
+from tests.waiting import SECONDS
 
 SENT = b"0123456789" * 10
 
 
-async def read(proxy: FaultProxy, *, most: float = 5.0) -> tuple[bytes, str]:
+async def read(proxy: FaultProxy, *, most: float = SECONDS) -> tuple[bytes, str]:
     """What a client is sent, and how that ends."""
     reader, writer = await asyncio.open_connection(*proxy.url.removeprefix("http://").split(":"))
     got, end = b"", "close"
@@ -44,7 +45,7 @@ async def read(proxy: FaultProxy, *, most: float = 5.0) -> tuple[bytes, str]:
         (Faults(is_down=True), b"", "reset"),
     ],
 )
-@on_uvloop
+@on_steady_loop
 async def test_a_fault_is_what_it_says(net: Net, faults: Faults, got: bytes, end: str) -> None:
     async def handle(peer: Peer) -> None:
         await peer.request()
@@ -52,11 +53,11 @@ async def test_a_fault_is_what_it_says(net: Net, faults: Faults, got: bytes, end
 
     upstream = await net.upstream(handle)
     async with FaultProxy(upstream.url, faults) as proxy:
-        assert await read(proxy, most=0.2 if end == "stall" else 5.0) == (got, end)
+        assert await read(proxy, most=0.2 if end == "stall" else SECONDS) == (got, end)
         assert proxy.passed == len(got)
 
 
-@on_uvloop
+@on_steady_loop
 async def test_only_the_first_connections_have_the_fault_and_the_upstream_hears_of_an_end(net: Net) -> None:
     async def handle(peer: Peer) -> None:
         await peer.request()

@@ -27,9 +27,20 @@ from tests.faults.bench import (
     fault,
 )
 from tests.faults.proxy import Faults
-from tests.integration.gateway import DONE, FINISH, LAST_CHUNK, SSE_HEAD, Peer, Response, delta, joined, on_asyncio
+from tests.integration.gateway import (
+    DONE,
+    FINISH,
+    LAST_CHUNK,
+    SSE_HEAD,
+    Peer,
+    Response,
+    delta,
+    joined,
+    on_asyncio,
+    on_steady_loop,
+)
 from tests.integration.test_retry import body, claude, closed_port
-from tests.waiting import until
+from tests.waiting import SECONDS, until
 from tests.wire import chunk
 
 EXHAUSTIVE = os.environ.get("GAI_FAST_EXHAUSTIVE") == "1"
@@ -138,7 +149,7 @@ async def test_an_upstream_that_ends_only_its_own_side_is_truncated_and_its_sock
     assert gateway.running.engine.connections() == {"up": 0}
 
 
-@fault(4)
+@fault(4, on=on_steady_loop)
 async def test_an_upstream_that_stalls_is_a_timeout_with_keep_alives_until_then(bench: Bench) -> None:
     upstream = await bench.sending(ANSWER)
     proxy = await bench.proxy(upstream, Faults(after=BEGUN, then="stall"))
@@ -152,7 +163,7 @@ async def test_an_upstream_that_stalls_is_a_timeout_with_keep_alives_until_then(
 
 
 @pytest.mark.parametrize("has_backup", [True, False])
-@fault(5)
+@fault(5, on=on_steady_loop)
 async def test_an_upstream_that_never_begins_is_left_for_the_fallback_or_told(bench: Bench, has_backup: bool) -> None:
     upstream = await bench.sending(ANSWER)
     proxy = await bench.proxy(upstream, Faults(after=len(SSE_HEAD), then="stall"))
@@ -433,7 +444,7 @@ async def test_a_redirect_is_not_followed_and_nothing_is_sent_to_the_other_host(
     assert other.peers == []
 
 
-@fault(18)
+@fault(18, on=on_steady_loop)
 async def test_targets_that_refuse_are_left_alone_and_probed_by_one_request(bench: Bench) -> None:
     breaker = BreakerSettings(failures=3, window=30, open=0.3)
     gateway = await bench.gateway(closed_port(), breaker=breaker, model={"fallback": ()})
@@ -474,7 +485,7 @@ async def test_an_upstream_without_pace_is_read_only_as_fast_as_its_client(bench
     client.pause()
     client.request("POST", NATIVE, {"query": "hi", "model": "m"})
     sent = -1
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(SECONDS):
         while not upstream.peers or upstream.peers[0].sent != sent or not sent:
             sent = upstream.peers[0].sent if upstream.peers else -1
             await asyncio.sleep(0.1)
@@ -482,7 +493,7 @@ async def test_an_upstream_without_pace_is_read_only_as_fast_as_its_client(bench
     client.reset()
 
 
-@fault(20)
+@fault(20, on=on_steady_loop)
 async def test_a_pooled_connection_that_its_upstream_has_closed_costs_no_error_and_no_second_generation(
     bench: Bench,
 ) -> None:

@@ -10,6 +10,7 @@ import pytest
 from gai_fast.cli.mock import Mock
 from gai_fast.limits import LIMITS
 from tests.integration.certificates import Authority
+from tests.waiting import SECONDS
 
 
 @pytest.fixture
@@ -23,6 +24,14 @@ async def mock() -> AsyncIterator[Mock]:
 def quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
     """Retries come at once, except where a test is about their time."""
     monkeypatch.setattr("gai_fast.net.retry.LIMITS", dataclasses.replace(LIMITS, retry_first=0.01))
+
+
+@pytest.fixture
+def patient_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that closes gives its clients all the time that they need for their last bytes."""
+    monkeypatch.setattr(
+        "gai_fast.server.serving.LIMITS", dataclasses.replace(LIMITS, closing=SECONDS, parting_frame=SECONDS)
+    )
 
 
 @pytest.fixture(scope="module")

@@ -35,12 +35,14 @@ from gai_fast.settings import (
     StreamSettings,
     UpstreamSettings,
 )
-from tests.waiting import until
+from tests.steady import SteadyLoop
+from tests.waiting import SECONDS, until
 
 FAST_LANE = os.environ.get("GAI_FAST_TEST_FAST_LANE", "auto")
 """`off`: every scenario runs on aiohttp's server alone."""
-SCENARIO_SECONDS = 30
-WAIT_SECONDS = 10
+SCENARIO_SECONDS = 2 * SECONDS
+NEVER = 10 * SECONDS
+"""A time limit, in seconds, that no scenario reaches."""
 KEY = "sk-canary-0123456789"
 QUERY = {"query": "Tell me a story"}
 MESSAGES = [{"role": "user", "content": "Tell me a story"}]
@@ -176,7 +178,7 @@ class Client:
 
     async def response(self) -> Response:
         """The head of the next response; interim ones are left out."""
-        async with asyncio.timeout(WAIT_SECONDS):
+        async with asyncio.timeout(SECONDS):
             while True:
                 head = (await self.reader.readuntil(b"\r\n\r\n")).decode("ascii")
                 first, *lines = head.removesuffix("\r\n\r\n").split("\r\n")
@@ -196,12 +198,12 @@ class Client:
         response = await self.response()
         if method == "HEAD" or response.status == 204:
             response.ended = True
-        async with asyncio.timeout(WAIT_SECONDS):
+        async with asyncio.timeout(SECONDS):
             return await response.rest()
 
     async def is_closed(self) -> bool:
         """Waits for the server's end of the connection; false where more bytes come."""
-        async with asyncio.timeout(WAIT_SECONDS):
+        async with asyncio.timeout(SECONDS):
             try:
                 return await self.reader.read(1) == b""
             except ConnectionError:
@@ -336,11 +338,23 @@ def settings_for(url: str | None, *, demo: bool = False, **options: Any) -> Sett
         names = {field.name for field in dataclasses.fields(kind)} & options.keys()
         return {name: options.pop(name) for name in names}
 
-    stream = StreamSettings(**chosen(StreamSettings))
+    # A scenario that is about a time limit names it: in all others none strikes, or does what the scenario waits for.
+    stream = StreamSettings(
+        **{"heartbeat": NEVER, "commit_after": NEVER, "write_timeout": NEVER, **chosen(StreamSettings)}
+    )
     # A scenario that is about retries says so: all others see each failure once.
-    limits = {"retries": 0, "breaker": None, **chosen(UpstreamSettings)}
+    waits = {"connect_timeout": NEVER, "first_event_timeout": NEVER, "idle_timeout": NEVER, "total_timeout": NEVER}
+    limits = {**waits, "retries": 0, "breaker": None, **chosen(UpstreamSettings)}
     store = StoreSettings(**chosen(StoreSettings))
-    server = ServerSettings(**{"port": 0, "fast_lane": FAST_LANE, **chosen(ServerSettings)})
+    server = ServerSettings(
+        **{
+            "port": 0,
+            "fast_lane": FAST_LANE,
+            "header_timeout": NEVER,
+            "body_timeout": NEVER,
+            **chosen(ServerSettings),
+        }
+    )
     keys = options.pop("keys", ())
     totals = LimitSettings(**chosen(LimitSettings))
     assert not options, options
@@ -469,10 +483,11 @@ class Net:
         return self.gateways[-1]
 
 
-LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
+LOOPS = {"asyncio": SteadyLoop, "uvloop": uvloop.new_event_loop}
 TESTED_LOOPS = [os.environ["GAI_FAST_TEST_LOOP"]] if "GAI_FAST_TEST_LOOP" in os.environ else list(LOOPS)
 BOTH_LOOPS = pytest.mark.parametrize("factory", [LOOPS[name] for name in TESTED_LOOPS], ids=TESTED_LOOPS)
-ASYNCIO = pytest.mark.parametrize("factory", [asyncio.new_event_loop], ids=["asyncio"])
+ASYNCIO = pytest.mark.parametrize("factory", [SteadyLoop], ids=["asyncio"])
+STEADY = pytest.mark.parametrize("factory", [SteadyLoop], ids=["steady"])
 UVLOOP = pytest.mark.parametrize("factory", [uvloop.new_event_loop], ids=["uvloop"])
 
 
@@ -489,6 +504,11 @@ def on_uvloop(scenario: Callable[..., Awaitable[None]]) -> Callable[..., None]:
 def on_asyncio(scenario: Callable[..., Awaitable[None]]) -> Callable[..., None]:
     """A test that replaces what only asyncio's loop calls, such as `socket.getaddrinfo`."""
     return _test(scenario, ASYNCIO)
+
+
+def on_steady_loop(scenario: Callable[..., Awaitable[None]]) -> Callable[..., None]:
+    """A test of short time limits, in which something comes before one strikes: on a loop whose time waits for it."""
+    return _test(scenario, STEADY)
 
 
 def _test(scenario: Callable[..., Awaitable[None]], loops: pytest.MarkDecorator) -> Callable[..., None]:

@@ -14,6 +14,16 @@ from gai_fast.cli.mock import Mock
 from tests.integration.gateway import QUERY, Client, Net, Response, until
 from tests.integration.test_cli import PATIENCE, environment
 
+PROGRAM = f"""
+from gai_fast.limits import LIMITS
+from gai_fast.cli import main
+
+for name in ("closing", "parting_frame", "worker_end"):
+    object.__setattr__(LIMITS, name, {PATIENCE})
+main(prog_name="gai-fast")
+"""
+"""The command line, with time for the end of a server: a machine that stands still for a second takes none of it."""
+
 
 class Server:
     """A server that is up."""
@@ -85,7 +95,7 @@ async def serving(
         stderr: Its standard error: a descriptor, or a pipe, of which only what `Server.said` asks for is read.
     """
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "gai_fast", "serve", *arguments,
+        sys.executable, "-c", PROGRAM, "serve", *arguments,
         stdout=asyncio.subprocess.PIPE, stderr=stderr,
         cwd=folder, env=environment(), pass_fds=pass_fds,
     )  # fmt: skip
@@ -111,6 +121,16 @@ def configure(folder: Path, mock: Mock, grace: float = PATIENCE, more: str = "")
         f'[[upstream]]\nname = "up"\nprovider = "openai-compatible"\nbase_url = "{mock.url}/v1"\n'
         f'[[model]]\nname = "m"\nupstream = "up"\n{more}'
     )
+
+
+def hold(mock: Mock) -> None:
+    """Answers that begin now go on until `release`, but for two minutes at most."""
+    mock.deltas, mock.rate = 600, 5
+
+
+def release(mock: Mock) -> None:
+    """Ends the answers of `hold`."""
+    mock.rate = 0
 
 
 async def settled(server: Server, count: int) -> set[int]:

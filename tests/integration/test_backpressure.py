@@ -27,7 +27,7 @@ from tests.integration.gateway import (
     on_both_loops,
     request_bytes,
 )
-from tests.waiting import until
+from tests.waiting import SECONDS, until
 from tests.wire import chunk
 
 NATIVE = "/api/v1/stream"
@@ -56,7 +56,7 @@ async def stuck(upstream: Upstream) -> int:
     """Waits until the upstream can send no more; what it has sent by then."""
     await until(lambda: upstream.peers and upstream.peers[-1].sent)
     sent = -1
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(SECONDS):
         while sent != upstream.peers[-1].sent:
             sent = upstream.peers[-1].sent
             await asyncio.sleep(0.1)
@@ -88,7 +88,7 @@ async def test_a_client_that_stops_reading_stops_the_upstream_and_loses_nothing(
     assert gateway.streams == 1, "a paused upstream has no idle time"
     client.resume()
     response = await client.response()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(SECONDS):
         await response.rest()
     assert response.ended
     assert response.body.count(b": ping\n") <= 2, "what is not taken needs no keep-alive"
@@ -191,7 +191,7 @@ async def test_a_client_that_asks_and_asks_and_never_reads_is_not_answered_into_
 
     asking = asyncio.create_task(ask())
     try:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(SECONDS):
             while not most or gateway.is_connected:
                 most = max(most, gateway.unsent)
                 await asyncio.sleep(0.01)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -25,7 +24,8 @@ from tests.integration.gateway import (
     delta,
     on_both_loops,
 )
-from tests.waiting import until
+from tests.ports import free_port
+from tests.waiting import SECONDS, until
 from tests.wire import chunk
 
 M = {**QUERY, "model": "m"}
@@ -55,9 +55,7 @@ def nginx() -> str:
 @asynccontextmanager
 async def in_front_of(net: Net, gateway: str, folder: Path, version: str) -> AsyncIterator[str]:
     """Runs nginx before a gateway; yields its `host:port`."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     configuration = folder / f"nginx-{version}.conf"
     configuration.write_text(CONFIGURATION.format(folder=folder, port=port, gateway=gateway, version=version))
     process = await asyncio.create_subprocess_exec(
@@ -65,7 +63,7 @@ async def in_front_of(net: Net, gateway: str, folder: Path, version: str) -> Asy
     )
     try:
         host = f"127.0.0.1:{port}"
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(SECONDS):
             while True:
                 try:
                     (await net.connect(host)).close()
@@ -104,7 +102,7 @@ async def test_frames_arrive_as_they_are_sent_and_a_lost_client_is_passed_on(net
                 client = await net.connect(host)
                 client.request("POST", path, body)
                 response = await client.response()
-                async with asyncio.timeout(5):
+                async with asyncio.timeout(SECONDS):
                     await response.until(b"first")
                 assert b"second" not in response.body
                 go.set()

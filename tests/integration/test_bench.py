@@ -23,11 +23,11 @@ from benchmarks.macro.scenarios import Scenario, scenarios
 from gai_fast.cli.load import Load, endpoint
 from gai_fast.cli.mock import Fault, Mock
 from tests.integration.gateway import Net, Peer, on_both_loops
-from tests.waiting import until
+from tests.waiting import SECONDS, until
 from tests.wire import chunk
 
 ROOT = Path(gai_fast.__file__).parents[1]
-PATIENCE = 40
+PATIENCE = SECONDS
 
 
 def a_load(url: str, *, format: str = "openai", **options: Any) -> Load:
@@ -346,7 +346,6 @@ def shortened(scenario: Scenario) -> Scenario:
     )
 
 
-@pytest.mark.timeout(120)
 def test_every_scenario_measures_gai_fast_and_the_report_shows_it(client: str, tmp_path: Path) -> None:
     name = "gai-fast" if gai_fast.IMPLEMENTATION == "native" else "gai-fast, pure Python"
     (chosen,) = (one for one in load() if one.name == name)

@@ -15,7 +15,7 @@ import pytest
 
 from gai_fast.cli.mock import Mock
 from tests.integration.gateway import QUERY, Net, until
-from tests.integration.processes import Server, configure, serving
+from tests.integration.processes import Server, configure, hold, release, serving
 from tests.integration.test_cli import PATIENCE, environment
 
 RESTARTS = int(os.environ.get("GAI_FAST_RESTARTS", "3"))
@@ -29,7 +29,8 @@ async def net() -> AsyncIterator[Net]:
 
 
 async def test_a_stream_that_can_end_within_grace_does_and_new_clients_are_answered(net: Net, tmp_path: Path) -> None:
-    async with Mock(deltas=20, rate=20) as mock:
+    async with Mock() as mock:
+        hold(mock)
         configure(tmp_path, mock, grace=PATIENCE)
         async with serving(net, tmp_path) as server:
             client, response = await server.stream()
@@ -41,6 +42,7 @@ async def test_a_stream_that_can_end_within_grace_does_and_new_clients_are_answe
             assert await kept.is_closed()
             late, answer = await server.stream()
             assert answer.headers["connection"] == "close"
+            release(mock)
             for each in (response, answer):
                 await each.rest()
                 assert each.ended

@@ -26,9 +26,10 @@ from tests.integration.gateway import (
     Response,
     delta,
     on_both_loops,
+    on_steady_loop,
     on_uvloop,
 )
-from tests.waiting import until
+from tests.waiting import SECONDS, until
 from tests.wire import chunk
 
 M = {**QUERY, "model": "m"}
@@ -546,7 +547,7 @@ async def test_a_detached_stream_is_cancelled_when_its_time_is_over(net: Net, wa
     assert log_of(gateway, id_of(response)).ending is not None
 
 
-@on_uvloop
+@on_steady_loop
 async def test_a_detached_stream_that_is_followed_again_goes_on(net: Net) -> None:
     story = Story()
     gateway = await net.gateway(await net.upstream(story), commit_after=SOON, detach_ttl=0.3)
@@ -751,7 +752,7 @@ async def outcome(client: Client) -> int | None:
         response = await client.response()
     except (asyncio.IncompleteReadError, ConnectionError):
         return None
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(SECONDS):
         await response.rest()
     return response.status
 
@@ -817,20 +818,21 @@ async def test_a_client_that_leaves_while_its_log_is_looked_for_ends_the_search(
     net: Net, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gateway = await net.gateway(await net.mock())
-    ended: list[bool] = []
+    begun, ended = asyncio.Event(), asyncio.Event()
 
     async def find(_: Any, stream_id: str) -> None:
+        begun.set()
         try:
-            await asyncio.sleep(60)
+            await asyncio.Event().wait()
         finally:
-            ended.append(True)
+            ended.set()
 
     monkeypatch.setattr("gai_fast.stores.store.Store.find", find)
     client = await gateway.connect()
     client.request("GET", f"{STREAMS}/{UNKNOWN}")
-    await asyncio.sleep(0.05)
+    await begun.wait()
     client.close()
-    await until(lambda: ended)
+    await ended.wait()
 
 
 @on_uvloop

@@ -22,7 +22,7 @@ from tests.integration.gateway import (
     on_both_loops,
     request_bytes,
 )
-from tests.waiting import until
+from tests.waiting import SECONDS, until
 from tests.wire import chunk
 
 HOT = "/api/v1/stream"
@@ -39,7 +39,7 @@ async def answers(client: Client, *, head_only: bool = False) -> list[Any]:
         head_only: The first request was a HEAD.
     """
     said = []
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(SECONDS):
         while True:
             try:
                 response = await client.response()

@@ -23,6 +23,7 @@ from tests.integration.gateway import (
     Response,
     delta,
     on_both_loops,
+    on_steady_loop,
     on_uvloop,
 )
 from tests.waiting import until
@@ -177,7 +178,7 @@ async def test_where_memory_is_short_the_slowest_reader_is_cut_off_and_nobody_el
     await until(lambda: not any(gateway.streams for gateway in net.gateways))
 
 
-@on_both_loops
+@on_steady_loop
 async def test_clients_that_send_nothing_or_too_slowly_hold_no_place(net: Net) -> None:
     """Slowloris: all places are taken, and free again after `header_timeout`; a stream does not notice."""
     gateway = await net.gateway(await net.mock(rate=20, deltas=1000), connections=61, header_timeout=1.0)

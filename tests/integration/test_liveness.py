@@ -16,6 +16,7 @@ from tests.integration.gateway import (
     KEY,
     LAST_CHUNK,
     MESSAGES,
+    NEVER,
     QUERY,
     SSE_HEAD,
     Gateway,
@@ -25,6 +26,7 @@ from tests.integration.gateway import (
     delta,
     joined,
     on_both_loops,
+    on_steady_loop,
     on_uvloop,
 )
 from tests.waiting import until
@@ -34,7 +36,6 @@ NATIVE = "/api/v1/stream"
 CHAT = "/v1/chat/completions"
 M = {**QUERY, "model": "m"}
 OPENAI = {"model": "m", "messages": MESSAGES, "stream": True}
-NEVER = 60.0
 
 
 def without_pings(body: bytes) -> bytes:
@@ -209,8 +210,8 @@ async def test_an_upstream_that_is_not_there_is_told_with_its_phase(net: Net) ->
         await peer.request()
         await peer.send(b"220 mail.example ESMTP\r\n")
 
-    for handler, code, reason in ((silent, "timeout", "idle"), (no_http, "network", "protocol")):
-        gateway = await net.gateway(await net.upstream(handler), idle_timeout=0.2)
+    for handler, limit, code, reason in ((silent, 0.2, "timeout", "idle"), (no_http, NEVER, "network", "protocol")):
+        gateway = await net.gateway(await net.upstream(handler), idle_timeout=limit)
         response = await gateway.ask("POST", NATIVE, M)
         assert (response.error["code"], response.error["reason"]) == (code, reason)
         assert response.error["phase"] == "first_event"
@@ -266,7 +267,7 @@ async def test_one_json_answer_is_held_to_its_end_and_gets_no_heartbeat(net: Net
 # ---- failures of a running stream ------------------------------------------------------------------------------------
 
 
-@on_uvloop
+@on_steady_loop
 @pytest.mark.parametrize(
     ("kind", "code", "reason"),
     [
@@ -347,7 +348,7 @@ async def test_the_first_event_has_a_time_limit_that_comments_do_not_stretch(net
         await upstream.until_finished()
 
 
-@on_uvloop
+@on_steady_loop
 async def test_the_whole_answer_has_a_time_limit(net: Net) -> None:
     gateway = await net.gateway(await net.mock(rate=50, deltas=10_000), total_timeout=0.4)
     response = await gateway.ask("POST", NATIVE, M)
@@ -383,7 +384,8 @@ async def test_an_upstream_that_ends_its_framing_late_keeps_its_connection(net: 
     gateway = await net.gateway(upstream)
     for _ in range(3):
         assert (await gateway.ask("POST", NATIVE, M)).types[-1] == "done"
-        await asyncio.sleep(0.1)
+        (pool,) = gateway.running.engine._pools.values()
+        await until(lambda pool=pool: pool.stats.open == pool.stats.idle)
     assert len(upstream.peers) == 1
 
 
@@ -431,7 +433,7 @@ async def test_heartbeats_come_before_the_first_event_and_between_events_never_i
         assert response.types[-1] == "done"
 
 
-@on_uvloop
+@on_steady_loop
 async def test_a_client_that_gets_bytes_gets_no_heartbeat_and_zero_means_never(net: Net) -> None:
     mock = await net.mock(deltas=20, rate=20)
     gateway = await net.gateway(mock, heartbeat=0.4)
@@ -534,15 +536,24 @@ async def test_another_dialect_is_translated(net: Net) -> None:
     assert (refused.status, refused.error["code"]) == (400, "unsupported")
 
 
-@on_uvloop
+@on_steady_loop
 async def test_output_is_gathered_for_flush_interval(net: Net) -> None:
+    async def handler(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(SSE_HEAD)
+        for _ in range(40):
+            await asyncio.sleep(0.0025)
+            await peer.send(chunk(delta("a")))
+        await peer.send(chunk(FINISH), chunk(DONE), LAST_CHUNK)
+
     async def pieces(gateway: Gateway) -> int:
         response = await gateway.ask("POST", NATIVE, M)
         assert response.types == ["start", *["text.delta"] * 40, "finish", "done"]
         return response.pieces
 
-    mock = await net.mock(deltas=40, rate=400)
-    assert await pieces(await net.gateway(mock, flush_interval=0.05)) < await pieces(await net.gateway(mock)) / 2
+    upstream = await net.upstream(handler)
+    gathered = await pieces(await net.gateway(upstream, flush_interval=0.05))
+    assert gathered < await pieces(await net.gateway(upstream)) / 2
 
 
 @on_uvloop

@@ -20,6 +20,7 @@ import pytest
 
 from gai_fast.cli.dialects._base import WORDS
 from gai_fast.cli.mock import Fault, Mock
+from tests.waiting import SECONDS, until
 
 MESSAGES: Any = [{"role": "user", "content": "hi"}]
 BODY = {"model": "m", "messages": MESSAGES, "max_tokens": 50}
@@ -38,10 +39,10 @@ class Got:
     problem: Exception | None = None
 
 
-async def post(http: aiohttp.ClientSession, url: str, *, stream: bool = True, wait: float = 5.0) -> Got:
-    got = Got()
+async def post(http: aiohttp.ClientSession, url: str, got: Got | None = None, *, stream: bool = True) -> Got:
+    got = got or Got()
     try:
-        async with asyncio.timeout(wait), http.post(url, json={**BODY, "stream": stream}) as response:
+        async with http.post(url, json={**BODY, "stream": stream}) as response:
             got.status, got.kind = response.status, response.content_type
             async for data in response.content.iter_any():
                 got.body += data
@@ -124,7 +125,7 @@ class TestAsOfficialClientsSeeIt:
                 await got.content.read(1)
                 got.close()
             [request] = mock.requests
-            await asyncio.wait_for(request.closed.wait(), 5)
+            await asyncio.wait_for(request.closed.wait(), SECONDS)
             assert request.closed_at is not None
             assert request.answered_at is None
             assert 0 < request.deltas < 9999
@@ -132,11 +133,9 @@ class TestAsOfficialClientsSeeIt:
 
 @pytest.mark.parametrize("dialect", PATHS)
 class TestFaults:
-    async def get(
-        self, http: aiohttp.ClientSession, dialect: str, fault: str, *, stream: bool = True, wait: float = 5.0
-    ) -> Got:
+    async def get(self, http: aiohttp.ClientSession, dialect: str, fault: str, *, stream: bool = True) -> Got:
         async with Mock(deltas=8, fault=Fault.parse(fault)) as mock:
-            got = await post(http, mock.url + PATHS[dialect], stream=stream, wait=wait)
+            got = await post(http, mock.url + PATHS[dialect], stream=stream)
             self.requests = mock.requests
             return got
 
@@ -204,10 +203,17 @@ class TestFaults:
     async def test_stall_and_silent_keep_the_connection_open(
         self, http: aiohttp.ClientSession, dialect: str, fault: str, stream: bool
     ) -> None:
-        got = await self.get(http, dialect, fault, stream=stream, wait=0.2)
-        assert isinstance(got.problem, TimeoutError)
-        assert got.status == (0 if fault == "silent" else 200)
-        assert not self.requests[0].answered_at
+        async with Mock(deltas=8, fault=Fault.parse(fault)) as mock:
+            got = Got()
+            asking = asyncio.create_task(post(http, mock.url + PATHS[dialect], got, stream=stream))
+            await until(lambda: mock.requests if fault == "silent" else got.status)
+            await asyncio.sleep(0.2)
+            assert not asking.done()
+            assert got.status == (0 if fault == "silent" else 200)
+            assert not mock.requests[0].answered_at
+            assert not mock.requests[0].closed.is_set()
+            asking.cancel()
+            await asyncio.wait((asking,))
 
     @pytest.mark.parametrize("after", [0, 3])
     async def test_malformed_is_one_broken_chunk_beside_a_whole_answer(
@@ -246,21 +252,21 @@ class TestCommand:
         process = self.start("--port", "0", "--rate", "0", "--ttft", "0", "--fail", "cut@2")
         try:
             assert process.stdout is not None
-            line = await asyncio.wait_for(asyncio.to_thread(process.stdout.readline), 20)
+            line = await asyncio.wait_for(asyncio.to_thread(process.stdout.readline), SECONDS)
             found = re.fullmatch(r"mock upstream on (http://127\.0\.0\.1:\d+)\n", line)
             assert found
             got = await post(http, found[1] + PATHS["openai"])
             assert isinstance(got.problem, aiohttp.ClientPayloadError)
         finally:
             process.send_signal(number)
-            output, errors = process.communicate(timeout=20)
+            output, errors = process.communicate(timeout=SECONDS)
         assert (process.returncode, output, errors) == (0, "", "")
 
     def test_a_port_in_use_is_a_start_up_failure(self) -> None:
         with socket.create_server(("127.0.0.1", 0)) as taken:
             port = taken.getsockname()[1]
             process = self.start("--port", str(port))
-            output, errors = process.communicate(timeout=20)
+            output, errors = process.communicate(timeout=SECONDS)
         assert (process.returncode, output) == (3, "")
         assert (
             errors == f"error: cannot listen on 127.0.0.1:{port}: in use by another program: choose one with --port\n"
@@ -271,6 +277,6 @@ class TestCommand:
     )
     def test_a_wrong_flag_is_a_usage_error(self, arguments: tuple[str, ...]) -> None:
         process = self.start(*arguments)
-        output, errors = process.communicate(timeout=20)
+        output, errors = process.communicate(timeout=SECONDS)
         assert (process.returncode, output) == (2, "")
         assert arguments[0] in errors

@@ -22,6 +22,7 @@ from tests.integration.gateway import (
     Peer,
     delta,
     on_both_loops,
+    on_steady_loop,
     on_uvloop,
 )
 from tests.wire import chunk
@@ -263,7 +264,7 @@ async def test_it_retries_what_is_temporary_and_nothing_else(net: Net) -> None:
         assert asked == expected
 
 
-@on_uvloop
+@on_steady_loop
 @pytest.mark.parametrize("kind", ["cut", "reset", "error-event", "stall"])
 @pytest.mark.parametrize("model", ["m", "claude"])
 async def test_a_stream_that_breaks_is_an_error_and_never_a_silent_success(net: Net, kind: str, model: str) -> None:

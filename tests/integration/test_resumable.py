@@ -218,6 +218,7 @@ async def test_a_log_is_freed_when_its_time_is_over(net: Net) -> None:
     assert store_of(gateway).size == 0
 
 
+@pytest.mark.usefixtures("patient_end")
 @on_uvloop
 async def test_at_shutdown_all_logs_are_freed_after_the_streams_were_told(net: Net) -> None:
     gateway = await net.gateway(await net.mock(deltas=1000, rate=100.0))

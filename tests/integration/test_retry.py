@@ -7,7 +7,6 @@ import dataclasses
 import json
 import os
 import random
-import socket
 from typing import Any
 
 import pytest
@@ -22,6 +21,7 @@ from tests.integration.gateway import (
     FINISH,
     LAST_CHUNK,
     MESSAGES,
+    NEVER,
     QUERY,
     SSE_HEAD,
     Gateway,
@@ -29,10 +29,12 @@ from tests.integration.gateway import (
     Peer,
     delta,
     on_both_loops,
+    on_steady_loop,
     on_uvloop,
     settings_for,
 )
-from tests.waiting import until
+from tests.ports import free_port
+from tests.waiting import until, until_answered
 from tests.wire import chunk
 
 pytestmark = pytest.mark.usefixtures("quick_retries")
@@ -127,9 +129,7 @@ async def gateway_for(
 
 
 def closed_port() -> str:
-    with socket.socket() as handle:
-        handle.bind(("127.0.0.1", 0))
-        return f"http://127.0.0.1:{handle.getsockname()[1]}"
+    return f"http://127.0.0.1:{free_port()}"
 
 
 EARLY: dict[str, Step] = {
@@ -250,7 +250,7 @@ async def test_retry_after_is_waited_for(net: Net) -> None:
 @on_uvloop
 async def test_a_retry_after_that_is_too_long_is_answered_with_its_status(net: Net) -> None:
     main = Steps(("429 Too Many Requests", b'{"error":{"message":"slow down"}}', "Retry-After: 7"))
-    gateway = await gateway_for(net, main)
+    gateway = await gateway_for(net, main, commit_after=5)
     response = await gateway.ask("POST", NATIVE, {**QUERY, "model": "m"})
     assert (response.status, response.headers["retry-after"], main.calls) == (429, "7", 1)
 
@@ -263,7 +263,7 @@ async def test_an_upstream_that_stays_silent_is_not_asked_again_but_the_next_mod
     assert (response.status, response.text, main.calls, backup.calls) == (200, "Hello", 1, 1)
 
 
-@on_uvloop
+@on_steady_loop
 async def test_retries_go_on_after_the_head_is_committed(net: Net) -> None:
     main = Steps((*BUSY, "retry-after-ms: 200"), answer())
     gateway = await gateway_for(net, main, commit_after=0.25)
@@ -271,7 +271,7 @@ async def test_retries_go_on_after_the_head_is_committed(net: Net) -> None:
     assert (response.status, response.text, main.calls) == (200, "Hello", 2)
 
 
-@on_uvloop
+@on_steady_loop
 async def test_a_client_that_goes_while_a_retry_waits_ends_it(net: Net) -> None:
     main = Steps((*BUSY, "retry-after-ms: 700"), answer())
     gateway = await gateway_for(net, main)
@@ -284,7 +284,7 @@ async def test_a_client_that_goes_while_a_retry_waits_ends_it(net: Net) -> None:
     assert main.calls == 1
 
 
-@on_uvloop
+@on_steady_loop
 async def test_a_stream_can_be_cancelled_while_a_retry_waits(net: Net, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gai_fast.net.retry.LIMITS", LIMITS)
     main = Steps(BUSY, answer())
@@ -323,7 +323,7 @@ async def test_a_fallback_of_another_dialect_answers_in_the_clients(net: Net) ->
 # ---- breakers --------------------------------------------------------------------------------------------------------
 
 
-@on_uvloop
+@on_steady_loop
 async def test_an_upstream_that_fails_is_left_alone_and_probed_by_one_request(net: Net) -> None:
     main = Steps(BUSY, BUSY, BUSY, BUSY, answer())
     gateway = await gateway_for(net, main, retries=0, breaker=BreakerSettings(failures=3, window=30, open=0.4))
@@ -615,7 +615,7 @@ async def test_a_retry_after_that_is_too_long_is_told_at_once_whatever_is_asked(
     net: Net, path: str, stream: bool
 ) -> None:
     main = Steps(("429 Too Many Requests", b'{"error":{"message":"slow down"}}', "Retry-After: 7"))
-    gateway = await gateway_for(net, main)
+    gateway = await gateway_for(net, main, commit_after=5)
     response = await gateway.ask("POST", path, asked_of(path, stream=stream))
     assert (response.status, main.calls) == (429, 1)
     assert (response.headers["retry-after"], response.headers["retry-after-ms"]) == ("7", "7000")
@@ -642,7 +642,7 @@ async def test_what_counts_as_a_clients_retry(net: Net, count: str, calls: int) 
 
 @pytest.mark.parametrize("path", [NATIVE, f"{NATIVE}?framing=ndjson", f"{NATIVE}?format=simple", CHAT])
 @pytest.mark.parametrize("wish", ["restart", "continue"])
-@on_uvloop
+@on_steady_loop
 async def test_an_answer_that_stalls_is_mended_as_one_that_breaks(net: Net, path: str, wish: str) -> None:
     async def handler(peer: Peer) -> None:
         calls.append(await peer.request())
@@ -728,7 +728,7 @@ async def test_a_resumable_stream_has_one_numbering_through_its_attempts(net: Ne
     assert log.ending.state == "finished"
 
 
-@on_uvloop
+@on_steady_loop
 async def test_pings_run_while_a_retry_waits_and_its_failure_is_told_in_band(
     net: Net, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -746,12 +746,11 @@ async def test_pings_run_while_a_retry_waits_and_its_failure_is_told_in_band(
 async def test_a_retry_is_not_waited_for_where_the_breaker_has_opened(
     net: Net, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gai_fast.net.retry.LIMITS", dataclasses.replace(LIMITS, retry_first=5.0))
+    monkeypatch.setattr("gai_fast.net.retry.LIMITS", dataclasses.replace(LIMITS, retry_first=NEVER))
     main, backup = Steps(BUSY), Steps(answer())
     breaker = BreakerSettings(failures=1, window=30, open=30)
     gateway = await gateway_for(net, main, backup, breaker=breaker)
-    async with asyncio.timeout(2):
-        assert (await gateway.ask("POST", NATIVE, {**QUERY, "model": "m"})).text == "Hello"
+    assert (await gateway.ask("POST", NATIVE, {**QUERY, "model": "m"})).text == "Hello"
     assert (main.calls, backup.calls) == (1, 1)
     assert net.warned("'up' keeps failing") == 1
 
@@ -919,9 +918,12 @@ async def test_whatever_happens_each_stream_is_legal_and_nothing_is_left(
     await asyncio.gather(*(follow(gateway, chance, path) for _ in range(40)))
     await until(lambda: gateway.streams == 0)
     main.is_well = backup.is_well = True
-    await asyncio.sleep(0.15)
-    assert (await gateway.ask("POST", NATIVE, {**QUERY, "model": "m"})).text == STORY
-    assert gateway.running.engine.breaker_states() == {"up": "closed"}
+
+    async def is_well() -> bool:  # the breaker closes with the first probe that succeeds
+        response = await gateway.ask("POST", NATIVE, {**QUERY, "model": "m"})
+        return response.text == STORY and gateway.running.engine.breaker_states() == {"up": "closed"}
+
+    await until_answered(is_well)
     net.warned("'up' keeps failing")
 
 

@@ -26,7 +26,7 @@ from tests.integration.gateway import (
     on_uvloop,
     request_bytes,
 )
-from tests.waiting import until
+from tests.waiting import SECONDS, until
 
 ROUTES = {
     "/": "GET, HEAD, OPTIONS",
@@ -357,7 +357,9 @@ async def test_an_upstream_connection_is_used_again_after_a_stream(net: Net) -> 
     client = await gateway.connect()
     for _ in range(10):
         assert (await client.ask("POST", "/api/v1/stream", {**QUERY, "model": "m"})).types[-1] == "done"
-        await asyncio.sleep(0.01)  # the end of the response's framing may come after its last event
+        (pool,) = gateway.running.engine._pools.values()
+        # The end of the response's framing may come after its last event.
+        await until(lambda pool=pool: pool.stats.open == pool.stats.idle)
     assert mock.connections == 1
 
 
@@ -388,7 +390,7 @@ async def test_delete_cancels_a_stream_and_tells_its_follower(net: Net) -> None:
         else:
             assert response.data[-1] == "[DONE]"
             assert response.events[-1]["x_gai"]["finish_reason"] == "cancelled"
-        await asyncio.wait_for(mock.requests[-1].closed.wait(), 5)
+        await asyncio.wait_for(mock.requests[-1].closed.wait(), SECONDS)
         assert_refused(await gateway.ask("DELETE", url), 404, "not_found", "stream")
     for unknown in ("A" * 22, "x", "..", "%00", "a/b", "A" * 3000):
         assert_refused(await gateway.ask("DELETE", f"/api/v1/streams/{unknown}"), 404, "not_found", "stream")
@@ -409,7 +411,7 @@ async def test_a_stream_without_an_event_yet_and_one_json_answer_can_be_cancelle
             assert response.types == ["start", "finish", "done"]
         else:
             assert response.json["finish_reason"] == "cancelled"
-        await asyncio.wait_for(mock.requests[-1].closed.wait(), 5)
+        await asyncio.wait_for(mock.requests[-1].closed.wait(), SECONDS)
 
 
 # ---- requests that cannot be read ------------------------------------------------------------------------------------
@@ -678,7 +680,7 @@ async def test_a_body_may_be_as_large_as_max_body_and_no_larger(net: Net) -> Non
 
 @on_both_loops
 async def test_a_body_that_does_not_come_is_a_408(net: Net) -> None:
-    gateway = await net.gateway(await net.mock(), body_timeout=0.2, header_timeout=0.2)
+    gateway = await net.gateway(await net.mock(), body_timeout=0.2)
     for path in ("/api/v1/stream", "/v1/chat/completions"):
         client = await gateway.connect()
         client.request("POST", path, headers={"content-type": "application/json", "content-length": "10"})
@@ -730,7 +732,8 @@ async def test_a_head_that_does_not_come_is_a_408(net: Net) -> None:
 
 @on_both_loops
 async def test_expectations_are_met_or_refused(net: Net) -> None:
-    gateway = await net.gateway(await net.mock(deltas=1), body_timeout=0.3)
+    mock = await net.mock(deltas=1)
+    gateway = await net.gateway(mock)
     body = json.dumps({**QUERY, "model": "m"}).encode()
     headers = {"content-type": "application/json", "content-length": str(len(body)), "expect": "100-continue"}
     client = await gateway.connect()
@@ -740,7 +743,7 @@ async def test_expectations_are_met_or_refused(net: Net) -> None:
     assert (await (await client.response()).rest()).types[-1] == "done"
     client.request("POST", "/api/v1/stream", headers={**headers, "expect": "something"})
     await assert_one_refusal(client, 417, "expect")
-    client = await gateway.connect()
+    client = await (await net.gateway(mock, body_timeout=0.3)).connect()
     client.request("POST", "/api/v1/stream", headers=headers)
     assert (await client.response()).status == 408
     # What is refused anyway is not waited for.
@@ -871,7 +874,7 @@ async def test_http_1_0_clients_get_a_body_that_ends_with_the_connection(net: Ne
             response = await client.response()
             assert response.headers["connection"] == "close"
             assert "transfer-encoding" not in response.headers
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(SECONDS):
                 await response.rest()
             assert await client.is_closed()
             if body and "stream" not in body:
@@ -998,6 +1001,7 @@ async def test_the_access_log_tells_every_request_without_its_query(net: Net, ca
     assert "GET '/%0a%1b[31m' 404" in lines[2]
 
 
+@pytest.mark.usefixtures("patient_end")
 @on_both_loops
 async def test_a_server_that_stops_tells_its_streams_and_leaves_nothing(net: Net) -> None:
     mock = await net.mock(ttft=0.05, rate=10, deltas=1000)
@@ -1015,7 +1019,7 @@ async def test_a_server_that_stops_tells_its_streams_and_leaves_nothing(net: Net
     await idle.ask("GET", "/healthz")
     silent = await gateway.connect()
     await until(lambda: gateway.streams == 4)
-    await asyncio.wait_for(gateway.running.close(), 5)
+    await asyncio.wait_for(gateway.running.close(), SECONDS)
     await native.rest()
     assert native.ended
     assert native.types[-2:] == ["error", "done"]
@@ -1030,7 +1034,7 @@ async def test_a_server_that_stops_tells_its_streams_and_leaves_nothing(net: Net
     for client in (idle, silent):
         assert await client.is_closed()
     for request in mock.requests:
-        await asyncio.wait_for(request.closed.wait(), 5)
+        await asyncio.wait_for(request.closed.wait(), SECONDS)
     with pytest.raises(OSError, match=r"."):
         await gateway.connect()
 

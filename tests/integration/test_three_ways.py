@@ -16,7 +16,6 @@ from typing import Any, NamedTuple
 
 import openai
 import pytest
-import uvloop
 from aiohttp import web
 
 from gai_fast.cli.mock import Mock
@@ -24,12 +23,12 @@ from gai_fast.server.application import build_application
 from gai_fast.server.serving import start
 from gai_fast.settings import KeySettings, key_digest
 from tests.integration.gateway import MESSAGES, QUERY, settings_for
+from tests.steady import SteadyLoop
+from tests.waiting import SECONDS
 
 WAYS = ("lane", "off", "mounted")
 PREFIX = "/gw"
 CASES = json.loads((Path(__file__).parent / "http11_requests.json").read_text())["cases"]
-SECONDS = 15
-"""How long a first answer may take."""
 SILENCE = 1.5
 """After so many seconds without a byte no further answer comes."""
 AT_ONCE = 50
@@ -108,10 +107,10 @@ async def sites(**options: Any) -> AsyncIterator[dict[str, Site]]:
 
 def run(scenario: Callable[[dict[str, Site]], Any], **options: Any) -> None:
     async def main() -> None:
-        async with asyncio.timeout(60), sites(**options) as found:
+        async with asyncio.timeout(2 * SECONDS), sites(**options) as found:
             await scenario(found)
 
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+    with asyncio.Runner(loop_factory=SteadyLoop) as runner:
         runner.run(main())
 
 

@@ -268,7 +268,7 @@ async def test_what_a_retry_cannot_help_is_told_after_one_attempt_and_no_wait(
     net: Net, verdicts: list[Verdict], path: str, step: Step, status: int
 ) -> None:
     main = Steps(step)
-    response = await asked(await gateway_for(net, main), path)
+    response = await asked(await gateway_for(net, main, commit_after=5), path)
     assert (response.status, main.calls) == (status, 1)
     assert all(verdict.action != "again" and verdict.delay == 0 for verdict in verdicts)
     assert len(verdicts) == 1

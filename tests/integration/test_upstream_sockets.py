@@ -24,11 +24,12 @@ from gai_fast.net.pool import UpstreamPool
 from gai_fast.net.upstream import Exchange
 from gai_fast.timers import TimerWheel
 from tests.integration.certificates import Authority
-from tests.waiting import until
+from tests.steady import SteadyLoop
+from tests.waiting import SECONDS, until
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 CHUNKED = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
-SCENARIO_SECONDS = 8
+SCENARIO_SECONDS = 2 * SECONDS
 PIECE = b"%x\r\n%b\r\n" % (LIMITS.feed_slice, b"x" * LIMITS.feed_slice)
 
 Handler = Callable[["Peer"], Awaitable[None]]
@@ -132,9 +133,9 @@ class Net:
 
     def pool(self, served: Served | str, scheme: str = "http", host: str = "127.0.0.1", **options: Any) -> UpstreamPool:
         settings: dict[str, Any] = {
-            "connect_timeout": 10,
-            "idle_timeout": 10,
-            "total_timeout": 20,
+            "connect_timeout": SECONDS,
+            "idle_timeout": SECONDS,
+            "total_timeout": SECONDS,
             "max_connections": 10,
             **options,
         }
@@ -201,7 +202,7 @@ def open_sockets() -> int:
 def on_both_loops(scenario: Callable[[Net], Awaitable[None]]) -> Callable[..., None]:
     """A test that runs the scenario on each loop, bounded in time, and looks for what it left behind."""
 
-    @pytest.mark.parametrize("factory", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
+    @pytest.mark.parametrize("factory", [SteadyLoop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
     def test(factory: Callable[[], asyncio.AbstractEventLoop], authority: Authority) -> None:
         problems: list[Any] = []
 

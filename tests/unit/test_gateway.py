@@ -20,7 +20,7 @@ from gai_fast.gateway import Gateway, Task
 from gai_fast.limits import LIMITS
 from gai_fast.metrics import StreamMetrics
 from gai_fast.settings import ModelSettings, Settings, UpstreamSettings
-from tests.waiting import until
+from tests.waiting import SECONDS, until
 
 QUERY = {"query": "Tell me a story"}
 
@@ -32,7 +32,7 @@ def settings_for(mock: Mock) -> Settings:
 
 @pytest.fixture
 async def mock() -> AsyncIterator[Mock]:
-    async with asyncio.timeout(20), Mock(deltas=8) as mock:
+    async with asyncio.timeout(SECONDS), Mock(deltas=8) as mock:
         yield mock
 
 
@@ -79,7 +79,7 @@ class TestStream:
         mock.deltas, mock.rate = 10_000, 200.0
         async with gateway.stream(QUERY) as stream:
             await anext(stream)
-        await asyncio.wait_for(mock.requests[0].closed.wait(), 5)
+        await asyncio.wait_for(mock.requests[0].closed.wait(), SECONDS)
         assert [event["type"] async for event in stream][-1:] != ["done"]
 
     async def test_cancel_ends_it_with_what_was_used(self, mock: Mock, gateway: Gateway) -> None:
@@ -201,7 +201,7 @@ class TestCallbacks:
     async def test_they_need_nobody_who_reads(self, gateway: Gateway) -> None:
         ended = asyncio.Event()
         async with gateway.stream(QUERY, EventManager(on_complete=lambda event: ended.set())):
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(SECONDS):
                 await ended.wait()
 
     async def test_they_get_every_event_though_nobody_reads_more_than_may_wait(
@@ -214,7 +214,7 @@ class TestCallbacks:
         told: list[Event] = []
         manager = EventManager(on_delta=told.append, on_complete=lambda event: ended.set())
         async with gateway.stream(QUERY, manager) as stream:
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(SECONDS):
                 await ended.wait()
             assert len(told) == 400
             assert len(stream._ready) <= 5, "what nobody reads is not kept"
@@ -235,7 +235,7 @@ class TestCallbacks:
                 enough.set()
 
         async with gateway.stream(QUERY, EventManager(on_delta=count)) as stream:
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(SECONDS):
                 await enough.wait()
                 result = await stream.result()
         assert (result.finish_reason, result.metrics["deltas"]) == ("stop", 40)
@@ -297,7 +297,7 @@ class TestCallbacks:
             calls: list[str] = []
             monkeypatch.setattr(stream, "_session", Overheard(stream._session, calls))
             await anext(stream)
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(SECONDS):
                 await until(lambda: stream._pauses == 2)
                 assert calls == ["pause"]
                 while stream._pauses == 2:
@@ -331,7 +331,7 @@ class TestCallbacks:
                 await stream.cancel()
 
         stream = gateway.stream(QUERY, EventManager(on_delta=enough))
-        async with asyncio.timeout(5), stream:
+        async with asyncio.timeout(SECONDS), stream:
             result = await stream.result()
         assert result.finish_reason == "cancelled"
 

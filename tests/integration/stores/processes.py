@@ -9,6 +9,8 @@ import textwrap
 import time
 from pathlib import Path
 
+from tests.waiting import SECONDS
+
 ROOT = Path(__file__).parents[3]
 
 CLAIMS = """
@@ -24,6 +26,7 @@ async def main(backend, name):
 """
 START = """
 import asyncio, sys, time
+from gai_fast.limits import LIMITS
 from pathlib import Path
 from gai_fast.stores import Claim, LogHeader
 from gai_fast.stores.backend import Change, Record
@@ -66,5 +69,5 @@ def race(backend: str) -> list[set[int]]:
         assert process.stdin is not None
         process.stdin.write(f"{began}\n")
         process.stdin.flush()
-    outputs = [process.communicate(timeout=50)[0] for process in processes]
+    outputs = [process.communicate(timeout=2 * SECONDS)[0] for process in processes]
     return [{*map(int, output.split())} for output in outputs]

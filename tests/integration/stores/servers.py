@@ -11,6 +11,9 @@ import subprocess
 import time
 from pathlib import Path
 
+from tests.ports import free_port
+from tests.waiting import SECONDS
+
 NAMED = os.environ.get("GAI_FAST_REDIS_SERVER")
 PROGRAM = shutil.which(NAMED) if NAMED else shutil.which("redis-server") or shutil.which("valkey-server")
 
@@ -46,7 +49,7 @@ class RedisServer:
             files = ("--dir", str(self.folder), "--sentinel")
             address = (str(config), *address)
         self._process = subprocess.Popen([PROGRAM, *address, *files, *self._options], stdout=subprocess.DEVNULL)
-        until = time.monotonic() + 10
+        until = time.monotonic() + SECONDS
         while not self._answers():
             assert self._process.poll() is None, (self.folder / "log").read_text()
             assert time.monotonic() < until, "redis-server does not answer"
@@ -61,7 +64,7 @@ class RedisServer:
     def command(self, *words: str | bytes) -> bytes:
         """Sends one command; returns the raw reply."""
         parts = [word.encode() if isinstance(word, str) else word for word in words]
-        with socket.create_connection(("127.0.0.1", self.port), 5) as client:
+        with socket.create_connection(("127.0.0.1", self.port), SECONDS) as client:
             client.sendall(b"*%d\r\n" % len(parts) + b"".join(b"$%d\r\n%b\r\n" % (len(part), part) for part in parts))
             return client.recv(1 << 20)
 
@@ -83,9 +86,3 @@ class RedisServer:
     def _signal(self, number: int) -> None:
         assert self._process is not None
         os.kill(self._process.pid, number)
-
-
-def free_port() -> int:
-    """A port that nobody uses."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])

@@ -29,9 +29,15 @@ def address(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 @pytest.fixture
-async def store(address: str) -> AsyncIterator[Store]:
-    settings = StoreSettings(check_url(address, Path()), ttl=1.0, max_bytes=256 * KIB, max_stream_bytes=32 * KIB)
-    store = open_store(settings, TimerWheel(asyncio.get_running_loop()), claim_ttl=1.0)
+def life() -> float:
+    """Seconds for which streams and keys are kept."""
+    return 600.0
+
+
+@pytest.fixture
+async def store(address: str, life: float) -> AsyncIterator[Store]:
+    settings = StoreSettings(check_url(address, Path()), ttl=life, max_bytes=256 * KIB, max_stream_bytes=32 * KIB)
+    store = open_store(settings, TimerWheel(asyncio.get_running_loop()), claim_ttl=life)
     await store.open()
     yield store
     await store.close()
@@ -115,6 +121,7 @@ async def test_a_format_without_our_events_has_no_text(store: Store) -> None:
     assert backlog.text is None
 
 
+@pytest.mark.parametrize("life", [2.0])
 async def test_a_stream_is_gone_after_its_time(store: Store) -> None:
     log = begin(store)
     fill(log, 1, 3)
@@ -146,6 +153,7 @@ async def test_a_key_belongs_to_the_first_who_comes(store: Store) -> None:
     assert await store.claim("other key", Claim("t", "body")) is None
 
 
+@pytest.mark.parametrize("life", [2.0])
 async def test_a_key_is_freed_by_its_stream_or_its_time(store: Store) -> None:
     begin(store)
     await store.claim("key", Claim("s", "body"))

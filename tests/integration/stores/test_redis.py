@@ -17,7 +17,8 @@ from gai_fast.stores.redis import RedisBackend
 from tests.integration.certificates import Authority
 from tests.integration.stores.conftest import MakeServer
 from tests.integration.stores.processes import race
-from tests.integration.stores.servers import RedisServer, free_port
+from tests.integration.stores.servers import RedisServer
+from tests.ports import free_port
 from tests.waiting import until
 
 pytestmark = pytest.mark.usefixtures("needs_redis")
@@ -170,8 +171,7 @@ async def test_every_refusal_has_its_meaning(make: Make, reply: bytes, kind: str
 async def test_a_server_that_does_not_answer_is_told(
     make: Make, make_server: MakeServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    short = replace(LIMITS, store_timeout=0.3, store_connect=0.3)
-    monkeypatch.setattr("gai_fast.stores.redis.LIMITS", short)
+    monkeypatch.setattr("gai_fast.stores.redis.LIMITS", replace(LIMITS, store_timeout=2.0))
     server = make_server()
     backend = await opened(make, server.url)
     server.pause()
@@ -186,7 +186,7 @@ async def test_a_server_that_does_not_answer_is_told(
 async def test_those_who_wait_for_a_server_that_hangs_do_not_wait_one_after_the_other(
     make: Make, make_server: MakeServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    short = replace(LIMITS, store_timeout=0.3, store_connect=0.3, store_connections=2)
+    short = replace(LIMITS, store_timeout=2.0, store_connections=2)
     monkeypatch.setattr("gai_fast.stores.redis.LIMITS", short)
     server = make_server()
     backend = await opened(make, server.url)

@@ -11,9 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.stores.conftest import MakeServer
-from tests.integration.stores.servers import RedisServer, free_port
+from gai_fast.cli.mock import Mock
+from tests.integration.processes import configure
+from tests.integration.stores.conftest import MakeBackend, MakeServer
+from tests.integration.stores.servers import RedisServer
 from tests.integration.test_cli import Process, gai, run
+from tests.ports import free_port
 from tests.waiting import until_answered
 
 BODY = json.dumps({"model": "demo", "query": "Hello", "resumable": True}).encode()
@@ -171,15 +174,21 @@ async def address_of(server: Process) -> str:
 
 
 @asynccontextmanager
-async def streaming(url: str) -> AsyncIterator[tuple[str, bytes, asyncio.StreamReader]]:
+async def streaming(url: str, body: bytes = BODY) -> AsyncIterator[tuple[str, bytes, asyncio.StreamReader]]:
     """Starts a resumable stream; gives its id, the beginning of its answer, and the rest."""
     host, _, port = url.removeprefix("http://").partition(":")
     reader, writer = await asyncio.open_connection(host, int(port))
     head = f"POST /api/v1/stream HTTP/1.1\r\nhost: {host}\r\ncontent-type: application/json\r\n"
-    writer.write(f"{head}content-length: {len(BODY)}\r\n\r\n".encode() + BODY)
+    writer.write(f"{head}content-length: {len(body)}\r\n\r\n".encode() + body)
     early = await reader.readuntil(b".20\n")
     yield early.partition(b"\nid: ")[2].partition(b".")[0].decode(), early, reader
     writer.close()
+
+
+def configured(folder: Path, mock: Mock) -> Path:
+    """The folder, with a configuration whose model `m` is the mock."""
+    configure(folder, mock)
+    return folder
 
 
 async def test_a_stream_is_followed_at_another_server_to_its_end(folder: Path, url: str) -> None:
@@ -196,9 +205,13 @@ async def test_a_stream_is_followed_at_another_server_to_its_end(folder: Path, u
 
 async def test_a_stream_is_cancelled_from_another_server(folder: Path, url: str) -> None:
     arguments = ("serve", "--port", "0", "--store", url)
-    async with gai(*arguments, cwd=folder) as first, gai(*arguments, cwd=folder) as second:
+    async with (
+        Mock(deltas=10_000, rate=40) as mock,
+        gai(*arguments, cwd=configured(folder, mock)) as first,
+        gai(*arguments, cwd=folder) as second,
+    ):
         here, there = await address_of(first), await address_of(second)
-        async with streaming(here) as (stream_id, early, rest):
+        async with streaming(here, BODY.replace(b'"demo"', b'"m"')) as (stream_id, early, rest):
             answer = await get(there, f"/api/v1/streams/{stream_id}", method="DELETE")
             whole = early + await rest.readuntil(b'"finished":true}\n\n')
         assert answer.startswith(b"HTTP/1.1 202 "), answer
@@ -210,9 +223,18 @@ async def test_a_stream_is_cancelled_from_another_server(folder: Path, url: str)
         assert json.loads(again.partition(b"\r\n\r\n")[2])["state"] == "cancelled"
 
 
-async def test_what_a_killed_server_stored_is_had_from_the_next_one(folder: Path, url: str) -> None:
+async def test_what_a_killed_server_stored_is_had_from_the_next_one(
+    folder: Path, url: str, make_backend: MakeBackend
+) -> None:
     arguments = ("serve", "--port", "0", "--store", url)
     async with gai(*arguments, cwd=folder) as first, streaming(await address_of(first)) as (stream_id, early, _):
+        backend = make_backend()
+        await backend.open()
+
+        async def is_stored() -> bool:
+            return bool((await backend.tail({stream_id: 15}, 0.0)).get(stream_id))
+
+        await until_answered(is_stored)
         first.process.kill()
         await first.end()
     async with gai(*arguments, cwd=folder) as second:

@@ -21,6 +21,7 @@ from gai_fast.stores import Claim, Ending, LogHeader, StoreError
 from gai_fast.stores.backend import Change, Gap, News, Record
 from gai_fast.stores.sqlite import SQLiteBackend
 from tests.integration.stores.processes import race, start
+from tests.waiting import SECONDS
 
 NORMAL, FULL = 1, 2
 FINISHED = Ending("finished", "stop")
@@ -323,7 +324,7 @@ def run(file: Path, name: str, count: int) -> subprocess.Popen[str]:
 async def test_several_processes_write_one_file(file: Path, make: Make) -> None:
     processes = [run(file, f"p{number}", 100) for number in range(3)]
     for process in processes:
-        await asyncio.to_thread(process.communicate, timeout=50)
+        await asyncio.to_thread(process.communicate, timeout=2 * SECONDS)
         assert process.returncode == 0
     backend = await opened(make)
     for number in range(3):

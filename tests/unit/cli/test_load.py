@@ -15,6 +15,7 @@ from aiohttp import web
 from gai_fast.cli.load import Endpoint, Histogram, Load, Measured, NativeReader, endpoint
 from gai_fast.cli.local_server import LocalServer
 from gai_fast.errors import Error
+from tests.waiting import SECONDS
 
 SSE = {"content-type": "text/event-stream; charset=utf-8"}
 STREAM = (
@@ -225,6 +226,6 @@ async def load_of(body: bytes) -> Measured:
     app.router.add_post("/api/v1/stream", answer)
     async with LocalServer(app) as server:
         load = Load(ask(server.url), connections=1, requests=2, rate=None, duration=None, timeout=5)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(SECONDS):
             await load.run()
     return load.measured

@@ -14,6 +14,7 @@ import uvloop
 from aiohttp import web
 
 from gai_fast.cli.local_server import LocalServer, cut, read_body, reset, run_until_signal
+from tests.waiting import SECONDS
 
 Scenario = Callable[[], Coroutine[Any, Any, None]]
 REQUEST = b"GET / HTTP/1.1\r\nhost: h\r\n\r\n"
@@ -52,7 +53,7 @@ async def ask(server: LocalServer, request: bytes = REQUEST) -> bytes:
     reader, writer = await asyncio.open_connection("127.0.0.1", int(server.url.rpartition(":")[2]))
     try:
         writer.write(request)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(SECONDS):
             return await reader.read()
     finally:
         writer.close()
@@ -93,7 +94,7 @@ def test_a_handler_is_cancelled_when_its_client_is_gone_or_the_server_stops(
             await begun.acquire()
             return writer
 
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(SECONDS):
             async with LocalServer(app(silent)) as server:
                 (await begin(server)).close()
                 await cancelled.acquire()
@@ -165,7 +166,7 @@ async def test_a_body_that_does_not_come_is_a_408(monkeypatch: pytest.MonkeyPatc
     async with LocalServer(made) as server:
         reader, writer = await asyncio.open_connection("127.0.0.1", int(server.url.rpartition(":")[2]))
         writer.write(b"POST / HTTP/1.1\r\nhost: h\r\ncontent-length: 2\r\n\r\n{")
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(SECONDS):
             assert await reader.readline() == b"HTTP/1.1 408 Request Timeout\r\n"
         writer.close()
 
@@ -222,7 +223,7 @@ def test_it_runs_until_a_signal(on_loop: Callable[[Scenario], None], number: sig
         os.kill(os.getpid(), number)
 
     async def scenario() -> None:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(SECONDS):
             await run_until_signal(LocalServer(app(hello)), ready)
 
     on_loop(scenario)

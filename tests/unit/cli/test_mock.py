@@ -10,6 +10,7 @@ import pytest
 
 from gai_fast.cli.dialects.openai import OpenAIAnswer
 from gai_fast.cli.mock import Fault, Mock
+from tests.waiting import SECONDS
 
 BODY = {"model": "m", "messages": [{"role": "user", "content": "hi"}], "stream": True}
 PATH = "/v1/chat/completions"
@@ -25,7 +26,7 @@ async def test_the_end_of_a_connection_closes_all_its_requests(http: aiohttp.Cli
         assert first.answered_at is not None
         assert not first.closed.is_set()
         await http.close()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(SECONDS):
             await first.closed.wait()
             await second.closed.wait()
         assert first.closed_at is not None
@@ -36,7 +37,7 @@ async def test_a_stop_closes_what_is_stalled(http: aiohttp.ClientSession) -> Non
     async with Mock(fault=Fault("stall", 1)) as mock:
         response = await http.post(mock.url + PATH, json=BODY)
         await response.content.readuntil(b'"Once"')
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(SECONDS):
         await mock.requests[0].closed.wait()
     assert (mock.requests[0].answered_at, mock.requests[0].deltas) == (None, 1)
     response.close()
@@ -103,7 +104,7 @@ async def test_a_client_of_http_1_0_gets_a_stream_without_chunks() -> None:
     async with Mock(deltas=1) as mock:
         reader, writer = await asyncio.open_connection("127.0.0.1", int(mock.url.rpartition(":")[2]))
         writer.write(b"POST %b HTTP/1.0\r\ncontent-length: %d\r\n\r\n%b" % (PATH.encode(), len(body), body))
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(SECONDS):
             head, _, answer = (await reader.read()).partition(b"\r\n\r\n")
         writer.close()
     assert head.startswith(b"HTTP/1.0 200 OK\r\n")

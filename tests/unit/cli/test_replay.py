@@ -12,6 +12,7 @@ import pytest
 from gai_fast.cli import ConfigFailure
 from gai_fast.cli.replay import Replay, load
 from gai_fast.net.replay import Recording
+from tests.waiting import SECONDS
 
 from .conftest import Run
 
@@ -26,7 +27,7 @@ async def ask(replay: Replay, request: bytes = REQUEST) -> list[bytes]:
     """The head, the chunks as they were cut, and what came last."""
     reader, writer = await asyncio.open_connection("127.0.0.1", int(replay.url.rpartition(":")[2]))
     writer.write(request)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(SECONDS):
         answer = await reader.read()
     writer.close()
     head, _, rest = answer.partition(b"\r\n\r\n")
@@ -81,7 +82,7 @@ async def test_what_is_no_request_is_refused_and_not_answered() -> None:
     async with Replay(RECORDING) as replay:
         reader, writer = await asyncio.open_connection("127.0.0.1", int(replay.url.rpartition(":")[2]))
         writer.write(b"POST / HTTP/1.1\r\nhost: h\r\ncontent-length: x\r\n\r\n")
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(SECONDS):
             answer = await reader.read()
         writer.close()
     assert answer.partition(b"\r\n")[0].endswith(b" 400 Bad Request")

@@ -12,6 +12,7 @@ from gai_fast.callbacks import EventManager
 from gai_fast.limits import LIMITS
 from gai_fast.metrics import StreamMetrics
 from gai_fast.net.callbacks import CallbackRunner, tell_sinks
+from tests.waiting import SECONDS
 
 DELTA: Any = {"type": "text.delta", "text": "a"}
 FINISH: Any = {"type": "finish"}
@@ -178,4 +179,4 @@ async def test_who_is_cancelled_while_waiting_for_the_callbacks_leaves_none_behi
     closing.cancel()
     with pytest.raises(asyncio.CancelledError):
         await closing
-    await asyncio.wait_for(ended.wait(), 5)
+    await asyncio.wait_for(ended.wait(), SECONDS)

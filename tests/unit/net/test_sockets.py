@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from gai_fast.net.sockets import descriptor_of, no_descriptors, reset
+from tests.waiting import SECONDS
 
 
 class Transport(asyncio.BaseTransport):
@@ -41,7 +42,7 @@ async def test_a_connection_that_is_reset_does_not_end_in_order() -> None:
     with peer:
         reset(transport)
         with pytest.raises(ConnectionResetError):
-            await asyncio.wait_for(loop.sock_recv(peer, 1), 5)
+            await asyncio.wait_for(loop.sock_recv(peer, 1), SECONDS)
 
 
 async def test_a_transport_without_a_socket_is_aborted_all_the_same() -> None:

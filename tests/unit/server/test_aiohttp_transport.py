@@ -25,10 +25,9 @@ from gai_fast.server.aiohttp_transport import AiohttpTransport, is_plain, whole_
 from gai_fast.server.replies import Reply, StreamHead
 from gai_fast.timers import TimerWheel
 from tests.unit.server.streams import FakeStream
-from tests.waiting import until
+from tests.waiting import SECONDS, until
 
 HEAD = StreamHead("text/event-stream", "req-1", "sid")
-SOON = 5.0
 GET = b"GET / HTTP/1.1\r\nHost: h\r\nAccept-Encoding: gzip\r\n\r\n"
 
 
@@ -46,7 +45,7 @@ class Site:
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         client = AiohttpTransport(request, self.timers)
-        client.begin_stream(self.stream, high_water=1000, write_timeout=SOON)
+        client.begin_stream(self.stream, high_water=1000, write_timeout=SECONDS)
         writer = ResponseWriter(client)
         writer.start(*client.commit(HEAD))
 
@@ -62,7 +61,7 @@ class Site:
         await loop.sock_sendall(self.socket, GET)
         while True:
             try:
-                more = await asyncio.wait_for(loop.sock_recv(self.socket, 1 << 16), 0.2 if data else SOON)
+                more = await asyncio.wait_for(loop.sock_recv(self.socket, 1 << 16), 0.2 if data else SECONDS)
             except TimeoutError:
                 return data
             if not more:
@@ -301,7 +300,7 @@ async def test_a_client_that_is_gone_when_the_stream_begins_is_noticed() -> None
     client = AiohttpTransport(Gone(), TimerWheel(asyncio.get_running_loop()))  # type: ignore[arg-type]
     client.begin_stream(stream, high_water=1, write_timeout=1)
     assert stream.calls == []
-    response = await asyncio.wait_for(client.finish(), SOON)
+    response = await asyncio.wait_for(client.finish(), SECONDS)
     await asyncio.sleep(0)
     assert isinstance(response, web.Response)
     assert stream.calls == ["lost"]

@@ -21,6 +21,7 @@ from gai_fast.server.replies import Reply, StreamHead
 from gai_fast.server.request_reader import HTTPRequest
 from gai_fast.server.routes import Mount, Router
 from gai_fast.settings import ModelSettings, ServerSettings, Settings, UpstreamSettings
+from tests.waiting import SECONDS
 
 QUERY = {"query": "hi"}
 CHAT = {"messages": [{"role": "user", "content": "hi"}]}
@@ -44,7 +45,7 @@ class Site:
         for piece in pieces:
             writer.write(piece)
             await writer.drain()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(SECONDS):
             head = (await reader.readuntil(b"\r\n\r\n")).lower()
             body = await reader.readexactly(int(head.partition(b"content-length: ")[2].partition(b"\r\n")[0]))
         writer.close()
@@ -243,7 +244,7 @@ async def test_an_exception_before_the_answer_is_one_500_and_its_connection_is_a
     try:
         with caplog.at_level(logging.INFO, "gai_fast.access"):
             writer.write(b"GET /v1/models HTTP/1.1\r\nHost: localhost\r\n\r\n")
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(SECONDS):
                 answer = await reader.read() if begun != "head" else b""
                 with suppress(ConnectionError):
                     answer += await reader.read()

@@ -14,8 +14,7 @@ import pytest
 
 from gai_fast.limits import LIMITS
 from gai_fast.server.bus import Bus, Handler, WorkerGone
-
-SOON = 5.0
+from tests.waiting import SECONDS
 
 
 @asynccontextmanager
@@ -45,7 +44,7 @@ async def test_a_question_gets_its_answer_and_one_connection_carries_many(tmp_pa
             later.set()
         return word
 
-    async with asyncio.timeout(SOON), buses(tmp_path, {}, {"double": double, "wait": wait}) as (one, _):
+    async with asyncio.timeout(SECONDS), buses(tmp_path, {}, {"double": double, "wait": wait}) as (one, _):
         assert await one.ask(2, "double", "ab") == "abab"
         assert await one.ask(2, "double", b"x" * 1_000_000) == b"x" * 2_000_000
         assert await asyncio.gather(one.ask(2, "wait", "late"), one.ask(2, "wait", "soon")) == ["late", "soon"]
@@ -56,7 +55,7 @@ async def test_a_worker_that_was_never_there_or_is_gone_is_told_at_once(tmp_path
     async def never() -> None:
         await asyncio.Event().wait()
 
-    async with asyncio.timeout(SOON), buses(tmp_path, {}, {"never": never, "double": double}) as (one, two):
+    async with asyncio.timeout(SECONDS), buses(tmp_path, {}, {"never": never, "double": double}) as (one, two):
         with pytest.raises(WorkerGone, match="worker 9"):
             await one.ask(9, "double", 1)
         asked = asyncio.create_task(one.ask(2, "never", wait=600))
@@ -72,7 +71,7 @@ async def test_a_worker_that_does_not_answer_in_time_is_as_good_as_gone(tmp_path
     async def never() -> None:
         await asyncio.Event().wait()
 
-    async with asyncio.timeout(SOON), buses(tmp_path, {}, {"never": never, "double": double}) as (one, _):
+    async with asyncio.timeout(SECONDS), buses(tmp_path, {}, {"never": never, "double": double}) as (one, _):
         with pytest.raises(WorkerGone):
             await one.ask(2, "never", wait=0.01)
         assert await one.ask(2, "double", 1) == 2, "and others are answered"
@@ -84,7 +83,7 @@ async def test_a_bug_of_the_worker_that_is_asked_ends_the_question(
     async def fail() -> None:
         raise ZeroDivisionError
 
-    async with asyncio.timeout(SOON), buses(tmp_path, {}, {"fail": fail, "double": double}) as (one, _):
+    async with asyncio.timeout(SECONDS), buses(tmp_path, {}, {"fail": fail, "double": double}) as (one, _):
         with pytest.raises(WorkerGone):
             await one.ask(2, "fail")
         assert await one.ask(2, "double", 1) == 2
@@ -94,7 +93,7 @@ async def test_a_bug_of_the_worker_that_is_asked_ends_the_question(
 
 
 async def test_a_question_that_is_none_ends_the_connection(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    async with asyncio.timeout(SOON), buses(tmp_path, {}, {"double": double}) as (one, _):
+    async with asyncio.timeout(SECONDS), buses(tmp_path, {}, {"double": double}) as (one, _):
         with caplog.at_level(logging.ERROR), pytest.raises(WorkerGone):
             await one.ask(2, "unknown")
         reader, writer = await asyncio.open_unix_connection(tmp_path / "2")
@@ -109,7 +108,7 @@ async def test_a_connection_that_fails_for_a_bug_is_made_anew(tmp_path: Path, mo
     async def fail(*_: Any) -> None:
         raise ZeroDivisionError
 
-    async with asyncio.timeout(SOON), buses(tmp_path, {}, {"double": double}) as (one, _):
+    async with asyncio.timeout(SECONDS), buses(tmp_path, {}, {"double": double}) as (one, _):
         with monkeypatch.context() as patch:
             patch.setattr(asyncio.get_running_loop(), "create_unix_connection", fail)
             with pytest.raises(ZeroDivisionError):
@@ -127,7 +126,7 @@ async def test_a_worker_that_reads_no_questions_is_asked_no_more(
         hung.append(writer)
         writer.transport.pause_reading()  # type: ignore[attr-defined]  # a socket's can be read
 
-    async with asyncio.timeout(SOON):
+    async with asyncio.timeout(SECONDS):
         server = await asyncio.start_unix_server(hang, tmp_path / "2", limit=1)
         bus = Bus(tmp_path, 1)
         for _ in range(10):

@@ -6,9 +6,7 @@ import asyncio
 from collections.abc import Callable
 
 from gai_fast.server.drain import drain
-from tests.waiting import until
-
-SOON = 5.0
+from tests.waiting import SECONDS, until
 
 
 class FakeServer:
@@ -54,14 +52,14 @@ class FakeListener:
 async def test_a_server_that_nobody_asks_ends_at_once() -> None:
     server = FakeServer()
     listener = FakeListener(server)
-    assert await asyncio.wait_for(drain(server, listener, grace=SOON, hurry=asyncio.Event()), SOON)
+    assert await asyncio.wait_for(drain(server, listener, grace=SECONDS, hurry=asyncio.Event()), SECONDS)
     assert listener.is_closed
 
 
 async def test_a_server_ends_when_the_last_client_that_waited_has_been_answered() -> None:
     server = FakeServer(1)
     listener = FakeListener(server, waiting=1)
-    task = asyncio.create_task(drain(server, listener, grace=SOON, hurry=asyncio.Event()))
+    task = asyncio.create_task(drain(server, listener, grace=SECONDS, hurry=asyncio.Event()))
     await until(lambda: listener.looks >= 3)
     assert server.unanswered == 2
     assert not listener.is_closed
@@ -69,13 +67,13 @@ async def test_a_server_ends_when_the_last_client_that_waited_has_been_answered(
     await until(lambda: server.unanswered)
     assert not task.done(), "one more has come"
     server.unanswered = 0
-    assert await asyncio.wait_for(task, SOON)
+    assert await asyncio.wait_for(task, SECONDS)
 
 
 async def test_a_server_waits_no_longer_than_grace_and_leaves_the_listener_as_it_is() -> None:
     server = FakeServer(1)
     listener = FakeListener(server)
-    assert not await asyncio.wait_for(drain(server, listener, grace=0.03, hurry=asyncio.Event()), SOON)
+    assert not await asyncio.wait_for(drain(server, listener, grace=0.03, hurry=asyncio.Event()), SECONDS)
     assert not listener.is_closed
 
 
@@ -86,4 +84,4 @@ async def test_whoever_is_in_a_hurry_is_not_kept_waiting() -> None:
     task = asyncio.create_task(drain(server, listener, grace=600, hurry=hurry))
     await until(lambda: listener.looks)
     hurry.set()
-    assert not await asyncio.wait_for(task, SOON)
+    assert not await asyncio.wait_for(task, SECONDS)

@@ -25,14 +25,13 @@ from gai_fast.server.access_log import log_unreadable
 from gai_fast.server.handler import HandlerFactory, Times, error_of
 from gai_fast.server.replies import Reply, error_reply
 from gai_fast.timers import TimerWheel
-from tests.waiting import until
+from tests.waiting import SECONDS, until
 
-SOON = 5.0
 GET = b"GET /plain HTTP/1.1\r\nHost: h\r\n\r\n"
 
 
 class Site:
-    def __init__(self, *, header: float = SOON, write: float = SOON) -> None:
+    def __init__(self, *, header: float = SECONDS, write: float = SECONDS) -> None:
         self.times = Times(header=header, write=write)
         self.app = web.Application()
         self.app.router.add_get("/plain", self.plain)
@@ -91,7 +90,7 @@ class Client:
         self.writer = writer
 
     async def read(self, end: bytes | None = None) -> bytes:
-        async with asyncio.timeout(SOON):
+        async with asyncio.timeout(SECONDS):
             return await (self.reader.read() if end is None else self.reader.readuntil(end))
 
     async def error(self) -> tuple[int, str]:
@@ -118,7 +117,7 @@ async def running(site: Site) -> AsyncIterator[None]:
         listener.close()
         await runner.cleanup()
         site.factory.connections.abort()
-        await asyncio.wait_for(site.factory.connections.emptied.wait(), SOON)
+        await asyncio.wait_for(site.factory.connections.emptied.wait(), SECONDS)
         assert len(site.timers) == 0
 
 
@@ -378,7 +377,7 @@ async def test_a_last_answer_is_sent_to_its_end_however_slowly_the_client_takes_
             transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
             await loop.sock_sendall(client, GET.replace(b"plain", b"last"))
             await asyncio.sleep(0.3)
-            async with asyncio.timeout(SOON):
+            async with asyncio.timeout(SECONDS):
                 while data := await loop.sock_recv(client, 1 << 16):
                     taken += len(data.partition(b"\r\n\r\n")[2] if data.startswith(b"HTTP/") else data)
     assert taken == 60_000
@@ -408,7 +407,7 @@ async def test_a_client_that_takes_nothing_is_cut_off(close: bytes) -> None:
             loop = asyncio.get_running_loop()
             await loop.sock_connect(client, site.address)
             await loop.sock_sendall(client, b"GET /large HTTP/1.1\r\nHost: h\r\n" + close + b"\r\n")
-            async with asyncio.timeout(SOON):
+            async with asyncio.timeout(SECONDS):
                 await asyncio.sleep(0.05)
                 await site.factory.connections.emptied.wait()
 

@@ -25,10 +25,10 @@ from gai_fast.timers import TimerWheel
 from tests.unit.net.fakes import FakeTime
 from tests.unit.server.requests import post
 from tests.unit.server.streams import FakeStream
+from tests.waiting import SECONDS
 
 HEADER, BODY, WRITE = 10, 20, 40
 """Seconds that the fixture gives a client."""
-SOON = 5.0
 
 
 A, B = post(b"a"), post(b"b")
@@ -990,9 +990,9 @@ async def test_aiohttp_goes_on_where_the_lane_hands_over() -> None:
         lambda head_since: general(),
         timers=TimerWheel(loop),
         loop=loop,
-        header_timeout=SOON,
-        body_timeout=SOON,
-        write_timeout=SOON,
+        header_timeout=SECONDS,
+        body_timeout=SECONDS,
+        write_timeout=SECONDS,
         max_body=100,
     )
     listener = await loop.create_server(cast(Any, lane), "127.0.0.1", 0)
@@ -1000,7 +1000,7 @@ async def test_aiohttp_goes_on_where_the_lane_hands_over() -> None:
     data = A + B + OTHER + post(b"by aiohttp") + post(b"", "Connection: close")
     expected = [b"/aa", b"/ab", b"GET /other ", b"POST /a by aiohttp", b"POST /a "]
     try:
-        async with asyncio.timeout(SOON):
+        async with asyncio.timeout(SECONDS):
             for cut in (len(data), *range(1, len(data), 17)):
                 reader, writer = await asyncio.open_connection("127.0.0.1", port)
                 writer.write(data[:cut])
@@ -1017,7 +1017,7 @@ async def test_aiohttp_goes_on_where_the_lane_hands_over() -> None:
                     bodies.append(said[len(head) + 4 :][:size])
                     said = said[len(head) + 4 + size :]
                 assert bodies == expected
-            await asyncio.wait_for(lane.connections.emptied.wait(), SOON)
+            await asyncio.wait_for(lane.connections.emptied.wait(), SECONDS)
     finally:
         listener.close()
         lane.connections.abort()

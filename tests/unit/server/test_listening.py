@@ -28,10 +28,9 @@ from gai_fast.server.listening import (
     set_options,
 )
 from gai_fast.settings import ServerSettings
-from tests.waiting import until
+from tests.waiting import SECONDS, until
 
 WRITE = 40.0
-SOON = 5.0
 
 
 def open_files() -> int:
@@ -93,7 +92,7 @@ def test_every_address_of_a_host_is_bound_with_the_same_port(monkeypatch: pytest
         for sock in sockets:
             sock.listen()
             with socket.socket(sock.family) as client:
-                client.settimeout(5)
+                client.settimeout(SECONDS)
                 client.connect(sock.getsockname())
 
 
@@ -254,7 +253,7 @@ async def greeting(sock: socket.socket) -> bytes:
     client.setblocking(False)
     loop = asyncio.get_running_loop()
     with client:
-        async with asyncio.timeout(SOON):
+        async with asyncio.timeout(SECONDS):
             await loop.sock_connect(client, sock.getsockname())
             return await loop.sock_recv(client, 100)
 
@@ -423,7 +422,7 @@ def test_a_socket_whose_clients_cannot_be_accepted_is_not_empty(loop: Any, caplo
             sock.problems = [errno.ECONNABORTED]
             assert not await listener.close_if_empty(), "one behind a client that has left waits, too"
             client.setblocking(False)
-            async with asyncio.timeout(SOON):
+            async with asyncio.timeout(SECONDS):
                 assert await asyncio.get_running_loop().sock_recv(client, 100) == b"hello"
         assert await listener.close_if_empty()
 
@@ -445,7 +444,7 @@ async def test_a_look_of_a_drain_accepts_no_more_than_could_wait_and_have_room(
     listener.begin_drain()
     with ExitStack() as stack:
         for _ in range(4):
-            stack.enter_context(socket.create_connection(sock.getsockname(), SOON))
+            stack.enter_context(socket.create_connection(sock.getsockname(), SECONDS))
         await listener.accept_waiting()
         assert room - entrance.places == accepted
     listener.close()

@@ -22,10 +22,9 @@ from gai_fast.server.peers import ClaimHome, PeerBackend, Peers, answers
 from gai_fast.settings import Settings
 from gai_fast.stores import Claim, Ending, LogHeader, StreamLog
 from gai_fast.stores.backend import StoreError
-from tests.waiting import until
+from tests.waiting import SECONDS, until
 
 SERVER = "AbC-"
-SOON = 5.0
 
 
 class Supervisor:
@@ -67,7 +66,7 @@ async def pair(folder: Path) -> AsyncIterator[Pair]:
     await both.buses[1].open(answers(both.two))
     await both.one.store.open()
     try:
-        async with asyncio.timeout(SOON):
+        async with asyncio.timeout(SECONDS):
             yield both
     finally:
         await both.one.close()

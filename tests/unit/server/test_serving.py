@@ -23,8 +23,8 @@ from gai_fast.server.listening import CannotListen
 from gai_fast.server.routes import ROUTES
 from gai_fast.server.serving import Bound, serve, start
 from gai_fast.settings import LimitSettings, ModelSettings, ServerSettings, Settings, UpstreamSettings
+from tests.waiting import SECONDS
 
-SOON = 5.0
 DEMO = UpstreamSettings("demo", "demo", "")
 SETTINGS = Settings(
     server=ServerSettings(port=0), upstreams={"demo": DEMO}, models={"demo": ModelSettings("demo", DEMO, "demo")}
@@ -39,7 +39,7 @@ async def test_serving_ends_with_a_signal(number: signal.Signals) -> None:
         urls.append(url)
         asyncio.get_running_loop().call_soon(os.kill, os.getpid(), number)
 
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(SECONDS):
         await serve(SETTINGS, ready=ready, load_settings=pytest.fail)
     (url,) = urls
     with pytest.raises(OSError, match=r"."):
@@ -60,7 +60,7 @@ async def test_a_signal_while_it_starts_ends_it(monkeypatch: pytest.MonkeyPatch)
             left.append(settings)
 
     monkeypatch.setattr(serving, "start", start)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(SECONDS):
         await serve(SETTINGS, ready=pytest.fail, load_settings=pytest.fail)
     assert left == [SETTINGS]
     forget_signals()
@@ -100,7 +100,7 @@ async def test_a_hangup_reloads_the_configuration_for_requests_that_follow() -> 
             return [model["id"] for model in (await response.json())["data"]]
 
     url = asyncio.get_running_loop().create_future()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(SECONDS):
         serving_ = asyncio.create_task(serve(SETTINGS, ready=url.set_result, load_settings=load))
         assert await models(await url) == ["demo"]
         os.kill(os.getpid(), signal.SIGHUP)
@@ -132,7 +132,7 @@ async def test_a_hangup_that_was_ignored_from_the_start_stays_so() -> None:
     """`nohup` starts a program so."""
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(SECONDS):
             await serve(SETTINGS, ready=lambda url: os.kill(os.getpid(), signal.SIGTERM), load_settings=pytest.fail)
         assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
     finally:
@@ -196,7 +196,7 @@ async def test_a_server_that_closes_gives_up_clients_that_take_nothing() -> None
     connections = OpenConnections()
     stuck = Stuck(connections)
     now = asyncio.get_running_loop().time()
-    await asyncio.wait_for(serving.close_connections(connections, now + 0.02), SOON)
+    await asyncio.wait_for(serving.close_connections(connections, now + 0.02), SECONDS)
     assert stuck.calls == ["close", "abort"]
     await serving.close_connections(connections, now + 0.02)
     assert stuck.calls == ["close", "abort"], "it is gone"
@@ -216,7 +216,7 @@ async def test_an_extension_that_fails_at_the_end_keeps_no_connection_open(monke
     assert await reader.read(12) == b"HTTP/1.1 200"
     with pytest.raises(ZeroDivisionError):
         await running.close()
-    async with asyncio.timeout(SOON):
+    async with asyncio.timeout(SECONDS):
         await reader.read()
     assert [len(each) for each in running.connections] == [0, 0]
     writer.close()

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -17,8 +17,7 @@ import pytest
 
 from gai_fast.limits import LIMITS
 from gai_fast.server.supervisor import Supervisor
-
-SOON = 20
+from tests.waiting import SECONDS
 
 PROGRAM = r"""
 import errno, os, select, signal, socket, sys, time
@@ -147,7 +146,7 @@ class Supervised:
 
     def connect(self) -> tuple[int, int]:
         """The number and the process of the worker that a connection gets."""
-        with socket.create_connection(self.address, SOON) as client:
+        with socket.create_connection(self.address, SECONDS) as client:
             number, process = client.recv(100).split()
         return int(number), int(process)
 
@@ -174,21 +173,24 @@ def supervised(how: str = "") -> Iterator[Supervised]:
 
 def ask_until(server: Supervised, workers: set[int]) -> None:
     """Returns when these are the workers that answer."""
-    for _ in range(SOON * 100):
+    end = time.monotonic() + SECONDS
+    while time.monotonic() < end:
         if {server.connect()[0] for _ in range(4)} == workers:
             return
         time.sleep(0.01)
     raise AssertionError
 
 
-def wait_for(process: int) -> None:
-    """Returns when a process is gone, or a zombie."""
-    for _ in range(SOON * 1000):
+def wait_for(process: int, ask: Callable[[], object] = lambda: None) -> None:
+    """Returns when a process is gone, or a zombie; asks for its end again and again."""
+    end = time.monotonic() + SECONDS
+    while time.monotonic() < end:
         try:
             os.kill(process, 0)
         except ProcessLookupError:
             return
-        time.sleep(0.001)
+        ask()
+        time.sleep(0.01)
     raise AssertionError
 
 
@@ -199,7 +201,7 @@ def test_connections_are_handed_over_in_turn_and_a_signal_ends_all(how: str) -> 
         assert Counter(server.connect()[0] for _ in range(10)) == {1: 5, 2: 5}
         server.process.send_signal(signal.SIGTERM)
         assert server.says() == "ended"
-        assert server.process.wait(SOON) == 0
+        assert server.process.wait(SECONDS) == 0
         with pytest.raises(ConnectionRefusedError):
             server.connect()
 
@@ -228,7 +230,7 @@ def test_what_a_dead_worker_has_not_taken_goes_to_another() -> None:
         (_, first), (_, second) = sorted({server.connect() for _ in range(2)})
         os.kill(first, signal.SIGSTOP)
         with ExitStack() as stack:
-            clients = [stack.enter_context(socket.create_connection(server.address, SOON)) for _ in range(4)]
+            clients = [stack.enter_context(socket.create_connection(server.address, SECONDS)) for _ in range(4)]
             os.kill(first, signal.SIGKILL)
             answers = [int(client.recv(100).split()[1]) for client in clients]
         assert answers.count(second) >= 2
@@ -264,10 +266,7 @@ def test_a_worker_that_no_longer_reads_its_messages_is_replaced() -> None:
         assert server.says() == "up"
         number, hung = server.connect()
         os.kill(hung, signal.SIGSTOP)
-        for _ in range(3):  # apart, or two would be one
-            server.process.send_signal(signal.SIGHUP)
-            time.sleep(0.1)
-        wait_for(hung)
+        wait_for(hung, lambda: server.process.send_signal(signal.SIGHUP))
         server.process.send_signal(signal.SIGTERM)
         assert server.says() == "ended"
         assert f"worker {number} does not read its messages: it is killed" in server.errors()
@@ -280,7 +279,7 @@ def test_a_worker_that_sends_what_cannot_be_handled_is_replaced_and_harms_no_oth
         ask_until(server, {2, 3})
         server.process.send_signal(signal.SIGTERM)
         assert server.says() == "ended"
-        assert server.process.wait(SOON) == 0
+        assert server.process.wait(SECONDS) == 0
         assert "worker 1 has sent what cannot be handled" in server.errors()
 
 
@@ -333,7 +332,7 @@ def test_connections_wait_where_no_worker_has_room() -> None:
         for process in pids:
             os.kill(process, signal.SIGSTOP)
         with ExitStack() as stack:
-            clients = [stack.enter_context(socket.create_connection(server.address, SOON)) for _ in range(100)]
+            clients = [stack.enter_context(socket.create_connection(server.address, SECONDS)) for _ in range(100)]
             time.sleep(10 * LIMITS.channel_pause)  # the supervisor may do wrong what it does
             for process in pids:
                 os.kill(process, signal.SIGCONT)
@@ -346,7 +345,7 @@ def test_clients_that_cannot_be_accepted_for_now_are_answered_before_the_server_
     """Closing the socket would reset them."""
     with supervised("poor") as server:
         assert server.says() == "up"
-        with socket.create_connection(server.address, SOON) as client:
+        with socket.create_connection(server.address, SECONDS) as client:
             server.process.send_signal(signal.SIGTERM)
             assert client.recv(100)
         assert server.says() == "ended"

@@ -25,13 +25,12 @@ from gai_fast.server.request_reader import HTTPRequest
 from gai_fast.server.transport import ClientTransport
 from gai_fast.timers import TimerWheel
 from tests.unit.server.streams import FakeStream
-from tests.waiting import until
+from tests.waiting import SECONDS, until
 
 REQUEST = b"POST /s HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n\r\n"
 OLD = REQUEST.replace(b"1.1", b"1.0")
 HEAD = StreamHead("text/event-stream", "req-1", "sid", (("vary", "Origin"),))
 HIGH_WATER = 64 * 1024
-SOON = 5.0
 
 Listen = Callable[[Callable[[ClientTransport], None]], Any]
 
@@ -64,9 +63,9 @@ async def lane(handler: Callable[[ClientTransport], None]) -> AsyncIterator[int]
         lambda head_since: asyncio.Protocol(),
         timers=TimerWheel(loop),
         loop=loop,
-        header_timeout=SOON,
-        body_timeout=SOON,
-        write_timeout=SOON,
+        header_timeout=SECONDS,
+        body_timeout=SECONDS,
+        write_timeout=SECONDS,
         max_body=100,
     )
     async with listening(server) as port:
@@ -81,7 +80,7 @@ async def listening(server: FastLane) -> AsyncIterator[int]:
     finally:
         listener.close()
         server.connections.abort()
-        await asyncio.wait_for(server.connections.emptied.wait(), SOON)
+        await asyncio.wait_for(server.connections.emptied.wait(), SECONDS)
 
 
 @asynccontextmanager
@@ -129,12 +128,12 @@ class Exchange:
     async def ask(self, request: bytes = REQUEST) -> ClientTransport:
         """Sends a request; what answers it."""
         await asyncio.get_running_loop().sock_sendall(self.socket, request)
-        return await asyncio.wait_for(self.transports.get(), SOON)
+        return await asyncio.wait_for(self.transports.get(), SECONDS)
 
     async def begin(self, request: bytes = REQUEST) -> tuple[ClientTransport, ResponseWriter]:
         """Asks, and begins a stream whose head has gone out."""
         client = await self.ask(request)
-        client.begin_stream(self.stream, high_water=HIGH_WATER, write_timeout=SOON)
+        client.begin_stream(self.stream, high_water=HIGH_WATER, write_timeout=SECONDS)
         writer = ResponseWriter(client)
         head, framing = client.commit(HEAD)
         writer.start(head, framing)
@@ -144,7 +143,7 @@ class Exchange:
     async def take(self, end: bytes | None) -> bytes:
         """The bytes up to these; up to the end of the connection for `None`."""
         loop, data = asyncio.get_running_loop(), b""
-        async with asyncio.timeout(SOON):
+        async with asyncio.timeout(SECONDS):
             while end is None or end not in data:
                 more = await loop.sock_recv(self.socket, 1 << 16)
                 if not more:
@@ -211,7 +210,7 @@ async def test_a_whole_answer_may_stand_for_a_stream_that_has_no_head(exchange: 
     for begins in (False, True):
         client = await exchange.ask()
         if begins:
-            client.begin_stream(exchange.stream, high_water=HIGH_WATER, write_timeout=SOON)
+            client.begin_stream(exchange.stream, high_water=HIGH_WATER, write_timeout=SECONDS)
         client.send(Reply(503, b"no", [("content-type", "text/plain")]))
         said = (await exchange.take(b"\r\n\r\nno")).lower()
         assert said.startswith(b"http/1.1 503 ")
@@ -313,7 +312,7 @@ async def test_a_client_that_says_no_more_during_a_stream_is_gone(exchange: Exch
 
 async def test_a_client_that_goes_before_the_head_is_noticed_too(exchange: Exchange) -> None:
     client = await exchange.ask()
-    client.begin_stream(exchange.stream, high_water=HIGH_WATER, write_timeout=SOON)
+    client.begin_stream(exchange.stream, high_water=HIGH_WATER, write_timeout=SECONDS)
     exchange.socket.close()
     await until(lambda: exchange.stream.calls)
     assert exchange.stream.calls == ["lost"]

@@ -23,9 +23,7 @@ from gai_fast.server.link import Link, pack, send_connection, send_last
 from gai_fast.server.memory import high_water
 from gai_fast.server.worker import HandedListener, SupervisorLink
 from gai_fast.settings import LimitSettings, ServerSettings, Settings
-from tests.waiting import until
-
-SOON = 5.0
+from tests.waiting import SECONDS, until
 
 
 class Room:
@@ -60,7 +58,7 @@ class Supervisor:
 
     async def hears(self, *message: Any) -> None:
         """Waits for a message."""
-        async with asyncio.timeout(SOON):
+        async with asyncio.timeout(SECONDS):
             while list(message) not in self.heard:
                 self.heard += self.link.receive()
                 await asyncio.sleep(0.001)
@@ -83,13 +81,13 @@ async def linked() -> AsyncIterator[tuple[Supervisor, SupervisorLink]]:
     finally:
         for each in (supervisor.link, supervisor.channel, supervisor.far):
             each.close()
-        async with asyncio.timeout(SOON):
+        async with asyncio.timeout(SECONDS):
             await link.stop.wait()
 
 
 async def idle(supervisor: Supervisor, listener: HandedListener, *after: int) -> None:
     """Waits until the worker has said that it is idle after so many connections, each time once."""
-    async with asyncio.timeout(SOON):
+    async with asyncio.timeout(SECONDS):
         while supervisor.heard != [["idle", each] for each in after]:
             assert not await listener.close_if_empty()
             supervisor.heard += supervisor.link.receive()
@@ -99,7 +97,7 @@ async def idle(supervisor: Supervisor, listener: HandedListener, *after: int) ->
 
 
 async def closed(listener: HandedListener) -> None:
-    async with asyncio.timeout(SOON):
+    async with asyncio.timeout(SECONDS):
         while True:
             if await listener.close_if_empty():
                 return
@@ -108,7 +106,7 @@ async def closed(listener: HandedListener) -> None:
 
 async def said(client: socket.socket) -> bytes:
     with client:
-        async with asyncio.timeout(SOON):
+        async with asyncio.timeout(SECONDS):
             return await asyncio.get_running_loop().sock_recv(client, 100)
 
 
@@ -159,7 +157,7 @@ def test_connections_are_taken_a_few_in_a_turn(loop: Any, monkeypatch: pytest.Mo
             listener = HandedListener(supervisor.far, link)
             await listener.start(room)
             seen = {room.room}
-            async with asyncio.timeout(SOON):
+            async with asyncio.timeout(SECONDS):
                 while room.room > 90:
                     await asyncio.sleep(0)
                     seen.add(room.room)
@@ -209,7 +207,7 @@ async def test_questions_to_a_supervisor_that_is_gone_fail_at_once(monkeypatch: 
         supervisor.link.close()
         for each in (asked, link.ask("claim")):
             with pytest.raises(Error) as failure:
-                async with asyncio.timeout(SOON):
+                async with asyncio.timeout(SECONDS):
                     await each
             assert (failure.value.code, failure.value.reason) == ("overloaded", "workers")
         link.send("idle", 0)
@@ -250,7 +248,7 @@ async def test_what_the_supervisor_asks_before_the_server_is_there_is_answered_t
         assert callbacks.settings == [b"one", b"two"]
         assert not link.hurry.is_set()
         supervisor.near.sendall(pack("hurry"))
-        async with asyncio.timeout(SOON):
+        async with asyncio.timeout(SECONDS):
             await link.hurry.wait()
 
 

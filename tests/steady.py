@@ -1,0 +1,48 @@
+"""An event loop for tests of time limits, whose time does not depend on how fast the machine is.
+
+While a process stands still, because others have the processor or because it was stopped, timers become due whose
+events wait in the sockets: a test of what comes first would fail. On this loop such time does not pass.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import selectors
+import time
+
+STEP = 0.005
+"""The most seconds that pass in one turn of the loop, besides those for which it waits for a timer."""
+
+
+class _Selector(selectors.DefaultSelector):  # type: ignore[misc,valid-type]  # the class depends on the system
+    """The system's selector, with a clock: where nothing happens, time passes until the next timer and no further."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._seen = self._time = time.monotonic()
+
+    def time(self) -> float:
+        return self._time + min(time.monotonic() - self._seen, STEP)
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        self._pass(STEP)
+        events: list[tuple[selectors.SelectorKey, int]] = super().select(timeout)
+        self._pass(STEP if events or timeout is None else max(timeout, STEP))
+        return events
+
+    def _pass(self, most: float) -> None:
+        now = time.monotonic()
+        self._time += min(now - self._seen, most)
+        self._seen = now
+
+
+class SteadyLoop(asyncio.SelectorEventLoop):
+    """asyncio's loop on that clock."""
+
+    def __init__(self) -> None:
+        self._clock = _Selector()
+        super().__init__(self._clock)
+
+    def time(self) -> float:
+        """Seconds of the loop's own, monotonic clock."""
+        return self._clock.time()
