@@ -39,8 +39,9 @@ test: $(INSTALLED)-dev  ## linters, types and every test this machine can run
 check: $(INSTALLED)-dev  ## linters and types only
 	@PYTHON=$(VENV)/bin/python ci/check.sh
 
-exhaustive: $(INSTALLED)-dev  ## tests of recordings, kernels and faults at every cut (long)
-	@GAI_FAST_EXHAUSTIVE=1 PYTHON=$(VENV)/bin/python ci/test.sh --timeout 1800 tests/corpus tests/parity tests/faults $(ARGS)
+exhaustive: $(INSTALLED)-dev  ## tests of recordings, kernels, faults and resumes at every cut (long)
+	@GAI_FAST_EXHAUSTIVE=1 PYTHON=$(VENV)/bin/python ci/test.sh --timeout 1800 tests/corpus tests/parity tests/faults \
+		tests/integration/stores/test_resume_matrix.py $(ARGS)
 
 # What takes minutes and rarely breaks is not part of `.ci/run`: the target above, and the two below.
 sanitize: $(INSTALLED)-dev  ## the kernels' tests under the address and undefined-behaviour sanitizers (long)

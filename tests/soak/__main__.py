@@ -1,0 +1,211 @@
+"""`make soak`: a mixed load of streams on a real server while workers are killed and upstreams fail.
+
+    python -m tests.soak --minutes 10 --streams 2000 --store sqlite --seed 1
+
+Starts `gai-fast serve`, an upstream and clients on loopback, ends them all by their own ids, and prints a table. The
+exit code is 1 where an event was lost or doubled, a stream ended in a way that is not promised, or descriptors leak.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import resource
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from random import SystemRandom
+
+import uvloop
+
+from tests.integration.stores.servers import RedisServer
+from tests.soak.chaos import Chaos
+from tests.soak.gateway import Gateway
+from tests.soak.load import Load
+from tests.soak.report import slope, table
+from tests.soak.upstream import Upstream
+from tests.soak.verdict import Judge
+
+MIB = 1 << 20
+SETTLING = 90.0
+"""Seconds after the load in which the last streams, connections and descriptors must have gone."""
+WARM_UP = 40
+"""Streams before the descriptors are counted."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the soak; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="soak", description="A mixed load with faults on a real server.")
+    parser.add_argument("--minutes", type=float, default=10.0, help="how long streams are begun (default: 10)")
+    parser.add_argument("--streams", type=int, default=2000, help="how many run at a time (default: 2000)")
+    parser.add_argument("--workers", type=int, default=2, help="of the server, two at least (default: 2)")
+    parser.add_argument("--store", choices=("memory", "sqlite", "redis"), default="sqlite", help="default: sqlite")
+    parser.add_argument("--seed", type=int, help="of the plans and the faults (default: a new one)")
+    parser.add_argument("--longest", type=float, default=30.0, help="seconds that an answer takes (default: 30)")
+    options = parser.parse_args(arguments)
+    if options.workers < 2 or options.streams < 1 or options.minutes <= 0 or options.longest < 1:
+        parser.error("two workers, one stream, answers of one second and some time at least")
+    if options.seed is None:
+        options.seed = SystemRandom().randrange(1_000_000)
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="gai-fast-soak-")))
+        store = stack.enter_context(_store(options.store, folder))
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            try:
+                return runner.run(_soak(options, folder, store))
+            except (KeyboardInterrupt, asyncio.CancelledError):
+                print("interrupted; every process has been ended", file=sys.stderr)
+                return 130
+
+
+@contextmanager
+def _store(kind: str, folder: Path) -> Iterator[str]:
+    """The URL of an empty store."""
+    if kind == "memory":
+        yield "memory://"
+    elif kind == "sqlite":
+        yield f"sqlite:///{folder / 'store.db'}"
+    else:
+        files = folder / "redis"
+        files.mkdir()
+        server = RedisServer(files)
+        try:
+            server.start()
+            yield server.url
+        finally:
+            server.kill()
+
+
+async def _soak(options: argparse.Namespace, folder: Path, store: str) -> int:
+    task = asyncio.current_task()
+    assert task is not None
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    upstream = Upstream()
+    await upstream.start()
+    judge = Judge(upstream)
+    gateway = Gateway(folder, store=store, workers=options.workers, upstream=upstream.url, killed=judge.killed.add)
+    try:
+        await gateway.start()
+        return await _run(options, upstream, judge, gateway)
+    finally:
+        await gateway.kill()
+        await upstream.stop()
+
+
+async def _run(options: argparse.Namespace, upstream: Upstream, judge: Judge, gateway: Gateway) -> int:
+    seconds = options.minutes * 60
+    print(
+        f"soak: {options.minutes:g} min, {options.streams:,} streams at a time, {options.workers} workers, "
+        f"store {options.store}, seed {options.seed}",
+        flush=True,
+    )
+    load = Load(gateway.host, upstream, judge, seed=options.seed, streams=options.streams, longest=options.longest)
+    first = await _descriptors_before(load, upstream, gateway)
+    chaos = Chaos(gateway, upstream, judge, seed=options.seed, seconds=seconds)
+    looks = asyncio.create_task(_look(gateway))
+    faults = asyncio.create_task(chaos.run())
+    began, cpu = time.monotonic(), time.process_time()
+    try:
+        await load.run(seconds)
+        await faults
+        left = await load.ended(SETTLING)
+        took = time.monotonic() - began
+        last = await _settled(gateway, upstream, first, options.workers)
+        gateway.look()
+    finally:
+        looks.cancel()
+        faults.cancel()
+    code = await gateway.stop()
+    await _until(lambda: not upstream.opened)
+    judge.finish()
+    if left:
+        judge.note(f"{left} streams have not ended")
+    if upstream.active or upstream.opened:
+        judge.note(f"{upstream.active} requests and {upstream.opened} connections are left at the upstream")
+    if code:
+        judge.note(f"the server ended with exit code {code}")
+    if last > first:
+        judge.note(f"{last - first} descriptors are left")
+    for line in gateway.bad_lines:
+        judge.note(f"the server's log: {line}")
+    tally, counts = judge.tally, load.counts
+    total = sum(process.cpu for process in gateway.processes.values())
+    rows = [
+        ("streams begun", f"{counts.begun:,}; at most {counts.most_running:,} at a time; {counts.readers:,} readers"),
+        *((f"  {name}", f"{count:,}") for name, count in tally.outcomes.most_common()),
+        ("ended", f"{sum(tally.outcomes.values()):,} readers; {left} streams have not"),
+        ("resumed", f"{counts.resumed:,} ({counts.own_cuts:,} cuts by readers)"),
+        ("lost", f"{tally.lost}"),
+        ("duplicated", f"{tally.doubled}"),
+        ("unexplained", f"{len(tally.unexplained)}"),
+        ("faults", f"{chaos.kills} workers killed, {chaos.reloads} reloads, {chaos.outages} outages of the upstream"),
+        ("checked", f"{tally.events:,} deltas, {counts.bytes / MIB:,.0f} MiB"),
+        ("upstream calls", f"{upstream.calls_made:,}, of which {tally.retries:,} retries"),
+        ("upstream connections", f"{upstream.opened} at the end"),
+        ("descriptors of the workers", f"{first} at the start, {last} at the end"),
+        *_memory_rows(gateway, chaos.survivor),
+        ("CPU of the workers", f"{total:,.0f} s of {took:,.0f} s; of this program {time.process_time() - cpu:,.0f} s"),
+    ]
+    print(table(rows, tally.unexplained), flush=True)
+    return 1 if tally.lost or tally.doubled or tally.unexplained else 0
+
+
+def _memory_rows(gateway: Gateway, survivor: int) -> list[tuple[str, str]]:
+    """The workers whose memory was followed for long enough, the one that was never killed first."""
+    rows = []
+    for process in sorted(gateway.processes.values(), key=lambda each: each.pid != survivor):
+        sizes = [size for _, size in process.samples]
+        growth = slope(process.samples)
+        if not sizes:
+            continue
+        age = process.samples[-1][0] - process.samples[0][0]
+        told = "too short to tell" if growth is None else f"{growth * 60 / MIB:+.2f} MiB/min"
+        rows.append(
+            (
+                f"RSS slope of worker {process.pid}",
+                f"{told} in {age:,.0f} s ({sizes[0] / MIB:.0f} … {max(sizes) / MIB:.0f} … {sizes[-1] / MIB:.0f} MiB)",
+            )
+        )
+    return rows
+
+
+async def _descriptors_before(load: Load, upstream: Upstream, gateway: Gateway) -> int:
+    """The descriptors of workers that have answered and are idle; connections to the upstream do not count."""
+    for _ in range(WARM_UP):
+        load.begin()
+    await load.ended(SETTLING)
+    await _until(lambda: not upstream.active)
+    return gateway.descriptors() - upstream.opened
+
+
+async def _settled(gateway: Gateway, upstream: Upstream, first: int, workers: int) -> int:
+    """As before, when everything has ended; waits until there are no more than `first`."""
+    await _until(lambda: len(gateway.workers) == workers and not upstream.active)
+    await _until(lambda: gateway.descriptors() - upstream.opened <= first)
+    return gateway.descriptors() - upstream.opened
+
+
+async def _until(condition: Callable[[], bool]) -> bool:
+    """Waits for a condition for `SETTLING`; whether it holds."""
+    end = time.monotonic() + SETTLING
+    while not condition():  # other processes set no event
+        if time.monotonic() > end:
+            return False
+        await asyncio.sleep(0.1)
+    return True
+
+
+async def _look(gateway: Gateway) -> None:
+    while True:
+        gateway.look()
+        await asyncio.sleep(1.0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

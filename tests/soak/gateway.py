@@ -1,0 +1,254 @@
+"""The soak's gateway: `gai-fast serve` with workers, in processes of its own, and what the kernel tells of them."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import signal
+import sys
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+PATIENCE: Final = 60.0
+"""Seconds for the start and for the end of the server."""
+WRITE_TIMEOUT: Final = 10.0
+"""Seconds after which the server cuts off a client that does not read."""
+STREAM: Final = {"heartbeat": 2, "write_timeout": WRITE_TIMEOUT, "client_buffer": 65536}
+BRIEF: Final = "brief"
+"""The model whose streams are soon cancelled where nobody follows them."""
+_PAGE: Final = os.sysconf("SC_PAGE_SIZE")
+_TICKS: Final = os.sysconf("SC_CLK_TCK")
+_KILLED: Final = re.compile(r"worker (\d+) \(process (\d+)\) was killed by signal 9")
+_BAD: Final = re.compile(r"Traceback|\bERROR\b|\bCRITICAL\b|Exception|\"level\": ?\"(error|critical)\"", re.I)
+
+_CONFIG: Final = """\
+[server]
+port = 0
+grace = 20
+demo = false
+allow_get_start = true
+
+[stream]
+{stream}
+
+[store]
+ttl = 60
+
+[limits]
+streams_per_caller = 20000
+
+[[upstream]]
+name = "up"
+provider = "openai-compatible"
+base_url = "{url}"
+max_connections = 5000
+breaker = {{ open = 2 }}
+headers = {{ x-soak = "{version}" }}
+
+[[upstream]]
+name = "stalling"
+provider = "openai-compatible"
+base_url = "{url}"
+idle_timeout = 3
+breaker = false
+
+[[model]]
+name = "m"
+upstream = "up"
+
+[[model]]
+name = "kept"
+upstream = "up"
+on_disconnect = "detach"
+
+[[model]]
+name = "brief"
+upstream = "up"
+detach_ttl = 2
+
+[[model]]
+name = "stalling"
+upstream = "stalling"
+"""
+
+
+@dataclass(slots=True)
+class Process:
+    """One worker, as `/proc` tells of it.
+
+    Attributes:
+        pid: The process.
+        samples: Pairs of time and resident bytes.
+        cpu: Seconds of the processor, at the last look.
+    """
+
+    pid: int
+    samples: list[tuple[float, int]] = field(default_factory=list)
+    cpu: float = 0.0
+
+
+class Gateway:
+    """A running server.
+
+    Args:
+        folder: For its configuration and its log.
+        store: The URL of its store.
+        workers: How many.
+        upstream: The base URL of its upstream.
+        killed: Called with the number of each worker that its log says was killed.
+        stream: Keys of `[stream]`.
+
+    Attributes:
+        processes: Every worker that there was, by process.
+        bad_lines: Lines of its log that tell of an error that nobody has caused.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        store: str,
+        workers: int,
+        upstream: str,
+        killed: Callable[[int], None],
+        stream: Mapping[str, float] = STREAM,
+    ) -> None:
+        self.processes: dict[int, Process] = {}
+        self.bad_lines: list[str] = []
+        self.host = ""
+        self._folder = folder
+        self._store = store
+        self._count = workers
+        self._upstream = upstream
+        self._killed = killed
+        self._stream = stream
+        self._version = 0
+        self._process: asyncio.subprocess.Process | None = None
+        self._pumps: list[asyncio.Task[None]] = []
+
+    async def start(self) -> None:
+        """Starts it, and waits until it listens.
+
+        Raises:
+            RuntimeError: It has ended; the text is what it said.
+        """
+        self._configure()
+        self._process = process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "gai_fast", "serve", "--workers", str(self._count), "--store", self._store,
+            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, cwd=self._folder, env=_environment(),
+            start_new_session=True,  # a Ctrl-C is the soak's: it ends the server
+        )  # fmt: skip
+        assert process.stdout is not None
+        assert process.stderr is not None
+        self._pumps = [asyncio.create_task(self._read_log(process.stderr))]
+        async with asyncio.timeout(PATIENCE):
+            line = (await process.stdout.readline()).decode()
+        if "http://" not in line:
+            await process.wait()
+            await asyncio.gather(*self._pumps)
+            raise RuntimeError((self._folder / "log").read_text() or line)
+        self.host = line.rpartition("http://")[2].strip()
+        self._pumps.append(asyncio.create_task(_drain(process.stdout)))
+
+    async def stop(self) -> int:
+        """Ends it by SIGTERM; returns its exit code."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGTERM)
+        async with asyncio.timeout(PATIENCE):
+            code = await self._process.wait()
+        await asyncio.gather(*self._pumps)
+        return code
+
+    async def kill(self) -> None:
+        """Ends all of its processes, if they are there."""
+        if self._process is not None and self._process.returncode is None:
+            workers = self.workers
+            self._process.kill()
+            await self._process.wait()
+            for pid in workers:
+                _signal(pid, signal.SIGKILL)
+        for pump in self._pumps:
+            pump.cancel()
+        await asyncio.gather(*self._pumps, return_exceptions=True)
+
+    @property
+    def workers(self) -> set[int]:
+        """The processes of its workers."""
+        assert self._process is not None
+        pid = self._process.pid
+        return set(map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()))
+
+    async def kill_worker(self, pid: int) -> None:
+        """Kills a worker; returns when its process is gone."""
+        _signal(pid, signal.SIGKILL)
+        async with asyncio.timeout(PATIENCE):
+            while _is_running(pid):  # noqa: ASYNC110  # the kernel sets no event
+                await asyncio.sleep(0.01)
+
+    def reload(self) -> None:
+        """Changes the configuration of an upstream, and lets the server load it."""
+        assert self._process is not None
+        self._version += 1
+        self._configure()
+        self._process.send_signal(signal.SIGHUP)
+
+    def look(self) -> None:
+        """Notes the memory and the processor time of each worker."""
+        now = time.monotonic()
+        for pid in self.workers:
+            process = self.processes.setdefault(pid, Process(pid))
+            try:
+                resident = int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * _PAGE
+                fields = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()
+            except (OSError, IndexError):
+                continue  # it is gone
+            process.samples.append((now, resident))
+            process.cpu = (int(fields[11]) + int(fields[12])) / _TICKS
+
+    def descriptors(self) -> int:
+        """The open descriptors of all workers."""
+        return sum(len(os.listdir(f"/proc/{pid}/fd")) for pid in self.workers)  # noqa: PTH208  # only their number
+
+    def _configure(self) -> None:
+        stream = "\n".join(f"{name} = {value}" for name, value in self._stream.items())
+        text = _CONFIG.format(url=self._upstream, version=self._version, stream=stream)
+        (self._folder / "gai-fast.toml").write_text(text)
+
+    async def _read_log(self, stream: asyncio.StreamReader) -> None:
+        with (self._folder / "log").open("wb") as file:
+            while data := await stream.readline():
+                file.write(data)
+                file.flush()
+                line = data.decode(errors="replace")
+                if (found := _KILLED.search(line)) is not None:
+                    self._killed(int(found[1]))
+                elif _BAD.search(line):
+                    self.bad_lines.append(line.strip())
+
+
+async def _drain(stream: asyncio.StreamReader) -> None:
+    while await stream.read(65536):
+        pass
+
+
+def _signal(pid: int, number: signal.Signals) -> None:
+    with suppress(ProcessLookupError):
+        os.kill(pid, number)
+
+
+def _is_running(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] != "Z"
+    except OSError:
+        return False
+
+
+def _environment() -> dict[str, str]:
+    """This process's environment without what would configure the gateway."""
+    kept = ("PATH", "HOME", "LANG", "TMPDIR", "PYTHONPATH", "GAI_FAST_NO_EXTENSIONS")
+    return {name: os.environ[name] for name in kept if name in os.environ}

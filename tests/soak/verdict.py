@@ -1,0 +1,251 @@
+"""Whether what a reader got is one of the ends that are promised, by what happened to its stream.
+
+Promised are: the whole answer; an error that is told, where the upstream failed; the end by a cancel; after the kill of
+a worker a plain response that is cut off without a false end, and a durable one that ends with `worker_lost` behind
+everything that was stored. Everything else is unexplained.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+import traceback
+from collections import Counter
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Final
+
+from tests.soak.checker import NOT_LOGGED, Ledger
+from tests.soak.gateway import BRIEF
+from tests.soak.upstream import Call, Upstream
+
+RETRIES: Final = 2
+"""Of the gateway's upstreams: the documented default."""
+BREAKER_MARGIN: Final = 30.0
+"""Seconds after an outage in which a breaker may still be open; each probe that fails opens it anew."""
+
+
+@dataclass(slots=True, eq=False)
+class Reading:
+    """One reader of a stream.
+
+    Attributes:
+        number: The stream's.
+        ledger: What the reader has.
+        manner: What it does.
+        is_durable: Whether the stream is.
+        model: The model that was asked.
+        stream_id: Empty until it is known.
+        began: When its present connection was made.
+        first: When its first one was.
+        has_stalled: It did not read for longer than `write_timeout`.
+        outcome: How it ended.
+    """
+
+    number: int
+    ledger: Ledger
+    manner: str
+    is_durable: bool
+    model: str
+    stream_id: str
+    began: float = 0.0
+    first: float = 0.0
+    has_stalled: bool = False
+    outcome: str = ""
+
+    def connected(self, now: float) -> None:
+        """A new connection is made."""
+        self.began = now
+        self.first = self.first or now
+
+    @property
+    def owner(self) -> int:
+        """The number of the worker that runs the stream, from the end of the stream's id."""
+        return int(self.stream_id[26:], 16)
+
+
+@dataclass(slots=True)
+class Kill:
+    """A worker was killed: from the signal on, until the process was gone."""
+
+    began: float
+    gone: float = float("inf")
+
+
+@dataclass(slots=True)
+class Tally:
+    """What the table tells of the outcomes."""
+
+    outcomes: Counter[str] = field(default_factory=Counter)
+    lost: int = 0
+    doubled: int = 0
+    events: int = 0
+    retries: int = 0
+    unexplained: list[str] = field(default_factory=list)
+
+
+class Judge:
+    """Judges every reader, and counts.
+
+    Attributes:
+        tally: The counts.
+        kills: Of workers; the chaos's.
+        killed: The numbers of the killed workers, as the server's log names them.
+    """
+
+    def __init__(self, upstream: Upstream) -> None:
+        self.tally = Tally()
+        self.kills: list[Kill] = []
+        self.killed: set[int] = set()
+        self._upstream = upstream
+        self._cancelled: set[int] = set()
+        self._lost_owners: dict[int, str] = {}  # of streams whose worker is said to be gone, with an example
+
+    # -- outcomes --
+
+    def ended(self, reading: Reading) -> None:
+        """A response has ended properly."""
+        ledger = reading.ledger
+        ledger.ended()
+        ending = ledger.ending
+        if ending is None:
+            self._close(reading, "a false end", explained=False)
+        elif ending.type == "finish":
+            is_cancelled = ending.reason == "cancelled"
+            self._close(
+                reading,
+                "cancelled" if is_cancelled else "whole",
+                explained=not is_cancelled or self._may_cancel(reading),
+            )
+        elif ending.reason in NOT_LOGGED or (not ending.reason and not self._has_failed(reading)):
+            # In formats without reasons an error without a failure of the upstream is taken for this one.
+            if ending.reason:
+                self._lost_owners.setdefault(reading.owner, self._describe(reading, "worker_lost"))
+            self._close(reading, "worker_lost", explained=reading.is_durable and self._was_killed(reading))
+        else:
+            self._close(reading, "error told", explained=self._has_failed(reading))
+
+    def nothing_left(self, reading: Reading) -> None:
+        """A resume was answered by 204."""
+        ledger = reading.ledger
+        has_all = ledger.ending is not None or ledger.place == ledger.answer.deltas + 2
+        self._close(reading, "whole" if ledger.is_whole else "ended before", explained=has_all)
+
+    def refused(self, reading: Reading, status: int, body: bytes) -> None:
+        """A request was refused."""
+        with suppress(ValueError, KeyError, TypeError):
+            error = json.loads(body)["error"]
+            told = f"{status} {error.get('code')} {error.get('reason') or ''}".strip()
+            # A stream that has begun is followed, whatever its upstream does.
+            explained = not reading.stream_id and status >= 500 and self._has_failed(reading)
+            self._close(reading, "refused", explained=explained, detail=told)
+            return
+        self._close(reading, "refused", explained=False, detail=f"{status} {body[:200]!r}")
+
+    def cut_before_head(self, reading: Reading, why: str) -> None:
+        """The request that starts the stream got no answer."""
+        self._close(reading, "cut by a kill", explained=self._was_killed(reading), detail=why)
+
+    def cut(self, reading: Reading, why: str) -> bool:
+        """The server has cut a response off; true where that may be."""
+        ledger = reading.ledger
+        by_kill = self._was_killed(reading)
+        explained = by_kill or reading.has_stalled
+        if ledger.is_done:
+            ledger.wrong = ledger.wrong or "cut after its end mark"
+        if not explained or not reading.is_durable or not reading.stream_id:
+            self._close(
+                reading, "cut by a kill" if by_kill else "cut as it did not read", explained=explained, detail=why
+            )
+            return False
+        return True
+
+    def abandoned(self, reading: Reading, state: str) -> None:
+        """A durable stream without readers has this state after a long time."""
+        if state not in ("finished", "cancelled", "failed"):
+            self.note(self._describe(reading, f"nobody follows it, and it is {state}"))
+
+    def left(self, reading: Reading) -> None:
+        """The reader has gone for good."""
+        self._close(reading, "left", explained=True)
+
+    def silent(self, reading: Reading, why: str) -> None:
+        """Nothing came, not even a keep-alive."""
+        self._close(reading, "silent", explained=False, detail=why)
+
+    def broke(self, error: BaseException) -> None:
+        """A reader could not read what it got."""
+        self.note("".join(traceback.format_exception(error)).strip().replace("\n", " | ")[-800:])
+
+    def cancelled(self, number: int) -> None:
+        """A stream is cancelled from now on."""
+        self._cancelled.add(number)
+
+    def compare(self, former: Reading, replay: Reading) -> None:
+        """Compares what a reader had of a killed worker's stream with all that is stored of it."""
+        missing = replay.ledger.pieces - former.ledger.pieces
+        if missing > 0 and former.ledger.ending is not None:
+            self.tally.lost += missing
+            self.note(self._describe(former, f"{missing} stored deltas were not sent"))
+
+    # -- at the end --
+
+    def stream_ended(self, number: int) -> None:
+        """All readers of a stream have ended: its upstream must have been called as documented."""
+        self._cancelled.discard(number)
+        calls = self._upstream.calls.pop(number, [])
+        self.tally.retries += max(0, len(calls) - 1)
+        attempts = sum(not call.was_stale for call in calls)
+        if attempts > 1 + RETRIES or not all(call.allows_retry for call in calls[:-1]):
+            self.note(f"stream {number}: the upstream was called {len(calls)} times: {calls}")
+
+    def finish(self) -> None:
+        """What can only be judged when everything has ended."""
+        for owner in self._lost_owners.keys() - self.killed:
+            self.note(f"worker {owner} lives: {self._lost_owners[owner]}")
+        for number in self._upstream.calls:
+            self.note(f"stream {number}: the upstream was called after its end")
+
+    def note(self, line: str) -> None:
+        """Notes something that nobody has promised."""
+        self.tally.unexplained.append(line)
+
+    def _close(self, reading: Reading, outcome: str, *, explained: bool, detail: str = "") -> None:
+        reading.outcome = outcome
+        ledger, tally = reading.ledger, self.tally
+        tally.outcomes[outcome] += 1
+        tally.events += ledger.pieces
+        tally.lost += ledger.lost
+        tally.doubled += ledger.doubled
+        if not explained or ledger.faults:
+            self.note(self._describe(reading, f"{outcome} {detail}".strip()))
+
+    def _describe(self, reading: Reading, outcome: str) -> str:
+        ledger = reading.ledger
+        age = time.monotonic() - reading.first
+        calls: list[Call] = self._upstream.calls.get(reading.number, [])
+        return (
+            f"stream {reading.number} ({reading.stream_id or 'no id'}, {reading.model}, "
+            f"{'durable' if reading.is_durable else 'plain'}, {ledger.form.format}/{ledger.form.framing}, "
+            f"{reading.manner}) after {age:.1f} s: {outcome}; {ledger.faults or 'nothing lost or doubled'}; "
+            f"at {ledger.place}, {ledger.pieces} of {ledger.answer.deltas} deltas, {ledger.ending}; {calls}"
+        )
+
+    # -- what happened --
+
+    def _may_cancel(self, reading: Reading) -> bool:
+        # A further reader of a stream that was abandoned may find it cancelled, after `detach_ttl`.
+        return reading.number in self._cancelled or reading.model == BRIEF
+
+    def _was_killed(self, reading: Reading) -> bool:
+        """Whether a worker was killed while the reader's present connection was open, or its stream's worker ever."""
+        if reading.stream_id and reading.owner in self.killed:
+            return True
+        return any(kill.gone >= reading.began for kill in self.kills)
+
+    def _has_failed(self, reading: Reading) -> bool:
+        """Whether the upstream failed this stream, or was not asked because of failures."""
+        calls = self._upstream.calls.get(reading.number)
+        if calls:
+            return bool(calls[-1].failure)
+        return self._upstream.was_failing(reading.first, BREAKER_MARGIN)
