@@ -242,12 +242,13 @@ class Mirrors:
 
     async def _look_at_workers(self) -> None:
         """Breaks off the mirrors whose worker is gone, or whose copy is."""
-        one_of = {mirror.worker: stream_id for stream_id, mirror in self._mirrors.items()}
+        mirrors = [*self._mirrors.items()]  # the store is not asked about those that begin meanwhile
+        one_of = {mirror.worker: stream_id for stream_id, mirror in mirrors}
         leased = {*await self._backend.leased(one_of)}
         if self.is_gone is not None:
             leased -= {worker for worker in leased if await self.is_gone(one_of[worker])}
-        kept = await self._backend.kept([*self._mirrors])
-        for stream_id, mirror in [*self._mirrors.items()]:
+        kept = await self._backend.kept([stream_id for stream_id, _ in mirrors])
+        for stream_id, mirror in mirrors:
             if mirror.worker not in leased or stream_id not in kept:
                 await self._part(mirror)
 

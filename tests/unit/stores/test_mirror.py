@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -302,6 +302,30 @@ async def test_a_worker_may_be_known_to_be_gone_before_its_lease_is(process: Pro
     late = await process.found()
     assert late.broken is not None
     assert late.broken.reason == "worker_lost"
+
+
+async def test_a_log_that_is_asked_for_amid_a_look_at_the_workers_is_not_taken_for_lost(
+    process: Process, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for stream_id in ("s", "late"):
+        store(world, stream_id)
+        write(world, 1, 3, stream_id=stream_id)
+    await process.found()
+    found: list[StreamLog] = []
+    kept, looks = process.mirrors._backend.kept, 0
+
+    async def kept_late(stream_ids: Collection[str]) -> Collection[str]:
+        nonlocal looks
+        answer = await kept(stream_ids)
+        looks += 1
+        if looks == 1:
+            found.append(await process.found("late"))
+        return answer
+
+    monkeypatch.setattr(process.mirrors._backend, "kept", kept_late)
+    await until(lambda: looks > 2)
+    (late,) = found
+    assert not late.is_over
 
 
 async def test_of_a_worker_that_has_been_gone_for_long_the_same_is_had(process: Process, world: World) -> None:
