@@ -15,6 +15,7 @@ import signal
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -24,7 +25,7 @@ import uvloop
 
 from tests.integration.stores.servers import RedisServer
 from tests.soak.chaos import Chaos
-from tests.soak.gateway import Gateway
+from tests.soak.gateway import STARVED, Gateway
 from tests.soak.load import Load
 from tests.soak.report import slope, table
 from tests.soak.upstream import Upstream
@@ -88,8 +89,9 @@ async def _soak(options: argparse.Namespace, folder: Path, store: str) -> int:
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     upstream = Upstream()
     await upstream.start()
-    judge = Judge(upstream)
-    gateway = Gateway(folder, store=store, workers=options.workers, upstream=upstream.url, killed=judge.killed.add)
+    gateway = Gateway(folder, store=store, workers=options.workers, upstream=upstream.url)
+    judge = Judge(upstream, gateway.starved_until)
+    gateway.killed = judge.killed.add
     try:
         await gateway.start()
         return await _run(options, upstream, judge, gateway)
@@ -130,8 +132,8 @@ async def _run(options: argparse.Namespace, upstream: Upstream, judge: Judge, ga
         judge.note(f"{upstream.active} requests and {upstream.opened} connections are left at the upstream")
     if code:
         judge.note(f"the server ended with exit code {code}")
-    if last > first:
-        judge.note(f"{last - first} descriptors are left")
+    if last.total() > first.total():
+        judge.note(f"descriptors are left: {dict(last - first)}")
     for line in gateway.bad_lines:
         judge.note(f"the server's log: {line}")
     tally, counts = judge.tally, load.counts
@@ -148,8 +150,12 @@ async def _run(options: argparse.Namespace, upstream: Upstream, judge: Judge, ga
         ("checked", f"{tally.events:,} deltas, {counts.bytes / MIB:,.0f} MiB"),
         ("upstream calls", f"{upstream.calls_made:,}, of which {tally.retries:,} retries"),
         ("upstream connections", f"{upstream.opened} at the end"),
-        ("descriptors of the workers", f"{first} at the start, {last} at the end"),
+        ("descriptors of the workers", f"{first.total()} at the start, {last.total()} at the end"),
         *_memory_rows(gateway, chaos.survivor),
+        (
+            "longest wait for a core",
+            f"{gateway.longest_wait:.1f} s of a worker; the machine is too busy from {STARVED} s on",
+        ),
         ("CPU of the workers", f"{total:,.0f} s of {took:,.0f} s; of this program {time.process_time() - cpu:,.0f} s"),
     ]
     print(table(rows, tally.unexplained), flush=True)
@@ -175,20 +181,24 @@ def _memory_rows(gateway: Gateway, survivor: int) -> list[tuple[str, str]]:
     return rows
 
 
-async def _descriptors_before(load: Load, upstream: Upstream, gateway: Gateway) -> int:
+async def _descriptors_before(load: Load, upstream: Upstream, gateway: Gateway) -> Counter[str]:
     """The descriptors of workers that have answered and are idle; connections to the upstream do not count."""
     for _ in range(WARM_UP):
         load.begin()
     await load.ended(SETTLING)
     await _until(lambda: not upstream.active)
-    return gateway.descriptors() - upstream.opened
+    return _descriptors(gateway, upstream)
 
 
-async def _settled(gateway: Gateway, upstream: Upstream, first: int, workers: int) -> int:
-    """As before, when everything has ended; waits until there are no more than `first`."""
+async def _settled(gateway: Gateway, upstream: Upstream, first: Counter[str], workers: int) -> Counter[str]:
+    """As before, when everything has ended; waits until there are no more than at first."""
     await _until(lambda: len(gateway.workers) == workers and not upstream.active)
-    await _until(lambda: gateway.descriptors() - upstream.opened <= first)
-    return gateway.descriptors() - upstream.opened
+    await _until(lambda: _descriptors(gateway, upstream).total() <= first.total())
+    return _descriptors(gateway, upstream)
+
+
+def _descriptors(gateway: Gateway, upstream: Upstream) -> Counter[str]:
+    return gateway.descriptors() - Counter(tcp=upstream.opened)
 
 
 async def _until(condition: Callable[[], bool]) -> bool:

@@ -69,6 +69,7 @@ class Ledger:
     is_done: bool = False
     _half: bytes = b""
     _came_after_end: bool = False
+    _confirmed: tuple[int, str, Ending | None] = (0, "", None)  # at the last id
     _text: str = ""  # the beginning of a piece
 
     @classmethod
@@ -94,6 +95,9 @@ class Ledger:
     def connected(self) -> None:
         """A new connection begins: half a frame of the one before does not count."""
         self._half = b""
+        if self.form.format != "gai" and self.place:
+            # Of the frames of one event only the last has the id: without it all of them come again.
+            self.pieces, self._text, self.ending = self._confirmed
         self._came_after_end = self.ending is not None
         if self.ending is not None and self.ending.reason in NOT_LOGGED and not self.is_done:
             self.ending = None
@@ -149,6 +153,8 @@ class Ledger:
             self._done(is_finished=True)
         elif data:
             self._read_object(orjson.loads(said), number)
+        if number is not None:
+            self._confirmed = (self.pieces, self._text, self.ending)
 
     def _read_object(self, said: dict[str, Any], number: int | None) -> None:
         if self.is_done:

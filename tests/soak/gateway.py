@@ -8,6 +8,7 @@ import re
 import signal
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -19,6 +20,8 @@ PATIENCE: Final = 60.0
 WRITE_TIMEOUT: Final = 10.0
 """Seconds after which the server cuts off a client that does not read."""
 STREAM: Final = {"heartbeat": 2, "write_timeout": WRITE_TIMEOUT, "client_buffer": 65536}
+STARVED: Final = 0.7
+"""Seconds between two looks, a second apart, for which a worker waits on a machine that is too busy for this test."""
 BRIEF: Final = "brief"
 """The model whose streams are soon cancelled where nobody follows them."""
 _PAGE: Final = os.sysconf("SC_PAGE_SIZE")
@@ -47,6 +50,7 @@ name = "up"
 provider = "openai-compatible"
 base_url = "{url}"
 max_connections = 5000
+idle_timeout = 20
 breaker = {{ open = 2 }}
 headers = {{ x-soak = "{version}" }}
 
@@ -85,11 +89,13 @@ class Process:
         pid: The process.
         samples: Pairs of time and resident bytes.
         cpu: Seconds of the processor, at the last look.
+        waited: Seconds for which it could have run and no processor was free, at the last look.
     """
 
     pid: int
     samples: list[tuple[float, int]] = field(default_factory=list)
     cpu: float = 0.0
+    waited: float = 0.0
 
 
 class Gateway:
@@ -100,11 +106,12 @@ class Gateway:
         store: The URL of its store.
         workers: How many.
         upstream: The base URL of its upstream.
-        killed: Called with the number of each worker that its log says was killed.
         stream: Keys of `[stream]`.
 
     Attributes:
+        killed: Called with the number of each worker that its log says was killed.
         processes: Every worker that there was, by process.
+        longest_wait: The most seconds that a worker waited for a processor between two looks.
         bad_lines: Lines of its log that tell of an error that nobody has caused.
     """
 
@@ -115,17 +122,18 @@ class Gateway:
         store: str,
         workers: int,
         upstream: str,
-        killed: Callable[[int], None],
         stream: Mapping[str, float] = STREAM,
     ) -> None:
         self.processes: dict[int, Process] = {}
+        self.longest_wait = 0.0
         self.bad_lines: list[str] = []
+        self._starved_until = float("-inf")
         self.host = ""
         self._folder = folder
         self._store = store
         self._count = workers
         self._upstream = upstream
-        self._killed = killed
+        self.killed: Callable[[int], object] = lambda number: None
         self._stream = stream
         self._version = 0
         self._process: asyncio.subprocess.Process | None = None
@@ -205,14 +213,31 @@ class Gateway:
             try:
                 resident = int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * _PAGE
                 fields = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()
+                waited = int(Path(f"/proc/{pid}/schedstat").read_text().split()[1]) / 1e9
             except (OSError, IndexError):
                 continue  # it is gone
             process.samples.append((now, resident))
+            if waited - process.waited > STARVED:
+                self._starved_until = now
+            self.longest_wait = max(self.longest_wait, waited - process.waited)
+            process.waited = waited
             process.cpu = (int(fields[11]) + int(fields[12])) / _TICKS
 
-    def descriptors(self) -> int:
-        """The open descriptors of all workers."""
-        return sum(len(os.listdir(f"/proc/{pid}/fd")) for pid in self.workers)  # noqa: PTH208  # only their number
+    def starved_until(self) -> float:
+        """When a worker last waited for a processor for longer than `STARVED` between two looks."""
+        self.look()
+        return self._starved_until
+
+    def descriptors(self) -> Counter[str]:
+        """The open descriptors of all workers, by kind: what the kernel calls them, without numbers."""
+        kinds: Counter[str] = Counter()
+        for pid in self.workers:
+            sockets = _socket_kinds(pid)
+            for path in Path(f"/proc/{pid}/fd").iterdir():
+                with suppress(OSError):  # it has just been closed
+                    kind = str(path.readlink())
+                    kinds[sockets.get(kind, kind.partition(":[")[0])] += 1
+        return kinds
 
     def _configure(self) -> None:
         stream = "\n".join(f"{name} = {value}" for name, value in self._stream.items())
@@ -226,9 +251,18 @@ class Gateway:
                 file.flush()
                 line = data.decode(errors="replace")
                 if (found := _KILLED.search(line)) is not None:
-                    self._killed(int(found[1]))
+                    self.killed(int(found[1]))
                 elif _BAD.search(line):
                     self.bad_lines.append(line.strip())
+
+
+def _socket_kinds(pid: int) -> dict[str, str]:
+    """`tcp` and the like, by what the link of a descriptor says."""
+    kinds = {}
+    for name, column in (("tcp", 9), ("tcp6", 9), ("unix", 6)):
+        for line in Path(f"/proc/{pid}/net/{name}").read_text().splitlines()[1:]:
+            kinds[f"socket:[{line.split()[column]}]"] = name
+    return kinds
 
 
 async def _drain(stream: asyncio.StreamReader) -> None:

@@ -54,6 +54,7 @@ class Upstream:
         answers: The answers that may be asked for, by number; the load's.
         calls: The requests by stream; whoever has judged a stream removes its list.
         calls_made: How many there were.
+        late: The streams of requests that came when the stream was judged.
         active: Requests that are being answered.
         opened: Connections that are open.
         headers: What the gateway sends as `x-soak`, which a new configuration changes.
@@ -63,6 +64,7 @@ class Upstream:
         self.answers: dict[int, Answer] = {}
         self.calls: dict[int, list[Call]] = {}
         self.calls_made = 0
+        self.late: list[int] = []
         self.active = 0
         self.opened = 0
         self.headers: set[str] = set()
@@ -132,7 +134,11 @@ class Upstream:
         fields = dict(line.lower().split(b": ", 1) for line in head[:-4].split(b"\r\n")[1:])
         body = json.loads(await reader.readexactly(int(fields[b"content-length"])))
         self.headers.add(fields.get(b"x-soak", b"").decode())
-        answer = self.answers[int(body["messages"][-1]["content"])]
+        number = int(body["messages"][-1]["content"])
+        answer = self.answers.get(number)
+        if answer is None:  # asked by a worker that has been killed: its client has gone
+            self.late.append(number)
+            return None
         call = Call(is_reused)
         calls = self.calls.setdefault(answer.number, [])
         if time.monotonic() < self._failing_until:

@@ -11,6 +11,7 @@ import json
 import time
 import traceback
 from collections import Counter
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final
@@ -23,6 +24,10 @@ RETRIES: Final = 2
 """Of the gateway's upstreams: the documented default."""
 BREAKER_MARGIN: Final = 30.0
 """Seconds after an outage in which a breaker may still be open; each probe that fails opens it anew."""
+
+
+STARVED_MARGIN: Final = 5.0
+"""Seconds after a worker waited for a processor for which others may take it for gone: a lease and a look at it."""
 
 
 @dataclass(slots=True, eq=False)
@@ -87,13 +92,18 @@ class Tally:
 class Judge:
     """Judges every reader, and counts.
 
+    Args:
+        upstream: Knows what it was asked, and how it failed.
+        starved_until: Returns when a worker last waited long for a processor.
+
     Attributes:
         tally: The counts.
         kills: Of workers; the chaos's.
         killed: The numbers of the killed workers, as the server's log names them.
     """
 
-    def __init__(self, upstream: Upstream) -> None:
+    def __init__(self, upstream: Upstream, starved_until: Callable[[], float]) -> None:
+        self.starved_until = starved_until
         self.tally = Tally()
         self.kills: list[Kill] = []
         self.killed: set[int] = set()
@@ -119,9 +129,11 @@ class Judge:
             )
         elif ending.reason in NOT_LOGGED or (not ending.reason and not self._has_failed(reading)):
             # In formats without reasons an error without a failure of the upstream is taken for this one.
-            if ending.reason:
+            is_starved = self._was_starved(reading)
+            if ending.reason and not is_starved:
                 self._lost_owners.setdefault(reading.owner, self._describe(reading, "worker_lost"))
-            self._close(reading, "worker_lost", explained=reading.is_durable and self._was_killed(reading))
+            explained = reading.is_durable and (is_starved or self._was_killed(reading))
+            self._close(reading, "worker_lost", explained=explained)
         else:
             self._close(reading, "error told", explained=self._has_failed(reading))
 
@@ -184,7 +196,7 @@ class Judge:
     def compare(self, former: Reading, replay: Reading) -> None:
         """Compares what a reader had of a killed worker's stream with all that is stored of it."""
         missing = replay.ledger.pieces - former.ledger.pieces
-        if missing > 0 and former.ledger.ending is not None:
+        if missing > 0 and former.owner in self.killed and former.ledger.ending is not None:
             self.tally.lost += missing
             self.note(self._describe(former, f"{missing} stored deltas were not sent"))
 
@@ -203,7 +215,7 @@ class Judge:
         """What can only be judged when everything has ended."""
         for owner in self._lost_owners.keys() - self.killed:
             self.note(f"worker {owner} lives: {self._lost_owners[owner]}")
-        for number in self._upstream.calls:
+        for number in self._upstream.late if not self.kills else ():
             self.note(f"stream {number}: the upstream was called after its end")
 
     def note(self, line: str) -> None:
@@ -242,6 +254,13 @@ class Judge:
         if reading.stream_id and reading.owner in self.killed:
             return True
         return any(kill.gone >= reading.began for kill in self.kills)
+
+    def _was_starved(self, reading: Reading) -> bool:
+        """Whether a worker waited for a processor for so long that it counts as gone, though it lives.
+
+        Its lease, and another worker's patience, last for two seconds.
+        """
+        return self.starved_until() >= reading.first - STARVED_MARGIN
 
     def _has_failed(self, reading: Reading) -> bool:
         """Whether the upstream failed this stream, or was not asked because of failures."""

@@ -109,9 +109,7 @@ async def server(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterato
     story.go_on(FIRST).set()
     upstream = Upstream(story)
     await upstream.start()
-    gateway = Gateway(
-        tmp_path, store=url, workers=2, upstream=f"{upstream.url}/v1", killed=lambda _: None, stream=STREAM
-    )
+    gateway = Gateway(tmp_path, store=url, workers=2, upstream=f"{upstream.url}/v1", stream=STREAM)
     try:
         await gateway.start()
         yield Server(gateway, story)
