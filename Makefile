@@ -5,6 +5,9 @@ PYTHON ?= python3
 VENV   ?= .venv
 LOCAL  ?= .venv-local
 ARGS   ?=
+# Of `make soak`; SEED repeats a former one.
+MINUTES ?= 10
+STORE   ?= sqlite
 
 BUILD   := $(or $(GAI_FAST_BUILD),auto)
 # On a terminal pip shows its progress: compiling takes half a minute.
@@ -19,7 +22,7 @@ UNBUILD := $(if $(filter pure,$(BUILD)),find gai_fast -name '*.so' -delete && rm
 INSTALLED := $(VENV)/.installed-$(BUILD)
 
 .DEFAULT_GOAL := help
-.PHONY: help serve local install test check exhaustive sanitize test-local bench bench-quick bench-others wheels clean
+.PHONY: help serve local install test check exhaustive soak sanitize test-local bench bench-quick bench-others wheels clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s%s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -43,7 +46,10 @@ exhaustive: $(INSTALLED)-dev  ## tests of recordings, kernels, faults and resume
 	@GAI_FAST_EXHAUSTIVE=1 PYTHON=$(VENV)/bin/python ci/test.sh --timeout 1800 tests/corpus tests/parity tests/faults \
 		tests/integration/stores/test_resume_matrix.py $(ARGS)
 
-# What takes minutes and rarely breaks is not part of `.ci/run`: the target above, and the two below.
+# What takes minutes and rarely breaks is not part of `.ci/run`: the target above, and the three below.
+soak: $(INSTALLED)-dev  ## ten minutes of streams, kills and failures, and a table of what was lost (MINUTES=, STORE=memory|sqlite|redis, SEED=)
+	@$(VENV)/bin/python -m tests.soak --minutes $(MINUTES) --store $(STORE) $(if $(SEED),--seed $(SEED)) $(ARGS)
+
 sanitize: $(INSTALLED)-dev  ## the kernels' tests under the address and undefined-behaviour sanitizers (long)
 	@PYTHON=$(VENV)/bin/python ci/sanitize.sh $(ARGS)
 

@@ -25,7 +25,7 @@ import uvloop
 
 from tests.integration.stores.servers import RedisServer
 from tests.soak.chaos import Chaos
-from tests.soak.gateway import STARVED, Gateway
+from tests.soak.gateway import LOOK, STARVED, Gateway
 from tests.soak.load import Load
 from tests.soak.report import slope, table
 from tests.soak.upstream import Upstream
@@ -35,7 +35,7 @@ MIB = 1 << 20
 SETTLING = 90.0
 """Seconds after the load in which the last streams, connections and descriptors must have gone."""
 WARM_UP = 40
-"""Streams before the descriptors are counted."""
+"""Streams before the descriptors are counted, at the most."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -91,7 +91,7 @@ async def _soak(options: argparse.Namespace, folder: Path, store: str) -> int:
     await upstream.start()
     gateway = Gateway(folder, store=store, workers=options.workers, upstream=upstream.url)
     judge = Judge(upstream, gateway.starved_until)
-    gateway.killed = judge.killed.add
+    gateway.killed = judge.killed
     try:
         await gateway.start()
         return await _run(options, upstream, judge, gateway)
@@ -108,7 +108,7 @@ async def _run(options: argparse.Namespace, upstream: Upstream, judge: Judge, ga
         flush=True,
     )
     load = Load(gateway.host, upstream, judge, seed=options.seed, streams=options.streams, longest=options.longest)
-    first = await _descriptors_before(load, upstream, gateway)
+    first = await _descriptors_before(load, upstream, gateway, options.streams)
     chaos = Chaos(gateway, upstream, judge, seed=options.seed, seconds=seconds)
     looks = asyncio.create_task(_look(gateway))
     faults = asyncio.create_task(chaos.run())
@@ -181,9 +181,9 @@ def _memory_rows(gateway: Gateway, survivor: int) -> list[tuple[str, str]]:
     return rows
 
 
-async def _descriptors_before(load: Load, upstream: Upstream, gateway: Gateway) -> Counter[str]:
+async def _descriptors_before(load: Load, upstream: Upstream, gateway: Gateway, streams: int) -> Counter[str]:
     """The descriptors of workers that have answered and are idle; connections to the upstream do not count."""
-    for _ in range(WARM_UP):
+    for _ in range(min(WARM_UP, streams)):
         load.begin()
     await load.ended(SETTLING)
     await _until(lambda: not upstream.active)
@@ -214,7 +214,9 @@ async def _until(condition: Callable[[], bool]) -> bool:
 async def _look(gateway: Gateway) -> None:
     while True:
         gateway.look()
-        await asyncio.sleep(1.0)
+        began = time.monotonic()
+        await asyncio.sleep(LOOK)
+        gateway.note_wait(time.monotonic() - began - LOOK)
 
 
 if __name__ == "__main__":

@@ -58,10 +58,11 @@ class Chaos:
         victims = sorted(self._gateway.workers - {self.survivor})
         if not victims:
             return  # the one before has not been replaced yet
-        kill = Kill(time.monotonic())
+        pid = self._random.choice(victims)
+        kill = Kill(pid, time.monotonic())
         self._judge.kills.append(kill)
         self.kills += 1
-        await self._gateway.kill_worker(self._random.choice(victims))
+        await self._gateway.kill_worker(pid)
         kill.gone = time.monotonic()
 
     async def _reload(self) -> None:

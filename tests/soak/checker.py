@@ -19,6 +19,8 @@ Framing = Literal["sse", "ndjson"]
 
 NOT_LOGGED: Final = ("worker_lost", "log_behind")
 """The reasons of errors that are no part of the stream: a client that comes back is told again."""
+UNNAMED: Final = "unnamed"
+"""The code of an error in a format that has none."""
 _MARK: Final = re.compile(r"‹(\d+)\.(\d+)›")
 
 
@@ -171,7 +173,7 @@ class Ledger:
             self.place = max(self.place, number)
         if "error" in said:
             error = said["error"] if isinstance(said["error"], dict) else {}
-            self._end(Ending("error", str(error.get("reason") or ""), str(error.get("code") or "unnamed")))
+            self._end(Ending("error", str(error.get("reason") or ""), str(error.get("code") or UNNAMED)))
         elif self.form.format == "simple":
             self._read_text(said["content"])
         else:

@@ -9,7 +9,7 @@ import signal
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,7 +21,9 @@ WRITE_TIMEOUT: Final = 10.0
 """Seconds after which the server cuts off a client that does not read."""
 STREAM: Final = {"heartbeat": 2, "write_timeout": WRITE_TIMEOUT, "client_buffer": 65536}
 STARVED: Final = 0.7
-"""Seconds between two looks, a second apart, for which a worker waits on a machine that is too busy for this test."""
+"""Seconds between two looks, a second apart, for which somebody waits on a machine that is too busy for this test."""
+LOOK: Final = 1.0
+"""Seconds between two looks."""
 BRIEF: Final = "brief"
 """The model whose streams are soon cancelled where nobody follows them."""
 _PAGE: Final = os.sysconf("SC_PAGE_SIZE")
@@ -50,7 +52,7 @@ name = "up"
 provider = "openai-compatible"
 base_url = "{url}"
 max_connections = 5000
-idle_timeout = 20
+idle_timeout = 45
 breaker = {{ open = 2 }}
 headers = {{ x-soak = "{version}" }}
 
@@ -58,7 +60,7 @@ headers = {{ x-soak = "{version}" }}
 name = "stalling"
 provider = "openai-compatible"
 base_url = "{url}"
-idle_timeout = 3
+idle_timeout = 5
 breaker = false
 
 [[model]]
@@ -109,9 +111,9 @@ class Gateway:
         stream: Keys of `[stream]`.
 
     Attributes:
-        killed: Called with the number of each worker that its log says was killed.
+        killed: The processes of the workers that its log says were killed, by number.
         processes: Every worker that there was, by process.
-        longest_wait: The most seconds that a worker waited for a processor between two looks.
+        longest_wait: The most seconds that somebody waited for a processor between two looks.
         bad_lines: Lines of its log that tell of an error that nobody has caused.
     """
 
@@ -133,7 +135,7 @@ class Gateway:
         self._store = store
         self._count = workers
         self._upstream = upstream
-        self.killed: Callable[[int], object] = lambda number: None
+        self.killed: dict[int, int] = {}
         self._stream = stream
         self._version = 0
         self._process: asyncio.subprocess.Process | None = None
@@ -217,14 +219,18 @@ class Gateway:
             except (OSError, IndexError):
                 continue  # it is gone
             process.samples.append((now, resident))
-            if waited - process.waited > STARVED:
-                self._starved_until = now
-            self.longest_wait = max(self.longest_wait, waited - process.waited)
+            self.note_wait(waited - process.waited)
             process.waited = waited
             process.cpu = (int(fields[11]) + int(fields[12])) / _TICKS
 
+    def note_wait(self, seconds: float) -> None:
+        """Notes that a worker, or the program that is its upstream and its clients, waited for a processor."""
+        self.longest_wait = max(self.longest_wait, seconds)
+        if seconds > STARVED:
+            self._starved_until = time.monotonic()
+
     def starved_until(self) -> float:
-        """When a worker last waited for a processor for longer than `STARVED` between two looks."""
+        """When somebody last waited for a processor for longer than `STARVED` between two looks."""
         self.look()
         return self._starved_until
 
@@ -251,7 +257,7 @@ class Gateway:
                 file.flush()
                 line = data.decode(errors="replace")
                 if (found := _KILLED.search(line)) is not None:
-                    self.killed(int(found[1]))
+                    self.killed[int(found[1])] = int(found[2])
                 elif _BAD.search(line):
                     self.bad_lines.append(line.strip())
 

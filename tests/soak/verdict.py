@@ -14,9 +14,9 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NamedTuple
 
-from tests.soak.checker import NOT_LOGGED, Ledger
+from tests.soak.checker import NOT_LOGGED, UNNAMED, Ending, Ledger
 from tests.soak.gateway import BRIEF
 from tests.soak.upstream import Call, Upstream
 
@@ -26,8 +26,8 @@ BREAKER_MARGIN: Final = 30.0
 """Seconds after an outage in which a breaker may still be open; each probe that fails opens it anew."""
 
 
-STARVED_MARGIN: Final = 5.0
-"""Seconds after a worker waited for a processor for which others may take it for gone: a lease and a look at it."""
+STARVED_MARGIN: Final = 10.0
+"""Seconds after somebody waited for a processor in which a worker may be taken for gone, or the upstream for silent."""
 
 
 @dataclass(slots=True, eq=False)
@@ -45,6 +45,7 @@ class Reading:
         first: When its first one was.
         has_stalled: It did not read for longer than `write_timeout`.
         outcome: How it ended.
+        ended_at: When.
     """
 
     number: int
@@ -57,6 +58,7 @@ class Reading:
     first: float = 0.0
     has_stalled: bool = False
     outcome: str = ""
+    ended_at: float = 0.0
 
     def connected(self, now: float) -> None:
         """A new connection is made."""
@@ -71,10 +73,27 @@ class Reading:
 
 @dataclass(slots=True)
 class Kill:
-    """A worker was killed: from the signal on, until the process was gone."""
+    """A worker was killed: its process, when it got the signal, and when it was gone."""
 
+    pid: int
     began: float
     gone: float = float("inf")
+
+
+class _Lost(NamedTuple):
+    """A follower was told that a worker is gone; judged at the end.
+
+    Attributes:
+        owner: The worker's number.
+        at: When.
+        line: The complaint, if the worker lived; or, with `missing`, if it had been killed.
+        missing: Deltas of the killed worker that are stored and were not sent.
+    """
+
+    owner: int
+    at: float
+    line: str
+    missing: int = 0
 
 
 @dataclass(slots=True)
@@ -99,17 +118,17 @@ class Judge:
     Attributes:
         tally: The counts.
         kills: Of workers; the chaos's.
-        killed: The numbers of the killed workers, as the server's log names them.
+        killed: The processes of the killed workers by number, as the server's log names them.
     """
 
     def __init__(self, upstream: Upstream, starved_until: Callable[[], float]) -> None:
         self.starved_until = starved_until
         self.tally = Tally()
         self.kills: list[Kill] = []
-        self.killed: set[int] = set()
+        self.killed: dict[int, int] = {}
         self._upstream = upstream
         self._cancelled: set[int] = set()
-        self._lost_owners: dict[int, str] = {}  # of streams whose worker is said to be gone, with an example
+        self._lost: list[_Lost] = []
 
     # -- outcomes --
 
@@ -127,15 +146,14 @@ class Judge:
                 "cancelled" if is_cancelled else "whole",
                 explained=not is_cancelled or self._may_cancel(reading),
             )
-        elif ending.reason in NOT_LOGGED or (not ending.reason and not self._has_failed(reading)):
-            # In formats without reasons an error without a failure of the upstream is taken for this one.
-            is_starved = self._was_starved(reading)
-            if ending.reason and not is_starved:
-                self._lost_owners.setdefault(reading.owner, self._describe(reading, "worker_lost"))
-            explained = reading.is_durable and (is_starved or self._was_killed(reading))
-            self._close(reading, "worker_lost", explained=explained)
+        elif ending.reason in NOT_LOGGED or self._may_be_lost(reading, ending):
+            self._close(reading, "worker_lost", explained=reading.is_durable)
+            if not self._was_starved(reading):
+                line = self._describe(reading, "worker_lost of a worker that lives")
+                self._lost.append(_Lost(reading.owner, time.monotonic(), line))
         else:
-            self._close(reading, "error told", explained=self._has_failed(reading))
+            is_late = ending.code == "timeout" and self._was_starved(reading)
+            self._close(reading, "error told", explained=is_late or self._has_failed(reading))
 
     def nothing_left(self, reading: Reading) -> None:
         """A resume was answered by 204."""
@@ -196,9 +214,9 @@ class Judge:
     def compare(self, former: Reading, replay: Reading) -> None:
         """Compares what a reader had of a killed worker's stream with all that is stored of it."""
         missing = replay.ledger.pieces - former.ledger.pieces
-        if missing > 0 and former.owner in self.killed and former.ledger.ending is not None:
-            self.tally.lost += missing
-            self.note(self._describe(former, f"{missing} stored deltas were not sent"))
+        if missing > 0 and not self._was_starved(former):
+            line = self._describe(former, f"{missing} stored deltas were not sent")
+            self._lost.append(_Lost(former.owner, former.ended_at, line, missing))
 
     # -- at the end --
 
@@ -213,8 +231,13 @@ class Judge:
 
     def finish(self) -> None:
         """What can only be judged when everything has ended."""
-        for owner in self._lost_owners.keys() - self.killed:
-            self.note(f"worker {owner} lives: {self._lost_owners[owner]}")
+        began = {kill.pid: kill.began for kill in self.kills}
+        for each in self._lost:
+            # The log names a killed worker some time after its followers know.
+            was_killed = began.get(self.killed.get(each.owner, 0), float("inf")) <= each.at
+            if was_killed == (each.missing > 0):
+                self.tally.lost += each.missing
+                self.note(each.line)
         for number in self._upstream.late if not self.kills else ():
             self.note(f"stream {number}: the upstream was called after its end")
 
@@ -223,7 +246,7 @@ class Judge:
         self.tally.unexplained.append(line)
 
     def _close(self, reading: Reading, outcome: str, *, explained: bool, detail: str = "") -> None:
-        reading.outcome = outcome
+        reading.outcome, reading.ended_at = outcome, time.monotonic()
         ledger, tally = reading.ledger, self.tally
         tally.outcomes[outcome] += 1
         tally.events += ledger.pieces
@@ -255,10 +278,14 @@ class Judge:
             return True
         return any(kill.gone >= reading.began for kill in self.kills)
 
-    def _was_starved(self, reading: Reading) -> bool:
-        """Whether a worker waited for a processor for so long that it counts as gone, though it lives.
+    def _may_be_lost(self, reading: Reading, ending: Ending) -> bool:
+        """Whether an error without a reason is that of a killed worker."""
+        return not ending.reason and ending.code in ("network", UNNAMED) and not self._has_failed(reading)
 
-        Its lease, and another worker's patience, last for two seconds.
+    def _was_starved(self, reading: Reading) -> bool:
+        """Whether a worker, or the upstream, waited for a processor for so long that others took it for gone.
+
+        A lease, and another worker's patience, last for two seconds.
         """
         return self.starved_until() >= reading.first - STARVED_MARGIN
 

@@ -1,0 +1,260 @@
+"""`checker.py` and `verdict.py`: an event that is missing, comes twice or is another stream's is found, in any form."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from tests.soak.answers import Answer
+from tests.soak.checker import Ending, Form, Ledger
+from tests.soak.report import slope, table
+from tests.soak.upstream import Call, Upstream
+from tests.soak.verdict import Judge, Kill, Reading
+
+ANSWER = Answer(7, 5, 20, 0.0)
+ID = "AbCdEfGhIjKlMnOpQrStUvABCD2"
+FORMS = [
+    Form("gai", "sse"),
+    Form("gai", "ndjson"),
+    Form("openai", "sse"),
+    Form("openai", "ndjson"),
+    Form("simple", "sse"),
+    Form("simple", "ndjson"),
+]
+every_form = pytest.mark.parametrize("form", FORMS, ids=lambda form: f"{form.format} {form.framing}")
+
+
+def frames(form: Form, answer: Answer = ANSWER) -> list[bytes]:
+    """The frames of a durable stream, one for each delta, and the end."""
+    deltas = [*map(answer.piece, range(answer.deltas))]
+    objects: list[Any]
+    last = answer.deltas + 2
+    if form.format == "gai":
+        texts = [{"type": "text.delta", "seq": seq, "text": text} for seq, text in enumerate(deltas, 2)]
+        finish = {"type": "finish", "seq": last, "finish_reason": "stop"}
+        objects = [{"type": "start", "seq": 1}, *texts, finish, {"type": "done", "finished": True}]
+    elif form.format == "openai":
+        texts = [{"choices": [{"delta": {"content": text}, "finish_reason": None}]} for text in deltas]
+        objects = [*texts, {"choices": [{"delta": {}, "finish_reason": "stop"}]}, "[DONE]"]
+    else:
+        objects = [*({"content": text} for text in deltas), "[DONE]"]
+    if form.framing == "ndjson":
+        return [f"{json.dumps(each, ensure_ascii=False)}\n".encode() for each in objects if each != "[DONE]"]
+    lines = []
+    for number, each in enumerate(objects, 1 if form.format == "gai" else 2):
+        has_id = each != "[DONE]" and number <= last
+        said = each if each == "[DONE]" else json.dumps(each, ensure_ascii=False)
+        lines.append(f"{f'id: {ID}.{number}' if has_id else ': ping'}\ndata: {said}\n\n".encode())
+    return lines
+
+
+def read(form: Form, sent: Sequence[bytes], step: int = 1 << 20) -> Ledger:
+    """The ledger of a client that has read all of this, and a proper end."""
+    ledger = Ledger(ANSWER, form)
+    body = b"".join(sent)
+    for at in range(0, len(body), step):
+        ledger.feed(body[at : at + step])
+    ledger.ended()
+    return ledger
+
+
+@every_form
+@pytest.mark.parametrize("step", [1, 7, 1 << 20])
+def test_a_whole_stream_is_whole_however_it_is_cut(form: Form, step: int) -> None:
+    ledger = read(form, frames(form), step)
+    assert (ledger.faults, ledger.is_whole) == ("", True)
+    assert ledger.ending == Ending("finish", "stop")
+
+
+@every_form
+def test_a_lost_event_is_found(form: Form) -> None:
+    sent = frames(form)
+    del sent[3]
+    assert read(form, sent).lost == 1
+
+
+@every_form
+def test_a_doubled_event_is_found(form: Form) -> None:
+    sent = frames(form)
+    assert read(form, [*sent[:3], sent[2], *sent[3:]]).doubled >= 1
+
+
+@every_form
+def test_an_answer_that_ends_early_is_no_whole_one(form: Form) -> None:
+    sent = frames(form)
+    end = [each for each in sent if "‹" not in each.decode()]
+    ledger = read(form, [*sent[:2], *end[-2:]])
+    assert not ledger.is_whole
+    if form.format == "simple":  # which has no reason: whoever judges it knows that nobody has cancelled the stream
+        assert ledger.ending == Ending("finish", "cancelled")
+    else:
+        assert ledger.lost
+
+
+@every_form
+def test_a_proper_end_without_an_ending_is_wrong(form: Form) -> None:
+    assert read(form, frames(form)[:3]).faults or form == Form("simple", "ndjson")
+
+
+@every_form
+def test_text_of_another_stream_is_wrong(form: Form) -> None:
+    sent, foreign = frames(form), frames(form, Answer(8, 5, 20, 0.0))
+    assert "no part of the answer" in read(form, [*sent[:2], foreign[2], *sent[3:]]).faults
+
+
+@every_form
+def test_altered_text_is_wrong(form: Form) -> None:
+    sent = [each.replace("‹7.2›W".encode(), "‹7.2›w".encode()) for each in frames(form)]
+    altered = [each.replace("‹7.2›".encode(), "‹7.2›!".encode()) for each in sent]
+    assert "altered" in read(form, altered).faults
+
+
+@pytest.mark.parametrize("form", FORMS[:3:2], ids=lambda form: form.format)
+def test_half_a_frame_comes_again_after_a_resume(form: Form) -> None:
+    sent = frames(form)
+    ledger = Ledger(ANSWER, form)
+    ledger.feed(b"".join(sent[:2]) + sent[2][:-5])
+    ledger.connected()
+    ledger.feed(b"".join(sent[2:]))
+    ledger.ended()
+    assert (ledger.faults, ledger.is_whole) == ("", True)
+
+
+def test_frames_without_an_id_come_again_with_the_one_that_has_it() -> None:
+    form = Form("openai", "sse")
+    sent = frames(form)
+    finish = sent[-2].replace(f"id: {ID}".encode(), b": ping")
+    usage = f'id: {ID}.7\ndata: {{"choices": []}}\n\n'.encode()
+    ledger = Ledger(ANSWER, form)
+    ledger.feed(b"".join(sent[:-2]) + finish)
+    ledger.connected()
+    ledger.feed(finish + usage + sent[-1])
+    ledger.ended()
+    assert (ledger.faults, ledger.is_whole, ledger.place) == ("", True, 7)
+
+
+def test_joined_deltas_are_all_of_them() -> None:
+    form = Form("gai", "ndjson")
+    sent = frames(form)
+    text = "".join(map(ANSWER.piece, (1, 2, 3)))
+    joined = json.dumps({"type": "text.delta", "seq": 5, "text": text, "from_seq": 3}).encode() + b"\n"
+    ledger = read(form, [*sent[:2], joined, *sent[5:]])
+    assert (ledger.faults, ledger.is_whole) == ("", True)
+
+
+def test_nothing_may_follow_the_end() -> None:
+    for form in FORMS[::2]:
+        sent = frames(form)
+        assert "follows" in read(form, [*sent, sent[1]]).faults
+
+
+# ---- outcomes --------------------------------------------------------------------------------------------------------
+
+
+def reading(form: Form = FORMS[0], *, is_durable: bool = True, manner: str = "reads") -> Reading:
+    made = Reading(7, Ledger(ANSWER, form), manner, is_durable, "m", ID)
+    made.connected(0.5)
+    return made
+
+
+def judge() -> Judge:
+    return Judge(Upstream(), lambda: float("-inf"))
+
+
+def error(seq: int, reason: str) -> bytes:
+    """The end of a stream by an error."""
+    told = {"type": "error", "seq": seq, "error": {"code": "network", "reason": reason}}
+    events = (told, {"type": "done", "finished": False})
+    return b"".join(b"data: %b\n\n" % json.dumps(each).encode() for each in events)
+
+
+def tell(court: Judge, deltas: int) -> Reading:
+    """A follower that has some deltas, and is told that the worker is gone."""
+    told = reading()
+    told.ledger.feed(b"".join(frames(FORMS[0])[: deltas + 1]) + error(deltas + 2, "worker_lost"))
+    court.ended(told)
+    assert told.outcome == "worker_lost"
+    return told
+
+
+@pytest.mark.parametrize("killed", [None, 1, 2], ids=["nobody", "another", "its worker"])
+def test_a_worker_is_lost_only_where_it_was_killed(killed: int | None) -> None:
+    court = judge()
+    if killed is not None:
+        court.kills.append(Kill(4711, 0.6, 0.7))
+        court.killed[killed] = 4711
+    told = tell(court, 1)
+    court.finish()
+    assert ["of a worker that lives" in line for line in court.tally.unexplained] == [True] * (killed != told.owner)
+
+
+def test_a_worker_that_is_killed_later_was_not_lost_before() -> None:
+    court = judge()
+    told = tell(court, 1)
+    court.kills.append(Kill(4711, told.ended_at + 1))
+    court.killed[told.owner] = 4711
+    court.finish()
+    assert len(court.tally.unexplained) == 1
+
+
+def test_stored_deltas_that_a_follower_did_not_get_are_lost() -> None:
+    court = judge()
+    court.kills.append(Kill(4711, 0.6, 0.7))
+    court.killed[2] = 4711
+    court.compare(tell(court, 1), tell(court, 3))
+    court.finish()
+    assert court.tally.lost == 2
+
+
+@pytest.mark.parametrize("is_killed", [True, False])
+def test_a_cut_is_a_kills_or_unexplained(is_killed: bool) -> None:
+    court, told = judge(), reading(is_durable=False)
+    if is_killed:
+        court.kills.append(Kill(4711, 0.6, 0.7))
+    assert not court.cut(told, "closed")
+    assert bool(court.tally.unexplained) is not is_killed
+
+
+def test_an_error_needs_a_failure_of_the_upstream() -> None:
+    for failure, explained in (("cut", True), ("", False)):
+        court, told = judge(), reading()
+        court._upstream.calls[7] = [Call(is_reused=False, failure=failure, deltas=1)]  # type: ignore[arg-type]
+        told.ledger.feed(frames(FORMS[0])[0] + error(2, "truncated"))
+        court.ended(told)
+        assert (told.outcome, not court.tally.unexplained) == ("error told", explained)
+
+
+def test_an_upstream_is_called_again_only_after_a_failure_before_content() -> None:
+    failed = {"is_reused": False, "failure": "status"}
+    for calls, explained in (
+        ([Call(**failed), Call(is_reused=False)], True),  # type: ignore[arg-type]
+        ([Call(is_reused=False, deltas=3), Call(is_reused=False)], False),
+        ([Call(**failed)] * 4, False),  # type: ignore[arg-type]
+        ([Call(is_reused=True, failure="reset")] * 3 + [Call(is_reused=False)], True),
+    ):
+        court = judge()
+        court._upstream.calls[7] = calls
+        court.stream_ended(7)
+        assert (not court.tally.unexplained) is explained, calls
+
+
+# ---- the table -------------------------------------------------------------------------------------------------------
+
+
+def test_the_slope_is_that_of_the_later_samples() -> None:
+    flat = [(float(at), 1000) for at in range(100)]
+    assert slope(flat) == 0.0
+    assert slope(flat[:10]) is None
+    begins = [(float(at), 10 * at) for at in range(25)]
+    assert slope([*begins, *((at, 250) for at in map(float, range(25, 100)))]) == pytest.approx(0.0, abs=0.05)
+    assert slope([(float(at), 3 * at) for at in range(100)]) == pytest.approx(3.0)
+
+
+def test_the_table_names_what_is_unexplained() -> None:
+    text = table([("lost", "0"), ("duplicated", "0")], [f"line {number}" for number in range(25)])
+    assert text.splitlines()[:2] == ["lost        0", "duplicated  0"]
+    assert "unexplained (25):" in text
+    assert "* … and 5 more" in text
