@@ -190,6 +190,9 @@ class FollowedStream:
 
     # -- the publication (`Follows`) --
 
+    is_answer = False
+    """There is no response that could have a status."""
+
     @property
     def is_paused(self) -> bool:
         """Whether the program has not come for more yet."""

@@ -572,6 +572,10 @@ class Limits:
     """Idempotency keys that a process holds: in memory 0.5 KiB each, so 100 MiB; with the default time to live two new
     ones a second."""
 
+    claim_settling: float = 5.0
+    """Seconds for which the stream of an idempotency key that was just taken may be unknown: its first batch is under
+    way. A store that takes longer to write it fails."""
+
     store_read: int = 1 * MIB
     """Bytes of one stream's copy that are read at a time."""
 

@@ -52,7 +52,7 @@ CATCHES_ALL = {
     "server.lane",
     "server.application",
     "server.routes",
-    "server.durable",
+    "server.pending",
     "server.supervisor",
     "server.worker",
     "net.callbacks",
@@ -70,9 +70,9 @@ CATCHES_ALL = {
 """The modules in which a bug ends, so that it harms no other: a handler's (the client gets a 500), a user callback's, a
 user module's while it is imported, and a stream's: a part's in the relay, the driving code's in the session, an
 adapter's that builds a request in the engine, that of a connect, a write or a read in the exchange, one follower's in
-that follower, that of the search for a log in the handlers of durable streams, that of writing copies in the journal
-(those copies are given up), that of the lease and the sweep in the store, that of cancelling for other processes
-(these go on), one worker's in the supervisor (the others go on), and that of a message to a worker (it goes on)."""
+that follower, that of an answer that waits for another process, that of writing copies in the journal (those copies
+are given up), that of the lease and the sweep in the store, that of cancelling for other processes (these go on), one
+worker's in the supervisor (the others go on), and that of a message to a worker (it goes on)."""
 
 KINDS = ("providers", "formats", "processors")
 

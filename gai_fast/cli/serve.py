@@ -159,7 +159,7 @@ def _supervise(settings: Settings, ready: Callable[[str], None], record: Path | 
     bound = bind(settings)
     listener = SocketListener(bound.sockets, bound.path)
     reload = Reload(settings, load, is_open=bound.is_open)
-    claims = ClaimHome(settings.idempotency.ttl)
+    claims = ClaimHome()
     folder = Path(tempfile.mkdtemp(prefix="gai-fast-"))
     group = Group(new_server_name(), folder)
 

@@ -17,6 +17,7 @@ from gai_fast.limits import LIMITS, MIB
 from gai_fast.processors import PROCESSORS
 from gai_fast.settings import (
     BreakerSettings,
+    IdempotencySettings,
     LimitSettings,
     ServerSettings,
     StoreSettings,
@@ -180,7 +181,9 @@ STORE: Final[Mapping[str, Key]] = {
     "max_stream_bytes": whole("Bytes kept of one stream; its oldest frames go first.", 4096),
     "sync": choice("Whether a stream's bytes are stored some time after they are sent, or before.", *_SYNC),
 }
-IDEMPOTENCY: Final[Mapping[str, Key]] = {}  # idempotency keys are refused until they have come
+IDEMPOTENCY: Final[Mapping[str, Key]] = {
+    "ttl": seconds("How long an idempotency key belongs to the request that came with it first."),
+}
 LIMIT: Final[Mapping[str, Key]] = {
     "streams": whole("Streams at a time; more are refused (503).", 1),
     "streams_per_caller": whole("Streams of one caller at a time; more are refused (429).", 1),
@@ -223,7 +226,7 @@ LATER: Final[Mapping[str, frozenset[str]]] = {
     "key": frozenset("models role expires requests_per_minute tokens_per_minute streams spend".split()),
     "stream": _LATER_STREAM,
     "store": frozenset(("limits_on_failure",)),
-    "idempotency": frozenset(("ttl",)),
+    "idempotency": frozenset(),
     "limits": frozenset(),
     "upstream": frozenset("ca_file client_cert client_key proxy min_idle".split()),
     "model": _LATER_STREAM | frozenset("targets balance hedge_after price cache".split()),
@@ -241,7 +244,7 @@ DEFAULTS: Final[Mapping[str, Mapping[str, Any]]] = {
     "key": {},
     "stream": _defaults(StreamSettings),
     "store": _defaults(StoreSettings),
-    "idempotency": {},
+    "idempotency": _defaults(IdempotencySettings),
     "limits": _defaults(LimitSettings),
     "upstream": {**_defaults(UpstreamSettings), "headers": {}, "breaker": _BREAKER_DEFAULTS},
     "model": {"fallback": (), "fallback_on": {}, "prefill": False},

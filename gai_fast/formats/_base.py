@@ -326,6 +326,11 @@ class WholeEncoder(ABC):
         self._collector = Collector(plain=False)
         self._out = b""
 
+    @property
+    def seq(self) -> int:
+        """The number of the one piece, which a log keeps."""
+        return 1
+
     def event(self, event: Event) -> None:
         """Takes one event; `done` makes the answer."""
         self._collector.event(event)

@@ -18,7 +18,6 @@ from typing import Final, Protocol, cast
 from msgspec import UNSET
 
 from gai_fast.errors import Error
-from gai_fast.formats import StreamEncoder
 from gai_fast.limits import LIMITS
 from gai_fast.metrics import MetricsSink, Outcome, StreamMetrics
 from gai_fast.net.attempts import OpenExchange, Translate
@@ -26,7 +25,7 @@ from gai_fast.net.callbacks import tell_sinks
 from gai_fast.net.delivery import Client
 from gai_fast.net.follower import Follower
 from gai_fast.net.pool import UpstreamPool, close_all
-from gai_fast.net.publication import Publication
+from gai_fast.net.publication import Numbered, Publication
 from gai_fast.net.recording import RecordedExchange, secrets_of
 from gai_fast.net.replay import ReplayExchange, load_recording
 from gai_fast.net.retry import Breaker, RetryPolicy
@@ -35,6 +34,7 @@ from gai_fast.net.sockets import no_descriptors
 from gai_fast.net.spec import Clock, StreamSpec
 from gai_fast.net.upstream import Receiver
 from gai_fast.net.view import View
+from gai_fast.net.whole_follower import WholeFollower
 from gai_fast.processors import Chain, StreamInfo, describe, make_chain, read_processor
 from gai_fast.providers import API, Adapter, Target, UpstreamRequest, get_provider
 from gai_fast.request import Request
@@ -160,6 +160,7 @@ class Engine:
             settings: With `[store]` as before.
         """
         old, self.settings = self.settings, settings
+        self.store.use(settings.idempotency.ttl)
         self._processors = [read_processor(entry) for entry in settings.processors]
         upstreams = {each.name: each for each in (model.upstream for model in settings.models.values())}
         upstreams.update(settings.upstreams)
@@ -216,7 +217,7 @@ class Engine:
         header = cast("LogHeader", spec.log_header)
         stream_id = header.stream_id
         log = self.store.create(header)
-        publication = Publication(self, log, cast("StreamEncoder", spec.output), spec.model.stream)
+        publication = Publication(self, log, cast("Numbered", spec.output), spec.model.stream)
         try:
             self._publications[stream_id] = publication
             publication.begin(self.start(spec, publication, stream_id, clock))
@@ -235,7 +236,15 @@ class Engine:
         return self._publications.get(stream_id)
 
     def follow(
-        self, log: StreamLog, client: Client, view: View, after: int, stream: StreamSettings, *, is_first: bool = False
+        self,
+        log: StreamLog,
+        client: Client,
+        view: View,
+        after: int,
+        stream: StreamSettings,
+        *,
+        is_first: bool = False,
+        is_answer: bool = False,
     ) -> Follower:
         """Makes a follower of a durable stream; its response must be given it before `begin` is called.
 
@@ -246,6 +255,7 @@ class Engine:
             after: The number of the last event that the client has.
             stream: The settings of the response.
             is_first: The client has started the stream.
+            is_answer: The client's request asks for the stream, as the first one or again.
         """
         publication = self.publication(log.header.stream_id)
         return Follower(
@@ -256,6 +266,7 @@ class Engine:
             stream,
             publication,
             is_first=is_first,
+            is_answer=is_answer,
             home=self.followers,
             timers=self.timers,
             loop=self._loop,
@@ -279,6 +290,16 @@ class Engine:
         look = self._loop.create_task(self.store.followed_ago(log))
         self._looks.add(look)
         look.add_done_callback(looked)
+
+    def await_answer(self, log: StreamLog, client: Client, *, is_first: bool) -> WholeFollower:
+        """Makes the follower of a durable answer that is one JSON object; as `follow`.
+
+        Args:
+            log: The answer's log.
+            client: The follower's response.
+            is_first: The client has started the stream.
+        """
+        return WholeFollower(log, client, self._publications.get(log.header.stream_id), is_first=is_first)
 
     def may_drain(self) -> bool:
         """Whether one more stream may go on without a follower until its end; if so, it is counted."""

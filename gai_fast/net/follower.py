@@ -44,7 +44,7 @@ _COMMENT: Final = b":"
 class Published(Protocol):
     """The part of `Publication` that a follower uses."""
 
-    def joined(self, follower: Follower, *, is_first: bool = False) -> None:
+    def joined(self, follower: Follower) -> None:
         """A follower has come."""
 
     def left(self, follower: Follower) -> None:
@@ -71,6 +71,7 @@ class Follower:
         stream: The settings of the response.
         publication: The stream, where it runs in this process.
         is_first: The client has started the stream.
+        is_answer: Its request asks for the stream, as the first one or again; otherwise it follows one by its id.
         home: The followers of this process; it is one of them while it follows.
         timers: The loop's timers.
         loop: The loop.
@@ -96,6 +97,7 @@ class Follower:
         "_timer",
         "_timers",
         "_view",
+        "is_answer",
     )
 
     def __init__(
@@ -108,6 +110,7 @@ class Follower:
         publication: Published | None,
         *,
         is_first: bool,
+        is_answer: bool,
         home: set[Follower],
         timers: Timers,
         loop: asyncio.AbstractEventLoop,
@@ -120,6 +123,7 @@ class Follower:
         self._after = after
         self._publication = publication
         self._is_first = is_first
+        self.is_answer = is_answer
         self._metrics: StreamMetrics | None = None
         self._timers = timers
         self._loop = loop
@@ -137,7 +141,7 @@ class Follower:
         self._home.add(self)
         try:
             if self._publication is not None:
-                self._publication.joined(self, is_first=self._is_first)
+                self._publication.joined(self)
             self._log.watch(self)
             self._arm()
             if self._log.last_seq > self._view.position or self._log.is_over:

@@ -4,8 +4,8 @@ Owns three decisions: what becomes of a stream that nobody follows (`on_disconne
 slow followers, and how its end is logged. Knows no connection: to the session it is a `Client`, and its followers read
 the log (`follower.py`).
 
-1. The log holds everything, an early failure too. The follower that started the stream is told of that one apart, so
-   that its response has the true status.
+1. The log holds everything, an early failure too. Followers whose response answers a request for the stream are told
+   of that one apart, so that it has the true status.
 2. The upstream is paused only while every follower is paused and going on would drop what one of them has not been
    sent. Nobody pauses it where nobody follows.
 3. When the last follower leaves, of all processes that share the store: `cancel` ends the stream at once, `detach`
@@ -16,7 +16,7 @@ the log (`follower.py`).
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Final, Literal, Protocol
+from typing import Any, Final, Literal, Protocol
 
 from gai_fast._impl import FastPath, LendingTransport, Piece
 from gai_fast.errors import Error
@@ -42,6 +42,10 @@ class Generation(Protocol):
     @property
     def last_event(self) -> Event:
         """The `finish` or `error`, once there is one."""
+
+    @property
+    def has_content(self) -> bool:
+        """Whether any of the answer has been written."""
 
     def measured(self, outcome: Outcome = "finished") -> StreamMetrics:
         """The figures so far."""
@@ -74,6 +78,10 @@ class Follows(Protocol):
     @property
     def position(self) -> int:
         """The number of the last event that its client has been sent."""
+
+    @property
+    def is_answer(self) -> bool:
+        """Whether its response answers a request for the stream, so that an early failure is its status."""
 
     def fail(self, error: Error) -> None:
         """The stream has failed before its first event."""
@@ -134,7 +142,6 @@ class Publication:
     __slots__ = (
         "_are_slow",
         "_encoder",
-        "_first",
         "_followers",
         "_frame_end",
         "_is_draining",
@@ -163,7 +170,6 @@ class Publication:
         self._stream = stream
         self._session: Generation | None = None
         self._metrics: StreamMetrics | None = None
-        self._first: Follows | None = None
         self._followers: dict[Follows, None] = {}
         self._timer: Timer | None = None
         self._is_draining = False
@@ -180,7 +186,7 @@ class Publication:
 
     def refused(self, error: Error) -> None:
         """The session could not be started."""
-        self.log.end(Ending("failed", error=error.payload()))
+        self.log.end(Ending("failed", error=error.payload(), has_content=False))
 
     def metrics(self) -> StreamMetrics | None:
         """The figures of the stream for a follower that leaves now; `None`: it never began."""
@@ -188,6 +194,10 @@ class Publication:
         if session is None:
             return self._metrics
         return session.measured("disconnected") if session.metrics is None else session.metrics
+
+    def measured(self) -> dict[str, Any]:
+        """The figures so far, for a whole answer that holds them."""
+        return {} if self._session is None else self._session.measured().as_dict()
 
     # -- Client --
 
@@ -221,10 +231,11 @@ class Publication:
         self._log_end(pieces)
 
     def fail(self, error: Error, pieces: Sequence[Piece]) -> None:
-        """Logs an early failure; the first follower answers with it instead."""
-        if self._first is not None:
-            self._first.fail(error)
-        if pieces:
+        """Logs an early failure; followers whose response is an answer answer with it instead."""
+        for follower in tuple(self._followers):
+            if follower.is_answer:
+                follower.fail(error)
+        if pieces or self.log.header.framing == "json":  # of a whole answer no frame tells the failure
             self._log_end(pieces)
         else:
             self.abort(error)
@@ -238,9 +249,11 @@ class Publication:
         last = b"".join(pieces)
         if last:
             self.log.append(last, self._encoder.seq)
-        event: Event = {} if self._session is None else self._session.last_event
+        session = self._session
+        event: Event = {} if session is None else session.last_event
+        has_content = session is None or session.has_content
         self._leave()
-        self.log.end(ending_of(event))
+        self.log.end(ending_of(event, has_content=has_content))
 
     def _leave(self) -> None:
         """Lets go of the session, which has ended."""
@@ -251,24 +264,19 @@ class Publication:
 
     # -- followers --
 
-    def joined(self, follower: Follows, *, is_first: bool = False) -> None:
+    def joined(self, follower: Follows) -> None:
         """A follower has come.
 
         Args:
             follower: Calls `left`, and `balance` when it is paused or resumed.
-            is_first: It has started the stream.
         """
         self._followers[follower] = None
-        if is_first:
-            self._first = follower
         self._stop_waiting()
         self.balance()
 
     def left(self, follower: Follows) -> None:
         """A follower has gone, or its response has ended."""
         self._followers.pop(follower, None)
-        if self._first is follower:
-            self._first = None
         self.balance()
         if self._followers or self._session is None:
             return
@@ -282,8 +290,6 @@ class Publication:
     def parted(self, follower: Follows) -> None:
         """A follower has been cut off because the server stops; that decides nothing about the stream."""
         self._followers.pop(follower, None)
-        if self._first is follower:
-            self._first = None
         self.balance()
 
     def balance(self) -> None:
@@ -363,14 +369,15 @@ class Publication:
         return self.log.dropped_by(LIMITS.log_headroom) > slowest
 
 
-def ending_of(event: Event) -> Ending:
+def ending_of(event: Event, *, has_content: bool) -> Ending:
     """How a stream ended, by its last event before `done`.
 
     Args:
         event: Its `finish` or `error`; empty where it had none.
+        has_content: As in `Ending`.
     """
     if "error" in event:
-        return Ending("failed", usage=event.get("usage"), error=event["error"])
+        return Ending("failed", usage=event.get("usage"), error=event["error"], has_content=has_content)
     reason = event.get("finish_reason")
     state: Literal["finished", "cancelled"] = "finished" if reason not in (None, "cancelled") else "cancelled"
-    return Ending(state, reason, event.get("usage"))
+    return Ending(state, reason, event.get("usage"), has_content=has_content)

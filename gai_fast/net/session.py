@@ -145,6 +145,11 @@ class Session:
         return self.relay.end
 
     @property
+    def has_content(self) -> bool:
+        """Whether any of the answer has been written, and be it void by now."""
+        return self.relay.delivered or self.relay.has_told
+
+    @property
     def caller(self) -> str:
         """The name of the key that the stream belongs to."""
         return self.attempts.spec.caller

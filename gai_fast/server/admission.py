@@ -29,7 +29,9 @@ _ALLOWED_HEADERS: Final = (
     "x-stainless-retry-count, x-stainless-runtime, x-stainless-runtime-version, x-stainless-timeout, "
     "x-stainless-helper-method, x-stainless-poll-helper, x-stainless-custom-poll-interval"
 )
-_EXPOSED_HEADERS: Final = "x-request-id, request-id, x-gai-stream-id, retry-after, retry-after-ms, x-should-retry"
+_EXPOSED_HEADERS: Final = (
+    "x-request-id, request-id, x-gai-stream-id, idempotent-replayed, retry-after, retry-after-ms, x-should-retry"
+)
 
 _NEED_KEY: Final = ("/api", "/v1", "/ws")
 """The paths that need a caller's key begin so. All others are for the operation of the server."""

@@ -10,8 +10,6 @@ Knows nothing of what a stream says.
 
 from __future__ import annotations
 
-import asyncio
-import logging
 import re
 from collections.abc import Callable, Coroutine
 from typing import Any, Final, NamedTuple, Protocol
@@ -19,18 +17,16 @@ from typing import Any, Final, NamedTuple, Protocol
 from gai_fast.clock import now_ms
 from gai_fast.errors import Error
 from gai_fast.limits import LIMITS
-from gai_fast.metrics import StreamMetrics
 from gai_fast.net.engine import Engine
 from gai_fast.net.session import Session
 from gai_fast.net.view import Form, view_of
 from gai_fast.server.incoming import Incoming
 from gai_fast.server.negotiation import Negotiated, asks_for_state, negotiate
+from gai_fast.server.pending import PendingAnswers, Work
 from gai_fast.server.replies import Reply, StreamHead, id_headers
 from gai_fast.server.stream_response import StreamResponse
 from gai_fast.settings import StreamSettings
 from gai_fast.stores import LogHeader, StreamLog
-
-_log: Final = logging.getLogger("gai_fast.server")
 
 _EVENT_ID: Final = re.compile(r"([A-Za-z0-9_-]{22,100})\.(0|[1-9][0-9]{0,14})")
 
@@ -40,9 +36,6 @@ Answer = Callable[[StreamLog, StreamResponse | None], Reply | None]
 
 End = Callable[[StreamLog], Coroutine[Any, Any, None]]
 """Ends a stream that runs elsewhere; returns when its log here is over."""
-
-Work = Coroutine[Any, Any, "Reply | None"]
-"""Finds a stream elsewhere, and answers; `None`: it is followed."""
 
 
 class Place(NamedTuple):
@@ -90,7 +83,7 @@ class DurableRoutes:
     def __init__(self, engine: Engine) -> None:
         self.others: OtherWorkers | None = None
         self._engine = engine
-        self._searches: set[_Search] = set()
+        self._pending = PendingAnswers()
 
     # -- routes --
 
@@ -217,7 +210,7 @@ class DurableRoutes:
     def _search(self, incoming: Incoming, stream_id: str, work: Callable[[StreamResponse], Work]) -> None:
         """Answers when something has been found out elsewhere."""
         response = StreamResponse(incoming, stream_id, "", self._engine.settings.stream, whole=False)
-        self._searches.add(_Search(incoming, response, work(response), self._searches))
+        self._pending.add(incoming, response, work(response))
 
     async def _find(
         self, incoming: Incoming, stream_id: str, answer: Answer, end: End | None, response: StreamResponse
@@ -257,45 +250,6 @@ class DurableRoutes:
         raise Error(
             "unsupported", "only durable streams can be followed by their id (see `resumable`)", reason="resumable"
         )
-
-
-class _Search:
-    """The search for a stream in the store or in another worker; what its client's response calls until it is found."""
-
-    def __init__(self, incoming: Incoming, response: StreamResponse, work: Work, searches: set[_Search]) -> None:
-        self._incoming = incoming
-        self._response = response
-        response.attach(self)
-        self._task = asyncio.get_running_loop().create_task(self._run(work))
-        self._task.add_done_callback(lambda task: searches.discard(self))
-
-    async def _run(self, work: Work) -> None:
-        incoming, response = self._incoming, self._response
-        try:
-            reply = await work
-            if reply is not None:
-                response.reply(reply)
-        except Error as error:
-            response.reply(incoming.refusal(error))
-        except Exception as problem:  # noqa: BLE001  # a bug of ours, or of a store: the client gets an answer
-            _log.error("%s %r could not be handled", incoming.http.method, incoming.path, exc_info=problem)
-            response.reply(incoming.refusal(Error("internal", "The server failed to handle this request"), close=True))
-
-    metrics: StreamMetrics | None = None
-
-    def measured(self) -> StreamMetrics:
-        """No figures."""
-        return StreamMetrics(duration=0.0)
-
-    def client_lost(self) -> None:
-        """Ends the search."""
-        self._task.cancel()
-
-    def pause(self) -> None:
-        """Nothing is written yet."""
-
-    def resume(self) -> None:
-        """Nothing is written yet."""
 
 
 def form_of(negotiated: Negotiated, stream: StreamSettings) -> Form:

@@ -372,7 +372,7 @@ class PeerBackend(Backend):
 
     async def claim(self, key: str, claim: Claim, ttl: float) -> Claim | None:
         """Takes a key; as `Backend.claim`."""
-        standing = await self._ask("claim", key, *claim)
+        standing = await self._ask("claim", key, ttl, *claim)
         return None if standing is None else Claim(*standing)
 
     async def release(self, key: str, stream_id: str) -> bool:
@@ -393,14 +393,10 @@ def _read_news(news: list[Any]) -> News:
 
 
 class ClaimHome:
-    """The idempotency keys of `memory://`, in the supervisor.
+    """The idempotency keys of `memory://`, in the supervisor."""
 
-    Args:
-        ttl: Seconds for which a key is taken.
-    """
-
-    def __init__(self, ttl: float) -> None:
-        self._claims = MemoryClaims(ttl, time.monotonic)
+    def __init__(self) -> None:
+        self._claims = MemoryClaims(time.monotonic)
 
     def answer(self, kind: str, items: Sequence[Any]) -> Any:
         """Answers a worker.
@@ -410,6 +406,6 @@ class ClaimHome:
             items: As `PeerBackend` sends them.
         """
         if kind == "claim":
-            key, *claim = items
-            return self._claims.claim(key, Claim(*claim))
+            key, ttl, *claim = items
+            return self._claims.claim(key, Claim(*claim), ttl)
         return self._claims.release(*items)

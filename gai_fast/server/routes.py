@@ -64,7 +64,7 @@ class Route(NamedTuple):
 ROUTES: Final = (
     Route("POST", "/api/v1/stream", "gai", lambda on: on.streams.native, is_hot=True, whole=False),
     Route("GET", "/api/v1/stream", "gai", lambda on: on.streams.event_source, whole=False),
-    Route("POST", "/api/v1/streams", "gai", lambda on: on.streams.start),
+    Route("POST", "/api/v1/streams", "gai", lambda on: on.streams.start, whole=False),
     Route("GET", "/api/v1/streams/", "gai", lambda on: on.streams.durable.follow, whole=False),
     Route("HEAD", "/api/v1/streams/", "gai", lambda on: on.streams.durable.head, whole=False),
     Route("DELETE", "/api/v1/streams/", "gai", lambda on: on.streams.durable.cancel, whole=False),

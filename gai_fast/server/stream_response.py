@@ -13,7 +13,7 @@ from gai_fast.errors import Error
 from gai_fast.metrics import StreamMetrics
 from gai_fast.net.writer import ResponseWriter
 from gai_fast.server.incoming import Incoming
-from gai_fast.server.replies import Reply, StreamHead
+from gai_fast.server.replies import Headers, Reply, StreamHead
 from gai_fast.settings import StreamSettings
 
 
@@ -48,10 +48,12 @@ class StreamResponse(ResponseWriter):
         whole: The answer is one JSON object.
 
     Attributes:
-        media_type: Likewise; it may be set until the head is committed.
+        stream_id: Likewise; it may be set until the head is committed, as the other two.
+        media_type: Likewise.
+        headers: More headers.
     """
 
-    __slots__ = ("_client", "_has_ended", "_incoming", "_is_whole", "_session", "_stream_id", "media_type")
+    __slots__ = ("_client", "_has_ended", "_incoming", "_is_whole", "_session", "headers", "media_type", "stream_id")
 
     def __init__(
         self, incoming: Incoming, stream_id: str, media_type: str, stream: StreamSettings, *, whole: bool
@@ -60,8 +62,9 @@ class StreamResponse(ResponseWriter):
         super().__init__(client)
         self._client = client
         self._incoming = incoming
-        self._stream_id = stream_id
+        self.stream_id = stream_id
         self.media_type = media_type
+        self.headers: Headers = ()
         self._is_whole = whole
         self._has_ended = False
         self._session: SessionCallbacks | None = None
@@ -99,7 +102,7 @@ class StreamResponse(ResponseWriter):
 
     def fail(self, error: Error, pieces: Sequence[Piece]) -> None:
         """Answers with an error instead of a stream."""
-        self.reply(self._incoming.refusal(error, [("x-gai-stream-id", self._stream_id)]))
+        self.reply(self._incoming.refusal(error, [("x-gai-stream-id", self.stream_id), *self.headers]))
 
     def reply(self, reply: Reply) -> None:
         """Answers with a whole response instead of a stream."""
@@ -120,7 +123,8 @@ class StreamResponse(ResponseWriter):
 
     def _response_head(self) -> StreamHead:
         incoming = self._incoming
-        return StreamHead(self.media_type, incoming.request_id, self._stream_id, incoming.cors)
+        more = [*incoming.cors, *self.headers] if self.headers else incoming.cors
+        return StreamHead(self.media_type, incoming.request_id, self.stream_id, more)
 
     # -- StreamCallbacks --
 

@@ -1,6 +1,7 @@
 """The handlers of the routes that start streams: native, plain GET, a client's dialect.
 
-Owns the way from a request to a spec, and which streams are durable. `durable.py` has the routes of streams that run.
+Owns the way from a request to a spec, and which streams are durable. `durable.py` has the routes of streams that run,
+`idempotency.py` decides about requests with a key.
 """
 
 from __future__ import annotations
@@ -23,20 +24,22 @@ from gai_fast.formats import (
 )
 from gai_fast.ids import new_stream_id, request_id
 from gai_fast.net.engine import Engine
+from gai_fast.net.publication import Publication
 from gai_fast.net.spec import Clock, Output, StreamSpec
-from gai_fast.net.view import view_of
+from gai_fast.net.view import NATIVE, View, view_of
 from gai_fast.processors import Chain
 from gai_fast.providers import get_provider
 from gai_fast.reading import characters, parse_object, parse_request
 from gai_fast.relay import DeltaSink
 from gai_fast.request import Request
 from gai_fast.server.durable import DurableRoutes, form_of
+from gai_fast.server.idempotency import KEY_HEADERS, KeyedRequests, expired, key_of, keyed
 from gai_fast.server.incoming import Incoming
 from gai_fast.server.negotiation import Negotiated, negotiate
 from gai_fast.server.replies import Reply
 from gai_fast.server.stream_response import StreamResponse
-from gai_fast.settings import ModelSettings, Settings
-from gai_fast.stores import LogHeader
+from gai_fast.settings import ModelSettings, Settings, StreamSettings
+from gai_fast.stores import LogHeader, StreamLog
 
 _DURABLE: Final = ("detach", "drain")
 """The values of `on_disconnect` that make every stream durable."""
@@ -51,6 +54,7 @@ class StreamRoutes:
 
     def __init__(self, engine: Engine) -> None:
         self.durable = DurableRoutes(engine)
+        self._keyed = KeyedRequests(engine)
         self._engine = engine
         self._settings = engine.settings
 
@@ -63,20 +67,37 @@ class StreamRoutes:
     def native(self, incoming: Incoming) -> None:
         """`POST /api/v1/stream`."""
         request = _native_request(incoming)
+        key = _key(incoming, request)
         negotiated = negotiate(incoming.query, _accept(incoming, request.stream), default_format="gai")
-        self._answer_native(incoming, request, negotiated, is_durable=request.resumable)
+        is_durable = request.resumable or key is not None
+        self._answer_native(incoming, request, negotiated, is_durable=is_durable, key=key)
 
-    def start(self, incoming: Incoming) -> Reply:
+    def start(self, incoming: Incoming) -> Reply | None:
         """`POST /api/v1/streams`: starts a durable stream that is not followed yet."""
         request = _native_request(incoming)
         if not request.stream:
             raise _needs_a_stream("this route")
         negotiated = negotiate(incoming.query, incoming.http.headers.get("accept"), default_format="gai")
+        key = _key(incoming, request)
         spec, context = self._native_spec(incoming, request, negotiated, is_durable=True)
-        self._engine.publish(spec, cast("Clock", context.clock)).await_follower()
-        prefix = incoming.http.target.partition("?")[0].removesuffix(incoming.path)
-        url = f"{prefix}{incoming.path}/{context.stream_id}"
-        return incoming.json_reply({"id": context.stream_id, "url": url}, status=202)
+
+        def begin() -> Publication:
+            publication = self._publish(spec, context)
+            publication.await_follower()
+            return publication
+
+        if key is None:
+            return _started(incoming, begin().log.header.stream_id)
+
+        def answer(log: StreamLog, response: StreamResponse, is_first: bool) -> Reply | None:
+            reply = _started(incoming, log.header.stream_id)
+            reply.headers = [*reply.headers, *response.headers]
+            return reply
+
+        claimed = keyed(incoming, key, incoming.http.body, context.stream_id, begin, answer, is_native=True)
+        client = StreamResponse(incoming, context.stream_id, "", spec.model.stream, whole=True)
+        self._keyed.answer(incoming, client, claimed)
+        return None
 
     def event_source(self, incoming: Incoming) -> Reply | None:
         """`GET /api/v1/stream?q=…`, for a browser's plain `EventSource`."""
@@ -99,21 +120,22 @@ class StreamRoutes:
     def dialect(self, incoming: Incoming) -> None:
         """`POST /v1/chat/completions`, and its like: a request in the dialect of the route's format."""
         body = parse_object(incoming.json_body())
-        _refuse_idempotency(incoming)
+        key = _key(incoming)
         dialect = incoming.format
         asked = dialect.read_request(body)
         negotiated = negotiate(incoming.query, _accept(incoming, asked.stream), default_format=dialect.name)
         model = self._settings.chosen(asked.model)
+        is_durable = key is not None or (asked.stream and model.stream.on_disconnect in _DURABLE)
         context = self._context(
             incoming,
             model,
             negotiated.envelope,
             usage=asked.wants_usage or model.stream.usage == "always",
-            ids=asked.stream and model.stream.on_disconnect in _DURABLE,
+            ids=asked.stream and is_durable,
         )
-        self._answer(
-            incoming, negotiated, context, self._dialect_spec(incoming, dialect, asked, negotiated, context, model)
-        )
+        header = _log_header(incoming, negotiated, context, whole=not asked.stream) if is_durable else None
+        spec = self._dialect_spec(incoming, dialect, asked, negotiated, context, model, header)
+        self._answer(incoming, negotiated, context, spec, key)
 
     def _dialect_spec(
         self,
@@ -123,6 +145,7 @@ class StreamRoutes:
         negotiated: Negotiated,
         context: StreamContext,
         model: ModelSettings,
+        header: LogHeader | None,
         before: StreamSpec | None = None,
     ) -> StreamSpec:
         """The spec of a client that speaks a dialect; its own bytes pass through where the upstream speaks it too.
@@ -134,6 +157,7 @@ class StreamRoutes:
             negotiated: The framing and format of the answer.
             context: The stream.
             model: The model to ask.
+            header: Describes a durable stream to its log.
             before: The spec for a model that failed after its answer had begun: its encoders write this answer too.
         """
         whole = not asked.stream
@@ -160,9 +184,11 @@ class StreamRoutes:
             left_out=left_out,
             prompt_characters=asked.prompt_characters,
             is_retry=_is_retry(incoming),
-            other=lambda other, begun: self._dialect_spec(incoming, dialect, asked, negotiated, context, other, begun),
+            other=lambda other, begun: self._dialect_spec(
+                incoming, dialect, asked, negotiated, context, other, header, begun
+            ),
             caller=incoming.caller,
-            log_header=_log_header(incoming, negotiated, context) if context.ids else None,
+            log_header=header,
             chain=chain,
             request_id=incoming.request_id,
             trace_id=incoming.trace_id,
@@ -214,9 +240,17 @@ class StreamRoutes:
 
     # -- from a request to a stream --
 
-    def _answer_native(self, incoming: Incoming, request: Request, negotiated: Negotiated, *, is_durable: bool) -> None:
+    def _answer_native(
+        self,
+        incoming: Incoming,
+        request: Request,
+        negotiated: Negotiated,
+        *,
+        is_durable: bool,
+        key: str | None = None,
+    ) -> None:
         spec, context = self._native_spec(incoming, request, negotiated, is_durable=is_durable)
-        self._answer(incoming, negotiated, context, spec)
+        self._answer(incoming, negotiated, context, spec, key)
 
     def _native_spec(
         self, incoming: Incoming, request: Request, negotiated: Negotiated, *, is_durable: bool
@@ -230,15 +264,17 @@ class StreamRoutes:
             is_durable: Whether the request makes the stream durable.
         """
         model = self._settings.chosen(request.model if isinstance(request.model, str) else None)
+        header: LogHeader | None = None
         if request.stream and (is_durable or model.stream.on_disconnect in _DURABLE):
             logged = negotiated if negotiated.format.name == "gai" else Negotiated(get_format("gai"), "sse", "compact")
             context = self._context(incoming, model, logged.envelope, ids=True)
             output, deltas = _encoder(logged, context, whole=False)
-            header = _log_header(incoming, logged, context)
+            header = _log_header(incoming, logged, context, whole=False)
         else:
             context = self._context(incoming, model, negotiated.envelope)
             output, deltas = _encoder(negotiated, context, whole=not request.stream)
-            header = None
+            if is_durable:
+                header = _log_header(incoming, negotiated, context, whole=True)
         spec = StreamSpec(
             model,
             request,
@@ -281,20 +317,98 @@ class StreamRoutes:
             usage=usage,
         )
 
-    def _answer(self, incoming: Incoming, negotiated: Negotiated, context: StreamContext, spec: StreamSpec) -> None:
+    def _answer(
+        self,
+        incoming: Incoming,
+        negotiated: Negotiated,
+        context: StreamContext,
+        spec: StreamSpec,
+        key: str | None,
+    ) -> None:
         media_type = "application/json" if spec.hold else negotiated.format.media_type(negotiated.framing)
         stream = spec.model.stream
+        if key is not None:
+            self._answer_keyed(incoming, negotiated, context, spec, key, media_type)
+            return
         client = StreamResponse(incoming, context.stream_id, media_type, stream, whole=spec.hold)
         if spec.log_header is not None:
-            view = view_of(spec.log_header, form_of(negotiated, stream), 0, now_ms)
-            publication = self._engine.publish(spec, cast("Clock", context.clock))
-            follower = self._engine.follow(publication.log, client, view, 0, stream, is_first=True)
-            client.attach(follower)
-            follower.begin()
+            view = _view(negotiated, spec, spec.log_header)
+            self._follow(self._publish(spec, context).log, client, view, stream, is_first=True)
             return
         if spec.hold:
             context.metrics = client.measured
         client.attach(self._engine.start(spec, client, context.stream_id, cast("Clock", context.clock)))
+
+    def _answer_keyed(
+        self,
+        incoming: Incoming,
+        negotiated: Negotiated,
+        context: StreamContext,
+        spec: StreamSpec,
+        key: str,
+        media_type: str,
+    ) -> None:
+        def begin() -> Publication:
+            return self._publish(spec, context)
+
+        def answer(log: StreamLog, response: StreamResponse, is_first: bool) -> Reply | None:
+            if log.lost and not is_first and (spec.hold or negotiated.format.name != NATIVE):
+                raise expired()  # its beginning is not kept, and this form cannot tell that
+            self._follow(log, response, _view(negotiated, spec, log.header), spec.model.stream, is_first=is_first)
+            return None
+
+        is_native = incoming.format.name == "gai"
+        claimed = keyed(incoming, key, incoming.http.body, context.stream_id, begin, answer, is_native=is_native)
+        # Behind `keyed`, which reads the body: the connection drops it when its response begins.
+        client = StreamResponse(incoming, context.stream_id, media_type, spec.model.stream, whole=spec.hold)
+        self._keyed.answer(incoming, client, claimed)
+
+    def _publish(self, spec: StreamSpec, context: StreamContext) -> Publication:
+        """Starts a durable stream."""
+        publication = self._engine.publish(spec, cast("Clock", context.clock))
+        if spec.hold:
+            context.metrics = publication.measured
+        return publication
+
+    def _follow(
+        self, log: StreamLog, client: StreamResponse, view: View | None, stream: StreamSettings, *, is_first: bool
+    ) -> None:
+        """Answers a request by a durable stream, from its beginning.
+
+        Args:
+            log: The stream's log.
+            client: The response.
+            view: What the client is sent; `None`: one JSON object.
+            stream: The settings of the response.
+            is_first: The request has started the stream.
+        """
+        if view is None:
+            whole = self._engine.await_answer(log, client, is_first=is_first)
+            client.attach(whole)
+            whole.begin()
+            return
+        follower = self._engine.follow(log, client, view, 0, stream, is_first=is_first, is_answer=True)
+        client.attach(follower)
+        follower.begin()
+
+
+def _view(negotiated: Negotiated, spec: StreamSpec, header: LogHeader) -> View | None:
+    """What the client of a durable stream is sent; `None`: one JSON object.
+
+    Args:
+        negotiated: The framing and format of the answer.
+        spec: What the client asked for.
+        header: Describes the log.
+
+    Raises:
+        InvalidRequest: The log cannot be sent in this form (406).
+    """
+    if not spec.hold:
+        return view_of(header, form_of(negotiated, spec.model.stream), 0, now_ms)
+    if negotiated.format.name != header.format:
+        text = f"this answer is kept in format {header.format!r}, and in no other form"
+        raise Error("invalid_request", text, reason="not_acceptable", status=406)
+    return None
 
 
 def _encoder(negotiated: Negotiated, context: StreamContext, *, whole: bool) -> tuple[Encoder, StreamEncoder | None]:
@@ -305,13 +419,13 @@ def _encoder(negotiated: Negotiated, context: StreamContext, *, whole: bool) -> 
     return encoder, encoder
 
 
-def _log_header(incoming: Incoming, logged: Negotiated, context: StreamContext) -> LogHeader:
+def _log_header(incoming: Incoming, logged: Negotiated, context: StreamContext, *, whole: bool) -> LogHeader:
     return LogHeader(
         context.stream_id,
         incoming.caller,
         context.model,
         logged.format.name,
-        logged.framing,
+        "json" if whole else logged.framing,
         context.envelope,
         context.request_id,
         context.trace_id,
@@ -333,28 +447,31 @@ def _native_request(incoming: Incoming) -> Request:
     request = parse_request(incoming.json_body())
     if isinstance(request.request_id, str) and "x-request-id" not in incoming.http.headers:
         incoming.request_id = request_id(request.request_id)
-    _refuse_later_features(incoming, request)
+    if request.resumable and not request.stream:
+        raise _needs_a_stream("`resumable`")
     return request
 
 
-def _refuse_later_features(incoming: Incoming, request: Request) -> None:
-    _refuse_idempotency(incoming)
-    if request.resumable and not request.stream:
-        raise _needs_a_stream("`resumable`")
-    if request.idempotency_key is not UNSET:
-        raise _not_yet("idempotency_key")
+def _key(incoming: Incoming, request: Request | None = None) -> str | None:
+    """The idempotency key of a request; `None`: it has none."""
+    headers = incoming.http.headers
+    member = None if request is None or request.idempotency_key is UNSET else request.idempotency_key
+    if member is None:
+        for header in KEY_HEADERS:
+            if header in headers:
+                break
+        else:
+            return None  # at once: plain requests ask too
+    return key_of(headers, member)
+
+
+def _started(incoming: Incoming, stream_id: str) -> Reply:
+    """The answer to a request that starts a stream without following it."""
+    prefix = incoming.http.target.partition("?")[0].removesuffix(incoming.path)
+    url = f"{prefix}{incoming.path}/{stream_id}"
+    return incoming.json_reply({"id": stream_id, "url": url}, status=202)
 
 
 def _needs_a_stream(what: str) -> Error:
     text = f"{what} needs a stream: one JSON object comes whole or not at all"
     return Error("unsupported", text, reason="resumable")
-
-
-def _not_yet(field: str) -> Error:
-    return Error("unsupported", f"`{field}` is not supported yet", reason=field)
-
-
-def _refuse_idempotency(incoming: Incoming) -> None:
-    for header in ("idempotency-key", "x-idempotency-key"):
-        if header in incoming.http.headers:
-            raise Error("unsupported", f"`{header}` is not supported yet", reason="idempotency_key")

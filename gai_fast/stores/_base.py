@@ -58,12 +58,14 @@ class Ending(NamedTuple):
         finish_reason: From its `finish`.
         usage: From its `finish` or `error`.
         error: The payload of its `error`.
+        has_content: Whether any of the answer was generated; one that failed before that may be asked for again.
     """
 
     state: Literal["finished", "failed", "cancelled"]
     finish_reason: str | None = None
     usage: Mapping[str, Any] | None = None
     error: Mapping[str, Any] | None = None
+    has_content: bool = True
 
 
 class Backlog(NamedTuple):
@@ -90,10 +92,12 @@ class Claim(NamedTuple):
     Args:
         stream_id: The stream that answers its requests.
         fingerprint: Of the request that took it: the same key with another request is refused.
+        at_ms: When it was taken, in milliseconds since the epoch: the stream of a young claim may not be known yet.
     """
 
     stream_id: str
     fingerprint: str
+    at_ms: int = 0
 
 
 class LogWatcher(Protocol):

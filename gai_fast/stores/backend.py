@@ -272,6 +272,24 @@ def read_ending(text: bytes) -> Ending:
         raise StoreError("damaged", "the end of a stream cannot be read") from None
 
 
+def claim_text(claim: Claim) -> bytes:
+    """Writes a claim, for `read_claim`; the stream's id and a line end come first."""
+    return f"{claim.stream_id}\n{claim.fingerprint}\n{claim.at_ms}".encode()
+
+
+def read_claim(text: bytes) -> Claim:
+    """Returns the claim that `claim_text` wrote.
+
+    Raises:
+        StoreError: It is something else.
+    """
+    try:
+        stream_id, fingerprint, at_ms = text.decode().split("\n")
+        return Claim(stream_id, fingerprint, int(at_ms))
+    except ValueError:
+        raise StoreError("damaged", "an idempotency key cannot be read") from None
+
+
 def gap_text(gap: Gap) -> bytes:
     """Writes the text of a gap, for `join_gaps`."""
     if gap.text is None:

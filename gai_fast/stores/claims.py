@@ -26,11 +26,15 @@ class ClaimBudget:
     """
 
     def __init__(self, ttl: float, clock: Callable[[], float]) -> None:
-        self._ttl = ttl
         self._clock = clock
-        self._step = ttl / _STEPS
+        self.use(ttl)
         self._taken: deque[list[float]] = deque()  # until when, and how many: one entry for each step of time
         self._count = 0
+
+    def use(self, ttl: float) -> None:
+        """Counts the keys that are taken from now on for so many seconds; those before keep their time."""
+        self._ttl = ttl
+        self._step = ttl / _STEPS
 
     def take(self) -> None:
         """Counts one more key.
@@ -60,27 +64,36 @@ class MemoryClaims:
     """The keys of one process, gone with it.
 
     Args:
-        ttl: Seconds for which a key is taken.
         clock: Monotonic seconds.
     """
 
-    def __init__(self, ttl: float, clock: Callable[[], float]) -> None:
-        self._ttl = ttl
+    def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._claims: OrderedDict[str, tuple[Claim, float]] = OrderedDict()  # in the order in which they were taken
 
     def __len__(self) -> int:
         return len(self._claims)
 
-    def claim(self, key: str, claim: Claim) -> Claim | None:
-        """Takes a key; returns the claim that stands, or `None` where the key was free or is this claim's."""
+    def claim(self, key: str, claim: Claim, ttl: float) -> Claim | None:
+        """Takes a key.
+
+        Args:
+            key: A digest.
+            claim: Who takes it.
+            ttl: Seconds for which it is taken.
+
+        Returns:
+            The claim that stands; `None`: the key was free, or is this claim's.
+        """
         now = self._clock()
         while self._claims:
             first = next(iter(self._claims))
             if self._claims[first][1] > now:
                 break
             del self._claims[first]
-        standing = self._claims.setdefault(key, (claim, now + self._ttl))[0]
+        if key in self._claims and self._claims[key][1] <= now:  # the time to live was shortened meanwhile
+            del self._claims[key]
+        standing = self._claims.setdefault(key, (claim, now + ttl))[0]
         return None if standing == claim else standing
 
     def release(self, key: str, stream_id: str) -> bool:

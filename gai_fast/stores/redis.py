@@ -39,10 +39,12 @@ from gai_fast.stores.backend import (
     News,
     Record,
     StoreError,
+    claim_text,
     ending_text,
     gap_text,
     header_text,
     join_gaps,
+    read_claim,
     read_ending,
     read_header,
 )
@@ -315,14 +317,13 @@ class RedisBackend(Backend):
 
     async def claim(self, key: str, claim: Claim, ttl: float) -> Claim | None:
         """Takes a key."""
-        value = "\n".join(claim).encode()
+        value = claim_text(claim)
         options = {"nx": True, "px": max(1, int(ttl * 1000)), "get": True}
         async with self._turn():
             found = await self._call(lambda: self._others.set(f"gai:claim:{key}", value, **options))
         if found is None or found == value:
             return None
-        stream_id, _, fingerprint = found.decode(errors="replace").partition("\n")
-        return Claim(stream_id, fingerprint)
+        return read_claim(found)
 
     async def release(self, key: str, stream_id: str) -> bool:
         """Frees a key if this stream has it."""

@@ -35,10 +35,12 @@ from gai_fast.stores.backend import (
     News,
     Record,
     StoreError,
+    claim_text,
     ending_text,
     gap_text,
     header_text,
     join_gaps,
+    read_claim,
     read_ending,
     read_header,
 )
@@ -510,17 +512,17 @@ def _claim(connection: sqlite3.Connection, key: str, claim: Claim, ttl: float) -
         find = "SELECT value FROM claims WHERE key = ? AND expires_ms > ?"
         row = connection.execute(find, (key, _ms_from_now(0.0))).fetchone()
         if row is None:
-            value = _seal("\n".join(claim).encode(), key)
+            value = _seal(claim_text(claim), key)
             connection.execute("INSERT OR REPLACE INTO claims VALUES (?, ?, ?)", (key, value, _ms_from_now(ttl)))
             return None
-    standing = _read_claim(row[0], key)
+    standing = read_claim(_open_sealed(row[0], key))
     return None if standing == claim else standing
 
 
 def _release(connection: sqlite3.Connection, key: str, stream_id: str) -> bool:
     with _transaction(connection):
         row = connection.execute("SELECT value FROM claims WHERE key = ?", (key,)).fetchone()
-        if row is None or _read_claim(row[0], key).stream_id != stream_id:
+        if row is None or read_claim(_open_sealed(row[0], key)).stream_id != stream_id:
             return False
         connection.execute("DELETE FROM claims WHERE key = ?", (key,))
         return True
@@ -530,11 +532,6 @@ def _take_cancels(connection: sqlite3.Connection, worker: str) -> Collection[str
     with _transaction(connection):
         rows = connection.execute("DELETE FROM cancels WHERE worker = ? RETURNING stream", (worker,)).fetchall()
     return {str(row[0]) for row in rows}
-
-
-def _read_claim(sealed: bytes, key: str) -> Claim:
-    stream_id, _, fingerprint = _open_sealed(sealed, key).decode().partition("\n")
-    return Claim(stream_id, fingerprint)
 
 
 def _seal(value: bytes, *place: object) -> bytes:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import math
 import secrets
+from collections import OrderedDict
 from hashlib import blake2b
 from typing import Final, Literal
 
@@ -29,6 +30,10 @@ from gai_fast.stores.journal import Journal
 from gai_fast.stores.memory import LogMemory, StreamLog
 from gai_fast.stores.mirror import IsGone, Mirrors
 from gai_fast.timers import Timers
+
+_FIRST_WAIT: Final = 0.02
+_LONGEST_WAIT: Final = 0.4
+"""Seconds between two looks for the stream that has a key."""
 
 _WAITS: Final = (0.02, 0.05, 0.1, 0.2, 0.4, 0.0)
 """Seconds between looks for a stream whose first batch is under way."""
@@ -61,7 +66,7 @@ class Store:
         self._clock = timers.clock
         self._claim_ttl = claim_ttl
         self._budget = ClaimBudget(claim_ttl, timers.clock)
-        self._claims = MemoryClaims(claim_ttl, timers.clock)
+        self._claims = MemoryClaims(timers.clock)
         self._health = Health(timers.clock)
         self._journal: Journal | None = None
         self._mirrors: Mirrors | None = None
@@ -70,6 +75,7 @@ class Store:
         """Cancels a stream of this process that another process was asked to cancel; set before `open`."""
         self._upkeep: list[asyncio.Task[None]] = []
         self._abandoned: set[asyncio.Task[None]] = set()  # keys that are given back
+        self._unfreed: OrderedDict[str, str] = OrderedDict()  # keys that could not be, and their streams
 
     @property
     def durability(self) -> Durability:
@@ -226,6 +232,15 @@ class Store:
 
     # -- idempotency keys --
 
+    def use(self, claim_ttl: float) -> None:
+        """Takes keys for another time from now on; those that are taken keep theirs.
+
+        Args:
+            claim_ttl: Seconds.
+        """
+        self._claim_ttl = claim_ttl
+        self._budget.use(claim_ttl)
+
     async def claim(self, key: str, claim: Claim) -> Claim | None:
         """Takes an idempotency key; atomic over all processes that share the store.
 
@@ -242,7 +257,7 @@ class Store:
         digest = _digest(key)
         if self._backend is None:
             self._budget.take()
-            standing = self._claims.claim(digest, claim)
+            standing = self._claims.claim(digest, claim, self._claim_ttl)
             if standing is not None:
                 self._budget.give_back()
             return standing
@@ -252,30 +267,50 @@ class Store:
         try:
             return await asyncio.shield(claiming)
         except asyncio.CancelledError:  # the client has left, and nobody will start the stream
-            claiming.add_done_callback(lambda _: self._abandon(key, claim, claiming))
+            claiming.add_done_callback(lambda _: self._give_back(key, claim, claiming))
             raise
 
     async def _claim(self, backend: Backend, digest: str, claim: Claim) -> Claim | None:
         standing: Claim | None = claim
+        wait, waited = _FIRST_WAIT, 0.0
         try:
-            for wait in _WAITS:
+            while True:
                 standing = await backend.claim(digest, claim, self._claim_ttl)
-                if standing is None or await self._is_there(backend, standing.stream_id):
+                if standing is None or await self._is_settled(backend, standing.stream_id):
+                    break
+                age = max(0.0, (claim.at_ms - standing.at_ms) / 1e3)
+                if age + waited >= LIMITS.claim_settling:
                     break
                 await asyncio.sleep(wait)  # its worker has just taken it, and its first batch is under way
+                waited += wait
+                wait = min(2 * wait, _LONGEST_WAIT)
         except StoreError as problem:
             self._health.failed(problem)
+            self._note_unfreed(digest, claim.stream_id)  # it may have been taken all the same
             raise out_of_reach() from None
         finally:
             if standing is not None:
                 self._budget.give_back()
         return standing
 
-    def _abandon(self, key: str, claim: Claim, claiming: asyncio.Task[Claim | None]) -> None:
+    def _give_back(self, key: str, claim: Claim, claiming: asyncio.Task[Claim | None]) -> None:
         if not claiming.cancelled() and claiming.exception() is None and claiming.result() is None:
-            releasing = asyncio.ensure_future(self.release(key, claim.stream_id))
-            self._abandoned.add(releasing)
-            releasing.add_done_callback(self._abandoned.discard)
+            self.abandon(key, claim.stream_id)
+
+    def abandon(self, key: str, stream_id: str) -> None:
+        """Frees a key as `release` does, without waiting for the backend; without one, at once.
+
+        Args:
+            key: As for `claim`.
+            stream_id: The stream's id.
+        """
+        if self._backend is None:
+            if self._claims.release(_digest(key), stream_id):
+                self._budget.give_back()
+            return
+        releasing = asyncio.ensure_future(self.release(key, stream_id))
+        self._abandoned.add(releasing)
+        releasing.add_done_callback(self._abandoned.discard)
 
     async def release(self, key: str, stream_id: str) -> None:
         """Frees a key whose stream failed before its first content; harmless where another stream has it.
@@ -292,12 +327,23 @@ class Store:
                 is_freed = await self._backend.release(digest, stream_id)
         except StoreError as problem:
             self._health.failed(problem)
+            self._note_unfreed(digest, stream_id)
             return
         if is_freed:
             self._budget.give_back()
 
-    async def _is_there(self, backend: Backend, stream_id: str) -> bool:
-        return self.memory.find(stream_id) is not None or bool(await backend.kept([stream_id]))
+    def _note_unfreed(self, digest: str, stream_id: str) -> None:
+        """Keeps a key in mind that is to be freed once the backend answers again."""
+        while len(self._unfreed) >= LIMITS.claims:
+            self._unfreed.popitem(last=False)
+        self._unfreed[digest] = stream_id
+
+    async def _is_settled(self, backend: Backend, stream_id: str) -> bool:
+        """Whether a stream can be found, or its worker is known to be gone."""
+        if self.memory.find(stream_id) is not None or await backend.kept([stream_id]):
+            return True
+        is_gone = None if self._mirrors is None else self._mirrors.is_gone
+        return is_gone is not None and await is_gone(stream_id)
 
     # -- upkeep --
 
@@ -306,6 +352,10 @@ class Store:
             await asyncio.sleep(LIMITS.lease_renewal)
             try:
                 await backend.renew(self.worker)
+                while self._unfreed:
+                    digest = next(iter(self._unfreed))
+                    await backend.release(digest, self._unfreed[digest])
+                    self._unfreed.pop(digest, None)
                 if not journal.is_failing:
                     self._health.worked()
                 journal.keep_alive()

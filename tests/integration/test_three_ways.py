@@ -231,7 +231,10 @@ BODIES: dict[str, tuple[str, Any, dict[str, str], int]] = {
     "an unknown host": ("/v1/chat/completions", CHAT, {"host": "evil.example"}, 403),
     "an invalid host": ("/api/v1/stream", QUERY, {"host": "a@b"}, 400),
     "an unknown expectation": ("/v1/chat/completions", CHAT, {"expect": "canary"}, 417),
-    "a key for idempotency": ("/v1/chat/completions", CHAT, {"idempotency_key": "k"}, 400),
+    "a key": ("/v1/chat/completions", CHAT, {"idempotency_key": "k"}, 200),
+    "a key of a stream": ("/v1/chat/completions", {**CHAT, "stream": True}, {"x_idempotency_key": '"k k"'}, 200),
+    "a key of a stream for later": ("/api/v1/streams", QUERY, {"idempotency_key": "k"}, 202),
+    "no key": ("/api/v1/stream", QUERY, {"idempotency_key": "k k"}, 400),
     "an odd query": ("/api/v1/stream?a=%ff", QUERY, {}, 400),
     "a stream for later": ("/api/v1/streams", QUERY, {}, 202),
 }

@@ -390,3 +390,66 @@ async def process_of(server: Server, response: Response) -> int:
     """The process of the worker that runs a stream: the first one was made first."""
     number = int(worker_of(response.headers["x-gai-stream-id"])[4:], 16)
     return sorted(server.workers)[number - 1]
+
+
+# ---- idempotency keys ------------------------------------------------------------------------------------------------
+
+STORES = pytest.mark.parametrize("store", ["memory://", "sqlite:///streams.db"])
+RACES = 500 if os.environ.get("GAI_FAST_EXHAUSTIVE") == "1" else 10
+
+
+@STORES
+async def test_of_requests_with_one_key_on_several_workers_one_asks_the_upstream(
+    net: Net, mock: Mock, tmp_path: Path, store: str
+) -> None:
+    configure(tmp_path, mock)
+    async with serving(net, tmp_path, "--workers", "2", "--store", store) as server:
+        clients = [*await connections(server), *await connections(server)]
+        workers = set()
+        for race in range(RACES):
+            body = {**QUERY, "model": "m", "stream": race % 2 == 0}
+            for client in clients:
+                client.request("POST", "/api/v1/stream", body, {"idempotency-key": f"race-{race}"})
+            answers = [await (await client.response()).rest() for client in clients]
+            assert {(answer.status, bytes(answer.body)) for answer in answers} == {(200, bytes(answers[0].body))}, race
+            assert all(answer.ended for answer in answers)
+            assert sum("idempotent-replayed" in answer.headers for answer in answers) == len(clients) - 1
+            assert len(mock.requests) == race + 1
+            workers.add(worker_of(answers[0].headers["x-gai-stream-id"]))
+        other = await server.ask("POST", "/api/v1/stream", {**QUERY, "seed": 1}, {"idempotency-key": "race-0"})
+        assert (other.status, other.error["reason"]) == (422, "idempotency_mismatch")
+        assert len(mock.requests) == RACES
+
+
+@STORES
+@pytest.mark.parametrize("has_content", [False, True])
+async def test_the_key_of_a_killed_worker_is_free_before_content_and_replayed_after_it(
+    net: Net, mock: Mock, tmp_path: Path, store: str, has_content: bool
+) -> None:
+    """With `memory://` nobody knows which it was, so nothing is generated again."""
+    mock.deltas, mock.rate, mock.ttft = (10_000, 40, 0) if has_content else (5, 0, 600)
+    configure(tmp_path, mock, more="[stream]\ncommit_after = 0.02\n")
+    body, key = {**QUERY, "model": "m"}, {"idempotency-key": "k"}
+    async with serving(net, tmp_path, "--workers", "2", "--store", store) as server:
+        workers = server.workers
+        client = await server.connect()
+        client.request("POST", "/api/v1/stream", body, key)
+        response = await client.response()
+        if has_content:
+            await response.until(b".6\n")
+        os.kill(await process_of(server, response), signal.SIGKILL)
+        await response.rest()
+        await until(lambda: len(workers & server.workers) == 1)
+        await settled(server, 2)
+        mock.deltas, mock.rate, mock.ttft = 5, 0, 0
+        again = await server.ask("POST", "/api/v1/stream", body, key)
+        if store == "memory://":
+            assert (again.status, again.error["reason"], again.error["temporary"]) == (502, "worker_lost", False)
+        elif has_content:
+            assert (again.status, again.headers["idempotent-replayed"]) == (200, "true")
+            assert again.events[-2]["error"]["reason"] == "worker_lost"
+            assert again.text.startswith(response.text[:10])
+        else:
+            assert (again.status, again.headers.get("idempotent-replayed")) == (200, None)
+            assert again.types[-2:] == ["finish", "done"]
+        assert len(mock.requests) == (2 if store != "memory://" and not has_content else 1)

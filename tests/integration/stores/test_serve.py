@@ -85,6 +85,7 @@ async def test_the_configuration_is_shown_without_the_password(folder: Path) -> 
     code, output, errors = await run("config", "show", cwd=folder)
     assert (code, errors) == (0, "")
     assert 'url = "rediss://me:[redacted]@h:6380/1"' in output
+    assert "[idempotency]\nttl = 86400.0" in output
 
 
 # ---- while it runs ---------------------------------------------------------------------------------------------------

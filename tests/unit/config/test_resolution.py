@@ -11,6 +11,7 @@ from gai_fast.addresses import is_loopback
 from gai_fast.config import find
 from gai_fast.settings import (
     BreakerSettings,
+    IdempotencySettings,
     LimitSettings,
     ServerSettings,
     StoreSettings,
@@ -140,9 +141,13 @@ heartbeat = 7
         assert settings.default_model == "fast"
 
     def test_the_store_is_read(self, folder: Folder) -> None:
-        text = '[store]\nurl = "memory://"\nttl = 1\nmax_bytes = 65536\nmax_stream_bytes = 4096\nsync = "before_send"'
+        text = (
+            '[store]\nurl = "memory://"\nttl = 1\nmax_bytes = 65536\nmax_stream_bytes = 4096\nsync = "before_send"\n'
+            "[idempotency]\nttl = 60"
+        )
         settings = folder.read(text).settings
         assert settings.store == StoreSettings("memory://", 1.0, 65536, 4096, "before_send")
+        assert settings.idempotency == IdempotencySettings(60.0)
         assert folder.read("").settings.store == StoreSettings()
         assert folder.read("", {"GAI_FAST_STORE__TTL": "5"}).settings.store == StoreSettings(ttl=5.0)
 

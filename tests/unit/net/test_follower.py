@@ -27,8 +27,8 @@ class FakePublication:
     def __init__(self) -> None:
         self.calls: list[object] = []
 
-    def joined(self, follower: Follower, *, is_first: bool = False) -> None:
-        self.calls.append(("joined", is_first))
+    def joined(self, follower: Follower) -> None:
+        self.calls.append("joined")
 
     def left(self, follower: Follower) -> None:
         self.calls.append("left")
@@ -80,6 +80,7 @@ class Stream:
             StreamSettings(**stream),
             cast(Any, self.publication) if publication else None,
             is_first=is_first,
+            is_answer=is_first,
             home=self.home,
             timers=cast(Any, self.time),
             loop=cast(Any, self.time),
@@ -239,7 +240,7 @@ def test_a_slow_client_holds_nothing_but_its_place() -> None:
     assert joined.startswith(b"event: text.delta\nid: s.5\n")
     assert events(joined) == [{"type": "text.delta", "seq": 5, "text": "x" * 40, "from_seq": 2}]
     assert len(joined) < len(rest)
-    assert stream.publication.calls == [("joined", False), "balance", "left"]
+    assert stream.publication.calls == ["joined", "balance", "left"]
 
 
 def test_one_that_has_caught_up_is_sent_each_piece_again() -> None:
@@ -357,7 +358,7 @@ def test_an_early_failure_is_the_answer_while_the_head_is_held() -> None:
     stream.say()
     stream.log.end(Ending("failed"))
     assert client.taken() == [error]
-    assert stream.publication.calls == [("joined", True), "left"]
+    assert stream.publication.calls == ["joined", "left"]
     assert follower.metrics == StreamMetrics(duration=3.0)
     committed, client = stream.follow()
     committed.fail(error)

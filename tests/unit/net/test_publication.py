@@ -28,6 +28,7 @@ class FakeSession:
         self.calls: list[str] = []
         self.metrics: StreamMetrics | None = None
         self.last_event: Event = {}
+        self.has_content = True
         self.publication: Publication | None = None
 
     def measured(self, outcome: str = "finished") -> StreamMetrics:
@@ -47,8 +48,9 @@ class FakeSession:
 
 
 class FakeFollower:
-    def __init__(self, position: int = 0, *, is_paused: bool = False) -> None:
+    def __init__(self, position: int = 0, *, is_paused: bool = False, is_answer: bool = False) -> None:
         self.position = position
+        self.is_answer = is_answer
         self.is_paused = is_paused
         self.failures: list[Error] = []
 
@@ -64,7 +66,7 @@ class Fixture:
         *,
         drains: int = 1,
         max_stream_bytes: int = 4 << 20,
-        framing: Literal["sse", "ndjson"] = "sse",
+        framing: Literal["sse", "ndjson", "json"] = "sse",
         **stream: Any,
     ) -> None:
         self.time = FakeTime()
@@ -160,20 +162,33 @@ def test_the_end_is_logged_with_the_last_bytes() -> None:
     ],
 )
 def test_the_log_tells_how_the_stream_ended(event: Event, ending: Ending) -> None:
-    assert ending_of(event) == ending
+    assert ending_of(event, has_content=True) == ending
+    assert ending_of(event, has_content=False) == ending._replace(has_content=False)
 
 
-def test_an_early_failure_is_logged_and_told_to_the_first_follower_before() -> None:
+def test_an_early_failure_is_logged_and_told_before_to_those_who_asked_for_the_stream() -> None:
     stream, error = Fixture(), Error("rate_limited", "slow down")
-    first, other = FakeFollower(), FakeFollower()
-    stream.publication.joined(first, is_first=True)
+    stream.session.has_content = False
+    first, again, other = FakeFollower(is_answer=True), FakeFollower(is_answer=True), FakeFollower()
+    stream.publication.joined(again)
+    stream.publication.joined(first)
     stream.publication.joined(other)
     stream.session.last_event = {"type": "error", "error": error.payload()}
     stream.encoder.seq = 1
     stream.publication.fail(error, [b"id: s.1\nerror\n\n"])
-    assert (first.failures, other.failures) == ([error], [])
+    assert (first.failures, again.failures, other.failures) == ([error], [error], [])
     assert stream.kept == b"id: s.1\nerror\n\n"
+    assert stream.log.ending == Ending("failed", error=error.payload(), has_content=False)
+
+
+def test_the_failure_of_a_whole_answer_ends_its_log_without_a_piece() -> None:
+    stream, error = Fixture(framing="json"), Error("rate_limited", "slow down")
+    assert stream.publication.measured()["duration_ms"] == 2000.0
+    stream.session.last_event = {"type": "error", "error": error.payload()}
+    stream.publication.fail(error, ())
+    assert stream.kept == b""
     assert stream.log.ending == Ending("failed", error=error.payload())
+    assert stream.publication.measured() == {}
 
 
 def test_a_stream_whose_end_cannot_be_written_breaks_its_log_off() -> None:
@@ -192,7 +207,7 @@ def test_a_stream_that_was_refused_has_failed() -> None:
     stream = Fixture()
     stream.publication.refused(Error("overloaded", "full"))
     assert stream.log.ending is not None
-    assert stream.log.ending.state == "failed"
+    assert (stream.log.ending.state, stream.log.ending.has_content) == ("failed", False)
 
 
 def test_a_follower_that_leaves_a_running_stream_takes_the_figures_so_far() -> None:
@@ -235,7 +250,7 @@ def test_a_follower_that_comes_in_time_saves_it() -> None:
 def test_only_the_last_one_that_leaves_matters() -> None:
     stream = Fixture(on_disconnect="cancel")
     one, two = FakeFollower(), FakeFollower()
-    stream.publication.joined(one, is_first=True)
+    stream.publication.joined(one)
     stream.publication.joined(two)
     stream.publication.left(one)
     assert stream.session.calls == []

@@ -222,7 +222,7 @@ async def searched(found: StreamLog | Exception | None, stream: Fixture, asked: 
 
 async def finished(stream: Fixture, store: Elsewhere) -> None:
     store.go.set()
-    await until(lambda: not stream.routes._searches)
+    await until(lambda: not len(stream.routes._pending))
 
 
 @pytest.mark.parametrize(
@@ -268,7 +268,7 @@ async def test_a_client_that_leaves_ends_the_search() -> None:
     stream, connection = Fixture(), FakeConnection()
     store = await searched(stream.log, stream, ask(connection=connection))
     connection.stream.connection_lost()
-    await until(lambda: not stream.routes._searches)
+    await until(lambda: not len(stream.routes._pending))
     assert store.is_cancelled
     assert (connection.ends, connection.bytes) == ([], b"")
 

@@ -33,7 +33,7 @@ class Supervisor:
     def __init__(self) -> None:
         self.made = 2
         self.is_gone = False
-        self._claims = ClaimHome(60.0)
+        self._claims = ClaimHome()
 
     async def ask(self, kind: str, *items: Any) -> Any:
         if self.is_gone:

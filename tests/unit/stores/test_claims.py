@@ -14,45 +14,54 @@ MINE, THEIRS = Claim("s", "body"), Claim("t", "body")
 
 
 def test_a_key_is_taken_once(time: FakeTime) -> None:
-    claims = MemoryClaims(60, time.clock)
-    assert claims.claim("key", MINE) is None
-    assert claims.claim("key", THEIRS) == MINE
-    assert claims.claim("key", MINE) is None
-    assert claims.claim("other", THEIRS) is None
+    claims = MemoryClaims(time.clock)
+    assert claims.claim("key", MINE, 60) is None
+    assert claims.claim("key", THEIRS, 60) == MINE
+    assert claims.claim("key", MINE, 60) is None
+    assert claims.claim("other", THEIRS, 60) is None
 
 
 def test_a_key_is_free_after_its_time(time: FakeTime) -> None:
-    claims = MemoryClaims(60, time.clock)
-    claims.claim("first", MINE)
+    claims = MemoryClaims(time.clock)
+    claims.claim("first", MINE, 60)
     time.advance(30)
-    claims.claim("second", MINE)
+    claims.claim("second", MINE, 60)
     time.advance(29)
-    assert claims.claim("first", THEIRS) == MINE
+    assert claims.claim("first", THEIRS, 60) == MINE
     time.advance(2)
-    assert claims.claim("first", THEIRS) is None
-    assert claims.claim("second", THEIRS) == MINE
+    assert claims.claim("first", THEIRS, 60) is None
+    assert claims.claim("second", THEIRS, 60) == MINE
     time.advance(61)
-    claims.claim("third", MINE)
+    claims.claim("third", MINE, 60)
     assert len(claims) == 1, "what is past its time is not kept"
 
 
+def test_a_key_with_a_shorter_time_than_those_before_it_is_free_in_time(time: FakeTime) -> None:
+    claims = MemoryClaims(time.clock)
+    claims.claim("first", MINE, 60)
+    claims.claim("second", MINE, 10)
+    time.advance(11)
+    assert claims.claim("second", THEIRS, 10) is None
+    assert claims.claim("first", THEIRS, 10) == MINE
+
+
 def test_only_the_stream_that_has_a_key_frees_it(time: FakeTime) -> None:
-    claims = MemoryClaims(60, time.clock)
-    claims.claim("key", MINE)
+    claims = MemoryClaims(time.clock)
+    claims.claim("key", MINE, 60)
     assert not claims.release("key", "t")
     assert not claims.release("unknown", "s")
     assert claims.release("key", "s")
     assert not claims.release("key", "s")
-    assert claims.claim("key", THEIRS) is None
+    assert claims.claim("key", THEIRS, 60) is None
 
 
 def test_keys_that_become_free_together_cost_each_the_same(time: FakeTime) -> None:
     """A dict whose first entry is removed again and again costs the square: minutes for this many."""
-    claims = MemoryClaims(60, time.clock)
+    claims = MemoryClaims(time.clock)
     for number in range(LIMITS.claims):
-        claims.claim(f"key {number}", MINE)
+        claims.claim(f"key {number}", MINE, 60)
     time.advance(61)
-    assert claims.claim("key", MINE) is None
+    assert claims.claim("key", MINE, 60) is None
     assert len(claims) == 1
 
 

@@ -171,7 +171,8 @@ async def test_of_a_worker_that_began_nothing_the_claim_stands(make: Make) -> No
     await here.open()
     await there.open()
     await here.claim("key", MINE)
-    assert await there.claim("key", THEIRS) == MINE
+    later = THEIRS._replace(at_ms=MINE.at_ms + 10_000)
+    assert await there.claim("key", later) == MINE, "it is not waited for"
     assert await there.find("s") is None
 
 
@@ -238,6 +239,69 @@ async def test_streams_go_on_while_the_store_fails_and_what_needs_it_is_refused(
     log.end(FINISHED)
     await until(lambda: world.copies["s"].ending == FINISHED)
     assert b"".join(record.piece for record in world.copies["s"].records) == said
+
+
+async def test_a_key_that_could_not_be_freed_is_free_once_the_store_is_back(make: Make, world: World) -> None:
+    store = make()
+    await store.open()
+    assert await store.claim("key", MINE) is None
+    world.fail()
+    await store.release("key", "s")
+    world.mend()
+    await until(lambda: not world.claims)
+    assert not store._unfreed
+
+
+async def test_a_claim_whose_answer_was_lost_takes_no_key(make: Make, world: World) -> None:
+    store = make()
+    await store.open()
+    backend = store._backend
+    assert isinstance(backend, FakeBackend)
+    claim = backend.claim
+
+    async def take_and_fail(key: str, mine: Claim, ttl: float) -> Claim | None:
+        await claim(key, mine, ttl)
+        raise StoreError("unreachable", "it does not answer")
+
+    backend.claim = take_and_fail  # type: ignore[method-assign]
+    with pytest.raises(Error):
+        await store.claim("key", MINE)
+    del backend.claim
+    await until(lambda: not world.claims)
+
+
+async def test_keys_that_cannot_be_freed_are_kept_in_mind_within_a_bound(
+    make: Make, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gai_fast.stores.store.LIMITS", replace(LIMITS, claims=3))
+    store = make()
+    await store.open()
+    world.fail()
+    for number in range(5):
+        await store.release(f"{number}", "s")
+    assert len(store._unfreed) == 3
+
+
+async def test_a_key_is_abandoned_without_waiting(make: Make, world: World) -> None:
+    for is_shared in (False, True):
+        store = make(is_shared=is_shared)
+        await store.open()
+        assert await store.claim("key", MINE) is None
+        store.abandon("key", "t")
+        store.abandon("key", "s")
+        await until(lambda each=store: not each._abandoned)
+        assert store._budget._count == 0
+        assert await store.claim("key", THEIRS) is None
+
+
+async def test_a_new_time_to_live_holds_for_keys_that_are_taken_from_then_on(make: Make, time: FakeTime) -> None:
+    store = make(is_shared=False)
+    await store.claim("old", MINE)
+    store.use(10)
+    await store.claim("new", MINE)
+    time.advance(11)
+    assert await store.claim("old", THEIRS) == MINE
+    assert await store.claim("new", THEIRS) is None
 
 
 async def test_a_failed_claim_leaves_room_for_another(make: Make, world: World) -> None:

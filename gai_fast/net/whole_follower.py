@@ -1,0 +1,125 @@
+"""One client of a durable answer that is one JSON object: it waits for the answer's end.
+
+Owns what such a client is sent: the object of the log, or the error that the stream ended with. Nothing is written
+before that, so there is no pace, no keep-alive and no place to go on from.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from gai_fast.errors import Error
+from gai_fast.limits import LIMITS
+from gai_fast.metrics import StreamMetrics
+from gai_fast.net.delivery import Client
+from gai_fast.stores import StreamLog
+
+
+class Published(Protocol):
+    """The part of `Publication` that a follower of a whole answer uses."""
+
+    def joined(self, follower: WholeFollower) -> None:
+        """A follower has come."""
+
+    def left(self, follower: WholeFollower) -> None:
+        """A follower has gone."""
+
+    def metrics(self) -> StreamMetrics | None:
+        """The figures of the stream for a follower that leaves now."""
+
+
+class WholeFollower:
+    """A client of a whole answer; a `LogWatcher`, and what the client's response calls. Made by `Engine.await_answer`.
+
+    Args:
+        log: The answer's log; its framing is `json`.
+        client: The client's response.
+        publication: The stream, where it runs in this process.
+        is_first: The client has started the stream.
+    """
+
+    is_paused = False
+    """It holds no upstream back: the answer is read whether or not its client takes it."""
+    is_answer = True
+
+    def __init__(self, log: StreamLog, client: Client, publication: Published | None, *, is_first: bool) -> None:
+        self._log = log
+        self._client = client
+        self._publication = publication
+        self._is_first = is_first
+        self._is_over = False
+        self._answer = b""
+        self.metrics: StreamMetrics | None = None
+        """The figures of the stream, for the request that started it, once its response has ended."""
+
+    def begin(self) -> None:
+        """Waits for the answer; the client's response must know its follower by now."""
+        if self._publication is not None:
+            self._publication.joined(self)
+        self._log.watch(self)
+        self._answer = b"".join(self._log.read(0, LIMITS.held_answer).pieces)
+        if self._log.is_over:
+            self.ended()
+
+    # -- LogWatcher --
+
+    def advanced(self, piece: bytes, last_seq: int) -> None:
+        """Takes the answer."""
+        self._answer = piece
+
+    def ended(self) -> None:
+        """Answers."""
+        log, answer = self._log, self._answer
+        if self._is_over:
+            return
+        self._leave()
+        if log.broken is not None:
+            self._client.fail(log.broken, ())
+        elif log.ending is not None and log.ending.error is not None:
+            self._client.fail(Error.from_payload(log.ending.error), ())
+        elif answer:
+            self._client.commit()
+            self._client.end((answer,))
+        else:
+            self._client.fail(Error("not_found", "the log no longer has this answer", reason="gap"), ())
+
+    # -- the publication --
+
+    @property
+    def position(self) -> int:
+        """The number of the last piece that needs not be kept for the client: it has all that has come."""
+        return self._log.last_seq
+
+    def fail(self, error: Error) -> None:
+        """Answers with the stream's failure."""
+        if not self._is_over:
+            self._leave()
+            self._client.fail(error, ())
+
+    # -- the client's response --
+
+    def measured(self) -> StreamMetrics:
+        """No figures: the answer itself has them."""
+        return StreamMetrics(duration=0.0)
+
+    def client_lost(self) -> None:
+        """The client is gone."""
+        self._leave()
+
+    def pause(self) -> None:
+        """Nothing is written before the end."""
+
+    def resume(self) -> None:
+        """Nothing is written before the end."""
+
+    def _leave(self) -> None:
+        """Follows no more; idempotent."""
+        if self._is_over:
+            return
+        self._is_over = True
+        self._log.unwatch(self)
+        publication, self._publication = self._publication, None
+        if publication is not None:
+            if self._is_first:
+                self.metrics = publication.metrics()
+            publication.left(self)

@@ -1,0 +1,237 @@
+"""Idempotency keys: a request that is sent again is answered by the stream of the first one.
+
+Owns how a client names a key, which requests are the same, and what becomes of a request whose key is taken. The store
+decides who has a key; `streams.py` starts and follows streams.
+
+1. A key belongs to a caller and a route. With it stands a digest of the request's body: another body is refused.
+2. The request that gets the key starts the stream; the same request is given that stream from its beginning, or the
+   whole answer, with `idempotent-replayed: true`.
+3. A stream that is over without content, and did not finish, frees its key: at its end, and again where somebody finds
+   it so, as its worker may have died in between. So does an exception before the stream has begun.
+4. Nothing is generated twice for a key: where the answer is no longer kept the request is refused.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from hashlib import blake2b
+from typing import Final, NamedTuple
+
+from gai_fast._impl import encode_json
+from gai_fast.clock import now_ms
+from gai_fast.errors import Error
+from gai_fast.limits import LIMITS
+from gai_fast.net.engine import Engine
+from gai_fast.net.publication import Publication
+from gai_fast.reading import parse_object
+from gai_fast.server.incoming import Incoming
+from gai_fast.server.pending import PendingAnswers
+from gai_fast.server.replies import Reply
+from gai_fast.server.stream_response import StreamResponse
+from gai_fast.stores import Claim, Store, StreamLog
+
+KEY_HEADERS: Final = ("idempotency-key", "x-idempotency-key")
+_TOKEN: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~:/-]+")
+"""The characters of a token in structured fields (RFC 9651, 3.3.4)."""
+_STRING: Final = re.compile(r'"((?:[ !#-\[\]-~]|\\["\\])*)"')
+"""A string in structured fields (RFC 9651, 3.3.3): that is what the draft of the header asks for."""
+_ESCAPED: Final = re.compile(r"\\(.)")
+_PRINTABLE: Final = re.compile(r"[ -~]+")
+_OF_ONE_SENDING: Final = ("request_id", "idempotency_key")
+"""Members of a native request that say nothing of what is asked for."""
+_TRIES: Final = 3
+"""How often a request frees a key whose stream came to nothing, before it is answered as that stream was."""
+_REPLAYED: Final = (("idempotent-replayed", "true"),)
+
+Start = Callable[[], Publication]
+"""Starts the stream of a request."""
+
+Follow = Callable[[StreamLog, StreamResponse, bool], "Reply | None"]
+"""Answers by a stream, as the request that started it or as the same one again; `None`: it is followed."""
+
+
+class KeyedRequest(NamedTuple):
+    """A request that came with a key.
+
+    Args:
+        key: Of this caller and route alone.
+        claim: The stream that the request starts where it gets the key.
+        start: Starts that stream.
+        follow: Answers by a stream.
+    """
+
+    key: str
+    claim: Claim
+    start: Start
+    follow: Follow
+
+
+def key_of(headers: Mapping[str, str], member: str | None = None) -> str | None:
+    """Returns the idempotency key of a request; `None` where it has none.
+
+    Args:
+        headers: Of the request, by lower-case name; repeated ones joined with ", ", which no key is.
+        member: `idempotency_key` of a native request; a header wins over it.
+
+    Raises:
+        InvalidRequest: It is no key, or the headers name two.
+    """
+    keys = {_unquoted(headers[name]) for name in KEY_HEADERS if name in headers}
+    if len(keys) > 1:
+        raise _bad_key("both headers are there, and differ")
+    key = keys.pop() if keys else member
+    if key is not None and (len(key) > LIMITS.idempotency_key or not _PRINTABLE.fullmatch(key)):
+        raise _bad_key(f"it must have 1 to {LIMITS.idempotency_key} printable ASCII characters")
+    return key
+
+
+def _unquoted(value: str) -> str:
+    """The key that a header holds."""
+    if _TOKEN.fullmatch(value):
+        return value
+    string = _STRING.fullmatch(value)
+    if string is None:
+        raise _bad_key('the header must be one token, or one string in quotes, as "8e03978e-40d5"')
+    return _ESCAPED.sub(r"\1", string[1])
+
+
+def _bad_key(problem: str) -> Error:
+    return Error("invalid_request", f"the idempotency key is not valid: {problem}", reason="idempotency_key")
+
+
+def fingerprint(body: bytes, *, is_native: bool) -> str:
+    """A digest of what a body asks for: white space and the order of members make no difference.
+
+    Args:
+        body: A JSON object that was read without an error.
+        is_native: A native request.
+    """
+    members = parse_object(body)
+    if is_native:
+        for name in _OF_ONE_SENDING:
+            members.pop(name, None)
+    text = json.dumps(members, sort_keys=True, separators=(",", ":"))
+    return blake2b(text.encode(), digest_size=32, person=b"gai-fast body").hexdigest()
+
+
+def keyed(
+    incoming: Incoming, key: str, body: bytes, stream_id: str, start: Start, follow: Follow, *, is_native: bool
+) -> KeyedRequest:
+    """A request with a key, to be answered.
+
+    Args:
+        incoming: The request.
+        key: From `key_of`.
+        body: Its body.
+        stream_id: The id of the stream that it starts.
+        start: Starts that stream.
+        follow: Answers by a stream.
+        is_native: As for `fingerprint`.
+    """
+    scoped = encode_json([incoming.caller, incoming.path, key]).decode()
+    claim = Claim(stream_id, fingerprint(body, is_native=is_native), now_ms())
+    return KeyedRequest(scoped, claim, start, follow)
+
+
+class KeyedRequests:
+    """Answers the requests with a key.
+
+    Args:
+        engine: Has the store.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._store = engine.store
+        self._pending = PendingAnswers()
+
+    def answer(self, incoming: Incoming, response: StreamResponse, request: KeyedRequest) -> None:
+        """Answers a request once it is known whose its key is.
+
+        Args:
+            incoming: The request.
+            response: Its response.
+            request: The same, with its key.
+        """
+        self._pending.add(incoming, response, self._answer(response, request))
+
+    async def _answer(self, response: StreamResponse, request: KeyedRequest) -> Reply | None:
+        store, claim = self._store, request.claim
+        for tries in range(1, _TRIES + 1):
+            standing = await store.claim(request.key, claim)
+            if standing is None:
+                return request.follow(self._start(request), response, True)
+            if standing.fingerprint != claim.fingerprint:
+                text = "this idempotency key belongs to another request: use a new one"
+                raise Error("invalid_request", text, reason="idempotency_mismatch", status=422)
+            log = await self._find(standing.stream_id)
+            if not _came_to_nothing(log) or tries == _TRIES:
+                break
+            await store.release(request.key, standing.stream_id)
+        response.headers = _REPLAYED
+        response.stream_id = log.header.stream_id
+        return request.follow(log, response, False)
+
+    def _start(self, request: KeyedRequest) -> StreamLog:
+        """Starts the stream of a request that has got its key: rule 3."""
+        log: StreamLog | None = None
+        try:
+            log = request.start().log
+        finally:
+            if log is None:
+                self._store.abandon(request.key, request.claim.stream_id)
+        end = _End(self._store, request.key, log)
+        log.watch(end)
+        if log.is_over:
+            end.ended()
+        return log
+
+    async def _find(self, stream_id: str) -> StreamLog:
+        """The log of the stream that has a key.
+
+        Raises:
+            Error: It is no longer kept: rule 4.
+        """
+        try:
+            log = await self._store.find(stream_id)
+        except Error as error:
+            if error.reason != "worker_lost":
+                raise
+            text = "the worker that answered this idempotency key is gone, and its answer with it: use a new key"
+            raise Error("network", text, reason="worker_lost", temporary=False) from None
+        if log is None:
+            raise expired()
+        return log
+
+
+class _End:
+    """Waits for the end of a stream that has a key; a `LogWatcher`."""
+
+    def __init__(self, store: Store, key: str, log: StreamLog) -> None:
+        self._store = store
+        self._key = key
+        self._log = log
+
+    def advanced(self, piece: bytes, last_seq: int) -> None:
+        """Does nothing."""
+
+    def ended(self) -> None:
+        """Frees the key where the stream came to nothing."""
+        if _came_to_nothing(self._log):
+            self._store.abandon(self._key, self._log.header.stream_id)
+
+
+def _came_to_nothing(log: StreamLog) -> bool:
+    """Whether a stream is over without content, and did not finish: rule 3."""
+    if log.broken is not None:
+        # Its worker is gone. Where the store fails, or has a damaged copy, nobody knows.
+        before_content = 0 if log.header.framing == "json" else 1  # a stream begins with its `start`
+        return log.last_seq <= before_content and log.broken.reason not in ("store", "log_damaged")
+    return log.ending is not None and log.ending.state != "finished" and not log.ending.has_content
+
+
+def expired() -> Error:
+    """The refusal of a request whose key is taken by a stream that is no longer kept."""
+    text = "what this idempotency key was answered is no longer kept: use a new key"
+    return Error("invalid_request", text, reason="idempotency_expired", status=409)
