@@ -145,6 +145,8 @@ class QueuedStream(io.TextIOBase):
             with self._lock:
                 self.dropped += lost
                 self._waiting -= size + len(pieces) * LIMITS.kept_piece
+            if not piece:
+                time.sleep(LIMITS.stderr_interval)  # lines gather
 
 
 def _write(descriptor: int, data: bytes) -> bytes:
