@@ -19,11 +19,12 @@ from typing import Any, Self, cast
 from gai_fast._impl import parse_exact
 from gai_fast.errors import Error
 from gai_fast.events import ENVELOPE_KEYS, KEY_RANK, Event, done
+from gai_fast.formats import get_format
 from gai_fast.limits import LIMITS
 from gai_fast.metrics import StreamMetrics
 from gai_fast.net.engine import Engine
 from gai_fast.net.publication import Publication
-from gai_fast.net.view import NATIVE, gap
+from gai_fast.net.view import NATIVE, Form, gap
 from gai_fast.stores import StreamLog
 from gai_fast.stores._base import data_lines
 
@@ -53,6 +54,7 @@ class FollowedStream:
         self._ready: deque[Event] = deque()
         self._news: asyncio.Future[None] | None = None
         self._has_ended = False
+        self._is_compact = True
 
     async def __aenter__(self) -> Self:
         """Finds the stream.
@@ -72,6 +74,7 @@ class FollowedStream:
             text = f"this stream is kept in format {log.header.format!r} as {log.header.framing}: it has no events"
             raise Error("invalid_request", text, reason="not_acceptable", status=406)
         self._log = log
+        self._is_compact = Form(get_format(NATIVE), log.header.framing, log.header.envelope).is_compact
         self._publication = engine.publication(self.id)
         if self._publication is not None:
             self._publication.joined(self)
@@ -138,11 +141,10 @@ class FollowedStream:
         backlog = log.read(self.position, LIMITS.follower_read)
         if backlog.lost:
             self._ready.append(_ordered(gap(self.position, backlog.lost, backlog.text)))
-        is_full = log.header.envelope == "full" or (log.header.framing == "ndjson" and log.header.envelope is None)
         for piece in backlog.pieces:
             for data in data_lines(piece):
                 event: Any = parse_exact(data.decode())
-                if is_full and event.get("seq", 0) > 1:
+                if not self._is_compact and event.get("seq", 0) > 1:
                     for key in ENVELOPE_KEYS:
                         event.pop(key, None)
                 self._ready.append(event)

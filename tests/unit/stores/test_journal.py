@@ -542,7 +542,7 @@ async def test_a_bug_in_what_a_copy_is_made_of_costs_that_copy_alone(
     await until(lambda: "s" in world.copies)
     fill(log, 1, 3)
     with monkeypatch.context() as patch:
-        patch.setattr(log, "header", None)
+        patch.setattr("gai_fast.stores.journal.Record", None)
         await until(lambda: log.is_degraded)
     other = process.begin("other")
     fill(other, 1, 3)
