@@ -319,7 +319,7 @@ class Supervisor:
             self._selector.close()
             for worker in self._workers.values():
                 worker.close()
-            for each in (*self._sockets, *others):
+            for each in (*self._sockets, *self._held, *others):
                 each.close()
             code = self._work(ends)
         finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -324,8 +325,9 @@ def test_the_wait_for_a_worker_has_a_longest_however_many_have_died() -> None:
     supervisor._selector.close()
 
 
-def test_connections_wait_where_no_worker_has_room() -> None:
-    """They were closed."""
+@pytest.mark.parametrize("dies", [False, True])
+def test_connections_wait_where_no_worker_has_room(dies: bool) -> None:
+    """They were closed. A worker that is forked meanwhile must not keep them open."""
     with supervised("narrow") as server:
         assert server.says() == "up"
         pids = {process for _, process in (server.connect(), server.connect())}
@@ -334,11 +336,13 @@ def test_connections_wait_where_no_worker_has_room() -> None:
         with ExitStack() as stack:
             clients = [stack.enter_context(socket.create_connection(server.address, SECONDS)) for _ in range(100)]
             time.sleep(10 * LIMITS.channel_pause)  # the supervisor may do wrong what it does
+            if dies:
+                os.kill(pids.pop(), signal.SIGKILL)
+                assert select.select(clients, [], [], SECONDS)[0], "another has taken its place"
             for process in pids:
                 os.kill(process, signal.SIGCONT)
-            answers = Counter(int(client.recv(100).split()[1]) for client in clients)
-        assert set(answers) == pids
-        assert answers.total() == 100
+            assert pids <= {int(client.recv(100).split()[1]) for client in clients}
+            assert [client.recv(100) for client in clients] == [b""] * 100
 
 
 def test_clients_that_cannot_be_accepted_for_now_are_answered_before_the_server_ends() -> None:
