@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import fcntl
 import socket
 import struct
+import sys
+import termios
 from typing import Final
 
 from gai_fast.errors import Error
@@ -44,6 +47,20 @@ def descriptor_of(transport: asyncio.BaseTransport) -> int:
         return -1
     sock = transport.get_extra_info("socket")
     return -1 if sock is None else int(sock.fileno())
+
+
+def untaken(transport: asyncio.WriteTransport) -> int:
+    """Bytes written to a transport that its peer has not acknowledged; 0 where the transport itself holds none.
+
+    The transport's buffer alone tells too little: the system takes more from it only once a third of its own buffer is
+    free, so a peer that reads slowly would seem to take nothing for as long as that lasts.
+    """
+    unsent = transport.get_write_buffer_size()
+    sock = transport.get_extra_info("socket") if unsent else None
+    if sock is not None:
+        with contextlib.suppress(OSError, ValueError):  # it may be closed already, or the system may not tell
+            unsent += int.from_bytes(fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, bytes(4)), sys.byteorder)
+    return unsent
 
 
 def reset(transport: asyncio.WriteTransport) -> None:

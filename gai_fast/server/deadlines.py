@@ -7,7 +7,8 @@ from typing import Final
 from gai_fast.limits import LIMITS
 
 LOOKS: Final = 4
-"""Looks at a client within its `write_timeout`: one that takes nothing is cut off at most a quarter of it too late."""
+"""Looks at a client within its `write_timeout`: one that takes nothing is cut off at most half of it too late, as the
+first look only tells what the system holds for it."""
 
 
 def body_due(began: float, received: int, now: float, timeout: float) -> float:

@@ -24,6 +24,7 @@ from gai_fast._impl import FastPath
 from gai_fast.errors import Error
 from gai_fast.ids import new_request_id
 from gai_fast.limits import LIMITS
+from gai_fast.net.sockets import untaken
 from gai_fast.net.writer import HTTP_CHUNKS, BodyFraming
 from gai_fast.server.access_log import LEFT
 from gai_fast.server.connections import OpenConnections
@@ -461,8 +462,7 @@ class LaneConnection:
 
     def _look_at_taking(self, now: float) -> None:
         """Cuts off a client that has taken nothing for `write_timeout`."""
-        unsent = self.transport.get_write_buffer_size()
-        if self._progress.is_stuck(self._written, unsent, now, self.write_timeout):
+        if self._progress.is_stuck(self._written, untaken(self.transport), now, self.write_timeout):
             self.transport.abort()
         else:
             self._arm(now + self.write_timeout / LOOKS)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from gai_fast.net.sockets import reset
+from gai_fast.net.sockets import reset, untaken
 from gai_fast.server.deadlines import LOOKS, WriteProgress
 from gai_fast.timers import Timer, Timers
 
@@ -45,7 +45,7 @@ class WriteWatch:
         """Begins; the client's time runs from now on."""
         self.stop()
         now = self._timers.clock()
-        self._progress.restart(self.written, self._transport.get_write_buffer_size(), now)
+        self._progress.restart(self.written, untaken(self._transport), now)
         self._timer = self._timers.schedule(now + self._seconds / LOOKS, self._look)
 
     def stop(self) -> None:
@@ -57,7 +57,7 @@ class WriteWatch:
     def _look(self) -> None:
         self._timer = None
         now = self._timers.clock()
-        unsent = self._transport.get_write_buffer_size()
+        unsent = untaken(self._transport)
         if not unsent and self._until_empty:
             return
         if self._progress.is_stuck(self.written, unsent, now, self._seconds):

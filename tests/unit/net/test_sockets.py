@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import errno
 import socket
+import sys
 from typing import Any
 
 import pytest
 
-from gai_fast.net.sockets import descriptor_of, no_descriptors, reset
+from gai_fast.net.sockets import descriptor_of, no_descriptors, reset, untaken
 from tests.waiting import SECONDS
 
 
@@ -54,6 +55,31 @@ async def test_a_transport_without_a_socket_is_aborted_all_the_same() -> None:
 
     reset(Plain())
     assert calls == ["abort"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="missing on this machine: TIOCOUTQ of sockets")
+async def test_bytes_that_a_peer_takes_are_seen_before_the_transport_may_write_more() -> None:
+    loop = asyncio.get_running_loop()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.setblocking(False)
+        transport, _ = await loop.create_connection(asyncio.Protocol, *listener.getsockname())
+        peer, _ = await loop.sock_accept(listener)
+    with peer:
+        assert untaken(transport) == 0
+        size = 1 << 25  # more than the system holds
+        transport.write(bytes(size))
+        before = 0
+        while before != (before := untaken(transport)):  # noqa: ASYNC110  # the system sets no event
+            await asyncio.sleep(0.05)
+        assert transport.get_write_buffer_size() < before < size
+        peer.setblocking(True)
+        taken = 0
+        while untaken(transport) == before:  # this turn of the loop: the transport itself writes nothing
+            taken += len(peer.recv(65536))
+        assert taken < size
+    transport.abort()
+    await asyncio.sleep(0)
+    assert untaken(transport) == 0
 
 
 def test_only_a_want_of_descriptors_is_one() -> None:

@@ -36,6 +36,10 @@ STREAM = post(b"s", target="/s")
 OTHER = b"GET /other HTTP/1.1\r\nHost: h\r\n\r\n"
 
 
+NO_DESCRIPTOR = 1 << 24
+"""No process has so many."""
+
+
 class FakeSocket:
     def __init__(self) -> None:
         self.options: dict[int, int] = {}
@@ -45,7 +49,7 @@ class FakeSocket:
         self.options[option] = value
 
     def fileno(self) -> int:
-        return 7
+        return NO_DESCRIPTOR
 
 
 class FakeTransport(asyncio.Transport):
@@ -945,7 +949,7 @@ def lend(fixture: Fixture) -> tuple[int, Any]:
 def test_a_socket_is_lent_until_anybody_else_writes() -> None:
     fixture = Fixture()
     descriptor, borrower = lend(fixture)
-    assert descriptor == 7
+    assert descriptor == NO_DESCRIPTOR
     assert borrower.is_writing
     fixture.connection.write(b"x")
     assert not borrower.is_writing

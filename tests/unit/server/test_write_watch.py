@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import socket
+import sys
 from collections.abc import Callable
 from typing import Any, cast
 
 import pytest
 
+from gai_fast.net.sockets import untaken
 from gai_fast.server.write_watch import WriteWatch
+from tests.waiting import SECONDS
 
 
 class FakeTransport:
     def __init__(self) -> None:
         self.unsent = 0
         self.aborted = False
+        self.socket: socket.socket | None = None
 
-    def get_extra_info(self, name: str) -> None: ...
+    def get_extra_info(self, name: str) -> socket.socket | None:
+        return self.socket if name == "socket" else None
 
     def get_write_buffer_size(self) -> int:
         return self.unsent
@@ -114,3 +120,28 @@ def test_it_may_end_once_all_is_sent() -> None:
     fixture.timers.run(2.0)
     assert not fixture.watch.is_running
     assert not fixture.timers.due
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="missing on this machine: TIOCOUTQ of sockets")
+def test_a_client_that_takes_from_the_systems_buffer_alone_is_kept() -> None:
+    """The transport can write again only once a third of that buffer is free."""
+    fixture = Fixture()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        peer = socket.create_connection(listener.getsockname(), SECONDS)
+        sending, _ = listener.accept()
+    with peer, sending:
+        sending.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            while True:
+                fixture.watch.written += sending.send(bytes(65536))
+        fixture.transport.socket = sending
+        fixture.transport.unsent = 10
+        fixture.watch.start()
+        for _ in range(4):
+            fixture.timers.run(7.0)
+            assert not fixture.transport.aborted
+            before = untaken(cast(Any, fixture.transport))
+            while untaken(cast(Any, fixture.transport)) == before:
+                peer.recv(65536)
+        fixture.timers.run(12.0)
+        assert fixture.transport.aborted
