@@ -24,9 +24,11 @@ from gai_fast.server.bus import Bus, Handler, WorkerGone
 from gai_fast.server.durable import Running, state_of
 from gai_fast.stores import Claim, Ending, LogHeader, StreamLog
 from gai_fast.stores.backend import Backend, Change, Copy, News, Record, StoreError
-from gai_fast.stores.claims import MemoryClaims
+from gai_fast.stores.claims import MemoryClaims, no_room
 
 _CANCELLED: Final = "cancelled"
+_NO_ROOM: Final = "no room"
+"""The answer of the supervisor where it holds too many keys."""
 
 
 class SupervisorQuestions(Protocol):
@@ -373,6 +375,8 @@ class PeerBackend(Backend):
     async def claim(self, key: str, claim: Claim, ttl: float) -> Claim | None:
         """Takes a key; as `Backend.claim`."""
         standing = await self._ask("claim", key, ttl, *claim)
+        if standing == _NO_ROOM:
+            raise no_room()
         return None if standing is None else Claim(*standing)
 
     async def release(self, key: str, stream_id: str) -> bool:
@@ -393,7 +397,8 @@ def _read_news(news: list[Any]) -> News:
 
 
 class ClaimHome:
-    """The idempotency keys of `memory://`, in the supervisor."""
+    """The idempotency keys of `memory://`, in the supervisor: as many as one process may hold, for all workers and for
+    those that are gone."""
 
     def __init__(self) -> None:
         self._claims = MemoryClaims(time.monotonic)
@@ -406,6 +411,11 @@ class ClaimHome:
             items: As `PeerBackend` sends them.
         """
         if kind == "claim":
-            key, ttl, *claim = items
-            return self._claims.claim(key, Claim(*claim), ttl)
+            key, ttl, *fields = items
+            claim = Claim(*fields)
+            standing = self._claims.claim(key, claim, ttl)
+            if standing is None and len(self._claims) > LIMITS.claims:
+                self._claims.release(key, claim.stream_id)
+                return _NO_ROOM
+            return standing
         return self._claims.release(*items)

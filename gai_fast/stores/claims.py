@@ -17,6 +17,11 @@ _STEPS: Final = 256
 """Parts of the time for which a key is taken that are told apart."""
 
 
+def no_room() -> Error:
+    """The refusal of one key more."""
+    return Error("overloaded", "there is no room for another idempotency key", reason="store")
+
+
 class ClaimBudget:
     """How many keys this process has taken that are still taken.
 
@@ -46,7 +51,7 @@ class ClaimBudget:
         while self._taken and self._taken[0][0] <= now:
             self._count -= int(self._taken.popleft()[1])
         if self._count >= LIMITS.claims:
-            raise Error("overloaded", "there is no room for another idempotency key", reason="store")
+            raise no_room()
         due = now + self._ttl
         if not self._taken or due - self._taken[-1][0] >= self._step:
             self._taken.append([due + self._step, 0])

@@ -250,6 +250,21 @@ async def test_keys_are_the_supervisors_and_outlive_every_worker(tmp_path: Path)
             await both.backend.claim("key", second, 60.0)
 
 
+async def test_the_supervisor_holds_so_many_keys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each worker counts its own alone, and those of the ones that are gone are still taken."""
+    monkeypatch.setattr(peers, "LIMITS", replace(LIMITS, claims=2))
+    async with pair(tmp_path) as both:
+        for key in "ab":
+            assert await both.backend.claim(key, Claim(key, "f"), 60.0) is None
+        for _ in range(2):
+            with pytest.raises(Error) as refused:
+                await both.backend.claim("c", Claim("c", "f"), 60.0)
+            assert (refused.value.code, refused.value.reason) == ("overloaded", "store")
+        assert await both.backend.claim("a", Claim("a", "f"), 60.0) is None, "it has that one already"
+        assert await both.backend.release("a", "a")
+        assert await both.backend.claim("c", Claim("c", "f"), 60.0) is None
+
+
 # ---- what one answer tells ---------------------------------------------------------------------------------------
 
 
