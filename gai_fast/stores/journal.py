@@ -358,6 +358,7 @@ class _Copying:
         if not self._journal.lets_pass and not self.is_behind and not self.is_given_up:
             self._held.append((piece, last_seq))
         else:
+            self.publish_all()  # the store may have failed for somebody else since the last piece
             self.log.publish(piece, last_seq)
         self.advanced(piece, last_seq)
 

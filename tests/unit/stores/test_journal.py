@@ -14,7 +14,7 @@ from gai_fast.limits import KIB, LIMITS, Limits
 from gai_fast.settings import StoreSettings
 from gai_fast.stores import Ending, LogHeader, StreamLog
 from gai_fast.stores._base import frames_after
-from gai_fast.stores.backend import Change, gap_text, join_gaps
+from gai_fast.stores.backend import Change, StoreError, gap_text, join_gaps
 from gai_fast.stores.health import Health
 from gai_fast.stores.journal import Journal
 from gai_fast.stores.memory import LogMemory
@@ -435,6 +435,28 @@ async def test_before_send_a_failing_store_holds_nothing_back(make: Make, world:
     await until(lambda: follower.has_ended)
     await written(process, log)
     assert follower.heard == [*range(1, 9)]
+    assert process.copied() == (0, "", said, FINISHED)
+
+
+async def test_before_send_pieces_keep_their_order_where_somebody_else_finds_that_the_store_fails(
+    make: Make, world: World
+) -> None:
+    """A piece that passes went out before those that wait for a batch under way, which then came twice or late."""
+    process = make(sync="before_send")
+    log = process.begin()
+    follower = Watching(log)
+    await until(lambda: "s" in world.copies)
+    world.gate.clear()
+    said = fill(log, 1, 3)
+    await asyncio.sleep(0.01)
+    process.health.failed(StoreError("unreachable", "a reader got no answer"))
+    said += fill(log, 4, 5)
+    assert follower.heard == [1, 2, 3, 4, 5]
+    assert log.is_degraded
+    world.gate.set()
+    log.end(FINISHED)
+    await written(process, log)
+    assert (follower.heard, log.last_seq) == ([1, 2, 3, 4, 5], 5)
     assert process.copied() == (0, "", said, FINISHED)
 
 
