@@ -117,8 +117,11 @@ class Mirrors:
     async def _load(self, stream_id: str) -> StreamLog | None:
         try:
             copy = await self._backend.load(stream_id)
-            if copy is None:
-                return None
+            here = self._memory.find(stream_id)  # begun in this process meanwhile
+            if here is not None or copy is None:
+                return here
+            if copy.header.stream_id != stream_id:  # its log would stand in for another stream's
+                raise StoreError("damaged", "a copy is kept under the id of another stream")
             mirror = self._begin(copy)
             try:
                 await self._catch_up(mirror, copy.news)

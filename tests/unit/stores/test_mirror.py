@@ -363,6 +363,27 @@ async def test_a_stream_that_this_process_ran_and_forgot_is_not_there(process: P
     assert (await process.found()).ending == FINISHED
 
 
+async def test_a_stream_that_begins_here_while_it_is_looked_for_is_found_here(process: Process, world: World) -> None:
+    """Its log was replaced by a mirror, and dropped with it: nobody could follow the stream any more."""
+    world.gate.clear()
+    finding = asyncio.ensure_future(process.mirrors.find("s"))
+    await asyncio.sleep(0.01)
+    own = process.memory.create(LogHeader("s", "caller", "m", "gai", "sse"))
+    store(world, worker="here")
+    write(world, 1, 3)
+    world.gate.set()
+    assert await finding is own
+    assert process.memory.find("s") is own
+
+
+async def test_a_copy_under_the_id_of_another_stream_takes_no_log_from_that(process: Process, world: World) -> None:
+    own = process.memory.create(LogHeader("own", "caller", "m", "gai", "sse"))
+    world.copies["s"] = Stored(LogHeader("own", "somebody else", "m", "gai", "sse"), "there")
+    with pytest.raises(Error, match="damaged"):
+        await process.mirrors.find("s")
+    assert process.memory.find("own") is own
+
+
 async def test_a_hole_breaks_the_log_off_and_the_next_one_has_a_gap(process: Process, world: World) -> None:
     stored = store(world)
     write(world, 1, 3)
