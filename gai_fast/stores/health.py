@@ -30,12 +30,14 @@ class Health:
         self.problem: StoreError | None = None
         """The failure since which nothing has succeeded; `None`: the store works."""
         self._clock = clock
+        self._is_told = False  # that problem, to the operator
         self._failed_at = 0.0
         self._silent_until = clock()
 
     def failed(self, problem: StoreError) -> None:
         """A call failed. The operator is warned, at most once in `limits.warning_interval`."""
-        if self.problem is None and self._may_warn():
+        if not self._is_told and self._may_warn():
+            self._is_told = True
             logger.warning("the store is degraded: %s", problem)
         self._note(problem)
 
@@ -47,6 +49,7 @@ class Health:
             bug: The exception.
         """
         if self._may_warn():
+            self._is_told = True
             logger.error("%s: a bug", task, exc_info=bug)
         self._note(StoreError("unsuitable", f"{task}: a bug of the gateway, which its log tells"))
 
@@ -65,7 +68,9 @@ class Health:
         """A call succeeded."""
         if self.problem is not None:
             self.problem = None
-            logger.info("the store works again")
+            if self._is_told:
+                self._is_told = False
+                logger.info("the store works again")
 
     def check(self) -> None:
         """Refuses what needs an answer of the store while it keeps failing.

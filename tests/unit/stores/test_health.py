@@ -39,6 +39,26 @@ def test_the_operator_is_warned_once_in_a_while(time: FakeTime, caplog: pytest.L
     assert sum(record.levelno == logging.WARNING for record in caplog.records) == 2
 
 
+def test_the_operator_hears_of_a_failure_that_lasts_even_if_it_began_just_after_another(
+    time: FakeTime, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The last that was ever said of it was that the store works again."""
+    health = Health(time.clock)
+    with caplog.at_level(logging.INFO):
+        health.failed(GONE)
+        health.worked()
+        health.failed(GONE)
+        assert [record.message for record in caplog.records][-1] == "the store works again"
+        time.advance(LIMITS.warning_interval)
+        health.failed(GONE)
+        health.failed(GONE)
+        health.worked()
+    assert [record.message for record in caplog.records][2:] == [
+        "the store is degraded: the server cannot be reached",
+        "the store works again",
+    ]
+
+
 def test_a_store_that_cannot_be_read_is_not_asked_again_for_a_while(time: FakeTime) -> None:
     health = Health(time.clock)
     health.check()
