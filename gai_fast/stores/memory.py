@@ -310,6 +310,7 @@ class LogMemory:
         self._timers = timers
         self._timer: Timer | None = None
         self._logs: dict[str, StreamLog] = {}
+        self._callers: dict[str, int] = {}  # the number of their logs
         self._ended: OrderedDict[str, float] = OrderedDict()  # when they go, by stream id, the first one first
 
     def __len__(self) -> int:
@@ -327,6 +328,7 @@ class LogMemory:
         if (len(self._logs) - len(self._ended) + 1) * LIMITS.log_stream_cost > self.max_bytes // 2:
             raise Error("overloaded", "there is no room for another durable stream", reason="store")
         log = self._logs[header.stream_id] = StreamLog(self, header)
+        self._callers[header.caller] = self._callers.get(header.caller, 0) + 1
         self.size += log.size
         self.make_room()
         return log
@@ -347,6 +349,7 @@ class LogMemory:
             self._timer.cancel()
             self._timer = None
         self._logs.clear()
+        self._callers.clear()
         self._ended.clear()
         self.size = 0
 
@@ -362,11 +365,10 @@ class LogMemory:
         """Drops logs and pieces until no more than `max_bytes` are in use: rule 2."""
         if self.size <= self.max_bytes:
             return
-        sizes: dict[str, int] = {}
-        for log in self._logs.values():
-            sizes[log.header.caller] = sizes.get(log.header.caller, 0) + log.size
-        excess = level_down(sizes, self.size - self.max_bytes + self.max_bytes // SPARE)
+        excess = level_down(self._sizes(), self.size - self.max_bytes + self.max_bytes // SPARE)
         for stream_id in [*self._ended]:
+            if max(excess.values()) <= 0:
+                return
             log = self._logs[stream_id]
             if excess.get(log.header.caller, 0) > 0:
                 excess[log.header.caller] -= log.size
@@ -378,9 +380,22 @@ class LogMemory:
                 for log, size in level_down(running, rest).items():
                     log.trim(log.size - size)
 
+    def _sizes(self) -> dict[str, int]:
+        """Bytes that the logs of each caller use. A lone caller, as without keys, has all; no search is needed then."""
+        if len(self._callers) == 1:
+            return dict.fromkeys(self._callers, self.size)
+        sizes = dict.fromkeys(self._callers, 0)
+        for log in self._logs.values():
+            sizes[log.header.caller] += log.size
+        return sizes
+
     def _forget(self, log: StreamLog) -> None:
         del self._logs[log.header.stream_id]
         self.size -= log.size
+        caller = log.header.caller
+        self._callers[caller] -= 1
+        if not self._callers[caller]:
+            del self._callers[caller]
 
     def _expire(self) -> None:
         self._timer = None

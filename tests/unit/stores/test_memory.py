@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import random
 import tracemalloc
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -42,6 +43,7 @@ def check(store: LogMemory) -> None:
     """The books: what all use is the sum of what each does, and that is what its pieces say."""
     logs = store._logs.values()
     assert store.size == sum(log.size for log in logs)
+    assert store._callers == Counter(log.header.caller for log in logs)
     for log in logs:
         blocks = sum(len(block) + LIMITS.log_block_cost for block, _ in log._blocks)
         tail = sum(len(piece) + LIMITS.log_piece_cost for piece in log._tail)
