@@ -42,9 +42,10 @@ test: $(INSTALLED)-dev  ## linters, types and every test this machine can run
 check: $(INSTALLED)-dev  ## linters and types only
 	@PYTHON=$(VENV)/bin/python ci/check.sh
 
-exhaustive: $(INSTALLED)-dev  ## tests of recordings, kernels, faults and resumes at every cut (long)
+RACES = tests/integration/test_workers.py::test_of_requests_with_one_key_on_several_workers_one_asks_the_upstream
+exhaustive: $(INSTALLED)-dev  ## recordings, kernels, faults, resumes at every cut; 1,000 races for a key (long)
 	@GAI_FAST_EXHAUSTIVE=1 PYTHON=$(VENV)/bin/python ci/test.sh --timeout 1800 tests/corpus tests/parity tests/faults \
-		tests/integration/stores/test_resume_matrix.py $(ARGS)
+		tests/integration/stores/test_resume_matrix.py $(RACES) $(ARGS)
 
 # What takes minutes and rarely breaks is not part of `.ci/run`: the target above, and the three below.
 soak: $(INSTALLED)-dev  ## ten minutes of streams, kills and failures, and a table of what was lost (MINUTES=, STORE=memory|sqlite|redis, SEED=)

@@ -13,11 +13,12 @@ decides who has a key; `streams.py` starts and follows streams.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Mapping
 from hashlib import blake2b
 from typing import Final, NamedTuple
+
+import msgspec
 
 from gai_fast._impl import encode_json
 from gai_fast.clock import now_ms
@@ -112,8 +113,8 @@ def fingerprint(body: bytes, *, is_native: bool) -> str:
     if is_native:
         for name in _OF_ONE_SENDING:
             members.pop(name, None)
-    text = json.dumps(members, sort_keys=True, separators=(",", ":"))
-    return blake2b(text.encode(), digest_size=32, person=b"gai-fast body").hexdigest()
+    text = msgspec.json.encode(members, order="sorted")
+    return blake2b(text, digest_size=32, person=b"gai-fast body").hexdigest()
 
 
 def keyed(

@@ -14,6 +14,7 @@ from gai_fast.cli.mock import Fault
 from gai_fast.errors import Error
 from gai_fast.formats import get_format
 from gai_fast.server.application import build_application
+from gai_fast.server.serving import start
 from gai_fast.settings import IdempotencySettings, KeySettings, key_digest
 from tests.integration.gateway import (
     FINISH,
@@ -33,6 +34,7 @@ from tests.integration.gateway import (
     settings_for,
 )
 from tests.integration.test_durable import NATIVE, STREAMS, WORDS, Story, followed, frames, id_of, log_of
+from tests.unit.stores.fake_backend import FakeBackend, World
 from tests.waiting import until
 from tests.wire import chunk
 
@@ -46,6 +48,7 @@ REPLAYED = "idempotent-replayed"
 TEXT = "".join(WORDS)
 ROUTES = pytest.mark.parametrize("path", [NATIVE, CHAT])
 FORMS = pytest.mark.parametrize("stream", [True, False], ids=["stream", "whole"])
+WAYS_OF_SERVING = pytest.mark.parametrize("fast_lane", ["auto", "off"])
 WAYS = pytest.mark.parametrize("way", ["lane", "off", "mounted"])
 
 
@@ -492,6 +495,19 @@ async def test_a_limit_of_streams_frees_the_key_and_joining_needs_no_place(net: 
     assert story.requests == 2
 
 
+@on_uvloop
+async def test_a_server_that_stops_answers_those_who_wait_for_a_whole_answer(net: Net) -> None:
+    tale = Tale()
+    gateway, where = await at(net, await net.upstream(tale))
+    clients = [await where.begin(NATIVE, asked(stream=False)) for _ in range(2)]
+    await until(lambda: tale.requests == 1)
+    await until(lambda: sum(log.watchers for log in logs(gateway)) >= 3)  # both clients, and the key's end
+    await gateway.running.close()
+    for client in clients:
+        response = await (await client.response()).rest()
+        assert (response.status, error_of(response)["reason"]) == (503, "draining")
+
+
 # ---- time ------------------------------------------------------------------------------------------------------------
 
 
@@ -549,6 +565,85 @@ async def test_a_key_is_free_after_its_time_and_a_reload_changes_that_time(net: 
     again = await where.send(NATIVE, asked(), {"idempotency-key": "after"})
     assert (again.status, again.headers.get(REPLAYED)) == (200, None)
     assert (await where.send(NATIVE, asked(), {"idempotency-key": "before"})).headers[REPLAYED] == "true"
+
+
+# ---- a store outside the process -------------------------------------------------------------------------------------
+
+
+async def over(net: Net, world: World, url: str, **options: Any) -> tuple[Gateway, Site]:
+    """A gateway over a store that several share."""
+    running = await start(settings_for(url, **options), memory=FakeBackend(world))
+    gateway = Gateway(net, running)
+    net.gateways.append(gateway)
+    net.stack.push_async_callback(running.close)
+    return gateway, Site(net, gateway.host)
+
+
+@on_uvloop
+@ROUTES
+@FORMS
+async def test_a_request_is_answered_once_by_all_servers_over_a_store(net: Net, path: str, stream: bool) -> None:
+    tale, world = Tale(), World()
+    url = (await net.upstream(tale)).url
+    sites = [(await over(net, world, url))[1] for _ in range(2)]
+    clients = [await each.begin(path, asked(path, stream=stream)) for each in sites * 3]
+    await until(lambda: tale.requests == 1)
+    tale.end()
+    responses = [await (await client.response()).rest() for client in clients]
+    assert {bytes(response.body) for response in responses} == {bytes(responses[0].body)}
+    assert text_of(responses[0]) == TEXT
+    assert sum(REPLAYED in response.headers for response in responses) == 5
+    assert tale.requests == 1
+
+
+@on_uvloop
+@FORMS
+async def test_an_early_failure_frees_the_key_for_all_servers(net: Net, stream: bool) -> None:
+    mock, world = await net.mock(deltas=3, fault=Fault("500")), World()
+    (_, here), (_, there) = [await over(net, world, mock.url) for _ in range(2)]
+    assert (await here.send(NATIVE, asked(stream=stream))).status == 500
+    mock.fault = None
+    answered = await there.send(NATIVE, asked(stream=stream))
+    assert (answered.status, answered.headers.get(REPLAYED)) == (200, None)
+    assert len(mock.requests) == 2
+
+
+@on_uvloop
+@WAYS_OF_SERVING
+async def test_where_the_store_is_out_of_reach_a_request_with_a_key_is_refused(net: Net, fast_lane: str) -> None:
+    mock, world = await net.mock(deltas=3), World()
+    gateway, where = await over(net, world, mock.url, fast_lane=fast_lane)
+    world.fail()
+    for path in (NATIVE, CHAT, STREAMS):
+        refused = await where.send(path, asked(CHAT if path == CHAT else NATIVE))
+        assert (refused.status, error_of(refused)["code"]) == (503, "overloaded")
+        assert refused.headers["x-should-retry"] == "true"
+    assert (await where.send(NATIVE, asked(), {})).status == 200, "without a key nothing waits for the store"
+    world.mend()
+    await until(lambda: not gateway.running.engine.store.is_degraded)
+    answered = await where.send(NATIVE, asked())
+    assert answered.status == 200
+    assert REPLAYED not in answered.headers
+    net.warned("the store")
+    assert len(mock.requests) == 2
+
+
+@on_both_loops
+@WAYS_OF_SERVING
+async def test_a_client_that_leaves_while_the_store_is_asked_starts_nothing(net: Net, fast_lane: str) -> None:
+    mock, world = await net.mock(deltas=3), World()
+    gateway, where = await over(net, world, mock.url, fast_lane=fast_lane)
+    pending = gateway.running.service.streams._keyed._pending
+    world.gate.clear()
+    client = await where.begin(NATIVE, asked())
+    await until(lambda: len(pending) == 1)
+    client.reset()
+    await until(lambda: len(pending) == 0)
+    world.gate.set()
+    await until(lambda: not world.claims)
+    answered = await where.send(NATIVE, asked())
+    assert (answered.status, answered.headers.get(REPLAYED)) == (200, None)
+    assert len(mock.requests) == 1
 
 
 # ---- many ------------------------------------------------------------------------------------------------------------

@@ -432,15 +432,21 @@ async def test_the_key_of_a_killed_worker_is_free_before_content_and_replayed_af
     body, key = {**QUERY, "model": "m"}, {"idempotency-key": "k"}
     async with serving(net, tmp_path, "--workers", "2", "--store", store) as server:
         workers = server.workers
-        client = await server.connect()
-        client.request("POST", "/api/v1/stream", body, key)
-        response = await client.response()
+        here, there = await connections(server)
+        here.request("POST", "/api/v1/stream", body, key)
+        response = await here.response()
         if has_content:
             await response.until(b".6\n")
+        if store != "memory://":  # until the store has it
+            other = await followed(there, f"/api/v1/streams/{response.headers['x-gai-stream-id']}")
+            if has_content:
+                await other.until(b".6\n")
         os.kill(await process_of(server, response), signal.SIGKILL)
         await response.rest()
         await until(lambda: len(workers & server.workers) == 1)
         await settled(server, 2)
+        if store != "memory://":  # until the other worker knows
+            assert (await other.rest()).events[-2]["error"]["reason"] == "worker_lost"
         mock.deltas, mock.rate, mock.ttft = 5, 0, 0
         again = await server.ask("POST", "/api/v1/stream", body, key)
         if store == "memory://":
