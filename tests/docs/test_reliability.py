@@ -23,8 +23,12 @@ def test_a_promise_has_tests_and_what_has_none_has_not_come() -> None:
 
 
 def test_every_test_that_is_named_is_there() -> None:
+    page = read("docs/reliability.md")
     defined = {name for path in TESTS.rglob("test_*.py") for name in re.findall(r"def (test_\w+)\(", path.read_text())}
-    assert {name for row in TABLE for name in coded(row[3])} <= defined
+    named, files = set(re.findall(r"`(test_\w+)`", page)), set(re.findall(r"`(tests/[^`]+)`", page))
+    assert {name for row in TABLE for name in coded(row[3])} <= named <= defined
+    assert files
+    assert [each for each in files if not (ROOT / each).exists()] == []
 
 
 def test_every_test_of_a_fault_stands_in_its_rows() -> None:
