@@ -10,6 +10,7 @@
 
 #include <errno.h>
 #include <stddef.h>
+#include <sys/uio.h>
 
 typedef struct {
     void *whose;
@@ -70,6 +71,16 @@ static inline ptrdiff_t gai_send(int socket, const void *data, size_t size) {
     return sent < 0 ? 0 : sent;
 }
 
+/* The same for several parts. */
+static inline ptrdiff_t gai_send_parts(int socket, struct iovec *parts, int count) {
+    struct msghdr message = {.msg_iov = parts, .msg_iovlen = (size_t)count};
+    ptrdiff_t sent;
+    do {
+        sent = sendmsg(socket, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
+    } while (sent < 0 && errno == EINTR);
+    return sent < 0 ? 0 : sent;
+}
+
 #else
 
 enum { GAI_CAN_WATCH = 0 };
@@ -82,6 +93,9 @@ static inline int gai_take_ready(int set, gai_ready ready[GAI_READY]) { return (
 static inline ptrdiff_t gai_receive(int socket, void *to, size_t size) { return (void)socket, (void)to, (void)size, 0; }
 static inline ptrdiff_t gai_send(int socket, const void *data, size_t size) {
     return (void)socket, (void)data, (void)size, 0;
+}
+static inline ptrdiff_t gai_send_parts(int socket, struct iovec *parts, int count) {
+    return (void)socket, (void)parts, (void)count, 0;
 }
 
 #endif

@@ -14,11 +14,14 @@ from typing import TYPE_CHECKING, Literal
 __all__ = [
     "IMPLEMENTATION",
     "ArrayFramer",
+    "Borrower",
     "Bounds",
+    "ChunkWriter",
     "ChunkedBody",
     "DeltaCopier",
     "FastPath",
     "Frame",
+    "FrameLog",
     "LendingTransport",
     "LineFramer",
     "NDJSONEncoder",
@@ -62,10 +65,13 @@ else:
         from gai_fast import _pure as _kernels
 
 ArrayFramer = _kernels.ArrayFramer
+Borrower = _kernels.Borrower
 Bounds = _kernels.Bounds
+ChunkWriter = _kernels.ChunkWriter
 ChunkedBody = _kernels.ChunkedBody
 DeltaCopier = _kernels.DeltaCopier
 Frame = _kernels.Frame
+FrameLog = _kernels.FrameLog
 LendingTransport = _kernels.LendingTransport
 LineFramer = _kernels.LineFramer
 NDJSONEncoder = _kernels.NDJSONEncoder

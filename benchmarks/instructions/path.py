@@ -50,11 +50,13 @@ class Case:
         provider: The upstream's provider.
         path: The route that is asked.
         pieces: The bytes that the upstream sends; each after the client has received the result of the one before.
+        resumable: The stream is durable.
     """
 
     provider: str
     path: str
     pieces: list[bytes]
+    resumable: bool = False
 
 
 def _chunk(data: bytes) -> bytes:
@@ -107,6 +109,7 @@ def fixture(name: str) -> list[bytes]:
 CASES: Final[dict[str, Callable[[], Case]]] = {
     "request, 100 deltas at once": lambda: Case("openai-compatible", NATIVE, at_once(100)),
     "request, 100 deltas passed through": lambda: Case("openai-compatible", CHAT, at_once(100)),
+    "request, 100 deltas, durable": lambda: Case("openai-compatible", NATIVE, at_once(100), resumable=True),
     "request, tool call": lambda: Case("openai", NATIVE, fixture("openai/one_tool")),
     "request, Responses": lambda: Case("openai:responses", NATIVE, fixture("openai-responses/text")),
     "request, Anthropic": lambda: Case("anthropic", NATIVE, fixture("anthropic/text")),
@@ -227,6 +230,8 @@ class Server:
         """One exchange, checked."""
         name = case.provider.replace(":", "-")
         asked = {"model": name, "stream": True, "messages": [{"role": "user", "content": "hi"}]}
+        if case.resumable:
+            asked["resumable"] = True
         body = json.dumps(asked).encode()
         client.sendall(
             b"POST %b HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b"

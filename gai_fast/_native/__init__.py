@@ -16,19 +16,22 @@ from gai_fast._native.encoders import (
     parse_exact,
 )
 from gai_fast._native.parsers import ChunkedBody, LineFramer, NDJSONParser, Shape, SSEFramer, SSEParser
-from gai_fast._native.relay import Bounds, DeltaCopier, FastPath, ReadBatch, StreamCounters
+from gai_fast._native.relay import Bounds, ChunkWriter, DeltaCopier, FastPath, ReadBatch, StreamCounters
 from gai_fast._pure.arrays import ArrayFramer
-from gai_fast._pure.fast_path import LendingTransport
+from gai_fast._pure.fast_path import Borrower, FrameLog, LendingTransport
 from gai_fast._pure.parsers import Frame, SSEEvent
 from gai_fast._pure.relay import Part, Piece
 
 __all__ = [
     "ArrayFramer",
+    "Borrower",
     "Bounds",
+    "ChunkWriter",
     "ChunkedBody",
     "DeltaCopier",
     "FastPath",
     "Frame",
+    "FrameLog",
     "LendingTransport",
     "LineFramer",
     "NDJSONEncoder",

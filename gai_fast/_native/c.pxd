@@ -172,6 +172,10 @@ cdef extern from "sockets.h" nogil:
         void *whose
         bint ends
 
+    struct iovec:
+        void *iov_base
+        size_t iov_len
+
     int gai_open_set()
     void gai_close_set(int set)
     int gai_watch(int set, int socket, void *whose)
@@ -179,3 +183,4 @@ cdef extern from "sockets.h" nogil:
     int gai_take_ready(int set, gai_ready *ready)
     Py_ssize_t gai_receive(int socket, void *to, size_t size)
     Py_ssize_t gai_send(int socket, const void *data, size_t size)
+    Py_ssize_t gai_send_parts(int socket, iovec *parts, int count)

@@ -105,7 +105,8 @@ cdef class DeltaCopier:
     cdef bint copy_all(self, long long seq, long long ts) except -1
     cdef object take_piece(self)
     # Returns the output as an HTTP chunk, and its size without the framing. The adapter's notes wait for `settle`.
-    cdef bytes take_chunk(self, size_t *size)
+    cdef bytes take_chunk(self, size_t *size)   # the output as one HTTP chunk
+    cdef bytes take_frames(self, size_t *size)  # the output as it is, in its stead
     cdef list take_kinds(self)
     cdef size_t frame_end(self) noexcept
     # GAI_COPY_DONE: copied, `_at` is behind the frame. GAI_COPY_MORE: the bytes end too early. Else GAI_COPY_MISS.

@@ -1,7 +1,7 @@
 """The hot path of a stream: `_pure/relay.py`, `_pure/counters.py` and `_pure/fast_path.py` define what it must equal.
 
 `DeltaCopier` writes the frames that are like one it has learned, without parsing them. `FastPath` does so from one
-connection to the other, in one call; `ReadBatch` does it for all reads of a turn.
+connection to the other, in one call; `ReadBatch` does it for all reads of a turn. `ChunkWriter` writes what a log has.
 """
 
 cimport cython
@@ -60,10 +60,12 @@ from gai_fast._native.c cimport (
     gai_release,
     gai_reserve,
     gai_send,
+    gai_send_parts,
     gai_take_ready,
     gai_template,
     gai_use_loops,
     gai_watch,
+    iovec,
 )
 from gai_fast._native.encoders cimport loops_in_use, put_string
 from gai_fast._native.encoders import parse_exact
@@ -82,6 +84,7 @@ cdef enum:
     VIEWED = 4096               # bytes: from here on a view is cheaper than a copy
     DIGITS = 5                  # of most numbers
     HEX_DIGITS = 16             # of any chunk size
+    CHUNK_FRAME = HEX_DIGITS + 4  # bytes around the data of a chunk
 
 cdef const char *HEX = b"0123456789abcdef"
 cdef size_t HELD = LIMITS.held_frame
@@ -225,27 +228,44 @@ cdef object piece(bytes whole, size_t at, size_t end):
     return memoryview(whole)[at:end]
 
 
-cdef bytes as_chunk(const uint8_t *data, size_t size):
-    """Returns the bytes as one HTTP chunk (RFC 9112, section 7.1)."""
-    cdef uint8_t digits[HEX_DIGITS]
-    cdef size_t left = size
+cdef inline int digits_of(size_t size) noexcept:
+    """The number of hexadecimal digits of a size that is not 0."""
     cdef int count = 0
-    while left:
-        digits[count] = HEX[left & 15]
-        left >>= 4
+    while size:
+        size >>= 4
         count += 1
-    cdef PyObject *made = new_bytes(NULL, count + size + 4)
-    cdef uint8_t *to = <uint8_t *>bytes_memory(made)
-    while count:
-        count -= 1
-        to[0] = digits[count]
-        to += 1
+    return count
+
+
+cdef inline uint8_t *put_line_end(uint8_t *to) noexcept:
     to[0] = c"\r"
     to[1] = c"\n"
-    memcpy(to + 2, data, size)
-    to[size + 2] = c"\r"
-    to[size + 3] = c"\n"
-    return finished_bytes(made, to + size + 4 - <uint8_t *>bytes_memory(made))
+    return to + 2
+
+
+cdef inline uint8_t *put_size(uint8_t *to, size_t size, int digits) noexcept:
+    """Writes the first line of an HTTP chunk (RFC 9112, section 7.1): `digits` + 2 bytes; returns their end."""
+    cdef int at = digits
+    while at:
+        at -= 1
+        to[at] = HEX[size & 15]
+        size >>= 4
+    return put_line_end(to + digits)
+
+
+cdef inline uint8_t *put_chunk(uint8_t *to, const uint8_t *data, size_t size, int digits) noexcept:
+    """Writes an HTTP chunk: `digits` + `size` + 4 bytes; returns their end."""
+    to = put_size(to, size, digits)
+    memcpy(to, data, size)
+    return put_line_end(to + size)
+
+
+cdef bytes as_chunk(const uint8_t *data, size_t size):
+    """Returns the bytes as one HTTP chunk."""
+    cdef int digits = digits_of(size)
+    cdef PyObject *made = new_bytes(NULL, digits + size + 4)
+    cdef uint8_t *to = <uint8_t *>bytes_memory(made)
+    return finished_bytes(made, put_chunk(to, data, size, digits) - to)
 
 
 cdef class DeltaCopier:
@@ -671,6 +691,26 @@ cdef class DeltaCopier:
         self.drop()
         return data
 
+    cdef bytes take_frames(self, size_t *size):
+        cdef PyObject *made = self._made
+        gai_move(&self._state, GAI_TAKE_CHUNK)
+        self._passed += self.copied
+        self.copied = 0
+        if self._passes:
+            size[0] = self._run_end - self._run_begin
+            data = PyBytes_FromStringAndSize(<const char *>self._data + self._run_begin, size[0])
+            self._run_begin = self._run_end = 0
+            self.drop()
+            return data
+        size[0] = self._out.size
+        if made is NULL:
+            data = PyBytes_FromStringAndSize(<const char *>self._out.data, size[0])
+            self.drop()
+            return data
+        self._made = NULL
+        gai_borrow(&self._out, NULL, 0)
+        return finished_bytes(made, size[0])
+
     cdef list take_kinds(self):
         cdef _Kind kind
         kinds = [kind.take() for kind in self._touched]
@@ -825,7 +865,8 @@ cdef class FastPath:
 
     cdef DeltaCopier _copier
     cdef object _transport
-    cdef object _send
+    cdef object _send       # writes HTTP chunks
+    cdef object _log        # takes frames instead; or None
     cdef object _now_ms
     cdef StreamCounters _counters
     cdef long long _seq
@@ -844,7 +885,8 @@ cdef class FastPath:
     def __cinit__(self, DeltaCopier copier not None, transport, now_ms, StreamCounters counters not None):
         self._copier = copier
         self._transport = transport
-        self._send = transport.write
+        self._log = getattr(transport, "log_frames", None)
+        self._send = transport.write if self._log is None else None
         self._now_ms = now_ms
         self._counters = counters
         self._in = self._out = -1
@@ -902,7 +944,10 @@ cdef class FastPath:
             if not is_all:
                 copier.keep()
             elif copied:
-                written = copier.take_chunk(&said)
+                if self._log is None:
+                    written = copier.take_chunk(&said)
+                else:
+                    written = copier.take_frames(&said)
             is_well = True
         finally:
             if not is_well:
@@ -916,7 +961,10 @@ cdef class FastPath:
             self._deltas += copied
             copier.unload()
             self._counters.sent += said
-            if self._out >= 0:
+            if self._log is not None:
+                self._log(written, self._seq)
+                written = None
+            elif self._out >= 0:
                 written = self.put(written)
             if written is not None:
                 self._send(written)
@@ -941,6 +989,62 @@ cdef class FastPath:
         self._ended = perf_counter()
         self._counters.note(began, self._ended, size, self._deltas)
         return 0
+
+
+@cython.final
+cdef class ChunkWriter:
+    """See `gai_fast._pure.fast_path.ChunkWriter`."""
+
+    cdef object _transport
+    cdef object _send
+    cdef int _out           # the client's socket if it is lent, or -1
+    cdef int _steady        # writes through the transport in a row
+
+    def __cinit__(self, transport):
+        self._transport = transport
+        self._send = transport.write
+        self._out = -1
+
+    def write(self, bytes piece not None):
+        """Writes a piece as one HTTP chunk; nothing for an empty one."""
+        cdef const uint8_t *data = <const uint8_t *>PyBytes_AS_STRING(piece)
+        cdef size_t size = PyBytes_GET_SIZE(piece)
+        cdef size_t sent = 0
+        cdef bytes chunk
+        if not size:
+            return
+        if self._out < 0:
+            self._steady += 1
+            if self._steady > STEADY and GAI_CAN_WATCH:
+                self._steady = -REFUSED
+                self._out = self._transport.lend(self)
+        if self._out >= 0:
+            sent = self.put(data, size)
+            if sent == size + digits_of(size) + 4:
+                return
+            self._out = -1
+        chunk = as_chunk(data, size)
+        self._send(chunk if not sent else chunk[sent:])
+
+    def end_writing(self):
+        """Ends the loan of the client's socket."""
+        self._out = -1
+        self._steady = 0
+
+    cdef size_t put(self, const uint8_t *data, size_t size) noexcept:
+        """Writes a chunk to the client's socket, a long one out of the data; returns the bytes sent."""
+        cdef uint8_t brief[BRIEF]
+        cdef iovec parts[3]
+        cdef int digits = digits_of(size)
+        if size <= BRIEF - CHUNK_FRAME:
+            return gai_send(self._out, brief, put_chunk(brief, data, size, digits) - brief)
+        parts[0].iov_base = brief
+        parts[0].iov_len = put_size(brief, size, digits) - brief
+        parts[1].iov_base = <void *>data
+        parts[1].iov_len = size
+        parts[2].iov_base = b"\r\n"
+        parts[2].iov_len = 2
+        return gai_send_parts(self._out, parts, 3)
 
 
 cdef inline int append_read(list reads, reader, exchange, FastPath fast_path, bytes data) except -1:

@@ -7,7 +7,7 @@ from gai_fast._pure.arrays import ArrayFramer
 from gai_fast._pure.chunked import ChunkedBody
 from gai_fast._pure.counters import Bounds, StreamCounters
 from gai_fast._pure.encoders import NDJSONEncoder, SSEEncoder, encode_ndjson, encode_sse
-from gai_fast._pure.fast_path import FastPath, LendingTransport, ReadBatch
+from gai_fast._pure.fast_path import Borrower, ChunkWriter, FastPath, FrameLog, LendingTransport, ReadBatch
 from gai_fast._pure.jsontext import compact_json, encode_json, escape, parse_exact
 from gai_fast._pure.parsers import Frame, LineFramer, NDJSONParser, SSEEvent, SSEFramer, SSEParser
 from gai_fast._pure.relay import DeltaCopier, Part, Piece
@@ -15,11 +15,14 @@ from gai_fast._pure.shapes import Shape
 
 __all__ = [
     "ArrayFramer",
+    "Borrower",
     "Bounds",
+    "ChunkWriter",
     "ChunkedBody",
     "DeltaCopier",
     "FastPath",
     "Frame",
+    "FrameLog",
     "LendingTransport",
     "LineFramer",
     "NDJSONEncoder",

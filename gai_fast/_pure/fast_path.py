@@ -1,4 +1,5 @@
 """`FastPath`, one call for a read that holds nothing but copied frames, and `ReadBatch`, the reads of one loop turn.
+`ChunkWriter`, one call from a piece of a log to a client's connection.
 
 This module is the definition: every read takes the long way. It knows no sockets, and of connections only `Reader`.
 """
@@ -14,17 +15,36 @@ from gai_fast._pure.relay import DeltaCopier
 from gai_fast.limits import LIMITS
 
 
+class Borrower(Protocol):
+    """Writes to the socket of a client in place of its transport: a `FastPath` or a `ChunkWriter`."""
+
+    def end_writing(self) -> None:
+        """Ends the loan of the client's socket: its connection writes to it from now on."""
+
+
 class LendingTransport(Protocol):
-    """The part of a client's transport that a fast path uses; `gai_fast.server.transport` has the whole interface."""
+    """The part of a client's transport that a borrower uses; `gai_fast.server.transport` has the whole interface."""
 
     def write(self, data: bytes) -> None:
         """Writes bytes; calls `end_writing` of the borrower first."""
 
-    def lend(self, borrower: FastPath) -> int:
-        """Lets a fast path write to the socket, until the transport calls its `end_writing`.
+    def lend(self, borrower: Borrower) -> int:
+        """Lets a borrower write to the socket, until the transport calls its `end_writing`.
 
         Returns:
             The socket's descriptor; -1 while bytes are unsent, and always if they are encrypted.
+        """
+
+
+class FrameLog(Protocol):
+    """Takes the frames of a fast path in place of a client's transport."""
+
+    def log_frames(self, frames: bytes, last_seq: int) -> None:
+        """Logs copied frames.
+
+        Args:
+            frames: Whole frames, without HTTP's framing.
+            last_seq: The number of the last event in them.
         """
 
 
@@ -63,7 +83,7 @@ class FastPath:
 
     Args:
         copier: Cuts and copies the stream's frames.
-        transport: Writes bytes of a response in HTTP chunks.
+        transport: Writes bytes of a response in HTTP chunks, or logs its frames.
         now_ms: Returns milliseconds since the epoch, for frames with a time.
         counters: Counts each read, in seconds of `time.perf_counter`, and the bytes sent.
 
@@ -78,7 +98,7 @@ class FastPath:
     def __init__(
         self,
         copier: DeltaCopier,
-        transport: LendingTransport,
+        transport: LendingTransport | FrameLog,
         now_ms: Callable[[], int],
         counters: StreamCounters,
     ) -> None:
@@ -116,6 +136,30 @@ class FastPath:
         if self.chunks is None:
             raise ValueError("this fast path is closed")
         return self.chunks.feed(data)
+
+
+class ChunkWriter:
+    """Writes pieces of a response, each as one HTTP chunk.
+
+    It may borrow the socket of a transport that has taken a few. This one, the definition, does not. Borrowing must not
+    be visible except in its cost.
+
+    Args:
+        transport: The client's connection.
+    """
+
+    __slots__ = ("_send",)
+
+    def __init__(self, transport: LendingTransport) -> None:
+        self._send = transport.write
+
+    def write(self, piece: bytes) -> None:
+        """Writes a piece; nothing for an empty one, as an empty chunk would be the last."""
+        if piece:
+            self._send(b"%x\r\n%b\r\n" % (len(piece), piece))
+
+    def end_writing(self) -> None:
+        """Ends the loan of the client's socket: its connection writes to it from now on."""
 
 
 class Loop(Protocol):

@@ -13,9 +13,9 @@ import asyncio
 import enum
 import math
 from collections.abc import Callable, Sequence
-from typing import Final, Protocol
+from typing import Final, Protocol, cast
 
-from gai_fast._impl import LendingTransport, Piece, StreamCounters
+from gai_fast._impl import ChunkWriter, FrameLog, LendingTransport, Piece, StreamCounters
 from gai_fast.errors import Error
 from gai_fast.net.spec import Output
 from gai_fast.net.writer import size_of
@@ -26,8 +26,8 @@ class Client(Protocol):
     """The response of a stream. Every method is synchronous; none raises where the client is gone."""
 
     @property
-    def direct(self) -> LendingTransport | None:
-        """The transport that takes the stream in HTTP chunks; `None` where it is written otherwise, or not yet."""
+    def direct(self) -> LendingTransport | FrameLog | None:
+        """A transport that takes HTTP chunks, or a log that takes frames; `None` where neither does, or not yet."""
 
     def commit(self) -> None:
         """Begins the response: its head goes out with the next bytes."""
@@ -88,6 +88,7 @@ class Delivery:
         "_client",
         "_commit_by",
         "_counters",
+        "_direct",
         "_handle",
         "_heartbeat",
         "_loop",
@@ -116,6 +117,7 @@ class Delivery:
         self.is_paused = False
         self.last_write = loop.time()
         self._client = client
+        self._direct: ChunkWriter | None = None
         self._stream = stream
         self._counters = counters
         self._loop = loop
@@ -131,8 +133,8 @@ class Delivery:
         return self._state is not _HELD
 
     @property
-    def direct(self) -> LendingTransport | None:
-        """The transport that a fast path may write to; `None`: not now."""
+    def direct(self) -> LendingTransport | FrameLog | None:
+        """What a fast path may write to; `None`: nothing now."""
         return self._client.direct
 
     # -- bytes --
@@ -173,7 +175,13 @@ class Delivery:
         """Writes a piece past the output, after `commit`; nothing else may wait to be written."""
         self.last_write = self._loop.time()
         self._counters.wrote(len(piece))
-        self._client.write((piece,))
+        if self._direct is None:
+            direct = cast("LendingTransport | None", self._client.direct)  # a response is no log
+            if direct is None:
+                self._client.write((piece,))
+                return
+            self._direct = ChunkWriter(direct)
+        self._direct.write(piece)
 
     def commit(self) -> None:
         """Begins the response: its head goes out with the next bytes."""

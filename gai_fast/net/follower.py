@@ -87,10 +87,10 @@ class Follower:
         "_is_first",
         "_is_late",
         "_is_over",
-        "_is_own",
         "_log",
         "_loop",
         "_metrics",
+        "_own",
         "_parting",
         "_publication",
         "_read_handle",
@@ -131,7 +131,7 @@ class Follower:
         self._is_ahead = log.last_seq < view.position
         self._is_behind = False  # the log has pieces that were not taken
         self._is_late = False  # because its client was slow
-        self._is_own = isinstance(view, OwnFrames)
+        self._own = view if isinstance(view, OwnFrames) else None  # what the log has can be passed on
         self._is_over = False
         self._read_handle: asyncio.Handle | None = None
         self._timer: Timer | None = None
@@ -160,17 +160,17 @@ class Follower:
             self._is_behind = self._is_late = True
             return
         try:
-            view = self._view
-            if last_seq > view.position:
+            own, view = self._own, self._view
+            if own is not None and not self._is_ahead and self._delivery.is_committed:  # most pieces
+                own.position = last_seq
+                self._delivery.pass_on(piece)
+            elif last_seq > view.position:
                 if self._is_ahead:  # the client has a part of the piece, perhaps
                     self._is_ahead = False
                     piece = frames_after(piece, self._log.header, view.position)
                 view.position = last_seq
-                if self._is_own and self._delivery.is_committed:
-                    self._delivery.pass_on(piece)  # most pieces
-                else:
-                    view.feed(piece)
-                    self._send()
+                view.feed(piece)
+                self._send()
         except Exception as problem:  # noqa: BLE001  # rule 4
             self._break_off(problem)
 
@@ -287,7 +287,7 @@ class Follower:
             return
         self._parting = _Parting(self._view, retry_ms)
         self._delivery.output = self._parting
-        self._is_own = False  # each piece is looked at from now on
+        self._own = None  # each piece is looked at from now on
         self._cut_at(until)
 
     def _part(self) -> None:

@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Final, Literal, Protocol
 
-from gai_fast._impl import FastPath, LendingTransport, Piece
+from gai_fast._impl import FrameLog, Piece
 from gai_fast.errors import Error
 from gai_fast.events import Event
 from gai_fast.limits import LIMITS
@@ -109,25 +109,8 @@ class PublicationRunner(Protocol):
         """One of them has ended, or is followed again."""
 
 
-class _LogTransport:
-    """Takes the HTTP chunks of a fast path, and logs what is in them."""
-
-    __slots__ = ("_publication",)
-
-    def __init__(self, publication: Publication) -> None:
-        self._publication = publication
-
-    def write(self, data: bytes) -> None:
-        """Logs the frames of one HTTP chunk."""
-        self._publication.log_frames(data[data.index(b"\n") + 1 : -2])
-
-    def lend(self, borrower: FastPath) -> int:
-        """Lends nothing: there is no socket."""
-        return -1
-
-
 class Publication:
-    """The client of a durable stream's session, whose chunks a fast path may write too.
+    """The client of a durable stream's session, whose frames a fast path may log too.
 
     Args:
         runner: The engine.
@@ -143,12 +126,10 @@ class Publication:
         "_are_slow",
         "_encoder",
         "_followers",
-        "_frame_end",
         "_is_draining",
         "_is_held_back",
         "_metrics",
         "_runner",
-        "_seq",
         "_session",
         "_stream",
         "_timer",
@@ -165,8 +146,6 @@ class Publication:
         self.log = log
         self._runner = runner
         self._encoder = encoder
-        self._seq = 0  # what has taken the fast path is not known to the encoder yet
-        self._frame_end = b"\n\n" if log.header.framing == "sse" else b"\n"
         self._stream = stream
         self._session: Generation | None = None
         self._metrics: StreamMetrics | None = None
@@ -202,9 +181,9 @@ class Publication:
     # -- Client --
 
     @property
-    def direct(self) -> LendingTransport | None:
+    def direct(self) -> FrameLog | None:
         """The way of a fast path into the log."""
-        return _LogTransport(self)
+        return self
 
     def commit(self) -> None:
         """Does nothing: followers have heads."""
@@ -214,15 +193,11 @@ class Publication:
 
     def write(self, pieces: Sequence[Piece]) -> None:
         """Logs the bytes of one turn."""
-        self._seq = self._encoder.seq
-        self.log.append(b"".join(pieces), self._seq)
-        if self._are_slow:
-            self._balance()
+        self.log_frames(b"".join(pieces), self._encoder.seq)
 
-    def log_frames(self, frames: bytes) -> None:
-        """Logs deltas that a fast path has copied: a frame for each event, in which line ends are escaped."""
-        self._seq += frames.count(self._frame_end)
-        self.log.append(frames, self._seq)
+    def log_frames(self, frames: bytes, last_seq: int) -> None:
+        """Logs whole frames; as `FrameLog.log_frames`."""
+        self.log.append(frames, last_seq)
         if self._are_slow:
             self._balance()
 

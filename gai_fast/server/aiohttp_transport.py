@@ -25,7 +25,7 @@ from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http import HttpVersion11, StreamWriter
 from multidict import CIMultiDict
 
-from gai_fast._impl import ChunkedBody, FastPath
+from gai_fast._impl import Borrower, ChunkedBody
 from gai_fast.net.sockets import reset
 from gai_fast.net.writer import HTTP_CHUNKS, PLAIN, BodyFraming
 from gai_fast.server.replies import Reply, StreamHead
@@ -220,8 +220,8 @@ class AiohttpTransport(asyncio.Protocol):
             self._update_pause()
             self._notify()
 
-    def lend(self, borrower: FastPath) -> int:
-        """Lets a fast path write to the socket; as `ClientTransport.lend`."""
+    def lend(self, borrower: Borrower) -> int:
+        """Lends the socket; as `ClientTransport.lend`."""
         transport = self._transport
         return self._lender.lend(transport, borrower) if transport is not None and self._state is _DIRECT else -1
 

@@ -20,7 +20,7 @@ import enum
 from collections.abc import Callable
 from typing import Final, Protocol, cast
 
-from gai_fast._impl import FastPath
+from gai_fast._impl import Borrower
 from gai_fast.errors import Error
 from gai_fast.ids import new_request_id
 from gai_fast.limits import LIMITS
@@ -357,7 +357,7 @@ class LaneConnection:
             self._send(data)
             self._written += len(data)
 
-    def lend(self, borrower: FastPath) -> int:
+    def lend(self, borrower: Borrower) -> int:
         """As `LendingTransport.lend`: until anything else is written."""
         return self._lender.lend(self.transport, borrower)
 

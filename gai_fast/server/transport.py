@@ -16,7 +16,7 @@ from __future__ import annotations
 import asyncio
 from typing import Protocol
 
-from gai_fast._impl import FastPath, LendingTransport
+from gai_fast._impl import Borrower, LendingTransport
 from gai_fast.net.sockets import descriptor_of
 from gai_fast.net.writer import BodyFraming
 from gai_fast.server.replies import Reply, StreamHead
@@ -78,18 +78,18 @@ class ClientTransport(LendingTransport, Protocol):
 
 
 class SocketLender:
-    """Lends a client's socket to the fast path of a stream, for a `ClientTransport`.
+    """Lends a client's socket to a stream that writes to it, for a `ClientTransport`.
 
     Attributes:
-        borrower: The fast path that writes to the socket, or `None`.
+        borrower: What writes to the socket in place of the transport, or `None`.
     """
 
     __slots__ = ("borrower",)
 
     def __init__(self) -> None:
-        self.borrower: FastPath | None = None
+        self.borrower: Borrower | None = None
 
-    def lend(self, transport: asyncio.Transport, borrower: FastPath) -> int:
+    def lend(self, transport: asyncio.Transport, borrower: Borrower) -> int:
         """As `LendingTransport.lend`, for the socket of `transport`."""
         self.end()
         if transport.get_write_buffer_size() or transport.is_closing():

@@ -54,6 +54,7 @@ class StreamLog:
     __slots__ = (
         "_blocks",
         "_gathered",
+        "_is_numbered",
         "_kept",
         "_lost",
         "_memory",
@@ -71,6 +72,7 @@ class StreamLog:
 
     def __init__(self, memory: LogMemory, header: LogHeader) -> None:
         self.header = header
+        self._is_numbered = header.is_numbered  # asked for each piece
         self.last_seq = 0
         self.ending: Ending | None = None
         self.broken: Error | None = None
@@ -122,7 +124,7 @@ class StreamLog:
         cost = len(piece) + _PIECE_COST
         if self._gathered + cost > memory.block:
             self._join_tail()
-        if cost > memory.block or not self.header.is_numbered:  # what has no numbers is cut between its pieces only
+        if cost > memory.block or not self._is_numbered:  # what has no numbers is cut between its pieces only
             self._add(piece, last_seq)
         else:
             self._tail.append(piece)

@@ -36,6 +36,7 @@ made = {
         native.DeltaCopier(native.SSEFramer(), False), io.BytesIO(), int, native.StreamCounters(native.Bounds(()), 0.0)
     ),
     "ReadBatch": lambda: native.ReadBatch(object(), float),
+    "ChunkWriter": lambda: native.ChunkWriter(io.BytesIO()),
     "SSEEncoder": native.SSEEncoder,
     "NDJSONEncoder": native.NDJSONEncoder,
     "EncoderView": lambda: native.SSEEncoder().view(),
@@ -154,6 +155,16 @@ class Connection:
     call_soon = staticmethod(lambda callback: callbacks.append(callback))
 
 
+class Log:
+    def log_frames(self, frames, last_seq):
+        logged.append(frames)
+
+
+class Writing(Connection):
+    def write(self, data):
+        written.append(data)
+
+
 def counters():
     return native.StreamCounters(native.Bounds(()), 0.0)
 
@@ -186,6 +197,27 @@ for passes, parts, copied in ((False, (b"<", "text", b">"), b"<z>"), (True, (), 
                 assert frames or (bytes(out).endswith(copied) and count == 1), (passes, at, is_fast, bytes(out), count)
                 assert frames or not is_fast or bytes(out) == copied, (passes, at, bytes(out))
 print("copiers", failures > 50)
+
+# The same with a log in place of a connection, which gets whole frames.
+for size in (10, 5_000):
+    for at in range(30):
+        logged = []
+        copier = native.DeltaCopier(native.SSEFramer(), False, frozenset({"text"}))
+        copier.learn(frame, event, "text", (b"<", "text", b">"))
+        path = native.FastPath(copier, Log(), lambda: 0, counters())
+        path.chunks = native.ChunkedBody()
+        data = (FRAME % (b"y" * size)) * 5
+        is_lost = fails(lambda: path.feed(b"%x\\r\\n%b\\r\\n" % (len(data), data), 1.0), at)
+        assert b"".join(logged) in ((b"", b"<%b>" % (b"y" * size) * 5) if is_lost else (b"<%b>" % (b"y" * size) * 5,))
+
+# A writer: a chunk is written whole, or in part and then the call fails.
+for size in (10, 5_000):
+    for at in range(12):
+        written = []
+        writer = native.ChunkWriter(Writing())
+        for number in range(9):
+            fails(lambda: writer.write(b"x" * size), at)
+        assert set(written) <= {b"%x\\r\\n%b\\r\\n" % (size, b"x" * size)}
 
 # A batch: a read is added whole or not at all.
 for before in range(20):

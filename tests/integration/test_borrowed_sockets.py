@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import Any
 
 import pytest
@@ -45,6 +46,11 @@ def failure(response: Response) -> dict[str, Any]:
     return error
 
 
+def numbers(response: Response) -> list[int]:
+    """The number of each event so far."""
+    return [int(number) for number in re.findall(rb"^id: .*\.(\d+)$", response.body, re.M)]
+
+
 class Paced:
     """An upstream that says each word when the test wants it, so that no read brings two."""
 
@@ -83,18 +89,20 @@ class Paced:
         self.answered += 1
 
 
-async def begin(net: Net, **options: Any) -> tuple[Paced, Gateway, Client, Response]:
+async def begin(net: Net, *, asked: dict[str, Any] = M, **options: Any) -> tuple[Paced, Gateway, Client, Response]:
     """A stream whose sockets are borrowed."""
     paced = Paced()
     paced.upstream = await net.upstream(paced.handle)
     gateway = await net.gateway(paced.upstream, **options)
-    client, response = await ask(gateway, paced)
+    client, response = await ask(gateway, paced, asked=asked)
     return paced, gateway, client, response
 
 
-async def ask(gateway: Gateway, paced: Paced, client: Client | None = None) -> tuple[Client, Response]:
+async def ask(
+    gateway: Gateway, paced: Paced, client: Client | None = None, asked: dict[str, Any] = M
+) -> tuple[Client, Response]:
     client = client or await gateway.connect()
-    client.request("POST", "/api/v1/stream", M)
+    client.request("POST", "/api/v1/stream", asked)
     await paced.send(chunk(delta("first")))
     response = await client.response()
     await paced.say(WORDS, response)
@@ -252,3 +260,47 @@ async def test_openai_clients_get_the_upstreams_own_frames(net: Net) -> None:
     await response.rest()
     assert response.body.startswith(b"".join(frames))
     assert response.body.endswith(DONE)
+
+
+@on_both_loops
+async def test_a_durable_answer_comes_whole_to_each_client_whenever_it_came(net: Net) -> None:
+    """The first client's socket is borrowed; others join, and one goes and comes back for the rest."""
+    paced, gateway, _, response = await begin(net, asked={**M, "resumable": True})
+    stream = "/api/v1/streams/" + response.headers["x-gai-stream-id"]
+    other = await gateway.connect()
+    other.request("GET", stream)
+    joined = await other.response()
+    await paced.say(["one ", "two "], response)
+    await joined.until(b'"text":"two "')
+    seen = numbers(joined)[-1]
+    other.close()
+    tool = {"tool_calls": [{"index": 0, "id": "t1", "function": {"name": "f", "arguments": "{}"}}]}
+    await paced.send(chunk(delta("", delta=tool)))
+    await paced.say(["three ", *WORDS], response)
+    back = await gateway.connect()
+    back.request("GET", f"{stream}?after={response.headers['x-gai-stream-id']}.{seen}")
+    resumed = await back.response()
+    await paced.say(["four"], response)
+    await paced.end()
+    for each in (response, resumed):
+        await each.rest()
+        assert each.ended
+    assert response.text == "".join(["first", *WORDS, "one two three ", *WORDS, "four"])
+    assert bytes(response.body).endswith(bytes(resumed.body))
+    assert numbers(response) == list(range(1, len(response.events)))  # done has none
+    assert numbers(resumed)[0] == seen + 1
+    assert lent(gateway) == 0
+
+
+@on_both_loops
+async def test_a_client_of_a_durable_answer_that_stops_reading_for_a_while_loses_nothing(net: Net) -> None:
+    paced, gateway, client, response = await begin(net, asked={**M, "resumable": True})
+    client.pause()
+    word = "word " * 2_000
+    for _ in range(300):
+        await paced.send(chunk(delta(word)))
+    await paced.end()
+    client.resume()
+    await response.rest()
+    assert response.text == "first" + "".join(WORDS) + word * 300
+    assert gateway.unsent == 0

@@ -1,10 +1,13 @@
-"""`ReadBatch`, and a `FastPath` that is closed, on both implementations; what streams make of them is
+"""`ReadBatch`, `ChunkWriter`, and a `FastPath` that is closed, on both implementations; what streams make of them is
 `tests/unit/net/test_fast_path.py`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import random
+import socket
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from types import ModuleType
 from typing import Any
 
@@ -149,3 +152,146 @@ def test_a_clock_that_raises_loses_no_read(kernels: ModuleType, loop: Loop) -> N
     loop.now = 2.0
     loop.turn()
     assert reader.given == [("x", b"1", 1.0)]
+
+
+# ---- pieces as HTTP chunks -------------------------------------------------------------------------------------------
+
+
+class Connection:
+    """A client's connection with a socket, which it lends while nothing is unsent; `taken` is what its client got."""
+
+    def __init__(self) -> None:
+        self.taken = b""
+        self.unsent = b""
+        self.borrower: Any = None
+        self.loans = 0
+        self.lends = True
+        self.socket, self.other = socket.socketpair()
+        for end in (self.socket, self.other):
+            end.setblocking(False)
+            end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+
+    def close(self) -> None:
+        self.socket.close()
+        self.other.close()
+
+    def end_loan(self) -> None:
+        borrower, self.borrower = self.borrower, None
+        if borrower is not None:
+            borrower.end_writing()
+
+    def write(self, data: bytes) -> None:
+        self.end_loan()
+        self.unsent += data
+        self.send()
+
+    def lend(self, borrower: Any) -> int:
+        self.end_loan()
+        if self.unsent or not self.lends:
+            return -1
+        self.loans += 1
+        self.borrower = borrower
+        return self.socket.fileno()
+
+    def send(self) -> None:
+        with suppress(BlockingIOError):
+            while self.unsent:
+                self.unsent = self.unsent[self.socket.send(self.unsent) :]
+
+    def take(self, size: int = 1 << 20) -> None:
+        with suppress(BlockingIOError):
+            self.taken += self.other.recv(size)
+
+    def take_all(self, size: int) -> bytes:
+        """The first bytes that the client gets: so many, all of which have been written."""
+        while len(self.taken) < size:
+            self.send()
+            before = len(self.taken)
+            self.take()
+            assert len(self.taken) > before
+        return self.taken
+
+
+@pytest.fixture
+def connection() -> Iterator[Connection]:
+    made = Connection()
+    yield made
+    made.close()
+
+
+def as_chunks(pieces: Sequence[bytes]) -> bytes:
+    return b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces if piece)
+
+
+@pytest.mark.parametrize("lends", [True, False])
+def test_each_piece_is_one_http_chunk(kernels: ModuleType, connection: Connection, *, lends: bool) -> None:
+    connection.lends = lends
+    writer = kernels.ChunkWriter(connection)
+    pieces = [bytes([65 + size % 26]) * size for size in (*range(1, 40), *range(250, 260), *range(4060, 4110), 65_536)]
+    taken = b""
+    for piece in pieces:
+        writer.write(piece)
+        taken += as_chunks([piece])
+        assert connection.take_all(len(taken)) == taken
+    assert bool(connection.loans) == (lends and kernels.__name__.endswith("native"))
+
+
+def test_an_empty_piece_writes_nothing_as_its_chunk_would_be_the_last(
+    kernels: ModuleType, connection: Connection
+) -> None:
+    writer = kernels.ChunkWriter(connection)
+    pieces = [b"x"] * 9
+    for piece in pieces:
+        writer.write(piece)
+        writer.write(b"")
+    assert connection.take_all(len(pieces) * 6) == as_chunks(pieces)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_client_that_takes_any_part_at_any_moment_gets_every_byte_in_order(
+    kernels: ModuleType, connection: Connection, seed: int
+) -> None:
+    """The socket is full after any byte, is lent again later, and others write to the connection in between."""
+    chance = random.Random(seed)
+    writer = kernels.ChunkWriter(connection)
+    written = b""
+    for number in range(500):
+        piece = bytes([97 + number % 26]) * chance.choice((1, 30, 200, 1_000, 1_000, 5_000))
+        if chance.random() < 0.02:
+            connection.write(piece)
+            written += piece
+        else:
+            writer.write(piece)
+            written += as_chunks([piece])
+        connection.take(chance.choice((1, 100, 3_000, *[1 << 20] * 9)))
+        connection.send()
+    assert connection.take_all(len(written)) == written
+    assert (connection.loans > 4) == kernels.__name__.endswith("native")
+
+
+def test_a_client_that_is_gone_ends_the_loan_and_is_told_by_its_connection(
+    kernels: ModuleType, connection: Connection
+) -> None:
+    writer = kernels.ChunkWriter(connection)
+    for _ in range(9):
+        writer.write(b"x")
+    connection.take_all(9 * 6)
+    connection.other.close()
+    with pytest.raises(ConnectionError):
+        writer.write(b"late")
+    assert connection.borrower is None
+
+
+def test_a_connection_that_lends_nothing_is_rarely_asked(kernels: ModuleType, connection: Connection) -> None:
+    asked = 0
+
+    def lend(borrower: Any) -> int:
+        nonlocal asked
+        asked += 1
+        return -1
+
+    connection.lend = lend  # type: ignore[method-assign]
+    writer = kernels.ChunkWriter(connection)
+    for _ in range(200):
+        writer.write(b"x")
+    assert asked <= 4

@@ -10,27 +10,30 @@ import socket
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gai_fast._impl import IMPLEMENTATION, FastPath, LendingTransport, Piece, ReadBatch
+from gai_fast._impl import IMPLEMENTATION, Borrower, LendingTransport, Piece, ReadBatch
 from gai_fast.errors import Error
 from gai_fast.formats import StreamContext, get_format
 from gai_fast.limits import LIMITS
 from gai_fast.metrics import StreamMetrics
+from gai_fast.net.delivery import Client as Response
+from gai_fast.net.follower import Follower
 from gai_fast.net.publication import Publication
 from gai_fast.net.retry import RetryPolicy
 from gai_fast.net.session import Session
 from gai_fast.net.spec import Clock, StreamSpec
 from gai_fast.net.upstream import Exchange, Timeouts, UpstreamConnection
+from gai_fast.net.view import Form, view_of
 from gai_fast.net.writer import HTTP_CHUNKS, ResponseWriter
 from gai_fast.providers import get_provider
 from gai_fast.reading import parse_request
 from gai_fast.settings import ModelSettings, Settings, StoreSettings, StreamSettings, UpstreamSettings
-from gai_fast.stores import LogHeader, StreamLog
+from gai_fast.stores import Ending, LogHeader, StreamLog
 from gai_fast.stores.memory import LogMemory
 from tests.kernels import cuts
 from tests.unit.net.fakes import FakeTime
@@ -53,7 +56,7 @@ class Client:
             self.leg.drain()
         self.leg.pieces.append(data)
 
-    def lend(self, borrower: FastPath) -> int:
+    def lend(self, borrower: Borrower) -> int:
         if self.leg.socket is None or self.leg.owes:
             return -1
         self.leg.borrower = borrower
@@ -77,7 +80,7 @@ class Leg(ResponseWriter):
         self.pieces: list[bytes] = []
         self.socket: socket.socket | None = None
         self.other: socket.socket
-        self.borrower: FastPath | None = None
+        self.borrower: Borrower | None = None
         self.owes = False
         self.failure: Error | None = None
         self.is_direct = 0
@@ -674,8 +677,8 @@ def start() -> Iterator[Callable[..., Stream]]:
     """Makes streams whose sockets both are, in one turn with the first where they are told of it."""
     streams: list[Stream] = []
 
-    def borrowed(beside: Stream | None = None) -> Stream:
-        stream = Stream(turns=True, lends=True)
+    def borrowed(beside: Stream | None = None, kind: type[Stream] = Stream) -> Any:
+        stream = kind(turns=True, lends=True)
         streams.append(stream)
         if beside is not None:
             stream.batch, stream.time, stream.connection._batch = beside.batch, beside.time, beside.batch
@@ -1077,3 +1080,217 @@ def test_a_log_that_fails_at_any_piece_ends_its_stream_once(
         assert stream.log.is_over
         assert len(stream.faults) == 1
         assert stream.figures is not None
+
+
+# ---- durable streams, whose log is written by a fast path and sent to borrowed sockets -------------------------------
+
+
+class FollowedStream(DurableStream):
+    """The same, and the client follows the log."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.follower = self.follow(self.leg, is_first=True)
+
+    def follow(self, client: Response, after: int = 0, *, is_first: bool = False) -> Follower:
+        """Begins to send the log to one more client."""
+        header = self.log.header
+        follower = Follower(
+            self.log,
+            client,
+            view_of(header, Form(get_format(header.format), cast(Any, header.framing)), after, lambda: 0),
+            after,
+            self.session.spec.model.stream,
+            self.publication,
+            is_first=is_first,
+            is_answer=is_first,
+            home=set(),
+            timers=cast(Any, self.time),
+            loop=cast(Any, self.time),
+        )
+        follower.begin()
+        return follower
+
+    @property
+    def logged(self) -> bytes:
+        """All that the log has."""
+        return b"".join(self.log.read(0, 1 << 30).pieces)
+
+    @property
+    def told(self) -> tuple[Any, ...]:
+        # What a follower is sent in one turn may reach its socket in several writes.
+        return b"".join(self.leg.pieces), str(self.leg.failure), *super().told
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"framing": "ndjson"}, {"timestamps": True}, {"format": "openai"}, {"format": "openai", "passes": True}],
+    ids=str,
+)
+def test_a_follower_is_sent_the_same_whichever_way_the_log_is_written(options: dict[str, Any]) -> None:
+    texts = [text(f"\U0001f600 {n}\n\n") for n in range(9)]
+    stream = both(answer(*BEGINNING, *texts, TOOL + arguments("{}"), *texts, *END), kind=FollowedStream, **options)
+    assert isinstance(stream, FollowedStream)
+    assert stream.leg.body == stream.logged
+
+
+def test_a_follower_is_sent_the_same_however_the_bytes_are_cut() -> None:
+    frames = [*BEGINNING, *[text(c) for c in 'd\u00e9\U0001f600"\n'], b": x\n\n", text("z"), text("z"), *END]
+    whole = b"".join(answer(*frames))
+    for reads in cuts(whole):
+        both([read for read in reads if read], kind=FollowedStream)
+
+
+@given(st.data())
+def test_whatever_happens_to_a_durable_stream_its_followers_get_all_of_it(data: st.DataObject) -> None:
+    """Others join, and the first one is slow or leaves. One that comes back gets exactly the rest."""
+    frames = st.sampled_from(
+        [text("x"), text("y\\"), text("\u20ac"), text(""), TOOL, arguments("1"), b": c\n\n", USAGE]
+    )
+    said = data.draw(st.lists(frames, max_size=12))
+    whole = b"".join(chunked([*BEGINNING, *said, *END]))
+    places = sorted(data.draw(st.lists(st.integers(0, len(whole)), max_size=12)))
+    reads = [whole[at:to] for at, to in zip([0, *places], [*places, len(whole)], strict=True) if at < to]
+    seed = data.draw(st.integers(0, 99))
+
+    def live(stream: FollowedStream) -> None:
+        chance = random.Random(seed)
+        others: list[Leg] = []
+        stream.receive(HEAD % b"text/event-stream")
+        for read in reads:
+            stream.receive(read)
+            match chance.randrange(9):
+                case 0:
+                    stream.time.advance(LIMITS.timer_tick + 15.0)  # keep-alives are due
+                case 1:
+                    others.append(Leg(shortens=True))
+                    stream.follow(others[-1])
+                case 2:
+                    stream.follower.pause()
+                case 3:
+                    stream.follower.resume()
+                case 4 if chance.random() < 0.2:
+                    stream.follower.client_lost()
+                case 5 if chance.random() < 0.2:
+                    stream.publication.cancel()
+                case 6 if chance.random() < 0.2:
+                    stream.exchange.connection_lost(ConnectionResetError())
+        stream.receive(*([LAST] if stream.figures is None else []))
+        stream.follower.resume()
+        stream.time.advance(0)
+        logged = stream.logged
+        for leg in others:
+            assert leg.body.replace(b": ping\n", b"") == logged
+        frames = logged.split(b"\n\n")
+        for after in range(stream.log.last_seq):
+            leg = Leg(shortens=False)
+            stream.follow(leg, after)
+            assert leg.body == b"\n\n".join(frames[after:])
+
+    both([], live, FollowedStream)
+
+
+class BrokenGate:
+    """Raises for the next piece, and logs those after it."""
+
+    def __init__(self, log: StreamLog) -> None:
+        self.log = log
+        self.has_failed = False
+
+    def append(self, piece: bytes, last_seq: int) -> None:
+        if not self.has_failed:
+            self.has_failed = True
+            raise ZeroDivisionError
+        self.log.publish(piece, last_seq)
+
+    def end(self, ending: Ending) -> None:
+        self.log.finish(ending)
+
+
+@only_with_a_fast_path
+def test_the_socket_of_a_follower_is_borrowed_and_given_back_at_the_end(start: Start) -> None:
+    stream = start(kind=FollowedStream)
+    stream.receive(*chunked(map(text, "klm")))
+    assert stream.leg.borrower is not None
+    assert stream.leg.body == stream.logged
+    stream.receive(*chunked(END), LAST)
+    assert stream.leg.borrower is None
+    assert stream.leg.pieces[-1].endswith(LAST)
+    assert stream.leg.body == stream.logged
+
+
+@only_with_a_fast_path
+def test_what_a_follower_does_not_take_goes_through_its_connection_as_whatever_follows(start: Start) -> None:
+    stream = start(kind=FollowedStream)
+    assert stream.leg.socket is not None
+    with suppress(BlockingIOError):
+        while stream.leg.socket.send(b"x" * 65_536):  # to somebody who does not read
+            pass
+    stream.leg.owes = True
+    written = len(stream.leg.pieces)
+    for said in ("late", "later"):
+        stream.wire.take(stream.connection, chunked([text(said)])[0], stream.time)
+        assert stream.leg.borrower is None
+    stream.leg.drain()
+    stream.leg.owes = False
+    stream.receive(*chunked(map(text, [f"more{n}" for n in range(5)])))
+    assert stream.leg.borrower is not None
+    stream.leg.pieces[written:] = [piece for piece in stream.leg.pieces[written:] if set(piece) != {ord("x")}]
+    assert stream.leg.body == stream.logged
+
+
+@only_with_a_fast_path
+def test_a_follower_that_is_paused_while_its_socket_is_borrowed_gets_the_rest_from_the_log(start: Start) -> None:
+    stream = start(kind=FollowedStream)
+    sent = len(stream.leg.body)
+    stream.follower.pause()
+    stream.receive(*chunked(map(text, "klm")))
+    assert len(stream.leg.body) == sent
+    stream.follower.resume()
+    assert b'"text":"klm","from_seq":' in stream.leg.body
+    stream.receive(*chunked(map(text, "nopqrs")))
+    assert stream.leg.borrower is not None
+    assert stream.leg.body.endswith(stream.logged[-200:])
+
+
+@only_with_a_fast_path
+def test_a_follower_whose_connection_raises_is_cut_off_and_no_other(start: Start) -> None:
+    stream = FollowedStream(turns=True)
+    other = Leg(shortens=True)
+    stream.follow(other)
+    stream.receive(*answer(*BEGINNING)[:-1])
+    stream.leg.is_broken = True
+    stream.receive(*chunked(map(text, "kl")))
+    assert stream.leg.failure is not None
+    assert stream.leg.failure.code == "internal"
+    stream.receive(*chunked(END), LAST)
+    assert other.body == stream.logged
+    assert stream.figures is not None
+    assert stream.figures.outcome == "finished"
+
+
+@only_with_a_fast_path
+def test_a_log_that_raises_ends_the_stream_with_one_internal_error_and_no_other_stream(start: Start) -> None:
+    stream = start(kind=FollowedStream)
+    other = start(stream, FollowedStream)
+    stream.log.unwatch(stream.heard)  # a piece will be missing
+    stream.log.gate = BrokenGate(stream.log)
+    for each in (stream, other):
+        assert isinstance(each.wire, SocketWire)
+        each.wire.other.sendall(chunked([text("well")])[0])
+    with pytest.raises(ZeroDivisionError):  # the loop logs it, too
+        for callback in tuple(stream.time.watched.values()):
+            callback()
+    for _ in range(2):
+        stream.time.advance(0)
+    for each in (stream, other):
+        each.leg.drain()
+    assert stream.wire.aborted
+    assert [type(fault) for fault in stream.faults] == [ZeroDivisionError]
+    assert stream.leg.body == stream.logged
+    assert stream.logged.count(b"event: error\n") == stream.logged.count(b"event: done\n") == 1
+    assert stream.log.ending is not None
+    assert stream.log.ending.state == "failed"
+    assert b"well" in other.leg.body
+    assert other.leg.body == other.logged
+    assert other.figures is None
