@@ -376,11 +376,13 @@ class LogMemory:
                 excess[log.header.caller] -= log.size
                 del self._ended[stream_id]
                 self._forget(log)
-        for caller, rest in excess.items():
-            if rest > 0:
-                running = {log: log.size for log in self._logs.values() if log.header.caller == caller}
-                for log, size in level_down(running, rest).items():
-                    log.trim(log.size - size)
+        running: dict[str, dict[StreamLog, int]] = {}
+        for log in self._logs.values():
+            if excess.get(log.header.caller, 0) > 0:
+                running.setdefault(log.header.caller, {})[log] = log.size
+        for caller, logs in running.items():
+            for log, size in level_down(logs, excess[caller]).items():
+                log.trim(log.size - size)
 
     def _sizes(self) -> dict[str, int]:
         """Bytes that the logs of each caller use. A lone caller, as without keys, has all; no search is needed then."""

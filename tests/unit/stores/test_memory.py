@@ -278,6 +278,30 @@ def test_making_room_is_rare(make: Make, monkeypatch: pytest.MonkeyPatch) -> Non
     assert searches <= 2 * (total // (MIB // 16)), "of callers, and of the streams of one"
 
 
+@pytest.mark.interpreted
+def test_making_room_looks_through_the_logs_once_however_many_callers_have_too_much(make: Make) -> None:
+    """It looked through all of them for each caller: a second for some thousand callers of some streams each."""
+    compared = 0
+
+    class Caller(str):
+        __slots__ = ()
+        __hash__ = str.__hash__
+
+        def __eq__(self, other: object) -> bool:
+            nonlocal compared
+            compared += 1
+            return str.__eq__(self, other)
+
+    store = make(max_bytes=MIB, max_stream_bytes=MIB)
+    callers = [Caller(f"caller{number}") for number in range(30)]
+    logs = [begin(store, f"{caller}-{number}", caller) for caller in callers for number in range(3)]
+    for seq in range(1, 200):
+        for log in logs:
+            log.append(frame(seq, log.header.stream_id, 100), seq)
+    assert all(log.lost for log in logs)
+    assert compared <= len(logs)
+
+
 async def test_no_stream_begins_where_the_empty_logs_alone_would_fill_half(make: Make) -> None:
     store = make(max_bytes=MIB)
     most = MIB // 2 // LIMITS.log_stream_cost
