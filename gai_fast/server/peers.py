@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any, Final, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 from gai_fast.errors import Error
 from gai_fast.ids import worker_of
@@ -253,6 +253,13 @@ class _Watch:
 # ---- questions -----------------------------------------------------------------------------------------------------
 
 
+class _Question(NamedTuple):
+    """What a worker was asked for the news of, and its answer."""
+
+    positions: Mapping[str, int]
+    answer: asyncio.Future[Any]
+
+
 class PeerBackend(Backend):
     """The memory of all workers, as a store: rules 1 and 3.
 
@@ -266,12 +273,16 @@ class PeerBackend(Backend):
     def __init__(self, peers: Peers, supervisor: SupervisorQuestions) -> None:
         self._peers = peers
         self._supervisor = supervisor
+        self._asked: dict[int, _Question] = {}  # by worker: those that are not answered yet
 
     async def open(self) -> None:
         """Does nothing: the bus is there."""
 
     async def close(self) -> None:
-        """Does nothing: the bus is the worker's."""
+        """Waits for no answer any more; the bus is the worker's."""
+        for question in self._asked.values():
+            question.answer.cancel()
+        self._asked.clear()
 
     async def write(self, changes: Sequence[Change]) -> Collection[str]:
         """Writes nothing: the logs stay where they are."""
@@ -305,22 +316,36 @@ class PeerBackend(Backend):
             owner = self._peers.owner_of(stream_id)
             if owner is not None:
                 by_owner.setdefault(owner, {})[stream_id] = position
-        ask, patience = self._peers.bus.ask, wait + LIMITS.bus_wait
-        asked = [
-            asyncio.ensure_future(ask(owner, "tail", some, wait, wait=patience)) for owner, some in by_owner.items()
-        ]
-        if not asked:
+        if not by_owner:
             return {}
-        try:
-            await asyncio.wait(asked, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for each in asked:
-                each.cancel()
+        if wait:
+            answers = await self._first_answers(by_owner, wait)
+        else:
+            questions = (self._peers.bus.ask(owner, "tail", some, 0.0) for owner, some in by_owner.items())
+            answers = await asyncio.gather(*questions, return_exceptions=True)
         news: dict[str, News] = {}
-        for answer in await asyncio.gather(*asked, return_exceptions=True):
+        for answer in answers:
             if isinstance(answer, dict):
                 news.update({stream_id: _read_news(each) for stream_id, each in answer.items()})
         return news
+
+    async def _first_answers(self, by_owner: Mapping[int, Mapping[str, int]], wait: float) -> list[Any]:
+        """Returns the answers that have come with the first one. The other questions stand until the next call, so that
+        a worker which answers later than another has its turn as well.
+        """
+        for owner, question in [*self._asked.items()]:
+            if by_owner.get(owner) != question.positions:
+                del self._asked[owner]
+                question.answer.cancel()
+        for owner, some in by_owner.items():
+            if owner not in self._asked:
+                ask = self._peers.bus.ask(owner, "tail", some, wait, wait=wait + LIMITS.bus_wait)
+                answer = asyncio.ensure_future(ask)
+                answer.add_done_callback(lambda each: each.cancelled() or each.exception())  # nobody may look at it
+                self._asked[owner] = _Question(some, answer)
+        await asyncio.wait([each.answer for each in self._asked.values()], return_when=asyncio.FIRST_COMPLETED)
+        answered = [owner for owner, question in self._asked.items() if question.answer.done()]
+        return await asyncio.gather(*(self._asked.pop(owner).answer for owner in answered), return_exceptions=True)
 
     async def leased(self, workers: Collection[str]) -> Collection[str]:
         """Returns those of the workers that answer."""

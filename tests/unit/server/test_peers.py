@@ -316,3 +316,32 @@ async def test_news_of_a_log_without_numbers_begin_where_its_reader_is_though_it
         begins, last, piece, ending, has_more = answer[log.header.stream_id]
         assert (begins, last, ending, has_more) == (6, 10, None, False)
         assert piece == b"".join(frame(log, seq) for seq in range(7, 11))
+
+
+# ---- several workers -------------------------------------------------------------------------------------------------
+
+
+class Busy:
+    """A bus: the second worker always has news, and the third one, too, but tells them later."""
+
+    async def ask(
+        self, worker: int, kind: str, positions: dict[str, int], wait_there: float, *, wait: float = 0.0
+    ) -> dict[str, Any]:
+        for _ in range(20 if worker == 3 else 1):
+            await asyncio.sleep(0)
+        return {stream_id: [after, after + 1, b"x", None, False] for stream_id, after in positions.items()}
+
+
+@pytest.mark.parametrize("wait", [0.0, 0.1])
+async def test_a_worker_that_answers_later_than_another_has_its_turn(wait: float) -> None:
+    """Its answer was dropped with each answer of the other: its followers got nothing as long as that went on."""
+    supervisor = Supervisor()
+    supervisor.made = 3
+    bus: Any = Busy()
+    backend = PeerBackend(Peers(bus, supervisor, SERVER, 1), supervisor)
+    positions = {"a" * 22 + SERVER + "2": 0, "b" * 22 + SERVER + "3": 0}
+    for _ in range(50):
+        for stream_id, news in (await backend.tail(positions, wait)).items():
+            positions[stream_id] = news.records[-1].last_seq
+    assert all(positions.values())
+    await backend.close()
