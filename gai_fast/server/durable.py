@@ -143,7 +143,13 @@ class DurableRoutes:
     # -- own --
 
     async def _cancel_there(self, incoming: Incoming, others: OtherWorkers) -> Reply:
-        state = await others.cancel(incoming.tail, incoming.caller)
+        try:
+            state = await others.cancel(incoming.tail, incoming.caller)
+        except Error:  # its worker is gone; how the stream ended before that, a store may have
+            log = await self._engine.store.find(incoming.tail)
+            if log is None or _seen_by(incoming, log).ending is None:
+                raise
+            state = state_of(log)
         if state is None:
             raise _unknown()
         is_cancelled_now = "model" not in state

@@ -325,3 +325,30 @@ async def test_a_stream_that_has_just_begun_elsewhere_is_waited_for_if_it_has_a_
     (reply,) = connection.ends
     assert isinstance(reply, Reply)
     assert (reply.status, store.is_known_to_run) == (status, running is not None and running.is_durable)
+
+
+class GoneWorker(OtherWorker):
+    """The other workers, of which the one that is asked is gone."""
+
+    async def cancel(self, stream_id: str, caller: str) -> None:
+        raise Error("network", "the worker is gone", reason="worker_lost")
+
+
+@pytest.mark.parametrize(
+    ("ending", "caller", "status"), [(Ending("finished"), "", 200), (Ending("finished"), "bob", 404), (None, "", 502)]
+)
+async def test_of_a_stream_that_ended_before_its_worker_was_gone_the_end_is_told(
+    ending: Ending | None, caller: str, status: int
+) -> None:
+    """The store has it, as a GET shows; to cancel such a stream again is no error."""
+    stream, connection = Fixture(), FakeConnection()
+    stream.routes.others = GoneWorker(None)
+    stream.engine.store = store = Elsewhere(stream.log)  # type: ignore[assignment]  # what is used of it
+    if ending is not None:
+        stream.log.end(ending)
+    request = ask(connection=connection, caller=caller) if caller else ask(connection=connection)
+    assert stream.routes.cancel(request) is None
+    await finished(stream, store)
+    (reply,) = connection.ends
+    assert isinstance(reply, Reply)
+    assert (reply.status, b"finished" in reply.body) == (status, status == 200)
