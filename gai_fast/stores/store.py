@@ -352,10 +352,7 @@ class Store:
             await asyncio.sleep(LIMITS.lease_renewal)
             try:
                 await backend.renew(self.worker)
-                while self._unfreed:
-                    digest = next(iter(self._unfreed))
-                    await backend.release(digest, self._unfreed[digest])
-                    self._unfreed.pop(digest, None)
+                await self._free_keys(backend)
                 if not journal.is_failing:
                     self._health.worked()
                 journal.keep_alive()
@@ -363,6 +360,19 @@ class Store:
                 self._health.failed(problem)
             except Exception as problem:  # noqa: BLE001  # rule 3
                 self._health.broke("the lease of this worker was not renewed", problem)
+
+    async def _free_keys(self, backend: Backend) -> None:
+        """Frees keys that could not be, for as long as the lease can wait; the others are next after it."""
+        until = self._clock() + LIMITS.lease_renewal
+        while self._unfreed and self._clock() < until:
+            digest, stream_id = self._unfreed.popitem(last=False)
+            try:
+                await backend.release(digest, stream_id)
+            except StoreError as problem:
+                if problem.fault == "damaged":  # what stands there says nothing about the store, and has its own end
+                    continue
+                self._unfreed.setdefault(digest, stream_id)  # another stream may have taken it meanwhile
+                raise
 
     async def _keep_clean(self, backend: Backend) -> None:
         """Removes what is past its time, however much that is."""

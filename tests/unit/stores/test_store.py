@@ -282,6 +282,54 @@ async def test_keys_that_cannot_be_freed_are_kept_in_mind_within_a_bound(
     assert len(store._unfreed) == 3
 
 
+async def test_the_lease_does_not_wait_until_all_keys_are_freed(make: Make, world: World, time: FakeTime) -> None:
+    """Some ten thousand of them took longer than a lease has: the worker counted as gone, and its streams as lost."""
+    store = make()
+    await store.open()
+    backend = store._backend
+    assert isinstance(backend, FakeBackend)
+    calls: list[str] = []
+    renew = backend.renew
+
+    async def noted(worker: str) -> None:
+        calls.append("renew")
+        await renew(worker)
+
+    async def slow(key: str, stream_id: str) -> bool:
+        calls.append("release")
+        time.advance(1.0)
+        return True
+
+    backend.renew = noted  # type: ignore[method-assign]
+    backend.release = slow  # type: ignore[method-assign]
+    for number in range(3):
+        store._note_unfreed(f"{number}", "s")
+    await until(lambda: calls.count("release") == 3)
+    assert calls.count("renew") >= 3
+
+
+async def test_a_damaged_key_keeps_no_other_one_taken_and_degrades_nothing(make: Make, world: World) -> None:
+    """Another program's value under a key of ours was tried again for ever, and each time the store had failed."""
+    store = make()
+    await store.open()
+    assert await store.claim("key", MINE) is None
+    backend = store._backend
+    assert isinstance(backend, FakeBackend)
+    release = backend.release
+
+    async def damaged(key: str, stream_id: str) -> bool:
+        if key == "foreign":
+            raise StoreError("damaged", "another kind of value")
+        return await release(key, stream_id)
+
+    backend.release = damaged  # type: ignore[method-assign]
+    store._note_unfreed("foreign", "s")
+    store._note_unfreed(next(iter(world.claims)), "s")
+    await until(lambda: not world.claims)
+    assert not store._unfreed
+    assert not store.is_degraded
+
+
 async def test_a_key_is_abandoned_without_waiting(make: Make, world: World) -> None:
     for is_shared in (False, True):
         store = make(is_shared=is_shared)
