@@ -60,12 +60,15 @@ async def test_a_killed_worker_is_replaced_and_harms_no_other(net: Net, mock: Mo
     async with serving(net, tmp_path, "--workers", "2") as server:
         before = server.workers
         streams = await asyncio.gather(*(server.stream() for _ in range(4)))
-        killed = before.pop()
+        homes = [await process_of(server, response) for _, response in streams]
+        killed = homes[0]
+        assert {*homes} == before, "each worker has some"
+        before.remove(killed)
         os.kill(killed, signal.SIGKILL)
         release(mock)
         for _, response in streams:
             await response.rest()
-        assert sorted(response.ended for _, response in streams) == [False, False, True, True]
+        assert [response.ended for _, response in streams] == [home != killed for home in homes]
         assert all(response.types[-2:] == ["finish", "done"] for _, response in streams if response.ended)
         assert f"(process {killed}) was killed by signal 9" in await server.said("another takes its place")
         now = await settled(server, 2)
