@@ -23,7 +23,7 @@ from tests.kernels import is_set
 ROOT = Path(__file__).parents[1]
 MYPYC_FAILS = "def mypycify(*paths, **options):\n    raise SystemExit('types do not fit')\n"
 
-pytestmark = pytest.mark.timeout(200)
+pytestmark = pytest.mark.timeout(1000)
 
 Build = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -63,7 +63,7 @@ def build(tmp_path: Path, unavailable: Callable[[str], NoReturn]) -> Build:
             env={**kept, **variables},
             capture_output=True,
             text=True,
-            timeout=80,
+            timeout=400,
             check=False,
         )
 

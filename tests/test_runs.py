@@ -62,7 +62,7 @@ def run(folder: Path, source: str, *arguments: str, **variables: str) -> subproc
         env={**kept, **variables},
         capture_output=True,
         text=True,
-        timeout=50,
+        timeout=250,
         check=False,
     )
 

@@ -158,7 +158,7 @@ def borrowed() -> Run:
     """From socket to socket, with what it takes to send to the one and to receive from the other."""
     (upstream, provider), (client, program) = socket.socketpair(), socket.socketpair()
     stream = Alone(Peer(upstream), Peer(client))
-    program.settimeout(5)
+    program.settimeout(60)
     stream.take(4)
     provider.send(stream.read)  # writing goes through the connection, which then lends its socket
     stream.loop.read()

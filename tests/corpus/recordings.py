@@ -24,7 +24,7 @@ from tests.kernels import is_set
 ROOT = Path(__file__).parents[2]
 CORPUS = Path(os.environ.get("GAI_FAST_CORPUS") or ROOT / "../shared/streams").resolve()
 
-SECONDS = 7200 if is_set("GAI_FAST_EXHAUSTIVE") else 300
+SECONDS = 7200 if is_set("GAI_FAST_EXHAUSTIVE") else 1500
 """Seconds that a test of all recordings may take."""
 
 RECORDED = [name for name in provider_names() if not get_provider(name).recording]

@@ -38,7 +38,7 @@ def served(request: pytest.FixtureRequest) -> Served:
         env=environment(request.param),
         capture_output=True,
         text=True,
-        timeout=280,
+        timeout=1400,
         check=False,
     )
     assert told.returncode == 0, told.stderr
@@ -47,7 +47,7 @@ def served(request: pytest.FixtureRequest) -> Served:
     return found
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(1500)
 @pytest.mark.parametrize("provider", RECORDED)
 def test_a_running_server_says_of_every_recording_what_decode_says(provider: str, served: Served) -> None:
     names = [recording.name for recording in recordings_of(provider)]

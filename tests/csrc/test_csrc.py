@@ -45,7 +45,7 @@ def objects(tmp_path_factory: pytest.TempPathFactory, unavailable: Callable[[str
 
 
 def run(command: list[str]) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command, capture_output=True, text=True, timeout=100, check=False, env=ENVIRONMENT)
+    return subprocess.run(command, capture_output=True, text=True, timeout=280, check=False, env=ENVIRONMENT)
 
 
 @pytest.mark.parametrize("program", PROGRAMS, ids=lambda path: path.stem)

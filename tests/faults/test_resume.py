@@ -186,7 +186,7 @@ async def test_a_durable_stream_that_nobody_follows_is_cancelled_after_detach_tt
 async def test_a_follower_that_never_reads_is_cut_off_and_its_stream_goes_on(bench: Bench) -> None:
     words = ["x" * 1000] * 3000
     upstream = await bench.sending(body(*map(delta, words), FINISH, DONE))
-    gateway = await bench.gateway(upstream.url, client_buffer=65536, write_timeout=0.3, max_stream_bytes=1 << 24)
+    gateway = await bench.gateway(upstream.url, client_buffer=65536, write_timeout=3.0, max_stream_bytes=1 << 24)
     client = await bench.net.connect(gateway.host, receive_buffer=4096)
     bench.asked += 1
     client.request("POST", NATIVE, RESUMABLE)

@@ -278,7 +278,7 @@ for kernels in (native, pure):
 
 def run(script: str) -> str:
     command = [sys.executable, "-X", "faulthandler", "-c", script]
-    child = subprocess.run(command, capture_output=True, timeout=100, check=False)
+    child = subprocess.run(command, capture_output=True, timeout=280, check=False)
     assert child.returncode == 0, child.stderr.decode()[-3000:]
     return child.stdout.decode()
 

@@ -41,7 +41,7 @@ class Authority:
         self._openssl(*f"ecparam -name prime256v1 -genkey -noout -out {name}.key".split())
 
     def _openssl(self, *arguments: str) -> None:
-        done = subprocess.run(["openssl", *arguments], cwd=self.folder, capture_output=True, timeout=20, check=False)
+        done = subprocess.run(["openssl", *arguments], cwd=self.folder, capture_output=True, timeout=100, check=False)
         assert done.returncode == 0, done.stderr.decode()
 
     def server(self, name: str) -> ssl.SSLContext:

@@ -329,7 +329,7 @@ async def test_a_chunk_that_cannot_be_read_is_a_warning_and_the_stream_goes_on(n
     assert response.types[-2:] == ["error", "done"]
 
 
-@on_both_loops
+@on_steady_loop
 async def test_the_first_event_has_a_time_limit_that_comments_do_not_stretch(net: Net) -> None:
     async def chatty(peer: Peer) -> None:
         await peer.request()

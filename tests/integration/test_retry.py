@@ -255,7 +255,7 @@ async def test_a_retry_after_that_is_too_long_is_answered_with_its_status(net: N
     assert (response.status, response.headers["retry-after"], main.calls) == (429, "7", 1)
 
 
-@on_uvloop
+@on_steady_loop
 async def test_an_upstream_that_stays_silent_is_not_asked_again_but_the_next_model_is(net: Net) -> None:
     main, backup = Steps(None), Steps(answer())
     gateway = await gateway_for(net, main, backup, first_event_timeout=0.2)

@@ -30,6 +30,7 @@ from tests.integration.gateway import (
     Upstream,
     delta,
     on_both_loops,
+    on_steady_loop,
     on_uvloop,
 )
 from tests.integration.test_retry import BUSY, REFUSED, Step, Steps, answer, gateway_for
@@ -311,7 +312,7 @@ async def test_an_error_that_is_nested_too_deep_to_be_told_ends_the_answer(net: 
 
 @pytest.mark.parametrize("full", [True, False], ids=["too many wait", "nothing comes free"])
 @pytest.mark.parametrize("helped", [True, False], ids=["a fallback", "alone"])
-@on_both_loops
+@on_steady_loop
 async def test_a_full_pool_of_ours_is_told_after_no_retry_and_opens_no_breaker(
     net: Net, verdicts: list[Verdict], monkeypatch: pytest.MonkeyPatch, full: bool, helped: bool
 ) -> None:

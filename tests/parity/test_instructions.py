@@ -51,7 +51,7 @@ def test_the_kernels_cost_what_the_baseline_says(baseline: Baseline, unavailable
     assert lines[-1] == f"to accept: {ACCEPT}"
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(1200)
 def test_a_request_costs_what_the_baseline_says_from_socket_to_socket(tmp_path: Path, unavailable: Unavailable) -> None:
     """All of the server's process: the kernels, the modules that mypyc compiled, the interpreter and the loop."""
     for program in ("valgrind", "cc"):

@@ -96,7 +96,7 @@ print(*(f"{ids.new_stream_id()} {ids.new_request_id()[14:]}" for _ in range(100)
 
 
 def test_the_two_processes_of_a_fork_are_not_given_the_same_id() -> None:
-    drawn = subprocess.run([sys.executable, "-c", FORKED], capture_output=True, check=True, timeout=20).stdout.split()
+    drawn = subprocess.run([sys.executable, "-c", FORKED], capture_output=True, check=True, timeout=100).stdout.split()
     assert len(drawn) == len(set(drawn)) == 400
 
 

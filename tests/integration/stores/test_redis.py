@@ -288,7 +288,6 @@ async def test_a_server_that_was_killed_is_used_again(make: Make, make_server: M
     assert not await backend.write([BEGIN])
 
 
-@pytest.mark.timeout(180)
 async def test_of_ten_thousand_cancelled_commands_no_reply_is_mistaken(make: Make, redis_server: RedisServer) -> None:
     """Each stream's bytes are its own; a reply that was left on a connection would be another's."""
     backend = await opened(make, redis_server.url)

@@ -225,7 +225,7 @@ async def load_of(body: bytes) -> Measured:
     app = web.Application()
     app.router.add_post("/api/v1/stream", answer)
     async with LocalServer(app) as server:
-        load = Load(ask(server.url), connections=1, requests=2, rate=None, duration=None, timeout=5)
+        load = Load(ask(server.url), connections=1, requests=2, rate=None, duration=None, timeout=SECONDS)
         async with asyncio.timeout(SECONDS):
             await load.run()
     return load.measured
