@@ -189,7 +189,7 @@ class SQLiteBackend(Backend):
     # -- the writing thread --
 
     def _make_ready(self, connection: sqlite3.Connection) -> None:
-        mode = connection.execute("PRAGMA journal_mode=WAL").fetchone()[0]
+        mode = _entered_wal(connection)
         if mode != "wal":
             raise StoreError("unsuitable", f"{self._path} is on a disk that several processes cannot share")
         connection.execute("PRAGMA secure_delete=ON")
@@ -416,6 +416,21 @@ def _connect(path: Path) -> sqlite3.Connection:
     except OSError as problem:
         raise StoreError("unreachable", f"{path} cannot be made: {problem.strerror}") from None
     return sqlite3.connect(path, timeout=LIMITS.store_busy, isolation_level=None)
+
+
+def _entered_wal(connection: sqlite3.Connection) -> str:
+    """Switches to a write-ahead log; returns the mode that the file has then.
+
+    Of several processes that are the first to open a file SQLite refuses some at once, whatever its timeout.
+    """
+    until = time.monotonic() + LIMITS.store_busy
+    while True:
+        try:
+            return str(connection.execute("PRAGMA journal_mode=WAL").fetchone()[0])
+        except sqlite3.OperationalError as problem:
+            if problem.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() >= until:
+                raise
+            time.sleep(LIMITS.store_poll)
 
 
 def _connection_is_there(connection: sqlite3.Connection) -> None:

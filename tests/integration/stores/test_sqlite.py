@@ -13,13 +13,14 @@ import subprocess
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
 from gai_fast.limits import KIB, LIMITS
 from gai_fast.stores import Claim, Ending, LogHeader, StoreError
 from gai_fast.stores.backend import Change, Gap, News, Record
-from gai_fast.stores.sqlite import SQLiteBackend
+from gai_fast.stores.sqlite import SQLiteBackend, _entered_wal
 from tests.integration.stores.processes import race, start
 from tests.waiting import SECONDS
 
@@ -362,3 +363,21 @@ async def test_of_a_thousand_races_between_two_processes_each_has_one_winner(fil
     first, second = await asyncio.to_thread(race, f"SQLiteBackend(Path({str(file)!r}))")
     assert first | second == {*range(1000)}
     assert not first & second
+
+
+def test_a_switch_to_the_write_ahead_log_that_is_refused_at_once_is_made_again() -> None:
+    """SQLite does not wait there for another process that is about to open the file first."""
+    refusals = 3
+
+    class Connection:
+        def execute(self, _: str) -> sqlite3.Cursor:
+            nonlocal refusals
+            refusals -= 1
+            if refusals >= 0:
+                busy = sqlite3.OperationalError("database is locked")
+                busy.sqlite_errorcode = sqlite3.SQLITE_BUSY
+                raise busy
+            return sqlite3.connect(":memory:").execute("SELECT 'wal'")
+
+    assert _entered_wal(cast(Any, Connection())) == "wal"
+    assert refusals == -1
