@@ -17,6 +17,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import ClassVar, Literal, NamedTuple
 
+import msgspec
 import orjson
 
 from gai_fast.errors import GaiFastError
@@ -250,8 +251,8 @@ def read_header(text: bytes) -> tuple[LogHeader, str]:
     """
     try:
         worker, *fields = orjson.loads(text)
-        return LogHeader(*fields), str(worker)
-    except (ValueError, TypeError):
+        return msgspec.convert(fields, LogHeader), msgspec.convert(worker, str)
+    except (ValueError, TypeError, msgspec.ValidationError):
         raise StoreError("damaged", "the header of a stream cannot be read") from None
 
 
@@ -267,8 +268,8 @@ def read_ending(text: bytes) -> Ending:
         StoreError: It is something else.
     """
     try:
-        return Ending(*orjson.loads(text))
-    except (ValueError, TypeError):
+        return msgspec.convert(orjson.loads(text), Ending)
+    except (ValueError, msgspec.ValidationError):
         raise StoreError("damaged", "the end of a stream cannot be read") from None
 
 

@@ -126,6 +126,8 @@ local value = redis.call('GET', KEYS[1])
 if value and string.sub(value, 1, #ARGV[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end
 return 0"""
 """Frees a key if the given stream has it."""
+_NUMBERS: Final = 1 << 63
+"""Numbers of entries are smaller."""
 _WITHOUT_COPY: Final = frozenset(("XADD", "EVAL"))
 """Commands that reply with nothing where the copy is not there."""
 
@@ -208,8 +210,13 @@ class RedisBackend(Backend):
         if b"header" not in fields:
             return None
         header, worker = read_header(fields[b"header"])
-        gaps = [(int(name[4:]), text) for name, text in fields.items() if name.startswith(b"gap:")]
-        lost, text = join_gaps(gaps)
+        try:
+            gaps = [(int(name[4:]), text) for name, text in fields.items() if name.startswith(b"gap:")]
+            lost, text = join_gaps(gaps)
+        except ValueError:
+            raise StoreError("damaged", "the gaps of a stream cannot be read") from None
+        if not 0 <= lost < _NUMBERS:  # the server refuses to read on after it, and with it those of other streams
+            raise StoreError("damaged", "the gaps of a stream have a number that no event has")
         return Copy(header, worker, lost, text, _news(entries, LIMITS.store_entries))
 
     async def tail(self, positions: Mapping[str, int], wait: float) -> Mapping[str, News]:

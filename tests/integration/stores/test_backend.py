@@ -11,7 +11,19 @@ import pytest
 
 from gai_fast.limits import LIMITS
 from gai_fast.stores import Claim, Ending, LogHeader
-from gai_fast.stores.backend import Backend, Change, Copy, Gap, News, Record, StoreError
+from gai_fast.stores.backend import (
+    Backend,
+    Change,
+    Copy,
+    Gap,
+    News,
+    Record,
+    StoreError,
+    ending_text,
+    header_text,
+    read_ending,
+    read_header,
+)
 from tests.integration.stores.conftest import MakeBackend
 from tests.waiting import SECONDS, until_answered
 
@@ -370,3 +382,38 @@ async def test_a_worker_that_is_gone_is_asked_in_vain_and_nothing_stays(
     await asyncio.sleep(2 * short.lease)
     await backend.sweep()
     assert [*await backend.asked_to_cancel("gone", 0.01)] == []
+
+
+# ---- texts of others -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "text",
+    [b"5", b'"ab"', b"[]", b'{"a":1}', b"x", b'["w"]', b'[5,"s","c","m","gai","sse"]', b'["w","s",5,"m","gai","sse"]',
+     b'["w","s","c","m","gai","nonsense"]', b'["w","s","c","m","gai","sse","full","r","t","more"]'],
+)  # fmt: skip
+def test_a_header_that_is_not_ours_is_damage(text: bytes) -> None:
+    with pytest.raises(StoreError, match="header"):
+        read_header(text)
+
+
+@pytest.mark.parametrize(
+    "text", [b"5", b"[]", b"x", b"\xff", b'["done"]', b'["finished",5]', b'["failed",null,null,5]', b'["failed",[]]']
+)
+def test_an_end_that_is_not_ours_is_damage(text: bytes) -> None:
+    with pytest.raises(StoreError, match="end"):
+        read_ending(text)
+
+
+def test_a_header_and_an_end_are_read_as_they_were_written() -> None:
+    for header in (
+        LogHeader("s", "c", "m", "openai", "json"),
+        LogHeader("s", "c", "m", "gai", "sse", "full", "r", "t"),
+    ):
+        assert read_header(header_text(header, "w")) == (header, "w")
+    for ending in (
+        Ending("finished", "stop", {"input_tokens": 1}),
+        Ending("failed", error={"code": "x"}, has_content=False),
+    ):
+        assert read_ending(ending_text(ending)) == ending
+    assert read_ending(b'["cancelled"]') == Ending("cancelled")

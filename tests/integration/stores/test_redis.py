@@ -216,6 +216,20 @@ async def test_an_entry_that_is_not_ours_is_damage(make: Make, redis_server: Red
     assert await backend.tail({"s": 0}, 0.01) == {"s": News([record(1)], is_damaged=True)}
 
 
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("gap:x", "="), ("gap:1", b"=\xff"), ("gap:9223372036854775808", "="), ("header", '["w","s",5,"m","gai","sse"]')],
+)
+async def test_a_field_that_is_not_ours_is_damage(
+    make: Make, redis_server: RedisServer, field: str, value: str | bytes
+) -> None:
+    """With a number that no event has, followers of other streams waited with those of this one."""
+    backend = await opened(make, redis_server.url)
+    await backend.write([BEGIN._replace(records=[record(1)])])
+    redis_server.command("HSET", "gai:{s}:head", field, value)
+    assert (await fault(backend.load("s"))).fault == "damaged"
+
+
 # ---- the keys --------------------------------------------------------------------------------------------------------
 
 
