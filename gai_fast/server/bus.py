@@ -124,8 +124,9 @@ class _Peer(asyncio.Protocol):
             raise ConnectionAbortedError
         self._count += 1
         number = self._count
+        question = pack(kind, number, *items)
         answer = self._asked[number] = asyncio.get_running_loop().create_future()
-        self._transport.write(pack(kind, number, *items))
+        self._transport.write(question)
         try:
             return await answer
         finally:

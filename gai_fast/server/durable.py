@@ -122,7 +122,7 @@ class DurableRoutes:
             session.cancel()
             return incoming.json_reply(_cancelled(stream_id), status=202)
         others = self.others
-        if others is not None and others.owner_of(stream_id) is not None:
+        if others is not None and _may_be_an_id(stream_id) and others.owner_of(stream_id) is not None:
             self._search(incoming, stream_id, lambda _: self._cancel_there(incoming, others))
             return None
 
@@ -208,7 +208,7 @@ class DurableRoutes:
         session = self._engine.streams.get(stream_id)
         if log is None and session is not None:
             return self._plain(incoming, session)
-        if _EVENT_ID.fullmatch(f"{stream_id}.0") is None:
+        if not _may_be_an_id(stream_id):
             raise _unknown()
         self._search(incoming, stream_id, lambda response: self._find(incoming, stream_id, answer, end, response))
         return None
@@ -328,6 +328,11 @@ def _seen_by(incoming: Incoming, log: StreamLog) -> StreamLog:
     if log.header.caller != incoming.caller:
         raise _unknown()
     return log
+
+
+def _may_be_an_id(stream_id: str) -> bool:
+    """Whether a client's text has the form of a stream's id; nobody else is asked about another one."""
+    return _EVENT_ID.fullmatch(f"{stream_id}.0") is not None
 
 
 def _unknown() -> Error:

@@ -67,6 +67,16 @@ async def test_a_worker_that_was_never_there_or_is_gone_is_told_at_once(tmp_path
             await one.ask(2, "double", 1)
 
 
+async def test_of_a_question_that_cannot_be_written_nothing_is_kept(tmp_path: Path) -> None:
+    async with asyncio.timeout(SECONDS), buses(tmp_path, {}, {"double": double}) as (one, _):
+        assert await one.ask(2, "double", 1) == 2
+        for _ in range(3):
+            with pytest.raises(UnicodeEncodeError):
+                await one.ask(2, "double", "\udcff")
+        assert not one._peers[2]._asked
+        assert await one.ask(2, "double", 2) == 4
+
+
 async def test_a_worker_that_does_not_answer_in_time_is_as_good_as_gone(tmp_path: Path) -> None:
     async def never() -> None:
         await asyncio.Event().wait()

@@ -352,3 +352,11 @@ async def test_of_a_stream_that_ended_before_its_worker_was_gone_the_end_is_told
     (reply,) = connection.ends
     assert isinstance(reply, Reply)
     assert (reply.status, b"finished" in reply.body) == (status, status == 200)
+
+
+@pytest.mark.parametrize("tail", ["x" * 21 + "\udcff", "x" * 101, "x"])
+async def test_no_other_worker_is_asked_about_what_is_no_stream_id(tail: str) -> None:
+    stream = Fixture()
+    stream.routes.others = GoneWorker(None)
+    for call in (stream.routes.cancel, stream.routes.follow):
+        assert refused(call, ask(tail)) == (404, "stream")
