@@ -146,6 +146,7 @@ async def _run(options: argparse.Namespace, upstream: Upstream, judge: Judge, ga
         ("lost", f"{tally.lost}"),
         ("duplicated", f"{tally.doubled}"),
         ("unexplained", f"{len(tally.unexplained)}"),
+        *((f"  {name}", f"{count:,}") for name, count in tally.kinds.most_common()),
         ("faults", f"{chaos.kills} workers killed, {chaos.reloads} reloads, {chaos.outages} outages of the upstream"),
         ("checked", f"{tally.events:,} deltas, {counts.bytes / MIB:,.0f} MiB"),
         ("upstream calls", f"{upstream.calls_made:,}, of which {tally.retries:,} retries"),

@@ -14,6 +14,11 @@ PATIENCE: Final = 60.0
 """Seconds without a byte, after which a response counts as one that never ends. Keep-alives come far more often."""
 
 
+NARROW: Final = 4096
+"""Bytes that the system keeps for a client that stops reading. One that reads slowly has the usual buffer: a window below
+one segment, which has 64 KiB on loopback, counts as shut, and TCP_USER_TIMEOUT ends such a connection though it is read."""
+
+
 class CutError(Exception):
     """The server has closed the connection amid a response."""
 
@@ -103,7 +108,7 @@ class Connection:
 
         Args:
             host: `address:port`.
-            is_narrow: The system keeps few bytes for it, as for a client that is slow on purpose.
+            is_narrow: The system keeps few bytes for it.
 
         Raises:
             CutError: The server has refused.
@@ -112,7 +117,7 @@ class Connection:
         handle = socket.socket()
         handle.setblocking(False)
         if is_narrow:
-            handle.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            handle.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, NARROW)
         try:
             await asyncio.get_running_loop().sock_connect(handle, (address, int(port)))
         except OSError as error:

@@ -195,7 +195,7 @@ class _Stream:
         reading = self._reading(ledger, plan.manner)
         reading.connected(self._began)
         try:
-            connection = await Connection.open(self._host, is_narrow=plan.manner in ("slow", "never"))
+            connection = await Connection.open(self._host, is_narrow=plan.manner == "never")
         except CutError as cut:
             self._judge.cut_before_head(reading, str(cut))
             return

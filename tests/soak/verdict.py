@@ -106,6 +106,8 @@ class Tally:
     events: int = 0
     retries: int = 0
     unexplained: list[str] = field(default_factory=list)
+    kinds: Counter[str] = field(default_factory=Counter)
+    """Of what is unexplained."""
 
 
 class Judge:
@@ -237,13 +239,14 @@ class Judge:
             was_killed = began.get(self.killed.get(each.owner, 0), float("inf")) <= each.at
             if was_killed == (each.missing > 0):
                 self.tally.lost += each.missing
-                self.note(each.line)
+                self.note(each.line, "deltas that were not sent" if each.missing else "a worker that lives")
         for number in self._upstream.late if not self.kills else ():
             self.note(f"stream {number}: the upstream was called after its end")
 
-    def note(self, line: str) -> None:
+    def note(self, line: str, kind: str = "other") -> None:
         """Notes something that nobody has promised."""
         self.tally.unexplained.append(line)
+        self.tally.kinds[kind] += 1
 
     def _close(self, reading: Reading, outcome: str, *, explained: bool, detail: str = "") -> None:
         reading.outcome, reading.ended_at = outcome, time.monotonic()
@@ -253,7 +256,8 @@ class Judge:
         tally.lost += ledger.lost
         tally.doubled += ledger.doubled
         if not explained or ledger.faults:
-            self.note(self._describe(reading, f"{outcome} {detail}".strip()))
+            kind = f"{outcome} {detail if outcome == 'refused' else ''}".strip()
+            self.note(self._describe(reading, f"{outcome} {detail}".strip()), kind)
 
     def _describe(self, reading: Reading, outcome: str) -> str:
         ledger = reading.ledger
