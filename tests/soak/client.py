@@ -15,8 +15,8 @@ PATIENCE: Final = 60.0
 
 
 NARROW: Final = 4096
-"""Bytes that the system keeps for a client that stops reading. One that reads slowly has the usual buffer: a window below
-one segment, which has 64 KiB on loopback, counts as shut, and TCP_USER_TIMEOUT ends such a connection though it is read."""
+"""Bytes that the system keeps for a client that stops reading. One that reads slowly has the usual buffer: a window
+below one segment, 64 KiB on loopback, counts as shut, and TCP_USER_TIMEOUT ends the connection though it is read."""
 
 
 class CutError(Exception):

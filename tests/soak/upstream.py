@@ -68,7 +68,7 @@ class Upstream:
         self.active = 0
         self.opened = 0
         self.headers: set[str] = set()
-        self.outage_ended = float("-inf")
+        self._outage_ended = self._failed_at = float("-inf")
         self._failing_until = float("-inf")
         self._running: dict[Call, asyncio.StreamWriter] = {}
         self._server: asyncio.Server | None = None
@@ -99,15 +99,15 @@ class Upstream:
             seconds: How long.
             share: The part of the running answers that is cut off.
         """
-        self._failing_until = self.outage_ended = time.monotonic() + seconds
+        self._failing_until = self._outage_ended = time.monotonic() + seconds
         running = list(self._running.items())
         for call, writer in running[: int(len(running) * share)]:
             call.failure = "cut"
             _reset(writer)
 
     def was_failing(self, since: float, margin: float) -> bool:
-        """Whether it failed on command after `since`, or no longer than `margin` seconds before."""
-        return self.outage_ended + margin >= since
+        """Whether it failed after `since`, or no longer than `margin` seconds before: a breaker may be open for it."""
+        return max(self._outage_ended, self._failed_at) + margin >= since
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.get_running_loop().create_task(self._serve(reader, writer))
@@ -145,6 +145,8 @@ class Upstream:
             call.failure = "status"
         elif len(calls) < answer.fails_times:
             call.failure = answer.failure
+        if call.failure:
+            self._failed_at = time.monotonic()
         calls.append(call)
         self.calls_made += 1
         self.active += 1
