@@ -59,6 +59,7 @@ CATCHES_ALL = {
     "relay",
     "net.session",
     "net.follower",
+    "net.whole_follower",
     "net.engine",
     "net.upstream",
     "net.pool",

@@ -1,18 +1,21 @@
 """One client of a durable answer that is one JSON object: it waits for the answer's end.
 
 Owns what such a client is sent: the object of the log, or the error that the stream ended with. Nothing is written
-before that, so there is no pace, no keep-alive and no place to go on from.
+before that, so there is no pace, no keep-alive and no place to go on from. An exception of ours ends this client alone.
 """
 
 from __future__ import annotations
 
-from typing import Protocol
+import logging
+from typing import Final, Protocol
 
 from gai_fast.errors import Error
 from gai_fast.limits import LIMITS
 from gai_fast.metrics import StreamMetrics
 from gai_fast.net.delivery import Client
 from gai_fast.stores import StreamLog
+
+_log: Final = logging.getLogger("gai_fast.engine")
 
 
 class Published(Protocol):
@@ -69,10 +72,18 @@ class WholeFollower:
 
     def ended(self) -> None:
         """Answers."""
-        log, answer = self._log, self._answer
         if self._is_over:
             return
         self._leave()
+        try:
+            self._answer_client()
+        except Exception as problem:  # noqa: BLE001  # the log has other watchers, who must hear of its end
+            stream_id = self._log.header.stream_id
+            _log.error("the answer of stream %s could not be given: a bug of the gateway", stream_id, exc_info=problem)
+            self._client.fail(Error("internal", "the gateway failed while it handled this answer"), ())
+
+    def _answer_client(self) -> None:
+        log, answer = self._log, self._answer
         if log.broken is not None:
             self._client.fail(log.broken, ())
         elif log.ending is not None and log.ending.error is not None:

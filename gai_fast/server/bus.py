@@ -28,6 +28,10 @@ class WorkerGone(Exception):
     """The worker that was asked is gone, or does not answer."""
 
 
+class WorkerBusy(WorkerGone):
+    """The worker that was asked is there, and does not answer in time, or cannot."""
+
+
 class Bus:
     """The questions of one worker, and its answers to others.
 
@@ -68,7 +72,8 @@ class Bus:
             wait: Seconds until the answer must have come.
 
         Raises:
-            WorkerGone: It is gone, or does not answer in time, or cannot.
+            WorkerGone: It is gone.
+            WorkerBusy: It does not answer in time, or cannot.
         """
         peer = self._peers.get(worker)
         if peer is None or peer.is_lost:
@@ -78,7 +83,9 @@ class Bus:
         try:
             async with asyncio.timeout(wait):
                 return await peer.ask(kind, items)
-        except (OSError, TimeoutError):
+        except (TimeoutError, ConnectionAbortedError, BlockingIOError):
+            raise WorkerBusy(f"worker {worker}") from None
+        except OSError:
             raise WorkerGone(f"worker {worker}") from None
 
     async def _connect(self, peer: _Peer, path: str) -> None:

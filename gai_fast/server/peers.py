@@ -20,7 +20,7 @@ from gai_fast.errors import Error
 from gai_fast.ids import worker_of
 from gai_fast.limits import LIMITS
 from gai_fast.net.engine import Engine
-from gai_fast.server.bus import Bus, Handler, WorkerGone
+from gai_fast.server.bus import Bus, Handler, WorkerBusy, WorkerGone
 from gai_fast.server.durable import Running, state_of
 from gai_fast.stores import Claim, Ending, LogHeader, StreamLog
 from gai_fast.stores.backend import Backend, Change, Copy, News, Record, StoreError
@@ -83,7 +83,7 @@ class Peers:
         return state
 
     async def running(self, stream_id: str, caller: str) -> Running | None:
-        """Returns a stream that runs in another worker; `None`: there is none.
+        """Returns a stream that another worker has; `None`: there is none.
 
         Args:
             stream_id: The stream's id.
@@ -106,6 +106,8 @@ class Peers:
             return False
         try:
             await self.bus.ask(owner, "ping")
+        except WorkerBusy:  # its lease decides
+            return False
         except WorkerGone:
             return True
         return False
@@ -151,10 +153,13 @@ def answers(engine: Engine) -> dict[str, Handler]:
         return None if log is None or log.header.caller != caller else state_of(log)
 
     async def running(stream_id: str, caller: str) -> Running | None:
+        log = engine.store.find_here(stream_id)
+        if log is not None:  # it may have ended before its first batch was stored
+            return Running(log.header.model, is_durable=True) if log.header.caller == caller else None
         session = engine.streams.get(stream_id)
         if session is None or session.caller != caller:
             return None
-        return Running(session.spec.model.name, engine.store.find_here(stream_id) is not None)
+        return Running(session.spec.model.name, is_durable=False)
 
     async def load(stream_id: str) -> list[Any] | None:
         log = engine.store.find_here(stream_id)

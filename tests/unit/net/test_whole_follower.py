@@ -105,3 +105,18 @@ def test_a_client_that_leaves_waits_for_nothing() -> None:
     assert stream.publication.calls == ["joined", "left"]
     assert follower.metrics is None
     assert client.taken() == []
+
+
+def test_a_bug_while_one_client_is_answered_ends_that_one_and_the_others_hear_of_the_end() -> None:
+    stream = Stream()
+    (_, one), (_, two) = stream.follow(), stream.follow()
+    stream.log.append(ANSWER, 1)
+
+    def commit() -> None:
+        raise ZeroDivisionError
+
+    one.commit = commit  # type: ignore[method-assign]  # the fake of a client that fails
+    stream.log.end(Ending("finished", "stop"))
+    (error,) = one.taken()
+    assert error.code == "internal"
+    assert two.taken() == ["commit", ("end", ANSWER)]

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from gai_fast.limits import LIMITS
-from gai_fast.server.bus import Bus, Handler, WorkerGone
+from gai_fast.server.bus import Bus, Handler, WorkerBusy, WorkerGone
 from tests.waiting import SECONDS
 
 
@@ -61,10 +61,10 @@ async def test_a_worker_that_was_never_there_or_is_gone_is_told_at_once(tmp_path
         asked = asyncio.create_task(one.ask(2, "never", wait=600))
         assert await one.ask(2, "double", 1) == 2
         two.close()
-        with pytest.raises(WorkerGone):
-            await asked
-        with pytest.raises(WorkerGone):
-            await one.ask(2, "double", 1)
+        for ask in (asked, one.ask(2, "double", 1)):
+            with pytest.raises(WorkerGone) as told:
+                await ask
+            assert not isinstance(told.value, WorkerBusy)
 
 
 async def test_of_a_question_that_cannot_be_written_nothing_is_kept(tmp_path: Path) -> None:
@@ -77,12 +77,12 @@ async def test_of_a_question_that_cannot_be_written_nothing_is_kept(tmp_path: Pa
         assert await one.ask(2, "double", 2) == 4
 
 
-async def test_a_worker_that_does_not_answer_in_time_is_as_good_as_gone(tmp_path: Path) -> None:
+async def test_a_worker_that_does_not_answer_in_time_is_busy(tmp_path: Path) -> None:
     async def never() -> None:
         await asyncio.Event().wait()
 
     async with asyncio.timeout(SECONDS), buses(tmp_path, {}, {"never": never, "double": double}) as (one, _):
-        with pytest.raises(WorkerGone):
+        with pytest.raises(WorkerBusy):
             await one.ask(2, "never", wait=0.01)
         assert await one.ask(2, "double", 1) == 2, "and others are answered"
 

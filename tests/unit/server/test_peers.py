@@ -17,7 +17,8 @@ from gai_fast.errors import Error
 from gai_fast.limits import LIMITS
 from gai_fast.net.engine import Engine
 from gai_fast.server import peers
-from gai_fast.server.bus import Bus
+from gai_fast.server.bus import Bus, WorkerBusy
+from gai_fast.server.durable import Running
 from gai_fast.server.peers import ClaimHome, PeerBackend, Peers, answers
 from gai_fast.settings import Settings
 from gai_fast.stores import Claim, Ending, LogHeader, StreamLog
@@ -233,7 +234,24 @@ async def test_another_callers_stream_is_unknown(tmp_path: Path) -> None:
         state = await both.peers.cancel(log.header.stream_id, "alice")
         assert state is not None
         assert state["state"] == "finished"
-        assert await both.peers.running(log.header.stream_id, "alice") is None
+        assert await both.peers.running(log.header.stream_id, "bob") is None
+        assert await both.peers.running(log.header.stream_id, "alice") == Running("m", is_durable=True)
+        assert await both.peers.running("z" * 22 + SERVER + "2", "alice") is None
+
+
+async def test_a_worker_that_is_busy_is_not_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with pair(tmp_path) as both:
+        stream_id = both.log().header.stream_id
+        assert not await both.peers.is_gone(stream_id)
+
+        async def ask(owner: int, kind: str, *items: Any) -> None:
+            raise WorkerBusy
+
+        with monkeypatch.context() as patch:
+            patch.setattr(both.buses[0], "ask", ask)
+            assert not await both.peers.is_gone(stream_id)
+        both.buses[1].close()
+        assert await both.peers.is_gone(stream_id)
 
 
 async def test_keys_are_the_supervisors_and_outlive_every_worker(tmp_path: Path) -> None:
