@@ -77,7 +77,7 @@ class Peers:
             Its state, if it has ended already; `{"id", "state"}` alone, if it is cancelled now; `None`: there is none.
 
         Raises:
-            Error: The worker is gone.
+            Error: The worker is gone, or does not answer in time.
         """
         state: dict[str, Any] | None = await self._ask(stream_id, "cancel", stream_id, caller)
         return state
@@ -90,7 +90,7 @@ class Peers:
             caller: As for `cancel`.
 
         Raises:
-            Error: The worker is gone.
+            Error: The worker is gone, or does not answer in time.
         """
         running = await self._ask(stream_id, "running", stream_id, caller)
         return None if running is None else Running(*running)
@@ -114,10 +114,19 @@ class Peers:
 
     async def _ask(self, stream_id: str, kind: str, *items: Any) -> Any:
         owner = self.owner_of(stream_id)
-        if owner is None:
-            return None
+        return None if owner is None else await self.ask(owner, kind, *items)
+
+    async def ask(self, owner: int, kind: str, *items: Any) -> Any:
+        """Asks a worker about a stream of its own; arguments as for `Bus.ask`.
+
+        Raises:
+            Error: The worker is gone, or does not answer in time.
+        """
         try:
             return await self.bus.ask(owner, kind, *items)
+        except WorkerBusy:
+            text = "the worker that has this stream does not answer in time: ask again"
+            raise Error("overloaded", text, reason="worker") from None
         except WorkerGone:
             raise worker_lost() from None
 
@@ -300,15 +309,10 @@ class PeerBackend(Backend):
             stream_id: The stream's id.
 
         Raises:
-            Error: The worker is gone.
+            Error: The worker is gone, or does not answer in time.
         """
         owner = self._peers.owner_of(stream_id)
-        if owner is None:
-            return None
-        try:
-            found = await self._peers.bus.ask(owner, "load", stream_id)
-        except WorkerGone:
-            raise worker_lost() from None
+        found = None if owner is None else await self._peers.ask(owner, "load", stream_id)
         if found is None:
             return None
         fields, lost, text, news = found

@@ -250,6 +250,10 @@ async def test_a_worker_that_is_busy_is_not_gone(tmp_path: Path, monkeypatch: py
         with monkeypatch.context() as patch:
             patch.setattr(both.buses[0], "ask", ask)
             assert not await both.peers.is_gone(stream_id)
+            for about in (both.one.store.find, lambda stream_id: both.peers.cancel(stream_id, "anonymous")):
+                with pytest.raises(Error) as busy:
+                    await about(stream_id)
+                assert (busy.value.status, busy.value.reason) == (503, "worker")
         both.buses[1].close()
         assert await both.peers.is_gone(stream_id)
 
