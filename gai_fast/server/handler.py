@@ -218,6 +218,7 @@ class Handler(RequestHandler):
         self._watch.stop()
         if self._end is not None and not self._end.done():
             self._end.set_result(None)
+        self._last_body = None  # it refers to this: the cycle would wait for the garbage collector
         super().connection_lost(exc)
         self._factory.connections.remove(self)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import gc
 import json
 import logging
 import re
@@ -455,6 +456,27 @@ async def test_the_end_of_the_clients_side_keeps_no_answer_back(last: bytes, pau
         data = await client.read()
         client.writer.close()
         assert re.findall(rb"HTTP/1\.[01] ([0-9]+)", data) == [b"200", b"500" if last is HALF else b"400"]
+
+
+async def test_a_connection_that_has_ended_does_not_wait_for_the_garbage_collector() -> None:
+    site = Site()
+    gc.collect()
+    gc.disable()
+    try:
+        async with running(site):
+            client = await site.connect()
+            client.writer.write(b"POST /body HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\nab")
+            await client.read(b"read")
+            assert handlers() == 1
+            client.writer.close()
+            await until(lambda: not handlers())
+    finally:
+        gc.enable()
+
+
+def handlers() -> int:
+    """The connections that are in memory."""
+    return sum(isinstance(each, handler.Handler) for each in gc.get_objects())
 
 
 async def test_a_client_that_ends_its_side_while_it_is_answered_is_not_waited_for() -> None:
