@@ -57,8 +57,13 @@ class Server:
     @property
     def workers(self) -> set[int]:
         """The processes that its first one has made; Linux only."""
+        return set(self.workers_in_order)
+
+    @property
+    def workers_in_order(self) -> list[int]:
+        """The same, the first one made first: their numbers may begin anew meanwhile."""
         pid = self.process.pid
-        return set(map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()))
+        return [*map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())]
 
     async def drains(self) -> None:
         """Returns once the server says that it drains."""

@@ -392,7 +392,7 @@ async def test_what_a_killed_worker_stored_is_had_from_the_others(net: Net, mock
 async def process_of(server: Server, response: Response) -> int:
     """The process of the worker that runs a stream: the first one was made first."""
     number = int(worker_of(response.headers["x-gai-stream-id"])[4:], 16)
-    return sorted(server.workers)[number - 1]
+    return server.workers_in_order[number - 1]
 
 
 # ---- idempotency keys ------------------------------------------------------------------------------------------------
