@@ -90,7 +90,7 @@ async def _soak(options: argparse.Namespace, folder: Path, store: str) -> int:
     upstream = Upstream()
     await upstream.start()
     gateway = Gateway(folder, store=store, workers=options.workers, upstream=upstream.url)
-    judge = Judge(upstream, gateway.starved_until)
+    judge = Judge(upstream, gateway.starved_until, outlives_workers=options.store != "memory")
     gateway.killed = judge.killed
     try:
         await gateway.start()

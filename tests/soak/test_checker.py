@@ -160,8 +160,8 @@ def reading(form: Form = FORMS[0], *, is_durable: bool = True, manner: str = "re
     return made
 
 
-def judge() -> Judge:
-    return Judge(Upstream(), lambda: float("-inf"))
+def judge(*, outlives_workers: bool = True) -> Judge:
+    return Judge(Upstream(), lambda: float("-inf"), outlives_workers=outlives_workers)
 
 
 def error(seq: int, reason: str) -> bytes:
@@ -200,13 +200,14 @@ def test_a_worker_that_is_killed_later_was_not_lost_before() -> None:
     assert len(court.tally.unexplained) == 1
 
 
-def test_stored_deltas_that_a_follower_did_not_get_are_lost() -> None:
-    court = judge()
+@pytest.mark.parametrize(("outlives_workers", "lost"), [(True, 2), (False, 0)], ids=["sqlite", "memory"])
+def test_stored_deltas_that_a_follower_did_not_get_are_lost(outlives_workers: bool, lost: int) -> None:
+    court = judge(outlives_workers=outlives_workers)
     court.kills.append(Kill(4711, 0.6, 0.7))
     court.killed[2] = 4711
     court.compare(tell(court, 1), tell(court, 3))
     court.finish()
-    assert court.tally.lost == 2
+    assert court.tally.lost == lost
 
 
 @pytest.mark.parametrize("is_killed", [True, False])
