@@ -97,8 +97,9 @@ class Ledger:
     def connected(self) -> None:
         """A new connection begins: half a frame of the one before does not count."""
         self._half = b""
-        if self.form.format != "gai" and self.place:
-            # Of the frames of one event only the last has the id: without it all of them come again.
+        if self.form.format != "gai":
+            # Of the frames of one event only the last has the id: without it all of them come again, and without any
+            # id the whole stream.
             self.pieces, self._text, self.ending = self._confirmed
         self._came_after_end = self.ending is not None
         if self.ending is not None and self.ending.reason in NOT_LOGGED and not self.is_done:

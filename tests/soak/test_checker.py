@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.soak.answers import Answer
-from tests.soak.checker import Ending, Form, Ledger
+from tests.soak.checker import Ending, Form, Format, Ledger
 from tests.soak.report import slope, table
 from tests.soak.upstream import Call, Upstream
 from tests.soak.verdict import Judge, Kill, Reading
@@ -134,6 +134,22 @@ def test_frames_without_an_id_come_again_with_the_one_that_has_it() -> None:
     ledger.feed(finish + usage + sent[-1])
     ledger.ended()
     assert (ledger.faults, ledger.is_whole, ledger.place) == ("", True, 7)
+
+
+@pytest.mark.parametrize(
+    ("format_", "frame"),
+    [("openai", b'data: {"error": {"code": "network"}}\n\n'), ("simple", b'data: {"error": "gone"}\n\n')],
+    ids=["openai", "simple"],
+)
+def test_an_error_without_an_id_is_told_again_to_a_client_that_was_cut_off_behind_it(
+    format_: Format, frame: bytes
+) -> None:
+    ledger = Ledger(ANSWER, Form(format_, "sse"))
+    ledger.feed(frame)
+    ledger.connected()
+    ledger.feed(frame)
+    ledger.ended()
+    assert ledger.faults == ""
 
 
 def test_joined_deltas_are_all_of_them() -> None:
