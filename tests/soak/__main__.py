@@ -27,7 +27,7 @@ from tests.integration.stores.servers import RedisServer
 from tests.soak.chaos import Chaos
 from tests.soak.gateway import LOOK, STARVED, Gateway
 from tests.soak.load import Load
-from tests.soak.report import slope, table
+from tests.soak.report import has_leaked, slope, table
 from tests.soak.upstream import Upstream
 from tests.soak.verdict import Judge
 
@@ -132,7 +132,7 @@ async def _run(options: argparse.Namespace, upstream: Upstream, judge: Judge, ga
         judge.note(f"{upstream.active} requests and {upstream.opened} connections are left at the upstream")
     if code:
         judge.note(f"the server ended with exit code {code}")
-    if last.total() > first.total():
+    if has_leaked(first, last, options.workers):
         judge.note(f"descriptors are left: {dict(last - first)}")
     for line in gateway.bad_lines:
         judge.note(f"the server's log: {line}")
@@ -194,7 +194,7 @@ async def _descriptors_before(load: Load, upstream: Upstream, gateway: Gateway, 
 async def _settled(gateway: Gateway, upstream: Upstream, first: Counter[str], workers: int) -> Counter[str]:
     """As before, when everything has ended; waits until there are no more than at first."""
     await _until(lambda: len(gateway.workers) == workers and not upstream.active)
-    await _until(lambda: _descriptors(gateway, upstream).total() <= first.total())
+    await _until(lambda: not has_leaked(first, _descriptors(gateway, upstream), workers))
     return _descriptors(gateway, upstream)
 
 

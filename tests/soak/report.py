@@ -1,7 +1,8 @@
-"""The soak's table."""
+"""The soak's table, and what it says of memory and descriptors."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 _SHOWN = 20
@@ -32,3 +33,19 @@ def table(rows: Sequence[tuple[str, str]], unexplained: Sequence[str]) -> str:
     if len(unexplained) > _SHOWN:
         lines.append(f"* … and {len(unexplained) - _SHOWN} more")
     return "\n".join(lines)
+
+
+def has_leaked(first: Counter[str], last: Counter[str], workers: int) -> bool:
+    """Whether there are more descriptors than there may be when everything has ended.
+
+    A worker connects to another one when it first has a question, so that between none and two connections of each pair
+    are there; each has two descriptors.
+
+    Args:
+        first: Those of the beginning, by kind.
+        last: Those of the end.
+        workers: How many workers there are.
+    """
+    bus = 2 * workers * (workers - 1)
+    rest = last.total() - last["unix"] > first.total() - first["unix"]
+    return rest or last["unix"] > first["unix"] + bus

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 
 from tests.soak.answers import Answer
 from tests.soak.checker import Ending, Form, Format, Ledger
-from tests.soak.report import slope, table
+from tests.soak.report import has_leaked, slope, table
 from tests.soak.upstream import Call, Upstream
 from tests.soak.verdict import Judge, Kill, Reading
 
@@ -275,3 +276,16 @@ def test_the_table_names_what_is_unexplained() -> None:
     assert text.splitlines()[:2] == ["lost        0", "duplicated  0"]
     assert "unexplained (25):" in text
     assert "* … and 5 more" in text
+
+
+# ---- descriptors -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("more", "is_leak"),
+    [({}, False), ({"unix": 4}, False), ({"unix": 5}, True), ({"tcp": 1}, True)],
+    ids=["none", "workers that have asked each other", "more than there are pairs", "a connection"],
+)
+def test_descriptors_that_are_left(more: dict[str, int], is_leak: bool) -> None:
+    first = Counter(tcp=10, unix=4)
+    assert has_leaked(first, first + Counter(more), workers=2) is is_leak
