@@ -12,6 +12,9 @@ is committed and when it needs a keep-alive, `publication.py` what its leaving m
 4. What a part of ours raises here ends this follower alone, and its client is answered or cut off.
 5. A server that stops cuts its followers off between two frames, so that their answers do not look complete; the last
    frame says when to come back.
+6. No response that ends properly is empty. A client that comes back with the last event before the end is known here
+   (a copy of the log may be behind), and one whose stream failed without a frame, gets `done` from this follower, and
+   the `error` before it.
 """
 
 from __future__ import annotations
@@ -19,7 +22,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from time import perf_counter
 from typing import Any, Final, Protocol
 
@@ -248,7 +251,8 @@ class Follower:
         log, view = self._log, self._view
         backlog = log.read(view.position, LIMITS.follower_read)
         if backlog.lost and not view.go_on_after(backlog.lost, backlog.text):
-            self._end_with(Error("not_found", "the log no longer has what this client has missed", reason="gap"))
+            text = "the log no longer has what this client has missed"
+            self._end_with(Error("not_found", text, reason="gap").payload(), log.last_seq + 1)
             return
         if self._is_late:
             view.feed_joined(backlog.pieces)
@@ -330,21 +334,30 @@ class Follower:
 
     def _finish(self) -> None:
         """Ends the response as the stream has ended."""
-        log = self._log
+        log, ending = self._log, self._log.ending
         if log.last_seq < self._after:
-            text = "the log has not reached the event that this client has seen"
-            self._end_with(Error("network", text, reason="log_behind"), self._after + 1)
+            behind = Error(
+                "network", "the log has not reached the event that this client has seen", reason="log_behind"
+            )
+            self._end_with(behind.payload(), self._after + 1)
         elif log.broken is not None:
-            self._end_with(log.broken)
+            self._end_with(log.broken.payload(), log.last_seq + 1)
+        elif ending is not None and log.last_seq == self._after:  # rule 6
+            self._end_with(ending.error, log.last_seq or 1)
         else:
             self._leave()
             self._delivery.end(self._delivery.take_last(), None, delivered=True)
 
-    def _end_with(self, error: Error, seq: int | None = None) -> None:
-        """Ends the response with an error of its own: rules 2 and 3."""
-        last: Any = {"type": "error", "seq": seq or self._log.last_seq + 1, "error": error.payload()}
-        self._view.event(last)
-        self._view.event(done(False))
+    def _end_with(self, error: Mapping[str, Any] | None, seq: int) -> None:
+        """Ends the response with events of its own: rules 2, 3 and 6.
+
+        Args:
+            error: The payload of the `error`; `None`: the stream did not fail.
+            seq: The number of the `error`.
+        """
+        if error is not None:
+            self._view.event({"type": "error", "seq": seq, "error": dict(error)})
+        self._view.event(done(error is None))
         self._leave()
         self._delivery.end(self._delivery.take_last(), None, delivered=True)
 
@@ -352,7 +365,7 @@ class Follower:
         """Ends a follower that cannot be sent more: an `Error` is told, a bug is rule 4."""
         if isinstance(problem, Error):
             try:
-                self._end_with(problem)
+                self._end_with(problem.payload(), self._log.last_seq + 1)
                 return
             except Exception as worse:  # noqa: BLE001  # rule 4: not even this end can be written
                 problem = worse

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import pytest
 
@@ -180,6 +180,47 @@ def test_one_whose_place_the_stream_never_reached_is_told() -> None:
         assert b'"type":"error","seq":5,' in told
         assert b'"reason":"log_behind"' in told
         assert told.endswith(b'{"type":"done","finished":false}\n\n')
+
+
+@pytest.mark.parametrize("form", [SSE, OPENAI], ids=["own", "another form"])
+@pytest.mark.parametrize("logged", [1, 3], ids=["is ahead", "has it all"])
+@pytest.mark.parametrize("state", ["finished", "cancelled", "failed"])
+def test_one_that_has_the_last_event_before_the_end_is_known_is_told_the_end(
+    state: Literal["finished", "cancelled", "failed"], logged: int, form: Form
+) -> None:
+    """As after the `finish`, on a worker whose copy of the log is behind, or has no end yet."""
+    stream = Stream()
+    stream.say(logged)
+    _, client = stream.follow(after=3, form=form)
+    if logged < 3:
+        stream.say(3 - logged)
+    stream.log.end(Ending(state, error=Error("timeout").payload() if state == "failed" else None))
+    commit, (_, told) = client.taken()
+    assert commit == "commit"
+    if form is OPENAI:
+        assert told.startswith(b'data: {"error":' if state == "failed" else b"data: [DONE]\n\n")
+    elif state != "failed":
+        assert told == b'event: done\ndata: {"type":"done","finished":true}\n\n'
+    else:
+        error, last = events(told)
+        assert (error["type"], error["seq"], error["error"]["code"]) == ("error", 3, "timeout")
+        assert last == {"type": "done", "finished": False}
+        assert b"id:" not in told
+    assert stream.home == set()
+
+
+@pytest.mark.parametrize("is_over", [True, False])
+def test_a_stream_that_has_failed_without_a_frame_is_told_as_it_failed(is_over: bool) -> None:
+    stream = Stream()
+    ending = Ending("failed", error=Error("overloaded", "too many", reason="streams").payload())
+    if is_over:
+        stream.log.end(ending)
+    _, client = stream.follow()
+    stream.log.end(ending)
+    _, (_, told) = client.taken()
+    error, finished = events(told)
+    assert (error["type"], error["seq"], error["error"]["code"]) == ("error", 1, "overloaded")
+    assert finished == {"type": "done", "finished": False}
 
 
 # ---- the head, and keep-alives ---------------------------------------------------------------------------------------
