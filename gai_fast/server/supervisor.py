@@ -16,6 +16,8 @@ any time. It answers no request.
    messages or sends what cannot be handled, at any time.
 4. SIGHUP loads the configuration anew, and the workers get it.
 5. The workers notice by their links that the supervisor is gone, and drain.
+6. An exception of a function that the supervisor was given is logged, and the server goes on. One of `answer` is that
+   of the worker that asked, as in rule 3.
 """
 
 from __future__ import annotations
@@ -32,7 +34,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack, suppress
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar
 
 from gai_fast.limits import LIMITS
 from gai_fast.server import log_queue
@@ -40,6 +42,7 @@ from gai_fast.server.link import Link, LinkGone, receive_connections, send_conne
 from gai_fast.server.listening import LackLog, accept, begin
 
 _log: Final = logging.getLogger("gai_fast.server")
+_T = TypeVar("_T")
 
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
 _DOUBLINGS: Final = math.ceil(math.log2(LIMITS.worker_wait_most / LIMITS.worker_wait))
@@ -358,10 +361,10 @@ class Supervisor:
         """Adds the counts of a worker that is gone to those of the others that are."""
         if worker.counts is None:
             return
-        try:
-            self._lost = self._add([each for each in (self._lost, worker.counts) if each is not None])
-        except Exception:  # noqa: BLE001  # as above
-            _log.exception("the counts of worker %d cannot be added: a bug", worker.number)
+        known = [each for each in (self._lost, worker.counts) if each is not None]
+        added = _result(lambda: self._add(known), f"the counts of worker {worker.number} cannot be added")
+        if added is not None:
+            self._lost = added
 
     def _replace(self, worker: _Worker, code: int) -> None:
         """Makes another worker in place of one that has died, or ends the server: rule 2."""
@@ -502,7 +505,7 @@ class Supervisor:
             worker.is_ready = True
             if self._state is _State.STARTING and all(each.is_ready for each in self._workers.values()):
                 self._state = _State.UP
-                self._ready()
+                _result(self._ready, "nobody is told that the server is up")
                 self._watch_sockets()
         elif kind == "failed":
             worker.failure = items[0], items[1]
@@ -534,14 +537,15 @@ class Supervisor:
         for each in list(self._sums):
             if not each.waiting or now >= each.until:
                 self._sums.remove(each)
-                known = [self._counts(), self._lost, *(worker.counts for worker in self._workers.values())]
+                own = _result(self._counts, "the counts of the supervisor cannot be had")
+                known = [own, self._lost, *(worker.counts for worker in self._workers.values())]
                 self._send([each.asker], "answer", each.name, [counts for counts in known if counts is not None])
 
     # -- the end --
 
     def _signalled(self, number: int) -> None:
         if number == signal.SIGHUP:
-            settings = self._reload()
+            settings = _result(self._reload, "the configuration is not loaded anew")
             if settings is not None:
                 self._settings = settings
                 self._send(self._workers.values(), "settings", settings)
@@ -579,6 +583,23 @@ class Supervisor:
                     continue
                 self._close_sockets()
             worker.has_last = send_last(worker.channel)
+
+
+def _result(function: Callable[[], _T], failure: str) -> _T | None:
+    """Calls a function that the supervisor was given: rule 6.
+
+    Args:
+        function: Its arguments are bound.
+        failure: The line of the log where it raises.
+
+    Returns:
+        Its result; `None` where it raises.
+    """
+    try:
+        return function()
+    except Exception:  # noqa: BLE001  # rule 6
+        _log.exception("%s: a bug, or a lack of the system", failure)
+        return None
 
 
 def _how_it_ended(code: int) -> str:

@@ -100,6 +100,8 @@ def work(ends):
                 if kind == "drain":
                     is_draining = True
                     ends.link.sendall(pack("idle", taken))
+                elif kind == "answer":
+                    print("answered", items[1], flush=True)
                 elif kind == "count":
                     ends.link.sendall(pack("counts", items[0], {"of": ends.number}))
     return 0
@@ -107,8 +109,19 @@ def work(ends):
 SAID = {
     "no list": b"\0\0\0\1\xc1", "too long": b"\xff" * 4, "empty": b"\0\0\0\1\x90",
     "no question": pack("ask", 1), "unkind": pack("ask", 1, "?", 2),
-    "no counts": pack("counts", 1, "x"), "leaves": pack("leaving") * 2,
+    "no counts": pack("counts", 1, "x"), "leaves": pack("leaving") * 2, "asks": pack("sum", 1),
 }
+
+def broken():
+    raise OSError(errno.EMFILE, "poor")
+
+def ready():
+    print("up", flush=True)
+    if HOW == "unheard":
+        broken()
+
+def reload():
+    return bytes(1_000_000) if HOW == "hung" else broken() if HOW == "no configuration" else None
 
 def add(counts):
     '''Fails for what are no counts.'''
@@ -122,8 +135,8 @@ started = time.monotonic()
 try:
     Supervisor(
         [shared], count=2, work=work, grace=0.2 if HOW in ("stubborn", "leaves") else 30,
-        ready=lambda: print("up", flush=True), reload=lambda: bytes(1_000_000) if HOW == "hung" else None,
-        counts=lambda: {"of": 0},
+        ready=ready, reload=reload,
+        counts=broken if HOW == "asks" else lambda: {"of": 0},
         add=add,
         answer=answer,
     ).run()
@@ -293,6 +306,31 @@ def test_counts_that_cannot_be_added_are_left_out() -> None:
         server.process.send_signal(signal.SIGTERM)
         assert server.says() == "ended"
         assert "the counts of worker 1 cannot be added" in server.errors()
+
+
+@pytest.mark.parametrize(
+    ("how", "line"),
+    [("no configuration", "the configuration is not loaded anew"), ("unheard", "nobody is told that the server is up")],
+)
+def test_a_function_that_fails_ends_neither_the_server_nor_a_worker(how: str, line: str) -> None:
+    with supervised(how) as server:
+        assert server.says() == "up"
+        server.process.send_signal(signal.SIGHUP)
+        assert {server.connect()[0] for _ in range(4)} == {1, 2}
+        server.process.send_signal(signal.SIGTERM)
+        assert server.says() == "ended"
+        assert server.process.wait(SECONDS) == 0
+        assert server.errors().count(f"{line}: a bug, or a lack of the system") == 1
+
+
+def test_counts_of_its_own_that_the_supervisor_cannot_have_are_left_out() -> None:
+    with supervised("asks") as server:
+        assert server.says() == "up"
+        assert {server.connect()[0] for _ in range(2)} == {1, 2}
+        assert server.says() == "answered [{'of': 1}, {'of': 2}]"
+        server.process.send_signal(signal.SIGTERM)
+        assert server.says() == "ended"
+        assert "the counts of the supervisor cannot be had" in server.errors()
 
 
 def test_a_system_without_room_for_a_worker_harms_no_other_and_is_tried_again() -> None:
