@@ -13,7 +13,9 @@ Owns what is written when, what waits for the store, and what becomes of it whil
 5. A log that its process has forgotten before it was written has no copy: what is there of it is removed.
 6. A bug of ours gives up the copies of the streams in that batch, which are degraded from then on and removed. The
    other streams go on being copied.
-7. With `before_send` the journal stands in front of the log: a piece can be read once the store has it. While the store
+7. A batch that a damaged store cannot take is written again stream by stream. One that cannot be written even alone has
+   no copy any more, as in rule 6. Its removal, which is written next, shows whether the store is damaged as a whole.
+8. With `before_send` the journal stands in front of the log: a piece can be read once the store has it. While the store
    fails, pieces pass at once.
 """
 
@@ -179,6 +181,8 @@ class Journal:
             try:
                 missing = await self._backend.write(changes)
             except StoreError as problem:
+                if problem.fault == "damaged":
+                    return await self._write_apart(changes, problem)
                 self.is_failing = True
                 self.health.failed(problem)
                 self._degrade(changes)
@@ -189,8 +193,20 @@ class Journal:
                 self.health.worked()
                 return missing
 
+    async def _write_apart(self, changes: Sequence[Change], problem: StoreError) -> Collection[str]:
+        """Writes each change of a damaged batch on its own; gives up the one that is damaged alone: rule 7."""
+        if len(changes) == 1:
+            self._give_up_damaged(changes[0], problem)
+            return ()
+        missing: set[str] = set()
+        for change in changes:
+            missing.update(await self._write([change]))
+        return missing
+
     def _settle(self, missing: Collection[str]) -> None:
         for copying in self._batch:
+            if copying.is_given_up:
+                continue
             if copying.stream_id in missing:
                 copying.begin_again()
             else:
@@ -245,6 +261,19 @@ class Journal:
         for copying in self._batch:
             self._go_without(copying)
             self._drop(copying.stream_id)
+
+    def _give_up_damaged(self, change: Change, problem: StoreError) -> None:
+        """Goes on without a copy that can never be written."""
+        if change.is_dropped:
+            self.is_failing = True
+            self.health.failed(problem)
+            return
+        if not self.is_failing:
+            logger.warning("a stream has no durable copy: %s", problem)
+        for copying in self._batch:
+            if copying.stream_id == change.stream_id:
+                self._go_without(copying)
+        self._drop(change.stream_id)
 
     def _go_without(self, copying: _Copying) -> None:
         """Keeps no copy of a log any more, which nobody waits for from now on."""

@@ -73,6 +73,7 @@ _FAULTS: Final[Mapping[str, tuple[Fault, str]]] = {
     "CLUSTERDOWN": ("busy", "is part of a cluster that is down"),
     "TRYAGAIN": ("busy", "is moving keys between nodes"),
     "WRONGTYPE": ("damaged", "has another kind of value under one of our keys"),
+    "EXHAUSTED": ("damaged", "has an entry under one of our keys after which none can be added"),
     "CERTIFICATE": ("refused", "has a certificate that is not trusted"),
     "MAXCLIENTS": ("refused", "has too many clients"),
 }
@@ -82,6 +83,7 @@ _KNOWN_TEXTS: Final = {
     "invalid password": "WRONGPASS",
     "called without any password configured": "WRONGPASS",
     "The ID specified in XADD is equal or smaller": "THERE",
+    "exhausted the last possible ID": "EXHAUSTED",
     "Authentication required": "NOAUTH",
     "certificate verify failed": "CERTIFICATE",
 }
@@ -98,7 +100,8 @@ redis.call('HSET', KEYS[1], 'header', ARGV[1])
 redis.call('PEXPIRE', KEYS[1], ARGV[2])
 if redis.call('EXISTS', KEYS[2]) == 0 then redis.call('XADD', KEYS[2], '0-1', 'begun', '1') end
 return redis.call('PEXPIRE', KEYS[2], ARGV[2])"""
-"""Begins a copy. Every other command needs both keys, so a copy that the server has lost is noticed."""
+"""Begins a copy. Nothing else makes a key: where the server has lost the log, no record or end can be added, where it
+has lost the head, no gap, and the reply tells it."""
 _GAP: Final = """\
 if redis.call('EXISTS', KEYS[1]) == 0 then return nil end
 if string.sub(ARGV[2], 1, 1) ~= '+' then

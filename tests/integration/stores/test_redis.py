@@ -206,6 +206,9 @@ async def test_a_foreign_value_under_our_key_is_told(make: Make, redis_server: R
     assert (await fault(backend.write([BEGIN._replace(records=[record(1)])]))).fault == "damaged"
     redis_server.command("SET", "gai:{t}:head", "mine")
     assert (await fault(backend.load("t"))).fault == "damaged"
+    highest = 2**64 - 1
+    redis_server.command("XADD", "gai:{u}:log", f"{highest}-{highest}", "mine", "x")
+    assert (await fault(backend.write([Change("u", None, records=[record(1)])]))).fault == "damaged"
 
 
 @pytest.mark.parametrize("entry", [["piece", "x"], ["ending", "{"], ["after", "y", "at", "0", "piece", "x"]])

@@ -573,6 +573,64 @@ async def test_a_bug_in_what_a_copy_is_made_of_costs_that_copy_alone(
     assert "s" not in world.copies
 
 
+@pytest.fixture
+def is_damaged(monkeypatch: pytest.MonkeyPatch) -> set[str]:
+    """The streams whose place in the store is damaged: nothing but its removal succeeds."""
+    streams: set[str] = set()
+    write = FakeBackend._write
+
+    def damaged(self: FakeBackend, world: World, change: Change) -> bool:
+        if change.stream_id in streams and not change.is_dropped:
+            raise StoreError("damaged", "somebody else's value is in its place")
+        return write(self, world, change)
+
+    monkeypatch.setattr(FakeBackend, "_write", damaged)
+    return streams
+
+
+@pytest.mark.parametrize("sync", ["batched", "before_send"])
+async def test_a_stream_that_can_never_be_written_costs_its_copy_alone(
+    make: Make, world: World, is_damaged: set[str], caplog: pytest.LogCaptureFixture, sync: str
+) -> None:
+    process = make(sync=sync)
+    logs = [process.begin(stream_id) for stream_id in ("first", "s", "last")]
+    followers = [Watching(log) for log in logs]
+    await until(lambda: {*world.copies} == {"first", "s", "last"})
+    is_damaged.add("s")
+    said = [fill(log, 1, 3) for log in logs]
+    await until(lambda: all(follower.heard == [1, 2, 3] for follower in followers))
+    await until(lambda: "s" not in world.copies)
+    for log in logs:
+        fill(log, 4, 4)
+        log.end(FINISHED)
+    first, lost, last = logs
+    for log, before in ((first, said[0]), (last, said[2])):
+        await until(lambda: log.ending is not None)  # noqa: B023  # this one's
+        await written(process, log)
+        stream_id = log.header.stream_id
+        assert process.copied(stream_id) == (0, "", before + frame(4, stream_id), FINISHED)
+        assert not log.is_degraded
+    assert lost.is_degraded
+    assert followers[1].heard == [1, 2, 3, 4]
+    assert followers[1].has_ended
+    assert process.health.problem is None, "it is one stream's matter"
+    assert "no durable copy: somebody else's value" in caplog.text
+
+
+async def test_a_store_that_is_damaged_as_a_whole_is_degraded_until_it_can_be_written(make: Make, world: World) -> None:
+    process = make()
+    world.fail("damaged")
+    logs = [process.begin(stream_id) for stream_id in ("s", "other")]
+    await until(lambda: process.health.problem is not None)
+    assert all(log.is_degraded for log in logs)
+    assert process.journal.is_failing
+    world.mend()
+    log = process.begin("later")
+    log.end(FINISHED)
+    await written(process, log)
+    assert process.health.problem is None
+
+
 async def test_a_closed_journal_keeps_nothing(make: Make, world: World) -> None:
     process = make()
     running = process.begin()
