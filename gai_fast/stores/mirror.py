@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -31,6 +31,7 @@ from gai_fast.stores.health import Health, logger, out_of_reach
 from gai_fast.stores.memory import LogMemory, StreamLog
 
 _NO_NEWS: Final = News([])
+_DAMAGED: Final = News([], is_damaged=True)
 
 
 IsGone = Callable[[str], Awaitable[bool]]
@@ -161,7 +162,7 @@ class Mirrors:
         """Reads a copy until it has no more for now; returns whether that is so."""
         stream_id = mirror.log.header.stream_id
         for _ in range(LIMITS.mirror_reads):
-            news = (await self._backend.tail({stream_id: mirror.log.last_seq}, 0.0)).get(stream_id, _NO_NEWS)
+            news = (await self._tail({stream_id: mirror.log.last_seq}, 0.0)).get(stream_id, _NO_NEWS)
             self._add(mirror, news)
             if not news.has_more or mirror.log.is_over:
                 return True
@@ -240,8 +241,23 @@ class Mirrors:
         wait = LIMITS.mirror_wait if len(positions) <= LIMITS.mirror_streams else 0.0
         for start in range(0, len(positions), LIMITS.mirror_streams):
             some = dict(positions[start : start + LIMITS.mirror_streams])
-            for stream_id, news in (await self._backend.tail(some, wait)).items():
+            for stream_id, news in (await self._tail(some, wait)).items():
                 self._add(self._mirrors[stream_id], news)
+
+    async def _tail(self, positions: Mapping[str, int], wait: float) -> Mapping[str, News]:
+        """Returns the news of copies; as `Backend.tail`, but one that is damaged keeps no news of the others back."""
+        try:
+            return await self._backend.tail(positions, wait)
+        except StoreError as problem:
+            if problem.fault != "damaged":
+                raise
+            if len(positions) == 1:
+                self._note(problem)
+                return dict.fromkeys(positions, _DAMAGED)
+        news: dict[str, News] = {}
+        for stream_id, position in positions.items():
+            news.update(await self._tail({stream_id: position}, 0.0))
+        return news
 
     async def _look_at_workers(self) -> None:
         """Breaks off the mirrors whose worker is gone, or whose copy is."""

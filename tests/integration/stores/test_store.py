@@ -376,6 +376,42 @@ def fill_ahead(log: StreamLog, seq: int) -> None:
     log.append(frame(seq), seq)
 
 
+async def test_somebody_elses_value_under_one_key_keeps_no_other_stream_from_its_copy(
+    redis_server: RedisServer, open_at: Open
+) -> None:
+    store = await open_at(redis_server.url)
+    redis_server.command("SET", "gai:{s}:log", "mine")
+    logs = {stream_id: begin(store, stream_id) for stream_id in ("first", "s", "last")}
+    for log in logs.values():
+        fill(log, 3)
+        log.end(FINISHED)
+    elsewhere = await open_at(redis_server.url)
+    for stream_id in ("first", "last"):
+        copy = await found(elsewhere, stream_id)
+        await until(lambda: copy.ending == FINISHED)  # noqa: B023  # this one's
+        assert rest(copy) == rest(logs[stream_id])
+    assert logs["s"].is_degraded
+
+
+async def test_followers_of_a_stream_whose_key_holds_another_value_are_told_and_no_others(
+    redis_server: RedisServer, open_at: Open
+) -> None:
+    here, elsewhere = await open_at(redis_server.url), await open_at(redis_server.url)
+    logs, followed = {}, {}
+    for stream_id in ("first", "s", "last"):
+        logs[stream_id] = begin(here, stream_id)
+        fill(logs[stream_id], 1)
+        followed[stream_id] = await found(elsewhere, stream_id)
+    redis_server.command("SET", "gai:{s}:log", "mine")
+    await until(lambda: followed["s"].broken is not None)
+    assert followed["s"].broken.reason == "log_damaged"
+    for stream_id in ("first", "last"):
+        fill(logs[stream_id], 3)
+        logs[stream_id].end(FINISHED)
+        await until(lambda: followed[stream_id].ending == FINISHED)  # noqa: B023  # this one's
+        assert rest(followed[stream_id]) == rest(logs[stream_id])
+
+
 async def test_before_send_a_reader_never_has_what_the_store_does_not(url: str, open_at: Open) -> None:
     here, there = await open_at(url, sync="before_send"), await open_at(url)
     log = begin(here)

@@ -419,6 +419,34 @@ async def test_damage_is_told_and_nothing_damaged_is_served(process: Process, wo
     assert refused.value.reason == "log_damaged"
 
 
+async def test_a_copy_that_the_store_cannot_read_holds_no_other_back(
+    process: Process, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tail = FakeBackend._tail
+
+    def damaged(self: FakeBackend, world: World, positions: Mapping[str, int]) -> dict[str, News]:
+        if "s" in positions and not world.copies["s"].header.caller:
+            raise StoreError("damaged", "somebody else's value is in its place")
+        return tail(self, world, positions)
+
+    monkeypatch.setattr(FakeBackend, "_tail", damaged)
+    followers = {}
+    for stream_id in ("first", "s", "last"):
+        store(world, stream_id)
+        write(world, 1, 3, stream_id=stream_id)
+        followers[stream_id] = Watching(await process.found(stream_id))
+    log = await process.found("s")
+    store(world, "s").header = LogHeader("s", "", "m", "gai", "sse")
+    announce(world)
+    await until(lambda: followers["s"].has_ended)
+    assert log.broken is not None
+    assert log.broken.reason == "log_damaged"
+    for stream_id in ("first", "last"):
+        write(world, 4, 9, stream_id=stream_id)
+        await until(lambda: followers[stream_id].heard == [*range(4, 10)])  # noqa: B023  # this one's
+    assert process.health.problem is None, "it is one stream's matter"
+
+
 async def test_who_asks_while_the_store_fails_is_refused(process: Process, world: World) -> None:
     store(world)
     world.fail()
