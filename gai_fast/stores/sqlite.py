@@ -73,6 +73,7 @@ _DAMAGED: Final = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 _FAULTS: Final[Mapping[int, tuple[Fault, str]]] = {
     sqlite3.SQLITE_BUSY: ("busy", "is locked by another process"),
     sqlite3.SQLITE_LOCKED: ("busy", "is locked by another process"),
+    sqlite3.SQLITE_PROTOCOL: ("busy", "is locked by another process"),
     sqlite3.SQLITE_READONLY: ("read_only", "cannot be written"),
     sqlite3.SQLITE_PERM: ("refused", "may not be used by this user"),
     sqlite3.SQLITE_CANTOPEN: ("unreachable", "cannot be opened"),
@@ -497,7 +498,9 @@ def _leased(connection: sqlite3.Connection, workers: Collection[str]) -> Collect
     found: set[str] = set()
     for worker in workers:
         row = connection.execute("SELECT renewed FROM leases WHERE worker = ?", (worker,)).fetchone()
-        if row is not None and 0 <= now - row[0] < LIMITS.lease:  # of another start of the machine it may be ahead
+        if row is None or not isinstance(row[0], float):  # SQLite may find a value of any type in a damaged row
+            continue
+        if 0 <= now - row[0] < LIMITS.lease:  # of another start of the machine it may be ahead
             found.add(worker)
     return found
 

@@ -229,6 +229,17 @@ async def test_what_else_is_damaged_is_an_error(file: Path, make: Make, table: s
         connection.close()
 
 
+@pytest.mark.parametrize("value", ["'now'", "X'00'", "X'ff'"])
+async def test_a_damaged_lease_is_none(file: Path, make: Make, value: str) -> None:
+    backend = await opened(make)
+    for worker in ("damaged", "whole"):
+        await backend.renew(worker)
+    with sqlite3.connect(file) as connection:
+        connection.execute(f"UPDATE leases SET renewed = {value} WHERE worker = 'damaged'")
+    connection.close()
+    assert await backend.leased(["damaged", "whole"]) == {"whole"}
+
+
 async def test_a_damaged_end_is_no_end(file: Path, make: Make) -> None:
     backend = await opened(make)
     await backend.write([BEGIN._replace(records=[record(1)], ending=FINISHED, last_seq=1)])
