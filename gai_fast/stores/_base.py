@@ -14,11 +14,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Final, Literal, NamedTuple, Protocol
 
 import orjson
 
 from gai_fast.formats import Framing
+
+# A line end within a text is escaped, so a text never matches.
+_SSE_NUMBER: Final = re.compile(rb"^id: (.*)\.([0-9]+)$", re.M)
+# The first in its line is the event's own, as keys have a fixed order; in a string the quote is escaped.
+_NDJSON_NUMBER: Final = re.compile(rb'^\{[^\n]*?"seq":([0-9]+)', re.M)
 
 
 class LogHeader(NamedTuple):
@@ -144,19 +149,25 @@ def frames_after(block: bytes, header: LogHeader, after: int) -> bytes:
     """
     if not header.is_numbered:
         return block
-    if header.framing == "sse":
-        # A line end within a text is escaped, so a text never matches.
-        number = re.compile(rb"^id: %b\.([0-9]+)$" % re.escape(header.stream_id.encode()), re.M)
-        end = b"\n\n"
-    else:
-        # The first in its line is the event's own, as keys have a fixed order; in a string the quote is escaped.
-        number, end = re.compile(rb'^\{[^\n]*?"seq":([0-9]+)', re.M), b"\n"
+    frame_end = b"\n\n" if header.framing == "sse" else b"\n"
     edge = 0
-    for found in number.finditer(block):
-        if int(found[1]) > after:
+    for number, at in _numbers(block, header):
+        if number > after:
             break
-        edge = block.index(end, found.end()) + len(end)
+        edge = block.index(frame_end, at) + len(frame_end)
     return block[edge:]
+
+
+def _numbers(block: bytes, header: LogHeader) -> Iterator[tuple[int, int]]:
+    """Returns the numbers of the events in a block, each with the place where it ends."""
+    if header.framing == "ndjson":
+        for found in _NDJSON_NUMBER.finditer(block):
+            yield int(found[1]), found.end()
+        return
+    stream_id = header.stream_id.encode()
+    for found in _SSE_NUMBER.finditer(block):
+        if found[1] == stream_id:
+            yield int(found[2]), found.end()
 
 
 def data_lines(block: bytes) -> Iterator[bytes]:

@@ -80,6 +80,14 @@ def test_only_ids_of_the_stream_itself_are_positions() -> None:
     assert frames_after(block, other, 3) is block
 
 
+def test_no_pattern_is_compiled_for_a_stream(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A resume would pay for it, and the many streams would displace the patterns that `re` keeps."""
+    header, pieces = written("sse")
+    monkeypatch.delattr("re.compile")
+    monkeypatch.delattr("re._compile")
+    assert frames_after(b"".join(pieces), header, 2) == b"".join(pieces[2:])
+
+
 def test_the_text_of_a_stream_is_what_its_client_would_have() -> None:
     text, said = bytearray(b"before, "), "".join(TEXTS).encode()
     header, pieces = written("sse")
