@@ -287,7 +287,7 @@ class PeerBackend(Backend):
     def __init__(self, peers: Peers, supervisor: SupervisorQuestions) -> None:
         self._peers = peers
         self._supervisor = supervisor
-        self._asked: dict[int, _Question] = {}  # by worker: those that are not answered yet
+        self._asked: dict[int, _Question] = {}  # by worker: those whose news are not all taken yet
 
     async def open(self) -> None:
         """Does nothing: the bus is there."""
@@ -327,23 +327,38 @@ class PeerBackend(Backend):
                 by_owner.setdefault(owner, {})[stream_id] = position
         if not by_owner:
             return {}
-        if wait:
-            answers = await self._first_answers(by_owner, wait)
-        else:
+        news = self._arrived(positions)
+        if not news and wait:
+            await self._first_answer(by_owner, wait)
+            news = self._arrived(positions)
+        elif not news:
             questions = (self._peers.bus.ask(owner, "tail", some, 0.0) for owner, some in by_owner.items())
-            answers = await asyncio.gather(*questions, return_exceptions=True)
-        news: dict[str, News] = {}
-        for answer in answers:
-            if isinstance(answer, dict):
-                news.update({stream_id: _read_news(each) for stream_id, each in answer.items()})
+            for answer in await asyncio.gather(*questions, return_exceptions=True):
+                if isinstance(answer, dict):
+                    news.update({stream_id: _read_news(each) for stream_id, each in answer.items()})
         return news
 
-    async def _first_answers(self, by_owner: Mapping[int, Mapping[str, int]], wait: float) -> list[Any]:
-        """Returns the answers that have come with the first one. The other questions stand until the next call, so that
-        a worker which answers later than another has its turn as well.
+    def _arrived(self, positions: Mapping[str, int]) -> dict[str, News]:
+        """Takes the news out of the answers that have come: their worker may be gone by now, and never tell them again.
+
+        Args:
+            positions: As for `tail`; other news stay.
+        """
+        news: dict[str, News] = {}
+        for question in self._asked.values():
+            if question.answer.done() and not question.answer.cancelled() and question.answer.exception() is None:
+                answer = question.answer.result()
+                for stream_id in answer.keys() & positions.keys():
+                    if positions[stream_id] == question.positions[stream_id]:
+                        news[stream_id] = _read_news(answer.pop(stream_id))
+        return news
+
+    async def _first_answer(self, by_owner: Mapping[int, Mapping[str, int]], wait: float) -> None:
+        """Asks, and returns with the first answer. The other questions stand until the next call, so that a worker
+        which answers later than another has its turn as well.
         """
         for owner, question in [*self._asked.items()]:
-            if by_owner.get(owner) != question.positions:
+            if question.answer.done() or by_owner.get(owner) != question.positions:
                 del self._asked[owner]
                 question.answer.cancel()
         for owner, some in by_owner.items():
@@ -353,8 +368,6 @@ class PeerBackend(Backend):
                 answer.add_done_callback(lambda each: each.cancelled() or each.exception())  # nobody may look at it
                 self._asked[owner] = _Question(some, answer)
         await asyncio.wait([each.answer for each in self._asked.values()], return_when=asyncio.FIRST_COMPLETED)
-        answered = [owner for owner, question in self._asked.items() if question.answer.done()]
-        return await asyncio.gather(*(self._asked.pop(owner).answer for owner in answered), return_exceptions=True)
 
     async def leased(self, workers: Collection[str]) -> Collection[str]:
         """Returns those of the workers that answer."""

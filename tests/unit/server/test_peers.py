@@ -17,7 +17,7 @@ from gai_fast.errors import Error
 from gai_fast.limits import LIMITS
 from gai_fast.net.engine import Engine
 from gai_fast.server import peers
-from gai_fast.server.bus import Bus, WorkerBusy
+from gai_fast.server.bus import Bus, WorkerBusy, WorkerGone
 from gai_fast.server.durable import Running
 from gai_fast.server.peers import ClaimHome, PeerBackend, Peers, answers
 from gai_fast.settings import Settings
@@ -366,4 +366,38 @@ async def test_a_worker_that_answers_later_than_another_has_its_turn(wait: float
         for stream_id, news in (await backend.tail(positions, wait)).items():
             positions[stream_id] = news.records[-1].last_seq
     assert all(positions.values())
+    await backend.close()
+
+
+class Leaving:
+    """A bus: the second worker answers one question, late, and is gone after it; the third one has news at once."""
+
+    def __init__(self) -> None:
+        self.late: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    async def ask(
+        self, worker: int, kind: str, positions: dict[str, int], wait_there: float, *, wait: float = 0.0
+    ) -> dict[str, Any]:
+        if worker == 2:
+            if self.late.done():
+                raise WorkerGone
+            await self.late
+        return {stream_id: [after, after + 1, b"x", None, False] for stream_id, after in positions.items()}
+
+
+async def test_news_that_have_come_are_not_lost_with_their_worker() -> None:
+    """They were thrown away with the question, which was asked again, of nobody."""
+    supervisor = Supervisor()
+    supervisor.made = 3
+    bus: Any = Leaving()
+    backend = PeerBackend(Peers(bus, supervisor, SERVER, 1), supervisor)
+    one, two, three = ("a" * 22 + SERVER + "2", "b" * 22 + SERVER + "2", "c" * 22 + SERVER + "3")
+    assert {*await backend.tail({one: 0, two: 0, three: 0}, 0.1)} == {three}
+    bus.late.set_result(None)
+    await asyncio.sleep(0)
+    news = await backend.tail({one: 0}, 0.0)
+    assert {stream_id: each.records[-1].last_seq for stream_id, each in news.items()} == {one: 1}
+    assert await backend.tail({one: 0}, 0.0) == {}, "they are told once"
+    assert await backend.tail({two: 7}, 0.0) == {}, "they begin elsewhere"
+    assert {*await backend.tail({one: 1, two: 0, three: 1}, 0.1)} == {two}
     await backend.close()
