@@ -465,8 +465,7 @@ class Relay:
         if self.failed is None or self.is_over or not self.failed(error):
             return False
         self._body.kind = BodyKind.IGNORED
-        failure = self._blamed(error)
-        self._failure = failure if self._translate is None else self._translate(failure)
+        self._failure = self._kept(self._blamed(error))
         if self._transcript is not None and self._failed_rest is None and self.state is State.STREAMING:
             calls = [self._transcript.named(event) for event in self._adapter.abort()]
             self._failed_rest = calls, self._partial_usage()
@@ -475,6 +474,11 @@ class Relay:
     def _blamed(self, error: Error) -> Error:
         """Returns the failure to pass on: the first one, where a later attempt failed too."""
         return error if self._continued is None or self._failure is None else self._failure
+
+    def _kept(self, error: Error) -> Error:
+        """Returns the error as clients may see it, without its traceback: the frames there refer to the stream, which
+        would not be freed before the garbage collector runs."""
+        return (error if self._translate is None else self._translate(error)).with_traceback(None)
 
     def _name_phase(self, error: Error) -> None:
         """Sets the phase of an error; `connect`, which only a connection can know, stays."""
@@ -496,8 +500,7 @@ class Relay:
             self._name_phase(error)
         else:  # the client may lack the start of a call; and an error of ours has no phase of an upstream's answer
             usage = self._partial_usage()
-        error = error if self._translate is None else self._translate(error)
-        self.error = error
+        self.error = error = self._kept(error)
         event: Event = {"type": "error", "error": error.payload()}
         if usage:
             event["usage"] = usage
@@ -616,13 +619,13 @@ class Relay:
         copier, deltas = self._copier, self._deltas
         copier.feed(data)
         frames: list[Frame] | None = []
-        oversized: ValueError | None = None
+        oversized: str | None = None
         while frames is not None:
             try:
                 frames = copier.next(0 if deltas is None else deltas.seq, self._now_ms)
             except ValueError as problem:
                 # What came before in the same read counts, so that the cuts of the body change nothing.
-                frames, oversized = getattr(problem, "before", []), problem
+                frames, oversized = getattr(problem, "before", []), str(problem)
             if deltas is not None and copier.copied:
                 self._take_copied(deltas)
             for frame in frames or ():

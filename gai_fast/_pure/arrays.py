@@ -118,7 +118,10 @@ class ArrayFramer:
             self._reset()
             self._broken = str(fault)
             fault.before = list(before)
-            raise fault
+            try:
+                raise fault
+            finally:
+                del fault  # or this frame, which the traceback refers to, refers back to it
 
     def close(self) -> list[Frame]:
         """Ends the input. Returns the unfinished rest as a last frame, if there is one."""

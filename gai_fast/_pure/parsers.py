@@ -108,7 +108,10 @@ class _Feed(ABC, Generic[Item]):
             fault = self._too_long()
             self._reset()
             self._broken = str(fault)
-            raise fault
+            try:
+                raise fault
+            finally:
+                del fault  # or this frame, which the traceback refers to, refers back to it
         if end == len(self._buffer):
             self._searched = end
             return None

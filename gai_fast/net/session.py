@@ -499,7 +499,7 @@ class Session:
                 return
         except Exception as worse:  # noqa: BLE001  # not even this end can be handed over
             problem = worse
-        self._runner.broke(self, problem)
+        self._report(problem)
         self._leave("failed")
         self.attempts.close_exchange()
         self._delivery.cut(self.relay.error or Error("internal"))
@@ -517,6 +517,11 @@ class Session:
                 handle.cancel()
         self._tick_handle = self._again_handle = None
         if self.relay.fault is not None:
-            self._runner.broke(self, self.relay.fault)
+            self._report(self.relay.fault)
         self._runner.ended(self, outcome)
         self.relay.failed = None  # breaks a reference cycle that only the garbage collector would free
+
+    def _report(self, fault: Exception) -> None:
+        """Reports a bug; keeps it nowhere, as the frames of its traceback refer to this."""
+        self.relay.fault = None
+        self._runner.broke(self, fault)

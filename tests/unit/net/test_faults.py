@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from gai_fast.errors import Error
+from gai_fast.limits import LIMITS
 from gai_fast.net.retry import Breaker
+from gai_fast.net.session import Session
 from gai_fast.processors import Chain, Processor
 from gai_fast.settings import BreakerSettings, Settings
-from tests.unit.net.test_session import DONE, SSE, Fixture, frame
+from tests.unit.net.test_session import DONE, ERROR, SSE, Fixture, frame
 
 
 class Bug(Exception):
@@ -236,3 +239,66 @@ def test_a_stream_that_cannot_be_made_leaves_no_request_and_no_probe_behind() ->
         stream.start()
     assert stream.exchange.calls == ["close"]
     assert breaker.admits(0.0, "another"), "the next request is the probe"
+
+
+def told_an_error(stream: Fixture) -> None:
+    beginning(stream)
+    stream.session.body_received(ERROR)
+
+
+def truncated(stream: Fixture) -> None:
+    beginning(stream)
+    stream.session.exchange_ended(None)
+
+
+def flooded(stream: Fixture) -> None:
+    beginning(stream)
+    stream.session.body_received(b"data: " + b"x" * LIMITS.event)
+
+
+def answered_by_a_page(stream: Fixture) -> None:
+    stream.session.head_received(200, {"content-type": "text/html"})
+    stream.session.body_received(b"<html>")
+    stream.session.exchange_ended(None)
+
+
+def broken_at_a_frame(stream: Fixture) -> None:
+    beginning(stream)
+    stream.output.event = fail  # type: ignore[method-assign]  # a bug
+    stream.session.body_received(frame())
+
+
+@pytest.mark.parametrize("retries", [0, 1])
+@pytest.mark.parametrize(
+    "drive",
+    [
+        *(ending, cut, refused, cancelled, stopped, silent),
+        *(told_an_error, truncated, flooded, answered_by_a_page, broken_at_a_frame),
+    ],
+    ids=lambda drive: drive.__name__,
+)
+def test_a_stream_that_has_ended_does_not_wait_for_the_garbage_collector(
+    drive: Callable[[Fixture], None], retries: int
+) -> None:
+    """An error that is kept, or a bug, referred to the stream by the frames of its traceback."""
+    stream = Fixture(retries=retries).start()
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(1 + retries):  # where the upstream is asked again, it fails in the same way
+            drive(stream)
+            stream.time.advance(30)
+        assert stream.ends == 1
+        stream.time.waiting.clear()
+        stream.client.calls.clear()
+        stream.runner.faults.clear()
+        before = sessions()
+        del stream.session
+        assert sessions() == before - 1
+    finally:
+        gc.enable()
+
+
+def sessions() -> int:
+    """The streams that are in memory."""
+    return sum(isinstance(each, Session) for each in gc.get_objects())
