@@ -24,9 +24,10 @@ from gai_fast.events import Event
 from gai_fast.limits import LIMITS
 from gai_fast.meter import StreamMeter
 from gai_fast.metrics import Outcome, StreamMetrics
-from gai_fast.net.attempts import AttemptRunner, Attempts
+from gai_fast.net.attempts import AttemptRunner, Attempts, Translate
 from gai_fast.net.delivery import Client, Delivery
 from gai_fast.net.spec import Clock, Output, StreamSpec
+from gai_fast.providers import Adapter
 from gai_fast.relay import DeltaSink, Relay, State
 from gai_fast.timers import Timer, Timers
 
@@ -112,21 +113,7 @@ class Session:
         is_made = False
         try:
             self._use_output(spec.output)
-            spec = self.attempts.spec
-            self.relay = Relay(
-                adapter,
-                self._delivery.output,
-                deltas=self._deltas(),
-                frames=spec.frames,
-                chain=spec.chain,
-                stream_id=stream_id,
-                upstream=spec.model.upstream.name,
-                on_malformed=self._stream.on_malformed,
-                translate=translate,
-                prompt_characters=spec.prompt_characters,
-                failed=self._failed,
-                transcript=self.attempts.transcript,
-            )
+            self.relay = self._make_relay(adapter, translate)
             self._arm()
             is_made = True
         finally:
@@ -155,6 +142,23 @@ class Session:
         return self.attempts.spec.caller
 
     # -- attempts --
+
+    def _make_relay(self, adapter: Adapter, translate: Translate) -> Relay:
+        spec = self.attempts.spec
+        return Relay(
+            adapter,
+            self._delivery.output,
+            deltas=self._deltas(),
+            frames=spec.frames,
+            chain=spec.chain,
+            stream_id=self.stream_id,
+            upstream=spec.model.upstream.name,
+            on_malformed=self._stream.on_malformed,
+            translate=translate,
+            prompt_characters=spec.prompt_characters,
+            failed=self._failed,
+            transcript=self.attempts.transcript,
+        )
 
     def _use_output(self, former: Output) -> None:
         """Writes to the output of the attempt's spec from now on, where that is another one than before."""
