@@ -45,7 +45,7 @@ NEVER = 10 * SECONDS
 """A time limit, in seconds, that no scenario reaches."""
 KEY = "sk-canary-0123456789"
 QUERY = {"query": "Tell me a story"}
-MESSAGES = [{"role": "user", "content": "Tell me a story"}]
+MESSAGES: Any = [{"role": "user", "content": "Tell me a story"}]
 SSE_HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
 LAST_CHUNK = b"0\r\n\r\n"
 DONE = b"data: [DONE]\n\n"

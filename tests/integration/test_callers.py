@@ -28,12 +28,12 @@ async def test_the_openai_sdk_works_with_a_key_and_says_so_without(net: Net) -> 
     for key, is_known in ((ALICE, True), (WRONG, False)):
         async with openai.AsyncOpenAI(base_url=f"{gateway.url}/v1", api_key=key) as client:
             if is_known:
-                stream = await client.chat.completions.create(model="m", messages=MESSAGES, stream=True)  # type: ignore[call-overload]
+                stream = await client.chat.completions.create(model="m", messages=MESSAGES, stream=True)
                 assert [chunk async for chunk in stream]
                 assert [model.id async for model in client.models.list()]
             else:
                 with pytest.raises(openai.AuthenticationError) as caught:
-                    await client.chat.completions.create(model="m", messages=MESSAGES)  # type: ignore[call-overload]
+                    await client.chat.completions.create(model="m", messages=MESSAGES)
                 assert caught.value.code == "unauthorized"
                 assert WRONG not in str(caught.value)
 

@@ -34,7 +34,9 @@ class Raw(str):
 
 
 def read(text: str) -> Any:
-    pairs = lambda members: Members([json.dumps(name), value] for name, value in members)  # noqa: E731
+    def pairs(members: Any) -> Members:
+        return Members([json.dumps(name), value] for name, value in members)
+
     return json.loads(text, object_pairs_hook=pairs, parse_int=Raw, parse_float=Raw)
 
 

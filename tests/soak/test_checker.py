@@ -239,18 +239,18 @@ def test_a_cut_is_a_kills_or_unexplained(is_killed: bool) -> None:
 def test_an_error_needs_a_failure_of_the_upstream() -> None:
     for failure, explained in (("cut", True), ("", False)):
         court, told = judge(), reading()
-        court._upstream.calls[7] = [Call(is_reused=False, failure=failure, deltas=1)]  # type: ignore[arg-type]
+        court._upstream.calls[7] = [Call(is_reused=False, failure=failure, deltas=1)]  # type: ignore[arg-type]  # one of a literal
         told.ledger.feed(frames(FORMS[0])[0] + error(2, "truncated"))
         court.ended(told)
         assert (told.outcome, not court.tally.unexplained) == ("error told", explained)
 
 
 def test_an_upstream_is_called_again_only_after_a_failure_before_content() -> None:
-    failed = {"is_reused": False, "failure": "status"}
+    failed: Any = {"is_reused": False, "failure": "status"}
     for calls, explained in (
-        ([Call(**failed), Call(is_reused=False)], True),  # type: ignore[arg-type]
+        ([Call(**failed), Call(is_reused=False)], True),
         ([Call(is_reused=False, deltas=3), Call(is_reused=False)], False),
-        ([Call(**failed)] * 4, False),  # type: ignore[arg-type]
+        ([Call(**failed)] * 4, False),
         ([Call(is_reused=True, failure="reset")] * 3 + [Call(is_reused=False)], True),
     ):
         court = judge()

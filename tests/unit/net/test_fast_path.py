@@ -774,7 +774,7 @@ def test_what_breaks_while_it_is_read_is_told() -> None:
         stream.time.advance(0)
     assert stream.is_lent
     told: list[Exception | None] = []
-    wire.connection_lost = lambda connection, exchange, exc: told.append(exc)  # type: ignore[method-assign]
+    wire.connection_lost = lambda connection, exchange, exc: told.append(exc)  # type: ignore[method-assign]  # it notes
     (callback,) = stream.time.watched.values()
     with connected, socket.create_connection(wire.socket.getsockname()):
         callback()
@@ -853,7 +853,7 @@ def test_one_that_another_gives_back_in_the_same_turn_is_left_to_its_connection(
         stream.wire.other.sendall(chunked([text(said)])[0])
     assert isinstance(first.wire, SocketWire)
     first.wire.other.shutdown(socket.SHUT_WR)
-    first.wire.resume_reading = last.connection.take_back  # type: ignore[method-assign]
+    first.wire.resume_reading = last.connection.take_back  # type: ignore[method-assign]  # for this test
     (callback,) = first.time.watched.values()
     callback()
     assert isinstance(last.wire, SocketWire)

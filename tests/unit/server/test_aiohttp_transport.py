@@ -297,7 +297,7 @@ async def test_a_client_that_is_gone_when_the_stream_begins_is_noticed() -> None
         remote = None
         version = HttpVersion11
 
-    client = AiohttpTransport(Gone(), TimerWheel(asyncio.get_running_loop()))  # type: ignore[arg-type]
+    client = AiohttpTransport(Gone(), TimerWheel(asyncio.get_running_loop()))  # type: ignore[arg-type]  # what is used
     client.begin_stream(stream, high_water=1, write_timeout=1)
     assert stream.calls == []
     response = await asyncio.wait_for(client.finish(), SECONDS)

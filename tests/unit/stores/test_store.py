@@ -263,7 +263,7 @@ async def test_a_claim_whose_answer_was_lost_takes_no_key(make: Make, world: Wor
         await claim(key, mine, ttl)
         raise StoreError("unreachable", "it does not answer")
 
-    backend.claim = take_and_fail  # type: ignore[method-assign]
+    backend.claim = take_and_fail  # type: ignore[method-assign]  # a fake
     with pytest.raises(Error):
         await store.claim("key", MINE)
     del backend.claim
@@ -300,8 +300,8 @@ async def test_the_lease_does_not_wait_until_all_keys_are_freed(make: Make, worl
         time.advance(1.0)
         return True
 
-    backend.renew = noted  # type: ignore[method-assign]
-    backend.release = slow  # type: ignore[method-assign]
+    backend.renew = noted  # type: ignore[method-assign]  # a fake
+    backend.release = slow  # type: ignore[method-assign]  # a fake
     for number in range(3):
         store._note_unfreed(f"{number}", "s")
     await until(lambda: calls.count("release") == 3)
@@ -322,7 +322,7 @@ async def test_a_damaged_key_keeps_no_other_one_taken_and_degrades_nothing(make:
             raise StoreError("damaged", "another kind of value")
         return await release(key, stream_id)
 
-    backend.release = damaged  # type: ignore[method-assign]
+    backend.release = damaged  # type: ignore[method-assign]  # a fake
     store._note_unfreed("foreign", "s")
     store._note_unfreed(next(iter(world.claims)), "s")
     await until(lambda: not world.claims)
