@@ -207,7 +207,9 @@ class Ledger:
             self._note(f"an event that nobody has sent: {event}")
 
     def _end(self, ending: Ending) -> None:
-        if self.ending is not None:
+        # A client that knows the end and comes back may know more than is left of a killed worker's stream.
+        is_own = ending.type == "error" and ending.reason in ("", *NOT_LOGGED)
+        if self.ending is not None and not (is_own and self._came_after_end):
             self._note(f"{ending} follows {self.ending}")
         self.ending = ending
 

@@ -153,6 +153,18 @@ def test_an_error_without_an_id_is_told_again_to_a_client_that_was_cut_off_behin
     assert ledger.faults == ""
 
 
+@pytest.mark.parametrize(("comes_back", "faults"), [(True, ""), (False, "follows")])
+def test_who_comes_back_with_an_end_may_hear_that_its_worker_is_gone(comes_back: bool, faults: str) -> None:
+    form = FORMS[0]
+    ledger = Ledger(ANSWER, form)
+    ledger.feed(b"".join(frames(form)[:-1]))
+    if comes_back:
+        ledger.connected()
+    ledger.feed(error(ledger.place + 1, "worker_lost"))
+    assert faults in ledger.faults
+    assert bool(ledger.faults) is bool(faults)
+
+
 def test_joined_deltas_are_all_of_them() -> None:
     form = Form("gai", "ndjson")
     sent = frames(form)
