@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import re
 from contextlib import suppress
 from typing import Any, cast
@@ -14,8 +13,8 @@ from gai_fast.settings import KeySettings, key_digest
 from tests.faults.bench import NATIVE, Bench, check_stream, fault
 from tests.faults.proxy import FaultProxy, Faults
 from tests.faults.test_upstream import ANSWER, EXHAUSTIVE, TEXT, body
-from tests.integration.gateway import DONE, FINISH, LAST_CHUNK, Gateway, Response, delta
-from tests.integration.test_durable import UNKNOWN, Story, follow, followed, frames, id_of
+from tests.integration.gateway import DONE, FINISH, LAST_CHUNK, Response, delta
+from tests.integration.test_durable import UNKNOWN, Story, follow, followed, frames, id_of, state_of
 from tests.legal import check_legal, texts
 from tests.waiting import until
 
@@ -141,12 +140,6 @@ async def test_many_who_come_back_at_once_get_the_stream_and_nothing_is_generate
         answers += await asyncio.gather(*(followed(gateway, id_of(first)) for _ in range(200)))
     assert {bytes(each.body) for each in answers} == {bytes(first.body)}
     assert bench.calls == 1
-
-
-async def state_of(gateway: Gateway, stream_id: str) -> dict[str, Any]:
-    """The state of a stream."""
-    response = await gateway.ask("GET", f"{STREAMS}/{stream_id}", headers={"accept": "application/json"})
-    return cast("dict[str, Any]", json.loads(response.body))
 
 
 @pytest.mark.parametrize("is_reset", [True, False])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import re
 from typing import Any
 
@@ -90,6 +89,27 @@ def log_of(gateway: Gateway, stream_id: str) -> StreamLog:
     return log
 
 
+async def begun(
+    net: Net, words: int = 0, body: dict[str, Any] = RESUMABLE, **options: Any
+) -> tuple[Story, Gateway, Client, Response]:
+    """A stream whose client has been sent some words."""
+    story = Story()
+    gateway = await net.gateway(await net.upstream(story), commit_after=SOON, **options)
+    client, response = await gateway.stream(body)
+    if words:
+        story.go_on(words)
+        await response.until(f"{words - 1} ".encode())
+    return story, gateway, client, response
+
+
+async def state_of(gateway: Gateway, stream_id: str) -> dict[str, Any]:
+    """The state of a stream, as an object."""
+    response = await gateway.ask("GET", f"{STREAMS}/{stream_id}", headers={"accept": "application/json"})
+    assert (response.status, response.headers["content-type"]) == (200, "application/json")
+    state: dict[str, Any] = response.json
+    return state
+
+
 async def follow(gateway: Gateway, stream_id: str, query: str = "", **headers: str) -> tuple[Client, Response]:
     """Follows a stream; the response's head has been read."""
     client = await gateway.connect()
@@ -148,9 +168,7 @@ async def test_a_client_that_was_cut_off_anywhere_gets_exactly_what_it_lacks(net
 
 @on_both_loops
 async def test_a_client_reconnects_after_every_event_while_the_stream_runs(net: Net) -> None:
-    story = Story()
-    gateway = await net.gateway(await net.upstream(story), commit_after=SOON)
-    client, response = await gateway.stream(RESUMABLE)
+    story, gateway, client, response = await begun(net)
     stream_id = id_of(response)
     body = b""
     while True:
@@ -202,12 +220,8 @@ async def test_an_unknown_stream_is_not_found_whatever_its_id(net: Net) -> None:
 
 @on_both_loops
 async def test_a_client_that_is_ahead_of_the_log_waits_for_it(net: Net) -> None:
-    story = Story()
-    gateway = await net.gateway(await net.upstream(story), commit_after=SOON, heartbeat=0.05)
-    _, response = await gateway.stream(RESUMABLE)
+    story, gateway, _, response = await begun(net, 2, heartbeat=0.05)
     stream_id = id_of(response)
-    story.go_on(2)
-    await response.until(b"1 ")
     _, ahead = await follow(gateway, stream_id, last_event_id=f"{stream_id}.5")
     _, far = await follow(gateway, stream_id, last_event_id=f"{stream_id}.900")
     await ahead.until(b": ping\n")
@@ -228,9 +242,7 @@ async def test_a_client_that_is_ahead_of_the_log_waits_for_it(net: Net) -> None:
 
 @on_both_loops
 async def test_all_followers_of_a_stream_get_the_same_and_the_upstream_is_asked_once(net: Net) -> None:
-    story = Story()
-    gateway = await net.gateway(await net.upstream(story), commit_after=SOON)
-    _, response = await gateway.stream(RESUMABLE)
+    story, gateway, _, response = await begun(net)
     stream_id = id_of(response)
     early = [await follow(gateway, stream_id) for _ in range(5)]
     story.go_on(4)
@@ -342,27 +354,22 @@ async def test_what_is_no_longer_in_the_log_is_told_with_the_text_so_far(net: Ne
 
 @on_uvloop
 async def test_the_state_of_a_stream(net: Net) -> None:
-    story = Story()
-    gateway = await net.gateway(await net.upstream(story), commit_after=SOON)
-    _, response = await gateway.stream(RESUMABLE)
+    story, gateway, _, response = await begun(net, 3)
     stream_id = id_of(response)
-    story.go_on(3)
-    await response.until(b"2 ")
-    asked = await gateway.ask("GET", f"{STREAMS}/{stream_id}", headers={"accept": "application/json"})
+    state = await state_of(gateway, stream_id)
     empty = {"finish_reason": None, "usage": None, "error": None}
-    assert asked.json == {
+    assert state == {
         "id": stream_id,
         "state": "running",
         "model": "m",
         "last_event_id": f"{stream_id}.4",
         **empty,
     }
-    assert asked.headers["content-type"] == "application/json"
     story.end()
     await response.rest()
     finish = response.events[-2]
-    asked = await gateway.ask("GET", f"{STREAMS}/{stream_id}", headers={"accept": "application/json"})
-    assert asked.json == {
+    state = await state_of(gateway, stream_id)
+    assert state == {
         "id": stream_id,
         "state": "finished",
         "model": "m",
@@ -372,7 +379,7 @@ async def test_the_state_of_a_stream(net: Net) -> None:
         "error": None,
     }
     ended = await gateway.ask("DELETE", f"{STREAMS}/{stream_id}")
-    assert (ended.status, ended.json) == (200, asked.json)
+    assert (ended.status, ended.json) == (200, state)
     for accept in ("text/event-stream, application/json", "*/*", "application/json;q=0.5, text/event-stream"):
         stream = await gateway.ask("GET", f"{STREAMS}/{stream_id}", headers={"accept": accept})
         assert stream.headers["content-type"].startswith("text/event-stream")
@@ -423,14 +430,12 @@ async def test_delete_ends_the_stream_for_every_follower_and_for_its_upstream(ne
 
 @on_uvloop
 async def test_a_plain_stream_can_be_cancelled_while_it_runs_and_is_forgotten_then(net: Net) -> None:
-    story = Story()
-    gateway = await net.gateway(await net.upstream(story), commit_after=SOON)
-    _, response = await gateway.stream(M)
+    _, gateway, _, response = await begun(net, body=M)
     stream_id = id_of(response)
     refused = await gateway.ask("GET", f"{STREAMS}/{stream_id}")
     assert (refused.status, refused.error["code"], refused.error["reason"]) == (400, "unsupported", "resumable")
-    state = await gateway.ask("GET", f"{STREAMS}/{stream_id}", headers={"accept": "application/json"})
-    assert (state.json["state"], state.json["last_event_id"]) == ("running", None)
+    state = await state_of(gateway, stream_id)
+    assert (state["state"], state["last_event_id"]) == ("running", None)
     assert (await gateway.ask("DELETE", f"{STREAMS}/{stream_id}")).status == 202
     await response.rest()
     assert response.types[-2:] == ["finish", "done"]
@@ -447,8 +452,8 @@ async def test_an_early_failure_has_its_status_for_who_started_it_and_is_an_even
     assert (later.status, later.types) == (200, ["error", "done"])
     assert later.events[0]["error"]["code"] == "rate_limited"
     assert later.events[0]["schema"] == "gai.events.v1"
-    state = await gateway.ask("GET", f"{STREAMS}/{id_of(response)}", headers={"accept": "application/json"})
-    assert (state.json["state"], state.json["error"]["code"]) == ("failed", "rate_limited")
+    state = await state_of(gateway, id_of(response))
+    assert (state["state"], state["error"]["code"]) == ("failed", "rate_limited")
 
 
 @on_uvloop
@@ -469,12 +474,8 @@ async def test_a_follower_whose_head_went_out_before_an_early_failure_gets_it_as
 
 @on_uvloop
 async def test_a_log_whose_writer_is_gone_ends_its_followers_with_an_error(net: Net) -> None:
-    story = Story()
-    gateway = await net.gateway(await net.upstream(story), commit_after=SOON)
-    _, response = await gateway.stream(RESUMABLE)
+    _, gateway, _, response = await begun(net, 2)
     stream_id = id_of(response)
-    story.go_on(2)
-    await response.until(b"1 ")
     _, openai = await follow(gateway, stream_id, "?format=openai")
     _, ahead = await follow(gateway, stream_id, last_event_id=f"{stream_id}.7")
     log_of(gateway, stream_id).break_off(Error("network", "its worker is gone", reason="worker_lost"))
@@ -490,8 +491,8 @@ async def test_a_log_whose_writer_is_gone_ends_its_followers_with_an_error(net: 
     assert (await ahead.rest()).events[0]["error"]["reason"] == "log_behind"
     later = await followed(gateway, stream_id, last_event_id=f"{stream_id}.3")
     assert later.types == ["error", "done"]
-    state = await gateway.ask("GET", f"{STREAMS}/{stream_id}", headers={"accept": "application/json"})
-    assert (state.json["state"], state.json["error"]["reason"]) == ("failed", "worker_lost")
+    state = await state_of(gateway, stream_id)
+    assert (state["state"], state["error"]["reason"]) == ("failed", "worker_lost")
     await gateway.ask("DELETE", f"{STREAMS}/{stream_id}")
 
 
@@ -549,11 +550,7 @@ async def test_a_detached_stream_is_cancelled_when_its_time_is_over(net: Net, wa
 
 @on_steady_loop
 async def test_a_detached_stream_that_is_followed_again_goes_on(net: Net) -> None:
-    story = Story()
-    gateway = await net.gateway(await net.upstream(story), commit_after=SOON, detach_ttl=0.3)
-    client, response = await gateway.stream(RESUMABLE)
-    story.go_on(2)
-    await response.until(b"1 ")
+    story, gateway, client, response = await begun(net, 2, detach_ttl=0.3)
     client.close()
     await until(lambda: not gateway.is_connected)
     _, later = await follow(gateway, id_of(response))
@@ -850,7 +847,7 @@ async def test_a_log_that_is_found_late_is_followed(net: Net, monkeypatch: pytes
     monkeypatch.setattr("gai_fast.stores.store.Store.find_here", lambda *_: None)
     for query in ("", "?framing=ndjson", "?format=openai"):
         assert (await followed(gateway, log.header.stream_id, query)).status == 200
-    state = await gateway.ask("GET", f"{STREAMS}/{log.header.stream_id}", headers={"accept": "application/json"})
-    assert json.loads(state.body)["state"] == "finished"
+    state = await state_of(gateway, log.header.stream_id)
+    assert state["state"] == "finished"
     later = await followed(gateway, log.header.stream_id, last_event_id=f"{log.header.stream_id}.3")
     assert later.events == response.events[3:]

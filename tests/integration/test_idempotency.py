@@ -33,7 +33,7 @@ from tests.integration.gateway import (
     on_uvloop,
     settings_for,
 )
-from tests.integration.test_durable import NATIVE, STREAMS, WORDS, Story, followed, frames, id_of, log_of
+from tests.integration.test_durable import NATIVE, STREAMS, WORDS, Story, followed, frames, id_of, log_of, state_of
 from tests.unit.stores.fake_backend import FakeBackend, World
 from tests.waiting import until
 from tests.wire import chunk
@@ -677,6 +677,6 @@ async def test_a_stream_with_a_key_is_a_durable_stream(net: Net) -> None:
     whole = await where.send(NATIVE, asked(stream=False), {"idempotency-key": "whole"})
     refused = await followed(gateway, id_of(whole))
     assert (refused.status, error_of(refused)["reason"]) == (406, "not_acceptable")
-    state = await gateway.ask("GET", f"{STREAMS}/{id_of(whole)}", headers={"accept": "application/json"})
-    assert (state.json["state"], state.json["finish_reason"]) == ("finished", "stop")
+    state = await state_of(gateway, id_of(whole))
+    assert (state["state"], state["finish_reason"]) == ("finished", "stop")
     assert get_format("gai").name == log_of(gateway, id_of(whole)).header.format

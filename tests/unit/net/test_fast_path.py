@@ -8,7 +8,7 @@ import random
 import re
 import socket
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, cast
 
@@ -707,22 +707,29 @@ def test_the_sockets_of_an_answer_under_way_are_borrowed_and_given_back_at_its_e
     assert stream.figures.outcome == "finished"
 
 
+@contextmanager
+def stalled(leg: Leg) -> Iterator[None]:
+    """A client that takes nothing for a while: its socket is full."""
+    assert leg.socket is not None
+    with suppress(BlockingIOError):
+        while leg.socket.send(b"x" * 65_536):
+            pass
+    leg.owes = True
+    written = len(leg.pieces)
+    yield
+    leg.drain()
+    leg.owes = False
+    leg.pieces[written:] = [piece for piece in leg.pieces[written:] if set(piece) != {ord("x")}]
+
+
 @only_with_a_fast_path
 def test_what_a_client_does_not_take_goes_through_its_connection_as_whatever_follows(start: Start) -> None:
     stream = start()
-    assert stream.leg.socket is not None
-    with suppress(BlockingIOError):
-        while stream.leg.socket.send(b"x" * 65_536):  # to somebody who does not read
-            pass
-    stream.leg.owes = True
-    written = len(stream.leg.pieces)
-    for said in ("late", "later"):
-        stream.wire.take(stream.connection, chunked([text(said)])[0], stream.time)
-        assert stream.leg.borrower is None
-    stream.leg.drain()
-    stream.leg.owes = False
+    with stalled(stream.leg):
+        for said in ("late", "later"):
+            stream.wire.take(stream.connection, chunked([text(said)])[0], stream.time)
+            assert stream.leg.borrower is None
     stream.receive(*chunked([text("last")]))
-    stream.leg.pieces[written:] = [piece for piece in stream.leg.pieces[written:] if set(piece) != {ord("x")}]
     assert [word for word in (b"late", b"later", b"last") if b'"text":"%b"' % word in stream.leg.body] == [
         b"late", b"later", b"last",
     ]  # fmt: skip
@@ -1222,20 +1229,12 @@ def test_the_socket_of_a_follower_is_borrowed_and_given_back_at_the_end(start: S
 @only_with_a_fast_path
 def test_what_a_follower_does_not_take_goes_through_its_connection_as_whatever_follows(start: Start) -> None:
     stream = start(kind=FollowedStream)
-    assert stream.leg.socket is not None
-    with suppress(BlockingIOError):
-        while stream.leg.socket.send(b"x" * 65_536):  # to somebody who does not read
-            pass
-    stream.leg.owes = True
-    written = len(stream.leg.pieces)
-    for said in ("late", "later"):
-        stream.wire.take(stream.connection, chunked([text(said)])[0], stream.time)
-        assert stream.leg.borrower is None
-    stream.leg.drain()
-    stream.leg.owes = False
+    with stalled(stream.leg):
+        for said in ("late", "later"):
+            stream.wire.take(stream.connection, chunked([text(said)])[0], stream.time)
+            assert stream.leg.borrower is None
     stream.receive(*chunked(map(text, [f"more{n}" for n in range(5)])))
     assert stream.leg.borrower is not None
-    stream.leg.pieces[written:] = [piece for piece in stream.leg.pieces[written:] if set(piece) != {ord("x")}]
     assert stream.leg.body == stream.logged
 
 

@@ -17,6 +17,11 @@ MODELS = ("m",)
 def counted(streams: int, **gauges: dict[str, float]) -> PrometheusSink:
     """The counts of a worker that has had some streams."""
     sink = PrometheusSink(MODELS, {name: values.copy for name, values in gauges.items()})
+    count(sink, streams)
+    return sink
+
+
+def count(sink: PrometheusSink, streams: int) -> None:
     for number in range(streams):
         metrics = StreamMetrics(
             duration=0.5 + number,
@@ -34,7 +39,6 @@ def counted(streams: int, **gauges: dict[str, float]) -> PrometheusSink:
         )
         sink.stream_ended(metrics)
         sink.request_ended("/api/v1/stream", 200, metrics, "")
-    return sink
 
 
 def sent(sink: PrometheusSink) -> Any:
@@ -50,23 +54,7 @@ def exposed(sink: PrometheusSink) -> list[str]:
 def test_the_sum_of_workers_reads_as_if_one_had_done_it_all() -> None:
     total = totals.total([sent(counted(2)), sent(counted(0)), sent(counted(2))], MODELS)
     alone = counted(2)
-    for metrics in (0, 1):
-        figures = StreamMetrics(
-            duration=0.5 + metrics,
-            outcome="finished",
-            provider="openai",
-            model="m",
-            time_to_first_token=0.02,
-            gaps=tuple([1] * 2),
-            gap_sum=0.1,
-            usage={"input_tokens": 3, "output_tokens": 4},
-            deltas=5,
-            events=7,
-            bytes_in=11,
-            bytes_out=13,
-        )
-        alone.stream_ended(figures)
-        alone.request_ended("/api/v1/stream", 200, figures, "")
+    count(alone, 2)
     assert exposed(total) == exposed(alone)
 
 
