@@ -5,7 +5,8 @@ Owns the questions that workers ask each other about streams, and their answers.
 
 1. With `memory://` a log is read from the memory of the worker that writes it. To the store that is a backend that
    nothing is copied to; the mirrors of `stores/mirror.py` fill from it as from any other.
-2. A worker that is gone refuses its connection, and that is the signal: its streams are `worker_lost`.
+2. A worker that is gone refuses its connection, and that is the signal: its streams are `worker_lost`. One that is busy
+   is not gone, however long it does not answer.
 3. Idempotency keys are the supervisor's: it outlives every worker, and is one.
 """
 
@@ -13,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple, Protocol
 
 from gai_fast.errors import Error
@@ -102,15 +103,34 @@ class Peers:
             stream_id: The stream's id.
         """
         owner = self.owner_of(stream_id)
-        if owner is None:
-            return False
+        return owner is not None and await self.has_ended(owner)
+
+    async def has_ended(self, worker: int) -> bool:
+        """Returns whether a worker of this server is gone: rule 2.
+
+        Args:
+            worker: Its number.
+        """
         try:
-            await self.bus.ask(owner, "ping")
-        except WorkerBusy:  # its lease decides
+            await self.bus.ask(worker, "ping")
+        except WorkerBusy:
             return False
         except WorkerGone:
             return True
         return False
+
+    def by_owner(self, stream_ids: Iterable[str]) -> dict[int, list[str]]:
+        """Returns the streams of other workers, by the numbers of those.
+
+        Args:
+            stream_ids: Of all workers.
+        """
+        streams: dict[int, list[str]] = {}
+        for stream_id in stream_ids:
+            owner = self.owner_of(stream_id)
+            if owner is not None:
+                streams.setdefault(owner, []).append(stream_id)
+        return streams
 
     async def _ask(self, stream_id: str, kind: str, *items: Any) -> Any:
         owner = self.owner_of(stream_id)
@@ -320,11 +340,10 @@ class PeerBackend(Backend):
 
     async def tail(self, positions: Mapping[str, int], wait: float) -> Mapping[str, News]:
         """Returns what is new; as `Backend.tail`. Of a worker that is gone nothing is."""
-        by_owner: dict[int, dict[str, int]] = {}
-        for stream_id, position in positions.items():
-            owner = self._peers.owner_of(stream_id)
-            if owner is not None:
-                by_owner.setdefault(owner, {})[stream_id] = position
+        by_owner = {
+            owner: {stream_id: positions[stream_id] for stream_id in some}
+            for owner, some in self._peers.by_owner(positions).items()
+        }
         if not by_owner:
             return {}
         news = self._arrived(positions)
@@ -370,23 +389,23 @@ class PeerBackend(Backend):
         await asyncio.wait([each.answer for each in self._asked.values()], return_when=asyncio.FIRST_COMPLETED)
 
     async def leased(self, workers: Collection[str]) -> Collection[str]:
-        """Returns those of the workers that answer."""
-        answers = await asyncio.gather(
-            *(self._peers.bus.ask(int(each), "ping") for each in workers), return_exceptions=True
-        )
-        return {each for each, answer in zip(workers, answers, strict=True) if not isinstance(answer, WorkerGone)}
+        """Returns those of the workers that are not gone."""
+        are_gone = await asyncio.gather(*(self._peers.has_ended(int(each)) for each in workers))
+        return {each for each, is_gone in zip(workers, are_gone, strict=True) if not is_gone}
 
     async def kept(self, stream_ids: Collection[str]) -> Collection[str]:
-        """Returns those of the streams whose worker has their log."""
-        by_owner: dict[int, list[str]] = {}
-        for stream_id in stream_ids:
-            owner = self._peers.owner_of(stream_id)
-            if owner is not None:
-                by_owner.setdefault(owner, []).append(stream_id)
+        """Returns those of the streams whose worker has their log, and those of busy workers, which may have it."""
+        by_owner = self._peers.by_owner(stream_ids)
         answers = await asyncio.gather(
             *(self._peers.bus.ask(owner, "kept", some) for owner, some in by_owner.items()), return_exceptions=True
         )
-        return {each for answer in answers if isinstance(answer, list) for each in answer}
+        kept: set[str] = set()
+        for some, answer in zip(by_owner.values(), answers, strict=True):
+            if isinstance(answer, WorkerBusy):
+                kept.update(some)
+            elif isinstance(answer, list):
+                kept.update(answer)
+        return kept
 
     async def renew(self, worker: str) -> None:
         """Does nothing: a worker that lives answers."""
@@ -396,11 +415,7 @@ class PeerBackend(Backend):
 
     async def note_followers(self, stream_ids: Collection[str]) -> None:
         """Tells the streams' workers, which note it at their logs."""
-        by_owner: dict[int, list[str]] = {}
-        for stream_id in stream_ids:
-            owner = self._peers.owner_of(stream_id)
-            if owner is not None:
-                by_owner.setdefault(owner, []).append(stream_id)
+        by_owner = self._peers.by_owner(stream_ids)
         asked = (self._peers.bus.ask(owner, "followed", some) for owner, some in by_owner.items())
         await asyncio.gather(*asked, return_exceptions=True)  # one that is gone has no streams
 

@@ -22,6 +22,7 @@ from gai_fast.server.durable import Running
 from gai_fast.server.peers import ClaimHome, PeerBackend, Peers, answers
 from gai_fast.settings import Settings
 from gai_fast.stores import Claim, Ending, LogHeader, StreamLog
+from gai_fast.stores import mirror as mirrors
 from gai_fast.stores.backend import StoreError
 from tests.waiting import SECONDS, until
 
@@ -254,8 +255,39 @@ async def test_a_worker_that_is_busy_is_not_gone(tmp_path: Path, monkeypatch: py
                 with pytest.raises(Error) as busy:
                     await about(stream_id)
                 assert (busy.value.status, busy.value.reason) == (503, "worker")
+            assert await both.backend.leased(["2"]) == {"2"}
+            assert await both.backend.kept([stream_id, "unknown"]) == {stream_id}
+        assert await both.backend.kept([stream_id, "y" * 22 + SERVER + "2"]) == {stream_id}
         both.buses[1].close()
         assert await both.peers.is_gone(stream_id)
+        assert await both.backend.leased(["2"]) == set()
+        assert await both.backend.kept([stream_id]) == set()
+
+
+async def test_followers_of_a_busy_worker_are_not_told_that_it_is_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mirrors, "LIMITS", replace(LIMITS, lease_renewal=0.0))
+    async with pair(tmp_path) as both:
+        log = both.log()
+        log.append(frame(log, 1), 1)
+        mirror = await both.one.store.find(log.header.stream_id)
+        assert mirror is not None
+        looks = 0
+
+        async def ask(owner: int, kind: str, *items: Any, wait: float = 0.0) -> None:
+            nonlocal looks
+            looks += kind == "kept"
+            raise WorkerBusy
+
+        with monkeypatch.context() as patch:
+            patch.setattr(both.buses[0], "ask", ask)
+            await until(lambda: looks > 2)
+            assert not mirror.is_over
+        log.append(frame(log, 2), 2)
+        log.end(Ending("finished", "stop"))
+        await until_over(mirror)
+        assert mirror.ending == Ending("finished", "stop")
 
 
 async def test_keys_are_the_supervisors_and_outlive_every_worker(tmp_path: Path) -> None:
