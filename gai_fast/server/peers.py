@@ -159,81 +159,99 @@ def worker_lost() -> Error:
 # ---- answers -------------------------------------------------------------------------------------------------------
 
 
-def answers(engine: Engine) -> dict[str, Handler]:
+class Answers:
     """The answers of a worker to the questions of the others.
 
     Args:
         engine: Its streams.
     """
 
-    told = 0  # logs, in all answers to `tail`
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._turn = 0  # how many logs all answers to `tail` had
 
-    async def ping() -> None:
-        return None
+    @property
+    def handlers(self) -> dict[str, Handler]:
+        """The answers by the kind of question, for `Bus.open`."""
+        return {
+            "ping": self.ping,
+            "cancel": self.cancel,
+            "running": self.running,
+            "load": self.load,
+            "tail": self.tail,
+            "followed": self.followed,
+            "kept": self.kept,
+        }
 
-    async def cancel(stream_id: str, caller: str) -> dict[str, Any] | None:
-        session = engine.streams.get(stream_id)
+    async def ping(self) -> None:
+        """Answers, as this worker is there."""
+
+    async def cancel(self, stream_id: str, caller: str) -> dict[str, Any] | None:
+        """Cancels a stream; returns what `Peers.cancel` does."""
+        session = self._engine.streams.get(stream_id)
         if session is not None:
             if session.caller != caller:
                 return None
             session.cancel()
             return {"id": stream_id, "state": _CANCELLED}
-        log = engine.store.find_here(stream_id)
+        log = self._find(stream_id)
         return None if log is None or log.header.caller != caller else state_of(log)
 
-    async def running(stream_id: str, caller: str) -> Running | None:
-        log = engine.store.find_here(stream_id)
+    async def running(self, stream_id: str, caller: str) -> Running | None:
+        """Returns a stream that runs; `None`: there is none that this caller may see."""
+        log = self._find(stream_id)
         if log is not None:  # it may have ended before its first batch was stored
             return Running(log.header.model, is_durable=True) if log.header.caller == caller else None
-        session = engine.streams.get(stream_id)
+        session = self._engine.streams.get(stream_id)
         if session is None or session.caller != caller:
             return None
         return Running(session.spec.model.name, is_durable=False)
 
-    async def load(stream_id: str) -> list[Any] | None:
-        log = engine.store.find_here(stream_id)
+    async def load(self, stream_id: str) -> list[Any] | None:
+        """Returns the fields of a log's header, what it has lost, the text of that, and its beginning as `_news`."""
+        log = self._find(stream_id)
         if log is None:
             return None
         backlog = log.read(0, LIMITS.peer_read)
         text = backlog.text if backlog.text is not None and len(backlog.text) <= LIMITS.store_reply else None
         return [[*log.header], backlog.lost, text, _news(log, 0)]
 
-    async def tail(positions: dict[str, int], wait: float) -> dict[str, Any]:
-        nonlocal told
-        logs = [log for stream_id in positions if (log := engine.store.find_here(stream_id)) is not None]
+    async def tail(self, positions: dict[str, int], wait: float) -> dict[str, Any]:
+        """Returns the news of logs; where that is too many bytes, of some of them.
+
+        Args:
+            positions: The last event that the asker has, by stream id.
+            wait: Seconds to wait for the first news.
+        """
+        logs = [log for stream_id in positions if (log := self._find(stream_id)) is not None]
         if not any(_has_news(log, positions) for log in logs):
             await _Watch(logs).wait(wait)
         behind = [log for log in logs if _has_news(log, positions)]
         answer: dict[str, Any] = {}
         size = 0
         for at in range(len(behind)):
-            log = behind[(told + at) % len(behind)]
+            log = behind[(self._turn + at) % len(behind)]
             news = answer[log.header.stream_id] = _news(log, positions[log.header.stream_id])
             size += len(news[_PIECE])
             if size >= LIMITS.store_reply:
                 break
-        told += len(answer)  # the next answer begins with those that are left out here
+        self._turn += len(answer)  # the next answer begins with those that are left out here
         return answer
 
-    async def followed(stream_ids: list[str]) -> None:
+    async def followed(self, stream_ids: list[str]) -> None:
+        """Notes that streams are followed in another worker."""
         for stream_id in stream_ids:
-            log = engine.store.find_here(stream_id)
+            log = self._find(stream_id)
             if log is not None:
-                log.followed_at = engine.timers.clock()
+                log.followed_at = self._engine.timers.clock()
 
-    async def kept(stream_ids: list[str]) -> list[str]:
-        logs = {each: engine.store.find_here(each) for each in stream_ids}
+    async def kept(self, stream_ids: list[str]) -> list[str]:
+        """Returns those of the streams whose log is here and not broken off."""
+        logs = {each: self._find(each) for each in stream_ids}
         return [each for each, log in logs.items() if log is not None and log.broken is None]
 
-    return {
-        "ping": ping,
-        "cancel": cancel,
-        "running": running,
-        "load": load,
-        "tail": tail,
-        "followed": followed,
-        "kept": kept,
-    }
+    def _find(self, stream_id: str) -> StreamLog | None:
+        return self._engine.store.find_here(stream_id)
 
 
 def _has_news(log: StreamLog, positions: Mapping[str, int]) -> bool:

@@ -23,7 +23,7 @@ from gai_fast.server.link import Messages, pack, receive_connections
 from gai_fast.server.listening import LackLog, Protocols, adopt
 from gai_fast.server.memory import high_water
 from gai_fast.server.metrics import PrometheusSink
-from gai_fast.server.peers import PeerBackend, Peers, answers
+from gai_fast.server.peers import Answers, PeerBackend, Peers
 from gai_fast.server.reload import from_bytes
 from gai_fast.server.serving import Bound, Running, start
 from gai_fast.server.supervisor import WorkerEnds
@@ -335,7 +335,7 @@ async def work(settings: Settings, ends: WorkerEnds, bound: Bound, group: Group,
     try:
         running.service.streams.durable.others = peers
         running.engine.store.know_workers(peers.is_gone)
-        await bus.open(answers(running.engine))
+        await bus.open(Answers(running.engine).handlers)
         link.serve(Worker(running, link))
         link.send("ready")
         await link.stop.wait()

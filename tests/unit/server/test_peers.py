@@ -19,7 +19,7 @@ from gai_fast.net.engine import Engine
 from gai_fast.server import peers
 from gai_fast.server.bus import Bus, WorkerBusy, WorkerGone
 from gai_fast.server.durable import Running
-from gai_fast.server.peers import ClaimHome, PeerBackend, Peers, answers
+from gai_fast.server.peers import Answers, ClaimHome, PeerBackend, Peers
 from gai_fast.settings import Settings
 from gai_fast.stores import Claim, Ending, LogHeader, StreamLog
 from gai_fast.stores import mirror as mirrors
@@ -65,7 +65,7 @@ class Pair:
 @asynccontextmanager
 async def pair(folder: Path) -> AsyncIterator[Pair]:
     both = Pair(folder)
-    await both.buses[1].open(answers(both.two))
+    await both.buses[1].open(Answers(both.two).handlers)
     await both.one.store.open()
     try:
         async with asyncio.timeout(SECONDS):
@@ -326,7 +326,7 @@ async def test_an_answer_is_bounded_and_every_log_has_its_turn(tmp_path: Path, m
     """A worker that follows many streams of another one asks for all of them together."""
     monkeypatch.setattr(peers, "LIMITS", replace(LIMITS, store_reply=1000))
     async with pair(tmp_path) as both:
-        tail = answers(both.two)["tail"]
+        tail = Answers(both.two).tail
         logs = [both.log(letter) for letter in "abcdefgh"]
         positions = {log.header.stream_id: 0 for log in logs}
         for _ in range(len(logs)):
@@ -349,7 +349,7 @@ async def test_the_text_of_a_dropped_beginning_is_told_up_to_a_size(
         for seq in range(1, 200):
             log.append(frame(log, seq), seq)
         log.trim(4096)
-        load = answers(both.two)["load"]
+        load = Answers(both.two).load
         _, lost, text, _ = await load(log.header.stream_id)
         assert text == log.read(0, 0).text
         monkeypatch.setattr(peers, "LIMITS", replace(LIMITS, store_reply=len(text) - 1))
@@ -366,7 +366,7 @@ async def test_news_of_a_log_without_numbers_begin_where_its_reader_is_though_it
             log.append(frame(log, seq), seq)
         log.trim(log.size - 300)
         assert 0 < log.lost < 6
-        answer = await answers(both.two)["tail"]({log.header.stream_id: 6}, 0.0)
+        answer = await Answers(both.two).tail({log.header.stream_id: 6}, 0.0)
         begins, last, piece, ending, has_more = answer[log.header.stream_id]
         assert (begins, last, ending, has_more) == (6, 10, None, False)
         assert piece == b"".join(frame(log, seq) for seq in range(7, 11))
