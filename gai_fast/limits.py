@@ -432,6 +432,9 @@ class Limits:
     descriptor: int = 1 << 20
     """The largest number of an inherited descriptor: the most files that Linux lets a process have by default."""
 
+    stdout_blocked: float = 1.0
+    """Seconds for which a server's start waits for a standard output that takes nothing, such as a full pipe."""
+
     stderr_waiting: int = 1 * MIB
     """Bytes that wait until the standard error takes them: some 5,000 lines of the access log."""
 

@@ -13,6 +13,7 @@ import json
 import logging
 import math
 import os
+import select
 import sys
 from collections.abc import Mapping
 from difflib import get_close_matches
@@ -24,6 +25,7 @@ from typing import IO, TYPE_CHECKING, Any, Final
 import click
 
 from gai_fast._version import __version__
+from gai_fast.limits import LIMITS
 
 if TYPE_CHECKING:
     from gai_fast.config import Loaded
@@ -159,12 +161,36 @@ def print_json(value: Any) -> None:
 
 
 def announce(text: str) -> None:
-    """Prints where a server is reached. A standard output that takes nothing, as on a full disk, ends no server."""
+    """Prints where a server is reached. A standard output that takes nothing, as on a full disk or in a full pipe, does
+    not end a server, and holds it up for `limits.stdout_blocked` seconds at most."""
     try:
-        click.echo(text)
+        _print_in_time(text)
+    except TimeoutError:
+        logging.getLogger(__name__).warning("cannot write to the standard output: it is full, and nobody reads it")
     except OSError as problem:
         _discard_output()
         logging.getLogger(__name__).warning("cannot write to the standard output: %s", problem.strerror)
+
+
+def _print_in_time(text: str) -> None:
+    """Prints lines.
+
+    Raises:
+        TimeoutError: Some of them were not taken in time.
+        OSError: The standard output refuses them.
+    """
+    from gai_fast.server.log_queue import takes
+
+    try:
+        descriptor = sys.stdout.fileno()
+    except OSError:  # it is in memory
+        click.echo(text)
+        return
+    data = f"{text}\n".encode(sys.stdout.encoding, "backslashreplace")
+    while data:
+        if not takes(descriptor, round(LIMITS.stdout_blocked * 1e3)):
+            raise TimeoutError
+        data = data[os.write(descriptor, data[: select.PIPE_BUF]) :]  # a pipe that takes anything takes so much
 
 
 def log_bugs_only() -> None:

@@ -112,7 +112,7 @@ class QueuedStream(io.TextIOBase):
         for _ in range(round(LIMITS.stderr_end / LIMITS.stderr_look)):
             if not self._waiting:
                 break
-            refused = 0.0 if _takes(self._descriptor) else refused + LIMITS.stderr_look
+            refused = 0.0 if takes(self._descriptor) else refused + LIMITS.stderr_look
             if refused > LIMITS.stderr_blocked:
                 break
             time.sleep(LIMITS.stderr_look)
@@ -155,14 +155,19 @@ def _write(descriptor: int, data: bytes) -> bytes:
         try:
             data = data[os.write(descriptor, data) :]
         except BlockingIOError:  # somebody has made it non-blocking
-            _takes(descriptor, None)
+            takes(descriptor, None)
         except OSError:
             break
     return data
 
 
-def _takes(descriptor: int, milliseconds: int | None = 0) -> bool:
-    """Waits until a file can be written to, or refuses to be; returns whether that is so in time."""
+def takes(descriptor: int, milliseconds: int | None = 0) -> bool:
+    """Waits until a file can be written to, or refuses to be; returns whether that is so in time.
+
+    Args:
+        descriptor: The file.
+        milliseconds: The time; `None`: without end.
+    """
     poll = select.poll()
     poll.register(descriptor, select.POLLOUT)
     return bool(poll.poll(milliseconds))

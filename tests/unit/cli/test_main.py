@@ -7,14 +7,18 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import click
 import pytest
 
 import gai_fast
+from gai_fast import cli
 from gai_fast._version import __version__
-from gai_fast.cli import COMMANDS, ConfigFailure, Failure, StartupFailure, main, print_json
+from gai_fast.cli import COMMANDS, ConfigFailure, Failure, StartupFailure, announce, main, print_json
+from gai_fast.limits import LIMITS
 
 from .conftest import Run
 
@@ -167,6 +171,29 @@ def test_an_output_that_takes_nothing_is_one_line_and_no_traceback(tmp_path: Pat
             check=False,
         )
     assert (result.returncode, result.stderr) == (1, b"error: File too large\n")
+
+
+def test_a_full_pipe_that_nobody_reads_holds_nobody_up(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    reader, writer = os.pipe()
+    monkeypatch.setattr(cli, "LIMITS", replace(LIMITS, stdout_blocked=0.01))
+    with os.fdopen(writer, "w", encoding="ascii") as output:
+        monkeypatch.setattr(sys, "stdout", output)
+        os.set_blocking(writer, False)
+        with suppress(BlockingIOError):
+            while True:
+                os.write(writer, bytes(4096))
+        os.set_blocking(writer, True)
+        announce("here I am")
+        assert "cannot write to the standard output: it is full, and nobody reads it" in caplog.text
+        os.read(reader, 1 << 20)
+        announce("here I äm")
+        assert os.read(reader, 1 << 20) == b"here I \\xe4m\n"
+        announce("x" * 200_000)
+        os.set_blocking(reader, False)
+        assert 4096 <= len(os.read(reader, 1 << 20)) < 200_000
+    os.close(reader)
 
 
 def test_closed_standard_streams_lead_nowhere(tmp_path: Path) -> None:
