@@ -11,6 +11,7 @@ import shlex
 import shutil
 import tempfile
 from collections.abc import Callable, Coroutine
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +34,9 @@ from gai_fast.limits import LIMITS
 
 if TYPE_CHECKING:
     from gai_fast.config import Loaded
+    from gai_fast.server.serving import Bound
+    from gai_fast.server.supervisor import WorkerEnds
+    from gai_fast.server.worker import Group
     from gai_fast.settings import ServerSettings, Settings
 
 KEY_VARIABLE = "GAI_API_KEY"
@@ -146,58 +150,72 @@ def _supervise(settings: Settings, ready: Callable[[str], None], record: Path | 
     """
     from gai_fast.ids import new_server_name
     from gai_fast.server import totals
-    from gai_fast.server.extension import ExtensionError
-    from gai_fast.server.link import pack
     from gai_fast.server.listening import SocketListener
     from gai_fast.server.peers import ClaimHome
     from gai_fast.server.reload import Reload, to_bytes
-    from gai_fast.server.serving import bind, tune_process
-    from gai_fast.server.supervisor import Supervisor, WorkerEnds
-    from gai_fast.server.worker import Group, work
-    from gai_fast.stores import StoreError
+    from gai_fast.server.serving import bind
+    from gai_fast.server.supervisor import Supervisor
+    from gai_fast.server.worker import Group
 
     bound = bind(settings)
-    listener = SocketListener(bound.sockets, bound.path)
     reload = Reload(settings, load, is_open=bound.is_open)
-    claims = ClaimHome()
-    folder = Path(tempfile.mkdtemp(prefix="gai-fast-"))
-    group = Group(new_server_name(), folder)
-
-    def run(ends: WorkerEnds) -> int:
-        tune_process()
-        with ends.link.dup() as spare:
-            try:
-                run_async(work(reload.settings, ends, bound, group, record))
-            except StoreError as problem:
-                spare.sendall(pack("failed", StartupFailure.exit_code, f"the store cannot be used: {problem}"))
-                return StartupFailure.exit_code
-            except ExtensionError as problem:
-                spare.sendall(pack("failed", ConfigFailure.exit_code, f"`app` in [server] {problem}"))
-                return ConfigFailure.exit_code
-        return 0
 
     def reloaded() -> bytes | None:
         new = reload()
         return None if new is None else to_bytes(new)
 
-    try:
-        if len(os.fsencode(folder / str(LIMITS.worker_number))) > LIMITS.socket_path:
-            text = f"the path of TMPDIR ({folder.parent}) is too long for the sockets of workers"
-            raise StartupFailure(f"{text}: set TMPDIR to a shorter one")
+    with ExitStack() as opened:
+        opened.callback(SocketListener(bound.sockets, bound.path).close)
+        folder = _new_folder()
+        opened.callback(shutil.rmtree, folder, ignore_errors=True)
+        group = Group(new_server_name(), folder)
         Supervisor(
             bound.sockets,
             count=settings.server.workers,
-            work=run,
+            work=lambda ends: _work(reload.settings, ends, bound, group, record),
             grace=settings.server.grace,
             ready=lambda: ready(bound.url),
             reload=reloaded,
             counts=totals.dump_process,
             add=totals.add,
-            answer=claims.answer,
+            answer=ClaimHome().answer,
         ).run()
-    finally:
-        listener.close()
-        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _new_folder() -> Path:
+    """Makes the folder of the sockets between workers.
+
+    Raises:
+        StartupFailure: Its path is too long for a socket.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="gai-fast-"))
+    if len(os.fsencode(folder / str(LIMITS.worker_number))) > LIMITS.socket_path:
+        folder.rmdir()
+        text = f"the path of TMPDIR ({folder.parent}) is too long for the sockets of workers"
+        raise StartupFailure(f"{text}: set TMPDIR to a shorter one")
+    return folder
+
+
+def _work(settings: Settings, ends: WorkerEnds, bound: Bound, group: Group, record: Path | None) -> int:
+    """Runs one of several workers, in its own process; returns the exit code."""
+    from gai_fast.server.extension import ExtensionError
+    from gai_fast.server.link import pack
+    from gai_fast.server.serving import tune_process
+    from gai_fast.server.worker import work
+    from gai_fast.stores import StoreError
+
+    tune_process()
+    with ends.link.dup() as spare:
+        try:
+            run_async(work(settings, ends, bound, group, record))
+        except StoreError as problem:
+            code, why = StartupFailure.exit_code, f"the store cannot be used: {problem}"
+        except ExtensionError as problem:
+            code, why = ConfigFailure.exit_code, f"`app` in [server] {problem}"
+        else:
+            return 0
+        spare.sendall(pack("failed", code, why))
+        return code
 
 
 @click.command()
@@ -265,9 +283,10 @@ def command(context: click.Context, /, config_path: Path | None, record: Path | 
     def ready(url: str) -> None:
         nonlocal is_up
         is_up = True
-        announce(banner(url, loaded))
+        text = banner(url, loaded)
         if record is not None:
-            announce(f"recording what upstreams answer to {click.format_filename(record)}")
+            text += f"\nrecording what upstreams answer to {click.format_filename(record)}"
+        announce(text)
 
     from gai_fast.server.listening import CannotListen, OpenAddress
     from gai_fast.server.supervisor import WorkerError
