@@ -90,6 +90,8 @@ def examples(url: str, model: str, loaded: Loaded) -> list[str]:
         "for chunk in stream:",
         '    print("".join(choice.delta.content or "" for choice in chunk.choices), end="", flush=True)',
         "",
+        "print()",
+        "",
     ]
 
 

@@ -98,7 +98,7 @@ def config(tmp_path: Path, mock: Mock) -> Path:
 class TestServe:
     async def test_the_banners_examples_work_as_pasted(self, config: Path, mock: Mock, tmp_path: Path) -> None:
         async with gai("serve", cwd=tmp_path, KEY="sk-hidden") as server:
-            banner = await server.until(b"flush=True)\n")
+            banner = await server.until(b"print()\n")
             assert "\x1b" not in banner
             assert "hidden" not in banner
             assert "configuration: gai-fast.toml\n" in banner
@@ -107,7 +107,7 @@ class TestServe:
             await self.call(curl)
             snippet = "\n".join(lines[lines.index("from openai import OpenAI  # pip install openai") :])
             async with gai(snippet, cwd=tmp_path, program=("-c",)) as client:
-                assert await client.end() == (0, TEXT, "")
+                assert await client.end() == (0, f"{TEXT}\n", "")
             assert [request.body["model"] for request in mock.requests] == ["gpt"] * len(mock.requests)
             assert {request.headers["authorization"] for request in mock.requests} == {"Bearer sk-hidden"}
             server.process.send_signal(signal.SIGINT)
