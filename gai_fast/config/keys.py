@@ -297,8 +297,14 @@ def unknown_section(name: str, value: Any) -> str:
     return f"unknown section {shown(name)}{nearest(f'[{name}]', map(title, SECTIONS), map(title, LATER['']))}"
 
 
-def missing_keys(section: str, given: Iterable[str]) -> list[str]:
-    """The required keys that a table lacks, without those that it has under a mistaken name."""
+def missing_keys(section: str, given: Iterable[str], required: Iterable[str]) -> list[str]:
+    """The keys that a table lacks, without those that it has under a mistaken name.
+
+    Args:
+        section: The section of the table.
+        given: The names in the table.
+        required: The keys that it must have.
+    """
     known = SECTIONS[section]
     misspelt = {meant(name, {*known, *LATER[section]}) for name in given if name not in known}
-    return [name for name in REQUIRED.get(section, ()) if name not in given and name not in misspelt]
+    return [name for name in required if name not in given and name not in misspelt]

@@ -22,6 +22,7 @@ from gai_fast.config.file import ConfigFile
 from gai_fast.config.keys import (
     FLAGS,
     LISTS,
+    REQUIRED,
     SECTIONS,
     STREAM,
     TABLES,
@@ -175,9 +176,9 @@ def _table(
         read = read_value(problems, section, name, value, where)
         if read is not None:
             values[name] = Value(read, where)
-    for name in missing_keys(section, given):
+    for name in missing_keys(section, given, REQUIRED.get(section, ())):
         problems.add(file.where(*at), f"`{name}` is missing in {title(section)}")
-    if "provider" in values and "base_url" not in given:
+    if "provider" in values and missing_keys(section, given, ["base_url"]):
         api = get_provider(values["provider"].value)
         if not api.base_url and not api.recording:
             problems.add(file.where(*at), f"`base_url` is missing in [[upstream]]: {api.provider} has no default")
