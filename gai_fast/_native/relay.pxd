@@ -95,7 +95,7 @@ cdef class DeltaCopier:
     cdef dict _kept             # of _Kept, by name
 
     cdef int look_at(self, bytes chunk, size_t at, size_t end) noexcept  # begins with a part of these bytes
-    cdef int lend(self, uint8_t *memory, size_t size) noexcept  # memory for the output, up to `take_chunk`, `keep`, `unload`
+    cdef int lend(self, uint8_t *memory, size_t size) noexcept  # memory for the output, until it is taken or moved
     cdef int keep(self) except -1                               # moves the output out of lent memory
     cdef int abandon(self) noexcept                             # drops the output, after an exception
     cdef bytes unload(self)     # returns the bytes that are not handled, and forgets them
@@ -104,9 +104,9 @@ cdef class DeltaCopier:
     # `unload` follows.
     cdef bint copy_all(self, long long seq, long long ts) except -1
     cdef object take_piece(self)
-    # Returns the output as an HTTP chunk, and its size without the framing. The adapter's notes wait for `settle`.
-    cdef bytes take_chunk(self, size_t *size)   # the output as one HTTP chunk
-    cdef bytes take_frames(self, size_t *size)  # the output as it is, in its stead
+    # Each returns the output, and its size without HTTP's framing. The adapter's notes wait for `settle`.
+    cdef bytes take_chunk(self, size_t *size)   # as one HTTP chunk
+    cdef bytes take_frames(self, size_t *size)  # as it is
     cdef list take_kinds(self)
     cdef size_t frame_end(self) noexcept
     # GAI_COPY_DONE: copied, `_at` is behind the frame. GAI_COPY_MORE: the bytes end too early. Else GAI_COPY_MISS.

@@ -250,6 +250,7 @@ class AiohttpTransport(asyncio.Protocol):
         """Closes the connection at once, so that the answer does not look complete; `connection_lost` cleans up."""
         if self._has_ended:  # the connection may be that of another request by now
             return
+        self._lender.end()
         transport = self._request.transport
         if transport is not None:
             if self._is_http_1_1:

@@ -369,6 +369,7 @@ class LaneConnection:
     def abort(self) -> None:
         """As `ClientTransport.abort`; `connection_lost` cleans up."""
         if self.answering is not None:
+            self._lender.end()
             self.transport.abort()
 
     def send(self, reply: Reply) -> None:

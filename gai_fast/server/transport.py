@@ -100,7 +100,7 @@ class SocketLender:
         return descriptor
 
     def end(self) -> None:
-        """Takes the socket back; must be called before anything else is done with it."""
+        """Takes the socket back; must be called before the transport writes, and before it closes the socket."""
         borrower, self.borrower = self.borrower, None
         if borrower is not None:
             borrower.end_writing()
