@@ -523,7 +523,7 @@ class Limits:
     """Seconds for which a stream of another worker is still read that nobody follows: a client that resumes is back."""
 
     mirror_patience: float = 10.0
-    """Seconds for which followers of other workers' streams wait for a store that fails, before they are told."""
+    """Seconds for which followers of other workers' streams wait for a store that fails, before they get an error."""
 
     lease: float = 2.0
     """Seconds after which a worker that does not renew its lease in the store counts as gone: four renewals, so that a
@@ -540,8 +540,8 @@ class Limits:
     """Seconds between two looks at a store's file for them: a provider is to be stopped within 0.1 s."""
 
     cancels: int = 10_000
-    """Streams of one worker that others may ask it to cancel at a time: of more the oldest are forgotten, and those who
-    asked are told so."""
+    """Streams of one worker that others may ask it to cancel at a time: the oldest of more are forgotten, and the
+    others' requests to cancel them are answered so."""
 
     store_busy: float = 2.0
     """Seconds for which another process may hold the lock of a store's file: batches take milliseconds."""
@@ -591,8 +591,9 @@ class Limits:
 
     store_sweep: int = 256
     """Rows past their time that are removed at a time: a transaction of some ms."""
+
     log_headroom: int = 512 * KIB
-    """What one read of an upstream may add to a log: 256 KiB with uvloop, written in frames twice as long."""
+    """Bytes that one read of an upstream may add to a log: 256 KiB with uvloop, written in frames twice as long."""
 
     follower_read: int = 64 * KIB
     """Bytes that a follower which catches up reads of its log in one turn of the loop, which other streams share."""

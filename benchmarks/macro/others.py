@@ -336,7 +336,7 @@ def streams(port: int) -> int:
 
 
 def kernel_kib() -> int:
-    """What all TCP sockets of this machine hold."""
+    """The memory of all TCP sockets of this machine, in KiB."""
     match = re.search(r"^TCP:.* mem (\d+)$", Path("/proc/net/sockstat").read_text(), re.MULTILINE)
     assert match is not None
     return int(match[1]) * PAGE_KIB

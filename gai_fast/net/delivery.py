@@ -75,7 +75,7 @@ class Delivery:
         counters: Counts what is written.
         loop: The loop.
         whole: The response is one JSON object: nothing is written before the end.
-        is_timed: The client waits for a head and for keep-alives.
+        is_timed: Whether `commit_after` and `heartbeat` hold: the client is a connection, not a log.
 
     Attributes:
         output: Likewise; another one where a fallback answers in another dialect.
@@ -134,7 +134,7 @@ class Delivery:
 
     @property
     def direct(self) -> LendingTransport | FrameLog | None:
-        """What a fast path may write to; `None`: nothing now."""
+        """The transport or log that a fast path may write to; `None`: not now."""
         return self._client.direct
 
     # -- bytes --

@@ -489,7 +489,7 @@ _PoolKey = tuple[str, str, float, float, float, int]
 
 
 def _pool_key(upstream: UpstreamSettings) -> _PoolKey:
-    """What a pool depends on: upstreams that differ in any of it share no connection."""
+    """The settings that a pool is made of: upstreams that differ in any of them share no connection."""
     return (
         upstream.name,
         upstream.base_url,

@@ -14,7 +14,7 @@ _NO_LINGER = struct.pack("ii", 1, 0)
 
 @dataclass(frozen=True, slots=True)
 class Faults:
-    """What happens to the answers of one connection. Requests pass untouched.
+    """The faults of the answers of one connection. Requests pass untouched.
 
     Args:
         after: Bytes of answers that pass before `then`; `None`: it never happens.

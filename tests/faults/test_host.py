@@ -147,7 +147,7 @@ def lines_told(lines: list[str]) -> int:
 
 
 async def dropped(server: Server) -> int:
-    """What the metrics say."""
+    """The number of dropped lines in the metrics."""
     lines = (await server.ask("GET", "/metrics")).body.decode().splitlines()
     [line] = [line for line in lines if line.startswith("gai_fast_log_lines_dropped_total ")]
     return int(float(line.split()[1]))

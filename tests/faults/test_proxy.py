@@ -14,7 +14,7 @@ SENT = b"0123456789" * 10
 
 
 async def read(proxy: FaultProxy, *, most: float = SECONDS) -> tuple[bytes, str]:
-    """What a client is sent, and how that ends."""
+    """Returns the bytes that a client is sent, and how they end."""
     reader, writer = await asyncio.open_connection(*proxy.url.removeprefix("http://").split(":"))
     got, end = b"", "close"
     try:

@@ -38,7 +38,7 @@ def frames_before(told: bytes) -> tuple[str, list[bytes]]:
 
 
 async def cut_off(proxy: FaultProxy, bench: Bench) -> bytes:
-    """What a client of a durable stream gets before it is cut off."""
+    """Returns the bytes that a client of a durable stream gets before it is cut off."""
     bench.asked += 1
     client = await bench.net.connect(proxy.url.removeprefix("http://"))
     client.request("POST", NATIVE, RESUMABLE)

@@ -89,7 +89,7 @@ def whole_texts(cut: int, line_ends: int) -> str:
 async def test_wherever_an_answer_is_cut_no_half_frame_is_shown_and_one_event_ends_the_stream(
     bench: Bench, path: str, more: dict[str, Any], then: Any
 ) -> None:
-    """Before its first content another target answers; after it the client is told."""
+    """Before its first content another target answers; after it the client gets an error."""
     upstream = await bench.sending(ANSWER)
     proxy = await bench.proxy(upstream)
     gateway = await bench.gateway(proxy.url, backup=upstream.url)

@@ -1,4 +1,4 @@
-"""The end of a server: nobody is refused, what can end within `grace` ends, and the rest is told."""
+"""The end of a server: nobody is refused, what can end within `grace` ends, and the rest ends with an error."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Durable streams: a client resumes where it was, several follow one stream, and each end is told."""
+"""Durable streams: a client resumes where it was, several follow one stream, and each end has its event."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ UNKNOWN = "AbCdEfGhIjKlMnOpQrStUv"
 
 
 class Story:
-    """An upstream that says one word at a time, when it is told to."""
+    """An upstream that says one word for each `go_on`."""
 
     def __init__(self) -> None:
         self.steps = asyncio.Semaphore(0)

@@ -1,4 +1,4 @@
-"""What a browser's `EventSource` makes of each answer: it opens, comes back for the rest, or stops for good.
+"""The reaction of a browser's `EventSource` to each answer: it opens, comes back for the rest, or stops for good.
 
 The browser is a model of HTML's section 9.2 and of Fetch's CORS-safelisted headers. The reference's cases, which are
 not part of this repository, check the model; `CASES` are the same rules for those who have only the clone.
@@ -51,7 +51,7 @@ REFERENCE = {
 
 
 def outcome(status: int, content_type: str | None) -> Outcome:
-    """What an `EventSource` does with the head of a response."""
+    """The reaction of an `EventSource` to the head of a response."""
     if status in (301, 302, 303, 307, 308):
         return "follow"
     essence = (content_type or "").partition(";")[0].strip().lower()

@@ -57,7 +57,7 @@ def asked(path: str = NATIVE, *, stream: bool = True) -> dict[str, Any]:
 
 
 class Tale(Story):
-    """A story that is told on one connection and ends with it, so that the next request has one of its own."""
+    """A story for one connection that ends with it, so that the next request has one of its own."""
 
     async def __call__(self, peer: Peer) -> None:
         await peer.request()
@@ -455,7 +455,7 @@ async def test_a_stream_that_is_cancelled_later_is_had_again(net: Net, stream: b
 async def test_a_request_that_cannot_begin_frees_its_key(
     net: Net, monkeypatch: pytest.MonkeyPatch, problem: Exception, stream: bool
 ) -> None:
-    """Whatever raises between the claim and the beginning of the stream."""
+    """Any exception between the claim and the beginning of the stream frees it."""
     mock = await net.mock(deltas=1)
     gateway, where = await at(net, mock)
     store = gateway.running.engine.store

@@ -286,7 +286,7 @@ async def test_a_whole_answer_has_its_metrics(net: Net) -> None:
 
 
 class Ends:
-    """A sink that keeps what it is told."""
+    """A sink that keeps its calls."""
 
     def __init__(self) -> None:
         self.told: list[StreamMetrics] = []

@@ -35,7 +35,7 @@ async def mock() -> AsyncIterator[Mock]:
 
 
 def worker_of(stream_id: str) -> str:
-    """What a stream id says of its worker."""
+    """The part of a stream id that names its worker."""
     return stream_id[22:]
 
 

@@ -28,7 +28,7 @@ _SHARES: Final[tuple[tuple[Failure, float], ...]] = (
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the upstream answers to one stream.
+    """The upstream's answer to one stream.
 
     Attributes:
         number: The stream's.

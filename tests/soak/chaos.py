@@ -1,4 +1,4 @@
-"""What the soak does to the gateway while streams run: kills, reloads, an upstream that fails."""
+"""The faults of the soak while streams run: kills, reloads, an upstream that fails."""
 
 from __future__ import annotations
 

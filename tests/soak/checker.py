@@ -1,4 +1,4 @@
-"""What one client has been sent of one stream, compared with the answer: events that are missing, twice or foreign.
+"""One client's frames of one stream, compared with the answer: events that are missing, twice or foreign.
 
 A ledger outlives connections: a client that was cut off goes on with the same one. It reads the frames of every format
 itself, so that it shares no code with the gateway.
@@ -18,7 +18,7 @@ Format = Literal["gai", "openai", "simple"]
 Framing = Literal["sse", "ndjson"]
 
 NOT_LOGGED: Final = ("worker_lost", "log_behind")
-"""The reasons of errors that are no part of the stream: a client that comes back is told again."""
+"""The reasons of errors that are no part of the stream: a client that comes back gets them again."""
 UNNAMED: Final = "unnamed"
 """The code of an error in a format that has none."""
 _MARK: Final = re.compile(r"‹(\d+)\.(\d+)›")
@@ -46,13 +46,13 @@ class Ending(NamedTuple):
 
 @dataclass(slots=True)
 class Ledger:
-    """What one client has.
+    """The part of one answer that one client has.
 
     Attributes:
-        answer: What the upstream answers.
+        answer: The upstream's.
         form: How the client reads.
         place: The number of its last event, which is where it resumes; 0: none.
-        pieces: Deltas that it has been told whole, those before its first place included.
+        pieces: Deltas that it has whole, those before its first place included.
         lost: Events or deltas that are missing amid others.
         doubled: Events or deltas that came again.
         wrong: The first thing that is no part of the answer, or against the rules of streams.
@@ -90,7 +90,7 @@ class Ledger:
 
     @property
     def faults(self) -> str:
-        """What is wrong, in words; empty: nothing."""
+        """The fault, in words; empty: there is none."""
         told = [f"lost {self.lost}" * bool(self.lost), f"doubled {self.doubled}" * bool(self.doubled), self.wrong]
         return ", ".join(filter(None, told))
 

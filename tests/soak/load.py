@@ -24,8 +24,8 @@ from tests.soak.upstream import Upstream
 from tests.soak.verdict import Judge, Reading
 
 Manner = Literal["reads", "cuts", "slow", "never", "leaves", "cancels", "abandons"]
-"""What a reader does: `cuts` breaks off again and again and comes back, `never` stops reading for some time, `leaves`
-and `abandons` do not come back (from a plain and from a durable stream)."""
+"""The behaviour of a reader: `cuts` breaks off again and again and comes back, `never` stops reading for some time,
+`leaves` and `abandons` do not come back (from a plain and from a durable stream)."""
 Start = Literal["stream", "streams", "get", "chat"]
 """The request: `POST /api/v1/stream`, `POST /api/v1/streams`, `GET /api/v1/stream`, `POST /v1/chat/completions`."""
 
@@ -36,7 +36,7 @@ STALLED: Final = WRITE_TIMEOUT * 1.4
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What happens to one stream.
+    """The course of one stream.
 
     Attributes:
         number: From 1.
@@ -94,7 +94,7 @@ def draw_plan(seed: int, number: int, longest: float) -> Plan:
 
 
 class Counts:
-    """What the table tells of the load."""
+    """The load, for the table."""
 
     def __init__(self) -> None:
         self.begun = 0

@@ -201,7 +201,7 @@ def error(seq: int, reason: str) -> bytes:
 
 
 def tell(court: Judge, deltas: int) -> Reading:
-    """A follower that has some deltas, and is told that the worker is gone."""
+    """A follower that has some deltas, and the error of a worker that is gone."""
     told = reading()
     told.ledger.feed(b"".join(frames(FORMS[0])[: deltas + 1]) + error(deltas + 2, "worker_lost"))
     court.ended(told)

@@ -98,7 +98,7 @@ class _Lost(NamedTuple):
 
 @dataclass(slots=True)
 class Tally:
-    """What the table tells of the outcomes."""
+    """The outcomes, for the table."""
 
     outcomes: Counter[str] = field(default_factory=Counter)
     lost: int = 0
@@ -237,7 +237,7 @@ class Judge:
             self.note(f"stream {number}: the upstream was called {len(calls)} times: {calls}")
 
     def finish(self) -> None:
-        """What can only be judged when everything has ended."""
+        """Judges losses that a kill may explain, and late requests, once everything has ended."""
         began = {kill.pid: kill.began for kill in self.kills}
         for each in self._lost:
             # The log names a killed worker some time after its followers know.

@@ -38,7 +38,7 @@ PATH: Final = "/api/v1/stream?format=gai&framing=sse"
 
 
 class Story:
-    """An upstream that sends as many deltas as the request says, and the rest when it is told to go on."""
+    """An upstream that sends as many deltas as the request says, and the rest when the test lets it go on."""
 
     def __init__(self) -> None:
         self.generated = 0

@@ -111,7 +111,7 @@ class FakeOutput:
 
 
 class FakeClient:
-    """A client's leg that writes down what it is told."""
+    """A client's leg that writes its calls down."""
 
     direct = None
 

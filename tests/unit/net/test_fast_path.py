@@ -674,7 +674,7 @@ def test_a_fast_path_that_fails_ends_its_stream_with_one_internal_error_and_no_o
 
 @pytest.fixture
 def start() -> Iterator[Callable[..., Stream]]:
-    """Makes streams whose sockets both are, in one turn with the first where they are told of it."""
+    """Makes streams whose sockets are both borrowed, in one turn with another stream where one is given."""
     streams: list[Stream] = []
 
     def borrowed(beside: Stream | None = None, kind: type[Stream] = Stream) -> Any:
@@ -931,7 +931,7 @@ def test_a_batch_that_is_closed_gives_back_every_socket_whichever_connections_ra
 
 
 class Heard:
-    """What a log has told its watchers; each piece ends with the event whose number comes with it, and none is missing.
+    """A watcher of a log: each piece ends with the event whose number comes with it, and none is missing.
 
     Args:
         log: The log.

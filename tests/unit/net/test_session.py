@@ -120,7 +120,7 @@ class Fixture:
         return len(self.runner.ends)
 
     def receive(self, *frames: bytes) -> list[Any]:
-        """One read of the upstream; what the client is told then."""
+        """One read of the upstream; returns the calls that the client gets then."""
         self.session.body_received(b"".join(frames))
         return self.client.taken()
 

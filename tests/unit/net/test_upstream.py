@@ -26,7 +26,7 @@ REQUEST = b"POST / HTTP/1.1\r\n\r\n"
 
 
 class FakeCallbacks:
-    """A pool with one connection, that writes down what it is told."""
+    """A pool with one connection, that writes its calls down."""
 
     def __init__(self) -> None:
         self.calls: list[str] = []

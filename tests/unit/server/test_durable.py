@@ -185,7 +185,7 @@ async def test_a_stream_that_has_ended_is_not_cancelled_again() -> None:
 
 
 class Elsewhere:
-    """A store that finds after a while, what it is told to."""
+    """A store whose `find` has its result after a while."""
 
     def __init__(self, found: StreamLog | Exception | None) -> None:
         self.found = found

@@ -1,4 +1,4 @@
-"""Who comes in: as many as there are places, and the answer to one more."""
+"""Places: as many connections as there are places come in, and one more is answered."""
 
 from __future__ import annotations
 

@@ -197,7 +197,7 @@ class Fixture:
         return Reply(200, request.target.encode() + request.body)
 
     def feed(self, data: bytes) -> None:
-        """What the transport does with bytes: those that come after the hand-over are the general server's."""
+        """Passes bytes on as the transport does: those after the hand-over are the general server's."""
         if self.transport.reading:
             self.transport.protocol.data_received(data)
             self.loop.advance(0)
@@ -422,7 +422,7 @@ REQUESTS = {
 
 @given(st.data())
 def test_no_cut_changes_the_answers_nor_the_bytes_that_are_handed_over(data: st.DataObject) -> None:
-    """Whatever reads the bytes come in, and whenever streams end."""
+    """The reads that the bytes come in, and the moments when streams end, make no difference."""
     names = data.draw(st.lists(st.sampled_from(sorted(REQUESTS)), min_size=1, max_size=5))
     sent = b"".join(REQUESTS[name] for name in names)
     cuts = data.draw(st.lists(st.integers(0, len(sent)), max_size=8).map(sorted))

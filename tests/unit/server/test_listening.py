@@ -284,7 +284,7 @@ LOOPS = [asyncio.new_event_loop, uvloop.new_event_loop]
 
 
 class Reluctant(socket.socket):
-    """A listening socket whose `accept` fails as it is told to."""
+    """A listening socket whose `accept` fails as the test says."""
 
     problems: list[int]
     asked = 0

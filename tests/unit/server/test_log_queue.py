@@ -1,4 +1,4 @@
-"""What a full pipe, a full disk and a closed file do to log lines. `faults/test_host.py` runs a server on them."""
+"""Log lines on a full pipe, a full disk and a closed file. `faults/test_host.py` runs a server on them."""
 
 from __future__ import annotations
 
@@ -215,7 +215,7 @@ def test_a_line_that_waits_keeps_no_exception_alive(
     pipe: Pipe, logger: logging.Logger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Held:
-        """What a frame holds."""
+        """An object that a frame refers to."""
 
     def fail() -> None:
         held = Held()

@@ -1,4 +1,4 @@
-"""The streams of other workers: who is asked, what is told, and the keys that the supervisor has."""
+"""The streams of other workers: the questions, the answers, and the keys that the supervisor has."""
 
 from __future__ import annotations
 

@@ -22,6 +22,7 @@ def counted(streams: int, **gauges: dict[str, float]) -> PrometheusSink:
 
 
 def count(sink: PrometheusSink, streams: int) -> None:
+    """Counts the same streams and requests each time."""
     for number in range(streams):
         metrics = StreamMetrics(
             duration=0.5 + number,
@@ -42,7 +43,7 @@ def count(sink: PrometheusSink, streams: int) -> None:
 
 
 def sent(sink: PrometheusSink) -> Any:
-    """What arrives of a worker's counts at another process."""
+    """A worker's counts as another process receives them."""
     return msgspec.msgpack.decode(msgspec.msgpack.encode(totals.dump(sink)))
 
 

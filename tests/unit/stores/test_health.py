@@ -1,4 +1,4 @@
-"""`gai_fast/stores/health.py`: the operator is told of a store that fails, and it is not asked by everybody at once."""
+"""`gai_fast/stores/health.py`: the log tells the operator of a store that fails, which not everybody asks at once."""
 
 from __future__ import annotations
 
