@@ -162,8 +162,7 @@ class Engine:
         old, self.settings = self.settings, settings
         self.store.use(settings.idempotency.ttl)
         self._processors = [read_processor(entry) for entry in settings.processors]
-        upstreams = {each.name: each for each in (model.upstream for model in settings.models.values())}
-        upstreams.update(settings.upstreams)
+        upstreams, formers = _upstreams(settings), _upstreams(old)
         wanted = {_pool_key(each) for each in upstreams.values()}
         for key, pool in list(self._pools.items()):
             pool.keep_idle(key in wanted)
@@ -172,7 +171,7 @@ class Engine:
                 del self._pools[key]
         self._pool_of.clear()
         for name in list(self._breakers):
-            new, former = upstreams.get(name), old.upstreams.get(name)
+            new, former = upstreams.get(name), formers.get(name)
             if new is None or former is None or (new.breaker, new.base_url) != (former.breaker, former.base_url):
                 del self._breakers[name]
 
@@ -483,6 +482,11 @@ class Engine:
 
 def _stopped() -> Error:
     return Error("overloaded", "this server is being stopped", reason="draining")
+
+
+def _upstreams(settings: Settings) -> dict[str, UpstreamSettings]:
+    """The upstreams of a configuration by name, with those that only a model has."""
+    return {**{model.upstream.name: model.upstream for model in settings.models.values()}, **settings.upstreams}
 
 
 _PoolKey = tuple[str, str, float, float, float, int]

@@ -412,3 +412,17 @@ async def test_closing_tells_every_stream_and_closes_every_pool(engine: Engine, 
     assert (error.code, error.reason, error.status) == ("overloaded", "draining", 503)
     assert told.calls[-1] == ("end", b"<error><done>")
     assert len(engine.timers) == 0
+
+
+async def test_upstreams_keep_their_breakers_where_a_new_configuration_has_not_changed_them(engine: Engine) -> None:
+    other = dataclasses.replace(UPSTREAM, name="other")
+    settings = Settings(models={"m": MODEL}, upstreams={"other": other})  # one is in a model alone
+    engine.use(settings)
+    kept = [engine.breaker(UPSTREAM), engine.breaker(other)]
+    assert None not in kept
+    engine.use(settings)
+    assert [engine.breaker(UPSTREAM), engine.breaker(other)] == kept
+    engine.use(dataclasses.replace(settings, upstreams={"other": dataclasses.replace(other, base_url="http://x")}))
+    assert engine.breaker(UPSTREAM) is kept[0]
+    assert engine.breaker(other) is not kept[1]
+    await engine.close()
