@@ -4,8 +4,9 @@ Owns how far a mirror is, who fills it, and when its worker counts as gone.
 
 1. A mirror is an ordinary log in the memory of this process, so a follower of another worker's stream, or of one from
    before a restart, reads a log as everybody does.
-2. One task fills all mirrors. It runs while there are mirrors whose streams have not ended; a mirror that nobody
-   watches for a while is dropped, and made anew when somebody asks for it.
+2. One task fills all mirrors, and one looks at their workers, so that a worker which answers late delays no other's
+   streams. They run while there are mirrors whose streams have not ended; a mirror that nobody watches for a while is
+   dropped, and made anew when somebody asks for it.
 3. A record must begin where the mirror ends. Where one does not, the mirror is broken off: its followers resume, and
    get a new one, with an explicit gap.
 4. A copy whose worker has lost its lease is read to its end once more, and then broken off: `worker_lost`. A worker of
@@ -19,9 +20,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from gai_fast.errors import Error
 from gai_fast.limits import LIMITS
@@ -33,6 +34,8 @@ from gai_fast.stores.memory import LogMemory, StreamLog
 _NO_NEWS: Final = News([])
 _DAMAGED: Final = News([], is_damaged=True)
 
+
+_Work = Callable[[], Coroutine[Any, Any, None]]
 
 IsGone = Callable[[str], Awaitable[bool]]
 """Returns whether the worker of a stream is gone, by the stream's id; false also where it cannot be known."""
@@ -70,7 +73,7 @@ class Mirrors:
         self._loading: dict[str, asyncio.Task[StreamLog | None]] = {}
         self._leased: dict[str, bool] = {}  # by worker, since `_looked_at`
         self._looked_at = 0.0
-        self._task: asyncio.Task[None] | None = None
+        self._tasks: dict[_Work, asyncio.Task[None]] = {}
         self._is_closed = False
         self.is_gone: IsGone | None = None
 
@@ -102,7 +105,7 @@ class Mirrors:
     async def close(self) -> None:
         """Breaks off every mirror."""
         self._is_closed = True
-        tasks = [*self._loading.values(), *([self._task] if self._task is not None else [])]
+        tasks = [*self._loading.values(), *self._tasks.values()]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -155,8 +158,9 @@ class Mirrors:
         await self._backend.note_followers([mirror.log.header.stream_id])
         mirror.watched_at = time.monotonic()
         self._mirrors[mirror.log.header.stream_id] = mirror
-        if self._task is None:
-            self._start()
+        for work in (self._fill, self._look):
+            if work not in self._tasks:
+                self._start(work)
 
     async def _read_on(self, mirror: _Mirror) -> bool:
         """Reads a copy until it has no more for now; returns whether that is so."""
@@ -191,8 +195,10 @@ class Mirrors:
     def _add(self, mirror: _Mirror, news: News) -> None:
         """Adds what is new to a log."""
         log = mirror.log
+        if log.is_over:
+            return
         if not self._append(log, news.records):
-            log.break_off(Error("overloaded", "the stream ran ahead of its copy here: resume it", reason="store"))
+            log.break_off(_ran_ahead())
         elif news.is_damaged:
             log.break_off(_damaged())
         elif news.ending is not None:
@@ -211,21 +217,28 @@ class Mirrors:
 
     # -- all of them --
 
-    def _start(self) -> None:
-        self._task = asyncio.ensure_future(self._fill())
-        self._task.add_done_callback(self._stopped)
+    def _start(self, work: _Work) -> None:
+        task = self._tasks[work] = asyncio.ensure_future(work())
+        task.add_done_callback(lambda task: self._stopped(work, task))
 
     async def _fill(self) -> None:
-        looked_at = worked_at = time.monotonic()
+        await self._repeat(self._read_all, lambda: max(LIMITS.mirror_pause, len(self._mirrors) * LIMITS.mirror_share))
+
+    async def _look(self) -> None:
+        await self._repeat(self._look_at_workers, lambda: LIMITS.lease_renewal)
+
+    async def _repeat(self, work: _Work, pause: Callable[[], float]) -> None:
+        """Does something again and again, as long as there are mirrors.
+
+        Args:
+            work: What is done. While it keeps failing the followers wait, but not for ever.
+            pause: Returns the seconds before the next time.
+        """
+        worked_at = time.monotonic()
         while self._mirrors:
+            await asyncio.sleep(pause())
             try:
-                await self._read_all()
-                if time.monotonic() - looked_at >= LIMITS.lease_renewal:
-                    await self._look_at_workers()
-                    await self._backend.note_followers(
-                        [stream_id for stream_id, mirror in self._mirrors.items() if mirror.log.watchers]
-                    )
-                    looked_at = time.monotonic()
+                await work()
                 worked_at = time.monotonic()
             except StoreError as problem:
                 self._note(problem)
@@ -233,16 +246,16 @@ class Mirrors:
                     self._break_off_all()
                 await asyncio.sleep(LIMITS.store_retry)
             self._drop_ended()
-            await asyncio.sleep(max(LIMITS.mirror_pause, len(self._mirrors) * LIMITS.mirror_share))
 
     async def _read_all(self) -> None:
         """Reads the next part of each copy, some copies at a time."""
-        positions = [(stream_id, mirror.log.last_seq) for stream_id, mirror in self._mirrors.items()]
+        mirrors = {**self._mirrors}  # they may be broken off meanwhile
+        positions = [(stream_id, mirror.log.last_seq) for stream_id, mirror in mirrors.items()]
         wait = LIMITS.mirror_wait if len(positions) <= LIMITS.mirror_streams else 0.0
         for start in range(0, len(positions), LIMITS.mirror_streams):
             some = dict(positions[start : start + LIMITS.mirror_streams])
             for stream_id, news in (await self._tail(some, wait)).items():
-                self._add(self._mirrors[stream_id], news)
+                self._add(mirrors[stream_id], news)
 
     async def _tail(self, positions: Mapping[str, int], wait: float) -> Mapping[str, News]:
         """Returns the news of copies; as `Backend.tail`, but one that is damaged keeps no news of the others back."""
@@ -260,16 +273,19 @@ class Mirrors:
         return news
 
     async def _look_at_workers(self) -> None:
-        """Breaks off the mirrors whose worker is gone, or whose copy is."""
+        """Breaks off the mirrors whose worker is gone, or whose copy is; tells the others that they are followed."""
         mirrors = [*self._mirrors.items()]  # the store is not asked about those that begin meanwhile
         one_of = {mirror.worker: stream_id for stream_id, mirror in mirrors}
         leased = {*await self._backend.leased(one_of)}
         if self.is_gone is not None:
-            leased -= {worker for worker in leased if await self.is_gone(one_of[worker])}
+            asked = [*leased]
+            are_gone = await asyncio.gather(*(self.is_gone(one_of[worker]) for worker in asked))
+            leased -= {worker for worker, is_gone in zip(asked, are_gone, strict=True) if is_gone}
         kept = await self._backend.kept([stream_id for stream_id, _ in mirrors])
         for stream_id, mirror in mirrors:
             if mirror.worker not in leased or stream_id not in kept:
                 await self._part(mirror)
+        await self._backend.note_followers([each for each, mirror in self._mirrors.items() if mirror.log.watchers])
 
     def _drop_ended(self) -> None:
         """Goes on without the mirrors that have ended, and without those that nobody watches."""
@@ -280,6 +296,7 @@ class Mirrors:
             if mirror.log.is_over or now - mirror.watched_at > LIMITS.mirror_idle:
                 del self._mirrors[stream_id]
                 if mirror.log.ending is None:
+                    mirror.log.break_off(_ran_ahead())  # no log grows that the memory has forgotten
                     self._memory.forget(mirror.log)
 
     def _note(self, problem: StoreError) -> None:
@@ -289,19 +306,23 @@ class Mirrors:
         else:
             self._health.failed(problem)
 
-    def _stopped(self, task: asyncio.Task[None]) -> None:
-        self._task = None
+    def _stopped(self, work: _Work, task: asyncio.Task[None]) -> None:
+        del self._tasks[work]
         if not task.cancelled() and task.exception() is not None:
             logger.error("the copies of other workers' streams are not read on: a bug", exc_info=task.exception())
             self._break_off_all()
         elif self._mirrors and not self._is_closed:  # begun since its last look
-            self._start()
+            self._start(work)
 
     def _break_off_all(self) -> None:
         mirrors, self._mirrors = self._mirrors, {}
         for mirror in mirrors.values():
             mirror.log.break_off(out_of_reach())
             self._memory.forget(mirror.log)
+
+
+def _ran_ahead() -> Error:
+    return Error("overloaded", "the stream ran ahead of its copy here: resume it", reason="store")
 
 
 def _worker_lost() -> Error:

@@ -20,7 +20,7 @@ from gai_fast.stores.mirror import Mirrors
 from gai_fast.timers import TimerWheel
 from tests.unit.stores.fake_backend import FakeBackend, Stored, World
 from tests.unit.stores.test_journal import Watching, frame
-from tests.waiting import until
+from tests.waiting import SECONDS, until
 
 FINISHED = Ending("finished", "stop")
 
@@ -189,6 +189,7 @@ async def test_a_log_that_nobody_watches_is_dropped_and_had_again(
     assert process.memory.find("s") is first
     first.unwatch(follower)
     await until(lambda: process.memory.find("s") is None)
+    assert first.is_over, "nothing would fill it any more, and nothing counts its bytes"
     said = b"".join(frame(seq) for seq in range(1, 4)) + write(world, 4, 9)
     assert read(await process.found()) == said
 
@@ -299,6 +300,28 @@ async def test_a_worker_may_be_known_to_be_gone_before_its_lease_is(process: Pro
     late = await process.found()
     assert late.broken is not None
     assert late.broken.reason == "worker_lost"
+
+
+async def test_a_worker_that_answers_late_delays_no_other_workers_streams(process: Process, world: World) -> None:
+    world.leases.add("slow")
+    store(world, "late", worker="slow")
+    store(world)
+    follower = Watching(await process.found())
+    Watching(await process.found("late"))
+    asked, answered = asyncio.Event(), asyncio.Event()
+
+    async def is_gone(stream_id: str) -> bool:
+        if stream_id == "late":
+            asked.set()
+            await answered.wait()
+        return False
+
+    process.mirrors.is_gone = is_gone
+    async with asyncio.timeout(SECONDS):
+        await asked.wait()
+    write(world, 1, 3)
+    await until(lambda: follower.heard == [1, 2, 3])
+    answered.set()
 
 
 async def test_a_log_that_is_asked_for_amid_a_look_at_the_workers_is_not_taken_for_lost(
