@@ -98,16 +98,15 @@ class Store:
         if self._backend is None:
             return
         await self._backend.open()
-        if not self._backend.is_copy:
-            self._mirrors = Mirrors(self._backend, self.memory, self._health, self.worker)
-            return
         await self._backend.renew(self.worker)
-        self._journal = Journal(self._backend, self.memory, self._settings, self._health, self.worker, self._clock)
         self._mirrors = Mirrors(self._backend, self.memory, self._health, self.worker)
-        upkeep = [self._keep_lease(self._backend, self._journal), self._keep_clean(self._backend)]
-        self._cancellations = Cancellations(self._backend, self._health, self.worker)
-        if self.cancel_here is not None:
-            upkeep.append(self._cancellations.serve(self.cancel_here))
+        upkeep = [self._keep_lease(self._backend)]
+        if self._backend.is_copy:
+            self._journal = Journal(self._backend, self.memory, self._settings, self._health, self.worker, self._clock)
+            self._cancellations = Cancellations(self._backend, self._health, self.worker)
+            upkeep.append(self._keep_clean(self._backend))
+            if self.cancel_here is not None:
+                upkeep.append(self._cancellations.serve(self.cancel_here))
         for each in upkeep:
             self._upkeep.append(asyncio.ensure_future(each))
 
@@ -347,15 +346,16 @@ class Store:
 
     # -- upkeep --
 
-    async def _keep_lease(self, backend: Backend, journal: Journal) -> None:
+    async def _keep_lease(self, backend: Backend) -> None:
         while True:
             await asyncio.sleep(LIMITS.lease_renewal)
             try:
                 await backend.renew(self.worker)
                 await self._free_keys(backend)
-                if not journal.is_failing:
+                if self._journal is None or not self._journal.is_failing:
                     self._health.worked()
-                journal.keep_alive()
+                if self._journal is not None:
+                    self._journal.keep_alive()
             except StoreError as problem:
                 self._health.failed(problem)
             except Exception as problem:  # noqa: BLE001  # rule 3

@@ -24,6 +24,7 @@ from gai_fast.settings import Settings
 from gai_fast.stores import Claim, Ending, LogHeader, StreamLog
 from gai_fast.stores import mirror as mirrors
 from gai_fast.stores.backend import StoreError
+from gai_fast.stores.store import _digest
 from tests.waiting import SECONDS, until
 
 SERVER = "AbC-"
@@ -302,6 +303,21 @@ async def test_keys_are_the_supervisors_and_outlive_every_worker(tmp_path: Path)
         both.supervisor.is_gone = True
         with pytest.raises(StoreError):
             await both.backend.claim("key", second, 60.0)
+
+
+async def test_a_supervisor_that_answers_again_is_no_failing_store(tmp_path: Path) -> None:
+    """The worker was degraded for ever, and a key whose answer was late stayed taken."""
+    async with pair(tmp_path) as both:
+        store = both.one.store
+        claim = Claim("a" * 22, "f")
+        await both.backend.claim(_digest("key"), claim, 60)
+        both.supervisor.is_gone = True
+        with pytest.raises(Error):
+            await store.claim("key", claim)
+        assert store.is_degraded
+        both.supervisor.is_gone = False
+        await until(lambda: not store.is_degraded)
+        assert await store.claim("key", claim._replace(stream_id="b" * 22)) is None
 
 
 async def test_the_supervisor_holds_so_many_keys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
