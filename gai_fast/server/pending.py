@@ -55,6 +55,7 @@ class _Pending:
         self._response = response
         response.attach(self)
         self.task = asyncio.get_running_loop().create_task(self._run(work))
+        self.task.add_done_callback(lambda _: work.close())  # it may have been cancelled before it began
 
     async def _run(self, work: Work) -> None:
         incoming, response = self._incoming, self._response

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import warnings
 
 import pytest
 
@@ -67,6 +69,16 @@ async def test_work_that_began_a_stream_leaves_the_answer_to_it() -> None:
     waiting.go.set()
     await waiting.over()
     assert waiting.connection.ends == []
+
+
+async def test_a_client_that_leaves_before_the_work_has_begun_leaves_nothing() -> None:
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        waiting = Waiting(Reply(202))
+        waiting.connection.stream.connection_lost()
+        await waiting.over()
+        gc.collect()
+    assert (warned, waiting.connection.ends) == ([], [])
 
 
 async def test_a_client_that_leaves_ends_the_work() -> None:
