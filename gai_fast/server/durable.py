@@ -120,7 +120,7 @@ class DurableRoutes:
         session = self._engine.streams.get(stream_id)
         if session is not None and session.caller == incoming.caller:
             session.cancel()
-            return incoming.json_reply(_cancelled(stream_id), status=202)
+            return incoming.json_reply(cancelled(stream_id), status=202)
         others = self.others
         if others is not None and _may_be_an_id(stream_id) and others.owner_of(stream_id) is not None:
             self._search(incoming, stream_id, lambda _: self._cancel_there(incoming, others))
@@ -135,7 +135,7 @@ class DurableRoutes:
 
         def answer(log: StreamLog, response: StreamResponse | None) -> Reply | None:
             if is_cancelled_now:
-                return incoming.json_reply(_cancelled(stream_id), status=202)
+                return incoming.json_reply(cancelled(stream_id), status=202)
             return incoming.json_reply(state_of(log))
 
         return self._with_log(incoming, stream_id, answer, cancel)
@@ -320,7 +320,12 @@ def _state(stream_id: str, state: str, model: str) -> dict[str, Any]:
     return {"id": stream_id, "state": state, "model": model, **rest}
 
 
-def _cancelled(stream_id: str) -> dict[str, Any]:
+def cancelled(stream_id: str) -> dict[str, Any]:
+    """The answer about a stream that is cancelled now, as its JSON object.
+
+    Args:
+        stream_id: The stream's id.
+    """
     return {"id": stream_id, "state": "cancelled"}
 
 

@@ -22,12 +22,11 @@ from gai_fast.ids import worker_of
 from gai_fast.limits import LIMITS
 from gai_fast.net.engine import Engine
 from gai_fast.server.bus import Bus, Handler, WorkerBusy, WorkerGone
-from gai_fast.server.durable import Running, state_of
+from gai_fast.server.durable import Running, cancelled, state_of
 from gai_fast.stores import Claim, Ending, LogHeader, StreamLog
 from gai_fast.stores.backend import Backend, Change, Copy, News, Record, StoreError
 from gai_fast.stores.claims import MemoryClaims, no_room
 
-_CANCELLED: Final = "cancelled"
 _NO_ROOM: Final = "no room"
 """The answer of the supervisor where it holds too many keys."""
 
@@ -193,7 +192,7 @@ class Answers:
             if session.caller != caller:
                 return None
             session.cancel()
-            return {"id": stream_id, "state": _CANCELLED}
+            return cancelled(stream_id)
         log = self._find(stream_id)
         return None if log is None or log.header.caller != caller else state_of(log)
 

@@ -505,7 +505,7 @@ class Supervisor:
             worker.is_ready = True
             if self._state is _State.STARTING and all(each.is_ready for each in self._workers.values()):
                 self._state = _State.UP
-                _result(self._ready, "nobody is told that the server is up")
+                _result(self._ready, "the start of the server could not be announced")
                 self._watch_sockets()
         elif kind == "failed":
             worker.failure = items[0], items[1]

@@ -310,7 +310,10 @@ def test_counts_that_cannot_be_added_are_left_out() -> None:
 
 @pytest.mark.parametrize(
     ("how", "line"),
-    [("no configuration", "the configuration is not loaded anew"), ("unheard", "nobody is told that the server is up")],
+    [
+        ("no configuration", "the configuration is not loaded anew"),
+        ("unheard", "the start of the server could not be announced"),
+    ],
 )
 def test_a_function_that_fails_ends_neither_the_server_nor_a_worker(how: str, line: str) -> None:
     with supervised(how) as server:
