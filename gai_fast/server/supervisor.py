@@ -356,6 +356,16 @@ class Supervisor:
             self._replace(worker, code)
         elif code and self._failure is None:
             _log.error("worker %d %s", worker.number, _how_it_ended(code))
+        self._begin_if_all_are_ready()  # it may have left before it was
+
+    def _begin_if_all_are_ready(self) -> None:
+        """Begins to accept, once all workers of the start are ready."""
+        if self._state is not _State.STARTING or self._respawns:
+            return
+        if all(each.is_ready for each in self._workers.values()):
+            self._state = _State.UP
+            _result(self._ready, "the start of the server could not be announced")
+            self._watch_sockets()
 
     def _keep_counts(self, worker: _Worker) -> None:
         """Adds the counts of a worker that is gone to those of the others that are."""
@@ -503,10 +513,7 @@ class Supervisor:
     def _heard(self, worker: _Worker, kind: str, items: list[Any]) -> None:
         if kind == "ready":
             worker.is_ready = True
-            if self._state is _State.STARTING and all(each.is_ready for each in self._workers.values()):
-                self._state = _State.UP
-                _result(self._ready, "the start of the server could not be announced")
-                self._watch_sockets()
+            self._begin_if_all_are_ready()
         elif kind == "failed":
             worker.failure = items[0], items[1]
         elif kind == "leaving":

@@ -74,6 +74,10 @@ def work(ends):
         1 / 0
     if HOW == "slow" and ends.number == 2:
         time.sleep(0.3)
+    if HOW == "leaves early" and ends.number == 2:
+        ends.link.sendall(pack("leaving"))
+        time.sleep(0.5)  # a third worker should be ready by then
+        return 1
     ends.link.sendall(pack("ready"))
     messages, taken, is_draining, has_last = Messages(), 0, False, False
     while not has_last:
@@ -404,6 +408,15 @@ def test_a_worker_that_leaves_is_replaced_once_and_killed_if_it_does_not_end() -
         lines = iter(server.process.stderr or ())
         assert "worker 1 does not end: it is killed" in next(lines)
         ask_until(server, {2, 3})
+        server.process.send_signal(signal.SIGTERM)
+        assert server.says() == "ended"
+
+
+def test_a_server_whose_worker_leaves_before_it_was_ready_starts_with_another() -> None:
+    """The others were ready before it was gone, and nobody looked again."""
+    with supervised("leaves early") as server:
+        assert server.says() == "up"
+        ask_until(server, {1, 3})
         server.process.send_signal(signal.SIGTERM)
         assert server.says() == "ended"
 
