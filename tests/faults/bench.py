@@ -30,6 +30,7 @@ from tests.faults.proxy import NONE, FaultProxy, Faults
 from tests.integration.gateway import (
     KEY,
     MESSAGES,
+    NATIVE,
     QUERY,
     Client,
     Gateway,
@@ -45,8 +46,6 @@ from tests.integration.gateway import (
 from tests.legal import check_legal
 from tests.waiting import SECONDS, until
 
-NATIVE = "/api/v1/stream"
-CHAT = "/v1/chat/completions"
 TURN = 0.5
 """Seconds of the processor that one turn of the loop may take (I7). The promise is a tenth of it; the rest is for slow
 machines, for other programs that take the caches, and for the pure implementation. What does block takes longer: a

@@ -7,10 +7,10 @@ import socket
 
 import pytest
 
-from tests.faults.bench import CHAT, NATIVE, Bench, check_stream, fault
+from tests.faults.bench import Bench, check_stream, fault
 from tests.faults.proxy import Faults
 from tests.faults.test_upstream import ANSWER, BEGUN, TEXT
-from tests.integration.gateway import SSE_HEAD, Peer, delta, on_steady_loop
+from tests.integration.gateway import CHAT, NATIVE, SSE_HEAD, Peer, delta, on_steady_loop
 from tests.waiting import until
 from tests.wire import chunk
 

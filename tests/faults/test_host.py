@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from gai_fast.settings import BreakerSettings
-from tests.faults.bench import NATIVE, Bench, check_stream, fault
+from tests.faults.bench import Bench, check_stream, fault
 from tests.faults.test_upstream import ANSWER, TEXT
-from tests.integration.gateway import DONE, FINISH, LAST_CHUNK, SSE_HEAD, Peer, delta
+from tests.integration.gateway import DONE, FINISH, LAST_CHUNK, NATIVE, SSE_HEAD, Peer, delta
 from tests.integration.processes import Server, serving
 from tests.waiting import until, until_answered
 from tests.wire import chunk

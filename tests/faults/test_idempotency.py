@@ -7,9 +7,20 @@ from typing import Any
 
 import pytest
 
-from tests.faults.bench import CHAT, NATIVE, Bench, check_stream, fault
+from tests.faults.bench import Bench, check_stream, fault
 from tests.faults.test_upstream import ANSWER, EXHAUSTIVE, TEXT, body
-from tests.integration.gateway import MESSAGES, QUERY, Gateway, Peer, Response, delta, joined, on_both_loops
+from tests.integration.gateway import (
+    CHAT,
+    MESSAGES,
+    NATIVE,
+    QUERY,
+    Gateway,
+    Peer,
+    Response,
+    delta,
+    joined,
+    on_both_loops,
+)
 
 ASKED: dict[str, dict[str, Any]] = {
     NATIVE: {**QUERY, "model": "m"},

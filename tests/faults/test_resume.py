@@ -10,10 +10,10 @@ from typing import Any, cast
 import pytest
 
 from gai_fast.settings import KeySettings, key_digest
-from tests.faults.bench import NATIVE, Bench, check_stream, fault
+from tests.faults.bench import Bench, check_stream, fault
 from tests.faults.proxy import FaultProxy, Faults
 from tests.faults.test_upstream import ANSWER, EXHAUSTIVE, TEXT, body
-from tests.integration.gateway import DONE, FINISH, LAST_CHUNK, Response, delta
+from tests.integration.gateway import DONE, FINISH, LAST_CHUNK, NATIVE, Response, delta
 from tests.integration.test_durable import UNKNOWN, Story, follow, followed, frames, id_of, state_of
 from tests.legal import check_legal, texts
 from tests.waiting import until

@@ -17,20 +17,14 @@ import pytest
 
 from gai_fast.limits import LIMITS
 from gai_fast.settings import BreakerSettings
-from tests.faults.bench import (
-    CHAT,
-    NATIVE,
-    Bench,
-    check_chat,
-    check_stream,
-    error_of,
-    fault,
-)
+from tests.faults.bench import Bench, check_chat, check_stream, error_of, fault
 from tests.faults.proxy import Faults
 from tests.integration.gateway import (
+    CHAT,
     DONE,
     FINISH,
     LAST_CHUNK,
+    NATIVE,
     SSE_HEAD,
     Peer,
     Response,

@@ -37,6 +37,7 @@ from gai_fast.settings import (
 )
 from tests.steady import SteadyLoop
 from tests.waiting import SECONDS, until
+from tests.wire import chunk
 
 FAST_LANE = os.environ.get("GAI_FAST_TEST_FAST_LANE", "auto")
 """`off`: every scenario runs on aiohttp's server alone."""
@@ -46,6 +47,11 @@ NEVER = 10 * SECONDS
 KEY = "sk-canary-0123456789"
 QUERY = {"query": "Tell me a story"}
 MESSAGES: Any = [{"role": "user", "content": "Tell me a story"}]
+NATIVE = "/api/v1/stream"
+CHAT = "/v1/chat/completions"
+M = {**QUERY, "model": "m"}
+RESUMABLE = {**M, "resumable": True}
+OPENAI = {"model": "m", "messages": MESSAGES, "stream": True}
 SSE_HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
 LAST_CHUNK = b"0\r\n\r\n"
 DONE = b"data: [DONE]\n\n"
@@ -59,6 +65,8 @@ def delta(text: str, **more: Any) -> bytes:
 
 
 FINISH = delta("", delta={}, finish_reason="stop")
+END = (chunk(FINISH), chunk(DONE), LAST_CHUNK)
+"""The end of an answer, in pieces."""
 
 
 class Reader(asyncio.StreamReader):

@@ -10,14 +10,14 @@ import pytest
 
 from gai_fast.limits import KIB, MIB
 from tests.integration.gateway import (
-    DONE,
-    FINISH,
-    LAST_CHUNK,
-    MESSAGES,
-    QUERY,
+    CHAT,
+    END,
+    NATIVE,
+    OPENAI,
     SSE_HEAD,
     Client,
     Gateway,
+    M,
     Net,
     Peer,
     Response,
@@ -30,10 +30,6 @@ from tests.integration.gateway import (
 from tests.waiting import SECONDS, until
 from tests.wire import chunk
 
-NATIVE = "/api/v1/stream"
-CHAT = "/v1/chat/completions"
-M = {**QUERY, "model": "m"}
-OPENAI = {"model": "m", "messages": MESSAGES, "stream": True}
 WORD = "word " * 2000
 PIECE = chunk(delta(WORD))
 PIECES = 2400
@@ -48,7 +44,7 @@ async def blast(peer: Peer) -> None:
     await peer.send(SSE_HEAD)
     for _ in range(PIECES):
         await peer.send(PIECE)
-    await peer.send(chunk(FINISH), chunk(DONE), LAST_CHUNK)
+    await peer.send(*END)
     await peer.until_gone()
 
 
@@ -133,7 +129,7 @@ async def test_a_client_that_never_reads_is_cut_off_after_write_timeout(net: Net
 async def test_a_client_that_never_reads_the_rest_of_a_stream_that_has_ended_is_cut_off_too(net: Net) -> None:
     async def handler(peer: Peer) -> None:
         await peer.request()
-        await peer.send(SSE_HEAD, *[PIECE] * 30, chunk(FINISH), chunk(DONE), LAST_CHUNK)
+        await peer.send(SSE_HEAD, *[PIECE] * 30, *END)
 
     gateway = await net.gateway(await net.upstream(handler), write_timeout=0.3)
     client = await stopped_client(gateway, NATIVE, M)

@@ -12,13 +12,11 @@ import pytest
 
 from gai_fast.cli.mock import Fault
 from tests.integration.gateway import (
-    DONE,
-    FINISH,
-    LAST_CHUNK,
+    END,
     MESSAGES,
-    QUERY,
     SSE_HEAD,
     Client,
+    M,
     Net,
     Peer,
     delta,
@@ -28,7 +26,6 @@ from tests.ports import free_port
 from tests.waiting import SECONDS, until
 from tests.wire import chunk
 
-M = {**QUERY, "model": "m"}
 CONFIGURATION = """
 daemon off; master_process off; pid {folder}/nginx.pid; error_log {folder}/error.log warn;
 events {{ worker_connections 64; }}
@@ -87,7 +84,7 @@ async def test_frames_arrive_as_they_are_sent_and_a_lost_client_is_passed_on(net
         await peer.request()
         await peer.send(SSE_HEAD, chunk(delta("first ")))
         await go.wait()
-        await peer.send(chunk(delta("second")), chunk(FINISH), chunk(DONE), LAST_CHUNK)
+        await peer.send(chunk(delta("second")), *END)
 
     upstream = await net.upstream(handler)
     gateway = await net.gateway(upstream)

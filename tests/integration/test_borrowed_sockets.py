@@ -12,13 +12,12 @@ from gai_fast._impl import IMPLEMENTATION
 from gai_fast.limits import MIB
 from tests.integration.gateway import (
     DONE,
-    FINISH,
-    LAST_CHUNK,
+    END,
     MESSAGES,
-    QUERY,
     SSE_HEAD,
     Client,
     Gateway,
+    M,
     Net,
     Peer,
     Response,
@@ -29,9 +28,7 @@ from tests.integration.gateway import (
 from tests.waiting import until
 from tests.wire import chunk
 
-M = {**QUERY, "model": "m"}
 WORDS = [f"{number} " for number in range(30)]
-END = [chunk(FINISH), chunk(DONE), LAST_CHUNK]
 
 
 def lent(gateway: Gateway) -> int:

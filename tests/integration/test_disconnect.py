@@ -14,13 +14,16 @@ import pytest
 
 from gai_fast.cli.mock import Fault
 from tests.integration.gateway import (
+    CHAT,
     KEY,
     MESSAGES,
+    NATIVE,
     NEVER,
     QUERY,
     SSE_HEAD,
     Client,
     Gateway,
+    M,
     Net,
     Peer,
     Upstream,
@@ -32,9 +35,6 @@ from tests.integration.gateway import (
 from tests.waiting import SECONDS, until
 from tests.wire import chunk
 
-NATIVE = "/api/v1/stream"
-CHAT = "/v1/chat/completions"
-M = {**QUERY, "model": "m"}
 TRIES = 3
 REQUESTS = {
     "native": ("POST", NATIVE, M),

@@ -16,10 +16,12 @@ from tests.integration.gateway import (
     FINISH,
     LAST_CHUNK,
     MESSAGES,
-    QUERY,
+    NATIVE,
+    RESUMABLE,
     SSE_HEAD,
     Client,
     Gateway,
+    M,
     Net,
     Peer,
     Response,
@@ -31,9 +33,6 @@ from tests.integration.gateway import (
 from tests.waiting import SECONDS, until
 from tests.wire import chunk
 
-M = {**QUERY, "model": "m"}
-RESUMABLE = {**M, "resumable": True}
-NATIVE = "/api/v1/stream"
 STREAMS = "/api/v1/streams"
 WORDS = [f"wörd {number} " for number in range(12)]
 SOON = 0.02

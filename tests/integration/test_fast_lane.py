@@ -9,13 +9,11 @@ from typing import Any
 import pytest
 
 from tests.integration.gateway import (
-    DONE,
-    FINISH,
-    LAST_CHUNK,
-    QUERY,
+    END,
     SSE_HEAD,
     Client,
     Gateway,
+    M,
     Net,
     Peer,
     delta,
@@ -26,7 +24,6 @@ from tests.waiting import SECONDS, until
 from tests.wire import chunk
 
 HOT = "/api/v1/stream"
-M = {**QUERY, "model": "m"}
 WAYS = ("auto", "off")
 VOLATILE = {"date", "x-request-id", "request-id", "x-gai-stream-id"}
 
@@ -75,7 +72,7 @@ async def exchange(gateway: Gateway, data: bytes) -> list[Any]:
 async def talkative(peer: Peer) -> None:
     while True:
         await peer.request()
-        await peer.send(SSE_HEAD, chunk(delta("a")), chunk(delta("b")), chunk(FINISH), chunk(DONE), LAST_CHUNK)
+        await peer.send(SSE_HEAD, chunk(delta("a")), chunk(delta("b")), *END)
 
 
 @on_both_loops

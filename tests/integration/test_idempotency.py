@@ -17,9 +17,11 @@ from gai_fast.server.application import build_application
 from gai_fast.server.serving import start
 from gai_fast.settings import IdempotencySettings, KeySettings, key_digest
 from tests.integration.gateway import (
+    CHAT,
     FINISH,
     LAST_CHUNK,
     MESSAGES,
+    NATIVE,
     QUERY,
     SSE_HEAD,
     Client,
@@ -33,12 +35,11 @@ from tests.integration.gateway import (
     on_uvloop,
     settings_for,
 )
-from tests.integration.test_durable import NATIVE, STREAMS, WORDS, Story, followed, frames, id_of, log_of, state_of
+from tests.integration.test_durable import STREAMS, WORDS, Story, followed, frames, id_of, log_of, state_of
 from tests.unit.stores.fake_backend import FakeBackend, World
 from tests.waiting import until
 from tests.wire import chunk
 
-CHAT = "/v1/chat/completions"
 ASKED: dict[str, dict[str, Any]] = {
     NATIVE: {**QUERY, "model": "m"},
     CHAT: {"model": "m", "messages": MESSAGES, "stream": True},

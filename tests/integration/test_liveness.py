@@ -11,15 +11,19 @@ import pytest
 
 from gai_fast.cli.mock import Fault
 from tests.integration.gateway import (
+    CHAT,
     DONE,
+    END,
     FINISH,
     KEY,
     LAST_CHUNK,
-    MESSAGES,
+    NATIVE,
     NEVER,
+    OPENAI,
     QUERY,
     SSE_HEAD,
     Gateway,
+    M,
     Net,
     Peer,
     Response,
@@ -31,11 +35,6 @@ from tests.integration.gateway import (
 )
 from tests.waiting import until
 from tests.wire import chunk
-
-NATIVE = "/api/v1/stream"
-CHAT = "/v1/chat/completions"
-M = {**QUERY, "model": "m"}
-OPENAI = {"model": "m", "messages": MESSAGES, "stream": True}
 
 
 def without_pings(body: bytes) -> bytes:
@@ -405,7 +404,7 @@ async def test_heartbeats_come_before_the_first_event_and_between_events_never_i
         await go[1].wait()
         await peer.send(chunk(half[20:]))
         await go[2].wait()
-        await peer.send(chunk(FINISH), chunk(DONE), LAST_CHUNK)
+        await peer.send(*END)
 
     gateway = await net.gateway(await net.upstream(handler), commit_after=0.05, heartbeat=0.05)
     _, response = await gateway.stream(OPENAI if path == CHAT else M, path)
@@ -544,7 +543,7 @@ async def test_output_is_gathered_for_flush_interval(net: Net) -> None:
         for _ in range(40):
             await asyncio.sleep(0.0025)
             await peer.send(chunk(delta("a")))
-        await peer.send(chunk(FINISH), chunk(DONE), LAST_CHUNK)
+        await peer.send(*END)
 
     async def pieces(gateway: Gateway) -> int:
         response = await gateway.ask("POST", NATIVE, M)

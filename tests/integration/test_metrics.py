@@ -19,10 +19,10 @@ from gai_fast.metrics import StreamMetrics
 from gai_fast.server.serving import start
 from gai_fast.settings import BreakerSettings
 from tests.integration.gateway import (
-    DONE,
-    FINISH,
-    LAST_CHUNK,
+    CHAT,
+    END,
     MESSAGES,
+    NATIVE,
     QUERY,
     SSE_HEAD,
     Client,
@@ -37,9 +37,6 @@ from tests.integration.gateway import (
 from tests.integration.test_retry import BUSY, Steps, answer, gateway_for
 from tests.waiting import until
 from tests.wire import chunk
-
-NATIVE = "/api/v1/stream"
-CHAT = "/v1/chat/completions"
 
 
 @pytest.fixture(autouse=True)
@@ -321,7 +318,7 @@ async def test_the_clients_first_token_is_later_than_the_upstreams_where_output_
         await peer.request()
         await peer.send(SSE_HEAD, chunk(delta("Hel")))
         await written.wait()
-        await peer.send(chunk(delta("lo")), chunk(FINISH), chunk(DONE), LAST_CHUNK)
+        await peer.send(chunk(delta("lo")), *END)
 
     written = asyncio.Event()
     gateway = await net.gateway(await net.upstream(handler), flush_interval=0.05)
@@ -359,7 +356,7 @@ async def test_a_program_in_this_process_has_its_first_token_before_the_rest_com
         await peer.send(SSE_HEAD, chunk(delta("Hel")))
         await read.wait()
         await asyncio.sleep(0.05)
-        await peer.send(chunk(delta("lo")), chunk(FINISH), chunk(DONE), LAST_CHUNK)
+        await peer.send(chunk(delta("lo")), *END)
 
     read = asyncio.Event()
     async with (

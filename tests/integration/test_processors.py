@@ -13,8 +13,8 @@ import pytest
 from gai_fast.server.serving import start
 from tests.integration.gateway import (
     DONE,
-    FINISH,
-    LAST_CHUNK,
+    END,
+    NATIVE,
     SSE_HEAD,
     Gateway,
     Net,
@@ -28,8 +28,6 @@ from tests.integration.gateway import (
 from tests.waiting import until
 from tests.wire import chunk
 
-NATIVE = "/api/v1/stream"
-CHAT = "/v1/chat/completions"
 SCHEMA = {"type": "object", "properties": {"n": {"type": "integer"}, "s": {"type": "string"}}, "required": ["n"]}
 JSON_SCHEMA = {"type": "json_schema", "name": "x", "schema": SCHEMA}
 ASKED = {"model": "m", "query": "Give me JSON."}
@@ -43,7 +41,7 @@ async def gateway_saying(net: Net, text: str, *processors: dict[str, Any], size:
         while True:
             await peer.request()
             pieces = [delta(text[at : at + size]) for at in range(0, len(text), size)]
-            await peer.send(SSE_HEAD, *map(chunk, pieces), chunk(FINISH), chunk(DONE), LAST_CHUNK)
+            await peer.send(SSE_HEAD, *map(chunk, pieces), *END)
 
     settings = settings_for((await net.upstream(say)).url, **options)
     running = await start(dataclasses.replace(settings, processors=processors))
@@ -192,7 +190,7 @@ async def test_processors_live_through_a_retry(net: Net) -> None:
         if len(calls) == 1:
             await peer.send(SSE_HEAD, chunk(delta("[1, ")))  # and the connection breaks
         else:
-            await peer.send(SSE_HEAD, chunk(delta("[2]")), chunk(FINISH), chunk(DONE), LAST_CHUNK)
+            await peer.send(SSE_HEAD, chunk(delta("[2]")), *END)
 
     gateway = await net.gateway(await net.upstream(say), on_midstream_failure="restart", retries=1)
     events = (await gateway.ask("POST", NATIVE, {**ASKED, "json_snapshots": 1})).events

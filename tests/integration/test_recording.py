@@ -13,10 +13,9 @@ from gai_fast.cli.replay import Replay, load
 from gai_fast.net.replay import read_recording
 from gai_fast.server.serving import start
 from tests.integration.gateway import (
-    DONE,
-    FINISH,
+    END,
     KEY,
-    LAST_CHUNK,
+    NATIVE,
     QUERY,
     SSE_HEAD,
     Gateway,
@@ -30,7 +29,6 @@ from tests.integration.gateway import (
 from tests.waiting import until
 from tests.wire import chunk
 
-NATIVE = "/api/v1/stream"
 PROMPT = "what nobody else may read"
 TOKEN = "team-canary-0123456789"
 
@@ -113,7 +111,7 @@ async def test_what_an_upstream_repeats_of_our_headers_is_not_in_the_file(net: N
         within = said.index(TOKEN.encode()) + 5
         await peer.send(SSE_HEAD, said[:within])
         await first_read.wait()
-        await peer.send(said[within:], chunk(FINISH), chunk(DONE), LAST_CHUNK)
+        await peer.send(said[within:], *END)
 
     first_read = asyncio.Event()
     upstream = await net.upstream(repeats)

@@ -13,9 +13,11 @@ from tests.integration.gateway import (
     DONE,
     FINISH,
     LAST_CHUNK,
-    QUERY,
+    NATIVE,
+    RESUMABLE,
     SSE_HEAD,
     Gateway,
+    M,
     Net,
     Peer,
     Response,
@@ -26,9 +28,6 @@ from tests.integration.gateway import (
 from tests.waiting import until
 from tests.wire import chunk
 
-M = {**QUERY, "model": "m"}
-RESUMABLE = {**M, "resumable": True}
-NATIVE = "/api/v1/stream"
 PING = b": ping\n"
 
 

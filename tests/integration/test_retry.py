@@ -17,11 +17,14 @@ from gai_fast.metrics import StreamMetrics
 from gai_fast.server.serving import start
 from gai_fast.settings import BreakerSettings, ModelSettings, Settings
 from tests.integration.gateway import (
+    CHAT,
     DONE,
     FINISH,
     LAST_CHUNK,
     MESSAGES,
+    NATIVE,
     NEVER,
+    OPENAI,
     QUERY,
     SSE_HEAD,
     Gateway,
@@ -39,9 +42,6 @@ from tests.wire import chunk
 
 pytestmark = pytest.mark.usefixtures("quick_retries")
 
-NATIVE = "/api/v1/stream"
-CHAT = "/v1/chat/completions"
-OPENAI = {"model": "m", "messages": MESSAGES, "stream": True}
 ROLE = delta("", delta={"role": "assistant", "content": ""})
 ERROR = b'data: {"error":{"message":"The engine is overloaded","type":"overloaded_error"}}\n\n'
 BUSY = ("503 Service Unavailable", b'{"error":{"message":"busy, try later"}}')

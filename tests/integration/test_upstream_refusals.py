@@ -19,8 +19,10 @@ from gai_fast.server import application
 from gai_fast.settings import BreakerSettings
 from tests.integration.certificates import Authority
 from tests.integration.gateway import (
+    CHAT,
     LAST_CHUNK,
     MESSAGES,
+    NATIVE,
     QUERY,
     SSE_HEAD,
     Handler,
@@ -38,9 +40,6 @@ from tests.waiting import until
 from tests.wire import chunk
 
 pytestmark = pytest.mark.usefixtures("quick_retries")
-
-NATIVE = "/api/v1/stream"
-CHAT = "/v1/chat/completions"
 
 
 @pytest.fixture
