@@ -14,6 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
+from urllib.parse import urlsplit
 
 PATIENCE: Final = 60.0
 """Seconds for the start and for the end of the server."""
@@ -235,10 +236,12 @@ class Gateway:
         return self._starved_until
 
     def descriptors(self) -> Counter[str]:
-        """The open descriptors of all workers, by kind: what the kernel calls them, without numbers."""
+        """The open descriptors of all workers, by kind: what the kernel calls them, without numbers; `store` are the
+        connections to a store."""
         kinds: Counter[str] = Counter()
+        port = urlsplit(self._store).port
         for pid in self.workers:
-            sockets = _socket_kinds(pid)
+            sockets = _socket_kinds(pid, port)
             for path in Path(f"/proc/{pid}/fd").iterdir():
                 with suppress(OSError):  # it has just been closed
                     kind = str(path.readlink())
@@ -262,12 +265,14 @@ class Gateway:
                     self.bad_lines.append(line.strip())
 
 
-def _socket_kinds(pid: int) -> dict[str, str]:
-    """`tcp` and the like, by what the link of a descriptor says."""
+def _socket_kinds(pid: int, store: int | None) -> dict[str, str]:
+    """`tcp` and the like, by what the link of a descriptor says; `store`: connected to its port."""
     kinds = {}
+    end = "none" if store is None else f":{store:04X}"
     for name, column in (("tcp", 9), ("tcp6", 9), ("unix", 6)):
         for line in Path(f"/proc/{pid}/net/{name}").read_text().splitlines()[1:]:
-            kinds[f"socket:[{line.split()[column]}]"] = name
+            fields = line.split()
+            kinds[f"socket:[{fields[column]}]"] = "store" if fields[2].endswith(end) else name
     return kinds
 
 

@@ -295,9 +295,16 @@ def test_the_table_names_what_is_unexplained() -> None:
 
 @pytest.mark.parametrize(
     ("more", "is_leak"),
-    [({}, False), ({"unix": 4}, False), ({"unix": 5}, True), ({"tcp": 1}, True)],
-    ids=["none", "workers that have asked each other", "more than there are pairs", "a connection"],
+    [
+        ({}, False),
+        ({"unix": 4}, False),
+        ({"unix": 5}, True),
+        ({"store": 38}, False),
+        ({"store": 39}, True),
+        ({"tcp": 1}, True),
+    ],
+    ids=["none", "workers that asked", "more than there are pairs", "a busy store", "a store's leak", "a connection"],
 )
 def test_descriptors_that_are_left(more: dict[str, int], is_leak: bool) -> None:
-    first = Counter(tcp=10, unix=4)
+    first = Counter(tcp=10, unix=4, store=2)
     assert has_leaked(first, first + Counter(more), workers=2) is is_leak
