@@ -18,8 +18,9 @@ try() {
   "$bin/gai-fast" version
   "$bin/gai-fast" serve --port 0 >"$log" 2>&1 &
   server=$!
-  # The banner says where it listens; it is printed when it does.
-  until [ -n "$url" ] || ! kill -0 "$server"; do
+  # The banner says where it listens; it is printed when it does. A server that never does is a failure, not a hang.
+  local end=$((SECONDS + 300))
+  until [ -n "$url" ] || ! kill -0 "$server" || [ $SECONDS -ge $end ]; do
     sleep 0.2
     url=$(sed -n 's/^gai-fast .* on //p' "$log")
   done
