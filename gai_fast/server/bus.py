@@ -25,11 +25,11 @@ Handler = Callable[..., Awaitable[Any]]
 
 
 class WorkerGone(Exception):
-    """The worker that was asked is gone, or does not answer."""
+    """The worker that was asked is gone."""
 
 
-class WorkerBusy(WorkerGone):
-    """The worker that was asked is there, and does not answer in time, or cannot."""
+class WorkerBusy(Exception):
+    """The worker that was asked does not answer in time, or cannot be asked now; it is not known to be gone."""
 
 
 class Bus:
@@ -73,7 +73,7 @@ class Bus:
 
         Raises:
             WorkerGone: It is gone.
-            WorkerBusy: It does not answer in time, or cannot.
+            WorkerBusy: It does not answer in time, or cannot be asked now.
         """
         peer = self._peers.get(worker)
         if peer is None or peer.is_lost:
@@ -83,10 +83,10 @@ class Bus:
         try:
             async with asyncio.timeout(wait):
                 return await peer.ask(kind, items)
-        except (TimeoutError, ConnectionAbortedError, BlockingIOError):
-            raise WorkerBusy(f"worker {worker}") from None
-        except OSError:
+        except (FileNotFoundError, ConnectionRefusedError, ConnectionResetError):
             raise WorkerGone(f"worker {worker}") from None
+        except OSError:  # no answer in time, or no descriptor here: the worker may well be there
+            raise WorkerBusy(f"worker {worker}") from None
 
     async def _connect(self, peer: _Peer, path: str) -> None:
         try:
