@@ -129,6 +129,8 @@ local value = redis.call('GET', KEYS[1])
 if value and string.sub(value, 1, #ARGV[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end
 return 0"""
 """Frees a key if the given stream has it."""
+_MARK: Final = b"0-1"
+"""The number of the entry with which a copy begins."""
 _NUMBERS: Final = 1 << 63
 """Numbers of entries are smaller."""
 _WITHOUT_COPY: Final = frozenset(("XADD", "EVAL"))
@@ -220,7 +222,7 @@ class RedisBackend(Backend):
             raise StoreError("damaged", "the gaps of a stream cannot be read") from None
         if not 0 <= lost < _NUMBERS:  # the server refuses to read on after it, and with it those of other streams
             raise StoreError("damaged", "the gaps of a stream have a number that no event has")
-        return Copy(header, worker, lost, text, _news(entries, LIMITS.store_entries))
+        return Copy(header, worker, lost, text, _news(entries, LIMITS.store_entries, lost))
 
     async def tail(self, positions: Mapping[str, int], wait: float) -> Mapping[str, News]:
         """Returns what is new of some copies; the server tells at once, a cluster's nodes are asked again and again."""
@@ -243,7 +245,8 @@ class RedisBackend(Backend):
             if isinstance(reply, Exception):
                 raise self._error(reply)
             for key, entries in reply or ():
-                news[key[5 : -len("}:log")].decode()] = _news(entries, count)
+                stream_id = key[5 : -len("}:log")].decode()
+                news[stream_id] = _news(entries, count, positions[stream_id])
         return news
 
     async def leased(self, workers: Collection[str]) -> Collection[str]:
@@ -555,15 +558,25 @@ def _commands(change: Change) -> list[_Command]:
     return commands
 
 
-def _news(entries: Sequence[_Entry], asked: int) -> News:
+def _news(entries: Sequence[_Entry], asked: int, after: int) -> News:
+    """Returns what entries say; an end that is not that of the event before it is damage: a record is missing.
+
+    Args:
+        entries: In order.
+        asked: The number of entries that were asked for.
+        after: The number of the last event before them.
+    """
     records: list[Record] = []
     for number, fields in entries:
+        last_seq = int(number.partition(b"-")[0])
         try:
             if b"ending" in fields:
+                if last_seq > after:
+                    return News(records, is_damaged=True)
                 return News(records, read_ending(fields[b"ending"]))
-            if b"piece" in fields:
-                last_seq = int(number.partition(b"-")[0])
+            if number != _MARK:
                 records.append(Record(int(fields[b"after"]), last_seq, fields[b"piece"]))
+                after = last_seq
         except (StoreError, KeyError, ValueError):
             return News(records, None, is_damaged=True)
     return News(records, has_more=len(entries) == asked)

@@ -12,7 +12,7 @@ import pytest
 
 from gai_fast.limits import LIMITS
 from gai_fast.stores import Claim, Ending, LogHeader, StoreError
-from gai_fast.stores.backend import Backend, Change, Gap, News, Record
+from gai_fast.stores.backend import Backend, Change, Gap, News, Record, ending_text
 from gai_fast.stores.redis import RedisBackend
 from tests.integration.certificates import Authority
 from tests.integration.stores.conftest import MakeServer
@@ -211,12 +211,26 @@ async def test_a_foreign_value_under_our_key_is_told(make: Make, redis_server: R
     assert (await fault(backend.write([Change("u", None, records=[record(1)])]))).fault == "damaged"
 
 
-@pytest.mark.parametrize("entry", [["piece", "x"], ["ending", "{"], ["after", "y", "at", "0", "piece", "x"]])
+@pytest.mark.parametrize(
+    "entry", [["piece", "x"], ["ending", "{"], ["after", "y", "at", "0", "piece", "x"], ["mine", "x"]]
+)
 async def test_an_entry_that_is_not_ours_is_damage(make: Make, redis_server: RedisServer, entry: list[str]) -> None:
     backend = await opened(make, redis_server.url)
     await backend.write([BEGIN._replace(records=[record(1)])])
     redis_server.command("XADD", "gai:{s}:log", "2-0", *entry)
     assert await backend.tail({"s": 0}, 0.01) == {"s": News([record(1)], is_damaged=True)}
+
+
+async def test_an_end_before_which_a_record_is_missing_is_damage(make: Make, redis_server: RedisServer) -> None:
+    """The server may refuse one command of a pipeline, and take those after it: no stream looks complete then."""
+    backend = await opened(make, redis_server.url)
+    await backend.write([BEGIN._replace(records=[record(1)])])
+    redis_server.command("XADD", "gai:{s}:log", "2-2", "ending", ending_text(FINISHED))
+    copy = await backend.load("s")
+    assert copy is not None
+    assert copy.news == News([record(1)], is_damaged=True)
+    assert await backend.tail({"s": 1}, 0.01) == {"s": News([], is_damaged=True)}
+    assert await backend.tail({"s": 2}, 0.01) == {"s": News([], FINISHED)}
 
 
 @pytest.mark.parametrize(
