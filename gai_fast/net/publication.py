@@ -29,7 +29,7 @@ from gai_fast.timers import Timer, Timers
 
 Way = Literal["cancel", "detach", "drain"]
 _WAYS: Final[dict[str, Way]] = {"auto": "detach", "cancel": "cancel", "detach": "detach", "drain": "drain"}
-"""What `on_disconnect` means for a durable stream."""
+"""The meaning of `on_disconnect` for a durable stream."""
 
 
 class Generation(Protocol):

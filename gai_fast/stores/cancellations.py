@@ -19,7 +19,7 @@ CancelHere = Callable[[str], None]
 
 
 class Cancellations:
-    """What this process asks of others, and others of it.
+    """Requests to cancel a stream: of this process to others, and of others to this one.
 
     Args:
         backend: The store; open.

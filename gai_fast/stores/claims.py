@@ -14,7 +14,7 @@ from gai_fast.limits import LIMITS
 from gai_fast.stores._base import Claim
 
 _STEPS: Final = 256
-"""Parts of the time for which a key is taken that are told apart."""
+"""Steps in which the time of keys is counted: a key counts for at most one step longer than it is taken."""
 
 
 def no_room() -> Error:

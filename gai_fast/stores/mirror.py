@@ -11,7 +11,7 @@ Owns how far a mirror is, who fills it, and when its worker counts as gone.
    get a new one, with an explicit gap.
 4. A copy whose worker has lost its lease is read to its end once more, and then broken off: `worker_lost`. A worker of
    the same server is known to be gone at once.
-5. The workers of streams that are followed here are told so, as often as a lease is renewed.
+5. The store notes which streams are followed here, for their workers, as often as a lease is renewed.
 6. Every read has a limit (`limits.mirror_streams`, `mirror_reads`), however much there is to be read: the rest is read
    by the task.
 """
@@ -228,10 +228,10 @@ class Mirrors:
         await self._repeat(self._look_at_workers, lambda: LIMITS.lease_renewal)
 
     async def _repeat(self, work: _Work, pause: Callable[[], float]) -> None:
-        """Does something again and again, as long as there are mirrors.
+        """Repeats a call as long as there are mirrors.
 
         Args:
-            work: What is done. While it keeps failing the followers wait, but not for ever.
+            work: The call to be repeated. While it keeps failing, followers wait for `limits.mirror_patience`.
             pause: Returns the seconds before the next time.
         """
         worked_at = time.monotonic()
@@ -273,7 +273,7 @@ class Mirrors:
         return news
 
     async def _look_at_workers(self) -> None:
-        """Breaks off the mirrors whose worker is gone, or whose copy is; tells the others that they are followed."""
+        """Breaks off the mirrors whose worker is gone, or whose copy is; notes that the others are followed."""
         mirrors = [*self._mirrors.items()]  # the store is not asked about those that begin meanwhile
         one_of = {mirror.worker: stream_id for stream_id, mirror in mirrors}
         leased = {*await self._backend.leased(one_of)}

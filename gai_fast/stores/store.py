@@ -369,7 +369,7 @@ class Store:
             try:
                 await backend.release(digest, stream_id)
             except StoreError as problem:
-                if problem.fault == "damaged":  # what stands there says nothing about the store, and has its own end
+                if problem.fault == "damaged":  # of one key, which expires by itself
                     continue
                 self._unfreed.setdefault(digest, stream_id)  # another stream may have taken it meanwhile
                 raise
