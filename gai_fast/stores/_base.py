@@ -16,14 +16,24 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Final, Literal, NamedTuple, Protocol
 
-import orjson
+import msgspec
 
+from gai_fast.events import SCHEMA
 from gai_fast.formats import Framing
 
 # A line end within a text is escaped, so a text never matches.
 _SSE_NUMBER: Final = re.compile(rb"^id: (.*)\.([0-9]+)$", re.M)
 # The first in its line is the event's own, as keys have a fixed order; in a string the quote is escaped.
 _NDJSON_NUMBER: Final = re.compile(rb'^\{[^\n]*?"seq":([0-9]+)', re.M)
+
+
+def _beginnings(kind: str) -> tuple[bytes, ...]:
+    """The beginnings of the JSON of one type of event, without and with the envelope: keys have a fixed order."""
+    return tuple(f'{{{envelope}"type":"{kind}"'.encode() for envelope in ("", f'"schema":"{SCHEMA}",'))
+
+
+_DELTA: Final = _beginnings("text.delta")
+_RESET: Final = _beginnings("stream.reset")
 
 
 class LogHeader(NamedTuple):
@@ -183,17 +193,34 @@ def data_lines(block: bytes) -> Iterator[bytes]:
             yield line
 
 
-def add_text(text: bytearray, block: bytes) -> None:
+class _Delta(msgspec.Struct):
+    """The part of a `text.delta` that says something."""
+
+    text: str = ""
+    choice: Any = None
+
+
+_read_delta: Final = msgspec.json.Decoder(_Delta).decode
+
+
+def add_text(text: bytearray, block: bytes) -> bool:
     """Adds the visible text of a block to that of the stream before it.
 
     Args:
         text: The text before the block, UTF-8; becomes that up to the end of the block.
         block: Whole frames of the format `gai`, in either framing.
+
+    Returns:
+        Whether it could be read: the copy of a log may be damaged.
     """
     for data in data_lines(block):
-        if b'"text.delta"' in data or b'"stream.reset"' in data:
-            event = orjson.loads(data)
-            if event["type"] == "stream.reset":
-                text.clear()  # all of it is void
-            elif event["type"] == "text.delta" and not event.get("choice"):
-                text += event.get("text", "").encode()
+        if data.startswith(_RESET):
+            text.clear()  # all of it is void
+        elif data.startswith(_DELTA):
+            try:
+                delta = _read_delta(data)
+            except msgspec.DecodeError:
+                return False
+            if not delta.choice:
+                text += delta.text.encode()
+    return True

@@ -265,9 +265,9 @@ class StreamLog:
         self._lost = last_seq
         if self._text is not None:
             before = len(self._text)
-            add_text(self._text, block)
+            is_read = add_text(self._text, block)
             self._kept += len(self._text) - before
-            if len(self._text) > self._memory.text_of_stream:
+            if not is_read or len(self._text) > self._memory.text_of_stream:
                 self._forget_text()
 
     def _forget_text(self) -> None:

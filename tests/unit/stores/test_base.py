@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from gai_fast.events import JSONText
 from gai_fast.formats import Framing, StreamContext, get_format
 from gai_fast.stores import LogHeader
 from gai_fast.stores._base import add_text, frames_after
@@ -78,6 +79,31 @@ def test_only_ids_of_the_stream_itself_are_positions() -> None:
     other = LogHeader(ID.swapcase(), "", "m", "gai", "sse")
     block = b"".join(pieces)
     assert frames_after(block, other, 3) is block
+
+
+@pytest.mark.parametrize("envelope", ["compact", "full"])
+@pytest.mark.parametrize("framing", ["sse", "ndjson"])
+def test_only_events_that_are_text_are_read_for_it(framing: Framing, envelope: str) -> None:
+    """Arguments of a tool may look like one, and hold what a strict parser refuses: half of a surrogate pair."""
+    header, _ = written(framing, envelope=envelope)
+    arguments = r'{"type":"text.delta","text":"\ud83d","seq":1,"then":["stream.reset"]}'
+    context = StreamContext(ID, "r", None, "m", lambda: 1, header.envelope)
+    encoder = get_format("gai").encoder(framing, context)
+    for event in [
+        {"type": "start", "model": "m", "provider": "p"},
+        {"type": "text.delta", "text": "said"},
+        {"type": "tool.call", "call_id": "c", "tool_call": {"name": "f", "input": JSONText(arguments, {})}},
+    ]:
+        encoder.event(event)  # type: ignore[arg-type]  # a plain dict
+    block, text = encoder.take(), bytearray(b"before, ")
+    assert arguments.encode() in block
+    assert add_text(text, block)
+    assert text == b"before, said"
+
+
+def test_text_that_cannot_be_read_is_told() -> None:
+    assert not add_text(bytearray(), b'data: {"type":"text.delta","seq":1,"text":"x\n\n')
+    assert not add_text(bytearray(), b'data: {"type":"text.delta","seq":1,"text":7}\n\n')
 
 
 def test_no_pattern_is_compiled_for_a_stream(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -531,6 +531,17 @@ def test_a_text_that_is_half_of_what_a_stream_may_have_is_not_kept(make: Make) -
     assert 30 * KIB < log.read(0, ALL).lost * 100 < 40 * KIB
 
 
+def test_of_frames_that_cannot_be_read_no_text_is_kept_and_no_stream_fails(make: Make) -> None:
+    """They were read by whichever stream made room, and that one failed."""
+    log = begin(make(max_stream_bytes=64 * KIB))
+    log.append(b'event: text.delta\nid: s.1\ndata: {"type":"text.delta","seq":1,"text":7}\n\n', 1)
+    for seq in range(2, 3001):
+        told(log, seq, "said")
+    backlog = log.read(0, ALL)
+    assert backlog.lost > 0
+    assert backlog.text is None
+
+
 def test_a_log_of_another_format_has_no_text(make: Make) -> None:
     log = make().create(LogHeader("s", "", "m", "openai", "sse"))
     fill(log, 1, 3)
