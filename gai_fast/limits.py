@@ -40,7 +40,8 @@ class Limits:
     """Nesting of a request body: a deeper schema exhausts the C stack of some parser on the way (CVE-2025-67221)."""
 
     arguments_depth: int = 256
-    """Nesting of tool arguments that are still parsed; deeper text is passed on as text."""
+    """Nesting of JSON that is still parsed. Tool arguments may have two levels less, as the event around them has two;
+    deeper text is passed on as text."""
 
     json_answer: int = 8 * MIB
     """Characters of a JSON answer that is followed: its value stands in memory, and the longest answers are a tenth."""

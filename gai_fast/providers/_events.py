@@ -6,11 +6,30 @@ Knows no provider.
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import Any
+from typing import Any, Final
 
 from gai_fast._impl import parse_exact
 from gai_fast.events import Event, is_empty
+from gai_fast.limits import LIMITS
 from gai_fast.providers._chunks import count, text_of
+
+_LEVELS: Final = 2
+"""Levels of nesting of an event around the arguments of a tool."""
+
+
+def parse_arguments(text: str) -> Any:
+    """Returns the value of a tool's arguments.
+
+    Args:
+        text: The arguments.
+
+    Raises:
+        ValueError: They are no JSON, or nested so deep that an event which holds them could not be read.
+    """
+    value = parse_exact(text)
+    if text.count("[") + text.count("{") > LIMITS.arguments_depth - _LEVELS:
+        parse_exact("[" * _LEVELS + text + "]" * _LEVELS)
+    return value
 
 
 def counted_usage(
@@ -85,6 +104,6 @@ def server_tool(identifier: str, name: str, status: str, arguments: str = "", ou
     """
     value: Any = arguments
     with suppress(ValueError):
-        value = parse_exact(arguments)
+        value = parse_arguments(arguments)
     members = {"id": identifier, "name": name, "status": status, "input": value, "output": output}
     return {"type": "server_tool", "server_tool": {key: members[key] for key in members if not is_empty(members[key])}}

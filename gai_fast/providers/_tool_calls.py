@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from hashlib import sha256
 from typing import Any, Final
 
-from gai_fast._impl import compact_json, parse_exact
+from gai_fast._impl import compact_json
 from gai_fast.events import Event, JSONText, join_surrogates
 from gai_fast.limits import LIMITS
+from gai_fast.providers._events import parse_arguments
 from gai_fast.providers._room import Room, too_many
 
 
@@ -218,7 +220,10 @@ class ToolCalls:
             if not text.strip():
                 compact = "{}"
         call.closed = True
-        value: Any = text if compact is None else JSONText(compact, parse_exact(compact))
+        value: Any = text
+        if compact is not None:
+            with suppress(ValueError):
+                value = JSONText(compact, parse_arguments(compact))
         complete: Event = {
             "type": "tool.call",
             "call_id": call.call_id,

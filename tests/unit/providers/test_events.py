@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import pytest
+
+from gai_fast._impl import parse_exact
+from gai_fast.formats import StreamContext, get_format
+from gai_fast.limits import LIMITS
 from gai_fast.providers._events import citation, counted_usage, server_tool
+from gai_fast.providers._room import Room
+from gai_fast.providers._tool_calls import ToolCalls
 
 
 class TestUsage:
@@ -39,3 +48,20 @@ def test_the_input_of_a_server_tool_is_its_value_or_its_text() -> None:
         "name": "search",
         "status": "completed",
     }
+
+
+@pytest.mark.parametrize("levels", range(LIMITS.arguments_depth - 3, LIMITS.arguments_depth + 3))
+def test_arguments_of_any_depth_make_an_event_that_can_be_written_and_read(levels: int) -> None:
+    """Those that just fitted the parser were in events that did not: followers in another form got `internal`."""
+    text = "[" * levels + "]" * levels
+    calls = ToolCalls(Room())
+    call, _ = calls.open("c", "f")
+    calls.add(call, text)
+    events = [*calls.close(call), server_tool("i", "search", "started", text)]
+    encoder = get_format("gai").encoder("ndjson", StreamContext("s", "r", None, "m", lambda: 1))
+    encoder.event({"type": "start"})
+    encoder.take()
+    for event, member in zip(events, ("tool_call", "server_tool"), strict=True):
+        encoder.event(event)
+        read: Any = parse_exact(encoder.take().decode())
+        assert isinstance(read[member]["input"], str) is (levels > LIMITS.arguments_depth - 2)
