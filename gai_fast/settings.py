@@ -277,7 +277,7 @@ class Settings(_Snapshot):
             raise NotFound(message="no model is configured", reason="model")
         known = self.model_names()[: LIMITS.suggested_from]
         close = get_close_matches(name[: LIMITS.identifier], known, 1)
-        more = ", … (GET /v1/models has all)" if len(known) > _NAMED else ""
+        more = ", … (GET /v1/models and `gai-fast models` list all)" if len(known) > _NAMED else ""
         hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known[:_NAMED]) or 'none'}{more}"
         raise NotFound(message=f"there is no model {_repeated(name)}; {hint}", reason="model")
 

@@ -117,7 +117,7 @@ def test_the_message_about_an_unknown_model_is_short_whatever_is_asked_and_confi
         configured(models=many).chosen("x" * 100_000)
     assert len(refused.value.message) < 300
     assert refused.value.message.startswith(f"there is no model '{'x' * 60}'…; known: ")
-    assert refused.value.message.endswith("model 9, … (GET /v1/models has all)")
+    assert refused.value.message.endswith("model 9, … (GET /v1/models and `gai-fast models` list all)")
     with pytest.raises(NotFound) as refused:
         configured().chosen("a\nb\ud800\u202e\0")
     known = "known: fast, backup, openrouter/<id>, demo/<id>"
