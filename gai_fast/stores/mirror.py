@@ -4,9 +4,9 @@ Owns how far a mirror is, who fills it, and when its worker counts as gone.
 
 1. A mirror is an ordinary log in the memory of this process, so a follower of another worker's stream, or of one from
    before a restart, reads a log as everybody does.
-2. One task fills all mirrors, and one looks at their workers, so that a worker which answers late delays no other's
-   streams. They run while there are mirrors whose streams have not ended; a mirror that nobody watches for a while is
-   dropped, and made anew when somebody asks for it.
+2. One task fills all mirrors, one looks at their workers, and one tells these what is followed, so that a worker which
+   answers late delays no other's streams. They run while there are mirrors whose streams have not ended; a mirror that
+   nobody watches for a while is dropped, and made anew when somebody asks for it.
 3. A record must begin where the mirror ends. Where one does not, the mirror is broken off: its followers resume, and
    get a new one, with an explicit gap.
 4. A copy whose worker has lost its lease is read to its end once more, and then broken off: `worker_lost`. A worker of
@@ -158,7 +158,7 @@ class Mirrors:
         await self._backend.note_followers([mirror.log.header.stream_id])
         mirror.watched_at = time.monotonic()
         self._mirrors[mirror.log.header.stream_id] = mirror
-        for work in (self._fill, self._look):
+        for work in (self._fill, self._look, self._tell):
             if work not in self._tasks:
                 self._start(work)
 
@@ -227,6 +227,9 @@ class Mirrors:
     async def _look(self) -> None:
         await self._repeat(self._look_at_workers, lambda: LIMITS.lease_renewal)
 
+    async def _tell(self) -> None:
+        await self._repeat(self._tell_workers, lambda: LIMITS.lease_renewal)
+
     async def _repeat(self, work: _Work, pause: Callable[[], float]) -> None:
         """Repeats a call as long as there are mirrors.
 
@@ -273,7 +276,7 @@ class Mirrors:
         return news
 
     async def _look_at_workers(self) -> None:
-        """Breaks off the mirrors whose worker is gone, or whose copy is; notes that the others are followed."""
+        """Breaks off the mirrors whose worker is gone, or whose copy is."""
         mirrors = [*self._mirrors.items()]  # the store is not asked about those that begin meanwhile
         one_of = {mirror.worker: stream_id for stream_id, mirror in mirrors}
         leased = {*await self._backend.leased(one_of)}
@@ -285,6 +288,9 @@ class Mirrors:
         for stream_id, mirror in mirrors:
             if mirror.worker not in leased or stream_id not in kept:
                 await self._part(mirror)
+
+    async def _tell_workers(self) -> None:
+        """Rule 5."""
         await self._backend.note_followers([each for each, mirror in self._mirrors.items() if mirror.log.watchers])
 
     def _drop_ended(self) -> None:

@@ -291,6 +291,35 @@ async def test_followers_of_a_busy_worker_are_not_told_that_it_is_gone(
         assert mirror.ending == Ending("finished", "stop")
 
 
+async def test_a_worker_that_hangs_keeps_no_other_from_knowing_that_its_streams_are_followed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stream that is not known to be followed is ended."""
+    for module in (mirrors, peers):
+        monkeypatch.setattr(module, "LIMITS", replace(LIMITS, lease_renewal=0.01))
+    async with pair(tmp_path) as both:
+        both.supervisor.made = 3
+        bus, does_hang = both.buses[0].ask, False
+
+        async def ask(worker: int, kind: str, *items: Any, wait: float = SECONDS) -> Any:
+            if worker == 3 and does_hang:
+                await asyncio.sleep(wait)
+                raise WorkerBusy
+            return await bus(2, kind, *items)
+
+        monkeypatch.setattr(both.buses[0], "ask", ask)
+        log = both.log()
+        other = both.two.store.create(log.header._replace(stream_id="b" * 22 + SERVER + "3"))
+        for each in (log, other):
+            mirror = await both.one.store.find(each.header.stream_id)
+            assert mirror is not None
+            mirror.watch(Over())
+        does_hang = True
+        for _ in range(3):
+            last = log.followed_at
+            await until(lambda: log.followed_at > last)  # noqa: B023  # this one
+
+
 async def test_keys_are_the_supervisors_and_outlive_every_worker(tmp_path: Path) -> None:
     async with pair(tmp_path) as both:
         first, second = Claim("s1", "f1"), Claim("s2", "f2")
