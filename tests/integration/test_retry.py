@@ -46,7 +46,6 @@ ROLE = delta("", delta={"role": "assistant", "content": ""})
 ERROR = b'data: {"error":{"message":"The engine is overloaded","type":"overloaded_error"}}\n\n'
 BUSY = ("503 Service Unavailable", b'{"error":{"message":"busy, try later"}}')
 JSON_TYPE = "Content-Type: application/json"
-QUICK = {"retries": 2}
 
 
 def body(*frames: bytes) -> bytes:

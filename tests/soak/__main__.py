@@ -126,16 +126,9 @@ async def _run(options: argparse.Namespace, upstream: Upstream, judge: Judge, ga
     code = await gateway.stop()
     await _until(lambda: not upstream.opened)
     judge.finish()
-    if left:
-        judge.note(f"{left} streams have not ended")
-    if upstream.active or upstream.opened:
-        judge.note(f"{upstream.active} requests and {upstream.opened} connections are left at the upstream")
-    if code:
-        judge.note(f"the server ended with exit code {code}")
+    note_remains(judge, upstream, gateway, left, code)
     if has_leaked(first, last, options.workers):
         judge.note(f"descriptors are left: {dict(last - first)}")
-    for line in gateway.bad_lines:
-        judge.note(f"the server's log: {line}")
     tally, counts = judge.tally, load.counts
     total = sum(process.cpu for process in gateway.processes.values())
     rows = [
@@ -161,6 +154,20 @@ async def _run(options: argparse.Namespace, upstream: Upstream, judge: Judge, ga
     ]
     print(table(rows, tally.unexplained), flush=True)
     return 1 if tally.lost or tally.doubled or tally.unexplained else 0
+
+
+def note_remains(judge: Judge, upstream: Upstream, gateway: Gateway, left: int, code: int) -> None:
+    """Notes what a run must not leave, and a run that has compared nothing."""
+    if not judge.tally.events:
+        judge.note("no delta was checked")
+    if left:
+        judge.note(f"{left} streams have not ended")
+    if upstream.active or upstream.opened:
+        judge.note(f"{upstream.active} requests and {upstream.opened} connections are left at the upstream")
+    if code:
+        judge.note(f"the server ended with exit code {code}")
+    for line in gateway.bad_lines:
+        judge.note(f"the server's log: {line}")
 
 
 def _memory_rows(gateway: Gateway, survivor: int) -> list[tuple[str, str]]:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from tests.soak.__main__ import note_remains
 from tests.soak.answers import Answer
 from tests.soak.checker import Ending, Form, Format, Ledger
 from tests.soak.report import has_leaked, slope, table
@@ -308,3 +310,12 @@ def test_the_table_names_what_is_unexplained() -> None:
 def test_descriptors_that_are_left(more: dict[str, int], is_leak: bool) -> None:
     first = Counter(tcp=10, unix=4, store=2)
     assert has_leaked(first, first + Counter(more), workers=2) is is_leak
+
+
+def test_a_run_in_which_nothing_was_compared_has_not_passed() -> None:
+    court, gateway = judge(), SimpleNamespace(bad_lines=())
+    note_remains(court, court._upstream, gateway, 0, 0)  # type: ignore[arg-type]  # what is used of it
+    assert court.tally.unexplained == ["no delta was checked"]
+    court.tally.events = 1
+    note_remains(court, court._upstream, gateway, 0, 0)  # type: ignore[arg-type]  # as above
+    assert len(court.tally.unexplained) == 1

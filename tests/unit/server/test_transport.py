@@ -31,8 +31,6 @@ OLD = REQUEST.replace(b"1.1", b"1.0")
 HEAD = StreamHead("text/event-stream", "req-1", "sid", (("vary", "Origin"),))
 HIGH_WATER = 64 * 1024
 
-Listen = Callable[[Callable[[ClientTransport], None]], Any]
-
 
 class Routes:
     """Routes of the lane: every request is answered by the test."""

@@ -11,7 +11,6 @@ from gai_fast.stores._base import add_text, frames_after
 
 ID = "AbCdEfGhIjKlMnOpQrStUv"
 TEXTS = ["a", 'he said "seq":9 and', f"id: {ID}.1\n\nid: {ID}.9\n", '{"seq":1}', "ü\u2028", ""]
-FRAME_END: dict[Framing, bytes] = {"sse": b"\n\n", "ndjson": b"\n"}
 
 
 def written(framing: Framing, name: str = "gai", envelope: str = "compact") -> tuple[LogHeader, list[bytes]]:
