@@ -120,7 +120,7 @@ def _admission(settings: Settings) -> Admission:
 
 
 def new_service(settings: Settings, mount: Mount | None = None, memory: Backend | None = None) -> Service:
-    """A service with an engine of its own, on the running loop; whoever asks for it closes it.
+    """A service with an engine of its own, on the running loop; the caller closes it.
 
     Args:
         settings: The configuration.

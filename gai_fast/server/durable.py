@@ -4,8 +4,7 @@ Owns how a client names a stream and its place in it, who may see it, and the an
 Knows nothing of what a stream says.
 
 1. A stream of another caller is unknown: the answer is the same, byte for byte.
-2. A log that is not in this process is looked for in a task. Its client is heard of all the while: one that leaves ends
-   the search.
+2. A log that is not in this process is looked for in a task. The search ends when the client leaves.
 """
 
 from __future__ import annotations
@@ -152,8 +151,7 @@ class DurableRoutes:
             state = state_of(log)
         if state is None:
             raise _unknown()
-        is_cancelled_now = "model" not in state
-        return incoming.json_reply(state, status=202 if is_cancelled_now else 200)
+        return incoming.json_reply(state, status=202 if state == cancelled(incoming.tail) else 200)
 
     def _follow(self, incoming: Incoming, stream_id: str, after: int) -> Reply | None:
         def answer(log: StreamLog, response: StreamResponse | None) -> Reply | None:
@@ -187,7 +185,7 @@ class DurableRoutes:
         follower.begin()
 
     def _form(self, incoming: Incoming, log: StreamLog) -> Form:
-        """What the client asks for; by default, the format that the stream was made in."""
+        """The form that the client asks for; by default, the format that the stream was made in."""
         accept = incoming.http.headers.get("accept")
         negotiated = negotiate(incoming.query, accept, default_format=log.header.format)
         stream = self._stream_settings(log.header.model)

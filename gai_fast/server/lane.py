@@ -53,7 +53,7 @@ class Routes(Protocol):
 
 
 class _State(enum.Enum):
-    """What a connection is doing."""
+    """State of a connection."""
 
     IDLE = "waits for a request"
     HEAD = "waits for the rest of a head"

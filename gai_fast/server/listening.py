@@ -325,7 +325,7 @@ _LOST: Final = frozenset(
         *(errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.EOPNOTSUPP, errno.ENETUNREACH, errno.ETIMEDOUT),
     )
 )
-"""What `accept` says of a connection that is not there any more: accept(2). All else is a lack of the process."""
+"""Errors of `accept` about a connection that is no longer there: accept(2). All others are a lack of the process."""
 
 
 def begin(sockets: Sequence[socket.socket]) -> None:

@@ -112,8 +112,8 @@ def watch_memory(limits: LimitSettings, guards: Guarded, shed: Shed, timers: Tim
 
     Args:
         limits: `[limits]`.
-        guards: Told when memory is short.
-        shed: Called when that is not enough.
+        guards: Gets `is_short_of_memory` at every look.
+        shed: Called where it is not enough to begin no stream.
         timers: The timers of the loop.
     """
     try:
@@ -140,9 +140,9 @@ class MemoryWatch:
 
     Args:
         limits: `[limits]`.
-        guards: Told when it is.
+        guards: As for `watch_memory`.
         resident: The memory; closed with the watch.
-        shed: Called when that is not enough.
+        shed: Called where it is not enough to begin no stream.
         timers: The timers of the loop.
     """
 

@@ -305,7 +305,7 @@ class _Watch:
 
 
 class _Question(NamedTuple):
-    """What a worker was asked for the news of, and its answer."""
+    """The positions that a worker was asked about, and its answer."""
 
     positions: Mapping[str, int]
     answer: asyncio.Future[Any]

@@ -1,7 +1,6 @@
 """Answers that must wait for something outside this process: a store, another worker.
 
-Owns the wait. A handler returns at once and leaves its work here. The client is heard of all the while: one that leaves
-ends the work.
+Owns the wait. A handler returns at once and leaves its work here. The work ends when the client leaves.
 """
 
 from __future__ import annotations

@@ -393,7 +393,7 @@ class StreamRoutes:
 
 
 def _view(negotiated: Negotiated, spec: StreamSpec, header: LogHeader) -> View | None:
-    """What the client of a durable stream is sent; `None`: one JSON object.
+    """Returns the view of a durable stream for a client; `None`: the client gets one JSON object.
 
     Args:
         negotiated: The framing and format of the answer.

@@ -95,7 +95,7 @@ class _Worker:
         is_leaving: It drains by itself; others are preferred.
         handed: The connections that it has been handed.
         idle_after: So many of them it had taken when it had answered everybody; -1: it has not yet.
-        has_last: It has been told that no connection follows.
+        has_last: Its channel says that no connection follows.
         kill_at: When it is killed; `None`: it may go on.
         failure: Why it could not start: an exit code and a text.
         counts: Its counts, as far as they are known.
