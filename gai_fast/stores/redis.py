@@ -106,7 +106,8 @@ _GAP: Final = """\
 if redis.call('EXISTS', KEYS[1]) == 0 then return nil end
 if string.sub(ARGV[2], 1, 1) ~= '+' then
   for _, name in ipairs(redis.call('HKEYS', KEYS[1])) do
-    if string.sub(name, 1, 4) == 'gap:' and tonumber(string.sub(name, 5)) < tonumber(string.sub(ARGV[1], 5)) then
+    local lost = tonumber(string.sub(name, 5)) or 0
+    if string.sub(name, 1, 4) == 'gap:' and lost < tonumber(string.sub(ARGV[1], 5)) then
       redis.call('HDEL', KEYS[1], name)
     end
   end
@@ -289,8 +290,8 @@ class RedisBackend(Backend):
             async with self._turn():
                 replies = await self._pipeline(self._others, [("EVAL", _FOLLOWED, 1, _head(each)) for each in some])
             for reply in replies:
-                if isinstance(reply, Exception):
-                    raise self._error(reply)
+                if isinstance(reply, Exception) and (error := self._error(reply)).fault != "damaged":
+                    raise error  # of a damaged copy nothing is noted, as of one that is not there
 
         await _in_parts([*stream_ids], note)
 

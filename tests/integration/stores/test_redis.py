@@ -247,6 +247,25 @@ async def test_a_field_that_is_not_ours_is_damage(
     assert (await fault(backend.load("s"))).fault == "damaged"
 
 
+async def test_a_field_that_is_not_ours_keeps_no_gap_from_being_written(make: Make, redis_server: RedisServer) -> None:
+    backend = await opened(make, redis_server.url)
+    await backend.write([BEGIN._replace(records=[record(1), record(2)])])
+    redis_server.command("HSET", "gai:{s}:head", "gap:x", "mine")
+    assert not await backend.write([Change("s", gap=Gap(1, "said", is_whole=True))])
+    copy = await backend.load("s")
+    assert copy is not None
+    assert (copy.lost, copy.text) == (1, "said")
+
+
+async def test_followers_are_noted_beside_a_copy_that_is_damaged(make: Make, redis_server: RedisServer) -> None:
+    """Those of all other workers' streams were told that the store is out of reach."""
+    backend = await opened(make, redis_server.url)
+    await backend.write([BEGIN])
+    redis_server.command("SET", "gai:{mine}:head", "mine")
+    await backend.note_followers(["mine", "s"])
+    assert await backend.followed_ago("s") is not None
+
+
 # ---- the keys --------------------------------------------------------------------------------------------------------
 
 
