@@ -284,7 +284,8 @@ async def test_every_key_has_a_time_to_live_and_the_hash_tag_of_its_stream(
 
 
 async def test_in_a_cluster_everything_is_the_same(make: Make, make_server: MakeServer) -> None:
-    server = make_server("--cluster-enabled", "yes", "--cluster-require-full-coverage", "no")
+    bus = str(free_port())  # by default one that the system may have given away
+    server = make_server("--cluster-enabled", "yes", "--cluster-port", bus, "--cluster-require-full-coverage", "no")
     server.command("CLUSTER", "ADDSLOTSRANGE", "0", "16383")
     await until(lambda: b"cluster_state:ok" in server.command("CLUSTER", "INFO"))
     backend, other = await opened(make, server.url), await opened(make, server.url)
