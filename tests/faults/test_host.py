@@ -16,7 +16,7 @@ import pytest
 from gai_fast.settings import BreakerSettings
 from tests.faults.bench import Bench, check_stream, fault
 from tests.faults.test_upstream import ANSWER, TEXT
-from tests.integration.gateway import DONE, FINISH, LAST_CHUNK, NATIVE, SSE_HEAD, Peer, delta
+from tests.integration.gateway import DONE, FINISH, LAST_CHUNK, NATIVE, NEVER, SSE_HEAD, Peer, delta
 from tests.integration.processes import Server, serving
 from tests.waiting import until, until_answered
 from tests.wire import chunk
@@ -71,7 +71,7 @@ async def test_a_clock_that_is_set_ends_no_stream(bench: Bench, monkeypatch: pyt
         await peer.send(*(chunk(frame) for frame in (delta("b"), FINISH, DONE)), LAST_CHUNK)
 
     upstream = await bench.upstream(handle)
-    gateway = await bench.gateway(upstream.url, heartbeat=30)
+    gateway = await bench.gateway(upstream.url, heartbeat=NEVER)
     client, response = await bench.begin(gateway)
     await response.until(b'"a"')
     seconds, nanoseconds = time.time, time.time_ns
@@ -101,7 +101,7 @@ async def test_a_loop_that_was_held_up_times_nothing_out_whose_bytes_had_come(be
 
     bench.may_block = True
     upstream = await bench.upstream(handle)
-    gateway = await bench.gateway(upstream.url, idle_timeout=0.3, first_event_timeout=0.3, total_timeout=30)
+    gateway = await bench.gateway(upstream.url, idle_timeout=0.3, first_event_timeout=0.3)
     begun = [await bench.begin(gateway) for _ in range(2)]
     for _, response in begun:
         await response.until(b'"a"')

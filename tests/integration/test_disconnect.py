@@ -170,7 +170,7 @@ async def test_a_client_that_leaves_while_the_upstream_is_connected_to_stops_tha
             for filler in fillers:
                 filler.setblocking(False)
                 filler.connect_ex(address)
-            gateway = await net.gateway(f"http://127.0.0.1:{address[1]}", connect_timeout=20)
+            gateway = await net.gateway(f"http://127.0.0.1:{address[1]}")
             for path, body in ((NATIVE, M), (NATIVE, {**M, "stream": False})):
                 client = await gateway.connect()
                 client.request("POST", path, body)

@@ -246,7 +246,7 @@ async def test_retry_after_is_waited_for(net: Net) -> None:
     assert main.times[1] - main.times[0] >= 0.3
 
 
-@on_uvloop
+@on_steady_loop
 async def test_a_retry_after_that_is_too_long_is_answered_with_its_status(net: Net) -> None:
     main = Steps(("429 Too Many Requests", b'{"error":{"message":"slow down"}}', "Retry-After: 7"))
     gateway = await gateway_for(net, main, commit_after=5)
@@ -609,7 +609,7 @@ async def test_fallback_on_comes_first_where_the_code_is_one_that_is_tried_again
 
 @pytest.mark.parametrize("path", [NATIVE, CHAT])
 @pytest.mark.parametrize("stream", [True, False])
-@on_uvloop
+@on_steady_loop
 async def test_a_retry_after_that_is_too_long_is_told_at_once_whatever_is_asked(
     net: Net, path: str, stream: bool
 ) -> None:

@@ -263,7 +263,7 @@ REFUSALS: dict[str, tuple[Step, int]] = {
 
 @pytest.mark.parametrize(("step", "status"), REFUSALS.values(), ids=REFUSALS)
 @pytest.mark.parametrize("path", [NATIVE, CHAT])
-@on_uvloop
+@on_steady_loop
 async def test_what_a_retry_cannot_help_is_told_after_one_attempt_and_no_wait(
     net: Net, verdicts: list[Verdict], path: str, step: Step, status: int
 ) -> None:

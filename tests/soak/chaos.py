@@ -20,7 +20,7 @@ class Chaos:
     Args:
         gateway: The server.
         upstream: Its upstream.
-        judge: Is told what happens.
+        judge: Gets the kills.
         seed: Of the times.
         seconds: How long it lasts; each series has at least one fault.
 

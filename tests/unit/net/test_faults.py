@@ -301,4 +301,4 @@ def test_a_stream_that_has_ended_does_not_wait_for_the_garbage_collector(
 
 def sessions() -> int:
     """The streams that are in memory."""
-    return sum(isinstance(each, Session) for each in gc.get_objects())
+    return sum(type(each) is Session for each in gc.get_objects())
