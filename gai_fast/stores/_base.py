@@ -22,9 +22,9 @@ from gai_fast.events import SCHEMA
 from gai_fast.formats import Framing
 
 # A line end within a text is escaped, so a text never matches.
-_SSE_NUMBER: Final = re.compile(rb"^id: (.*)\.([0-9]+)$", re.M)
+_SSE_NUMBER: Final = re.compile(rb"^id: (.*)\.([0-9]{1,19})$", re.M)
 # The first in its line is the event's own, as keys have a fixed order; in a string the quote is escaped.
-_NDJSON_NUMBER: Final = re.compile(rb'^\{[^\n]*?"seq":([0-9]+)', re.M)
+_NDJSON_NUMBER: Final = re.compile(rb'^\{[^\n]*?"seq":([0-9]{1,19})', re.M)
 
 
 def _beginnings(kind: str) -> tuple[bytes, ...]:
@@ -164,7 +164,10 @@ def frames_after(block: bytes, header: LogHeader, after: int) -> bytes:
     for number, at in _numbers(block, header):
         if number > after:
             break
-        edge = block.index(frame_end, at) + len(frame_end)
+        end = block.find(frame_end, at)
+        if end < 0:  # of a copy that is damaged: no exception of its own may end the followers of others
+            return b""
+        edge = end + len(frame_end)
     return block[edge:]
 
 

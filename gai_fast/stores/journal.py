@@ -13,8 +13,9 @@ Owns what is written when, what waits for the store, and what becomes of it whil
 5. A log that its process has forgotten before it was written has no copy: what is there of it is removed.
 6. A bug of ours gives up the copies of the streams in that batch, which are degraded from then on and removed. The
    other streams go on being copied.
-7. A batch that a damaged store cannot take is written again stream by stream. One that cannot be written even alone has
-   no copy any more, as in rule 6. Its removal, which is written next, shows whether the store is damaged as a whole.
+7. A batch that a damaged store cannot take is written again stream by stream. A stream that cannot be written even
+   alone has no copy any more, as in rule 6. Its removal, which is written next, shows whether the store is damaged as a
+   whole.
 8. With `before_send` the journal stands in front of the log: a piece can be read once the store has it. While the store
    fails, pieces pass at once.
 """
@@ -263,7 +264,7 @@ class Journal:
             self._drop(copying.stream_id)
 
     def _give_up_damaged(self, change: Change, problem: StoreError) -> None:
-        """Goes on without a copy that can never be written."""
+        """Goes on without a copy that can never be written. Where it cannot be removed either, the store has failed."""
         if change.is_dropped:
             self.is_failing = True
             self.health.failed(problem)

@@ -205,13 +205,15 @@ class Mirrors:
             log.end(news.ending)
 
     def _append(self, log: StreamLog, records: Sequence[Record]) -> bool:
-        """Appends what a log does not have; returns whether there was no hole."""
+        """Appends what a log does not have; returns whether there was no hole, nor a record without a frame."""
         for record in records:
             if record.after > log.last_seq:
                 return False
             if record.last_seq > log.last_seq:
                 is_new = record.after == log.last_seq
                 piece = record.piece if is_new else frames_after(record.piece, log.header, log.last_seq)
+                if not piece:
+                    return False
                 log.append(piece, record.last_seq)
         return True
 

@@ -73,6 +73,17 @@ def test_nothing_is_left_after_the_last_frame_or_beyond_it() -> None:
     assert frames_after(block, header, 10**18) == b""
 
 
+@pytest.mark.parametrize("framing", ["sse", "ndjson"])
+def test_a_block_that_is_damaged_has_no_frames_after_the_damage(framing: Framing) -> None:
+    """An exception here ended all who follow other workers' streams."""
+    header, pieces = written(framing)
+    cut = b"".join(pieces[:4]).rstrip(b"\n")
+    assert frames_after(cut, header, 3) == pieces[3].rstrip(b"\n")
+    assert frames_after(cut, header, 4) == b""
+    endless = b"id: %b.%b\n\n" % (ID.encode(), b"1" * 5000) if framing == "sse" else b'{"seq":%b}\n' % (b"1" * 5000)
+    assert frames_after(endless, header, 3) == endless
+
+
 def test_only_ids_of_the_stream_itself_are_positions() -> None:
     _, pieces = written("sse")
     other = LogHeader(ID.swapcase(), "", "m", "gai", "sse")

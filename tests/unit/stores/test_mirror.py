@@ -470,6 +470,19 @@ async def test_a_copy_that_the_store_cannot_read_holds_no_other_back(
     assert process.health.problem is None, "it is one stream's matter"
 
 
+async def test_a_record_without_a_frame_breaks_the_log_off(process: Process, world: World) -> None:
+    """To a client of HTTP an empty chunk is the end of its answer."""
+    store(world)
+    said = write(world, 1, 3)
+    log = await process.found()
+    follower = Watching(log)
+    world.copies["s"].records.append(Record(3, 4, b""))
+    announce(world)
+    await until(lambda: follower.has_ended)
+    assert read(log) == said
+    assert log.broken is not None
+
+
 async def test_who_asks_while_the_store_fails_is_refused(process: Process, world: World) -> None:
     store(world)
     world.fail()
