@@ -1,8 +1,23 @@
-"""Bytes of HTTP, for tests that write or read a connection by hand."""
+"""HTTP chunks and resets, for tests that have a connection in hand."""
 
 from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+from contextlib import suppress
+
+_NO_LINGER = struct.pack("ii", 1, 0)
+"""`struct linger`: on, for no time. The system then ends the connection with a reset."""
 
 
 def chunk(data: bytes) -> bytes:
     """One HTTP chunk."""
     return b"%x\r\n%b\r\n" % (len(data), data)
+
+
+def reset(writer: asyncio.StreamWriter) -> None:
+    """Closes a connection with a reset; one that is closed stays so."""
+    with suppress(OSError):
+        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
+    writer.transport.abort()

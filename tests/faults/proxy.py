@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import socket
-import struct
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal, Self
 
-_NO_LINGER = struct.pack("ii", 1, 0)
+from tests.wire import reset
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,15 +89,15 @@ class FaultProxy:
         self.connections += 1
         faults = self.faults if self.times is None or self.connections <= self.times else NONE
         if faults.is_down:
-            _reset(writer)
+            reset(writer)
             return
         from_upstream, to_upstream = await asyncio.open_connection(*self._upstream)
         requests = asyncio.get_running_loop().create_task(self._pass_requests(reader, to_upstream))
         try:
             if await self._pass_answers(from_upstream, writer, faults, requests):
-                _reset(writer)
+                reset(writer)
         except OSError:
-            _reset(writer)
+            reset(writer)
         finally:
             requests.cancel()
             to_upstream.transport.abort()
@@ -158,10 +156,3 @@ async def _flushed(writer: asyncio.StreamWriter) -> None:
     await writer.drain()
     while writer.transport.get_write_buffer_size() and not writer.is_closing():  # noqa: ASYNC110  # transports do not tell
         await asyncio.sleep(0)
-
-
-def _reset(writer: asyncio.StreamWriter) -> None:
-    handle = writer.get_extra_info("socket")
-    with suppress(OSError):  # it is gone already
-        handle.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
-    writer.transport.abort()

@@ -14,7 +14,6 @@ import json
 import logging
 import os
 import socket
-import struct
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import AsyncExitStack, suppress
 from pathlib import Path
@@ -37,7 +36,7 @@ from gai_fast.settings import (
 )
 from tests.steady import SteadyLoop
 from tests.waiting import SECONDS, until
-from tests.wire import chunk
+from tests.wire import chunk, reset
 
 FAST_LANE = os.environ.get("GAI_FAST_TEST_FAST_LANE", "auto")
 """`off`: every scenario runs on aiohttp's server alone."""
@@ -234,9 +233,7 @@ class Client:
 
     def reset(self) -> None:
         """Closes with RST."""
-        handle = self.writer.get_extra_info("socket")
-        handle.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        self.writer.transport.abort()
+        reset(self.writer)
 
 
 def request_bytes(host: str, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None) -> bytes:
@@ -279,9 +276,7 @@ class Peer:
         await self.send(f"HTTP/1.1 {status}\r\n{lines}\r\n".encode() + body)
 
     def reset(self) -> None:
-        handle = self.writer.get_extra_info("socket")
-        handle.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        self.writer.transport.abort()
+        reset(self.writer)
 
     async def until_gone(self) -> None:
         """Returns when the gateway has closed."""

@@ -8,7 +8,6 @@ import os
 import socket
 import ssl
 import stat
-import struct
 import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
@@ -26,6 +25,7 @@ from gai_fast.timers import TimerWheel
 from tests.integration.certificates import Authority
 from tests.steady import SteadyLoop
 from tests.waiting import SECONDS, until
+from tests.wire import reset
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 CHUNKED = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -57,8 +57,7 @@ class Peer:
         self.sent += len(data)
 
     def reset(self) -> None:
-        self.writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        self.writer.transport.abort()
+        reset(self.writer)
 
     async def until_gone(self) -> None:
         """Returns when the client has closed."""

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
-import struct
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any, Final
+
+from tests.wire import reset
 
 PATIENCE: Final = 60.0
 """Seconds without a byte, after which a response counts as one that never ends. Keep-alives come far more often."""
@@ -167,10 +168,7 @@ class Connection:
 
     def reset(self) -> None:
         """Closes with RST."""
-        handle = self._writer.get_extra_info("socket")
-        with suppress(OSError):  # the server has closed before
-            handle.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        self._writer.transport.abort()
+        reset(self._writer)
 
 
 async def _read(reader: asyncio.StreamReader, limit: int) -> bytes:

@@ -7,15 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-import socket
-import struct
 import time
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
 from tests.soak.answers import Answer, Failure, chat_frame
-from tests.wire import chunk
+from tests.wire import chunk, reset
 
 _HEAD: Final = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
 _END: Final = chunk(chat_frame({}, "stop") + b"data: [DONE]\n\n") + b"0\r\n\r\n"
@@ -103,7 +101,7 @@ class Upstream:
         running = list(self._running.items())
         for call, writer in running[: int(len(running) * share)]:
             call.failure = "cut"
-            _reset(writer)
+            reset(writer)
 
     def was_failing(self, since: float, margin: float) -> bool:
         """Whether it failed after `since`, or no longer than `margin` seconds before: a breaker may be open for it."""
@@ -163,7 +161,7 @@ class Upstream:
             writer.write(_STATUS)
             return True
         if failure == "reset":
-            _reset(writer)
+            reset(writer)
             return False
         writer.write(_HEAD)
         count = answer.fails_at if failure else answer.deltas
@@ -198,11 +196,3 @@ class Upstream:
         writer.write(_ERROR if failure == "error" else _END)
         await writer.drain()
         return True
-
-
-def _reset(writer: asyncio.StreamWriter) -> None:
-    """Closes with RST."""
-    handle = writer.get_extra_info("socket")
-    if handle is not None and handle.fileno() >= 0:
-        handle.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    writer.transport.abort()
