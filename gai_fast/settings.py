@@ -22,8 +22,6 @@ ANONYMOUS: Final = "anonymous"
 
 _NAMED: Final = 10
 """Models that a message names."""
-_REPEATED: Final = 60
-"""Characters of a caller's word that a message repeats."""
 
 
 class Secret:
@@ -279,13 +277,8 @@ class Settings(_Snapshot):
         close = get_close_matches(name[: LIMITS.identifier], known, 1)
         more = ", … (GET /v1/models and `gai-fast models` list all)" if len(known) > _NAMED else ""
         hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known[:_NAMED]) or 'none'}{more}"
-        raise NotFound(message=f"there is no model {_repeated(name)}; {hint}", reason="model")
+        raise NotFound(message=f"there is no model of this name; {hint}", reason="model")
 
     def model_names(self) -> list[str]:
         """The valid values of `model` in a request: the names of the models, and `<upstream>/<id>`."""
         return [*self.models, *[f"{name}/<id>" for name in self.upstreams]]
-
-
-def _repeated(word: str) -> str:
-    """A caller's word in a message: in quotes, on one line, without characters that cannot be printed; cut if long."""
-    return repr(word) if len(word) <= _REPEATED else f"{word[:_REPEATED]!r}…"

@@ -100,7 +100,7 @@ def test_a_model_without_an_entry_gets_the_stream_settings_of_all() -> None:
 def test_a_model_that_is_not_there_is_refused_with_the_nearest_name_or_those_there_are() -> None:
     settings = configured()
     assert settings.chosen("fast") is settings.models["fast"]
-    with pytest.raises(NotFound, match=r"there is no model 'fsat'; did you mean 'fast'\?") as caught:
+    with pytest.raises(NotFound, match=r"there is no model of this name; did you mean 'fast'\?") as caught:
         settings.chosen("fsat")
     assert caught.value.reason == "model"
     with pytest.raises(NotFound, match=r"known: .*fast"):
@@ -116,12 +116,8 @@ def test_the_message_about_an_unknown_model_is_short_whatever_is_asked_and_confi
     with pytest.raises(NotFound) as refused:
         configured(models=many).chosen("x" * 100_000)
     assert len(refused.value.message) < 300
-    assert refused.value.message.startswith(f"there is no model '{'x' * 60}'…; known: ")
+    assert refused.value.message.startswith("there is no model of this name; known: ")
     assert refused.value.message.endswith("model 9, … (GET /v1/models and `gai-fast models` list all)")
-    with pytest.raises(NotFound) as refused:
-        configured().chosen("a\nb\ud800\u202e\0")
-    known = "known: fast, backup, openrouter/<id>, demo/<id>"
-    assert refused.value.message == rf"there is no model 'a\nb\ud800\u202e\x00'; {known}"
 
 
 def test_defaults_are_those_of_the_contract() -> None:
