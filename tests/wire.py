@@ -18,6 +18,8 @@ def chunk(data: bytes) -> bytes:
 
 def reset(writer: asyncio.StreamWriter) -> None:
     """Closes a connection with a reset; one that is closed stays so."""
-    with suppress(OSError):
-        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
+    with suppress(OSError, ValueError):  # uvloop wants to make a socket of a closed descriptor
+        handle = writer.get_extra_info("socket")
+        if handle is not None:
+            handle.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
     writer.transport.abort()
