@@ -308,8 +308,8 @@ class _Stream:
         losses = 0
         try:
             while True:
-                reading.connected(time.monotonic())
                 if connection is None:
+                    reading.connected(time.monotonic())
                     try:
                         connection, reply = await self._resume(reading)
                     except CutError as cut:
