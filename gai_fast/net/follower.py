@@ -13,8 +13,8 @@ is committed and when it needs a keep-alive, `publication.py` what its leaving m
 5. A server that stops cuts its followers off between two frames, so that their answers do not look complete; the last
    frame says when to come back.
 6. No response that ends properly is empty. A client that comes back with the last event before the end is known here
-   (a copy of the log may be behind), and one whose stream failed without a frame, gets `done` from this follower, and
-   the `error` before it.
+   (a copy of the log may be behind) gets `done` from this follower; the `error` that it has only in a format where
+   nothing else ends a failed stream. One whose stream failed without a frame gets both.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ from gai_fast.meter import StreamMeter
 from gai_fast.metrics import StreamMetrics
 from gai_fast.net.delivery import Client, Delivery
 from gai_fast.net.view import OwnFrames, View, with_retry
+from gai_fast.net.writer import size_of
 from gai_fast.settings import StreamSettings
 from gai_fast.stores import StreamLog
 from gai_fast.stores._base import frames_after
@@ -342,8 +343,10 @@ class Follower:
             self._end_with(behind.payload(), self._after + 1)
         elif log.broken is not None:
             self._end_with(log.broken.payload(), log.last_seq + 1)
-        elif ending is not None and log.last_seq == self._after:  # rule 6
-            self._end_with(ending.error, log.last_seq or 1)
+        elif ending is not None and not log.last_seq:
+            self._end_with(ending.error, 1)
+        elif ending is not None and log.last_seq == self._after:
+            self._end_again(ending.error)
         else:
             self._leave()
             self._delivery.end(self._delivery.take_last(), None, delivered=True)
@@ -360,6 +363,20 @@ class Follower:
         self._view.event(done(error is None))
         self._leave()
         self._delivery.end(self._delivery.take_last(), None, delivered=True)
+
+    def _end_again(self, error: Mapping[str, Any] | None) -> None:
+        """Ends the response to a client that has the stream's last event: rule 6.
+
+        Args:
+            error: The payload of the `error`, which that event was; `None`: the stream did not fail.
+        """
+        self._view.event(done(error is None))
+        pieces = self._delivery.take_last()
+        if error is not None and not size_of(pieces):
+            self._view.event({"type": "error", "seq": self._after, "error": dict(error)})
+            pieces = self._delivery.take_last()
+        self._leave()
+        self._delivery.end(pieces, None, delivered=True)
 
     def _break_off(self, problem: Exception) -> None:
         """Ends a follower that cannot be sent more: an `Error` is told, a bug is rule 4."""
