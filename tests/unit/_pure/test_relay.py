@@ -272,7 +272,7 @@ def test_all_but_the_first_frame_are_copied(native: ModuleType) -> None:
     assert reader.kinds == [({"type": "text.delta", "text": "Hello"}, sum(map(len, WORDS[1:])), "")]
 
 
-# The frames of services that vary beside the text, as the yardstick's `-live` dialects send them.
+# The frames of services that vary beside the text, in each dialect.
 
 
 def chat_live(text: str, n: int) -> bytes:
