@@ -379,7 +379,7 @@ class Follower:
         self._delivery.end(pieces, None, delivered=True)
 
     def _break_off(self, problem: Exception) -> None:
-        """Ends a follower that cannot be sent more: an `Error` is told, a bug is rule 4."""
+        """Ends a follower that cannot be sent more: with an `Error` of its own, or, after a bug, by rule 4."""
         if isinstance(problem, Error):
             try:
                 self._end_with(problem.payload(), self._log.last_seq + 1)

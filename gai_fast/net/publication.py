@@ -4,8 +4,8 @@ Owns three decisions: what becomes of a stream that nobody follows (`on_disconne
 slow followers, and how its end is logged. Knows no connection: to the session it is a `Client`, and its followers read
 the log (`follower.py`).
 
-1. The log holds everything, an early failure too. Followers whose response answers a request for the stream are told
-   of that one apart, so that it has the true status.
+1. The log holds everything, an early failure too. Followers whose response answers a request for the stream get
+   that one apart, so that it has the true status.
 2. The upstream is paused only while every follower is paused and going on would drop what one of them has not been
    sent. Nobody pauses it where nobody follows.
 3. When the last follower leaves, of all processes that share the store: `cancel` ends the stream at once, `detach`
@@ -216,7 +216,7 @@ class Publication:
             self.abort(error)
 
     def abort(self, error: Error) -> None:
-        """Ends the log of a stream whose frames cannot tell how it ended: each follower is told `error`."""
+        """Ends the log of a stream whose frames cannot tell how it ended: each follower ends with `error`."""
         self._leave()
         self.log.break_off(error)
 

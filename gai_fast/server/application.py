@@ -1,9 +1,9 @@
 """The `aiohttp.web.Application` with every route: the server that `serve` runs, and a part of anybody's own.
 
 Owns the way between aiohttp's requests and responses and the handlers: reading a body within its limits, `Expect`,
-unknown paths. The guards, the routes and the errors are those of `routes.py`, as for the fast lane. What aiohttp itself
-answers differently is told here again: versions other than HTTP/1.0 and 1.1, any transfer coding but `chunked`, heads
-that are too large.
+unknown paths. The guards, the routes and the errors are those of `routes.py`, as for the fast lane. Some requests are
+answered here because aiohttp itself answers them differently: versions other than HTTP/1.0 and 1.1, any transfer coding
+but `chunked`, heads that are too large.
 """
 
 from __future__ import annotations
@@ -389,7 +389,7 @@ class Adapter:
 
 
 _IN_QUERY: Final = "!$&'()*+,;=:@/?%"
-"""What a query may hold beside letters, digits and `-._~` (RFC 3986, 3.4)."""
+"""The characters of a query beside letters, digits and `-._~` (RFC 3986, 3.4)."""
 
 
 def _to_the_root(http: HTTPRequest, mount: Mount | None) -> Reply | None:

@@ -1,6 +1,6 @@
-"""What the server takes on: `[limits]`, and the refusals above them.
+"""The limits of the whole server (`[limits]`), and the refusals above them.
 
-Owns the totals and the errors that tell of them. Opens nothing: the engine asks it before a stream starts.
+Owns the totals and the errors. Opens nothing: the engine asks it before a stream starts.
 """
 
 from __future__ import annotations

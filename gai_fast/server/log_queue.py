@@ -68,7 +68,7 @@ class QueuedStream(io.TextIOBase):
 
     @property
     def errors(self) -> str:  # type: ignore[override]  # the one of the base is always None
-        """What becomes of characters without a code."""
+        """The way in which characters without a code are written."""
         return "backslashreplace"
 
     def fileno(self) -> int:

@@ -433,7 +433,7 @@ class PeerBackend(Backend):
     async def note_followers(self, stream_ids: Collection[str]) -> None:
         """Tells the streams' workers, which note it at their logs."""
         by_owner = self._peers.by_owner(stream_ids)
-        wait = LIMITS.lease_renewal  # then they are told again, and one that is busy must not hold up that
+        wait = LIMITS.lease_renewal  # the next note is sent then, and a busy worker must not hold it up
         asked = (self._peers.bus.ask(owner, "followed", some, wait=wait) for owner, some in by_owner.items())
         await asyncio.gather(*asked, return_exceptions=True)  # one that is gone has no streams
 
