@@ -52,6 +52,10 @@ class EventSink(Protocol):
 class DeltaSink(EventSink, Protocol):
     """A sink that also receives deltas that are written already: most of a stream, without an event for each."""
 
+    has_blocks: bool
+    """Whether the first delta of another kind, choice or call writes more than a later one, such as the beginning of a
+    block. Deltas learned before it must then come as events again."""
+
     @property
     def seq(self) -> int:
         """The number of the last event; 0 where the sink does not number events."""
@@ -184,6 +188,7 @@ class Relay:
 
     __slots__ = (
         "_adapter",
+        "_block",
         "_body",
         "_chain",
         "_characters",
@@ -301,6 +306,7 @@ class Relay:
             adapter.label_members,
         )
         self._malformed_run = 0
+        self._block: tuple[object, ...] = ()
         self._early_warnings: list[Event] = []
         self._halves: dict[tuple[object, ...], Event] = {}
 
@@ -663,6 +669,8 @@ class Relay:
         """Shows the copier a frame that became one delta; after any other frame it may have to forget."""
         adapter, copier = self._adapter, self._copier
         key = _TEXT_KEYS.get(events[0]["type"]) if len(events) == 1 else None
+        if key is not None and deltas.has_blocks:
+            self._enter_block(events[0])
         if not adapter.copyable or (events and key is None):
             copier.forget()
         elif key is not None and copier.learns and not self._halves:
@@ -676,6 +684,13 @@ class Relay:
                 copier.learn(frame, event, key, parts, adapter.is_plain)
         if not self.has_content and not self._halves:
             self._expect(adapter, deltas)
+
+    def _enter_block(self, event: Event) -> None:
+        """Forgets the frames of the block before, where a delta belongs to another one."""
+        block = event["type"], event.get("choice"), event.get("index")
+        if block != self._block:
+            self._block = block
+            self._copier.forget()
 
     def _expect(self, adapter: Adapter, deltas: DeltaSink) -> None:
         """Shows the copier the delta that an answer begins with, where other answers have begun so."""

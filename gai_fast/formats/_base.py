@@ -224,7 +224,7 @@ class DataEncoder(ABC):
         context: The stream.
     """
 
-    __slots__ = ("_frame_at", "_ids", "_lead", "_out", "_retry_ms", "_seq", "_sse", "_trail")
+    __slots__ = ("_frame_at", "_ids", "_lead", "_out", "_retry_ms", "_seq", "_sse", "_trail", "has_blocks")
 
     def __init__(self, framing: Framing, context: StreamContext) -> None:
         self._sse = framing == "sse"
@@ -234,6 +234,8 @@ class DataEncoder(ABC):
         self._out: list[Piece] = []
         self._frame_at = -1
         self._seq = 0
+        self.has_blocks = False
+        """As `DeltaSink.has_blocks`; a format whose deltas stand in blocks sets it."""
 
     def event(self, event: Event) -> None:
         """Writes the format's objects for this event, perhaps none."""

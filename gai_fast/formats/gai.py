@@ -15,6 +15,8 @@ from gai_fast.result import Result
 class _SSE(SSEEncoder):
     __slots__ = ()
 
+    has_blocks = False
+
     def heartbeat(self) -> None:
         self.comment("ping")
 
@@ -33,6 +35,8 @@ class _FirstRetry(_SSE):
 
 class _NDJSON(NDJSONEncoder):
     __slots__ = ()
+
+    has_blocks = False
 
     def heartbeat(self) -> None:
         self.comment("")
