@@ -11,8 +11,9 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from gai_fast._impl import compact_json, encode_json
-from gai_fast.errors import InvalidRequest, Unsupported
+from gai_fast.errors import Unsupported
 from gai_fast.events import JSONText
+from gai_fast.formats._members import data_url, expect, invalid, member, required
 from gai_fast.reading import parse_request
 from gai_fast.request import Request
 
@@ -88,27 +89,27 @@ class _RequestReader:
     def read(self, body: Mapping[str, Any]) -> dict[str, Any]:
         """The native request's JSON object."""
         native: dict[str, Any] = {key: body[key] for key in _SAME if body.get(key) is not None}
-        native["stream"] = _member(body, "stream", "$", bool) or False
-        messages = _member(body, "messages", "$", list)
+        native["stream"] = member(body, "stream", "$", bool) or False
+        messages = member(body, "messages", "$", list)
         if not messages:
-            raise _invalid("`messages` must hold at least one message", "$.messages")
+            raise invalid("`messages` must hold at least one message", "$.messages")
         native["messages"] = [self._message(message, f"$.messages[{at}]") for at, message in enumerate(messages)]
 
-        if (_member(body, "n", "$", int) or 1) > 1:
+        if (member(body, "n", "$", int) or 1) > 1:
             raise Unsupported(message="`n` > 1 needs a model whose upstream speaks this API itself", reason="n")
-        stop = _member(body, "stop", "$", str, list)
+        stop = member(body, "stop", "$", str, list)
         if stop is not None:
             native["stop"] = [stop] if isinstance(stop, str) else stop
         for key in ("max_tokens", "max_completion_tokens"):
-            limit = _member(body, key, "$", int)
+            limit = member(body, key, "$", int)
             if limit is not None:
                 native["max_tokens"] = limit
-        effort = _member(body, "reasoning_effort", "$", str)
+        effort = member(body, "reasoning_effort", "$", str)
         if effort in _EFFORTS:
             native["reasoning"] = {"effort": effort}
         elif effort is not None:
             self.lost.append("reasoning_effort")
-        response_format = _member(body, "response_format", "$", dict)
+        response_format = member(body, "response_format", "$", dict)
         if response_format is not None:
             native["response_format"] = self._response_format(response_format)
         native["tools"] = self._tools(body)
@@ -130,8 +131,8 @@ class _RequestReader:
     # -- messages --
 
     def _message(self, message: Any, path: str) -> dict[str, Any]:
-        _expect(message, path, dict)
-        role = _required(message, "role", path, str)
+        expect(message, path, dict)
+        role = required(message, "role", path, str)
         if role in ("system", "developer"):
             self._rest(message, path, ("role", "content"))
             return {"role": "system", "content": self._content(message, path)}
@@ -142,20 +143,20 @@ class _RequestReader:
             return self._assistant(message, path)
         if role == "tool":
             self._rest(message, path, ("role", "content", "tool_call_id", "name"))
-            call_id = _required(message, "tool_call_id", path, str)
+            call_id = required(message, "tool_call_id", path, str)
             return {"role": "tool", "call_id": call_id, "content": self._content(message, path)}
         if role == "function":
             self._rest(message, path, ("role", "content", "name"))
-            name = _required(message, "name", path, str)
+            name = required(message, "name", path, str)
             if name not in self._functions:
-                raise _invalid("No `function_call` of this name came before", f"{path}.name")
+                raise invalid("No `function_call` of this name came before", f"{path}.name")
             return {"role": "tool", "call_id": self._functions[name], "content": self._content(message, path)}
-        raise _invalid("The role is none of system, developer, user, assistant, tool, function", f"{path}.role")
+        raise invalid("The role is none of system, developer, user, assistant, tool, function", f"{path}.role")
 
     def _content(self, message: Mapping[str, Any], path: str) -> str | list[dict[str, Any]]:
-        content = _member(message, "content", path, str, list)
+        content = member(message, "content", path, str, list)
         if content is None:
-            raise _invalid("Object missing required field `content`", path)
+            raise invalid("Object missing required field `content`", path)
         return content if isinstance(content, str) else self._parts(content, f"{path}.content")
 
     def _parts(self, content: list[Any], path: str) -> list[dict[str, Any]]:
@@ -163,25 +164,25 @@ class _RequestReader:
         return [part for part in parts if part is not None]
 
     def _part(self, part: Any, path: str) -> dict[str, Any] | None:
-        _expect(part, path, dict)
-        kind = _required(part, "type", path, str)
+        expect(part, path, dict)
+        kind = required(part, "type", path, str)
         if kind in ("text", "refusal"):
             self._rest(part, path, ("type", kind))
-            return {"type": "text", "text": _required(part, kind, path, str)}
+            return {"type": "text", "text": required(part, kind, path, str)}
         if kind == "image_url":
             self._rest(part, path, ("type", kind))
-            image = _required(part, kind, path, dict)
+            image = required(part, kind, path, dict)
             # `detail` is a hint about cost, not about content.
             self._rest(image, f"{path}.{kind}", ("url", "detail"))
-            url = _required(image, "url", f"{path}.{kind}", str)
+            url = required(image, "url", f"{path}.{kind}", str)
             if not url.startswith("data:"):
                 return {"type": "image", "url": url}
-            return {"type": "image", **_data_url(url, f"{path}.{kind}.url")}
+            return {"type": "image", **data_url(url, f"{path}.{kind}.url")}
         if kind == "input_audio":
             self._rest(part, path, ("type", kind))
-            audio = _required(part, kind, path, dict)
-            form = _required(audio, "format", f"{path}.{kind}", str)
-            data = _required(audio, "data", f"{path}.{kind}", str)
+            audio = required(part, kind, path, dict)
+            form = required(audio, "format", f"{path}.{kind}", str)
+            data = required(audio, "data", f"{path}.{kind}", str)
             return {"type": "audio", "data": data, "media_type": _AUDIO_TYPES.get(form, f"audio/{form}")}
         if kind == "file":
             return self._file(part, path)
@@ -189,14 +190,14 @@ class _RequestReader:
         return None
 
     def _file(self, part: Mapping[str, Any], path: str) -> dict[str, Any] | None:
-        file = _required(part, "file", path, dict)
-        data = _member(file, "file_data", f"{path}.file", str)
+        file = required(part, "file", path, dict)
+        data = member(file, "file_data", f"{path}.file", str)
         if data is None:  # a `file_id` names a file that only OpenAI has
             self.lost.append(path[2:])
             return None
         self._rest(part, path, ("type", "file"))
-        native = {"type": "file", **_data_url(data, f"{path}.file.file_data")}
-        filename = _member(file, "filename", f"{path}.file", str)
+        native = {"type": "file", **data_url(data, f"{path}.file.file_data")}
+        filename = member(file, "filename", f"{path}.file", str)
         return native if filename is None else {**native, "filename": filename}
 
     def _assistant(self, message: Mapping[str, Any], path: str) -> dict[str, Any]:
@@ -209,20 +210,20 @@ class _RequestReader:
         )
         reasoning = self._reasoning(message, path)
         parts = [part for part in reasoning if not _signs_text(part)]
-        content = _member(message, "content", path, str, list)
+        content = member(message, "content", path, str, list)
         if isinstance(content, list):
             parts += self._parts(content, f"{path}.content")
         elif content:
             parts.append({"type": "text", "text": content})
-        refusal = _member(message, "refusal", path, str)
+        refusal = member(message, "refusal", path, str)
         if refusal:
             parts.append({"type": "text", "text": refusal})
         parts += filter(_signs_text, reasoning)
-        for at, call in enumerate(_member(message, "tool_calls", path, list) or ()):
+        for at, call in enumerate(member(message, "tool_calls", path, list) or ()):
             part = self._tool_call(call, f"{path}.tool_calls[{at}]")
             if part is not None:
                 parts.append(part)
-        legacy = _member(message, "function_call", path, dict)
+        legacy = member(message, "function_call", path, dict)
         if legacy is not None:
             call_id = f"call_{len(self._functions)}"
             part = self._function(legacy, f"{path}.function_call", call_id)
@@ -231,11 +232,11 @@ class _RequestReader:
         return {"role": "assistant", "content": parts}
 
     def _reasoning(self, message: Mapping[str, Any], path: str) -> list[dict[str, Any]]:
-        text = _member(message, "reasoning_content", path, str) or _member(message, "reasoning", path, str)
+        text = member(message, "reasoning_content", path, str) or member(message, "reasoning", path, str)
         parts: list[dict[str, Any]] = []
         texts: list[list[str]] = []  # of each part; joined at the end, since adding to a text copies it
         index: Any = None
-        for at, detail in enumerate(_member(message, "reasoning_details", path, list) or ()):
+        for at, detail in enumerate(member(message, "reasoning_details", path, list) or ()):
             here = f"{path}.reasoning_details[{at}]"
             part = self._reasoning_detail(detail, here)
             # A client that kept the deltas sends a block in pieces with the same index.
@@ -261,38 +262,38 @@ class _RequestReader:
         return [{"type": "reasoning", "text": left}, *parts]
 
     def _reasoning_detail(self, detail: Any, path: str) -> dict[str, Any]:
-        _expect(detail, path, dict)
-        provider = _DETAIL_PROVIDERS.get(_member(detail, "format", path, str) or "")
+        expect(detail, path, dict)
+        provider = _DETAIL_PROVIDERS.get(member(detail, "format", path, str) or "")
         part: dict[str, Any] = {"type": "reasoning", "text": ""}
         if provider is not None:
             part["provider"] = provider
-        kind = _required(detail, "type", path, str)
+        kind = required(detail, "type", path, str)
         if kind == "reasoning.encrypted":
-            return {**part, "signature": _required(detail, "data", path, str), "redacted": True}
-        part["text"] = _member(detail, "summary" if kind == "reasoning.summary" else "text", path, str) or ""
-        signature = _member(detail, "signature", path, str)
+            return {**part, "signature": required(detail, "data", path, str), "redacted": True}
+        part["text"] = member(detail, "summary" if kind == "reasoning.summary" else "text", path, str) or ""
+        signature = member(detail, "signature", path, str)
         return {**part, "signature": signature} if signature else part
 
     def _tool_call(self, call: Any, path: str) -> dict[str, Any] | None:
-        _expect(call, path, dict)
-        if (_member(call, "type", path, str) or "function") != "function":
+        expect(call, path, dict)
+        if (member(call, "type", path, str) or "function") != "function":
             self.lost.append(path[2:])
             return None
         self._rest(call, path, ("id", "type", "index", "function", "extra_content"))
-        function = _required(call, "function", path, dict)
-        part = self._function(function, f"{path}.function", _required(call, "id", path, str))
-        extra = _member(call, "extra_content", path, dict) or {}
-        google = _member(extra, "google", f"{path}.extra_content", dict) or {}
-        signature = _member(google, "thought_signature", f"{path}.extra_content.google", str)
+        function = required(call, "function", path, dict)
+        part = self._function(function, f"{path}.function", required(call, "id", path, str))
+        extra = member(call, "extra_content", path, dict) or {}
+        google = member(extra, "google", f"{path}.extra_content", dict) or {}
+        signature = member(google, "thought_signature", f"{path}.extra_content.google", str)
         return {**part, "signature": signature} if signature else part
 
     def _function(self, function: Mapping[str, Any], path: str, call_id: str) -> dict[str, Any]:
-        text = _member(function, "arguments", path, str) or ""
+        text = member(function, "arguments", path, str) or ""
         compact = compact_json(text) if text.strip() else "{}"
         return {
             "type": "tool_call",
             "call_id": call_id,
-            "name": _required(function, "name", path, str),
+            "name": required(function, "name", path, str),
             # Text that is no JSON stays text: the model wrote it.
             "input": text if compact is None else JSONText(compact, None),
         }
@@ -301,62 +302,62 @@ class _RequestReader:
 
     def _tools(self, body: Mapping[str, Any]) -> list[dict[str, Any]]:
         tools: list[dict[str, Any]] = []
-        for at, tool in enumerate(_member(body, "tools", "$", list) or ()):
+        for at, tool in enumerate(member(body, "tools", "$", list) or ()):
             path = f"$.tools[{at}]"
-            _expect(tool, path, dict)
-            if (_member(tool, "type", path, str) or "function") != "function":
+            expect(tool, path, dict)
+            if (member(tool, "type", path, str) or "function") != "function":
                 self.lost.append(path[2:])
                 continue
             self._rest(tool, path, ("type", "function"))
-            tools.append(self._tool(_required(tool, "function", path, dict), f"{path}.function"))
-        for at, function in enumerate(_member(body, "functions", "$", list) or ()):
-            _expect(function, f"$.functions[{at}]", dict)
+            tools.append(self._tool(required(tool, "function", path, dict), f"{path}.function"))
+        for at, function in enumerate(member(body, "functions", "$", list) or ()):
+            expect(function, f"$.functions[{at}]", dict)
             tools.append(self._tool(function, f"$.functions[{at}]"))
         return tools
 
     def _tool(self, function: Mapping[str, Any], path: str) -> dict[str, Any]:
         self._rest(function, path, ("name", "description", "parameters", "strict"))
         tool = {
-            "name": _required(function, "name", path, str),
-            "description": _member(function, "description", path, str),
-            "parameters": _member(function, "parameters", path, dict),
-            "strict": _member(function, "strict", path, bool),
+            "name": required(function, "name", path, str),
+            "description": member(function, "description", path, str),
+            "parameters": member(function, "parameters", path, dict),
+            "strict": member(function, "strict", path, bool),
         }
         return {key: value for key, value in tool.items() if value is not None}
 
     def _tool_choice(self, body: Mapping[str, Any]) -> str | dict[str, Any] | None:
-        choice = _member(body, "tool_choice", "$", str, dict)
+        choice = member(body, "tool_choice", "$", str, dict)
         if isinstance(choice, dict):
-            if (_member(choice, "type", "$.tool_choice", str) or "function") != "function":
+            if (member(choice, "type", "$.tool_choice", str) or "function") != "function":
                 self.lost.append("tool_choice")
                 return None
-            function = _required(choice, "function", "$.tool_choice", dict)
-            return {"name": _required(function, "name", "$.tool_choice.function", str)}
+            function = required(choice, "function", "$.tool_choice", dict)
+            return {"name": required(function, "name", "$.tool_choice.function", str)}
         if choice is not None:
             return str(choice)
-        legacy: str | dict[str, Any] | None = _member(body, "function_call", "$", str, dict)
+        legacy: str | dict[str, Any] | None = member(body, "function_call", "$", str, dict)
         if isinstance(legacy, dict):
-            return {"name": _required(legacy, "name", "$.function_call", str)}
+            return {"name": required(legacy, "name", "$.function_call", str)}
         return legacy
 
     def _response_format(self, asked: Mapping[str, Any]) -> dict[str, Any]:
         path = "$.response_format"
-        kind = _required(asked, "type", path, str)
+        kind = required(asked, "type", path, str)
         self._rest(asked, path, ("type", "json_schema"))
         if kind != "json_schema":
             return {"type": "json" if kind == "json_object" else kind}
-        given = _required(asked, "json_schema", path, dict)
+        given = required(asked, "json_schema", path, dict)
         path += ".json_schema"
         self._rest(given, path, ("name", "description", "schema", "strict"))
-        schema = _member(given, "schema", path, dict)
-        description = _member(given, "description", path, str)
+        schema = member(given, "schema", path, dict)
+        description = member(given, "description", path, str)
         if schema is not None and description is not None:
             schema = {"description": description, **schema}
         native = {
             "type": kind,
-            "name": _member(given, "name", path, str),
+            "name": member(given, "name", path, str),
             "schema": schema,
-            "strict": _member(given, "strict", path, bool),
+            "strict": member(given, "strict", path, bool),
         }
         return {key: value for key, value in native.items() if value is not None}
 
@@ -364,46 +365,3 @@ class _RequestReader:
 def _signs_text(part: Mapping[str, Any]) -> bool:
     """Whether a signature is for the visible text: Gemini's is, unless it stands on a call."""
     return part.get("provider") == "gemini" and not part["text"]
-
-
-_JSON_TYPES: Final = {str: "str", dict: "object", list: "array", bool: "bool", int: "int", float: "float"}
-
-
-def _member(holder: Mapping[str, Any], key: str, path: str, *kinds: type) -> Any:
-    """Returns a member, `None` where it is absent or null.
-
-    Raises:
-        InvalidRequest: It has none of the types.
-    """
-    value = holder.get(key)
-    if value is not None:
-        _expect(value, f"{path}.{key}", *kinds)
-    return value
-
-
-def _required(holder: Mapping[str, Any], key: str, path: str, *kinds: type) -> Any:
-    value = _member(holder, key, path, *kinds)
-    if value is None:
-        raise _invalid(f"Object missing required field `{key}`", path)
-    return value
-
-
-def _expect(value: Any, path: str, *kinds: type) -> None:
-    # The exact type: `True` is no number.
-    if type(value) not in kinds:
-        expected = " | ".join(_JSON_TYPES[kind] for kind in kinds)
-        raise _invalid(f"Expected `{expected}`, got `{_JSON_TYPES.get(type(value), 'null')}`", path)
-
-
-def _invalid(what: str, path: str) -> InvalidRequest:
-    return InvalidRequest(message=f"The request is not valid: {what} - at `{path}`", reason="validation")
-
-
-def _data_url(url: str, path: str) -> dict[str, str]:
-    """Splits a `data:` URL (RFC 2397); only base64 is accepted."""
-    head, comma, data = url.partition(",")
-    scheme, _, media = head.partition(":")
-    media_type, *parameters = media.split(";")
-    if scheme != "data" or not comma or "base64" not in parameters or not media_type:
-        raise _invalid("Expected a URL of the form `data:<media type>;base64,<data>`", path)
-    return {"data": data, "media_type": media_type}

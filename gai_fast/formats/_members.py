@@ -1,0 +1,86 @@
+"""Members of a client's JSON object, with checks of their types: what every dialect's reader of requests uses.
+
+Owns the wording of a refusal: it names the member by its path from `$` on and quotes no value. Knows no dialect.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from gai_fast.errors import InvalidRequest
+
+_JSON_TYPES: Final = {str: "str", dict: "object", list: "array", bool: "bool", int: "int", float: "float"}
+
+
+def member(holder: Mapping[str, Any], key: str, path: str, *kinds: type) -> Any:
+    """Returns a member, `None` where it is absent or null.
+
+    Args:
+        holder: The object.
+        key: The member's name.
+        path: Where the object stands.
+        *kinds: The types that the member may have.
+
+    Raises:
+        InvalidRequest: It has none of the types.
+    """
+    value = holder.get(key)
+    if value is not None:
+        expect(value, f"{path}.{key}", *kinds)
+    return value
+
+
+def required(holder: Mapping[str, Any], key: str, path: str, *kinds: type) -> Any:
+    """Returns a member that must be there; as `member`.
+
+    Raises:
+        InvalidRequest: It is absent, null, or has none of the types.
+    """
+    value = member(holder, key, path, *kinds)
+    if value is None:
+        raise invalid(f"Object missing required field `{key}`", path)
+    return value
+
+
+def expect(value: Any, path: str, *kinds: type) -> None:
+    """Checks the type of a value.
+
+    Raises:
+        InvalidRequest: It has none of the types.
+    """
+    # The exact type: `True` is no number.
+    if type(value) not in kinds:
+        expected = " | ".join(_JSON_TYPES[kind] for kind in kinds)
+        raise invalid(f"Expected `{expected}`, got `{_JSON_TYPES.get(type(value), 'null')}`", path)
+
+
+def invalid(what: str, path: str) -> InvalidRequest:
+    """Returns the refusal of a request.
+
+    Args:
+        what: The fault; quotes no value of the caller's.
+        path: Where it is.
+    """
+    return InvalidRequest(message=f"The request is not valid: {what} - at `{path}`", reason="validation")
+
+
+def data_url(url: str, path: str) -> dict[str, str]:
+    """Splits a `data:` URL (RFC 2397); only base64 is accepted.
+
+    Args:
+        url: The URL.
+        path: Where it stands.
+
+    Returns:
+        `data` and `media_type`.
+
+    Raises:
+        InvalidRequest: It has another form.
+    """
+    head, comma, data = url.partition(",")
+    scheme, _, media = head.partition(":")
+    media_type, *parameters = media.split(";")
+    if scheme != "data" or not comma or "base64" not in parameters or not media_type:
+        raise invalid("Expected a URL of the form `data:<media type>;base64,<data>`", path)
+    return {"data": data, "media_type": media_type}

@@ -1,0 +1,47 @@
+"""Members of a client's object: their types, and the path in a refusal."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from gai_fast.errors import InvalidRequest
+from gai_fast.formats._members import data_url, expect, member, required
+
+
+def test_absent_and_null_are_the_same() -> None:
+    assert member({}, "a", "$", str) is None
+    assert member({"a": None}, "a", "$", str) is None
+    assert member({"a": "b"}, "a", "$", str, list) == "b"
+
+
+@pytest.mark.parametrize(
+    ("value", "kinds", "text"),
+    [
+        (True, (int,), "Expected `int`, got `bool`"),
+        (1, (str, list), "Expected `str | array`, got `int`"),
+        (None, (dict,), "Expected `object`, got `null`"),
+    ],
+)
+def test_a_wrong_type_names_the_path(value: Any, kinds: tuple[type, ...], text: str) -> None:
+    with pytest.raises(InvalidRequest) as raised:
+        expect(value, "$.a[1]", *kinds)
+    assert raised.value.message == f"The request is not valid: {text} - at `$.a[1]`"
+    assert raised.value.reason == "validation"
+
+
+def test_a_missing_member_names_its_object() -> None:
+    with pytest.raises(InvalidRequest, match=r"missing required field `a` - at `\$\.b`"):
+        required({}, "a", "$.b", str)
+    assert required({"a": 0}, "a", "$", int) == 0
+
+
+@pytest.mark.parametrize("url", ["https://a.example", "data:image/png,x", "data:;base64,x", "data:image/png;base64"])
+def test_only_base64_data_urls_are_read(url: str) -> None:
+    with pytest.raises(InvalidRequest, match=r"data:<media type>;base64.*at `\$\.url`"):
+        data_url(url, "$.url")
+
+
+def test_a_data_url_is_split() -> None:
+    assert data_url("data:image/png;base64,eA==", "$") == {"data": "eA==", "media_type": "image/png"}
