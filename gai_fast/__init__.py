@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from gai_fast.pipeline import StreamEventProcessor
     from gai_fast.processors.json_stream import JSONStreamProcessor
     from gai_fast.processors.usage import UsageAggregator
+    from gai_fast.stream import Stream
 
 __all__ = [
     "IMPLEMENTATION",
@@ -72,6 +73,7 @@ __all__ = [
     "SSEEncoder",
     "SSEEvent",
     "SSEParser",
+    "Stream",
     "StreamEventProcessor",
     "StreamMetrics",
     "Timeout",
@@ -94,6 +96,7 @@ _LATER = {
     "Gateway": "gai_fast.gateway",
     "JSONStreamProcessor": "gai_fast.processors.json_stream",
     "MetricsSink": "gai_fast.metrics",
+    "Stream": "gai_fast.stream",
     "StreamEventProcessor": "gai_fast.pipeline",
     "StreamMetrics": "gai_fast.metrics",
     "UsageAggregator": "gai_fast.processors.usage",

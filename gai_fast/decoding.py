@@ -7,8 +7,9 @@ clock and the ids of a decoded stream.
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping
-from typing import Any, Final, Literal
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
+from inspect import isawaitable, signature
+from typing import Any, Final, Literal, Protocol
 
 from gai_fast._impl import NDJSONParser, SSEParser, parse_exact
 from gai_fast.clock import now_ms
@@ -175,18 +176,68 @@ class _Decoding:
         return self._sink.take()
 
 
-async def read_events(source: AsyncIterable[bytes]) -> AsyncIterator[Event]:
+class Readable(Protocol):
+    """A byte source with `read`: the body of a response of aiohttp, an `asyncio.StreamReader`, an open file."""
+
+    def read(self, size: int, /) -> Awaitable[bytes] | bytes:
+        """Returns the next bytes, at most so many; none at the end."""
+
+
+def read_events(source: AsyncIterable[bytes] | Readable) -> AsyncIterator[Event]:
     """Reads events from a byte source in the format `gai`, SSE or NDJSON; the first byte tells which.
 
     Args:
-        source: The body of a response, cut anywhere.
+        source: The body of a response, cut anywhere: an async iterable of bytes (httpx: `response.aiter_bytes()`), or
+            an object with `read` (aiohttp: `response.content`). The response itself will do, too.
 
     Yields:
         The events.
 
     Raises:
+        TypeError: At the call: `source` is neither.
         ValueError: Data that is no JSON object, or a limit that was passed.
     """
+    return _events_in(_chunks_of(source))
+
+
+def _chunks_of(source: Any) -> AsyncIterable[bytes]:
+    """The bytes of a source as they come."""
+    if hasattr(source, "aiter_bytes"):  # a response of httpx
+        return source.aiter_bytes()  # type: ignore[no-any-return]  # by httpx's documentation
+    if hasattr(source, "content") and hasattr(source.content, "read"):  # a response of aiohttp
+        source = source.content
+    # Before its iterator: that of a `StreamReader` gives lines, and raises for one that is longer than 64 KiB.
+    if hasattr(source, "read"):
+        return _read_chunks(source)
+    if not hasattr(source, "__aiter__"):
+        text = "read_events takes an async iterable of bytes, or an object with `read`"
+        raise TypeError(f"{text}; this is {type(source).__name__}")
+    return source  # type: ignore[no-any-return]  # checked by what it has
+
+
+async def _read_chunks(source: Any) -> AsyncIterator[bytes]:
+    size = () if _takes_nothing(source.read) else (LIMITS.feed_slice,)
+    while True:
+        chunk = source.read(*size)
+        if isawaitable(chunk):
+            chunk = await chunk
+        if not chunk:
+            return
+        yield chunk
+
+
+def _takes_nothing(read: Callable[..., object]) -> bool:
+    """Whether a `read` has no argument for the size."""
+    try:
+        signature(read).bind(1)
+    except TypeError:
+        return True
+    except ValueError:  # some functions of C have no signature
+        return False
+    return False
+
+
+async def _events_in(source: AsyncIterable[bytes]) -> AsyncIterator[Event]:
     parser: SSEParser | NDJSONParser | None = None
     held = b""
     async for chunk in source:

@@ -6,7 +6,7 @@ Owns the keys of events and their order. Knows nothing of encoding, sources and 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final, Literal, TypedDict
+from typing import Any, Final, Literal, TypedDict, cast
 
 SCHEMA: Final = "gai.events.v1"
 
@@ -158,6 +158,13 @@ def done(finished: bool) -> Event:
 def is_empty(value: object) -> bool:
     """Whether a key with this value is left out of an event."""
     return value is None or (isinstance(value, (str, list, dict)) and not value)
+
+
+def in_order(event: Mapping[str, Any]) -> Event:
+    """The event with its keys in the order in which they are written, unknown ones last, empty ones left out."""
+    last = len(KEY_RANK)
+    ordered = {key: event[key] for key in sorted(event, key=lambda key: KEY_RANK.get(key, last))}
+    return cast("Event", {key: value for key, value in ordered.items() if not is_empty(value)})
 
 
 def join_surrogates(text: str) -> str:

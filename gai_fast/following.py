@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from types import TracebackType
-from typing import Any, Self, cast
+from typing import Any, Self
 
 from gai_fast._impl import parse_exact
 from gai_fast.errors import Error
-from gai_fast.events import ENVELOPE_KEYS, KEY_RANK, Event, done
+from gai_fast.events import ENVELOPE_KEYS, Event, done, in_order
 from gai_fast.formats import get_format
 from gai_fast.limits import LIMITS
 from gai_fast.metrics import StreamMetrics
@@ -140,7 +140,7 @@ class FollowedStream:
         """Takes the next part of the log, or its end."""
         backlog = log.read(self.position, LIMITS.follower_read)
         if backlog.lost:
-            self._ready.append(_ordered(gap(self.position, backlog.lost, backlog.text)))
+            self._ready.append(in_order(gap(self.position, backlog.lost, backlog.text)))
         for piece in backlog.pieces:
             for data in data_lines(piece):
                 event: Any = parse_exact(data.decode())
@@ -159,7 +159,7 @@ class FollowedStream:
             self._end_with(log.broken, log.last_seq + 1)
 
     def _end_with(self, error: Error, seq: int) -> None:
-        self._ready += [_ordered({"type": "error", "seq": seq, "error": error.payload()}), done(False)]
+        self._ready += [in_order({"type": "error", "seq": seq, "error": error.payload()}), done(False)]
 
     async def _wait(self) -> None:
         if self._news is not None:
@@ -202,7 +202,3 @@ class FollowedStream:
 
     def fail(self, error: Error) -> None:
         """Does nothing: the log has the stream's early failure, too."""
-
-
-def _ordered(event: Mapping[str, Any]) -> Event:
-    return cast("Event", {key: event[key] for key in sorted(event, key=KEY_RANK.__getitem__)})

@@ -246,6 +246,16 @@ class Limits:
     """Events that a program in this process has not read yet, above which the upstream is no longer read: some hundred
     KiB of dicts."""
 
+    pushed: int = 256 * KIB
+    """Bytes that a program has pushed into a stream and nobody has read, above which it must wait: a few hundred
+    events, and as much as a slow client is allowed."""
+
+    pushed_event: int = 256
+    """Bytes that a pushed event costs besides its text: its dict, and its place in the queue."""
+
+    pusher_look: float = 1.0
+    """Seconds between two looks of a waiting thread at whether the event loop still runs."""
+
     retries: int = 10
     """Retries of one request that can be configured: each may take as long as the request itself."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import itertools
 import json
 import time
@@ -365,3 +366,59 @@ async def test_blanks_before_the_first_event_are_bounded() -> None:
         assert await read(pieces) == [{"type": "start"}]
     with pytest.raises(ValueError, match=str(LIMITS.event)):
         await read([b" "] * LIMITS.leading_blanks + [b" " * LIMITS.feed_slice] * (LIMITS.event // LIMITS.feed_slice))
+
+
+class Pieces:
+    """An object with `read`."""
+
+    def __init__(self, body: bytes) -> None:
+        self.left = body
+
+    async def read(self, size: int) -> bytes:
+        piece, self.left = self.left[:7], self.left[7:]
+        assert len(piece) <= size
+        return piece
+
+
+class Whole(Pieces):
+    async def read(self) -> bytes:  # type: ignore[override]  # an object whose `read` has no size
+        return await super().read(7)
+
+
+class Response:
+    """What holds a body, as the responses of aiohttp and of httpx do."""
+
+    def __init__(self, body: bytes) -> None:
+        self.content = Pieces(body)
+
+
+class HTTPXResponse:
+    def __init__(self, body: bytes) -> None:
+        self.body = body
+
+    @property
+    def content(self) -> bytes:
+        raise RuntimeError("the body has not been read")
+
+    async def aiter_bytes(self) -> AsyncIterator[bytes]:
+        yield self.body
+
+
+BODY = b'{"type":"text.delta","seq":1,"text":"Hi"}\n{"type":"done","finished":true}\n'
+
+
+@pytest.mark.parametrize("source", [Pieces, Whole, Response, HTTPXResponse, io.BytesIO])
+async def test_whatever_has_read_is_a_source(source: Callable[[bytes], Any]) -> None:
+    assert [event["type"] async for event in read_events(source(BODY))] == ["text.delta", "done"]
+
+
+async def test_a_line_of_a_stream_reader_may_be_longer_than_its_buffer() -> None:
+    reader = asyncio.StreamReader(limit=16)
+    reader.feed_data(BODY)
+    reader.feed_eof()
+    assert [event["type"] async for event in read_events(reader)] == ["text.delta", "done"]
+
+
+def test_what_is_no_source_is_refused_at_the_call() -> None:
+    with pytest.raises(TypeError, match="this is list"):
+        read_events([BODY])  # type: ignore[arg-type]  # what is tested

@@ -90,3 +90,8 @@ def test_json_text_is_equal_by_its_text_not_by_its_value() -> None:
 )
 def test_halves_that_meet_are_one_character_and_a_lone_one_is_replaced(text: str, joined: str) -> None:
     assert events.join_surrogates(text) == joined
+
+
+def test_an_events_keys_are_put_in_order_and_empty_ones_left_out() -> None:
+    event = events.in_order({"own": 0, "text": "", "seq": 1, "zone": False, "type": "x", "usage": {}})
+    assert [*event.items()] == [("type", "x"), ("seq", 1), ("own", 0), ("zone", False)]

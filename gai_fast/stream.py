@@ -1,0 +1,374 @@
+"""A stream of events that a program pushes: `Stream`.
+
+Owns how texts and events from any task or thread become one legal stream for one consumer, and who waits for whom.
+Knows no model, no gateway and no HTTP.
+
+1. The stream is legal whatever is pushed: it begins with `start`, unless it fails before; its events are numbered from
+   1; it ends once, with `finish` or `error`, and then `done`. The first end counts.
+2. At most `limits.pushed` bytes wait for the consumer; one event larger than that may wait alone. Senders that find no
+   room wait, and go on in the order in which they came.
+3. An event has been sent or it has not: a sender that is cancelled, or whose time is up, has sent nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Mapping
+from concurrent.futures import Future
+from typing import Any
+
+from gai_fast._impl import encode_json
+from gai_fast.clock import now_ms
+from gai_fast.errors import Error
+from gai_fast.events import FINISH_REASONS, SCHEMA, Event, done, in_order
+from gai_fast.ids import new_request_id, new_stream_id
+from gai_fast.limits import LIMITS
+
+
+class _State(enum.Enum):
+    OPEN = "more may be sent"
+    ENDED = "the end has been sent"
+    LEFT = "the consumer has left before the end"
+
+
+class Stream:
+    """Events that tasks and threads push, and one consumer reads: an async iterator.
+
+    Make it on the event loop of its consumer. Iterate it, or give it to a response of `gai_fast.integrations`. A
+    consumer that leaves its loop, or calls `aclose`, has left; from then on `send` raises.
+
+    Attributes:
+        id: The stream's id.
+
+    Example:
+        >>> stream = gai_fast.Stream()
+        >>> await stream.send("Hello")
+        >>> await stream.finish()
+        >>> [event["type"] async for event in stream]
+        ['start', 'text.delta', 'finish', 'done']
+    """
+
+    def __init__(self) -> None:
+        self.id = new_stream_id()
+        self._request_id = new_request_id()
+        self._state = _State.OPEN
+        self._seq = 0
+        self._ready: deque[tuple[Event, int]] = deque()
+        self._held = 0
+        self._senders: deque[_Sender] = deque()
+        self._news: asyncio.Future[None] | None = None
+        self._loop: asyncio.AbstractEventLoop | None = _running_loop()
+
+    # -- senders --
+
+    async def send(self, item: str | Mapping[str, Any]) -> None:
+        """Sends a piece of the text, or any event; waits while the consumer is behind.
+
+        Args:
+            item: A text, or an event: a mapping with its `type`. It gets a number of this stream in place of its own.
+                `finish` and `error` end the stream; a `done` behind them is left out, as this stream has its own.
+
+        Raises:
+            Network: The consumer has left (reason `consumer_left`).
+            RuntimeError: The stream has ended, or belongs to another event loop.
+            TypeError: The item is neither a text nor a mapping.
+            ValueError: It has no usable `type`, no form in JSON, or more than `limits.event` bytes.
+        """
+        await self._push(*_event_of(item))
+
+    async def finish(self, finish_reason: str = "stop", *, usage: Mapping[str, Any] | None = None) -> None:
+        """Ends the stream; does nothing where it has ended, or the consumer has left.
+
+        Args:
+            finish_reason: One of the reasons of docs/events.md.
+            usage: The count of tokens, where there is one.
+
+        Raises:
+            RuntimeError: The stream belongs to another event loop.
+            ValueError: There is no such reason.
+        """
+        if finish_reason not in FINISH_REASONS:
+            raise ValueError(f"`finish_reason` must be one of {', '.join(sorted(FINISH_REASONS))}")
+        await self._end({"type": "finish", "usage": usage, "finish_reason": finish_reason})
+
+    async def fail(self, error: BaseException) -> None:
+        """Ends the stream with an `error` event; does nothing where it has ended, or the consumer has left.
+
+        Args:
+            error: An `Error` as it is. Any other exception becomes `internal`, without its text, which may hold what
+                nobody else should read.
+
+        Raises:
+            RuntimeError: The stream belongs to another event loop.
+            TypeError: It is no exception.
+        """
+        if not isinstance(error, BaseException):
+            raise TypeError(f"a stream fails with an exception; this is {type(error).__name__}")
+        told = error if isinstance(error, Error) else Error("internal", "the source of this stream failed")
+        await self._end({"type": "error", "error": dict(told.payload())})
+
+    def send_threadsafe(self, item: str | Mapping[str, Any], timeout: float | None = None) -> None:
+        """Sends from a plain thread, which is blocked meanwhile; otherwise as `send`.
+
+        Args:
+            item: As for `send`.
+            timeout: Seconds to wait at most; `None`: as long as it takes.
+
+        Raises:
+            TimeoutError: The time is up; nothing was sent.
+            RuntimeError: As `send`; or the stream was not made on an event loop, or this is the thread of the loop.
+        """
+        loop = self._loop
+        if loop is None:
+            raise RuntimeError("the stream has no event loop yet: make it in a coroutine")
+        if _running_loop() is loop:
+            raise RuntimeError("this thread runs the event loop, which must not be blocked: use `await stream.send(…)`")
+        push = _ThreadPush(self, *_event_of(item))
+        _call(loop, push.begin)
+        due = None if timeout is None else time.monotonic() + timeout
+        while True:
+            wait = LIMITS.pusher_look if due is None else min(LIMITS.pusher_look, due - time.monotonic())
+            try:
+                return push.result.result(max(wait, 0))
+            except TimeoutError:
+                is_late = due is not None and time.monotonic() >= due
+                if not (is_late or loop.is_closed()) or not push.result.cancel():
+                    continue  # where it cannot be cancelled it is being sent right now
+            if loop.is_closed():
+                raise _left()
+            _call(loop, push.withdraw)
+            raise TimeoutError(f"nobody has made room for this event in {timeout} s; it was not sent")
+
+    async def _push(self, event: dict[str, Any], cost: int, claim: Callable[[], bool] | None = None) -> None:
+        """Queues an event, behind the senders that wait already.
+
+        Args:
+            event: The event.
+            cost: The bytes that it is counted as.
+            claim: Called once there is room; the event is not sent where it returns false.
+        """
+        self._check_loop()
+        if event["type"] == "done":
+            if self._state is not _State.ENDED:
+                raise ValueError("a stream ends with `finish` or `error`; it writes its own `done`")
+            return
+        self._check_open()
+        if not self._senders and self._has_room(cost):
+            if claim is None or claim():
+                self._put(event, cost)
+            return
+        sender = _Sender(cost)
+        self._senders.append(sender)
+        try:
+            await sender.turn
+            self._check_open()
+            if claim is None or claim():
+                self._put(event, cost)
+        finally:
+            self._senders.remove(sender)
+            self._let_in()
+
+    async def _end(self, event: dict[str, Any]) -> None:
+        self._check_loop()
+        if self._state is not _State.OPEN:
+            return
+        try:
+            await self._push(*_event_of(event))
+        except (Error, RuntimeError):
+            if self._state is _State.OPEN:
+                raise
+
+    def _put(self, event: dict[str, Any], cost: int) -> None:
+        """Numbers an event and makes it ready: rule 1."""
+        kind = event["type"]
+        if not self._seq and kind not in ("start", "error"):
+            self._put({"type": "start", "stream_id": self.id}, 0)
+        self._seq += 1
+        event = {**event, "seq": self._seq}
+        event.pop("from_seq", None)
+        if kind == "stream.gap":
+            event["from"] = event["to"] = self._seq
+        if self._seq == 1:
+            event |= {"schema": SCHEMA, "ts": now_ms(), "request_id": self._request_id}
+        self._held += cost
+        self._ready.append((in_order(event), cost))
+        if kind in ("finish", "error"):
+            self._ready.append((done(kind == "finish"), 0))
+            self._state = _State.ENDED
+        if self._news is not None and not self._news.done():
+            self._news.set_result(None)
+
+    def _has_room(self, cost: int) -> bool:
+        return not self._held or self._held + cost <= LIMITS.pushed
+
+    def _let_in(self) -> None:
+        """Wakes the first sender, where it can go on; it wakes the next one."""
+        if self._senders and (self._state is not _State.OPEN or self._has_room(self._senders[0].cost)):
+            turn = self._senders[0].turn
+            if not turn.done():
+                turn.set_result(None)
+
+    def _check_open(self) -> None:
+        if self._state is _State.LEFT:
+            raise _left()
+        if self._state is _State.ENDED:
+            raise RuntimeError("the stream has ended: nothing can be sent behind its end")
+
+    def _check_loop(self) -> None:
+        running = asyncio.get_running_loop()
+        if self._loop is None:
+            self._loop = running
+        elif self._loop is not running:
+            raise RuntimeError("the stream belongs to another event loop: use `send_threadsafe` from its thread")
+
+    # -- the consumer --
+
+    async def __aiter__(self) -> AsyncIterator[Event]:
+        try:
+            while (event := await self._next()) is not None:
+                yield event
+        finally:
+            await self.aclose()
+
+    async def __anext__(self) -> Event:
+        event = await self._next()
+        if event is None:
+            raise StopAsyncIteration
+        return event
+
+    async def aclose(self) -> None:
+        """Leaves the stream: senders that wait, and later ones, get an error. Idempotent."""
+        if self._state is _State.OPEN:
+            self._state = _State.LEFT
+        self._ready.clear()
+        self._held = 0
+        self._let_in()
+        if self._news is not None and not self._news.done():
+            self._news.set_result(None)
+
+    async def _next(self) -> Event | None:
+        """Returns the next event; `None` after the last one, and once the stream has been left."""
+        self._check_loop()
+        while not self._ready:
+            if self._state is not _State.OPEN:
+                return None
+            if self._news is not None:
+                raise RuntimeError("somebody else waits for the next event of this stream")
+            self._news = asyncio.get_running_loop().create_future()
+            try:
+                await self._news
+            finally:
+                self._news = None
+        event, cost = self._ready.popleft()
+        self._held -= cost
+        self._let_in()
+        return event
+
+
+class _Sender:
+    """A sender that waits for room.
+
+    Args:
+        cost: The bytes that it needs.
+
+    Attributes:
+        turn: Done when it may look again.
+    """
+
+    __slots__ = ("cost", "turn")
+
+    def __init__(self, cost: int) -> None:
+        self.cost = cost
+        self.turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+
+class _ThreadPush:
+    """One event that a plain thread sends.
+
+    Attributes:
+        result: What the thread waits for. It is claimed on the loop before the event is queued, so that a thread that
+            has given up has sent nothing: rule 3.
+    """
+
+    def __init__(self, stream: Stream, event: dict[str, Any], cost: int) -> None:
+        self.result: Future[None] = Future()
+        self._stream = stream
+        self._event = event
+        self._cost = cost
+        self._task: asyncio.Task[None] | None = None
+
+    def begin(self) -> None:
+        """Sends; on the loop."""
+        self._task = asyncio.get_running_loop().create_task(self._run())
+
+    def withdraw(self) -> None:
+        """Waits no longer; on the loop."""
+        if self._task is not None:
+            self._task.cancel()
+
+    async def _run(self) -> None:
+        try:
+            await self._stream._push(self._event, self._cost, self.result.set_running_or_notify_cancel)
+        except (Error, RuntimeError, ValueError) as problem:
+            self._settle(problem)
+        except asyncio.CancelledError:  # the thread has given up, or the loop ends
+            self._settle(_left())
+            raise
+        else:
+            self._settle(None)
+
+    def _settle(self, problem: Exception | None) -> None:
+        """Tells the thread, unless it has given up."""
+        result = self.result
+        if result.cancelled() or not (result.running() or result.set_running_or_notify_cancel()):
+            return
+        if problem is None:
+            result.set_result(None)
+        else:
+            result.set_exception(problem)
+
+
+def _event_of(item: str | Mapping[str, Any]) -> tuple[dict[str, Any], int]:
+    """An item as an event, and the bytes that it is counted as.
+
+    Raises:
+        TypeError: It is neither a text nor a mapping.
+        ValueError: It has no usable type, no form in JSON, or is too large.
+    """
+    if isinstance(item, str):
+        event: dict[str, Any] = {"type": "text.delta", "text": item}
+        size = len(item) if item.isascii() else len(item.encode("utf-8", "surrogatepass"))
+    elif isinstance(item, Mapping):
+        event = dict(item)
+        kind = event.get("type")
+        if not isinstance(kind, str) or not kind:
+            raise ValueError("an event needs its `type`, such as 'text.delta'")
+        size = len(encode_json(event))
+    else:
+        raise TypeError(f"a stream is sent texts and events (mappings); this is {type(item).__name__}")
+    if size > LIMITS.event:
+        raise ValueError(f"an event of {size} bytes is larger than the limit of {LIMITS.event} (limits.event)")
+    return event, size + LIMITS.pushed_event
+
+
+def _left() -> Error:
+    text = "the consumer of this stream has left: nothing more is read"
+    return Error("network", text, reason="consumer_left", temporary=False)
+
+
+def _call(loop: asyncio.AbstractEventLoop, function: Callable[[], None]) -> None:
+    """Calls a function on a loop, from another thread."""
+    try:
+        loop.call_soon_threadsafe(function)
+    except RuntimeError:  # the loop is closed
+        raise _left() from None
+
+
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
