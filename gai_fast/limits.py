@@ -68,6 +68,10 @@ class Limits:
     recorded: int = 256 * MIB
     """Bytes of a recording: twice the longest answer that is gathered, since a read costs its framing besides."""
 
+    waiting_frames: int = 64 * KIB
+    """Bytes of frames that wait in passthrough for the first content behind them: more are passed on before it. They
+    open parts of the answer, and pings stand between them."""
+
     early_warnings: int = 16
     """Warnings that wait for the start of their stream: more add nothing."""
 

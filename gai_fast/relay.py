@@ -83,6 +83,8 @@ class FrameSink(EventSink, Protocol):
 
     whole: bool
     """Whether the client asked for one JSON object, so that a whole answer is passed on as it is."""
+    opens_parts: bool
+    """Whether a frame that becomes no event may open a part of the answer; a fresh attempt then opens its own."""
 
     def frame(self, raw: bytes, *, last: bool) -> None:
         """Receives one frame as it came.
@@ -150,7 +152,7 @@ _TEXT_KEYS: Final[dict[str, str]] = dict(DELTAS)
 """A copy of `DELTAS`, which compiled code reads without a call."""
 _FRAME: Final = frozenset({"start", "stream.reset", "error", "done"})
 """Events around an answer, which are not part of it."""
-_NO_CONTENT: Final = _FRAME | _ASIDES | {"safety", "step.end", "finish"}
+NO_CONTENT: Final = _FRAME | _ASIDES | {"safety", "step.end", "finish"}
 """Events that are not content: they may come before an answer begins."""
 # Exceptions of an adapter that reads a chunk whose members have other types than the API promises.
 _WRONG_SHAPE: Final[tuple[type[Exception], ...]] = (
@@ -742,8 +744,10 @@ class Relay:
 
     def _only_repeats_start(self, events: list[Event]) -> bool:
         """Whether a frame only repeats the start of the attempt before: SDKs would join a second role to the first."""
-        if self._is_void and (self._adapter.ended or any(event["type"] != "start" for event in events)):
-            self._is_void = False
+        if self._is_void and self._frames is not None:
+            opens = not events and self._frames.opens_parts
+            if opens or self._adapter.ended or any(event["type"] != "start" for event in events):
+                self._is_void = False
         return self._is_void
 
     def _read_stray(self, stray: str) -> list[Event]:
@@ -854,7 +858,7 @@ class Relay:
         elif kind not in _ASIDES and self._halves:
             self._flush_halves()
         if key is None:
-            is_content = kind not in _NO_CONTENT
+            is_content = kind not in NO_CONTENT
             self.has_content = self.has_content or is_content
             if self._transcript is not None and kind not in _FRAME:
                 new = self._transcript.take(event)

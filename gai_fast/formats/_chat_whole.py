@@ -1,4 +1,4 @@
-"""OpenAI's whole chat completion: one JSON object, built from events or the upstream's own."""
+"""OpenAI's whole chat completion: one JSON object, built from events."""
 
 from __future__ import annotations
 
@@ -78,21 +78,3 @@ class WholeCompletion(WholeEncoder):
         if result.citations:
             message["annotations"] = [annotation(citation, len(result.text)) for citation in result.citations]
         return message
-
-
-class WholePassthrough(WholeCompletion):
-    """The upstream's whole answer as it is, or one built from events where the upstream streamed after all."""
-
-    whole: bool = True
-
-    def __init__(self, context: StreamContext) -> None:
-        super().__init__(context)
-        self._raw = b""
-
-    def frame(self, raw: bytes, *, last: bool) -> None:
-        """Takes the upstream's whole body; frames of a stream are ignored, as their events are collected."""
-        if last and raw.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{"):
-            self._raw = raw
-
-    def _answer(self, result: Result) -> bytes:
-        return self._raw or super()._answer(result)

@@ -22,10 +22,11 @@ from gai_fast.formats._base import (
 )
 from gai_fast.formats._chat_members import read_chat_members, with_usage
 from gai_fast.formats._chat_parts import error_object
-from gai_fast.formats._chat_passthrough import Passthrough
+from gai_fast.formats._chat_passthrough import OwnChunks
 from gai_fast.formats._chat_request import read_chat_request
 from gai_fast.formats._chat_stream import Chunks
-from gai_fast.formats._chat_whole import WholeCompletion, WholePassthrough
+from gai_fast.formats._chat_whole import WholeCompletion
+from gai_fast.formats._passthrough import Passthrough, WholePassthrough
 from gai_fast.request import Request
 
 
@@ -45,8 +46,8 @@ class OpenAIFormat(Format):
     def passthrough(self, framing: Framing, context: StreamContext, *, whole: bool) -> PassthroughEncoder | None:
         """Creates an encoder that passes frames on; NDJSON and streams with ids must be translated."""
         if whole:
-            return WholePassthrough(context)
-        return None if framing == "ndjson" or context.ids else Passthrough(framing, context)
+            return WholePassthrough(WholeCompletion(context))
+        return None if framing == "ndjson" or context.ids else Passthrough(OwnChunks(framing, context))
 
     def read_request(self, body: dict[str, Any]) -> ClientRequest:
         """Reads those members of a chat request that matter to every route and upstream.

@@ -1,0 +1,257 @@
+"""Passthrough in any dialect: the upstream's own frames, byte for byte, and the few of ours that complete them.
+
+Owns when a frame is passed on, and when one of ours is written beside it. Knows no dialect: an `OwnFrames`, the
+dialect's encoder with a few methods more, writes our frames. A dialect gives `Passthrough(encoder)` as its
+`Format.passthrough` of streams, and `WholePassthrough(encoder)` as that of whole answers. Frames may have any lines of
+SSE (`event:`, `id:`, comments): the framers keep them, and the copier compares them byte for byte.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import ClassVar, Final, Protocol
+
+from gai_fast._impl import Part, Piece
+from gai_fast.events import Event
+from gai_fast.formats._base import Encoder, WholeEncoder
+from gai_fast.limits import LIMITS
+from gai_fast.relay import NO_CONTENT
+
+
+class OwnFrames(Encoder, Protocol):
+    """A dialect's encoder as passthrough uses it.
+
+    `event` translates an answer that has no frames; `complete` writes what the frames of the others lack.
+    """
+
+    opens_parts: ClassVar[bool]
+    """Whether the dialect has frames that become no event and open a part of the answer, such as a content block."""
+
+    def complete(self, event: Event) -> None:
+        """Takes an event of an answer whose frames are passed on, `done` excepted.
+
+        Notes what later frames of ours need. Writes warnings and the end of a cancelled answer with its `finish`, and
+        an error that no frame of the upstream's tells.
+        """
+
+    def note(self, raw: bytes) -> None:
+        """Takes each frame that is passed on and was not copied."""
+
+    def begin_anew(self) -> None:
+        """All since `start` is void. The client has that start, and no content: `event` must not write another one."""
+
+    def is_end(self, raw: bytes) -> bool:
+        """Whether a last frame is the end mark, which says that the answer is complete."""
+
+    def is_error(self, raw: bytes) -> bool:
+        """Whether clients read a last frame as an error."""
+
+    def end_mark(self) -> bytes:
+        """Returns the end mark for an answer that has finished without one; none where the dialect has none."""
+
+
+class Passthrough:
+    """The upstream's own frames, byte for byte, and those of ours that complete them.
+
+    1. An event that frames carried writes nothing.
+    2. Warnings stand before the end mark, as the dialect writes them.
+    3. The end mark waits for the `finish`, and is added where the upstream sent none: after an error there is none.
+    4. An error that no frame carried (a cut stream, a timeout) and a cancelled answer get frames of our own.
+    5. An answer without any frame (a whole JSON object to a streamed request) is translated.
+    6. Before the first content, frames that open parts wait for it: if the attempt fails before, another one opens its
+       own.
+
+    Nothing else is added. Where the upstream sends no usage, a client that asked for it gets none: an estimate would be
+    a frame that the upstream never sent.
+
+    Args:
+        encoder: The dialect's encoder.
+    """
+
+    __slots__ = (
+        "_encoder",
+        "_end",
+        "_end_mark",
+        "_opening",
+        "_out",
+        "_passing",
+        "_room",
+        "_told",
+        "_waiting",
+        "opens_parts",
+    )
+
+    whole: bool = False
+
+    def __init__(self, encoder: OwnFrames) -> None:
+        self._encoder = encoder
+        self.opens_parts = encoder.opens_parts
+        self._out: list[Piece] = []
+        self._passing = False
+        self._told = False
+        self._end_mark = b""
+        self._end = b""
+        self._opening = encoder.opens_parts
+        self._waiting: list[bytes] = []
+        self._room = LIMITS.waiting_frames
+
+    @property
+    def seq(self) -> int:
+        """0: the upstream's frames have no numbers of ours."""
+        return 0
+
+    # -- the upstream's frames --
+
+    def frame(self, raw: bytes, *, last: bool) -> None:
+        """Takes one frame of the upstream's."""
+        self._passing = True
+        if last:
+            if self._encoder.is_end(raw):
+                self._end_mark = raw
+                return
+            # The relay reads bare JSON as an error, but clients ignore a line that is no SSE.
+            self._told = self._encoder.is_error(raw)
+        self._encoder.note(raw)
+        if not self._opening:
+            self._pass_on(raw)
+            return
+        self._waiting.append(raw)
+        self._room -= len(raw)
+        if self._room < 0:
+            self._release()
+
+    def delta_parts(self, event: Event, key: str) -> Sequence[Part] | None:
+        """Returns no parts: the delta's frame is passed on."""
+        return ()
+
+    def append_frames(self, frames: Piece, count: int, characters: int = 0) -> None:
+        """Takes frames of the upstream's, all of them deltas."""
+        self._opening = False
+        self._release()
+        self._out.append(frames)
+        self._end = bytes(frames[-4:]) or b"\n\n"  # the fast path has sent frames with this end
+
+    def _pass_on(self, raw: bytes) -> None:
+        self._out.append(raw)
+        self._end = raw[-4:] if len(raw) >= 4 else (self._end + raw)[-4:]
+
+    def _release(self) -> None:
+        """Passes on the frames that wait."""
+        waiting, self._waiting, self._room = self._waiting, [], LIMITS.waiting_frames
+        for raw in waiting:
+            self._pass_on(raw)
+
+    # -- events --
+
+    def event(self, event: Event) -> None:
+        """Writes an event that no frame carried."""
+        kind = event["type"]
+        if kind == "stream.reset":
+            self._passing, self._opening = False, self.opens_parts  # the next answer may have no frames
+            self._waiting, self._room = [], LIMITS.waiting_frames
+            self._encoder.begin_anew()
+            return
+        self._opening = self._opening and kind in NO_CONTENT
+        if kind not in _BESIDE:
+            self._release()
+        if not self._passing:
+            self._encoder.event(event)
+            self._add_own()
+        elif kind == "done":
+            self._close(event)
+        elif kind != "error" or not self._told:
+            self._encoder.complete(event)
+            self._add_own()
+
+    def _close(self, event: Event) -> None:
+        if not event["finished"]:
+            return
+        if self._end_mark:
+            self._out.append(self._end_mark)
+            return
+        added = self._encoder.end_mark()
+        if added:
+            self._separate()
+            self._out.append(added)
+
+    def _add_own(self) -> None:
+        """Takes the encoder's frames, as events of their own."""
+        pieces = self._encoder.take_pieces()
+        if pieces:
+            self._separate()
+            self._out.extend(pieces)
+
+    def _separate(self) -> None:
+        if self._end and not _BLANK_LINE.search(self._end):
+            self._out.append(b"\n\n")
+        self._end = b""
+
+    # -- bytes --
+
+    def heartbeat(self) -> None:
+        """Writes a keep-alive."""
+        # The LF of a CRLF may come with the next frame: after an LF of ours it would end an empty line.
+        if self._end.endswith(b"\r"):
+            self._out.append(b": ping\r")
+        else:
+            self._encoder.heartbeat()
+            self._out.extend(self._encoder.take_pieces())
+
+    def take(self) -> bytes:
+        """The bytes written since the last call."""
+        return b"".join(self.take_pieces())
+
+    def take_pieces(self) -> list[Piece]:
+        """The same bytes in pieces."""
+        taken, self._out = self._out, []
+        return taken
+
+
+class WholePassthrough:
+    """The upstream's whole answer as it is, or one built from events where the upstream streamed after all.
+
+    Args:
+        encoder: The dialect's encoder of whole answers.
+    """
+
+    __slots__ = ("_encoder", "_raw")
+
+    whole: bool = True
+    opens_parts: bool = False
+
+    def __init__(self, encoder: WholeEncoder) -> None:
+        self._encoder = encoder
+        self._raw = b""
+
+    @property
+    def seq(self) -> int:
+        """The number of the one piece, which a log keeps."""
+        return self._encoder.seq
+
+    def frame(self, raw: bytes, *, last: bool) -> None:
+        """Takes the upstream's whole body; frames of a stream are ignored, as their events are collected."""
+        if last and raw.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{"):
+            self._raw = raw
+
+    def event(self, event: Event) -> None:
+        """Takes one event."""
+        self._encoder.event(event)
+
+    def heartbeat(self) -> None:
+        """Writes nothing: the response has not begun, since its status is still open."""
+
+    def take(self) -> bytes:
+        """The answer, once."""
+        made = self._encoder.take()
+        return self._raw if made and self._raw else made
+
+    def take_pieces(self) -> list[Piece]:
+        """The answer as one piece, where there is one."""
+        taken = self.take()
+        return [taken] if taken else []
+
+
+_BESIDE: Final = NO_CONTENT - {"start", "finish", "error", "done"}
+"""Events that do not release frames that wait."""
+_BLANK_LINE: Final = re.compile(rb"(?:\r\n|\r(?!\n)|\n){2}\Z")

@@ -1,0 +1,166 @@
+"""Passthrough in any dialect: what holds for frames with `event:` lines, here with a dialect of content blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any, ClassVar
+
+import pytest
+
+from gai_fast.errors import Error
+from gai_fast.events import Event
+from gai_fast.formats._base import DataEncoder
+from gai_fast.formats._passthrough import Passthrough
+from gai_fast.limits import LIMITS
+from gai_fast.providers import get_provider
+from gai_fast.relay import Relay
+from tests.unit.formats.streams import context
+
+
+class Blocks(DataEncoder):
+    """Writes the type of each event of ours."""
+
+    opens_parts: ClassVar[bool] = True
+    has_start = False
+
+    def _encode(self, event: Event) -> None:
+        if event["type"] != "start" or not self.has_start:
+            self._frame(b"translated " + event["type"].encode())
+
+    def complete(self, event: Event) -> None:
+        if event["type"] in ("warning", "error") or event.get("finish_reason") == "cancelled":
+            self._frame(b"own " + event["type"].encode())
+
+    def note(self, raw: bytes) -> None:
+        pass
+
+    def begin_anew(self) -> None:
+        self.has_start = True
+
+    def is_end(self, raw: bytes) -> bool:
+        return b"message_stop" in raw
+
+    def is_error(self, raw: bytes) -> bool:
+        return raw.startswith(b"event: error")
+
+    def end_mark(self) -> bytes:
+        return b"event: message_stop\ndata: added\n\n"
+
+
+def frame(name: str, members: str) -> bytes:
+    return f'event: {name}\ndata: {{"type":"{name}"{members}}}\n\n'.encode()
+
+
+def delta(text: str) -> bytes:
+    return frame("content_block_delta", f',"index":0,"delta":{{"type":"text_delta","text":"{text}"}}      ')
+
+
+BEGIN = frame("message_start", ',"message":{"id":"msg_1","model":"claude-x","content":[],"usage":{"input_tokens":3}}')
+OPEN = frame("content_block_start", ',"index":0,"content_block":{"type":"text","text":""}')
+PING = b'event: ping\ndata: {"type": "ping"}\n\n'
+DELTAS = b"".join(delta(f"word {number} ") for number in range(40))
+CLOSE = frame("content_block_stop", ',"index":0')
+COUNT = frame("message_delta", ',"delta":{"stop_reason":"end_turn","stop_sequence":null},"usage":{"output_tokens":9}')
+STOP = frame("message_stop", "")
+ANSWER = BEGIN + OPEN + PING + DELTAS + CLOSE + COUNT + STOP
+OVERLOADED = frame("error", ',"error":{"type":"overloaded_error","message":"Overloaded"}')
+
+
+def started(failed: Any = None) -> tuple[Relay, Passthrough]:
+    sink = Passthrough(Blocks("sse", context()))
+    relay = Relay(get_provider("anthropic").adapter(), sink, deltas=sink, frames=sink, failed=failed)
+    relay.receive_head(200, {"content-type": "text/event-stream"})
+    return relay, sink
+
+
+def relayed(pieces: Iterable[bytes]) -> bytes:
+    relay, sink = started()
+    for piece in pieces:
+        relay.receive_data(piece)
+    relay.receive_eof()
+    return sink.take()
+
+
+def cut(body: bytes, size: int) -> Iterator[bytes]:
+    return (body[at : at + size] for at in range(0, len(body), size))
+
+
+@pytest.mark.parametrize("size", [1, 3, 64, 1000, len(ANSWER)])
+@pytest.mark.parametrize("end", [b"\n", b"\r\n"], ids=["LF", "CRLF"])
+def test_frames_with_event_lines_are_byte_exact_however_they_are_cut(size: int, end: bytes) -> None:
+    body = ANSWER.replace(b"\n", end)
+    # The LF of the last CRLF may come after the end.
+    assert relayed(cut(body, size)) + b"\n" * (size in (1, 3) and end == b"\r\n") == body
+
+
+def test_a_malformed_frame_is_left_out_and_told_by_a_frame_of_ours() -> None:
+    bad = frame("content_block_delta", ",broken")
+    assert relayed([ANSWER.replace(CLOSE, bad + CLOSE)]) == ANSWER.replace(CLOSE, b"data: own warning\n\n" + CLOSE)
+
+
+def test_a_missing_end_mark_is_added_after_a_finish_only() -> None:
+    assert relayed([ANSWER.removesuffix(STOP)]) == ANSWER.removesuffix(STOP) + b"event: message_stop\ndata: added\n\n"
+    cut_off = BEGIN + OPEN + DELTAS
+    assert relayed([cut_off]) == cut_off + b"data: own error\n\n"
+
+
+def test_nothing_follows_an_error_of_the_upstream() -> None:
+    assert relayed([BEGIN + OPEN + DELTAS + OVERLOADED + ANSWER]) == BEGIN + OPEN + DELTAS + OVERLOADED
+
+
+def test_frames_that_open_a_part_wait_for_the_first_content() -> None:
+    relay, sink = started()
+    relay.receive_data(BEGIN)
+    assert sink.take() == BEGIN
+    relay.receive_data(OPEN + PING)
+    assert sink.take() == b""
+    relay.receive_data(delta("Hi") + PING)
+    assert sink.take() == OPEN + PING + delta("Hi") + PING
+
+
+def test_an_attempt_that_fails_before_content_leaves_its_parts_behind() -> None:
+    relay, sink = started(failed=lambda error: True)
+    relay.receive_data(BEGIN + OPEN + PING + OVERLOADED)
+    assert sink.take() == BEGIN
+    relay.begin(get_provider("anthropic").adapter(), sink, deltas=sink, frames=sink)
+    relay.receive_head(200, {"content-type": "text/event-stream"})
+    relay.receive_data(ANSWER)
+    assert sink.take() == ANSWER.removeprefix(BEGIN)
+
+
+def test_an_attempt_that_fails_for_good_before_content_is_told_in_order() -> None:
+    assert relayed([BEGIN + OPEN + OVERLOADED]) == BEGIN + OPEN + OVERLOADED
+
+
+def test_frames_do_not_wait_beyond_their_limit() -> None:
+    relay, sink = started()
+    pings = PING * (LIMITS.waiting_frames // len(PING) + 1)
+    relay.receive_data(BEGIN + pings)
+    assert sink.take() == BEGIN + pings
+
+
+def test_a_keep_alive_beside_waiting_frames_is_written_at_once() -> None:
+    relay, sink = started()
+    relay.receive_data(BEGIN + OPEN)
+    sink.heartbeat()
+    assert sink.take() == BEGIN + b": ping\n"
+
+
+def test_a_cancelled_answer_gets_an_end_of_ours() -> None:
+    relay, sink = started()
+    relay.receive_data(BEGIN + OPEN + delta("Hi"))
+    relay.cancel()
+    assert sink.take() == BEGIN + OPEN + delta("Hi") + b"data: own finish\n\nevent: message_stop\ndata: added\n\n"
+
+
+def test_an_error_that_no_frame_told_is_told_by_us() -> None:
+    relay, sink = started()
+    relay.receive_data(BEGIN + OPEN + delta("Hi"))
+    relay.fail(Error("timeout", "slow"))
+    assert sink.take() == BEGIN + OPEN + delta("Hi") + b"data: own error\n\n"
+
+
+def test_an_answer_without_frames_is_translated() -> None:
+    relay, sink = started()
+    relay.cancel()
+    assert sink.take() == b"".join(b"data: translated %b\n\n" % kind for kind in (b"start", b"finish", b"done"))
