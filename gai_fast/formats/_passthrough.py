@@ -83,6 +83,7 @@ class Passthrough:
     )
 
     whole: bool = False
+    has_blocks: bool = False
 
     def __init__(self, encoder: OwnFrames) -> None:
         self._encoder = encoder
