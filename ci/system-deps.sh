@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
-# Installs the programs that the tests use beside Python, where they are missing and this is Debian or Ubuntu as root.
+# Installs what the tests use beside Python: programs, where they are missing and this is Debian or Ubuntu as root, and
+# the npm packages of tests/node, in .node.
 set -euo pipefail
+cd "$(dirname "$0")/.."
 
 missing=()
 for pair in g++:g++ make:make curl:curl redis-server:redis-server nginx:nginx chromium:chromium \
@@ -19,4 +21,12 @@ elif [ "$(id -u)" -eq 0 ] && command -v apt-get >/dev/null; then
   apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
 else
   echo "system-deps: not root on a machine with apt-get; missing: ${missing[*]}" >&2
+fi
+
+if command -v npm >/dev/null && ! cmp -s tests/node/package-lock.json .node/installed; then
+  echo 'system-deps: installing the npm packages of tests/node'
+  mkdir -p .node
+  cp tests/node/package*.json .node/
+  npm ci --prefix .node --no-audit --no-fund --loglevel=error
+  cp tests/node/package-lock.json .node/installed
 fi

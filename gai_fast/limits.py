@@ -169,6 +169,9 @@ class Limits:
     idempotency_key: int = 255
     """Characters of an idempotency key, as Stripe takes them."""
 
+    chat_id: int = 255
+    """Characters of the id that a page gives to a chat: the longest ids in use, UUIDs with a prefix, are a fifth."""
+
     malformed_chunks: int = 3
     """Malformed chunks in a row that end a stream: one is noise, three are a broken peer."""
 

@@ -26,6 +26,7 @@ __all__ = [
     "StreamContext",
     "StreamEncoder",
     "get_format",
+    "known_format",
 ]
 
 # A format's module holds `FORMAT`.
@@ -33,7 +34,17 @@ FORMATS: Final = {
     "gai": "gai_fast.formats.gai",
     "openai": "gai_fast.formats.openai",
     "simple": "gai_fast.formats.simple",
+    "vercel": "gai_fast.formats.vercel",
 }
+
+
+def known_format(name: str) -> Format | None:
+    """Returns the format of this name; `None`: there is none.
+
+    Args:
+        name: From a client.
+    """
+    return get_format(name) if name in FORMATS else None
 
 
 @cache

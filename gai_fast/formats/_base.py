@@ -8,7 +8,7 @@ anything or reads a clock.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Literal, Protocol
 
 from mypy_extensions import mypyc_attr
@@ -146,6 +146,8 @@ class Format(ABC):
     framings: ClassVar[tuple[Framing, ...]] = ("sse", "ndjson")
     announces: ClassVar[bool] = False
     """Whether the format can void everything that was sent (`stream.reset`)."""
+    headers: ClassVar[tuple[tuple[str, str], ...]] = ()
+    """Headers of a stream's response besides those that every stream has."""
 
     @abstractmethod
     def encoder(self, framing: Framing, context: StreamContext) -> StreamEncoder:
@@ -166,6 +168,25 @@ class Format(ABC):
             whole: The answer is one JSON object.
         """
         return None
+
+    def version(self, name: str) -> Format:
+        """Returns the format as clients of a certain version read it.
+
+        Args:
+            name: The version, from a client.
+
+        Raises:
+            ValueError: There is no such version; the text has those that there are.
+        """
+        raise ValueError(f"format {self.name!r} has no versions")
+
+    def owns_request(self, body: Mapping[str, Any]) -> bool:
+        """Whether a body that came to a native route is a request in this dialect.
+
+        Args:
+            body: The client's JSON object.
+        """
+        return False
 
     def read_request(self, body: dict[str, Any]) -> ClientRequest:
         """Reads those members of a request in this dialect that matter to every route and upstream.

@@ -108,7 +108,8 @@ class DurableRoutes:
             form = self._form(incoming, log)
             view_of(log.header, form, after, now_ms)
             media_type = form.format.media_type(form.framing)
-            head = StreamHead(media_type, incoming.request_id, incoming.tail, incoming.cors)
+            more = [*incoming.cors, *form.format.headers]
+            head = StreamHead(media_type, incoming.request_id, incoming.tail, more)
             return Reply(200, headers=head.headers, has_length=False)
 
         return self._with_log(incoming, incoming.tail, answer)
@@ -157,7 +158,7 @@ class DurableRoutes:
         def answer(log: StreamLog, response: StreamResponse | None) -> Reply | None:
             reply = self._whole_answer(incoming, log, after)
             if reply is None:
-                self._begin(incoming, log, after, response)
+                self.begin(incoming, log, after, response)
             return reply
 
         return self._with_log(incoming, stream_id, answer)
@@ -170,9 +171,24 @@ class DurableRoutes:
             return Reply(204, headers=[*incoming.cors, *id_headers(incoming.request_id)])
         return None
 
-    def _begin(self, incoming: Incoming, log: StreamLog, after: int, response: StreamResponse | None) -> None:
-        """Begins to follow."""
-        form = self._form(incoming, log)
+    def begin(
+        self,
+        incoming: Incoming,
+        log: StreamLog,
+        after: int,
+        response: StreamResponse | None,
+        default_format: str | None = None,
+    ) -> None:
+        """Begins to follow a log that the caller may see.
+
+        Args:
+            incoming: The request.
+            log: The stream's log.
+            after: The number of the last event that the client has.
+            response: Its response, where it has begun to wait.
+            default_format: Unless the client names a format; `None`: that of the log.
+        """
+        form = self._form(incoming, log, default_format)
         view = view_of(log.header, form, after, now_ms)
         media_type = form.format.media_type(form.framing)
         stream = self._stream_settings(log.header.model)
@@ -180,14 +196,15 @@ class DurableRoutes:
             response = StreamResponse(incoming, log.header.stream_id, media_type, stream, whole=False)
         else:
             response.media_type = media_type
+        response.format_headers = form.format.headers
         follower = self._engine.follow(log, response, view, after, stream)
         response.attach(follower)
         follower.begin()
 
-    def _form(self, incoming: Incoming, log: StreamLog) -> Form:
-        """The form that the client asks for; by default, the format that the stream was made in."""
+    def _form(self, incoming: Incoming, log: StreamLog, default_format: str | None = None) -> Form:
+        """What the client asks for; by default, the format that the stream was made in."""
         accept = incoming.http.headers.get("accept")
-        negotiated = negotiate(incoming.query, accept, default_format=log.header.format)
+        negotiated = negotiate(incoming.query, accept, default_format=default_format or log.header.format)
         stream = self._stream_settings(log.header.model)
         return form_of(negotiated, stream)
 

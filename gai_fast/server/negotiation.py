@@ -51,13 +51,18 @@ def negotiate(query: Mapping[str, str], accept: str | None, *, default_format: s
         InvalidRequest: No framing that the client accepts (406).
         Unsupported: An unknown format, framing or envelope; the text has those that there are.
     """
-    return _negotiate(query.get("format", default_format), query.get("envelope"), query.get("framing"), accept)
+    name = query.get("format", default_format)
+    return _negotiate(name, query.get("envelope"), query.get("framing"), accept, query.get("ui"))
 
 
 @lru_cache(LIMITS.known_values)
-def _negotiate(name: str, envelope: str | None, parameter: str | None, accept: str | None) -> Negotiated:
+def _negotiate(
+    name: str, envelope: str | None, parameter: str | None, accept: str | None, version: str | None
+) -> Negotiated:
     try:
         wanted = get_format(name)
+        if version is not None:
+            wanted = wanted.version(version)
     except ValueError as problem:
         raise Error("unsupported", str(problem), reason="format") from None
     if envelope not in (None, "compact", "full"):

@@ -459,6 +459,11 @@ class PeerBackend(Backend):
             raise no_room()
         return None if standing is None else Claim(*standing)
 
+    async def standing(self, key: str) -> Claim | None:
+        """Returns the claim that has a key; as `Backend.standing`."""
+        standing = await self._ask("standing", key)
+        return None if standing is None else Claim(*standing)
+
     async def release(self, key: str, stream_id: str) -> bool:
         """Frees a key; as `Backend.release`."""
         return bool(await self._ask("release", key, stream_id))
@@ -487,7 +492,7 @@ class ClaimHome:
         """Answers a worker.
 
         Args:
-            kind: `claim` or `release`.
+            kind: `claim`, `standing` or `release`.
             items: As `PeerBackend` sends them.
         """
         if kind == "claim":
@@ -498,4 +503,6 @@ class ClaimHome:
                 self._claims.release(key, claim.stream_id)
                 return _NO_ROOM
             return standing
+        if kind == "standing":
+            return self._claims.standing(*items)
         return self._claims.release(*items)

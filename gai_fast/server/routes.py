@@ -68,6 +68,8 @@ ROUTES: Final = (
     Route("GET", "/api/v1/streams/", "gai", lambda on: on.streams.durable.follow, whole=False),
     Route("HEAD", "/api/v1/streams/", "gai", lambda on: on.streams.durable.head, whole=False),
     Route("DELETE", "/api/v1/streams/", "gai", lambda on: on.streams.durable.cancel, whole=False),
+    Route("POST", "/api/v1/chat", "vercel", lambda on: on.streams.chat, whole=False),
+    Route("GET", "/api/v1/chat/", "vercel", lambda on: on.streams.chats.follow, whole=False),
     Route("POST", "/v1/chat/completions", "openai", lambda on: on.streams.dialect, is_hot=True, whole=False),
     Route("GET", "/v1/models", "openai", lambda on: on.operations.models),
     Route("GET", "/v1/models/", "openai", lambda on: on.operations.model),

@@ -51,9 +51,20 @@ class StreamResponse(ResponseWriter):
         stream_id: Likewise; it may be set until the head is committed, as the other two.
         media_type: Likewise.
         headers: More headers.
+        format_headers: Headers of a stream in its format, which a refusal has not.
     """
 
-    __slots__ = ("_client", "_has_ended", "_incoming", "_is_whole", "_session", "headers", "media_type", "stream_id")
+    __slots__ = (
+        "_client",
+        "_has_ended",
+        "_incoming",
+        "_is_whole",
+        "_session",
+        "format_headers",
+        "headers",
+        "media_type",
+        "stream_id",
+    )
 
     def __init__(
         self, incoming: Incoming, stream_id: str, media_type: str, stream: StreamSettings, *, whole: bool
@@ -65,6 +76,7 @@ class StreamResponse(ResponseWriter):
         self.stream_id = stream_id
         self.media_type = media_type
         self.headers: Headers = ()
+        self.format_headers: Headers = ()
         self._is_whole = whole
         self._has_ended = False
         self._session: SessionCallbacks | None = None
@@ -123,7 +135,9 @@ class StreamResponse(ResponseWriter):
 
     def _response_head(self) -> StreamHead:
         incoming = self._incoming
-        more = [*incoming.cors, *self.headers] if self.headers else incoming.cors
+        more = incoming.cors
+        if self.headers or self.format_headers:
+            more = [*more, *self.headers, *self.format_headers]
         return StreamHead(self.media_type, incoming.request_id, self.stream_id, more)
 
     # -- StreamCallbacks --

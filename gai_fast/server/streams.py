@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final, Literal, cast
 
+import msgspec
 from msgspec import UNSET
 
 from gai_fast.clock import now_ms
@@ -21,6 +22,7 @@ from gai_fast.formats import (
     StreamContext,
     StreamEncoder,
     get_format,
+    known_format,
 )
 from gai_fast.ids import new_stream_id, request_id
 from gai_fast.net.engine import Engine
@@ -32,6 +34,7 @@ from gai_fast.providers import get_provider
 from gai_fast.reading import characters, parse_object, parse_request
 from gai_fast.relay import DeltaSink
 from gai_fast.request import Request
+from gai_fast.server.chats import ChatRoutes, chat_id_of
 from gai_fast.server.durable import DurableRoutes, form_of
 from gai_fast.server.idempotency import KEY_HEADERS, KeyedRequests, expired, key_of, keyed
 from gai_fast.server.incoming import Incoming
@@ -50,10 +53,12 @@ class StreamRoutes:
 
     Attributes:
         durable: The handlers of streams that run.
+        chats: The handlers of chats.
     """
 
     def __init__(self, engine: Engine) -> None:
         self.durable = DurableRoutes(engine)
+        self.chats = ChatRoutes(engine, self.durable)
         self._keyed = KeyedRequests(engine)
         self._engine = engine
         self._settings = engine.settings
@@ -66,20 +71,20 @@ class StreamRoutes:
 
     def native(self, incoming: Incoming) -> None:
         """`POST /api/v1/stream`."""
-        request = _native_request(incoming)
+        request, left_out = _read_request(incoming)
         key = _key(incoming, request)
         negotiated = negotiate(incoming.query, _accept(incoming, request.stream), default_format="gai")
         is_durable = request.resumable or key is not None
-        self._answer_native(incoming, request, negotiated, is_durable=is_durable, key=key)
+        self._answer_native(incoming, request, negotiated, is_durable=is_durable, key=key, left_out=left_out)
 
     def start(self, incoming: Incoming) -> Reply | None:
         """`POST /api/v1/streams`: starts a durable stream that is not followed yet."""
-        request = _native_request(incoming)
+        request, left_out = _read_request(incoming)
         if not request.stream:
             raise _needs_a_stream("this route")
         negotiated = negotiate(incoming.query, incoming.http.headers.get("accept"), default_format="gai")
         key = _key(incoming, request)
-        spec, context = self._native_spec(incoming, request, negotiated, is_durable=True)
+        spec, context = self._native_spec(incoming, request, negotiated, is_durable=True, left_out=left_out)
 
         def begin() -> Publication:
             publication = self._publish(spec, context)
@@ -116,6 +121,31 @@ class StreamRoutes:
         negotiated = negotiate(incoming.query, incoming.http.headers.get("accept"), default_format="gai")
         self._answer_native(incoming, Request(query=query, model=model.name), negotiated, is_durable=True)
         return None
+
+    def chat(self, incoming: Incoming) -> None:
+        """`POST /api/v1/chat`: a durable stream that is also found by the id of its chat."""
+        body = parse_object(incoming.json_body())
+        chat_id = chat_id_of(body)
+        request, left_out = _own_request(incoming, incoming.format, body)
+        if _key(incoming, request) is not None:
+            raise Error("unsupported", "this route takes no idempotency key: a chat has its id", reason="chat")
+        negotiated = negotiate(incoming.query, _accept(incoming, request.stream), default_format=incoming.format.name)
+        if not request.stream:
+            self._answer_native(incoming, request, negotiated, is_durable=False, left_out=left_out)
+            return
+        spec, context = self._native_spec(incoming, request, negotiated, is_durable=True, left_out=left_out)
+        stream = spec.model.stream
+
+        def start() -> StreamLog:
+            return self._publish(spec, context).log
+
+        def follow(log: StreamLog, response: StreamResponse) -> None:
+            self._follow(log, response, _view(negotiated, spec, log.header), stream, is_first=True)
+
+        media_type = negotiated.format.media_type(negotiated.framing)
+        client = StreamResponse(incoming, context.stream_id, media_type, stream, whole=False)
+        client.format_headers = negotiated.format.headers
+        self.chats.begin(incoming, client, chat_id, start, follow)
 
     def dialect(self, incoming: Incoming) -> None:
         """`POST /v1/chat/completions`, and its like: a request in the dialect of the route's format."""
@@ -248,12 +278,19 @@ class StreamRoutes:
         *,
         is_durable: bool,
         key: str | None = None,
+        left_out: Sequence[str] = (),
     ) -> None:
-        spec, context = self._native_spec(incoming, request, negotiated, is_durable=is_durable)
+        spec, context = self._native_spec(incoming, request, negotiated, is_durable=is_durable, left_out=left_out)
         self._answer(incoming, negotiated, context, spec, key)
 
     def _native_spec(
-        self, incoming: Incoming, request: Request, negotiated: Negotiated, *, is_durable: bool
+        self,
+        incoming: Incoming,
+        request: Request,
+        negotiated: Negotiated,
+        *,
+        is_durable: bool,
+        left_out: Sequence[str] = (),
     ) -> tuple[StreamSpec, StreamContext]:
         """The spec for a native request.
 
@@ -262,6 +299,7 @@ class StreamRoutes:
             request: The same, read.
             negotiated: The framing and format of the answer.
             is_durable: Whether the request makes the stream durable.
+            left_out: Paths of the client's members that have no place in `request`.
         """
         model = self._settings.chosen(request.model if isinstance(request.model, str) else None)
         header: LogHeader | None = None
@@ -283,6 +321,7 @@ class StreamRoutes:
             hold=not request.stream,
             announces=not request.stream or negotiated.format.announces,
             dialect=negotiated.format.name,
+            left_out=left_out,
             prompt_characters=characters(request),
             is_retry=_is_retry(incoming),
             caller=incoming.caller,
@@ -331,6 +370,8 @@ class StreamRoutes:
             self._answer_keyed(incoming, negotiated, context, spec, key, media_type)
             return
         client = StreamResponse(incoming, context.stream_id, media_type, stream, whole=spec.hold)
+        if not spec.hold:
+            client.format_headers = negotiated.format.headers
         if spec.log_header is not None:
             view = _view(negotiated, spec, spec.log_header)
             self._follow(self._publish(spec, context).log, client, view, stream, is_first=True)
@@ -361,6 +402,8 @@ class StreamRoutes:
         claimed = keyed(incoming, key, incoming.http.body, context.stream_id, begin, answer, is_native=is_native)
         # Behind `keyed`, which reads the body: the connection drops it when its response begins.
         client = StreamResponse(incoming, context.stream_id, media_type, spec.model.stream, whole=spec.hold)
+        if not spec.hold:
+            client.format_headers = negotiated.format.headers
         self._keyed.answer(incoming, client, claimed)
 
     def _publish(self, spec: StreamSpec, context: StreamContext) -> Publication:
@@ -442,9 +485,31 @@ def _accept(incoming: Incoming, stream: bool) -> str | None:
     return incoming.http.headers.get("accept") if stream else None
 
 
-def _native_request(incoming: Incoming) -> Request:
-    """The native request in a body."""
-    request = parse_request(incoming.json_body())
+def _read_request(incoming: Incoming) -> tuple[Request, Sequence[str]]:
+    """The native request in a body, and the paths of what it cannot express.
+
+    With `?format=` of a dialect that has requests for this route, its own body is taken too.
+    """
+    if "format" in incoming.query:
+        dialect = known_format(incoming.query["format"])
+        if dialect is not None:
+            body = parse_object(incoming.json_body())
+            if dialect.owns_request(body):
+                return _own_request(incoming, dialect, body)
+    return _noted(incoming, parse_request(incoming.json_body())), ()
+
+
+def _own_request(incoming: Incoming, dialect: Format, body: dict[str, Any]) -> tuple[Request, Sequence[str]]:
+    """The native request for one in a dialect; `?model=` names its model where the body does not."""
+    request, left_out = dialect.parse_request(body)
+    model = incoming.query.get("model")
+    if model is not None and request.model is UNSET:
+        request = msgspec.structs.replace(request, model=model)
+    return _noted(incoming, request), left_out
+
+
+def _noted(incoming: Incoming, request: Request) -> Request:
+    """Takes those members of a request that belong to its route."""
     if isinstance(request.request_id, str) and "x-request-id" not in incoming.http.headers:
         incoming.request_id = request_id(request.request_id)
     if request.resumable and not request.stream:

@@ -234,6 +234,10 @@ class Backend(ABC):
         """
 
     @abstractmethod
+    async def standing(self, key: str) -> Claim | None:
+        """Returns the claim that has a key; `None`: nobody has."""
+
+    @abstractmethod
     async def release(self, key: str, stream_id: str) -> bool:
         """Frees a key if this stream has it; returns whether it had."""
 

@@ -101,6 +101,11 @@ class MemoryClaims:
         standing = self._claims.setdefault(key, (claim, now + ttl))[0]
         return None if standing == claim else standing
 
+    def standing(self, key: str) -> Claim | None:
+        """Returns the claim that has a key; `None`: nobody has."""
+        standing = self._claims.get(key)
+        return None if standing is None or standing[1] <= self._clock() else standing[0]
+
     def release(self, key: str, stream_id: str) -> bool:
         """Frees a key if this stream has it; returns whether it had."""
         standing = self._claims.get(key)

@@ -339,6 +339,12 @@ class RedisBackend(Backend):
             return None
         return read_claim(found)
 
+    async def standing(self, key: str) -> Claim | None:
+        """Returns the claim that has a key; `None`: nobody has."""
+        async with self._turn():
+            found = await self._call(lambda: self._others.get(f"gai:claim:{key}"))
+        return None if found is None else read_claim(found)
+
     async def release(self, key: str, stream_id: str) -> bool:
         """Frees a key if this stream has it."""
         free = ("EVAL", _RELEASE, 1, f"gai:claim:{key}", f"{stream_id}\n")

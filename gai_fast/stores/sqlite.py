@@ -183,6 +183,10 @@ class SQLiteBackend(Backend):
         """Takes a key."""
         return await self._writer.call(lambda connection: _claim(connection, key, claim, ttl))
 
+    async def standing(self, key: str) -> Claim | None:
+        """Returns the claim that has a key; `None`: nobody has."""
+        return await self._writer.call(lambda connection: _standing(connection, key))
+
     async def release(self, key: str, stream_id: str) -> bool:
         """Frees a key if this stream has it."""
         return await self._writer.call(lambda connection: _release(connection, key, stream_id))
@@ -527,14 +531,17 @@ def _followed_ago(connection: sqlite3.Connection, stream_id: str) -> float | Non
 
 def _claim(connection: sqlite3.Connection, key: str, claim: Claim, ttl: float) -> Claim | None:
     with _transaction(connection):
-        find = "SELECT value FROM claims WHERE key = ? AND expires_ms > ?"
-        row = connection.execute(find, (key, _ms_from_now(0.0))).fetchone()
-        if row is None:
+        standing = _standing(connection, key)
+        if standing is None:
             value = _seal(claim_text(claim), key)
             connection.execute("INSERT OR REPLACE INTO claims VALUES (?, ?, ?)", (key, value, _ms_from_now(ttl)))
-            return None
-    standing = read_claim(_open_sealed(row[0], key))
     return None if standing == claim else standing
+
+
+def _standing(connection: sqlite3.Connection, key: str) -> Claim | None:
+    find = "SELECT value FROM claims WHERE key = ? AND expires_ms > ?"
+    row = connection.execute(find, (key, _ms_from_now(0.0))).fetchone()
+    return None if row is None else read_claim(_open_sealed(row[0], key))
 
 
 def _release(connection: sqlite3.Connection, key: str, stream_id: str) -> bool:

@@ -269,6 +269,25 @@ class Store:
             claiming.add_done_callback(lambda _: self._give_back(key, claim, claiming))
             raise
 
+    async def standing(self, key: str) -> Claim | None:
+        """Returns the claim that has a key; `None`: nobody has.
+
+        Args:
+            key: As for `claim`.
+
+        Raises:
+            Overloaded: The backend is out of reach.
+        """
+        digest = _digest(key)
+        if self._backend is None:
+            return self._claims.standing(digest)
+        self._health.check()
+        try:
+            return await self._backend.standing(digest)
+        except StoreError as problem:
+            self._health.failed(problem)
+            raise out_of_reach() from None
+
     async def _claim(self, backend: Backend, digest: str, claim: Claim) -> Claim | None:
         standing: Claim | None = claim
         wait, waited = _FIRST_WAIT, 0.0

@@ -425,6 +425,28 @@ async def test_of_requests_with_one_key_on_several_workers_one_asks_the_upstream
 
 
 @STORES
+async def test_a_chat_is_found_on_every_worker_while_it_runs(net: Net, mock: Mock, tmp_path: Path, store: str) -> None:
+    hold(mock)
+    configure(tmp_path, mock)
+    async with serving(net, tmp_path, "--workers", "2", "--store", store) as server:
+        here, there = await connections(server)
+        messages = [{"id": "m", "role": "user", "parts": [{"type": "text", "text": "Hi"}]}]
+        here.request("POST", "/api/v1/chat", {"id": "c 1", "messages": messages, "model": "m"})
+        response = await (await here.response()).until(b'"text-delta"')
+        clients = [await followed(client, "/api/v1/chat/c%201/stream") for client in (there, await server.connect())]
+        release(mock)
+        for each in (response, *clients):
+            assert (await each.rest()).data[-1] == "[DONE]"
+            assert each.events == response.events
+        assert {each.headers["x-gai-stream-id"] for each in clients} == {response.headers["x-gai-stream-id"]}
+        for client in await connections(server):
+            async with asyncio.timeout(PATIENCE):
+                while (await client.ask("GET", "/api/v1/chat/c%201/stream")).status != 204:  # noqa: ASYNC110  # a poll of another process
+                    await asyncio.sleep(0.05)
+        assert len(mock.requests) == 1
+
+
+@STORES
 @pytest.mark.parametrize("has_content", [False, True])
 async def test_the_key_of_a_killed_worker_is_free_before_content_and_replayed_after_it(
     net: Net, mock: Mock, tmp_path: Path, store: str, has_content: bool

@@ -46,7 +46,13 @@ FORMATS: tuple[tuple[str, Any, bool, dict[str, Any]], ...] = (
     ("openai", "sse", True, {}),
     ("simple", "sse", False, {}),
     ("simple", "sse", False, {"ids": True, "retry_ms": 3000}),
+    ("vercel", "sse", False, {}),
+    ("vercel", "sse", False, {"ids": True}),
 )
+
+
+BLOCKS = frozenset({"vercel"})
+"""The formats whose deltas stand in blocks."""
 
 
 def context_of(**said: Any) -> StreamContext:
@@ -516,6 +522,23 @@ def test_frames_that_alternate_and_comments_between_them_keep_their_order(both: 
             same(both, "openai", chunks, how)
 
 
+# ---- blocks ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("how", [how for how in FORMATS if how[0] in BLOCKS], ids=lambda how: f"{how[0]}-{len(how[3])}")
+def test_a_block_ends_the_copying_of_the_block_before(both: Both, how: Any) -> None:
+    """A text between two stretches of reasoning, each long enough to be learned, stands in a block of its own."""
+    chunk = '{{"id":"c","model":"m","choices":[{{"index":0,"delta":{{"{}":"{}"}},"finish_reason":null}}]}}'
+    said = [*["reasoning_content"] * 4, *["content"] * 4, "reasoning_content", *["content"] * 3, *["refusal"] * 2]
+    frames = [f"data: {chunk.format(key, at)}\n\n".encode() for at, key in enumerate(said, 10)]
+    body = b"".join(frames) + answer("c", first="")
+    for chunks in cuts(body):
+        same(both, "openai", chunks, how)
+    ours = b"".join(relayed(both[0], "openai", [body], how)[0])
+    assert [ours.count(b'"%d"' % at) for at in range(10, 10 + len(said))] == [1] * len(said)
+    assert copied_of(both[0], "openai", body, how) >= 4
+
+
 # ---- what other answers have taught ----------------------------------------------------------------------------------
 
 
@@ -541,8 +564,9 @@ def test_an_answer_is_copied_from_its_first_text_on_where_another_one_began_so(b
     texts = ["One", " two", " three"]
     assert copied_of(both[0], "openai", answer("first", *texts, model=model), how) == len(texts) - 1
     again = answer("another-id", *texts, model=model)
-    # Where the first text is the first thing that is written, it is not written as the others are.
-    assert copied_of(both[0], "openai", again, how) == len(texts) - ("simple" in how and "retry_ms" in how[3])
+    # Where the first text is the first thing that is written, or opens a block, it is not written as the others are.
+    is_special = how[0] in BLOCKS or ("simple" in how and "retry_ms" in how[3])
+    assert copied_of(both[0], "openai", again, how) == len(texts) - is_special
     for chunks in cuts(again):
         same(both, "openai", chunks, how)
 

@@ -171,6 +171,9 @@ class FakeBackend(Backend):
         standing = (await self._reach()).claims.setdefault(key, claim)
         return None if standing == claim else standing
 
+    async def standing(self, key: str) -> Claim | None:
+        return (await self._reach()).claims.get(key)
+
     async def release(self, key: str, stream_id: str) -> bool:
         claims = (await self._reach()).claims
         if key in claims and claims[key].stream_id == stream_id:

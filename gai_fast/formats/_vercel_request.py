@@ -1,0 +1,213 @@
+"""Requests of Vercel's AI SDK, `{id, messages: UIMessage[], trigger, messageId, …body}`, read as native ones.
+
+Owns which part of a `UIMessage` becomes which part of a native message; the SDK's own server makes the same choices
+(`convertToModelMessages`). Knows no provider and no route.
+
+1. Members that a page adds to the body are those of a native request: `model`, `tools`, `temperature` and so on.
+2. An assistant message is cut at its `step-start` parts. Each step becomes an assistant message, and the results of its
+   tools become messages behind it.
+3. A part that only a page needs is left out: `data-*`, sources, a call whose input was still streaming, and a tool that
+   the provider ran itself.
+4. A part that a model should have had, but that has no native form, is told by its path.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from gai_fast._impl import encode_json
+from gai_fast.formats._members import data_url, expect, invalid, member, required
+from gai_fast.reading import parse_request
+from gai_fast.request import Request
+
+OWN: Final = ("id", "messageId", "trigger")
+"""Members of the SDK's body that a native request does not have."""
+
+_NATIVE: Final = frozenset(Request.__struct_fields__) - {"messages", "query"}
+
+_DENIED: Final = "The user did not allow this call"
+
+# States of a tool part, by what has become of the call.
+_WAITS: Final = ("input-available", "approval-requested")
+
+
+def is_own_body(body: Mapping[str, Any]) -> bool:
+    """Whether a body is the SDK's, and not a native request.
+
+    Args:
+        body: The client's JSON object.
+    """
+    if any(key in body for key in OWN):
+        return True
+    messages = body.get("messages")
+    return isinstance(messages, list) and any(isinstance(each, dict) and "parts" in each for each in messages)
+
+
+def read_ui_request(body: Mapping[str, Any]) -> tuple[Request, list[str]]:
+    """Translates the SDK's body into a native request.
+
+    Args:
+        body: The client's JSON object.
+
+    Returns:
+        The request, and the paths of what it cannot express, in their order.
+
+    Raises:
+        InvalidRequest: The text names the member by its path.
+    """
+    reader = _RequestReader()
+    return parse_request(encode_json(reader.read(body))), reader.lost
+
+
+class _RequestReader:
+    """Reads one body; `lost` collects the paths of what a native request cannot express. Nulls are absent."""
+
+    def __init__(self) -> None:
+        self.lost: list[str] = []
+
+    def read(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        """The native request's JSON object."""
+        for key in OWN:
+            member(body, key, "$", str)
+        native = {key: body[key] for key in body if key in _NATIVE and body[key] is not None}
+        messages: list[dict[str, Any]] = []
+        for at, message in enumerate(required(body, "messages", "$", list)):
+            messages += self._message(message, f"$.messages[{at}]")
+        if not messages:
+            raise invalid("`messages` must hold at least one message with a part", "$.messages")
+        native["messages"] = messages
+        known = {*_NATIVE, *OWN, "messages"}
+        self.lost += [key for key, value in body.items() if key not in known and value is not None]
+        return native
+
+    def _message(self, message: Any, path: str) -> list[dict[str, Any]]:
+        expect(message, path, dict)
+        role = required(message, "role", path, str)
+        parts = required(message, "parts", path, list)
+        for at, part in enumerate(parts):
+            expect(part, f"{path}.parts[{at}]", dict)
+            required(part, "type", f"{path}.parts[{at}]", str)
+        if role == "system":
+            texts = [part for part in map(self._text, *_placed(parts, path)) if part is not None]
+            return [{"role": "system", "content": texts}] if texts else []
+        if role == "user":
+            content = [part for part in map(self._user_part, *_placed(parts, path)) if part is not None]
+            return [{"role": "user", "content": content}] if content else []
+        if role == "assistant":
+            return self._assistant(parts, path)
+        raise invalid("The role is none of system, user, assistant", f"{path}.role")
+
+    def _text(self, part: Mapping[str, Any], path: str) -> dict[str, Any] | None:
+        if part["type"] == "text":
+            return {"type": "text", "text": required(part, "text", path, str)}
+        self._leave_out(part, path)
+        return None
+
+    def _user_part(self, part: Mapping[str, Any], path: str) -> dict[str, Any] | None:
+        return self._file(part, path) if part["type"] == "file" else self._text(part, path)
+
+    def _file(self, part: Mapping[str, Any], path: str) -> dict[str, Any] | None:
+        """Returns the native part for a file: one with a `data:` URL, or an image at any other address."""
+        media_type = required(part, "mediaType", path, str)
+        url = member(part, "url", path, str)
+        kind = media_type.partition("/")[0].lower()
+        if url is not None and url.startswith("data:"):
+            data = data_url(url, f"{path}.url")
+            if kind in ("image", "audio"):
+                return {"type": kind, **data}
+            filename = member(part, "filename", path, str)
+            return {"type": "file", **data} | ({} if filename is None else {"filename": filename})
+        if url is not None and kind == "image":
+            return {"type": "image", "url": url}
+        self.lost.append(path[2:])
+        return None
+
+    def _assistant(self, parts: list[Any], path: str) -> list[dict[str, Any]]:
+        messages: list[dict[str, Any]] = []
+        content: list[dict[str, Any]] = []
+        results: list[dict[str, Any]] = []
+        for part, where in zip(*_placed([*parts, {"type": "step-start"}], path), strict=True):
+            kind = part["type"]
+            if kind == "step-start":
+                if content:
+                    messages.append({"role": "assistant", "content": content})
+                messages += results
+                content, results = [], []
+            elif kind == "text":
+                text = required(part, "text", where, str)
+                if text:  # providers refuse an empty part
+                    content.append({"type": "text", "text": text})
+            elif kind == "reasoning":
+                reasoning = self._reasoning(part, where)
+                if reasoning["text"] or "signature" in reasoning:
+                    content.append(reasoning)
+            elif kind == "dynamic-tool":
+                self._tool(part, required(part, "toolName", where, str), where, content, results)
+            elif kind.startswith("tool-"):
+                self._tool(part, kind.removeprefix("tool-"), where, content, results)
+            elif kind == "file":
+                file = self._file(part, where)
+                if file is not None and file["type"] != "file":
+                    content.append(file)
+                elif file is not None:  # an assistant's message holds no documents
+                    self.lost.append(where[2:])
+            else:
+                self._leave_out(part, where)
+        return messages
+
+    def _reasoning(self, part: Mapping[str, Any], path: str) -> dict[str, Any]:
+        native = {"type": "reasoning", "text": member(part, "text", path, str) or ""}
+        return native | _signature(part, "providerMetadata", path, "signature", "redacted", "provider")
+
+    def _tool(
+        self,
+        part: Mapping[str, Any],
+        name: str,
+        path: str,
+        content: list[dict[str, Any]],
+        results: list[dict[str, Any]],
+    ) -> None:
+        """Adds a tool part's call to `content` and its result to `results`."""
+        state = required(part, "state", path, str)
+        call_id = required(part, "toolCallId", path, str)
+        if state == "input-streaming" or member(part, "providerExecuted", path, bool):
+            return
+        given = part.get("input", part.get("rawInput")) if state == "output-error" else part.get("input")
+        call = {"type": "tool_call", "call_id": call_id, "name": name, "input": {} if given is None else given}
+        approval = member(part, "approval", path, dict) or {}
+        result: dict[str, Any] | None = None
+        if state == "output-available":
+            output = part.get("output")
+            result = {"content": output if isinstance(output, str) else encode_json(output).decode()}
+        elif state == "output-error":
+            result = {"content": required(part, "errorText", path, str), "is_error": True}
+        elif state == "output-denied" or (state == "approval-responded" and approval.get("approved") is False):
+            reason = member(approval, "reason", f"{path}.approval", str)
+            result = {"content": reason or _DENIED, "is_error": True}
+        elif state == "approval-responded":
+            self.lost.append(path[2:])  # an allowed call is run by the page, which sends its output
+            return
+        elif state not in _WAITS:
+            raise invalid("The state is none of a tool part's", f"{path}.state")
+        content.append(call | _signature(part, "callProviderMetadata", path, "signature"))
+        if result is not None:
+            results.append({"role": "tool", "call_id": call_id, **result})
+
+    def _leave_out(self, part: Mapping[str, Any], path: str) -> None:
+        """Leaves out a part; tells of one that a model should have had."""
+        kind = part["type"]
+        if not kind.startswith("data-") and kind not in ("source-url", "source-document", "step-start"):
+            self.lost.append(path[2:])
+
+
+def _placed(parts: list[Any], path: str) -> tuple[list[Any], list[str]]:
+    """Returns the parts, and the path of each."""
+    return parts, [f"{path}.parts[{at}]" for at in range(len(parts))]
+
+
+def _signature(part: Mapping[str, Any], key: str, path: str, *members: str) -> dict[str, Any]:
+    """Returns what `signature_metadata` put into a part's metadata."""
+    metadata = member(part, key, path, dict) or {}
+    own = member(metadata, "gai", f"{path}.{key}", dict) or {}
+    return {name: own[name] for name in members if own.get(name) is not None}

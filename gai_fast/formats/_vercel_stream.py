@@ -1,0 +1,368 @@
+"""The UI message stream of Vercel's AI SDK: events as parts.
+
+The parts are those of the SDK's `ui-message-chunks.ts`. Its clients check them strictly: an unknown type ends the
+stream in every version, and an unknown key in those before 5.0.217, 6.0.231 and 7.0.31. So by default nothing is
+written that 5.0.0 does not know, with exactly its keys; `?ui=6` and `?ui=7` add what those know besides.
+
+| event | parts |
+|---|---|
+| `start` | `start` and `start-step`; without a `messageId`, which would rename a message that an answer continues |
+| `text.delta` `refusal.delta` | `text-start`, `text-delta`, `text-end` |
+| `reasoning.delta` | `reasoning-start`, `reasoning-delta`, `reasoning-end` |
+| `reasoning.signature` | `providerMetadata.gai` of the `reasoning-end`, or of its call's `tool-input-available` |
+| `tool.call.start` `tool.call.delta` | `tool-input-start`, `tool-input-delta` |
+| `tool.call` | `tool-input-available`; from 6 on `tool-input-error` where the arguments are not JSON |
+| `tool.result` | `tool-output-available`; `data-tool-result` where the call is not part of the stream |
+| `server_tool` | the same parts with `providerExecuted`; `tool-output-error` where it failed |
+| `citations` | one `source-url` each, `source-document` where there is no address; offsets are left out |
+| `image` | `file` with a `data:` URL; a partial one is left out |
+| `audio.delta` | `data-audio`, transient |
+| `json.snapshot` | `data-json`, each in place of the one before |
+| `safety` | `data-safety` |
+| `warning` | `data-warning`, transient |
+| `usage` | none: the last count stands in the `messageMetadata` of the end |
+| `step.end` | `finish-step`, and `start-step` before what follows |
+| `stream.reset` | 7: `reset-step`; before, there is no word for it, and no answer is begun anew |
+| `stream.gap` | none: a follower that lacks events is sent an error |
+| `finish` | `finish-step` and `finish`, from 6 on with `finishReason`; `abort` where the answer was cancelled |
+| `error` | `message-metadata` with the usage so far, where there is one, and `error` |
+| `done` | `[DONE]` after a `finish`; nothing after an `error` |
+
+Choices beyond the first are left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+
+from gai_fast._impl import Part, encode_json, escape
+from gai_fast.events import Event, JSONText
+from gai_fast.formats._base import DataEncoder, Framing, StreamContext
+
+OLDEST: Final = 5
+"""The version of the SDK whose parts are written by default."""
+
+# The kind of block that the text of a delta stands in.
+_BLOCKS: Final = {"text.delta": "text", "refusal.delta": "text", "reasoning.delta": "reasoning"}
+
+_FINISH_REASONS: Final = {
+    "stop": "stop",
+    "length": "length",
+    "content_filter": "content-filter",
+    "tool_calls": "tool-calls",
+}
+
+_NOT_JSON: Final = "The model's arguments are not JSON"
+
+
+def signature_metadata(signed: Mapping[str, Any], provider: str | None) -> dict[str, Any]:
+    """Returns the `providerMetadata` that carries a signature to the client and back.
+
+    Args:
+        signed: Has `signature`, and `redacted` where the block is nothing but that: an event, or a part of a message.
+        provider: The provider that made the signature.
+    """
+    own: dict[str, Any] = {"signature": signed["signature"]}
+    if signed.get("redacted"):
+        own["redacted"] = True
+    if provider:
+        own["provider"] = provider
+    return {"gai": own}
+
+
+def message_metadata(usage: Mapping[str, Any] | None, finish_reason: str | None) -> dict[str, Any]:
+    """Returns the `messageMetadata` of an answer."""
+    found: dict[str, Any] = {}
+    if usage:
+        found["usage"] = usage
+    if finish_reason:
+        found["finish_reason"] = finish_reason
+    return found
+
+
+def source_part(citation: Mapping[str, Any], number: int) -> dict[str, Any]:
+    """Returns the part for a citation.
+
+    Args:
+        citation: The citation of an event.
+        number: Its place among those of the answer, from 1.
+    """
+    identifier = f"source-{number}"
+    title = citation.get("title")
+    if "uri" in citation:
+        titled = {"title": title} if title else {}
+        return {"type": "source-url", "sourceId": identifier, "url": citation["uri"], **titled}
+    return {"type": "source-document", "sourceId": identifier, "mediaType": "text/plain", "title": title or "Source"}
+
+
+class Parts(DataEncoder):
+    """Events → parts.
+
+    Args:
+        framing: `sse`.
+        context: The stream.
+        version: The major version of the client's SDK.
+    """
+
+    __slots__ = (
+        "_block",
+        "_block_id",
+        "_blocks",
+        "_calls",
+        "_head",
+        "_in_step",
+        "_provider",
+        "_server_tools",
+        "_signatures",
+        "_sources",
+        "_started",
+        "_usage",
+        "_version",
+    )
+
+    def __init__(self, framing: Framing, context: StreamContext, version: int) -> None:
+        super().__init__(framing, context)
+        self.has_blocks = True
+        self._version = version
+        self._block = ""
+        """The kind of the open block; empty: none is open."""
+        self._block_id = b""
+        self._blocks = 0
+        self._head = b""
+        """The frame of a delta of the open block, up to its text."""
+        self._started = False
+        self._in_step = False
+        self._provider: str | None = None
+        self._calls: set[str] = set()
+        self._server_tools: set[str] = set()
+        self._signatures: dict[str, dict[str, Any]] = {}
+        self._sources = 0
+        self._usage: Mapping[str, Any] | None = None
+
+    def event(self, event: Event) -> None:
+        """Writes the parts of one event."""
+        # The hot path: a delta of the open block.
+        kind = event["type"]
+        if self._block and _BLOCKS.get(kind) == self._block and "choice" not in event and not self._ids:
+            self._seq += 1
+            self._out.append(self._head + escape(event.get("text", "")) + b"}\n\n")
+        else:
+            super().event(event)
+
+    def delta_parts(self, event: Event, key: str) -> Sequence[Part] | None:
+        """Returns the parts of a delta like this one; `None` before its block or call has begun."""
+        if "choice" in event:
+            return None
+        if key == "arguments":
+            if event["call_id"] not in self._calls:
+                return None
+            return self._parts(self._lead + self._argument_head(event) + b'"', b'"}\n\n')
+        if _BLOCKS[event["type"]] != self._block:
+            return None
+        return self._parts(self._head + b'"', b'"}\n\n')
+
+    def _encode(self, event: Event) -> None:
+        write = _WRITERS.get(event["type"])
+        if write is not None and not event.get("choice"):
+            write(self, event)
+
+    # -- steps and blocks --
+
+    def _part(self, part: Mapping[str, Any]) -> None:
+        self._frame(encode_json(part))
+
+    def _begin(self, block: str = "") -> None:
+        """Makes sure that a step is open, and of blocks none or this one.
+
+        Args:
+            block: The kind of the block; empty: the open one ends.
+        """
+        if block and self._block == block:
+            return
+        self._end_block()
+        if not self._in_step:
+            self._in_step = True
+            self._frame(b'{"type":"start-step"}')
+        if block:
+            self._block = block
+            self._block_id = b'"%d"' % self._blocks
+            self._blocks += 1
+            self._frame(b'{"type":"%b-start","id":%b}' % (block.encode(), self._block_id))
+            self._head = b'%b{"type":"%b-delta","id":%b,"delta":' % (self._lead, block.encode(), self._block_id)
+
+    def _end_block(self, metadata: Mapping[str, Any] | None = None) -> None:
+        if self._block:
+            more = b',"providerMetadata":' + encode_json(metadata) if metadata else b""
+            self._frame(b'{"type":"%b-end","id":%b%b}' % (self._block.encode(), self._block_id, more))
+            self._block = ""
+
+    # -- events --
+
+    def _start(self, event: Event) -> None:
+        self._provider = event.get("provider")
+        if not self._started:
+            self._started = True
+            self._frame(b'{"type":"start"}')
+        self._begin()
+
+    def _text(self, event: Event) -> None:
+        self._begin(_BLOCKS[event["type"]])
+        self._frame(self._head[len(self._lead) :] + escape(event.get("text", "")) + b"}")
+
+    def _signature(self, event: Event) -> None:
+        metadata = signature_metadata(event, self._provider)
+        if "call_id" in event:
+            self._signatures[event["call_id"]] = metadata
+            return
+        if event.get("redacted") or self._block != "reasoning":
+            self._begin()
+            self._begin("reasoning")
+        self._end_block(metadata)
+
+    def _call_start(self, event: Event) -> None:
+        self._begin()
+        self._calls.add(event["call_id"])
+        name = event["tool_call"].get("name", "")
+        self._part({"type": "tool-input-start", "toolCallId": event["call_id"], "toolName": name})
+
+    def _call_arguments(self, event: Event) -> None:
+        self._frame(self._argument_head(event) + escape(event.get("arguments", "")) + b"}")
+
+    def _argument_head(self, event: Event) -> bytes:
+        return b'{"type":"tool-input-delta","toolCallId":%b,"inputTextDelta":' % escape(event["call_id"])
+
+    def _call(self, event: Event) -> None:
+        self._begin()
+        call_id, call = event["call_id"], event["tool_call"]
+        self._calls.add(call_id)
+        value = call.get("input", {})
+        part = {"type": "tool-input-available", "toolCallId": call_id, "toolName": call.get("name", ""), "input": value}
+        if "signature" in event:
+            self._signature(event)
+        metadata = self._signatures.pop(call_id, None)
+        if metadata is not None:
+            part["providerMetadata"] = metadata
+        is_json = not isinstance(value, str) or isinstance(value, JSONText)
+        if not is_json and self._version > OLDEST:
+            part |= {"type": "tool-input-error", "errorText": _NOT_JSON}
+        self._part(part)
+
+    def _result(self, event: Event) -> None:
+        call_id, output = event.get("call_id", ""), event.get("tool_result")
+        if call_id in self._calls:
+            self._begin()
+            self._part({"type": "tool-output-available", "toolCallId": call_id, "output": output})
+        else:
+            self._data("tool-result", {"call_id": call_id, "tool_result": output})
+
+    def _server_tool(self, event: Event) -> None:
+        self._begin()
+        tool = event["server_tool"]
+        identifier = tool.get("id") or f"server-{tool.get('name', 'tool')}"
+        place = {"toolCallId": identifier}
+        if identifier not in self._server_tools:
+            self._server_tools.add(identifier)
+            named = {"toolName": tool.get("name", ""), "input": tool.get("input", {}), "providerExecuted": True}
+            self._part({"type": "tool-input-available", **place, **named})
+        if tool.get("status") == "completed":
+            output = tool.get("output")
+            self._part({"type": "tool-output-available", **place, "output": output, "providerExecuted": True})
+        elif tool.get("status") == "failed":
+            output = tool.get("output")
+            text = output if isinstance(output, str) else encode_json(output).decode()
+            self._part({"type": "tool-output-error", **place, "errorText": text, "providerExecuted": True})
+
+    def _citations(self, event: Event) -> None:
+        for citation in event["citations"]:
+            self._sources += 1
+            self._part(source_part(citation, self._sources))
+
+    def _image(self, event: Event) -> None:
+        image = event["image"]
+        if not image.get("partial"):
+            self._begin()
+            media_type = image.get("media_type", "image/png")
+            url = f"data:{media_type};base64,{image.get('data', '')}"
+            self._part({"type": "file", "url": url, "mediaType": media_type})
+
+    def _audio(self, event: Event) -> None:
+        self._data("audio", event["audio"], transient=True)
+
+    def _json(self, event: Event) -> None:
+        self._data("json", event.get("json"), id="json")
+
+    def _safety(self, event: Event) -> None:
+        self._data("safety", event["safety"])
+
+    def _warning(self, event: Event) -> None:
+        self._data("warning", {"reason": event.get("reason", "")}, transient=True)
+
+    def _data(self, name: str, data: Any, **more: Any) -> None:
+        self._part({"type": f"data-{name}", "data": data, **more})
+
+    def _counted(self, event: Event) -> None:
+        self._usage = event["usage"]
+
+    def _step_end(self, event: Event) -> None:
+        if self._in_step:
+            self._end_block()
+            self._in_step = False
+            self._frame(b'{"type":"finish-step"}')
+
+    def _reset(self, event: Event) -> None:
+        self._block = ""
+        self._calls.clear()
+        self._server_tools.clear()
+        self._signatures.clear()
+        self._usage = None
+        self._frame(b'{"type":"reset-step"}')
+
+    def _finish(self, event: Event) -> None:
+        reason = event.get("finish_reason", "stop")
+        metadata = message_metadata(event.get("usage", self._usage), reason)
+        if reason == "cancelled":
+            self._end_block()
+            self._part({"type": "message-metadata", "messageMetadata": metadata})
+            self._frame(b'{"type":"abort"}')
+            return
+        self._step_end(event)
+        end: dict[str, Any] = {"type": "finish"}
+        if self._version > OLDEST:
+            end["finishReason"] = _FINISH_REASONS.get(reason, "other")
+        self._part({**end, "messageMetadata": metadata})
+
+    def _error(self, event: Event) -> None:
+        self._end_block()
+        usage = event.get("usage", self._usage)
+        if usage:
+            self._part({"type": "message-metadata", "messageMetadata": message_metadata(usage, None)})
+        self._frame(b'{"type":"error","errorText":%b}' % escape(event["error"]["message"]))
+
+    def _done(self, event: Event) -> None:
+        if event["finished"]:
+            self._frame(b"[DONE]")
+
+
+_WRITERS: Final[Mapping[str, Callable[[Any, Event], None]]] = {
+    "start": Parts._start,
+    **dict.fromkeys(_BLOCKS, Parts._text),
+    "reasoning.signature": Parts._signature,
+    "tool.call.start": Parts._call_start,
+    "tool.call.delta": Parts._call_arguments,
+    "tool.call": Parts._call,
+    "tool.result": Parts._result,
+    "server_tool": Parts._server_tool,
+    "citations": Parts._citations,
+    "image": Parts._image,
+    "audio.delta": Parts._audio,
+    "json.snapshot": Parts._json,
+    "safety": Parts._safety,
+    "warning": Parts._warning,
+    "usage": Parts._counted,
+    "step.end": Parts._step_end,
+    "stream.reset": Parts._reset,
+    "finish": Parts._finish,
+    "error": Parts._error,
+    "done": Parts._done,
+}

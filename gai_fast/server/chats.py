@@ -1,0 +1,161 @@
+"""Chats: a page finds the stream that answers it by the id that it gave to its chat.
+
+Owns how a chat is named, and which stream is its own. The store remembers that, as it does for idempotency keys, so
+that every worker and every process with the same store finds it; `streams.py` starts streams, `durable.py` follows
+them.
+
+1. A chat belongs to a caller. Its stream is the one of its newest request; an older one runs on without a name.
+2. It is remembered for as long as it runs. Where nothing runs the answer is 204, as a page expects that asks after
+   every load.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+from urllib.parse import unquote
+
+from gai_fast._impl import encode_json
+from gai_fast.clock import now_ms
+from gai_fast.errors import Error
+from gai_fast.limits import LIMITS
+from gai_fast.net.engine import Engine
+from gai_fast.server.durable import DurableRoutes
+from gai_fast.server.incoming import Incoming
+from gai_fast.server.pending import PendingAnswers
+from gai_fast.server.replies import Reply, id_headers
+from gai_fast.server.stream_response import StreamResponse
+from gai_fast.stores import Claim, Store, StreamLog
+
+_PATH: Final = "/api/v1/chat"
+_STREAM: Final = "/stream"
+_TRIES: Final = 5
+"""How often a request takes a chat from another one before it is refused."""
+
+Start = Callable[[], StreamLog]
+"""Starts the stream of a request."""
+
+Follow = Callable[[StreamLog, StreamResponse], None]
+"""Answers a request by its stream."""
+
+
+def chat_id_of(body: Mapping[str, Any]) -> str:
+    """Returns the id of the chat that a request belongs to.
+
+    Args:
+        body: The client's JSON object.
+
+    Raises:
+        InvalidRequest: It has none, or a bad one.
+    """
+    chat_id = body.get("id")
+    if not isinstance(chat_id, str) or not _is_id(chat_id):
+        text = f"`id` must be the chat's id, a string of 1 to {LIMITS.chat_id} characters - at `$.id`"
+        raise Error("invalid_request", text, reason="validation")
+    return chat_id
+
+
+def _is_id(chat_id: str) -> bool:
+    return 0 < len(chat_id) <= LIMITS.chat_id
+
+
+class ChatRoutes:
+    """Handlers over one engine.
+
+    Args:
+        engine: Has the store.
+        durable: Follows streams.
+    """
+
+    def __init__(self, engine: Engine, durable: DurableRoutes) -> None:
+        self._engine = engine
+        self._durable = durable
+        self._pending = PendingAnswers()
+
+    def begin(self, incoming: Incoming, response: StreamResponse, chat_id: str, start: Start, follow: Follow) -> None:
+        """Answers a request by a stream that becomes its chat's.
+
+        Args:
+            incoming: The request.
+            response: Its response, with the id of the stream.
+            chat_id: The chat's id.
+            start: Starts the stream.
+            follow: Answers by it.
+        """
+        self._pending.add(incoming, response, self._begin(_key(incoming, chat_id), response, start, follow))
+
+    async def _begin(self, key: str, response: StreamResponse, start: Start, follow: Follow) -> None:
+        store = self._engine.store
+        await self._take(store, key, Claim(response.stream_id, "", now_ms()))
+        log: StreamLog | None = None
+        try:
+            log = start()
+        finally:
+            if log is None:
+                store.abandon(key, response.stream_id)
+        end = _End(store, key, log)
+        log.watch(end)
+        if log.is_over:
+            end.ended()
+        follow(log, response)
+
+    async def _take(self, store: Store, key: str, claim: Claim) -> None:
+        """Takes a chat for a stream: rule 1."""
+        for _ in range(_TRIES):
+            standing = await store.claim(key, claim)
+            if standing is None:
+                return
+            await store.release(key, standing.stream_id)
+        raise Error("overloaded", "other requests of this chat begin at the same time", reason="chat")
+
+    def follow(self, incoming: Incoming) -> Reply | None:
+        """`GET /api/v1/chat/{chat id}/stream`: the stream of a chat from its beginning, or 204."""
+        name, found, rest = incoming.tail.rpartition(_STREAM)
+        chat_id = unquote(name, errors="replace")
+        if not found or rest or not _is_id(chat_id):
+            raise Error("not_found", "there is no such route", reason="route")
+        response = StreamResponse(incoming, "", "", self._engine.settings.stream, whole=False)
+        self._pending.add(incoming, response, self._follow(incoming, response, _key(incoming, chat_id)))
+        return None
+
+    async def _follow(self, incoming: Incoming, response: StreamResponse, key: str) -> Reply | None:
+        store = self._engine.store
+        standing = await store.standing(key)
+        log = None if standing is None else await _running(store, standing)
+        if log is None or log.header.caller != incoming.caller:
+            return Reply(204, headers=[*incoming.cors, *id_headers(incoming.request_id)])
+        response.stream_id = log.header.stream_id
+        self._durable.begin(incoming, log, 0, response, incoming.format.name)
+        return None
+
+
+async def _running(store: Store, standing: Claim) -> StreamLog | None:
+    """Returns the log of a stream that runs; `None`: it is over, or its worker is gone."""
+    is_young = now_ms() - standing.at_ms < LIMITS.claim_settling * 1e3
+    try:
+        log = await store.find(standing.stream_id, is_running=is_young)
+    except Error as error:
+        if error.reason != "worker_lost":
+            raise
+        return None
+    return None if log is None or log.is_over else log
+
+
+def _key(incoming: Incoming, chat_id: str) -> str:
+    return encode_json([incoming.caller, _PATH, chat_id]).decode()
+
+
+class _End:
+    """Waits for the end of a chat's stream; a `LogWatcher`."""
+
+    def __init__(self, store: Store, key: str, log: StreamLog) -> None:
+        self._store = store
+        self._key = key
+        self._log = log
+
+    def advanced(self, piece: bytes, last_seq: int) -> None:
+        """Does nothing."""
+
+    def ended(self) -> None:
+        """Forgets the chat: rule 2."""
+        self._store.abandon(self._key, self._log.header.stream_id)

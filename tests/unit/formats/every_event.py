@@ -1,0 +1,45 @@
+"""One stream that has every event that an answer can hold, for the tests of formats."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from gai_fast.events import Event
+from tests.unit.formats.streams import DONE, START, USAGE, call, call_delta, call_start, finish, text
+
+EVERY_EVENT: Final[list[Event]] = [
+    START,
+    {"type": "reasoning.delta", "text": "Hm"},
+    {"type": "reasoning.signature", "signature": "signed"},
+    {"type": "reasoning.signature", "signature": "opaque", "redacted": True},
+    text("Hi"),
+    text(" you"),
+    {
+        "type": "citations",
+        "citations": [{"uri": "https://a.example", "title": "A", "start": 0, "end": 2}, {"title": "T"}],
+    },
+    {
+        "type": "server_tool",
+        "server_tool": {"id": "s1", "name": "web_search", "status": "started", "input": {"q": "x"}},
+    },
+    {"type": "server_tool", "server_tool": {"id": "s1", "name": "web_search", "status": "completed", "output": [1]}},
+    {"type": "server_tool", "server_tool": {"id": "s2", "name": "code", "status": "failed", "output": {"e": "x"}}},
+    {"type": "image", "image": {"data": "aGk=", "media_type": "image/png"}},
+    {"type": "audio.delta", "audio": {"chunk": "aGk=", "format": "wav"}},
+    {"type": "json.snapshot", "json": {"a": 1}},
+    {"type": "json.snapshot", "json": {"a": 2}},
+    {"type": "safety", "safety": {"category": "violence", "action": "flagged"}},
+    {"type": "warning", "reason": "malformed_chunk"},
+    {"type": "step.end", "step": 1},
+    text("more"),
+    call_start(),
+    call_delta('{"city":'),
+    call_delta('"Oslo"}'),
+    call(signature="signed call"),
+    {"type": "tool.result", "call_id": "call_1", "tool_result": {"degrees": 4}},
+    {"type": "tool.result", "call_id": "other", "tool_result": "x"},
+    {"type": "refusal.delta", "text": "No"},
+    {"type": "usage", "usage": USAGE},
+    finish("tool_calls"),
+    DONE,
+]

@@ -1,0 +1,315 @@
+"""`gai_fast/formats/_vercel_stream.py`: events as parts, and where each event stands.
+
+`tests/node/test_vercel.py` reads the same streams with the SDK's own client.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from gai_fast.events import TYPES, Event
+from gai_fast.formats import get_format
+from gai_fast.formats._vercel_stream import _WRITERS
+from tests.unit.formats.every_event import EVERY_EVENT
+from tests.unit.formats.streams import (
+    DONE,
+    ERROR,
+    NOT_DONE,
+    START,
+    STREAM_ID,
+    USAGE,
+    call,
+    call_delta,
+    call_start,
+    context,
+    data_of,
+    encoded,
+    finish,
+    objects_of,
+    text,
+)
+
+VERCEL = get_format("vercel")
+BEGIN = [{"type": "start"}, {"type": "start-step"}]
+END = [{"type": "finish-step"}, {"type": "finish", "messageMetadata": {"usage": USAGE, "finish_reason": "stop"}}]
+
+
+def parts(*events: Event, version: str = "5", **said: Any) -> list[Any]:
+    return objects_of(encoded(VERCEL.version(version).encoder("sse", context(**said)), events))
+
+
+def kinds(*events: Event, version: str = "5") -> list[str]:
+    return [part["type"] for part in parts(*events, version=version)]
+
+
+def reasoning(said: str) -> Event:
+    return {"type": "reasoning.delta", "text": said}
+
+
+def test_a_text_stands_in_one_block() -> None:
+    body = encoded(VERCEL.encoder("sse", context()), [START, text('Hé "'), text("you"), finish(usage=USAGE), DONE])
+    assert data_of(body) == [
+        '{"type":"start"}',
+        '{"type":"start-step"}',
+        '{"type":"text-start","id":"0"}',
+        '{"type":"text-delta","id":"0","delta":"Hé \\""}',
+        '{"type":"text-delta","id":"0","delta":"you"}',
+        '{"type":"text-end","id":"0"}',
+        '{"type":"finish-step"}',
+        json.dumps(END[1], separators=(",", ":")),
+        "[DONE]",
+    ]
+
+
+def test_blocks_never_overlap_and_never_share_an_id() -> None:
+    found = parts(START, reasoning("a"), text("b"), reasoning("c"), reasoning("d"), text("e"), finish(), DONE)
+    assert [(part["type"], part["id"]) for part in found if "id" in part] == [
+        ("reasoning-start", "0"),
+        ("reasoning-delta", "0"),
+        ("reasoning-end", "0"),
+        ("text-start", "1"),
+        ("text-delta", "1"),
+        ("text-end", "1"),
+        ("reasoning-start", "2"),
+        ("reasoning-delta", "2"),
+        ("reasoning-delta", "2"),
+        ("reasoning-end", "2"),
+        ("text-start", "3"),
+        ("text-delta", "3"),
+        ("text-end", "3"),
+    ]
+
+
+def test_a_refusal_is_text() -> None:
+    found = parts(START, {"type": "refusal.delta", "text": "No."}, text(" Sorry."), finish(), DONE)
+    assert "".join(part["delta"] for part in found if part["type"] == "text-delta") == "No. Sorry."
+    assert [part["type"] for part in found].count("text-start") == 1
+
+
+def test_a_signature_ends_its_reasoning() -> None:
+    found = parts(START, reasoning("Hm"), {"type": "reasoning.signature", "signature": "s"}, text("Hi"))
+    assert found[4] == {
+        "type": "reasoning-end",
+        "id": "0",
+        "providerMetadata": {"gai": {"signature": "s", "provider": "test"}},
+    }
+
+
+@pytest.mark.parametrize("before", [[], [text("Hi")], [reasoning("Hm")]])
+def test_a_redacted_block_is_a_block_of_its_own(before: list[Event]) -> None:
+    found = parts(START, *before, {"type": "reasoning.signature", "signature": "s", "redacted": True})
+    assert [part["type"] for part in found[-2:]] == ["reasoning-start", "reasoning-end"]
+    assert found[-1]["providerMetadata"]["gai"]["redacted"] is True
+    assert found[-1]["id"] == found[-2]["id"] == str(len(before))
+
+
+def test_a_call_with_its_fragments_and_its_signature() -> None:
+    signed: Event = {"type": "reasoning.signature", "signature": "s", "call_id": "call_1"}
+    found = parts(START, call_start(), call_delta('{"city":'), signed, call_delta('"Oslo"}'), call())
+    assert found[2:] == [
+        {"type": "tool-input-start", "toolCallId": "call_1", "toolName": "weather"},
+        {"type": "tool-input-delta", "toolCallId": "call_1", "inputTextDelta": '{"city":'},
+        {"type": "tool-input-delta", "toolCallId": "call_1", "inputTextDelta": '"Oslo"}'},
+        {
+            "type": "tool-input-available",
+            "toolCallId": "call_1",
+            "toolName": "weather",
+            "input": {"city": "Oslo"},
+            "providerMetadata": {"gai": {"signature": "s", "provider": "test"}},
+        },
+    ]
+
+
+def test_the_arguments_are_written_as_the_model_wrote_them() -> None:
+    body = encoded(VERCEL.encoder("sse", context()), [START, call_start(), call(arguments='{"n":1.10,"i":1e2}')])
+    assert b'"input":{"n":1.10,"i":1e2}' in body
+
+
+@pytest.mark.parametrize(
+    ("version", "kind"), [("5", "tool-input-available"), ("6", "tool-input-error"), ("7", "tool-input-error")]
+)
+def test_arguments_that_are_not_json_are_an_error_where_there_is_a_part_for_it(version: str, kind: str) -> None:
+    broken: Event = {"type": "tool.call", "call_id": "call_1", "tool_call": {"name": "weather", "input": "{oops"}}
+    part = parts(START, call_start(), broken, version=version)[-1]
+    assert (part["type"], part["input"]) == (kind, "{oops")
+    assert ("errorText" in part) == (kind == "tool-input-error")
+
+
+def test_a_result_stands_at_its_call_or_is_data() -> None:
+    known: Event = {"type": "tool.result", "call_id": "call_1", "tool_result": {"t": 4}}
+    unknown: Event = {"type": "tool.result", "call_id": "other", "tool_result": 5}
+    found = parts(START, call_start(), call(), known, unknown)
+    assert found[-2:] == [
+        {"type": "tool-output-available", "toolCallId": "call_1", "output": {"t": 4}},
+        {"type": "data-tool-result", "data": {"call_id": "other", "tool_result": 5}},
+    ]
+
+
+def test_a_server_tool_without_a_start_has_its_input_first() -> None:
+    ran: Event = {"type": "server_tool", "server_tool": {"name": "search", "status": "failed", "output": "no"}}
+    assert parts(START, ran)[2:] == [
+        {
+            "type": "tool-input-available",
+            "toolCallId": "server-search",
+            "toolName": "search",
+            "input": {},
+            "providerExecuted": True,
+        },
+        {"type": "tool-output-error", "toolCallId": "server-search", "errorText": "no", "providerExecuted": True},
+    ]
+
+
+def test_a_partial_image_is_left_out() -> None:
+    image: Event = {"type": "image", "image": {"data": "aGk=", "media_type": "image/webp"}}
+    partial: Event = {"type": "image", "image": {**image["image"], "partial": True}}
+    assert parts(START, partial, image)[2:] == [
+        {"type": "file", "url": "data:image/webp;base64,aGk=", "mediaType": "image/webp"}
+    ]
+
+
+def test_a_step_ends_its_block_and_the_next_begins_with_what_follows() -> None:
+    ended: Event = {"type": "step.end", "step": 1}
+    assert kinds(START, text("a"), ended, ended, text("b"), finish(), DONE)[4:] == [
+        "text-end",
+        "finish-step",
+        "start-step",
+        "text-start",
+        "text-delta",
+        "text-end",
+        "finish-step",
+        "finish",
+    ]
+    assert kinds(START, text("a"), ended, finish(), DONE)[-3:] == ["text-end", "finish-step", "finish"]
+
+
+@pytest.mark.parametrize(
+    ("reason", "told"),
+    [
+        ("stop", "stop"),
+        ("length", "length"),
+        ("tool_calls", "tool-calls"),
+        ("content_filter", "content-filter"),
+        ("pause", "other"),
+        ("other", "other"),
+    ],
+)
+def test_the_finish_reason_is_metadata_and_from_6_on_a_member(reason: str, told: str) -> None:
+    assert parts(START, finish(reason))[-1] == {"type": "finish", "messageMetadata": {"finish_reason": reason}}
+    assert parts(START, finish(reason), version="6")[-1]["finishReason"] == told
+
+
+def test_a_usage_that_came_before_the_end_stands_at_the_end() -> None:
+    assert parts(START, {"type": "usage", "usage": USAGE}, finish())[-1]["messageMetadata"]["usage"] == USAGE
+
+
+def test_a_cancelled_answer_is_aborted() -> None:
+    found = parts(START, text("Hi"), finish("cancelled", usage=USAGE), DONE)
+    assert found[-3:] == [
+        {"type": "text-end", "id": "0"},
+        {"type": "message-metadata", "messageMetadata": {"usage": USAGE, "finish_reason": "cancelled"}},
+        {"type": "abort"},
+    ]
+
+
+@pytest.mark.parametrize("usage", [None, USAGE])
+def test_an_error_is_the_last_part(usage: Any) -> None:
+    failed: Event = {**ERROR, "usage": usage} if usage else ERROR
+    body = encoded(VERCEL.encoder("sse", context()), [START, text("Hi"), failed, NOT_DONE])
+    assert data_of(body)[-1] == '{"type":"error","errorText":"cut \\"off\\""}'
+    assert (b"message-metadata" in body) == (usage is not None)
+
+
+def test_a_reset_drops_the_step_and_begins_a_new_block() -> None:
+    reset: Event = {"type": "stream.reset", "reason": "network"}
+    found = parts(START, text("a"), call_start(), reset, START, text("b"), finish(), DONE, version="7")
+    assert [part["type"] for part in found].count("start") == 1
+    assert found[6:9] == [
+        {"type": "reset-step"},
+        {"type": "text-start", "id": "1"},
+        {"type": "text-delta", "id": "1", "delta": "b"},
+    ]
+
+
+def test_other_choices_are_left_out() -> None:
+    assert parts(START, text("b", choice=1), call_start(choice=1))[2:] == []
+
+
+def test_every_event_has_its_place() -> None:
+    assert set(_WRITERS) == TYPES - {"stream.gap"}
+    assert {event["type"] for event in EVERY_EVENT} == TYPES - {"stream.gap", "stream.reset", "error"}
+
+
+def test_the_default_writes_only_what_5_0_0_knows() -> None:
+    keys = {part["type"]: set(part) for part in parts(*EVERY_EVENT)}
+    assert "finishReason" not in keys["finish"]
+    assert keys == {kind: found & ALLOWED[kind] for kind, found in keys.items()}
+
+
+ALLOWED = {
+    "start": {"type", "messageId", "messageMetadata"},
+    "start-step": {"type"},
+    "text-start": {"type", "id", "providerMetadata"},
+    "text-delta": {"type", "id", "delta", "providerMetadata"},
+    "text-end": {"type", "id", "providerMetadata"},
+    "reasoning-start": {"type", "id", "providerMetadata"},
+    "reasoning-delta": {"type", "id", "delta", "providerMetadata"},
+    "reasoning-end": {"type", "id", "providerMetadata"},
+    "tool-input-start": {"type", "toolCallId", "toolName", "providerExecuted", "dynamic"},
+    "tool-input-delta": {"type", "toolCallId", "inputTextDelta"},
+    "tool-input-available": {
+        "type", "toolCallId", "toolName", "input", "providerExecuted", "providerMetadata", "dynamic",
+    },
+    "tool-output-available": {"type", "toolCallId", "output", "providerExecuted", "dynamic"},
+    "tool-output-error": {"type", "toolCallId", "errorText", "providerExecuted", "dynamic"},
+    "source-url": {"type", "sourceId", "url", "title", "providerMetadata"},
+    "source-document": {"type", "sourceId", "mediaType", "title", "filename", "providerMetadata"},
+    "file": {"type", "url", "mediaType", "providerMetadata"},
+    **{
+        f"data-{name}": {"type", "id", "data", "transient"}
+        for name in ("audio", "json", "safety", "tool-result", "warning")
+    },
+    "finish-step": {"type"},
+    "finish": {"type", "messageMetadata"},
+}  # fmt: skip
+"""The strict objects of `ui-message-chunks.ts` in 5.0.0."""
+
+
+# ---- deltas that are written already ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("ids", [False, True])
+@pytest.mark.parametrize(
+    ("before", "delta", "key"),
+    [
+        ([text("a")], text("@"), "text"),
+        ([reasoning("a")], reasoning("@"), "text"),
+        ([call_start()], call_delta("@"), "arguments"),
+    ],
+)
+def test_a_delta_is_written_as_its_parts_say(before: list[Event], delta: Event, key: str, ids: bool) -> None:
+    encoder = VERCEL.encoder("sse", context(ids=ids))
+    encoded(encoder, [START, *before])
+    said = encoder.delta_parts(delta, key)
+    assert said is not None
+    values: dict[Any, bytes] = {"text": b"@", "seq": b"%d" % (encoder.seq + 1)}
+    assert b"".join(values.get(part, part) for part in said) == encoded(encoder, [delta])  # type: ignore[misc]  # bytes
+
+
+def test_nothing_is_promised_of_a_block_that_is_not_open() -> None:
+    encoder = VERCEL.encoder("sse", context())
+    encoded(encoder, [START])
+    assert encoder.delta_parts(text("a"), "text") is None
+    assert encoder.delta_parts(call_delta("a"), "arguments") is None
+    encoded(encoder, [text("a")])
+    assert encoder.delta_parts(reasoning("a"), "text") is None
+    assert encoder.delta_parts(text("a", choice=1), "text") is None
+
+
+def test_the_id_of_an_event_stands_on_its_last_part() -> None:
+    body = encoded(VERCEL.encoder("sse", context(ids=True, retry_ms=3000)), [START, text("a")])
+    frames = body.decode().split("\n\n")
+    assert [frame.startswith("id: ") for frame in frames[:-1]] == [False, True, False, True]
+    assert frames[1].split("\n")[:2] == [f"id: {STREAM_ID}.1", "retry: 3000"]

@@ -1,0 +1,59 @@
+"""`gai_fast/formats/_vercel_whole.py`: one `UIMessage`."""
+
+from __future__ import annotations
+
+import json
+
+from gai_fast.formats import get_format
+from tests.unit.formats.every_event import EVERY_EVENT
+from tests.unit.formats.streams import ERROR, NOT_DONE, START, STREAM_ID, USAGE, context, encoded, text
+
+VERCEL = get_format("vercel")
+
+
+def test_the_whole_answer_is_a_message_that_can_be_sent_back() -> None:
+    message = json.loads(encoded(VERCEL.whole(context()), EVERY_EVENT))
+    assert message == {
+        "id": f"msg-{STREAM_ID}",
+        "role": "assistant",
+        "metadata": {"usage": USAGE, "finish_reason": "tool_calls"},
+        "parts": [
+            {"type": "step-start"},
+            {
+                "type": "reasoning",
+                "text": "Hm",
+                "state": "done",
+                "providerMetadata": {"gai": {"signature": "signed", "provider": "test"}},
+            },
+            {
+                "type": "reasoning",
+                "text": "",
+                "state": "done",
+                "providerMetadata": {"gai": {"signature": "opaque", "redacted": True, "provider": "test"}},
+            },
+            {"type": "text", "text": "Hi youmore", "state": "done"},
+            {
+                "type": "tool-weather",
+                "toolCallId": "call_1",
+                "state": "input-available",
+                "input": {"city": "Oslo"},
+                "callProviderMetadata": {"gai": {"signature": "signed call", "provider": "test"}},
+            },
+            {"type": "text", "text": "No", "state": "done"},
+            {"type": "source-url", "sourceId": "source-1", "url": "https://a.example", "title": "A"},
+            {"type": "source-document", "sourceId": "source-2", "mediaType": "text/plain", "title": "T"},
+        ],
+    }
+    request, lost = VERCEL.parse_request({"id": "c", "messages": [message]})
+    assert lost == []
+    assert [part.__struct_config__.tag for part in request.messages[0].content] == [
+        "reasoning",
+        "reasoning",
+        "text",
+        "tool_call",
+        "text",
+    ]
+
+
+def test_a_failed_answer_has_no_bytes() -> None:
+    assert encoded(VERCEL.whole(context()), [START, text("Hi"), ERROR, NOT_DONE]) == b""

@@ -1,0 +1,165 @@
+"""`gai_fast/server/chats.py`: how a chat is named, and which stream is its own."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from gai_fast.errors import Error
+from gai_fast.net.engine import Engine
+from gai_fast.server.chats import ChatRoutes, chat_id_of
+from gai_fast.server.durable import DurableRoutes
+from gai_fast.server.replies import Reply
+from gai_fast.server.stream_response import StreamResponse
+from gai_fast.settings import Settings, StreamSettings
+from gai_fast.stores import Claim, Ending, LogHeader, StreamLog
+from tests.unit.server.requests import http, incoming
+from tests.unit.server.test_stream_response import FakeConnection
+from tests.waiting import until
+
+FINISHED = Ending("finished", "stop")
+KEY = '["anonymous","/api/v1/chat","c"]'
+
+
+@pytest.mark.parametrize("body", [{}, {"id": None}, {"id": 5}, {"id": ""}, {"id": "x" * 256}, {"id": ["c"]}])
+def test_what_is_no_chats_id_is_refused(body: dict[str, Any]) -> None:
+    with pytest.raises(Error, match=r"a string of 1 to 255 characters - at `\$\.id`"):
+        chat_id_of(body)
+
+
+def test_any_text_is_a_chats_id() -> None:
+    assert chat_id_of({"id": "é/" * 127}) == "é/" * 127
+
+
+class Fixture:
+    """The routes over an engine; each request starts a stream of its own."""
+
+    def __init__(self) -> None:
+        self.engine = Engine(Settings(), asyncio.get_running_loop())
+        self.store = self.engine.store
+        self.routes = ChatRoutes(self.engine, DurableRoutes(self.engine))
+        self.followed: list[str] = []
+
+    def log(self, stream_id: str) -> StreamLog:
+        return self.store.create(LogHeader(stream_id, "anonymous", "m", "gai", "sse"))
+
+    async def post(self, stream_id: str, chat_id: str = "c", start: Any = None) -> FakeConnection:
+        connection = FakeConnection()
+        asked = incoming(http("POST", "/api/v1/chat", client=connection))
+        asked.http.caller = "anonymous"
+        response = StreamResponse(asked, stream_id, "", StreamSettings(), whole=False)
+        self.routes.begin(
+            asked,
+            response,
+            chat_id,
+            start or (lambda: self.log(stream_id)),
+            lambda log, _: self.followed.append(log.header.stream_id),
+        )
+        await until(lambda: not len(self.routes._pending))
+        return connection
+
+    async def get(self, tail: str = "c/stream", caller: str = "anonymous") -> FakeConnection:
+        connection = FakeConnection()
+        asked = incoming(http("GET", f"/api/v1/chat/{tail}", client=connection), tail)
+        asked.http.caller = caller
+        assert self.routes.follow(asked) is None
+        await until(lambda: not len(self.routes._pending))
+        return connection
+
+
+def reply_of(connection: FakeConnection) -> Reply:
+    (reply,) = connection.ends
+    assert isinstance(reply, Reply)
+    return reply
+
+
+async def test_a_chat_is_remembered_while_its_stream_runs() -> None:
+    on = Fixture()
+    await on.post("one")
+    assert on.followed == ["one"]
+    standing = await on.store.standing(KEY)
+    assert standing is not None
+    assert standing.stream_id == "one"
+    log = on.store.find_here("one")
+    assert log is not None
+    log.end(FINISHED)
+    assert await on.store.standing(KEY) is None
+    assert reply_of(await on.get()).status == 204
+
+
+async def test_the_newest_request_has_the_chat_and_the_end_of_an_older_one_changes_nothing() -> None:
+    on = Fixture()
+    await on.post("one")
+    await on.post("two")
+    log = on.store.find_here("one")
+    assert log is not None
+    log.end(FINISHED)
+    standing = await on.store.standing(KEY)
+    assert standing is not None
+    assert standing.stream_id == "two"
+
+
+async def test_a_stream_that_ends_at_once_is_not_remembered() -> None:
+    on = Fixture()
+
+    def start() -> StreamLog:
+        log = on.log("one")
+        log.end(FINISHED)
+        return log
+
+    await on.post("one", start=start)
+    assert await on.store.standing(KEY) is None
+
+
+async def test_a_stream_that_cannot_start_leaves_no_chat() -> None:
+    on = Fixture()
+
+    def start() -> StreamLog:
+        raise Error("overloaded", "full")
+
+    assert reply_of(await on.post("one", start=start)).status == 503
+    assert await on.store.standing(KEY) is None
+
+
+@pytest.mark.parametrize("tail", ["other/stream", "c/stream"])
+async def test_where_nothing_runs_the_answer_is_204(tail: str) -> None:
+    assert reply_of(await Fixture().get(tail)).status == 204
+
+
+async def test_a_chat_of_another_caller_is_unknown() -> None:
+    on = Fixture()
+    await on.post("one")
+    assert reply_of(await on.get(caller="somebody")).status == 204
+
+
+async def test_a_stream_that_is_gone_does_not_run() -> None:
+    on = Fixture()
+    assert await on.store.claim(KEY, Claim("gone", "")) is None
+    assert reply_of(await on.get()).status == 204
+
+
+@pytest.mark.parametrize("tail", ["c", "c/", "/stream", "c/stream/", "c/streams", f"{'x' * 256}/stream"])
+def test_another_path_is_no_chat(tail: str) -> None:
+    async def ask() -> None:
+        await Fixture().get(tail)
+
+    with pytest.raises(Error) as refused:
+        asyncio.run(ask())
+    assert (refused.value.status, refused.value.reason) == (404, "route")
+
+
+async def test_a_chat_that_others_take_again_and_again_is_refused() -> None:
+    on = Fixture()
+
+    class Contended:
+        async def claim(self, key: str, claim: Claim) -> Claim:
+            return Claim("other", "")
+
+        async def release(self, key: str, stream_id: str) -> None:
+            return None
+
+    with pytest.raises(Error, match="begin at the same time") as refused:
+        await on.routes._take(Contended(), "k", Claim("one", ""))  # type: ignore[arg-type]  # the two that are called
+    assert refused.value.code == "overloaded"
