@@ -95,6 +95,11 @@ class FollowedStream:
         finally:
             self.leave()
 
+    @property
+    def resume_id(self) -> str:
+        """The id by which the stream can be followed again."""
+        return self.id
+
     async def next_event(self) -> Event | None:
         """Returns the next event; `None` after the last one, and once the stream has been left.
 

@@ -84,6 +84,11 @@ class Gateway:
         """
         return cls(load(Path(path)), sinks=sinks)
 
+    @property
+    def is_open(self) -> bool:
+        """Whether it can be asked."""
+        return self._engine is not None
+
     async def __aenter__(self) -> Self:
         """Opens it, on the running loop; after it was closed, it may be opened again.
 
@@ -277,6 +282,11 @@ class GatewayStream:
         )
         engine.publish(spec, clock)
         self._followed = await FollowedStream(lambda: engine, self.id).__aenter__()
+
+    @property
+    def resume_id(self) -> str | None:
+        """The id by which the stream can be followed again; `None`: it is not durable."""
+        return self.id if self._followed is not None else None
 
     async def __aexit__(
         self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None

@@ -30,6 +30,9 @@ _DIGITS: Final = 1 << 48
 """Added to milliseconds it makes their hexadecimal digits twelve."""
 _ECHOED: Final = re.compile(rf"[A-Za-z0-9._~-]{{1,{LIMITS.identifier}}}")
 
+EVENT_ID: Final = re.compile(r"([A-Za-z0-9_-]{22,100})\.(0|[1-9][0-9]{0,14})")
+"""The id of an event of a durable stream: the stream's, and the event's number; 0: before the first."""
+
 os.register_at_fork(after_in_child=_stream_ids.clear)
 os.register_at_fork(after_in_child=_request_ids.clear)
 

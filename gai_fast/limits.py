@@ -640,6 +640,12 @@ class Limits:
     callbacks_end: float = 5.0
     """Seconds for which a stream that has ended waits for its async callbacks: a write to a slow disk or database."""
 
+    asgi_body: int = 10 * MIB
+    """Bytes of a request's body that is read for a handler without a web framework: as `max_body` has it by default."""
+
+    source_end: float = 5.0
+    """Seconds for which a response waits for its source to clean up, whose client has left: as `callbacks_end`."""
+
     shortest_key: int = 8
     """Characters of a caller's key at least, as NIST SP 800-63B has it for any secret: shorter ones are guessed."""
 

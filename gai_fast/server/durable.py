@@ -9,12 +9,12 @@ Knows nothing of what a stream says.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Coroutine
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from gai_fast.clock import now_ms
 from gai_fast.errors import Error
+from gai_fast.ids import EVENT_ID
 from gai_fast.limits import LIMITS
 from gai_fast.net.engine import Engine
 from gai_fast.net.session import Session
@@ -26,8 +26,6 @@ from gai_fast.server.replies import Reply, StreamHead, id_headers
 from gai_fast.server.stream_response import StreamResponse
 from gai_fast.settings import StreamSettings
 from gai_fast.stores import LogHeader, StreamLog
-
-_EVENT_ID: Final = re.compile(r"([A-Za-z0-9_-]{22,100})\.(0|[1-9][0-9]{0,14})")
 
 Answer = Callable[[StreamLog, StreamResponse | None], Reply | None]
 """Answers a request about a stream; `None`: it is followed. The response is there where the log was looked for."""
@@ -296,7 +294,7 @@ def place_of(incoming: Incoming) -> Place | None:
     text = incoming.http.headers.get("last-event-id", incoming.query.get("after"))
     if text is None:
         return None
-    found = _EVENT_ID.fullmatch(text) if len(text) <= LIMITS.identifier else None
+    found = EVENT_ID.fullmatch(text) if len(text) <= LIMITS.identifier else None
     if found is None:
         raise _bad_place("it must be the `id:` of an event, <stream id>.<number>")
     return Place(found[1], int(found[2]))
@@ -352,7 +350,7 @@ def _seen_by(incoming: Incoming, log: StreamLog) -> StreamLog:
 
 def _may_be_an_id(stream_id: str) -> bool:
     """Whether a client's text has the form of a stream's id; nobody else is asked about another one."""
-    return _EVENT_ID.fullmatch(f"{stream_id}.0") is not None
+    return EVENT_ID.fullmatch(f"{stream_id}.0") is not None
 
 
 def _unknown() -> Error:

@@ -1,0 +1,347 @@
+"""The body of a response whose content is a program's own source: `Body`.
+
+Owns how items become frames, when the head may be sent, keep-alives, and how a source that fails or is left ends. Knows
+no web framework: one that has a response to write calls `begin`, writes the chunks, and calls `close`.
+
+1. Items are events (mappings with a type of docs/events.md, or with `type` and `seq`), which are written as the server
+   writes them; texts, which are written as they are; and anything else that has a form in JSON.
+2. The source runs in one task: it is entered where it is a context manager, iterated, and closed there. No more than
+   `client_buffer` bytes are held for a client, so a slow client slows the source down.
+3. What fails before the first frame is a whole response with the error's own status. Later it is told in the stream:
+   an `error` event and `done` where events have been sent, otherwise one frame with the error.
+4. A source ends when its client has left: it is cancelled, and then closed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterable, AsyncIterator, Mapping
+from dataclasses import replace
+from typing import Any, Final
+
+from gai_fast._impl import encode_ndjson, encode_sse
+from gai_fast.clock import now_ms
+from gai_fast.config.keys import STREAM
+from gai_fast.errors import Error
+from gai_fast.events import TYPES, Event, done
+from gai_fast.formats import StreamContext, get_format
+from gai_fast.formats._base import MEDIA_TYPES, Framing, StreamEncoder
+from gai_fast.ids import EVENT_ID, new_stream_id, request_id
+from gai_fast.limits import LIMITS
+from gai_fast.server.replies import Headers, Reply, StreamHead, error_reply, id_headers
+from gai_fast.settings import StreamSettings
+
+_log: Final = logging.getLogger("gai_fast.integrations")
+
+KEYWORDS: Final = (
+    "heartbeat",
+    "commit_after",
+    "flush_interval",
+    "timestamps",
+    "envelope",
+    "retry",
+    "write_timeout",
+    "client_buffer",
+)
+"""The keys of `[stream]` that are about a response, and not about a gateway's streams."""
+
+
+def settings_of(options: Mapping[str, Any], base: StreamSettings | None = None) -> StreamSettings:
+    """The settings of a response.
+
+    Args:
+        options: Keyword arguments: keys of `[stream]` with their values.
+        base: The settings of everything else; by default those of the configuration's defaults.
+
+    Raises:
+        TypeError: There is no such keyword.
+        ValueError: A value is out of range; the text names it.
+    """
+    checked = {}
+    for name, value in options.items():
+        if name not in KEYWORDS:
+            raise TypeError(f"a response has no keyword {name!r}; known: {', '.join(KEYWORDS)}")
+        try:
+            checked[name] = STREAM[name].read(value)
+        except ValueError as problem:
+            raise ValueError(f"`{name}` {problem}") from None
+    return replace(base or StreamSettings(), **checked)
+
+
+class Frames:
+    """Writes items in one framing: rule 1.
+
+    Args:
+        framing: The framing.
+        stream: The settings of the response.
+        source: Where the items come from; where it has a `resume_id`, frames get `id:` lines.
+    """
+
+    def __init__(self, framing: Framing, stream: StreamSettings, source: Any) -> None:
+        self._framing = framing
+        self._stream = stream
+        self._source = source
+        self._encoder: StreamEncoder | None = None
+        self._end: Event | None = None
+        self._has_done = False
+
+    def item(self, item: Any) -> bytes:
+        """Returns an item's frame.
+
+        Raises:
+            ValueError: It has no form in JSON, or is no usable event.
+        """
+        if _is_event(item):
+            return self._event(dict(item))
+        return encode_sse(item) if self._framing == "sse" else encode_ndjson(item)
+
+    def heartbeat(self) -> bytes:
+        """Returns a keep-alive."""
+        return b": ping\n" if self._framing == "sse" else b"\n"
+
+    def end(self) -> bytes:
+        """Returns what a stream of events lacks at its end: its `done`."""
+        if self._end is None or self._has_done:
+            return b""
+        return self._event(done(self._end["type"] == "finish"))
+
+    def fail(self, error: Error) -> bytes:
+        """Returns the frames of a failure: rule 3."""
+        if self._encoder is None:
+            told = {"error": error.payload()}
+            return encode_sse(told, event="error") if self._framing == "sse" else encode_ndjson(told)
+        if self._end is None:
+            self._end = {"type": "error"}
+            return self._event({"type": "error", "error": error.payload()}) + self._event(done(False))
+        return self.end()
+
+    def _event(self, event: dict[str, Any] | Event) -> bytes:
+        encoder = self._encoder
+        if encoder is None:
+            encoder = self._encoder = self._begin(event)
+        encoder.event(event)  # type: ignore[arg-type]  # an event by rule 1
+        if event["type"] in ("finish", "error"):
+            self._end = event  # type: ignore[assignment]  # likewise
+        self._has_done = self._has_done or event["type"] == "done"
+        return encoder.take()
+
+    def _begin(self, first: Mapping[str, Any]) -> StreamEncoder:
+        resume_id = getattr(self._source, "resume_id", None)
+        context = StreamContext(
+            resume_id or "",
+            first.get("request_id") or "",
+            first.get("trace_id"),
+            "",
+            now_ms,
+            self._stream.envelope,
+            timestamps=self._stream.timestamps,
+            ids=resume_id is not None,
+            retry_ms=self._stream.retry,
+        )
+        encoder = get_format("gai").encoder(self._framing, context)
+        if first.get("seq", 1) != 1:  # the envelope and `retry:` stand on a stream's first event
+            encoder.event({"type": "start", "seq": 1})
+            encoder.take()
+        return encoder
+
+
+def _is_event(item: Any) -> bool:
+    kind = item.get("type") if isinstance(item, Mapping) else None
+    return isinstance(kind, str) and (kind in TYPES or "seq" in item)
+
+
+class Body:
+    """The body of one response, made of a source on the running loop.
+
+    Args:
+        source: An async iterable of items; entered first where it is an async context manager.
+        framing: How items are separated.
+        stream: The settings of the response.
+        given_id: The request's own id, where it has one.
+        is_resumed: The source goes on with a stream that has begun: a failure is told in it, and the response to one
+            that has nothing more to say is 204.
+
+    Attributes:
+        request_id: The id of the request.
+        framing: As given.
+
+    Raises:
+        TypeError: The source is no async iterable.
+    """
+
+    def __init__(
+        self,
+        source: AsyncIterable[Any],
+        framing: Framing,
+        stream: StreamSettings,
+        given_id: str | None = None,
+        *,
+        is_resumed: bool = False,
+    ) -> None:
+        check_source(source)
+        self.request_id = request_id(given_id)
+        self._source = source
+        self.framing: Framing = framing
+        self._stream = stream
+        self._is_resumed = is_resumed
+        self._frames = Frames(framing, stream, source)
+        self._task: asyncio.Task[None] | None = None
+        self._early: Error | None = None
+        self._pending: list[bytes] = []
+        self._size = 0
+        self._is_committed = False
+        self._has_ended = False
+        self._is_left = False
+        self._news: asyncio.Future[None] | None = None
+        self._room: asyncio.Future[None] | None = None
+
+    @property
+    def headers(self) -> Headers:
+        """The headers of a response that streams."""
+        name = getattr(self._source, "id", None)
+        is_id = isinstance(name, str) and EVENT_ID.fullmatch(f"{name}.0") is not None
+        stream_id = name if isinstance(name, str) and is_id else new_stream_id()
+        return StreamHead(MEDIA_TYPES[self.framing], self.request_id, stream_id).headers
+
+    async def begin(self, *, is_committed: bool = False) -> Reply | None:
+        """Starts the source, and waits for its first frame, `commit_after` at most.
+
+        Args:
+            is_committed: The head has been sent: does not wait, and all that fails is told in the stream.
+
+        Returns:
+            The whole response to send instead of a stream; `None`: the stream begins.
+        """
+        self._task = asyncio.get_running_loop().create_task(self._pump())
+        self._is_committed = is_committed
+        if is_committed:
+            return None
+        if not self._pending and not self._has_ended:
+            await self._wait(self._stream.commit_after)
+        self._is_committed = True
+        if self._early is not None:
+            return error_reply(self._early, self.request_id)
+        if self._is_resumed and self._has_ended and not self._pending:
+            return Reply(204, headers=id_headers(self.request_id))
+        return None
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        """The chunks to write; the source is closed behind the last one, and where the iterator is."""
+        heartbeat = self._stream.heartbeat or None
+        try:
+            while not self._is_left:
+                if not self._pending and not self._has_ended:
+                    await self._wait(heartbeat)
+                elif self._stream.flush_interval and not self._has_ended:
+                    await asyncio.sleep(self._stream.flush_interval)
+                if self._pending:
+                    chunk, self._pending, self._size = b"".join(self._pending), [], 0
+                    _wake(self._room)
+                    yield chunk
+                elif self._has_ended:
+                    return
+                else:
+                    yield self._frames.heartbeat()
+        finally:
+            await self.close()
+
+    def leave(self) -> None:
+        """Ends the source, since the client has left; idempotent."""
+        self._is_left = True
+        if self._task is not None:
+            self._task.cancel()
+        _wake(self._news)
+
+    async def close(self) -> None:
+        """Ends the source and waits until it has cleaned up, `limits.source_end` at most; idempotent."""
+        if self._task is not None and not self._task.done():
+            self.leave()
+            await asyncio.wait([self._task], timeout=LIMITS.source_end)
+
+    @property
+    def is_left(self) -> bool:
+        """Whether the client has left before the end."""
+        return self._is_left
+
+    async def _wait(self, seconds: float | None) -> None:
+        """Waits for frames or the end, so many seconds at most."""
+        if seconds == 0:
+            return
+        loop = asyncio.get_running_loop()
+        news = self._news = loop.create_future()
+        timer = None if seconds is None else loop.call_later(seconds, _wake, news)
+        try:
+            await news
+        finally:
+            self._news = None
+            if timer is not None:
+                timer.cancel()
+
+    async def _pump(self) -> None:
+        """Runs the source: rule 2."""
+        try:
+            async with contextlib.AsyncExitStack() as stack:
+                source: Any = self._source
+                if hasattr(source, "__aenter__"):
+                    source = await stack.enter_async_context(source)
+                items = aiter(source)
+                if hasattr(items, "aclose"):
+                    stack.push_async_callback(items.aclose)
+                async for item in items:
+                    await self._take(item)
+            self._write(self._frames.end())
+        except asyncio.CancelledError:
+            if self._is_left:
+                raise
+            self._fail(Error("internal", "the source of this response was cancelled"))
+        except Exception as problem:  # noqa: BLE001  # of the program's source: its client is told, whatever it is
+            self._fail(problem)
+        finally:
+            self._has_ended = True
+            _wake(self._news)
+
+    async def _take(self, item: Any) -> None:
+        if not self._is_committed and not self._pending and not self._is_resumed and _is_error(item):
+            self._early = Error.from_payload(item["error"])
+        self._write(self._frames.item(item))
+        if self._size > self._stream.client_buffer:
+            self._room = asyncio.get_running_loop().create_future()
+            await self._room
+
+    def _write(self, data: bytes) -> None:
+        if data:
+            self._pending.append(data)
+            self._size += len(data)
+            _wake(self._news)
+
+    def _fail(self, problem: Exception) -> None:
+        error = problem
+        if not isinstance(error, Error):
+            _log.error("the source of a response failed", exc_info=problem)
+            error = Error("internal", "the source of this response failed")
+        if self._is_committed or self._pending:
+            self._write(self._frames.fail(error))
+        else:
+            self._early = error
+
+
+def check_source(source: object) -> None:
+    """Refuses what cannot be a source.
+
+    Raises:
+        TypeError: It is no async iterable.
+    """
+    if not hasattr(source, "__aiter__"):
+        text = "a response takes an async iterable of events, texts or objects"
+        raise TypeError(f"{text}; this is {type(source).__name__}")
+
+
+def _is_error(item: Any) -> bool:
+    return _is_event(item) and item["type"] == "error" and isinstance(item.get("error"), Mapping)
+
+
+def _wake(future: asyncio.Future[None] | None) -> None:
+    if future is not None and not future.done():
+        future.set_result(None)

@@ -1,0 +1,242 @@
+"""Streams as responses of aiohttp's server: `sse_response`, `ndjson_response`, `sse_handler`, `ndjson_handler`.
+
+Owns how a body goes through an `aiohttp.web.StreamResponse`, and how its source hears of a client that has left.
+
+While a stream runs, a protocol stands in front of aiohttp's: aiohttp tells a handler of a lost client only when it
+writes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterable, Awaitable, Callable
+from typing import Any, cast
+
+from aiohttp import web
+from aiohttp.abc import AbstractStreamWriter
+from multidict import CIMultiDict
+
+from gai_fast.errors import Error
+from gai_fast.formats._base import Framing
+from gai_fast.ids import request_id
+from gai_fast.integrations._body import Body, check_source, settings_of
+from gai_fast.integrations._handlers import GatewayLike, Prepare, call, settings_for, source_of
+from gai_fast.server.replies import Headers, Reply, error_reply
+from gai_fast.server.write_watch import WriteWatch
+from gai_fast.settings import StreamSettings
+from gai_fast.timers import TimerWheel
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+def sse_response(events: AsyncIterable[Any], **options: Any) -> web.StreamResponse:
+    """A response that sends what a source gives, as SSE. Return it from a handler.
+
+    Args:
+        events: An async iterable of events, texts or objects; it runs when the response is sent. An async context
+            manager, such as `gateway.stream(…)`, is entered first.
+        options: `heartbeat`, `commit_after`, `flush_interval`, `timestamps`, `envelope`, `retry`, `write_timeout` and
+            `client_buffer`, as in `[stream]` (docs/configuration.md).
+
+    Raises:
+        TypeError: `events` is no async iterable, or there is no such option.
+        ValueError: An option is out of range.
+    """
+    return EventResponse(events, "sse", settings_of(options))
+
+
+def ndjson_response(events: AsyncIterable[Any], **options: Any) -> web.StreamResponse:
+    """The same as NDJSON, one object a line; arguments and errors as `sse_response`."""
+    return EventResponse(events, "ndjson", settings_of(options))
+
+
+def sse_handler(gateway: GatewayLike, prepare: Prepare, **options: Any) -> Handler:
+    """A handler that asks a gateway and sends the answer as SSE.
+
+    A request with `Last-Event-ID` is answered with the rest of that stream, which must be a durable one of the gateway
+    (`"resumable": True` in its native request), and with 204 where nothing is left.
+
+    Args:
+        gateway: An open `Gateway`, or what `connect` gives.
+        prepare: Called with each request; gives a native request, or a response of its own. Sync or async. An `Error`
+            that it raises is answered with its status.
+        options: As for `sse_response`; the gateway's own `[stream]` has the defaults.
+
+    Raises:
+        TypeError: There is no such option.
+        ValueError: An option is out of range.
+    """
+    return _handler(gateway, prepare, "sse", options)
+
+
+def ndjson_handler(gateway: GatewayLike, prepare: Prepare, **options: Any) -> Handler:
+    """The same as NDJSON; arguments and errors as `sse_handler`."""
+    return _handler(gateway, prepare, "ndjson", options)
+
+
+def _handler(gateway: GatewayLike, prepare: Prepare, framing: Framing, options: dict[str, Any]) -> Handler:
+    stream = settings_for(gateway, options)
+
+    async def handle(request: web.Request) -> web.StreamResponse:
+        try:
+            prepared = await call(prepare, request)
+            if isinstance(prepared, web.StreamResponse):
+                return prepared
+            source, is_resumed = source_of(gateway, prepared, request.headers.get("last-event-id"))
+        except Error as error:
+            return _whole(error_reply(error, request_id(request.headers.get("x-request-id"))))
+        return EventResponse(source, framing, stream, is_resumed=is_resumed)
+
+    return handle
+
+
+class EventResponse(web.StreamResponse):
+    """A response whose body is made while it is sent.
+
+    Args:
+        events: As for `sse_response`.
+        framing: How items are separated.
+        stream: The settings of the response.
+        is_resumed: As for `Body`.
+    """
+
+    def __init__(
+        self, events: AsyncIterable[Any], framing: Framing, stream: StreamSettings, *, is_resumed: bool = False
+    ) -> None:
+        super().__init__()
+        check_source(events)
+        self._events = events
+        self._framing: Framing = framing
+        self._stream = stream
+        self._is_resumed = is_resumed
+        self._running: tuple[Body, _Connection] | None = None
+        self._whole_body = b""
+
+    async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
+        """Starts the source, and sends the head: that of an error where the source fails at once."""
+        if self.prepared:
+            return await super().prepare(request)
+        given_id = request.headers.get("x-request-id")
+        body = Body(self._events, self._framing, self._stream, given_id, is_resumed=self._is_resumed)
+        if request.method == "HEAD":
+            self._add(body.headers)
+            return await super().prepare(request)
+        connection = _Connection(request, body, self._stream)
+        async with contextlib.AsyncExitStack() as stack:
+            stack.push_async_callback(body.close)
+            stack.callback(connection.leave)
+            reply = await body.begin()
+            if reply is not None:
+                await stack.aclose()
+                self._answer_with(reply)
+                return await super().prepare(request)
+            self._add(body.headers)
+            writer = await super().prepare(request)
+            self._running = body, connection
+            stack.pop_all()
+            return writer
+
+    def _answer_with(self, reply: Reply) -> None:
+        self.set_status(reply.status)
+        self._add(reply.headers)
+        self._whole_body = reply.body
+        if reply.has_length:
+            self.content_length = len(reply.body)
+
+    def _add(self, headers: Headers) -> None:
+        """Adds headers beside those that the program has set."""
+        own = {name.lower() for name in self.headers}
+        for name, value in headers:
+            if name not in own:
+                self.headers[name] = value
+
+    async def write_eof(self, data: bytes = b"") -> None:
+        """Sends the body to its end.
+
+        Raises:
+            ConnectionError: The client has left.
+        """
+        running, self._running = self._running, None
+        if running is None:
+            await super().write_eof(data or self._whole_body)
+            return
+        body, connection = running
+        try:
+            async for chunk in body:
+                connection.count(len(chunk))
+                await self.write(chunk)
+        finally:
+            connection.leave()
+            await body.close()
+        if body.is_left:
+            raise ConnectionResetError("the client has left")
+        await super().write_eof(data)
+
+
+class _Connection(asyncio.Protocol):
+    """The protocol of a client's connection for the length of one response, in front of aiohttp's.
+
+    It passes every call on. A lost client ends the source at once; one that takes nothing for `write_timeout` is cut
+    off.
+
+    Args:
+        request: The request.
+        body: The body of its response.
+        stream: The settings of the response.
+    """
+
+    def __init__(self, request: web.BaseRequest, body: Body, stream: StreamSettings) -> None:
+        self._body = body
+        self._watch: WriteWatch | None = None
+        self._transport = transport = request.transport
+        if transport is None or transport.is_closing():
+            self._transport = None
+            asyncio.get_running_loop().call_soon(body.leave)
+            return
+        self._behind = cast("asyncio.Protocol", transport.get_protocol())
+        transport.set_protocol(self)
+        transport.set_write_buffer_limits(high=stream.client_buffer)
+        self._watch = WriteWatch(transport, TimerWheel(asyncio.get_running_loop()), stream.write_timeout)
+        self._watch.start()
+
+    def count(self, size: int) -> None:
+        """Counts bytes that are about to be written."""
+        if self._watch is not None:
+            self._watch.written += size
+
+    def leave(self) -> None:
+        """Gives the connection back; idempotent."""
+        transport, self._transport = self._transport, None
+        if self._watch is not None:
+            self._watch.stop()
+        if transport is not None and transport.get_protocol() is self:
+            transport.set_protocol(self._behind)
+            if not transport.is_closing():
+                transport.set_write_buffer_limits()
+
+    def data_received(self, data: bytes) -> None:
+        """More requests."""
+        self._behind.data_received(data)
+
+    def eof_received(self) -> bool | None:
+        """The end of the client's side: aiohttp closes the connection then."""
+        return self._behind.eof_received()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The client is gone."""
+        self.leave()
+        self._body.leave()
+        self._behind.connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """The client is slow."""
+        self._behind.pause_writing()
+
+    def resume_writing(self) -> None:
+        """The client has caught up."""
+        self._behind.resume_writing()
+
+
+def _whole(reply: Reply) -> web.Response:
+    return web.Response(status=reply.status, body=reply.body, headers=CIMultiDict(reply.headers))

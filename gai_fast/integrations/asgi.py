@@ -1,0 +1,299 @@
+"""Streams as responses of ASGI applications: `sse_response`, `ndjson_response`, `sse_handler`, `ndjson_handler`.
+
+Where Starlette is installed, responses are Starlette's, and handlers are endpoints of Starlette and FastAPI. Elsewhere
+both are plain ASGI callables, and `prepare` gets a `Request` of this module. They run on asyncio's loops.
+
+An ASGI server tells nobody how much of a response its client has taken: a client is given up where one `send` takes
+longer than `write_timeout`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterable, Awaitable, Callable, Mapping, MutableMapping
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any
+from urllib.parse import parse_qsl
+
+from gai_fast.errors import Error
+from gai_fast.formats._base import Framing
+from gai_fast.ids import request_id
+from gai_fast.integrations._body import Body, check_source, settings_of
+from gai_fast.integrations._handlers import GatewayLike, Prepare, call, settings_for, source_of
+from gai_fast.limits import LIMITS
+from gai_fast.server.replies import Headers, Reply, error_reply
+from gai_fast.settings import StreamSettings
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+StarletteRequest: Any = None
+StarletteResponse: Any = None
+if find_spec("starlette") is not None:
+    StarletteRequest = import_module("starlette.requests").Request
+    StarletteResponse = import_module("starlette.responses").Response
+
+
+def sse_response(events: AsyncIterable[Any], **options: Any) -> Any:
+    """A response that sends what a source gives, as SSE: a Starlette response, or without Starlette an ASGI callable.
+
+    Args:
+        events: An async iterable of events, texts or objects; it runs when the response is sent. An async context
+            manager, such as `gateway.stream(…)`, is entered first.
+        options: `heartbeat`, `commit_after`, `flush_interval`, `timestamps`, `envelope`, `retry`, `write_timeout` and
+            `client_buffer`, as in `[stream]` (docs/configuration.md).
+
+    Raises:
+        TypeError: `events` is no async iterable, or there is no such option.
+        ValueError: An option is out of range.
+    """
+    return _response(EventApp(events, "sse", settings_of(options)))
+
+
+def ndjson_response(events: AsyncIterable[Any], **options: Any) -> Any:
+    """The same as NDJSON, one object a line; arguments and errors as `sse_response`."""
+    return _response(EventApp(events, "ndjson", settings_of(options)))
+
+
+def sse_handler(gateway: GatewayLike, prepare: Prepare, **options: Any) -> Any:
+    """A handler that asks a gateway and sends the answer as SSE: an endpoint of Starlette, or an ASGI callable.
+
+    A request with `Last-Event-ID` is answered with the rest of that stream, which must be a durable one of the gateway
+    (`"resumable": True` in its native request), and with 204 where nothing is left.
+
+    Args:
+        gateway: An open `Gateway`, or what `connect` gives.
+        prepare: Called with each request; gives a native request, or a response of its own. Sync or async. An `Error`
+            that it raises is answered with its status.
+        options: As for `sse_response`; the gateway's own `[stream]` has the defaults.
+
+    Raises:
+        TypeError: There is no such option.
+        ValueError: An option is out of range.
+    """
+    return _handler(gateway, prepare, "sse", options)
+
+
+def ndjson_handler(gateway: GatewayLike, prepare: Prepare, **options: Any) -> Any:
+    """The same as NDJSON; arguments and errors as `sse_handler`."""
+    return _handler(gateway, prepare, "ndjson", options)
+
+
+class EventApp:
+    """An ASGI application that answers every request with the same source, once.
+
+    Args:
+        events: As for `sse_response`.
+        framing: How items are separated.
+        stream: The settings of the response.
+        is_resumed: As for `Body`.
+    """
+
+    def __init__(
+        self, events: AsyncIterable[Any], framing: Framing, stream: StreamSettings, *, is_resumed: bool = False
+    ) -> None:
+        check_source(events)
+        self._events = events
+        self._framing: Framing = framing
+        self._stream = stream
+        self._is_resumed = is_resumed
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send, own: Headers = ()) -> None:
+        """Answers a request.
+
+        Args:
+            scope: ASGI's.
+            receive: ASGI's.
+            send: ASGI's.
+            own: Headers of the program, which replace the usual ones of their names.
+
+        Raises:
+            TimeoutError: The client has taken nothing for `write_timeout`.
+        """
+        given_id = _headers_of(scope).get("x-request-id")
+        body = Body(self._events, self._framing, self._stream, given_id, is_resumed=self._is_resumed)
+        listening = asyncio.get_running_loop().create_task(_listen(receive, body))
+        try:
+            if scope["method"] == "HEAD":
+                await _send_whole(send, Reply(200, headers=body.headers, has_length=False), own)
+                return
+            reply = await body.begin()
+            if reply is not None:
+                await _send_whole(send, reply, own)
+                return
+            await self._send(send, _head(200, body.headers, own))
+            async for chunk in body:
+                await self._send(send, {"type": "http.response.body", "body": chunk, "more_body": True})
+            if not body.is_left:
+                await self._send(send, {"type": "http.response.body", "body": b"", "more_body": False})
+        finally:
+            listening.cancel()
+            await body.close()
+
+    async def _send(self, send: Send, message: MutableMapping[str, Any]) -> None:
+        async with asyncio.timeout(self._stream.write_timeout):
+            await send(message)
+
+
+async def _listen(receive: Receive, body: Body) -> None:
+    """Ends the source once the client has left."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
+    body.leave()
+
+
+def _head(status: int, headers: Headers, own: Headers = ()) -> MutableMapping[str, Any]:
+    names = {name.lower() for name, _ in own}
+    written = [*own, *(header for header in headers if header[0] not in names)]
+    encoded = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in written]
+    return {"type": "http.response.start", "status": status, "headers": encoded}
+
+
+async def _send_whole(send: Send, reply: Reply, own: Headers = ()) -> None:
+    names = {name for name, _ in reply.headers}
+    kept = [header for header in own if header[0].lower() not in names]
+    length = [("content-length", str(len(reply.body)))] if reply.has_length else []
+    await send(_head(reply.status, [*reply.headers, *length], kept))
+    await send({"type": "http.response.body", "body": reply.body, "more_body": False})
+
+
+def _headers_of(scope: Scope) -> Mapping[str, str]:
+    return {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
+
+
+class Request:
+    """A request, where Starlette is not installed.
+
+    Args:
+        scope: ASGI's.
+        receive: ASGI's.
+
+    Attributes:
+        scope: ASGI's.
+        method: GET, POST, …
+        path: The path.
+        headers: By name in lower case.
+    """
+
+    def __init__(self, scope: Scope, receive: Receive) -> None:
+        self.scope = scope
+        self.method: str = scope["method"]
+        self.path: str = scope["path"]
+        self.headers = _headers_of(scope)
+        self._receive = receive
+        self._body: bytes | None = None
+
+    @property
+    def query(self) -> Mapping[str, str]:
+        """The parameters of the query string.
+
+        Raises:
+            InvalidRequest: There are more than `limits.query_fields`.
+        """
+        text = self.scope["query_string"].decode("latin-1")
+        try:
+            return dict(parse_qsl(text, keep_blank_values=True, max_num_fields=LIMITS.query_fields))
+        except ValueError:
+            many = f"more than {LIMITS.query_fields} query parameters"
+            raise Error("invalid_request", many, reason="query") from None
+
+    async def body(self) -> bytes:
+        """All of the body.
+
+        Raises:
+            InvalidRequest: More than `limits.asgi_body` bytes (413), or the client has left.
+        """
+        if self._body is None:
+            received, more = bytearray(), True
+            while more:
+                message = await self._receive()
+                if message["type"] == "http.disconnect":
+                    raise Error("invalid_request", "the client left amid its body", reason="http")
+                received += message.get("body", b"")
+                more = message.get("more_body", False)
+                if len(received) > LIMITS.asgi_body:
+                    text = f"the body is larger than {LIMITS.asgi_body} bytes"
+                    raise Error("invalid_request", text, reason="max_body", status=413)
+            self._body = bytes(received)
+        return self._body
+
+    async def json(self) -> Any:
+        """The body, read as JSON.
+
+        Raises:
+            InvalidRequest: It is none; or as `body`.
+        """
+        try:
+            return json.loads(await self.body())
+        except (ValueError, RecursionError):
+            raise Error("invalid_request", "the body is not JSON", reason="json") from None
+
+
+def _handler(gateway: GatewayLike, prepare: Prepare, framing: Framing, options: dict[str, Any]) -> Any:
+    stream = settings_for(gateway, options)
+
+    async def answer(request: Any, headers: Mapping[str, str]) -> Any:
+        """The ASGI callable, or the response of the program's own, that answers a request."""
+        try:
+            prepared = await call(prepare, request)
+            if callable(prepared):
+                return prepared
+            source, is_resumed = source_of(gateway, prepared, headers.get("last-event-id"))
+        except Error as error:
+            return _Whole(error_reply(error, request_id(headers.get("x-request-id"))))
+        return EventApp(source, framing, stream, is_resumed=is_resumed)
+
+    async def endpoint(request: Any) -> Any:
+        answered = await answer(request, request.headers)
+        return answered if isinstance(answered, StarletteResponse) else _response(answered)
+
+    async def application(scope: Scope, receive: Receive, send: Send) -> None:
+        request = Request(scope, receive)
+        await (await answer(request, request.headers))(scope, receive, send)
+
+    if StarletteResponse is None:
+        return application
+    # FastAPI goes by the annotations.
+    endpoint.__annotations__ = {"request": StarletteRequest, "return": StarletteResponse}
+    return endpoint
+
+
+class _Whole:
+    """An ASGI application that gives one whole response."""
+
+    def __init__(self, reply: Reply) -> None:
+        self._reply = reply
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send, own: Headers = ()) -> None:
+        await _send_whole(send, self._reply, own)
+
+
+def _response(app: EventApp | _Whole) -> Any:
+    """The same as a response of Starlette, where that is installed."""
+    return app if StarletteResponse is None else EventResponse(app)
+
+
+if StarletteResponse is not None:
+
+    class EventResponse(StarletteResponse):  # type: ignore[misc]  # Starlette may be missing where types are checked
+        """A response of Starlette that sends a stream when it is called; its headers and cookies are the program's.
+
+        Args:
+            app: What sends it.
+        """
+
+        def __init__(self, app: EventApp | _Whole) -> None:
+            self._app = app
+            self.status_code = 200
+            self.background: Any = None
+            self.init_headers()
+
+        async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+            """Sends the stream, and then runs the background task."""
+            own = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in self.raw_headers]
+            await self._app(scope, receive, send, own)
+            if self.background is not None:
+                await self.background()

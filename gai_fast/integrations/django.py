@@ -1,0 +1,174 @@
+"""Streams as responses of Django under ASGI: `sse_response`, `ndjson_response`, `sse_handler`, `ndjson_handler`.
+
+Owns how a body goes through a `StreamingHttpResponse`. Django sends the head before it asks for the first bytes, so a
+response that a view makes always has the status 200, and a failure is told in its stream. The handlers are views that
+wait for the first event, and give an early failure its own status.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import inspect
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
+from typing import Any, Final
+from weakref import WeakKeyDictionary
+
+from asgiref.sync import sync_to_async
+from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
+from django.http.response import HttpResponseBase
+
+from gai_fast.errors import Error
+from gai_fast.formats._base import MEDIA_TYPES, Framing
+from gai_fast.ids import request_id
+from gai_fast.integrations._body import Body, check_source, settings_of
+from gai_fast.integrations._handlers import GatewayLike, Prepare, call, settings_for, source_of
+from gai_fast.server.replies import Reply, error_reply
+
+View = Callable[..., Awaitable[HttpResponseBase]]
+
+
+def sse_response(events: AsyncIterable[Any], **options: Any) -> StreamingHttpResponse:
+    """A response that sends what a source gives, as SSE. Return it from a view; an ASGI server must run Django.
+
+    Args:
+        events: An async iterable of events, texts or objects; it runs when the response is sent. An async context
+            manager, such as `gateway.stream(…)`, is entered first.
+        options: `heartbeat`, `flush_interval`, `timestamps`, `envelope`, `retry` and `client_buffer`, as in `[stream]`
+            (docs/configuration.md).
+
+    Raises:
+        TypeError: `events` is no async iterable, or there is no such option.
+        ValueError: An option is out of range.
+    """
+    return _response(events, "sse", options)
+
+
+def ndjson_response(events: AsyncIterable[Any], **options: Any) -> StreamingHttpResponse:
+    """The same as NDJSON, one object a line; arguments and errors as `sse_response`."""
+    return _response(events, "ndjson", options)
+
+
+def sse_handler(gateway: GatewayLike, prepare: Prepare, **options: Any) -> View:
+    """A view that asks a gateway and sends the answer as SSE.
+
+    A request with `Last-Event-ID` is answered with the rest of that stream, which must be a durable one of the gateway
+    (`"resumable": True` in its native request), and with 204 where nothing is left.
+
+    Args:
+        gateway: A `Gateway`, or what `connect` gives. Django has no place where a program begins: one that is not open
+            is opened by the first request.
+        prepare: Called with each request; gives a native request, or a response of its own. Sync, run as Django runs
+            sync views, or async. An `Error` that it raises is answered with its status.
+        options: As for `sse_response`, and `commit_after`; the gateway's own `[stream]` has the defaults.
+
+    Raises:
+        TypeError: There is no such option.
+        ValueError: An option is out of range.
+    """
+    return _handler(gateway, prepare, "sse", options)
+
+
+def ndjson_handler(gateway: GatewayLike, prepare: Prepare, **options: Any) -> View:
+    """The same as NDJSON; arguments and errors as `sse_handler`."""
+    return _handler(gateway, prepare, "ndjson", options)
+
+
+NOT_HERE = ("write_timeout",)
+"""What Django leaves to its server: a response does not see its client's connection."""
+
+
+def _checked(options: dict[str, Any], *more: str) -> dict[str, Any]:
+    for name in (*NOT_HERE, *more):
+        if name in options:
+            raise TypeError(f"a response of Django has no keyword {name!r}: it does not see when bytes are sent")
+    return options
+
+
+def _response(events: AsyncIterable[Any], framing: Framing, options: dict[str, Any]) -> StreamingHttpResponse:
+    stream = settings_of(_checked(options, "commit_after"))
+    check_source(events)
+    return _streaming(_Chunks(Body(events, framing, stream)), framing)
+
+
+def _streaming(chunks: _Chunks, framing: Framing) -> StreamingHttpResponse:
+    response = StreamingHttpResponse(chunks, content_type=MEDIA_TYPES[framing])
+    for name, value in chunks.body.headers:
+        response[name] = value
+    return response
+
+
+class _Chunks:
+    """The content of a response: its chunks, once it is iterated.
+
+    Args:
+        body: The body of the response.
+        has_begun: Its source runs already.
+    """
+
+    def __init__(self, body: Body, *, has_begun: bool = False) -> None:
+        self.body = body
+        self._has_begun = has_begun
+        self._loop: asyncio.AbstractEventLoop | None = asyncio.get_running_loop() if has_begun else None
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        if not self._has_begun:
+            self._loop = asyncio.get_running_loop()
+            await self.body.begin(is_committed=True)
+        try:
+            async for chunk in self.body:
+                yield chunk
+        finally:
+            await self.body.close()
+
+    def close(self) -> None:
+        """Ends the source of a response that is not sent, or not to its end; Django calls this in any thread."""
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self.body.leave)
+
+
+def _handler(gateway: GatewayLike, prepare: Prepare, framing: Framing, options: dict[str, Any]) -> View:
+    stream = settings_for(gateway, _checked(options))
+
+    async def view(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        try:
+            prepared = await call(prepare if inspect.iscoroutinefunction(prepare) else sync_to_async(prepare), request)
+            if isinstance(prepared, HttpResponseBase):
+                return prepared
+            await _open(gateway)
+            source, is_resumed = source_of(gateway, prepared, request.headers.get("last-event-id"))
+        except Error as error:
+            return _whole(error_reply(error, request_id(request.headers.get("x-request-id"))))
+        return await _begun(Body(source, framing, stream, request.headers.get("x-request-id"), is_resumed=is_resumed))
+
+    return view
+
+
+_opening: Final[WeakKeyDictionary[GatewayLike, asyncio.Lock]] = WeakKeyDictionary()
+
+
+async def _open(gateway: GatewayLike) -> None:
+    """Opens a gateway that is not open; of several first requests one does."""
+    if not gateway.is_open:
+        async with _opening.setdefault(gateway, asyncio.Lock()):
+            if not gateway.is_open:
+                await gateway.__aenter__()
+
+
+async def _begun(body: Body) -> HttpResponseBase:
+    """The response to a request whose source has begun, or failed."""
+    async with contextlib.AsyncExitStack() as stack:
+        stack.push_async_callback(body.close)
+        reply = await body.begin()
+        if reply is None:
+            stack.pop_all()
+            return _streaming(_Chunks(body, has_begun=True), body.framing)
+        return _whole(reply)
+
+
+def _whole(reply: Reply) -> HttpResponse:
+    response = HttpResponse(reply.body, status=reply.status)
+    del response["content-type"]
+    for name, value in reply.headers:
+        response[name] = value
+    return response

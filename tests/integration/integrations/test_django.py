@@ -1,0 +1,83 @@
+"""`gai_fast/integrations/django.py`: what is Django's own."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+import gai_fast
+from tests.integration.gateway import Net, on_both_loops, on_uvloop, settings_for
+from tests.integration.integrations.stacks import Site, serve
+from tests.waiting import until
+
+pytest.importorskip("django")
+from gai_fast.integrations import django as integration
+
+
+async def texts() -> AsyncIterator[str]:
+    yield "Hello"
+
+
+@pytest.mark.parametrize("name", ["write_timeout", "commit_after"])
+def test_what_a_response_cannot_do_is_refused(name: str) -> None:
+    with pytest.raises(TypeError, match=f"no keyword '{name}'"):
+        integration.sse_response(texts(), **{name: 1})
+
+
+def test_a_source_must_be_async() -> None:
+    with pytest.raises(TypeError, match="this is list"):
+        integration.ndjson_response([])  # type: ignore[arg-type]  # what is tested
+
+
+@on_both_loops
+async def test_the_first_requests_open_the_gateway_once(net: Net) -> None:
+    upstream = await net.mock(deltas=8)
+    gateway = gai_fast.Gateway(settings_for(upstream.url))
+    thread: list[str] = []
+
+    def prepare(request: Any) -> Any:
+        thread.append(threading.current_thread().name)
+        return {"query": request.GET["q"]}
+
+    served = await serve(net, "django-uvicorn", Site(handlers={"ask": ("sse", prepare)}, gateway=gateway))
+    answers = await asyncio.gather(*(served.ask("ask?q=Hi") for _ in range(3)))
+    assert [answer.types[-1] for answer in answers] == ["done"] * 3
+    assert threading.current_thread().name not in thread, "a sync function runs as Django's sync views do"
+    await gateway.__aexit__(None, None, None)
+
+
+@on_uvloop
+async def test_prepare_may_answer_by_itself(net: Net) -> None:
+    from django.http import HttpResponse
+
+    site = Site(handlers={"ask": ("sse", lambda request: HttpResponse(status=401))}, gateway=gai_fast.Gateway())
+    served = await serve(net, "django-uvicorn", site)
+    assert (await served.ask("ask")).status == 401
+
+
+async def test_a_response_that_is_not_sent_ends_its_source() -> None:
+    told: list[str] = []
+
+    class Gateway:
+        is_open = True
+
+        def stream(self, request: Any) -> Any:
+            return self.events()
+
+        async def events(self) -> AsyncIterator[str]:
+            try:
+                yield "a"
+                await asyncio.Event().wait()
+            finally:
+                told.append("closed")
+
+    from django.test import AsyncRequestFactory
+
+    view = integration.sse_handler(Gateway(), lambda request: {})  # type: ignore[arg-type]  # enough of a gateway
+    response = await view(AsyncRequestFactory().get("/"))
+    await asyncio.to_thread(response.close)
+    await until(lambda: told)
