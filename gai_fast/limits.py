@@ -170,7 +170,8 @@ class Limits:
     """Characters of an idempotency key, as Stripe takes them."""
 
     chat_id: int = 255
-    """Characters of the id that a page gives to a chat: the longest ids in use, UUIDs with a prefix, are a fifth."""
+    """Characters of the id that a page gives to a chat, a thread or a run: the longest ids in use, UUIDs with a prefix,
+    are a fifth."""
 
     malformed_chunks: int = 3
     """Malformed chunks in a row that end a stream: one is noise, three are a broken peer."""

@@ -35,6 +35,7 @@ FORMATS: Final = {
     "openai": "gai_fast.formats.openai",
     "simple": "gai_fast.formats.simple",
     "vercel": "gai_fast.formats.vercel",
+    "agui": "gai_fast.formats.agui",
 }
 
 

@@ -188,6 +188,17 @@ class Format(ABC):
         """
         return False
 
+    def answering(self, body: Mapping[str, Any]) -> Format:
+        """Returns the format of the answer to a request that `owns_request`.
+
+        Args:
+            body: The client's JSON object.
+
+        Raises:
+            InvalidRequest: What the answer repeats of it is not valid.
+        """
+        return self
+
     def read_request(self, body: dict[str, Any]) -> ClientRequest:
         """Reads those members of a request in this dialect that matter to every route and upstream.
 

@@ -71,18 +71,20 @@ class StreamRoutes:
 
     def native(self, incoming: Incoming) -> None:
         """`POST /api/v1/stream`."""
-        request, left_out = _read_request(incoming)
+        request, left_out, own = _read_request(incoming)
         key = _key(incoming, request)
         negotiated = negotiate(incoming.query, _accept(incoming, request.stream), default_format="gai")
+        negotiated = negotiated if own is None else _answering(negotiated, own)
         is_durable = request.resumable or key is not None
         self._answer_native(incoming, request, negotiated, is_durable=is_durable, key=key, left_out=left_out)
 
     def start(self, incoming: Incoming) -> Reply | None:
         """`POST /api/v1/streams`: starts a durable stream that is not followed yet."""
-        request, left_out = _read_request(incoming)
+        request, left_out, own = _read_request(incoming)
         if not request.stream:
             raise _needs_a_stream("this route")
         negotiated = negotiate(incoming.query, incoming.http.headers.get("accept"), default_format="gai")
+        negotiated = negotiated if own is None else _answering(negotiated, own)
         key = _key(incoming, request)
         spec, context = self._native_spec(incoming, request, negotiated, is_durable=True, left_out=left_out)
 
@@ -126,7 +128,7 @@ class StreamRoutes:
         """`POST /api/v1/chat`: a durable stream that is also found by the id of its chat."""
         body = parse_object(incoming.json_body())
         chat_id = chat_id_of(body)
-        request, left_out = _own_request(incoming, incoming.format, body)
+        request, left_out, _ = _own_request(incoming, incoming.format, body)
         if _key(incoming, request) is not None:
             raise Error("unsupported", "this route takes no idempotency key: a chat has its id", reason="chat")
         negotiated = negotiate(incoming.query, _accept(incoming, request.stream), default_format=incoming.format.name)
@@ -485,8 +487,8 @@ def _accept(incoming: Incoming, stream: bool) -> str | None:
     return incoming.http.headers.get("accept") if stream else None
 
 
-def _read_request(incoming: Incoming) -> tuple[Request, Sequence[str]]:
-    """The native request in a body, and the paths of what it cannot express.
+def _read_request(incoming: Incoming) -> tuple[Request, Sequence[str], dict[str, Any] | None]:
+    """The native request in a body, the paths of what it cannot express, and the body where it is a dialect's.
 
     With `?format=` of a dialect that has requests for this route, its own body is taken too.
     """
@@ -496,16 +498,23 @@ def _read_request(incoming: Incoming) -> tuple[Request, Sequence[str]]:
             body = parse_object(incoming.json_body())
             if dialect.owns_request(body):
                 return _own_request(incoming, dialect, body)
-    return _noted(incoming, parse_request(incoming.json_body())), ()
+    return _noted(incoming, parse_request(incoming.json_body())), (), None
 
 
-def _own_request(incoming: Incoming, dialect: Format, body: dict[str, Any]) -> tuple[Request, Sequence[str]]:
-    """The native request for one in a dialect; `?model=` names its model where the body does not."""
+def _answering(negotiated: Negotiated, own: dict[str, Any]) -> Negotiated:
+    """The form of the answer to a dialect's own request."""
+    return Negotiated(negotiated.format.answering(own), negotiated.framing, negotiated.envelope)
+
+
+def _own_request(
+    incoming: Incoming, dialect: Format, body: dict[str, Any]
+) -> tuple[Request, Sequence[str], dict[str, Any]]:
+    """As `_read_request`, for a request in a dialect; `?model=` names its model where the body does not."""
     request, left_out = dialect.parse_request(body)
     model = incoming.query.get("model")
     if model is not None and request.model is UNSET:
         request = msgspec.structs.replace(request, model=model)
-    return _noted(incoming, request), left_out
+    return _noted(incoming, request), left_out, body
 
 
 def _noted(incoming: Incoming, request: Request) -> Request:

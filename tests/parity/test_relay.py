@@ -48,10 +48,11 @@ FORMATS: tuple[tuple[str, Any, bool, dict[str, Any]], ...] = (
     ("simple", "sse", False, {"ids": True, "retry_ms": 3000}),
     ("vercel", "sse", False, {}),
     ("vercel", "sse", False, {"ids": True}),
+    ("agui", "sse", False, {}),
 )
 
 
-BLOCKS = frozenset({"vercel"})
+BLOCKS = frozenset({"agui", "vercel"})
 """The formats whose deltas stand in blocks."""
 
 

@@ -170,7 +170,15 @@ def encoded(provider: str, format_name: str, framing: Framing, pieces: list[byte
 
 
 FORMATS = st.sampled_from(
-    [("gai", "sse"), ("gai", "ndjson"), ("openai", "sse"), ("openai", "ndjson"), ("simple", "sse"), ("vercel", "sse")]
+    [
+        ("gai", "sse"),
+        ("gai", "ndjson"),
+        ("openai", "sse"),
+        ("openai", "ndjson"),
+        ("simple", "sse"),
+        ("vercel", "sse"),
+        ("agui", "sse"),
+    ]
 )
 RUNS = st.lists(TEXTS, min_size=1, max_size=5)
 ALIKE = st.one_of(

@@ -1,0 +1,57 @@
+"""The whole answer for AG-UI: one object with what its client returns for a run (`result`, `newMessages`)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gai_fast._impl import encode_json
+from gai_fast.formats._agui_stream import Run, encrypted_value, token_usage
+from gai_fast.formats._base import StreamContext, WholeEncoder
+from gai_fast.result import Result
+
+
+class WholeRun(WholeEncoder):
+    """Events → one run.
+
+    Args:
+        context: The stream.
+        run: The client's names of the run.
+    """
+
+    def __init__(self, context: StreamContext, run: Run) -> None:
+        super().__init__(context)
+        self._run = run
+
+    def _answer(self, result: Result) -> bytes:
+        answer = {
+            **self._run.members(),
+            "result": {"finish_reason": result.finish_reason},
+            "newMessages": self._messages(result),
+            "usage": token_usage(result.usage, result.provider, result.model),
+        }
+        return encode_json(answer)
+
+    def _messages(self, result: Result) -> list[dict[str, Any]]:
+        """The reasoning, each a message, and the assistant's message."""
+        messages: list[dict[str, Any]] = []
+        texts: list[str] = []
+        calls: list[dict[str, Any]] = []
+        arguments = {call.call_id: call.arguments for call in result.tool_calls}
+        for part in result.message["content"]:
+            signed = {"encryptedValue": encrypted_value(part, result.provider)} if "signature" in part else {}
+            if part["type"] == "text":
+                texts.append(part["text"])
+            elif part["type"] == "reasoning":
+                messages.append({"id": self._id(messages), "role": "reasoning", "content": part["text"], **signed})
+            else:
+                function = {"name": part["name"], "arguments": arguments[part["call_id"]]}
+                calls.append({"id": part["call_id"], "type": "function", "function": function, **signed})
+        message: dict[str, Any] = {"id": self._id(messages), "role": "assistant"}
+        if texts:
+            message["content"] = "".join(texts)
+        if calls:
+            message["toolCalls"] = calls
+        return [*messages, message]
+
+    def _id(self, before: list[dict[str, Any]]) -> str:
+        return f"{self._context.stream_id}-{len(before) + 1}"
