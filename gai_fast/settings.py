@@ -89,6 +89,9 @@ class StreamSettings(_Snapshot):
     make every stream durable."""
     detach_ttl: float = 300.0
     """How long a stream goes on that nobody follows."""
+    compression: tuple[Literal["zstd", "gzip", "br"], ...] = ()
+    """The content codings that a client may have a stream in, the preferred one first; none: streams are sent as they
+    are."""
     on_unsupported: Literal["error", "drop"] = "error"
     """Whether a field that the upstream does not support refuses the request, or is left out and logged."""
 

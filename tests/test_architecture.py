@@ -33,7 +33,7 @@ LAYERS = {
     "_version": 0, "addresses": 0, "upstream_errors": 0, "retry_after": 0,
     "_impl": 1, "_native": 1, "_pure": 1,
     "providers": 2, "formats": 2, "transcript": 2, "processors": 2, "callbacks": 2, "meter": 2,
-    "body": 2, "relay": 2, "result": 2,
+    "body": 2, "relay": 2, "result": 2, "compression": 2,
     "net": 3, "stores": 3, "timers": 3,
     "": 4, "config": 4, "gateway": 4, "following": 4, "stream": 4, "decoding": 4, "pipeline": 4, "ids": 4, "clock": 4,
     "__main__": 5, "server": 5, "integrations": 5, "cli": 5,

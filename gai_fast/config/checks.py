@@ -13,6 +13,7 @@ from typing import Any, Final
 from urllib.parse import SplitResult, urlsplit
 
 from gai_fast.addresses import address_of
+from gai_fast.compression import is_available
 from gai_fast.errors import CLASSES
 from gai_fast.limits import LIMITS
 from gai_fast.net.http_request import Origin
@@ -126,6 +127,13 @@ def base_url(value: str) -> str:
     except ValueError:
         raise ValueError("must have a valid host, port and path") from None
     return value.rstrip("/")
+
+
+def coding(value: str) -> str:
+    """A content coding, whose library must be installed."""
+    if not is_available(value):
+        raise ValueError(f"has {value}, which needs a package: install gai-fast[compression]")
+    return value
 
 
 def store_url(value: str) -> str:

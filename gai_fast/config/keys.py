@@ -9,9 +9,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, asdict, fields, replace
 from typing import Any, Final, Literal
 
+from gai_fast.compression import CODINGS
 from gai_fast.config import checks
 from gai_fast.config.problems import Problems, meant, nearest, shown
-from gai_fast.config.values import Key, choice, seconds, switch, text, texts, whole
+from gai_fast.config.values import Key, choice, choices, seconds, switch, text, texts, whole
 from gai_fast.errors import CLASSES
 from gai_fast.limits import LIMITS, MIB
 from gai_fast.processors import PROCESSORS
@@ -106,6 +107,7 @@ STREAM: Final[Mapping[str, Key]] = {
     "retry": whole("Milliseconds until a client of a durable stream reconnects.", 0, LIMITS.reconnect_most),
     "write_timeout": seconds("How long a client may take nothing before it is cut off."),
     "client_buffer": whole("Unsent bytes of a client above which it counts as slow.", 0, LIMITS.client_buffer),
+    "compression": choices("Content codings for streams, the preferred one first.", checks.coding, *CODINGS),
 }
 KEY: Final[Mapping[str, Key]] = {
     "name": text("The caller's name, in the log and for its streams.", checks.caller_name, f"^{checks.LABEL.pattern}$"),
@@ -219,17 +221,16 @@ REQUIRED: Final[Mapping[str, tuple[str, ...]]] = {
     "processor": ("use",),
 }
 
-_LATER_STREAM: Final = frozenset(["compression"])
 LATER: Final[Mapping[str, frozenset[str]]] = {
     "": frozenset("key_defaults cache prices otel".split()),
     "server": frozenset("tls_cert tls_key log_format keep_alive forwarded_allow_ips proxy_protocol".split()),
     "key": frozenset("models role expires requests_per_minute tokens_per_minute streams spend".split()),
-    "stream": _LATER_STREAM,
+    "stream": frozenset(),
     "store": frozenset(("limits_on_failure",)),
     "idempotency": frozenset(),
     "limits": frozenset(),
     "upstream": frozenset("ca_file client_cert client_key proxy min_idle".split()),
-    "model": _LATER_STREAM | frozenset("targets balance hedge_after price cache".split()),
+    "model": frozenset("targets balance hedge_after price cache".split()),
     "processor": frozenset(),
 }
 """By section, and sections under "": names that are planned. They are refused as "not supported yet"."""

@@ -89,6 +89,24 @@ def choice(about: str, *names: str) -> Key:
     return Key(about, {"enum": list(names)}, read)
 
 
+def choices(about: str, check: Callable[[str], str], *names: str) -> Key:
+    """A key that is a list of a few names, each at most once.
+
+    Args:
+        about: As for `Key`.
+        check: Returns a name as it is used, or raises `ValueError`.
+        names: The names.
+    """
+
+    def read(value: Any) -> tuple[str, ...]:
+        known = isinstance(value, list) and all(isinstance(item, str) and item in names for item in value)
+        if not known or len({*value}) < len(value):
+            raise ValueError(f"must be a list of {', '.join(names)}, each at most once")
+        return tuple(check(item) for item in value)
+
+    return Key(about, {"type": "array", "items": {"enum": list(names)}, "uniqueItems": True}, read)
+
+
 def text(
     about: str, check: Callable[[str], str], pattern: str | None = None, *, secret: bool = False, example: str = ""
 ) -> Key:

@@ -12,6 +12,7 @@ from typing import ClassVar, Final
 from mypy_extensions import mypyc_attr
 
 from gai_fast._impl import LendingTransport, Piece
+from gai_fast.compression import Compressor
 
 Headers = Sequence[tuple[str, str]]
 
@@ -86,28 +87,36 @@ class ResponseWriter:
         transport: Where the bytes go.
     """
 
-    __slots__ = ("_framing", "_head", "_send", "_transport")
+    __slots__ = ("_compressor", "_framing", "_head", "_send", "_transport")
 
     def __init__(self, transport: LendingTransport) -> None:
         self._transport = transport
         self._send: Callable[[bytes], None] = transport.write
         self._framing: BodyFraming = PLAIN
+        self._compressor: Compressor | None = None
         self._head = b""
 
     @property
     def direct(self) -> LendingTransport | None:
-        """The transport, where the body consists of HTTP chunks and the head has gone out; otherwise `None`."""
-        return None if self._head or not self._framing.in_chunks else self._transport
+        """The transport, where the body consists of HTTP chunks and the head has gone out; otherwise `None`.
 
-    def start(self, head: bytes, framing: BodyFraming) -> None:
+        A body that is compressed has none: all of it must pass through here.
+        """
+        if self._head or self._compressor is not None or not self._framing.in_chunks:
+            return None
+        return self._transport
+
+    def start(self, head: bytes, framing: BodyFraming, compressor: Compressor | None = None) -> None:
         """Begins the response.
 
         Args:
             head: Goes out with the first bytes; empty where the transport has sent it.
             framing: How the body is framed.
+            compressor: Its content coding, which the head names.
         """
         self._head = head
         self._framing = framing
+        self._compressor = compressor
 
     def flush(self) -> None:
         """Writes the head alone, where it has not gone out yet."""
@@ -117,11 +126,15 @@ class ResponseWriter:
 
     def write(self, pieces: Sequence[Piece]) -> None:
         """Writes bytes of the body, never none."""
+        if self._compressor is not None:
+            pieces = (self._compressor.write(pieces),)
         head, self._head = self._head, b""
         self._send(self._framing.frame(head, pieces))
 
     def end(self, pieces: Sequence[Piece]) -> None:
         """Writes the last bytes of the body, perhaps none, and its proper end."""
+        if self._compressor is not None:
+            pieces = (self._compressor.end(pieces),)
         head, self._head = self._head, b""
         last = self._framing.last(head, pieces)
         if last:

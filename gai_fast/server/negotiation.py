@@ -115,6 +115,30 @@ def _preferred(accept: str) -> str | None:
     return None if best is None else best[1]
 
 
+@lru_cache(LIMITS.known_values)
+def content_coding(accept_encoding: str | None, offered: tuple[str, ...]) -> str | None:
+    """The content coding of an answer (RFC 9110, 12.5.3); `None`: it is sent as it is.
+
+    The client's preference decides, among those that it likes equally ours. An answer without a coding is what is left
+    where the client accepts none of ours, even if it does not want that either.
+
+    Args:
+        accept_encoding: The `Accept-Encoding` header, or `None`.
+        offered: The codings that there may be, the preferred one first.
+    """
+    qualities: dict[str, float] = {}
+    for item in (accept_encoding or "").split(","):
+        name, *parameters = (part.strip().lower() for part in item.split(";"))
+        qualities.setdefault({"x-gzip": "gzip"}.get(name, name), _quality(parameters))
+    rest = qualities.get("*", 0.0)
+    best, quality = None, qualities.get("identity", 0.0)
+    for coding in offered:
+        wanted = qualities.get(coding, rest)
+        if wanted > 0 and (wanted > quality or (best is None and wanted == quality)):
+            best, quality = coding, wanted
+    return best
+
+
 def _quality(parameters: list[str]) -> float:
     for parameter in parameters:
         if _QUALITY.fullmatch(parameter):

@@ -9,10 +9,12 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 from gai_fast._impl import Piece
+from gai_fast.compression import compressor
 from gai_fast.errors import Error
 from gai_fast.metrics import StreamMetrics
 from gai_fast.net.writer import ResponseWriter
 from gai_fast.server.incoming import Incoming
+from gai_fast.server.negotiation import content_coding
 from gai_fast.server.replies import Headers, Reply, StreamHead
 from gai_fast.settings import StreamSettings
 
@@ -56,6 +58,7 @@ class StreamResponse(ResponseWriter):
 
     __slots__ = (
         "_client",
+        "_codings",
         "_has_ended",
         "_incoming",
         "_is_whole",
@@ -76,7 +79,8 @@ class StreamResponse(ResponseWriter):
         self.stream_id = stream_id
         self.media_type = media_type
         self.headers: Headers = ()
-        self.format_headers: Headers = ()
+        self.format_headers: Headers = []
+        self._codings = stream.compression
         self._is_whole = whole
         self._has_ended = False
         self._session: SessionCallbacks | None = None
@@ -98,9 +102,16 @@ class StreamResponse(ResponseWriter):
 
     def commit(self) -> None:
         """Commits the head of a stream; a whole answer is sent at its end."""
-        if not self._is_whole:
-            head, framing = self._client.commit(self._response_head())
-            self.start(head, framing)
+        if self._is_whole:
+            return
+        coding: str | None = None
+        if self._codings:
+            coding = content_coding(self._incoming.http.headers.get("accept-encoding"), self._codings)
+            self.format_headers = [*self.format_headers, ("vary", "accept-encoding")]
+            if coding is not None:
+                self.format_headers.append(("content-encoding", coding))
+        head, framing = self._client.commit(self._response_head())
+        self.start(head, framing, compressor(coding) if coding else None)
 
     def end(self, pieces: Sequence[Piece]) -> None:
         """Writes the last bytes and ends the answer."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from gai_fast import compression
 from tests.unit.config.folders import UPSTREAM, Folder
 
 
@@ -117,3 +118,22 @@ class TestStore:
     def test_a_mistake_in_the_store_is_told_without_a_password(self, folder: Folder, line: str, problem: str) -> None:
         key = line.partition(" ")[0]
         assert folder.problems(f"[store]\n{line}") == [f"gai-fast.toml:2: `{key}` in [store] {problem}"]
+
+
+class TestCompression:
+    def test_codings_are_read_in_their_order(self, folder: Folder) -> None:
+        assert folder.read('[stream]\ncompression = ["br", "gzip"]').settings.stream.compression == ("br", "gzip")
+
+    @pytest.mark.parametrize("value", ['"gzip"', '["deflate"]', '["gzip", "gzip"]', "[1]", "[[]]", "true", "{}"])
+    def test_anything_else_is_refused(self, folder: Folder, value: str) -> None:
+        [told] = folder.problems(f"[stream]\ncompression = {value}")
+        assert "must be a list of zstd, gzip, br, each at most once" in told
+
+    def test_a_coding_whose_library_is_missing_names_the_extra(
+        self, folder: Folder, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setitem(compression._LIBRARIES, "br", "gai_fast.no_such_library")
+        [told] = folder.problems('[stream]\ncompression = ["gzip", "br"]')
+        assert told == (
+            "gai-fast.toml:2: `compression` in [stream] has br, which needs a package: install gai-fast[compression]"
+        )

@@ -53,7 +53,6 @@ class TestVariables:
         [
             ("GAI_FAST_SERVER__PROT", "no such setting; did you mean GAI_FAST_SERVER__PORT?"),
             ("GAI_FAST_STREEM__USAGE", "no such setting; did you mean GAI_FAST_STREAM__USAGE?"),
-            ("GAI_FAST_STREAM__COMPRESSION", "not supported yet"),
             ("GAI_FAST_STORE__URL", STORES),
             ("GAI_FAST_CACHE__TTL", "not supported yet"),
             ("GAI_FAST_STORE", STORES),

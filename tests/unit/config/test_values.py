@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from gai_fast.config.values import LARGEST, LONGEST, Key, choice, seconds, switch, text, texts, whole
+from gai_fast.config.values import LARGEST, LONGEST, Key, choice, choices, seconds, switch, text, texts, whole
 
 KINDS = {
     "switch": switch("…"),
@@ -16,6 +16,7 @@ KINDS = {
     "seconds or 0": seconds("…", zero=True),
     "choice": choice("…", "a", "b"),
     "text": text("…", str.lower, "^.$"),
+    "choices": choices("…", str.upper, "a", "b"),
     "texts": texts("…", str.lower),
 }
 
@@ -31,6 +32,8 @@ KINDS = {
         ("seconds", LONGEST, LONGEST),
         ("seconds or 0", 0, 0.0),
         ("choice", "b", "b"),
+        ("choices", ["b", "a"], ("B", "A")),
+        ("choices", [], ()),
         ("text", "Äb c", "äb c"),
         ("texts", ["A", "b"], ("a", "b")),
         ("texts", [], ()),
@@ -59,6 +62,9 @@ def test_a_value_of_the_kind_is_read(kind: str, value: Any, read: Any) -> None:
         ("seconds or 0", -0.1, "must be seconds, 0 or more, at most 10000000"),
         ("choice", "c", "must be a or b"),
         ("choice", ["a"], "must be a or b"),
+        ("choices", "a", "must be a list of a, b, each at most once"),
+        ("choices", ["a", "a"], "must be a list of a, b, each at most once"),
+        ("choices", [["a"]], "must be a list of a, b, each at most once"),
         ("text", " ", "must be a string that is not empty"),
         ("text", 1, "must be a string that is not empty"),
         ("text", "a\u2028b", "must not contain control characters"),

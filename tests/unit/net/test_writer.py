@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Sequence
 
 from gai_fast._impl import Piece
+from gai_fast.compression import compressor
 from gai_fast.net.writer import HTTP_CHUNKS, PLAIN, BodyFraming, ResponseWriter
 
 HEAD = b"HTTP/1.1 200 OK\r\n\r\n"
@@ -106,3 +108,27 @@ def test_another_framing_is_a_parameter() -> None:
     stream.writer.write([b"a", b"b"])
     stream.writer.end([b"c"])
     assert stream.written == [HEAD + b"ab\n", b"c"]
+
+
+def test_a_compressed_body_has_no_direct_way() -> None:
+    stream = Fixture()
+    stream.writer.flush()
+    assert stream.writer.direct is not None
+    stream.writer.start(b"", HTTP_CHUNKS, compressor("gzip"))
+    assert stream.writer.direct is None
+
+
+def test_each_write_of_a_compressed_body_is_one_chunk_that_can_be_read_at_once() -> None:
+    stream = Fixture()
+    stream.writer.start(HEAD, HTTP_CHUNKS, compressor("gzip"))
+    reader = zlib.decompressobj(zlib.MAX_WBITS + 16)
+    stream.writer.write([b"data: ", memoryview(b"1\n\n")])
+    head, written = stream.written[0][: len(HEAD)], stream.written[0][len(HEAD) :]
+    size, _, rest = written.partition(b"\r\n")
+    assert head == HEAD
+    assert reader.decompress(rest[: int(size, 16)]) == b"data: 1\n\n"
+    stream.writer.end([])
+    size, _, rest = stream.written[1].partition(b"\r\n")
+    assert reader.decompress(rest[: int(size, 16)]) == b""
+    assert reader.eof
+    assert rest.endswith(b"\r\n0\r\n\r\n")

@@ -7,7 +7,7 @@ import re
 import pytest
 
 from gai_fast.errors import Error
-from gai_fast.server.negotiation import negotiate, trace_id
+from gai_fast.server.negotiation import content_coding, negotiate, trace_id
 
 UUID7 = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
 
@@ -91,3 +91,39 @@ TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 )
 def test_the_trace_id_is_read_as_w3c_trace_context_says(traceparent: str | None, expected: str | None) -> None:
     assert trace_id(traceparent) == expected
+
+
+OFFERED = ("zstd", "gzip", "br")
+
+
+@pytest.mark.parametrize(
+    ("accept", "coding"),
+    [
+        (None, None),
+        ("", None),
+        ("identity", None),
+        ("deflate, compress", None),
+        ("gzip", "gzip"),
+        ("x-gzip", "gzip"),
+        ("GZip ; Q=0.5", "gzip"),
+        ("gzip, deflate, br, zstd", "zstd"),
+        ("gzip;q=1.0, zstd;q=0.9, br;q=0.1", "gzip"),
+        ("br;q=0.8, gzip;q=0.8", "gzip"),
+        ("zstd;q=0, *", "gzip"),
+        ("*", "zstd"),
+        ("*;q=0", None),
+        ("gzip;q=0", None),
+        ("gzip;q=0.5, identity", None),
+        ("gzip;q=0.5, identity;q=0.5", "gzip"),
+        ("identity;q=0", None),
+        ("gzip;q=nan, br;q=2", "gzip"),
+        (",,;;q=1,", None),
+    ],
+)
+def test_the_content_coding_is_the_one_that_the_client_prefers(accept: str | None, coding: str | None) -> None:
+    assert content_coding(accept, OFFERED) == coding
+
+
+def test_without_a_coding_of_ours_an_answer_has_none() -> None:
+    assert content_coding("gzip, br", ()) is None
+    assert content_coding("gzip, br", ("zstd",)) is None
