@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from gai_fast.pipeline import StreamEventProcessor
     from gai_fast.processors.json_stream import JSONStreamProcessor
     from gai_fast.processors.usage import UsageAggregator
+    from gai_fast.remote import connect
     from gai_fast.stream import Stream
 
 __all__ = [
@@ -84,6 +85,7 @@ __all__ = [
     "acollect",
     "adecode",
     "collect",
+    "connect",
     "decode",
     "encode_ndjson",
     "encode_sse",
@@ -100,6 +102,7 @@ _LATER = {
     "StreamEventProcessor": "gai_fast.pipeline",
     "StreamMetrics": "gai_fast.metrics",
     "UsageAggregator": "gai_fast.processors.usage",
+    "connect": "gai_fast.remote",
 }
 
 

@@ -8,18 +8,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import copy
 import enum
 import os
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self, cast
+from typing import Any, Self, cast
 
 from msgspec import UNSET
 
 from gai_fast._impl import Piece, encode_json
+from gai_fast.asking import Answer, NativeRequest, Task, asked, checked_request, place
 from gai_fast.callbacks import EventManager
 from gai_fast.clock import now_ms
 from gai_fast.config import load
@@ -41,9 +41,6 @@ from gai_fast.request import Request
 from gai_fast.result import Collector, Result
 from gai_fast.settings import ANONYMOUS, Settings
 from gai_fast.stores import LogHeader
-
-NativeRequest = Mapping[str, Any]
-"""A native request (docs/http-api.md), as the server takes it in JSON."""
 
 
 class Gateway:
@@ -125,8 +122,7 @@ class Gateway:
         Raises:
             TypeError: The request is no mapping.
         """
-        _check_type(request, Mapping, _A_REQUEST)
-        return GatewayStream(self._opened, request, events)
+        return GatewayStream(self._opened, checked_request(request), events)
 
     def follow(self, stream_id: str, after: str | int | None = None) -> FollowedStream:
         """Follows a durable stream: one that this gateway keeps (`resumable`), or any other of its store (`[store]`).
@@ -139,7 +135,7 @@ class Gateway:
         Raises:
             ValueError: `after` is no event of this stream.
         """
-        return FollowedStream(self._opened, stream_id, _place(stream_id, after))
+        return FollowedStream(self._opened, stream_id, place(stream_id, after))
 
     def ask(self, request: str | NativeRequest, **fields: Any) -> Answer:
         """Asks for one answer as text: iterate it for the pieces, or await it for the whole `Result`.
@@ -151,10 +147,7 @@ class Gateway:
         Raises:
             TypeError: The request is neither text nor a mapping.
         """
-        if isinstance(request, str):
-            request = {"query": request}
-        _check_type(request, Mapping, _A_REQUEST)
-        return Answer(self.stream({**request, **fields}))
+        return Answer(self.stream(asked(request, fields)))
 
     def task(self) -> Task:
         """Begins a request that is built step by step."""
@@ -456,123 +449,6 @@ class GatewayStream:
     def _wake(self) -> None:
         if self._waiting is not None and not self._waiting.done():
             self._waiting.set_result(None)
-
-
-class Answer:
-    """One answer as text. Made by `Gateway.ask` and `Task.stream`.
-
-    `async for` gives the pieces of its text; `await` gives the `Result`. Use one of them, once.
-
-    Raises:
-        Error: The request cannot be made, or the answer failed; while iterating after the text that came before.
-    """
-
-    def __init__(self, stream: GatewayStream) -> None:
-        self._stream = stream
-
-    def __await__(self) -> Generator[Any, None, Result]:
-        return self._whole().__await__()
-
-    async def _whole(self) -> Result:
-        async with self._stream as stream:
-            return await stream.result()
-
-    async def __aiter__(self) -> AsyncIterator[str]:
-        async with self._stream as stream:
-            async for event in stream:
-                if event["type"] == "text.delta" and not event.get("choice"):
-                    yield event.get("text", "")
-            await stream.result()
-
-
-_SETTABLE: Final = frozenset(Request.__struct_fields__)
-
-
-class Task:
-    """A request under construction. Made by `Gateway.task`; each step returns a new one, so that a beginning can be
-    shared.
-
-    Example:
-        >>> brief = gateway.task().system("Be brief.").model("fast")
-        >>> result = await brief.prompt("Explain recursion").ask()
-    """
-
-    def __init__(self, gateway: Gateway, request: dict[str, Any]) -> None:
-        self._gateway = gateway
-        self._request = request
-
-    def system(self, text: str) -> Task:
-        """Sets the system prompt."""
-        return self.set(system=text)
-
-    def prompt(self, text: str) -> Task:
-        """Sets the prompt."""
-        return self.set(query=text)
-
-    def messages(self, messages: list[dict[str, Any]]) -> Task:
-        """Sets the messages before the prompt."""
-        return self.set(messages=messages)
-
-    def model(self, name: str) -> Task:
-        """Sets the model."""
-        return self.set(model=name)
-
-    def temperature(self, value: float) -> Task:
-        """Sets the temperature, from 0 to 2."""
-        return self.set(temperature=value)
-
-    def max_tokens(self, count: int) -> Task:
-        """Sets the largest length of the answer, in tokens."""
-        return self.set(max_tokens=count)
-
-    def set(self, **fields: Any) -> Task:
-        """Sets any fields of the native request.
-
-        Raises:
-            TypeError: There is no such field.
-        """
-        unknown = fields.keys() - _SETTABLE
-        if unknown:
-            raise TypeError(f"a native request has no field {min(unknown)!r}")
-        # A copy, so that the caller may change its own values.
-        return Task(self._gateway, {**self._request, **copy.deepcopy(fields)})
-
-    def stream(self) -> Answer:
-        """Asks for the answer's text as it comes."""
-        return self._gateway.ask(self._request)
-
-    def events(self) -> GatewayStream:
-        """Asks for the answer as events."""
-        return self._gateway.stream(self._request)
-
-    async def ask(self) -> Result:
-        """Asks for the whole answer.
-
-        Raises:
-            Error: The request cannot be made, or the answer failed.
-        """
-        return await self._gateway.ask(self._request)
-
-
-_A_REQUEST: Final = "a native request is a mapping such as {'query': 'Hello'}"
-
-
-_DIGITS: Final = 15
-"""Digits of an event's number: as in the ids that a server takes."""
-
-
-def _place(stream_id: str, after: str | int | None) -> int:
-    """The number of the event that `after` names; 0: none."""
-    number = after
-    if isinstance(after, str):
-        name, _, digits = after.rpartition(".")
-        is_number = digits.isascii() and digits.isdecimal() and len(digits) <= _DIGITS
-        number = int(digits) if name == stream_id and is_number else -1
-    if number is None:
-        return 0
-    if isinstance(number, bool) or not isinstance(number, int) or not 0 <= number < 10**_DIGITS:
-        raise ValueError(f"`after` must be the `seq` of an event, or `{stream_id}.<seq>`")
-    return number
 
 
 def _check_type(value: object, kind: type, what: str) -> None:

@@ -644,6 +644,29 @@ class Limits:
     asgi_body: int = 10 * MIB
     """Bytes of a request's body that is read for a handler without a web framework: as `max_body` has it by default."""
 
+    reconnecting: float = 60.0
+    """Seconds for which a client of a server tries to come back to its stream: a restart or a change of networks."""
+
+    reconnect_first: float = 0.25
+    """Seconds before it tries for the second time, doubled for each further one; half of it is chance."""
+
+    reconnect_longest: float = 8.0
+    """The longest wait between two tries."""
+
+    server_connect: float = 10.0
+    """Seconds in which a server must take a client's connection, and again in which it must begin to answer about a
+    stream that runs: it does so in milliseconds, and another try may find another worker."""
+
+    server_head: float = 600.0
+    """Seconds in which a server must begin to answer a request: as long as an upstream may take, should the server wait
+    for it (`commit_after`)."""
+
+    server_silence: float = 60.0
+    """Seconds without a byte after which a client takes its connection for dead: four keep-alives of a server."""
+
+    server_error: int = 64 * KIB
+    """Bytes of a server's error that a client reads: ours have a few hundred."""
+
     source_end: float = 5.0
     """Seconds for which a response waits for its source to clean up, whose client has left: as `callbacks_end`."""
 

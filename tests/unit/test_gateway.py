@@ -16,7 +16,7 @@ from gai_fast.cli.mock import Fault, Mock
 from gai_fast.config import ConfigError
 from gai_fast.errors import Error, Internal, InvalidRequest, Network, NotFound, Unsupported
 from gai_fast.events import Event
-from gai_fast.gateway import Gateway, Task
+from gai_fast.gateway import Gateway
 from gai_fast.limits import LIMITS
 from gai_fast.metrics import StreamMetrics
 from gai_fast.settings import ModelSettings, Settings, UpstreamSettings
@@ -334,47 +334,6 @@ class TestCallbacks:
         async with asyncio.timeout(SECONDS), stream:
             result = await stream.result()
         assert result.finish_reason == "cancelled"
-
-
-class TestAsk:
-    async def test_iterated_it_is_the_text(self, gateway: Gateway) -> None:
-        pieces = [text async for text in gateway.ask("Why is the sky blue?")]
-        assert len(pieces) == 8
-        assert "".join(pieces) == (await gateway.ask("Why is the sky blue?")).text
-
-    async def test_fields_beside_the_prompt(self, mock: Mock, gateway: Gateway) -> None:
-        await gateway.ask("Hi", temperature=0.5, max_tokens=7)
-        assert mock.requests[0].body["temperature"] == 0.5
-
-    async def test_a_failure_is_raised_after_the_text_before_it(self, mock: Mock, gateway: Gateway) -> None:
-        mock.fault = Fault("cut", 3)
-        answer = aiter(gateway.ask("Hi"))
-        assert all([await anext(answer) for _ in range(3)])
-        with pytest.raises(Network):
-            await anext(answer)
-
-
-class TestTask:
-    async def test_each_step_sets_a_field(self, mock: Mock, gateway: Gateway) -> None:
-        task = gateway.task().system("Be brief.").prompt("Explain recursion").model("m").temperature(0.7).max_tokens(9)
-        assert "".join([text async for text in task.stream()]) == (await task.ask()).text
-        body = mock.requests[0].body
-        assert body["messages"] == [
-            {"role": "system", "content": "Be brief."},
-            {"role": "user", "content": "Explain recursion"},
-        ]
-        assert (body["model"], body["temperature"]) == ("mock", 0.7)
-
-    async def test_a_beginning_can_be_shared(self, mock: Mock, gateway: Gateway) -> None:
-        brief = gateway.task().messages([{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}])
-        await brief.prompt("One").ask()
-        async with brief.prompt("Two").events() as stream:
-            await stream.result()
-        assert [request.body["messages"][-1]["content"] for request in mock.requests] == ["One", "Two"]
-
-    async def test_an_unknown_field_is_refused_at_once(self, gateway: Gateway) -> None:
-        with pytest.raises(TypeError, match="nonsense"):
-            Task(gateway, {}).set(nonsense=1)
 
 
 class TestGateway:

@@ -1,0 +1,184 @@
+"""How a program asks a gateway, in this process or on a server: `Answer` and `Task`, and what they need of it.
+
+Owns the forms of an answer that need no events, and the arguments that both kinds of gateway take. Knows neither kind.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import AsyncIterator, Generator, Mapping
+from types import TracebackType
+from typing import Any, Final, Protocol, Self
+
+from gai_fast.callbacks import EventManager
+from gai_fast.events import Event
+from gai_fast.request import Request
+from gai_fast.result import Result
+
+NativeRequest = Mapping[str, Any]
+"""A native request (docs/http-api.md), as the server takes it in JSON."""
+
+
+class AnswerStream(Protocol):
+    """One answer as a stream of events."""
+
+    id: str
+
+    async def __aenter__(self) -> Self:
+        """Asks."""
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Leaves."""
+
+    def __aiter__(self) -> AsyncIterator[Event]:
+        """The events."""
+
+    async def result(self) -> Result:
+        """The whole answer."""
+
+    async def cancel(self) -> None:
+        """Stops the upstream."""
+
+
+class AnyGateway(Protocol):
+    """A gateway of either kind."""
+
+    def stream(self, request: NativeRequest, events: EventManager | None = None) -> AnswerStream:
+        """Asks for one answer as events."""
+
+
+class Answer:
+    """One answer as text. Made by `Gateway.ask` and `Task.stream`.
+
+    `async for` gives the pieces of its text; `await` gives the `Result`. Use one of them, once.
+
+    Raises:
+        Error: The request cannot be made, or the answer failed; while iterating after the text that came before.
+    """
+
+    def __init__(self, stream: AnswerStream) -> None:
+        self._stream = stream
+
+    def __await__(self) -> Generator[Any, None, Result]:
+        return self._whole().__await__()
+
+    async def _whole(self) -> Result:
+        async with self._stream as stream:
+            return await stream.result()
+
+    async def __aiter__(self) -> AsyncIterator[str]:
+        async with self._stream as stream:
+            async for event in stream:
+                if event["type"] == "text.delta" and not event.get("choice"):
+                    yield event.get("text", "")
+            await stream.result()
+
+
+_SETTABLE: Final = frozenset(Request.__struct_fields__)
+
+
+class Task:
+    """A request under construction. Made by `Gateway.task`; each step returns a new one, so that a beginning can be
+    shared.
+
+    Example:
+        >>> brief = gateway.task().system("Be brief.").model("fast")
+        >>> result = await brief.prompt("Explain recursion").ask()
+    """
+
+    def __init__(self, gateway: AnyGateway, request: dict[str, Any]) -> None:
+        self._gateway = gateway
+        self._request = request
+
+    def system(self, text: str) -> Task:
+        """Sets the system prompt."""
+        return self.set(system=text)
+
+    def prompt(self, text: str) -> Task:
+        """Sets the prompt."""
+        return self.set(query=text)
+
+    def messages(self, messages: list[dict[str, Any]]) -> Task:
+        """Sets the messages before the prompt."""
+        return self.set(messages=messages)
+
+    def model(self, name: str) -> Task:
+        """Sets the model."""
+        return self.set(model=name)
+
+    def temperature(self, value: float) -> Task:
+        """Sets the temperature, from 0 to 2."""
+        return self.set(temperature=value)
+
+    def max_tokens(self, count: int) -> Task:
+        """Sets the largest length of the answer, in tokens."""
+        return self.set(max_tokens=count)
+
+    def set(self, **fields: Any) -> Task:
+        """Sets any fields of the native request.
+
+        Raises:
+            TypeError: There is no such field.
+        """
+        unknown = fields.keys() - _SETTABLE
+        if unknown:
+            raise TypeError(f"a native request has no field {min(unknown)!r}")
+        # A copy, so that the caller may change its own values.
+        return Task(self._gateway, {**self._request, **copy.deepcopy(fields)})
+
+    def stream(self) -> Answer:
+        """Asks for the answer's text as it comes."""
+        return Answer(self._gateway.stream(self._request))
+
+    def events(self) -> AnswerStream:
+        """Asks for the answer as events."""
+        return self._gateway.stream(self._request)
+
+    async def ask(self) -> Result:
+        """Asks for the whole answer.
+
+        Raises:
+            Error: The request cannot be made, or the answer failed.
+        """
+        return await Answer(self._gateway.stream(self._request))
+
+
+def checked_request(request: Any) -> NativeRequest:
+    """Returns a native request.
+
+    Raises:
+        TypeError: It is no mapping.
+    """
+    if not isinstance(request, Mapping):
+        kind = type(request).__name__
+        raise TypeError(f"a native request is a mapping such as {{'query': 'Hello'}}; this is {kind}")
+    return request
+
+
+def asked(request: str | NativeRequest, fields: Mapping[str, Any]) -> NativeRequest:
+    """The request of `ask`: a prompt or a native request, with more fields.
+
+    Raises:
+        TypeError: It is neither text nor a mapping.
+    """
+    return {**checked_request({"query": request} if isinstance(request, str) else request), **fields}
+
+
+_DIGITS: Final = 15
+"""Digits of an event's number: as in the ids that a server takes."""
+
+
+def place(stream_id: str, after: str | int | None) -> int:
+    """The number of the event that `after` names; 0: none."""
+    number = after
+    if isinstance(after, str):
+        name, _, digits = after.rpartition(".")
+        is_number = digits.isascii() and digits.isdecimal() and len(digits) <= _DIGITS
+        number = int(digits) if name == stream_id and is_number else -1
+    if number is None:
+        return 0
+    if isinstance(number, bool) or not isinstance(number, int) or not 0 <= number < 10**_DIGITS:
+        raise ValueError(f"`after` must be the `seq` of an event, or `{stream_id}.<seq>`")
+    return number

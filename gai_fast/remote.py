@@ -1,0 +1,510 @@
+"""A client of a running server with the interface of `Gateway`: `connect`.
+
+Owns how a stream survives the loss of its connection. Knows nothing of models: a server answers.
+
+1. Every stream is asked for as a durable one, with an idempotency key: a request that is sent again, because its
+   response was lost, joins the answer of the first one. A program that leaves early cancels such a stream, unless it
+   asked for `resumable` itself.
+2. A connection that ends before `done` is made again, with pauses that grow, for `limits.reconnecting` seconds after
+   the last event. The stream then goes on behind that event (`Last-Event-ID`), so that each is given once.
+3. A failure before the first response is raised; later it is the stream's `error` event, and `result` raises it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+from collections import deque
+from collections.abc import AsyncIterator
+from types import TracebackType
+from typing import Any, Final, Self
+
+import aiohttp
+from yarl import URL
+
+from gai_fast._impl import SSEParser, encode_json, parse_exact
+from gai_fast.asking import Answer, NativeRequest, Task, asked, checked_request, place
+from gai_fast.callbacks import EventManager
+from gai_fast.errors import Error
+from gai_fast.events import Event, done
+from gai_fast.ids import EVENT_ID, new_request_id
+from gai_fast.limits import LIMITS
+from gai_fast.net.callbacks import CallbackRunner
+from gai_fast.result import Collector, Result
+
+_LOST: Final = (aiohttp.ClientError, OSError, TimeoutError)
+"""The exceptions of a connection."""
+
+
+def connect(base_url: str, key: str | None = None) -> RemoteGateway:
+    """A client of a running server, to be opened with `async with`.
+
+    Args:
+        base_url: The server's URL, with the prefix under which it is mounted, such as `http://127.0.0.1:8080`.
+        key: The caller's key, where the server needs one.
+
+    Raises:
+        ValueError: It is no URL of HTTP, or the key cannot be sent.
+
+    Example:
+        >>> async with gai_fast.connect("http://127.0.0.1:8080") as gateway:
+        ...     async for text in gateway.ask("Why is the sky blue?"):
+        ...         print(text, end="", flush=True)
+    """
+    return RemoteGateway(base_url, key)
+
+
+class RemoteGateway:
+    """Asks the models of a server. Made by `connect`; open it with `async with`.
+
+    Args:
+        base_url: As for `connect`.
+        key: As for `connect`; errors likewise.
+    """
+
+    def __init__(self, base_url: str, key: str | None = None) -> None:
+        url = URL(base_url)
+        if url.scheme not in ("http", "https") or not url.host or url.user is not None:
+            raise ValueError("the server's URL must begin with http:// or https://, name a host, and hold no password")
+        if key is not None and not (key.isascii() and key.isprintable() and key):
+            raise ValueError("the key must be printable ASCII characters")
+        self._url = url.with_query(None).with_fragment(None)
+        self._headers = {} if key is None else {"authorization": f"Bearer {key}"}
+        self._session: aiohttp.ClientSession | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it can be asked."""
+        return self._session is not None
+
+    async def __aenter__(self) -> Self:
+        """Opens it, on the running loop; connections are made when something is asked.
+
+        Raises:
+            RuntimeError: It is open.
+        """
+        if self._session is not None:
+            raise RuntimeError("the gateway is open already")
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            headers=self._headers,
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=LIMITS.server_connect),
+        )
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
+
+    def stream(self, request: NativeRequest, events: EventManager | None = None) -> RemoteStream:
+        """Asks for one answer as events, once its `async with` is entered.
+
+        Args:
+            request: A native request.
+            events: Callbacks, called with the events as the program reads them.
+
+        Raises:
+            TypeError: The request is no mapping.
+        """
+        return RemoteStream(self, dict(checked_request(request)), events)
+
+    def follow(self, stream_id: str, after: str | int | None = None) -> FollowedRemoteStream:
+        """Follows a durable stream of the server.
+
+        Args:
+            stream_id: The stream's id.
+            after: The last event that the program has: its `seq`, or its id, `<stream id>.<seq>`. By default none: the
+                stream is followed from its beginning.
+
+        Raises:
+            ValueError: `after` is no event of this stream.
+        """
+        return FollowedRemoteStream(self, stream_id, place(stream_id, after))
+
+    def ask(self, request: str | NativeRequest, **fields: Any) -> Answer:
+        """Asks for one answer as text: iterate it for the pieces, or await it for the whole `Result`.
+
+        Args:
+            request: The prompt, or a native request.
+            fields: More fields of the request: `model`, `temperature`, …
+
+        Raises:
+            TypeError: The request is neither text nor a mapping.
+        """
+        return Answer(self.stream(asked(request, fields)))
+
+    def task(self) -> Task:
+        """Begins a request that is built step by step."""
+        return Task(self, {})
+
+    async def send(
+        self, method: str, path: str, body: bytes | None = None, after: str | None = None
+    ) -> aiohttp.ClientResponse:
+        """Sends a request about a stream.
+
+        Args:
+            method: GET, POST or DELETE.
+            path: Below the server's URL.
+            body: JSON.
+            after: The id of the last event that the program has.
+
+        Raises:
+            RuntimeError: The gateway is not open.
+        """
+        if self._session is None:
+            raise RuntimeError("the gateway is not open: use `async with gai_fast.connect(…) as gateway:`")
+        headers = {"accept": "text/event-stream"}
+        if body is not None:
+            headers["content-type"] = "application/json"
+        if after is not None:
+            headers["last-event-id"] = after
+        url = (self._url / path).with_query(envelope="compact")
+        # A redirect is not followed: the key is for this server.
+        return await self._session.request(method, url, data=body, headers=headers, allow_redirects=False)
+
+
+class RemoteStream:
+    """One answer of a server, followed as it comes, over as many connections as it takes. Made by `stream`.
+
+    Iterating gives the events of `gai.events.v1` in the compact envelope, `done` last. Leaving the `async with` before
+    the end cancels the answer; one that was asked for with `resumable` goes on, as its `on_disconnect` has it.
+
+    Attributes:
+        id: The stream's id; empty before the server has answered.
+    """
+
+    def __init__(self, gateway: RemoteGateway, request: dict[str, Any], manager: EventManager | None = None) -> None:
+        self.id = ""
+        self._gateway = gateway
+        self._request = request
+        self._manager = manager
+        self._callbacks: CallbackRunner | None = None
+        self._is_own = not request.get("resumable") and "idempotency_key" not in request
+        self._key = new_request_id()
+        self._seq = 0
+        self._response: aiohttp.ClientResponse | None = None
+        self._parser = SSEParser()
+        self._ready: deque[Event] = deque()
+        self._collector = Collector()
+        self._end: Event | None = None
+        self._is_entered = False
+        self._is_over = False
+        self._is_read = False
+        self._tries = 0
+        self._lost_at: float | None = None
+        self._hint = 0.0
+
+    @property
+    def resume_id(self) -> str | None:
+        """The id by which the stream can be followed again; `None`: it ends with its program."""
+        return None if self._is_own else self.id
+
+    async def __aenter__(self) -> Self:
+        """Asks the server.
+
+        Raises:
+            Error: The server refuses the request, or cannot be reached.
+            RuntimeError: The gateway is not open; or this stream was entered before.
+            ValueError: The request holds a value that JSON cannot express.
+        """
+        if self._is_entered:
+            raise RuntimeError("a stream is entered once: ask again for another answer")
+        self._is_entered = True
+        if self._manager is not None:
+            loop = asyncio.get_running_loop()
+            self._callbacks = CallbackRunner(self._manager, loop, pause=_nothing, resume=_nothing)
+        try:
+            await self._open()
+        except Error as error:
+            if error.phase is None:
+                raise
+            self._fail(error)  # of the upstream: an event, as in this process
+        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as problem:
+            raise _unreachable(problem) from None
+        except _LOST:
+            self._lose()  # the server may have begun: rule 1
+            while self._response is None and not self._ready:
+                await self._reopen()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        callbacks, self._callbacks = self._callbacks, None
+        is_left = not self._is_over
+        self._leave()
+        if callbacks is not None:
+            if is_left or (kind is not None and not issubclass(kind, Exception)):
+                callbacks.cancel()
+            else:
+                await callbacks.close()
+        if is_left and self._is_own and self.id and self._gateway.is_open:
+            with contextlib.suppress(Error):
+                await self._delete()
+
+    def __aiter__(self) -> AsyncIterator[Event]:
+        return self
+
+    async def __anext__(self) -> Event:
+        event = await self._next()
+        if event is None:
+            raise StopAsyncIteration
+        return event
+
+    async def result(self) -> Result:
+        """Returns the whole answer; reads the events that have not been read yet.
+
+        Raises:
+            Error: The stream failed.
+        """
+        while await self._next() is not None:
+            pass
+        return self._collector.result().raise_for_error()
+
+    async def cancel(self) -> None:
+        """Stops the upstream; the stream then ends with `finish {cancelled}` and the usage so far.
+
+        Raises:
+            Error: The server cannot be reached, or refuses.
+        """
+        if self._end is None and not self._is_over:
+            await self._delete()
+
+    # -- reading --
+
+    async def _next(self) -> Event | None:
+        """Returns the next event; `None` after the last one."""
+        if not self._is_entered:
+            raise RuntimeError("the stream is not open: use `async with gateway.stream(…) as stream:`")
+        if self._is_read:
+            raise RuntimeError("somebody else waits for the next event of this stream")
+        self._is_read = True
+        try:
+            while not self._ready:
+                if self._is_over:
+                    return None
+                await (self._reopen() if self._response is None else self._read(self._response))
+        finally:
+            self._is_read = False
+        event = self._ready.popleft()
+        self._collector.event(event)
+        if self._callbacks is not None:
+            self._callbacks.tell([event])
+        return event
+
+    async def _read(self, response: aiohttp.ClientResponse) -> None:
+        """Takes what has come; a connection that ends is lost: rule 2."""
+        data = b""
+        with contextlib.suppress(*_LOST):
+            async with asyncio.timeout(LIMITS.server_silence):
+                data = await response.content.readany()
+        if not data:
+            self._lose()
+            return
+        had = self._seq
+        try:
+            for _, text, _ in self._parser.feed(data):
+                self._take(parse_exact(text))
+        except ValueError:
+            self._fail(Error("network", "the server sent what is no event", reason="protocol"))
+        # In the first frame it is for clients without backoff; later, of a server that ends.
+        if had and self._parser.retry is not None:
+            self._hint = self._parser.retry / 1000
+
+    def _take(self, event: Any) -> None:
+        """Takes one event, unless the program has it.
+
+        Raises:
+            ValueError: It is none.
+        """
+        if not isinstance(event, dict) or not isinstance(event.get("type"), str):
+            raise ValueError("not an event")
+        if self._is_over:
+            return
+        seq = event.get("seq")
+        if isinstance(seq, int):
+            if seq <= self._seq:
+                return
+            self._seq = seq
+        self._tries, self._lost_at = 0, None
+        if event["type"] in ("finish", "error"):
+            self._end = event  # type: ignore[assignment]  # an event by the server's contract
+        self._ready.append(event)  # type: ignore[arg-type]  # likewise
+        if event["type"] == "done":
+            self._leave()
+
+    # -- connections --
+
+    @property
+    def _path(self) -> str:
+        return f"api/v1/streams/{self.id}"
+
+    async def _open(self) -> None:
+        """Asks, and takes the head of the response.
+
+        Raises:
+            Error: The server refuses.
+        """
+        body = encode_json({"idempotency_key": self._key, **self._request, "stream": True, "resumable": True})
+        async with asyncio.timeout(LIMITS.server_head):
+            response = await self._gateway.send("POST", "api/v1/stream", body)
+        await self._begin(response)
+
+    async def _resume(self) -> None:
+        """Asks for the rest; raises as `_open`."""
+        after = f"{self.id}.{self._seq}" if self._seq else None
+        async with asyncio.timeout(LIMITS.server_connect):
+            response = await self._gateway.send("GET", self._path, after=after)
+        await self._begin(response)
+
+    async def _begin(self, response: aiohttp.ClientResponse) -> None:
+        """Begins to read a response.
+
+        Raises:
+            Error: It is an error.
+        """
+        if response.status == 204:  # the program has all but `done`
+            response.release()
+            self._finish()
+        elif response.status == 200 and response.content_type == "text/event-stream":
+            self._response = response
+            self._parser = SSEParser()
+            if not self.id:
+                self.id = _checked_id(response.headers.get("x-gai-stream-id", ""))
+        else:
+            raise await _error_of(response)
+
+    async def _reopen(self) -> None:
+        """Tries once to come back: rule 2."""
+        if self._end is not None:
+            self._finish()
+            return
+        loop = asyncio.get_running_loop()
+        lost_at = self._lost_at = loop.time() if self._lost_at is None else self._lost_at
+        wait = max(self._hint, _pause(self._tries))
+        self._hint = 0.0
+        if loop.time() + wait > lost_at + LIMITS.reconnecting:
+            text = f"the connection to the server was lost, and not made again within {LIMITS.reconnecting:g} s"
+            self._fail(Error("network", text, reason="closed"))
+            return
+        if wait:
+            await asyncio.sleep(wait)
+        self._tries += 1
+        try:
+            await (self._resume() if self.id else self._open())
+        except _LOST:
+            return
+        except Error as error:
+            if not error.temporary:
+                self._fail(error)
+            elif error.retry_after_ms is not None:
+                self._hint = error.retry_after_ms / 1000
+
+    async def _delete(self) -> None:
+        """Cancels the stream on the server; one that has ended stays as it is.
+
+        Raises:
+            Error: The server cannot be reached, or refuses.
+        """
+        try:
+            async with asyncio.timeout(LIMITS.server_connect):
+                response = await self._gateway.send("DELETE", self._path)
+                if response.status not in (200, 202, 404):
+                    raise await _error_of(response)
+                response.release()
+        except _LOST as problem:
+            raise _unreachable(problem) from None
+
+    def _lose(self) -> None:
+        """Notes that the connection is lost."""
+        response, self._response = self._response, None
+        if response is not None:
+            response.close()
+
+    def _leave(self) -> None:
+        """Reads no more; idempotent."""
+        self._is_over = True
+        self._lose()
+
+    def _finish(self) -> None:
+        """Ends a stream whose `done` was lost."""
+        if self._end is not None:
+            self._ready.append(done(self._end["type"] == "finish"))
+        self._leave()
+
+    def _fail(self, error: Error) -> None:
+        """Ends the stream with an error of this side."""
+        self._ready += [{"type": "error", "seq": self._seq + 1, "error": error.payload()}, done(False)]
+        self._leave()
+
+
+class FollowedRemoteStream(RemoteStream):
+    """A durable stream of a server, followed from a place in it. Made by `follow`.
+
+    Iterating gives the events after that place, `done` last; none where the program has the end already. Use it in
+    `async with`, or iterate it at once. Leaving it early ends nothing.
+    """
+
+    def __init__(self, gateway: RemoteGateway, stream_id: str, after: int) -> None:
+        super().__init__(gateway, {"resumable": True})
+        self.id = stream_id
+        self._seq = after
+
+    async def __aiter__(self) -> AsyncIterator[Event]:
+        if not self._is_entered:
+            await self.__aenter__()
+        try:
+            while (event := await self._next()) is not None:
+                yield event
+        finally:
+            self._leave()
+
+    async def _open(self) -> None:
+        if not _checked_id(self.id):
+            raise Error("not_found", "there is no such stream: this is no stream's id", reason="stream")
+        await self._resume()
+
+
+def _checked_id(text: str) -> str:
+    """A stream's id; empty where the text is none."""
+    return text if EVENT_ID.fullmatch(f"{text}.0") else ""
+
+
+def _pause(tries: int) -> float:
+    """Seconds to wait before a try, half of them by chance; none before the first."""
+    if not tries:
+        return 0.0
+    whole = min(LIMITS.reconnect_first * 2.0 ** (tries - 1), LIMITS.reconnect_longest)
+    return whole * random.uniform(0.5, 1)
+
+
+def _unreachable(problem: BaseException) -> Error:
+    return Error("network", f"the server cannot be reached: {type(problem).__name__}", reason="connect")
+
+
+async def _error_of(response: aiohttp.ClientResponse) -> Error:
+    """The error that a response is."""
+    try:
+        data = await response.content.read(LIMITS.server_error)
+        payload = parse_exact(data.decode())["error"]
+        error = Error.from_payload(payload)
+    except (*_LOST, ValueError, TypeError, KeyError, AttributeError):
+        return _error_of_status(response.status)
+    finally:
+        response.close()
+    error.status = response.status
+    return error
+
+
+def _error_of_status(status: int) -> Error:
+    """The error of a response that is not our server's: of a proxy in between, or of another server."""
+    text = f"the server answered {status}, and not as a gai-fast server does"
+    return Error("network", text, reason="protocol", temporary=status in (429, 502, 503, 504))
+
+
+def _nothing() -> None: ...

@@ -1,0 +1,337 @@
+"""`gai_fast/remote.py`: a client of a server has every event once, whatever becomes of its connections."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import Any
+
+import pytest
+
+import gai_fast
+from gai_fast.limits import LIMITS
+from gai_fast.settings import KeySettings, key_digest
+from tests.faults.proxy import FaultProxy, Faults
+from tests.integration.gateway import LAST_CHUNK, SSE_HEAD, Net, Peer, on_both_loops, on_uvloop
+from tests.waiting import until
+
+QUERY = {"query": "Tell me a story"}
+ID = "s" * 22
+HEAD = SSE_HEAD.replace(b"\r\n\r\n", b"\r\nx-gai-stream-id: %b\r\n\r\n" % ID.encode())
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tries come soon after one another."""
+    monkeypatch.setattr("gai_fast.remote.LIMITS", dataclasses.replace(LIMITS, reconnect_first=0.01))
+
+
+@pytest.fixture
+def brief(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client gives up soon."""
+    monkeypatch.setattr("gai_fast.remote.LIMITS", dataclasses.replace(LIMITS, reconnect_first=0.01, reconnecting=0.1))
+
+
+def frame(event: dict[str, Any], *lines: str) -> bytes:
+    """One HTTP chunk with one event."""
+    own = f"id: {ID}.{event['seq']}\n" if "seq" in event else ""
+    data = f"event: {event['type']}\n{own}{''.join(lines)}data: {json.dumps(event)}\n\n".encode()
+    return b"%x\r\n%b\r\n" % (len(data), data)
+
+
+def text(seq: int, letter: str) -> bytes:
+    return frame({"type": "text.delta", "seq": seq, "text": letter})
+
+
+START = frame({"type": "start", "seq": 1, "stream_id": ID}, "retry: 3000\n")
+FINISH = {"type": "finish", "seq": 4, "finish_reason": "stop"}
+DONE = frame({"type": "done", "finished": True})
+
+
+class Scripted:
+    """A server whose connections answer one after another as they are told, and what it was asked."""
+
+    def __init__(self, *answers: bytes) -> None:
+        self.answers = [*answers]
+        self.asked: list[tuple[str, str | None]] = []
+        self.heads: list[str] = []
+
+    async def __call__(self, peer: Peer) -> None:
+        await peer.request()
+        head = peer.head.decode()
+        self.heads.append(head)
+        _, _, place = head.lower().partition("last-event-id: ")
+        self.asked.append((head.split(" ", 1)[0], place.partition("\r\n")[0] or None))
+        await peer.send(self.answers.pop(0))
+
+
+# ---- over a running gateway ------------------------------------------------------------------------------------------
+
+
+@on_both_loops
+async def test_the_interface_is_the_gateways(net: Net) -> None:
+    gateway = await net.gateway(await net.mock(deltas=8))
+    async with gai_fast.connect(gateway.url) as client:
+        async with client.stream(QUERY) as stream:
+            events = [event async for event in stream]
+            result = await stream.result()
+        assert [event["type"] for event in events] == ["start", *["text.delta"] * 8, "finish", "done"]
+        assert events[0]["stream_id"] == stream.id
+        assert "ts" not in events[1]
+        assert result.text == "".join(event.get("text", "") for event in events)
+        assert (await client.ask("Tell me a story", temperature=0.5)).text == result.text
+        assert "".join([piece async for piece in client.ask(QUERY)]) == result.text
+        assert "".join([piece async for piece in client.task().prompt("Hi").model("m").stream()]) == result.text
+        assert [event async for event in client.follow(stream.id, after=3)] == events[3:]
+        assert [event async for event in client.follow(stream.id, after=f"{stream.id}.10")] == []
+        assert (await gai_fast.acollect(client.follow(stream.id))).text == result.text
+
+
+@on_uvloop
+async def test_callbacks_are_called_with_what_is_read(net: Net) -> None:
+    gateway = await net.gateway(await net.mock(deltas=8))
+    told: list[str] = []
+
+    async def complete(event: Any) -> None:
+        told.append(event["type"])
+
+    manager = gai_fast.EventManager(on_delta=lambda event: told.append("delta"), on_complete=complete)
+    async with gai_fast.connect(gateway.url) as client, client.stream(QUERY, manager) as stream:
+        await stream.result()
+    assert told == [*["delta"] * 8, "finish"]
+
+
+@on_both_loops
+async def test_wherever_connections_are_cut_each_event_comes_once(net: Net) -> None:
+    upstream = await net.mock(deltas=60)
+    gateway = await net.gateway(upstream)
+    async with gai_fast.connect(gateway.url) as client:
+        whole = (await client.ask(QUERY)).text
+    for then in ("reset", "close", "half_close"):
+        for after in (900, 1111, 1900):
+            asked = len(upstream.requests)
+            async with FaultProxy(gateway.url, Faults(after=after, then=then)) as proxy:  # type: ignore[arg-type]  # one of the three
+                async with gai_fast.connect(proxy.url) as client, client.stream(QUERY) as stream:
+                    events = [event async for event in stream]
+                    assert (await stream.result()).text == whole
+                assert [event.get("from_seq", event["seq"]) for event in events[1:-1]] == [
+                    event["seq"] + 1 for event in events[:-2]
+                ], (then, after)
+                assert proxy.connections > 2
+            assert len(upstream.requests) == asked + 1
+
+
+@on_both_loops
+async def test_a_request_whose_response_is_lost_is_answered_once(net: Net) -> None:
+    upstream = await net.mock(deltas=8)
+    gateway = await net.gateway(upstream)
+    async with FaultProxy(gateway.url, Faults(after=1), times=2) as proxy:
+        async with gai_fast.connect(proxy.url) as client:
+            assert (await client.ask(QUERY)).finish_reason == "stop"
+        assert proxy.connections >= 3
+    assert len(upstream.requests) == 1
+
+
+@pytest.mark.usefixtures("brief")
+@on_both_loops
+async def test_a_server_that_stays_away_is_an_error(net: Net) -> None:
+    gateway = await net.gateway(await net.mock(deltas=60))
+    async with (
+        FaultProxy(gateway.url, Faults(after=1500)) as proxy,
+        gai_fast.connect(proxy.url) as client,
+        client.stream({**QUERY, "resumable": True}) as stream,
+    ):
+        proxy.faults = Faults(is_down=True)
+        events = [event async for event in stream]
+        assert [event["type"] for event in events[-2:]] == ["error", "done"]
+        assert events[-2]["seq"] == events[-3]["seq"] + 1
+        assert events[-2]["error"]["reason"] == "closed"
+        with pytest.raises(gai_fast.Network, match="not made again"):
+            await stream.result()
+
+
+@on_both_loops
+async def test_a_program_that_leaves_early_ends_its_stream(net: Net) -> None:
+    gateway = await net.gateway(await net.mock(deltas=1000, rate=100))
+    async with gai_fast.connect(gateway.url) as client:
+        async with client.stream(QUERY) as stream:
+            await anext(stream)
+            assert gateway.streams == 1
+        await until(lambda: gateway.streams == 0)
+        async with client.stream({**QUERY, "resumable": True}) as stream:
+            await anext(stream)
+        assert gateway.streams == 1
+        async with client.follow(stream.id, after=1) as followed:
+            assert (await anext(followed))["seq"] == 2
+        async for event in client.follow(stream.id):
+            assert event["type"] == "start"
+            break
+        assert gateway.streams == 1
+        async with client.follow(stream.id) as followed:
+            await followed.cancel()
+            assert (await followed.result()).finish_reason == "cancelled"
+            await followed.cancel()
+
+
+@on_uvloop
+async def test_refusals_are_typed_and_an_upstreams_failure_is_an_event(net: Net) -> None:
+    async def fail(peer: Peer) -> None:
+        await peer.request()
+        await peer.answer(
+            "429 Too Many Requests", b'{"error":{"message":"slow down"}}', "Content-Type: application/json"
+        )
+
+    gateway = await net.gateway(await net.upstream(fail), keys=(KeySettings("me", key_digest("secret-of-mine")),))
+    async with gai_fast.connect(gateway.url) as client:
+        with pytest.raises(gai_fast.Unauthorized):
+            await client.ask(QUERY)
+    async with gai_fast.connect(gateway.url, "secret-of-mine") as client:
+        with pytest.raises(gai_fast.NotFound) as caught:
+            await client.ask(QUERY, model="nonsense")
+        assert (caught.value.reason, caught.value.status) == ("model", 404)
+        with pytest.raises(gai_fast.InvalidRequest, match="temprature"):
+            await client.ask(QUERY, temprature=1)
+        with pytest.raises(gai_fast.NotFound):
+            await gai_fast.acollect(client.follow(ID))
+        with pytest.raises(gai_fast.NotFound, match="no stream's id"):
+            await gai_fast.acollect(client.follow("../models"))
+        async with client.stream(QUERY) as stream:
+            events = [event async for event in stream]
+            assert [event["type"] for event in events] == ["error", "done"]
+            with pytest.raises(gai_fast.RateLimited, match="slow down"):
+                await stream.result()
+
+
+# ---- over a server that does as it is told ---------------------------------------------------------------------------
+
+
+async def read(net: Net, *answers: bytes) -> tuple[list[Any], Scripted]:
+    server = Scripted(*answers)
+    url = (await net.upstream(server)).url
+    async with gai_fast.connect(url) as client, client.stream({**QUERY, "resumable": True}) as stream:
+        return [event async for event in stream], server
+
+
+@on_both_loops
+async def test_a_gap_replaces_the_text_so_far(net: Net) -> None:
+    gap = frame({"type": "stream.gap", "seq": 7, "from": 3, "to": 7, "text": "abcdef"})
+    end = frame({**FINISH, "seq": 9})
+    events, server = await read(net, HEAD + START + text(2, "a"), HEAD + gap + text(8, "g") + end + DONE + LAST_CHUNK)
+    assert gai_fast.collect(events).text == "abcdefg"
+    assert server.asked == [("POST", None), ("GET", f"{ID}.2")]
+
+
+@on_uvloop
+async def test_an_event_that_is_sent_again_is_given_once(net: Net) -> None:
+    whole = HEAD + START + text(2, "a") + text(3, "b") + frame(FINISH) + DONE + LAST_CHUNK
+    events, _ = await read(net, HEAD + START + text(2, "a"), whole)
+    assert [event.get("seq") for event in events] == [1, 2, 3, 4, None]
+
+
+@on_uvloop
+async def test_a_done_that_is_lost_is_known(net: Net) -> None:
+    events, server = await read(net, HEAD + START + text(2, "a") + frame({**FINISH, "seq": 3}))
+    assert events[-1] == {"type": "done", "finished": True}
+    assert len(server.asked) == 1
+
+
+@on_uvloop
+async def test_a_server_that_is_busy_is_asked_again(net: Net) -> None:
+    busy = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 9\r\n\r\n<html>..."
+    told = b'{"error":{"code":"overloaded","message":"m","temporary":true,"retry_after_ms":1}}'
+    body = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: %d\r\n\r\n%b" % (len(told), told)
+    rest = HEAD + text(3, "b") + frame(FINISH) + DONE + LAST_CHUNK
+    parting = frame({"type": "text.delta", "seq": 2, "text": "a"}, "retry: 1\n")
+    events, server = await read(net, HEAD + START + parting, busy, body, rest)
+    assert gai_fast.collect(events).text == "ab"
+    assert [place for _, place in server.asked] == [None, *[f"{ID}.2"] * 3]
+
+
+@on_uvloop
+async def test_a_stream_that_is_gone_ends_with_its_error(net: Net) -> None:
+    told = b'{"error":{"code":"not_found","message":"no such stream","reason":"stream"}}'
+    gone = b"HTTP/1.1 404 Not Found\r\nContent-Length: %d\r\n\r\n%b" % (len(told), told)
+    events, _ = await read(net, HEAD + START, gone)
+    assert events[-2]["error"] == {
+        "code": "not_found",
+        "message": "no such stream",
+        "temporary": False,
+        "reason": "stream",
+    }
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 2\r\n\r\nHi",
+        b"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/\r\nContent-Length: 0\r\n\r\n",
+        b'HTTP/1.1 400 Bad Request\r\nContent-Length: 14\r\n\r\n{"error":null}',
+        b"HTTP/1.1 500 Oops\r\nContent-Length: 2\r\n\r\n[]",
+    ],
+)
+@on_uvloop
+async def test_what_is_no_gai_fast_server_is_told(net: Net, answer: bytes) -> None:
+    with pytest.raises(gai_fast.Network, match="as a gai-fast server does") as caught:
+        await read(net, answer)
+    assert caught.value.reason == "protocol"
+
+
+@pytest.mark.parametrize("data", [b"data: nonsense\n\n", b"data: []\n\n", b"data: {}\n\n"])
+@on_uvloop
+async def test_what_is_no_event_ends_the_stream(net: Net, data: bytes) -> None:
+    events, _ = await read(net, HEAD + START + b"%x\r\n%b\r\n" % (len(data), data))
+    assert [event["type"] for event in events] == ["start", "error", "done"]
+    assert events[1]["error"]["reason"] == "protocol"
+
+
+@on_uvloop
+async def test_a_server_that_is_not_there_is_told_at_once(net: Net) -> None:
+    upstream = await net.upstream(Scripted())
+    url = upstream.url
+    await upstream.stop()
+    async with gai_fast.connect(url) as client:
+        with pytest.raises(gai_fast.Network, match="cannot be reached"):
+            await client.ask(QUERY)
+
+
+@on_uvloop
+async def test_the_prefix_and_the_key_are_sent(net: Net) -> None:
+    server = Scripted(HEAD + START + frame({**FINISH, "seq": 2}) + DONE + LAST_CHUNK)
+    url = (await net.upstream(server)).url
+    async with gai_fast.connect(f"{url}/ai/", "secret") as client:
+        await client.ask(QUERY)
+    assert server.heads[0].startswith("POST /ai/api/v1/stream?envelope=compact HTTP/1.1\r\n")
+    assert "\r\nauthorization: Bearer secret\r\n" in server.heads[0]
+
+
+@pytest.mark.parametrize("url", ["", "127.0.0.1:8080", "ftp://host", "http://", "http://me:secret@host"])
+def test_a_url_that_is_none_is_refused(url: str) -> None:
+    with pytest.raises(ValueError, match="URL"):
+        gai_fast.connect(url)
+
+
+@pytest.mark.parametrize("key", ["", "a\nb", "é"])
+def test_a_key_that_cannot_be_sent_is_refused(key: str) -> None:
+    with pytest.raises(ValueError, match="key"):
+        gai_fast.connect("http://127.0.0.1:1", key)
+
+
+async def test_misuse_is_told() -> None:
+    client = gai_fast.connect("http://127.0.0.1:1")
+    with pytest.raises(RuntimeError, match="not open"):
+        await client.ask(QUERY)
+    async with client:
+        with pytest.raises(RuntimeError, match="open already"):
+            await client.__aenter__()
+        with pytest.raises(RuntimeError, match="async with"):
+            await anext(client.stream(QUERY))
+        with pytest.raises(TypeError, match="this is list"):
+            client.stream([])  # type: ignore[arg-type]  # what is tested
+        with pytest.raises(ValueError, match="after"):
+            client.follow(ID, after=-1)
+        stream = client.stream(QUERY)
+        with pytest.raises(gai_fast.Network):
+            await stream.__aenter__()
+        with pytest.raises(RuntimeError, match="entered once"):
+            await stream.__aenter__()
+    assert not client.is_open

@@ -1,0 +1,87 @@
+"""`gai_fast/asking.py`: an answer as text or as one result, and requests that are built step by step."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from gai_fast.asking import Task, asked, place
+from gai_fast.cli.mock import Fault, Mock
+from gai_fast.errors import Network
+from gai_fast.gateway import Gateway
+from tests.unit.test_gateway import settings_for
+from tests.waiting import SECONDS
+
+
+@pytest.fixture
+async def mock() -> AsyncIterator[Mock]:
+    async with asyncio.timeout(SECONDS), Mock(deltas=8) as mock:
+        yield mock
+
+
+@pytest.fixture
+async def gateway(mock: Mock) -> AsyncIterator[Gateway]:
+    async with Gateway(settings_for(mock)) as gateway:
+        yield gateway
+
+
+class TestAsk:
+    async def test_iterated_it_is_the_text(self, gateway: Gateway) -> None:
+        pieces = [text async for text in gateway.ask("Why is the sky blue?")]
+        assert len(pieces) == 8
+        assert "".join(pieces) == (await gateway.ask("Why is the sky blue?")).text
+
+    async def test_fields_beside_the_prompt(self, mock: Mock, gateway: Gateway) -> None:
+        await gateway.ask("Hi", temperature=0.5, max_tokens=7)
+        assert mock.requests[0].body["temperature"] == 0.5
+
+    async def test_a_failure_is_raised_after_the_text_before_it(self, mock: Mock, gateway: Gateway) -> None:
+        mock.fault = Fault("cut", 3)
+        answer = aiter(gateway.ask("Hi"))
+        assert all([await anext(answer) for _ in range(3)])
+        with pytest.raises(Network):
+            await anext(answer)
+
+
+class TestTask:
+    async def test_each_step_sets_a_field(self, mock: Mock, gateway: Gateway) -> None:
+        task = gateway.task().system("Be brief.").prompt("Explain recursion").model("m").temperature(0.7).max_tokens(9)
+        assert "".join([text async for text in task.stream()]) == (await task.ask()).text
+        body = mock.requests[0].body
+        assert body["messages"] == [
+            {"role": "system", "content": "Be brief."},
+            {"role": "user", "content": "Explain recursion"},
+        ]
+        assert (body["model"], body["temperature"]) == ("mock", 0.7)
+
+    async def test_a_beginning_can_be_shared(self, mock: Mock, gateway: Gateway) -> None:
+        brief = gateway.task().messages([{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}])
+        await brief.prompt("One").ask()
+        async with brief.prompt("Two").events() as stream:
+            await stream.result()
+        assert [request.body["messages"][-1]["content"] for request in mock.requests] == ["One", "Two"]
+
+    async def test_an_unknown_field_is_refused_at_once(self, gateway: Gateway) -> None:
+        with pytest.raises(TypeError, match="nonsense"):
+            Task(gateway, {}).set(nonsense=1)
+
+
+def test_a_prompt_is_a_request() -> None:
+    assert asked("Hi", {"model": "m"}) == {"query": "Hi", "model": "m"}
+    assert asked({"query": "Hi", "seed": 1}, {"seed": 2}) == {"query": "Hi", "seed": 2}
+    with pytest.raises(TypeError, match="this is int"):
+        asked(3, {})  # type: ignore[arg-type]  # what is tested
+
+
+@pytest.mark.parametrize(("after", "seq"), [(None, 0), (0, 0), (7, 7), ("s.7", 7)])
+def test_a_place_is_a_number_or_an_id(after: Any, seq: int) -> None:
+    assert place("s", after) == seq
+
+
+@pytest.mark.parametrize("after", [-1, True, 1.5, "7", "t.7", "s.", "s.-1", f"s.{'9' * 16}"])
+def test_what_is_no_place_is_refused(after: Any) -> None:
+    with pytest.raises(ValueError, match="must be the `seq`"):
+        place("s", after)
