@@ -31,6 +31,7 @@ __all__ = [
 
 # A format's module holds `FORMAT`.
 FORMATS: Final = {
+    "anthropic": "gai_fast.formats.anthropic",
     "gai": "gai_fast.formats.gai",
     "openai": "gai_fast.formats.openai",
     "simple": "gai_fast.formats.simple",

@@ -144,6 +144,8 @@ class Format(ABC):
 
     name: ClassVar[str]
     framings: ClassVar[tuple[Framing, ...]] = ("sse", "ndjson")
+    passed_headers: ClassVar[tuple[str, ...]] = ()
+    """Names of a request's headers that go with its body to an upstream of the dialect."""
     announces: ClassVar[bool] = False
     """Whether the format can void everything that was sent (`stream.reset`)."""
     headers: ClassVar[tuple[tuple[str, str], ...]] = ()
@@ -218,6 +220,14 @@ class Format(ABC):
         """
         raise self._no_requests()
 
+    def for_upstream(self, body: dict[str, Any]) -> dict[str, Any]:
+        """Returns a request as an upstream of the dialect accepts it: without what only this gateway can read.
+
+        Args:
+            body: The client's JSON object.
+        """
+        return body
+
     def _no_requests(self) -> Error:
         return Error("unsupported", f"format {self.name!r} has no request of its own")
 
@@ -239,6 +249,10 @@ class Format(ABC):
         """Returns the body of an error response, before a stream has begun."""
         payload = {**error.payload(), "request_id": request_id}
         return encode_json({"error": payload})
+
+    def error_status(self, error: Error) -> int:
+        """Returns the status of an error response."""
+        return error.status
 
     def media_type(self, framing: Framing) -> str:
         """The `content-type` of a stream."""

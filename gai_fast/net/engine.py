@@ -361,7 +361,7 @@ class Engine:
         for path in spec.left_out:
             api.leave_out(path, target)
         if isinstance(spec.request, dict):
-            request = api.build_passthrough(spec.request, target)
+            request = api.build_passthrough(spec.request, target, spec.headers)
         else:
             request = api.build_request(spec.request, target)
         if target.dropped:

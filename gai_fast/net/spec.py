@@ -5,8 +5,9 @@ Data and interfaces only; `engine.py` starts a stream, `session.py` runs it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any, Protocol
 
 from gai_fast._impl import Piece
@@ -62,6 +63,7 @@ class StreamSpec:
         hold: The answer is one JSON object.
         announces: The format can announce that everything since `start` is void (`stream.reset`).
         dialect: The name of the format that the client speaks.
+        headers: Headers of the client that go with its own body.
         left_out: Paths of the client's fields that have no place in `request`.
         prompt_characters: Length of the request's text, for partial usage.
         is_retry: The client marked the request as a retry of its own.
@@ -84,6 +86,7 @@ class StreamSpec:
     hold: bool
     announces: bool
     dialect: str
+    headers: Mapping[str, str]
     left_out: Sequence[str]
     prompt_characters: int | None
     is_retry: bool
@@ -107,6 +110,7 @@ class StreamSpec:
         hold: bool = False,
         announces: bool = False,
         dialect: str = "",
+        headers: Mapping[str, str] = MappingProxyType({}),
         left_out: Sequence[str] = (),
         prompt_characters: int | None = None,
         is_retry: bool = False,
@@ -127,6 +131,7 @@ class StreamSpec:
         self.hold = hold
         self.announces = announces
         self.dialect = dialect
+        self.headers = headers
         self.left_out = left_out
         self.prompt_characters = prompt_characters
         self.is_retry = is_retry

@@ -10,6 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from functools import cache
+from types import MappingProxyType
 from typing import Any, ClassVar, Final, Literal
 
 import orjson
@@ -64,6 +65,9 @@ class UpstreamRequest:
         self.body = body
         self.headers = headers
         self.method = method
+
+
+NO_HEADERS: Final[Mapping[str, str]] = MappingProxyType({})
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -162,8 +166,15 @@ class API(ABC):
         error = error_object(body)
         return None if error is None else failure_of(error)
 
-    def build_passthrough(self, body: Mapping[str, Any], target: Target) -> UpstreamRequest:
+    def build_passthrough(
+        self, body: Mapping[str, Any], target: Target, headers: Mapping[str, str] = NO_HEADERS
+    ) -> UpstreamRequest:
         """Builds the request for a client's body in this API's dialect, with the model replaced.
+
+        Args:
+            body: The client's JSON object.
+            target: Model and credential.
+            headers: Those headers of the client that its format passes on (`Format.passed_headers`), by name.
 
         Raises:
             InvalidRequest: A member that `options` names has a wrong type.

@@ -10,7 +10,8 @@ Source: anthropic-python 2.10 and Anthropic's API reference (version 2026-10-21)
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, ClassVar, Final
 
 from msgspec import UNSET, Meta
@@ -20,7 +21,7 @@ from gai_fast._impl import encode_json
 from gai_fast.errors import InvalidRequest
 from gai_fast.limits import LIMITS
 from gai_fast.providers._anthropic_answers import AnthropicAdapter
-from gai_fast.providers._base import API, Target, UpstreamRequest
+from gai_fast.providers._base import API, NO_HEADERS, Target, UpstreamRequest
 from gai_fast.providers._failures import error_object, failure_of
 from gai_fast.providers._requests import add_turn, argument_object, file_text, image_data, required_schema
 from gai_fast.reading import turns
@@ -45,18 +46,24 @@ _VERSION: Final = "2026-10-21"
 _SAMPLING_VERSION: Final = "2023-06-01"
 _SAMPLING: Final = ("temperature", "top_p", "top_k")
 
+_BETA: Final = re.compile(rf"[!#$%&'*+.^_`|~0-9A-Za-z-]{{1,{LIMITS.identifier}}}")
 BETAS: Final = Annotated[
-    list[Annotated[str, Meta(pattern=r"^[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z", max_length=LIMITS.identifier)]],
+    list[Annotated[str, Meta(pattern=rf"^{_BETA.pattern}\Z")]],
     Meta(max_length=LIMITS.betas),
 ]
 """Names of beta features: tokens (RFC 9110), since they are joined in a header."""
 _TOOL_CHOICES: Final = {"auto": "auto", "none": "none", "required": "any"}
 
 
+_DATE: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+"""A version of the API."""
+
+
 class Anthropic(API):
     """Anthropic's SDK expects the host alone as `base_url`, and appends `/v1` itself."""
 
     provider = "anthropic"
+    dialect = "anthropic"
     base_url = "https://api.anthropic.com"
     key_variable = "ANTHROPIC_API_KEY"
     path = "/v1/messages"
@@ -127,6 +134,19 @@ class Anthropic(API):
             else:
                 self.leave_out(f"metadata.{key}", target)
         return body
+
+    def build_passthrough(
+        self, body: Mapping[str, Any], target: Target, headers: Mapping[str, str] = NO_HEADERS
+    ) -> UpstreamRequest:
+        version, betas = headers.get("anthropic-version"), headers.get("anthropic-beta")
+        if version is not None and not _DATE.fullmatch(version):
+            raise _bad_header("anthropic-version", "a date")
+        request = super().build_passthrough(_with_betas(body, betas), target, headers)
+        if version is not None:
+            request.headers = [
+                (name, version if name == "anthropic-version" else value) for name, value in request.headers
+            ]
+        return request
 
     def post(self, body: dict[str, Any], target: Target) -> UpstreamRequest:
         betas = body.pop("betas", None)
@@ -229,6 +249,21 @@ def _thinking(wanted: Reasoning, default_bound: int) -> dict[str, Any]:
         return {"thinking": {"type": "disabled"}}
     thinking = {"thinking": {"type": "enabled", "budget_tokens": wanted.max_tokens}}
     return thinking | ({"max_tokens": default_bound + wanted.max_tokens} if default_bound else {})
+
+
+def _with_betas(body: Mapping[str, Any], header: str | None) -> Mapping[str, Any]:
+    """Returns the body with the beta features that a client names in its header, for `post`."""
+    if not header:
+        return body
+    names = [name.strip() for name in header.split(",")]
+    if len(names) > LIMITS.betas or not all(map(_BETA.fullmatch, names)):
+        raise _bad_header("anthropic-beta", f"at most {LIMITS.betas} names of {LIMITS.identifier} characters")
+    given = body.get("betas")
+    return {**body, "betas": [*(given if isinstance(given, list) else ()), *names]}
+
+
+def _bad_header(name: str, expected: str) -> InvalidRequest:
+    return InvalidRequest(message=f"The header `{name}` is not valid: expected {expected}", reason="header")
 
 
 APIS: Final[dict[str, API]] = {"": Anthropic()}

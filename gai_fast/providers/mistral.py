@@ -18,7 +18,7 @@ from hashlib import sha256
 from typing import Any, ClassVar, Final
 
 from gai_fast.events import Event
-from gai_fast.providers._base import API, Target, UpstreamRequest
+from gai_fast.providers._base import API, NO_HEADERS, Target, UpstreamRequest
 from gai_fast.providers._chat import ChatAPI
 from gai_fast.providers._chat_answers import ChatAdapter, Choice
 from gai_fast.providers._requests import file_url
@@ -50,8 +50,10 @@ class Mistral(ChatAPI):
     def adapter(self, model: str | None = None) -> MistralAdapter:
         return MistralAdapter(self, model)
 
-    def build_passthrough(self, body: Mapping[str, Any], target: Target) -> UpstreamRequest:
-        return super().build_passthrough({key: body[key] for key in body if key != "stream_options"}, target)
+    def build_passthrough(
+        self, body: Mapping[str, Any], target: Target, headers: Mapping[str, str] = NO_HEADERS
+    ) -> UpstreamRequest:
+        return super().build_passthrough({key: body[key] for key in body if key != "stream_options"}, target, headers)
 
     def tool_choice(self, wanted: str | NamedTool) -> Any:
         return "any" if wanted == "required" else super().tool_choice(wanted)

@@ -82,7 +82,8 @@ class Incoming:
         """
         body = self.format.error_body(error, self.request_id)
         self.http.refused = self.path, error.code
-        return error_reply(error, self.request_id, body, [*self.cors, *headers], close=close)
+        status = self.format.error_status(error)
+        return error_reply(error, self.request_id, body, [*self.cors, *headers], status=status, close=close)
 
     def json_reply(self, value: Any, *, status: int = 200) -> Reply:
         """A JSON response that is no stream.

@@ -135,7 +135,13 @@ def _lines(headers: Headers, keep_alive: bool) -> str:
 
 
 def error_reply(
-    error: Error, request_id: str, body: bytes | None = None, headers: Headers | None = None, *, close: bool = False
+    error: Error,
+    request_id: str,
+    body: bytes | None = None,
+    headers: Headers | None = None,
+    *,
+    status: int | None = None,
+    close: bool = False,
 ) -> Reply:
     """The response for an error.
 
@@ -144,11 +150,12 @@ def error_reply(
         request_id: Written in the body and in both request-id headers.
         body: In the format of the route; the native shape where not given.
         headers: More headers.
+        status: Where the format of the route has another one for this error.
         close: Close the connection afterwards.
     """
     if body is None:
         body = encode_json({"error": {**error.payload(), "request_id": request_id}})
-    return Reply(error.status, body, [*(headers or []), *error_headers(error, request_id)], close=close)
+    return Reply(status or error.status, body, [*(headers or []), *error_headers(error, request_id)], close=close)
 
 
 def error_headers(error: Error, request_id: str) -> Headers:

@@ -71,6 +71,7 @@ ROUTES: Final = (
     Route("POST", "/api/v1/chat", "vercel", lambda on: on.streams.chat, whole=False),
     Route("GET", "/api/v1/chat/", "vercel", lambda on: on.streams.chats.follow, whole=False),
     Route("POST", "/v1/chat/completions", "openai", lambda on: on.streams.dialect, is_hot=True, whole=False),
+    Route("POST", "/v1/messages", "anthropic", lambda on: on.streams.dialect, is_hot=True, whole=False),
     Route("GET", "/v1/models", "openai", lambda on: on.operations.models),
     Route("GET", "/v1/models/", "openai", lambda on: on.operations.model),
     Route("GET", "/healthz", "gai", lambda on: on.operations.healthz),
@@ -82,7 +83,7 @@ ROUTES: Final = (
 )
 """Every route. An error for any other path has the shape that `SECTIONS` gives."""
 
-SECTIONS: Final = (("/v1/", "openai"), ("", "gai"))
+SECTIONS: Final = (("/v1/messages", "anthropic"), ("/v1/", "openai"), ("", "gai"))
 """The format of paths with these beginnings; the first match counts."""
 
 HOT_PATHS: Final = frozenset(route.path for route in ROUTES if route.is_hot)

@@ -197,7 +197,8 @@ class StreamRoutes:
         left_out: Sequence[str] = ()
         if frames is not None:
             asks_for_usage = context.usage and not whole and get_provider(model.upstream.provider).stream_options
-            request: Request | dict[str, Any] = dialect.with_usage(asked.body) if asks_for_usage else asked.body
+            body = dialect.for_upstream(asked.body)
+            request: Request | dict[str, Any] = dialect.with_usage(body) if asks_for_usage else body
             output: Output = frames
             deltas: DeltaSink | None = None if whole else cast("StreamEncoder", frames)
             chain: Chain | None = None
@@ -213,6 +214,7 @@ class StreamRoutes:
             hold=whole,
             announces=whole or negotiated.format.announces,
             dialect=negotiated.format.name,
+            headers=_passed_headers(incoming),
             left_out=left_out,
             prompt_characters=asked.prompt_characters,
             is_retry=_is_retry(incoming),
@@ -475,6 +477,12 @@ def _log_header(incoming: Incoming, logged: Negotiated, context: StreamContext, 
         context.request_id,
         context.trace_id,
     )
+
+
+def _passed_headers(incoming: Incoming) -> dict[str, str]:
+    """The headers of a request that go with its body to an upstream of its dialect."""
+    given = incoming.http.headers
+    return {name: given[name] for name in incoming.format.passed_headers if name in given}
 
 
 def _is_retry(incoming: Incoming) -> bool:

@@ -104,7 +104,7 @@ async def test_a_path_that_is_none_of_ours_is_not_found_whatever_it_resembles(ne
         *("/metrics/", "/openapi.json", "/ws/stream", "/a://b", "/" + "a" * 8000),
     ):
         assert_refused(await client.ask("GET", path), 404, "not_found", "route")
-    for path in ("/v1/responses", "/v1/messages", "/v1/completions", "/v1/", "/v1/models/nobody", "/v1//models"):
+    for path in ("/v1/responses", "/v1/completions", "/v1/", "/v1/models/nobody", "/v1//models"):
         response = await client.ask("GET", path)
         assert response.status == 404
         assert response.error.keys() == {"message", "type", "param", "code"}
@@ -198,7 +198,7 @@ async def test_the_playground_needs_nothing_from_elsewhere(net: Net) -> None:
 async def test_what_later_issues_bring_is_said_to_be_unsupported(net: Net) -> None:
     gateway = await net.gateway(await net.mock())
     client = await gateway.connect()
-    for format_ in ("responses", "anthropic", "vercel", "agui", "raw", "nonsense"):
+    for format_ in ("responses", "agui", "raw", "nonsense"):
         response = await client.ask("POST", f"/api/v1/stream?format={format_}", QUERY)
         assert_refused(response, 400, "unsupported", "format")
 

@@ -136,8 +136,8 @@ def test_what_a_provider_leaves_undone_is_an_exception() -> None:
 
 
 def test_an_api_without_a_dialect_takes_no_foreign_request() -> None:
-    with pytest.raises(Unsupported, match="anthropic does not take this request"):
-        get_provider("anthropic").build_passthrough({}, Target("m"))
+    with pytest.raises(Unsupported, match="gemini does not take this request"):
+        get_provider("gemini").build_passthrough({}, Target("m"))
 
 
 def test_an_adapter_has_nothing_to_tell_before_an_error_unless_it_says_so() -> None:

@@ -89,8 +89,8 @@ async def test_every_route_of_the_contract_that_has_come_is_there() -> None:
         allow = dict(ask(table, "OPTIONS", path).headers)["allow"].split(", ")
         assert route.method in allow
         assert ("HEAD" in allow) is ("GET" in allow and path not in ("/api/v1/stream", "/api/v1/chat/x"))
-    assert {"/api/v1/stream", "/v1/chat/completions"} == HOT_PATHS
-    assert {route.format for route in ROUTES if route.path.startswith("/v1/")} == {"openai"}
+    assert {"/api/v1/stream", "/v1/chat/completions", "/v1/messages"} == HOT_PATHS
+    assert {route.format for route in ROUTES if route.path.startswith("/v1/")} == {"openai", "anthropic"}
 
 
 def test_a_route_is_found_by_its_exact_path_and_a_prefix_gives_the_rest() -> None:

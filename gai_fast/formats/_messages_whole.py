@@ -1,0 +1,95 @@
+"""Anthropic's whole message: one JSON object, built from events.
+
+Of what has no place only finish reasons, the source of usage and warnings are kept (`x_gai`); tools that the provider
+ran, images and sounds are left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from gai_fast._impl import encode_json
+from gai_fast.events import Event, JSONText
+from gai_fast.formats._base import StreamContext, WholeEncoder
+from gai_fast.formats._messages_parts import citation_of, marked, note_warning, refusal_of, stop_reason_of, usage_of
+from gai_fast.result import Result
+
+
+class WholeMessage(WholeEncoder):
+    """Events → one `message`."""
+
+    def __init__(self, context: StreamContext) -> None:
+        super().__init__(context)
+        self._finish: Event = {}
+        self._safety: Mapping[str, Any] | None = None
+        self._warnings: list[dict[str, Any]] = []
+
+    def event(self, event: Event) -> None:
+        """Takes one event."""
+        kind = event["type"]
+        if kind == "warning":
+            note_warning(self._warnings, event)
+        elif kind == "safety":
+            self._safety = event["safety"]
+        elif kind == "finish":
+            self._finish = event
+        super().event(event)
+
+    def _answer(self, result: Result) -> bytes:
+        reason, aside = stop_reason_of(self._finish)
+        counts, beside = usage_of(result.usage or {})
+        if self._warnings:
+            beside["warnings"] = self._warnings
+        answer = {
+            "id": f"msg_{self._context.stream_id}",
+            "type": "message",
+            "role": "assistant",
+            "model": result.model or self._context.model,
+            "content": self._content(result),
+            "stop_reason": reason,
+            "stop_sequence": None,
+            "stop_details": refusal_of(self._safety, reason),
+            "usage": counts,
+        }
+        aside |= beside
+        if aside:
+            answer["x_gai"] = aside
+        return encode_json(answer)
+
+    def _content(self, result: Result) -> list[dict[str, Any]]:
+        blocks: list[dict[str, Any]] = []
+        end = 0  # code points of the text so far
+        cited = [citation for citation in result.citations if citation]
+        for part in result.message["content"]:
+            if part["type"] == "tool_call":
+                blocks += self._call(part, result.provider)
+            elif part["type"] == "reasoning":
+                blocks.append(self._reasoning(part, result.provider))
+            else:
+                end += len(part["text"])
+                # A citation belongs to the block in which its span ends; one without a span, to the first.
+                inside = [one for one in cited if (one.get("end") or 0) <= end]
+                cited = [one for one in cited if (one.get("end") or 0) > end]
+                block: dict[str, Any] = {"type": "text", "text": part["text"]}
+                if inside:
+                    block["citations"] = [citation_of(one) for one in inside]
+                blocks.append(block)
+        return blocks
+
+    def _reasoning(self, part: Mapping[str, Any], provider: str | None) -> dict[str, Any]:
+        signature = marked(part["signature"], provider) if part.get("signature") else ""
+        if part.get("redacted"):
+            return {"type": "redacted_thinking", "data": signature}
+        return {"type": "thinking", "thinking": part["text"], "signature": signature}
+
+    def _call(self, part: Mapping[str, Any], provider: str | None) -> list[dict[str, Any]]:
+        given = part["input"]
+        value = given.value if isinstance(given, JSONText) else given
+        # Arguments that are no object have no place as they are: the SDK's type is one.
+        arguments = given if isinstance(value, dict) else {"arguments": given}
+        call = {"type": "tool_use", "id": part["call_id"], "name": part["name"], "input": arguments}
+        if not part.get("signature"):
+            return [call]
+        data = marked(part["signature"], provider, part["call_id"])
+        return [{"type": "redacted_thinking", "data": data}, call]

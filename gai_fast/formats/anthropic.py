@@ -1,0 +1,86 @@
+"""Anthropic's Messages: the format.
+
+Requests are read in `_messages_members.py` and `_messages_request.py`; answers are written in `_messages_stream.py`,
+`_messages_whole.py` and, where the upstream speaks the dialect too, completed in `_messages_passthrough.py`. Knows no
+route and no provider's quirks.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from gai_fast._impl import encode_json
+from gai_fast.errors import Error
+from gai_fast.formats._base import (
+    ClientRequest,
+    Encoder,
+    Format,
+    Framing,
+    PassthroughEncoder,
+    StreamContext,
+    StreamEncoder,
+)
+from gai_fast.formats._messages_members import read_messages_members, without_foreign
+from gai_fast.formats._messages_parts import error_object, error_status
+from gai_fast.formats._messages_passthrough import OwnMessages
+from gai_fast.formats._messages_request import read_messages_request
+from gai_fast.formats._messages_stream import Messages
+from gai_fast.formats._messages_whole import WholeMessage
+from gai_fast.formats._passthrough import Passthrough, WholePassthrough
+from gai_fast.request import Request
+
+
+class AnthropicFormat(Format):
+    """Anthropic's Messages."""
+
+    name: ClassVar[str] = "anthropic"
+    passed_headers: ClassVar[tuple[str, ...]] = ("anthropic-version", "anthropic-beta")
+
+    def encoder(self, framing: Framing, context: StreamContext) -> StreamEncoder:
+        """Creates an encoder of a message's events."""
+        return Messages(framing, context)
+
+    def whole(self, context: StreamContext) -> Encoder:
+        """Creates an encoder of one `message`."""
+        return WholeMessage(context)
+
+    def passthrough(self, framing: Framing, context: StreamContext, *, whole: bool) -> PassthroughEncoder | None:
+        """Creates an encoder that passes frames on; NDJSON and streams with ids must be translated."""
+        if whole:
+            return WholePassthrough(WholeMessage(context))
+        return None if framing == "ndjson" or context.ids else Passthrough(OwnMessages(framing, context))
+
+    def read_request(self, body: dict[str, Any]) -> ClientRequest:
+        """Reads those members of a Messages request that matter to every route and upstream.
+
+        Raises:
+            InvalidRequest: `model` is no string, or `stream` no boolean.
+        """
+        return read_messages_members(body)
+
+    def with_usage(self, body: dict[str, Any]) -> dict[str, Any]:
+        """Returns the same request: every answer of the dialect has usage."""
+        return body
+
+    def for_upstream(self, body: dict[str, Any]) -> dict[str, Any]:
+        """Returns the request without reasoning that Anthropic did not sign."""
+        return without_foreign(body)
+
+    def parse_request(self, body: dict[str, Any]) -> tuple[Request, list[str]]:
+        """Translates a Messages request into a native one; `stream` is false by default.
+
+        Raises:
+            InvalidRequest: The text names the field, mostly by its path in the client's own request.
+        """
+        return read_messages_request(body)
+
+    def error_body(self, error: Error, request_id: str) -> bytes:
+        """Returns `{"type": "error", "error": {type, message}, "request_id"}`, the upstream's own where it has one."""
+        return encode_json({"type": "error", "error": error_object(error), "request_id": request_id})
+
+    def error_status(self, error: Error) -> int:
+        """The status of an error response; 529 where a server is overloaded."""
+        return error_status(error)
+
+
+FORMAT = AnthropicFormat()

@@ -1,0 +1,322 @@
+"""The official Anthropic client, unmodified, against a running gateway.
+
+Its upstream speaks Anthropic's dialect, so that bytes pass through, or another one, so that answers are translated.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import anthropic
+import pytest
+
+from gai_fast.cli.mock import Fault
+from gai_fast.settings import KeySettings, key_digest
+from tests.integration.gateway import (
+    LAST_CHUNK,
+    SSE_HEAD,
+    Gateway,
+    Net,
+    Peer,
+    delta,
+    on_both_loops,
+    on_steady_loop,
+    on_uvloop,
+)
+from tests.unit.formats.messages import ANSWER, BEGIN, CLOSE, COUNT, OPEN, OVERLOADED, STOP
+from tests.unit.formats.messages import delta as text_delta
+from tests.wire import chunk
+
+MESSAGES: Any = [{"role": "user", "content": "hi"}]
+ASK: Any = {"max_tokens": 64, "messages": MESSAGES}
+TOOLS: Any = [{"name": "weather", "input_schema": {"type": "object"}}]
+RAW = {"model": "claude", "stream": True, **ASK}
+
+
+def client_of(net: Net, gateway: Gateway, **options: Any) -> anthropic.AsyncAnthropic:
+    client = anthropic.AsyncAnthropic(base_url=gateway.url, **{"api_key": "none", "max_retries": 0, **options})
+    net.stack.push_async_callback(client.close)
+    return client
+
+
+async def upstream_of(net: Net, *frames: bytes, asked: list[Any] | None = None) -> Any:
+    """An upstream that answers every request with these frames."""
+
+    async def handler(peer: Peer) -> None:
+        while True:
+            body = await peer.request()
+            if asked is not None:
+                asked.append((peer.head.decode(), json.loads(body)))
+            await peer.send(SSE_HEAD, *map(chunk, frames), LAST_CHUNK)
+
+    return await net.upstream(handler)
+
+
+@on_both_loops
+@pytest.mark.parametrize("model", ["m", "claude"])
+async def test_messages_streamed_and_not(net: Net, model: str) -> None:
+    gateway = await net.gateway(await net.mock(deltas=8))
+    messages = client_of(net, gateway).messages
+    async with messages.stream(model=model, **ASK) as stream:
+        text = "".join([piece async for piece in stream.text_stream])
+        final = await stream.get_final_message()
+    whole = await messages.create(model=model, **ASK)
+    assert text.startswith("Once upon")
+    assert [block.text for block in (*final.content, *whole.content) if block.type == "text"] == [text, text]
+    assert (final.stop_reason, whole.stop_reason) == ("end_turn", "end_turn")
+    assert (final.usage.output_tokens, whole.usage.output_tokens) == (8, 8)
+    assert final.usage.input_tokens == whole.usage.input_tokens > 0
+    events = [event.type async for event in await messages.create(model=model, stream=True, **ASK)]
+    assert events[:2] == ["message_start", "content_block_start"]
+    assert events[-3:] == ["content_block_stop", "message_delta", "message_stop"]
+    assert events.count("content_block_delta") == 8
+    raw = await messages.with_raw_response.create(model=model, **ASK, extra_headers={"X-Request-Id": "my-id"})
+    assert raw.headers["request-id"] == "my-id"
+
+
+@on_uvloop
+async def test_an_upstream_of_the_dialect_is_passed_through_with_its_bytes(net: Net) -> None:
+    asked: list[Any] = []
+    gateway = await net.gateway(await upstream_of(net, ANSWER, asked=asked))
+    body = {**RAW, "top_k": 5, "system": [{"type": "text", "text": "x", "cache_control": {"type": "ephemeral"}}]}
+    for version in ("2023-06-01", "2026-10-21"):
+        headers = {"anthropic-version": version, "anthropic-beta": "one-2026-01-01, two-2026-01-01"}
+        response = await gateway.ask("POST", "/v1/messages", body, headers)
+        assert response.status == 200
+        assert response.body == ANSWER
+        head, sent = asked.pop()
+        assert sent == {**body, "model": "mock"}
+        assert f"anthropic-version: {version}\r\n" in head
+        assert "anthropic-beta: one-2026-01-01,two-2026-01-01\r\n" in head
+    response = await gateway.ask("POST", "/v1/messages", RAW)
+    assert "anthropic-version: 2026-10-21\r\n" in asked.pop()[0]
+    assert response.headers["content-type"] == "text/event-stream; charset=utf-8"
+
+
+@on_uvloop
+@pytest.mark.parametrize(
+    "headers", [{"anthropic-version": "latest"}, {"anthropic-beta": "a b"}, {"anthropic-beta": ",".join("x" * 65)}]
+)
+async def test_headers_that_cannot_be_passed_on_are_refused(net: Net, headers: dict[str, str]) -> None:
+    gateway = await net.gateway(await net.mock())
+    response = await gateway.ask("POST", "/v1/messages", RAW, headers)
+    assert response.status == 400
+    assert response.json["error"]["type"] == "invalid_request_error"
+    assert f"`{next(iter(headers))}`" in response.json["error"]["message"]
+    # They matter to an upstream of the dialect only.
+    assert (await gateway.ask("POST", "/v1/messages", {**RAW, "model": "m"}, headers)).status == 200
+
+
+@on_uvloop
+async def test_reasoning_of_other_providers_does_not_go_to_anthropic(net: Net) -> None:
+    asked: list[Any] = []
+    gateway = await net.gateway(await upstream_of(net, ANSWER, asked=asked))
+    foreign = {"type": "thinking", "thinking": "Hm", "signature": "gai:gemini::s"}
+    earlier = {"role": "assistant", "content": [foreign, {"type": "text", "text": "Hi"}]}
+    await gateway.ask("POST", "/v1/messages", {**RAW, "messages": [*MESSAGES, earlier, *MESSAGES]})
+    assert asked[0][1]["messages"][1] == {"role": "assistant", "content": [{"type": "text", "text": "Hi"}]}
+
+
+@on_uvloop
+@pytest.mark.parametrize("model", ["m", "claude"])
+async def test_a_tool_round_trip(net: Net, model: str) -> None:
+    asked: list[Any] = []
+    calls = [
+        {"index": 0, "id": "call_1", "type": "function", "function": {"name": "weather", "arguments": ""}},
+        {"index": 0, "function": {"arguments": '{"city": '}},
+        {"index": 0, "function": {"arguments": '"Oslo"}'}},
+    ]
+    if model == "m":
+        frames = [delta("", delta={"tool_calls": [call]}) for call in calls]
+        frames += [delta("", delta={}, finish_reason="tool_calls"), b"data: [DONE]\n\n"]
+    else:
+        block = {"type": "tool_use", "id": "call_1", "name": "weather", "input": {}}
+        opened = {"type": "content_block_start", "index": 0, "content_block": block}
+        piece = {"type": "input_json_delta", "partial_json": '{"city": "Oslo"}'}
+        part = {"type": "content_block_delta", "index": 0, "delta": piece}
+        frames = [f"event: {one['type']}\ndata: {json.dumps(one)}\n\n".encode() for one in (opened, part)]
+        frames = [BEGIN, *frames, CLOSE, COUNT.replace(b"end_turn", b"tool_use"), STOP]
+    gateway = await net.gateway(await upstream_of(net, *frames, asked=asked))
+    messages = client_of(net, gateway).messages
+    async with messages.stream(model=model, tools=TOOLS, **ASK) as stream:
+        final = await stream.get_final_message()
+    (use,) = final.content
+    assert final.stop_reason == "tool_use"
+    assert use.type == "tool_use"
+    assert (use.id, use.name, use.input) == ("call_1", "weather", {"city": "Oslo"})
+    result: Any = {"type": "tool_result", "tool_use_id": use.id, "content": "4 °C"}
+    turns = [*MESSAGES, {"role": "assistant", "content": final.content}, {"role": "user", "content": [result]}]
+    await messages.create(model=model, tools=TOOLS, max_tokens=9, messages=turns)
+    sent = asked[-1][1]["messages"]
+    if model == "m":
+        assert [message["role"] for message in sent] == ["user", "assistant", "tool"]
+        assert json.loads(sent[1]["tool_calls"][0]["function"]["arguments"]) == {"city": "Oslo"}
+        assert (sent[2]["tool_call_id"], sent[2]["content"]) == ("call_1", "4 °C")
+    else:
+        assert sent[2]["content"] == [result]
+
+
+@on_uvloop
+async def test_reasoning_is_thinking(net: Net) -> None:
+    frames = [delta("", delta={"reasoning_content": "Hm"}), delta("Hi"), delta("", delta={}, finish_reason="stop")]
+    gateway = await net.gateway(await upstream_of(net, *frames))
+    whole = await client_of(net, gateway).messages.create(model="m", **ASK)
+    assert [block.type for block in whole.content] == ["thinking", "text"]
+
+
+ERRORS: dict[str, tuple[str, str, type[anthropic.APIStatusError]]] = {
+    "429": ("429 Too Many Requests", "rate_limit_error", anthropic.RateLimitError),
+    "400": ("400 Bad Request", "invalid_request_error", anthropic.BadRequestError),
+    "404": ("404 Not Found", "not_found_error", anthropic.NotFoundError),
+    "413": ("413 Content Too Large", "request_too_large", anthropic.APIStatusError),
+    "500": ("500 Internal Server Error", "api_error", anthropic.InternalServerError),
+    "529": ("529 Overloaded", "overloaded_error", anthropic.APIStatusError),
+}
+
+
+@on_uvloop
+@pytest.mark.parametrize("name", ERRORS)
+@pytest.mark.parametrize("model", ["m", "claude"])
+async def test_errors_are_the_exceptions_that_programs_catch(net: Net, name: str, model: str) -> None:
+    status, kind, expected = ERRORS[name]
+
+    async def handler(peer: Peer) -> None:
+        while True:
+            await peer.request()
+            error = {"type": kind, "message": "as they said it"}
+            body = json.dumps({"type": "error", "error": error, "request_id": "theirs"}).encode()
+            await peer.answer(status, body, "Content-Type: application/json")
+
+    gateway = await net.gateway(await net.upstream(handler))
+    client = client_of(net, gateway)
+    for stream in (True, False):
+        with pytest.raises(expected) as caught:
+            await client.messages.create(model=model, stream=stream, **ASK)
+        assert caught.value.status_code == int(name)
+        assert caught.value.api_message == "as they said it"
+        assert caught.value.request_id is not None
+        assert caught.value.request_id != "theirs"
+        assert caught.value.type == kind
+        if model == "m":
+            assert caught.value.error_code
+
+
+@on_uvloop
+async def test_our_own_refusals_are_its_exceptions_too(net: Net) -> None:
+    gateway = await net.gateway(await net.mock(fault=Fault("refuse")))
+    client = client_of(net, gateway)
+    with pytest.raises(anthropic.NotFoundError, match="no model of this name"):
+        await client.messages.create(model="nobody", **ASK)
+    with pytest.raises(anthropic.BadRequestError, match="does not support `top_k`") as caught:
+        await client.messages.create(model="m", extra_body={"top_k": 5}, **ASK)
+    assert caught.value.error_code == "unsupported"
+    with pytest.raises(anthropic.InternalServerError) as failed:
+        await client.messages.create(model="claude", **ASK)
+    assert (failed.value.status_code, failed.value.type, failed.value.error_code) == (502, "api_error", "network")
+
+
+@on_uvloop
+async def test_refusals_of_the_path_have_the_dialects_shape(net: Net) -> None:
+    gateway = await net.gateway(await net.mock())
+    for method, path, status, kind in (
+        ("GET", "/v1/messages", 405, "invalid_request_error"),
+        ("POST", "/v1/messages/batches", 404, "not_found_error"),
+    ):
+        response = await gateway.ask(method, path, RAW if method == "POST" else None)
+        assert response.status == status
+        assert response.json["type"] == "error"
+        assert response.json["error"]["type"] == kind
+        assert response.json["request_id"] == response.headers["request-id"]
+
+
+WRONG: list[tuple[dict[str, Any], str]] = [
+    ({"messages": "hi"}, "$.messages"),
+    ({"messages": [{"role": "user", "content": [{"type": "image", "source": []}]}]}, "$.messages[0].content[0].source"),
+    ({"messages": [{"role": "user", "content": [{"type": "tool_result", "tool_use_id": "x"}]}]}, "tool_use_id"),
+    ({"thinking": {"type": "enabled", "budget_tokens": "many"}}, "$.thinking.budget_tokens"),
+]
+
+
+@on_uvloop
+@pytest.mark.parametrize(("member", "path"), WRONG, ids=lambda one: str(one)[:30])
+async def test_a_wrong_member_is_named_by_its_path(net: Net, member: dict[str, Any], path: str) -> None:
+    gateway = await net.gateway(await net.mock())
+    response = await gateway.ask("POST", "/v1/messages", {**RAW, "model": "m", **member})
+    assert response.status == 400
+    assert response.json["error"]["message"].endswith(f"{path}`")
+
+
+@on_steady_loop
+@pytest.mark.parametrize("kind", ["cut", "reset", "error-event", "stall"])
+@pytest.mark.parametrize("model", ["m", "claude"])
+async def test_a_stream_that_breaks_is_an_error_and_never_a_silent_success(net: Net, kind: str, model: str) -> None:
+    gateway = await net.gateway(await net.mock(deltas=8, fault=Fault(kind, 3)), idle_timeout=0.2)
+    got = 0
+    with pytest.raises(anthropic.APIStatusError) as caught:
+        async with client_of(net, gateway).messages.stream(model=model, **ASK) as stream:
+            async for event in stream:
+                got += event.type == "text"
+    assert got == 3
+    assert caught.value.type
+
+
+@on_uvloop
+async def test_an_overloaded_upstream_is_told_in_the_stream(net: Net) -> None:
+    gateway = await net.gateway(await upstream_of(net, BEGIN, OPEN, text_delta("Hi"), OVERLOADED))
+    with pytest.raises(anthropic.APIStatusError) as caught:
+        async with client_of(net, gateway).messages.stream(model="claude", **ASK) as stream:
+            await stream.until_done()
+    assert caught.value.type == "overloaded_error"
+
+
+@on_uvloop
+async def test_an_attempt_that_failed_before_its_first_content_leaves_nothing_behind(net: Net) -> None:
+    asked = 0
+
+    async def handler(peer: Peer) -> None:
+        nonlocal asked
+        while True:
+            await peer.request()
+            asked += 1
+            frames = (BEGIN, OPEN, OVERLOADED) if asked == 1 else (ANSWER,)
+            await peer.send(SSE_HEAD, *map(chunk, frames), LAST_CHUNK)
+
+    gateway = await net.gateway(await net.upstream(handler), retries=1)
+    response = await gateway.ask("POST", "/v1/messages", RAW)
+    assert asked == 2
+    assert response.body == ANSWER
+
+
+@on_steady_loop
+@pytest.mark.parametrize("model", ["m", "claude"])
+async def test_pings_keep_a_silent_stream_alive(net: Net, model: str) -> None:
+    gateway = await net.gateway(await net.mock(deltas=3, ttft=0.5), heartbeat=0.1, commit_after=0.1)
+    response = await gateway.ask("POST", "/v1/messages", {**RAW, "model": model})
+    assert b'event: ping\ndata: {"type":"ping"}\n\n' in response.body
+    assert b"\n: ping" not in response.body
+    async with client_of(net, gateway).messages.stream(model=model, **ASK) as stream:
+        assert (await stream.get_final_message()).stop_reason == "end_turn"
+
+
+@on_uvloop
+async def test_a_key_comes_as_the_sdk_sends_it(net: Net) -> None:
+    keys = (KeySettings("app", key_digest("sk-app")),)
+    gateway = await net.gateway(await net.mock(), keys=keys)
+    assert (await client_of(net, gateway, api_key="sk-app").messages.create(model="m", **ASK)).content
+    bearer = client_of(net, gateway, api_key=None, auth_token="sk-app")
+    assert (await bearer.messages.create(model="m", **ASK)).content
+    with pytest.raises(anthropic.AuthenticationError):
+        await client_of(net, gateway).messages.create(model="m", **ASK)
+
+
+@on_uvloop
+async def test_any_route_streams_in_the_format(net: Net) -> None:
+    gateway = await net.gateway(await net.mock(deltas=3))
+    response = await gateway.ask("POST", "/api/v1/stream?format=anthropic", {"query": "hi"})
+    assert response.body.endswith(b'event: message_stop\ndata: {"type":"message_stop"}\n\n')
+    lines = await gateway.ask("POST", "/v1/messages?framing=ndjson", RAW)
+    assert lines.headers["content-type"] == "application/x-ndjson"
+    assert [json.loads(line)["type"] for line in lines.body.splitlines()][-1] == "message_stop"
+    other = await gateway.ask("POST", "/v1/messages?format=openai", RAW)
+    assert other.body.endswith(b"data: [DONE]\n\n")

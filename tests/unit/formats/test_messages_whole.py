@@ -1,0 +1,112 @@
+"""Anthropic's whole message, built or the upstream's own."""
+
+from __future__ import annotations
+
+import json
+
+from gai_fast.events import Event
+from tests.unit.formats.messages import ANSWER, ANTHROPIC, CLAUDE, accumulated_by_sdk, client, streamed, whole
+from tests.unit.formats.streams import (
+    DONE,
+    ERROR,
+    NOT_DONE,
+    START,
+    STREAM_ID,
+    USAGE,
+    call,
+    context,
+    encoded,
+    finish,
+    text,
+)
+
+REASONED: list[Event] = [
+    {"type": "reasoning.delta", "text": "Hm"},
+    {"type": "reasoning.signature", "block": 0, "signature": "sig"},
+    {"type": "reasoning.signature", "block": 1, "signature": "opaque", "redacted": True},
+]
+
+
+def test_a_whole_text_answer() -> None:
+    assert whole(text("Hi"), text("!"), finish(usage=USAGE)) == {
+        "id": f"msg_{STREAM_ID}",
+        "type": "message",
+        "role": "assistant",
+        "model": "test-model",
+        "content": [{"type": "text", "text": "Hi!"}],
+        "stop_reason": "end_turn",
+        "stop_sequence": None,
+        "stop_details": None,
+        "usage": {
+            "input_tokens": 10,
+            "cache_creation_input_tokens": 0,
+            "cache_read_input_tokens": 0,
+            "output_tokens": 20,
+        },
+    }
+
+
+def test_the_whole_message_is_the_one_that_the_sdk_puts_together_from_the_stream() -> None:
+    events = [*REASONED, text("Hi"), call(), finish("tool_calls", usage=USAGE, provider="anthropic")]
+    body = encoded(ANTHROPIC.whole(context()), [CLAUDE, *events, DONE])
+    with client(body, "application/json") as sdk:
+        message = sdk.messages.create(model="m", max_tokens=9, messages=[{"role": "user", "content": "?"}])
+    assert message.to_dict() == accumulated_by_sdk(streamed(*events, DONE, start=CLAUDE)).to_dict()
+
+
+def test_signatures_of_others_say_whose_they_are() -> None:
+    gemini: Event = {**START, "provider": "gemini"}
+    content = whole(*REASONED, call(signature="s"), finish("tool_calls", provider="gemini"), start=gemini)["content"]
+    assert content[0]["signature"] == "gai:gemini::sig"
+    assert content[1] == {"type": "redacted_thinking", "data": "gai:gemini::opaque"}
+    assert content[2] == {"type": "redacted_thinking", "data": "gai:gemini:6:call_1s"}
+    assert content[3]["type"] == "tool_use"
+
+
+def test_arguments_that_are_no_object_are_wrapped_in_one() -> None:
+    odd: Event = {"type": "tool.call", "call_id": "c", "tool_call": {"name": "sql", "input": "SELECT 1"}}
+    assert whole(odd, finish("tool_calls"))["content"][0]["input"] == {"arguments": "SELECT 1"}
+
+
+def test_citations_stand_in_the_block_of_their_span() -> None:
+    cites: Event = {
+        "type": "citations",
+        "citations": [{"uri": "a", "start": 0, "end": 2}, {"uri": "b", "start": 2, "end": 5}, {"uri": "c"}, {}],
+    }
+    first, _, second = whole(text("Hi"), call(), text("you"), cites, finish())["content"]
+    assert [one["url"] for one in first["citations"]] == ["a", "c"]
+    assert [one["url"] for one in second["citations"]] == ["b"]
+
+
+def test_what_has_no_place_stands_in_x_gai() -> None:
+    warning: Event = {"type": "warning", "reason": "malformed_chunk"}
+    safety: Event = {"type": "safety", "safety": {"category": "bio", "action": "refused"}}
+    answer = whole(warning, safety, finish("other", usage={**USAGE, "source": "counted"}))
+    assert answer["x_gai"] == {
+        "finish_reason": "other",
+        "usage_source": "counted",
+        "warnings": [{"reason": "malformed_chunk"}],
+    }
+    assert whole(safety, finish("content_filter"))["stop_details"]["category"] == "bio"
+
+
+def test_after_an_error_there_is_no_message() -> None:
+    assert encoded(ANTHROPIC.whole(context()), [START, text("Hi"), ERROR, NOT_DONE]) == b""
+
+
+def test_the_upstreams_own_message_is_unchanged() -> None:
+    own = b' {"id": "msg_theirs", "content": []}'
+    encoder = ANTHROPIC.passthrough("sse", context(), whole=True)
+    assert encoder is not None
+    encoder.frame(own, last=True)
+    assert encoded(encoder, [START, finish(), DONE]) == own
+
+
+def test_a_stream_to_a_whole_request_becomes_a_message() -> None:
+    encoder = ANTHROPIC.passthrough("sse", context(), whole=True)
+    assert encoder is not None
+    encoder.frame(ANSWER, last=False)
+    encoder.heartbeat()
+    body = encoded(encoder, [START, text("Hi"), finish(), DONE])
+    assert json.loads(body)["content"] == [{"type": "text", "text": "Hi"}]
+    assert encoder.take_pieces() == []
