@@ -1,0 +1,171 @@
+"""The examples: each runs as it stands, is short, and does what it says."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import re
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+import gai_fast
+from gai_fast.cli.mock import Fault, Mock
+from tests.ports import free_port
+from tests.waiting import SECONDS
+
+FOLDER = Path(__file__).parents[1] / "examples"
+LINES = 60
+KEYS = {"OPENAI_API_KEY": "k", "ANTHROPIC_API_KEY": "k", "GEMINI_API_KEY": "k"}
+
+
+def environment(**more: str) -> dict[str, str]:
+    """The caller's, without what would configure a gateway."""
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not (name.endswith("_API_KEY") or name == "OLLAMA_HOST")
+        and (not name.startswith("GAI_FAST_") or name.endswith("_EXTENSIONS"))
+    }
+    path = os.pathsep.join([str(FOLDER.parent), os.environ.get("PYTHONPATH", "")])
+    return {**kept, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1", **more}
+
+
+@contextlib.asynccontextmanager
+async def running(name: str) -> AsyncIterator[tuple[aiohttp.ClientSession, str]]:
+    """An example that serves, once it does."""
+    port = free_port()
+    program = await asyncio.create_subprocess_exec(
+        sys.executable, FOLDER / name, env=environment(PORT=str(port)), stdout=asyncio.subprocess.DEVNULL
+    )
+    try:
+        async with asyncio.timeout(SECONDS), aiohttp.ClientSession() as session:
+            while True:
+                assert program.returncode is None, f"{name} has ended"
+                with contextlib.suppress(OSError):
+                    _, writer = await asyncio.open_connection("127.0.0.1", port)
+                    writer.close()
+                    break
+                await asyncio.sleep(0.05)
+            yield session, f"http://127.0.0.1:{port}"
+    finally:
+        if program.returncode is None:
+            program.terminate()
+        await asyncio.wait_for(program.wait(), SECONDS)
+
+
+async def printed(name: str, *arguments: str, told: str = "", **more: str) -> tuple[int | None, str]:
+    """Runs an example that ends; returns its status and its output."""
+    program = await asyncio.create_subprocess_exec(
+        sys.executable,
+        FOLDER / name,
+        *arguments,
+        env=environment(**more),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    output, _ = await asyncio.wait_for(program.communicate(told.encode()), SECONDS)
+    return program.returncode, output.decode()
+
+
+def test_each_is_short_and_stands_in_the_list() -> None:
+    files = {path.name: path.read_text() for path in FOLDER.glob("*.py")}
+    assert {name: text.count("\n") for name, text in files.items() if text.count("\n") >= LINES} == {}
+    assert {*re.findall(r"^\| \[(\w+\.py)\]", (FOLDER / "README.md").read_text(), re.M)} == {*files}
+
+
+async def test_the_chat_page_answers_and_resumes() -> None:
+    async with running("chat_page.py") as (session, url):
+        async with session.get(url) as response:
+            assert "new EventSource(" in await response.text()
+        async with session.get(url + "/ask?q=Hi") as response:
+            seen: list[str] = []
+            async for line in response.content:
+                seen += [line.decode()[4:-1]] if line.startswith(b"id: ") else []
+                if len(seen) == 3:
+                    break
+        async with session.get(url + "/ask?q=Hi", headers={"last-event-id": seen[-1]}) as response:
+            async for event in gai_fast.read_events(response.content):
+                assert event["seq"] == 4
+                break
+
+
+async def test_the_endpoint_is_limited() -> None:
+    async with running("rate_limited.py") as (session, url):
+        for number in range(4):
+            async with session.post(url + "/ask", json={"query": "Hi"}) as response:
+                assert response.status == (200 if number < 3 else 429)
+        assert int(response.headers["retry-after"]) <= 60
+
+
+async def test_the_next_provider_answers_where_one_fails(tmp_path: Path) -> None:
+    async with Mock(deltas=8, dialect="openai") as broken, Mock(deltas=8, dialect="anthropic") as working:
+        broken.fault = Fault("503")
+        text = (FOLDER / "fallback.toml").read_text()
+        for name, url in (("openai", f"{broken.url}/v1"), ("anthropic", working.url), ("gemini", "http://127.0.0.1:1")):
+            text = text.replace(f'provider = "{name}"\n', f'provider = "{name}"\nbase_url = "{url}"\n')
+        config = tmp_path / "fallback.toml"
+        config.write_text(text)
+        status, output = await printed("fallback.py", "Hi", str(config), **KEYS)
+        assert status == 0, output
+        assert output.startswith("[anthropic: ")
+        assert broken.requests
+        working.fault = Fault("503")
+        status, output = await printed("fallback.py", "Hi", str(config), **KEYS)
+        assert status == 1
+        assert "nobody has answered" in output
+
+
+async def test_a_conversation_goes_on_from_its_answers() -> None:
+    status, output = await printed("conversation.py", told="Tell me a story\nAnd then?\n")
+    assert status == 0, output
+    assert output.count("One stormy night") == 2
+    assert "[2 messages, " in output
+    assert "[4 messages, " in output
+
+
+async def test_fastapi_streams_and_resumes() -> None:
+    pytest.importorskip("fastapi")
+    pytest.importorskip("uvicorn")
+    async with running("fastapi_resume.py") as (session, url):
+        async with session.post(url + "/chat", json={"prompt": "Hi"}) as response:
+            seen = [event async for event in gai_fast.read_events(response.content)]
+            place = f"{response.headers['x-gai-stream-id']}.5"
+        async with session.post(url + "/chat", json={"prompt": "Hi"}, headers={"last-event-id": place}) as response:
+            assert [event async for event in gai_fast.read_events(response.content)] == seen[5:]
+        async with session.post(url + "/chat", json={"promt": "Hi"}) as response:
+            assert response.status == 422
+        async with session.get(url + "/shout?prompt=Hi") as response:
+            async for event in gai_fast.read_events(response.content):
+                if event["type"] == "text.delta":
+                    assert event["text"] == "ONE"
+                    break
+
+
+async def test_a_thread_pushes() -> None:
+    async with running("push_from_thread.py") as (session, url):
+        async with session.get(url + "/count?to=4") as response:
+            result = await gai_fast.acollect(gai_fast.read_events(response.content))
+        assert (result.text, result.finish_reason) == ("1 2 3 4 ", "stop")
+        async with session.get(url + "/count?to=0") as response:
+            assert response.status == 400
+
+
+async def test_django_streams() -> None:
+    pytest.importorskip("django")
+    pytest.importorskip("uvicorn")
+    async with running("django_chat.py") as (session, url):
+        async with session.get(url + "/progress") as response:
+            lines = (await response.text()).splitlines()
+            assert [json.loads(line) for line in lines] == [{"percent": percent} for percent in (0, 50, 100)]
+        async with session.get(url + "/ask?q=Hi") as response:
+            async for event in gai_fast.read_events(response.content):
+                if event["type"] == "text.delta":
+                    assert event["text"] == "One"
+                    break
