@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from gai_fast.cli.mock import Fault
+from tests.docs.pages import blocks, read
 from tests.integration.gateway import (
     END,
     MESSAGES,
@@ -35,10 +36,11 @@ http {{
   uwsgi_temp_path {folder}/uwsgi; scgi_temp_path {folder}/scgi;
   server {{
     listen 127.0.0.1:{port};
-    location / {{ proxy_pass http://{gateway}; proxy_http_version {version}; proxy_set_header Connection ""; }}
+    {location}
   }}
 }}
 """
+LOCATION = 'location / {{ proxy_pass http://{gateway}; proxy_http_version {version}; proxy_set_header Connection ""; }}'
 
 
 def nginx() -> str:
@@ -50,11 +52,15 @@ def nginx() -> str:
 
 
 @asynccontextmanager
-async def in_front_of(net: Net, gateway: str, folder: Path, version: str) -> AsyncIterator[str]:
+async def in_front_of(
+    net: Net, gateway: str, folder: Path, version: str, location: str | None = None
+) -> AsyncIterator[str]:
     """Runs nginx before a gateway; yields its `host:port`."""
     port = free_port()
     configuration = folder / f"nginx-{version}.conf"
-    configuration.write_text(CONFIGURATION.format(folder=folder, port=port, gateway=gateway, version=version))
+    if location is None:
+        location = LOCATION.format(gateway=gateway, version=version)
+    configuration.write_text(CONFIGURATION.format(folder=folder, port=port, location=location))
     process = await asyncio.create_subprocess_exec(
         nginx(), "-p", str(folder), "-c", str(configuration), stdout=-3, stderr=-3
     )
@@ -137,3 +143,19 @@ async def test_errors_keep_their_status_and_their_place(net: Net, tmp_path: Path
         response = await (await (await ask(host)).response()).rest()
         assert response.ended
         assert response.types[-2:] == ["error", "done"]
+
+
+@on_both_loops
+async def test_the_block_of_the_manual_passes_each_event_on_when_it_comes(net: Net, tmp_path: Path) -> None:
+    nginx()
+    [block] = [each for each in blocks(read("docs/troubleshooting.md")) if each.language == "nginx"]
+    assert "http://127.0.0.1:8080" in block.text
+    gateway = await net.gateway(await net.mock(deltas=3, fault=Fault("stall", 2)), heartbeat=0.05)
+    location = block.text.replace("127.0.0.1:8080", gateway.host)
+    async with in_front_of(net, gateway.host, tmp_path, "manual", location) as host:
+        client = await net.connect(host)
+        client.request("POST", "/api/v1/stream", M)
+        response = await client.response()
+        async with asyncio.timeout(SECONDS):
+            await response.until(b'"seq":3')
+            await response.until(b": ping")

@@ -1,0 +1,20 @@
+"""The configurations that pages show: each can be loaded as it stands."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.docs.pages import ROOT, Block, blocks
+from tests.unit.config.folders import Folder
+
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+SHOWN = [(page.name, block) for page in PAGES for block in blocks(page.read_text()) if block.language == "toml"]
+
+
+@pytest.mark.parametrize(("page", "block"), SHOWN, ids=[f"{page}:{block.line}" for page, block in SHOWN])
+def test_a_configuration_of_a_page_can_be_loaded(tmp_path: Path, page: str, block: Block) -> None:
+    variables = re.findall(r"env:(\w+)", block.text)
+    Folder(tmp_path).read(block.text, dict.fromkeys(variables, "a-long-secret"))
