@@ -40,6 +40,7 @@ __all__ = [
     "encode_ndjson",
     "encode_sse",
     "escape",
+    "frame_messages",
     "parse_exact",
 ]
 
@@ -91,4 +92,5 @@ encode_json = _kernels.encode_json
 encode_ndjson = _kernels.encode_ndjson
 encode_sse = _kernels.encode_sse
 escape = _kernels.escape
+frame_messages = _kernels.frame_messages
 parse_exact = _kernels.parse_exact

@@ -670,6 +670,41 @@ class Limits:
     source_end: float = 5.0
     """Seconds for which a response waits for its source to clean up, whose client has left: as `callbacks_end`."""
 
+    socket_message: int = 4 * MIB
+    """Bytes of a message of a WebSocket's client: a long conversation is a tenth; images fit a POST."""
+
+    socket_frames: int = 1024
+    """Frames of one such message: browsers send 4 MiB in 32 of 128 KiB, and each costs more than its bytes."""
+
+    socket_streams: int = 256
+    """Streams of one WebSocket: twice what HTTP/2 gives a connection by default."""
+
+    socket_unsent: int = 256 * KIB
+    """Bytes beyond `client_buffer` that wait for a WebSocket's client: answers to pings and to refused requests, which
+    a client that reads nothing may provoke without end."""
+
+    socket_control: int = 100
+    """Control frames of a WebSocket's client in `socket_control_window`: a browser sends a pong in many seconds."""
+
+    socket_control_window: float = 1.0
+    """Seconds in which they are counted."""
+
+    socket_look: float = 30.0
+    """Seconds of silence after which a WebSocket's client is sent a ping, and after which it is given up then."""
+
+    socket_close: float = 10.0
+    """Seconds in which a WebSocket's client must answer a close."""
+
+    socket_early: int = 64 * KIB
+    """Bytes that a WebSocket's client may send before it has the answer to its handshake; beyond it is not read."""
+
+    close_reason: int = 123
+    """Bytes of the text of a WebSocket's close (RFC 6455, 5.5)."""
+
+    ack_marks: int = 64
+    """Places of a stream that its client may acknowledge exactly; others count as the place before them. Each is 100
+    bytes of memory."""
+
     shortest_key: int = 8
     """Characters of a caller's key at least, as NIST SP 800-63B has it for any secret: shorter ones are guessed."""
 

@@ -50,7 +50,7 @@ class StreamMetrics(Struct, frozen=True, kw_only=True):  # one for each stream: 
         model: The model that the client asked for.
         answered_by: The model as the provider reports it.
         endpoint: The route.
-        transport: `sse`, `ndjson`, `json` or `library`.
+        transport: `sse`, `ndjson`, `ws`, `json` or `library`.
         stream_id: The stream's id.
         request_id: The request's id.
         trace_id: The trace's id, where there is one.

@@ -80,7 +80,7 @@ def parse_request(body: bytes) -> Request:
         InvalidRequest: Not JSON (with the byte offset), nested deeper than `limits.json_depth`, an unknown field, a
             `null`, a wrong type or a value out of range; the text names the field by its path and never quotes a value.
     """
-    request = _decoded(_DECODER, body)
+    request = decoded(_DECODER, body)
     if request.messages or request.tools or request.response_format:
         _check_parts(request)
     if not request.messages and request.query is UNSET:
@@ -94,7 +94,7 @@ def parse_object(body: bytes) -> dict[str, Any]:
     Raises:
         InvalidRequest: Not a JSON object, or nested deeper than `limits.json_depth`.
     """
-    return _decoded(_OBJECT_DECODER, body)
+    return decoded(_OBJECT_DECODER, body)
 
 
 def check_members(given: Mapping[str, Any], kind: type[Struct], path: str) -> None:
@@ -119,12 +119,22 @@ def _unquoted(problem: str) -> str:
     return _QUOTED.sub(r"\1", problem)
 
 
-def _decoded(decoder: msgspec.json.Decoder[_T], body: bytes) -> _T:
+def decoded(decoder: msgspec.json.Decoder[_T], body: bytes, depth: int = LIMITS.json_depth) -> _T:
+    """Reads JSON of a client.
+
+    Args:
+        decoder: Reads it.
+        body: The JSON.
+        depth: Levels that it may be nested.
+
+    Raises:
+        InvalidRequest: As `parse_request`; `reason` is `json`, `depth` or `validation`.
+    """
     try:
         if not body.isascii():
             body.decode()
-        if body.count(b"[") + body.count(b"{") > LIMITS.json_depth:
-            _check_depth(body)
+        if body.count(b"[") + body.count(b"{") > depth:
+            _check_depth(body, depth)
         return decoder.decode(body)
     except UnicodeDecodeError as problem:
         raise _not_json(f"it is not UTF-8 (byte {problem.start})") from None
@@ -140,13 +150,13 @@ def _decoded(decoder: msgspec.json.Decoder[_T], body: bytes) -> _T:
         raise _not_json(f"a string holds half of a surrogate pair (byte {half.start()})") from None
 
 
-def _check_depth(body: bytes) -> None:
-    """Refuses JSON nested deeper than `limits.json_depth`, before any parser recurses into it.
+def _check_depth(body: bytes, limit: int) -> None:
+    """Refuses JSON nested deeper than `limit`, before any parser recurses into it.
 
     Raises:
         InvalidRequest: Too deep.
     """
-    limit, depth = LIMITS.json_depth, 0
+    depth = 0
     for run in _BRACKETS.findall(_STRING.sub(b"", body)):
         depth += len(run) if run[0] in b"[{" else -len(run)
         if depth > limit:

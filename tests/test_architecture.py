@@ -55,6 +55,7 @@ CATCHES_ALL = {
     "server.lane",
     "server.application",
     "server.routes",
+    "server.socket_session",
     "server.pending",
     "server.supervisor",
     "server.worker",
@@ -71,7 +72,8 @@ CATCHES_ALL = {
     "stores.store",
     "stores.cancellations",
 }
-"""The modules in which a bug ends, so that it harms no other: a handler's (the client gets a 500), a user callback's, a
+"""The modules in which a bug ends, so that it harms no other: a handler's (the client gets a 500), that of a message of
+a WebSocket (it is closed with 1011), a user callback's, a
 user's source's (its client is told), a user module's while it is imported, and a stream's: a part's in the relay, the
 driving code's in the session, an adapter's that builds a request in the engine, that of a connect, a write or a read in
 the exchange, one follower's in that follower, that of an answer that waits for another process, that of writing copies

@@ -16,7 +16,15 @@ from gai_fast._native.encoders import (
     parse_exact,
 )
 from gai_fast._native.parsers import ChunkedBody, LineFramer, NDJSONParser, Shape, SSEFramer, SSEParser
-from gai_fast._native.relay import Bounds, ChunkWriter, DeltaCopier, FastPath, ReadBatch, StreamCounters
+from gai_fast._native.relay import (
+    Bounds,
+    ChunkWriter,
+    DeltaCopier,
+    FastPath,
+    ReadBatch,
+    StreamCounters,
+    frame_messages,
+)
 from gai_fast._pure.arrays import ArrayFramer
 from gai_fast._pure.fast_path import Borrower, FrameLog, LendingTransport
 from gai_fast._pure.parsers import Frame, SSEEvent
@@ -50,5 +58,6 @@ __all__ = [
     "encode_ndjson",
     "encode_sse",
     "escape",
+    "frame_messages",
     "parse_exact",
 ]

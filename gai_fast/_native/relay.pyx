@@ -12,7 +12,7 @@ from cpython.time cimport perf_counter
 from libc.errno cimport EAGAIN
 from libc.stdint cimport uint8_t
 from libc.stdlib cimport free, malloc
-from libc.string cimport memchr, memcpy, strerror
+from libc.string cimport memchr, memcmp, memcpy, strerror
 from sys import exception
 
 from gai_fast._native.buffer cimport append, bytes_memory, finished_bytes, new_bytes, part, reserve, resize_bytes
@@ -266,6 +266,86 @@ cdef bytes as_chunk(const uint8_t *data, size_t size):
     cdef PyObject *made = new_bytes(NULL, digits + size + 4)
     cdef uint8_t *to = <uint8_t *>bytes_memory(made)
     return finished_bytes(made, put_chunk(to, data, size, digits) - to)
+
+
+# ---- WebSocket messages ----------------------------------------------------------------------------------------------
+
+cdef enum:
+    MESSAGE_HEAD = 10       # bytes of the longest head
+    MESSAGE_TEXT = 0x81
+    MESSAGE_SHORT = 126
+    MESSAGE_LONG = 1 << 16
+    MEMBER_ID = 8           # `"id":` and what stands around its value
+
+
+cdef inline uint8_t *put_message_head(uint8_t *to, size_t size) noexcept:
+    """Writes the head of an unmasked message of text; returns its end."""
+    cdef int more = 0
+    to[0] = MESSAGE_TEXT
+    if size < MESSAGE_SHORT:
+        to[1] = <uint8_t>size
+    elif size < MESSAGE_LONG:
+        to[1] = MESSAGE_SHORT
+        more = 2
+    else:
+        to[1] = MESSAGE_SHORT + 1
+        more = 8
+    to += 2
+    while more:
+        more -= 1
+        to[0] = <uint8_t>(size >> (8 * more))
+        to += 1
+    return to
+
+
+def frame_messages(bytes frames not None, bytes lead not None):
+    """See `gai_fast._pure.messages.frame_messages`."""
+    cdef const uint8_t *begin = <const uint8_t *>PyBytes_AS_STRING(frames)
+    cdef const uint8_t *end = begin + PyBytes_GET_SIZE(frames)
+    cdef const uint8_t *at = begin
+    cdef const uint8_t *stop
+    cdef const uint8_t *named = NULL
+    cdef size_t lead_size = PyBytes_GET_SIZE(lead), named_size = 0, size, room = 0
+    cdef PyObject *made
+    cdef uint8_t *to
+    cdef uint8_t *out
+    while at < end:
+        stop = <const uint8_t *>memchr(at, c"\n", end - at)
+        if stop is NULL:
+            stop = end
+        size = stop - at
+        if size >= 7 and at[0] == c"d" and not memcmp(at, b"data: {", 7):
+            room += MESSAGE_HEAD + lead_size + size
+        elif size >= 4 and at[0] == c"i" and not memcmp(at, b"id: ", 4):
+            room += MEMBER_ID + size
+        at = stop + 1
+    made = new_bytes(NULL, room)
+    out = to = <uint8_t *>bytes_memory(made)
+    at = begin
+    while at < end:
+        stop = <const uint8_t *>memchr(at, c"\n", end - at)
+        if stop is NULL:
+            stop = end
+        size = stop - at
+        if size >= 7 and at[0] == c"d" and not memcmp(at, b"data: {", 7):
+            at += 7
+            size -= 7
+            to = put_message_head(to, lead_size + (named_size + MEMBER_ID if named is not NULL else 0) + size)
+            memcpy(to, PyBytes_AS_STRING(lead), lead_size)
+            to += lead_size
+            if named is not NULL:
+                memcpy(to, b'"id":"', 6)
+                memcpy(to + 6, named, named_size)
+                memcpy(to + 6 + named_size, b'",', 2)
+                to += named_size + MEMBER_ID
+                named = NULL
+            memcpy(to, at, size)
+            to += size
+        elif size >= 4 and at[0] == c"i" and not memcmp(at, b"id: ", 4):
+            named = at + 4
+            named_size = size - 4
+        at = stop + 1
+    return finished_bytes(made, to - out)
 
 
 cdef class DeltaCopier:

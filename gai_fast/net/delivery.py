@@ -13,7 +13,7 @@ import asyncio
 import enum
 import math
 from collections.abc import Callable, Sequence
-from typing import Final, Protocol, cast
+from typing import Final, Protocol
 
 from gai_fast._impl import ChunkWriter, FrameLog, LendingTransport, Piece, StreamCounters
 from gai_fast.errors import Error
@@ -176,8 +176,8 @@ class Delivery:
         self.last_write = self._loop.time()
         self._counters.wrote(len(piece))
         if self._direct is None:
-            direct = cast("LendingTransport | None", self._client.direct)  # a response is no log
-            if direct is None:
+            direct = self._client.direct
+            if direct is None or hasattr(direct, "log_frames"):  # no HTTP chunks
                 self._client.write((piece,))
                 return
             self._direct = ChunkWriter(direct)

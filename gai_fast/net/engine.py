@@ -79,7 +79,7 @@ class Engine:
         self.settings = settings
         self.streams: dict[str, Session] = {}
         """The sessions that have not ended for their clients, by stream id."""
-        self.active: dict[str, int] = {"sse": 0, "ndjson": 0, "json": 0}
+        self.active: dict[str, int] = {"sse": 0, "ndjson": 0, "ws": 0, "json": 0}
         """The number of sessions in `streams`, by transport: a scrape must not walk them all."""
         self.callers: dict[str, int] = {}
         """The number of sessions in `streams`, by the caller that they belong to."""

@@ -75,7 +75,7 @@ class StreamSpec:
         request_id: For the metrics, as the next three.
         trace_id: The 32 hex digits of `traceparent`, where there is one.
         endpoint: The route.
-        transport: `sse`, `ndjson`, `json` or `library`.
+        transport: `sse`, `ndjson`, `ws`, `json` or `library`.
     """
 
     model: ModelSettings

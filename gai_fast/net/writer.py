@@ -33,7 +33,8 @@ class BodyFraming:
 
     Attributes:
         headers: The response headers that announce the framing.
-        in_chunks: The body is written in HTTP chunks, so that a fast path may write it too.
+        in_chunks: The body is written in HTTP chunks, or the transport takes whole frames (`FrameLog`), so that a fast
+            path may write it too.
     """
 
     headers: ClassVar[Headers] = ()
@@ -98,7 +99,7 @@ class ResponseWriter:
 
     @property
     def direct(self) -> LendingTransport | None:
-        """The transport, where the body consists of HTTP chunks and the head has gone out; otherwise `None`.
+        """The transport, where a fast path may write the body and the head has gone out; otherwise `None`.
 
         A body that is compressed has none: all of it must pass through here.
         """

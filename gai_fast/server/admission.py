@@ -120,13 +120,27 @@ class Admission:
             query = self._read_target(admitted, headers, prefix)
             self._check_host(admitted.host, headers, is_http_1_1, on_loopback)
             self._check_origin(admitted, headers)
-            if self._callers is not None and _needs_key(method, admitted.path, headers):
-                admitted.caller = self._callers.find(headers)
+            if not is_preflight(method, headers):
+                admitted.caller = self.caller(admitted.path, headers)
             if query:
                 admitted.query = _parse_query(query)
         except Error as error:
             admitted.error = error
         return admitted
+
+    def caller(self, path: str, headers: dict[str, str]) -> str:
+        """The name of the key that a request came with; `ANONYMOUS` where none is needed.
+
+        Args:
+            path: Below the prefix.
+            headers: By lower-case name.
+
+        Raises:
+            Unauthorized: It needs a key, and has none that is known.
+        """
+        if self._callers is None or not path.startswith(_NEED_KEY):
+            return ANONYMOUS
+        return self._callers.find(headers)
 
     def _read_target(self, admitted: Admitted, headers: dict[str, str], prefix: str) -> str:
         """Sets the path and the host; returns the query string."""
@@ -190,10 +204,6 @@ def _parse_query(query: str) -> dict[str, str]:
         return dict(parse_qsl(query, keep_blank_values=True, max_num_fields=LIMITS.query_fields, errors="strict"))
     except ValueError:
         raise Error("invalid_request", "the query string cannot be read", reason="query") from None
-
-
-def _needs_key(method: str, path: str, headers: dict[str, str]) -> bool:
-    return path.startswith(_NEED_KEY) and not is_preflight(method, headers)
 
 
 def is_preflight(method: str, headers: dict[str, str]) -> bool:

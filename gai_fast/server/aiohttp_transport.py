@@ -1,7 +1,8 @@
 """`ClientTransport` over aiohttp: a stream's frames go straight to the socket's transport, the rest is aiohttp's.
 
-Every use of aiohttp's private parts stands here and in `handler.py`. `tests/unit/server/test_aiohttp_transport.py`
-fails where a release changes one of them, and pyproject.toml names the releases that are known to work.
+Every use of aiohttp's private parts stands here, in `aiohttp_socket.py` and in `handler.py`.
+`tests/unit/server/test_aiohttp_transport.py` fails where a release changes one of them, and pyproject.toml names the
+releases that are known to work.
 
 1. For the length of one stream this object is the transport's protocol, in front of aiohttp's. It passes every call on
    and so hears at once of a slow or a lost client, which aiohttp tells a handler only when it writes.
@@ -18,6 +19,7 @@ from __future__ import annotations
 
 import asyncio
 import enum
+from collections.abc import Awaitable, Callable
 from typing import Final, cast
 
 from aiohttp import web
@@ -39,7 +41,7 @@ class _StreamResponse(web.StreamResponse):
 
     async def _prepare_headers(self) -> None:
         await super()._prepare_headers()
-        _leave_out_server(self.headers)
+        leave_out_server(self.headers)
 
 
 class _WholeResponse(web.Response):
@@ -49,13 +51,17 @@ class _WholeResponse(web.Response):
 
     async def _prepare_headers(self) -> None:
         await super()._prepare_headers()
-        _leave_out_server(self.headers)
+        leave_out_server(self.headers)
         if not self._has_length:
             self.headers.popall("Content-Length", None)
 
 
-def _leave_out_server(headers: CIMultiDict[str]) -> None:
-    """Takes out the name and version of the server, which aiohttp adds: nobody but an attacker needs them."""
+def leave_out_server(headers: CIMultiDict[str]) -> None:
+    """Takes out the name and version of the server, which aiohttp adds: nobody but an attacker needs them.
+
+    Args:
+        headers: Of a response.
+    """
     headers.popall("Server", None)
 
 
@@ -109,6 +115,8 @@ _TRANSLATED: Final = _State.TRANSLATED
 _ENDED: Final = _State.ENDED
 _LOST: Final = _State.LOST
 
+_SWITCHING: Final = 101
+
 
 class AiohttpTransport(asyncio.Protocol):
     """The client's side of one request that aiohttp has parsed; a `ClientTransport`.
@@ -131,6 +139,7 @@ class AiohttpTransport(asyncio.Protocol):
         "_reply",
         "_request",
         "_response",
+        "_run",
         "_state",
         "_stream",
         "_timers",
@@ -154,6 +163,7 @@ class AiohttpTransport(asyncio.Protocol):
         self._watch: WriteWatch | None = None
         self._reply: Reply | None = None
         self._response: _StreamResponse | None = None
+        self._run: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]] | None = None
         self._unframed: ChunkedBody | None = None  # takes our chunks off again
         self._pending: list[bytes] = []  # written before the head
         self._pending_size = 0
@@ -260,6 +270,18 @@ class AiohttpTransport(asyncio.Protocol):
         if self._stream is None:
             self._lose()  # nothing stands in front of aiohttp's protocol, which would tell nobody
 
+    def upgrade(self, run: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]) -> None:
+        """Leaves the connection to another protocol.
+
+        Args:
+            run: Answers the request and speaks that protocol; runs in the handler's task.
+        """
+        if self._state is _OPEN:
+            self._run = run
+            self._state = _ENDED
+            self.status = _SWITCHING
+            self._notify()
+
     # -- the handler's task --
 
     def send_instead(self, reply: Reply) -> None:
@@ -283,6 +305,8 @@ class AiohttpTransport(asyncio.Protocol):
         try:
             while self._state is _OPEN:
                 await self._news()
+            if self._run is not None:
+                return await self._run(self._request)
             if self._reply is not None:
                 return whole_response(self._reply, keep_alive=self._is_http_1_1)
             if self._response is None:

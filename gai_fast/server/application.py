@@ -40,6 +40,7 @@ from gai_fast.server.replies import Reply, id_headers
 from gai_fast.server.request_reader import HTTPRequest
 from gai_fast.server.routes import ROUTES, Handlers, Mount, Route, Router
 from gai_fast.server.streams import StreamRoutes
+from gai_fast.server.websocket import WebSocketRoutes
 from gai_fast.settings import ServerSettings, Settings
 from gai_fast.stores.backend import Backend
 
@@ -70,6 +71,7 @@ class Service:
         guards: What the server may take on.
         streams: The handlers of streams.
         operations: The handlers of operations.
+        sockets: The handlers of WebSockets.
     """
 
     def __init__(self, engine: Engine, metrics: PrometheusSink, guards: Guards, mount: Mount | None) -> None:
@@ -80,8 +82,10 @@ class Service:
         self._memory: MemoryWatch | None = None
         self.streams = StreamRoutes(engine)
         self.operations = OperationRoutes(settings, metrics, engine.store)
-        handlers = Handlers(self.streams, self.operations)
+        self.sockets = WebSocketRoutes(engine, self.streams)
+        handlers = Handlers(self.streams, self.operations, self.sockets)
         self.router = Router(_admission(settings), handlers, metrics, mount or Mount(on_loopback=True))
+        self.sockets.router = self.router
 
     def use(self, settings: Settings) -> None:
         """Answers the requests that come from now on by another configuration; streams that run keep theirs.
@@ -163,7 +167,13 @@ def build_application(settings: Settings) -> web.Application:
         finally:
             await service.close()
 
+    async def stop(app: web.Application) -> None:
+        if hasattr(adapter, "service"):  # else it has not started
+            adapter.service.sockets.begin_drain()
+            adapter.service.engine.part(0.0)
+
     app.cleanup_ctx.append(run)
+    app.on_shutdown.append(stop)
     return app
 
 

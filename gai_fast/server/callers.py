@@ -17,6 +17,9 @@ from gai_fast.settings import KeySettings, key_digest
 _KEY_HEADERS: Final = ("x-api-key", "api-key")
 """The headers of the Anthropic and the Azure SDK; the OpenAI SDK sends `Authorization`."""
 
+KEY_PROTOCOL: Final = "bearer."
+"""What a subprotocol begins with that carries a key: the `WebSocket` of a browser sends no other header."""
+
 
 class Callers:
     """The callers of one server.
@@ -53,13 +56,17 @@ def _key_of(headers: dict[str, str]) -> str:
         scheme, _, key = authorization.partition(" ")
         if scheme.lower() != "bearer":
             raise Error("unauthorized", "the Authorization must be `Bearer KEY`", reason="key")
-    for header in _KEY_HEADERS:
-        other = headers.get(header)
+    given = [headers.get(header) for header in _KEY_HEADERS]
+    protocols = headers.get("sec-websocket-protocol")
+    if protocols is not None:
+        names = [name.strip() for name in protocols.split(",")]
+        given += [name.removeprefix(KEY_PROTOCOL) for name in names if name.startswith(KEY_PROTOCOL)]
+    for other in given:
         if other is not None:
             if key is not None and key != other:
                 raise Error("unauthorized", "the request has several keys, which differ", reason="key")
             key = other
     if key is None:
-        how = "as `Authorization: Bearer KEY`, `x-api-key` or `api-key`"
+        how = "as `Authorization: Bearer KEY`, `x-api-key` or `api-key`, or as subprotocol `bearer.KEY` of a WebSocket"
         raise Error("unauthorized", f"the request needs a key, {how}", reason="key")
     return key

@@ -20,7 +20,7 @@ from gai_fast.net.engine import Engine
 from gai_fast.net.session import Session
 from gai_fast.net.view import Form, view_of
 from gai_fast.server.incoming import Incoming
-from gai_fast.server.negotiation import Negotiated, asks_for_state, negotiate
+from gai_fast.server.negotiation import Negotiated, asks_for_state
 from gai_fast.server.pending import PendingAnswers, Work
 from gai_fast.server.replies import Reply, StreamHead, id_headers
 from gai_fast.server.stream_response import StreamResponse
@@ -202,7 +202,7 @@ class DurableRoutes:
     def _form(self, incoming: Incoming, log: StreamLog, default_format: str | None = None) -> Form:
         """What the client asks for; by default, the format that the stream was made in."""
         accept = incoming.http.headers.get("accept")
-        negotiated = negotiate(incoming.query, accept, default_format=default_format or log.header.format)
+        negotiated = incoming.negotiate(accept, default_format or log.header.format)
         stream = self._stream_settings(log.header.model)
         return form_of(negotiated, stream)
 

@@ -8,7 +8,9 @@ from typing import Any
 from gai_fast._impl import encode_json
 from gai_fast.errors import Error
 from gai_fast.formats import Format
+from gai_fast.ids import new_request_id
 from gai_fast.server.admission import Admitted, check_json
+from gai_fast.server.negotiation import Negotiated, negotiate
 from gai_fast.server.replies import Headers, Reply, error_reply, json_headers
 from gai_fast.server.request_reader import HTTPRequest
 
@@ -21,14 +23,20 @@ class Incoming:
         admitted: The head as the guards have read it.
         format: The format that the route speaks.
         tail: The rest of the path behind the prefix of a prefix route.
+
+    Attributes:
+        form: The form of the answer, where the client has no choice: on a WebSocket.
+        key_headers: The headers that carry the caller's key.
     """
 
-    __slots__ = ("_admitted", "format", "http", "tail")
+    __slots__ = ("_admitted", "form", "format", "http", "key_headers", "tail")
 
     def __init__(self, http: HTTPRequest, admitted: Admitted, format: Format, tail: str = "") -> None:
         self.http = http
         self.format = format
         self.tail = tail
+        self.form: Negotiated | None = None
+        self.key_headers = http.headers
         self._admitted = admitted
         http.request_id = admitted.request_id
         http.caller = admitted.caller
@@ -71,6 +79,32 @@ class Incoming:
     @request_id.setter
     def request_id(self, identifier: str) -> None:
         self.http.request_id = identifier
+
+    def negotiate(self, accept: str | None, default_format: str) -> Negotiated:
+        """The form of the answer.
+
+        Args:
+            accept: The `Accept` header; `None`: none, or it does not matter.
+            default_format: The route's own format.
+
+        Raises:
+            Error: As `negotiation.negotiate`.
+        """
+        return self.form or negotiate(self.query, accept, default_format=default_format)
+
+    def on_socket(self, http: HTTPRequest, form: Negotiated, tail: str = "") -> Incoming:
+        """A request that came over the WebSocket which this one has opened.
+
+        Args:
+            http: The request.
+            form: The form of its answer.
+            tail: As for `Incoming`.
+        """
+        incoming = Incoming(http, self._admitted, form.format, tail)
+        incoming.form = form
+        incoming.key_headers = self.key_headers
+        http.request_id = new_request_id()
+        return incoming
 
     def refusal(self, error: Error, headers: Headers = (), *, close: bool = False) -> Reply:
         """The response for an error, in the shape that clients of the route expect.

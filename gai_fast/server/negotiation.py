@@ -32,11 +32,24 @@ _RANGES: Final[Mapping[str, Framing]] = {
 
 @dataclass(frozen=True, slots=True)
 class Negotiated:
-    """The form of an answer."""
+    """The form of an answer.
+
+    Attributes:
+        format: The wire format.
+        framing: Between its frames.
+        envelope: The client's choice; `None`: the configuration's.
+        is_on_socket: Frames go over a WebSocket, as messages.
+    """
 
     format: Format
     framing: Framing
     envelope: Literal["compact", "full"] | None
+    is_on_socket: bool = False
+
+    @property
+    def transport(self) -> str:
+        """How the answer travels, for the metrics."""
+        return "ws" if self.is_on_socket else self.framing
 
 
 def negotiate(query: Mapping[str, str], accept: str | None, *, default_format: str) -> Negotiated:

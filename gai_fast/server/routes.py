@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
 
 from gai_fast.errors import Error
 from gai_fast.formats import Format, get_format
@@ -29,11 +29,19 @@ Handler = Callable[[Incoming], Reply | None]
 """Answers a request; `None`: a stream has begun, which ends the answer itself."""
 
 
+class SocketRoutes(Protocol):
+    """The part of `websocket.WebSocketRoutes` that answers a handshake."""
+
+    def open(self, incoming: Incoming) -> Reply | None:
+        """`GET /ws/stream`."""
+
+
 class Handlers(NamedTuple):
     """The objects whose methods answer."""
 
     streams: StreamRoutes
     operations: OperationRoutes
+    sockets: SocketRoutes
 
 
 class Route(NamedTuple):
@@ -72,6 +80,7 @@ ROUTES: Final = (
     Route("GET", "/api/v1/chat/", "vercel", lambda on: on.streams.chats.follow, whole=False),
     Route("POST", "/v1/chat/completions", "openai", lambda on: on.streams.dialect, is_hot=True, whole=False),
     Route("POST", "/v1/messages", "anthropic", lambda on: on.streams.dialect, is_hot=True, whole=False),
+    Route("GET", "/ws/stream", "gai", lambda on: on.sockets.open, whole=False),
     Route("GET", "/v1/models", "openai", lambda on: on.operations.models),
     Route("GET", "/v1/models/", "openai", lambda on: on.operations.model),
     Route("GET", "/healthz", "gai", lambda on: on.operations.healthz),
@@ -168,6 +177,22 @@ class Router:
         except Exception as problem:  # noqa: BLE001  # a bug of ours: the client gets an answer, the log the traceback
             _log.error("%s %r could not be handled", http.method, incoming.path, exc_info=problem)
             return incoming.refusal(Error("internal", "The server failed to handle this request"), close=True)
+
+    def answer_on_socket(self, incoming: Incoming, handler: Handler) -> Reply | None:
+        """Answers a request that came over an open WebSocket; as `handle`.
+
+        Args:
+            incoming: The request, of the caller that the handshake was admitted for.
+            handler: Answers it.
+        """
+        try:
+            incoming.http.caller = self._admission.caller(incoming.path, incoming.key_headers)  # known as yet
+            return handler(incoming)
+        except Error as error:
+            return incoming.refusal(error)
+        except Exception as problem:  # noqa: BLE001  # a bug of ours: the client gets an answer, the log the traceback
+            _log.error("a request of %s could not be handled", incoming.path, exc_info=problem)
+            return incoming.refusal(Error("internal", "The server failed to handle this request"))
 
     def refuse(self, http: HTTPRequest, mount: Mount | None = None) -> Reply | None:
         """The refusal of a request of which only the head has come, where that is reason enough to refuse it.

@@ -184,6 +184,7 @@ class Running:
     def begin_drain(self) -> None:
         """Says that it is not ready, and closes each connection after the requests that it has sent, from now on."""
         self.service.operations.is_draining = True
+        self.service.sockets.begin_drain()
         for each in self._servers:
             each.begin_drain()
 

@@ -73,7 +73,9 @@ class StreamRoutes:
         """`POST /api/v1/stream`."""
         request, left_out, own = _read_request(incoming)
         key = _key(incoming, request)
-        negotiated = negotiate(incoming.query, _accept(incoming, request.stream), default_format="gai")
+        if incoming.form is not None and not request.stream:
+            raise _needs_a_stream("a WebSocket")
+        negotiated = incoming.negotiate(_accept(incoming, request.stream), "gai")
         negotiated = negotiated if own is None else _answering(negotiated, own)
         is_durable = request.resumable or key is not None
         self._answer_native(incoming, request, negotiated, is_durable=is_durable, key=key, left_out=left_out)
@@ -334,7 +336,7 @@ class StreamRoutes:
             request_id=incoming.request_id,
             trace_id=incoming.trace_id,
             endpoint=incoming.path,
-            transport=negotiated.framing if request.stream else "json",
+            transport=negotiated.transport if request.stream else "json",
         )
         return spec, context
 

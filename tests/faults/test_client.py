@@ -10,7 +10,8 @@ import pytest
 from tests.faults.bench import Bench, check_stream, fault
 from tests.faults.proxy import Faults
 from tests.faults.test_upstream import ANSWER, BEGUN, TEXT
-from tests.integration.gateway import CHAT, NATIVE, SSE_HEAD, Peer, delta, on_steady_loop
+from tests.integration import websocket
+from tests.integration.gateway import QUERY, SSE_HEAD, Peer, delta, on_both_loops, on_steady_loop
 from tests.waiting import until
 from tests.wire import chunk
 
@@ -133,3 +134,39 @@ async def test_half_a_request_and_then_the_end_starts_nothing(bench: Bench, shar
     said = await client.reader.read()
     assert said == b"" or said.startswith(b"HTTP/1.1 400 ")
     assert bench.calls == 0
+
+
+RULES = [
+    (websocket.frame("{}", masked=False), 1002),
+    (websocket.frame("x", websocket.CONTINUATION), 1002),
+    (websocket.frame(b"{}", websocket.BINARY), 1003),
+    (websocket.frame(b"\xff"), 1007),
+    (websocket.frame("{}"), 1008),
+    (websocket.frame("", websocket.PING) * 200, 1008),
+    (websocket.frame("x" * (5 << 20)), 1009),
+    (websocket.frame("", final=False) + websocket.frame("", websocket.CONTINUATION, final=False) * 2000, 1009),
+]
+"""Frames that break a rule, and the code of the close."""
+
+
+@fault(33, on=on_both_loops)
+async def test_frames_against_the_rules_close_their_socket_and_harm_no_other(bench: Bench) -> None:
+    upstream = await bench.upstream(endless)
+    gateway = await bench.gateway(upstream.url)
+    good = await websocket.connect(gateway)
+    bench.asked += 1
+    good.ask("good", **QUERY)
+    for data, code in RULES:
+        bad = await websocket.connect(gateway)
+        bench.asked += 1
+        bad.ask("bad", **QUERY)
+        await bad.until(type="text.delta")
+        bad.client.send(data)
+        assert await bad.close_code() == code
+        assert await bad.client.is_closed()
+        await good.until(type="text.delta")
+    await upstream.until_finished(len(RULES))
+    good.send(stream="good", type="cancel")
+    await good.until_done("good")
+    assert [event["seq"] for event in good.messages[:-1]] == [*range(1, len(good.messages))]
+    good.client.close()

@@ -19,6 +19,7 @@ from gai_fast.server.operations import OperationRoutes
 from gai_fast.server.replies import Reply
 from gai_fast.server.routes import HOT_PATHS, ROUTES, Handlers, Mount, Route, Router
 from gai_fast.server.streams import StreamRoutes
+from gai_fast.server.websocket import WebSocketRoutes
 from gai_fast.settings import KeySettings, ModelSettings, ServerSettings, Settings, UpstreamSettings, key_digest
 from tests.unit.server.requests import LOOPBACK, http
 
@@ -58,7 +59,7 @@ OPENAI = {"message", "type", "param", "code"}
 
 
 def router(on_loopback: bool = True, keys: tuple[KeySettings, ...] = (), **settings: Any) -> Router:
-    handlers = Handlers(cast(Any, None), cast(Any, None))  # the routes of this table need none
+    handlers = Handlers(cast(Any, None), cast(Any, None), cast(Any, None))  # the routes of this table need none
     mount = Mount(on_loopback)
     counts = StreamCounts([])
     return Router(Admission(ServerSettings(**settings), keys, only_demo=False), handlers, counts, mount, routes=TABLE)
@@ -82,13 +83,15 @@ async def test_every_route_of_the_contract_that_has_come_is_there() -> None:
     settings = Settings(upstreams={"demo": demo}, models={"demo": ModelSettings("demo", demo, "demo")})
     engine = Engine(settings, asyncio.get_running_loop())
     metrics = PrometheusSink([])
-    handlers = Handlers(StreamRoutes(engine), OperationRoutes(settings, metrics, engine.store))
+    streams = StreamRoutes(engine)
+    operations = OperationRoutes(settings, metrics, engine.store)
+    handlers = Handlers(streams, operations, WebSocketRoutes(engine, streams))
     table = Router(Admission(settings.server, only_demo=True), handlers, metrics, Mount(True))
     for route in ROUTES:
         path = f"{route.path}x" if route.is_prefix else route.path
         allow = dict(ask(table, "OPTIONS", path).headers)["allow"].split(", ")
         assert route.method in allow
-        assert ("HEAD" in allow) is ("GET" in allow and path not in ("/api/v1/stream", "/api/v1/chat/x"))
+        assert ("HEAD" in allow) is ("GET" in allow and path not in ("/api/v1/stream", "/api/v1/chat/x", "/ws/stream"))
     assert {"/api/v1/stream", "/v1/chat/completions", "/v1/messages"} == HOT_PATHS
     assert {route.format for route in ROUTES if route.path.startswith("/v1/")} == {"openai", "anthropic"}
 
@@ -196,7 +199,7 @@ def test_a_caller_without_a_key_gets_a_401_in_the_shape_of_its_route_before_its_
 def test_a_handler_knows_who_asks() -> None:
     asked = http("POST", "/v1/begin", {**LOOPBACK, "Authorization": "Bearer sk-alice"})
     begin = Route("POST", "/v1/begin", "gai", lambda on: stream, whole=False)
-    handlers = Handlers(cast(Any, None), cast(Any, None))
+    handlers = Handlers(cast(Any, None), cast(Any, None), cast(Any, None))
     keys = (KeySettings("alice", key_digest("sk-alice")),)
     admission = Admission(ServerSettings(), keys, only_demo=False)
     table = Router(admission, handlers, StreamCounts([]), Mount(True), routes=(begin,))
@@ -255,7 +258,7 @@ def test_by_its_head_alone_a_request_is_refused_as_it_would_be_whole(
     assert SEEN == [], "no handler is called"
 
 
-NO_HANDLERS = Handlers(cast(Any, None), cast(Any, None))
+NO_HANDLERS = Handlers(cast(Any, None), cast(Any, None), cast(Any, None))
 
 
 def test_refusals_are_counted_by_their_route_also_below_a_mount_and_where_nothing_could_be_read() -> None:

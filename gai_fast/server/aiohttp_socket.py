@@ -1,0 +1,281 @@
+"""A WebSocket over aiohttp: aiohttp does the handshake, reads and closes; messages go straight to the transport.
+
+Every use of aiohttp's private parts stands here, in `aiohttp_transport.py` and in `handler.py`.
+`tests/unit/server/test_aiohttp_socket.py` fails where a release changes one of them.
+
+1. For the length of the socket this object is the transport's protocol, in front of aiohttp's. It hears at once of a
+   slow or a lost client, and every byte of the client passes `FrameGuard` first, also those that came before the answer
+   to the handshake.
+2. aiohttp never sees the key of a caller that is offered as a subprotocol: it would log it.
+3. A client that takes nothing for `write_timeout`, or is silent for two `limits.socket_look` although it was sent a
+   ping, is cut off.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Protocol, cast
+
+from aiohttp import WSMsgType, web
+from multidict import CIMultiDict
+
+from gai_fast.limits import LIMITS
+from gai_fast.server.aiohttp_transport import leave_out_server
+from gai_fast.server.callers import KEY_PROTOCOL
+from gai_fast.server.frame_guard import FrameGuard, Violation
+from gai_fast.server.replies import Headers
+from gai_fast.server.write_watch import WriteWatch
+from gai_fast.timers import Timer, Timers
+
+SUBPROTOCOL = "gai.events.v1"
+UNSUPPORTED_DATA = 1003
+_PING = b"\x89\x00"
+_PONG = 0x8A
+
+
+class SocketOwner(Protocol):
+    """The part of a socket's session that its connection calls."""
+
+    def connection_lost(self) -> None:
+        """The client is gone."""
+
+    def pause_writing(self) -> None:
+        """More than the high-water mark is unsent."""
+
+    def resume_writing(self) -> None:
+        """The client has caught up."""
+
+    def violated(self, violation: Violation) -> None:
+        """The client broke a rule: nothing more of it is read."""
+
+
+class _Response(web.WebSocketResponse):
+    async def _prepare_headers(self) -> None:
+        await super()._prepare_headers()
+        leave_out_server(self.headers)
+
+
+class AiohttpSocket(asyncio.Protocol):
+    """One WebSocket.
+
+    Args:
+        request: The handshake, which has been checked.
+        owner: Called back until `leave`.
+        timers: The timers of the loop.
+        high_water: Unsent bytes above which the owner is paused.
+        write_timeout: Seconds without a byte taken after which the client is given up.
+
+    Attributes:
+        response: aiohttp's response.
+        is_paused: More than the high-water mark is unsent.
+    """
+
+    __slots__ = (
+        "_behind",
+        "_early",
+        "_guard",
+        "_has_failed",
+        "_has_pinged",
+        "_has_received",
+        "_high_water",
+        "_loop",
+        "_owner",
+        "_request",
+        "_timer",
+        "_timers",
+        "_transport",
+        "_watch",
+        "is_paused",
+        "response",
+    )
+
+    def __init__(
+        self,
+        request: web.BaseRequest,
+        owner: SocketOwner,
+        timers: Timers,
+        *,
+        high_water: int,
+        write_timeout: float,
+    ) -> None:
+        self._request = request
+        self._owner = owner
+        self._timers = timers
+        self._loop = asyncio.get_running_loop()
+        self._high_water = high_water
+        self._transport = request.transport
+        self._behind: asyncio.Protocol | None = None
+        self._early: bytearray | None = bytearray()
+        self._guard = FrameGuard()
+        self._has_failed = False
+        self._has_received = False
+        self._has_pinged = False
+        self._timer: Timer | None = None
+        self._watch = None if self._transport is None else WriteWatch(self._transport, timers, write_timeout)
+        self.is_paused = False
+        self.response = _Response(
+            timeout=LIMITS.socket_close,
+            autoping=False,
+            protocols=(SUBPROTOCOL,),
+            compress=False,
+            max_msg_size=LIMITS.socket_message,
+            decode_text=False,
+        )
+
+    async def open(self, headers: Headers) -> bool:
+        """Answers the handshake; returns whether the client is still there.
+
+        Args:
+            headers: More headers of the response.
+        """
+        transport, watch = self._transport, self._watch
+        if transport is None or watch is None or getattr(self._request.protocol, "has_ended_input", False):
+            return False
+        self._behind = cast("asyncio.Protocol", transport.get_protocol())
+        transport.set_protocol(self)
+        protocol = self._request.protocol
+        early, protocol._message_tail = protocol._message_tail, b""
+        self.response.headers.update(CIMultiDict(headers))
+        await self.response.prepare(_without_keys(self._request))
+        if transport.is_closing():
+            return False
+        transport.set_write_buffer_limits(high=self._high_water)
+        watch.start()
+        self._look_later()
+        early += bytes(self._early or b"")
+        self._early = None
+        transport.resume_reading()
+        self.data_received(early)
+        return True
+
+    async def receive(self) -> bytes | Violation | None:
+        """The next message of the client, not decoded; a violation for one that is not text; `None`: it has ended."""
+        while True:
+            message = await self.response.receive()
+            if message.type is WSMsgType.TEXT:
+                return cast("bytes", message.data)
+            if message.type is WSMsgType.PING:
+                payload = bytes(message.data)
+                self.write(bytes((_PONG, len(payload))) + payload)
+            elif message.type is WSMsgType.BINARY:
+                return Violation(UNSUPPORTED_DATA, "messages are text")
+            elif message.type is not WSMsgType.PONG:
+                return None
+
+    def write(self, data: bytes) -> None:
+        """Writes whole frames; nothing once the socket is being closed."""
+        transport = self._transport
+        if transport is not None and not transport.is_closing() and not self.response.closed:
+            transport.write(data)
+            if self._watch is not None:
+                self._watch.written += len(data)
+
+    def ping(self) -> None:
+        """Writes a ping, so that programs on the way see that the connection is in use."""
+        self.write(_PING)
+
+    @property
+    def unsent(self) -> int:
+        """Bytes that the client has not taken."""
+        return 0 if self._transport is None else self._transport.get_write_buffer_size()
+
+    async def close(self, violation: Violation) -> None:
+        """Says why and closes; waits for the client's answer for `limits.socket_close` seconds."""
+        reason = violation.reason.encode()[: LIMITS.close_reason].decode(errors="ignore")  # no half of a character
+        await self.response.close(code=violation.code, message=reason.encode())
+
+    def leave(self) -> None:
+        """Gives the connection back to aiohttp's protocol."""
+        transport, behind = self._transport, self._behind
+        if self._watch is not None:
+            self._watch.stop()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if transport is not None and behind is not None and transport.get_protocol() is self:
+            transport.set_protocol(behind)
+
+    # -- the transport's protocol --
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes of frames."""
+        if self._early is not None:
+            self._early += data
+            if len(self._early) > LIMITS.socket_early and self._transport is not None:
+                self._transport.pause_reading()
+            return
+        if self._has_failed or self._behind is None:
+            return
+        self._has_received = True
+        violation = self._guard.feed(data, self._loop.time())
+        if violation is None:
+            self._behind.data_received(data)
+        else:
+            self._has_failed = True
+            self._owner.violated(violation)
+
+    def eof_received(self) -> None:
+        """A client that ends its side is gone, as for other streams."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The client is gone."""
+        try:
+            self._owner.connection_lost()
+        finally:  # whatever a stream raises: the server waits for its connections
+            if self._behind is not None:
+                self._behind.connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """More than the high-water mark is unsent."""
+        if self._behind is not None:
+            self._behind.pause_writing()
+        self.is_paused = True
+        self._owner.pause_writing()
+
+    def resume_writing(self) -> None:
+        """The client has caught up."""
+        if self._behind is not None:
+            self._behind.resume_writing()
+        self.is_paused = False
+        self._owner.resume_writing()
+
+    # -- a silent client --
+
+    def _look_later(self) -> None:
+        self._timer = self._timers.schedule(self._timers.clock() + LIMITS.socket_look, self._look)
+
+    def _look(self) -> None:
+        """Rule 3; what is unsent is looked after by `WriteWatch`."""
+        self._timer = None
+        has_received, self._has_received = self._has_received, False
+        if has_received or self.unsent:
+            self._has_pinged = False
+        elif self._has_pinged:
+            if self._transport is not None:
+                self._transport.abort()
+            return
+        else:
+            self._has_pinged = True
+            self.ping()
+        self._look_later()
+
+
+def offered(header: str) -> list[str]:
+    """The subprotocols that a client offers, without those that carry a key.
+
+    Args:
+        header: `sec-websocket-protocol`; repeated ones joined with ", ".
+    """
+    names = [name.strip() for name in header.split(",")]
+    return [name for name in names if name and not name.startswith(KEY_PROTOCOL)]
+
+
+def _without_keys(request: web.BaseRequest) -> web.BaseRequest:
+    """The handshake without the offered subprotocols that carry keys: rule 2."""
+    headers = CIMultiDict(request.headers)
+    names = offered(", ".join(headers.popall("Sec-WebSocket-Protocol", [])))
+    if names:
+        headers["Sec-WebSocket-Protocol"] = ", ".join(names)
+    return request.clone(headers=headers)

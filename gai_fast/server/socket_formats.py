@@ -1,0 +1,83 @@
+"""The formats of a WebSocket: events with the subprotocol `gai.events.v1`, chunks of text without one.
+
+Both are written as SSE, which the socket's streams turn into messages. A refusal is the end of a stream too, so the
+body of an error is its last frames.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar, Final
+
+from gai_fast._impl import Part, encode_json, escape
+from gai_fast.clock import now_ms
+from gai_fast.errors import Error
+from gai_fast.events import Event, done
+from gai_fast.formats import Format, Framing, StreamContext, StreamEncoder
+from gai_fast.formats._base import DataEncoder
+from gai_fast.formats.gai import GaiFormat
+from gai_fast.formats.simple import SimpleFormat
+
+_TEXT: Final = ("text.delta", "refusal.delta")
+
+
+class EventsFormat(GaiFormat):
+    """The native format, whose errors are events."""
+
+    def error_body(self, error: Error, request_id: str) -> bytes:
+        """The frames of a stream that is nothing but an error."""
+        return _only(self, error, request_id)
+
+
+class _Chunks(DataEncoder):
+    __slots__ = ("_clock",)
+
+    def __init__(self, framing: Framing, context: StreamContext) -> None:
+        super().__init__(framing, context)
+        self._clock = context.clock
+        self._ids = b""  # such a client never resumes
+
+    def _encode(self, event: Event) -> None:
+        kind = event["type"]
+        if kind in _TEXT:
+            if not event.get("choice"):
+                self._frame(b'{"type":"chunk","content":%b,"timestamp":%d}' % (escape(event["text"]), self._clock()))
+        elif kind == "error":
+            self._frame(b'{"type":"error","error":%b}' % encode_json(event["error"]))
+        elif kind == "done" and event["finished"]:
+            self._frame(b'{"type":"done"}')
+
+    def delta_parts(self, event: Event, key: str) -> Sequence[Part] | None:
+        """As `DataEncoder.delta_parts`, with the time of each chunk."""
+        if event["type"] not in _TEXT or event.get("choice"):
+            return super().delta_parts(event, key)
+        return b'data: {"type":"chunk","content":"', "text", b'","timestamp":', "ts", b"}\n\n"
+
+
+class ChunksFormat(SimpleFormat):
+    """`{"type":"chunk","content","timestamp"}` … `{"type":"done"}` or `{"type":"error","error"}`.
+
+    It bears the name of the format `simple`, whose keep-alive and choice of events it has.
+    """
+
+    name: ClassVar[str] = "simple"
+
+    def encoder(self, framing: Framing, context: StreamContext) -> StreamEncoder:
+        """Creates an encoder."""
+        return _Chunks(framing, context)
+
+    def error_body(self, error: Error, request_id: str) -> bytes:
+        """The frames of an answer that is nothing but an error."""
+        return _only(self, error, request_id)
+
+
+def _only(format: Format, error: Error, request_id: str) -> bytes:
+    encoder = format.encoder("sse", StreamContext("", request_id, None, "", now_ms, "compact"))
+    last: Event = {"type": "error", "error": error.payload()}
+    encoder.event(last)
+    encoder.event(done(False))
+    return encoder.take()
+
+
+EVENTS: Final = EventsFormat()
+CHUNKS: Final = ChunksFormat()

@@ -1,0 +1,292 @@
+"""One open WebSocket: the messages of its client, the streams that run over it, and its close.
+
+Owns which message does what, the limits of one socket, and the codes of its close. `socket_messages.py` reads messages,
+`socket_stream.py` carries a stream, `aiohttp_socket.py` is the connection. Requests are answered by the handlers of the
+other routes, as if each had come alone.
+
+1. A request that is refused ends its stream, not the socket. The socket is closed (RFC 6455, 7.4.1) with 1002 for
+   frames against the protocol, 1003 for binary ones, 1007 for what is not JSON, 1008 for what is no message of ours or
+   an id in use, 1009 for what is too large, 1011 for a bug of ours, 1012 while the server drains.
+2. Messages of streams that have ended (a cancel, an acknowledgement) are late, not wrong: they do nothing.
+3. While the server drains, new requests are refused, and the socket is closed once no stream runs over it.
+4. What a client provokes without reading it is bounded (`limits.socket_unsent`); its streams are paused.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from typing import Final, NamedTuple, Protocol
+
+from aiohttp import web
+
+from gai_fast._impl import frame_messages
+from gai_fast.errors import Error
+from gai_fast.limits import LIMITS
+from gai_fast.net.engine import Engine
+from gai_fast.server.aiohttp_socket import AiohttpSocket
+from gai_fast.server.frame_guard import POLICY_VIOLATION, Violation
+from gai_fast.server.incoming import Incoming
+from gai_fast.server.negotiation import Negotiated
+from gai_fast.server.replies import Headers, Reply
+from gai_fast.server.request_reader import HTTPRequest
+from gai_fast.server.routes import Handler, Router
+from gai_fast.server.socket_messages import PONG, Message, lead_of
+from gai_fast.server.socket_stream import Canceller, SocketStream
+from gai_fast.server.streams import StreamRoutes
+from gai_fast.timers import Timers
+
+_log: Final = logging.getLogger("gai_fast.server")
+_INTERNAL: Final = Violation(1011, "the server failed to handle a message")
+_GOING_AWAY: Final = Violation(1012, "this server is being stopped")
+_SLOW: Final = Violation(POLICY_VIOLATION, "the client reads nothing of what it asks for")
+_JSON: Final = {"content-type": "application/json"}
+
+
+class Dialect(NamedTuple):
+    """What a socket's client speaks.
+
+    Attributes:
+        form: The form of the answers.
+        read: Reads a message.
+        has_names: Messages begin with the client's id of their stream; otherwise one request runs at a time.
+    """
+
+    form: Negotiated
+    read: Callable[[bytes], Message | Violation]
+    has_names: bool
+
+
+class SocketHome(Protocol):
+    """The part of the routes that their sockets use."""
+
+    engine: Engine
+    streams: StreamRoutes
+    router: Router
+    is_draining: bool
+    sessions: set[SocketSession]
+
+
+class SocketSession:
+    """One socket; `SocketOwner` and `SocketCallbacks`.
+
+    Args:
+        home: The routes.
+        incoming: The handshake, which has been admitted.
+        dialect: What the client speaks.
+    """
+
+    def __init__(self, home: SocketHome, incoming: Incoming, dialect: Dialect) -> None:
+        self._home = home
+        self._incoming = incoming
+        self._dialect = dialect
+        self._socket: AiohttpSocket | None = None
+        self._streams: dict[str, SocketStream] = {}
+        self._closing: asyncio.Task[None] | None = None
+
+    async def run(self, request: web.BaseRequest, headers: Headers) -> web.StreamResponse:
+        """Answers the handshake, and the client until either side closes.
+
+        Args:
+            request: The handshake.
+            headers: More headers of its answer.
+        """
+        stream = self._home.engine.settings.stream
+        socket = AiohttpSocket(
+            request, self, self.timers, high_water=stream.client_buffer, write_timeout=stream.write_timeout
+        )
+        self._socket = socket
+        try:
+            if await socket.open(headers):
+                self._home.sessions.add(self)
+                self.drain_if_idle()
+                await self._read(socket)
+        finally:
+            self._home.sessions.discard(self)
+            self.connection_lost()
+            try:
+                if self._closing is not None:
+                    await asyncio.wait((self._closing,))
+            finally:
+                if self._closing is not None:
+                    self._closing.cancel()
+                socket.leave()
+        return socket.response
+
+    async def _read(self, socket: AiohttpSocket) -> None:
+        while self._closing is None:
+            received = await socket.receive()
+            if received is None:
+                return
+            try:
+                message = received if isinstance(received, Violation) else self._dialect.read(received)
+                violation = message if isinstance(message, Violation) else self._handle(message)
+            except Exception as problem:  # noqa: BLE001  # a bug of ours: rule 1
+                _log.error("a message of a WebSocket could not be handled", exc_info=problem)
+                violation = _INTERNAL
+            if violation is not None:
+                self.violated(violation)
+            else:
+                await asyncio.sleep(0)  # what waits in the queue must not hold up other streams
+
+    # -- messages --
+
+    def _handle(self, message: Message) -> Violation | None:
+        """Does what a message says."""
+        kind = message.type
+        if kind == "ping":
+            self.answer(frame_messages(b"data: %b\n" % PONG, b"{"))
+            return None
+        stream = self._streams.get(message.stream)
+        if kind in ("request", "resume"):
+            if stream is not None:
+                one = "this id of a stream is in use" if self._dialect.has_names else "one request at a time"
+                return Violation(POLICY_VIOLATION, one)
+            self._begin(message)
+        elif stream is not None and kind == "cancel":
+            self._cancel(stream)
+        elif stream is not None:
+            stream.acknowledge(int(message.seq or 0))
+        return None
+
+    def _begin(self, message: Message) -> None:
+        """Begins a stream: a new one, or the rest of one that runs or has run."""
+        lead = lead_of(message.stream) if self._dialect.has_names else b"{"
+        stream = SocketStream(self, message.stream, lead)
+        handler: Handler
+        if message.type == "resume":
+            http = self._request(stream, {**_JSON, "last-event-id": str(message.after)})
+            handler = self._home.streams.durable.resume
+        else:
+            http = self._request(stream, _JSON)
+            http.body = bytes(message.request or b"")
+            handler = self._home.streams.native
+        refusal = self._refusal()
+        if refusal is not None:
+            handler = _refuse(refusal)
+        stream.http = http
+        stream.incoming = self._incoming.on_socket(http, self._dialect.form)
+        self._streams[message.stream] = stream
+        reply = self._home.router.answer_on_socket(stream.incoming, handler)
+        if reply is not None:
+            stream.send(reply)
+
+    def _request(self, transport: SocketStream | Canceller, headers: dict[str, str]) -> HTTPRequest:
+        """A request of this client, as if it had come alone."""
+        whole = self._incoming.http
+        http = HTTPRequest(transport, whole.method, whole.target, headers, is_http_1_1=True, keep_alive=True)
+        http.began = time.monotonic()
+        return http
+
+    def _refusal(self) -> Error | None:
+        """The reason to refuse one more stream."""
+        if self._home.is_draining:
+            return Error("overloaded", "this server is being stopped", reason="draining")
+        if len(self._streams) >= LIMITS.socket_streams:
+            text = f"a WebSocket has at most {LIMITS.socket_streams} streams at a time: wait, or open another one"
+            return Error("rate_limited", text, reason="socket_streams")
+        return None
+
+    def _cancel(self, stream: SocketStream) -> None:
+        """Cancels the generation of a stream, wherever it runs."""
+        http = self._request(Canceller(stream), {})
+        incoming = self._incoming.on_socket(http, self._dialect.form, stream.stream_id)
+        reply = self._home.router.answer_on_socket(incoming, self._home.streams.durable.cancel)
+        if reply is not None:
+            http.transport.send(reply)
+
+    # -- the end --
+
+    def drain_if_idle(self) -> None:
+        """Closes the socket if the server drains and no stream runs over it: rule 3."""
+        if self._home.is_draining and not self._streams:
+            self.violated(_GOING_AWAY)
+
+    def violated(self, violation: Violation) -> None:
+        """Says why the socket is closed, and closes it; its streams end as if the client had left."""
+        socket = self._socket
+        if self._closing is None and socket is not None:
+            self._closing = asyncio.get_running_loop().create_task(socket.close(violation))
+            self._lose_streams()
+
+    def connection_lost(self) -> None:
+        """The client is gone."""
+        self._lose_streams()
+
+    def _lose_streams(self) -> None:
+        for stream in list(self._streams.values()):
+            stream.lose()
+
+    # -- SocketCallbacks --
+
+    @property
+    def timers(self) -> Timers:
+        """The timers of the loop."""
+        return self._home.engine.timers
+
+    @property
+    def is_paused(self) -> bool:
+        """More than the high-water mark is unsent."""
+        return self._socket is not None and self._socket.is_paused
+
+    @property
+    def is_draining(self) -> bool:
+        """The server ends."""
+        return self._home.is_draining
+
+    @property
+    def remote(self) -> str:
+        """The address of the client."""
+        return self._incoming.http.transport.remote
+
+    def write(self, messages: bytes) -> None:
+        """Writes messages."""
+        if self._socket is not None and self._closing is None:
+            self._socket.write(messages)
+
+    def answer(self, messages: bytes) -> None:
+        """Writes messages that a client may provoke without end: rule 4."""
+        socket = self._socket
+        if socket is not None:
+            self.write(messages)
+            if socket.unsent > self._home.engine.settings.stream.client_buffer + LIMITS.socket_unsent:
+                self.violated(_SLOW)
+
+    def ping(self) -> None:
+        """Writes a keep-alive."""
+        if self._socket is not None and self._closing is None:
+            self._socket.ping()
+
+    def ended(self, stream: SocketStream, status: int) -> None:
+        """A stream has ended; its id is free."""
+        self._streams.pop(stream.name, None)
+        self._home.router.ended(stream.http, status)
+        self.drain_if_idle()
+
+    def has_finished(self, stream_id: str) -> bool:
+        """Whether a stream whose end its client has seen had finished; of one that is no longer known, it has."""
+        log = self._home.engine.store.find_here(stream_id)
+        return log is None or log.ending is None or log.ending.state != "failed"
+
+    # -- SocketOwner --
+
+    def pause_writing(self) -> None:
+        """More than the high-water mark is unsent."""
+        self._update_pauses()
+
+    def resume_writing(self) -> None:
+        """The client has caught up."""
+        self._update_pauses()
+
+    def _update_pauses(self) -> None:
+        for stream in list(self._streams.values()):
+            stream.update_pause()
+
+
+def _refuse(error: Error) -> Handler:
+    def refuse(incoming: Incoming) -> Reply | None:
+        raise error
+
+    return refuse

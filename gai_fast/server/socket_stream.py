@@ -1,0 +1,364 @@
+"""`ClientTransport` over a WebSocket: one stream of many, whose frames become messages.
+
+Owns the way of a stream's bytes to its socket, and the client's acknowledgements. Knows nothing of what a stream says
+but the numbers of its events.
+
+1. A stream ends once: its id is free again when its last message has been handed to the socket.
+2. Of a stream that is acknowledged (`AckWindow`), messages wait here while the window is full; the stream is paused
+   then, so that no more wait than one read of an upstream brings. A client that acknowledges nothing for
+   `write_timeout` meanwhile is told so, and its stream is given up as if it had left.
+3. A stream that broke off without telling is told as an error; while the server drains it is not: the client comes
+   back for the rest.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from typing import Final, Protocol
+
+from gai_fast._impl import Borrower, frame_messages
+from gai_fast.errors import Error
+from gai_fast.net.writer import BodyFraming
+from gai_fast.server.access_log import LEFT
+from gai_fast.server.ack_window import AckWindow
+from gai_fast.server.incoming import Incoming
+from gai_fast.server.replies import Reply, StreamHead
+from gai_fast.server.request_reader import HTTPRequest
+from gai_fast.server.stream_response import StreamResponse
+from gai_fast.server.transport import StreamCallbacks
+from gai_fast.timers import Timer, Timers
+
+_SEQ: Final = re.compile(rb'"seq":([0-9]+)')
+_DATA: Final = b"\ndata: {"
+_FRAME_END: Final = b"\n\n"
+_OK: Final = 200
+_NO_CONTENT: Final = 204
+
+
+class Frames(BodyFraming):
+    """Whole frames: the socket's stream frames them."""
+
+    in_chunks = True
+
+
+FRAMES: Final = Frames()
+
+
+class SocketCallbacks(Protocol):
+    """The part of a socket's session that its streams call."""
+
+    @property
+    def timers(self) -> Timers:
+        """The timers of the loop."""
+
+    @property
+    def is_paused(self) -> bool:
+        """More than the high-water mark is unsent."""
+
+    @property
+    def is_draining(self) -> bool:
+        """The server ends."""
+
+    @property
+    def remote(self) -> str:
+        """The address of the client."""
+
+    def write(self, messages: bytes) -> None:
+        """Writes messages."""
+
+    def answer(self, messages: bytes) -> None:
+        """Writes messages that a client may provoke without end."""
+
+    def ping(self) -> None:
+        """Writes a keep-alive."""
+
+    def ended(self, stream: SocketStream, status: int) -> None:
+        """A stream has ended; its id is free."""
+
+    def has_finished(self, stream_id: str) -> bool:
+        """Whether a stream whose end its client has seen had finished."""
+
+
+class SocketStream:
+    """One stream of a socket.
+
+    Args:
+        socket: Its socket.
+        name: The client's id of it.
+        lead: The beginning of each of its messages.
+
+    Attributes:
+        name: The client's id of it.
+        http: The request, as if it had come alone.
+    """
+
+    __slots__ = (
+        "_held",
+        "_is_complete",
+        "_is_over",
+        "_is_paused",
+        "_lead",
+        "_response",
+        "_socket",
+        "_timer",
+        "_window",
+        "_write_timeout",
+        "http",
+        "incoming",
+        "name",
+    )
+
+    def __init__(self, socket: SocketCallbacks, name: str, lead: bytes) -> None:
+        self.name = name
+        self.http: HTTPRequest
+        self.incoming: Incoming
+        self._socket = socket
+        self._lead = lead
+        self._response: StreamCallbacks | None = None
+        self._window = AckWindow(0)
+        self._write_timeout = 0.0
+        self._held: deque[tuple[int, bytes]] = deque()  # numbers of events, and their messages
+        self._timer: Timer | None = None
+        self._is_paused = False
+        self._is_complete = False  # everything of it has been handed over
+        self._is_over = False
+
+    @property
+    def stream_id(self) -> str:
+        """The id of the stream that it carries; empty before there is one."""
+        response = self._response
+        return response.stream_id if isinstance(response, StreamResponse) else ""
+
+    # -- ClientTransport --
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether the stream should wait."""
+        return self._is_paused
+
+    @property
+    def remote(self) -> str:
+        """The address of the client."""
+        return self._socket.remote
+
+    def begin_stream(self, stream: StreamCallbacks, *, high_water: int, write_timeout: float) -> None:
+        """Registers the stream; as `ClientTransport.begin_stream`."""
+        self._response = stream
+        self._window = AckWindow(high_water)
+        self._write_timeout = write_timeout
+        self._is_paused = self._must_pause
+
+    def commit(self, head: StreamHead) -> tuple[bytes, BodyFraming]:
+        """Messages have no head."""
+        return b"", FRAMES
+
+    def write(self, data: bytes) -> None:
+        """Writes whole frames."""
+        self.log_frames(data, last_seq(data))
+
+    def log_frames(self, frames: bytes, last_seq: int) -> None:
+        """Writes whole frames; as `FrameLog.log_frames`, so that a fast path may write them."""
+        if self._is_over:
+            return
+        messages = frame_messages(frames, self._lead)
+        if not messages:
+            if frames:  # a keep-alive
+                self._socket.ping()
+        elif self._held or not self._window.may_send(last_seq, len(messages)):
+            self._hold(frames)
+        else:
+            self._window.note_sent(last_seq, len(messages))
+            self._socket.write(messages)
+            if self._window.is_used:
+                self._look_at_window()
+
+    def lend(self, borrower: Borrower) -> int:
+        """A socket has many writers: it is never lent."""
+        return -1
+
+    def answered(self, status: int) -> None:
+        """Ends the answer: all of it has been written."""
+        self._is_complete = True
+        if not self._held:
+            self._end(status)
+
+    def send(self, reply: Reply) -> None:
+        """Ends the stream with what would be the whole response to a request that came alone."""
+        if self._is_over:
+            return
+        is_at_end = reply.status == _NO_CONTENT
+        frames = _DONE[self._socket.has_finished(self.stream_id)] if is_at_end else reply.body
+        self._socket.answer(frame_messages(frames, self._lead))
+        self._end(reply.status)
+
+    def abort(self) -> None:
+        """Ends a stream that broke off: rule 3."""
+        if not self._is_over and not self._socket.is_draining:
+            error = Error("internal", "the answer broke off", reason="cut")
+            self._socket.answer(frame_messages(self.incoming.refusal(error).body, self._lead))
+        self._end(LEFT)
+
+    # -- the socket --
+
+    def lose(self) -> None:
+        """The client is gone."""
+        self._leave(LEFT)
+
+    def refuse(self, reply: Reply) -> None:
+        """Ends the stream with an error, whatever it did before."""
+        if not self._is_over:
+            self._socket.answer(frame_messages(reply.body, self._lead))
+            self._leave(reply.status)
+
+    def acknowledge(self, seq: int) -> None:
+        """The client has all events up to this one."""
+        if self._window.acknowledge(seq):
+            self._stop_waiting()
+        self._send_held()
+
+    def update_pause(self) -> None:
+        """Pauses or resumes the stream where that has changed."""
+        response, is_paused = self._response, self._must_pause
+        if is_paused is self._is_paused or response is None:
+            return
+        self._is_paused = is_paused
+        if is_paused:
+            response.pause_writing()
+        else:
+            response.resume_writing()
+
+    # -- inside --
+
+    @property
+    def _must_pause(self) -> bool:
+        return self._socket.is_paused or self._is_blocked
+
+    @property
+    def _is_blocked(self) -> bool:
+        """Whether the client must acknowledge events first."""
+        return bool(self._held) or self._window.is_full
+
+    def _hold(self, frames: bytes) -> None:
+        """Splits frames into single messages, which wait for room in the window."""
+        for frame in frames.split(_FRAME_END):
+            message = frame_messages(frame, self._lead)
+            if message:
+                self._held.append((last_seq(frame), message))
+        self._send_held()
+
+    def _send_held(self) -> None:
+        held, window = self._held, self._window
+        while held:
+            seq, message = held[0]
+            if not window.is_empty and not window.may_send(seq, len(message)):
+                break
+            held.popleft()
+            window.note_sent(seq, len(message))
+            self._socket.write(message)
+        if not held and self._is_complete:
+            self._end(_OK)
+        else:
+            self._look_at_window()
+
+    def _look_at_window(self) -> None:
+        """Pauses the stream and waits for an acknowledgement while the window is full: rule 2."""
+        if self._is_blocked and self._timer is None:
+            timers = self._socket.timers
+            self._timer = timers.schedule(timers.clock() + self._write_timeout, self._give_up)
+        self.update_pause()
+
+    def _give_up(self) -> None:
+        """The client has acknowledged nothing in time: rule 2."""
+        self._timer = None
+        error = Error("timeout", "the events were not acknowledged in time", reason="ack", status=408)
+        self.refuse(self.incoming.refusal(error))
+
+    def _leave(self, status: int) -> None:
+        """Ends the stream as if its client had left."""
+        response, self._response = self._response, None
+        if response is not None and not self._is_over and not self._is_complete:
+            response.connection_lost()
+        self._end(status)
+
+    def _end(self, status: int) -> None:
+        if self._is_over:
+            return
+        self._is_over = True
+        self._stop_waiting()
+        self._held.clear()
+        self._response = None
+        self._socket.ended(self, status)
+
+    def _stop_waiting(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+
+_DONE: Final = {
+    True: b'event: done\ndata: {"type":"done","finished":true}\n\n',
+    False: b'event: done\ndata: {"type":"done","finished":false}\n\n',
+}
+
+
+def last_seq(frames: bytes) -> int:
+    """The number of the last event in frames; 0 where none has one.
+
+    An event's own number is the first in its JSON: only simple members stand before it, and JSON holds no line end.
+
+    Args:
+        frames: Whole frames.
+    """
+    end = len(frames)
+    while True:
+        at = frames.rfind(_DATA, 0, end)
+        if at < 0:
+            return 0
+        stop = frames.find(b"\n", at + 1)
+        found = _SEQ.search(frames, at, len(frames) if stop < 0 else stop)
+        if found is not None:
+            return int(found[1])
+        end = at
+
+
+class Canceller:
+    """The transport of a request to cancel a stream: its answer matters only where the stream cannot be found.
+
+    Args:
+        stream: The stream of the socket that is to be cancelled.
+    """
+
+    is_paused = False
+
+    def __init__(self, stream: SocketStream) -> None:
+        self._stream = stream
+        self.remote = stream.remote
+
+    def begin_stream(self, stream: StreamCallbacks, *, high_water: int, write_timeout: float) -> None:
+        """The answer is not there yet."""
+
+    def commit(self, head: StreamHead) -> tuple[bytes, BodyFraming]:
+        """Never called: to cancel is answered by a whole reply."""
+        return b"", FRAMES
+
+    def write(self, data: bytes) -> None:
+        """Never called, as `commit`."""
+
+    def lend(self, borrower: Borrower) -> int:
+        """There is no socket to lend."""
+        return -1
+
+    def answered(self, status: int) -> None:
+        """Never called, as `commit`."""
+
+    def abort(self) -> None:
+        """Nothing is sent."""
+
+    def send(self, reply: Reply) -> None:
+        """An error is the end of the stream; else the stream itself tells how it ended."""
+        if reply.status >= _ERROR:
+            self._stream.refuse(reply)
+
+
+_ERROR: Final = 400

@@ -1,0 +1,126 @@
+"""`GET /ws/stream`: the handshake of a WebSocket, and the sockets that are open.
+
+Owns the checks of a handshake and the end of all sockets. `socket_session.py` has one open socket.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Final, Protocol, cast
+
+from aiohttp import web
+
+from gai_fast.errors import Error
+from gai_fast.net.engine import Engine
+from gai_fast.server.aiohttp_socket import SUBPROTOCOL, offered
+from gai_fast.server.incoming import Incoming
+from gai_fast.server.negotiation import Negotiated, negotiate
+from gai_fast.server.replies import Reply, id_headers
+from gai_fast.server.routes import Router
+from gai_fast.server.socket_formats import CHUNKS, EVENTS
+from gai_fast.server.socket_messages import read_message, read_plain
+from gai_fast.server.socket_session import Dialect, SocketSession
+from gai_fast.server.streams import StreamRoutes
+
+_VERSION: Final = "13"
+_NONCE: Final = 16
+_UPGRADE_HEADERS: Final = (("upgrade", "websocket"), ("connection", "upgrade"), ("sec-websocket-version", _VERSION))
+
+Run = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+
+
+class Upgradable(Protocol):
+    """The part of `AiohttpTransport` that a handshake uses."""
+
+    def upgrade(self, run: Run) -> None:
+        """Leaves the connection to another protocol."""
+
+
+class WebSocketRoutes:
+    """The sockets of one server.
+
+    Args:
+        engine: The streams.
+        streams: The handlers of requests.
+
+    Attributes:
+        engine: Likewise.
+        streams: Likewise.
+        router: The routes; must be set before the first request.
+        is_draining: The server ends.
+        sessions: The open sockets.
+    """
+
+    router: Router
+
+    def __init__(self, engine: Engine, streams: StreamRoutes) -> None:
+        self.engine = engine
+        self.streams = streams
+        self.is_draining = False
+        self.sessions: set[SocketSession] = set()
+
+    def open(self, incoming: Incoming) -> Reply | None:
+        """`GET /ws/stream`."""
+        if incoming.is_foreign:
+            raise Error("forbidden", "a page of another origin may not open a WebSocket", reason="origin")
+        problem = _problem_of(incoming)
+        if problem is not None:
+            return incoming.refusal(
+                problem, _UPGRADE_HEADERS if problem.status == _UPGRADE_REQUIRED else (), close=True
+            )
+        session = SocketSession(self, incoming, _dialect_of(incoming))
+        headers = [*id_headers(incoming.request_id), ("cache-control", "no-store")]
+        cast("Upgradable", incoming.http.transport).upgrade(partial(session.run, headers=headers))
+        return None
+
+    def begin_drain(self) -> None:
+        """Refuses new streams, and closes each socket once its streams have ended."""
+        self.is_draining = True
+        for session in list(self.sessions):
+            session.drain_if_idle()
+
+
+_UPGRADE_REQUIRED: Final = 426
+
+
+def _problem_of(incoming: Incoming) -> Error | None:
+    """What is wrong with a handshake (RFC 6455, 4.2.1)."""
+    headers, http = incoming.http.headers, incoming.http
+    if not http.is_http_1_1 or headers.get("upgrade", "").strip().lower() != "websocket":
+        text = "this route is a WebSocket: upgrade to it with HTTP/1.1"
+        return Error("invalid_request", text, reason="upgrade", status=_UPGRADE_REQUIRED)
+    if headers.get("sec-websocket-version") != _VERSION:
+        text = f"the version of the WebSocket protocol must be {_VERSION}"
+        return Error("invalid_request", text, reason="upgrade", status=_UPGRADE_REQUIRED)
+    if "upgrade" not in [token.strip().lower() for token in headers.get("connection", "").split(",")]:
+        return Error("invalid_request", "`Connection` must hold `Upgrade`", reason="upgrade")
+    if not _is_nonce(headers.get("sec-websocket-key", "")):
+        return Error("invalid_request", "`Sec-WebSocket-Key` must be 16 bytes in base64", reason="upgrade")
+    names = offered(headers.get("sec-websocket-protocol", ""))
+    if names and SUBPROTOCOL not in names:
+        return Error("invalid_request", f"the subprotocol spoken here is {SUBPROTOCOL}", reason="subprotocol")
+    return None
+
+
+def _is_nonce(value: str) -> bool:
+    try:
+        return len(base64.b64decode(value, validate=True)) == _NONCE
+    except (binascii.Error, ValueError):
+        return False
+
+
+def _dialect_of(incoming: Incoming) -> Dialect:
+    """What the client of a handshake speaks.
+
+    Raises:
+        Error: It asks for an envelope, a framing or a format that a socket does not have.
+    """
+    asked = negotiate(incoming.query, None, default_format="gai")
+    if asked.format.name != "gai" or asked.framing != "sse":
+        raise Error("unsupported", "a WebSocket has messages of the format gai, and no other framing", reason="format")
+    if offered(incoming.http.headers.get("sec-websocket-protocol", "")):
+        return Dialect(Negotiated(EVENTS, "sse", asked.envelope, is_on_socket=True), read_message, has_names=True)
+    return Dialect(Negotiated(CHUNKS, "sse", None, is_on_socket=True), read_plain, has_names=False)

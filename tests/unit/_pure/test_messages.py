@@ -1,0 +1,63 @@
+"""WebSocket messages, on both implementations."""
+
+from __future__ import annotations
+
+import json
+from types import ModuleType
+
+import pytest
+
+from gai_fast._pure.messages import head_of
+
+LEAD = b'{"stream":"a",'
+
+
+def messages(data: bytes) -> list[bytes]:
+    """The payloads of whole text frames."""
+    found = []
+    while data:
+        assert data[0] == 0x81
+        size, at = data[1], 2
+        if size == 126:
+            size, at = int.from_bytes(data[2:4], "big"), 4
+            assert size > 125
+        elif size == 127:
+            size, at = int.from_bytes(data[2:10], "big"), 10
+            assert size > 65535
+        found.append(data[at : at + size])
+        assert len(found[-1]) == size
+        data = data[at + size :]
+    return found
+
+
+def test_each_event_is_one_message_that_begins_with_its_stream(kernels: ModuleType) -> None:
+    frames = b'event: start\ndata: {"type":"start"}\n\nevent: done\ndata: {"type":"done","finished":true}\n\n'
+    assert messages(kernels.frame_messages(frames, LEAD)) == [
+        b'{"stream":"a","type":"start"}',
+        b'{"stream":"a","type":"done","finished":true}',
+    ]
+
+
+def test_the_id_of_an_event_is_a_member_behind_its_stream(kernels: ModuleType) -> None:
+    frames = b'event: start\nid: s.1\nretry: 5\ndata: {"type":"start"}\n\nevent: done\ndata: {"type":"done"}\n\n'
+    assert messages(kernels.frame_messages(frames, LEAD)) == [
+        b'{"stream":"a","id":"s.1","type":"start"}',
+        b'{"stream":"a","type":"done"}',
+    ]
+
+
+@pytest.mark.parametrize("frames", [b"", b": ping\n", b": ping\n\n", b"id: s.1\n\n", b"data: \n\n", b"\n"])
+def test_frames_without_an_event_have_no_message(kernels: ModuleType, frames: bytes) -> None:
+    assert kernels.frame_messages(frames, LEAD) == b""
+
+
+@pytest.mark.parametrize("size", [0, 1, 80, 90, 125, 126, 127, 60_000, 65_535, 65_536, 70_000])
+def test_a_message_of_any_length_has_the_right_head(kernels: ModuleType, size: int) -> None:
+    data = b'event: text.delta\ndata: {"text":"%b"}\n\n' % (b"x" * size)
+    (message,) = messages(kernels.frame_messages(data, LEAD))
+    assert json.loads(message) == {"stream": "a", "text": "x" * size}
+
+
+def test_a_head_names_the_kind_of_its_frame() -> None:
+    assert head_of(2, 0x88) == b"\x88\x02"
+    assert head_of(300) == b"\x81\x7e\x01\x2c"

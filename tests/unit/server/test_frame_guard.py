@@ -1,0 +1,58 @@
+"""What aiohttp lets pass of a client's frames, however they are cut."""
+
+from __future__ import annotations
+
+import pytest
+
+from gai_fast.limits import LIMITS
+from gai_fast.server.frame_guard import FrameGuard, Violation
+from tests.integration.websocket import CONTINUATION, PING, frame
+
+LEGAL = (
+    frame("a")
+    + frame("b" * 125)
+    + frame("c" * 126)
+    + frame("d" * 70_000)
+    + frame("e", final=False)
+    + frame("", PING)
+    + frame("f", CONTINUATION)
+    + frame("")
+)
+
+
+def feed(data: bytes, size: int, now: float = 0.0) -> Violation | None:
+    guard = FrameGuard()
+    for at in range(0, len(data), size):
+        problem = guard.feed(data[at : at + size], now)
+        if problem is not None:
+            return problem
+    return None
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 1000, 1_000_000])
+def test_legal_frames_pass(size: int) -> None:
+    assert feed(LEGAL, size) is None
+
+
+@pytest.mark.parametrize("size", [1, 5, 1_000_000])
+@pytest.mark.parametrize("payload", ["", "x", "y" * 126, "z" * 70_000])
+def test_a_frame_must_be_masked(size: int, payload: str) -> None:
+    problem = feed(LEGAL + frame(payload, masked=False), size)
+    assert problem == Violation(1002, "a frame is not masked")
+
+
+def test_a_message_has_no_more_frames_than_the_limit() -> None:
+    most = frame("", final=False) + frame("", CONTINUATION, final=False) * (LIMITS.socket_frames - 2)
+    assert feed((most + frame("", CONTINUATION)) * 2, 1000) is None
+    problem = feed(most + frame("", CONTINUATION, final=False) * 2, 1000)
+    assert problem is not None
+    assert problem.code == 1009
+
+
+def test_control_frames_are_counted_in_a_window_of_time() -> None:
+    guard, pings = FrameGuard(), frame("", PING) * LIMITS.socket_control
+    assert guard.feed(pings, 0.0) is None
+    assert guard.feed(pings, LIMITS.socket_control_window) is None
+    problem = guard.feed(frame("", PING), LIMITS.socket_control_window)
+    assert problem is not None
+    assert problem.code == 1008

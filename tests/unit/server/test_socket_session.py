@@ -1,0 +1,215 @@
+"""One open socket without a connection: which message does what; `integration/test_websocket.py` has real ones."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from types import SimpleNamespace
+from typing import Any, cast
+
+from gai_fast.errors import Error
+from gai_fast.formats import get_format
+from gai_fast.limits import LIMITS
+from gai_fast.server.admission import Admission, Admitted
+from gai_fast.server.frame_guard import Violation
+from gai_fast.server.incoming import Incoming
+from gai_fast.server.negotiation import Negotiated
+from gai_fast.server.request_reader import HTTPRequest
+from gai_fast.server.routes import Handlers, Mount, Router
+from gai_fast.server.socket_formats import EVENTS
+from gai_fast.server.socket_messages import read_message
+from gai_fast.server.socket_session import Dialect, SocketSession
+from gai_fast.settings import ServerSettings, StreamSettings
+from tests.unit._pure.test_messages import messages
+from tests.unit.fake_loop import FakeLoop
+
+
+class Connection:
+    """The connection of a socket: it is sent what the test says."""
+
+    def __init__(self) -> None:
+        self.written = b""
+        self.unsent = 0
+        self.is_paused = False
+        self.closed: Violation | None = None
+
+    def write(self, data: bytes) -> None:
+        self.written += data
+
+    async def close(self, violation: Violation) -> None:
+        self.closed = violation
+
+    def take(self) -> list[Any]:
+        written, self.written = self.written, b""
+        return [json.loads(message) for message in messages(written)]
+
+
+class Counts:
+    def __init__(self) -> None:
+        self.ended: list[int] = []
+
+    def request_ended(self, endpoint: str, status: int, stream: object = None, code: str = "") -> None:
+        assert endpoint == "/ws/stream"
+        self.ended.append(status)
+
+
+class Home:
+    """The routes: a request is held, or refused where its model is `none`."""
+
+    def __init__(self) -> None:
+        self.counts = Counts()
+        self.is_draining = False
+        self.sessions: set[Any] = set()
+        self.asked: list[Incoming] = []
+        self.engine = SimpleNamespace(
+            settings=SimpleNamespace(stream=StreamSettings(client_buffer=1000)),
+            timers=FakeLoop(),
+            store=SimpleNamespace(find_here=lambda _: None),
+        )
+        self.streams = SimpleNamespace(
+            native=self.native, durable=SimpleNamespace(resume=self.native, cancel=self.cancel)
+        )
+        none = cast(Any, SimpleNamespace(event_source=None, start=None, dialect=None))
+        del none
+        self.router = Router(
+            Admission(ServerSettings(), only_demo=True),
+            cast(Handlers, AnyHandlers()),
+            cast(Any, self.counts),
+            Mount(on_loopback=True),
+        )
+
+    def native(self, incoming: Incoming) -> None:
+        self.asked.append(incoming)
+        if b"none" in incoming.http.body:
+            raise Error("not_found", "no such model")
+
+    def cancel(self, incoming: Incoming) -> Any:
+        self.asked.append(incoming)
+        return incoming.json_reply({}, status=202)
+
+
+class AnyHandlers:
+    """Something for each attribute that the route table names."""
+
+    def __getattr__(self, name: str) -> AnyHandlers:
+        return self
+
+
+def session(home: Home) -> tuple[SocketSession, Connection]:
+    http = HTTPRequest(
+        cast(Any, SimpleNamespace(remote="192.0.2.1")), "GET", "/ws/stream", {}, is_http_1_1=True, keep_alive=True
+    )
+    incoming = Incoming(http, Admitted("/ws/stream", {}), get_format("gai"))
+    dialect = Dialect(Negotiated(EVENTS, "sse", None, is_on_socket=True), read_message, has_names=True)
+    made, connection = SocketSession(cast(Any, home), incoming, dialect), Connection()
+    made._socket = cast(Any, connection)
+    return made, connection
+
+
+def tell(made: SocketSession, **message: Any) -> Violation | None:
+    read = read_message(json.dumps(message).encode())
+    assert not isinstance(read, Violation)
+    return made._handle(read)
+
+
+def ask(made: SocketSession, stream: str, **request: Any) -> Violation | None:
+    return tell(made, stream=stream, type="request", request=request)
+
+
+async def test_requests_are_answered_as_if_each_had_come_alone() -> None:
+    home = Home()
+    made, connection = session(home)
+    assert ask(made, "a", query="x") is None
+    assert tell(made, stream="b", type="resume", after="s.3") is None
+    assert ask(made, "c", model="none") is None
+    first, second, _ = home.asked
+    assert (first.http.body, first.path, first.format) == (b'{"query": "x"}', "/ws/stream", EVENTS)
+    assert second.http.headers["last-event-id"] == "s.3"
+    assert len({each.request_id for each in home.asked}) == 3
+    assert [each["type"] for each in connection.take()] == ["error", "done"]
+    assert home.counts.ended == [404]
+
+
+async def test_an_id_in_use_is_a_violation_until_its_stream_has_ended() -> None:
+    made, _ = session(Home())
+    ask(made, "a", query="x")
+    for message in ({"type": "request", "request": {}}, {"type": "resume", "after": "s.1"}):
+        problem = tell(made, stream="a", **message)
+        assert problem is not None
+        assert problem.code == 1008
+    made._streams["a"].answered(200)
+    assert ask(made, "a", query="x") is None
+
+
+async def test_messages_of_streams_that_have_ended_do_nothing() -> None:
+    home = Home()
+    made, connection = session(home)
+    assert tell(made, stream="a", type="cancel") is None
+    assert tell(made, stream="a", type="ack", seq=4) is None
+    assert home.asked == []
+    assert tell(made, type="ping") is None
+    assert connection.take() == [{"type": "pong"}]
+
+
+async def test_a_cancel_names_the_stream_that_the_socket_carries() -> None:
+    home = Home()
+    made, connection = session(home)
+    ask(made, "a", query="x")
+    tell(made, stream="a", type="cancel")
+    assert home.asked[1].tail == made._streams["a"].stream_id
+    assert connection.take() == []
+
+
+async def test_a_socket_has_no_more_streams_than_the_limit() -> None:
+    home = Home()
+    made, connection = session(home)
+    for number in range(LIMITS.socket_streams + 2):
+        assert ask(made, str(number), query="x") is None
+    errors = [each["error"] for each in connection.take() if each["type"] == "error"]
+    assert [(each["code"], each["reason"]) for each in errors] == [("rate_limited", "socket_streams")] * 2
+
+
+async def test_while_the_server_drains_streams_are_refused_and_the_idle_socket_is_closed() -> None:
+    home = Home()
+    made, connection = session(home)
+    ask(made, "a", query="x")
+    home.is_draining = True
+    made.drain_if_idle()
+    assert made._closing is None
+    ask(made, "b", query="x")
+    assert connection.take()[0]["error"]["reason"] == "draining"
+    made._streams["a"].answered(200)
+    assert made._closing is not None
+    await made._closing
+    assert connection.closed is not None
+    assert connection.closed.code == 1012
+
+
+async def test_a_violation_ends_every_stream_once() -> None:
+    home = Home()
+    made, connection = session(home)
+    for name in "abc":
+        ask(made, name, query="x")
+    made.violated(Violation(1008, "x"))
+    made.violated(Violation(1002, "y"))
+    assert made._closing is not None
+    await made._closing
+    assert connection.closed == Violation(1008, "x")
+    assert home.counts.ended == []  # no stream had begun, so nothing is counted
+    assert made._streams == {}
+    made.write(b"x")
+    made.ping()
+    assert connection.take() == []
+
+
+async def test_answers_that_are_not_read_end_the_socket() -> None:
+    made, connection = session(Home())
+    connection.unsent = 1000 + LIMITS.socket_unsent
+    tell(made, type="ping")
+    assert made._closing is None
+    connection.unsent += 1
+    tell(made, type="ping")
+    assert made._closing is not None
+    await asyncio.wait((made._closing,))
+    assert connection.closed is not None
+    assert connection.closed.code == 1008

@@ -1,0 +1,109 @@
+"""The handshake of a WebSocket, and the end of those that are open; `integration/test_websocket.py` has the rest."""
+
+from __future__ import annotations
+
+import base64
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from gai_fast.errors import Error
+from gai_fast.formats import get_format
+from gai_fast.server.admission import Admitted
+from gai_fast.server.incoming import Incoming
+from gai_fast.server.request_reader import HTTPRequest
+from gai_fast.server.socket_messages import read_message, read_plain
+from gai_fast.server.websocket import WebSocketRoutes
+
+GOOD = {
+    "host": "h",
+    "upgrade": "WebSocket",
+    "connection": "keep-alive, Upgrade",
+    "sec-websocket-version": "13",
+    "sec-websocket-key": base64.b64encode(b"x" * 16).decode(),
+}
+
+
+class Transport:
+    remote = "192.0.2.1"
+
+    def __init__(self) -> None:
+        self.runs: list[Any] = []
+
+    def upgrade(self, run: Any) -> None:
+        self.runs.append(run)
+
+
+def incoming(headers: dict[str, str], query: dict[str, str] | None = None, *, is_http_1_1: bool = True) -> Incoming:
+    http = HTTPRequest(cast(Any, Transport()), "GET", "/ws/stream", headers, is_http_1_1=is_http_1_1, keep_alive=True)
+    admitted = Admitted("/ws/stream", headers)
+    admitted.query = query or {}
+    return Incoming(http, admitted, get_format("gai"))
+
+
+def routes() -> WebSocketRoutes:
+    return WebSocketRoutes(cast(Any, None), cast(Any, None))
+
+
+@pytest.mark.parametrize(
+    ("protocols", "reads"),
+    [
+        (None, read_plain),
+        ("bearer.key", read_plain),
+        ("gai.events.v1", read_message),
+        ("bearer.key, gai.events.v1", read_message),
+        ("other,gai.events.v1", read_message),
+    ],
+)
+def test_a_handshake_leaves_the_connection_to_a_session_of_its_dialect(protocols: str | None, reads: Any) -> None:
+    request = incoming(GOOD if protocols is None else {**GOOD, "sec-websocket-protocol": protocols})
+    assert routes().open(request) is None
+    (run,) = cast(Transport, request.http.transport).runs
+    dialect = run.func.__self__._dialect
+    assert dialect.read is reads
+    assert dialect.has_names is (reads is read_message)
+    assert dialect.form.transport == "ws"
+
+
+@pytest.mark.parametrize(
+    ("change", "status"),
+    [
+        ({"upgrade": "h2c"}, 426),
+        ({"sec-websocket-version": "8"}, 426),
+        ({"connection": "close"}, 400),
+        ({"sec-websocket-key": "AAAA"}, 400),
+        ({"sec-websocket-key": "no base64 at all"}, 400),
+        ({"sec-websocket-key": "é" * 24}, 400),
+        ({"sec-websocket-protocol": "graphql-ws"}, 400),
+    ],
+)
+def test_a_handshake_that_is_wrong_is_refused(change: dict[str, str], status: int) -> None:
+    request = incoming({**GOOD, **change})
+    reply = routes().open(request)
+    assert reply is not None
+    assert (reply.status, reply.close) == (status, True)
+    assert cast(Transport, request.http.transport).runs == []
+    assert (("sec-websocket-version", "13") in reply.headers) is (status == 426)
+
+
+def test_http_1_0_has_no_websocket() -> None:
+    reply = routes().open(incoming(GOOD, is_http_1_1=False))
+    assert reply is not None
+    assert reply.status == 426
+
+
+@pytest.mark.parametrize("query", [{"format": "openai"}, {"framing": "ndjson"}, {"envelope": "none"}, {"format": "?"}])
+def test_a_form_that_a_socket_does_not_have_is_unsupported(query: dict[str, str]) -> None:
+    with pytest.raises(Error) as caught:
+        routes().open(incoming(GOOD, query))
+    assert caught.value.code == "unsupported"
+
+
+def test_a_drain_is_told_to_every_open_socket() -> None:
+    told: list[int] = []
+    on = routes()
+    on.sessions = cast(Any, [SimpleNamespace(drain_if_idle=lambda: told.append(1)) for _ in range(3)])
+    on.begin_drain()
+    assert on.is_draining
+    assert told == [1, 1, 1]
