@@ -17,7 +17,7 @@ Rules (docs/events.md, "Ends"):
 7. Any exception of a part, in any call, ends the stream: an `Error` as itself, any other as one `error {internal}`,
    then `done`. This is not the upstream's failure, so `failed` is not asked. `fault` keeps the exception for the caller
    to log. Where the sink cannot take that end either, `is_cut` is true, and the caller must not end the response
-   properly.
+   properly. So it is, without a fault, where the sink's format has no word for an end (`Untellable`).
 """
 
 from __future__ import annotations
@@ -134,6 +134,10 @@ class IllegalTransition(GaiFastError):
 
     def __init__(self, state: State, kind: str) -> None:
         super().__init__(f"stream: {kind!r} is not allowed in state {state.value!r}")
+
+
+class Untellable(GaiFastError):
+    """Raised by a sink for an end that its format has no word for: the response must be cut off."""
 
 
 class _Unwritable(Exception):
@@ -544,10 +548,16 @@ class Relay:
         if self.state is State.CLOSED:
             self.fault = self.fault or problem
             return
+        if isinstance(problem, Untellable):
+            self._cut_off()
+            return
         try:
             if isinstance(problem, Error) and not self.is_over:
                 self._fail(problem)
                 return
+        except Untellable:
+            self._cut_off()
+            return
         except Exception as worse:  # noqa: BLE001  # what tells an end properly is broken itself
             problem = worse
         self.fault = problem
@@ -558,6 +568,10 @@ class Relay:
         except Exception:  # noqa: BLE001  # the same
             pass
         self._end_bare()
+
+    def _cut_off(self) -> None:
+        """Ends a stream whose end the sink has no word for."""
+        self.state, self.is_cut = State.CLOSED, True
 
     def _end_bare(self) -> None:
         """Gives the sink the missing events of an end, past all other parts."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import sys
+from typing import Any
 
 import click
 
@@ -36,10 +37,10 @@ def _provider(context: click.Context, parameter: click.Parameter, value: str) ->
 @option("--status", type=click.IntRange(100, 599), default=200, help="The answer's HTTP status.")
 @header_option(help="One of its headers.")
 @option("--format", type=click.Choice(list(FORMATS)), default="gai", help="What to print.")
-@option("--framing", type=click.Choice(["ndjson", "sse"]), default="ndjson", help="How to frame it.")
+@option("--framing", type=click.Choice(["ndjson", "sse"]), help="How to frame it; NDJSON where the format has it.")
 @click.argument("file", type=click.File("rb"), default="-")
 def command(
-    provider: str, status: int, header: dict[str, str], format: str, framing: str, file: io.BufferedReader
+    provider: str, status: int, header: dict[str, str], format: str, framing: str | None, file: io.BufferedReader
 ) -> None:
     """Read a recorded response body and print its normalized events.
 
@@ -47,7 +48,8 @@ def command(
     is data: the exit code is 0.
     """
     chosen = get_format(format)
-    taken = next((known for known in chosen.framings if known == framing), None)
+    wanted = framing or chosen.framings[-1]
+    taken = next((known for known in chosen.framings if known == wanted), None)
     if taken is None:
         raise click.BadParameter(f"format {format} has no framing {framing}", param_hint="--framing")
     context = StreamContext(
@@ -59,7 +61,8 @@ def command(
         envelope="full",
     )
     encoder = chosen.encoder(taken, context)
-    relay = Relay(get_provider(provider).adapter(), encoder)
+    frames: Any = encoder if chosen.copies_upstream else None
+    relay = Relay(get_provider(provider).adapter(), encoder, frames=frames)
     relay.receive_head(status, header)
     while not relay.is_over and (chunk := _read(file)):
         relay.receive_data(chunk, now_ms())

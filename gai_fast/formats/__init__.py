@@ -37,6 +37,7 @@ FORMATS: Final = {
     "simple": "gai_fast.formats.simple",
     "vercel": "gai_fast.formats.vercel",
     "agui": "gai_fast.formats.agui",
+    "raw": "gai_fast.formats.raw",
 }
 
 

@@ -148,6 +148,8 @@ class Format(ABC):
     """Names of a request's headers that go with its body to an upstream of the dialect."""
     announces: ClassVar[bool] = False
     """Whether the format can void everything that was sent (`stream.reset`)."""
+    copies_upstream: ClassVar[bool] = False
+    """Whether the encoders are `FrameSink`s of every upstream's frames: then nothing can be made from events."""
     headers: ClassVar[tuple[tuple[str, str], ...]] = ()
     """Headers of a stream's response besides those that every stream has."""
 

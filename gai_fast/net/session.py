@@ -479,6 +479,8 @@ class Session:
         """Ends the response after the relay has ended the stream."""
         relay, attempts = self.relay, self.attempts
         error = relay.error
+        if relay.is_cut and relay.fault is None and self._delivery.is_committed:
+            self._send()  # what came before an end that the format cannot tell
         pieces = () if relay.is_cut else self._delivery.take_last()
         is_cancelled = relay.end.get("finish_reason") == "cancelled"
         self._leave("failed" if error is not None else "cancelled" if is_cancelled else "finished")

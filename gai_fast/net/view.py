@@ -112,7 +112,7 @@ def view_of(header: LogHeader, form: Form, after: int, clock: Clock) -> View:
             text = f"frames of format {header.format!r} in {header.framing} have no ids: only all of them can be had"
             raise Error("invalid_request", text, reason="not_acceptable", status=406)
         return OwnFrames(header, form, after, clock)
-    if header.format != NATIVE or header.framing == "json":
+    if header.format != NATIVE or header.framing == "json" or form.format.copies_upstream:
         text = f"this stream is kept in format {header.format!r} as {header.framing}, and in no other form"
         raise Error("invalid_request", text, reason="not_acceptable", status=406)
     return Reencoded(header, form, after, clock)

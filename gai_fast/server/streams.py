@@ -207,6 +207,7 @@ class StreamRoutes:
         else:
             request, left_out = dialect.parse_request(asked.body)
             output, deltas, chain = self._translation(request, negotiated, context, before, whole=whole)
+            frames = _copying(output, negotiated, model, chain, is_durable=header is not None)
         return StreamSpec(
             model,
             request,
@@ -319,11 +320,13 @@ class StreamRoutes:
             output, deltas = _encoder(negotiated, context, whole=not request.stream)
             if is_durable:
                 header = _log_header(incoming, negotiated, context, whole=True)
+        chain = self._chain(request, context)
         spec = StreamSpec(
             model,
             request,
             output,
             deltas,
+            _copying(output, negotiated, model, chain, is_durable=header is not None),
             hold=not request.stream,
             announces=not request.stream or negotiated.format.announces,
             dialect=negotiated.format.name,
@@ -332,7 +335,7 @@ class StreamRoutes:
             is_retry=_is_retry(incoming),
             caller=incoming.caller,
             log_header=header,
-            chain=self._chain(request, context),
+            chain=chain,
             request_id=incoming.request_id,
             trace_id=incoming.trace_id,
             endpoint=incoming.path,
@@ -466,6 +469,22 @@ def _encoder(negotiated: Negotiated, context: StreamContext, *, whole: bool) -> 
         return negotiated.format.whole(context), None
     encoder = negotiated.format.encoder(negotiated.framing, context)
     return encoder, encoder
+
+
+def _copying(
+    output: Output, negotiated: Negotiated, model: ModelSettings, chain: Chain | None, *, is_durable: bool
+) -> PassthroughEncoder | None:
+    """The output of an answer again, where its format copies every upstream's bytes; `None`: it is made from events.
+
+    Raises:
+        Unsupported: These bytes cannot be had: something must see, keep or continue the answer's events.
+    """
+    if not negotiated.format.copies_upstream:
+        return None
+    if is_durable or chain is not None or model.stream.on_midstream_failure == "continue":
+        text = f"format {negotiated.format.name!r} has no events: it cannot be durable, processed or continued"
+        raise Error("unsupported", text, reason="format")
+    return cast("PassthroughEncoder", output)
 
 
 def _log_header(incoming: Incoming, logged: Negotiated, context: StreamContext, *, whole: bool) -> LogHeader:

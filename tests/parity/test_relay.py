@@ -52,6 +52,7 @@ FORMATS: tuple[tuple[str, Any, bool, dict[str, Any]], ...] = (
     ("vercel", "sse", False, {}),
     ("vercel", "sse", False, {"ids": True}),
     ("agui", "sse", False, {}),
+    ("raw", "sse", True, {}),
 )
 
 
@@ -76,9 +77,10 @@ def relayed(
     """The output after each read and at the end, and the end of the stream."""
     name, framing, passes, said = how
     context = context_of(**said)
-    output: Any = get_format(name).passthrough(framing, context, whole=False) if passes else None
-    passing = output is not None
-    output = output or get_format(name).encoder(framing, context)
+    form = get_format(name)
+    output: Any = form.passthrough(framing, context, whole=False) if passes else None
+    passing = output is not None or form.copies_upstream
+    output = output or form.encoder(framing, context)
     api = get_provider(provider)
     outs = []
     with patch.multiple("gai_fast.relay", **{name: getattr(kernels, name) for name in KERNELS}):

@@ -21,7 +21,7 @@ from gai_fast.limits import LIMITS
 from gai_fast.providers import Adapter as AnyAdapter
 from gai_fast.providers._base import API, Target
 from gai_fast.providers._chunks import parse_chunk
-from gai_fast.relay import TRANSITIONS, IllegalTransition, Relay, State
+from gai_fast.relay import TRANSITIONS, IllegalTransition, Relay, State, Untellable
 from gai_fast.request import Request
 from gai_fast.upstream_errors import for_client
 from tests.kernels import cuts
@@ -938,3 +938,33 @@ def test_any_bytes_are_a_legal_stream(pieces: list[bytes], status: int, content_
         stream = Stream(framing)
         stream.relay.receive_head(status, {"content-type": content_type})
         stream.send(*pieces).end()
+
+
+# ---- ends without a word ---------------------------------------------------------------------------------------------
+
+
+class Speechless(Frames):
+    """Has no word for a failure."""
+
+    def event(self, event: Event) -> None:
+        if event["type"] == "error":
+            raise Untellable
+        super().event(event)
+
+
+@pytest.mark.parametrize("how", ["eof", "fail", "break_off"])
+def test_an_end_that_a_sink_has_no_word_for_cuts_the_stream_and_is_no_fault(how: str) -> None:
+    sink = Speechless()
+    relay = Relay(FakeAdapter(FakeAPI()), sink, frames=sink)
+    relay.receive_data(sse(HELLO))
+    if how == "eof":
+        relay.receive_eof(Error("network", "reset", reason="reset"))
+    elif how == "fail":
+        relay.fail(Error("overloaded", "draining", reason="draining"))
+    else:
+        relay.break_off(Error("provider_unavailable", "too large", reason="answer_too_large"))
+    assert (relay.is_cut, relay.fault, relay.state) == (True, None, State.CLOSED)
+    assert relay.error is not None
+    relay.receive_data(sse(HELLO))
+    relay.cancel()
+    assert relay.fault is None

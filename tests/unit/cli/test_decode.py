@@ -53,6 +53,12 @@ def test_a_file_is_read_as_well_as_the_standard_input(run: Run, folder: Path) ->
         assert result.output.splitlines()[0] == '{"content":"He"}'
 
 
+def test_a_format_without_ndjson_is_printed_as_it_is(run: Run) -> None:
+    assert run("decode", "--provider", "openai", "--format", "vercel", input=BODY).output.startswith('data: {"type":')
+    assert run("decode", "--provider", "openai", "--format", "raw", input=BODY).stdout_bytes == BODY
+    assert run("decode", "--provider", "openai", "--format", "raw", "--framing", "ndjson", input=BODY).exit_code == 2
+
+
 def test_framing_sse(run: Run) -> None:
     output = run("decode", "--provider", "openai", "--format", "simple", "--framing", "sse", input=BODY).output
     assert output.startswith('data: {"content":"He"}\n\n')
@@ -83,7 +89,7 @@ def test_an_empty_body_is_a_truncated_answer(run: Run) -> None:
     [
         (["--provider", "opnai"], "did you mean 'openai'?"),
         ([], "Missing option '--provider'"),
-        (["--provider", "openai", "--format", "vercel"], "'vercel' is not one of"),
+        (["--provider", "openai", "--format", "xml"], "'xml' is not one of"),
         (["--provider", "openai", "--header", "x"], "a header is of the form 'name: value'"),
         (["--provider", "openai", "--status", "99"], "99 is not in the range"),
         (["--provider", "openai", "none.sse"], "No such file or directory"),

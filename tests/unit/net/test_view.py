@@ -112,6 +112,7 @@ def test_only_the_first_frame_of_another_form_tells_when_to_reconnect() -> None:
         (FORMS[4], FORMS[5], 0),
         (FORMS[6], FORMS[4], 0),
         (FORMS[5], FORMS[5], 1),  # its frames have no numbers
+        (FORMS[0], Form(get_format("raw"), "sse"), 0),
     ],
 )
 def test_a_form_that_the_log_cannot_be_sent_in_is_not_acceptable(made: Form, wanted: Form, after: int) -> None:

@@ -1,0 +1,103 @@
+"""The format `raw`: the bytes of the upstream's body as they came, in whatever dialect it speaks.
+
+A frame that cannot be read is left out, and so are an error that tells of the gateway's own account and everything that
+follows the upstream's end mark. Nothing is added: no keep-alive, and no word about an end that the upstream did not
+tell itself. So where an answer breaks, or is cancelled, after its beginning, the response is cut off. Every event but
+those ends is without a place here: the frames tell them. No log, processor or continuation can make these bytes from
+events.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+from gai_fast._impl import Part, Piece
+from gai_fast.events import Event
+from gai_fast.formats._base import Encoder, Format, Framing, StreamContext, StreamEncoder
+from gai_fast.relay import Untellable
+
+
+class RawBody:
+    """The upstream's frames, byte for byte; a whole answer is one frame."""
+
+    __slots__ = ("_has_begun", "_is_told", "_out")
+
+    whole: bool = True
+    opens_parts: bool = False
+    has_blocks: bool = False
+
+    def __init__(self) -> None:
+        self._out: list[Piece] = []
+        self._has_begun = False
+        self._is_told = False
+
+    @property
+    def seq(self) -> int:
+        """0: the upstream's frames have no numbers of ours."""
+        return 0
+
+    def frame(self, raw: bytes, *, last: bool) -> None:
+        """Takes one frame of the upstream's."""
+        self._has_begun = True
+        self._is_told = last
+        self._out.append(raw)
+
+    def delta_parts(self, event: Event, key: str) -> Sequence[Part] | None:
+        """Returns no parts: the delta's frame is passed on."""
+        return ()
+
+    def append_frames(self, frames: Piece, count: int, characters: int = 0) -> None:
+        """Takes frames of the upstream's, all of them deltas."""
+        self._has_begun = True
+        self._out.append(frames)
+
+    def event(self, event: Event) -> None:
+        """Takes one event, whose frame has been passed on.
+
+        Raises:
+            Untellable: The stream ends otherwise than its frames say.
+        """
+        kind = event["type"]
+        if kind == "stream.reset":  # of a whole answer, since nothing has been sent
+            self._out, self._has_begun = [], False
+            return
+        # An upstream that cancelled gives its reason; our own cancel has none.
+        is_cancelled = event.get("finish_reason") == "cancelled" and "finish_reason_raw" not in event
+        if not self._is_told and (kind == "error" or (is_cancelled and self._has_begun)):
+            raise Untellable
+
+    def heartbeat(self) -> None:
+        """Writes nothing."""
+
+    def take(self) -> bytes:
+        """The bytes written since the last call."""
+        return b"".join(self.take_pieces())
+
+    def take_pieces(self) -> list[Piece]:
+        """The same bytes in pieces."""
+        taken, self._out = self._out, []
+        return taken
+
+
+class RawFormat(Format):
+    """The upstream's own bytes."""
+
+    name: ClassVar[str] = "raw"
+    framings: ClassVar[tuple[Framing, ...]] = ("sse",)
+    copies_upstream: ClassVar[bool] = True
+
+    def encoder(self, framing: Framing, context: StreamContext) -> StreamEncoder:
+        """Creates a sink of the upstream's frames."""
+        return RawBody()
+
+    def whole(self, context: StreamContext) -> Encoder:
+        """Creates the same sink: a whole answer is one frame."""
+        return RawBody()
+
+    def media_type(self, framing: Framing) -> str:
+        """Plain text: what an upstream sends is not for a browser to interpret."""
+        return "text/plain; charset=utf-8"
+
+
+FORMAT = RawFormat()

@@ -1,0 +1,122 @@
+"""`gai_fast/formats/raw.py`: the upstream's bytes, and an end that only those tell."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gai_fast.events import Event
+from gai_fast.formats import get_format
+from gai_fast.providers import get_provider
+from gai_fast.relay import Relay, State, Untellable
+from tests.kernels import cuts
+from tests.unit.formats.streams import DONE, ERROR, NOT_DONE, START, context, finish, text
+
+RAW = get_format("raw")
+FIXTURES = Path(__file__).parents[2] / "corpus/fixtures"
+CHAT = (
+    b'data: {"id":"c","choices":[{"index":0,"delta":{"role":"assistant","content":""}}]}\n\n: ping\n\n'
+    b'data: {"id":"c","choices":[{"index":0,"delta":{"content":"Hi"}}]}\r\n\r\n'
+    b'data: {"id":"c","choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\ndata: [DONE]\n\n'
+)
+
+
+def relayed(provider: str, chunks: list[bytes]) -> tuple[bytes, Relay]:
+    """The bytes for a client."""
+    sink: Any = RAW.encoder("sse", context())
+    relay = Relay(get_provider(provider).adapter("m"), sink, deltas=sink, frames=sink)
+    for chunk in chunks:
+        relay.receive_data(chunk, 1)
+    relay.receive_eof(None, 1)
+    return sink.take(), relay
+
+
+def test_its_form() -> None:
+    assert (RAW.framings, RAW.media_type("sse"), RAW.copies_upstream) == (("sse",), "text/plain; charset=utf-8", True)
+
+
+def test_every_byte_is_passed_on_however_they_were_cut() -> None:
+    for chunks in cuts(CHAT):
+        body, relay = relayed("openai", chunks)
+        assert body == CHAT
+        assert (relay.state, relay.is_cut, relay.error) == (State.CLOSED, False, None)
+
+
+def fixtures() -> Iterator[tuple[str, bytes]]:
+    for provider in ("anthropic", "openai", "gemini", "ollama", "cohere"):
+        for body in sorted((FIXTURES / provider).glob("*.*")):
+            if body.suffix in (".sse", ".ndjson"):
+                yield provider, body.read_bytes()
+
+
+@pytest.mark.parametrize(("provider", "body"), [*fixtures()], ids=lambda value: value if isinstance(value, str) else "")
+def test_answers_of_every_dialect(provider: str, body: bytes) -> None:
+    said, relay = relayed(provider, [body])
+    assert relay.fault is None
+    assert body.startswith(said.rstrip())
+    rest = body.removeprefix(said.rstrip()).strip()
+    assert relay.error is not None or rest in (b"", b"data: [DONE]"), "nothing follows the end mark of the dialect"
+
+
+def test_a_whole_answer_is_one_frame() -> None:
+    body = b'{"id":"c","choices":[{"index":0,"message":{"content":"Hi"},"finish_reason":"stop"}]}'
+    said, relay = relayed("openai", [body[:20], body[20:]])
+    assert (said, relay.is_cut) == (body, False)
+
+
+def test_an_answer_that_breaks_is_cut() -> None:
+    said, relay = relayed("openai", [CHAT[:200]])
+    assert said == CHAT[: CHAT.index(b"\r\n\r\n") + 4]
+    assert relay.is_cut
+    assert relay.fault is None
+    assert relay.error is not None
+    assert relay.error.reason == "truncated"
+
+
+def test_an_error_that_the_upstream_tells_itself_is_an_end() -> None:
+    body = CHAT[: CHAT.index(b": ping")] + b'data: {"error":{"message":"broke","code":"server_error"}}\n\n'
+    said, relay = relayed("openai", [body])
+    assert said == body
+    assert relay.error is not None
+    assert not relay.is_cut
+
+
+def test_a_cancelled_answer_is_cut_where_it_has_begun() -> None:
+    sink: Any = RAW.encoder("sse", context())
+    relay = Relay(get_provider("openai").adapter("m"), sink, deltas=sink, frames=sink)
+    relay.receive_data(CHAT[:200], 1)
+    relay.cancel()
+    assert (relay.is_cut, relay.fault, relay.error) == (True, None, None)
+    unbegun = Relay(get_provider("openai").adapter("m"), RAW.encoder("sse", context()))
+    unbegun.cancel()
+    assert not unbegun.is_cut
+
+
+def test_an_upstream_that_cancelled_has_said_so() -> None:
+    sink = RAW.encoder("sse", context())
+    sink.event(finish("cancelled", finish_reason_raw="cancelled"))
+    assert sink.take() == b""
+
+
+@pytest.mark.parametrize("event", [START, text("Hi"), finish(), DONE, NOT_DONE], ids=lambda event: event["type"])
+def test_events_write_nothing(event: Event) -> None:
+    sink = RAW.whole(context())
+    sink.event(event)
+    sink.heartbeat()
+    assert sink.take() == b""
+
+
+def test_an_error_without_a_frame_has_no_word() -> None:
+    with pytest.raises(Untellable):
+        RAW.encoder("sse", context()).event(ERROR)
+
+
+def test_what_is_void_is_dropped_of_a_whole_answer() -> None:
+    sink: Any = RAW.whole(context())
+    sink.frame(b"void", last=False)
+    sink.event({"type": "stream.reset", "reason": "network"})
+    sink.append_frames(b"{}", 1)
+    assert (sink.take(), sink.seq, list(sink.delta_parts(text("a"), "text"))) == (b"{}", 0, [])
