@@ -63,6 +63,7 @@ class Messages(DataEncoder):
 
     __slots__ = (
         "_block",
+        "_call_signatures",
         "_calls",
         "_count",
         "_delta_end",
@@ -74,7 +75,6 @@ class Messages(DataEncoder):
         "_provider",
         "_request_id",
         "_safety",
-        "_signed",
         "_unwritten",
         "_usage",
         "_warnings",
@@ -96,7 +96,7 @@ class Messages(DataEncoder):
         self._calls: dict[str, int] = {}  # the block of each
         self._with_arguments: set[str] = set()
         self._odd: set[str] = set()  # calls whose arguments are no object
-        self._signed: dict[str, str] = {}  # the signature of each call
+        self._call_signatures: dict[str, str] = {}  # the signature of each call
         self._unwritten: list[str] = []  # calls whose signature waits until the open block is closed
         self._usage: Mapping[str, Any] = {}
         self._safety: Mapping[str, Any] | None = None
@@ -223,9 +223,9 @@ class Messages(DataEncoder):
         self._close()
 
     def _call_signature(self, call_id: str, signature: str) -> None:
-        if self._signed.get(call_id) == signature:
+        if self._call_signatures.get(call_id) == signature:
             return
-        self._signed[call_id] = signature
+        self._call_signatures[call_id] = signature
         self._unwritten.append(call_id)
         if not self._block.startswith(" "):  # between two fragments of a call it would close the block
             self._close()
@@ -234,7 +234,7 @@ class Messages(DataEncoder):
     def _write_call_signatures(self) -> None:
         unwritten, self._unwritten = self._unwritten, []
         for call_id in unwritten:
-            data = marked(self._signed[call_id], self._provider, call_id)
+            data = marked(self._call_signatures[call_id], self._provider, call_id)
             self._whole_block({"type": "redacted_thinking", "data": data})
 
     def _call_start(self, event: Event) -> None:
