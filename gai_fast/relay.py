@@ -35,6 +35,7 @@ from gai_fast.limits import LIMITS
 from gai_fast.processors._base import Chain
 from gai_fast.providers._base import Adapter
 from gai_fast.providers._chunks import parse_chunk
+from gai_fast.reading import estimated_tokens
 from gai_fast.transcript import Transcript
 
 
@@ -951,8 +952,8 @@ class Relay:
         return {**counted, **usage}
 
     def _estimated_usage(self, source: Literal["estimated", "partial"]) -> dict[str, Any]:
-        """Estimates by length: about four characters are a token, a rule of thumb of OpenAI's documentation."""
-        into, out = -(-(self._prompt_characters or 0) // 4), -(-self._characters // 4)
+        """Estimates by length."""
+        into, out = estimated_tokens(self._prompt_characters or 0), estimated_tokens(self._characters)
         return {"input_tokens": into, "output_tokens": out, "total_tokens": into + out, "source": source}
 
 

@@ -36,7 +36,7 @@ from gai_fast.net.upstream import Receiver
 from gai_fast.net.view import View
 from gai_fast.net.whole_follower import WholeFollower
 from gai_fast.processors import Chain, StreamInfo, describe, make_chain, read_processor
-from gai_fast.providers import API, Adapter, Target, UpstreamRequest, get_provider
+from gai_fast.providers import API, Adapter, Target, TokenCount, UpstreamRequest, get_provider
 from gai_fast.request import Request
 from gai_fast.settings import Settings, StreamSettings, UpstreamSettings
 from gai_fast.stores import LogHeader, StreamLog, open_store
@@ -360,13 +360,18 @@ class Engine:
         target = Target(spec.model.id, key, spec.model.stream.on_unsupported)
         for path in spec.left_out:
             api.leave_out(path, target)
+        adapter: Adapter | None = None
         if isinstance(spec.request, dict):
-            request = api.build_passthrough(spec.request, target, spec.headers)
+            if spec.counts:
+                adapter = TokenCount(api, spec.model.id)
+                request = api.build_count(spec.request, target, spec.headers)
+            else:
+                request = api.build_passthrough(spec.request, target, spec.headers)
         else:
             request = api.build_request(spec.request, target)
         if target.dropped:
             _log_dropped(stream_id, upstream, target.dropped)
-        adapter = api.adapter(spec.model.id)
+        adapter = adapter or api.adapter(spec.model.id)
         translate = partial(for_client, upstream=upstream.name, keep_details=api.dialect == spec.dialect)
         if self.record is None:
             exchange = self._send(api, upstream, request, receiver)

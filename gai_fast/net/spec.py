@@ -64,6 +64,7 @@ class StreamSpec:
         announces: The format can announce that everything since `start` is void (`stream.reset`).
         dialect: The name of the format that the client speaks.
         headers: Headers of the client that go with its own body.
+        counts: The tokens of the client's own body are counted, instead of an answer being made.
         left_out: Paths of the client's fields that have no place in `request`.
         prompt_characters: Length of the request's text, for partial usage.
         is_retry: The client marked the request as a retry of its own.
@@ -87,6 +88,7 @@ class StreamSpec:
     announces: bool
     dialect: str
     headers: Mapping[str, str]
+    counts: bool
     left_out: Sequence[str]
     prompt_characters: int | None
     is_retry: bool
@@ -111,6 +113,7 @@ class StreamSpec:
         announces: bool = False,
         dialect: str = "",
         headers: Mapping[str, str] = MappingProxyType({}),
+        counts: bool = False,
         left_out: Sequence[str] = (),
         prompt_characters: int | None = None,
         is_retry: bool = False,
@@ -132,6 +135,7 @@ class StreamSpec:
         self.announces = announces
         self.dialect = dialect
         self.headers = headers
+        self.counts = counts
         self.left_out = left_out
         self.prompt_characters = prompt_characters
         self.is_retry = is_retry

@@ -9,8 +9,9 @@ from importlib import import_module
 from typing import Final
 
 from gai_fast.providers._base import API, Adapter, Target, UpstreamRequest
+from gai_fast.providers._counting import TokenCount
 
-__all__ = ["API", "PROVIDERS", "Adapter", "Target", "UpstreamRequest", "get_provider", "provider_names"]
+__all__ = ["API", "PROVIDERS", "Adapter", "Target", "TokenCount", "UpstreamRequest", "get_provider", "provider_names"]
 
 # A provider's module holds `APIS`: its `API` objects by the name after the colon, "" for the plain name.
 PROVIDERS: Final = {

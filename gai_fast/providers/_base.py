@@ -93,6 +93,8 @@ class API(ABC):
     """The name of a file beside this package that is replayed instead of asking an upstream; empty: none."""
     stream_options: ClassVar[Mapping[str, bool]] = {}
     """The request's `stream_options`; empty: the field is not sent."""
+    count_path: ClassVar[str] = ""
+    """The path at which this API counts the tokens of a request; empty: it does not."""
     finish_words: ClassVar[Mapping[str, str]] = {}
     """The `finish_reason` for each of the provider's words; a word that is missing here becomes `other`."""
     failure_words: ClassVar[frozenset[str]] = frozenset()
@@ -184,6 +186,21 @@ class API(ABC):
             raise Unsupported(message=f"{self.provider} does not take this request as it is")
         self.check_options(body, "$")
         return self.post({**body, "model": target.model}, target)
+
+    def build_count(
+        self, body: Mapping[str, Any], target: Target, headers: Mapping[str, str] = NO_HEADERS
+    ) -> UpstreamRequest:
+        """Builds the request that has the tokens of a client's body counted, for `TokenCount` to read the answer.
+
+        Raises:
+            InvalidRequest: As `build_passthrough`.
+            Unsupported: This API counts no tokens.
+        """
+        if not self.count_path:
+            raise Unsupported(message=f"{self.provider} counts no tokens")
+        request = self.build_passthrough(body, target, headers)
+        request.path = self.count_path
+        return request
 
     def unsupported(self, field: str) -> Unsupported:
         """Returns the error for a field that this API does not support and that cannot be left out."""

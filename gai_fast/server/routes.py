@@ -81,6 +81,7 @@ ROUTES: Final = (
     Route("POST", "/v1/chat/completions", "openai", lambda on: on.streams.dialect, is_hot=True, whole=False),
     Route("POST", "/v1/messages", "anthropic", lambda on: on.streams.dialect, is_hot=True, whole=False),
     Route("GET", "/ws/stream", "gai", lambda on: on.sockets.open, whole=False),
+    Route("POST", "/v1/messages/count_tokens", "anthropic", lambda on: on.streams.count_tokens, whole=False),
     Route("GET", "/v1/models", "openai", lambda on: on.operations.models),
     Route("GET", "/v1/models/", "openai", lambda on: on.operations.model),
     Route("GET", "/healthz", "gai", lambda on: on.operations.healthz),

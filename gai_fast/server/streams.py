@@ -31,7 +31,7 @@ from gai_fast.net.spec import Clock, Output, StreamSpec
 from gai_fast.net.view import NATIVE, View, view_of
 from gai_fast.processors import Chain
 from gai_fast.providers import get_provider
-from gai_fast.reading import characters, parse_object, parse_request
+from gai_fast.reading import characters, estimated_tokens, parse_object, parse_request
 from gai_fast.relay import DeltaSink
 from gai_fast.request import Request
 from gai_fast.server.chats import ChatRoutes, chat_id_of
@@ -171,6 +171,44 @@ class StreamRoutes:
         spec = self._dialect_spec(incoming, dialect, asked, negotiated, context, model, header)
         self._answer(incoming, negotiated, context, spec, key)
 
+    def count_tokens(self, incoming: Incoming) -> Reply | None:
+        """`POST /v1/messages/count_tokens`: an upstream of the dialect counts; for any other the count is estimated."""
+        body = parse_object(incoming.json_body())
+        dialect = incoming.format
+        asked = dialect.read_request(body)
+        model = self._settings.chosen(asked.model)
+        api = get_provider(model.upstream.provider)
+        if api.dialect != dialect.name or not api.count_path:
+            dialect.parse_request(body)  # the count of what would be refused is none
+            reply = incoming.json_reply({"input_tokens": estimated_tokens(asked.prompt_characters)})
+            reply.headers = [*reply.headers, ("x-gai-usage-source", "estimated")]
+            return reply
+        context = self._context(incoming, model, None)
+        frames = dialect.passthrough("sse", context, whole=True)
+        if frames is None:
+            raise AssertionError(f"format {dialect.name!r} passes no whole answer on")
+        spec = StreamSpec(
+            model,
+            dialect.for_upstream(body),
+            frames,
+            frames=frames,
+            hold=True,
+            announces=True,
+            dialect=dialect.name,
+            headers=_passed_headers(incoming),
+            counts=True,
+            is_retry=_is_retry(incoming),
+            other=_count_nowhere_else,
+            caller=incoming.caller,
+            request_id=incoming.request_id,
+            trace_id=incoming.trace_id,
+            endpoint=incoming.path,
+            transport="json",
+        )
+        client = StreamResponse(incoming, context.stream_id, "application/json", model.stream, whole=True)
+        client.attach(self._engine.start(spec, client, context.stream_id, cast("Clock", context.clock)))
+        return None
+
     def _dialect_spec(
         self,
         incoming: Incoming,
@@ -195,7 +233,7 @@ class StreamRoutes:
             before: The spec for a model that failed after its answer had begun: its encoders write this answer too.
         """
         whole = not asked.stream
-        frames = self._passthrough(asked, negotiated, context, model, before)
+        frames = self._passthrough(asked, dialect, negotiated, context, model, before)
         left_out: Sequence[str] = ()
         if frames is not None:
             asks_for_usage = context.usage and not whole and get_provider(model.upstream.provider).stream_options
@@ -236,6 +274,7 @@ class StreamRoutes:
     def _passthrough(
         self,
         asked: ClientRequest,
+        dialect: Format,
         negotiated: Negotiated,
         context: StreamContext,
         model: ModelSettings,
@@ -243,7 +282,8 @@ class StreamRoutes:
     ) -> PassthroughEncoder | None:
         """The encoder that passes the upstream's bytes on; `None` where they must be processed or translated."""
         if (
-            get_provider(model.upstream.provider).dialect != negotiated.format.name
+            get_provider(model.upstream.provider).dialect != dialect.name
+            or negotiated.format is not dialect
             or context.ids  # an upstream's frames have no numbers of ours
             or model.stream.on_midstream_failure == "continue"
             or self._engine.is_processed(wants_json=asked.wants_json)
@@ -498,6 +538,10 @@ def _log_header(incoming: Incoming, logged: Negotiated, context: StreamContext, 
         context.request_id,
         context.trace_id,
     )
+
+
+def _count_nowhere_else(model: ModelSettings, begun: StreamSpec | None) -> StreamSpec:
+    raise Error("unsupported", f"model {model.name!r} counts other tokens")
 
 
 def _passed_headers(incoming: Incoming) -> dict[str, str]:

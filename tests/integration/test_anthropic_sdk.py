@@ -320,3 +320,88 @@ async def test_any_route_streams_in_the_format(net: Net) -> None:
     assert [json.loads(line)["type"] for line in lines.body.splitlines()][-1] == "message_stop"
     other = await gateway.ask("POST", "/v1/messages?format=openai", RAW)
     assert other.body.endswith(b"data: [DONE]\n\n")
+
+
+# ---- counts of tokens ------------------------------------------------------------------------------------------------
+
+
+@on_both_loops
+async def test_anthropic_counts_tokens_itself(net: Net) -> None:
+    asked: list[Any] = []
+
+    async def handler(peer: Peer) -> None:
+        while True:
+            asked.append((json.loads(await peer.request()), peer.head.decode()))
+            await peer.answer("200 OK", b'{"input_tokens": 12, "more": 1}', "Content-Type: application/json")
+
+    gateway = await net.gateway(await net.upstream(handler))
+    count = await client_of(net, gateway).messages.count_tokens(model="claude", messages=MESSAGES)
+    assert count.input_tokens == 12
+    response = await gateway.ask("POST", "/v1/messages/count_tokens", {"model": "claude", "messages": MESSAGES, "x": 1})
+    assert response.body == b'{"input_tokens": 12, "more": 1}'
+    assert "x-gai-usage-source" not in response.headers
+    sent, head = asked[-1]
+    assert sent == {"model": "mock", "messages": MESSAGES, "x": 1}
+    assert head.startswith("POST /v1/messages/count_tokens ")
+
+
+@on_uvloop
+async def test_tokens_are_estimated_where_the_upstream_counts_none(net: Net) -> None:
+    gateway = await net.gateway(await net.mock())
+    body = {"model": "m", "messages": [{"role": "user", "content": "x" * 41}], "system": "Be brief."}
+    response = await gateway.ask("POST", "/v1/messages/count_tokens", body)
+    assert response.json == {"input_tokens": 13}
+    assert response.headers["x-gai-usage-source"] == "estimated"
+    client = client_of(net, gateway)
+    assert (await client.messages.count_tokens(model="m", messages=MESSAGES, tools=TOOLS)).input_tokens > 1
+    with pytest.raises(anthropic.BadRequestError, match="messages"):
+        await client.messages.count_tokens(model="m", messages=[])
+    with pytest.raises(anthropic.NotFoundError):
+        await client.messages.count_tokens(model="nobody", messages=MESSAGES)
+
+
+@on_uvloop
+@pytest.mark.parametrize(
+    ("answer", "status", "code"),
+    [
+        (b'{"tokens": 12}', 503, "provider_unavailable"),
+        (b"data: {}\n\n" * 3, 503, "provider_unavailable"),
+        (b"", 502, "network"),
+    ],
+    ids=["no count", "a stream", "nothing"],
+)
+async def test_what_is_no_count_is_an_error(net: Net, answer: bytes, status: int, code: str) -> None:
+    async def handler(peer: Peer) -> None:
+        while True:
+            await peer.request()
+            kind = "text/event-stream" if answer.startswith(b"data") else "application/json"
+            await peer.answer("200 OK", answer, f"Content-Type: {kind}")
+
+    gateway = await net.gateway(await net.upstream(handler))
+    with pytest.raises(anthropic.APIStatusError) as caught:
+        await client_of(net, gateway).messages.count_tokens(model="claude", messages=MESSAGES)
+    assert (caught.value.status_code, caught.value.error_code) == (status, code)
+
+
+@on_uvloop
+async def test_an_error_of_a_count_is_anthropics_own(net: Net) -> None:
+    async def handler(peer: Peer) -> None:
+        while True:
+            await peer.request()
+            body = json.dumps({"type": "error", "error": {"type": "invalid_request_error", "message": "no"}}).encode()
+            await peer.answer("400 Bad Request", body, "Content-Type: application/json")
+
+    gateway = await net.gateway(await net.upstream(handler))
+    with pytest.raises(anthropic.BadRequestError) as caught:
+        await client_of(net, gateway).messages.count_tokens(model="claude", messages=MESSAGES)
+    assert caught.value.api_message == "no"
+
+
+@on_uvloop
+async def test_a_request_of_another_dialect_is_not_passed_through(net: Net) -> None:
+    gateway = await net.gateway(await net.mock(deltas=3))
+    chat = {"model": "claude", "stream": True, "messages": [{"role": "system", "content": "x"}, *MESSAGES]}
+    response = await gateway.ask("POST", "/v1/chat/completions?format=anthropic", chat)
+    assert response.status == 200
+    assert response.body.endswith(b'data: {"type":"message_stop"}\n\n')
+    assert b'"id":"msg_' + response.headers["x-gai-stream-id"].encode() in response.body

@@ -198,7 +198,7 @@ async def test_the_playground_needs_nothing_from_elsewhere(net: Net) -> None:
 async def test_what_later_issues_bring_is_said_to_be_unsupported(net: Net) -> None:
     gateway = await net.gateway(await net.mock())
     client = await gateway.connect()
-    for format_ in ("responses", "agui", "raw", "nonsense"):
+    for format_ in ("responses", "raw", "nonsense"):
         response = await client.ask("POST", f"/api/v1/stream?format={format_}", QUERY)
         assert_refused(response, 400, "unsupported", "format")
 

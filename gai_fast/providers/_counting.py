@@ -1,0 +1,32 @@
+"""Counts of tokens: the answer of an API that counts those of a request instead of answering it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gai_fast.errors import Malformed
+from gai_fast.events import Event
+from gai_fast.providers._base import Adapter
+from gai_fast.providers._chunks import count, parse_chunk
+
+
+class TokenCount(Adapter):
+    """Reads `{"input_tokens": 12}`: an answer without content, which is passed on as it is.
+
+    The count is no usage: nothing was used.
+    """
+
+    def receive(self, name: str, data: str) -> list[Event]:
+        self.checked(parse_chunk(data), name)
+        raise Malformed("a count of tokens is one JSON object, no stream")
+
+    def receive_whole(self, answer: Any, text: str = "") -> list[Event]:
+        if not isinstance(answer, dict) or count(answer.get("input_tokens")) is None:
+            raise Malformed("no count of tokens")
+        self.ended = True
+        return self.start(None, None)
+
+    def finish(self) -> list[Event]:
+        if not self.ended:
+            raise self.truncated()
+        return [self.end("stop", None)]
