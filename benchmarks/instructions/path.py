@@ -30,6 +30,7 @@ from benchmarks.instructions.counting import ROOT, Cost, build_marks, environmen
 FIXTURES: Final = ROOT / "tests/corpus/fixtures"
 NATIVE: Final = "/api/v1/stream"
 CHAT: Final = "/v1/chat/completions"
+MESSAGES: Final = "/v1/messages"
 SECONDS: Final = 120
 """Seconds in which the server must answer, or write its counts."""
 WARM_UP: Final = 30
@@ -79,6 +80,8 @@ def _delta(text: str) -> bytes:
 
 
 _SSE: Final = _head(b"text/event-stream")
+_ENDS: Final = (b'"finished":true', b"[DONE]", b"event: message_stop\n")
+"""What a complete answer has, in one format or another."""
 _END: Final = (
     _chunk(
         _chat(choices=[{"index": 0, "delta": {}, "finish_reason": "stop"}])
@@ -109,11 +112,13 @@ def fixture(name: str) -> list[bytes]:
 CASES: Final[dict[str, Callable[[], Case]]] = {
     "request, 100 deltas at once": lambda: Case("openai-compatible", NATIVE, at_once(100)),
     "request, 100 deltas passed through": lambda: Case("openai-compatible", CHAT, at_once(100)),
+    "request, 100 deltas as Messages": lambda: Case("openai-compatible", MESSAGES, at_once(100)),
     "request, 100 deltas, durable": lambda: Case("openai-compatible", NATIVE, at_once(100), resumable=True),
     "request, tool call": lambda: Case("openai", NATIVE, fixture("openai/one_tool")),
     "request, Responses": lambda: Case("openai:responses", NATIVE, fixture("openai-responses/text")),
     "request, Anthropic": lambda: Case("anthropic", NATIVE, fixture("anthropic/text")),
     "request, Anthropic as chat": lambda: Case("anthropic", CHAT, fixture("anthropic/text")),
+    "request, Anthropic passed through": lambda: Case("anthropic", MESSAGES, fixture("anthropic/text")),
     "request, Gemini": lambda: Case("gemini", NATIVE, fixture("gemini/text")),
     "request, Ollama": lambda: Case("ollama", NATIVE, fixture("ollama/text")),
 }
@@ -246,7 +251,7 @@ class Server:
                 answer += self._receive(client)
         while not answer.endswith(b"\r\n0\r\n\r\n"):
             answer += self._receive(client)
-        if not answer.startswith(b"HTTP/1.1 200 ") or (b'"finished":true' not in answer and b"[DONE]" not in answer):
+        if not answer.startswith(b"HTTP/1.1 200 ") or not any(end in answer for end in _ENDS):
             raise RuntimeError(f"the answer is not what it must be:\n{answer[:2000].decode(errors='replace')}")
 
     def _asked_upstream(self, client: socket.socket) -> socket.socket:

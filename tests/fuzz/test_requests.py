@@ -2,7 +2,8 @@
 
 Invariant: `build_request` and `build_passthrough` give a request that can be sent, or raise an `Error` with the code
 `invalid_request` or `unsupported`; no other exception, whatever stands in `provider_options`, in the rest of a native
-request, or in a body of the provider's own dialect.
+request, or in a body of the provider's own dialect. The same holds for a body of a client's dialect that its format
+reads.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gai_fast.errors import InvalidRequest, Unsupported
+from gai_fast.formats import get_format
 from gai_fast.net.http_request import Origin, encode_request
 from gai_fast.providers import API, Target, UpstreamRequest, get_provider
 from gai_fast.reading import parse_object, parse_request
@@ -216,3 +218,83 @@ def test_any_value_in_a_body_of_its_own_dialect_gives_a_request_or_a_refusal(nam
     path = data.draw(st.sampled_from(sorted(places(own), key=str)))
     body = written(replaced(own, path, data.draw(anything)))
     check(lambda target: get_provider(name).build_passthrough(parse_object(body), target), "error")
+
+
+# ---- bodies of a client's dialect ------------------------------------------------------------------------------------
+
+TEXT_BLOCK = {"type": "text", "text": "x"}
+MESSAGES: dict[str, Any] = {
+    "model": "m",
+    "max_tokens": 9,
+    "stream": True,
+    "system": [{"type": "text", "text": "Be kind.", "cache_control": {"type": "ephemeral"}}],
+    "messages": [
+        {
+            "role": "user",
+            "content": [
+                {"type": "text", "text": "Look"},
+                {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "QUJD"}},
+                {"type": "document", "title": "t", "source": {"type": "text", "data": "x"}, "citations": {}},
+                {"type": "document", "source": {"type": "content", "content": [{"type": "text", "text": "x"}]}},
+            ],
+        },
+        {
+            "role": "assistant",
+            "content": [
+                {"type": "thinking", "thinking": "Hm", "signature": "gai:openai::s"},
+                {"type": "redacted_thinking", "data": "gai:gemini:2:t1s"},
+                {"type": "text", "text": "Let me look.", "citations": []},
+                {"type": "tool_use", "id": "t1", "name": "f", "input": {"city": "Oslo"}},
+            ],
+        },
+        {
+            "role": "user",
+            "content": [
+                {
+                    "type": "tool_result",
+                    "tool_use_id": "t1",
+                    "is_error": True,
+                    "content": [{"type": "text", "text": "4"}],
+                }
+            ],
+        },
+    ],
+    "tools": [{"name": "f", "description": "d", "input_schema": {"type": "object"}, "strict": True}],
+    "tool_choice": {"type": "tool", "name": "f"},
+    "thinking": {"type": "enabled", "budget_tokens": 1024},
+    "output_config": {"effort": "low", "format": {"type": "json_schema", "schema": {"type": "object"}}},
+    "stop_sequences": ["x"],
+    "metadata": {"user_id": "u"},
+}
+DIALECTS = {"anthropic": MESSAGES}
+
+
+def check_body(format_name: str, body: bytes) -> None:
+    """The invariant for a client's body, for an upstream of another dialect and of its own."""
+    dialect = get_format(format_name)
+
+    def translated(target: Target) -> UpstreamRequest:
+        request, left_out = dialect.parse_request(parse_object(body))
+        assert all(isinstance(path, str) for path in left_out)
+        return get_provider("gemini").build_request(request, target)
+
+    def passed(target: Target) -> UpstreamRequest:
+        asked = dialect.read_request(parse_object(body))
+        return get_provider(format_name).build_passthrough(dialect.for_upstream(asked.body), target)
+
+    check(translated, "drop")
+    check(passed, "error")
+
+
+@pytest.mark.parametrize("name", DIALECTS)
+def test_one_of_each_kind_in_every_place_of_a_clients_body_gives_a_request_or_a_refusal(name: str) -> None:
+    for path in places(DIALECTS[name]):
+        for value in VALUES:
+            check_body(name, written(replaced(DIALECTS[name], path, value)))
+
+
+@pytest.mark.parametrize("name", DIALECTS)
+@given(data=st.data())
+def test_any_value_in_a_clients_body_gives_a_request_or_a_refusal(name: str, data: st.DataObject) -> None:
+    path = data.draw(st.sampled_from(sorted(places(DIALECTS[name]), key=str)))
+    check_body(name, written(replaced(DIALECTS[name], path, data.draw(anything))))
