@@ -27,10 +27,12 @@ _ALLOWED_HEADERS: Final = (
     "anthropic-dangerous-direct-browser-access, idempotency-key, x-idempotency-key, x-request-id, traceparent, "
     "tracestate, last-event-id, x-stainless-arch, x-stainless-lang, x-stainless-os, x-stainless-package-version, "
     "x-stainless-retry-count, x-stainless-runtime, x-stainless-runtime-version, x-stainless-timeout, "
-    "x-stainless-helper-method, x-stainless-poll-helper, x-stainless-custom-poll-interval"
+    "x-stainless-helper, x-stainless-helper-method, x-stainless-poll-helper, x-stainless-custom-poll-interval, "
+    "x-stainless-read-timeout"
 )
 _EXPOSED_HEADERS: Final = (
-    "x-request-id, request-id, x-gai-stream-id, idempotent-replayed, retry-after, retry-after-ms, x-should-retry"
+    "x-request-id, request-id, x-gai-stream-id, x-gai-usage-source, idempotent-replayed, retry-after, "
+    "retry-after-ms, x-should-retry"
 )
 
 _NEED_KEY: Final = ("/api", "/v1", "/ws")

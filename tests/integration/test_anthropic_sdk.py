@@ -5,6 +5,7 @@ Its upstream speaks Anthropic's dialect, so that bytes pass through, or another 
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from typing import Any
 
@@ -12,8 +13,11 @@ import anthropic
 import pytest
 
 from gai_fast.cli.mock import Fault
+from gai_fast.server.serving import start
 from gai_fast.settings import KeySettings, key_digest
 from tests.integration.gateway import (
+    DONE,
+    FINISH,
     LAST_CHUNK,
     SSE_HEAD,
     Gateway,
@@ -405,3 +409,23 @@ async def test_a_request_of_another_dialect_is_not_passed_through(net: Net) -> N
     assert response.status == 200
     assert response.body.endswith(b'data: {"type":"message_stop"}\n\n')
     assert b'"id":"msg_' + response.headers["x-gai-stream-id"].encode() in response.body
+
+
+@on_uvloop
+async def test_a_fallback_of_another_dialect_goes_on_after_the_head_of_the_message(net: Net) -> None:
+    async def handler(peer: Peer) -> None:
+        while True:
+            is_claude = b'"max_tokens"' in await peer.request() and "/v1/messages" in peer.head.decode()
+            frames = (BEGIN, OPEN, OVERLOADED) if is_claude else (delta("Hi"), FINISH, DONE)
+            await peer.send(SSE_HEAD, *map(chunk, frames), LAST_CHUNK)
+
+    settings = (await net.gateway(await net.upstream(handler))).running.engine.settings
+    claude = dataclasses.replace(settings.models["claude"], fallback=("m",))
+    running = await start(dataclasses.replace(settings, models={**settings.models, "claude": claude}))
+    net.stack.push_async_callback(running.close)
+    gateway = Gateway(net, running)
+    async with client_of(net, gateway).messages.stream(model="claude", **ASK) as stream:
+        kinds = [event.type async for event in stream]
+        final = await stream.get_final_message()
+    assert [block.text for block in final.content if block.type == "text"] == ["Hi"]
+    assert (kinds.count("message_start"), kinds.count("content_block_start")) == (1, 1)

@@ -8,10 +8,13 @@ from typing import Any
 
 import anthropic
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gai_fast.events import TYPES, Event
 from gai_fast.formats import _messages_stream as module
 from gai_fast.formats import get_format
+from tests.unit.formats.every_event import EVERY_EVENT
 from tests.unit.formats.messages import ANTHROPIC, CLAUDE, accumulated_by_sdk, objects_of, streamed, told
 from tests.unit.formats.streams import (
     DONE,
@@ -358,3 +361,34 @@ def test_a_delta_whose_block_is_not_open_has_no_parts() -> None:
 
 def test_an_error_before_the_start_needs_no_message() -> None:
     assert kinds(objects_of(encoded(ANTHROPIC.encoder("sse", context()), [ERROR, NOT_DONE]))) == ["error"]
+
+
+@pytest.mark.parametrize("start", [START, CLAUDE], ids=lambda start: start["provider"])
+@given(events=st.lists(st.sampled_from(EVERY_EVENT[1:-2]), max_size=30))
+def test_in_any_order_of_events_blocks_follow_each_other_and_the_sdk_reads_them(
+    start: Event, events: list[Event]
+) -> None:
+    body = streamed(*events, finish("tool_calls"), DONE, start=start)
+    opened = -1
+    is_open = False
+    for one in objects_of(body):
+        if one["type"] == "content_block_start":
+            assert (is_open, one["index"]) == (False, opened + 1)
+            opened, is_open = opened + 1, True
+        elif one["type"] == "content_block_stop":
+            assert (is_open, one["index"]) == (True, opened)
+            is_open = False
+        elif one["type"] == "content_block_delta":
+            assert one["index"] <= opened
+    assert not is_open
+    assert objects_of(body)[-1] == {"type": "message_stop"}
+    text_of = "".join(event["text"] for event in events if event["type"] in ("text.delta", "refusal.delta"))
+    written = [one["delta"]["text"] for one in objects_of(body) if one.get("delta", {}).get("type") == "text_delta"]
+    assert "".join(written) == text_of
+
+
+def test_the_sdk_reads_a_stream_with_every_event() -> None:
+    message = accumulated_by_sdk(encoded(ANTHROPIC.encoder("sse", context()), EVERY_EVENT))
+    kinds_of = [block.type for block in message.content]
+    assert kinds_of == ["thinking", "redacted_thinking", "text", "tool_use", "redacted_thinking", "text"]
+    assert message.content[3].input == {"city": "Oslo"}
