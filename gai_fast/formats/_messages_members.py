@@ -91,7 +91,8 @@ def without_foreign(body: dict[str, Any]) -> dict[str, Any]:
     if not isinstance(messages, list) or not any(map(_foreign_blocks, messages)):
         return body
     kept = [_stripped(message) if _foreign_blocks(message) else message for message in messages]
-    return {**body, "messages": kept}
+    # Anthropic refuses a message without content, and takes two of one role for one.
+    return {**body, "messages": [message for message in kept if message is not None]}
 
 
 def _foreign_blocks(message: Any) -> bool:
@@ -99,5 +100,6 @@ def _foreign_blocks(message: Any) -> bool:
     return isinstance(content, list) and any(map(is_foreign, content))
 
 
-def _stripped(message: dict[str, Any]) -> dict[str, Any]:
-    return {**message, "content": [block for block in message["content"] if not is_foreign(block)]}
+def _stripped(message: dict[str, Any]) -> dict[str, Any] | None:
+    content = [block for block in message["content"] if not is_foreign(block)]
+    return {**message, "content": content} if content else None

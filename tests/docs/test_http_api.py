@@ -103,6 +103,14 @@ def test_every_example_prints_what_the_page_shows(outputs: dict[Example, str], e
     assert matches(example.shown.text, printed), f"{example} printed:\n{printed[:4000]}"
 
 
+@pytest.mark.parametrize("program", [block for block in blocks(read("docs/clients.md")) if block.language == "python"])
+def test_every_program_of_the_clients_page_runs(address: str, program: Block) -> None:
+    code = program.text.replace(SHOWN_ADDRESS, address)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=SECONDS, check=False)
+    assert done.returncode == 0, done.stderr.decode()
+    assert done.stdout.startswith(b"One stormy night")
+
+
 def test_every_chapter_but_the_list_of_routes_has_an_example() -> None:
     _, *chapters = re.split(r"^## ", TEXT, flags=re.M)
     assert [chapter.partition("\n")[0] for chapter in chapters if "```bash" not in chapter] == ["Routes"]

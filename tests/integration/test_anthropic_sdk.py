@@ -429,3 +429,15 @@ async def test_a_fallback_of_another_dialect_goes_on_after_the_head_of_the_messa
         final = await stream.get_final_message()
     assert [block.text for block in final.content if block.type == "text"] == ["Hi"]
     assert (kinds.count("message_start"), kinds.count("content_block_start")) == (1, 1)
+
+
+@on_uvloop
+async def test_beta_features_are_asked_for_as_the_sdk_does(net: Net) -> None:
+    asked: list[Any] = []
+    gateway = await net.gateway(await upstream_of(net, ANSWER, asked=asked))
+    messages = client_of(net, gateway).beta.messages
+    async with messages.stream(model="claude", betas=["one-2026-01-01", "two-2026-01-01"], **ASK) as stream:
+        assert (await stream.get_final_message()).stop_reason == "end_turn"
+    head, sent = asked[0]
+    assert "anthropic-beta: one-2026-01-01,two-2026-01-01\r\n" in head
+    assert "betas" not in sent

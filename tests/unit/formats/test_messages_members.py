@@ -42,7 +42,9 @@ def test_all_texts_of_a_request_are_counted_and_no_data() -> None:
 def test_reasoning_that_anthropic_did_not_sign_does_not_go_to_it() -> None:
     own = {"type": "thinking", "thinking": "x", "signature": "s"}
     foreign = {"type": "thinking", "thinking": "x", "signature": "gai:openai::s"}
-    body = {"messages": [{"role": "assistant", "content": [own, foreign]}, {"role": "user", "content": "x"}], "a": 1}
+    nothing_else = {"role": "assistant", "content": [foreign]}
+    answers = [{"role": "assistant", "content": [own, foreign]}, nothing_else]
+    body = {"messages": [*answers, {"role": "user", "content": "x"}], "a": 1}
     assert without_foreign(body) == {
         "messages": [{"role": "assistant", "content": [own]}, {"role": "user", "content": "x"}],
         "a": 1,
