@@ -33,7 +33,8 @@ _HARMLESS: Final = frozenset("cache_control diagnostics metadata service_tier us
 # Values that ask for the default.
 _NEUTRAL: Final[Mapping[str, tuple[Any, ...]]] = {
     "betas": ([],),
-    "context_management": ({}, {"edits": []}),
+    # The second is Claude Code's: all thinking stays in the conversation, as it does anyway.
+    "context_management": ({}, {"edits": []}, {"edits": [{"type": "clear_thinking_20251015", "keep": "all"}]}),
     "mcp_servers": ([],),
     "speed": ("standard",),
 }

@@ -185,6 +185,7 @@ def test_what_is_harmless_goes_to_anthropic_alone() -> None:
     assert native["provider_options"] == {"anthropic": options}
     assert "metadata" not in native
     assert read(mcp_servers=[], speed="standard", context_management=None, betas=[])[1] == []
+    assert read(context_management={"edits": [{"type": "clear_thinking_20251015", "keep": "all"}]})[1] == []
 
 
 LOST: list[tuple[dict[str, Any], list[str]]] = [
