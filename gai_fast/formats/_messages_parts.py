@@ -40,6 +40,9 @@ _ERROR_TYPES: Final[Mapping[Code, str]] = {
 }
 """All others are an `api_error`."""
 
+# The reasons for which Anthropic's SDK has an `error_code` that it acts upon.
+_ERROR_CODES: Final = {"thread": "thread_unsupported_request"}
+
 # Statuses with a type of their own (Anthropic's page of errors).
 _STATUS_TYPES: Final = {402: "billing_error", 409: "conflict_error", 413: "request_too_large"}
 
@@ -174,7 +177,8 @@ def error_object(error: Error) -> dict[str, Any]:
     if own.get("message") and own.get("type"):
         return {key: own[key] for key in ("type", "message", "details") if key in own}
     kind = _STATUS_TYPES.get(error.status) or _ERROR_TYPES.get(error.code, "api_error")
-    return {"type": kind, "message": error.message, "details": {"error_code": error.code}}
+    code = _ERROR_CODES.get(error.reason or "", error.code)
+    return {"type": kind, "message": error.message, "details": {"error_code": code}}
 
 
 def error_status(error: Error) -> int:

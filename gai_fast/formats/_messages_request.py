@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from gai_fast._impl import encode_json
+from gai_fast.errors import Unsupported
 from gai_fast.formats._members import expect, invalid, member, required
 from gai_fast.formats._messages_parts import unmarked
 from gai_fast.reading import parse_request
@@ -54,6 +55,7 @@ def read_messages_request(body: Mapping[str, Any]) -> tuple[Request, list[str]]:
 
     Raises:
         InvalidRequest: The text names the field by its path.
+        Unsupported: `thread`.
     """
     reader = _RequestReader()
     return parse_request(encode_json(reader.read(body))), reader.lost
@@ -71,6 +73,10 @@ class _RequestReader:
 
     def read(self, body: Mapping[str, Any]) -> dict[str, Any]:
         """The native request's JSON object."""
+        if body.get("thread") is not None:
+            # Never left out: the messages before are with Anthropic. Its SDK then sends the whole conversation.
+            text = "`thread` needs a model whose upstream is Anthropic; send the whole conversation without it"
+            raise Unsupported(message=text, reason="thread")
         native: dict[str, Any] = {key: body[key] for key in _SAME if body.get(key) is not None}
         native["stream"] = member(body, "stream", "$", bool) or False
         limit = member(body, "max_tokens", "$", int)

@@ -162,6 +162,32 @@ async def test_a_tool_round_trip(net: Net, model: str) -> None:
 
 
 @on_uvloop
+async def test_the_sdks_tool_runner_sends_whole_conversations_to_other_upstreams(net: Net) -> None:
+    asked: list[Any] = []
+    call = {"index": 0, "id": "call_1", "type": "function", "function": {"name": "weather", "arguments": "{}"}}
+
+    async def handler(peer: Peer) -> None:
+        while True:
+            asked.append(json.loads(await peer.request()))
+            first = asked[-1]["messages"][-1]["role"] == "user"
+            frames = [delta("", delta={"tool_calls": [call]}) if first else delta("4 °C")]
+            frames += [delta("", delta={}, finish_reason="tool_calls" if first else "stop"), b"data: [DONE]\n\n"]
+            await peer.send(SSE_HEAD, *map(chunk, frames), LAST_CHUNK)
+
+    @anthropic.beta_async_tool
+    async def weather() -> str:
+        """The weather."""
+        return "4 °C"
+
+    gateway = await net.gateway(await net.upstream(handler), on_unsupported="drop")
+    runner = client_of(net, gateway).beta.messages.tool_runner(model="m", tools=[weather], stream=True, **ASK)
+    async for stream in runner:
+        message = await stream.get_final_message()
+    assert [block.text for block in message.content if block.type == "text"] == ["4 °C"]
+    assert [message["role"] for message in asked[-1]["messages"]] == ["user", "assistant", "tool"]
+
+
+@on_uvloop
 async def test_reasoning_is_thinking(net: Net) -> None:
     frames = [delta("", delta={"reasoning_content": "Hm"}), delta("Hi"), delta("", delta={}, finish_reason="stop")]
     gateway = await net.gateway(await upstream_of(net, *frames))

@@ -8,7 +8,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from gai_fast.errors import InvalidRequest
+from gai_fast.errors import InvalidRequest, Unsupported
+from gai_fast.formats._messages_parts import error_object
 from gai_fast.formats._messages_request import read_messages_request
 
 USER = {"role": "user", "content": "Hi"}
@@ -306,3 +307,12 @@ def test_a_wrong_member_is_refused_by_its_path(body: dict[str, Any], path: str) 
     with pytest.raises(InvalidRequest) as refused:
         read(**body)
     assert refused.value.message.endswith(f"at `{path}`")
+
+
+def test_a_conversation_that_only_anthropic_has_is_refused_by_a_code_that_its_sdk_knows() -> None:
+    """Left out, the model would see the last messages alone."""
+    for thread in ({"type": "create"}, {"type": "continue", "previous_message_id": "msg_1"}):
+        with pytest.raises(Unsupported) as refused:
+            read(thread=thread)
+        assert error_object(refused.value)["details"] == {"error_code": "thread_unsupported_request"}
+    assert read(thread=None) == read()
