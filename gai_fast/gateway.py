@@ -122,7 +122,7 @@ class Gateway:
         Raises:
             TypeError: The request is no mapping.
         """
-        return GatewayStream(self._opened, checked_request(request), events)
+        return GatewayStream(self.engine, checked_request(request), events)
 
     def follow(self, stream_id: str, after: str | int | None = None) -> FollowedStream:
         """Follows a durable stream: one that this gateway keeps (`resumable`), or any other of its store (`[store]`).
@@ -135,7 +135,7 @@ class Gateway:
         Raises:
             ValueError: `after` is no event of this stream.
         """
-        return FollowedStream(self._opened, stream_id, place(stream_id, after))
+        return FollowedStream(self.engine, stream_id, place(stream_id, after))
 
     def ask(self, request: str | NativeRequest, **fields: Any) -> Answer:
         """Asks for one answer as text: iterate it for the pieces, or await it for the whole `Result`.
@@ -153,7 +153,12 @@ class Gateway:
         """Begins a request that is built step by step."""
         return Task(self, {})
 
-    def _opened(self) -> Engine:
+    def engine(self) -> Engine:
+        """Returns the engine that runs the streams; for other modules of this package.
+
+        Raises:
+            RuntimeError: The gateway is not open, or was opened on another loop.
+        """
         if self._engine is None:
             raise RuntimeError("the gateway is not open: use `async with gateway:`")
         _check_loop(self._loop)

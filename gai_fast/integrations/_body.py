@@ -18,11 +18,11 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterable, AsyncIterator, Mapping
-from dataclasses import replace
 from typing import Any, Final
 
 from gai_fast._impl import encode_ndjson, encode_sse
 from gai_fast.clock import now_ms
+from gai_fast.compression import compressor
 from gai_fast.config.keys import STREAM
 from gai_fast.errors import Error
 from gai_fast.events import TYPES, Event, done
@@ -30,6 +30,7 @@ from gai_fast.formats import StreamContext, get_format
 from gai_fast.formats._base import MEDIA_TYPES, Framing, StreamEncoder
 from gai_fast.ids import EVENT_ID, new_stream_id, request_id
 from gai_fast.limits import LIMITS
+from gai_fast.server.negotiation import content_coding
 from gai_fast.server.replies import Headers, Reply, StreamHead, error_reply, id_headers
 from gai_fast.settings import StreamSettings
 
@@ -44,30 +45,35 @@ KEYWORDS: Final = (
     "retry",
     "write_timeout",
     "client_buffer",
+    "compression",
 )
 """The keys of `[stream]` that are about a response, and not about a gateway's streams."""
 
 
-def settings_of(options: Mapping[str, Any], base: StreamSettings | None = None) -> StreamSettings:
-    """The settings of a response.
+def checked(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The keyword arguments of a response or a handler.
 
     Args:
-        options: Keyword arguments: keys of `[stream]` with their values.
-        base: The settings of everything else; by default those of the configuration's defaults.
+        options: Keys of `[stream]` with their values.
 
     Raises:
         TypeError: There is no such keyword.
         ValueError: A value is out of range; the text names it.
     """
-    checked = {}
+    values = {}
     for name, value in options.items():
         if name not in KEYWORDS:
             raise TypeError(f"a response has no keyword {name!r}; known: {', '.join(KEYWORDS)}")
         try:
-            checked[name] = STREAM[name].read(value)
+            values[name] = STREAM[name].read(list(value) if isinstance(value, tuple) else value)
         except ValueError as problem:
             raise ValueError(f"`{name}` {problem}") from None
-    return replace(base or StreamSettings(), **checked)
+    return values
+
+
+def settings_of(options: Mapping[str, Any]) -> StreamSettings:
+    """The settings of a response: its keyword arguments, and else the defaults of `[stream]`; raises as `checked`."""
+    return StreamSettings(**checked(options))
 
 
 class Frames:
@@ -152,6 +158,9 @@ def _is_event(item: Any) -> bool:
     return isinstance(kind, str) and (kind in TYPES or "seq" in item)
 
 
+_NONE: Final[Mapping[str, str]] = {}
+
+
 class Body:
     """The body of one response, made of a source on the running loop.
 
@@ -159,7 +168,7 @@ class Body:
         source: An async iterable of items; entered first where it is an async context manager.
         framing: How items are separated.
         stream: The settings of the response.
-        given_id: The request's own id, where it has one.
+        headers: Those of the request, by their names in lower case.
         is_resumed: The source goes on with a stream that has begun: a failure is told in it, and the response to one
             that has nothing more to say is 204.
 
@@ -176,12 +185,13 @@ class Body:
         source: AsyncIterable[Any],
         framing: Framing,
         stream: StreamSettings,
-        given_id: str | None = None,
+        headers: Mapping[str, str] = _NONE,
         *,
         is_resumed: bool = False,
     ) -> None:
         check_source(source)
-        self.request_id = request_id(given_id)
+        self.request_id = request_id(headers.get("x-request-id"))
+        self._coding = content_coding(headers.get("accept-encoding"), stream.compression)
         self._source = source
         self.framing: Framing = framing
         self._stream = stream
@@ -203,7 +213,10 @@ class Body:
         name = getattr(self._source, "id", None)
         is_id = isinstance(name, str) and EVENT_ID.fullmatch(f"{name}.0") is not None
         stream_id = name if isinstance(name, str) and is_id else new_stream_id()
-        return StreamHead(MEDIA_TYPES[self.framing], self.request_id, stream_id).headers
+        more = [("vary", "accept-encoding")] if self._stream.compression else []
+        if self._coding is not None:
+            more.append(("content-encoding", self._coding))
+        return StreamHead(MEDIA_TYPES[self.framing], self.request_id, stream_id, more).headers
 
     async def begin(self, *, is_committed: bool = False) -> Reply | None:
         """Starts the source, and waits for its first frame, `commit_after` at most.
@@ -229,23 +242,31 @@ class Body:
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         """The chunks to write; the source is closed behind the last one, and where the iterator is."""
-        heartbeat = self._stream.heartbeat or None
+        coding = None if self._coding is None else compressor(self._coding)
         try:
-            while not self._is_left:
-                if not self._pending and not self._has_ended:
-                    await self._wait(heartbeat)
-                elif self._stream.flush_interval and not self._has_ended:
-                    await asyncio.sleep(self._stream.flush_interval)
-                if self._pending:
-                    chunk, self._pending, self._size = b"".join(self._pending), [], 0
-                    _wake(self._room)
-                    yield chunk
-                elif self._has_ended:
-                    return
-                else:
-                    yield self._frames.heartbeat()
+            async for chunk in self._chunks():
+                yield chunk if coding is None else coding.write([chunk])
+            if coding is not None and not self._is_left:
+                yield coding.end([])
         finally:
             await self.close()
+
+    async def _chunks(self) -> AsyncIterator[bytes]:
+        """The chunks as they are; the caller closes the source."""
+        heartbeat = self._stream.heartbeat or None
+        while not self._is_left:
+            if not self._pending and not self._has_ended:
+                await self._wait(heartbeat)
+            elif self._stream.flush_interval and not self._has_ended:
+                await asyncio.sleep(self._stream.flush_interval)
+            if self._pending:
+                chunk, self._pending, self._size = b"".join(self._pending), [], 0
+                _wake(self._room)
+                yield chunk
+            elif self._has_ended:
+                return
+            else:
+                yield self._frames.heartbeat()
 
     def leave(self) -> None:
         """Ends the source, since the client has left; idempotent."""

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import AsyncIterable, Awaitable, Callable, Mapping
-from typing import Any, Protocol
+from dataclasses import replace
+from typing import Any, NamedTuple, Protocol
 
 from gai_fast.errors import Error
 from gai_fast.ids import EVENT_ID
-from gai_fast.integrations._body import settings_of
 from gai_fast.settings import Settings, StreamSettings
 
 Prepared = Mapping[str, Any] | Any
@@ -38,17 +38,6 @@ class GatewayLike(Protocol):
         """Follows a durable stream."""
 
 
-def settings_for(gateway: GatewayLike, options: Mapping[str, Any]) -> StreamSettings:
-    """The settings of a handler's responses: its options, and for all else the gateway's own.
-
-    Args:
-        gateway: Answers.
-        options: Keyword arguments; errors as `settings_of`.
-    """
-    settings = getattr(gateway, "settings", None)
-    return settings_of(options, settings.stream if isinstance(settings, Settings) else None)
-
-
 async def call(prepare: Prepare, request: Any) -> Prepared:
     """What the program makes of a request.
 
@@ -60,25 +49,51 @@ async def call(prepare: Prepare, request: Any) -> Prepared:
     return await prepared if inspect.isawaitable(prepared) else prepared
 
 
-def source_of(gateway: GatewayLike, request: object, last_event_id: str | None) -> tuple[AsyncIterable[Any], bool]:
-    """The source of the response to a request, and whether it goes on with a stream that has begun.
+class Source(NamedTuple):
+    """The source of the response to a request.
+
+    Attributes:
+        events: What the gateway gives.
+        stream: The settings of the response.
+        is_resumed: The events go on with a stream that has begun.
+    """
+
+    events: AsyncIterable[Any]
+    stream: StreamSettings
+    is_resumed: bool
+
+
+def source_of(gateway: GatewayLike, request: object, headers: Mapping[str, str], options: Mapping[str, Any]) -> Source:
+    """The source of the response to a request.
 
     Args:
         gateway: Answers.
         request: A native request.
-        last_event_id: The header `Last-Event-ID`, where there is one.
+        headers: Of the framework's request.
+        options: Checked keyword arguments; the `[stream]` of the model has the defaults.
 
     Raises:
-        InvalidRequest: It is no id of an event.
+        InvalidRequest: `Last-Event-ID` is no id of an event.
         TypeError: `prepare` gave neither a native request nor a response.
     """
     if not isinstance(request, Mapping):
         text = "`prepare` must give a native request (a mapping) or a response"
         raise TypeError(f"{text}; this is {type(request).__name__}")
+    stream = replace(_settings_of(gateway, request.get("model")), **options)
+    last_event_id = headers.get("last-event-id")
     if last_event_id is None:
-        return gateway.stream(request), False
+        return Source(gateway.stream(request), stream, is_resumed=False)
     place = EVENT_ID.fullmatch(last_event_id)
     if place is None:
         text = "the id of the last event is not valid: it must be the `id:` of an event, <stream id>.<number>"
         raise Error("invalid_request", text, reason="last_event_id")
-    return gateway.follow(place[1], after=int(place[2])), True
+    return Source(gateway.follow(place[1], after=int(place[2])), stream, is_resumed=True)
+
+
+def _settings_of(gateway: GatewayLike, name: object) -> StreamSettings:
+    """`[stream]` of a model of the gateway; the defaults, where the gateway is a server's client."""
+    settings = getattr(gateway, "settings", None)
+    if not isinstance(settings, Settings):
+        return StreamSettings()
+    model = settings.model(name if isinstance(name, str) else None)
+    return settings.stream if model is None else model.stream

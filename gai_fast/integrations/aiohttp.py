@@ -1,4 +1,5 @@
-"""Streams as responses of aiohttp's server: `sse_response`, `ndjson_response`, `sse_handler`, `ndjson_handler`.
+"""Streams as responses of aiohttp's server: `sse_response`, `ndjson_response`, `sse_handler`, `ndjson_handler`; and the
+whole server as an application, `application`.
 
 Owns how a body goes through an `aiohttp.web.StreamResponse`, and how its source hears of a client that has left.
 
@@ -10,21 +11,26 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 from collections.abc import AsyncIterable, Awaitable, Callable
+from pathlib import Path
 from typing import Any, cast
 
 from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
 from multidict import CIMultiDict
 
+from gai_fast.config import load
 from gai_fast.errors import Error
 from gai_fast.formats._base import Framing
+from gai_fast.gateway import Gateway
 from gai_fast.ids import request_id
-from gai_fast.integrations._body import Body, check_source, settings_of
-from gai_fast.integrations._handlers import GatewayLike, Prepare, call, settings_for, source_of
+from gai_fast.integrations._body import Body, check_source, checked, settings_of
+from gai_fast.integrations._handlers import GatewayLike, Prepare, call, source_of
+from gai_fast.server.application import build_application
 from gai_fast.server.replies import Headers, Reply, error_reply
 from gai_fast.server.write_watch import WriteWatch
-from gai_fast.settings import StreamSettings
+from gai_fast.settings import Settings, StreamSettings
 from gai_fast.timers import TimerWheel
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -36,8 +42,8 @@ def sse_response(events: AsyncIterable[Any], **options: Any) -> web.StreamRespon
     Args:
         events: An async iterable of events, texts or objects; it runs when the response is sent. An async context
             manager, such as `gateway.stream(…)`, is entered first.
-        options: `heartbeat`, `commit_after`, `flush_interval`, `timestamps`, `envelope`, `retry`, `write_timeout` and
-            `client_buffer`, as in `[stream]` (docs/configuration.md).
+        options: `heartbeat`, `commit_after`, `flush_interval`, `timestamps`, `envelope`, `retry`, `write_timeout`,
+            `client_buffer` and `compression`, as in `[stream]` (docs/configuration.md).
 
     Raises:
         TypeError: `events` is no async iterable, or there is no such option.
@@ -61,7 +67,7 @@ def sse_handler(gateway: GatewayLike, prepare: Prepare, **options: Any) -> Handl
         gateway: An open `Gateway`, or what `connect` gives.
         prepare: Called with each request; gives a native request, or a response of its own. Sync or async. An `Error`
             that it raises is answered with its status.
-        options: As for `sse_response`; the gateway's own `[stream]` has the defaults.
+        options: As for `sse_response`; the `[stream]` of the gateway's model has the defaults.
 
     Raises:
         TypeError: There is no such option.
@@ -75,18 +81,39 @@ def ndjson_handler(gateway: GatewayLike, prepare: Prepare, **options: Any) -> Ha
     return _handler(gateway, prepare, "ndjson", options)
 
 
+def application(gateway_or_config: Any) -> web.Application:
+    """An application with every route of the server, to be mounted under any prefix or to be run by any server.
+
+    Args:
+        gateway_or_config: A configuration: the path of a file, or `Settings`. Or a `Gateway`, which must be open when
+            the application starts, on its loop, and is not closed with it: its streams are those of the application.
+
+    Raises:
+        ConfigError: The file cannot be used.
+        TypeError: It is none of these.
+    """
+    if isinstance(gateway_or_config, Gateway):
+        return build_application(gateway_or_config.settings, gateway_or_config.engine)
+    if isinstance(gateway_or_config, str | os.PathLike):
+        return build_application(load(Path(gateway_or_config)))
+    if not isinstance(gateway_or_config, Settings):
+        kind = type(gateway_or_config).__name__
+        raise TypeError(f"an application takes a Gateway, Settings or the path of a configuration; this is {kind}")
+    return build_application(gateway_or_config)
+
+
 def _handler(gateway: GatewayLike, prepare: Prepare, framing: Framing, options: dict[str, Any]) -> Handler:
-    stream = settings_for(gateway, options)
+    options = checked(options)
 
     async def handle(request: web.Request) -> web.StreamResponse:
         try:
             prepared = await call(prepare, request)
             if isinstance(prepared, web.StreamResponse):
                 return prepared
-            source, is_resumed = source_of(gateway, prepared, request.headers.get("last-event-id"))
+            source = source_of(gateway, prepared, request.headers, options)
         except Error as error:
             return _whole(error_reply(error, request_id(request.headers.get("x-request-id"))))
-        return EventResponse(source, framing, stream, is_resumed=is_resumed)
+        return EventResponse(source.events, framing, source.stream, is_resumed=source.is_resumed)
 
     return handle
 
@@ -117,8 +144,7 @@ class EventResponse(web.StreamResponse):
         """Starts the source, and sends the head: that of an error where the source fails at once."""
         if self.prepared:
             return await super().prepare(request)
-        given_id = request.headers.get("x-request-id")
-        body = Body(self._events, self._framing, self._stream, given_id, is_resumed=self._is_resumed)
+        body = Body(self._events, self._framing, self._stream, request.headers, is_resumed=self._is_resumed)
         if request.method == "HEAD":
             self._add(body.headers)
             return await super().prepare(request)

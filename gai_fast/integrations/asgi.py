@@ -20,8 +20,8 @@ from urllib.parse import parse_qsl
 from gai_fast.errors import Error
 from gai_fast.formats._base import Framing
 from gai_fast.ids import request_id
-from gai_fast.integrations._body import Body, check_source, settings_of
-from gai_fast.integrations._handlers import GatewayLike, Prepare, call, settings_for, source_of
+from gai_fast.integrations._body import Body, check_source, checked, settings_of
+from gai_fast.integrations._handlers import GatewayLike, Prepare, call, source_of
 from gai_fast.limits import LIMITS
 from gai_fast.server.replies import Headers, Reply, error_reply
 from gai_fast.settings import StreamSettings
@@ -43,8 +43,8 @@ def sse_response(events: AsyncIterable[Any], **options: Any) -> Any:
     Args:
         events: An async iterable of events, texts or objects; it runs when the response is sent. An async context
             manager, such as `gateway.stream(…)`, is entered first.
-        options: `heartbeat`, `commit_after`, `flush_interval`, `timestamps`, `envelope`, `retry`, `write_timeout` and
-            `client_buffer`, as in `[stream]` (docs/configuration.md).
+        options: `heartbeat`, `commit_after`, `flush_interval`, `timestamps`, `envelope`, `retry`, `write_timeout`,
+            `client_buffer` and `compression`, as in `[stream]` (docs/configuration.md).
 
     Raises:
         TypeError: `events` is no async iterable, or there is no such option.
@@ -68,7 +68,7 @@ def sse_handler(gateway: GatewayLike, prepare: Prepare, **options: Any) -> Any:
         gateway: An open `Gateway`, or what `connect` gives.
         prepare: Called with each request; gives a native request, or a response of its own. Sync or async. An `Error`
             that it raises is answered with its status.
-        options: As for `sse_response`; the gateway's own `[stream]` has the defaults.
+        options: As for `sse_response`; the `[stream]` of the gateway's model has the defaults.
 
     Raises:
         TypeError: There is no such option.
@@ -113,8 +113,7 @@ class EventApp:
         Raises:
             TimeoutError: The client has taken nothing for `write_timeout`.
         """
-        given_id = _headers_of(scope).get("x-request-id")
-        body = Body(self._events, self._framing, self._stream, given_id, is_resumed=self._is_resumed)
+        body = Body(self._events, self._framing, self._stream, _headers_of(scope), is_resumed=self._is_resumed)
         listening = asyncio.get_running_loop().create_task(_listen(receive, body))
         try:
             if scope["method"] == "HEAD":
@@ -233,7 +232,7 @@ class Request:
 
 
 def _handler(gateway: GatewayLike, prepare: Prepare, framing: Framing, options: dict[str, Any]) -> Any:
-    stream = settings_for(gateway, options)
+    options = checked(options)
 
     async def answer(request: Any, headers: Mapping[str, str]) -> Any:
         """The ASGI callable, or the response of the program's own, that answers a request."""
@@ -241,10 +240,10 @@ def _handler(gateway: GatewayLike, prepare: Prepare, framing: Framing, options: 
             prepared = await call(prepare, request)
             if callable(prepared):
                 return prepared
-            source, is_resumed = source_of(gateway, prepared, headers.get("last-event-id"))
+            source = source_of(gateway, prepared, headers, options)
         except Error as error:
             return _Whole(error_reply(error, request_id(headers.get("x-request-id"))))
-        return EventApp(source, framing, stream, is_resumed=is_resumed)
+        return EventApp(source.events, framing, source.stream, is_resumed=source.is_resumed)
 
     async def endpoint(request: Any) -> Any:
         answered = await answer(request, request.headers)

@@ -21,8 +21,8 @@ from django.http.response import HttpResponseBase
 from gai_fast.errors import Error
 from gai_fast.formats._base import MEDIA_TYPES, Framing
 from gai_fast.ids import request_id
-from gai_fast.integrations._body import Body, check_source, settings_of
-from gai_fast.integrations._handlers import GatewayLike, Prepare, call, settings_for, source_of
+from gai_fast.integrations._body import Body, check_source, checked, settings_of
+from gai_fast.integrations._handlers import GatewayLike, Prepare, call, source_of
 from gai_fast.server.replies import Reply, error_reply
 
 View = Callable[..., Awaitable[HttpResponseBase]]
@@ -60,7 +60,8 @@ def sse_handler(gateway: GatewayLike, prepare: Prepare, **options: Any) -> View:
             is opened by the first request.
         prepare: Called with each request; gives a native request, or a response of its own. Sync, run as Django runs
             sync views, or async. An `Error` that it raises is answered with its status.
-        options: As for `sse_response`, and `commit_after`; the gateway's own `[stream]` has the defaults.
+        options: As for `sse_response`, `commit_after` and `compression`; the `[stream]` of the gateway's model has
+            the defaults.
 
     Raises:
         TypeError: There is no such option.
@@ -78,15 +79,15 @@ NOT_HERE = ("write_timeout",)
 """What Django leaves to its server: a response does not see its client's connection."""
 
 
-def _checked(options: dict[str, Any], *more: str) -> dict[str, Any]:
+def _possible(options: dict[str, Any], *more: str) -> dict[str, Any]:
     for name in (*NOT_HERE, *more):
         if name in options:
-            raise TypeError(f"a response of Django has no keyword {name!r}: it does not see when bytes are sent")
+            raise TypeError(f"a response of Django has no keyword {name!r}: it does not see its request's connection")
     return options
 
 
 def _response(events: AsyncIterable[Any], framing: Framing, options: dict[str, Any]) -> StreamingHttpResponse:
-    stream = settings_of(_checked(options, "commit_after"))
+    stream = settings_of(_possible(options, "commit_after", "compression"))
     check_source(events)
     return _streaming(_Chunks(Body(events, framing, stream)), framing)
 
@@ -128,18 +129,22 @@ class _Chunks:
 
 
 def _handler(gateway: GatewayLike, prepare: Prepare, framing: Framing, options: dict[str, Any]) -> View:
-    stream = settings_for(gateway, _checked(options))
+    options = checked(_possible(options))
 
     async def view(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        headers = {name.lower(): value for name, value in request.headers.items()}
         try:
             prepared = await call(prepare if inspect.iscoroutinefunction(prepare) else sync_to_async(prepare), request)
             if isinstance(prepared, HttpResponseBase):
                 return prepared
             await _open(gateway)
-            source, is_resumed = source_of(gateway, prepared, request.headers.get("last-event-id"))
+            source = source_of(gateway, prepared, headers, options)
         except Error as error:
-            return _whole(error_reply(error, request_id(request.headers.get("x-request-id"))))
-        return await _begun(Body(source, framing, stream, request.headers.get("x-request-id"), is_resumed=is_resumed))
+            return _whole(error_reply(error, request_id(headers.get("x-request-id"))))
+        body = Body(source.events, framing, source.stream, headers, is_resumed=source.is_resumed)
+        if request.method == "HEAD":
+            return _whole(Reply(200, headers=body.headers))
+        return await _begun(body)
 
     return view
 

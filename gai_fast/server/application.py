@@ -112,10 +112,18 @@ class Service:
 
     def close(self) -> Awaitable[None]:
         """Ends every stream; as `Engine.close`."""
+        self.leave()
+        return self.engine.close()
+
+    def leave(self) -> None:
+        """Leaves the engine as it was before, with its streams."""
         memory, self._memory = self._memory, None
         if memory is not None:
             memory.close()
-        return self.engine.close()
+        if self.engine.guards is self.guards:
+            self.engine.guards = None
+        if self.metrics in self.engine.sinks:
+            self.engine.sinks.remove(self.metrics)
 
 
 def _admission(settings: Settings) -> Admission:
@@ -131,14 +139,18 @@ def new_service(settings: Settings, mount: Mount | None = None, memory: Backend 
         mount: As for `Service`.
         memory: As for `Engine`.
     """
-    engine = Engine(settings, asyncio.get_running_loop(), memory)
+    return _service_over(Engine(settings, asyncio.get_running_loop(), memory), mount)
+
+
+def _service_over(engine: Engine, mount: Mount | None = None) -> Service:
+    settings = engine.settings
     guards = engine.guards = Guards(settings.limits)
     metrics = PrometheusSink(settings.models, engine_gauges(engine, guards.refused))
     engine.sinks.append(metrics)
     return Service(engine, metrics, guards, mount)
 
 
-def build_application(settings: Settings) -> web.Application:
+def build_application(settings: Settings, find_engine: Callable[[], Engine] | None = None) -> web.Application:
     """An application with every route, to be mounted in another one with `add_subapp` or to be run by any server.
 
     Requests need a key where there is a `[[key]]`. The `Host` rule of loopback addresses holds where the request's own
@@ -147,6 +159,8 @@ def build_application(settings: Settings) -> web.Application:
 
     Args:
         settings: The configuration.
+        find_engine: Gives the engine of somebody else when the application starts, which goes on after its clean-up;
+            by default it has an engine of its own.
 
     Example:
         ```python
@@ -159,13 +173,18 @@ def build_application(settings: Settings) -> web.Application:
     adapter = add_routes(app, settings.server)
 
     async def run(app: web.Application) -> AsyncIterator[None]:
-        service = adapter.service = new_service(settings)
+        engine = None if find_engine is None else find_engine()
+        service = adapter.service = new_service(settings) if engine is None else _service_over(engine)
         try:
-            await service.engine.store.open()
+            if engine is None:
+                await service.engine.store.open()
             service.watch_memory(lambda _: 0)  # the connections are the outer application's
             yield
         finally:
-            await service.close()
+            if engine is None:
+                await service.close()
+            else:
+                service.leave()
 
     async def stop(app: web.Application) -> None:
         if hasattr(adapter, "service"):  # else it has not started

@@ -39,7 +39,7 @@ async def gateway(mock: Mock) -> AsyncIterator[Gateway]:
 
 
 def engine_of(gateway: Gateway) -> Engine:
-    return gateway._opened()
+    return gateway.engine()
 
 
 def with_stream(settings: Settings, **options: Any) -> Settings:

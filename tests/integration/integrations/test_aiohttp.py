@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import Any
 
+import pytest
 from aiohttp import web
 
 import gai_fast
-from gai_fast.integrations.aiohttp import sse_handler, sse_response
-from tests.integration.gateway import NEVER, Client, Net, on_both_loops, on_uvloop
+from gai_fast.integrations.aiohttp import application, sse_handler, sse_response
+from tests.integration.gateway import NEVER, Client, Net, on_both_loops, on_uvloop, settings_for
 from tests.integration.integrations.stacks import Site, serve
 from tests.waiting import until
 
@@ -118,6 +121,70 @@ async def test_a_signal_that_fails_closes_the_source(net: Net) -> None:
     client.request("GET", "/")
     assert await client.is_closed() or flood.made
     await until(lambda: flood.is_closed)
+
+
+async def mounted(net: Net, gateway_or_config: Any, prefix: str = "/ai") -> str:
+    outer = web.Application()
+    outer.add_subapp(prefix, application(gateway_or_config))
+    runner = web.AppRunner(outer, access_log=None)
+    await runner.setup()
+    net.stack.push_async_callback(runner.cleanup)
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    return f"http://127.0.0.1:{runner.addresses[0][1]}{prefix}"
+
+
+@on_both_loops
+async def test_a_gateway_is_served_and_not_closed(net: Net) -> None:
+    upstream = await net.mock(deltas=8)
+    async with gai_fast.Gateway(settings_for(upstream.url)) as gateway:
+        async with AsyncExitStack() as stack:
+            inner = Net(stack)
+            async with gai_fast.connect(await mounted(inner, gateway)) as client:
+                async with client.stream({"query": "Hi", "resumable": True}) as stream:
+                    there = [event async for event in stream]
+                assert [event async for event in gateway.follow(stream.id)] == there
+        assert (await gateway.ask("Hi")).text == gai_fast.collect(there).text
+        assert gateway.engine().guards is None
+        assert not gateway.engine().sinks
+
+
+@on_uvloop
+async def test_a_configuration_is_served(net: Net, tmp_path: Path) -> None:
+    upstream = await net.mock(deltas=8)
+    settings = settings_for(upstream.url)
+    file = tmp_path / "gai-fast.toml"
+    file.write_text('[server]\ndefault_model = "demo"\n')
+    for config, model in ((settings, "m"), (file, "demo"), (str(file), "demo")):
+        url = await mounted(net, config)
+        async with gai_fast.connect(url) as client, client.stream({"query": "Hi", "model": model}) as stream:
+            assert (await anext(stream))["type"] == "start"
+
+
+def test_what_is_no_configuration_is_refused() -> None:
+    with pytest.raises(TypeError, match="this is dict"):
+        application({})
+
+
+async def test_a_gateway_must_be_open_when_its_application_starts() -> None:
+    with pytest.raises(RuntimeError, match="not open"):
+        await web.AppRunner(application(gai_fast.Gateway())).setup()
+
+
+@on_uvloop
+async def test_a_servers_client_is_a_gateway_too(net: Net) -> None:
+    upstream = await net.gateway(await net.mock(deltas=8))
+    async with gai_fast.connect(upstream.url) as remote:
+
+        async def prepare(request: web.Request) -> dict[str, Any]:
+            return {"query": "Hi", "resumable": True}
+
+        client = await connect(net, sse_handler(remote, prepare))
+        whole = await client.ask("GET", "/")
+        ids = [line[4:] for line in whole.body.decode().split("\n") if line.startswith("id: ")]
+        assert len(ids) == 10
+        rest = await client.ask("GET", "/", headers={"last-event-id": ids[4]})
+        assert rest.events == whole.events[5:]
+        assert (await client.ask("GET", "/", headers={"last-event-id": ids[-1]})).status == 204
 
 
 @on_uvloop

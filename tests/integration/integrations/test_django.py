@@ -22,10 +22,13 @@ async def texts() -> AsyncIterator[str]:
     yield "Hello"
 
 
-@pytest.mark.parametrize("name", ["write_timeout", "commit_after"])
+@pytest.mark.parametrize("name", ["write_timeout", "commit_after", "compression"])
 def test_what_a_response_cannot_do_is_refused(name: str) -> None:
     with pytest.raises(TypeError, match=f"no keyword '{name}'"):
         integration.sse_response(texts(), **{name: 1})
+    if name == "write_timeout":
+        with pytest.raises(TypeError, match="no keyword"):
+            integration.sse_handler(gai_fast.Gateway(), lambda request: {}, **{name: 1})
 
 
 def test_a_source_must_be_async() -> None:

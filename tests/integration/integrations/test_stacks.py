@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
+import json
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -165,6 +167,25 @@ async def test_a_handler_asks_the_gateway_and_resumes(net: Net, stack: str) -> N
     for place, status, reason in ((f"{'A' * 22}.3", 404, "stream"), ("nonsense", 400, "last_event_id")):
         refused = await served.ask("ask", last_event_id=place)
         assert (refused.status, refused.error["reason"]) == (status, reason)
+
+
+@EVERY_STACK
+@on_uvloop
+async def test_a_handlers_answer_may_be_compressed_and_a_head_request_asks_nobody(net: Net, stack: str) -> None:
+    upstream = await net.mock(deltas=8)
+    gateway = await net.stack.enter_async_context(gai_fast.Gateway(settings_for(upstream.url, compression=("gzip",))))
+    served = await serve(net, stack, Site(handlers={"ask": ("ndjson", lambda request: dict(QUERY))}, gateway=gateway))
+    if stack != "fastapi-hypercorn" and not stack.startswith("starlette"):  # these have no such route
+        head = await served.ask("ask", "HEAD", accept_encoding="gzip")
+        assert (head.status, head.headers["content-encoding"]) == (200, "gzip")
+        assert not upstream.requests
+    response = await served.ask("ask", accept_encoding="gzip")
+    assert response.headers["content-encoding"] == "gzip"
+    lines = gzip.decompress(bytes(response.body)).splitlines()
+    assert [json.loads(line)["type"] for line in lines][-2:] == ["finish", "done"]
+    plain = await served.ask("ask")
+    assert plain.types[-1] == "done"
+    assert plain.headers["vary"] == "accept-encoding"
 
 
 @EVERY_STACK

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import zlib
 from collections.abc import AsyncIterator, Callable
 from types import TracebackType
 from typing import Any
@@ -110,9 +111,9 @@ class TestFrames:
 
 class TestOptions:
     def test_they_are_the_keys_of_the_section_stream(self) -> None:
-        settings = settings_of(dict.fromkeys(KEYWORDS[:3], 1.5), StreamSettings(detach_ttl=7))
-        assert (settings.heartbeat, settings.commit_after, settings.flush_interval) == (1.5, 1.5, 1.5)
-        assert settings.detach_ttl == 7
+        settings = settings_of(dict.fromkeys(KEYWORDS[:3], 1.5))
+        assert settings == StreamSettings(heartbeat=1.5, commit_after=1.5, flush_interval=1.5)
+        assert settings_of({"compression": ("gzip",)}).compression == ("gzip",)
 
     @pytest.mark.parametrize(
         ("options", "kind", "text"),
@@ -121,6 +122,7 @@ class TestOptions:
             ({"on_disconnect": "drain"}, TypeError, "no keyword"),
             ({"heartbeat": -1}, ValueError, "`heartbeat` must"),
             ({"envelope": "small"}, ValueError, "`envelope` must"),
+            ({"compression": ["lzma"]}, ValueError, "`compression` "),
         ],
     )
     def test_others_are_refused(self, options: Any, kind: type[Exception], text: str) -> None:
@@ -228,6 +230,32 @@ class TestTime:
         body = body_of(slow(), flush_interval=0.05)
         await body.begin()
         assert [chunk async for chunk in body] == [b"data: a\n\ndata: b\n\ndata: c\n\n"]
+
+
+class TestCompression:
+    async def test_a_client_that_accepts_it_has_it_and_can_read_each_chunk_at_once(self) -> None:
+        may = asyncio.Event()
+
+        async def slow() -> AsyncIterator[str]:
+            yield "a"
+            await may.wait()
+            yield "b"
+
+        stream = settings_of({"heartbeat": NEVER, "compression": ["gzip"]})
+        body = Body(slow(), "sse", stream, {"accept-encoding": "br, gzip"})
+        assert await body.begin() is None
+        assert {"content-encoding": "gzip", "vary": "accept-encoding"}.items() <= dict(body.headers).items()
+        reader = zlib.decompressobj(zlib.MAX_WBITS + 16)
+        chunks = aiter(body)
+        assert reader.decompress(await anext(chunks)) == b"data: a\n\n"
+        may.set()
+        assert b"".join([reader.decompress(chunk) async for chunk in chunks]) == b"data: b\n\n"
+        assert reader.eof
+
+    async def test_others_are_told_that_it_varies(self) -> None:
+        body = Body(of("a"), "sse", settings_of({"compression": ["gzip"]}), {"accept-encoding": "br"})
+        assert dict(body.headers)["vary"] == "accept-encoding"
+        assert await sent(body) == b"data: a\n\n"
 
 
 class TestSource:

@@ -8,8 +8,8 @@ import pytest
 
 from gai_fast.errors import InvalidRequest
 from gai_fast.gateway import Gateway
-from gai_fast.integrations._handlers import call, settings_for, source_of
-from gai_fast.settings import Settings, StreamSettings
+from gai_fast.integrations._handlers import call, source_of
+from gai_fast.settings import ModelSettings, Settings, StreamSettings, UpstreamSettings
 
 ID = "s" * 22
 
@@ -40,24 +40,29 @@ async def test_prepare_may_be_sync_or_async() -> None:
 
 def test_a_request_starts_a_stream_and_one_with_a_place_follows_it() -> None:
     request = {"query": "Hi"}
-    assert source_of(Asked(), request, None) == (("stream", request), False)
-    assert source_of(Asked(), request, f"{ID}.7") == (("follow", ID, 7), True)
+    assert source_of(Asked(), request, {}, {}) == (("stream", request), StreamSettings(), False)
+    source = source_of(Asked(), request, {"last-event-id": f"{ID}.7"}, {"retry": 7})
+    assert source == (("follow", ID, 7), StreamSettings(retry=7), True)
 
 
 @pytest.mark.parametrize("place", ["", ID, f"{ID}.", f"{ID}.-1", f"{ID}.1 ", "short.1", f"{ID}.{'9' * 16}"])
 def test_a_place_that_is_none_is_refused(place: str) -> None:
     with pytest.raises(InvalidRequest) as caught:
-        source_of(Asked(), {}, place)
+        source_of(Asked(), {}, {"last-event-id": place}, {})
     assert caught.value.reason == "last_event_id"
 
 
 def test_prepare_must_give_a_request() -> None:
     with pytest.raises(TypeError, match="this is str"):
-        source_of(Asked(), "Hi", None)
+        source_of(Asked(), "Hi", {}, {})
 
 
-def test_the_gateways_own_settings_are_the_defaults() -> None:
-    gateway = Gateway(Settings(stream=StreamSettings(heartbeat=3, retry=5)))
-    settings = settings_for(gateway, {"retry": 7})
-    assert (settings.heartbeat, settings.retry) == (3, 7)
-    assert settings_for(Asked(), {}).heartbeat == StreamSettings().heartbeat
+@pytest.mark.parametrize(
+    ("request_", "heartbeat"), [({"model": "m"}, 5), ({}, 5), ({"model": "unknown"}, 3), ({"model": 7}, 5)]
+)
+def test_the_settings_of_the_model_are_the_defaults(request_: Any, heartbeat: float) -> None:
+    upstream = UpstreamSettings("demo", "demo", "")
+    models = {"m": ModelSettings("m", upstream, "m", StreamSettings(heartbeat=5, retry=1))}
+    settings = Settings(stream=StreamSettings(heartbeat=3, retry=1), upstreams={"demo": upstream}, models=models)
+    source = source_of(Gateway(settings), request_, {}, {"retry": 7})
+    assert (source.stream.heartbeat, source.stream.retry) == (heartbeat, 7)
