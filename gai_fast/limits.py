@@ -36,6 +36,9 @@ class Limits:
     error_message: int = 2 * KIB
     """Characters of an upstream's message that are passed on: a page of HTML is no message."""
 
+    input_items: int = 20_000
+    """Items of a request's `input`: twice a conversation of 10,000, which are read in a tenth of a second."""
+
     json_depth: int = 64
     """Nesting of a request body: a deeper schema exhausts the C stack of some parser on the way (CVE-2025-67221)."""
 

@@ -56,6 +56,8 @@ class DeltaSink(EventSink, Protocol):
     has_blocks: bool
     """Whether the first delta of another kind, choice or call writes more than a later one, such as the beginning of a
     block. Deltas learned before it must then come as events again."""
+    collects_text: bool
+    """Whether the sink needs the text of deltas that are written already: then `copied` is called with it."""
 
     @property
     def seq(self) -> int:
@@ -76,6 +78,14 @@ class DeltaSink(EventSink, Protocol):
             frames: Their bytes; none where they have been sent, too.
             count: Their number.
             characters: The code points of the visible text in them.
+        """
+
+    def copied(self, event: Event, text: str) -> None:
+        """Receives the text of deltas of one kind, before `append_frames` is called with them.
+
+        Args:
+            event: One of them, with any text.
+            text: Their texts joined.
         """
 
 
@@ -451,7 +461,7 @@ class Relay:
         try:
             count, kinds = self._copier.settle()
             if count and self._deltas is not None:
-                self._deltas.append_frames(b"", count, self._note_copied(count, kinds))
+                self._deltas.append_frames(b"", count, self._note_copied(self._deltas, count, kinds))
         except Exception as problem:  # noqa: BLE001  # rule 7
             self.break_off(problem)
 
@@ -663,9 +673,9 @@ class Relay:
     def _take_copied(self, deltas: DeltaSink) -> None:
         """Passes on and counts the deltas that were copied since the last call, as if each had come as an event."""
         data, count, kinds = self._copier.take_copied()
-        deltas.append_frames(data, count, self._note_copied(count, kinds))
+        deltas.append_frames(data, count, self._note_copied(deltas, count, kinds))
 
-    def _note_copied(self, count: int, kinds: list[tuple[Event, int, str]]) -> int:
+    def _note_copied(self, deltas: DeltaSink, count: int, kinds: list[tuple[Event, int, str]]) -> int:
         """Accounts for copied deltas; returns the code points of their visible text."""
         visible = 0
         self.deltas += count
@@ -675,6 +685,8 @@ class Relay:
         for event, characters, text in kinds:
             self._characters += characters
             self._adapter.copied(event, characters, text)
+            if deltas.collects_text:
+                deltas.copied(event, text)
             if event["type"] == "text.delta" and "choice" not in event:
                 visible += characters
         if self._adapter.kept_members:
@@ -694,10 +706,10 @@ class Relay:
             parts = deltas.delta_parts(events[0], key)
             if parts is not None:
                 event = events[0]
-                if adapter.collects_text and event["type"] == "text.delta":
-                    # Under this name, and no other, the copier collects what it copies.
-                    event, key = {**event, "arguments": event["text"]}, "arguments"
-                    del event["text"]
+                if key == "text" and (
+                    deltas.collects_text or (adapter.collects_text and event["type"] == "text.delta")
+                ):
+                    event, key = _collected(event)
                 copier.learn(frame, event, key, parts, adapter.is_plain)
         if not self.has_content and not self._halves:
             self._expect(adapter, deltas)
@@ -716,6 +728,8 @@ class Relay:
             key = _TEXT_KEYS[event["type"]]
             parts = deltas.delta_parts(event, key)
             if parts is not None:
+                if deltas.collects_text and key == "text":
+                    event, key = _collected(event)
                 self._copier.expect(event, key, parts)
 
     def _receive_frame(self, frame: Frame, *, cut_off: bool = False) -> None:
@@ -955,6 +969,13 @@ class Relay:
         """Estimates by length."""
         into, out = estimated_tokens(self._prompt_characters or 0), estimated_tokens(self._characters)
         return {"input_tokens": into, "output_tokens": out, "total_tokens": into + out, "source": source}
+
+
+def _collected(event: Event) -> tuple[Event, str]:
+    """Returns a delta whose copied texts are collected, and its key: under this name, and no other, the copier does."""
+    renamed: Event = {**event, "arguments": event["text"]}
+    del renamed["text"]
+    return renamed, "arguments"
 
 
 def _fault_error() -> Error:

@@ -34,6 +34,7 @@ FORMATS: Final = {
     "anthropic": "gai_fast.formats.anthropic",
     "gai": "gai_fast.formats.gai",
     "openai": "gai_fast.formats.openai",
+    "responses": "gai_fast.formats.responses",
     "simple": "gai_fast.formats.simple",
     "vercel": "gai_fast.formats.vercel",
     "agui": "gai_fast.formats.agui",

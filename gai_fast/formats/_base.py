@@ -40,11 +40,15 @@ class StreamContext:
         retry_ms: Written inside the first frame of a durable stream.
         usage: Whether usage is written in formats where clients must ask for it.
         metrics: Returns the measurements of the stream, as in `Result.metrics`.
+        echo: Members of the client's request that answers in its dialect repeat.
+        follows: The events come from a log, with the numbers that `id:` lines must have.
     """
 
     __slots__ = (
         "clock",
+        "echo",
         "envelope",
+        "follows",
         "ids",
         "metrics",
         "model",
@@ -69,6 +73,8 @@ class StreamContext:
         retry_ms: int | None = None,
         usage: bool = True,
         metrics: Callable[[], dict[str, Any]] | None = None,
+        echo: Mapping[str, Any] | None = None,
+        follows: bool = False,
     ) -> None:
         self.stream_id = stream_id
         self.request_id = request_id
@@ -81,6 +87,8 @@ class StreamContext:
         self.retry_ms = retry_ms
         self.usage = usage
         self.metrics = metrics
+        self.echo = echo or {}
+        self.follows = follows
 
 
 class Encoder(Protocol):
@@ -117,9 +125,11 @@ class ClientRequest:
         wants_usage: The client asks for the usage of a stream.
         wants_json: The client asks for an answer in JSON.
         prompt_characters: Characters of the prompt, for an estimate where no tokens are counted.
+        background: The answer is generated whether or not the client waits for it.
+        echo: As for `StreamContext`.
     """
 
-    __slots__ = ("body", "model", "prompt_characters", "stream", "wants_json", "wants_usage")
+    __slots__ = ("background", "body", "echo", "model", "prompt_characters", "stream", "wants_json", "wants_usage")
 
     def __init__(
         self,
@@ -129,6 +139,8 @@ class ClientRequest:
         wants_usage: bool = False,
         wants_json: bool = False,
         prompt_characters: int = 0,
+        background: bool = False,
+        echo: Mapping[str, Any] | None = None,
     ) -> None:
         self.body = body
         self.model = model
@@ -136,6 +148,13 @@ class ClientRequest:
         self.wants_usage = wants_usage
         self.wants_json = wants_json
         self.prompt_characters = prompt_characters
+        self.background = background
+        self.echo = echo
+
+    @property
+    def whole(self) -> bool:
+        """Whether the answer is one JSON object; in the background it is a stream, whoever reads it."""
+        return not self.stream and not self.background
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -152,6 +171,10 @@ class Format(ABC):
     """Whether the encoders are `FrameSink`s of every upstream's frames: then nothing can be made from events."""
     headers: ClassVar[tuple[tuple[str, str], ...]] = ()
     """Headers of a stream's response besides those that every stream has."""
+    repeats: ClassVar[bool] = False
+    """Whether the end of a stream repeats its answer, so that it cannot be written without the beginning."""
+    passes_again: ClassVar[bool] = True
+    """Whether, after an attempt whose first frames were passed on, those of another may follow."""
 
     @abstractmethod
     def encoder(self, framing: Framing, context: StreamContext) -> StreamEncoder:
@@ -202,6 +225,40 @@ class Format(ABC):
             InvalidRequest: What the answer repeats of it is not valid.
         """
         return self
+
+    def successor(self, before: PassthroughEncoder, framing: Framing, context: StreamContext) -> StreamEncoder:
+        """Creates an encoder that goes on with an answer whose beginning was an upstream's own frames.
+
+        Args:
+            before: The encoder that passed them on; they had no content.
+            framing: What the client asked for.
+            context: The stream.
+        """
+        output = self.encoder(framing, context)
+        # The copied frames hold the role already. SDKs would join a second one to it.
+        output.event({"type": "start"})
+        output.take()
+        return output
+
+    def native_request(self, body: dict[str, Any]) -> tuple[dict[str, Any], list[str]] | None:
+        """Returns a request for an upstream of this dialect whose answer is translated.
+
+        Args:
+            body: The client's JSON object.
+
+        Returns:
+            The request, and the paths of the members that a translated answer does not serve; `None`: it is translated,
+            too.
+        """
+        return None
+
+    def begun(self, context: StreamContext) -> dict[str, Any]:
+        """Returns the object that answers a request for an answer in the background.
+
+        Args:
+            context: The stream, which has just begun.
+        """
+        raise self._no_requests()
 
     def read_request(self, body: dict[str, Any]) -> ClientRequest:
         """Reads those members of a request in this dialect that matter to every route and upstream.
@@ -272,7 +329,18 @@ class DataEncoder(ABC):
         context: The stream.
     """
 
-    __slots__ = ("_frame_at", "_ids", "_lead", "_out", "_retry_ms", "_seq", "_sse", "_trail", "has_blocks")
+    __slots__ = (
+        "_frame_at",
+        "_ids",
+        "_lead",
+        "_out",
+        "_retry_ms",
+        "_seq",
+        "_sse",
+        "_trail",
+        "collects_text",
+        "has_blocks",
+    )
 
     def __init__(self, framing: Framing, context: StreamContext) -> None:
         self._sse = framing == "sse"
@@ -284,6 +352,8 @@ class DataEncoder(ABC):
         self._seq = 0
         self.has_blocks = False
         """As `DeltaSink.has_blocks`; a format whose deltas stand in blocks sets it."""
+        self.collects_text = False
+        """As `DeltaSink.collects_text`; a format whose end repeats the answer sets it."""
 
     def event(self, event: Event) -> None:
         """Writes the format's objects for this event, perhaps none."""
@@ -326,6 +396,12 @@ class DataEncoder(ABC):
         """Takes deltas that are written already."""
         self._out.append(frames)
         self._seq += count
+
+    def copied(self, event: Event, text: str) -> None:  # noqa: B027  # most formats do not collect
+        """Takes the text of deltas that are written already, if `collects_text`."""
+
+    def note_copied(self, count: int) -> None:  # noqa: B027  # frames of most formats have no numbers
+        """Takes the number of frames of an upstream's that were passed on unread."""
 
     def heartbeat(self) -> None:
         """Writes a keep-alive."""

@@ -12,7 +12,7 @@ from typing import Any, Final
 from gai_fast._impl import encode_json
 from gai_fast.errors import Code, Error
 from gai_fast.events import Event, JSONText
-from gai_fast.formats._chat_request import DETAIL_FORMATS
+from gai_fast.formats._chat_request import DETAIL_FORMATS, is_encrypted
 from gai_fast.limits import LIMITS
 
 # Finish reasons that OpenAI's clients do not know.
@@ -74,12 +74,12 @@ def annotation(citation: Mapping[str, Any], length: int) -> dict[str, Any]:
 
 def reasoning_detail(index: int, block: Mapping[str, Any], provider: str | None) -> dict[str, Any]:
     """Builds OpenRouter's entry for a signature event, or for a reasoning part of a message."""
-    if block.get("redacted"):
+    if block.get("redacted") or is_encrypted(provider):
         detail = {"type": "reasoning.encrypted", "data": block["signature"]}
     else:
         text = {"text": block["text"]} if block.get("text") else {}
         detail = {"type": "reasoning.text", **text, "signature": block["signature"]}
-    if provider in DETAIL_FORMATS:
+    if provider is not None and provider in DETAIL_FORMATS:
         detail["format"] = DETAIL_FORMATS[provider]
     return {**detail, "index": index}
 

@@ -10,10 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from gai_fast._impl import compact_json, encode_json
+from gai_fast._impl import encode_json
 from gai_fast.errors import Unsupported
-from gai_fast.events import JSONText
-from gai_fast.formats._members import data_url, expect, invalid, member, required
+from gai_fast.formats._members import call_input, data_url, expect, invalid, member, required
 from gai_fast.reading import parse_request
 from gai_fast.request import Request
 
@@ -46,17 +45,17 @@ _NEUTRAL: Final[Mapping[str, tuple[Any, ...]]] = {
 }
 
 # OpenRouter's names for the author of a signature.
-DETAIL_FORMATS: Final = {
+DETAIL_FORMATS: Final[Mapping[str, str]] = {
     "anthropic": "anthropic-claude-v1",
     "azure": "azure-openai-responses-v1",
     "gemini": "google-gemini-v1",
     "openai": "openai-responses-v1",
     "xai": "xai-responses-v1",
 }
-_DETAIL_PROVIDERS: Final = {detail: provider for provider, detail in DETAIL_FORMATS.items()}
+_DETAIL_PROVIDERS: Final[Mapping[str, str]] = {detail: provider for provider, detail in DETAIL_FORMATS.items()}
 
-_EFFORTS: Final = frozenset(("minimal", "low", "medium", "high"))
-_AUDIO_TYPES: Final = {"mp3": "audio/mpeg", "wav": "audio/wav"}
+EFFORTS: Final = frozenset(("minimal", "low", "medium", "high"))
+AUDIO_TYPES: Final = {"mp3": "audio/mpeg", "wav": "audio/wav"}
 
 
 def read_chat_request(body: Mapping[str, Any]) -> tuple[Request, list[str]]:
@@ -105,7 +104,7 @@ class _RequestReader:
             if limit is not None:
                 native["max_tokens"] = limit
         effort = member(body, "reasoning_effort", "$", str)
-        if effort in _EFFORTS:
+        if effort in EFFORTS:
             native["reasoning"] = {"effort": effort}
         elif effort is not None:
             self.lost.append("reasoning_effort")
@@ -183,7 +182,7 @@ class _RequestReader:
             audio = required(part, kind, path, dict)
             form = required(audio, "format", f"{path}.{kind}", str)
             data = required(audio, "data", f"{path}.{kind}", str)
-            return {"type": "audio", "data": data, "media_type": _AUDIO_TYPES.get(form, f"audio/{form}")}
+            return {"type": "audio", "data": data, "media_type": AUDIO_TYPES.get(form, f"audio/{form}")}
         if kind == "file":
             return self._file(part, path)
         self.lost.append(path[2:])
@@ -269,7 +268,10 @@ class _RequestReader:
             part["provider"] = provider
         kind = required(detail, "type", path, str)
         if kind == "reasoning.encrypted":
-            return {**part, "signature": required(detail, "data", path, str), "redacted": True}
+            part["signature"] = required(detail, "data", path, str)
+            if is_encrypted(provider):  # its summary, where a client has merged the entries of a block
+                return {**part, "text": member(detail, "text", path, str) or ""}
+            return {**part, "redacted": True}
         part["text"] = member(detail, "summary" if kind == "reasoning.summary" else "text", path, str) or ""
         signature = member(detail, "signature", path, str)
         return {**part, "signature": signature} if signature else part
@@ -288,14 +290,11 @@ class _RequestReader:
         return {**part, "signature": signature} if signature else part
 
     def _function(self, function: Mapping[str, Any], path: str, call_id: str) -> dict[str, Any]:
-        text = member(function, "arguments", path, str) or ""
-        compact = compact_json(text) if text.strip() else "{}"
         return {
             "type": "tool_call",
             "call_id": call_id,
             "name": required(function, "name", path, str),
-            # Text that is no JSON stays text: the model wrote it.
-            "input": text if compact is None else JSONText(compact, None),
+            "input": call_input(member(function, "arguments", path, str) or ""),
         }
 
     # -- tools and format --
@@ -360,6 +359,11 @@ class _RequestReader:
             "strict": member(given, "strict", path, bool),
         }
         return {key: value for key, value in native.items() if value is not None}
+
+
+def is_encrypted(provider: str | None) -> bool:
+    """Whether a provider's signatures are its whole reasoning, encrypted, as those of the Responses API are."""
+    return DETAIL_FORMATS.get(provider or "", "").endswith("-responses-v1")
 
 
 def _signs_text(part: Mapping[str, Any]) -> bool:

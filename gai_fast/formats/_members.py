@@ -8,7 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+from gai_fast._impl import compact_json
 from gai_fast.errors import InvalidRequest
+from gai_fast.events import JSONText
 
 _JSON_TYPES: Final = {str: "str", dict: "object", list: "array", bool: "bool", int: "int", float: "float"}
 
@@ -84,3 +86,13 @@ def data_url(url: str, path: str) -> dict[str, str]:
     if scheme != "data" or not comma or "base64" not in parameters or not media_type:
         raise invalid("Expected a URL of the form `data:<media type>;base64,<data>`", path)
     return {"data": data, "media_type": media_type}
+
+
+def call_input(text: str) -> str | JSONText:
+    """Returns the input of a call: its JSON without white space; text that is no JSON as the model wrote it.
+
+    Args:
+        text: The arguments as a dialect has them; blank: none.
+    """
+    compact = compact_json(text) if text.strip() else "{}"
+    return text if compact is None else JSONText(compact, None)

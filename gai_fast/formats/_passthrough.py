@@ -14,7 +14,7 @@ from typing import ClassVar, Final, Protocol
 
 from gai_fast._impl import Part, Piece
 from gai_fast.events import Event
-from gai_fast.formats._base import Encoder, WholeEncoder
+from gai_fast.formats._base import Encoder
 from gai_fast.limits import LIMITS
 from gai_fast.relay import NO_CONTENT
 
@@ -37,6 +37,9 @@ class OwnFrames(Encoder, Protocol):
 
     def note(self, raw: bytes) -> None:
         """Takes each frame that is passed on and was not copied."""
+
+    def note_copied(self, count: int) -> None:
+        """Takes the number of frames that were copied."""
 
     def begin_anew(self) -> None:
         """All since `start` is void. The client has that start, and no content: `event` must not write another one."""
@@ -84,6 +87,7 @@ class Passthrough:
 
     whole: bool = False
     has_blocks: bool = False
+    collects_text: bool = False
 
     def __init__(self, encoder: OwnFrames) -> None:
         self._encoder = encoder
@@ -96,6 +100,11 @@ class Passthrough:
         self._opening = encoder.opens_parts
         self._waiting: list[bytes] = []
         self._room = LIMITS.waiting_frames
+
+    @property
+    def encoder(self) -> OwnFrames:
+        """The dialect's encoder, which knows what the client has been told."""
+        return self._encoder
 
     @property
     def seq(self) -> int:
@@ -113,7 +122,6 @@ class Passthrough:
                 return
             # The relay reads bare JSON as an error, but clients ignore a line that is no SSE.
             self._told = self._encoder.is_error(raw)
-        self._encoder.note(raw)
         if not self._opening:
             self._pass_on(raw)
             return
@@ -131,9 +139,14 @@ class Passthrough:
         self._opening = False
         self._release()
         self._out.append(frames)
+        self._encoder.note_copied(count)
         self._end = bytes(frames[-4:]) or b"\n\n"  # the fast path has sent frames with this end
 
+    def copied(self, event: Event, text: str) -> None:
+        """Is not called: the upstream repeats its answer itself."""
+
     def _pass_on(self, raw: bytes) -> None:
+        self._encoder.note(raw)
         self._out.append(raw)
         self._end = raw[-4:] if len(raw) >= 4 else (self._end + raw)[-4:]
 
@@ -209,6 +222,14 @@ class Passthrough:
         return taken
 
 
+class OwnAnswer(Encoder, Protocol):
+    """A dialect's encoder of whole answers."""
+
+    @property
+    def seq(self) -> int:
+        """The number of the one piece, which a log keeps."""
+
+
 class WholePassthrough:
     """The upstream's whole answer as it is, or one built from events where the upstream streamed after all.
 
@@ -221,7 +242,7 @@ class WholePassthrough:
     whole: bool = True
     opens_parts: bool = False
 
-    def __init__(self, encoder: WholeEncoder) -> None:
+    def __init__(self, encoder: OwnAnswer) -> None:
         self._encoder = encoder
         self._raw = b""
 

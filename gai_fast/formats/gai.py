@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from gai_fast._impl import NDJSONEncoder, SSEEncoder, encode_json
+from gai_fast.events import Event
 from gai_fast.formats._base import Encoder, Format, Framing, StreamContext, StreamEncoder, WholeEncoder
 from gai_fast.result import Result
 
@@ -16,6 +17,10 @@ class _SSE(SSEEncoder):
     __slots__ = ()
 
     has_blocks = False
+    collects_text = False
+
+    def copied(self, event: Event, text: str) -> None:
+        """Is not called."""
 
     def heartbeat(self) -> None:
         self.comment("ping")
@@ -37,6 +42,10 @@ class _NDJSON(NDJSONEncoder):
     __slots__ = ()
 
     has_blocks = False
+    collects_text = False
+
+    def copied(self, event: Event, text: str) -> None:
+        """Is not called."""
 
     def heartbeat(self) -> None:
         self.comment("")

@@ -26,6 +26,7 @@ class RawBody:
     whole: bool = True
     opens_parts: bool = False
     has_blocks: bool = False
+    collects_text: bool = False
 
     def __init__(self) -> None:
         self._out: list[Piece] = []
@@ -51,6 +52,9 @@ class RawBody:
         """Takes frames of the upstream's, all of them deltas."""
         self._has_begun = True
         self._out.append(frames)
+
+    def copied(self, event: Event, text: str) -> None:
+        """Is not called: nothing of the answer is repeated."""
 
     def event(self, event: Event) -> None:
         """Takes one event, whose frame has been passed on.

@@ -342,6 +342,8 @@ class Attempts:
             now,
         )
         if verdict.action == "again":
+            if spec.frames is not None and not spec.hold and spec.other is not None and relay.state is not _IDLE:
+                spec = spec.to(spec.model, has_begun=True)  # the client has frames of an answer that is void
             return spec, self._way(spec, goes_on=goes_on), verdict.delay
         if verdict.action == "end":
             self._fallbacks.clear()

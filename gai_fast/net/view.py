@@ -17,6 +17,7 @@ from functools import lru_cache
 from typing import Any, Final, Literal, NamedTuple, Protocol
 
 import msgspec
+from mypy_extensions import mypyc_attr
 
 from gai_fast._impl import Piece, parse_exact
 from gai_fast.errors import Error
@@ -118,6 +119,7 @@ def view_of(header: LogHeader, form: Form, after: int, clock: Clock) -> View:
     return Reencoded(header, form, after, clock)
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class OwnFrames:
     """The frames of the log as they are."""
 
@@ -246,8 +248,8 @@ class Reencoded:
 
     def go_on_after(self, lost: int, text: str | None) -> bool:
         """Goes on after events that the log no longer has."""
-        is_gap = lost > self._after
-        if is_gap and self._form.format.name != NATIVE:
+        is_gap = lost > self._after  # where not, the encoder may still need what it has not seen
+        if self._form.format.repeats or (is_gap and self._form.format.name != NATIVE):
             return False
         if not self._seq:  # the encoder needs the beginning that the log has lost
             self._encoder.event({"type": "start", "seq": lost, "model": self._header.model})
@@ -358,6 +360,7 @@ def _context(header: LogHeader, form: Form, clock: Clock, *, ids: bool) -> Strea
         "compact" if form.is_compact else "full",
         timestamps=form.timestamps,
         ids=ids,
+        follows=True,
     )
 
 

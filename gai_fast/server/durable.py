@@ -18,7 +18,7 @@ from gai_fast.ids import EVENT_ID
 from gai_fast.limits import LIMITS
 from gai_fast.net.engine import Engine
 from gai_fast.net.session import Session
-from gai_fast.net.view import Form, view_of
+from gai_fast.net.view import Form, View, view_of
 from gai_fast.server.incoming import Incoming
 from gai_fast.server.negotiation import Negotiated, asks_for_state
 from gai_fast.server.pending import PendingAnswers, Work
@@ -103,14 +103,14 @@ class DurableRoutes:
             reply = self._whole_answer(incoming, log, after)
             if reply is not None:
                 return reply
-            form = self._form(incoming, log)
+            form = self.form(incoming, log)
             view_of(log.header, form, after, now_ms)
             media_type = form.format.media_type(form.framing)
             more = [*incoming.cors, *form.format.headers]
             head = StreamHead(media_type, incoming.request_id, incoming.tail, more)
             return Reply(200, headers=head.headers, has_length=False)
 
-        return self._with_log(incoming, incoming.tail, answer)
+        return self.with_log(incoming, incoming.tail, answer)
 
     def cancel(self, incoming: Incoming) -> Reply | None:
         """`DELETE /api/v1/streams/{id}`: ends a stream that runs; of one that has ended, its state."""
@@ -136,7 +136,7 @@ class DurableRoutes:
                 return incoming.json_reply(cancelled(stream_id), status=202)
             return incoming.json_reply(state_of(log))
 
-        return self._with_log(incoming, stream_id, answer, cancel)
+        return self.with_log(incoming, stream_id, answer, cancel)
 
     # -- own --
 
@@ -149,7 +149,7 @@ class DurableRoutes:
                 raise
             state = state_of(log)
         if state is None:
-            raise _unknown()
+            raise stream_error()
         return incoming.json_reply(state, status=202 if state == cancelled(incoming.tail) else 200)
 
     def _follow(self, incoming: Incoming, stream_id: str, after: int) -> Reply | None:
@@ -159,7 +159,7 @@ class DurableRoutes:
                 self.begin(incoming, log, after, response)
             return reply
 
-        return self._with_log(incoming, stream_id, answer)
+        return self.with_log(incoming, stream_id, answer)
 
     def _whole_answer(self, incoming: Incoming, log: StreamLog, after: int) -> Reply | None:
         """The answer that is no stream: the state where it is asked for; 204 where the client has seen the end."""
@@ -176,6 +176,7 @@ class DurableRoutes:
         after: int,
         response: StreamResponse | None,
         default_format: str | None = None,
+        view: View | None = None,
     ) -> None:
         """Begins to follow a log that the caller may see.
 
@@ -185,9 +186,10 @@ class DurableRoutes:
             after: The number of the last event that the client has.
             response: Its response, where it has begun to wait.
             default_format: Unless the client names a format; `None`: that of the log.
+            view: What the client is sent; `None`: all that comes after, in that form.
         """
-        form = self._form(incoming, log, default_format)
-        view = view_of(log.header, form, after, now_ms)
+        form = self.form(incoming, log, default_format)
+        view = view or view_of(log.header, form, after, now_ms)
         media_type = form.format.media_type(form.framing)
         stream = self._stream_settings(log.header.model)
         if response is None:
@@ -199,8 +201,8 @@ class DurableRoutes:
         response.attach(follower)
         follower.begin()
 
-    def _form(self, incoming: Incoming, log: StreamLog, default_format: str | None = None) -> Form:
-        """What the client asks for; by default, the format that the stream was made in."""
+    def form(self, incoming: Incoming, log: StreamLog, default_format: str | None = None) -> Form:
+        """The form that the client asks for; by default, the format that the stream was made in."""
         accept = incoming.http.headers.get("accept")
         negotiated = incoming.negotiate(accept, default_format or log.header.format)
         stream = self._stream_settings(log.header.model)
@@ -211,8 +213,18 @@ class DurableRoutes:
         model = self._engine.settings.model(name)
         return self._engine.settings.stream if model is None else model.stream
 
-    def _with_log(self, incoming: Incoming, stream_id: str, answer: Answer, end: End | None = None) -> Reply | None:
-        """Answers about a stream, once its log is found and, if it is to be, ended: rules 1 and 2."""
+    def with_log(self, incoming: Incoming, stream_id: str, answer: Answer, end: End | None = None) -> Reply | None:
+        """Answers about a stream, once its log is found and, if it is to be, ended: rules 1 and 2.
+
+        Args:
+            incoming: The client's request.
+            stream_id: The stream.
+            answer: Answers.
+            end: Ends the stream, where it runs.
+
+        Raises:
+            Error: The stream is not known, not to this caller, or has no log.
+        """
         log = self._engine.store.find_here(stream_id)
         if log is not None:
             _seen_by(incoming, log)
@@ -222,7 +234,7 @@ class DurableRoutes:
         if log is None and session is not None:
             return self._plain(incoming, session)
         if not _may_be_an_id(stream_id):
-            raise _unknown()
+            raise stream_error()
         self._search(incoming, stream_id, lambda response: self._find(incoming, stream_id, answer, end, response))
         return None
 
@@ -251,7 +263,7 @@ class DurableRoutes:
             header = LogHeader(stream_id, incoming.caller, "", "gai", "sse")
             log = self._engine.store.lost(header, 0 if place is None else place.seq, error)
         if log is None:
-            raise _unknown()
+            raise stream_error()
         _seen_by(incoming, log)
         if end is not None and not log.is_over:
             await end(log)
@@ -260,7 +272,7 @@ class DurableRoutes:
     def _plain(self, incoming: Incoming, session: Session) -> Reply:
         """The answer about a stream that runs and has no log."""
         if session.caller != incoming.caller:
-            raise _unknown()
+            raise stream_error()
         return self._plain_answer(incoming, session.stream_id, session.spec.model.name)
 
     def _plain_answer(self, incoming: Incoming, stream_id: str, model: str) -> Reply:
@@ -344,7 +356,7 @@ def cancelled(stream_id: str) -> dict[str, Any]:
 
 def _seen_by(incoming: Incoming, log: StreamLog) -> StreamLog:
     if log.header.caller != incoming.caller:
-        raise _unknown()
+        raise stream_error()
     return log
 
 
@@ -353,7 +365,8 @@ def _may_be_an_id(stream_id: str) -> bool:
     return EVENT_ID.fullmatch(f"{stream_id}.0") is not None
 
 
-def _unknown() -> Error:
+def stream_error() -> Error:
+    """Returns the error for a stream that is not known, or not to this caller."""
     return Error("not_found", "there is no such stream, or it has ended", reason="stream")
 
 

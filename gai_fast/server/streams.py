@@ -6,7 +6,8 @@ Owns the way from a request to a spec, and which streams are durable. `durable.p
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final, Literal, cast
 
 import msgspec
@@ -40,6 +41,7 @@ from gai_fast.server.idempotency import KEY_HEADERS, KeyedRequests, expired, key
 from gai_fast.server.incoming import Incoming
 from gai_fast.server.negotiation import Negotiated, negotiate
 from gai_fast.server.replies import Reply
+from gai_fast.server.responses import ResponseRoutes, response_of
 from gai_fast.server.stream_response import StreamResponse
 from gai_fast.settings import ModelSettings, Settings, StreamSettings
 from gai_fast.stores import LogHeader, StreamLog
@@ -54,11 +56,13 @@ class StreamRoutes:
     Attributes:
         durable: The handlers of streams that run.
         chats: The handlers of chats.
+        responses: Those of responses that are kept.
     """
 
     def __init__(self, engine: Engine) -> None:
         self.durable = DurableRoutes(engine)
         self.chats = ChatRoutes(engine, self.durable)
+        self.responses = ResponseRoutes(engine, self.durable)
         self._keyed = KeyedRequests(engine)
         self._engine = engine
         self._settings = engine.settings
@@ -89,6 +93,28 @@ class StreamRoutes:
         negotiated = negotiated if own is None else _answering(negotiated, own)
         key = _key(incoming, request)
         spec, context = self._native_spec(incoming, request, negotiated, is_durable=True, left_out=left_out)
+        return self._start(incoming, context, spec, key, lambda log: _started(incoming, log), status=202)
+
+    def _start(
+        self,
+        incoming: Incoming,
+        context: StreamContext,
+        spec: StreamSpec,
+        key: str | None,
+        told: Callable[[StreamLog], dict[str, Any]],
+        *,
+        status: int,
+    ) -> Reply | None:
+        """Starts a durable stream that is not followed yet.
+
+        Args:
+            incoming: The request.
+            context: The stream.
+            spec: Its first attempt.
+            key: The idempotency key; `None`: there is none.
+            told: Returns what answers the request.
+            status: The status of that answer.
+        """
 
         def begin() -> Publication:
             publication = self._publish(spec, context)
@@ -96,14 +122,15 @@ class StreamRoutes:
             return publication
 
         if key is None:
-            return _started(incoming, begin().log.header.stream_id)
+            return incoming.json_reply(told(begin().log), status=status)
 
         def answer(log: StreamLog, response: StreamResponse, is_first: bool) -> Reply | None:
-            reply = _started(incoming, log.header.stream_id)
+            reply = incoming.json_reply(told(log), status=status)
             reply.headers = [*reply.headers, *response.headers]
             return reply
 
-        claimed = keyed(incoming, key, incoming.http.body, context.stream_id, begin, answer, is_native=True)
+        is_native = incoming.format.name == NATIVE
+        claimed = keyed(incoming, key, incoming.http.body, context.stream_id, begin, answer, is_native=is_native)
         client = StreamResponse(incoming, context.stream_id, "", spec.model.stream, whole=True)
         self._keyed.answer(incoming, client, claimed)
         return None
@@ -151,25 +178,33 @@ class StreamRoutes:
         client.format_headers = negotiated.format.headers
         self.chats.begin(incoming, client, chat_id, start, follow)
 
-    def dialect(self, incoming: Incoming) -> None:
+    def dialect(self, incoming: Incoming) -> Reply | None:
         """`POST /v1/chat/completions`, and its like: a request in the dialect of the route's format."""
         body = parse_object(incoming.json_body())
         key = _key(incoming)
         dialect = incoming.format
         asked = dialect.read_request(body)
-        negotiated = negotiate(incoming.query, _accept(incoming, asked.stream), default_format=dialect.name)
+        # A response that nobody waits for is kept as its route gives it.
+        query = {} if asked.background and not asked.stream else incoming.query
+        negotiated = negotiate(query, _accept(incoming, asked.stream), default_format=dialect.name)
         model = self._settings.chosen(asked.model)
-        is_durable = key is not None or (asked.stream and model.stream.on_disconnect in _DURABLE)
+        if asked.background:
+            model = _until_its_end(model)
+        is_durable = key is not None or asked.background or (asked.stream and model.stream.on_disconnect in _DURABLE)
         context = self._context(
             incoming,
             model,
             negotiated.envelope,
             usage=asked.wants_usage or model.stream.usage == "always",
-            ids=asked.stream and is_durable,
+            ids=is_durable and not asked.whole,
+            echo=asked.echo,
         )
-        header = _log_header(incoming, negotiated, context, whole=not asked.stream) if is_durable else None
+        header = _log_header(incoming, negotiated, context, whole=asked.whole) if is_durable else None
         spec = self._dialect_spec(incoming, dialect, asked, negotiated, context, model, header)
+        if asked.background and not asked.stream:
+            return self._start(incoming, context, spec, key, lambda log: _begun(dialect, context, log), status=200)
         self._answer(incoming, negotiated, context, spec, key)
+        return None
 
     def count_tokens(self, incoming: Incoming) -> Reply | None:
         """`POST /v1/messages/count_tokens`: an upstream of the dialect counts; for any other the count is estimated."""
@@ -232,19 +267,24 @@ class StreamRoutes:
             header: Describes a durable stream to its log.
             before: The spec for a model that failed after its answer had begun: its encoders write this answer too.
         """
-        whole = not asked.stream
+        whole = asked.whole
+        api = get_provider(model.upstream.provider)
         frames = self._passthrough(asked, dialect, negotiated, context, model, before)
         left_out: Sequence[str] = ()
+        kept = dialect.native_request(asked.body) if frames is None and api.dialect == dialect.name else None
         if frames is not None:
-            asks_for_usage = context.usage and not whole and get_provider(model.upstream.provider).stream_options
+            asks_for_usage = context.usage and not whole and api.stream_options
             body = dialect.for_upstream(asked.body)
             request: Request | dict[str, Any] = dialect.with_usage(body) if asks_for_usage else body
             output: Output = frames
             deltas: DeltaSink | None = None if whole else cast("StreamEncoder", frames)
             chain: Chain | None = None
         else:
-            request, left_out = dialect.parse_request(asked.body)
-            output, deltas, chain = self._translation(request, negotiated, context, before, whole=whole)
+            native, left_out = dialect.parse_request(asked.body)
+            request = native
+            if kept is not None:
+                request, left_out = kept
+            output, deltas, chain = self._translation(native, negotiated, context, before, whole=whole)
             frames = _copying(output, negotiated, model, chain, is_durable=header is not None)
         return StreamSpec(
             model,
@@ -289,9 +329,11 @@ class StreamRoutes:
             or self._engine.is_processed(wants_json=asked.wants_json)
         ):
             return None
+        if before is not None and not asked.whole and not negotiated.format.passes_again:
+            return None
         if before is not None:
             return cast("PassthroughEncoder | None", before.frames)
-        return negotiated.format.passthrough(negotiated.framing, context, whole=not asked.stream)
+        return negotiated.format.passthrough(negotiated.framing, context, whole=asked.whole)
 
     def _translation(
         self,
@@ -303,13 +345,13 @@ class StreamRoutes:
         whole: bool,
     ) -> tuple[Output, DeltaSink | None, Chain | None]:
         """The encoder for an upstream of another dialect; the same again where it copies deltas; the processors."""
-        if before is not None and before.frames is None:
+        if before is not None and (before.frames is None or negotiated.format.copies_upstream):
             return before.output, before.deltas, before.chain
+        if before is not None and not whole:
+            frames = cast("PassthroughEncoder", before.frames)
+            encoder = negotiated.format.successor(frames, negotiated.framing, context)
+            return encoder, encoder, self._chain(request, context)
         output, deltas = _encoder(negotiated, context, whole=whole)
-        if before is not None:
-            # The copied frames hold the role already. SDKs would join a second one to it.
-            output.event({"type": "start"})
-            output.take()
         return output, deltas, self._chain(request, context)
 
     def _chain(self, request: Request, context: StreamContext) -> Chain | None:
@@ -391,6 +433,7 @@ class StreamRoutes:
         *,
         usage: bool = True,
         ids: bool = False,
+        echo: Mapping[str, Any] | None = None,
     ) -> StreamContext:
         return StreamContext(
             stream_id=new_stream_id(),
@@ -403,6 +446,7 @@ class StreamRoutes:
             ids=ids,
             retry_ms=model.stream.retry if ids else None,
             usage=usage,
+            echo=echo,
         )
 
     def _answer(
@@ -550,6 +594,13 @@ def _passed_headers(incoming: Incoming) -> dict[str, str]:
     return {name: given[name] for name in incoming.format.passed_headers if name in given}
 
 
+def _until_its_end(model: ModelSettings) -> ModelSettings:
+    """The same model, whose answer in the background goes on without a client."""
+    if model.stream.on_disconnect != "auto":
+        return model
+    return replace(model, stream=replace(model.stream, on_disconnect="drain"))
+
+
 def _is_retry(incoming: Incoming) -> bool:
     """Whether an official SDK repeats its request."""
     return incoming.http.headers.get("x-stainless-retry-count", "").strip("0").isdecimal()
@@ -612,11 +663,16 @@ def _key(incoming: Incoming, request: Request | None = None) -> str | None:
     return key_of(headers, member)
 
 
-def _started(incoming: Incoming, stream_id: str) -> Reply:
+def _started(incoming: Incoming, log: StreamLog) -> dict[str, Any]:
     """The answer to a request that starts a stream without following it."""
+    stream_id = log.header.stream_id
     prefix = incoming.http.target.partition("?")[0].removesuffix(incoming.path)
-    url = f"{prefix}{incoming.path}/{stream_id}"
-    return incoming.json_reply({"id": stream_id, "url": url}, status=202)
+    return {"id": stream_id, "url": f"{prefix}{incoming.path}/{stream_id}"}
+
+
+def _begun(dialect: Format, context: StreamContext, log: StreamLog) -> dict[str, Any]:
+    """The answer to a request for an answer in the background; with a key, the log may be of an earlier request."""
+    return dialect.begun(context) if log.header.stream_id == context.stream_id else response_of(log)
 
 
 def _needs_a_stream(what: str) -> Error:

@@ -335,7 +335,10 @@ class Upstream:
 
 
 def settings_for(url: str | None, *, demo: bool = False, **options: Any) -> Settings:
-    """A configuration: model `m` speaks OpenAI's dialect, `claude` Anthropic's; each option goes where it belongs."""
+    """A configuration: model `m` speaks OpenAI's dialect, `claude` Anthropic's; each option goes where it belongs.
+
+    The upstream `native` speaks OpenAI's Responses API.
+    """
 
     def chosen(kind: type) -> dict[str, Any]:
         names = {field.name for field in dataclasses.fields(kind)} & options.keys()
@@ -366,6 +369,9 @@ def settings_for(url: str | None, *, demo: bool = False, **options: Any) -> Sett
     if url is not None:
         upstreams["up"] = UpstreamSettings("up", "openai-compatible", f"{url}/v1", Secret(KEY), **limits)
         upstreams["anthropic"] = UpstreamSettings("anthropic", "anthropic", url, Secret(KEY), **limits)
+        upstreams["native"] = UpstreamSettings(
+            "native", "openai-compatible:responses", f"{url}/v1", Secret(KEY), **limits
+        )
         models["m"] = ModelSettings("m", upstreams["up"], "mock", stream)
         models["claude"] = ModelSettings("claude", upstreams["anthropic"], "mock", stream)
     if url is None or demo:

@@ -87,13 +87,14 @@ async def test_every_route_of_the_contract_that_has_come_is_there() -> None:
     operations = OperationRoutes(settings, metrics, engine.store)
     handlers = Handlers(streams, operations, WebSocketRoutes(engine, streams))
     table = Router(Admission(settings.server, only_demo=True), handlers, metrics, Mount(True))
+    without_head = ("/api/v1/stream", "/api/v1/chat/x", "/v1/responses/x", "/ws/stream")
     for route in ROUTES:
         path = f"{route.path}x" if route.is_prefix else route.path
         allow = dict(ask(table, "OPTIONS", path).headers)["allow"].split(", ")
         assert route.method in allow
-        assert ("HEAD" in allow) is ("GET" in allow and path not in ("/api/v1/stream", "/api/v1/chat/x", "/ws/stream"))
-    assert {"/api/v1/stream", "/v1/chat/completions", "/v1/messages"} == HOT_PATHS
-    assert {route.format for route in ROUTES if route.path.startswith("/v1/")} == {"openai", "anthropic"}
+        assert ("HEAD" in allow) is ("GET" in allow and path not in without_head)
+    assert {"/api/v1/stream", "/v1/chat/completions", "/v1/messages", "/v1/responses"} == HOT_PATHS
+    assert {route.format for route in ROUTES if route.path.startswith("/v1/")} == {"anthropic", "openai", "responses"}
 
 
 def test_a_route_is_found_by_its_exact_path_and_a_prefix_gives_the_rest() -> None:

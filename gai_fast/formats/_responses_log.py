@@ -1,0 +1,64 @@
+"""What the log of a durable response holds: the response as it was told last, and the frames behind a number.
+
+Reads frames that `_responses_stream.py` has written.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any, Final
+
+import orjson
+
+from gai_fast.errors import Error
+from gai_fast.formats._responses_parts import failure_of
+
+_RESPONSE: Final = re.compile(rb'^(?:data: )?\{"type":"response\.[a-z_]+","sequence_number":[0-9]+,"response":', re.M)
+_NUMBER: Final = re.compile(rb'^data: \{"type":"[a-z_.]+","sequence_number":([0-9]+)', re.M)
+_RUNNING: Final = ("queued", "in_progress")
+
+
+def last_response(pieces: Sequence[bytes]) -> dict[str, Any] | None:
+    """Returns the response that the frames of a log told last; `None`: they tell none.
+
+    Args:
+        pieces: The log, in order; whole frames each, or one whole answer.
+    """
+    for piece in reversed(pieces):
+        if piece.startswith(b'{"id":'):
+            return orjson.loads(piece)  # type: ignore[no-any-return]  # a response
+        found = [*_RESPONSE.finditer(piece)]
+        if found:
+            begin = found[-1].end()
+            return orjson.loads(piece[begin : piece.index(b"\n", begin) - 1])  # type: ignore[no-any-return]  # as above
+    return None
+
+
+def ended_as(response: dict[str, Any], status: str, error: Error | None = None) -> dict[str, Any]:
+    """Returns a response that has not been told its end.
+
+    Args:
+        response: As it was told last.
+        status: What has become of it.
+        error: The failure, where it has failed.
+    """
+    if response["status"] not in _RUNNING:
+        return response
+    return {**response, "status": status, "error": None if error is None else failure_of(error)}
+
+
+def frames_behind(piece: bytes, number: int) -> bytes:
+    """Returns the frames of a piece that come after a sequence number.
+
+    Args:
+        piece: Whole frames of SSE.
+        number: The `sequence_number` of the last frame that the client has.
+    """
+    frames = piece.split(b"\n\n")[:-1]  # a line end within a text is escaped
+    kept = []
+    for frame in frames:
+        found = _NUMBER.search(frame)
+        if found is None or int(found[1]) > number:
+            kept.append(frame + b"\n\n")
+    return b"".join(kept)

@@ -1,0 +1,200 @@
+"""Requests of OpenAI's Responses API, read as native ones.
+
+Owns which member of the dialect becomes which field of a native request, which members are ignored, and which cannot be
+expressed. `_responses_items.py` reads `input`. Knows no provider and no route.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+from gai_fast._impl import encode_json
+from gai_fast.formats._chat_request import EFFORTS
+from gai_fast.formats._members import expect, invalid, member, required
+from gai_fast.formats._responses_items import InputReader
+from gai_fast.reading import parse_request
+from gai_fast.request import Request
+
+# Members that are the same in a native request, and are checked there.
+_SAME: Final = ("model", "temperature", "top_p", "metadata")
+
+# Members that are read one by one below.
+_READ: Final = frozenset(
+    "background include input instructions max_output_tokens reasoning store stream text tool_choice tools".split()
+)
+
+# Members without an effect that a caller could see in the answer: accounts, caches, and members of the route.
+_HARMLESS: Final = frozenset(
+    "access_programs prompt_cache_key prompt_cache_options prompt_cache_retention safety_identifier stream_options "
+    "user".split()
+)
+
+# Values that ask for the default.
+_NEUTRAL: Final[Mapping[str, tuple[Any, ...]]] = {
+    "parallel_tool_calls": (True,),
+    "service_tier": ("auto", "default"),
+    "top_logprobs": (0,),
+    "truncation": ("disabled",),
+}
+
+# What `include` can ask for without an effect: signatures are always sent, and no built-in tool runs.
+_INCLUDED: Final = frozenset(
+    "code_interpreter_call.outputs computer_call_output.output.image_url file_search_call.results "
+    "message.input_image.image_url reasoning.encrypted_content web_search_call.action.sources "
+    "web_search_call.results".split()
+)
+
+# Members that add to the input what only their upstream has.
+_STORED: Final = ("conversation", "previous_response_id", "prompt")
+
+
+def read_response_request(body: Mapping[str, Any]) -> tuple[Request, list[str]]:
+    """Translates a request into a native one.
+
+    Args:
+        body: The client's JSON object.
+
+    Returns:
+        The request (`stream` is false by default), and the paths of the members that it cannot express, in their order.
+
+    Raises:
+        InvalidRequest: The text names the member by its path.
+    """
+    reader = _RequestReader()
+    return parse_request(encode_json(reader.read(body))), reader.lost
+
+
+def unanswerable(body: Mapping[str, Any]) -> list[str]:
+    """Returns the paths of the members of a request that ask for what an answer made of events does not hold.
+
+    Args:
+        body: The client's JSON object, which goes to its upstream as it is.
+    """
+    include = body.get("include")
+    listed = include if isinstance(include, list) else []
+    paths = [f"include[{at}]" for at, name in enumerate(listed) if name == "message.output_text.logprobs"]
+    return [*paths, "top_logprobs"] if body.get("top_logprobs") else paths
+
+
+class _RequestReader:
+    """Reads one request; `lost` collects the paths of the members that a native request cannot express.
+
+    Nulls are absent. Members are checked where their shape changes on the way; the native request checks the rest.
+    """
+
+    def __init__(self) -> None:
+        self.lost: list[str] = []
+
+    def read(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        """The native request's JSON object."""
+        native: dict[str, Any] = {key: body[key] for key in _SAME if body.get(key) is not None}
+        native["stream"] = member(body, "stream", "$", bool) or False
+        instructions = member(body, "instructions", "$", str)
+        if instructions is not None:
+            native["system"] = instructions
+        has_more = any(body.get(key) is not None for key in _STORED)
+        native["messages"] = self._messages(body, has_more=has_more)
+        limit = member(body, "max_output_tokens", "$", int)
+        if limit is not None:
+            native["max_tokens"] = limit
+        self._reasoning(body, native)
+        self._text(body, native)
+        native["tools"] = self._tools(body)
+        choice = self._tool_choice(body)
+        if choice is not None:
+            native["tool_choice"] = choice
+        for at, name in enumerate(member(body, "include", "$", list) or ()):
+            if name not in _INCLUDED:
+                self.lost.append(f"include[{at}]")
+        # A background response is kept by the gateway.
+        if member(body, "store", "$", bool) and not member(body, "background", "$", bool):
+            self.lost.append("store")
+
+        known = {*_SAME, *_READ, *_HARMLESS}
+        known.update(key for key, values in _NEUTRAL.items() if body.get(key) in values)
+        if not native["tools"]:
+            known.add("parallel_tool_calls")
+        self._rest(body, "$", known)
+        return native
+
+    def _rest(self, holder: Mapping[str, Any], path: str, known: Iterable[str]) -> None:
+        """Adds the other members of an object to `lost`."""
+        self.lost += [f"{path}.{key}"[2:] for key, value in holder.items() if key not in known and value is not None]
+
+    def _messages(self, body: Mapping[str, Any], *, has_more: bool) -> list[dict[str, Any]]:
+        given = member(body, "input", "$", str, list)
+        if isinstance(given, str):
+            return [{"role": "user", "content": given}]
+        if not given and not has_more:
+            raise invalid("`input` must hold a text or at least one item", "$.input")
+        reader = InputReader(self.lost, has_more=has_more)
+        reader.read(given or [], "$.input")
+        # Without an item that can be expressed there is nothing to ask: whoever allows to leave out asks an empty text.
+        return reader.messages or [{"role": "user", "content": ""}]
+
+    def _reasoning(self, body: Mapping[str, Any], native: dict[str, Any]) -> None:
+        reasoning = member(body, "reasoning", "$", dict)
+        if reasoning is None:
+            return
+        path = "$.reasoning"
+        # Providers send the summary that they have.
+        self._rest(reasoning, path, ("effort", "summary", "generate_summary"))
+        effort = member(reasoning, "effort", path, str)
+        if effort in EFFORTS:
+            native["reasoning"] = {"effort": effort}
+        elif effort is not None:
+            self.lost.append("reasoning.effort")
+
+    def _text(self, body: Mapping[str, Any], native: dict[str, Any]) -> None:
+        text = member(body, "text", "$", dict)
+        if text is None:
+            return
+        known = ("format", "verbosity") if text.get("verbosity") == "medium" else ("format",)
+        self._rest(text, "$.text", known)
+        asked = member(text, "format", "$.text", dict)
+        if asked is None:
+            return
+        path = "$.text.format"
+        kind = required(asked, "type", path, str)
+        if kind != "json_schema":
+            self._rest(asked, path, ("type",))
+            native["response_format"] = {"type": "json" if kind == "json_object" else kind}
+            return
+        self._rest(asked, path, ("type", "name", "description", "schema", "strict"))
+        schema = required(asked, "schema", path, dict)
+        description = member(asked, "description", path, str)
+        form = {
+            "type": kind,
+            "name": member(asked, "name", path, str),
+            "schema": schema if description is None else {"description": description, **schema},
+            "strict": member(asked, "strict", path, bool),
+        }
+        native["response_format"] = {key: value for key, value in form.items() if value is not None}
+
+    def _tools(self, body: Mapping[str, Any]) -> list[dict[str, Any]]:
+        tools: list[dict[str, Any]] = []
+        for at, tool in enumerate(member(body, "tools", "$", list) or ()):
+            path = f"$.tools[{at}]"
+            expect(tool, path, dict)
+            if required(tool, "type", path, str) != "function":
+                self.lost.append(path[2:])
+                continue
+            self._rest(tool, path, ("type", "name", "description", "parameters", "strict"))
+            declared = {
+                "name": required(tool, "name", path, str),
+                "description": member(tool, "description", path, str),
+                "parameters": member(tool, "parameters", path, dict),
+                "strict": member(tool, "strict", path, bool),
+            }
+            tools.append({key: value for key, value in declared.items() if value is not None})
+        return tools
+
+    def _tool_choice(self, body: Mapping[str, Any]) -> str | dict[str, Any] | None:
+        choice = member(body, "tool_choice", "$", str, dict)
+        if not isinstance(choice, dict):
+            return None if choice is None else str(choice)
+        if required(choice, "type", "$.tool_choice", str) != "function":
+            self.lost.append("tool_choice")
+            return None
+        return {"name": required(choice, "name", "$.tool_choice", str)}

@@ -1,0 +1,82 @@
+"""Passthrough of the Responses stream: byte for byte, and the frames of ours that complete it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.unit.formats.responses import ended, frame, relayed, upstream
+from tests.unit.formats.streams import objects_of
+
+FRAMES = upstream(text=" ".join(f"word{number}" for number in range(60)))
+ANSWER = b"".join(FRAMES)
+
+
+def cut(body: bytes, size: int) -> list[bytes]:
+    return [body[at : at + size] for at in range(0, len(body), size)]
+
+
+@pytest.mark.parametrize("size", [1, 7, 64, 1000, len(ANSWER)])
+@pytest.mark.parametrize("line_end", [b"\n", b"\r\n", b"\r"], ids=["LF", "CRLF", "CR"])
+def test_the_frames_are_passed_on_however_they_are_cut(size: int, line_end: bytes) -> None:
+    body = ANSWER.replace(b"\n", line_end)
+    assert relayed(cut(body, size)) == body
+
+
+@pytest.mark.parametrize("size", [1, 64, len(ANSWER)])
+def test_translated_frames_say_the_same_however_they_are_cut(size: int) -> None:
+    assert relayed(cut(ANSWER, size), passes=False) == relayed([ANSWER], passes=False)
+
+
+@pytest.mark.parametrize("frames", [1, 3, 20, len(FRAMES) - 1])
+def test_a_cut_stream_goes_on_with_its_numbers_and_fails(frames: int) -> None:
+    body = relayed([b"".join(FRAMES[:frames])])
+    found = objects_of(body)
+    assert body.startswith(b"".join(FRAMES[:1]))
+    assert [one["sequence_number"] for one in found] == list(range(len(found)))
+    assert [one["type"] for one in found[-2:]] == ["error", "response.failed"]
+    assert found[-1]["response"]["id"] == "resp_theirs"
+    assert found[-1]["response"]["model"] == "gpt-x"
+
+
+def test_our_own_cancel_has_a_terminal_event() -> None:
+    found = objects_of(ended([b"".join(FRAMES[:20])], provider="openai:responses", passes=True, cancel=True))
+    assert (found[-1]["type"], found[-1]["sequence_number"]) == ("response.incomplete", 20)
+    assert found[-1]["response"]["status"] == "cancelled"
+
+
+def test_an_upstream_that_failed_itself_is_passed_on_once() -> None:
+    response = {"id": "resp_theirs", "status": "failed", "error": {"code": "server_error", "message": "no"}}
+    frames = [*FRAMES[:6], frame("response.failed", 6, response=response)]
+    assert relayed(frames) == b"".join(frames)
+
+
+def test_an_error_of_the_upstream_is_followed_by_the_end_of_the_response() -> None:
+    error = frame("error", 6, code="server_error", message="no", param=None)
+    body = relayed([*FRAMES[:6], error, frame("response.failed", 7, response={"id": "resp_theirs"})])
+    assert body.startswith(b"".join([*FRAMES[:6], error]))
+    found = objects_of(body)
+    assert [one["sequence_number"] for one in found] == list(range(8))
+    assert found[-1]["type"] == "response.failed"
+    assert found[-1]["response"]["error"] == {"code": "server_error", "message": "no"}
+
+
+def test_an_end_mark_of_a_chat_server_is_passed_on() -> None:
+    body = ANSWER + b"data: [DONE]\n\n"
+    assert relayed([body]) == body
+
+
+def test_a_chunk_that_cannot_be_read_is_left_out() -> None:
+    bent = b'event: response.output_text.delta\ndata: {"type":"resp\n\n'
+    assert relayed([b"".join(FRAMES[:8]) + bent + b"".join(FRAMES[8:])]) == ANSWER
+
+
+def test_an_answer_without_frames_is_translated() -> None:
+    whole: Any = (
+        b'{"id":"resp_theirs","object":"response","model":"gpt-x","status":"completed","output":[{"type":"message",'
+        b'"id":"msg_1","role":"assistant","content":[{"type":"output_text","text":"Hi","annotations":[]}]}]}'
+    )
+    found = objects_of(relayed([whole]))
+    assert [one["sequence_number"] for one in found] == list(range(len(found)))
+    assert found[-1]["response"]["output"][0]["content"][0]["text"] == "Hi"

@@ -1,0 +1,135 @@
+"""`gai_fast/server/responses.py`: how a response is named, what its log tells, and who may see it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+
+from gai_fast.errors import Error
+from gai_fast.net.engine import Engine
+from gai_fast.server.durable import DurableRoutes
+from gai_fast.server.incoming import Incoming
+from gai_fast.server.replies import Reply
+from gai_fast.server.responses import ResponseRoutes, response_of
+from gai_fast.stores import Ending, LogHeader, StreamLog
+from tests.unit.formats.responses import RESPONSES, streamed
+from tests.unit.formats.streams import DONE, START, STREAM_ID, context, encoded, finish, text
+from tests.unit.server.test_durable import SETTINGS, ask
+from tests.unit.server.test_stream_response import FakeConnection
+from tests.waiting import until
+
+TAIL = f"resp_{STREAM_ID}"
+
+
+class Fixture:
+    """The routes over an engine whose store has the log of one response."""
+
+    def __init__(
+        self, body: bytes = b"", *, format_name: str = "responses", framing: Any = "sse", lost: int = 0
+    ) -> None:
+        self.engine = Engine(SETTINGS, asyncio.get_running_loop())
+        self.durable = DurableRoutes(self.engine)
+        self.routes = ResponseRoutes(self.engine, self.durable)
+        self.log: StreamLog = self.engine.store.create(LogHeader(STREAM_ID, "anonymous", "m", format_name, framing))
+        if lost:
+            self.log.skip(lost, None)
+        if body:
+            self.log.append(body, lost + 8)
+
+
+def ask_for(query: str = "", tail: str = TAIL, **more: Any) -> Incoming:
+    return ask(tail, query, **more)
+
+
+def refused(call: Any, asked: Incoming) -> tuple[int, str | None]:
+    with pytest.raises(Error) as caught:
+        call(asked)
+    return caught.value.status, caught.value.reason
+
+
+def body_of(reply: Reply | None) -> Any:
+    assert reply is not None
+    assert reply.status == 200
+    return json.loads(reply.body)
+
+
+@pytest.mark.parametrize(
+    "tail",
+    ["", "resp_", STREAM_ID, f"{TAIL}/", f"{TAIL}/cancel", f"{TAIL}/input_items", f"{TAIL}.1", f"resp_{'a' * 101}"],
+)
+async def test_what_is_no_name_of_a_response_is_unknown(tail: str) -> None:
+    assert refused(Fixture().routes.retrieve, ask_for(tail=tail)) == (404, "stream")
+
+
+@pytest.mark.parametrize("tail", [TAIL, f"{TAIL}/cancel/", f"{TAIL}/stop"])
+async def test_what_is_no_cancel_is_unknown(tail: str) -> None:
+    assert refused(Fixture().routes.cancel, ask_for(tail=tail, method="POST")) == (404, "stream")
+
+
+@pytest.mark.parametrize(
+    "query", ["stream=1", "stream=true&starting_after=", "starting_after=01", "starting_after=1e3"]
+)
+async def test_wrong_parameters_are_refused(query: str) -> None:
+    assert refused(Fixture().routes.retrieve, ask_for(query)) == (400, "query")
+
+
+async def test_a_response_of_another_caller_or_format_is_the_same_as_none() -> None:
+    routes = Fixture(streamed()).routes
+    assert refused(routes.retrieve, ask_for(caller="bob")) == (404, "stream")
+    other = Fixture(format_name="gai")
+    assert refused(other.routes.retrieve, ask_for()) == (404, "stream")
+    assert refused(other.routes.retrieve, ask_for("stream=true")) == (404, "stream")
+
+
+async def test_the_response_so_far() -> None:
+    assert body_of(Fixture().routes.retrieve(ask_for()))["status"] == "queued"
+    assert body_of(Fixture(streamed(text("Hi"))).routes.retrieve(ask_for()))["status"] == "in_progress"
+    complete = body_of(Fixture(streamed(text("Hi"), finish(), DONE)).routes.retrieve(ask_for("stream=false")))
+    assert (complete["status"], complete["output"][0]["content"][0]["text"]) == ("completed", "Hi")
+
+
+async def test_a_response_whose_writer_is_gone_has_failed() -> None:
+    stream = Fixture(streamed(text("Hi")))
+    stream.log.break_off(Error("network", "gone", reason="worker_lost"))
+    told = response_of(stream.log)
+    assert (told["status"], told["error"]) == ("failed", {"code": "server_error", "message": "gone"})
+
+
+async def test_a_log_that_has_lost_the_response_says_so() -> None:
+    body = b'id: x.9\ndata: {"type":"response.output_text.delta","sequence_number":9}\n\n'
+    assert refused(Fixture(body, lost=5).routes.retrieve, ask_for()) == (404, "gap")
+
+
+async def test_a_whole_answer_that_is_kept_is_a_response() -> None:
+    whole = encoded(RESPONSES.whole(context()), [START, text("Hi"), finish(), DONE])
+    stream = Fixture(whole, framing="json")
+    assert body_of(stream.routes.retrieve(ask_for())) == json.loads(whole)
+    failed = Fixture(framing="json")
+    failed.log.end(Ending("failed", error=Error("network", "gone").payload()))
+    assert refused(failed.routes.retrieve, ask_for()) == (502, None)
+
+
+@pytest.mark.parametrize("number", [-1, 0, 3, 8])
+async def test_the_stream_behind_a_number(number: int) -> None:
+    stream = Fixture(streamed(text("Hi"), finish(), DONE, ids=True))
+    stream.log.end(Ending("finished"))
+    connection = FakeConnection()
+    query = "stream=true" if number < 0 else f"stream=true&starting_after={number}"
+    assert stream.routes.retrieve(ask_for(query, connection=connection)) is None
+    await until(lambda: bool(connection.ends))
+    found = [int(part.split(b",")[0]) for part in connection.bytes.split(b'"sequence_number":')[1:]]
+    assert found == list(range(number + 1, 9))
+
+
+async def test_a_response_that_ended_is_told_when_it_is_cancelled() -> None:
+    stream = Fixture(streamed(text("Hi"), finish(), DONE))
+    stream.log.end(Ending("finished"))
+    assert body_of(stream.routes.cancel(ask_for(tail=f"{TAIL}/cancel", method="POST")))["status"] == "completed"
+
+
+async def test_a_response_whose_end_is_not_logged_yet_counts_as_cancelled() -> None:
+    stream = Fixture(streamed(text("Hi")))
+    assert response_of(stream.log, "cancelled")["status"] == "cancelled"
