@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 from typing import Any
 
@@ -12,17 +13,20 @@ from openai.types.responses import ResponseStreamEvent
 from pydantic import TypeAdapter
 
 from gai_fast.cli.mock import Fault
+from gai_fast.server.serving import start
 from tests.integration.gateway import (
     DONE,
     FINISH,
     LAST_CHUNK,
     SSE_HEAD,
+    Gateway,
     Net,
     Peer,
     delta,
     on_both_loops,
     on_steady_loop,
     on_uvloop,
+    settings_for,
 )
 from tests.integration.test_openai_sdk import client_of
 from tests.unit.formats.responses import frame, upstream
@@ -399,3 +403,41 @@ async def test_a_tool_is_called_and_its_result_sent_back(net: Net) -> None:
     second = await ask.create(model="m", input=items, tools=tools)
     assert second.output_text == "4 °C"
     assert [message["role"] for message in asked[1]["messages"]] == ["user", "assistant", "tool"]
+
+
+@on_uvloop
+@pytest.mark.parametrize("models", [("n", "m"), ("m", "n"), ("n", "other")])
+@pytest.mark.parametrize("stream", [True, False])
+async def test_a_fallback_goes_on_with_the_response_that_has_begun(
+    net: Net, models: tuple[str, str], stream: bool
+) -> None:
+    """One of its models speaks the dialect, the other may not: the client sees one response."""
+    asked: list[str] = []
+
+    async def handler(peer: Peer) -> None:
+        while True:
+            body = json.loads(await peer.request())
+            asked.append(body["model"])
+            is_native = "input" in body
+            frames = upstream(identifier=f"resp_{body['model']}") if is_native else [delta("Hi there"), FINISH, DONE]
+            if len(asked) == 1:
+                frames = frames[:3] if is_native else [delta("", delta={"role": "assistant"})]
+            await peer.send(SSE_HEAD, *(chunk(piece) for piece in frames), LAST_CHUNK)
+
+    settings = settings_for((await net.upstream(handler)).url)
+    made = {"m": settings.models["m"]}
+    for name in ("n", "other"):
+        made[name] = dataclasses.replace(made["m"], name=name, id=name, upstream=settings.upstreams["native"])
+    first, second = models
+    made[first] = dataclasses.replace(made[first], fallback=(second,))
+    running = await start(dataclasses.replace(settings, models=made))
+    net.stack.push_async_callback(running.close)
+    ask = client_of(net, Gateway(net, running)).responses
+    if stream:
+        async with ask.stream(model=first, input="hi") as events:
+            numbers = [event.sequence_number async for event in events]
+            final: Any = await events.get_final_response()
+        assert numbers == list(range(len(numbers)))
+    else:
+        final = await ask.create(model=first, input="hi")
+    assert (final.output_text, len(asked)) == ("Hi there", 2)

@@ -447,6 +447,37 @@ async def test_a_chat_is_found_on_every_worker_while_it_runs(net: Net, mock: Moc
 
 
 @STORES
+@pytest.mark.parametrize("is_cancelled", [False, True])
+async def test_a_response_in_the_background_is_one_on_every_worker(
+    net: Net, mock: Mock, tmp_path: Path, store: str, is_cancelled: bool
+) -> None:
+    hold(mock)
+    configure(tmp_path, mock)
+    async with serving(net, tmp_path, "--workers", "2", "--store", store) as server:
+        here, there = await connections(server)
+        asked = {"model": "m", "input": "hi", "background": True, "stream": True}
+        here.request("POST", "/v1/responses", asked)
+        response = await (await here.response()).until(b"output_text.delta")
+        path = f"/v1/responses/resp_{response.headers['x-gai-stream-id']}"
+        assert (await there.ask("GET", path)).json["status"] == "in_progress"
+        other = await followed((await connections(server))[1], f"{path}?stream=true&starting_after=2")
+        if is_cancelled:
+            assert (await there.ask("POST", f"{path}/cancel", {})).json["status"] == "cancelled"
+        release(mock)
+        for each in (response, other):
+            await each.rest()
+            assert each.ended
+        assert other.events == response.events[3:]
+        for client in await connections(server):
+            found = await client.ask("GET", path)
+            assert found.json == response.events[-1]["response"]
+            assert found.json["status"] == ("cancelled" if is_cancelled else "completed")
+            rest = await client.ask("GET", f"{path}?stream=true&starting_after=3")
+            assert rest.events == response.events[4:]
+        assert len(mock.requests) == 1
+
+
+@STORES
 @pytest.mark.parametrize("has_content", [False, True])
 async def test_the_key_of_a_killed_worker_is_free_before_content_and_replayed_after_it(
     net: Net, mock: Mock, tmp_path: Path, store: str, has_content: bool
