@@ -20,6 +20,7 @@ from gai_fast.server.scrape import Scrapes
 from gai_fast.settings import ModelSettings, Settings
 from gai_fast.stores import Store
 
+_CLIENT: Final = "gai-fast.js"
 _ASSETS: Final = {
     "index.html": "text/html; charset=utf-8",
     "app.js": "text/javascript; charset=utf-8",
@@ -53,6 +54,7 @@ class OperationRoutes:
         stream = settings.stream
         self.scrapes = Scrapes(metrics, high_water=stream.client_buffer, write_timeout=stream.write_timeout)
         self._assets = {name: files("gai_fast.server").joinpath("playground", name).read_bytes() for name in _ASSETS}
+        self._client = files("gai_fast").joinpath("client", _CLIENT).read_bytes()
 
     def use(self, settings: Settings) -> None:
         """Answers by another configuration from now on."""
@@ -110,6 +112,18 @@ class OperationRoutes:
         if incoming.tail not in self._assets:
             raise Error("not_found", "there is no such file", reason="route")
         return self._asset(incoming.tail, incoming)
+
+    def client(self, incoming: Incoming) -> Reply:
+        """`GET /client.js`: the client for pages and Node."""
+        headers = [
+            ("content-type", "text/javascript; charset=utf-8"),
+            ("cache-control", "no-cache"),
+            ("x-content-type-options", "nosniff"),
+            ("cross-origin-resource-policy", "cross-origin"),
+            *id_headers(incoming.request_id),
+            *incoming.cors,
+        ]
+        return Reply(200, self._client, headers)
 
     def _asset(self, name: str, incoming: Incoming) -> Reply:
         headers = [

@@ -91,6 +91,7 @@ ROUTES: Final = (
     Route("GET", "/readyz", "gai", lambda on: on.operations.readyz),
     Route("GET", "/metrics", "gai", lambda on: on.operations.metrics),
     Route("GET", "/version", "gai", lambda on: on.operations.version),
+    Route("GET", "/client.js", "gai", lambda on: on.operations.client),
     Route("GET", "/", "gai", lambda on: on.operations.playground),
     Route("GET", "/playground/", "gai", lambda on: on.operations.asset),
 )

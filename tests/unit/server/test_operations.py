@@ -83,6 +83,14 @@ def test_the_playgrounds_files_are_served_with_a_policy(name: str) -> None:
         assert table.playground(incoming()).body == reply.body
 
 
+def test_the_client_for_pages_is_served_to_other_origins_too() -> None:
+    reply = routes().client(incoming())
+    assert reply.body.startswith(b"// gai-fast.js")
+    headers = dict(reply.headers)
+    assert headers["content-type"] == "text/javascript; charset=utf-8"
+    assert headers["cross-origin-resource-policy"] == "cross-origin"
+
+
 @pytest.mark.parametrize("name", ["", "..", "../operations.py", "app.js/", "APP.js", "%61pp.js"])
 def test_no_other_file_is(name: str) -> None:
     with pytest.raises(Error) as caught:

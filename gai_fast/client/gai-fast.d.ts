@@ -1,0 +1,192 @@
+/** Streams of a gai-fast server, in pages and in Node (20 or newer). */
+
+/** A part of a message; the fields of each type are those of the server's native request. */
+export interface Part {
+  type: "text" | "image" | "audio" | "file" | "reasoning" | "tool_call";
+  [field: string]: unknown;
+}
+
+export interface Message {
+  role: "system" | "user" | "assistant" | "tool";
+  content: string | Part[];
+  call_id?: string;
+  is_error?: boolean;
+}
+
+/** A native request: `query`, `messages` or both. `stream` and `resumable` are set by this module. */
+export interface Request {
+  query?: string;
+  messages?: Message[];
+  model?: string;
+  system?: string;
+  tools?: { name: string; description?: string; parameters?: object; strict?: boolean }[];
+  tool_choice?: "auto" | "none" | "required" | { name: string };
+  response_format?: { type: "text" | "json" | "json_schema"; name?: string; schema?: object; strict?: boolean };
+  reasoning?: { effort?: "minimal" | "low" | "medium" | "high"; max_tokens?: number };
+  temperature?: number;
+  top_p?: number;
+  max_tokens?: number;
+  stop?: string[];
+  seed?: number;
+  metadata?: Record<string, unknown>;
+  provider_options?: Record<string, Record<string, unknown>>;
+  json_snapshots?: number;
+  request_id?: string;
+  idempotency_key?: string;
+}
+
+export interface Options {
+  /** The caller's key, where the server needs one. */
+  key?: string;
+  /** Ends the stream: the answer is cancelled on the server, and the loop throws the signal's reason. */
+  signal?: AbortSignal;
+  /** The transport that is tried first; "sse" by default. One that brings nothing is left: "ws", "sse", "ndjson". */
+  transport?: "sse" | "ndjson" | "ws";
+}
+
+export interface FollowOptions extends Options {
+  /** The number of the last event that the program has; 0, the default: none. */
+  after?: number;
+}
+
+export interface Usage {
+  input_tokens: number;
+  output_tokens: number;
+  total_tokens: number;
+  cached_input_tokens?: number;
+  cache_write_input_tokens?: number;
+  reasoning_tokens?: number;
+  source?: "counted" | "estimated" | "partial";
+}
+
+export interface StreamError {
+  code: string;
+  message: string;
+  temporary?: boolean;
+  retry_after_ms?: number;
+  phase?: "connect" | "first_event" | "mid_stream";
+  reason?: string;
+  /** Where a response was refused: its HTTP status, and the id of the request. */
+  status?: number;
+  request_id?: string;
+}
+
+/** What every event but `done` has; the first one of a stream has the rest of the envelope. */
+interface Numbered {
+  seq: number;
+  schema?: "gai.events.v1";
+  ts?: number;
+  request_id?: string;
+  trace_id?: string;
+  /** The first of several events that this one joins. */
+  from_seq?: number;
+  [more: string]: unknown;
+}
+
+export interface Start extends Numbered {
+  type: "start";
+  stream_id: string;
+  provider: string;
+  model: string;
+}
+
+export interface Delta extends Numbered {
+  type: "text.delta" | "reasoning.delta" | "refusal.delta";
+  text: string;
+  choice?: number;
+}
+
+export interface ToolCall extends Numbered {
+  type: "tool.call";
+  call_id: string;
+  tool_call: { name: string; input: unknown };
+}
+
+export interface Finish extends Numbered {
+  type: "finish";
+  finish_reason: "stop" | "length" | "tool_calls" | "content_filter" | "cancelled" | "pause" | "other";
+  finish_reason_raw?: string;
+  usage?: Usage;
+}
+
+export interface Failure extends Numbered {
+  type: "error";
+  error: StreamError;
+  usage?: Usage;
+}
+
+/** All that was missed; `text` is the whole text up to `to`. */
+export interface Gap extends Numbered {
+  type: "stream.gap";
+  from: number;
+  to: number;
+  text?: string;
+}
+
+/** All since `start` is void; a second `start` follows. */
+export interface Reset extends Numbered {
+  type: "stream.reset";
+  reason?: string;
+}
+
+export interface Done {
+  type: "done";
+  finished: boolean;
+}
+
+export interface OtherEvent extends Numbered {
+  type:
+    | "audio.delta"
+    | "tool.result"
+    | "citations"
+    | "safety"
+    | "step.end"
+    | "reasoning.signature"
+    | "tool.call.start"
+    | "tool.call.delta"
+    | "server_tool"
+    | "image"
+    | "json.snapshot"
+    | "usage"
+    | "warning";
+}
+
+/** An event of `gai.events.v1`, in the compact envelope. A server may send types that are not here: ignore them. */
+export type Event = Start | Delta | ToolCall | Finish | Failure | Gap | Reset | Done | OtherEvent;
+
+/**
+ * Asks a server for one answer and gives its events, `done` last.
+ *
+ * A connection that is lost is made again for up to 60 s, and each event comes once. A failure is an `error` event.
+ * Leaving the loop early cancels the answer on the server.
+ *
+ * @param baseUrl The server's address, with the prefix under which it is mounted.
+ * @param request A native request.
+ * @throws TypeError The address or an option cannot be used.
+ */
+export function stream(baseUrl: string | URL, request: Request, options?: Options): AsyncGenerator<Event, void, void>;
+
+/**
+ * Follows a durable stream, of which a page has kept `stream_id` of `start`; leaving the loop cancels nothing.
+ *
+ * @param streamId The stream's id.
+ * @throws TypeError As `stream`.
+ */
+export function follow(
+  baseUrl: string | URL,
+  streamId: string,
+  options?: FollowOptions,
+): AsyncGenerator<Event, void, void>;
+
+/** Server-Sent Events: text in any pieces becomes whole events. */
+export class SSEParser {
+  feed(text: string): { type: string; data: string; id: string; retry?: number }[];
+}
+
+/** One JSON text a line; empty lines are skipped. */
+export class NDJSONParser {
+  feed(text: string): { data: string }[];
+}
+
+/** The error in a response that is not a stream. */
+export function refusal(response: Response): Promise<StreamError>;

@@ -1,0 +1,475 @@
+// gai-fast.js: streams of a gai-fast server, in pages and in Node (20 or newer). One module, no dependencies.
+//
+//   import { stream } from "./gai-fast.js";
+//   for await (const event of stream("http://127.0.0.1:8080", { query: "Tell me a story" })) {
+//     if (event.type === "text.delta") console.log(event.text);
+//   }
+//
+// 1. A stream is asked for as a durable one, with an idempotency key: a request that is sent again joins the answer of
+//    the first one, and the model is asked once.
+// 2. A connection that ends before `done`, or is silent for a minute, is made again: at once, then with growing pauses,
+//    half of them by chance, for 60 s after the last event. The stream goes on behind that event.
+// 3. A connection that brings no event is followed by one over the next transport: WebSocket, SSE, NDJSON.
+// 4. Whatever fails is an `error` event, and `done` is the last event of every stream. Only an abort throws.
+// 5. A loop that is left early (`break`, an exception, an abort) cancels the answer on the server.
+
+const FIRST_FOR = 5_000; // ms to reach a server that has sent nothing yet: its address may be wrong
+const AGAIN_FOR = 60_000; // ms to come back to a stream after its last event
+const PAUSE_FIRST = 250; // ms before the second try, doubled for each further one
+const PAUSE_LONGEST = 8_000;
+const SILENCE = 60_000; // ms without a byte: four keep-alives of the server
+const PING_EVERY = 20_000; // ms between two pings over a WebSocket, whose keep-alives a page does not see
+const HEAD_WITHIN = 10_000; // ms to learn the id of a stream that was given up before its response came
+const SUBPROTOCOL = "gai.events.v1";
+const RESTART = 1012; // the code with which a server that ends closes a WebSocket
+const NEXT = { ws: "sse", sse: "ndjson", ndjson: "ndjson", eventsource: "eventsource" };
+const TYPES = (
+  "start text.delta audio.delta tool.call tool.result citations safety step.end finish error done reasoning.delta " +
+  "reasoning.signature refusal.delta tool.call.start tool.call.delta server_tool image json.snapshot usage " +
+  "stream.reset stream.gap warning"
+).split(" "); // an EventSource hears only of the types that it is told
+
+// ---- parsers: text in any pieces → records ------------------------------------------------------------------------
+
+/** Splits text into lines that end in LF, CR or CRLF, whatever the pieces. */
+class Lines {
+  #rest = "";
+  #afterCR = false;
+
+  feed(text) {
+    if (this.#afterCR && text !== "") {
+      this.#afterCR = false;
+      if (text[0] === "\n") text = text.slice(1);
+    }
+    const lines = [];
+    let start = 0;
+    for (const end of text.matchAll(/\r\n?|\n/g)) {
+      lines.push(this.#rest + text.slice(start, end.index));
+      this.#rest = "";
+      start = end.index + end[0].length;
+      this.#afterCR = end[0] === "\r" && start === text.length; // its LF may be in the next piece
+    }
+    this.#rest += text.slice(start);
+    return lines;
+  }
+}
+
+/** Server-Sent Events (WHATWG HTML §9.2.6): `feed` returns `[{type, data, id, retry}]`, `retry` in ms where told. */
+export class SSEParser {
+  #lines = new Lines();
+  #type = "";
+  #data = [];
+  #id = "";
+  #retry;
+
+  feed(text) {
+    const events = [];
+    for (const line of this.#lines.feed(text)) {
+      if (line === "") {
+        const data = this.#data.join("\n");
+        if (this.#data.length) events.push({ type: this.#type || "message", data, id: this.#id, retry: this.#retry });
+        this.#type = "";
+        this.#data = [];
+        this.#retry = undefined;
+        continue;
+      }
+      const colon = line.indexOf(":");
+      const field = colon < 0 ? line : line.slice(0, colon);
+      const value = colon < 0 ? "" : line.slice(line[colon + 1] === " " ? colon + 2 : colon + 1);
+      if (field === "data") this.#data.push(value);
+      else if (field === "event") this.#type = value;
+      else if (field === "id" && !value.includes("\0")) this.#id = value;
+      else if (field === "retry" && /^[0-9]{1,9}$/.test(value)) this.#retry = Number(value);
+    }
+    return events;
+  }
+}
+
+/** One JSON text a line, empty lines skipped: `feed` returns `[{data}]`. */
+export class NDJSONParser {
+  #lines = new Lines();
+
+  feed(text) {
+    return this.#lines.feed(text).filter((line) => line.trim() !== "").map((data) => ({ data }));
+  }
+}
+
+// ---- what a program calls -----------------------------------------------------------------------------------------
+
+/** Asks for one answer; gives its events, `done` last. See gai-fast.d.ts. */
+export async function* stream(baseUrl, request, options = {}) {
+  const asked = { idempotency_key: randomKey(), ...request, stream: true, resumable: true };
+  yield* events(new Source(baseUrl, options, { body: JSON.stringify(asked) }));
+}
+
+/** Follows a durable stream from its beginning, or from behind the event number `options.after`; never cancels it. */
+export async function* follow(baseUrl, streamId, options = {}) {
+  yield* events(new Source(baseUrl, options, { id: streamId, after: options.after ?? 0 }));
+}
+
+// ---- one stream over many connections -----------------------------------------------------------------------------
+
+async function* events(source) {
+  let end = null; // the `finish` or `error`
+  let isOver = false;
+  let tries = 0;
+  let since = now();
+  try {
+    for (;;) {
+      source.signal?.throwIfAborted();
+      let hint = 0;
+      let hasBrought = false;
+      try {
+        for await (const event of source.connect()) {
+          source.signal?.throwIfAborted(); // an event may have come before that
+          if (typeof event.seq === "number") {
+            if (event.seq <= source.seq) continue;
+            source.seq = event.seq;
+          }
+          source.id ||= event.stream_id ?? "";
+          if (event.type === "finish" || event.type === "error") end = event;
+          hasBrought = true;
+          isOver = event.type === "done";
+          yield event;
+          if (isOver) return;
+          since = now(); // when the consumer wants the next one: its own time is none of the server's
+          tries = 0;
+        }
+        hint = source.hint;
+      } catch (problem) {
+        source.signal?.throwIfAborted();
+        if (!(problem instanceof Refused)) hint = source.hint;
+        else if (source.seq && problem.error.temporary) hint = problem.error.retry_after_ms ?? 0;
+        else {
+          isOver = true;
+          yield* failure(problem.error, source.seq);
+          return;
+        }
+      }
+      if (end) {
+        isOver = true;
+        yield { type: "done", finished: end.type === "finish" };
+        return;
+      }
+      if (!hasBrought) source.transport = NEXT[source.transport];
+      const wait = Math.max(hint, pause(tries));
+      tries += 1;
+      if (now() + wait > since + (source.seq || source.id ? AGAIN_FOR : FIRST_FOR)) {
+        isOver = true;
+        source.cancel();
+        const message = "the connection to the server was lost, and could not be made again";
+        yield* failure({ code: "network", message, temporary: true, reason: "closed" }, source.seq);
+        return;
+      }
+      await source.until(sleep(wait));
+    }
+  } finally {
+    if (!isOver) source.cancel();
+    source.close();
+  }
+}
+
+/** An error of this side, as the events that end a stream. */
+async function* failure(error, seq) {
+  yield { type: "error", seq: seq + 1, error };
+  yield { type: "done", finished: false };
+}
+
+/** The server's refusal of a request. */
+class Refused extends Error {
+  constructor(error) {
+    super(error.message);
+    this.error = error;
+  }
+}
+
+/** Where a stream comes from: its server, its id, its place, and the connection of the moment. */
+class Source {
+  #base;
+  #headers;
+  #key;
+  #body; // of the request; none where a stream is followed
+  #opening = null; // the response that is waited for
+  #close = () => {}; // ends the connection of the moment; what waits for it then goes on
+  #reject; // ends a wait that has no connection
+  #isCancelled = false;
+  #onAbort = () => this.#abort();
+  hint = 0; // ms that the server wants its client to stay away
+  id;
+  seq; // of the last event that the program has
+
+  constructor(baseUrl, { key, signal, transport = "sse" }, { body = null, id = "", after = 0 }) {
+    if (!["sse", "ndjson", "ws"].includes(transport)) throw new TypeError('transport: "sse", "ndjson" or "ws"');
+    if (!Number.isSafeInteger(after) || after < 0) throw new TypeError("after: the number of an event");
+    this.#base = new URL(`${String(baseUrl).replace(/\/+$/, "")}/`, globalThis.location?.href);
+    if (!/^https?:$/.test(this.#base.protocol)) throw new TypeError("baseUrl: an address of HTTP");
+    this.#key = key;
+    this.#headers = key ? { authorization: `Bearer ${key}` } : {};
+    this.#body = body;
+    this.id = id;
+    this.seq = after;
+    this.signal = signal;
+    this.transport = transport === "ws" && typeof WebSocket !== "function" ? "sse" : transport;
+    const canStream = typeof Response === "function" && "body" in Response.prototype;
+    if (!canStream && this.transport !== "ws" && typeof EventSource === "function" && !key) {
+      this.transport = "eventsource"; // which can send no key
+    }
+    signal?.addEventListener("abort", this.#onAbort, { once: true });
+  }
+
+  /** Waits for something, but no longer than the program wants the stream. */
+  async until(promise) {
+    this.signal?.throwIfAborted();
+    const aborted = new Promise((_, reject) => (this.#reject = reject));
+    try {
+      return await Promise.race([promise, aborted]);
+    } finally {
+      this.#reject = undefined;
+    }
+  }
+
+  /** One connection's events. */
+  connect() {
+    this.hint = 0;
+    if (this.transport === "ws") return this.#socket();
+    return this.transport === "eventsource" ? this.#eventSource() : this.#fetched(this.transport);
+  }
+
+  /** The program is done with the stream. */
+  close() {
+    this.signal?.removeEventListener("abort", this.#onAbort);
+    this.#close();
+  }
+
+  /** Ends the generation, unless the stream is merely followed. Nobody waits for it; idempotent. */
+  async cancel() {
+    if (this.#body === null || this.#isCancelled) return;
+    this.#isCancelled = true;
+    const opening = this.id ? null : this.#opening;
+    try {
+      if (opening) await within(HEAD_WITHIN, opening.response); // it brings the id
+      if (this.id) await fetch(this.#url(`api/v1/streams/${this.id}`), this.#init("DELETE", { keepalive: true }));
+    } catch {
+      // the server is out of reach; a stream without a client ends by itself
+    } finally {
+      opening?.controller.abort();
+    }
+  }
+
+  #abort() {
+    this.cancel(); // now: the program may never ask for the next event
+    this.#reject?.(this.signal.reason);
+    this.#close();
+  }
+
+  // -- over fetch --
+
+  async *#fetched(framing) {
+    const controller = new AbortController();
+    const opening = { controller, response: this.#open(framing, controller.signal) };
+    opening.response.catch(() => {}); // it may have been given up by then
+    this.#opening = opening;
+    const response = await this.until(opening.response); // where this is aborted, `cancel` waits for the response
+    this.#opening = null;
+    this.#close = () => controller.abort();
+    try {
+      if (response.status === 204) {
+        yield { type: "done", finished: await this.#hasFinished() };
+        return;
+      }
+      const parser = framing === "sse" ? new SSEParser() : new NDJSONParser();
+      for await (const text of texts(response)) {
+        for (const { data, retry } of parser.feed(text)) {
+          const event = JSON.parse(data);
+          // In the first frame it is for clients without pauses of their own; later, of a server that ends.
+          if (retry !== undefined && event.seq > 1) this.hint = retry;
+          yield event;
+        }
+      }
+    } finally {
+      controller.abort();
+    }
+  }
+
+  async #open(framing, signal) {
+    const query = { envelope: "compact", framing };
+    const accept = framing === "sse" ? "text/event-stream" : "application/x-ndjson";
+    let response;
+    if (this.id) {
+      const place = this.seq ? { "last-event-id": `${this.id}.${this.seq}` } : {};
+      const init = this.#init("GET", { signal, headers: { accept, ...place } });
+      response = await fetch(this.#url(`api/v1/streams/${encodeURIComponent(this.id)}`, query), init);
+    } else {
+      const headers = { accept, "content-type": "application/json" };
+      const init = this.#init("POST", { signal, headers, body: this.#body });
+      response = await fetch(this.#url("api/v1/stream", query), init);
+    }
+    if (response.status === 204) return response;
+    if (!response.ok || !(response.headers.get("content-type") ?? "").startsWith(accept)) {
+      throw new Refused(await refusal(response));
+    }
+    this.id ||= response.headers.get("x-gai-stream-id") ?? "";
+    return response;
+  }
+
+  /** Whether a stream whose end the program has seen had finished. */
+  async #hasFinished() {
+    const init = this.#init("GET", { headers: { accept: "application/json" } });
+    const response = await this.until(fetch(this.#url(`api/v1/streams/${encodeURIComponent(this.id)}`), init));
+    return response.ok && (await this.until(response.json())).state !== "failed";
+  }
+
+  #url(path, query = {}) {
+    const url = new URL(path, this.#base);
+    for (const [name, value] of Object.entries(query)) url.searchParams.set(name, value);
+    return url;
+  }
+
+  #init(method, { headers = {}, ...more } = {}) {
+    return { method, cache: "no-store", redirect: "error", headers: { ...headers, ...this.#headers }, ...more };
+  }
+
+  // -- over a WebSocket --
+
+  async *#socket() {
+    const url = this.#url("ws/stream");
+    url.protocol = url.protocol.replace("http", "ws");
+    const socket = new WebSocket(url.href, this.#key ? [SUBPROTOCOL, `bearer.${this.#key}`] : [SUBPROTOCOL]);
+    const queue = new Queue();
+    const say = (message) => socket.readyState === WebSocket.OPEN && socket.send(JSON.stringify(message));
+    const pings = setInterval(() => say({ type: "ping" }), PING_EVERY);
+    socket.onopen = () => {
+      if (this.id) say({ stream: "s", type: "resume", after: `${this.id}.${this.seq}` });
+      else socket.send(`{"stream":"s","type":"request","request":${this.#body}}`);
+    };
+    socket.onmessage = ({ data }) => queue.push(data);
+    socket.onclose = ({ code }) => {
+      if (code === RESTART) this.hint = 1000 * (1 + Math.random()); // by then a successor has started
+      queue.end();
+    };
+    socket.onerror = () => queue.end(); // not every platform closes a socket that could not be opened
+    this.#close = () => queue.end();
+    try {
+      for (;;) {
+        const data = await within(SILENCE, queue.next());
+        if (data === undefined) return;
+        const { stream: name, id: _, ...event } = JSON.parse(data);
+        if (name === undefined) continue; // the answer to a ping
+        // Over a socket a request is refused by an event; that of one to resume has a number that was there before.
+        if (event.type === "error" && this.id && event.seq <= this.seq) throw new Refused(event.error);
+        yield event;
+      }
+    } finally {
+      clearInterval(pings);
+      if (!this.id && this.#body !== null) say({ stream: "s", type: "cancel" }); // by its id, `cancel` does it
+      socket.onopen = socket.onmessage = socket.onclose = socket.onerror = null;
+      socket.close();
+    }
+  }
+
+  // -- in two steps, where only an EventSource can follow a response --
+
+  async *#eventSource() {
+    if (!this.id) {
+      const init = this.#init("POST", { headers: { "content-type": "application/json" }, body: this.#body });
+      const response = await this.until(fetch(this.#url("api/v1/streams"), init));
+      if (!response.ok) throw new Refused(await refusal(response));
+      this.id = (await response.json()).id;
+    }
+    const place = this.seq ? { after: `${this.id}.${this.seq}` } : {};
+    const url = this.#url(`api/v1/streams/${encodeURIComponent(this.id)}`, { envelope: "compact", ...place });
+    const source = new EventSource(url);
+    const queue = new Queue();
+    for (const type of TYPES) {
+      source.addEventListener(type, ({ data }) => {
+        if (data === undefined) queue.end(); // an `error` of its own: the connection is lost, and rule 2 makes it again
+        else queue.push(data);
+      });
+    }
+    this.#close = () => queue.end();
+    try {
+      for (;;) {
+        const data = await queue.next();
+        if (data === undefined) return;
+        yield JSON.parse(data);
+      }
+    } finally {
+      source.close();
+    }
+  }
+}
+
+/** The text of a response as it comes; where a platform has no streams, all at once. */
+async function* texts(response) {
+  if (!response.body) {
+    yield await response.text();
+    return;
+  }
+  const reader = response.body.getReader();
+  const decoder = new TextDecoder();
+  for (;;) {
+    const { done, value } = await within(SILENCE, reader.read());
+    if (done) return;
+    yield decoder.decode(value, { stream: true });
+  }
+}
+
+/** What has come and was not taken; `next` resolves to `undefined` at the end. */
+class Queue {
+  #items = [];
+  #wake = () => {};
+  #isOver = false;
+
+  push(item) {
+    this.#items.push(item);
+    this.#wake();
+  }
+
+  end() {
+    this.#isOver = true;
+    this.#wake();
+  }
+
+  async next() {
+    while (!this.#items.length && !this.#isOver) await new Promise((resolve) => (this.#wake = resolve));
+    return this.#items.shift();
+  }
+}
+
+// ---- helpers ------------------------------------------------------------------------------------------------------
+
+/** The error in a response that is not a stream. */
+export async function refusal(response) {
+  const body = await response.text();
+  let error;
+  try {
+    error = JSON.parse(body).error;
+  } catch {
+    // HTML or nothing at all, from something between this client and the server
+  }
+  if (typeof error === "object" && error !== null) return { ...error, status: response.status };
+  const message = body.slice(0, 500) || response.statusText || `HTTP ${response.status}`;
+  const temporary = [429, 502, 503, 504].includes(response.status);
+  return { code: "network", message, temporary, reason: "protocol", status: response.status };
+}
+
+const now = () => performance.now();
+const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
+
+/** Milliseconds before a try, half of them by chance; none before the first. */
+function pause(tries) {
+  return tries && Math.min(PAUSE_FIRST * 2 ** (tries - 1), PAUSE_LONGEST) * (0.5 + Math.random() / 2);
+}
+
+function within(ms, promise) {
+  let timer;
+  const late = new Promise((_, reject) => {
+    timer = setTimeout(() => reject(new Error("the connection is silent")), ms);
+  });
+  return Promise.race([promise, late]).finally(() => clearTimeout(timer));
+}
+
+/** 128 random bits; `crypto.randomUUID` is only there in secure contexts. */
+function randomKey() {
+  return [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+}
