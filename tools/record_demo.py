@@ -18,7 +18,7 @@ import urllib.parse
 from collections.abc import Iterator
 from pathlib import Path
 
-from local_model import MODEL, llama_server
+from tools.local_model import MODEL, llama_server
 
 TARGET = Path(__file__).resolve().parent.parent / "gai_fast" / "providers" / "demo_recording.ndjson"
 PROMPT = "Tell me a short story about a lighthouse keeper in five sentences."

@@ -13,7 +13,7 @@ The events are those of the protocol's `schema.json`. Its client checks their or
 | `tool.result` | `TOOL_CALL_RESULT` |
 | `citations` `server_tool` `image` `audio.delta` | `CUSTOM`, named as the event, with its payload |
 | `json.snapshot` `safety` `warning` `step.end` | the same |
-| `usage` | none: the last count stands in the `usage` of the end |
+| `usage` | `usage` of the end, where `finish` has none |
 | `stream.reset` | none: no answer is begun anew |
 | `stream.gap` | none: a follower that lacks events is sent an error |
 | `finish` | `RUN_FINISHED`, with `usage` and `{"finish_reason": …}` as the result; a cancelled one has that outcome |

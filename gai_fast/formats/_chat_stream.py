@@ -11,6 +11,26 @@ The chunks are those of OpenAI's `chat_completion_chunk.py`; the extensions are 
    deltas by it and fails without.
 4. Everything that the dialect has no place for stands under `x_gai` on the chunk.
 5. Usage is sent where it was asked for; then all other chunks have `"usage": null`, like OpenAI's.
+
+| event | chunk |
+|---|---|
+| `start` | `delta.role` of the first choice; all chunks have the model |
+| `text.delta` | `delta.content` |
+| `reasoning.delta` | `delta.reasoning_content` |
+| `refusal.delta` | `delta.refusal` |
+| `reasoning.signature` | `delta.reasoning_details`; of a call its `extra_content` |
+| `tool.call.start` `tool.call.delta` `tool.call` | `delta.tool_calls` |
+| `citations` | `delta.annotations` |
+| `audio.delta` | `delta.audio.data` |
+| `tool.result` `server_tool` `image` `json.snapshot` `safety` | `x_gai`, on a chunk of their own |
+| `warning` | `x_gai.warnings` of the last chunk |
+| `usage` | `usage` of the last chunk, where `finish` has none |
+| `step.end` | none: the dialect has no steps |
+| `stream.reset` | none: no answer is begun anew |
+| `stream.gap` | none: a follower that lacks events is sent an error |
+| `finish` | `finish_reason`, and `usage` on a chunk with `choices: []` |
+| `error` | `{"error": …}`: rule 1 |
+| `done` | `[DONE]` after a `finish`; nothing after an `error` |
 """
 
 from __future__ import annotations

@@ -11,10 +11,29 @@
 3. Tools that Anthropic runs have their blocks; their results are Anthropic's own objects.
 4. A citation is part of the open block of text.
 5. `message_start` counts no tokens: they are not known yet. `message_delta` has all of them.
-6. What has no place stands under `x_gai`: on `message_delta`, or on a `ping`, which every client ignores: `image`,
-   `audio.delta`, `json.snapshot`, `tool.result`, other providers' `server_tool`, `safety`, and `citations` where no
-   text is open. `step.end`, `stream.reset`, `stream.gap` and choices beyond the first are left out.
+6. What has no place stands under `x_gai`: on `message_delta`, or on a `ping`, which every client ignores. Choices
+   beyond the first are left out.
 7. An error is an `error` event, and nothing follows it.
+
+| event | Messages |
+|---|---|
+| `start` | `message_start` |
+| `text.delta` `refusal.delta` | `text_delta` of a `text` block |
+| `reasoning.delta` | `thinking_delta` of a `thinking` block |
+| `reasoning.signature` | `signature_delta`; a `redacted_thinking` block where it is redacted or of a call |
+| `tool.call.start` `tool.call.delta` `tool.call` | a `tool_use` block and its `input_json_delta` |
+| `server_tool` | `server_tool_use` and its result's block; of other providers a `ping` |
+| `citations` | `citations_delta`; a `ping` where no text is open |
+| `tool.result` `image` `audio.delta` `json.snapshot` | a `ping` |
+| `safety` | a `ping`; the category of a refusal is in `stop_details` |
+| `warning` | `x_gai.warnings` of `message_delta` |
+| `usage` | `usage` of `message_delta`, where `finish` has none |
+| `step.end` | none: the dialect has no steps |
+| `stream.reset` | none: no answer is begun anew |
+| `stream.gap` | none: a follower that lacks events is sent an error |
+| `finish` | `message_delta` |
+| `error` | `error` |
+| `done` | `message_stop` after a `finish`; nothing after an `error` |
 """
 
 from __future__ import annotations

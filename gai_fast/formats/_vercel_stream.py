@@ -20,7 +20,7 @@ written that 5.0.0 does not know, with exactly its keys; `?ui=6` and `?ui=7` add
 | `json.snapshot` | `data-json`, each in place of the one before |
 | `safety` | `data-safety` |
 | `warning` | `data-warning`, transient |
-| `usage` | none: the last count stands in the `messageMetadata` of the end |
+| `usage` | `messageMetadata` of the end, where `finish` has none |
 | `step.end` | `finish-step`, and `start-step` before what follows |
 | `stream.reset` | 7: `reset-step`; before, there is no word for it, and no answer is begun anew |
 | `stream.gap` | none: a follower that lacks events is sent an error |

@@ -1,8 +1,8 @@
 """Anthropic's Messages: the format.
 
 Requests are read in `_messages_members.py` and `_messages_request.py`; answers are written in `_messages_stream.py`,
-`_messages_whole.py` and, where the upstream speaks the dialect too, completed in `_messages_passthrough.py`. Knows no
-route and no provider's quirks.
+which says where each event stands, `_messages_whole.py` and, where the upstream speaks the dialect too, completed in
+`_messages_passthrough.py`. Knows no route and no provider's quirks.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """OpenAI's Chat Completions: the format.
 
-Requests are read in `_chat_members.py` and `_chat_request.py`; answers are written in `_chat_stream.py`,
-`_chat_whole.py` and, where the upstream speaks the dialect too, `_chat_passthrough.py`. Knows no route and no
-provider's quirks.
+Requests are read in `_chat_members.py` and `_chat_request.py`; answers are written in `_chat_stream.py`, which
+says where each event stands, `_chat_whole.py` and, where the upstream speaks the dialect too, `_chat_passthrough.py`.
+Knows no route and no provider's quirks.
 """
 
 from __future__ import annotations

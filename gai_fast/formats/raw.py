@@ -2,9 +2,18 @@
 
 A frame that cannot be read is left out, and so are an error that tells of the gateway's own account and everything that
 follows the upstream's end mark. Nothing is added: no keep-alive, and no word about an end that the upstream did not
-tell itself. So where an answer breaks, or is cancelled, after its beginning, the response is cut off. Every event but
-those ends is without a place here: the frames tell them. No log, processor or continuation can make these bytes from
-events.
+tell itself. So where an answer breaks, or is cancelled, after its beginning, the response is cut off. No log,
+processor or continuation can make these bytes from events.
+
+| event | body |
+|---|---|
+| `start` `text.delta` `reasoning.delta` `refusal.delta` `reasoning.signature` | none: the upstream's frame holds it |
+| `tool.call.start` `tool.call.delta` `tool.call` `tool.result` `server_tool` | none: the same |
+| `citations` `image` `audio.delta` `safety` `usage` `step.end` | none: the same |
+| `finish` `error` | none: the same, or the response is cut off |
+| `warning` `done` `json.snapshot` | none: the upstream knows nothing of it |
+| `stream.reset` | none: what was kept of a whole answer is void |
+| `stream.gap` | none: there is no log |
 """
 
 from __future__ import annotations

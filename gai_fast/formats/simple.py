@@ -1,7 +1,18 @@
 """The format `simple`: the visible text and nothing else, for a page with ten lines of JavaScript.
 
-A delta is `{"content": "…"}`, a failure `{"error": "…"}`. In SSE `[DONE]` means that the answer is complete, so it
-never follows an error. A refusal is text. The whole answer is one `{"content": "…"}` with all the text.
+In SSE `[DONE]` means that the answer is complete, so it never follows an error. The whole answer is one
+`{"content": "…"}` with all the text.
+
+| event | frame |
+|---|---|
+| `text.delta` `refusal.delta` | `{"content": "…"}` |
+| `error` | `{"error": "…"}` |
+| `done` | `[DONE]` after a `finish`; nothing after an `error`, nor in NDJSON |
+| `start` `finish` `usage` `step.end` `safety` `warning` | none: there is only text |
+| `reasoning.delta` `reasoning.signature` `citations` `image` `audio.delta` `json.snapshot` | none |
+| `tool.call.start` `tool.call.delta` `tool.call` `tool.result` `server_tool` | none |
+| `stream.reset` | none: no answer is begun anew |
+| `stream.gap` | none: a follower that lacks events is sent an error |
 """
 
 from __future__ import annotations

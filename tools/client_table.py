@@ -1,0 +1,357 @@
+"""Writes the generated part of `docs/clients.md`: what of requests and answers each pair of client and provider keeps.
+
+Nothing is declared for this page. One specimen of everything that a request can ask for goes through the format's
+translation and the provider's API, and one of everything that an answer can hold through the format's encoders; then
+the bytes are searched for it. The fixtures of the tests show which of these things a provider's answers hold.
+
+    python -m tools.client_table
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from functools import cache
+from typing import Any, Final, NamedTuple, TypeAlias
+
+import gai_fast
+from gai_fast.errors import Error, Unsupported
+from gai_fast.events import Event
+from gai_fast.formats import FORMATS, Encoder, Format, StreamContext, get_format
+from gai_fast.formats._base import Format as AnyFormat
+from gai_fast.providers import API, Target, UpstreamRequest
+from gai_fast.reading import parse_request
+from tools.answer_specimens import CALL, SIGNATURE, THOUGHT, Answer, answer, answers
+from tools.provider_table import FIXTURES, ROOT, apis
+from tools.request_specimens import CALL_ID, DIALECTS, Body, Specimen
+
+PAGE: Final = ROOT / "docs" / "clients.md"
+
+_BLOCK: Final = re.compile(r"(<!-- generated: pairs -->\n).*?(<!-- end -->)", re.S)
+
+Leaf: TypeAlias = tuple[str, Any]
+
+NOTHING: Final = "–"
+KEPT, CHANGED, REFUSED, LEFT_OUT = "kept", "changed", "refused", "left out"
+
+
+def context() -> StreamContext:
+    """The facts of a stream, for an encoder."""
+    return StreamContext("stream-1", "request-1", None, "model-1", lambda: 1_700_000_000_000)
+
+
+# ---- what was written ------------------------------------------------------------------------------------------------
+
+
+def leaves(value: Any, path: str = "") -> Iterator[Leaf]:
+    """The values in JSON that are no objects and no lists, each with its path; places in lists do not count."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from leaves(inner, f"{path}.{key}" if path else key)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from leaves(inner, f"{path}[]")
+    else:
+        yield path, value
+
+
+def frames(body: bytes) -> Iterator[Leaf]:
+    """The values in the frames of an SSE body; paths begin with the frame's type, where it has one."""
+    for frame in body.decode().split("\n\n"):
+        data = "".join(line.removeprefix("data: ") for line in frame.split("\n") if line.startswith("data: "))
+        if not data or data == "[DONE]":
+            yield from [(data, None)] if data else []
+            continue
+        value = json.loads(data)
+        kind = value.pop("type", None) if isinstance(value, dict) else None
+        if kind is not None:
+            yield str(kind), None
+        yield from ((f"{kind}: {path}" if kind else path, leaf) for path, leaf in leaves(value))
+
+
+def added(plain: Iterable[Leaf], holding: Iterable[Leaf]) -> list[Leaf]:
+    """The values that the second one has more than the first."""
+    both = [Counter((path, type(value), value) for path, value in one) for one in (plain, holding)]
+    return [(path, value) for path, _, value in both[1] - both[0]]
+
+
+def found(mark: Any, value: Any) -> bool:
+    """Whether a value holds a mark: text anywhere in it, anything else as it is."""
+    return mark in value if isinstance(mark, str) and isinstance(value, str) else mark is value or _equal(mark, value)
+
+
+def _equal(mark: Any, value: Any) -> bool:
+    return type(mark) is type(value) and bool(mark == value)
+
+
+# ---- requests --------------------------------------------------------------------------------------------------------
+
+
+def reads_requests(form: Format) -> bool:
+    """Whether a format has requests of its own."""
+    return form.name == "gai" or type(form).parse_request is not AnyFormat.parse_request
+
+
+def passes(form: Format, api: API) -> bool:
+    """Whether a client's request and the upstream's answer pass as they are."""
+    return api.dialect == form.name and form.passthrough("sse", context(), whole=False) is not None
+
+
+def sent(form: Format, api: API, body: Body) -> Any:
+    """What an upstream gets for a client's body, as the server makes it.
+
+    Raises:
+        Unsupported: The request is refused, as by default.
+    """
+    target = Target("model-1", "key")
+    request: UpstreamRequest
+    if passes(form, api):
+        request = api.build_passthrough(form.for_upstream(body), target)
+    else:
+        is_native = form.name == "gai"
+        native, lost = (parse_request(json.dumps(body).encode()), []) if is_native else form.parse_request(body)
+        for path in lost:
+            api.leave_out(path, target)
+        request = api.build_request(native, target)
+    return json.loads(request.body)
+
+
+def asked(form: Format, api: API, specimen: Specimen) -> str:
+    """What becomes of a thing in a request."""
+    try:
+        upstream = sent(form, api, specimen.asking)
+    except Unsupported:
+        return REFUSED
+    try:
+        plain = sent(form, api, specimen.plain)
+    except Unsupported:
+        return REFUSED  # the thing is part of one that is refused itself
+    new = added(leaves(plain), leaves(upstream))
+    if not new:
+        return LEFT_OUT
+    return KEPT if all(any(found(mark, value) for _, value in new) for mark in specimen.marks) else CHANGED
+
+
+def sent_back(form: Format, api: API, held: Collection[str]) -> dict[str, Specimen]:
+    """Requests that hold an answer of this API, as the format wrote it: one for each thing in it.
+
+    Args:
+        form: The format.
+        api: The API.
+        held: What its answers hold.
+    """
+    history = DIALECTS[form.name].history
+    if history is None:
+        return {}
+    thought: Event = {"type": "reasoning.delta", "text": THOUGHT}
+    signed: Event = {"type": "reasoning.signature", "signature": SIGNATURE}
+    redacted: Event = {"type": "reasoning.signature", "signature": SIGNATURE, "redacted": True}
+    signed_call: Event = {"type": "reasoning.signature", "signature": SIGNATURE, "call_id": CALL_ID}
+
+    def asking(*events: Event) -> Body:
+        whole = form.whole(context())
+        ended = answer(api.provider, events, end={"finish_reason": "tool_calls"})
+        return history(json.loads(_written(whole, ended)), "4 degrees")
+
+    whole_thought = [thought, signed] if "signature of reasoning" in held else [thought]
+    specimens = {
+        "reasoning": Specimen(asking(*CALL), asking(*whole_thought, *CALL), (THOUGHT,)),
+        "signature of reasoning": Specimen(asking(thought, *CALL), asking(thought, signed, *CALL), (SIGNATURE,)),
+        "redacted reasoning": Specimen(asking(*CALL), asking(redacted, *CALL), (SIGNATURE,)),
+        "signature of a call": Specimen(asking(*CALL), asking(*CALL[:-1], signed_call, CALL[-1]), (SIGNATURE,)),
+    }
+    return {what: specimen for what, specimen in specimens.items() if what in held}
+
+
+def requests(form: Format, name: str, api: API) -> dict[str, str]:
+    """What becomes of everything that a request to an API can ask for."""
+    dialect = DIALECTS.get(form.name)
+    if dialect is None:
+        raise KeyError(f"format {form.name!r} reads requests: it needs its specimens in tools/request_specimens.py")
+    fates = {what: asked(form, api, specimen) for what, specimen in dialect.specimens.items()}
+    back = sent_back(form, api, held_by(name))
+    return fates | {f"sent back: {what}": asked(form, api, specimen) for what, specimen in back.items()}
+
+
+# ---- answers ---------------------------------------------------------------------------------------------------------
+
+
+class Place(NamedTuple):
+    """What became of a thing in an answer.
+
+    Args:
+        fate: Kept, changed or left out.
+        paths: Where it stands; where it was changed, what is there now.
+    """
+
+    fate: str
+    paths: tuple[str, ...] = ()
+
+
+def _written(encoder: Encoder, events: Iterable[Event]) -> bytes:
+    for event in events:
+        encoder.event(event)
+    return encoder.take()
+
+
+def streamed(form: Format, events: Iterable[Event]) -> list[Leaf]:
+    """The values in the stream of an answer."""
+    return list(frames(_written(form.encoder("sse", context()), events)))
+
+
+def whole(form: Format, events: Iterable[Event]) -> list[Leaf]:
+    """The values in a whole answer, or in the body of its error."""
+    stream = list(events)
+    failures = [event["error"] for event in stream if event["type"] == "error"]
+    body = _written(form.whole(context()), stream)
+    body = form.error_body(Error.from_payload(failures[0]), "request-1") if failures else body
+    return list(leaves(json.loads(body))) if body else []
+
+
+def _place(specimen: Answer, plain: list[Leaf], holding: list[Leaf]) -> Place:
+    new = added(plain, holding)
+    if not new:
+        return Place(LEFT_OUT)
+    at = [min((path for path, value in new if found(mark, value)), key=_depth, default="") for mark in specimen.marks]
+    if all(at):
+        return Place(KEPT, tuple(dict.fromkeys(at)) or (new[0][0],))
+    now = [f"{path} = {json.dumps(value)}" for path, value in new if value is not None] or [new[0][0]]
+    return Place(CHANGED, tuple(filter(None, at)) or (now[0],))
+
+
+def _depth(path: str) -> int:
+    return path.count(".") + path.count("[")
+
+
+def in_stream(form: Format, specimen: Answer) -> Place:
+    """What becomes of a thing in a stream."""
+    if "stream.reset" in specimen.kinds and not form.announces:
+        return Place(LEFT_OUT)  # such a stream fails instead
+    return _place(specimen, streamed(form, specimen.plain), streamed(form, specimen.holding))
+
+
+@cache
+def told(form: Format, provider: str) -> Mapping[str, str]:
+    """What becomes of everything that an answer of a provider may hold, in a stream."""
+    return {what: in_stream(form, one).fate for what, one in answers(provider).items()}
+
+
+def in_whole(form: Format, specimen: Answer) -> Place:
+    """What becomes of a thing in a whole answer."""
+    if not {"stream.reset", "stream.gap"}.isdisjoint(specimen.kinds):
+        return Place(LEFT_OUT)  # such an answer has no client yet
+    return _place(specimen, whole(form, specimen.plain), whole(form, specimen.holding))
+
+
+@cache
+def held_by(name: str) -> frozenset[str]:
+    """The things in the answers that an API's fixtures hold.
+
+    An API beside a provider's first is also shown the answers of OpenAI's API of the same name, whose dialect it is.
+    """
+    _, _, api = name.partition(":")
+    folders = {name.replace(":", "-"), *([f"openai-{api}"] if api else [])}
+    held: set[str] = set()
+    for path in sorted(path for folder in folders for path in FIXTURES.glob(f"{folder}/*")):
+        if path.name.endswith(".events.ndjson"):
+            continue
+        events = list(gai_fast.decode(name, [path.read_bytes()]))
+        held |= {what for what, each in answers(name).items() if any(map(each.is_in, events))}
+    return frozenset(held)
+
+
+# ---- the page --------------------------------------------------------------------------------------------------------
+
+
+def _table(heads: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    lines = [list(heads)]
+    lines += [["---"] * len(lines[0]), *(list(row) for row in rows)]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def _cell(place: Place) -> str:
+    if place.fate == LEFT_OUT:
+        return NOTHING
+    return ", ".join(f"`{path}`" for path in place.paths)
+
+
+def places(form: Format) -> str:
+    """The table of where a format's clients find each thing in an answer."""
+    specimens = answers("groq")  # a provider whose own dialect no format is
+    cells = {what: [_cell(in_stream(form, one)), _cell(in_whole(form, one))] for what, one in specimens.items()}
+    rows = [[what, *both] for what, both in cells.items() if set(both) != {NOTHING}]
+    lacking = [what for what, both in cells.items() if set(both) == {NOTHING}]
+    table = _table(["in an answer", "in a stream", 'with `"stream": false`'], rows)
+    return table + (f"\nAnswers have no place for: {_joined(lacking)}.\n" if lacking else "")
+
+
+def _listed(fates: Mapping[str, str], fate: str) -> str:
+    return _joined(what for what, became in fates.items() if became == fate) or NOTHING
+
+
+def _joined(names: Iterable[str]) -> str:
+    """A list of things; those of one group stand together."""
+    groups: dict[str, list[str]] = {}
+    for what in names:
+        group, _, one = what.partition(": ")
+        groups.setdefault(group, []).extend([one] if one else [])
+    return "; ".join(f"{group} ({', '.join(ones)})" if ones else group for group, ones in groups.items())
+
+
+def pair(form: Format, name: str, api: API) -> list[str]:
+    """The cells of one pair: requests, if the format reads any, and answers."""
+    if form.copies_upstream:
+        return ["everything, as it came"]
+    cells = []
+    if reads_requests(form):
+        fates = requests(form, name, api)
+        cells = [_listed(fates, fate) for fate in (CHANGED, REFUSED, LEFT_OUT)]
+    if passes(form, api):
+        return [*cells, "everything, byte for byte", NOTHING]
+    held = held_by(name)
+    became = {what: fate for what, fate in told(form, api.provider).items() if what in held}
+    return [*cells, _listed(became, CHANGED), _listed(became, LEFT_OUT)]
+
+
+def pairs(form: Format) -> str:
+    """The table of what is changed and lost between a format's clients and each API."""
+    rows: dict[tuple[str, ...], list[str]] = {}
+    for name, api in apis().items():
+        rows.setdefault(tuple(pair(form, name, api)), []).append(f"`{name}`")
+    heads = ["provider"]
+    if form.copies_upstream:
+        heads += ["answer"]
+    else:
+        heads += ["request: changed", "request: refused", "request: left out"] if reads_requests(form) else []
+        heads += ["answer: changed", "answer: left out"]
+    return _table(heads, [[", ".join(names), *cells] for cells, names in rows.items()])
+
+
+def section(form: Format) -> str:
+    """The text of one format."""
+    text = f"### `{form.name}`\n\n"
+    dialect = DIALECTS.get(form.name)
+    if dialect is not None and reads_requests(form):
+        lacking = [what for what in DIALECTS["gai"].specimens if what not in dialect.specimens]
+        text += f"Requests have no place for: {_joined(lacking)}.\n\n" if lacking else ""
+    else:
+        text += "Requests are those of `gai`.\n\n"
+    return text + ("" if form.copies_upstream else places(form) + "\n") + pairs(form)
+
+
+def generated() -> str:
+    """The generated part of the page."""
+    return "\n".join(section(get_format(name)) for name in FORMATS)
+
+
+def written(page: str) -> str:
+    """The page with its generated part written anew."""
+    return _BLOCK.sub(lambda old: f"{old[1]}\n{generated()}\n{old[2]}", page)
+
+
+if __name__ == "__main__":
+    sys.stdout.write(f"writing {PAGE.relative_to(ROOT)}\n")
+    PAGE.write_text(written(PAGE.read_text()))
