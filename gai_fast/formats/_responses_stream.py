@@ -1,16 +1,27 @@
 """OpenAI's Responses stream: events as the dialect's own.
 
-A frame is `event: <type>` and `data: {"type":<type>,"sequence_number":<n>,…}`. Where the events of `gai.events.v1` go:
+A frame is `event: <type>` and `data: {"type":<type>,"sequence_number":<n>,…}`. `_responses_output.py` builds items and
+their parts. Reasoning is the summary of its item, which all clients show. Choices beyond the first are left out.
 
-* `start`: `response.created` and `response.in_progress`.
-* `text.delta`, `refusal.delta`, `reasoning.delta`, `reasoning.signature`, `citations`, `tool.call.*`, `tool.call`,
-  `tool.result`, `server_tool`, `image`: items and their parts, as `_responses_output.py` builds them. Reasoning is the
-  summary of its item, which all clients show. `audio.delta`: `response.audio.delta`.
-* `finish`: the ends of all open items, then `response.completed` or `response.incomplete`.
-* `error`: `error`, then `response.failed`. There is no `[DONE]`.
-* `warning`: `x_gai.warnings` of the last `response`. `usage`: the last one counts where `finish` has none.
-* `stream.reset` only comes before any content, as the format does not announce it.
-* `safety`, `step.end`, `json.snapshot`, `stream.gap`, and choices beyond the first have no place.
+| event | Responses |
+|---|---|
+| `start` | `response.created` and `response.in_progress` |
+| `text.delta` | `response.output_text.delta` |
+| `refusal.delta` | `response.refusal.delta` |
+| `reasoning.delta` | `response.reasoning_summary_text.delta` |
+| `reasoning.signature` | `encrypted_content` of a `reasoning` item |
+| `tool.call.start` `tool.call.delta` `tool.call` | a `function_call` item and the deltas of its arguments |
+| `tool.result` `server_tool` `image` | items of their own |
+| `citations` | annotations of the text |
+| `audio.delta` | `response.audio.delta` |
+| `safety` `step.end` `json.snapshot` | none |
+| `usage` | `usage` of the last `response`, where `finish` has none |
+| `warning` | `x_gai.warnings` of the last `response` |
+| `stream.reset` | none: no answer is begun anew once it has content |
+| `stream.gap` | none: a follower that lacks events is sent an error |
+| `finish` | the ends of all open items, then `response.completed` or `response.incomplete` |
+| `error` | `error`, then `response.failed` |
+| `done` | none: there is no `[DONE]` |
 
 A stream has numbers of its own: `sequence_number` counts frames from 0, without holes. The `id:` of an event is the
 number of its last frame, unless a log has numbered the events (`StreamContext.follows`).
