@@ -35,6 +35,7 @@ FORMATS: Final = {
     "gai": "gai_fast.formats.gai",
     "openai": "gai_fast.formats.openai",
     "responses": "gai_fast.formats.responses",
+    "completions": "gai_fast.formats.completions",
     "simple": "gai_fast.formats.simple",
     "vercel": "gai_fast.formats.vercel",
     "agui": "gai_fast.formats.agui",

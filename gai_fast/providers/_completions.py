@@ -21,7 +21,7 @@ from gai_fast.request import Request, TextPart, UserMessage
 class CompletionsAPI(ChatAPI):
     """Requests of the dialect; a provider overrides what it does differently."""
 
-    dialect = ""
+    dialect = "completions"
     path = "/completions"
     user_parts = frozenset({TextPart})
     lacks = frozenset({"tools", "tool_choice", "response_format", "reasoning", "metadata"})

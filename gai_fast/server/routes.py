@@ -85,6 +85,7 @@ ROUTES: Final = (
     Route("POST", "/v1/responses", "responses", lambda on: on.streams.dialect, is_hot=True, whole=False),
     Route("GET", "/v1/responses/", "responses", lambda on: on.streams.responses.retrieve, whole=False),
     Route("POST", "/v1/responses/", "responses", lambda on: on.streams.responses.cancel, whole=False),
+    Route("POST", "/v1/completions", "completions", lambda on: on.streams.dialect, whole=False),
     Route("GET", "/v1/models", "openai", lambda on: on.operations.models),
     Route("GET", "/v1/models/", "openai", lambda on: on.operations.model),
     Route("GET", "/healthz", "gai", lambda on: on.operations.healthz),

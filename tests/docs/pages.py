@@ -77,7 +77,9 @@ def coded(cell: str) -> list[str]:
 _CHANGING: Final = (
     (re.compile(r"\b[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}\b"), "REQUEST"),
     (
-        re.compile(r'("stream_id":"|"id":"|"id":"chatcmpl-|^x-gai-stream-id: |^id: )[A-Za-z0-9_-]{22}(?=["\n.])', re.M),
+        re.compile(
+            r'("stream_id":"|"id":"|"id":"(?:chat)?cmpl-|^x-gai-stream-id: |^id: )[A-Za-z0-9_-]{22}(?=["\n.])', re.M
+        ),
         r"\1ID",
     ),
     (re.compile(r'("(?:ts|created)": ?)[1-9][0-9]+'), r"\g<1>0"),

@@ -57,6 +57,8 @@ FORMATS: tuple[tuple[str, Any, bool, dict[str, Any]], ...] = (
     ("vercel", "sse", False, {"ids": True}),
     ("agui", "sse", False, {}),
     ("raw", "sse", True, {}),
+    ("completions", "sse", False, {}),
+    ("completions", "sse", True, {}),
 )
 
 

@@ -178,6 +178,7 @@ FORMATS = st.sampled_from(
         ("simple", "sse"),
         ("vercel", "sse"),
         ("agui", "sse"),
+        ("completions", "sse"),
     ]
 )
 RUNS = st.lists(TEXTS, min_size=1, max_size=5)

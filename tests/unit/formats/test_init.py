@@ -17,5 +17,5 @@ def test_a_format_is_one_object_for_all_streams() -> None:
 
 
 def test_an_unknown_name_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(ValueError, match="unknown format 'xml'; known: anthropic, gai, openai, responses, simple"):
+    with pytest.raises(ValueError, match=f"unknown format 'xml'; known: {', '.join(FORMATS)}"):
         get_format("xml")

@@ -94,7 +94,8 @@ async def test_every_route_of_the_contract_that_has_come_is_there() -> None:
         assert route.method in allow
         assert ("HEAD" in allow) is ("GET" in allow and path not in without_head)
     assert {"/api/v1/stream", "/v1/chat/completions", "/v1/messages", "/v1/responses"} == HOT_PATHS
-    assert {route.format for route in ROUTES if route.path.startswith("/v1/")} == {"anthropic", "openai", "responses"}
+    formats = {route.format for route in ROUTES if route.path.startswith("/v1/")}
+    assert formats == {"anthropic", "completions", "openai", "responses"}
 
 
 def test_a_route_is_found_by_its_exact_path_and_a_prefix_gives_the_rest() -> None:

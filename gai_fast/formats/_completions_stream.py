@@ -1,0 +1,205 @@
+"""OpenAI's legacy Completions: events as `text_completion` chunks.
+
+The chunks are those of OpenAI's `completion.py`: whole and streamed answers have one shape. The dialect is text alone:
+
+| event | chunk |
+|---|---|
+| `text.delta` `refusal.delta` | `choices[0].text` |
+| `finish` | one with `finish_reason`; reasons that the dialect does not know are `stop`, with `x_gai.finish_reason` |
+| `usage` | one with `choices: []` after that, where usage was asked for; then all others have `"usage": null` |
+| `warning` | `x_gai.warnings` on the last chunk |
+| `error` | `{"error": {message, type, param, code}}`, and no `[DONE]` |
+| `done` | `[DONE]` after a `finish` |
+
+`start` names the chunks. Reasoning, calls, citations, images and all other events are left out, and so are choices
+beyond the first; `stream.reset` and `stream.gap` never come. The upstream's own frames are passed on where it speaks
+the dialect, with all that they hold (`echo`, `logprobs`, several choices).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Final
+
+from gai_fast._impl import Part, encode_json, escape
+from gai_fast.errors import Error
+from gai_fast.events import Event
+from gai_fast.formats._base import DataEncoder, Framing, StreamContext, WholeEncoder
+from gai_fast.formats._chat_parts import error_object, finish_reason_of, note_warning, usage_of
+from gai_fast.result import Result
+
+_TEXT: Final = ("text.delta", "refusal.delta")
+
+
+def _reason_of(event: Event) -> tuple[str, dict[str, Any]]:
+    """Returns the dialect's `finish_reason`, and the members of `x_gai` beside it."""
+    reason, aside = finish_reason_of(event)
+    return ("stop", {"finish_reason": reason, **aside}) if reason == "tool_calls" else (reason, aside)
+
+
+class TextChunks(DataEncoder):
+    """Events → `text_completion` chunks."""
+
+    __slots__ = ("_begun", "_created", "_id", "_model", "_tail", "_text_tail", "_usage", "_usage_asked", "_warnings")
+
+    def __init__(self, framing: Framing, context: StreamContext) -> None:
+        super().__init__(framing, context)
+        self._created = context.clock() // 1000
+        self._usage_asked = context.usage
+        self._tail = b',"usage":null' if context.usage else b""
+        self._id = f"cmpl-{context.stream_id}"
+        self._model = context.model
+        self._begun = b""
+        """The beginning of every chunk; made from the names in the answer's beginning."""
+        self._text_tail = b""
+        self._usage: Mapping[str, Any] = {}
+        self._warnings: list[dict[str, Any]] = []
+
+    def event(self, event: Event) -> None:
+        """Writes the chunks of one event."""
+        if event["type"] in _TEXT and "choice" not in event:  # the hot path
+            self._seq += 1
+            if self._ids:
+                self._frame_at = -1
+            self._frame(self._text_head() + escape(event.get("text", "")) + self._text_tail)
+            if self._ids:
+                self._stamp()
+        else:
+            super().event(event)
+
+    def delta_parts(self, event: Event, key: str) -> Sequence[Part] | None:
+        """Returns the parts of a delta like this one; `None` where it writes nothing."""
+        if event["type"] not in _TEXT or "choice" in event:
+            return None
+        head = self._lead + self._text_head()
+        return self._parts(head + b'"', b'"' + self._text_tail + self._trail)
+
+    def _name(self, identifier: str, model: str) -> None:
+        """Sets the members that all chunks share."""
+        self._id, self._model, self._begun = identifier, model, b""
+
+    def _begin(self) -> bytes:
+        if not self._begun:
+            self._begun = b'{"id":%b,"object":"text_completion","created":%d,"model":%b,"choices":[' % (
+                escape(self._id),
+                self._created,
+                escape(self._model),
+            )
+            self._text_tail = b',"index":0,"logprobs":null,"finish_reason":null}]' + self._tail + b"}"
+        return self._begun
+
+    def _text_head(self) -> bytes:
+        return self._begin() + b'{"text":'
+
+    def _encode(self, event: Event) -> None:
+        kind = event["type"]
+        if kind == "start":
+            self._name(self._id, event.get("model", self._model))
+        elif kind == "usage":
+            self._usage = event["usage"]
+        elif kind == "warning":
+            note_warning(self._warnings, event)
+        elif kind == "finish":
+            self._finish(event)
+        elif kind == "error":
+            self._frame(encode_json({"error": error_object(Error.from_payload(event["error"]))}))
+        elif kind == "done" and event["finished"] and self._sse:
+            self._frame(b"[DONE]")
+
+    def _finish(self, event: Event) -> None:
+        usage = event.get("usage", self._usage) if self._usage_asked else {}
+        reason, aside = _reason_of(event)
+        last = {"warnings": self._warnings} if self._warnings else {}
+        extra = _extra(aside if usage else {**aside, **last})
+        choice = b'{"text":"","index":0,"logprobs":null,"finish_reason":%b}' % escape(reason)
+        self._frame(self._begin() + choice + b"]" + self._tail + extra + b"}")
+        if usage:
+            counts, beside = usage_of(usage)
+            self._frame(self._begin() + b'],"usage":' + encode_json(counts) + _extra({**beside, **last}) + b"}")
+
+
+def _extra(aside: Mapping[str, Any]) -> bytes:
+    return b',"x_gai":' + encode_json(aside) if aside else b""
+
+
+class OwnTextChunks(TextChunks):
+    """The chunks of ours that complete the upstream's own: `_passthrough.py`."""
+
+    __slots__ = ()
+
+    opens_parts: ClassVar[bool] = False
+
+    def complete(self, event: Event) -> None:
+        """Writes what the upstream's frames lack of an event."""
+        kind = event["type"]
+        if kind == "start":
+            identifier = event.get("provider_metadata", {}).get("id")
+            self._name(identifier or self._id, event.get("model", self._model))
+        elif kind == "finish":
+            # An upstream that cancelled gives its reason; our own cancel has none.
+            if event.get("finish_reason") == "cancelled" and "finish_reason_raw" not in event:
+                self._finish(event)
+            elif self._warnings:
+                self._frame(self._begin() + b"]" + self._tail + _extra({"warnings": self._warnings}) + b"}")
+        elif kind in ("usage", "warning", "error"):
+            self._encode(event)
+
+    def note(self, raw: bytes) -> None:
+        """Notes nothing: a chunk of ours depends on events only."""
+
+    def begin_anew(self) -> None:
+        """Nothing of the dialect begins an answer."""
+
+    def is_end(self, raw: bytes) -> bool:
+        """Whether a frame is `[DONE]`."""
+        return _DONE_LINE.search(raw) is not None
+
+    def is_error(self, raw: bytes) -> bool:
+        """Whether a last frame has a line that clients read."""
+        return _DATA_LINE.search(raw) is not None
+
+    def end_mark(self) -> bytes:
+        """`[DONE]`."""
+        return b"data: [DONE]\n\n"
+
+
+_DATA_LINE: Final = re.compile(rb"(?:^|[\r\n])data:")
+_DONE_LINE: Final = re.compile(rb"(?:^|[\r\n])data: ?\[DONE\]")
+
+
+class WholeText(WholeEncoder):
+    """Events → one `text_completion`."""
+
+    def __init__(self, context: StreamContext) -> None:
+        super().__init__(context)
+        self._created = context.clock() // 1000
+        self._finish: Event = {}
+        self._warnings: list[dict[str, Any]] = []
+
+    def event(self, event: Event) -> None:
+        """Takes one event."""
+        if event["type"] == "warning":
+            note_warning(self._warnings, event)
+        elif event["type"] == "finish":
+            self._finish = event
+        super().event(event)
+
+    def _answer(self, result: Result) -> bytes:
+        reason, aside = _reason_of(self._finish)
+        text = result.text + result.refusal
+        answer: dict[str, Any] = {
+            "id": f"cmpl-{self._context.stream_id}",
+            "object": "text_completion",
+            "created": self._created,
+            "model": result.model or self._context.model,
+            "choices": [{"text": text, "index": 0, "logprobs": None, "finish_reason": reason}],
+        }
+        if result.usage:
+            answer["usage"], beside = usage_of(result.usage)
+            aside |= beside
+        if self._warnings:
+            aside["warnings"] = self._warnings
+        if aside:
+            answer["x_gai"] = aside
+        return encode_json(answer)
