@@ -5,8 +5,9 @@ Owns how a stream survives the loss of its connection. Knows nothing of models: 
 1. Every stream is asked for as a durable one, with an idempotency key: a request that is sent again, because its
    response was lost, joins the answer of the first one. A program that leaves early cancels such a stream, unless it
    asked for `resumable` itself.
-2. A connection that ends before `done` is made again, with pauses that grow, for `limits.reconnecting` seconds after
-   the last event. The stream then goes on behind that event (`Last-Event-ID`), so that each is given once.
+2. A connection that ends before `done` is made again, with pauses that grow until the next event, for
+   `limits.reconnecting` seconds after the last sign of life: a model may think for longer, and its server send nothing
+   but keep-alives. The stream goes on behind the last event (`Last-Event-ID`), so that each is given once.
 3. A failure before the first response is raised; later it is the stream's `error` event, and `result` raises it.
 """
 
@@ -300,12 +301,17 @@ class RemoteStream:
     async def _read(self, response: aiohttp.ClientResponse) -> None:
         """Takes what has come; a connection that ends is lost: rule 2."""
         data = b""
-        with contextlib.suppress(*_LOST):
+        try:
             async with asyncio.timeout(LIMITS.server_silence):
                 data = await response.content.readany()
+        except TimeoutError:  # perhaps the server is there, and has nothing to say
+            self._lost_at = None
+        except _LOST:
+            pass
         if not data:
             self._lose()
             return
+        self._lost_at = None
         had = self._seq
         try:
             for _, text, _ in self._parser.feed(data):
@@ -331,7 +337,7 @@ class RemoteStream:
             if seq <= self._seq:
                 return
             self._seq = seq
-        self._tries, self._lost_at = 0, None
+        self._tries = 0
         if event["type"] in ("finish", "error"):
             self._end = event  # type: ignore[assignment]  # an event by the server's contract
         self._ready.append(event)  # type: ignore[arg-type]  # likewise
@@ -386,7 +392,7 @@ class RemoteStream:
             return
         loop = asyncio.get_running_loop()
         lost_at = self._lost_at = loop.time() if self._lost_at is None else self._lost_at
-        wait = max(self._hint, _pause(self._tries))
+        wait = max(min(self._hint, LIMITS.reconnect_longest), _pause(self._tries))
         self._hint = 0.0
         if loop.time() + wait > lost_at + LIMITS.reconnecting:
             text = f"the connection to the server was lost, and not made again within {LIMITS.reconnecting:g} s"

@@ -247,6 +247,40 @@ async def test_a_server_that_is_busy_is_asked_again(net: Net) -> None:
     assert [place for _, place in server.asked] == [None, *[f"{ID}.2"] * 3]
 
 
+PING = b"7\r\n: ping\n\r\n"
+
+
+@pytest.mark.usefixtures("brief")
+@on_uvloop
+async def test_a_server_that_shows_signs_of_life_is_waited_for(net: Net) -> None:
+    """An upstream may think for minutes, behind a proxy that cuts each connection."""
+    rest = HEAD + text(2, "a") + frame({**FINISH, "seq": 3}) + DONE + LAST_CHUNK
+    events, server = await read(net, HEAD + START, *[HEAD + PING] * 4, rest)
+    assert events[-1] == {"type": "done", "finished": True}
+    assert len(server.asked) == 6
+
+
+@on_uvloop
+async def test_a_connection_that_is_silent_is_made_again(net: Net, monkeypatch: pytest.MonkeyPatch) -> None:
+    limits = dataclasses.replace(LIMITS, server_silence=0.05, reconnecting=0.04, reconnect_first=0.001)
+    monkeypatch.setattr("gai_fast.remote.LIMITS", limits)
+    places: list[bool] = []
+
+    async def answer(peer: Peer) -> None:
+        await peer.request()
+        places.append(b"last-event-id" in peer.head.lower())
+        if len(places) < 3:
+            await peer.send(HEAD + (b"" if places[-1] else START))
+            await peer.until_gone()
+        else:
+            await peer.send(HEAD + frame({**FINISH, "seq": 2}) + DONE + LAST_CHUNK)
+
+    url = (await net.upstream(answer)).url
+    async with gai_fast.connect(url) as client:
+        assert (await client.ask(QUERY)).finish_reason == "stop"
+    assert places == [False, True, True]
+
+
 @on_uvloop
 async def test_a_stream_that_is_gone_ends_with_its_error(net: Net) -> None:
     told = b'{"error":{"code":"not_found","message":"no such stream","reason":"stream"}}'
