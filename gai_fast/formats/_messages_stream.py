@@ -192,9 +192,9 @@ class Messages(DataEncoder):
 
     def _whole_block(self, content: Mapping[str, Any]) -> None:
         """Writes a block that has no deltas."""
+        block = encode_json(content)
         self._close()
-        members = b',"index":%d,"content_block":%b' % (self._count, encode_json(content))
-        self._event(b"content_block_start", members)
+        self._event(b"content_block_start", b',"index":%d,"content_block":%b' % (self._count, block))
         self._event(b"content_block_stop", b',"index":%d' % self._count)
         self._count += 1
 
@@ -301,8 +301,9 @@ class Messages(DataEncoder):
             self._ping({"server_tool": run})
         elif run["status"] == "started":
             use = {"type": "server_tool_use", "id": run.get("id", ""), "name": name, "input": {}}
+            given = encode_json(run.get("input", {})).decode()  # before the block, in case it cannot be written
             self._open(" server tool", encode_json(use), _FRAGMENT)
-            self._delta(self._head, encode_json(run.get("input", {})).decode())
+            self._delta(self._head, given)
             self._close()
         else:
             kind = "tool_search_tool_result" if name.startswith("tool_search_tool") else f"{name}_tool_result"
@@ -313,9 +314,9 @@ class Messages(DataEncoder):
             self._ping({"citations": event["citations"]})
             return
         head = self._delta_head(self._count - 1, b'{"type":"citations_delta","citation":')
-        for citation in event["citations"]:
+        for citation in [encode_json(citation_of(citation)) for citation in event["citations"]]:
             self._frame_at = len(self._out)
-            self._out.append(head + encode_json(citation_of(citation)) + self._delta_end)
+            self._out.append(head + citation + self._delta_end)
 
     def _safe(self, event: Event) -> None:
         self._safety = event["safety"]

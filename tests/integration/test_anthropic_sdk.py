@@ -437,6 +437,29 @@ async def test_a_request_of_another_dialect_is_not_passed_through(net: Net) -> N
     assert b'"id":"msg_' + response.headers["x-gai-stream-id"].encode() in response.body
 
 
+async def with_fallback(net: Net, upstream: Any) -> Gateway:
+    """A gateway whose model `claude` has the fallback `m`."""
+    settings = (await net.gateway(upstream)).running.engine.settings
+    claude = dataclasses.replace(settings.models["claude"], fallback=("m",))
+    running = await start(dataclasses.replace(settings, models={**settings.models, "claude": claude}))
+    net.stack.push_async_callback(running.close)
+    return Gateway(net, running)
+
+
+@on_uvloop
+async def test_tokens_are_not_counted_for_another_model(net: Net) -> None:
+    async def handler(peer: Peer) -> None:
+        while True:
+            await peer.request()
+            body = json.dumps({"type": "error", "error": {"type": "overloaded_error", "message": "busy"}}).encode()
+            await peer.answer("529 Overloaded", body, "Content-Type: application/json")
+
+    gateway = await with_fallback(net, await net.upstream(handler))
+    with pytest.raises(anthropic.APIStatusError) as caught:
+        await client_of(net, gateway).messages.count_tokens(model="claude", messages=MESSAGES)
+    assert caught.value.status_code == 529
+
+
 @on_uvloop
 async def test_a_fallback_of_another_dialect_goes_on_after_the_head_of_the_message(net: Net) -> None:
     async def handler(peer: Peer) -> None:
@@ -445,11 +468,7 @@ async def test_a_fallback_of_another_dialect_goes_on_after_the_head_of_the_messa
             frames = (BEGIN, OPEN, OVERLOADED) if is_claude else (delta("Hi"), FINISH, DONE)
             await peer.send(SSE_HEAD, *map(chunk, frames), LAST_CHUNK)
 
-    settings = (await net.gateway(await net.upstream(handler))).running.engine.settings
-    claude = dataclasses.replace(settings.models["claude"], fallback=("m",))
-    running = await start(dataclasses.replace(settings, models={**settings.models, "claude": claude}))
-    net.stack.push_async_callback(running.close)
-    gateway = Gateway(net, running)
+    gateway = await with_fallback(net, await net.upstream(handler))
     async with client_of(net, gateway).messages.stream(model="claude", **ASK) as stream:
         kinds = [event.type async for event in stream]
         final = await stream.get_final_message()
