@@ -29,17 +29,17 @@ class OwnFrames(Encoder, Protocol):
     """Whether the dialect has frames that become no event and open a part of the answer, such as a content block."""
 
     def complete(self, event: Event) -> None:
-        """Takes an event of an answer whose frames are passed on, `done` excepted.
+        """Takes a `start`, `warning`, `usage`, `finish` or `error` of an answer whose frames are passed on.
 
         Notes what later frames of ours need. Writes warnings and the end of a cancelled answer with its `finish`, and
         an error that no frame of the upstream's tells.
         """
 
     def note(self, raw: bytes) -> None:
-        """Takes each frame that is passed on and was not copied."""
+        """Takes each frame that is passed on and was not copied, in a dialect whose frames open parts."""
 
     def note_copied(self, count: int) -> None:
-        """Takes the number of frames that were copied."""
+        """Takes the number of frames that were copied, in such a dialect."""
 
     def begin_anew(self) -> None:
         """All since `start` is void. The client has that start, and no content: `event` must not write another one."""
@@ -136,17 +136,20 @@ class Passthrough:
 
     def append_frames(self, frames: Piece, count: int, characters: int = 0) -> None:
         """Takes frames of the upstream's, all of them deltas."""
-        self._opening = False
-        self._release()
+        if self._opening:
+            self._opening = False
+            self._release()
         self._out.append(frames)
-        self._encoder.note_copied(count)
+        if self.opens_parts:
+            self._encoder.note_copied(count)
         self._end = bytes(frames[-4:]) or b"\n\n"  # the fast path has sent frames with this end
 
     def copied(self, event: Event, text: str) -> None:
         """Is not called: the upstream repeats its answer itself."""
 
     def _pass_on(self, raw: bytes) -> None:
-        self._encoder.note(raw)
+        if self.opens_parts:
+            self._encoder.note(raw)
         self._out.append(raw)
         self._end = raw[-4:] if len(raw) >= 4 else (self._end + raw)[-4:]
 
@@ -166,15 +169,16 @@ class Passthrough:
             self._waiting, self._room = [], LIMITS.waiting_frames
             self._encoder.begin_anew()
             return
-        self._opening = self._opening and kind in NO_CONTENT
-        if kind not in _BESIDE:
-            self._release()
+        if self._opening:
+            self._opening = kind in NO_CONTENT
+            if kind not in _BESIDE:
+                self._release()  # always when it is no longer so
         if not self._passing:
             self._encoder.event(event)
             self._add_own()
         elif kind == "done":
             self._close(event)
-        elif kind != "error" or not self._told:
+        elif kind in _COMPLETED and not (kind == "error" and self._told):
             self._encoder.complete(event)
             self._add_own()
 
@@ -276,4 +280,6 @@ class WholePassthrough:
 
 _BESIDE: Final = NO_CONTENT - {"start", "finish", "error", "done"}
 """Events that do not release frames that wait."""
+_COMPLETED: Final = frozenset({"start", "warning", "usage", "finish", "error"})
+"""Events of which frames may lack something, or that later frames of ours depend on."""
 _BLANK_LINE: Final = re.compile(rb"(?:\r\n|\r(?!\n)|\n){2}\Z")
