@@ -191,5 +191,5 @@ async def page(browser: chromium.Chromium, origin: str) -> AsyncIterator[chromiu
         assert [problem for problem in tab.problems if not problem.endswith(PROVOKED)] == []
 
 
-PROVOKED = tuple(f"format={name}" for name in ("gai", "openai", "simple"))
+PROVOKED = ("format=openai", "format=simple", "framing=sse", "framing=ndjson")
 """The console's name of a stream that was refused: the end of its address."""

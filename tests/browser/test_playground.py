@@ -155,6 +155,22 @@ async def test_every_framing_and_format_shows_the_same_text(page: Page, framing:
     assert await page.evaluate("document.querySelector('#error').hidden")
 
 
+async def test_a_websocket_shows_the_same_text_and_has_the_native_format_alone(page: Page) -> None:
+    await choose(page, "sse", "simple")
+    await page.evaluate("document.querySelector('[name=framing][value=ws]').click()")
+    assert await page.evaluate("document.querySelector('[name=format]:checked').value") == "gai"
+    assert await page.evaluate("document.querySelectorAll('[name=format]:disabled').length") == 2
+    await send(page, "slowly")
+    await ended(page)
+    assert await text(page, "#answer") == STORY
+    assert await text(page, "#status") == "Complete"
+    assert await page.evaluate(
+        "performance.getEntriesByType('resource').every(({name}) => !name.includes('api/v1/stream'))"
+    )
+    await page.evaluate("document.querySelector('[name=framing][value=sse]').click()")
+    assert await page.evaluate("document.querySelectorAll('[name=format]:disabled').length") == 0
+
+
 async def test_the_smooth_display_ends_with_the_same_text(page: Page) -> None:
     await page.evaluate("document.querySelector('#smooth').click()")
     await send(page, "slowly")
@@ -378,7 +394,7 @@ STREAM = (
 EVENTS = [
     {"type": "a", "data": "one\ntwo", "id": "7"},
     {"type": "message", "data": "", "id": "7"},
-    {"type": "message", "data": " three ü👩‍🚀", "id": "7"},
+    {"type": "message", "data": " three ü👩‍🚀", "id": "7", "retry": 5},
     {"type": "message", "data": "[DONE]", "id": "7"},
 ]
 
@@ -398,7 +414,7 @@ async def test_the_parsers_read_the_same_however_the_text_is_cut(
     page: Page, parser: str, source: str, expected: list[dict[str, str]]
 ) -> None:
     results = await page.evaluate(
-        f"""import('/playground/app.js').then(({{{parser}}}) => {{
+        f"""import('/client.js').then(({{{parser}}}) => {{
           const text = {json.dumps(source)};
           const read = (pieces) => {{
             const parser = new {parser}();

@@ -1,73 +1,13 @@
 // The playground: one page, one request at a time, no dependencies.
 // Model text only ever reaches the page as text nodes.
 
+import { NDJSONParser, SSEParser, refusal, stream } from "../client.js";
+
 const LOG_ROWS = 2000; // what a browser lays out without effort
 const ROW_CHARACTERS = 4000; // an image in base64 is no reading matter
 const CANCEL_BOUND = 2000; // ms that a cancelled stream has to end by itself
 const SMOOTH_LAG = 350; // ms that the smooth display stays behind
 const SMOOTH_END = 250; // ms to show what is left when the stream has ended
-
-// ---- parsers: text in any pieces → records ----------------------------------------------------------------------
-
-/** Splits text into lines that end in LF, CR or CRLF, whatever the pieces. */
-class Lines {
-  #rest = "";
-  #afterCR = false;
-
-  feed(text) {
-    if (this.#afterCR && text !== "") {
-      this.#afterCR = false;
-      if (text[0] === "\n") text = text.slice(1);
-    }
-    const lines = [];
-    let start = 0;
-    for (const end of text.matchAll(/\r\n?|\n/g)) {
-      lines.push(this.#rest + text.slice(start, end.index));
-      this.#rest = "";
-      start = end.index + end[0].length;
-      this.#afterCR = end[0] === "\r" && start === text.length; // its LF may be in the next piece
-    }
-    this.#rest += text.slice(start);
-    return lines;
-  }
-}
-
-/** Server-Sent Events (WHATWG HTML §9.2.6): `feed` returns `[{type, data, id}]`. */
-export class SSEParser {
-  #lines = new Lines();
-  #type = "";
-  #data = [];
-  #id = "";
-
-  feed(text) {
-    const events = [];
-    for (const line of this.#lines.feed(text)) {
-      if (line === "") {
-        const data = this.#data.join("\n");
-        if (this.#data.length) events.push({ type: this.#type || "message", data, id: this.#id });
-        this.#type = "";
-        this.#data = [];
-        continue;
-      }
-      const colon = line.indexOf(":");
-      const field = colon < 0 ? line : line.slice(0, colon);
-      const value = colon < 0 ? "" : line.slice(line[colon + 1] === " " ? colon + 2 : colon + 1);
-      if (field === "data") this.#data.push(value);
-      else if (field === "event") this.#type = value;
-      else if (field === "id" && !value.includes("\0")) this.#id = value;
-    }
-    return events;
-  }
-}
-
-/** One JSON text a line, empty lines skipped: `feed` returns `[{data}]`. */
-export class NDJSONParser {
-  #lines = new Lines();
-
-  feed(text) {
-    return this.#lines.feed(text).filter((line) => line.trim() !== "").map((data) => ({ data }));
-  }
-}
 
 // ---- formats: one object of the wire → what it means for a run; returns whether it carries generated content -------
 
@@ -173,7 +113,8 @@ const SHOW = {
 };
 
 /** The request as source text: `{curl, python, javascript}`. A key is named, never written. */
-export function snippets({ origin, framing, format, model, query, key }) {
+export function snippets({ origin, framing: chosen, format, model, query, key }) {
+  const framing = chosen === "ws" ? "sse" : chosen; // for what does not speak WebSocket
   const url = `${origin}/api/v1/stream?framing=${framing}&format=${format}`;
   const body = JSON.stringify({ model: model || undefined, query });
   const pairs = [...(model ? [["model", model]] : []), ["query", query]];
@@ -220,6 +161,18 @@ with urllib.request.urlopen(request) as response:
         ${SHOW.python[format]}
 `;
 
+  const socket = `// Node.js 22 or newer: save as playground.mjs
+const socket = new WebSocket(${literal(`${origin.replace("http", "ws")}/ws/stream`)}, ["gai.events.v1"${key ? ", `bearer.${process.env.GAI_API_KEY}`" : ""}]);
+const request = { ${pairs.map(([name, value]) => `${name}: ${literal(value)}`).join(", ")} };
+socket.onopen = () => socket.send(JSON.stringify({ stream: "1", type: "request", request }));
+socket.onmessage = ({ data }) => {
+  const event = JSON.parse(data);
+  if (event.error) console.error(event.error);
+  if (event.type === "text.delta") process.stdout.write(event.text);
+  if (event.type === "done") socket.close();
+};
+`;
+
   const javascript = `// Node.js: save as playground.mjs
 const response = await fetch(${literal(url)}, {
   method: "POST",
@@ -243,7 +196,11 @@ for await (const text of response.body.pipeThrough(new TextDecoderStream())) {
 `;
 
   const python = format === "openai" && framing === "sse" && model ? sdk : stdlib;
-  return { curl, python: key ? python : python.replace(/^import os\n\n?/m, ""), javascript };
+  return {
+    curl,
+    python: key ? python : python.replace(/^import os\n\n?/m, ""),
+    javascript: chosen === "ws" ? socket : javascript,
+  };
 }
 
 // ---- the page ------------------------------------------------------------------------------------------------------
@@ -430,7 +387,20 @@ class Run {
     }
   }
 
-  async follow() {
+  /** The answer in the native format, as the client for pages has it: it survives a lost connection. */
+  async followEvents() {
+    const { framing, model, query, key } = this.settings;
+    const options = { key, transport: framing, signal: this.controller.signal };
+    const request = { model: model || undefined, query };
+    for await (const event of stream(new URL(".", location.href), request, options)) {
+      this.id ||= event.stream_id ?? "";
+      this.requestId ||= event.request_id ?? "";
+      this.receive({ data: JSON.stringify(event) }, performance.now() - this.started);
+    }
+  }
+
+  /** The answer in another format, as it is on the wire. */
+  async followBytes() {
     const { framing, format, model, query, key } = this.settings;
     const response = await fetch(`api/v1/stream?framing=${framing}&format=${format}`, {
       method: "POST",
@@ -475,19 +445,6 @@ class Run {
       this.controller.abort();
     }
   }
-}
-
-/** The error in a response that is not a stream. */
-async function refusal(response) {
-  const body = await response.text();
-  let error;
-  try {
-    error = JSON.parse(body).error;
-  } catch {
-    // HTML or nothing at all, from something between the page and the server
-  }
-  if (typeof error !== "object" || error === null) error = { message: body.slice(0, 500) || response.statusText };
-  return { ...error, status: response.status };
 }
 
 // ---- what the page shows of a run ------------------------------------------------------------------------------------
@@ -584,7 +541,7 @@ async function send() {
   $("result").scrollIntoView({ block: "nearest" });
 
   try {
-    await run.follow();
+    await (run.settings.format === "gai" ? run.followEvents() : run.followBytes());
   } catch (error) {
     const code = error instanceof SyntaxError ? "internal" : "network"; // an event that is no JSON; no connection
     if (!run.cancelled) run.fail({ code, message: `${error.message} (reported by this browser)` });
@@ -656,6 +613,15 @@ function storeKey() {
   }
 }
 
+/** A WebSocket has the native format alone. */
+function limitFormats() {
+  const isSocket = settings().framing === "ws";
+  for (const input of document.getElementsByName("format")) {
+    input.disabled = isSocket && input.value !== "gai";
+    if (isSocket) input.checked = input.value === "gai";
+  }
+}
+
 function setTheme(theme) {
   document.documentElement.dataset.theme = theme;
   $("theme").textContent = `Theme: ${theme}`;
@@ -720,6 +686,7 @@ setTheme(THEMES.includes(saved.theme) ? saved.theme : "auto");
 for (const name of ["framing", "format"]) {
   for (const input of document.getElementsByName(name)) input.checked ||= input.value === saved[name];
 }
+limitFormats();
 $("smooth").checked = saved.smooth === true;
 $("send-keys").textContent = isApple ? "⌘ ↵" : "Ctrl ↵";
 setRunning(false); // some browsers keep the buttons' state over a reload
@@ -731,7 +698,11 @@ $("composer").addEventListener("submit", (event) => {
   event.preventDefault();
   send();
 });
-$("composer").addEventListener("change", store);
+$("composer").addEventListener("change", () => {
+  limitFormats();
+  store();
+});
+addEventListener("pagehide", () => current?.controller.abort()); // nobody would read the rest
 $("cancel").addEventListener("click", () => current?.cancel());
 $("model").addEventListener("change", () => {
   $("model-other").hidden = $("model").value !== "";

@@ -1,0 +1,114 @@
+"""gai-fast.js in a real browser: another origin, connections that are cut, and EventSource where that is all."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.browser.chromium import Chromium, Page
+from tests.browser.conftest import STORY, Upstream, serving
+from tests.faults.proxy import FaultProxy, Faults
+from tests.waiting import until
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+CUT = Faults(after=30_000)
+"""Of an answer of 200 KB; what a browser asks about origins is less."""
+
+
+ONLY_EVENT_SOURCE = """(() => {
+  delete Response.prototype.body;
+  window.sources = 0;
+  window.EventSource = class extends EventSource {
+    constructor(url) {
+      super(url);
+      window.sources += 1;
+    }
+  };
+})()"""
+
+
+async def collect(page: Page, url: str, prompt: str, transport: str, *, until_event: int = 0) -> list[dict[str, Any]]:
+    """The events of one loop in the page; it is left at the event of this number."""
+    request, options = json.dumps({"query": prompt, "model": "fake"}), json.dumps({"transport": transport})
+    found: list[dict[str, Any]] = await page.evaluate(
+        f"""import('/client.js').then(async ({{ stream }}) => {{
+          const events = [];
+          for await (const event of stream({url!r}, {request}, {options})) {{
+            events.push(event);
+            if (events.length === {until_event}) break;
+          }}
+          return events;
+        }})"""
+    )
+    return found
+
+
+def text(events: list[dict[str, Any]]) -> str:
+    return "".join(event["text"] for event in events if event["type"] == "text.delta")
+
+
+def check_whole(events: list[dict[str, Any]]) -> None:
+    assert [event["type"] for event in events[-2:]] == ["finish", "done"]
+    last = 0
+    for event in events[:-1]:  # a page that comes back late gets neighbouring deltas as one
+        assert event.get("from_seq", event["seq"]) == last + 1
+        last = event["seq"]
+
+
+@pytest.mark.parametrize("transport", ["sse", "ndjson", "ws", "eventsource"])
+async def test_a_page_of_another_origin_gets_each_event_once_although_it_is_cut_off(
+    browser: Chromium, origin: str, upstream: tuple[Upstream, int], tmp_path: Path, transport: str
+) -> None:
+    more = f'[server]\ncors_origins = ["{origin}"]\n'
+    async with (
+        serving(tmp_path, upstream[1], more) as url,
+        FaultProxy(url, CUT) as proxy,
+        browser.page() as page,
+    ):
+        await page.open(f"{origin}/healthz")  # a page without a policy
+        if transport == "eventsource":
+            await page.evaluate(ONLY_EVENT_SOURCE)
+        asked = len(upstream[0].prompts)
+        wanted = "sse" if transport == "eventsource" else transport
+        events = await collect(page, proxy.url, "many pieces", wanted)
+        check_whole(events)
+        assert text(events) == "x " * 2500
+        assert proxy.connections > 3
+        assert len(upstream[0].prompts) == asked + 1
+        if transport == "eventsource":
+            assert await page.evaluate("window.sources") > 3
+
+
+@pytest.mark.parametrize("transport", ["sse", "ndjson", "ws"])
+async def test_a_loop_that_is_left_in_a_page_ends_the_answer(
+    page: Page, origin: str, upstream: tuple[Upstream, int], transport: str
+) -> None:
+    asked = len(upstream[0].prompts)
+    events = await collect(page, origin, "endless", transport, until_event=3)
+    assert text(events) == "on and on and "
+    await until(lambda: len(upstream[0].prompts) == asked + 1 and upstream[0].closed.is_set())
+
+
+async def test_a_page_that_goes_offline_goes_on_when_it_is_back(page: Page, origin: str) -> None:
+    await page.command("Network.enable")
+    states = {"latency": 0, "downloadThroughput": -1, "uploadThroughput": -1}
+    await page.evaluate(
+        f"""import('/client.js').then(({{ stream }}) => {{
+          window.events = [];
+          window.loop = (async () => {{
+            for await (const event of stream({origin!r}, {{ query: 'slowly', model: 'fake' }})) events.push(event);
+          }})();
+        }})"""
+    )
+    await page.until("events.length > 1")
+    await page.command("Network.emulateNetworkConditions", offline=True, **states)
+    await page.evaluate("new Promise((resolve) => setTimeout(resolve, 300))")
+    await page.command("Network.emulateNetworkConditions", offline=False, **states)
+    await page.evaluate("loop")
+    events = await page.evaluate("events")
+    check_whole(events)
+    assert text(events) == STORY
