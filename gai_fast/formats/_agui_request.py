@@ -18,6 +18,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from gai_fast._impl import compact_json, encode_json
+from gai_fast.errors import InvalidRequest
 from gai_fast.events import JSONText
 from gai_fast.formats._agui_stream import Run
 from gai_fast.formats._members import expect, invalid, member, required
@@ -95,6 +96,7 @@ class _InputReader:
         run_of(body)
         forwarded = member(body, "forwardedProps", "$", dict) or {}
         native = {key: value for key, value in forwarded.items() if key in _NATIVE and value is not None}
+        _check_forwarded(native)
         context = self._context(body)
         messages = [{"role": "system", "content": context}] if context else []
         given = required(body, "messages", "$", list)
@@ -230,6 +232,19 @@ class _InputReader:
             media_type = required(source, "mimeType", path, str)
             return {"type": _MEDIA[kind], "data": value, "media_type": media_type}
         return {"type": "image", "url": value} if (held, kind) == ("url", "image") else None
+
+
+def _check_forwarded(native: Mapping[str, Any]) -> None:
+    """Checks the members of `forwardedProps`, so that a refusal names them where the client has them.
+
+    Raises:
+        InvalidRequest: One of them has a wrong type or value.
+    """
+    try:
+        parse_request(encode_json({"query": "", **native}))
+    except InvalidRequest as problem:
+        text = problem.message.replace("`$.", "`$.forwardedProps.", 1)
+        raise InvalidRequest(message=text, reason=problem.reason) from None
 
 
 def _list(body: Mapping[str, Any], key: str) -> list[Any]:

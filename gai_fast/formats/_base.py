@@ -167,6 +167,8 @@ class Format(ABC):
     """Names of a request's headers that go with its body to an upstream of the dialect."""
     announces: ClassVar[bool] = False
     """Whether the format can void everything that was sent (`stream.reset`)."""
+    shares_native_routes: ClassVar[bool] = False
+    """Whether the native routes take this dialect's requests, where the client asks for this format."""
     copies_upstream: ClassVar[bool] = False
     """Whether the encoders are `FrameSink`s of every upstream's frames: then nothing can be made from events."""
     headers: ClassVar[tuple[tuple[str, str], ...]] = ()
@@ -208,7 +210,7 @@ class Format(ABC):
         raise ValueError(f"format {self.name!r} has no versions")
 
     def owns_request(self, body: Mapping[str, Any]) -> bool:
-        """Whether a body that came to a native route is a request in this dialect.
+        """Whether a body that came to a native route is a request in this dialect (`shares_native_routes`).
 
         Args:
             body: The client's JSON object.

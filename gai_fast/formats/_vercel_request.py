@@ -210,4 +210,6 @@ def _signature(part: Mapping[str, Any], key: str, path: str, *members: str) -> d
     """Returns what `signature_metadata` put into a part's metadata."""
     metadata = member(part, key, path, dict) or {}
     own = member(metadata, "gai", f"{path}.{key}", dict) or {}
-    return {name: own[name] for name in members if own.get(name) is not None}
+    where = f"{path}.{key}.gai"
+    found = {name: member(own, name, where, bool if name == "redacted" else str) for name in members}
+    return {name: value for name, value in found.items() if value is not None}

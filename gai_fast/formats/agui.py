@@ -25,6 +25,7 @@ class AGUIFormat(Format):
 
     name: ClassVar[str] = "agui"
     framings: ClassVar[tuple[Framing, ...]] = ("sse",)
+    shares_native_routes: ClassVar[bool] = True
 
     def __init__(self, run: Run | None = None) -> None:
         self._run = run

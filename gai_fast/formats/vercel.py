@@ -22,6 +22,7 @@ class VercelFormat(Format):
     name: ClassVar[str] = "vercel"
     framings: ClassVar[tuple[Framing, ...]] = ("sse",)
     headers: ClassVar[tuple[tuple[str, str], ...]] = (("x-vercel-ai-ui-message-stream", "v1"),)
+    shares_native_routes: ClassVar[bool] = True
     sdk: ClassVar[int] = OLDEST
 
     def version(self, name: str) -> Format:

@@ -618,7 +618,7 @@ def _read_request(incoming: Incoming) -> tuple[Request, Sequence[str], dict[str,
     """
     if "format" in incoming.query:
         dialect = known_format(incoming.query["format"])
-        if dialect is not None:
+        if dialect is not None and dialect.shares_native_routes:
             body = parse_object(incoming.json_body())
             if dialect.owns_request(body):
                 return _own_request(incoming, dialect, body)

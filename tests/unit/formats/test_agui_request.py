@@ -175,6 +175,8 @@ def test_forwarded_members_are_those_of_a_native_request() -> None:
         ({"tools": [5]}, "at `$.tools[0]`"),
         ({"context": [{}]}, "`description` - at `$.context[0]`"),
         ({"forwardedProps": "x"}, "at `$.forwardedProps`"),
+        ({"forwardedProps": {"temperature": "hot"}}, "at `$.forwardedProps.temperature`"),
+        ({"forwardedProps": {"reasoning": {"effort": "all"}}}, "at `$.forwardedProps.reasoning.effort`"),
         ({"threadId": 5}, "at `$.threadId`"),
     ],
 )

@@ -199,6 +199,14 @@ def test_members_of_the_body_are_those_of_a_native_request() -> None:
         (said("assistant", tool("output-error")), "missing required field `errorText`"),
         (said("assistant", {**tool("input-available"), "toolCallId": 5}), "`$.messages[0].parts[0].toolCallId`"),
         (said("assistant", tool("approval-responded", approval=[])), "`$.messages[0].parts[0].approval`"),
+        (
+            said("assistant", {"type": "reasoning", "text": "", "providerMetadata": {"gai": {"signature": 5}}}),
+            "`$.messages[0].parts[0].providerMetadata.gai.signature`",
+        ),
+        (
+            said("assistant", tool("input-available", callProviderMetadata={"gai": []})),
+            "`$.messages[0].parts[0].callProviderMetadata.gai`",
+        ),
         (said("user"), "at least one message with a part - at `$.messages`"),
     ],
 )
