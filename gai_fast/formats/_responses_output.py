@@ -331,7 +331,7 @@ class Output:
         self._take_room(len(repr(told)))
         tool = self._tools.get(told["id"])
         if tool is None:
-            tool = self._open_tool(told["id"], told["name"])
+            tool = self._open_tool(told["id"], told["name"], told)
         tool.take(told)
         if tool.is_request:
             self._requested.add(told["id"])
@@ -348,11 +348,13 @@ class Output:
         if not running and not image.get("partial"):
             self._close_tool("")
 
-    def _open_tool(self, identifier: str, name: str) -> ToolItem:
+    def _open_tool(self, identifier: str, name: str, told: Mapping[str, Any] | None = None) -> ToolItem:
         self.close()
         tool = self._tools[identifier] = ToolItem(
             identifier or self._identifier("ig"), name, len(self.items), self.provider, self._tell
         )
+        if told is not None and tool.is_request:
+            tool.take(told)  # an item that is only a request is told whole
         self._new(tool.item)
         tool.begin()
         return tool

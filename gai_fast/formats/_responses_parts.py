@@ -44,7 +44,14 @@ _DEFAULTS: Final[Mapping[str, Any]] = {
 """Members of a `response` that repeat the request, and their values where the request has none."""
 ECHOED: Final = frozenset(_DEFAULTS)
 
-# The codes of the SDK's `ResponseError` that an error of ours can be; all others are `server_error`.
+# The codes of the SDK's `ResponseError`.
+_KNOWN_CODES: Final = frozenset(
+    "server_error rate_limit_exceeded invalid_prompt data_residency_mismatch bio_policy misalignment_policy_violation "
+    "vector_store_timeout invalid_image invalid_image_format invalid_base64_image invalid_image_url image_too_large "
+    "image_too_small image_parse_error image_content_policy_violation invalid_image_mode image_file_too_large "
+    "unsupported_image_media_type empty_image_file failed_to_download_image image_file_not_found".split()
+)
+# Those of them that an error of ours can be; all others are `server_error`.
 _ERROR_CODES: Final[Mapping[Code, str]] = {
     "invalid_request": "invalid_prompt",
     "rate_limited": "rate_limit_exceeded",
@@ -191,16 +198,17 @@ def usage_of(usage: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def error_members(error: Error) -> dict[str, Any]:
-    """Returns the members of an `error` event."""
+    """Returns the members of an `error` event: texts, whatever the upstream has."""
     told = error_object(error)
-    return {key: told[key] for key in ("code", "message", "param")}
+    return {key: None if told[key] is None else str(told[key]) for key in ("code", "message", "param")}
 
 
 def failure_of(error: Error) -> dict[str, Any]:
-    """Returns the `error` of a failed response; the upstream's own code where it speaks the dialect."""
+    """Returns the `error` of a failed response; with the upstream's own code where the dialect has it."""
     own = error_object(error)
-    code = own["code"] if error.details else None
-    return {"code": code or _ERROR_CODES.get(error.code, "server_error"), "message": own["message"]}
+    named = own["code"] if isinstance(own["code"], str) else ""
+    code = named if named in _KNOWN_CODES else _ERROR_CODES.get(error.code, "server_error")
+    return {"code": code, "message": str(own["message"])}
 
 
 def sealed(event: Event, provider: str | None) -> str:

@@ -38,6 +38,8 @@ _KINDS: Final = {
     "shell": _Kind("shell_call", input="action"),
     "apply_patch": _Kind("apply_patch_call", input="operation"),
 }
+_FAILURES: Final = frozenset(("http_error", "mcp_protocol_error", "mcp_tool_execution_error"))
+"""The types of a failure of an `mcp_call`."""
 _OTHER: Final = _Kind("mcp_call", "response.mcp_call")
 
 
@@ -187,7 +189,7 @@ def _are_objects(value: Any) -> bool:
 
 def _failure(output: Any) -> dict[str, Any]:
     """The `error` of an `mcp_call`."""
-    if isinstance(output, dict) and "type" in output:
+    if isinstance(output, dict) and output.get("type") in _FAILURES:
         return output
     return {"type": "mcp_tool_execution_error", "content": [{"type": "text", "text": text_of(output)}]}
 

@@ -34,12 +34,13 @@ SILENCE = 1.5
 AT_ONCE = 50
 """Cases under way; each has three connections."""
 CHAT = {"model": "m", "messages": MESSAGES}
+RESPONSE = {"model": "m", "input": "Tell me a story"}
 
 # aiohttp's own, which its application's author decides about; those of one connection; and those of a moment.
 IGNORED = {"server", "date", "connection", "keep-alive", "x-request-id", "request-id", "x-gai-stream-id"}
 
 
-CHANGING = {"metrics", "created", "request_id", "id", "stream_id", "url"}
+CHANGING = {"metrics", "created", "created_at", "completed_at", "item_id", "request_id", "id", "stream_id", "url"}
 """Members that differ from one answer to the next."""
 
 
@@ -219,6 +220,11 @@ BODIES: dict[str, tuple[str, Any, dict[str, str], int]] = {
     "native, resumable": ("/api/v1/stream", {**QUERY, "model": "m", "resumable": True}, {}, 200),
     "native in OpenAI's format": ("/api/v1/stream?format=openai", {**QUERY, "model": "m"}, {}, 200),
     "chat": ("/v1/chat/completions", {**CHAT, "stream": True}, {}, 200),
+    "a response": ("/v1/responses", {**RESPONSE, "stream": True}, {}, 200),
+    "a response, whole": ("/v1/responses", RESPONSE, {}, 200),
+    "a response in the background": ("/v1/responses", {**RESPONSE, "background": True}, {}, 200),
+    "no response": ("/v1/responses", {**RESPONSE, "input": [5]}, {}, 400),
+    "no response to cancel": ("/v1/responses/resp_aaaaaaaaaaaaaaaaaaaaaa/cancel", {}, {}, 404),
     "chat, whole": ("/v1/chat/completions", CHAT, {}, 200),
     "messages": ("/v1/messages", {**CHAT, "stream": True}, {}, 200),
     "messages, whole": ("/v1/messages", CHAT, {}, 200),

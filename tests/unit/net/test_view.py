@@ -165,6 +165,12 @@ def test_another_format_cannot_tell_a_gap(wanted: Form) -> None:
     assert not view(FORMS[4], FORMS[4], 1).go_on_after(3, None)
 
 
+def test_a_format_whose_end_repeats_the_answer_cannot_do_without_its_beginning() -> None:
+    other = view(FORMS[0], Form(get_format("responses"), "sse"), 3)
+    assert not other.go_on_after(2, "the text")
+    assert b"".join(other.take_pieces()) == b""
+
+
 @pytest.mark.parametrize("wanted", [*FORMS[1:4], FORMS[6]])
 def test_what_is_lost_before_the_clients_place_is_no_gap(wanted: Form) -> None:
     other = view(FORMS[0], wanted, 3)
