@@ -7,7 +7,7 @@ no web framework: one that has a response to write calls `begin`, writes the chu
    writes them; texts, which are written as they are; and anything else that has a form in JSON.
 2. The source runs in one task: it is entered where it is a context manager, iterated, and closed there. No more than
    `client_buffer` bytes are held for a client, so a slow client slows the source down.
-3. What fails before the first frame is a whole response with the error's own status. Later it is told in the stream:
+3. A failure before the first frame is a whole response with the error's own status. A later one is part of the stream:
    an `error` event and `done` where events have been sent, otherwise one frame with the error.
 4. A source ends when its client has left: it is cancelled, and then closed.
 """
@@ -169,8 +169,8 @@ class Body:
         framing: How items are separated.
         stream: The settings of the response.
         headers: Those of the request, by their names in lower case.
-        is_resumed: The source goes on with a stream that has begun: a failure is told in it, and the response to one
-            that has nothing more to say is 204.
+        is_resumed: The source goes on with a stream that has begun: every failure is an event of it, and where nothing
+            is left the response is 204.
 
     Attributes:
         request_id: The id of the request.
@@ -222,7 +222,7 @@ class Body:
         """Starts the source, and waits for its first frame, `commit_after` at most.
 
         Args:
-            is_committed: The head has been sent: does not wait, and all that fails is told in the stream.
+            is_committed: The head has been sent: does not wait, and every failure is part of the stream.
 
         Returns:
             The whole response to send instead of a stream; `None`: the stream begins.
@@ -317,7 +317,7 @@ class Body:
             if self._is_left:
                 raise
             self._fail(Error("internal", "the source of this response was cancelled"))
-        except Exception as problem:  # noqa: BLE001  # of the program's source: its client is told, whatever it is
+        except Exception as problem:  # noqa: BLE001  # of the program's source, whatever it is: its client gets an error
             self._fail(problem)
         finally:
             self._has_ended = True

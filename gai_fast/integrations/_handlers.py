@@ -1,4 +1,4 @@
-"""What the handlers of all web frameworks share: the way from a request and `prepare` to the source of a response.
+"""The part that the handlers of all web frameworks share: from a request and `prepare` to the source of a response.
 
 Knows no web framework.
 """
@@ -22,7 +22,7 @@ Prepare = Callable[[Any], Prepared | Awaitable[Prepared]]
 
 
 class GatewayLike(Protocol):
-    """What a handler needs of a gateway: `Gateway`, or what `connect` gives."""
+    """The part of a gateway that handlers use. `Gateway` has it, and so has the client that `connect` gives."""
 
     @property
     def is_open(self) -> bool:
@@ -39,7 +39,7 @@ class GatewayLike(Protocol):
 
 
 async def call(prepare: Prepare, request: Any) -> Prepared:
-    """What the program makes of a request.
+    """Calls the program's function, and awaits it where it is async.
 
     Args:
         prepare: The program's function, sync or async.

@@ -1,8 +1,8 @@
 """Streams as responses of Django under ASGI: `sse_response`, `ndjson_response`, `sse_handler`, `ndjson_handler`.
 
 Owns how a body goes through a `StreamingHttpResponse`. Django sends the head before it asks for the first bytes, so a
-response that a view makes always has the status 200, and a failure is told in its stream. The handlers are views that
-wait for the first event, and give an early failure its own status.
+response that a view makes always has the status 200, and a failure is an event of its stream. The handlers are views
+that wait for the first event, and give an early failure its own status.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def ndjson_handler(gateway: GatewayLike, prepare: Prepare, **options: Any) -> Vi
 
 
 NOT_HERE = ("write_timeout",)
-"""What Django leaves to its server: a response does not see its client's connection."""
+"""Keywords that Django cannot honour: a response does not see the connection of its client."""
 
 
 def _possible(options: dict[str, Any], *more: str) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from tests.waiting import until
 
 @dataclass
 class Site:
-    """What the routes answer."""
+    """The routes and their answers."""
 
     responses: dict[str, tuple[str, Callable[[], Any]]] = field(default_factory=dict)
     """By path: the framing, and what makes a source."""
