@@ -98,6 +98,10 @@ def test_what_a_format_states_is_what_it_writes(name: str) -> None:
     assert absent == {kind for kind in TYPES if not any(writes(each, kind) for each in versions(form))}
 
 
+def test_all_specimens_are_those_of_a_format() -> None:
+    assert DIALECTS.keys() <= FORMATS.keys()
+
+
 @pytest.mark.parametrize("name", FORMATS)
 def test_a_format_with_requests_has_specimens_of_its_own(name: str) -> None:
     form = get_format(name)
@@ -117,6 +121,7 @@ class TestFates:
         assert asked(chat, get_provider("anthropic"), specimens["several choices"]) == REFUSED
         assert asked(chat, get_provider("gemini"), specimens["effort of reasoning"]) == CHANGED
         assert asked(chat, get_provider("anthropic"), specimens["key of a cache"]) == LEFT_OUT
+        assert asked(chat, get_provider("ollama"), specimens["choice of tools: none"]) == CHANGED
 
     def test_reasoning_goes_back_to_its_provider(self) -> None:
         fates = requests(get_format("openai"), "anthropic", get_provider("anthropic"))

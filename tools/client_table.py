@@ -131,7 +131,8 @@ def asked(form: Format, api: API, specimen: Specimen) -> str:
         return REFUSED  # the thing is part of one that is refused itself
     new = added(leaves(plain), leaves(upstream))
     if not new:
-        return LEFT_OUT
+        has_less = bool(added(leaves(upstream), leaves(plain)))  # such as no tools, where none may be called
+        return CHANGED if has_less else LEFT_OUT
     return KEPT if all(any(found(mark, value) for _, value in new) for mark in specimen.marks) else CHANGED
 
 

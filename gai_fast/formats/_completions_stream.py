@@ -4,16 +4,21 @@ The chunks are those of OpenAI's `completion.py`: whole and streamed answers hav
 
 | event | chunk |
 |---|---|
+| `start` | the model of all chunks |
 | `text.delta` `refusal.delta` | `choices[0].text` |
 | `finish` | one with `finish_reason`; reasons that the dialect does not know are `stop`, with `x_gai.finish_reason` |
 | `usage` | one with `choices: []` after that, where usage was asked for; then all others have `"usage": null` |
 | `warning` | `x_gai.warnings` on the last chunk |
 | `error` | `{"error": {message, type, param, code}}`, and no `[DONE]` |
 | `done` | `[DONE]` after a `finish` |
+| `reasoning.delta` `reasoning.signature` `citations` `image` `audio.delta` | none |
+| `tool.call.start` `tool.call.delta` `tool.call` `tool.result` `server_tool` | none |
+| `json.snapshot` `safety` `step.end` | none |
+| `stream.reset` | none: no answer is begun anew |
+| `stream.gap` | none: a follower that lacks events is sent an error |
 
-`start` names the chunks. Reasoning, calls, citations, images and all other events are left out, and so are choices
-beyond the first; `stream.reset` and `stream.gap` never come. The upstream's own frames are passed on where it speaks
-the dialect, with all that they hold (`echo`, `logprobs`, several choices).
+Choices beyond the first are left out. The upstream's own frames are passed on where it speaks the dialect, with all
+that they hold (`echo`, `logprobs`, several choices).
 """
 
 from __future__ import annotations
