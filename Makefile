@@ -22,7 +22,7 @@ UNBUILD := $(if $(filter pure,$(BUILD)),find gai_fast -name '*.so' -delete && rm
 INSTALLED := $(VENV)/.installed-$(BUILD)
 
 .DEFAULT_GOAL := help
-.PHONY: help serve local install test check exhaustive soak sanitize test-local bench bench-quick bench-others wheels clean
+.PHONY: help serve local install test check exhaustive soak sanitize test-local programs bench bench-quick bench-others wheels clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s%s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -56,6 +56,9 @@ sanitize: $(INSTALLED)-dev  ## the kernels' tests under the address and undefine
 
 test-local: $(INSTALLED)-dev $(LOCAL)/.installed  ## the tests of a real model on this machine (long)
 	@GAI_FAST_REQUIRE_ALL=1 PYTHON=$(VENV)/bin/python ci/test.sh -m long tests/integration/test_local_model.py $(ARGS)
+
+programs: $(INSTALLED)  ## run the programs of docs/programs.md, unmodified, through the gateway, and print a table (long; ARGS="--only codex")
+	@$(VENV)/bin/python -m programs $(ARGS)
 
 bench: $(INSTALLED)  ## measure gai-fast beside other servers, table and benchmarks/results/report.html (half an hour)
 	@$(VENV)/bin/python -m benchmarks.macro $(ARGS)

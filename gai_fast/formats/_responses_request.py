@@ -26,8 +26,8 @@ _READ: Final = frozenset(
 
 # Members without an effect that a caller could see in the answer: accounts, caches, and members of the route.
 _HARMLESS: Final = frozenset(
-    "access_programs prompt_cache_key prompt_cache_options prompt_cache_retention safety_identifier stream_options "
-    "user".split()
+    "access_programs client_metadata prompt_cache_key prompt_cache_options prompt_cache_retention safety_identifier "
+    "stream_options user".split()
 )
 
 # Values that ask for the default.

@@ -45,6 +45,7 @@ SAME: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
             "background": False,
             "include": ["reasoning.encrypted_content", "web_search_call.action.sources"],
             "user": "u",
+            "client_metadata": {"turn": "1"},
             "prompt_cache_key": "k",
             "stream_options": {"include_obfuscation": False},
             "previous_response_id": None,
