@@ -4,7 +4,8 @@ Owns how texts and events from any task or thread become one legal stream for on
 Knows no model, no gateway and no HTTP.
 
 1. The stream is legal whatever is pushed: it begins with `start`, unless it fails before; its events are numbered from
-   1; it ends once, with `finish` or `error`, and then `done`. The first end counts.
+   1; deltas have a text; it ends once, with `finish` or `error`, and then `done`. The first end counts. A `finish`
+   without usage gets an estimate by length, as in the relay.
 2. At most `limits.pushed` bytes wait for the consumer; one event larger than that may wait alone. Senders that find no
    room wait, and go on in the order in which they came.
 3. An event has been sent or it has not: a sender that is cancelled, or whose time is up, has sent nothing.
@@ -23,7 +24,7 @@ from typing import Any
 from gai_fast._impl import encode_json
 from gai_fast.clock import now_ms
 from gai_fast.errors import Error
-from gai_fast.events import FINISH_REASONS, SCHEMA, Event, done, in_order
+from gai_fast.events import DELTAS, FINISH_REASONS, SCHEMA, Event, done, in_order, join_surrogates
 from gai_fast.ids import new_request_id, new_stream_id
 from gai_fast.limits import LIMITS
 
@@ -56,6 +57,7 @@ class Stream:
         self._request_id = new_request_id()
         self._state = _State.OPEN
         self._seq = 0
+        self._characters = 0
         self._ready: deque[tuple[Event, int]] = deque()
         self._held = 0
         self._senders: deque[_Sender] = deque()
@@ -69,13 +71,15 @@ class Stream:
 
         Args:
             item: A text, or an event: a mapping with its `type`. It gets a number of this stream in place of its own.
-                `finish` and `error` end the stream; a `done` behind them is left out, as this stream has its own.
+                `finish` and `error` end the stream; a `done` behind them is left out, as this stream has its own, and
+                so is a delta without a text.
 
         Raises:
             Network: The consumer has left (reason `consumer_left`).
             RuntimeError: The stream has ended, or belongs to another event loop.
             TypeError: The item is neither a text nor a mapping.
-            ValueError: It has no usable `type`, no form in JSON, or more than `limits.event` bytes.
+            ValueError: It has no usable `type`, a delta's text is none, it has no form in JSON, or more than
+                `limits.event` bytes.
         """
         await self._push(*_event_of(item))
 
@@ -84,7 +88,7 @@ class Stream:
 
         Args:
             finish_reason: One of the reasons of docs/events.md.
-            usage: The count of tokens, where there is one.
+            usage: The count of tokens; by default an estimate of the output by its length.
 
         Raises:
             RuntimeError: The stream belongs to another event loop.
@@ -156,6 +160,8 @@ class Stream:
                 raise ValueError("a stream ends with `finish` or `error`; it writes its own `done`")
             return
         self._check_open()
+        if event["type"] in DELTAS and not event[DELTAS[event["type"]]]:
+            return
         if not self._senders and self._has_room(cost):
             if claim is None or claim():
                 self._put(event, cost)
@@ -189,7 +195,11 @@ class Stream:
         self._seq += 1
         event = {**event, "seq": self._seq}
         event.pop("from_seq", None)
-        if kind == "stream.gap":
+        if kind in DELTAS:
+            self._characters += len(event[DELTAS[kind]])
+        elif kind == "finish" and not event.get("usage"):
+            event["usage"] = self._estimated_usage()
+        elif kind == "stream.gap":
             event["from"] = event["to"] = self._seq
         if self._seq == 1:
             event |= {"schema": SCHEMA, "ts": now_ms(), "request_id": self._request_id}
@@ -200,6 +210,11 @@ class Stream:
             self._state = _State.ENDED
         if self._news is not None and not self._news.done():
             self._news.set_result(None)
+
+    def _estimated_usage(self) -> dict[str, Any]:
+        """Estimates as the relay does: about four characters are a token."""
+        tokens = -(-self._characters // 4)
+        return {"input_tokens": 0, "output_tokens": tokens, "total_tokens": tokens, "source": "estimated"}
 
     def _has_room(self, cost: int) -> bool:
         return not self._held or self._held + cost <= LIMITS.pushed
@@ -339,19 +354,33 @@ def _event_of(item: str | Mapping[str, Any]) -> tuple[dict[str, Any], int]:
         ValueError: It has no usable type, no form in JSON, or is too large.
     """
     if isinstance(item, str):
-        event: dict[str, Any] = {"type": "text.delta", "text": item}
-        size = len(item) if item.isascii() else len(item.encode("utf-8", "surrogatepass"))
+        event: dict[str, Any] = {"type": "text.delta", "text": _well_formed(item)}
+        size = len(event["text"].encode())
     elif isinstance(item, Mapping):
         event = dict(item)
         kind = event.get("type")
         if not isinstance(kind, str) or not kind:
             raise ValueError("an event needs its `type`, such as 'text.delta'")
+        if kind in DELTAS:
+            text = event.get(DELTAS[kind], "")
+            if not isinstance(text, str):
+                raise ValueError(f"`{DELTAS[kind]}` of a {kind!r} must be a text, not {type(text).__name__}")
+            event[DELTAS[kind]] = _well_formed(text)
         size = len(encode_json(event))
     else:
         raise TypeError(f"a stream is sent texts and events (mappings); this is {type(item).__name__}")
     if size > LIMITS.event:
         raise ValueError(f"an event of {size} bytes is larger than the limit of {LIMITS.event} (limits.event)")
     return event, size + LIMITS.pushed_event
+
+
+def _well_formed(text: str) -> str:
+    """The text without lone halves of surrogate pairs, which UTF-8 does not have."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return join_surrogates(text)
+    return text
 
 
 def _left() -> Error:

@@ -17,6 +17,7 @@ import gai_fast
 from gai_fast.errors import Error, Network
 from gai_fast.limits import LIMITS
 from gai_fast.stream import Stream
+from tests.legal import check_legal
 from tests.steady import SteadyLoop
 from tests.waiting import SECONDS, until
 
@@ -93,6 +94,29 @@ class TestLegality:
             "retry_after_ms": 5,
         }
 
+    async def test_a_delta_without_a_text_is_left_out_and_halves_are_joined(self) -> None:
+        stream = Stream()
+        for item in (
+            "",
+            {"type": "reasoning.delta"},
+            {"type": "tool.call.delta", "arguments": ""},
+            "\ud83d\ude00",
+            "\ud83d",
+        ):
+            await stream.send(item)
+        await stream.finish()
+        events = await rest(stream)
+        check_legal(events, numbered=True)
+        assert [event["text"] for event in events if event["type"] == "text.delta"] == ["😀", "\ufffd"]
+
+    async def test_an_end_without_usage_has_an_estimate(self) -> None:
+        stream = Stream()
+        await stream.send("12345")
+        await stream.send({"type": "tool.call.delta", "call_id": "c", "index": 0, "arguments": "{}"})
+        await stream.send({"type": "finish", "finish_reason": "stop"})
+        usage = {"input_tokens": 0, "output_tokens": 2, "total_tokens": 2, "source": "estimated"}
+        assert (await rest(stream))[-2]["usage"] == usage
+
     async def test_the_first_end_counts(self) -> None:
         stream = Stream()
         await stream.finish()
@@ -111,6 +135,7 @@ class TestLegality:
             ({}, ValueError, "`type`"),
             ({"type": 3}, ValueError, "`type`"),
             ({"type": "x", "y": {1}}, ValueError, "JSON"),
+            ({"type": "text.delta", "text": 5}, ValueError, "must be a text, not int"),
             ({"type": "done", "finished": True}, ValueError, "its own `done`"),
             ("x" * (LIMITS.event + 1), ValueError, "limits.event"),
         ],
