@@ -118,7 +118,7 @@ def read_chat(body: bytes) -> Told:
             break
         told.finish_reason = chunk.get("x_gai", {}).get("finish_reason") or told.finish_reason
         if chunk.get("usage"):
-            _count_chat(told, chunk["usage"])
+            count_chat(told, chunk["usage"])
         for choice in chunk["choices"]:
             if choice["index"]:
                 continue
@@ -138,7 +138,8 @@ def read_chat(body: bytes) -> Told:
     return told
 
 
-def _count_chat(told: Told, usage: Mapping[str, Any]) -> None:
+def count_chat(told: Told, usage: Mapping[str, Any]) -> None:
+    """Notes the usage of OpenAI's chat dialect and of Completions."""
     prompt, completion = usage.get("prompt_tokens_details") or {}, usage.get("completion_tokens_details") or {}
     told.count(
         input_tokens=usage["prompt_tokens"],
@@ -159,7 +160,7 @@ def read_completions(body: bytes) -> Told:
         assert chunk["object"] == "text_completion"
         told.finish_reason = chunk.get("x_gai", {}).get("finish_reason") or told.finish_reason
         if chunk.get("usage"):
-            _count_chat(told, chunk["usage"])
+            count_chat(told, chunk["usage"])
         for choice in chunk["choices"]:
             if not choice["index"]:
                 told.text += choice["text"]
@@ -168,7 +169,7 @@ def read_completions(body: bytes) -> Told:
     return told
 
 
-_STOP_REASONS: Final = {
+STOP_REASONS: Final = {
     "end_turn": "stop",
     "stop_sequence": "stop",
     "max_tokens": "length",
@@ -204,8 +205,8 @@ def read_messages(body: bytes) -> Told:
         elif name == "message_delta":
             assert open_at is None
             aside = value.get("x_gai", {})
-            told.finish_reason = aside.get("finish_reason") or _STOP_REASONS[value["delta"]["stop_reason"]]
-            _count_messages(told, value["usage"])
+            told.finish_reason = aside.get("finish_reason") or STOP_REASONS[value["delta"]["stop_reason"]]
+            count_messages(told, value["usage"])
         elif name == "error":
             told.error = value["error"]["message"]
     for block in blocks:
@@ -228,7 +229,8 @@ def _add_delta(block: dict[str, Any], delta: Mapping[str, Any]) -> None:
         block[key] += delta[key]
 
 
-def _count_messages(told: Told, usage: Mapping[str, Any]) -> None:
+def count_messages(told: Told, usage: Mapping[str, Any]) -> None:
+    """Notes the usage of Anthropic's Messages."""
     read, written = usage["cache_read_input_tokens"], usage["cache_creation_input_tokens"]
     told.count(
         input_tokens=usage["input_tokens"] + read + written,
@@ -304,12 +306,17 @@ def read_run(body: bytes) -> Told:
         elif kind in ("RUN_FINISHED", "RUN_ERROR"):
             told.finish_reason = event.get("result", {}).get("finish_reason")
             told.error = event.get("message")
-            for usage in event.get("usage", ()):
-                told.count(**{_snake(name): count for name, count in usage.items()})
+            count_run(told, event)
     ends = [event["type"] for event in events if event["type"] in ("RUN_FINISHED", "RUN_ERROR")]
     assert ends == [events[-1]["type"]]
     assert not open_now
     return told
+
+
+def count_run(told: Told, ended: Mapping[str, Any]) -> None:
+    """Notes the usage of AG-UI."""
+    for usage in ended.get("usage", ()):
+        told.count(**{_snake(name): count for name, count in usage.items()})
 
 
 def _snake(name: str) -> str:
@@ -343,18 +350,25 @@ def read_responses(body: bytes) -> Told:
         elif name == "response.function_call_arguments.delta":
             told.calls[items[value["output_index"]]["call_id"]][1] += value["delta"]
     response = last["response"]
-    _count_response(told, response.get("usage") or {})
+    count_response(told, response.get("usage") or {})
     if last["type"] == "response.failed":
         told.error = response["error"]["message"]
         return told
     assert [item["type"] for item in response["output"]] == [item["type"] for item in items]
-    reason = (response.get("incomplete_details") or {}).get("reason")
-    told.finish_reason = response.get("x_gai", {}).get("finish_reason") or _INCOMPLETE.get(reason, reason)
-    told.finish_reason = told.finish_reason or ("tool_calls" if told.calls else "stop")
+    told.finish_reason = response_end(told, response)
     return told
 
 
-def _count_response(told: Told, usage: Mapping[str, Any]) -> None:
+def response_end(told: Told, response: Mapping[str, Any]) -> str:
+    """The finish reason of a response; that calls are to be run, its items tell."""
+    if "finish_reason" in response.get("x_gai", {}):
+        return str(response["x_gai"]["finish_reason"])
+    reason = (response.get("incomplete_details") or {}).get("reason")
+    return _INCOMPLETE.get(reason, reason) or ("tool_calls" if told.calls else "stop")
+
+
+def count_response(told: Told, usage: Mapping[str, Any]) -> None:
+    """Notes the usage of OpenAI's Responses."""
     inputs, outputs = usage.get("input_tokens_details", {}), usage.get("output_tokens_details", {})
     told.count(
         input_tokens=usage.get("input_tokens"),

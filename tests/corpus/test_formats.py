@@ -21,6 +21,7 @@ from tests.corpus.recordings import name_of, recordings
 from tests.corpus.test_fixtures import CASES, provider_of
 from tests.kernels import is_set
 from tests.readers import APART, COUNTS_FAILED, LACKS, READERS, Told, frames
+from tests.whole_readers import WHOLE_READERS
 from tools.answer_specimens import answers
 from tools.client_table import LEFT_OUT, context, in_stream, passes
 
@@ -109,8 +110,7 @@ def told_by(events: list[Event], name: str) -> Told:
         told.usage = {}
     for lacking in LACKS.get(name, ()):
         setattr(told, lacking, getattr(Told(), lacking))
-    told.calls = {call_id: [called, arguments_of(text)] for call_id, (called, text) in told.calls.items()}
-    return told
+    return with_values(told)
 
 
 def arguments_of(text: str) -> Any:
@@ -121,24 +121,38 @@ def arguments_of(text: str) -> Any:
         return text
 
 
-def read(name: str, body: bytes) -> Told:
-    """What a client of a format knows."""
-    told = READERS[name](body)
+def with_values(told: Told) -> Told:
+    """The same, with the arguments of its calls as values."""
     told.calls = {call_id: [called, arguments_of(text)] for call_id, (called, text) in told.calls.items()}
     return told
 
 
-def check(name: str, source: Source, events: list[Event]) -> None:
-    """Asserts that the format's client knows what it must know."""
-    told, expected = read(name, body_of(get_format(name), source)), told_by(events, name)
+def read(name: str, body: bytes) -> Told:
+    """What a client of a format knows."""
+    return with_values(READERS[name](body))
+
+
+def complete_calls(events: list[Event]) -> set[str]:
+    """The ids of the calls that were not cut off."""
+    return {event["call_id"] for event in events if event["type"] == "tool.call" and not event.get("choice")}
+
+
+def expected_of(events: list[Event], name: str) -> Told:
+    """What a format's client must know."""
+    expected = told_by(events, name)
     if name == "anthropic":
-        complete = {event["call_id"] for event in events if event["type"] == "tool.call" and not event.get("choice")}
+        complete = complete_calls(events)
         for call_id, call in expected.calls.items():
             call[1] = as_object(call[1], is_complete=call_id in complete)
         # The dialect counts what was read from a cache beside the rest: Mistral has told more of it than of the whole.
         cached = sum(expected.usage.get(key, 0) for key in ("cached_input_tokens", "cache_write_input_tokens"))
         expected.usage |= {"input_tokens": max(cached, expected.usage["input_tokens"])} if cached else {}
-    assert told == expected
+    return expected
+
+
+def check(name: str, source: Source, events: list[Event]) -> None:
+    """Asserts that the format's client knows what it must know."""
+    assert read(name, body_of(get_format(name), source)) == expected_of(events, name)
 
 
 def as_object(given: Any, *, is_complete: bool) -> Any:
@@ -155,6 +169,23 @@ def test_a_client_knows_what_the_events_hold(api: str, name: str) -> None:
         if provider_of(case) == api:
             source = api, 200, {}, case.read_bytes()
             check(name, source, events_of(source))
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_a_whole_answer_holds_the_same(name: str) -> None:
+    form = get_format(name)
+    for case in CASES:
+        source: Source = provider_of(case), 200, {}, case.read_bytes()
+        events, whole = events_of(source), form.whole(context())
+        relayed(source, whole)
+        answer = whole.take()
+        if events[-2]["type"] == "error":
+            assert answer == b""  # the response is the error's
+            continue
+        told, expected = with_values(WHOLE_READERS[name](json.loads(answer))), expected_of(events, name)
+        complete = complete_calls(events)
+        expected.calls = {call_id: call for call_id, call in expected.calls.items() if call_id in complete}
+        assert told == expected, case
 
 
 @pytest.mark.parametrize(("name", "api"), [(name, api) for name in EVERY for api in ANSWERS if passing(name, api)])
