@@ -973,8 +973,8 @@ class Relay:
 
 def _collected(event: Event) -> tuple[Event, str]:
     """Returns a delta whose copied texts are collected, and its key: under this name, and no other, the copier does."""
-    renamed: Event = {**event, "arguments": event["text"]}
-    del renamed["text"]
+    renamed: Event = {**event, "arguments": event.get("text", "")}
+    renamed.pop("text", None)
     return renamed, "arguments"
 
 

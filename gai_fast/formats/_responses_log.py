@@ -19,14 +19,15 @@ _NUMBER: Final = re.compile(rb'^data: \{"type":"[a-z_.]+","sequence_number":([0-
 _RUNNING: Final = ("queued", "in_progress")
 
 
-def last_response(pieces: Sequence[bytes]) -> dict[str, Any] | None:
-    """Returns the response that the frames of a log told last; `None`: they tell none.
+def last_response(pieces: Sequence[bytes], *, whole: bool = False) -> dict[str, Any] | None:
+    """Returns the response that a log told last; `None`: it tells none.
 
     Args:
-        pieces: The log, in order; whole frames each, or one whole answer.
+        pieces: The log, in order: whole frames each.
+        whole: The one piece is a whole answer; the upstream's own bytes, perhaps.
     """
     for piece in reversed(pieces):
-        if piece.startswith(b'{"id":'):
+        if whole:
             return orjson.loads(piece)  # type: ignore[no-any-return]  # a response
         found = [*_RESPONSE.finditer(piece)]
         if found:
@@ -43,7 +44,7 @@ def ended_as(response: dict[str, Any], status: str, error: Error | None = None) 
         status: What has become of it.
         error: The failure, where it has failed.
     """
-    if response["status"] not in _RUNNING:
+    if response.get("status") not in _RUNNING:
         return response
     return {**response, "status": status, "error": None if error is None else failure_of(error)}
 

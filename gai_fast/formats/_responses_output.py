@@ -265,8 +265,9 @@ class Output:
             # Offsets of an earlier part would be below zero.
             moved = {**citation}
             for key in ("start", "end"):
-                if key in moved:
-                    moved[key] = max(0, moved[key] - self._begin)
+                place_in_text = moved.get(key)
+                if place_in_text is not None:
+                    moved[key] = max(0, place_in_text - self._begin)
             noted = annotation(moved, length)
             told = {"type": "url_citation", **noted["url_citation"]}
             at = {"annotation_index": len(self._annotations), "annotation": told}
@@ -326,17 +327,18 @@ class Output:
     def _run_tool(self, event: Event) -> None:
         """Begins a run of a tool, or ends it."""
         told = event["server_tool"]
-        if told["id"] in self._requested:
+        identifier = told.get("id", "")  # events leave out what is empty
+        if identifier in self._requested:
             return  # its item is complete
         self._take_room(len(repr(told)))
-        tool = self._tools.get(told["id"])
+        tool = self._tools.get(identifier)
         if tool is None:
-            tool = self._open_tool(told["id"], told["name"], told)
+            tool = self._open_tool(identifier, told.get("name", ""), told)
         tool.take(told)
         if tool.is_request:
-            self._requested.add(told["id"])
+            self._requested.add(identifier)
         if tool.is_request or told["status"] != "started":
-            self._close_tool(told["id"])
+            self._close_tool(identifier)
 
     def _draw(self, event: Event) -> None:
         """Takes an image, or the first sight of one; it belongs to the last run that draws."""
@@ -351,7 +353,7 @@ class Output:
     def _open_tool(self, identifier: str, name: str, told: Mapping[str, Any] | None = None) -> ToolItem:
         self.close()
         tool = self._tools[identifier] = ToolItem(
-            identifier or self._identifier("ig"), name, len(self.items), self.provider, self._tell
+            identifier or self._identifier("st"), name, len(self.items), self.provider, self._tell
         )
         if told is not None and tool.is_request:
             tool.take(told)  # an item that is only a request is told whole

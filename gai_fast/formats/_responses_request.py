@@ -105,7 +105,7 @@ class _RequestReader:
         if choice is not None:
             native["tool_choice"] = choice
         for at, name in enumerate(member(body, "include", "$", list) or ()):
-            if name not in _INCLUDED:
+            if not isinstance(name, str) or name not in _INCLUDED:
                 self.lost.append(f"include[{at}]")
         # A background response is kept by the gateway.
         if member(body, "store", "$", bool) and not member(body, "background", "$", bool):

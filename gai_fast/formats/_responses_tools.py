@@ -145,7 +145,7 @@ class ToolItem:
             item["code"] = text_of(members.get("code", given))
         elif kind == "image_generation_call":
             if "revised_prompt" in members:
-                item["revised_prompt"] = members["revised_prompt"]
+                item["revised_prompt"] = text_of(members["revised_prompt"])
         else:
             item[self._kind.input] = given
 
@@ -189,7 +189,7 @@ def _are_objects(value: Any) -> bool:
 
 def _failure(output: Any) -> dict[str, Any]:
     """The `error` of an `mcp_call`."""
-    if isinstance(output, dict) and output.get("type") in _FAILURES:
+    if isinstance(output, dict) and text_of(output.get("type", "")) in _FAILURES:
         return output
     return {"type": "mcp_tool_execution_error", "content": [{"type": "text", "text": text_of(output)}]}
 

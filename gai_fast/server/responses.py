@@ -97,7 +97,7 @@ def response_of(log: StreamLog, otherwise: str | None = None) -> dict[str, Any]:
     if ending is not None and ending.error is not None and log.header.framing == "json":
         raise Error.from_payload(ending.error)
     backlog = log.read(0, LIMITS.held_answer)
-    response = last_response(backlog.pieces)
+    response = last_response(backlog.pieces, whole=log.header.framing == "json")
     if response is None:
         if backlog.lost:
             raise log.broken or Error("not_found", "the log no longer has this response", reason="gap")

@@ -266,6 +266,47 @@ MESSAGES: dict[str, Any] = {
     "stop_sequences": ["x"],
     "metadata": {"user_id": "u"},
 }
+RESPONSES: dict[str, Any] = {
+    "model": "m",
+    "instructions": "Be kind.",
+    "input": [
+        {
+            "role": "user",
+            "content": [
+                {"type": "input_text", "text": "Look"},
+                {"type": "input_image", "image_url": "data:image/png;base64,QUJD", "detail": "low"},
+                {"type": "input_file", "file_data": "data:application/pdf;base64,QUJD", "filename": "a.pdf"},
+                {"type": "input_audio", "input_audio": {"data": "QUJD", "format": "mp3"}},
+            ],
+        },
+        {
+            "type": "reasoning",
+            "id": "rs_1",
+            "summary": [{"type": "summary_text", "text": "Hm"}],
+            "encrypted_content": 'gai:{"provider":"gemini","signature":"s","call_id":"t1"}',
+        },
+        {
+            "type": "message",
+            "role": "assistant",
+            "content": [{"type": "output_text", "text": "I see.", "annotations": []}],
+        },
+        {"type": "function_call", "call_id": "t1", "name": "f", "arguments": '{"city":"Oslo"}'},
+        {"type": "function_call_output", "call_id": "t1", "output": [{"type": "input_text", "text": "4"}]},
+        {"type": "item_reference", "id": "msg_1"},
+    ],
+    "tools": [
+        {"type": "function", "name": "f", "description": "d", "parameters": {"type": "object"}, "strict": True},
+        {"type": "web_search"},
+    ],
+    "tool_choice": {"type": "function", "name": "f"},
+    "text": {"format": {"type": "json_schema", "name": "n", "schema": {"type": "object"}}, "verbosity": "low"},
+    "reasoning": {"effort": "low", "summary": "auto"},
+    "include": ["reasoning.encrypted_content"],
+    "background": True,
+    "store": True,
+    "stream": True,
+    "metadata": {"user_id": "u"},
+}
 UI_MESSAGES: dict[str, Any] = {
     "id": "c",
     "trigger": "submit-message",
@@ -336,8 +377,14 @@ RUN_INPUT: dict[str, Any] = {
     ],
 }
 COMPLETION: dict[str, Any] = {"model": "m", "prompt": ["Hi"], "stop": "x", "n": 1, "stream": True, "max_tokens": 9}
-DIALECTS = {"agui": RUN_INPUT, "anthropic": MESSAGES, "completions": COMPLETION, "vercel": UI_MESSAGES}
-SPEAKERS = {"anthropic": "anthropic", "completions": "openai:completions"}
+DIALECTS = {
+    "agui": RUN_INPUT,
+    "anthropic": MESSAGES,
+    "completions": COMPLETION,
+    "responses": RESPONSES,
+    "vercel": UI_MESSAGES,
+}
+SPEAKERS = {"anthropic": "anthropic", "completions": "openai:completions", "responses": "openai:responses"}
 """The provider that speaks a dialect itself."""
 
 

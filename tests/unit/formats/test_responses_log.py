@@ -30,7 +30,9 @@ def test_the_last_response_counts(framing: Framing) -> None:
 
 def test_a_whole_answer_is_the_response() -> None:
     whole = encoded(RESPONSES.whole(context()), [START, text("Hi"), finish(), DONE])
-    assert last_response([whole]) == json.loads(whole)
+    assert last_response([whole], whole=True) == json.loads(whole)
+    assert last_response([b'{ "output": [] }\n'], whole=True) == {"output": []}
+    assert ended_as({"output": []}, "failed") == {"output": []}
 
 
 def test_a_log_that_has_lost_its_beginning_tells_none() -> None:

@@ -84,8 +84,8 @@ LOST: dict[str, tuple[dict[str, Any], list[str]]] = {
     "verbosity": ({"text": {"verbosity": "low"}}, ["text.verbosity"]),
     "calls one by one": ({"tools": [FUNCTION], "parallel_tool_calls": False}, ["parallel_tool_calls"]),
     "log probabilities": (
-        {"include": ["message.output_text.logprobs", 5], "top_logprobs": 2},
-        ["include[0]", "include[1]", "top_logprobs"],
+        {"include": ["message.output_text.logprobs", 5, ["x"], {}], "top_logprobs": 2},
+        ["include[0]", "include[1]", "include[2]", "include[3]", "top_logprobs"],
     ),
     "what is stored elsewhere": (
         {"store": True, "previous_response_id": "r", "conversation": {"id": "c"}, "prompt": {"id": "p"}},

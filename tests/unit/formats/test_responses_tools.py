@@ -113,6 +113,14 @@ def test_a_run_without_an_end(tool: str, status: str) -> None:
     assert not any(one["type"].endswith("_call.completed") for one in found)
 
 
+def test_a_run_that_names_neither_itself_nor_its_tool_is_an_item_all_the_same() -> None:
+    nameless: Event = {"type": "server_tool", "server_tool": {"status": "failed", "output": {"type": ["x"]}}}
+    item = item_of(nameless)
+    assert (item["type"], item["name"], item["status"]) == ("mcp_call", "", "failed")
+    assert item["id"]
+    assert item["error"]["type"] == "mcp_tool_execution_error"
+
+
 @pytest.mark.parametrize(
     ("tool", "kind", "member"),
     [
