@@ -148,6 +148,15 @@ def recordings() -> Iterator[tuple[str, str, bytes]]:
             yield f"{body.parent.name}/{body.name}", provider_of(body, api), body.read_bytes()
 
 
+def test_every_recording_of_anthropics_is_passed_on_byte_for_byte(both: Both, corpus: Path) -> None:
+    bodies = [body for _, provider, body in recordings() if provider == "anthropic"]
+    assert len(bodies) > 40
+    for body in bodies:
+        chunks = [body[at : at + 700] for at in range(0, len(body), 700)]
+        for kernels in both:
+            assert b"".join(relayed(kernels, "anthropic", chunks, ("anthropic", "sse", True, {}))[0]) == body
+
+
 @pytest.mark.parametrize("how", FORMATS, ids=lambda how: f"{how[0]}-{how[1]}{'-passthrough' * how[2]}-{len(how[3])}")
 def test_every_recording_however_cut(both: Both, corpus: Path, how: tuple[str, Any, bool, dict[str, Any]]) -> None:
     """Whole and at random edges; byte by byte the first 3 KiB, in an exhaustive run all of it."""
