@@ -243,7 +243,7 @@ def count_messages(told: Told, usage: Mapping[str, Any]) -> None:
 
 def read_ui_messages(body: bytes) -> Told:
     """The AI SDK's `processUIMessageStream`: a delta without its start raises."""
-    told, blocks, open_calls = Told(), dict[str, str](), set[str]()
+    told, blocks = Told(), dict[str, str]()
     parts = list(_objects(body, mark=True))
     assert parts[0] == {"type": "start"} or _is_error(parts[0])
     for part in parts:
@@ -259,12 +259,10 @@ def read_ui_messages(body: bytes) -> Told:
         elif kind in ("text-end", "reasoning-end"):
             assert blocks.pop(part["id"]) == kind.removesuffix("-end")
         elif kind == "tool-input-start":
-            open_calls.add(part["toolCallId"])
             told.calls[part["toolCallId"]] = [part["toolName"], ""]
         elif kind == "tool-input-delta":
             told.calls[part["toolCallId"]][1] += part["inputTextDelta"]
-        elif kind == "tool-input-available" and not part.get("providerExecuted"):
-            open_calls.discard(part["toolCallId"])
+        elif kind in ("tool-input-available", "tool-input-error") and not part.get("providerExecuted"):
             given = part["input"]
             told.calls[part["toolCallId"]] = [part["toolName"], given if isinstance(given, str) else json.dumps(given)]
         elif kind in ("finish", "message-metadata"):
