@@ -7,6 +7,7 @@ import dataclasses
 import json
 import logging
 import re
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -325,7 +326,7 @@ async def test_a_bug_behind_a_message_closes_the_socket_and_is_logged(
     assert net.warned("a message of a WebSocket could not be handled") == 1
     socket = await connect(gateway)
     with monkeypatch.context() as context:
-        context.setattr(gateway.running.service.streams, "native", broken)
+        context.setattr(gateway.running.service.sockets, "streams", SimpleNamespace(native=broken))
         socket.ask("a")
         await socket.until_done("a")
     assert socket.error("a")["code"] == "internal"
