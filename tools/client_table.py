@@ -220,7 +220,8 @@ def _place(specimen: Answer, plain: list[Leaf], holding: list[Leaf]) -> Place:
     at = [min((path for path, value in new if found(mark, value)), key=_depth, default="") for mark in specimen.marks]
     if all(at):
         return Place(KEPT, tuple(dict.fromkeys(at)) or (new[0][0],))
-    now = [f"{path} = {json.dumps(value)}" for path, value in new if value is not None] or [new[0][0]]
+    values = [(path, value) for path, value in new if value is not None and not path.endswith(".id")]
+    now = [f"{path} = {json.dumps(value)}" for path, value in values] or [new[0][0]]
     return Place(CHANGED, tuple(filter(None, at)) or (now[0],))
 
 
