@@ -18,7 +18,7 @@ settings.configure(ROOT_URLCONF=__name__, ALLOWED_HOSTS=["127.0.0.1"], SECRET_KE
 django.setup()
 
 import gai_fast  # noqa: E402  # Django's settings come first
-from gai_fast.integrations.django import ndjson_response, sse_handler  # noqa: E402
+from gai_fast.integrations.django import ndjson_response, sse_handler  # noqa: E402  # Django must be set up before
 
 gateway = gai_fast.Gateway()  # opened by the first request
 

@@ -11,7 +11,7 @@ from tests.faults.bench import Bench, check_stream, fault
 from tests.faults.proxy import Faults
 from tests.faults.test_upstream import ANSWER, BEGUN, TEXT
 from tests.integration import websocket
-from tests.integration.gateway import QUERY, SSE_HEAD, Peer, delta, on_both_loops, on_steady_loop
+from tests.integration.gateway import CHAT, NATIVE, QUERY, SSE_HEAD, Peer, delta, on_both_loops, on_steady_loop
 from tests.waiting import until
 from tests.wire import chunk
 
@@ -114,7 +114,7 @@ async def test_bytes_behind_a_request_to_upgrade_never_become_a_second_request(b
     head = f"GET /ws/stream HTTP/1.1\r\nhost: {gateway.host}\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n"
     client.send(head.encode() + b"\x81\x85\x00\x00\x00\x00hello")
     response = await (await client.response()).rest()
-    assert response.status == 404, "there is no WebSocket yet"
+    assert response.status == 426, "it names no version of WebSocket"
     rest = await client.reader.read()
     assert rest == b"" or rest.split()[1] == b"400"
     assert bench.calls == 0

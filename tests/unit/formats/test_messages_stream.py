@@ -39,7 +39,8 @@ def reasoning(said: str) -> Event:
 
 
 def signature(signed: str, **keys: Any) -> Event:
-    return {"type": "reasoning.signature", "signature": signed, "block": 0, **keys}  # type: ignore[typeddict-item]
+    more: Any = keys
+    return {"type": "reasoning.signature", "signature": signed, "block": 0, **more}
 
 
 def kinds(objects: list[Any]) -> list[str]:
