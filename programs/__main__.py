@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
+import signal
 import sys
 import tempfile
 from contextlib import AsyncExitStack
@@ -98,6 +99,8 @@ def main() -> int:
     chosen = [program for program in programs(page) if any(word in program.name.lower() for word in words)]
     if not chosen:
         parser.error(f"no program has one of these words in its name: {', '.join(words)}")
+    # As Ctrl-C does, it ends the gateways too.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     found = asyncio.run(rows(chosen, page, options.upstream or list(DIALECTS), options.update))
     print(table(found))
     return exit_code(found, requires_all=os.environ.get("GAI_FAST_REQUIRE_ALL") == "1")
