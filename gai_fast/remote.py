@@ -199,6 +199,7 @@ class RemoteStream:
         self._tries = 0
         self._lost_at: float | None = None
         self._hint = 0.0
+        self._usual_retry: int | None = None
 
     @property
     def resume_id(self) -> str | None:
@@ -318,9 +319,11 @@ class RemoteStream:
                 self._take(parse_exact(text))
         except ValueError:
             self._fail(Error("network", "the server sent what is no event", reason="protocol"))
-        # In the first frame it is for clients without backoff; later, of a server that ends.
-        if had and self._parser.retry is not None:
-            self._hint = self._parser.retry / 1000
+        retry = self._parser.retry
+        if not had:
+            self._usual_retry = retry  # of the first frame: for clients without backoff
+        elif retry is not None and retry != self._usual_retry:
+            self._hint = retry / 1000  # of a server that ends
 
     def _take(self, event: Any) -> None:
         """Takes one event, unless the program has it.
@@ -380,6 +383,7 @@ class RemoteStream:
         elif response.status == 200 and response.content_type == "text/event-stream":
             self._response = response
             self._parser = SSEParser()
+            self._usual_retry = None
             if not self.id:
                 self.id = _checked_id(response.headers.get("x-gai-stream-id", ""))
         else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import json
 from typing import Any
@@ -245,6 +246,31 @@ async def test_a_server_that_is_busy_is_asked_again(net: Net) -> None:
     events, server = await read(net, HEAD + START + parting, busy, body, rest)
     assert gai_fast.collect(events).text == "ab"
     assert [place for _, place in server.asked] == [None, *[f"{ID}.2"] * 3]
+
+
+@pytest.mark.usefixtures("brief")
+@on_uvloop
+async def test_a_connection_that_is_lost_later_is_made_again_at_once(net: Net) -> None:
+    """The `retry:` of the first frame is longer than this client tries at all."""
+    has_begun = asyncio.Event()
+    numbers: list[int] = []
+
+    async def answer(peer: Peer) -> None:
+        await peer.request()
+        numbers.append(len(numbers))
+        if not numbers[-1]:
+            await peer.send(HEAD + START)
+            await has_begun.wait()
+            await peer.send(text(2, "a"))
+        else:
+            await peer.send(HEAD + text(3, "b") + frame(FINISH) + DONE + LAST_CHUNK)
+
+    url = (await net.upstream(answer)).url
+    async with gai_fast.connect(url) as client, client.stream({**QUERY, "resumable": True}) as stream:
+        assert (await anext(stream))["type"] == "start"
+        has_begun.set()
+        assert (await stream.result()).text == "ab"
+    assert numbers == [0, 1]
 
 
 PING = b"7\r\n: ping\n\r\n"
