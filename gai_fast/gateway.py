@@ -286,6 +286,11 @@ class GatewayStream:
         """The id by which the stream can be followed again; `None`: it is not durable."""
         return self.id if self._followed is not None else None
 
+    @property
+    def position(self) -> int | None:
+        """The number of the last event that was read of the stream's log; `None`: it is not durable."""
+        return self._followed.position if self._followed is not None else None
+
     async def __aexit__(
         self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None
     ) -> None:

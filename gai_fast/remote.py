@@ -177,10 +177,12 @@ class RemoteStream:
 
     Attributes:
         id: The stream's id; empty before the server has answered.
+        position: The number of the last event of the stream's log that has come.
     """
 
     def __init__(self, gateway: RemoteGateway, request: dict[str, Any], manager: EventManager | None = None) -> None:
         self.id = ""
+        self.position = 0
         self._gateway = gateway
         self._request = request
         self._manager = manager
@@ -315,8 +317,8 @@ class RemoteStream:
         self._lost_at = None
         had = self._seq
         try:
-            for _, text, _ in self._parser.feed(data):
-                self._take(parse_exact(text))
+            for _, text, event_id in self._parser.feed(data):
+                self._take(parse_exact(text), event_id)
         except ValueError:
             self._fail(Error("network", "the server sent what is no event", reason="protocol"))
         retry = self._parser.retry
@@ -325,8 +327,12 @@ class RemoteStream:
         elif retry is not None and retry != self._usual_retry:
             self._hint = retry / 1000  # of a server that ends
 
-    def _take(self, event: Any) -> None:
+    def _take(self, event: Any, event_id: str) -> None:
         """Takes one event, unless the program has it.
+
+        Args:
+            event: The event.
+            event_id: The last `id:` so far: the event's own, unless the server has made it for this client alone.
 
         Raises:
             ValueError: It is none.
@@ -340,6 +346,8 @@ class RemoteStream:
             if seq <= self._seq:
                 return
             self._seq = seq
+            if event_id == f"{self.id}.{seq}":
+                self.position = seq
         self._tries = 0
         if event["type"] in ("finish", "error"):
             self._end = event  # type: ignore[assignment]  # an event by the server's contract
@@ -463,7 +471,7 @@ class FollowedRemoteStream(RemoteStream):
     def __init__(self, gateway: RemoteGateway, stream_id: str, after: int) -> None:
         super().__init__(gateway, {"resumable": True})
         self.id = stream_id
-        self._seq = after
+        self._seq = self.position = after
 
     async def __aiter__(self) -> AsyncIterator[Event]:
         if not self._is_entered:

@@ -8,7 +8,8 @@ no web framework: one that has a response to write calls `begin`, writes the chu
 2. The source runs in one task: it is entered where it is a context manager, iterated, and closed there. No more than
    `client_buffer` bytes are held for a client, so a slow client slows the source down.
 3. A failure before the first frame is a whole response with the error's own status. A later one is part of the stream:
-   an `error` event and `done` where events have been sent, otherwise one frame with the error.
+   an `error` event and `done` where events have been sent, otherwise one frame with the error. An `error` that is not
+   in the log of a durable stream has no `id:`: nothing comes behind it, and the stream may go on without it.
 4. A source ends when its client has left: it is cancelled, and then closed.
 """
 
@@ -82,7 +83,8 @@ class Frames:
     Args:
         framing: The framing.
         stream: The settings of the response.
-        source: Where the items come from; where it has a `resume_id`, frames get `id:` lines.
+        source: Where the items come from; where it has a `resume_id`, frames get `id:` lines. Its `position`, where it
+            has one, is the number of the last event that it has read in the stream's log.
     """
 
     def __init__(self, framing: Framing, stream: StreamSettings, source: Any) -> None:
@@ -100,7 +102,8 @@ class Frames:
             ValueError: It has no form in JSON, or is no usable event.
         """
         if _is_event(item):
-            return self._event(dict(item))
+            frame = self._event(dict(item))
+            return frame if self._is_logged(item) else _without_id(frame)
         return encode_sse(item) if self._framing == "sse" else encode_ndjson(item)
 
     def heartbeat(self) -> bytes:
@@ -120,8 +123,16 @@ class Frames:
             return encode_sse(told, event="error") if self._framing == "sse" else encode_ndjson(told)
         if self._end is None:
             self._end = {"type": "error"}
-            return self._event({"type": "error", "error": error.payload()}) + self._event(done(False))
+            frame = self._event({"type": "error", "error": error.payload()})
+            return _without_id(frame) + self._event(done(False))
         return self.end()
+
+    def _is_logged(self, event: Mapping[str, Any]) -> bool:
+        """Whether an event of the source is not an error of the source's own."""
+        if event["type"] != "error":
+            return True
+        seq, position = event.get("seq"), getattr(self._source, "position", None)
+        return not (isinstance(seq, int) and isinstance(position, int) and seq > position)
 
     def _event(self, event: dict[str, Any] | Event) -> bytes:
         encoder = self._encoder
@@ -151,6 +162,12 @@ class Frames:
             encoder.event({"type": "start", "seq": 1})
             encoder.take()
         return encoder
+
+
+def _without_id(frame: bytes) -> bytes:
+    """Returns a frame without its `id:` line, where it has one; a line end within the data is escaped."""
+    head, found, rest = frame.partition(b"\nid: ")
+    return head + b"\n" + rest.partition(b"\n")[2] if found else frame
 
 
 def _is_event(item: Any) -> bool:

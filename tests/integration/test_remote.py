@@ -320,6 +320,17 @@ async def test_a_stream_that_is_gone_ends_with_its_error(net: Net) -> None:
     }
 
 
+@on_uvloop
+async def test_an_error_without_an_id_is_no_place_in_the_log(net: Net) -> None:
+    lost = {"type": "error", "seq": 3, "error": {"code": "network", "message": "m", "reason": "worker_lost"}}
+    data = f"event: error\ndata: {json.dumps(lost)}\n\n".encode()
+    server = Scripted(HEAD + START + text(2, "a") + b"%x\r\n%b\r\n" % (len(data), data) + DONE + LAST_CHUNK)
+    url = (await net.upstream(server)).url
+    async with gai_fast.connect(url) as client, client.stream({**QUERY, "resumable": True}) as stream:
+        assert [event async for event in stream][-2] == lost
+        assert stream.position == 2
+
+
 @pytest.mark.parametrize(
     "answer",
     [

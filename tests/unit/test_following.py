@@ -19,6 +19,7 @@ from gai_fast.net.engine import Engine
 from gai_fast.result import acollect
 from gai_fast.settings import Settings, StoreSettings, StreamSettings
 from gai_fast.stores import Ending, LogHeader, StreamLog
+from tests.unit.integrations.test_body import body_of, sent
 from tests.unit.test_gateway import settings_for
 from tests.waiting import until
 
@@ -180,6 +181,8 @@ async def test_a_log_whose_writer_is_gone_ends_with_an_error(gateway: Gateway) -
     events = [event async for event in gateway.follow("s")]
     assert [event["type"] for event in events] == ["text.delta", "text.delta", "error", "done"]
     assert (events[2]["seq"], events[2]["error"]["reason"]) == (3, "worker_lost")
+    written = await sent(body_of(gateway.follow("s")))
+    assert [line for line in written.split(b"\n") if line.startswith(b"id: ")] == [b"id: s.1", b"id: s.2"]
     behind = [event async for event in gateway.follow("s", after=9)]
     assert (behind[0]["seq"], behind[0]["error"]["reason"]) == (10, "log_behind")
 

@@ -94,6 +94,30 @@ class TestFrames:
         rest = (await sent(body_of(Durable(TEXT)))).decode()
         assert rest == f'event: text.delta\nid: {Durable.id}.2\ndata: {{"type":"text.delta","seq":2,"text":"Hi"}}\n\n'
 
+    async def test_an_error_that_is_not_in_the_log_has_no_id(self) -> None:
+        class Followed:
+            id = resume_id = "s" * 22
+            position = 2
+
+            def __init__(self, *items: Any) -> None:
+                self.items = items
+
+            def __aiter__(self) -> AsyncIterator[Any]:
+                return of(*self.items)
+
+        def ids(data: bytes) -> list[str]:
+            return [line[4:] for line in data.decode().split("\n") if line.startswith("id: ")]
+
+        payload = {"code": "network", "message": "\nid: x", "reason": "worker_lost"}
+        logged, own = ({"type": "error", "seq": seq, "error": payload} for seq in (2, 3))
+        begun = [f"{Followed.id}.1", f"{Followed.id}.2"]
+        assert ids(await sent(body_of(Followed(START, logged)))) == begun
+        written = await sent(body_of(Followed(START, TEXT, own)))
+        assert ids(written) == begun
+        assert b'\n\nevent: error\ndata: {"type":"error","seq":3,' in written
+        assert ids(await sent(body_of(Followed(START, TEXT, Error("network", "cut"))))) == begun
+        assert ids(await sent(body_of(Followed(own), is_resumed=True))) == []
+
     async def test_an_id_that_is_none_does_not_reach_a_header(self) -> None:
         class Named:
             id = "a\r\nset-cookie: x"
