@@ -254,6 +254,16 @@ class Format(ABC):
         """
         return None
 
+    def check_translatable(self, body: dict[str, Any]) -> None:  # noqa: B027  # most dialects have no such member
+        """Refuses a request that only an upstream of this dialect can answer, whatever `on_unsupported` says.
+
+        Args:
+            body: The client's JSON object.
+
+        Raises:
+            Unsupported: The text names the member.
+        """
+
     def begun(self, context: StreamContext) -> dict[str, Any]:
         """Returns the object that answers a request for an answer in the background.
 

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from gai_fast._impl import encode_json
+from gai_fast.errors import Unsupported
 from gai_fast.formats._chat_request import EFFORTS
 from gai_fast.formats._members import expect, invalid, member, required
 from gai_fast.formats._responses_items import InputReader
@@ -45,8 +46,27 @@ _INCLUDED: Final = frozenset(
     "web_search_call.results".split()
 )
 
+# Members that continue a conversation that their upstream has stored.
+_CONTINUED: Final = ("conversation", "previous_response_id")
 # Members that add to the input what only their upstream has.
-_STORED: Final = ("conversation", "previous_response_id", "prompt")
+_STORED: Final = (*_CONTINUED, "prompt")
+
+
+def check_conversation(body: Mapping[str, Any]) -> None:
+    """Refuses to continue a conversation that another upstream has stored.
+
+    This does not depend on `on_unsupported`: left out, the model would see the last turn alone.
+
+    Args:
+        body: The client's JSON object.
+
+    Raises:
+        Unsupported: The text names the member.
+    """
+    for name in _CONTINUED:
+        if body.get(name) is not None:
+            text = f"the upstream does not support `{name}`, which needs OpenAI's Responses API"
+            raise Unsupported(message=f"{text}; send the whole conversation in `input`", reason="conversation")
 
 
 def read_response_request(body: Mapping[str, Any]) -> tuple[Request, list[str]]:
@@ -111,7 +131,7 @@ class _RequestReader:
         if member(body, "store", "$", bool) and not member(body, "background", "$", bool):
             self.lost.append("store")
 
-        known = {*_SAME, *_READ, *_HARMLESS}
+        known = {*_SAME, *_READ, *_HARMLESS, *_CONTINUED}  # the last: `check_conversation`
         known.update(key for key, values in _NEUTRAL.items() if body.get(key) in values)
         if not native["tools"]:
             known.add("parallel_tool_calls")

@@ -280,6 +280,8 @@ class StreamRoutes:
             deltas: DeltaSink | None = None if whole else cast("StreamEncoder", frames)
             chain: Chain | None = None
         else:
+            if kept is None:
+                dialect.check_translatable(asked.body)
             native, left_out = dialect.parse_request(asked.body)
             request = native
             if kept is not None:

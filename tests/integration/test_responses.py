@@ -332,8 +332,6 @@ async def test_a_native_stream_in_this_format_resumes_by_the_numbers_of_its_log(
     ("member", "words"),
     [
         ({"tools": [{"type": "web_search"}]}, "tools[0]"),
-        ({"previous_response_id": "resp_1"}, "previous_response_id"),
-        ({"conversation": "conv_1"}, "conversation"),
         ({"store": True}, "store"),
         ({"input": [{"type": "item_reference", "id": "msg_1"}]}, "input[0]"),
         ({"include": ["message.output_text.logprobs"]}, "include[0]"),
@@ -349,6 +347,25 @@ async def test_what_only_its_own_upstream_can_do_is_refused_or_left_out(net: Net
     assert caught.value.code == "unsupported"
     gateway = await net.gateway(mock, on_unsupported="drop")
     assert (await client_of(net, gateway).responses.create(**{"model": "m", "input": "hi", **member})).output_text
+
+
+@on_uvloop
+@pytest.mark.parametrize("member", [{"previous_response_id": "resp_1"}, {"conversation": {"id": "conv_1"}}])
+async def test_a_conversation_that_another_upstream_has_is_never_left_out(net: Net, member: Any) -> None:
+    asked: list[Any] = []
+    gateway = await net.gateway(
+        await net.upstream(lambda peer: serve(peer, upstream(), asked=asked)), on_unsupported="drop"
+    )
+    with pytest.raises(openai.BadRequestError, match="send the whole conversation") as caught:
+        await client_of(net, gateway).responses.create(**{"model": "m", "input": "hi", **member})
+    assert caught.value.code == "unsupported"
+    assert f"`{next(iter(member))}`" in caught.value.message
+    assert asked == []
+    # An upstream of the dialect gets it, also where the answer is translated.
+    for query in ("", "?format=gai"):
+        response = await gateway.ask("POST", PATH + query, {**ASK, "model": "native/gpt-x", **member})
+        assert response.status == 200
+        assert member.items() <= asked.pop().items()
 
 
 @on_uvloop

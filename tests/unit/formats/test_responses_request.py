@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from gai_fast.errors import InvalidRequest
+from gai_fast.errors import InvalidRequest, Unsupported
 from gai_fast.formats._responses_request import unanswerable
 from tests.unit.formats.responses import RESPONSES
 
@@ -88,8 +88,8 @@ LOST: dict[str, tuple[dict[str, Any], list[str]]] = {
         ["include[0]", "include[1]", "include[2]", "include[3]", "top_logprobs"],
     ),
     "what is stored elsewhere": (
-        {"store": True, "previous_response_id": "r", "conversation": {"id": "c"}, "prompt": {"id": "p"}},
-        ["store", "previous_response_id", "conversation", "prompt"],
+        {"store": True, "prompt": {"id": "p"}},
+        ["store", "prompt"],
     ),
     "other members": (
         {"truncation": "auto", "max_tool_calls": 3, "unheard": 0},
@@ -148,7 +148,7 @@ def test_wrong_values_are_refused_with_their_path(name: str) -> None:
 
 def test_input_may_be_missing_where_there_is_more_elsewhere() -> None:
     request, lost = RESPONSES.parse_request({"previous_response_id": "r"})
-    assert lost == ["previous_response_id"]
+    assert lost == []
     assert len(request.messages) == 1
 
 
@@ -156,3 +156,11 @@ def test_what_an_answer_made_of_events_does_not_hold() -> None:
     body = {"include": ["reasoning.encrypted_content", "message.output_text.logprobs"], "top_logprobs": 5}
     assert unanswerable(body) == ["include[1]", "top_logprobs"]
     assert unanswerable({"include": 5}) == []
+
+
+@pytest.mark.parametrize("member", ["previous_response_id", "conversation"])
+def test_a_conversation_that_another_upstream_has_stored_is_refused(member: str) -> None:
+    with pytest.raises(Unsupported, match=f"`{member}`") as refused:
+        RESPONSES.check_translatable({"input": "hi", member: "id_1"})
+    assert refused.value.reason == "conversation"
+    RESPONSES.check_translatable({"input": "hi", member: None})
