@@ -58,6 +58,9 @@ _TEXT_KEYS: Final = {
     "reasoning.delta": b"reasoning_content",
     "refusal.delta": b"refusal",
 }
+_UNPREPARED: Final = dict.fromkeys(_TEXT_KEYS, b"")
+"""The beginnings of chunks before the first chunk. All streams share it, so it is never changed: a dict of its own cost
+a stream that is passed through 3,000 instructions."""
 
 # Events whose payload has no place in the dialect, and the key that holds it.
 _ASIDES: Final = {
@@ -160,7 +163,7 @@ class Chunks(DataEncoder):
         """Sets the members that all chunks share. The first chunk prepares them, as passthrough often has none."""
         self._id, self._model = identifier, model
         self._head = b""
-        self._text_heads = dict.fromkeys(_TEXT_KEYS, b"")
+        self._text_heads = _UNPREPARED
 
     def _begin(self) -> bytes:
         """Returns the beginning of every chunk."""
@@ -215,7 +218,7 @@ class Chunks(DataEncoder):
             return
         detail = reasoning_detail(self._details, event, self._provider)
         self._details += 1
-        self._text_heads.pop("reasoning.delta", None)
+        self._text_heads = {kind: head for kind, head in self._text_heads.items() if kind != "reasoning.delta"}
         self._delta(event, b'{"reasoning_details":[%b]}' % encode_json(detail))
 
     def _call_signature(self, event: Event) -> None:
