@@ -55,7 +55,7 @@ CATCHES_ALL = {
     "server.lane",
     "server.application",
     "server.routes",
-    "server.socket_session",
+    "server.websocket.session",
     "server.pending",
     "server.supervisor",
     "server.worker",

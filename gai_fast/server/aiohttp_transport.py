@@ -1,6 +1,6 @@
 """`ClientTransport` over aiohttp: a stream's frames go straight to the socket's transport, the rest is aiohttp's.
 
-Every use of aiohttp's private parts stands here, in `aiohttp_socket.py` and in `handler.py`.
+Every use of aiohttp's private parts stands here, in `websocket/connection.py` and in `handler.py`.
 `tests/unit/server/test_aiohttp_transport.py` fails where a release changes one of them, and pyproject.toml names the
 releases that are known to work.
 

@@ -40,7 +40,7 @@ from gai_fast.server.replies import Reply, id_headers
 from gai_fast.server.request_reader import HTTPRequest
 from gai_fast.server.routes import ROUTES, Handlers, Mount, Route, Router
 from gai_fast.server.streams import StreamRoutes
-from gai_fast.server.websocket import WebSocketRoutes
+from gai_fast.server.websocket.handshake import WebSocketRoutes
 from gai_fast.settings import ServerSettings, Settings
 from gai_fast.stores.backend import Backend
 

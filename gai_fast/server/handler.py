@@ -9,8 +9,8 @@
 6. A connection that is closed although its client may still send is closed in two steps (RFC 9112, 9.6): closed at
    once it would be reset, and the client would never see why.
 
-This module, `aiohttp_transport.py` and `aiohttp_socket.py` are the only ones that rely on aiohttp's private parts, and
-`tests/unit/server/test_handler.py` fails where a release changes them.
+This module, `aiohttp_transport.py` and `websocket/connection.py` are the only ones that rely on aiohttp's private
+parts, and `tests/unit/server/test_handler.py` fails where a release changes them.
 """
 
 from __future__ import annotations

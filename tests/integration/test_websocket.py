@@ -320,7 +320,7 @@ async def test_a_bug_behind_a_message_closes_the_socket_and_is_logged(
         raise RuntimeError("a bug")
 
     with monkeypatch.context() as context:
-        context.setattr("gai_fast.server.socket_session.lead_of", broken)
+        context.setattr("gai_fast.server.websocket.session.lead_of", broken)
         socket.ask("a")
         assert await socket.close_code() == 1011
     assert net.warned("a message of a WebSocket could not be handled") == 1
@@ -636,7 +636,7 @@ async def test_a_silent_stream_has_keep_alives(net: Net) -> None:
 async def test_a_client_that_is_silent_is_sent_a_ping_and_then_given_up(
     net: Net, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gai_fast.server.aiohttp_socket.LIMITS", dataclasses.replace(LIMITS, socket_look=0.2))
+    monkeypatch.setattr("gai_fast.server.websocket.connection.LIMITS", dataclasses.replace(LIMITS, socket_look=0.2))
     gateway = await net.gateway(await net.mock(deltas=1))
     answering, silent = await connect(gateway), await connect(gateway)
     reading = asyncio.create_task(answering.read())
@@ -649,7 +649,7 @@ async def test_a_client_that_is_silent_is_sent_a_ping_and_then_given_up(
 
 @on_both_loops
 async def test_a_client_that_does_not_answer_a_close_is_dropped(net: Net, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gai_fast.server.aiohttp_socket.LIMITS", dataclasses.replace(LIMITS, socket_close=0.1))
+    monkeypatch.setattr("gai_fast.server.websocket.connection.LIMITS", dataclasses.replace(LIMITS, socket_close=0.1))
     gateway = await net.gateway(await net.mock(deltas=1))
     socket = await connect(gateway)
     socket.client.send(frame("not json", TEXT))

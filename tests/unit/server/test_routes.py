@@ -19,7 +19,7 @@ from gai_fast.server.operations import OperationRoutes
 from gai_fast.server.replies import Reply
 from gai_fast.server.routes import HOT_PATHS, ROUTES, Handlers, Mount, Route, Router
 from gai_fast.server.streams import StreamRoutes
-from gai_fast.server.websocket import WebSocketRoutes
+from gai_fast.server.websocket.handshake import WebSocketRoutes
 from gai_fast.settings import KeySettings, ModelSettings, ServerSettings, Settings, UpstreamSettings, key_digest
 from tests.unit.server.requests import LOOPBACK, http
 

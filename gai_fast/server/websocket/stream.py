@@ -21,12 +21,12 @@ from gai_fast._impl import Borrower, frame_messages
 from gai_fast.errors import Error
 from gai_fast.net.writer import BodyFraming
 from gai_fast.server.access_log import LEFT
-from gai_fast.server.ack_window import AckWindow
 from gai_fast.server.incoming import Incoming
 from gai_fast.server.replies import Reply, StreamHead
 from gai_fast.server.request_reader import HTTPRequest
 from gai_fast.server.stream_response import StreamResponse
 from gai_fast.server.transport import StreamCallbacks
+from gai_fast.server.websocket.ack_window import AckWindow
 from gai_fast.timers import Timer, Timers
 
 _SEQ: Final = re.compile(rb'"seq":([0-9]+)')

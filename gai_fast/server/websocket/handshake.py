@@ -1,6 +1,6 @@
 """`GET /ws/stream`: the handshake of a WebSocket, and the sockets that are open.
 
-Owns the checks of a handshake and the end of all sockets. `socket_session.py` has one open socket.
+Owns the checks of a handshake and the end of all sockets. `session.py` has one open socket.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from aiohttp import web
 
 from gai_fast.errors import Error
 from gai_fast.net.engine import Engine
-from gai_fast.server.aiohttp_socket import SUBPROTOCOL, offered
 from gai_fast.server.incoming import Incoming
 from gai_fast.server.negotiation import Negotiated, negotiate
 from gai_fast.server.replies import Reply, id_headers
 from gai_fast.server.routes import Router
-from gai_fast.server.socket_formats import CHUNKS, EVENTS
-from gai_fast.server.socket_messages import read_message, read_plain
-from gai_fast.server.socket_session import Dialect, SocketSession
 from gai_fast.server.streams import StreamRoutes
+from gai_fast.server.websocket.connection import SUBPROTOCOL, offered
+from gai_fast.server.websocket.formats import CHUNKS, EVENTS
+from gai_fast.server.websocket.messages import read_message, read_plain
+from gai_fast.server.websocket.session import Dialect, SocketSession
 
 _VERSION: Final = "13"
 _NONCE: Final = 16

@@ -14,8 +14,8 @@ import pytest
 from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
 
-from gai_fast.server.aiohttp_socket import AiohttpSocket, offered
-from gai_fast.server.frame_guard import Violation
+from gai_fast.server.websocket.connection import AiohttpSocket, offered
+from gai_fast.server.websocket.frame_guard import Violation
 from gai_fast.timers import TimerWheel
 from tests.integration.websocket import CLOSE, frame, handshake
 from tests.waiting import SECONDS, until

@@ -13,14 +13,14 @@ from gai_fast.limits import LIMITS
 from gai_fast.metrics import StreamMetrics
 from gai_fast.server.admission import Admission, Admitted
 from gai_fast.server.counts import StreamCounts
-from gai_fast.server.frame_guard import Violation
 from gai_fast.server.incoming import Incoming
 from gai_fast.server.negotiation import Negotiated
 from gai_fast.server.request_reader import HTTPRequest
 from gai_fast.server.routes import Handlers, Mount, Route, Router
-from gai_fast.server.socket_formats import EVENTS
-from gai_fast.server.socket_messages import read_message
-from gai_fast.server.socket_session import Dialect, SocketSession
+from gai_fast.server.websocket.formats import EVENTS
+from gai_fast.server.websocket.frame_guard import Violation
+from gai_fast.server.websocket.messages import read_message
+from gai_fast.server.websocket.session import Dialect, SocketSession
 from gai_fast.settings import ServerSettings, StreamSettings
 from tests.unit._pure.test_messages import messages
 from tests.unit.fake_loop import FakeLoop

@@ -1,4 +1,4 @@
-"""The frames of a socket's formats; `test_socket_stream.py` has their messages."""
+"""The frames of a socket's formats; `test_stream.py` has their messages."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from gai_fast.errors import Error
 from gai_fast.formats import Format, StreamContext
-from gai_fast.server.socket_formats import CHUNKS, EVENTS
+from gai_fast.server.websocket.formats import CHUNKS, EVENTS
 
 
 def objects(frames: bytes) -> list[dict[str, Any]]:

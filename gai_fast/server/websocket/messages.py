@@ -14,7 +14,7 @@ from gai_fast._impl import encode_json
 from gai_fast.errors import InvalidRequest
 from gai_fast.limits import LIMITS
 from gai_fast.reading import decoded
-from gai_fast.server.frame_guard import POLICY_VIOLATION, Violation
+from gai_fast.server.websocket.frame_guard import POLICY_VIOLATION, Violation
 
 INVALID_PAYLOAD: Final = 1007
 PONG: Final = b'{"type":"pong"}'

@@ -9,8 +9,8 @@ import pytest
 from msgspec import Raw
 
 from gai_fast.limits import LIMITS
-from gai_fast.server.frame_guard import Violation
-from gai_fast.server.socket_messages import Message, lead_of, read_message, read_plain
+from gai_fast.server.websocket.frame_guard import Violation
+from gai_fast.server.websocket.messages import Message, lead_of, read_message, read_plain
 
 
 def nested(levels: int) -> str:

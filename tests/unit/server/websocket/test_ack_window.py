@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gai_fast.limits import LIMITS
-from gai_fast.server.ack_window import AckWindow
+from gai_fast.server.websocket.ack_window import AckWindow
 
 
 def test_without_an_acknowledgement_nothing_is_bounded() -> None:

@@ -10,8 +10,8 @@ import pytest
 from gai_fast.errors import Error
 from gai_fast.server.incoming import Incoming
 from gai_fast.server.replies import Reply, StreamHead
-from gai_fast.server.socket_formats import EVENTS
-from gai_fast.server.socket_stream import FRAMES, Canceller, SocketStream, last_seq
+from gai_fast.server.websocket.formats import EVENTS
+from gai_fast.server.websocket.stream import FRAMES, Canceller, SocketStream, last_seq
 from gai_fast.timers import TimerWheel
 from tests.unit._pure.test_messages import messages
 from tests.unit.fake_loop import FakeLoop

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from gai_fast.limits import LIMITS
-from gai_fast.server.frame_guard import FrameGuard, Violation
+from gai_fast.server.websocket.frame_guard import FrameGuard, Violation
 from tests.integration.websocket import CONTINUATION, PING, frame
 
 LEGAL = (

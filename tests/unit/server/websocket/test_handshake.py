@@ -13,8 +13,8 @@ from gai_fast.formats import get_format
 from gai_fast.server.admission import Admitted
 from gai_fast.server.incoming import Incoming
 from gai_fast.server.request_reader import HTTPRequest
-from gai_fast.server.socket_messages import read_message, read_plain
-from gai_fast.server.websocket import WebSocketRoutes
+from gai_fast.server.websocket.handshake import WebSocketRoutes
+from gai_fast.server.websocket.messages import read_message, read_plain
 
 GOOD = {
     "host": "h",

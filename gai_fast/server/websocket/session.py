@@ -1,7 +1,7 @@
 """One open WebSocket: the messages of its client, the streams that run over it, and its close.
 
-Owns which message does what, the limits of one socket, and the codes of its close. `socket_messages.py` reads messages,
-`socket_stream.py` carries a stream, `aiohttp_socket.py` is the connection. Requests are answered by the handlers of the
+Owns which message does what, the limits of one socket, and the codes of its close. `messages.py` reads messages,
+`stream.py` carries a stream, `connection.py` is the connection. Requests are answered by the handlers of the
 other routes, as if each had come alone.
 
 1. A request that is refused ends its stream, not the socket. The socket is closed (RFC 6455, 7.4.1) with 1002 for
@@ -26,16 +26,16 @@ from gai_fast._impl import frame_messages
 from gai_fast.errors import Error
 from gai_fast.limits import LIMITS
 from gai_fast.net.engine import Engine
-from gai_fast.server.aiohttp_socket import AiohttpSocket
-from gai_fast.server.frame_guard import POLICY_VIOLATION, Violation
 from gai_fast.server.incoming import Incoming
 from gai_fast.server.negotiation import Negotiated
 from gai_fast.server.replies import Headers, Reply
 from gai_fast.server.request_reader import HTTPRequest
 from gai_fast.server.routes import Handler, Router
-from gai_fast.server.socket_messages import PONG, Message, lead_of
-from gai_fast.server.socket_stream import Canceller, SocketStream
 from gai_fast.server.streams import StreamRoutes
+from gai_fast.server.websocket.connection import AiohttpSocket
+from gai_fast.server.websocket.frame_guard import POLICY_VIOLATION, Violation
+from gai_fast.server.websocket.messages import PONG, Message, lead_of
+from gai_fast.server.websocket.stream import Canceller, SocketStream
 from gai_fast.timers import Timers
 
 _log: Final = logging.getLogger("gai_fast.server")
