@@ -1,20 +1,23 @@
 """Passthrough in any dialect: the upstream's own frames, byte for byte, and the few of ours that complete them.
 
 Owns when a frame is passed on, and when one of ours is written beside it. Knows no dialect: an `OwnFrames`, the
-dialect's encoder with a few methods more, writes our frames. A dialect gives `Passthrough(encoder)` as its
-`Format.passthrough` of streams, and `WholePassthrough(encoder)` as that of whole answers. Frames may have any lines of
-SSE (`event:`, `id:`, comments): the framers keep them, and the copier compares them byte for byte.
+dialect's encoder with a few methods more, writes our frames. The format of a dialect is a `DialectFormat`, which says
+which answers are passed on. Frames may have any lines of SSE (`event:`, `id:`, comments): the framers keep them, and
+the copier compares them byte for byte.
 """
 
 from __future__ import annotations
 
 import re
+from abc import abstractmethod
 from collections.abc import Sequence
-from typing import ClassVar, Final, Protocol
+from typing import Any, ClassVar, Final, Protocol
+
+from mypy_extensions import mypyc_attr
 
 from gai_fast._impl import Part, Piece
 from gai_fast.events import Event
-from gai_fast.formats._base import Encoder
+from gai_fast.formats._base import Encoder, Format, Framing, PassthroughEncoder, StreamContext
 from gai_fast.limits import LIMITS
 from gai_fast.relay import NO_CONTENT
 
@@ -276,6 +279,31 @@ class WholePassthrough:
         """The answer as one piece, where there is one."""
         taken = self.take()
         return [taken] if taken else []
+
+
+@mypyc_attr(allow_interpreted_subclasses=True)
+class DialectFormat(Format):
+    """A format that upstreams speak too: their answers in it are passed on."""
+
+    @abstractmethod
+    def whole(self, context: StreamContext) -> OwnAnswer:
+        """Creates an encoder of one JSON object."""
+        raise NotImplementedError
+
+    @abstractmethod
+    def own_frames(self, framing: Framing, context: StreamContext) -> OwnFrames:
+        """Creates the encoder of the frames that complete an upstream's."""
+        raise NotImplementedError
+
+    def passthrough(self, framing: Framing, context: StreamContext, *, whole: bool) -> PassthroughEncoder | None:
+        """Creates an encoder that passes frames on; NDJSON and streams with ids must be translated."""
+        if whole:
+            return WholePassthrough(self.whole(context))
+        return None if framing == "ndjson" or context.ids else Passthrough(self.own_frames(framing, context))
+
+    def with_usage(self, body: dict[str, Any]) -> dict[str, Any]:
+        """Returns the same request: every answer has usage. A dialect whose clients must ask for it replaces this."""
+        return body
 
 
 _BESIDE: Final = NO_CONTENT - {"start", "finish", "error", "done"}

@@ -11,26 +11,18 @@ from typing import Any, ClassVar
 
 from gai_fast._impl import encode_json
 from gai_fast.errors import Error
-from gai_fast.formats._base import (
-    ClientRequest,
-    Encoder,
-    Format,
-    Framing,
-    PassthroughEncoder,
-    StreamContext,
-    StreamEncoder,
-)
+from gai_fast.formats._base import ClientRequest, Framing, StreamContext, StreamEncoder
 from gai_fast.formats._messages_members import read_messages_members, without_foreign
 from gai_fast.formats._messages_parts import error_object, error_status
 from gai_fast.formats._messages_passthrough import OwnMessages
 from gai_fast.formats._messages_request import read_messages_request
 from gai_fast.formats._messages_stream import Messages
 from gai_fast.formats._messages_whole import WholeMessage
-from gai_fast.formats._passthrough import Passthrough, WholePassthrough
+from gai_fast.formats._passthrough import DialectFormat, OwnAnswer, OwnFrames
 from gai_fast.request import Request
 
 
-class AnthropicFormat(Format):
+class AnthropicFormat(DialectFormat):
     """Anthropic's Messages."""
 
     name: ClassVar[str] = "anthropic"
@@ -40,15 +32,13 @@ class AnthropicFormat(Format):
         """Creates an encoder of a message's events."""
         return Messages(framing, context)
 
-    def whole(self, context: StreamContext) -> Encoder:
+    def whole(self, context: StreamContext) -> OwnAnswer:
         """Creates an encoder of one `message`."""
         return WholeMessage(context)
 
-    def passthrough(self, framing: Framing, context: StreamContext, *, whole: bool) -> PassthroughEncoder | None:
-        """Creates an encoder that passes frames on; NDJSON and streams with ids must be translated."""
-        if whole:
-            return WholePassthrough(WholeMessage(context))
-        return None if framing == "ndjson" or context.ids else Passthrough(OwnMessages(framing, context))
+    def own_frames(self, framing: Framing, context: StreamContext) -> OwnFrames:
+        """Creates an encoder of the frames that complete an upstream's."""
+        return OwnMessages(framing, context)
 
     def read_request(self, body: dict[str, Any]) -> ClientRequest:
         """Reads those members of a Messages request that matter to every route and upstream.
@@ -57,10 +47,6 @@ class AnthropicFormat(Format):
             InvalidRequest: `model` is no string, or `stream` no boolean.
         """
         return read_messages_members(body)
-
-    def with_usage(self, body: dict[str, Any]) -> dict[str, Any]:
-        """Returns the same request: every answer of the dialect has usage."""
-        return body
 
     def for_upstream(self, body: dict[str, Any]) -> dict[str, Any]:
         """Returns the request without reasoning that Anthropic did not sign."""

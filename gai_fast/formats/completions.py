@@ -10,24 +10,16 @@ from typing import Any, ClassVar
 
 from gai_fast._impl import encode_json
 from gai_fast.errors import Error
-from gai_fast.formats._base import (
-    ClientRequest,
-    Encoder,
-    Format,
-    Framing,
-    PassthroughEncoder,
-    StreamContext,
-    StreamEncoder,
-)
+from gai_fast.formats._base import ClientRequest, Framing, StreamContext, StreamEncoder
 from gai_fast.formats._chat_members import with_usage
 from gai_fast.formats._chat_parts import error_object
 from gai_fast.formats._completions_request import read_completion_members, read_completion_request
 from gai_fast.formats._completions_stream import OwnTextChunks, TextChunks, WholeText
-from gai_fast.formats._passthrough import Passthrough, WholePassthrough
+from gai_fast.formats._passthrough import DialectFormat, OwnAnswer, OwnFrames
 from gai_fast.request import Request
 
 
-class CompletionsFormat(Format):
+class CompletionsFormat(DialectFormat):
     """OpenAI's legacy Completions."""
 
     name: ClassVar[str] = "completions"
@@ -36,15 +28,13 @@ class CompletionsFormat(Format):
         """Creates an encoder of `text_completion` chunks."""
         return TextChunks(framing, context)
 
-    def whole(self, context: StreamContext) -> Encoder:
+    def whole(self, context: StreamContext) -> OwnAnswer:
         """Creates an encoder of one `text_completion`."""
         return WholeText(context)
 
-    def passthrough(self, framing: Framing, context: StreamContext, *, whole: bool) -> PassthroughEncoder | None:
-        """Creates an encoder that passes frames on; NDJSON and streams with ids must be translated."""
-        if whole:
-            return WholePassthrough(WholeText(context))
-        return None if framing == "ndjson" or context.ids else Passthrough(OwnTextChunks(framing, context))
+    def own_frames(self, framing: Framing, context: StreamContext) -> OwnFrames:
+        """Creates an encoder of the frames that complete an upstream's."""
+        return OwnTextChunks(framing, context)
 
     def read_request(self, body: dict[str, Any]) -> ClientRequest:
         """Reads those members of a request that matter to every route and upstream.

@@ -11,26 +11,18 @@ from typing import Any, ClassVar
 
 from gai_fast._impl import encode_json
 from gai_fast.errors import Error
-from gai_fast.formats._base import (
-    ClientRequest,
-    Encoder,
-    Format,
-    Framing,
-    PassthroughEncoder,
-    StreamContext,
-    StreamEncoder,
-)
+from gai_fast.formats._base import ClientRequest, Framing, StreamContext, StreamEncoder
 from gai_fast.formats._chat_members import read_chat_members, with_usage
 from gai_fast.formats._chat_parts import error_object
 from gai_fast.formats._chat_passthrough import OwnChunks
 from gai_fast.formats._chat_request import read_chat_request
 from gai_fast.formats._chat_stream import Chunks
 from gai_fast.formats._chat_whole import WholeCompletion
-from gai_fast.formats._passthrough import Passthrough, WholePassthrough
+from gai_fast.formats._passthrough import DialectFormat, OwnAnswer, OwnFrames
 from gai_fast.request import Request
 
 
-class OpenAIFormat(Format):
+class OpenAIFormat(DialectFormat):
     """OpenAI's Chat Completions."""
 
     name: ClassVar[str] = "openai"
@@ -39,15 +31,13 @@ class OpenAIFormat(Format):
         """Creates an encoder of `chat.completion.chunk` objects."""
         return Chunks(framing, context)
 
-    def whole(self, context: StreamContext) -> Encoder:
+    def whole(self, context: StreamContext) -> OwnAnswer:
         """Creates an encoder of one `chat.completion`."""
         return WholeCompletion(context)
 
-    def passthrough(self, framing: Framing, context: StreamContext, *, whole: bool) -> PassthroughEncoder | None:
-        """Creates an encoder that passes frames on; NDJSON and streams with ids must be translated."""
-        if whole:
-            return WholePassthrough(WholeCompletion(context))
-        return None if framing == "ndjson" or context.ids else Passthrough(OwnChunks(framing, context))
+    def own_frames(self, framing: Framing, context: StreamContext) -> OwnFrames:
+        """Creates an encoder of the frames that complete an upstream's."""
+        return OwnChunks(framing, context)
 
     def read_request(self, body: dict[str, Any]) -> ClientRequest:
         """Reads those members of a chat request that matter to every route and upstream.

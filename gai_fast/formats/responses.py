@@ -11,17 +11,9 @@ from typing import Any, ClassVar, cast
 
 from gai_fast._impl import encode_json
 from gai_fast.errors import Error
-from gai_fast.formats._base import (
-    ClientRequest,
-    Encoder,
-    Format,
-    Framing,
-    PassthroughEncoder,
-    StreamContext,
-    StreamEncoder,
-)
+from gai_fast.formats._base import ClientRequest, Framing, PassthroughEncoder, StreamContext, StreamEncoder
 from gai_fast.formats._chat_parts import error_object
-from gai_fast.formats._passthrough import Passthrough, WholePassthrough
+from gai_fast.formats._passthrough import DialectFormat, OwnAnswer, OwnFrames, Passthrough
 from gai_fast.formats._responses_members import read_response_members, without_sealed
 from gai_fast.formats._responses_parts import ResponseObject
 from gai_fast.formats._responses_passthrough import OwnEvents
@@ -31,7 +23,7 @@ from gai_fast.formats._responses_whole import WholeResponse
 from gai_fast.request import Request
 
 
-class ResponsesFormat(Format):
+class ResponsesFormat(DialectFormat):
     """OpenAI's Responses API."""
 
     name: ClassVar[str] = "responses"
@@ -42,15 +34,13 @@ class ResponsesFormat(Format):
         """Creates an encoder of `response.…` events."""
         return ResponseEvents(framing, context)
 
-    def whole(self, context: StreamContext) -> Encoder:
+    def whole(self, context: StreamContext) -> OwnAnswer:
         """Creates an encoder of one `response`."""
         return WholeResponse(context)
 
-    def passthrough(self, framing: Framing, context: StreamContext, *, whole: bool) -> PassthroughEncoder | None:
-        """Creates an encoder that passes frames on; NDJSON and streams with ids must be translated."""
-        if whole:
-            return WholePassthrough(WholeResponse(context))
-        return None if framing == "ndjson" or context.ids else Passthrough(OwnEvents(framing, context))
+    def own_frames(self, framing: Framing, context: StreamContext) -> OwnFrames:
+        """Creates an encoder of the frames that complete an upstream's."""
+        return OwnEvents(framing, context)
 
     def successor(self, before: PassthroughEncoder, framing: Framing, context: StreamContext) -> StreamEncoder:
         """The encoder behind the frames: it goes on with their response's id, which the end repeats, and numbers."""
@@ -69,10 +59,6 @@ class ResponsesFormat(Format):
             InvalidRequest: `model` is no string, or `stream` or `background` no boolean.
         """
         return read_response_members(body)
-
-    def with_usage(self, body: dict[str, Any]) -> dict[str, Any]:
-        """Returns the same request: a response always has its usage."""
-        return body
 
     def for_upstream(self, body: dict[str, Any]) -> dict[str, Any]:
         """Returns the request without the reasoning of other providers: no upstream of the dialect can open it."""
