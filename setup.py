@@ -50,6 +50,7 @@ COMPILED = (
     "formats/_responses_stream",
     "formats/_responses_tools",
     "formats/_responses_whole",
+    "formats/_signatures",
     "formats/anthropic",
     "formats/openai",
     "formats/responses",

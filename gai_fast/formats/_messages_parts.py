@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from gai_fast.errors import Code, Error
 from gai_fast.events import Event
+from gai_fast.formats._signatures import is_ours, seal
 from gai_fast.limits import LIMITS
 
 _STOP_REASONS: Final = {
@@ -126,8 +127,9 @@ _DOCUMENT: Final = re.compile(r"document:([0-9]{1,6})")
 # ---- signatures ------------------------------------------------------------------------------------------------------
 
 # Clients send thinking back as it came. Only the signature survives in all of them, and only Anthropic's own may go to
-# Anthropic: those of others carry the name of their provider. Anthropic's are base64, which has no colon.
-_MARK: Final = "gai:"
+# Anthropic.
+NATIVE: Final = "anthropic"
+"""The provider of a signature without a mark."""
 
 
 def marked(signature: str, provider: str | None, call_id: str = "") -> str:
@@ -138,26 +140,7 @@ def marked(signature: str, provider: str | None, call_id: str = "") -> str:
         provider: The provider's name.
         call_id: The call that it is for, if it is not for reasoning.
     """
-    if call_id:
-        return f"{_MARK}{provider or ''}:{len(call_id)}:{call_id}{signature}"
-    return signature if provider in (None, "anthropic") else f"{_MARK}{provider}::{signature}"
-
-
-def unmarked(signature: str) -> tuple[str, str, str]:
-    """Reads a signature that a client sends back.
-
-    Returns:
-        The signature, the provider, and the id of the call that it is for; empty where it is for reasoning.
-    """
-    found = _MARKED.match(signature)
-    if found is None:
-        return signature, "anthropic", ""
-    size = int(found[2] or 0)
-    rest = signature[found.end() :]
-    return rest[size:], found[1], rest[:size]
-
-
-_MARKED: Final = re.compile(r"gai:([a-z0-9_-]{0,64}):([0-9]{0,6}):")
+    return signature if not call_id and provider in (None, NATIVE) else seal(signature, provider, call_id)
 
 
 def is_foreign(block: Any) -> bool:
@@ -165,7 +148,7 @@ def is_foreign(block: Any) -> bool:
     if not isinstance(block, dict) or block.get("type") not in ("thinking", "redacted_thinking"):
         return False
     signature = block.get("data" if block["type"] == "redacted_thinking" else "signature")
-    return signature == "" or (isinstance(signature, str) and signature.startswith(_MARK))
+    return signature == "" or is_ours(signature)
 
 
 # ---- errors ----------------------------------------------------------------------------------------------------------

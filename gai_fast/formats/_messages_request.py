@@ -15,7 +15,8 @@ from typing import Any, Final
 from gai_fast._impl import encode_json
 from gai_fast.errors import Unsupported
 from gai_fast.formats._members import expect, invalid, member, required
-from gai_fast.formats._messages_parts import unmarked
+from gai_fast.formats._messages_parts import NATIVE
+from gai_fast.formats._signatures import opened
 from gai_fast.reading import parse_request
 from gai_fast.request import Request
 
@@ -247,23 +248,23 @@ class _RequestReader:
             elif kind == "thinking":
                 self._rest(block, here, ("type", "thinking", "signature"))
                 text = required(block, "thinking", here, str)
-                parts.append(_reasoning(text, member(block, "signature", here, str) or ""))
+                parts.append(_reasoning(text, member(block, "signature", here, str) or "", f"{here}.signature"))
             elif kind == "redacted_thinking":
                 self._rest(block, here, ("type", "data"))
-                signature, provider, call_id = unmarked(required(block, "data", here, str))
-                if call_id:
-                    signatures[call_id] = signature
+                signed = opened(required(block, "data", here, str), f"{here}.data", NATIVE)
+                call_id = signed.pop("call_id", None)
+                if call_id is not None:
+                    signatures[call_id] = signed["signature"]
                 else:
-                    part = {"type": "reasoning", "signature": signature, "redacted": True}
-                    parts.append(part | ({"provider": provider} if provider else {}))
+                    parts.append({"type": "reasoning", **signed, "redacted": True})
             elif kind == "tool_use":
                 parts.append(self._call(block, here))
             else:
                 self.lost.append(here[2:])
         for part in parts:
-            signed = part.get("call_id")
-            if isinstance(signed, str) and signed in signatures:
-                part["signature"] = signatures[signed]
+            signed_call = part.get("call_id")
+            if isinstance(signed_call, str) and signed_call in signatures:
+                part["signature"] = signatures[signed_call]
         return parts
 
     def _call(self, block: Mapping[str, Any], path: str) -> dict[str, Any]:
@@ -355,12 +356,13 @@ _PLAIN_TOOL: Final[Mapping[str, Any]] = {"allowed_callers": ["direct"], "defer_l
 """Members of a tool with the values that ask for the default."""
 
 
-def _reasoning(text: str, signature: str) -> dict[str, Any]:
-    if not signature:
-        return {"type": "reasoning", "text": text}
-    own, provider, _ = unmarked(signature)
-    part = {"type": "reasoning", "text": text, "signature": own}
-    return part | ({"provider": provider} if provider else {})
+def _reasoning(text: str, signature: str, path: str) -> dict[str, Any]:
+    signed = opened(signature, path, NATIVE) if signature else {}
+    return {
+        "type": "reasoning",
+        "text": text,
+        **{key: signed[key] for key in ("signature", "provider") if key in signed},
+    }
 
 
 def _encoded(text: str) -> str:

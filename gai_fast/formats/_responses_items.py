@@ -12,7 +12,8 @@ from typing import Any
 
 from gai_fast.formats._chat_request import AUDIO_TYPES
 from gai_fast.formats._members import call_input, data_url, expect, invalid, member, required
-from gai_fast.formats._responses_parts import opened
+from gai_fast.formats._responses_parts import NATIVE
+from gai_fast.formats._signatures import opened
 from gai_fast.limits import LIMITS
 
 
@@ -136,7 +137,7 @@ class InputReader:
         text = self._texts(item, "content", path, "") or self._texts(item, "summary", path, "\n\n")
         content = member(item, "encrypted_content", path, str)
         if content:
-            signed = opened(content, f"{path}.encrypted_content")
+            signed = opened(content, f"{path}.encrypted_content", NATIVE)
             call_id = signed.pop("call_id", None)
             if call_id is not None:
                 self._signatures[call_id] = signed["signature"]

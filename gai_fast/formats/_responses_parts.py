@@ -1,7 +1,7 @@
 """Parts of OpenAI's Responses answers that streams, whole answers and passthrough share.
 
-Owns the `response` object, its status, usage and errors, and the form of opaque reasoning. What the dialect has no
-place for stands under `x_gai` on the last `response` object.
+Owns the `response` object, its status, usage and errors, and which signatures need a form of ours. What the
+dialect has no place for stands under `x_gai` on the last `response` object.
 """
 
 from __future__ import annotations
@@ -9,15 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
-import orjson
-
-from gai_fast._impl import encode_json
 from gai_fast.errors import Code, Error
 from gai_fast.events import Event
 from gai_fast.formats._base import StreamContext
 from gai_fast.formats._chat_parts import error_object
 from gai_fast.formats._chat_request import is_encrypted
-from gai_fast.formats._members import expect, member, required
+from gai_fast.formats._signatures import is_ours, seal
 
 _DEFAULTS: Final[Mapping[str, Any]] = {
     "background": False,
@@ -62,9 +59,8 @@ _ERROR_CODES: Final[Mapping[Code, str]] = {
 _INCOMPLETE: Final = {"length": "max_output_tokens", "content_filter": "content_filter"}
 # Finish reasons that the dialect does not have.
 _OWN_REASONS: Final = frozenset(("pause", "other"))
-_SEALED: Final = "gai:"
-# Whose an `encrypted_content` is that was not written here.
-_NATIVE: Final = "openai"
+NATIVE: Final = "openai"
+"""The provider of an `encrypted_content` that was not written here."""
 
 
 def response_id(stream_id: str) -> str:
@@ -212,55 +208,12 @@ def failure_of(error: Error) -> dict[str, Any]:
 
 
 def sealed(event: Event, provider: str | None) -> str:
-    """Returns the `encrypted_content` for a signature; `opened` reads it.
-
-    That of a Responses upstream stands there as it is. Another one is written with what the way back needs:
-    `gai:{"provider":…,"signature":…}`, for a redacted block with `"redacted":true`, for that of a call with its
-    `call_id`.
-    """
+    """Returns the `encrypted_content` for a signature: that of a Responses upstream as it is."""
     if is_encrypted(provider) and "call_id" not in event and "redacted" not in event:
         return event["signature"]
-    members = {
-        "provider": provider,
-        "signature": event["signature"],
-        "redacted": event.get("redacted"),
-        "call_id": event.get("call_id"),
-    }
-    return _SEALED + encode_json({key: value for key, value in members.items() if value}).decode()
+    return seal(event["signature"], provider, event.get("call_id"), event.get("redacted"))
 
 
 def is_sealed(item: Any) -> bool:
-    """Whether an item of a request is reasoning that only `opened` can read."""
-    if not isinstance(item, dict) or item.get("type") != "reasoning":
-        return False
-    content = item.get("encrypted_content")
-    return isinstance(content, str) and content.startswith(_SEALED)
-
-
-def opened(content: str, path: str) -> dict[str, Any]:
-    """Reads an `encrypted_content`.
-
-    Args:
-        content: It, not empty.
-        path: Where it stands.
-
-    Returns:
-        `provider`, `signature`, and where they are there, `redacted` and `call_id`.
-
-    Raises:
-        InvalidRequest: It begins as one of ours, and is none.
-    """
-    if not content.startswith(_SEALED):
-        return {"provider": _NATIVE, "signature": content}
-    try:
-        told = orjson.loads(content[len(_SEALED) :])
-    except ValueError:
-        told = None
-    expect(told, path, dict)
-    members = {
-        "provider": member(told, "provider", path, str),
-        "signature": required(told, "signature", path, str),
-        "redacted": member(told, "redacted", path, bool),
-        "call_id": member(told, "call_id", path, str),
-    }
-    return {key: value for key, value in members.items() if value}
+    """Whether an item of a request is reasoning that no upstream can read."""
+    return isinstance(item, dict) and item.get("type") == "reasoning" and is_ours(item.get("encrypted_content"))

@@ -241,8 +241,8 @@ MESSAGES: dict[str, Any] = {
         {
             "role": "assistant",
             "content": [
-                {"type": "thinking", "thinking": "Hm", "signature": "gai:openai::s"},
-                {"type": "redacted_thinking", "data": "gai:gemini:2:t1s"},
+                {"type": "thinking", "thinking": "Hm", "signature": 'gai:{"provider":"openai","signature":"s"}'},
+                {"type": "redacted_thinking", "data": 'gai:{"provider":"gemini","signature":"s","call_id":"t1"}'},
                 {"type": "text", "text": "Let me look.", "citations": []},
                 {"type": "tool_use", "id": "t1", "name": "f", "input": {"city": "Oslo"}},
             ],

@@ -116,7 +116,7 @@ async def test_headers_that_cannot_be_passed_on_are_refused(net: Net, headers: d
 async def test_reasoning_of_other_providers_does_not_go_to_anthropic(net: Net) -> None:
     asked: list[Any] = []
     gateway = await net.gateway(await upstream_of(net, ANSWER, asked=asked))
-    foreign = {"type": "thinking", "thinking": "Hm", "signature": "gai:gemini::s"}
+    foreign = {"type": "thinking", "thinking": "Hm", "signature": 'gai:{"provider":"gemini","signature":"s"}'}
     earlier = {"role": "assistant", "content": [foreign, {"type": "text", "text": "Hi"}]}
     await gateway.ask("POST", "/v1/messages", {**RAW, "messages": [*MESSAGES, earlier, *MESSAGES]})
     assert asked[0][1]["messages"][1] == {"role": "assistant", "content": [{"type": "text", "text": "Hi"}]}

@@ -41,7 +41,7 @@ def test_all_texts_of_a_request_are_counted_and_no_data() -> None:
 
 def test_reasoning_that_anthropic_did_not_sign_does_not_go_to_it() -> None:
     own = {"type": "thinking", "thinking": "x", "signature": "s"}
-    foreign = {"type": "thinking", "thinking": "x", "signature": "gai:openai::s"}
+    foreign = {"type": "thinking", "thinking": "x", "signature": 'gai:{"provider":"openai","signature":"s"}'}
     nothing_else = {"role": "assistant", "content": [foreign]}
     answers = [{"role": "assistant", "content": [own, foreign]}, nothing_else]
     body = {"messages": [*answers, {"role": "user", "content": "x"}], "a": 1}

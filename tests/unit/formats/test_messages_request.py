@@ -122,9 +122,9 @@ def test_an_earlier_answer_keeps_its_reasoning_calls_and_signatures() -> None:
     content = [
         {"type": "thinking", "thinking": "Hm", "signature": "own"},
         {"type": "redacted_thinking", "data": "opaque"},
-        {"type": "thinking", "thinking": "Hm", "signature": "gai:openai::theirs"},
-        {"type": "redacted_thinking", "data": "gai:gemini::theirs"},
-        {"type": "redacted_thinking", "data": "gai:gemini:7:toolu_1sig"},
+        {"type": "thinking", "thinking": "Hm", "signature": 'gai:{"provider":"openai","signature":"theirs"}'},
+        {"type": "redacted_thinking", "data": 'gai:{"provider":"gemini","signature":"theirs"}'},
+        {"type": "redacted_thinking", "data": 'gai:{"provider":"gemini","signature":"sig","call_id":"toolu_1"}'},
         {"type": "thinking", "thinking": "unsigned", "signature": ""},
         {"type": "text", "text": "Let me look.", "citations": [{"type": "x"}]},
         *CALLED["content"],

@@ -234,8 +234,11 @@ def test_a_call_without_a_start_is_opened_by_its_end_and_its_fragments_are_left_
 def test_signatures_of_other_providers_say_whose_they_are() -> None:
     start: Event = {**START, "provider": "gemini"}
     objects = told(reasoning("Hm"), signature("s1"), signature("s2", redacted=True), start=start)
-    assert objects[2]["delta"] == {"type": "signature_delta", "signature": "gai:gemini::s1"}
-    assert objects[4]["content_block"] == {"type": "redacted_thinking", "data": "gai:gemini::s2"}
+    assert objects[2]["delta"] == {"type": "signature_delta", "signature": 'gai:{"provider":"gemini","signature":"s1"}'}
+    assert objects[4]["content_block"] == {
+        "type": "redacted_thinking",
+        "data": 'gai:{"provider":"gemini","signature":"s2"}',
+    }
 
 
 @pytest.mark.parametrize("late", [False, True])
@@ -245,7 +248,7 @@ def test_the_signature_of_a_call_is_a_redacted_block_beside_it(late: bool) -> No
     events = [call_start(), signed, call_delta("{}")] if late else [signed, call_start(), call_delta("{}")]
     objects = told(*events, call(arguments="{}", signature="sig"), finish("tool_calls"), start=start)
     blocks = [one["content_block"] for one in objects if one["type"] == "content_block_start"]
-    redacted = {"type": "redacted_thinking", "data": "gai:gemini:6:call_1sig"}
+    redacted = {"type": "redacted_thinking", "data": 'gai:{"provider":"gemini","signature":"sig","call_id":"call_1"}'}
     assert [block for block in blocks if block["type"] != "tool_use"] == [redacted]
     assert [block["type"] for block in blocks].index("tool_use") == (0 if late else 1)
 

@@ -57,9 +57,12 @@ def test_the_whole_message_is_the_one_that_the_sdk_puts_together_from_the_stream
 def test_signatures_of_others_say_whose_they_are() -> None:
     gemini: Event = {**START, "provider": "gemini"}
     content = whole(*REASONED, call(signature="s"), finish("tool_calls", provider="gemini"), start=gemini)["content"]
-    assert content[0]["signature"] == "gai:gemini::sig"
-    assert content[1] == {"type": "redacted_thinking", "data": "gai:gemini::opaque"}
-    assert content[2] == {"type": "redacted_thinking", "data": "gai:gemini:6:call_1s"}
+    assert content[0]["signature"] == 'gai:{"provider":"gemini","signature":"sig"}'
+    assert content[1] == {"type": "redacted_thinking", "data": 'gai:{"provider":"gemini","signature":"opaque"}'}
+    assert content[2] == {
+        "type": "redacted_thinking",
+        "data": 'gai:{"provider":"gemini","signature":"s","call_id":"call_1"}',
+    }
     assert content[3]["type"] == "tool_use"
 
 
