@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import re
-import sys
+from pathlib import Path
 from typing import Final
 
 import pytest
@@ -30,6 +31,7 @@ from tools.client_table import (
 from tools.provider_table import apis
 from tools.request_specimens import DIALECTS
 
+ROOT: Final = Path(__file__).parents[1]
 GENERATED: Final = re.compile(r"<!-- generated: pairs -->\n(.*?)<!-- end -->", re.S)
 ROW: Final = re.compile(r"^\| ((?:`[a-z._]+`[ ]?)+) \| (.+) \|$", re.M)
 
@@ -47,7 +49,9 @@ def versions(form: Format) -> list[Format]:
 
 def stated(form: Format) -> dict[str, str]:
     """The place of each type of event, as the docstring of the module says that writes them."""
-    text = sys.modules[type(form.encoder("sse", context())).__module__].__doc__ or ""
+    name = type(form.encoder("sse", context())).__module__
+    source = (ROOT / f"{name.replace('.', '/')}.py").read_text()  # a compiled module has no docstring
+    text = ast.get_docstring(ast.parse(source)) or ""
     rows = [(kind, place) for kinds, place in ROW.findall(text) for kind in re.findall("`(.+?)`", kinds)]
     assert len(rows) == len(dict(rows)), f"{form.name}: a type stands in two rows"
     return dict(rows)

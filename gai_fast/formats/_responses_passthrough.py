@@ -11,15 +11,20 @@ import re
 from typing import ClassVar, Final
 
 from gai_fast.events import Event
+from gai_fast.formats._base import Framing, StreamContext
 from gai_fast.formats._responses_stream import ResponseEvents
 
 
 class OwnEvents(ResponseEvents):
     """Frames of ours go on with the upstream's numbers and with the id of its response."""
 
-    __slots__ = ()
+    __slots__ = ("_is_first",)
 
     opens_parts: ClassVar[bool] = True
+
+    def __init__(self, framing: Framing, context: StreamContext) -> None:
+        super().__init__(framing, context)
+        self._is_first = True
 
     def complete(self, event: Event) -> None:
         """Writes what the upstream's frames lack of an event."""
@@ -38,16 +43,21 @@ class OwnEvents(ResponseEvents):
             self._error(event)
 
     def note(self, raw: bytes) -> None:
-        """Notes the number of a frame."""
-        found = _NUMBER.findall(raw)
+        """Notes the number of an attempt's first frame. Later frames are counted, since those copied are not read."""
+        if _DATA_LINE.search(raw) is None:
+            return  # a comment
+        found = _NUMBER.findall(raw) if self._is_first else ()
+        self._is_first = False
         self._number = int(found[-1]) if found else self._number + 1
 
     def note_copied(self, count: int) -> None:
-        """Counts frames: they have a number each."""
+        """Counts frames: they have a number each, without holes."""
+        self._is_first = False
         self._number += count
 
     def begin_anew(self) -> None:
         """The client has the start of a response; `event` goes on with its id and its numbers."""
+        self._is_first = True
 
     def is_end(self, raw: bytes) -> bool:
         """Whether a frame is `[DONE]`, which some servers send."""
@@ -64,6 +74,7 @@ class OwnEvents(ResponseEvents):
 
 
 _NUMBER: Final = re.compile(rb'"sequence_number": ?([0-9]{1,15})')
+_DATA_LINE: Final = re.compile(rb"(?:^|[\r\n])data:")
 _DONE_LINE: Final = re.compile(rb"(?:^|[\r\n])data: ?\[DONE\]")
 _ERROR: Final = re.compile(rb'"type": ?"error"')
 _FAILED: Final = re.compile(rb'"type": ?"response\.failed"')

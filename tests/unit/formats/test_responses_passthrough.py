@@ -40,6 +40,13 @@ def test_a_cut_stream_goes_on_with_its_numbers_and_fails(frames: int) -> None:
     assert found[-1]["response"]["model"] == "gpt-x"
 
 
+def test_frames_of_ours_count_from_the_upstreams_first_number_and_count_no_comments() -> None:
+    later = [one.replace(b'"sequence_number":', b'"sequence_number":10') for one in FRAMES[:3]]
+    body = relayed([later[0] + b": ping\n\n" + b"".join(later[1:])])
+    found = objects_of(body.replace(b": ping\n\n", b""))
+    assert [one["sequence_number"] for one in found] == [100, 101, 102, 103, 104]
+
+
 def test_our_own_cancel_has_a_terminal_event() -> None:
     found = objects_of(ended([b"".join(FRAMES[:20])], provider="openai:responses", passes=True, cancel=True))
     assert (found[-1]["type"], found[-1]["sequence_number"]) == ("response.incomplete", 20)
