@@ -107,6 +107,7 @@ COMPILED = (
     "server/replies",
     "server/request_reader",
     "server/routes",
+    "server/specs",
     "server/stream_response",
     "server/streams",
     "server/transport",

@@ -1,14 +1,13 @@
 """The handlers of the routes that start streams: native, plain GET, a client's dialect.
 
-Owns the way from a request to a spec, and which streams are durable. `durable.py` has the routes of streams that run,
-`idempotency.py` decides about requests with a key.
+Owns how a request is read, and how its stream is answered. `specs.py` makes the request's spec, `durable.py` has the
+routes of streams that run, `idempotency.py` decides about requests with a key.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
-from typing import Any, Final, Literal, cast
+from collections.abc import Callable, Sequence
+from typing import Any, cast
 
 import msgspec
 from msgspec import UNSET
@@ -16,24 +15,17 @@ from msgspec import UNSET
 from gai_fast.clock import now_ms
 from gai_fast.errors import Error
 from gai_fast.formats import (
-    ClientRequest,
-    Encoder,
     Format,
-    PassthroughEncoder,
     StreamContext,
-    StreamEncoder,
-    get_format,
     known_format,
 )
-from gai_fast.ids import new_stream_id, request_id
+from gai_fast.ids import request_id
 from gai_fast.net.engine import Engine
 from gai_fast.net.publication import Publication
-from gai_fast.net.spec import Clock, Output, StreamSpec
+from gai_fast.net.spec import Clock, StreamSpec
 from gai_fast.net.view import NATIVE, View, view_of
-from gai_fast.processors import Chain
 from gai_fast.providers import get_provider
-from gai_fast.reading import characters, estimated_tokens, parse_object, parse_request
-from gai_fast.relay import DeltaSink
+from gai_fast.reading import estimated_tokens, parse_object, parse_request
 from gai_fast.request import Request
 from gai_fast.server.chats import ChatRoutes, chat_id_of
 from gai_fast.server.durable import DurableRoutes, form_of
@@ -42,12 +34,10 @@ from gai_fast.server.incoming import Incoming
 from gai_fast.server.negotiation import Negotiated, negotiate
 from gai_fast.server.replies import Reply
 from gai_fast.server.responses import ResponseRoutes, response_of
+from gai_fast.server.specs import SpecBuilder
 from gai_fast.server.stream_response import StreamResponse
-from gai_fast.settings import ModelSettings, Settings, StreamSettings
+from gai_fast.settings import Settings, StreamSettings
 from gai_fast.stores import LogHeader, StreamLog
-
-_DURABLE: Final = ("detach", "drain")
-"""The values of `on_disconnect` that make every stream durable."""
 
 
 class StreamRoutes:
@@ -65,11 +55,11 @@ class StreamRoutes:
         self.responses = ResponseRoutes(engine, self.durable)
         self._keyed = KeyedRequests(engine)
         self._engine = engine
-        self._settings = engine.settings
+        self._specs = SpecBuilder(engine)
 
     def use(self, settings: Settings) -> None:
         """Answers by another configuration from now on."""
-        self._settings = settings
+        self._specs.settings = settings
 
     # -- routes --
 
@@ -92,7 +82,7 @@ class StreamRoutes:
         negotiated = negotiate(incoming.query, incoming.http.headers.get("accept"), default_format="gai")
         negotiated = negotiated if own is None else _answering(negotiated, own)
         key = _key(incoming, request)
-        spec, context = self._native_spec(incoming, request, negotiated, is_durable=True, left_out=left_out)
+        spec, context = self._specs.native(incoming, request, negotiated, is_durable=True, left_out=left_out)
         return self._start(incoming, context, spec, key, lambda log: _started(incoming, log), status=202)
 
     def _start(
@@ -145,9 +135,9 @@ class StreamRoutes:
         query = incoming.query.get("q")
         if not query:
             raise Error("invalid_request", "the query parameter `q` is missing", reason="query")
-        model = self._settings.chosen(incoming.query.get("model"))
+        model = self._specs.settings.chosen(incoming.query.get("model"))
         is_demo = bool(get_provider(model.upstream.provider).recording)
-        if not is_demo and not self._settings.server.allow_get_start:
+        if not is_demo and not self._specs.settings.server.allow_get_start:
             raise Error("forbidden", "a GET starts no stream here (see allow_get_start)", reason="get_start")
         negotiated = negotiate(incoming.query, incoming.http.headers.get("accept"), default_format="gai")
         self._answer_native(incoming, Request(query=query, model=model.name), negotiated, is_durable=True)
@@ -164,7 +154,7 @@ class StreamRoutes:
         if not request.stream:
             self._answer_native(incoming, request, negotiated, is_durable=False, left_out=left_out)
             return
-        spec, context = self._native_spec(incoming, request, negotiated, is_durable=True, left_out=left_out)
+        spec, context = self._specs.native(incoming, request, negotiated, is_durable=True, left_out=left_out)
         stream = spec.model.stream
 
         def start() -> StreamLog:
@@ -187,20 +177,7 @@ class StreamRoutes:
         # A response that nobody waits for is kept as its route gives it.
         query = {} if asked.background and not asked.stream else incoming.query
         negotiated = negotiate(query, _accept(incoming, asked.stream), default_format=dialect.name)
-        model = self._settings.chosen(asked.model)
-        if asked.background:
-            model = _until_its_end(model)
-        is_durable = key is not None or asked.background or (asked.stream and model.stream.on_disconnect in _DURABLE)
-        context = self._context(
-            incoming,
-            model,
-            negotiated.envelope,
-            usage=asked.wants_usage or model.stream.usage == "always",
-            ids=is_durable and not asked.whole,
-            echo=asked.echo,
-        )
-        header = _log_header(incoming, negotiated, context, whole=asked.whole) if is_durable else None
-        spec = self._dialect_spec(incoming, dialect, asked, negotiated, context, model, header)
+        spec, context = self._specs.of_dialect(incoming, asked, negotiated, is_durable=key is not None)
         if asked.background and not asked.stream:
             return self._start(incoming, context, spec, key, lambda log: _begun(dialect, context, log), status=200)
         self._answer(incoming, negotiated, context, spec, key)
@@ -211,153 +188,17 @@ class StreamRoutes:
         body = parse_object(incoming.json_body())
         dialect = incoming.format
         asked = dialect.read_request(body)
-        model = self._settings.chosen(asked.model)
+        model = self._specs.settings.chosen(asked.model)
         api = get_provider(model.upstream.provider)
         if api.dialect != dialect.name or not api.count_path:
             dialect.parse_request(body)  # the count of what would be refused is none
             reply = incoming.json_reply({"input_tokens": estimated_tokens(asked.prompt_characters)})
             reply.headers = [*reply.headers, ("x-gai-usage-source", "estimated")]
             return reply
-        context = self._context(incoming, model, None)
-        frames = dialect.passthrough("sse", context, whole=True)
-        if frames is None:
-            raise AssertionError(f"format {dialect.name!r} passes no whole answer on")
-        spec = StreamSpec(
-            model,
-            dialect.for_upstream(body),
-            frames,
-            frames=frames,
-            hold=True,
-            announces=True,
-            dialect=dialect.name,
-            headers=_passed_headers(incoming),
-            counts=True,
-            is_retry=_is_retry(incoming),
-            other=_count_nowhere_else,
-            caller=incoming.caller,
-            request_id=incoming.request_id,
-            trace_id=incoming.trace_id,
-            endpoint=incoming.path,
-            transport="json",
-        )
+        spec, context = self._specs.count(incoming, body, model)
         client = StreamResponse(incoming, context.stream_id, "application/json", model.stream, whole=True)
         client.attach(self._engine.start(spec, client, context.stream_id, cast("Clock", context.clock)))
         return None
-
-    def _dialect_spec(
-        self,
-        incoming: Incoming,
-        dialect: Format,
-        asked: ClientRequest,
-        negotiated: Negotiated,
-        context: StreamContext,
-        model: ModelSettings,
-        header: LogHeader | None,
-        before: StreamSpec | None = None,
-    ) -> StreamSpec:
-        """The spec of a client that speaks a dialect; its own bytes pass through where the upstream speaks it too.
-
-        Args:
-            incoming: The client's request.
-            dialect: The format whose requests the client sends.
-            asked: That request.
-            negotiated: The framing and format of the answer.
-            context: The stream.
-            model: The model to ask.
-            header: Describes a durable stream to its log.
-            before: The spec for a model that failed after its answer had begun: its encoders write this answer too.
-        """
-        whole = asked.whole
-        api = get_provider(model.upstream.provider)
-        frames = self._passthrough(asked, dialect, negotiated, context, model, before)
-        left_out: Sequence[str] = ()
-        kept = dialect.native_request(asked.body) if frames is None and api.dialect == dialect.name else None
-        if frames is not None:
-            asks_for_usage = context.usage and not whole and api.stream_options
-            body = dialect.for_upstream(asked.body)
-            request: Request | dict[str, Any] = dialect.with_usage(body) if asks_for_usage else body
-            output: Output = frames
-            deltas: DeltaSink | None = None if whole else cast("StreamEncoder", frames)
-            chain: Chain | None = None
-        else:
-            if kept is None:
-                dialect.check_translatable(asked.body)
-            native, left_out = dialect.parse_request(asked.body)
-            request = native
-            if kept is not None:
-                request, left_out = kept
-            output, deltas, chain = self._translation(native, negotiated, context, before, whole=whole)
-            frames = _copying(output, negotiated, model, chain, is_durable=header is not None)
-        return StreamSpec(
-            model,
-            request,
-            output,
-            deltas,
-            frames,
-            hold=whole,
-            announces=whole or negotiated.format.announces,
-            dialect=negotiated.format.name,
-            headers=_passed_headers(incoming),
-            left_out=left_out,
-            prompt_characters=asked.prompt_characters,
-            is_retry=_is_retry(incoming),
-            other=lambda other, begun: self._dialect_spec(
-                incoming, dialect, asked, negotiated, context, other, header, begun
-            ),
-            caller=incoming.caller,
-            log_header=header,
-            chain=chain,
-            request_id=incoming.request_id,
-            trace_id=incoming.trace_id,
-            endpoint=incoming.path,
-            transport="json" if whole else negotiated.framing,
-        )
-
-    def _passthrough(
-        self,
-        asked: ClientRequest,
-        dialect: Format,
-        negotiated: Negotiated,
-        context: StreamContext,
-        model: ModelSettings,
-        before: StreamSpec | None,
-    ) -> PassthroughEncoder | None:
-        """The encoder that passes the upstream's bytes on; `None` where they must be processed or translated."""
-        if (
-            get_provider(model.upstream.provider).dialect != dialect.name
-            or negotiated.format is not dialect
-            or context.ids  # an upstream's frames have no numbers of ours
-            or model.stream.on_midstream_failure == "continue"
-            or self._engine.is_processed(wants_json=asked.wants_json)
-        ):
-            return None
-        if before is not None and not asked.whole and not negotiated.format.passes_again:
-            return None
-        if before is not None:
-            return cast("PassthroughEncoder | None", before.frames)
-        return negotiated.format.passthrough(negotiated.framing, context, whole=asked.whole)
-
-    def _translation(
-        self,
-        request: Request,
-        negotiated: Negotiated,
-        context: StreamContext,
-        before: StreamSpec | None,
-        *,
-        whole: bool,
-    ) -> tuple[Output, DeltaSink | None, Chain | None]:
-        """The encoder for an upstream of another dialect; the same again where it copies deltas; the processors."""
-        if before is not None and (before.frames is None or negotiated.format.copies_upstream):
-            return before.output, before.deltas, before.chain
-        if before is not None and not whole:
-            frames = cast("PassthroughEncoder", before.frames)
-            encoder = negotiated.format.successor(frames, negotiated.framing, context)
-            return encoder, encoder, self._chain(request, context)
-        output, deltas = _encoder(negotiated, context, whole=whole)
-        return output, deltas, self._chain(request, context)
-
-    def _chain(self, request: Request, context: StreamContext) -> Chain | None:
-        return self._engine.chain(request, context.stream_id, context.request_id, context.trace_id, context.model)
 
     # -- from a request to a stream --
 
@@ -371,85 +212,8 @@ class StreamRoutes:
         key: str | None = None,
         left_out: Sequence[str] = (),
     ) -> None:
-        spec, context = self._native_spec(incoming, request, negotiated, is_durable=is_durable, left_out=left_out)
+        spec, context = self._specs.native(incoming, request, negotiated, is_durable=is_durable, left_out=left_out)
         self._answer(incoming, negotiated, context, spec, key)
-
-    def _native_spec(
-        self,
-        incoming: Incoming,
-        request: Request,
-        negotiated: Negotiated,
-        *,
-        is_durable: bool,
-        left_out: Sequence[str] = (),
-    ) -> tuple[StreamSpec, StreamContext]:
-        """The spec for a native request.
-
-        Args:
-            incoming: The client's request.
-            request: The same, read.
-            negotiated: The framing and format of the answer.
-            is_durable: Whether the request makes the stream durable.
-            left_out: Paths of the client's members that have no place in `request`.
-        """
-        model = self._settings.chosen(request.model if isinstance(request.model, str) else None)
-        header: LogHeader | None = None
-        if request.stream and (is_durable or model.stream.on_disconnect in _DURABLE):
-            logged = negotiated if negotiated.format.name == "gai" else Negotiated(get_format("gai"), "sse", "compact")
-            context = self._context(incoming, model, logged.envelope, ids=True)
-            output, deltas = _encoder(logged, context, whole=False)
-            header = _log_header(incoming, logged, context, whole=False)
-        else:
-            context = self._context(incoming, model, negotiated.envelope)
-            output, deltas = _encoder(negotiated, context, whole=not request.stream)
-            if is_durable:
-                header = _log_header(incoming, negotiated, context, whole=True)
-        chain = self._chain(request, context)
-        spec = StreamSpec(
-            model,
-            request,
-            output,
-            deltas,
-            _copying(output, negotiated, model, chain, is_durable=header is not None),
-            hold=not request.stream,
-            announces=not request.stream or negotiated.format.announces,
-            dialect=negotiated.format.name,
-            left_out=left_out,
-            prompt_characters=characters(request),
-            is_retry=_is_retry(incoming),
-            caller=incoming.caller,
-            log_header=header,
-            chain=chain,
-            request_id=incoming.request_id,
-            trace_id=incoming.trace_id,
-            endpoint=incoming.path,
-            transport=negotiated.transport if request.stream else "json",
-        )
-        return spec, context
-
-    def _context(
-        self,
-        incoming: Incoming,
-        model: ModelSettings,
-        envelope: Literal["compact", "full"] | None,
-        *,
-        usage: bool = True,
-        ids: bool = False,
-        echo: Mapping[str, Any] | None = None,
-    ) -> StreamContext:
-        return StreamContext(
-            stream_id=new_stream_id(),
-            request_id=incoming.request_id,
-            trace_id=incoming.trace_id,
-            model=model.name,
-            clock=Clock(now_ms),
-            envelope=envelope or model.stream.envelope,
-            timestamps=model.stream.timestamps,
-            ids=ids,
-            retry_ms=model.stream.retry if ids else None,
-            usage=usage,
-            echo=echo,
-        )
 
     def _answer(
         self,
@@ -547,65 +311,6 @@ def _view(negotiated: Negotiated, spec: StreamSpec, header: LogHeader) -> View |
         text = f"this answer is kept in format {header.format!r}, and in no other form"
         raise Error("invalid_request", text, reason="not_acceptable", status=406)
     return None
-
-
-def _encoder(negotiated: Negotiated, context: StreamContext, *, whole: bool) -> tuple[Encoder, StreamEncoder | None]:
-    """The encoder of an answer; the same again where it copies deltas."""
-    if whole:
-        return negotiated.format.whole(context), None
-    encoder = negotiated.format.encoder(negotiated.framing, context)
-    return encoder, encoder
-
-
-def _copying(
-    output: Output, negotiated: Negotiated, model: ModelSettings, chain: Chain | None, *, is_durable: bool
-) -> PassthroughEncoder | None:
-    """The output of an answer again, where its format copies every upstream's bytes; `None`: it is made from events.
-
-    Raises:
-        Unsupported: These bytes cannot be had: something must see, keep or continue the answer's events.
-    """
-    if not negotiated.format.copies_upstream:
-        return None
-    if is_durable or chain is not None or model.stream.on_midstream_failure == "continue":
-        text = f"format {negotiated.format.name!r} has no events: it cannot be durable, processed or continued"
-        raise Error("unsupported", text, reason="format")
-    return cast("PassthroughEncoder", output)
-
-
-def _log_header(incoming: Incoming, logged: Negotiated, context: StreamContext, *, whole: bool) -> LogHeader:
-    return LogHeader(
-        context.stream_id,
-        incoming.caller,
-        context.model,
-        logged.format.name,
-        "json" if whole else logged.framing,
-        context.envelope,
-        context.request_id,
-        context.trace_id,
-    )
-
-
-def _count_nowhere_else(model: ModelSettings, begun: StreamSpec | None) -> StreamSpec:
-    raise Error("unsupported", f"model {model.name!r} counts other tokens")
-
-
-def _passed_headers(incoming: Incoming) -> dict[str, str]:
-    """The headers of a request that go with its body to an upstream of its dialect."""
-    given = incoming.http.headers
-    return {name: given[name] for name in incoming.format.passed_headers if name in given}
-
-
-def _until_its_end(model: ModelSettings) -> ModelSettings:
-    """The same model, whose answer in the background goes on without a client."""
-    if model.stream.on_disconnect != "auto":
-        return model
-    return replace(model, stream=replace(model.stream, on_disconnect="drain"))
-
-
-def _is_retry(incoming: Incoming) -> bool:
-    """Whether an official SDK repeats its request."""
-    return incoming.http.headers.get("x-stainless-retry-count", "").strip("0").isdecimal()
 
 
 def _accept(incoming: Incoming, stream: bool) -> str | None:

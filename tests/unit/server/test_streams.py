@@ -1,4 +1,4 @@
-"""The way from a request to a spec, and which streams are durable."""
+"""The routes that start streams: when a GET may, and when it goes on with one."""
 
 from __future__ import annotations
 

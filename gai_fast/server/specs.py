@@ -1,0 +1,361 @@
+"""The specs of the requests that start streams: native ones, those in a client's dialect, and those that count tokens.
+
+Owns the way from a request that has been read to a spec, and which streams are durable. `streams.py` reads requests and
+answers them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Final, Literal, cast
+
+from gai_fast.clock import now_ms
+from gai_fast.errors import Error
+from gai_fast.formats import (
+    ClientRequest,
+    Encoder,
+    Format,
+    PassthroughEncoder,
+    StreamContext,
+    StreamEncoder,
+    get_format,
+)
+from gai_fast.ids import new_stream_id
+from gai_fast.net.engine import Engine
+from gai_fast.net.spec import Clock, Output, StreamSpec
+from gai_fast.processors import Chain
+from gai_fast.providers import get_provider
+from gai_fast.reading import characters
+from gai_fast.relay import DeltaSink
+from gai_fast.request import Request
+from gai_fast.server.incoming import Incoming
+from gai_fast.server.negotiation import Negotiated
+from gai_fast.settings import ModelSettings, Settings
+from gai_fast.stores import LogHeader
+
+_DURABLE: Final = ("detach", "drain")
+"""The values of `on_disconnect` that make every stream durable."""
+
+
+class SpecBuilder:
+    """Builds specs for one engine.
+
+    Attributes:
+        settings: The configuration by which requests are answered.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self.settings: Settings = engine.settings
+        self._engine = engine
+
+    def native(
+        self,
+        incoming: Incoming,
+        request: Request,
+        negotiated: Negotiated,
+        *,
+        is_durable: bool,
+        left_out: Sequence[str] = (),
+    ) -> tuple[StreamSpec, StreamContext]:
+        """The spec for a native request.
+
+        Args:
+            incoming: The client's request.
+            request: The same, read.
+            negotiated: The framing and format of the answer.
+            is_durable: Whether the request makes the stream durable.
+            left_out: Paths of the client's members that have no place in `request`.
+        """
+        model = self.settings.chosen(request.model if isinstance(request.model, str) else None)
+        header: LogHeader | None = None
+        if request.stream and (is_durable or model.stream.on_disconnect in _DURABLE):
+            logged = negotiated if negotiated.format.name == "gai" else Negotiated(get_format("gai"), "sse", "compact")
+            context = self._context(incoming, model, logged.envelope, ids=True)
+            output, deltas = _encoder(logged, context, whole=False)
+            header = _log_header(incoming, logged, context, whole=False)
+        else:
+            context = self._context(incoming, model, negotiated.envelope)
+            output, deltas = _encoder(negotiated, context, whole=not request.stream)
+            if is_durable:
+                header = _log_header(incoming, negotiated, context, whole=True)
+        chain = self._chain(request, context)
+        spec = StreamSpec(
+            model,
+            request,
+            output,
+            deltas,
+            _copying(output, negotiated, model, chain, is_durable=header is not None),
+            hold=not request.stream,
+            announces=not request.stream or negotiated.format.announces,
+            dialect=negotiated.format.name,
+            left_out=left_out,
+            prompt_characters=characters(request),
+            is_retry=_is_retry(incoming),
+            caller=incoming.caller,
+            log_header=header,
+            chain=chain,
+            request_id=incoming.request_id,
+            trace_id=incoming.trace_id,
+            endpoint=incoming.path,
+            transport=negotiated.transport if request.stream else "json",
+        )
+        return spec, context
+
+    def of_dialect(
+        self, incoming: Incoming, asked: ClientRequest, negotiated: Negotiated, *, is_durable: bool
+    ) -> tuple[StreamSpec, StreamContext]:
+        """The spec for a request in the dialect of its route's format.
+
+        Args:
+            incoming: The client's request.
+            asked: The same, read.
+            negotiated: The framing and format of the answer.
+            is_durable: Whether the request makes the stream durable by a key.
+        """
+        model = self.settings.chosen(asked.model)
+        if asked.background:
+            model = _until_its_end(model)
+        is_durable = is_durable or asked.background or (asked.stream and model.stream.on_disconnect in _DURABLE)
+        context = self._context(
+            incoming,
+            model,
+            negotiated.envelope,
+            usage=asked.wants_usage or model.stream.usage == "always",
+            ids=is_durable and not asked.whole,
+            echo=asked.echo,
+        )
+        header = _log_header(incoming, negotiated, context, whole=asked.whole) if is_durable else None
+        spec = self._dialect_spec(incoming, incoming.format, asked, negotiated, context, model, header)
+        return spec, context
+
+    def count(self, incoming: Incoming, body: dict[str, Any], model: ModelSettings) -> tuple[StreamSpec, StreamContext]:
+        """The spec for a request that its upstream counts the tokens of.
+
+        Args:
+            incoming: The client's request.
+            body: The same, in the dialect of its route's format.
+            model: A model whose upstream speaks this dialect.
+        """
+        dialect = incoming.format
+        context = self._context(incoming, model, None)
+        frames = dialect.passthrough("sse", context, whole=True)
+        if frames is None:
+            raise AssertionError(f"format {dialect.name!r} passes no whole answer on")
+        spec = StreamSpec(
+            model,
+            dialect.for_upstream(body),
+            frames,
+            frames=frames,
+            hold=True,
+            announces=True,
+            dialect=dialect.name,
+            headers=_passed_headers(incoming),
+            counts=True,
+            is_retry=_is_retry(incoming),
+            other=_count_nowhere_else,
+            caller=incoming.caller,
+            request_id=incoming.request_id,
+            trace_id=incoming.trace_id,
+            endpoint=incoming.path,
+            transport="json",
+        )
+        return spec, context
+
+    def _dialect_spec(
+        self,
+        incoming: Incoming,
+        dialect: Format,
+        asked: ClientRequest,
+        negotiated: Negotiated,
+        context: StreamContext,
+        model: ModelSettings,
+        header: LogHeader | None,
+        before: StreamSpec | None = None,
+    ) -> StreamSpec:
+        """The spec of a client that speaks a dialect; its own bytes pass through where the upstream speaks it too.
+
+        Args:
+            incoming: The client's request.
+            dialect: The format whose requests the client sends.
+            asked: That request.
+            negotiated: The framing and format of the answer.
+            context: The stream.
+            model: The model to ask.
+            header: Describes a durable stream to its log.
+            before: The spec for a model that failed after its answer had begun: its encoders write this answer too.
+        """
+        whole = asked.whole
+        api = get_provider(model.upstream.provider)
+        frames = self._passthrough(asked, dialect, negotiated, context, model, before)
+        left_out: Sequence[str] = ()
+        kept = dialect.native_request(asked.body) if frames is None and api.dialect == dialect.name else None
+        if frames is not None:
+            asks_for_usage = context.usage and not whole and api.stream_options
+            body = dialect.for_upstream(asked.body)
+            request: Request | dict[str, Any] = dialect.with_usage(body) if asks_for_usage else body
+            output: Output = frames
+            deltas: DeltaSink | None = None if whole else cast("StreamEncoder", frames)
+            chain: Chain | None = None
+        else:
+            if kept is None:
+                dialect.check_translatable(asked.body)
+            native, left_out = dialect.parse_request(asked.body)
+            request = native
+            if kept is not None:
+                request, left_out = kept
+            output, deltas, chain = self._translation(native, negotiated, context, before, whole=whole)
+            frames = _copying(output, negotiated, model, chain, is_durable=header is not None)
+        return StreamSpec(
+            model,
+            request,
+            output,
+            deltas,
+            frames,
+            hold=whole,
+            announces=whole or negotiated.format.announces,
+            dialect=negotiated.format.name,
+            headers=_passed_headers(incoming),
+            left_out=left_out,
+            prompt_characters=asked.prompt_characters,
+            is_retry=_is_retry(incoming),
+            other=lambda other, begun: self._dialect_spec(
+                incoming, dialect, asked, negotiated, context, other, header, begun
+            ),
+            caller=incoming.caller,
+            log_header=header,
+            chain=chain,
+            request_id=incoming.request_id,
+            trace_id=incoming.trace_id,
+            endpoint=incoming.path,
+            transport="json" if whole else negotiated.framing,
+        )
+
+    def _passthrough(
+        self,
+        asked: ClientRequest,
+        dialect: Format,
+        negotiated: Negotiated,
+        context: StreamContext,
+        model: ModelSettings,
+        before: StreamSpec | None,
+    ) -> PassthroughEncoder | None:
+        """The encoder that passes the upstream's bytes on; `None` where they must be processed or translated."""
+        if (
+            get_provider(model.upstream.provider).dialect != dialect.name
+            or negotiated.format is not dialect
+            or context.ids  # an upstream's frames have no numbers of ours
+            or model.stream.on_midstream_failure == "continue"
+            or self._engine.is_processed(wants_json=asked.wants_json)
+        ):
+            return None
+        if before is not None and not asked.whole and not negotiated.format.passes_again:
+            return None
+        if before is not None:
+            return cast("PassthroughEncoder | None", before.frames)
+        return negotiated.format.passthrough(negotiated.framing, context, whole=asked.whole)
+
+    def _translation(
+        self,
+        request: Request,
+        negotiated: Negotiated,
+        context: StreamContext,
+        before: StreamSpec | None,
+        *,
+        whole: bool,
+    ) -> tuple[Output, DeltaSink | None, Chain | None]:
+        """The encoder for an upstream of another dialect; the same again where it copies deltas; the processors."""
+        if before is not None and (before.frames is None or negotiated.format.copies_upstream):
+            return before.output, before.deltas, before.chain
+        if before is not None and not whole:
+            frames = cast("PassthroughEncoder", before.frames)
+            encoder = negotiated.format.successor(frames, negotiated.framing, context)
+            return encoder, encoder, self._chain(request, context)
+        output, deltas = _encoder(negotiated, context, whole=whole)
+        return output, deltas, self._chain(request, context)
+
+    def _chain(self, request: Request, context: StreamContext) -> Chain | None:
+        return self._engine.chain(request, context.stream_id, context.request_id, context.trace_id, context.model)
+
+    def _context(
+        self,
+        incoming: Incoming,
+        model: ModelSettings,
+        envelope: Literal["compact", "full"] | None,
+        *,
+        usage: bool = True,
+        ids: bool = False,
+        echo: Mapping[str, Any] | None = None,
+    ) -> StreamContext:
+        return StreamContext(
+            stream_id=new_stream_id(),
+            request_id=incoming.request_id,
+            trace_id=incoming.trace_id,
+            model=model.name,
+            clock=Clock(now_ms),
+            envelope=envelope or model.stream.envelope,
+            timestamps=model.stream.timestamps,
+            ids=ids,
+            retry_ms=model.stream.retry if ids else None,
+            usage=usage,
+            echo=echo,
+        )
+
+
+def _encoder(negotiated: Negotiated, context: StreamContext, *, whole: bool) -> tuple[Encoder, StreamEncoder | None]:
+    """The encoder of an answer; the same again where it copies deltas."""
+    if whole:
+        return negotiated.format.whole(context), None
+    encoder = negotiated.format.encoder(negotiated.framing, context)
+    return encoder, encoder
+
+
+def _copying(
+    output: Output, negotiated: Negotiated, model: ModelSettings, chain: Chain | None, *, is_durable: bool
+) -> PassthroughEncoder | None:
+    """The output of an answer again, where its format copies every upstream's bytes; `None`: it is made from events.
+
+    Raises:
+        Unsupported: These bytes cannot be had: something must see, keep or continue the answer's events.
+    """
+    if not negotiated.format.copies_upstream:
+        return None
+    if is_durable or chain is not None or model.stream.on_midstream_failure == "continue":
+        text = f"format {negotiated.format.name!r} has no events: it cannot be durable, processed or continued"
+        raise Error("unsupported", text, reason="format")
+    return cast("PassthroughEncoder", output)
+
+
+def _log_header(incoming: Incoming, logged: Negotiated, context: StreamContext, *, whole: bool) -> LogHeader:
+    return LogHeader(
+        context.stream_id,
+        incoming.caller,
+        context.model,
+        logged.format.name,
+        "json" if whole else logged.framing,
+        context.envelope,
+        context.request_id,
+        context.trace_id,
+    )
+
+
+def _count_nowhere_else(model: ModelSettings, begun: StreamSpec | None) -> StreamSpec:
+    raise Error("unsupported", f"model {model.name!r} counts other tokens")
+
+
+def _passed_headers(incoming: Incoming) -> dict[str, str]:
+    """The headers of a request that go with its body to an upstream of its dialect."""
+    given = incoming.http.headers
+    return {name: given[name] for name in incoming.format.passed_headers if name in given}
+
+
+def _until_its_end(model: ModelSettings) -> ModelSettings:
+    """The same model, whose answer in the background goes on without a client."""
+    if model.stream.on_disconnect != "auto":
+        return model
+    return replace(model, stream=replace(model.stream, on_disconnect="drain"))
+
+
+def _is_retry(incoming: Incoming) -> bool:
+    """Whether an official SDK repeats its request."""
+    return incoming.http.headers.get("x-stainless-retry-count", "").strip("0").isdecimal()

@@ -1,0 +1,101 @@
+"""The way from a request to a spec, and which streams are durable."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from typing import Any, Literal
+
+import pytest
+
+from gai_fast.errors import Error
+from gai_fast.formats import get_format
+from gai_fast.net.engine import Engine
+from gai_fast.net.spec import StreamSpec
+from gai_fast.request import Request
+from gai_fast.server.incoming import Incoming
+from gai_fast.server.negotiation import Negotiated
+from gai_fast.server.specs import SpecBuilder
+from gai_fast.settings import ModelSettings, Settings, StreamSettings, UpstreamSettings
+from tests.unit.server.requests import http, incoming
+
+OnDisconnect = Literal["auto", "cancel", "detach", "drain"]
+
+SSE = Negotiated(get_format("gai"), "sse", None)
+RESPONSES = Negotiated(get_format("responses"), "sse", None)
+CHAT = UpstreamSettings("chat", "openai-compatible", "http://127.0.0.1:9/v1")
+NATIVE = UpstreamSettings("native", "openai-compatible:responses", "http://127.0.0.1:9/v1")
+
+
+def builder(on_disconnect: OnDisconnect = "auto") -> SpecBuilder:
+    stream = StreamSettings(on_disconnect=on_disconnect, on_unsupported="drop")
+    models = {name: ModelSettings(name, upstream, "x", stream) for name, upstream in (("m", CHAT), ("native", NATIVE))}
+    settings = Settings(upstreams={"chat": CHAT, "native": NATIVE}, models=models)
+    return SpecBuilder(Engine(settings, asyncio.get_running_loop()))
+
+
+def posted(format: str = "gai") -> Incoming:
+    made = incoming(http("POST", "/", {"host": "127.0.0.1"}), "")
+    made.format = get_format(format)
+    return made
+
+
+def responses(made: SpecBuilder, *, is_durable: bool = False, **members: Any) -> StreamSpec:
+    asked = get_format("responses").read_request({"model": "m", "input": "hi", "stream": True, **members})
+    return made.of_dialect(posted("responses"), asked, RESPONSES, is_durable=is_durable)[0]
+
+
+@pytest.mark.parametrize(
+    ("is_durable", "on_disconnect", "is_logged"),
+    [(False, "auto", False), (True, "auto", True), (False, "cancel", False), (False, "detach", True)],
+)
+async def test_a_stream_is_durable_where_its_request_or_its_model_says_so(
+    is_durable: bool, on_disconnect: OnDisconnect, is_logged: bool
+) -> None:
+    made = builder(on_disconnect)
+    spec, context = made.native(posted(), Request(query="hi", model="m"), SSE, is_durable=is_durable)
+    assert (spec.log_header is not None, context.ids) == (is_logged, is_logged)
+    assert (responses(made, is_durable=is_durable).log_header is not None) == is_logged
+
+
+async def test_an_answer_in_the_background_is_durable_and_goes_on_to_its_end() -> None:
+    spec = responses(builder(), background=True)
+    assert spec.log_header is not None
+    assert spec.model.stream.on_disconnect == "drain"
+    assert responses(builder("cancel"), background=True).model.stream.on_disconnect == "cancel"
+
+
+async def test_a_whole_answer_is_kept_for_a_key_alone() -> None:
+    made = builder("detach")
+    request = Request(query="hi", model="m", stream=False)
+    assert made.native(posted(), request, SSE, is_durable=False)[0].log_header is None
+    header = made.native(posted(), request, SSE, is_durable=True)[0].log_header
+    assert header is not None
+    assert header.framing == "json"
+
+
+async def test_a_body_passes_where_the_upstream_speaks_its_dialect() -> None:
+    spec = responses(builder(), model="native", previous_response_id="resp_1")
+    assert isinstance(spec.request, dict)
+    assert spec.request["previous_response_id"] == "resp_1"
+    assert spec.frames is spec.output
+    assert isinstance(responses(builder()).request, Request)
+
+
+async def test_a_conversation_does_not_move_to_another_dialect() -> None:
+    made = builder()
+    spec = responses(made, model="native", previous_response_id="resp_1")
+    with pytest.raises(Error) as refused:
+        spec.to(made.settings.models["m"], has_begun=False)
+    assert (refused.value.code, refused.value.reason) == ("unsupported", "conversation")
+
+
+async def test_tokens_are_counted_by_one_model_alone() -> None:
+    made = builder()
+    upstream = UpstreamSettings("a", "anthropic", "http://127.0.0.1:9")
+    model = ModelSettings("a", upstream, "x", StreamSettings())
+    body = {"model": "a", "messages": [{"role": "user", "content": "hi"}]}
+    spec, _ = made.count(posted("anthropic"), body, model)
+    assert (spec.counts, spec.hold, spec.request) == (True, True, body)
+    with pytest.raises(Error, match="counts other tokens"):
+        spec.to(dataclasses.replace(model, name="b"), has_begun=False)
