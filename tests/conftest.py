@@ -15,6 +15,7 @@ import aiohttp
 import pytest
 
 from gai_fast._impl import MODULES
+from tests.corpus.summary import lines as summary
 from tests.kernels import IMPLEMENTATIONS, is_set, use_profile
 from tests.steady import SteadyLoop
 from tests.waiting import SECONDS
@@ -35,6 +36,12 @@ def pytest_sessionstart() -> None:
     if old:
         named = ", ".join(sorted(str(path.relative_to(ROOT)) for path in old))
         pytest.exit(f"edited since they were compiled: {named} (make install)", returncode=1)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Writes how many recordings are exact, and equal for each client; nothing where none was judged."""
+    for line in summary():
+        terminalreporter.write_line(line)
 
 
 @pytest.hookimpl(trylast=True)

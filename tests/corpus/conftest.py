@@ -1,14 +1,8 @@
-"""The summary of how many recordings are exact."""
+"""What every test of recordings needs."""
 
 import pytest
 
-from tests.corpus.recordings import exact_lines, judge
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Says how many recordings are exact; nothing where none was judged."""
-    for line in exact_lines():
-        terminalreporter.write_line(line)
+from tests.corpus.recordings import judge
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""The recorded answers of real providers and their judge; and how many of them came out exact.
+"""The recorded answers of real providers and their judge.
 
 They stay outside the repository: `GAI_FAST_CORPUS` names their folder. Where it is missing the tests that need it are
 skipped, or fail where everything is required.
@@ -9,8 +9,6 @@ from __future__ import annotations
 import importlib.util
 import os
 import sys
-from collections import defaultdict
-from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from types import ModuleType
@@ -80,28 +78,3 @@ def recordings_of(provider: str) -> list[Any]:
     found = [recording for recording in recordings() if name_of(recording).partition(":")[0] == provider]
     assert found, f"no recording of {provider} is in {CORPUS}"
     return found
-
-
-# ---- how many came out exact -----------------------------------------------------------------------------------------
-
-_COUNTS: dict[str, dict[str, tuple[int, int]]] = defaultdict(dict)
-
-
-def note_exact(how: str, part: str, exact: int, judged: int) -> None:
-    """Notes for the summary how many recordings were judged and are exact, as the process that judged them counted.
-
-    Args:
-        how: Which implementation, and by which way.
-        part: A provider or an API.
-        exact: Recordings that came out as they must.
-        judged: Recordings that were decoded and compared.
-    """
-    _COUNTS[how][part] = exact, judged
-
-
-def exact_lines() -> Iterator[str]:
-    """A line for each way in which recordings were judged in this run."""
-    for how, parts in _COUNTS.items():
-        exact, judged = (sum(column) for column in zip(*parts.values(), strict=True))
-        each = ", ".join(f"{part} {parts[part][0]} of {parts[part][1]}" for part in sorted(parts))
-        yield f"recordings exact, {how}: {exact} of {judged} ({each})"

@@ -12,7 +12,8 @@ import sys
 
 import pytest
 
-from tests.corpus.recordings import APIS, ROOT, judge, note_exact, recordings
+from tests.corpus.recordings import APIS, ROOT, judge, recordings
+from tests.corpus.summary import note_exact
 from tests.kernels import IMPLEMENTATIONS
 
 SPLITS = 3

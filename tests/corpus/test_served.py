@@ -9,7 +9,8 @@ from typing import NamedTuple
 
 import pytest
 
-from tests.corpus.recordings import RECORDED, ROOT, judge, note_exact, recordings_of
+from tests.corpus.recordings import RECORDED, ROOT, judge, recordings_of
+from tests.corpus.summary import note_exact
 from tests.corpus.test_recordings import environment
 from tests.kernels import IMPLEMENTATIONS
 

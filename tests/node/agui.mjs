@@ -1,7 +1,7 @@
 // Runs AG-UI's own HttpAgent, which checks each event and their order.
 //
-// stdin: {"packages": folder, "jobs": [{"body" | "url", "messages", "tools", "forwardedProps"}]}; `body`: bytes of a
-// response. stdout: for each job {"types", "messages", "result", "error"}.
+// stdin: {"packages": folder, "jobs": [{"body" | "url", "messages", "tools", "forwardedProps"}]}; `body`: of a response,
+// with its `status`, 200 by default. stdout: for each job {"types", "messages", "result", "usage", "error"}.
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { pathToFileURL } from "node:url";
@@ -13,12 +13,15 @@ async function run(job) {
   const options = { url: job.url ?? "http://unused", threadId: "thread-1", initialMessages: job.messages ?? [] };
   if (job.body !== undefined) {
     const headers = { "content-type": "text/event-stream" };
-    options.fetch = async () => new Response(job.body, { headers });
+    options.fetch = async () => new Response(job.body, { headers, status: job.status ?? 200 });
   }
   const agent = new HttpAgent(options);
-  const outcome = { types: [], messages: [], result: null, error: null };
+  const outcome = { types: [], messages: [], result: null, usage: [], error: null };
   const subscriber = {
-    onEvent: ({ event }) => void outcome.types.push(event.type),
+    onEvent({ event }) {
+      outcome.types.push(event.type);
+      outcome.usage = event.usage ?? outcome.usage;
+    },
     onRunErrorEvent: ({ event }) => void (outcome.error = event.message),
   };
   try {

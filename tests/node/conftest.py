@@ -35,7 +35,7 @@ def run_node() -> Run:
             stderr=asyncio.subprocess.PIPE,
         )
         try:
-            async with asyncio.timeout(SECONDS):
+            async with asyncio.timeout(SECONDS + len(jobs)):
                 told, problems = await process.communicate(
                     json.dumps({"packages": str(PACKAGES), "jobs": jobs}).encode()
                 )

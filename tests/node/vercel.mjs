@@ -1,6 +1,6 @@
 // Lets the AI SDK's own client, DefaultChatTransport, read streams of parts.
 //
-// stdin: {"packages": folder, "jobs": [job]}. A job has `sdk` (a package) and either `body` (bytes of a response) or
+// stdin: {"packages": folder, "jobs": [job]}. A job has `sdk` (a package) and either `body` (of a response, with its `status`, 200 by default) or
 // `url` (an endpoint, with `chatId`, `messages` and `more`, members of the request's body; `resume`: asks for the chat's
 // running stream). stdout: for each job {"chunks", "message", "error"}: the parts, all checked by the SDK's schemas, the
 // message that they make, and why reading ended early.
@@ -22,7 +22,7 @@ function transportOf(sdk, job) {
     return new sdk.DefaultChatTransport({ api: job.url, body: job.more });
   }
   const headers = { "content-type": "text/event-stream" };
-  return new sdk.DefaultChatTransport({ api: "http://unused", fetch: async () => new Response(job.body, { headers }) });
+  return new sdk.DefaultChatTransport({ api: "http://unused", fetch: async () => new Response(job.body, { headers, status: job.status ?? 200 }) });
 }
 
 async function run(job) {
