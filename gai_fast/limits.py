@@ -692,8 +692,13 @@ class Limits:
     socket_control_window: float = 1.0
     """Seconds in which they are counted."""
 
+    socket_ping: float = 0.1
+    """Seconds between two pings to a WebSocket's client at least: each silent stream of it asks for one, and the client
+    answers each with a control frame."""
+
     socket_look: float = 30.0
-    """Seconds of silence after which a WebSocket's client is sent a ping, and after which it is given up then."""
+    """Seconds of silence after which a WebSocket's client is sent a ping, and after which it is given up then; between
+    two looks a message must have come to its end, since what has come of it is kept."""
 
     socket_close: float = 10.0
     """Seconds in which a WebSocket's client must answer a close."""

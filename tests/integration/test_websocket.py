@@ -632,6 +632,35 @@ async def test_a_silent_stream_has_keep_alives(net: Net) -> None:
     await asyncio.gather(reading, return_exceptions=True)
 
 
+@on_uvloop
+async def test_many_silent_streams_are_sent_few_pings(net: Net) -> None:
+    """Their client answers each, and more than `socket_control` control frames in a moment would close the socket."""
+    gateway = await net.gateway(await net.upstream(quiet), heartbeat=0.05)
+    socket = await connect(gateway)
+    for number in range(LIMITS.socket_control + 50):
+        socket.ask(f"s{number}")
+    reading = asyncio.create_task(socket.close_code())
+    await until(lambda: socket.pings > 2)
+    socket.send(type="ping")
+    await until(lambda: reading.done() or {"type": "pong"} in socket.messages)
+    assert not reading.done(), socket.closed
+    reading.cancel()
+    await asyncio.gather(reading, return_exceptions=True)
+
+
+@on_both_loops
+async def test_a_message_that_does_not_come_to_its_end_closes_the_socket(
+    net: Net, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gai_fast.server.websocket.connection.LIMITS", dataclasses.replace(LIMITS, socket_look=0.1))
+    gateway = await net.gateway(await net.mock(deltas=1))
+    for part in (frame("x" * 1000)[:500], frame("x", final=False)):
+        socket = await connect(gateway)
+        socket.client.send(part)
+        assert await socket.close_code() == 1008
+        assert socket.closed == (1008, "a message did not come to its end in time")
+
+
 @on_both_loops
 async def test_a_client_that_is_silent_is_sent_a_ping_and_then_given_up(
     net: Net, monkeypatch: pytest.MonkeyPatch

@@ -8,7 +8,7 @@ Every use of aiohttp's private parts stands here, in `server/aiohttp_transport.p
    to the handshake.
 2. aiohttp never sees the key of a caller that is offered as a subprotocol: it would log it.
 3. A client that takes nothing for `write_timeout`, or is silent for two `limits.socket_look` although it was sent a
-   ping, is cut off.
+   ping, is cut off. One whose message is the same, and not whole, at two looks breaks a rule.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from gai_fast.limits import LIMITS
 from gai_fast.server.aiohttp_transport import leave_out_server
 from gai_fast.server.callers import KEY_PROTOCOL
 from gai_fast.server.replies import Headers
-from gai_fast.server.websocket.frame_guard import FrameGuard, Violation
+from gai_fast.server.websocket.frame_guard import POLICY_VIOLATION, FrameGuard, Violation
 from gai_fast.server.write_watch import WriteWatch
 from gai_fast.timers import Timer, Timers
 
@@ -79,7 +79,9 @@ class AiohttpSocket(asyncio.Protocol):
         "_has_received",
         "_high_water",
         "_loop",
+        "_message",
         "_owner",
+        "_pinged_at",
         "_request",
         "_timer",
         "_timers",
@@ -110,6 +112,8 @@ class AiohttpSocket(asyncio.Protocol):
         self._has_failed = False
         self._has_received = False
         self._has_pinged = False
+        self._pinged_at = -LIMITS.socket_ping
+        self._message = 0  # the number of the message that was under way at the last look
         self._timer: Timer | None = None
         self._watch = None if self._transport is None else WriteWatch(self._transport, timers, write_timeout)
         self.is_paused = False
@@ -171,8 +175,11 @@ class AiohttpSocket(asyncio.Protocol):
                 self._watch.written += len(data)
 
     def ping(self) -> None:
-        """Writes a ping, so that programs on the way see that the connection is in use."""
-        self.write(_PING)
+        """Writes a ping, so that programs on the way see that the connection is in use; not right after another one."""
+        now = self._loop.time()
+        if now >= self._pinged_at + LIMITS.socket_ping:
+            self._pinged_at = now
+            self.write(_PING)
 
     @property
     def unsent(self) -> int:
@@ -211,8 +218,12 @@ class AiohttpSocket(asyncio.Protocol):
         if violation is None:
             self._behind.data_received(data)
         else:
-            self._has_failed = True
-            self._owner.violated(violation)
+            self._fail(violation)
+
+    def _fail(self, violation: Violation) -> None:
+        """Reads no more of a client that has broken a rule."""
+        self._has_failed = True
+        self._owner.violated(violation)
 
     def eof_received(self) -> None:
         """A client that ends its side is gone, as for other streams."""
@@ -250,6 +261,9 @@ class AiohttpSocket(asyncio.Protocol):
         """Rule 3; what is unsent is looked after by `WriteWatch`."""
         self._timer = None
         has_received, self._has_received = self._has_received, False
+        last, self._message = self._message, self._guard.message
+        if self._message and self._message == last:
+            self._fail(Violation(POLICY_VIOLATION, "a message did not come to its end in time"))
         if has_received or self.unsent:
             self._has_pinged = False
         elif self._has_pinged:

@@ -43,14 +43,21 @@ class Violation(NamedTuple):
 class FrameGuard:
     """Reads the heads of one client's frames."""
 
-    __slots__ = ("_controls", "_frames", "_head", "_left", "_window_ends")
+    __slots__ = ("_controls", "_frames", "_head", "_is_last", "_left", "_messages", "_window_ends")
 
     def __init__(self) -> None:
         self._head = b""  # the bytes of a head that is not whole
         self._left = 0  # bytes of the payload under way, its mask among them
+        self._is_last = False  # that payload is the end of a message
         self._frames = 0  # of the message under way
+        self._messages = 0  # that are whole
         self._controls = 0
         self._window_ends = 0.0
+
+    @property
+    def message(self) -> int:
+        """The number of the message of which a part has come, from 1; 0: there is none."""
+        return self._messages + 1 if self._frames else 0
 
     def feed(self, data: bytes, now: float) -> Violation | None:
         """Looks at the next bytes.
@@ -68,6 +75,10 @@ class FrameGuard:
                 skipped = min(self._left, len(data) - at)
                 self._left -= skipped
                 at += skipped
+                if self._is_last and not self._left:
+                    self._is_last = False
+                    self._frames = 0
+                    self._messages += 1
                 continue
             taken = min(self._missing, len(data) - at)
             self._head += data[at : at + taken]
@@ -98,8 +109,7 @@ class FrameGuard:
         self._frames += 1
         if self._frames > LIMITS.socket_frames:
             return Violation(TOO_BIG, f"a message has more than {LIMITS.socket_frames} frames")
-        if first & _FINAL:
-            self._frames = 0
+        self._is_last = bool(first & _FINAL)
         return None
 
     def _count_control(self, now: float) -> Violation | None:

@@ -7,7 +7,8 @@ other routes, as if each had come alone.
 1. A request that is refused ends its stream, not the socket. The socket is closed (RFC 6455, 7.4.1) with 1002 for
    frames against the protocol, 1003 for binary ones, 1007 for what is not JSON, 1008 for what is no message of ours or
    an id in use, 1009 for what is too large, 1011 for a bug of ours, 1012 while the server drains.
-2. Messages of streams that have ended (a cancel, an acknowledgement) are late, not wrong: they do nothing.
+2. Messages of streams that have ended (a cancel, an acknowledgement) are late, not wrong: they do nothing. Nor does a
+   second cancel, which may have to wait for another worker as the first.
 3. While the server drains, new requests are refused, and the socket is closed once no stream runs over it.
 4. What a client provokes without reading it is bounded (`limits.socket_unsent`); its streams are paused.
 """
@@ -18,6 +19,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Final, NamedTuple, Protocol
 
 from aiohttp import web
@@ -146,7 +148,9 @@ class SocketSession:
                 return Violation(POLICY_VIOLATION, one)
             self._begin(message)
         elif stream is not None and kind == "cancel":
-            self._cancel(stream)
+            if not stream.is_cancelled:
+                stream.is_cancelled = True
+                self._cancel(stream)
         elif stream is not None:
             stream.acknowledge(int(message.seq or 0))
         return None
@@ -216,8 +220,9 @@ class SocketSession:
         self._lose_streams()
 
     def _lose_streams(self) -> None:
-        for stream in list(self._streams.values()):
-            stream.lose()
+        with ExitStack() as losses:  # all of them, whatever one raises
+            for stream in self._streams.values():
+                losses.callback(stream.lose)
 
     # -- SocketCallbacks --
 

@@ -91,6 +91,7 @@ class SocketStream:
     Attributes:
         name: The client's id of it.
         http: The request, as if it had come alone.
+        is_cancelled: The client has asked to cancel it.
     """
 
     __slots__ = (
@@ -106,6 +107,7 @@ class SocketStream:
         "_write_timeout",
         "http",
         "incoming",
+        "is_cancelled",
         "name",
     )
 
@@ -113,6 +115,7 @@ class SocketStream:
         self.name = name
         self.http: HTTPRequest
         self.incoming: Incoming
+        self.is_cancelled = False
         self._socket = socket
         self._lead = lead
         self._response: StreamCallbacks | None = None
@@ -277,9 +280,11 @@ class SocketStream:
     def _leave(self, status: int) -> None:
         """Ends the stream as if its client had left."""
         response, self._response = self._response, None
-        if response is not None and not self._is_over and not self._is_complete:
-            response.connection_lost()
-        self._end(status)
+        try:
+            if response is not None and not self._is_over and not self._is_complete:
+                response.connection_lost()
+        finally:
+            self._end(status)
 
     def _end(self, status: int) -> None:
         if self._is_over:

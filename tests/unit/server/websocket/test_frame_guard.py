@@ -34,6 +34,18 @@ def test_legal_frames_pass(size: int) -> None:
     assert feed(LEGAL, size) is None
 
 
+def test_a_message_that_is_not_whole_has_a_number() -> None:
+    guard = FrameGuard()
+    first, second = frame("one"), frame("t", final=False) + frame("", PING) + frame("wo", CONTINUATION)
+    numbers = []
+    for octet in first + second + frame("", PING):
+        guard.feed(bytes((octet,)), 0.0)
+        numbers.append(guard.message)
+    head, ping = 2, len(frame("", PING))
+    assert numbers[: len(first)] == [*[0] * (head - 1), *[1] * (len(first) - head), 0]
+    assert numbers[len(first) :] == [*[0] * (head - 1), *[2] * (len(second) - head), 0, *[0] * ping]
+
+
 @pytest.mark.parametrize("size", [1, 5, 1_000_000])
 @pytest.mark.parametrize("payload", ["", "x", "y" * 126, "z" * 70_000])
 def test_a_frame_must_be_masked(size: int, payload: str) -> None:

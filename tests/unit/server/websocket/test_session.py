@@ -7,6 +7,8 @@ import json
 from types import SimpleNamespace
 from typing import Any, cast
 
+import pytest
+
 from gai_fast.errors import Error
 from gai_fast.formats import get_format
 from gai_fast.limits import LIMITS
@@ -153,6 +155,8 @@ async def test_a_cancel_names_the_stream_that_the_socket_carries() -> None:
     tell(made, stream="a", type="cancel")
     assert home.asked[1].tail == made._streams["a"].stream_id
     assert connection.take() == []
+    tell(made, stream="a", type="cancel")
+    assert len(home.asked) == 2
 
 
 async def test_a_socket_has_no_more_streams_than_the_limit() -> None:
@@ -195,6 +199,28 @@ async def test_a_violation_ends_every_stream_once() -> None:
     made.write(b"x")
     made.ping()
     assert connection.take() == []
+
+
+async def test_every_stream_is_lost_with_its_socket_whatever_one_of_them_raises() -> None:
+    made, _ = session(Home())
+    lost: list[str] = []
+
+    class Response:
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        def connection_lost(self) -> None:
+            lost.append(self.name)
+            if self.name == "b":
+                raise RuntimeError("a bug")
+
+    for name in "abc":
+        ask(made, name, query="x")
+        made._streams[name].begin_stream(cast(Any, Response(name)), high_water=1000, write_timeout=1.0)
+    with pytest.raises(RuntimeError, match="a bug"):
+        made.connection_lost()
+    assert sorted(lost) == ["a", "b", "c"]
+    assert made._streams == {}
 
 
 async def test_answers_that_are_not_read_end_the_socket() -> None:
