@@ -41,6 +41,7 @@ __all__ = [
     "encode_sse",
     "escape",
     "frame_messages",
+    "head_of",
     "parse_exact",
 ]
 
@@ -93,4 +94,5 @@ encode_ndjson = _kernels.encode_ndjson
 encode_sse = _kernels.encode_sse
 escape = _kernels.escape
 frame_messages = _kernels.frame_messages
+head_of = _kernels.head_of
 parse_exact = _kernels.parse_exact

@@ -31,21 +31,41 @@ class Compressor(Protocol):
         """Returns the last bytes, those of the pieces among them."""
 
 
-class _Gzip:
+_WINDOW: Final = 12
+"""4 KiB, in bits."""
+
+
+def _zlib(window: int) -> Any:
     """36 KiB a stream, 24 % of the size: a window of 4 KiB, and level 1, since higher ones save one more percent."""
+    return zlib.compressobj(1, zlib.DEFLATED, window, 5)
+
+
+def raw_deflate(window: int) -> Any:
+    """Returns a compressor of zlib without its own header, which takes as much memory as `gzip`.
+
+    Args:
+        window: The largest window, in bits, that the reader has: 9 to 15.
+    """
+    return _zlib(-min(window, _WINDOW))
+
+
+class _Gzip:
+    """zlib's compression in gzip's header."""
 
     __slots__ = ("_stream",)
 
     def __init__(self) -> None:
-        self._stream = zlib.compressobj(1, zlib.DEFLATED, zlib.MAX_WBITS + 16 - 3, 5)
+        self._stream = _zlib(_WINDOW + 16)
 
     def write(self, pieces: Sequence[Piece]) -> bytes:
         """As `Compressor.write`."""
-        return self._stream.compress(b"".join(pieces)) + self._stream.flush(zlib.Z_SYNC_FLUSH)
+        compressed: bytes = self._stream.compress(b"".join(pieces)) + self._stream.flush(zlib.Z_SYNC_FLUSH)
+        return compressed
 
     def end(self, pieces: Sequence[Piece]) -> bytes:
         """As `Compressor.end`."""
-        return self._stream.compress(b"".join(pieces)) + self._stream.flush(zlib.Z_FINISH)
+        compressed: bytes = self._stream.compress(b"".join(pieces)) + self._stream.flush(zlib.Z_FINISH)
+        return compressed
 
 
 class _Zstd:

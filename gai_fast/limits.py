@@ -703,6 +703,9 @@ class Limits:
     socket_close: float = 10.0
     """Seconds in which a WebSocket's client must answer a close."""
 
+    socket_extensions: int = 1 * KIB
+    """Characters of the extensions that a WebSocket's client offers, above which it gets none: browsers offer 50."""
+
     socket_early: int = 64 * KIB
     """Bytes that a WebSocket's client may send before it has the answer to its handshake; beyond it is not read."""
 

@@ -163,6 +163,8 @@ class ServerSettings(_Snapshot):
     insecure: bool = False
     fast_lane: Literal["auto", "off"] = "auto"
     """Whether streaming POSTs are answered without aiohttp, where that makes no difference but speed."""
+    websocket_compression: bool = False
+    """Whether a WebSocket's messages are compressed for clients that offer it."""
     app: str | None = None
     """`module:function`: called with the application before it starts."""
     grace: float = 30.0

@@ -27,6 +27,7 @@ from gai_fast._native.relay import (
 )
 from gai_fast._pure.arrays import ArrayFramer
 from gai_fast._pure.fast_path import Borrower, FrameLog, LendingTransport
+from gai_fast._pure.messages import head_of
 from gai_fast._pure.parsers import Frame, SSEEvent
 from gai_fast._pure.relay import Part, Piece
 
@@ -59,5 +60,6 @@ __all__ = [
     "encode_sse",
     "escape",
     "frame_messages",
+    "head_of",
     "parse_exact",
 ]

@@ -77,6 +77,7 @@ SERVER: Final[Mapping[str, Key]] = {
     "access_log": switch("One log line for every request, at its end."),
     "insecure": switch("Allow an address that is not loopback without a key."),
     "fast_lane": choice("Whether streaming POSTs take the compiled way past aiohttp.", "auto", "off"),
+    "websocket_compression": switch("Compress the messages of WebSockets whose clients offer it."),
     "app": text(
         "module:function, called with the aiohttp.web.Application before it starts.",
         checks.function,

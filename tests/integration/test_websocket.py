@@ -7,6 +7,7 @@ import dataclasses
 import json
 import logging
 import re
+import zlib
 from types import SimpleNamespace
 from typing import Any
 
@@ -524,6 +525,66 @@ async def test_a_client_that_leaves_ends_its_plain_streams_only(net: Net) -> Non
         await upstream.until_finished(1)
         await until(lambda gateway=gateway: not gateway.is_connected)
         assert gateway.streams == 1
+
+
+# ---- compression -----------------------------------------------------------------------------------------------------
+
+
+DEFLATE = "permessage-deflate"
+RSV1 = 0x40
+
+
+def deflated(text: str | bytes) -> bytes:
+    """The payload of a compressed message (RFC 7692, 7.2.1)."""
+    data = text.encode() if isinstance(text, str) else text
+    stream = zlib.compressobj(wbits=-15)
+    return (stream.compress(data) + stream.flush(zlib.Z_SYNC_FLUSH)).removesuffix(b"\0\0\xff\xff")
+
+
+@on_both_loops
+async def test_a_client_that_offers_it_has_its_messages_compressed_where_the_server_does_so(net: Net) -> None:
+    for is_on, offer, agreed, window in (
+        (True, DEFLATE, DEFLATE, 15),
+        (True, f"{DEFLATE}; client_max_window_bits", DEFLATE, 15),
+        (True, f"{DEFLATE}; server_max_window_bits=9", f"{DEFLATE}; server_max_window_bits=9", 9),
+        (True, f"{DEFLATE}; server_no_context_takeover", f"{DEFLATE}; server_no_context_takeover", 15),
+        (True, f"{DEFLATE}; server_max_window_bits=8", None, 0),
+        (True, f"{DEFLATE}; server_max_window_bits={'9' * 5000}", None, 0),
+        (True, "", None, 0),
+        (False, DEFLATE, None, 0),
+    ):
+        gateway = await net.gateway(await net.mock(deltas=8), websocket_compression=is_on)
+        socket = await connect(gateway, sec_websocket_extensions=offer)
+        assert socket.response.headers.get("sec-websocket-extensions") == agreed
+        if window:
+            socket.inflates(window)
+        socket.ask("a")
+        await socket.until_done("a")
+        assert socket.types("a") == ["start", *["text.delta"] * 8, "finish", "done"]
+        socket.client.send(frame(b"hey", PING))
+        assert await socket.read() == {"type": "(pong)"}
+        if window:
+            message = deflated(json.dumps({"stream": "b", "type": "request", "request": QUERY}))
+            head, rest = frame(message[:9], TEXT | RSV1, final=False), frame(message[9:], CONTINUATION)
+            socket.client.send(head + rest)
+            await socket.until_done("b")
+            assert socket.text("b") == socket.text("a")
+
+
+@on_both_loops
+async def test_a_message_that_cannot_be_inflated_or_is_a_bomb_closes_the_socket(net: Net) -> None:
+    gateway = await net.gateway(await net.mock(deltas=1), websocket_compression=True)
+    for payload, code in (
+        (deflated(b" " * (LIMITS.socket_message + 1)), 1009),
+        (deflated("[]"), 1008),
+        (deflated("no json"), 1007),
+        (b"\xff\xff\xff", 1007),
+    ):
+        socket = await connect(gateway, sec_websocket_extensions=DEFLATE)
+        socket.inflates(15)
+        socket.client.send(frame(payload, TEXT | RSV1))
+        assert await socket.close_code() == code
+        assert await socket.client.is_closed()
 
 
 # ---- slow clients ----------------------------------------------------------------------------------------------------

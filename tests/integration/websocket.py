@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import zlib
 from typing import Any
 
 from tests.integration.gateway import Client, Gateway, Response
@@ -63,6 +64,15 @@ class Socket:
         self.pings = 0
         self.pongs: list[bytes] = []
         self.closed: tuple[int, str] | None = None
+        self._inflate: Any = None
+
+    def inflates(self, window: int) -> None:
+        """Expects compressed messages from now on.
+
+        Args:
+            window: In bits, for all that is to come.
+        """
+        self._inflate = zlib.decompressobj(-window)
 
     def send(self, **message: Any) -> None:
         """Sends a message."""
@@ -86,8 +96,11 @@ class Socket:
                 except (asyncio.IncompleteReadError, ConnectionError):
                     return None
                 opcode = head[0] & 0xF
-                assert head[0] & 0xF0 == 0x80
+                is_compressed = self._inflate is not None and opcode == TEXT
+                assert head[0] & 0xF0 == (0xC0 if is_compressed else 0x80)
                 assert self.closed is None, "nothing follows a close"
+                if is_compressed:
+                    data = self._inflate.decompress(data + b"\0\0\xff\xff")
                 if opcode == TEXT:
                     message: dict[str, Any] = json.loads(data)
                     self.messages.append(message)

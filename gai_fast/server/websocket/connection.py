@@ -6,7 +6,8 @@ Every use of aiohttp's private parts stands here, in `server/aiohttp_transport.p
 1. For the length of the socket this object is the transport's protocol, in front of aiohttp's. It hears at once of a
    slow or a lost client, and every byte of the client passes `FrameGuard` first, also those that came before the answer
    to the handshake.
-2. aiohttp never sees the key of a caller that is offered as a subprotocol: it would log it.
+2. aiohttp never sees the key of a caller that is offered as a subprotocol, since it would log it, nor a list of
+   extensions above `limits.socket_extensions`, since it trusts the numbers in them.
 3. A client that takes nothing for `write_timeout`, or is silent for two `limits.socket_look` although it was sent a
    ping, is cut off. One whose message is the same, and not whole, at two looks breaks a rule.
 """
@@ -14,15 +15,17 @@ Every use of aiohttp's private parts stands here, in `server/aiohttp_transport.p
 from __future__ import annotations
 
 import asyncio
+import zlib
 from typing import Protocol, cast
 
-from aiohttp import WSMsgType, web
+from aiohttp import WSCloseCode, WSMsgType, web
 from multidict import CIMultiDict
 
 from gai_fast.limits import LIMITS
 from gai_fast.server.aiohttp_transport import leave_out_server
 from gai_fast.server.callers import KEY_PROTOCOL
 from gai_fast.server.replies import Headers
+from gai_fast.server.websocket.deflate import Deflate
 from gai_fast.server.websocket.frame_guard import POLICY_VIOLATION, FrameGuard, Violation
 from gai_fast.server.write_watch import WriteWatch
 from gai_fast.timers import Timer, Timers
@@ -54,6 +57,11 @@ class _Response(web.WebSocketResponse):
         await super()._prepare_headers()
         leave_out_server(self.headers)
 
+    async def close(self, *, code: int = WSCloseCode.OK, message: bytes = b"", drain: bool = True) -> bool:
+        if isinstance(self.exception(), zlib.error):
+            code = WSCloseCode.INVALID_TEXT  # aiohttp has no code for a message that cannot be inflated
+        return await super().close(code=code, message=message, drain=drain)
+
 
 class AiohttpSocket(asyncio.Protocol):
     """One WebSocket.
@@ -64,6 +72,7 @@ class AiohttpSocket(asyncio.Protocol):
         timers: The timers of the loop.
         high_water: Unsent bytes above which the owner is paused.
         write_timeout: Seconds without a byte taken after which the client is given up.
+        compress: Messages are compressed if the client offers it.
 
     Attributes:
         response: aiohttp's response.
@@ -72,6 +81,7 @@ class AiohttpSocket(asyncio.Protocol):
 
     __slots__ = (
         "_behind",
+        "_deflate",
         "_early",
         "_guard",
         "_has_failed",
@@ -99,6 +109,7 @@ class AiohttpSocket(asyncio.Protocol):
         *,
         high_water: int,
         write_timeout: float,
+        compress: bool = False,
     ) -> None:
         self._request = request
         self._owner = owner
@@ -109,6 +120,7 @@ class AiohttpSocket(asyncio.Protocol):
         self._behind: asyncio.Protocol | None = None
         self._early: bytearray | None = bytearray()
         self._guard = FrameGuard()
+        self._deflate: Deflate | None = None
         self._has_failed = False
         self._has_received = False
         self._has_pinged = False
@@ -121,7 +133,7 @@ class AiohttpSocket(asyncio.Protocol):
             timeout=LIMITS.socket_close,
             autoping=False,
             protocols=(SUBPROTOCOL,),
-            compress=False,
+            compress=compress,
             max_msg_size=LIMITS.socket_message,
             decode_text=False,
         )
@@ -140,9 +152,12 @@ class AiohttpSocket(asyncio.Protocol):
         protocol = self._request.protocol
         early, protocol._message_tail = protocol._message_tail, b""
         self.response.headers.update(CIMultiDict(headers))
-        await self.response.prepare(_without_keys(self._request))
+        await self.response.prepare(_for_aiohttp(self._request))
         if transport.is_closing():
             return False
+        if self.response.compress:
+            agreed = self.response.headers["Sec-WebSocket-Extensions"]
+            self._deflate = Deflate(self.response.compress, has_context="server_no_context_takeover" not in agreed)
         transport.set_write_buffer_limits(high=self._high_water)
         watch.start()
         self._look_later()
@@ -170,6 +185,8 @@ class AiohttpSocket(asyncio.Protocol):
         """Writes whole frames; nothing once the socket is being closed."""
         transport = self._transport
         if transport is not None and not transport.is_closing() and not self.response.closed:
+            if self._deflate is not None:
+                data = self._deflate.compress(data)
             transport.write(data)
             if self._watch is not None:
                 self._watch.written += len(data)
@@ -286,10 +303,13 @@ def offered(header: str) -> list[str]:
     return [name for name in names if name and not name.startswith(KEY_PROTOCOL)]
 
 
-def _without_keys(request: web.BaseRequest) -> web.BaseRequest:
-    """The handshake without the offered subprotocols that carry keys: rule 2."""
+def _for_aiohttp(request: web.BaseRequest) -> web.BaseRequest:
+    """The handshake without what aiohttp must not see: rule 2."""
     headers = CIMultiDict(request.headers)
     names = offered(", ".join(headers.popall("Sec-WebSocket-Protocol", [])))
     if names:
         headers["Sec-WebSocket-Protocol"] = ", ".join(names)
+    extensions = ", ".join(headers.popall("Sec-WebSocket-Extensions", []))
+    if extensions and len(extensions) <= LIMITS.socket_extensions:
+        headers["Sec-WebSocket-Extensions"] = extensions
     return request.clone(headers=headers)

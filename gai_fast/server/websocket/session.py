@@ -95,9 +95,14 @@ class SocketSession:
             request: The handshake.
             headers: More headers of its answer.
         """
-        stream = self._home.engine.settings.stream
+        settings = self._home.engine.settings
         socket = AiohttpSocket(
-            request, self, self.timers, high_water=stream.client_buffer, write_timeout=stream.write_timeout
+            request,
+            self,
+            self.timers,
+            high_water=settings.stream.client_buffer,
+            write_timeout=settings.stream.write_timeout,
+            compress=settings.server.websocket_compression,
         )
         self._socket = socket
         try:

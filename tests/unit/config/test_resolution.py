@@ -47,6 +47,7 @@ max_body = 1000
 log_level = "debug"
 access_log = true
 insecure = true
+websocket_compression = true
 fast_lane = "off"
 app = "shop.web:extend"
 demo = false
@@ -97,6 +98,7 @@ heartbeat = 7
             access_log=True,
             insecure=True,
             fast_lane="off",
+            websocket_compression=True,
             app="shop.web:extend",
         )
         assert settings.stream == StreamSettings(
