@@ -1,11 +1,13 @@
-"""How a program asks a gateway, in this process or on a server: `Answer` and `Task`, and what they need of it.
+"""How a program asks a gateway, in this process or on a server: `Answer` and `Task`.
 
-Owns the forms of an answer that need no events, and the arguments that both kinds of gateway take. Knows neither kind.
+Owns the forms of an answer that need no events, and the arguments that both kinds of gateway take (`Asking`). Knows
+neither kind.
 """
 
 from __future__ import annotations
 
 import copy
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Generator, Mapping
 from types import TracebackType
 from typing import Any, Final, Protocol, Self
@@ -40,13 +42,6 @@ class AnswerStream(Protocol):
 
     async def cancel(self) -> None:
         """Stops the upstream."""
-
-
-class AnyGateway(Protocol):
-    """A gateway of either kind."""
-
-    def stream(self, request: NativeRequest, events: EventManager | None = None) -> AnswerStream:
-        """Asks for one answer as events."""
 
 
 class Answer:
@@ -88,7 +83,7 @@ class Task:
         >>> result = await brief.prompt("Explain recursion").ask()
     """
 
-    def __init__(self, gateway: AnyGateway, request: dict[str, Any]) -> None:
+    def __init__(self, gateway: Asking, request: dict[str, Any]) -> None:
         self._gateway = gateway
         self._request = request
 
@@ -143,6 +138,30 @@ class Task:
             Error: The request cannot be made, or the answer failed.
         """
         return await Answer(self._gateway.stream(self._request))
+
+
+class Asking(ABC):
+    """What both kinds of gateway offer on top of their streams."""
+
+    @abstractmethod
+    def stream(self, request: NativeRequest, events: EventManager | None = None) -> AnswerStream:
+        """Asks for one answer as events."""
+
+    def ask(self, request: str | NativeRequest, **fields: Any) -> Answer:
+        """Asks for one answer as text: iterate it for the pieces, or await it for the whole `Result`.
+
+        Args:
+            request: The prompt, or a native request.
+            fields: More fields of the request: `model`, `temperature`, …
+
+        Raises:
+            TypeError: The request is neither text nor a mapping.
+        """
+        return Answer(self.stream(asked(request, fields)))
+
+    def task(self) -> Task:
+        """Begins a request that is built step by step."""
+        return Task(self, {})
 
 
 def checked_request(request: Any) -> NativeRequest:

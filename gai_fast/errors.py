@@ -27,7 +27,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any, ClassVar, Final, Literal
+from typing import Any, ClassVar, Final, Literal, TypeVar, cast
 
 from gai_fast.limits import LIMITS
 
@@ -140,18 +140,29 @@ class Error(GaiFastError):
 
     @classmethod
     def from_payload(cls, payload: Mapping[str, Any], provider: str | None = None) -> Error:
-        """Builds the exception for the object of an `error` event; an unknown code becomes `internal`."""
-        code = payload.get("code")
+        """Builds the exception for the object of an `error` event.
+
+        An unknown code becomes `internal`; a member of another type is left out.
+        """
+        code = _of(str, payload.get("code"))
         return cls(
-            code if code in CLASSES else "internal",
+            cast("Code", code) if code in CLASSES else "internal",
             str(payload.get("message") or ""),
-            reason=payload.get("reason"),
-            temporary=payload.get("temporary"),
-            retry_after_ms=payload.get("retry_after_ms"),
-            phase=payload.get("phase"),
+            reason=_of(str, payload.get("reason")),
+            temporary=_of(bool, payload.get("temporary")),
+            retry_after_ms=_of(int, payload.get("retry_after_ms")),
+            phase=cast("Phase | None", _of(str, payload.get("phase"))),
             provider=provider,
             details=payload.details if isinstance(payload, ErrorPayload) else None,
         )
+
+
+_T = TypeVar("_T")
+
+
+def _of(kind: type[_T], value: object) -> _T | None:
+    """Returns a value of exactly this type; `None` in place of any other."""
+    return value if type(value) is kind else None
 
 
 def _rebuilt(state: dict[str, Any]) -> Error:

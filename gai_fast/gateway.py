@@ -19,7 +19,7 @@ from typing import Any, Self, cast
 from msgspec import UNSET
 
 from gai_fast._impl import Piece, encode_json
-from gai_fast.asking import Answer, NativeRequest, Task, asked, checked_request, place
+from gai_fast.asking import Asking, NativeRequest, checked_request, place
 from gai_fast.callbacks import EventManager
 from gai_fast.clock import now_ms
 from gai_fast.config import load
@@ -43,7 +43,7 @@ from gai_fast.settings import ANONYMOUS, Settings
 from gai_fast.stores import LogHeader
 
 
-class Gateway:
+class Gateway(Asking):
     """Asks the models of a configuration. Open it with `async with`.
 
     Args:
@@ -136,22 +136,6 @@ class Gateway:
             ValueError: `after` is no event of this stream.
         """
         return FollowedStream(self.engine, stream_id, place(stream_id, after))
-
-    def ask(self, request: str | NativeRequest, **fields: Any) -> Answer:
-        """Asks for one answer as text: iterate it for the pieces, or await it for the whole `Result`.
-
-        Args:
-            request: The prompt, or a native request.
-            fields: More fields of the request: `model`, `temperature`, …
-
-        Raises:
-            TypeError: The request is neither text nor a mapping.
-        """
-        return Answer(self.stream(asked(request, fields)))
-
-    def task(self) -> Task:
-        """Begins a request that is built step by step."""
-        return Task(self, {})
 
     def engine(self) -> Engine:
         """Returns the engine that runs the streams; for other modules of this package.

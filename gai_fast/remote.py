@@ -4,7 +4,8 @@ Owns how a stream survives the loss of its connection. Knows nothing of models: 
 
 1. Every stream is asked for as a durable one, with an idempotency key: a request that is sent again, because its
    response was lost, joins the answer of the first one. A program that leaves early cancels such a stream, unless it
-   asked for `resumable` itself.
+   asked for `resumable` itself; where it leaves before the head of the response has come, the gateway waits for the
+   head in its place, since the head names the stream.
 2. A connection that ends before `done` is made again, with pauses that grow until the next event, for
    `limits.reconnecting` seconds after the last sign of life: a model may think for longer, and its server send nothing
    but keep-alives. The stream goes on behind the last event (`Last-Event-ID`), so that each is given once.
@@ -17,7 +18,7 @@ import asyncio
 import contextlib
 import random
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -25,14 +26,16 @@ import aiohttp
 from yarl import URL
 
 from gai_fast._impl import SSEParser, encode_json, parse_exact
-from gai_fast.asking import Answer, NativeRequest, Task, asked, checked_request, place
+from gai_fast.asking import Asking, NativeRequest, checked_request, place
 from gai_fast.callbacks import EventManager
+from gai_fast.clock import now_ms
 from gai_fast.errors import Error
 from gai_fast.events import Event, done
 from gai_fast.ids import EVENT_ID, new_request_id
 from gai_fast.limits import LIMITS
 from gai_fast.net.callbacks import CallbackRunner
 from gai_fast.result import Collector, Result
+from gai_fast.retry_after import retry_after_ms
 
 _LOST: Final = (aiohttp.ClientError, OSError, TimeoutError)
 """The exceptions of a connection."""
@@ -56,7 +59,7 @@ def connect(base_url: str, key: str | None = None) -> RemoteGateway:
     return RemoteGateway(base_url, key)
 
 
-class RemoteGateway:
+class RemoteGateway(Asking):
     """Asks the models of a server. Made by `connect`; open it with `async with`.
 
     Args:
@@ -73,6 +76,7 @@ class RemoteGateway:
         self._url = url.with_query(None).with_fragment(None)
         self._headers = {} if key is None else {"authorization": f"Bearer {key}"}
         self._session: aiohttp.ClientSession | None = None
+        self._leaving: set[asyncio.Task[None]] = set()
 
     @property
     def is_open(self) -> bool:
@@ -98,9 +102,23 @@ class RemoteGateway:
     async def __aexit__(
         self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None
     ) -> None:
-        session, self._session = self._session, None
-        if session is not None:
-            await session.close()
+        try:
+            if self._leaving:
+                await asyncio.wait(self._leaving)
+        finally:
+            session, self._session = self._session, None
+            if session is not None:
+                await session.close()
+
+    def leave_behind(self, work: Coroutine[Any, Any, None]) -> None:
+        """Does what is left of a stream whose program has gone on; the gateway waits for it when it closes.
+
+        Args:
+            work: What is left; it ends by itself and raises nothing.
+        """
+        task = asyncio.get_running_loop().create_task(work)
+        self._leaving.add(task)
+        task.add_done_callback(self._leaving.discard)
 
     def stream(self, request: NativeRequest, events: EventManager | None = None) -> RemoteStream:
         """Asks for one answer as events, once its `async with` is entered.
@@ -126,22 +144,6 @@ class RemoteGateway:
             ValueError: `after` is no event of this stream.
         """
         return FollowedRemoteStream(self, stream_id, place(stream_id, after))
-
-    def ask(self, request: str | NativeRequest, **fields: Any) -> Answer:
-        """Asks for one answer as text: iterate it for the pieces, or await it for the whole `Result`.
-
-        Args:
-            request: The prompt, or a native request.
-            fields: More fields of the request: `model`, `temperature`, …
-
-        Raises:
-            TypeError: The request is neither text nor a mapping.
-        """
-        return Answer(self.stream(asked(request, fields)))
-
-    def task(self) -> Task:
-        """Begins a request that is built step by step."""
-        return Task(self, {})
 
     async def send(
         self, method: str, path: str, body: bytes | None = None, after: str | None = None
@@ -201,7 +203,6 @@ class RemoteStream:
         self._tries = 0
         self._lost_at: float | None = None
         self._hint = 0.0
-        self._usual_retry: int | None = None
 
     @property
     def resume_id(self) -> str | None:
@@ -222,6 +223,17 @@ class RemoteStream:
         if self._manager is not None:
             loop = asyncio.get_running_loop()
             self._callbacks = CallbackRunner(self._manager, loop, pause=_nothing, resume=_nothing)
+        entering = asyncio.get_running_loop().create_task(self._enter())
+        try:
+            await asyncio.wait([entering])
+        except asyncio.CancelledError:
+            self._gateway.leave_behind(self._abandon(entering))
+            raise
+        entering.result()
+        return self
+
+    async def _enter(self) -> None:
+        """Asks until there is a response; raises as `__aenter__`."""
         try:
             await self._open()
         except Error as error:
@@ -232,9 +244,19 @@ class RemoteStream:
             raise _unreachable(problem) from None
         except _LOST:
             self._lose()  # the server may have begun: rule 1
-            while self._response is None and not self._ready:
+            while self._response is None and not self._is_over:
                 await self._reopen()
-        return self
+
+    async def _abandon(self, entering: asyncio.Task[None]) -> None:
+        """Ends the stream of a program that has left `__aenter__`: rule 1."""
+        if self._is_own:
+            await asyncio.wait([entering], timeout=LIMITS.server_connect)
+        entering.cancel()
+        await asyncio.wait([entering])
+        if not entering.cancelled():
+            entering.exception()  # nobody waits for it
+        await self._cancel_own()
+        self._leave()
 
     async def __aexit__(
         self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None
@@ -247,9 +269,7 @@ class RemoteStream:
                 callbacks.cancel()
             else:
                 await callbacks.close()
-        if is_left and self._is_own and self.id and self._gateway.is_open:
-            with contextlib.suppress(Error):
-                await self._delete()
+        await self._cancel_own()
 
     def __aiter__(self) -> AsyncIterator[Event]:
         return self
@@ -279,6 +299,12 @@ class RemoteStream:
         if self._end is None and not self._is_over:
             await self._delete()
 
+    async def _cancel_own(self) -> None:
+        """Cancels a stream that nobody will follow again, unless its end is known."""
+        if self._end is None and self._is_own and self.id and self._gateway.is_open:
+            with contextlib.suppress(Error):
+                await self._delete()
+
     # -- reading --
 
     async def _next(self) -> Event | None:
@@ -296,7 +322,6 @@ class RemoteStream:
         finally:
             self._is_read = False
         event = self._ready.popleft()
-        self._collector.event(event)
         if self._callbacks is not None:
             self._callbacks.tell([event])
         return event
@@ -309,23 +334,38 @@ class RemoteStream:
                 data = await response.content.readany()
         except TimeoutError:  # perhaps the server is there, and has nothing to say
             self._lost_at = None
-        except _LOST:
+        except (*_LOST, RuntimeError):  # the latter is aiohttp's, of a connection that the gateway has closed
             pass
-        if not data:
+        if data:
+            self._receive(data)
+        else:
             self._lose()
-            return
+
+    def _receive(self, data: bytes) -> None:
+        """Takes what has come; what is no event ends the stream."""
         self._lost_at = None
-        had = self._seq
         try:
-            for _, text, event_id in self._parser.feed(data):
-                self._take(parse_exact(text), event_id)
+            self._feed(data)
         except ValueError:
             self._fail(Error("network", "the server sent what is no event", reason="protocol"))
-        retry = self._parser.retry
-        if not had:
-            self._usual_retry = retry  # of the first frame: for clients without backoff
-        elif retry is not None and retry != self._usual_retry:
-            self._hint = retry / 1000  # of a server that ends
+        except Error as error:  # the answer is too large
+            self._fail(error)
+
+    def _feed(self, data: bytes) -> None:
+        """Takes the events of a read.
+
+        Raises:
+            Error: The answer is too large to be collected.
+            ValueError: Something in it is no event.
+        """
+        for piece in [data] if self._seq else data.splitlines(keepends=True):
+            is_begun = self._seq > 0
+            for _, text, event_id in self._parser.feed(piece):
+                self._take(parse_exact(text), event_id)
+            if not is_begun and self._seq:
+                self._parser = SSEParser()  # the `retry:` of the first frame is for clients without backoff
+        if self._parser.retry is not None:
+            self._hint = self._parser.retry / 1000  # of a server that ends
 
     def _take(self, event: Any, event_id: str) -> None:
         """Takes one event, unless the program has it.
@@ -335,6 +375,7 @@ class RemoteStream:
             event_id: The last `id:` so far: the event's own, unless the server has made it for this client alone.
 
         Raises:
+            Error: The answer is too large to be collected.
             ValueError: It is none.
         """
         if not isinstance(event, dict) or not isinstance(event.get("type"), str):
@@ -349,8 +390,9 @@ class RemoteStream:
             if event_id == f"{self.id}.{seq}":
                 self.position = seq
         self._tries = 0
+        self._collector.event(event)  # type: ignore[arg-type]  # an event by the server's contract
         if event["type"] in ("finish", "error"):
-            self._end = event  # type: ignore[assignment]  # an event by the server's contract
+            self._end = event  # type: ignore[assignment]  # likewise
         self._ready.append(event)  # type: ignore[arg-type]  # likewise
         if event["type"] == "done":
             self._leave()
@@ -385,15 +427,19 @@ class RemoteStream:
         Raises:
             Error: It is an error.
         """
-        if response.status == 204:  # the program has all but `done`
+        if response.status == 204 and self.id:  # the program has all but `done`
             response.release()
             self._finish()
         elif response.status == 200 and response.content_type == "text/event-stream":
+            self.id = self.id or _checked_id(response.headers.get("x-gai-stream-id", ""))
+            if not self.id:  # it could not be resumed: a request that is sent again would be a second one
+                response.close()
+                raise _foreign(response)
             self._response = response
             self._parser = SSEParser()
-            self._usual_retry = None
-            if not self.id:
-                self.id = _checked_id(response.headers.get("x-gai-stream-id", ""))
+            # At once: aiohttp gives up what it holds when the connection breaks.
+            if data := response.content.read_nowait():
+                self._receive(data)
         else:
             raise await _error_of(response)
 
@@ -412,6 +458,9 @@ class RemoteStream:
             return
         if wait:
             await asyncio.sleep(wait)
+        if not self._gateway.is_open:
+            self._fail(Error("network", "the gateway of this stream was closed", reason="closed"))
+            return
         self._tries += 1
         try:
             await (self._resume() if self.id else self._open())
@@ -457,7 +506,9 @@ class RemoteStream:
 
     def _fail(self, error: Error) -> None:
         """Ends the stream with an error of this side."""
-        self._ready += [{"type": "error", "seq": self._seq + 1, "error": error.payload()}, done(False)]
+        event: Event = {"type": "error", "seq": self._seq + 1, "error": error.payload()}
+        self._collector.event(event)
+        self._ready += [event, done(False)]
         self._leave()
 
 
@@ -512,17 +563,20 @@ async def _error_of(response: aiohttp.ClientResponse) -> Error:
         payload = parse_exact(data.decode())["error"]
         error = Error.from_payload(payload)
     except (*_LOST, ValueError, TypeError, KeyError, AttributeError):
-        return _error_of_status(response.status)
+        return _foreign(response)
     finally:
         response.close()
     error.status = response.status
     return error
 
 
-def _error_of_status(status: int) -> Error:
+def _foreign(response: aiohttp.ClientResponse) -> Error:
     """The error of a response that is not our server's: of a proxy in between, or of another server."""
-    text = f"the server answered {status}, and not as a gai-fast server does"
-    return Error("network", text, reason="protocol", temporary=status in (429, 502, 503, 504))
+    text = f"the server answered {response.status}, and not as a gai-fast server does"
+    if response.status not in (429, 502, 503, 504):
+        return Error("network", text, reason="protocol", temporary=False)
+    headers = {name.lower(): value for name, value in response.headers.items()}
+    return Error("network", text, reason="protocol", retry_after_ms=retry_after_ms(headers, "", now_ms()))
 
 
 def _nothing() -> None: ...

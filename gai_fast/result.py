@@ -5,7 +5,7 @@ Owns `Result`, and how events become one. Knows nothing of their source.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, Iterable
+from collections.abc import AsyncIterable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -105,19 +105,27 @@ class Collector:
 
         Raises:
             Error: More than `limits.collected` characters are collected.
+            ValueError: A member of the event is missing, or has another type than docs/events.md says.
         """
+        try:
+            self._take(event)
+        except (AttributeError, KeyError, TypeError):
+            raise ValueError(f"not an event: a member of this {event.get('type')!r} is missing or wrong") from None
+
+    def _take(self, event: Event) -> None:
         kind = event["type"]
         if event.get("choice"):
             return
         if kind in self._texts:
             # An encoder leaves out an empty text.
-            text = event.get("text", "")
+            text = _text(event, "text")
             self._grow(len(text))
             self._texts[kind].append(text)
             self._text_part("reasoning" if kind == "reasoning.delta" else "text", text)
         elif kind == "tool.call.delta":
-            self._grow(len(event.get("arguments", "")))
-            self._arguments.setdefault(event["call_id"], []).append(event.get("arguments", ""))
+            text = _text(event, "arguments")
+            self._grow(len(text))
+            self._arguments.setdefault(event["call_id"], []).append(text)
         elif kind == "tool.call":
             self._grow(len(repr(event["tool_call"])))
             self._call(event)
@@ -132,14 +140,17 @@ class Collector:
         elif kind == "usage":
             self._usage = event["usage"]
         elif kind in ("finish", "error"):
+            if not isinstance(event.get("error", {}), Mapping):
+                raise TypeError
             self._end = event
             self._usage = event.get("usage", self._usage)
         elif kind == "stream.reset":
             self._clear()
         elif kind == "stream.gap":
-            self._texts["text.delta"] = [event.get("text", "")]
+            text = _text(event, "text")
+            self._texts["text.delta"] = [text]
             self._parts = [part for part in self._parts if part["type"] != "text"]
-            self._text_part("text", event.get("text", ""))
+            self._text_part("text", text)
 
     def _grow(self, size: int) -> None:
         """Counts what is about to be kept, with the cost of keeping it."""
@@ -212,6 +223,13 @@ class Collector:
             if provider:
                 whole["provider"] = provider
         return whole
+
+
+def _text(event: Mapping[str, Any], key: str) -> str:
+    text = event.get(key, "")
+    if not isinstance(text, str):
+        raise TypeError
+    return text
 
 
 def collect(events: Iterable[Event]) -> Result:

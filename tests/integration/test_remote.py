@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 import gai_fast
+from gai_fast.cli.mock import Fault
 from gai_fast.limits import LIMITS
 from gai_fast.settings import KeySettings, key_digest
 from tests.faults.proxy import FaultProxy, Faults
@@ -142,8 +143,9 @@ async def test_a_server_that_stays_away_is_an_error(net: Net) -> None:
         gai_fast.connect(proxy.url) as client,
         client.stream({**QUERY, "resumable": True}) as stream,
     ):
+        first = await anext(stream)
         proxy.faults = Faults(is_down=True)
-        events = [event async for event in stream]
+        events = [first, *[event async for event in stream]]
         assert [event["type"] for event in events[-2:]] == ["error", "done"]
         assert events[-2]["seq"] == events[-3]["seq"] + 1
         assert events[-2]["error"]["reason"] == "closed"
@@ -338,6 +340,8 @@ async def test_an_error_without_an_id_is_no_place_in_the_log(net: Net) -> None:
         b"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/\r\nContent-Length: 0\r\n\r\n",
         b'HTTP/1.1 400 Bad Request\r\nContent-Length: 14\r\n\r\n{"error":null}',
         b"HTTP/1.1 500 Oops\r\nContent-Length: 2\r\n\r\n[]",
+        b"HTTP/1.1 204 No Content\r\n\r\n",
+        SSE_HEAD + START + DONE + LAST_CHUNK,  # without the stream's id, by which it is resumed
     ],
 )
 @on_uvloop
@@ -347,7 +351,17 @@ async def test_what_is_no_gai_fast_server_is_told(net: Net, answer: bytes) -> No
     assert caught.value.reason == "protocol"
 
 
-@pytest.mark.parametrize("data", [b"data: nonsense\n\n", b"data: []\n\n", b"data: {}\n\n"])
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"data: nonsense\n\n",
+        b"data: []\n\n",
+        b"data: {}\n\n",
+        b'data: {"type":"text.delta","seq":2,"text":5}\n\n',
+        b'data: {"type":"tool.call","seq":2,"tool_call":5}\n\n',
+        b'data: {"type":"error","seq":2,"error":5}\n\n',
+    ],
+)
 @on_uvloop
 async def test_what_is_no_event_ends_the_stream(net: Net, data: bytes) -> None:
     events, _ = await read(net, HEAD + START + b"%x\r\n%b\r\n" % (len(data), data))
@@ -373,6 +387,60 @@ async def test_the_prefix_and_the_key_are_sent(net: Net) -> None:
         await client.ask(QUERY)
     assert server.heads[0].startswith("POST /ai/api/v1/stream?envelope=compact HTTP/1.1\r\n")
     assert "\r\nauthorization: Bearer secret\r\n" in server.heads[0]
+
+
+@on_uvloop
+async def test_a_proxy_says_when_to_come_back(net: Net) -> None:
+    busy = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 7\r\nContent-Length: 0\r\n\r\n"
+    with pytest.raises(gai_fast.Network) as caught:
+        await read(net, busy)
+    assert (caught.value.temporary, caught.value.retry_after_ms) == (True, 7000)
+
+
+@pytest.mark.usefixtures("brief")
+@on_uvloop
+async def test_a_server_that_ends_says_when_to_come_back(net: Net) -> None:
+    """Also where that is the wait of the stream's first frame, which is longer than this client tries at all."""
+    parting = frame({"type": "text.delta", "seq": 2, "text": "a"}, "retry: 3000\n")
+    for answer in (HEAD + START + parting, HEAD + START + text(2, "b") + parting.replace(b'"seq": 2', b'"seq": 3')):
+        events, server = await read(net, answer)
+        assert events[-2]["error"]["reason"] == "closed"
+        assert len(server.asked) == 1
+
+
+@on_uvloop
+async def test_a_follower_whose_first_connection_is_lost_may_have_everything(net: Net) -> None:
+    server = Scripted(b"", b"", b"HTTP/1.1 204 No Content\r\n\r\n")
+    url = (await net.upstream(server)).url
+    async with gai_fast.connect(url) as client:
+        assert [event async for event in client.follow(ID, after=4)] == []
+    assert server.answers == []
+
+
+@on_both_loops
+async def test_a_program_that_leaves_before_the_server_answers_ends_its_stream(net: Net) -> None:
+    mock = await net.mock(deltas=1000, fault=Fault("stall", 0))
+    gateway = await net.gateway(mock, commit_after=0.2)
+    async with gai_fast.connect(gateway.url) as client:
+        asking = asyncio.ensure_future(client.stream(QUERY).__aenter__())
+        await until(lambda: gateway.streams == 1)
+        asking.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asking
+    assert gateway.streams == 0
+    assert len(mock.requests) == 1
+
+
+@on_both_loops
+async def test_a_gateway_that_is_closed_ends_its_streams(net: Net) -> None:
+    gateway = await net.gateway(await net.mock(deltas=1000, rate=100))
+    client = gai_fast.connect(gateway.url)
+    async with client, client.stream({**QUERY, "resumable": True}) as stream:
+        await anext(stream)
+        await client.__aexit__(None, None, None)
+        events = [event async for event in stream]
+    assert [event["type"] for event in events[-2:]] == ["error", "done"]
+    assert events[-2]["error"]["message"] == "the gateway of this stream was closed"
 
 
 @pytest.mark.parametrize("url", ["", "127.0.0.1:8080", "ftp://host", "http://", "http://me:secret@host"])

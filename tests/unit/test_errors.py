@@ -83,6 +83,11 @@ def test_a_payload_with_an_unknown_code_is_internal() -> None:
     assert type(Error.from_payload({})) is errors.Internal
 
 
+def test_members_of_another_type_are_left_out() -> None:
+    wrong = {"code": [], "message": 5, "temporary": "yes", "retry_after_ms": "soon", "phase": {}, "reason": 7}
+    assert Error.from_payload(wrong).payload() == {"code": "internal", "message": "5", "temporary": False}
+
+
 @pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, lambda error: pickle.loads(pickle.dumps(error))])
 def test_a_copied_error_says_the_same(copied: object) -> None:
     error = Error("invalid_request", "too big", reason="size", status=413, provider="p", details={"param": "x"})

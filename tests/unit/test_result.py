@@ -342,3 +342,23 @@ def test_a_reset_makes_room_again(monkeypatch: pytest.MonkeyPatch) -> None:
     for _ in range(30):
         collector.event(cast(Event, text("x" * 400)))
         collector.event({"type": "stream.reset", "reason": "reset"})
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        {"type": "text.delta", "text": []},
+        {"type": "stream.gap", "text": 5},
+        {"type": "tool.call", "tool_call": 5},
+        {"type": "tool.call.delta", "call_id": "c", "arguments": {}},
+        {"type": "tool.call.delta", "arguments": "{"},
+        {"type": "reasoning.signature"},
+        {"type": "citations", "citations": 5},
+        {"type": "usage"},
+        {"type": "error", "error": "oops"},
+        {},
+    ],
+)
+def test_what_is_no_event_is_named(event: Any) -> None:
+    with pytest.raises(ValueError, match=f"not an event: a member of this {event.get('type')!r}"):
+        collect([event])
