@@ -6,7 +6,7 @@ cd "$(dirname "$0")/.."
 
 missing=()
 for pair in g++:g++ make:make curl:curl redis-server:redis-server nginx:nginx chromium:chromium \
-  chromedriver:chromium-driver valgrind:valgrind node:nodejs npm:npm; do
+  chromedriver:chromium-driver firefox-esr:firefox-esr valgrind:valgrind node:nodejs npm:npm; do
   command -v "${pair%:*}" >/dev/null || missing+=("${pair#*:}")
 done
 

@@ -19,7 +19,9 @@ const PAUSE_FIRST = 250; // ms before the second try, doubled for each further o
 const PAUSE_LONGEST = 8_000;
 const SILENCE = 60_000; // ms without a byte: four keep-alives of the server
 const PING_EVERY = 20_000; // ms between two pings over a WebSocket, whose keep-alives a page does not see
-const HEAD_WITHIN = 10_000; // ms to learn the id of a stream that was given up before its response came
+// ms to learn the id of a stream that was given up before its response came. Firefox gives its page a response with the
+// first byte of the body: that is a keep-alive, 17 s after the request at the latest.
+const HEAD_WITHIN = 20_000;
 const SUBPROTOCOL = "gai.events.v1";
 const RESTART = 1012; // the code with which a server that ends closes a WebSocket
 const NEXT = { ws: "sse", sse: "ndjson", ndjson: "ndjson", eventsource: "eventsource" };

@@ -1,4 +1,4 @@
-"""The environment of the browser tests: a slow fake upstream, the real server in front of it, one Chromium."""
+"""The environment of the browser tests: a slow fake upstream, the real server in front of it, two browsers."""
 
 from __future__ import annotations
 
@@ -13,8 +13,10 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
+from aiohttp import web
 
-from tests.browser import chromium
+from tests.browser import chromium, firefox
+from tests.browser.driver import Browser, Page
 from tests.waiting import SECONDS
 
 BOUND = SECONDS
@@ -31,6 +33,8 @@ PIECES = [
     ".",
 ]
 STORY = "".join(PIECES)
+HELD = 3
+"""The number of pieces before the middle of an answer that is held."""
 
 
 class Upstream:
@@ -38,15 +42,17 @@ class Upstream:
 
     `endless` streams until its connection is closed, `silent` waits for that without a word, `refuse` answers 400,
     `break` sends an error object after some text, `think` reasons first, `many` sends thousands of pieces at once,
-    `quick` does not wait between the pieces.
+    `quick` does not wait between the pieces, `hold` waits for `go_on` in the middle.
 
     Attributes:
+        go_on: Set when a held answer may go on.
         prompts: What it was asked, newest last.
         closed: Set when the connection of an `endless` or `silent` answer was closed.
     """
 
     def __init__(self) -> None:
         self.prompts: list[str] = []
+        self.go_on = asyncio.Event()
         self.closed = asyncio.Event()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -77,7 +83,7 @@ class Upstream:
             return
 
         writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n")
-        pause = 0.0 if behaviour in ("quick", "many") else 0.06
+        pause = 0.06 if behaviour in ("slowly", "endless") else 0.0
 
         async def send(payload: dict[str, Any] | str) -> None:
             data = payload if isinstance(payload, str) else json.dumps(payload)
@@ -104,6 +110,8 @@ class Upstream:
             for word in ("Let ", "me ", "see."):
                 await choice({"reasoning_content": word})
         for piece in ["x "] * 2500 if behaviour == "many" else PIECES:
+            if behaviour == "hold" and piece == PIECES[HELD]:
+                await self.go_on.wait()
             await choice({"content": piece})
             if behaviour == "break":
                 await send({"error": {"message": "The engine is overloaded.", "code": "overloaded_error"}})
@@ -124,10 +132,15 @@ def required(path: str | None, what: str) -> str:
     return path
 
 
-@pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def browser(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[chromium.Chromium]:
-    required(chromium.executable(), "Chromium")
-    async with chromium.launch(tmp_path_factory.mktemp("chromium")) as running:
+IN_CHROMIUM = pytest.mark.parametrize("browser", ["chromium"], indirect=True)
+"""Marks tests of what no browser decides (markup, styles, numbers, copied code), and of what only Chromium measures."""
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session", params=["chromium", "firefox"])
+async def browser(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Browser]:
+    driver = {"chromium": chromium, "firefox": firefox}[request.param]
+    required(driver.executable(), request.param.title())
+    async with driver.launch(tmp_path_factory.mktemp(request.param)) as running:
         yield running
 
 
@@ -139,10 +152,44 @@ async def upstream() -> AsyncIterator[tuple[Upstream, int]]:
     server.close()
 
 
+class Site:
+    """A web site of another origin than the gateway's.
+
+    Attributes:
+        origin: Its URL without a path. `/` is an empty page.
+        files: Text and content type by path, served from the next request on.
+    """
+
+    def __init__(self) -> None:
+        self.origin = ""
+        self.files = {"/": ("<!doctype html><title>A page</title>", "text/html")}
+
+    async def answer(self, request: web.Request) -> web.Response:
+        """Sends a file."""
+        if request.path not in self.files:
+            raise web.HTTPNotFound
+        text, content_type = self.files[request.path]
+        return web.Response(text=text, content_type=content_type)
+
+
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def origin(upstream: tuple[Upstream, int], tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str]:
-    """The URL of a running `gai-fast serve` with the fake upstream behind the model `fake`."""
-    async with serving(tmp_path_factory.mktemp("server"), upstream[1]) as url:
+async def site() -> AsyncIterator[Site]:
+    found = Site()
+    runner = web.ServerRunner(web.Server(found.answer))
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    found.origin = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    yield found
+    await runner.cleanup()
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def origin(
+    upstream: tuple[Upstream, int], site: Site, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[str]:
+    """The URL of a running `gai-fast serve` whose model `fake` is the upstream's, and which `site` may call."""
+    more = f'[server]\nallow_get_start = true\ncors_origins = ["{site.origin}"]\n[stream]\nretry = 100\nheartbeat = 1\n'
+    async with serving(tmp_path_factory.mktemp("server"), upstream[1], more) as url:
         yield url
 
 
@@ -182,7 +229,7 @@ async def serving(folder: Path, upstream: int, more: str = "") -> AsyncIterator[
 
 
 @pytest_asyncio.fixture(loop_scope="session")
-async def page(browser: chromium.Chromium, origin: str) -> AsyncIterator[chromium.Page]:
+async def page(browser: Browser, origin: str) -> AsyncIterator[Page]:
     """The playground, loaded; at the end nothing but the answers that a test provoked was reported to the console."""
     async with browser.page() as tab:
         await tab.open(f"{origin}/")

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.browser.chromium import Chromium, Page
-from tests.browser.conftest import STORY, Upstream, serving
+from tests.browser.conftest import STORY, Site, Upstream
+from tests.browser.driver import Browser, Page
 from tests.faults.proxy import FaultProxy, Faults
 from tests.waiting import until
 
@@ -32,11 +31,13 @@ ONLY_EVENT_SOURCE = """(() => {
 })()"""
 
 
-async def collect(page: Page, url: str, prompt: str, transport: str, *, until_event: int = 0) -> list[dict[str, Any]]:
-    """The events of one loop in the page; it is left at the event of this number."""
+async def collect(
+    page: Page, origin: str, url: str, prompt: str, transport: str, *, until_event: int = 0
+) -> list[dict[str, Any]]:
+    """The events of one loop in the page with the client of `origin`; it is left at the event of this number."""
     request, options = json.dumps({"query": prompt, "model": "fake"}), json.dumps({"transport": transport})
     found: list[dict[str, Any]] = await page.evaluate(
-        f"""import('/client.js').then(async ({{ stream }}) => {{
+        f"""import('{origin}/client.js').then(async ({{ stream }}) => {{
           const events = [];
           for await (const event of stream({url!r}, {request}, {options})) {{
             events.push(event);
@@ -62,20 +63,15 @@ def check_whole(events: list[dict[str, Any]]) -> None:
 
 @pytest.mark.parametrize("transport", ["sse", "ndjson", "ws", "eventsource"])
 async def test_a_page_of_another_origin_gets_each_event_once_although_it_is_cut_off(
-    browser: Chromium, origin: str, upstream: tuple[Upstream, int], tmp_path: Path, transport: str
+    browser: Browser, origin: str, site: Site, upstream: tuple[Upstream, int], transport: str
 ) -> None:
-    more = f'[server]\ncors_origins = ["{origin}"]\n'
-    async with (
-        serving(tmp_path, upstream[1], more) as url,
-        FaultProxy(url, CUT) as proxy,
-        browser.page() as page,
-    ):
-        await page.open(f"{origin}/healthz")  # a page without a policy
+    async with FaultProxy(origin, CUT) as proxy, browser.page() as page:
+        await page.open(f"{site.origin}/")
         if transport == "eventsource":
             await page.evaluate(ONLY_EVENT_SOURCE)
         asked = len(upstream[0].prompts)
         wanted = "sse" if transport == "eventsource" else transport
-        events = await collect(page, proxy.url, "many pieces", wanted)
+        events = await collect(page, origin, proxy.url, "many pieces", wanted)
         check_whole(events)
         assert text(events) == "x " * 2500
         assert proxy.connections > 3
@@ -89,14 +85,12 @@ async def test_a_loop_that_is_left_in_a_page_ends_the_answer(
     page: Page, origin: str, upstream: tuple[Upstream, int], transport: str
 ) -> None:
     asked = len(upstream[0].prompts)
-    events = await collect(page, origin, "endless", transport, until_event=3)
+    events = await collect(page, origin, origin, "endless", transport, until_event=3)
     assert text(events) == "on and on and "
     await until(lambda: len(upstream[0].prompts) == asked + 1 and upstream[0].closed.is_set())
 
 
 async def test_a_page_that_goes_offline_goes_on_when_it_is_back(page: Page, origin: str) -> None:
-    await page.command("Network.enable")
-    states = {"latency": 0, "downloadThroughput": -1, "uploadThroughput": -1}
     await page.evaluate(
         f"""import('/client.js').then(({{ stream }}) => {{
           window.events = [];
@@ -106,9 +100,9 @@ async def test_a_page_that_goes_offline_goes_on_when_it_is_back(page: Page, orig
         }})"""
     )
     await page.until("events.length > 1")
-    await page.command("Network.emulateNetworkConditions", offline=True, **states)
+    await page.set_offline(True)
     await page.evaluate("new Promise((resolve) => setTimeout(resolve, 300))")
-    await page.command("Network.emulateNetworkConditions", offline=False, **states)
+    await page.set_offline(False)
     await page.evaluate("loop")
     events = await page.evaluate("events")
     check_whole(events)

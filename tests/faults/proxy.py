@@ -60,6 +60,7 @@ class FaultProxy:
         self.passed = 0
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        self._writers: set[asyncio.StreamWriter] = set()
 
     @property
     def url(self) -> str:
@@ -80,6 +81,11 @@ class FaultProxy:
         await asyncio.gather(*tasks, return_exceptions=True)
         await self._server.wait_closed()
 
+    def cut(self) -> None:
+        """Resets the connections of the moment."""
+        for writer in self._writers:
+            reset(writer)
+
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.get_running_loop().create_task(self._run(reader, writer))
         self._tasks.add(task)
@@ -92,6 +98,7 @@ class FaultProxy:
             reset(writer)
             return
         from_upstream, to_upstream = await asyncio.open_connection(*self._upstream)
+        self._writers.add(writer)
         requests = asyncio.get_running_loop().create_task(self._pass_requests(reader, to_upstream))
         try:
             if await self._pass_answers(from_upstream, writer, faults, requests):
@@ -99,6 +106,7 @@ class FaultProxy:
         except OSError:
             reset(writer)
         finally:
+            self._writers.discard(writer)
             requests.cancel()
             to_upstream.transport.abort()
             writer.close()

@@ -8,7 +8,7 @@ import pytest
 
 from tests.faults.proxy import NONE, FaultProxy, Faults
 from tests.integration.gateway import Net, Peer, on_steady_loop
-from tests.waiting import SECONDS
+from tests.waiting import SECONDS, until
 
 SENT = b"0123456789" * 10
 
@@ -70,3 +70,20 @@ async def test_only_the_first_connections_have_the_fault_and_the_upstream_hears_
         assert await read(proxy, most=0.2) == (SENT, "stall")
         await upstream.until_finished(2)
         assert (proxy.connections, proxy.left) == (2, 1)
+
+
+@on_steady_loop
+async def test_a_cut_resets_the_connections_of_the_moment_and_no_later_one(net: Net) -> None:
+    async def handle(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(SENT)
+        await peer.until_gone()
+
+    upstream = await net.upstream(handle)
+    async with FaultProxy(upstream.url) as proxy:
+        running = asyncio.ensure_future(read(proxy))
+        await until(lambda: proxy.passed == len(SENT))
+        proxy.cut()
+        assert (await running)[1] == "reset"
+        assert await read(proxy, most=0.2) == (SENT, "stall")
+        await upstream.until_finished(2)
