@@ -245,9 +245,11 @@ class Chunks(DataEncoder):
         self._call_delta(event, encode_json(entry)[1:-1])
 
     def _call_arguments(self, event: Event) -> None:
-        fragment = event["arguments"]
+        key, fragment = _call_key(event), event["arguments"]
+        if key not in self._calls:  # a processor may have left out its start
+            return
         if fragment.strip():
-            self._with_arguments.add(_call_key(event))
+            self._with_arguments.add(key)
         self._call_delta(event, b'"function":{"arguments":%b}' % escape(fragment))
 
     def _call(self, event: Event) -> None:

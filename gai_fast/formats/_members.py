@@ -5,12 +5,15 @@ Owns the wording of a refusal: it names the member by its path from `$` on and q
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any, Final
 
-from gai_fast._impl import compact_json
+from gai_fast._impl import compact_json, encode_json
 from gai_fast.errors import InvalidRequest
 from gai_fast.events import JSONText
+from gai_fast.reading import parse_request
+from gai_fast.request import Request
 
 _JSON_TYPES: Final = {str: "str", dict: "object", list: "array", bool: "bool", int: "int", float: "float"}
 
@@ -65,6 +68,36 @@ def invalid(what: str, path: str) -> InvalidRequest:
         path: Where it is.
     """
     return InvalidRequest(message=f"The request is not valid: {what} - at `{path}`", reason="validation")
+
+
+def read_native(native: Mapping[str, Any], moved: Mapping[str, str]) -> Request:
+    """Reads the native request that a client's was translated into.
+
+    Args:
+        native: Its JSON object.
+        moved: The paths of native members that the client has elsewhere, and where; what is inside them moves along.
+
+    Raises:
+        InvalidRequest: It breaks a rule of native requests; the text names the client's own member.
+    """
+    try:
+        return parse_request(encode_json(native))
+    except InvalidRequest as problem:
+        place = _PLACE.search(problem.message)
+        if place is None:
+            raise
+        own = _own_path(place[1], moved)
+        raise InvalidRequest(message=problem.message[: place.start(1)] + own + "`", reason=problem.reason) from None
+
+
+_PLACE: Final = re.compile(r"at `(\$[^`]*)`\Z")
+
+
+def _own_path(path: str, moved: Mapping[str, str]) -> str:
+    for native, own in moved.items():
+        if path == native or path.startswith((f"{native}.", f"{native}[")):
+            return own + path.removeprefix(native)
+    return path
 
 
 def data_url(url: str, path: str) -> dict[str, str]:

@@ -12,12 +12,10 @@ from base64 import b64encode
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from gai_fast._impl import encode_json
 from gai_fast.errors import Unsupported
-from gai_fast.formats._members import expect, invalid, member, required
+from gai_fast.formats._members import expect, invalid, member, read_native, required
 from gai_fast.formats._messages_parts import NATIVE
 from gai_fast.formats._signatures import opened
-from gai_fast.reading import parse_request
 from gai_fast.request import Request
 
 # Fields that are the same in a native request, and are checked there.
@@ -25,7 +23,8 @@ _SAME: Final = ("model", "temperature", "top_p")
 
 # Fields that are read one by one below.
 _READ: Final = frozenset(
-    "max_tokens messages output_config output_format stop_sequences stream system thinking tool_choice tools".split()
+    "max_tokens messages output_config output_format stop_sequences stream system thinking thread tool_choice "
+    "tools".split()
 )
 
 # Fields without an effect that a caller could see in an answer: accounts, caches, priorities. Anthropic itself gets
@@ -45,6 +44,35 @@ _EFFORTS: Final = frozenset(("low", "medium", "high"))
 _TOOL_CHOICES: Final = {"auto": "auto", "any": "required", "none": "none"}
 
 
+# What an answer made of events does not hold: the container to go on with, and the blocks of tools of MCP servers.
+_UNANSWERABLE: Final = ("container", "mcp_servers")
+
+
+def check_thread(body: Mapping[str, Any]) -> None:
+    """Refuses to continue a conversation that Anthropic has stored, whatever `on_unsupported` says.
+
+    Its SDK then sends the whole conversation.
+
+    Args:
+        body: The client's JSON object.
+
+    Raises:
+        Unsupported: It has a `thread`.
+    """
+    if body.get("thread") is not None:
+        text = "`thread` needs a model whose upstream is Anthropic; send the whole conversation without it"
+        raise Unsupported(message=text, reason="thread")
+
+
+def unanswerable(body: Mapping[str, Any]) -> list[str]:
+    """Returns the members of a request that ask for what an answer made of events does not hold.
+
+    Args:
+        body: The client's JSON object, which goes to Anthropic as it is.
+    """
+    return [key for key in _UNANSWERABLE if body.get(key)]
+
+
 def read_messages_request(body: Mapping[str, Any]) -> tuple[Request, list[str]]:
     """Translates a Messages request into a native one.
 
@@ -56,28 +84,27 @@ def read_messages_request(body: Mapping[str, Any]) -> tuple[Request, list[str]]:
 
     Raises:
         InvalidRequest: The text names the field by its path.
-        Unsupported: `thread`.
     """
     reader = _RequestReader()
-    return parse_request(encode_json(reader.read(body))), reader.lost
+    return read_native(reader.read(body), reader.moved), reader.lost
 
 
 class _RequestReader:
     """Reads one request; `lost` collects the paths of the fields that a native request cannot express.
 
-    Nulls are absent. Members are checked where their shape changes on the way; the native request checks the rest.
+    `moved` has the native paths of those that have another place there. Nulls are absent. Members are checked where
+    their shape changes on the way; the native request checks the rest.
     """
 
     def __init__(self) -> None:
         self.lost: list[str] = []
+        self.moved = {"$.reasoning.max_tokens": "$.thinking.budget_tokens"}
         self._calls: set[str] = set()
+        self._has_more = False  # a result may belong to a call in the thread
 
     def read(self, body: Mapping[str, Any]) -> dict[str, Any]:
         """The native request's JSON object."""
-        if body.get("thread") is not None:
-            # Never left out: the messages before are with Anthropic. Its SDK then sends the whole conversation.
-            text = "`thread` needs a model whose upstream is Anthropic; send the whole conversation without it"
-            raise Unsupported(message=text, reason="thread")
+        self._has_more = body.get("thread") is not None
         native: dict[str, Any] = {key: body[key] for key in _SAME if body.get(key) is not None}
         native["stream"] = member(body, "stream", "$", bool) or False
         limit = member(body, "max_tokens", "$", int)
@@ -210,7 +237,8 @@ class _RequestReader:
             media_type = member(source, "media_type", path, str) or "text/plain"
             data = _encoded(required(source, "data", path, str))
         elif kind == "content":
-            media_type, content = "text/plain", self._texts(required(source, "content", path, str, list), path)
+            given = required(source, "content", path, str, list)
+            media_type, content = "text/plain", self._texts(given, f"{path}.content")
             data = _encoded(content if isinstance(content, str) else "\n".join(part["text"] for part in content))
         else:  # an address or a file that only Anthropic fetches
             self.lost.append(path[2:])
@@ -220,7 +248,7 @@ class _RequestReader:
     def _result(self, block: Mapping[str, Any], path: str) -> dict[str, Any]:
         self._rest(block, path, ("type", "tool_use_id", "content", "is_error", "cache_control"))
         call_id = required(block, "tool_use_id", path, str)
-        if call_id not in self._calls:
+        if call_id not in self._calls and not self._has_more:
             raise invalid("No `tool_use` with this id came before", f"{path}.tool_use_id")
         content = member(block, "content", path, str, list)
         parts: list[dict[str, Any]] = []
@@ -295,6 +323,7 @@ class _RequestReader:
                 "parameters": required(tool, "input_schema", path, dict),
                 "strict": member(tool, "strict", path, bool),
             }
+            self.moved[f"$.tools[{len(tools)}]"] = path
             tools.append({key: value for key, value in members.items() if value is not None})
         return tools
 

@@ -283,6 +283,8 @@ class Output:
 
     def _open_call(self, call_id: str, name: str) -> _Call:
         self.close()
+        if call_id in self._calls:  # a processor may have left out its end
+            self._close_call(call_id, "incomplete")
         kind = _CUSTOM if name in self._custom_tools else _FUNCTION
         item: dict[str, Any] = {"id": self._identifier("fc" if kind is _FUNCTION else "ctc"), "type": kind[0]}
         item |= {"status": "in_progress", kind[2]: "", "call_id": call_id, "name": name}
@@ -343,15 +345,17 @@ class Output:
     def _draw(self, event: Event) -> None:
         """Takes an image, or the first sight of one; it belongs to the last run that draws."""
         image = event["image"]
-        running = next((key for key, tool in reversed(self._tools.items()) if tool.draws), "")
-        tool = self._tools[running] if running else self._open_tool("", "image_generation")
+        running = next((key for key, tool in reversed(self._tools.items()) if tool.draws), None)
+        tool = self._open_tool("", "image_generation") if running is None else self._tools[running]
         self._take_room(len(image["data"]))
         tool.show(image)
         if not running and not image.get("partial"):
-            self._close_tool("")
+            self._close_tool("")  # one without a name has no other end
 
     def _open_tool(self, identifier: str, name: str, told: Mapping[str, Any] | None = None) -> ToolItem:
         self.close()
+        if identifier in self._tools:
+            self._close_tool(identifier, is_complete=False)
         tool = self._tools[identifier] = ToolItem(
             identifier or self._identifier("st"), name, len(self.items), self.provider, self._tell
         )

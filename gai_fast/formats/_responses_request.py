@@ -9,12 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from gai_fast._impl import encode_json
 from gai_fast.errors import Unsupported
 from gai_fast.formats._chat_request import EFFORTS
-from gai_fast.formats._members import expect, invalid, member, required
+from gai_fast.formats._members import expect, invalid, member, read_native, required
 from gai_fast.formats._responses_items import InputReader
-from gai_fast.reading import parse_request
 from gai_fast.request import Request
 
 # Members that are the same in a native request, and are checked there.
@@ -46,16 +44,14 @@ _INCLUDED: Final = frozenset(
     "web_search_call.results".split()
 )
 
-# Members that continue a conversation that their upstream has stored.
-_CONTINUED: Final = ("conversation", "previous_response_id")
-# Members that add to the input what only their upstream has.
-_STORED: Final = (*_CONTINUED, "prompt")
+# Members that add to the input what their upstream has stored.
+_STORED: Final = ("conversation", "previous_response_id", "prompt")
 
 
-def check_conversation(body: Mapping[str, Any]) -> None:
-    """Refuses to continue a conversation that another upstream has stored.
+def check_stored(body: Mapping[str, Any]) -> None:
+    """Refuses a conversation or a prompt that another upstream has stored.
 
-    This does not depend on `on_unsupported`: left out, the model would see the last turn alone.
+    This does not depend on `on_unsupported`: left out, the model would see the last turn alone, or no instructions.
 
     Args:
         body: The client's JSON object.
@@ -63,10 +59,11 @@ def check_conversation(body: Mapping[str, Any]) -> None:
     Raises:
         Unsupported: The text names the member.
     """
-    for name in _CONTINUED:
+    for name in _STORED:
         if body.get(name) is not None:
             text = f"the upstream does not support `{name}`, which needs OpenAI's Responses API"
-            raise Unsupported(message=f"{text}; send the whole conversation in `input`", reason="conversation")
+            instead = "the instructions" if name == "prompt" else "the whole conversation in `input`"
+            raise Unsupported(message=f"{text}; send {instead}", reason="conversation")
 
 
 def read_response_request(body: Mapping[str, Any]) -> tuple[Request, list[str]]:
@@ -82,7 +79,7 @@ def read_response_request(body: Mapping[str, Any]) -> tuple[Request, list[str]]:
         InvalidRequest: The text names the member by its path.
     """
     reader = _RequestReader()
-    return parse_request(encode_json(reader.read(body))), reader.lost
+    return read_native(reader.read(body), reader.moved), reader.lost
 
 
 def unanswerable(body: Mapping[str, Any]) -> list[str]:
@@ -100,11 +97,13 @@ def unanswerable(body: Mapping[str, Any]) -> list[str]:
 class _RequestReader:
     """Reads one request; `lost` collects the paths of the members that a native request cannot express.
 
-    Nulls are absent. Members are checked where their shape changes on the way; the native request checks the rest.
+    `moved` has the native paths of those that have another place there. Nulls are absent. Members are checked where
+    their shape changes on the way; the native request checks the rest.
     """
 
     def __init__(self) -> None:
         self.lost: list[str] = []
+        self.moved = {"$.max_tokens": "$.max_output_tokens", "$.response_format": "$.text.format"}
 
     def read(self, body: Mapping[str, Any]) -> dict[str, Any]:
         """The native request's JSON object."""
@@ -131,7 +130,7 @@ class _RequestReader:
         if member(body, "store", "$", bool) and not member(body, "background", "$", bool):
             self.lost.append("store")
 
-        known = {*_SAME, *_READ, *_HARMLESS, *_CONTINUED}  # the last: `check_conversation`
+        known = {*_SAME, *_READ, *_HARMLESS, *_STORED}  # the last: `check_stored`
         known.update(key for key, values in _NEUTRAL.items() if body.get(key) in values)
         if not native["tools"]:
             known.add("parallel_tool_calls")
@@ -150,7 +149,7 @@ class _RequestReader:
             raise invalid("`input` must hold a text or at least one item", "$.input")
         reader = InputReader(self.lost, has_more=has_more)
         reader.read(given or [], "$.input")
-        # Without an item that can be expressed there is nothing to ask: whoever allows to leave out asks an empty text.
+        # A native request has a message. None is left where all items were left out, or stand in what is stored.
         return reader.messages or [{"role": "user", "content": ""}]
 
     def _reasoning(self, body: Mapping[str, Any], native: dict[str, Any]) -> None:
@@ -207,6 +206,7 @@ class _RequestReader:
                 "parameters": member(tool, "parameters", path, dict),
                 "strict": member(tool, "strict", path, bool),
             }
+            self.moved[f"$.tools[{len(tools)}]"] = path
             tools.append({key: value for key, value in declared.items() if value is not None})
         return tools
 

@@ -15,7 +15,7 @@ from gai_fast.formats._base import ClientRequest, Framing, StreamContext, Stream
 from gai_fast.formats._messages_members import read_messages_members, without_foreign
 from gai_fast.formats._messages_parts import error_object, error_status
 from gai_fast.formats._messages_passthrough import OwnMessages
-from gai_fast.formats._messages_request import read_messages_request
+from gai_fast.formats._messages_request import check_thread, read_messages_request, unanswerable
 from gai_fast.formats._messages_stream import Messages
 from gai_fast.formats._messages_whole import WholeMessage
 from gai_fast.formats._passthrough import DialectFormat, OwnAnswer, OwnFrames
@@ -51,6 +51,18 @@ class AnthropicFormat(DialectFormat):
     def for_upstream(self, body: dict[str, Any]) -> dict[str, Any]:
         """Returns the request without reasoning that Anthropic did not sign."""
         return without_foreign(body)
+
+    def native_request(self, body: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+        """Returns the request for Anthropic where its answer is translated: always a stream."""
+        return {**without_foreign(body), "stream": True}, unanswerable(body)
+
+    def check_translatable(self, body: dict[str, Any]) -> None:
+        """Refuses a conversation that Anthropic has stored.
+
+        Raises:
+            Unsupported: It has a `thread`.
+        """
+        check_thread(body)
 
     def parse_request(self, body: dict[str, Any]) -> tuple[Request, list[str]]:
         """Translates a Messages request into a native one; `stream` is false by default.

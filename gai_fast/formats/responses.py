@@ -17,7 +17,7 @@ from gai_fast.formats._passthrough import DialectFormat, OwnAnswer, OwnFrames, P
 from gai_fast.formats._responses_members import read_response_members, without_sealed
 from gai_fast.formats._responses_parts import ResponseObject
 from gai_fast.formats._responses_passthrough import OwnEvents
-from gai_fast.formats._responses_request import check_conversation, read_response_request, unanswerable
+from gai_fast.formats._responses_request import check_stored, read_response_request, unanswerable
 from gai_fast.formats._responses_stream import ResponseEvents
 from gai_fast.formats._responses_whole import WholeResponse
 from gai_fast.request import Request
@@ -72,12 +72,12 @@ class ResponsesFormat(DialectFormat):
         return {**sent, "stream": True}, unanswerable(body)
 
     def check_translatable(self, body: dict[str, Any]) -> None:
-        """Refuses what continues a conversation that another upstream has stored.
+        """Refuses a conversation or a prompt that another upstream has stored.
 
         Raises:
             Unsupported: The text names the member.
         """
-        check_conversation(body)
+        check_stored(body)
 
     def parse_request(self, body: dict[str, Any]) -> tuple[Request, list[str]]:
         """Translates a request into a native one; `stream` is false by default.

@@ -189,7 +189,10 @@ class SpecBuilder:
         api = get_provider(model.upstream.provider)
         frames = self._passthrough(asked, dialect, negotiated, context, model, before)
         left_out: Sequence[str] = ()
-        kept = dialect.native_request(asked.body) if frames is None and api.dialect == dialect.name else None
+        kept = None
+        # A prefill continues native requests only.
+        if frames is None and api.dialect == dialect.name and not _is_prefilled(model):
+            kept = dialect.native_request(asked.body)
         if frames is not None:
             asks_for_usage = context.usage and not whole and api.stream_options
             body = dialect.for_upstream(asked.body)
@@ -354,6 +357,11 @@ def _until_its_end(model: ModelSettings) -> ModelSettings:
     if model.stream.on_disconnect != "auto":
         return model
     return replace(model, stream=replace(model.stream, on_disconnect="drain"))
+
+
+def _is_prefilled(model: ModelSettings) -> bool:
+    """Whether a failed answer of the model is continued from a prefill."""
+    return model.prefill and model.stream.on_midstream_failure == "continue"
 
 
 def _is_retry(incoming: Incoming) -> bool:

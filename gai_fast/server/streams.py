@@ -191,6 +191,7 @@ class StreamRoutes:
         model = self._specs.settings.chosen(asked.model)
         api = get_provider(model.upstream.provider)
         if api.dialect != dialect.name or not api.count_path:
+            dialect.check_translatable(body)
             dialect.parse_request(body)  # the count of what would be refused is none
             reply = incoming.json_reply({"input_tokens": estimated_tokens(asked.prompt_characters)})
             reply.headers = [*reply.headers, ("x-gai-usage-source", "estimated")]

@@ -99,6 +99,27 @@ async def test_an_upstream_of_the_dialect_is_passed_through_with_its_bytes(net: 
 
 
 @on_uvloop
+@pytest.mark.parametrize("query", ["?framing=ndjson", "?format=gai"])
+async def test_anthropic_is_asked_in_its_own_words_where_its_answer_is_translated(net: Net, query: str) -> None:
+    """Nothing of the request is lost: tools that Anthropic runs, marks of its cache, a conversation that it stores."""
+    asked: list[Any] = []
+    gateway = await net.gateway(await upstream_of(net, ANSWER, asked=asked))
+    tools = [{"type": "web_search_20250305", "name": "web_search"}]
+    cached = [{"type": "text", "text": "x", "cache_control": {"type": "ephemeral"}}]
+    more = {"top_k": 5, "system": cached, "tools": tools, "thread": {"type": "create"}}
+    headers = {"anthropic-beta": "threads-2026-10-21"}
+    body = {**RAW, **more}
+    response = await gateway.ask("POST", f"/v1/messages{query}", body, headers)
+    assert response.status == 200
+    head, sent = asked.pop()
+    assert sent == {**body, "model": "mock"}
+    assert "anthropic-beta: threads-2026-10-21\r\n" in head
+    for name in ("container", "mcp_servers"):  # no event holds what the client needs of the answer
+        refused = await gateway.ask("POST", f"/v1/messages{query}", {**body, name: ["x"]})
+        assert (refused.status, refused.json["error"]["details"]) == (400, {"error_code": "unsupported"})
+
+
+@on_uvloop
 @pytest.mark.parametrize(
     "headers", [{"anthropic-version": "latest"}, {"anthropic-beta": "a b"}, {"anthropic-beta": ",".join("x" * 65)}]
 )

@@ -285,6 +285,7 @@ async def test_a_repeated_request_is_answered_once(net: Net) -> None:
 
 
 REFUSED: dict[str, tuple[str, str, int, str]] = {
+    "a response to be deleted": ("DELETE", "/resp_aaaaaaaaaaaaaaaaaaaaaa", 405, "does not accept this method"),
     "an unknown response": ("GET", "/resp_aaaaaaaaaaaaaaaaaaaaaa", 404, "there is no such stream"),
     "an id of another form": ("GET", "/chatcmpl-1", 404, "there is no such stream"),
     "a part of a response": ("GET", "/resp_aaaaaaaaaaaaaaaaaaaaaa/input_items", 404, "there is no such stream"),
@@ -350,13 +351,15 @@ async def test_what_only_its_own_upstream_can_do_is_refused_or_left_out(net: Net
 
 
 @on_uvloop
-@pytest.mark.parametrize("member", [{"previous_response_id": "resp_1"}, {"conversation": {"id": "conv_1"}}])
+@pytest.mark.parametrize(
+    "member", [{"previous_response_id": "resp_1"}, {"conversation": {"id": "conv_1"}}, {"prompt": {"id": "p"}}]
+)
 async def test_a_conversation_that_another_upstream_has_is_never_left_out(net: Net, member: Any) -> None:
     asked: list[Any] = []
     gateway = await net.gateway(
         await net.upstream(lambda peer: serve(peer, upstream(), asked=asked)), on_unsupported="drop"
     )
-    with pytest.raises(openai.BadRequestError, match="send the whole conversation") as caught:
+    with pytest.raises(openai.BadRequestError, match="needs OpenAI's Responses API; send the") as caught:
         await client_of(net, gateway).responses.create(**{"model": "m", "input": "hi", **member})
     assert caught.value.code == "unsupported"
     assert f"`{next(iter(member))}`" in caught.value.message

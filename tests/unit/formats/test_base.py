@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+from random import Random
 from typing import ClassVar
 
 import pytest
 
 from gai_fast.errors import Error, Unsupported
 from gai_fast.events import Event
-from gai_fast.formats import Encoder, Format, Framing, StreamContext, get_format
+from gai_fast.formats import FORMATS, Encoder, Format, Framing, StreamContext, get_format
 from gai_fast.formats._base import DataEncoder, WholeEncoder
 from gai_fast.result import Result
+from tests.unit.formats.every_event import EVERY_EVENT
 from tests.unit.formats.streams import (
     DONE,
     ERROR,
@@ -167,3 +169,15 @@ def test_an_error_body_holds_the_payload_and_the_request_id() -> None:
 )
 def test_the_framing_says_the_media_type(framing: Framing, media_type: str) -> None:
     assert Plain().media_type(framing) == media_type
+
+
+@pytest.mark.parametrize("name", [name for name in FORMATS if not get_format(name).copies_upstream])
+def test_events_in_any_order_are_written_without_an_exception(name: str) -> None:
+    """Processors leave events out and make others. An exception would end the stream with an error."""
+    random, made = Random(19), get_format(name)
+    *inner, end, done = EVERY_EVENT
+    for _ in range(30):
+        events = [*random.choices(inner, k=random.randrange(30)), end, done]
+        for framing in made.framings:
+            encoded(made.encoder(framing, context()), events)
+        assert json.loads(encoded(made.whole(context()), events))

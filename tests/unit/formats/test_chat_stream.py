@@ -173,6 +173,11 @@ def test_a_call_that_comes_whole_is_told_whole() -> None:
     assert merged == {0: '{"city":"Oslo"}', 1: '{"n":12345678901234567890}'}
 
 
+def test_fragments_whose_start_a_processor_left_out_are_told_with_their_call() -> None:
+    found = deltas(call_delta('{"city":'), call_delta('"Oslo"}'), call())
+    assert [one["tool_calls"][0]["function"]["arguments"] for one in found] == ["", '{"city":"Oslo"}']
+
+
 @pytest.mark.parametrize(("value", "arguments"), [("not json", "not json"), ({"a": 1}, '{"a":1}')])
 def test_arguments_of_any_kind_are_text(value: Any, arguments: str) -> None:
     complete: Event = {"type": "tool.call", "call_id": "c", "tool_call": {"name": "f", "input": value}}

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from gai_fast.errors import InvalidRequest
-from gai_fast.formats._members import data_url, expect, member, required
+from gai_fast.formats._members import data_url, expect, member, read_native, required
 
 
 def test_absent_and_null_are_the_same() -> None:
@@ -45,3 +45,19 @@ def test_only_base64_data_urls_are_read(url: str) -> None:
 
 def test_a_data_url_is_split() -> None:
     assert data_url("data:image/png;base64,eA==", "$") == {"data": "eA==", "media_type": "image/png"}
+
+
+def test_a_rule_of_native_requests_names_the_clients_member() -> None:
+    moved = {"$.max_tokens": "$.limit", "$.tools[0]": "$.functions[3]"}
+    for native, path in (
+        ({"query": "?", "max_tokens": 0}, "$.limit"),
+        ({"query": "?", "tools": [{"name": ""}]}, "$.functions[3].name"),
+        ({"query": "?", "temperature": 9}, "$.temperature"),
+    ):
+        with pytest.raises(InvalidRequest) as refused:
+            read_native(native, moved)
+        assert refused.value.message.endswith(f"at `{path}`")
+        assert refused.value.reason == "validation"
+    with pytest.raises(InvalidRequest, match="it is empty"):
+        read_native({}, moved)
+    assert read_native({"query": "?"}, moved).query == "?"

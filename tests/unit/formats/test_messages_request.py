@@ -10,7 +10,8 @@ import pytest
 
 from gai_fast.errors import InvalidRequest, Unsupported
 from gai_fast.formats._messages_parts import error_object
-from gai_fast.formats._messages_request import read_messages_request
+from gai_fast.formats._messages_request import read_messages_request, unanswerable
+from tests.unit.formats.messages import ANTHROPIC
 
 USER = {"role": "user", "content": "Hi"}
 CALLED = {
@@ -293,11 +294,24 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"tools": [5]}, "$.tools[0]"),
     ({"tools": [{"name": "a"}]}, "$.tools[0]"),
     ({"tools": [{"name": "", "input_schema": {}}]}, "$.tools[0].name"),
+    ({"tools": [{"type": "bash_20250124"}, {"name": "", "input_schema": {}}]}, "$.tools[1].name"),
+    (
+        {
+            "messages": [
+                {
+                    "role": "user",
+                    "content": [{"type": "document", "source": {"type": "content", "content": [{"type": "text"}]}}],
+                }
+            ]
+        },
+        "$.messages[0].content[0].source.content[0]",
+    ),
     ({"tool_choice": "auto"}, "$.tool_choice"),
     ({"tool_choice": {"type": "some"}}, "$.tool_choice.type"),
     ({"tool_choice": {"type": "tool"}}, "$.tool_choice"),
     ({"thinking": "on"}, "$.thinking"),
     ({"thinking": {"type": "enabled"}}, "$.thinking"),
+    ({"thinking": {"type": "enabled", "budget_tokens": -1}}, "$.thinking.budget_tokens"),
     ({"output_config": {"format": {"type": "json"}}}, "$.output_config.format.type"),
 ]
 
@@ -313,6 +327,18 @@ def test_a_conversation_that_only_anthropic_has_is_refused_by_a_code_that_its_sd
     """Left out, the model would see the last messages alone."""
     for thread in ({"type": "create"}, {"type": "continue", "previous_message_id": "msg_1"}):
         with pytest.raises(Unsupported) as refused:
-            read(thread=thread)
+            ANTHROPIC.check_translatable({"thread": thread})
         assert error_object(refused.value)["details"] == {"error_code": "thread_unsupported_request"}
-    assert read(thread=None) == read()
+    ANTHROPIC.check_translatable({"thread": None})
+
+
+def test_a_result_may_belong_to_a_call_in_the_thread() -> None:
+    native, lost = read(messages=[{"role": "user", "content": [RESULT]}], thread={"type": "continue"})
+    assert native["messages"][0]["call_id"] == RESULT["tool_use_id"]
+    assert lost == []
+
+
+def test_an_answer_made_of_events_holds_no_container_and_no_blocks_of_mcp() -> None:
+    body = {"container": "c", "mcp_servers": [{"name": "m"}], "top_k": 5}
+    assert unanswerable(body) == ["container", "mcp_servers"]
+    assert unanswerable({"container": None, "mcp_servers": []}) == []

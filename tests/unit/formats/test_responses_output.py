@@ -129,6 +129,17 @@ def test_images_belong_to_the_run_that_draws_them() -> None:
     shown = [one for one in told(*events) if one["type"].endswith("partial_image")]
     assert [(one["partial_image_index"], one["partial_image_b64"]) for one in shown] == [(0, "a"), (1, "b")]
     assert [item["result"] for item in items(image("x"), image("y"))] == ["x", "y"]
+    assert [item["result"] for item in items(image("a", partial=True), image("b", partial=True), image("c"))] == ["c"]
+
+
+def test_what_begins_again_without_an_end_is_cut_off_there() -> None:
+    searching: Event = {"type": "server_tool", "server_tool": {"name": "web_search", "status": "started"}}
+    drawn: Event = {"type": "image", "image": {"data": "a", "media_type": "image/png"}}
+    found = told(call_start(), call_delta("{"), call_start(), call(), searching, drawn, finish(), DONE)
+    ended = [
+        (one["output_index"], one["item"]["status"]) for one in found if one["type"] == "response.output_item.done"
+    ]
+    assert ended == [(0, "incomplete"), (1, "completed"), (2, "incomplete"), (3, "completed")]
 
 
 def test_ids_of_items_differ_and_are_the_same_in_every_answer_of_a_stream() -> None:

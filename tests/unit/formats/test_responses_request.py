@@ -87,10 +87,7 @@ LOST: dict[str, tuple[dict[str, Any], list[str]]] = {
         {"include": ["message.output_text.logprobs", 5, ["x"], {}], "top_logprobs": 2},
         ["include[0]", "include[1]", "include[2]", "include[3]", "top_logprobs"],
     ),
-    "what is stored elsewhere": (
-        {"store": True, "prompt": {"id": "p"}},
-        ["store", "prompt"],
-    ),
+    "a wish to have it stored": ({"store": True}, ["store"]),
     "other members": (
         {"truncation": "auto", "max_tool_calls": 3, "unheard": 0},
         ["truncation", "max_tool_calls", "unheard"],
@@ -110,11 +107,16 @@ INVALID: dict[str, tuple[dict[str, Any], str]] = {
     "input of another type": ({"input": 5}, "Expected `str | array`, got `int` - at `$.input`"),
     "instructions": ({"instructions": ["a"]}, "Expected `str`, got `array` - at `$.instructions`"),
     "a limit": ({"max_output_tokens": "5"}, "Expected `int`, got `str` - at `$.max_output_tokens`"),
+    "a limit below one": ({"max_output_tokens": 0}, "Expected `int` >= 1 - at `$.max_output_tokens`"),
     "temperature": ({"temperature": 9}, "`$.temperature`"),
     "reasoning": ({"reasoning": "low"}, "Expected `object`, got `str` - at `$.reasoning`"),
     "effort": ({"reasoning": {"effort": 1}}, "Expected `str`, got `int` - at `$.reasoning.effort`"),
     "text": ({"text": 1}, "Expected `object`, got `int` - at `$.text`"),
     "a format without type": ({"text": {"format": {}}}, "missing required field `type` - at `$.text.format`"),
+    "a format of no type that there is": (
+        {"text": {"format": {"type": "xml"}}},
+        "Invalid enum value - at `$.text.format.type`",
+    ),
     "a schema": (
         {"text": {"format": {"type": "json_schema", "name": "n", "schema": []}}},
         "Expected `object`, got `array` - at `$.text.format.schema`",
@@ -123,6 +125,10 @@ INVALID: dict[str, tuple[dict[str, Any], str]] = {
     "a tool": ({"tools": [5]}, "Expected `object`, got `int` - at `$.tools[0]`"),
     "a tool without type": ({"tools": [{}]}, "missing required field `type` - at `$.tools[0]`"),
     "a function without name": ({"tools": [{"type": "function"}]}, "missing required field `name` - at `$.tools[0]`"),
+    "a function without a name behind a tool of another kind": (
+        {"tools": [{"type": "web_search"}, {**FUNCTION, "name": ""}]},
+        "at `$.tools[1].name`",
+    ),
     "parameters": (
         {"tools": [{**FUNCTION, "parameters": "x"}]},
         "Expected `object`, got `str` - at `$.tools[0].parameters`",
@@ -158,8 +164,8 @@ def test_what_an_answer_made_of_events_does_not_hold() -> None:
     assert unanswerable({"include": 5}) == []
 
 
-@pytest.mark.parametrize("member", ["previous_response_id", "conversation"])
-def test_a_conversation_that_another_upstream_has_stored_is_refused(member: str) -> None:
+@pytest.mark.parametrize("member", ["previous_response_id", "conversation", "prompt"])
+def test_a_conversation_or_a_prompt_that_another_upstream_has_stored_is_refused(member: str) -> None:
     with pytest.raises(Unsupported, match=f"`{member}`") as refused:
         RESPONSES.check_translatable({"input": "hi", member: "id_1"})
     assert refused.value.reason == "conversation"
