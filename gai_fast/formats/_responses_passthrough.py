@@ -44,8 +44,8 @@ class OwnEvents(ResponseEvents):
 
     def note(self, raw: bytes) -> None:
         """Notes the number of an attempt's first frame. Later frames are counted, since those copied are not read."""
-        if _DATA_LINE.search(raw) is None:
-            return  # a comment
+        if _LINE.search(raw) is None:
+            return  # comments alone
         found = _NUMBER.findall(raw) if self._is_first else ()
         self._is_first = False
         self._number = int(found[-1]) if found else self._number + 1
@@ -74,7 +74,7 @@ class OwnEvents(ResponseEvents):
 
 
 _NUMBER: Final = re.compile(rb'"sequence_number": ?([0-9]{1,15})')
-_DATA_LINE: Final = re.compile(rb"(?:^|[\r\n])data:")
+_LINE: Final = re.compile(rb"(?:^|[\r\n])[^:\r\n]")
 _DONE_LINE: Final = re.compile(rb"(?:^|[\r\n])data: ?\[DONE\]")
 _ERROR: Final = re.compile(rb'"type": ?"error"')
 _FAILED: Final = re.compile(rb'"type": ?"response\.failed"')
