@@ -13,7 +13,7 @@ from typing import Final
 from programs.dialects import Dialect
 from programs.page import KEY, PROVIDER
 
-START_SECONDS: Final = 60
+START_SECONDS: Final = 300
 
 
 class Gateway:

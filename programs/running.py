@@ -19,7 +19,7 @@ from programs.page import ADDRESS, Block, Program
 from programs.script import STORY, WEATHER
 from programs.upstream import Upstream
 
-SECONDS: Final = 120
+SECONDS: Final = 300
 """The most that one block may take."""
 STRAIGHT: Final = "straight"
 _FILES: Final = {"python": "program.py", "js": "program.mjs", "bash": "program.sh"}

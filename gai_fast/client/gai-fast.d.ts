@@ -158,11 +158,11 @@ export type Event = Start | Delta | ToolCall | Finish | Failure | Gap | Reset | 
  * Asks a server for one answer and gives its events, `done` last.
  *
  * A connection that is lost is made again for up to 60 s, and each event comes once. A failure is an `error` event.
- * Leaving the loop early cancels the answer on the server.
+ * Leaving the loop before `finish` or `error` cancels the answer on the server.
  *
  * @param baseUrl The server's address, with the prefix under which it is mounted.
  * @param request A native request.
- * @throws TypeError The address or an option cannot be used.
+ * @throws TypeError The address, the key or an option cannot be used.
  */
 export function stream(baseUrl: string | URL, request: Request, options?: Options): AsyncGenerator<Event, void, void>;
 

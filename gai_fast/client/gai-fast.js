@@ -8,20 +8,24 @@
 // 1. A stream is asked for as a durable one, with an idempotency key: a request that is sent again joins the answer of
 //    the first one, and the model is asked once.
 // 2. A connection that ends before `done`, or is silent for a minute, is made again: at once, then with growing pauses,
-//    half of them by chance, for 60 s after the last event. The stream goes on behind that event.
+//    half of them by chance, until it has been lost for 60 s. The stream goes on behind the last event. A server that
+//    sends keep-alives is there, however long its model thinks.
 // 3. A connection that brings no event is followed by one over the next transport: WebSocket, SSE, NDJSON.
 // 4. Whatever fails is an `error` event, and `done` is the last event of every stream. Only an abort throws.
 // 5. A loop that is left early (`break`, an exception, an abort) cancels the answer on the server.
 
-const FIRST_FOR = 5_000; // ms to reach a server that has sent nothing yet: its address may be wrong
-const AGAIN_FOR = 60_000; // ms to come back to a stream after its last event
+const FIRST_FOR = 5_000; // ms to reach a server that has never answered: its address may be wrong
+const AGAIN_FOR = 60_000; // ms to come back to a stream whose connection is lost
 const PAUSE_FIRST = 250; // ms before the second try, doubled for each further one
-const PAUSE_LONGEST = 8_000;
+const PAUSE_LONGEST = 8_000; // also where a server wants its client to stay away for longer
 const SILENCE = 60_000; // ms without a byte: four keep-alives of the server
 const PING_EVERY = 20_000; // ms between two pings over a WebSocket, whose keep-alives a page does not see
-// ms to learn the id of a stream that was given up before its response came. Firefox gives its page a response with the
-// first byte of the body: that is a keep-alive, 17 s after the request at the latest.
-const HEAD_WITHIN = 20_000;
+const HEAD_WITHIN = 600_000; // ms in which a server begins to answer a request: as long as an upstream may take
+// ms to cancel a stream, and before that to learn the id of one that was given up before its response came. Firefox gives
+// its page a response with the first byte of the body: that is a keep-alive, 17 s after the request at the latest.
+const REPLY_WITHIN = 20_000;
+const EVENT_MOST = 1 << 24; // UTF-16 units of an event: the server's own limit is half as many bytes
+const ERROR_MOST = 1 << 16; // UTF-16 units that are read of a refusal: ours have a few hundred
 const SUBPROTOCOL = "gai.events.v1";
 const RESTART = 1012; // the code with which a server that ends closes a WebSocket
 const NEXT = { ws: "sse", sse: "ndjson", ndjson: "ndjson", eventsource: "eventsource" };
@@ -37,6 +41,11 @@ const TYPES = (
 class Lines {
   #rest = "";
   #afterCR = false;
+
+  /** How much of an unfinished line there is. */
+  get length() {
+    return this.#rest.length;
+  }
 
   feed(text) {
     if (this.#afterCR && text !== "") {
@@ -56,11 +65,12 @@ class Lines {
   }
 }
 
-/** Server-Sent Events (WHATWG HTML §9.2.6): `feed` returns `[{type, data, id, retry}]`, `retry` in ms where told. */
+/** Server-Sent Events (WHATWG HTML §9.2.6): `feed` returns `[{type, data, id, retry}]`; `retry`, if there, in ms. */
 export class SSEParser {
   #lines = new Lines();
   #type = "";
   #data = [];
+  #size = 0; // of the data
   #id = "";
   #retry;
 
@@ -72,17 +82,21 @@ export class SSEParser {
         if (this.#data.length) events.push({ type: this.#type || "message", data, id: this.#id, retry: this.#retry });
         this.#type = "";
         this.#data = [];
+        this.#size = 0;
         this.#retry = undefined;
         continue;
       }
       const colon = line.indexOf(":");
       const field = colon < 0 ? line : line.slice(0, colon);
       const value = colon < 0 ? "" : line.slice(line[colon + 1] === " " ? colon + 2 : colon + 1);
-      if (field === "data") this.#data.push(value);
-      else if (field === "event") this.#type = value;
+      if (field === "data") {
+        this.#data.push(value);
+        this.#size = bounded(this.#size + value.length + 1);
+      } else if (field === "event") this.#type = value;
       else if (field === "id" && !value.includes("\0")) this.#id = value;
       else if (field === "retry" && /^[0-9]{1,9}$/.test(value)) this.#retry = Number(value);
     }
+    bounded(this.#lines.length);
     return events;
   }
 }
@@ -92,15 +106,24 @@ export class NDJSONParser {
   #lines = new Lines();
 
   feed(text) {
-    return this.#lines.feed(text).filter((line) => line.trim() !== "").map((data) => ({ data }));
+    const lines = this.#lines.feed(text);
+    bounded(this.#lines.length);
+    return lines.filter((line) => line.trim() !== "").map((data) => ({ data }));
   }
+}
+
+/** The size of an event so far. */
+function bounded(size) {
+  if (size > EVENT_MOST) throw unreadable(`the server sent an event of more than ${EVENT_MOST} characters`);
+  return size;
 }
 
 // ---- what a program calls -----------------------------------------------------------------------------------------
 
 /** Asks for one answer; gives its events, `done` last. See gai-fast.d.ts. */
 export async function* stream(baseUrl, request, options = {}) {
-  const asked = { idempotency_key: randomKey(), ...request, stream: true, resumable: true };
+  const idempotency_key = request?.idempotency_key ?? randomKey();
+  const asked = { ...request, idempotency_key, stream: true, resumable: true };
   yield* events(new Source(baseUrl, options, { body: JSON.stringify(asked) }));
 }
 
@@ -115,18 +138,18 @@ async function* events(source) {
   let end = null; // the `finish` or `error`
   let isOver = false;
   let tries = 0;
-  let since = now();
   try {
     for (;;) {
       source.signal?.throwIfAborted();
-      let hint = 0;
       let hasBrought = false;
+      let problem = null; // the refusal, if there was one
       try {
         for await (const event of source.connect()) {
           source.signal?.throwIfAborted(); // an event may have come before that
-          if (typeof event.seq === "number") {
+          if (event.seq !== undefined) {
             if (event.seq <= source.seq) continue;
             source.seq = event.seq;
+            tries = 0;
           }
           source.id ||= event.stream_id ?? "";
           if (event.type === "finish" || event.type === "error") end = event;
@@ -134,19 +157,10 @@ async function* events(source) {
           isOver = event.type === "done";
           yield event;
           if (isOver) return;
-          since = now(); // when the consumer wants the next one: its own time is none of the server's
-          tries = 0;
         }
-        hint = source.hint;
-      } catch (problem) {
+      } catch (thrown) {
         source.signal?.throwIfAborted();
-        if (!(problem instanceof Refused)) hint = source.hint;
-        else if (source.seq && problem.error.temporary) hint = problem.error.retry_after_ms ?? 0;
-        else {
-          isOver = true;
-          yield* failure(problem.error, source.seq);
-          return;
-        }
+        if (thrown instanceof Refused) problem = thrown.error;
       }
       if (end) {
         isOver = true;
@@ -154,19 +168,18 @@ async function* events(source) {
         return;
       }
       if (!hasBrought) source.transport = NEXT[source.transport];
-      const wait = Math.max(hint, pause(tries));
-      tries += 1;
-      if (now() + wait > since + (source.seq || source.id ? AGAIN_FOR : FIRST_FOR)) {
+      const isFinal = problem && !(problem.temporary && source.hasBegun);
+      const hint = problem?.retry_after_ms > 0 ? problem.retry_after_ms : source.hint;
+      if (isFinal || !(await source.rest(Math.max(Math.min(hint, PAUSE_LONGEST), pause(tries))))) {
         isOver = true;
         source.cancel();
-        const message = "the connection to the server was lost, and could not be made again";
-        yield* failure({ code: "network", message, temporary: true, reason: "closed" }, source.seq);
+        yield* failure(isFinal ? problem : LOST, source.seq);
         return;
       }
-      await source.until(sleep(wait));
+      tries += 1;
     }
   } finally {
-    if (!isOver) source.cancel();
+    if (!isOver && !end) source.cancel();
     source.close();
   }
 }
@@ -177,12 +190,24 @@ async function* failure(error, seq) {
   yield { type: "done", finished: false };
 }
 
-/** The server's refusal of a request. */
+const LOST = {
+  code: "network",
+  message: "the connection to the server was lost, and could not be made again",
+  temporary: true,
+  reason: "closed",
+};
+
+/** The server's refusal of a request, or why what it sends is of no use. */
 class Refused extends Error {
   constructor(error) {
     super(error.message);
     this.error = error;
   }
+}
+
+/** What is thrown where a server sends what is no event. */
+function unreadable(message) {
+  return new Refused({ code: "network", message, temporary: false, reason: "protocol" });
 }
 
 /** Where a stream comes from: its server, its id, its place, and the connection of the moment. */
@@ -191,20 +216,26 @@ class Source {
   #headers;
   #key;
   #body; // of the request; none where a stream is followed
-  #opening = null; // the response that is waited for
+  #opening = null; // the response that is waited for, and what ends it
   #close = () => {}; // ends the connection of the moment; what waits for it then goes on
   #reject; // ends a wait that has no connection
   #isCancelled = false;
+  #lostAt = null; // none while the server sends anything
   #onAbort = () => this.#abort();
   hint = 0; // ms that the server wants its client to stay away
-  id;
+  id; // empty until the server has told it
   seq; // of the last event that the program has
 
   constructor(baseUrl, { key, signal, transport = "sse" }, { body = null, id = "", after = 0 }) {
     if (!["sse", "ndjson", "ws"].includes(transport)) throw new TypeError('transport: "sse", "ndjson" or "ws"');
     if (!Number.isSafeInteger(after) || after < 0) throw new TypeError("after: the number of an event");
-    this.#base = new URL(`${String(baseUrl).replace(/\/+$/, "")}/`, globalThis.location?.href);
-    if (!/^https?:$/.test(this.#base.protocol)) throw new TypeError("baseUrl: an address of HTTP");
+    const base = new URL(String(baseUrl) || "/", globalThis.location?.href);
+    if (!/^https?:$/.test(base.protocol) || base.username || base.password) {
+      throw new TypeError("baseUrl: an address of HTTP, without a password");
+    }
+    if (key && !/^[!-~]+$/.test(key)) throw new TypeError("key: printable ASCII characters, without spaces");
+    base.pathname = base.pathname.replace(/\/*$/, "/");
+    this.#base = base;
     this.#key = key;
     this.#headers = key ? { authorization: `Bearer ${key}` } : {};
     this.#body = body;
@@ -219,12 +250,32 @@ class Source {
     signal?.addEventListener("abort", this.#onAbort, { once: true });
   }
 
+  /** Whether the server may have the stream. */
+  get hasBegun() {
+    return this.seq > 0 || this.id !== "";
+  }
+
+  /** Waits before the next try; returns whether there is to be one: rule 2. */
+  async rest(ms) {
+    this.#lostAt ??= now();
+    if (now() + ms > this.#lostAt + (this.hasBegun ? AGAIN_FOR : FIRST_FOR)) return false;
+    let timer;
+    try {
+      await this.until(new Promise((resolve) => (timer = setTimeout(resolve, ms))));
+    } finally {
+      clearTimeout(timer);
+    }
+    return true;
+  }
+
   /** Waits for something, but no longer than the program wants the stream. */
   async until(promise) {
-    this.signal?.throwIfAborted();
-    const aborted = new Promise((_, reject) => (this.#reject = reject));
+    const aborted = new Promise((_, reject) => {
+      this.#reject = reject;
+      if (this.signal?.aborted) reject(this.signal.reason);
+    });
     try {
-      return await Promise.race([promise, aborted]);
+      return await Promise.race([aborted, promise]);
     } finally {
       this.#reject = undefined;
     }
@@ -233,6 +284,7 @@ class Source {
   /** One connection's events. */
   connect() {
     this.hint = 0;
+    this.#lostAt ??= now();
     if (this.transport === "ws") return this.#socket();
     return this.transport === "eventsource" ? this.#eventSource() : this.#fetched(this.transport);
   }
@@ -245,15 +297,20 @@ class Source {
 
   /** Ends the generation, unless the stream is merely followed. Nobody waits for it; idempotent. */
   async cancel() {
-    if (this.#body === null || this.#isCancelled) return;
+    if (this.#isCancelled) return;
     this.#isCancelled = true;
-    const opening = this.id ? null : this.#opening;
+    const opening = this.#opening;
+    const controller = new AbortController();
     try {
-      if (opening) await within(HEAD_WITHIN, opening.response); // it brings the id
-      if (this.id) await fetch(this.#url(`api/v1/streams/${this.id}`), this.#init("DELETE", { keepalive: true }));
+      if (this.#body === null) return;
+      if (opening && !this.id) await within(REPLY_WITHIN, opening.response); // it brings the id
+      if (!this.id) return;
+      const init = this.#init("DELETE", { keepalive: true, signal: controller.signal });
+      await within(REPLY_WITHIN, fetch(this.#streamUrl(), init));
     } catch {
       // the server is out of reach; a stream without a client ends by itself
     } finally {
+      controller.abort();
       opening?.controller.abort();
     }
   }
@@ -267,29 +324,38 @@ class Source {
   // -- over fetch --
 
   async *#fetched(framing) {
+    const response = await this.#opened(framing);
+    if (response.status === 204) {
+      yield { type: "done", finished: await this.#hasFinished() };
+      return;
+    }
+    const parser = framing === "sse" ? new SSEParser() : new NDJSONParser();
+    for await (const text of texts(response)) {
+      this.#lostAt = null;
+      for (const { data, retry } of parser.feed(text)) {
+        const event = eventIn(data);
+        // In the first frame it is for clients without pauses of their own; later, of a server that ends.
+        if (retry !== undefined && event.seq > 1) this.hint = retry;
+        yield event;
+      }
+    }
+  }
+
+  /** The response that brings the stream, or the rest of it. */
+  async #opened(framing) {
     const controller = new AbortController();
-    const opening = { controller, response: this.#open(framing, controller.signal) };
-    opening.response.catch(() => {}); // it may have been given up by then
+    const limit = this.id ? SILENCE : HEAD_WITHIN;
+    const opening = { controller, response: within(limit, this.#open(framing, controller.signal)) };
     this.#opening = opening;
-    const response = await this.until(opening.response); // where this is aborted, `cancel` waits for the response
-    this.#opening = null;
-    this.#close = () => controller.abort();
     try {
-      if (response.status === 204) {
-        yield { type: "done", finished: await this.#hasFinished() };
-        return;
-      }
-      const parser = framing === "sse" ? new SSEParser() : new NDJSONParser();
-      for await (const text of texts(response)) {
-        for (const { data, retry } of parser.feed(text)) {
-          const event = JSON.parse(data);
-          // In the first frame it is for clients without pauses of their own; later, of a server that ends.
-          if (retry !== undefined && event.seq > 1) this.hint = retry;
-          yield event;
-        }
-      }
+      const response = await this.until(opening.response);
+      this.#close = () => controller.abort();
+      return response;
+    } catch (problem) {
+      if (!this.#isCancelled) controller.abort(); // else `cancel` does it, once it knows the stream's id
+      throw problem;
     } finally {
-      controller.abort();
+      this.#opening = null;
     }
   }
 
@@ -299,14 +365,13 @@ class Source {
     let response;
     if (this.id) {
       const place = this.seq ? { "last-event-id": `${this.id}.${this.seq}` } : {};
-      const init = this.#init("GET", { signal, headers: { accept, ...place } });
-      response = await fetch(this.#url(`api/v1/streams/${encodeURIComponent(this.id)}`, query), init);
+      response = await fetch(this.#streamUrl(query), this.#init("GET", { signal, headers: { accept, ...place } }));
+      if (response.status === 204) return response;
     } else {
       const headers = { accept, "content-type": "application/json" };
       const init = this.#init("POST", { signal, headers, body: this.#body });
       response = await fetch(this.#url("api/v1/stream", query), init);
     }
-    if (response.status === 204) return response;
     if (!response.ok || !(response.headers.get("content-type") ?? "").startsWith(accept)) {
       throw new Refused(await refusal(response));
     }
@@ -316,15 +381,25 @@ class Source {
 
   /** Whether a stream whose end the program has seen had finished. */
   async #hasFinished() {
-    const init = this.#init("GET", { headers: { accept: "application/json" } });
-    const response = await this.until(fetch(this.#url(`api/v1/streams/${encodeURIComponent(this.id)}`), init));
-    return response.ok && (await this.until(response.json())).state !== "failed";
+    const controller = new AbortController();
+    const init = this.#init("GET", { headers: { accept: "application/json" }, signal: controller.signal });
+    try {
+      const state = fetch(this.#streamUrl(), init).then((response) => response.ok && response.json());
+      return ((await this.until(within(REPLY_WITHIN, state))).state ?? "failed") !== "failed";
+    } finally {
+      controller.abort();
+    }
   }
 
   #url(path, query = {}) {
     const url = new URL(path, this.#base);
     for (const [name, value] of Object.entries(query)) url.searchParams.set(name, value);
     return url;
+  }
+
+  /** The address of the stream. */
+  #streamUrl(query) {
+    return this.#url(`api/v1/streams/${encodeURIComponent(this.id)}`, query);
   }
 
   #init(method, { headers = {}, ...more } = {}) {
@@ -355,7 +430,8 @@ class Source {
       for (;;) {
         const data = await within(SILENCE, queue.next());
         if (data === undefined) return;
-        const { stream: name, id: _, ...event } = JSON.parse(data);
+        this.#lostAt = null;
+        const { stream: name, id: _, ...event } = eventIn(data);
         if (name === undefined) continue; // the answer to a ping
         // Over a socket a request is refused by an event; that of one to resume has a number that was there before.
         if (event.type === "error" && this.id && event.seq <= this.seq) throw new Refused(event.error);
@@ -374,13 +450,12 @@ class Source {
   async *#eventSource() {
     if (!this.id) {
       const init = this.#init("POST", { headers: { "content-type": "application/json" }, body: this.#body });
-      const response = await this.until(fetch(this.#url("api/v1/streams"), init));
+      const response = await this.until(within(HEAD_WITHIN, fetch(this.#url("api/v1/streams"), init)));
       if (!response.ok) throw new Refused(await refusal(response));
-      this.id = (await response.json()).id;
+      this.id = String((await response.json()).id);
     }
     const place = this.seq ? { after: `${this.id}.${this.seq}` } : {};
-    const url = this.#url(`api/v1/streams/${encodeURIComponent(this.id)}`, { envelope: "compact", ...place });
-    const source = new EventSource(url);
+    const source = new EventSource(this.#streamUrl({ envelope: "compact", ...place }));
     const queue = new Queue();
     for (const type of TYPES) {
       source.addEventListener(type, ({ data }) => {
@@ -393,7 +468,8 @@ class Source {
       for (;;) {
         const data = await queue.next();
         if (data === undefined) return;
-        yield JSON.parse(data);
+        this.#lostAt = null;
+        yield eventIn(data);
       }
     } finally {
       source.close();
@@ -409,11 +485,28 @@ async function* texts(response) {
   }
   const reader = response.body.getReader();
   const decoder = new TextDecoder();
-  for (;;) {
-    const { done, value } = await within(SILENCE, reader.read());
-    if (done) return;
-    yield decoder.decode(value, { stream: true });
+  try {
+    for (;;) {
+      const { done, value } = await within(SILENCE, reader.read());
+      if (done) return;
+      yield decoder.decode(value, { stream: true });
+    }
+  } finally {
+    reader.cancel().catch(() => {}); // ends the connection, if it has not ended
   }
+}
+
+/** The event in a record. */
+function eventIn(data) {
+  let event;
+  try {
+    event = JSON.parse(data);
+  } catch {
+    // the check below refuses it
+  }
+  const isNumbered = event?.seq === undefined || Number.isSafeInteger(event.seq);
+  if (typeof event?.type !== "string" || !isNumbered) throw unreadable("the server sent what is no event");
+  return event;
 }
 
 /** What has come and was not taken; `next` resolves to `undefined` at the end. */
@@ -442,21 +535,27 @@ class Queue {
 
 /** The error in a response that is not a stream. */
 export async function refusal(response) {
-  const body = await response.text();
+  const { status, statusText, headers } = response;
+  let body = "";
+  for await (const text of texts(response)) {
+    body += text;
+    if (body.length > ERROR_MOST) break;
+  }
   let error;
   try {
     error = JSON.parse(body).error;
   } catch {
     // HTML or nothing at all, from something between this client and the server
   }
-  if (typeof error === "object" && error !== null) return { ...error, status: response.status };
-  const message = body.slice(0, 500) || response.statusText || `HTTP ${response.status}`;
-  const temporary = [429, 502, 503, 504].includes(response.status);
-  return { code: "network", message, temporary, reason: "protocol", status: response.status };
+  if (typeof error?.code === "string" && typeof error.message === "string") return { ...error, status };
+  const message = body.slice(0, 500) || statusText || `HTTP ${status}`;
+  const temporary = [429, 502, 503, 504].includes(status);
+  const seconds = Number(headers.get("retry-after"));
+  const wait = temporary && seconds > 0 ? { retry_after_ms: 1000 * seconds } : {};
+  return { code: "network", message, temporary, reason: "protocol", status, ...wait };
 }
 
 const now = () => performance.now();
-const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
 /** Milliseconds before a try, half of them by chance; none before the first. */
 function pause(tries) {

@@ -1,5 +1,15 @@
-// Drives gai-fast.js as told by a list of JSON objects, one loop each; prints what came. See test_client_js.py.
+// Runs loops over gai-fast.js, one for each object of a JSON list; prints what came. See javascript.py.
 const [module, told] = process.argv.slice(2);
+
+const set = setTimeout;
+const now = performance.now.bind(performance);
+
+/** Makes the module's clock run faster; with `leap` it goes on by so many ms whenever it is read. */
+function hurry(times, leap) {
+  let read = 0;
+  globalThis.setTimeout = (call, ms, ...more) => set(call, ms / times, ...more);
+  performance.now = () => (leap ? leap * ++read : times * now());
+}
 
 async function loop({ url, request, id, options, leave, after, slow, hide }) {
   for (const name of hide ?? []) globalThis[name] = undefined;
@@ -7,7 +17,9 @@ async function loop({ url, request, id, options, leave, after, slow, hide }) {
   const controller = new AbortController();
   const events = [];
   const signal = leave?.startsWith("abort") ? { signal: controller.signal } : {};
-  const source = id ? follow(url, id, options) : stream(url, request, { ...options, ...signal });
+  const all = { ...options, ...signal };
+  const source = id ? follow(url, id, all) : stream(url, request, all);
+  if (leave === "abort before") controller.abort();
   if (leave === "abort early") process.stdin.once("data", () => controller.abort());
   try {
     for await (const event of source) {
@@ -20,12 +32,20 @@ async function loop({ url, request, id, options, leave, after, slow, hide }) {
       if (leave === "announce") console.log("announced");
     }
   } catch (problem) {
-    return { events, thrown: `${problem.name}: ${problem.message}` };
+    return { events, thrown: `${problem.name}: ${problem.message}`, timers: timers() };
   }
-  return { events, thrown: null };
+  return { events, thrown: null, timers: timers() };
+}
+
+/** How many timers there are that keep this process from ending. */
+function timers() {
+  return process.getActiveResourcesInfo().filter((kind) => kind === "Timeout").length;
 }
 
 const results = [];
-for (const command of JSON.parse(told)) results.push(await loop(command));
+for (const { times = 1, hurry: factor, leap, ...command } of JSON.parse(told)) {
+  if (factor) hurry(factor, leap);
+  for (let time = 0; time < times; time++) results.push(await loop(command));
+}
 console.log(JSON.stringify(results));
 process.stdin.unref?.();

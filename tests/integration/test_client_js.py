@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import json
-import shutil
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn
+from typing import Any
 
 import pytest
 
@@ -30,104 +27,13 @@ from tests.integration.gateway import (
     on_uvloop,
     settings_for,
 )
-from tests.waiting import SECONDS, until
+from tests.integration.javascript import MODULE, TRANSPORTS, Loop, begin, command, node, run, run_each
+from tests.waiting import until
 from tests.wire import chunk
 
-ROOT = Path(__file__).parents[2]
-MODULE = ROOT / "gai_fast/client/gai-fast.js"
-DRIVER = Path(__file__).parent / "client.mjs"
 KEY = "sk-canary-alice-012345"
-TRANSPORTS = ["sse", "ndjson", "ws"]
 WORDS = 200
-NODE = shutil.which("node")
-
-
-@pytest.fixture(autouse=True)
-def node(unavailable: Callable[[str], NoReturn]) -> None:
-    if NODE is None:
-        unavailable("node")
-
-
-class Loop(NamedTuple):
-    """What one loop got."""
-
-    events: list[dict[str, Any]]
-    thrown: str | None
-
-    @property
-    def types(self) -> list[str]:
-        return [event["type"] for event in self.events]
-
-    @property
-    def text(self) -> str:
-        return "".join(event["text"] for event in self.events if event["type"] == "text.delta")
-
-    @property
-    def error(self) -> dict[str, Any]:
-        """The error that is all of it."""
-        assert self.types == ["error", "done"]
-        assert self.events[1]["finished"] is False
-        found: dict[str, Any] = self.events[0]["error"]
-        return found
-
-
-class Driver:
-    """A Node process that runs loops one after the other."""
-
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
-        self._process = process
-
-    async def announced(self) -> None:
-        """Returns when it has got the event that it was told to announce."""
-        assert self._process.stdout is not None
-        async with asyncio.timeout(SECONDS):
-            assert await self._process.stdout.readline() == b"announced\n"
-
-    def tell(self) -> None:
-        """Tells it to abort."""
-        assert self._process.stdin is not None
-        self._process.stdin.write(b"abort\n")
-
-    async def end(self) -> list[Loop]:
-        async with asyncio.timeout(SECONDS):
-            out, errors = await self._process.communicate()
-        assert self._process.returncode == 0, errors.decode()
-        assert errors.decode().count("\n") <= 2, errors.decode()  # that WebSockets are an experiment
-        return [Loop(**each) for each in json.loads(out)]
-
-
-def command(url: str, **more: Any) -> dict[str, Any]:
-    """One loop; `transport`, `key` and `seq` (of the last event) are its options."""
-    options = {name: more.pop(name) for name in ("transport", "key") if name in more}
-    if "seq" in more:
-        options["after"] = more.pop("seq")
-    return {"url": url, "request": QUERY, "options": options, **more}
-
-
-async def begin(*commands: dict[str, Any]) -> Driver:
-    """Starts a process."""
-    process = await asyncio.create_subprocess_exec(
-        str(NODE),
-        "--experimental-websocket",
-        str(DRIVER),
-        MODULE.as_uri(),
-        json.dumps(commands),
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    return Driver(process)
-
-
-async def run_each(*commands: dict[str, Any]) -> list[Loop]:
-    """Loops, one after the other, to their ends."""
-    return await (await begin(*commands)).end()
-
-
-async def run(url: str, **more: Any) -> Loop:
-    """One loop, to its end."""
-    [loop] = await run_each(command(url, **more))
-    return loop
+__all__ = ["node"]
 
 
 def check_whole(driver: Loop, words: int) -> None:
