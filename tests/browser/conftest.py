@@ -162,7 +162,7 @@ class Site:
 
     def __init__(self) -> None:
         self.origin = ""
-        self.files = {"/": ("<!doctype html><title>A page</title>", "text/html")}
+        self.files = {"/": ("<!doctype html><title>A page</title>", "text/html"), "/favicon.ico": ("", "image/png")}
 
     async def answer(self, request: web.Request) -> web.Response:
         """Sends a file."""
