@@ -197,7 +197,7 @@ class Collector:
     def result(self) -> Result:
         """Returns the result so far."""
         provider = self._end.get("provider") or self._start.get("provider")
-        error = self._end.get("error")
+        error = self._end.get("error", {}) if self._end.get("type") == "error" else None
         return Result(
             text="".join(self._texts["text.delta"]),
             reasoning="".join(self._texts["reasoning.delta"]),

@@ -21,12 +21,13 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import Future
 from typing import Any
 
-from gai_fast._impl import encode_json
+from gai_fast._impl import encode_json, encode_sse
 from gai_fast.clock import now_ms
 from gai_fast.errors import Error
-from gai_fast.events import DELTAS, FINISH_REASONS, SCHEMA, Event, done, in_order, join_surrogates
+from gai_fast.events import DELTAS, FINISH_REASONS, SCHEMA, TYPES, Event, done, in_order, join_surrogates
 from gai_fast.ids import new_request_id, new_stream_id
 from gai_fast.limits import LIMITS
+from gai_fast.result import Collector
 
 
 class _State(enum.Enum):
@@ -78,8 +79,8 @@ class Stream:
             Network: The consumer has left (reason `consumer_left`).
             RuntimeError: The stream has ended, or belongs to another event loop.
             TypeError: The item is neither a text nor a mapping.
-            ValueError: It has no usable `type`, a delta's text is none, it has no form in JSON, or more than
-                `limits.event` bytes.
+            ValueError: It has no usable `type`, a member that its type needs is missing or has another type, it has no
+                form in JSON, or more than `limits.event` bytes.
         """
         await self._push(*_event_of(item))
 
@@ -325,15 +326,14 @@ class _ThreadPush:
             self._task.cancel()
 
     async def _run(self) -> None:
+        problem: Exception | None = _left()  # where this is cancelled: the thread has given up, or the loop ends
         try:
             await self._stream._push(self._event, self._cost, self.result.set_running_or_notify_cancel)
-        except (Error, RuntimeError, ValueError) as problem:
+            problem = None
+        except (Error, RuntimeError, ValueError) as refusal:
+            problem = refusal
+        finally:  # whatever happens, the thread must not wait for ever
             self._settle(problem)
-        except asyncio.CancelledError:  # the thread has given up, or the loop ends
-            self._settle(_left())
-            raise
-        else:
-            self._settle(None)
 
     def _settle(self, problem: Exception | None) -> None:
         """Tells the thread, unless it has given up."""
@@ -351,7 +351,7 @@ def _event_of(item: str | Mapping[str, Any]) -> tuple[dict[str, Any], int]:
 
     Raises:
         TypeError: It is neither a text nor a mapping.
-        ValueError: It has no usable type, no form in JSON, or is too large.
+        ValueError: It has no usable type, lacks what its type needs, has no form in JSON, or is too large.
     """
     if isinstance(item, str):
         event: dict[str, Any] = {"type": "text.delta", "text": _well_formed(item)}
@@ -366,6 +366,10 @@ def _event_of(item: str | Mapping[str, Any]) -> tuple[dict[str, Any], int]:
             if not isinstance(text, str):
                 raise ValueError(f"`{DELTAS[kind]}` of a {kind!r} must be a text, not {type(text).__name__}")
             event[DELTAS[kind]] = _well_formed(text)
+        else:
+            Collector().event(event)  # type: ignore[arg-type]  # refuses one that the consumer could not collect
+        if kind not in TYPES:
+            encode_sse("", event=kind)  # refuses a name that could not be written
         size = len(encode_json(event))
     else:
         raise TypeError(f"a stream is sent texts and events (mappings); this is {type(item).__name__}")

@@ -10,7 +10,8 @@ no web framework: one that has a response to write calls `begin`, writes the chu
 3. A failure before the first frame is a whole response with the error's own status. A later one is part of the stream:
    an `error` event and `done` where events have been sent, otherwise one frame with the error. An `error` that is not
    in the log of a durable stream has no `id:`: nothing comes behind it, and the stream may go on without it.
-4. A source ends when its client has left: it is cancelled, and then closed.
+4. A source ends when its client has left: it is cancelled, once, and then closed. One that has not begun is closed
+   where it can be (`aclose`): a program that pushes into a `Stream` which nobody reads must not wait for ever.
 """
 
 from __future__ import annotations
@@ -64,7 +65,8 @@ def checked(options: Mapping[str, Any]) -> dict[str, Any]:
     values = {}
     for name, value in options.items():
         if name not in KEYWORDS:
-            raise TypeError(f"a response has no keyword {name!r}; known: {', '.join(KEYWORDS)}")
+            where = "; the gateway's streams have it, by [stream] of the configuration" if name in STREAM else ""
+            raise TypeError(f"a response has no keyword {name!r}{where}; known: {', '.join(KEYWORDS)}")
         try:
             values[name] = STREAM[name].read(list(value) if isinstance(value, tuple) else value)
         except ValueError as problem:
@@ -221,6 +223,7 @@ class Body:
         self._is_committed = False
         self._has_ended = False
         self._is_left = False
+        self._has_begun = False
         self._news: asyncio.Future[None] | None = None
         self._room: asyncio.Future[None] | None = None
 
@@ -286,16 +289,21 @@ class Body:
                 yield self._frames.heartbeat()
 
     def leave(self) -> None:
-        """Ends the source, since the client has left; idempotent."""
+        """Ends the source, since the client has left or nobody wants its items; idempotent."""
+        if self._is_left:
+            return  # cancelled again, it could not clean up
         self._is_left = True
-        if self._task is not None:
+        if self._task is None:
+            self._task = asyncio.get_running_loop().create_task(self._pump())
+        elif self._has_begun:
             self._task.cancel()
         _wake(self._news)
 
     async def close(self) -> None:
         """Ends the source and waits until it has cleaned up, `limits.source_end` at most; idempotent."""
-        if self._task is not None and not self._task.done():
+        if self._task is None or not self._task.done():
             self.leave()
+        if self._task is not None:
             await asyncio.wait([self._task], timeout=LIMITS.source_end)
 
     @property
@@ -319,7 +327,12 @@ class Body:
 
     async def _pump(self) -> None:
         """Runs the source: rule 2."""
+        self._has_begun = True
         try:
+            if self._is_left:
+                if hasattr(self._source, "aclose"):
+                    await self._source.aclose()
+                return
             async with contextlib.AsyncExitStack() as stack:
                 source: Any = self._source
                 if hasattr(source, "__aenter__"):

@@ -146,6 +146,7 @@ class EventResponse(web.StreamResponse):
             return await super().prepare(request)
         body = Body(self._events, self._framing, self._stream, request.headers, is_resumed=self._is_resumed)
         if request.method == "HEAD":
+            await body.close()
             self._add(body.headers)
             return await super().prepare(request)
         connection = _Connection(request, body, self._stream)

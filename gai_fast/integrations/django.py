@@ -3,6 +3,9 @@
 Owns how a body goes through a `StreamingHttpResponse`. Django sends the head before it asks for the first bytes, so a
 response that a view makes always has the status 200, and a failure is an event of its stream. The handlers are views
 that wait for the first event, and give an early failure its own status.
+
+Under WSGI Django would gather a whole stream before it sends the first byte, on a loop of its own for each request:
+responses and handlers refuse that.
 """
 
 from __future__ import annotations
@@ -10,11 +13,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import inspect
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any, Final
 from weakref import WeakKeyDictionary
 
 from asgiref.sync import sync_to_async
+from django.core.exceptions import ImproperlyConfigured
+from django.core.handlers.wsgi import WSGIRequest
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 
@@ -92,8 +97,24 @@ def _response(events: AsyncIterable[Any], framing: Framing, options: dict[str, A
     return _streaming(_Chunks(Body(events, framing, stream)), framing)
 
 
+class EventResponse(StreamingHttpResponse):  # type: ignore[misc]  # Django has no types
+    """A response whose body is made while it is sent."""
+
+    def __iter__(self) -> Iterator[bytes]:
+        """Refuses to be sent under WSGI.
+
+        Raises:
+            ImproperlyConfigured: Always: only WSGI iterates in this way.
+        """
+        raise _no_wsgi()
+
+
+def _no_wsgi() -> ImproperlyConfigured:
+    return ImproperlyConfigured("a stream needs ASGI: run the project's ASGI application, by uvicorn or the like")
+
+
 def _streaming(chunks: _Chunks, framing: Framing) -> StreamingHttpResponse:
-    response = StreamingHttpResponse(chunks, content_type=MEDIA_TYPES[framing])
+    response = EventResponse(chunks, content_type=MEDIA_TYPES[framing])
     for name, value in chunks.body.headers:
         response[name] = value
     return response
@@ -110,7 +131,9 @@ class _Chunks:
     def __init__(self, body: Body, *, has_begun: bool = False) -> None:
         self.body = body
         self._has_begun = has_begun
-        self._loop: asyncio.AbstractEventLoop | None = asyncio.get_running_loop() if has_begun else None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        with contextlib.suppress(RuntimeError):  # in a sync view, which runs in a thread
+            self._loop = asyncio.get_running_loop()
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         if not self._has_begun:
@@ -132,6 +155,8 @@ def _handler(gateway: GatewayLike, prepare: Prepare, framing: Framing, options: 
     options = checked(_possible(options))
 
     async def view(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        if isinstance(request, WSGIRequest):
+            raise _no_wsgi()
         headers = {name.lower(): value for name, value in request.headers.items()}
         try:
             prepared = await call(prepare if inspect.iscoroutinefunction(prepare) else sync_to_async(prepare), request)
@@ -143,6 +168,7 @@ def _handler(gateway: GatewayLike, prepare: Prepare, framing: Framing, options: 
             return _whole(error_reply(error, request_id(headers.get("x-request-id"))))
         body = Body(source.events, framing, source.stream, headers, is_resumed=source.is_resumed)
         if request.method == "HEAD":
+            await body.close()
             return _whole(Reply(200, headers=body.headers))
         return await _begun(body)
 

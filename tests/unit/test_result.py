@@ -359,6 +359,10 @@ def test_a_reset_makes_room_again(monkeypatch: pytest.MonkeyPatch) -> None:
         {},
     ],
 )
-def test_what_is_no_event_is_named(event: Any) -> None:
+def test_an_event_with_wrong_members_is_refused(event: Any) -> None:
     with pytest.raises(ValueError, match=f"not an event: a member of this {event.get('type')!r}"):
         collect([event])
+
+
+def test_an_error_without_members_is_one() -> None:
+    assert collect([{"type": "error"}, {"type": "done", "finished": False}]).error is not None

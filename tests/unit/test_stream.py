@@ -73,6 +73,23 @@ class TestLegality:
         assert events[3] == {"type": "progress", "seq": 4, "percent": 50, "zone": "a"}
         assert types(events)[-2:] == ["finish", "done"]
 
+    @pytest.mark.parametrize(
+        "event",
+        [
+            {"type": "tool.call", "call_id": "c", "tool_call": 5},
+            {"type": "error", "error": "oops"},
+            {"type": "citations", "citations": 5},
+            {"type": "two\nlines"},
+            {"type": "\ud800"},
+        ],
+    )
+    async def test_what_no_consumer_could_use_is_refused(self, event: Any) -> None:
+        stream = Stream()
+        with pytest.raises(ValueError, match="event"):
+            await stream.send(event)
+        await stream.finish()
+        assert types(await rest(stream)) == ["start", "finish", "done"]
+
     async def test_a_failure_is_an_error_event_without_secrets(self) -> None:
         stream = Stream()
         await stream.fail(KeyError("sk-secret"))

@@ -66,11 +66,15 @@ async def test_the_connection_goes_on_to_the_next_request(net: Net) -> None:
 @on_uvloop
 async def test_a_head_request_runs_no_source(net: Net) -> None:
     flood = Flood()
-    served = await serve(net, "aiohttp", Site({"x": ("sse", flood.events)}))
+    stream = gai_fast.Stream()
+    served = await serve(net, "aiohttp", Site({"x": ("sse", flood.events), "y": ("sse", lambda: stream)}))
     response = await served.ask("x", "HEAD")
     assert response.status == 200
     assert response.headers["content-type"].startswith("text/event-stream")
     assert flood.made == 0
+    await served.ask("y", "HEAD")
+    with pytest.raises(gai_fast.Network):  # whoever pushes must not wait for a reader
+        await stream.send("a")
 
 
 @on_both_loops

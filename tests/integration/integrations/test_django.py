@@ -62,6 +62,26 @@ async def test_prepare_may_answer_by_itself(net: Net) -> None:
     assert (await served.ask("ask")).status == 401
 
 
+def test_wsgi_is_refused() -> None:
+    from django.core.exceptions import ImproperlyConfigured
+    from django.test import RequestFactory
+
+    with pytest.raises(ImproperlyConfigured, match="needs ASGI"):
+        b"".join(integration.sse_response(texts()))
+    view = integration.sse_handler(gai_fast.Gateway(), lambda request: {"query": "Hi"})
+    with pytest.raises(ImproperlyConfigured, match="needs ASGI"):
+        asyncio.run(view(RequestFactory().get("/")))  # type: ignore[arg-type]  # a coroutine
+
+
+async def test_a_stream_whose_response_is_never_sent_is_closed() -> None:
+    stream = gai_fast.Stream()
+    integration.sse_response(stream).close()
+    with pytest.raises(gai_fast.Network):
+        while True:
+            await stream.send("a")
+            await asyncio.sleep(0)
+
+
 async def test_a_response_that_is_not_sent_ends_its_source() -> None:
     told: list[str] = []
 

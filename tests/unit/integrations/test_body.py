@@ -143,7 +143,7 @@ class TestOptions:
         ("options", "kind", "text"),
         [
             ({"hartbeat": 1}, TypeError, "no keyword 'hartbeat'"),
-            ({"on_disconnect": "drain"}, TypeError, "no keyword"),
+            ({"on_disconnect": "drain"}, TypeError, r"no keyword 'on_disconnect'; the gateway's streams have it"),
             ({"heartbeat": -1}, ValueError, "`heartbeat` must"),
             ({"envelope": "small"}, ValueError, "`envelope` must"),
             ({"compression": ["lzma"]}, ValueError, "`compression` "),
@@ -351,6 +351,37 @@ class TestSource:
         await body.close()
         with pytest.raises(gai_fast.Network):
             await stream.send("b")
+
+    async def test_it_may_clean_up_where_the_client_leaves(self) -> None:
+        told = []
+
+        async def careful() -> AsyncIterator[str]:
+            try:
+                yield "a"
+                await asyncio.Event().wait()
+            finally:
+                for _ in range(5):
+                    await asyncio.sleep(0)
+                told.append("cleaned up")
+
+        body = body_of(careful())
+        await body.begin()
+        async for _ in body:
+            body.leave()
+            await asyncio.sleep(0)  # it has begun to clean up
+        await body.close()
+        assert told == ["cleaned up"]
+
+    @pytest.mark.parametrize("has_task", [True, False])
+    async def test_one_that_has_not_begun_is_closed(self, has_task: bool) -> None:
+        stream = gai_fast.Stream()
+        body = body_of(stream)
+        if has_task:  # the client has left before the source's first step
+            asyncio.get_running_loop().call_soon(body.leave)
+            await body.begin()
+        await body.close()
+        with pytest.raises(gai_fast.Network):
+            await stream.send("a")
 
     async def test_one_that_does_not_end_is_not_waited_for_for_ever(self, monkeypatch: pytest.MonkeyPatch) -> None:
         may = asyncio.Event()
