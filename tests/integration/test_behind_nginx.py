@@ -23,6 +23,7 @@ from tests.integration.gateway import (
     delta,
     on_both_loops,
 )
+from tests.integration.websocket import Socket, handshake
 from tests.ports import free_port
 from tests.waiting import SECONDS, until
 from tests.wire import chunk
@@ -159,3 +160,10 @@ async def test_the_block_of_the_manual_passes_each_event_on_when_it_comes(net: N
         async with asyncio.timeout(SECONDS):
             await response.until(b'"seq":3')
             await response.until(b": ping")
+        client = await net.connect(host)
+        client.request("GET", "/ws/stream", headers=handshake())
+        response = await client.response()
+        assert response.status == 101
+        socket = Socket(client, response)
+        socket.ask("a", **M)
+        await socket.until(stream="a", type="text.delta")
