@@ -5,7 +5,7 @@ Owns `Result`, and how events become one. Knows nothing of their source.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, Iterable, Mapping
+from collections.abc import AsyncIterable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -82,10 +82,12 @@ class Collector:
 
     Args:
         plain: Whether `tool_call.input` is a parsed value, as in the library, or JSON text.
+        others: Types of events that no member of a `Result` holds, and that are kept beside it.
     """
 
-    def __init__(self, *, plain: bool = True) -> None:
+    def __init__(self, *, plain: bool = True, others: Collection[str] = ()) -> None:
         self._plain = plain
+        self._others = others
         self._start: Event = {}
         self._clear()
 
@@ -151,6 +153,9 @@ class Collector:
             self._texts["text.delta"] = [text]
             self._parts = [part for part in self._parts if part["type"] != "text"]
             self._text_part("text", text)
+        elif kind in self._others and not event.get("image", {}).get("partial"):
+            self._grow(len(repr(event)))
+            self._parts.append({"type": "event", "event": event})
 
     def _grow(self, size: int) -> None:
         """Counts what is about to be kept, with the cost of keeping it."""
@@ -208,12 +213,37 @@ class Collector:
             finish_reason_raw=self._end.get("finish_reason_raw"),
             usage=self._usage,
             error=None if error is None else Error.from_payload(error, provider),
-            message={"role": "assistant", "content": [self._part(part, provider) for part in self._parts]},
+            message={"role": "assistant", "content": self.parts()},
             provider=provider,
             model=self._end.get("model") or self._start.get("model"),
         )
 
+    def others(self) -> list[Event]:
+        """Returns the events that are kept beside a `Result`, in their order."""
+        return [part["event"] for part in self._parts if part["type"] == "event"]
+
+    def parts(self, among: Collection[str] = ()) -> list[dict[str, Any]]:
+        """Returns the parts of the message in their order.
+
+        Args:
+            among: Types of `others` that stand among them, as `{"type": "event", "event": …}`. All others part no text.
+        """
+        provider = self._end.get("provider") or self._start.get("provider")
+        found: list[dict[str, Any]] = []
+        for part in self._parts:
+            if part["type"] == "event" and part["event"]["type"] not in among:
+                continue
+            last = found[-1] if found else {}
+            goes_on = last.get("type") == part["type"] and "signature" not in last and "redacted" not in part
+            if goes_on and "pieces" in part:
+                found[-1] = {**last, **part, "pieces": [*last["pieces"], *part["pieces"]]}
+            else:
+                found.append(part)
+        return [self._part(part, provider) for part in found]
+
     def _part(self, part: dict[str, Any], provider: str | None) -> dict[str, Any]:
+        if part["type"] == "event":
+            return part
         if part["type"] == "tool_call":
             signature = self._call_signatures.get(part["call_id"])
             return {**part, "signature": signature} if signature else part

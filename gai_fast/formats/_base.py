@@ -449,6 +449,10 @@ class DataEncoder(ABC):
         self._out.insert(self._frame_at, lines)
 
 
+OTHERS: tuple[str, ...] = ("audio.delta", "image", "safety", "server_tool", "tool.result")
+"""`WholeEncoder.others` of an answer that has all of them; JSON so far and parts of images are in what comes later."""
+
+
 @mypyc_attr(allow_interpreted_subclasses=True)
 class WholeEncoder(ABC):
     """An encoder of one JSON object, written once the stream has finished.
@@ -459,9 +463,12 @@ class WholeEncoder(ABC):
         context: The stream.
     """
 
+    others: ClassVar[tuple[str, ...]] = ()
+    """Types of events that no member of a `Result` holds, and that the answer has."""
+
     def __init__(self, context: StreamContext) -> None:
         self._context = context
-        self._collector = Collector(plain=False)
+        self._collector = Collector(plain=False, others=self.others)
         self._out = b""
 
     @property

@@ -1,12 +1,15 @@
-"""OpenAI's whole chat completion: one JSON object, built from events."""
+"""OpenAI's whole chat completion: one JSON object, built from events.
+
+Events that the dialect has no place for are `x_gai.events`.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from gai_fast._impl import encode_json
 from gai_fast.events import Event
-from gai_fast.formats._base import StreamContext, WholeEncoder
+from gai_fast.formats._base import OTHERS, StreamContext, WholeEncoder
 from gai_fast.formats._chat_parts import (
     annotation,
     extra_content,
@@ -20,6 +23,8 @@ from gai_fast.result import Result
 
 class WholeCompletion(WholeEncoder):
     """Events → one `chat.completion`."""
+
+    others: ClassVar[tuple[str, ...]] = OTHERS
 
     def __init__(self, context: StreamContext) -> None:
         super().__init__(context)
@@ -49,6 +54,9 @@ class WholeCompletion(WholeEncoder):
             aside |= beside
         if self._warnings:
             aside["warnings"] = self._warnings
+        events = self._collector.others()
+        if events:
+            aside["events"] = events
         if aside:
             answer["x_gai"] = aside
         return encode_json(answer)

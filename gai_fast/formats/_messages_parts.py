@@ -124,6 +124,19 @@ _DOCUMENT: Final = re.compile(r"document:([0-9]{1,6})")
 """The address of a document of the request, as the provider's adapter writes it."""
 
 
+def server_tool_block(run: Mapping[str, Any]) -> dict[str, Any]:
+    """Builds the block for a tool that Anthropic runs: the call of one that has started, else its result.
+
+    Args:
+        run: An event's `server_tool`.
+    """
+    identifier, name = run.get("id", ""), run.get("name", "")
+    if run["status"] == "started":
+        return {"type": "server_tool_use", "id": identifier, "name": name, "input": run.get("input", {})}
+    kind = "tool_search_tool_result" if name.startswith("tool_search_tool") else f"{name}_tool_result"
+    return {"type": kind, "tool_use_id": identifier, "content": run.get("output", [])}
+
+
 # ---- signatures ------------------------------------------------------------------------------------------------------
 
 # Clients send thinking back as it came. Only the signature survives in all of them, and only Anthropic's own may go to

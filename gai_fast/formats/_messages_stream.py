@@ -46,11 +46,13 @@ from gai_fast.errors import Error
 from gai_fast.events import Event, JSONText
 from gai_fast.formats._base import DataEncoder, Framing, StreamContext
 from gai_fast.formats._messages_parts import (
+    NATIVE,
     citation_of,
     error_object,
     marked,
     note_warning,
     refusal_of,
+    server_tool_block,
     stop_reason_of,
     usage_of,
 )
@@ -296,18 +298,17 @@ class Messages(DataEncoder):
 
     def _server_tool(self, event: Event) -> None:
         run = event["server_tool"]
-        name = run.get("name", "")
-        if self._provider != "anthropic":
+        if self._provider != NATIVE:
             self._ping({"server_tool": run})
-        elif run["status"] == "started":
-            use = {"type": "server_tool_use", "id": run.get("id", ""), "name": name, "input": {}}
-            given = encode_json(run.get("input", {})).decode()  # before the block, in case it cannot be written
-            self._open(" server tool", encode_json(use), _FRAGMENT)
-            self._delta(self._head, given)
-            self._close()
-        else:
-            kind = "tool_search_tool_result" if name.startswith("tool_search_tool") else f"{name}_tool_result"
-            self._whole_block({"type": kind, "tool_use_id": run.get("id", ""), "content": run.get("output", [])})
+            return
+        block = server_tool_block(run)
+        if "input" not in block:
+            self._whole_block(block)
+            return
+        given = encode_json(block["input"]).decode()  # before the block, in case it cannot be written
+        self._open(" server tool", encode_json({**block, "input": {}}), _FRAGMENT)
+        self._delta(self._head, given)
+        self._close()
 
     def _citations(self, event: Event) -> None:
         if self._block != _TEXT:

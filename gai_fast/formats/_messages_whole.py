@@ -1,23 +1,33 @@
 """Anthropic's whole message: one JSON object, built from events.
 
-Of what has no place only finish reasons, the source of usage and warnings are kept (`x_gai`); tools that the provider
-ran, images and sounds are left out.
+What has no place stands under `x_gai`: finish reasons, the source of usage, warnings, and events as they are.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from gai_fast._impl import encode_json
 from gai_fast.events import Event, JSONText
-from gai_fast.formats._base import StreamContext, WholeEncoder
-from gai_fast.formats._messages_parts import citation_of, marked, note_warning, refusal_of, stop_reason_of, usage_of
+from gai_fast.formats._base import OTHERS, StreamContext, WholeEncoder
+from gai_fast.formats._messages_parts import (
+    NATIVE,
+    citation_of,
+    marked,
+    note_warning,
+    refusal_of,
+    server_tool_block,
+    stop_reason_of,
+    usage_of,
+)
 from gai_fast.result import Result
 
 
 class WholeMessage(WholeEncoder):
     """Events → one `message`."""
+
+    others: ClassVar[tuple[str, ...]] = OTHERS
 
     def __init__(self, context: StreamContext) -> None:
         super().__init__(context)
@@ -41,12 +51,17 @@ class WholeMessage(WholeEncoder):
         counts, beside = usage_of(result.usage or {})
         if self._warnings:
             beside["warnings"] = self._warnings
+        among = ("server_tool",) if result.provider == NATIVE else ()
+        # The category of a refusal has a place.
+        events = [one for one in self._collector.others() if one["type"] not in among and not _is_refusal(one)]
+        if events:
+            beside["events"] = events
         answer = {
             "id": f"msg_{self._context.stream_id}",
             "type": "message",
             "role": "assistant",
             "model": result.model or self._context.model,
-            "content": self._content(result),
+            "content": self._content(result, among),
             "stop_reason": reason,
             "stop_sequence": None,
             "stop_details": refusal_of(self._safety, reason),
@@ -57,12 +72,14 @@ class WholeMessage(WholeEncoder):
             answer["x_gai"] = aside
         return encode_json(answer)
 
-    def _content(self, result: Result) -> list[dict[str, Any]]:
+    def _content(self, result: Result, among: tuple[str, ...]) -> list[dict[str, Any]]:
         blocks: list[dict[str, Any]] = []
         end = 0  # code points of the text so far
         cited = [citation for citation in result.citations if citation]
-        for part in result.message["content"]:
-            if part["type"] == "tool_call":
+        for part in self._collector.parts(among):
+            if part["type"] == "event":
+                blocks.append(server_tool_block(part["event"]["server_tool"]))
+            elif part["type"] == "tool_call":
                 blocks += self._call(part, result.provider)
             elif part["type"] == "reasoning":
                 blocks.append(self._reasoning(part, result.provider))
@@ -93,3 +110,7 @@ class WholeMessage(WholeEncoder):
             return [call]
         data = marked(part["signature"], provider, part["call_id"])
         return [{"type": "redacted_thinking", "data": data}, call]
+
+
+def _is_refusal(event: Event) -> bool:
+    return event["type"] == "safety" and event["safety"].get("action") == "refused"

@@ -156,13 +156,17 @@ class Output:
         Raises:
             Error: More than `limits.collected` characters are kept, with the cost of keeping them.
         """
-        self._take_room(len(text))
+        self.take_room(len(text))
         place.pieces.append(text)
         if place is self._part and self._part_kind is _TEXT:
             self._characters += len(text)
 
-    def _take_room(self, size: int) -> None:
-        """Counts what is about to be kept, with the cost of keeping it."""
+    def take_room(self, size: int) -> None:
+        """Counts characters that are about to be kept, with the cost of keeping them.
+
+        Raises:
+            Error: As `add`.
+        """
         self._room -= size + LIMITS.log_piece_cost
         if self._room < 0:
             what = f"the answer is larger than {LIMITS.collected} characters, and this format repeats it at its end"
@@ -172,7 +176,7 @@ class Output:
 
     def _new(self, item: dict[str, Any]) -> int:
         """Adds an item, and returns its index; its object is told as it is now."""
-        self._take_room(LIMITS.log_block_cost)
+        self.take_room(LIMITS.log_block_cost)
         self.items.append(item)
         index = len(self.items) - 1
         self._tell("response.output_item.added", {"output_index": index, "item": item})
@@ -246,7 +250,7 @@ class Output:
     def _sign(self, event: Event) -> None:
         """Takes a signature: rule 2."""
         content = sealed(event, self.provider)
-        self._take_room(len(content))
+        self.take_room(len(content))
         item = self._item
         if item is not None and item["type"] == "reasoning" and "redacted" not in event and "call_id" not in event:
             item["encrypted_content"] = content
@@ -272,7 +276,7 @@ class Output:
             told = {"type": "url_citation", **noted["url_citation"]}
             at = {"annotation_index": len(self._annotations), "annotation": told}
             self._annotations.append(told)
-            self._take_room(len(repr(told)))
+            self.take_room(len(repr(told)))
             self._tell("response.output_text.annotation.added", {**place.members, **at})
 
     # -- calls --
@@ -319,7 +323,7 @@ class Output:
         """Adds the result of a call that the client did not run."""
         self.close()
         output = argument_text(event["tool_result"])
-        self._take_room(len(output))
+        self.take_room(len(output))
         members = {"status": "completed", "call_id": event.get("call_id", ""), "output": output}
         item = {"id": self._identifier("fco"), "type": "function_call_output", **members}
         self._done(self._new(item))
@@ -332,7 +336,7 @@ class Output:
         identifier = told.get("id", "")  # events leave out what is empty
         if identifier in self._requested:
             return  # its item is complete
-        self._take_room(len(repr(told)))
+        self.take_room(len(repr(told)))
         tool = self._tools.get(identifier)
         if tool is None:
             tool = self._open_tool(identifier, told.get("name", ""), told)
@@ -347,7 +351,7 @@ class Output:
         image = event["image"]
         running = next((key for key, tool in reversed(self._tools.items()) if tool.draws), None)
         tool = self._open_tool("", "image_generation") if running is None else self._tools[running]
-        self._take_room(len(image["data"]))
+        self.take_room(len(image["data"]))
         tool.show(image)
         if not running and not image.get("partial"):
             self._close_tool("")  # one without a name has no other end

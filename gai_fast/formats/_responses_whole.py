@@ -1,4 +1,7 @@
-"""OpenAI's whole response: one JSON object, built from events."""
+"""OpenAI's whole response: one JSON object, built from events.
+
+Sounds have events of their own in a stream, but no place in a `response`: they are `x_gai.events`.
+"""
 
 from __future__ import annotations
 
@@ -24,6 +27,7 @@ class WholeResponse:
         self._response = ResponseObject(context)
         self._usage: dict[str, Any] | None = None
         self._warnings: list[dict[str, Any]] = []
+        self._sounds: list[Event] = []
         self._finish: Event = {}
         self._out = b""
         self._output = self._new_output()
@@ -45,11 +49,14 @@ class WholeResponse:
             self._response.model = event.get("model", self._response.model)
             self._output.provider = event.get("provider")
         elif kind == "stream.reset":
-            self._output, self._usage = self._new_output(), None
+            self._output, self._usage, self._sounds = self._new_output(), None, []
         elif kind == "usage":
             self._usage = event["usage"]
         elif kind == "warning":
             note_warning(self._warnings, event)
+        elif kind == "audio.delta":
+            self._output.take_room(len(event["audio"]["chunk"]))
+            self._sounds.append(event)
         elif kind == "finish":
             self._finish = event
         elif kind == "done":
@@ -74,7 +81,9 @@ class WholeResponse:
     def _answer(self) -> bytes:
         outcome = outcome_of(self._finish)
         self._output.finish(is_complete=outcome.status == "completed")
-        aside = {"warnings": self._warnings} if self._warnings else {}
+        aside: dict[str, Any] = {"warnings": self._warnings} if self._warnings else {}
+        if self._sounds:
+            aside["events"] = self._sounds
         response = self._response.at(
             outcome.status,
             self._output.items,

@@ -19,7 +19,7 @@ from typing import Any, ClassVar
 
 from gai_fast._impl import NDJSONEncoder, SSEEncoder, encode_json
 from gai_fast.events import Event
-from gai_fast.formats._base import Encoder, Format, Framing, StreamContext, StreamEncoder, WholeEncoder
+from gai_fast.formats._base import OTHERS, Encoder, Format, Framing, StreamContext, StreamEncoder, WholeEncoder
 from gai_fast.result import Result
 
 
@@ -62,6 +62,8 @@ class _NDJSON(NDJSONEncoder):
 
 
 class _Whole(WholeEncoder):
+    others: ClassVar[tuple[str, ...]] = OTHERS
+
     def _answer(self, result: Result) -> bytes:
         answer = {
             "id": self._context.stream_id,
@@ -82,7 +84,8 @@ class _Whole(WholeEncoder):
             "usage": result.usage,
             "metrics": result.metrics or None,
         }
-        return encode_json(answer)
+        events = self._collector.others()
+        return encode_json({**answer, "events": events} if events else answer)
 
 
 class GaiFormat(Format):

@@ -366,3 +366,20 @@ def test_an_event_with_wrong_members_is_refused(event: Any) -> None:
 
 def test_an_error_without_members_is_one() -> None:
     assert collect([{"type": "error"}, {"type": "done", "finished": False}]).error is not None
+
+
+def test_what_a_result_has_no_member_for_may_stand_among_its_parts() -> None:
+    tool: Any = {"type": "server_tool", "server_tool": {"name": "search", "status": "started"}}
+    image: Any = {"type": "image", "image": {"data": "aGk=", "media_type": "image/png"}}
+    partial: Any = {"type": "image", "image": {"data": "a", "media_type": "image/png", "partial": True}}
+    thought: Any = text("Hm", "reasoning.delta")
+    collector, plain = Collector(others=("server_tool", "image")), Collector()
+    for event in [thought, image, signature("s"), text("a"), tool, text("b"), partial, image, text("c"), FINISH, DONE]:
+        collector.event(cast("Event", event))
+        plain.event(cast("Event", event))
+    assert (collector.others(), plain.others()) == ([image, tool, image], [])
+    assert collector.result() == plain.result()
+    reasoning = {"type": "reasoning", "text": "Hm", "signature": "s", "provider": "anthropic"}
+    assert plain.parts() == [reasoning, {"type": "text", "text": "abc"}]
+    among = [{"type": "text", "text": "a"}, {"type": "event", "event": tool}, {"type": "text", "text": "bc"}]
+    assert collector.parts(among=("server_tool",)) == [reasoning, *among]

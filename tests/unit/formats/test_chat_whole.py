@@ -111,6 +111,11 @@ def test_a_whole_refusal_is_no_content() -> None:
     assert message == {"role": "assistant", "content": None, "refusal": "No."}
 
 
+def test_events_without_a_place_in_the_dialect_are_kept_as_they_are() -> None:
+    image: Event = {"type": "image", "image": {"data": "aGk=", "media_type": "image/png"}}
+    assert whole(text("a"), image, text("b"), finish())["x_gai"] == {"events": [image]}
+
+
 def test_a_failed_whole_answer_has_no_bytes() -> None:
     assert encoded(OPENAI.whole(context()), [START, text("Hi"), ERROR, NOT_DONE]) == b""
 

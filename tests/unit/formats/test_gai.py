@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from gai_fast.events import Event
 from gai_fast.formats import Framing, get_format
 from gai_fast.reading import parse_request
 from tests.unit.formats.streams import (
@@ -157,6 +158,13 @@ def test_the_whole_answer_holds_what_the_events_said() -> None:
     assert answer["finish_reason"] == "tool_calls"
     assert answer["finish_reason_raw"] == "tool_use"
     assert answer["usage"] == USAGE
+
+
+def test_the_whole_answer_has_the_events_that_no_other_key_holds() -> None:
+    image: Event = {"type": "image", "image": {"data": "aGk=", "media_type": "image/png"}}
+    answer = json.loads(encoded(GAI.whole(context()), [START, text("a"), image, text("b"), finish(), DONE]))
+    assert answer["events"] == [image]
+    assert answer["message"]["content"] == [{"type": "text", "text": "ab"}]
 
 
 def test_the_message_of_a_whole_answer_can_be_sent_back() -> None:

@@ -93,6 +93,29 @@ def test_what_has_no_place_stands_in_x_gai() -> None:
     assert whole(safety, finish("content_filter"))["stop_details"]["category"] == "bio"
 
 
+TOOL: list[Event] = [
+    {"type": "server_tool", "server_tool": {"id": "s", "name": "web_search", "status": "started", "input": {"q": "x"}}},
+    {"type": "server_tool", "server_tool": {"id": "s", "name": "web_search", "status": "completed", "output": []}},
+]
+
+
+def test_tools_that_anthropic_ran_stand_in_their_place() -> None:
+    events = [text("a"), *TOOL, text("b"), finish(provider="anthropic", usage=USAGE)]
+    answer = whole(*events, start=CLAUDE)
+    assert answer["content"] == accumulated_by_sdk(streamed(*events, DONE, start=CLAUDE)).to_dict()["content"]
+    assert [one["type"] for one in answer["content"]] == ["text", "server_tool_use", "web_search_tool_result", "text"]
+    assert "x_gai" not in answer
+
+
+def test_events_that_a_message_has_no_place_for_are_kept_as_they_are() -> None:
+    image: Event = {"type": "image", "image": {"data": "aGk=", "media_type": "image/png"}}
+    result: Event = {"type": "tool.result", "call_id": "c", "tool_result": 4}
+    flagged: Event = {"type": "safety", "safety": {"category": "violence", "action": "flagged"}}
+    answer = whole(text("a"), *TOOL, image, text("b"), result, flagged, finish())
+    assert answer["content"] == [{"type": "text", "text": "ab"}]
+    assert answer["x_gai"]["events"] == [*TOOL, image, result, flagged]
+
+
 def test_after_an_error_there_is_no_message() -> None:
     assert encoded(ANTHROPIC.whole(context()), [START, text("Hi"), ERROR, NOT_DONE]) == b""
 

@@ -6,6 +6,9 @@ import json
 
 import pytest
 
+from gai_fast.errors import Error
+from gai_fast.events import Event
+from gai_fast.limits import LIMITS
 from tests.unit.formats.responses import RESPONSES, whole
 from tests.unit.formats.streams import DONE, ERROR, NOT_DONE, START, USAGE, context, encoded, finish, text
 
@@ -22,6 +25,16 @@ def test_the_answer_is_there_once_and_only_at_the_end() -> None:
 
 def test_an_answer_that_failed_has_no_bytes() -> None:
     assert encoded(RESPONSES.whole(context()), [START, text("hi"), ERROR, NOT_DONE]) == b""
+
+
+def test_sounds_are_kept_as_they_are_within_the_limit() -> None:
+    sound: Event = {"type": "audio.delta", "audio": {"chunk": "aGk=", "format": "wav"}}
+    void: Event = {"type": "stream.reset", "reason": "network"}
+    assert whole(sound, void, START, sound, finish())["x_gai"] == {"events": [sound]}
+    encoder = RESPONSES.whole(context())
+    large: Event = {"type": "audio.delta", "audio": {"chunk": "a" * LIMITS.collected, "format": "wav"}}
+    with pytest.raises(Error, match="larger than"):
+        encoder.event(large)
 
 
 def test_everything_before_a_reset_is_void() -> None:
