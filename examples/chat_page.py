@@ -14,16 +14,18 @@ PAGE = """<!doctype html><title>Chat</title>
 <form id="ask"><input name="q" value="Tell me a story" size="60"><button>Ask</button></form>
 <p id="answer" style="white-space: pre-wrap"></p>
 <script>
+let source;
 ask.onsubmit = event => {
   event.preventDefault();
   answer.textContent = "";
-  const source = new EventSource("ask?" + new URLSearchParams(new FormData(ask)));
+  source?.close();  // of the question before
+  source = new EventSource("ask?" + new URLSearchParams(new FormData(ask)));
   source.addEventListener("text.delta", ({data}) => { answer.textContent += JSON.parse(data).text; });
   source.addEventListener("stream.gap", ({data}) => { answer.textContent = JSON.parse(data).text ?? ""; });
   source.addEventListener("error", ({data}) => {
     if (data) answer.textContent += "\\n" + JSON.parse(data).error.message;  // else the connection's: it comes back
   });
-  source.addEventListener("done", () => source.close());
+  source.addEventListener("done", ({target}) => target.close());
 };
 </script>"""
 

@@ -36,11 +36,11 @@ async def work(stream, to):
 
 
 async def answer(request):
-    to = int(request.query.get("to", "5"))
-    if not 1 <= to <= 1000:
+    to = request.query.get("to", "5")
+    if to not in map(str, range(1, 1001)):
         raise web.HTTPBadRequest(text="`to` is from 1 to 1000")
     stream = gai_fast.Stream()
-    task = asyncio.create_task(work(stream, to))
+    task = asyncio.create_task(work(stream, int(to)))
     workers.add(task)  # a task that nobody holds may be collected
     task.add_done_callback(workers.discard)
     return sse_response(stream)

@@ -36,8 +36,10 @@ def admit(address):
 
 async def prepare(request):
     admit(request.remote)
-    body = await request.json()
-    return {"query": str(body["query"]), "model": "demo"}
+    try:
+        return {"query": (await request.json())["query"], "model": "demo"}
+    except (ValueError, KeyError, TypeError):
+        raise gai_fast.InvalidRequest(message='send {"query": "…"} as JSON') from None
 
 
 async def running(app):

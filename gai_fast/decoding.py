@@ -194,7 +194,7 @@ def read_events(source: AsyncIterable[bytes] | Readable) -> AsyncIterator[Event]
         The events.
 
     Raises:
-        TypeError: At the call: `source` is neither.
+        TypeError: At the call: `source` is neither. Later: it gave no bytes.
         ValueError: Data that is no JSON object, or a limit that was passed.
     """
     return _events_in(_chunks_of(source))
@@ -241,6 +241,10 @@ async def _events_in(source: AsyncIterable[bytes]) -> AsyncIterator[Event]:
     parser: SSEParser | NDJSONParser | None = None
     held = b""
     async for chunk in source:
+        if not isinstance(chunk, bytes | bytearray | memoryview):
+            raise TypeError(
+                f"read_events reads bytes (a file: opened with 'rb'); its source gave {type(chunk).__name__}"
+            )
         if parser is None:
             held += chunk
             begin = held.removeprefix(_BOM)[: LIMITS.leading_blanks]

@@ -236,7 +236,9 @@ class Body:
         more = [("vary", "accept-encoding")] if self._stream.compression else []
         if self._coding is not None:
             more.append(("content-encoding", self._coding))
-        return StreamHead(MEDIA_TYPES[self.framing], self.request_id, stream_id, more).headers
+        headers = StreamHead(MEDIA_TYPES[self.framing], self.request_id, stream_id, more).headers
+        # A server that has not answered yet has not named its stream.
+        return headers if name != "" else [header for header in headers if header[0] != "x-gai-stream-id"]
 
     async def begin(self, *, is_committed: bool = False) -> Reply | None:
         """Starts the source, and waits for its first frame, `commit_after` at most.

@@ -159,7 +159,8 @@ def _quality(parameters: list[str]) -> float:
     return 1.0
 
 
-_QUALITY: Final = re.compile(r"q=(0(\.[0-9]{0,3})?|1(\.0{0,3})?)")
+# More than RFC 9110's three digits are read, too: a client that writes `q=0.0000` refuses.
+_QUALITY: Final = re.compile(r"q=(0(\.[0-9]*)?|1(\.0*)?)")
 
 
 def trace_id(traceparent: str | None) -> str | None:

@@ -422,3 +422,8 @@ async def test_a_line_of_a_stream_reader_may_be_longer_than_its_buffer() -> None
 def test_what_is_no_source_is_refused_at_the_call() -> None:
     with pytest.raises(TypeError, match="this is list"):
         read_events([BODY])  # type: ignore[arg-type]  # what is tested
+
+
+async def test_a_source_of_text_is_refused() -> None:
+    with pytest.raises(TypeError, match=r"opened with 'rb'.*gave str"):
+        await anext(read_events(io.StringIO(BODY.decode())))  # type: ignore[arg-type]  # what is tested

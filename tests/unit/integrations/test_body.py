@@ -127,6 +127,15 @@ class TestFrames:
 
         assert len(dict(body_of(Named()).headers)["x-gai-stream-id"]) == 22
 
+    async def test_a_stream_that_has_no_id_yet_gets_none(self) -> None:
+        class Remote:
+            id = ""
+
+            def __aiter__(self) -> AsyncIterator[Any]:
+                return of()
+
+        assert "x-gai-stream-id" not in dict(body_of(Remote()).headers)
+
     async def test_the_envelope_is_an_option(self) -> None:
         assert b'"ts"' not in await sent(body_of(of(TEXT)))
         assert b'"ts"' in await sent(body_of(of(TEXT), envelope="full"))

@@ -113,6 +113,7 @@ OFFERED = ("zstd", "gzip", "br")
         ("*", "zstd"),
         ("*;q=0", None),
         ("gzip;q=0", None),
+        ("gzip;q=0.0000", None),
         ("gzip;q=0.5, identity", None),
         ("gzip;q=0.5, identity;q=0.5", "gzip"),
         ("identity;q=0", None),
