@@ -18,7 +18,7 @@ from gai_fast.ids import EVENT_ID
 from gai_fast.limits import LIMITS
 from gai_fast.net.engine import Engine
 from gai_fast.net.session import Session
-from gai_fast.net.view import Form, View, view_of
+from gai_fast.net.view import NATIVE, Form, View, view_of
 from gai_fast.server.incoming import Incoming
 from gai_fast.server.negotiation import Negotiated, asks_for_state
 from gai_fast.server.pending import PendingAnswers, Work
@@ -276,7 +276,8 @@ class DurableRoutes:
         return self._plain_answer(incoming, session.stream_id, session.spec.model.name)
 
     def _plain_answer(self, incoming: Incoming, stream_id: str, model: str) -> Reply:
-        if asks_for_state(incoming.query, incoming.http.headers.get("accept")):
+        # Other clients accept JSON, too, but not this object.
+        if incoming.format.name == NATIVE and asks_for_state(incoming.query, incoming.http.headers.get("accept")):
             return incoming.json_reply(_state(stream_id, "running", model))
         raise Error(
             "unsupported", "only durable streams can be followed by their id (see `resumable`)", reason="resumable"

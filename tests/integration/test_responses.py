@@ -315,6 +315,27 @@ async def test_a_stream_of_another_format_is_no_response(net: Net) -> None:
 
 
 @on_uvloop
+async def test_a_response_that_runs_and_is_not_kept_is_neither_retrieved_nor_cancelled(net: Net) -> None:
+    """The SDK accepts JSON for all of these, and would take the state of a stream for a response."""
+
+    async def quiet(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(SSE_HEAD + chunk(delta("word")))
+        await peer.until_gone()
+
+    gateway = await net.gateway(await net.upstream(quiet))
+    client = await gateway.connect()
+    client.request("POST", PATH, ASK)
+    stream_id = (await client.response()).headers["x-gai-stream-id"]
+    ask = client_of(net, gateway).responses
+    for call in (ask.retrieve, ask.cancel):
+        with pytest.raises(openai.BadRequestError) as caught:
+            await call(f"resp_{stream_id}")
+        assert caught.value.code == "unsupported"
+    client.close()
+
+
+@on_uvloop
 async def test_a_native_stream_in_this_format_resumes_by_the_numbers_of_its_log(net: Net) -> None:
     gateway = await net.gateway(await net.mock(deltas=4))
     whole = await gateway.ask("POST", "/api/v1/stream?format=responses", {"query": "hi", "resumable": True})

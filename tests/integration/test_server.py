@@ -15,6 +15,7 @@ import pytest
 
 from gai_fast import IMPLEMENTATION, __version__
 from gai_fast.limits import LIMITS
+from gai_fast.settings import KeySettings, key_digest
 from tests.integration.gateway import (
     MESSAGES,
     QUERY,
@@ -41,6 +42,15 @@ ROUTES = {
     "/api/v1/stream": "GET, OPTIONS, POST",
     "/api/v1/streams": "OPTIONS, POST",
     "/api/v1/streams/AAAAAAAAAAAAAAAAAAAAAA": "DELETE, GET, HEAD, OPTIONS",
+    "/api/v1/chat": "OPTIONS, POST",
+    "/api/v1/chat/c/stream": "GET, OPTIONS",
+    "/v1/messages": "OPTIONS, POST",
+    "/v1/messages/count_tokens": "OPTIONS, POST",
+    "/v1/responses": "OPTIONS, POST",
+    "/v1/responses/resp_AAAAAAAAAAAAAAAAAAAAAA": "GET, OPTIONS, POST",
+    "/v1/completions": "OPTIONS, POST",
+    "/client.js": "GET, HEAD, OPTIONS",
+    "/ws/stream": "GET, OPTIONS",
 }
 METHODS = "GET HEAD POST PUT PATCH DELETE TRACE".split()
 CANARY = "canary77"
@@ -84,6 +94,19 @@ async def test_a_route_takes_its_methods_and_no_other(net: Net) -> None:
         response = await client.ask("OPTIONS", path)
         assert (response.status, response.headers["allow"], response.body) == (204, allowed, b"")
     assert (await client.ask("OPTIONS", "*")).status == 204
+
+
+@on_uvloop
+async def test_every_route_but_those_of_the_operation_needs_a_key(net: Net) -> None:
+    gateway = await net.gateway(await net.mock(), keys=(KeySettings("alice", key_digest("sk-alice-012345")),))
+    for path, allowed in ROUTES.items():
+        is_open = not path.startswith(("/api/", "/v1/", "/ws/"))
+        for method in ("GET", "POST", "DELETE"):
+            if method in allowed and not is_open:
+                response = await gateway.ask(method, path, b"{}" if method == "POST" else None)
+                assert response.status == 401, (method, path)
+        response = await gateway.ask("OPTIONS", path)
+        assert response.status == (204 if is_open else 401)
 
 
 @on_uvloop
