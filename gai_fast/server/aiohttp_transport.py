@@ -197,12 +197,15 @@ class AiohttpTransport(asyncio.Protocol):
             self._state = _LOST
             self._loop.call_soon(stream.connection_lost)
             return
-        self._stream = stream
+        if self._watch is not None:
+            self._watch.stop()
+        else:
+            self._stream = stream
+            self._transport = transport
+            self._behind = transport.get_protocol()
+            self._is_blocked = self._is_paused = self._request.protocol.writing_paused
+            transport.set_protocol(self)
         self._high_water = high_water
-        self._transport = transport
-        self._behind = transport.get_protocol()
-        self._is_blocked = self._is_paused = self._request.protocol.writing_paused
-        transport.set_protocol(self)
         transport.set_write_buffer_limits(high=high_water)
         self._watch = WriteWatch(transport, self._timers, write_timeout)
         self._watch.start()

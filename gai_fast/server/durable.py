@@ -196,6 +196,7 @@ class DurableRoutes:
             response = StreamResponse(incoming, log.header.stream_id, media_type, stream, whole=False)
         else:
             response.media_type = media_type
+            response.use(stream)
         response.format_headers = form.format.headers
         follower = self._engine.follow(log, response, view, after, stream)
         response.attach(follower)

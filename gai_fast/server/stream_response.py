@@ -80,11 +80,20 @@ class StreamResponse(ResponseWriter):
         self.media_type = media_type
         self.headers: Headers = ()
         self.format_headers: Headers = []
-        self._codings = stream.compression
+        self._codings: tuple[str, ...]
         self._is_whole = whole
         self._has_ended = False
         self._session: SessionCallbacks | None = None
-        client.begin_stream(self, high_water=stream.client_buffer, write_timeout=stream.write_timeout)
+        self.use(stream)
+
+    def use(self, stream: StreamSettings) -> None:
+        """Answers by these settings; they may change until the head is committed.
+
+        Args:
+            stream: Those of the stream's model, which is not known where the stream is looked for.
+        """
+        self._codings = stream.compression
+        self._client.begin_stream(self, high_water=stream.client_buffer, write_timeout=stream.write_timeout)
 
     def attach(self, session: SessionCallbacks) -> None:
         """Connects what writes the response, in place of what did before; it may have ended already."""

@@ -49,6 +49,8 @@ class ClientTransport(LendingTransport, Protocol):
     def begin_stream(self, stream: StreamCallbacks, *, high_water: int, write_timeout: float) -> None:
         """Registers the stream that answers the request.
 
+        Until `commit` the same one may call it again, with other limits.
+
         Args:
             stream: Called back until the end of the answer.
             high_water: Unsent bytes above which it is paused.

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
+import zlib
 from typing import Any
 
 import pytest
@@ -50,6 +52,29 @@ async def held(net: Net, **options: Any) -> tuple[Gateway, asyncio.Event]:
             await peer.send(chunk(delta("three")), chunk(FINISH), chunk(DONE), LAST_CHUNK)
 
     return await net.gateway(await net.upstream(handler), **options), go_on
+
+
+@on_both_loops
+async def test_a_stream_that_is_looked_for_has_the_settings_of_its_model(net: Net) -> None:
+    """They differ from those of `[stream]`, by which its response begins to wait."""
+    gateway, go_on = await held(net)
+    settings = gateway.running.engine.settings
+    model = settings.models["m"]
+    own = dataclasses.replace(model.stream, compression=("gzip",), client_buffer=12345)
+    models = {**settings.models, "m": dataclasses.replace(model, stream=own)}
+    gateway.running.use(dataclasses.replace(settings, models=models))
+    client, _ = await gateway.stream(ASK, CHAT)
+    again = await gateway.connect()
+    again.request("GET", f"{CHAT}/chat-1/stream", headers={"accept-encoding": "gzip"})
+    response = await again.response()
+    assert (response.status, response.headers["content-encoding"]) == (200, "gzip")
+    transports = [each for connections in gateway.running.connections for each in connections.transports]
+    assert [each.get_write_buffer_limits()[1] for each in transports].count(12345) == 2
+    go_on.set()
+    await response.rest()
+    assert response.ended
+    assert b"three" in zlib.decompress(response.body, zlib.MAX_WBITS + 16)
+    client.close()
 
 
 @on_both_loops

@@ -17,6 +17,7 @@ from gai_fast.cli.mock import Mock
 from tests.integration.gateway import QUERY, Client, Net, Response
 from tests.integration.processes import Server, configure, hold, release, serving, settled
 from tests.integration.test_cli import PATIENCE, environment
+from tests.integration.websocket import upgrade
 from tests.waiting import until, until_answered
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="missing on this machine: /proc")
@@ -323,6 +324,31 @@ async def test_a_stream_is_cancelled_on_another_worker(net: Net, mock: Mock, tmp
             again = await there.ask("DELETE", path)
             assert again.status == (200 if resumable else 404)
             await asyncio.wait_for(mock.requests[-1].closed.wait(), PATIENCE)
+
+
+async def test_the_streams_of_a_socket_may_run_on_another_worker(net: Net, mock: Mock, tmp_path: Path) -> None:
+    mock.deltas, mock.rate = 10_000, 40
+    configure(tmp_path, mock)
+    async with serving(net, tmp_path, "--workers", "2") as server:
+        here, there = [await upgrade(client) for client in await connections(server)]
+        for name in ("cancelled", "lost"):
+            here.ask(name, **QUERY, model="m", resumable=True)
+            start = await here.until(stream=name, type="start")
+            there.send(stream=name, type="resume", after=start["id"])
+            assert (await there.until(stream=name))["seq"] == 2
+        for _ in range(3):
+            there.send(stream="cancelled", type="cancel")
+        for socket in (there, here):
+            await socket.until(stream="cancelled", type="finish", finish_reason="cancelled")
+        await asyncio.wait_for(mock.requests[0].closed.wait(), PATIENCE)
+        os.kill(server.workers_in_order[int(worker_of(start["stream_id"])[4:], 16) - 1], signal.SIGKILL)
+        assert await here.close_code() == 1006
+        await there.until(stream="lost", type="done")
+        assert there.error("lost")["reason"] == "worker_lost"
+        await settled(server, 2)
+        server.signal()
+        assert await there.close_code() == 1012
+        assert await server.ended() == 0
 
 
 async def test_a_stream_that_nobody_has_is_unknown_to_every_worker(net: Net, mock: Mock, tmp_path: Path) -> None:

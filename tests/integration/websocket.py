@@ -173,7 +173,13 @@ async def connect(
     **headers: str,
 ) -> Socket:
     """Opens a WebSocket; `early` is sent in one piece with the handshake."""
-    client = await gateway.connect(receive_buffer)
+    return await upgrade(await gateway.connect(receive_buffer), protocols, path, early=early, **headers)
+
+
+async def upgrade(
+    client: Client, protocols: str | None = PROTOCOL, path: str = "/ws/stream", *, early: bytes = b"", **headers: str
+) -> Socket:
+    """Makes a connection a WebSocket; as `connect`."""
     client.request("GET", path, headers=handshake(protocols, **headers))
     if early:
         client.send(early)

@@ -19,13 +19,14 @@ class AckWindow:
         size: Bytes that may be unacknowledged.
 
     Attributes:
+        size: Likewise; it may change until something is sent.
         is_used: The client has acknowledged an event; before that, nothing is bounded.
     """
 
-    __slots__ = ("_acked", "_acked_seq", "_marks", "_sent", "_size", "is_used")
+    __slots__ = ("_acked", "_acked_seq", "_marks", "_sent", "is_used", "size")
 
     def __init__(self, size: int) -> None:
-        self._size = size
+        self.size = size
         self._sent = 0
         self._acked = 0
         self._acked_seq = 0
@@ -77,7 +78,7 @@ class AckWindow:
             last_seq: The number of the last event in them.
             size: How many.
         """
-        return not self.is_used or last_seq <= self._acked_seq or self._sent - self._acked + size <= self._size
+        return not self.is_used or last_seq <= self._acked_seq or self._sent - self._acked + size <= self.size
 
     @property
     def is_empty(self) -> bool:
@@ -87,4 +88,4 @@ class AckWindow:
     @property
     def is_full(self) -> bool:
         """Whether not even one more byte may be sent beyond what is acknowledged."""
-        return self.is_used and self._sent - self._acked >= self._size
+        return self.is_used and self._sent - self._acked >= self.size

@@ -148,7 +148,7 @@ class SocketStream:
     def begin_stream(self, stream: StreamCallbacks, *, high_water: int, write_timeout: float) -> None:
         """Registers the stream; as `ClientTransport.begin_stream`."""
         self._response = stream
-        self._window = AckWindow(high_water)
+        self._window.size = high_water
         self._write_timeout = write_timeout
         self._is_paused = self._must_pause
 

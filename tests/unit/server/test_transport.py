@@ -161,6 +161,20 @@ async def exchange(request: pytest.FixtureRequest) -> AsyncIterator[Exchange]:
             yield made
 
 
+async def test_a_stream_may_begin_again_with_other_limits_until_its_head(exchange: Exchange) -> None:
+    client = await exchange.ask()
+    client.begin_stream(exchange.stream, high_water=1, write_timeout=SECONDS / 2)
+    client.begin_stream(exchange.stream, high_water=HIGH_WATER, write_timeout=SECONDS)
+    writer = ResponseWriter(client)
+    writer.start(*client.commit(HEAD))
+    writer.write([b"one"])
+    writer.flush()
+    await exchange.take(b"one\r\n")
+    exchange.socket.close()
+    await until(lambda: exchange.stream.calls)
+    assert exchange.stream.calls == ["lost"]
+
+
 async def test_head_and_body_go_out_in_order_and_the_next_request_follows(exchange: Exchange) -> None:
     for _ in range(2):
         client, writer = await exchange.begin()
