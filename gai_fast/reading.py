@@ -182,7 +182,9 @@ _HALF: Final = re.compile(rb"\\u[dD][89abAB]..(?!\\u[dD][c-fC-F])", re.S)
 def _nearest(problem: str) -> str:
     """Returns a hint at the known field that is most like an unknown one."""
     found = _UNKNOWN.search(problem)
-    close = get_close_matches(found[1], _FIELDS, 1) if found is not None else []
+    if found is None:
+        return ""
+    close = get_close_matches(found[1], [name for name in _FIELDS if name != found[1]], 1)
     return f"; did you mean {close[0]!r}?" if close else ""
 
 

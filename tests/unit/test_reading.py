@@ -411,6 +411,7 @@ def test_depth_counts_what_is_open_at_once() -> None:
         (b'{"query":"x","temprature":1}', "; did you mean 'temperature'?"),
         (b'{"messages":[{"role":"user","contnet":"x"}]}', "; did you mean 'content'?"),
         (b'{"query":"x","zzz":1}', "unknown field `zzz`"),
+        (b'{"query":"x","type":1}', "unknown field `type`"),
     ],
 )
 def test_an_unknown_field_is_told_with_the_nearest_known_one(body: bytes, nearest: str) -> None:
