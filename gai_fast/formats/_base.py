@@ -242,11 +242,12 @@ class Format(ABC):
         output.take()
         return output
 
-    def native_request(self, body: dict[str, Any]) -> tuple[dict[str, Any], list[str]] | None:
+    def native_request(self, body: dict[str, Any], provider: str) -> tuple[dict[str, Any], list[str]] | None:
         """Returns a request for an upstream of this dialect whose answer is translated.
 
         Args:
             body: The client's JSON object.
+            provider: The upstream's.
 
         Returns:
             The request, and the paths of the members that a translated answer does not serve; `None`: it is translated,
@@ -291,11 +292,12 @@ class Format(ABC):
         """
         raise self._no_requests()
 
-    def for_upstream(self, body: dict[str, Any]) -> dict[str, Any]:
+    def for_upstream(self, body: dict[str, Any], provider: str) -> dict[str, Any]:
         """Returns a request as an upstream of the dialect accepts it: without what only this gateway can read.
 
         Args:
             body: The client's JSON object.
+            provider: The upstream's.
         """
         return body
 

@@ -9,7 +9,8 @@ from typing import Any
 
 from gai_fast.formats._base import ClientRequest
 from gai_fast.formats._members import member
-from gai_fast.formats._responses_parts import ECHOED, is_sealed
+from gai_fast.formats._responses_parts import ECHOED, NATIVE, is_sealed
+from gai_fast.formats._signatures import opened
 
 
 def read_response_members(body: dict[str, Any]) -> ClientRequest:
@@ -35,16 +36,28 @@ def read_response_members(body: dict[str, Any]) -> ClientRequest:
     )
 
 
-def without_sealed(body: dict[str, Any]) -> dict[str, Any]:
-    """Returns the same request without the reasoning that other providers than the dialect's have signed.
+def without_foreign(body: dict[str, Any], provider: str) -> dict[str, Any]:
+    """Returns the same request without reasoning that others than its upstream have signed; its own as it wrote it.
 
     Args:
         body: The client's JSON object.
+        provider: The upstream's.
+
+    Raises:
+        InvalidRequest: The text names a signature that only looks like one of ours.
     """
     items = body.get("input")
     if not isinstance(items, list) or not any(is_sealed(item) for item in items):
         return body
-    return {**body, "input": [item for item in items if not is_sealed(item)]}
+    kept: list[Any] = []
+    for at, item in enumerate(items):
+        if not is_sealed(item):
+            kept.append(item)
+            continue
+        signed = opened(item["encrypted_content"], f"$.input[{at}].encrypted_content", NATIVE)
+        if signed.get("provider") == provider and "call_id" not in signed:
+            kept.append({**item, "encrypted_content": signed["signature"]})
+    return {**body, "input": kept}
 
 
 def _characters(items: Any) -> int:

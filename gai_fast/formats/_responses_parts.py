@@ -215,5 +215,5 @@ def sealed(event: Event, provider: str | None) -> str:
 
 
 def is_sealed(item: Any) -> bool:
-    """Whether an item of a request is reasoning that no upstream can read."""
+    """Whether an item of a request is reasoning whose signature has our form, which no upstream can read."""
     return isinstance(item, dict) and item.get("type") == "reasoning" and is_ours(item.get("encrypted_content"))

@@ -48,11 +48,11 @@ class AnthropicFormat(DialectFormat):
         """
         return read_messages_members(body)
 
-    def for_upstream(self, body: dict[str, Any]) -> dict[str, Any]:
+    def for_upstream(self, body: dict[str, Any], provider: str) -> dict[str, Any]:
         """Returns the request without reasoning that Anthropic did not sign."""
         return without_foreign(body)
 
-    def native_request(self, body: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    def native_request(self, body: dict[str, Any], provider: str) -> tuple[dict[str, Any], list[str]]:
         """Returns the request for Anthropic where its answer is translated: always a stream."""
         return {**without_foreign(body), "stream": True}, unanswerable(body)
 

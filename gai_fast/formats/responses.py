@@ -14,7 +14,7 @@ from gai_fast.errors import Error
 from gai_fast.formats._base import ClientRequest, Framing, PassthroughEncoder, StreamContext, StreamEncoder
 from gai_fast.formats._chat_parts import error_object
 from gai_fast.formats._passthrough import DialectFormat, OwnAnswer, OwnFrames, Passthrough
-from gai_fast.formats._responses_members import read_response_members, without_sealed
+from gai_fast.formats._responses_members import read_response_members, without_foreign
 from gai_fast.formats._responses_parts import ResponseObject
 from gai_fast.formats._responses_passthrough import OwnEvents
 from gai_fast.formats._responses_request import check_stored, read_response_request, unanswerable
@@ -60,15 +60,18 @@ class ResponsesFormat(DialectFormat):
         """
         return read_response_members(body)
 
-    def for_upstream(self, body: dict[str, Any]) -> dict[str, Any]:
-        """Returns the request without the reasoning of other providers: no upstream of the dialect can open it."""
-        return without_sealed(body)
+    def for_upstream(self, body: dict[str, Any], provider: str) -> dict[str, Any]:
+        """Returns the request without the reasoning of other providers, which this one cannot open.
 
-    def native_request(self, body: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+        Raises:
+            InvalidRequest: The text names a signature that only looks like one of ours.
+        """
+        return without_foreign(body, provider)
+
+    def native_request(self, body: dict[str, Any], provider: str) -> tuple[dict[str, Any], list[str]]:
         """Returns the request for an upstream of the dialect whose answer is translated: always a stream."""
-        sent = {
-            key: value for key, value in without_sealed(body).items() if key not in ("background", "background_options")
-        }
+        own = without_foreign(body, provider)
+        sent = {key: value for key, value in own.items() if key not in ("background", "background_options")}
         return {**sent, "stream": True}, unanswerable(body)
 
     def check_translatable(self, body: dict[str, Any]) -> None:

@@ -144,7 +144,7 @@ class SpecBuilder:
             raise AssertionError(f"format {dialect.name!r} passes no whole answer on")
         spec = StreamSpec(
             model,
-            dialect.for_upstream(body),
+            dialect.for_upstream(body, get_provider(model.upstream.provider).provider),
             frames,
             frames=frames,
             hold=True,
@@ -192,10 +192,10 @@ class SpecBuilder:
         kept = None
         # A prefill continues native requests only.
         if frames is None and api.dialect == dialect.name and not _is_prefilled(model):
-            kept = dialect.native_request(asked.body)
+            kept = dialect.native_request(asked.body, api.provider)
         if frames is not None:
             asks_for_usage = context.usage and not whole and api.stream_options
-            body = dialect.for_upstream(asked.body)
+            body = dialect.for_upstream(asked.body, api.provider)
             request: Request | dict[str, Any] = dialect.with_usage(body) if asks_for_usage else body
             output: Output = frames
             deltas: DeltaSink | None = None if whole else cast("StreamEncoder", frames)

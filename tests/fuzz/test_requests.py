@@ -398,8 +398,8 @@ def check_body(format_name: str, body: bytes) -> None:
         return get_provider("gemini").build_request(request, target)
 
     def passed(target: Target) -> UpstreamRequest:
-        asked = dialect.read_request(parse_object(body))
-        return get_provider(SPEAKERS[format_name]).build_passthrough(dialect.for_upstream(asked.body), target)
+        asked, api = dialect.read_request(parse_object(body)), get_provider(SPEAKERS[format_name])
+        return api.build_passthrough(dialect.for_upstream(asked.body, api.provider), target)
 
     check(translated, "drop")
     if format_name in SPEAKERS:

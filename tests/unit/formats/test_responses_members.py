@@ -61,10 +61,25 @@ def test_reasoning_of_other_providers_does_not_go_to_an_upstream_of_the_dialect(
     sealed, own = reasoning('gai:{"provider":"anthropic","signature":"s"}'), reasoning("gAAA")
     kept = [own, {"role": "user", "content": "gai:"}, 5, reasoning(None)]
     body = {"model": "m", "input": [sealed, *kept]}
-    assert RESPONSES.for_upstream(body) == {"model": "m", "input": kept}
-    assert (RESPONSES.native_request(body) or ({}, []))[0]["input"] == kept
+    assert RESPONSES.for_upstream(body, "openai") == {"model": "m", "input": kept}
+    assert (RESPONSES.native_request(body, "openai") or ({}, []))[0]["input"] == kept
     for same in ({"model": "m", "input": kept}, {"input": "gai:"}, {}):
-        assert RESPONSES.for_upstream(same) is same
+        assert RESPONSES.for_upstream(same, "openai") is same
+
+
+def test_a_provider_gets_its_own_reasoning_back_as_it_wrote_it() -> None:
+    """Of most providers it is not known that their signatures are the dialect's."""
+    sealed = {
+        "type": "reasoning",
+        "id": "rs_1",
+        "summary": [],
+        "encrypted_content": 'gai:{"provider":"groq","signature":"s"}',
+    }
+    of_call = {"type": "reasoning", "encrypted_content": 'gai:{"provider":"groq","signature":"s","call_id":"c"}'}
+    sent = RESPONSES.for_upstream({"input": [sealed, of_call]}, "groq")
+    assert sent == {"input": [{**sealed, "encrypted_content": "s"}]}
+    with pytest.raises(InvalidRequest, match=r"`\$\.input\[1\]\.encrypted_content`"):
+        RESPONSES.for_upstream({"input": [5, {"type": "reasoning", "encrypted_content": "gai:"}]}, "groq")
 
 
 @pytest.mark.parametrize("form", [{"text": 1}, {"text": {"format": 1}}, {"text": {"format": {"type": "text"}}}, {}])

@@ -1,0 +1,121 @@
+"""Errors as the official SDKs raise them: the exact class for each status, of an upstream and of our own."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+import anthropic
+import openai
+import pytest
+
+from gai_fast.settings import KeySettings, key_digest
+from tests.integration import test_anthropic_sdk, test_openai_sdk
+from tests.integration.gateway import MESSAGES, Gateway, Net, Peer, on_uvloop
+
+Ask = Callable[..., Awaitable[Any]]
+
+CLIENTS: Final = ("chat", "responses", "messages")
+MODELS: Final = {"chat": "m", "responses": "native/gpt-x", "messages": "claude"}
+"""For each route a model whose upstream speaks its dialect."""
+
+
+def asking(net: Net, gateway: Gateway, route: str, key: str = "none") -> Ask:
+    """The SDK's method of a route, for a request that is valid."""
+    if route == "messages":
+        client = test_anthropic_sdk.client_of(net, gateway, api_key=key)
+        return lambda model, **more: client.messages.create(
+            **{"model": model, "max_tokens": 9, "messages": MESSAGES, **more}
+        )
+    sdk = test_openai_sdk.client_of(net, gateway).with_options(api_key=key)
+    if route == "chat":
+        return lambda model, **more: sdk.chat.completions.create(**{"model": model, "messages": MESSAGES, **more})
+    return lambda model, **more: sdk.responses.create(**{"model": model, "input": "hi", **more})
+
+
+# The upstream's status; the status and the classes of OpenAI's SDK and of Anthropic's. An upstream that refuses our key
+# or account is no `AuthenticationError`, which would send the caller looking for the fault in the wrong place.
+UPSTREAM: Final[list[tuple[int, int, type[Exception], int, type[Exception]]]] = [
+    (400, 400, openai.BadRequestError, 400, anthropic.BadRequestError),
+    (401, 502, openai.InternalServerError, 502, anthropic.InternalServerError),
+    (402, 502, openai.InternalServerError, 502, anthropic.InternalServerError),
+    (403, 502, openai.InternalServerError, 502, anthropic.InternalServerError),
+    (404, 404, openai.NotFoundError, 404, anthropic.NotFoundError),
+    (408, 504, openai.InternalServerError, 504, anthropic._exceptions.GatewayTimeoutError),
+    (409, 409, openai.ConflictError, 409, anthropic.ConflictError),
+    (413, 413, openai.APIStatusError, 413, anthropic._exceptions.ContentTooLargeError),
+    (422, 422, openai.UnprocessableEntityError, 422, anthropic.UnprocessableEntityError),
+    (429, 429, openai.RateLimitError, 429, anthropic.RateLimitError),
+    (500, 500, openai.InternalServerError, 500, anthropic.InternalServerError),
+    (502, 503, openai.InternalServerError, 503, anthropic._exceptions.ServiceUnavailableError),
+    (503, 503, openai.InternalServerError, 503, anthropic._exceptions.ServiceUnavailableError),
+    (504, 504, openai.InternalServerError, 504, anthropic._exceptions.GatewayTimeoutError),
+    (529, 503, openai.InternalServerError, 529, anthropic._exceptions.OverloadedError),
+]
+
+
+@on_uvloop
+@pytest.mark.parametrize("route", CLIENTS)
+async def test_each_status_of_an_upstream_is_its_exception(net: Net, route: str) -> None:
+    status = 0
+
+    async def handler(peer: Peer) -> None:
+        while True:
+            await peer.request()
+            error = {"type": "error", "error": {"type": "their_error", "message": "as they said it"}}
+            await peer.answer(f"{status} Reason", json.dumps(error).encode(), "Content-Type: application/json")
+
+    gateway = await net.gateway(await net.upstream(handler))
+    ask = asking(net, gateway, route)
+    for status, *expected in UPSTREAM:
+        wanted = expected[2:] if route == "messages" else expected[:2]
+        for model in ("claude" if route == "chat" else "m", MODELS[route]):
+            for stream in (True, False):
+                with pytest.raises((openai.APIStatusError, anthropic.APIStatusError)) as caught:
+                    await ask(model, stream=stream)
+                assert [caught.value.status_code, type(caught.value)] == wanted, (status, model)
+                assert caught.value.request_id
+    assert all("refuses our" in text for text in net.logged)
+    net.logged.clear()
+
+
+# What is asked for wrongly, and the classes of the refusal.
+REFUSED: Final[dict[str, tuple[dict[str, Any], type[Exception], type[Exception]]]] = {
+    "a member of another type": ({"extra_body": {"tools": "none"}}, openai.BadRequestError, anthropic.BadRequestError),
+    "no such model": ({"model": "nobody"}, openai.NotFoundError, anthropic.NotFoundError),
+    "a large body": (
+        {"metadata": {"user_id": "x" * 9000}},
+        openai.APIStatusError,
+        anthropic._exceptions.ContentTooLargeError,
+    ),
+}
+
+
+@on_uvloop
+@pytest.mark.parametrize("route", CLIENTS)
+async def test_our_own_refusals_are_their_exceptions(net: Net, route: str) -> None:
+    gateway = await net.gateway(await net.mock(), max_body=8192, keys=(KeySettings("app", key_digest("sk-app")),))
+    ask = asking(net, gateway, route, "sk-app")
+    for name, (members, *kinds) in REFUSED.items():
+        with pytest.raises(kinds[route == "messages"]) as caught:
+            await ask(**{"model": "claude" if route == "chat" else "m", **members})
+        assert type(caught.value) is kinds[route == "messages"], name
+    kind: type[Exception] = anthropic.AuthenticationError if route == "messages" else openai.AuthenticationError
+    with pytest.raises(kind):
+        await asking(net, gateway, route)("m")
+
+
+@on_uvloop
+@pytest.mark.parametrize("route", CLIENTS)
+async def test_a_full_server_is_overloaded_and_a_caller_with_too_many_streams_limited(net: Net, route: str) -> None:
+    limited: type[Exception] = anthropic.RateLimitError if route == "messages" else openai.RateLimitError
+    full: type[Exception] = anthropic._exceptions.OverloadedError if route == "messages" else openai.InternalServerError
+    for limit, kind in (("streams_per_caller", limited), ("streams", full)):
+        gateway = await net.gateway(await net.mock(deltas=10_000, rate=1), **{limit: 1})
+        ask = asking(net, gateway, route)
+        stream = await ask("m", stream=True)
+        with pytest.raises(kind) as caught:
+            await ask("m")
+        assert type(caught.value) is kind
+        await stream.close()

@@ -1,0 +1,98 @@
+"""Signatures survive the official SDKs: what an upstream signed or encrypted comes back to it in the next request.
+
+Each SDK asks each upstream, streamed and not, and sends the answer back with the result of its call, as programs do.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Final
+
+import pytest
+
+from gai_fast.events import Event
+from tests.integration import test_anthropic_sdk, test_openai_sdk
+from tests.integration.gateway import LAST_CHUNK, MESSAGES, SSE_HEAD, Gateway, Net, Peer, on_uvloop
+from tests.unit.formats import messages, responses
+from tests.unit.formats.streams import DONE, call, call_start, finish
+from tests.wire import chunk
+
+THOUGHT: Final[list[Event]] = [
+    {"type": "reasoning.delta", "text": "Hm"},
+    {"type": "reasoning.signature", "signature": "c2lnbmVk", "block": 0},
+]
+REDACTED: Final[Event] = {"type": "reasoning.signature", "signature": "b3BhcXVl", "redacted": True, "block": 1}
+CALLED: Final[list[Event]] = [call_start(), call(), finish("tool_calls"), DONE]
+ANSWERS: Final = {
+    "claude": messages.streamed(*THOUGHT, REDACTED, *CALLED, start=messages.CLAUDE),
+    "native/gpt-x": responses.streamed({**messages.CLAUDE, "provider": "openai"}, *THOUGHT, *CALLED),
+}
+"""For each model what its upstream answers."""
+
+RESULT: Final = "4 °C"
+
+
+async def by_chat(net: Net, gateway: Gateway, model: str, *, stream: bool) -> None:
+    ask = test_openai_sdk.client_of(net, gateway).chat.completions
+    if stream:
+        async with ask.stream(model=model, messages=MESSAGES) as events:
+            answer: Any = await events.get_final_completion()
+    else:
+        answer = await ask.create(model=model, messages=MESSAGES)
+    message = answer.choices[0].message
+    result = {"role": "tool", "tool_call_id": message.tool_calls[0].id, "content": RESULT}
+    await ask.create(model=model, messages=[*MESSAGES, message.to_dict(), result])
+
+
+async def by_responses(net: Net, gateway: Gateway, model: str, *, stream: bool) -> None:
+    ask = test_openai_sdk.client_of(net, gateway).responses
+    if stream:
+        async with ask.stream(model=model, input=MESSAGES) as events:
+            answer: Any = await events.get_final_response()
+    else:
+        answer = await ask.create(model=model, input=MESSAGES)
+    (called,) = [item for item in answer.output if item.type == "function_call"]
+    result = {"type": "function_call_output", "call_id": called.call_id, "output": RESULT}
+    await ask.create(model=model, input=[*MESSAGES, *answer.output, result])
+
+
+async def by_messages(net: Net, gateway: Gateway, model: str, *, stream: bool) -> None:
+    ask = test_anthropic_sdk.client_of(net, gateway).messages
+    if stream:
+        async with ask.stream(model=model, max_tokens=9, messages=MESSAGES) as events:
+            answer: Any = await events.get_final_message()
+    else:
+        answer = await ask.create(model=model, max_tokens=9, messages=MESSAGES)
+    (called,) = [block for block in answer.content if block.type == "tool_use"]
+    result: Any = {"type": "tool_result", "tool_use_id": called.id, "content": RESULT}
+    turns: Any = [{"role": "assistant", "content": answer.content}, {"role": "user", "content": [result]}]
+    await ask.create(model=model, max_tokens=9, messages=[*MESSAGES, *turns])
+
+
+@on_uvloop
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize("model", ANSWERS)
+@pytest.mark.parametrize("talk", [by_chat, by_responses, by_messages], ids=lambda talk: talk.__name__)
+async def test_an_upstream_gets_back_what_it_has_signed(net: Net, talk: Any, model: str, stream: bool) -> None:
+    asked: list[Any] = []
+
+    async def handler(peer: Peer) -> None:
+        while True:
+            asked.append(json.loads(await peer.request()))
+            await peer.send(SSE_HEAD, chunk(ANSWERS[model]), LAST_CHUNK)
+
+    gateway = await net.gateway(await net.upstream(handler))
+    await talk(net, gateway, model, stream=stream)
+    sent = asked[-1]
+    if model == "claude":
+        assert sent["messages"][1]["content"][:2] == [
+            {"type": "thinking", "thinking": "Hm", "signature": "c2lnbmVk"},
+            {"type": "redacted_thinking", "data": "b3BhcXVl"},
+        ]
+        assert sent["messages"][1]["content"][2]["type"] == "tool_use"
+        assert sent["messages"][2]["content"][0]["tool_use_id"] == "call_1"
+    else:
+        _, reasoning, called, result = sent["input"]
+        assert (reasoning["type"], reasoning["encrypted_content"]) == ("reasoning", "c2lnbmVk")
+        assert reasoning["summary"] == [{"type": "summary_text", "text": "Hm"}]
+        assert (called["call_id"], result["call_id"], result["output"]) == ("call_1", "call_1", RESULT)
