@@ -5,6 +5,7 @@ Knows nothing of streams or upstreams beyond the names that the configuration gi
 
 from __future__ import annotations
 
+import hashlib
 import platform
 from importlib.resources import files
 from typing import Any, Final
@@ -15,12 +16,11 @@ from gai_fast._impl import IMPLEMENTATION, MODULES
 from gai_fast.errors import Error
 from gai_fast.server.incoming import Incoming
 from gai_fast.server.metrics import PrometheusSink
-from gai_fast.server.replies import Reply, id_headers
+from gai_fast.server.replies import Headers, Reply, id_headers
 from gai_fast.server.scrape import Scrapes
 from gai_fast.settings import ModelSettings, Settings
 from gai_fast.stores import Store
 
-_CLIENT: Final = "gai-fast.js"
 _ASSETS: Final = {
     "index.html": "text/html; charset=utf-8",
     "app.js": "text/javascript; charset=utf-8",
@@ -35,6 +35,36 @@ _POLICY: Final = (
 # The models of a configuration have no date of their own; a fixed one keeps the answer the same at every call.
 _CREATED: Final = 0
 _CREATED_AT: Final = "1970-01-01T00:00:00Z"
+
+
+class _File:
+    """A file of the package, and the tag of its content.
+
+    Args:
+        path: Its place in the package.
+    """
+
+    def __init__(self, *path: str) -> None:
+        self.body = files("gai_fast").joinpath(*path).read_bytes()
+        self.tag = f'"{hashlib.sha256(self.body).hexdigest()[:32]}"'
+
+    def reply(self, incoming: Incoming, own: Headers) -> Reply:
+        """The file; 304 where the client has it (RFC 9110, 13.1.2).
+
+        Args:
+            incoming: The request.
+            own: The headers of this file alone.
+        """
+        headers = [
+            *own,
+            ("cache-control", "no-cache"),
+            ("etag", self.tag),
+            ("x-content-type-options", "nosniff"),
+            *id_headers(incoming.request_id),
+        ]
+        if self.tag in incoming.http.headers.get("if-none-match", ""):
+            return Reply(304, headers=headers)
+        return Reply(200, self.body, headers)
 
 
 class OperationRoutes:
@@ -53,8 +83,8 @@ class OperationRoutes:
         self._store = store
         stream = settings.stream
         self.scrapes = Scrapes(metrics, high_water=stream.client_buffer, write_timeout=stream.write_timeout)
-        self._assets = {name: files("gai_fast.server").joinpath("playground", name).read_bytes() for name in _ASSETS}
-        self._client = files("gai_fast").joinpath("client", _CLIENT).read_bytes()
+        self._assets = {name: _File("server", "playground", name) for name in _ASSETS}
+        self._client = _File("client", "gai-fast.js")
 
     def use(self, settings: Settings) -> None:
         """Answers by another configuration from now on."""
@@ -115,27 +145,21 @@ class OperationRoutes:
 
     def client(self, incoming: Incoming) -> Reply:
         """`GET /client.js`: the client for pages and Node."""
-        headers = [
+        own = [
             ("content-type", "text/javascript; charset=utf-8"),
-            ("cache-control", "no-cache"),
-            ("x-content-type-options", "nosniff"),
             ("cross-origin-resource-policy", "cross-origin"),
-            *id_headers(incoming.request_id),
             *incoming.cors,
         ]
-        return Reply(200, self._client, headers)
+        return self._client.reply(incoming, own)
 
     def _asset(self, name: str, incoming: Incoming) -> Reply:
-        headers = [
+        own = [
             ("content-type", _ASSETS[name]),
-            ("cache-control", "no-cache"),
             ("content-security-policy", _POLICY),
-            ("x-content-type-options", "nosniff"),
             ("referrer-policy", "no-referrer"),
             ("cross-origin-resource-policy", "same-origin"),
-            *id_headers(incoming.request_id),
         ]
-        return Reply(200, self._assets[name], headers)
+        return self._assets[name].reply(incoming, own)
 
 
 def _model(model: ModelSettings) -> dict[str, Any]:

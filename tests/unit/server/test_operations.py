@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from importlib.resources import files
 from typing import Any, cast
 
 import pytest
@@ -13,6 +14,7 @@ from gai_fast.errors import Error
 from gai_fast.server.incoming import Incoming
 from gai_fast.server.metrics import PrometheusSink
 from gai_fast.server.operations import OperationRoutes
+from gai_fast.server.replies import Reply
 from gai_fast.settings import ModelSettings, Settings, UpstreamSettings
 from gai_fast.stores import open_store
 from gai_fast.timers import TimerWheel
@@ -25,8 +27,10 @@ SETTINGS = Settings(
 )
 
 
-def incoming(tail: str = "") -> Incoming:
-    return requests.incoming(requests.http("GET", "/"), tail, cors_origins=("https://a.example",))
+def incoming(tail: str = "", **headers: str) -> Incoming:
+    more = {name.replace("_", "-"): value for name, value in headers.items()}
+    request = requests.http("GET", "/", {**requests.LOOPBACK, **more})
+    return requests.incoming(request, tail, cors_origins=("https://a.example",))
 
 
 def routes(settings: Settings = SETTINGS) -> OperationRoutes:
@@ -89,6 +93,20 @@ def test_the_client_for_pages_is_served_to_other_origins_too() -> None:
     headers = dict(reply.headers)
     assert headers["content-type"] == "text/javascript; charset=utf-8"
     assert headers["cross-origin-resource-policy"] == "cross-origin"
+    assert files("gai_fast").joinpath("client/gai-fast.d.ts").is_file(), "its types are beside it, in a wheel too"
+
+
+@pytest.mark.parametrize("name", ["index.html", "app.js", "gai-fast.js"])
+def test_a_file_that_the_client_has_is_not_sent_again(name: str) -> None:
+    def ask(**headers: str) -> Reply:
+        request = incoming(name, **headers)
+        return routes().client(request) if name == "gai-fast.js" else routes().asset(request)
+
+    tag = dict(ask().headers)["etag"]
+    for had in (tag, f"W/{tag}", f'"other", {tag}'):
+        reply = ask(if_none_match=had)
+        assert (reply.status, reply.body, dict(reply.headers)["etag"]) == (304, b"", tag)
+    assert ask(if_none_match='"other"').status == 200
 
 
 @pytest.mark.parametrize("name", ["", "..", "../operations.py", "app.js/", "APP.js", "%61pp.js"])
