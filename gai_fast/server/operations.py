@@ -24,6 +24,8 @@ from gai_fast.stores import Store
 _ASSETS: Final = {
     "index.html": "text/html; charset=utf-8",
     "app.js": "text/javascript; charset=utf-8",
+    "formats.js": "text/javascript; charset=utf-8",
+    "snippets.js": "text/javascript; charset=utf-8",
     "style.css": "text/css; charset=utf-8",
     "icon.svg": "image/svg+xml",
 }

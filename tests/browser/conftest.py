@@ -238,5 +238,5 @@ async def page(browser: Browser, origin: str) -> AsyncIterator[Page]:
         assert [problem for problem in tab.problems if not problem.endswith(PROVOKED)] == []
 
 
-PROVOKED = ("format=openai", "format=simple", "framing=sse", "framing=ndjson")
+PROVOKED = ("format=openai", "format=vercel", "framing=sse", "framing=ndjson")
 """The console's name of a stream that was refused: the end of its address."""

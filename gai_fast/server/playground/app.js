@@ -2,206 +2,14 @@
 // Model text only ever reaches the page as text nodes.
 
 import { NDJSONParser, SSEParser, refusal, stream } from "../client.js";
+import { FORMATS } from "./formats.js";
+import { snippets } from "./snippets.js";
 
 const LOG_ROWS = 2000; // what a browser lays out without effort
 const ROW_CHARACTERS = 4000; // an image in base64 is no reading matter
 const CANCEL_BOUND = 2000; // ms that a cancelled stream has to end by itself
 const SMOOTH_LAG = 350; // ms that the smooth display stays behind
 const SMOOTH_END = 250; // ms to show what is left when the stream has ended
-
-// ---- formats: one object of the wire → what it means for a run; returns whether it carries generated content -------
-
-const FORMATS = {
-  gai(run, event) {
-    switch (event.type) {
-      case "start":
-        run.source = [event.provider, event.model].filter(Boolean).join(" · ");
-        return false;
-      case "text.delta":
-      case "refusal.delta":
-        if (!event.choice) run.answer.push(event.text);
-        return true;
-      case "reasoning.delta":
-        if (!event.choice) run.reasoning.push(event.text);
-        return true;
-      case "tool.call":
-        run.note(`Tool call: ${event.tool_call.name}(${JSON.stringify(event.tool_call.input)})`);
-        return true;
-      case "citations":
-        for (const { title, uri } of event.citations) run.note(`Source: ${[title, uri].filter(Boolean).join(", ")}`);
-        return false;
-      case "warning":
-        run.note(`Warning: ${event.reason}`);
-        return false;
-      case "stream.reset":
-        run.clear();
-        return false;
-      case "stream.gap":
-        run.clear();
-        run.answer.push(event.text);
-        return false;
-      case "usage":
-        run.usage = event.usage;
-        return false;
-      case "finish":
-        run.finish = event.finish_reason;
-        run.usage = event.usage ?? run.usage;
-        return false;
-      case "error":
-        run.usage = event.usage ?? run.usage;
-        run.fail(event.error);
-        return false;
-      case "done":
-        run.complete = true;
-        return false;
-      default:
-        return /^(audio|image|tool\.call)/.test(event.type);
-    }
-  },
-
-  openai(run, chunk) {
-    if (chunk.error) run.fail(chunk.error);
-    run.source ||= chunk.model ?? "";
-    if (chunk.usage) {
-      run.usage = {
-        input_tokens: chunk.usage.prompt_tokens,
-        output_tokens: chunk.usage.completion_tokens,
-        cached_input_tokens: chunk.usage.prompt_tokens_details?.cached_tokens,
-        reasoning_tokens: chunk.usage.completion_tokens_details?.reasoning_tokens,
-      };
-    }
-    for (const warning of chunk.x_gai?.warnings ?? []) run.note(`Warning: ${warning.reason ?? warning}`);
-    let content = false;
-    for (const { index, delta, finish_reason } of chunk.choices ?? []) {
-      const text = delta?.content || delta?.refusal;
-      content ||= Boolean(text || delta?.reasoning_content || delta?.tool_calls);
-      if (index) continue;
-      run.reasoning.push(delta?.reasoning_content ?? "");
-      run.answer.push(text ?? "");
-      if (finish_reason) {
-        run.finish = chunk.x_gai?.finish_reason ?? finish_reason;
-        run.complete = true; // NDJSON has no [DONE]
-      }
-    }
-    return content;
-  },
-
-  simple(run, { content, error }) {
-    if (error) run.fail(typeof error === "string" ? { message: error } : error);
-    run.answer.push(content ?? "");
-    return Boolean(content);
-  },
-};
-
-// ---- code to copy --------------------------------------------------------------------------------------------------
-
-const shell = (text) => `'${text.replaceAll("'", "'\\''")}'`;
-// A JSON string is a string literal of Python and of JavaScript, too.
-const literal = (text) => JSON.stringify(text);
-
-const SHOW = {
-  python: {
-    gai: 'if event["type"] == "text.delta":\n            print(event["text"], end="", flush=True)',
-    openai: 'for choice in event["choices"]:\n            print(choice["delta"].get("content") or "", end="", flush=True)',
-    simple: 'print(event["content"], end="", flush=True)',
-  },
-  javascript: {
-    gai: 'if (event.type === "text.delta") process.stdout.write(event.text);',
-    openai: 'process.stdout.write(event.choices[0]?.delta.content ?? "");',
-    simple: "process.stdout.write(event.content);",
-  },
-};
-
-/** The request as source text: `{curl, python, javascript}`. A key is named, never written. */
-export function snippets({ origin, framing: chosen, format, model, query, key }) {
-  const framing = chosen === "ws" ? "sse" : chosen; // for what does not speak WebSocket
-  const url = `${origin}/api/v1/stream?framing=${framing}&format=${format}`;
-  const body = JSON.stringify({ model: model || undefined, query });
-  const pairs = [...(model ? [["model", model]] : []), ["query", query]];
-
-  const curl = [
-    `curl -N ${shell(url)}`,
-    "  -H 'content-type: application/json'",
-    ...(key ? ['  -H "authorization: Bearer $GAI_API_KEY"'] : []),
-    `  -d ${shell(body)}`,
-  ].join(" \\\n");
-
-  const sdk = `import os
-
-from openai import OpenAI  # pip install openai
-
-client = OpenAI(base_url=${literal(`${origin}/v1`)}, api_key=${key ? 'os.environ["GAI_API_KEY"]' : '"unused"'})
-stream = client.chat.completions.create(
-    model=${literal(model)},
-    messages=[{"role": "user", "content": ${literal(query)}}],
-    stream=True,
-)
-for chunk in stream:
-    for choice in chunk.choices:
-        print(choice.delta.content or "", end="", flush=True)
-`;
-
-  const stdlib = `import json
-import os
-import urllib.request
-
-request = urllib.request.Request(
-    ${literal(url)},
-    data=json.dumps({${pairs.map((pair) => pair.map(literal).join(": ")).join(", ")}}).encode(),
-    headers={"content-type": "application/json"${key ? ', "authorization": "Bearer " + os.environ["GAI_API_KEY"]' : ""}},
-)
-with urllib.request.urlopen(request) as response:
-    for line in response:
-        line = line.decode()${framing === "sse" ? '.removeprefix("data: ")' : ""}
-        if not line.startswith("{"):
-            continue
-        event = json.loads(line)
-        if "error" in event:
-            raise SystemExit(event["error"])
-        ${SHOW.python[format]}
-`;
-
-  const socket = `// Node.js 22 or newer: save as playground.mjs
-const socket = new WebSocket(${literal(`${origin.replace("http", "ws")}/ws/stream`)}, ["gai.events.v1"${key ? ", `bearer.${process.env.GAI_API_KEY}`" : ""}]);
-const request = { ${pairs.map(([name, value]) => `${name}: ${literal(value)}`).join(", ")} };
-socket.onopen = () => socket.send(JSON.stringify({ stream: "1", type: "request", request }));
-socket.onmessage = ({ data }) => {
-  const event = JSON.parse(data);
-  if (event.error) console.error(event.error);
-  if (event.type === "text.delta") process.stdout.write(event.text);
-  if (event.type === "done") socket.close();
-};
-`;
-
-  const javascript = `// Node.js: save as playground.mjs
-const response = await fetch(${literal(url)}, {
-  method: "POST",
-  headers: { "content-type": "application/json"${key ? ", authorization: `Bearer ${process.env.GAI_API_KEY}`" : ""} },
-  body: JSON.stringify({ ${pairs.map(([name, value]) => `${name}: ${literal(value)}`).join(", ")} }),
-});
-if (!response.ok) throw new Error(await response.text());
-
-let rest = "";
-for await (const text of response.body.pipeThrough(new TextDecoderStream())) {
-  const lines = (rest + text).split("\\n");
-  rest = lines.pop();
-  for (const line of lines) {
-    const data = line${framing === "sse" ? '.replace(/^data: /, "")' : ""};
-    if (!data.startsWith("{")) continue;
-    const event = JSON.parse(data);
-    if (event.error) throw new Error(JSON.stringify(event.error));
-    ${SHOW.javascript[format]}
-  }
-}
-`;
-
-  const python = format === "openai" && framing === "sse" && model ? sdk : stdlib;
-  return {
-    curl,
-    python: key ? python : python.replace(/^import os\n\n?/m, ""),
-    javascript: chosen === "ws" ? socket : javascript,
-  };
-}
 
 // ---- the page ------------------------------------------------------------------------------------------------------
 
@@ -326,6 +134,13 @@ class Log {
   }
 }
 
+/** Text as it came: each piece is a record. */
+class TextParser {
+  feed(text) {
+    return text ? [{ data: text }] : [];
+  }
+}
+
 /** One request and all that is known of it. */
 class Run {
   started = performance.now();
@@ -343,6 +158,7 @@ class Run {
   error = null;
   complete = false;
   cancelled = false;
+  calls = new Map(); // of tools, whose arguments still come: {name, input} by their place
 
   constructor(settings) {
     this.settings = settings;
@@ -378,9 +194,10 @@ class Run {
       log.push(at, "[DONE]", "");
       return;
     }
-    const event = JSON.parse(data);
+    const format = FORMATS[this.settings.format];
+    const event = format.isText ? data : JSON.parse(data);
     log.push(at, event.type ?? (event.error ? "error" : type ?? "message"), data);
-    if (FORMATS[this.settings.format](this, event)) {
+    if (format.read(this, event)) {
       this.first ||= at;
       this.last = at;
       this.deltas += 1;
@@ -415,14 +232,15 @@ class Run {
       this.fail(await refusal(response));
       return;
     }
-    const parser = framing === "sse" ? new SSEParser() : new NDJSONParser();
+    const { isText, unmarked } = FORMATS[format];
+    const parser = isText ? new TextParser() : framing === "sse" ? new SSEParser() : new NDJSONParser();
     const decoder = new TextDecoder();
     const reader = response.body.getReader();
     for (let part = await reader.read(); !part.done; part = await reader.read()) {
       const at = performance.now() - this.started;
       for (const record of parser.feed(decoder.decode(part.value, { stream: true }))) this.receive(record, at);
     }
-    this.complete ||= format === "simple" && framing === "ndjson"; // the one pair without an end mark
+    this.complete ||= Boolean(unmarked?.includes(framing));
     if (this.complete || this.cancelled) return;
     this.fail({ code: "network", message: "The stream ended without its end mark." });
   }
@@ -514,10 +332,9 @@ const log = new Log();
 let current = null;
 
 function settings() {
-  const chosen = (name) => document.querySelector(`input[name="${name}"]:checked`).value;
   return {
-    framing: chosen("framing"),
-    format: chosen("format"),
+    framing: document.querySelector('input[name="framing"]:checked').value,
+    format: $("format").value,
     model: $("model").value || $("model-other").value.trim(),
     query: $("prompt").value,
     key: $("key").value,
@@ -613,13 +430,11 @@ function storeKey() {
   }
 }
 
-/** A WebSocket has the native format alone. */
+/** Offers the formats that the chosen framing has, and takes the native one where it lacks the chosen one. */
 function limitFormats() {
-  const isSocket = settings().framing === "ws";
-  for (const input of document.getElementsByName("format")) {
-    input.disabled = isSocket && input.value !== "gai";
-    if (isSocket) input.checked = input.value === "gai";
-  }
+  const { framing } = settings();
+  for (const option of $("format").options) option.disabled = !FORMATS[option.value].framings.includes(framing);
+  if ($("format").selectedOptions[0].disabled) $("format").value = "gai";
 }
 
 function setTheme(theme) {
@@ -683,9 +498,9 @@ const asked = new URLSearchParams(location.search);
 const isApple = /Mac|iPhone|iPad/.test(navigator.platform);
 
 setTheme(THEMES.includes(saved.theme) ? saved.theme : "auto");
-for (const name of ["framing", "format"]) {
-  for (const input of document.getElementsByName(name)) input.checked ||= input.value === saved[name];
-}
+for (const input of document.getElementsByName("framing")) input.checked ||= input.value === saved.framing;
+$("format").replaceChildren(...Object.keys(FORMATS).map((name) => new Option(name, name)));
+$("format").value = Object.hasOwn(FORMATS, saved.format) ? saved.format : "gai";
 limitFormats();
 $("smooth").checked = saved.smooth === true;
 $("send-keys").textContent = isApple ? "⌘ ↵" : "Ctrl ↵";

@@ -74,7 +74,7 @@ def test_no_model_is_an_empty_list() -> None:
     assert (listed["data"], listed["first_id"], listed["last_id"]) == ([], None, None)
 
 
-@pytest.mark.parametrize("name", ["index.html", "app.js", "style.css", "icon.svg"])
+@pytest.mark.parametrize("name", ["index.html", "app.js", "formats.js", "snippets.js", "style.css", "icon.svg"])
 def test_the_playgrounds_files_are_served_with_a_policy(name: str) -> None:
     table = routes()
     reply = table.asset(incoming(name))
