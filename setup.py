@@ -111,6 +111,8 @@ COMPILED = (
     "server/stream_response",
     "server/streams",
     "server/transport",
+    "server/websocket/ack_window",
+    "server/websocket/stream",
     "server/write_watch",
     "settings",
     "stores/memory",

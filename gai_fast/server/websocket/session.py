@@ -176,9 +176,9 @@ class SocketSession:
         if refusal is not None:
             handler = _refuse(refusal)
         stream.http = http
-        stream.incoming = self._incoming.on_socket(http, self._dialect.form)
+        incoming = stream.incoming = self._incoming.on_socket(http, self._dialect.form)
         self._streams[message.stream] = stream
-        reply = self._home.router.answer_on_socket(stream.incoming, handler)
+        reply = self._home.router.answer_on_socket(incoming, handler)
         if reply is not None:
             stream.send(reply)
 

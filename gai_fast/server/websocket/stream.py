@@ -21,7 +21,6 @@ from gai_fast._impl import Borrower, frame_messages
 from gai_fast.errors import Error
 from gai_fast.net.writer import BodyFraming
 from gai_fast.server.access_log import LEFT
-from gai_fast.server.incoming import Incoming
 from gai_fast.server.replies import Reply, StreamHead
 from gai_fast.server.request_reader import HTTPRequest
 from gai_fast.server.stream_response import StreamResponse
@@ -80,6 +79,13 @@ class SocketCallbacks(Protocol):
         """Whether a stream whose end its client has seen had finished."""
 
 
+class Refusing(Protocol):
+    """The part of a request that its stream calls."""
+
+    def refusal(self, error: Error) -> Reply:
+        """Returns what answers the request with an error."""
+
+
 class SocketStream:
     """One stream of a socket.
 
@@ -114,7 +120,7 @@ class SocketStream:
     def __init__(self, socket: SocketCallbacks, name: str, lead: bytes) -> None:
         self.name = name
         self.http: HTTPRequest
-        self.incoming: Incoming
+        self.incoming: Refusing
         self.is_cancelled = False
         self._socket = socket
         self._lead = lead

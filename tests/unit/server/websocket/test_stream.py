@@ -8,7 +8,6 @@ from typing import Any, cast
 import pytest
 
 from gai_fast.errors import Error
-from gai_fast.server.incoming import Incoming
 from gai_fast.server.replies import Reply, StreamHead
 from gai_fast.server.websocket.formats import EVENTS
 from gai_fast.server.websocket.stream import FRAMES, Canceller, SocketStream, last_seq
@@ -54,7 +53,7 @@ class Socket:
 
 
 class Request:
-    """As much of `Incoming` as a stream asks for."""
+    """As much of a request as its stream asks for."""
 
     def refusal(self, error: Error) -> Reply:
         return Reply(error.status, EVENTS.error_body(error, "r"))
@@ -62,7 +61,7 @@ class Request:
 
 def begun(socket: Socket, write_timeout: float = 10.0) -> tuple[SocketStream, FakeStream]:
     stream, fake = SocketStream(socket, "a", b'{"stream":"a",'), FakeStream()
-    stream.incoming = cast(Incoming, Request())
+    stream.incoming = Request()
     stream.begin_stream(fake, high_water=HIGH_WATER, write_timeout=write_timeout)
     assert stream.commit(StreamHead("text/event-stream", "r", "s")) == (b"", FRAMES)
     assert FRAMES.in_chunks
