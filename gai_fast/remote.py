@@ -157,6 +157,7 @@ class RemoteGateway(Asking):
             after: The id of the last event that the program has.
 
         Raises:
+            Network: The answer is not HTTP.
             RuntimeError: The gateway is not open.
         """
         if self._session is None:
@@ -168,7 +169,11 @@ class RemoteGateway(Asking):
             headers["last-event-id"] = after
         url = (self._url / path).with_query(envelope="compact")
         # A redirect is not followed: the key is for this server.
-        return await self._session.request(method, url, data=body, headers=headers, allow_redirects=False)
+        try:
+            return await self._session.request(method, url, data=body, headers=headers, allow_redirects=False)
+        except aiohttp.ClientResponseError:  # not a connection that is lost: the next one would be no better
+            text = "the server's answer is not HTTP, or its head is too large"
+            raise Error("network", text, reason="protocol", temporary=False) from None
 
 
 class RemoteStream:

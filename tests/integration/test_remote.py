@@ -389,6 +389,14 @@ async def test_the_prefix_and_the_key_are_sent(net: Net) -> None:
     assert "\r\nauthorization: Bearer secret\r\n" in server.heads[0]
 
 
+@pytest.mark.parametrize("answer", [b"SSH-2.0-OpenSSH_9\r\n", b"HTTP/1.1 200 OK\r\nX: " + b"a" * 20_000])
+@on_uvloop
+async def test_an_answer_that_is_not_http_is_told_at_once(net: Net, answer: bytes) -> None:
+    with pytest.raises(gai_fast.Network, match="not HTTP") as caught:
+        await read(net, answer)
+    assert caught.value.reason == "protocol"
+
+
 @on_uvloop
 async def test_a_proxy_says_when_to_come_back(net: Net) -> None:
     busy = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 7\r\nContent-Length: 0\r\n\r\n"
