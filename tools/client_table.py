@@ -284,7 +284,7 @@ def _cell(place: Place) -> str:
 
 def places(form: Format) -> str:
     """The table of where a format's clients find each thing in an answer."""
-    specimens = answers("groq")  # a provider whose own dialect no format is
+    specimens = answers("mistral")  # its own dialect is no format, and it signs texts
     cells = {what: [_cell(in_stream(form, one)), _cell(in_whole(form, one))] for what, one in specimens.items()}
     rows = [[what, *both] for what, both in cells.items() if set(both) != {NOTHING}]
     lacking = [what for what, both in cells.items() if set(both) == {NOTHING}]

@@ -14,16 +14,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-import msgspec
-from msgspec import UNSET, UnsetType
-
-from gai_fast._impl import compact_json, encode_json
-from gai_fast.errors import InvalidRequest
-from gai_fast.events import JSONText
 from gai_fast.formats._agui_stream import Run
-from gai_fast.formats._members import expect, invalid, member, required
+from gai_fast.formats._members import call_input, expect, invalid, member, read_native, required
+from gai_fast.formats._signatures import opened
 from gai_fast.limits import LIMITS
-from gai_fast.reading import parse_request
 from gai_fast.request import Request
 
 _NATIVE: Final = frozenset(Request.__struct_fields__) - {"messages", "query", "tools"}
@@ -34,14 +28,6 @@ _OWN: Final = frozenset(
 
 _MEDIA: Final = {"image": "image", "audio": "audio", "document": "file"}
 """The native part for the data of each kind of media."""
-
-
-class _Packed(msgspec.Struct, forbid_unknown_fields=True):
-    """The members of `encrypted_value`."""
-
-    signature: str
-    redacted: bool | UnsetType = UNSET
-    provider: str | UnsetType = UNSET
 
 
 def is_run_input(body: Mapping[str, Any]) -> bool:
@@ -82,7 +68,8 @@ def read_run_input(body: Mapping[str, Any]) -> tuple[Request, list[str]]:
         InvalidRequest: The text names the member by its path.
     """
     reader = _InputReader()
-    return parse_request(encode_json(reader.read(body))), reader.lost
+    native = reader.read(body)
+    return read_native(native, {f"$.{key}": f"$.forwardedProps.{key}" for key in _NATIVE}), reader.lost
 
 
 class _InputReader:
@@ -96,13 +83,14 @@ class _InputReader:
         run_of(body)
         forwarded = member(body, "forwardedProps", "$", dict) or {}
         native = {key: value for key, value in forwarded.items() if key in _NATIVE and value is not None}
-        _check_forwarded(native)
         context = self._context(body)
         messages = [{"role": "system", "content": context}] if context else []
         given = required(body, "messages", "$", list)
         if not given:
             raise invalid("`messages` must hold at least one message", "$.messages")
         self._messages(given, messages)
+        if not messages:
+            raise invalid("`messages` must hold something for the model", "$.messages")
         native["messages"] = messages
         native["tools"] = [self._tool(tool, f"$.tools[{at}]") for at, tool in enumerate(_list(body, "tools"))]
         self.lost += [f"forwardedProps.{key}" for key in forwarded if key not in native and forwarded[key] is not None]
@@ -179,14 +167,11 @@ class _InputReader:
     def _call(self, call: Any, path: str) -> dict[str, Any]:
         expect(call, path, dict)
         function = required(call, "function", path, dict)
-        text = member(function, "arguments", f"{path}.function", str) or ""
-        compact = compact_json(text) if text.strip() else "{}"
         native = {
             "type": "tool_call",
             "call_id": required(call, "id", path, str),
             "name": required(function, "name", f"{path}.function", str),
-            # Text that is no JSON stays text: the model wrote it.
-            "input": text if compact is None else JSONText(compact, None),
+            "input": call_input(member(function, "arguments", f"{path}.function", str) or ""),
         }
         signed = _signature(call, path)
         return native | ({"signature": signed["signature"]} if signed else {})
@@ -234,30 +219,14 @@ class _InputReader:
         return {"type": "image", "url": value} if (held, kind) == ("url", "image") else None
 
 
-def _check_forwarded(native: Mapping[str, Any]) -> None:
-    """Checks the members of `forwardedProps`, so that a refusal names them where the client has them.
-
-    Raises:
-        InvalidRequest: One of them has a wrong type or value.
-    """
-    try:
-        parse_request(encode_json({"query": "", **native}))
-    except InvalidRequest as problem:
-        text = problem.message.replace("`$.", "`$.forwardedProps.", 1)
-        raise InvalidRequest(message=text, reason=problem.reason) from None
-
-
 def _list(body: Mapping[str, Any], key: str) -> list[Any]:
     return member(body, key, "$", list) or []
 
 
 def _signature(holder: Mapping[str, Any], path: str) -> dict[str, Any]:
-    """Returns what `encrypted_value` packed; another text is a signature as it is."""
+    """Returns the signature that a client sends back; one that `seal` has not made is a provider's own."""
     text = member(holder, "encryptedValue", path, str)
     if not text:
         return {}
-    try:
-        own = msgspec.json.decode(text, type=_Packed)
-    except msgspec.DecodeError:
-        return {"signature": text}
-    return {key: value for key, value in msgspec.structs.asdict(own).items() if value is not UNSET}
+    own = opened(text, f"{path}.encryptedValue", "")
+    return {key: own[key] for key in ("signature", "redacted", "provider") if own.get(key)}

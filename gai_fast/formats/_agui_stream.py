@@ -26,17 +26,17 @@ back. A call that was cut off has a `TOOL_CALL_END` all the same, before `RUN_FI
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final, NamedTuple
+from collections.abc import Mapping
+from typing import Any, ClassVar, Final, NamedTuple
 
-from gai_fast._impl import Part, encode_json, escape
-from gai_fast.events import Event, JSONText
-from gai_fast.formats._base import DataEncoder, Framing, StreamContext
+from gai_fast._impl import encode_json, escape
+from gai_fast.events import Event
+from gai_fast.formats._base import Framing, StreamContext
+from gai_fast.formats._blocks import BlockEncoder
+from gai_fast.formats._chat_parts import argument_text
+from gai_fast.formats._signatures import seal
 
 PROTOCOL: Final = "1.0"
-
-# The kind of message that the text of a delta stands in.
-_BLOCKS: Final = {"text.delta": "TEXT_MESSAGE", "refusal.delta": "TEXT_MESSAGE", "reasoning.delta": "REASONING_MESSAGE"}
 
 # Events without a counterpart, and the key of their payload.
 _CUSTOM: Final = {
@@ -85,29 +85,7 @@ def token_usage(usage: Mapping[str, Any] | None, provider: str | None, model: st
     return [{name: value for name, value in names.items() if value} | counts]
 
 
-def encrypted_value(signed: Mapping[str, Any], provider: str | None) -> str:
-    """Returns the opaque text that carries a signature to the client and back.
-
-    Args:
-        signed: Has `signature`, and `redacted` where the block is nothing but that: an event, or a part of a message.
-        provider: The provider that made the signature.
-    """
-    own: dict[str, Any] = {"signature": signed["signature"]}
-    if signed.get("redacted"):
-        own["redacted"] = True
-    if provider:
-        own["provider"] = provider
-    return encode_json(own).decode()
-
-
-def argument_text(value: Any) -> str:
-    """Returns a complete call's arguments as text."""
-    if isinstance(value, JSONText):
-        return value.text
-    return value if isinstance(value, str) else encode_json(value).decode()
-
-
-class RunEvents(DataEncoder):
+class RunEvents(BlockEncoder):
     """Events → events of a run.
 
     Args:
@@ -117,9 +95,7 @@ class RunEvents(DataEncoder):
     """
 
     __slots__ = (
-        "_block",
         "_calls",
-        "_head",
         "_message_id",
         "_messages",
         "_model",
@@ -133,17 +109,18 @@ class RunEvents(DataEncoder):
         "_with_arguments",
     )
 
+    blocks: ClassVar[Mapping[str, str]] = {
+        "text.delta": "TEXT_MESSAGE",
+        "refusal.delta": "TEXT_MESSAGE",
+        "reasoning.delta": "REASONING_MESSAGE",
+    }
+
     def __init__(self, framing: Framing, context: StreamContext, run: Run) -> None:
         super().__init__(framing, context)
-        self.has_blocks = True
         self._run = run
         self._stream_id = context.stream_id
         self._model = context.model
         self._provider: str | None = None
-        self._block = ""
-        """The kind of the open message; empty: none is open."""
-        self._head = b""
-        """The frame of a delta of the open message, up to its text."""
         self._message_id = ""
         self._messages = 0
         self._parent = ""
@@ -155,31 +132,8 @@ class RunEvents(DataEncoder):
         """Signatures of calls that have not begun."""
         self._usage: Mapping[str, Any] | None = None
 
-    def event(self, event: Event) -> None:
-        """Writes the events of one event."""
-        # The hot path: a delta of the open message.
-        if self._block and _BLOCKS.get(event["type"]) == self._block and "choice" not in event and not self._ids:
-            self._seq += 1
-            self._out.append(self._head + escape(event.get("text", "")) + b"}\n\n")
-        else:
-            super().event(event)
-
-    def delta_parts(self, event: Event, key: str) -> Sequence[Part] | None:
-        """Returns the parts of a delta like this one; `None` before its message or call has begun."""
-        if "choice" in event:
-            return None
-        if key == "arguments":
-            if event["call_id"] not in self._with_arguments:
-                return None
-            return self._parts(self._lead + self._argument_head(event) + b'"', b'"}\n\n')
-        if _BLOCKS[event["type"]] != self._block:
-            return None
-        return self._parts(self._head + b'"', b'"}\n\n')
-
-    def _encode(self, event: Event) -> None:
-        write = _WRITERS.get(event["type"])
-        if write is not None and not event.get("choice"):
-            write(self, event)
+    def _takes_arguments(self, call_id: str) -> bool:
+        return call_id in self._with_arguments
 
     def _write(self, kind: str, members: Mapping[str, Any]) -> None:
         self._frame(encode_json({"type": kind, **members}))
@@ -223,12 +177,8 @@ class RunEvents(DataEncoder):
         self._model = event.get("model", self._model)
         self._write("RUN_STARTED", {**self._run.members(), "protocolVersion": PROTOCOL})
 
-    def _text(self, event: Event) -> None:
-        self._begin(_BLOCKS[event["type"]])
-        self._frame(self._head[len(self._lead) :] + escape(event.get("text", "")) + b"}")
-
     def _signature(self, event: Event) -> None:
-        value = {"encryptedValue": encrypted_value(event, self._provider)}
+        value = {"encryptedValue": seal(event["signature"], self._provider, redacted=event.get("redacted"))}
         if "call_id" in event:
             self._waiting[event["call_id"]] = value
             if event["call_id"] in self._calls:
@@ -259,10 +209,11 @@ class RunEvents(DataEncoder):
         self._sign_call(call_id)
 
     def _call_arguments(self, event: Event) -> None:
-        text = event.get("arguments", "")
-        if text.strip():
+        if event["call_id"] not in self._calls:  # a processor may have left out its start
+            return
+        if event.get("arguments", "").strip():
             self._with_arguments.add(event["call_id"])
-        self._frame(self._argument_head(event) + escape(text) + b"}")
+        self._write_arguments(event)
 
     def _argument_head(self, event: Event) -> bytes:
         return b'{"type":"TOOL_CALL_ARGS","toolCallId":%b,"delta":' % escape(event["call_id"])
@@ -317,9 +268,9 @@ class RunEvents(DataEncoder):
         self._write("RUN_ERROR", {"message": error["message"], "code": error["code"], **usage})
 
 
-_WRITERS: Final[Mapping[str, Callable[[Any, Event], None]]] = {
+RunEvents.writers = {
     "start": RunEvents._start,
-    **dict.fromkeys(_BLOCKS, RunEvents._text),
+    **dict.fromkeys(RunEvents.blocks, RunEvents._text),
     "reasoning.signature": RunEvents._signature,
     "tool.call.start": RunEvents._call_start,
     "tool.call.delta": RunEvents._call_arguments,

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from gai_fast._impl import encode_json
-from gai_fast.formats._agui_stream import Run, encrypted_value, token_usage
+from gai_fast.formats._agui_stream import Run, token_usage
 from gai_fast.formats._base import StreamContext, WholeEncoder
+from gai_fast.formats._signatures import seal
 from gai_fast.result import Result
 
 
@@ -38,7 +40,7 @@ class WholeRun(WholeEncoder):
         calls: list[dict[str, Any]] = []
         arguments = {call.call_id: call.arguments for call in result.tool_calls}
         for part in result.message["content"]:
-            signed = {"encryptedValue": encrypted_value(part, result.provider)} if "signature" in part else {}
+            signed = _signature(part, result.provider)
             if part["type"] == "text":
                 texts.append(part["text"])
             elif part["type"] == "reasoning":
@@ -55,3 +57,9 @@ class WholeRun(WholeEncoder):
 
     def _id(self, before: list[dict[str, Any]]) -> str:
         return f"{self._context.stream_id}-{len(before) + 1}"
+
+
+def _signature(part: Mapping[str, Any], provider: str | None) -> dict[str, str]:
+    if "signature" not in part:
+        return {}
+    return {"encryptedValue": seal(part["signature"], provider, redacted=part.get("redacted"))}

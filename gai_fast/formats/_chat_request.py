@@ -10,10 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from gai_fast._impl import encode_json
 from gai_fast.errors import Unsupported
-from gai_fast.formats._members import call_input, data_url, expect, invalid, member, required
-from gai_fast.reading import parse_request
+from gai_fast.formats._members import call_input, data_url, expect, invalid, member, read_native, required
 from gai_fast.request import Request
 
 # Fields that are the same in a native request, and are checked there.
@@ -44,12 +42,17 @@ _NEUTRAL: Final[Mapping[str, tuple[Any, ...]]] = {
     "verbosity": ("medium",),
 }
 
-# OpenRouter's names for the author of a signature.
+# Names for the author of a signature: OpenRouter's, and in the same form those of other providers with a Responses API.
+# OpenRouter itself is missing: the authors of its models differ, and it accepts its signatures without a name.
 DETAIL_FORMATS: Final[Mapping[str, str]] = {
     "anthropic": "anthropic-claude-v1",
     "azure": "azure-openai-responses-v1",
+    "deepseek": "deepseek-responses-v1",
     "gemini": "google-gemini-v1",
+    "groq": "groq-responses-v1",
     "openai": "openai-responses-v1",
+    "openai-compatible": "openai-compatible-responses-v1",
+    "perplexity": "perplexity-responses-v1",
     "xai": "xai-responses-v1",
 }
 _DETAIL_PROVIDERS: Final[Mapping[str, str]] = {detail: provider for provider, detail in DETAIL_FORMATS.items()}
@@ -72,7 +75,8 @@ def read_chat_request(body: Mapping[str, Any]) -> tuple[Request, list[str]]:
         Unsupported: `n` > 1.
     """
     reader = _RequestReader()
-    return parse_request(encode_json(reader.read(body))), reader.lost
+    native = reader.read(body)
+    return read_native(native, reader.moved), reader.lost
 
 
 class _RequestReader:
@@ -83,6 +87,8 @@ class _RequestReader:
 
     def __init__(self) -> None:
         self.lost: list[str] = []
+        self.moved: dict[str, str] = {}
+        """As for `read_native`."""
         self._functions: dict[str, str] = {}
 
     def read(self, body: Mapping[str, Any]) -> dict[str, Any]:
@@ -103,6 +109,7 @@ class _RequestReader:
             limit = member(body, key, "$", int)
             if limit is not None:
                 native["max_tokens"] = limit
+                self.moved["$.max_tokens"] = f"$.{key}"
         effort = member(body, "reasoning_effort", "$", str)
         if effort in EFFORTS:
             native["reasoning"] = {"effort": effort}
@@ -308,9 +315,11 @@ class _RequestReader:
                 self.lost.append(path[2:])
                 continue
             self._rest(tool, path, ("type", "function"))
+            self.moved[f"$.tools[{len(tools)}]"] = f"{path}.function"
             tools.append(self._tool(required(tool, "function", path, dict), f"{path}.function"))
         for at, function in enumerate(member(body, "functions", "$", list) or ()):
             expect(function, f"$.functions[{at}]", dict)
+            self.moved[f"$.tools[{len(tools)}]"] = f"$.functions[{at}]"
             tools.append(self._tool(function, f"$.functions[{at}]"))
         return tools
 

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+from mypy_extensions import mypyc_attr
+
 from gai_fast._impl import encode_json
 from gai_fast.events import Event
 from gai_fast.formats._base import OTHERS, StreamContext, WholeEncoder
@@ -21,8 +23,9 @@ from gai_fast.formats._chat_parts import (
 from gai_fast.result import Result
 
 
-class WholeCompletion(WholeEncoder):
-    """Events → one `chat.completion`."""
+@mypyc_attr(allow_interpreted_subclasses=True)
+class WholeObject(WholeEncoder):
+    """Events → one object of OpenAI's: with the reason of the end, usage, and what the dialect has no place for."""
 
     others: ClassVar[tuple[str, ...]] = OTHERS
 
@@ -40,14 +43,22 @@ class WholeCompletion(WholeEncoder):
             self._finish = event
         super().event(event)
 
-    def _answer(self, result: Result) -> bytes:
-        reason, aside = finish_reason_of(self._finish)
+    def _object(self, kind: str, prefix: str, choice: dict[str, Any], aside: dict[str, Any], result: Result) -> bytes:
+        """Writes the object.
+
+        Args:
+            kind: The value of `object`.
+            prefix: Of the identifier.
+            choice: The one choice.
+            aside: Members of `x_gai`.
+            result: The answer.
+        """
         answer: dict[str, Any] = {
-            "id": f"chatcmpl-{self._context.stream_id}",
-            "object": "chat.completion",
+            "id": f"{prefix}-{self._context.stream_id}",
+            "object": kind,
             "created": self._created,
             "model": result.model or self._context.model,
-            "choices": [{"index": 0, "message": self._message(result), "finish_reason": reason}],
+            "choices": [choice],
         }
         if result.usage:
             answer["usage"], beside = usage_of(result.usage)
@@ -60,6 +71,15 @@ class WholeCompletion(WholeEncoder):
         if aside:
             answer["x_gai"] = aside
         return encode_json(answer)
+
+
+class WholeCompletion(WholeObject):
+    """Events → one `chat.completion`."""
+
+    def _answer(self, result: Result) -> bytes:
+        reason, aside = finish_reason_of(self._finish)
+        choice = {"index": 0, "message": self._message(result), "finish_reason": reason}
+        return self._object("chat.completion", "chatcmpl", choice, aside, result)
 
     def _message(self, result: Result) -> dict[str, Any]:
         parts = result.message["content"]

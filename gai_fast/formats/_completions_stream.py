@@ -30,8 +30,9 @@ from typing import Any, ClassVar, Final
 from gai_fast._impl import Part, encode_json, escape
 from gai_fast.errors import Error
 from gai_fast.events import Event
-from gai_fast.formats._base import DataEncoder, Framing, StreamContext, WholeEncoder
+from gai_fast.formats._base import DataEncoder, Framing, StreamContext
 from gai_fast.formats._chat_parts import error_object, finish_reason_of, note_warning, usage_of
+from gai_fast.formats._chat_whole import WholeObject
 from gai_fast.result import Result
 
 _TEXT: Final = ("text.delta", "refusal.delta")
@@ -173,38 +174,10 @@ _DATA_LINE: Final = re.compile(rb"(?:^|[\r\n])data:")
 _DONE_LINE: Final = re.compile(rb"(?:^|[\r\n])data: ?\[DONE\]")
 
 
-class WholeText(WholeEncoder):
+class WholeText(WholeObject):
     """Events → one `text_completion`."""
-
-    def __init__(self, context: StreamContext) -> None:
-        super().__init__(context)
-        self._created = context.clock() // 1000
-        self._finish: Event = {}
-        self._warnings: list[dict[str, Any]] = []
-
-    def event(self, event: Event) -> None:
-        """Takes one event."""
-        if event["type"] == "warning":
-            note_warning(self._warnings, event)
-        elif event["type"] == "finish":
-            self._finish = event
-        super().event(event)
 
     def _answer(self, result: Result) -> bytes:
         reason, aside = _reason_of(self._finish)
-        text = result.text + result.refusal
-        answer: dict[str, Any] = {
-            "id": f"cmpl-{self._context.stream_id}",
-            "object": "text_completion",
-            "created": self._created,
-            "model": result.model or self._context.model,
-            "choices": [{"text": text, "index": 0, "logprobs": None, "finish_reason": reason}],
-        }
-        if result.usage:
-            answer["usage"], beside = usage_of(result.usage)
-            aside |= beside
-        if self._warnings:
-            aside["warnings"] = self._warnings
-        if aside:
-            answer["x_gai"] = aside
-        return encode_json(answer)
+        choice = {"text": result.text + result.refusal, "index": 0, "logprobs": None, "finish_reason": reason}
+        return self._object("text_completion", "cmpl", choice, aside, result)

@@ -33,18 +33,16 @@ Choices beyond the first are left out.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Mapping
+from typing import Any, ClassVar, Final
 
-from gai_fast._impl import Part, encode_json, escape
+from gai_fast._impl import encode_json, escape
 from gai_fast.events import Event, JSONText
-from gai_fast.formats._base import DataEncoder, Framing, StreamContext
+from gai_fast.formats._base import Framing, StreamContext
+from gai_fast.formats._blocks import BlockEncoder
 
 OLDEST: Final = 5
 """The version of the SDK whose parts are written by default."""
-
-# The kind of block that the text of a delta stands in.
-_BLOCKS: Final = {"text.delta": "text", "refusal.delta": "text", "reasoning.delta": "reasoning"}
 
 _FINISH_REASONS: Final = {
     "stop": "stop",
@@ -96,7 +94,7 @@ def source_part(citation: Mapping[str, Any], number: int) -> dict[str, Any]:
     return {"type": "source-document", "sourceId": identifier, "mediaType": "text/plain", "title": title or "Source"}
 
 
-class Parts(DataEncoder):
+class Parts(BlockEncoder):
     """Events → parts.
 
     Args:
@@ -106,11 +104,9 @@ class Parts(DataEncoder):
     """
 
     __slots__ = (
-        "_block",
         "_block_id",
         "_blocks",
         "_calls",
-        "_head",
         "_in_step",
         "_provider",
         "_server_tools",
@@ -121,16 +117,17 @@ class Parts(DataEncoder):
         "_version",
     )
 
+    blocks: ClassVar[Mapping[str, str]] = {
+        "text.delta": "text",
+        "refusal.delta": "text",
+        "reasoning.delta": "reasoning",
+    }
+
     def __init__(self, framing: Framing, context: StreamContext, version: int) -> None:
         super().__init__(framing, context)
-        self.has_blocks = True
         self._version = version
-        self._block = ""
-        """The kind of the open block; empty: none is open."""
         self._block_id = b""
         self._blocks = 0
-        self._head = b""
-        """The frame of a delta of the open block, up to its text."""
         self._started = False
         self._in_step = False
         self._provider: str | None = None
@@ -140,32 +137,8 @@ class Parts(DataEncoder):
         self._sources = 0
         self._usage: Mapping[str, Any] | None = None
 
-    def event(self, event: Event) -> None:
-        """Writes the parts of one event."""
-        # The hot path: a delta of the open block.
-        kind = event["type"]
-        if self._block and _BLOCKS.get(kind) == self._block and "choice" not in event and not self._ids:
-            self._seq += 1
-            self._out.append(self._head + escape(event.get("text", "")) + b"}\n\n")
-        else:
-            super().event(event)
-
-    def delta_parts(self, event: Event, key: str) -> Sequence[Part] | None:
-        """Returns the parts of a delta like this one; `None` before its block or call has begun."""
-        if "choice" in event:
-            return None
-        if key == "arguments":
-            if event["call_id"] not in self._calls:
-                return None
-            return self._parts(self._lead + self._argument_head(event) + b'"', b'"}\n\n')
-        if _BLOCKS[event["type"]] != self._block:
-            return None
-        return self._parts(self._head + b'"', b'"}\n\n')
-
-    def _encode(self, event: Event) -> None:
-        write = _WRITERS.get(event["type"])
-        if write is not None and not event.get("choice"):
-            write(self, event)
+    def _takes_arguments(self, call_id: str) -> bool:
+        return call_id in self._calls
 
     # -- steps and blocks --
 
@@ -206,10 +179,6 @@ class Parts(DataEncoder):
             self._frame(b'{"type":"start"}')
         self._begin()
 
-    def _text(self, event: Event) -> None:
-        self._begin(_BLOCKS[event["type"]])
-        self._frame(self._head[len(self._lead) :] + escape(event.get("text", "")) + b"}")
-
     def _signature(self, event: Event) -> None:
         metadata = signature_metadata(event, self._provider)
         if "call_id" in event:
@@ -227,7 +196,8 @@ class Parts(DataEncoder):
         self._part({"type": "tool-input-start", "toolCallId": event["call_id"], "toolName": name})
 
     def _call_arguments(self, event: Event) -> None:
-        self._frame(self._argument_head(event) + escape(event.get("arguments", "")) + b"}")
+        if event["call_id"] in self._calls:  # a processor may have left out its start
+            self._write_arguments(event)
 
     def _argument_head(self, event: Event) -> bytes:
         return b'{"type":"tool-input-delta","toolCallId":%b,"inputTextDelta":' % escape(event["call_id"])
@@ -344,9 +314,9 @@ class Parts(DataEncoder):
             self._frame(b"[DONE]")
 
 
-_WRITERS: Final[Mapping[str, Callable[[Any, Event], None]]] = {
+Parts.writers = {
     "start": Parts._start,
-    **dict.fromkeys(_BLOCKS, Parts._text),
+    **dict.fromkeys(Parts.blocks, Parts._text),
     "reasoning.signature": Parts._signature,
     "tool.call.start": Parts._call_start,
     "tool.call.delta": Parts._call_arguments,

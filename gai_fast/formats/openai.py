@@ -55,7 +55,7 @@ class OpenAIFormat(DialectFormat):
         """Translates a chat request into a native one; `stream` is false by default.
 
         Raises:
-            InvalidRequest: The text names the field, mostly by its path in the client's own request.
+            InvalidRequest: The text names the field by its path.
             Unsupported: `n` > 1.
         """
         return read_chat_request(body)

@@ -10,6 +10,7 @@ import pytest
 
 from gai_fast.errors import InvalidRequest
 from gai_fast.formats import get_format
+from gai_fast.formats._signatures import seal
 from gai_fast.request import Request
 
 AGUI = get_format("agui")
@@ -33,15 +34,14 @@ def call(call_id: str = "call_1", arguments: str = '{"city": "Oslo"}', **more: A
 
 
 def test_a_thread_with_every_role() -> None:
-    packed = json.dumps({"signature": "s", "provider": "anthropic"})
     assert messages_of(
         {"id": "1", "role": "developer", "content": "Be brief"},
         {"id": "2", "role": "system", "content": "Be kind"},
         {"id": "3", "role": "user", "content": "Hi", "name": "Ann", "metadata": {"x": 1}},
         {"id": "4", "role": "activity", "activityType": "x", "content": {}},
-        {"id": "5", "role": "reasoning", "content": "Hm", "encryptedValue": packed},
+        {"id": "5", "role": "reasoning", "content": "Hm", "encryptedValue": seal("s", "anthropic")},
         {"id": "6", "role": "assistant", "content": "Look"},
-        {"id": "7", "role": "assistant", "toolCalls": [call(encryptedValue='{"signature":"c"}')]},
+        {"id": "7", "role": "assistant", "toolCalls": [call(encryptedValue=seal("c", None))]},
         {"id": "8", "role": "tool", "toolCallId": "call_1", "content": "4 °C"},
         {"id": "9", "role": "tool", "toolCallId": "call_2", "content": "", "error": "broke"},
         {"id": "10", "role": "assistant", "content": "4"},
@@ -76,7 +76,7 @@ def test_a_thread_with_every_role() -> None:
         ('{"signature":5}', '{"signature":5}'),
         ('{"other":1}', '{"other":1}'),
         ("[" * 5000, "[" * 5000),
-        ('{"signature":"s","redacted":true}', "s"),
+        ('{"signature":"s","redacted":true}', '{"signature":"s","redacted":true}'),
     ],
 )
 def test_an_encrypted_value_of_another_author_is_a_signature(value: str, signature: str) -> None:
@@ -164,6 +164,7 @@ def test_forwarded_members_are_those_of_a_native_request() -> None:
     ("body", "problem"),
     [
         ({"messages": []}, "at least one message - at `$.messages`"),
+        ({"messages": [{"role": "assistant"}]}, "something for the model - at `$.messages`"),
         ({"messages": ["Hi"]}, "Expected `object`, got `str` - at `$.messages[0]`"),
         ({"messages": [{"role": "robot"}]}, "activity - at `$.messages[0].role`"),
         ({"messages": [{"role": "user"}]}, "missing required field `content` - at `$.messages[0]`"),
@@ -177,6 +178,8 @@ def test_forwarded_members_are_those_of_a_native_request() -> None:
         ({"forwardedProps": "x"}, "at `$.forwardedProps`"),
         ({"forwardedProps": {"temperature": "hot"}}, "at `$.forwardedProps.temperature`"),
         ({"forwardedProps": {"reasoning": {"effort": "all"}}}, "at `$.forwardedProps.reasoning.effort`"),
+        ({"forwardedProps": {"model": ""}}, "at `$.forwardedProps.model`"),
+        ({"tools": [{"name": ""}]}, "at `$.tools[0].name`"),
         ({"threadId": 5}, "at `$.threadId`"),
     ],
 )

@@ -10,7 +10,7 @@ import pytest
 from gai_fast.events import Event
 from gai_fast.formats import Framing, get_format
 from gai_fast.limits import LIMITS
-from gai_fast.providers import get_provider
+from gai_fast.providers import get_provider, provider_names
 from gai_fast.relay import Relay
 from tests.unit.formats.chat import (
     HEAD,
@@ -124,6 +124,28 @@ def test_signatures_are_reasoning_details_with_a_dense_index(provider: str, deta
         {"reasoning_details": [{"type": "reasoning.text", "signature": "sig", **form, "index": 0}]},
         {"reasoning_details": [{"type": "reasoning.encrypted", "data": "opaque", **form, "index": 1}]},
     ]
+
+
+def has_responses(provider: str) -> bool:
+    try:
+        get_provider(f"{provider}:responses")
+    except ValueError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize(
+    "provider", [name for name in provider_names() if has_responses(name) and name != "openrouter"]
+)
+def test_the_signature_of_a_responses_upstream_is_encrypted_reasoning_and_comes_back_to_it(provider: str) -> None:
+    encoder = OPENAI.encoder("sse", context())
+    signed: list[Event] = [{"type": "start", "provider": provider}, {"type": "reasoning.signature", "signature": "sig"}]
+    [detail] = objects_of(encoded(encoder, signed))[-1]["choices"][0]["delta"]["reasoning_details"]
+    assert (detail["type"], detail["data"]) == ("reasoning.encrypted", "sig")
+    request, lost = OPENAI.parse_request({"messages": [{"role": "assistant", "reasoning_details": [detail]}]})
+    assert lost == []
+    [part] = request.messages[0].content
+    assert (part.signature, part.provider, part.redacted) == ("sig", provider, False)
 
 
 def test_reasoning_that_follows_a_signature_says_whose_it_is() -> None:

@@ -12,14 +12,13 @@ import pytest
 
 from gai_fast.events import TYPES, Event
 from gai_fast.formats import get_format
-from gai_fast.formats._vercel_stream import _WRITERS
+from gai_fast.formats._vercel_stream import Parts
 from tests.unit.formats.every_event import EVERY_EVENT
 from tests.unit.formats.streams import (
     DONE,
     ERROR,
     NOT_DONE,
     START,
-    STREAM_ID,
     USAGE,
     call,
     call_delta,
@@ -238,7 +237,7 @@ def test_other_choices_are_left_out() -> None:
 
 
 def test_every_event_has_its_place() -> None:
-    assert set(_WRITERS) == TYPES - {"stream.gap"}
+    assert set(Parts.writers) == TYPES - {"stream.gap"}
     assert {event["type"] for event in EVERY_EVENT} == TYPES - {"stream.gap", "stream.reset", "error"}
 
 
@@ -277,39 +276,5 @@ ALLOWED = {
 """The strict objects of `ui-message-chunks.ts` in 5.0.0."""
 
 
-# ---- deltas that are written already ---------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("ids", [False, True])
-@pytest.mark.parametrize(
-    ("before", "delta", "key"),
-    [
-        ([text("a")], text("@"), "text"),
-        ([reasoning("a")], reasoning("@"), "text"),
-        ([call_start()], call_delta("@"), "arguments"),
-    ],
-)
-def test_a_delta_is_written_as_its_parts_say(before: list[Event], delta: Event, key: str, ids: bool) -> None:
-    encoder = VERCEL.encoder("sse", context(ids=ids))
-    encoded(encoder, [START, *before])
-    said = encoder.delta_parts(delta, key)
-    assert said is not None
-    values: dict[Any, bytes] = {"text": b"@", "seq": b"%d" % (encoder.seq + 1)}
-    assert b"".join(values.get(part, part) for part in said) == encoded(encoder, [delta])  # type: ignore[misc]  # bytes
-
-
-def test_nothing_is_promised_of_a_block_that_is_not_open() -> None:
-    encoder = VERCEL.encoder("sse", context())
-    encoded(encoder, [START])
-    assert encoder.delta_parts(text("a"), "text") is None
-    assert encoder.delta_parts(call_delta("a"), "arguments") is None
-    encoded(encoder, [text("a")])
-    assert encoder.delta_parts(reasoning("a"), "text") is None
-    assert encoder.delta_parts(text("a", choice=1), "text") is None
-
-
-def test_the_id_of_an_event_stands_on_its_last_part() -> None:
-    body = encoded(VERCEL.encoder("sse", context(ids=True, retry_ms=3000)), [START, text("a")])
-    frames = body.decode().split("\n\n")
-    assert [frame.startswith("id: ") for frame in frames[:-1]] == [False, True, False, True]
-    assert frames[1].split("\n")[:2] == [f"id: {STREAM_ID}.1", "retry: 3000"]
+def test_arguments_of_a_call_whose_start_was_left_out_wait_for_the_call() -> None:
+    assert kinds(START, call_delta('{"city":'), call())[2:] == ["tool-input-available"]
