@@ -466,6 +466,16 @@ async def test_what_is_no_message_closes_the_socket(net: Net) -> None:
 
 
 @on_both_loops
+async def test_a_client_reads_why_its_message_is_too_large_while_it_sends_it(net: Net) -> None:
+    """Closing at once would reset the connection: the client would not see the close that is on its way."""
+    gateway = await net.gateway(await net.mock(deltas=1))
+    socket = await connect(gateway)
+    await socket.client.send_in_pieces(frame("x" * (LIMITS.socket_message + LIMITS.socket_message // 2)), 65536)
+    assert await socket.close_code() == 1009
+    assert await socket.client.is_closed()
+
+
+@on_both_loops
 async def test_an_id_in_use_closes_the_socket_and_ends_its_streams(net: Net) -> None:
     upstream = await net.upstream(quiet)
     gateway = await net.gateway(upstream)
@@ -720,6 +730,27 @@ async def test_a_message_that_does_not_come_to_its_end_closes_the_socket(
         socket.client.send(part)
         assert await socket.close_code() == 1008
         assert socket.closed == (1008, "a message did not come to its end in time")
+
+
+@on_both_loops
+async def test_a_client_is_not_blamed_for_what_the_server_does_not_read(net: Net) -> None:
+    gateway = await net.gateway(await net.mock(deltas=1))
+    socket = await connect(gateway)
+    message = frame(json.dumps({"stream": "a", "type": "request", "request": QUERY}))
+    socket.client.send(message[:10])
+    (session,) = gateway.running.service.sockets.sessions
+    server = session._socket
+    assert server is not None
+    assert server._transport is not None
+    await until(lambda: server._guard.message)
+    server._transport.pause_reading()
+    socket.client.send(message[10:])
+    for _ in range(4):
+        assert server._timer is not None
+        server._timer.cancel()
+        server._look()
+    server._transport.resume_reading()
+    await socket.until_done("a")
 
 
 @on_both_loops

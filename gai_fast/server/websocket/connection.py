@@ -15,6 +15,7 @@ Every use of aiohttp's private parts stands here, in `server/aiohttp_transport.p
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import zlib
 from typing import Protocol, cast
 
@@ -34,6 +35,7 @@ SUBPROTOCOL = "gai.events.v1"
 UNSUPPORTED_DATA = 1003
 _PING = b"\x89\x00"
 _PONG = 0x8A
+_CLOSE = 0x88
 
 
 class SocketOwner(Protocol):
@@ -84,6 +86,7 @@ class AiohttpSocket(asyncio.Protocol):
         "_deflate",
         "_early",
         "_guard",
+        "_has_answered",
         "_has_failed",
         "_has_pinged",
         "_has_received",
@@ -122,6 +125,7 @@ class AiohttpSocket(asyncio.Protocol):
         self._guard = FrameGuard()
         self._deflate: Deflate | None = None
         self._has_failed = False
+        self._has_answered = asyncio.Event()
         self._has_received = False
         self._has_pinged = False
         self._pinged_at = -LIMITS.socket_ping
@@ -204,9 +208,19 @@ class AiohttpSocket(asyncio.Protocol):
         return 0 if self._transport is None else self._transport.get_write_buffer_size()
 
     async def close(self, violation: Violation) -> None:
-        """Says why and closes; waits for the client's answer for `limits.socket_close` seconds."""
+        """Says why and closes; waits for the client's answer, for `limits.socket_close` seconds at most."""
         reason = violation.reason.encode()[: LIMITS.close_reason].decode(errors="ignore")  # no half of a character
-        await self.response.close(code=violation.code, message=reason.encode())
+        if not self._has_failed or self._transport is None:
+            await self.response.close(code=violation.code, message=reason.encode())
+            return
+        # aiohttp gets nothing more of this client. It would close at once, and a client that is still sending would be
+        # reset before it reads why.
+        said = violation.code.to_bytes(2, "big") + reason.encode()
+        self.write(bytes((_CLOSE, len(said))) + said)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LIMITS.lingering):
+                await self._has_answered.wait()
+        self._transport.close()
 
     def leave(self) -> None:
         """Gives the connection back to aiohttp's protocol."""
@@ -228,7 +242,11 @@ class AiohttpSocket(asyncio.Protocol):
             if len(self._early) > LIMITS.socket_early and self._transport is not None:
                 self._transport.pause_reading()
             return
-        if self._has_failed or self._behind is None:
+        if self._behind is None:
+            return
+        if self._has_failed:
+            if self._guard.has_closed(data):
+                self._has_answered.set()
             return
         self._has_received = True
         violation = self._guard.feed(data, self._loop.time())
@@ -238,7 +256,7 @@ class AiohttpSocket(asyncio.Protocol):
             self._fail(violation)
 
     def _fail(self, violation: Violation) -> None:
-        """Reads no more of a client that has broken a rule."""
+        """Drops what comes of a client that has broken a rule; not reading it would reset the connection."""
         self._has_failed = True
         self._owner.violated(violation)
 
@@ -249,6 +267,7 @@ class AiohttpSocket(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The client is gone."""
+        self._has_answered.set()
         try:
             self._owner.connection_lost()
         finally:  # whatever a stream raises: the server waits for its connections
@@ -277,8 +296,10 @@ class AiohttpSocket(asyncio.Protocol):
     def _look(self) -> None:
         """Rule 3; what is unsent is looked after by `WriteWatch`."""
         self._timer = None
-        has_received, self._has_received = self._has_received, False
-        last, self._message = self._message, self._guard.message
+        # What the server itself does not read, because it is behind, cannot come.
+        is_reading = self._transport is not None and self._transport.is_reading()
+        has_received, self._has_received = self._has_received or not is_reading, False
+        last, self._message = self._message, self._guard.message if is_reading else 0
         if self._message and self._message == last:
             self._fail(Violation(POLICY_VIOLATION, "a message did not come to its end in time"))
         if has_received or self.unsent:

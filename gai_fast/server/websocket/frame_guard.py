@@ -1,14 +1,17 @@
 """Looks at the frames of a WebSocket's client before aiohttp reads them, for what aiohttp lets pass.
 
 1. A client masks its frames (RFC 6455, 5.1): one that does not ends with 1002.
-2. A message has at most `limits.socket_frames` frames: more end with 1009. aiohttp bounds the bytes of a message.
+2. A message has at most `limits.socket_message` bytes in at most `limits.socket_frames` frames: more end with 1009,
+   at the head of the frame that is too much. aiohttp bounds what a compressed message unfolds to.
 3. At most `limits.socket_control` control frames come in `limits.socket_control_window` seconds: more end with 1008.
 
 Sans-IO: it reads the heads of frames and skips their payloads. aiohttp finds whatever else is wrong with a frame.
+Behind a violation it only looks for the client's close.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 from gai_fast.limits import LIMITS
@@ -18,7 +21,9 @@ POLICY_VIOLATION: Final = 1008
 TOO_BIG: Final = 1009
 
 _FINAL: Final = 0x80
+_OPCODE: Final = 0x0F
 _CONTROL: Final = 0x08
+_CLOSE: Final = 0x08
 _MASKED: Final = 0x80
 _LENGTH: Final = 0x7F
 _LENGTH_16: Final = 126
@@ -43,13 +48,14 @@ class Violation(NamedTuple):
 class FrameGuard:
     """Reads the heads of one client's frames."""
 
-    __slots__ = ("_controls", "_frames", "_head", "_is_last", "_left", "_messages", "_window_ends")
+    __slots__ = ("_bytes", "_controls", "_frames", "_head", "_is_last", "_left", "_messages", "_window_ends")
 
     def __init__(self) -> None:
         self._head = b""  # the bytes of a head that is not whole
         self._left = 0  # bytes of the payload under way, its mask among them
         self._is_last = False  # that payload is the end of a message
         self._frames = 0  # of the message under way
+        self._bytes = 0  # of its payloads
         self._messages = 0  # that are whole
         self._controls = 0
         self._window_ends = 0.0
@@ -67,8 +73,23 @@ class FrameGuard:
             now: Seconds of a monotonic clock.
 
         Returns:
-            What is wrong with them; nothing more must be fed then.
+            What is wrong with them; what follows is for `has_closed`.
         """
+        problem = None
+        for head in self._heads(data):
+            problem = problem or self._look_at(head, now)
+        return problem
+
+    def has_closed(self, data: bytes) -> bool:
+        """Looks at bytes behind a violation for the close with which the client answers ours.
+
+        Args:
+            data: The next bytes.
+        """
+        return any(head[0] & _OPCODE == _CLOSE for head in self._heads(data))
+
+    def _heads(self, data: bytes) -> Iterator[bytes]:
+        """The heads of frames that end within these bytes."""
         at = 0
         while at < len(data):
             if self._left:
@@ -77,18 +98,16 @@ class FrameGuard:
                 at += skipped
                 if self._is_last and not self._left:
                     self._is_last = False
-                    self._frames = 0
+                    self._frames = self._bytes = 0
                     self._messages += 1
                 continue
             taken = min(self._missing, len(data) - at)
             self._head += data[at : at + taken]
             at += taken
             if not self._missing:
-                problem = self._look_at(self._head, now)
-                self._head = b""
-                if problem is not None:
-                    return problem
-        return None
+                head, self._head = self._head, b""
+                self._left = _payload(head) + (_MASK if head[1] & _MASKED else 0)
+                yield head
 
     @property
     def _missing(self) -> int:
@@ -100,13 +119,15 @@ class FrameGuard:
 
     def _look_at(self, head: bytes, now: float) -> Violation | None:
         """Judges a frame by its head, which is whole."""
-        first, second = head[0], head[1]
-        if not second & _MASKED:
+        first = head[0]
+        if not head[1] & _MASKED:
             return Violation(PROTOCOL_ERROR, "a frame is not masked")
-        self._left = _MASK + (int.from_bytes(head[_SHORTEST:], "big") if len(head) > _SHORTEST else second & _LENGTH)
         if first & _CONTROL:
             return self._count_control(now)
         self._frames += 1
+        self._bytes += _payload(head)
+        if self._bytes > LIMITS.socket_message:
+            return Violation(TOO_BIG, f"a message has more than {LIMITS.socket_message} bytes")
         if self._frames > LIMITS.socket_frames:
             return Violation(TOO_BIG, f"a message has more than {LIMITS.socket_frames} frames")
         self._is_last = bool(first & _FINAL)
@@ -120,3 +141,8 @@ class FrameGuard:
         if self._controls > LIMITS.socket_control:
             return Violation(POLICY_VIOLATION, "too many control frames")
         return None
+
+
+def _payload(head: bytes) -> int:
+    """The length of a frame's payload."""
+    return int.from_bytes(head[_SHORTEST:], "big") if len(head) > _SHORTEST else head[1] & _LENGTH

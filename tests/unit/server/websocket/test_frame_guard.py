@@ -6,7 +6,7 @@ import pytest
 
 from gai_fast.limits import LIMITS
 from gai_fast.server.websocket.frame_guard import FrameGuard, Violation
-from tests.integration.websocket import CONTINUATION, PING, frame
+from tests.integration.websocket import CLOSE, CONTINUATION, PING, TEXT, frame
 
 LEGAL = (
     frame("a")
@@ -68,3 +68,33 @@ def test_control_frames_are_counted_in_a_window_of_time() -> None:
     problem = guard.feed(frame("", PING), LIMITS.socket_control_window)
     assert problem is not None
     assert problem.code == 1008
+
+
+def head_of(size: int, opcode: int = CONTINUATION) -> bytes:
+    """The head of a frame of so many bytes, all of which are to come."""
+    return bytes((0x80 | opcode, 0xFF)) + size.to_bytes(8, "big")
+
+
+@pytest.mark.parametrize("size", [1, 7, 1_000_000])
+def test_a_message_has_no_more_bytes_than_the_limit(size: int) -> None:
+    begun = frame("x" * 200, final=False) + frame("", PING)
+    assert feed(head_of(LIMITS.socket_message, TEXT), size) is None
+    assert feed(begun + head_of(LIMITS.socket_message - 200), size) is None
+    for data in (head_of(LIMITS.socket_message + 1, TEXT), begun + head_of(LIMITS.socket_message - 199)):
+        problem = feed(data, size)
+        assert problem is not None
+        assert problem.code == 1009
+
+
+def test_each_message_is_counted_alone() -> None:
+    assert feed(frame("x" * (LIMITS.socket_message // 2 + 1)) * 2, 1_000_000) is None
+
+
+@pytest.mark.parametrize("size", [1, 7, 1_000_000])
+def test_behind_a_violation_the_close_of_the_client_is_found(size: int) -> None:
+    guard = FrameGuard()
+    rest = frame("y" * 300, masked=False) + frame("\x88" * 9, PING) + frame("z", final=False)
+    assert guard.feed(frame("x", masked=False) + rest[:5], 0.0) is not None
+    found = [guard.has_closed(rest[at : at + size]) for at in range(5, len(rest), size)]
+    assert not any(found)
+    assert guard.has_closed(frame((1009).to_bytes(2, "big"), CLOSE))
