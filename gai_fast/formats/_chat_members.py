@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from gai_fast.errors import InvalidRequest
 from gai_fast.formats._base import ClientRequest
+from gai_fast.formats._members import member
 
 
 def read_chat_members(body: dict[str, Any]) -> ClientRequest:
@@ -20,14 +20,11 @@ def read_chat_members(body: dict[str, Any]) -> ClientRequest:
     Raises:
         InvalidRequest: `model` is no string, or `stream` no boolean.
     """
-    name, stream = body.get("model"), body.get("stream")
-    if not (name is None or isinstance(name, str)) or not (stream is None or isinstance(stream, bool)):
-        raise InvalidRequest(message="`model` must be a string and `stream` a boolean", reason="validation")
     options, form = body.get("stream_options"), body.get("response_format")
     return ClientRequest(
         body,
-        name,
-        bool(stream),
+        member(body, "model", "$", str),
+        bool(member(body, "stream", "$", bool)),
         wants_usage=isinstance(options, dict) and options.get("include_usage") is True,
         wants_json=isinstance(form, dict) and form.get("type") in ("json_object", "json_schema"),
         prompt_characters=_characters(body.get("messages")),

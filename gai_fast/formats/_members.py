@@ -6,7 +6,7 @@ Owns the wording of a refusal: it names the member by its path from `$` on and q
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from gai_fast._impl import compact_json, encode_json
@@ -58,6 +58,17 @@ def expect(value: Any, path: str, *kinds: type) -> None:
     if type(value) not in kinds:
         expected = " | ".join(_JSON_TYPES[kind] for kind in kinds)
         raise invalid(f"Expected `{expected}`, got `{_JSON_TYPES.get(type(value), 'null')}`", path)
+
+
+def unread(holder: Mapping[str, Any], path: str, known: Iterable[str]) -> list[str]:
+    """Returns the paths of the members of an object that its reader does not know, without `$.`; nulls are absent.
+
+    Args:
+        holder: The object.
+        path: Where it stands.
+        known: The names of the members that the reader knows.
+    """
+    return [f"{path}.{key}"[2:] for key, value in holder.items() if key not in known and value is not None]
 
 
 def invalid(what: str, path: str) -> InvalidRequest:

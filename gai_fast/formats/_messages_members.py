@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from gai_fast.errors import InvalidRequest
 from gai_fast.formats._base import ClientRequest
+from gai_fast.formats._members import member
 from gai_fast.formats._messages_parts import is_foreign
 
 
@@ -21,14 +21,11 @@ def read_messages_members(body: dict[str, Any]) -> ClientRequest:
     Raises:
         InvalidRequest: `model` is no string, or `stream` no boolean.
     """
-    name, stream = body.get("model"), body.get("stream")
-    if not (name is None or isinstance(name, str)) or not (stream is None or isinstance(stream, bool)):
-        raise InvalidRequest(message="`model` must be a string and `stream` a boolean", reason="validation")
     output = body.get("output_config")
     return ClientRequest(
         body,
-        name,
-        bool(stream),
+        member(body, "model", "$", str),
+        bool(member(body, "stream", "$", bool)),
         wants_usage=True,  # every answer of the dialect has it
         wants_json=isinstance(output, dict) and output.get("format") is not None,
         prompt_characters=prompt_characters(body),

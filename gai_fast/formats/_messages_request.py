@@ -9,11 +9,11 @@ Knows no provider and no route; what has an effect on Anthropic alone, and is ha
 from __future__ import annotations
 
 from base64 import b64encode
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, Final
 
 from gai_fast.errors import Unsupported
-from gai_fast.formats._members import expect, invalid, member, read_native, required
+from gai_fast.formats._members import expect, invalid, member, read_native, required, unread
 from gai_fast.formats._messages_parts import NATIVE
 from gai_fast.formats._signatures import opened
 from gai_fast.request import Request
@@ -129,12 +129,8 @@ class _RequestReader:
             native["provider_options"] = {"anthropic": options}
         known = {*_SAME, *_READ, *_HARMLESS}
         known.update(key for key, values in _NEUTRAL.items() if body.get(key) in values)
-        self._rest(body, "$", known)
+        self.lost += unread(body, "$", known)
         return native
-
-    def _rest(self, holder: Mapping[str, Any], path: str, known: Iterable[str]) -> None:
-        """Adds the other members of an object to `lost`."""
-        self.lost += [f"{path}.{key}"[2:] for key, value in holder.items() if key not in known and value is not None]
 
     # -- messages --
 
@@ -163,14 +159,14 @@ class _RequestReader:
 
     def _text(self, block: Mapping[str, Any], path: str) -> dict[str, Any]:
         # Citations of an earlier answer are of no use to a model.
-        self._rest(block, path, ("type", "text", "cache_control", "citations"))
+        self.lost += unread(block, path, ("type", "text", "cache_control", "citations"))
         return {"type": "text", "text": required(block, "text", path, str)}
 
     def _message(self, message: Any, path: str) -> list[dict[str, Any]]:
         expect(message, path, dict)
         role = required(message, "role", path, str)
         content = required(message, "content", path, str, list)
-        self._rest(message, path, ("role", "content"))
+        self.lost += unread(message, path, ("role", "content"))
         path += ".content"
         if role == "system":
             return [{"role": role, "content": self._texts(content, path)}]
@@ -209,7 +205,7 @@ class _RequestReader:
         return [] if part is None else [part]
 
     def _image(self, block: Mapping[str, Any], path: str) -> dict[str, Any] | None:
-        self._rest(block, path, ("type", "source", "cache_control"))
+        self.lost += unread(block, path, ("type", "source", "cache_control"))
         source = required(block, "source", path, dict)
         path += ".source"
         kind = required(source, "type", path, str)
@@ -222,7 +218,7 @@ class _RequestReader:
         return None
 
     def _document(self, block: Mapping[str, Any], path: str) -> dict[str, Any] | None:
-        self._rest(block, path, ("type", "source", "title", "cache_control", "citations"))
+        self.lost += unread(block, path, ("type", "source", "title", "cache_control", "citations"))
         citations = member(block, "citations", path, dict)
         if citations and member(citations, "enabled", f"{path}.citations", bool):
             self.lost.append(f"{path}.citations"[2:])
@@ -246,7 +242,7 @@ class _RequestReader:
         return {"type": "file", "data": data, "media_type": media_type} | ({"filename": title} if title else {})
 
     def _result(self, block: Mapping[str, Any], path: str) -> dict[str, Any]:
-        self._rest(block, path, ("type", "tool_use_id", "content", "is_error", "cache_control"))
+        self.lost += unread(block, path, ("type", "tool_use_id", "content", "is_error", "cache_control"))
         call_id = required(block, "tool_use_id", path, str)
         if call_id not in self._calls and not self._has_more:
             raise invalid("No `tool_use` with this id came before", f"{path}.tool_use_id")
@@ -274,11 +270,11 @@ class _RequestReader:
             if kind == "text":
                 parts.append(self._text(block, here))
             elif kind == "thinking":
-                self._rest(block, here, ("type", "thinking", "signature"))
+                self.lost += unread(block, here, ("type", "thinking", "signature"))
                 text = required(block, "thinking", here, str)
                 parts.append(_reasoning(text, member(block, "signature", here, str) or "", f"{here}.signature"))
             elif kind == "redacted_thinking":
-                self._rest(block, here, ("type", "data"))
+                self.lost += unread(block, here, ("type", "data"))
                 signed = opened(required(block, "data", here, str), f"{here}.data", NATIVE)
                 call_id = signed.pop("call_id", None)
                 if call_id is not None:
@@ -298,7 +294,7 @@ class _RequestReader:
     def _call(self, block: Mapping[str, Any], path: str) -> dict[str, Any]:
         known = ["type", "id", "name", "input", "cache_control"]
         known += ["caller"] if block.get("caller") == {"type": "direct"} else []
-        self._rest(block, path, known)
+        self.lost += unread(block, path, known)
         call_id = required(block, "id", path, str)
         self._calls.add(call_id)
         name, given = required(block, "name", path, str), required(block, "input", path, dict)
@@ -316,7 +312,7 @@ class _RequestReader:
                 continue
             known = ["type", "name", "description", "input_schema", "strict", "cache_control", "eager_input_streaming"]
             known += [key for key, value in _PLAIN_TOOL.items() if tool.get(key) == value]
-            self._rest(tool, path, known)
+            self.lost += unread(tool, path, known)
             members = {
                 "name": required(tool, "name", path, str),
                 "description": member(tool, "description", path, str),
@@ -333,7 +329,7 @@ class _RequestReader:
             return {}
         path = "$.tool_choice"
         kind = required(choice, "type", path, str)
-        self._rest(choice, path, ("type", "name", "disable_parallel_tool_use"))
+        self.lost += unread(choice, path, ("type", "name", "disable_parallel_tool_use"))
         if member(choice, "disable_parallel_tool_use", path, bool):
             self.lost.append("tool_choice.disable_parallel_tool_use")
         if kind == "tool":
@@ -346,7 +342,7 @@ class _RequestReader:
         """The effort and the schema of the answer; `output_format` is the older place of the latter."""
         native: dict[str, Any] = {}
         output = member(body, "output_config", "$", dict) or {}
-        self._rest(output, "$.output_config", ("effort", "format"))
+        self.lost += unread(output, "$.output_config", ("effort", "format"))
         effort = member(output, "effort", "$.output_config", str)
         if effort in _EFFORTS:
             native["reasoning"] = {"effort": effort}
@@ -357,7 +353,7 @@ class _RequestReader:
             if wanted is None:
                 continue
             here = f"{path}.{key}"
-            self._rest(wanted, here, ("type", "name", "schema"))
+            self.lost += unread(wanted, here, ("type", "name", "schema"))
             if required(wanted, "type", here, str) != "json_schema":
                 raise invalid("The type is not json_schema", f"{here}.type")
             form = {"type": "json_schema", "schema": required(wanted, "schema", here, dict), "strict": True}
@@ -372,7 +368,7 @@ class _RequestReader:
             return {}
         path = "$.thinking"
         kind = required(thinking, "type", path, str)
-        self._rest(thinking, path, ("type", "budget_tokens", "display"))
+        self.lost += unread(thinking, path, ("type", "budget_tokens", "display"))
         if kind == "enabled":
             budget = required(thinking, "budget_tokens", path, int)
             native["reasoning"] = {**native.get("reasoning", {}), "max_tokens": budget}

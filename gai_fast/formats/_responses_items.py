@@ -7,11 +7,11 @@ expressed.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from gai_fast.formats._chat_request import AUDIO_TYPES
-from gai_fast.formats._members import call_input, data_url, expect, invalid, member, required
+from gai_fast.formats._members import call_input, data_url, expect, invalid, member, required, unread
 from gai_fast.formats._responses_parts import NATIVE
 from gai_fast.formats._signatures import opened
 from gai_fast.limits import LIMITS
@@ -69,10 +69,6 @@ class InputReader:
         else:
             self._lost.append(path[2:])
 
-    def _rest(self, holder: Mapping[str, Any], path: str, known: Iterable[str]) -> None:
-        """Adds the other members of an object to `lost`."""
-        self._lost += [f"{path}.{key}"[2:] for key, value in holder.items() if key not in known and value is not None]
-
     def _answer(self) -> list[dict[str, Any]]:
         """The parts of the assistant's turn."""
         if not self.messages or self.messages[-1]["role"] != "assistant":
@@ -83,7 +79,7 @@ class InputReader:
     # -- messages --
 
     def _message(self, item: Mapping[str, Any], path: str) -> None:
-        self._rest(item, path, ("type", "role", "content", "id", "status", "phase"))
+        self._lost += unread(item, path, ("type", "role", "content", "id", "status", "phase"))
         role = required(item, "role", path, str)
         if role not in ("system", "developer", "user", "assistant"):
             raise invalid("The role is none of system, developer, user, assistant", f"{path}.role")
@@ -103,26 +99,26 @@ class InputReader:
         expect(part, path, dict)
         kind = required(part, "type", path, str)
         if kind in ("input_text", "output_text", "text"):
-            self._rest(part, path, ("type", "text", "annotations", "logprobs", "prompt_cache_breakpoint"))
+            self._lost += unread(part, path, ("type", "text", "annotations", "logprobs", "prompt_cache_breakpoint"))
             return {"type": "text", "text": required(part, "text", path, str)}
         if kind == "refusal":
-            self._rest(part, path, ("type", kind))
+            self._lost += unread(part, path, ("type", kind))
             return {"type": "text", "text": required(part, kind, path, str)}
         if kind == "input_image" and member(part, "image_url", path, str):
             # `detail` is a hint about cost, not about content.
-            self._rest(part, path, ("type", "image_url", "detail", "prompt_cache_breakpoint"))
+            self._lost += unread(part, path, ("type", "image_url", "detail", "prompt_cache_breakpoint"))
             url = part["image_url"]
             return {
                 "type": "image",
                 **(data_url(url, f"{path}.image_url") if url.startswith("data:") else {"url": url}),
             }
         if kind == "input_file" and member(part, "file_data", path, str):
-            self._rest(part, path, ("type", "file_data", "filename", "detail", "prompt_cache_breakpoint"))
+            self._lost += unread(part, path, ("type", "file_data", "filename", "detail", "prompt_cache_breakpoint"))
             filename = member(part, "filename", path, str)
             named = {} if filename is None else {"filename": filename}
             return {"type": "file", **data_url(part["file_data"], f"{path}.file_data"), **named}
         if kind == "input_audio":
-            self._rest(part, path, ("type", kind))
+            self._lost += unread(part, path, ("type", kind))
             audio = required(part, kind, path, dict)
             form = required(audio, "format", f"{path}.{kind}", str)
             data = required(audio, "data", f"{path}.{kind}", str)
@@ -133,7 +129,7 @@ class InputReader:
     # -- reasoning --
 
     def _reasoning(self, item: Mapping[str, Any], path: str) -> None:
-        self._rest(item, path, ("type", "id", "summary", "content", "encrypted_content", "status"))
+        self._lost += unread(item, path, ("type", "id", "summary", "content", "encrypted_content", "status"))
         text = self._texts(item, "content", path, "") or self._texts(item, "summary", path, "\n\n")
         content = member(item, "encrypted_content", path, str)
         if content:
@@ -157,7 +153,7 @@ class InputReader:
 
     def _call(self, item: Mapping[str, Any], path: str, kind: str) -> None:
         is_function = kind == "function_call"
-        self._rest(
+        self._lost += unread(
             item, path, ("type", "id", "call_id", "name", "arguments" if is_function else "input", "status", "caller")
         )
         call_id = required(item, "call_id", path, str)
@@ -174,7 +170,7 @@ class InputReader:
         self._answer().append(part)
 
     def _result(self, item: Mapping[str, Any], path: str) -> None:
-        self._rest(item, path, ("type", "id", "call_id", "output", "status", "name", "caller"))
+        self._lost += unread(item, path, ("type", "id", "call_id", "output", "status", "name", "caller"))
         call_id = required(item, "call_id", path, str)
         if call_id not in self._calls and not self._has_more:
             raise invalid("No call with this `call_id` came before", f"{path}.call_id")

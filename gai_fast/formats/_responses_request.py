@@ -6,12 +6,12 @@ expressed. `_responses_items.py` reads `input`. Knows no provider and no route.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, Final
 
 from gai_fast.errors import Unsupported
 from gai_fast.formats._chat_request import EFFORTS
-from gai_fast.formats._members import expect, invalid, member, read_native, required
+from gai_fast.formats._members import expect, invalid, member, read_native, required, unread
 from gai_fast.formats._responses_items import InputReader
 from gai_fast.request import Request
 
@@ -134,12 +134,8 @@ class _RequestReader:
         known.update(key for key, values in _NEUTRAL.items() if body.get(key) in values)
         if not native["tools"]:
             known.add("parallel_tool_calls")
-        self._rest(body, "$", known)
+        self.lost += unread(body, "$", known)
         return native
-
-    def _rest(self, holder: Mapping[str, Any], path: str, known: Iterable[str]) -> None:
-        """Adds the other members of an object to `lost`."""
-        self.lost += [f"{path}.{key}"[2:] for key, value in holder.items() if key not in known and value is not None]
 
     def _messages(self, body: Mapping[str, Any], *, has_more: bool) -> list[dict[str, Any]]:
         given = member(body, "input", "$", str, list)
@@ -158,7 +154,7 @@ class _RequestReader:
             return
         path = "$.reasoning"
         # Providers send the summary that they have.
-        self._rest(reasoning, path, ("effort", "summary", "generate_summary"))
+        self.lost += unread(reasoning, path, ("effort", "summary", "generate_summary"))
         effort = member(reasoning, "effort", path, str)
         if effort in EFFORTS:
             native["reasoning"] = {"effort": effort}
@@ -170,17 +166,17 @@ class _RequestReader:
         if text is None:
             return
         known = ("format", "verbosity") if text.get("verbosity") == "medium" else ("format",)
-        self._rest(text, "$.text", known)
+        self.lost += unread(text, "$.text", known)
         asked = member(text, "format", "$.text", dict)
         if asked is None:
             return
         path = "$.text.format"
         kind = required(asked, "type", path, str)
         if kind != "json_schema":
-            self._rest(asked, path, ("type",))
+            self.lost += unread(asked, path, ("type",))
             native["response_format"] = {"type": "json" if kind == "json_object" else kind}
             return
-        self._rest(asked, path, ("type", "name", "description", "schema", "strict"))
+        self.lost += unread(asked, path, ("type", "name", "description", "schema", "strict"))
         schema = required(asked, "schema", path, dict)
         description = member(asked, "description", path, str)
         form = {
@@ -199,7 +195,7 @@ class _RequestReader:
             if required(tool, "type", path, str) != "function":
                 self.lost.append(path[2:])
                 continue
-            self._rest(tool, path, ("type", "name", "description", "parameters", "strict"))
+            self.lost += unread(tool, path, ("type", "name", "description", "parameters", "strict"))
             declared = {
                 "name": required(tool, "name", path, str),
                 "description": member(tool, "description", path, str),

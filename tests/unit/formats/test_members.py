@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from gai_fast.errors import InvalidRequest
-from gai_fast.formats._members import data_url, expect, member, read_native, required
+from gai_fast.formats._members import data_url, expect, member, read_native, required, unread
 
 
 def test_absent_and_null_are_the_same() -> None:
@@ -61,3 +61,9 @@ def test_a_rule_of_native_requests_names_the_clients_member() -> None:
     with pytest.raises(InvalidRequest, match="it is empty"):
         read_native({}, moved)
     assert read_native({"query": "?"}, moved).query == "?"
+
+
+def test_members_that_a_reader_does_not_know_are_named_by_their_path() -> None:
+    holder = {"a": 1, "b": None, "c": 0, "d": []}
+    assert unread(holder, "$.x[3]", ("a",)) == ["x[3].c", "x[3].d"]
+    assert unread(holder, "$", holder) == []

@@ -19,7 +19,7 @@ def test_model_stream_and_the_wish_for_json_are_read() -> None:
 
 @pytest.mark.parametrize("body", [{"model": 5}, {"stream": "yes"}])
 def test_wrong_types_are_refused(body: dict[str, Any]) -> None:
-    with pytest.raises(InvalidRequest):
+    with pytest.raises(InvalidRequest, match=rf"at `\$\.{next(iter(body))}`"):
         read_messages_members(body)
 
 
