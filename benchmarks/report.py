@@ -21,6 +21,8 @@ BASELINE: Final = "nginx"
 SUBJECT: Final = "gai-fast"
 MICRO: Final = 1e-6
 KIB: Final = 1024
+NOTHING: Final = "–"
+"""Of a contender that takes no part in a scenario."""
 
 Results = dict[str, Any]
 Result = dict[str, Any]
@@ -137,7 +139,7 @@ def _rows(results: Results) -> tuple[list[str], list[list[str]]]:
             result = scenario["results"].get(name)
             value = read(result)
             if value is None:
-                row.append("missing" if contender["missing"] else "FAILED" if result and "fault" in result else "–")
+                row.append("missing" if contender["missing"] else "FAILED" if result and "fault" in result else NOTHING)
                 continue
             times = ratio(result, scenario["results"].get(BASELINE)) if read is cpu else None
             row.append(write(value) + (f" ({figure(times)}×)" if times is not None and name != BASELINE else ""))
@@ -171,6 +173,8 @@ def table(results: Results) -> str:
         sizes = [max(len(text) for text in column) for column in zip(titles, *cells, strict=True)]
         lines = ["  ".join([" " * width, *(text.rjust(size) for text, size in zip(titles, sizes, strict=True))])]
         for row, texts in zip(rows, cells, strict=True):
+            if set(texts) == {NOTHING}:
+                continue  # it takes part in none of these scenarios
             shown = [text.rjust(size) for text, size in zip(texts, sizes, strict=True)]
             lines.append("  ".join([row[0].ljust(width), *shown]))
         blocks.append("\n".join(lines))

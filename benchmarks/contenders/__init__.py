@@ -41,12 +41,14 @@ class Route:
         body: The request, sent as JSON.
         key: The member of an event's object that holds the text of a delta.
         end: A text of the last event that no other event holds.
+        is_socket: The path opens a WebSocket, over which requests are sent.
     """
 
     path: str
     body: Mapping[str, Any]
     key: str
     end: str
+    is_socket: bool = False
 
 
 QUERY: Final = "Tell me a story about a lighthouse keeper."
@@ -64,6 +66,23 @@ CHAT: Final = Route(
     "[DONE]",
 )
 """OpenAI's dialect."""
+RESPONSES: Final = Route(
+    "/v1/responses",
+    {"model": "bench-responses", "input": QUERY, "stream": True},
+    "delta",
+    '"type":"response.completed"',
+)
+MESSAGES: Final = Route(
+    "/v1/messages",
+    {
+        "model": "bench-messages",
+        "messages": [{"role": "user", "content": QUERY}],
+        "max_tokens": 4096,
+        "stream": True,
+    },
+    "text",
+    '"type":"message_stop"',
+)
 MEMORY: Final = Route("/memory", {}, "text", '"finished":true')
 """The same events without an upstream."""
 
@@ -101,7 +120,8 @@ class Contender:
         does: Its treatment of an answer.
         note: The means, in a sentence.
         command: The command that runs it.
-        route: The request for a relayed answer; `None`: it relays none.
+        route: The request for a relayed answer; `None`: it relays none, or only those of `wires`.
+        wires: Further requests, in scenarios of their own (`Scenario.wire`).
         memory: The request for an answer that it makes itself; `None`: it makes none.
         requirements: The packages of its own environment; empty: it runs in the suite's.
         distributions: The packages whose versions are reported.
@@ -118,6 +138,7 @@ class Contender:
     note: str
     command: Callable[[Place], Sequence[str]]
     route: Route | None = EVENTS
+    wires: Mapping[str, Route] = field(default_factory=dict)
     memory: Route | None = None
     requirements: tuple[str, ...] = ()
     distributions: tuple[str, ...] = ()

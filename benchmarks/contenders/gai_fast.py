@@ -3,9 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 
-from benchmarks.contenders import CHAT, MEMORY, Contender, Place, Task, own_server
+from benchmarks.contenders import (
+    CHAT,
+    EVENTS,
+    MEMORY,
+    MESSAGES,
+    QUERY,
+    RESPONSES,
+    Contender,
+    Place,
+    Route,
+    Task,
+    own_server,
+)
 
 CONFIG = """\
 [server]
@@ -20,6 +33,26 @@ max_connections = 10000
 [[model]]
 name = "bench"
 upstream = "bench"
+
+[[upstream]]
+name = "bench-responses"
+provider = "openai:responses"
+base_url = "{upstream}/v1"
+max_connections = 10000
+
+[[model]]
+name = "bench-responses"
+upstream = "bench-responses"
+
+[[upstream]]
+name = "bench-messages"
+provider = "anthropic"
+base_url = "{upstream}"
+max_connections = 10000
+
+[[model]]
+name = "bench-messages"
+upstream = "bench-messages"
 """
 
 
@@ -36,6 +69,24 @@ _contender = partial(
     command=_serve,
     version=lambda place: (str(place.python), "-m", "gai_fast", "version"),
 )
+_native = partial(replace, EVENTS)
+
+
+def _format(name: str, key: str, end: str) -> Route:
+    """A format that has no route of its own."""
+    return _native(path=f"{EVENTS.path}?format={name}", key=key, end=end)
+
+
+FORMATS = {
+    "responses": replace(RESPONSES, body={**RESPONSES.body, "model": "bench"}),
+    "anthropic": replace(MESSAGES, body={**MESSAGES.body, "model": "bench"}),
+    "completions": Route("/v1/completions", {"model": "bench", "prompt": QUERY, "stream": True}, "text", "[DONE]"),
+    "simple": _format("simple", "content", "[DONE]"),
+    "vercel": _format("vercel", "delta", "[DONE]"),
+    "agui": _format("agui", "delta", '"type":"RUN_FINISHED"'),
+    "raw": _format("raw", "content", "[DONE]"),
+}
+"""The formats that chat answers are translated into, besides `gai`; `raw` copies the upstream's frames."""
 _MEMORY = "from memory: the library's SSEEncoder in an aiohttp handler, one write per answer"
 
 CONTENDERS = (
@@ -43,6 +94,11 @@ CONTENDERS = (
         name="gai-fast",
         does="normalizes",
         note=f"gai-fast serve, POST /api/v1/stream; {_MEMORY}",
+        wires={
+            "formats": EVENTS,
+            "responses": _native(body={"model": "bench-responses", "query": QUERY}),
+            "messages": _native(body={"model": "bench-messages", "query": QUERY}),
+        },
         memory=MEMORY,
         environment={"GAI_FAST_REQUIRE_EXTENSIONS": "1"},
         quick=True,
@@ -50,8 +106,9 @@ CONTENDERS = (
     _contender(
         name="gai-fast, passthrough",
         does="passes through",
-        note="gai-fast serve, POST /v1/chat/completions: every chunk checked, bytes kept",
+        note="gai-fast serve, POST /v1/chat/completions, /v1/responses, /v1/messages: every chunk checked, bytes kept",
         route=CHAT,
+        wires={"responses": RESPONSES, "messages": MESSAGES},
         environment={"GAI_FAST_REQUIRE_EXTENSIONS": "1"},
         quick=True,
     ),
@@ -62,6 +119,25 @@ CONTENDERS = (
         memory=MEMORY,
         environment={"GAI_FAST_NO_EXTENSIONS": "1"},
         quick=True,
+    ),
+    _contender(
+        name="gai-fast, WebSocket",
+        does="normalizes",
+        note="gai-fast serve, GET /ws/stream: one request after the other over each socket",
+        route=None,
+        wires={"formats": _native(path="/ws/stream", is_socket=True)},
+        environment={"GAI_FAST_REQUIRE_EXTENSIONS": "1"},
+    ),
+    *(
+        _contender(
+            name=f"gai-fast, {name}",
+            does="copies bytes" if name == "raw" else "normalizes",
+            note=f"gai-fast serve, POST {route.path}",
+            route=None,
+            wires={"formats": route},
+            environment={"GAI_FAST_REQUIRE_EXTENSIONS": "1"},
+        )
+        for name, route in FORMATS.items()
     ),
 )
 

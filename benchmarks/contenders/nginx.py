@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Sequence
 from urllib.parse import urlsplit
 
-from benchmarks.contenders import CHAT, Contender, Place
+from benchmarks.contenders import CHAT, MESSAGES, RESPONSES, Contender, Place
 
 # The folders are nginx's own temporary ones, which it makes at the start whether it needs them or not.
 CONFIG = """\
@@ -49,6 +49,7 @@ CONTENDERS = (
         note="proxy_pass, proxy_buffering off, one worker",
         command=_command,
         route=CHAT,
+        wires={"formats": CHAT, "responses": RESPONSES, "messages": MESSAGES},
         version=lambda place: ("nginx", "-v"),
         prepare=_prepare,
         quick=True,

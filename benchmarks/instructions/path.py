@@ -26,11 +26,15 @@ from types import FrameType
 from typing import Final
 
 from benchmarks.instructions.counting import ROOT, Cost, build_marks, environment, read
+from benchmarks.websocket import handshake, request_message
 
 FIXTURES: Final = ROOT / "tests/corpus/fixtures"
 NATIVE: Final = "/api/v1/stream"
 CHAT: Final = "/v1/chat/completions"
 MESSAGES: Final = "/v1/messages"
+RESPONSES: Final = "/v1/responses"
+COMPLETIONS: Final = "/v1/completions"
+SOCKET: Final = "/ws/stream"
 SECONDS: Final = 120
 """Seconds in which the server must answer, or write its counts."""
 WARM_UP: Final = 30
@@ -80,8 +84,16 @@ def _delta(text: str) -> bytes:
 
 
 _SSE: Final = _head(b"text/event-stream")
-_ENDS: Final = (b'"finished":true', b"[DONE]", b"event: message_stop\n")
+_ENDS: Final = (
+    b'"finished":true',
+    b"[DONE]",
+    b"event: message_stop\n",
+    b"event: response.completed\n",
+    b'"type":"RUN_FINISHED"',
+)
 """What a complete answer has, in one format or another."""
+_BODY_END: Final = b"\r\n0\r\n\r\n"
+_SOCKET_END: Final = b'"type":"done","finished":true}'
 _END: Final = (
     _chunk(
         _chat(choices=[{"index": 0, "delta": {}, "finish_reason": "stop"}])
@@ -109,13 +121,26 @@ def fixture(name: str) -> list[bytes]:
     return [_head(kind) + _chunk(path.read_bytes()) + b"0\r\n\r\n"]
 
 
+def as_format(name: str) -> Callable[[], Case]:
+    """A format that has no route of its own."""
+    return lambda: Case("openai-compatible", f"{NATIVE}?format={name}", at_once(100))
+
+
 CASES: Final[dict[str, Callable[[], Case]]] = {
     "request, 100 deltas at once": lambda: Case("openai-compatible", NATIVE, at_once(100)),
     "request, 100 deltas passed through": lambda: Case("openai-compatible", CHAT, at_once(100)),
     "request, 100 deltas as Messages": lambda: Case("openai-compatible", MESSAGES, at_once(100)),
+    "request, 100 deltas as Responses": lambda: Case("openai-compatible", RESPONSES, at_once(100)),
+    "request, 100 deltas as completions": lambda: Case("openai-compatible", COMPLETIONS, at_once(100)),
+    "request, 100 deltas as simple": as_format("simple"),
+    "request, 100 deltas as vercel": as_format("vercel"),
+    "request, 100 deltas as agui": as_format("agui"),
+    "request, 100 deltas as raw": as_format("raw"),
+    "request, 100 deltas over a WebSocket": lambda: Case("openai-compatible", SOCKET, at_once(100)),
     "request, 100 deltas, durable": lambda: Case("openai-compatible", NATIVE, at_once(100), resumable=True),
     "request, tool call": lambda: Case("openai", NATIVE, fixture("openai/one_tool")),
     "request, Responses": lambda: Case("openai:responses", NATIVE, fixture("openai-responses/text")),
+    "request, Responses passed through": lambda: Case("openai:responses", RESPONSES, fixture("openai-responses/text")),
     "request, Anthropic": lambda: Case("anthropic", NATIVE, fixture("anthropic/text")),
     "request, Anthropic as chat": lambda: Case("anthropic", CHAT, fixture("anthropic/text")),
     "request, Anthropic passed through": lambda: Case("anthropic", MESSAGES, fixture("anthropic/text")),
@@ -170,6 +195,27 @@ def serve(marks_path: str, configuration: str) -> None:
     main()
 
 
+def _request_of(case: Case) -> bytes:
+    """The bytes that ask for an answer."""
+    asked: dict[str, object] = {"model": case.provider.replace(":", "-"), "stream": True}
+    if case.path == RESPONSES:
+        asked["input"] = "hi"
+    elif case.path == COMPLETIONS:
+        asked["prompt"] = "hi"
+    else:
+        asked["messages"] = [{"role": "user", "content": "hi"}]
+    if case.resumable:
+        asked["resumable"] = True
+    if case.path == SOCKET:
+        return request_message(asked)
+    body = json.dumps(asked).encode()
+    return b"POST %b HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b" % (
+        case.path.encode(),
+        len(body),
+        body,
+    )
+
+
 class Server:
     """The server under callgrind, its client and its upstream.
 
@@ -221,6 +267,8 @@ class Server:
         """Instructions of one request."""
         with socket.create_connection(("127.0.0.1", self._port), timeout=SECONDS) as client:
             client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if case.path == SOCKET:
+                self._open_socket(client)
             for _ in range(WARM_UP):
                 self._ask(client, case)
             os.kill(self._process.pid, signal.SIGUSR1)
@@ -235,24 +283,27 @@ class Server:
 
     def _ask(self, client: socket.socket, case: Case) -> None:
         """One exchange, checked."""
-        name = case.provider.replace(":", "-")
-        asked = {"model": name, "stream": True, "messages": [{"role": "user", "content": "hi"}]}
-        if case.resumable:
-            asked["resumable"] = True
-        body = json.dumps(asked).encode()
-        client.sendall(
-            b"POST %b HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b"
-            % (case.path.encode(), len(body), body)
-        )
+        client.sendall(_request_of(case))
         upstream, answer = self._asked_upstream(client), b""
         for number, piece in enumerate(case.pieces, 1):
             upstream.sendall(piece)
             while answer.count(b"event: text.delta") < number < len(case.pieces):
                 answer += self._receive(client)
-        while not answer.endswith(b"\r\n0\r\n\r\n"):
+        last = _SOCKET_END if case.path == SOCKET else _BODY_END
+        while not answer.endswith(last):
             answer += self._receive(client)
-        if not answer.startswith(b"HTTP/1.1 200 ") or not any(end in answer for end in _ENDS):
+        is_well = case.path == SOCKET or answer.startswith(b"HTTP/1.1 200 ")
+        if not is_well or not any(end in answer for end in _ENDS):
             raise RuntimeError(f"the answer is not what it must be:\n{answer[:2000].decode(errors='replace')}")
+
+    def _open_socket(self, client: socket.socket) -> None:
+        """Opens a WebSocket, over which the case is then asked for."""
+        client.sendall(handshake(SOCKET, "127.0.0.1"))
+        answer = b""
+        while not answer.endswith(b"\r\n\r\n"):
+            answer += self._receive(client)
+        if not answer.startswith(b"HTTP/1.1 101 "):
+            raise RuntimeError(f"the WebSocket was not opened:\n{answer[:2000].decode(errors='replace')}")
 
     def _asked_upstream(self, client: socket.socket) -> socket.socket:
         """The upstream's connection, after the request that came on it was read."""

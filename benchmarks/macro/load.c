@@ -1,11 +1,12 @@
 /* A bounded streaming client that measures a relay and checks every byte of text it relays.
  *
  *     load port=N request=FILE events=N words=FILE key=NAME end=TEXT conns=N [milliseconds=N | requests=N]
- *          [limit=S] [ramp_us=0]
+ *          [limit=S] [ramp_us=0] [message=FILE]
  *
  * Sends the bytes of `request` over `conns` connections, each again as soon as its answer has ended, until `milliseconds`
  * have passed or `requests` were sent; gives up after `limit` seconds. ramp_us lies between the first requests of two
  * connections. In every `data:` line the JSON string of the member `key` is text; `end` is what only the last frame holds.
+ * With `message`, `request` opens a WebSocket, the bytes of `message` ask for an answer, and each message is an event.
  *
  * An answer is right where its texts, joined, are exactly those of the upstream in order, one event each, followed by the
  * end mark and the end of its HTTP chunks. One that differs in a byte is wrong, whatever its status.
@@ -21,24 +22,24 @@ typedef struct {
     double sum;
 } Histogram;
 
-typedef enum { IDLE, HEAD, SIZE, EXTENSION, DATA, DATA_END, TRAILER } State;
+typedef enum { IDLE, HEAD, SIZE, EXTENSION, DATA, DATA_END, TRAILER, MESSAGE_HEAD, MESSAGE } State;
 
 typedef struct {
     int fd;
     State state;
     long sent;       /* when the request was */
-    long left;       /* bytes of the HTTP chunk, or of a trailer's line */
+    long left;       /* bytes of the HTTP chunk, of a trailer's line, or of a message */
     char *held;      /* a head or a line that goes on */
     int held_size, held_room;
     int delta, offset; /* where in the text that is awaited */
     long stamp;
     int frames;      /* events that held text */
-    bool is_reused, has_begun, has_ended;
+    bool is_reused, is_socket, has_begun, has_ended; /* is_socket: its WebSocket is open */
     const char *why; /* what was wrong */
 } Connection;
 
 static Histogram ttft, latency;
-static Span request, *words;
+static Span request, message, *words;
 static int poll_fd, word_count, events;
 static char key[64];
 static const char *end_mark;
@@ -184,8 +185,8 @@ static bool is_end(const char *p, int size) {
     return memmem(squeezed, kept, end_mark, strlen(end_mark)) != NULL;
 }
 
-static void line(Connection *connection, const char *p, int size) {
-    if (size < 5 || memcmp(p, "data:", 5)) return;
+/* Takes the JSON of one event, or the text that stands in its place. */
+static void take_event(Connection *connection, const char *p, int size) {
     const char *end = p + size, *found = memmem(p, size, key, strlen(key));
     if (found) {
         found += strlen(key);
@@ -197,6 +198,10 @@ static void line(Connection *connection, const char *p, int size) {
     } else if (is_end(p, size)) {
         connection->has_ended = true;
     }
+}
+
+static void line(Connection *connection, const char *p, int size) {
+    if (size >= 5 && !memcmp(p, "data:", 5)) take_event(connection, p, size);
 }
 
 /* ---- HTTP -------------------------------------------------------------------------------------------------------- */
@@ -225,6 +230,23 @@ static void body(Connection *connection, const char *p, int size) {
     if (p < end) hold(connection, p, (int)(end - p));
 }
 
+static void begin(Connection *connection, State state) {
+    connection->state = state;
+    connection->has_begun = true;
+    if (++open_now > most_open) most_open = open_now;
+}
+
+/* Sends the request, or what opens the WebSocket for it. */
+static void send_request(Connection *connection) {
+    Span bytes = connection->is_socket ? message : request;
+    if (connection->is_socket)
+        begin(connection, MESSAGE_HEAD);
+    else
+        connection->state = HEAD;
+    if (send(connection->fd, bytes.bytes, bytes.size, MSG_NOSIGNAL) != bytes.size)
+        complain(connection, "a request that could not be sent");
+}
+
 /* Takes the head as far as it is there; returns the bytes it used. */
 static int head(Connection *connection, const char *p, int size) {
     int before = connection->held_size;
@@ -233,18 +255,55 @@ static int head(Connection *connection, const char *p, int size) {
     if (!end) return size;
     int used = (int)(end + 4 - connection->held) - before;
     *end = 0;
-    if (strncmp(connection->held + 8, " 200", 4)) {
-        complain(connection, "a status that is not 200");
+    if (strncmp(connection->held + 8, message.size ? " 101" : " 200", 4)) {
+        complain(connection, message.size ? "a status that is not 101" : "a status that is not 200");
         snprintf(why, sizeof why, "%.80s … %.*s", connection->held, size - used > 300 ? 300 : size - used, p + used);
-    } else if (!strcasestr(connection->held, "\r\ntransfer-encoding: chunked")) {
+    } else if (!message.size && !strcasestr(connection->held, "\r\ntransfer-encoding: chunked")) {
         complain(connection, "an answer that is not chunked");
     }
     connection->held_size = 0;
-    connection->state = SIZE;
     connection->left = 0;
-    connection->has_begun = true;
-    if (++open_now > most_open) most_open = open_now;
+    if (message.size) {
+        connection->is_socket = true;
+        send_request(connection);
+    } else {
+        begin(connection, SIZE);
+    }
     return used;
+}
+
+/* Takes the head of a message as far as it is there (RFC 6455, 5.2); returns the bytes it used. */
+static int message_head(Connection *connection, const char *p, int size) {
+    const unsigned char *head = (unsigned char *)connection->held;
+    int used = 0, needed = 2;
+    for (;;) {
+        if (connection->held_size >= 2) needed = 2 + (head[1] == 126) * 2 + (head[1] == 127) * 8;
+        if (connection->held_size >= needed) break;
+        if (used == size) return used;
+        hold(connection, p + used++, 1);
+        head = (unsigned char *)connection->held;
+    }
+    connection->left = needed == 2 ? head[1] : 0;
+    for (int i = 2; i < needed; i++) connection->left = connection->left << 8 | head[i];
+    if (head[0] != 0x81) complain(connection, "a frame that is no whole message of text");
+    connection->held_size = 0;
+    connection->state = MESSAGE;
+    return used;
+}
+
+/* Takes a message as far as it is there; returns the bytes it used. */
+static int message_body(Connection *connection, const char *p, int size) {
+    int span = connection->left < size ? (int)connection->left : size;
+    connection->left -= span;
+    if (connection->held_size || connection->left) hold(connection, p, span);
+    if (connection->left) return span;
+    if (connection->held_size)
+        take_event(connection, connection->held, connection->held_size);
+    else
+        take_event(connection, p, span);
+    connection->held_size = 0;
+    connection->state = MESSAGE_HEAD;
+    return span;
 }
 
 /* Takes what one read brought; true where the answer has ended. */
@@ -291,6 +350,13 @@ static bool feed(Connection *connection, const char *p, int size) {
             }
             p++;
             break;
+        case MESSAGE_HEAD:
+            p += message_head(connection, p, (int)(end - p));
+            break;
+        case MESSAGE:
+            p += message_body(connection, p, (int)(end - p));
+            if (connection->has_ended) return true;
+            break;
         }
     }
     return false;
@@ -304,20 +370,18 @@ static void open_connection(Connection *connection) {
     if (connection->fd < 0 || connect(connection->fd, (struct sockaddr *)&address, sizeof address)) fail("connect");
     no_delay(connection->fd);
     fcntl(connection->fd, F_SETFL, O_NONBLOCK);
-    connection->is_reused = false;
+    connection->is_reused = connection->is_socket = false;
     struct epoll_event event = {EPOLLIN, {.ptr = connection}};
     epoll_ctl(poll_fd, EPOLL_CTL_ADD, connection->fd, &event);
 }
 
 static void ask(Connection *connection) {
-    connection->state = HEAD;
     connection->held_size = connection->delta = connection->offset = connection->frames = 0;
     connection->has_ended = false;
     connection->why = NULL;
     connection->stamp = 0;
     connection->sent = now_us();
-    if (send(connection->fd, request.bytes, request.size, MSG_NOSIGNAL) != request.size)
-        complain(connection, "a request that could not be sent");
+    send_request(connection);
 }
 
 static void ask_again(Connection *connection) {
@@ -397,6 +461,8 @@ int main(int count, char **arguments) {
     events = (int)number(arguments, "events", NULL);
     end_mark = option(arguments, "end", NULL);
     request = read_file(option(arguments, "request", NULL));
+    const char *asking = option(arguments, "message", "");
+    if (*asking) message = read_file(asking);
     word_count = read_lines(option(arguments, "words", NULL), &words);
     decode_words();
     snprintf(key, sizeof key, "\"%s\":", option(arguments, "key", NULL));

@@ -20,6 +20,7 @@ from benchmarks.contenders import CHAT, Contender, Place, Route, Task
 from benchmarks.macro.environments import CACHE, ROOT, tool
 from benchmarks.macro.running import Fault, Process, free_port, pinned
 from benchmarks.macro.scenarios import WORDS, Scenario
+from benchmarks.websocket import handshake, request_message
 
 LIMIT_SECONDS: Final = 60
 WARM_UP_MILLISECONDS: Final = 200
@@ -41,6 +42,7 @@ class Target:
     Args:
         process: The relay, `None` where the upstream itself is asked.
         request: The file of the bytes that are sent.
+        message: The file of the message that asks for an answer over a WebSocket, which `request` opens.
         most_streams: Streams it is asked to hold open.
     """
 
@@ -49,6 +51,7 @@ class Target:
     process: Process | None
     request: Path
     most_streams: int
+    message: Path | None = None
 
 
 class Measuring:
@@ -151,8 +154,13 @@ class Measuring:
         command = pinned(contender.command(place), relay=True)
         process = Process(name, command, self._folder / f"{key}.log", variables, folder)
         stack.callback(process.stop)
-        request.write_bytes(request_bytes(route, place.port))
-        return Target(place.port, route, process, request, contender.most_streams)
+        if not route.is_socket:
+            request.write_bytes(request_bytes(route, place.port))
+            return Target(place.port, route, process, request, contender.most_streams)
+        request.write_bytes(handshake(route.path, f"127.0.0.1:{place.port}"))
+        message = self._folder / f"{key}.message"
+        message.write_bytes(request_message(route.body))
+        return Target(place.port, route, process, request, contender.most_streams, message)
 
     def _warm_up(self, scenario: Scenario, name: str, target: Target) -> None:
         if target.process is not None:
@@ -209,6 +217,7 @@ class Measuring:
             "words": self._words,
             "key": target.route.key,
             "end": target.route.end,
+            **({} if target.message is None else {"message": target.message}),
             **load,
         }
         return drive(self._load, options)
@@ -260,7 +269,9 @@ def _told(result: Result) -> Iterator[None]:
 
 
 def _route(contender: Contender, scenario: Scenario) -> Route | None:
-    return contender.memory if scenario.kind == "memory" else contender.route
+    if scenario.kind == "memory":
+        return contender.memory
+    return contender.wires.get(scenario.wire) if scenario.wire else contender.route
 
 
 def request_bytes(route: Route, port: int) -> bytes:

@@ -46,6 +46,7 @@ class Scenario:
         milliseconds: The length of one turn; answers that have begun are waited for.
         interval_us: Between two deltas; 0: the whole answer is there at once.
         vary: Whether the upstream's frames differ in more than their text.
+        wire: Which of `Contender.wires` is asked for; empty: `Contender.route`.
     """
 
     key: str
@@ -58,6 +59,7 @@ class Scenario:
     milliseconds: int = 0
     interval_us: int = 0
     vary: bool = False
+    wire: str = ""
 
 
 def scenarios(*, quick: bool) -> list[Scenario]:
@@ -96,6 +98,24 @@ def scenarios(*, quick: bool) -> list[Scenario]:
             rounds,
             turn,
             vary=True,
+        ),
+        *(
+            Scenario(
+                key,
+                title,
+                f"answers of 1,000 deltas that are there at once, 32 connections, {about}",
+                "burst",
+                1000,
+                (32,),
+                rounds,
+                turn,
+                wire=key,
+            )
+            for key, title, about in (
+                *(() if quick else (("formats", "Every format", "from a chat upstream into each format"),)),
+                ("responses", "Responses upstream", "from a Responses upstream"),
+                ("messages", "Messages upstream", "from a Messages upstream"),
+            )
         ),
         Scenario(
             "paced",

@@ -1,9 +1,10 @@
-/* A fake provider for the benchmarks: answers every POST with the same OpenAI chat stream.
+/* A fake provider for the benchmarks: answers every POST with the same stream, in the dialect of the path it came to:
+ * OpenAI's Responses, Anthropic's Messages, or else OpenAI's chat.
  *
  *     upstream port=N events=N words=FILE [interval_us=0] [vary=0]
  *
  * interval_us 0 sends a whole answer at once, otherwise a delta each interval, the first with the head. vary=1 pads every
- * chunk with an `obfuscation` string of changing length, as OpenAI does unless it is asked not to. The answer is built
+ * delta with an `obfuscation` string of changing length, as OpenAI does unless it is asked not to. Answers are built
  * once, with holes for the stamps, so that this process costs next to nothing beside the relay it feeds. */
 #include "common.h"
 
@@ -12,12 +13,69 @@
     "{\"id\":\"chatcmpl-bench\",\"object\":\"chat.completion.chunk\",\"created\":1790000000,"          \
     "\"model\":\"bench-1\",\"service_tier\":\"default\",\"system_fingerprint\":\"fp_44709d6fcb\","     \
     "\"choices\":["
+#define CHAT_END "data: " CHUNK "{\"index\":0,\"delta\":{},\"logprobs\":null,\"finish_reason\":\"stop\"}]}\n\n"
+#define NAMED(type, members) "event: " type "\ndata: {\"type\":\"" type "\"," members "}\n\n"
+#define ITEM "\"id\":\"msg_bench\",\"type\":\"message\",\"role\":\"assistant\",\"content\":[]"
+#define PLACE "\"item_id\":\"msg_bench\",\"output_index\":0,\"content_index\":0"
+#define RESPONSES_END                                                                                  \
+    NAMED("response.output_item.done", "\"output_index\":0,\"item\":{" ITEM ",\"status\":\"completed\"}") \
+    NAMED("response.completed", "\"response\":{\"id\":\"resp_bench\",\"object\":\"response\","         \
+                                "\"status\":\"completed\",\"model\":\"bench-1\",\"output\":[],\"usage\":{"  \
+                                "\"input_tokens\":9,\"output_tokens\":%d,\"total_tokens\":%d}}")
+#define MESSAGES_END                                                                                   \
+    NAMED("content_block_stop", "\"index\":0")                                                         \
+    NAMED("message_delta", "\"delta\":{\"stop_reason\":\"end_turn\",\"stop_sequence\":null},"            \
+                           "\"usage\":{\"output_tokens\":%d}")                                         \
+    "event: message_stop\ndata: {\"type\":\"message_stop\"}\n\n"
 #define HEAD                                                                                           \
     "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\n"                            \
     "Cache-Control: no-cache\r\nTransfer-Encoding: chunked\r\n\r\n"
 
+/* What a dialect sends: before the deltas, for each of them (STAMP, 0, word, padding, number), and after them (the
+ * number of deltas, and 9 more), without and with usage. `text` stands before a delta's text. */
+typedef struct {
+    const char *path, *opening, *delta, *text, *endings[2];
+} Dialect;
+
+static const Dialect dialects[] = {
+    {"/responses ",
+     NAMED("response.created", "\"response\":{\"id\":\"resp_bench\",\"object\":\"response\",\"created_at\":1790000000,"
+                               "\"status\":\"in_progress\",\"model\":\"bench-1\",\"output\":[]},\"sequence_number\":0")
+     NAMED("response.output_item.added", "\"output_index\":0,\"item\":{" ITEM ",\"status\":\"in_progress\"},"
+                                         "\"sequence_number\":1")
+     NAMED("response.content_part.added", PLACE ",\"part\":{\"type\":\"output_text\",\"annotations\":[],"
+                                          "\"logprobs\":[],\"text\":\"\"},\"sequence_number\":2"),
+     NAMED("response.output_text.delta", PLACE ",\"delta\":\"%0*d%s\",\"logprobs\":[]%s,\"sequence_number\":%d"),
+     "\"delta\":\"",
+     {RESPONSES_END, RESPONSES_END}},
+    {"/messages ",
+     NAMED("message_start", "\"message\":{\"id\":\"msg_bench\",\"type\":\"message\",\"role\":\"assistant\","
+                            "\"model\":\"bench-1\",\"content\":[],\"stop_reason\":null,\"stop_sequence\":null,"
+                            "\"usage\":{\"input_tokens\":9,\"output_tokens\":1}}")
+     NAMED("content_block_start", "\"index\":0,\"content_block\":{\"type\":\"text\",\"text\":\"\"}"),
+     NAMED("content_block_delta", "\"index\":0,\"delta\":{\"type\":\"text_delta\",\"text\":\"%0*d%s\"}%s"),
+     "\"text\":\"",
+     {MESSAGES_END, MESSAGES_END}},
+    {"",
+     "data: " CHUNK "{\"index\":0,\"delta\":{\"role\":\"assistant\",\"content\":\"\",\"refusal\":null},"
+     "\"logprobs\":null,\"finish_reason\":null}]}\n\n",
+     "data: " CHUNK "{\"index\":0,\"delta\":{\"content\":\"%0*d%s\"},\"logprobs\":null,"
+     "\"finish_reason\":null}]%s}\n\n",
+     "\"content\":\"",
+     {CHAT_END "data: [DONE]\n\n",
+      CHAT_END "data: " CHUNK "],\"usage\":{\"prompt_tokens\":9,\"completion_tokens\":%d,\"total_tokens\":%d}}\n\n"
+               "data: [DONE]\n\n"}},
+};
+enum { DIALECTS = sizeof dialects / sizeof *dialects };
+
+typedef struct {
+    Span bytes, endings[2];
+    int *frames, *stamps; /* where frame i of the answer begins, and its stamp; frame `events` is the end */
+} Answer;
+
 typedef struct {
     char *request;
+    const Answer *answer;
     int taken, room;
     int next;        /* the next delta to send; -1: no answer under way */
     bool wants_usage;
@@ -37,8 +95,7 @@ static Turn turns[1 << 17]; /* every stream has at most one; the interval is one
 static unsigned first_turn, last_turn;
 static int poll_fd, events;
 static long interval_us;
-static Span answer, endings[2];
-static int *frames, *stamps; /* where frame i of the answer begins, and its stamp; frame `events` is the end */
+static Answer answers[DIALECTS];
 
 static void append(Span *to, const char *bytes, int size) {
     to->bytes = checked(realloc(to->bytes, to->size + size));
@@ -53,45 +110,27 @@ static void append_chunk(Span *to, const char *data, int size) {
     append(to, "\r\n", 2);
 }
 
-static void build(const char *words_path, bool vary) {
-    Span *words;
-    int count = read_lines(words_path, &words), size;
+static void build(Answer *answer, const Dialect *dialect, const Span *words, int count, bool vary) {
     unsigned noise = 12345;
     char *chunk = checked(malloc(1 << 20));
-    frames = checked(malloc(sizeof(int) * (events + 1)));
-    stamps = checked(malloc(sizeof(int) * events));
-    append(&answer, HEAD, sizeof HEAD - 1);
-    size = sprintf(chunk,
-                   "data: " CHUNK
-                   "{\"index\":0,\"delta\":{\"role\":\"assistant\",\"content\":\"\",\"refusal\":null},"
-                   "\"logprobs\":null,\"finish_reason\":null}]}\n\n");
-    append_chunk(&answer, chunk, size);
+    answer->frames = checked(malloc(sizeof(int) * (events + 1)));
+    answer->stamps = checked(malloc(sizeof(int) * events));
+    append(&answer->bytes, HEAD, sizeof HEAD - 1);
+    append_chunk(&answer->bytes, dialect->opening, (int)strlen(dialect->opening));
     for (int i = 0; i < events; i++) {
-        Span word = words[i % count];
         char padding[40] = "";
         noise = noise * 1103515245 + 12345;
         if (vary) sprintf(padding, ",\"obfuscation\":\"%.*s\"", 1 + (int)(noise >> 16) % 15, "sT4gHk2Lq9XzPw7");
-        size = sprintf(chunk,
-                       "data: " CHUNK "{\"index\":0,\"delta\":{\"content\":\"%0*d%s\"},\"logprobs\":null,"
-                       "\"finish_reason\":null}]%s}\n\n",
-                       STAMP, 0, word.bytes, padding);
-        frames[i] = answer.size;
-        append_chunk(&answer, chunk, size);
-        stamps[i] = (int)((char *)memmem(answer.bytes + frames[i], answer.size - frames[i], "\"content\":\"", 11) -
-                          answer.bytes) + 11;
+        int size = sprintf(chunk, dialect->delta, STAMP, 0, words[i % count].bytes, padding, i + 3);
+        int begin = answer->frames[i] = answer->bytes.size;
+        append_chunk(&answer->bytes, chunk, size);
+        char *text = memmem(answer->bytes.bytes + begin, answer->bytes.size - begin, dialect->text, strlen(dialect->text));
+        answer->stamps[i] = (int)(text - answer->bytes.bytes + strlen(dialect->text));
     }
-    frames[events] = answer.size;
+    answer->frames[events] = answer->bytes.size;
     for (int usage = 0; usage < 2; usage++) {
-        Span *ending = &endings[usage];
-        size = sprintf(chunk, "data: " CHUNK
-                              "{\"index\":0,\"delta\":{},\"logprobs\":null,\"finish_reason\":\"stop\"}]}\n\n");
-        append_chunk(ending, chunk, size);
-        size = sprintf(chunk,
-                       "data: " CHUNK "],\"usage\":{\"prompt_tokens\":9,\"completion_tokens\":%d,\"total_tokens\":%d}}\n\n",
-                       events, events + 9);
-        if (usage) append_chunk(ending, chunk, size);
-        append_chunk(ending, "data: [DONE]\n\n", 14);
-        append(ending, "0\r\n\r\n", 5);
+        append_chunk(&answer->endings[usage], chunk, sprintf(chunk, dialect->endings[usage], events, events + 9));
+        append(&answer->endings[usage], "0\r\n\r\n", 5);
     }
     free(chunk);
 }
@@ -139,10 +178,10 @@ static void send_rest(int fd) {
     watch(fd, EPOLLIN);
 }
 
-static void stamp(int from, int to, long now) {
+static void stamp(const Answer *answer, int from, int to, long now) {
     char digits[32];
     sprintf(digits, "%0*ld", STAMP, now);
-    for (int i = from; i < to; i++) memcpy(answer.bytes + stamps[i], digits, STAMP);
+    for (int i = from; i < to; i++) memcpy(answer->bytes.bytes + answer->stamps[i], digits, STAMP);
 }
 
 static void await_turn(int fd, long due) {
@@ -150,15 +189,16 @@ static void await_turn(int fd, long due) {
 }
 
 static void end_answer(int fd) {
-    Span ending = endings[connections[fd].wants_usage];
+    Span ending = connections[fd].answer->endings[connections[fd].wants_usage];
     send_bytes(fd, ending.bytes, ending.size);
     connections[fd].next = -1;
 }
 
 static void begin_answer(int fd, long now) {
+    const Answer *answer = connections[fd].answer;
     int first = interval_us ? 1 : events;
-    stamp(0, first, now);
-    send_bytes(fd, answer.bytes, frames[first]);
+    stamp(answer, 0, first, now);
+    send_bytes(fd, answer->bytes.bytes, answer->frames[first]);
     connections[fd].next = first;
     if (interval_us)
         await_turn(fd, now + interval_us);
@@ -173,8 +213,9 @@ static void go_on(int fd, long due) {
         return;
     }
     int i = connection->next++;
-    stamp(i, i + 1, now_us());
-    send_bytes(fd, answer.bytes + frames[i], frames[i + 1] - frames[i]);
+    const Answer *answer = connection->answer;
+    stamp(answer, i, i + 1, now_us());
+    send_bytes(fd, answer->bytes.bytes + answer->frames[i], answer->frames[i + 1] - answer->frames[i]);
     await_turn(fd, due + interval_us);
 }
 
@@ -185,6 +226,13 @@ static bool is_whole(Connection *connection) {
     char *length = strcasestr(bytes, "\r\ncontent-length:"), *coding = strcasestr(bytes, "\r\ntransfer-encoding:");
     if (length && length < end) return connection->taken >= end + 4 - bytes + atol(length + 17);
     return !coding || coding > end || !memcmp(bytes + connection->taken - 5, "0\r\n\r\n", 5);
+}
+
+/* The answer in the dialect of the path in a request's first line. */
+static const Answer *asked_for(const char *request) {
+    const char *end = strchr(request, '\r');
+    for (int i = 0;; i++)
+        if (memmem(request, end - request, dialects[i].path, strlen(dialects[i].path))) return &answers[i];
 }
 
 static void receive(int fd) {
@@ -201,6 +249,7 @@ static void receive(int fd) {
     connection->taken += (int)size;
     if (connection->next < 0 && is_whole(connection)) {
         connection->wants_usage = strstr(connection->request, "\"include_usage\"") != NULL;
+        connection->answer = asked_for(connection->request);
         connection->taken = 0;
         begin_answer(fd, now_us());
     }
@@ -225,7 +274,10 @@ int main(int count, char **arguments) {
     raise_file_limit();
     events = (int)number(arguments, "events", NULL);
     interval_us = number(arguments, "interval_us", "0");
-    build(option(arguments, "words", NULL), number(arguments, "vary", "0"));
+    Span *words;
+    int word_count = read_lines(option(arguments, "words", NULL), &words);
+    for (int i = 0; i < DIALECTS; i++)
+        build(&answers[i], &dialects[i], words, word_count, number(arguments, "vary", "0"));
     int listener = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0), on = 1;
     setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
     struct sockaddr_in address = loopback(number(arguments, "port", NULL));

@@ -7,6 +7,7 @@ import dataclasses
 import json
 import os
 import shutil
+import socket
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -16,13 +17,17 @@ import pytest
 
 import gai_fast
 from benchmarks import report
-from benchmarks.contenders import EVENTS, load
+from benchmarks.contenders import EVENTS, Route, load
+from benchmarks.contenders.gai_fast import FORMATS
 from benchmarks.macro.environments import tool
-from benchmarks.macro.measuring import DIRECT, Measuring
+from benchmarks.macro.measuring import DIRECT, Measuring, assigned, request_bytes
+from benchmarks.macro.running import free_port
 from benchmarks.macro.scenarios import Scenario, scenarios
+from benchmarks.websocket import handshake, request_message
+from gai_fast._pure.messages import head_of
 from gai_fast.cli.load import Load, endpoint
 from gai_fast.cli.mock import Fault, Mock
-from tests.integration.gateway import Net, Peer, on_both_loops
+from tests.integration.gateway import Net, Peer, on_both_loops, on_uvloop
 from tests.waiting import SECONDS, until
 from tests.wire import chunk
 
@@ -243,6 +248,13 @@ ESCAPED = [
 RIGHT = b"".join(frames(TEXTS)) + END
 
 
+def words_in(folder: Path) -> Path:
+    """The file of the words in `TEXTS`."""
+    words = folder / "words"
+    words.write_text(" one\n “two”\\n\n 🌊\n", encoding="utf-8")
+    return words
+
+
 async def judged(net: Net, client: str, folder: Path, body: bytes, *, head: bytes = HEAD, pieces: int = 1) -> Any:
     """The figures of the client for a server that always gives this answer."""
     answer = (
@@ -260,18 +272,23 @@ async def judged(net: Net, client: str, folder: Path, body: bytes, *, head: byte
                 await peer.send(b"0\r\n\r\n")
 
     upstream = await net.upstream(handler)
-    (folder / "words").write_text(" one\n “two”\\n\n 🌊\n", encoding="utf-8")
     (folder / "request").write_bytes(b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\n{}")
+    return await driven(client, folder, upstream.url.rpartition(":")[2], EVENTS)
+
+
+async def driven(client: str, folder: Path, port: int | str, route: Route, **more: Any) -> Any:
+    """The figures of the client, which sends the file `request`."""
     options = {
-        "port": upstream.url.rpartition(":")[2],
+        "port": port,
         "request": folder / "request",
         "events": 3,
-        "words": folder / "words",
-        "key": EVENTS.key,
-        "end": EVENTS.end,
+        "words": words_in(folder),
+        "key": route.key,
+        "end": route.end,
         "conns": 2,
         "requests": 4,
         "limit": 5,
+        **more,
     }
     process = await asyncio.create_subprocess_exec(
         client, *(f"{name}={value}" for name, value in options.items()), stdout=asyncio.subprocess.PIPE
@@ -331,6 +348,45 @@ async def test_a_refusal_is_told_with_its_status(net: Net, client: str, tmp_path
     assert told["why"].startswith("HTTP/1.1 503 Busy")
 
 
+def message(text: bytes, first: int = 0x81) -> bytes:
+    return head_of(len(text), first) + text
+
+
+EVENTS_OF_A_SOCKET = [b'{"type":"text.delta","text":%b}' % json.dumps(text).encode() for text in TEXTS]
+DONE = message(b'{"type":"done","finished":true}')
+
+
+@on_both_loops
+@pytest.mark.parametrize(
+    ("answer", "why"),
+    [
+        (b"".join(map(message, EVENTS_OF_A_SOCKET)) + DONE, ""),
+        (b"".join(message(text + b" " * 70_000) for text in EVENTS_OF_A_SOCKET) + DONE, ""),
+        (b"".join(map(message, EVENTS_OF_A_SOCKET[:2])) + DONE, "text is missing"),
+        (b"".join(map(message, EVENTS_OF_A_SOCKET[::-1])) + DONE, "a changed byte"),
+        (message(b"\x03\xe8", 0x88), "a frame that is no whole message of text"),
+    ],
+)
+async def test_messages_of_a_websocket_are_judged_alike(
+    net: Net, client: str, tmp_path: Path, answer: bytes, why: str
+) -> None:
+    asked = request_message(EVENTS.body)
+
+    async def handler(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\n\r\n")
+        while await peer.reader.readexactly(len(asked)) == asked:
+            for at in range(0, len(answer), 50_001):
+                await peer.send(answer[at : at + 50_001])
+
+    upstream = await net.upstream(handler)
+    (tmp_path / "request").write_bytes(handshake("/ws/stream", "h"))
+    (tmp_path / "message").write_bytes(asked)
+    told = await driven(client, tmp_path, upstream.url.rpartition(":")[2], EVENTS, message=tmp_path / "message")
+    assert (told["answers"], told["wrong"]) == ((0, 4) if why else (4, 0)), told["why"]
+    assert told["why"].startswith(why)
+
+
 # ---- the benchmarks --------------------------------------------------------------------------------------------------
 
 
@@ -351,7 +407,9 @@ def test_every_scenario_measures_gai_fast_and_the_report_shows_it(client: str, t
     (chosen,) = (one for one in load() if one.name == name)
     measuring = Measuring([(chosen, Path(sys.executable))], tmp_path, lambda scenario, who: None)
     measured = [
-        {**dataclasses.asdict(one), "results": measuring.run(one)} for one in map(shortened, scenarios(quick=True))
+        {**dataclasses.asdict(one), "results": measuring.run(one)}
+        for one in map(shortened, scenarios(quick=True))
+        if not one.wire
     ]
     for scenario in measured:
         for result in scenario["results"].values():
@@ -365,6 +423,41 @@ def test_every_scenario_measures_gai_fast_and_the_report_shows_it(client: str, t
     assert report.render(results).count("<svg") == len(measured) + 3
 
 
+@on_uvloop
+async def test_the_client_reads_every_format_of_gai_fast(net: Net, client: str, tmp_path: Path) -> None:
+    port = free_port()
+    options = {"port": port, "events": 3, "words": words_in(tmp_path)}
+    provider = await asyncio.create_subprocess_exec(tool("upstream"), *assigned(options))
+    try:
+        await until(lambda: not is_free(port))
+        gateway = await net.gateway(f"http://127.0.0.1:{port}")
+        at = gateway.url.rpartition(":")[2]
+        wires = [(each.name, route) for each in load() if each.name in OURS for route in each.wires.values()]
+        assert len(wires) == len(OURS) + 3
+        for name, route in wires:
+            asked = dataclasses.replace(route, body={**route.body, "model": MODELS[route.body["model"]]})
+            more = {}
+            if route.is_socket:
+                (tmp_path / "request").write_bytes(handshake(route.path, gateway.host))
+                (tmp_path / "message").write_bytes(request_message(asked.body))
+                more = {"message": tmp_path / "message"}
+            else:
+                (tmp_path / "request").write_bytes(request_bytes(asked, int(at)))
+            told = await driven(client, tmp_path, at, route, **more)
+            assert (told["answers"], told["wrong"], told["failed"]) == (4, 0, 0), (name, told["why"])
+    finally:
+        provider.kill()
+        await provider.wait()
+
+
+def is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) != 0
+
+
+MODELS = {"bench": "m", "bench-responses": "native/mock", "bench-messages": "claude"}
+"""The models of the tests' gateway for those of the benchmarks'."""
+OURS = {"gai-fast", "gai-fast, passthrough", "gai-fast, WebSocket", *(f"gai-fast, {name}" for name in FORMATS)}
 CONTENDER = {"does": "normalizes", "note": "", "version": "", "missing": ""}
 RESULTS: dict[str, Any] = {
     "mode": "quick",
@@ -412,5 +505,5 @@ def test_every_contender_says_what_it_is() -> None:
     }
     for one in load():
         assert one.note
-        assert one.route is not None
+        assert one.route is not None or one.wires
         assert bool(one.distributions) != bool(one.version)
