@@ -34,7 +34,7 @@ from gai_fast.metrics import MetricsSink, StreamMetrics
 from gai_fast.net.callbacks import CallbackRunner
 from gai_fast.net.engine import Engine
 from gai_fast.net.session import Session
-from gai_fast.net.spec import Clock, StreamSpec
+from gai_fast.net.spec import LIBRARY, Clock, StreamSpec
 from gai_fast.net.view import NATIVE
 from gai_fast.reading import characters, parse_request
 from gai_fast.request import Request
@@ -226,7 +226,7 @@ class GatewayStream:
             prompt_characters=characters(request),
             chain=engine.chain(request, stream_id=self.id, request_id=self._sink.request_id),
             request_id=self._sink.request_id,
-            transport="library",
+            transport=LIBRARY,
         )
         if self._manager is not None:
             self._callbacks = CallbackRunner(self._manager, loop, pause=self._pause, resume=self._resume)
@@ -260,7 +260,7 @@ class GatewayStream:
             caller=ANONYMOUS,
             log_header=LogHeader(self.id, ANONYMOUS, model.name, NATIVE, "sse", "compact", asked_by),
             request_id=asked_by,
-            transport="library",
+            transport=LIBRARY,
         )
         engine.publish(spec, clock)
         self._followed = await FollowedStream(lambda: engine, self.id).__aenter__()

@@ -31,7 +31,7 @@ from gai_fast.net.replay import ReplayExchange, load_recording
 from gai_fast.net.retry import Breaker, RetryPolicy
 from gai_fast.net.session import Session
 from gai_fast.net.sockets import no_descriptors
-from gai_fast.net.spec import Clock, StreamSpec
+from gai_fast.net.spec import LIBRARY, Clock, StreamSpec
 from gai_fast.net.upstream import Receiver
 from gai_fast.net.view import View
 from gai_fast.net.whole_follower import WholeFollower
@@ -467,13 +467,15 @@ class Engine:
         tell_sinks(self.sinks, metrics)
 
     def part(self, until: float) -> None:
-        """Ends plain streams with an error, and cuts off the followers of durable ones, which are to come back.
+        """Ends clients' plain streams with an error, and cuts off followers of durable ones, who may come back.
+
+        Those of a program in this process go on: it may have an open gateway behind a server that ends.
 
         Args:
             until: Seconds of the loop's clock: the time that followers have to get a last frame.
         """
         for session in list(self.streams.values()):
-            if session.stream_id not in self._publications:
+            if session.stream_id not in self._publications and session.spec.transport != LIBRARY:
                 session.fail(_stopped())
         for follower in tuple(self.followers):
             follower.part(LIMITS.parting_retry_ms + randrange(LIMITS.parting_retry_spread_ms), until)

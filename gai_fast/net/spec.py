@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from gai_fast._impl import Piece
 from gai_fast.events import Event
@@ -50,6 +50,10 @@ class Clock:
         return self.now_ms
 
 
+LIBRARY: Final = "library"
+"""The transport of a stream that a program in this process reads."""
+
+
 @dataclass(slots=True, init=False)  # mypyc leaves the `__init__` that `dataclass` makes interpreted: 1.5 µs
 class StreamSpec:
     """One answer to ask for.
@@ -76,7 +80,7 @@ class StreamSpec:
         request_id: For the metrics, as the next three.
         trace_id: The 32 hex digits of `traceparent`, where there is one.
         endpoint: The route.
-        transport: `sse`, `ndjson`, `ws`, `json` or `library`.
+        transport: `sse`, `ndjson`, `ws`, `json` or `LIBRARY`.
     """
 
     model: ModelSettings

@@ -13,9 +13,21 @@ from aiohttp import web
 
 import gai_fast
 from gai_fast.integrations.aiohttp import application, sse_handler, sse_response
-from tests.integration.gateway import NEVER, Client, Net, on_both_loops, on_uvloop, settings_for
+from tests.integration.gateway import (
+    END,
+    NEVER,
+    SSE_HEAD,
+    Client,
+    Net,
+    Peer,
+    delta,
+    on_both_loops,
+    on_uvloop,
+    settings_for,
+)
 from tests.integration.integrations.stacks import Site, serve
 from tests.waiting import until
+from tests.wire import chunk
 
 
 async def texts() -> AsyncIterator[str]:
@@ -150,6 +162,31 @@ async def test_a_gateway_is_served_and_not_closed(net: Net) -> None:
         assert (await gateway.ask("Hi")).text == gai_fast.collect(there).text
         assert gateway.engine().guards is None
         assert not gateway.engine().sinks
+
+
+@on_both_loops
+async def test_a_programs_own_streams_outlive_the_application_over_its_gateway(net: Net) -> None:
+    go_on = asyncio.Event()
+
+    async def in_two_parts(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(SSE_HEAD + chunk(delta("One ")))
+        await go_on.wait()
+        await peer.send(chunk(delta("two")), *END)
+
+    upstream = await net.upstream(in_two_parts)
+    async with gai_fast.Gateway(settings_for(upstream.url)) as gateway, gateway.stream({"query": "Hi"}) as own:
+        assert (await anext(own))["type"] == "start"
+        async with AsyncExitStack() as stack:
+            url = await mounted(Net(stack), gateway)
+            client = await net.connect(url.removeprefix("http://").partition("/")[0])
+            client.request("POST", "/ai/api/v1/stream", {"query": "Hi"})
+            response = await (await client.response()).until(b"One")
+        await response.rest()
+        assert response.events[-2]["error"]["reason"] == "draining"
+        go_on.set()
+        assert [event["type"] async for event in own] == ["text.delta", "text.delta", "finish", "done"]
+    client.close()
 
 
 @on_uvloop
