@@ -97,6 +97,9 @@ def _problem_of(incoming: Incoming) -> Error | None:
         return Error("invalid_request", text, reason="upgrade", status=_UPGRADE_REQUIRED)
     if "upgrade" not in [token.strip().lower() for token in headers.get("connection", "").split(",")]:
         return Error("invalid_request", "`Connection` must hold `Upgrade`", reason="upgrade")
+    if headers.get("content-length", "0") != "0" or "transfer-encoding" in headers:
+        # Programs on the way may take what follows for frames, or for a body.
+        return Error("invalid_request", "a handshake has no body", reason="upgrade")
     if not _is_nonce(headers.get("sec-websocket-key", "")):
         return Error("invalid_request", "`Sec-WebSocket-Key` must be 16 bytes in base64", reason="upgrade")
     names = offered(headers.get("sec-websocket-protocol", ""))

@@ -72,6 +72,8 @@ def test_a_handshake_leaves_the_connection_to_a_session_of_its_dialect(protocols
         ({"upgrade": "h2c"}, 426),
         ({"sec-websocket-version": "8"}, 426),
         ({"connection": "close"}, 400),
+        ({"content-length": "5"}, 400),
+        ({"transfer-encoding": "chunked"}, 400),
         ({"sec-websocket-key": "AAAA"}, 400),
         ({"sec-websocket-key": "no base64 at all"}, 400),
         ({"sec-websocket-key": "é" * 24}, 400),
