@@ -74,6 +74,14 @@ async def printed(name: str, *arguments: str, told: str = "", **more: str) -> tu
     return program.returncode, output.decode()
 
 
+async def first_text(response: aiohttp.ClientResponse) -> str:
+    """The first piece of an answer."""
+    async for event in gai_fast.read_events(response.content):
+        if event["type"] == "text.delta":
+            return event["text"]
+    raise AssertionError("an answer without a text")
+
+
 def test_each_is_short_and_stands_in_the_list() -> None:
     files = {path.name: path.read_text() for path in FOLDER.glob("*.py")}
     assert {name: text.count("\n") for name, text in files.items() if text.count("\n") >= LINES} == {}
@@ -91,9 +99,7 @@ async def test_the_chat_page_answers_and_resumes() -> None:
                 if len(seen) == 3:
                     break
         async with session.get(url + "/ask?q=Hi", headers={"last-event-id": seen[-1]}) as response:
-            async for event in gai_fast.read_events(response.content):
-                assert event["seq"] == 4
-                break
+            assert (await anext(gai_fast.read_events(response.content)))["seq"] == 4
 
 
 async def test_the_endpoint_is_limited() -> None:
@@ -142,10 +148,7 @@ async def test_fastapi_streams_and_resumes() -> None:
         async with session.post(url + "/chat", json={"promt": "Hi"}) as response:
             assert response.status == 422
         async with session.get(url + "/shout?prompt=Hi") as response:
-            async for event in gai_fast.read_events(response.content):
-                if event["type"] == "text.delta":
-                    assert event["text"] == "ONE"
-                    break
+            assert await first_text(response) == "ONE"
 
 
 async def test_a_thread_pushes() -> None:
@@ -166,7 +169,4 @@ async def test_django_streams() -> None:
             lines = (await response.text()).splitlines()
             assert [json.loads(line) for line in lines] == [{"percent": percent} for percent in (0, 50, 100)]
         async with session.get(url + "/ask?q=Hi") as response:
-            async for event in gai_fast.read_events(response.content):
-                if event["type"] == "text.delta":
-                    assert event["text"] == "One"
-                    break
+            assert await first_text(response) == "One"

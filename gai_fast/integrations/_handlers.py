@@ -10,6 +10,7 @@ from collections.abc import AsyncIterable, Awaitable, Callable, Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple, Protocol
 
+from gai_fast._impl import encode_json
 from gai_fast.errors import Error
 from gai_fast.ids import EVENT_ID
 from gai_fast.settings import Settings, StreamSettings
@@ -73,7 +74,7 @@ def source_of(gateway: GatewayLike, request: object, headers: Mapping[str, str],
         options: Checked keyword arguments; the `[stream]` of the model has the defaults.
 
     Raises:
-        InvalidRequest: `Last-Event-ID` is no id of an event.
+        InvalidRequest: `Last-Event-ID` is no id of an event; or the native request holds what is not JSON.
         TypeError: `prepare` gave neither a native request nor a response.
     """
     if not isinstance(request, Mapping):
@@ -82,6 +83,10 @@ def source_of(gateway: GatewayLike, request: object, headers: Mapping[str, str],
     stream = replace(_settings_of(gateway, request.get("model")), **options)
     last_event_id = headers.get("last-event-id")
     if last_event_id is None:
+        try:  # Python's `json` reads more than JSON: NaN, and any depth
+            encode_json(dict(request))
+        except ValueError as problem:
+            raise Error("invalid_request", f"the request is not JSON: {problem}", reason="json") from None
         return Source(gateway.stream(request), stream, is_resumed=False)
     place = EVENT_ID.fullmatch(last_event_id)
     if place is None:

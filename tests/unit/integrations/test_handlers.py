@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -50,6 +51,13 @@ def test_a_place_that_is_none_is_refused(place: str) -> None:
     with pytest.raises(InvalidRequest) as caught:
         source_of(Asked(), {}, {"last-event-id": place}, {})
     assert caught.value.reason == "last_event_id"
+
+
+@pytest.mark.parametrize("text", ['{"temperature": NaN}', f'{{"metadata": {"[" * 300}{"]" * 300}}}'])
+def test_a_body_that_is_passed_on_may_be_no_json(text: str) -> None:
+    with pytest.raises(InvalidRequest, match="not JSON") as caught:
+        source_of(Asked(), json.loads(text), {}, {})
+    assert caught.value.reason == "json"
 
 
 def test_prepare_must_give_a_request() -> None:
