@@ -250,6 +250,16 @@ def check_json(headers: dict[str, str]) -> None:
         raise Error("invalid_request", "a compressed body is not accepted", reason="content_encoding", status=415)
 
 
+def body_too_large(most: int) -> Error:
+    """The error of a body that is too large.
+
+    Args:
+        most: `max_body`.
+    """
+    text = f"the body is larger than {most} bytes"
+    return Error("invalid_request", text, reason="max_body", status=413)
+
+
 @lru_cache(LIMITS.known_values)
 def _is_json(content_type: str) -> bool:
     """Whether a content type is JSON in UTF-8."""

@@ -29,7 +29,7 @@ from gai_fast.net.engine import Engine
 from gai_fast.net.sockets import reset
 from gai_fast.providers import get_provider
 from gai_fast.server.access_log import LEFT
-from gai_fast.server.admission import Admission
+from gai_fast.server.admission import Admission, body_too_large
 from gai_fast.server.aiohttp_transport import AiohttpTransport, whole_response
 from gai_fast.server.deadlines import body_due
 from gai_fast.server.guards import Guards
@@ -366,7 +366,7 @@ class Adapter:
         """
         length = http.headers.get("content-length", "0")
         if len(length) > LIMITS.max_body_digits or int(length) > self._settings.max_body:
-            raise self._too_large()
+            raise body_too_large(self._settings.max_body)
         expectation = http.headers.get("expect") if http.is_http_1_1 else None  # RFC 9110, 10.1.1
         if expectation is not None and expectation.lower() != "100-continue":
             raise Error("invalid_request", "only 100-continue can be expected", reason="expect", status=417)
@@ -387,7 +387,7 @@ class Adapter:
         if content.is_eof():
             body = content.read_nowait()
             if len(body) > self._settings.max_body:
-                raise self._too_large()
+                raise body_too_large(self._settings.max_body)
             # A middleware may have read it already; aiohttp has kept it then.
             return body if body or not request.body_exists else await request.read()
         loop, received = asyncio.get_running_loop(), bytearray()
@@ -397,7 +397,7 @@ class Adapter:
                 while not content.at_eof():
                     received += await content.readany()
                     if len(received) > self._settings.max_body:
-                        raise self._too_large()
+                        raise body_too_large(self._settings.max_body)
                     limit.reschedule(body_due(began, len(received), loop.time(), self._settings.body_timeout))
         except TimeoutError:
             late = "the body did not arrive in time"
@@ -405,10 +405,6 @@ class Adapter:
         except RequestPayloadError:
             raise _Unreadable(_not_http()) from None
         return bytes(received)
-
-    def _too_large(self) -> Error:
-        text = f"the body is larger than {self._settings.max_body} bytes"
-        return Error("invalid_request", text, reason="max_body", status=413)
 
     def _mount_of(self, request: web.Request) -> Mount | None:
         if self._mount is not None:

@@ -28,6 +28,7 @@ from gai_fast._impl import frame_messages
 from gai_fast.errors import Error
 from gai_fast.limits import LIMITS
 from gai_fast.net.engine import Engine
+from gai_fast.server.admission import body_too_large
 from gai_fast.server.incoming import Incoming
 from gai_fast.server.negotiation import Negotiated
 from gai_fast.server.replies import Headers, Reply
@@ -172,7 +173,7 @@ class SocketSession:
             http = self._request(stream, _JSON)
             http.body = bytes(message.request or b"")
             handler = self._home.streams.native
-        refusal = self._refusal()
+        refusal = self._refusal(http)
         if refusal is not None:
             handler = _refuse(refusal)
         stream.http = http
@@ -189,8 +190,11 @@ class SocketSession:
         http.began = time.monotonic()
         return http
 
-    def _refusal(self) -> Error | None:
+    def _refusal(self, http: HTTPRequest) -> Error | None:
         """The reason to refuse one more stream."""
+        max_body = self._home.engine.settings.server.max_body
+        if len(http.body) > max_body:
+            return body_too_large(max_body)
         if self._home.is_draining:
             return Error("overloaded", "this server is being stopped", reason="draining")
         if len(self._streams) >= LIMITS.socket_streams:

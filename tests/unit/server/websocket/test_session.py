@@ -67,7 +67,7 @@ class Home:
         self.sessions: set[Any] = set()
         self.asked: list[Incoming] = []
         self.engine = SimpleNamespace(
-            settings=SimpleNamespace(stream=StreamSettings(client_buffer=1000)),
+            settings=SimpleNamespace(stream=StreamSettings(client_buffer=1000), server=ServerSettings(max_body=1000)),
             timers=FakeLoop(),
             store=SimpleNamespace(find_here=lambda _: None),
         )
@@ -166,6 +166,16 @@ async def test_a_socket_has_no_more_streams_than_the_limit() -> None:
         assert ask(made, str(number), query="x") is None
     errors = [each["error"] for each in connection.take() if each["type"] == "error"]
     assert [(each["code"], each["reason"]) for each in errors] == [("rate_limited", "socket_streams")] * 2
+
+
+async def test_a_request_is_no_larger_than_the_body_of_one_over_http() -> None:
+    made, connection = session(Home())
+    ask(made, "a", query="x" * 987)
+    assert connection.take() == []
+    ask(made, "b", query="x" * 988)
+    error, done = connection.take()
+    assert (error["error"]["code"], error["error"]["reason"]) == ("invalid_request", "max_body")
+    assert done == {"stream": "b", "type": "done", "finished": False}
 
 
 async def test_while_the_server_drains_streams_are_refused_and_the_idle_socket_is_closed() -> None:
