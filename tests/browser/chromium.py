@@ -45,12 +45,12 @@ class ChromiumPage(Page):
         """Sends a command of the DevTools protocol to this page."""
         return await self._connection.command(method, params, sessionId=self._session)
 
-    async def run(self, source: str) -> str | None:
+    async def run(self, source: str) -> str:
         answer = await self.command(
             "Runtime.evaluate", expression=source, awaitPromise=True, returnByValue=True, userGesture=True
         )
         assert "exceptionDetails" not in answer, answer["exceptionDetails"]
-        return answer["result"].get("value")
+        return str(answer["result"]["value"])
 
     async def open(self, url: str) -> None:
         await self.command("Page.navigate", url=url)

@@ -36,11 +36,11 @@ class Page(ABC):
         self.problems: list[str] = []
 
     @abstractmethod
-    async def run(self, source: str) -> str | None:
-        """Returns the string of an asynchronous JavaScript expression, as if a user had caused it.
+    async def run(self, source: str) -> str:
+        """Returns the string that an asynchronous JavaScript expression comes to, as if a user had caused it.
 
         Raises:
-            AssertionError: It threw.
+            AssertionError: It is no JavaScript.
         """
 
     @abstractmethod
@@ -73,8 +73,19 @@ class Page(ABC):
         Raises:
             AssertionError: It threw.
         """
-        found = await self.run(f"(async () => JSON.stringify(await ({expression})))()")
-        return None if found is None else json.loads(found)
+        found = json.loads(
+            await self.run(
+                f"""(async () => {{
+                  try {{
+                    return JSON.stringify({{ value: await ({expression}) }});
+                  }} catch (error) {{
+                    return JSON.stringify({{ error: String(error) }});
+                  }}
+                }})()"""
+            )
+        )
+        assert "error" not in found, found["error"]
+        return found.get("value")
 
     async def until(self, condition: str) -> None:
         """Waits until a JavaScript expression is true."""

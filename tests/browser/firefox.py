@@ -18,9 +18,6 @@ _PREFERENCES = {
 }
 _KEYS = {"Enter": "\ue007", "Escape": "\ue00c"}
 _CONTROL = "\ue009"
-_TELL_VIOLATIONS = """() => addEventListener('securitypolicyviolation', ({ violatedDirective, blockedURI }) =>
-  console.error('Content-Security-Policy', violatedDirective, blockedURI))"""
-"""The protocol's log has what scripts say and throw, not what the browser refuses."""
 
 
 def executable() -> str | None:
@@ -39,7 +36,7 @@ class FirefoxPage(Page):
     async def _command(self, method: str, **params: Any) -> dict[str, Any]:
         return await self._connection.command(method, params)
 
-    async def run(self, source: str) -> str | None:
+    async def run(self, source: str) -> str:
         answer = await self._command(
             "script.evaluate",
             expression=source,
@@ -48,7 +45,7 @@ class FirefoxPage(Page):
             userActivation=True,
         )
         assert answer["type"] == "success", answer["exceptionDetails"]["text"]
-        return answer["result"].get("value")
+        return str(answer["result"]["value"])
 
     async def open(self, url: str) -> None:
         await self._command("browsingContext.navigate", context=self._context, url=url, wait="complete")
@@ -104,8 +101,6 @@ class Firefox(Browser):
             page = self._pages[context] = FirefoxPage(self.connection, context)
             size = {"width": width, "height": height}
             await command("browsingContext.setViewport", {"context": context, "viewport": size})
-            script = {"functionDeclaration": _TELL_VIOLATIONS, "contexts": [context]}
-            await command("script.addPreloadScript", script)
             yield page
             del self._pages[context]
         finally:

@@ -120,8 +120,10 @@ async def test_the_list_of_raw_events_is_bounded(page: Page) -> None:
     assert "older dropped" in await text(page, "#dropped")
 
 
-@pytest.mark.parametrize("by", ["button", "key"])
-@pytest.mark.parametrize(("framing", "format"), [("sse", "gai"), ("ndjson", "openai"), ("sse", "simple")])
+@pytest.mark.parametrize(
+    ("framing", "format", "by"),
+    [("sse", "gai", "button"), ("ws", "gai", "key"), ("ndjson", "openai", "button"), ("sse", "vercel", "key")],
+)
 async def test_cancel_stops_the_upstream_and_keeps_the_text(
     page: Page, upstream: tuple[Upstream, int], framing: str, format: str, by: str
 ) -> None:
@@ -318,6 +320,7 @@ async def test_an_error_in_the_stream_is_shown_beside_the_text_so_far(page: Page
         assert await text(page, "#answer") == "Grüße, ", (framing, name)
 
 
+@IN_CHROMIUM
 async def test_a_server_out_of_reach_is_an_error(page: Page) -> None:
     await page.set_offline(True)
     await send(page, "quick")
@@ -365,6 +368,14 @@ async def test_settings_are_kept_and_the_key_until_the_tab_is_closed(page: Page,
         })()"""
     )
     assert "secret-key" not in await page.evaluate("JSON.stringify({...sessionStorage})")
+
+
+async def test_settings_that_something_else_stored_do_no_harm(page: Page, origin: str) -> None:
+    for stored in ("{", "null", "7", '{"framing": 1, "format": "toString", "model": 5, "smooth": "x", "theme": {}}'):
+        await page.evaluate(f"localStorage.setItem('gai-fast.playground', {stored!r})")
+        await page.open(f"{origin}/?{len(stored)}")
+        await page.until("document.querySelector('#model').value === 'fake'")
+        assert await page.evaluate("document.querySelector('#format').value") == "gai"
 
 
 @IN_CHROMIUM

@@ -507,7 +507,7 @@ $("send-keys").textContent = isApple ? "⌘ ↵" : "Ctrl ↵";
 setRunning(false); // some browsers keep the buttons' state over a reload
 $("key").value = storedKey();
 if (asked.has("q")) $("prompt").value = asked.get("q");
-loadModels(asked.get("model") ?? saved.model, asked.has("model"));
+loadModels(asked.get("model") ?? String(saved.model ?? ""), asked.has("model"));
 
 $("composer").addEventListener("submit", (event) => {
   event.preventDefault();
