@@ -664,6 +664,10 @@ class Limits:
     """Seconds in which a server must begin to answer a request: as long as an upstream may take, should the server wait
     for it (`commit_after`)."""
 
+    abandoned: int = 1000
+    """Streams whose heads a client of a server awaits in place of their programs, to cancel them: each is a connection,
+    for ten seconds at most. Further ones are left to the server (`detach_ttl`)."""
+
     server_silence: float = 60.0
     """Seconds without a byte after which a client takes its connection for dead: four keep-alives of a server."""
 

@@ -110,6 +110,11 @@ class RemoteGateway(Asking):
             if session is not None:
                 await session.close()
 
+    @property
+    def may_wait(self) -> bool:
+        """Whether it may wait in place of another program that has left."""
+        return len(self._leaving) < LIMITS.abandoned
+
     def leave_behind(self, work: Coroutine[Any, Any, None]) -> None:
         """Does what is left of a stream whose program has gone on; the gateway waits for it when it closes.
 
@@ -232,7 +237,7 @@ class RemoteStream:
         try:
             await asyncio.wait([entering])
         except asyncio.CancelledError:
-            self._gateway.leave_behind(self._abandon(entering))
+            self._gateway.leave_behind(self._abandon(entering, ends=self._is_own and self._gateway.may_wait))
             raise
         entering.result()
         return self
@@ -252,15 +257,21 @@ class RemoteStream:
             while self._response is None and not self._is_over:
                 await self._reopen()
 
-    async def _abandon(self, entering: asyncio.Task[None]) -> None:
-        """Ends the stream of a program that has left `__aenter__`: rule 1."""
-        if self._is_own:
+    async def _abandon(self, entering: asyncio.Task[None], *, ends: bool) -> None:
+        """Leaves the stream of a program that has left `__aenter__`.
+
+        Args:
+            entering: What the program waited for.
+            ends: The stream is cancelled: rule 1.
+        """
+        if ends:
             await asyncio.wait([entering], timeout=LIMITS.server_connect)
         entering.cancel()
         await asyncio.wait([entering])
         if not entering.cancelled():
             entering.exception()  # nobody waits for it
-        await self._cancel_own()
+        if ends:
+            await self._cancel_own()
         self._leave()
 
     async def __aexit__(

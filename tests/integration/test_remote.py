@@ -433,8 +433,21 @@ async def test_a_program_that_leaves_before_the_server_answers_ends_its_stream(n
         asking.cancel()
         with pytest.raises(asyncio.CancelledError):
             await asking
-    assert gateway.streams == 0
+    await until(lambda: gateway.streams == 0)
     assert len(mock.requests) == 1
+
+
+@on_uvloop
+async def test_so_many_such_programs_are_waited_for(net: Net, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gai_fast.remote.LIMITS", dataclasses.replace(LIMITS, abandoned=1))
+    gateway = await net.gateway(await net.mock(deltas=1000, fault=Fault("stall", 0)), commit_after=0.2)
+    async with gai_fast.connect(gateway.url) as client:
+        asking = [asyncio.ensure_future(client.stream(QUERY).__aenter__()) for _ in range(3)]
+        await until(lambda: gateway.streams == 3)
+        for each in asking:
+            each.cancel()
+        await asyncio.wait(asking)
+    await until(lambda: gateway.streams == 2)
 
 
 @on_both_loops

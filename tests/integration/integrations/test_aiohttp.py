@@ -128,7 +128,7 @@ async def test_a_signal_that_fails_closes_the_source(net: Net) -> None:
     flood = Flood()
 
     async def fail(request: web.Request, response: web.StreamResponse) -> None:
-        raise web.HTTPTeapot
+        raise web.HTTPForbidden
 
     async def handle(request: web.Request) -> web.StreamResponse:
         return sse_response(flood.events())

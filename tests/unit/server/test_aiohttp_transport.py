@@ -253,7 +253,7 @@ async def test_a_signal_that_fails_ends_the_stream() -> None:
     site = Site()
 
     async def fail(request: web.BaseRequest, response: web.StreamResponse) -> None:
-        raise web.HTTPTeapot
+        raise web.HTTPForbidden
 
     async def nothing(client: AiohttpTransport, writer: ResponseWriter) -> None:
         await until(lambda: site.stream.calls)
