@@ -43,19 +43,19 @@ def compare(
         is_required: Whether it is a failure that there is no baseline for `where`.
     """
     known = baseline.get(where, {})
-    # Allocations depend on no compiler: any entry tells them.
-    allocations = known or next(iter(baseline.values()), {})
+    # Cases and allocations depend on no compiler: any entry tells them.
+    accepted = known or next(iter(baseline.values()), {})
     lines = [f"{'an event':34} {'baseline':>10} {'now':>10} {'':>8} {'allocations':>11}"]
     fine = True
     for name, cost in costs.items():
         problems = []
         before = known.get(name, {}).get("instructions")
         change = "" if not before else f"{cost.instructions / before - 1:+.1%}"
-        if known and before is None:
+        if accepted and name not in accepted:
             problems.append("not in the baseline")
         elif before is not None and abs(cost.instructions - before) > max(TOLERANCE * before, 1):
             problems.append(f"more than {TOLERANCE:.0%} {'worse' if cost.instructions > before else 'better'}")
-        counted = allocations.get(name, {}).get("allocations")
+        counted = accepted.get(name, {}).get("allocations")
         if counted is not None and abs(cost.allocations - counted) > 0.01:
             problems.append(f"{cost.allocations:g} allocations, not {counted:g}")
         if cost.growth > LINEAR:
@@ -68,7 +68,7 @@ def compare(
         is_fine = (growth > STEPPED.get(name, LINEAR)) is (name == QUADRATIC)
         lines.append(f"{name:34} twice as much costs {growth:.2f} times as much{'' if is_fine else ': wrong'}")
         fine = fine and is_fine
-    for name in known.keys() - costs.keys():
+    for name in accepted.keys() - costs.keys():
         lines.append(f"{name:34} is in the baseline and was not measured")
         fine = False
     if not known:

@@ -10,10 +10,12 @@ from itertools import repeat
 from typing import Any, Final
 
 from gai_fast import _impl as native  # `counting` requires the extensions
+from gai_fast.formats import Framing, StreamContext, get_format
 from gai_fast.metrics import GAP_BOUNDS
 from gai_fast.processors.json_stream import JSONStreamProcessor
 from gai_fast.providers import get_provider
 from gai_fast.providers._chat_answers import ChatAdapter
+from gai_fast.relay import Relay
 
 Run = Callable[[int], None]
 
@@ -89,6 +91,69 @@ def copier(frame: Callable[[str, str], bytes], path: list[Any], *, at_once: int 
                     raise AssertionError("not copied")
             if made.take_copied()[1] != count:
                 raise AssertionError("not copied")
+
+    return run
+
+
+class Watched:
+    """A sink that counts the texts that came to it as events: the others were copied.
+
+    Args:
+        sink: The encoder.
+    """
+
+    def __init__(self, sink: Any) -> None:
+        self._sink = sink
+        self.texts = 0
+
+    def event(self, event: Any) -> None:
+        self.texts += event["type"] == "text.delta"
+        self._sink.event(event)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._sink, name)
+
+
+class Relayed:
+    """An answer of a provider that is relayed to a client's format.
+
+    Args:
+        provider: The provider's name.
+        form: The format's name.
+        framing: What the client asked for.
+        passes: The upstream's frames are passed on.
+    """
+
+    def __init__(self, provider: str, form: str, framing: Framing = "sse", *, passes: bool = False) -> None:
+        api = get_provider(provider)
+        context = StreamContext("s" * 22, "r" * 36, None, "m", lambda: NOW)
+        wanted = get_format(form)
+        made = wanted.passthrough(framing, context, whole=False) if passes else wanted.encoder(framing, context)
+        self.sink = Watched(made)
+        frames: Any = self.sink if passes or wanted.copies_upstream else None
+        self.relay = Relay(api.adapter("m"), self.sink, deltas=self.sink, frames=frames, stream_id="s" * 22)
+        self.relay.receive_head(200, {"content-type": "text/event-stream"})
+        opening, self.frame = ANSWERS[provider]
+        self.relay.receive_data(opening + self.frame("word", "123") + self.frame(" word", "12"), NOW)
+
+    def take(self, data: bytes) -> bytes:
+        """Relays one read."""
+        self.relay.receive_data(data, NOW)
+        taken: bytes = self.sink.take()
+        return taken
+
+
+def relayed(provider: str, form: str, *, passes: bool = False) -> Run:
+    """Deltas that a relay copies into a format; those that come as events fail."""
+    stream = Relayed(provider, form, passes=passes)
+    data = stream.frame(" more", "234") * 50
+
+    def run(n: int) -> None:
+        before = stream.relay.deltas, stream.sink.texts
+        for _ in repeat(None, n // 50):
+            stream.take(data)
+        if (stream.relay.deltas, stream.sink.texts) != (before[0] + n, before[1]):
+            raise AssertionError("not copied")
 
     return run
 
@@ -169,6 +234,16 @@ def borrowed() -> Run:
             stream.loop.read()
             if not program.recv(1024):
                 raise AssertionError("not copied")
+
+    return run
+
+
+def messages_made() -> Run:
+    frames, lead = SSE_EVENT * 50, b'{"stream":"a",'
+
+    def run(n: int) -> None:
+        for _ in repeat(None, n // 50):
+            native.frame_messages(frames, lead)
 
     return run
 
@@ -284,6 +359,46 @@ def ollama(text: str, varying: str) -> bytes:
     ).encode()
 
 
+def responses(text: str, varying: str) -> bytes:
+    return (
+        'event: response.output_text.delta\ndata: {"type":"response.output_text.delta","content_index":0,"delta":'
+        f'"{text}","item_id":"msg_1","logprobs":[],"obfuscation":"{varying}","output_index":0,"sequence_number":{varying}}}'
+        "\n\n"
+    ).encode()
+
+
+def named(kind: str, members: str) -> bytes:
+    return f'event: {kind}\ndata: {{"type":"{kind}",{members}}}\n\n'.encode()
+
+
+ANSWERS: Final[dict[str, tuple[bytes, Callable[[str, str], bytes]]]] = {
+    "openai-compatible": (b"", chat),
+    "openai:responses": (
+        named(
+            "response.created",
+            '"response":{"id":"r","status":"in_progress","model":"m","output":[]},"sequence_number":0',
+        )
+        + named(
+            "response.output_item.added",
+            '"item":{"id":"msg_1","type":"message","status":"in_progress","content":[],"role":"assistant"},'
+            '"output_index":0,"sequence_number":1',
+        )
+        + named(
+            "response.content_part.added",
+            '"content_index":0,"item_id":"msg_1","output_index":0,"part":{"type":"output_text","annotations":[],"text":""},'
+            '"sequence_number":2',
+        ),
+        responses,
+    ),
+    "anthropic": (
+        named("message_start", '"message":{"id":"msg_1","type":"message","role":"assistant","model":"m","content":[]}')
+        + named("content_block_start", '"index":0,"content_block":{"type":"text","text":""}'),
+        messages,
+    ),
+    "gemini": (b"", gemini),
+    "ollama": (b"", ollama),
+}
+"""By provider: the beginning of an answer, and its deltas."""
 CHAT = ["choices", 0, "delta", "content"]
 MESSAGES = ["delta", "text"]
 GEMINI = ["candidates", 0, "content", "parts", 0, "text"]
@@ -314,6 +429,19 @@ CASES: dict[str, Callable[[], Run]] = {
     "frame copied, Ollama": lambda: copier(ollama, OLLAMA, ignored=frozenset({"created_at"})),
     "frame that comes alone, chat": alone,
     "frame that comes alone, from socket to socket": borrowed,
+    "delta, chat as gai": lambda: relayed("openai-compatible", "gai"),
+    "delta, chat as responses": lambda: relayed("openai-compatible", "responses"),
+    "delta, chat as anthropic": lambda: relayed("openai-compatible", "anthropic"),
+    "delta, chat as vercel": lambda: relayed("openai-compatible", "vercel"),
+    "delta, chat as agui": lambda: relayed("openai-compatible", "agui"),
+    "delta, chat as completions": lambda: relayed("openai-compatible", "completions"),
+    "delta, chat as simple": lambda: relayed("openai-compatible", "simple"),
+    "delta, chat as raw": lambda: relayed("openai-compatible", "raw"),
+    "delta, Messages as chat": lambda: relayed("anthropic", "openai"),
+    "delta, chat passed through": lambda: relayed("openai-compatible", "openai", passes=True),
+    "delta, Responses passed through": lambda: relayed("openai:responses", "responses", passes=True),
+    "delta, Messages passed through": lambda: relayed("anthropic", "anthropic", passes=True),
+    "message of a WebSocket": messages_made,
     "frame learned": learning,
     "frame recalled": recalling,
     "plain chunk read": lambda: calls(ChatAdapter.plain.read, chat("word", "abc")[6:-2].decode()),

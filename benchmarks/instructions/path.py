@@ -33,7 +33,6 @@ NATIVE: Final = "/api/v1/stream"
 CHAT: Final = "/v1/chat/completions"
 MESSAGES: Final = "/v1/messages"
 RESPONSES: Final = "/v1/responses"
-COMPLETIONS: Final = "/v1/completions"
 SOCKET: Final = "/ws/stream"
 SECONDS: Final = 120
 """Seconds in which the server must answer, or write its counts."""
@@ -89,7 +88,6 @@ _ENDS: Final = (
     b"[DONE]",
     b"event: message_stop\n",
     b"event: response.completed\n",
-    b'"type":"RUN_FINISHED"',
 )
 """What a complete answer has, in one format or another."""
 _BODY_END: Final = b"\r\n0\r\n\r\n"
@@ -121,26 +119,13 @@ def fixture(name: str) -> list[bytes]:
     return [_head(kind) + _chunk(path.read_bytes()) + b"0\r\n\r\n"]
 
 
-def as_format(name: str) -> Callable[[], Case]:
-    """A format that has no route of its own."""
-    return lambda: Case("openai-compatible", f"{NATIVE}?format={name}", at_once(100))
-
-
 CASES: Final[dict[str, Callable[[], Case]]] = {
     "request, 100 deltas at once": lambda: Case("openai-compatible", NATIVE, at_once(100)),
     "request, 100 deltas passed through": lambda: Case("openai-compatible", CHAT, at_once(100)),
     "request, 100 deltas as Messages": lambda: Case("openai-compatible", MESSAGES, at_once(100)),
-    "request, 100 deltas as Responses": lambda: Case("openai-compatible", RESPONSES, at_once(100)),
-    "request, 100 deltas as completions": lambda: Case("openai-compatible", COMPLETIONS, at_once(100)),
-    "request, 100 deltas as simple": as_format("simple"),
-    "request, 100 deltas as vercel": as_format("vercel"),
-    "request, 100 deltas as agui": as_format("agui"),
-    "request, 100 deltas as raw": as_format("raw"),
-    "request, 100 deltas over a WebSocket": lambda: Case("openai-compatible", SOCKET, at_once(100)),
     "request, 100 deltas, durable": lambda: Case("openai-compatible", NATIVE, at_once(100), resumable=True),
     "request, tool call": lambda: Case("openai", NATIVE, fixture("openai/one_tool")),
     "request, Responses": lambda: Case("openai:responses", NATIVE, fixture("openai-responses/text")),
-    "request, Responses passed through": lambda: Case("openai:responses", RESPONSES, fixture("openai-responses/text")),
     "request, Anthropic": lambda: Case("anthropic", NATIVE, fixture("anthropic/text")),
     "request, Anthropic as chat": lambda: Case("anthropic", CHAT, fixture("anthropic/text")),
     "request, Anthropic passed through": lambda: Case("anthropic", MESSAGES, fixture("anthropic/text")),
@@ -200,8 +185,6 @@ def _request_of(case: Case) -> bytes:
     asked: dict[str, object] = {"model": case.provider.replace(":", "-"), "stream": True}
     if case.path == RESPONSES:
         asked["input"] = "hi"
-    elif case.path == COMPLETIONS:
-        asked["prompt"] = "hi"
     else:
         asked["messages"] = [{"role": "user", "content": "hi"}]
     if case.resumable:

@@ -127,3 +127,6 @@ def test_cases_that_come_or_go_are_told(cost: type) -> None:
     assert not fine
     assert lines[1].endswith("not in the baseline")
     assert lines[2].endswith("is in the baseline and was not measured")
+    there, fine = compare({"another": cost(1.0, 0.0, 2.0)}, baseline, "there")
+    assert not fine
+    assert there[1:3] == lines[1:3]
