@@ -719,7 +719,7 @@ async def test_many_silent_streams_are_sent_few_pings(net: Net) -> None:
     await asyncio.gather(reading, return_exceptions=True)
 
 
-@on_both_loops
+@on_steady_loop
 async def test_a_message_that_does_not_come_to_its_end_closes_the_socket(
     net: Net, monkeypatch: pytest.MonkeyPatch
 ) -> None:
