@@ -72,12 +72,18 @@ class ChunksFormat(SimpleFormat):
 
 
 def _only(format: Format, error: Error, request_id: str) -> bytes:
-    encoder = format.encoder("sse", StreamContext("", request_id, None, "", now_ms, "compact"))
     last: Event = {"type": "error", "error": error.payload()}
-    encoder.event(last)
-    encoder.event(done(False))
+    return _frames(format, request_id, last, done(False))
+
+
+def _frames(format: Format, request_id: str, *events: Event) -> bytes:
+    encoder = format.encoder("sse", StreamContext("", request_id, None, "", now_ms, "compact"))
+    for event in events:
+        encoder.event(event)
     return encoder.take()
 
 
 EVENTS: Final = EventsFormat()
 CHUNKS: Final = ChunksFormat()
+DONE: Final = {is_finished: _frames(EVENTS, "", done(is_finished)) for is_finished in (True, False)}
+"""The answer to a client that has seen the end of its stream, which had finished or not."""

@@ -26,6 +26,7 @@ from gai_fast.server.request_reader import HTTPRequest
 from gai_fast.server.stream_response import StreamResponse
 from gai_fast.server.transport import StreamCallbacks
 from gai_fast.server.websocket.ack_window import AckWindow
+from gai_fast.server.websocket.formats import DONE
 from gai_fast.timers import Timer, Timers
 
 _SEQ: Final = re.compile(rb'"seq":([0-9]+)')
@@ -197,7 +198,7 @@ class SocketStream:
         if self._is_over:
             return
         is_at_end = reply.status == _NO_CONTENT
-        frames = _DONE[self._socket.has_finished(self.stream_id)] if is_at_end else reply.body
+        frames = DONE[self._socket.has_finished(self.stream_id)] if is_at_end else reply.body
         self._socket.answer(frame_messages(frames, self._lead))
         self._end(reply.status)
 
@@ -305,12 +306,6 @@ class SocketStream:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-
-
-_DONE: Final = {
-    True: b'event: done\ndata: {"type":"done","finished":true}\n\n',
-    False: b'event: done\ndata: {"type":"done","finished":false}\n\n',
-}
 
 
 def last_seq(frames: bytes) -> int:
