@@ -1,8 +1,9 @@
 """The `input` of a Responses request, read as native messages.
 
 Owns what becomes of each kind of item. An item of the assistant's turn (its messages, reasoning and calls) belongs to
-one native message with those beside it. Items that only their upstream has, or that built-in tools left, cannot be
-expressed.
+one native message with those beside it. What a provider has run itself is left out: the answer tells of it, and clients
+return every item of an answer. Items that only their upstream has, and those of built-in tools that the client runs,
+cannot be expressed.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Any
 from gai_fast.formats._chat_request import AUDIO_TYPES
 from gai_fast.formats._members import call_input, data_url, expect, invalid, member, required, unread
 from gai_fast.formats._responses_parts import NATIVE
+from gai_fast.formats._responses_tools import PROVIDER_RUNS
 from gai_fast.formats._signatures import opened
 from gai_fast.limits import LIMITS
 
@@ -66,7 +68,7 @@ class InputReader:
             self._call(item, path, kind)
         elif kind in ("function_call_output", "custom_tool_call_output"):
             self._result(item, path)
-        else:
+        elif kind not in PROVIDER_RUNS:
             self._lost.append(path[2:])
 
     def _answer(self) -> list[dict[str, Any]]:

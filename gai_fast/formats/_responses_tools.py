@@ -42,6 +42,9 @@ _FAILURES: Final = frozenset(("http_error", "mcp_protocol_error", "mcp_tool_exec
 """The types of a failure of an `mcp_call`."""
 _OTHER: Final = _Kind("mcp_call", "response.mcp_call")
 
+PROVIDER_RUNS: Final = frozenset({kind.item for kind in (*_KINDS.values(), _OTHER) if kind.prefix} | {"mcp_list_tools"})
+"""The types of items that tell what the provider itself has run; the others wait for the client."""
+
 
 class ToolItem:
     """One run of a tool.

@@ -139,7 +139,7 @@ def test_a_custom_tools_call_and_results_of_parts() -> None:
     [
         {"type": "item_reference", "id": "msg_1"},
         {"id": "msg_1"},
-        {"type": "web_search_call", "id": "ws_1", "status": "completed"},
+        {"type": "computer_call", "id": "cu_1", "call_id": "c", "status": "completed", "action": {}},
         {"type": "mcp_approval_response", "approve": True},
         {"type": "compaction", "encrypted_content": "x"},
         {"type": "unheard"},
@@ -149,6 +149,25 @@ def test_items_that_only_their_upstream_knows_are_lost(item: Any) -> None:
     messages, lost = read(USER, item)
     assert lost == ["input[1]"]
     assert len(messages) == 1
+
+
+@pytest.mark.parametrize(
+    "name", ["web_search", "file_search", "code_interpreter", "image_generation", "of_the_provider"]
+)
+def test_an_answer_may_be_returned_with_what_its_provider_has_run(name: str) -> None:
+    """Agents return every item of an answer; what a provider has run is no part of a native conversation."""
+    run = {"id": "run_1", "name": name}
+    events: list[Any] = [
+        {"type": "server_tool", "server_tool": {**run, "status": "started", "input": {"query": "q"}}},
+        {"type": "server_tool", "server_tool": {**run, "status": "completed", "output": "found"}},
+        {"type": "text.delta", "text": "It is so."},
+    ]
+    answer = told(*events, finish(), DONE)[-1]["response"]["output"]
+    assert [item["type"] for item in answer[1:]] == ["message"]
+    messages, lost = read(USER, *answer)
+    assert lost == []
+    assert messages[1:] == [{"role": "assistant", "content": [{"type": "text", "text": "It is so."}]}]
+    assert read({"type": "mcp_list_tools", "id": "m", "server_label": "s", "tools": []}, USER)[1] == []
 
 
 def test_nothing_but_lost_items_is_an_empty_question() -> None:
