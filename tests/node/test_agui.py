@@ -9,7 +9,7 @@ from gai_fast.formats import get_format
 from gai_fast.server.serving import start
 from tests.integration.gateway import DONE, FINISH, LAST_CHUNK, SSE_HEAD, Peer, Upstream, delta, settings_for
 from tests.node.conftest import Run
-from tests.unit.formats.every_event import EVERY_EVENT
+from tests.unit.formats.every_event import EVERY_EVENT, in_another_order
 from tests.unit.formats.streams import ERROR, NOT_DONE, START, call_delta, call_start, context, encoded, finish, text
 from tests.wire import chunk
 
@@ -40,6 +40,12 @@ async def test_every_event_is_read_in_its_order(run_node: Run) -> None:
     assert failed["error"] == 'cut "off"'
     assert cut["error"] is None
     assert "tool calls are still active" in refused["error"], "the control: the client does check"
+
+
+async def test_every_event_is_read_in_any_order(run_node: Run) -> None:
+    for result in await run_node("agui.mjs", [{"body": body(*in_another_order(seed))} for seed in range(30)]):
+        assert result["error"] is None
+        assert result["result"] == {"finish_reason": "tool_calls"}
 
 
 async def test_a_conversation_with_a_tool(run_node: Run) -> None:

@@ -12,7 +12,7 @@ from gai_fast.formats import get_format
 from gai_fast.server.serving import start
 from tests.integration.gateway import DONE, FINISH, LAST_CHUNK, SSE_HEAD, Peer, Upstream, delta, settings_for
 from tests.node.conftest import Run
-from tests.unit.formats.every_event import EVERY_EVENT
+from tests.unit.formats.every_event import EVERY_EVENT, in_another_order
 from tests.unit.formats.streams import ERROR, NOT_DONE, START, context, encoded, finish, text
 from tests.wire import chunk
 
@@ -40,6 +40,15 @@ async def test_every_event_is_read_by_every_version_and_makes_the_same_message(r
     request, lost = VERCEL.parse_request({"messages": [results[-1]["message"]]})
     assert lost == []
     assert [message.__struct_config__.tag for message in request.messages] == ["assistant", "assistant", "tool"]
+
+
+@pytest.mark.parametrize("sdk", SDKS)
+async def test_every_event_is_read_in_any_order(run_node: Run, sdk: str) -> None:
+    jobs = [{"sdk": sdk, "body": body(in_another_order(seed), SDKS[sdk])} for seed in range(30)]
+    for result in await run_node("vercel.mjs", jobs):
+        assert result["error"] is None
+        assert len(result["chunks"]) > len(EVERY_EVENT) / 2
+        assert result["message"]["metadata"]["finish_reason"] == "tool_calls"
 
 
 async def test_the_newest_is_read_by_its_elders_where_they_are_asked_for(run_node: Run) -> None:

@@ -1,7 +1,8 @@
-"""One stream that has every event that an answer can hold, for the tests of formats."""
+"""One stream that has every event that an answer can hold, for the tests of formats; and the same in other orders."""
 
 from __future__ import annotations
 
+import random
 from typing import Final
 
 from gai_fast.events import Event
@@ -43,3 +44,20 @@ EVERY_EVENT: Final[list[Event]] = [
     finish("tool_calls"),
     DONE,
 ]
+
+
+def in_another_order(seed: int) -> list[Event]:
+    """The same events in a random order: only those of the frame and of one call keep theirs.
+
+    Args:
+        seed: Of the order.
+    """
+    dice = random.Random(seed)
+    begin, *events, finish, done = EVERY_EVENT
+    called = [event for event in events if event.get("call_id") == "call_1"]
+    others = [event for event in events if event.get("call_id") != "call_1"]
+    dice.shuffle(others)
+    for event in reversed(called):
+        places = [at for at, other in enumerate(others) if other.get("call_id") == "call_1"]
+        others.insert(dice.randint(0, min(places, default=len(others))), event)
+    return [begin, *others, finish, done]
