@@ -27,8 +27,6 @@ from gai_fast.result import Result
 class WholeObject(WholeEncoder):
     """Events → one object of OpenAI's: with the reason of the end, usage, and what the dialect has no place for."""
 
-    others: ClassVar[tuple[str, ...]] = OTHERS
-
     def __init__(self, context: StreamContext) -> None:
         super().__init__(context)
         self._created = context.clock() // 1000
@@ -75,6 +73,8 @@ class WholeObject(WholeEncoder):
 
 class WholeCompletion(WholeObject):
     """Events → one `chat.completion`."""
+
+    others: ClassVar[tuple[str, ...]] = OTHERS
 
     def _answer(self, result: Result) -> bytes:
         reason, aside = finish_reason_of(self._finish)

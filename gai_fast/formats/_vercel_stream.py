@@ -132,7 +132,8 @@ class Parts(BlockEncoder):
         self._in_step = False
         self._provider: str | None = None
         self._calls: set[str] = set()
-        self._server_tools: set[str] = set()
+        self._server_tools: dict[str, bool] = {}
+        """Whether the client has the input of a tool that the provider runs."""
         self._signatures: dict[str, dict[str, Any]] = {}
         self._sources = 0
         self._usage: Mapping[str, Any] | None = None
@@ -231,10 +232,16 @@ class Parts(BlockEncoder):
         tool = event["server_tool"]
         identifier = tool.get("id") or f"server-{tool.get('name', 'tool')}"
         place = {"toolCallId": identifier}
-        if identifier not in self._server_tools:
-            self._server_tools.add(identifier)
-            named = {"toolName": tool.get("name", ""), "input": tool.get("input", {}), "providerExecuted": True}
-            self._part({"type": "tool-input-available", **place, **named})
+        named = {**place, "toolName": tool.get("name", "")}
+        is_over = tool.get("status") in ("completed", "failed")
+        # Some providers tell at the end what they have run: until then the tool has no input.
+        if not self._server_tools.get(identifier):
+            if "input" in tool or is_over:
+                given = {"input": tool.get("input", {}), "providerExecuted": True}
+                self._part({"type": "tool-input-available", **named, **given})
+            elif identifier not in self._server_tools:
+                self._part({"type": "tool-input-start", **named, "providerExecuted": True})
+            self._server_tools[identifier] = "input" in tool or is_over
         if tool.get("status") == "completed":
             output = tool.get("output")
             self._part({"type": "tool-output-available", **place, "output": output, "providerExecuted": True})

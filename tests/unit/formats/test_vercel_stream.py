@@ -161,6 +161,21 @@ def test_a_server_tool_without_a_start_has_its_input_first() -> None:
     ]
 
 
+def test_a_server_tool_may_tell_its_input_at_the_end() -> None:
+    ran = {"id": "s1", "name": "web_search"}
+    events: list[Event] = [
+        {"type": "server_tool", "server_tool": {**ran, "status": "started"}},
+        {"type": "server_tool", "server_tool": {**ran, "status": "started"}},
+        {"type": "server_tool", "server_tool": {**ran, "status": "completed", "input": {"q": "x"}}},
+    ]
+    place = {"toolCallId": "s1", "providerExecuted": True}
+    assert parts(START, *events)[2:] == [
+        {"type": "tool-input-start", "toolName": "web_search", **place},
+        {"type": "tool-input-available", "toolName": "web_search", "input": {"q": "x"}, **place},
+        {"type": "tool-output-available", "output": None, **place},
+    ]
+
+
 def test_a_partial_image_is_left_out() -> None:
     image: Event = {"type": "image", "image": {"data": "aGk=", "media_type": "image/webp"}}
     partial: Event = {"type": "image", "image": {**image["image"], "partial": True}}
