@@ -154,7 +154,7 @@ class Collector:
             self._parts = [part for part in self._parts if part["type"] != "text"]
             self._text_part("text", text)
         elif kind in self._others and not event.get("image", {}).get("partial"):
-            self._grow(len(repr(event)))
+            self._grow(len(encode_json(event)))  # before it is kept, in case it cannot be written
             self._parts.append({"type": "event", "event": event})
 
     def _grow(self, size: int) -> None:

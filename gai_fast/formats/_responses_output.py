@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+from gai_fast._impl import encode_json
 from gai_fast.errors import Error
 from gai_fast.events import DELTAS, Event
 from gai_fast.formats._chat_parts import annotation, argument_text
@@ -275,8 +276,8 @@ class Output:
             noted = annotation(moved, length)
             told = {"type": "url_citation", **noted["url_citation"]}
             at = {"annotation_index": len(self._annotations), "annotation": told}
+            self.take_room(len(encode_json(told)))
             self._annotations.append(told)
-            self.take_room(len(repr(told)))
             self._tell("response.output_text.annotation.added", {**place.members, **at})
 
     # -- calls --
@@ -336,7 +337,8 @@ class Output:
         identifier = told.get("id", "")  # events leave out what is empty
         if identifier in self._requested:
             return  # its item is complete
-        self.take_room(len(repr(told)))
+        # Before it changes an item, in case it cannot be written: the end of the answer repeats all items.
+        self.take_room(len(encode_json(told)))
         tool = self._tools.get(identifier)
         if tool is None:
             tool = self._open_tool(identifier, told.get("name", ""), told)

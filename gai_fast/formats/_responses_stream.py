@@ -126,10 +126,10 @@ class ResponseEvents(DataEncoder):
 
     def _tell(self, kind: str, members: dict[str, Any]) -> None:
         """Writes a frame."""
-        self._number += 1
+        data = encode_json({"type": kind, "sequence_number": self._number + 1, **members})
+        self._number += 1  # once it can be written: numbers have no holes
         name = b"event: %b\n" % kind.encode() if self._sse else b""
         self._frame_at = len(self._out)
-        data = encode_json({"type": kind, "sequence_number": self._number, **members})
         self._out.append(name + self._lead + data + self._trail)
 
     def _encode(self, event: Event) -> None:

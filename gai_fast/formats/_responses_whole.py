@@ -55,7 +55,7 @@ class WholeResponse:
         elif kind == "warning":
             note_warning(self._warnings, event)
         elif kind == "audio.delta":
-            self._output.take_room(len(event["audio"]["chunk"]))
+            self._output.take_room(len(encode_json(event)))
             self._sounds.append(event)
         elif kind == "finish":
             self._finish = event

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from collections.abc import AsyncIterator
 from typing import Any, cast
 
@@ -383,3 +384,10 @@ def test_what_a_result_has_no_member_for_may_stand_among_its_parts() -> None:
     assert plain.parts() == [reasoning, {"type": "text", "text": "abc"}]
     among = [{"type": "text", "text": "a"}, {"type": "event", "event": tool}, {"type": "text", "text": "bc"}]
     assert collector.parts(among=("server_tool",)) == [reasoning, *among]
+
+
+def test_an_event_that_is_no_json_is_not_kept() -> None:
+    collector = Collector(others=("tool.result",))
+    with pytest.raises(ValueError, match=r"'tool\.result'"):
+        collector.event(cast("Event", {"type": "tool.result", "call_id": "c", "tool_result": math.inf}))
+    assert collector.others() == []

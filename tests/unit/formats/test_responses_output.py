@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import math
 from typing import Any
 
 import pytest
 
 from gai_fast.events import Event
-from tests.unit.formats.responses import told, types, whole
-from tests.unit.formats.streams import DONE, START, call, call_delta, call_start, finish, text
+from tests.unit.formats.responses import RESPONSES, checked, told, types, whole
+from tests.unit.formats.streams import DONE, START, call, call_delta, call_start, context, encoded, finish, text
 
 REASONING: Event = {"type": "reasoning.delta", "text": "Hm."}
 REFUSAL: Event = {"type": "refusal.delta", "text": "No."}
@@ -130,6 +132,29 @@ def test_images_belong_to_the_run_that_draws_them() -> None:
     assert [(one["partial_image_index"], one["partial_image_b64"]) for one in shown] == [(0, "a"), (1, "b")]
     assert [item["result"] for item in items(image("x"), image("y"))] == ["x", "y"]
     assert [item["result"] for item in items(image("a", partial=True), image("b", partial=True), image("c"))] == ["c"]
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        {"type": "server_tool", "server_tool": {"id": "s", "name": "code", "status": "failed", "output": [math.inf]}},
+        {"type": "server_tool", "server_tool": {"name": "web_search", "status": "started", "input": {"q": math.nan}}},
+        {"type": "citations", "citations": [{"uri": "https://a.example", "start": 0, "end": math.inf}]},
+        {"type": "tool.result", "call_id": "c", "tool_result": math.inf},
+    ],
+)
+def test_what_is_no_json_leaves_nothing_behind(event: Any) -> None:
+    """The relay leaves the event out; the end of the answer repeats all items, and numbers have no holes."""
+    encoder, whole = RESPONSES.encoder("sse", context()), RESPONSES.whole(context())
+    for one in (START, text("a")):
+        encoder.event(one)
+        whole.event(one)
+    for output in (encoder, whole):
+        with pytest.raises(ValueError, match="not JSON"):
+            output.event(event)
+    found = checked(encoder.take() + encoded(encoder, [text("b"), finish(), DONE]))
+    assert found[-1]["response"]["output"] == json.loads(encoded(whole, [text("b"), finish(), DONE]))["output"]
+    assert found[-1]["response"]["output"][0]["type"] == "message"
 
 
 def test_what_begins_again_without_an_end_is_cut_off_there() -> None:
