@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from tests.browser.conftest import HELD, PIECES, STORY, Site, Upstream
+from tests.browser.conftest import HELD, PIECES, STORY, Site, Upstream, serving
 from tests.browser.driver import Browser, Page
 from tests.faults.proxy import FaultProxy
 from tests.waiting import until
@@ -43,28 +43,62 @@ def check_story(events: list[dict[str, Any]]) -> None:
     assert "".join(event.get("text", "") for event in events) == STORY
 
 
+FETCH = """((url, body) =>
+  fetch(url, { method: 'POST', headers: { 'content-type': 'application/json' }, body }).then((response) => {
+    window.text = '';
+    window.headers = Object.fromEntries(response.headers);
+    const write = (piece) => void (window.text += piece);
+    window.end = response.body.pipeThrough(new TextDecoderStream()).pipeTo(new WritableStream({ write }));
+  })
+)"""
+
+
+async def check_fetch(page: Page, url: str, upstream: Upstream) -> dict[str, str]:
+    """Checks that a held answer in format `simple` comes piece by piece and whole; returns its headers."""
+    upstream.go_on.clear()
+    await page.evaluate(f"{FETCH}({url!r}, {REQUEST!r})")
+    await page.until(f"text.split('content').length > {HELD}")
+    assert await page.evaluate("text.split('content').length") == HELD + 1
+    upstream.go_on.set()
+    await page.evaluate("end")
+    lines = [line.removeprefix("data: ") for line in (await page.evaluate("text")).splitlines()]
+    assert "".join(json.loads(line)["content"] for line in lines if line.startswith("{")) == STORY
+    headers: dict[str, str] = await page.evaluate("headers")
+    return headers
+
+
 @pytest.mark.parametrize("framing", ["sse", "ndjson"])
 async def test_fetch_reads_an_answer_while_it_comes(
     foreign: Page, origin: str, upstream: tuple[Upstream, int], framing: str
 ) -> None:
-    upstream[0].go_on.clear()
-    await foreign.evaluate(
-        f"""fetch('{origin}/api/v1/stream?format=simple&framing={framing}', {{
-          method: 'POST', headers: {{'content-type': 'application/json'}}, body: {REQUEST!r},
-        }}).then((response) => {{
-          window.text = '';
-          window.id = response.headers.get('x-gai-stream-id');
-          const write = (piece) => void (window.text += piece);
-          window.end = response.body.pipeThrough(new TextDecoderStream()).pipeTo(new WritableStream({{ write }}));
-        }})"""
-    )
-    assert len(await foreign.evaluate("id")) >= 22
-    await foreign.until(f"text.split('content').length > {HELD}")
-    assert await foreign.evaluate("text.split('content').length") == HELD + 1
-    upstream[0].go_on.set()
-    await foreign.evaluate("end")
-    lines = [line.removeprefix("data: ") for line in (await foreign.evaluate("text")).splitlines()]
-    assert "".join(json.loads(line)["content"] for line in lines if line.startswith("{")) == STORY
+    headers = await check_fetch(foreign, f"{origin}/api/v1/stream?format=simple&framing={framing}", upstream[0])
+    assert len(headers["x-gai-stream-id"]) >= 22
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def compressing(upstream: tuple[Upstream, int], tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str]:
+    """The URL of a gateway that compresses whatever a client takes compressed."""
+    more = '[server]\nwebsocket_compression = true\n[stream]\ncompression = ["zstd", "br", "gzip"]\n'
+    async with serving(tmp_path_factory.mktemp("compressing"), upstream[1], more) as url:
+        yield url
+
+
+async def test_compressed_answers_come_piece_by_piece_too(
+    browser: Browser, compressing: str, upstream: tuple[Upstream, int]
+) -> None:
+    async with browser.page() as page:
+        await page.open(f"{compressing}/")
+        headers = await check_fetch(page, f"{compressing}/api/v1/stream?format=simple", upstream[0])
+        assert headers["content-encoding"] in ("zstd", "br", "gzip")
+
+        upstream[0].go_on.clear()
+        requests = [{"stream": "a", "type": "request", "request": {"query": "hold", "model": "fake"}}]
+        await page.evaluate(f"{SOCKET}('{compressing.replace('http', 'ws')}/ws/stream', {json.dumps(requests)})")
+        await page.until(f"events.a.length === {HELD + 1}")
+        assert "permessage-deflate" in await page.evaluate("socket.extensions")
+        upstream[0].go_on.set()
+        await page.until("events.a.at(-1).type === 'done'")
+        check_story(await page.evaluate("events.a"))
 
 
 async def test_an_aborted_fetch_ends_the_answer(foreign: Page, origin: str, upstream: tuple[Upstream, int]) -> None:
