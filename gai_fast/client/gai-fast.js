@@ -18,11 +18,12 @@ const FIRST_FOR = 5_000; // ms to reach a server that has never answered: its ad
 const AGAIN_FOR = 60_000; // ms to come back to a stream whose connection is lost
 const PAUSE_FIRST = 250; // ms before the second try, doubled for each further one
 const PAUSE_LONGEST = 8_000; // also where a server wants its client to stay away for longer
+const OPEN_WITHIN = 10_000; // ms to open a WebSocket, which some proxies do not pass on
 const SILENCE = 60_000; // ms without a byte: four keep-alives of the server
 const PING_EVERY = 20_000; // ms between two pings over a WebSocket, whose keep-alives a page does not see
 const HEAD_WITHIN = 600_000; // ms in which a server begins to answer a request: as long as an upstream may take
-// ms to cancel a stream, and before that to learn the id of one that was given up before its response came. Firefox gives
-// its page a response with the first byte of the body: that is a keep-alive, 17 s after the request at the latest.
+// ms to cancel a stream, and before that to learn the id of one that was given up before its response came. Firefox
+// gives its page a response with the first byte of the body: a keep-alive, 17 s after the request at the latest.
 const REPLY_WITHIN = 20_000;
 const EVENT_MOST = 1 << 24; // UTF-16 units of an event: the server's own limit is half as many bytes
 const ERROR_MOST = 1 << 16; // UTF-16 units that are read of a refusal: ours have a few hundred
@@ -167,7 +168,7 @@ async function* events(source) {
         yield { type: "done", finished: end.type === "finish" };
         return;
       }
-      if (!hasBrought) source.transport = NEXT[source.transport];
+      if (!hasBrought) source.fallBack();
       const isFinal = problem && !(problem.temporary && source.hasBegun);
       const hint = problem?.retry_after_ms > 0 ? problem.retry_after_ms : source.hint;
       if (isFinal || !(await source.rest(Math.max(Math.min(hint, PAUSE_LONGEST), pause(tries))))) {
@@ -253,6 +254,13 @@ class Source {
   /** Whether the server may have the stream. */
   get hasBegun() {
     return this.seq > 0 || this.id !== "";
+  }
+
+  /** Takes the next transport, which has as long as the one before: that may have been held up on its way. */
+  fallBack() {
+    if (this.transport === NEXT[this.transport]) return;
+    this.transport = NEXT[this.transport];
+    this.#lostAt = null;
   }
 
   /** Waits before the next try; returns whether there is to be one: rule 2. */
@@ -415,18 +423,23 @@ class Source {
     const queue = new Queue();
     const say = (message) => socket.readyState === WebSocket.OPEN && socket.send(JSON.stringify(message));
     const pings = setInterval(() => say({ type: "ping" }), PING_EVERY);
-    socket.onopen = () => {
-      if (this.id) say({ stream: "s", type: "resume", after: `${this.id}.${this.seq}` });
-      else socket.send(`{"stream":"s","type":"request","request":${this.#body}}`);
-    };
+    const opened = new Promise((resolve) => {
+      socket.onopen = resolve;
+      this.#close = () => {
+        queue.end();
+        resolve();
+      };
+    });
     socket.onmessage = ({ data }) => queue.push(data);
     socket.onclose = ({ code }) => {
       if (code === RESTART) this.hint = 1000 * (1 + Math.random()); // by then a successor has started
-      queue.end();
+      this.#close();
     };
-    socket.onerror = () => queue.end(); // not every platform closes a socket that could not be opened
-    this.#close = () => queue.end();
+    socket.onerror = () => this.#close(); // not every platform closes a socket that could not be opened
     try {
+      await this.until(within(OPEN_WITHIN, opened));
+      if (this.id) say({ stream: "s", type: "resume", after: `${this.id}.${this.seq}` });
+      else say({ stream: "s", type: "request", request: JSON.parse(this.#body) });
       for (;;) {
         const data = await within(SILENCE, queue.next());
         if (data === undefined) return;
