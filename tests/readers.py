@@ -258,7 +258,7 @@ def read_ui_messages(body: bytes) -> Told:
                 told.reasoning += part["delta"]
         elif kind in ("text-end", "reasoning-end"):
             assert blocks.pop(part["id"]) == kind.removesuffix("-end")
-        elif kind == "tool-input-start":
+        elif kind == "tool-input-start" and not part.get("providerExecuted"):
             told.calls[part["toolCallId"]] = [part["toolName"], ""]
         elif kind == "tool-input-delta":
             told.calls[part["toolCallId"]][1] += part["inputTextDelta"]

@@ -67,7 +67,7 @@ def read_ui_message(answer: Mapping[str, Any]) -> Told:
             told.text += part["text"]
         elif part["type"] == "reasoning":
             told.reasoning += part["text"]
-        elif part["type"].startswith("tool-"):
+        elif part["type"].startswith("tool-") and not part.get("providerExecuted"):
             given = part["input"]
             text = given if isinstance(given, str) else json.dumps(given)
             told.calls[part["toolCallId"]] = [part["type"].removeprefix("tool-"), text]

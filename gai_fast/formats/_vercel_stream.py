@@ -94,6 +94,23 @@ def source_part(citation: Mapping[str, Any], number: int) -> dict[str, Any]:
     return {"type": "source-document", "sourceId": identifier, "mediaType": "text/plain", "title": title or "Source"}
 
 
+def file_part(image: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the part for a whole image."""
+    media_type = image.get("media_type", "image/png")
+    return {"type": "file", "url": f"data:{media_type};base64,{image.get('data', '')}", "mediaType": media_type}
+
+
+def server_tool_id(tool: Mapping[str, Any]) -> str:
+    """Returns the `toolCallId` of a tool that the provider runs."""
+    identifier: str = tool.get("id") or f"server-{tool.get('name', 'tool')}"
+    return identifier
+
+
+def failure_text(output: Any) -> str:
+    """Returns the `errorText` for what a tool that failed put out."""
+    return output if isinstance(output, str) else encode_json(output).decode()
+
+
 class Parts(BlockEncoder):
     """Events → parts.
 
@@ -230,7 +247,7 @@ class Parts(BlockEncoder):
     def _server_tool(self, event: Event) -> None:
         self._begin()
         tool = event["server_tool"]
-        identifier = tool.get("id") or f"server-{tool.get('name', 'tool')}"
+        identifier = server_tool_id(tool)
         place = {"toolCallId": identifier}
         named = {**place, "toolName": tool.get("name", "")}
         is_over = tool.get("status") in ("completed", "failed")
@@ -246,8 +263,7 @@ class Parts(BlockEncoder):
             output = tool.get("output")
             self._part({"type": "tool-output-available", **place, "output": output, "providerExecuted": True})
         elif tool.get("status") == "failed":
-            output = tool.get("output")
-            text = output if isinstance(output, str) else encode_json(output).decode()
+            text = failure_text(tool.get("output"))
             self._part({"type": "tool-output-error", **place, "errorText": text, "providerExecuted": True})
 
     def _citations(self, event: Event) -> None:
@@ -259,9 +275,7 @@ class Parts(BlockEncoder):
         image = event["image"]
         if not image.get("partial"):
             self._begin()
-            media_type = image.get("media_type", "image/png")
-            url = f"data:{media_type};base64,{image.get('data', '')}"
-            self._part({"type": "file", "url": url, "mediaType": media_type})
+            self._part(file_part(image))
 
     def _audio(self, event: Event) -> None:
         self._data("audio", event["audio"], transient=True)

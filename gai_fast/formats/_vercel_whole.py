@@ -2,20 +2,36 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from gai_fast._impl import encode_json
+from gai_fast.events import Event
 from gai_fast.formats._base import WholeEncoder
-from gai_fast.formats._vercel_stream import message_metadata, signature_metadata, source_part
+from gai_fast.formats._vercel_stream import (
+    failure_text,
+    file_part,
+    message_metadata,
+    server_tool_id,
+    signature_metadata,
+    source_part,
+)
 from gai_fast.result import Result
 
 
 class WholeMessage(WholeEncoder):
-    """Events → one `UIMessage`."""
+    """Events → one `UIMessage`; without audio, whose parts of a stream are transient."""
+
+    others: ClassVar[tuple[str, ...]] = ("image", "safety", "server_tool", "tool.result")
 
     def _answer(self, result: Result) -> bytes:
         parts: list[dict[str, Any]] = [{"type": "step-start"}]
-        parts += [self._part(part, result.provider) for part in result.message["content"]]
+        tools: dict[str, dict[str, Any]] = {}
+        for part in self._collector.parts(self.others):
+            new = self._of_event(part["event"], tools) if part["type"] == "event" else self._part(part, result.provider)
+            if new is not None:
+                parts.append(new)
+            if new is not None and "toolCallId" in new:
+                tools[new["toolCallId"]] = new
         parts += [source_part(citation, number) for number, citation in enumerate(result.citations, 1)]
         message = {
             "id": f"msg-{self._context.stream_id}",
@@ -40,3 +56,41 @@ class WholeMessage(WholeEncoder):
         if "signature" in part:
             said["providerMetadata"] = signature_metadata(part, provider)
         return said
+
+    def _of_event(self, event: Event, tools: dict[str, dict[str, Any]]) -> dict[str, Any] | None:
+        """Returns the part for an event; `None` where an earlier part has it now.
+
+        Args:
+            event: One of `others`.
+            tools: The parts of tools so far, by their ids.
+        """
+        kind = event["type"]
+        if kind == "image":
+            return None if event["image"].get("partial") else file_part(event["image"])
+        if kind == "safety":
+            return {"type": "data-safety", "data": event["safety"]}
+        if kind == "server_tool":
+            return self._server_tool(event["server_tool"], tools)
+        call_id, output = event.get("call_id", ""), event.get("tool_result")
+        if call_id not in tools:
+            return {"type": "data-tool-result", "data": {"call_id": call_id, "tool_result": output}}
+        tools[call_id] |= {"state": "output-available", "output": output}
+        return None
+
+    def _server_tool(self, tool: dict[str, Any], tools: dict[str, dict[str, Any]]) -> dict[str, Any] | None:
+        identifier = server_tool_id(tool)
+        known = tools.get(identifier)
+        part = known or {
+            "type": f"tool-{tool.get('name', '')}",
+            "toolCallId": identifier,
+            "state": "input-available",
+            "input": {},
+            "providerExecuted": True,
+        }
+        if "input" in tool:
+            part["input"] = tool["input"]
+        if tool.get("status") == "completed":
+            part |= {"state": "output-available", "output": tool.get("output")}
+        elif tool.get("status") == "failed":
+            part |= {"state": "output-error", "errorText": failure_text(tool.get("output"))}
+        return None if known else part

@@ -31,14 +31,35 @@ def test_the_whole_answer_is_a_message_that_can_be_sent_back() -> None:
                 "state": "done",
                 "providerMetadata": {"gai": {"signature": "opaque", "redacted": True, "provider": "test"}},
             },
-            {"type": "text", "text": "Hi youmore", "state": "done"},
+            {"type": "text", "text": "Hi you", "state": "done"},
+            {
+                "type": "tool-web_search",
+                "toolCallId": "s1",
+                "state": "output-available",
+                "input": {"q": "x"},
+                "providerExecuted": True,
+                "output": [1],
+            },
+            {
+                "type": "tool-code",
+                "toolCallId": "s2",
+                "state": "output-error",
+                "input": {},
+                "providerExecuted": True,
+                "errorText": '{"e":"x"}',
+            },
+            {"type": "file", "url": "data:image/png;base64,aGk=", "mediaType": "image/png"},
+            {"type": "data-safety", "data": {"category": "violence", "action": "flagged"}},
+            {"type": "text", "text": "more", "state": "done"},
             {
                 "type": "tool-weather",
                 "toolCallId": "call_1",
-                "state": "input-available",
+                "state": "output-available",
                 "input": {"city": "Oslo"},
                 "callProviderMetadata": {"gai": {"signature": "signed call", "provider": "test"}},
+                "output": {"degrees": 4},
             },
+            {"type": "data-tool-result", "data": {"call_id": "other", "tool_result": "x"}},
             {"type": "text", "text": "No", "state": "done"},
             {"type": "source-url", "sourceId": "source-1", "url": "https://a.example", "title": "A"},
             {"type": "source-document", "sourceId": "source-2", "mediaType": "text/plain", "title": "T"},
@@ -50,9 +71,12 @@ def test_the_whole_answer_is_a_message_that_can_be_sent_back() -> None:
         "reasoning",
         "reasoning",
         "text",
+        "image",
+        "text",
         "tool_call",
         "text",
     ]
+    assert request.messages[1].content == '{"degrees":4}'
 
 
 def test_a_failed_answer_has_no_bytes() -> None:
