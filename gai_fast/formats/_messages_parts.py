@@ -91,7 +91,14 @@ def refusal_of(safety: Mapping[str, Any] | None, stop_reason: str) -> dict[str, 
     """
     if safety is None or stop_reason != "refusal":
         return None
-    return {"type": "refusal", "category": safety.get("category"), "explanation": None}
+    category = safety.get("category")
+    if category in _REFUSED:
+        return {"type": "refusal", "category": category, "explanation": None}
+    return {"type": "refusal", "category": None, "explanation": category}  # the word of another provider
+
+
+_REFUSED: Final = frozenset(("cyber", "bio", "frontier_llm", "reasoning_extraction", "general_harms"))
+"""The categories that the SDK's types name."""
 
 
 def citation_of(citation: Mapping[str, Any]) -> dict[str, Any]:

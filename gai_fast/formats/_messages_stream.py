@@ -25,7 +25,7 @@
 | `server_tool` | `server_tool_use` and its result's block; of other providers a `ping` |
 | `citations` | `citations_delta`; a `ping` where no text is open |
 | `tool.result` `image` `audio.delta` `json.snapshot` | a `ping` |
-| `safety` | a `ping`; the category of a refusal is in `stop_details` |
+| `safety` | a `ping`; the category of a refusal is in `stop_details`, that of another provider as its `explanation` |
 | `warning` | `x_gai.warnings` of `message_delta` |
 | `usage` | `usage` of `message_delta`, where `finish` has none |
 | `step.end` | none: the dialect has no steps |

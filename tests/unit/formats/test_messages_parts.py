@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from anthropic.types import RefusalStopDetails
 
 from gai_fast.errors import Code, Error
 from gai_fast.formats._messages_parts import (
@@ -91,6 +92,11 @@ def test_a_word_of_another_meaning_does_not_replace_ours() -> None:
 def test_only_a_refusal_has_details() -> None:
     assert refusal_of(None, "refusal") is None
     assert refusal_of({"category": "bio"}, "end_turn") is None
+    assert refusal_of({"category": "bio"}, "refusal") == {"type": "refusal", "category": "bio", "explanation": None}
+    for word in ("HARM_CATEGORY_HATE_SPEECH", None):  # the SDK's type of a category knows neither this word nor others
+        refusal = refusal_of({"category": word}, "refusal")
+        assert refusal == {"type": "refusal", "category": None, "explanation": word}
+        assert RefusalStopDetails.model_validate(refusal)
 
 
 @pytest.mark.parametrize("citation", [{}, {"uri": "document:1x"}, {"uri": "https://a"}])
