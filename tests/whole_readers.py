@@ -82,7 +82,7 @@ def read_run(answer: Mapping[str, Any]) -> Told:
     for message in answer["newMessages"]:
         if message["role"] == "reasoning":
             told.reasoning += message["content"]
-        else:
+        elif message["role"] == "assistant":
             told.text += message.get("content", "")
         for call in message.get("toolCalls", ()):
             told.calls[call["id"]] = [call["function"]["name"], call["function"]["arguments"]]

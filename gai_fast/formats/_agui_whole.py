@@ -1,13 +1,18 @@
-"""The whole answer for AG-UI: one object with what its client returns for a run (`result`, `newMessages`)."""
+"""The whole answer for AG-UI: one object with what its client returns for a run (`result`, `newMessages`).
+
+Citations and events that a message has no place for are in `result`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from gai_fast._impl import encode_json
+from gai_fast.events import Event
 from gai_fast.formats._agui_stream import Run, token_usage
-from gai_fast.formats._base import StreamContext, WholeEncoder
+from gai_fast.formats._base import OTHERS, StreamContext, WholeEncoder
+from gai_fast.formats._chat_parts import argument_text
 from gai_fast.formats._signatures import seal
 from gai_fast.result import Result
 
@@ -20,15 +25,27 @@ class WholeRun(WholeEncoder):
         run: The client's names of the run.
     """
 
+    others: ClassVar[tuple[str, ...]] = OTHERS
+
     def __init__(self, context: StreamContext, run: Run) -> None:
         super().__init__(context)
         self._run = run
 
     def _answer(self, result: Result) -> bytes:
+        messages = self._messages(result)
+        calls = {call.call_id for call in result.tool_calls}
+        events: list[Event] = []  # of which a message has none
+        for event in self._collector.others():
+            if event["type"] == "tool.result" and event.get("call_id") in calls:
+                told = {"toolCallId": event["call_id"], "content": argument_text(event.get("tool_result"))}
+                messages.append({"id": self._id(messages), "role": "tool", **told})
+            else:
+                events.append(event)
+        more = {"citations": result.citations, "events": events}
         answer = {
             **self._run.members(),
-            "result": {"finish_reason": result.finish_reason},
-            "newMessages": self._messages(result),
+            "result": {"finish_reason": result.finish_reason, **{key: each for key, each in more.items() if each}},
+            "newMessages": messages,
             "usage": token_usage(result.usage, result.provider, result.model),
         }
         return encode_json(answer)
