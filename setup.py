@@ -37,6 +37,7 @@ COMPILED = (
     "formats/_chat_passthrough",
     "formats/_chat_stream",
     "formats/_chat_whole",
+    "formats/_members",
     "formats/_messages_members",
     "formats/_messages_parts",
     "formats/_messages_passthrough",

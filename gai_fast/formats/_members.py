@@ -31,8 +31,8 @@ def member(holder: Mapping[str, Any], key: str, path: str, *kinds: type) -> Any:
         InvalidRequest: It has none of the types.
     """
     value = holder.get(key)
-    if value is not None:
-        expect(value, f"{path}.{key}", *kinds)
+    if value is not None and type(value) not in kinds:
+        raise _unexpected(value, f"{path}.{key}", kinds)
     return value
 
 
@@ -54,10 +54,14 @@ def expect(value: Any, path: str, *kinds: type) -> None:
     Raises:
         InvalidRequest: It has none of the types.
     """
-    # The exact type: `True` is no number.
     if type(value) not in kinds:
-        expected = " | ".join(_JSON_TYPES[kind] for kind in kinds)
-        raise invalid(f"Expected `{expected}`, got `{_JSON_TYPES.get(type(value), 'null')}`", path)
+        raise _unexpected(value, path, kinds)
+
+
+def _unexpected(value: Any, path: str, kinds: tuple[type, ...]) -> InvalidRequest:
+    """Returns the refusal of a value whose exact type is none of these: `True` is no number."""
+    expected = " | ".join(_JSON_TYPES[kind] for kind in kinds)
+    return invalid(f"Expected `{expected}`, got `{_JSON_TYPES.get(type(value), 'null')}`", path)
 
 
 def unread(holder: Mapping[str, Any], path: str, known: Iterable[str]) -> list[str]:
