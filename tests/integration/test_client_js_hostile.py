@@ -33,6 +33,8 @@ FASTER: Final = 60
 """Times the module's clock runs faster where it gives up, so that its minute is a second."""
 FAST: Final = 10
 """The same where it goes on: what a busy machine does in seconds must not look like a silence of its server."""
+PATIENT: Final = {"hurry": 1, "leap": 1}
+"""The module's timers run as ever, and no time passes between them: a busy machine's client gives up no earlier."""
 
 Answer = Callable[[Peer], Awaitable[None]]
 
@@ -141,7 +143,7 @@ async def test_wherever_a_response_is_cut_each_event_comes_once(net: Net, transp
             peer.reset()
 
     upstream = await net.upstream(cut_first)
-    loops = await run_each(command(upstream.url, transport=transport, times=len(places)))
+    loops = await run_each(command(upstream.url, transport=transport, times=len(places), **PATIENT))
     assert len(loops) == len(places)
     for loop in loops:
         check_whole(loop)
@@ -164,7 +166,7 @@ async def test_a_connection_that_falls_silent_is_made_again(net: Net) -> None:
         await peer.until_gone()
 
     url, peers = await serve(net, falls_silent, rest)
-    check_whole(await run(url, hurry=FAST))
+    check_whole(await run(url, hurry=FAST, leap=1))
     assert len(peers) == 2
 
 
@@ -205,7 +207,7 @@ async def test_a_transport_that_something_on_the_way_holds_up_is_left_for_the_ne
         await peer.until_gone()
 
     url, peers = await serve(net, held_up)
-    check_whole(await run(url, transport="ws", hurry=FAST))
+    check_whole(await run(url, transport="ws", hurry=FAST, leap=1))
     assert is_lines(peers[-1])
 
 
@@ -222,7 +224,7 @@ async def test_a_wish_to_stay_away_is_heard_within_bounds(net: Net) -> None:
     no_number, _ = await serve(net, began, refuses("503 Busy", text), rest)
     header = refuses("503 Busy", b"<html>", "Content-Type: text/html", "Retry-After: 3600")
     of_a_proxy, _ = await serve(net, began, header, rest)
-    for loop in await run_each(command(a_day, hurry=FAST), command(no_number), command(of_a_proxy)):
+    for loop in await run_each(command(a_day, hurry=FAST, leap=1), command(no_number), command(of_a_proxy)):
         check_whole(loop)
 
 
@@ -410,7 +412,7 @@ async def test_whatever_code_closes_a_websocket_the_stream_goes_on(net: Net) -> 
             await peer.reader.read(1)  # of the client's own close
 
     upstream = await net.upstream(socket)
-    for loop in await run_each(command(upstream.url, transport="ws", times=len(CODES))):
+    for loop in await run_each(command(upstream.url, transport="ws", times=len(CODES), **PATIENT)):
         check_whole(loop)
     assert resumed == [{"stream": "s", "type": "resume", "after": f"{ID}.2"}] * len(CODES)
 
