@@ -10,9 +10,10 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from gai_fast._impl import encode_json
+from gai_fast.encrypted_reasoning import is_encrypted
 from gai_fast.errors import Code, Error
 from gai_fast.events import Event, JSONText
-from gai_fast.formats._chat_request import DETAIL_FORMATS, is_encrypted
+from gai_fast.formats._chat_request import detail_format
 from gai_fast.limits import LIMITS
 
 # Finish reasons that OpenAI's clients do not know.
@@ -79,8 +80,9 @@ def reasoning_detail(index: int, block: Mapping[str, Any], provider: str | None)
     else:
         text = {"text": block["text"]} if block.get("text") else {}
         detail = {"type": "reasoning.text", **text, "signature": block["signature"]}
-    if provider is not None and provider in DETAIL_FORMATS:
-        detail["format"] = DETAIL_FORMATS[provider]
+    author = detail_format(provider)
+    if author is not None:
+        detail["format"] = author
     return {**detail, "index": index}
 
 

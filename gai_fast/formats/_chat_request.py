@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
+from gai_fast.encrypted_reasoning import is_encrypted
 from gai_fast.errors import Unsupported
 from gai_fast.formats._members import call_input, data_url, expect, invalid, member, read_native, required
 from gai_fast.request import Request
@@ -42,20 +43,14 @@ _NEUTRAL: Final[Mapping[str, tuple[Any, ...]]] = {
     "verbosity": ("medium",),
 }
 
-# Names for the author of a signature: OpenRouter's, and in the same form those of other providers with a Responses API.
-# OpenRouter itself is missing: the authors of its models differ, and it accepts its signatures without a name.
-DETAIL_FORMATS: Final[Mapping[str, str]] = {
+# OpenRouter's names for the author of a signature, where they are not `<provider>-responses-v1`.
+_DETAIL_FORMATS: Final[Mapping[str, str]] = {
     "anthropic": "anthropic-claude-v1",
     "azure": "azure-openai-responses-v1",
-    "deepseek": "deepseek-responses-v1",
     "gemini": "google-gemini-v1",
-    "groq": "groq-responses-v1",
-    "openai": "openai-responses-v1",
-    "openai-compatible": "openai-compatible-responses-v1",
-    "perplexity": "perplexity-responses-v1",
-    "xai": "xai-responses-v1",
 }
-_DETAIL_PROVIDERS: Final[Mapping[str, str]] = {detail: provider for provider, detail in DETAIL_FORMATS.items()}
+_DETAIL_PROVIDERS: Final[Mapping[str, str]] = {detail: provider for provider, detail in _DETAIL_FORMATS.items()}
+_RESPONSES: Final = "-responses-v1"
 
 EFFORTS: Final = frozenset(("minimal", "low", "medium", "high"))
 AUDIO_TYPES: Final = {"mp3": "audio/mpeg", "wav": "audio/wav"}
@@ -269,14 +264,16 @@ class _RequestReader:
 
     def _reasoning_detail(self, detail: Any, path: str) -> dict[str, Any]:
         expect(detail, path, dict)
-        provider = _DETAIL_PROVIDERS.get(member(detail, "format", path, str) or "")
+        author = member(detail, "format", path, str)
+        provider = _author(author)
         part: dict[str, Any] = {"type": "reasoning", "text": ""}
         if provider is not None:
             part["provider"] = provider
         kind = required(detail, "type", path, str)
         if kind == "reasoning.encrypted":
             part["signature"] = required(detail, "data", path, str)
-            if is_encrypted(provider):  # its summary, where a client has merged the entries of a block
+            if author is not None and author.endswith(_RESPONSES):
+                # With its summary, where a client has merged the entries of a block.
                 return {**part, "text": member(detail, "text", path, str) or ""}
             return {**part, "redacted": True}
         part["text"] = member(detail, "summary" if kind == "reasoning.summary" else "text", path, str) or ""
@@ -370,9 +367,17 @@ class _RequestReader:
         return {key: value for key, value in native.items() if value is not None}
 
 
-def is_encrypted(provider: str | None) -> bool:
-    """Whether a provider's signatures are its whole reasoning, encrypted, as those of the Responses API are."""
-    return DETAIL_FORMATS.get(provider or "", "").endswith("-responses-v1")
+def detail_format(provider: str | None) -> str | None:
+    """Returns OpenRouter's name for the author of a signature; `None` where it has none."""
+    known = _DETAIL_FORMATS.get(provider or "")
+    return f"{provider}{_RESPONSES}" if known is None and is_encrypted(provider) else known
+
+
+def _author(detail_format: str | None) -> str | None:
+    """Returns the provider that OpenRouter names so."""
+    if not detail_format or detail_format in _DETAIL_PROVIDERS:
+        return _DETAIL_PROVIDERS.get(detail_format or "")
+    return detail_format.removesuffix(_RESPONSES) or None if detail_format.endswith(_RESPONSES) else None
 
 
 def _signs_text(part: Mapping[str, Any]) -> bool:
