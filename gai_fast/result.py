@@ -47,6 +47,7 @@ class Result:
         usage: Token counts as `docs/events.md` has them, or `None`.
         error: The failure of the stream, or `None`.
         message: The answer as a message that can be appended to the next request's `messages`, signatures included.
+            Images and sounds are events alone: few providers accept them in an earlier answer.
         metrics: Times and rates of the stream; empty where they were not measured.
         provider: The provider's name.
         model: The model that answered.

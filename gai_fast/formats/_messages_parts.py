@@ -68,7 +68,8 @@ def stop_reason_of(event: Event) -> tuple[str, dict[str, Any]]:
 def usage_of(usage: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Returns usage under Anthropic's names, and the members of `x_gai` beside it.
 
-    Anthropic's `input_tokens` leave out what was read from a cache or written to it.
+    Anthropic's `input_tokens` leave out what was read from a cache or written to it. A provider that counts more from a
+    cache than in all leaves nothing for `input_tokens`.
     """
     cached, written = usage.get("cached_input_tokens", 0), usage.get("cache_write_input_tokens", 0)
     counts: dict[str, Any] = {
