@@ -23,6 +23,12 @@ class Limits:
     event: int = 8 * MIB
     """One SSE event, SSE line or NDJSON line: a base64 image of a few MiB fits, an endless line does not."""
 
+    passed_headers: int = 64
+    """Headers of an upstream's response that its client gets, too: Anthropic sends some thirty."""
+
+    passed_value: int = 256
+    """Characters of such a header's value: the longest in use have fifty, and clients take heads of 8 KiB and more."""
+
     error_body: int = 256 * KIB
     """Bytes that are read of the body of an upstream's error; the rest adds nothing to a message."""
 

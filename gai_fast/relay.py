@@ -377,6 +377,11 @@ class Relay:
 
     # -- the upstream's response --
 
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """The headers of the attempt's response, lower-case names; none before they have come."""
+        return self._body.headers
+
     def receive_head(self, status: int, headers: Mapping[str, str]) -> None:
         """Receives the status and the headers of the upstream's response.
 

@@ -34,7 +34,7 @@ from gai_fast.meter import StreamMeter
 from gai_fast.metrics import StreamMetrics
 from gai_fast.net.delivery import Client, Delivery
 from gai_fast.net.view import OwnFrames, View, with_retry
-from gai_fast.net.writer import size_of
+from gai_fast.net.writer import Headers, size_of
 from gai_fast.settings import StreamSettings
 from gai_fast.stores import StreamLog
 from gai_fast.stores._base import frames_after
@@ -211,6 +211,11 @@ class Follower:
     def metrics(self) -> StreamMetrics | None:
         """The figures of the stream, for the request that started it, once its response has ended."""
         return self._metrics
+
+    @property
+    def upstream_headers(self) -> Headers:
+        """None: a log keeps no headers."""
+        return ()
 
     def measured(self) -> StreamMetrics:
         """As `Session.measured`; a stream that is followed has no whole answer to put them in."""

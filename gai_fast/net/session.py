@@ -27,9 +27,11 @@ from gai_fast.metrics import Outcome, StreamMetrics
 from gai_fast.net.attempts import AttemptRunner, Attempts, Translate
 from gai_fast.net.delivery import Client, Delivery
 from gai_fast.net.spec import Clock, Output, StreamSpec
-from gai_fast.providers import Adapter
+from gai_fast.net.writer import Headers
+from gai_fast.providers import Adapter, get_provider
 from gai_fast.relay import DeltaSink, Relay, State
 from gai_fast.timers import Timer, Timers
+from gai_fast.upstream_headers import passed_headers
 
 # As constants, because the attribute of an enum costs 75 ns on 3.11, and every read asks; see `upstream.py`.
 _IDLE: Final[State] = State.IDLE
@@ -140,6 +142,15 @@ class Session:
     def caller(self) -> str:
         """The name of the key that the stream belongs to."""
         return self.attempts.spec.caller
+
+    @property
+    def upstream_headers(self) -> Headers:
+        """The headers of the upstream's response that its client gets: where it reads the upstream's own bytes."""
+        spec = self.attempts.spec
+        if spec.frames is None or self._again_handle is not None:  # those of an attempt that has failed are void
+            return ()
+        speaks_it = get_provider(spec.model.upstream.provider).dialect == spec.dialect
+        return passed_headers(self.relay.headers) if speaks_it else ()
 
     # -- attempts --
 

@@ -13,6 +13,7 @@ from gai_fast.errors import Error
 from gai_fast.limits import LIMITS
 from gai_fast.metrics import StreamMetrics
 from gai_fast.net.delivery import Client
+from gai_fast.net.writer import Headers
 from gai_fast.stores import StreamLog
 
 _log: Final = logging.getLogger("gai_fast.engine")
@@ -108,6 +109,11 @@ class WholeFollower:
             self._client.fail(error, ())
 
     # -- the client's response --
+
+    @property
+    def upstream_headers(self) -> Headers:
+        """None: a log keeps no headers."""
+        return ()
 
     def measured(self) -> StreamMetrics:
         """No figures: the answer itself has them."""

@@ -13,7 +13,7 @@ from typing import Any, Final
 from gai_fast.errors import Error
 from gai_fast.metrics import StreamMetrics
 from gai_fast.server.incoming import Incoming
-from gai_fast.server.replies import Reply
+from gai_fast.server.replies import Headers, Reply
 from gai_fast.server.stream_response import StreamResponse
 
 _log: Final = logging.getLogger("gai_fast.server")
@@ -67,6 +67,11 @@ class _Pending:
         except Exception as problem:  # noqa: BLE001  # a bug of ours, or of a store: the client gets an answer
             _log.error("%s %r could not be handled", incoming.http.method, incoming.path, exc_info=problem)
             response.reply(incoming.refusal(Error("internal", "The server failed to handle this request"), close=True))
+
+    @property
+    def upstream_headers(self) -> Headers:
+        """None: no upstream has been asked yet."""
+        return ()
 
     def measured(self) -> StreamMetrics:
         """No figures."""

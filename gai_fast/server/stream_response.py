@@ -26,6 +26,10 @@ class SessionCallbacks(Protocol):
     def metrics(self) -> StreamMetrics | None:
         """The figures of the stream, once it has ended."""
 
+    @property
+    def upstream_headers(self) -> Headers:
+        """The headers of the upstream's response that are the client's, too."""
+
     def measured(self) -> StreamMetrics:
         """The figures so far."""
 
@@ -125,8 +129,9 @@ class StreamResponse(ResponseWriter):
     def end(self, pieces: Sequence[Piece]) -> None:
         """Writes the last bytes and ends the answer."""
         if self._is_whole:
+            reply = Reply(200, b"".join(pieces), self._response_head().headers)
             self._detach()
-            self._client.send(Reply(200, b"".join(pieces), self._response_head().headers))
+            self._client.send(reply)
         else:
             super().end(pieces)
             self._detach()
@@ -134,7 +139,10 @@ class StreamResponse(ResponseWriter):
 
     def fail(self, error: Error, pieces: Sequence[Piece]) -> None:
         """Answers with an error instead of a stream."""
-        self.reply(self._incoming.refusal(error, [("x-gai-stream-id", self.stream_id), *self.headers]))
+        reply = self._incoming.refusal(error, [("x-gai-stream-id", self.stream_id), *self.headers])
+        if error.details is not None:  # the upstream's own error object is passed on
+            reply.headers = self._with_upstreams(reply.headers)
+        self.reply(reply)
 
     def reply(self, reply: Reply) -> None:
         """Answers with a whole response instead of a stream."""
@@ -158,7 +166,15 @@ class StreamResponse(ResponseWriter):
         more = incoming.cors
         if self.headers or self.format_headers:
             more = [*more, *self.headers, *self.format_headers]
-        return StreamHead(self.media_type, incoming.request_id, self.stream_id, more)
+        return StreamHead(self.media_type, incoming.request_id, self.stream_id, self._with_upstreams(more))
+
+    def _with_upstreams(self, own: Headers) -> Headers:
+        """Adds the upstream's headers to the gateway's own; where both have a name, the gateway's stays alone."""
+        theirs = () if self._session is None else self._session.upstream_headers
+        if not theirs:
+            return own
+        names = {name for name, _ in own}
+        return [*own, *(item for item in theirs if item[0] not in names)]
 
     # -- StreamCallbacks --
 

@@ -55,6 +55,61 @@ UPSTREAM: Final[list[tuple[int, int, type[Exception], int, type[Exception]]]] = 
 ]
 
 
+def answer_of(route: str) -> dict[str, Any]:
+    """A whole answer of an upstream of a route's dialect."""
+    if route == "chat":
+        choice = {"index": 0, "message": {"role": "assistant", "content": "x"}, "finish_reason": "stop"}
+        return {"id": "c", "object": "chat.completion", "model": "m", "created": 1, "choices": [choice]}
+    if route == "messages":
+        content = [{"type": "text", "text": "x"}]
+        message = {"id": "m", "type": "message", "role": "assistant", "model": "m", "content": content}
+        return {**message, "stop_reason": "end_turn", "usage": {"input_tokens": 1, "output_tokens": 1}}
+    content = [{"type": "output_text", "text": "x", "annotations": []}]
+    output = [{"type": "message", "id": "i", "role": "assistant", "status": "completed", "content": content}]
+    return {"id": "r", "object": "response", "model": "m", "status": "completed", "output": output}
+
+
+@on_uvloop
+@pytest.mark.parametrize("route", CLIENTS)
+async def test_a_client_reads_the_rate_limits_of_an_upstream_of_its_dialect(net: Net, route: str) -> None:
+    """Streamed, whole and refused; not what a translation, another attempt or another format was made of."""
+    refusal = {"type": "error", "error": {"type": "their_error", "message": "as they said it"}}
+    answers: list[tuple[str, Any]] = []
+
+    async def handler(peer: Peer) -> None:
+        while True:
+            await peer.request()
+            status, answer = answers.pop(0)
+            limits = "X-RateLimit-Remaining-Requests: 7", "OpenAI-Processing-MS: 12", f"anthropic-beta: {status[:3]}"
+            others = "Set-Cookie: a=b", "X-Request-Id: theirs", "Content-Language: en", "openai-version: \xe9"
+            await peer.answer(status, json.dumps(answer).encode(), "Content-Type: application/json", *limits, *others)
+
+    gateway = await net.gateway(await net.upstream(handler), retries=1)
+    path = {"chat": "/v1/chat/completions", "responses": "/v1/responses", "messages": "/v1/messages"}[route]
+    body = {"model": MODELS[route], "max_tokens": 9, "input" if route == "responses" else "messages": MESSAGES}
+    whole, refused = ("200 OK", answer_of(route)), ("400 Bad Request", refusal)
+    broken = "500 Broken", refusal
+    for stream, query, answer, expected in (
+        (False, "", [whole], "200"),
+        (True, "", [whole], "200"),
+        (False, "", [refused], "400"),
+        (True, "", [refused], "400"),
+        (True, "", [broken, whole], "200"),
+        (True, "?format=simple", [whole], None),
+    ):
+        answers[:] = answer
+        headers = (await gateway.ask("POST", path + query, {**body, "stream": stream})).headers
+        found = {name: headers.get(name) for name in ("x-ratelimit-remaining-requests", "openai-processing-ms")}
+        assert headers.get("anthropic-beta") == expected
+        assert list(found.values()) == ([None, None] if expected is None else ["7", "12"])
+        assert headers["x-request-id"] != "theirs"
+        assert not headers.keys() & {"set-cookie", "content-language", "openai-version"}
+    other = {"chat": "claude", "responses": "m", "messages": "m"}[route]
+    answers[:] = [("200 OK", answer_of({"claude": "messages", "m": "chat"}[other]))]
+    headers = (await gateway.ask("POST", path, {**body, "model": other, "stream": False})).headers
+    assert not headers.keys() & {"x-ratelimit-remaining-requests", "openai-processing-ms", "anthropic-beta"}
+
+
 @on_uvloop
 @pytest.mark.parametrize("route", CLIENTS)
 async def test_each_status_of_an_upstream_is_its_exception(net: Net, route: str) -> None:

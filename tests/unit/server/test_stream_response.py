@@ -52,6 +52,7 @@ class FakeSession:
     def __init__(self) -> None:
         self.calls: list[str] = []
         self.metrics = None
+        self.upstream_headers: list[tuple[str, str]] = []
 
     def client_lost(self) -> None:
         self.calls.append("lost")
@@ -143,6 +144,30 @@ def test_a_failure_is_a_response_of_its_own() -> None:
     assert json.loads(reply.body)["error"]["code"] == "network"
     assert {("x-gai-stream-id", "sid"), ("vary", "Origin"), ("request-id", "req-1")} <= set(reply.headers)
     assert stream.bytes == b""
+
+
+def test_the_upstreams_headers_stand_behind_ours_of_other_names() -> None:
+    theirs = [("x-ratelimit-limit-requests", "60"), ("vary", "theirs"), ("openai-version", "1")]
+    streamed, whole = Fixture().attach(), Fixture(hold=True).attach()
+    for stream in (streamed, whole):
+        stream.session.upstream_headers = theirs
+        stream.client.headers = [("x-ratelimit-limit-requests", "7")]
+        stream.client.commit()
+        stream.client.end([b"{}"])
+    lines = streamed.bytes.decode().split("\r\n")
+    (reply,) = whole.connection.ends
+    for headers in (lines, [f"{name}: {value}" for name, value in reply.headers]):
+        found = [line for line in headers if line.startswith(("x-ratelimit", "vary", "openai"))]
+        assert found == ["vary: Origin", "x-ratelimit-limit-requests: 7", "openai-version: 1"]
+
+
+def test_an_error_has_the_upstreams_headers_where_it_is_the_upstreams_own() -> None:
+    for details in ({"type": "rate_limit"}, None):
+        stream = Fixture().attach()
+        stream.session.upstream_headers = [("x-ratelimit-limit-requests", "60")]
+        stream.client.fail(Error("rate_limited", details=details), ())
+        (reply,) = stream.connection.ends
+        assert ("x-ratelimit-limit-requests" in dict(reply.headers)) is (details is not None)
 
 
 def test_the_connection_is_set_up_for_this_stream_and_its_news_reach_the_session() -> None:

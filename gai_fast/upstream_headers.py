@@ -1,0 +1,33 @@
+"""The headers of an upstream's response that its client gets where the client reads the upstream's own bytes.
+
+Owns the list of their names and the check of their values. Never among them are the headers of the connection and of
+the body (`content-*`), cookies, and `x-request-id` and `request-id`, which name the gateway's own request.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from gai_fast.limits import LIMITS
+
+_PASSED: Final = ("x-ratelimit", "openai-", "anthropic-")
+"""The beginnings of their names: rate limits, times, versions, and whose account it is."""
+_NAME: Final = re.compile(r"[a-z0-9-]{1,64}")
+
+
+def passed_headers(headers: Mapping[str, str]) -> Sequence[tuple[str, str]]:
+    """Returns the headers that are passed on, at most `limits.passed_headers`; others are left out.
+
+    Args:
+        headers: Those of the upstream's response, which is not trusted; lower-case names.
+    """
+    passed = [item for item in headers.items() if item[0].startswith(_PASSED) and _is_writable(*item)]
+    return passed[: LIMITS.passed_headers]
+
+
+def _is_writable(name: str, value: str) -> bool:
+    """Whether a header is short, and has neither control nor non-ASCII characters."""
+    is_text = value.isascii() and value.isprintable()
+    return is_text and 0 < len(value) <= LIMITS.passed_value and _NAME.fullmatch(name) is not None
