@@ -310,7 +310,7 @@ class RemoteStream:
         """Stops the upstream; the stream then ends with `finish {cancelled}` and the usage so far.
 
         Raises:
-            Error: The server cannot be reached, or refuses.
+            Error: The server cannot be reached, or refuses; or it has not named the stream yet.
         """
         if self._end is None and not self._is_over:
             await self._delete()
@@ -417,6 +417,13 @@ class RemoteStream:
 
     @property
     def _path(self) -> str:
+        """The stream's path below the server's URL.
+
+        Raises:
+            NotFound: It has no id that could be one; a program may have it of its own clients.
+        """
+        if not _checked_id(self.id):
+            raise Error("not_found", "there is no such stream: this is no stream's id", reason="stream")
         return f"api/v1/streams/{self.id}"
 
     async def _open(self) -> None:
@@ -492,7 +499,7 @@ class RemoteStream:
         """Cancels the stream on the server; one that has ended stays as it is.
 
         Raises:
-            Error: The server cannot be reached, or refuses.
+            Error: As `cancel`.
         """
         try:
             async with asyncio.timeout(LIMITS.server_connect):
@@ -550,8 +557,6 @@ class FollowedRemoteStream(RemoteStream):
             self._leave()
 
     async def _open(self) -> None:
-        if not _checked_id(self.id):
-            raise Error("not_found", "there is no such stream: this is no stream's id", reason="stream")
         await self._resume()
 
 
@@ -574,8 +579,11 @@ def _unreachable(problem: BaseException) -> Error:
 
 async def _error_of(response: aiohttp.ClientResponse) -> Error:
     """The error that a response is."""
+    data = b""
     try:
-        data = await response.content.read(LIMITS.server_error)
+        async with asyncio.timeout(LIMITS.server_connect):
+            while more := await response.content.read(LIMITS.server_error - len(data)):
+                data += more
         payload = parse_exact(data.decode())["error"]
         error = Error.from_payload(payload)
     except (*_LOST, ValueError, TypeError, KeyError, AttributeError):

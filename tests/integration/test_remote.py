@@ -396,6 +396,52 @@ async def test_an_answer_that_is_not_http_is_told_at_once(net: Net, answer: byte
 
 
 @on_uvloop
+async def test_an_error_may_come_in_pieces(net: Net) -> None:
+    body = json.dumps({"error": {"code": "forbidden", "message": "no" * 100}}).encode()
+
+    async def serve(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(b"HTTP/1.1 403 Forbidden\r\nContent-Length: %d\r\n\r\n" % len(body) + body[:50])
+        await asyncio.sleep(0.05)  # so that the client reads what there is
+        await peer.send(body[50:])
+
+    url = (await net.upstream(serve)).url
+    async with gai_fast.connect(url) as client:
+        with pytest.raises(gai_fast.Forbidden, match="nono"):
+            await client.ask(QUERY)
+
+
+@on_uvloop
+async def test_the_body_of_an_error_is_waited_for_so_long(net: Net, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def serve(peer: Peer) -> None:
+        await peer.request()
+        # Only now: the time to connect is the same limit.
+        monkeypatch.setattr("gai_fast.remote.LIMITS", dataclasses.replace(LIMITS, server_connect=0.01))
+        await peer.send(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 100\r\n\r\n")
+        await peer.until_gone()
+
+    url = (await net.upstream(serve)).url
+    async with gai_fast.connect(url) as client:
+        with pytest.raises(gai_fast.Network, match="answered 403, and not as"):
+            await client.ask(QUERY)
+
+
+@pytest.mark.parametrize("stream_id", ["", "../../../admin/v1/keys", "../streams/" + ID])
+@on_uvloop
+async def test_what_is_no_streams_id_is_not_sent(net: Net, stream_id: str) -> None:
+    server = Scripted()
+    url = (await net.upstream(server)).url
+    async with gai_fast.connect(url, "secret") as client:
+        with pytest.raises(gai_fast.NotFound):
+            await client.follow(stream_id).cancel()
+        with pytest.raises(gai_fast.NotFound):
+            await client.follow(stream_id).__aenter__()
+        with pytest.raises(gai_fast.NotFound):
+            await client.stream(QUERY).cancel()
+    assert server.heads == []
+
+
+@on_uvloop
 async def test_a_proxy_says_when_to_come_back(net: Net) -> None:
     busy = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 7\r\nContent-Length: 0\r\n\r\n"
     with pytest.raises(gai_fast.Network) as caught:
