@@ -147,8 +147,12 @@ class _Chunks:
 
     def close(self) -> None:
         """Ends the source of a response that is not sent, or not to its end; Django calls this in any thread."""
-        if self._loop is not None and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self.body.leave)
+        if self._loop is not None:
+            with contextlib.suppress(RuntimeError):  # the loop is closed
+                self._loop.call_soon_threadsafe(self.body.leave)
+
+    # Django closes no response whose client leaves while middleware has it.
+    __del__ = close
 
 
 def _handler(gateway: GatewayLike, prepare: Prepare, framing: Framing, options: dict[str, Any]) -> View:

@@ -127,10 +127,9 @@ def fastapi(site: Site) -> Any:
 _django: dict[str, Any] = {}
 
 
-def django(site: Site) -> Any:
-    pytest.importorskip("django")
+def configure_django() -> None:
+    """Configures Django, which has one configuration in a process."""
     from django.conf import settings
-    from django.core.asgi import get_asgi_application
     from django.urls import path as at
 
     async def view(request: Any, name: str) -> Any:
@@ -140,6 +139,13 @@ def django(site: Site) -> Any:
         settings.configure(
             ROOT_URLCONF=(at("<name>", view),), ALLOWED_HOSTS=["*"], SECRET_KEY="x", MIDDLEWARE=[], LOGGING_CONFIG=None
         )
+
+
+def django(site: Site) -> Any:
+    pytest.importorskip("django")
+    configure_django()
+    from django.core.asgi import get_asgi_application
+
     from gai_fast.integrations import django as module
 
     def answer(path: str) -> Any:
