@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from gai_fast.encrypted_reasoning import is_encrypted
 from gai_fast.errors import Unsupported
 from gai_fast.formats._members import call_input, data_url, expect, invalid, member, read_native, required
+from gai_fast.formats._signatures import is_encrypted
 from gai_fast.request import Request
 
 # Fields that are the same in a native request, and are checked there.

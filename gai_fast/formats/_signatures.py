@@ -1,11 +1,13 @@
 """Signatures of reasoning and of calls in dialects that have one opaque text for them.
 
 Owns the form of those that the text alone does not explain: `gai:` and a JSON object. Clients send them back as they
-came. Knows no dialect, nor which of its signatures need the form.
+came. Knows no dialect, nor which of its signatures need the form. Which providers encrypt their reasoning is said where
+they are registered.
 """
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import Any, Final
 
 import orjson
@@ -63,3 +65,13 @@ def opened(text: str, path: str, native: str) -> dict[str, Any]:
         "call_id": member(told, "call_id", path, str),
     }
     return {key: value for key, value in members.items() if value or key == "signature"}
+
+
+def is_encrypted(provider: str | None) -> bool:
+    """Whether a provider's signatures are its whole reasoning, encrypted, as those of the Responses API are.
+
+    Args:
+        provider: The name in events; `None`: unknown.
+    """
+    # By name, since formats do not depend on providers; a stream of another process may have any provider's.
+    return provider in import_module("gai_fast.providers").ENCRYPTING

@@ -11,7 +11,17 @@ from typing import Final
 from gai_fast.providers._base import API, Adapter, Target, UpstreamRequest
 from gai_fast.providers._counting import TokenCount
 
-__all__ = ["API", "PROVIDERS", "Adapter", "Target", "TokenCount", "UpstreamRequest", "get_provider", "provider_names"]
+__all__ = [
+    "API",
+    "ENCRYPTING",
+    "PROVIDERS",
+    "Adapter",
+    "Target",
+    "TokenCount",
+    "UpstreamRequest",
+    "get_provider",
+    "provider_names",
+]
 
 # A provider's module holds `APIS`: its `API` objects by the name after the colon, "" for the plain name.
 PROVIDERS: Final = {
@@ -30,6 +40,9 @@ PROVIDERS: Final = {
     "openai-compatible": "gai_fast.providers.openai_compatible",
     "demo": "gai_fast.providers.demo",
 }
+# Those whose signatures are their whole reasoning, encrypted: all that have a Responses API, but for OpenRouter. The
+# authors of its models differ, and it takes its signatures back as they are.
+ENCRYPTING: Final = frozenset(("openai", "azure", "groq", "xai", "deepseek", "perplexity", "openai-compatible"))
 
 
 @cache

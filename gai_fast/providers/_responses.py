@@ -14,7 +14,6 @@ from mypy_extensions import mypyc_attr
 from orjson import Fragment
 
 from gai_fast._impl import parse_exact
-from gai_fast.encrypted_reasoning import add_encrypting
 from gai_fast.providers._base import API, Target
 from gai_fast.providers._failures import error_object, failure_of
 from gai_fast.providers._requests import file_name, file_url, image_url, required_schema
@@ -58,12 +57,6 @@ class ResponsesAPI(API):
     """The summary to ask for together with reasoning; empty where the provider refuses the field."""
     efforts: ClassVar[Mapping[str, str]] = {}
     """The provider's words for efforts, where they differ."""
-    encrypts_reasoning: ClassVar[bool] = True
-    """Whether all signatures of the provider are its reasoning, encrypted."""
-
-    def __init__(self) -> None:
-        if self.encrypts_reasoning:
-            add_encrypting(self.provider)
 
     def adapter(self, model: str | None = None) -> ResponsesAdapter:
         return ResponsesAdapter(self, model)

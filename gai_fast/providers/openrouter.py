@@ -106,7 +106,6 @@ class OpenRouterResponses(ResponsesAPI):
     """`https://openrouter.ai/api/v1/responses`; its `error_type` is more specific than the error's code."""
 
     provider = "openrouter"
-    encrypts_reasoning = False  # the authors of its models differ, and it accepts its signatures as they are
     base_url = OpenRouter.base_url
     key_variable = OpenRouter.key_variable
 

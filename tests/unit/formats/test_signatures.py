@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from gai_fast.errors import InvalidRequest
-from gai_fast.formats._signatures import is_ours, opened, seal
+from gai_fast.formats._signatures import is_encrypted, is_ours, opened, seal
 
 
 @pytest.mark.parametrize("signature", ["", "sig==", 'a"b', "gai:x::", "\u00fc"])
@@ -41,3 +41,10 @@ def test_what_only_looks_sealed_is_refused(content: str, words: str) -> None:
     with pytest.raises(InvalidRequest) as raised:
         opened(content, "$.x", "openai")
     assert words in raised.value.message
+
+
+@pytest.mark.parametrize(
+    ("provider", "encrypts"), [("openai", True), ("groq", True), ("mistral", False), (None, False)]
+)
+def test_signatures_of_the_responses_api_are_the_whole_reasoning(provider: str | None, encrypts: bool) -> None:
+    assert is_encrypted(provider) == encrypts

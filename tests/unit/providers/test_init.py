@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gai_fast.providers import get_provider, provider_names
+from gai_fast.providers import ENCRYPTING, get_provider, provider_names
 
 
 @pytest.mark.parametrize("name", provider_names())
@@ -50,3 +50,13 @@ def test_an_unknown_api_names_the_known() -> None:
 def test_defaults_are_those_of_the_official_sdk(name: str, base_url: str, key_variable: str) -> None:
     api = get_provider(name)
     assert (api.base_url, api.key_variable) == (base_url, key_variable)
+
+
+def test_all_that_have_a_responses_api_encrypt_but_openrouter() -> None:
+    found = set()
+    for name in provider_names():
+        try:
+            found.add(get_provider(f"{name}:responses").provider)
+        except ValueError:
+            continue
+    assert found - {"openrouter"} == ENCRYPTING
