@@ -119,6 +119,7 @@ COMPILED = (
     "stores/memory",
     "timers",
     "transcript",
+    "upstream_headers",
 )
 FALL_BACK = (CCompilerError, ExecError, PlatformError, ImportError, OSError, SystemExit)
 """The ways in which compiling fails; where there is no compiler, the threads below raise an OSError."""

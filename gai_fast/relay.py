@@ -378,6 +378,11 @@ class Relay:
     # -- the upstream's response --
 
     @property
+    def dialect(self) -> str:
+        """The dialect of the attempt's upstream."""
+        return self._adapter.api.dialect
+
+    @property
     def headers(self) -> Mapping[str, str]:
         """The headers of the attempt's response, lower-case names; none before they have come."""
         return self._body.headers

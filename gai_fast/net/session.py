@@ -28,7 +28,7 @@ from gai_fast.net.attempts import AttemptRunner, Attempts, Translate
 from gai_fast.net.delivery import Client, Delivery
 from gai_fast.net.spec import Clock, Output, StreamSpec
 from gai_fast.net.writer import Headers
-from gai_fast.providers import Adapter, get_provider
+from gai_fast.providers import Adapter
 from gai_fast.relay import DeltaSink, Relay, State
 from gai_fast.timers import Timer, Timers
 from gai_fast.upstream_headers import passed_headers
@@ -149,8 +149,7 @@ class Session:
         spec = self.attempts.spec
         if spec.frames is None or self._again_handle is not None:  # those of an attempt that has failed are void
             return ()
-        speaks_it = get_provider(spec.model.upstream.provider).dialect == spec.dialect
-        return passed_headers(self.relay.headers) if speaks_it else ()
+        return passed_headers(self.relay.headers) if self.relay.dialect == spec.dialect else ()
 
     # -- attempts --
 
