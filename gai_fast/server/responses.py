@@ -23,7 +23,7 @@ from gai_fast.server.stream_response import StreamResponse
 from gai_fast.stores import LogHeader, StreamLog
 
 _FORMAT: Final = "responses"
-_ID: Final = re.compile(r"resp_([A-Za-z0-9_-]{22,100})(/cancel)?")
+_ID: Final = re.compile(r"resp_([A-Za-z0-9_-]{22,100})")
 _NUMBER: Final = re.compile(r"0|[1-9][0-9]{0,14}")
 _BOOLEANS: Final = {"true": True, "false": False}
 
@@ -42,7 +42,7 @@ class ResponseRoutes:
 
     def retrieve(self, incoming: Incoming) -> Reply | None:
         """`GET /v1/responses/{id}`: the response so far; with `?stream=true` its stream from `starting_after` on."""
-        stream_id = _stream_id(incoming, is_cancel=False)
+        stream_id = _stream_id(incoming)
         is_stream = _BOOLEANS.get(incoming.query.get("stream", "false"))
         if is_stream is None:
             raise Error("invalid_request", "the query parameter `stream` must be true or false", reason="query")
@@ -60,7 +60,7 @@ class ResponseRoutes:
 
     def cancel(self, incoming: Incoming) -> Reply | None:
         """`POST /v1/responses/{id}/cancel`: ends a response that runs; of one that has ended, the response."""
-        stream_id = _stream_id(incoming, is_cancel=True)
+        stream_id = _stream_id(incoming)
 
         async def end(log: StreamLog) -> None:
             _of_format(log)
@@ -145,14 +145,14 @@ def _of_format(log: StreamLog) -> StreamLog:
     return log
 
 
-def _stream_id(incoming: Incoming, *, is_cancel: bool) -> str:
+def _stream_id(incoming: Incoming) -> str:
     """The stream's id in the path.
 
     Raises:
-        Error: There is none, or the path has another end.
+        Error: There is none.
     """
     found = _ID.fullmatch(incoming.tail)
-    if found is None or bool(found[2]) is not is_cancel:
+    if found is None:
         raise stream_error()
     return found[1]
 

@@ -50,6 +50,7 @@ class Route(NamedTuple):
     Attributes:
         method: The HTTP method; a GET answers HEAD too where `whole` says so.
         path: The path; one that ends in `/` besides the root is a prefix, and `Incoming.tail` is the rest.
+        ending: The end of the paths of a prefix, behind `Incoming.tail`.
         format: The name of the format whose requests and errors the route's clients speak.
         handler: Finds the handler.
         is_hot: The fast lane may answer it.
@@ -62,6 +63,7 @@ class Route(NamedTuple):
     handler: Callable[[Handlers], Handler]
     is_hot: bool = False
     whole: bool = True
+    ending: str = ""
 
     @property
     def is_prefix(self) -> bool:
@@ -83,8 +85,8 @@ ROUTES: Final = (
     Route("GET", "/ws/stream", "gai", lambda on: on.sockets.open, whole=False),
     Route("POST", "/v1/messages/count_tokens", "anthropic", lambda on: on.streams.count_tokens, whole=False),
     Route("POST", "/v1/responses", "responses", lambda on: on.streams.dialect, is_hot=True, whole=False),
+    Route("POST", "/v1/responses/", "responses", lambda on: on.streams.responses.cancel, whole=False, ending="/cancel"),
     Route("GET", "/v1/responses/", "responses", lambda on: on.streams.responses.retrieve, whole=False),
-    Route("POST", "/v1/responses/", "responses", lambda on: on.streams.responses.cancel, whole=False),
     Route("POST", "/v1/completions", "completions", lambda on: on.streams.dialect, whole=False),
     Route("GET", "/v1/models", "openai", lambda on: on.operations.models),
     Route("GET", "/v1/models/", "openai", lambda on: on.operations.model),
@@ -96,7 +98,8 @@ ROUTES: Final = (
     Route("GET", "/", "gai", lambda on: on.operations.playground),
     Route("GET", "/playground/", "gai", lambda on: on.operations.asset),
 )
-"""Every route. An error for any other path has the shape that `SECTIONS` gives."""
+"""Every route; of those with one prefix the first counts whose ending a path has. An error for any other path has the
+shape that `SECTIONS` gives."""
 
 SECTIONS: Final = (("/v1/messages", "anthropic"), ("/v1/", "openai"), ("", "gai"))
 """The format of paths with these beginnings; the first match counts."""
@@ -151,11 +154,14 @@ class Router:
         self._counts = counts
         self._mount = mount
         exact: dict[str, list[Route]] = {}
-        prefixes: dict[str, list[Route]] = {}
+        prefixes: dict[tuple[str, str], list[Route]] = {}
         for route in routes:
-            (prefixes if route.is_prefix else exact).setdefault(route.path, []).append(route)
+            if route.is_prefix:
+                prefixes.setdefault((route.path, route.ending), []).append(route)
+            else:
+                exact.setdefault(route.path, []).append(route)
         self._exact = {path: _resource(found, handlers) for path, found in exact.items()}
-        self._prefixes = {path: _resource(found, handlers) for path, found in prefixes.items()}
+        self._prefixes = {ends: _resource(found, handlers) for ends, found in prefixes.items()}
         self._sections = [(path, _Resource(get_format(name), {})) for path, name in SECTIONS]
 
     def use(self, admission: Admission) -> None:
@@ -264,7 +270,10 @@ class Router:
         """The route of a path, as a label."""
         if path in self._exact:
             return path
-        return next((f"{prefix}{{}}" for prefix in self._prefixes if path.startswith(prefix)), OTHER)
+        for prefix, ending in self._prefixes:
+            if _tail(path, prefix, ending) is not None:
+                return f"{prefix}{{}}{ending}"
+        return OTHER
 
     def _admit(self, http: HTTPRequest, mount: Mount | None) -> Admitted:
         if mount is None:
@@ -284,9 +293,10 @@ class Router:
         resource = self._exact.get(path)
         if resource is not None:
             return resource, Incoming(http, admitted, resource.format)
-        for prefix, resource in self._prefixes.items():
-            if path.startswith(prefix):
-                return resource, Incoming(http, admitted, resource.format, path.removeprefix(prefix))
+        for (prefix, ending), resource in self._prefixes.items():
+            tail = _tail(path, prefix, ending)
+            if tail is not None:
+                return resource, Incoming(http, admitted, resource.format, tail)
         section = next(section for prefix, section in self._sections if path.startswith(prefix))
         return section if path == "*" else None, Incoming(http, admitted, section.format)
 
@@ -312,6 +322,12 @@ def _resource(routes: Sequence[Route], handlers: Handlers) -> _Resource:
         if route.method == "GET" and route.whole:
             methods["HEAD"] = handler
     return _Resource(get_format(routes[0].format), methods)
+
+
+def _tail(path: str, prefix: str, ending: str) -> str | None:
+    """The part of a path between a prefix and an ending; `None`: it has not both."""
+    rest = path.removeprefix(prefix)
+    return rest.removesuffix(ending) if path.startswith(prefix) and rest.endswith(ending) else None
 
 
 def _not_found() -> Error:

@@ -290,7 +290,8 @@ REFUSED: dict[str, tuple[str, str, int, str]] = {
     "an id of another form": ("GET", "/chatcmpl-1", 404, "there is no such stream"),
     "a part of a response": ("GET", "/resp_aaaaaaaaaaaaaaaaaaaaaa/input_items", 404, "there is no such stream"),
     "a cancel of nothing": ("POST", "/resp_aaaaaaaaaaaaaaaaaaaaaa/cancel", 404, "there is no such stream"),
-    "a POST without cancel": ("POST", "/resp_aaaaaaaaaaaaaaaaaaaaaa", 404, "there is no such stream"),
+    "a cancel by GET": ("GET", "/resp_aaaaaaaaaaaaaaaaaaaaaa/cancel", 405, "does not accept this method"),
+    "a POST without cancel": ("POST", "/resp_aaaaaaaaaaaaaaaaaaaaaa", 405, "does not accept this method"),
     "no number": ("GET", "/resp_aaaaaaaaaaaaaaaaaaaaaa?stream=true&starting_after=-1", 400, "`starting_after`"),
     "no boolean": ("GET", "/resp_aaaaaaaaaaaaaaaaaaaaaa?stream=yes", 400, "`stream`"),
 }

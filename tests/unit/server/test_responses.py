@@ -64,7 +64,7 @@ async def test_what_is_no_name_of_a_response_is_unknown(tail: str) -> None:
     assert refused(Fixture().routes.retrieve, ask_for(tail=tail)) == (404, "stream")
 
 
-@pytest.mark.parametrize("tail", [TAIL, f"{TAIL}/cancel/", f"{TAIL}/stop"])
+@pytest.mark.parametrize("tail", ["", STREAM_ID, f"{TAIL}/cancel", f"{TAIL}/stop"])
 async def test_what_is_no_cancel_is_unknown(tail: str) -> None:
     assert refused(Fixture().routes.cancel, ask_for(tail=tail, method="POST")) == (404, "stream")
 
@@ -127,7 +127,7 @@ async def test_the_stream_behind_a_number(number: int) -> None:
 async def test_a_response_that_ended_is_told_when_it_is_cancelled() -> None:
     stream = Fixture(streamed(text("Hi"), finish(), DONE))
     stream.log.end(Ending("finished"))
-    assert body_of(stream.routes.cancel(ask_for(tail=f"{TAIL}/cancel", method="POST")))["status"] == "completed"
+    assert body_of(stream.routes.cancel(ask_for(method="POST")))["status"] == "completed"
 
 
 async def test_a_response_whose_end_is_not_logged_yet_counts_as_cancelled() -> None:

@@ -48,6 +48,7 @@ TABLE = (
     Route("POST", "/here", "gai", lambda on: echo),
     Route("GET", "/stream", "gai", lambda on: echo, whole=False),
     Route("POST", "/begin", "gai", lambda on: stream, whole=False),
+    Route("POST", "/things/", "gai", lambda on: echo, ending="/end"),
     Route("DELETE", "/things/", "gai", lambda on: echo),
     Route("GET", "/v1/fail", "openai", lambda on: fail),
     Route("GET", "/fail", "gai", lambda on: fail),
@@ -89,7 +90,7 @@ async def test_every_route_of_the_contract_that_has_come_is_there() -> None:
     table = Router(Admission(settings.server, only_demo=True), handlers, metrics, Mount(True))
     without_head = ("/api/v1/stream", "/api/v1/chat/x", "/v1/responses/x", "/ws/stream")
     for route in ROUTES:
-        path = f"{route.path}x" if route.is_prefix else route.path
+        path = f"{route.path}x{route.ending}" if route.is_prefix else route.path
         allow = dict(ask(table, "OPTIONS", path).headers)["allow"].split(", ")
         assert route.method in allow
         assert ("HEAD" in allow) is ("GET" in allow and path not in without_head)
@@ -104,6 +105,9 @@ def test_a_route_is_found_by_its_exact_path_and_a_prefix_gives_the_rest() -> Non
     assert ask(table, "HEAD", "/here").status == 200
     assert ask(table, "DELETE", "/things/a/b%20c").body == b"/things/a/b%20c a/b%20c"
     assert ask(table, "DELETE", "/things/").body == b"/things/ "
+    assert ask(table, "POST", "/things/a/end").body == b"/things/a/end a"
+    assert ask(table, "POST", "/things//end").body == b"/things//end "
+    assert ask(table, "DELETE", "/things/end").body == b"/things/end end"
     for path in ("/here/", "/Here", "/nothing", "/things"):
         assert ask(table, "GET", path).status == 404
 
@@ -125,6 +129,8 @@ def test_a_method_that_is_not_there_is_told_which_are() -> None:
         ("PUT", "/here", "GET, HEAD, OPTIONS, POST"),
         ("HEAD", "/stream", "GET, OPTIONS"),
         ("GET", "/things/x", "DELETE, OPTIONS"),
+        ("POST", "/things/x", "DELETE, OPTIONS"),
+        ("DELETE", "/things/x/end", "OPTIONS, POST"),
     ):
         reply = ask(router(), method, path)
         assert (reply.status, dict(reply.headers)["allow"]) == (405, allow)
