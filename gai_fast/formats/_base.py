@@ -331,6 +331,14 @@ class Format(ABC):
         """The `content-type` of a stream."""
         return MEDIA_TYPES[framing]
 
+    def whole_media_type(self, pieces: Sequence[Piece]) -> str:
+        """The `content-type` of a whole answer.
+
+        Args:
+            pieces: Its body.
+        """
+        return "application/json"
+
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class DataEncoder(ABC):

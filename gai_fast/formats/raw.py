@@ -112,5 +112,10 @@ class RawFormat(Format):
         """Plain text: what an upstream sends is not for a browser to interpret."""
         return "text/plain; charset=utf-8"
 
+    def whole_media_type(self, pieces: Sequence[Piece]) -> str:
+        """JSON where the upstream answered with one document; it may have streamed all the same."""
+        is_document = len(pieces) == 1 and bytes(pieces[0][:64]).lstrip()[:1] in (b"{", b"[")
+        return super().whole_media_type(pieces) if is_document else self.media_type("sse")
+
 
 FORMAT = RawFormat()

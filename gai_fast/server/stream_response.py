@@ -5,7 +5,7 @@ Owns the response of a stream, whichever route it answers. Knows nothing of what
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from gai_fast._impl import Piece
@@ -58,6 +58,7 @@ class StreamResponse(ResponseWriter):
         media_type: Likewise.
         headers: More headers.
         format_headers: Headers of a stream in its format, which a refusal has not.
+        whole_media_type: The `content-type` of a whole answer with this body, in place of `media_type`.
     """
 
     __slots__ = (
@@ -71,6 +72,7 @@ class StreamResponse(ResponseWriter):
         "headers",
         "media_type",
         "stream_id",
+        "whole_media_type",
     )
 
     def __init__(
@@ -84,6 +86,7 @@ class StreamResponse(ResponseWriter):
         self.media_type = media_type
         self.headers: Headers = ()
         self.format_headers: Headers = []
+        self.whole_media_type: Callable[[Sequence[Piece]], str] | None = None
         self._codings: tuple[str, ...]
         self._is_whole = whole
         self._has_ended = False
@@ -129,6 +132,8 @@ class StreamResponse(ResponseWriter):
     def end(self, pieces: Sequence[Piece]) -> None:
         """Writes the last bytes and ends the answer."""
         if self._is_whole:
+            if self.whole_media_type is not None:
+                self.media_type = self.whole_media_type(pieces)
             reply = Reply(200, b"".join(pieces), self._response_head().headers)
             self._detach()
             self._client.send(reply)

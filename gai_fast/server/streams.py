@@ -238,6 +238,7 @@ class StreamRoutes:
             return
         if spec.hold:
             context.metrics = client.measured
+            client.whole_media_type = negotiated.format.whole_media_type
         client.attach(self._engine.start(spec, client, context.stream_id, cast("Clock", context.clock)))
 
     def _answer_keyed(

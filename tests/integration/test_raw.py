@@ -70,6 +70,17 @@ async def test_a_whole_answer_is_the_upstreams_body(net: Net) -> None:
     assert (bytes(response.body), response.headers["content-type"]) == (body, "application/json")
 
 
+@on_uvloop
+async def test_a_stream_in_one_piece_is_not_labelled_json(net: Net) -> None:
+    async def handler(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(SSE_HEAD, chunk(BODY), LAST_CHUNK)
+
+    gateway = await net.gateway(await net.upstream(handler))
+    response = await gateway.ask("POST", RAW, {**QUERY, "stream": False})
+    assert (bytes(response.body), response.headers["content-type"]) == (BODY, "text/plain; charset=utf-8")
+
+
 @on_both_loops
 async def test_a_break_cuts_the_response_and_a_told_error_ends_it(net: Net) -> None:
     for end, is_proper in ((LAST_CHUNK, False), (chunk(TOLD), True)):

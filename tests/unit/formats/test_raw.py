@@ -38,6 +38,20 @@ def test_its_form() -> None:
     assert (RAW.framings, RAW.media_type("sse"), RAW.copies_upstream) == (("sse",), "text/plain; charset=utf-8", True)
 
 
+@pytest.mark.parametrize(
+    ("pieces", "media_type"),
+    [
+        ([b'{"a": 1}'], "application/json"),
+        ([b" \r\n[1]"], "application/json"),
+        ([b'{"a": 1}\n', b'{"a": 2}\n'], "text/plain; charset=utf-8"),
+        ([b"data: {}\n\n"], "text/plain; charset=utf-8"),
+        ([], "text/plain; charset=utf-8"),
+    ],
+)
+def test_a_whole_body_is_labelled_as_what_it_is(pieces: list[bytes], media_type: str) -> None:
+    assert RAW.whole_media_type(pieces) == media_type
+
+
 def test_every_byte_is_passed_on_however_they_were_cut() -> None:
     for chunks in cuts(CHAT):
         body, relay = relayed("openai", chunks)
