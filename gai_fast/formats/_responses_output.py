@@ -121,6 +121,7 @@ class Output:
         self._characters = 0
         self._calls: dict[str, _Call] = {}
         self._tools: dict[str, ToolItem] = {}
+        self._drawing: dict[str, ToolItem] = {}  # those of `_tools` that draw
         self._requested: set[str] = set()
         self._room = LIMITS.collected
 
@@ -351,8 +352,8 @@ class Output:
     def _draw(self, event: Event) -> None:
         """Takes an image, or the first sight of one; it belongs to the last run that draws."""
         image = event["image"]
-        running = next((key for key, tool in reversed(self._tools.items()) if tool.draws), None)
-        tool = self._open_tool("", "image_generation") if running is None else self._tools[running]
+        running = next(reversed(self._drawing), None)
+        tool = self._open_tool("", "image_generation") if running is None else self._drawing[running]
         self.take_room(len(image["data"]))
         tool.show(image)
         if not running and not image.get("partial"):
@@ -365,6 +366,8 @@ class Output:
         tool = self._tools[identifier] = ToolItem(
             identifier or self._identifier("st"), name, len(self.items), self.provider, self._tell
         )
+        if tool.draws:
+            self._drawing[identifier] = tool
         if told is not None and tool.is_request:
             tool.take(told)  # an item that is only a request is told whole
         self._new(tool.item)
@@ -373,6 +376,7 @@ class Output:
 
     def _close_tool(self, identifier: str, *, is_complete: bool = True) -> None:
         tool = self._tools.pop(identifier)
+        self._drawing.pop(identifier, None)
         tool.end(is_complete=is_complete)
         self._done(tool.index)
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from gai_fast.events import Event
+from gai_fast.formats._responses_output import Output, tell_nobody
 from tests.unit.formats.responses import RESPONSES, checked, told, types, whole
 from tests.unit.formats.streams import DONE, START, call, call_delta, call_start, context, encoded, finish, text
 
@@ -172,3 +173,15 @@ def test_ids_of_items_differ_and_are_the_same_in_every_answer_of_a_stream() -> N
     ids = [item["id"] for item in items(*events)]
     assert len(set(ids)) == 4
     assert ids == [item["id"] for item in items(*events)]
+
+
+@pytest.mark.timeout(100)
+def test_an_image_finds_its_run_in_constant_time() -> None:
+    """Each image looked through all runs that were open."""
+    output = Output("s", frozenset(), tell_nobody)
+    for at in range(20_000):
+        name = "web_search" if at else "image_generation"
+        output.take({"type": "server_tool", "server_tool": {"id": str(at), "name": name, "status": "started"}})
+    for _ in range(400_000):
+        output.take({"type": "image", "image": {"data": "aGk=", "media_type": "image/png"}})
+    assert (output.items[0]["result"], len(output.items)) == ("aGk=", 20_000)
