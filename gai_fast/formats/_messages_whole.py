@@ -5,6 +5,7 @@ What has no place stands under `x_gai`: finish reasons, the source of usage, war
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -74,8 +75,8 @@ class WholeMessage(WholeEncoder):
 
     def _content(self, result: Result, among: tuple[str, ...]) -> list[dict[str, Any]]:
         blocks: list[dict[str, Any]] = []
-        end = 0  # code points of the text so far
-        cited = [citation for citation in result.citations if citation]
+        texts: list[dict[str, Any]] = []
+        ends: list[int] = []  # code points of the visible text up to the end of each block of text
         for part in self._collector.parts(among):
             if part["type"] == "event":
                 blocks.append(server_tool_block(part["event"]["server_tool"]))
@@ -84,14 +85,14 @@ class WholeMessage(WholeEncoder):
             elif part["type"] == "reasoning":
                 blocks.append(self._reasoning(part, result.provider))
             else:
-                end += len(part["text"])
-                # A citation belongs to the block in which its span ends; one without a span, to the first.
-                inside = [one for one in cited if (one.get("end") or 0) <= end]
-                cited = [one for one in cited if (one.get("end") or 0) > end]
-                block: dict[str, Any] = {"type": "text", "text": part["text"]}
-                if inside:
-                    block["citations"] = [citation_of(one) for one in inside]
-                blocks.append(block)
+                blocks.append({"type": "text", "text": part["text"]})
+                texts.append(blocks[-1])
+                ends.append(len(part["text"]) + (ends[-1] if ends else 0))
+        for citation in filter(None, result.citations):
+            # It belongs to the block in which its span ends; without a span, to the first.
+            at = bisect_left(ends, citation.get("end") or 0)
+            if at < len(texts):
+                texts[at].setdefault("citations", []).append(citation_of(citation))
         return blocks
 
     def _reasoning(self, part: Mapping[str, Any], provider: str | None) -> dict[str, Any]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 from gai_fast.events import Event
 from tests.unit.formats.messages import ANSWER, ANTHROPIC, CLAUDE, accumulated_by_sdk, client, streamed, whole
 from tests.unit.formats.streams import (
@@ -136,3 +138,13 @@ def test_a_stream_to_a_whole_request_becomes_a_message() -> None:
     body = encoded(encoder, [START, text("Hi"), finish(), DONE])
     assert json.loads(body)["content"] == [{"type": "text", "text": "Hi"}]
     assert encoder.take_pieces() == []
+
+
+@pytest.mark.timeout(100)
+def test_citations_find_their_blocks_in_linear_time() -> None:
+    """Each block of text looked through all citations of those that come later."""
+    cited: list[Event] = [{"type": "citations", "citations": [{"uri": "u", "end": 40_000}] * 80_000}]
+    thought: Event = {"type": "reasoning.delta", "text": "Hm"}
+    said = [event for _ in range(40_000) for event in (text("a"), thought)]
+    blocks = [block for block in whole(*said, *cited, finish())["content"] if block["type"] == "text"]
+    assert [len(block.get("citations", ())) for block in blocks] == [0] * 39_999 + [80_000]
