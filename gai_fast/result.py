@@ -232,14 +232,20 @@ class Collector:
         provider = self._end.get("provider") or self._start.get("provider")
         found: list[dict[str, Any]] = []
         for part in self._parts:
-            if part["type"] == "event" and part["event"]["type"] not in among:
+            if part["type"] == "event":
+                if part["event"]["type"] in among:
+                    found.append(part)
                 continue
             last = found[-1] if found else {}
-            goes_on = last.get("type") == part["type"] and "signature" not in last and "redacted" not in part
-            if goes_on and "pieces" in part:
-                found[-1] = {**last, **part, "pieces": [*last["pieces"], *part["pieces"]]}
-            else:
+            if "pieces" not in part:
                 found.append(part)
+            elif last.get("type") == part["type"] and "signature" not in last and "redacted" not in part:
+                # `last` is a copy with a list of its own: no piece is copied twice, however many events part a text.
+                last["pieces"] += part["pieces"]
+                if "signature" in part:
+                    last["signature"] = part["signature"]
+            else:
+                found.append({**part, "pieces": part["pieces"].copy()})
         return [self._part(part, provider) for part in found]
 
     def _part(self, part: dict[str, Any], provider: str | None) -> dict[str, Any]:

@@ -391,3 +391,18 @@ def test_an_event_that_is_no_json_is_not_kept() -> None:
     with pytest.raises(ValueError, match=r"'tool\.result'"):
         collector.event(cast("Event", {"type": "tool.result", "call_id": "c", "tool_result": math.inf}))
     assert collector.others() == []
+
+
+@pytest.mark.timeout(100)
+def test_a_text_that_events_part_is_joined_in_linear_time() -> None:
+    """Each piece behind an event copied all pieces before it."""
+    collector, sound = (
+        Collector(others=("audio.delta",)),
+        cast("Event", {"type": "audio.delta", "audio": {"chunk": ""}}),
+    )
+    for _ in range(300_000):
+        collector.event(cast("Event", text("a")))
+    for _ in range(150_000):
+        collector.event(sound)
+        collector.event(cast("Event", text("b")))
+    assert collector.parts() == [{"type": "text", "text": "a" * 300_000 + "b" * 150_000}]
