@@ -7,11 +7,11 @@ and no route.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, Final
 
 from gai_fast.errors import Unsupported
-from gai_fast.formats._members import call_input, data_url, expect, invalid, member, read_native, required
+from gai_fast.formats._members import call_input, data_url, expect, invalid, member, read_native, required, unread
 from gai_fast.formats._signatures import is_encrypted
 from gai_fast.request import Request
 
@@ -122,12 +122,8 @@ class _RequestReader:
         known.update(key for key, values in _NEUTRAL.items() if body.get(key) in values)
         if not native["tools"]:
             known.add("parallel_tool_calls")
-        self._rest(body, "$", known)
+        self.lost += unread(body, "$", known)
         return native
-
-    def _rest(self, holder: Mapping[str, Any], path: str, known: Iterable[str]) -> None:
-        """Adds the other members of an object to `lost`."""
-        self.lost += [f"{path}.{key}"[2:] for key, value in holder.items() if key not in known and value is not None]
 
     # -- messages --
 
@@ -135,19 +131,19 @@ class _RequestReader:
         expect(message, path, dict)
         role = required(message, "role", path, str)
         if role in ("system", "developer"):
-            self._rest(message, path, ("role", "content"))
+            self.lost += unread(message, path, ("role", "content"))
             return {"role": "system", "content": self._content(message, path)}
         if role == "user":
-            self._rest(message, path, ("role", "content"))
+            self.lost += unread(message, path, ("role", "content"))
             return {"role": "user", "content": self._content(message, path)}
         if role == "assistant":
             return self._assistant(message, path)
         if role == "tool":
-            self._rest(message, path, ("role", "content", "tool_call_id", "name"))
+            self.lost += unread(message, path, ("role", "content", "tool_call_id", "name"))
             call_id = required(message, "tool_call_id", path, str)
             return {"role": "tool", "call_id": call_id, "content": self._content(message, path)}
         if role == "function":
-            self._rest(message, path, ("role", "content", "name"))
+            self.lost += unread(message, path, ("role", "content", "name"))
             name = required(message, "name", path, str)
             if name not in self._functions:
                 raise invalid("No `function_call` of this name came before", f"{path}.name")
@@ -168,19 +164,19 @@ class _RequestReader:
         expect(part, path, dict)
         kind = required(part, "type", path, str)
         if kind in ("text", "refusal"):
-            self._rest(part, path, ("type", kind))
+            self.lost += unread(part, path, ("type", kind))
             return {"type": "text", "text": required(part, kind, path, str)}
         if kind == "image_url":
-            self._rest(part, path, ("type", kind))
+            self.lost += unread(part, path, ("type", kind))
             image = required(part, kind, path, dict)
             # `detail` is a hint about cost, not about content.
-            self._rest(image, f"{path}.{kind}", ("url", "detail"))
+            self.lost += unread(image, f"{path}.{kind}", ("url", "detail"))
             url = required(image, "url", f"{path}.{kind}", str)
             if not url.startswith("data:"):
                 return {"type": "image", "url": url}
             return {"type": "image", **data_url(url, f"{path}.{kind}.url")}
         if kind == "input_audio":
-            self._rest(part, path, ("type", kind))
+            self.lost += unread(part, path, ("type", kind))
             audio = required(part, kind, path, dict)
             form = required(audio, "format", f"{path}.{kind}", str)
             data = required(audio, "data", f"{path}.{kind}", str)
@@ -196,14 +192,14 @@ class _RequestReader:
         if data is None:  # a `file_id` names a file that only OpenAI has
             self.lost.append(path[2:])
             return None
-        self._rest(part, path, ("type", "file"))
+        self.lost += unread(part, path, ("type", "file"))
         native = {"type": "file", **data_url(data, f"{path}.file.file_data")}
         filename = member(file, "filename", f"{path}.file", str)
         return native if filename is None else {**native, "filename": filename}
 
     def _assistant(self, message: Mapping[str, Any], path: str) -> dict[str, Any]:
         # Clients send earlier answers back whole; `annotations` are of no use to a model.
-        self._rest(
+        self.lost += unread(
             message,
             path,
             "role content refusal tool_calls function_call reasoning_content reasoning reasoning_details "
@@ -285,7 +281,7 @@ class _RequestReader:
         if (member(call, "type", path, str) or "function") != "function":
             self.lost.append(path[2:])
             return None
-        self._rest(call, path, ("id", "type", "index", "function", "extra_content"))
+        self.lost += unread(call, path, ("id", "type", "index", "function", "extra_content"))
         function = required(call, "function", path, dict)
         part = self._function(function, f"{path}.function", required(call, "id", path, str))
         extra = member(call, "extra_content", path, dict) or {}
@@ -311,7 +307,7 @@ class _RequestReader:
             if (member(tool, "type", path, str) or "function") != "function":
                 self.lost.append(path[2:])
                 continue
-            self._rest(tool, path, ("type", "function"))
+            self.lost += unread(tool, path, ("type", "function"))
             self.moved[f"$.tools[{len(tools)}]"] = f"{path}.function"
             tools.append(self._tool(required(tool, "function", path, dict), f"{path}.function"))
         for at, function in enumerate(member(body, "functions", "$", list) or ()):
@@ -321,7 +317,7 @@ class _RequestReader:
         return tools
 
     def _tool(self, function: Mapping[str, Any], path: str) -> dict[str, Any]:
-        self._rest(function, path, ("name", "description", "parameters", "strict"))
+        self.lost += unread(function, path, ("name", "description", "parameters", "strict"))
         tool = {
             "name": required(function, "name", path, str),
             "description": member(function, "description", path, str),
@@ -348,12 +344,12 @@ class _RequestReader:
     def _response_format(self, asked: Mapping[str, Any]) -> dict[str, Any]:
         path = "$.response_format"
         kind = required(asked, "type", path, str)
-        self._rest(asked, path, ("type", "json_schema"))
+        self.lost += unread(asked, path, ("type", "json_schema"))
         if kind != "json_schema":
             return {"type": "json" if kind == "json_object" else kind}
         given = required(asked, "json_schema", path, dict)
         path += ".json_schema"
-        self._rest(given, path, ("name", "description", "schema", "strict"))
+        self.lost += unread(given, path, ("name", "description", "schema", "strict"))
         schema = member(given, "schema", path, dict)
         description = member(given, "description", path, str)
         if schema is not None and description is not None:

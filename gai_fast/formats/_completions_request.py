@@ -14,7 +14,7 @@ from gai_fast._impl import encode_json
 from gai_fast.errors import Unsupported
 from gai_fast.formats._base import ClientRequest
 from gai_fast.formats._chat_members import read_chat_members
-from gai_fast.formats._members import invalid, member
+from gai_fast.formats._members import invalid, member, unread
 from gai_fast.reading import parse_request
 from gai_fast.request import Request
 
@@ -74,8 +74,7 @@ def read_completion_request(body: Mapping[str, Any]) -> tuple[Request, list[str]
         raise Unsupported(message="`n` > 1 needs a model whose upstream speaks this API itself", reason="n")
     known = {*_SAME, *_HARMLESS, "prompt", "stop", "stream"}
     known.update(key for key, values in _NEUTRAL.items() if body.get(key) in values)
-    lost = [key for key, value in body.items() if key not in known and value is not None]
-    return parse_request(encode_json(native)), lost
+    return parse_request(encode_json(native)), unread(body, "$", known)
 
 
 def _prompt(body: Mapping[str, Any]) -> str:

@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from gai_fast._impl import encode_json
-from gai_fast.formats._members import data_url, expect, invalid, member, required
+from gai_fast.formats._members import data_url, expect, invalid, member, required, unread
 from gai_fast.reading import parse_request
 from gai_fast.request import Request
 
@@ -78,7 +78,7 @@ class _RequestReader:
             raise invalid("`messages` must hold at least one message with a part", "$.messages")
         native["messages"] = messages
         known = {*_NATIVE, *OWN, "messages"}
-        self.lost += [key for key, value in body.items() if key not in known and value is not None]
+        self.lost += unread(body, "$", known)
         return native
 
     def _message(self, message: Any, path: str) -> list[dict[str, Any]]:
