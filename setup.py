@@ -114,6 +114,7 @@ COMPILED = (
     "server/transport",
     "server/websocket/ack_window",
     "server/websocket/stream",
+    "server/websocket/writer",
     "server/write_watch",
     "settings",
     "stores/memory",

@@ -17,7 +17,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import zlib
-from typing import Protocol, cast
+from collections.abc import Callable
+from typing import Any, Protocol, cast
 
 from aiohttp import WSCloseCode, WSMsgType, web
 from multidict import CIMultiDict
@@ -28,6 +29,7 @@ from gai_fast.server.callers import KEY_PROTOCOL
 from gai_fast.server.replies import Headers
 from gai_fast.server.websocket.deflate import Deflate
 from gai_fast.server.websocket.frame_guard import POLICY_VIOLATION, FrameGuard, Violation
+from gai_fast.server.websocket.writer import FrameWriter
 from gai_fast.server.write_watch import WriteWatch
 from gai_fast.timers import Timer, Timers
 
@@ -55,6 +57,10 @@ class SocketOwner(Protocol):
 
 
 class _Response(web.WebSocketResponse):
+    def __init__(self, writer: FrameWriter | None, **options: Any) -> None:
+        super().__init__(**options)
+        self._frames = writer
+
     async def _prepare_headers(self) -> None:
         await super()._prepare_headers()
         leave_out_server(self.headers)
@@ -62,6 +68,8 @@ class _Response(web.WebSocketResponse):
     async def close(self, *, code: int = WSCloseCode.OK, message: bytes = b"", drain: bool = True) -> bool:
         if isinstance(self.exception(), zlib.error):
             code = WSCloseCode.INVALID_TEXT  # aiohttp has no code for a message that cannot be inflated
+        if self._frames is not None:
+            self._frames.is_closed = True
         return await super().close(code=code, message=message, drain=drain)
 
 
@@ -83,7 +91,6 @@ class AiohttpSocket(asyncio.Protocol):
 
     __slots__ = (
         "_behind",
-        "_deflate",
         "_early",
         "_guard",
         "_has_answered",
@@ -100,6 +107,7 @@ class AiohttpSocket(asyncio.Protocol):
         "_timers",
         "_transport",
         "_watch",
+        "_writer",
         "is_paused",
         "response",
     )
@@ -123,7 +131,6 @@ class AiohttpSocket(asyncio.Protocol):
         self._behind: asyncio.Protocol | None = None
         self._early: bytearray | None = bytearray()
         self._guard = FrameGuard()
-        self._deflate: Deflate | None = None
         self._has_failed = False
         self._has_answered = asyncio.Event()
         self._has_received = False
@@ -131,9 +138,14 @@ class AiohttpSocket(asyncio.Protocol):
         self._pinged_at = -LIMITS.socket_ping
         self._message = 0  # the number of the message that was under way at the last look
         self._timer: Timer | None = None
-        self._watch = None if self._transport is None else WriteWatch(self._transport, timers, write_timeout)
+        self._watch: WriteWatch | None = None
+        self._writer: FrameWriter | None = None
+        if self._transport is not None:
+            self._watch = WriteWatch(self._transport, timers, write_timeout)
+            self._writer = FrameWriter(self._transport, self._watch)
         self.is_paused = False
         self.response = _Response(
+            self._writer,
             timeout=LIMITS.socket_close,
             autoping=False,
             protocols=(SUBPROTOCOL,),
@@ -159,9 +171,10 @@ class AiohttpSocket(asyncio.Protocol):
         await self.response.prepare(_for_aiohttp(self._request))
         if transport.is_closing():
             return False
-        if self.response.compress:
+        if self.response.compress and self._writer is not None:
             agreed = self.response.headers["Sec-WebSocket-Extensions"]
-            self._deflate = Deflate(self.response.compress, has_context="server_no_context_takeover" not in agreed)
+            has_context = "server_no_context_takeover" not in agreed
+            self._writer.deflate = Deflate(self.response.compress, has_context=has_context)
         transport.set_write_buffer_limits(high=self._high_water)
         watch.start()
         self._look_later()
@@ -185,15 +198,10 @@ class AiohttpSocket(asyncio.Protocol):
             elif message.type is not WSMsgType.PONG:
                 return None
 
-    def write(self, data: bytes) -> None:
+    @property
+    def write(self) -> Callable[[bytes], None]:
         """Writes whole frames; nothing once the socket is being closed."""
-        transport = self._transport
-        if transport is not None and not transport.is_closing() and not self.response.closed:
-            if self._deflate is not None:
-                data = self._deflate.compress(data)
-            transport.write(data)
-            if self._watch is not None:
-                self._watch.written += len(data)
+        return _drop if self._writer is None else self._writer.write
 
     def ping(self) -> None:
         """Writes a ping, so that programs on the way see that the connection is in use; not right after another one."""
@@ -312,6 +320,10 @@ class AiohttpSocket(asyncio.Protocol):
             self._has_pinged = True
             self.ping()
         self._look_later()
+
+
+def _drop(frames: bytes) -> None:
+    """The client had left before its handshake was answered."""
 
 
 def offered(header: str) -> list[str]:

@@ -20,7 +20,7 @@ import logging
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from typing import Final, NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol, cast
 
 from aiohttp import web
 
@@ -255,16 +255,16 @@ class SocketSession:
         """The address of the client."""
         return self._incoming.http.transport.remote
 
-    def write(self, messages: bytes) -> None:
+    @property
+    def write(self) -> Callable[[bytes], None]:
         """Writes messages."""
-        if self._socket is not None and self._closing is None:
-            self._socket.write(messages)
+        return cast("AiohttpSocket", self._socket).write  # there are streams only once it is open
 
     def answer(self, messages: bytes) -> None:
         """Writes messages that a client may provoke without end: rule 4."""
         socket = self._socket
-        if socket is not None:
-            self.write(messages)
+        if socket is not None and self._closing is None:
+            socket.write(messages)
             if socket.unsent > self._home.engine.settings.stream.client_buffer + LIMITS.socket_unsent:
                 self.violated(_SLOW)
 

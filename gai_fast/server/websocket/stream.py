@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import re
 from collections import deque
+from collections.abc import Callable
 from typing import Final, Protocol
 
 from gai_fast._impl import Borrower, frame_messages
@@ -64,7 +65,8 @@ class SocketCallbacks(Protocol):
     def remote(self) -> str:
         """The address of the client."""
 
-    def write(self, messages: bytes) -> None:
+    @property
+    def write(self) -> Callable[[bytes], None]:
         """Writes messages."""
 
     def answer(self, messages: bytes) -> None:
@@ -111,6 +113,7 @@ class SocketStream:
         "_socket",
         "_timer",
         "_window",
+        "_write",
         "_write_timeout",
         "http",
         "incoming",
@@ -124,6 +127,7 @@ class SocketStream:
         self.incoming: Refusing
         self.is_cancelled = False
         self._socket = socket
+        self._write = socket.write  # found once: every event takes this way
         self._lead = lead
         self._response: StreamCallbacks | None = None
         self._window = AckWindow(0)
@@ -179,7 +183,7 @@ class SocketStream:
             self._hold(frames)
         else:
             self._window.note_sent(last_seq, len(messages))
-            self._socket.write(messages)
+            self._write(messages)
             if self._window.is_used:
                 self._look_at_window()
 
@@ -265,7 +269,7 @@ class SocketStream:
                 break
             held.popleft()
             window.note_sent(seq, len(message))
-            self._socket.write(message)
+            self._write(message)
         if not held and self._is_complete:
             self._end(_OK)
         else:

@@ -199,6 +199,7 @@ async def test_a_violation_ends_every_stream_once() -> None:
     made, connection = session(home)
     for name in "abc":
         ask(made, name, query="x")
+    stream = made._streams["a"]
     made.violated(Violation(1008, "x"))
     made.violated(Violation(1002, "y"))
     assert made._closing is not None
@@ -206,7 +207,8 @@ async def test_a_violation_ends_every_stream_once() -> None:
     assert connection.closed == Violation(1008, "x")
     assert home.counts.ended == []  # no stream had begun, so nothing is counted
     assert made._streams == {}
-    made.write(b"x")
+    stream.write(b'event: done\ndata: {"type":"done"}\n\n')
+    made.answer(b"x")
     made.ping()
     assert connection.take() == []
 
