@@ -161,7 +161,7 @@ class Stream:
                 raise ValueError("a stream ends with `finish` or `error`; it writes its own `done`")
             return
         self._check_open()
-        if event["type"] in DELTAS and not event[DELTAS[event["type"]]]:
+        if _is_empty_delta(event):
             return
         if not self._senders and self._has_room(cost):
             if claim is None or claim():
@@ -366,8 +366,8 @@ def _event_of(item: str | Mapping[str, Any]) -> tuple[dict[str, Any], int]:
             if not isinstance(text, str):
                 raise ValueError(f"`{DELTAS[kind]}` of a {kind!r} must be a text, not {type(text).__name__}")
             event[DELTAS[kind]] = _well_formed(text)
-        else:
-            Collector().event(event)  # type: ignore[arg-type]  # refuses one that the consumer could not collect
+        if not _is_empty_delta(event):
+            Collector().event(in_order(event))  # refuses one that the consumer could not collect
         if kind not in TYPES:
             encode_sse("", event=kind)  # refuses a name that could not be written
         size = len(encode_json(event))
@@ -376,6 +376,11 @@ def _event_of(item: str | Mapping[str, Any]) -> tuple[dict[str, Any], int]:
     if size > LIMITS.event:
         raise ValueError(f"an event of {size} bytes is larger than the limit of {LIMITS.event} (limits.event)")
     return event, size + LIMITS.pushed_event
+
+
+def _is_empty_delta(event: Mapping[str, Any]) -> bool:
+    """Whether an event is a delta without a text, which is left out."""
+    return event["type"] in DELTAS and not event[DELTAS[event["type"]]]
 
 
 def _well_formed(text: str) -> str:

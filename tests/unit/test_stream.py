@@ -78,7 +78,11 @@ class TestLegality:
         [
             {"type": "tool.call", "call_id": "c", "tool_call": 5},
             {"type": "error", "error": "oops"},
+            {"type": "tool.call.delta", "arguments": "{}"},
+            {"type": "tool.call.delta", "arguments": "{}", "call_id": ["c"]},
+            {"type": "tool.call", "call_id": "", "tool_call": {"name": "n", "input": {}}},
             {"type": "citations", "citations": 5},
+            {"type": "citations", "citations": []},  # which is not written, as all that is empty
             {"type": "two\nlines"},
             {"type": "\ud800"},
         ],
