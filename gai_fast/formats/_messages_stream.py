@@ -23,7 +23,7 @@
 | `reasoning.signature` | `signature_delta`; a `redacted_thinking` block where it is redacted or of a call |
 | `tool.call.start` `tool.call.delta` `tool.call` | a `tool_use` block and its `input_json_delta` |
 | `server_tool` | `server_tool_use` and its result's block; of other providers a `ping` |
-| `citations` | `citations_delta`; a `ping` where no text is open |
+| `citations` | `citations_delta`, of a block of text of their own where none is open |
 | `tool.result` `image` `audio.delta` `json.snapshot` | a `ping` |
 | `safety` | a `ping`; the category of a refusal is in `stop_details`, that of another provider as its `explanation` |
 | `warning` | `x_gai.warnings` of `message_delta` |
@@ -311,11 +311,11 @@ class Messages(DataEncoder):
         self._close()
 
     def _citations(self, event: Event) -> None:
+        told = [encode_json(citation_of(citation)) for citation in event["citations"]]
         if self._block != _TEXT:
-            self._ping({"citations": event["citations"]})
-            return
+            self._open(_TEXT, _EMPTY[_TEXT], _DELTA[_TEXT])
         head = self._delta_head(self._count - 1, b'{"type":"citations_delta","citation":')
-        for citation in [encode_json(citation_of(citation)) for citation in event["citations"]]:
+        for citation in told:
             self._frame_at = len(self._out)
             self._out.append(head + citation + self._delta_end)
 

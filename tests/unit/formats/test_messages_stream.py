@@ -282,7 +282,21 @@ def test_citations_stand_in_the_block_of_their_text() -> None:
     first, second = accumulated_by_sdk(streamed(*events)).content[0].citations
     assert (first.type, first.url, first.title) == ("web_search_result_location", "https://a.example", "A")
     assert (second.type, second.document_index, second.document_title) == ("char_location", 3, "D")
-    assert told({"type": "citations", "citations": cited}) == [{"type": "ping", "x_gai": {"citations": cited}}]
+
+
+@pytest.mark.parametrize("order", [("citations", "text"), ("reasoning", "citations"), ("text", "call", "citations")])
+def test_citations_outside_a_text_begin_one(order: tuple[str, ...]) -> None:
+    cited: Event = {"type": "citations", "citations": [{"uri": "https://a.example", "title": "A"}]}
+    known: dict[str, list[Event]] = {
+        "citations": [cited],
+        "text": [text("Hi")],
+        "reasoning": [{"type": "reasoning.delta", "text": "Hm"}],
+        "call": [call_start(), call()],
+    }
+    events = [event for name in order for event in known[name]]
+    message = accumulated_by_sdk(streamed(*events, finish(), DONE))
+    [block] = [block for block in message.content if block.type == "text" and block.citations]
+    assert (block.citations[0].url, block.text) == ("https://a.example", "Hi" if order[0] == "citations" else "")
 
 
 ASIDES: list[tuple[Event, dict[str, Any]]] = [
