@@ -83,7 +83,8 @@ class ResponseObject:
         self.identifier = response_id(context.stream_id)
         self.created_at = context.clock() // 1000
         self.model = context.model
-        self._clock = context.clock
+        # Another follower must get the same bytes, and the log of a stream does not tell when it ended.
+        self._clock = None if context.follows else context.clock
         self._echo = {**_DEFAULTS, **{key: value for key, value in context.echo.items() if value is not None}}
         tools = self._echo["tools"]
         self._echo["tools"] = [_declared(tool) for tool in tools] if isinstance(tools, list) else []
@@ -113,7 +114,7 @@ class ResponseObject:
             "object": "response",
             "created_at": self.created_at,
             "status": status,
-            "completed_at": self._clock() // 1000 if status == "completed" else None,
+            "completed_at": self._clock() // 1000 if self._clock and status == "completed" else None,
             "error": error,
             "incomplete_details": {"reason": incomplete} if incomplete else None,
             "model": self.model,

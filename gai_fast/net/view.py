@@ -22,7 +22,7 @@ from mypy_extensions import mypyc_attr
 from gai_fast._impl import Piece, parse_exact
 from gai_fast.errors import Error
 from gai_fast.events import ENVELOPE_KEYS, Event, JSONText
-from gai_fast.formats import Format, Framing, StreamContext, get_format
+from gai_fast.formats import Format, Framing, StreamContext, StreamEncoder, get_format
 from gai_fast.stores import LogHeader
 from gai_fast.stores._base import data_lines
 
@@ -185,9 +185,24 @@ class OwnFrames:
 
 
 class Reencoded:
-    """The events of a log in format `gai`, written in another form."""
+    """The events of a log in format `gai`, written in another form.
 
-    __slots__ = ("_after", "_clock", "_encoder", "_form", "_header", "_is_compact", "_out", "_seq", "position")
+    A client's dialect is written alike for every follower, whenever it follows: the time in it is that of the log's
+    first event.
+    """
+
+    __slots__ = (
+        "_after",
+        "_began",
+        "_clock",
+        "_form",
+        "_header",
+        "_is_compact",
+        "_out",
+        "_seq",
+        "_started",
+        "position",
+    )
 
     def __init__(self, header: LogHeader, form: Form, after: int, clock: Clock) -> None:
         self.position = 0
@@ -198,9 +213,21 @@ class Reencoded:
         self._clock = clock
         self._out: list[Piece] = []
         self._seq = 0
-        context = _context(header, form, clock, ids=True)
-        context.retry_ms = None if after else form.retry_ms
-        self._encoder = form.format.encoder(form.framing, context)
+        self._began: int | None = None  # milliseconds since the epoch
+        self._started: StreamEncoder | None = None
+
+    @property
+    def _encoder(self) -> StreamEncoder:
+        """The encoder, which reads the time when it is made: not before the log's first event tells it."""
+        if self._started is None:
+            clock = self._clock if self._form.format.name == NATIVE else self._time
+            context = _context(self._header, self._form, clock, ids=True)
+            context.retry_ms = None if self._after else self._form.retry_ms
+            self._started = self._form.format.encoder(self._form.framing, context)
+        return self._started
+
+    def _time(self) -> int:
+        return self._clock() if self._began is None else self._began
 
     def feed(self, piece: bytes) -> None:
         """Takes the next piece of the log."""
@@ -234,6 +261,8 @@ class Reencoded:
             Error: The form has no word for it.
         """
         self._seq = seq = event.get("seq", self._seq)
+        if self._began is None:
+            self._began = event.get("ts")
         if event["type"] == "stream.reset" and seq > self._after and not self._form.format.announces:
             text = "the answer was begun anew, which this format cannot tell"
             raise Error("provider_unavailable", text, reason="reset")

@@ -242,6 +242,25 @@ def texts(body: bytes) -> list[dict[str, Any]]:
     return [json.loads(line) for line in lines]
 
 
+@pytest.mark.parametrize(
+    ("name", "time"),
+    [
+        ("openai", b'"created":5,'),
+        ("responses", b'"created_at":5,'),
+        ("anthropic", b""),
+        ("vercel", b""),
+        ("agui", b""),
+    ],
+)
+@pytest.mark.parametrize("made", FORMS[:4])
+def test_a_dialect_is_written_alike_however_late_a_client_follows(made: Form, name: str, time: bytes) -> None:
+    form = Form(get_format(name), "sse")
+    early = fed(view_of(header(made), form, 0, lambda: 6_000), *pieces(made))
+    late = fed(view_of(header(made), form, 0, lambda: 60_000_000), *pieces(made))
+    assert early == late
+    assert time in early
+
+
 @pytest.mark.parametrize("wanted", FORMS[:4])
 @pytest.mark.parametrize("made", FORMS[:4])
 def test_neighbouring_deltas_of_the_text_are_joined_and_the_rest_is_as_it_was(made: Form, wanted: Form) -> None:
