@@ -248,6 +248,7 @@ def read_ui_messages(body: bytes) -> Told:
     assert parts[0] == {"type": "start"} or _is_error(parts[0])
     for part in parts:
         kind = part["type"]
+        assert kind != "reset-step", "the oldest clients do not know it"
         if kind in ("text-start", "reasoning-start"):
             blocks[part["id"]] = kind.removesuffix("-start")
         elif kind in ("text-delta", "reasoning-delta"):
@@ -282,6 +283,7 @@ def read_run(body: bytes) -> Told:
     told, open_now = Told(), dict[str, str]()
     events = list(_objects(body, mark=False))
     assert events[0]["type"] in ("RUN_STARTED", "RUN_ERROR")
+    assert not any(event["type"] == "RUN_STARTED" for event in events[1:])
     for event in events:
         kind = event["type"]
         place = event.get("toolCallId") or event.get("messageId")

@@ -14,7 +14,7 @@ The events are those of the protocol's `schema.json`. Its client checks their or
 | `citations` `server_tool` `image` `audio.delta` | `CUSTOM`, named as the event, with its payload |
 | `json.snapshot` `safety` `warning` `step.end` | the same |
 | `usage` | `usage` of the end, where `finish` has none |
-| `stream.reset` | none: no answer is begun anew |
+| `stream.reset` | none: no answer is begun anew once it has content |
 | `stream.gap` | none: a follower that lacks events is sent an error |
 | `finish` | `RUN_FINISHED`, with `usage` and `{"finish_reason": …}` as the result; a cancelled one has that outcome |
 | `error` | `RUN_ERROR` |
@@ -103,6 +103,7 @@ class RunEvents(BlockEncoder):
         "_parent",
         "_provider",
         "_run",
+        "_started",
         "_stream_id",
         "_usage",
         "_waiting",
@@ -120,6 +121,7 @@ class RunEvents(BlockEncoder):
         self._run = run
         self._stream_id = context.stream_id
         self._model = context.model
+        self._started = False
         self._provider: str | None = None
         self._message_id = ""
         self._messages = 0
@@ -175,6 +177,9 @@ class RunEvents(BlockEncoder):
     def _start(self, event: Event) -> None:
         self._provider = event.get("provider")
         self._model = event.get("model", self._model)
+        if self._started:
+            return  # the client has the start of an attempt whose content is void
+        self._started = True
         self._write("RUN_STARTED", {**self._run.members(), "protocolVersion": PROTOCOL})
 
     def _signature(self, event: Event) -> None:

@@ -22,7 +22,7 @@ written that 5.0.0 does not know, with exactly its keys; `?ui=6` and `?ui=7` add
 | `warning` | `data-warning`, transient |
 | `usage` | `messageMetadata` of the end, where `finish` has none |
 | `step.end` | `finish-step`, and `start-step` before what follows |
-| `stream.reset` | 7: `reset-step`; before, there is no word for it, and no answer is begun anew |
+| `stream.reset` | 7: `reset-step`; before, none: no answer is begun anew once it has content |
 | `stream.gap` | none: a follower that lacks events is sent an error |
 | `finish` | `finish-step` and `finish`, from 6 on with `finishReason`; `abort` where the answer was cancelled |
 | `error` | `message-metadata` with the usage so far, where there is one, and `error` |
@@ -43,6 +43,8 @@ from gai_fast.formats._blocks import BlockEncoder
 
 OLDEST: Final = 5
 """The version of the SDK whose parts are written by default."""
+RESETS: Final = 7
+"""The first version that knows `reset-step`."""
 
 _FINISH_REASONS: Final = {
     "stop": "stop",
@@ -307,7 +309,8 @@ class Parts(BlockEncoder):
         self._server_tools.clear()
         self._signatures.clear()
         self._usage = None
-        self._frame(b'{"type":"reset-step"}')
+        if self._version >= RESETS:
+            self._frame(b'{"type":"reset-step"}')
 
     def _finish(self, event: Event) -> None:
         reason = event.get("finish_reason", "stop")

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Final
 
 from gai_fast.formats._base import Encoder, Format, Framing, StreamContext, StreamEncoder
 from gai_fast.formats._vercel_request import is_own_body, read_ui_request
-from gai_fast.formats._vercel_stream import OLDEST, Parts
+from gai_fast.formats._vercel_stream import OLDEST, RESETS, Parts
 from gai_fast.formats._vercel_whole import WholeMessage
 from gai_fast.request import Request
 
@@ -66,7 +66,7 @@ class _Vercel7(VercelFormat):
     """Adds `reset-step`."""
 
     announces: ClassVar[bool] = True
-    sdk: ClassVar[int] = 7
+    sdk: ClassVar[int] = RESETS
 
 
 FORMAT = VercelFormat()

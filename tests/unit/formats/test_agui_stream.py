@@ -191,6 +191,14 @@ def test_the_last_usage_counts() -> None:
     assert usage == [{**TOKENS[0], "reasoningTokens": 2, "cachedInputTokens": 5}]
 
 
+def test_a_run_begins_once() -> None:
+    """The client refuses a second `RUN_STARTED`."""
+    again: Event = {**START, "provider": "other", "model": "other-model"}
+    found = told(START, {"type": "stream.reset", "reason": "network"}, again, text("Hi"), finish(usage=USAGE))
+    assert [each["type"] for each in found if each["type"].startswith("RUN_")] == ["RUN_STARTED", "RUN_FINISHED"]
+    assert (found[-1]["usage"][0]["provider"], found[-1]["usage"][0]["model"]) == ("other", "other-model")
+
+
 def test_every_event_has_its_place() -> None:
     assert set(RunEvents.writers) == TYPES - {"stream.gap", "stream.reset", "done"}
 

@@ -247,6 +247,16 @@ def test_a_reset_drops_the_step_and_begins_a_new_block() -> None:
     ]
 
 
+@pytest.mark.parametrize(("version", "told"), [("5", []), ("6", []), ("7", ["reset-step"])])
+def test_an_attempt_that_failed_before_content_is_told_to_clients_that_know_the_word(
+    version: str, told: list[str]
+) -> None:
+    reset: Event = {"type": "stream.reset", "reason": "network"}
+    begin = ["start", "start-step", *told, "text-start", "text-delta", "text-end"]
+    found = kinds(START, reset, START, text("b"), finish(), DONE, version=version)
+    assert found == [*begin, "finish-step", "finish"]
+
+
 def test_other_choices_are_left_out() -> None:
     assert parts(START, text("b", choice=1), call_start(choice=1))[2:] == []
 
