@@ -23,6 +23,7 @@ from gai_fast._impl import Piece, parse_exact
 from gai_fast.errors import Error
 from gai_fast.events import ENVELOPE_KEYS, Event, JSONText
 from gai_fast.formats import Format, Framing, StreamContext, StreamEncoder, get_format
+from gai_fast.relay import NO_CONTENT
 from gai_fast.stores import LogHeader
 from gai_fast.stores._base import data_lines
 
@@ -196,6 +197,7 @@ class Reencoded:
         "_began",
         "_clock",
         "_form",
+        "_has_content",
         "_header",
         "_is_compact",
         "_out",
@@ -213,6 +215,7 @@ class Reencoded:
         self._clock = clock
         self._out: list[Piece] = []
         self._seq = 0
+        self._has_content = False
         self._began: int | None = None  # milliseconds since the epoch
         self._started: StreamEncoder | None = None
 
@@ -263,9 +266,13 @@ class Reencoded:
         self._seq = seq = event.get("seq", self._seq)
         if self._began is None:
             self._began = event.get("ts")
-        if event["type"] == "stream.reset" and seq > self._after and not self._form.format.announces:
-            text = "the answer was begun anew, which this format cannot tell"
-            raise Error("provider_unavailable", text, reason="reset")
+        if event["type"] == "stream.reset":
+            if self._has_content and seq > self._after and not self._form.format.announces:
+                text = "the answer was begun anew, which this format cannot tell"
+                raise Error("provider_unavailable", text, reason="reset")
+            self._has_content = False
+        elif not self._has_content:
+            self._has_content = event["type"] not in NO_CONTENT
         if seq > 1 and self._is_compact:
             for key in ENVELOPE_KEYS:  # those of a log that has the full envelope
                 if key != "ts" or not self._form.timestamps:
@@ -280,6 +287,7 @@ class Reencoded:
         is_gap = lost > self._after  # where not, the encoder may still need what it has not seen
         if self._form.format.repeats or (is_gap and self._form.format.name != NATIVE):
             return False
+        self._has_content = True
         if not self._seq:  # the encoder needs the beginning that the log has lost
             self._encoder.event({"type": "start", "seq": lost, "model": self._header.model})
             self._encoder.take_pieces()

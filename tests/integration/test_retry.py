@@ -37,6 +37,7 @@ from tests.integration.gateway import (
     settings_for,
 )
 from tests.ports import free_port
+from tests.readers import READERS
 from tests.waiting import until, until_answered
 from tests.wire import chunk
 
@@ -168,6 +169,21 @@ async def test_what_fails_before_its_first_content_is_asked_again(
         assert "".join(event["choices"][0]["delta"].get("content") or "" for event in response.events) == "Hello"
     else:
         assert json.loads(bytes(response.body))["choices"][0]["message"]["content"] == "Hello"
+
+
+@pytest.mark.parametrize("resumable", [False, True])
+@pytest.mark.parametrize("name", READERS)
+@on_uvloop
+async def test_what_fails_before_its_first_content_is_one_answer_in_every_format(
+    net: Net, name: str, resumable: bool
+) -> None:
+    main = Steps(SSE_HEAD + chunk(ROLE), answer())
+    gateway = await gateway_for(net, main)
+    response = await gateway.ask("POST", f"{NATIVE}?format={name}", {**QUERY, "model": "m", "resumable": resumable})
+    assert (response.status, main.calls) == (200, 2)
+    if name != "gai":  # which tells of both attempts
+        told = READERS[name](bytes(response.body))
+        assert (told.text, told.error) == ("Hello", None)
 
 
 @on_both_loops

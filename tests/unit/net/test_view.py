@@ -73,6 +73,26 @@ def test_the_logs_own_form_is_sent_as_the_objects_that_it_has(form: Form) -> Non
         assert own.take_pieces()[0] is piece
 
 
+RESET = {"type": "stream.reset", "seq": 2, "reason": "network"}
+ANEW = {"type": "start", "seq": 3, "model": "other", "provider": "p"}
+
+
+def logged(event: dict[str, Any]) -> bytes:
+    """A piece of a log in the format `gai`."""
+    return b"data: " + json.dumps(event).encode() + b"\n\n"
+
+
+@pytest.mark.parametrize("name", ["openai", "anthropic", "responses", "completions", "simple", "vercel", "agui"])
+def test_an_attempt_that_failed_before_content_is_followed_by_the_next_in_every_form(name: str) -> None:
+    own = view(Form(get_format("gai"), "sse"), Form(get_format(name), "sse"))
+    begin = {"type": "start", "seq": 1, "model": "m", "provider": "p"}
+    said = {"type": "text.delta", "seq": 4, "text": "Hello"}
+    told = fed(own, *map(logged, (begin, RESET, ANEW, said)))
+    assert b"Hello" in told
+    with pytest.raises(Error, match="begun anew"):
+        own.feed(logged({**RESET, "seq": 5}))
+
+
 def test_the_default_envelope_is_the_framings_own() -> None:
     for framing, envelope in (("sse", "compact"), ("ndjson", "full")):
         made = header(Form(get_format("gai"), framing))  # type: ignore[arg-type]  # one of both
