@@ -79,7 +79,7 @@ class SpecBuilder:
             output, deltas = _encoder(negotiated, context, whole=not request.stream)
             if is_durable:
                 header = _log_header(incoming, negotiated, context, whole=True)
-        chain = self._chain(request, context)
+        chain = _chain(self._engine, request, context)
         spec = StreamSpec(
             model,
             request,
@@ -126,8 +126,8 @@ class SpecBuilder:
             echo=asked.echo,
         )
         header = _log_header(incoming, negotiated, context, whole=asked.whole) if is_durable else None
-        spec = self._dialect_spec(incoming, incoming.format, asked, negotiated, context, model, header)
-        return spec, context
+        specs = _DialectSpecs(self._engine, incoming, asked, negotiated, context, header)
+        return specs.spec(model, before=None), context
 
     def count(self, incoming: Incoming, body: dict[str, Any], model: ModelSettings) -> tuple[StreamSpec, StreamContext]:
         """The spec for a request that its upstream counts the tokens of.
@@ -162,124 +162,6 @@ class SpecBuilder:
         )
         return spec, context
 
-    def _dialect_spec(
-        self,
-        incoming: Incoming,
-        dialect: Format,
-        asked: ClientRequest,
-        negotiated: Negotiated,
-        context: StreamContext,
-        model: ModelSettings,
-        header: LogHeader | None,
-        before: StreamSpec | None = None,
-    ) -> StreamSpec:
-        """The spec of a client that speaks a dialect; its own bytes pass through where the upstream speaks it too.
-
-        Args:
-            incoming: The client's request.
-            dialect: The format whose requests the client sends.
-            asked: That request.
-            negotiated: The framing and format of the answer.
-            context: The stream.
-            model: The model to ask.
-            header: Describes a durable stream to its log.
-            before: The spec for a model that failed after its answer had begun: its encoders write this answer too.
-        """
-        whole = asked.whole
-        api = get_provider(model.upstream.provider)
-        frames = self._passthrough(asked, dialect, negotiated, context, model, before)
-        left_out: Sequence[str] = ()
-        kept = None
-        # A prefill continues native requests only.
-        if frames is None and api.dialect == dialect.name and not _is_prefilled(model):
-            kept = dialect.native_request(asked.body, api.provider)
-        if frames is not None:
-            asks_for_usage = context.usage and not whole and api.stream_options
-            body = dialect.for_upstream(asked.body, api.provider)
-            request: Request | dict[str, Any] = dialect.with_usage(body) if asks_for_usage else body
-            output: Output = frames
-            deltas: DeltaSink | None = None if whole else cast("StreamEncoder", frames)
-            chain: Chain | None = None
-        else:
-            if kept is None:
-                dialect.check_translatable(asked.body)
-            native, left_out = dialect.parse_request(asked.body)
-            request = native
-            if kept is not None:
-                request, left_out = kept
-            output, deltas, chain = self._translation(native, negotiated, context, before, whole=whole)
-            frames = _copying(output, negotiated, model, chain, is_durable=header is not None)
-        return StreamSpec(
-            model,
-            request,
-            output,
-            deltas,
-            frames,
-            hold=whole,
-            announces=whole or negotiated.format.announces,
-            dialect=negotiated.format.name,
-            headers=_passed_headers(incoming),
-            left_out=left_out,
-            prompt_characters=asked.prompt_characters,
-            is_retry=_is_retry(incoming),
-            other=lambda other, begun: self._dialect_spec(
-                incoming, dialect, asked, negotiated, context, other, header, begun
-            ),
-            caller=incoming.caller,
-            log_header=header,
-            chain=chain,
-            request_id=incoming.request_id,
-            trace_id=incoming.trace_id,
-            endpoint=incoming.path,
-            transport="json" if whole else negotiated.framing,
-        )
-
-    def _passthrough(
-        self,
-        asked: ClientRequest,
-        dialect: Format,
-        negotiated: Negotiated,
-        context: StreamContext,
-        model: ModelSettings,
-        before: StreamSpec | None,
-    ) -> PassthroughEncoder | None:
-        """The encoder that passes the upstream's bytes on; `None` where they must be processed or translated."""
-        if (
-            get_provider(model.upstream.provider).dialect != dialect.name
-            or negotiated.format is not dialect
-            or context.ids  # an upstream's frames have no numbers of ours
-            or model.stream.on_midstream_failure == "continue"
-            or self._engine.is_processed(wants_json=asked.wants_json)
-        ):
-            return None
-        if before is not None and not asked.whole and not negotiated.format.passes_again:
-            return None
-        if before is not None:
-            return cast("PassthroughEncoder | None", before.frames)
-        return negotiated.format.passthrough(negotiated.framing, context, whole=asked.whole)
-
-    def _translation(
-        self,
-        request: Request,
-        negotiated: Negotiated,
-        context: StreamContext,
-        before: StreamSpec | None,
-        *,
-        whole: bool,
-    ) -> tuple[Output, DeltaSink | None, Chain | None]:
-        """The encoder for an upstream of another dialect; the same again where it copies deltas; the processors."""
-        if before is not None and (before.frames is None or negotiated.format.copies_upstream):
-            return before.output, before.deltas, before.chain
-        if before is not None and not whole:
-            frames = cast("PassthroughEncoder", before.frames)
-            encoder = negotiated.format.successor(frames, negotiated.framing, context)
-            return encoder, encoder, self._chain(request, context)
-        output, deltas = _encoder(negotiated, context, whole=whole)
-        return output, deltas, self._chain(request, context)
-
-    def _chain(self, request: Request, context: StreamContext) -> Chain | None:
-        return self._engine.chain(request, context.stream_id, context.request_id, context.trace_id, context.model)
-
     def _context(
         self,
         incoming: Incoming,
@@ -303,6 +185,140 @@ class SpecBuilder:
             usage=usage,
             echo=echo,
         )
+
+
+class _DialectSpecs:
+    """The specs of one request in its client's dialect: one for each model that is asked in turn.
+
+    Args:
+        engine: Has the processors.
+        incoming: The client's request.
+        asked: The same, read.
+        negotiated: The framing and format of the answer.
+        context: The stream.
+        header: Describes a durable stream to its log.
+    """
+
+    __slots__ = ("_asked", "_context", "_dialect", "_engine", "_header", "_incoming", "_negotiated")
+
+    def __init__(
+        self,
+        engine: Engine,
+        incoming: Incoming,
+        asked: ClientRequest,
+        negotiated: Negotiated,
+        context: StreamContext,
+        header: LogHeader | None,
+    ) -> None:
+        self._engine = engine
+        self._incoming = incoming
+        self._dialect: Format = incoming.format
+        self._asked = asked
+        self._negotiated = negotiated
+        self._context = context
+        self._header = header
+
+    def spec(self, model: ModelSettings, before: StreamSpec | None) -> StreamSpec:
+        """The spec for a model; the upstream's own bytes pass through where it speaks the client's dialect.
+
+        Args:
+            model: The model to ask.
+            before: The spec for a model that failed after its answer had begun: its encoders write this answer too.
+        """
+        frames = self._passthrough(model, before)
+        return self._translated(model, before) if frames is None else self._passed(model, frames)
+
+    def _passthrough(self, model: ModelSettings, before: StreamSpec | None) -> PassthroughEncoder | None:
+        """The encoder that passes the upstream's bytes on; `None` where they must be processed or translated."""
+        asked, negotiated = self._asked, self._negotiated
+        if (
+            get_provider(model.upstream.provider).dialect != self._dialect.name
+            or negotiated.format is not self._dialect
+            or self._context.ids  # an upstream's frames have no numbers of ours
+            or model.stream.on_midstream_failure == "continue"
+            or self._engine.is_processed(wants_json=asked.wants_json)
+        ):
+            return None
+        if before is not None and not asked.whole and not negotiated.format.passes_again:
+            return None
+        if before is not None:
+            return cast("PassthroughEncoder | None", before.frames)
+        return negotiated.format.passthrough(negotiated.framing, self._context, whole=asked.whole)
+
+    def _passed(self, model: ModelSettings, frames: PassthroughEncoder) -> StreamSpec:
+        """The client's own body, for an upstream whose bytes pass through."""
+        asked, dialect, api = self._asked, self._dialect, get_provider(model.upstream.provider)
+        body = dialect.for_upstream(asked.body, api.provider)
+        if self._context.usage and not asked.whole and api.stream_options:
+            body = dialect.with_usage(body)
+        return self._made(model, body, frames, None if asked.whole else cast("StreamEncoder", frames), frames)
+
+    def _translated(self, model: ModelSettings, before: StreamSpec | None) -> StreamSpec:
+        """A native request, or the client's own body in the same dialect; the answer is made from events."""
+        asked, dialect, api = self._asked, self._dialect, get_provider(model.upstream.provider)
+        kept = None
+        # A prefill continues native requests only.
+        if api.dialect == dialect.name and not _is_prefilled(model):
+            kept = dialect.native_request(asked.body, api.provider)
+        if kept is None:
+            dialect.check_translatable(asked.body)
+        native, left_out = dialect.parse_request(asked.body)
+        output, deltas, chain = self._encoder(native, before)
+        frames = _copying(output, self._negotiated, model, chain, is_durable=self._header is not None)
+        if kept is not None:
+            return self._made(model, kept[0], output, deltas, frames, chain, kept[1])
+        return self._made(model, native, output, deltas, frames, chain, left_out)
+
+    def _made(
+        self,
+        model: ModelSettings,
+        request: Request | dict[str, Any],
+        output: Output,
+        deltas: DeltaSink | None,
+        frames: PassthroughEncoder | None,
+        chain: Chain | None = None,
+        left_out: Sequence[str] = (),
+    ) -> StreamSpec:
+        """The spec, whoever makes the answer's bytes; its arguments are those of `StreamSpec`."""
+        incoming, asked, negotiated = self._incoming, self._asked, self._negotiated
+        return StreamSpec(
+            model,
+            request,
+            output,
+            deltas,
+            frames,
+            hold=asked.whole,
+            announces=asked.whole or negotiated.format.announces,
+            dialect=negotiated.format.name,
+            headers=_passed_headers(incoming),
+            left_out=left_out,
+            prompt_characters=asked.prompt_characters,
+            is_retry=_is_retry(incoming),
+            other=self.spec,
+            caller=incoming.caller,
+            log_header=self._header,
+            chain=chain,
+            request_id=incoming.request_id,
+            trace_id=incoming.trace_id,
+            endpoint=incoming.path,
+            transport="json" if asked.whole else negotiated.framing,
+        )
+
+    def _encoder(self, request: Request, before: StreamSpec | None) -> tuple[Output, DeltaSink | None, Chain | None]:
+        """The encoder of an answer made from events; the same again where it copies deltas; the processors."""
+        negotiated, context, whole = self._negotiated, self._context, self._asked.whole
+        if before is not None and (before.frames is None or negotiated.format.copies_upstream):
+            return before.output, before.deltas, before.chain
+        if before is not None and not whole:
+            frames = cast("PassthroughEncoder", before.frames)
+            encoder = negotiated.format.successor(frames, negotiated.framing, context)
+            return encoder, encoder, _chain(self._engine, request, context)
+        output, deltas = _encoder(negotiated, context, whole=whole)
+        return output, deltas, _chain(self._engine, request, context)
+
+
+def _chain(engine: Engine, request: Request, context: StreamContext) -> Chain | None:
+    return engine.chain(request, context.stream_id, context.request_id, context.trace_id, context.model)
 
 
 def _encoder(negotiated: Negotiated, context: StreamContext, *, whole: bool) -> tuple[Encoder, StreamEncoder | None]:
