@@ -12,8 +12,7 @@ from openai.types.chat import ChatCompletionChunk
 
 from gai_fast.events import Event
 from gai_fast.formats import Framing, PassthroughEncoder, get_format
-from gai_fast.providers import get_provider
-from gai_fast.relay import Relay
+from tests.unit.formats.relays import received, relay_to
 from tests.unit.formats.streams import (
     CREATED,
     DONE,
@@ -102,14 +101,7 @@ ANSWER = (
 def relayed(pieces: Iterable[bytes], *, cancel: bool = False) -> bytes:
     encoder = OPENAI.passthrough("sse", context(usage=False), whole=False)
     assert encoder is not None
-    relay = Relay(get_provider("openai").adapter(), encoder, frames=encoder)
-    relay.receive_head(200, {"content-type": "text/event-stream"})
-    for piece in pieces:
-        relay.receive_data(piece)
-    if cancel:
-        relay.cancel()
-    relay.receive_eof()
-    return encoder.take()
+    return received(relay_to(encoder, "openai", copies=False), encoder, pieces, cancel=cancel)
 
 
 def client(body: bytes, content_type: str = "text/event-stream", status: int = 200) -> openai.OpenAI:

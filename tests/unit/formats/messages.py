@@ -11,8 +11,7 @@ import httpx2
 
 from gai_fast.events import Event
 from gai_fast.formats import Framing, get_format
-from gai_fast.providers import get_provider
-from gai_fast.relay import Relay
+from tests.unit.formats.relays import received, relay_to
 from tests.unit.formats.streams import DONE, START, context, encoded
 
 ANTHROPIC = get_format("anthropic")
@@ -74,16 +73,9 @@ OVERLOADED = frame("error", error={"type": "overloaded_error", "message": "Overl
 
 
 def relayed(pieces: Iterable[bytes], *, cancel: bool = False) -> bytes:
-    """What a client of the dialect gets of an upstream of the dialect."""
-    encoder: Any = ANTHROPIC.passthrough("sse", context(), whole=False)
-    relay = Relay(get_provider("anthropic").adapter(), encoder, deltas=encoder, frames=encoder)
-    relay.receive_head(200, {"content-type": "text/event-stream"})
-    for piece in pieces:
-        relay.receive_data(piece)
-    if cancel:
-        relay.cancel()
-    relay.receive_eof()
-    return bytes(encoder.take())
+    """The bytes for a client of the dialect, from an upstream of the dialect."""
+    encoder = ANTHROPIC.passthrough("sse", context(), whole=False)
+    return received(relay_to(encoder, "anthropic"), encoder, pieces, cancel=cancel)
 
 
 def client(body: bytes, content_type: str = "text/event-stream", status: int = 200) -> anthropic.Anthropic:

@@ -11,9 +11,8 @@ from pydantic import TypeAdapter
 
 from gai_fast.events import Event
 from gai_fast.formats import Framing, get_format
-from gai_fast.providers import get_provider
-from gai_fast.relay import Relay
 from tests.unit.formats.chat import client
+from tests.unit.formats.relays import received, relay_to
 from tests.unit.formats.streams import DONE, START, STREAM_ID, context, encoded, objects_of
 
 RESPONSES = get_format("responses")
@@ -97,19 +96,8 @@ def relayed(pieces: Iterable[bytes], *, provider: str = "openai:responses", pass
 
 
 def ended(pieces: Iterable[bytes], *, provider: str, passes: bool, cancel: bool = False) -> bytes:
-    encoder: Any
     if passes:
-        encoder = RESPONSES.passthrough("sse", context(), whole=False)
-        relay = Relay(get_provider(provider).adapter(), encoder, deltas=encoder, frames=encoder)
+        encoder: Any = RESPONSES.passthrough("sse", context(), whole=False)
     else:
         encoder = RESPONSES.encoder("sse", context())
-        relay = Relay(get_provider(provider).adapter(), encoder, deltas=encoder)
-    relay.receive_head(200, {"content-type": "text/event-stream"})
-    body = b""
-    for piece in pieces:
-        relay.receive_data(piece)
-        body += encoder.take()
-    if cancel:
-        relay.cancel()
-    relay.receive_eof()
-    return body + encoder.take()  # type: ignore[no-any-return]  # an encoder of either kind
+    return received(relay_to(encoder, provider, passes=passes), encoder, pieces, cancel=cancel)

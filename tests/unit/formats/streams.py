@@ -42,6 +42,10 @@ def text(said: str, **keys: Any) -> Event:
     return _event({"type": "text.delta", "text": said, **keys})
 
 
+def reasoning(said: str) -> Event:
+    return {"type": "reasoning.delta", "text": said}
+
+
 def finish(reason: str = "stop", **keys: Any) -> Event:
     return _event({"type": "finish", "provider": "test", "model": "test-model", "finish_reason": reason, **keys})
 

@@ -28,6 +28,7 @@ from tests.unit.formats.streams import (
     encoded,
     finish,
     objects_of,
+    reasoning,
     text,
 )
 
@@ -41,10 +42,6 @@ def told(*events: Event, **said: Any) -> list[Any]:
 
 def kinds(*events: Event) -> list[str]:
     return [event["type"] for event in told(*events)]
-
-
-def reasoning(said: str) -> Event:
-    return {"type": "reasoning.delta", "text": said}
 
 
 def test_a_run_with_a_text() -> None:

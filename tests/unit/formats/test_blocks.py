@@ -8,13 +8,9 @@ import pytest
 
 from gai_fast.events import Event
 from gai_fast.formats import get_format
-from tests.unit.formats.streams import START, call_delta, call_start, context, encoded, text
+from tests.unit.formats.streams import START, call_delta, call_start, context, encoded, reasoning, text
 
 pytestmark = pytest.mark.parametrize("name", ["vercel", "agui"])
-
-
-def reasoning(said: str) -> Event:
-    return {"type": "reasoning.delta", "text": said}
 
 
 @pytest.mark.parametrize("ids", [False, True])

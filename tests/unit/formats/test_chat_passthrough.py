@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 
 import pytest
 
@@ -19,6 +18,7 @@ from tests.unit.formats.chat import (
     relayed,
     streamed,
 )
+from tests.unit.formats.relays import cut
 from tests.unit.formats.streams import (
     CREATED,
     DONE,
@@ -140,10 +140,6 @@ def test_an_answer_without_frames_is_translated() -> None:
 def test_ndjson_and_streams_with_ids_are_translated() -> None:
     assert OPENAI.passthrough("ndjson", context(), whole=False) is None
     assert OPENAI.passthrough("sse", context(ids=True), whole=False) is None
-
-
-def cut(body: bytes, size: int) -> Iterator[bytes]:
-    return (body[at : at + size] for at in range(0, len(body), size))
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 64, len(ANSWER)])

@@ -10,10 +10,9 @@ from openai.types import Completion
 
 from gai_fast.events import Event
 from gai_fast.formats import get_format
-from gai_fast.providers import get_provider
-from gai_fast.relay import Relay
 from tests.kernels import cuts
 from tests.unit.formats.every_event import EVERY_EVENT
+from tests.unit.formats.relays import received, relay_to
 from tests.unit.formats.streams import (
     CREATED,
     DONE,
@@ -152,14 +151,8 @@ NATIVE = "".join(f"data: {frame}\n\n" for frame in [*FRAMES, "[DONE]"]).encode()
 
 
 def relayed(chunks: list[bytes], *, cancelled: bool = False) -> bytes:
-    output: Any = COMPLETIONS.passthrough("sse", context(usage=False), whole=False)
-    relay = Relay(get_provider("openai:completions").adapter("m"), output, deltas=output, frames=output)
-    for chunk in chunks:
-        relay.receive_data(chunk, 1)
-    relay.cancel() if cancelled else relay.receive_eof(None, 1)
-    assert relay.fault is None
-    taken: bytes = output.take()
-    return taken
+    output = COMPLETIONS.passthrough("sse", context(usage=False), whole=False)
+    return received(relay_to(output, "openai:completions"), output, chunks, cancel=cancelled)
 
 
 def test_the_bytes_of_an_upstream_of_the_dialect_pass_with_echo_logprobs_and_choices() -> None:

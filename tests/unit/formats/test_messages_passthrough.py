@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 
 import anthropic
 import pytest
@@ -24,11 +23,8 @@ from tests.unit.formats.messages import (
     objects_of,
     relayed,
 )
+from tests.unit.formats.relays import cut
 from tests.unit.formats.streams import context
-
-
-def cut(body: bytes, size: int) -> Iterator[bytes]:
-    return (body[at : at + size] for at in range(0, len(body), size))
 
 
 @pytest.mark.parametrize("size", [1, 2, 7, 64, len(ANSWER)])

@@ -30,12 +30,9 @@ from tests.unit.formats.streams import (
     context,
     encoded,
     finish,
+    reasoning,
     text,
 )
-
-
-def reasoning(said: str) -> Event:
-    return {"type": "reasoning.delta", "text": said}
 
 
 def signature(signed: str, **keys: Any) -> Event:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any, ClassVar
 
 import pytest
@@ -14,6 +14,8 @@ from gai_fast.formats._passthrough import Passthrough
 from gai_fast.limits import LIMITS
 from gai_fast.providers import get_provider
 from gai_fast.relay import Relay
+from tests.unit.formats.messages import ANSWER, BEGIN, CLOSE, OPEN, OVERLOADED, PING, STOP, delta
+from tests.unit.formats.relays import cut, received, relay_to
 from tests.unit.formats.streams import context
 
 
@@ -47,54 +49,30 @@ class Blocks(DataEncoder):
         return b"event: message_stop\ndata: added\n\n"
 
 
-def frame(name: str, members: str) -> bytes:
-    return f'event: {name}\ndata: {{"type":"{name}"{members}}}\n\n'.encode()
-
-
-def delta(text: str) -> bytes:
-    return frame("content_block_delta", f',"index":0,"delta":{{"type":"text_delta","text":"{text}"}}      ')
-
-
-BEGIN = frame("message_start", ',"message":{"id":"msg_1","model":"claude-x","content":[],"usage":{"input_tokens":3}}')
-OPEN = frame("content_block_start", ',"index":0,"content_block":{"type":"text","text":""}')
-PING = b'event: ping\ndata: {"type": "ping"}\n\n'
-DELTAS = b"".join(delta(f"word {number} ") for number in range(40))
-CLOSE = frame("content_block_stop", ',"index":0')
-COUNT = frame("message_delta", ',"delta":{"stop_reason":"end_turn","stop_sequence":null},"usage":{"output_tokens":9}')
-STOP = frame("message_stop", "")
-ANSWER = BEGIN + OPEN + PING + DELTAS + CLOSE + COUNT + STOP
-OVERLOADED = frame("error", ',"error":{"type":"overloaded_error","message":"Overloaded"}')
+DELTAS = b"".join(delta(f"wörd {at} ") for at in range(20))
 
 
 def started(failed: Any = None) -> tuple[Relay, Passthrough]:
     sink = Passthrough(Blocks("sse", context()))
-    relay = Relay(get_provider("anthropic").adapter(), sink, deltas=sink, frames=sink, failed=failed)
-    relay.receive_head(200, {"content-type": "text/event-stream"})
-    return relay, sink
+    return relay_to(sink, "anthropic", failed=failed), sink
 
 
 def relayed(pieces: Iterable[bytes]) -> bytes:
     relay, sink = started()
-    for piece in pieces:
-        relay.receive_data(piece)
-    relay.receive_eof()
-    return sink.take()
-
-
-def cut(body: bytes, size: int) -> Iterator[bytes]:
-    return (body[at : at + size] for at in range(0, len(body), size))
+    return received(relay, sink, pieces)
 
 
 @pytest.mark.parametrize("size", [1, 3, 64, 1000, len(ANSWER)])
 @pytest.mark.parametrize("end", [b"\n", b"\r\n"], ids=["LF", "CRLF"])
 def test_frames_with_event_lines_are_byte_exact_however_they_are_cut(size: int, end: bytes) -> None:
     body = ANSWER.replace(b"\n", end)
-    # The LF of the last CRLF may come after the end.
-    assert relayed(cut(body, size)) + b"\n" * (size in (1, 3) and end == b"\r\n") == body
+    # The LF of the last CRLF comes after the end where it comes alone.
+    late = b"\n" if end == b"\r\n" and len(body) % size == 1 % size else b""
+    assert relayed(cut(body, size)) + late == body
 
 
 def test_a_malformed_frame_is_left_out_and_told_by_a_frame_of_ours() -> None:
-    bad = frame("content_block_delta", ",broken")
+    bad = b"event: content_block_delta\ndata: {broken\n\n"
     assert relayed([ANSWER.replace(CLOSE, bad + CLOSE)]) == ANSWER.replace(CLOSE, b"data: own warning\n\n" + CLOSE)
 
 

@@ -13,6 +13,7 @@ from gai_fast.formats import get_format
 from gai_fast.providers import get_provider
 from gai_fast.relay import Relay, State, Untellable
 from tests.kernels import cuts
+from tests.unit.formats.relays import received, relay_to
 from tests.unit.formats.streams import DONE, ERROR, NOT_DONE, START, context, finish, text
 
 RAW = get_format("raw")
@@ -27,11 +28,8 @@ CHAT = (
 def relayed(provider: str, chunks: list[bytes]) -> tuple[bytes, Relay]:
     """The bytes for a client."""
     sink: Any = RAW.encoder("sse", context())
-    relay = Relay(get_provider(provider).adapter("m"), sink, deltas=sink, frames=sink)
-    for chunk in chunks:
-        relay.receive_data(chunk, 1)
-    relay.receive_eof(None, 1)
-    return sink.take(), relay
+    relay = relay_to(sink, provider)
+    return received(relay, sink, chunks), relay
 
 
 def test_its_form() -> None:

@@ -6,15 +6,12 @@ from typing import Any
 
 import pytest
 
+from tests.unit.formats.relays import cut
 from tests.unit.formats.responses import ended, frame, relayed, upstream
 from tests.unit.formats.streams import objects_of
 
 FRAMES = upstream(text=" ".join(f"word{number}" for number in range(60)))
 ANSWER = b"".join(FRAMES)
-
-
-def cut(body: bytes, size: int) -> list[bytes]:
-    return [body[at : at + size] for at in range(0, len(body), size)]
 
 
 @pytest.mark.parametrize("size", [1, 7, 64, 1000, len(ANSWER)])

@@ -28,6 +28,7 @@ from tests.unit.formats.streams import (
     encoded,
     finish,
     objects_of,
+    reasoning,
     text,
 )
 
@@ -42,10 +43,6 @@ def parts(*events: Event, version: str = "5", **said: Any) -> list[Any]:
 
 def kinds(*events: Event, version: str = "5") -> list[str]:
     return [part["type"] for part in parts(*events, version=version)]
-
-
-def reasoning(said: str) -> Event:
-    return {"type": "reasoning.delta", "text": said}
 
 
 def test_a_text_stands_in_one_block() -> None:
