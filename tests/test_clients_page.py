@@ -144,7 +144,7 @@ class TestFates:
         assert in_stream(get_format("simple"), error) == Place(CHANGED, ("error",))
 
     def test_a_format_that_needs_specimens_is_named(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.delitem(DIALECTS, "openai")  # type: ignore[arg-type]  # a dict, for readers a mapping
+        monkeypatch.delitem(DIALECTS, "openai")
         with pytest.raises(KeyError, match="'openai' reads requests"):
             requests(get_format("openai"), "openai", get_provider("openai"))
 

@@ -55,7 +55,7 @@ def known_by_chat(body: bytes) -> Told:
     for call in choice.message.tool_calls or ():
         told.calls[call.id] = [call.function.name, arguments_of(call.function.arguments)]
     aside = getattr(completion, "x_gai", {})
-    told.finish_reason = aside.get("finish_reason") or choice.finish_reason  # type: ignore[assignment]  # `None` is one
+    told.finish_reason = aside.get("finish_reason") or choice.finish_reason
     if completion.usage:
         count_chat(told, completion.usage.model_dump())
     return told

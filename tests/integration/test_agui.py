@@ -148,7 +148,7 @@ async def test_a_tool_of_the_page(net: Net) -> None:
         "toolCalls": [{"id": call["toolCallId"], "type": "function", "function": function}],
     }
     result = {"id": "3", "role": "tool", "toolCallId": call["toolCallId"], "content": "4"}
-    second = await gateway.ask("POST", STREAM, {**ASK, "messages": [*ASK["messages"], assistant, result]})  # type: ignore[misc]  # a list
+    second = await gateway.ask("POST", STREAM, {**ASK, "messages": [*ASK["messages"], assistant, result]})
     assert second.types[-1] == "RUN_FINISHED"
     assert asked[0]["tools"][0]["function"]["name"] == "weather"
     assert [message["role"] for message in asked[1]["messages"]] == ["user", "assistant", "tool"]

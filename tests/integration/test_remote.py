@@ -112,7 +112,7 @@ async def test_wherever_connections_are_cut_each_event_comes_once(net: Net) -> N
     for then in ("reset", "close", "half_close"):
         for after in (900, 1111, 1900):
             asked = len(upstream.requests)
-            async with FaultProxy(gateway.url, Faults(after=after, then=then)) as proxy:  # type: ignore[arg-type]  # one of the three
+            async with FaultProxy(gateway.url, Faults(after=after, then=then)) as proxy:
                 async with gai_fast.connect(proxy.url) as client, client.stream(QUERY) as stream:
                     events = [event async for event in stream]
                     assert (await stream.result()).text == whole

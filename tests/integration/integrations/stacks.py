@@ -195,7 +195,7 @@ def on_hypercorn(make: Callable[[Site], Any]) -> Callable[[Site], contextlib.Abs
             config.errorlog = None
             config.graceful_timeout = 0.1
             end = asyncio.Event()
-            task = asyncio.create_task(serve(make(site), config, shutdown_trigger=end.wait))  # type: ignore[arg-type]  # an event's `wait` returns a bool
+            task = asyncio.create_task(serve(make(site), config, shutdown_trigger=end.wait))
             try:
                 yield f"127.0.0.1:{port}"
             finally:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable
 from typing import Any, cast
 
+from gai_fast._impl import Part
 from gai_fast.events import Event, JSONText
 from gai_fast.formats import Encoder, StreamContext
 
@@ -69,6 +70,18 @@ def encoded(encoder: Encoder, events: Iterable[Event]) -> bytes:
     for event in events:
         encoder.event(event)
     return encoder.take()
+
+
+def filled(parts: Iterable[Part], seq: int, text: bytes) -> bytes:
+    """The bytes of a delta that a kernel writes from an encoder's parts.
+
+    Args:
+        parts: From `delta_parts`.
+        seq: The number of the delta.
+        text: Its text, escaped.
+    """
+    values: dict[Part, bytes] = {"seq": b"%d" % seq, "text": text}
+    return b"".join(part if isinstance(part, bytes) else values[part] for part in parts)
 
 
 def data_of(body: bytes) -> list[str]:

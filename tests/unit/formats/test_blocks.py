@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
 from gai_fast.events import Event
 from gai_fast.formats import get_format
-from tests.unit.formats.streams import START, call_delta, call_start, context, encoded, reasoning, text
+from tests.unit.formats.streams import START, call_delta, call_start, context, encoded, filled, reasoning, text
 
 pytestmark = pytest.mark.parametrize("name", ["vercel", "agui"])
 
@@ -27,8 +25,7 @@ def test_a_delta_is_written_as_its_parts_say(name: str, before: list[Event], del
     encoded(encoder, [START, *before])
     said = encoder.delta_parts(delta, key)
     assert said is not None
-    values: dict[Any, bytes] = {"text": b"@", "seq": b"%d" % (encoder.seq + 1)}
-    assert b"".join(values.get(part, part) for part in said) == encoded(encoder, [delta])  # type: ignore[misc]  # bytes
+    assert filled(said, encoder.seq + 1, b"@") == encoded(encoder, [delta])
 
 
 def test_nothing_is_promised_of_a_block_that_is_not_open(name: str) -> None:

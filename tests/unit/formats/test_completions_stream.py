@@ -24,6 +24,7 @@ from tests.unit.formats.streams import (
     context,
     data_of,
     encoded,
+    filled,
     finish,
     objects_of,
     text,
@@ -112,8 +113,7 @@ def test_a_delta_is_written_as_its_parts_say(said: dict[str, Any]) -> None:
     encoded(encoder, [START, text("a")])
     parts = encoder.delta_parts(text("@"), "text")
     assert parts is not None
-    values: dict[Any, bytes] = {"text": b"@", "seq": b"%d" % (encoder.seq + 1)}
-    assert b"".join(values.get(part, part) for part in parts) == encoded(encoder, [text("@")])  # type: ignore[misc]  # bytes
+    assert filled(parts, encoder.seq + 1, b"@") == encoded(encoder, [text("@")])
     assert encoder.delta_parts({"type": "reasoning.delta", "text": "@"}, "text") is None
     assert encoder.delta_parts(text("@", choice=1), "text") is None
 

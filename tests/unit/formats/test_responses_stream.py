@@ -23,6 +23,7 @@ from tests.unit.formats.streams import (
     context,
     data_of,
     encoded,
+    filled,
     finish,
     text,
 )
@@ -75,9 +76,7 @@ def test_the_parts_of_a_delta_are_what_the_encoder_writes(name: str, framing: Fr
     encoded(encoder, [delta])
     parts = encoder.delta_parts(delta, key)
     assert parts is not None
-    number = str(encoder.seq + 1).encode()
-    made = b"".join({"seq": number, "text": b"x"}.get(part, part) if isinstance(part, str) else part for part in parts)
-    assert made == encoded(encoder, [delta])
+    assert filled(parts, encoder.seq + 1, b"x") == encoded(encoder, [delta])
 
 
 def test_deltas_that_kernels_wrote_are_counted_and_repeated_at_the_end() -> None:
