@@ -96,6 +96,8 @@ class FrameSink(EventSink, Protocol):
     """Whether the client asked for one JSON object, so that a whole answer is passed on as it is."""
     opens_parts: bool
     """Whether a frame that becomes no event may open a part of the answer; a fresh attempt then opens its own."""
+    commits: bool
+    """Whether a frame counts as delivered as soon as it is passed on: no other attempt's may follow it."""
 
     def frame(self, raw: bytes, *, last: bool) -> None:
         """Receives one frame as it came.
@@ -354,7 +356,8 @@ class Relay:
             return
         self._attempt(adapter, sink, deltas, frames, upstream, translate)
         self._continued = continued
-        self._is_void = continued is None and self.state is not State.IDLE
+        keeps_start = frames is not None and not frames.whole  # nothing of a whole answer has been sent
+        self._is_void = keeps_start and continued is None and self.state is not State.IDLE
         failure = self._failure
         if self.state is State.STREAMING and failure is not None:
             try:
@@ -768,6 +771,7 @@ class Relay:
             return
         if self._frames is not None and not self._only_repeats_start(events):
             self._frames.frame(raw, last=adapter.ended)
+            self.delivered = self.delivered or self._frames.commits
         try:
             for event in events:
                 self._emit(event)

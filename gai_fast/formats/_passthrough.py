@@ -89,6 +89,7 @@ class Passthrough:
     )
 
     whole: bool = False
+    commits: bool = False
     has_blocks: bool = False
     collects_text: bool = False
 
@@ -248,6 +249,7 @@ class WholePassthrough:
 
     whole: bool = True
     opens_parts: bool = False
+    commits: bool = False
 
     def __init__(self, encoder: OwnAnswer) -> None:
         self._encoder = encoder

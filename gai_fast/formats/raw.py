@@ -2,8 +2,8 @@
 
 A frame that cannot be read is left out, and so are an error that tells of the gateway's own account and everything that
 follows the upstream's end mark. Nothing is added: no keep-alive, and no word about an end that the upstream did not
-tell itself. So where an answer breaks, or is cancelled, after its beginning, the response is cut off. No log,
-processor or continuation can make these bytes from events.
+tell itself. So where an answer breaks, or is cancelled, after its beginning, the response is cut off, and no other
+attempt follows. No log, processor or continuation can make these bytes from events.
 
 | event | body |
 |---|---|
@@ -28,16 +28,21 @@ from gai_fast.relay import Untellable
 
 
 class RawBody:
-    """The upstream's frames, byte for byte; a whole answer is one frame."""
+    """The upstream's frames, byte for byte; a whole answer is one frame.
 
-    __slots__ = ("_has_begun", "_is_told", "_out")
+    Args:
+        hold: Nothing is sent before the end.
+    """
+
+    __slots__ = ("_has_begun", "_is_told", "_out", "commits")
 
     whole: bool = True
     opens_parts: bool = False
     has_blocks: bool = False
     collects_text: bool = False
 
-    def __init__(self) -> None:
+    def __init__(self, *, hold: bool = False) -> None:
+        self.commits = not hold
         self._out: list[Piece] = []
         self._has_begun = False
         self._is_told = False
@@ -105,8 +110,8 @@ class RawFormat(Format):
         return RawBody()
 
     def whole(self, context: StreamContext) -> Encoder:
-        """Creates the same sink: a whole answer is one frame."""
-        return RawBody()
+        """Creates a sink that another attempt may fill anew: nothing of it is sent before the end."""
+        return RawBody(hold=True)
 
     def media_type(self, framing: Framing) -> str:
         """Plain text: what an upstream sends is not for a browser to interpret."""

@@ -109,6 +109,44 @@ async def broken(net: Net, end: bytes) -> Response:
     return await response.rest()
 
 
+@pytest.mark.parametrize("stream", [True, False])
+@on_uvloop
+async def test_a_body_is_that_of_one_attempt(net: Net, stream: bool, quick_retries: None) -> None:
+    """What another attempt would repeat, and what it would lack, depends on the dialect."""
+    asked = 0
+
+    async def handler(peer: Peer) -> None:
+        nonlocal asked
+        await peer.request()
+        asked += 1
+        await peer.send(SSE_HEAD, chunk(START if asked == 1 else ANSWER))
+        if asked > 1:
+            await peer.send(LAST_CHUNK)
+
+    gateway = await net.gateway(await net.upstream(handler), retries=2)
+    response = await gateway.ask("POST", RAW, {**QUERY, "model": "claude", "stream": stream})
+    assert response.status == 200
+    if stream:
+        assert (bytes(response.body), response.ended, asked) == (START, False, 1)
+    else:
+        assert (bytes(response.body), response.ended, asked) == (ANSWER, True, 2)
+
+
+def _event(kind: str, **members: Any) -> bytes:
+    return f"event: {kind}\ndata: {json.dumps({'type': kind, **members})}\n\n".encode()
+
+
+START = _event("message_start", message={"id": "a", "model": "c", "usage": {"input_tokens": 3}})
+ANSWER = (
+    START
+    + _event("content_block_start", index=0, content_block={"type": "text", "text": ""})
+    + _event("content_block_delta", index=0, delta={"type": "text_delta", "text": "Hello"})
+    + _event("content_block_stop", index=0)
+    + _event("message_delta", delta={"stop_reason": "end_turn"}, usage={"output_tokens": 2})
+    + _event("message_stop")
+)
+
+
 @on_uvloop
 async def test_a_failure_before_the_first_byte_has_its_status(net: Net) -> None:
     async def handler(peer: Peer) -> None:

@@ -105,6 +105,9 @@ class Recorder:
 class Frames(Recorder):
     """A sink of the upstream's dialect; `calls` are what it got, in order."""
 
+    opens_parts = False
+    commits = False
+
     def __init__(self, *, whole: bool = False) -> None:
         super().__init__()
         self.whole = whole
