@@ -748,6 +748,9 @@ class Limits:
     suggested_from: int = 100
     """Names that an unknown one is compared with to suggest the nearest: 100 take a millisecond."""
 
+    compared_path: int = 128
+    """Characters of an unknown path that routes are compared with, in 0.3 ms at most: the longest route has 25."""
+
     config_file: int = 1 * MIB
     """Bytes of a configuration file: a larger one is the wrong file."""
 

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from difflib import get_close_matches
 from typing import Final, NamedTuple, Protocol
 
 from gai_fast.errors import Error
 from gai_fast.formats import Format, get_format
 from gai_fast.ids import new_request_id
+from gai_fast.limits import LIMITS
 from gai_fast.server.access_log import log_request, log_unreadable
 from gai_fast.server.admission import Admission, Admitted, check_json, is_preflight, preflight
 from gai_fast.server.counts import OTHER, StreamCounts
@@ -105,6 +107,10 @@ SECTIONS: Final = (("/v1/messages", "anthropic"), ("/v1/", "openai"), ("", "gai"
 """The format of paths with these beginnings; the first match counts."""
 
 HOT_PATHS: Final = frozenset(route.path for route in ROUTES if route.is_hot)
+
+_ALIKE: Final = 0.8
+"""How alike an unknown path and a route must be for the route to be suggested: `/v1/v1/messages` and `/v1/messages` are
+(0.89), `/v1/embeddings` and `/v1/completions` are not (0.55)."""
 
 
 class _Resource:
@@ -219,7 +225,7 @@ class Router:
             if admitted.error is not None:
                 raise admitted.error
             if resource is None:
-                raise _not_found()
+                raise self._not_found(admitted.path)
             if http.method in resource.methods:
                 if http.method == "POST":
                     check_json(http.headers)
@@ -305,7 +311,7 @@ class Router:
         if is_preflight(method, incoming.http.headers):
             return preflight(admitted)
         if resource is None:
-            raise _not_found()
+            raise self._not_found(admitted.path)
         handler = resource.methods.get(method)
         if handler is not None:
             return handler(incoming)
@@ -313,6 +319,12 @@ class Router:
             headers = [("allow", resource.allow), *id_headers(incoming.request_id), *incoming.cors]
             return Reply(204, headers=headers)
         raise _not_allowed(resource.allow)
+
+    def _not_found(self, path: str) -> Error:
+        """The error for a path that no route has: often an SDK's, whose base URL has one `/v1` too few or too many."""
+        near = get_close_matches(path[: LIMITS.compared_path], self._exact, 1, _ALIKE)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        return Error("not_found", f"there is no such route{hint}", reason="route")
 
 
 def _resource(routes: Sequence[Route], handlers: Handlers) -> _Resource:
@@ -328,10 +340,6 @@ def _tail(path: str, prefix: str, ending: str) -> str | None:
     """The part of a path between a prefix and an ending; `None`: it has not both."""
     rest = path.removeprefix(prefix)
     return rest.removesuffix(ending) if path.startswith(prefix) and rest.endswith(ending) else None
-
-
-def _not_found() -> Error:
-    return Error("not_found", "there is no such route", reason="route")
 
 
 def _not_allowed(allow: str) -> Error:

@@ -99,6 +99,25 @@ async def test_every_route_of_the_contract_that_has_come_is_there() -> None:
     assert formats == {"anthropic", "completions", "openai", "responses"}
 
 
+@pytest.mark.parametrize(
+    ("path", "hint"),
+    [
+        ("/chat/completions", "; did you mean /v1/chat/completions?"),
+        ("/v1/v1/messages", "; did you mean /v1/messages?"),
+        ("/api/v1/strem", "; did you mean /api/v1/stream?"),
+        ("/v1/embeddings", ""),
+        ("/x" * 4000, ""),
+    ],
+)
+def test_an_unknown_path_is_answered_with_the_route_that_it_may_have_meant(path: str, hint: str) -> None:
+    admission = Admission(ServerSettings(), only_demo=True)
+    routes = [route._replace(handler=lambda on: echo) for route in ROUTES]
+    table = Router(admission, NO_HANDLERS, StreamCounts([]), Mount(on_loopback=True), routes=routes)
+    for reply in (ask(table, "POST", path), table.refuse(http("POST", path, LOOPBACK))):
+        assert reply is not None
+        assert json.loads(reply.body)["error"]["message"] == f"there is no such route{hint}"
+
+
 def test_a_route_is_found_by_its_exact_path_and_a_prefix_gives_the_rest() -> None:
     table = router()
     assert ask(table, "GET", "/here?a=b").body == b"/here "
