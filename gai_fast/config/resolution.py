@@ -226,10 +226,8 @@ class _Resolution:
             models=MappingProxyType(models),
             default_model=None if default_model is None else default_model.value,
         )
-        # A wrong table has no model: its mistake has been noted, and messages about references to it would mislead.
-        if not self._problems:
-            self._check_fallbacks(settings)
-        if not self._problems and default_model is not None:
+        self._check_fallbacks(settings)
+        if default_model is not None:
             self._check_model(settings, default_model.value, default_model.origin, "`default_model` in [server]")
         self._check_host(settings.server)
         return settings
@@ -335,15 +333,22 @@ class _Resolution:
             for key in ("fallback", "fallback_on"):
                 given = table[key].value if key in table else ()
                 for name in given.values() if isinstance(given, Mapping) else given:
-                    if name == table["name"].value:
+                    if "name" in table and name == table["name"].value:
                         what = f"`{key}` in [[model]] must name another model than itself"
                         self._problems.add(table[key].origin, what)
                     else:
                         self._check_model(settings, name, table[key].origin, f"`{key}` in [[model]]")
 
     def _check_model(self, settings: Settings, name: str, origin: str, what: str) -> None:
-        if settings.model(name) is None:
-            self._problems.add(origin, f"{what}: no model is named {shown(name)}{nearest(name, settings.models)}")
+        if settings.model(name) is None and not self._is_left_out(name):
+            known = {*settings.models, *(table["name"].value for table in self._given.models if "name" in table)}
+            self._problems.add(origin, f"{what}: no model is named {shown(name)}{nearest(name, known)}")
+
+    def _is_left_out(self, name: str) -> bool:
+        """Whether a model's name may mean a table with a mistake: that has been noted, and another would mislead."""
+        upstream, slash, _ = name.partition("/")
+        meant = [(self._given.models, name), (self._given.upstreams if slash else [], upstream)]
+        return any("name" not in table or table["name"].value == one for tables, one in meant for table in tables)
 
     def _check_host(self, server: ServerSettings) -> None:
         if server.uds is not None or server.fd is not None:

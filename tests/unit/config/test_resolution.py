@@ -185,6 +185,27 @@ heartbeat = 7
         [told] = folder.problems(f'[[upstream]]\nname = "a"\nprovider = "openai"\n{models}')
         assert told.startswith(f"gai-fast.toml:10: {problem}")
 
+    def test_a_name_that_no_table_has_is_told_beside_other_mistakes(self, folder: Folder) -> None:
+        models = '[[model]]\nname = "backup"\nupstream = "b"\n[[model]]\nname = "fast"\nupstream = "a"\n'
+        upstreams = '[[upstream]]\nname = "a"\nprovider = "openai"\napi_key = "env:NONE"\n'
+        told = folder.problems(f'{upstreams}{models}fallback = ["bakcup"]\n[server]\ndefault_model = "fsat"\n')
+        assert [line.partition(": ")[2] for line in told] == [
+            "`api_key`: the environment variable NONE is not set",
+            "no [[upstream]] is named 'b'; known: a",
+            "`fallback` in [[model]]: no model is named 'bakcup'; did you mean backup?",
+            "`default_model` in [server]: no model is named 'fsat'; did you mean fast?",
+        ]
+
+    @pytest.mark.parametrize("name", ["backup", "b/gpt"])
+    def test_a_reference_to_a_table_with_a_mistake_is_none(self, folder: Folder, name: str) -> None:
+        models = '[[model]]\nname = "backup"\nupstream = "b"\n[[model]]\nname = "fast"\nupstream = "a"\n'
+        upstreams = '[[upstream]]\nname = "a"\nprovider = "openai"\n[[upstream]]\nname = "b"\nprovider = "x"\n'
+        [told] = folder.problems(f'{upstreams}{models}fallback = ["{name}"]\n[server]\ndefault_model = "{name}"\n')
+        assert "unknown provider 'x'" in told
+        nameless = upstreams.replace('"x"', '"groq"') + models.replace('"backup"', "1")
+        [told] = folder.problems(f'{nameless}fallback = ["backup"]\n')
+        assert "`name` in [[model]]" in told
+
     def test_a_model_is_asked_for_by_its_name_where_it_has_no_id(self, folder: Folder) -> None:
         assert folder.read(UPSTREAM + MODEL).settings.models["fast"].id == "fast"
 
