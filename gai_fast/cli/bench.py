@@ -430,7 +430,7 @@ def command(
     compare: Results | None,
     fail_on: list[Condition],
 ) -> None:
-    """Load an endpoint that streams, and show its times, rates and errors.
+    """Load an endpoint, and show its times, rates and errors.
 
     URL is the endpoint, the base URL that an SDK takes, or only scheme, host and port: `gai-fast bench
     http://127.0.0.1:8080`. A failure inside a stream is an error, as a status is. Exit code 1: a condition of --fail-on

@@ -46,7 +46,7 @@ def command() -> None:
 @click.argument("file", type=click.Path(path_type=Path), default=DEFAULT_FILE)
 @option("--force", is_flag=True, envvar="GAI_FAST_CONFIG_INIT_FORCE", help="Overwrite the file.")
 def init(file: Path, force: bool) -> None:
-    """Write a commented configuration for the keys that are in the environment."""
+    """Write a commented configuration for the keys in the environment."""
     try:
         found = read(None)
     except ConfigError as problem:
@@ -136,7 +136,10 @@ def toml(value: Any) -> str:
 @option("--origin", is_flag=True, envvar="GAI_FAST_CONFIG_SHOW_ORIGIN", help="Print the origin of each value.")
 @json_option
 def show(config_path: Path | None, origin: bool, json: bool) -> None:
-    """Print the configuration in force: defaults filled in, secrets left out."""
+    """Print the configuration in force, defaults filled in.
+
+    Secrets are left out.
+    """
     loaded = load_config(config_path)
     sections = in_force(loaded)
     if json:

@@ -25,7 +25,10 @@ def _version(name: str) -> str | None:
 @click.command()
 @json_option
 def command(json: bool) -> None:
-    """Print versions, whether the native kernels are in use, and whether the modules around them are compiled."""
+    """Print versions, and what of the package is compiled.
+
+    The native kernels and the modules around them are named by themselves.
+    """
     python = f"{platform.python_implementation()} {platform.python_version()}"
     system = f"{platform.system()} {platform.machine()}"
     dependencies = {name: _version(name) for name in DEPENDENCIES}

@@ -48,6 +48,15 @@ def test_help_lists_every_command(run: Run) -> None:
         assert f"\n  {name} " in result.output
 
 
+@pytest.mark.parametrize("group", [(), ("config",)])
+def test_the_summary_of_each_command_is_a_whole_sentence(run: Run, group: tuple[str, ...]) -> None:
+    listed = run(*group, "--help").output.partition("Commands:\n")[2].splitlines()
+    assert len(listed) >= 3
+    for line in listed:
+        assert line.endswith(".")
+        assert "..." not in line
+
+
 @pytest.mark.parametrize(("name", "meant"), [("srve", "serve"), ("chekc", "check"), ("versoin", "version")])
 def test_a_misspelt_command_names_the_nearest_one(run: Run, name: str, meant: str) -> None:
     result = run(name)
