@@ -386,13 +386,20 @@ async def test_with_keys_the_page_asks_for_one_and_works_with_it(
     table = f'[[key]]\nname = "someone"\nsecret = "sha256:{sha256(key.encode()).hexdigest()}"\n'
     async with serving(tmp_path, upstream[1], table) as url, browser.page() as page:
         await page.open(f"{url}/")
-        await page.until("document.querySelector('#model-hint').textContent === 'This server needs an API key.'")
-        await page.evaluate(
-            f"""(() => {{
-              document.querySelector('#key').value = '{key}';
-              document.querySelector('#key').dispatchEvent(new Event('change', {{bubbles: true}}));
-            }})()"""
-        )
+
+        async def enter(key: str) -> None:
+            await page.evaluate(
+                f"""(() => {{
+                  document.querySelector('#key').value = '{key}';
+                  document.querySelector('#key').dispatchEvent(new Event('change', {{bubbles: true}}));
+                }})()"""
+            )
+
+        hint = "document.querySelector('#model-hint').textContent"
+        await page.until(f"{hint} === 'This server needs an API key.'")
+        await enter("sk-wrong")
+        await page.until(f"{hint} === 'This server does not know this API key.'")
+        await enter(key)
         await page.until("document.querySelector('#model').value === 'fake'")
         for framing, name in (("sse", "gai"), ("sse", "agui"), ("ws", "gai")):
             await choose(page, framing, name)

@@ -444,11 +444,13 @@ function setTheme(theme) {
 
 /** Offers the server's models, and selects the wanted one where it is offered or names its upstream. */
 async function loadModels(wanted, insist) {
+  const { key } = settings();
   let ids = [];
   $("model-hint").textContent = "";
   try {
-    const response = await fetch("v1/models", { headers: authorization(settings().key), cache: "no-store" });
+    const response = await fetch("v1/models", { headers: authorization(key), cache: "no-store" });
     if (response.ok) ids = (await response.json()).data.map((model) => model.id);
+    else if (response.status === 401 && key) $("model-hint").textContent = "This server does not know this API key.";
     else if (response.status === 401) $("model-hint").textContent = "This server needs an API key.";
     else $("model-hint").textContent = `The models could not be listed: HTTP ${response.status}.`;
   } catch {
