@@ -20,7 +20,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterable, AsyncIterator, Mapping
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from gai_fast._impl import encode_ndjson, encode_sse
 from gai_fast.clock import now_ms
@@ -36,6 +36,7 @@ from gai_fast.server.negotiation import content_coding
 from gai_fast.server.replies import Headers, Reply, StreamHead, error_reply, id_headers
 from gai_fast.settings import StreamSettings
 
+_NONE: Final[Mapping[str, str]] = {}
 _log: Final = logging.getLogger("gai_fast.integrations")
 
 KEYWORDS: Final = (
@@ -77,6 +78,48 @@ def checked(options: Mapping[str, Any]) -> dict[str, Any]:
 def settings_of(options: Mapping[str, Any]) -> StreamSettings:
     """The settings of a response: its keyword arguments, and else the defaults of `[stream]`; raises as `checked`."""
     return StreamSettings(**checked(options))
+
+
+class Source(NamedTuple):
+    """Everything that a response is made of but its request.
+
+    Attributes:
+        items: An async iterable of items; entered first where it is an async context manager.
+        framing: The way in which items are separated.
+        stream: The settings of the response.
+        is_resumed: The items go on with a stream that has begun: every failure is an event of it, and where nothing is
+            left the response is 204.
+    """
+
+    items: AsyncIterable[Any]
+    framing: Framing
+    stream: StreamSettings
+    is_resumed: bool = False
+
+    def body(self, headers: Mapping[str, str] = _NONE) -> Body:
+        """The body of the response to one request.
+
+        Args:
+            headers: Those of the request, by their names in lower case.
+        """
+        return Body(self.items, self.framing, self.stream, headers, is_resumed=self.is_resumed)
+
+
+def checked_source(items: AsyncIterable[Any], framing: Framing, options: Mapping[str, Any]) -> Source:
+    """The source that a program gives to a response.
+
+    Args:
+        items: As in `Source`.
+        framing: As in `Source`.
+        options: The keyword arguments of the response.
+
+    Raises:
+        TypeError: It is no async iterable; or as `checked`.
+        ValueError: As `checked`.
+    """
+    settings = settings_of(options)
+    check_source(items)
+    return Source(items, framing, settings)
 
 
 class Frames:
@@ -177,19 +220,15 @@ def _is_event(item: Any) -> bool:
     return isinstance(kind, str) and (kind in TYPES or "seq" in item)
 
 
-_NONE: Final[Mapping[str, str]] = {}
-
-
 class Body:
     """The body of one response, made of a source on the running loop.
 
     Args:
-        source: An async iterable of items; entered first where it is an async context manager.
-        framing: How items are separated.
-        stream: The settings of the response.
+        source: The items of a `Source`.
+        framing: As in `Source`.
+        stream: As in `Source`.
         headers: Those of the request, by their names in lower case.
-        is_resumed: The source goes on with a stream that has begun: every failure is an event of it, and where nothing
-            is left the response is 204.
+        is_resumed: As in `Source`.
 
     Attributes:
         request_id: The id of the request.

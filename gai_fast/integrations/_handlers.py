@@ -8,11 +8,13 @@ from __future__ import annotations
 import inspect
 from collections.abc import AsyncIterable, Awaitable, Callable, Mapping
 from dataclasses import replace
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 from gai_fast._impl import encode_json
 from gai_fast.errors import Error
+from gai_fast.formats._base import Framing
 from gai_fast.ids import EVENT_ID
+from gai_fast.integrations._body import Source
 from gai_fast.settings import Settings, StreamSettings
 
 Prepared = Mapping[str, Any] | Any
@@ -50,27 +52,16 @@ async def call(prepare: Prepare, request: Any) -> Prepared:
     return await prepared if inspect.isawaitable(prepared) else prepared
 
 
-class Source(NamedTuple):
-    """The source of the response to a request.
-
-    Attributes:
-        events: What the gateway gives.
-        stream: The settings of the response.
-        is_resumed: The events go on with a stream that has begun.
-    """
-
-    events: AsyncIterable[Any]
-    stream: StreamSettings
-    is_resumed: bool
-
-
-def source_of(gateway: GatewayLike, request: object, headers: Mapping[str, str], options: Mapping[str, Any]) -> Source:
+def source_of(
+    gateway: GatewayLike, request: object, headers: Mapping[str, str], framing: Framing, options: Mapping[str, Any]
+) -> Source:
     """The source of the response to a request.
 
     Args:
         gateway: Answers.
         request: A native request.
         headers: Of the framework's request.
+        framing: The way in which events are separated.
         options: Checked keyword arguments; the `[stream]` of the model has the defaults.
 
     Raises:
@@ -87,12 +78,12 @@ def source_of(gateway: GatewayLike, request: object, headers: Mapping[str, str],
             encode_json(dict(request))
         except ValueError as problem:
             raise Error("invalid_request", f"the request is not JSON: {problem}", reason="json") from None
-        return Source(gateway.stream(request), stream, is_resumed=False)
+        return Source(gateway.stream(request), framing, stream)
     place = EVENT_ID.fullmatch(last_event_id)
     if place is None:
         text = "the id of the last event is not valid: it must be the `id:` of an event, <stream id>.<number>"
         raise Error("invalid_request", text, reason="last_event_id")
-    return Source(gateway.follow(place[1], after=int(place[2])), stream, is_resumed=True)
+    return Source(gateway.follow(place[1], after=int(place[2])), framing, stream, is_resumed=True)
 
 
 def _settings_of(gateway: GatewayLike, name: object) -> StreamSettings:

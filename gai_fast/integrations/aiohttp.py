@@ -25,7 +25,7 @@ from gai_fast.errors import Error
 from gai_fast.formats._base import Framing
 from gai_fast.gateway import Gateway
 from gai_fast.ids import request_id
-from gai_fast.integrations._body import Body, check_source, checked, settings_of
+from gai_fast.integrations._body import Body, Source, checked, checked_source
 from gai_fast.integrations._handlers import GatewayLike, Prepare, call, source_of
 from gai_fast.server.application import build_application
 from gai_fast.server.replies import Headers, Reply, error_reply
@@ -40,38 +40,34 @@ def sse_response(events: AsyncIterable[Any], **options: Any) -> web.StreamRespon
     """A response that sends what a source gives, as SSE. Return it from a handler.
 
     Args:
-        events: An async iterable of events, texts or objects; it runs when the response is sent. An async context
-            manager, such as `gateway.stream(…)`, is entered first.
-        options: `heartbeat`, `commit_after`, `flush_interval`, `timestamps`, `envelope`, `retry`, `write_timeout`,
-            `client_buffer` and `compression`, as in `[stream]` (docs/configuration.md).
+        events: An async iterable of events, texts or objects, or an async context manager that gives one.
+        options: Keywords (docs/library.md, "Answer in a web framework").
 
     Raises:
-        TypeError: `events` is no async iterable, or there is no such option.
-        ValueError: An option is out of range.
+        TypeError: `events` is no async iterable, or there is no such keyword.
+        ValueError: A value is out of range.
     """
-    return EventResponse(events, "sse", settings_of(options))
+    return EventResponse(checked_source(events, "sse", options))
 
 
 def ndjson_response(events: AsyncIterable[Any], **options: Any) -> web.StreamResponse:
     """The same as NDJSON, one object a line; arguments and errors as `sse_response`."""
-    return EventResponse(events, "ndjson", settings_of(options))
+    return EventResponse(checked_source(events, "ndjson", options))
 
 
 def sse_handler(gateway: GatewayLike, prepare: Prepare, **options: Any) -> Handler:
     """A handler that asks a gateway and sends the answer as SSE.
 
-    A request with `Last-Event-ID` is answered with the rest of that stream, which must be a durable one of the gateway
-    (`"resumable": True` in its native request), and with 204 where nothing is left.
+    A request with `Last-Event-ID` gets the rest of that stream, which must be a durable one of the gateway.
 
     Args:
         gateway: An open `Gateway`, or what `connect` gives.
-        prepare: Called with each request; gives a native request, or a response of its own. Sync or async. An `Error`
-            that it raises is answered with its status.
+        prepare: Called with each request, sync or async; gives a native request, or a response of its own.
         options: As for `sse_response`; the `[stream]` of the gateway's model has the defaults.
 
     Raises:
-        TypeError: There is no such option.
-        ValueError: An option is out of range.
+        TypeError: There is no such keyword.
+        ValueError: A value is out of range.
     """
     return _handler(gateway, prepare, "sse", options)
 
@@ -110,10 +106,9 @@ def _handler(gateway: GatewayLike, prepare: Prepare, framing: Framing, options: 
             prepared = await call(prepare, request)
             if isinstance(prepared, web.StreamResponse):
                 return prepared
-            source = source_of(gateway, prepared, request.headers, options)
+            return EventResponse(source_of(gateway, prepared, request.headers, framing, options))
         except Error as error:
             return _whole(error_reply(error, request_id(request.headers.get("x-request-id"))))
-        return EventResponse(source.events, framing, source.stream, is_resumed=source.is_resumed)
 
     return handle
 
@@ -122,21 +117,12 @@ class EventResponse(web.StreamResponse):
     """A response whose body is made while it is sent.
 
     Args:
-        events: As for `sse_response`.
-        framing: How items are separated.
-        stream: The settings of the response.
-        is_resumed: As for `Body`.
+        source: Its items.
     """
 
-    def __init__(
-        self, events: AsyncIterable[Any], framing: Framing, stream: StreamSettings, *, is_resumed: bool = False
-    ) -> None:
+    def __init__(self, source: Source) -> None:
         super().__init__()
-        check_source(events)
-        self._events = events
-        self._framing: Framing = framing
-        self._stream = stream
-        self._is_resumed = is_resumed
+        self._source = source
         self._running: tuple[Body, _Connection] | None = None
         self._whole_body = b""
 
@@ -144,12 +130,12 @@ class EventResponse(web.StreamResponse):
         """Starts the source, and sends the head: that of an error where the source fails at once."""
         if self.prepared:
             return await super().prepare(request)
-        body = Body(self._events, self._framing, self._stream, request.headers, is_resumed=self._is_resumed)
+        body = self._source.body(request.headers)
         if request.method == "HEAD":
             await body.close()
             self._add(body.headers)
             return await super().prepare(request)
-        connection = _Connection(request, body, self._stream)
+        connection = _Connection(request, body, self._source.stream)
         async with contextlib.AsyncExitStack() as stack:
             stack.push_async_callback(body.close)
             stack.callback(connection.leave)

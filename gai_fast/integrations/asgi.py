@@ -20,11 +20,10 @@ from urllib.parse import parse_qsl
 from gai_fast.errors import Error
 from gai_fast.formats._base import Framing
 from gai_fast.ids import request_id
-from gai_fast.integrations._body import Body, check_source, checked, settings_of
+from gai_fast.integrations._body import Body, Source, checked, checked_source
 from gai_fast.integrations._handlers import GatewayLike, Prepare, call, source_of
 from gai_fast.limits import LIMITS
 from gai_fast.server.replies import Headers, Reply, error_reply
-from gai_fast.settings import StreamSettings
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -41,38 +40,34 @@ def sse_response(events: AsyncIterable[Any], **options: Any) -> Any:
     """A response that sends what a source gives, as SSE: a Starlette response, or without Starlette an ASGI callable.
 
     Args:
-        events: An async iterable of events, texts or objects; it runs when the response is sent. An async context
-            manager, such as `gateway.stream(…)`, is entered first.
-        options: `heartbeat`, `commit_after`, `flush_interval`, `timestamps`, `envelope`, `retry`, `write_timeout`,
-            `client_buffer` and `compression`, as in `[stream]` (docs/configuration.md).
+        events: An async iterable of events, texts or objects, or an async context manager that gives one.
+        options: Keywords (docs/library.md, "Answer in a web framework").
 
     Raises:
-        TypeError: `events` is no async iterable, or there is no such option.
-        ValueError: An option is out of range.
+        TypeError: `events` is no async iterable, or there is no such keyword.
+        ValueError: A value is out of range.
     """
-    return _response(EventApp(events, "sse", settings_of(options)))
+    return _response(EventApp(checked_source(events, "sse", options)))
 
 
 def ndjson_response(events: AsyncIterable[Any], **options: Any) -> Any:
     """The same as NDJSON, one object a line; arguments and errors as `sse_response`."""
-    return _response(EventApp(events, "ndjson", settings_of(options)))
+    return _response(EventApp(checked_source(events, "ndjson", options)))
 
 
 def sse_handler(gateway: GatewayLike, prepare: Prepare, **options: Any) -> Any:
     """A handler that asks a gateway and sends the answer as SSE: an endpoint of Starlette, or an ASGI callable.
 
-    A request with `Last-Event-ID` is answered with the rest of that stream, which must be a durable one of the gateway
-    (`"resumable": True` in its native request), and with 204 where nothing is left.
+    A request with `Last-Event-ID` gets the rest of that stream, which must be a durable one of the gateway.
 
     Args:
         gateway: An open `Gateway`, or what `connect` gives.
-        prepare: Called with each request; gives a native request, or a response of its own. Sync or async. An `Error`
-            that it raises is answered with its status.
+        prepare: Called with each request, sync or async; gives a native request, or a response of its own.
         options: As for `sse_response`; the `[stream]` of the gateway's model has the defaults.
 
     Raises:
-        TypeError: There is no such option.
-        ValueError: An option is out of range.
+        TypeError: There is no such keyword.
+        ValueError: A value is out of range.
     """
     return _handler(gateway, prepare, "sse", options)
 
@@ -86,20 +81,11 @@ class EventApp:
     """An ASGI application that answers every request with the same source, once.
 
     Args:
-        events: As for `sse_response`.
-        framing: How items are separated.
-        stream: The settings of the response.
-        is_resumed: As for `Body`.
+        source: Its items.
     """
 
-    def __init__(
-        self, events: AsyncIterable[Any], framing: Framing, stream: StreamSettings, *, is_resumed: bool = False
-    ) -> None:
-        check_source(events)
-        self._events = events
-        self._framing: Framing = framing
-        self._stream = stream
-        self._is_resumed = is_resumed
+    def __init__(self, source: Source) -> None:
+        self._source = source
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send, own: Headers = ()) -> None:
         """Answers a request.
@@ -113,7 +99,7 @@ class EventApp:
         Raises:
             TimeoutError: The client has taken nothing for `write_timeout`.
         """
-        body = Body(self._events, self._framing, self._stream, _headers_of(scope), is_resumed=self._is_resumed)
+        body = self._source.body(_headers_of(scope))
         listening = asyncio.get_running_loop().create_task(_listen(receive, body))
         try:
             if scope["method"] == "HEAD":
@@ -133,7 +119,7 @@ class EventApp:
             await body.close()
 
     async def _send(self, send: Send, message: MutableMapping[str, Any]) -> None:
-        async with asyncio.timeout(self._stream.write_timeout):
+        async with asyncio.timeout(self._source.stream.write_timeout):
             await send(message)
 
 
@@ -240,10 +226,9 @@ def _handler(gateway: GatewayLike, prepare: Prepare, framing: Framing, options: 
             prepared = await call(prepare, request)
             if callable(prepared):
                 return prepared
-            source = source_of(gateway, prepared, headers, options)
+            return EventApp(source_of(gateway, prepared, headers, framing, options))
         except Error as error:
             return _Whole(error_reply(error, request_id(headers.get("x-request-id"))))
-        return EventApp(source.events, framing, source.stream, is_resumed=source.is_resumed)
 
     async def endpoint(request: Any) -> Any:
         answered = await answer(request, request.headers)

@@ -26,7 +26,7 @@ from django.http.response import HttpResponseBase
 from gai_fast.errors import Error
 from gai_fast.formats._base import MEDIA_TYPES, Framing
 from gai_fast.ids import request_id
-from gai_fast.integrations._body import Body, check_source, checked, settings_of
+from gai_fast.integrations._body import Body, checked, checked_source
 from gai_fast.integrations._handlers import GatewayLike, Prepare, call, source_of
 from gai_fast.server.replies import Reply, error_reply
 
@@ -37,14 +37,12 @@ def sse_response(events: AsyncIterable[Any], **options: Any) -> StreamingHttpRes
     """A response that sends what a source gives, as SSE. Return it from a view; an ASGI server must run Django.
 
     Args:
-        events: An async iterable of events, texts or objects; it runs when the response is sent. An async context
-            manager, such as `gateway.stream(…)`, is entered first.
-        options: `heartbeat`, `flush_interval`, `timestamps`, `envelope`, `retry` and `client_buffer`, as in `[stream]`
-            (docs/configuration.md).
+        events: An async iterable of events, texts or objects, or an async context manager that gives one.
+        options: Keywords (docs/library.md, "Answer in a web framework").
 
     Raises:
-        TypeError: `events` is no async iterable, or there is no such option.
-        ValueError: An option is out of range.
+        TypeError: `events` is no async iterable, or there is no such keyword.
+        ValueError: A value is out of range.
     """
     return _response(events, "sse", options)
 
@@ -57,20 +55,17 @@ def ndjson_response(events: AsyncIterable[Any], **options: Any) -> StreamingHttp
 def sse_handler(gateway: GatewayLike, prepare: Prepare, **options: Any) -> View:
     """A view that asks a gateway and sends the answer as SSE.
 
-    A request with `Last-Event-ID` is answered with the rest of that stream, which must be a durable one of the gateway
-    (`"resumable": True` in its native request), and with 204 where nothing is left.
+    A request with `Last-Event-ID` gets the rest of that stream, which must be a durable one of the gateway.
 
     Args:
-        gateway: A `Gateway`, or what `connect` gives. Django has no place where a program begins: one that is not open
-            is opened by the first request.
-        prepare: Called with each request; gives a native request, or a response of its own. Sync, run as Django runs
-            sync views, or async. An `Error` that it raises is answered with its status.
-        options: As for `sse_response`, `commit_after` and `compression`; the `[stream]` of the gateway's model has
+        gateway: A `Gateway`, or what `connect` gives; the first request opens one that is not open.
+        prepare: Called with each request, sync or async; gives a native request, or a response of its own.
+        options: As for `sse_response`, and `commit_after` and `compression`; the `[stream]` of the gateway's model has
             the defaults.
 
     Raises:
-        TypeError: There is no such option.
-        ValueError: An option is out of range.
+        TypeError: There is no such keyword.
+        ValueError: A value is out of range.
     """
     return _handler(gateway, prepare, "sse", options)
 
@@ -92,9 +87,8 @@ def _possible(options: dict[str, Any], *more: str) -> dict[str, Any]:
 
 
 def _response(events: AsyncIterable[Any], framing: Framing, options: dict[str, Any]) -> StreamingHttpResponse:
-    stream = settings_of(_possible(options, "commit_after", "compression"))
-    check_source(events)
-    return _streaming(_Chunks(Body(events, framing, stream)), framing)
+    options = _possible(options, "commit_after", "compression")
+    return _streaming(_Chunks(checked_source(events, framing, options).body()))
 
 
 class EventResponse(StreamingHttpResponse):  # type: ignore[misc]  # Django has no types
@@ -113,8 +107,8 @@ def _no_wsgi() -> ImproperlyConfigured:
     return ImproperlyConfigured("a stream needs ASGI: run the project's ASGI application, by uvicorn or the like")
 
 
-def _streaming(chunks: _Chunks, framing: Framing) -> StreamingHttpResponse:
-    response = EventResponse(chunks, content_type=MEDIA_TYPES[framing])
+def _streaming(chunks: _Chunks) -> StreamingHttpResponse:
+    response = EventResponse(chunks, content_type=MEDIA_TYPES[chunks.body.framing])
     for name, value in chunks.body.headers:
         response[name] = value
     return response
@@ -167,10 +161,9 @@ def _handler(gateway: GatewayLike, prepare: Prepare, framing: Framing, options: 
             if isinstance(prepared, HttpResponseBase):
                 return prepared
             await _open(gateway)
-            source = source_of(gateway, prepared, headers, options)
+            body = source_of(gateway, prepared, headers, framing, options).body(headers)
         except Error as error:
             return _whole(error_reply(error, request_id(headers.get("x-request-id"))))
-        body = Body(source.events, framing, source.stream, headers, is_resumed=source.is_resumed)
         if request.method == "HEAD":
             await body.close()
             return _whole(Reply(200, headers=body.headers))
@@ -197,7 +190,7 @@ async def _begun(body: Body) -> HttpResponseBase:
         reply = await body.begin()
         if reply is None:
             stack.pop_all()
-            return _streaming(_Chunks(body, has_begun=True), body.framing)
+            return _streaming(_Chunks(body, has_begun=True))
         return _whole(reply)
 
 

@@ -41,28 +41,28 @@ async def test_prepare_may_be_sync_or_async() -> None:
 
 def test_a_request_starts_a_stream_and_one_with_a_place_follows_it() -> None:
     request = {"query": "Hi"}
-    assert source_of(Asked(), request, {}, {}) == (("stream", request), StreamSettings(), False)
-    source = source_of(Asked(), request, {"last-event-id": f"{ID}.7"}, {"retry": 7})
-    assert source == (("follow", ID, 7), StreamSettings(retry=7), True)
+    assert source_of(Asked(), request, {}, "sse", {}) == (("stream", request), "sse", StreamSettings(), False)
+    source = source_of(Asked(), request, {"last-event-id": f"{ID}.7"}, "ndjson", {"retry": 7})
+    assert source == (("follow", ID, 7), "ndjson", StreamSettings(retry=7), True)
 
 
 @pytest.mark.parametrize("place", ["", ID, f"{ID}.", f"{ID}.-1", f"{ID}.1 ", "short.1", f"{ID}.{'9' * 16}"])
 def test_a_place_that_is_none_is_refused(place: str) -> None:
     with pytest.raises(InvalidRequest) as caught:
-        source_of(Asked(), {}, {"last-event-id": place}, {})
+        source_of(Asked(), {}, {"last-event-id": place}, "sse", {})
     assert caught.value.reason == "last_event_id"
 
 
 @pytest.mark.parametrize("text", ['{"temperature": NaN}', f'{{"metadata": {"[" * 300}{"]" * 300}}}'])
 def test_a_body_that_is_passed_on_may_be_no_json(text: str) -> None:
     with pytest.raises(InvalidRequest, match="not JSON") as caught:
-        source_of(Asked(), json.loads(text), {}, {})
+        source_of(Asked(), json.loads(text), {}, "sse", {})
     assert caught.value.reason == "json"
 
 
 def test_prepare_must_give_a_request() -> None:
     with pytest.raises(TypeError, match="this is str"):
-        source_of(Asked(), "Hi", {}, {})
+        source_of(Asked(), "Hi", {}, "sse", {})
 
 
 @pytest.mark.parametrize(
@@ -72,5 +72,5 @@ def test_the_settings_of_the_model_are_the_defaults(request_: Any, heartbeat: fl
     upstream = UpstreamSettings("demo", "demo", "")
     models = {"m": ModelSettings("m", upstream, "m", StreamSettings(heartbeat=5, retry=1))}
     settings = Settings(stream=StreamSettings(heartbeat=3, retry=1), upstreams={"demo": upstream}, models=models)
-    source = source_of(Gateway(settings), request_, {}, {"retry": 7})
+    source = source_of(Gateway(settings), request_, {}, "sse", {"retry": 7})
     assert (source.stream.heartbeat, source.stream.retry) == (heartbeat, 7)
