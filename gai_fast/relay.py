@@ -532,7 +532,10 @@ class Relay:
     def _fail(self, error: Error) -> None:
         self._body.kind = BodyKind.IGNORED
         if self.fault is None:
-            usage = self._emit_complete_calls()
+            try:
+                usage = self._emit_complete_calls()
+            except Error:  # the sink is full, and may have said so already: the stream ends with its first error
+                usage = self._partial_usage()
             self._name_phase(error)
         else:  # the client may lack the start of a call; and an error of ours has no phase of an upstream's answer
             usage = self._partial_usage()

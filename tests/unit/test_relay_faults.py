@@ -287,6 +287,19 @@ def test_rule_7_a_sink_that_cannot_write_an_event_gets_an_end_if_it_can_write_th
         check_legal(sink.events)
 
 
+def test_rule_7_a_sink_that_is_full_says_so_also_where_a_call_is_complete() -> None:
+    def refuse() -> None:
+        raise Error("provider_unavailable", "too large", reason="answer_too_large")
+
+    sink = Particular()
+    sink.text_delta = sink.tool_call = refuse  # type: ignore[attr-defined]  # found by the name of the event
+    relay = Relay(FakeAdapter(FakeAPI()), sink)
+    relay.receive_data(CALLING + sse(HELLO, STOP))
+    assert (relay.fault, relay.is_cut) == (None, False)
+    check_legal(sink.events)
+    assert sink.events[-2]["error"]["reason"] == "answer_too_large"
+
+
 def test_rule_7_a_processors_own_error_ends_the_stream_when_it_comes_from_a_timer() -> None:
     settings = [
         read_processor({"use": "batch", "milliseconds": 10}),
