@@ -324,7 +324,7 @@ class Output:
     def _add_result(self, event: Event) -> None:
         """Adds the result of a call that the client did not run."""
         self.close()
-        output = argument_text(event["tool_result"])
+        output = argument_text(event.get("tool_result", ""))  # events leave out what is empty
         self.take_room(len(output))
         members = {"status": "completed", "call_id": event.get("call_id", ""), "output": output}
         item = {"id": self._identifier("fco"), "type": "function_call_output", **members}

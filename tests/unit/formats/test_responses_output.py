@@ -114,9 +114,10 @@ def test_a_signature_of_a_call_is_an_item_behind_it() -> None:
     assert [item["type"] for item in found] == ["function_call", "reasoning"]
 
 
-def test_the_result_of_a_call_that_the_client_did_not_run() -> None:
-    (item,) = items({"type": "tool.result", "call_id": "c", "tool_result": {"a": 1}})
-    assert (item["type"], item["call_id"], item["output"]) == ("function_call_output", "c", '{"a":1}')
+@pytest.mark.parametrize(("result", "output"), [({"tool_result": {"a": 1}}, '{"a":1}'), ({}, "")])
+def test_the_result_of_a_call_that_the_client_did_not_run(result: Any, output: str) -> None:
+    (item,) = items({"type": "tool.result", "call_id": "c", **result})
+    assert (item["type"], item["call_id"], item["output"]) == ("function_call_output", "c", output)
 
 
 def test_images_belong_to_the_run_that_draws_them() -> None:
