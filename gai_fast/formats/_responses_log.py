@@ -9,8 +9,7 @@ import re
 from collections.abc import Sequence
 from typing import Any, Final
 
-import orjson
-
+from gai_fast._impl import parse_exact
 from gai_fast.errors import Error
 from gai_fast.formats._responses_parts import failure_of
 
@@ -28,12 +27,17 @@ def last_response(pieces: Sequence[bytes], *, whole: bool = False) -> dict[str, 
     """
     for piece in reversed(pieces):
         if whole:
-            return orjson.loads(piece)  # type: ignore[no-any-return]  # a response
+            return _parsed(piece)
         found = [*_RESPONSE.finditer(piece)]
         if found:
             begin = found[-1].end()
-            return orjson.loads(piece[begin : piece.index(b"\n", begin) - 1])  # type: ignore[no-any-return]  # as above
+            return _parsed(piece[begin : piece.index(b"\n", begin) - 1])
     return None
+
+
+def _parsed(response: bytes) -> dict[str, Any]:
+    # As the relay read an upstream's: with a byte order mark, broken UTF-8 or halves of surrogate pairs.
+    return parse_exact(response.decode("utf-8", "replace").removeprefix("\ufeff"))  # type: ignore[no-any-return]  # a response
 
 
 def ended_as(response: dict[str, Any], status: str, error: Error | None = None) -> dict[str, Any]:

@@ -35,6 +35,19 @@ def test_a_whole_answer_is_the_response() -> None:
     assert ended_as({"output": []}, "failed") == {"output": []}
 
 
+@pytest.mark.parametrize(
+    ("body", "output"),
+    [
+        (b'\xef\xbb\xbf{"output":"Hi"}', "Hi"),
+        (b'{"output":"\xff"}', "\ufffd"),
+        (b'{"output":"\\ud83d"}', "\ud83d"),
+        (b'{"output":12345678901234567890123}', 12345678901234567890123),
+    ],
+)
+def test_an_upstreams_own_answer_is_read_as_the_relay_read_it(body: bytes, output: Any) -> None:
+    assert last_response([body], whole=True) == {"output": output}
+
+
 def test_a_log_that_has_lost_its_beginning_tells_none() -> None:
     assert last_response([]) is None
     assert last_response([b'data: {"type":"response.output_text.delta","sequence_number":7}\n\n']) is None
