@@ -256,7 +256,8 @@ def _with_betas(body: Mapping[str, Any], header: str | None) -> Mapping[str, Any
     """Returns the body with the beta features that a client names in its header, for `post`."""
     if not header:
         return body
-    names = [name.strip() for name in header.split(",")]
+    members = map(str.strip, header.split(","))
+    names = [name for name in members if name]  # RFC 9110, 5.6.1: a recipient ignores empty ones
     if len(names) > LIMITS.betas or not all(map(_BETA.fullmatch, names)):
         raise _bad_header("anthropic-beta", f"at most {LIMITS.betas} names of {LIMITS.identifier} characters")
     given = body.get("betas")

@@ -85,7 +85,7 @@ async def test_an_upstream_of_the_dialect_is_passed_through_with_its_bytes(net: 
     gateway = await net.gateway(await upstream_of(net, ANSWER, asked=asked))
     body = {**RAW, "top_k": 5, "system": [{"type": "text", "text": "x", "cache_control": {"type": "ephemeral"}}]}
     for version in ("2023-06-01", "2026-10-21"):
-        headers = {"anthropic-version": version, "anthropic-beta": "one-2026-01-01, two-2026-01-01"}
+        headers = {"anthropic-version": version, "anthropic-beta": "one-2026-01-01, ,two-2026-01-01,"}
         response = await gateway.ask("POST", "/v1/messages", body, headers)
         assert response.status == 200
         assert response.body == ANSWER
