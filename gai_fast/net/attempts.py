@@ -341,16 +341,25 @@ class Attempts:
             ),
             now,
         )
-        if verdict.action == "again":
-            if spec.frames is not None and not spec.hold and spec.other is not None and relay.state is not _IDLE:
-                spec = spec.to(spec.model, has_begun=True)  # the client has frames of an answer that is void
-            return spec, self._way(spec, goes_on=goes_on), verdict.delay
+        again = self._same(relay) if verdict.action == "again" else None
+        if again is not None:
+            return again, self._way(again, goes_on=goes_on), verdict.delay
         if verdict.action == "end":
             self._fallbacks.clear()
         if error.code in spec.model.fallback_on:
             self._fallbacks.insert(0, spec.model.fallback_on[error.code])
         other = self._following(has_begun=relay.state is not _IDLE)
         return None if other is None else (other, self._way(other, goes_on=goes_on), 0.0)
+
+    def _same(self, relay: Relay) -> StreamSpec | None:
+        """The spec for the same model again; `None`: it cannot follow the frames that the client has."""
+        spec = self.spec
+        if spec.frames is None or spec.hold or spec.other is None or relay.state is _IDLE:
+            return spec
+        try:
+            return spec.to(spec.model, has_begun=True)
+        except Error:
+            return None  # the upstream reads more of its dialect than can be translated
 
     def _is_mended(self) -> bool:
         """Whether a failure after the first delivered content is followed by another attempt."""

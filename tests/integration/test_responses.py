@@ -171,6 +171,18 @@ async def test_an_attempt_that_failed_before_any_content_is_made_again_in_silenc
     assert numbers == list(range(len(numbers)))
 
 
+@on_uvloop
+@pytest.mark.parametrize("more", [{"top_logprobs": 3}, {"input": [{"role": "critic", "content": "x"}]}])
+async def test_a_request_that_can_only_be_passed_on_fails_with_its_first_attempt(
+    net: Net, quick_retries: None, more: dict[str, Any]
+) -> None:
+    """No frames may follow those of another response, and the answer to such a request cannot be translated."""
+    gateway = await net.gateway(await net.upstream(lambda peer: serve(peer, upstream()[:3])), retries=1)
+    response = await gateway.ask("POST", PATH, {**ASK, "model": "native/gpt-x", **more})
+    assert response.ended
+    assert b'"code":"network"' in response.body
+
+
 @on_both_loops
 @pytest.mark.parametrize("model", ["m", "native/gpt-x"])
 async def test_a_response_in_the_background_is_asked_for_until_it_is_there(net: Net, model: str) -> None:
