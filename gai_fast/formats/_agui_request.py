@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from gai_fast.formats._agui_stream import Run
-from gai_fast.formats._members import call_input, expect, invalid, member, read_native, required
+from gai_fast.formats._members import RequestReader, call_input, expect, invalid, member, required
 from gai_fast.formats._signatures import opened
 from gai_fast.limits import LIMITS
 from gai_fast.request import Request
@@ -56,27 +56,15 @@ def run_of(body: Mapping[str, Any]) -> Run:
 
 
 def read_run_input(body: Mapping[str, Any]) -> tuple[Request, list[str]]:
-    """Translates a `RunAgentInput` into a native request.
-
-    Args:
-        body: The client's JSON object.
-
-    Returns:
-        The request, and the paths of what it cannot express, in their order.
-
-    Raises:
-        InvalidRequest: The text names the member by its path.
-    """
-    reader = _InputReader()
-    native = reader.read(body)
-    return read_native(native, {f"$.{key}": f"$.forwardedProps.{key}" for key in _NATIVE}), reader.lost
+    """Translates a `RunAgentInput` into a native request; as `Format.parse_request`."""
+    return _InputReader().request(body)
 
 
-class _InputReader:
-    """Reads one body; `lost` collects the paths of what a native request cannot express. Nulls are absent."""
+class _InputReader(RequestReader):
+    """Reads one `RunAgentInput`."""
 
     def __init__(self) -> None:
-        self.lost: list[str] = []
+        super().__init__({f"$.{key}": f"$.forwardedProps.{key}" for key in _NATIVE})
 
     def read(self, body: Mapping[str, Any]) -> dict[str, Any]:
         """The native request's JSON object."""

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from gai_fast.errors import Unsupported
-from gai_fast.formats._members import call_input, data_url, expect, invalid, member, read_native, required, unread
+from gai_fast.formats._members import RequestReader, call_input, data_url, expect, invalid, member, required, unread
 from gai_fast.formats._signatures import is_encrypted
 from gai_fast.request import Request
 
@@ -57,33 +57,20 @@ AUDIO_TYPES: Final = {"mp3": "audio/mpeg", "wav": "audio/wav"}
 
 
 def read_chat_request(body: Mapping[str, Any]) -> tuple[Request, list[str]]:
-    """Translates a chat request into a native one.
-
-    Args:
-        body: The client's JSON object.
-
-    Returns:
-        The request (`stream` is false by default), and the paths of the fields that it cannot express, in their order.
+    """Translates a chat request into a native one; as `Format.parse_request`.
 
     Raises:
-        InvalidRequest: The text names the field by its path.
+        InvalidRequest: The text names the member by its path.
         Unsupported: `n` > 1.
     """
-    reader = _RequestReader()
-    native = reader.read(body)
-    return read_native(native, reader.moved), reader.lost
+    return _ChatReader().request(body)
 
 
-class _RequestReader:
-    """Reads one chat request; `lost` collects the paths of the fields that a native request cannot express.
-
-    Nulls are absent. Members are checked where their shape changes on the way; the native request checks the rest.
-    """
+class _ChatReader(RequestReader):
+    """Reads one request of the dialect."""
 
     def __init__(self) -> None:
-        self.lost: list[str] = []
-        self.moved: dict[str, str] = {}
-        """As for `read_native`."""
+        super().__init__()
         self._functions: dict[str, str] = {}
 
     def read(self, body: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,8 +6,12 @@ Owns the wording of a refusal: it names the member by its path from `$` on and q
 from __future__ import annotations
 
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import Any, Final
+
+from mypy_extensions import mypyc_attr
 
 from gai_fast._impl import compact_json, encode_json
 from gai_fast.errors import InvalidRequest
@@ -113,6 +117,44 @@ def _own_path(path: str, moved: Mapping[str, str]) -> str:
         if path == native or path.startswith((f"{native}.", f"{native}[")):
             return own + path.removeprefix(native)
     return path
+
+
+@mypyc_attr(allow_interpreted_subclasses=True)
+class RequestReader(ABC):
+    """Reads one request; each dialect has a subclass.
+
+    Nulls are absent. Members are checked where their shape changes on the way; the native request checks the rest.
+
+    Args:
+        moved: As for `read_native`.
+
+    Attributes:
+        lost: The paths of the client's members that a native request cannot express, in their order.
+        moved: As given; a reader adds to it on the way.
+    """
+
+    def __init__(self, moved: Mapping[str, str] = MappingProxyType({})) -> None:
+        self.lost: list[str] = []
+        self.moved: dict[str, str] = dict(moved)
+
+    @abstractmethod
+    def read(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Returns the native request's JSON object.
+
+        Args:
+            body: The client's JSON object.
+        """
+
+    def request(self, body: Mapping[str, Any]) -> tuple[Request, list[str]]:
+        """Returns the native request, and `lost`.
+
+        Args:
+            body: The client's JSON object.
+
+        Raises:
+            InvalidRequest: The text names the client's member by its path.
+        """
+        return read_native(self.read(body), self.moved), self.lost
 
 
 def data_url(url: str, path: str) -> dict[str, str]:

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from gai_fast.errors import Unsupported
-from gai_fast.formats._members import expect, invalid, member, read_native, required, unread
+from gai_fast.formats._members import RequestReader, expect, invalid, member, required, unread
 from gai_fast.formats._messages_parts import NATIVE
 from gai_fast.formats._signatures import opened
 from gai_fast.request import Request
@@ -74,31 +74,15 @@ def unanswerable(body: Mapping[str, Any]) -> list[str]:
 
 
 def read_messages_request(body: Mapping[str, Any]) -> tuple[Request, list[str]]:
-    """Translates a Messages request into a native one.
-
-    Args:
-        body: The client's JSON object.
-
-    Returns:
-        The request (`stream` is false by default), and the paths of the fields that it cannot express, in their order.
-
-    Raises:
-        InvalidRequest: The text names the field by its path.
-    """
-    reader = _RequestReader()
-    return read_native(reader.read(body), reader.moved), reader.lost
+    """Translates a Messages request into a native one; as `Format.parse_request`."""
+    return _MessagesReader().request(body)
 
 
-class _RequestReader:
-    """Reads one request; `lost` collects the paths of the fields that a native request cannot express.
-
-    `moved` has the native paths of those that have another place there. Nulls are absent. Members are checked where
-    their shape changes on the way; the native request checks the rest.
-    """
+class _MessagesReader(RequestReader):
+    """Reads one request of the dialect."""
 
     def __init__(self) -> None:
-        self.lost: list[str] = []
-        self.moved = {"$.reasoning.max_tokens": "$.thinking.budget_tokens"}
+        super().__init__({"$.reasoning.max_tokens": "$.thinking.budget_tokens"})
         self._calls: set[str] = set()
         self._has_more = False  # a result may belong to a call in the thread
 

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from gai_fast.errors import Unsupported
 from gai_fast.formats._chat_request import EFFORTS
-from gai_fast.formats._members import expect, invalid, member, read_native, required, unread
+from gai_fast.formats._members import RequestReader, expect, invalid, member, required, unread
 from gai_fast.formats._responses_items import InputReader
 from gai_fast.request import Request
 
@@ -67,19 +67,8 @@ def check_stored(body: Mapping[str, Any]) -> None:
 
 
 def read_response_request(body: Mapping[str, Any]) -> tuple[Request, list[str]]:
-    """Translates a request into a native one.
-
-    Args:
-        body: The client's JSON object.
-
-    Returns:
-        The request (`stream` is false by default), and the paths of the members that it cannot express, in their order.
-
-    Raises:
-        InvalidRequest: The text names the member by its path.
-    """
-    reader = _RequestReader()
-    return read_native(reader.read(body), reader.moved), reader.lost
+    """Translates a request into a native one; as `Format.parse_request`."""
+    return _ResponseReader().request(body)
 
 
 def unanswerable(body: Mapping[str, Any]) -> list[str]:
@@ -94,16 +83,11 @@ def unanswerable(body: Mapping[str, Any]) -> list[str]:
     return [*paths, "top_logprobs"] if body.get("top_logprobs") else paths
 
 
-class _RequestReader:
-    """Reads one request; `lost` collects the paths of the members that a native request cannot express.
-
-    `moved` has the native paths of those that have another place there. Nulls are absent. Members are checked where
-    their shape changes on the way; the native request checks the rest.
-    """
+class _ResponseReader(RequestReader):
+    """Reads one request of the dialect."""
 
     def __init__(self) -> None:
-        self.lost: list[str] = []
-        self.moved = {"$.max_tokens": "$.max_output_tokens", "$.response_format": "$.text.format"}
+        super().__init__({"$.max_tokens": "$.max_output_tokens", "$.response_format": "$.text.format"})
 
     def read(self, body: Mapping[str, Any]) -> dict[str, Any]:
         """The native request's JSON object."""

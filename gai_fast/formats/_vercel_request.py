@@ -17,8 +17,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from gai_fast._impl import encode_json
-from gai_fast.formats._members import data_url, expect, invalid, member, required, unread
-from gai_fast.reading import parse_request
+from gai_fast.formats._members import RequestReader, data_url, expect, invalid, member, required, unread
 from gai_fast.request import Request
 
 OWN: Final = ("id", "messageId", "trigger")
@@ -45,26 +44,12 @@ def is_own_body(body: Mapping[str, Any]) -> bool:
 
 
 def read_ui_request(body: Mapping[str, Any]) -> tuple[Request, list[str]]:
-    """Translates the SDK's body into a native request.
-
-    Args:
-        body: The client's JSON object.
-
-    Returns:
-        The request, and the paths of what it cannot express, in their order.
-
-    Raises:
-        InvalidRequest: The text names the member by its path.
-    """
-    reader = _RequestReader()
-    return parse_request(encode_json(reader.read(body))), reader.lost
+    """Translates the SDK's body into a native request; as `Format.parse_request`."""
+    return _BodyReader().request(body)
 
 
-class _RequestReader:
-    """Reads one body; `lost` collects the paths of what a native request cannot express. Nulls are absent."""
-
-    def __init__(self) -> None:
-        self.lost: list[str] = []
+class _BodyReader(RequestReader):
+    """Reads one body of the SDK's."""
 
     def read(self, body: Mapping[str, Any]) -> dict[str, Any]:
         """The native request's JSON object."""

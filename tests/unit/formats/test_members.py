@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
 
 from gai_fast.errors import InvalidRequest
-from gai_fast.formats._members import data_url, expect, member, read_native, required, unread
+from gai_fast.formats._members import RequestReader, data_url, expect, member, read_native, required, unread
 
 
 def test_absent_and_null_are_the_same() -> None:
@@ -61,6 +62,19 @@ def test_a_rule_of_native_requests_names_the_clients_member() -> None:
     with pytest.raises(InvalidRequest, match="it is empty"):
         read_native({}, moved)
     assert read_native({"query": "?"}, moved).query == "?"
+
+
+def test_a_reader_has_the_request_and_what_it_lost() -> None:
+    class Reader(RequestReader):
+        def read(self, body: Mapping[str, Any]) -> dict[str, Any]:
+            self.lost += unread(body, "$", ("prompt",))
+            self.moved["$.query"] = "$.prompt"
+            return {"query": body["prompt"]}
+
+    request, lost = Reader().request({"prompt": "?", "x": 1})
+    assert (request.query, lost) == ("?", ["x"])
+    with pytest.raises(InvalidRequest, match=r"at `\$\.prompt`"):
+        Reader().request({"prompt": 5})
 
 
 def test_members_that_a_reader_does_not_know_are_named_by_their_path() -> None:
