@@ -37,6 +37,20 @@ class Told:
     usage: dict[str, int] = field(default_factory=dict)
     error: str | None = None
 
+    def take(self, event: Mapping[str, Any]) -> None:
+        """Notes a delta of `gai.events.v1`, and the beginning of a call."""
+        kind = event["type"]
+        if kind == "text.delta":
+            self.text += event["text"]
+        elif kind == "refusal.delta":
+            self.refusal += event["text"]
+        elif kind == "reasoning.delta":
+            self.reasoning += event["text"]
+        elif kind == "tool.call.start":
+            self.calls[event["call_id"]] = [event["tool_call"].get("name", ""), ""]
+        elif kind == "tool.call.delta":
+            self.calls[event["call_id"]][1] += event["arguments"]
+
     def count(self, **counts: Any) -> None:
         """Notes usage."""
         self.usage = {name: counts[name] for name in COUNTS if counts.get(name)}
@@ -81,17 +95,8 @@ def read_gai(body: bytes) -> Told:
         kind = event["type"]
         if event.get("choice"):
             continue
-        if kind == "text.delta":
-            told.text += event["text"]
-        elif kind == "refusal.delta":
-            told.refusal += event["text"]
-        elif kind == "reasoning.delta":
-            told.reasoning += event["text"]
-        elif kind == "tool.call.start":
-            told.calls[event["call_id"]] = [event["tool_call"].get("name", ""), ""]
-        elif kind == "tool.call.delta":
-            told.calls[event["call_id"]][1] += event["arguments"]
-        elif kind in ("finish", "error", "usage"):
+        told.take(event)
+        if kind in ("finish", "error", "usage"):
             told.finish_reason = event.get("finish_reason")
             told.error = event["error"]["message"] if kind == "error" else None
             if "usage" in event:

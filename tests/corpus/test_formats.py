@@ -84,17 +84,11 @@ def told_by(events: list[Event], name: str) -> Told:
         kind = event["type"]
         if event.get("choice"):
             continue
-        if kind == "text.delta" or (kind == "refusal.delta" and name not in APART):
+        if kind == "refusal.delta" and name not in APART:
             told.text += event["text"]
-        elif kind == "refusal.delta":
-            told.refusal += event["text"]
-        elif kind == "reasoning.delta":
-            told.reasoning += event["text"]
-        elif kind == "tool.call.start":
-            told.calls[event["call_id"]] = [event["tool_call"].get("name", ""), ""]
-        elif kind == "tool.call.delta":
-            told.calls[event["call_id"]][1] += event["arguments"]
-        elif kind in ("finish", "error"):
+        else:
+            told.take(event)
+        if kind in ("finish", "error"):
             failed = kind == "error"
             told.finish_reason = event.get("finish_reason")
             told.error = Error.from_payload(event["error"]).message if failed else None

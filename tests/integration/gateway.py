@@ -334,6 +334,29 @@ class Upstream:
         await until(lambda: self.finished >= count)
 
 
+def weather_tool(asked: list[Any]) -> Handler:
+    """The handler of an upstream that calls a tool when a user has written, and answers with the tool's result.
+
+    Args:
+        asked: Gets the body of each request.
+    """
+    called = {"index": 0, "id": "call_1", "type": "function", "function": {"name": "weather", "arguments": "{}"}}
+
+    async def handler(peer: Peer) -> None:
+        while True:
+            asked.append(json.loads(await peer.request()))
+            await peer.send(SSE_HEAD)
+            if asked[-1]["messages"][-1]["role"] == "user":
+                await peer.send(chunk(delta("", delta={"reasoning_content": "Hm"})), chunk(delta("Look.")))
+                await peer.send(chunk(delta("", delta={"tool_calls": [called]})))
+                await peer.send(chunk(delta("", delta={}, finish_reason="tool_calls")))
+            else:
+                await peer.send(chunk(delta("4 °C")), chunk(FINISH))
+            await peer.send(chunk(DONE), LAST_CHUNK)
+
+    return handler
+
+
 def settings_for(url: str | None, *, demo: bool = False, **options: Any) -> Settings:
     """A configuration: model `m` speaks OpenAI's dialect, `claude` Anthropic's; each option goes where it belongs.
 

@@ -12,8 +12,6 @@ from pydantic import TypeAdapter
 
 from gai_fast.formats import get_format
 from tests.integration.gateway import (
-    DONE,
-    FINISH,
     LAST_CHUNK,
     QUERY,
     SSE_HEAD,
@@ -22,6 +20,7 @@ from tests.integration.gateway import (
     delta,
     on_both_loops,
     on_uvloop,
+    weather_tool,
 )
 from tests.unit.formats.every_event import EVERY_EVENT
 from tests.unit.formats.streams import ERROR, NOT_DONE, START, USAGE, context, encoded, finish, objects_of, text
@@ -123,20 +122,7 @@ async def test_a_run_that_breaks_ends_with_its_error(net: Net) -> None:
 @on_uvloop
 async def test_a_tool_of_the_page(net: Net) -> None:
     asked: list[Any] = []
-    called = {"index": 0, "id": "call_1", "type": "function", "function": {"name": "weather", "arguments": "{}"}}
-
-    async def handler(peer: Peer) -> None:
-        while True:
-            asked.append(json.loads(await peer.request()))
-            await peer.send(SSE_HEAD)
-            if asked[-1]["messages"][-1]["role"] == "user":
-                await peer.send(chunk(delta("", delta={"tool_calls": [called]})))
-                await peer.send(chunk(delta("", delta={}, finish_reason="tool_calls")))
-            else:
-                await peer.send(chunk(delta("4 °C")), chunk(FINISH))
-            await peer.send(chunk(DONE), LAST_CHUNK)
-
-    gateway = await net.gateway(await net.upstream(handler))
+    gateway = await net.gateway(await net.upstream(weather_tool(asked)))
     tools = [{"name": "weather", "description": "W", "parameters": {"type": "object"}}]
     first = await gateway.ask("POST", STREAM, {**ASK, "tools": tools})
     check(first.events)

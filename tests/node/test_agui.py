@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from gai_fast.formats import get_format
 from gai_fast.server.serving import start
-from tests.integration.gateway import DONE, FINISH, LAST_CHUNK, SSE_HEAD, Peer, Upstream, delta, settings_for
+from tests.integration.gateway import Upstream, settings_for, weather_tool
 from tests.node.conftest import Run
 from tests.unit.formats.every_event import EVERY_EVENT, in_another_order
 from tests.unit.formats.streams import ERROR, NOT_DONE, START, call_delta, call_start, context, encoded, finish, text
-from tests.wire import chunk
 
 AGUI = get_format("agui")
 NO_CLOSED_CALL = [START, call_start(), call_delta("{"), finish("length")]
@@ -50,21 +48,7 @@ async def test_every_event_is_read_in_any_order(run_node: Run) -> None:
 
 async def test_a_conversation_with_a_tool(run_node: Run) -> None:
     asked: list[Any] = []
-    called = {"index": 0, "id": "call_1", "type": "function", "function": {"name": "weather", "arguments": "{}"}}
-
-    async def handler(peer: Peer) -> None:
-        while True:
-            asked.append(json.loads(await peer.request()))
-            await peer.send(SSE_HEAD)
-            if asked[-1]["messages"][-1]["role"] == "user":
-                await peer.send(chunk(delta("", delta={"reasoning_content": "Hm"})), chunk(delta("Look.")))
-                await peer.send(chunk(delta("", delta={"tool_calls": [called]})))
-                await peer.send(chunk(delta("", delta={}, finish_reason="tool_calls")))
-            else:
-                await peer.send(chunk(delta("4 °C")), chunk(FINISH))
-            await peer.send(chunk(DONE), LAST_CHUNK)
-
-    upstream = Upstream(handler)
+    upstream = Upstream(weather_tool(asked))
     await upstream.start()
     gateway = await start(settings_for(upstream.url))
     try:

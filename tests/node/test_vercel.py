@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -10,11 +9,10 @@ import pytest
 
 from gai_fast.formats import get_format
 from gai_fast.server.serving import start
-from tests.integration.gateway import DONE, FINISH, LAST_CHUNK, SSE_HEAD, Peer, Upstream, delta, settings_for
+from tests.integration.gateway import Upstream, settings_for, weather_tool
 from tests.node.conftest import Run
 from tests.unit.formats.every_event import EVERY_EVENT, in_another_order
 from tests.unit.formats.streams import ERROR, NOT_DONE, START, context, encoded, finish, text
-from tests.wire import chunk
 
 VERCEL = get_format("vercel")
 SDKS = {"ai-5.0.0": "5", "ai-5": "5", "ai-6": "6", "ai-7": "7"}
@@ -73,11 +71,6 @@ async def test_an_end_that_is_no_finish(run_node: Run, end: list[Any], error: st
         assert result["message"]["parts"][-1] == {"type": "text", "text": "Hi", "state": "done"}
 
 
-CALL = {
-    "tool_calls": [{"index": 0, "id": "call_1", "type": "function", "function": {"name": "weather", "arguments": "{}"}}]
-}
-
-
 @pytest.fixture
 async def chat() -> AsyncIterator[tuple[str, list[dict[str, Any]]]]:
     """The address of a running gateway's chat route, and the requests that its upstream got.
@@ -85,19 +78,7 @@ async def chat() -> AsyncIterator[tuple[str, list[dict[str, Any]]]]:
     The upstream calls a tool first, and then answers.
     """
     asked: list[dict[str, Any]] = []
-
-    async def handler(peer: Peer) -> None:
-        while True:
-            asked.append(json.loads(await peer.request()))
-            await peer.send(SSE_HEAD)
-            if asked[-1]["messages"][-1]["role"] == "user":
-                await peer.send(chunk(delta("", delta={"reasoning_content": "Hm"})), chunk(delta("Look.")))
-                await peer.send(chunk(delta("", delta=CALL)), chunk(delta("", delta={}, finish_reason="tool_calls")))
-            else:
-                await peer.send(chunk(delta("4 °C")), chunk(FINISH))
-            await peer.send(chunk(DONE), LAST_CHUNK)
-
-    upstream = Upstream(handler)
+    upstream = Upstream(weather_tool(asked))
     await upstream.start()
     gateway = await start(settings_for(upstream.url))
     yield f"{gateway.url}/api/v1/chat", asked
