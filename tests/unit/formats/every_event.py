@@ -46,6 +46,29 @@ EVERY_EVENT: Final[list[Event]] = [
 ]
 
 
+FULL_ANSWER: Final[list[Event]] = [
+    {"type": "reasoning.delta", "text": "Hm."},
+    {"type": "reasoning.signature", "signature": "one", "block": 0},
+    {"type": "reasoning.signature", "signature": "two", "redacted": True, "block": 1},
+    text("Grüße, "),
+    text("Welt"),
+    {"type": "citations", "citations": [{"uri": "https://a.example", "title": "A", "start": 0, "end": 2}]},
+    {"type": "citations", "citations": [{"uri": "https://b.example", "title": "B", "start": 2, "end": 4}]},
+    {"type": "server_tool", "server_tool": {"id": "s", "name": "web_search", "status": "started"}},
+    {"type": "server_tool", "server_tool": {"id": "s", "name": "web_search", "status": "completed"}},
+    call_start("call_1", 0),
+    call_delta('{"city":', "call_1", 0),
+    call_start("call_2", 1),
+    call_delta('"Oslo"}', "call_1", 0),
+    call("call_1"),
+    call("call_2", "{}", signature="sig"),
+    {"type": "warning", "reason": "malformed_chunk"},
+    finish("tool_calls", usage={**USAGE, "cached_input_tokens": 4, "reasoning_tokens": 5}),
+    DONE,
+]
+"""What follows the `start` of an answer that an official SDK puts together: no event that it has no place for."""
+
+
 def in_another_order(seed: int) -> list[Event]:
     """The same events in a random order: only those of the frame and of one call keep theirs.
 

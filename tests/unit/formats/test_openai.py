@@ -9,7 +9,6 @@ import openai
 import pytest
 
 from gai_fast.errors import Error
-from gai_fast.events import Event
 from tests.unit.formats.chat import (
     DONE_FRAME,
     FINISH_FRAME,
@@ -22,45 +21,23 @@ from tests.unit.formats.chat import (
     read_by_sdk,
     streamed,
 )
+from tests.unit.formats.every_event import FULL_ANSWER
 from tests.unit.formats.streams import (
     DONE,
     ERROR,
     NOT_DONE,
     START,
     USAGE,
-    call,
-    call_delta,
-    call_start,
     context,
     encoded,
     finish,
     text,
 )
 
-EVERYTHING: list[Event] = [
-    {"type": "reasoning.delta", "text": "Hm."},
-    {"type": "reasoning.signature", "signature": "one", "block": 0},
-    {"type": "reasoning.signature", "signature": "two", "redacted": True, "block": 1},
-    text("Grüße, "),
-    text("Welt"),
-    {"type": "citations", "citations": [{"uri": "https://a.example", "title": "A", "start": 0, "end": 2}]},
-    {"type": "citations", "citations": [{"uri": "https://b.example", "title": "B", "start": 2, "end": 4}]},
-    {"type": "server_tool", "server_tool": {"id": "s", "name": "search", "status": "completed"}},
-    call_start("call_1", 0),
-    call_delta('{"city":', "call_1", 0),
-    call_start("call_2", 1),
-    call_delta('"Oslo"}', "call_1", 0),
-    call("call_1"),
-    call("call_2", "{}", signature="sig"),
-    {"type": "warning", "reason": "malformed_chunk"},
-    finish("tool_calls", usage={**USAGE, "cached_input_tokens": 4, "reasoning_tokens": 5}),
-    DONE,
-]
-
 
 @pytest.mark.parametrize("ids", [False, True])
 def test_the_sdk_accumulates_a_full_answer(ids: bool) -> None:
-    completion = accumulated_by_sdk(streamed(*EVERYTHING, usage=True, ids=ids, retry_ms=3000))
+    completion = accumulated_by_sdk(streamed(*FULL_ANSWER, usage=True, ids=ids, retry_ms=3000))
     message = completion.choices[0].message
     assert message.role == "assistant"
     assert message.content == "Grüße, Welt"
@@ -121,7 +98,7 @@ def test_the_sdk_reads_a_passthrough_with_warnings() -> None:
 
 
 def test_the_sdk_reads_a_whole_answer() -> None:
-    body = encoded(OPENAI.whole(context()), [START, *EVERYTHING])
+    body = encoded(OPENAI.whole(context()), [START, *FULL_ANSWER])
     with client(body, "application/json") as sdk:
         completion = sdk.chat.completions.create(model="m", messages=[{"role": "user", "content": "?"}])
     message = completion.choices[0].message

@@ -10,8 +10,8 @@ import pydantic
 import pytest
 
 from gai_fast.errors import Error
-from gai_fast.events import Event
 from tests.unit.formats.chat import client
+from tests.unit.formats.every_event import FULL_ANSWER
 from tests.unit.formats.responses import (
     RESPONSE_ID,
     RESPONSES,
@@ -29,10 +29,6 @@ from tests.unit.formats.streams import (
     ERROR,
     NOT_DONE,
     START,
-    USAGE,
-    call,
-    call_delta,
-    call_start,
     context,
     encoded,
     finish,
@@ -40,36 +36,19 @@ from tests.unit.formats.streams import (
     text,
 )
 
-EVERYTHING: list[Event] = [
-    {"type": "reasoning.delta", "text": "Hm."},
-    {"type": "reasoning.signature", "signature": "one", "block": 0},
-    {"type": "reasoning.signature", "signature": "two", "redacted": True, "block": 1},
-    text("Grüße, "),
-    text("Welt"),
-    {"type": "citations", "citations": [{"uri": "https://a.example", "title": "A", "start": 0, "end": 2}]},
-    {"type": "server_tool", "server_tool": {"id": "s", "name": "web_search", "status": "started"}},
-    {"type": "server_tool", "server_tool": {"id": "s", "name": "web_search", "status": "completed"}},
-    call_start("call_1", 0),
-    call_delta('{"city":', "call_1", 0),
-    call_start("call_2", 1),
-    call_delta('"Oslo"}', "call_1", 0),
-    call("call_1"),
-    call("call_2", "{}", signature="sig"),
-    {"type": "warning", "reason": "malformed_chunk"},
-    finish("tool_calls", usage={**USAGE, "cached_input_tokens": 4, "reasoning_tokens": 5}),
-    DONE,
-]
-
 
 @pytest.mark.parametrize("ids", [False, True])
 def test_the_sdk_accumulates_a_full_answer(ids: bool) -> None:
-    response = accumulated_by_sdk(streamed(*EVERYTHING, ids=ids, retry_ms=3000))
+    response = accumulated_by_sdk(streamed(*FULL_ANSWER, ids=ids, retry_ms=3000))
     assert response.id == RESPONSE_ID
     assert response.output_text == "Grüße, Welt"
     kinds = ["reasoning", "reasoning", "message", "web_search_call", "function_call", "function_call", "reasoning"]
     assert [item.type for item in response.output] == kinds
     assert response.output[0].summary[0].text == "Hm."
-    assert [note.url for note in response.output[2].content[0].annotations] == ["https://a.example"]
+    assert [note.url for note in response.output[2].content[0].annotations] == [
+        "https://a.example",
+        "https://b.example",
+    ]
     calls = [(one.call_id, one.name, one.arguments, one.status) for one in response.output[4:6]]
     assert calls == [
         ("call_1", "weather", '{"city":"Oslo"}', "completed"),
@@ -83,8 +62,8 @@ def test_the_sdk_accumulates_a_full_answer(ids: bool) -> None:
 
 
 def test_a_whole_answer_is_what_the_stream_ends_with() -> None:
-    streamed_end = checked(streamed(*EVERYTHING))[-1]["response"]
-    assert whole(*EVERYTHING[:-1]) == streamed_end
+    streamed_end = checked(streamed(*FULL_ANSWER))[-1]["response"]
+    assert whole(*FULL_ANSWER[:-1]) == streamed_end
 
 
 class Place(pydantic.BaseModel):
@@ -102,7 +81,7 @@ def test_the_sdk_parses_an_answer_by_a_schema() -> None:
 
 def test_the_sdk_sees_snapshots_of_texts_and_arguments() -> None:
     with (
-        client(streamed(*EVERYTHING)) as sdk,
+        client(streamed(*FULL_ANSWER)) as sdk,
         sdk.responses.stream(model="m", input="?") as stream,
     ):
         seen = [(event.type, event.snapshot) for event in stream if hasattr(event, "snapshot")]
@@ -176,8 +155,8 @@ def test_the_sdk_raises_its_class_of_an_error(error: Error, raised: type[openai.
 
 
 def test_ndjson_has_the_same_objects() -> None:
-    lines = streamed(*EVERYTHING, framing="ndjson").decode().splitlines()
-    assert [json.loads(line) for line in lines] == checked(streamed(*EVERYTHING))
+    lines = streamed(*FULL_ANSWER, framing="ndjson").decode().splitlines()
+    assert [json.loads(line) for line in lines] == checked(streamed(*FULL_ANSWER))
 
 
 def test_only_a_stream_of_sse_without_ids_passes_frames_on() -> None:
