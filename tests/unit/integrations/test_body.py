@@ -352,6 +352,28 @@ class TestSource:
         assert told == ["cancelled", "closed"]
         await body.close()
 
+    async def test_one_that_goes_on_all_the_same_is_closed_at_its_next_item(self) -> None:
+        log = []
+
+        async def source() -> AsyncIterator[str]:
+            try:
+                while True:
+                    yield "on"
+                    try:
+                        await asyncio.sleep(NEVER)
+                    except asyncio.CancelledError:
+                        log.append("cancelled")
+            finally:
+                log.append("closed")
+
+        body = body_of(source())
+        chunks = aiter(body)
+        assert await body.begin() is None
+        await anext(chunks)
+        body.leave()
+        await until(lambda: "closed" in log)
+        assert log == ["cancelled", "closed"]
+
     async def test_a_pushed_stream_hears_of_it(self) -> None:
         stream = gai_fast.Stream()
         await stream.send("a")
