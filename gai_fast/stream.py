@@ -3,9 +3,9 @@
 Owns how texts and events from any task or thread become one legal stream for one consumer, and who waits for whom.
 Knows no model, no gateway and no HTTP.
 
-1. The stream is legal whatever is pushed: it begins with `start`, unless it fails before; its events are numbered from
-   1; deltas have a text; it ends once, with `finish` or `error`, and then `done`. The first end counts. A `finish`
-   without usage gets an estimate by length, as in the relay.
+1. The stream is legal whatever is pushed: it begins with one `start`, unless it fails before, and again behind a
+   `stream.reset`; its events are numbered from 1; deltas have a text; it ends once, with `finish` or `error`, and then
+   `done`. The first end counts. A `finish` without usage gets an estimate by length, as in the relay.
 2. At most `limits.pushed` bytes wait for the consumer; one event larger than that may wait alone. Senders that find no
    room wait, and go on in the order in which they came.
 3. An event has been sent or it has not: a sender that is cancelled, or whose time is up, has sent nothing.
@@ -57,6 +57,7 @@ class Stream:
         self.id = new_stream_id()
         self._request_id = new_request_id()
         self._state = _State.OPEN
+        self._has_start = False  # since the beginning, or the last reset
         self._seq = 0
         self._characters = 0
         self._ready: deque[tuple[Event, int]] = deque()
@@ -73,7 +74,7 @@ class Stream:
         Args:
             item: A text, or an event: a mapping with its `type`. It gets a number of this stream in place of its own.
                 `finish` and `error` end the stream; a `done` behind them is left out, as this stream has its own, and
-                so is a delta without a text.
+                so are a delta without a text and a `start` in the middle, as of a second answer.
 
         Raises:
             Network: The consumer has left (reason `consumer_left`).
@@ -191,13 +192,20 @@ class Stream:
     def _put(self, event: dict[str, Any], cost: int) -> None:
         """Numbers an event and makes it ready: rule 1."""
         kind = event["type"]
-        if not self._seq and kind not in ("start", "error"):
-            self._put({"type": "start", "stream_id": self.id}, 0)
+        if kind == "start":
+            if self._has_start:
+                return
+            event = {**event, "stream_id": self.id}
+        elif not self._has_start and kind != "error":
+            self._put({"type": "start"}, 0)
+        self._has_start = kind != "stream.reset"
         self._seq += 1
         event = {**event, "seq": self._seq}
         event.pop("from_seq", None)
         if kind in DELTAS:
             self._characters += len(event[DELTAS[kind]])
+        elif kind == "stream.reset":
+            self._characters = 0
         elif kind == "finish" and not event.get("usage"):
             event["usage"] = self._estimated_usage()
         elif kind == "stream.gap":

@@ -68,10 +68,29 @@ class TestLegality:
         events = await rest(stream)
         assert [event.get("seq") for event in events] == [1, 2, 3, 4, 5, None]
         assert events[0]["provider"] == "demo"
+        assert events[0]["stream_id"] == stream.id
         assert "from_seq" not in events[1]
         assert (events[2]["from"], events[2]["to"]) == (3, 3)
         assert events[3] == {"type": "progress", "seq": 4, "percent": 50, "zone": "a"}
         assert types(events)[-2:] == ["finish", "done"]
+
+    @pytest.mark.parametrize("restarts", [True, False])
+    async def test_a_second_start_only_stands_behind_a_reset(self, restarts: bool) -> None:
+        stream = Stream()
+        start = {"type": "start", "provider": "demo", "stream_id": "another"}
+        for item in ("one", start, "two", {"type": "stream.reset", "reason": "retry"}):
+            await stream.send(item)
+        if restarts:
+            await stream.send(start)
+        await stream.send("four")
+        await stream.finish()
+        events = await rest(stream)
+        answers = ["start", "text.delta", "text.delta", "stream.reset", "start", "text.delta", "finish", "done"]
+        assert types(events) == answers
+        assert [event.get("seq") for event in events] == [1, 2, 3, 4, 5, 6, 7, None]
+        assert [event["stream_id"] for event in events if event["type"] == "start"] == [stream.id] * 2
+        assert events[4].get("provider") == ("demo" if restarts else None)
+        assert events[-2]["usage"]["output_tokens"] == 1
 
     @pytest.mark.parametrize(
         "event",
