@@ -382,7 +382,7 @@ class Body:
                 if hasattr(items, "aclose"):
                     stack.push_async_callback(items.aclose)
                 async for item in items:
-                    if self._is_left:  # it goes on although it was cancelled
+                    if self.is_left:  # it goes on although it was cancelled
                         return
                     await self._take(item)
             self._write(self._frames.end())
