@@ -118,7 +118,7 @@ class Messages(DataEncoder):
         self._with_arguments: set[str] = set()
         self._odd: set[str] = set()  # calls whose arguments are no object
         self._call_signatures: dict[str, str] = {}  # the signature of each call
-        self._unwritten: list[str] = []  # calls whose signature waits until the open block is closed
+        self._unwritten: dict[str, None] = {}  # calls whose signature waits until the open block is closed
         self._usage: Mapping[str, Any] = {}
         self._safety: Mapping[str, Any] | None = None
         self._warnings: list[dict[str, Any]] = []
@@ -247,13 +247,13 @@ class Messages(DataEncoder):
         if self._call_signatures.get(call_id) == signature:
             return
         self._call_signatures[call_id] = signature
-        self._unwritten.append(call_id)
+        self._unwritten[call_id] = None
         if not self._block.startswith(" "):  # between two fragments of a call it would close the block
             self._close()
             self._write_call_signatures()
 
     def _write_call_signatures(self) -> None:
-        unwritten, self._unwritten = self._unwritten, []
+        unwritten, self._unwritten = self._unwritten, {}
         for call_id in unwritten:
             data = marked(self._call_signatures[call_id], self._provider, call_id)
             self._whole_block({"type": "redacted_thinking", "data": data})

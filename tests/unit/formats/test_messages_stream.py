@@ -250,6 +250,15 @@ def test_the_signature_of_a_call_is_a_redacted_block_beside_it(late: bool) -> No
     assert [block["type"] for block in blocks].index("tool_use") == (0 if late else 1)
 
 
+def test_of_the_signatures_of_a_call_that_come_within_it_the_last_is_written() -> None:
+    """An upstream may repeat them without end; the block of the call is closed first."""
+    signed = [signature(str(number), call_id="call_1") for number in range(50)]
+    objects = told(call_start(), *signed, call_delta("{}"), call(arguments="{}"), finish("tool_calls"), start=CLAUDE)
+    blocks = [one["content_block"] for one in objects if one["type"] == "content_block_start"]
+    assert [block["type"] for block in blocks] == ["tool_use", "redacted_thinking"]
+    assert '"signature":"49"' in blocks[1]["data"]
+
+
 def test_a_signature_without_reasoning_is_a_block_of_its_own() -> None:
     objects = told(signature("sig"), start=CLAUDE)
     assert kinds(objects) == ["content_block_start", "content_block_delta", "content_block_stop"]
