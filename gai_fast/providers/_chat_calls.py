@@ -80,9 +80,7 @@ class ChatCalls(ToolCalls):
             self.at[fragment.index] = call
         events = self.add(call, fragment.arguments, fragment.name)
         if fragment.signature:
-            if call.index is None:
-                self._room.take(len(fragment.signature))  # encoders keep it until the call has its start
-            events.append({"type": "reasoning.signature", "call_id": call.call_id, "signature": fragment.signature})
+            events.append(self.sign(call, fragment.signature))
         return events
 
     def copied(self, index: int, arguments: str) -> ToolCall:

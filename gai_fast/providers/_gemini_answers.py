@@ -240,7 +240,7 @@ class GeminiAdapter(Adapter):
             candidate.open, candidate.arguments = call, writer
             events += opened
         if signature:
-            events.append({"type": "reasoning.signature", "call_id": call.call_id, "signature": signature})
+            events.append(candidate.calls.sign(call, signature))
         self.room.take(0, len(fragment.pieces))  # the writer keeps the place of each
         events += candidate.calls.add(call, text)
         if not fragment.continues:

@@ -21,7 +21,7 @@ from gai_fast.providers._room import Room, too_many
 class ToolCall:
     """One call in progress."""
 
-    __slots__ = ("_scan", "call_id", "closed", "index", "name", "pieces")
+    __slots__ = ("_scan", "call_id", "closed", "index", "name", "pieces", "signed")
 
     def __init__(self, call_id: str, name: str = "") -> None:
         self.call_id = call_id
@@ -29,6 +29,8 @@ class ToolCall:
         self.index: int | None = None
         """Its number among the calls that have a `tool.call.start`."""
         self.pieces: list[str] = []
+        self.signed = 0
+        """Characters of its signature."""
         self.closed = False
         self._scan: _ObjectScan | None = None
 
@@ -190,6 +192,17 @@ class ToolCalls:
             call.pieces.append(arguments)
             events += self._delta(call, arguments)
         return events
+
+    def sign(self, call: ToolCall, signature: str) -> Event:
+        """Returns the event for a signature of a call. Encoders keep the last one of each call.
+
+        Raises:
+            Error: No room is left.
+        """
+        self._room.give_back(call.signed, call.signed > 0)
+        call.signed = len(signature)
+        self._room.take(call.signed)
+        return {"type": "reasoning.signature", "call_id": call.call_id, "signature": signature}
 
     def copied(self, index: int, arguments: str) -> ToolCall:
         """Notes arguments that were copied, for the call with this index."""

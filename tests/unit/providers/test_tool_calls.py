@@ -48,6 +48,16 @@ class TestToolCalls:
         ]
         assert calls.close(call) == []
 
+    def test_the_last_signature_of_each_call_takes_room(self) -> None:
+        calls = ToolCalls(Room(2000))
+        call, _ = calls.open("a", "f")
+        for _ in range(20):
+            event = calls.sign(call, "s" * 900)
+        assert event == {"type": "reasoning.signature", "call_id": "a", "signature": "s" * 900}
+        another, _ = calls.open("b", "f")
+        with pytest.raises(Error, match="kept in memory"):
+            calls.sign(another, "s" * 900)
+
     def test_a_name_that_comes_late_is_told_before_the_fragments(self) -> None:
         calls = ToolCalls(Room())
         call, events = calls.open("a", "")
