@@ -37,9 +37,11 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Final
 
 from gai_fast._impl import encode_json, escape
+from gai_fast.errors import Error
 from gai_fast.events import Event, JSONText
 from gai_fast.formats._base import Framing, StreamContext
 from gai_fast.formats._blocks import BlockEncoder
+from gai_fast.limits import LIMITS
 
 OLDEST: Final = 5
 """The version of the SDK whose parts are written by default."""
@@ -128,6 +130,7 @@ class Parts(BlockEncoder):
         "_calls",
         "_in_step",
         "_provider",
+        "_room",
         "_server_tools",
         "_signatures",
         "_sources",
@@ -153,6 +156,7 @@ class Parts(BlockEncoder):
         self._calls: set[str] = set()
         self._server_tools: dict[str, bool] = {}
         """Whether the client has the input of a tool that the provider runs."""
+        self._room = LIMITS.kept_answer
         self._signatures: dict[str, dict[str, Any]] = {}
         self._sources = 0
         self._usage: Mapping[str, Any] | None = None
@@ -250,6 +254,8 @@ class Parts(BlockEncoder):
         self._begin()
         tool = event["server_tool"]
         identifier = server_tool_id(tool)
+        if identifier not in self._server_tools:
+            self._take_room(len(identifier))
         place = {"toolCallId": identifier}
         named = {**place, "toolName": tool.get("name", "")}
         is_over = tool.get("status") in ("completed", "failed")
@@ -267,6 +273,12 @@ class Parts(BlockEncoder):
         elif tool.get("status") == "failed":
             text = failure_text(tool.get("output"))
             self._part({"type": "tool-output-error", **place, "errorText": text, "providerExecuted": True})
+
+    def _take_room(self, size: int) -> None:
+        self._room -= size + LIMITS.kept_piece
+        if self._room < 0:
+            what = f"the ids of its tools are larger than {LIMITS.kept_answer} characters, which this format must keep"
+            raise Error("provider_unavailable", what, reason="answer_too_large")
 
     def _citations(self, event: Event) -> None:
         for citation in event["citations"]:

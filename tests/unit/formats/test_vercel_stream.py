@@ -10,9 +10,11 @@ from typing import Any
 
 import pytest
 
+from gai_fast.errors import Error
 from gai_fast.events import TYPES, Event
 from gai_fast.formats import get_format
 from gai_fast.formats._vercel_stream import Parts
+from gai_fast.limits import LIMITS
 from tests.unit.formats.every_event import EVERY_EVENT
 from tests.unit.formats.streams import (
     DONE,
@@ -156,6 +158,16 @@ def test_a_server_tool_without_a_start_has_its_input_first() -> None:
         },
         {"type": "tool-output-error", "toolCallId": "server-search", "errorText": "no", "providerExecuted": True},
     ]
+
+
+def test_ids_of_server_tools_are_kept_up_to_a_limit() -> None:
+    def ran(identifier: str) -> Event:
+        return {"type": "server_tool", "server_tool": {"id": identifier, "name": "search", "status": "completed"}}
+
+    encoder = VERCEL.encoder("sse", context())
+    encoded(encoder, [START] + 100 * [ran("a" * LIMITS.identifier)])
+    with pytest.raises(Error, match="larger than"):
+        encoded(encoder, (ran(f"{number}" + "a" * (LIMITS.kept_answer // 8)) for number in range(8)))
 
 
 def test_a_server_tool_may_tell_its_input_at_the_end() -> None:
