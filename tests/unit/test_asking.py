@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -12,20 +10,6 @@ from gai_fast.asking import Task, asked, place
 from gai_fast.cli.mock import Fault, Mock
 from gai_fast.errors import Network
 from gai_fast.gateway import Gateway
-from tests.unit.test_gateway import settings_for
-from tests.waiting import SECONDS
-
-
-@pytest.fixture
-async def mock() -> AsyncIterator[Mock]:
-    async with asyncio.timeout(SECONDS), Mock(deltas=8) as mock:
-        yield mock
-
-
-@pytest.fixture
-async def gateway(mock: Mock) -> AsyncIterator[Gateway]:
-    async with Gateway(settings_for(mock)) as gateway:
-        yield gateway
 
 
 class TestAsk:

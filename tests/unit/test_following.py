@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -20,23 +19,11 @@ from gai_fast.result import acollect
 from gai_fast.settings import Settings, StoreSettings, StreamSettings
 from gai_fast.stores import Ending, LogHeader, StreamLog
 from tests.unit.integrations.test_body import body_of, sent
-from tests.unit.test_gateway import settings_for
+from tests.unit.mocked import settings_for
 from tests.waiting import until
 
 QUERY = {"query": "Tell me a story", "resumable": True}
 FINISHED = Ending("finished", "stop")
-
-
-@pytest.fixture
-async def mock() -> AsyncIterator[Mock]:
-    async with asyncio.timeout(20), Mock(deltas=8) as mock:
-        yield mock
-
-
-@pytest.fixture
-async def gateway(mock: Mock) -> AsyncIterator[Gateway]:
-    async with Gateway(settings_for(mock)) as gateway:
-        yield gateway
 
 
 def engine_of(gateway: Gateway) -> Engine:

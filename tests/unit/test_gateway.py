@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import logging
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -19,27 +18,10 @@ from gai_fast.events import Event
 from gai_fast.gateway import Gateway
 from gai_fast.limits import LIMITS
 from gai_fast.metrics import StreamMetrics
-from gai_fast.settings import ModelSettings, Settings, UpstreamSettings
+from tests.unit.mocked import settings_for
 from tests.waiting import SECONDS, until
 
 QUERY = {"query": "Tell me a story"}
-
-
-def settings_for(mock: Mock) -> Settings:
-    upstream = UpstreamSettings("up", "openai-compatible", f"{mock.url}/v1")
-    return Settings(upstreams={"up": upstream}, models={"m": ModelSettings("m", upstream, "mock")})
-
-
-@pytest.fixture
-async def mock() -> AsyncIterator[Mock]:
-    async with asyncio.timeout(SECONDS), Mock(deltas=8) as mock:
-        yield mock
-
-
-@pytest.fixture
-async def gateway(mock: Mock) -> AsyncIterator[Gateway]:
-    async with Gateway(settings_for(mock)) as gateway:
-        yield gateway
 
 
 class TestStream:

@@ -17,7 +17,7 @@ from gai_fast.server.responses import ResponseRoutes, response_of
 from gai_fast.stores import Ending, LogHeader, StreamLog
 from tests.unit.formats.responses import RESPONSES, streamed
 from tests.unit.formats.streams import DONE, START, STREAM_ID, context, encoded, finish, text
-from tests.unit.server.test_durable import SETTINGS, ask
+from tests.unit.server.test_durable import SETTINGS, ask, refused
 from tests.unit.server.test_stream_response import FakeConnection
 from tests.waiting import until
 
@@ -42,12 +42,6 @@ class Fixture:
 
 def ask_for(query: str = "", tail: str = TAIL, **more: Any) -> Incoming:
     return ask(tail, query, **more)
-
-
-def refused(call: Any, asked: Incoming) -> tuple[int, str | None]:
-    with pytest.raises(Error) as caught:
-        call(asked)
-    return caught.value.status, caught.value.reason
 
 
 def body_of(reply: Reply | None) -> Any:
