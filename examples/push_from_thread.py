@@ -27,7 +27,7 @@ async def work(stream, to):
     try:
         await asyncio.to_thread(count, stream, to)
     except gai_fast.Network:
-        pass  # the client has left: the thread was told at its next piece, and has ended
+        pass  # the client has left: the thread's next piece has failed, and it has ended
     except Exception as problem:
         await stream.fail(problem)
         raise

@@ -1,4 +1,4 @@
-"""How a program asks a gateway, in this process or on a server: `Answer` and `Task`.
+"""A program's question to a gateway, in this process or on a server: `Answer` and `Task`.
 
 Owns the forms of an answer that need no events, and the arguments that both kinds of gateway take (`Asking`). Knows
 neither kind.
@@ -141,7 +141,7 @@ class Task:
 
 
 class Asking(ABC):
-    """What both kinds of gateway offer on top of their streams."""
+    """The methods of both kinds of gateway that need only their streams."""
 
     @abstractmethod
     def stream(self, request: NativeRequest, events: EventManager | None = None) -> AnswerStream:

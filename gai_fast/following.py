@@ -4,8 +4,8 @@ Owns how a log becomes a program's events: at the program's pace, in the compact
 
 1. Nothing is held for the program but its position and the events of one read. While it reads slowly the upstream is
    paused before the log would lose what it has not read.
-2. What the log has lost is told by `stream.gap`. A log whose writer is gone ends with an `error` and `done` that are
-   this follower's own.
+2. For events that the log has lost the program gets `stream.gap`. A log whose writer is gone ends with an `error` and
+   `done` that are this follower's own.
 """
 
 from __future__ import annotations

@@ -84,11 +84,11 @@ class StreamSettings(_Snapshot):
     client_buffer: int = 262144
     """Unsent bytes of one client above which it is slow: a plain stream's upstream is no longer read then."""
     on_disconnect: Literal["auto", "cancel", "detach", "drain"] = "auto"
-    """What becomes of a stream whose last client has left. `cancel`: it ends. `detach`: it goes on for `detach_ttl`.
+    """The fate of a stream whose last client has left. `cancel`: it ends. `detach`: it goes on for `detach_ttl`.
     `drain`: it goes on to its end. `auto`: `detach` for durable streams, `cancel` for all others. `detach` and `drain`
     make every stream durable."""
     detach_ttl: float = 300.0
-    """How long a stream goes on that nobody follows."""
+    """Seconds for which a stream goes on that nobody follows."""
     compression: tuple[Literal["zstd", "gzip", "br"], ...] = ()
     """The content codings that a client may have a stream in, the preferred one first; none: streams are sent as they
     are."""
@@ -213,7 +213,7 @@ class IdempotencySettings(_Snapshot):
     """`[idempotency]`. Times in seconds."""
 
     ttl: float = 86400.0
-    """How long an idempotency key belongs to the request that came with it first."""
+    """Seconds for which an idempotency key belongs to the request that came with it first."""
 
 
 @dataclass(frozen=True, slots=True)

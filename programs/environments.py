@@ -34,7 +34,7 @@ class NotInstalled(Exception):
 
 @dataclass(frozen=True)
 class Environment:
-    """Where a program is installed.
+    """The place of an installed program.
 
     Args:
         path: The folders of its commands.

@@ -26,7 +26,7 @@ class Unreadable(ValueError):
 
 @dataclass(frozen=True)
 class Block:
-    """What is pasted.
+    """A block to paste.
 
     Args:
         language: `python`, `js` or `bash`.

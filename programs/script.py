@@ -12,7 +12,7 @@ from typing import Any, Final
 
 STORY: Final = "Once upon a time a café’s old cat 🐈 asked a small stream: “Where do you go?”"
 RESULT: Final = "4 °C"
-"""What the tools of docs/programs.md return, and what `notes.txt` holds."""
+"""The result of the tools of docs/programs.md, and the content of `notes.txt`."""
 WEATHER: Final = f"It is {RESULT} in Oslo."
 NO_RESULT: Final = "The tool said something else."
 INPUT_TOKENS: Final = 21
@@ -33,7 +33,7 @@ TOOLS: Final[Mapping[str, Mapping[str, Any]]] = {
 
 @dataclass(frozen=True)
 class Asked:
-    """What the script reads of a request.
+    """The part of a request that the script reads.
 
     Args:
         said: All texts of the user.

@@ -58,7 +58,7 @@ def check_any_cut(run: Run, body: bytes, cut: int, edges: Sequence[int]) -> None
         part = run(split(body[: cut % (len(body) + 1)], edges), broke)
         check_legal(part, numbered=True)
         for kind, choice in itertools.product(("text.delta", "reasoning.delta", "refusal.delta"), (0, 1)):
-            # Half a character is told as U+FFFD where the body ended between the halves.
+            # Half a character becomes U+FFFD where the body ended between the halves.
             said = texts(part, kind, choice)
             assert texts(whole, kind, choice).startswith(said.removesuffix("\ufffd"))
 

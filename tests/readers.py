@@ -17,7 +17,7 @@ COUNTS: Final = ("input_tokens", "output_tokens", "cached_input_tokens", "cache_
 
 @dataclass
 class Told:
-    """What a client knows at the end of a stream.
+    """The state of a client at the end of a stream.
 
     Args:
         text: The visible text.

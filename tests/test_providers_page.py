@@ -1,4 +1,4 @@
-"""`docs/providers.md`: what is generated is what the adapters do, and what is told of a provider has its test."""
+"""`docs/providers.md`: what is generated is what the adapters do, and what the page says of a provider has its test."""
 
 from __future__ import annotations
 

@@ -77,7 +77,7 @@ def read_ui_message(answer: Mapping[str, Any]) -> Told:
 
 
 def read_run(answer: Mapping[str, Any]) -> Told:
-    """What AG-UI's `runAgent` returns."""
+    """The result of AG-UI's `runAgent`."""
     told = Told()
     for message in answer["newMessages"]:
         if message["role"] == "reasoning":

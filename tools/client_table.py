@@ -101,7 +101,7 @@ def passes(form: Format, api: API) -> bool:
 
 
 def sent(form: Format, api: API, body: Body) -> Any:
-    """What an upstream gets for a client's body, as the server makes it.
+    """The body that the server sends an upstream for a client's.
 
     Raises:
         Unsupported: The request is refused, as by default.
@@ -121,7 +121,7 @@ def sent(form: Format, api: API, body: Body) -> Any:
 
 
 def asked(form: Format, api: API, specimen: Specimen) -> str:
-    """What becomes of a thing in a request."""
+    """The fate of a thing in a request."""
     try:
         upstream = sent(form, api, specimen.asking)
     except Unsupported:
@@ -169,7 +169,7 @@ def sent_back(form: Format, api: API, held: Collection[str]) -> dict[str, Specim
 
 
 def requests(form: Format, name: str, api: API) -> dict[str, str]:
-    """What becomes of everything that a request to an API can ask for."""
+    """The fate of everything that a request to an API can ask for."""
     dialect = DIALECTS.get(form.name)
     if dialect is None:
         raise KeyError(f"format {form.name!r} reads requests: it needs its specimens in tools/request_specimens.py")
@@ -183,7 +183,7 @@ def requests(form: Format, name: str, api: API) -> dict[str, str]:
 
 
 class Place(NamedTuple):
-    """What became of a thing in an answer.
+    """The place of a thing in an answer.
 
     Args:
         fate: Kept, changed or left out.
@@ -231,7 +231,7 @@ def _depth(path: str) -> int:
 
 
 def in_stream(form: Format, specimen: Answer) -> Place:
-    """What becomes of a thing in a stream."""
+    """The place of a thing in a stream."""
     if "stream.reset" in specimen.kinds and not form.announces:
         return Place(LEFT_OUT)  # such a stream fails instead
     return _place(specimen, streamed(form, specimen.plain), streamed(form, specimen.holding))
@@ -239,12 +239,12 @@ def in_stream(form: Format, specimen: Answer) -> Place:
 
 @cache
 def told(form: Format, provider: str) -> Mapping[str, str]:
-    """What becomes of everything that an answer of a provider may hold, in a stream."""
+    """The fate of everything that an answer of a provider may hold, in a stream."""
     return {what: in_stream(form, one).fate for what, one in answers(provider).items()}
 
 
 def in_whole(form: Format, specimen: Answer) -> Place:
-    """What becomes of a thing in a whole answer."""
+    """The place of a thing in a whole answer."""
     if not {"stream.reset", "stream.gap"}.isdisjoint(specimen.kinds):
         return Place(LEFT_OUT)  # such an answer has no client yet
     return _place(specimen, whole(form, specimen.plain), whole(form, specimen.holding))

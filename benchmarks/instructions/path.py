@@ -89,7 +89,7 @@ _ENDS: Final = (
     b"event: message_stop\n",
     b"event: response.completed\n",
 )
-"""What a complete answer has, in one format or another."""
+"""Marks of a complete answer, in one format or another."""
 _BODY_END: Final = b"\r\n0\r\n\r\n"
 _SOCKET_END: Final = b'"type":"done","finished":true}'
 _END: Final = (

@@ -348,9 +348,9 @@ async def _for_ever() -> None:
 
 def _words(status: int) -> str:
     return {
-        429: "Rate limit reached: the mock fails as it was told",
-        503: "Overloaded: the mock fails as it was told",
-    }.get(status, "The mock fails as it was told")
+        429: "Rate limit reached: the mock fails as it was asked to",
+        503: "Overloaded: the mock fails as it was asked to",
+    }.get(status, "The mock fails as it was asked to")
 
 
 def _fault(context: click.Context, parameter: click.Parameter, value: str | None) -> Fault | None:

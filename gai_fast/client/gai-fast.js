@@ -34,7 +34,7 @@ const TYPES = (
   "start text.delta audio.delta tool.call tool.result citations safety step.end finish error done reasoning.delta " +
   "reasoning.signature refusal.delta tool.call.start tool.call.delta server_tool image json.snapshot usage " +
   "stream.reset stream.gap warning"
-).split(" "); // an EventSource hears only of the types that it is told
+).split(" "); // an EventSource listens to named types only
 
 // ---- parsers: text in any pieces → records ------------------------------------------------------------------------
 

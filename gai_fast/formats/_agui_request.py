@@ -5,8 +5,8 @@ Owns which message of a thread becomes which native one. Knows no provider and n
 1. `forwardedProps` are members of a native request: `model`, `temperature`, `system` and so on.
 2. Reasoning, the text of an answer and its calls are messages of their own here; neighbours become one native message.
 3. `context` becomes a system message in front: a model knows nothing else of it. Activity messages are a page's own.
-4. What a model should have had, but has no native form, is told by its path: `state` and `resume` where they hold
-   anything, files that only a provider has, and media of other kinds.
+4. The path of a member that a model should have had, but that has no native form, is returned: `state` and `resume`
+   where they hold anything, files that only a provider has, and media of other kinds.
 """
 
 from __future__ import annotations

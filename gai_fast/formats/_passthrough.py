@@ -107,7 +107,7 @@ class Passthrough:
 
     @property
     def encoder(self) -> OwnFrames:
-        """The dialect's encoder, which knows what the client has been told."""
+        """The dialect's encoder, which knows what the client has got."""
         return self._encoder
 
     @property

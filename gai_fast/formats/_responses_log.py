@@ -1,4 +1,4 @@
-"""What the log of a durable response holds: the response as it was told last, and the frames behind a number.
+"""The log of a durable response: the last `response` object that stands in it, and the frames behind a number.
 
 Reads frames that `_responses_stream.py` has written.
 """
@@ -41,10 +41,10 @@ def _parsed(response: bytes) -> dict[str, Any]:
 
 
 def ended_as(response: dict[str, Any], status: str, error: Error | None = None) -> dict[str, Any]:
-    """Returns a response that has not been told its end.
+    """Returns a response as it is at its end, which its log does not have.
 
     Args:
-        response: As it was told last.
+        response: The last that stands in its log.
         status: What has become of it.
         error: The failure, where it has failed.
     """

@@ -29,7 +29,7 @@ Tell = Callable[[str, dict[str, Any]], None]
 
 
 class Place:
-    """Where deltas of one kind go: a part of an item, or the arguments of a call.
+    """The place of deltas of one kind: a part of an item, or the arguments of a call.
 
     Args:
         delta: The type of the delta's event.
@@ -177,7 +177,7 @@ class Output:
     # -- items --
 
     def _new(self, item: dict[str, Any]) -> int:
-        """Adds an item, and returns its index; its object is told as it is now."""
+        """Adds an item, writes its object as it is now, and returns its index."""
         self.take_room(LIMITS.log_block_cost)
         self.items.append(item)
         index = len(self.items) - 1
@@ -369,7 +369,7 @@ class Output:
         if tool.draws:
             self._drawing[identifier] = tool
         if told is not None and tool.is_request:
-            tool.take(told)  # an item that is only a request is told whole
+            tool.take(told)  # an item that is only a request is written whole
         self._new(tool.item)
         tool.begin()
         return tool
@@ -395,7 +395,7 @@ class Output:
             self._close_tool(identifier, is_complete=False)
 
     def break_off(self) -> None:
-        """Ends everything that is open, in the objects only: clients are told of the failure next."""
+        """Ends everything that is open, in the objects only: the failure is written next."""
         self._tell = tell_nobody
         self.finish(is_complete=False)
 

@@ -194,7 +194,7 @@ class ResponseEvents(DataEncoder):
         self._tell(outcome.event, {"response": response})
 
     def _error(self, event: Event) -> None:
-        """Writes the failure; where a follower is told of one that its log does not have, it has the beginning."""
+        """Writes the failure. A follower whose log does not have this failure already has the beginning."""
         if self._follows and not self._begun and event.get("seq", 1) > 1:
             self._number = event["seq"] - 1
         else:

@@ -100,7 +100,7 @@ class ToolItem:
                 self.item["pending_safety_checks"] = []
 
     def begin(self) -> None:
-        """Tells that it runs; the item has been told."""
+        """Writes that it runs; its item has been written."""
         self._say("in_progress")
         if self._kind.runs:
             self._say(self._kind.runs)
@@ -167,7 +167,7 @@ class ToolItem:
             self.item |= {"result": image["data"], "output_format": form}
 
     def end(self, *, is_complete: bool = True) -> None:
-        """Tells how it ended; the item is told next.
+        """Writes how it ended; its finished item follows.
 
         Args:
             is_complete: Its end has come; the answer may end before it.

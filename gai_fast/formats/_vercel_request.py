@@ -8,7 +8,7 @@ Owns which part of a `UIMessage` becomes which part of a native message; the SDK
    tools become messages behind it.
 3. A part that only a page needs is left out: `data-*`, sources, a call whose input was still streaming, and a tool that
    the provider ran itself.
-4. A part that a model should have had, but that has no native form, is told by its path.
+4. The path of a part that a model should have had, but that has no native form, is returned.
 """
 
 from __future__ import annotations

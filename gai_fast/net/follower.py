@@ -6,7 +6,7 @@ is committed and when it needs a keep-alive, `publication.py` what its leaving m
 1. A follower that keeps up is given each piece as it is logged. One whose client is slow holds no bytes, only its
    position: it reads the log from there when the client has caught up, a part in each turn of the loop, and is sent
    neighbouring deltas as one.
-2. What is no longer in the log is told (`stream.gap`), or the response ends with an error that says so.
+2. For events that are no longer in the log it writes `stream.gap`, or ends the response with an error that says so.
 3. The response ends properly after the end of the stream. Where the writer of the log is gone without an end, it ends
    with an `error` and `done` that are this follower's own.
 4. What a part of ours raises here ends this follower alone, and its client is answered or cut off.
@@ -301,7 +301,7 @@ class Follower:
         self._cut_at(until)
 
     def _part(self) -> None:
-        """The client has been told: it is cut off once the frame is on its way."""
+        """Cuts the client off once the frame that says why is on its way."""
         self._log.unwatch(self)
         self._is_behind = True
         self._cut_at(self._loop.time() + LIMITS.parting)

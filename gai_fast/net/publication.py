@@ -345,7 +345,7 @@ class Publication:
 
 
 def ending_of(event: Event, *, has_content: bool) -> Ending:
-    """How a stream ended, by its last event before `done`.
+    """The end of a stream, by its last event before `done`.
 
     Args:
         event: Its `finish` or `error`; empty where it had none.

@@ -6,7 +6,7 @@ the end of a stream whose writer is gone. Sans-IO: it turns pieces of a log into
 1. The log's own form is sent as it is: followers share the bytes.
 2. Another form is written by an encoder of its own, which is fed from the beginning of the log, so that it knows what
    came before; what the client has is left out.
-3. What is missing is told: by `stream.gap` where the form is `gai`; elsewhere the follower must end with an error.
+3. For missing events it writes `stream.gap` where the form is `gai`; elsewhere the follower must end with an error.
 4. A client that is late is sent fewer events: neighbouring deltas of the text are joined (`from_seq` … `seq`).
 """
 
@@ -32,7 +32,7 @@ NATIVE: Final = "gai"
 
 
 class Form(NamedTuple):
-    """How a client is sent a stream.
+    """The form in which a client gets a stream.
 
     Args:
         format: The wire format.
@@ -84,7 +84,7 @@ class View(Protocol):
             text: The stream's text up to there, where the log has it.
 
         Returns:
-            Whether the client can be told; otherwise nothing was written.
+            Whether the form has a word for it; otherwise nothing was written.
         """
 
     def event(self, event: Event) -> None:
@@ -98,7 +98,7 @@ class View(Protocol):
 
 
 def view_of(header: LogHeader, form: Form, after: int, clock: Clock) -> View:
-    """How a follower is sent a log.
+    """A log in the form that a follower gets.
 
     Args:
         header: The log's.

@@ -18,7 +18,7 @@ _KEY_HEADERS: Final = ("x-api-key", "api-key")
 """The headers of the Anthropic and the Azure SDK; the OpenAI SDK sends `Authorization`."""
 
 KEY_PROTOCOL: Final = "bearer."
-"""What a subprotocol begins with that carries a key: the `WebSocket` of a browser sends no other header."""
+"""The beginning of a subprotocol that carries a key: the `WebSocket` of a browser sends no other header."""
 
 
 class Callers:

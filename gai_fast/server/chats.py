@@ -30,7 +30,7 @@ from gai_fast.stores import Claim, Store, StreamLog
 _PATH: Final = "/api/v1/chat"
 _STREAM: Final = "/stream"
 _TRIES: Final = 5
-"""How often a request takes a chat from another one before it is refused."""
+"""The number of times that a request takes a chat from another one before it is refused."""
 
 Start = Callable[[], StreamLog]
 """Starts the stream of a request."""

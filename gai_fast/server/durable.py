@@ -286,7 +286,7 @@ class DurableRoutes:
 
 
 def form_of(negotiated: Negotiated, stream: StreamSettings) -> Form:
-    """How a client is sent a durable stream.
+    """The form in which a client gets a durable stream.
 
     Args:
         negotiated: What the client asks for.

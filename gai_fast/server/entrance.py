@@ -22,7 +22,7 @@ _log = logging.getLogger("gai_fast.server")
 
 
 class Places(NamedTuple):
-    """How many connections there may be at a time.
+    """The numbers of connections that there may be at a time.
 
     Attributes:
         served: Of clients that are served.
@@ -34,7 +34,7 @@ class Places(NamedTuple):
 
 
 def affordable(connections: int) -> Places:
-    """How many connections there may be: as many as configured, or as the process has descriptors for.
+    """The numbers of connections that there may be: as many as configured, or as the process has descriptors for.
 
     Args:
         connections: `[limits] connections`.
@@ -94,7 +94,7 @@ class Entrance:
 
     @property
     def room(self) -> int:
-        """How many connections may come in now, to be served or, where there is no place, to be refused."""
+        """The number of connections that may come in now, to be served or, where there is no place, to be refused."""
         free = self._free
         return free if free > 0 else self._places.refused - len(self.refused)
 

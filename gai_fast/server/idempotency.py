@@ -43,7 +43,7 @@ _PRINTABLE: Final = re.compile(r"[ -~]+")
 _OF_ONE_SENDING: Final = ("request_id", "idempotency_key")
 """Members of a native request that say nothing of what is asked for."""
 _TRIES: Final = 3
-"""How often a request frees a key whose stream came to nothing, before it is answered as that stream was."""
+"""The number of times that a request frees a key whose stream came to nothing; then it gets that stream's answer."""
 _REPLAYED: Final = (("idempotent-replayed", "true"),)
 
 Start = Callable[[], Publication]

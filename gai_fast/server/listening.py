@@ -265,13 +265,13 @@ class Protocols(Protocol):
 
     @property
     def room(self) -> int:
-        """How many connections may be accepted now."""
+        """The number of connections that may be accepted now."""
 
     def __call__(self) -> asyncio.Protocol: ...
 
 
 class Listener(Protocol):
-    """Where the connections of a server come from."""
+    """A source of a server's connections."""
 
     async def start(self, protocols: Protocols) -> None:
         """Begins to accept.

@@ -72,7 +72,7 @@ def high_water(limits: LimitSettings) -> int:
 
 
 class Resident:
-    """How much memory the process has. The file stays open: there may be no descriptor when it is needed most.
+    """The size of the process's memory. The file stays open: there may be no descriptor when it is needed most.
 
     Raises:
         OSError: The system does not tell.
@@ -126,7 +126,7 @@ def watch_memory(limits: LimitSettings, guards: Guarded, shed: Shed, timers: Tim
 
 
 class Memory(Protocol):
-    """How much memory the process has."""
+    """The size of the process's memory."""
 
     def read(self) -> int:
         """The bytes of memory that the process has now."""

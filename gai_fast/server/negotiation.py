@@ -48,7 +48,7 @@ class Negotiated:
 
     @property
     def transport(self) -> str:
-        """How the answer travels, for the metrics."""
+        """The transport of the answer, for the metrics."""
         return "ws" if self.is_on_socket else self.framing
 
 

@@ -109,8 +109,8 @@ SECTIONS: Final = (("/v1/messages", "anthropic"), ("/v1/", "openai"), ("", "gai"
 HOT_PATHS: Final = frozenset(route.path for route in ROUTES if route.is_hot)
 
 _ALIKE: Final = 0.8
-"""How alike an unknown path and a route must be for the route to be suggested: `/v1/v1/messages` and `/v1/messages` are
-(0.89), `/v1/embeddings` and `/v1/completions` are not (0.55)."""
+"""The likeness of an unknown path to a route from which on the route is suggested: `/v1/v1/messages` and `/v1/messages`
+have 0.89, `/v1/embeddings` and `/v1/completions` 0.55."""
 
 
 class _Resource:

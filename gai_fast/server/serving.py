@@ -101,7 +101,7 @@ async def serve(
 
 
 class Bound(NamedTuple):
-    """Where a server is reached.
+    """The addresses of a server.
 
     Attributes:
         sockets: The listening sockets.

@@ -46,7 +46,7 @@ _T = TypeVar("_T")
 
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
 _DOUBLINGS: Final = math.ceil(math.log2(LIMITS.worker_wait_most / LIMITS.worker_wait))
-"""How often the wait for a worker is doubled at most: it is the longest then."""
+"""The number of times that the wait for a worker is doubled, until it is the longest."""
 _START_FAILED: Final = 3
 """The exit code of a server that cannot start, where its worker names none."""
 

@@ -49,7 +49,7 @@ class SupervisorLink(asyncio.Protocol):
 
     Attributes:
         made: The highest number of any worker so far.
-        stop: Set when the worker is to drain: it was told so, or the supervisor is gone.
+        stop: Set when the worker is to drain: the supervisor has said so, or is gone.
         hurry: Set when it is to end at once.
         callbacks: What else the supervisor asks; set once the server is there.
     """

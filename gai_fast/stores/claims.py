@@ -23,7 +23,7 @@ def no_room() -> Error:
 
 
 class ClaimBudget:
-    """How many keys this process has taken that are still taken.
+    """The number of keys that this process has taken and that are still taken.
 
     Args:
         ttl: Seconds for which a key is taken.

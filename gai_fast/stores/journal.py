@@ -39,7 +39,7 @@ from gai_fast.stores.memory import SPARE, LogMemory, StreamLog, level_down
 _TRIMMED: Final = 8
 """The part of a stream's bytes by which its copy may be larger, so that it need not be trimmed with every piece."""
 _TOUCHES: Final = 4
-"""How often the life of a running stream's copy is prolonged within that life."""
+"""The number of times that the life of a running stream's copy is prolonged within that life."""
 
 
 class Journal:

@@ -571,7 +571,7 @@ RUN = [
 
 
 async def output_of(program: str, script: Path) -> str:
-    """What copied code prints."""
+    """The output of copied code."""
     process = await asyncio.create_subprocess_exec(
         program, str(script), stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
     )

@@ -1,4 +1,4 @@
-"""What a browser has of its own, without a client library: fetch, EventSource and WebSocket, cut off in the middle."""
+"""A browser's own clients, without a library: fetch, EventSource and WebSocket, cut off in the middle."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every test of recordings needs."""
+"""The judge that tests of recordings need."""
 
 import pytest
 

@@ -155,7 +155,7 @@ def own_refusal(response: Response, upstream: str, decoded: list[Any]) -> list[A
     *before, end, done = decoded
     served = dict(response.error)
     wrong_unless(end["type"] == "error", "refused what is no error", response.status, served)
-    # §6 "Before the response head is sent, an error has its real status": what came before it is told nobody.
+    # §6 "Before the response head is sent, an error has its real status": nobody gets what came before it.
     begun = [event["type"] for event in before if event["type"].endswith(".delta")]
     wrong_unless(not begun, "its head was due before", begun)
     # §6 "Body: {"error": {…, "request_id"}}"
@@ -200,7 +200,7 @@ async def compare(gateway: Gateway, recording: Any, framing: str) -> None:
     body = {"query": "Tell me a story", "model": f"{upstream}/{ASKED}"}
     response = await gateway.ask("POST", "/api/v1/stream", body, {"accept": FRAMINGS[framing]})
     wrong_unless(response.ended, "the response has no proper end")
-    wrong_unless(KEY.encode() not in response.body, "the key is told")
+    wrong_unless(KEY.encode() not in response.body, "the response holds the key")
     decoded = decoded_here(recording)
     if response.status == 200:
         wrong_unless(response.headers["content-type"].startswith(FRAMINGS[framing]), response.headers)
@@ -232,7 +232,7 @@ def upstream_of(recording: Any) -> str:
 
 
 def settings_for(recordings: list[Any], url: str) -> Settings:
-    """A configuration with an upstream for each API; each failure is told as it came."""
+    """A configuration with an upstream for each API; clients get each failure as it came."""
     apis = {upstream_of(recording): name_of(recording) for recording in recordings}
     upstreams = {
         name: UpstreamSettings(name, api, url, Secret(KEY), retries=0, breaker=None) for name, api in apis.items()

@@ -1,4 +1,4 @@
-"""What a run says at its end: how many recordings were exact, and how many equal for each client."""
+"""The lines at the end of a run: how many recordings were exact, and how many equal for each client."""
 
 from __future__ import annotations
 

@@ -57,7 +57,7 @@ def passing(name: str, api: str) -> bool:
 
 
 def passed_on(form: Format, source: Source) -> bytes:
-    """What a client of the format gets from an upstream of its own dialect."""
+    """The bytes for a client of the format, from an upstream of its own dialect."""
     encoder = form.passthrough("sse", context(), whole=False)
     relayed(source, encoder, deltas=encoder, frames=encoder)
     assert encoder is not None
@@ -71,14 +71,14 @@ def events_of(source: Source) -> list[Event]:
 
 
 def body_of(form: Format, source: Source) -> bytes:
-    """What a client of the format gets."""
+    """The bytes for a client of the format."""
     encoder = form.encoder("sse", context())
     relayed(source, encoder, deltas=encoder)
     return encoder.take()
 
 
 def told_by(events: list[Event], name: str) -> Told:
-    """What a client of a format must know, from the events."""
+    """The state that a client of a format must reach, from the events."""
     told, failed = Told(), False
     for event in events:
         kind = event["type"]
@@ -116,7 +116,7 @@ def with_values(told: Told) -> Told:
 
 
 def read(name: str, body: bytes) -> Told:
-    """What a client of a format knows."""
+    """The state that a client of a format reaches."""
     return with_values(READERS[name](body))
 
 
@@ -126,7 +126,7 @@ def complete_calls(events: list[Event]) -> set[str]:
 
 
 def expected_of(events: list[Event], name: str) -> Told:
-    """What a format's client must know."""
+    """The state that a format's client must reach."""
     expected = told_by(events, name)
     if name == "anthropic":
         complete = complete_calls(events)

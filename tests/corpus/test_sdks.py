@@ -38,7 +38,7 @@ pytestmark = [
 
 
 def known_by_chat(body: bytes) -> Told:
-    """What `ChatCompletionStream` has at the end."""
+    """The end state of `ChatCompletionStream`."""
     told, state = Told(), ChatCompletionStreamState()
     for sse in openai._streaming.SSEDecoder().iter_bytes(iter([body])):
         if sse.data.startswith("[DONE]"):
@@ -62,7 +62,7 @@ def known_by_chat(body: bytes) -> Told:
 
 
 def known_by_messages(body: bytes) -> Told:
-    """What `MessageStream` has at the end."""
+    """The end state of `MessageStream`."""
     told, message, buffers, aside = Told(), None, dict[int, bytes](), dict[str, Any]()
     for sse in anthropic._streaming.SSEDecoder().iter_bytes(iter([body])):
         data = sse.json()
@@ -86,7 +86,7 @@ def known_by_messages(body: bytes) -> Told:
 
 
 def known_by_responses(body: bytes) -> Told:
-    """What `ResponseStream` has at the end."""
+    """The end state of `ResponseStream`."""
     told, state = Told(), ResponseStreamState(input_tools=omit, text_format=omit)
     response: Any = None
     for sse in openai._streaming.SSEDecoder().iter_bytes(iter([body])):
@@ -118,7 +118,7 @@ SDKS: Final[dict[str, Callable[[bytes], Told]]] = {
 
 
 def outcome(read: Callable[[bytes], Told], body: bytes) -> Any:
-    """What an SDK makes of a body, or its exception."""
+    """A body as an SDK reads it, or the SDK's exception."""
     try:
         return read(body)
     except Exception as problem:  # noqa: BLE001  # the upstream's bytes are not ours, and neither is the SDK

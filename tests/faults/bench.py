@@ -259,7 +259,7 @@ def check_chat(response: Response, produced: str) -> dict[str, Any] | None:
 
 
 def check_prefix(told: str, produced: str, *, is_whole: bool) -> None:
-    """Asserts that a client was told the beginning of a text, or all of it."""
+    """Asserts that a client got the beginning of a text, or all of it."""
     assert produced.startswith(told), f"{told!r} is no beginning of {produced!r}"
     assert not is_whole or told == produced, f"only {told!r} of {produced!r}, and a proper end"
 

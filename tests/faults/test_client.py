@@ -46,7 +46,7 @@ async def test_a_client_that_never_reads_is_cut_off_and_its_upstream_is_closed(b
 
 @fault(23)
 async def test_a_client_that_vanishes_is_given_up_by_the_system(bench: Bench) -> None:
-    """Only lost packets show it, so the test looks at what the system was told of each accepted connection."""
+    """Only lost packets show it, so the test looks at the options of each accepted connection."""
     upstream = await bench.sending(ANSWER)
     proxy = await bench.proxy(upstream, Faults(after=BEGUN, then="stall"))
     gateway = await bench.gateway(proxy.url, write_timeout=7.0)

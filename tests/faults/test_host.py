@@ -142,7 +142,7 @@ def read(descriptor: int, lines: list[str]) -> None:
 
 
 def lines_told(lines: list[str]) -> int:
-    """How many lines were dropped, as a log says itself."""
+    """The number of dropped lines, as a log says itself."""
     return sum(int(match[1]) for match in map(TOLD.search, lines) if match)
 
 

@@ -1,4 +1,4 @@
-"""A gateway in this process, upstreams that do as they are told, and clients that see every byte.
+"""A gateway in this process, upstreams that do as a test says, and clients that see every byte.
 
 A scenario runs on asyncio's loop and on uvloop, bounded in time; afterwards no task, socket, timer, stream, unhandled
 exception or error in the log may be left of it.

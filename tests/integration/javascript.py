@@ -27,7 +27,7 @@ def node(unavailable: Callable[[str], NoReturn]) -> None:
 
 
 class Loop(NamedTuple):
-    """What one loop got.
+    """The events and the end of one loop.
 
     Args:
         events: The events.
@@ -63,7 +63,7 @@ class Driver:
         self._process = process
 
     async def announced(self) -> None:
-        """Returns when it has got the event that it was told to announce."""
+        """Returns when it has got the event that it has to announce."""
         assert self._process.stdout is not None
         async with asyncio.timeout(SECONDS):
             assert await self._process.stdout.readline() == b"announced\n"

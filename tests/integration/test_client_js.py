@@ -221,7 +221,7 @@ async def test_a_server_that_ends_hands_its_clients_to_its_successor(net: Net, t
         net.warned("draining")
         [ended] = await driver.end()
     assert ended.types[0] == "start"
-    assert ended.types[-2:] == ["error", "done"], "the generation ended with its server, and that is told"
+    assert ended.types[-2:] == ["error", "done"], "the generation ended with its server"
     seqs = [event["seq"] for event in ended.events[:-1]]
     assert seqs == [*range(1, len(seqs) + 1)]
 

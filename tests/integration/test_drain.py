@@ -62,7 +62,7 @@ async def test_what_outlasts_grace_is_told_and_ends_properly(net: Net, tmp_path:
             await until(lambda: len(mock.requests) == 2)
             server.signal()
             await response.rest()
-            assert response.ended, "the end was told, so the body is complete"
+            assert response.ended, "the body has its end, so it is complete"
             assert response.types[-2:] == ["error", "done"]
             error = response.events[-2]["error"]
             assert (error["code"], error["reason"], error["temporary"]) == ("overloaded", "draining", True)

@@ -729,7 +729,7 @@ async def test_a_follower_that_keeps_up_is_not_held_up_by_one_that_does_not(net:
     late = await (await slow.response()).rest()
     position = 0
     for event in late.events[:-1]:
-        assert event.get("from", event.get("from_seq", event["seq"])) == position + 1  # what is missing is told
+        assert event.get("from", event.get("from_seq", event["seq"])) == position + 1  # a gap has an event
         position = event["seq"]
     assert "stream.gap" in late.types
     assert late.events[-2]["type"] == "finish"

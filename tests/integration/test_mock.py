@@ -1,4 +1,4 @@
-"""`gai-fast mock`: a fake upstream that official SDKs take for the real one, and that breaks as it is told."""
+"""`gai-fast mock`: a fake upstream that official SDKs take for the real one, and that fails on demand."""
 
 from __future__ import annotations
 

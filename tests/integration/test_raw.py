@@ -112,7 +112,7 @@ async def broken(net: Net, end: bytes) -> Response:
 @pytest.mark.parametrize("stream", [True, False])
 @on_uvloop
 async def test_a_body_is_that_of_one_attempt(net: Net, stream: bool, quick_retries: None) -> None:
-    """What another attempt would repeat, and what it would lack, depends on the dialect."""
+    """The dialect decides which frames another attempt would repeat, and which it would lack."""
     asked = 0
 
     async def handler(peer: Peer) -> None:

@@ -51,7 +51,7 @@ DONE = frame({"type": "done", "finished": True})
 
 
 class Scripted:
-    """A server whose connections answer one after another as they are told, and what it was asked."""
+    """A server whose connections answer by a script, one after another; it keeps what it was asked."""
 
     def __init__(self, *answers: bytes) -> None:
         self.answers = [*answers]
@@ -203,7 +203,7 @@ async def test_refusals_are_typed_and_an_upstreams_failure_is_an_event(net: Net)
                 await stream.result()
 
 
-# ---- over a server that does as it is told ---------------------------------------------------------------------------
+# ---- over a server with a script -------------------------------------------------------------------------------------
 
 
 async def read(net: Net, *answers: bytes) -> tuple[list[Any], Scripted]:

@@ -76,7 +76,7 @@ Step = bytes | tuple[str, bytes] | tuple[str, bytes, str] | None
 
 
 class Steps:
-    """An upstream that answers its requests one after the other, each as it is told; the last step again and again.
+    """An upstream that answers its requests one after the other, each by its step; the last step again and again.
 
     A step is what is sent; `None`: nothing, until the gateway goes. Bytes that do not end the body break it off there.
     """

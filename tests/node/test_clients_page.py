@@ -17,7 +17,7 @@ from tests.waiting import SECONDS
 
 BLOCKS = {block.section: block for block in blocks(read("docs/clients.md")) if block.language == "js"}
 ENDS = {"AG-UI": "console.log(agent.messages.at(-1).content);"}
-"""What is added to a block that runs outside a page, to see its answer."""
+"""Lines added to a block that runs outside a page, so that it prints its answer."""
 NODE = shutil.which("node")
 
 

@@ -23,7 +23,7 @@ from tests.readers import Told, count_run
 
 
 def known_by_page(result: dict[str, Any]) -> Told:
-    """What a page has in its `UIMessage`, besides calls that were cut off."""
+    """The content of a page's `UIMessage`, without calls that were cut off."""
     told = Told(error=result["error"] and result["error"].removeprefix("Error: "))
     message = result["message"] or {"parts": []}
     for part in message["parts"]:
@@ -41,7 +41,7 @@ def known_by_page(result: dict[str, Any]) -> Told:
 
 
 def known_by_agent(result: dict[str, Any]) -> Told:
-    """What an agent has in its messages."""
+    """The content of an agent's messages."""
     told = Told(error=result["error"], finish_reason=(result["result"] or {}).get("finish_reason"))
     for message in result["messages"]:
         if message["role"] == "reasoning":

@@ -23,7 +23,7 @@ _SHARES: Final[tuple[tuple[Failure, float], ...]] = (
     ("status", 0.03),
     ("reset", 0.02),
 )
-"""How many answers fail in each way."""
+"""The share of answers that fail in each way."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,7 @@ _MARK: Final = re.compile(r"‹(\d+)\.(\d+)›")
 
 
 class Form(NamedTuple):
-    """How a client wants a stream."""
+    """The form in which a client asks for a stream."""
 
     format: Format
     framing: Framing

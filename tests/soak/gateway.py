@@ -231,7 +231,7 @@ class Gateway:
             self._starved_until = time.monotonic()
 
     def starved_until(self) -> float:
-        """When somebody last waited for a processor for longer than `STARVED` between two looks."""
+        """The time at which a task last waited for a processor for longer than `STARVED` between two looks."""
         self.look()
         return self._starved_until
 

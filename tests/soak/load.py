@@ -360,7 +360,7 @@ class _Stream:
                 connection.close()
 
     def _limit(self, reading: Reading, cuts: int) -> int | None:
-        """How many bytes the reader takes before it breaks off; `None`: all."""
+        """The number of bytes that the reader takes before it breaks off; `None`: all."""
         if cuts > 0 or reading.manner in ("leaves", "abandons"):
             return self._random.choice((self._random.randint(1, 400), self._random.randint(1, 5000)))
         return None

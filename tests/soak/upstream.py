@@ -1,6 +1,6 @@
 """The soak's upstream: OpenAI's chat dialect, an answer by the stream's number, failures by plan and on command.
 
-It notes each request, so that what a client was told can be compared with what happened.
+It notes each request, so that a client's answer can be compared with what happened.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Whether what a reader got is one of the ends that are promised, by what happened to its stream.
 
-Promised are: the whole answer; an error that is told, where the upstream failed; the end by a cancel; after the kill of
+Promised are: the whole answer; an error, where the upstream failed; the end by a cancel; after the kill of
 a worker a plain response that is cut off without a false end, and a durable one that ends with `worker_lost` behind
 everything that was stored. Everything else is unexplained.
 """
@@ -81,7 +81,7 @@ class Kill:
 
 
 class _Lost(NamedTuple):
-    """A follower was told that a worker is gone; judged at the end.
+    """A follower got `worker_lost`; judged at the end.
 
     Attributes:
         owner: The worker's number.

@@ -386,7 +386,7 @@ class Whole(Pieces):
 
 
 class Response:
-    """What holds a body, as the responses of aiohttp and of httpx do."""
+    """A holder of a body, as the responses of aiohttp and of httpx are."""
 
     def __init__(self, body: bytes) -> None:
         self.content = Pieces(body)

@@ -1,4 +1,4 @@
-"""How much a client that acknowledges events may be sent beyond the last one that it has acknowledged.
+"""The window of a client that acknowledges events: the bytes that it may get beyond the last acknowledged one.
 
 Sans-IO: it counts bytes and numbers of events, and holds none of them.
 """

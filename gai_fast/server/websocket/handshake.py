@@ -87,7 +87,7 @@ _UPGRADE_REQUIRED: Final = 426
 
 
 def _problem_of(incoming: Incoming) -> Error | None:
-    """What is wrong with a handshake (RFC 6455, 4.2.1)."""
+    """The fault of a handshake (RFC 6455, 4.2.1), or `None`."""
     headers, http = incoming.http.headers, incoming.http
     if not http.is_http_1_1 or headers.get("upgrade", "").strip().lower() != "websocket":
         text = "this route is a WebSocket: upgrade to it with HTTP/1.1"
@@ -116,7 +116,7 @@ def _is_nonce(value: str) -> bool:
 
 
 def _dialect_of(incoming: Incoming) -> Dialect:
-    """What the client of a handshake speaks.
+    """The dialect of the client of a handshake.
 
     Raises:
         Error: It asks for an envelope, a framing or a format that a socket does not have.

@@ -49,7 +49,7 @@ _JSON: Final = {"content-type": "application/json"}
 
 
 class Dialect(NamedTuple):
-    """What a socket's client speaks.
+    """The dialect of a socket's client.
 
     Attributes:
         form: The form of the answers.

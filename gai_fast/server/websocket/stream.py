@@ -6,8 +6,8 @@ but the numbers of its events.
 1. A stream ends once: its id is free again when its last message has been handed to the socket.
 2. Of a stream that is acknowledged (`AckWindow`), messages wait here while the window is full; the stream is paused
    then, so that no more wait than one read of an upstream brings. A client that acknowledges nothing for
-   `write_timeout` meanwhile is told so, and its stream is given up as if it had left.
-3. A stream that broke off without telling is told as an error; while the server drains it is not: the client comes
+   `write_timeout` meanwhile gets an error that says so, and its stream is given up as if it had left.
+3. The client of a stream that broke off without an end gets an error. While the server drains it gets none: it comes
    back for the rest.
 """
 

@@ -258,7 +258,7 @@ async def test_a_field_that_is_not_ours_keeps_no_gap_from_being_written(make: Ma
 
 
 async def test_followers_are_noted_beside_a_copy_that_is_damaged(make: Make, redis_server: RedisServer) -> None:
-    """Those of all other workers' streams were told that the store is out of reach."""
+    """Those of all other workers' streams once got an error, as if the store were out of reach."""
     backend = await opened(make, redis_server.url)
     await backend.write([BEGIN])
     redis_server.command("SET", "gai:{mine}:head", "mine")

@@ -66,7 +66,7 @@ FULL_ANSWER: Final[list[Event]] = [
     finish("tool_calls", usage={**USAGE, "cached_input_tokens": 4, "reasoning_tokens": 5}),
     DONE,
 ]
-"""What follows the `start` of an answer that an official SDK puts together: no event that it has no place for."""
+"""An answer behind its `start`: events that official SDKs put together, and none that they have no place for."""
 
 
 def in_another_order(seed: int) -> list[Event]:

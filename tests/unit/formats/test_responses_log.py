@@ -1,4 +1,4 @@
-"""What the log of a durable response holds."""
+"""The log of a durable response."""
 
 from __future__ import annotations
 

@@ -73,7 +73,7 @@ class Fixture:
         self.timers = self.time
         self.drains = drains
         self.asks: list[Callable[[float], None]] | None = None
-        """Where another process may have followers: the questions for them that wait for an answer."""
+        """The questions to other processes, which may have followers, that wait for an answer."""
         self.encoder = SimpleNamespace(seq=0)
         memory = LogMemory(StoreSettings(max_stream_bytes=max_stream_bytes), cast(Any, self.time))
         self.log: StreamLog = memory.create(LogHeader("s", "", "m", "gai", framing))

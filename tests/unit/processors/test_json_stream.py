@@ -1,4 +1,4 @@
-"""JSON answers as they stream: what passes, what is told, and when."""
+"""JSON answers as they stream: the events that pass, those that are added, and when."""
 
 from __future__ import annotations
 

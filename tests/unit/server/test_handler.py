@@ -166,7 +166,7 @@ def test_the_parsers_errors_are_ours(problem: Any, status: int, reason: str) -> 
 
 
 def test_the_limits_of_targets_and_headers_differ() -> None:
-    assert LIMITS.request_line != LIMITS.header_field, "by the limit it is told which of them was passed"
+    assert LIMITS.request_line != LIMITS.header_field, "the limit says which of them was passed"
 
 
 async def test_the_parser_does_not_run_on_no_bytes_for_every_piece_of_a_body(monkeypatch: pytest.MonkeyPatch) -> None:

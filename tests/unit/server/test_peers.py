@@ -474,7 +474,7 @@ async def test_news_that_have_come_are_not_lost_with_their_worker() -> None:
     await asyncio.sleep(0)
     news = await backend.tail({one: 0}, 0.0)
     assert {stream_id: each.records[-1].last_seq for stream_id, each in news.items()} == {one: 1}
-    assert await backend.tail({one: 0}, 0.0) == {}, "they are told once"
+    assert await backend.tail({one: 0}, 0.0) == {}, "they get it once"
     assert await backend.tail({two: 7}, 0.0) == {}, "they begin elsewhere"
     assert {*await backend.tail({one: 1, two: 0, three: 1}, 0.1)} == {two}
     await backend.close()

@@ -66,7 +66,7 @@ if HOW.startswith("crowded"):
     os.fork = crowded_fork
 
 def work(ends):
-    '''Says to each connection who it is; then does as it is told.'''
+    '''Says to each connection who it is; then does as `HOW` says.'''
     if HOW == "broken" or (HOW == "fragile" and ends.number > 2):
         ends.link.sendall(pack("failed", 2, "no luck"))
         return 1

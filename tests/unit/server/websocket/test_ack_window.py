@@ -1,4 +1,4 @@
-"""How much may be sent beyond what a client has acknowledged."""
+"""The bytes that may be sent beyond the last event that a client has acknowledged."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What aiohttp lets pass of a client's frames, however they are cut."""
+"""Frames of a client that aiohttp would let pass are refused, however they are cut."""
 
 from __future__ import annotations
 
