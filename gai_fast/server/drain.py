@@ -51,7 +51,8 @@ async def drain(server: Answering, listener: Listener, *, grace: float, hurry: a
     server.begin_drain()
     listener.begin_drain()
     if server.unanswered:
-        _log.info("draining: %d connections and streams have up to %g s", server.unanswered, grace)
+        text = "draining: %d connections and streams have up to %g s; a second signal ends the server at once"
+        _log.info(text, server.unanswered, grace)
     while True:
         await listener.accept_waiting()
         if not server.unanswered and await listener.close_if_empty():

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
+
+import pytest
 
 from gai_fast.server.drain import drain
 from tests.waiting import SECONDS, until
@@ -54,6 +57,15 @@ async def test_a_server_that_nobody_asks_ends_at_once() -> None:
     listener = FakeListener(server)
     assert await asyncio.wait_for(drain(server, listener, grace=SECONDS, hurry=asyncio.Event()), SECONDS)
     assert listener.is_closed
+
+
+async def test_the_log_tells_how_long_it_may_take_and_how_to_end_it(caplog: pytest.LogCaptureFixture) -> None:
+    hurry = asyncio.Event()
+    hurry.set()
+    caplog.set_level(logging.INFO, logger="gai_fast.server")
+    server = FakeServer(1)
+    assert not await drain(server, FakeListener(server), grace=30.0, hurry=hurry)
+    assert caplog.messages[0].endswith("have up to 30 s; a second signal ends the server at once")
 
 
 async def test_a_server_ends_when_the_last_client_that_waited_has_been_answered() -> None:
