@@ -267,6 +267,8 @@ class WholePassthrough:
 
     def event(self, event: Event) -> None:
         """Takes one event."""
+        if event["type"] == "stream.reset":
+            self._raw = b""
         self._encoder.event(event)
 
     def heartbeat(self) -> None:

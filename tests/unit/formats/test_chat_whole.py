@@ -144,6 +144,15 @@ def test_a_whole_answer_that_came_as_a_stream_is_built() -> None:
     assert json.loads(body)["choices"][0]["message"]["content"] == "Hi"
 
 
+def test_a_whole_answer_that_is_void_is_not_that_of_the_next_attempt() -> None:
+    encoder = OPENAI.passthrough("sse", context(), whole=True)
+    assert encoder is not None
+    encoder.frame(b'{"id": "void"}', last=True)
+    events: list[Event] = [START, text("void"), {"type": "stream.reset", "reason": "network"}, START, text("Hi")]
+    body = encoded(encoder, [*events, finish(), DONE])
+    assert json.loads(body)["choices"][0]["message"]["content"] == "Hi"
+
+
 def test_a_whole_answer_that_failed_leaves_the_body_to_the_error() -> None:
     encoder = OPENAI.passthrough("sse", context(), whole=True)
     assert encoder is not None
