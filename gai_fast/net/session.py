@@ -26,7 +26,7 @@ from gai_fast.meter import StreamMeter
 from gai_fast.metrics import Outcome, StreamMetrics
 from gai_fast.net.attempts import AttemptRunner, Attempts, Translate
 from gai_fast.net.delivery import Client, Delivery
-from gai_fast.net.spec import Clock, Output, StreamSpec
+from gai_fast.net.spec import LIBRARY, Clock, Output, StreamSpec
 from gai_fast.net.writer import Headers
 from gai_fast.providers import Adapter
 from gai_fast.relay import DeltaSink, Relay, State
@@ -480,7 +480,7 @@ class Session:
 
     def _note_sent(self, is_written: bool) -> None:
         # A format may have no bytes for an event. A program in this process takes events, not bytes.
-        if not self._has_told and (is_written or self.attempts.spec.transport == "library"):
+        if not self._has_told and (is_written or self.attempts.spec.transport == LIBRARY):
             self._note_told()
 
     # -- the end --
