@@ -113,6 +113,7 @@ COMPILED = (
     "server/streams",
     "server/transport",
     "server/websocket/ack_window",
+    "server/websocket/frame_guard",
     "server/websocket/stream",
     "server/websocket/writer",
     "server/write_watch",

@@ -42,7 +42,9 @@ __all__ = [
     "escape",
     "frame_messages",
     "head_of",
+    "last_seq",
     "parse_exact",
+    "unmasked",
 ]
 
 IMPLEMENTATION: Literal["native", "pure"] = "pure"
@@ -95,4 +97,6 @@ encode_sse = _kernels.encode_sse
 escape = _kernels.escape
 frame_messages = _kernels.frame_messages
 head_of = _kernels.head_of
+last_seq = _kernels.last_seq
 parse_exact = _kernels.parse_exact
+unmasked = _kernels.unmasked

@@ -24,6 +24,8 @@ from gai_fast._native.relay import (
     ReadBatch,
     StreamCounters,
     frame_messages,
+    last_seq,
+    unmasked,
 )
 from gai_fast._pure.arrays import ArrayFramer
 from gai_fast._pure.fast_path import Borrower, FrameLog, LendingTransport
@@ -61,5 +63,7 @@ __all__ = [
     "escape",
     "frame_messages",
     "head_of",
+    "last_seq",
     "parse_exact",
+    "unmasked",
 ]

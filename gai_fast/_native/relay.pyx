@@ -363,6 +363,49 @@ def frame_messages(bytes frames not None, bytes lead not None):
     return finished_bytes(made, to - out)
 
 
+def last_seq(bytes frames not None):
+    """See `gai_fast._pure.messages.last_seq`."""
+    cdef const uint8_t *begin = <const uint8_t *>PyBytes_AS_STRING(frames)
+    cdef const uint8_t *end = begin + PyBytes_GET_SIZE(frames)
+    cdef const uint8_t *stop = end  # of the line behind `at`
+    cdef const uint8_t *at = end
+    cdef const uint8_t *number
+    cdef const uint8_t *behind
+    while at > begin:
+        at -= 1
+        if at[0] != c"\n":
+            continue
+        if stop - at >= 8 and not memcmp(at, b"\ndata: {", 8):
+            number = <const uint8_t *>memchr(at, c'"', stop - at)
+            while number is not NULL and stop - number > 6:
+                if not memcmp(number, b'"seq":', 6):
+                    number += 6
+                    behind = number
+                    while behind < stop and c"0" <= behind[0] <= c"9":
+                        behind += 1
+                    if behind > number:
+                        return int(PyBytes_FromStringAndSize(<const char *>number, behind - number))
+                else:
+                    number += 1
+                number = <const uint8_t *>memchr(number, c'"', stop - number)
+        stop = at
+    return 0
+
+
+def unmasked(bytes data not None, Py_ssize_t at):
+    """See `gai_fast._pure.messages.unmasked`."""
+    cdef Py_ssize_t i, size = PyBytes_GET_SIZE(data) - at
+    if at < 4 or size < 0:
+        raise ValueError("there is no mask")
+    cdef PyObject *made = new_bytes(NULL, size)
+    cdef uint8_t *to = <uint8_t *>bytes_memory(made)
+    cdef const uint8_t *payload = <const uint8_t *>PyBytes_AS_STRING(data) + at
+    cdef const uint8_t *mask = payload - 4
+    for i in range(size):
+        to[i] = payload[i] ^ mask[i & 3]
+    return finished_bytes(made, size)
+
+
 cdef class DeltaCopier:
     """Cuts a stream into frames and copies those it has learned. See `gai_fast._pure.relay.DeltaCopier`."""
 
@@ -949,6 +992,7 @@ cdef enum:
     READ = 4            # list items for one read
     STEADY = 4          # fully copied reads in a row after which a socket is borrowed, which saves 1 us a read
     REFUSED = 64        # further reads after which a connection that lent nothing is asked again
+    NOTED = 4096        # bytes of messages, after which a lent socket's log learns of them
     ROOM = 65536        # bytes of one read, as with the loops
 
 cdef char[ROOM] INPUT   # filled and emptied while the interpreter's lock is held
@@ -960,8 +1004,9 @@ cdef class FastPath:
 
     cdef DeltaCopier _copier
     cdef object _transport
-    cdef object _send       # writes HTTP chunks
+    cdef object _send       # writes HTTP chunks; or WebSocket messages
     cdef object _log        # takes frames instead; or None
+    cdef bytes _lead        # the beginning of each message, if the log lends its socket; or None
     cdef object _now_ms
     cdef StreamCounters _counters
     cdef long long _seq
@@ -973,6 +1018,8 @@ cdef class FastPath:
     cdef int _in            # the upstream's socket, or -1
     cdef int _out           # the client's socket if it is lent, or -1
     cdef int _steady        # fully copied reads in a row
+    cdef int _unasked       # reads for which a log that lent nothing is not asked again
+    cdef Py_ssize_t _unnoted    # bytes of messages of which the log has not learned
     cdef public ChunkedBody chunks
     cdef readonly double at
     cdef readonly double wrote_at
@@ -981,7 +1028,11 @@ cdef class FastPath:
         self._copier = copier
         self._transport = transport
         self._log = getattr(transport, "log_frames", None)
-        self._send = transport.write if self._log is None else None
+        self._lead = getattr(transport, "lead", None)
+        if self._log is None:
+            self._send = transport.write
+        elif self._lead is not None:
+            self._send = transport.write_messages
         self._now_ms = now_ms
         self._counters = counters
         self._in = self._out = -1
@@ -999,6 +1050,7 @@ cdef class FastPath:
     def end_writing(self):
         """Ends the loan of the client's socket."""
         self._out = -1
+        self.note_messages()
 
     def feed(self, bytes data not None, double now):
         """Handles one read; returns the bytes of the body that must take the long way."""
@@ -1056,28 +1108,56 @@ cdef class FastPath:
             self._deltas += copied
             copier.unload()
             self._counters.sent += said
-            if self._log is not None:
+            if self._log is None:
+                self.write(written)
+            elif self._out < 0:
                 self._log(written, self._seq)
-                written = None
-            elif self._out >= 0:
-                written = self.put(written)
-            if written is not None:
-                self._send(written)
-                if self._batch is not None:
-                    self._out = self._transport.lend(self)
+                self.ask_log()
+            else:
+                written = frame_messages(written, self._lead)
+                self._unnoted += PyBytes_GET_SIZE(written)
+                self.write(written)
+                if self._unnoted >= NOTED:
+                    self.note_messages()
             self.wrote_at = now
         else:
             copier.unload()
         self.note(began, <Py_ssize_t>size - ahead)
         return None
 
-    cdef bytes put(self, bytes data):
-        """Writes to the client's socket. Returns the unsent rest for its connection, which then writes itself."""
-        cdef Py_ssize_t sent = gai_send(self._out, PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data))
-        if sent == PyBytes_GET_SIZE(data):
-            return None
-        self._out = -1
-        return data[sent:]
+    cdef int write(self, bytes data) except -1:
+        """Writes to the client's socket if it is lent. Its connection writes the rest, and is asked for the next."""
+        cdef Py_ssize_t sent
+        if self._out >= 0:
+            sent = gai_send(self._out, PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data))
+            if sent == PyBytes_GET_SIZE(data):
+                return 0
+            self._out = -1
+            data = data[sent:]
+        self._send(data)
+        if self._batch is not None:
+            self._out = self._transport.lend(self)
+        return 0
+
+    cdef int ask_log(self) except -1:
+        """Borrows the socket behind the log, if it has one; one that lends nothing is not asked with each read."""
+        if self._lead is None or self._batch is None:
+            return 0
+        if self._unasked:
+            self._unasked -= 1
+            return 0
+        self._out = self._transport.lend(self)
+        if self._out < 0:
+            self._unasked = REFUSED
+        return 0
+
+    cdef int note_messages(self) except -1:
+        """Tells the log what was written past it."""
+        cdef Py_ssize_t size = self._unnoted
+        if size:
+            self._unnoted = 0
+            self._transport.note_sent(self._seq, size)
+        return 0
 
     cdef int note(self, double began, Py_ssize_t size) except -1:
         """Counts a read, or the copied part of one."""

@@ -9,7 +9,7 @@ from gai_fast._pure.counters import Bounds, StreamCounters
 from gai_fast._pure.encoders import NDJSONEncoder, SSEEncoder, encode_ndjson, encode_sse
 from gai_fast._pure.fast_path import Borrower, ChunkWriter, FastPath, FrameLog, LendingTransport, ReadBatch
 from gai_fast._pure.jsontext import compact_json, encode_json, escape, parse_exact
-from gai_fast._pure.messages import frame_messages, head_of
+from gai_fast._pure.messages import frame_messages, head_of, last_seq, unmasked
 from gai_fast._pure.parsers import Frame, LineFramer, NDJSONParser, SSEEvent, SSEFramer, SSEParser
 from gai_fast._pure.relay import DeltaCopier, Part, Piece
 from gai_fast._pure.shapes import Shape
@@ -44,5 +44,7 @@ __all__ = [
     "escape",
     "frame_messages",
     "head_of",
+    "last_seq",
     "parse_exact",
+    "unmasked",
 ]

@@ -48,6 +48,30 @@ class FrameLog(Protocol):
         """
 
 
+class MessageLog(FrameLog, Protocol):
+    """Makes WebSocket messages of the frames, and may lend its socket to a fast path that makes them itself.
+
+    Attributes:
+        lead: The beginning of each message, as for `frame_messages`.
+    """
+
+    lead: bytes
+
+    def lend(self, borrower: Borrower) -> int:
+        """As `LendingTransport.lend`."""
+
+    def write_messages(self, messages: bytes) -> None:
+        """Writes the rest of messages that the socket has not taken."""
+
+    def note_sent(self, last_seq: int, size: int) -> None:
+        """Notes what the borrower has written; called from time to time, and when the loan ends.
+
+        Args:
+            last_seq: The number of the last event in it.
+            size: The bytes of the messages.
+        """
+
+
 class Reader(Protocol):
     """A connection whose reads are handled in a batch: `gai_fast.net.upstream.UpstreamConnection`."""
 
@@ -83,7 +107,7 @@ class FastPath:
 
     Args:
         copier: Cuts and copies the stream's frames.
-        transport: Writes bytes of a response in HTTP chunks, or logs its frames.
+        transport: Writes bytes of a response in HTTP chunks, or logs its frames; a `MessageLog` is one that may lend.
         now_ms: Returns milliseconds since the epoch, for frames with a time.
         counters: Counts each read, in seconds of `time.perf_counter`, and the bytes sent.
 

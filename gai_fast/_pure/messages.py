@@ -1,10 +1,12 @@
 """SSE frames of the format `gai` → WebSocket messages, one for each event (RFC 6455, 5.2).
 
-Owns the head of a server's frame, and the two members that a message has besides the event's own. Knows no socket.
+Owns the head of a server's frame, and the two members that a message has besides the event's own. Finds the number of
+an event in its frame, and undoes the mask of a client's frame. Knows no socket.
 """
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 from gai_fast.limits import KIB
@@ -15,6 +17,8 @@ _SHORT: Final = 126
 _LONG: Final = 64 * KIB
 _OBJECT: Final = b"data: {"
 _ID: Final = b"id: "
+_SEQ: Final = re.compile(rb'"seq":([0-9]+)')
+_MASK: Final = 4
 
 
 def frame_messages(frames: bytes, lead: bytes) -> bytes:
@@ -48,3 +52,40 @@ def head_of(size: int, first: int = _TEXT) -> bytes:
     if size < _LONG:
         return bytes((first, _SHORT)) + size.to_bytes(2, "big")
     return bytes((first, _SHORT + 1)) + size.to_bytes(8, "big")
+
+
+def last_seq(frames: bytes) -> int:
+    """Returns the number of the last event in frames; 0 where none has one.
+
+    An event's own number is the first in its JSON: only simple members stand before it, and JSON holds no line end.
+
+    Args:
+        frames: Whole frames.
+    """
+    end = len(frames)
+    while True:
+        at = frames.rfind(b"\n" + _OBJECT, 0, end)
+        if at < 0:
+            return 0
+        stop = frames.find(b"\n", at + 1)
+        found = _SEQ.search(frames, at, len(frames) if stop < 0 else stop)
+        if found is not None:
+            return int(found[1])
+        end = at
+
+
+def unmasked(data: bytes, at: int) -> bytes:
+    """Returns the payload of a client's frame without its mask (RFC 6455, 5.3).
+
+    Args:
+        data: The frame; the payload is its end.
+        at: The place behind the mask, at which the payload begins.
+
+    Raises:
+        ValueError: No mask can stand there.
+    """
+    size = len(data) - at
+    if at < _MASK or size < 0:
+        raise ValueError("there is no mask")
+    key = int.from_bytes((data[at - _MASK : at] * (size // _MASK + 1))[:size], "little")
+    return (int.from_bytes(data[at:], "little") ^ key).to_bytes(size, "little")

@@ -1,4 +1,7 @@
-"""Tokens that come one by one: after a few of them a kernel reads and writes the sockets, and nobody can tell."""
+"""Tokens that come one by one: after a few of them a kernel reads and writes the sockets, and nobody can tell.
+
+Over HTTP, and as messages of a WebSocket that carries one stream.
+"""
 
 from __future__ import annotations
 
@@ -25,6 +28,7 @@ from tests.integration.gateway import (
     delta,
     on_both_loops,
 )
+from tests.integration.websocket import BINARY, CLOSE, Socket, connect, frame
 from tests.waiting import until
 from tests.wire import chunk
 
@@ -249,9 +253,9 @@ async def test_openai_clients_get_the_upstreams_own_frames(net: Net) -> None:
     frames = [delta(word) for word in WORDS]
     await paced.send(chunk(frames[0]))
     response = await client.response()
-    for frame in frames[1:]:
-        await paced.send(chunk(frame))
-        await response.until(frame)
+    for each in frames[1:]:
+        await paced.send(chunk(each))
+        await response.until(each)
     assert lent(gateway) == (IMPLEMENTATION == "native")
     await paced.end()
     await response.rest()
@@ -301,3 +305,172 @@ async def test_a_client_of_a_durable_answer_that_stops_reading_for_a_while_loses
     await response.rest()
     assert response.text == "first" + "".join(WORDS) + word * 300
     assert gateway.unsent == 0
+
+
+# ---- messages of a WebSocket -----------------------------------------------------------------------------------------
+
+IS_NATIVE = IMPLEMENTATION == "native"
+
+
+def is_lent(gateway: Gateway) -> bool:
+    """Whether the socket of the WebSocket is borrowed."""
+    (session,) = gateway.running.service.sockets.sessions
+    assert session._socket is not None
+    assert session._socket._writer is not None
+    return session._socket._writer._lender.borrower is not None
+
+
+async def say(paced: Paced, words: list[str], socket: Socket, stream: str = "a") -> None:
+    """Each of these, once the one before has arrived."""
+    for word in words:
+        await paced.send(chunk(delta(word)))
+        await socket.until(stream=stream, text=word)
+
+
+async def begin_socket(net: Net, **options: Any) -> tuple[Paced, Gateway, Socket]:
+    """A WebSocket whose only stream has borrowed its socket."""
+    paced = Paced()
+    paced.upstream = await net.upstream(paced.handle)
+    gateway = await net.gateway(paced.upstream, **options)
+    socket = await connect(gateway, receive_buffer=options.get("receive_buffer"))
+    socket.ask("a")
+    await say(paced, WORDS, socket)
+    assert is_lent(gateway) == IS_NATIVE
+    return paced, gateway, socket
+
+
+def is_whole(socket: Socket, words: list[str], stream: str = "a") -> bool:
+    """Whether the stream has these words, each event with its number, and its end."""
+    *events, done = socket.of(stream)
+    return (
+        socket.text(stream) == "".join(words)
+        and [event["seq"] for event in events] == [*range(1, len(events) + 1)]
+        and done == {"stream": stream, "type": "done", "finished": True}
+    )
+
+
+@on_both_loops
+async def test_the_messages_of_one_stream_come_whole_and_so_do_those_of_the_next(net: Net) -> None:
+    paced, gateway, socket = await begin_socket(net)
+    await paced.end()
+    await socket.until_done("a")
+    assert is_whole(socket, WORDS)
+    assert not is_lent(gateway)
+    socket.ask("b")
+    await say(paced, WORDS, socket, "b")
+    assert is_lent(gateway) == IS_NATIVE
+    await paced.end()
+    await socket.until_done("b")
+    assert is_whole(socket, WORDS, "b")
+
+
+@on_both_loops
+async def test_an_answer_to_a_ping_and_what_is_no_token_come_between_messages(net: Net) -> None:
+    paced, gateway, socket = await begin_socket(net)
+    socket.send(type="ping")
+    assert await socket.read() == {"type": "pong"}
+    assert not is_lent(gateway)
+    await say(paced, ["one ", "two "], socket)
+    assert is_lent(gateway) == IS_NATIVE
+    tool = {"tool_calls": [{"index": 0, "id": "t1", "function": {"name": "f", "arguments": "{}"}}]}
+    await paced.send(chunk(delta("", delta=tool)))
+    await say(paced, WORDS, socket)
+    await paced.end()
+    await socket.until_done("a")
+    assert is_whole(socket, [*WORDS, "one ", "two ", *WORDS])
+
+
+@on_both_loops
+async def test_a_second_stream_ends_the_loan_and_both_come_whole(net: Net) -> None:
+    paced, gateway, socket = await begin_socket(net)
+    first = paced.peer
+    paced.peer = None
+    socket.ask("b")
+    await say(paced, WORDS, socket, "b")
+    assert not is_lent(gateway)
+    paced.peer, second = first, paced.peer
+    await say(paced, ["last"], socket)
+    assert not is_lent(gateway)
+    await paced.end()
+    await socket.until_done("a")
+    assert second is not None
+    await second.send(*END)
+    await socket.until_done("b")
+    assert is_whole(socket, [*WORDS, "last"])
+    assert is_whole(socket, WORDS, "b")
+
+
+@on_both_loops
+async def test_what_a_borrower_has_written_must_be_acknowledged_too(net: Net) -> None:
+    paced, gateway, socket = await begin_socket(net, client_buffer=1024)
+    socket.send(stream="a", type="ack", seq=1)
+    session = next(iter(gateway.running.engine.streams.values()))
+    await until(lambda: session._delivery.is_paused)
+    assert not is_lent(gateway)
+    socket.send(stream="a", type="ack", seq=socket.messages[-1]["seq"])
+    await say(paced, ["within"], socket)
+    assert not is_lent(gateway)
+    socket.send(stream="a", type="ack", seq=1000)
+    await paced.end()
+    await socket.until_done("a")
+    assert is_whole(socket, [*WORDS, "within"])
+
+
+@on_both_loops
+async def test_messages_for_a_client_that_stops_reading_for_a_while_are_not_lost(net: Net) -> None:
+    paced, gateway, socket = await begin_socket(net, client_buffer=65536)
+    socket.client.pause()
+    word = "word " * 2_000
+    for _ in range(10):  # within what the system takes, and the first that it does not
+        await paced.send(chunk(delta(word)))
+    flooding = asyncio.create_task(paced.send(*[chunk(delta(word))] * 600))
+    session = next(iter(gateway.running.engine.streams.values()))
+    await until(lambda: session._delivery.is_paused)
+    assert gateway.unsent < MIB
+    socket.client.resume()
+    ending = asyncio.create_task(socket.until_done("a"))
+    await flooding
+    await paced.end()
+    await ending
+    assert is_whole(socket, [*WORDS, *[word] * 610])
+
+
+@on_both_loops
+async def test_nothing_follows_a_close_and_the_upstream_ends(net: Net) -> None:
+    paced, gateway, socket = await begin_socket(net)
+    assert paced.peer is not None
+    socket.client.send(frame(b"x", BINARY))
+    assert await socket.close_code() == 1003
+    await paced.peer.until_gone()
+    await until(lambda: gateway.streams == 0)
+
+
+@pytest.mark.parametrize("how", ["cancel", "close", "reset"])
+@on_both_loops
+async def test_a_stream_whose_client_cancels_it_or_goes_ends(net: Net, how: str) -> None:
+    paced, gateway, socket = await begin_socket(net)
+    assert paced.peer is not None
+    if how == "cancel":
+        socket.send(stream="a", type="cancel")
+        await socket.until_done("a")
+        assert socket.of("a")[-2]["finish_reason"] == "cancelled"
+    elif how == "close":
+        socket.client.send(frame((1000).to_bytes(2, "big"), CLOSE))
+        assert await socket.close_code() == 1000
+    else:
+        socket.client.reset()
+    await paced.peer.until_gone()
+    await until(lambda: gateway.streams == 0)
+
+
+@on_both_loops
+async def test_a_gateway_that_is_closed_takes_the_socket_of_its_messages_back(net: Net) -> None:
+    paced, gateway, socket = await begin_socket(net)
+    await gateway.running.drain(0.0, asyncio.Event())
+    closing = asyncio.create_task(gateway.running.close())
+    assert await socket.close_code() == 1012
+    await closing
+    net.warned("draining")
+    assert socket.error("a")["reason"] == "draining"
+    assert paced.peer is not None
+    await paced.peer.until_gone()

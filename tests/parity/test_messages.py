@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from types import ModuleType
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -12,6 +13,8 @@ LINE = st.one_of(
     st.binary(max_size=300).map(lambda text: b'data: {"text":"%b"}' % text.replace(b"\n", b"")),
     st.integers(65_400, 65_560).map(lambda size: b"data: {%b" % (b"y" * size)),
     st.binary(max_size=12),
+    st.text('"seq:0123{,', max_size=30).map(lambda text: b"data: {" + text.encode()),
+    st.lists(st.sampled_from([b"data: {", b'"seq":', b"7", b"12", b'"', b"x"]), max_size=8).map(b"".join),
 )
 
 
@@ -20,3 +23,15 @@ def test_native_equals_pure(both: tuple[ModuleType, ModuleType], lines: list[byt
     native, pure = both
     frames = b"\n".join(lines) + tail
     assert native.frame_messages(frames, lead) == pure.frame_messages(frames, lead)
+    assert native.last_seq(frames) == pure.last_seq(frames)
+
+
+@given(data=st.binary(max_size=300), at=st.integers(-2, 300))
+def test_a_payload_is_unmasked_the_same(both: tuple[ModuleType, ModuleType], data: bytes, at: int) -> None:
+    native, pure = both
+    if not 4 <= at <= len(data):
+        for kernels in both:
+            with pytest.raises(ValueError, match="there is no mask"):
+                kernels.unmasked(data, at)
+    else:
+        assert native.unmasked(data, at) == pure.unmasked(data, at)

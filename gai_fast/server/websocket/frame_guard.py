@@ -4,6 +4,7 @@
 2. A message has at most `limits.socket_message` bytes in at most `limits.socket_frames` frames: more end with 1009,
    at the head of the frame that is too much. aiohttp bounds what a compressed message unfolds to.
 3. At most `limits.socket_control` control frames come in `limits.socket_control_window` seconds: more end with 1008.
+4. Bytes that are one whole message of text and nothing else, as most reads are, need aiohttp for nothing: `take_text`.
 
 Sans-IO: it reads the heads of frames and skips their payloads. aiohttp finds whatever else is wrong with a frame.
 Behind a violation it only looks for the client's close.
@@ -14,12 +15,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
+from gai_fast._impl import unmasked
 from gai_fast.limits import LIMITS
 
 PROTOCOL_ERROR: Final = 1002
 POLICY_VIOLATION: Final = 1008
 TOO_BIG: Final = 1009
 
+_TEXT: Final = 0x81
+"""A whole message of text in one frame, not compressed."""
 _FINAL: Final = 0x80
 _OPCODE: Final = 0x0F
 _CONTROL: Final = 0x08
@@ -31,6 +35,7 @@ _LENGTH_64: Final = 127
 _MASK: Final = 4
 _SHORTEST: Final = 2
 _LENGTH_BYTES: Final = {_LENGTH_16: 2, _LENGTH_64: 8}
+_LENGTH_16_END: Final = 4
 
 
 class Violation(NamedTuple):
@@ -79,6 +84,25 @@ class FrameGuard:
         for head in self._heads(data):
             problem = problem or self._look_at(head, now)
         return problem
+
+    def take_text(self, data: bytes) -> bytes | None:
+        """Returns the message where the next bytes are one of text, in one frame, and nothing else; else `None`.
+
+        Args:
+            data: The bytes; for `feed` where they are not such a message.
+        """
+        if self._frames or self._left or self._head or len(data) < _SHORTEST + _MASK or data[0] != _TEXT:
+            return None
+        size, begin = data[1] - _MASKED, _SHORTEST + _MASK
+        if size == _LENGTH_16:
+            size = int.from_bytes(data[_SHORTEST:_LENGTH_16_END], "big")
+            begin += 2
+        elif not 0 <= size < _LENGTH_16:  # not masked, or of 64 KiB and more: rule 2 is `feed`'s
+            return None
+        if begin + size != len(data):
+            return None
+        self._messages += 1
+        return unmasked(data, begin)
 
     def has_closed(self, data: bytes) -> bool:
         """Looks at bytes behind a violation for the close with which the client answers ours.

@@ -24,7 +24,7 @@ from typing import Final, NamedTuple, Protocol, cast
 
 from aiohttp import web
 
-from gai_fast._impl import frame_messages
+from gai_fast._impl import Borrower, frame_messages
 from gai_fast.errors import Error
 from gai_fast.limits import LIMITS
 from gai_fast.net.engine import Engine
@@ -128,18 +128,26 @@ class SocketSession:
             received = await socket.receive()
             if received is None:
                 return
-            try:
-                message = received if isinstance(received, Violation) else self._dialect.read(received)
-                violation = message if isinstance(message, Violation) else self._handle(message)
-            except Exception as problem:  # noqa: BLE001  # a bug of ours: rule 1
-                _log.error("a message of a WebSocket could not be handled", exc_info=problem)
-                violation = _INTERNAL
-            if violation is not None:
-                self.violated(violation)
+            if isinstance(received, Violation):
+                self.violated(received)
             else:
+                self.message_received(received)
                 await asyncio.sleep(0)  # what waits in the queue must not hold up other streams
 
     # -- messages --
+
+    def message_received(self, data: bytes) -> None:
+        """Does what a message says; a socket that is being closed has none."""
+        if self._closing is not None:
+            return
+        try:
+            message = self._dialect.read(data)
+            violation = message if isinstance(message, Violation) else self._handle(message)
+        except Exception as problem:  # noqa: BLE001  # a bug of ours: rule 1
+            _log.error("a message of a WebSocket could not be handled", exc_info=problem)
+            violation = _INTERNAL
+        if violation is not None:
+            self.violated(violation)
 
     def _handle(self, message: Message) -> Violation | None:
         """Does what a message says."""
@@ -259,6 +267,16 @@ class SocketSession:
     def write(self) -> Callable[[bytes], None]:
         """Writes messages."""
         return cast("AiohttpSocket", self._socket).write  # there are streams only once it is open
+
+    def lend(self, borrower: Borrower) -> int:
+        """Lends the socket to its only stream; as `LendingTransport.lend`."""
+        socket = self._socket
+        return -1 if socket is None or self._closing is not None or len(self._streams) > 1 else socket.lend(borrower)
+
+    def take_back(self) -> None:
+        """Ends the loan of the socket."""
+        if self._socket is not None:
+            self._socket.take_back()
 
     def answer(self, messages: bytes) -> None:
         """Writes messages that a client may provoke without end: rule 4."""

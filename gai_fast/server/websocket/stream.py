@@ -13,12 +13,11 @@ but the numbers of its events.
 
 from __future__ import annotations
 
-import re
 from collections import deque
 from collections.abc import Callable
 from typing import Final, Protocol
 
-from gai_fast._impl import Borrower, frame_messages
+from gai_fast._impl import Borrower, frame_messages, last_seq
 from gai_fast.errors import Error
 from gai_fast.net.writer import BodyFraming
 from gai_fast.server.access_log import LEFT
@@ -30,8 +29,6 @@ from gai_fast.server.websocket.ack_window import AckWindow
 from gai_fast.server.websocket.formats import DONE
 from gai_fast.timers import Timer, Timers
 
-_SEQ: Final = re.compile(rb'"seq":([0-9]+)')
-_DATA: Final = b"\ndata: {"
 _FRAME_END: Final = b"\n\n"
 _OK: Final = 200
 _NO_CONTENT: Final = 204
@@ -69,6 +66,12 @@ class SocketCallbacks(Protocol):
     def write(self) -> Callable[[bytes], None]:
         """Writes messages."""
 
+    def lend(self, borrower: Borrower) -> int:
+        """Lends the socket to its only stream; as `LendingTransport.lend`."""
+
+    def take_back(self) -> None:
+        """Ends the loan of the socket."""
+
     def answer(self, messages: bytes) -> None:
         """Writes messages that a client may provoke without end."""
 
@@ -99,6 +102,7 @@ class SocketStream:
 
     Attributes:
         name: The client's id of it.
+        lead: Likewise.
         http: The request, as if it had come alone.
         is_cancelled: The client has asked to cancel it.
     """
@@ -108,7 +112,6 @@ class SocketStream:
         "_is_complete",
         "_is_over",
         "_is_paused",
-        "_lead",
         "_response",
         "_socket",
         "_timer",
@@ -118,6 +121,7 @@ class SocketStream:
         "http",
         "incoming",
         "is_cancelled",
+        "lead",
         "name",
     )
 
@@ -128,7 +132,7 @@ class SocketStream:
         self.is_cancelled = False
         self._socket = socket
         self._write = socket.write  # found once: every event takes this way
-        self._lead = lead
+        self.lead = lead
         self._response: StreamCallbacks | None = None
         self._window = AckWindow(0)
         self._write_timeout = 0.0
@@ -175,21 +179,29 @@ class SocketStream:
         """Writes whole frames; as `FrameLog.log_frames`, so that a fast path may write them."""
         if self._is_over:
             return
-        messages = frame_messages(frames, self._lead)
+        messages = frame_messages(frames, self.lead)
         if not messages:
             if frames:  # a keep-alive
                 self._socket.ping()
         elif self._held or not self._window.may_send(last_seq, len(messages)):
             self._hold(frames)
         else:
+            self._write(messages)  # what a borrower has written before is noted by then
             self._window.note_sent(last_seq, len(messages))
-            self._write(messages)
             if self._window.is_used:
                 self._look_at_window()
 
     def lend(self, borrower: Borrower) -> int:
-        """A socket has many writers: it is never lent."""
-        return -1
+        """As `LendingTransport.lend`, while this is the socket's only stream and its client acknowledges nothing."""
+        return -1 if self._is_over or self._held or self._window.is_used else self._socket.lend(borrower)
+
+    def write_messages(self, messages: bytes) -> None:
+        """As `MessageLog.write_messages`."""
+        self._write(messages)
+
+    def note_sent(self, last_seq: int, size: int) -> None:
+        """As `MessageLog.note_sent`."""
+        self._window.note_sent(last_seq, size)
 
     def answered(self, status: int) -> None:
         """Ends the answer: all of it has been written."""
@@ -203,14 +215,14 @@ class SocketStream:
             return
         is_at_end = reply.status == _NO_CONTENT
         frames = DONE[self._socket.has_finished(self.stream_id)] if is_at_end else reply.body
-        self._socket.answer(frame_messages(frames, self._lead))
+        self._socket.answer(frame_messages(frames, self.lead))
         self._end(reply.status)
 
     def abort(self) -> None:
         """Ends a stream that broke off: rule 3."""
         if not self._is_over and not self._socket.is_draining:
             error = Error("internal", "the answer broke off", reason="cut")
-            self._socket.answer(frame_messages(self.incoming.refusal(error).body, self._lead))
+            self._socket.answer(frame_messages(self.incoming.refusal(error).body, self.lead))
         self._end(LEFT)
 
     # -- the socket --
@@ -222,11 +234,12 @@ class SocketStream:
     def refuse(self, reply: Reply) -> None:
         """Ends the stream with an error, whatever it did before."""
         if not self._is_over:
-            self._socket.answer(frame_messages(reply.body, self._lead))
+            self._socket.answer(frame_messages(reply.body, self.lead))
             self._leave(reply.status)
 
     def acknowledge(self, seq: int) -> None:
         """The client has all events up to this one."""
+        self._socket.take_back()  # from now on each event is written within the window
         if self._window.acknowledge(seq):
             self._stop_waiting()
         self._send_held()
@@ -256,7 +269,7 @@ class SocketStream:
     def _hold(self, frames: bytes) -> None:
         """Splits frames into single messages, which wait for room in the window."""
         for frame in frames.split(_FRAME_END):
-            message = frame_messages(frame, self._lead)
+            message = frame_messages(frame, self.lead)
             if message:
                 self._held.append((last_seq(frame), message))
         self._send_held()
@@ -301,6 +314,7 @@ class SocketStream:
         if self._is_over:
             return
         self._is_over = True
+        self._socket.take_back()
         self._stop_waiting()
         self._held.clear()
         self._response = None
@@ -310,26 +324,6 @@ class SocketStream:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-
-
-def last_seq(frames: bytes) -> int:
-    """The number of the last event in frames; 0 where none has one.
-
-    An event's own number is the first in its JSON: only simple members stand before it, and JSON holds no line end.
-
-    Args:
-        frames: Whole frames.
-    """
-    end = len(frames)
-    while True:
-        at = frames.rfind(_DATA, 0, end)
-        if at < 0:
-            return 0
-        stop = frames.find(b"\n", at + 1)
-        found = _SEQ.search(frames, at, len(frames) if stop < 0 else stop)
-        if found is not None:
-            return int(found[1])
-        end = at
 
 
 class Canceller:

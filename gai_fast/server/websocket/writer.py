@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+from gai_fast._impl import Borrower
+from gai_fast.server.transport import SocketLender
 from gai_fast.server.websocket.deflate import Deflate
 from gai_fast.server.write_watch import WriteWatch
 
@@ -18,18 +20,19 @@ class FrameWriter:
 
     Attributes:
         deflate: Compresses the messages; `None`: they are written as they are.
-        is_closed: The close has been written: nothing may follow it (RFC 6455, 5.5.1).
     """
 
-    __slots__ = ("_is_closing", "_send", "_watch", "deflate", "is_closed")
+    __slots__ = ("_is_closed", "_is_closing", "_lender", "_send", "_transport", "_watch", "deflate")
 
     def __init__(self, transport: asyncio.Transport, watch: WriteWatch) -> None:
         # Found once: looking them up again costs each write as much as calling them.
         self._send: Callable[[bytes], None] = transport.write
         self._is_closing: Callable[[], bool] = transport.is_closing
+        self._transport = transport
+        self._lender = SocketLender()
         self._watch = watch
+        self._is_closed = False
         self.deflate: Deflate | None = None
-        self.is_closed = False
 
     def write(self, frames: bytes) -> None:
         """Writes whole frames; nothing once the socket is being closed.
@@ -37,9 +40,26 @@ class FrameWriter:
         Args:
             frames: Without a mask; each message is one frame.
         """
-        if self.is_closed or self._is_closing():
+        if self._lender.borrower is not None:
+            self._lender.end()
+        if self._is_closed or self._is_closing():
             return
         if self.deflate is not None:
             frames = self.deflate.compress(frames)
         self._send(frames)
         self._watch.written += len(frames)
+
+    def lend(self, borrower: Borrower) -> int:
+        """As `LendingTransport.lend`: until anything else is written. Compressed messages must pass through here."""
+        if self._is_closed or self.deflate is not None:
+            return -1
+        return self._lender.lend(self._transport, borrower)
+
+    def take_back(self) -> None:
+        """Ends the loan of the socket."""
+        self._lender.end()
+
+    def close(self) -> None:
+        """A close is written next: nothing may follow it (RFC 6455, 5.5.1)."""
+        self._is_closed = True
+        self._lender.end()

@@ -8,6 +8,7 @@ from types import ModuleType
 import pytest
 
 from gai_fast._pure.messages import head_of
+from tests.integration.websocket import frame
 
 LEAD = b'{"stream":"a",'
 
@@ -61,3 +62,39 @@ def test_a_message_of_any_length_has_the_right_head(kernels: ModuleType, size: i
 def test_a_head_names_the_kind_of_its_frame() -> None:
     assert head_of(2, 0x88) == b"\x88\x02"
     assert head_of(300) == b"\x81\x7e\x01\x2c"
+
+
+def delta(seq: int) -> bytes:
+    return b'event: text.delta\ndata: {"type":"text.delta","seq":%d,"text":"x"}\n\n' % seq
+
+
+DONE = b'event: done\ndata: {"type":"done","finished":true}\n\n'
+
+
+@pytest.mark.parametrize(
+    ("frames", "expected"),
+    [
+        (b"", 0),
+        (b": ping\n", 0),
+        (DONE, 0),
+        (delta(7), 7),
+        (delta(7) + delta(8) + DONE, 8),
+        (delta(7)[:-2], 7),
+        (b'event: tool.call\ndata: {"type":"tool.call","seq":3,"tool_call":{"input":{"seq":9,"data: {":1}}}\n\n', 3),
+        (delta(2) + b'event: x\ndata: {"type":"x","text":"data: { \\"seq\\":5"}\n\n', 2),
+    ],
+)
+def test_the_last_number_in_frames_is_found(kernels: ModuleType, frames: bytes, expected: int) -> None:
+    assert kernels.last_seq(frames) == expected
+
+
+@pytest.mark.parametrize("payload", [b"", b"x", b"four", b"\x00\xff" * 40_000])
+def test_a_payload_loses_its_mask(kernels: ModuleType, payload: bytes) -> None:
+    data = frame(payload)
+    assert kernels.unmasked(data, len(data) - len(payload)) == payload
+
+
+@pytest.mark.parametrize("at", [-1, 0, 3, 8])
+def test_a_payload_without_a_mask_is_an_error(kernels: ModuleType, at: int) -> None:
+    with pytest.raises(ValueError, match="there is no mask"):
+        kernels.unmasked(b"1234567", at)

@@ -32,6 +32,7 @@ from gai_fast.net.view import Form, view_of
 from gai_fast.net.writer import HTTP_CHUNKS, ResponseWriter
 from gai_fast.providers import get_provider
 from gai_fast.reading import parse_request
+from gai_fast.server.websocket.stream import FRAMES, SocketStream
 from gai_fast.settings import ModelSettings, Settings, StoreSettings, StreamSettings, UpstreamSettings
 from gai_fast.stores import Ending, LogHeader, StreamLog
 from gai_fast.stores.memory import LogMemory
@@ -85,8 +86,11 @@ class Leg(ResponseWriter):
         self.failure: Error | None = None
         self.is_direct = 0
         self.is_broken = False
-        super().__init__(Client(self))
+        super().__init__(self.transport())
         self._shortens = shortens
+
+    def transport(self) -> LendingTransport:
+        return Client(self)
 
     @property
     def direct(self) -> LendingTransport | None:
@@ -120,6 +124,50 @@ class Leg(ResponseWriter):
             assert rest[int(size, 16) :].startswith(b"\r\n")
             rest = rest[int(size, 16) + 2 :]
         return body
+
+
+class Socket(Client):
+    """A WebSocket with one stream."""
+
+    is_paused = is_draining = False
+    remote = ""
+    timers = FakeTime()
+
+    def answer(self, messages: bytes) -> None:
+        self.write(messages)
+
+    def take_back(self) -> None:
+        borrower, self.leg.borrower = self.leg.borrower, None
+        if borrower is not None:
+            borrower.end_writing()
+
+    def ping(self) -> None:
+        self.write(b"ping")
+
+    def ended(self, stream: SocketStream, status: int) -> None: ...
+
+    def has_finished(self, stream_id: str) -> bool:
+        return False
+
+
+class SocketLeg(Leg):
+    """The leg of a stream over a WebSocket."""
+
+    def transport(self) -> LendingTransport:
+        self.stream = SocketStream(cast(Any, Socket(self)), "a", b'{"stream":"a",')
+        return self.stream
+
+    @property
+    def direct(self) -> LendingTransport | None:
+        return self.stream if super().direct is not None else None
+
+    def commit(self) -> None:
+        self.start(b"", FRAMES)
+
+    @property
+    def noted(self) -> tuple[int, int]:
+        """The number of the last event of which the stream knows that it was sent, and the bytes sent."""
+        return self.stream._window._marks[-1]
 
 
 class Wire:
@@ -217,6 +265,7 @@ class Stream:
         shortens: There may be a fast path.
         turns: A read waits for the others of its turn; here it is alone in it.
         lends: The connections have sockets, which may be borrowed.
+        leg: The client's leg.
         stream: Settings of the stream.
     """
 
@@ -231,6 +280,7 @@ class Stream:
         turns: bool = False,
         lends: bool = False,
         timestamps: bool = False,
+        leg: type[Leg] = Leg,
         **stream: Any,
     ) -> None:
         self.time = FakeTime()
@@ -240,7 +290,7 @@ class Stream:
         self.provider = provider
         self.faults: list[Exception] = []
         self.figures: StreamMetrics | None = None
-        self.leg = Leg(shortens=shortens)
+        self.leg = leg(shortens=shortens)
         self.shortens = shortens
         self.lends = lends
         if lends:
@@ -422,6 +472,23 @@ def test_whatever_the_client_speaks(options: dict[str, Any]) -> None:
     both(answer(*BEGINNING, *[text(f"\U0001f600 {n}\n") for n in range(9)], *END), **options)
 
 
+@pytest.mark.parametrize("size", [1, 100, 3_000])
+def test_whoever_makes_the_messages_of_a_websocket(size: int) -> None:
+    noted, direct = set(), []
+
+    def note(stream: Stream) -> None:
+        leg = stream.leg
+        assert isinstance(leg, SocketLeg)
+        noted.add(leg.noted)
+        direct.append(leg.is_direct)
+
+    reads = answer(*BEGINNING, *[text("x" * size) for n in range(40)], TOOL, *[text(str(n)) for n in range(9)], *END)
+    both(reads, note, leg=SocketLeg)
+    assert len(noted) == 1
+    assert direct[:3] == [0, 0, 0]
+    assert direct[3] >= (30 if IMPLEMENTATION == "native" else 0)
+
+
 def test_whatever_the_provider_speaks() -> None:
     lines = [b'{"model":"m","message":{"role":"assistant","content":" %d"},"done":false}\n' % n for n in range(9)]
     end = b'{"model":"m","message":{"role":"assistant","content":""},"done":true,"done_reason":"stop","eval_count":9}\n'
@@ -499,7 +566,7 @@ def test_whatever_happens_in_between(data: st.DataObject) -> None:
     places = sorted(data.draw(st.lists(st.integers(0, len(whole)), max_size=12)))
     reads = [whole[at:to] for at, to in zip([0, *places], [*places, len(whole)], strict=True) if at < to]
     seed = data.draw(st.integers(0, 99))
-    passed_on = data.draw(st.sampled_from([{}, {"format": "openai", "passes": True}]))
+    options = data.draw(st.sampled_from([{}, {"format": "openai", "passes": True}, {"leg": SocketLeg}]))
 
     def live(stream: Stream) -> None:
         chance = random.Random(seed)
@@ -522,7 +589,7 @@ def test_whatever_happens_in_between(data: st.DataObject) -> None:
                     stream.exchange.connection_lost(ConnectionResetError())
         stream.receive(*([LAST] if stream.figures is None else []))
 
-    both([], live, **passed_on)
+    both([], live, **options)
 
 
 def test_a_ping_between_two_reads_is_due_by_the_last_of_them() -> None:

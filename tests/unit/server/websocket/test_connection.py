@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
+from collections.abc import Callable
 
 import aiohttp
 import pytest
@@ -17,7 +18,7 @@ from aiohttp.web_protocol import RequestHandler
 from gai_fast.server.websocket.connection import AiohttpSocket, offered
 from gai_fast.server.websocket.frame_guard import Violation
 from gai_fast.timers import TimerWheel
-from tests.integration.websocket import CLOSE, frame, handshake
+from tests.integration.websocket import CLOSE, CONTINUATION, PING, frame, handshake
 from tests.waiting import SECONDS, until
 
 
@@ -25,6 +26,8 @@ class Owner:
     def __init__(self) -> None:
         self.calls: list[str] = []
         self.violations: list[Violation] = []
+        self.messages: list[bytes] = []
+        self.message_received: Callable[[bytes], None] = self.messages.append
 
     def connection_lost(self) -> None:
         self.calls.append("lost")
@@ -58,18 +61,26 @@ async def test_a_socket_reads_writes_and_closes(names: list[str], caplog: pytest
 
     async def answer(request: web.BaseRequest) -> web.StreamResponse:
         socket = AiohttpSocket(request, owner, timers, high_water=1000, write_timeout=SECONDS)
+        closing: list[asyncio.Task[None]] = []
+
+        def take(message: object) -> None:
+            received.append(message)
+            if isinstance(message, bytes):
+                socket.write(b"\x81\x02ok")
+            if message == b"stop":
+                closing.append(loop.create_task(socket.close(Violation(1008, "é" * 100))))
+
+        owner.message_received = take
         assert await socket.open([("x-more", "1")])
         try:
-            while True:
+            message = await socket.receive()
+            while isinstance(message, bytes):
+                take(message)
                 message = await socket.receive()
-                received.append(message)
-                if not isinstance(message, bytes):
-                    break
-                socket.write(b"\x81\x02ok")
-                if message == b"stop":
-                    await socket.close(Violation(1008, "é" * 100))
-                    socket.write(b"\x81\x04late")
-                    break
+            take(message)
+            if closing:
+                await closing[0]
+                socket.write(b"\x81\x04late")
         finally:
             socket.leave()
         return socket.response
@@ -91,11 +102,55 @@ async def test_a_socket_reads_writes_and_closes(names: list[str], caplog: pytest
             async with http.ws_connect(url, protocols=names) as client:
                 await client.send_bytes(b"x")
                 await until(lambda: isinstance(received[-1], Violation))
-    assert received == [b"one", b"stop", Violation(1003, "messages are text")]
+    assert received == [b"one", b"stop", None, Violation(1003, "messages are text")]
     assert "canary" not in caplog.text
     listener.close()
     await server.shutdown(SECONDS)
     assert not len(timers)
+
+
+async def test_a_message_that_comes_alone_goes_to_the_owner_and_never_before_an_earlier_one() -> None:
+    loop, owner = asyncio.get_running_loop(), Owner()
+    timers = TimerWheel(loop)
+    received: list[object] = []
+
+    async def answer(request: web.BaseRequest) -> web.StreamResponse:
+        socket = AiohttpSocket(request, owner, timers, high_water=1000, write_timeout=SECONDS)
+        assert await socket.open([])
+
+        async def read() -> None:
+            while (message := await socket.receive()) is not None:
+                received.append(message)
+
+        reading = loop.create_task(read())
+        try:
+            await asyncio.sleep(0)
+            socket.data_received(frame("one"))
+            assert owner.messages == [b"one"]
+            socket.data_received(frame("two") + frame("three"))
+            socket.data_received(frame("four"))  # the two are still in the queue
+            await until(lambda: len(received) == 3)
+            await asyncio.sleep(0)
+            socket.data_received(frame("five"))
+            socket.data_received(frame("si", final=False))
+            await asyncio.sleep(0)
+            socket.data_received(frame("hey", PING) + frame("x", CONTINUATION))
+            await until(lambda: len(received) == 4)
+            socket.data_received(frame("seven"))
+        finally:
+            reading.cancel()
+            socket.leave()
+        return socket.response
+
+    server = web.Server(answer)
+    listener = await loop.create_server(server, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}/"
+    async with aiohttp.ClientSession() as http, http.ws_connect(url) as client:
+        await client.receive()
+    listener.close()
+    await server.shutdown(SECONDS)
+    assert owner.messages == [b"one", b"five", b"seven"]
+    assert received == [b"two", b"three", b"four", b"six"]
 
 
 async def test_what_comes_while_the_handshake_is_answered_is_looked_at_too() -> None:

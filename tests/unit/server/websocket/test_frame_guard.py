@@ -6,7 +6,7 @@ import pytest
 
 from gai_fast.limits import LIMITS
 from gai_fast.server.websocket.frame_guard import FrameGuard, Violation
-from tests.integration.websocket import CLOSE, CONTINUATION, PING, TEXT, frame
+from tests.integration.websocket import BINARY, CLOSE, CONTINUATION, PING, TEXT, frame
 
 LEGAL = (
     frame("a")
@@ -44,6 +44,48 @@ def test_a_message_that_is_not_whole_has_a_number() -> None:
     head, ping = 2, len(frame("", PING))
     assert numbers[: len(first)] == [*[0] * (head - 1), *[1] * (len(first) - head), 0]
     assert numbers[len(first) :] == [*[0] * (head - 1), *[2] * (len(second) - head), 0, *[0] * ping]
+
+
+@pytest.mark.parametrize("text", ["", "x", "é" * 60, "y" * 125, "y" * 126, "z" * 65_535])
+def test_bytes_that_are_one_whole_message_of_text_are_taken(text: str) -> None:
+    guard = FrameGuard()
+    assert guard.take_text(frame(text)) == text.encode()
+    assert guard.message == 0
+    assert guard.feed(frame("next")[:-1], 0.0) is None
+    assert guard.message == 2
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        frame("x")[:1],
+        frame("x")[:-1],
+        frame("x") + b"\x81",
+        frame("x", masked=False),
+        frame("x" * 4, masked=False),
+        frame("y" * 200)[:-1],
+        frame("z" * 65_536),
+        frame("z" * 65_536)[: 6 + 127],
+        frame("x", final=False),
+        frame("x", PING),
+        frame("x", BINARY),
+        frame("x", CLOSE),
+        b"\xc1" + frame("x")[1:],
+        b"\x91" + frame("x")[1:],
+    ],
+)
+def test_all_other_bytes_are_not_taken_and_leave_no_trace(data: bytes) -> None:
+    guard, other = FrameGuard(), FrameGuard()
+    assert guard.take_text(data) is None
+    assert (guard.feed(data, 0.0), guard.message) == (other.feed(data, 0.0), other.message)
+
+
+@pytest.mark.parametrize("begun", [b"\x81", frame("x")[:3], frame("x", final=False), frame("abcdef", PING)[:-3]])
+def test_behind_a_frame_that_is_not_whole_nothing_is_taken(begun: bytes) -> None:
+    guard = FrameGuard()
+    assert guard.feed(begun, 0.0) is None
+    assert guard.take_text(frame("x")) is None
 
 
 @pytest.mark.parametrize("size", [1, 5, 1_000_000])

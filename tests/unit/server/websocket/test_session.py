@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import pytest
 
+from gai_fast._impl import Borrower
 from gai_fast.errors import Error
 from gai_fast.formats import get_format
 from gai_fast.limits import LIMITS
@@ -39,6 +40,12 @@ class Connection:
 
     def write(self, data: bytes) -> None:
         self.written += data
+
+    def lend(self, borrower: Borrower) -> int:
+        return 7
+
+    def take_back(self) -> None:
+        pass
 
     async def close(self, violation: Violation) -> None:
         self.closed = violation
@@ -157,6 +164,31 @@ async def test_a_cancel_names_the_stream_that_the_socket_carries() -> None:
     assert connection.take() == []
     tell(made, stream="a", type="cancel")
     assert len(home.asked) == 2
+
+
+async def test_a_socket_is_lent_to_its_only_stream() -> None:
+    made, _ = session(Home())
+    ask(made, "a", query="x")
+    assert made.lend(cast(Any, None)) == 7
+    ask(made, "b", query="x")
+    assert made.lend(cast(Any, None)) == -1
+    made._streams["a"].answered(200)
+    assert made.lend(cast(Any, None)) == 7
+    made.violated(Violation(1008, "why"))
+    assert made.lend(cast(Any, None)) == -1
+
+
+async def test_messages_behind_a_violation_do_nothing() -> None:
+    home = Home()
+    made, connection = session(home)
+    made.message_received(b"no JSON")
+    made.message_received(b'{"stream":"a","type":"request","request":{}}')
+    made.message_received(b'{"type":"ping"}')
+    assert made._closing is not None
+    await made._closing
+    assert (home.asked, connection.written) == ([], b"")
+    assert connection.closed is not None
+    assert connection.closed.code == 1007
 
 
 async def test_a_socket_has_no_more_streams_than_the_limit() -> None:

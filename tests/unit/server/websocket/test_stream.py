@@ -7,10 +7,11 @@ from typing import Any, cast
 
 import pytest
 
+from gai_fast._impl import Borrower
 from gai_fast.errors import Error
 from gai_fast.server.replies import Reply, StreamHead
 from gai_fast.server.websocket.formats import EVENTS
-from gai_fast.server.websocket.stream import FRAMES, Canceller, SocketStream, last_seq
+from gai_fast.server.websocket.stream import FRAMES, Canceller, SocketStream
 from gai_fast.timers import TimerWheel
 from tests.unit._pure.test_messages import messages
 from tests.unit.fake_loop import FakeLoop
@@ -30,13 +31,23 @@ class Socket:
         self.remote = "192.0.2.1"
         self.written = b""
         self.pings = 0
+        self.borrowers: list[Borrower] = []
         self.ends: list[int] = []
         self.finished = True
 
     def write(self, messages: bytes) -> None:
+        self.take_back()
         self.written += messages
 
     answer = write
+
+    def lend(self, borrower: Borrower) -> int:
+        self.borrowers.append(borrower)
+        return 7
+
+    def take_back(self) -> None:
+        while self.borrowers:
+            self.borrowers.pop().end_writing()
 
     def ping(self) -> None:
         self.pings += 1
@@ -75,23 +86,6 @@ def delta(seq: int, size: int = 1) -> bytes:
 DONE = b'event: done\ndata: {"type":"done","finished":true}\n\n'
 
 
-@pytest.mark.parametrize(
-    ("frames", "expected"),
-    [
-        (b"", 0),
-        (b": ping\n", 0),
-        (DONE, 0),
-        (delta(7), 7),
-        (delta(7) + delta(8) + DONE, 8),
-        (delta(7)[:-2], 7),
-        (b'event: tool.call\ndata: {"type":"tool.call","seq":3,"tool_call":{"input":{"seq":9,"data: {":1}}}\n\n', 3),
-        (delta(2) + b'event: x\ndata: {"type":"x","text":"data: { \\"seq\\":5"}\n\n', 2),
-    ],
-)
-def test_the_last_number_in_frames_is_found(frames: bytes, expected: int) -> None:
-    assert last_seq(frames) == expected
-
-
 def test_frames_become_messages_until_the_answer_has_ended() -> None:
     socket = Socket()
     stream, fake = begun(socket)
@@ -101,7 +95,6 @@ def test_frames_become_messages_until_the_answer_has_ended() -> None:
     stream.write(b"")
     assert [each["seq"] for each in socket.take()] == [1, 2, 3]
     assert socket.pings == 1
-    assert stream.lend(cast(Any, None)) == -1
     assert stream.remote == socket.remote
     stream.write(DONE)
     stream.answered(200)
@@ -109,6 +102,54 @@ def test_frames_become_messages_until_the_answer_has_ended() -> None:
     for late in (lambda: stream.write(delta(4)), stream.abort, stream.lose, lambda: stream.send(Reply(500, DONE))):
         late()
     assert (socket.take(), socket.ends, fake.calls) == ([], [200], [])
+
+
+class Writer:
+    """Writes to a borrowed socket, and says what it has written when the loan ends."""
+
+    def __init__(self, stream: SocketStream) -> None:
+        self.stream = stream
+        self.unnoted: list[tuple[int, int]] = []
+
+    def borrow(self, *unnoted: tuple[int, int]) -> None:
+        self.unnoted += unnoted
+        assert self.stream.lend(self) == 7
+
+    def end_writing(self) -> None:
+        unnoted, self.unnoted = self.unnoted, []
+        for last_seq, size in unnoted:
+            self.stream.note_sent(last_seq, size)
+
+
+def test_what_is_written_past_a_stream_counts_as_sent_before_what_comes_next() -> None:
+    socket = Socket()
+    stream, fake = begun(socket)
+    writer = Writer(stream)
+    stream.log_frames(delta(1), 1)
+    writer.borrow((40, 2 * HIGH_WATER))
+    stream.log_frames(delta(41), 41)
+    assert socket.borrowers == []
+    stream.acknowledge(39)
+    assert fake.calls == ["pause"]
+    stream.acknowledge(40)
+    assert fake.calls == ["pause", "resume"]
+
+
+def test_an_acknowledgement_and_the_end_take_the_socket_back() -> None:
+    socket = Socket()
+    stream, fake = begun(socket)
+    Writer(stream).borrow((3, 2 * HIGH_WATER))
+    stream.acknowledge(2)
+    assert (socket.borrowers, fake.calls) == ([], ["pause"])
+    assert stream.lend(Writer(stream)) == -1
+    stream, _ = begun(socket)
+    Writer(stream).borrow()
+    stream.write_messages(b"rest")
+    assert (socket.borrowers, socket.written) == ([], b"rest")
+    Writer(stream).borrow()
+    stream.lose()
+    assert socket.borrowers == []
+    assert stream.lend(Writer(stream)) == -1
 
 
 @pytest.mark.parametrize("finished", [True, False])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from types import SimpleNamespace
 from typing import Any, cast
 
 from gai_fast.server.websocket.deflate import Deflate
@@ -12,18 +13,35 @@ from gai_fast.timers import TimerWheel
 from tests.unit.fake_loop import FakeLoop
 
 TEXT = b"\x81\x02ok"
+DESCRIPTOR = 7
 
 
 class Transport:
     def __init__(self) -> None:
         self.written = b""
         self.closing = False
+        self.unsent = 0
 
     def write(self, data: bytes) -> None:
         self.written += data
 
     def is_closing(self) -> bool:
         return self.closing
+
+    def get_write_buffer_size(self) -> int:
+        return self.unsent
+
+    def get_extra_info(self, name: str) -> object:
+        return SimpleNamespace(fileno=lambda: DESCRIPTOR) if name == "socket" else None
+
+
+class Writer:
+    """Borrows the socket."""
+
+    ended = 0
+
+    def end_writing(self) -> None:
+        self.ended += 1
 
 
 def made() -> tuple[FrameWriter, Transport, WriteWatch]:
@@ -41,12 +59,35 @@ def test_frames_are_written_as_they_are_and_counted() -> None:
 
 def test_nothing_is_written_behind_the_close_nor_to_a_connection_that_ends() -> None:
     writer, transport, watch = made()
-    writer.is_closed = True
+    writer.close()
     writer.write(TEXT)
-    writer.is_closed = False
+    assert writer.lend(Writer()) == -1
+    assert (transport.written, watch.written) == (b"", 0)
+    writer, transport, watch = made()
     transport.closing = True
     writer.write(TEXT)
+    assert writer.lend(Writer()) == -1
     assert (transport.written, watch.written) == (b"", 0)
+
+
+def test_a_socket_is_lent_until_anything_else_is_written() -> None:
+    writer, transport, _ = made()
+    for take_back in (lambda: writer.write(TEXT), writer.take_back, writer.close):
+        borrower = Writer()
+        assert writer.lend(borrower) == DESCRIPTOR
+        take_back()
+        take_back()
+        assert borrower.ended == 1
+    assert transport.written == TEXT * 2
+
+
+def test_a_socket_with_unsent_bytes_or_compressed_messages_is_not_lent() -> None:
+    writer, transport, _ = made()
+    transport.unsent = 1
+    assert writer.lend(Writer()) == -1
+    transport.unsent = 0
+    writer.deflate = Deflate(15, has_context=True)
+    assert writer.lend(Writer()) == -1
 
 
 def test_compressed_messages_are_counted_as_they_are_sent() -> None:
