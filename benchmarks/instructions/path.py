@@ -134,7 +134,8 @@ CASES: Final[dict[str, Callable[[], Case]]] = {
     "request, Gemini": lambda: Case("gemini", NATIVE, fixture("gemini/text")),
     "request, Ollama": lambda: Case("ollama", NATIVE, fixture("ollama/text")),
 }
-ALONE: Final = "event that comes alone"
+ALONE: Final = {"event that comes alone": NATIVE, "event that comes alone over a WebSocket": SOCKET}
+"""By name, the route of an event that is the only one of its read."""
 
 
 def path_environment() -> str:
@@ -156,8 +157,9 @@ def measure_path(folder: Path) -> dict[str, Cost]:
     with ExitStack() as stack:
         server = Server(stack, folder, {make().provider for make in CASES.values()})
         costs = {name: server.cost(make()) for name, make in CASES.items()}
-        few, many = (server.cost(Case("openai-compatible", NATIVE, one_by_one(count))) for count in (FEW, MANY))
-        costs[ALONE] = (many - few) / (MANY - FEW)
+        for name, route in ALONE.items():
+            few, many = (server.cost(Case("openai-compatible", route, one_by_one(count))) for count in (FEW, MANY))
+            costs[name] = (many - few) / (MANY - FEW)
     return {name: Cost(cost, 0, 2) for name, cost in costs.items()}
 
 
@@ -272,7 +274,7 @@ class Server:
         upstream, answer = self._asked_upstream(client), b""
         for number, piece in enumerate(case.pieces, 1):
             upstream.sendall(piece)
-            while answer.count(b"event: text.delta") < number < len(case.pieces):
+            while answer.count(b'"type":"text.delta"') < number < len(case.pieces):
                 answer += self._receive(client)
         last = _SOCKET_END if case.path == SOCKET else _BODY_END
         while not answer.endswith(last):

@@ -60,7 +60,7 @@ def test_a_request_costs_what_the_baseline_says_from_socket_to_socket(tmp_path: 
     if MODULES == "interpreted":
         unavailable("the compiled modules (make install)")
     costs, where = measure_path(tmp_path), path_environment()
-    assert costs.keys() == {*CASES, ALONE}
+    assert costs.keys() == {*CASES, *ALONE}
     lines, fine = compare(costs, load_baseline(PATH_BASELINE), where, is_required=requires_all())
     assert fine, "\n".join(lines)
 
