@@ -34,6 +34,7 @@ from gai_fast.events import Event, done
 from gai_fast.ids import EVENT_ID, new_request_id
 from gai_fast.limits import LIMITS
 from gai_fast.net.callbacks import CallbackRunner
+from gai_fast.net.pool import reason_of
 from gai_fast.result import Collector, Result
 from gai_fast.retry_after import retry_after_ms
 
@@ -150,6 +151,21 @@ class RemoteGateway(Asking):
         """
         return FollowedRemoteStream(self, stream_id, place(stream_id, after))
 
+    def unreachable(self, problem: BaseException) -> Error:
+        """Returns the error of a connection that could not be made, or was lost.
+
+        Args:
+            problem: The exception.
+        """
+        cause = problem
+        if isinstance(problem, aiohttp.ClientConnectorCertificateError):
+            cause = problem.certificate_error
+        elif isinstance(problem, aiohttp.ClientConnectorError):
+            cause = problem.os_error
+        why = reason_of(cause) if isinstance(cause, OSError) else type(cause).__name__
+        text = f"the server at {self._url} cannot be reached ({why}): check the URL, and that the server runs"
+        return Error("network", text, reason="connect")
+
     async def send(
         self, method: str, path: str, body: bytes | None = None, after: str | None = None
     ) -> aiohttp.ClientResponse:
@@ -251,7 +267,7 @@ class RemoteStream:
                 raise
             self._fail(error)  # of the upstream: an event, as in this process
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as problem:
-            raise _unreachable(problem) from None
+            raise self._gateway.unreachable(problem) from None
         except _LOST:
             self._lose()  # the server may have begun: rule 1
             while self._response is None and not self._is_over:
@@ -508,7 +524,7 @@ class RemoteStream:
                     raise await _error_of(response)
                 response.release()
         except _LOST as problem:
-            raise _unreachable(problem) from None
+            raise self._gateway.unreachable(problem) from None
 
     def _lose(self) -> None:
         """Notes that the connection is lost."""
@@ -571,10 +587,6 @@ def _pause(tries: int) -> float:
         return 0.0
     whole = min(LIMITS.reconnect_first * 2.0 ** (tries - 1), LIMITS.reconnect_longest)
     return whole * random.uniform(0.5, 1)
-
-
-def _unreachable(problem: BaseException) -> Error:
-    return Error("network", f"the server cannot be reached: {type(problem).__name__}", reason="connect")
 
 
 async def _error_of(response: aiohttp.ClientResponse) -> Error:

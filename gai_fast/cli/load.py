@@ -294,11 +294,11 @@ def endpoint(
             own["authorization"] = f"Bearer {api_key}"
         path = path or NATIVE_PATH
     else:
-        if not model:
-            raise ValueError(f"the format {format} needs a model")
         api = get_provider(format)
         if api.recording:
             raise ValueError(f"{format} is a recording, not an API that could be asked")
+        if not model:
+            raise ValueError(f"the format {format} needs a model: name one with --model")
         request = api.build_request(
             Request(query=prompt, max_tokens=UNSET if max_tokens is None else max_tokens), Target(model, api_key)
         )

@@ -143,7 +143,8 @@ class UpstreamPool(ConnectionPool):
         try:
             return await _connect_first(self._loop, addresses)
         except OSError as exc:
-            text = f"cannot connect to {self._peer} ({_said(exc)}): check base_url, and that the upstream is running"
+            text = f"cannot connect to {self._peer} ({reason_of(exc)}): "
+            text += "check base_url, and that the upstream is running"
             raise no_descriptors(exc) or Error("network", text, reason="connect") from exc
 
     async def _make(self, sock: socket.socket) -> UpstreamConnection:
@@ -161,8 +162,8 @@ class UpstreamPool(ConnectionPool):
             )
         except OSError as exc:
             if self._ssl is None:
-                raise Error("network", f"cannot connect to {self._peer} ({_said(exc)})", reason="connect") from exc
-            text = f"no TLS with {self._peer} ({_said(exc)}): "
+                raise Error("network", f"cannot connect to {self._peer} ({reason_of(exc)})", reason="connect") from exc
+            text = f"no TLS with {self._peer} ({reason_of(exc)}): "
             text += "check base_url, its certificate and the trusted authorities"
             raise Error("network", text, reason="tls") from exc
         return cast(UpstreamConnection, connection)
@@ -174,7 +175,7 @@ class UpstreamPool(ConnectionPool):
         try:
             found = await self._loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         except OSError as exc:
-            text = f"the host name {host} cannot be resolved ({_said(exc)}): check base_url and the DNS"
+            text = f"the host name {host} cannot be resolved ({reason_of(exc)}): check base_url and the DNS"
             raise no_descriptors(exc) or Error("network", text, reason="dns") from exc
         return [(family, address) for family, _, _, _, address in found]
 
@@ -323,8 +324,12 @@ def _set(future: asyncio.Future[None]) -> None:
         future.set_result(None)
 
 
-def _said(exc: OSError) -> str:
-    """Returns the system's message, without the address that asyncio puts in its place."""
+def reason_of(exc: OSError) -> str:
+    """Returns the system's message, without the address that asyncio puts in its place.
+
+    Args:
+        exc: The reason why a connection could not be made.
+    """
     if isinstance(exc, ssl.SSLCertVerificationError):
         return exc.verify_message
     if isinstance(exc, ssl.SSLError):
