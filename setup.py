@@ -22,7 +22,7 @@ BUILD = os.environ.get("GAI_FAST_BUILD", "auto")
 MYPYC = os.environ.get("GAI_FAST_MYPYC", "1") not in ("", "0")
 SANITIZE = os.environ.get("GAI_FAST_SANITIZE", "0") not in ("", "0")
 JOBS = os.cpu_count() or 1
-LOOPS = ("simd", "simd_scalar", "simd_vector", "simd_avx512")
+LOOPS = ("simd", "simd_scalar", "simd_vector", "simd_avx2", "simd_avx512")
 KERNELS = {"encoders": ("loops", *LOOPS), "parsers": ("loops",), "relay": ("loops", "learn")}
 """The Cython modules, and the C files in csrc/ that each is linked with."""
 # Only modules whose share of a request was measured, and which can be compiled: mypyc checks annotations at run time,

@@ -14,6 +14,8 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "compiler.h"
+
 typedef struct {
     const char *name;
     /* Copies UTF-8 that is known to be valid up to a character that needs an escape it does not write; not beyond
@@ -39,9 +41,10 @@ static inline void gai_use_loops(const gai_simd *loops) { gai_loops = loops; }
 /* The forms; NULL where the compiler or this machine has none. */
 const gai_simd *gai_scalar_loops(void);
 const gai_simd *gai_vector_loops(void); /* SSE4.1 or NEON: vectors of 16 bytes */
+const gai_simd *gai_avx2_loops(void);
 const gai_simd *gai_avx512_loops(void);
 
-enum { GAI_FORMS = 3 };
+enum { GAI_FORMS = 4 };
 
 /* Those that this machine has, the narrowest first; returns how many. */
 int gai_find_forms(const gai_simd *forms[GAI_FORMS]);

@@ -10,7 +10,7 @@
 #include "simd.h"
 #include "utf8.h"
 
-#if defined(__x86_64__) && defined(__GNUC__) && (defined(__clang__) ? __clang_major__ >= 6 : __GNUC__ >= 8)
+#if defined(__x86_64__) && defined(__GNUC__) && (!defined(__clang__) || __clang_major__ >= 6)
 #define GAI_HAS_AVX512 1
 #define GAI_AVX512 \
     __attribute__((target("avx512f,avx512bw,avx512cd,avx512dq,avx512vl,avx512vbmi,avx512vbmi2,bmi,bmi2,popcnt")))
@@ -220,7 +220,7 @@ static GAI_AVX512 size_t gai_z_copy_utf8(uint8_t *out, const uint8_t *text, size
 const gai_simd *gai_avx512_loops(void) {
 #if defined(GAI_HAS_AVX512)
     static gai_simd loops;
-    const gai_simd *narrower = gai_vector_loops(); /* for what does not pay here */
+    const gai_simd *narrower = gai_avx2_loops(); /* for what does not pay here */
     if (narrower == NULL || !__builtin_cpu_supports("avx512vbmi2") || !__builtin_cpu_supports("avx512vbmi") ||
         !__builtin_cpu_supports("avx512bw") || !__builtin_cpu_supports("avx512dq") ||
         !__builtin_cpu_supports("avx512cd") || !__builtin_cpu_supports("avx512vl") || !__builtin_cpu_supports("bmi2")) {

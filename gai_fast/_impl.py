@@ -1,7 +1,8 @@
 """The native/pure switch: all kernels from one implementation, chosen once at import.
 
-`GAI_FAST_NO_EXTENSIONS=1` runs pure Python, `GAI_FAST_REQUIRE_EXTENSIONS=1` fails rather than fall back. Only a missing
-`_native` module means "not built": any other error while importing it is a fault and is raised. Type checkers see the
+`GAI_FAST_NO_EXTENSIONS=1` runs pure Python, `GAI_FAST_REQUIRE_EXTENSIONS=1` fails rather than fall back.
+`GAI_FAST_SIMD=NAME` chooses the form of the native kernels' vector loops in place of the widest. Only a missing `_native`
+module means "not built": any other error while importing it is a fault and is raised. Type checkers see the
 pure side.
 """
 
@@ -67,6 +68,33 @@ else:
         if not (missing.name or "").startswith("gai_fast._native") or _is_set("GAI_FAST_REQUIRE_EXTENSIONS"):
             raise
         from gai_fast import _pure as _kernels
+
+
+def _use_form(wanted: str) -> str | None:
+    """Uses a form of the vector loops, the widest if none is wanted; returns its name, None in pure Python.
+
+    Raises:
+        ImportError: This machine, or this build, does not have the form.
+    """
+    if IMPLEMENTATION == "pure":
+        if wanted:
+            raise ImportError(
+                f"GAI_FAST_SIMD={wanted!r} names a form of the native kernels, and pure Python is in use: unset it, or "
+                "use the native kernels"
+            )
+        return None
+    from gai_fast._native import encoders
+
+    if wanted and wanted not in encoders.forms():
+        raise ImportError(f"GAI_FAST_SIMD={wanted!r}: this machine and build can run {', '.join(encoders.forms())}")
+    if wanted:
+        encoders.use(wanted)
+    form: str = encoders.form()
+    return form
+
+
+SIMD = _use_form(os.environ.get("GAI_FAST_SIMD", ""))
+"""The form of the vector loops (docs/architecture.md, "The kernels"); None in pure Python, which has none."""
 
 ArrayFramer = _kernels.ArrayFramer
 Borrower = _kernels.Borrower

@@ -25,7 +25,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Final
 
-from benchmarks.instructions.counting import ROOT, Cost, build_marks, environment, read
+from benchmarks.instructions.counting import ROOT, Cost, build_marks, counted_environment, environment, read
 from benchmarks.websocket import handshake, request_message
 
 FIXTURES: Final = ROOT / "tests/corpus/fixtures"
@@ -230,7 +230,7 @@ class Server:
                 self._process = subprocess.Popen(
                     [*counted, *command, str(build_marks(folder)), str(configuration)],
                     cwd=ROOT,
-                    env={**os.environ, "PYTHONHASHSEED": "0", "GAI_FAST_REQUIRE_EXTENSIONS": "1", "PATH_KEY": "k"},
+                    env={**os.environ, **counted_environment(), "PATH_KEY": "k"},
                     stdout=log,
                     stderr=log,
                 )

@@ -99,12 +99,12 @@ def forms():
 
 
 def form():
-    """The form in use: at first the widest."""
+    """The form in use: the widest until `use` is called (`gai_fast._impl` calls it for `GAI_FAST_SIMD`)."""
     return LOOPS.name.decode()
 
 
 def use(name):
-    """Uses a form, in all extensions at once: for tests and benchmarks, since all forms give the same bytes.
+    """Uses a form, in all extensions at once. All forms give the same bytes.
 
     Raises:
         ValueError: This machine does not have it.

@@ -8,7 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 import click
 
 from gai_fast import IMPLEMENTATION
-from gai_fast._impl import MODULES
+from gai_fast._impl import MODULES, SIMD
 from gai_fast._version import __version__
 from gai_fast.cli import json_option, print_json
 
@@ -27,7 +27,7 @@ def _version(name: str) -> str | None:
 def command(json: bool) -> None:
     """Print versions, and what of the package is compiled.
 
-    The native kernels and the modules around them are named by themselves.
+    The native kernels, the modules around them and the vector instructions in use are named by themselves.
     """
     python = f"{platform.python_implementation()} {platform.python_version()}"
     system = f"{platform.system()} {platform.machine()}"
@@ -38,6 +38,7 @@ def command(json: bool) -> None:
                 "version": __version__,
                 "implementation": IMPLEMENTATION,
                 "modules": MODULES,
+                "simd": SIMD,
                 "python": python,
                 "platform": system,
                 "dependencies": dependencies,
@@ -46,5 +47,6 @@ def command(json: bool) -> None:
         return
     click.echo(f"gai-fast {__version__} ({IMPLEMENTATION}, {python}, {system})")
     click.echo(f"modules {MODULES}")
+    click.echo(f"simd {SIMD or 'none'}")
     for name, installed in dependencies.items():
         click.echo(f"{name} {installed or 'not installed'}")

@@ -1,4 +1,5 @@
-/* Every form of the loops: what it takes is what the scalar functions make of it, and nothing behind the bytes is read. */
+/* Every form of the loops: what it takes is what the scalar functions make of it, and nothing behind the bytes is read.
+ * Prints the forms. */
 #include "check.h"
 #include "copy.h"
 #include "escape.h"
@@ -103,6 +104,7 @@ int main(void) {
             strings_are_copied(forms[i], &random);
             line_ends_are_found(forms[i], &random);
         }
+        printf("%s\n", forms[i]->name);
     }
     return 0;
 }

@@ -15,7 +15,7 @@ from gai_fast import _impl
 from tests.kernels import load
 
 ROOT = Path(__file__).parents[2]
-SWITCHES = ("GAI_FAST_NO_EXTENSIONS", "GAI_FAST_REQUIRE_EXTENSIONS")
+SWITCHES = ("GAI_FAST_NO_EXTENSIONS", "GAI_FAST_REQUIRE_EXTENSIONS", "GAI_FAST_SIMD")
 
 # Runs in a fresh interpreter: stands in for a `_native` module that is missing or broken, then imports the switch.
 SCRIPT = """
@@ -29,6 +29,7 @@ from gai_fast import _impl
 names = ("escape", "SSEEncoder", "SSEFramer", "NDJSONParser")
 homes = {{getattr(_impl, name).__module__.split(".")[1] for name in names}}
 print(_impl.IMPLEMENTATION, *sorted(homes))
+print("simd", _impl.SIMD, file=sys.stderr)
 """
 MISSING = "ModuleNotFoundError(name, name=name)"
 
@@ -87,6 +88,29 @@ def test_any_other_import_error_is_a_fault(error: str) -> None:
     result = run(error)
     assert result.returncode == 1
     assert error.split("'")[1] in result.stderr
+
+
+@pytest.mark.native
+def test_gai_fast_simd_chooses_a_form_that_is_there() -> None:
+    from gai_fast._native import encoders
+
+    for form in ("", *encoders.forms()):
+        result = run(GAI_FAST_SIMD=form)
+        assert result.stdout == "native _native\n"
+        assert result.stderr == f"simd {form or encoders.forms()[-1]}\n"
+    foreign = "sse" if "neon" in encoders.forms() else "neon"
+    for form in ("avx1024", foreign, "SCALAR"):
+        result = run(GAI_FAST_SIMD=form)
+        assert result.returncode == 1
+        told = f"GAI_FAST_SIMD='{form}': this machine and build can run {', '.join(encoders.forms())}"
+        assert result.stderr.splitlines()[-1] == f"ImportError: {told}"
+
+
+def test_pure_python_has_no_form_to_choose() -> None:
+    assert run(GAI_FAST_NO_EXTENSIONS="1", GAI_FAST_SIMD="").stderr == "simd None\n"
+    result = run(GAI_FAST_NO_EXTENSIONS="1", GAI_FAST_SIMD="scalar")
+    assert result.returncode == 1
+    assert "GAI_FAST_SIMD='scalar' names a form of the native kernels, and pure Python is in use" in result.stderr
 
 
 def test_declarations_of_the_kernels_are_not_installed() -> None:

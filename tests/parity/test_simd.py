@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import platform
+import re
 from collections.abc import Iterable, Iterator
 from itertools import product
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -41,11 +44,30 @@ def form(request: pytest.FixtureRequest) -> Iterator[str]:
     loops.use(before)
 
 
-def test_the_best_form_is_in_use_and_no_other_name_is_taken() -> None:
-    loops = simd()
-    assert loops.form() == loops.forms()[-1]
+def test_no_form_is_taken_that_is_not_there() -> None:
     with pytest.raises(ValueError, match="no 'avx1024' form here"):
-        loops.use("avx1024")
+        simd().use("avx1024")
+
+
+# The flags of Linux' /proc/cpuinfo that each form of x86-64 needs.
+FLAGS = {
+    "scalar": set[str](),
+    "sse": {"sse4_1", "popcnt"},
+    "avx2": {"avx2", "sse4_1", "popcnt"},
+    "avx512": {"avx512_vbmi2", "avx512vbmi", "avx512bw", "avx512dq", "avx512cd", "avx512vl", "bmi2", "avx2"},
+}
+
+
+def test_the_forms_are_those_of_the_processor() -> None:
+    """A form that is not found where it could run would be left out of every other test."""
+    found, described = simd().forms(), Path("/proc/cpuinfo")
+    if platform.machine() in ("aarch64", "arm64"):
+        assert found == ("scalar", "neon")
+    elif platform.machine() == "x86_64" and described.exists():
+        (flags,) = set(re.findall(r"^flags\s*: (.*)$", described.read_text(), re.M))
+        assert found == tuple(form for form, needed in FLAGS.items() if needed <= set(flags.split()))
+    else:
+        assert found[0] == "scalar"
 
 
 # ---- characters that are escaped and encoded -----------------------------------------------------------------------

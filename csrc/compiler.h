@@ -1,0 +1,13 @@
+/* The oldest compiler that the kernels are built with.
+ *
+ * GCC 8 is the first with the intrinsics of AVX-512 VBMI2 (GCC 8 release notes, "x86"); older systems have a newer one
+ * beside their own. Clang calls itself GCC 4, and is not judged by that.
+ */
+#ifndef GAI_COMPILER_H
+#define GAI_COMPILER_H
+
+#if defined(__GNUC__) && !defined(__clang__) && __GNUC__ < 8
+#error "gai-fast needs GCC 8 or newer, or Clang: name one with CC=, or build with GAI_FAST_BUILD=pure, which compiles nothing"
+#endif
+
+#endif
