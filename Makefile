@@ -4,6 +4,7 @@
 PYTHON ?= python3
 VENV   ?= .venv
 LOCAL  ?= .venv-local
+VERSIONS ?=
 ARGS   ?=
 # Of `make soak`; SEED repeats a former one.
 MINUTES ?= 10
@@ -69,8 +70,11 @@ bench-quick: $(INSTALLED)  ## the same with the contenders that are quick to ins
 bench-others: $(INSTALLED)  ## measure what slow clients and a slow store cost everybody else: four minutes (needs redis-server)
 	@$(VENV)/bin/python -m benchmarks.macro.others $(ARGS)
 
-wheels:  ## build sdist and wheel into dist/, install them in empty environments and try them
+wheels:  ## build sdist and wheel into dist/, install them in new environments and test them (VERSIONS="3.12 3.13": their wheels as well)
 	@PYTHON=$(PYTHON) ci/wheels.sh
+	@set -e; for version in $(VERSIONS); do \
+		PYTHON=$$(ci/find-python.sh $$version) ci/wheel.sh "$$(echo dist/*.tar.gz)" dist build/wheel-$$version; \
+	done
 
 clean:  ## remove environments, caches and everything built
 	rm -rf .venv .venv-* build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .benchmarks

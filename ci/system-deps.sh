@@ -9,6 +9,12 @@ for pair in g++:g++ make:make curl:curl redis-server:redis-server nginx:nginx ch
   chromedriver:chromium-driver firefox-esr:firefox-esr valgrind:valgrind node:nodejs npm:npm; do
   command -v "${pair%:*}" >/dev/null || missing+=("${pair#*:}")
 done
+# For NEON (tests/csrc). The compiler does not depend on its C library.
+if [ "$(uname -m)" = x86_64 ]; then
+  command -v aarch64-linux-gnu-gcc >/dev/null && [ -e /usr/aarch64-linux-gnu/include/stdio.h ] ||
+    missing+=(gcc-aarch64-linux-gnu libc6-dev-arm64-cross)
+  command -v qemu-aarch64 >/dev/null || missing+=(qemu-user)
+fi
 
 if [ ${#missing[@]} -eq 0 ]; then
   echo 'system-deps: everything is there'

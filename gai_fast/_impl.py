@@ -1,8 +1,8 @@
 """The native/pure switch: all kernels from one implementation, chosen once at import.
 
 `GAI_FAST_NO_EXTENSIONS=1` runs pure Python, `GAI_FAST_REQUIRE_EXTENSIONS=1` fails rather than fall back.
-`GAI_FAST_SIMD=NAME` chooses the form of the native kernels' vector loops in place of the widest. Only a missing `_native`
-module means "not built": any other error while importing it is a fault and is raised. Type checkers see the
+`GAI_FAST_SIMD=NAME` chooses the form of the native kernels' vector loops in place of the widest. Only a missing
+`_native` module means "not built": any other error while importing it is a fault and is raised. Type checkers see the
 pure side.
 """
 
@@ -94,7 +94,7 @@ def _use_form(wanted: str) -> str | None:
 
 
 SIMD = _use_form(os.environ.get("GAI_FAST_SIMD", ""))
-"""The form of the vector loops (docs/architecture.md, "The kernels"); None in pure Python, which has none."""
+"""The form of the vector loops (docs/installation.md, "Vector instructions"); None in pure Python, which has none."""
 
 ArrayFramer = _kernels.ArrayFramer
 Borrower = _kernels.Borrower

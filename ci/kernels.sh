@@ -1,0 +1,16 @@
+#!/usr/bin/env bash
+# The tests that native and pure kernels are equal, on the gai_fast that PYTHON imports (default: .venv's), away from the
+# sources: for an installed wheel. Arguments go to pytest (default: all of tests/parity but the counts of instructions).
+set -euo pipefail
+cd "$(dirname "$0")/.."
+python=$(command -v "${PYTHON:-.venv/bin/python}")
+case $python in /*) ;; *) python=$PWD/$python ;; esac
+[ $# -gt 0 ] || set -- tests/parity --ignore tests/parity/test_instructions.py
+
+copy=$(mktemp -d)
+trap 'rm -rf "$copy"' EXIT
+cp -R tests pyproject.toml "$copy"
+cd "$copy"
+GAI_FAST_REQUIRE_EXTENSIONS=1 "$python" -c \
+  'import gai_fast; from gai_fast._impl import SIMD; print(f"kernels: {gai_fast.IMPLEMENTATION}, {SIMD}, {gai_fast.__path__[0]}")'
+GAI_FAST_REQUIRE_EXTENSIONS=1 "$python" -m pytest -q -p no:cacheprovider "$@"
