@@ -41,8 +41,6 @@ GAI_V gai_v gai_v_narrow32(gai_v a, gai_v b) { return _mm_packus_epi32(a, b); } 
 GAI_V gai_v gai_v_narrow_mask16(gai_v a) { return _mm_packs_epi16(a, a); }
 GAI_V gai_v gai_v_low8(gai_v a) { return _mm_cvtepu8_epi16(a); }
 GAI_V gai_v gai_v_high8(gai_v a) { return _mm_unpackhi_epi8(a, _mm_setzero_si128()); }
-GAI_V gai_v gai_v_low16(gai_v a) { return _mm_cvtepu16_epi32(a); }
-GAI_V gai_v gai_v_high16(gai_v a) { return _mm_unpackhi_epi16(a, _mm_setzero_si128()); }
 GAI_V int gai_v_none(gai_v a) { return _mm_testz_si128(a, a); }
 GAI_V gai_v gai_v_32(uint32_t c) { return _mm_set1_epi32((int)c); }
 GAI_V gai_v gai_v_equal32(gai_v a, gai_v b) { return _mm_cmpeq_epi32(a, b); }
@@ -96,8 +94,6 @@ GAI_V gai_v gai_v_narrow32(gai_v a, gai_v b) {
 GAI_V gai_v gai_v_narrow_mask16(gai_v a) { return gai_v_narrow16(a, a); }
 GAI_V gai_v gai_v_low8(gai_v a) { return GAI_FROM_16(vmovl_u8(vget_low_u8(a))); }
 GAI_V gai_v gai_v_high8(gai_v a) { return GAI_FROM_16(vmovl_u8(vget_high_u8(a))); }
-GAI_V gai_v gai_v_low16(gai_v a) { return GAI_FROM_32(vmovl_u16(vget_low_u16(GAI_16(a)))); }
-GAI_V gai_v gai_v_high16(gai_v a) { return GAI_FROM_32(vmovl_u16(vget_high_u16(GAI_16(a)))); }
 GAI_V int gai_v_none(gai_v a) { return !vmaxvq_u8(a); }
 GAI_V gai_v gai_v_32(uint32_t c) { return GAI_FROM_32(vdupq_n_u32(c)); }
 GAI_V gai_v gai_v_equal32(gai_v a, gai_v b) { return GAI_FROM_32(vceqq_u32(GAI_32(a), GAI_32(b))); }

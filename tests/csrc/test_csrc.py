@@ -135,3 +135,19 @@ def test_a_compiler_below_the_floor_is_refused_and_says_what_to_do(target: Targe
         assert "GAI_FAST_BUILD=pure" in refused.stderr
         accepted = target.compile(*posing, "-D__GNUC__=8")
         assert accepted.returncode == 0, accepted.stderr
+
+
+# What later releases of GCC brought to their headers and to the language, and is easily written on a newer one.
+NEWER = {
+    9: ("__builtin_convertvector", "__builtin_has_attribute", "_mm_loadu_si64", "_mm_storeu_si64"),
+    10: ("_zextsi128_", "_zextsi256_", "_mm512_loadu_epi8", "_mm512_storeu_epi8", "__has_builtin", "vld1q_u8_x"),
+    11: ("_mm_loadu_si16", "_mm_loadu_si32", "_mm_storeu_si16", "_mm_storeu_si32", "__builtin_clear_padding"),
+}
+
+
+def test_the_sources_have_nothing_that_the_oldest_compiler_lacks() -> None:
+    """The floor itself is not run here: Debian has no GCC that old."""
+    sources = {path: path.read_text() for path in sorted(CSRC.iterdir())}
+    assert "_mm512_maskz_compress_epi8" in sources[CSRC / "simd_avx512.c"]  # which came with GCC 8
+    found = [(path.name, release, name) for path in sources for release in NEWER for name in NEWER[release]]
+    assert not [hit for hit in found if hit[2] in sources[CSRC / hit[0]]]
