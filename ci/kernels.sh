@@ -9,7 +9,9 @@ case $python in /*) ;; *) python=$PWD/$python ;; esac
 
 copy=$(mktemp -d)
 trap 'rm -rf "$copy"' EXIT
+mkdir "$copy/benchmarks"
 cp -R tests pyproject.toml "$copy"
+cp -R benchmarks/*.py benchmarks/instructions "$copy/benchmarks" # which some tests take their cases from
 cd "$copy"
 GAI_FAST_REQUIRE_EXTENSIONS=1 "$python" -c \
   'import gai_fast; from gai_fast._impl import SIMD; print(f"kernels: {gai_fast.IMPLEMENTATION}, {SIMD}, {gai_fast.__path__[0]}")'
