@@ -70,6 +70,7 @@ COMPILED = (
     "net/session",
     "net/sockets",
     "net/spec",
+    "net/tls_transport",
     "net/upstream",
     "net/writer",
     "providers/_anthropic_answers",

@@ -101,6 +101,26 @@ class Limits:
     """Bytes of a read that is not left for the end of the loop's turn: uvloop reads a socket up to 32 times a turn
     while each read fills its buffer, and a slow client must stop it before the second."""
 
+    tls_read: int = 64 * KIB
+    """Bytes of one read of a TLS connection, after which the other connections are read: four records of the largest
+    size, or 2,700 of a byte each, which take 3 ms."""
+
+    tls_record: int = 16 * KIB
+    """Bytes of text in a TLS record at most (RFC 8446, 5.1). OpenSSL gets no more at a time in either direction, since
+    its buffers keep the largest size that they had."""
+
+    tls_steps: int = 4
+    """Steps of TLS handshakes in a turn of the loop: about a millisecond of work, after which other streams go on."""
+
+    tls_session: float = 3600.0
+    """Seconds for which a TLS session is resumed, so that a certificate is checked again after an hour."""
+
+    tls_handshake: int = 256 * KIB
+    """Bytes of a TLS handshake that wait for their turn: OpenSSL takes certificates of 100 KiB at most."""
+
+    tls_unsent: int = 16 * KIB
+    """Bytes of TLS's own answers that an upstream may provoke and not take: an answer to new keys has some 30."""
+
     collected_text: int = 64 * KIB
     """Bytes of copied text that wait for an adapter: more are parsed, which hands it over."""
 

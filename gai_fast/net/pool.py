@@ -28,6 +28,7 @@ from gai_fast.limits import LIMITS
 from gai_fast.net.connection_pool import ConnectionPool
 from gai_fast.net.http_request import Origin, is_ip_address
 from gai_fast.net.sockets import no_descriptors
+from gai_fast.net.tls import TLS, said
 from gai_fast.net.upstream import Exchange, Timeouts, UpstreamConnection
 from gai_fast.timers import Timers
 
@@ -75,7 +76,9 @@ class UpstreamPool(ConnectionPool):
         host, port = self.origin.host, self.origin.port
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         self._literal: list[_Address] | None = [(family, (host, port))] if is_ip_address(host) else None
-        self._ssl = (ssl_context or default_ssl_context()) if self.origin.scheme == "https" else None
+        self._tls: TLS | None = None
+        if self.origin.scheme == "https":
+            self._tls = TLS(self.origin, self._loop, timers.clock, ssl_context)
         self._batch = ReadBatch(self._loop, timers.clock)
 
     async def close(self) -> None:
@@ -105,9 +108,10 @@ class UpstreamPool(ConnectionPool):
     async def _connect_for(self, exchange: Exchange) -> None:
         try:
             sock = await self._dial()
-            # From here on it is not cancelled: uvloop closes the transport of a cancelled create_connection without
-            # calling its protocol's `connection_lost`.
-            exchange.abandon_by(functools.partial(_shut, sock))
+            if self._tls is None:
+                # From here on it is not cancelled: uvloop closes the transport of a cancelled create_connection without
+                # calling its protocol's `connection_lost`.
+                exchange.abandon_by(functools.partial(_shut, sock))
             self._begin_on(await self._make(sock), exchange)
         except Error as error:
             exchange.fail(error)
@@ -148,25 +152,20 @@ class UpstreamPool(ConnectionPool):
             raise no_descriptors(exc) or Error("network", text, reason="connect") from exc
 
     async def _make(self, sock: socket.socket) -> UpstreamConnection:
-        """Returns the connection on a socket, after its handshake where there is one.
+        """Returns the connection on a connected socket, after its handshake where there is one.
 
         Raises:
             Error: `network`, with the reasons `connect` or `tls`.
         """
+        connection = UpstreamConnection(self, self._batch)
+        if self._tls is not None:
+            await self._tls.connect(sock, connection)
+            return connection
         try:
-            _, connection = await self._loop.create_connection(
-                cast("Callable[[], Any]", functools.partial(UpstreamConnection, self, self._batch)),
-                sock=sock,
-                ssl=self._ssl,
-                server_hostname=None if self._ssl is None else self.origin.host,
-            )
+            await self._loop.create_connection(cast("Callable[[], Any]", lambda: connection), sock=sock)
         except OSError as exc:
-            if self._ssl is None:
-                raise Error("network", f"cannot connect to {self._peer} ({reason_of(exc)})", reason="connect") from exc
-            text = f"no TLS with {self._peer} ({reason_of(exc)}): "
-            text += "check base_url, its certificate and the trusted authorities"
-            raise Error("network", text, reason="tls") from exc
-        return cast(UpstreamConnection, connection)
+            raise Error("network", f"cannot connect to {self._peer} ({reason_of(exc)})", reason="connect") from exc
+        return connection
 
     async def _resolve(self) -> list[_Address]:
         if self._literal is not None:
@@ -191,18 +190,6 @@ async def close_all(parts: Sequence[Closable]) -> None:
     """Closes one after the other."""
     for part in parts:
         await part.close()
-
-
-@functools.cache
-def default_ssl_context() -> ssl.SSLContext:
-    """Returns the shared context: the system's trusted authorities, TLS ≥ 1.2, host name checked.
-
-    Each context costs 20 ms and a MiB.
-    """
-    context = ssl.create_default_context()
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.set_alpn_protocols(["http/1.1"])
-    return context
 
 
 @functools.lru_cache(LIMITS.known_addresses)
@@ -330,10 +317,8 @@ def reason_of(exc: OSError) -> str:
     Args:
         exc: The reason why a connection could not be made.
     """
-    if isinstance(exc, ssl.SSLCertVerificationError):
-        return exc.verify_message
     if isinstance(exc, ssl.SSLError):
-        return exc.strerror or "handshake failed"
+        return said(exc)
     if isinstance(exc, socket.gaierror) or exc.errno is None:
         return exc.strerror or type(exc).__name__
     return os.strerror(exc.errno)

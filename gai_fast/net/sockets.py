@@ -10,7 +10,7 @@ import socket
 import struct
 import sys
 import termios
-from typing import Final
+from typing import Any, Final, Protocol
 
 from gai_fast.errors import Error
 from gai_fast.limits import LIMITS
@@ -41,7 +41,14 @@ def _is_exhausted() -> bool:
     return False
 
 
-def descriptor_of(transport: asyncio.BaseTransport) -> int:
+class HasSocket(Protocol):
+    """A transport, for what is known of its socket."""
+
+    def get_extra_info(self, name: str, /) -> Any:
+        """As asyncio's transports."""
+
+
+def descriptor_of(transport: HasSocket) -> int:
     """The descriptor of a transport's socket; -1: it has none, or its bytes are not those that it is given (TLS)."""
     if transport.get_extra_info("sslcontext") is not None:
         return -1

@@ -17,12 +17,11 @@ The states of an exchange; `close()` and every failure lead to ENDED from anywhe
 
 from __future__ import annotations
 
-import asyncio
 import enum
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, Protocol, cast
+from typing import Any, Final, Protocol, cast
 
 from gai_fast._impl import FastPath, ReadBatch
 from gai_fast.errors import Error
@@ -298,7 +297,7 @@ class Exchange:
     def connection_lost(self, exc: Exception | None) -> None:
         """Ends the exchange: its connection is gone. Without an exception the peer closed it."""
         response = self._response
-        if exc is not None:
+        if exc is not None and not isinstance(exc, ssl.SSLEOFError):
             reason = "tls" if isinstance(exc, ssl.SSLError) else "reset"
             text = f"the connection to {self._peer} broke before the end of its answer"
             self.fail(Error("network", text, reason=reason))
@@ -306,6 +305,9 @@ class Exchange:
         response.feed_eof()
         if response.error is not None:
             self.fail(response.error)
+        elif exc is not None:  # anybody on the way can end a TCP connection, and cut a body without a length
+            text = f"{self._peer} closed the connection without the end that TLS has (close_notify)"
+            self.fail(Error("network", f"{text}: its answer may be cut", reason="truncated"))
         else:
             self._complete(False)
 
@@ -392,6 +394,26 @@ class ConnectionCallbacks(Protocol):
         """The socket is gone. `exchange` is the one that the connection carried; it has not ended yet."""
 
 
+class Transport(Protocol):
+    """The part of an asyncio transport that a connection uses: the loop's own, or a `TLSTransport`."""
+
+    def get_extra_info(self, name: str, /) -> Any: ...
+
+    def is_closing(self) -> bool: ...
+
+    def is_reading(self) -> bool: ...
+
+    def pause_reading(self) -> None: ...
+
+    def resume_reading(self) -> None: ...
+
+    def write(self, data: bytes, /) -> None: ...
+
+    def get_write_buffer_size(self) -> int: ...
+
+    def abort(self) -> None: ...
+
+
 class UpstreamConnection:
     """One TCP or TLS connection, which carries one exchange at a time.
 
@@ -415,10 +437,10 @@ class UpstreamConnection:
         self._exchange: Exchange | None = None
         self._borrower: FastPath | None = None  # reads the socket in place of the transport
         self._broken: OSError | None = None
-        self._transport: asyncio.Transport
+        self._transport: Transport
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)
+    def connection_made(self, transport: Transport) -> None:
+        self._transport = transport
         self._callbacks.connection_made(self)
 
     def data_received(self, data: bytes) -> None:

@@ -13,8 +13,8 @@ import pytest
 
 from gai_fast.limits import LIMITS
 from gai_fast.net.engine import Engine
-from gai_fast.net.pool import default_ssl_context
 from gai_fast.net.retry import Failure, RetryPolicy, Verdict
+from gai_fast.net.tls import default_ssl_context
 from gai_fast.server import application
 from gai_fast.settings import BreakerSettings
 from tests.integration.certificates import Authority

@@ -397,11 +397,19 @@ async def test_an_answer_that_ends_with_its_connection_is_complete(net: Net) -> 
     async def handler(peer: Peer) -> None:
         await peer.request()
         await peer.send(b"HTTP/1.0 200 OK\r\n\r\nhello")
+        if ends_well:
+            peer.writer.close()
+            await peer.until_gone()
 
-    for certificate in (None, "good"):
+    for certificate, ends_well in ((None, False), (None, True), ("good", True), ("good", False)):
         async with net.serve(handler, certificate) as served:
             pool = net.pool(served, "https" if certificate else "http")
-            assert await open_(pool)[1].success() == b"hello"
+            _, receiver = open_(pool)
+            if certificate and not ends_well:  # anybody on the way can end TCP
+                assert await receiver.failure() == ("network", "truncated", None)
+                assert receiver.body == b"hello"
+            else:
+                assert await receiver.success() == b"hello"
 
 
 @on_both_loops

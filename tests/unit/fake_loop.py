@@ -85,8 +85,7 @@ class FakeLoop:
         self.names: list[tuple[Any, ...]] | Exception = [(socket.AF_INET, 1, 6, "", ("192.0.2.1", 443))]
         self.refuse: dict[str, Exception | None] = {}  # address → the failure of its connect; None: never answers
         self.connects: list[str] = []
-        self.tls: list[tuple[Any, str | None]] = []
-        self.tls_failure: Exception | None = None
+        self.failure: Exception | None = None  # of every connection that is made
         self.transports: list[FakeTransport] = []
         self.gate: asyncio.Event | None = None  # connects wait for it
 
@@ -152,14 +151,11 @@ class FakeLoop:
         factory: Callable[[], Any],
         *,
         sock: socket.socket,
-        ssl: Any,
-        server_hostname: str | None,
     ) -> tuple[FakeTransport, Any]:
         assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
         sock.close()
-        self.tls.append((ssl, server_hostname))
-        if self.tls_failure is not None:
-            raise self.tls_failure
+        if self.failure is not None:
+            raise self.failure
         protocol = factory()
         self.transports.append(FakeTransport(protocol))
         return self.transports[-1], protocol

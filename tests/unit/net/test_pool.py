@@ -4,19 +4,20 @@ import asyncio
 import errno
 import gc
 import socket
-import ssl
 import weakref
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+from gai_fast.errors import Error
 from gai_fast.limits import LIMITS
 from gai_fast.net.connection_pool import PoolStats
-from gai_fast.net.pool import UpstreamPool, default_ssl_context, is_forbidden_address
+from gai_fast.net.pool import UpstreamPool, is_forbidden_address
 from gai_fast.net.retry import is_fault_of_upstream
 from gai_fast.net.upstream import UpstreamConnection
 from gai_fast.timers import TimerWheel
+from tests.unit.fake_loop import FakeTransport
 from tests.waiting import until
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -428,38 +429,46 @@ async def test_a_bug_while_a_request_is_written_ends_the_exchange(
     assert isinstance(bench.receivers[0].error.__cause__, ZeroDivisionError)
 
 
-async def test_tls_checks_the_name_that_was_configured(make_bench: Callable[..., Bench], settle: Any) -> None:
-    for base_url, name in (("https://api.example.com", "api.example.com"), ("https://192.0.2.1", "192.0.2.1")):
-        bench = make_bench(base_url)
-        bench.open()
-        await settle()
-        assert bench.loop.tls[-1] == (default_ssl_context(), name)
-    bench = make_bench("http://api.example.com")
-    bench.open()
+@pytest.mark.parametrize("host", ["api.example.com", "192.0.2.1"])
+async def test_tls_is_with_the_host_that_was_configured(
+    make_bench: Callable[..., Bench], settle: Any, monkeypatch: pytest.MonkeyPatch, host: str
+) -> None:
+    made: list[Any] = []
+
+    class FakeTLS:
+        def __init__(self, origin: Any, loop: Any, clock: Any, context: Any) -> None:
+            self.host = origin.host
+
+        async def connect(self, sock: socket.socket, receiver: Any) -> None:
+            sock.close()
+            made.append(self.host)
+            FakeTransport(receiver)
+
+    monkeypatch.setattr("gai_fast.net.pool.TLS", FakeTLS)
+    bench = make_bench(f"https://{host}")
+    exchange = bench.open()
     await settle()
-    assert bench.loop.tls[-1] == (None, None)
+    assert exchange.sent
+    assert (made, bench.transports) == ([host], [])
 
 
-def test_the_default_tls_verifies_and_refuses_old_versions() -> None:
-    context = default_ssl_context()
-    assert context.verify_mode is ssl.CERT_REQUIRED
-    assert context.check_hostname
-    assert context.minimum_version >= ssl.TLSVersion.TLSv1_2
+async def test_a_failed_handshake_is_told(
+    make_bench: Callable[..., Bench], settle: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(tls: Any, sock: socket.socket, receiver: Any) -> None:
+        sock.close()
+        raise Error("network", "no TLS with api.example.com:443", reason="tls")
 
-
-@pytest.mark.parametrize("failure", [ssl.SSLError(1, "bad"), ConnectionResetError(), ConnectionAbortedError("slow")])
-async def test_a_failed_handshake_is_told(make_bench: Callable[..., Bench], settle: Any, failure: Exception) -> None:
+    monkeypatch.setattr("gai_fast.net.tls.TLS.connect", fail)
     bench = make_bench("https://api.example.com")
-    bench.loop.tls_failure = failure
     bench.open()
     await settle()
     error = bench.receivers[0].error
     assert (error.code, error.reason, error.phase) == ("network", "tls", "connect")
-    assert "api.example.com:443" in error.message
 
 
 async def test_a_connection_that_breaks_before_it_is_used_is_told(bench: Bench, settle: Any) -> None:
-    bench.loop.tls_failure = ConnectionResetError()
+    bench.loop.failure = ConnectionResetError()
     bench.open()
     await settle()
     assert (bench.receivers[0].error.code, bench.receivers[0].error.reason) == ("network", "connect")

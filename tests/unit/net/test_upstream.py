@@ -166,6 +166,17 @@ async def test_a_broken_connection_is_told_after_what_had_come(make_bench: Calla
         assert bench.receiver.error.phase is None
 
 
+async def test_tls_that_ends_without_its_own_end_cuts_the_answer(make_bench: Callable[..., Bench], settle: Any) -> None:
+    """An answer without a length would end well without TLS."""
+    for answer in (OK + b"\r\nhello", CHUNKED + chunk(b"hello")):
+        bench = make_bench().begin()
+        bench.transport.feed(answer)
+        bench.transport.lose(ssl.SSLEOFError())
+        await settle()
+        assert bench.receiver.body == b"hello"
+        assert (bench.receiver.error.code, bench.receiver.error.reason) == ("network", "truncated")
+
+
 async def test_an_answer_that_ends_with_the_connection_ends_well(bench: Bench, settle: Any) -> None:
     bench.transport.feed(OK + b"\r\n", b"hello")
     bench.transport.eof()

@@ -1,0 +1,448 @@
+"""One TLS connection on a socket: `TLSTransport`, in place of the event loop's own; `Handshakes` starts them.
+
+Owns the socket, the handshake, the records and the unsent bytes. It must not know HTTP, pools, or how a context is made
+(`tls.py`). The standard library's `SSLObject` does all that is cryptography, on buffers in memory.
+
+1. A read of the socket goes through one buffer that all connections to an upstream share, so an idle one holds no
+   buffer but OpenSSL's. The plain text of all records of a read is handed on as one piece.
+2. OpenSSL is asked for a record only while bytes are left for it: a vain question raises an exception (1.3 us).
+3. A turn of the loop makes `limits.tls_steps` steps of handshakes at most (0.3 ms each), and finishes those that were
+   begun before it begins others. So the first to finish brings a session, and most of a burst resume it, which costs
+   half.
+4. The end of the connection without TLS's own end (`close_notify`) is an error: anybody on the way can forge it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import enum
+import ssl
+import time
+from collections import deque
+from collections.abc import Callable
+from socket import socket
+from typing import Any, Final, Protocol
+
+from gai_fast.limits import LIMITS
+
+
+class Receiver(Protocol):
+    """The part of an asyncio protocol that a transport calls."""
+
+    def connection_made(self, transport: Any) -> None:
+        """The handshake has succeeded."""
+
+    def data_received(self, data: bytes) -> None:
+        """Receives plain text."""
+
+    def eof_received(self) -> None:
+        """The peer has ended the connection properly."""
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The socket is closed."""
+
+
+class _State(enum.Enum):
+    WAITING = enum.auto()  # for its turn to begin
+    SHAKING = enum.auto()
+    OPEN = enum.auto()
+    CLOSED = enum.auto()
+
+
+_WAITING: Final[_State] = _State.WAITING
+_SHAKING: Final[_State] = _State.SHAKING
+_OPEN: Final[_State] = _State.OPEN
+_CLOSED: Final[_State] = _State.CLOSED
+
+
+def _ignore(problem: Exception | None) -> None: ...
+
+
+class Handshakes:
+    """The handshakes with one upstream: their order, and the session that the next ones resume.
+
+    Args:
+        loop: The loop of the connections.
+        context: Verifies the upstream.
+        host: The name or address that its certificate must have.
+        clock: Monotonic seconds.
+    """
+
+    __slots__ = (
+        "_begun",
+        "_clock",
+        "_is_due",
+        "_loop",
+        "_new",
+        "_session",
+        "_session_until",
+        "buffer",
+        "context",
+        "host",
+    )
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, context: ssl.SSLContext, host: str, clock: Callable[[], float]
+    ) -> None:
+        self.context = context
+        self.host = host
+        self.buffer = memoryview(bytearray(LIMITS.tls_read))
+        self._loop = loop
+        self._clock = clock
+        self._new: list[TLSTransport] = []
+        self._begun: deque[TLSTransport] = deque()
+        self._is_due = False
+        self._session: ssl.SSLSession | None = None
+        self._session_until = 0.0
+
+    def begin(self, transport: TLSTransport) -> None:
+        """Queues a handshake; the newest one begins first, since its client has waited least."""
+        self._new.append(transport)
+        self._schedule()
+
+    def go_on(self, transport: TLSTransport) -> None:
+        """Queues the next step of a handshake."""
+        self._begun.append(transport)
+        self._schedule()
+
+    def forget(self, transport: TLSTransport) -> None:
+        """Removes a handshake that has not begun."""
+        self._new.remove(transport)
+
+    def session(self) -> ssl.SSLSession | None:
+        """The session to resume, as long as it may be."""
+        if self._session is not None and self._clock() >= self._session_until:
+            self._session = None
+        return self._session
+
+    def keep(self, tls: ssl.SSLObject, offered: ssl.SSLSession | None) -> bool:
+        """Keeps the session of a connection if it has one by now, and it is news.
+
+        Only a full handshake has checked the certificate. The session of a resumed one is not kept, so that a
+        certificate is looked at again after `limits.tls_session` seconds, and once it has expired.
+
+        Args:
+            tls: The connection, after its handshake.
+            offered: The session that it offered to resume.
+
+        Returns:
+            Whether it may still bring a session: tickets follow the handshake in TLS 1.3.
+        """
+        if self._session is not offered or tls.session_reused:
+            return False
+        session = tls.session
+        if session is None or not (session.has_ticket or tls.version() != "TLSv1.3"):
+            return True
+        certificate = tls.getpeercert() or {}
+        life = LIMITS.tls_session
+        if "notAfter" in certificate:
+            life = min(life, ssl.cert_time_to_seconds(str(certificate["notAfter"])) - time.time())
+        self._session = session
+        self._session_until = self._clock() + life
+        return False
+
+    def _schedule(self) -> None:
+        if not self._is_due:
+            self._is_due = True
+            self._loop.call_soon(self._run)
+
+    def _run(self) -> None:
+        self._is_due = False
+        try:
+            for _ in range(LIMITS.tls_steps):
+                if self._begun:
+                    self._begun.popleft().step()
+                elif self._new:
+                    self._new.pop().step()
+                else:
+                    return
+        finally:  # also where a bug of ours ended one of them
+            if self._begun or self._new:
+                self._schedule()
+
+
+class TLSTransport:
+    """A TLS connection to an upstream, with the methods of an asyncio transport that its connection uses.
+
+    Args:
+        handshakes: Those with its upstream.
+        loop: The loop.
+        sock: Connected, not blocking; belongs to the transport from now on.
+        receiver: Called from `connection_made` on; never before.
+        shaken: Called once, when the handshake has succeeded (`None`) or failed.
+    """
+
+    __slots__ = (
+        "_cipher",
+        "_descriptor",
+        "_handshakes",
+        "_incoming",
+        "_is_queued",
+        "_is_reading",
+        "_is_writing",
+        "_loop",
+        "_offered",
+        "_outgoing",
+        "_plain",
+        "_receiver",
+        "_shaken",
+        "_sock",
+        "_state",
+        "_tls",
+        "_wants_session",
+    )
+
+    def __init__(
+        self,
+        handshakes: Handshakes,
+        loop: asyncio.AbstractEventLoop,
+        sock: socket,
+        receiver: Receiver,
+        shaken: Callable[[Exception | None], None],
+    ) -> None:
+        self._handshakes = handshakes
+        self._loop = loop
+        self._sock = sock
+        self._descriptor = sock.fileno()
+        self._receiver: Receiver | None = receiver
+        self._shaken = shaken
+        self._incoming = ssl.MemoryBIO()
+        self._outgoing = ssl.MemoryBIO()
+        self._tls: ssl.SSLObject  # from the first step on
+        self._offered: ssl.SSLSession | None = None
+        self._plain = memoryview(b"")  # written, not encrypted yet
+        self._cipher = memoryview(b"")  # encrypted, not sent yet
+        self._state = _WAITING
+        self._is_queued = True
+        self._is_reading = self._is_writing = False  # whether the loop watches the socket for that
+        self._wants_session = True
+        handshakes.begin(self)
+
+    # ---- asyncio.Transport
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        """Returns the `socket`, `sslcontext` or `ssl_object`."""
+        if name == "socket":
+            return self._sock
+        if name == "sslcontext":
+            return self._handshakes.context
+        if name == "ssl_object":
+            return default if self._state is _WAITING else self._tls
+        return default
+
+    def is_closing(self) -> bool:
+        """Whether the socket is closed."""
+        return self._state is _CLOSED
+
+    def is_reading(self) -> bool:
+        """Whether the socket is read."""
+        return self._is_reading
+
+    def pause_reading(self) -> None:
+        """Stops reading the socket; idempotent."""
+        if self._is_reading:
+            self._is_reading = False
+            self._loop.remove_reader(self._descriptor)
+
+    def resume_reading(self) -> None:
+        """Reads the socket again; idempotent."""
+        if self._state is _OPEN:
+            self._watch()
+
+    def write(self, data: bytes) -> None:
+        """Encrypts and sends bytes, as fast as the socket takes them."""
+        if self._state is not _OPEN:
+            return
+        self._plain = memoryview(bytes(self._plain) + data if self._plain else data)
+        if not self._is_writing:
+            self._flush()
+
+    def get_write_buffer_size(self) -> int:
+        """Bytes that the socket has not taken."""
+        return len(self._plain) + len(self._cipher) + self._outgoing.pending
+
+    def abort(self) -> None:
+        """Closes the socket at once; what is unsent is lost. The receiver's `connection_lost` follows."""
+        self._close(None)
+
+    # ---- the handshake
+
+    def step(self) -> None:
+        """Makes the next step of the handshake. Called by `Handshakes`."""
+        self._is_queued = False
+        if self._state is _CLOSED:
+            return
+        is_well = False
+        try:
+            self._shake()
+            is_well = True
+        finally:
+            if not is_well:  # as in `_readable`
+                self._close(ssl.SSLError(ssl.SSL_ERROR_SSL, "the gateway failed to make the handshake"))
+
+    def _shake(self) -> None:
+        try:
+            if self._state is _WAITING:
+                self._begin()
+            self._tls.do_handshake()
+        except ssl.SSLWantReadError:
+            self._flush()
+            return
+        except OSError as problem:
+            with contextlib.suppress(OSError):
+                self._sock.send(self._outgoing.read())  # the alert
+            self._close(problem)
+            return
+        self._flush()
+        if self._state is not _SHAKING:
+            return
+        self._state = _OPEN
+        if self._receiver is not None:
+            self._receiver.connection_made(self)
+        self._end_handshake(None)
+        if self._incoming.pending:
+            self._decrypt(0)  # it came with the end of the handshake
+
+    def _begin(self) -> None:
+        handshakes = self._handshakes
+        self._offered = handshakes.session()
+        self._tls = handshakes.context.wrap_bio(
+            self._incoming, self._outgoing, server_hostname=handshakes.host, session=self._offered
+        )
+        self._state = _SHAKING
+        self._watch()
+
+    def _end_handshake(self, problem: Exception | None) -> None:
+        shaken, self._shaken = self._shaken, _ignore
+        shaken(problem)
+
+    # ---- reading
+
+    def _watch(self) -> None:
+        if not self._is_reading:
+            self._is_reading = True
+            self._loop.add_reader(self._descriptor, self._readable)
+
+    def _readable(self) -> None:
+        is_well = False
+        try:
+            self._read()
+            is_well = True
+        finally:
+            if not is_well:  # a bug of ours must not leave the exchange without an end; the loop logs it
+                self._close(ssl.SSLError(ssl.SSL_ERROR_SSL, "the gateway failed to read the connection"))
+
+    def _read(self) -> None:
+        buffer = self._handshakes.buffer
+        try:
+            size = self._sock.recv_into(buffer)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError as problem:
+            self._close(problem)
+            return
+        if not size:
+            self._close(ssl.SSLEOFError(ssl.SSL_ERROR_EOF, "the connection ended without TLS's close_notify"))
+        elif self._state is _OPEN:
+            self._decrypt(size)
+        else:
+            self._incoming.write(buffer[:size])
+            if self._incoming.pending > LIMITS.tls_handshake:
+                self._close(ssl.SSLError(ssl.SSL_ERROR_SSL, "the handshake is too long"))
+            elif not self._is_queued:
+                self._is_queued = True
+                self._handshakes.go_on(self)
+
+    def _decrypt(self, size: int) -> None:
+        """Hands on the plain text of what was read, as far as its records are whole."""
+        incoming, read, buffer = self._incoming, self._tls.read, self._handshakes.buffer
+        pieces: list[bytes] = []
+        problem: Exception | None = None
+        at = 0
+        has_ended = False
+        while not has_ended and (at < size or incoming.pending):
+            # In steps, since OpenSSL's buffer keeps the largest size it had.
+            end = min(at + LIMITS.tls_record, size)
+            incoming.write(buffer[at:end])
+            at = end
+            try:
+                while incoming.pending:
+                    piece = read(LIMITS.tls_record)
+                    if not piece:
+                        has_ended = True
+                        break
+                    pieces.append(piece)
+            except ssl.SSLWantReadError:
+                pass  # the rest is not a whole record, and OpenSSL has it
+            except OSError as exc:
+                problem = exc
+                break
+        if self._outgoing.pending:
+            self._flush()  # answers of the protocol: new keys
+        if self._wants_session and problem is None and not has_ended:
+            self._wants_session = self._handshakes.keep(self._tls, self._offered) and not pieces
+        receiver = self._receiver
+        if pieces and receiver is not None:
+            receiver.data_received(pieces[0] if len(pieces) == 1 else b"".join(pieces))
+        if self._state is _OPEN:
+            if problem is not None:
+                self._close(problem)
+            elif has_ended and receiver is not None:
+                receiver.eof_received()
+
+    # ---- writing
+
+    def _flush(self) -> None:
+        """Sends what is unsent, as far as the socket takes it; the loop calls again where it takes no more."""
+        try:
+            while True:
+                if not self._cipher:
+                    if self._plain:
+                        # One record at a time, since OpenSSL's buffer keeps the largest size it had.
+                        taken = self._tls.write(self._plain[: LIMITS.tls_record])
+                        self._plain = self._plain[taken:]
+                    if not self._outgoing.pending:
+                        break
+                    self._cipher = memoryview(self._outgoing.read())
+                sent = self._sock.send(self._cipher)  # a name, since mypyc evaluates the bound of a slice twice
+                self._cipher = self._cipher[sent:]
+        except (BlockingIOError, InterruptedError):
+            if self._outgoing.pending > LIMITS.tls_unsent:
+                self._close(ssl.SSLError(ssl.SSL_ERROR_SSL, "the upstream asks for new keys and takes none"))
+            elif not self._is_writing:
+                self._is_writing = True
+                self._loop.add_writer(self._descriptor, self._flush)
+            return
+        except OSError as problem:
+            self._close(problem)
+            return
+        if self._is_writing:
+            self._is_writing = False
+            self._loop.remove_writer(self._descriptor)
+
+    # ---- the end
+
+    def _close(self, problem: Exception | None) -> None:
+        state = self._state
+        if state is _CLOSED:
+            return
+        self._state = _CLOSED
+        if state is _WAITING and self._is_queued:
+            self._handshakes.forget(self)
+        self.pause_reading()
+        if self._is_writing:
+            self._is_writing = False
+            self._loop.remove_writer(self._descriptor)
+        self._sock.close()
+        self._plain = self._cipher = memoryview(b"")
+        if state is _OPEN:
+            self._loop.call_soon(self._lost, problem)
+        else:
+            self._receiver = None
+            self._end_handshake(problem or ConnectionAbortedError())
+
+    def _lost(self, problem: Exception | None) -> None:
+        receiver, self._receiver = self._receiver, None
+        if receiver is not None:
+            receiver.connection_lost(problem)
