@@ -791,7 +791,8 @@ class Relay:
     def _only_repeats_start(self, events: list[Event]) -> bool:
         """Whether a frame only repeats the start of the attempt before: SDKs would join a second role to the first."""
         if self._is_void and self._frames is not None:
-            opens = not events and self._frames.opens_parts
+            # Before the start there is nothing that a part could be opened in.
+            opens = not events and self._frames.opens_parts and self._adapter.started
             if opens or self._adapter.ended or any(event["type"] != "start" for event in events):
                 self._is_void = False
         return self._is_void

@@ -156,6 +156,8 @@ class Passthrough:
             self._encoder.note(raw)
         self._out.append(raw)
         self._end = raw[-4:] if len(raw) >= 4 else (self._end + raw)[-4:]
+        if not raw.endswith(_ENDS):
+            self._separate()  # a body that ended amid a frame: those of another attempt may follow
 
     def _release(self) -> None:
         """Passes on the frames that wait."""
@@ -314,4 +316,6 @@ _BESIDE: Final = NO_CONTENT - {"start", "finish", "error", "done"}
 """Events that do not release frames that wait."""
 _COMPLETED: Final = frozenset({"start", "warning", "usage", "finish", "error"})
 """Events of which frames may lack something, or that later frames of ours depend on."""
+_ENDS: Final = (b"\n\n", b"\r\n\r\n", b"\r\n\r", b"\r\r")
+"""The ends of nearly all whole frames; `_BLANK_LINE` has the others."""
 _BLANK_LINE: Final = re.compile(rb"(?:\r\n|\r(?!\n)|\n){2}\Z")

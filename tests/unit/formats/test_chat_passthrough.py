@@ -44,6 +44,12 @@ def test_frames_are_passed_on_unchanged_and_their_events_add_nothing() -> None:
     assert body == b": OPENROUTER PROCESSING\n\n" + TEXT_FRAME + FINISH_FRAME + DONE_FRAME
 
 
+def test_a_comment_that_was_cut_off_does_not_swallow_the_next_attempts_first_chunk() -> None:
+    encoder = passing(b": OPENROUTER PROC")
+    encoder.frame(TEXT_FRAME, last=False)
+    assert encoder.take() == b": OPENROUTER PROC\n\n" + TEXT_FRAME
+
+
 def test_a_missing_end_mark_is_added_after_a_finish() -> None:
     encoder = passing(TEXT_FRAME, FINISH_FRAME)
     assert encoded(encoder, [finish(), DONE]) == TEXT_FRAME + FINISH_FRAME + DONE_FRAME

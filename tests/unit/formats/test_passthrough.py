@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 import pytest
 
+from gai_fast._impl import SSEParser
 from gai_fast.errors import Error
 from gai_fast.events import Event
 from gai_fast.formats._base import DataEncoder
@@ -104,6 +105,32 @@ def test_an_attempt_that_fails_before_content_leaves_its_parts_behind() -> None:
     relay.receive_head(200, {"content-type": "text/event-stream"})
     relay.receive_data(ANSWER)
     assert sink.take() == ANSWER.removeprefix(BEGIN)
+
+
+def again(relay: Relay, sink: Passthrough, body: bytes) -> bytes:
+    """The bytes of the attempt that follows one that failed."""
+    relay.begin(get_provider("anthropic").adapter(), sink, deltas=sink, frames=sink)
+    relay.receive_head(200, {"content-type": "text/event-stream"})
+    relay.receive_data(body)
+    return sink.take()
+
+
+def test_a_ping_before_the_start_of_the_next_attempt_repeats_no_start() -> None:
+    relay, sink = started(failed=lambda error: True)
+    relay.receive_data(BEGIN + OVERLOADED)
+    assert sink.take() == BEGIN
+    assert again(relay, sink, PING + ANSWER) == ANSWER.removeprefix(BEGIN)
+
+
+@pytest.mark.parametrize("begun", [False, True])
+@pytest.mark.parametrize("rest", [b": comm", b"event: er", b"event: error\n", b"event: error\r\n", b": comment\r"])
+def test_an_attempt_that_ends_amid_a_frame_leaves_the_next_ones_whole(rest: bytes, begun: bool) -> None:
+    relay, sink = started(failed=lambda error: True)
+    relay.receive_data((BEGIN if begun else b"") + rest)
+    relay.receive_eof()
+    body = sink.take() + again(relay, sink, ANSWER)
+    told = [event for event in SSEParser().feed(body) if event.data]
+    assert told == SSEParser().feed(ANSWER)
 
 
 def test_an_attempt_that_fails_for_good_before_content_is_told_in_order() -> None:
