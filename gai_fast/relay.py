@@ -98,13 +98,15 @@ class FrameSink(EventSink, Protocol):
     """Whether a frame that becomes no event may open a part of the answer; a fresh attempt then opens its own."""
     commits: bool
     """Whether a frame counts as delivered as soon as it is passed on: no other attempt's may follow it."""
+    copies_body: bool
+    """Whether the client gets the body byte for byte: also what follows the upstream's own end, up to the body's."""
 
     def frame(self, raw: bytes, *, last: bool) -> None:
         """Receives one frame as it came.
 
         Args:
             raw: The bytes from the end of the frame before to the end of this one.
-            last: This frame is the upstream's end mark, or holds its error.
+            last: This frame is the upstream's end mark, holds its error, or follows these.
         """
 
 
@@ -232,6 +234,7 @@ class Relay:
         "_translate",
         "_upstream",
         "awaits_first_event",
+        "awaits_tail",
         "delivered",
         "deltas",
         "end",
@@ -289,6 +292,8 @@ class Relay:
         """The `finish` or `error`, once there is one."""
         self.others = 0
         """The number of other events so far."""
+        self.awaits_tail = False
+        """Whether the stream is over, and the sink takes the bytes that follow until `receive_eof`."""
 
         self._characters = 0
         self._attempt(adapter, sink, deltas, frames, upstream, translate)
@@ -422,6 +427,10 @@ class Relay:
         if body.kind is _STREAM:  # most reads
             self._receive_frames(data)
             return
+        if self.awaits_tail:
+            self._copier.feed(data)
+            self._receive_tail()
+            return
         is_new = body.kind is _UNKNOWN
         try:
             frames = body.feed(data)
@@ -443,6 +452,8 @@ class Relay:
             now_ms: Milliseconds since the epoch, for a `Retry-After` date.
         """
         if self._is_done_with or self.is_over:
+            if self.awaits_tail:
+                self._end_tail()
             return
         try:
             self._receive_eof(error, now_ms)
@@ -574,6 +585,7 @@ class Relay:
         """
         if self.state is State.CLOSED:
             self.fault = self.fault or problem
+            self.awaits_tail = False
             return
         if isinstance(problem, Untellable):
             self._cut_off()
@@ -677,9 +689,11 @@ class Relay:
                 frames, oversized = getattr(problem, "before", []), str(problem)
             if deltas is not None and copier.copied:
                 self._take_copied(deltas)
-            for frame in frames or ():
+            for at, frame in enumerate(frames or ()):
                 self._receive_frame(frame)
                 if self._is_done_with:
+                    if self._frames is not None and frames is not None:
+                        self._begin_tail(self._frames, frames[at + 1 :])
                     return
             if oversized is not None:
                 what = f"sent an event that is too large: {oversized}"
@@ -812,8 +826,56 @@ class Relay:
     def _receive_rest(self) -> None:
         """Handles the bytes after the last blank line."""
         for frame in self._copier.close():
-            whole = frame.raw if frame.data is None else frame.raw.rstrip(b"\r\n") + b"\n\n"
-            self._receive_frame(frame._replace(raw=whole), cut_off=True)
+            raw = frame.raw
+            if frame.data is not None and not (self._frames is not None and self._frames.copies_body):
+                raw = raw.rstrip(b"\r\n") + b"\n\n"
+            self._receive_frame(frame._replace(raw=raw), cut_off=True)
+
+    def _begin_tail(self, sink: FrameSink, frames: Sequence[Frame]) -> None:
+        """Goes on after the upstream's own end, where the sink takes the whole body.
+
+        Args:
+            sink: The sink.
+            frames: The frames that the end's read brought after it, as far as they have been cut.
+        """
+        if sink.copies_body and self.state is State.CLOSED and not self.is_cut:
+            self.awaits_tail = True
+            self._copier.forget()
+            self._pass_tail_on(frames)
+            self._receive_tail()
+
+    def _receive_tail(self) -> None:
+        """Passes on the frames that were fed after the end."""
+        frames: list[Frame] | None = []
+        while frames is not None and self.awaits_tail:
+            try:
+                frames = self._copier.next(0, self._now_ms)
+            except ValueError as problem:  # one that is too large, after which no other is cut
+                frames, self.awaits_tail = getattr(problem, "before", []), False
+            self._pass_tail_on(frames or ())
+
+    def _end_tail(self) -> None:
+        self.awaits_tail = False
+        try:
+            self._pass_tail_on(self._copier.close())
+        except Exception as problem:  # noqa: BLE001  # rule 7
+            self.break_off(problem)
+
+    def _pass_tail_on(self, frames: Sequence[Frame]) -> None:
+        for frame in frames:
+            if not self._is_hidden(frame):
+                self._pass_on(frame.raw, last=True)
+
+    def _is_hidden(self, frame: Frame) -> bool:
+        """Whether a frame after the end holds an error that the translation hides from clients."""
+        if self._translate is None or frame.data is None:
+            return False
+        try:
+            failure = self._adapter.failure(parse_chunk(frame.data), frame.name)
+        except _WRONG_SHAPE:
+            return False
+        error = None if failure is None else self._adapter.error(failure)
+        return error is not None and self._translate(error) is not error
 
     def _receive_whole(self, broke: Error | None) -> None:
         """Handles a whole JSON answer to a streamed request: the answer, or the error in it."""

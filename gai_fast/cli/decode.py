@@ -64,11 +64,10 @@ def command(
     frames: Any = encoder if chosen.copies_upstream else None
     relay = Relay(get_provider(provider).adapter(), encoder, frames=frames)
     relay.receive_head(status, header)
-    while not relay.is_over and (chunk := _read(file)):
+    while (relay.awaits_tail or not relay.is_over) and (chunk := _read(file)):
         relay.receive_data(chunk, now_ms())
         _write(encoder.take())
-    if not relay.is_over:
-        relay.receive_eof(None, now_ms())
+    relay.receive_eof(None, now_ms())
     _write(encoder.take())
 
 

@@ -90,6 +90,7 @@ class Passthrough:
 
     whole: bool = False
     commits: bool = False
+    copies_body: bool = False
     has_blocks: bool = False
     collects_text: bool = False
 
@@ -250,6 +251,7 @@ class WholePassthrough:
     __slots__ = ("_encoder", "_raw")
 
     whole: bool = True
+    copies_body: bool = False
     opens_parts: bool = False
     commits: bool = False
 

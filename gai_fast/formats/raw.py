@@ -1,9 +1,10 @@
 """The format `raw`: the bytes of the upstream's body as they came, in whatever dialect it speaks.
 
-A frame that cannot be read is left out, and so are an error that tells of the gateway's own account and everything that
-follows the upstream's end mark. Nothing is added: no keep-alive, and no word about an end that the upstream did not
-tell itself. So where an answer breaks, or is cancelled, after its beginning, the response is cut off, and no other
-attempt follows. No log, processor or continuation can make these bytes from events.
+A frame that cannot be read is left out, and so is an error that tells of the gateway's own account. Nothing is added:
+no keep-alive, and no word about an end that the upstream did not tell itself. So where an answer breaks, or is
+cancelled, after its beginning, the response is cut off, and no other attempt follows. What follows the upstream's own
+end belongs to the body: the response ends when the body does, at the latest `LIMITS.upstream_tail` seconds after that
+end. No log, processor or continuation can make these bytes from events.
 
 | event | body |
 |---|---|
@@ -38,6 +39,7 @@ class RawBody:
 
     whole: bool = True
     opens_parts: bool = False
+    copies_body: bool = True
     has_blocks: bool = False
     collects_text: bool = False
 

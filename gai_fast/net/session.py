@@ -95,6 +95,7 @@ class Session:
         self._model = spec.model.name
         self._meter = StreamMeter(perf_counter())
         self._is_over = False
+        self._is_held = False
         self._has_told = False
         self._fast_path: FastPath | None = None
         self._reading: tuple[float, int] | None = None
@@ -461,7 +462,10 @@ class Session:
         if state is _STREAMING and self._delivery.is_committed and not self._stream.flush_interval:
             self._send()
         elif self.relay.is_over:
-            self._end()
+            if self._awaits_tail():
+                self._hold_end()
+            else:
+                self._end()
         elif self._hold:
             if self._delivery.gathered > LIMITS.held_answer:
                 text = f"the answer is larger than {LIMITS.held_answer} bytes: ask for a stream"
@@ -484,6 +488,36 @@ class Session:
             self._note_told()
 
     # -- the end --
+
+    def _awaits_tail(self) -> bool:
+        """Whether the response goes on after the stream: its format copies the whole body, which has not ended."""
+        if not self.relay.awaits_tail or self.attempts.exchange is None:
+            return False
+        if self._hold:
+            return self.relay.error is None and self._delivery.gathered <= LIMITS.held_answer
+        return self.relay.error is None or self.relay.delivered or self._delivery.is_committed
+
+    def _hold_end(self) -> None:
+        """Sends what there is; the response ends with the body, or when `_stop_waiting` is called."""
+        if not self._is_held:
+            self._is_held = True
+            self._disarm()
+            self._timer = self._timers.schedule(self._loop.time() + LIMITS.upstream_tail, self._stop_waiting)
+        if not self._hold:
+            self._note_sent(self._delivery.gather_or_send(self._send_gathered))
+
+    def _stop_waiting(self) -> None:
+        """Ends a response whose upstream does not end its body."""
+        self._timer = None
+        try:
+            if self._delivery.is_paused:  # nothing is read meanwhile
+                self._timer = self._timers.schedule(self._loop.time() + LIMITS.upstream_tail, self._stop_waiting)
+                return
+            self.attempts.close_exchange()
+            self.relay.receive_eof()
+            self._advance()
+        except Exception as problem:  # noqa: BLE001  # rule 2
+            self._break_off(problem)
 
     def _end(self) -> None:
         """Ends the response after the relay has ended the stream."""

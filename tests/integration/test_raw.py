@@ -147,6 +147,30 @@ ANSWER = (
 )
 
 
+@on_both_loops
+@pytest.mark.parametrize(
+    ("told", "stream"), [(FINISH + DONE, True), (FINISH + DONE, False), (TOLD, True)], ids=["end", "whole", "error"]
+)
+async def test_the_response_ends_with_the_body(net: Net, told: bytes, stream: bool) -> None:
+    async def handler(peer: Peer) -> None:
+        await peer.request()
+        for piece in (
+            SSE_HEAD,
+            chunk(delta("One ")),
+            chunk(told),
+            chunk(b": and\n\ndata: mo"),
+            chunk(b"re"),
+            LAST_CHUNK,
+        ):
+            await peer.send(piece)
+            await asyncio.sleep(0)
+
+    gateway = await net.gateway(await net.upstream(handler))
+    response = await gateway.ask("POST", RAW, {**QUERY, "stream": stream})
+    assert bytes(response.body) == delta("One ") + told + b": and\n\ndata: more"
+    assert (response.status, response.ended) == (200, True)
+
+
 @on_uvloop
 async def test_a_failure_before_the_first_byte_has_its_status(net: Net) -> None:
     async def handler(peer: Peer) -> None:

@@ -111,6 +111,7 @@ class Frames(Recorder):
     def __init__(self, *, whole: bool = False) -> None:
         super().__init__()
         self.whole = whole
+        self.copies_body = False
         self.calls: list[tuple[str, Any]] = []
 
     def event(self, event: Event) -> None:

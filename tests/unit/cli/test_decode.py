@@ -55,7 +55,8 @@ def test_a_file_is_read_as_well_as_the_standard_input(run: Run, folder: Path) ->
 
 def test_a_format_without_ndjson_is_printed_as_it_is(run: Run) -> None:
     assert run("decode", "--provider", "openai", "--format", "vercel", input=BODY).output.startswith('data: {"type":')
-    assert run("decode", "--provider", "openai", "--format", "raw", input=BODY).stdout_bytes == BODY
+    for body in (BODY, BODY + BODY[:40], BODY.rstrip()):
+        assert run("decode", "--provider", "openai", "--format", "raw", input=body).stdout_bytes == body
     assert run("decode", "--provider", "openai", "--format", "raw", "--framing", "ndjson", input=BODY).exit_code == 2
 
 

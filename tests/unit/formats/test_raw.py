@@ -12,6 +12,7 @@ from gai_fast.events import Event
 from gai_fast.formats import get_format
 from gai_fast.providers import get_provider
 from gai_fast.relay import Relay, State, Untellable
+from gai_fast.upstream_errors import for_client
 from tests.kernels import cuts
 from tests.unit.formats.relays import received, relay_to
 from tests.unit.formats.streams import DONE, ERROR, NOT_DONE, START, context, finish, text
@@ -23,6 +24,7 @@ CHAT = (
     b'data: {"id":"c","choices":[{"index":0,"delta":{"content":"Hi"}}]}\r\n\r\n'
     b'data: {"id":"c","choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\ndata: [DONE]\n\n'
 )
+TOLD = b'data: {"error":{"message":"broke","code":"server_error"}}\n\n'
 
 
 def relayed(provider: str, chunks: list[bytes]) -> tuple[bytes, Relay]:
@@ -67,10 +69,53 @@ def fixtures() -> Iterator[tuple[str, bytes]]:
 @pytest.mark.parametrize(("provider", "body"), [*fixtures()], ids=lambda value: value if isinstance(value, str) else "")
 def test_answers_of_every_dialect(provider: str, body: bytes) -> None:
     said, relay = relayed(provider, [body])
-    assert relay.fault is None
-    assert body.startswith(said.rstrip())
-    rest = body.removeprefix(said.rstrip()).strip()
-    assert relay.error is not None or rest in (b"", b"data: [DONE]"), "nothing follows the end mark of the dialect"
+    assert (relay.fault, relay.awaits_tail) == (None, False)
+    assert body == said or (relay.is_cut and body.startswith(said))
+
+
+BEHIND = b'data: {"late":"\xc3\xa9"}\r\n\r\n: bye\n\ndata: [DONE]\n\nunfinished'
+
+
+def test_what_follows_the_end_of_the_upstream_belongs_to_its_body() -> None:
+    for end in (b"", TOLD):
+        body = (CHAT[: CHAT.index(b": ping")] + end if end else CHAT) + BEHIND
+        for chunks in cuts(body):
+            said, relay = relayed("openai", chunks)
+            assert said == body
+            assert (relay.fault, relay.is_cut, relay.error is not None) == (None, False, bool(end))
+
+
+def test_an_end_without_its_last_blank_line_is_as_it_came() -> None:
+    assert relayed("openai", [CHAT.rstrip()])[0] == CHAT.rstrip()
+
+
+def test_an_error_behind_the_end_that_clients_may_not_see_is_left_out() -> None:
+    secret = b'data: {"error":{"message":"Incorrect API key sk-canary","code":"invalid_api_key"}}\n\n'
+    sink: Any = RAW.encoder("sse", context())
+    adapter = get_provider("openai").adapter("m")
+    relay = Relay(adapter, sink, deltas=sink, frames=sink, translate=lambda error: for_client(error, "up"))
+    relay.receive_data(CHAT + secret + TOLD, 1)
+    relay.receive_data(secret + b"data: {\n\n", 1)
+    relay.receive_eof(None, 1)
+    assert sink.take() == CHAT + TOLD + b"data: {\n\n"
+
+
+def test_an_event_behind_the_end_that_is_too_large_ends_the_body() -> None:
+    sink: Any = RAW.encoder("sse", context())
+    relay = Relay(get_provider("openai").adapter("m"), sink, deltas=sink, frames=sink)
+    relay.receive_data(CHAT + b"data: 1\n\n", 1)
+    assert relay.awaits_tail
+    for _ in range(9):
+        relay.receive_data(b"x" * 1024 * 1024, 1)
+    assert (sink.take(), relay.awaits_tail, relay.fault) == (CHAT + b"data: 1\n\n", False, None)
+
+
+def test_a_fault_behind_the_end_is_kept() -> None:
+    sink: Any = RAW.encoder("sse", context())
+    relay = Relay(get_provider("openai").adapter("m"), sink, deltas=sink, frames=sink)
+    relay.receive_data(CHAT, 1)
+    relay.break_off(fault := RuntimeError("a bug"))
+    assert (relay.fault, relay.awaits_tail, relay.error) == (fault, False, None)
 
 
 def test_a_whole_answer_is_one_frame() -> None:
@@ -89,7 +134,7 @@ def test_an_answer_that_breaks_is_cut() -> None:
 
 
 def test_an_error_that_the_upstream_tells_itself_is_an_end() -> None:
-    body = CHAT[: CHAT.index(b": ping")] + b'data: {"error":{"message":"broke","code":"server_error"}}\n\n'
+    body = CHAT[: CHAT.index(b": ping")] + TOLD
     said, relay = relayed("openai", [body])
     assert said == body
     assert relay.error is not None

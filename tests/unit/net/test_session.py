@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from gai_fast.errors import Error
+from gai_fast.events import Event
 from gai_fast.limits import LIMITS
 from gai_fast.net import session as module
 from gai_fast.net.retry import Breaker, RetryPolicy
@@ -390,3 +391,95 @@ def test_an_upstream_that_cannot_be_asked_leaves_no_timer() -> None:
     with pytest.raises(ValueError, match="no path"):
         stream.start()
     assert stream.time.armed == 0
+
+
+# ---- behind the end --------------------------------------------------------------------------------------------------
+
+
+class FakeBody(FakeOutput):
+    """Copies frames as they come, up to the end of the body."""
+
+    whole = True
+    opens_parts = False
+    copies_body = True
+    commits = False
+
+    def frame(self, raw: bytes, *, last: bool) -> None:
+        self.bytes += raw
+
+    def event(self, event: Event) -> None:
+        self.events.append(event)
+
+
+def copying(**how: Any) -> Fixture:
+    stream = Fixture(heartbeat=0, **how)
+    stream.output = output = FakeBody()
+    stream.spec.output = stream.spec.frames = output
+    stream.start().session.head_received(200, SSE)
+    return stream
+
+
+BEHIND = b"data: behind\n\n"
+
+
+@pytest.mark.parametrize("end", [frame("", "stop") + DONE, ERROR], ids=["finish", "error"])
+def test_a_copy_of_the_body_ends_where_the_body_does(end: bytes) -> None:
+    stream = copying()
+    assert stream.receive(frame() + end + BEHIND) == ["commit", frame() + end + BEHIND]
+    assert (stream.receive(BEHIND), stream.ends) == ([BEHIND], 0)
+    stream.session.exchange_ended(None)
+    assert (stream.client.taken(), stream.ends, stream.time.armed) == ([("end", b"")], 1, 0)
+    assert stream.exchange.calls == []
+
+
+def test_a_copy_of_a_body_that_does_not_end_ends_after_a_while() -> None:
+    stream = copying()
+    stream.receive(frame() + frame("", "stop") + DONE)
+    stream.receive(b"data: half")
+    stream.time.advance(LIMITS.upstream_tail + 0.1)
+    assert stream.client.taken() == [("end", b"data: half")]
+    assert (stream.exchange.calls, stream.ends, stream.time.armed) == (["close"], 1, 0)
+
+
+def test_a_slow_client_gets_the_end_of_the_body_too() -> None:
+    stream = copying()
+    stream.session.pause()
+    stream.receive(frame() + frame("", "stop") + DONE)
+    stream.time.advance(LIMITS.upstream_tail * 3)
+    assert stream.ends == 0, "nothing was read meanwhile"
+    stream.session.resume()
+    assert stream.receive(BEHIND) == [BEHIND]
+    stream.time.advance(LIMITS.upstream_tail + 0.1)
+    assert (stream.client.taken(), stream.exchange.calls) == ([("end", b"")], ["pause", "resume", "close"])
+
+
+@pytest.mark.parametrize("leave", [Session.cancel, Session.client_lost])
+def test_a_copy_of_the_body_can_be_left(leave: Callable[[Session], None]) -> None:
+    stream = copying()
+    stream.receive(frame() + frame("", "stop") + DONE)
+    leave(stream.session)
+    assert (stream.exchange.calls, stream.ends, stream.time.armed) == (["close"], 1, 0)
+
+
+def test_a_failure_before_the_head_is_the_response_of_a_copy_too() -> None:
+    stream = copying()
+    calls = stream.receive(ERROR + BEHIND)
+    assert [type(call) for call in calls] == [type(Error("overloaded"))]
+    assert (stream.exchange.calls, stream.ends) == (["close"], 1)
+
+
+def test_a_bug_behind_the_end_ends_a_copy(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = copying()
+    stream.receive(frame() + frame("", "stop") + DONE)
+    monkeypatch.setattr(stream.output, "frame", None)
+    assert stream.receive(BEHIND) == [("end", b"")]
+    assert (len(stream.runner.faults), stream.ends) == (1, 1)
+
+
+def test_a_whole_copy_is_as_long_as_the_body_within_its_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = copying(hold=True)
+    assert stream.receive(frame() + frame("", "stop") + DONE) == []
+    assert stream.receive(BEHIND) == []
+    limits = dataclasses.replace(LIMITS, held_answer=len(BEHIND))
+    monkeypatch.setattr(module, "LIMITS", limits)
+    assert stream.receive(BEHIND) == ["commit", ("end", frame() + frame("", "stop") + DONE + BEHIND + BEHIND)]
