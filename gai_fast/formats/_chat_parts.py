@@ -13,7 +13,7 @@ from gai_fast._impl import encode_json
 from gai_fast.errors import Code, Error
 from gai_fast.events import Event, JSONText
 from gai_fast.formats._chat_request import detail_format
-from gai_fast.formats._signatures import is_encrypted
+from gai_fast.formats._signatures import encrypts
 from gai_fast.limits import LIMITS
 
 # Finish reasons that OpenAI's clients do not know.
@@ -73,14 +73,21 @@ def annotation(citation: Mapping[str, Any], length: int) -> dict[str, Any]:
     return {"type": "url_citation", "url_citation": {**source, "start_index": start, "end_index": end}}
 
 
-def reasoning_detail(index: int, block: Mapping[str, Any], provider: str | None) -> dict[str, Any]:
-    """Builds OpenRouter's entry for a signature event, or for a reasoning part of a message."""
-    if block.get("redacted") or is_encrypted(provider):
+def reasoning_detail(index: int, block: Mapping[str, Any], start: Event) -> dict[str, Any]:
+    """Builds OpenRouter's entry for a signature.
+
+    Args:
+        index: The number of the entry.
+        block: The event of the signature, or the reasoning part of a message.
+        start: The answer's `start`.
+    """
+    is_encrypted = encrypts(start)
+    if block.get("redacted") or is_encrypted:
         detail = {"type": "reasoning.encrypted", "data": block["signature"]}
     else:
         text = {"text": block["text"]} if block.get("text") else {}
         detail = {"type": "reasoning.text", **text, "signature": block["signature"]}
-    author = detail_format(provider)
+    author = detail_format(start.get("provider"), is_encrypted=is_encrypted)
     if author is not None:
         detail["format"] = author
     return {**detail, "index": index}

@@ -12,7 +12,6 @@ from typing import Any, Final
 
 from gai_fast.errors import Unsupported
 from gai_fast.formats._members import RequestReader, call_input, data_url, expect, invalid, member, required, unread
-from gai_fast.formats._signatures import is_encrypted
 from gai_fast.request import Request
 
 # Fields that are the same in a native request, and are checked there.
@@ -350,10 +349,15 @@ class _ChatReader(RequestReader):
         return {key: value for key, value in native.items() if value is not None}
 
 
-def detail_format(provider: str | None) -> str | None:
-    """Returns OpenRouter's name for the author of a signature; `None` where it has none."""
+def detail_format(provider: str | None, *, is_encrypted: bool) -> str | None:
+    """Returns OpenRouter's name for the author of a signature; `None` where it has none.
+
+    Args:
+        provider: The name in events.
+        is_encrypted: The signature is the whole reasoning.
+    """
     known = _DETAIL_FORMATS.get(provider or "")
-    return f"{provider}{_RESPONSES}" if known is None and is_encrypted(provider) else known
+    return f"{provider}{_RESPONSES}" if known is None and provider and is_encrypted else known
 
 
 def _author(detail_format: str | None) -> str | None:

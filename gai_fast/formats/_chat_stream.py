@@ -92,8 +92,8 @@ class Chunks(DataEncoder):
         "_id",
         "_length",
         "_model",
-        "_provider",
         "_signatures",
+        "_started",
         "_tail",
         "_text_heads",
         "_text_tail",
@@ -109,7 +109,7 @@ class Chunks(DataEncoder):
         self._created = context.clock() // 1000
         self._tail = b',"usage":null' if context.usage else b""
         self._name_stream(f"chatcmpl-{context.stream_id}", context.model)
-        self._provider: str | None = None
+        self._started: Event = {}
         self._choices: list[int] = []
         self._details = 0
         self._annotations = 0
@@ -200,7 +200,7 @@ class Chunks(DataEncoder):
     # -- events --
 
     def _start(self, event: Event) -> None:
-        self._provider = event.get("provider")
+        self._started = event
         self._name_stream(self._id, event.get("model", self._model))
         self._open(0)
 
@@ -216,7 +216,7 @@ class Chunks(DataEncoder):
         if "call_id" in event:
             self._call_signature(event)
             return
-        detail = reasoning_detail(self._details, event, self._provider)
+        detail = reasoning_detail(self._details, event, self._started)
         self._details += 1
         self._text_heads = {kind: head for kind, head in self._text_heads.items() if kind != "reasoning.delta"}
         self._delta(event, b'{"reasoning_details":[%b]}' % encode_json(detail))

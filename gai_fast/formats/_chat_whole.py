@@ -30,6 +30,7 @@ class WholeObject(WholeEncoder):
     def __init__(self, context: StreamContext) -> None:
         super().__init__(context)
         self._created = context.clock() // 1000
+        self._started: Event = {}
         self._finish: Event = {}
         self._warnings: list[dict[str, Any]] = []
 
@@ -37,6 +38,8 @@ class WholeObject(WholeEncoder):
         """Takes one event."""
         if event["type"] == "warning":
             note_warning(self._warnings, event)
+        elif event["type"] == "start":
+            self._started = event
         elif event["type"] == "finish":
             self._finish = event
         super().event(event)
@@ -94,7 +97,7 @@ class WholeCompletion(WholeObject):
         signed = [part for part in parts if part["type"] == "reasoning" and "signature" in part]
         if signed:
             message["reasoning_details"] = [
-                reasoning_detail(index, part, result.provider) for index, part in enumerate(signed)
+                reasoning_detail(index, part, self._started) for index, part in enumerate(signed)
             ]
         if result.tool_calls:
             calls = [part for part in parts if part["type"] == "tool_call"]

@@ -2,7 +2,7 @@
 
 Owns the form of those that the text alone does not explain: `gai:` and a JSON object. Clients send them back as they
 came. Knows no dialect, nor which of its signatures need the form. Which providers encrypt their reasoning is said where
-they are registered.
+they are registered; one that does so in one of its APIs alone says it in its `start`.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any, Final
 import orjson
 
 from gai_fast._impl import encode_json
+from gai_fast.events import Event
 from gai_fast.formats._members import expect, member, required
 
 # What providers sign is base64 or begins with a letter and no colon.
@@ -65,6 +66,15 @@ def opened(text: str, path: str, native: str) -> dict[str, Any]:
         "call_id": member(told, "call_id", path, str),
     }
     return {key: value for key, value in members.items() if value or key == "signature"}
+
+
+def encrypts(start: Event) -> bool:
+    """Whether the signatures of an answer are whole reasoning, encrypted.
+
+    Args:
+        start: The answer's `start`; none: unknown.
+    """
+    return start.get("provider_metadata", {}).get("api") == "responses" or is_encrypted(start.get("provider"))
 
 
 def is_encrypted(provider: str | None) -> bool:

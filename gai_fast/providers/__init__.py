@@ -40,8 +40,8 @@ PROVIDERS: Final = {
     "openai-compatible": "gai_fast.providers.openai_compatible",
     "demo": "gai_fast.providers.demo",
 }
-# Those whose signatures are their whole reasoning, encrypted: all that have a Responses API, but for OpenRouter. The
-# authors of its models differ, and it takes its signatures back as they are.
+# Those whose signatures are their whole reasoning, encrypted: all that have a Responses API, but for OpenRouter, whose
+# chat API gives signatures of texts as well. Its Responses API says so in `start` (`provider_metadata.api`).
 ENCRYPTING: Final = frozenset(("openai", "azure", "groq", "xai", "deepseek", "perplexity", "openai-compatible"))
 
 

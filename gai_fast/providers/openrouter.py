@@ -25,6 +25,7 @@ from gai_fast.providers._chat_calls import CallFragment
 from gai_fast.providers._chunks import text_of
 from gai_fast.providers._failures import error_object, failure_of
 from gai_fast.providers._responses import ResponsesAPI
+from gai_fast.providers._responses_answers import ResponsesAdapter
 from gai_fast.request import ImagePart, Reasoning, ReasoningPart, TextPart
 from gai_fast.upstream_errors import UpstreamFailure
 
@@ -102,12 +103,25 @@ def _image(url: str) -> list[Event]:
     return [{"type": "image", "image": {"data": data, "media_type": head.removeprefix("data:")}}]
 
 
+class OpenRouterResponsesAdapter(ResponsesAdapter):
+    """Names the API in `start`: here signatures are encrypted reasoning, while the chat API's sign a text as well."""
+
+    def start(self, identifier: str | None, model: str | None) -> list[Event]:
+        events = super().start(identifier, model)
+        for event in events:
+            event["provider_metadata"] = {**event.get("provider_metadata", {}), "api": "responses"}
+        return events
+
+
 class OpenRouterResponses(ResponsesAPI):
     """`https://openrouter.ai/api/v1/responses`; its `error_type` is more specific than the error's code."""
 
     provider = "openrouter"
     base_url = OpenRouter.base_url
     key_variable = OpenRouter.key_variable
+
+    def adapter(self, model: str | None = None) -> OpenRouterResponsesAdapter:
+        return OpenRouterResponsesAdapter(self, model)
 
     def read_failure(self, body: Any) -> UpstreamFailure | None:
         error = error_object(body)

@@ -5,14 +5,16 @@ Each SDK asks each upstream, streamed and not, and sends the answer back with th
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from typing import Any, Final
 
 import pytest
 
 from gai_fast.events import Event
+from gai_fast.server.serving import start
 from tests.integration import test_anthropic_sdk, test_openai_sdk
-from tests.integration.gateway import LAST_CHUNK, MESSAGES, SSE_HEAD, Gateway, Net, Peer, on_uvloop
+from tests.integration.gateway import LAST_CHUNK, MESSAGES, SSE_HEAD, Gateway, Net, Peer, on_uvloop, settings_for
 from tests.unit.formats import messages, responses
 from tests.unit.formats.streams import DONE, call, call_start, finish
 from tests.wire import chunk
@@ -26,10 +28,21 @@ CALLED: Final[list[Event]] = [call_start(), call(), finish("tool_calls"), DONE]
 ANSWERS: Final = {
     "claude": messages.streamed(*THOUGHT, REDACTED, *CALLED, start=messages.CLAUDE),
     "native/gpt-x": responses.streamed({**messages.CLAUDE, "provider": "openai"}, *THOUGHT, *CALLED),
+    "router/gpt-x": responses.streamed({**messages.CLAUDE, "provider": "openai"}, *THOUGHT, *CALLED),
 }
 """For each model what its upstream answers."""
 
 RESULT: Final = "4 °C"
+
+
+async def gateway_to(net: Net, url: str) -> Gateway:
+    """A gateway with one more upstream, `router`: OpenRouter's Responses API."""
+    settings = settings_for(url)
+    router = dataclasses.replace(settings.upstreams["native"], name="router", provider="openrouter:responses")
+    running = await start(dataclasses.replace(settings, upstreams={**settings.upstreams, "router": router}))
+    net.stack.push_async_callback(running.close)
+    net.gateways.append(Gateway(net, running))
+    return net.gateways[-1]
 
 
 async def by_chat(net: Net, gateway: Gateway, model: str, *, stream: bool) -> None:
@@ -81,8 +94,7 @@ async def test_an_upstream_gets_back_what_it_has_signed(net: Net, talk: Any, mod
             asked.append(json.loads(await peer.request()))
             await peer.send(SSE_HEAD, chunk(ANSWERS[model]), LAST_CHUNK)
 
-    gateway = await net.gateway(await net.upstream(handler))
-    await talk(net, gateway, model, stream=stream)
+    await talk(net, await gateway_to(net, (await net.upstream(handler)).url), model, stream=stream)
     sent = asked[-1]
     if model == "claude":
         assert sent["messages"][1]["content"][:2] == [

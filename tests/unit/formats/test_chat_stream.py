@@ -134,12 +134,11 @@ def has_responses(provider: str) -> bool:
     return True
 
 
-@pytest.mark.parametrize(
-    "provider", [name for name in provider_names() if has_responses(name) and name != "openrouter"]
-)
+@pytest.mark.parametrize("provider", [name for name in provider_names() if has_responses(name)])
 def test_the_signature_of_a_responses_upstream_is_encrypted_reasoning_and_comes_back_to_it(provider: str) -> None:
     encoder = OPENAI.encoder("sse", context())
-    signed: list[Event] = [{"type": "start", "provider": provider}, {"type": "reasoning.signature", "signature": "sig"}]
+    started = get_provider(f"{provider}:responses").adapter("m").start("r", None)
+    signed: list[Event] = [*started, {"type": "reasoning.signature", "signature": "sig"}]
     [detail] = objects_of(encoded(encoder, signed))[-1]["choices"][0]["delta"]["reasoning_details"]
     assert (detail["type"], detail["data"]) == ("reasoning.encrypted", "sig")
     request, lost = OPENAI.parse_request({"messages": [{"role": "assistant", "reasoning_details": [detail]}]})

@@ -106,6 +106,25 @@ def test_a_whole_answer_with_everything() -> None:
     }
 
 
+def test_opaque_reasoning_of_a_responses_upstream_is_encrypted() -> None:
+    started: Event = {"type": "start", "provider": "openrouter", "provider_metadata": {"api": "responses"}}
+    signed: list[Event] = [
+        {"type": "reasoning.delta", "text": "Hm."},
+        {"type": "reasoning.signature", "signature": "sig"},
+        finish(),
+        DONE,
+    ]
+    for start, detail in (
+        (started, {"type": "reasoning.encrypted", "data": "sig", "format": "openrouter-responses-v1", "index": 0}),
+        (
+            {"type": "start", "provider": "openrouter"},
+            {"type": "reasoning.text", "text": "Hm.", "signature": "sig", "index": 0},
+        ),
+    ):
+        answer = json.loads(encoded(OPENAI.whole(context()), [start, *signed]))
+        assert answer["choices"][0]["message"]["reasoning_details"] == [detail]
+
+
 def test_a_whole_refusal_is_no_content() -> None:
     message = whole({"type": "refusal.delta", "text": "No."}, finish())["choices"][0]["message"]
     assert message == {"role": "assistant", "content": None, "refusal": "No."}
