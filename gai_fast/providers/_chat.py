@@ -22,6 +22,7 @@ from gai_fast.providers._requests import (
     file_url,
     function_tool,
     image_url,
+    joined,
 )
 from gai_fast.reading import turns
 from gai_fast.request import (
@@ -56,6 +57,8 @@ class ChatAPI(API):
     user_parts: ClassVar[frozenset[type[Struct]]] = frozenset({TextPart, ImagePart, AudioPart, FilePart})
     """The kinds of parts that a user message may hold."""
     tool_parts: ClassVar[frozenset[type[Struct]]] = frozenset({TextPart})
+    text_parts: ClassVar[bool] = True
+    """Whether a message of the system and the result of a tool may be several texts."""
     """The kinds of parts that the result of a tool may hold."""
     efforts: ClassVar[Mapping[str, str]] = {}
     """The nearest word of the provider's for each `reasoning.effort` that it does not know."""
@@ -138,7 +141,7 @@ class ChatAPI(API):
     def content(
         self, message: Message, path: str, target: Target, known: frozenset[type[Struct]]
     ) -> str | list[dict[str, Any]]:
-        """Content as text in one piece, or as parts where it holds more than text.
+        """Content as one text, or as parts where it holds several, or more than text.
 
         Args:
             message: The message.
@@ -149,8 +152,12 @@ class ChatAPI(API):
         if isinstance(message.content, str):
             return message.content
         parts = self._parts(message, path, target, known)
-        is_text = all(part["type"] == "text" for part in parts)
-        return "".join(part["text"] for part in parts) if is_text else parts
+        if any(part["type"] != "text" for part in parts):
+            return parts
+        texts = [part["text"] for part in parts]
+        if isinstance(message, AssistantMessage):
+            return "".join(texts)
+        return parts if len(parts) > 1 and self.text_parts else joined(texts)
 
     def _parts(
         self, message: Message, path: str, target: Target, known: frozenset[type[Struct]]

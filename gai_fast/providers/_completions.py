@@ -24,6 +24,7 @@ class CompletionsAPI(ChatAPI):
     dialect = "completions"
     path = "/completions"
     user_parts = frozenset({TextPart})
+    text_parts = False
     lacks = frozenset({"tools", "tool_choice", "response_format", "reasoning", "metadata"})
 
     def adapter(self, model: str | None = None) -> CompletionsAdapter:

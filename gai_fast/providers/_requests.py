@@ -6,7 +6,7 @@ Knows no provider.
 from __future__ import annotations
 
 from base64 import b64decode
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from msgspec import UNSET
@@ -37,6 +37,15 @@ def merged(body: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any
         else:
             whole[key] = value
     return whole
+
+
+def joined(texts: Iterable[str]) -> str:
+    """Returns the texts of a message as one, parted by blank lines, for an upstream that accepts no parts there.
+
+    Not for those of an earlier answer. There the gateway itself begins a part after reasoning or a call, in the middle
+    of a sentence if need be; so they follow each other as they are.
+    """
+    return "\n\n".join(text for text in texts if text)
 
 
 def image_data(image: ImagePart) -> tuple[str, str] | None:

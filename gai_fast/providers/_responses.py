@@ -130,7 +130,7 @@ class ResponsesAPI(API):
     def _content(
         self, message: Message, path: str, target: Target, known: tuple[str, ...]
     ) -> str | list[dict[str, Any]]:
-        """Content as text in one piece, or as parts where it holds more than text."""
+        """Content as one text, or as parts where it holds several, or more than text."""
         if isinstance(message.content, str):
             return message.content
         parts: list[dict[str, Any]] = []
@@ -140,8 +140,10 @@ class ResponsesAPI(API):
                 parts.append(sent)
             else:
                 self.leave_out_part(f"{path}.content[{at}]", part, message, target)
-        is_text = all(part["type"] == "input_text" for part in parts)
-        return "".join(part["text"] for part in parts) if is_text else parts
+        if len(parts) == 1 and parts[0]["type"] == "input_text":
+            text: str = parts[0]["text"]
+            return text
+        return parts or ""
 
     def _answer(self, message: AssistantMessage, path: str, target: Target) -> list[dict[str, Any]]:
         """An earlier answer: its text, reasoning and calls, in order."""

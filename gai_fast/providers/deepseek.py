@@ -5,6 +5,7 @@ Source: DeepSeek's API reference. Besides the dialect:
 * `delta.reasoning_content` first, then `delta.content`; the other one is `null`.
 * Keep-alives are comments in a stream and empty lines before a whole answer.
 * Finish word `insufficient_system_resource`: the answer failed for want of capacity.
+* Messages of the system and results of tools are one text.
 * Reasoning is sent back only beside tool calls: elsewhere older models refuse it.
 """
 
@@ -26,6 +27,7 @@ class DeepSeek(ChatAPI):
     key_variable = "DEEPSEEK_API_KEY"
     lacks = frozenset({"metadata"})
     user_parts = frozenset({TextPart, ImagePart})
+    text_parts = False
 
     def earlier_reasoning(self, parts: list[ReasoningPart], target: Target, *, has_calls: bool) -> dict[str, Any]:
         return {"reasoning_content": "".join(part.text for part in parts)} if has_calls else {}

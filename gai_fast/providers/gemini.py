@@ -35,7 +35,7 @@ from gai_fast.errors import InvalidRequest, NotFound
 from gai_fast.providers._base import API, Target, UpstreamRequest
 from gai_fast.providers._failures import error_object, failure_of
 from gai_fast.providers._gemini_answers import GeminiAdapter
-from gai_fast.providers._requests import add_turn, argument_object, image_data, required_schema
+from gai_fast.providers._requests import add_turn, argument_object, image_data, joined, required_schema
 from gai_fast.reading import conversation, turns
 from gai_fast.request import (
     AssistantMessage,
@@ -221,7 +221,7 @@ class Gemini(API):
         if name is None:
             raise InvalidRequest(message=f"No tool_call before `{where}` has its `call_id`", reason="validation")
         content = [TextPart(text=message.content)] if isinstance(message.content, str) else message.content
-        text = "".join(part.text for part in content if isinstance(part, TextPart))
+        text = joined(part.text for part in content if isinstance(part, TextPart))
         response = {"error" if message.is_error else "output": text}
         images = [
             shown

@@ -13,6 +13,7 @@ and `done: false`, then one with `done: true`, the reason and the usage. What is
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Any, ClassVar, Final
 
 from msgspec import UNSET
@@ -23,7 +24,7 @@ from gai_fast.limits import LIMITS
 from gai_fast.providers._base import API, Adapter, Target
 from gai_fast.providers._chunks import count, members, parse_chunk, text_of
 from gai_fast.providers._events import counted_usage
-from gai_fast.providers._requests import argument_object, function_tool, image_data, required_schema
+from gai_fast.providers._requests import argument_object, function_tool, image_data, joined, required_schema
 from gai_fast.providers._tool_calls import ToolCalls
 from gai_fast.reading import turns
 from gai_fast.request import (
@@ -93,13 +94,14 @@ class _Ollama(API):
                 body["think"] = "low" if request.reasoning.effort == "minimal" else request.reasoning.effort
         return body
 
-    def content(self, where: str, content: Any, target: Target) -> dict[str, Any]:
+    def content(self, where: str, message: Message, target: Target) -> dict[str, Any]:
         """A message's text in one piece, and its images."""
-        if isinstance(content, str):
-            return {"content": content}
+        if isinstance(message.content, str):
+            return {"content": message.content}
+        parts: Iterable[Any] = message.content
         texts: list[str] = []
         images: list[str] = []
-        for at, part in enumerate(content):
+        for at, part in enumerate(parts):
             if isinstance(part, TextPart):
                 texts.append(part.text)
             elif isinstance(part, ImagePart):
@@ -110,7 +112,8 @@ class _Ollama(API):
                     images.append(data[1])
             elif not isinstance(part, (ReasoningPart, ToolCallPart)):
                 self.leave_out(f"{where}.content[{at}]", target, f"{part.__struct_config__.tag} parts")
-        return {"content": "".join(texts)} | ({"images": images} if images else {})
+        text = "".join(texts) if isinstance(message, AssistantMessage) else joined(texts)
+        return {"content": text} | ({"images": images} if images else {})
 
 
 def _format(wanted: ResponseFormat) -> Any:
@@ -139,7 +142,7 @@ class Chat(_Ollama):
 
     def _message(self, where: str, message: Message, names: dict[str, str], target: Target) -> dict[str, Any]:
         """One message; `names` holds the tools of the calls so far, since a result names its tool."""
-        whole = {"role": message.__struct_config__.tag} | self.content(where, message.content, target)
+        whole = {"role": message.__struct_config__.tag} | self.content(where, message, target)
         if isinstance(message, ToolMessage):
             name = names.get(message.call_id)
             return whole | ({"tool_name": name} if name else {}) | {"tool_call_id": message.call_id}
@@ -177,13 +180,13 @@ class Generate(_Ollama):
         system: list[str] = []
         for other, message in others:
             if isinstance(message, SystemMessage):
-                system.append(self.content(other, message.content, target)["content"])
+                system.append(self.content(other, message, target)["content"])
             else:
                 self.leave_out(other, target, "more than one message")
-        fields = self.content(where, last.content, target)
+        fields = self.content(where, last, target)
         fields["prompt"] = fields.pop("content")
         if system:
-            fields["system"] = "\n\n".join(system)
+            fields["system"] = joined(system)
         return self.completed(fields, request, target)
 
 

@@ -85,7 +85,7 @@ class TestRequest:
         ]  # fmt: skip
         assert body(DIALECT, system="First.", messages=messages, query="Last?")["messages"] == [
             {"role": "system", "content": "First."},
-            {"role": "system", "content": "Be brief."},
+            {"role": "system", "content": "Be\n\n brief."},
             {"role": "user", "content": [
                 {"type": "text", "text": "Look:"},
                 {"type": "image_url", "image_url": {"url": "https://x/y.png"}},
@@ -101,6 +101,16 @@ class TestRequest:
             {"role": "assistant", "content": "So."},
             {"role": "user", "content": "Last?"},
         ]  # fmt: skip
+
+    @pytest.mark.parametrize("role", ["system", "tool"])
+    def test_several_texts_are_parts_or_parted_by_a_blank_line(self, role: str) -> None:
+        parts = [{"type": "text", "text": "Be brief."}, {"type": "text", "text": "Be kind."}]
+        call = {"role": "assistant", "content": [{"type": "tool_call", "call_id": "a", "name": "f"}]}
+        told = {"role": role, "content": parts} | ({"call_id": "a"} if role == "tool" else {})
+        for provider in ("openai", "openai-compatible", "azure", "groq", "openrouter"):
+            assert body(provider, messages=[call, told], query="Hi")["messages"][1]["content"] == parts
+        sent = body("deepseek", messages=[call, told], query="Hi")["messages"][1]
+        assert sent["content"] == "Be brief.\n\nBe kind."
 
     @pytest.mark.parametrize(
         ("message", "named"),

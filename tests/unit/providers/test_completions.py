@@ -43,7 +43,7 @@ def test_the_prompt_is_the_one_user_message() -> None:
     assert (sent["prompt"], sent["max_tokens"], sent["stop"], sent["stream"]) == ("Once", 5, ["."], True)
     assert "messages" not in sent
     parts = [{"type": "text", "text": "On"}, {"type": "text", "text": "ce"}]
-    assert body(API, messages=[{"role": "user", "content": parts}])["prompt"] == "Once"
+    assert body(API, messages=[{"role": "user", "content": parts}])["prompt"] == "On\n\nce"
 
 
 @pytest.mark.parametrize(

@@ -210,11 +210,13 @@ class TestChatRequest:
     def test_parts(self) -> None:
         parts = [{"type": "text", "text": "a"}, PNG, {"type": "text", "text": "b"}]
         inline = [{"type": "image", "url": "data:image/png;base64,BB=="}]
-        messages = [{"role": "user", "content": parts}, {"role": "user", "content": inline}]
+        said = {"role": "assistant", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]}
+        messages = [{"role": "user", "content": parts}, {"role": "user", "content": inline}, said]
         assert body("ollama", system="Brief.", messages=messages)["messages"] == [
             {"role": "system", "content": "Brief."},
-            {"role": "user", "content": "ab", "images": ["AA=="]},
+            {"role": "user", "content": "a\n\nb", "images": ["AA=="]},
             {"role": "user", "content": "", "images": ["BB=="]},
+            {"role": "assistant", "content": "ab"},
         ]
 
     def test_tools(self) -> None:

@@ -8,8 +8,14 @@ import pytest
 from msgspec import UNSET
 
 from gai_fast.errors import InvalidRequest
-from gai_fast.providers._requests import image_data, image_url, is_given, merged
+from gai_fast.providers._requests import image_data, image_url, is_given, joined, merged
 from gai_fast.request import ImagePart
+
+
+def test_texts_are_parted_by_blank_lines() -> None:
+    assert joined(["Be brief.", "", "Be kind."]) == "Be brief.\n\nBe kind."
+    assert joined(part for part in ("Hi",)) == "Hi"
+    assert joined([]) == ""
 
 
 def test_an_image_is_its_url_or_its_data_in_one() -> None:

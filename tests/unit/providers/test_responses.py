@@ -79,7 +79,10 @@ class TestRequests:
         assert sent == {
             "model": "m1",
             "input": [
-                {"role": "system", "content": "Be brief."},
+                {
+                    "role": "system",
+                    "content": [{"type": "input_text", "text": "Be "}, {"type": "input_text", "text": "brief."}],
+                },
                 {
                     "role": "user",
                     "content": [
