@@ -232,7 +232,9 @@ def _handler(gateway: GatewayLike, prepare: Prepare, framing: Framing, options: 
 
     async def endpoint(request: Any) -> Any:
         answered = await answer(request, request.headers)
-        return answered if isinstance(answered, StarletteResponse) else _response(answered)
+        if isinstance(answered, StarletteResponse):
+            return answered
+        return _response(answered if isinstance(answered, EventApp | _Whole) else _Foreign(answered))
 
     async def application(scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
@@ -255,7 +257,17 @@ class _Whole:
         await _send_whole(send, self._reply, own)
 
 
-def _response(app: EventApp | _Whole) -> Any:
+class _Foreign:
+    """An ASGI application of the program's, whose response has no headers of ours."""
+
+    def __init__(self, app: Callable[[Scope, Receive, Send], Awaitable[None]]) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send, own: Headers = ()) -> None:
+        await self._app(scope, receive, send)
+
+
+def _response(app: EventApp | _Whole | _Foreign) -> Any:
     """The same as a response of Starlette, where that is installed."""
     return app if StarletteResponse is None else EventResponse(app)
 
@@ -269,7 +281,7 @@ if StarletteResponse is not None:
             app: What sends it.
         """
 
-        def __init__(self, app: EventApp | _Whole) -> None:
+        def __init__(self, app: EventApp | _Whole | _Foreign) -> None:
             self._app = app
             self.status_code = 200
             self.background: Any = None

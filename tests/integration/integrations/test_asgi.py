@@ -16,7 +16,7 @@ from gai_fast.errors import InvalidRequest
 from gai_fast.integrations import asgi
 from gai_fast.limits import LIMITS
 from tests.integration.gateway import Net, on_uvloop
-from tests.integration.integrations.stacks import on_uvicorn
+from tests.integration.integrations.stacks import Site, fastapi, on_uvicorn, starlette
 from tests.waiting import SECONDS, until
 
 
@@ -136,6 +136,26 @@ async def test_prepare_may_answer_by_itself_without_a_framework() -> None:
     server = Server()
     await asgi.sse_handler(gai_fast.Gateway(), lambda request: own)(scope(), server.receive, server.send)
     assert server.sent[0]["status"] == 418
+
+
+@on_uvloop
+@pytest.mark.parametrize("framework", [starlette, fastapi], ids=lambda framework: framework.__name__)
+async def test_prepare_may_answer_by_itself_in_a_framework(net: Net, framework: Any) -> None:
+    responses = pytest.importorskip("starlette.responses")
+
+    async def own(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 418, "headers": [(b"x-own", b"kept")]})
+        await send({"type": "http.response.body", "body": b"no coffee"})
+
+    teapot = responses.PlainTextResponse("no coffee", 418, {"x-own": "kept"})
+    site = Site(
+        handlers={"app": ("sse", lambda request: own), "response": ("ndjson", lambda request: teapot)},
+        gateway=gai_fast.Gateway(),
+    )
+    client = await net.connect(await net.stack.enter_async_context(on_uvicorn(framework)(site)))
+    for path in site.handlers:
+        response = await client.ask("GET", f"/{path}")
+        assert (response.status, bytes(response.body), response.headers["x-own"]) == (418, b"no coffee", "kept")
 
 
 def test_without_starlette_the_module_works() -> None:
