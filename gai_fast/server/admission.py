@@ -30,6 +30,7 @@ _ALLOWED_HEADERS: Final = (
     "x-stainless-helper, x-stainless-helper-method, x-stainless-poll-helper, x-stainless-custom-poll-interval, "
     "x-stainless-read-timeout"
 )
+EXPOSE: Final = "access-control-expose-headers"
 _EXPOSED_HEADERS: Final = (
     "x-request-id, request-id, x-gai-stream-id, x-gai-usage-source, idempotent-replayed, retry-after, "
     "retry-after-ms, x-should-retry"
@@ -188,7 +189,7 @@ class Admission:
             admitted.cors = (
                 *admitted.cors,
                 ("access-control-allow-origin", origin),
-                ("access-control-expose-headers", _EXPOSED_HEADERS),
+                (EXPOSE, _EXPOSED_HEADERS),
             )
         else:
             is_other = headers.get("sec-fetch-site") in _OTHER_SITES

@@ -13,6 +13,7 @@ from gai_fast.compression import compressor
 from gai_fast.errors import Error
 from gai_fast.metrics import StreamMetrics
 from gai_fast.net.writer import ResponseWriter
+from gai_fast.server.admission import EXPOSE
 from gai_fast.server.incoming import Incoming
 from gai_fast.server.negotiation import content_coding
 from gai_fast.server.replies import Headers, Reply, StreamHead
@@ -174,12 +175,19 @@ class StreamResponse(ResponseWriter):
         return StreamHead(self.media_type, incoming.request_id, self.stream_id, self._with_upstreams(more))
 
     def _with_upstreams(self, own: Headers) -> Headers:
-        """Adds the upstream's headers to the gateway's own; where both have a name, the gateway's stays alone."""
+        """Adds the upstream's headers to the gateway's own; where both have a name, the gateway's stays alone.
+
+        A page of an allowed origin may read them, too.
+        """
         theirs = () if self._session is None else self._session.upstream_headers
         if not theirs:
             return own
         names = {name for name, _ in own}
-        return [*own, *(item for item in theirs if item[0] not in names)]
+        added = [item for item in theirs if item[0] not in names]
+        if added and EXPOSE in names:
+            exposed = ", ".join(name for name, _ in added)
+            own = [(name, f"{value}, {exposed}" if name == EXPOSE else value) for name, value in own]
+        return [*own, *added]
 
     # -- StreamCallbacks --
 

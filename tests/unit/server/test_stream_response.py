@@ -14,7 +14,7 @@ from gai_fast.net.writer import HTTP_CHUNKS, BodyFraming
 from gai_fast.server.replies import Reply, StreamHead
 from gai_fast.server.stream_response import StreamResponse
 from gai_fast.settings import StreamSettings
-from tests.unit.server.requests import http, incoming
+from tests.unit.server.requests import LOOPBACK, http, incoming
 
 
 class FakeConnection:
@@ -65,9 +65,12 @@ class FakeSession:
 
 
 class Fixture:
-    def __init__(self, *, hold: bool = False) -> None:
+    def __init__(self, *, hold: bool = False, origin: str | None = None) -> None:
         self.connection = FakeConnection()
-        asked = incoming(http("POST", "/api/v1/stream", client=self.connection), cors_origins=("https://a.example",))
+        page = None if origin is None else {**LOOPBACK, "origin": origin}
+        asked = incoming(
+            http("POST", "/api/v1/stream", page, client=self.connection), cors_origins=("https://a.example",)
+        )
         stream = StreamSettings(client_buffer=1000, write_timeout=7)
         media_type = "application/json" if hold else "text/event-stream"
         self.client = StreamResponse(asked, "sid", media_type, stream, whole=hold)
@@ -159,6 +162,22 @@ def test_the_upstreams_headers_stand_behind_ours_of_other_names() -> None:
     for headers in (lines, [f"{name}: {value}" for name, value in reply.headers]):
         found = [line for line in headers if line.startswith(("x-ratelimit", "vary", "openai"))]
         assert found == ["vary: Origin", "x-ratelimit-limit-requests: 7", "openai-version: 1"]
+
+
+@pytest.mark.parametrize("origin", [None, "https://a.example", "https://b.example"])
+def test_a_page_of_an_allowed_origin_may_read_the_upstreams_headers(origin: str | None) -> None:
+    stream = Fixture(hold=True, origin=origin).attach()
+    stream.session.upstream_headers = [
+        ("x-ratelimit-limit-requests", "60"),
+        ("vary", "theirs"),
+        ("openai-version", "1"),
+    ]
+    stream.client.commit()
+    stream.client.end([b"{}"])
+    (reply,) = stream.connection.ends
+    exposed = [value for name, value in reply.headers if name == "access-control-expose-headers"]
+    assert len(exposed) == (origin == "https://a.example")
+    assert all(value.endswith(", x-should-retry, x-ratelimit-limit-requests, openai-version") for value in exposed)
 
 
 def test_an_error_has_the_upstreams_headers_where_it_is_the_upstreams_own() -> None:
