@@ -21,7 +21,8 @@ The events are those of the protocol's `schema.json`. Its client checks their or
 | `done` | none: `RUN_FINISHED` and `RUN_ERROR` are ends |
 
 Choices beyond the first are left out. A tool that the provider runs is no call: a client would run it, and send it
-back. A call that was cut off has a `TOOL_CALL_END` all the same, before `RUN_FINISHED`.
+back. A call that was cut off has a `TOOL_CALL_END` all the same, before `RUN_FINISHED`. A `step.end` is no
+`STEP_FINISHED`: the client demands a `STEP_STARTED` of the same name before it, and no event tells of that.
 """
 
 from __future__ import annotations

@@ -98,6 +98,11 @@ def refusal_of(safety: Mapping[str, Any] | None, stop_reason: str) -> dict[str, 
     return {"type": "refusal", "category": None, "explanation": category}  # the word of another provider
 
 
+def is_refusal(safety: Mapping[str, Any] | None) -> bool:
+    """Whether a `safety` is the reason of a refusal, whose place is `stop_details`."""
+    return safety is not None and safety.get("action") == "refused"
+
+
 _REFUSED: Final = frozenset(("cyber", "bio", "frontier_llm", "reasoning_extraction", "general_harms"))
 """The categories that the SDK's types name."""
 

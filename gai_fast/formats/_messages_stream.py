@@ -14,6 +14,8 @@
 6. What has no place stands under `x_gai`: on `message_delta`, or on a `ping`, which every client ignores. Choices
    beyond the first are left out.
 7. An error is an `error` event, and nothing follows it.
+8. The category of a refusal is in `stop_details`, that of another provider as its `explanation`. Where the answer
+   has ended for another reason, the whole `safety` is in `x_gai` of `message_delta`.
 
 | event | Messages |
 |---|---|
@@ -25,7 +27,7 @@
 | `server_tool` | `server_tool_use` and its result's block; of other providers a `ping` |
 | `citations` | `citations_delta`, of a block of text of their own where none is open |
 | `tool.result` `image` `audio.delta` `json.snapshot` | a `ping` |
-| `safety` | a `ping`; the category of a refusal is in `stop_details`, that of another provider as its `explanation` |
+| `safety` | a `ping`; the category of a refusal is in `stop_details` (rule 8) |
 | `warning` | `x_gai.warnings` of `message_delta` |
 | `usage` | `usage` of `message_delta`, where `finish` has none |
 | `step.end` | none: the dialect has no steps |
@@ -49,6 +51,7 @@ from gai_fast.formats._messages_parts import (
     NATIVE,
     citation_of,
     error_object,
+    is_refusal,
     marked,
     note_warning,
     refusal_of,
@@ -320,8 +323,10 @@ class Messages(DataEncoder):
             self._out.append(head + citation + self._delta_end)
 
     def _safe(self, event: Event) -> None:
+        if is_refusal(self._safety):  # it is not the last one
+            self._ping({"safety": self._safety})
         self._safety = event["safety"]
-        if self._safety.get("action") != "refused":
+        if not is_refusal(self._safety):
             self._ping({"safety": self._safety})
 
     def _aside(self, event: Event) -> None:
@@ -340,11 +345,10 @@ class Messages(DataEncoder):
         counts, beside = usage_of(event.get("usage", self._usage))
         if self._warnings:
             beside["warnings"] = self._warnings
-        delta = {
-            "stop_reason": reason,
-            "stop_sequence": None,
-            "stop_details": refusal_of(self._safety, reason),
-        }
+        details = refusal_of(self._safety, reason)
+        if details is None and is_refusal(self._safety):
+            beside["safety"] = self._safety
+        delta = {"stop_reason": reason, "stop_sequence": None, "stop_details": details}
         members = b',"delta":%b,"usage":%b' % (encode_json(delta), encode_json(counts))
         aside |= beside
         if aside:

@@ -15,6 +15,7 @@ from gai_fast.formats._base import OTHERS, StreamContext, WholeEncoder
 from gai_fast.formats._messages_parts import (
     NATIVE,
     citation_of,
+    is_refusal,
     marked,
     note_warning,
     refusal_of,
@@ -53,8 +54,11 @@ class WholeMessage(WholeEncoder):
         if self._warnings:
             beside["warnings"] = self._warnings
         among = ("server_tool",) if result.provider == NATIVE else ()
+        details = refusal_of(self._safety, reason)
         # The category of a refusal has a place.
-        events = [one for one in self._collector.others() if one["type"] not in among and not _is_refusal(one)]
+        told = self._safety if details is not None and is_refusal(self._safety) else None
+        others = (one for one in self._collector.others() if one["type"] not in among)
+        events = [one for one in others if told is None or one.get("safety") != told]
         if events:
             beside["events"] = events
         answer = {
@@ -65,7 +69,7 @@ class WholeMessage(WholeEncoder):
             "content": self._content(result, among),
             "stop_reason": reason,
             "stop_sequence": None,
-            "stop_details": refusal_of(self._safety, reason),
+            "stop_details": details,
             "usage": counts,
         }
         aside |= beside
@@ -111,7 +115,3 @@ class WholeMessage(WholeEncoder):
             return [call]
         data = marked(part["signature"], provider, part["call_id"])
         return [{"type": "redacted_thinking", "data": data}, call]
-
-
-def _is_refusal(event: Event) -> bool:
-    return event["type"] == "safety" and event["safety"].get("action") == "refused"

@@ -22,13 +22,14 @@ written that 5.0.0 does not know, with exactly its keys; `?ui=6` and `?ui=7` add
 | `warning` | `data-warning`, transient |
 | `usage` | `messageMetadata` of the end, where `finish` has none |
 | `step.end` | `finish-step`, and `start-step` before what follows |
-| `stream.reset` | 7: `reset-step`; before, none: no answer is begun anew once it has content |
+| `stream.reset` | 7: `reset-step` in the first step; before, none: no answer is begun anew once it has content |
 | `stream.gap` | none: a follower that lacks events is sent an error |
 | `finish` | `finish-step` and `finish`, from 6 on with `finishReason`; `abort` where the answer was cancelled |
 | `error` | `message-metadata` with the usage so far, where there is one, and `error` |
 | `done` | `[DONE]` after a `finish`; nothing after an `error` |
 
-Choices beyond the first are left out.
+Choices beyond the first are left out. `reset-step` drops one step. In a later one a `stream.reset` cuts the response
+off, since the client would keep the steps before.
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ from gai_fast.events import Event, JSONText
 from gai_fast.formats._base import Framing, StreamContext
 from gai_fast.formats._blocks import BlockEncoder
 from gai_fast.limits import LIMITS
+from gai_fast.relay import Untellable
 
 OLDEST: Final = 5
 """The version of the SDK whose parts are written by default."""
@@ -135,6 +137,7 @@ class Parts(BlockEncoder):
         "_signatures",
         "_sources",
         "_started",
+        "_steps",
         "_usage",
         "_version",
     )
@@ -152,6 +155,7 @@ class Parts(BlockEncoder):
         self._blocks = 0
         self._started = False
         self._in_step = False
+        self._steps = 0
         self._provider: str | None = None
         self._calls: set[str] = set()
         self._server_tools: dict[str, bool] = {}
@@ -180,6 +184,7 @@ class Parts(BlockEncoder):
         self._end_block()
         if not self._in_step:
             self._in_step = True
+            self._steps += 1
             self._frame(b'{"type":"start-step"}')
         if block:
             self._block = block
@@ -316,6 +321,9 @@ class Parts(BlockEncoder):
             self._frame(b'{"type":"finish-step"}')
 
     def _reset(self, event: Event) -> None:
+        if self._steps > 1:
+            raise Untellable
+        self._steps = int(self._in_step)
         self._block = ""
         self._calls.clear()
         self._server_tools.clear()

@@ -1,4 +1,7 @@
-"""The whole answer for Vercel's AI SDK: one `UIMessage`, as `useChat` has it at the end of a stream."""
+"""The whole answer for Vercel's AI SDK: one `UIMessage`, as `useChat` has it at the end of a stream.
+
+So the `tool.result` of a call is the output of its part: `useChat` merges a `tool-output-available` in the same way.
+"""
 
 from __future__ import annotations
 

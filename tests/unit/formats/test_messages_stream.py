@@ -142,6 +142,17 @@ def test_a_refusal_is_text_and_names_its_category() -> None:
     assert (message.stop_reason, message.stop_details.category) == ("refusal", "bio")
 
 
+def test_every_category_of_an_answer_has_a_place_whatever_its_stop_reason() -> None:
+    first, last = ({"category": category, "action": "refused"} for category in ("bio", "cyber"))
+    events: list[Event] = [{"type": "safety", "safety": safety} for safety in (first, last)]
+    for reason, aside in (("stop", {"safety": last}), ("content_filter", None)):
+        frames = objects_of(streamed(text("Hi"), *events, finish(reason), DONE))
+        assert [frame["x_gai"] for frame in frames if frame["type"] == "ping"] == [{"safety": first}]
+        (end,) = [frame for frame in frames if frame["type"] == "message_delta"]
+        assert end.get("x_gai") == aside
+        assert (end["delta"]["stop_details"] is None) is (aside is not None)
+
+
 @pytest.mark.parametrize(
     ("reason", "raw", "word"),
     [

@@ -91,8 +91,11 @@ def test_what_has_no_place_stands_in_x_gai() -> None:
         "finish_reason": "other",
         "usage_source": "counted",
         "warnings": [{"reason": "malformed_chunk"}],
+        "events": [safety],
     }
-    assert whole(safety, finish("content_filter"))["stop_details"]["category"] == "bio"
+    refused = whole(safety, finish("content_filter"))
+    assert refused["stop_details"]["category"] == "bio"
+    assert "x_gai" not in refused
 
 
 TOOL: list[Event] = [

@@ -15,6 +15,7 @@ from gai_fast.events import TYPES, Event
 from gai_fast.formats import get_format
 from gai_fast.formats._vercel_stream import Parts
 from gai_fast.limits import LIMITS
+from gai_fast.relay import Untellable
 from tests.unit.formats.every_event import EVERY_EVENT
 from tests.unit.formats.streams import (
     DONE,
@@ -264,6 +265,20 @@ def test_an_attempt_that_failed_before_content_is_told_to_clients_that_know_the_
     begin = ["start", "start-step", *told, "text-start", "text-delta", "text-end"]
     found = kinds(START, reset, START, text("b"), finish(), DONE, version=version)
     assert found == [*begin, "finish-step", "finish"]
+
+
+def test_a_reset_of_a_later_step_has_no_word() -> None:
+    """The client would keep the steps before, which are void."""
+    reset: Event = {"type": "stream.reset", "reason": "network"}
+    step: Event = {"type": "step.end", "step": 1}
+    begun = [START, text("a"), step, reset, START, text("b")]
+    assert parts(*begun, version="7")[-3:] == [
+        {"type": "start-step"},
+        {"type": "text-start", "id": "1"},
+        {"type": "text-delta", "id": "1", "delta": "b"},
+    ]
+    with pytest.raises(Untellable):
+        parts(*begun, step, text("c"), reset, version="7")
 
 
 def test_other_choices_are_left_out() -> None:
