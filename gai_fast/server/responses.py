@@ -7,6 +7,7 @@ finds the stream. A response that an upstream stores itself is not known here.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any, Final
 
 from gai_fast.clock import now_ms
@@ -126,6 +127,11 @@ class _Rest(OwnFrames):
         rest = frames_behind(piece, self._after)
         if rest:
             super().feed(rest)
+
+    def feed_joined(self, pieces: Sequence[bytes]) -> None:
+        """Takes the next pieces; frames of this format are never joined."""
+        for piece in pieces:
+            self.feed(piece)
 
 
 def _view(header: LogHeader, form: Form, after: int) -> View:

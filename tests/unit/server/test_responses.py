@@ -118,6 +118,20 @@ async def test_the_stream_behind_a_number(number: int) -> None:
     assert found == list(range(number + 1, 9))
 
 
+async def test_a_slow_client_gets_no_frame_that_it_has_either() -> None:
+    stream = Fixture()
+    connection = FakeConnection()
+    assert stream.routes.retrieve(ask_for("stream=true&starting_after=3", connection=connection)) is None
+    follower = connection.stream
+    follower.pause_writing()
+    stream.log.append(streamed(text("Hi"), finish(), DONE, ids=True), 8)
+    stream.log.end(Ending("finished"))
+    follower.resume_writing()
+    await until(lambda: bool(connection.ends))
+    found = [int(part.split(b",")[0]) for part in connection.bytes.split(b'"sequence_number":')[1:]]
+    assert found == [4, 5, 6, 7, 8]
+
+
 async def test_a_response_that_ended_is_told_when_it_is_cancelled() -> None:
     stream = Fixture(streamed(text("Hi"), finish(), DONE))
     stream.log.end(Ending("finished"))
