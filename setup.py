@@ -65,6 +65,7 @@ COMPILED = (
     "net/engine",
     "net/connection_pool",
     "net/http_request",
+    "net/idle_time",
     "net/http_response",
     "net/retry",
     "net/session",

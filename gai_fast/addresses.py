@@ -1,13 +1,17 @@
 """Addresses as people write them, read as the operating system reads them.
 
 Owns the one answer to "does this host mean this machine only?": whether a server may be open without a key, the `Host`
-rule and the origins of a demo's pages all depend on it, and must never disagree.
+rule and the origins of a demo's pages all depend on it, and must never disagree. Owns which hosts no upstream may be.
 """
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 import socket
+from typing import Final
+
+from gai_fast.limits import LIMITS
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -50,3 +54,44 @@ def is_loopback(host: str) -> bool:
         return address.is_loopback
     name = host.lower().removesuffix(".")
     return name == "localhost" or name.endswith(".localhost")
+
+
+@functools.lru_cache(LIMITS.known_addresses)
+def is_forbidden_address(address: str) -> bool:
+    """Whether an IP address is link-local or a cloud's metadata service, also where it is wrapped in IPv6."""
+    ip = ipaddress.ip_address(address)
+    if isinstance(ip, ipaddress.IPv6Address):
+        nat64 = ipaddress.IPv4Address(ip.packed[-4:]) if ip in _NAT64 else None
+        ip = ip.ipv4_mapped or ip.sixtofour or nat64 or ip
+    return any(ip in network for network in _FORBIDDEN)
+
+
+_NAT64: Final = ipaddress.ip_network("64:ff9b::/96")
+_FORBIDDEN: Final = tuple(
+    map(
+        ipaddress.ip_network,
+        (
+            "169.254.0.0/16",  # link-local: the metadata service of AWS, Google, Azure and most others
+            "fe80::/10",
+            "fd00:ec2::254/128",  # AWS
+            "fd20:ce::254/128",  # Google
+            "100.100.100.200/32",  # Alibaba
+            "168.63.129.16/32",  # Azure's host agent
+            "192.0.0.192/32",  # Oracle
+        ),
+    )
+)
+_FORBIDDEN_NAMES: Final = frozenset(("metadata", "metadata.google.internal", "instance-data"))
+
+
+def is_forbidden_host(host: str) -> bool:
+    """Whether a host is a metadata service or link-local, as far as its name or address alone tells.
+
+    Args:
+        host: A name or an address, without brackets and port; another machine resolves it.
+    """
+    address = address_of(host)
+    if address is not None:
+        return is_forbidden_address(str(address))
+    name = host.lower().removesuffix(".")
+    return name in _FORBIDDEN_NAMES or name.startswith("instance-data.")

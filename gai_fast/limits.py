@@ -271,6 +271,25 @@ class Limits:
     pool_idle: float = 30.0
     """Seconds an idle upstream connection is kept: below the 60 s of most load balancers, which close silently."""
 
+    pool_idle_least: float = 1.0
+    """Seconds idle below which a connection that its upstream closes does not shorten the time of others: the upstream
+    restarts, or was about to close it anyhow. Connections that are kept for less would hardly ever be used again."""
+
+    pool_look: float = 0.05
+    """Seconds idle from which a connection is looked at before it is used, in case its upstream closed it while the
+    loop was busy: the system call is a hundredth of a short request, and no upstream closes earlier but at once."""
+
+    ready_connecting: int = 32
+    """Connections that a pool makes at a time before requests ask for them: enough for a thousand a second at 30 ms
+    each, and requests that come meanwhile do not wait behind hundreds of handshakes."""
+
+    ready_retry_first: float = 0.5
+    """Seconds until a connection that was to be ready is tried again; each failure doubles them."""
+
+    ready_retry: float = 30.0
+    """The longest of these waits: an upstream that is back has its connections ready half a minute later, and one that
+    is gone is asked twice a minute."""
+
     pool_waiting: int = 1024
     """Requests that wait for a connection of one upstream: as many again as the pool has by default, so that a wait is
     about one answer long; further requests are refused at once."""
@@ -326,6 +345,15 @@ class Limits:
 
     upstream_heads: int = 64
     """Request heads that are kept written: a model of an upstream has one, and each holds its upstream's credential."""
+
+    dns_fresh: float = 30.0
+    """Seconds for which an answer of the DNS is used: the shortest that load balancers give their names is 60."""
+
+    dns_stale: float = 600.0
+    """Seconds for which the last answer is used while the DNS fails: a resolver's outage is none of the upstream."""
+
+    dns_addresses: int = 32
+    """Addresses of one name that are tried: more than any provider gives, and as many sockets at most."""
 
     connect_stagger: float = 0.25
     """Seconds until the next address of a host is tried beside the first (RFC 8305 §5 recommends 250 ms)."""

@@ -34,7 +34,7 @@ from gai_fast.events import Event, done
 from gai_fast.ids import EVENT_ID, new_request_id
 from gai_fast.limits import LIMITS
 from gai_fast.net.callbacks import CallbackRunner
-from gai_fast.net.pool import reason_of
+from gai_fast.net.dialing import reason_of
 from gai_fast.result import Collector, Result
 from gai_fast.retry_after import retry_after_ms
 

@@ -123,6 +123,10 @@ class UpstreamSettings(_Snapshot):
     idle_timeout: float = 60.0
     total_timeout: float = 600.0
     max_connections: int = 1000
+    min_idle: int = 0
+    """Connections that are made before the first request, and kept idle for those to come."""
+    proxy: Secret | None = None
+    """The URL of an HTTP proxy."""
     retries: int = 2
     """Retries of a request that failed before its first content."""
     breaker: BreakerSettings | None = BreakerSettings()

@@ -12,12 +12,12 @@ from types import MappingProxyType
 from typing import Any, Final
 from urllib.parse import SplitResult, urlsplit
 
-from gai_fast.addresses import address_of
+from gai_fast.addresses import address_of, is_forbidden_address
 from gai_fast.compression import is_available
 from gai_fast.errors import CLASSES
 from gai_fast.limits import LIMITS
 from gai_fast.net.http_request import Origin
-from gai_fast.net.pool import is_forbidden_address
+from gai_fast.net.proxy import Proxy
 from gai_fast.providers import get_provider
 from gai_fast.settings import ANONYMOUS
 from gai_fast.stores import check_url
@@ -127,6 +127,13 @@ def base_url(value: str) -> str:
     except ValueError:
         raise ValueError("must have a valid host, port and path") from None
     return value.rstrip("/")
+
+
+def proxy(value: str) -> str:
+    """An HTTP proxy, where its URL is, or `env`."""
+    if value != "env" and not REFERENCE.fullmatch(value):
+        Proxy.parse(value)
+    return value
 
 
 def coding(value: str) -> str:

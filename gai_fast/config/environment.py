@@ -10,12 +10,15 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import urlsplit
+from urllib.request import proxy_bypass_environment  # type: ignore[attr-defined]  # typeshed lacks it
 
 from gai_fast.config.checks import PRINTABLE
 from gai_fast.config.keys import FLAGS, LATER, LISTS, SECTIONS, TABLES, read_value
 from gai_fast.config.problems import Problems, Value, nearest
 from gai_fast.config.values import Key
 from gai_fast.limits import LIMITS
+from gai_fast.net.proxy import Proxy
 from gai_fast.providers import API, get_provider, provider_names
 from gai_fast.settings import Secret
 
@@ -133,6 +136,45 @@ def secret(name: str, reference: Value, environ: Environment, folder: Path, prob
         problems.add(reference.origin, what)
         return None
     return Secret(text)
+
+
+def usual_proxy(base_url: str, environ: Environment, problems: Problems) -> Secret | None:
+    """The proxy that the environment names for an upstream; `None`: none.
+
+    As curl reads it: a name in lower case comes first, and `HTTP_PROXY` is not read in upper case, because a CGI server
+    sets it to a header of its client.
+
+    Args:
+        base_url: The upstream's.
+        environ: The environment.
+        problems: Collects mistakes.
+    """
+    url = urlsplit(base_url)
+    names = ("https_proxy", "HTTPS_PROXY") if url.scheme == "https" else ("http_proxy",)
+    excepted = environ.get("no_proxy") or environ.get("NO_PROXY") or ""
+    for name in (*names, "all_proxy", "ALL_PROXY"):
+        proxy = environ.get(name, "")
+        if proxy:
+            if proxy_bypass_environment(url.netloc, {"no": excepted}):
+                return None
+            return checked_proxy(proxy, name, problems)
+    return None
+
+
+def checked_proxy(url: str, origin: str, problems: Problems) -> Secret | None:
+    """The URL of a proxy, or `None` where it cannot be used, which is noted as a problem.
+
+    Args:
+        url: The URL.
+        origin: Where it was found.
+        problems: Collects mistakes.
+    """
+    try:
+        Proxy.parse(url)
+    except ValueError as problem:
+        problems.add(origin, f"`proxy`: the URL that it holds {problem}")
+        return None
+    return Secret(url)
 
 
 def _from_text(text: str, key: Key) -> Any:

@@ -143,6 +143,14 @@ UPSTREAM: Final[Mapping[str, Key]] = {
     "idle_timeout": seconds("Between two reads of a stream."),
     "total_timeout": seconds("For the whole answer."),
     "max_connections": whole("Connections at a time.", 1),
+    "min_idle": whole("Connections that are made before the first request, and kept idle for those to come.", 0),
+    "proxy": text(
+        'The HTTP proxy that connections go through: its URL, env:NAME or file:PATH that holds it, or "env": as '
+        "HTTPS_PROXY and NO_PROXY say.",
+        checks.proxy,
+        secret=True,
+        example="http://proxy.internal:3128",
+    ),
     "retries": whole("How often a request that failed before its first content is made again.", 0, LIMITS.retries),
     "breaker": Key(
         "When the upstream is left alone for a while; false: never.",
@@ -230,7 +238,7 @@ LATER: Final[Mapping[str, frozenset[str]]] = {
     "store": frozenset(("limits_on_failure",)),
     "idempotency": frozenset(),
     "limits": frozenset(),
-    "upstream": frozenset("ca_file client_cert client_key proxy min_idle".split()),
+    "upstream": frozenset("ca_file client_cert client_key".split()),
     "model": frozenset("targets balance hedge_after price cache".split()),
     "processor": frozenset(),
 }

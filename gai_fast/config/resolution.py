@@ -9,12 +9,15 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from gai_fast.addresses import is_loopback
+from gai_fast.config.checks import REFERENCE
 from gai_fast.config.environment import (
     Environment,
     check_variables,
+    checked_proxy,
     process_environment,
     secret,
     usual_address,
+    usual_proxy,
     usual_upstreams,
     variables,
 )
@@ -295,12 +298,22 @@ class _Resolution:
         if "base_url" not in values:
             address = usual_address(api, self._environ, self._problems)
             values["base_url"] = api.base_url if address is None else address.value
+        if "proxy" in table:
+            values["proxy"] = self._proxy(table["proxy"], values["base_url"])
         if "breaker" in values:
             values["breaker"] = BreakerSettings(**values["breaker"]) if values["breaker"] else None
         return UpstreamSettings(**values)
 
     def _secret(self, reference: Value) -> Secret | None:
         return secret("api_key", reference, self._environ, self._folder, self._problems)
+
+    def _proxy(self, given: Value, base_url: str) -> Secret | None:
+        if given.value == "env":
+            return usual_proxy(base_url, self._environ, self._problems)
+        if not REFERENCE.fullmatch(given.value):
+            return Secret(given.value)
+        found = secret("proxy", given, self._environ, self._folder, self._problems)
+        return None if found is None else checked_proxy(found.reveal(), given.origin, self._problems)
 
     def _models(
         self, upstreams: Mapping[str, UpstreamSettings], named: Mapping[str, Table]

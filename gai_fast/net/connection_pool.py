@@ -1,8 +1,11 @@
 """The connections to one upstream, and their assignment to exchanges.
 
-Owns the number of connections, the queue of exchanges that wait for one, the time that an idle one is kept, and the
-one transparent retry of a pooled connection that was dead. It must not know how a connection is made (`pool.py`, whose
-coroutines stay interpreted), nor the meaning of a response, other retries and other upstreams.
+Owns the number of connections, the queue of exchanges that wait for one, those that are kept ready, the time that an
+idle one is kept, and the one transparent retry of a pooled connection that was dead. It must not know how a connection
+is made (`pool.py`, whose coroutines stay interpreted), the meaning of a response, other retries and other upstreams.
+
+An exchange that finds no idle connection has one made for it, and takes whichever is there first: that one, or one that
+another exchange has done with. An attempt that is no longer needed goes on, and its connection stays idle.
 """
 
 from __future__ import annotations
@@ -11,7 +14,7 @@ import asyncio
 import functools
 from abc import ABC, abstractmethod
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from mypy_extensions import mypyc_attr
@@ -20,6 +23,7 @@ from gai_fast.errors import Error
 from gai_fast.limits import LIMITS
 from gai_fast.net.http_request import Origin, encode_request
 from gai_fast.net.http_response import KnownResponseHead
+from gai_fast.net.idle_time import IdleTime
 from gai_fast.net.upstream import Exchange, Receiver, Timeouts, UpstreamConnection
 from gai_fast.timers import Timer, Timers
 
@@ -39,6 +43,30 @@ class PoolStats:
     retried: int
 
 
+class Attempt:
+    """A connection that is being made.
+
+    Attributes:
+        exchange: The exchange that it is made for, which fails with it; `None`: it is made for whoever comes.
+        task: The work.
+        stop: Stops the work.
+        is_stopped: Whether `stop` was called.
+        timer: Stops it in time where no exchange does that.
+    """
+
+    __slots__ = ("exchange", "is_stopped", "stop", "task", "timer")
+
+    def __init__(self, exchange: Exchange | None) -> None:
+        self.exchange = exchange
+        self.task: asyncio.Task[None] | None = None
+        self.stop: Callable[[], object] = _nothing
+        self.is_stopped = False
+        self.timer: Timer | None = None
+
+
+def _nothing() -> None: ...
+
+
 @mypyc_attr(allow_interpreted_subclasses=True)
 class ConnectionPool(ABC):
     """The connections to one upstream, idle ones included; belongs to one loop and its thread.
@@ -49,6 +77,7 @@ class ConnectionPool(ABC):
         timers: The loop's wheel; its clock is the pool's.
         max_connections: Connections in all, idle and connecting ones included; more requests wait, first come, first
             served, up to `limits.pool_waiting`.
+        min_idle: Connections that `keep_ready` keeps idle for requests to come.
         loop: The loop.
     """
 
@@ -59,6 +88,7 @@ class ConnectionPool(ABC):
         *,
         timers: Timers,
         max_connections: int,
+        min_idle: int = 0,
         loop: asyncio.AbstractEventLoop,
     ) -> None:
         self.origin = origin
@@ -66,13 +96,19 @@ class ConnectionPool(ABC):
         self._timers = timers
         self._timeouts = timeouts
         self._max_connections = max_connections
+        self._min_idle = min_idle
         self._loop = loop
         self._open: set[UpstreamConnection] = set()
         self._idle: dict[UpstreamConnection, float] = {}  # → since when; the longest idle first
-        self._connecting: dict[asyncio.Task[None], Exchange] = {}
-        self._waiting: OrderedDict[Exchange, None] = OrderedDict()
+        self._idle_time = IdleTime()
+        self._attempts: dict[Attempt, None] = {}
+        self._seeking: dict[Exchange, Attempt] = {}  # the one that came first, first
+        self._waiting: OrderedDict[Exchange, None] = OrderedDict()  # those for which there is no room
         self._expiry: Timer | None = None
         self._keeps_idle = True
+        self._keeps_ready = False
+        self._refill: Timer | None = None  # until it fires no connection is made for whoever comes
+        self._refill_wait = LIMITS.ready_retry_first
         self._known: KnownResponseHead | None = (
             None  # the head of the last answer: the next one on another connection may have the same
         )
@@ -116,13 +152,18 @@ class ConnectionPool(ABC):
             for connection in idle:
                 connection.abort()
 
+    def keep_ready(self) -> None:
+        """Makes `min_idle` connections for requests to come, and from now on keeps as many idle."""
+        self._keeps_ready = self._min_idle > 0
+        self._fill()
+
     @property
     def stats(self) -> PoolStats:
         """The counts so far."""
         return PoolStats(
             open=len(self._open),
             idle=len(self._idle),
-            connecting=len(self._connecting),
+            connecting=len(self._attempts),
             pending=len(self._waiting),
             opened=self._opened,
             reused=self._reused,
@@ -130,27 +171,76 @@ class ConnectionPool(ABC):
         )
 
     @abstractmethod
-    def _connect(self, exchange: Exchange) -> None:
-        """Makes a connection for an exchange."""
+    def _make(self, attempt: Attempt) -> None:
+        """Begins to make a connection; ends with a call of `_made` or `_failed`, in a later turn of the loop."""
         raise NotImplementedError
 
     # ---- which exchange gets which connection
 
     def _serve(self, exchange: Exchange) -> bool:
-        """Gives an exchange an idle connection, or makes one for it; returns whether that was possible."""
+        """Gives an exchange an idle connection, or has one made for it; returns whether that was possible."""
         while self._idle:
-            connection, _ = self._idle.popitem()  # the last one used is the least likely to have been closed
-            if not connection.is_closing:
-                self._reused += 1
-                try:
-                    exchange.begin(connection, reused=True)
-                except Exception as problem:  # noqa: BLE001  # a bug of ours must not leave the exchange without an end
-                    self._loop.call_soon(exchange.broke, problem)
+            connection, since = self._idle.popitem()  # the last one used is the least likely to have been closed
+            is_young = self._timers.clock() < since + LIMITS.pool_look
+            if not connection.is_closing and (is_young or connection.is_quiet):
+                self._begin(exchange, connection, reused=True)
+                self._fill()
                 return True
-        if len(self._open) + len(self._connecting) < self._max_connections:
+            self._idle_time.ended(self._timers.clock() - since)
+            connection.abort()
+        if self._has_room():
             self._connect(exchange)
             return True
         return False
+
+    def _has_room(self) -> bool:
+        return len(self._open) + len(self._attempts) < self._max_connections
+
+    def _begin(self, exchange: Exchange, connection: UpstreamConnection, *, reused: bool) -> None:
+        if reused:
+            self._reused += 1
+        try:
+            exchange.begin(connection, reused=reused)
+        except Exception as problem:  # noqa: BLE001  # a bug of ours must not leave the exchange without an end
+            self._loop.call_soon(exchange.broke, problem)
+
+    def _connect(self, exchange: Exchange) -> None:
+        """Has a connection made for an exchange."""
+        attempt = Attempt(exchange)
+        self._seeking[exchange] = attempt
+        self._attempts[attempt] = None
+        exchange.begin_connecting(functools.partial(self._abandon, exchange))
+        self._make(attempt)
+
+    def _abandon(self, exchange: Exchange) -> None:
+        """Stops the attempt of an exchange that has ended."""
+        attempt = self._seeking.pop(exchange, None)
+        if attempt is not None:
+            attempt.exchange = None
+            self._stop(attempt)
+
+    def _stop(self, attempt: Attempt) -> None:
+        attempt.is_stopped = True
+        attempt.stop()
+
+    def _hand_over(self, connection: UpstreamConnection, *, reused: bool) -> bool:
+        """Gives a connection to the exchange that has waited longest; returns whether there was one."""
+        if self._seeking:
+            exchange = next(iter(self._seeking))
+            attempt = self._seeking.pop(exchange)
+            attempt.exchange = None
+            self._bound(attempt)
+        elif self._waiting:
+            exchange, _ = self._waiting.popitem(last=False)
+        else:
+            return False
+        self._begin(exchange, connection, reused=reused)
+        return True
+
+    def _bound(self, attempt: Attempt) -> None:
+        """Limits the time of an attempt that belongs to no exchange."""
+        until = self._timers.clock() + self._timeouts.connect
+        attempt.timer = self._timers.schedule(until, functools.partial(self._stop, attempt))
 
     def _serve_waiting(self) -> None:
         while self._waiting and not self._closed:
@@ -161,6 +251,79 @@ class ConnectionPool(ABC):
 
     def _gone(self) -> Error:
         return Error("network", f"the connections to {self._peer} are being closed", reason="closed")
+
+    # ---- what becomes of an attempt
+
+    def _made(self, attempt: Attempt, connection: UpstreamConnection) -> None:
+        """Lends a new connection to the exchange that it was made for, or to another."""
+        self._opened += 1
+        exchange = self._forget(attempt)
+        if attempt.is_stopped:
+            connection.abort()
+        elif connection.is_closing:
+            text = f"{self._peer} closed the connection, or spoke, before it was asked: check base_url"
+            self._fail(exchange, Error("network", text, reason="reset"))
+        else:
+            self._refill_wait = LIMITS.ready_retry_first
+            if exchange is not None:
+                self._begin(exchange, connection, reused=False)
+            elif not self._hand_over(connection, reused=False):
+                self._keep(connection)
+
+    def _failed(self, attempt: Attempt, error: Error) -> None:
+        """Fails the exchange that the connection was to be for."""
+        exchange = self._forget(attempt)
+        if not attempt.is_stopped:
+            self._fail(exchange, error)
+
+    def _broke(self, attempt: Attempt, problem: Exception) -> None:
+        """Fails that exchange because of a bug of the gateway.
+
+        Raises:
+            Exception: The bug, where there is no exchange.
+        """
+        exchange = self._forget(attempt)
+        if exchange is None:
+            raise problem
+        exchange.broke(problem)
+
+    def _ended(self, attempt: Attempt) -> None:
+        """Has connections made for those that wait, now that there is room."""
+        self._forget(attempt)
+        self._serve_waiting()
+        self._fill()
+
+    def _forget(self, attempt: Attempt) -> Exchange | None:
+        exchange, attempt.exchange = attempt.exchange, None
+        self._attempts.pop(attempt, None)
+        if attempt.timer is not None:
+            attempt.timer.cancel()
+        if exchange is not None:
+            self._seeking.pop(exchange, None)
+        return exchange
+
+    def _fail(self, exchange: Exchange | None, error: Error) -> None:
+        if exchange is not None:
+            exchange.fail(error)
+        elif self._refill is None and not self._closed:
+            self._refill = self._timers.schedule(self._timers.clock() + self._refill_wait, self._refill_again)
+            self._refill_wait = min(2 * self._refill_wait, LIMITS.ready_retry)
+
+    def _refill_again(self) -> None:
+        self._refill = None
+        self._fill()
+
+    def _fill(self) -> None:
+        """Makes connections where fewer than `min_idle` are idle."""
+        if not self._keeps_ready or self._closed or not self._keeps_idle or self._refill is not None:
+            return
+        while len(self._attempts) < LIMITS.ready_connecting and self._has_room():
+            if len(self._idle) + len(self._attempts) - len(self._seeking) >= self._min_idle:
+                return
+            attempt = Attempt(None)
+            self._attempts[attempt] = None
+            self._bound(attempt)
+            self._make(attempt)
 
     # ---- upstream.ConnectionCallbacks
 
@@ -173,13 +336,17 @@ class ConnectionPool(ABC):
     def connection_free(self, connection: UpstreamConnection) -> None:
         """Gives the connection to an exchange that waits, or keeps it idle."""
         self._known = connection.known
-        if not self._keeps_idle and not self._waiting:
+        if self._idle_time.told(connection.idle_timeout):
+            self._expire()
+        if not self._hand_over(connection, reused=True):
+            self._keep(connection)
+
+    def _keep(self, connection: UpstreamConnection) -> None:
+        if not self._keeps_idle or self._closed:
             connection.abort()
             return
         self._idle[connection] = self._timers.clock()
-        if self._waiting:
-            self._serve_waiting()
-        elif self._expiry is None:
+        if self._expiry is None:
             self._expire()
 
     def connection_lost(self, connection: UpstreamConnection, exchange: Exchange | None, exc: Exception | None) -> None:
@@ -187,7 +354,10 @@ class ConnectionPool(ABC):
         self._open.discard(connection)
         if not self._open:
             self._emptied.set()
-        self._idle.pop(connection, None)
+        since = self._idle.pop(connection, None)
+        if since is not None:
+            self._idle_time.ended(self._timers.clock() - since)
+            self._expire()
         if exchange is not None:
             if exchange.has_met_a_dead_connection and not self._closed:
                 self._retried += 1
@@ -195,14 +365,18 @@ class ConnectionPool(ABC):
             else:
                 exchange.connection_lost(exc)
         self._serve_waiting()
+        self._fill()
 
     def _expire(self) -> None:
         """Closes the connections that have been idle for too long, and sets a timer for the rest."""
-        self._expiry = None
-        now = self._timers.clock()
+        if self._expiry is not None:
+            self._expiry.cancel()
+            self._expiry = None
+        now, longest = self._timers.clock(), self._idle_time.limit
         for connection, since in tuple(self._idle.items()):
-            if now < since + LIMITS.pool_idle:
-                self._expiry = self._timers.schedule(since + LIMITS.pool_idle, self._expire)
-                return
+            if now < since + longest:
+                self._expiry = self._timers.schedule(since + longest, self._expire)
+                break
             del self._idle[connection]
+            self._idle_time.outlived()
             connection.abort()

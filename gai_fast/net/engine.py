@@ -25,6 +25,7 @@ from gai_fast.net.callbacks import tell_sinks
 from gai_fast.net.delivery import Client
 from gai_fast.net.follower import Follower
 from gai_fast.net.pool import UpstreamPool, close_all
+from gai_fast.net.proxy import Proxy
 from gai_fast.net.publication import Numbered, Publication
 from gai_fast.net.recording import RecordedExchange, secrets_of
 from gai_fast.net.replay import ReplayExchange, load_recording
@@ -57,6 +58,9 @@ class Pool(Protocol):
         self, method: str, path: str, headers: Sequence[tuple[str, str]], body: bytes, receiver: Receiver
     ) -> OpenExchange:
         """Starts a request."""
+
+    def keep_ready(self) -> None:
+        """Makes connections for requests to come, as many as the upstream is configured to have."""
 
 
 class StreamGuards(Protocol):
@@ -106,6 +110,7 @@ class Engine:
         """The folder that every upstream's response is recorded in; `None`: nothing is recorded."""
         self.sinks: list[MetricsSink] = []
         """Receive the figures of every stream at its end."""
+        self._keep_ready()
 
     def chain(
         self, request: Request, stream_id: str, request_id: str, trace_id: str | None = None, model: str = ""
@@ -174,6 +179,13 @@ class Engine:
             new, former = upstreams.get(name), formers.get(name)
             if new is None or former is None or (new.breaker, new.base_url) != (former.breaker, former.base_url):
                 del self._breakers[name]
+        self._keep_ready()
+
+    def _keep_ready(self) -> None:
+        """Makes the connections that upstreams are to have before anybody asks."""
+        for upstream in _upstreams(self.settings).values():
+            if upstream.min_idle:
+                self._pool(upstream).keep_ready()
 
     def start(self, spec: StreamSpec, client: Client, stream_id: str, clock: Clock) -> Session:
         """Starts a stream.
@@ -416,6 +428,8 @@ class Engine:
                 idle_timeout=upstream.idle_timeout,
                 total_timeout=upstream.total_timeout,
                 max_connections=upstream.max_connections,
+                min_idle=upstream.min_idle,
+                proxy=Proxy.parse(upstream.proxy.reveal()) if upstream.proxy is not None else None,
                 loop=self._loop,
             )
         self._pool_of[upstream.name] = upstream, pool
@@ -496,7 +510,7 @@ def _upstreams(settings: Settings) -> dict[str, UpstreamSettings]:
     return {**{model.upstream.name: model.upstream for model in settings.models.values()}, **settings.upstreams}
 
 
-_PoolKey = tuple[str, str, float, float, float, int]
+_PoolKey = tuple[str, str, float, float, float, int, int, str]
 
 
 def _pool_key(upstream: UpstreamSettings) -> _PoolKey:
@@ -508,6 +522,8 @@ def _pool_key(upstream: UpstreamSettings) -> _PoolKey:
         upstream.idle_timeout,
         upstream.total_timeout,
         upstream.max_connections,
+        upstream.min_idle,
+        upstream.proxy.reveal() if upstream.proxy is not None else "",
     )
 
 

@@ -21,6 +21,7 @@ from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 from gai_fast._impl import ChunkedBody
 from gai_fast.errors import Code, Error
 from gai_fast.limits import LIMITS
+from gai_fast.net.idle_time import keep_alive_timeout
 
 _HEAD_END: Final = b"\r\n\r\n"
 
@@ -38,10 +39,13 @@ class KnownResponseHead:
     Many servers send the same bytes before every response, so parsing them again would give the same.
     """
 
-    __slots__ = ("data", "headers", "keep_alive", "status")
+    __slots__ = ("data", "headers", "idle_timeout", "keep_alive", "status")
 
-    def __init__(self, data: bytes, status: int, headers: dict[str, str], keep_alive: bool) -> None:
+    def __init__(
+        self, data: bytes, status: int, headers: dict[str, str], keep_alive: bool, idle_timeout: float | None
+    ) -> None:
         self.data = data  # with the blank line
+        self.idle_timeout = idle_timeout
         self.status = status
         self.headers = headers
         self.keep_alive = keep_alive
@@ -64,6 +68,7 @@ class ResponseReader:
         error: The fault of the response, if it has one.
         is_reusable: Whether the connection may carry another exchange; valid once `complete`.
         known: As given; the head of this response once it has come, if it can be recognised again.
+        idle_timeout: Seconds after which the peer closes an idle connection, by its `Keep-Alive` header.
         chunks: Parses a chunked body; after feeding it directly call `look_at_chunks`.
     """
 
@@ -80,6 +85,7 @@ class ResponseReader:
         "complete",
         "error",
         "head",
+        "idle_timeout",
         "is_reusable",
         "known",
     )
@@ -91,6 +97,7 @@ class ResponseReader:
         self.is_reusable = False
         self.known = known
         self._peer = peer
+        self.idle_timeout: float | None = None
         self._is_head = method == "HEAD"
         self._keep_alive = False
         self.chunks: ChunkedBody | None = None
@@ -153,6 +160,7 @@ class ResponseReader:
             return 0
         self.head = known.status, known.headers.copy()
         self._keep_alive = known.keep_alive
+        self.idle_timeout = known.idle_timeout
         self.chunks = ChunkedBody()
         return len(known.data)
 
@@ -160,7 +168,7 @@ class ResponseReader:
         """Keeps a head that came in one piece with nothing before it: the next response may have the same."""
         if self.head is not None and self.chunks is not None and len(data) == self._head_bytes <= LIMITS.known_head:
             status, headers = self.head
-            self.known = KnownResponseHead(data, status, headers.copy(), self._keep_alive)
+            self.known = KnownResponseHead(data, status, headers.copy(), self._keep_alive, self.idle_timeout)
 
     def _feed_head(self, data: bytes) -> bytes | None:
         """Feeds heads, interim ones too, to httptools; returns the bytes behind the last, `None` before its end."""
@@ -224,6 +232,7 @@ class ResponseReader:
         else:
             self.head = status, headers
             self._keep_alive = parser.should_keep_alive()
+            self.idle_timeout = keep_alive_timeout(headers.get("keep-alive"))
             if self._is_head or status == 204:  # RFC 9112 §6.3: these have no body whatever their head says
                 self.complete = True
             elif "transfer-encoding" in headers:

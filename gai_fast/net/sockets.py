@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import errno
 import fcntl
+import select
 import socket
 import struct
 import sys
@@ -54,6 +55,16 @@ def descriptor_of(transport: HasSocket) -> int:
         return -1
     sock = transport.get_extra_info("socket")
     return -1 if sock is None else int(sock.fileno())
+
+
+def has_arrived(transport: HasSocket) -> bool:
+    """Whether a transport's socket has bytes, or the end, that nobody has read yet."""
+    sock = transport.get_extra_info("socket")
+    if sock is None:
+        return False
+    poll = select.poll()
+    poll.register(sock.fileno(), select.POLLIN)
+    return bool(poll.poll(0))
 
 
 def untaken(transport: asyncio.WriteTransport) -> int:

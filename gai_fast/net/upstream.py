@@ -27,7 +27,7 @@ from gai_fast._impl import FastPath, ReadBatch
 from gai_fast.errors import Error
 from gai_fast.limits import LIMITS
 from gai_fast.net.http_response import KnownResponseHead, ResponseReader
-from gai_fast.net.sockets import descriptor_of
+from gai_fast.net.sockets import descriptor_of, has_arrived
 from gai_fast.timers import Timer, Timers
 
 
@@ -327,6 +327,7 @@ class Exchange:
         if self._state is not _ENDED:
             connection = cast(UpstreamConnection, self._connection)
             connection.known = self._response.known
+            connection.idle_timeout = self._response.idle_timeout
             receiver = self._end()
             connection.release(is_reusable)
             receiver.exchange_ended(None)
@@ -426,14 +427,16 @@ class UpstreamConnection:
 
     Attributes:
         known: The head of a response that it, or another connection to the same upstream, carried.
+        idle_timeout: Seconds after which the peer closes it where it is idle, as far as the peer said so.
     """
 
-    __slots__ = ("_batch", "_borrower", "_broken", "_callbacks", "_exchange", "_transport", "known")
+    __slots__ = ("_batch", "_borrower", "_broken", "_callbacks", "_exchange", "_transport", "idle_timeout", "known")
 
     def __init__(self, callbacks: ConnectionCallbacks, batch: ReadBatch | None = None) -> None:
         self._callbacks = callbacks
         self._batch = batch
         self.known: KnownResponseHead | None = None
+        self.idle_timeout: float | None = None
         self._exchange: Exchange | None = None
         self._borrower: FastPath | None = None  # reads the socket in place of the transport
         self._broken: OSError | None = None
@@ -521,6 +524,11 @@ class UpstreamConnection:
     def is_closing(self) -> bool:
         """Whether the socket is closed or about to be."""
         return self._transport.is_closing()
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether the peer of an idle connection has sent nothing: neither bytes nor an end."""
+        return not has_arrived(self._transport)
 
     def begin(self, exchange: Exchange, request: bytes) -> None:
         """Begins an exchange: sends its request."""

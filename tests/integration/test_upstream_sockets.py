@@ -20,6 +20,7 @@ import uvloop
 from gai_fast.errors import Error
 from gai_fast.limits import LIMITS
 from gai_fast.net.pool import UpstreamPool
+from gai_fast.net.proxy import Proxy
 from gai_fast.net.upstream import Exchange
 from gai_fast.timers import TimerWheel
 from tests.integration.certificates import Authority
@@ -650,3 +651,94 @@ async def test_tls_towards_a_plain_port_and_the_other_way_round_is_told(net: Net
         code, reason, _ = await receiver.failure()
         assert code == "network"
         assert reason in ("protocol", "truncated", "reset")
+
+
+# ---- connections that are ready, and those that are about to be closed -----------------------------------------------
+
+
+@on_both_loops
+async def test_connections_are_there_before_the_first_request_and_are_made_again(net: Net) -> None:
+    async with net.serve(answer_all) as served:
+        pool = net.pool(served, min_idle=3)
+        pool.keep_ready()
+        await until(lambda: pool.stats.idle == 3)
+        exchange, receiver = open_(pool)
+        assert exchange.reused
+        assert await receiver.success() == b"ok"
+        for peer in served.peers[:2]:
+            peer.writer.close()
+        await until(lambda: (pool.stats.idle, served.connections) >= (3, 5))
+
+
+@on_both_loops
+async def test_an_upstream_that_is_not_there_yet_has_its_connections_once_it_is(net: Net) -> None:
+    with socket.socket() as reserved:
+        reserved.bind(("127.0.0.1", 0))
+        pool = net.pool(f"http://127.0.0.1:{reserved.getsockname()[1]}", min_idle=1)
+        pool.keep_ready()
+        await until(lambda: not pool.stats.connecting)
+        reserved.listen()
+        await until(lambda: pool.stats.idle == 1)
+        await pool.close()
+
+
+@on_both_loops
+async def test_a_connection_is_retired_before_its_upstream_closes_it(net: Net) -> None:
+    async def handler(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(OK.replace(b"\r\n\r\n", b"\r\nKeep-Alive: timeout=1\r\n\r\n"))
+        await peer.until_gone()
+
+    async with net.serve(handler) as served:
+        pool = net.pool(served)
+        assert await open_(pool)[1].success() == b"ok"
+        await until(lambda: served.finished == 1)
+
+
+# ---- through a proxy -------------------------------------------------------------------------------------------------
+
+
+async def tunnels(peer: Peer) -> None:
+    """A proxy that opens every tunnel."""
+    head = await peer.reader.readuntil(b"\r\n\r\n")
+    peer.requests.append(head)
+    host, _, port = head.split()[1].decode().rpartition(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    await peer.send(b"HTTP/1.1 200 Connection established\r\n\r\n")
+    there = asyncio.ensure_future(pump(peer.reader, writer))
+    await pump(reader, peer.writer)
+    await there
+
+
+async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    with suppress(OSError):
+        while data := await reader.read(LIMITS.feed_slice):
+            writer.write(data)
+            await writer.drain()
+    writer.close()
+
+
+@on_both_loops
+async def test_a_tunnel_leads_to_the_upstream_whose_certificate_is_checked(net: Net) -> None:
+    for scheme, certificate in (("http", None), ("https", "good")):
+        async with net.serve(tunnels) as proxy, net.serve(answer_all, certificate) as served:
+            through = Proxy.parse(f"http://user:pass@127.0.0.1:{proxy.port}")
+            pool = net.pool(served, scheme, proxy=through)
+            for _ in range(2):
+                assert await open_(pool)[1].success() == b"ok"
+            assert len(proxy.requests) == 1
+            assert b"\r\nProxy-Authorization: Basic dXNlcjpwYXNz\r\n" in proxy.requests[0]
+            assert all(b"Proxy-Authorization" not in request for request in served.requests)
+            await pool.close()
+
+
+@on_both_loops
+async def test_a_proxy_that_is_silent_is_a_connect_timeout_and_one_that_is_gone_is_told(net: Net) -> None:
+    async with net.serve(lambda peer: peer.until_gone()) as proxy:
+        through = Proxy.parse(f"http://127.0.0.1:{proxy.port}")
+        pool = net.pool("http://api.example.com", proxy=through, connect_timeout=0.2)
+        assert await open_(pool)[1].failure() == ("timeout", "connect", "connect")
+        await until(lambda: proxy.finished == 1)
+    receiver = open_(net.pool("http://api.example.com", proxy=through))[1]
+    assert await receiver.failure() == ("network", "connect", "connect")
+    assert "check proxy" in str(receiver.ends[0])

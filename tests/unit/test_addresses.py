@@ -6,7 +6,7 @@ import socket
 
 import pytest
 
-from gai_fast.addresses import address_of, is_loopback
+from gai_fast.addresses import address_of, is_forbidden_address, is_forbidden_host, is_loopback
 
 LOOPBACK = (
     *("localhost", "LOCALHOST", "localhost.", "a.localhost", "A.LocalHost."),
@@ -42,3 +42,54 @@ def test_an_address_is_read_as_the_resolver_reads_it(host: str) -> None:
 @pytest.mark.parametrize("host", ["localhost", "example", "127.0.0.1 x", "127.0.0.1\n", "", "1.2.3.4.5", "é"])
 def test_a_name_is_no_address(host: str) -> None:
     assert address_of(host) is None
+
+
+@pytest.mark.parametrize(
+    ("address", "forbidden"),
+    [
+        ("169.254.169.254", True),
+        ("169.254.0.1", True),
+        ("fe80::1", True),
+        ("fe80::1%1", True),
+        ("febf::1", True),
+        ("::ffff:169.254.169.254", True),
+        ("64:ff9b::a9fe:a9fe", True),
+        ("2002:a9fe:a9fe::1", True),
+        ("fd00:ec2::254", True),
+        ("fd20:ce::254", True),
+        ("100.100.100.200", True),
+        ("168.63.129.16", True),
+        ("192.0.0.192", True),
+        ("127.0.0.1", False),
+        ("::1", False),
+        ("10.0.0.1", False),
+        ("192.168.1.1", False),
+        ("fd12::1", False),
+        ("::ffff:10.0.0.1", False),
+        ("104.18.7.192", False),
+        ("2606:4700::1", False),
+    ],
+)
+def test_link_local_and_metadata_addresses_are_forbidden_and_private_ones_are_not(
+    address: str, forbidden: bool
+) -> None:
+    assert is_forbidden_address(address) is forbidden
+
+
+@pytest.mark.parametrize(
+    ("host", "forbidden"),
+    [
+        ("metadata.google.internal", True),
+        ("Metadata.Google.Internal.", True),
+        ("metadata", True),
+        ("instance-data.ec2.internal", True),
+        ("169.254.169.254", True),
+        ("0xa9fea9fe", True),
+        ("::ffff:169.254.169.254", True),
+        ("metadata.example.com", False),
+        ("10.0.0.1", False),
+        ("api.openai.com", False),
+    ],
+)
+def test_a_metadata_service_is_known_by_its_name_too(host: str, forbidden: bool) -> None:
+    assert is_forbidden_host(host) is forbidden

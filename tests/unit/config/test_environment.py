@@ -167,3 +167,64 @@ def test_no_color_means_no_colors() -> None:
     assert wants_color({})
     assert wants_color({"NO_COLOR": ""})
     assert not wants_color({"NO_COLOR": "1"})
+
+
+class TestProxy:
+    """`proxy` in [[upstream]]: a URL, a reference to one, or what the environment says."""
+
+    URL = "http://user:s3cret@proxy.example:3128"
+
+    def proxy(
+        self, folder: Folder, value: str, environ: dict[str, str] | None = None, base_url: str = ""
+    ) -> str | None:
+        where = f'base_url = "{base_url}"\n' if base_url else ""
+        settings = folder.read(f'{UPSTREAM}{where}proxy = "{value}"\n', environ).settings
+        assert "s3cret" not in repr(settings)
+        found = settings.upstreams["main"].proxy
+        return None if found is None else found.reveal()
+
+    def test_it_is_a_url_or_where_one_is(self, folder: Folder) -> None:
+        (folder.path / "proxy").write_text(self.URL + "\n")
+        assert self.proxy(folder, self.URL) == self.URL
+        assert self.proxy(folder, "env:PROXY", {"PROXY": self.URL}) == self.URL
+        assert self.proxy(folder, "file:proxy") == self.URL
+
+    @pytest.mark.parametrize("name", ["https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"])
+    def test_the_environment_is_read_only_where_it_is_asked_for(self, folder: Folder, name: str) -> None:
+        environ = {name: self.URL}
+        assert self.proxy(folder, "env", environ) == self.URL
+        assert folder.read(UPSTREAM, environ).settings.upstreams["main"].proxy is None
+
+    @pytest.mark.parametrize(
+        ("environ", "base_url", "used"),
+        [
+            ({}, "", False),
+            ({"HTTPS_PROXY": URL, "NO_PROXY": "example.org, api.openai.com"}, "", False),
+            ({"HTTPS_PROXY": URL, "no_proxy": ".openai.com"}, "", False),
+            ({"HTTPS_PROXY": URL, "no_proxy": "*"}, "", False),
+            ({"HTTPS_PROXY": URL, "no_proxy": "openai.com.example"}, "", True),
+            ({"HTTPS_PROXY": URL}, "http://10.0.0.1:8000/v1", False),
+            ({"HTTP_PROXY": URL}, "http://10.0.0.1:8000/v1", False),
+            ({"http_proxy": URL}, "http://10.0.0.1:8000/v1", True),
+            ({"http_proxy": URL, "no_proxy": "10.0.0.1:8000"}, "http://10.0.0.1:8000/v1", False),
+        ],
+    )
+    def test_which_variable_counts(self, folder: Folder, environ: dict[str, str], base_url: str, used: bool) -> None:
+        assert self.proxy(folder, "env", environ, base_url) == (self.URL if used else None)
+
+    @pytest.mark.parametrize(
+        ("value", "environ", "said"),
+        [
+            ("socks5://s3cret@h", {}, "gai-fast.toml:4: `proxy` in [[upstream]] must begin with http://"),
+            ("http://s3cret@h/path", {}, "gai-fast.toml:4: `proxy` in [[upstream]] must end after the port"),
+            ("env:PROXY", {}, "gai-fast.toml:4: `proxy`: the environment variable PROXY is not set"),
+            ("env:PROXY", {"PROXY": "s3cret"}, "gai-fast.toml:4: `proxy`: the URL that it holds must begin with http://"),
+            ("env", {"https_proxy": "https://s3cret"}, "https_proxy: `proxy`: the URL that it holds must begin with http://"),
+        ],
+    )  # fmt: skip
+    def test_a_mistake_is_told_without_the_secret(
+        self, folder: Folder, value: str, environ: dict[str, str], said: str
+    ) -> None:
+        problem = folder.problems(f'{UPSTREAM}proxy = "{value}"\n', environ)[0]
+        assert problem.startswith(said)
+        assert "s3cret" not in problem

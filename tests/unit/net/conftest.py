@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from gai_fast.errors import Error
-from gai_fast.net import pool
+from gai_fast.net import dialing
 from gai_fast.timers import TimerWheel
 from tests.integration.certificates import Authority
 from tests.unit.fake_loop import FakeLoop, FakeTransport
@@ -60,7 +60,7 @@ async def _settle() -> None:
 
 @pytest.fixture
 def loop(monkeypatch: pytest.MonkeyPatch) -> FakeLoop:
-    monkeypatch.setattr(pool, "connected", FakeLoop.connected)
+    monkeypatch.setattr(dialing, "connected", FakeLoop.connected)
     return FakeLoop()
 
 

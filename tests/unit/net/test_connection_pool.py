@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+from gai_fast.errors import Error
 from gai_fast.limits import LIMITS
-from gai_fast.net.connection_pool import ConnectionPool
+from gai_fast.net.connection_pool import Attempt, ConnectionPool
 from gai_fast.net.http_request import Origin
 from gai_fast.net.upstream import Exchange, Timeouts, UpstreamConnection
 from gai_fast.timers import TimerWheel
@@ -20,17 +22,24 @@ OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 class Making(ConnectionPool):
     """Makes a connection where the test says so."""
 
-    wanted: list[Exchange]
+    wanted: list[Attempt]
 
-    def _connect(self, exchange: Exchange) -> None:
-        self.wanted.append(exchange)
+    def _make(self, attempt: Attempt) -> None:
+        self.wanted.append(attempt)
 
 
 class Bench:
-    def __init__(self, loop: Any, timers: TimerWheel, make_recorder: Any, make_transport: Any, most: int) -> None:
+    def __init__(
+        self, loop: Any, timers: TimerWheel, make_recorder: Any, make_transport: Any, most: int, ready: int = 0
+    ) -> None:
         timeouts = Timeouts(5, 60, 600)
         self.lender = Making(
-            Origin.parse("http://192.0.2.1/v1"), timeouts, timers=timers, max_connections=most, loop=loop
+            Origin.parse("http://192.0.2.1/v1"),
+            timeouts,
+            timers=timers,
+            max_connections=most,
+            min_idle=ready,
+            loop=loop,
         )
         self.lender.wanted = []
         self.make_recorder = make_recorder
@@ -41,6 +50,20 @@ class Bench:
         assert isinstance(exchange, Exchange)
         return exchange
 
+    def make(self, number: int = 0) -> Any:
+        """Makes the connection of an attempt; its transport."""
+        attempt = self.lender.wanted[number]
+        connection = UpstreamConnection(self.lender)
+        transport = self.make_transport(connection)
+        self.lender._made(attempt, connection)
+        self.lender._ended(attempt)
+        return transport
+
+    def fail(self, number: int = 0) -> None:
+        attempt = self.lender.wanted[number]
+        self.lender._failed(attempt, Error("network", "refused", reason="connect"))
+        self.lender._ended(attempt)
+
     def idle(self) -> Any:
         """The transport of a connection that nobody uses."""
         connection = UpstreamConnection(self.lender)
@@ -50,11 +73,11 @@ class Bench:
 
 
 @pytest.fixture
-def make_bench(loop: Any, timers: TimerWheel, make_recorder: Any, make_transport: Any) -> Callable[[int], Bench]:
-    return lambda most: Bench(loop, timers, make_recorder, make_transport, most)
+def make_bench(loop: Any, timers: TimerWheel, make_recorder: Any, make_transport: Any) -> Callable[..., Bench]:
+    return lambda most, ready=0: Bench(loop, timers, make_recorder, make_transport, most, ready)
 
 
-async def test_a_connection_is_made_only_where_none_is_idle(make_bench: Callable[[int], Bench]) -> None:
+async def test_a_connection_is_made_only_where_none_is_idle(make_bench: Callable[..., Bench]) -> None:
     bench = make_bench(2)
     older, newer = bench.idle(), bench.idle()
     first, second = bench.open(), bench.open()
@@ -65,7 +88,7 @@ async def test_a_connection_is_made_only_where_none_is_idle(make_bench: Callable
 
 
 async def test_who_finds_no_room_waits_and_is_served_by_the_next_that_comes_free(
-    make_bench: Callable[[int], Bench],
+    make_bench: Callable[..., Bench],
 ) -> None:
     bench = make_bench(1)
     transport = bench.idle()
@@ -80,7 +103,7 @@ async def test_who_finds_no_room_waits_and_is_served_by_the_next_that_comes_free
 
 @pytest.mark.parametrize("waits", [False, True])
 async def test_a_bug_while_a_request_is_given_to_a_connection_ends_the_request_and_the_connection(
-    make_bench: Callable[[int], Bench], loop: Any, waits: bool
+    make_bench: Callable[..., Bench], loop: Any, waits: bool
 ) -> None:
     """The request had no end, one that had waited kept its timer, and the connection was lost to the pool."""
     bench, bug = make_bench(1), LookupError("a bug")
@@ -108,14 +131,14 @@ async def test_a_bug_while_a_request_is_given_to_a_connection_ends_the_request_a
     assert not loop.handles
 
 
-async def test_a_connection_that_is_closing_is_not_lent(make_bench: Callable[[int], Bench]) -> None:
+async def test_a_connection_that_is_closing_is_not_lent(make_bench: Callable[..., Bench]) -> None:
     bench = make_bench(2)
     bench.idle().closing = True
     exchange = bench.open()
-    assert bench.lender.wanted == [exchange]
+    assert [attempt.exchange for attempt in bench.lender.wanted] == [exchange]
 
 
-async def test_what_is_idle_for_too_long_is_closed(make_bench: Callable[[int], Bench], loop: Any) -> None:
+async def test_what_is_idle_for_too_long_is_closed(make_bench: Callable[..., Bench], loop: Any) -> None:
     bench = make_bench(1)
     transport = bench.idle()
     loop.advance(LIMITS.pool_idle - 1)
@@ -125,7 +148,7 @@ async def test_what_is_idle_for_too_long_is_closed(make_bench: Callable[[int], B
 
 
 async def test_how_one_answer_began_is_known_on_connections_that_are_made_later(
-    make_bench: Callable[[int], Bench],
+    make_bench: Callable[..., Bench],
 ) -> None:
     bench = make_bench(2)
     head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -139,3 +162,167 @@ async def test_how_one_answer_began_is_known_on_connections_that_are_made_later(
     bench.make_transport(later)
     assert later.known is not None
     assert later.known.data == head
+
+
+# ---- whichever is free first -----------------------------------------------------------------------------------------
+
+
+async def test_a_request_takes_a_connection_that_comes_free_before_its_own_is_made(
+    make_bench: Callable[..., Bench],
+) -> None:
+    bench = make_bench(2)
+    transport = bench.idle()
+    first, second = bench.open(), bench.open()
+    assert (first.sent, second.sent, len(bench.lender.wanted)) == (True, False, 1)
+    transport.feed(OK)
+    assert (second.sent, second.reused) == (True, True)
+    bench.make()
+    assert (bench.lender.stats.open, bench.lender.stats.idle) == (2, 1), "its own stays for the next"
+    third = bench.open()
+    assert (third.sent, len(bench.lender.wanted)) == (True, 1)
+
+
+async def test_a_connection_that_is_no_longer_needed_serves_who_waits(make_bench: Callable[..., Bench]) -> None:
+    bench = make_bench(2)
+    transport = bench.idle()
+    bench.open()
+    bench.open()
+    waiting = bench.open()
+    transport.feed(OK)
+    assert not waiting.sent
+    bench.make()
+    assert (waiting.sent, waiting.reused) == (True, False)
+
+
+async def test_the_failure_of_an_attempt_that_is_no_longer_needed_harms_nobody(
+    make_bench: Callable[..., Bench],
+) -> None:
+    bench = make_bench(2)
+    transport = bench.idle()
+    bench.open()
+    receiver = bench.make_recorder()
+    bench.lender.open("POST", "/chat", [], b"{}", receiver)
+    transport.feed(OK)
+    bench.fail()
+    assert receiver.ends == []
+    assert bench.lender.stats.connecting == 0
+
+
+async def test_an_attempt_that_is_no_longer_needed_does_not_last_for_ever(
+    make_bench: Callable[..., Bench], loop: Any
+) -> None:
+    bench = make_bench(2)
+    transport = bench.idle()
+    bench.open()
+    bench.open()
+    transport.feed(OK)
+    stopped: list[bool] = []
+    bench.lender.wanted[0].stop = lambda: stopped.append(True)
+    loop.advance(5)
+    assert stopped == [True]
+
+
+async def test_an_attempt_ends_with_its_exchange(make_bench: Callable[..., Bench]) -> None:
+    bench = make_bench(1)
+    exchange = bench.open()
+    stopped: list[bool] = []
+    bench.lender.wanted[0].stop = lambda: stopped.append(True)
+    exchange.close()
+    assert stopped == [True]
+    assert bench.make().aborted, "it was made in the same moment"
+
+
+# ---- connections that are kept ready ---------------------------------------------------------------------------------
+
+
+async def test_connections_are_made_before_anybody_asks(make_bench: Callable[..., Bench]) -> None:
+    bench = make_bench(5, 2)
+    bench.open()
+    assert len(bench.lender.wanted) == 1, "nobody said so yet"
+    bench.lender.keep_ready()
+    assert [attempt.exchange is None for attempt in bench.lender.wanted] == [False, True, True]
+    bench.make(1)
+    assert bench.lender.stats.idle == 0, "who waits takes it"
+    bench.make(2)
+    bench.make(0)
+    assert (bench.lender.stats.idle, len(bench.lender.wanted)) == (2, 3)
+
+
+async def test_one_that_is_taken_is_replaced_as_long_as_there_is_room(make_bench: Callable[..., Bench]) -> None:
+    bench = make_bench(2, 1)
+    bench.lender.keep_ready()
+    bench.make(0)
+    assert bench.open().sent
+    assert len(bench.lender.wanted) == 2
+    bench.make(1)
+    assert bench.open().sent
+    assert len(bench.lender.wanted) == 2, "max_connections"
+
+
+async def test_no_more_are_made_at_a_time_than_a_limit(make_bench: Callable[..., Bench]) -> None:
+    bench = make_bench(1000, 500)
+    bench.lender.keep_ready()
+    assert len(bench.lender.wanted) == LIMITS.ready_connecting
+    bench.make(0)
+    assert len(bench.lender.wanted) == LIMITS.ready_connecting + 1
+
+
+async def test_after_a_failure_the_next_is_made_later_and_later(make_bench: Callable[..., Bench], loop: Any) -> None:
+    bench = make_bench(5, 1)
+    bench.lender.keep_ready()
+    wait = LIMITS.ready_retry_first
+    for number in range(4):
+        bench.fail(number)
+        loop.advance(wait - 0.2)
+        assert len(bench.lender.wanted) == number + 1
+        loop.advance(0.4)
+        assert len(bench.lender.wanted) == number + 2
+        wait *= 2
+    assert bench.open().is_waiting is False, "a request has one made at once"
+
+
+async def test_a_server_that_drains_makes_none(make_bench: Callable[..., Bench]) -> None:
+    bench = make_bench(5, 1)
+    bench.lender.keep_idle(False)
+    bench.lender.keep_ready()
+    assert bench.lender.wanted == []
+
+
+async def test_an_idle_connection_on_which_something_came_is_not_used(
+    make_bench: Callable[..., Bench], loop: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A POST on a connection that its peer is closing may be lost, and must not be sent twice."""
+    bench = make_bench(2)
+    transport = bench.idle()
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        monkeypatch.setattr(transport, "get_extra_info", lambda name: ours if name == "socket" else None)
+        theirs.close()
+        loop.advance(LIMITS.pool_look)
+        exchange = bench.open()
+    assert (transport.aborted, transport.written, exchange.sent) == (True, [], False)
+    assert len(bench.lender.wanted) == 1
+
+
+async def test_connections_are_retired_before_the_time_that_the_upstream_names(
+    make_bench: Callable[..., Bench], loop: Any
+) -> None:
+    bench = make_bench(2)
+    transport = bench.idle()
+    bench.open()
+    transport.feed(b"HTTP/1.1 200 OK\r\nKeep-Alive: timeout=5\r\nContent-Length: 2\r\n\r\nok")
+    loop.advance(3.5)
+    assert not transport.aborted
+    loop.advance(1)
+    assert transport.aborted
+
+
+async def test_what_an_upstream_closed_shortens_the_time_of_others(make_bench: Callable[..., Bench], loop: Any) -> None:
+    bench = make_bench(2)
+    first = bench.idle()
+    loop.advance(10)
+    first.eof()
+    await asyncio.sleep(0)
+    second = bench.idle()
+    loop.advance(9.5)
+    assert second.aborted

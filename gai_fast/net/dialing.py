@@ -1,0 +1,224 @@
+"""Sockets that are connected to a host: its addresses, and which of them answers first.
+
+Owns the look-up of names and its cache, and the order in which addresses are tried. Knows no TLS, no HTTP and no limits
+of an upstream.
+
+A resolved address is checked and then connected to as it is, so that no second look-up can give another one (DNS
+rebinding).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import socket
+from collections.abc import Callable
+from itertools import chain, zip_longest
+from typing import Any, Final, Literal
+
+from gai_fast.addresses import is_forbidden_address
+from gai_fast.errors import Error
+from gai_fast.limits import LIMITS
+from gai_fast.net.http_request import is_ip_address
+from gai_fast.net.sockets import no_descriptors
+
+_Address = tuple[socket.AddressFamily, Any]
+"""A family and a socket address of it, resolved."""
+
+Role = Literal["upstream", "proxy"]
+_KEYS: Final[dict[Role, str]] = {"upstream": "base_url", "proxy": "proxy"}
+
+
+class Host:
+    """The addresses of one host, and connections to it.
+
+    An answer of the DNS is used for `limits.dns_fresh` seconds; in the second half of that time a use has the name
+    looked up again in the background. Where a look-up fails, the last answer is used for `limits.dns_stale` seconds.
+
+    Args:
+        name: A name or an IP address, without brackets.
+        port: A port.
+        role: What it is, for messages.
+        loop: The loop.
+        clock: Monotonic seconds.
+    """
+
+    def __init__(
+        self, name: str, port: int, role: Role, loop: asyncio.AbstractEventLoop, clock: Callable[[], float]
+    ) -> None:
+        self._name = name
+        self._port = port
+        self._peer = f"[{name}]:{port}" if ":" in name else f"{name}:{port}"
+        self._role = role
+        self._loop = loop
+        self._clock = clock
+        family = socket.AF_INET6 if ":" in name else socket.AF_INET
+        self._literal: list[_Address] | None = [(family, (name, port))] if is_ip_address(name) else None
+        self._found: list[_Address] = []
+        self._found_at = 0.0
+        self._look_up: asyncio.Task[None] | None = None
+
+    async def dial(self) -> socket.socket:
+        """Returns a socket that is connected to an address that was checked.
+
+        Raises:
+            Error: `network`, with the reasons `dns`, `forbidden_address`, `connect`; or `overloaded`, with the reason
+                `descriptors`.
+        """
+        addresses = await self._addresses()
+        if any(is_forbidden_address(address[0]) for _, address in addresses):
+            self._found = []
+            what = "is a link-local or metadata address, which no upstream may have"
+            text = f"{self._peer} {what}: check {_KEYS[self._role]}"
+            raise Error("network", text, reason="forbidden_address")
+        try:
+            return await _connect_first(self._loop, addresses)
+        except OSError as exc:
+            self._found = []  # the host may have moved
+            text = f"cannot connect to {self._peer} ({reason_of(exc)}): "
+            text += f"check {_KEYS[self._role]}, and that the {self._role} is running"
+            raise no_descriptors(exc) or Error("network", text, reason="connect") from exc
+
+    async def close(self) -> None:
+        """Gives up a look-up that is under way."""
+        if self._look_up is not None:
+            self._look_up.cancel()
+            await asyncio.wait([self._look_up])
+
+    async def _addresses(self) -> list[_Address]:
+        """Returns the addresses, at least one.
+
+        Raises:
+            Error: As `dial`.
+        """
+        if self._literal is not None:
+            return self._literal
+        age = self._clock() - self._found_at
+        if not self._found or age >= LIMITS.dns_fresh / 2:
+            look_up = self._look_up = self._look_up or self._loop.create_task(self._resolve())
+            look_up.add_done_callback(self._looked_up)
+            if not self._found or age >= LIMITS.dns_fresh:
+                await asyncio.wait([look_up])  # it serves others, too: whoever leaves does not end it
+                if look_up.cancelled():
+                    raise Error("network", f"the look-up of {self._name} was given up", reason="closed")
+                problem = look_up.exception()
+                if problem is not None and (not self._found or age >= LIMITS.dns_stale):
+                    raise self._unresolved(problem)
+        return self._found
+
+    def _unresolved(self, problem: BaseException) -> BaseException:
+        if not isinstance(problem, OSError):
+            return problem  # a bug
+        text = f"the host name {self._name} cannot be resolved ({reason_of(problem)}): "
+        text += f"check {_KEYS[self._role]} and the DNS"
+        error = no_descriptors(problem) or Error("network", text, reason="dns")
+        error.__cause__ = problem
+        return error
+
+    def _looked_up(self, look_up: asyncio.Task[None]) -> None:
+        self._look_up = None
+        if not look_up.cancelled():
+            look_up.exception()  # it is raised to those that wait, and nobody else needs it
+
+    async def _resolve(self) -> None:
+        found = await self._loop.getaddrinfo(self._name, self._port, type=socket.SOCK_STREAM)
+        self._found = [(family, address) for family, _, _, _, address in found[: LIMITS.dns_addresses]]
+        self._found_at = self._clock()
+
+
+async def _connect_first(loop: asyncio.AbstractEventLoop, addresses: list[_Address]) -> socket.socket:
+    """Returns the socket that connects first: families alternate, each address starts a little later (RFC 8305).
+
+    Raises:
+        OSError: No address could be connected to; the failure of the last one.
+    """
+    if len(addresses) == 1:
+        return await _connect_one(loop, *addresses[0])
+    first = [address for address in addresses if address[0] == addresses[0][0]]
+    other = [address for address in addresses if address[0] != addresses[0][0]]
+    left = [address for address in chain(*zip_longest(first, other)) if address is not None]
+    attempts: list[asyncio.Task[socket.socket]] = []
+    pending: set[asyncio.Task[socket.socket]] = set()
+    winner: socket.socket | None = None
+    failure: BaseException = OSError("no address")
+    try:
+        while left or pending:
+            if left:
+                attempts.append(loop.create_task(_connect_one(loop, *left.pop(0))))
+                pending.add(attempts[-1])
+            done, pending = await asyncio.wait(
+                pending,
+                timeout=LIMITS.connect_stagger if left else None,
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+            for task in done:
+                failed = task.exception()
+                if failed is None:
+                    winner = task.result()
+                    return winner
+                failure = failed
+        raise failure
+    finally:
+        for task in attempts:
+            if not task.done():
+                task.cancel()
+            elif task.exception() is None and task.result() is not winner:
+                task.result().close()
+
+
+async def _connect_one(loop: asyncio.AbstractEventLoop, family: socket.AddressFamily, address: Any) -> socket.socket:
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    is_connected = False
+    try:
+        sock.setblocking(False)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        await connected(loop, sock, address)
+        is_connected = True
+    finally:
+        if not is_connected:  # a cancelled attempt, too, must not leave its socket open
+            sock.close()
+    return sock
+
+
+async def connected(loop: asyncio.AbstractEventLoop, sock: socket.socket, address: Any) -> None:
+    """Waits until the socket is connected to a resolved address.
+
+    uvloop's `sock_connect` would resolve the address again in a thread. That takes longer than connecting, and once a
+    process has a thread each of its system calls costs a little more.
+
+    Raises:
+        OSError: It was refused.
+    """
+    error = sock.connect_ex(address)
+    if error in _UNDER_WAY:
+        error = sock.connect_ex(address)  # to this machine it has succeeded, or failed, by now
+    if error in _UNDER_WAY:
+        writable = loop.create_future()
+        loop.add_writer(sock, _set, writable)
+        try:
+            await writable
+        finally:
+            loop.remove_writer(sock)
+        error = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+    if error not in (0, errno.EISCONN):
+        raise OSError(error, os.strerror(error))
+
+
+_UNDER_WAY: Final = (errno.EINPROGRESS, errno.EALREADY, errno.EINTR)  # an interrupted one goes on, too (POSIX, connect)
+
+
+def _set(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
+
+
+def reason_of(exc: OSError) -> str:
+    """Returns the system's message, without the address that asyncio puts in its place.
+
+    Args:
+        exc: The reason why a connection could not be made.
+    """
+    if isinstance(exc, socket.gaierror) or exc.errno is None:
+        return exc.strerror or type(exc).__name__
+    return os.strerror(exc.errno)

@@ -1,0 +1,105 @@
+"""A tunnel through an HTTP proxy: `CONNECT` (RFC 9110, 9.3.6).
+
+Owns the request for the tunnel and what is accepted as its answer. The bytes behind it are the upstream's alone. The
+address rule cannot be applied to what the proxy resolves, so it is applied to the name that is asked for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import socket
+from base64 import b64encode
+from dataclasses import dataclass, field
+from typing import Final
+from urllib.parse import unquote, urlsplit
+
+from gai_fast.addresses import is_forbidden_host
+from gai_fast.errors import Error
+from gai_fast.limits import LIMITS
+from gai_fast.net.http_request import Origin
+
+_HEAD_END: Final = b"\r\n\r\n"
+_STATUS: Final = re.compile(rb"HTTP/1\.[01] ([1-9][0-9][0-9])(?: [^\r\n]*)?\r\n")
+
+
+@dataclass(frozen=True, slots=True)
+class Proxy:
+    """An HTTP proxy.
+
+    Args:
+        origin: Where it is.
+        credentials: The value of `Proxy-Authorization`; empty: none.
+    """
+
+    origin: Origin
+    credentials: str = field(default="", repr=False)
+
+    @classmethod
+    def parse(cls, url: str) -> Proxy:
+        """Reads `http://[user[:password]@]host[:port]`.
+
+        Raises:
+            ValueError: It is something else. The text never repeats the URL, which may hold a password.
+        """
+        try:
+            parts = urlsplit(url)
+        except ValueError:
+            raise ValueError("must have a valid host and port") from None
+        user, at, place = parts.netloc.rpartition("@")
+        if parts.scheme != "http":
+            raise ValueError("must begin with http://: a proxy is spoken to without TLS, what goes through it with it")
+        if parts.path not in ("", "/") or parts.query or parts.fragment or "?" in url or "#" in url:
+            raise ValueError("must end after the port")
+        try:
+            origin = Origin.parse(f"http://{place}")
+        except ValueError:
+            raise ValueError("must have a valid host and port") from None
+        if not at:
+            return cls(origin)
+        name, _, password = user.partition(":")
+        return cls(origin, "Basic " + b64encode(f"{unquote(name)}:{unquote(password)}".encode()).decode())
+
+
+async def open_tunnel(loop: asyncio.AbstractEventLoop, sock: socket.socket, proxy: Proxy, origin: Origin) -> None:
+    """Asks a proxy for a tunnel; from then on the socket is one to the upstream.
+
+    Args:
+        loop: The loop.
+        sock: Connected to the proxy.
+        proxy: The proxy.
+        origin: The upstream.
+
+    Raises:
+        Error: `network`: the reason `forbidden_address`, or `proxy` where the proxy opens none.
+        OSError: The connection broke.
+    """
+    if is_forbidden_host(origin.host):
+        text = f"{origin.peer} is a link-local or metadata address, which no upstream may have: check base_url"
+        raise Error("network", text, reason="forbidden_address")
+    target = f"[{origin.host}]:{origin.port}" if ":" in origin.host else f"{origin.host}:{origin.port}"
+    request = f"CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n"
+    if proxy.credentials:
+        request += f"Proxy-Authorization: {proxy.credentials}\r\n"
+    await loop.sock_sendall(sock, f"{request}\r\n".encode("ascii"))
+    head = b""
+    while _HEAD_END not in head:
+        data = await loop.sock_recv(sock, LIMITS.response_head)
+        head += data
+        if not data:
+            raise _refused(proxy, origin, "closed the connection")
+        if len(head) > LIMITS.response_head:
+            raise _refused(proxy, origin, f"answered with more than {LIMITS.response_head} bytes of headers")
+    status = _STATUS.match(head)
+    if status is None:
+        raise _refused(proxy, origin, "sent what is no answer of an HTTP proxy: check `proxy`")
+    if status[1] == b"407":
+        raise _refused(proxy, origin, "wants other credentials (407): check the user and password in `proxy`")
+    if status[1][:1] != b"2":
+        raise _refused(proxy, origin, f"refused the tunnel ({status[1].decode()}): check `proxy` and its rules")
+    if not head.endswith(_HEAD_END) or head.index(_HEAD_END) + len(_HEAD_END) != len(head):
+        raise _refused(proxy, origin, "sent bytes before it was asked for any")
+
+
+def _refused(proxy: Proxy, origin: Origin, what: str) -> Error:
+    return Error("network", f"the proxy {proxy.origin.peer} {what} (for {origin.peer})", reason="proxy")
