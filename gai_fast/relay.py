@@ -18,6 +18,8 @@ Rules (docs/events.md, "Ends"):
    then `done`. This is not the upstream's failure, so `failed` is not asked. `fault` keeps the exception for the caller
    to log. Where the sink cannot take that end either, `is_cut` is true, and the caller must not end the response
    properly. So it is, without a fault, where the sink's format has no word for an end (`Untellable`).
+8. A sink that copies the body also gets what follows the upstream's own end, unread but for errors that `translate`
+   hides: while `awaits_tail`, `receive_data` and `receive_eof` go on.
 """
 
 from __future__ import annotations
@@ -188,7 +190,7 @@ class Relay:
     """One answer of one upstream, relayed to one sink.
 
     Call `receive_head`, `receive_data` and `receive_eof` in this order; `cancel` and `fail` at any moment. After the
-    end every further call is ignored. No call raises.
+    end every further call is ignored (but see rule 8). No call raises.
 
     Args:
         adapter: Reads the provider's chunks.
