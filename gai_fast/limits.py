@@ -774,6 +774,14 @@ class Limits:
     """Places of a stream that its client may acknowledge exactly; others count as the place before them. Each is 100
     bytes of memory."""
 
+    ack_step: int = 4096
+    """Bytes that a fast path sends over a borrowed WebSocket between two such places. A stream whose `client_buffer` is
+    below `ack_steps` of them does not borrow: a client that acknowledges every tenth event might wait for the next one
+    while the server waits for its acknowledgement."""
+
+    ack_steps: int = 16
+    """Likewise."""
+
     shortest_key: int = 8
     """Characters of a caller's key at least, as NIST SP 800-63B has it for any secret: shorter ones are guessed."""
 

@@ -90,6 +90,7 @@ cdef const char *HEX = b"0123456789abcdef"
 cdef size_t HELD = LIMITS.held_frame
 cdef size_t COLLECTED = LIMITS.collected_text
 cdef Py_ssize_t BATCHED = LIMITS.batched_read
+cdef Py_ssize_t ACK_STEP = LIMITS.ack_step
 cdef dict NAMES = {}            # an adapter's sets are constants of its class: one `_Names` for each
 
 
@@ -992,7 +993,6 @@ cdef enum:
     READ = 4            # list items for one read
     STEADY = 4          # fully copied reads in a row after which a socket is borrowed, which saves 1 us a read
     REFUSED = 64        # further reads after which a connection that lent nothing is asked again
-    NOTED = 4096        # bytes of messages, after which a lent socket's log learns of them
     ROOM = 65536        # bytes of one read, as with the loops
 
 cdef char[ROOM] INPUT   # filled and emptied while the interpreter's lock is held
@@ -1117,7 +1117,7 @@ cdef class FastPath:
                 written = frame_messages(written, self._lead)
                 self._unnoted += PyBytes_GET_SIZE(written)
                 self.write(written)
-                if self._unnoted >= NOTED:
+                if self._unnoted >= ACK_STEP:
                     self.note_messages()
             self.wrote_at = now
         else:

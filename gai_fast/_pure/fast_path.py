@@ -64,7 +64,7 @@ class MessageLog(FrameLog, Protocol):
         """Writes the rest of messages that the socket has not taken."""
 
     def note_sent(self, last_seq: int, size: int) -> None:
-        """Notes what the borrower has written; called from time to time, and when the loan ends.
+        """Notes what the borrower has written; called after each `limits.ack_step` bytes, and when the loan ends.
 
         Args:
             last_seq: The number of the last event in it.

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from gai_fast._impl import IMPLEMENTATION
-from gai_fast.limits import MIB
+from gai_fast.limits import LIMITS, MIB
 from tests.integration.gateway import (
     DONE,
     END,
@@ -310,6 +310,8 @@ async def test_a_client_of_a_durable_answer_that_stops_reading_for_a_while_loses
 # ---- messages of a WebSocket -----------------------------------------------------------------------------------------
 
 IS_NATIVE = IMPLEMENTATION == "native"
+LENDING = LIMITS.ack_steps * LIMITS.ack_step
+"""The smallest `client_buffer` of a stream that borrows the socket."""
 
 
 def is_lent(gateway: Gateway) -> bool:
@@ -402,7 +404,10 @@ async def test_a_second_stream_ends_the_loan_and_both_come_whole(net: Net) -> No
 
 @on_both_loops
 async def test_what_a_borrower_has_written_must_be_acknowledged_too(net: Net) -> None:
-    paced, gateway, socket = await begin_socket(net, client_buffer=1024)
+    paced, gateway, socket = await begin_socket(net, client_buffer=LENDING)
+    words = [f"{number} {'x' * 4000}" for number in range(20)]
+    await say(paced, words, socket)
+    assert is_lent(gateway) == IS_NATIVE
     socket.send(stream="a", type="ack", seq=1)
     session = next(iter(gateway.running.engine.streams.values()))
     await until(lambda: session._delivery.is_paused)
@@ -413,7 +418,21 @@ async def test_what_a_borrower_has_written_must_be_acknowledged_too(net: Net) ->
     socket.send(stream="a", type="ack", seq=1000)
     await paced.end()
     await socket.until_done("a")
-    assert is_whole(socket, [*WORDS, "within"])
+    assert is_whole(socket, [*WORDS, *words, "within"])
+
+
+@on_both_loops
+async def test_a_socket_whose_window_is_small_is_not_borrowed(net: Net) -> None:
+    paced = Paced()
+    paced.upstream = await net.upstream(paced.handle)
+    gateway = await net.gateway(paced.upstream, client_buffer=LENDING - 1)
+    socket = await connect(gateway)
+    socket.ask("a")
+    await say(paced, WORDS, socket)
+    assert not is_lent(gateway)
+    await paced.end()
+    await socket.until_done("a")
+    assert is_whole(socket, WORDS)
 
 
 @on_both_loops

@@ -59,7 +59,7 @@ class SocketOwner(Protocol):
         """The client broke a rule: nothing more of it is read."""
 
     def message_received(self, message: bytes) -> None:
-        """Takes a message that has come while `receive` waits for one, and past it."""
+        """Takes a message that came while `receive` waited for one; `receive` goes on waiting."""
 
 
 class _Response(web.WebSocketResponse):

@@ -4,9 +4,9 @@
 2. A message has at most `limits.socket_message` bytes in at most `limits.socket_frames` frames: more end with 1009,
    at the head of the frame that is too much. aiohttp bounds what a compressed message unfolds to.
 3. At most `limits.socket_control` control frames come in `limits.socket_control_window` seconds: more end with 1008.
-4. Bytes that are one whole message of text and nothing else, as most reads are, need aiohttp for nothing: `take_text`.
+4. A read that is exactly one message of text, as most are, needs no other parser: `take_text` returns the message.
 
-Sans-IO: it reads the heads of frames and skips their payloads. aiohttp finds whatever else is wrong with a frame.
+Sans-IO: it reads the heads of frames and skips all other payloads. aiohttp finds whatever else is wrong with a frame.
 Behind a violation it only looks for the client's close.
 """
 
@@ -86,10 +86,10 @@ class FrameGuard:
         return problem
 
     def take_text(self, data: bytes) -> bytes | None:
-        """Returns the message where the next bytes are one of text, in one frame, and nothing else; else `None`.
+        """Returns the message if the next bytes are exactly one message of text in one frame, otherwise `None`.
 
         Args:
-            data: The bytes; for `feed` where they are not such a message.
+            data: The bytes; if they are anything else, `feed` must look at them.
         """
         if self._frames or self._left or self._head or len(data) < _SHORTEST + _MASK or data[0] != _TEXT:
             return None

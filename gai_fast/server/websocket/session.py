@@ -137,7 +137,7 @@ class SocketSession:
     # -- messages --
 
     def message_received(self, data: bytes) -> None:
-        """Does what a message says; a socket that is being closed has none."""
+        """Does what a message says, unless the socket is being closed."""
         if self._closing is not None:
             return
         try:

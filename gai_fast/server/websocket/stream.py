@@ -19,6 +19,7 @@ from typing import Final, Protocol
 
 from gai_fast._impl import Borrower, frame_messages, last_seq
 from gai_fast.errors import Error
+from gai_fast.limits import LIMITS
 from gai_fast.net.writer import BodyFraming
 from gai_fast.server.access_log import LEFT
 from gai_fast.server.replies import Reply, StreamHead
@@ -193,7 +194,10 @@ class SocketStream:
 
     def lend(self, borrower: Borrower) -> int:
         """As `LendingTransport.lend`, while this is the socket's only stream and its client acknowledges nothing."""
-        return -1 if self._is_over or self._held or self._window.is_used else self._socket.lend(borrower)
+        window = self._window
+        if self._is_over or window.is_used or window.size < LIMITS.ack_steps * LIMITS.ack_step:
+            return -1
+        return self._socket.lend(borrower)
 
     def write_messages(self, messages: bytes) -> None:
         """As `MessageLog.write_messages`."""

@@ -60,6 +60,6 @@ class FrameWriter:
         self._lender.end()
 
     def close(self) -> None:
-        """A close is written next: nothing may follow it (RFC 6455, 5.5.1)."""
+        """Writes nothing from now on: aiohttp writes the close, which nothing may follow (RFC 6455, 5.5.1)."""
         self._is_closed = True
         self._lender.end()

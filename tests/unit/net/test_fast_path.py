@@ -155,6 +155,7 @@ class SocketLeg(Leg):
 
     def transport(self) -> LendingTransport:
         self.stream = SocketStream(cast(Any, Socket(self)), "a", b'{"stream":"a",')
+        self.stream.begin_stream(cast(Any, None), high_water=1 << 18, write_timeout=1.0)
         return self.stream
 
     @property

@@ -9,6 +9,7 @@ import pytest
 
 from gai_fast._impl import Borrower
 from gai_fast.errors import Error
+from gai_fast.limits import LIMITS
 from gai_fast.server.replies import Reply, StreamHead
 from gai_fast.server.websocket.formats import EVENTS
 from gai_fast.server.websocket.stream import FRAMES, Canceller, SocketStream
@@ -18,6 +19,7 @@ from tests.unit.fake_loop import FakeLoop
 from tests.unit.server.streams import FakeStream
 
 HIGH_WATER = 1000
+LENDING = LIMITS.ack_steps * LIMITS.ack_step
 
 
 class Socket:
@@ -70,10 +72,10 @@ class Request:
         return Reply(error.status, EVENTS.error_body(error, "r"))
 
 
-def begun(socket: Socket, write_timeout: float = 10.0) -> tuple[SocketStream, FakeStream]:
+def begun(socket: Socket, write_timeout: float = 10.0, high_water: int = HIGH_WATER) -> tuple[SocketStream, FakeStream]:
     stream, fake = SocketStream(socket, "a", b'{"stream":"a",'), FakeStream()
     stream.incoming = Request()
-    stream.begin_stream(fake, high_water=HIGH_WATER, write_timeout=write_timeout)
+    stream.begin_stream(fake, high_water=high_water, write_timeout=write_timeout)
     assert stream.commit(StreamHead("text/event-stream", "r", "s")) == (b"", FRAMES)
     assert FRAMES.in_chunks
     return stream, fake
@@ -123,10 +125,10 @@ class Writer:
 
 def test_what_is_written_past_a_stream_counts_as_sent_before_what_comes_next() -> None:
     socket = Socket()
-    stream, fake = begun(socket)
+    stream, fake = begun(socket, high_water=LENDING)
     writer = Writer(stream)
     stream.log_frames(delta(1), 1)
-    writer.borrow((40, 2 * HIGH_WATER))
+    writer.borrow((40, 2 * LENDING))
     stream.log_frames(delta(41), 41)
     assert socket.borrowers == []
     stream.acknowledge(39)
@@ -137,18 +139,20 @@ def test_what_is_written_past_a_stream_counts_as_sent_before_what_comes_next() -
 
 def test_an_acknowledgement_and_the_end_take_the_socket_back() -> None:
     socket = Socket()
-    stream, fake = begun(socket)
-    Writer(stream).borrow((3, 2 * HIGH_WATER))
+    stream, fake = begun(socket, high_water=LENDING)
+    Writer(stream).borrow((3, 2 * LENDING))
     stream.acknowledge(2)
     assert (socket.borrowers, fake.calls) == ([], ["pause"])
     assert stream.lend(Writer(stream)) == -1
-    stream, _ = begun(socket)
+    stream, _ = begun(socket, high_water=LENDING)
     Writer(stream).borrow()
     stream.write_messages(b"rest")
     assert (socket.borrowers, socket.written) == ([], b"rest")
     Writer(stream).borrow()
     stream.lose()
     assert socket.borrowers == []
+    assert stream.lend(Writer(stream)) == -1
+    stream, _ = begun(socket, high_water=LENDING - 1)
     assert stream.lend(Writer(stream)) == -1
 
 
