@@ -524,7 +524,8 @@ function eventIn(data) {
 
 /** What has come and was not taken; `next` resolves to `undefined` at the end. */
 class Queue {
-  #items = [];
+  #items = []; // in order
+  #next = []; // those before them, in reverse order: `shift` would move all that wait
   #wake = () => {};
   #isOver = false;
 
@@ -539,8 +540,11 @@ class Queue {
   }
 
   async next() {
+    if (this.#next.length) return this.#next.pop();
     while (!this.#items.length && !this.#isOver) await new Promise((resolve) => (this.#wake = resolve));
-    return this.#items.shift();
+    this.#next = this.#items.reverse();
+    this.#items = [];
+    return this.#next.pop();
   }
 }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import json
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +28,8 @@ from tests.integration.gateway import (
     on_uvloop,
     settings_for,
 )
-from tests.integration.javascript import MODULE, TRANSPORTS, Loop, begin, command, node, run, run_each
-from tests.waiting import until
+from tests.integration.javascript import MODULE, NODE, TRANSPORTS, Loop, begin, command, node, run, run_each
+from tests.waiting import SECONDS, until
 from tests.wire import chunk
 
 KEY = "sk-canary-alice-012345"
@@ -232,3 +233,43 @@ async def test_a_slow_loop_slows_the_server_and_loses_nothing(net: Net) -> None:
     driver = await run(gateway.url, slow=5)
     check_whole(driver, WORDS)
     await until(lambda: not gateway.streams)
+
+
+WAITING = 5000
+ALL_AT_ONCE = f"""
+let longest = 0;
+const {{ shift }} = Array.prototype;
+Array.prototype.shift = function () {{
+  longest = Math.max(longest, this.length);
+  return shift.call(this);
+}};
+globalThis.WebSocket = class {{
+  static OPEN = 1;
+  readyState = 1;
+  constructor() {{
+    queueMicrotask(() => this.onopen());
+  }}
+  send(text) {{
+    if (JSON.parse(text).type !== "request") return;
+    const say = (event) => this.onmessage({{ data: JSON.stringify({{ stream: "s", ...event }}) }});
+    for (let seq = 1; seq <= {WAITING}; seq++) say({{ type: "text.delta", seq, text: "a" }});
+    say({{ type: "finish", seq: {WAITING + 1}, finish_reason: "stop" }});
+    say({{ type: "done", finished: true }});
+  }}
+  close() {{}}
+}};
+const {{ stream }} = await import({json.dumps(MODULE.as_uri())});
+const seqs = [];
+for await (const event of stream("http://h", {{ query: "x" }}, {{ transport: "ws" }})) seqs.push(event.seq ?? "done");
+console.log(JSON.stringify({{ seqs, longest }}));
+"""
+
+
+async def test_messages_that_wait_are_not_moved_for_each_that_is_taken() -> None:
+    """With 200,000 of them that took 16 seconds."""
+    process = await asyncio.create_subprocess_exec(
+        str(NODE), "--input-type=module", "-e", ALL_AT_ONCE, stdout=asyncio.subprocess.PIPE
+    )
+    async with asyncio.timeout(SECONDS):
+        out, _ = await process.communicate()
+    assert json.loads(out) == {"seqs": [*range(1, WAITING + 2), "done"], "longest": 0}
