@@ -120,6 +120,7 @@ COMPILED = (
     "server/websocket/writer",
     "server/write_watch",
     "settings",
+    "sinks",
     "stores/memory",
     "timers",
     "transcript",

@@ -72,6 +72,15 @@ DELTAS: Final[Mapping[str, str]] = {
 }
 """The most frequent events, and the key that holds their text."""
 
+ASIDES: Final = frozenset({"usage", "warning"})
+"""Events that may stand between two deltas without parting them."""
+
+AROUND: Final = frozenset({"start", "stream.reset", "error", "done"})
+"""Events around an answer, which are not part of it."""
+
+NO_CONTENT: Final = AROUND | ASIDES | {"safety", "step.end", "finish"}
+"""Events that are not content: they may come before an answer begins."""
+
 FinishReason = Literal["stop", "length", "tool_calls", "content_filter", "cancelled", "pause", "other"]
 FINISH_REASONS: Final = frozenset(FinishReason.__args__)  # type: ignore[attr-defined]  # typing has no public accessor
 

@@ -26,91 +26,20 @@ from __future__ import annotations
 
 import enum
 import re
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final, Literal, Protocol
+from collections.abc import Callable, Mapping
+from typing import Any, Final, Literal
 
-from gai_fast._impl import ArrayFramer, DeltaCopier, Frame, LineFramer, Part, Piece, SSEFramer
+from gai_fast._impl import ArrayFramer, DeltaCopier, Frame, LineFramer, SSEFramer
 from gai_fast.body import Body, BodyKind, unavailable
 from gai_fast.errors import Error, GaiFastError, Malformed
-from gai_fast.events import DELTAS, TYPES, Event, done, join_surrogates
+from gai_fast.events import AROUND, ASIDES, DELTAS, NO_CONTENT, TYPES, Event, done, join_surrogates
 from gai_fast.limits import LIMITS
 from gai_fast.processors._base import Chain
 from gai_fast.providers._base import Adapter
 from gai_fast.providers._chunks import parse_chunk
 from gai_fast.reading import estimated_tokens
+from gai_fast.sinks import DeltaSink, EventSink, FrameSink, Untellable
 from gai_fast.transcript import Transcript
-
-
-class EventSink(Protocol):
-    """Receives the events of a stream in order: a format's encoder, or a collector."""
-
-    def event(self, event: Event) -> None:
-        """Receives one event; the sink may keep the dict, and must not change it.
-
-        Raises:
-            ValueError: The event cannot be written; nothing of it was.
-        """
-
-
-class DeltaSink(EventSink, Protocol):
-    """A sink that also receives deltas that are written already: most of a stream, without an event for each."""
-
-    has_blocks: bool
-    """Whether the first delta of another kind, choice or call writes more than a later one, such as the beginning of a
-    block. Deltas learned before it must then come as events again."""
-    collects_text: bool
-    """Whether the sink needs the text of deltas that are written already: then `copied` is called with it."""
-
-    @property
-    def seq(self) -> int:
-        """The number of the last event; 0 where the sink does not number events."""
-
-    def delta_parts(self, event: Event, key: str) -> Sequence[Part] | None:
-        """Returns the parts of which the next delta like this one is written; `None`: it must come as an event.
-
-        Args:
-            event: The delta that was just received, or one that is expected next.
-            key: The key that holds its text.
-        """
-
-    def append_frames(self, frames: Piece, count: int, characters: int = 0) -> None:
-        """Receives deltas that are written already, made of `delta_parts`.
-
-        Args:
-            frames: Their bytes; none where they have been sent, too.
-            count: Their number.
-            characters: The code points of the visible text in them.
-        """
-
-    def copied(self, event: Event, text: str) -> None:
-        """Receives the text of deltas of one kind, before `append_frames` is called with them.
-
-        Args:
-            event: One of them, with any text.
-            text: Their texts joined.
-        """
-
-
-class FrameSink(EventSink, Protocol):
-    """A sink of the upstream's own dialect: it writes the upstream's bytes, and only those events that they lack."""
-
-    whole: bool
-    """Whether the client asked for one JSON object, so that a whole answer is passed on as it is."""
-    opens_parts: bool
-    """Whether a frame that becomes no event may open a part of the answer; a fresh attempt then opens its own."""
-    commits: bool
-    """Whether a frame counts as delivered as soon as it is passed on: no other attempt's may follow it."""
-    copies_body: bool
-    """Whether the client gets the body byte for byte: also what follows the upstream's own end, up to the body's."""
-
-    def frame(self, raw: bytes, *, last: bool) -> None:
-        """Receives one frame as it came.
-
-        Args:
-            raw: The bytes from the end of the frame before to the end of this one.
-            last: This frame is the upstream's end mark, holds its error, or follows these.
-        """
-
 
 # ---- the stream that the client sees ---------------------------------------------------------------------------------
 
@@ -128,12 +57,12 @@ class State(enum.Enum):
     __hash__ = object.__hash__  # the members are looked up once per event, and `Enum.__hash__` is a call of Python code
 
 
-_CONTENT: Final = TYPES - {"start", "finish", "error", "done", "stream.reset", "stream.gap"}
+_BETWEEN: Final = TYPES - {"start", "finish", "error", "done", "stream.reset", "stream.gap"}
 
 TRANSITIONS: Final[dict[State, dict[str, State]]] = {
     State.IDLE: {"start": State.STREAMING, "error": State.FAILED},
     State.STREAMING: {
-        **dict.fromkeys(_CONTENT, State.STREAMING),
+        **dict.fromkeys(_BETWEEN, State.STREAMING),
         "stream.reset": State.RESET,
         "finish": State.FINISHED,
         "error": State.FAILED,
@@ -153,10 +82,6 @@ class IllegalTransition(GaiFastError):
         super().__init__(f"stream: {kind!r} is not allowed in state {state.value!r}")
 
 
-class Untellable(GaiFastError):
-    """Raised by a sink for an end that its format has no word for: the response must be cut off."""
-
-
 class _Unwritable(Exception):
     """The sink cannot write an event: a number beyond all floats, JSON nested too deep."""
 
@@ -167,14 +92,11 @@ class _Unwritable(Exception):
 _UNKNOWN: Final[BodyKind] = BodyKind.UNKNOWN
 _STREAM: Final[BodyKind] = BodyKind.STREAM
 _IGNORED: Final[BodyKind] = BodyKind.IGNORED
-# Events that may stand between two deltas without parting them.
-_ASIDES: Final = frozenset({"usage", "warning"})
+# Copies of the tables in `events`, which compiled code reads without a look-up.
 _TEXT_KEYS: Final[dict[str, str]] = dict(DELTAS)
-"""A copy of `DELTAS`, which compiled code reads without a call."""
-_FRAME: Final = frozenset({"start", "stream.reset", "error", "done"})
-"""Events around an answer, which are not part of it."""
-NO_CONTENT: Final = _FRAME | _ASIDES | {"safety", "step.end", "finish"}
-"""Events that are not content: they may come before an answer begins."""
+_ASIDES: Final = ASIDES
+_AROUND: Final = AROUND
+_NO_CONTENT: Final = NO_CONTENT
 # Exceptions of an adapter that reads a chunk whose members have other types than the API promises.
 _WRONG_SHAPE: Final[tuple[type[Exception], ...]] = (
     AttributeError,
@@ -969,9 +891,9 @@ class Relay:
         elif kind not in _ASIDES and self._halves:
             self._flush_halves()
         if key is None:
-            is_content = kind not in NO_CONTENT
+            is_content = kind not in _NO_CONTENT
             self.has_content = self.has_content or is_content
-            if self._transcript is not None and kind not in _FRAME:
+            if self._transcript is not None and kind not in _AROUND:
                 new = self._transcript.take(event)
                 if new is None:
                     return

@@ -11,10 +11,9 @@ from __future__ import annotations
 from typing import Any, Final
 
 from gai_fast.errors import Error
-from gai_fast.events import DELTAS, Event
+from gai_fast.events import ASIDES, DELTAS, Event
 from gai_fast.limits import LIMITS
 
-_ASIDES: Final = frozenset({"usage", "warning"})
 """Events about an answer, not part of it: while an attempt repeats known content they are left out."""
 
 _Place = tuple[Any, ...]
@@ -92,7 +91,7 @@ class Transcript:
             Error: The attempt differs from the delivered content: the failure of the attempt before.
         """
         kind = event["type"]
-        if kind in _ASIDES:
+        if kind in ASIDES:
             return None if self._at < len(self._said) else event
         key = DELTAS.get(kind)
         place = (kind, event.get("choice"), event.get("index"))

@@ -34,7 +34,7 @@ LAYERS = {
     "upstream_headers": 0,
     "_impl": 1, "_native": 1, "_pure": 1,
     "providers": 2, "formats": 2, "transcript": 2, "processors": 2, "callbacks": 2, "meter": 2,
-    "body": 2, "relay": 2, "result": 2, "compression": 2,
+    "body": 2, "sinks": 2, "relay": 2, "result": 2, "compression": 2,
     "net": 3, "stores": 3, "timers": 3,
     "": 4, "config": 4, "gateway": 4, "asking": 4, "remote": 4, "following": 4, "stream": 4, "decoding": 4,
     "pipeline": 4, "ids": 4, "clock": 4,
@@ -256,6 +256,17 @@ def test_the_relay_and_the_result_are_given_their_parts() -> None:
         if module.layer == 2 and not module.kind
         for node, target in imports(module)
         if re.match(rf"gai_fast:({'|'.join(KINDS)})\b(?!\._(base|chunks)\b)", target)
+    )
+
+
+def test_the_parts_of_a_stream_do_not_know_the_relay() -> None:
+    """It knows none of them either: `sinks` and the bases of the kinds stand between."""
+    assert not violations(
+        f"{module.at(node)}: imports {target}"
+        for module in MODULES
+        if module.kind
+        for node, target in imports(module)
+        if re.match(r"gai_fast:relay\b", target)
     )
 
 

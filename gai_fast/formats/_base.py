@@ -16,9 +16,9 @@ from mypy_extensions import mypyc_attr
 from gai_fast._impl import Part, Piece, encode_json
 from gai_fast.errors import Error
 from gai_fast.events import Event
-from gai_fast.relay import DeltaSink, FrameSink
 from gai_fast.request import Request
 from gai_fast.result import Collector, Result
+from gai_fast.sinks import DeltaSink, FrameSink
 
 Framing = Literal["sse", "ndjson"]
 

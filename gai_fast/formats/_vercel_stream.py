@@ -43,7 +43,7 @@ from gai_fast.events import Event, JSONText
 from gai_fast.formats._base import Framing, StreamContext
 from gai_fast.formats._blocks import BlockEncoder
 from gai_fast.limits import LIMITS
-from gai_fast.relay import Untellable
+from gai_fast.sinks import Untellable
 
 OLDEST: Final = 5
 """The version of the SDK whose parts are written by default."""

@@ -25,7 +25,7 @@ from typing import ClassVar
 from gai_fast._impl import Part, Piece
 from gai_fast.events import Event
 from gai_fast.formats._base import Encoder, Format, Framing, StreamContext, StreamEncoder
-from gai_fast.relay import Untellable
+from gai_fast.sinks import Untellable
 
 
 class RawBody:

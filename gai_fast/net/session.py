@@ -29,7 +29,8 @@ from gai_fast.net.delivery import Client, Delivery
 from gai_fast.net.spec import LIBRARY, Clock, Output, StreamSpec
 from gai_fast.net.writer import Headers
 from gai_fast.providers import Adapter
-from gai_fast.relay import DeltaSink, Relay, State
+from gai_fast.relay import Relay, State
+from gai_fast.sinks import DeltaSink
 from gai_fast.timers import Timer, Timers
 from gai_fast.upstream_headers import passed_headers
 

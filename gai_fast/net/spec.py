@@ -13,9 +13,9 @@ from typing import Any, Final, Protocol
 from gai_fast._impl import Piece
 from gai_fast.events import Event
 from gai_fast.processors import Chain
-from gai_fast.relay import DeltaSink, FrameSink
 from gai_fast.request import Request
 from gai_fast.settings import ModelSettings
+from gai_fast.sinks import DeltaSink, FrameSink
 from gai_fast.stores import LogHeader
 
 

@@ -21,9 +21,8 @@ from mypy_extensions import mypyc_attr
 
 from gai_fast._impl import Piece, parse_exact
 from gai_fast.errors import Error
-from gai_fast.events import ENVELOPE_KEYS, Event, JSONText
+from gai_fast.events import ENVELOPE_KEYS, NO_CONTENT, Event, JSONText
 from gai_fast.formats import Format, Framing, StreamContext, StreamEncoder, get_format
-from gai_fast.relay import NO_CONTENT
 from gai_fast.stores import LogHeader
 from gai_fast.stores._base import data_lines
 

@@ -27,11 +27,11 @@ from gai_fast.net.spec import Clock, Output, StreamSpec
 from gai_fast.processors import Chain
 from gai_fast.providers import get_provider
 from gai_fast.reading import characters
-from gai_fast.relay import DeltaSink
 from gai_fast.request import Request
 from gai_fast.server.incoming import Incoming
 from gai_fast.server.negotiation import Negotiated
 from gai_fast.settings import ModelSettings, Settings
+from gai_fast.sinks import DeltaSink
 from gai_fast.stores import LogHeader
 
 _DURABLE: Final = ("detach", "drain")

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from gai_fast.formats import Framing, StreamContext, get_format
 from gai_fast.providers import get_provider
-from gai_fast.relay import DeltaSink, Relay
+from gai_fast.relay import Relay
+from gai_fast.sinks import DeltaSink
 from tests.legal import check_any_cut, relaying, split, sse
 
 TEXTS = st.text(st.sampled_from('a"\\\n é€😀\ud83d\ude00'), max_size=4)

@@ -15,7 +15,7 @@ from gai_fast.events import TYPES, Event
 from gai_fast.formats import get_format
 from gai_fast.formats._vercel_stream import Parts
 from gai_fast.limits import LIMITS
-from gai_fast.relay import Untellable
+from gai_fast.sinks import Untellable
 from tests.unit.formats.every_event import EVERY_EVENT
 from tests.unit.formats.streams import (
     DONE,
