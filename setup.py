@@ -56,6 +56,7 @@ COMPILED = (
     "formats/openai",
     "formats/responses",
     "ids",
+    "learning",
     "meter",
     "net/attempts",
     "net/delivery",

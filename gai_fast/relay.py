@@ -26,13 +26,14 @@ from __future__ import annotations
 
 import enum
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Literal
 
 from gai_fast._impl import ArrayFramer, DeltaCopier, Frame, LineFramer, SSEFramer
 from gai_fast.body import Body, BodyKind, unavailable
 from gai_fast.errors import Error, GaiFastError, Malformed
 from gai_fast.events import AROUND, ASIDES, DELTAS, NO_CONTENT, TYPES, Event, done, join_surrogates
+from gai_fast.learning import Learning
 from gai_fast.limits import LIMITS
 from gai_fast.processors._base import Chain
 from gai_fast.providers._base import Adapter
@@ -133,7 +134,6 @@ class Relay:
 
     __slots__ = (
         "_adapter",
-        "_block",
         "_body",
         "_chain",
         "_characters",
@@ -244,7 +244,6 @@ class Relay:
         """Whether the attempt has brought content, repeated content included."""
         self._is_void = False  # the client has a start: frames that only repeat it are not passed on
         self._body = Body(adapter.api)
-        self._learning = deltas if adapter.text_members else None
         self._copier = DeltaCopier(
             SSEFramer() if adapter.api.framing == "sse" else LineFramer(),
             frames is not None,
@@ -253,8 +252,10 @@ class Relay:
             adapter.kept_members,
             adapter.label_members,
         )
+        self._learning: Learning | None = None
+        if deltas is not None and adapter.text_members:
+            self._learning = Learning(adapter, deltas, self._copier)
         self._malformed_run = 0
-        self._block: tuple[object, ...] = ()
         self._early_warnings: list[Event] = []
         self._halves: dict[tuple[object, ...], Event] = {}
 
@@ -363,6 +364,7 @@ class Relay:
             return
         if is_new and body.is_array:
             self._copier = DeltaCopier(ArrayFramer(), self._frames is not None)
+            self._learning = None  # its frames are never copied
         if body.kind is _STREAM:
             self._receive_frames(frames)
         elif body.is_full:
@@ -648,44 +650,6 @@ class Relay:
                 self._adapter.kept(name, text)
         return visible
 
-    def _learn(self, frame: Frame, events: list[Event], deltas: DeltaSink) -> None:
-        """Shows the copier a frame that became one delta; after any other frame it may have to forget."""
-        adapter, copier = self._adapter, self._copier
-        key = _TEXT_KEYS.get(events[0]["type"]) if len(events) == 1 else None
-        if key is not None and deltas.has_blocks:
-            self._enter_block(events[0])
-        if not adapter.copyable or (events and key is None):
-            copier.forget()
-        elif key is not None and copier.learns and not self._halves:
-            parts = deltas.delta_parts(events[0], key)
-            if parts is not None:
-                event = events[0]
-                if key == "text" and (
-                    deltas.collects_text or (adapter.collects_text and event["type"] == "text.delta")
-                ):
-                    event, key = _collected(event)
-                copier.learn(frame, event, key, parts, adapter.is_plain)
-        if not self.has_content and not self._halves:
-            self._expect(adapter, deltas)
-
-    def _enter_block(self, event: Event) -> None:
-        """Forgets the frames of the block before, where a delta belongs to another one."""
-        block = event["type"], event.get("choice"), event.get("index")
-        if block != self._block:
-            self._block = block
-            self._copier.forget()
-
-    def _expect(self, adapter: Adapter, deltas: DeltaSink) -> None:
-        """Shows the copier the delta that an answer begins with, where other answers have begun so."""
-        event = adapter.expected()
-        if event is not None:
-            key = _TEXT_KEYS[event["type"]]
-            parts = deltas.delta_parts(event, key)
-            if parts is not None:
-                if deltas.collects_text and key == "text":
-                    event, key = _collected(event)
-                self._copier.expect(event, key, parts)
-
     def _receive_frame(self, frame: Frame, *, cut_off: bool = False) -> None:
         """Handles one frame; of one that is cut off only a whole chunk counts."""
         raw, name, data, stray = frame
@@ -722,7 +686,7 @@ class Relay:
         if data is not None:
             self._malformed_run = 0
             if self._learning is not None:
-                self._learn(frame, events, self._learning)
+                self._learning.receive(frame, events, joins=bool(self._halves), has_content=self.has_content)
         if adapter.ended:
             self._finish()
 
@@ -973,13 +937,6 @@ class Relay:
         """Estimates by length."""
         into, out = estimated_tokens(self._prompt_characters or 0), estimated_tokens(self._characters)
         return {"input_tokens": into, "output_tokens": out, "total_tokens": into + out, "source": source}
-
-
-def _collected(event: Event) -> tuple[Event, str]:
-    """Returns a delta whose copied texts are collected, and its key: under this name, and no other, the copier does."""
-    renamed: Event = {**event, "arguments": event.get("text", "")}
-    renamed.pop("text", None)
-    return renamed, "arguments"
 
 
 def _fault_error() -> Error:

@@ -1,0 +1,87 @@
+"""The deltas that a `DeltaCopier` learns: from then on it copies frames like theirs, and nothing parses them.
+
+Owns which delta of a stream may be learned, and what makes the copier forget. The adapter says which members of a frame
+are text, the sink of which parts a delta is written, and the copier promises that copying is invisible.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from gai_fast._impl import DeltaCopier, Frame
+from gai_fast.events import DELTAS, Event
+from gai_fast.providers._base import Adapter
+from gai_fast.sinks import DeltaSink
+
+# A copy of the table in `events`, which compiled code reads without a look-up.
+_TEXT_KEYS: Final[dict[str, str]] = dict(DELTAS)
+
+
+class Learning:
+    """Shows the copier of one attempt the frames that it may learn from.
+
+    Args:
+        adapter: Has read the frames.
+        deltas: Writes the deltas.
+        copier: Learns.
+    """
+
+    __slots__ = ("_adapter", "_block", "_copier", "_deltas")
+
+    def __init__(self, adapter: Adapter, deltas: DeltaSink, copier: DeltaCopier) -> None:
+        self._adapter = adapter
+        self._deltas = deltas
+        self._copier = copier
+        self._block: tuple[object, ...] = ()
+
+    def receive(self, frame: Frame, events: list[Event], *, joins: bool, has_content: bool) -> None:
+        """Receives a frame that was read: the copier learns one that became one delta, and else may have to forget.
+
+        Args:
+            frame: The frame.
+            events: The events that it became; the sink has them.
+            joins: Whether the next delta must be joined to half a character, so that it must not be copied.
+            has_content: Whether the attempt has brought content.
+        """
+        adapter, copier, deltas = self._adapter, self._copier, self._deltas
+        key = _TEXT_KEYS.get(events[0]["type"]) if len(events) == 1 else None
+        if key is not None and deltas.has_blocks:
+            self._enter_block(events[0])
+        if not adapter.copyable or (events and key is None):
+            copier.forget()
+        elif key is not None and copier.learns and not joins:
+            parts = deltas.delta_parts(events[0], key)
+            if parts is not None:
+                event = events[0]
+                if key == "text" and (
+                    deltas.collects_text or (adapter.collects_text and event["type"] == "text.delta")
+                ):
+                    event, key = _collected(event)
+                copier.learn(frame, event, key, parts, adapter.is_plain)
+        if not has_content and not joins:
+            self._expect()
+
+    def _enter_block(self, event: Event) -> None:
+        """Forgets the frames of the block before, where a delta belongs to another one."""
+        block = event["type"], event.get("choice"), event.get("index")
+        if block != self._block:
+            self._block = block
+            self._copier.forget()
+
+    def _expect(self) -> None:
+        """Shows the copier the delta that an answer begins with, where other answers have begun so."""
+        event = self._adapter.expected()
+        if event is not None:
+            key = _TEXT_KEYS[event["type"]]
+            parts = self._deltas.delta_parts(event, key)
+            if parts is not None:
+                if self._deltas.collects_text and key == "text":
+                    event, key = _collected(event)
+                self._copier.expect(event, key, parts)
+
+
+def _collected(event: Event) -> tuple[Event, str]:
+    """Returns a delta whose copied texts are collected, and its key: under this name, and no other, the copier does."""
+    renamed: Event = {**event, "arguments": event.get("text", "")}
+    renamed.pop("text", None)
+    return renamed, "arguments"
