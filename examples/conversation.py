@@ -14,20 +14,24 @@ async def main(model):
     async with gai_fast.Gateway() as gateway:
         while question := (await asyncio.to_thread(ask, "you: ")).strip():
             messages.append({"role": "user", "content": question})
-            async with gateway.stream({"messages": messages, "model": model}) as stream:
-                print(f"{model}: ", end="")
-                async for event in stream:
-                    if event["type"] == "text.delta":
-                        print(event["text"], end="", flush=True)
-                print()
-                try:
-                    result = await stream.result()
-                except gai_fast.Error as error:
-                    print(f"[{error.code}: {error}]")
-                    messages.pop()  # the question may be asked again
-                    continue
-            messages.append(result.message)
-            print(f"[{len(messages)} messages, {result.usage['total_tokens']} tokens]")
+            print(f"{model}: ", end="")
+            try:
+                result = await answer(gateway, {"messages": messages, "model": model})
+            except gai_fast.Error as error:
+                print(f"[{error.code}: {error}]")
+                messages.pop()  # the question may be asked again
+            else:
+                messages.append(result.message)
+                print(f"[{len(messages)} messages, {result.usage['total_tokens']} tokens]")
+
+
+async def answer(gateway, request):
+    async with gateway.stream(request) as stream:
+        async for event in stream:
+            if event["type"] == "text.delta":
+                print(event["text"], end="", flush=True)
+        print()
+        return await stream.result()
 
 
 def ask(prompt):

@@ -145,7 +145,6 @@ def _chat() -> Dialect:
     parts = [{"type": "text", "text": _RESULT}]
     image = {"type": "image_url", "image_url": {"url": _PNG}}
     file = {"file_data": f"data:application/pdf;base64,{_PDF}"}
-    schema = {"type": "json_schema", "json_schema": {"name": "form", "schema": _SCHEMA, "strict": True}}
     audio = {"type": "input_audio", "input_audio": {"data": _AUDIO, "format": "wav"}}
     by_name = {"type": "function", "function": {"name": "weather"}}
     specimens = {
@@ -170,6 +169,19 @@ def _chat() -> Dialect:
         "no parallel calls": _set(tooled, parallel_tool_calls=False),
         "call and its result": Specimen(tooled, result(_RESULT), (CITY, _RESULT)),
         "image in a result": Specimen(result(parts), result([*parts, image]), (_IMAGE,)),
+        **_chat_settings(plain),
+    }
+
+    def history(answer: Any, result: str) -> Body:
+        messages = [answer["choices"][0]["message"], {"role": "tool", "tool_call_id": CALL_ID, "content": result}]
+        return {**tooled, "messages": [*plain["messages"], *messages]}
+
+    return Dialect(specimens, history)
+
+
+def _chat_settings(plain: Body) -> dict[str, Specimen]:
+    schema = {"type": "json_schema", "json_schema": {"name": "form", "schema": _SCHEMA, "strict": True}}
+    return {
         "answer in JSON": _set(plain, response_format={"type": "json_object"}),
         "answer by a schema": _set(plain, ("Schema 4711",), response_format=schema),
         "effort of reasoning": _set(plain, ("high",), reasoning_effort="high"),
@@ -184,12 +196,6 @@ def _chat() -> Dialect:
         "penalties": _set(plain, (0.4711,), presence_penalty=0.4711),
         "key of a cache": _set(plain, ("key-4711",), prompt_cache_key="key-4711"),
     }
-
-    def history(answer: Any, result: str) -> Body:
-        messages = [answer["choices"][0]["message"], {"role": "tool", "tool_call_id": CALL_ID, "content": result}]
-        return {**tooled, "messages": [*plain["messages"], *messages]}
-
-    return Dialect(specimens, history)
 
 
 def _responses() -> Dialect:
@@ -288,6 +294,20 @@ def _messages() -> Dialect:
         "call and its result": Specimen(tooled, result(_RESULT), (CITY, _RESULT)),
         "failed result": Specimen(result(_RESULT), result(_RESULT, is_error=True), (True,)),
         "image in a result": Specimen(result(parts), result([*parts, image]), (_IMAGE,)),
+        **_messages_settings(plain),
+        "mark of a cache": Specimen(plain, {**plain, "messages": [{"role": "user", "content": [cached]}]}),
+    }
+
+    def history(answer: Any, result: str) -> Body:
+        block = {"type": "tool_result", "tool_use_id": CALL_ID, "content": result}
+        turns = [{"role": "assistant", "content": answer["content"]}, {"role": "user", "content": [block]}]
+        return {**tooled, "messages": [*plain["messages"], *turns]}
+
+    return Dialect(specimens, history)
+
+
+def _messages_settings(plain: Body) -> dict[str, Specimen]:
+    return {
         "answer by a schema": _set(
             plain, ("Schema 4711",), output_config={"format": {"type": "json_schema", "schema": _SCHEMA}}
         ),
@@ -301,15 +321,7 @@ def _messages() -> Dialect:
         "largest answer": _set(plain, (4711,), max_tokens=4711),
         "stop sequences": _set(plain, ("END 4711",), stop_sequences=["END 4711"]),
         "metadata": _set(plain, ("u-4711",), metadata={"user_id": "u-4711"}),
-        "mark of a cache": Specimen(plain, {**plain, "messages": [{"role": "user", "content": [cached]}]}),
     }
-
-    def history(answer: Any, result: str) -> Body:
-        block = {"type": "tool_result", "tool_use_id": CALL_ID, "content": result}
-        turns = [{"role": "assistant", "content": answer["content"]}, {"role": "user", "content": [block]}]
-        return {**tooled, "messages": [*plain["messages"], *turns]}
-
-    return Dialect(specimens, history)
 
 
 _NOT_OF_CONVERSATION: Final = (

@@ -163,11 +163,13 @@ def test_the_codes_are_those_of_the_package() -> None:
 def test_every_reason_stands_on_the_page() -> None:
     told = {reason for row in rows(section(TEXT, "Reasons")) for reason in coded(row[0])}
     makers = {"Error", *(kind.__name__ for kind in CLASSES.values())}
-    used = {}
-    for path in sorted((ROOT / "gai_fast").rglob("*.py")):
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.Call) and getattr(node.func, "id", "") in makers:
-                for keyword in node.keywords:
-                    if keyword.arg == "reason" and isinstance(keyword.value, ast.Constant):
-                        used[keyword.value.value] = f"{path.relative_to(ROOT)}:{node.lineno}"
+    used = {
+        keyword.value.value: f"{path.relative_to(ROOT)}:{node.lineno}"
+        for path in sorted((ROOT / "gai_fast").rglob("*.py"))
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") in makers
+        for keyword in node.keywords
+        if keyword.arg == "reason" and isinstance(keyword.value, ast.Constant)
+    }
+    assert used
     assert {reason: place for reason, place in used.items() if reason not in told} == {}
