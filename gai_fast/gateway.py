@@ -286,10 +286,7 @@ class GatewayStream:
             self._finish()
         callbacks, self._callbacks = self._callbacks, None
         if callbacks is not None:
-            if is_left or (kind is not None and not issubclass(kind, Exception)):
-                callbacks.cancel()
-            else:
-                await callbacks.close()
+            await callbacks.leave(kind, is_early=is_left)
 
     def __aiter__(self) -> AsyncIterator[Event]:
         return self

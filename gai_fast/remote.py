@@ -297,10 +297,7 @@ class RemoteStream:
         is_left = not self._is_over
         self._leave()
         if callbacks is not None:
-            if is_left or (kind is not None and not issubclass(kind, Exception)):
-                callbacks.cancel()
-            else:
-                await callbacks.close()
+            await callbacks.leave(kind, is_early=is_left)
         await self._cancel_own()
 
     def __aiter__(self) -> AsyncIterator[Event]:

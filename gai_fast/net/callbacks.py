@@ -81,6 +81,18 @@ class CallbackRunner:
         finally:
             self.cancel()
 
+    async def leave(self, kind: type[BaseException] | None, *, is_early: bool) -> None:
+        """Waits for the callbacks of a stream that a program leaves; cancels them where it does not wait for the rest.
+
+        Args:
+            kind: The type of the exception by which it leaves.
+            is_early: The stream has not ended.
+        """
+        if is_early or (kind is not None and not issubclass(kind, Exception)):
+            self.cancel()
+        else:
+            await self.close()
+
     def cancel(self) -> None:
         """Cancels what is under way, and calls no callback any more; idempotent."""
         self._is_closed = True

@@ -134,6 +134,26 @@ async def test_one_that_never_ends_is_cancelled_in_the_end() -> None:
     assert ended == ["cancelled"]
 
 
+@pytest.mark.parametrize(
+    ("kind", "is_early", "is_waited_for"),
+    [(None, False, True), (ValueError, False, True), (asyncio.CancelledError, False, False), (None, True, False)],
+)
+async def test_only_a_program_that_leaves_at_the_end_waits_for_the_callbacks(
+    kind: type[BaseException] | None, is_early: bool, is_waited_for: bool
+) -> None:
+    done = False
+
+    async def slow(event: Any) -> None:
+        nonlocal done
+        await asyncio.sleep(0)
+        done = True
+
+    run = runner(EventManager(on_delta=slow))
+    run.tell([DELTA])
+    await run.leave(kind, is_early=is_early)
+    assert done is is_waited_for
+
+
 async def test_a_sink_that_raises_harms_no_other(caplog: pytest.LogCaptureFixture) -> None:
     class Bad:
         def stream_ended(self, metrics: StreamMetrics) -> None:
