@@ -137,6 +137,7 @@ class Relay:
         "_body",
         "_chain",
         "_characters",
+        "_commits",
         "_continued",
         "_copier",
         "_deltas",
@@ -236,6 +237,7 @@ class Relay:
         self._sink = sink
         self._deltas = deltas
         self._frames = frames
+        self._commits = frames is not None and frames.commits
         self._upstream = upstream
         self._translate = translate
         self.awaits_first_event = True
@@ -676,7 +678,8 @@ class Relay:
             return
         if self._frames is not None and not self._only_repeats_start(events):
             self._frames.frame(raw, last=adapter.ended)
-            self.delivered = self.delivered or self._frames.commits
+            if self._commits:
+                self.delivered = True
         try:
             for event in events:
                 self._emit(event)
