@@ -715,11 +715,11 @@ class Relay:
             self._frames.frame(raw, last=last)
 
     def _receive_rest(self) -> None:
-        """Handles the bytes after the last blank line."""
+        """Handles the bytes after the last blank line, completed: another attempt's frames may follow them."""
+        copies_body = self._frames is not None and self._frames.copies_body
         for frame in self._copier.close():
-            raw = frame.raw
-            if frame.data is not None and not (self._frames is not None and self._frames.copies_body):
-                raw = raw.rstrip(b"\r\n") + b"\n\n"
+            line = frame.raw.rstrip(b"\r\n")
+            raw = line + b"\n\n" if line and not copies_body else frame.raw
             self._receive_frame(frame._replace(raw=raw), cut_off=True)
 
     def _begin_tail(self, sink: FrameSink, frames: Sequence[Frame]) -> None:

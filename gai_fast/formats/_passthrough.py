@@ -155,14 +155,7 @@ class Passthrough:
         if self.opens_parts:
             self._encoder.note(raw)
         self._out.append(raw)
-        if len(raw) >= 4:
-            self._end = raw[-4:]
-            if raw[-1] == _LF and raw[-2] == _LF:  # nearly all frames, without a regular expression
-                return
-        else:
-            self._end = (self._end + raw)[-4:]
-        if not _BLANK_LINE.search(self._end):
-            self._separate()  # a body that ended amid a frame: those of another attempt may follow
+        self._end = raw[-4:] if len(raw) >= 4 else (self._end + raw)[-4:]
 
     def _release(self) -> None:
         """Passes on the frames that wait."""
@@ -322,5 +315,4 @@ _BESIDE: Final = NO_CONTENT - {"start", "finish", "error", "done"}
 """Events that do not release frames that wait."""
 _COMPLETED: Final = frozenset({"start", "warning", "usage", "finish", "error"})
 """Events of which frames may lack something, or that later frames of ours depend on."""
-_LF: Final = 10
 _BLANK_LINE: Final = re.compile(rb"(?:\r\n|\r(?!\n)|\n){2}\Z")

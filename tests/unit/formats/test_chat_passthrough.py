@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from gai_fast.providers import get_provider
 from tests.unit.formats.chat import (
     ANSWER,
     DONE_FRAME,
@@ -18,7 +19,7 @@ from tests.unit.formats.chat import (
     relayed,
     streamed,
 )
-from tests.unit.formats.relays import cut
+from tests.unit.formats.relays import cut, relay_to
 from tests.unit.formats.streams import (
     CREATED,
     DONE,
@@ -45,8 +46,13 @@ def test_frames_are_passed_on_unchanged_and_their_events_add_nothing() -> None:
 
 
 def test_a_comment_that_was_cut_off_does_not_swallow_the_next_attempts_first_chunk() -> None:
-    encoder = passing(b": OPENROUTER PROC")
-    encoder.frame(TEXT_FRAME, last=False)
+    encoder = OPENAI.passthrough("sse", context(usage=False), whole=False)
+    relay = relay_to(encoder, "openai", copies=False, failed=lambda error: True)
+    relay.receive_data(b": OPENROUTER PROC")
+    relay.receive_eof()
+    relay.begin(get_provider("openai").adapter(), encoder, frames=encoder)
+    relay.receive_head(200, {"content-type": "text/event-stream"})
+    relay.receive_data(TEXT_FRAME)
     assert encoder.take() == b": OPENROUTER PROC\n\n" + TEXT_FRAME
 
 
