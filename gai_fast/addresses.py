@@ -1,7 +1,8 @@
 """Addresses as people write them, read as the operating system reads them.
 
 Owns the one answer to "does this host mean this machine only?": whether a server may be open without a key, the `Host`
-rule and the origins of a demo's pages all depend on it, and must never disagree. Owns which hosts no upstream may be.
+rule and the origins of a demo's pages all depend on it, and must never disagree. The same holds for the addresses of
+sockets, where unix sockets count as loopback. Owns which hosts no upstream may be, and which addresses a network has.
 """
 
 from __future__ import annotations
@@ -9,11 +10,16 @@ from __future__ import annotations
 import functools
 import ipaddress
 import socket
-from typing import Final
+from collections.abc import Iterable
+from typing import Any, Final
 
 from gai_fast.limits import LIMITS
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+UNIX: Final = "unix:"
+"""Stands for all unix sockets in a list of networks, as in nginx's `set_real_ip_from`."""
 
 
 def address_of(host: str) -> Address | None:
@@ -95,3 +101,46 @@ def is_forbidden_host(host: str) -> bool:
         return is_forbidden_address(str(address))
     name = host.lower().removesuffix(".")
     return name in _FORBIDDEN_NAMES or name.startswith("instance-data.")
+
+
+def is_local(name: Any) -> bool:
+    """Whether a socket with this address is reached from this machine only: on loopback, or at a path.
+
+    Args:
+        name: As `getsockname` tells it.
+    """
+    return is_loopback(name[0]) if isinstance(name, tuple) else True
+
+
+class Networks:
+    """A set of networks and addresses, which may hold all unix sockets.
+
+    Args:
+        names: Addresses, networks as `10.0.0.0/8`, and `UNIX`.
+
+    Raises:
+        ValueError: One of them is none of these.
+    """
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self._networks: list[Network] = []
+        self._has_unix = False
+        for name in names:
+            if name == UNIX:
+                self._has_unix = True
+            else:
+                self._networks.append(ipaddress.ip_network(name))
+
+    def __bool__(self) -> bool:
+        return self._has_unix or bool(self._networks)
+
+    def has(self, host: str) -> bool:
+        """Whether an address is in one of them.
+
+        Args:
+            host: An address; empty: that of a unix socket.
+        """
+        if not host:
+            return self._has_unix
+        address = address_of(host)
+        return address is not None and any(address in network for network in self._networks)

@@ -532,6 +532,16 @@ class Limits:
     """Seconds for which the rest of a refused request is read and dropped: closing at once would reset the connection,
     and the client would never see why."""
 
+    tls_answers: int = 16 * KIB
+    """Bytes that a client may make us send by TLS itself after its handshake: some 600 key updates, each of which costs
+    it less than us. One in 400 GiB is needed."""
+
+    proxy_header: int = 4 * KIB
+    """Bytes of a PROXY header: those of load balancers have some hundred, or a thousand with a certificate's names."""
+
+    forwarded_hops: int = 64
+    """Proxies that are believed one after the other: more are a loop."""
+
     log_block: int = 8 * KIB
     """Bytes to which the small pieces of a log are joined: a block's own cost is then 2 % of it."""
 

@@ -177,6 +177,14 @@ class ServerSettings(_Snapshot):
     """The path of a unix socket to listen on, in place of `host` and `port`."""
     fd: int | None = None
     """The number of an inherited descriptor to listen on, in place of `host` and `port`."""
+    tls_cert: str | None = None
+    """The file of the certificate chain; with one the server speaks TLS."""
+    tls_key: str | None = None
+    """The file of its private key."""
+    forwarded_allow_ips: tuple[str, ...] = ()
+    """The proxies that are believed whose connection it is: addresses, networks, `unix:`."""
+    proxy_protocol: bool = False
+    """Whether connections of these proxies begin with a PROXY header."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -76,7 +76,8 @@ def examples(url: str, model: str, loaded: Loaded) -> list[str]:
     way, more = "", ""
     if url.startswith("unix:"):
         path = url.removeprefix("unix:")
-        way, url = f"--unix-socket {shlex.quote(path)} ", "http://localhost"
+        way = f"--unix-socket {shlex.quote(path)} "
+        url = f"{'http' if loaded.settings.server.tls_cert is None else 'https'}://localhost"
         imports = [*imports, "from httpx import Client, HTTPTransport"]
         more = f", http_client=Client(transport=HTTPTransport(uds={path!r}))"
     return [
@@ -146,6 +147,7 @@ def _supervise(settings: Settings, ready: Callable[[str], None], record: Path | 
     """Runs several workers.
 
     Raises:
+        CertificateError: The certificate cannot be used.
         OSError: The address cannot be bound.
         OpenAddress: Other machines would reach it.
         WorkerError: The workers cannot start.
@@ -160,7 +162,7 @@ def _supervise(settings: Settings, ready: Callable[[str], None], record: Path | 
     from gai_fast.server.worker import Group
 
     bound = bind(settings)
-    reload = Reload(settings, load, is_open=bound.is_open)
+    reload = Reload(settings, load, is_open=bound.is_open, certificate=bound.certificate)
 
     def reloaded() -> bytes | None:
         new = reload()
@@ -220,6 +222,11 @@ def _work(settings: Settings, ends: WorkerEnds, bound: Bound, group: Group, reco
         return code
 
 
+def _from_here(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+    """A path, which starts from the working directory; one of the configuration starts from its folder."""
+    return None if value is None else str(Path.cwd() / value)
+
+
 @click.command()
 @config_option
 @option("--host", envvar="GAI_FAST_HOST", show_default="127.0.0.1", help="Address to listen on.")
@@ -236,6 +243,20 @@ def _work(settings: Settings, ends: WorkerEnds, bound: Bound, group: Group, reco
     type=click.IntRange(0, LIMITS.descriptor),
     envvar="GAI_FAST_FD",
     help="Inherited descriptor of a listening socket, instead of an address.",
+)
+@option(
+    "--tls-cert",
+    envvar="GAI_FAST_TLS_CERT",
+    metavar="FILE",
+    callback=_from_here,
+    help="Certificate chain (PEM): clients come over TLS.",
+)
+@option(
+    "--tls-key",
+    envvar="GAI_FAST_TLS_KEY",
+    metavar="FILE",
+    callback=_from_here,
+    help="The certificate's private key (PEM).",
 )
 @option(
     "--workers",
@@ -290,6 +311,7 @@ def command(context: click.Context, /, config_path: Path | None, record: Path | 
             text += f"\nrecording what upstreams answer to {click.format_filename(record)}"
         announce(text)
 
+    from gai_fast.server.certificate import CertificateError
     from gai_fast.server.listening import CannotListen, OpenAddress
     from gai_fast.server.supervisor import WorkerError
     from gai_fast.stores import StoreError
@@ -307,6 +329,8 @@ def command(context: click.Context, /, config_path: Path | None, record: Path | 
             run_async(_serve(settings, ready, record, load))
     except StoreError as problem:
         raise StartupFailure(f"the store cannot be used: {problem}") from None
+    except CertificateError as problem:
+        raise StartupFailure(str(problem)) from None
     except OpenAddress as problem:
         raise ConfigFailure(str(problem)) from None
     except CannotListen as problem:

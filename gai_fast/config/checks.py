@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import Any, Final
 from urllib.parse import SplitResult, urlsplit
 
-from gai_fast.addresses import address_of, is_forbidden_address
+from gai_fast.addresses import Networks, address_of, is_forbidden_address
 from gai_fast.compression import is_available
 from gai_fast.errors import CLASSES
 from gai_fast.limits import LIMITS
@@ -58,6 +58,16 @@ def socket_path(value: str) -> str:
     """The path of a unix socket."""
     if len(value.encode()) > LIMITS.socket_path:
         raise ValueError(f"must be a path of at most {LIMITS.socket_path} bytes")
+    return value
+
+
+def network(value: str) -> str:
+    """An address, a network or `unix:`."""
+    try:
+        Networks((value,))
+    except ValueError:
+        how = 'addresses, networks such as "10.0.0.0/8" (no bits behind the mask) or "unix:"'
+        raise ValueError(f"must be a list of {how}") from None
     return value
 
 

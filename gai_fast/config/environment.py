@@ -45,6 +45,22 @@ def wants_color(environ: Environment | None = None) -> bool:
     return not (process_environment() if environ is None else environ).get("NO_COLOR")
 
 
+def activated_sockets(process: int, environ: Environment | None = None) -> int:
+    """The number of sockets that systemd has handed to a process, from descriptor 3 on (sd_listen_fds(3)).
+
+    Args:
+        process: Its number: the variables may be those of a process that has started it.
+        environ: The environment; by default this process's.
+
+    Returns:
+        0 where there are none.
+    """
+    environ = process_environment() if environ is None else environ
+    count = environ.get("LISTEN_FDS", "")
+    is_ours = environ.get("LISTEN_PID") == str(process)
+    return int(count) if is_ours and re.fullmatch(r"[0-9]{1,3}", count) else 0
+
+
 def variables(section: str, environ: Environment, problems: Problems) -> dict[str, Value]:
     """The keys of a section that the environment sets. An empty variable counts as unset."""
     values: dict[str, Value] = {}

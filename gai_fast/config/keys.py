@@ -27,7 +27,7 @@ from gai_fast.settings import (
 )
 
 FLAGS: Final[Mapping[str, tuple[str, str]]] = {
-    **{name: ("server", name) for name in ("host", "port", "uds", "fd", "workers", "app")},
+    **{name: ("server", name) for name in ("host", "port", "uds", "fd", "workers", "app", "tls_cert", "tls_key")},
     "store": ("store", "url"),
 }
 """The section and the key that a flag sets, and so a variable of only the flag's name."""
@@ -88,6 +88,12 @@ SERVER: Final[Mapping[str, Key]] = {
     "grace": seconds("How long running answers may go on after SIGTERM.", zero=True),
     "uds": text("Path of a unix socket to listen on instead.", checks.socket_path, example="gai-fast.sock"),
     "fd": whole("Inherited descriptor of a socket to listen on instead.", 0, LIMITS.descriptor, example=3),
+    "tls_cert": text("File of the certificate chain (PEM), for TLS to clients.", checks.any_text, example="cert.pem"),
+    "tls_key": text("File of the certificate's private key (PEM).", checks.any_text, example="key.pem"),
+    "forwarded_allow_ips": texts(
+        "Proxies that are believed whose request it is: addresses, networks, unix: for unix sockets.", checks.network
+    ),
+    "proxy_protocol": switch("Whether connections of these proxies begin with a PROXY header, version 1 or 2."),
 }
 STREAM: Final[Mapping[str, Key]] = {
     "heartbeat": seconds("Silence towards a client after which a keep-alive is sent; 0: never.", zero=True),
@@ -232,7 +238,7 @@ REQUIRED: Final[Mapping[str, tuple[str, ...]]] = {
 
 LATER: Final[Mapping[str, frozenset[str]]] = {
     "": frozenset("key_defaults cache prices otel".split()),
-    "server": frozenset("tls_cert tls_key log_format keep_alive forwarded_allow_ips proxy_protocol".split()),
+    "server": frozenset("log_format keep_alive".split()),
     "key": frozenset("models role expires requests_per_minute tokens_per_minute streams spend".split()),
     "stream": frozenset(),
     "store": frozenset(("limits_on_failure",)),

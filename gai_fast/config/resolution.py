@@ -58,6 +58,7 @@ from gai_fast.stores import check_url
 DEFAULT_FILE: Final = Path("gai-fast.toml")
 """The file in the working directory that the command line reads where no other is named."""
 DEMO: Final = "demo"
+_TLS: Final = ("tls_cert", "tls_key")
 
 Table = dict[str, Value]
 """The given, valid keys of one table."""
@@ -218,7 +219,7 @@ class _Resolution:
             models.setdefault(DEMO, ModelSettings(DEMO, UpstreamSettings(DEMO, DEMO, ""), DEMO, _stream(stream)))
         default_model = server.get("default_model")
         settings = Settings(
-            server=ServerSettings(**_plain(server, but=("demo", "default_model"))),
+            server=self._server(server),
             keys=self._keys(),
             stream=_stream(stream),
             store=self._store(store),
@@ -234,6 +235,20 @@ class _Resolution:
             self._check_model(settings, default_model.value, default_model.origin, "`default_model` in [server]")
         self._check_host(settings.server)
         return settings
+
+    def _server(self, table: Table) -> ServerSettings:
+        values = _plain(table, but=("demo", "default_model"))
+        for name in _TLS:
+            if name in values:
+                values[name] = str(self._folder / values[name])
+        for name, other in (_TLS, _TLS[::-1]):
+            if name in values and other not in values:
+                what = f"`{name}` in [server] needs `{other}`"
+                self._problems.add(table[name].origin, f"{what}: TLS takes a certificate and its key")
+        if values.get("proxy_protocol") and not values.get("forwarded_allow_ips"):
+            what = "`proxy_protocol` in [server] needs `forwarded_allow_ips`"
+            self._problems.add(table["proxy_protocol"].origin, f"{what}: the proxies that send the header")
+        return ServerSettings(**values)
 
     def _store(self, table: Table) -> StoreSettings:
         values = _plain(table)

@@ -1,4 +1,4 @@
-"""Sockets: the descriptors of asyncio's transports, a process that has none left, and ends with a reset."""
+"""Sockets: descriptors and addresses of asyncio's transports, a process that has none left, and ends with a reset."""
 
 from __future__ import annotations
 
@@ -65,6 +65,12 @@ def has_arrived(transport: HasSocket) -> bool:
     poll = select.poll()
     poll.register(sock.fileno(), select.POLLIN)
     return bool(poll.poll(0))
+
+
+def peer_address(transport: asyncio.BaseTransport) -> str:
+    """The address that a connection comes from; empty where it has none, as a unix socket."""
+    peer = transport.get_extra_info("peername")
+    return str(peer[0]) if isinstance(peer, tuple) else ""
 
 
 def untaken(transport: asyncio.WriteTransport) -> int:

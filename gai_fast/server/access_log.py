@@ -11,6 +11,7 @@ import time
 from typing import Final
 
 from gai_fast._impl import encode_json
+from gai_fast.server.forwarding import Forwarding
 from gai_fast.server.metrics import log_fields
 from gai_fast.server.request_reader import HTTPRequest
 from gai_fast.settings import ANONYMOUS
@@ -21,17 +22,19 @@ LEFT: Final = 499
 """The status of a client that left before its answer was complete, as in nginx's log."""
 
 
-def log_request(http: HTTPRequest, status: int) -> None:
+def log_request(http: HTTPRequest, status: int, forwarding: Forwarding) -> None:
     """Logs the answer to a request whose head could be read.
 
     Args:
         http: The request.
         status: The HTTP status of the answer, or `LEFT`.
+        forwarding: The proxies that are believed whose request it is.
     """
     if _log.isEnabledFor(logging.INFO):
         seconds = time.monotonic() - http.began
         path = http.target.partition("?")[0]
-        line = f"{http.transport.remote} {http.method} {path!r} {status} {seconds:.3f} {http.request_id}"
+        remote = forwarding.client(http.transport.remote, http.headers)
+        line = f"{remote} {http.method} {path!r} {status} {seconds:.3f} {http.request_id}"
         if http.caller != ANONYMOUS:
             line += f" {http.caller}"
         if http.metrics is not None:

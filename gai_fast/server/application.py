@@ -21,7 +21,7 @@ from aiohttp.http import HttpVersion10, HttpVersion11
 from aiohttp.web_protocol import RequestPayloadError
 from yarl import URL
 
-from gai_fast.addresses import is_loopback
+from gai_fast.addresses import is_local
 from gai_fast.errors import Error
 from gai_fast.ids import request_id
 from gai_fast.limits import LIMITS
@@ -32,6 +32,7 @@ from gai_fast.server.access_log import LEFT
 from gai_fast.server.admission import Admission, body_too_large
 from gai_fast.server.aiohttp_transport import AiohttpTransport, whole_response
 from gai_fast.server.deadlines import body_due
+from gai_fast.server.forwarding import Forwarding
 from gai_fast.server.guards import Guards
 from gai_fast.server.memory import MemoryWatch, Shed, watch_memory
 from gai_fast.server.metrics import PrometheusSink, engine_gauges
@@ -69,6 +70,7 @@ class Service:
         engine: The engine.
         metrics: Counts requests and streams.
         guards: What the server may take on.
+        forwarding: The proxies that are believed whose request it is.
         streams: The handlers of streams.
         operations: The handlers of operations.
         sockets: The handlers of WebSockets.
@@ -84,7 +86,10 @@ class Service:
         self.operations = OperationRoutes(settings, metrics, engine.store)
         self.sockets = WebSocketRoutes(engine, self.streams)
         handlers = Handlers(self.streams, self.operations, self.sockets)
-        self.router = Router(_admission(settings), handlers, metrics, mount or Mount(on_loopback=True))
+        self.forwarding = Forwarding(settings.server.forwarded_allow_ips)
+        self.router = Router(
+            _admission(settings), handlers, metrics, mount or Mount(on_loopback=True), forwarding=self.forwarding
+        )
         self.sockets.router = self.router
 
     def use(self, settings: Settings) -> None:
@@ -410,8 +415,7 @@ class Adapter:
         if self._mount is not None:
             return self._mount
         address = request.transport.get_extra_info("sockname") if request.transport is not None else None
-        on_loopback = isinstance(address, tuple) and _is_loopback(address[0])
-        return Mount(on_loopback, self.anything.prefix)
+        return Mount(address is not None and _is_local(address), self.anything.prefix)
 
 
 _IN_QUERY: Final = "!$&'()*+,;=:@/?%"
@@ -430,7 +434,7 @@ def _to_the_root(http: HTTPRequest, mount: Mount | None) -> Reply | None:
     return Reply(308, headers=[("location", location), *id_headers(http.request_id)])
 
 
-_is_loopback = lru_cache(LIMITS.known_values)(is_loopback)
+_is_local = lru_cache(LIMITS.known_values)(is_local)
 
 
 def _read_head(request: web.Request, client: AiohttpTransport) -> HTTPRequest:

@@ -1,7 +1,11 @@
 """The protocol of each new connection, and the answer to one that is above `[limits] connections`.
 
-Owns how many connections there may be, which the descriptors of the process bound too, and the refusal of more. Knows
-nothing of requests: a refused client gets the same answer whatever it asks.
+Owns how many connections there may be, which the descriptors of the process bound too, the refusal of more, and what
+stands in front of a server's protocol: a PROXY header, TLS. Knows nothing of requests: a refused client gets the same
+answer whatever it asks.
+
+A connection has its server's protocol from the first moment, and counts as that server's: its time limits for a client
+that sends no request hold for one that sends no PROXY header and does not finish its handshake.
 """
 
 from __future__ import annotations
@@ -13,12 +17,17 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple, cast
 
 from gai_fast.limits import LIMITS
+from gai_fast.net.sockets import peer_address
 from gai_fast.server.connections import OpenConnections
 from gai_fast.server.replies import Reply
 from gai_fast.settings import LimitSettings
 from gai_fast.timers import Timer, Timers
 
 _log = logging.getLogger("gai_fast.server")
+
+
+Layer = Callable[[asyncio.Protocol], asyncio.Protocol]
+"""Makes the protocol that stands in front of another one, which it hands the connection to."""
 
 
 class Places(NamedTuple):
@@ -61,6 +70,7 @@ class Entrance:
         places: How many they may be.
         refuse: Makes the reply to a refused client, whose address it gets; counts and logs it.
         timers: The timers of the loop.
+        before: What stands in front of each protocol, the outermost last.
 
     Attributes:
         refused: The connections that are being refused.
@@ -73,7 +83,9 @@ class Entrance:
         places: Places,
         refuse: Callable[[str], Reply],
         timers: Timers,
+        before: Sequence[Layer] = (),
     ) -> None:
+        self._before = before
         self._protocols = protocols
         self._connections = connections
         self._places = places
@@ -90,7 +102,10 @@ class Entrance:
         self._places = affordable(limits.connections)
 
     def __call__(self) -> asyncio.Protocol:
-        return self._protocols() if self._free > 0 else RefusedConnection(self)
+        protocol = self._protocols() if self._free > 0 else RefusedConnection(self)
+        for layer in self._before:
+            protocol = layer(protocol)
+        return protocol
 
     @property
     def room(self) -> int:
@@ -130,8 +145,7 @@ class RefusedConnection(asyncio.Protocol):
         if self._is_answered:
             return  # closed at once it would be reset, and the client would never see why
         self._is_answered = True
-        peer = self._transport.get_extra_info("peername")
-        reply = self._entrance.refuse(str(peer[0]) if peer else "")
+        reply = self._entrance.refuse(peer_address(self._transport))
         self._transport.write(reply.to_bytes(keep_alive=False))
         if self._transport.can_write_eof():
             self._transport.write_eof()

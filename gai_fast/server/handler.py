@@ -28,6 +28,7 @@ from aiohttp.web_protocol import RequestHandler, RequestPayloadError, _ErrInfo
 
 from gai_fast.errors import Error
 from gai_fast.limits import LIMITS
+from gai_fast.net.sockets import peer_address
 from gai_fast.server.aiohttp_transport import whole_response
 from gai_fast.server.application import headers_too_large
 from gai_fast.server.connections import OpenConnections
@@ -366,8 +367,7 @@ class Handler(RequestHandler):
 
     def _refusal(self, error: Error) -> Reply:
         """The reply to a request that cannot be read."""
-        peer = self._wire.get_extra_info("peername")
-        return self._factory.refuse_unreadable(str(peer[0]) if peer else "", error)
+        return self._factory.refuse_unreadable(peer_address(self._wire), error)
 
 
 def _may_be_a_request(message: RawRequestMessage) -> bool:

@@ -24,7 +24,7 @@ from gai_fast._impl import Borrower
 from gai_fast.errors import Error
 from gai_fast.ids import new_request_id
 from gai_fast.limits import LIMITS
-from gai_fast.net.sockets import untaken
+from gai_fast.net.sockets import peer_address, untaken
 from gai_fast.net.writer import HTTP_CHUNKS, BodyFraming
 from gai_fast.server.access_log import LEFT
 from gai_fast.server.connections import OpenConnections
@@ -324,8 +324,7 @@ class LaneConnection:
     @property
     def remote(self) -> str:
         """The address of the client; empty where the connection has none, as a unix socket."""
-        peer = self.transport.get_extra_info("peername")
-        return str(peer[0]) if peer else ""
+        return peer_address(self.transport)
 
     def begin_stream(self, stream: StreamCallbacks, *, high_water: int, write_timeout: float) -> None:
         """As `ClientTransport.begin_stream`."""

@@ -27,7 +27,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final, Protocol
 
-from gai_fast.addresses import is_loopback
+from gai_fast.addresses import is_local
 from gai_fast.limits import LIMITS
 from gai_fast.settings import ServerSettings
 
@@ -52,12 +52,13 @@ class Options(Protocol):
     def setsockopt(self, level: int, option: int, value: int, /) -> None: ...
 
 
-def listen(settings: ServerSettings, write_timeout: float) -> list[socket.socket]:
+def listen(settings: ServerSettings, write_timeout: float, activated: int = 0) -> list[socket.socket]:
     """Takes the inherited socket, or binds the unix socket, or every address that the host has, all with one port.
 
     Args:
         settings: `[server]`; port 0 chooses a free port.
         write_timeout: Seconds after which a client that acknowledges nothing is given up.
+        activated: The number of sockets that systemd has handed over.
 
     Returns:
         The sockets, with the options that connections inherit; those that were bound here do not listen yet.
@@ -68,7 +69,7 @@ def listen(settings: ServerSettings, write_timeout: float) -> list[socket.socket
     """
     try:
         if settings.fd is not None:
-            sockets = [_inherited(settings.fd)]
+            sockets = [_inherited(each) for each in _descriptors(settings.fd, activated)]
         elif settings.uds is not None:
             sockets = [_bind_path(settings.uds)]
         else:
@@ -78,6 +79,11 @@ def listen(settings: ServerSettings, write_timeout: float) -> list[socket.socket
     for listening in sockets:
         set_options(listening, write_timeout)
     return sockets
+
+
+def _descriptors(first: int, activated: int) -> range:
+    """The inherited descriptors: the one that `fd` names, and where it is the first of systemd's all of them."""
+    return range(first, first + (max(1, activated) if first == _FIRST_ACTIVATED else 1))
 
 
 def _inherited(descriptor: int) -> socket.socket:
@@ -92,13 +98,28 @@ def _inherited(descriptor: int) -> socket.socket:
     if not is_stream or not (address[1] if listening.family in _INTERNET else address):
         listening.detach()  # it is not ours
         raise OSError(errno.EINVAL, "it is no bound stream socket")
+    if _is_connected(listening):
+        listening.detach()
+        raise OSError(errno.EINVAL, "it is a connection, no socket that can listen")
     os.set_inheritable(descriptor, False)
     listening.setblocking(False)
     return listening
 
 
+def _is_connected(sock: socket.socket) -> bool:
+    try:
+        sock.getpeername()
+    except OSError:
+        return False
+    return True
+
+
+_FIRST_ACTIVATED: Final = 3
+"""The first descriptor of a socket that systemd hands over (sd_listen_fds(3))."""
 _INTERNET: Final = (socket.AF_INET, socket.AF_INET6)
 _FAMILIES: Final = (*_INTERNET, socket.AF_UNIX)
+_PATH_MODE: Final = 0o660
+"""Of a unix socket: its owner and its group may connect."""
 
 
 def _bind_path(path: str) -> socket.socket:
@@ -112,6 +133,7 @@ def _bind_path(path: str) -> socket.socket:
         if _is_left_behind(path):
             Path(path).unlink()
         listening.bind(path)
+        Path(path).chmod(_PATH_MODE)  # before it listens: nobody has been able to connect
         listening.setblocking(False)
     except OSError:
         listening.close()
@@ -192,10 +214,10 @@ def _bind(family: int, kind: int, protocol: int, address: tuple[Any, ...], is_on
     return listening
 
 
-def base_url(host: str, port: int) -> str:
+def base_url(host: str, port: int, scheme: str = "http") -> str:
     """The URL under which a bound address is reached."""
     shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]", "": "127.0.0.1"}.get(host, f"[{host}]" if ":" in host else host)
-    return f"http://{shown}:{port}"
+    return f"{scheme}://{shown}:{port}"
 
 
 def location(settings: ServerSettings, listening: socket.socket) -> str:
@@ -208,20 +230,18 @@ def location(settings: ServerSettings, listening: socket.socket) -> str:
     address = listening.getsockname()
     if listening.family == socket.AF_UNIX:
         return f"unix:{os.fsdecode(address)}"
-    return base_url(settings.host if settings.fd is None else address[0], address[1])
+    scheme = "http" if settings.tls_cert is None else "https"
+    return base_url(settings.host if settings.fd is None else address[0], address[1], scheme)
 
 
 def is_on_loopback(sockets: Sequence[socket.socket]) -> bool:
-    """Whether browsers of this machine, and nobody else, reach a server by its own addresses.
-
-    No browser reaches a unix socket, and a proxy in front of one passes on the names that clients use.
-    """
-    return all(each.family in _INTERNET and is_loopback(each.getsockname()[0]) for each in sockets)
+    """Whether this machine, and no other one, reaches a server by its own addresses."""
+    return all(is_local(each.getsockname()) for each in sockets)
 
 
 def is_open(sockets: Sequence[socket.socket]) -> bool:
     """Whether other machines may reach a server."""
-    return any(each.family in _INTERNET and not is_loopback(each.getsockname()[0]) for each in sockets)
+    return not is_on_loopback(sockets)
 
 
 def set_options(listening: socket.socket, write_timeout: float) -> None:

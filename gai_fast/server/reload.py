@@ -5,7 +5,8 @@ Owns what may change then, and how a configuration gets from the supervisor to i
 
 1. A configuration that cannot be used is logged, and nothing changes.
 2. `[server]`, `[store]` and what becomes of them stay as they are until a restart, which the log says.
-3. Without the last key a server that other machines reach would be open: that is a configuration that cannot be used.
+3. The files of the certificate are read anew; the ones that cannot be used are a configuration that cannot be used.
+4. Without the last key a server that other machines reach would be open: that is a configuration that cannot be used.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from gai_fast.config import ConfigError
+from gai_fast.server.certificate import Certificate, CertificateError
 from gai_fast.settings import Settings
 
 _log: Final = logging.getLogger("gai_fast.server")
@@ -33,15 +35,24 @@ class Reload:
         settings: The one in force.
         load: Reads it; a `ConfigError` says why it cannot be used.
         is_open: Other machines reach the server.
+        certificate: The server's, which is loaded anew as well.
 
     Attributes:
         settings: The one in force.
     """
 
-    def __init__(self, settings: Settings, load: Callable[[], Settings], *, is_open: bool) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        load: Callable[[], Settings],
+        *,
+        is_open: bool,
+        certificate: Certificate | None = None,
+    ) -> None:
         self.settings = settings
         self._load = load
         self._is_open = is_open
+        self._certificate = certificate
 
     def __call__(self) -> Settings | None:
         """Returns the configuration that is in force from now on; `None`: nothing changes, and the log says why."""
@@ -56,6 +67,12 @@ class Reload:
         reason = self._problem_of(new)
         if reason:
             _log.error("the configuration is not reloaded: %s", reason)
+            return None
+        try:
+            if self._certificate is not None:
+                self._certificate.use(self._certificate.load())
+        except CertificateError as problem:
+            _log.error("the configuration is not reloaded: %s", problem)
             return None
         self.settings = new
         _log.warning("the configuration has been reloaded")

@@ -19,6 +19,7 @@ from gai_fast.limits import LIMITS
 from gai_fast.server.access_log import log_request, log_unreadable
 from gai_fast.server.admission import Admission, Admitted, check_json, is_preflight, preflight
 from gai_fast.server.counts import OTHER, StreamCounts
+from gai_fast.server.forwarding import NOBODY, Forwarding
 from gai_fast.server.incoming import Incoming
 from gai_fast.server.operations import OperationRoutes
 from gai_fast.server.replies import Headers, Reply, error_reply, id_headers
@@ -145,6 +146,7 @@ class Router:
         counts: Counts every request at its end.
         mount: Where the application is mounted, unless a request says otherwise.
         routes: The routes.
+        forwarding: The proxies that are believed whose request it is.
     """
 
     def __init__(
@@ -155,7 +157,9 @@ class Router:
         mount: Mount,
         *,
         routes: Sequence[Route] = ROUTES,
+        forwarding: Forwarding = NOBODY,
     ) -> None:
+        self._forwarding = forwarding
         self._admission = admission
         self._counts = counts
         self._mount = mount
@@ -258,7 +262,15 @@ class Router:
         elif http.refused is not None:
             path, code = http.refused
             self._counts.request_ended(self._endpoint(path), status, code=code)
-        log_request(http, status)
+        log_request(http, status, self._forwarding)
+
+    def client(self, http: HTTPRequest) -> str:
+        """The address of the client that has sent a request; empty where it has none.
+
+        Args:
+            http: The request; its head could be read.
+        """
+        return self._forwarding.client(http.transport.remote, http.headers)
 
     def refuse_unreadable(self, remote: str, error: Error) -> Reply:
         """The refusal of a request whose head could not be read, counted and logged; it repeats nothing of the request.

@@ -10,6 +10,7 @@ import contextlib
 import ctypes
 import gc
 import logging
+import os
 import resource
 import signal
 import socket
@@ -20,18 +21,22 @@ from typing import NamedTuple, cast
 
 from aiohttp import web
 
+from gai_fast.config.environment import activated_sockets
 from gai_fast.limits import LIMITS
 from gai_fast.server.application import Service, add_routes, new_service
+from gai_fast.server.certificate import Certificate, certificate_of
 from gai_fast.server.connections import OpenConnections, abort_slowest
 from gai_fast.server.drain import drain
-from gai_fast.server.entrance import Entrance, affordable
+from gai_fast.server.entrance import Entrance, Layer, affordable
 from gai_fast.server.extension import extend, load, may_be_passed_by
 from gai_fast.server.handler import HandlerFactory, Times
 from gai_fast.server.lane import FastLane
 from gai_fast.server.listening import Listener, OpenAddress, SocketListener, is_on_loopback, is_open, listen, location
+from gai_fast.server.proxied import ProxiedConnection, Refusals
 from gai_fast.server.reload import Reload
 from gai_fast.server.replies import Reply
 from gai_fast.server.routes import HOT_PATHS, Mount
+from gai_fast.server.tls import Handshakes, TLSConnection, plain_http
 from gai_fast.settings import Settings
 from gai_fast.stores.backend import Backend
 
@@ -59,13 +64,14 @@ async def serve(
 
     Raises:
         CannotListen: The address cannot be bound.
+        CertificateError: The certificate cannot be used.
         OpenAddress: Other machines would reach it.
         StoreError: The store cannot be used.
     """
     stop, hurry = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
     bound = bind(settings)
-    reload = Reload(settings, load_settings, is_open=bound.is_open)
+    reload = Reload(settings, load_settings, is_open=bound.is_open, certificate=bound.certificate)
     starting = loop.create_task(start(settings, record, bound))
 
     def signalled() -> None:
@@ -106,6 +112,7 @@ class Bound(NamedTuple):
     Attributes:
         sockets: The listening sockets.
         path: That of a unix socket which is to be removed at the end.
+        certificate: What clients see; `None`: they come without TLS.
         url: The URL, or `unix:` and a path.
         on_loopback: As `listening.is_on_loopback`.
         is_open: As `listening.is_open`.
@@ -113,6 +120,7 @@ class Bound(NamedTuple):
 
     sockets: Sequence[socket.socket]
     path: str | None
+    certificate: Certificate | None
     url: str
     on_loopback: bool
     is_open: bool
@@ -126,10 +134,12 @@ def bind(settings: Settings) -> Bound:
 
     Raises:
         CannotListen: As `listen`.
+        CertificateError: The certificate cannot be used.
         OpenAddress: The inherited socket can be reached by other machines, which `insecure` does not allow.
     """
     server = settings.server
-    sockets = listen(server, settings.stream.write_timeout)
+    certificate = certificate_of(server)
+    sockets = listen(server, settings.stream.write_timeout, activated_sockets(os.getpid()))
     url = location(server, sockets[0])
     open_ = is_open(sockets)
     if server.fd is not None and open_ and not server.insecure and not settings.keys:
@@ -137,7 +147,8 @@ def bind(settings: Settings) -> Bound:
             each.close()
         what = f"the socket of `fd` ({url}) is open to other machines, and there are no keys"
         raise OpenAddress(f"{what}: add a [[key]], or allow that by `insecure = true` in [server]")
-    return Bound(sockets, server.uds if server.fd is None else None, url, is_on_loopback(sockets), open_)
+    path = server.uds if server.fd is None else None
+    return Bound(sockets, path, certificate, url, is_on_loopback(sockets), open_)
 
 
 class Running:
@@ -259,6 +270,7 @@ async def start(
 
     Raises:
         CannotListen: The address cannot be bound.
+        CertificateError: As `bind`.
         OpenAddress: As `bind`.
         ExtensionError: `app` of `[server]` names no function.
         StoreError: The store cannot be used.
@@ -289,20 +301,46 @@ async def start(
             servers.insert(0, _lane(service, settings, general))
         connections = [each.connections for each in servers]
         service.watch_memory(lambda size: abort_slowest(connections, size))
-        entrance = _entrance(service, settings, servers)
+        entrance = _entrance(service, settings, servers, bound.certificate)
         await listener.start(entrance)
         stack.pop_all()
     return Running(service, runner, servers, entrance, listener, bound.url)
 
 
-def _entrance(service: Service, settings: Settings, servers: Sequence[FastLane | HandlerFactory]) -> Entrance:
+def _entrance(
+    service: Service,
+    settings: Settings,
+    servers: Sequence[FastLane | HandlerFactory],
+    certificate: Certificate | None,
+) -> Entrance:
     def refuse(remote: str) -> Reply:
         return service.router.refuse_unreadable(remote, service.guards.no_place())
 
     protocols = cast("Callable[[], asyncio.Protocol]", servers[0])  # a compiled class has no base
     connections = [each.connections for each in servers]
     places = affordable(settings.limits.connections)
-    return Entrance(protocols, connections, places, refuse, service.engine.timers)
+    before = _before(service, settings, certificate)
+    return Entrance(protocols, connections, places, refuse, service.engine.timers, before)
+
+
+def _before(service: Service, settings: Settings, certificate: Certificate | None) -> list[Layer]:
+    """What stands in front of the protocol of each connection."""
+    before: list[Layer] = []
+    if certificate is not None:
+
+        def refuse_plain(remote: str) -> bytes:
+            return service.router.refuse_unreadable(remote, plain_http()).to_bytes(keep_alive=False)
+
+        handshakes = Handshakes(refuse_plain)
+
+        def encrypted(protocol: asyncio.Protocol) -> asyncio.Protocol:
+            return cast("asyncio.Protocol", TLSConnection(certificate.context, protocol, handshakes))
+
+        before.append(encrypted)
+    if settings.server.proxy_protocol:
+        forwarding, refusals = service.forwarding, Refusals()
+        before.append(lambda protocol: ProxiedConnection(forwarding, protocol, refusals))
+    return before
 
 
 def _handlers(runner: web.AppRunner, service: Service, settings: Settings) -> HandlerFactory:

@@ -19,6 +19,7 @@ from gai_fast.ids import name_worker
 from gai_fast.limits import LIMITS
 from gai_fast.server import totals
 from gai_fast.server.bus import Bus
+from gai_fast.server.certificate import Certificate
 from gai_fast.server.link import Messages, pack, receive_connections
 from gai_fast.server.listening import LackLog, Protocols, adopt
 from gai_fast.server.memory import high_water
@@ -269,11 +270,13 @@ class Worker:
     Args:
         running: Its server.
         link: Its supervisor.
+        certificate: The server's, which is loaded anew with a new configuration.
     """
 
-    def __init__(self, running: Running, link: SupervisorLink) -> None:
+    def __init__(self, running: Running, link: SupervisorLink, certificate: Certificate | None = None) -> None:
         self._running = running
         self._link = link
+        self._certificate = certificate
         running.service.operations.scrapes.gather = self.gather
 
     def counts(self) -> Any:
@@ -283,6 +286,8 @@ class Worker:
     def use(self, settings: bytes) -> None:
         """A new configuration; as `WorkerCallbacks.use`."""
         self._running.use(_share(from_bytes(settings)))
+        if self._certificate is not None:
+            self._certificate.reload()
 
     async def gather(self) -> PrometheusSink:
         """The counts of all workers.
@@ -336,7 +341,7 @@ async def work(settings: Settings, ends: WorkerEnds, bound: Bound, group: Group,
         running.service.streams.durable.others = peers
         running.engine.store.know_workers(peers.is_gone)
         await bus.open(Answers(running.engine).handlers)
-        link.serve(Worker(running, link))
+        link.serve(Worker(running, link, bound.certificate))
         link.send("ready")
         await link.stop.wait()
         await running.drain(settings.server.grace, link.hurry)

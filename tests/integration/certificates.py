@@ -49,5 +49,9 @@ class Authority:
         context.load_cert_chain(self.folder / f"{name}.pem", self.folder / f"{name}.key")
         return context
 
+    def pair(self, name: str) -> dict[str, str]:
+        """The keys of `[server]` that name its files."""
+        return {"tls_cert": str(self.folder / f"{name}.pem"), "tls_key": str(self.folder / f"{name}.key")}
+
     def client(self) -> ssl.SSLContext:
         return ssl.create_default_context(cafile=str(self.folder / "ca.pem"))

@@ -34,6 +34,7 @@ from gai_fast.settings import (
     StreamSettings,
     UpstreamSettings,
 )
+from tests.integration.certificates import Authority
 from tests.steady import SteadyLoop
 from tests.waiting import SECONDS, until
 from tests.wire import chunk, reset
@@ -411,7 +412,7 @@ class Gateway:
         self.net = net
         self.running = running
         self.url = running.url
-        self.host = running.url.removeprefix("http://")
+        self.host = running.url.partition("://")[2]
 
     @property
     def streams(self) -> int:
@@ -470,6 +471,8 @@ class Net:
         self.logged: list[str] = []
         """Warnings and errors in the log; a scenario that expects one takes it out (`warned`)."""
         self.gateways: list[Gateway] = []
+        self.authority: Authority | None = None
+        """Issues the certificates of gateways that are started from now on, whose clients come over TLS."""
 
     def warned(self, words: str) -> int:
         """The number of warnings with this text; they are taken out."""
@@ -487,7 +490,7 @@ class Net:
         return upstream
 
     async def connect(self, host: str, receive_buffer: int | None = None) -> Client:
-        """A client's connection to `host:port`."""
+        """A client's connection to `host:port`, over TLS where there is an authority."""
         handle = socket.socket()
         if receive_buffer is not None:
             handle.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
@@ -500,8 +503,12 @@ class Net:
             handle.close()
             raise
         reader = Reader(limit=1 << 20, loop=loop)
+        context = None if self.authority is None else self.authority.client()
         transport, protocol = await loop.create_connection(
-            lambda: asyncio.StreamReaderProtocol(reader, loop=loop), sock=handle
+            lambda: asyncio.StreamReaderProtocol(reader, loop=loop),
+            sock=handle,
+            ssl=context,
+            server_hostname=None if context is None else "localhost",
         )
         client = Client(host, reader, asyncio.StreamWriter(transport, protocol, reader, loop))
         self.stack.callback(client.close)
@@ -509,6 +516,8 @@ class Net:
 
     async def gateway(self, upstream: Mock | Upstream | str | None = None, **options: Any) -> Gateway:
         url = upstream if isinstance(upstream, str | None) else upstream.url
+        if self.authority is not None:
+            options = {**self.authority.pair("good"), **options}
         running = await start(settings_for(url, **options))
         self.gateways.append(Gateway(self, running))
         self.stack.push_async_callback(running.close)

@@ -31,7 +31,7 @@ class Server:
     def __init__(self, net: Net, process: asyncio.subprocess.Process, url: str) -> None:
         self.net = net
         self.process = process
-        self.host = url.removeprefix("http://")
+        self.host = url.partition("://")[2]
 
     async def connect(self) -> Client:
         """A new connection."""

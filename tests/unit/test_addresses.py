@@ -6,7 +6,15 @@ import socket
 
 import pytest
 
-from gai_fast.addresses import address_of, is_forbidden_address, is_forbidden_host, is_loopback
+from gai_fast.addresses import (
+    UNIX,
+    Networks,
+    address_of,
+    is_forbidden_address,
+    is_forbidden_host,
+    is_local,
+    is_loopback,
+)
 
 LOOPBACK = (
     *("localhost", "LOCALHOST", "localhost.", "a.localhost", "A.LocalHost."),
@@ -93,3 +101,30 @@ def test_link_local_and_metadata_addresses_are_forbidden_and_private_ones_are_no
 )
 def test_a_metadata_service_is_known_by_its_name_too(host: str, forbidden: bool) -> None:
     assert is_forbidden_host(host) is forbidden
+
+
+@pytest.mark.parametrize("name", [("127.0.0.1", 1), ("::1", 1, 0, 0), "/run/gai.sock", "", b"\0abstract"])
+def test_a_socket_of_this_machine_is_on_loopback_or_has_a_path(name: object) -> None:
+    assert is_local(name)
+
+
+@pytest.mark.parametrize("name", [("0.0.0.0", 1), ("10.0.0.1", 1), ("::", 1, 0, 0)])
+def test_any_other_socket_is_not_of_this_machine_alone(name: object) -> None:
+    assert not is_local(name)
+
+
+def test_networks_hold_addresses_in_any_notation() -> None:
+    networks = Networks(["10.0.0.0/8", "192.0.2.1", "2001:db8::/32"])
+    for host in ("10.1.2.3", "::ffff:10.1.2.3", "192.0.2.1", "2001:db8::7", "2001:DB8::7"):
+        assert networks.has(host)
+    for host in ("11.0.0.1", "192.0.2.2", "2001:db9::1", "", "example"):
+        assert not networks.has(host)
+    assert Networks([UNIX]).has("")
+    assert not Networks([UNIX]).has("127.0.0.1")
+    assert (bool(networks), bool(Networks([UNIX])), bool(Networks([]))) == (True, True, False)
+
+
+@pytest.mark.parametrize("name", ["", "example", "10.0.0.1/8", "10.0.0.0/33", "*"])
+def test_what_is_no_network_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        Networks([name])

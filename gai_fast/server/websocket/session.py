@@ -261,7 +261,7 @@ class SocketSession:
     @property
     def remote(self) -> str:
         """The address of the client."""
-        return self._incoming.http.transport.remote
+        return self._home.router.client(self._incoming.http)
 
     @property
     def write(self) -> Callable[[bytes], None]:

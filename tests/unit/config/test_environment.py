@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from gai_fast.config import FLAGS, ConfigError, load, wants_color
+from gai_fast.config.environment import activated_sockets
 from gai_fast.settings import ServerSettings
 from tests.unit.config.folders import UPSTREAM, Folder
 
@@ -14,6 +15,10 @@ STORES = (
     "`url` in [store] must be the address of a store, such as "
     '"memory://", "sqlite:///gai-fast.db", "redis://127.0.0.1:6379/0"'
 )
+
+
+PAIR = '[server]\ntls_cert = "cert.pem"\ntls_key = "key.pem"\n'
+"""Neither is allowed without the other."""
 
 
 class TestVariables:
@@ -40,8 +45,9 @@ class TestVariables:
         text = {"host": "127.0.0.5", "app": "shop:extend", "store": "redis://h"}.get(name, "1")
         section, key = FLAGS[name]
         for variable in (f"GAI_FAST_{name.upper()}", f"GAI_FAST_{section.upper()}__{key.upper()}"):
-            settings = folder.read("", {variable: text}).settings
-            assert str(getattr(getattr(settings, section), key)) == text
+            settings = folder.read(PAIR, {variable: text}).settings
+            value = str(getattr(getattr(settings, section), key))
+            assert value.removeprefix(f"{folder.path}/") == text
 
     def test_an_empty_variable_counts_as_unset(self, folder: Folder) -> None:
         assert folder.read("[server]\nport = 1", {"GAI_FAST_PORT": ""}).settings.server.port == 1
@@ -228,3 +234,18 @@ class TestProxy:
         problem = folder.problems(f'{UPSTREAM}proxy = "{value}"\n', environ)[0]
         assert problem.startswith(said)
         assert "s3cret" not in problem
+
+
+@pytest.mark.parametrize(
+    ("environ", "count"),
+    [
+        ({"LISTEN_PID": "7", "LISTEN_FDS": "2"}, 2),
+        ({"LISTEN_PID": "8", "LISTEN_FDS": "2"}, 0),
+        ({"LISTEN_FDS": "2"}, 0),
+        ({"LISTEN_PID": "7"}, 0),
+        ({"LISTEN_PID": "7", "LISTEN_FDS": "-1"}, 0),
+        ({"LISTEN_PID": "7", "LISTEN_FDS": "9999"}, 0),
+    ],
+)
+def test_systemds_sockets_are_those_of_the_process_that_it_names(environ: dict[str, str], count: int) -> None:
+    assert activated_sockets(7, environ) == count

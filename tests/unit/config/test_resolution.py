@@ -51,6 +51,10 @@ websocket_compression = true
 fast_lane = "off"
 app = "shop.web:extend"
 demo = false
+tls_cert = "tls/cert.pem"
+tls_key = "/etc/key.pem"
+forwarded_allow_ips = ["10.0.0.0/8", "192.0.2.1", "::1", "unix:"]
+proxy_protocol = true
 [stream]
 heartbeat = 0
 commit_after = 0
@@ -100,6 +104,10 @@ heartbeat = 7
             fast_lane="off",
             websocket_compression=True,
             app="shop.web:extend",
+            tls_cert=str(folder.path / "tls" / "cert.pem"),
+            tls_key="/etc/key.pem",
+            forwarded_allow_ips=("10.0.0.0/8", "192.0.2.1", "::1", "unix:"),
+            proxy_protocol=True,
         )
         assert settings.stream == StreamSettings(
             0.0,
@@ -265,6 +273,36 @@ class TestBindingOpenly:
     def test_loopback_is_allowed(self, folder: Folder, host: str) -> None:
         host_in_force = folder.read(f'[server]\nhost = "{host}"').settings.server.host
         assert is_loopback(host_in_force)
+
+
+class TestFront:
+    """TLS to clients, and proxies."""
+
+    @pytest.mark.parametrize(
+        ("text", "told"),
+        [
+            (
+                'tls_cert = "c"',
+                "gai-fast.toml:2: `tls_cert` in [server] needs `tls_key`: TLS takes a certificate and its key",
+            ),
+            (
+                'tls_key = "c"',
+                "gai-fast.toml:2: `tls_key` in [server] needs `tls_cert`: TLS takes a certificate and its key",
+            ),
+            (
+                "proxy_protocol = true",
+                "gai-fast.toml:2: `proxy_protocol` in [server] needs `forwarded_allow_ips`: the proxies that send the "
+                "header",
+            ),
+        ],
+    )
+    def test_what_belongs_together_is_asked_for(self, folder: Folder, text: str, told: str) -> None:
+        assert folder.problems(f"[server]\n{text}") == [told]
+
+    @pytest.mark.parametrize("name", ["", "proxy.example", "10.0.0.1/8", "10.0.0.0/33", "*", "unix", "1.2.3.4:80"])
+    def test_a_proxy_is_named_by_its_address(self, folder: Folder, name: str) -> None:
+        (told,) = folder.problems(f'[server]\nforwarded_allow_ips = ["{name}"]')
+        assert "`forwarded_allow_ips` in [server] must be a list of addresses, networks such as" in told
 
 
 class TestLimits:

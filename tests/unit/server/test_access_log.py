@@ -8,16 +8,17 @@ import pytest
 
 from gai_fast.metrics import StreamMetrics
 from gai_fast.server.access_log import log_request, log_unreadable
+from gai_fast.server.forwarding import NOBODY, Forwarding
 from tests.unit.server.requests import http
 
 
 def test_the_access_log_has_no_query(caplog: pytest.LogCaptureFixture) -> None:
     asked = http("GET", "/here?key=secret")
     asked.request_id = "abc"
-    log_request(asked, 200)
+    log_request(asked, 200, NOBODY)
     assert caplog.records == []
     with caplog.at_level(logging.INFO, "gai_fast.access"):
-        log_request(asked, 200)
+        log_request(asked, 200, NOBODY)
     (record,) = caplog.records
     words = record.getMessage().split()
     assert words[:4] == ["192.0.2.1", "GET", "'/here'", "200"]
@@ -28,7 +29,7 @@ def test_the_figures_of_a_stream_stand_behind_its_line(caplog: pytest.LogCapture
     asked = http("GET", "/here")
     asked.metrics = StreamMetrics(duration=1.0)
     with caplog.at_level(logging.INFO, "gai_fast.access"):
-        log_request(asked, 200)
+        log_request(asked, 200, NOBODY)
     (record,) = caplog.records
     assert record.getMessage().endswith("}")
 
@@ -37,12 +38,21 @@ def test_the_caller_stands_behind_the_request_id(caplog: pytest.LogCaptureFixtur
     asked = http("GET", "/here")
     asked.request_id, asked.caller = "abc", "alice"
     with caplog.at_level(logging.INFO, "gai_fast.access"):
-        log_request(asked, 200)
+        log_request(asked, 200, NOBODY)
         asked.metrics = StreamMetrics(duration=1.0)
-        log_request(asked, 200)
+        log_request(asked, 200, NOBODY)
     whole, stream = (record.getMessage() for record in caplog.records)
     assert whole.endswith(" abc alice")
     assert " abc alice {" in stream
+
+
+def test_the_client_behind_a_proxy_stands_in_its_line(caplog: pytest.LogCaptureFixture) -> None:
+    asked = http("GET", "/here", {"X-Forwarded-For": "203.0.113.9, 198.51.100.7"})
+    with caplog.at_level(logging.INFO, "gai_fast.access"):
+        log_request(asked, 200, Forwarding(("192.0.2.0/24",)))
+        log_request(asked, 200, NOBODY)
+    behind, straight = (record.getMessage().split()[0] for record in caplog.records)
+    assert (behind, straight) == ("198.51.100.7", "192.0.2.1")
 
 
 def test_nothing_of_a_request_that_could_not_be_read_is_repeated(caplog: pytest.LogCaptureFixture) -> None:

@@ -13,7 +13,7 @@ import pytest
 from gai_fast.errors import Error
 from gai_fast.limits import LIMITS
 from gai_fast.server.connections import OpenConnections
-from gai_fast.server.entrance import Entrance, Places, RefusedConnection, affordable
+from gai_fast.server.entrance import Entrance, Layer, Places, RefusedConnection, affordable
 from gai_fast.server.replies import Reply, error_reply
 from gai_fast.settings import LimitSettings
 from gai_fast.timers import TimerWheel
@@ -154,3 +154,26 @@ def test_a_default_that_the_process_cannot_afford_is_no_news(
     with caplog.at_level(logging.INFO):
         assert affordable(LimitSettings().connections).served == 768
     assert not caplog.text
+
+
+async def test_what_stands_in_front_is_there_for_every_connection() -> None:
+    """A client that is refused must be able to read why."""
+    made: list[tuple[str, asyncio.Protocol]] = []
+
+    def layer(name: str) -> Layer:
+        def wrap(protocol: asyncio.Protocol) -> asyncio.Protocol:
+            made.append((name, protocol))
+            return Served()
+
+        return wrap
+
+    place = Place()
+    entrance = Entrance(
+        Served, [place.served], Places(1, 9), place.refuse, place.timers, [layer("inner"), layer("outer")]
+    )
+    assert isinstance(entrance(), Served)
+    assert [name for name, _ in made] == ["inner", "outer"]
+    place.serve()
+    entrance()
+    assert isinstance(made[2][1], RefusedConnection)
+    assert isinstance(made[3][1], Served)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import fcntl
 import os
 import socket
+import stat
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -210,12 +212,38 @@ def test_an_inherited_socket_is_taken_as_it_is() -> None:
         taken.detach()
 
 
+def test_a_server_with_a_certificate_is_reached_over_https() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        port = listening.getsockname()[1]
+        assert location(ServerSettings(tls_cert="cert.pem"), listening) == f"https://127.0.0.1:{port}"
+
+
+def test_all_sockets_of_systemd_are_taken_where_the_first_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as other:
+        number = fcntl.fcntl(one, fcntl.F_DUPFD, 900)  # where descriptors are free
+        next_one = fcntl.fcntl(other, fcntl.F_DUPFD, 900)
+        monkeypatch.setattr("gai_fast.server.listening._FIRST_ACTIVATED", number)
+        taken = listen(ServerSettings(fd=number), WRITE, 2)
+        assert [each.fileno() for each in taken] == [number, next_one]
+        assert not any(os.get_inheritable(each.fileno()) for each in taken)
+        (alone,) = listen(ServerSettings(fd=next_one), WRITE, 2)
+        assert alone.detach() == next_one
+        (also,) = listen(ServerSettings(fd=number), WRITE)
+        also.detach()
+        for each in taken:
+            each.close()
+
+
 def test_a_descriptor_that_cannot_listen_is_an_os_error_and_stays_open() -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as datagrams, socket.socket() as unbound:
         for each in (datagrams, unbound):
             with pytest.raises(CannotListen, match="no bound stream socket"):
                 listen(ServerSettings(fd=each.fileno()), WRITE)
             assert each.getsockname()
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()) as client:
+        with pytest.raises(CannotListen, match="it is a connection"):
+            listen(ServerSettings(fd=client.fileno()), WRITE)
+        assert client.getsockname()
     with open(os.devnull) as file, pytest.raises(CannotListen, match=r"."):  # noqa: PTH123  # a descriptor is all it takes
         listen(ServerSettings(fd=file.fileno()), WRITE)
 
@@ -228,10 +256,16 @@ def test_who_reaches_a_server_is_judged_by_its_sockets(host: str, on_loopback: b
         assert (is_on_loopback(sockets), is_open(sockets)) == (on_loopback, is_reached)
 
 
-def test_a_unix_socket_is_neither_on_loopback_nor_open(tmp_path: Path) -> None:
-    """A proxy in front of it passes on the clients' Host; nothing but this machine reaches it."""
-    sockets = listen(ServerSettings(uds=str(tmp_path / "s")), WRITE)
-    assert (is_on_loopback(sockets), is_open(sockets)) == (False, False)
+def test_a_unix_socket_counts_as_loopback_and_is_its_owners_and_its_groups(tmp_path: Path) -> None:
+    """Nothing but this machine reaches it."""
+    path = tmp_path / "s"
+    before = os.umask(0)
+    try:
+        sockets = listen(ServerSettings(uds=str(path)), WRITE)
+    finally:
+        os.umask(before)
+    assert (is_on_loopback(sockets), is_open(sockets)) == (True, False)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o660
     sockets[0].close()
 
 

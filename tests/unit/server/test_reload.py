@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import ssl
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 
 from gai_fast.config import ConfigError, load
+from gai_fast.server.certificate import Certificate, CertificateError
 from gai_fast.server.reload import Reload, from_bytes, to_bytes
 from gai_fast.settings import KeySettings, ModelSettings, ServerSettings, Settings, UpstreamSettings, key_digest
 
@@ -45,6 +47,43 @@ def test_a_configuration_that_cannot_be_used_changes_nothing(caplog: pytest.LogC
     assert "\n" not in record.getMessage()
     assert "first" in record.getMessage()
     assert "second" in record.getMessage()
+
+
+class FakeCertificate(Certificate):
+    """A certificate without files."""
+
+    def __init__(self, problem: str | None = None) -> None:
+        self.problem = problem
+        self.context = self.first = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+
+    def load(self) -> ssl.SSLContext:
+        if self.problem is not None:
+            raise CertificateError(self.problem)
+        return ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+
+
+def test_the_certificate_is_loaded_anew() -> None:
+    certificate = FakeCertificate()
+    assert Reload(OLD, lambda: OLD, is_open=False, certificate=certificate)() == OLD
+    assert certificate.context is not certificate.first
+
+
+def test_a_certificate_that_cannot_be_used_changes_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    certificate = FakeCertificate("it is torn")
+    reload = Reload(OLD, lambda: changed(keys=(KEY,)), is_open=False, certificate=certificate)
+    assert reload() is None
+    assert reload.settings is OLD
+    assert certificate.context is certificate.first
+    assert [record.getMessage() for record in caplog.records] == ["the configuration is not reloaded: it is torn"]
+
+
+def test_a_configuration_that_cannot_be_used_leaves_the_certificate_alone() -> None:
+    def fail() -> Settings:
+        raise ConfigError("gai-fast.toml:3: first")
+
+    certificate = FakeCertificate()
+    assert Reload(OLD, fail, is_open=False, certificate=certificate)() is None
+    assert certificate.context is certificate.first
 
 
 def test_what_needs_a_restart_stays_as_it_is_and_is_named(caplog: pytest.LogCaptureFixture) -> None:

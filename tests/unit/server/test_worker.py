@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import replace
 from itertools import pairwise
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -21,7 +22,8 @@ from gai_fast.limits import LIMITS
 from gai_fast.server import worker
 from gai_fast.server.link import Link, pack, send_connection, send_last
 from gai_fast.server.memory import high_water
-from gai_fast.server.worker import HandedListener, SupervisorLink
+from gai_fast.server.reload import to_bytes
+from gai_fast.server.worker import HandedListener, SupervisorLink, Worker
 from gai_fast.settings import LimitSettings, ServerSettings, Settings
 from tests.waiting import SECONDS, until
 
@@ -250,6 +252,16 @@ async def test_what_the_supervisor_asks_before_the_server_is_there_is_answered_t
         supervisor.near.sendall(pack("hurry"))
         async with asyncio.timeout(SECONDS):
             await link.hurry.wait()
+
+
+def test_a_new_configuration_brings_what_the_certificates_files_hold_now() -> None:
+    done: list[str] = []
+    running = SimpleNamespace(
+        service=SimpleNamespace(operations=SimpleNamespace(scrapes=SimpleNamespace())), use=lambda _: done.append("use")
+    )
+    certificate = SimpleNamespace(reload=lambda: done.append("reload"))
+    Worker(cast(Any, running), cast(Any, None), cast(Any, certificate)).use(to_bytes(Settings()))
+    assert done == ["use", "reload"]
 
 
 async def test_a_bug_in_what_the_supervisor_asks_does_not_end_the_worker(caplog: pytest.LogCaptureFixture) -> None:

@@ -1,0 +1,127 @@
+"""The certificate that clients see: its files, and what TLS is spoken with it.
+
+Owns the choice of versions and ciphers, and the errors of the files. A connection keeps the certificate that it began
+with: a new one is a new context.
+"""
+
+from __future__ import annotations
+
+import logging
+import ssl
+from pathlib import Path
+from typing import Final
+
+from gai_fast.settings import ServerSettings
+
+_log: Final = logging.getLogger("gai_fast.server")
+
+_CIPHERS: Final = "@SECLEVEL=2:ECDHE+AESGCM:ECDHE+CHACHA20"
+"""Those of TLS 1.2: forward secret and authenticated. Level 2 refuses keys of less than 112 bits (RSA: 2,048)."""
+_PARTS: Final = (("tls_cert", b"-----BEGIN CERTIFICATE-----", "certificate"), ("tls_key", b"PRIVATE KEY-----", "key"))
+_MISMATCHES: Final = ("KEY_VALUES_MISMATCH", "KEY_TYPE_MISMATCH", "NO_CERTIFICATE_ASSIGNED")
+_REASONS: Final = {
+    "EE_KEY_TOO_SMALL": "the key is too weak: make one of at least 2,048 bits (RSA) or 256 bits (EC)",
+    "CA_MD_TOO_WEAK": "the certificate is signed with a broken hash: have it issued anew",
+}
+
+
+class CertificateError(Exception):
+    """The certificate or its key cannot be used; the text names the file and says what to do."""
+
+
+class Certificate:
+    """The certificate of a server.
+
+    Args:
+        cert: The file of the chain, the server's own certificate first (PEM).
+        key: The file of its private key (PEM), without a passphrase.
+
+    Raises:
+        CertificateError: They cannot be used.
+
+    Attributes:
+        context: What new connections are made with.
+    """
+
+    def __init__(self, cert: str, key: str) -> None:
+        self._cert = cert
+        self._key = key
+        self.context = self.load()
+
+    def load(self) -> ssl.SSLContext:
+        """A context with what the files hold now; the one in use stays.
+
+        Raises:
+            CertificateError: They cannot be used.
+        """
+        for (name, mark, what), path in zip(_PARTS, (self._cert, self._key), strict=True):
+            _check_file(name, path, mark, what)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context.options |= ssl.OP_NO_RENEGOTIATION
+        context.set_ciphers(_CIPHERS)
+        context.set_alpn_protocols(["http/1.1"])
+        try:
+            context.load_cert_chain(self._cert, self._key, password=self._refuse_passphrase)
+        except ssl.SSLError as problem:
+            raise CertificateError(self._explain(problem.reason or "")) from None
+        except OSError as problem:  # the files have changed meanwhile
+            raise CertificateError(f"the certificate {self._cert} cannot be read: {problem.strerror}") from None
+        return context
+
+    def use(self, context: ssl.SSLContext) -> None:
+        """Makes new connections with this from now on; those that are open keep theirs.
+
+        Args:
+            context: From `load`.
+        """
+        self.context = context
+
+    def reload(self) -> None:
+        """Uses what the files hold now; where that cannot be used, what there is stays, and the log says why."""
+        try:
+            self.use(self.load())
+        except CertificateError as problem:
+            _log.error("the certificate is not reloaded: %s", problem)
+
+    def _refuse_passphrase(self) -> str:
+        raise CertificateError(
+            f"the key {self._key} (`tls_key`) is encrypted: write it without its passphrase "
+            "(openssl pkey -in KEY -out FILE), readable by the server alone"
+        )
+
+    def _explain(self, reason: str) -> str:
+        if reason in _MISMATCHES:
+            what = f"the key {self._key} (`tls_key`) does not belong to the certificate {self._cert} (`tls_cert`)"
+            return f"{what}: name the two files of one pair; in a chain the server's own certificate stands first"
+        why = _REASONS.get(reason, f"OpenSSL cannot use them ({reason.lower().replace('_', ' ') or 'no reason given'})")
+        return f"the certificate {self._cert} (`tls_cert`) with the key {self._key} (`tls_key`): {why}"
+
+
+def _check_file(name: str, path: str, mark: bytes, what: str) -> None:
+    """Checks that a file can be read and holds what it should.
+
+    Raises:
+        CertificateError: It does not.
+    """
+    try:
+        text = Path(path).read_bytes()
+    except OSError as problem:
+        how = "check the path and the permissions of the file and its folders"
+        raise CertificateError(f"the {what} {path} (`{name}`) cannot be read: {problem.strerror}: {how}") from None
+    if mark not in text:
+        raise CertificateError(f"{path} (`{name}`) holds no {what} in PEM form (a line with {mark.decode()})")
+
+
+def certificate_of(settings: ServerSettings) -> Certificate | None:
+    """The certificate of a server; `None`: it speaks plain HTTP.
+
+    Args:
+        settings: `[server]`.
+
+    Raises:
+        CertificateError: It cannot be used.
+    """
+    if settings.tls_cert is None or settings.tls_key is None:
+        return None
+    return Certificate(settings.tls_cert, settings.tls_key)

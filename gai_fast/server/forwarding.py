@@ -1,0 +1,104 @@
+"""The address of a client behind proxies: whose word counts, and which of the addresses that they tell.
+
+Owns the rule. A proxy of `forwarded_allow_ips` is believed, whoever else sends such a header is not:
+
+1. Each proxy adds the address that it was reached from at the end of `X-Forwarded-For`. So from the end backwards the
+   first address that is no believed proxy is the client's; what stands before it the client may have made up.
+2. `Forwarded` (RFC 7239) is read in the same way. A proxy that writes one of the two headers passes on the other as the
+   client has sent it: where both are there and do not agree, neither counts.
+3. Where an entry is no address (`unknown`, `_hidden`), what is before it is not looked at.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
+from typing import Final
+
+from gai_fast.addresses import Networks
+from gai_fast.limits import LIMITS
+
+_FOR: Final = re.compile(r'(?:^|[;\s])for=(?:"([^"]*)"|([^;\s]*))', re.I)
+"""The parameter of an element of `Forwarded` (RFC 7239, 4)."""
+_WITH_PORT: Final = re.compile(r"\[([^\]]*)\](?::[^:]*)?|([^:]*):[^:]*")
+
+
+class Forwarding:
+    """The proxies of one server.
+
+    Args:
+        names: `forwarded_allow_ips`.
+    """
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self._networks = Networks(names)
+        self._known = lru_cache(LIMITS.known_values)(self._networks.has)
+
+    def trusts(self, peer: str) -> bool:
+        """Whether a connection comes from a proxy that is believed.
+
+        Args:
+            peer: Its address; empty: a unix socket.
+        """
+        return bool(self._networks) and self._known(peer)
+
+    def client(self, peer: str, headers: Mapping[str, str]) -> str:
+        """The address of the client that has sent a request.
+
+        Args:
+            peer: The address that the connection comes from; empty: a unix socket.
+            headers: Of the request, by lower-case name; repeated ones joined with ", ".
+        """
+        if not self.trusts(peer):
+            return peer
+        listed, elements = headers.get("x-forwarded-for"), headers.get("forwarded")
+        told = None if listed is None else self._first(peer, reversed(listed.split(",")))
+        also = None if elements is None else self._first(peer, map(_for_of, reversed(elements.split(","))))
+        if told is None or also is None:
+            return told or also or peer
+        return told if told == also else peer
+
+    def _first(self, peer: str, entries: Iterable[str]) -> str:
+        """The first address that is no proxy's: rule 1.
+
+        Args:
+            peer: The last proxy.
+            entries: The last one first.
+        """
+        for address in _addresses(entries):
+            peer = address
+            if not self._known(address):
+                break
+        return peer
+
+
+NOBODY: Final = Forwarding(())
+"""No proxy is believed."""
+
+
+def _addresses(entries: Iterable[str]) -> Iterator[str]:
+    """The entries that are addresses, up to one that is none: rule 3."""
+    for _, entry in zip(range(LIMITS.forwarded_hops), entries, strict=False):
+        text = entry.strip()
+        found = None if _is_address(text) else _WITH_PORT.fullmatch(text)
+        if found is not None:
+            text = found[1] or found[2] or ""
+        if not _is_address(text):
+            return
+        yield text
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return "%" not in text  # a zone of the proxy's means nothing here, and may hold anything
+
+
+def _for_of(element: str) -> str:
+    """What an element of `Forwarded` says of where the request came from; empty where it does not."""
+    found = _FOR.search(element)
+    return "" if found is None else found[1] or found[2] or ""
