@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Final
 
 from gai_fast.events import Event
 from gai_fast.formats._chat_stream import Chunks
+from gai_fast.formats._passthrough import is_own_cancel
 
 
 class OwnChunks(Chunks):
@@ -51,8 +52,7 @@ class OwnChunks(Chunks):
         self._name_stream(identifier or self._id, event.get("model", self._model))
 
     def _ended(self, event: Event) -> None:
-        # An upstream that cancelled gives its reason; our own cancel has none.
-        if event.get("finish_reason") == "cancelled" and "finish_reason_raw" not in event:
+        if is_own_cancel(event):
             self._finish(event)
         elif self._warnings:
             self._chunk(b"", {"warnings": self._warnings})

@@ -33,6 +33,7 @@ from gai_fast.events import Event
 from gai_fast.formats._base import DataEncoder, Framing, StreamContext
 from gai_fast.formats._chat_parts import error_object, finish_reason_of, note_warning, usage_of
 from gai_fast.formats._chat_whole import WholeObject
+from gai_fast.formats._passthrough import is_own_cancel
 from gai_fast.result import Result
 
 _TEXT: Final = ("text.delta", "refusal.delta")
@@ -143,8 +144,7 @@ class OwnTextChunks(TextChunks):
             identifier = event.get("provider_metadata", {}).get("id")
             self._name(identifier or self._id, event.get("model", self._model))
         elif kind == "finish":
-            # An upstream that cancelled gives its reason; our own cancel has none.
-            if event.get("finish_reason") == "cancelled" and "finish_reason_raw" not in event:
+            if is_own_cancel(event):
                 self._finish(event)
             elif self._warnings:
                 self._frame(self._begin() + b"]" + self._tail + _extra({"warnings": self._warnings}) + b"}")

@@ -8,7 +8,6 @@ from __future__ import annotations
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
-from types import MappingProxyType
 from typing import Any, Final
 
 from mypy_extensions import mypyc_attr
@@ -126,16 +125,16 @@ class RequestReader(ABC):
     Nulls are absent. Members are checked where their shape changes on the way; the native request checks the rest.
 
     Args:
-        moved: As for `read_native`.
+        moved: As for `read_native`; `None`: none yet.
 
     Attributes:
         lost: The paths of the client's members that a native request cannot express, in their order.
         moved: As given; a reader adds to it on the way.
     """
 
-    def __init__(self, moved: Mapping[str, str] = MappingProxyType({})) -> None:
+    def __init__(self, moved: dict[str, str] | None = None) -> None:
         self.lost: list[str] = []
-        self.moved: dict[str, str] = dict(moved)
+        self.moved: dict[str, str] = {} if moved is None else moved
 
     @abstractmethod
     def read(self, body: Mapping[str, Any]) -> dict[str, Any]:

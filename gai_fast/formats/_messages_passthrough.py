@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Final
 
 from gai_fast.events import Event
 from gai_fast.formats._messages_stream import Messages
+from gai_fast.formats._passthrough import is_own_cancel
 
 _THEIRS: Final = " theirs"
 """The name of a block that the upstream has opened."""
@@ -61,8 +62,7 @@ class OwnMessages(Messages):
         self._has_begun = True
 
     def _ended(self, event: Event) -> None:
-        # An upstream that cancelled gives its reason; our own cancel has none.
-        if event.get("finish_reason") == "cancelled" and "finish_reason_raw" not in event:
+        if is_own_cancel(event):
             self._finish(event)
         elif self._warnings:
             self._ping({"warnings": self._warnings})

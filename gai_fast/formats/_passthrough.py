@@ -230,6 +230,15 @@ class Passthrough:
         return taken
 
 
+def is_own_cancel(event: Event) -> bool:
+    """Whether a `finish` is that of a stream that the gateway has cancelled: an upstream that cancels gives a reason.
+
+    Args:
+        event: The `finish`.
+    """
+    return event.get("finish_reason") == "cancelled" and "finish_reason_raw" not in event
+
+
 class OwnAnswer(Encoder, Protocol):
     """A dialect's encoder of whole answers."""
 

@@ -12,6 +12,7 @@ from typing import ClassVar, Final
 
 from gai_fast.events import Event
 from gai_fast.formats._base import Framing, StreamContext
+from gai_fast.formats._passthrough import is_own_cancel
 from gai_fast.formats._responses_stream import ResponseEvents
 
 
@@ -36,8 +37,7 @@ class OwnEvents(ResponseEvents):
         elif kind == "usage":
             self._snapshot(event)
         elif kind == "finish":
-            # An upstream that cancelled gives its reason; our own cancel has none.
-            if event.get("finish_reason") == "cancelled" and "finish_reason_raw" not in event:
+            if is_own_cancel(event):
                 self._finish(event)
         elif kind == "error":
             self._error(event)

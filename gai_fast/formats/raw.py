@@ -25,6 +25,7 @@ from typing import ClassVar
 from gai_fast._impl import Part, Piece
 from gai_fast.events import Event
 from gai_fast.formats._base import Encoder, Format, Framing, StreamContext, StreamEncoder
+from gai_fast.formats._passthrough import is_own_cancel
 from gai_fast.sinks import Untellable
 
 
@@ -82,9 +83,7 @@ class RawBody:
         if kind == "stream.reset":  # of a whole answer, since nothing has been sent
             self._out, self._has_begun = [], False
             return
-        # An upstream that cancelled gives its reason; our own cancel has none.
-        is_cancelled = event.get("finish_reason") == "cancelled" and "finish_reason_raw" not in event
-        if not self._is_told and (kind == "error" or (is_cancelled and self._has_begun)):
+        if not self._is_told and (kind == "error" or (is_own_cancel(event) and self._has_begun)):
             raise Untellable
 
     def heartbeat(self) -> None:
