@@ -25,7 +25,7 @@ from gai_fast.ids import new_stream_id
 from gai_fast.net.engine import Engine
 from gai_fast.net.spec import Clock, Output, StreamSpec
 from gai_fast.processors import Chain
-from gai_fast.providers import get_provider
+from gai_fast.providers import API, get_provider
 from gai_fast.reading import characters
 from gai_fast.request import Request
 from gai_fast.server.incoming import Incoming
@@ -225,14 +225,15 @@ class _DialectSpecs:
             model: The model to ask.
             before: The spec for a model that failed after its answer had begun: its encoders write this answer too.
         """
-        frames = self._passthrough(model, before)
-        return self._translated(model, before) if frames is None else self._passed(model, frames)
+        api = get_provider(model.upstream.provider)
+        frames = self._passthrough(model, api, before)
+        return self._translated(model, api, before) if frames is None else self._passed(model, api, frames)
 
-    def _passthrough(self, model: ModelSettings, before: StreamSpec | None) -> PassthroughEncoder | None:
+    def _passthrough(self, model: ModelSettings, api: API, before: StreamSpec | None) -> PassthroughEncoder | None:
         """The encoder that passes the upstream's bytes on; `None` where they must be processed or translated."""
         asked, negotiated = self._asked, self._negotiated
         if (
-            get_provider(model.upstream.provider).dialect != self._dialect.name
+            api.dialect != self._dialect.name
             or negotiated.format is not self._dialect
             or self._context.ids  # an upstream's frames have no numbers of ours
             or model.stream.on_midstream_failure == "continue"
@@ -245,17 +246,17 @@ class _DialectSpecs:
             return cast("PassthroughEncoder | None", before.frames)
         return negotiated.format.passthrough(negotiated.framing, self._context, whole=asked.whole)
 
-    def _passed(self, model: ModelSettings, frames: PassthroughEncoder) -> StreamSpec:
+    def _passed(self, model: ModelSettings, api: API, frames: PassthroughEncoder) -> StreamSpec:
         """The client's own body, for an upstream whose bytes pass through."""
-        asked, dialect, api = self._asked, self._dialect, get_provider(model.upstream.provider)
+        asked, dialect = self._asked, self._dialect
         body = dialect.for_upstream(asked.body, api.provider)
         if self._context.usage and not asked.whole and api.stream_options:
             body = dialect.with_usage(body)
         return self._made(model, body, frames, None if asked.whole else cast("StreamEncoder", frames), frames)
 
-    def _translated(self, model: ModelSettings, before: StreamSpec | None) -> StreamSpec:
+    def _translated(self, model: ModelSettings, api: API, before: StreamSpec | None) -> StreamSpec:
         """A native request, or the client's own body in the same dialect; the answer is made from events."""
-        asked, dialect, api = self._asked, self._dialect, get_provider(model.upstream.provider)
+        asked, dialect = self._asked, self._dialect
         kept = None
         # A prefill continues native requests only.
         if api.dialect == dialect.name and not _is_prefilled(model):
