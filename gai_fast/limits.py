@@ -105,6 +105,9 @@ class Limits:
     """Bytes of one read of a TLS connection, after which the other connections are read: four records of the largest
     size, or 2,700 of a byte each, which take 3 ms."""
 
+    tls_contexts: int = 64
+    """Sets of files of TLS whose context is kept: each holds a MiB where it trusts the system's authorities."""
+
     tls_record: int = 16 * KIB
     """Bytes of text in a TLS record at most (RFC 8446, 5.1). OpenSSL gets no more at a time in either direction, since
     its buffers keep the largest size that they had."""

@@ -131,6 +131,12 @@ class UpstreamSettings(_Snapshot):
     """Retries of a request that failed before its first content."""
     breaker: BreakerSettings | None = BreakerSettings()
     """`None`: a failing upstream still gets its requests."""
+    ca_file: str | None = None
+    """A file of the authorities that the upstream's certificate may come from, in place of the system's."""
+    client_cert: str | None = None
+    """The certificate that the gateway shows the upstream (mutual TLS)."""
+    client_key: str | None = None
+    """Its private key; in the certificate's file where not given."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -159,6 +159,11 @@ def store_url(value: str) -> str:
     return value
 
 
+def path(value: str) -> str:
+    """The path of a file; the file is looked at once the folder of a relative path is known."""
+    return value
+
+
 def reference(value: str) -> str:
     """A reference to a secret: `env:NAME` or `file:PATH`."""
     if not REFERENCE.fullmatch(value):

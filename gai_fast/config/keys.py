@@ -157,6 +157,13 @@ UPSTREAM: Final[Mapping[str, Key]] = {
         secret=True,
         example="http://proxy.internal:3128",
     ),
+    "ca_file": text(
+        "A file of the authorities that its certificate may come from, in place of the system's (PEM).",
+        checks.path,
+        example="ca.pem",
+    ),
+    "client_cert": text("The certificate that it is shown (PEM).", checks.path, example="client.pem"),
+    "client_key": text("The private key of client_cert, where that file has none.", checks.path, example="client.key"),
     "retries": whole("How often a request that failed before its first content is made again.", 0, LIMITS.retries),
     "breaker": Key(
         "When the upstream is left alone for a while; false: never.",
@@ -244,7 +251,7 @@ LATER: Final[Mapping[str, frozenset[str]]] = {
     "store": frozenset(("limits_on_failure",)),
     "idempotency": frozenset(),
     "limits": frozenset(),
-    "upstream": frozenset("ca_file client_cert client_key".split()),
+    "upstream": frozenset(),
     "model": frozenset("targets balance hedge_after price cache".split()),
     "processor": frozenset(),
 }

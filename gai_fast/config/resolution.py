@@ -37,6 +37,7 @@ from gai_fast.config.keys import (
 )
 from gai_fast.config.problems import Problems, Value, nearest, shortened, shown
 from gai_fast.limits import LIMITS
+from gai_fast.net.tls import TLSFileError, TLSFiles
 from gai_fast.processors import BadParameter, read_processor
 from gai_fast.providers import get_provider
 from gai_fast.settings import (
@@ -315,9 +316,26 @@ class _Resolution:
             values["base_url"] = api.base_url if address is None else address.value
         if "proxy" in table:
             values["proxy"] = self._proxy(table["proxy"], values["base_url"])
+        self._read_tls(table, values)
         if "breaker" in values:
             values["breaker"] = BreakerSettings(**values["breaker"]) if values["breaker"] else None
         return UpstreamSettings(**values)
+
+    def _read_tls(self, table: Table, values: dict[str, Any]) -> None:
+        """Reads the files of an upstream's TLS once, so that a mistake in one is found now."""
+        given = [key for key in ("ca_file", "client_cert", "client_key") if key in table]
+        if not given:
+            return
+        if not values["base_url"].startswith("https:"):
+            self._problems.add(table[given[0]].origin, f"`{given[0]}` needs a base_url that begins with https://")
+        elif "client_key" in table and "client_cert" not in table:
+            self._problems.add(table["client_key"].origin, "`client_key` needs client_cert")
+        else:
+            values.update({key: str(self._folder / values[key]) for key in given})
+            try:
+                TLSFiles(*map(values.get, ("ca_file", "client_cert", "client_key"))).context()
+            except TLSFileError as problem:
+                self._problems.add(table[problem.key].origin, f"`{problem.key}`: {problem}")
 
     def _secret(self, reference: Value) -> Secret | None:
         return secret("api_key", reference, self._environ, self._folder, self._problems)

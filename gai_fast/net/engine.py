@@ -33,6 +33,7 @@ from gai_fast.net.retry import Breaker, RetryPolicy
 from gai_fast.net.session import Session
 from gai_fast.net.sockets import no_descriptors
 from gai_fast.net.spec import LIBRARY, Clock, StreamSpec
+from gai_fast.net.tls import TLSFiles
 from gai_fast.net.upstream import Receiver
 from gai_fast.net.view import View
 from gai_fast.net.whole_follower import WholeFollower
@@ -184,6 +185,8 @@ class Engine:
     def _keep_ready(self) -> None:
         """Makes the connections that upstreams are to have before anybody asks."""
         for upstream in _upstreams(self.settings).values():
+            if upstream.base_url.startswith("https:"):
+                _tls_files(upstream).context()  # reading the authorities takes 20 ms, which no stream should wait for
             if upstream.min_idle:
                 self._pool(upstream).keep_ready()
 
@@ -430,6 +433,7 @@ class Engine:
                 max_connections=upstream.max_connections,
                 min_idle=upstream.min_idle,
                 proxy=Proxy.parse(upstream.proxy.reveal()) if upstream.proxy is not None else None,
+                ssl_context=_tls_files(upstream).context() if upstream.base_url.startswith("https:") else None,
                 loop=self._loop,
             )
         self._pool_of[upstream.name] = upstream, pool
@@ -510,7 +514,7 @@ def _upstreams(settings: Settings) -> dict[str, UpstreamSettings]:
     return {**{model.upstream.name: model.upstream for model in settings.models.values()}, **settings.upstreams}
 
 
-_PoolKey = tuple[str, str, float, float, float, int, int, str]
+_PoolKey = tuple[str, str, float, float, float, int, int, str, TLSFiles, tuple[int, ...]]
 
 
 def _pool_key(upstream: UpstreamSettings) -> _PoolKey:
@@ -524,7 +528,13 @@ def _pool_key(upstream: UpstreamSettings) -> _PoolKey:
         upstream.max_connections,
         upstream.min_idle,
         upstream.proxy.reveal() if upstream.proxy is not None else "",
+        _tls_files(upstream),
+        _tls_files(upstream).version,
     )
+
+
+def _tls_files(upstream: UpstreamSettings) -> TLSFiles:
+    return TLSFiles(upstream.ca_file, upstream.client_cert, upstream.client_key)
 
 
 def _log_dropped(stream_id: str, upstream: UpstreamSettings, fields: Sequence[str]) -> None:

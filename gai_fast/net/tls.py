@@ -7,12 +7,16 @@ connected (`pool.py`), nor the handshake's steps and the records (`tls_transport
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import ssl
 from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
 from socket import socket
 
 from gai_fast.errors import Error
+from gai_fast.limits import LIMITS
 from gai_fast.net.http_request import Origin
 from gai_fast.net.tls_transport import Handshakes, Receiver, TLSTransport
 
@@ -91,13 +95,98 @@ def said(problem: OSError) -> str:
 _NOT_TLS = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "PACKET_LENGTH_TOO_LONG", "RECORD_LAYER_FAILURE")
 
 
+class TLSFileError(ValueError):
+    """A file of an upstream's TLS cannot be used.
+
+    Attributes:
+        key: The key of the configuration that names it.
+    """
+
+    def __init__(self, key: str, text: str) -> None:
+        self.key = key
+        super().__init__(text)
+
+
+@dataclass(frozen=True, slots=True)
+class TLSFiles:
+    """The files that TLS with an upstream is made of, as they are named in `[[upstream]]`.
+
+    Args:
+        ca_file: The authorities that its certificate may come from, in place of the system's.
+        client_cert: The certificate that it is shown.
+        client_key: The private key of that; in the same file where not given.
+    """
+
+    ca_file: str | None = None
+    client_cert: str | None = None
+    client_key: str | None = None
+
+    @property
+    def version(self) -> tuple[int, ...]:
+        """Numbers that change when one of the files does."""
+        numbers: list[int] = []
+        for path in filter(None, (self.ca_file, self.client_cert, self.client_key)):
+            with contextlib.suppress(OSError):
+                stat = Path(path).stat()
+                numbers += stat.st_mtime_ns, stat.st_size, stat.st_ino
+        return tuple(numbers)
+
+    def context(self) -> ssl.SSLContext:
+        """Returns the context that these files make, one for all that have the same.
+
+        Raises:
+            TLSFileError: One of them cannot be used.
+        """
+        return _context(self, self.version) if any((self.ca_file, self.client_cert)) else default_ssl_context()
+
+
+@functools.lru_cache(LIMITS.tls_contexts)
+def _context(files: TLSFiles, version: tuple[int, ...]) -> ssl.SSLContext:
+    try:
+        context = ssl.create_default_context(cafile=files.ca_file)
+    except OSError as problem:
+        raise TLSFileError("ca_file", _fault(files.ca_file, problem, "no certificate in PEM")) from None
+    if files.client_cert is not None:
+        try:
+            ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(files.client_cert)
+        except OSError as problem:
+            raise TLSFileError("client_cert", _fault(files.client_cert, problem, "no certificate in PEM")) from None
+        try:
+            # Without the empty password OpenSSL would ask on the terminal.
+            context.load_cert_chain(files.client_cert, files.client_key, password="")
+        except OSError as problem:
+            reason = problem.reason if isinstance(problem, ssl.SSLError) else None
+            if reason in _WEAK:
+                raise TLSFileError(
+                    "client_cert", _fault(files.client_cert, problem, "too weak a certificate")
+                ) from None
+            key = "client_key" if files.client_key else "client_cert"
+            fault = "no private key in PEM that is not encrypted"
+            if reason == "KEY_VALUES_MISMATCH":
+                fault = "the key of another certificate than client_cert"
+            raise TLSFileError(key, _fault(files.client_key or files.client_cert, problem, fault)) from None
+    return _restricted(context)
+
+
+_WEAK = ("EE_KEY_TOO_SMALL", "CA_KEY_TOO_SMALL", "CA_MD_TOO_WEAK")
+
+
+def _fault(path: str | None, problem: OSError, fault: str) -> str:
+    if isinstance(problem, ssl.SSLError):
+        return f"the file {path} holds {fault}"
+    return f"the file {path} cannot be read: {problem.strerror}"
+
+
 @functools.cache
 def default_ssl_context() -> ssl.SSLContext:
     """Returns the shared context: the system's trusted authorities, TLS ≥ 1.2, host name checked.
 
     Each context costs 20 ms and a MiB.
     """
-    context = ssl.create_default_context()
+    return _restricted(ssl.create_default_context())
+
+
+def _restricted(context: ssl.SSLContext) -> ssl.SSLContext:
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.options |= ssl.OP_NO_RENEGOTIATION
     context.set_alpn_protocols(["http/1.1"])

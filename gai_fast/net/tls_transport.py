@@ -56,6 +56,9 @@ _OPEN: Final[_State] = _State.OPEN
 _CLOSED: Final[_State] = _State.CLOSED
 
 
+_RECORD: Final = LIMITS.tls_record
+
+
 def _ignore(problem: Exception | None) -> None: ...
 
 
@@ -363,12 +366,12 @@ class TLSTransport:
         has_ended = False
         while not has_ended and (at < size or incoming.pending):
             # In steps, since OpenSSL's buffer keeps the largest size it had.
-            end = min(at + LIMITS.tls_record, size)
+            end = min(at + _RECORD, size)
             incoming.write(buffer[at:end])
             at = end
             try:
                 while incoming.pending:
-                    piece = read(LIMITS.tls_record)
+                    piece = read(_RECORD)
                     if not piece:
                         has_ended = True
                         break
@@ -400,7 +403,7 @@ class TLSTransport:
                 if not self._cipher:
                     if self._plain:
                         # One record at a time, since OpenSSL's buffer keeps the largest size it had.
-                        taken = self._tls.write(self._plain[: LIMITS.tls_record])
+                        taken = self._tls.write(self._plain[:_RECORD])
                         self._plain = self._plain[taken:]
                     if not self._outgoing.pending:
                         break

@@ -13,6 +13,7 @@ from gai_fast.cli.config import json_schema, toml
 from gai_fast.config import LISTS, SECTIONS, load
 from gai_fast.limits import LIMITS
 from gai_fast.processors import PROCESSORS, parameters
+from tests.integration.certificates import Authority
 
 from .conftest import Run
 
@@ -53,6 +54,9 @@ class TestInit:
         lines = (folder / "x.toml").read_text().splitlines()
         active = [line.removeprefix("# ") if " = " in line or line.startswith("# [[") else line for line in lines]
         (folder / "x.toml").write_text("\n".join(active))
+        authority = Authority(folder)
+        for name in ("client.pem", "client.key"):
+            (authority.folder / name.replace("client", "good")).rename(folder / name)
         document = tomllib.loads("\n".join(active))
         document["server"].pop("default_model")
         for section, keys in SECTIONS.items():

@@ -19,6 +19,7 @@ from gai_fast.settings import (
     UpstreamSettings,
     key_digest,
 )
+from tests.integration.certificates import Authority
 from tests.unit.config.folders import BATCH, KEY, MODEL, UPSTREAM, Folder
 
 
@@ -400,3 +401,36 @@ class TestZeroConfiguration:
         (tmp_path / "gai-fast.toml").touch()
         assert find(None) == Path("gai-fast.toml")
         assert find(Path("other.toml")) == Path("other.toml")
+
+
+class TestTLS:
+    """`ca_file`, `client_cert` and `client_key` in [[upstream]]."""
+
+    def test_the_files_are_those_of_the_configurations_folder(self, folder: Folder, authority: Authority) -> None:
+        for name in ("ca.pem", "good.pem", "good.key"):
+            (folder.path / name).write_bytes((authority.folder / name).read_bytes())
+        keys = 'ca_file = "ca.pem"\nclient_cert = "good.pem"\nclient_key = "good.key"\n'
+        upstream = folder.read(UPSTREAM + keys).settings.upstreams["main"]
+        files = [str(folder.path / name) for name in ("ca.pem", "good.pem", "good.key")]
+        assert [upstream.ca_file, upstream.client_cert, upstream.client_key] == files
+        bare = folder.read(UPSTREAM).settings.upstreams["main"]
+        assert bare.ca_file is bare.client_cert is bare.client_key is None
+
+    @pytest.mark.parametrize(
+        ("keys", "problem"),
+        [
+            ('ca_file = "none.pem"', "`ca_file`: the file none.pem cannot be read: No such file or directory"),
+            ('ca_file = "gai-fast.toml"', "`ca_file`: the file gai-fast.toml holds no certificate in PEM"),
+            ('client_cert = "none.pem"', "`client_cert`: the file none.pem cannot be read: No such file or directory"),
+            ('client_key = "none.pem"', "`client_key` needs client_cert"),
+            ('ca_file = "x"\nbase_url = "http://h"', "`ca_file` needs a base_url that begins with https://"),
+        ],
+    )  # fmt: skip
+    def test_a_file_that_is_of_no_use_is_a_mistake(self, folder: Folder, keys: str, problem: str) -> None:
+        (line,) = folder.problems(f"{UPSTREAM}{keys}\n")
+        assert line == f"gai-fast.toml:4: {problem}"
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return Authority(tmp_path_factory.mktemp("authority"))

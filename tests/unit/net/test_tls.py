@@ -3,13 +3,15 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
+import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from gai_fast.errors import Error
 from gai_fast.net.http_request import Origin
-from gai_fast.net.tls import TLS, default_ssl_context, said
+from gai_fast.net.tls import TLS, TLSFileError, TLSFiles, default_ssl_context, said
 from tests.integration.certificates import Authority
 from tests.waiting import until
 
@@ -118,3 +120,63 @@ def test_the_default_verifies_and_refuses_old_versions_and_renegotiation() -> No
     assert context.check_hostname
     assert context.minimum_version >= ssl.TLSVersion.TLSv1_2
     assert context.options & ssl.OP_NO_RENEGOTIATION
+
+
+def pem(authority: Authority, name: str) -> str:
+    return str(authority.folder / name)
+
+
+def test_files_make_one_context_until_they_change(authority: Authority, tmp_path: Path) -> None:
+    copy = tmp_path / "ca.pem"
+    copy.write_bytes(Path(pem(authority, "ca.pem")).read_bytes())
+    files = TLSFiles(str(copy), pem(authority, "good.pem"), pem(authority, "good.key"))
+    context, version = files.context(), files.version
+    assert files.context() is context
+    assert len(context.get_ca_certs()) == 1
+    assert context.verify_mode is ssl.CERT_REQUIRED
+    assert context.minimum_version >= ssl.TLSVersion.TLSv1_2
+    copy.write_bytes(copy.read_bytes() + b"\n")
+    assert files.version != version
+    assert files.context() is not context
+    assert TLSFiles().context() is default_ssl_context()
+
+
+def test_a_file_that_cannot_be_used_is_named(authority: Authority, tmp_path: Path) -> None:
+    junk, both, secret, weak = (str(tmp_path / name) for name in ("junk", "both", "secret", "weak"))
+    Path(junk).write_text("no certificate\n")
+    good, key, other = (pem(authority, name) for name in ("good.pem", "good.key", "own.key"))
+    Path(both).write_bytes(Path(good).read_bytes() + Path(key).read_bytes())
+    subprocess.run(f"openssl ec -in {key} -aes128 -passout pass:s3cret -out {secret}".split(), check=True, timeout=100)
+    subprocess.run(
+        f"openssl req -x509 -newkey rsa:1024 -nodes -subj /CN=weak -keyout {weak} -out {weak}.pem".split(),
+        check=True,
+        timeout=100,
+    )
+    for files, name, text in (
+        (TLSFiles("/none"), "ca_file", "the file /none cannot be read: No such file or directory"),
+        (TLSFiles(junk), "ca_file", f"the file {junk} holds no certificate in PEM"),
+        (TLSFiles(None, "/none"), "client_cert", "the file /none cannot be read: No such file or directory"),
+        (TLSFiles(None, junk), "client_cert", f"the file {junk} holds no certificate in PEM"),
+        (TLSFiles(None, good), "client_cert", f"the file {good} holds no private key in PEM that is not encrypted"),
+        (TLSFiles(None, good, "/none"), "client_key", "the file /none cannot be read: No such file or directory"),
+        (
+            TLSFiles(None, good, junk),
+            "client_key",
+            f"the file {junk} holds no private key in PEM that is not encrypted",
+        ),
+        (
+            TLSFiles(None, good, secret),
+            "client_key",
+            f"the file {secret} holds no private key in PEM that is not encrypted",
+        ),
+        (
+            TLSFiles(None, good, other),
+            "client_key",
+            f"the file {other} holds the key of another certificate than client_cert",
+        ),
+        (TLSFiles(None, f"{weak}.pem", weak), "client_cert", f"the file {weak}.pem holds too weak a certificate"),
+    ):
+        with pytest.raises(TLSFileError) as caught:
+            files.context()
+        assert (caught.value.key, str(caught.value)) == (name, text)
+    TLSFiles(None, both).context()
