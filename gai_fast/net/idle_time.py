@@ -1,4 +1,4 @@
-"""How long an upstream keeps an idle connection: `IdleTime`.
+"""The time for which an upstream keeps an idle connection: `IdleTime`.
 
 A request that meets a connection which its peer is closing may be lost, and a POST must not be sent twice. So a
 connection is retired before its peer closes it: before the time that `Keep-Alive` names (RFC 2068, 19.7.1.1), else

@@ -99,6 +99,6 @@ def _is_address(text: str) -> bool:
 
 
 def _for_of(element: str) -> str:
-    """What an element of `Forwarded` says of where the request came from; empty where it does not."""
+    """The address that an element of `Forwarded` names as the request's origin; empty where it names none."""
     found = _FOR.search(element)
     return "" if found is None else found[1] or found[2] or ""

@@ -324,7 +324,7 @@ def _entrance(
 
 
 def _before(service: Service, settings: Settings, certificate: Certificate | None) -> list[Layer]:
-    """What stands in front of the protocol of each connection."""
+    """The layers in front of the protocol of each connection."""
     before: list[Layer] = []
     if certificate is not None:
 

@@ -1,6 +1,6 @@
 """A transport over another one: the base of what stands between a socket's transport and a server's protocol.
 
-Owns nothing: every call goes to the transport below, which keeps what it is told about reading, writing and limits.
+Owns nothing: every call goes to the transport below, which keeps the state of reading, writing and limits.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ for at in range(2):
 os.environ["LISTEN_FDS"], os.environ["LISTEN_PID"] = "2", str(os.getpid())
 os.execv(sys.executable, [sys.executable, "-m", "gai_fast", "serve", *sys.argv[1:]])
 """
-"""What systemd does: it opens sockets, and becomes the server."""
+"""Does as systemd: opens sockets, and becomes the server."""
 
 
 @asynccontextmanager

@@ -178,7 +178,7 @@ def s_client(host: str, *arguments: str) -> subprocess.Popen[bytes]:
 
 
 async def said_to(host: str, sent: bytes, *arguments: str) -> bytes:
-    """What `openssl s_client` prints."""
+    """The output of `openssl s_client`."""
     with s_client(host, *arguments) as process:
         try:
             said, _ = await asyncio.to_thread(process.communicate, sent, SECONDS)

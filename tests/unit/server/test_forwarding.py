@@ -1,4 +1,4 @@
-"""Which of the addresses that proxies tell is the client's."""
+"""The client's address, among those that proxies name."""
 
 from __future__ import annotations
 

@@ -144,7 +144,7 @@ class Both:
         self.send()
 
     def from_client(self) -> bytes:
-        """What the client would send now."""
+        """The bytes that the client would send now."""
         return self._to_server.read()
 
     def send(self, size: int = 1 << 20) -> None:
@@ -160,7 +160,7 @@ class Both:
         self._from_server.write(sent)
 
     def read(self) -> bytes:
-        """What the client has got; `close_notify` ends it."""
+        """The bytes that the client has got; `close_notify` ends them."""
         self.take()
         found = b""
         while True:
