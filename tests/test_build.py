@@ -108,13 +108,11 @@ def test_without_a_compiler_the_package_is_pure_and_a_native_build_fails(build: 
 
 def test_a_compiler_that_is_too_old_says_so_and_the_package_is_pure(build: Build, tmp_path: Path) -> None:
     """csrc/compiler.h has the floor; the compiler poses as an older one."""
-    old = f"{os.environ.get('CC', 'cc')} -U__GNUC__ -D__GNUC__=7"
-    done = build(CC=old)
+    done = build(CC=f"{os.environ.get('CC', 'cc')} -U__GNUC__ -D__GNUC__=7")
     assert done.returncode == 0, done.stderr
     assert built(tmp_path) == set()
     assert "gai-fast needs GCC 8 or newer" in done.stderr
     assert "the package will be pure Python" in done.stderr
-    assert build(CC=old, GAI_FAST_BUILD="native").returncode != 0
 
 
 def test_a_pure_build_compiles_nothing(build: Build, tmp_path: Path) -> None:
