@@ -89,7 +89,8 @@ class TLSConnection(TransportLayer):
         self._is_queued = False  # for the next step of the handshake
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
-        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
+        self._tls: ssl.SSLObject  # from the first step on: it takes 9 KiB, and a silent client is not worth them
+        self._has_begun = False
         self._has_eof = False  # the client has ended its side of the wire
         self._is_ready = False  # the handshake is over
         self._is_deaf = False  # nothing more of the client is read
@@ -131,6 +132,9 @@ class TLSConnection(TransportLayer):
         self._is_queued = False
         if self._is_deaf:
             return
+        if not self._has_begun:
+            self._has_begun = True
+            self._tls = self._context.wrap_bio(self._incoming, self._outgoing, server_side=True)
         try:
             self._tls.do_handshake()
         except ssl.SSLWantReadError:
@@ -229,9 +233,9 @@ class TLSConnection(TransportLayer):
         """As `asyncio.BaseTransport.get_extra_info`, with `sslcontext`, `ssl_object` and `cipher`."""
         if name == "sslcontext":
             return self._context
-        if name == "ssl_object":
+        if name == "ssl_object" and self._has_begun:
             return self._tls
-        if name == "cipher":
+        if name == "cipher" and self._has_begun:
             return self._tls.cipher()
         return self.wire.get_extra_info(name, default)
 

@@ -275,6 +275,7 @@ def test_http_1_1_is_agreed_on(both: Both, offered: list[str] | None, chosen: st
 
 
 def test_the_connection_says_what_it_is(both: Both, certificate: Certificate) -> None:
+    assert both.connection.get_extra_info("ssl_object") is both.connection.get_extra_info("cipher") is None
     both.shake()
     about = both.connection.get_extra_info
     assert about("sslcontext") is certificate.context
