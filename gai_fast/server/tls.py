@@ -268,19 +268,26 @@ class TLSConnection(TransportLayer):
         """As `asyncio.WriteTransport.write`, from the end of the handshake on: no request has come before."""
         if self._has_ended or not self._is_ready or not data:
             return
-        outgoing, wire = self._outgoing, self.wire
         try:
-            size = self._tls.write(data)
-            if size < len(data):
-                rest = memoryview(data)
-                while size < len(rest):
-                    wire.write(outgoing.read())
-                    rest = rest[size:]
-                    size = self._tls.write(rest)
+            if len(data) <= LIMITS.tls_record:
+                self._tls.write(data)
+                self.wire.write(self._outgoing.read())
+            else:
+                self.wire.writelines(self._records(memoryview(data)))
         except ssl.SSLError as problem:
             self._fail(problem)
-            return
-        wire.write(outgoing.read())
+
+    def _records(self, data: memoryview) -> list[bytes]:
+        """The records of a large write: rule 6.
+
+        Raises:
+            SSLError: The connection has failed.
+        """
+        records = []
+        for at in range(0, len(data), LIMITS.tls_record):
+            self._tls.write(data[at : at + LIMITS.tls_record])
+            records.append(self._outgoing.read())
+        return records
 
     def write_eof(self) -> None:
         """As `asyncio.WriteTransport.write_eof`: says so in TLS, and ends our side below."""

@@ -41,6 +41,9 @@ class Wire(asyncio.Transport):
         assert "eof" not in self.calls
         self.sent += data
 
+    def writelines(self, list_of_data: Any) -> None:
+        self.write(b"".join(list_of_data))
+
     def write_eof(self) -> None:
         self.calls.append("eof")
 
@@ -460,6 +463,21 @@ def test_a_damaged_record_ends_the_connection(both: Both) -> None:
     assert both.wire.calls == ["close"]
     with pytest.raises(ssl.SSLError, match=r"(?i)bad record mac"):
         both.read()
+    both.connection.write(b"late")
+    both.connection.write(bytes(2 * LIMITS.tls_record))
+    assert both.taken == len(both.wire.sent)
+
+
+def test_nothing_is_read_behind_a_damaged_record(both: Both) -> None:
+    both.shake()
+    both.client.write(b"a" * LIMITS.tls_record)
+    both.client.write(b"b" * LIMITS.tls_record)
+    both.client.write(b"c" * LIMITS.tls_record)
+    records = bytearray(both.from_client())
+    records[len(records) // 2] ^= 1
+    both.connection.data_received(bytes(records))
+    assert both.above.data == b"a" * LIMITS.tls_record
+    assert both.wire.calls == ["close"]
 
 
 def test_a_connection_that_has_failed_is_not_written_to(both: Both) -> None:
