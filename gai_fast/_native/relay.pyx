@@ -1018,6 +1018,7 @@ cdef class FastPath:
     cdef int _in            # the upstream's socket, or -1
     cdef int _out           # the client's socket if it is lent, or -1
     cdef int _steady        # fully copied reads in a row
+    cdef bint _writes       # it may borrow the client's socket without the upstream's, whose connection decrypts
     cdef int _unasked       # reads for which a log that lent nothing is not asked again
     cdef Py_ssize_t _unnoted    # bytes of messages of which the log has not learned
     cdef public ChunkedBody chunks
@@ -1135,8 +1136,10 @@ cdef class FastPath:
             self._out = -1
             data = data[sent:]
         self._send(data)
-        if self._batch is not None:
+        if self._batch is not None or self._writes:
             self._out = self._transport.lend(self)
+            if self._out < 0:
+                self._writes = False  # until the upstream's connection is asked again
         return 0
 
     cdef int ask_log(self) except -1:
@@ -1412,6 +1415,7 @@ cdef class ReadBatch:
             return 0
         socket = reader.lend(fast_path)
         if socket < 0:
+            fast_path._writes = fast_path._log is None
             return 0
         fast_path._batch, fast_path._reader, fast_path._exchange = self, reader, exchange
         fast_path._in = socket

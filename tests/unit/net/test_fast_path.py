@@ -10,7 +10,7 @@ import socket
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import pytest
 from hypothesis import given
@@ -265,7 +265,7 @@ class Stream:
         passes: They are passed on as they are; otherwise `format` and `framing` say what becomes of them.
         shortens: There may be a fast path.
         turns: A read waits for the others of its turn; here it is alone in it.
-        lends: The connections have sockets, which may be borrowed.
+        lends: The connections have sockets, which may be borrowed; or only the client's has one that may.
         leg: The client's leg.
         stream: Settings of the stream.
     """
@@ -279,7 +279,7 @@ class Stream:
         passes: bool = False,
         shortens: bool = True,
         turns: bool = False,
-        lends: bool = False,
+        lends: bool | Literal["client"] = False,
         timestamps: bool = False,
         leg: type[Leg] = Leg,
         **stream: Any,
@@ -338,7 +338,7 @@ class Stream:
 
     def open(self, spec: StreamSpec, receiver: Session, stream_id: str, number: int) -> tuple[Any, Any, Any]:
         self.exchange = Exchange("up:1", "POST", b"", receiver, Timeouts(1, 300, 6_000), self.time)
-        self.wire = wire = SocketWire() if self.lends else Wire()
+        self.wire = wire = SocketWire() if self.lends is True else Wire()
         self.connection = UpstreamConnection(wire, self.batch)
         self.connection.connection_made(wire)  # type: ignore[arg-type]  # what is used of a transport
         self.exchange.begin(self.connection, reused=False)
@@ -437,6 +437,7 @@ def both(
         "short": {},
         "in turns": {"turns": True},
         "borrowed": {"turns": True, "lends": True},
+        "encrypted": {"turns": True, "lends": "client"},
     }
     streams = {name: kind(**way, **options).receive(*reads) for name, way in ways.items()}
     for stream in streams.values():
@@ -773,6 +774,17 @@ def test_the_sockets_of_an_answer_under_way_are_borrowed_and_given_back_at_its_e
     assert not stream.wire.aborted
     assert stream.figures is not None
     assert stream.figures.outcome == "finished"
+
+
+@only_with_a_fast_path
+def test_a_clients_socket_is_borrowed_alone_where_the_upstreams_is_encrypted() -> None:
+    stream = Stream(turns=True, lends="client").receive(*answer(*BEGINNING)[:-1])
+    assert stream.leg.borrower is not None
+    stream.leg.is_broken = True  # its transport
+    stream.receive(*chunked([text("more")]))
+    assert stream.faults == []
+    assert stream.leg.pieces[-1].endswith(b'"text":"more"}\n\n\r\n')
+    stream.close()
 
 
 @contextmanager
