@@ -68,17 +68,21 @@ class Host:
         """
         addresses = await self._addresses()
         if any(is_forbidden_address(address[0]) for _, address in addresses):
-            self._found = []
+            self.forget()
             what = "is a link-local or metadata address, which no upstream may have"
             text = f"{self._peer} {what}: check {_KEYS[self._role]}"
             raise Error("network", text, reason="forbidden_address")
         try:
             return await _connect_first(self._loop, addresses)
         except OSError as exc:
-            self._found = []  # the host may have moved
+            self.forget()
             text = f"cannot connect to {self._peer} ({reason_of(exc)}): "
             text += f"check {_KEYS[self._role]}, and that the {self._role} is running"
             raise no_descriptors(exc) or Error("network", text, reason="connect") from exc
+
+    def forget(self) -> None:
+        """Forgets the addresses, as the host may have moved: the next use looks the name up."""
+        self._found = []
 
     async def close(self) -> None:
         """Gives up a look-up that is under way."""

@@ -148,7 +148,12 @@ class UpstreamPool(ConnectionPool):
         """
         connection = UpstreamConnection(self, self._batch)
         if self._tls is not None:
-            await self._tls.connect(sock, connection)
+            try:
+                await self._tls.connect(sock, connection)
+            except Error:
+                if self._proxy is None:
+                    self._host.forget()  # the address may be another's by now
+                raise
             return connection
         try:
             await self._loop.create_connection(cast("Callable[[], Any]", lambda: connection), sock=sock)

@@ -467,6 +467,23 @@ async def test_a_failed_handshake_is_told(
     assert (error.code, error.reason, error.phase) == ("network", "tls", "connect")
 
 
+async def test_a_host_that_fails_the_handshake_may_have_moved(
+    make_bench: Callable[..., Bench], settle: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(tls: Any, sock: socket.socket, receiver: Any) -> None:
+        sock.close()
+        raise Error("network", "no TLS with api.example.com:443", reason="tls")
+
+    monkeypatch.setattr("gai_fast.net.tls.TLS.connect", fail)
+    bench = make_bench("https://api.example.com")
+    bench.open()
+    await settle()
+    bench.loop.names = [(socket.AF_INET, 1, 6, "", ("192.0.2.2", 443))]
+    bench.open()
+    await settle()
+    assert bench.loop.connects == ["192.0.2.1", "192.0.2.2"]
+
+
 async def test_a_connection_that_breaks_before_it_is_used_is_told(bench: Bench, settle: Any) -> None:
     bench.loop.failure = ConnectionResetError()
     bench.open()
