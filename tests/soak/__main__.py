@@ -1,9 +1,12 @@
 """`make soak`: a mixed load of streams on a real server while workers are killed and upstreams fail.
 
     python -m tests.soak --minutes 10 --streams 2000 --store sqlite --seed 1
+    python -m tests.soak --tls --minutes 10 --streams 500
 
 Starts `gai-fast serve`, an upstream and clients on loopback, ends them all by their own ids, and prints a table. The
-exit code is 1 where an event was lost or doubled, a stream ended in a way that is not promised, or descriptors leak.
+exit code is 1 where an event was lost or doubled, a stream ended in a way that is not promised, or descriptors, timers
+or other objects leak. With `--tls` also where a request reached an upstream whose certificate is wrong, or none came
+after a change of the upstream.
 """
 
 from __future__ import annotations
@@ -23,11 +26,13 @@ from random import SystemRandom
 
 import uvloop
 
+from tests.integration.certificates import Authority
 from tests.integration.stores.servers import RedisServer
 from tests.soak.chaos import Chaos
-from tests.soak.gateway import LOOK, STARVED, Gateway
+from tests.soak.gateway import LOOK, STARVED, Gateway, Holdings
 from tests.soak.load import Load
-from tests.soak.report import has_leaked, slope, table
+from tests.soak.moves import NAME, Moves, issue
+from tests.soak.report import grown, has_leaked, most_objects, slope, table
 from tests.soak.upstream import Upstream
 from tests.soak.verdict import Judge
 
@@ -46,6 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--workers", type=int, default=2, help="of the server, two at least (default: 2)")
     parser.add_argument("--store", choices=("memory", "sqlite", "redis"), default="sqlite", help="default: sqlite")
     parser.add_argument("--seed", type=int, help="of the plans and the faults (default: a new one)")
+    parser.add_argument("--tls", action="store_true", help="the upstream speaks TLS, and changes all the time")
     parser.add_argument("--longest", type=float, default=30.0, help="seconds that an answer takes (default: 30)")
     options = parser.parse_args(arguments)
     if options.workers < 2 or options.streams < 1 or options.minutes <= 0 or options.longest < 1:
@@ -87,48 +93,76 @@ async def _soak(options: argparse.Namespace, folder: Path, store: str) -> int:
     task = asyncio.current_task()
     assert task is not None
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
-    upstream = Upstream()
+    upstream, authority = Upstream(), None
+    if options.tls:
+        authority = Authority(folder)
+        issue(authority)
+        upstream = Upstream(NAME, authority.server("first"))
     await upstream.start()
-    gateway = Gateway(folder, store=store, workers=options.workers, upstream=upstream.url)
+    gateway = Gateway(
+        folder,
+        store=store,
+        workers=options.workers,
+        upstream=upstream.url,
+        trusted=None if authority is None else folder / "ca.pem",
+    )
+    if authority is not None:
+        gateway.resolve(NAME, upstream.place[0])
     judge = Judge(upstream, gateway.starved_until, outlives_workers=options.store != "memory")
     gateway.killed = judge.killed
     try:
         await gateway.start()
-        return await _run(options, upstream, judge, gateway)
+        return await _run(options, upstream, judge, gateway, authority)
     finally:
         await gateway.kill()
         await upstream.stop()
 
 
-async def _run(options: argparse.Namespace, upstream: Upstream, judge: Judge, gateway: Gateway) -> int:
+async def _run(
+    options: argparse.Namespace, upstream: Upstream, judge: Judge, gateway: Gateway, authority: Authority | None
+) -> int:
     seconds = options.minutes * 60
     print(
         f"soak: {options.minutes:g} min, {options.streams:,} streams at a time, {options.workers} workers, "
-        f"store {options.store}, seed {options.seed}",
+        f"store {options.store}, seed {options.seed}{', TLS' if options.tls else ''}",
         flush=True,
     )
     load = Load(gateway.host, upstream, judge, seed=options.seed, streams=options.streams, longest=options.longest)
     first = await _descriptors_before(load, upstream, gateway, options.streams)
+    held = await _holdings(gateway, upstream)
     chaos = Chaos(gateway, upstream, judge, seed=options.seed, seconds=seconds)
+    moves = authority and Moves(gateway, upstream, authority, seed=options.seed, seconds=seconds)
     looks = asyncio.create_task(_look(gateway))
     faults = asyncio.create_task(chaos.run())
+    changes = asyncio.create_task(moves.run() if moves else asyncio.sleep(0))
     began, cpu = time.monotonic(), time.process_time()
     try:
         await load.run(seconds)
         await faults
+        while not changes.done():  # each must be followed by a request
+            load.begin()
+            await asyncio.wait([changes], timeout=0.1)
+        await changes
         left = await load.ended(SETTLING)
         took = time.monotonic() - began
+        gateway.reload()  # what is left of former configurations goes with the next one
         last = await _settled(gateway, upstream, first, options.workers)
+        kept = await _holdings_after(gateway, upstream, held, options.workers)
         gateway.look()
     finally:
         looks.cancel()
         faults.cancel()
+        changes.cancel()
     code = await gateway.stop()
     await _until(lambda: not upstream.opened)
     judge.finish()
     note_remains(judge, upstream, gateway, left, code)
     if has_leaked(first, last, options.workers):
         judge.note(f"descriptors are left: {dict(last - first)}")
+    if more := grown(held.kinds, kept.kinds, options.workers):
+        judge.note(f"objects are left: {dict(more)}")
+    if moves is not None:
+        note_moves(judge, upstream, moves)
     tally, counts = judge.tally, load.counts
     total = sum(process.cpu for process in gateway.processes.values())
     rows = [
@@ -141,10 +175,15 @@ async def _run(options: argparse.Namespace, upstream: Upstream, judge: Judge, ga
         ("unexplained", f"{len(tally.unexplained)}"),
         *((f"  {name}", f"{count:,}") for name, count in tally.kinds.most_common()),
         ("faults", f"{chaos.kills} workers killed, {chaos.reloads} reloads, {chaos.outages} outages of the upstream"),
+        *(() if moves is None else move_rows(upstream, moves, kept)),
         ("checked", f"{tally.events:,} deltas, {counts.bytes / MIB:,.0f} MiB"),
         ("upstream calls", f"{upstream.calls_made:,}, of which {tally.retries:,} retries"),
         ("upstream connections", f"{upstream.opened} at the end"),
         ("descriptors of the workers", f"{first.total()} at the start, {last.total()} at the end"),
+        *(
+            (f"  {kind}", f"{held.kinds[kind]} at the start, {kept.kinds[kind]} at the end")
+            for kind in most_objects(options.workers)
+        ),
         *_memory_rows(gateway, chaos.survivor),
         (
             "longest wait for a core",
@@ -168,6 +207,51 @@ def note_remains(judge: Judge, upstream: Upstream, gateway: Gateway, left: int, 
         judge.note(f"the server ended with exit code {code}")
     for line in gateway.bad_lines:
         judge.note(f"the server's log: {line}")
+
+
+def note_moves(judge: Judge, upstream: Upstream, moves: Moves) -> None:
+    """Notes what the changes of an upstream must not bring about."""
+    if upstream.served_untrusted:
+        judge.note(f"{upstream.served_untrusted} requests reached an upstream whose certificate is wrong")
+    if moves.made["wrong certificate"] and not upstream.refused:
+        judge.note("no handshake was refused")
+    for kind in moves.missing:
+        judge.note(f"no request came after a change: {kind}")
+
+
+def move_rows(upstream: Upstream, moves: Moves, kept: Holdings) -> list[tuple[str, str]]:
+    """The rows about the changes of an upstream."""
+    made = kept.connections
+    return [
+        ("changes of the upstream", ", ".join(f"{kind}: {count}" for kind, count in sorted(moves.made.items()))),
+        (
+            "  seconds until a request came",
+            ", ".join(f"{kind}: {took:.1f}" for kind, took in sorted(moves.took.items())),
+        ),
+        ("  wrong certificates", f"{upstream.refused} handshakes refused, {upstream.served_untrusted} requests came"),
+        (
+            "connections of the last workers",
+            f"{made['made']:,} made, {made['reused']:,} times reused, {made['retried']:,} dead when they were; "
+            f"{upstream.closed_idle:,} closed by the upstream, idle",
+        ),
+    ]
+
+
+async def _holdings(gateway: Gateway, upstream: Upstream) -> Holdings:
+    """The objects of idle workers, without connections to the upstream."""
+    upstream.close_idle()
+    await _until(lambda: not upstream.opened)
+    return await gateway.holdings()
+
+
+async def _holdings_after(gateway: Gateway, upstream: Upstream, first: Holdings, workers: int) -> Holdings:
+    """As before, when everything has ended; waits until there are no more than at first."""
+    end = time.monotonic() + SETTLING
+    while True:
+        last = await _holdings(gateway, upstream)
+        if time.monotonic() > end or not grown(first.kinds, last.kinds, workers):
+            return last
+        await asyncio.sleep(0.5)
 
 
 def _memory_rows(gateway: Gateway, survivor: int) -> list[tuple[str, str]]:

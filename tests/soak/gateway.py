@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import re
 import signal
@@ -13,8 +14,10 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 from urllib.parse import urlsplit
+
+from tests.soak.served import COUNTED, HOSTS
 
 PATIENCE: Final = 60.0
 """Seconds for the start and for the end of the server."""
@@ -27,6 +30,7 @@ LOOK: Final = 1.0
 """Seconds between two looks."""
 BRIEF: Final = "brief"
 """The model whose streams are soon cancelled where nobody follows them."""
+_ROOT: Final = Path(__file__).parents[2]
 _PAGE: Final = os.sysconf("SC_PAGE_SIZE")
 _TICKS: Final = os.sysconf("SC_CLK_TCK")
 _KILLED: Final = re.compile(r"worker (\d+) \(process (\d+)\) was killed by signal 9")
@@ -101,6 +105,24 @@ class Process:
     waited: float = 0.0
 
 
+@dataclass(slots=True)
+class Holdings:
+    """The objects of the workers.
+
+    Attributes:
+        kinds: How many there are, by the name of their class.
+        connections: Those to the upstream that were `made`, `reused`, and found dead when they were used (`retried`).
+    """
+
+    kinds: Counter[str] = field(default_factory=Counter)
+    connections: Counter[str] = field(default_factory=Counter)
+
+    def add(self, told: Mapping[str, Any]) -> None:
+        """Adds those of a worker, as `served.py` writes them."""
+        self.kinds.update(told["kinds"])
+        self.connections.update({name: told[name] for name in ("made", "reused", "retried")})
+
+
 class Gateway:
     """A running server.
 
@@ -110,6 +132,7 @@ class Gateway:
         workers: How many.
         upstream: The base URL of its upstream.
         stream: Keys of `[stream]`.
+        trusted: The file of the authority that the upstream's certificate must be of.
 
     Attributes:
         killed: The processes of the workers that its log says were killed, by number.
@@ -126,6 +149,7 @@ class Gateway:
         workers: int,
         upstream: str,
         stream: Mapping[str, float] = STREAM,
+        trusted: Path | None = None,
     ) -> None:
         self.processes: dict[int, Process] = {}
         self.longest_wait = 0.0
@@ -138,6 +162,8 @@ class Gateway:
         self._upstream = upstream
         self.killed: dict[int, int] = {}
         self._stream = stream
+        self._trusted = trusted
+        self._hosts: dict[str, str] = {}
         self._version = 0
         self._process: asyncio.subprocess.Process | None = None
         self._pumps: list[asyncio.Task[None]] = []
@@ -149,9 +175,12 @@ class Gateway:
             RuntimeError: It has ended; the text is what it said.
         """
         self._configure()
+        self._write_hosts()
         self._process = process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "gai_fast", "serve", "--workers", str(self._count), "--store", self._store,
-            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, cwd=self._folder, env=_environment(),
+            sys.executable, "-m", "tests.soak.served", self._folder, "serve",
+            "--workers", str(self._count), "--store", self._store,
+            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, cwd=self._folder,
+            env=_environment(self._trusted),
             start_new_session=True,  # a Ctrl-C is the soak's: it ends the server
         )  # fmt: skip
         assert process.stdout is not None
@@ -201,12 +230,42 @@ class Gateway:
             while _is_running(pid):  # noqa: ASYNC110  # the kernel sets no event
                 await asyncio.sleep(0.01)
 
-    def reload(self) -> None:
-        """Changes the configuration of an upstream, and lets the server load it."""
+    def reload(self, upstream: str | None = None) -> None:
+        """Changes the configuration of an upstream, and lets the server load it.
+
+        Args:
+            upstream: Its new base URL; `None`: the same.
+        """
         assert self._process is not None
+        self._upstream = upstream or self._upstream
         self._version += 1
         self._configure()
         self._process.send_signal(signal.SIGHUP)
+
+    def resolve(self, name: str, address: str | None) -> None:
+        """Decides to which address a name leads in the server; `None`: nobody knows it."""
+        self._hosts.pop(name, None)
+        if address is not None:
+            self._hosts[name] = address
+        self._write_hosts()
+
+    def _write_hosts(self) -> None:
+        file = self._folder / HOSTS
+        file.with_suffix(".new").write_text("".join(f"{name} {at}\n" for name, at in self._hosts.items()))
+        file.with_suffix(".new").rename(file)
+
+    async def holdings(self) -> Holdings:
+        """What the workers hold, all together."""
+        held = Holdings()
+        for pid in self.workers:
+            file = self._folder / f"{COUNTED}{pid}"
+            file.unlink(missing_ok=True)
+            _signal(pid, signal.SIGUSR2)
+            async with asyncio.timeout(PATIENCE):
+                while not file.exists():  # noqa: ASYNC110  # as above
+                    await asyncio.sleep(0.01)
+            held.add(json.loads(file.read_text()))
+        return held
 
     def look(self) -> None:
         """Notes the memory and the processor time of each worker."""
@@ -293,7 +352,11 @@ def _is_running(pid: int) -> bool:
         return False
 
 
-def _environment() -> dict[str, str]:
-    """This process's environment without what would configure the gateway."""
+def _environment(trusted: Path | None) -> dict[str, str]:
+    """This process's environment without what would configure the gateway, and the authority that it trusts."""
     kept = ("PATH", "HOME", "LANG", "TMPDIR", "PYTHONPATH", "GAI_FAST_NO_EXTENSIONS")
-    return {name: os.environ[name] for name in kept if name in os.environ}
+    environment = {name: os.environ[name] for name in kept if name in os.environ}
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, (str(_ROOT), environment.get("PYTHONPATH"))))
+    if trusted is not None:
+        environment["SSL_CERT_FILE"] = str(trusted)
+    return environment

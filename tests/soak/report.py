@@ -9,6 +9,9 @@ _SHOWN = 20
 STORE_CONNECTIONS = 20
 """Of one worker: eight requests and eight writes at a time, and some that wait for news."""
 
+UPSTREAMS = 2
+"""Of the gateway's configuration."""
+
 
 def slope(samples: Sequence[tuple[float, int]]) -> float | None:
     """The growth of a process's memory in bytes a second, by least squares over the last three quarters of its time.
@@ -41,13 +44,42 @@ def has_leaked(first: Counter[str], last: Counter[str], workers: int) -> bool:
     """Whether there are more descriptors than there may be when everything has ended.
 
     A worker connects to another one when it first has a question, so that between none and two connections of each pair
-    are there; each has two descriptors. It keeps its connections to a store, up to a limit, once it needed them.
+    are there; each has two descriptors. It keeps its connections to a store, up to a limit, once it needed them, and an
+    `epoll` of each upstream for the sockets that connections lend, once one has.
 
     Args:
         first: Those of the beginning, by kind.
         last: Those of the end.
         workers: How many workers there are.
     """
-    most = {"unix": first["unix"] + 2 * workers * (workers - 1), "store": workers * STORE_CONNECTIONS}
+    most = {
+        "unix": first["unix"] + 2 * workers * (workers - 1),
+        "store": workers * STORE_CONNECTIONS,
+        "anon_inode": first["anon_inode"] + workers * UPSTREAMS,
+    }
     others = [sum(count for kind, count in each.items() if kind not in most) for each in (first, last)]
     return others[0] < others[1] or any(last[kind] > count for kind, count in most.items())
+
+
+def most_objects(workers: int) -> dict[str, int]:
+    """The kinds of objects that idle workers have no more of than at first, but for this many.
+
+    A worker has a task for each connection to another one, and makes the pool of an upstream when it first needs it.
+    The pools of former configurations go with the next one.
+    """
+    return {
+        "TimerHandle": 0,
+        "Task": 2 * workers * (workers - 1),
+        "Exchange": 0,
+        "UpstreamConnection": 0,
+        "TLSTransport": 0,
+        "SSLObject": 0,
+        "Attempt": 0,
+        "UpstreamPool": workers * UPSTREAMS,
+    }
+
+
+def grown(first: Counter[str], last: Counter[str], workers: int) -> dict[str, int]:
+    """The objects of idle workers that are more than there may be, by kind."""
+    more = {kind: last[kind] - first[kind] for kind in last}
+    return {kind: more[kind] for kind, most in most_objects(workers).items() if more.get(kind, 0) > most}

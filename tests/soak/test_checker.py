@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from tests.soak.__main__ import note_remains
+from tests.soak.__main__ import note_moves, note_remains
 from tests.soak.answers import Answer
 from tests.soak.checker import Ending, Form, Format, Ledger
-from tests.soak.report import has_leaked, slope, table
+from tests.soak.report import grown, has_leaked, slope, table
 from tests.soak.upstream import Call, Upstream
 from tests.soak.verdict import Judge, Kill, Reading
 
@@ -304,12 +304,43 @@ def test_the_table_names_what_is_unexplained() -> None:
         ({"store": 38}, False),
         ({"store": 39}, True),
         ({"tcp": 1}, True),
+        ({"anon_inode": 4}, False),
+        ({"anon_inode": 5}, True),
     ],
-    ids=["none", "workers that asked", "more than there are pairs", "a busy store", "a store's leak", "a connection"],
+    ids=[
+        *("none", "workers that asked", "more than there are pairs", "a busy store", "a store's leak", "a connection"),
+        *("lent sockets", "more than there are pools"),
+    ],
 )
 def test_descriptors_that_are_left(more: dict[str, int], is_leak: bool) -> None:
     first = Counter(tcp=10, unix=4, store=2)
     assert has_leaked(first, first + Counter(more), workers=2) is is_leak
+
+
+@pytest.mark.parametrize(
+    ("more", "is_leak"),
+    [({}, False), ({"Task": 4}, False), ({"Task": 5}, True), ({"TimerHandle": 1}, True), ({"StreamLog": 9}, False)],
+    ids=["none", "workers that asked", "a task", "a timer", "a stream that is kept"],
+)
+def test_objects_that_are_left(more: dict[str, int], is_leak: bool) -> None:
+    first = Counter(Task=8, TimerHandle=4, StreamLog=2)
+    assert bool(grown(first, first + Counter(more), workers=2)) is is_leak
+
+
+def test_what_the_changes_of_an_upstream_must_not_bring_about() -> None:
+    upstream = Upstream()
+    made: Any = SimpleNamespace(made=Counter({"wrong certificate": 1}), missing=["address"])
+    court = judge()
+    upstream.served_untrusted = 2
+    note_moves(court, upstream, made)
+    assert court.tally.unexplained == [
+        "2 requests reached an upstream whose certificate is wrong",
+        "no handshake was refused",
+        "no request came after a change: address",
+    ]
+    court, upstream.served_untrusted, upstream.refused, made.missing = judge(), 0, 1, []
+    note_moves(court, upstream, made)
+    assert not court.tally.unexplained
 
 
 def test_a_run_in_which_nothing_was_compared_has_not_passed() -> None:

@@ -13,10 +13,11 @@ from tests.integration.test_cli import environment
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="missing on this machine: /proc")
 
 
-async def test_a_short_soak_loses_and_doubles_nothing() -> None:
+async def soak(*arguments: str) -> dict[str, str]:
+    """Runs a short soak that passes; returns the rows of its table."""
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "tests.soak",
-        "--minutes", "0.05", "--longest", "1", "--streams", "20", "--store", "memory", "--seed", "1",
+        sys.executable, "-m", "tests.soak", *arguments,
+        "--longest", "1", "--streams", "20", "--store", "memory", "--seed", "1",
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT, cwd=ROOT, env=environment(),
     )  # fmt: skip
     try:
@@ -25,7 +26,19 @@ async def test_a_short_soak_loses_and_doubles_nothing() -> None:
         if process.returncode is None:
             process.terminate()
             await process.wait()
-    rows = dict(line.split("  ", 1) for line in output.splitlines() if "  " in line.strip())
+    lines = [line.strip().split("  ", 1) for line in output.splitlines()]
+    rows = {line[0]: line[1].strip() for line in lines if len(line) == 2}
     assert process.returncode == 0, output
-    assert {rows[name].strip() for name in ("lost", "duplicated", "unexplained")} == {"0"}
-    assert not rows["faults"].strip().startswith("0 workers killed")
+    assert {rows[name] for name in ("lost", "duplicated", "unexplained")} == {"0"}
+    assert not rows["faults"].startswith("0 workers killed")
+    return rows
+
+
+async def test_a_short_soak_loses_and_doubles_nothing() -> None:
+    await soak("--minutes", "0.05")
+
+
+async def test_an_upstream_that_speaks_tls_and_changes_all_the_time_loses_nothing() -> None:
+    rows = await soak("--minutes", "0.06", "--tls")
+    assert len(rows["changes of the upstream"].split(", ")) == 7
+    assert rows["wrong certificates"].endswith(" 0 requests came")
