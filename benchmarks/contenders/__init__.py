@@ -25,6 +25,9 @@ FILES: Final = (
     "fastapi_sse",
     "sse_starlette",
     "litellm",
+    "portkey",
+    "gai_fast_embedded",
+    "tensorzero_embedded",
 )
 
 Does = Literal["normalizes", "passes through", "copies bytes"]
@@ -41,6 +44,7 @@ class Route:
         body: The request, sent as JSON.
         key: The member of an event's object that holds the text of a delta.
         end: A text of the last event that no other event holds.
+        headers: More headers of the request; `{upstream}` stands for the URL of the provider.
         is_socket: The path opens a WebSocket, over which requests are sent.
     """
 
@@ -48,6 +52,7 @@ class Route:
     body: Mapping[str, Any]
     key: str
     end: str
+    headers: Mapping[str, str] = field(default_factory=dict)
     is_socket: bool = False
 
 
@@ -95,6 +100,8 @@ class Place:
         python: The interpreter of its environment.
         port: The port to listen on, on loopback.
         upstream: The URL of the fake provider; empty: there is none in this scenario.
+        certificate: The certificate of a provider that speaks TLS. `SSL_CERT_FILE` and `NODE_EXTRA_CA_CERTS` name it
+            too.
         folder: An empty folder for its files, gone afterwards.
         cache: A folder that is kept, for builds.
     """
@@ -104,6 +111,7 @@ class Place:
     upstream: str
     folder: Path
     cache: Path
+    certificate: Path | None = None
 
 
 def own_server(module: str) -> Callable[[Place], Sequence[str]]:

@@ -11,7 +11,7 @@ CONTENDERS = (
         note="fastapi.sse; uvicorn with uvloop and httptools; upstream by aiohttp and orjson",
         command=own_server(__name__),
         memory=MEMORY,
-        requirements=("fastapi>=0.135", "uvicorn", "uvloop", "httptools", "aiohttp", "orjson"),
+        requirements=("fastapi", "uvicorn", "uvloop", "httptools", "aiohttp", "orjson"),
         distributions=("fastapi", "pydantic", "uvicorn", "uvloop", "httptools", "aiohttp"),
     ),
 )

@@ -56,12 +56,17 @@ upstream = "bench-messages"
 """
 
 
+def configured(place: Place, name: str = "gai-fast.toml") -> str:
+    """Writes the configuration into the place's folder; returns its path."""
+    config = place.folder / name
+    config.write_text(CONFIG.format(upstream=place.upstream))
+    return str(config)
+
+
 def _serve(place: Place) -> Sequence[str]:
     if not place.upstream:
         return own_server(__name__)(place)
-    config = place.folder / "gai-fast.toml"
-    config.write_text(CONFIG.format(upstream=place.upstream))
-    return str(place.python), "-m", "gai_fast", "serve", "-c", str(config), "--port", str(place.port)
+    return str(place.python), "-m", "gai_fast", "serve", "-c", configured(place), "--port", str(place.port)
 
 
 _contender = partial(

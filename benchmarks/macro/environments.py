@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from benchmarks.contenders import Contender, Place
+from benchmarks.contenders import Contender, Place, versions
 from benchmarks.macro.running import Fault
 
 HERE: Final = Path(__file__).parent
@@ -66,7 +66,8 @@ def interpreter(contender: Contender) -> Path:
     if not contender.requirements:
         return Path(sys.executable)
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
-    digest = hashlib.sha256(" ".join((version, *contender.requirements)).encode()).hexdigest()[:12]
+    requirements = list(map(versions.pinned, contender.requirements))
+    digest = hashlib.sha256(" ".join((version, *requirements)).encode()).hexdigest()[:12]
     folder = own_folder(CACHE) / f"venv-{digest}"
     python = folder / "bin/python"
     complete = folder / ".complete"
@@ -74,7 +75,7 @@ def interpreter(contender: Contender) -> Path:
         shutil.rmtree(folder, ignore_errors=True)
         _run([sys.executable, "-m", "venv", str(folder)], INSTALL_SECONDS)
         pip = [str(python), "-m", "pip", "install", "-qq", "--disable-pip-version-check"]
-        _run([*pip, *contender.requirements], INSTALL_SECONDS)
+        _run([*pip, *requirements], INSTALL_SECONDS)
         complete.touch()
     return python
 

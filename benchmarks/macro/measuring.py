@@ -20,6 +20,7 @@ from benchmarks.contenders import CHAT, Contender, Place, Route, Task
 from benchmarks.macro.environments import CACHE, ROOT, tool
 from benchmarks.macro.running import Fault, Process, free_port, pinned
 from benchmarks.macro.scenarios import WORDS, Scenario
+from benchmarks.macro.tls import certificate, front
 from benchmarks.websocket import handshake, request_message
 
 LIMIT_SECONDS: Final = 60
@@ -33,6 +34,25 @@ Result = dict[str, Any]
 """`{"samples": [...]}` or `{"fault": "why"}`."""
 Step = Callable[[Scenario, str], None]
 """Called before every turn, with the contender's name."""
+
+
+TRUSTED: Final = ("SSL_CERT_FILE", "NODE_EXTRA_CA_CERTS")
+"""The variables that name a certificate to trust: OpenSSL's and Go's, and Node's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Provider:
+    """The fake provider.
+
+    Args:
+        port: Its own port, without TLS.
+        url: The URL that relays ask; empty: there is none.
+        certificate: The certificate to trust, where `url` is `https`.
+    """
+
+    port: int
+    url: str
+    certificate: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,10 +94,11 @@ class Measuring:
         self._provider = tool("upstream")
         self._words = folder / "words"
         self._words.write_text("".join(f"{word}\n" for word in WORDS), encoding="utf-8")
+        self._certificate = certificate(folder)
 
     def names(self, scenario: Scenario) -> list[str]:
         """The contenders that take part in a scenario."""
-        direct = [DIRECT] if scenario.kind in ("paced", "first") else []
+        direct = [DIRECT] if scenario.kind in ("paced", "first") and not scenario.tls else []
         return direct + [name for name, (one, _) in self._contenders.items() if _route(one, scenario) is not None]
 
     def turns(self, scenario: Scenario) -> int:
@@ -91,16 +112,32 @@ class Measuring:
             Fault: The upstream cannot be started.
         """
         results: dict[str, Result] = {name: {"samples": []} for name in self.names(scenario)}
-        # Memory is measured in fresh processes, one by one. For all else all contenders run, and all but one are idle.
-        groups = [[name] for name in results] if scenario.kind == "streams" else [list(results)]
         with ExitStack() as stack:
             provider = self._start_provider(stack, scenario)
+            if scenario.kind == "cold":
+                self._run_cold(scenario, results, provider)
+                return results
+            # Memory is measured in fresh processes, one by one. For all else all run, and all but one are idle.
+            groups = [[name] for name in results] if scenario.kind == "streams" else [list(results)]
             for group in groups:
                 with ExitStack() as own:
                     self._run(own, scenario, {name: results[name] for name in group}, provider)
         return results
 
-    def _run(self, stack: ExitStack, scenario: Scenario, results: dict[str, Result], provider: int) -> None:
+    def _run_cold(self, scenario: Scenario, results: dict[str, Result], provider: Provider) -> None:
+        """Every turn is the first of a fresh process."""
+        (connections,) = scenario.connections
+        for _ in range(scenario.rounds):
+            for name, result in results.items():
+                if "fault" in result:
+                    continue
+                self._step(scenario, name)
+                with _told(result), ExitStack() as own:
+                    target = self._start(own, scenario, name, provider)
+                    self._await(name, target)
+                    result["samples"].append(self._measure_load(scenario, target, _once(connections)))
+
+    def _run(self, stack: ExitStack, scenario: Scenario, results: dict[str, Result], provider: Provider) -> None:
         targets: dict[str, Target] = {}
         for name, result in results.items():
             with _told(result):
@@ -119,10 +156,10 @@ class Measuring:
 
     # ---- processes
 
-    def _start_provider(self, stack: ExitStack, scenario: Scenario) -> int:
+    def _start_provider(self, stack: ExitStack, scenario: Scenario) -> Provider:
         port = free_port()
         if scenario.kind == "memory":
-            return port
+            return Provider(port, "")
         options = {
             "port": port,
             "events": scenario.events,
@@ -134,37 +171,49 @@ class Measuring:
         process = Process("the fake provider", command, self._folder / "provider.log", {}, self._folder)
         stack.callback(process.stop)
         process.wait_until_it_listens(port, LIMIT_SECONDS)
-        return port
+        if not scenario.tls:
+            return Provider(port, f"http://127.0.0.1:{port}")
+        with_tls = free_port()
+        command = front(self._certificate, with_tls, port)
+        process = Process("the nginx that ends TLS", command, self._folder / "front.log", {}, self._folder)
+        stack.callback(process.stop)
+        process.wait_until_it_listens(with_tls, LIMIT_SECONDS)
+        return Provider(port, f"https://127.0.0.1:{with_tls}", self._certificate.path)
 
-    def _start(self, stack: ExitStack, scenario: Scenario, name: str, provider: int) -> Target:
+    def _start(self, stack: ExitStack, scenario: Scenario, name: str, provider: Provider) -> Target:
         key = f"{scenario.key}-{len(list(self._folder.iterdir()))}"
         request = self._folder / f"{key}.http"
         if name == DIRECT:
-            request.write_bytes(request_bytes(CHAT, provider))
-            return Target(provider, CHAT, None, request, scenario.connections[-1])
+            request.write_bytes(request_bytes(CHAT, provider.port))
+            return Target(provider.port, CHAT, None, request, scenario.connections[-1])
         contender, python = self._contenders[name]
         route = _route(contender, scenario)
         assert route is not None
         folder = self._folder / key
         folder.mkdir()
-        upstream = "" if scenario.kind == "memory" else f"http://127.0.0.1:{provider}"
-        place = Place(python, free_port(), upstream, folder, CACHE)
-        task = Task(place.port, f"{upstream}{CHAT.path}" if upstream else "", scenario.events, str(self._words))
+        url = provider.url
+        place = Place(python, free_port(), url, folder, CACHE, provider.certificate)
+        task = Task(place.port, f"{url}{CHAT.path}" if url else "", scenario.events, str(self._words))
         variables = {"PYTHONPATH": str(ROOT), **contender.environment, **task.environment}
+        if provider.certificate is not None:
+            variables |= dict.fromkeys(TRUSTED, str(provider.certificate))
         command = pinned(contender.command(place), relay=True)
         process = Process(name, command, self._folder / f"{key}.log", variables, folder)
         stack.callback(process.stop)
         if not route.is_socket:
-            request.write_bytes(request_bytes(route, place.port))
+            request.write_bytes(request_bytes(route, place.port, url))
             return Target(place.port, route, process, request, contender.most_streams)
         request.write_bytes(handshake(route.path, f"127.0.0.1:{place.port}"))
         message = self._folder / f"{key}.message"
         message.write_bytes(request_message(route.body))
         return Target(place.port, route, process, request, contender.most_streams, message)
 
-    def _warm_up(self, scenario: Scenario, name: str, target: Target) -> None:
+    def _await(self, name: str, target: Target) -> None:
         if target.process is not None:
             target.process.wait_until_it_listens(target.port, self._contenders[name][0].start_seconds)
+
+    def _warm_up(self, scenario: Scenario, name: str, target: Target) -> None:
+        self._await(name, target)
         connections = min(32, target.most_streams, scenario.connections[-1])
         load = {"conns": connections, "milliseconds": WARM_UP_MILLISECONDS}
         checked(self._drive(scenario, target, load))
@@ -177,6 +226,9 @@ class Measuring:
         # The streams of many users are not in step: their deltas are spread over the interval.
         ramp = scenario.interval_us // connections
         load = {"conns": connections, "milliseconds": scenario.milliseconds, "ramp_us": ramp}
+        return self._measure_load(scenario, target, load)
+
+    def _measure_load(self, scenario: Scenario, target: Target, load: dict[str, int]) -> Sample:
         before = target.process.cpu_seconds if target.process else 0.0
         sample = checked(self._drive(scenario, target, load))
         if target.process is not None:
@@ -201,8 +253,7 @@ class Measuring:
         watcher = threading.Thread(target=watch)
         watcher.start()
         try:
-            load = {"conns": connections, "requests": connections, "ramp_us": 300}
-            sample = checked(self._drive(scenario, target, load))
+            sample = checked(self._drive(scenario, target, {**_once(connections), "ramp_us": 300}))
         finally:
             ended.set()
             watcher.join()
@@ -274,10 +325,22 @@ def _route(contender: Contender, scenario: Scenario) -> Route | None:
     return contender.wires.get(scenario.wire) if scenario.wire else contender.route
 
 
-def request_bytes(route: Route, port: int) -> bytes:
-    """The request of a route."""
+def _once(connections: int) -> dict[str, int]:
+    """One answer on each connection."""
+    return {"conns": connections, "requests": connections}
+
+
+def request_bytes(route: Route, port: int, upstream: str = "") -> bytes:
+    """The request of a route.
+
+    Args:
+        route: The route.
+        port: The port of the server.
+        upstream: The URL of the provider, for headers that name it.
+    """
     body = json.dumps(route.body).encode()
     head = f"POST {route.path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nAccept: text/event-stream\r\n"
+    head += "".join(f"{name}: {value.format(upstream=upstream)}\r\n" for name, value in route.headers.items())
     return f"{head}Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Literal
 
-Kind = Literal["burst", "paced", "first", "streams", "memory"]
-"""Answers as fast as they go · answers as fast as models are · one answer at a time · many open answers · answers that
-the contender makes itself."""
+Kind = Literal["burst", "paced", "first", "cold", "streams", "memory"]
+"""Answers as fast as they go · answers as fast as models are · one answer at a time · the first answers of a process,
+all asked for at once · many open answers · answers that the contender makes itself."""
 
 WORDS: Final = (
     " the",
@@ -30,6 +30,11 @@ WORDS: Final = (
 """The texts of the deltas, over and over, as bodies of JSON strings: short, as tokens are, with the escapes and the
 characters outside ASCII that prose has."""
 
+OVER_TLS: Final = frozenset({"burst-1000", "burst-100", "paced", "cold", "streams"})
+"""The scenarios that are measured with an upstream over TLS too."""
+FULL_ONLY: Final = frozenset({"formats", "cold", "tls-burst-100", "tls-paced", "tls-streams"})
+"""The scenarios that the quick edition leaves out, which is to take less than three minutes."""
+
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
@@ -47,6 +52,7 @@ class Scenario:
         interval_us: Between two deltas; 0: the whole answer is there at once.
         vary: Whether the upstream's frames differ in more than their text.
         wire: Which of `Contender.wires` is asked for; empty: `Contender.route`.
+        tls: Whether the upstream is reached over TLS.
     """
 
     key: str
@@ -60,6 +66,7 @@ class Scenario:
     interval_us: int = 0
     vary: bool = False
     wire: str = ""
+    tls: bool = False
 
 
 def scenarios(*, quick: bool) -> list[Scenario]:
@@ -67,7 +74,7 @@ def scenarios(*, quick: bool) -> list[Scenario]:
     rounds = 3 if quick else 5
     turn = 800 if quick else 2000
     levels = (500,) if quick else (500, 1000, 2000, 4000)
-    return [
+    plain = [
         Scenario(
             "burst-1000",
             "Burst of 1,000",
@@ -112,7 +119,7 @@ def scenarios(*, quick: bool) -> list[Scenario]:
                 wire=key,
             )
             for key, title, about in (
-                *(() if quick else (("formats", "Every format", "from a chat upstream into each format"),)),
+                ("formats", "Every format", "from a chat upstream into each format"),
                 ("responses", "Responses upstream", "from a Responses upstream"),
                 ("messages", "Messages upstream", "from a Messages upstream"),
             )
@@ -139,6 +146,16 @@ def scenarios(*, quick: bool) -> list[Scenario]:
             500 if quick else 1000,
         ),
         Scenario(
+            "cold",
+            "Cold start",
+            "a fresh process, 200 connections that each ask at once for an answer of 100 deltas 10 ms apart",
+            "cold",
+            100,
+            (200,),
+            2 if quick else 5,
+            interval_us=10_000,
+        ),
+        Scenario(
             "streams",
             "Open streams",
             f"{' to '.join(f'{level:,}' for level in (levels[0], levels[-1])[: len(levels)])} answers open at once",
@@ -159,3 +176,18 @@ def scenarios(*, quick: bool) -> list[Scenario]:
             turn,
         ),
     ]
+    every = [*plain, *(_over_tls(one) for one in plain if one.key in OVER_TLS)]
+    return [one for one in every if not (quick and one.key in FULL_ONLY)]
+
+
+def _over_tls(scenario: Scenario) -> Scenario:
+    """The same load, the upstream reached over TLS; open streams are 200, as many as paced ones."""
+    is_streams = scenario.kind == "streams"
+    return replace(
+        scenario,
+        key=f"tls-{scenario.key}",
+        title=f"{scenario.title}, TLS",
+        about=f"{'200 answers open at once' if is_streams else scenario.about}; the upstream speaks TLS",
+        connections=(200,) if is_streams else scenario.connections,
+        tls=True,
+    )

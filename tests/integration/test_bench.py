@@ -6,6 +6,7 @@ import asyncio
 import dataclasses
 import json
 import os
+import re
 import shutil
 import socket
 import sys
@@ -19,8 +20,12 @@ import gai_fast
 from benchmarks import report
 from benchmarks.contenders import EVENTS, Route, load
 from benchmarks.contenders.gai_fast import FORMATS
+from benchmarks.contenders.versions import PIP, pinned
+from benchmarks.macro import tls
+from benchmarks.macro.__main__ import check_baseline, exit_code
 from benchmarks.macro.environments import tool
 from benchmarks.macro.measuring import DIRECT, Measuring, assigned, request_bytes
+from benchmarks.macro.running import Fault as Missing
 from benchmarks.macro.running import free_port
 from benchmarks.macro.scenarios import Scenario, scenarios
 from benchmarks.websocket import handshake, request_message
@@ -402,15 +407,16 @@ def shortened(scenario: Scenario) -> Scenario:
     )
 
 
-def test_every_scenario_measures_gai_fast_and_the_report_shows_it(client: str, tmp_path: Path) -> None:
+def test_every_scenario_measures_gai_fast_and_the_report_shows_it(
+    client: str, tmp_path: Path, unavailable: Callable[[str], NoReturn]
+) -> None:
     name = "gai-fast" if gai_fast.IMPLEMENTATION == "native" else "gai-fast, pure Python"
     (chosen,) = (one for one in load() if one.name == name)
     measuring = Measuring([(chosen, Path(sys.executable))], tmp_path, lambda scenario, who: None)
-    measured = [
-        {**dataclasses.asdict(one), "results": measuring.run(one)}
-        for one in map(shortened, scenarios(quick=True))
-        if not one.wire
-    ]
+    shapes = [one for one in scenarios(quick=True) if not one.wire]
+    if any(one.tls for one in shapes) and shutil.which("nginx") is None:
+        unavailable("nginx, which ends TLS in front of the fake provider")
+    measured = [{**dataclasses.asdict(one), "results": measuring.run(one)} for one in map(shortened, shapes)]
     for scenario in measured:
         for result in scenario["results"].values():
             assert "fault" not in result, result
@@ -420,7 +426,7 @@ def test_every_scenario_measures_gai_fast_and_the_report_shows_it(client: str, t
     assert {one["key"] for one in measured if DIRECT in one["results"]} == {"paced", "first"}
     results = {**RESULTS, "scenarios": measured, "contenders": [{**CONTENDER, "name": name}]}
     assert name in report.table(results)
-    assert report.render(results).count("<svg") == len(measured) + 3
+    assert report.render(results).count("<svg") == sum(FIGURES[one["kind"]] for one in measured)
 
 
 @on_uvloop
@@ -459,6 +465,8 @@ MODELS = {"bench": "m", "bench-responses": "native/mock", "bench-messages": "cla
 """The models of the tests' gateway for those of the benchmarks'."""
 OURS = {"gai-fast", "gai-fast, passthrough", "gai-fast, WebSocket", *(f"gai-fast, {name}" for name in FORMATS)}
 CONTENDER = {"does": "normalizes", "note": "", "version": "", "missing": ""}
+FIGURES = {"burst": 1, "paced": 2, "first": 2, "cold": 3, "streams": 2, "memory": 1}
+"""Plots of a scenario of each kind."""
 RESULTS: dict[str, Any] = {
     "mode": "quick",
     "started": "2026-11-20T12:00:00+00:00",
@@ -507,3 +515,60 @@ def test_every_contender_says_what_it_is() -> None:
         assert one.note
         assert one.route is not None or one.wires
         assert bool(one.distributions) != bool(one.version)
+
+
+def test_every_package_of_a_contender_has_its_release() -> None:
+    for one in load():
+        for requirement in one.requirements:
+            assert pinned(requirement).count("==") == 1
+    assert pinned("litellm[proxy]") == f"litellm[proxy]=={PIP['litellm']}"
+    with pytest.raises(KeyError):
+        pinned("unheard-of")
+
+
+def test_a_missing_contender_is_a_failure_where_all_are_required_and_the_baseline_always() -> None:
+    there, gone = {**CONTENDER, "name": "nginx"}, {**CONTENDER, "name": "gone", "missing": "no npm"}
+    results = {**RESULTS, "scenarios": [], "contenders": [there, gone]}
+    assert exit_code(results, requires_all=False) == 0
+    assert exit_code(results, requires_all=True) == 1
+    assert exit_code({**results, "contenders": [there]}, requires_all=True) == 0
+    check_baseline([there, gone])
+    with pytest.raises(Missing, match="nginx is missing, which every figure is compared with: not installed"):
+        check_baseline([{**there, "missing": "not installed"}, gone])
+
+
+def test_a_cold_start_and_memory_are_compared_with_the_baseline() -> None:
+    """The ratio is the median of those within each turn, not of the medians."""
+
+    def turn(micros: float, first: float) -> dict[str, Any]:
+        return {**SAMPLE, "cpu_us_per_event": micros, "ttft": {"p50": first, "p99": first, "buckets": [[first, 9]]}}
+
+    cold, streams = (
+        dataclasses.asdict(next(one for one in scenarios(quick=False) if one.key == key))
+        for key in ("tls-cold", "tls-streams")
+    )
+    cold["results"] = {
+        "nginx": {"samples": [turn(1, 100), turn(4, 100), turn(1, 1000)]},
+        "right": {"samples": [turn(2, 300), turn(4, 300), turn(4, 300)]},
+    }
+    streams["results"] = {
+        name: {"samples": [{"resident_kib_before": 100, "resident_kib_most": most, "open": 10}]}
+        for name, most in (("nginx", 400), ("right", 700))
+    }
+    named = [{**CONTENDER, "name": name} for name in ("nginx", "right")]
+    results = {**RESULTS, "scenarios": [cold, streams], "contenders": named}
+    (line,) = (line for line in report.table(results).splitlines() if line.startswith("right"))
+    assert re.split(" {2,}", line)[1:] == ["4.00 (2.00×)", "300 µs (3.00×)", "60.0 (2.00×)"]
+
+
+def test_a_header_may_name_the_provider() -> None:
+    route = Route("/x", {}, "text", "end", {"x-host": "{upstream}/v1"})
+    assert b"\r\nx-host: https://127.0.0.1:5/v1\r\n" in request_bytes(route, 80, "https://127.0.0.1:5")
+
+
+def test_tls_in_front_of_the_provider_needs_openssl_and_nginx(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(Missing, match="openssl is not installed"):
+        tls.certificate(tmp_path)
+    with pytest.raises(Missing, match="nginx is not installed"):
+        tls.front(tls.Certificate(tmp_path / "certificate.pem", tmp_path / "key.pem"), 1, 2)
