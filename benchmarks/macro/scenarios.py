@@ -72,7 +72,7 @@ class Scenario:
 def scenarios(*, quick: bool) -> list[Scenario]:
     """All of them; quick: a fifth of the time."""
     rounds = 3 if quick else 5
-    turn = 800 if quick else 2000
+    turn = 600 if quick else 2000
     levels = (500,) if quick else (500, 1000, 2000, 4000)
     plain = [
         Scenario(
@@ -132,7 +132,7 @@ def scenarios(*, quick: bool) -> list[Scenario]:
             100,
             (200,),
             2 if quick else 5,
-            1900,
+            900 if quick else 1900,
             interval_us=10_000,
         ),
         Scenario(
