@@ -240,7 +240,12 @@ class ConnectionPool(ABC):
     def _bound(self, attempt: Attempt) -> None:
         """Limits the time of an attempt that belongs to no exchange."""
         until = self._timers.clock() + self._timeouts.connect
-        attempt.timer = self._timers.schedule(until, functools.partial(self._stop, attempt))
+        attempt.timer = self._timers.schedule(until, functools.partial(self._give_up, attempt))
+
+    def _give_up(self, attempt: Attempt) -> None:
+        """Stops an attempt that has taken too long."""
+        self._fill_later()
+        self._stop(attempt)
 
     def _serve_waiting(self) -> None:
         while self._waiting and not self._closed:
@@ -263,12 +268,10 @@ class ConnectionPool(ABC):
         elif connection.is_closing:
             text = f"{self._peer} closed the connection, or spoke, before it was asked: check base_url"
             self._fail(exchange, Error("network", text, reason="reset"))
-        else:
-            self._refill_wait = LIMITS.ready_retry_first
-            if exchange is not None:
-                self._begin(exchange, connection, reused=False)
-            elif not self._hand_over(connection, reused=False):
-                self._keep(connection)
+        elif exchange is not None:
+            self._begin(exchange, connection, reused=False)
+        elif not self._hand_over(connection, reused=False):
+            self._keep(connection)
 
     def _failed(self, attempt: Attempt, error: Error) -> None:
         """Fails the exchange that the connection was to be for."""
@@ -284,6 +287,7 @@ class ConnectionPool(ABC):
         """
         exchange = self._forget(attempt)
         if exchange is None:
+            self._fill_later()
             raise problem
         exchange.broke(problem)
 
@@ -305,7 +309,12 @@ class ConnectionPool(ABC):
     def _fail(self, exchange: Exchange | None, error: Error) -> None:
         if exchange is not None:
             exchange.fail(error)
-        elif self._refill is None and not self._closed:
+        else:
+            self._fill_later()
+
+    def _fill_later(self) -> None:
+        """Makes no connection for requests to come for a while, which is longer each time."""
+        if self._keeps_ready and self._refill is None and not self._closed:
             self._refill = self._timers.schedule(self._timers.clock() + self._refill_wait, self._refill_again)
             self._refill_wait = min(2 * self._refill_wait, LIMITS.ready_retry)
 
@@ -356,7 +365,9 @@ class ConnectionPool(ABC):
             self._emptied.set()
         since = self._idle.pop(connection, None)
         if since is not None:
-            self._idle_time.ended(self._timers.clock() - since)
+            age = self._timers.clock() - since
+            self._idle_time.ended(age)
+            self._idled(age)
             self._expire()
         if exchange is not None:
             if exchange.has_met_a_dead_connection and not self._closed:
@@ -379,4 +390,12 @@ class ConnectionPool(ABC):
                 break
             del self._idle[connection]
             self._idle_time.outlived()
+            self._idled(now - since)
             connection.abort()
+
+    def _idled(self, age: float) -> None:
+        """Notes the age of an idle connection that has ended; where they end young, ready ones are made more rarely."""
+        if age < LIMITS.pool_idle_least:
+            self._fill_later()
+        else:
+            self._refill_wait = LIMITS.ready_retry_first

@@ -281,6 +281,70 @@ async def test_after_a_failure_the_next_is_made_later_and_later(make_bench: Call
     assert bench.open().is_waiting is False, "a request has one made at once"
 
 
+async def test_ready_connections_that_are_closed_at_once_are_made_later_and_later(
+    make_bench: Callable[..., Bench], loop: Any
+) -> None:
+    """A proxy that accepts for a dead upstream, and closes: the pool connected as fast as the loop could."""
+    bench = make_bench(5, 1)
+    bench.lender.keep_ready()
+    wait = LIMITS.ready_retry_first
+    for number in range(4):
+        bench.make(number).eof()
+        await asyncio.sleep(0)
+        assert len(bench.lender.wanted) == number + 1
+        loop.advance(wait - 0.2)
+        assert len(bench.lender.wanted) == number + 1
+        loop.advance(0.4)
+        assert len(bench.lender.wanted) == number + 2
+        wait *= 2
+    ready = bench.make(4)
+    loop.advance(LIMITS.pool_idle_least)
+    ready.eof()
+    await asyncio.sleep(0)
+    assert len(bench.lender.wanted) == 6, "an upstream that keeps connections has one made at once"
+
+
+async def test_an_upstream_that_keeps_no_idle_connection_is_not_asked_for_one_all_the_time(
+    make_bench: Callable[..., Bench], loop: Any
+) -> None:
+    bench = make_bench(5, 1)
+    transport = bench.idle()
+    bench.open()
+    transport.feed(b"HTTP/1.1 200 OK\r\nKeep-Alive: timeout=0\r\nContent-Length: 2\r\n\r\nok")
+    bench.lender.keep_ready()
+    made = 0
+    for _ in range(50):
+        while made < len(bench.lender.wanted):
+            bench.make(made)
+            made += 1
+        loop.advance(0.1)
+        await asyncio.sleep(0)
+    assert made <= 4
+
+
+async def test_an_attempt_that_takes_too_long_counts_as_failed(make_bench: Callable[..., Bench], loop: Any) -> None:
+    bench = make_bench(5, 1)
+    bench.lender.keep_ready()
+    loop.advance(5)  # connect_timeout
+    bench.fail(0)
+    assert len(bench.lender.wanted) == 1
+    loop.advance(LIMITS.ready_retry_first + 0.2)
+    assert len(bench.lender.wanted) == 2
+
+
+async def test_a_bug_while_a_ready_connection_is_made_is_not_repeated_at_once(
+    make_bench: Callable[..., Bench], loop: Any
+) -> None:
+    bench, bug = make_bench(5, 1), LookupError("a bug")
+    bench.lender.keep_ready()
+    with pytest.raises(LookupError):
+        bench.lender._broke(bench.lender.wanted[0], bug)
+    bench.lender._ended(bench.lender.wanted[0])
+    assert len(bench.lender.wanted) == 1
+    loop.advance(LIMITS.ready_retry_first + 0.2)
+    assert len(bench.lender.wanted) == 2
+
+
 async def test_a_server_that_drains_makes_none(make_bench: Callable[..., Bench]) -> None:
     bench = make_bench(5, 1)
     bench.lender.keep_idle(False)
