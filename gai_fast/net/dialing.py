@@ -57,7 +57,7 @@ class Host:
         self._literal: list[_Address] | None = [(family, (name, port))] if is_ip_address(name) else None
         self._found: list[_Address] = []
         self._found_at = 0.0
-        self._look_up: asyncio.Task[None] | None = None
+        self._look_up: asyncio.Task[list[_Address]] | None = None
 
     async def dial(self) -> socket.socket:
         """Returns a socket that is connected to an address that was checked.
@@ -107,7 +107,9 @@ class Host:
                 if look_up.cancelled():
                     raise Error("network", f"the look-up of {self._name} was given up", reason="closed")
                 problem = look_up.exception()
-                if problem is not None and (not self._found or age >= LIMITS.dns_stale):
+                if problem is None:
+                    return look_up.result()  # another that waited may have found that it cannot be used
+                if not self._found or age >= LIMITS.dns_stale:
                     raise self._unresolved(problem)
         return self._found
 
@@ -120,15 +122,16 @@ class Host:
         error.__cause__ = problem
         return error
 
-    def _looked_up(self, look_up: asyncio.Task[None]) -> None:
+    def _looked_up(self, look_up: asyncio.Task[list[_Address]]) -> None:
         self._look_up = None
         if not look_up.cancelled():
             look_up.exception()  # it is raised to those that wait, and nobody else needs it
 
-    async def _resolve(self) -> None:
+    async def _resolve(self) -> list[_Address]:
         found = await self._loop.getaddrinfo(self._name, self._port, type=socket.SOCK_STREAM)
         self._found = [(family, address) for family, _, _, _, address in found[: LIMITS.dns_addresses]]
         self._found_at = self._clock()
+        return self._found
 
 
 async def _connect_first(loop: asyncio.AbstractEventLoop, addresses: list[_Address]) -> socket.socket:

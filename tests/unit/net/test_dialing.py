@@ -116,6 +116,15 @@ async def test_a_name_that_means_a_metadata_service_is_looked_up_again(bench: Be
     assert await bench.dial() == "192.0.2.1"
 
 
+async def test_all_who_wait_for_a_name_that_means_a_metadata_service_learn_so(bench: Bench) -> None:
+    """The second got the error of a host that does not answer, which is worth another attempt."""
+    bench.loop.names = at("169.254.169.254")
+    first, second = await asyncio.gather(bench.dial(), bench.dial(), return_exceptions=True)
+    assert isinstance(first, Error)
+    assert isinstance(second, Error)
+    assert (first.reason, second.reason) == ("forbidden_address", "forbidden_address")
+
+
 async def test_of_a_name_with_very_many_addresses_some_are_tried(bench: Bench) -> None:
     many = [f"192.0.2.{n}" for n in range(LIMITS.dns_addresses + 8)]
     bench.loop.names = at(*many)
