@@ -42,6 +42,8 @@ class Proxy:
         Raises:
             ValueError: It is something else. The text never repeats the URL, which may hold a password.
         """
+        if not url.isprintable():  # bytes of the environment that are no UTF-8, too
+            raise ValueError("must have characters that are not printable percent-encoded")
         try:
             parts = urlsplit(url)
         except ValueError:
@@ -97,7 +99,7 @@ async def open_tunnel(loop: asyncio.AbstractEventLoop, sock: socket.socket, prox
         raise _refused(proxy, origin, "wants other credentials (407): check the user and password in `proxy`")
     if status[1][:1] != b"2":
         raise _refused(proxy, origin, f"refused the tunnel ({status[1].decode()}): check `proxy` and its rules")
-    if not head.endswith(_HEAD_END) or head.index(_HEAD_END) + len(_HEAD_END) != len(head):
+    if head.index(_HEAD_END) + len(_HEAD_END) != len(head):
         raise _refused(proxy, origin, "sent bytes before it was asked for any")
 
 

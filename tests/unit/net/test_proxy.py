@@ -51,6 +51,8 @@ def test_a_url_names_the_proxy_and_its_user(url: str, host: str, port: int, cred
         "http://proxy:0",
         "http://[::1",
         "http://user:secret@",
+        "http://user:secret\udcff@proxy",
+        "http://user:secret\n@proxy",
     ],
 )
 def test_anything_else_is_refused_without_repeating_it(url: str) -> None:
