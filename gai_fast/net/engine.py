@@ -7,8 +7,10 @@ and the library all use it.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import math
+import ssl
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -33,7 +35,7 @@ from gai_fast.net.retry import Breaker, RetryPolicy
 from gai_fast.net.session import Session
 from gai_fast.net.sockets import no_descriptors
 from gai_fast.net.spec import LIBRARY, Clock, StreamSpec
-from gai_fast.net.tls import TLSFiles
+from gai_fast.net.tls import TLSFileError, TLSFiles
 from gai_fast.net.upstream import Receiver
 from gai_fast.net.view import View
 from gai_fast.net.whole_follower import WholeFollower
@@ -185,10 +187,10 @@ class Engine:
     def _keep_ready(self) -> None:
         """Makes the connections that upstreams are to have before anybody asks."""
         for upstream in _upstreams(self.settings).values():
-            if upstream.base_url.startswith("https:"):
-                _tls_files(upstream).context()  # reading the authorities takes 20 ms, which no stream should wait for
-            if upstream.min_idle:
-                self._pool(upstream).keep_ready()
+            with contextlib.suppress(Error):  # a file that has just been replaced: requests fail until it can be used
+                _tls_context(upstream)  # reading the authorities takes 20 ms, which no stream should wait for
+                if upstream.min_idle:
+                    self._pool(upstream).keep_ready()
 
     def start(self, spec: StreamSpec, client: Client, stream_id: str, clock: Clock) -> Session:
         """Starts a stream.
@@ -433,7 +435,7 @@ class Engine:
                 max_connections=upstream.max_connections,
                 min_idle=upstream.min_idle,
                 proxy=Proxy.parse(upstream.proxy.reveal()) if upstream.proxy is not None else None,
-                ssl_context=_tls_files(upstream).context() if upstream.base_url.startswith("https:") else None,
+                ssl_context=_tls_context(upstream),
                 loop=self._loop,
             )
         self._pool_of[upstream.name] = upstream, pool
@@ -535,6 +537,21 @@ def _pool_key(upstream: UpstreamSettings) -> _PoolKey:
 
 def _tls_files(upstream: UpstreamSettings) -> TLSFiles:
     return TLSFiles(upstream.ca_file, upstream.client_cert, upstream.client_key)
+
+
+def _tls_context(upstream: UpstreamSettings) -> ssl.SSLContext | None:
+    """Returns the context of an upstream's connections; `None`: they have no TLS.
+
+    Raises:
+        Error: One of its files cannot be used any more.
+    """
+    if not upstream.base_url.startswith("https:"):
+        return None
+    try:
+        return _tls_files(upstream).context()
+    except TLSFileError as problem:
+        text = f"the file that `{problem.key}` of upstream {upstream.name!r} names cannot be used any more"
+        raise Error("network", text, reason="tls", phase="connect") from None
 
 
 def _log_dropped(stream_id: str, upstream: UpstreamSettings, fields: Sequence[str]) -> None:

@@ -103,6 +103,19 @@ async def test_configured_headers_replace_the_providers_own(engine: Engine, pool
     assert ("X-More", "1") in headers
 
 
+async def test_a_file_of_tls_that_is_gone_fails_the_requests_and_no_reload(engine: Engine) -> None:
+    """A reload stopped in the middle, with the callers of before; a request had an internal error."""
+    upstream = dataclasses.replace(UPSTREAM, base_url="https://127.0.0.1:9/v1", ca_file="/none/ca.pem", retries=0)
+    settings = Settings(upstreams={"up": upstream})
+    engine.use(settings)
+    assert engine.settings is settings
+    with pytest.raises(Error) as caught:
+        start(engine, call(dataclasses.replace(MODEL, upstream=upstream)))
+    error = caught.value
+    assert (error.code, error.reason, error.phase) == ("network", "tls", "connect")
+    assert error.message == "the file that `ca_file` of upstream 'up' names cannot be used any more"
+
+
 async def test_streams_of_an_upstream_share_a_pool(engine: Engine, pools: list[FakePool]) -> None:
     start(engine, call(), "s1")
     start(engine, call(), "s2")
