@@ -136,7 +136,7 @@ def base_url(value: str) -> str:
         Origin.parse(value)  # what else a request would be refused for
     except ValueError:
         raise ValueError("must have a valid host, port and path") from None
-    return value.rstrip("/")
+    return url.scheme + value[len(url.scheme) :].rstrip("/")
 
 
 def proxy(value: str) -> str:

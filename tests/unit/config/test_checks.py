@@ -25,6 +25,11 @@ class TestUpstreamAddress:
         upstream = folder.read(f'{UPSTREAM}base_url = "{url}"').settings.upstreams["main"]
         assert upstream.base_url == url.rstrip("/")
 
+    def test_the_scheme_is_read_in_any_case(self, folder: Folder) -> None:
+        """The keys of TLS were refused beside it."""
+        upstream = folder.read(f'{UPSTREAM}base_url = "HTTPS://API.example.com/V1/"').settings.upstreams["main"]
+        assert upstream.base_url == "https://API.example.com/V1"
+
     @pytest.mark.parametrize(
         "url",
         [
