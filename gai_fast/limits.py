@@ -545,6 +545,9 @@ class Limits:
     forwarded_hops: int = 64
     """Proxies that are believed one after the other: more are a loop."""
 
+    forwarded_text: int = 8 * KIB
+    """Characters of `Forwarded` that are read, from its end: an element of a proxy has some hundred."""
+
     log_block: int = 8 * KIB
     """Bytes to which the small pieces of a log are joined: a block's own cost is then 2 % of it."""
 

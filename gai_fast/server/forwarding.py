@@ -20,8 +20,10 @@ from typing import Final
 from gai_fast.addresses import Networks
 from gai_fast.limits import LIMITS
 
-_FOR: Final = re.compile(r'(?:^|[;\s])for=(?:"([^"]*)"|([^;\s]*))', re.I)
-"""The parameter of an element of `Forwarded` (RFC 7239, 4)."""
+_PAIR: Final = r"""([\w!#$%&'*+.^`|~-]++)=(?:"((?:[^"\\]|\\.)*+)"|([^\s",;]*+))"""
+_PAIRS: Final = re.compile(_PAIR, re.A)
+_ELEMENT: Final = re.compile(rf"[ \t]*+(?:{_PAIR})?+(?:[ \t]*+;[ \t]*+(?:{_PAIR})?+)*+[ \t]*+", re.A)
+"""An element of `Forwarded` (RFC 7239, 4)."""
 _WITH_PORT: Final = re.compile(r"\[([^\]]*)\](?::[^:]*)?|([^:]*):[^:]*")
 
 
@@ -55,7 +57,7 @@ class Forwarding:
             return peer
         listed, elements = headers.get("x-forwarded-for"), headers.get("forwarded")
         told = None if listed is None else self._first(peer, reversed(listed.split(",")))
-        also = None if elements is None else self._first(peer, map(_for_of, reversed(elements.split(","))))
+        also = None if elements is None else self._first(peer, _origins(elements))
         if told is None or also is None:
             return told or also or peer
         return told if told == also else peer
@@ -98,7 +100,20 @@ def _is_address(text: str) -> bool:
     return "%" not in text  # a zone of the proxy's means nothing here, and may hold anything
 
 
-def _for_of(element: str) -> str:
-    """The address that an element of `Forwarded` names as the request's origin; empty where it names none."""
-    found = _FOR.search(element)
-    return "" if found is None else found[1] or found[2] or ""
+def _origins(elements: str) -> Iterator[str]:
+    """The address that each element of `Forwarded` names as the request's origin, the last first; empty: it names none.
+
+    A proxy may quote what its client has sent (`host`), with `,` and `;` in it. It closes each string, so that no text
+    that begins within one is an element up to its end. The first text that is no element ends the reading.
+    """
+    elements = elements[-LIMITS.forwarded_text :]
+    start = end = len(elements)
+    for _ in range(LIMITS.forwarded_hops):
+        start = elements.rfind(",", 0, start)
+        found = _ELEMENT.fullmatch(elements, start + 1, end)
+        if found is not None:
+            names = {pair[1].lower(): pair[2] or pair[3] or "" for pair in _PAIRS.finditer(found[0])}
+            yield names.get("for", "")
+            end = start
+        if start < 0:
+            return

@@ -51,6 +51,15 @@ def test_the_first_address_from_the_end_that_is_no_proxys_is_the_clients(listed:
         ("for=203.0.113.9, proto=https", PROXY),
         ('for="1.2.3.4, for=203.0.113.9', "203.0.113.9"),
         ("before=1.2.3.4", PROXY),
+        ('host="a;for=1.2.3.4;";for=203.0.113.9', "203.0.113.9"),
+        ('for=203.0.113.9;host="a,for=1.2.3.4:80"', "203.0.113.9"),
+        ('for=203.0.113.9;host="a\\",for=1.2.3.4;b=\\""', "203.0.113.9"),
+        ('for=1.2.3.4;a=", for=203.0.113.9;host=";z="', "203.0.113.9"),
+        ('for=1.2.3.4;a=", for=203.0.113.9;host="h"', "203.0.113.9"),
+        ("for=1.2.3.4 , for=203.0.113.9 ; ;proto=https ", "203.0.113.9"),
+        ("for=203.0.113.9, for=10.0.0.2,", PROXY),
+        ("for=203.0.113.9, =", PROXY),
+        (f"for=203.0.113.9;a={'b' * LIMITS.forwarded_text}", PROXY),
     ],
 )
 def test_forwarded_is_read_in_the_same_way(elements: str, expected: str) -> None:
