@@ -22,7 +22,7 @@ import contextlib
 import logging
 import ssl
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Final, cast
 
 from gai_fast.errors import Error
@@ -112,7 +112,6 @@ class TLSConnection(TransportLayer):
         if not self._is_ready:
             self._incoming.write(data)
             if self._incoming.pending > LIMITS.tls_handshake:
-                self._is_deaf = True
                 self.abort()
             elif not self._is_queued:
                 self._is_queued = True
@@ -129,6 +128,10 @@ class TLSConnection(TransportLayer):
 
     def go_on(self) -> None:
         """Makes the next step of the handshake. Called by `Handshakes`."""
+        with self._alone():
+            self._step()
+
+    def _step(self) -> None:
         self._is_queued = False
         if self._is_deaf:
             return
@@ -171,6 +174,22 @@ class TLSConnection(TransportLayer):
         self._protocol.resume_writing()
 
     # -- inside --
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Aborts where a bug of ours ends what the loop has not called as a protocol: there the loop aborts itself."""
+        is_done = False
+        try:
+            yield
+            is_done = True
+        finally:
+            if not is_done:
+                self.abort()
+
+    def _read_on(self) -> None:
+        """Reads what came before reading was paused."""
+        with self._alone():
+            self._read()
 
     def _read(self) -> bool:
         """Reads as far as records have come; returns whether the client may send more."""
@@ -262,7 +281,7 @@ class TLSConnection(TransportLayer):
         if not self._is_reading and not self.wire.is_closing():
             self._is_reading = True
             self.wire.resume_reading()
-            asyncio.get_running_loop().call_soon(self._read)  # what came before reading was paused
+            asyncio.get_running_loop().call_soon(self._read_on)
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """As `asyncio.WriteTransport.write`, from the end of the handshake on: no request has come before."""
@@ -299,6 +318,11 @@ class TLSConnection(TransportLayer):
         """As `asyncio.WriteTransport.can_write_eof`."""
         return self._is_ready and self.wire.can_write_eof()
 
+    def abort(self) -> None:
+        """As `asyncio.WriteTransport.abort`."""
+        self._is_deaf = True
+        self.wire.abort()
+
     def close(self) -> None:
         """As `asyncio.BaseTransport.close`."""
         if not self._has_ended:
@@ -307,11 +331,10 @@ class TLSConnection(TransportLayer):
 
     def _say_end(self) -> None:
         """Sends `close_notify`, where there is a connection to end; from then on nothing is read (rule 2)."""
-        self._has_ended = True
+        self._has_ended = self._is_deaf = True
         if not self._is_ready or self.wire.is_closing():
             return
         with contextlib.suppress(ssl.SSLError):  # the client has not said so yet, or the connection has failed
             self._tls.unwrap()
-        self._is_deaf = True
         if self._outgoing.pending:
             self.wire.write(self._outgoing.read())

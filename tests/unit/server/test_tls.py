@@ -411,6 +411,64 @@ async def test_a_connection_that_ends_before_it_is_read_again_is_over(
     assert both.above.data == b""
 
 
+async def test_nothing_is_read_once_the_protocol_has_ended_the_connection(
+    certificate: Certificate, authority: Authority
+) -> None:
+    """The wire tells of its end a turn of the loop later, and a handshake may have its turn before."""
+    for end in ("close", "abort"):
+        both = Both(certificate, authority)
+        both.shake()
+        both.connection.pause_reading()
+        both.client.write(b"x")
+        both.send()
+        both.connection.resume_reading()
+        getattr(both.connection, end)()
+        await asyncio.sleep(0)
+        assert both.above.data == b""
+
+        both = Both(certificate, authority, turns=Handshakes)
+        client = both.context.wrap_bio(ssl.MemoryBIO(), hello := ssl.MemoryBIO(), server_hostname="localhost")
+        with pytest.raises(ssl.SSLWantReadError):
+            client.do_handshake()
+        both.connection.data_received(hello.read())
+        getattr(both.connection, end)()
+        await asyncio.sleep(0)
+        assert (both.wire.sent, both.wire.calls) == (b"", [end])
+
+
+@pytest.mark.parametrize("is_paused", [False, True])
+async def test_a_bug_above_ends_the_connection_also_where_the_loop_does_not_see_whose_it_is(
+    certificate: Certificate, authority: Authority, is_paused: bool
+) -> None:
+    problems: list[Any] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: problems.append(context["exception"]))
+
+    def fail() -> None:
+        raise ZeroDivisionError
+
+    both = Both(certificate, authority, turns=Handshakes)
+    both.above.on_data = fail
+    client = both.context.wrap_bio(both._from_server, both._to_server, server_hostname="localhost")
+    with pytest.raises(ssl.SSLWantReadError):
+        client.do_handshake()
+    both.send()
+    await asyncio.sleep(0)
+    both.take()
+    client.do_handshake()
+    if is_paused:
+        both.send()
+        await asyncio.sleep(0)
+        both.connection.pause_reading()
+    client.write(b"x")
+    both.send()
+    if is_paused:
+        both.connection.resume_reading()
+    await asyncio.sleep(0)
+    assert both.above.data == b"x"
+    assert [type(each) for each in problems] == [ZeroDivisionError]
+    assert both.wire.calls == ["abort"]
+
+
 # ---- clients that break the rules ------------------------------------------------------------------------------------
 
 
