@@ -10,6 +10,7 @@ import re
 import shutil
 import socket
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
@@ -25,6 +26,7 @@ from benchmarks.macro import tls
 from benchmarks.macro.__main__ import check_baseline, exit_code
 from benchmarks.macro.environments import tool
 from benchmarks.macro.measuring import DIRECT, Measuring, assigned, request_bytes
+from benchmarks.macro.probed import Probe
 from benchmarks.macro.running import Fault as Missing
 from benchmarks.macro.running import free_port
 from benchmarks.macro.scenarios import Scenario, scenarios
@@ -572,3 +574,17 @@ def test_tls_in_front_of_the_provider_needs_openssl_and_nginx(tmp_path: Path, mo
         tls.certificate(tmp_path)
     with pytest.raises(Missing, match="nginx is not installed"):
         tls.front(tls.Certificate(tmp_path / "certificate.pem", tmp_path / "key.pem"), 1, 2)
+
+
+# ---- the turns of a loop ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="missing on this machine: /proc")
+async def test_a_stall_of_the_loop_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("benchmarks.macro.probed.REPORT", 0.01)
+    file = tmp_path / "turns"
+    probe = Probe(file)
+    await until(lambda: bool(file.read_text()))
+    time.sleep(0.05)  # noqa: ASYNC251  # that is the stall
+    await until(lambda: any(float(line.split()[0]) >= 50 for line in file.read_text().splitlines()))
+    probe.close()
