@@ -5,14 +5,17 @@ No other module reads the environment but the native/pure switch.
 
 from __future__ import annotations
 
+import contextlib
+import ipaddress
 import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 from urllib.request import proxy_bypass_environment  # type: ignore[attr-defined]  # typeshed lacks it
 
+from gai_fast.addresses import address_of
 from gai_fast.config.checks import PRINTABLE
 from gai_fast.config.keys import FLAGS, LATER, LISTS, SECTIONS, TABLES, read_value
 from gai_fast.config.problems import Problems, Value, nearest
@@ -171,10 +174,24 @@ def usual_proxy(base_url: str, environ: Environment, problems: Problems) -> Secr
     for name in (*names, "all_proxy", "ALL_PROXY"):
         proxy = environ.get(name, "")
         if proxy:
-            if proxy_bypass_environment(url.netloc, {"no": excepted}):
+            if _is_excepted(url, excepted):
                 return None
             return checked_proxy(proxy, name, problems)
     return None
+
+
+def _is_excepted(url: SplitResult, names: str) -> bool:
+    """Whether `NO_PROXY` has the host of a URL, a domain above it, or a network that it is in."""
+    host = url.hostname or ""  # an IPv6 address without its brackets
+    if any(proxy_bypass_environment(each, {"no": names}) for each in (url.netloc, host)):
+        return True
+    address = address_of(host)
+    if address is not None:
+        for name in names.split(","):
+            with contextlib.suppress(ValueError):  # not a network
+                if address in ipaddress.ip_network(name.strip(), strict=False):
+                    return True
+    return False
 
 
 def checked_proxy(url: str, origin: str, problems: Problems) -> Secret | None:

@@ -213,6 +213,11 @@ class TestProxy:
             ({"HTTP_PROXY": URL}, "http://10.0.0.1:8000/v1", False),
             ({"http_proxy": URL}, "http://10.0.0.1:8000/v1", True),
             ({"http_proxy": URL, "no_proxy": "10.0.0.1:8000"}, "http://10.0.0.1:8000/v1", False),
+            ({"http_proxy": URL, "no_proxy": "x, 10.0.0.0/8"}, "http://10.0.0.1:8000/v1", False),
+            ({"http_proxy": URL, "no_proxy": "10.0.0.0/33,11.0.0.0/8"}, "http://10.0.0.1:8000/v1", True),
+            ({"http_proxy": URL, "no_proxy": "::1"}, "http://[::1]:8000/v1", False),
+            ({"http_proxy": URL, "no_proxy": "[::1]"}, "http://[::1]:8000/v1", False),
+            ({"http_proxy": URL, "no_proxy": "fd00::/8"}, "http://[fd00::1]/v1", False),
         ],
     )
     def test_which_variable_counts(self, folder: Folder, environ: dict[str, str], base_url: str, used: bool) -> None:
