@@ -87,7 +87,7 @@ _FORBIDDEN: Final = tuple(
         ),
     )
 )
-_FORBIDDEN_NAMES: Final = frozenset(("metadata", "metadata.google.internal", "instance-data"))
+_FORBIDDEN_NAMES: Final = frozenset(("metadata", "metadata.google.internal", "metadata.goog", "instance-data"))
 
 
 def is_forbidden_host(host: str) -> bool:

@@ -88,6 +88,7 @@ def test_link_local_and_metadata_addresses_are_forbidden_and_private_ones_are_no
     ("host", "forbidden"),
     [
         ("metadata.google.internal", True),
+        ("metadata.goog", True),
         ("Metadata.Google.Internal.", True),
         ("metadata", True),
         ("instance-data.ec2.internal", True),
