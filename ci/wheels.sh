@@ -2,8 +2,8 @@
 # Builds the sdist and a wheel for one interpreter (PYTHON, default python3) into dist/ and tries both in environments of
 # their own: the wheel must be native, pass the kernels' tests (the arguments, as of ci/kernels.sh) and serve the demo;
 # without a compiler the sdist must install and work as pure Python. VENV: where the wheel's environment is to be, which is
-# otherwise removed. Release wheels for the other versions and machines
-# are cibuildwheel's (pyproject.toml, .github/workflows/release.yml).
+# otherwise removed. Release wheels for the other versions and machines are cibuildwheel's (pyproject.toml,
+# .github/workflows/release.yml).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 python=${PYTHON:-python3}

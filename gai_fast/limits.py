@@ -113,7 +113,8 @@ class Limits:
     its buffers keep the largest size that they had."""
 
     tls_steps: int = 4
-    """Steps of TLS handshakes in a turn of the loop: about a millisecond of work, after which other streams go on."""
+    """Steps of TLS handshakes in a turn of the loop: some 4 ms of work where each makes a signature with an RSA key of
+    2,048 bits, after which other streams go on."""
 
     tls_session: float = 3600.0
     """Seconds for which a TLS session is resumed, so that a certificate is checked again after an hour."""

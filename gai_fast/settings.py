@@ -192,6 +192,11 @@ class ServerSettings(_Snapshot):
     proxy_protocol: bool = False
     """Whether connections of these proxies begin with a PROXY header."""
 
+    @property
+    def scheme(self) -> str:
+        """The scheme of the server's URL."""
+        return "http" if self.tls_cert is None else "https"
+
 
 @dataclass(frozen=True, slots=True)
 class KeySettings(_Snapshot):

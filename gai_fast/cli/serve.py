@@ -77,7 +77,7 @@ def examples(url: str, model: str, loaded: Loaded) -> list[str]:
     if url.startswith("unix:"):
         path = url.removeprefix("unix:")
         way = f"--unix-socket {shlex.quote(path)} "
-        url = f"{'http' if loaded.settings.server.tls_cert is None else 'https'}://localhost"
+        url = f"{loaded.settings.server.scheme}://localhost"
         imports = [*imports, "from httpx import Client, HTTPTransport"]
         more = f", http_client=Client(transport=HTTPTransport(uds={path!r}))"
     return [

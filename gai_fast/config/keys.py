@@ -88,8 +88,8 @@ SERVER: Final[Mapping[str, Key]] = {
     "grace": seconds("How long running answers may go on after SIGTERM.", zero=True),
     "uds": text("Path of a unix socket to listen on instead.", checks.socket_path, example="gai-fast.sock"),
     "fd": whole("Inherited descriptor of a socket to listen on instead.", 0, LIMITS.descriptor, example=3),
-    "tls_cert": text("File of the certificate chain (PEM), for TLS to clients.", checks.any_text, example="cert.pem"),
-    "tls_key": text("File of the certificate's private key (PEM).", checks.any_text, example="key.pem"),
+    "tls_cert": text("File of the certificate chain (PEM), for TLS to clients.", checks.path, example="cert.pem"),
+    "tls_key": text("File of the certificate's private key (PEM).", checks.path, example="key.pem"),
     "forwarded_allow_ips": texts(
         "Proxies that are believed whose request it is: addresses, networks, unix: for unix sockets.", checks.network
     ),

@@ -230,8 +230,7 @@ def location(settings: ServerSettings, listening: socket.socket) -> str:
     address = listening.getsockname()
     if listening.family == socket.AF_UNIX:
         return f"unix:{os.fsdecode(address)}"
-    scheme = "http" if settings.tls_cert is None else "https"
-    return base_url(settings.host if settings.fd is None else address[0], address[1], scheme)
+    return base_url(settings.host if settings.fd is None else address[0], address[1], settings.scheme)
 
 
 def is_on_loopback(sockets: Sequence[socket.socket]) -> bool:

@@ -36,6 +36,11 @@ def configured(**changes: object) -> Settings:
     return Settings(**{**given, **changes})  # type: ignore[arg-type]  # a test's shorthand
 
 
+def test_a_server_with_a_certificate_speaks_tls() -> None:
+    assert ServerSettings().scheme == "http"
+    assert ServerSettings(tls_cert="cert.pem", tls_key="key.pem").scheme == "https"
+
+
 def test_a_secret_is_told_only_by_reveal() -> None:
     secret = Secret("sk-secret")
     assert secret.reveal() == "sk-secret"
