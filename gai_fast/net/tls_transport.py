@@ -396,6 +396,15 @@ class TLSTransport:
 
     # ---- writing
 
+    def _writable(self) -> None:
+        is_well = False
+        try:
+            self._flush()
+            is_well = True
+        finally:
+            if not is_well:  # as in `_readable`
+                self._close(ssl.SSLError(ssl.SSL_ERROR_SSL, "the gateway failed to write to the connection"))
+
     def _flush(self) -> None:
         """Sends what is unsent, as far as the socket takes it; the loop calls again where it takes no more."""
         try:
@@ -415,7 +424,7 @@ class TLSTransport:
                 self._close(ssl.SSLError(ssl.SSL_ERROR_SSL, "the upstream asks for new keys and takes none"))
             elif not self._is_writing:
                 self._is_writing = True
-                self._loop.add_writer(self._descriptor, self._flush)
+                self._loop.add_writer(self._descriptor, self._writable)
             return
         except OSError as problem:
             self._close(problem)
@@ -443,7 +452,8 @@ class TLSTransport:
             self._loop.call_soon(self._lost, problem)
         else:
             self._receiver = None
-            self._end_handshake(problem or ConnectionAbortedError())
+        # Also of an open connection: a receiver that failed in `connection_made` has not let the handshake end.
+        self._end_handshake(problem or ConnectionAbortedError())
 
     def _lost(self, problem: Exception | None) -> None:
         receiver, self._receiver = self._receiver, None

@@ -29,10 +29,12 @@ class Receiver:
         self.calls: list[str] = []
         self.lost: list[Exception | None] = []
         self.on_data: Callable[[], object] = lambda: None
+        self.on_made: Callable[[], object] = lambda: None
 
     def connection_made(self, transport: Any) -> None:
         self.calls.append("made")
         self.transport = transport
+        self.on_made()
 
     def data_received(self, data: bytes) -> None:
         assert data
@@ -116,9 +118,12 @@ class Net:
         self.server_context.maximum_version = version
         self.handshakes = Handshakes(self.loop, authority.client(), "localhost", lambda: self.now)
 
-    def begin(self) -> tuple[TLSTransport, Receiver, Server, list[Exception | None]]:
+    def begin(
+        self, kind: type[socket.socket] = socket.socket
+    ) -> tuple[TLSTransport, Receiver, Server, list[Exception | None]]:
         """Begins a connection; the last item is the list of what its handshake came to."""
-        ours, theirs = socket.socketpair()
+        end, theirs = socket.socketpair()
+        ours = kind(fileno=end.detach())
         ours.setblocking(False)
         self.pairs.append((ours, theirs))
         receiver = Receiver()
@@ -126,8 +131,8 @@ class Net:
         transport = TLSTransport(self.handshakes, self.loop, ours, receiver, shaken.append)
         return transport, receiver, Server(self.server_context, theirs), shaken
 
-    async def connect(self) -> tuple[TLSTransport, Receiver, Server]:
-        transport, receiver, server, shaken = self.begin()
+    async def connect(self, kind: type[socket.socket] = socket.socket) -> tuple[TLSTransport, Receiver, Server]:
+        transport, receiver, server, shaken = self.begin(kind)
         await server.handshake()
         await until(lambda: shaken)
         assert shaken == [None]
@@ -259,6 +264,48 @@ async def test_a_bug_of_ours_ends_the_connection(authority: Authority) -> None:
     _, receiver, server = await Net(authority).connect()
     receiver.on_data = lambda: 1 // 0
     server.socket.send(server.sealed(b"text")[0])
+    assert isinstance(await _gone(receiver), ssl.SSLError)
+    assert [type(each) for each in problems] == [ZeroDivisionError]
+
+
+class BrokenSocket(socket.socket):
+    """A socket that takes nothing at first; then each write of it is a bug."""
+
+    is_full = False
+
+    def send(self, *args: Any) -> int:
+        if not self.is_full:
+            return super().send(*args)
+        self.is_full = False
+        raise BlockingIOError
+
+    def fail(self, *args: Any) -> int:
+        raise ZeroDivisionError
+
+
+@on_both_loops
+async def test_a_bug_while_the_socket_is_written_ends_the_connection(authority: Authority) -> None:
+    problems: list[Any] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: problems.append(context["exception"]))
+    transport, receiver, _ = await Net(authority).connect(BrokenSocket)
+    sock = transport.get_extra_info("socket")
+    sock.is_full = True
+    transport.write(b"text")
+    sock.send = sock.fail
+    assert isinstance(await _gone(receiver), ssl.SSLError)
+    assert [type(each) for each in problems] == [ZeroDivisionError]
+
+
+@on_both_loops
+async def test_a_receiver_that_fails_at_its_first_call_ends_the_handshake(authority: Authority) -> None:
+    """Whoever waited for the handshake did so until `connect_timeout`."""
+    problems: list[Any] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: problems.append(context["exception"]))
+    _, receiver, server, shaken = Net(authority).begin()
+    receiver.on_made = lambda: 1 // 0
+    await server.handshake()
+    await until(lambda: shaken)
+    assert isinstance(shaken[0], ssl.SSLError)
     assert isinstance(await _gone(receiver), ssl.SSLError)
     assert [type(each) for each in problems] == [ZeroDivisionError]
 
