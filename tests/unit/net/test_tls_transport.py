@@ -303,7 +303,8 @@ async def test_a_receiver_that_fails_at_its_first_call_ends_the_handshake(author
     asyncio.get_running_loop().set_exception_handler(lambda _, context: problems.append(context["exception"]))
     _, receiver, server, shaken = Net(authority).begin()
     receiver.on_made = lambda: 1 // 0
-    await server.handshake()
+    with suppress(BrokenPipeError):  # its ticket is not taken any more
+        await server.handshake()
     await until(lambda: shaken)
     assert isinstance(shaken[0], ssl.SSLError)
     assert isinstance(await _gone(receiver), ssl.SSLError)
