@@ -95,6 +95,7 @@ class TLSConnection(TransportLayer):
         self._is_ready = False  # the handshake is over
         self._is_deaf = False  # nothing more of the client is read
         self._is_reading = True
+        self._ending: ssl.SSLError | None = None  # the client's end or mistake, behind what was read
         self._has_ended = False  # our side has
         self._answered = 0
 
@@ -194,20 +195,39 @@ class TLSConnection(TransportLayer):
     def _read(self) -> bool:
         """Reads as far as records have come; returns whether the client may send more."""
         incoming = self._incoming
-        try:
-            while self._is_reading and not self._is_deaf and incoming.pending:
-                data = self._tls.read(LIMITS.tls_record)
-                if not data:
-                    self._end_input()
-                    break
-                self._protocol.data_received(data)
-        except ssl.SSLWantReadError:
-            pass  # the rest is no whole record, and OpenSSL has it
-        except ssl.SSLError as problem:
-            self._fail(problem)
+        while self._is_reading and not self._is_deaf and incoming.pending and self._ending is None:
+            text = self._opened()
+            if text:
+                self._protocol.data_received(text)
+        if self._ending is not None and self._is_reading and not self._is_deaf:
+            if isinstance(self._ending, ssl.SSLZeroReturnError):
+                self._end_input()
+            else:
+                self._fail(self._ending)
         if not self._is_deaf:
             self._answer()
         return not self._is_deaf
+
+    def _opened(self) -> bytes:
+        """Returns the text of records that are whole, and notes what ends the connection behind them.
+
+        Small ones are joined: a client may send one for each byte, and the protocol above looks anew at what it has
+        with each call.
+        """
+        incoming, pieces, size = self._incoming, [], 0
+        try:
+            while incoming.pending and size < LIMITS.tls_record:
+                piece = self._tls.read(LIMITS.tls_record)
+                if not piece:
+                    self._ending = ssl.SSLZeroReturnError()
+                    break
+                pieces.append(piece)
+                size += len(piece)
+        except ssl.SSLWantReadError:
+            pass  # the rest is no whole record, and OpenSSL has it
+        except ssl.SSLError as problem:
+            self._ending = problem.with_traceback(None)  # which would keep this object
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def _answer(self) -> None:
         """Sends what the records themselves ask for: the handshake, alerts, key updates."""
