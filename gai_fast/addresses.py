@@ -112,6 +112,22 @@ def is_local(name: Any) -> bool:
     return is_loopback(name[0]) if isinstance(name, tuple) else True
 
 
+_MAPPED: Final = ipaddress.IPv6Network("::ffff:0:0/96")
+
+
+def _network(name: str) -> Network:
+    """The network of a name; one of IPv6 addresses that hold IPv4 addresses is theirs, as in `address_of`.
+
+    Raises:
+        ValueError: It is none.
+    """
+    network = ipaddress.ip_network(name)
+    if isinstance(network, ipaddress.IPv6Network) and network.subnet_of(_MAPPED):
+        first = network.network_address.packed[-4:]
+        return ipaddress.IPv4Network((first, network.prefixlen - _MAPPED.prefixlen))
+    return network
+
+
 class Networks:
     """A set of networks and addresses, which may hold all unix sockets.
 
@@ -129,7 +145,7 @@ class Networks:
             if name == UNIX:
                 self._has_unix = True
             else:
-                self._networks.append(ipaddress.ip_network(name))
+                self._networks.append(_network(name))
 
     def __bool__(self) -> bool:
         return self._has_unix or bool(self._networks)

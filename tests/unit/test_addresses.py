@@ -125,6 +125,14 @@ def test_networks_hold_addresses_in_any_notation() -> None:
     assert (bool(networks), bool(Networks([UNIX])), bool(Networks([]))) == (True, True, False)
 
 
+def test_a_network_of_mapped_addresses_is_that_of_what_they_hold() -> None:
+    networks = Networks(["::ffff:10.0.0.0/104", "::ffff:192.0.2.1"])
+    for host in ("10.1.2.3", "::ffff:10.1.2.3", "192.0.2.1"):
+        assert networks.has(host)
+    for host in ("11.0.0.1", "192.0.2.2", "2001:db8::1"):
+        assert not networks.has(host)
+
+
 @pytest.mark.parametrize("name", ["", "example", "10.0.0.1/8", "10.0.0.0/33", "*"])
 def test_what_is_no_network_is_refused(name: str) -> None:
     with pytest.raises(ValueError, match=r"."):
