@@ -11,7 +11,7 @@ MINUTES ?= 10
 STORE   ?= sqlite
 
 BUILD   := $(or $(GAI_FAST_BUILD),auto)
-# On a terminal pip shows its progress: compiling takes half a minute.
+# On a terminal pip shows its progress: compiling takes a minute or more.
 PIP     := -m pip install $(if $(MAKE_TERMOUT),,-qq) --disable-pip-version-check
 KERNELS := $(shell find csrc gai_fast -name '*.[ch]' -o -name '*.pyx' -o -name '*.pxd' 2>/dev/null | grep -v '^gai_fast/.*\.c$$')
 MODULES := $(shell sed -n '/^COMPILED = (/,/^)/s|^ *"\(.*\)",$$|gai_fast/\1.py|p' setup.py)
@@ -87,13 +87,13 @@ $(VENV)/bin/python $(LOCAL)/bin/python:
 	@$(PYTHON) -m venv $(@D:/bin=)
 
 $(INSTALLED): $(SOURCES) | $(VENV)/bin/python
-	@echo 'installing gai-fast in $(VENV) ($(BUILD) build)$(if $(filter pure,$(BUILD)),,; compiling takes half a minute) …'
+	@echo 'installing gai-fast in $(VENV) ($(BUILD) build)$(if $(filter pure,$(BUILD)),,; compiling takes a minute or more) …'
 	@$(UNBUILD)
 	@$(VENV)/bin/python $(PIP) -e .
 	@touch $@
 
 $(INSTALLED)-dev: $(SOURCES) | $(VENV)/bin/python
-	@echo 'installing gai-fast in $(VENV) ($(BUILD) build, with what the tests need)$(if $(filter pure,$(BUILD)),,; compiling takes half a minute) …'
+	@echo 'installing gai-fast in $(VENV) ($(BUILD) build, with what the tests need)$(if $(filter pure,$(BUILD)),,; compiling takes a minute or more) …'
 	@$(UNBUILD)
 	@$(VENV)/bin/python $(PIP) -e '.[dev]'
 	@touch $(INSTALLED) $@

@@ -255,7 +255,7 @@ class Gateway:
         file.with_suffix(".new").rename(file)
 
     async def holdings(self) -> Holdings:
-        """What the workers hold, all together."""
+        """The objects that the workers hold, all together."""
         held = Holdings()
         for pid in self.workers:
             file = self._folder / f"{COUNTED}{pid}"

@@ -53,7 +53,7 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """What the upstream shows to those that connect.
+    """The upstream as a gateway that connects sees it.
 
     Attributes:
         context: Its certificate; `None`: it speaks no TLS.

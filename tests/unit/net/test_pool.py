@@ -452,14 +452,19 @@ async def test_tls_is_with_the_host_that_was_configured(
     assert (made, bench.transports) == ([host], [])
 
 
-async def test_a_failed_handshake_is_told(
-    make_bench: Callable[..., Bench], settle: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def failing_tls(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No handshake succeeds."""
+
     async def fail(tls: Any, sock: socket.socket, receiver: Any) -> None:
         sock.close()
         raise Error("network", "no TLS with api.example.com:443", reason="tls")
 
     monkeypatch.setattr("gai_fast.net.tls.TLS.connect", fail)
+
+
+@pytest.mark.usefixtures("failing_tls")
+async def test_a_failed_handshake_is_told(make_bench: Callable[..., Bench], settle: Any) -> None:
     bench = make_bench("https://api.example.com")
     bench.open()
     await settle()
@@ -467,14 +472,8 @@ async def test_a_failed_handshake_is_told(
     assert (error.code, error.reason, error.phase) == ("network", "tls", "connect")
 
 
-async def test_a_host_that_fails_the_handshake_may_have_moved(
-    make_bench: Callable[..., Bench], settle: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async def fail(tls: Any, sock: socket.socket, receiver: Any) -> None:
-        sock.close()
-        raise Error("network", "no TLS with api.example.com:443", reason="tls")
-
-    monkeypatch.setattr("gai_fast.net.tls.TLS.connect", fail)
+@pytest.mark.usefixtures("failing_tls")
+async def test_a_host_that_fails_the_handshake_may_have_moved(make_bench: Callable[..., Bench], settle: Any) -> None:
     bench = make_bench("https://api.example.com")
     bench.open()
     await settle()
