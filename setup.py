@@ -23,7 +23,7 @@ MYPYC = os.environ.get("GAI_FAST_MYPYC", "1") not in ("", "0")
 SANITIZE = os.environ.get("GAI_FAST_SANITIZE", "0") not in ("", "0")
 JOBS = os.cpu_count() or 1
 LOOPS = ("simd", "simd_scalar", "simd_vector", "simd_avx2", "simd_avx512")
-KERNELS = {"encoders": ("loops", *LOOPS), "parsers": ("loops",), "relay": ("loops", "learn")}
+KERNELS = {"encoders": ("loops", *LOOPS), "parsers": ("loops",), "relay": ("loops", "learn"), "tls": ("openssl",)}
 """The Cython modules, and the C files in csrc/ that each is linked with."""
 # Only modules whose share of a request was measured, and which can be compiled: mypyc checks annotations at run time,
 # loses the `from` of a `raise`, and does not allow to replace a method of an instance, or an attribute of instances by

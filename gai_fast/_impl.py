@@ -36,6 +36,7 @@ __all__ = [
     "SSEParser",
     "Shape",
     "StreamCounters",
+    "TLSRecords",
     "compact_json",
     "encode_json",
     "encode_ndjson",
@@ -44,6 +45,7 @@ __all__ = [
     "frame_messages",
     "head_of",
     "last_seq",
+    "make_tls_records",
     "parse_exact",
     "unmasked",
 ]
@@ -118,6 +120,7 @@ Shape = _kernels.Shape
 FastPath = _kernels.FastPath
 StreamCounters = _kernels.StreamCounters
 ReadBatch = _kernels.ReadBatch
+TLSRecords = _kernels.TLSRecords
 compact_json = _kernels.compact_json
 encode_json = _kernels.encode_json
 encode_ndjson = _kernels.encode_ndjson
@@ -127,4 +130,5 @@ frame_messages = _kernels.frame_messages
 head_of = _kernels.head_of
 last_seq = _kernels.last_seq
 parse_exact = _kernels.parse_exact
+make_tls_records = _kernels.make_tls_records
 unmasked = _kernels.unmasked

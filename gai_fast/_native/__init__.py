@@ -27,6 +27,7 @@ from gai_fast._native.relay import (
     last_seq,
     unmasked,
 )
+from gai_fast._native.tls import TLSRecords, make_tls_records
 from gai_fast._pure.arrays import ArrayFramer
 from gai_fast._pure.fast_path import Borrower, FrameLog, LendingTransport
 from gai_fast._pure.messages import head_of
@@ -56,6 +57,7 @@ __all__ = [
     "SSEParser",
     "Shape",
     "StreamCounters",
+    "TLSRecords",
     "compact_json",
     "encode_json",
     "encode_ndjson",
@@ -64,6 +66,7 @@ __all__ = [
     "frame_messages",
     "head_of",
     "last_seq",
+    "make_tls_records",
     "parse_exact",
     "unmasked",
 ]

@@ -69,6 +69,7 @@ from gai_fast._native.c cimport (
 )
 from gai_fast._native.encoders cimport loops_in_use, put_string
 from gai_fast._native.encoders import parse_exact
+from gai_fast._native.tls cimport TLSRecords
 from gai_fast._native.parsers cimport ChunkedBody, END, whole_chunk, _Feed, _LineFeed, _SSEFeed, LineFramer, SSEFramer
 from gai_fast._pure.relay import as_bytes
 from gai_fast.limits import LIMITS
@@ -1016,6 +1017,7 @@ cdef class FastPath:
     cdef object _reader     # the connection that has lent it
     cdef object _exchange   # its exchange
     cdef int _in            # the upstream's socket, or -1
+    cdef TLSRecords _records    # reads it where it speaks TLS; or None
     cdef int _out           # the client's socket if it is lent, or -1
     cdef int _steady        # fully copied reads in a row
     cdef bint _writes       # it may borrow the client's socket without the upstream's, whose connection decrypts
@@ -1365,28 +1367,38 @@ cdef class ReadBatch:
 
     cdef int receive(self, FastPath fast_path, bint ends) except -1:
         """Reads one of them, or gives it back."""
-        cdef list reads = self._reads
-        cdef Py_ssize_t size = 0
+        cdef bint is_done = True  # the end, a read that fills the buffer, or a closed fast path: the connection's
         cdef bint is_well = False
         if fast_path._batch is not self:
             return 0  # given back in the meantime
         if fast_path.chunks is not None and not ends:
-            size = gai_receive(fast_path._in, INPUT, ROOM)
-        if size > 0:
             try:
-                append_read(
-                    reads, fast_path._reader, fast_path._exchange, fast_path, PyBytes_FromStringAndSize(INPUT, size)
-                )
+                is_done = self.read(fast_path) > 0
                 is_well = True
             finally:
                 if not is_well:
                     fast_path._reader.failed(fast_path._exchange, exception())  # what it has read is lost
-        elif size < 0 and size != -EAGAIN:
-            fast_path._reader.broke(OSError(-size, strerror(-size).decode()))
-        if (size == 0 or size == ROOM) and fast_path._batch is self:
-            # The end, a read that fills the buffer, or a closed fast path: the connection handles these.
+        if is_done and fast_path._batch is self:
             fast_path._reader.take_back()
         return 0
+
+    cdef int read(self, FastPath fast_path) except -1:
+        """Reads one of them once; returns whether its connection must go on with it."""
+        cdef TLSRecords records = fast_path._records
+        cdef Py_ssize_t size
+        cdef bytes data
+        if records is not None:
+            data = records.take()
+            if PyBytes_GET_SIZE(data):
+                append_read(self._reads, fast_path._reader, fast_path._exchange, fast_path, data)
+            return records._is_full or records.is_noteworthy()
+        size = gai_receive(fast_path._in, INPUT, ROOM)
+        if size > 0:
+            data = PyBytes_FromStringAndSize(INPUT, size)
+            append_read(self._reads, fast_path._reader, fast_path._exchange, fast_path, data)
+        elif size < 0 and size != -EAGAIN:
+            fast_path._reader.broke(OSError(-size, strerror(-size).decode()))
+        return size == 0 or size == ROOM
 
     cdef bint can_watch(self) except -1:
         """Whether there is a set of sockets; opens it at the first call."""
@@ -1419,6 +1431,7 @@ cdef class ReadBatch:
             return 0
         fast_path._batch, fast_path._reader, fast_path._exchange = self, reader, exchange
         fast_path._in = socket
+        fast_path._records = reader.records
         try:
             self._lent.add(fast_path)
             is_watched = gai_watch(self._set, socket, <void *>fast_path) == 0
@@ -1431,6 +1444,6 @@ cdef class ReadBatch:
         gai_forget(self._set, fast_path._in)
         fast_path._in = fast_path._out = -1
         fast_path._steady = 0
-        fast_path._batch = fast_path._reader = fast_path._exchange = None
+        fast_path._batch = fast_path._reader = fast_path._exchange = fast_path._records = None
         self._lent.discard(fast_path)
         return 0

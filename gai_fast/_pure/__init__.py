@@ -13,6 +13,7 @@ from gai_fast._pure.messages import frame_messages, head_of, last_seq, unmasked
 from gai_fast._pure.parsers import Frame, LineFramer, NDJSONParser, SSEEvent, SSEFramer, SSEParser
 from gai_fast._pure.relay import DeltaCopier, Part, Piece
 from gai_fast._pure.shapes import Shape
+from gai_fast._pure.tls_records import TLSRecords, make_tls_records
 
 __all__ = [
     "ArrayFramer",
@@ -37,6 +38,7 @@ __all__ = [
     "SSEParser",
     "Shape",
     "StreamCounters",
+    "TLSRecords",
     "compact_json",
     "encode_json",
     "encode_ndjson",
@@ -45,6 +47,7 @@ __all__ = [
     "frame_messages",
     "head_of",
     "last_seq",
+    "make_tls_records",
     "parse_exact",
     "unmasked",
 ]

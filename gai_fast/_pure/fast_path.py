@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from gai_fast._pure.chunked import ChunkedBody
 from gai_fast._pure.counters import StreamCounters
 from gai_fast._pure.relay import DeltaCopier
+from gai_fast._pure.tls_records import TLSRecords
 from gai_fast.limits import LIMITS
 
 
@@ -73,13 +74,20 @@ class MessageLog(FrameLog, Protocol):
 
 
 class Reader(Protocol):
-    """A connection whose reads are handled in a batch: `gai_fast.net.upstream.UpstreamConnection`."""
+    """A connection whose reads are handled in a batch: `gai_fast.net.upstream.UpstreamConnection`.
+
+    Attributes:
+        records: Read its socket where it speaks TLS.
+    """
+
+    @property
+    def records(self) -> TLSRecords | None: ...
 
     def lend(self, borrower: FastPath) -> int:
         """Stops reading the socket, until it has called `end_reading` of the fast path.
 
         Returns:
-            The socket's descriptor; -1 if the connection keeps reading it, because it is paused or encrypted.
+            The socket's descriptor; -1 if the connection keeps reading it, because it is paused, or nobody else can decrypt it.
         """
 
     def take_back(self) -> None:

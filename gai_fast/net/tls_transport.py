@@ -1,11 +1,12 @@
 """One TLS connection on a socket: `TLSTransport`, in place of the event loop's own; `Handshakes` starts them.
 
-Owns the socket, the handshake, the records and the unsent bytes. It must not know HTTP, pools, or how a context is made
-(`tls.py`). The standard library's `SSLObject` does all that is cryptography, on buffers in memory.
+Owns the socket, the handshake and the unsent bytes. It must not know HTTP, pools, or how a context is made (`tls.py`),
+nor how records are read (`TLSRecords`). The standard library's `SSLObject` does all that is cryptography in a handshake,
+on buffers in memory.
 
-1. A read of the socket goes through one buffer that all connections to an upstream share, so an idle one holds no
-   buffer but OpenSSL's. The plain text of all records of a read is handed on as one piece.
-2. OpenSSL is asked for a record only while bytes are left for it: a vain question raises an exception (1.3 us).
+1. A read of the socket goes through one buffer that all connections share, so an idle one holds no buffer but
+   OpenSSL's. The plain text of all records of a read is handed on as one piece.
+2. A read batch may borrow the socket and read the records itself, as it borrows plain sockets.
 3. A turn of the loop makes `limits.tls_steps` steps of handshakes at most (0.3 ms each), and finishes those that were
    begun before it begins others. So the first to finish brings a session, and most of a burst resume it, which costs
    half.
@@ -24,6 +25,7 @@ from collections.abc import Callable
 from socket import socket
 from typing import Any, Final, Protocol
 
+from gai_fast._impl import TLSRecords, make_tls_records
 from gai_fast.limits import LIMITS
 
 
@@ -96,7 +98,7 @@ class Handshakes:
         self._new: list[TLSTransport] = []
         self._begun: deque[TLSTransport] = deque()
         self._is_due = False
-        self._session: ssl.SSLSession | None = None
+        self._session: Any = None  # as `TLSRecords.session`
         self._session_until = 0.0
 
     def begin(self, transport: TLSTransport) -> None:
@@ -113,13 +115,13 @@ class Handshakes:
         """Removes a handshake that has not begun."""
         self._new.remove(transport)
 
-    def session(self) -> ssl.SSLSession | None:
+    def session(self) -> Any:
         """The session to resume, as long as it may be."""
         if self._session is not None and self._clock() >= self._session_until:
             self._session = None
         return self._session
 
-    def keep(self, tls: ssl.SSLObject, offered: ssl.SSLSession | None) -> bool:
+    def keep(self, tls: ssl.SSLObject, records: TLSRecords, offered: Any) -> bool:
         """Keeps the session of a connection if it has one by now, and it is news.
 
         Only a full handshake has checked the certificate. The session of a resumed one is not kept, so that a
@@ -127,6 +129,7 @@ class Handshakes:
 
         Args:
             tls: The connection, after its handshake.
+            records: Its records.
             offered: The session that it offered to resume.
 
         Returns:
@@ -134,8 +137,8 @@ class Handshakes:
         """
         if self._session is not offered or tls.session_reused:
             return False
-        session = tls.session
-        if session is None or not (session.has_ticket or tls.version() != "TLSv1.3"):
+        session = records.session()
+        if session is None:
             return True
         certificate = tls.getpeercert() or {}
         life = LIMITS.tls_session
@@ -189,6 +192,7 @@ class TLSTransport:
         "_outgoing",
         "_plain",
         "_receiver",
+        "_records",
         "_shaken",
         "_sock",
         "_state",
@@ -213,7 +217,8 @@ class TLSTransport:
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
         self._tls: ssl.SSLObject  # from the first step on
-        self._offered: ssl.SSLSession | None = None
+        self._records: TLSRecords  # likewise
+        self._offered: Any = None
         self._plain = memoryview(b"")  # written, not encrypted yet
         self._cipher = memoryview(b"")  # encrypted, not sent yet
         self._state = _WAITING
@@ -225,13 +230,15 @@ class TLSTransport:
     # ---- asyncio.Transport
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
-        """Returns the `socket`, `sslcontext` or `ssl_object`."""
+        """Returns the `socket`, `sslcontext` or `ssl_object`; `tls_records` once the handshake has succeeded."""
         if name == "socket":
             return self._sock
         if name == "sslcontext":
             return self._handshakes.context
         if name == "ssl_object":
             return default if self._state is _WAITING else self._tls
+        if name == "tls_records":
+            return self._records if self._state is _OPEN else default
         return default
 
     def is_closing(self) -> bool:
@@ -252,10 +259,15 @@ class TLSTransport:
         """Reads the socket again; idempotent."""
         if self._state is _OPEN:
             self._watch()
+            if self._records.has_news:  # it came while the socket was lent
+                self._loop.call_soon(self._look)
 
     def write(self, data: bytes) -> None:
         """Encrypts and sends bytes, as fast as the socket takes them."""
         if self._state is not _OPEN:
+            return
+        if not self._is_writing and len(data) <= _RECORD and not self._outgoing.pending:
+            self._send(data)
             return
         self._plain = memoryview(bytes(self._plain) + data if self._plain else data)
         if not self._is_writing:
@@ -301,18 +313,22 @@ class TLSTransport:
         if self._state is not _SHAKING:
             return
         self._state = _OPEN
+        text = self._records.open()
         if self._receiver is not None:
             self._receiver.connection_made(self)
         self._end_handshake(None)
-        if self._incoming.pending:
-            self._decrypt(0)  # it came with the end of the handshake
+        if self._state is _OPEN:
+            self._hand_on(text)
 
     def _begin(self) -> None:
         handshakes = self._handshakes
         self._offered = handshakes.session()
         self._tls = handshakes.context.wrap_bio(
-            self._incoming, self._outgoing, server_hostname=handshakes.host, session=self._offered
+            self._incoming, self._outgoing, server_hostname=handshakes.host
         )
+        self._records = make_tls_records(self._tls, self._incoming, self._outgoing, self._sock)
+        if self._offered is not None:
+            self._records.offer(self._offered)
         self._state = _SHAKING
         self._watch()
 
@@ -337,6 +353,9 @@ class TLSTransport:
                 self._close(ssl.SSLError(ssl.SSL_ERROR_SSL, "the gateway failed to read the connection"))
 
     def _read(self) -> None:
+        if self._state is _OPEN:
+            self._hand_on(self._records.receive())
+            return
         buffer = self._handshakes.buffer
         try:
             size = self._sock.recv_into(buffer)
@@ -346,52 +365,33 @@ class TLSTransport:
             self._close(problem)
             return
         if not size:
-            self._close(ssl.SSLEOFError(ssl.SSL_ERROR_EOF, "the connection ended without TLS's close_notify"))
-        elif self._state is _OPEN:
-            self._decrypt(size)
-        else:
-            self._incoming.write(buffer[:size])
-            if self._incoming.pending > LIMITS.tls_handshake:
-                self._close(ssl.SSLError(ssl.SSL_ERROR_SSL, "the handshake is too long"))
-            elif not self._is_queued:
-                self._is_queued = True
-                self._handshakes.go_on(self)
+            self._close(ssl.SSLEOFError(ssl.SSL_ERROR_EOF, "the connection ended during the handshake"))
+            return
+        self._incoming.write(buffer[:size])
+        if self._incoming.pending > LIMITS.tls_handshake:
+            self._close(ssl.SSLError(ssl.SSL_ERROR_SSL, "the handshake is too long"))
+        elif not self._is_queued:
+            self._is_queued = True
+            self._handshakes.go_on(self)
 
-    def _decrypt(self, size: int) -> None:
-        """Hands on the plain text of what was read, as far as its records are whole."""
-        incoming, read, buffer = self._incoming, self._tls.read, self._handshakes.buffer
-        pieces: list[bytes] = []
-        problem: Exception | None = None
-        at = 0
-        has_ended = False
-        while not has_ended and (at < size or incoming.pending):
-            # In steps, since OpenSSL's buffer keeps the largest size it had.
-            end = min(at + _RECORD, size)
-            incoming.write(buffer[at:end])
-            at = end
-            try:
-                while incoming.pending:
-                    piece = read(_RECORD)
-                    if not piece:
-                        has_ended = True
-                        break
-                    pieces.append(piece)
-            except ssl.SSLWantReadError:
-                pass  # the rest is not a whole record, and OpenSSL has it
-            except OSError as exc:
-                problem = exc
-                break
-        if self._outgoing.pending:
-            self._flush()  # answers of the protocol: new keys
-        if self._wants_session and problem is None and not has_ended:
-            self._wants_session = self._handshakes.keep(self._tls, self._offered) and not pieces
-        receiver = self._receiver
-        if pieces and receiver is not None:
-            receiver.data_received(pieces[0] if len(pieces) == 1 else b"".join(pieces))
+    def _look(self) -> None:
         if self._state is _OPEN:
-            if problem is not None:
-                self._close(problem)
-            elif has_ended and receiver is not None:
+            self._hand_on(b"")
+
+    def _hand_on(self, text: bytes) -> None:
+        """Hands on the text of a read, and what it told of the connection."""
+        records = self._records
+        if self._outgoing.pending and not self._is_writing:
+            self._flush()  # answers of the protocol: new keys
+        if self._wants_session and records.problem is None and not records.has_ended:
+            self._wants_session = self._handshakes.keep(self._tls, records, self._offered) and not text
+        receiver = self._receiver
+        if text and receiver is not None:
+            receiver.data_received(text)
+        if self._state is _OPEN:
+            if records.problem is not None:
+                self._close(records.problem)
+            elif records.has_ended and receiver is not None:
                 receiver.eof_received()
 
     # ---- writing
@@ -404,6 +404,16 @@ class TLSTransport:
         finally:
             if not is_well:  # as in `_readable`
                 self._close(ssl.SSLError(ssl.SSL_ERROR_SSL, "the gateway failed to write to the connection"))
+
+    def _send(self, data: bytes) -> None:
+        """Sends the bytes of one record in place of `_flush`, since most requests are no longer."""
+        try:
+            is_sent = self._records.send(data)
+        except OSError as problem:
+            self._close(problem)
+            return
+        if not is_sent:
+            self._flush()
 
     def _flush(self) -> None:
         """Sends what is unsent, as far as the socket takes it; the loop calls again where it takes no more."""

@@ -23,7 +23,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, Protocol, cast
 
-from gai_fast._impl import FastPath, ReadBatch
+from gai_fast._impl import FastPath, ReadBatch, TLSRecords
 from gai_fast.errors import Error
 from gai_fast.limits import LIMITS
 from gai_fast.net.http_response import KnownResponseHead, ResponseReader
@@ -481,12 +481,18 @@ class UpstreamConnection:
     def lend(self, borrower: FastPath) -> int:
         """Lends the socket to a fast path, until `take_back` or any other call; see `Reader`."""
         transport = self._transport
-        descriptor = descriptor_of(transport)
+        records = self.records
+        descriptor = descriptor_of(transport) if records is None else records.descriptor
         if descriptor < 0 or not transport.is_reading():
             return -1
         transport.pause_reading()
         self._borrower = borrower
         return descriptor
+
+    @property
+    def records(self) -> TLSRecords | None:
+        """The records of a TLS connection; `None`: it is plain."""
+        return cast("TLSRecords | None", self._transport.get_extra_info("tls_records"))
 
     def take_back(self) -> None:
         """Takes the socket back from its borrower, and reads it again."""

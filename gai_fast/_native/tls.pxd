@@ -1,0 +1,21 @@
+"""The fields of the records of a TLS connection, for the fast path that reads them."""
+
+from gai_fast._native.openssl cimport gai_bio, gai_source, gai_ssl
+
+
+cdef class TLSRecords:
+    cdef object _tls            # keeps `_ssl` alive
+    cdef object _incoming
+    cdef object _sock
+    cdef gai_ssl *_ssl
+    cdef gai_bio *_bio          # reads `_source`; NULL before `open`
+    cdef gai_source _source     # the bytes of the socket's read that OpenSSL has not taken yet
+    cdef size_t _held           # bytes of a record that is not whole, which OpenSSL has
+    cdef int _descriptor
+    cdef bint _is_full          # the last read of the socket filled the buffer: there may be more
+    cdef readonly bint has_ended
+    cdef readonly object problem
+
+    cdef bint is_noteworthy(self) noexcept
+    cdef bytes take(self)
+    cdef bytes text(self, const char *data, size_t size)

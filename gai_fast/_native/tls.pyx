@@ -1,0 +1,215 @@
+"""The records of a TLS connection, by the OpenSSL that the standard library's `ssl` runs on; `_pure/tls_records.py`
+defines them.
+
+`ssl` makes the connection and its handshake, with all that is to be verified; from then on OpenSSL is called without
+it. It reads the records of a read straight out of the buffer that the socket filled, and their text goes straight into
+the bytes object that is handed on. A record of 4 KiB takes 1.3 us so, and 2.1 with an `SSLObject` on `MemoryBIO`s.
+"""
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from cpython.object cimport PyObject
+from libc.errno cimport EAGAIN
+from libc.string cimport strerror
+
+import sys
+
+from gai_fast._native.buffer cimport bytes_memory, finished_bytes, new_bytes
+from gai_fast._native.c cimport GAI_CAN_WATCH, gai_receive, gai_send
+from gai_fast._native.openssl cimport (
+    GAI_BIO_PENDING,
+    GAI_SSL_ERROR_SSL,
+    GAI_SSL_ERROR_WANT_READ,
+    GAI_SSL_ERROR_ZERO_RETURN,
+    OPENSSL,
+    gai_bio,
+    gai_find_openssl,
+    gai_session,
+    gai_ssl,
+)
+from gai_fast._pure import tls_records as _pure
+from gai_fast.limits import LIMITS
+
+cdef enum:
+    ROOM = 65536    # bytes of one read: `limits.tls_read`
+
+cdef char[ROOM] INPUT   # filled and emptied while the interpreter's lock is held
+cdef object FOUND = None    # whether OpenSSL has been found; None: nobody has asked
+
+
+cdef class TLSSession:
+    """A session of a connection that has ended its handshake. Connections of the same context may resume it."""
+
+    cdef gai_session *_session
+
+    def __dealloc__(self):
+        if self._session is not NULL:
+            OPENSSL.session_free(self._session)
+
+
+cdef class TLSRecords:
+    """See `gai_fast._pure.tls_records.TLSRecords`."""
+
+    def __dealloc__(self):
+        if self._bio is not NULL:
+            OPENSSL.bio_set_data(self._bio, NULL)  # the connection may live longer
+            OPENSSL.bio_free(self._bio)
+
+    @property
+    def descriptor(self):
+        """The socket's descriptor, which a `ReadBatch` may read these records from."""
+        return self._descriptor
+
+    @property
+    def has_news(self):
+        """Whether the connection's transport must look at it."""
+        return self.is_noteworthy()
+
+    def offer(self, TLSSession session not None):
+        """Offers the peer to resume a session."""
+        # OpenSSL spoils the session of a connection that ends without `close_notify`, so each has one of its own.
+        cdef gai_session *own = OPENSSL.session_dup(session._session)
+        if own is NULL:
+            raise MemoryError
+        OPENSSL.set_session(self._ssl, own)
+        OPENSSL.session_free(own)  # the connection has its own reference
+
+    def session(self):
+        """Returns the session if it can be resumed by now, else `None`."""
+        cdef gai_session *session = OPENSSL.get1_session(self._ssl)
+        cdef TLSSession made = None
+        if session is NULL:
+            return None
+        try:
+            if OPENSSL.session_is_resumable(session):
+                made = TLSSession.__new__(TLSSession)
+                made._session = OPENSSL.session_dup(session)
+        finally:
+            OPENSSL.session_free(session)
+        return None if made is None or made._session is NULL else made
+
+    def open(self):
+        """Returns the text that came with the end of the handshake."""
+        cdef bytes left
+        self._bio = OPENSSL.bio_new(OPENSSL.source)
+        if self._bio is NULL:
+            raise MemoryError
+        OPENSSL.bio_set_data(self._bio, &self._source)
+        OPENSSL.bio_set_init(self._bio, 1)
+        left = self._incoming.read()
+        OPENSSL.bio_up_ref(self._bio)  # one reference is the connection's
+        OPENSSL.set0_rbio(self._ssl, self._bio)
+        self._descriptor = self._sock.fileno()
+        # OpenSSL may have the beginning of a record, of the size that the definition's buffers hold at most.
+        self._held = 2 * LIMITS.tls_record
+        return self.text(PyBytes_AS_STRING(left), PyBytes_GET_SIZE(left))
+
+    def receive(self):
+        """Reads the socket once."""
+        return self.take()
+
+    def send(self, bytes text not None):
+        """Encrypts one record and gives it to the socket."""
+        cdef gai_bio *bio = OPENSSL.get_wbio(self._ssl)
+        cdef Py_ssize_t size, sent
+        cdef int written
+        OPENSSL.err_clear()
+        written = OPENSSL.write(self._ssl, PyBytes_AS_STRING(text), <int>PyBytes_GET_SIZE(text))
+        if written <= 0:
+            raise failure(OPENSSL.get_error(self._ssl, written))
+        size = OPENSSL.bio_read(bio, INPUT, ROOM)
+        sent = gai_send(self._descriptor, INPUT, size)
+        if sent < size:
+            OPENSSL.bio_write(bio, INPUT + sent, <int>(size - sent))  # the buffer is empty, so they come first again
+        return OPENSSL.bio_ctrl(bio, GAI_BIO_PENDING, 0, NULL) == 0
+
+    cdef bint is_noteworthy(self) noexcept:
+        """Whether the connection's transport must look at it: it has ended or failed, or owes the peer an answer."""
+        return (
+            self.has_ended or self.problem is not None
+            or OPENSSL.bio_ctrl(OPENSSL.get_wbio(self._ssl), GAI_BIO_PENDING, 0, NULL) > 0
+        )
+
+    cdef bytes take(self):
+        cdef Py_ssize_t size = gai_receive(self._descriptor, INPUT, ROOM)
+        self._is_full = size == ROOM
+        if size > 0:
+            return self.text(INPUT, size)
+        if size == 0:
+            ssl = sys.modules["ssl"]
+            self.problem = ssl.SSLEOFError(ssl.SSL_ERROR_EOF, _pure.UNANNOUNCED)
+        elif size != -EAGAIN:
+            self.problem = OSError(-size, strerror(-size).decode())
+        return b""
+
+    cdef bytes text(self, const char *data, size_t size):
+        """Returns the text of the records that are whole with these bytes."""
+        cdef size_t filled = 0, left = 0
+        cdef int got = 1, error
+        cdef size_t most = size + self._held  # a record is longer than its text
+        cdef PyObject *made = new_bytes(NULL, most)
+        cdef char *to = bytes_memory(made)
+        self._source.at = data
+        self._source.left = size
+        while self._source.left:
+            left = self._source.left
+            OPENSSL.err_clear()
+            got = OPENSSL.read(self._ssl, to + filled, <int>(most - filled))
+            if got <= 0:
+                break
+            filled += got
+            self._held = 0
+        if got <= 0:
+            error = OPENSSL.get_error(self._ssl, got)
+            if error == GAI_SSL_ERROR_WANT_READ:
+                self._held += left
+            elif error == GAI_SSL_ERROR_ZERO_RETURN:
+                self.has_ended = True
+            else:
+                self.problem = failure(error)
+        self._source.left = 0  # the data may go; what follows an end is not read
+        return finished_bytes(made, filled)
+
+
+cdef object failure(int error):
+    """Returns the exception for what OpenSSL says; clears its queue of errors."""
+    cdef unsigned long last = OPENSSL.err_last()
+    cdef const char *reason = OPENSSL.err_reason(last) if error == GAI_SSL_ERROR_SSL and last else NULL
+    text = (<bytes>reason).decode("ascii", "replace") if reason is not NULL else "the connection cannot be used"
+    problem = sys.modules["ssl"].SSLError(error, text)
+    problem.reason = text.upper().replace(" ", "_")
+    OPENSSL.err_clear()
+    return problem
+
+
+def make_tls_records(tls, incoming, outgoing, sock):
+    """Returns the records of a connection: natively if this interpreter's OpenSSL can be called, else the definition's."""
+    cdef TLSRecords made
+    cdef PyObject *connection
+    cdef void **fields
+    if not is_found():
+        return _pure.TLSRecords(tls, incoming, outgoing, sock)
+    inner = tls._sslobj
+    connection = <PyObject *>inner
+    # CPython's `PySSLSocket` begins with the weak reference to a socket, the SSL, and the context (3.11 to 3.14). The
+    # third field proves that this one does: nothing else there is the context's address.
+    fields = <void **>(<char *>connection + sizeof(PyObject))
+    if type(inner).__basicsize__ < sizeof(PyObject) + 3 * sizeof(void *) or fields[2] != <void *>tls.context:
+        return _pure.TLSRecords(tls, incoming, outgoing, sock)
+    made = TLSRecords.__new__(TLSRecords)
+    made._tls, made._incoming, made._sock = tls, incoming, sock
+    made._ssl = <gai_ssl *>fields[1]
+    made._descriptor = -1
+    return made
+
+
+cdef bint is_found() except -1:
+    """Whether the library is there, asked once."""
+    global FOUND
+    if FOUND is None:
+        ssl = sys.modules["ssl"]
+        path = getattr(ssl._ssl, "__file__", None)
+        FOUND = (
+            GAI_CAN_WATCH and path is not None and ssl.OPENSSL_VERSION.startswith("OpenSSL ") and LIMITS.tls_read == ROOM
+            and bool(gai_find_openssl(path.encode(), ssl.OPENSSL_VERSION.encode()))
+        )
+    return FOUND
