@@ -87,7 +87,7 @@ class Reader(Protocol):
         """Stops reading the socket, until it has called `end_reading` of the fast path.
 
         Returns:
-            The socket's descriptor; -1 if the connection keeps reading it, because it is paused, or nobody else can decrypt it.
+            The socket's descriptor; -1 if the connection keeps reading it, as it is paused, or alone can decrypt it.
         """
 
     def take_back(self) -> None:

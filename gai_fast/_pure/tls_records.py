@@ -7,19 +7,32 @@ them again, which takes the standard library 105 us each time.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from gai_fast.limits import LIMITS
 
 if TYPE_CHECKING:
     import ssl
-    from socket import socket
 
 _RECORD: Final = LIMITS.tls_record
 _BUFFER: Final = memoryview(bytearray(LIMITS.tls_read))
 """One read of any socket: it is filled and emptied within a call, so an idle connection holds no buffer of its own."""
 
 UNANNOUNCED: Final = "the connection ended without TLS's close_notify"
+
+
+class ReadSocket(Protocol):
+    """The part of a socket that records use."""
+
+    def fileno(self) -> int:
+        """Returns the descriptor."""
+
+    def recv_into(self, buffer: memoryview, /) -> int:
+        """Reads; returns the number of bytes.
+
+        Raises:
+            OSError: There are none, or the connection is broken.
+        """
 
 
 class TLSRecords:
@@ -39,7 +52,7 @@ class TLSRecords:
 
     __slots__ = ("_incoming", "_outgoing", "_sock", "_ssl", "_tls", "descriptor", "has_ended", "problem")
 
-    def __init__(self, tls: ssl.SSLObject, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO, sock: socket) -> None:
+    def __init__(self, tls: ssl.SSLObject, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO, sock: ReadSocket) -> None:
         import ssl  # takes 8 ms, which those who import nothing but encoders need not wait for
 
         self._ssl = ssl
@@ -131,7 +144,7 @@ class TLSRecords:
 
 
 def make_tls_records(
-    tls: ssl.SSLObject, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO, sock: socket
+    tls: ssl.SSLObject, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO, sock: ReadSocket
 ) -> TLSRecords:
     """Returns the records of a connection; the arguments are those of `TLSRecords`."""
     return TLSRecords(tls, incoming, outgoing, sock)

@@ -1,8 +1,7 @@
 """One TLS connection on a socket: `TLSTransport`, in place of the event loop's own; `Handshakes` starts them.
 
-Owns the socket, the handshake and the unsent bytes. It must not know HTTP, pools, or how a context is made (`tls.py`),
-nor how records are read (`TLSRecords`). The standard library's `SSLObject` does all that is cryptography in a handshake,
-on buffers in memory.
+Owns the socket, the handshake and the unsent bytes. It must not know HTTP, pools, how a context is made (`tls.py`), or
+how records are read (`TLSRecords`). The handshake is the standard library's, an `SSLObject` on buffers in memory.
 
 1. A read of the socket goes through one buffer that all connections share, so an idle one holds no buffer but
    OpenSSL's. The plain text of all records of a read is handed on as one piece.
@@ -323,9 +322,7 @@ class TLSTransport:
     def _begin(self) -> None:
         handshakes = self._handshakes
         self._offered = handshakes.session()
-        self._tls = handshakes.context.wrap_bio(
-            self._incoming, self._outgoing, server_hostname=handshakes.host
-        )
+        self._tls = handshakes.context.wrap_bio(self._incoming, self._outgoing, server_hostname=handshakes.host)
         self._records = make_tls_records(self._tls, self._incoming, self._outgoing, self._sock)
         if self._offered is not None:
             self._records.offer(self._offered)

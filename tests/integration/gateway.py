@@ -14,6 +14,7 @@ import json
 import logging
 import os
 import socket
+import ssl
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import AsyncExitStack, suppress
 from pathlib import Path
@@ -290,10 +291,11 @@ Handler = Callable[[Peer], Awaitable[None]]
 
 
 class Upstream:
-    """A server that answers by a handler per connection, and what it saw."""
+    """A server that answers by a handler per connection, and what it saw; with a context it speaks TLS."""
 
-    def __init__(self, handler: Handler) -> None:
+    def __init__(self, handler: Handler, context: ssl.SSLContext | None = None) -> None:
         self.handler = handler
+        self.context = context
         self.peers: list[Peer] = []
         self.finished = 0
         """Loop times at which handlers ended."""
@@ -303,10 +305,11 @@ class Upstream:
     @property
     def url(self) -> str:
         assert self._server is not None
-        return f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+        scheme = "http" if self.context is None else "https"
+        return f"{scheme}://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
 
     async def start(self) -> None:
-        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0, ssl=self.context)
 
     async def stop(self) -> None:
         assert self._server is not None
@@ -483,8 +486,8 @@ class Net:
     async def mock(self, **options: Any) -> Mock:
         return await self.stack.enter_async_context(Mock(**options))
 
-    async def upstream(self, handler: Handler) -> Upstream:
-        upstream = Upstream(handler)
+    async def upstream(self, handler: Handler, context: ssl.SSLContext | None = None) -> Upstream:
+        upstream = Upstream(handler, context)
         await upstream.start()
         self.stack.push_async_callback(upstream.stop)
         return upstream
