@@ -161,6 +161,8 @@ def relayed(provider: str, form: str, *, passes: bool = False) -> Run:
 class Peer:
     """An upstream's connection or a client's, which lends the socket that it is given."""
 
+    records = None  # it is plain
+
     def __init__(self, sock: socket.socket | None = None) -> None:
         self.sock = sock
 

@@ -4,7 +4,7 @@ from gai_fast._native.openssl cimport gai_bio, gai_source, gai_ssl
 
 
 cdef class TLSRecords:
-    cdef object _tls            # keeps `_ssl` alive
+    cdef object _connection     # of `ssl`; keeps `_ssl` alive
     cdef object _incoming
     cdef object _sock
     cdef gai_ssl *_ssl

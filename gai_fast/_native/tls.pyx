@@ -34,12 +34,17 @@ cdef enum:
 
 cdef char[ROOM] INPUT   # filled and emptied while the interpreter's lock is held
 cdef object FOUND = None    # whether OpenSSL has been found; None: nobody has asked
+cdef object OURS = object() # only this module makes objects, none without a connection or a session
 
 
 cdef class TLSSession:
     """A session of a connection that has ended its handshake. Connections of the same context may resume it."""
 
     cdef gai_session *_session
+
+    def __cinit__(self, made_by):
+        if made_by is not OURS:
+            raise TypeError("`TLSRecords.session` returns sessions")
 
     def __dealloc__(self):
         if self._session is not NULL:
@@ -48,6 +53,10 @@ cdef class TLSSession:
 
 cdef class TLSRecords:
     """See `gai_fast._pure.tls_records.TLSRecords`."""
+
+    def __cinit__(self, made_by):
+        if made_by is not OURS:
+            raise TypeError("`make_tls_records` returns records")
 
     def __dealloc__(self):
         if self._bio is not NULL:
@@ -81,7 +90,7 @@ cdef class TLSRecords:
             return None
         try:
             if OPENSSL.session_is_resumable(session):
-                made = TLSSession.__new__(TLSSession)
+                made = TLSSession.__new__(TLSSession, OURS)
                 made._session = OPENSSL.session_dup(session)
         finally:
             OPENSSL.session_free(session)
@@ -90,6 +99,8 @@ cdef class TLSRecords:
     def open(self):
         """Returns the text that came with the end of the handshake."""
         cdef bytes left
+        if self._bio is not NULL:
+            raise ValueError("these records are open already")
         self._bio = OPENSSL.bio_new(OPENSSL.source)
         if self._bio is NULL:
             raise MemoryError
@@ -195,8 +206,8 @@ def make_tls_records(tls, incoming, outgoing, sock):
     fields = <void **>(<char *>connection + sizeof(PyObject))
     if type(inner).__basicsize__ < sizeof(PyObject) + 3 * sizeof(void *) or fields[2] != <void *>tls.context:
         return _pure.TLSRecords(tls, incoming, outgoing, sock)
-    made = TLSRecords.__new__(TLSRecords)
-    made._tls, made._incoming, made._sock = tls, incoming, sock
+    made = TLSRecords.__new__(TLSRecords, OURS)
+    made._connection, made._incoming, made._sock = inner, incoming, sock
     made._ssl = <gai_ssl *>fields[1]
     made._descriptor = -1
     return made

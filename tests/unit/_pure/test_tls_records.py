@@ -95,10 +95,25 @@ def test_the_native_records_are_used_where_there_are_kernels(authority: Authorit
     pairs.append(pair)
     assert isinstance(pair.records, PureRecords) == (IMPLEMENTATION == "pure")
     # Another layout of CPython's object than the known one: its third field is not the context.
-    unknown: Any = SimpleNamespace(_sslobj=pair.tls._sslobj, context=authority.client())  # type: ignore[attr-defined]
+    inner = vars(pair.tls)["_sslobj"]
+    unknown: Any = SimpleNamespace(_sslobj=inner, context=authority.client())
     assert isinstance(make_tls_records(unknown, pair.incoming, pair.outgoing, pair.ours), PureRecords)
     small: Any = SimpleNamespace(_sslobj=object(), context=authority.client())
     assert isinstance(make_tls_records(small, pair.incoming, pair.outgoing, pair.ours), PureRecords)
+
+
+def test_native_records_and_sessions_are_made_by_a_connection_only(connect: Any) -> None:
+    pair = connect()
+    if isinstance(pair.records, PureRecords):
+        return
+    pair.records.open()
+    with pytest.raises(ValueError, match="open already"):
+        pair.records.open()
+    pair.feed(pair.sealed(b"with the ticket"))
+    for kind in (type(pair.records), type(pair.records.session())):
+        for arguments in ((), (None,)):
+            with pytest.raises(TypeError):
+                kind.__new__(kind, *arguments)
 
 
 def test_text_comes_with_the_read_that_completes_its_record(connect: Any) -> None:
