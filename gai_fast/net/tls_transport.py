@@ -241,8 +241,10 @@ class TLSTransport:
         return default
 
     def is_closing(self) -> bool:
-        """Whether the socket is closed."""
-        return self._state is _CLOSED
+        """Whether the socket is closed, or the peer has ended the connection: no other request may be sent on it."""
+        if self._state is not _OPEN:
+            return self._state is _CLOSED
+        return self._records.has_ended or self._records.problem is not None
 
     def is_reading(self) -> bool:
         """Whether the socket is read."""

@@ -330,6 +330,21 @@ async def test_close_notify_is_an_end_and_a_cut_is_not(authority: Authority) -> 
 
 
 @on_both_loops
+async def test_a_connection_whose_end_came_with_the_answer_takes_no_other_request(authority: Authority) -> None:
+    transport, receiver, server = await Net(authority).connect()
+    closing: list[bool] = []
+    receiver.on_data = lambda: closing.append(transport.is_closing())
+    server.socket.send(server.sealed(b"a part")[0])
+    await until(lambda: receiver.reads)
+    server.tls.write(b"the rest")
+    with suppress(ssl.SSLWantReadError):
+        server.tls.unwrap()
+    server.send()
+    assert await _gone(receiver) is None
+    assert closing == [False, True]
+
+
+@on_both_loops
 async def test_abort_closes_the_socket_and_calls_nothing_but_the_end(authority: Authority) -> None:
     transport, receiver, server = await Net(authority).connect()
     first, second = server.sealed(b"1", b"2")
