@@ -12,6 +12,7 @@ import os
 import platform
 import resource
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -169,6 +170,7 @@ def main() -> int:
 
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (limit[1], limit[1]))  # a relay of 4,000 streams has 8,000 sockets
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # whoever ends it, the servers end with it
     started, machine = datetime.now(UTC), _machine()
     try:
         with tempfile.TemporaryDirectory(prefix="gai-fast-bench-") as name:
